@@ -1,0 +1,49 @@
+"""Make the virtual environment that `make demo` and `make test` use; standard library only, Python 3.11+.
+
+Usage: setup_venv.py VENV run|dev
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+MINIMUM = (3, 11)
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> int:
+    """Create the environment, install the hashed lock, then confcom itself; say what is going on."""
+    if sys.version_info < MINIMUM:
+        found = ".".join(map(str, sys.version_info[:3]))
+        print(f"confcom needs Python 3.11 or newer; {sys.executable} is {found}.")
+        print("Install a newer one and name it: make demo PYTHON=python3.12")
+        return 2
+    venv, kind = Path(sys.argv[1]).absolute(), sys.argv[2]
+    print(f"confcom: setting up {venv.name} ({kind}) with hash-checked packages, once ...", flush=True)
+    started = time.monotonic()
+    python = venv / "bin" / "python"
+    if not python.exists():
+        try:
+            subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
+        except subprocess.CalledProcessError:
+            print("Python could not make a virtual environment.")
+            print("On Debian and Ubuntu its venv module is a package of its own: apt-get install python3-venv")
+            return 2
+    pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+    lock = ROOT / "requirements" / f"{kind}.lock"
+    for step in (
+        [*pip, "--require-hashes", "--only-binary=:all:", "-r", str(lock)],
+        [*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)],
+    ):
+        if subprocess.run(step, check=False).returncode:
+            print("The installation failed; pip's message is above. Nothing outside .venv was changed.")
+            return 2
+    for done in {"run": ("run",), "dev": ("run", "dev")}[kind]:
+        (venv / f".{done}").touch()
+    print(f"confcom: ready after {time.monotonic() - started:.0f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

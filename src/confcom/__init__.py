@@ -1,0 +1,1 @@
+"""The SGX add-on for any Kubernetes."""
