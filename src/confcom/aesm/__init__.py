@@ -1,0 +1,1 @@
+"""The AESM protocol, sans I/O: framing, messages, and both sides' sessions."""

@@ -1,0 +1,21 @@
+"""The `confcom` command: finds a command's module by name and imports nothing else."""
+
+from __future__ import annotations
+
+import sys
+
+INSTALL_HINT = """confcom's command line needs packages that the node daemons do without.
+Install them with: pip install 'confcom[all]'
+The daemons also start without them: python -m confcom.quote_helper, python -m confcom.device_plugin"""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        from confcom.cli.group import cli
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"click", "rich", "yaml"}:
+            raise
+        sys.stderr.write(INSTALL_HINT + "\n")
+        raise SystemExit(2) from error
+    cli()

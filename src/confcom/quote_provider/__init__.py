@@ -1,0 +1,1 @@
+"""What makes quotes, behind one interface; the quote helper knows nothing else."""

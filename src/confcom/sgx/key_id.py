@@ -1,0 +1,77 @@
+"""The attestation key id by which clients and AESM name a kind of quote.
+
+Layout: sgx_ql_att_key_id_t (158 bytes, packed) inside sgx_att_key_id_ext_t (256 bytes), Intel's sgx_quote.h.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Self
+
+from confcom.sgx.binary import require_length
+
+ATT_KEY_ID_SIZE = 256
+ATT_KEY_ID_COMPARED = 158
+"""Only these bytes name a key; spid, att_key_type and reserved are the caller's own (Intel's quote_ex service)."""
+
+INTEL_QE_MRSIGNER = bytes.fromhex("8c4f5775d796503e96137f77c68a829a0056ac8ded70140b081b094490c57bff")
+"""MRSIGNER of Intel's production quoting enclave: public, and hard-coded in Gramine and Intel's ql wrapper."""
+
+_KEY_ID = struct.Struct("<HHH48sI16s64s16sI16sH80s")
+
+
+class AttKeyAlgorithm(IntEnum):
+    """algorithm_id of an attestation key (sgx_quote.h)."""
+
+    EPID_UNLINKABLE = 0
+    EPID_LINKABLE = 1
+    ECDSA_P256 = 2
+    ECDSA_P384 = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AttKeyId:
+    """One attestation key id, 256 bytes on the wire."""
+
+    id: int
+    version: int
+    mrsigner_length: int
+    mrsigner: bytes
+    prod_id: int
+    extended_prod_id: bytes
+    config_id: bytes
+    family_id: bytes
+    algorithm_id: int
+    spid: bytes = bytes(16)
+    att_key_type: int = 0
+    reserved: bytes = bytes(80)
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read exactly one key id.
+
+        Raises:
+            MalformedError: not 256 bytes.
+        """
+        require_length(data, ATT_KEY_ID_SIZE, "an attestation key id")
+        return cls(*_KEY_ID.unpack(data))
+
+    def encode(self) -> bytes:
+        """The 256 bytes again."""
+        return _KEY_ID.pack(*(getattr(self, name) for name in self.__slots__))
+
+
+ECDSA_P256_KEY_ID = AttKeyId(
+    id=0,
+    version=0,
+    mrsigner_length=32,
+    mrsigner=INTEL_QE_MRSIGNER + bytes(16),
+    prod_id=1,
+    extended_prod_id=bytes(16),
+    config_id=bytes(64),
+    family_id=bytes(16),
+    algorithm_id=AttKeyAlgorithm.ECDSA_P256,
+)
+"""The only key that DCAP quoting offers. A simulated QE offers the same name, since clients hard-code it."""
