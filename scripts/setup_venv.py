@@ -28,9 +28,7 @@ def main() -> int:
             subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
         except subprocess.CalledProcessError:
             print("Python could not make a virtual environment.")
-            print(
-                "On Debian and Ubuntu its venv module is a package of its own: apt-get install python3-venv"
-            )
+            print("On Debian and Ubuntu its venv module is a package of its own: apt-get install python3-venv")
             return 2
     pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
     lock = ROOT / "requirements" / f"{kind}.lock"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
 
 import click
 
@@ -57,7 +56,7 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         """Run a command; an error of our tree becomes its message and its exit code."""
         try:
             return super().invoke(ctx)
@@ -80,7 +79,7 @@ def show_error(error: ConfcomError) -> None:
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="confcom", prog_name="confcom")
 def cli() -> None:
-    """The SGX add-on for any Kubernetes, which also runs end to end without SGX hardware.
+    r"""The SGX add-on for any Kubernetes, which also runs end to end without SGX hardware.
 
     \b
     Start here:
