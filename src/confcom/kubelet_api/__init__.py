@@ -1,1 +1,1 @@
-"""kubelet_api."""
+"""The kubelet's device plugin API: messages, services, device lists; both ends use it."""

@@ -1,0 +1,67 @@
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.errors import MalformedError
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.device_list import (
+    ALPHABET,
+    MAX_DEVICES,
+    DeviceListTooLongError,
+    device_id,
+    device_index,
+    encode_device_list,
+)
+
+RECEIVE_LIMIT = 4 * 1024 * 1024  # written out here: the kubelet's limit, not whatever our constant says
+
+
+@given(st.integers(0, MAX_DEVICES - 1))
+def test_an_id_names_its_index(index):
+    identifier = device_id(index)
+    assert len(identifier) <= 3
+    assert set(identifier) <= set(string.ascii_letters + string.digits + "-_")
+    assert device_index(identifier) == index
+
+
+def test_all_ids_differ():
+    assert len({device_id(index) for index in range(MAX_DEVICES)}) == MAX_DEVICES == 262_144
+
+
+@given(st.integers(0, 3_000))
+def test_a_list_parses_back_to_the_same_devices(count):
+    encoded = encode_device_list(count)
+    expected = pb.ListAndWatchResponse(
+        devices=[pb.Device(ID=device_id(index), health="Healthy") for index in range(count)]
+    )
+    assert pb.ListAndWatchResponse.FromString(encoded) == expected
+    assert encoded == expected.SerializeToString()
+
+
+def test_the_largest_list_is_exactly_what_the_kubelet_receives():
+    encoded = encode_device_list(MAX_DEVICES)
+    assert len(encoded) == RECEIVE_LIMIT
+    devices = pb.ListAndWatchResponse.FromString(encoded).devices
+    assert len({device.ID for device in devices}) == MAX_DEVICES
+
+
+def test_a_list_over_the_limit_is_refused_with_the_way_out():
+    with pytest.raises(DeviceListTooLongError) as caught:
+        encode_device_list(MAX_DEVICES + 1)
+    assert "262,145" in caught.value.what
+    assert "4,194,304" in caught.value.why
+    assert "lower" in caught.value.remedy
+
+
+@pytest.mark.parametrize("index", [-1, MAX_DEVICES])
+def test_there_is_no_id_outside_of_the_range(index):
+    with pytest.raises(DeviceListTooLongError):
+        device_id(index)
+
+
+@given(st.text(max_size=6).filter(lambda text: len(text) != 3 or not set(text) <= set(ALPHABET)))
+def test_what_is_no_id_is_refused(text):
+    with pytest.raises(MalformedError):
+        device_index(text)
