@@ -1,6 +1,9 @@
-"""What the fixed-size codecs of this room share: strict lengths, and errors that name the structure."""
+"""What the codecs of this room share: strict lengths, and errors that name the structure and the field."""
 
 from __future__ import annotations
+
+import struct
+from typing import Any
 
 from confcom.errors import MalformedError
 
@@ -21,3 +24,104 @@ def require_length(data: bytes, size: int, structure: str) -> None:
             f"{structure} must be {size} bytes, not {len(data)}",
             remedy="pass the structure itself, neither cut nor followed by other data",
         )
+
+
+class Layout:
+    """A fixed-size little-endian structure: struct's formats, but a value that does not fit is an error.
+
+    struct cuts and pads byte strings without a word; a report whose MRENCLAVE was cut must never reach a signature.
+
+    Args:
+        structure: the name for messages, with its article.
+        fields: name and struct code (`16s`, `B`, `H`, `I`, `Q`) of every field, in order.
+    """
+
+    def __init__(self, structure: str, **fields: str) -> None:
+        self.structure = structure
+        self._struct = struct.Struct("<" + "".join(fields.values()))
+        self._names = tuple(fields)
+        self._widths: tuple[int | None, ...] = tuple(
+            int(code[:-1]) if code.endswith("s") else None for code in fields.values()
+        )
+        self.size = self._struct.size
+
+    def unpack(self, data: bytes) -> tuple[Any, ...]:
+        """The fields' values, in order.
+
+        Raises:
+            MalformedError: not exactly this structure's size.
+        """
+        require_length(data, self.size, self.structure)
+        return self._struct.unpack(data)
+
+    def pack(self, value: object) -> bytes:
+        """The bytes of an object that has this structure's fields as attributes.
+
+        Raises:
+            MalformedError: a field is too long, too short, or an integer out of range.
+        """
+        values = [getattr(value, name) for name in self._names]
+        for name, width, field in zip(self._names, self._widths, values, strict=True):
+            if width is not None and len(field) != width:
+                raise MalformedError(f"{name} of {self.structure} must be {width} bytes, not {len(field)}")
+        try:
+            return self._struct.pack(*values)
+        except struct.error as error:
+            raise MalformedError(f"{self.structure} cannot be written", why=str(error)) from error
+
+
+class ByteReader:
+    """Reads a structure whose parts declare their own sizes; never past the end.
+
+    Args:
+        data: the whole structure.
+        structure: its name for messages, with its article.
+    """
+
+    __slots__ = ("_data", "_offset", "_structure")
+
+    def __init__(self, data: bytes, structure: str) -> None:
+        self._data = data
+        self._offset = 0
+        self._structure = structure
+
+    @property
+    def remaining(self) -> int:
+        """How many bytes have not been read."""
+        return len(self._data) - self._offset
+
+    def take(self, size: int, field: str) -> bytes:
+        """The next bytes.
+
+        Raises:
+            MalformedError: fewer are left.
+        """
+        if size > self.remaining:
+            raise MalformedError(
+                f"{self._structure} ends inside {field}",
+                why=f"{field} takes {size} bytes and {self.remaining} are left",
+                remedy="pass all of it; it may have been cut on its way here",
+            )
+        start = self._offset
+        self._offset += size
+        return self._data[start : self._offset]
+
+    def integer(self, size: int, field: str) -> int:
+        """The next little-endian unsigned integer of `size` bytes.
+
+        Raises:
+            MalformedError: fewer bytes are left.
+        """
+        return int.from_bytes(self.take(size, field), "little")
+
+    def finish(self) -> None:
+        """Refuse what is left over.
+
+        Raises:
+            MalformedError: bytes are left.
+        """
+        if self.remaining:
+            raise MalformedError(
+                f"{self._structure} has {self.remaining} bytes too many",
+                why="the sizes declared in it add up to less than its own size",
+            )

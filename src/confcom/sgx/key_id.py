@@ -5,12 +5,11 @@ Layout: sgx_ql_att_key_id_t (158 bytes, packed) inside sgx_att_key_id_ext_t (256
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
 
-from confcom.sgx.binary import require_length
+from confcom.sgx.binary import Layout
 
 ATT_KEY_ID_SIZE = 256
 ATT_KEY_ID_COMPARED = 158
@@ -19,7 +18,21 @@ ATT_KEY_ID_COMPARED = 158
 INTEL_QE_MRSIGNER = bytes.fromhex("8c4f5775d796503e96137f77c68a829a0056ac8ded70140b081b094490c57bff")
 """MRSIGNER of Intel's production quoting enclave: public, and hard-coded in Gramine and Intel's ql wrapper."""
 
-_KEY_ID = struct.Struct("<HHH48sI16s64s16sI16sH80s")
+_KEY_ID = Layout(
+    "an attestation key id",
+    id="H",
+    version="H",
+    mrsigner_length="H",
+    mrsigner="48s",
+    prod_id="I",
+    extended_prod_id="16s",
+    config_id="64s",
+    family_id="16s",
+    algorithm_id="I",
+    spid="16s",
+    att_key_type="H",
+    reserved="80s",
+)
 
 
 class AttKeyAlgorithm(IntEnum):
@@ -55,12 +68,11 @@ class AttKeyId:
         Raises:
             MalformedError: not 256 bytes.
         """
-        require_length(data, ATT_KEY_ID_SIZE, "an attestation key id")
         return cls(*_KEY_ID.unpack(data))
 
     def encode(self) -> bytes:
         """The 256 bytes again."""
-        return _KEY_ID.pack(*(getattr(self, name) for name in self.__slots__))
+        return _KEY_ID.pack(self)
 
 
 ECDSA_P256_KEY_ID = AttKeyId(

@@ -6,12 +6,11 @@ All integers are little-endian.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Self
 
-from confcom.sgx.binary import require_length
+from confcom.sgx.binary import Layout, require_length
 
 REPORT_BODY_SIZE = 384
 REPORT_SIZE = 432
@@ -20,8 +19,38 @@ QE_REPORT_INFO_SIZE = 960
 REPORT_DATA_SIZE = 64
 NONCE_SIZE = 16
 
-_BODY = struct.Struct("<16sI12s16sQQ32s32s32s32s64sHHH42s16s64s")
-_TARGET_INFO = struct.Struct("<32sQQ2sHI8s64s384s")
+_BODY = Layout(
+    "an SGX report body",
+    cpu_svn="16s",
+    misc_select="I",
+    reserved1="12s",
+    isv_ext_prod_id="16s",
+    flags="Q",
+    xfrm="Q",
+    mr_enclave="32s",
+    reserved2="32s",
+    mr_signer="32s",
+    reserved3="32s",
+    config_id="64s",
+    isv_prod_id="H",
+    isv_svn="H",
+    config_svn="H",
+    reserved4="42s",
+    isv_family_id="16s",
+    report_data="64s",
+)
+_TARGET_INFO = Layout(
+    "SGX target info",
+    mr_enclave="32s",
+    flags="Q",
+    xfrm="Q",
+    reserved1="2s",
+    config_svn="H",
+    misc_select="I",
+    reserved2="8s",
+    config_id="64s",
+    reserved3="384s",
+)
 
 
 class AttributeFlag(IntFlag):
@@ -68,12 +97,11 @@ class ReportBody:
         Raises:
             MalformedError: not 384 bytes.
         """
-        require_length(data, REPORT_BODY_SIZE, "an SGX report body")
         return cls(*_BODY.unpack(data))
 
     def encode(self) -> bytes:
         """The 384 bytes again, identical to what was parsed."""
-        return _BODY.pack(*(getattr(self, name) for name in self.__slots__))
+        return _BODY.pack(self)
 
     @property
     def debug(self) -> bool:
@@ -126,12 +154,11 @@ class TargetInfo:
         Raises:
             MalformedError: not 512 bytes.
         """
-        require_length(data, TARGET_INFO_SIZE, "SGX target info")
         return cls(*_TARGET_INFO.unpack(data))
 
     def encode(self) -> bytes:
         """The 512 bytes again."""
-        return _TARGET_INFO.pack(*(getattr(self, name) for name in self.__slots__))
+        return _TARGET_INFO.pack(self)
 
 
 @dataclass(frozen=True, slots=True)

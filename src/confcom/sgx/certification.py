@@ -1,0 +1,211 @@
+"""Certification data: how a quote says by which PCK its quoting enclave was certified.
+
+Layout: u16 type, u32 size, data (sgx_ql_certification_data_t in Intel's sgx_quote_3.h; types 6 and 7 as in
+Intel's "ECDSA Quote Library API").
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Self
+
+from confcom.errors import MalformedError
+from confcom.sgx.binary import ByteReader, Layout
+
+CERTIFICATION_HEADER_SIZE = 6
+MAX_CHAIN_CERTIFICATES = 8
+"""A PCK chain has three certificates and an issuer chain two; a longer one is no SGX chain, and each costs a parse."""
+
+_PEM_CERTIFICATE = re.compile(
+    rb"-----BEGIN CERTIFICATE-----[ \t]*\r?\n([A-Za-z0-9+/= \t\r\n]+)-----END CERTIFICATE-----[ \t\r\n\0]*"
+)
+_BETWEEN = b" \t\r\n\0"
+
+
+class CertificationDataType(IntEnum):
+    """cert_key_type of a quote."""
+
+    PPID_CLEARTEXT = 1
+    PPID_RSA2048_ENCRYPTED = 2
+    PPID_RSA3072_ENCRYPTED = 3
+    """What a platform without a provider library for PCK certificates puts into its quotes."""
+    PCK_CERTIFICATE = 4
+    PCK_CERT_CHAIN = 5
+    """The usual one: leaf, intermediate and root as PEM."""
+    QE_REPORT_CERTIFICATION_DATA = 6
+    """Only within quotes of version 4 and later."""
+    PLATFORM_MANIFEST = 7
+
+
+PPID_SIZES = {
+    CertificationDataType.PPID_CLEARTEXT: 16,
+    CertificationDataType.PPID_RSA2048_ENCRYPTED: 256,
+    CertificationDataType.PPID_RSA3072_ENCRYPTED: 384,
+}
+"""Bytes of the PPID as each type carries it: plain, or one RSA-OAEP block (sgx_quote_3.h)."""
+
+_PPID_LAYOUTS = {
+    kind: Layout(f"certification data of type {kind.value}", ppid=f"{size}s", cpu_svn="16s", pce_svn="H", pce_id="H")
+    for kind, size in PPID_SIZES.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PpidData:
+    """Types 1 to 3: the platform's provisioning id and its TCB, by which a PCK certificate can be looked up."""
+
+    kind: CertificationDataType
+    ppid: bytes
+    cpu_svn: bytes
+    pce_svn: int
+    pce_id: int
+
+    @classmethod
+    def parse(cls, kind: CertificationDataType, data: bytes) -> Self:
+        """Read the data of one of the three PPID types.
+
+        Raises:
+            MalformedError: not that type's size, or no PPID type.
+        """
+        return cls(kind, *_ppid_layout(kind).unpack(data))
+
+    def encode(self) -> bytes:
+        """The 36, 276 or 404 bytes again.
+
+        Raises:
+            MalformedError: a field does not fit.
+        """
+        return _ppid_layout(self.kind).pack(self)
+
+
+def _ppid_layout(kind: CertificationDataType) -> Layout:
+    layout = _PPID_LAYOUTS.get(kind)
+    if layout is None:
+        raise MalformedError(f"certification data of type {kind.value} ({kind.name}) carries no PPID")
+    return layout
+
+
+@dataclass(frozen=True, slots=True)
+class CertificationData:
+    """A type and its data, kept as they are: unknown types survive a round trip."""
+
+    type: int
+    data: bytes
+
+    @classmethod
+    def read(cls, reader: ByteReader) -> Self:
+        """Read type, size and data from where `reader` stands.
+
+        Raises:
+            MalformedError: the data ends early.
+        """
+        kind = reader.integer(2, "the certification data type")
+        size = reader.integer(4, "the certification data size")
+        return cls(kind, reader.take(size, "the certification data"))
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read exactly one certification data structure, header included.
+
+        Raises:
+            MalformedError: too short or too long for its declared size.
+        """
+        reader = ByteReader(data, "certification data")
+        parsed = cls.read(reader)
+        reader.finish()
+        return parsed
+
+    def encode(self) -> bytes:
+        """Header and data again.
+
+        Raises:
+            MalformedError: the type does not fit into 16 bits.
+        """
+        if not 0 <= self.type <= 0xFFFF:
+            raise MalformedError(f"certification data type {self.type} does not fit into 16 bits")
+        return self.type.to_bytes(2, "little") + len(self.data).to_bytes(4, "little") + self.data
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole structure."""
+        return CERTIFICATION_HEADER_SIZE + len(self.data)
+
+    @property
+    def kind(self) -> CertificationDataType | None:
+        """The type by name; None for one that Intel's documents do not name."""
+        try:
+            return CertificationDataType(self.type)
+        except ValueError:
+            return None
+
+    def ppid_data(self) -> PpidData:
+        """What types 1 to 3 carry.
+
+        Raises:
+            MalformedError: another type, or not that type's size.
+        """
+        kind = self.kind
+        if kind is None:
+            raise MalformedError(f"certification data of type {self.type} carries no PPID")
+        return PpidData.parse(kind, self.data)
+
+    def pem_chain(self) -> tuple[bytes, ...]:
+        """The certificates of a type 5, in the order in which they come.
+
+        Raises:
+            MalformedError: another type, or not a chain of PEM certificates.
+        """
+        if self.type != CertificationDataType.PCK_CERT_CHAIN:
+            name = f" ({self.kind.name})" if self.kind else ""
+            raise MalformedError(
+                f"certification data of type {self.type}{name} carries no PCK certificate chain",
+                why="the quote was made without a library that provides the PCK certificate",
+                remedy="fetch the chain for its PPID, or configure the platform to put the chain (type 5) in",
+            )
+        return split_pem_chain(self.data)
+
+
+def split_pem_chain(data: bytes) -> tuple[bytes, ...]:
+    """Split concatenated PEM certificates.
+
+    The field does not agree on an order (leaf, root, intermediate was seen) nor on an end (newline, newline and
+    NUL, nothing), so both are left to the caller: certificates come in the order in which they stand.
+
+    Args:
+        data: PEM certificates, with nothing but white space and NUL bytes between and after them.
+
+    Returns:
+        One PEM certificate each, ending in a newline, with a base64 body that decodes.
+
+    Raises:
+        MalformedError: no certificate, more than MAX_CHAIN_CERTIFICATES, other text, or a body that is not base64.
+    """
+    offset = len(data) - len(data.lstrip(_BETWEEN))
+    certificates: list[bytes] = []
+    while offset < len(data):
+        match = _PEM_CERTIFICATE.match(data, offset)
+        if match is None:
+            raise MalformedError(
+                f"a certificate chain holds something other than PEM certificates at byte {offset}",
+                remedy="pass certificates as PEM, one after the other, without other text",
+            )
+        if len(certificates) == MAX_CHAIN_CERTIFICATES:
+            raise MalformedError(f"a certificate chain has more than {MAX_CHAIN_CERTIFICATES} certificates")
+        _require_base64(match[1], len(certificates))
+        certificates.append(match[0].rstrip(_BETWEEN) + b"\n")
+        offset = match.end()
+    if not certificates:
+        raise MalformedError("a certificate chain is empty", remedy="pass at least one PEM certificate")
+    return tuple(certificates)
+
+
+def _require_base64(body: bytes, index: int) -> None:
+    try:
+        binascii.a2b_base64(b"".join(body.split()), strict_mode=True)
+    except binascii.Error as error:
+        raise MalformedError(
+            f"certificate {index + 1} of a chain is not base64", why=str(error).lower() or "it is malformed"
+        ) from error

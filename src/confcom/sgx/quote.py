@@ -1,0 +1,244 @@
+"""ECDSA quotes of version 3, byte for byte.
+
+Layout: sgx_quote3_t and sgx_ql_ecdsa_sig_data_t in Intel's sgx_quote_3.h. Integers are little-endian;
+signatures (r, s) and public keys (X, Y) are pairs of 32-byte big-endian numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Self
+
+from confcom.errors import MalformedError
+from confcom.sgx.binary import ByteReader, Layout, require_length
+from confcom.sgx.certification import CertificationData
+from confcom.sgx.open_enclave import names_open_enclave_report
+from confcom.sgx.report import REPORT_BODY_SIZE, ReportBody
+
+QUOTE_VERSION = 3
+ATT_KEY_TYPE_ECDSA_P256 = 2
+QUOTE_HEADER_SIZE = 48
+SIGNED_PART_SIZE = QUOTE_HEADER_SIZE + REPORT_BODY_SIZE
+SIGNATURE_SIZE = 64
+PUBLIC_KEY_SIZE = 64
+QE_AUTH_DATA_SIZE = 32
+"""What Intel's library writes, and the only size that dcap-qvl accepts; the format itself allows any."""
+MAX_AUTH_DATA_SIZE = 0xFFFF
+
+INTEL_QE_VENDOR_ID = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
+"""The one vendor id that verifiers accept, UUID 939a7233-f79c-4ca9-940a-0db3957f0607 (sgx_quote_3.h)."""
+
+_HEADER = Layout(
+    "a quote header",
+    version="H",
+    att_key_type="H",
+    att_key_data_0="I",
+    qe_svn="H",
+    pce_svn="H",
+    vendor_id="16s",
+    user_data="20s",
+)
+
+_OTHER_VERSIONS = {
+    1: "version 1 is an EPID quote; EPID attestation ended in 2025",
+    2: "version 2 is an EPID quote; EPID attestation ended in 2025",
+    4: "version 4 is the format of TDX, and of newer SGX quoting enclaves",
+    5: "version 5 is the format of TDX 1.5",
+}
+_OTHER_KEY_TYPES = {
+    0: "type 0 is EPID, unlinkable",
+    1: "type 1 is EPID, linkable",
+    3: "type 3 is ECDSA P-384",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteHeader:
+    """The first 48 bytes; together with the report body, what the attestation key signs."""
+
+    qe_svn: int
+    pce_svn: int
+    user_data: bytes
+    """20 bytes of the quoting enclave's own: Intel's writes its QE id (16) and four zeros."""
+    version: int = QUOTE_VERSION
+    att_key_type: int = ATT_KEY_TYPE_ECDSA_P256
+    att_key_data_0: int = 0
+    """Reserved in version 3; the TEE type in later versions."""
+    vendor_id: bytes = INTEL_QE_VENDOR_ID
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read exactly one header, whatever version it names.
+
+        Raises:
+            MalformedError: not 48 bytes.
+        """
+        version, att_key_type, att_key_data_0, qe_svn, pce_svn, vendor_id, user_data = _HEADER.unpack(data)
+        return cls(qe_svn, pce_svn, user_data, version, att_key_type, att_key_data_0, vendor_id)
+
+    def encode(self) -> bytes:
+        """The 48 bytes again.
+
+        Raises:
+            MalformedError: a field does not fit.
+        """
+        return _HEADER.pack(self)
+
+
+@dataclass(frozen=True, slots=True)
+class EcdsaSignatureData:
+    """What proves a quote: the attestation key's signature, and the PCK's over the enclave that holds that key."""
+
+    isv_signature: bytes
+    """r and s over the quote's first 432 bytes, by the attestation key."""
+    attestation_key: bytes
+    """X and Y on P-256."""
+    qe_report_body: ReportBody
+    qe_report_signature: bytes
+    """r and s over the QE's report body, by the PCK."""
+    auth_data: bytes
+    certification: CertificationData
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read exactly one signature data structure.
+
+        Raises:
+            MalformedError: it ends early, or the sizes declared in it do not add up to its own.
+        """
+        reader = ByteReader(data, "the quote's signature data")
+        parsed = cls(
+            isv_signature=reader.take(SIGNATURE_SIZE, "the enclave report's signature"),
+            attestation_key=reader.take(PUBLIC_KEY_SIZE, "the attestation key"),
+            qe_report_body=ReportBody.parse(reader.take(REPORT_BODY_SIZE, "the QE report body")),
+            qe_report_signature=reader.take(SIGNATURE_SIZE, "the QE report's signature"),
+            auth_data=reader.take(reader.integer(2, "the QE authentication data's size"), "the QE authentication data"),
+            certification=CertificationData.read(reader),
+        )
+        reader.finish()
+        return parsed
+
+    def encode(self) -> bytes:
+        """The bytes again.
+
+        Raises:
+            MalformedError: a field does not fit.
+        """
+        require_length(self.isv_signature, SIGNATURE_SIZE, "an enclave report's signature")
+        require_length(self.attestation_key, PUBLIC_KEY_SIZE, "an attestation key")
+        require_length(self.qe_report_signature, SIGNATURE_SIZE, "a QE report's signature")
+        if len(self.auth_data) > MAX_AUTH_DATA_SIZE:
+            raise MalformedError(f"QE authentication data of {len(self.auth_data)} bytes does not fit its 16-bit size")
+        return b"".join(
+            (
+                self.isv_signature,
+                self.attestation_key,
+                self.qe_report_body.encode(),
+                self.qe_report_signature,
+                len(self.auth_data).to_bytes(2, "little"),
+                self.auth_data,
+                self.certification.encode(),
+            )
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole structure: 610 with Intel's 32 bytes of auth data, then the certification data."""
+        fixed = SIGNATURE_SIZE + PUBLIC_KEY_SIZE + REPORT_BODY_SIZE + SIGNATURE_SIZE + 2
+        return fixed + len(self.auth_data) + self.certification.size
+
+    @property
+    def pub_key_id(self) -> bytes:
+        """The attestation key's id: what InitQuoteEx returns, and what the QE's report data must begin with."""
+        return attestation_pub_key_id(self.attestation_key, self.auth_data)
+
+
+def attestation_pub_key_id(attestation_key: bytes, auth_data: bytes) -> bytes:
+    """SHA-256 over an attestation key (64 bytes, X and Y) and the QE's authentication data.
+
+    A QE's report binds its key by carrying these 32 bytes, then 32 zeros, as report data.
+    """
+    return hashlib.sha256(attestation_key + auth_data).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """One quote, and whatever came after it."""
+
+    header: QuoteHeader
+    body: ReportBody
+    signature: EcdsaSignatureData
+    trailing: bytes = b""
+    """Bytes after the quote. AESM pads quotes with zeros up to the client's buffer, and some clients keep them."""
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read a quote of version 3 by an ECDSA P-256 key.
+
+        Every size declared in the quote is checked against what is there; only bytes after the quote are let
+        through, and kept apart.
+
+        Raises:
+            MalformedError: anything else, with the reason: cut, sizes that disagree, another version or key type,
+                Open Enclave's header in front.
+        """
+        _require_version(data)
+        reader = ByteReader(data, "the quote")
+        header = QuoteHeader.parse(reader.take(QUOTE_HEADER_SIZE, "the header"))
+        if header.att_key_type != ATT_KEY_TYPE_ECDSA_P256:
+            raise MalformedError(
+                f"a quote with attestation key type {header.att_key_type} cannot be read",
+                why=_OTHER_KEY_TYPES.get(header.att_key_type, "this type is unknown"),
+                remedy=f"ask for type {ATT_KEY_TYPE_ECDSA_P256}, ECDSA P-256",
+            )
+        body = ReportBody.parse(reader.take(REPORT_BODY_SIZE, "the report body"))
+        signature_size = reader.integer(4, "the signature data's size")
+        if signature_size == 0:
+            raise MalformedError(
+                "the quote has no signature",
+                why="its signature data is declared empty, as Intel's libsgx_quote_ex_sim leaves it",
+                remedy="get the quote from a quoting service, not from the SDK's simulation library",
+            )
+        signature = EcdsaSignatureData.parse(reader.take(signature_size, "the signature data"))
+        return cls(header, body, signature, reader.take(reader.remaining, "the trailing bytes"))
+
+    def encode(self) -> bytes:
+        """The quote's bytes again, trailing ones included.
+
+        Raises:
+            MalformedError: a field does not fit.
+        """
+        signature = self.signature.encode()
+        return self.signed_part + len(signature).to_bytes(4, "little") + signature + self.trailing
+
+    @property
+    def signed_part(self) -> bytes:
+        """The 432 bytes that the attestation key signs: header and report body.
+
+        Raises:
+            MalformedError: a field does not fit.
+        """
+        return self.header.encode() + self.body.encode()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the quote itself, without trailing ones."""
+        return SIGNED_PART_SIZE + 4 + self.signature.size
+
+
+def _require_version(data: bytes) -> None:
+    """Say what it is, if not our version, before its length is judged by our layout."""
+    if names_open_enclave_report(data):
+        raise MalformedError(
+            "this is an Open Enclave report, not a bare quote",
+            why="it begins with Open Enclave's 16-byte header",
+            remedy="take the 16 bytes off (confcom.sgx.open_enclave.strip_open_enclave_header)",
+        )
+    version = ByteReader(data, "the quote").integer(2, "the version")
+    if version != QUOTE_VERSION:
+        raise MalformedError(
+            f"a quote of version {version} cannot be read",
+            why=_OTHER_VERSIONS.get(version, "no SGX quote has this version: these bytes are probably not a quote"),
+            remedy=f"pass an SGX quote of version {QUOTE_VERSION}",
+        )
