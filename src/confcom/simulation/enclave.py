@@ -1,0 +1,154 @@
+"""A software enclave: makes and checks reports as an enclave of Intel's SDK simulation mode does."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Self
+
+from cryptography.hazmat.primitives.constant_time import bytes_eq
+
+from confcom.errors import ConfcomError
+from confcom.sgx.binary import require_length
+from confcom.sgx.marks import SIMULATION_CPU_SVNS
+from confcom.sgx.report import REPORT_DATA_SIZE, AttributeFlag, Report, ReportBody, TargetInfo
+from confcom.simulation.report_key import (
+    DEFAULT_CPU_SVN,
+    SIMULATION_KEY_ID,
+    ReportKeyFormat,
+    report_key,
+    report_mac,
+)
+
+XFRM_X87_SSE_AVX = 0x07
+"""Extended features of a simulated enclave: the least that every 64-bit processor with SGX enables."""
+
+_ENCLAVE_DOMAIN = b"confcom simulated enclave: "
+_SIGNER_DOMAIN = b"confcom simulated enclave signer"
+
+
+class ReportRejectedError(ConfcomError):
+    """A report that this enclave cannot check: forged, damaged, or made for another target or platform."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedEnclave:
+    """An enclave's identity, and what EREPORT and EGETKEY do with it.
+
+    Nothing is isolated or measured: an identity is whatever the caller says it is.
+    """
+
+    mr_enclave: bytes
+    mr_signer: bytes
+    flags: int = AttributeFlag.INITTED | AttributeFlag.MODE64BIT
+    xfrm: int = XFRM_X87_SSE_AVX
+    isv_prod_id: int = 0
+    isv_svn: int = 0
+
+    @classmethod
+    def from_name(cls, name: str, *, debug: bool = False) -> Self:
+        """An enclave that has the same measurement wherever the same name is given.
+
+        Args:
+            name: any text; MRENCLAVE is a hash of it. All named enclaves have one MRSIGNER, as those of one vendor do.
+            debug: whether it is launched with DEBUG; like on hardware, this changes no measurement.
+        """
+        flags = AttributeFlag.INITTED | AttributeFlag.MODE64BIT
+        return cls(
+            mr_enclave=hashlib.sha256(_ENCLAVE_DOMAIN + name.encode()).digest(),
+            mr_signer=hashlib.sha256(_SIGNER_DOMAIN).digest(),
+            flags=flags | AttributeFlag.DEBUG if debug else flags,
+        )
+
+    def target_info(self) -> TargetInfo:
+        """What others need in order to make a report for this enclave."""
+        return TargetInfo(mr_enclave=self.mr_enclave, flags=self.flags, xfrm=self.xfrm)
+
+    def report_body(self, report_data: bytes, *, cpu_svn: bytes = DEFAULT_CPU_SVN) -> ReportBody:
+        """This enclave's identity around the caller's 64 bytes.
+
+        Raises:
+            MalformedError: `report_data` is not 64 bytes.
+        """
+        require_length(report_data, REPORT_DATA_SIZE, "report data")
+        return ReportBody(
+            cpu_svn=cpu_svn,
+            misc_select=0,
+            reserved1=bytes(12),
+            isv_ext_prod_id=bytes(16),
+            flags=self.flags,
+            xfrm=self.xfrm,
+            mr_enclave=self.mr_enclave,
+            reserved2=bytes(32),
+            mr_signer=self.mr_signer,
+            reserved3=bytes(32),
+            config_id=bytes(64),
+            isv_prod_id=self.isv_prod_id,
+            isv_svn=self.isv_svn,
+            config_svn=0,
+            reserved4=bytes(42),
+            isv_family_id=bytes(16),
+            report_data=report_data,
+        )
+
+    def create_report(
+        self,
+        target_info: TargetInfo,
+        report_data: bytes,
+        *,
+        cpu_svn: bytes = DEFAULT_CPU_SVN,
+        key_format: ReportKeyFormat = ReportKeyFormat.CURRENT,
+    ) -> Report:
+        """EREPORT: a report that only the enclave named by `target_info` can check.
+
+        Args:
+            target_info: the enclave that will check it, for a quote the quoting enclave.
+            report_data: 64 bytes of the caller's, bound into the report.
+            cpu_svn: one of the three of the SDK's simulation mode.
+            key_format: the SDK's layout; the quoting enclave accepts both.
+
+        Raises:
+            MalformedError: `report_data` is not 64 bytes.
+        """
+        return sign_report(self.report_body(report_data, cpu_svn=cpu_svn), target_info, key_format=key_format)
+
+    def verify_report(self, report: Report) -> ReportKeyFormat:
+        """Check a report that was made for this enclave.
+
+        Returns:
+            The layout whose key fits, to answer in the same one.
+
+        Raises:
+            ReportRejectedError: another platform's CPUSVN, or neither layout's key fits.
+        """
+        cpu_svn = report.body.cpu_svn
+        if cpu_svn not in SIMULATION_CPU_SVNS:
+            raise ReportRejectedError(
+                f"the report comes from a platform with CPUSVN {cpu_svn.hex()}",
+                why="a simulated enclave only checks reports of Intel's SDK simulation mode, which has three CPUSVNs",
+                remedy="quote enclaves on SGX hardware with a hardware provider; build with SGX_MODE=SIM to simulate",
+            )
+        body = report.body.encode()
+        target = self.target_info()
+        for key_format in ReportKeyFormat:
+            key = report_key(key_format, target, cpu_svn, report.key_id)
+            if bytes_eq(report_mac(key, body), report.mac):
+                return key_format
+        raise ReportRejectedError(
+            "the report's MAC does not fit",
+            why="it was changed, or made for another enclave's target info",
+            remedy="ask for the target info again and make a new report for it",
+        )
+
+
+def sign_report(
+    body: ReportBody,
+    target_info: TargetInfo,
+    *,
+    key_format: ReportKeyFormat = ReportKeyFormat.CURRENT,
+    key_id: bytes = SIMULATION_KEY_ID,
+) -> Report:
+    """Put KEYID and MAC behind any report body, as the SDK's simulated EREPORT does."""
+    report = Report(body=body, key_id=key_id, mac=bytes(16))
+    key = report_key(key_format, target_info, body.cpu_svn, key_id)
+    return replace(report, mac=report_mac(key, body.encode()))

@@ -1,0 +1,91 @@
+"""Report keys and report MACs as Intel's SDK simulation mode makes them.
+
+On hardware the report key comes from a secret of the processor; the SDK's simulation library derives it from public
+constants instead (sdk/simulation/tinst/deriv.cpp, t_instructions.cpp). Deriving it in exactly the same way is what
+lets enclaves built with the SDK's simulation libraries be quoted here. The keys are public: a MAC that fits says which
+target a report was made for, and nothing about who made it.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import Enum, unique
+
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.cmac import CMAC
+
+from confcom.sgx.marks import SIMULATION_CPU_SVNS
+from confcom.sgx.report import TargetInfo
+
+BASE_REPORT_KEY = bytes.fromhex("ff00") * 8
+"""Stands in for the processor's secret (BASE_REPORT_KEY of the SDK's deriv.h)."""
+
+SIMULATION_KEY_ID = BASE_REPORT_KEY + bytes(16)
+"""KEYID of every simulated report. It is part of a report, never of a quote."""
+
+OWNER_EPOCH = b"THISISOWNEREPOCH"
+"""Stands in for the platform owner's epoch (SIMU_OWNER_EPOCH_MSR)."""
+
+DEFAULT_CPU_SVN, UPGRADED_CPU_SVN, DOWNGRADED_CPU_SVN = SIMULATION_CPU_SVNS
+
+KEYSELECT_REPORT = 3
+"""KEYNAME of the report key (SDM, "KEYREQUEST")."""
+
+_CURRENT = struct.Struct("<H6xQQI16s32s16sH64s32s2x")
+_LEGACY = struct.Struct("<H6xQQ16s32s16s32s")
+
+
+@unique
+class ReportKeyFormat(Enum):
+    """How the SDK lays out what a report key is derived from."""
+
+    CURRENT = "current"
+    """SDK 2.18.1 and later, 192 bytes: binds MISCSELECT, CONFIGSVN and CONFIGID of the target too."""
+    LEGACY = "legacy"
+    """SDK up to 2.18, 120 bytes."""
+
+
+def derivation_data(key_format: ReportKeyFormat, target: TargetInfo, cpu_svn: bytes, key_id: bytes) -> bytes:
+    """What the report key is the CMAC of.
+
+    Args:
+        key_format: the SDK's layout.
+        target: whom the report is for; its attributes go in unmasked.
+        cpu_svn: CPUSVN of the reporting process, from the report body (16 bytes).
+        key_id: the report's KEYID (32 bytes).
+
+    Returns:
+        192 bytes (current) or 120 bytes (legacy).
+    """
+    if key_format is ReportKeyFormat.LEGACY:
+        return _LEGACY.pack(
+            KEYSELECT_REPORT, target.flags, target.xfrm, OWNER_EPOCH, target.mr_enclave, cpu_svn, key_id
+        )
+    return _CURRENT.pack(
+        KEYSELECT_REPORT,
+        target.flags,
+        target.xfrm,
+        target.misc_select,
+        OWNER_EPOCH,
+        target.mr_enclave,
+        cpu_svn,
+        target.config_svn,
+        target.config_id,
+        key_id,
+    )
+
+
+def report_key(key_format: ReportKeyFormat, target: TargetInfo, cpu_svn: bytes, key_id: bytes) -> bytes:
+    """The 16-byte key with which a report for `target` is authenticated."""
+    return _cmac(BASE_REPORT_KEY, derivation_data(key_format, target, cpu_svn, key_id))
+
+
+def report_mac(key: bytes, body: bytes) -> bytes:
+    """The MAC (16 bytes) over a report's 384-byte body."""
+    return _cmac(key, body)
+
+
+def _cmac(key: bytes, message: bytes) -> bytes:
+    cmac = CMAC(AES(key))
+    cmac.update(message)
+    return cmac.finalize()
