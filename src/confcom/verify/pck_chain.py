@@ -1,0 +1,124 @@
+"""The certificates that a quote brings along, and our own check of the signatures from the enclave up to the root.
+
+dcap-qvl checks all of this and much more. This module is what remains for debug enclaves of simulated platforms,
+which dcap-qvl refuses to look at, and what tells a person whether a quote hangs together before any collateral is at hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from confcom.errors import MalformedError
+from confcom.sgx.quote import Quote
+from confcom.verify.trust import load_certificate
+
+CHAIN_LENGTH = 3
+"""A PCK chain is leaf, intermediate and root (Intel's "PCK Certificate and CRL profile")."""
+
+
+@dataclass(frozen=True, slots=True)
+class PckChain:
+    """A quote's certificates, told apart by what they are: the order in the field varies, except that the leaf leads."""
+
+    leaf: x509.Certificate
+    intermediates: tuple[x509.Certificate, ...]
+    root: x509.Certificate | None
+
+    @classmethod
+    def from_quote(cls, quote: Quote) -> Self:
+        """Read the chain of a quote with certification data type 5.
+
+        Raises:
+            MalformedError: another type, or not a readable chain.
+        """
+        return cls.from_pem(quote.signature.certification.pem_chain())
+
+    @classmethod
+    def from_pem(cls, certificates: tuple[bytes, ...]) -> Self:
+        """Sort PEM certificates, leaf first, into a chain.
+
+        Raises:
+            MalformedError: one of them cannot be read, or more than one issued itself.
+        """
+        leaf, *others = (
+            load_certificate(pem, f"certificate {number} of the quote's chain")
+            for number, pem in enumerate(certificates, start=1)
+        )
+        roots = [certificate for certificate in others if certificate.issuer == certificate.subject]
+        if len(roots) > 1:
+            raise MalformedError(
+                f"the quote's chain has {len(roots)} root certificates instead of one",
+                remedy="check that the quote was not altered",
+            )
+        intermediates = tuple(certificate for certificate in others if certificate not in roots)
+        return cls(leaf, intermediates, roots[0] if roots else None)
+
+    @property
+    def certificates(self) -> tuple[x509.Certificate, ...]:
+        """Leaf, intermediates, and the root if there is one."""
+        return (self.leaf, *self.intermediates, *((self.root,) if self.root else ()))
+
+    def broken_link(self, trusted_root: x509.Certificate, now: datetime) -> str | None:
+        """Why the chain does not lead from the leaf to `trusted_root`, by names, signatures and dates; None if it does.
+
+        Revocation is not looked at here.
+        """
+        if len(self.intermediates) != CHAIN_LENGTH - 2:
+            return f"it has {len(self.intermediates)} intermediate certificates instead of one"
+        path = (self.leaf, *self.intermediates, trusted_root)
+        for certificate, issuer in zip(path, (*path[1:], trusted_root), strict=True):
+            name = certificate.subject.rfc4514_string()
+            if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+                return f"{name} is not valid at {now:%Y-%m-%dT%H:%M:%SZ}"
+            try:
+                certificate.verify_directly_issued_by(issuer)
+            except (InvalidSignature, ValueError, TypeError) as error:
+                return f"{name} was not issued by {issuer.subject.rfc4514_string()}: {error or 'wrong signature'}"
+            if not _may_issue(issuer):
+                return f"{issuer.subject.rfc4514_string()} is no certificate authority"
+        return None
+
+
+def _may_issue(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+
+
+def qe_report_is_certified(quote: Quote, leaf: x509.Certificate) -> bool:
+    """Whether the PCK signed the quoting enclave's report body."""
+    return _signed_by(leaf.public_key(), quote.signature.qe_report_signature, quote.signature.qe_report_body.encode())
+
+
+def attestation_key_is_bound(quote: Quote) -> bool:
+    """Whether the quoting enclave's report names the attestation key of this quote."""
+    return quote.signature.qe_report_body.report_data == quote.signature.pub_key_id + bytes(32)
+
+
+def body_is_signed(quote: Quote) -> bool:
+    """Whether the attestation key signed this header and report body."""
+    try:
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\4" + quote.signature.attestation_key)
+    except ValueError:
+        return False
+    return _signed_by(key, quote.signature.isv_signature, quote.signed_part)
+
+
+def _signed_by(key: object, signature: bytes, data: bytes) -> bool:
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        return False
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    try:
+        key.verify(encode_dss_signature(r, s), data, ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, ValueError):
+        return False
+    return True

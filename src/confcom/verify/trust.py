@@ -1,0 +1,113 @@
+"""The trust anchor: which root a relying party trusts, and what kind of platform that root stands for.
+
+Genuine is decided by the root's *key* alone, pinned here. Everything else about a root can only lower trust.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import Enum
+from typing import Self
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from confcom.errors import MalformedError
+from confcom.sgx.certification import split_pem_chain
+
+INTEL_ROOT_KEY_ID = bytes.fromhex(
+    "46e403bd34f05a3f2817ab9badcaacc7ffc98e0f261008cd30dae936cace18d5dcf58eef31463613de1570d516200993"
+)
+"""SHA-384 of the public point of Intel's SGX Root CA: of the root in genuine quotes, and what dcap-qvl pins."""
+
+PEM_BEGIN = b"-----BEGIN "
+
+MAX_ROOT_SIZE = 64 * 1024
+"""Bytes of a root certificate file: a real one has under 1 KiB; the rest is room for a chain, so that the error names it."""
+
+
+class Platform(Enum):
+    """What made the quote, as far as the trusted root tells."""
+
+    GENUINE = "genuine"
+    """The chain ends in Intel's pinned root key."""
+    SIMULATED = "simulated"
+    """The chain ends in the root that was given, and that root says that it is a simulated platform's."""
+    UNKNOWN = "unknown"
+    """A third root, or no chain that could be followed to a root."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedRoot:
+    """A trust anchor that the relying party chose: one certificate."""
+
+    certificate: x509.Certificate
+    der: bytes
+    key_id: bytes
+
+    @classmethod
+    def load(cls, data: bytes) -> Self:
+        """Read a root certificate, PEM or DER.
+
+        Raises:
+            MalformedError: not exactly one certificate with a key on the curve P-256.
+        """
+        if len(data) > MAX_ROOT_SIZE:
+            raise MalformedError(
+                f"the root certificate has {len(data)} bytes, more than {MAX_ROOT_SIZE}",
+                remedy="pass the root certificate alone",
+            )
+        certificates = split_pem_chain(data) if PEM_BEGIN in data else (data,)
+        if len(certificates) != 1:
+            raise MalformedError(
+                f"the root file holds {len(certificates)} certificates instead of one",
+                remedy="pass the root alone, neither a chain nor a bundle: every certificate in it would be trusted",
+            )
+        certificate = load_certificate(certificates[0], "the root certificate")
+        return cls(certificate, certificate.public_bytes(Encoding.DER), key_id(certificate))
+
+    @property
+    def is_intel(self) -> bool:
+        """Whether this is Intel's SGX root, by key."""
+        return self.key_id == INTEL_ROOT_KEY_ID
+
+
+def load_certificate(data: bytes, what: str) -> x509.Certificate:
+    """Read one certificate, PEM or DER, with a P-256 key, the only kind in SGX's PKI.
+
+    Raises:
+        MalformedError: not such a certificate; `what` names it in the message.
+    """
+    try:
+        load = x509.load_pem_x509_certificate if data.startswith(PEM_BEGIN) else x509.load_der_x509_certificate
+        certificate = load(data)
+        key = certificate.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise MalformedError(
+            f"{what} is not a readable X.509 certificate",
+            why=str(error),
+            remedy="pass a certificate in PEM or DER form",
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise MalformedError(
+            f"{what} has a key that is not on the curve P-256",
+            why="all keys of SGX's certificate chains are",
+            remedy="check that it is an SGX certificate",
+        )
+    return certificate
+
+
+def key_id(certificate: x509.Certificate) -> bytes:
+    """SHA-384 of the certificate's public key as an uncompressed point: 48 bytes, as dcap-qvl names roots."""
+    point = certificate.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return hashlib.sha384(point).digest()
+
+
+def platform_of(root_key_id: bytes, *, root_is_marked: bool) -> Platform:
+    """What a root stands for: its key makes it genuine; otherwise its own marks may make it simulated."""
+    if root_key_id == INTEL_ROOT_KEY_ID:
+        return Platform.GENUINE
+    return Platform.SIMULATED if root_is_marked else Platform.UNKNOWN

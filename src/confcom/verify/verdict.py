@@ -1,0 +1,157 @@
+"""What a verification comes to: each check with what was required, found and why, and one kind for the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from confcom.errors import ExitCode
+from confcom.verify.trust import Platform
+
+
+class VerdictKind(Enum):
+    """The four outcomes that a relying party must tell apart."""
+
+    VERIFIED = "verified"
+    """Authentic, and everything that the policy asks for holds."""
+    AUTHENTIC_NOT_AUTHORISED = "authentic-not-authorised"
+    """The signatures hold up to the root, but the policy wants something else, or names nothing to compare with."""
+    NOT_AUTHENTIC = "not-authentic"
+    """A signature, a certificate, a revocation list or a mark says that this is not what it claims to be."""
+    UNUSABLE = "unusable"
+    """Nothing could be decided: not a quote, or collateral that is malformed, expired or for another platform."""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code by which scripts tell the kinds apart."""
+        return _EXIT_CODES[self]
+
+
+_EXIT_CODES = {
+    VerdictKind.VERIFIED: ExitCode.OK,
+    VerdictKind.AUTHENTIC_NOT_AUTHORISED: ExitCode.NOT_AUTHORISED,
+    VerdictKind.NOT_AUTHENTIC: ExitCode.NOT_AUTHENTIC,
+    VerdictKind.UNUSABLE: ExitCode.UNUSABLE,
+}
+
+_SEVERITY = (VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE, VerdictKind.AUTHENTIC_NOT_AUTHORISED)
+"""Proof that a quote is false outweighs what could not be decided, and both outweigh the policy."""
+
+
+class CheckStatus(Enum):
+    """How one check ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_CHECKED = "not-checked"
+    """The check needs something that an earlier failure took away, or that the policy does not ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check; `required` and `found` are for people and are never parsed.
+
+    `consequence` is what the verdict becomes when this check failed; it is None otherwise.
+    """
+
+    name: str
+    status: CheckStatus
+    required: str
+    found: str
+    why: str = ""
+    consequence: VerdictKind | None = None
+
+    def to_json(self) -> dict[str, str]:
+        """Plain values for `json.dumps`."""
+        return {
+            "name": self.name,
+            "status": self.status.value,
+            "required": self.required,
+            "found": self.found,
+            "why": self.why,
+        }
+
+
+def passed(name: str, required: str, found: str, why: str = "") -> Check:
+    """A check that holds."""
+    return Check(name, CheckStatus.PASSED, required, found, why)
+
+
+def failed(name: str, required: str, found: str, why: str, consequence: VerdictKind) -> Check:
+    """A check that does not hold, and what follows from that."""
+    return Check(name, CheckStatus.FAILED, required, found, why, consequence)
+
+
+def not_checked(name: str, required: str, why: str) -> Check:
+    """A check that was not made, with the reason: silence would read as a pass."""
+    return Check(name, CheckStatus.NOT_CHECKED, required, "", why)
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What the quote says of its enclave. Worth something only if the verdict's kind says that it is authentic.
+
+    mr_enclave and mr_signer are 32 bytes, report_data 64.
+    """
+
+    mr_enclave: bytes
+    mr_signer: bytes
+    isv_prod_id: int
+    isv_svn: int
+    report_data: bytes
+    debug: bool
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values for `json.dumps`; bytes as hex."""
+        return {
+            "mr_enclave": self.mr_enclave.hex(),
+            "mr_signer": self.mr_signer.hex(),
+            "isv_prod_id": self.isv_prod_id,
+            "isv_svn": self.isv_svn,
+            "report_data": self.report_data.hex(),
+            "debug": self.debug,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome. Check `ok`; `kind` and `checks` say why."""
+
+    kind: VerdictKind
+    platform: Platform
+    checks: tuple[Check, ...]
+    claims: Claims | None = None
+    tcb_status: str | None = None
+    advisory_ids: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    """Marks of simulation that the quote and its certificates carry."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether to rely on the quote: false for a simulated one unless the policy itself asks for simulated."""
+        return self.kind is VerdictKind.VERIFIED
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """The checks that failed, in order."""
+        return tuple(check for check in self.checks if check.status is CheckStatus.FAILED)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values for `json.dumps`; the format of `confcom verify --output json`."""
+        return {
+            "ok": self.ok,
+            "kind": self.kind.value,
+            "platform": self.platform.value,
+            "tcb_status": self.tcb_status,
+            "advisory_ids": list(self.advisory_ids),
+            "marks": list(self.marks),
+            "claims": self.claims.to_json() if self.claims else None,
+            "checks": [check.to_json() for check in self.checks],
+        }
+
+
+def kind_of(checks: Iterable[Check]) -> VerdictKind:
+    """The kind that a set of checks comes to: the gravest consequence, or verified if none failed."""
+    consequences = {check.consequence for check in checks}
+    return next((kind for kind in _SEVERITY if kind in consequences), VerdictKind.VERIFIED)
