@@ -1,1 +1,1 @@
-"""daemon."""
+"""What the daemons share: settings, logs, probes, supervision, unix sockets. Knows nothing of SGX."""

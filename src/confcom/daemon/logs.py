@@ -1,0 +1,79 @@
+"""Logs of a daemon: the standard logging module, one line per event on stderr, JSON for machines.
+
+Fields go in by logging's own `extra={...}`. Nothing secret belongs in a log: callers log identities and counts,
+never report data or keys.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, TextIO
+
+LEVELS = ("debug", "info", "warning", "error")
+
+_STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+class LogFormat(StrEnum):
+    """How a log line looks."""
+
+    AUTO = "auto"
+    """Text when stderr is a terminal, else JSON."""
+    TEXT = "text"
+    JSON = "json"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line: time (UTC, ISO 8601, milliseconds), level, logger, message, then the extra fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line; an exception becomes the field `exception`."""
+        line: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update(_extra(record))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """For a person at a terminal: time, level, message, extra fields as key=value."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line, followed by the traceback if there is one."""
+        fields = "".join(f"  {key}={value}" for key, value in _extra(record).items())
+        clock = _time(record)[11:19]
+        text = f"{clock} {record.levelname.lower():7} {record.getMessage()}{fields}"
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+def configure_logging(*, level: str, log_format: LogFormat, stream: TextIO) -> None:
+    """Send the root logger's records to `stream`, replacing whatever handlers there were.
+
+    Args:
+        level: one of LEVELS.
+        log_format: AUTO asks the stream whether it is a terminal.
+        stream: normally stderr; stdout stays free for output.
+    """
+    as_text = log_format is LogFormat.TEXT or (log_format is LogFormat.AUTO and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD_ATTRIBUTES}

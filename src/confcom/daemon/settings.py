@@ -1,0 +1,222 @@
+"""Settings of a daemon: argparse flags, each with an environment variable behind it, and nothing else.
+
+There is no configuration file: a flag, a chart value and a variable map one to one, and `--help` is the reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from confcom.daemon.logs import LEVELS, LogFormat
+from confcom.daemon.probes import ProbeAddress
+from confcom.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "CONFCOM_"
+"""Every fallback starts with it, so that `env | grep CONFCOM_` shows all that can influence a daemon."""
+
+T = TypeVar("T")
+
+_WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+@dataclass(frozen=True, slots=True)
+class _Flag:
+    name: str
+    variable: str
+    convert: Callable[[str], Any]
+    default: Any
+
+    @property
+    def destination(self) -> str:
+        return self.name.removeprefix("--").replace("-", "_")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with its errors in our tree instead of an exit from inside a library."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{self.prog}: {message}", remedy=f"see {self.prog} --help")
+
+
+class SettingsParser:
+    """Declares a daemon's flags once and reads them from a command line, the environment, or their defaults.
+
+    Args:
+        prog: the command's name in help and errors.
+        description: what the daemon does; the head of `--help`.
+        environ: the process environment (injected, so that tests need not change theirs).
+        epilog: examples, shown as they are at the end of `--help`.
+    """
+
+    def __init__(self, prog: str, *, description: str, environ: Mapping[str, str], epilog: str = "") -> None:
+        self._parser = _Parser(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self._environ = environ
+        self._flags: list[_Flag] = []
+
+    def add(
+        self,
+        name: str,
+        *,
+        convert: Callable[[str], T],
+        default: T | None,
+        metavar: str,
+        text: str,
+        shown_default: str = "",
+        variable: str = "",
+    ) -> None:
+        """Declare `name VALUE`.
+
+        Args:
+            name: the flag with its dashes, `--probe-address`.
+            convert: makes a value of the text, or raises ValueError with the reason.
+            default: the value when neither flag nor variable is given.
+            metavar: what stands for the value in `--help`.
+            text: one sentence for `--help`.
+            shown_default: what `--help` says about the default, when its own text would not do.
+            variable: the fallback's name; by default `CONFCOM_` and the flag's name in capitals.
+        """
+        flag = self._declare(name, convert, default, variable)
+        shown = shown_default or ("none" if default is None else str(default))
+        self._parser.add_argument(
+            name,
+            dest=flag.destination,
+            default=None,
+            type=_argparse_type(convert),
+            metavar=metavar,
+            help=_help(f"{text} (default: {shown}; {flag.variable})"),
+        )
+
+    def add_switch(self, name: str, *, text: str, variable: str = "") -> None:
+        """Declare `name` and `--no-name`; off unless given. The variable takes true/false, yes/no, on/off, 1/0."""
+        flag = self._declare(name, parse_switch, default=False, variable=variable)
+        self._parser.add_argument(
+            name,
+            dest=flag.destination,
+            default=None,
+            action=argparse.BooleanOptionalAction,
+            help=_help(f"{text} (default: off; {flag.variable})"),
+        )
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Read the settings: a flag wins over its variable, a variable over the default; an empty variable is none.
+
+        Raises:
+            SettingsError: an unknown flag, or a value that its `convert` refuses, in either place.
+        """
+        values = self._parser.parse_args(arguments)
+        for flag in self._flags:
+            if getattr(values, flag.destination) is None:
+                setattr(values, flag.destination, self._fallback(flag))
+        return values
+
+    def format_help(self) -> str:
+        """What `--help` prints."""
+        return self._parser.format_help()
+
+    def _declare(self, name: str, convert: Callable[[str], Any], default: Any, variable: str) -> _Flag:  # noqa: ANN401 # any type of setting
+        chosen = variable or ENVIRONMENT_PREFIX + name.removeprefix("--").replace("-", "_").upper()
+        flag = _Flag(name, chosen, convert, default)
+        self._flags.append(flag)
+        return flag
+
+    def _fallback(self, flag: _Flag) -> object:
+        text = self._environ.get(flag.variable, "")
+        if not text:
+            return flag.default
+        try:
+            return flag.convert(text)
+        except ValueError as error:
+            raise SettingsError(
+                f"{self._parser.prog}: the environment variable {flag.variable} is {text!r}",
+                why=str(error),
+                remedy=f"correct or unset {flag.variable}, or give {flag.name}",
+            ) from error
+
+
+def parse_switch(text: str) -> bool:
+    """On or off, in the words that people and charts write."""
+    try:
+        return _WORDS[text.strip().lower()]
+    except KeyError:
+        raise ValueError("it must be true or false") from None
+
+
+def parse_path(text: str) -> Path:
+    """A path; empty is refused, since it would silently mean the current directory."""
+    if not text:
+        raise ValueError("a path cannot be empty")
+    if "\0" in text:
+        raise ValueError("a path cannot contain a zero byte")
+    return Path(text)
+
+
+def integer_between(lowest: int, highest: int) -> Callable[[str], int]:
+    """A converter for whole numbers from `lowest` to `highest`, both included."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(f"it must be a whole number, not {text!r}") from None
+        if not lowest <= value <= highest:
+            raise ValueError(f"it must be from {lowest} to {highest}, not {value}")
+        return value
+
+    return convert
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """A converter for a closed set of words, in any case."""
+
+    def convert(text: str) -> str:
+        word = text.strip().lower()
+        if word not in words:
+            raise ValueError(f"it must be one of {', '.join(words)}, not {text!r}")
+        return word
+
+    return convert
+
+
+def add_common_flags(parser: SettingsParser) -> None:
+    """Declare what every daemon has: `--probe-address`, `--log-level`, `--log-format`."""
+    parser.add(
+        "--probe-address",
+        convert=ProbeAddress.parse,
+        default=None,
+        metavar="ADDR",
+        text="answer /livez, /readyz and /metrics at HOST:PORT or unix:PATH",
+    )
+    parser.add(
+        "--log-level", convert=one_of(*LEVELS), default="info", metavar="LEVEL", text=f"one of {', '.join(LEVELS)}"
+    )
+    parser.add(
+        "--log-format",
+        convert=LogFormat,
+        default=LogFormat.AUTO,
+        metavar="FORMAT",
+        text="auto (text on a terminal, else json), text, or json",
+    )
+
+
+def _argparse_type(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    def convert_or_explain(text: str) -> object:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return convert_or_explain
+
+
+def _help(text: str) -> str:
+    return text.replace("%", "%%")

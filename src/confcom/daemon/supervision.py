@@ -1,0 +1,132 @@
+"""Running a daemon: signals become an orderly stop with a deadline, failures an exit code and one clear message."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TextIO
+
+from confcom.errors import ConfcomError, ExitCode
+
+_logger = logging.getLogger(__name__)
+
+STOP_DEADLINE_SECONDS = 20.0
+"""From the first signal to the end; below the 30 s after which a kubelet kills (terminationGracePeriodSeconds)."""
+
+Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+
+
+def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_uvloop: bool = False) -> ExitCode:
+    """Run `main(stop)` until it returns; SIGTERM and SIGINT set `stop`, and then it has `stop_deadline` seconds.
+
+    A second signal, or the deadline, cancels it.
+
+    Args:
+        main: the daemon; it returns soon after `stop` is set, and leaves nothing behind when it is cancelled.
+        stop_deadline: seconds for the orderly stop.
+        use_uvloop: uvloop's event loop instead of asyncio's own.
+
+    Returns:
+        OK after an orderly stop, FAILED when the stop had to be forced.
+
+    Raises:
+        ConfcomError: what ended `main`; of several failures at once, the first of our own kind.
+    """
+    factory = importlib.import_module("uvloop").new_event_loop if use_uvloop else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(_supervise(main, stop_deadline))
+
+
+async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, None]) -> None:
+    """Run services side by side until `stop` is set; the first that fails, or ends by itself, stops all.
+
+    Raises:
+        ConfcomError: a service failed with it, or ended although nobody asked it to.
+    """
+
+    async def serve(service: Coroutine[Any, Any, None]) -> None:
+        await service
+        if not stop.is_set():
+            name = getattr(service, "__qualname__", "a service")
+            raise ConfcomError(f"{name} ended by itself", remedy="report this: it should run until it is stopped")
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(serve(service)) for service in services]
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
+    except BaseExceptionGroup as failures:
+        raise first_failure(failures) from failures
+
+
+def first_failure(failure: BaseException) -> BaseException:
+    """Of a group of failures, the first of our own kind, else simply the first."""
+    if not isinstance(failure, BaseExceptionGroup):
+        return failure
+    leaves = [first_failure(part) for part in failure.exceptions]
+    return next((leaf for leaf in leaves if isinstance(leaf, ConfcomError)), leaves[0])
+
+
+def exit_status(body: Callable[[], int], *, stderr: TextIO) -> int:
+    """Run a daemon's whole main and turn what ends it into an exit code, with the reason on stderr.
+
+    Our own errors are explained; anything else is a bug and keeps its traceback.
+    """
+    try:
+        return body()
+    except ConfcomError as error:
+        stderr.write(explain(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+
+
+def explain(error: ConfcomError) -> str:
+    """What happened, why, and what to do, a line each."""
+    lines = [f"Error: {error.what}"]
+    if error.why:
+        lines.append(f"  why: {error.why}")
+    if error.remedy:
+        lines.append(f"  do:  {error.remedy}")
+    return "\n".join(lines) + "\n"
+
+
+async def _supervise(main: Main, stop_deadline: float) -> ExitCode:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    task = loop.create_task(main(stop), name="daemon")
+    forced = False
+
+    def force(reason: str) -> None:
+        nonlocal forced
+        if not task.done():
+            forced = True
+            _logger.error("the orderly stop was cut short", extra={"reason": reason})
+            task.cancel()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            force(f"a second signal ({number.name})")
+            return
+        _logger.info("stopping", extra={"signal": number.name})
+        stop.set()
+        loop.call_later(stop_deadline, force, f"not done after {stop_deadline:g} s")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not forced:
+            raise
+        return ExitCode.FAILED
+    except BaseExceptionGroup as failures:
+        raise first_failure(failures) from failures
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+    return ExitCode.OK
