@@ -1,0 +1,165 @@
+"""The node's control socket, from the other side: what the CLI and the demo's story use."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from confcom.playground.control import CHANNEL_OPTIONS, Method, method_path
+from confcom.playground.errors import BY_NAME, ConfcomError, NodeUnavailableError, WaitTimeoutError
+from confcom.playground.layout import Layout
+from confcom.playground.views import ApplyResult, JobView, NodeState, NodeView, PodView
+
+CALL_TIMEOUT = 10.0
+"""Seconds for a call that the node answers at once: it does no work that takes longer than a directory listing."""
+
+WATCH_SECONDS = 5.0
+"""How long one watch call may wait in the node before it is asked again, so that a lost node is noticed."""
+
+
+class NodeClient:
+    """Talks to one node. Synchronous; one channel; close it, or use it in a `with` statement.
+
+    Args:
+        directory: the node's DIR.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._socket = Layout(directory).control_socket
+        self._channel = grpc.insecure_channel(f"unix:{self._socket}", options=CHANNEL_OPTIONS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def state(self, *, after_revision: int = -1, timeout: float = CALL_TIMEOUT) -> NodeState:
+        """Everything at one moment.
+
+        Args:
+            after_revision: wait until the node has changed since that revision (at most `timeout` seconds, then the
+                unchanged state comes back); -1 answers at once.
+            timeout: seconds.
+        """
+        request = {"after_revision": after_revision, "seconds": timeout}
+        answer = self._call(Method.STATE, request, timeout=timeout + CALL_TIMEOUT)
+        return NodeState.from_json(answer)
+
+    def node(self) -> NodeView:
+        """The node: mode, capacity, allocatable, allocated, the ledger."""
+        return self.state().node
+
+    def pods(self) -> tuple[PodView, ...]:
+        """All pods, oldest first."""
+        return self.state().pods
+
+    def jobs(self) -> tuple[JobView, ...]:
+        """All Jobs, oldest first."""
+        return self.state().jobs
+
+    def wait(self, predicate: Callable[[NodeState], bool], timeout: float, *, what: str = "") -> NodeState:
+        """Wait until a condition holds, without polling.
+
+        Args:
+            predicate: is asked at once and after every change of the node.
+            timeout: seconds.
+            what: the condition in words, for the error.
+
+        Returns:
+            The first state for which it held.
+
+        Raises:
+            WaitTimeoutError: it did not hold in time.
+        """
+        deadline = time.monotonic() + timeout
+        state = self.state()
+        while not predicate(state):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise WaitTimeoutError(
+                    f"{what or 'what was waited for'} did not happen within {timeout:g} s",
+                    state=state,
+                    remedy="`confcom playground get` shows the node's state, `... logs POD` a pod's log",
+                )
+            state = self.state(after_revision=state.revision, timeout=min(left, WATCH_SECONDS))
+        return state
+
+    def apply(self, text: str) -> ApplyResult:
+        """Create the objects of a manifest: all of them or, if one is refused, none.
+
+        Args:
+            text: YAML (or JSON), one or more documents.
+
+        Raises:
+            ManifestError: the API server would refuse it.
+            AlreadyExistsError: an object of that kind and name is there.
+        """
+        answer = self._call(Method.APPLY, {"text": text})
+        return ApplyResult(tuple(answer["objects"]), tuple(answer["warnings"]))
+
+    def logs(self, pod: str, *, container: str | None = None) -> str:
+        """A container's log, or its last mebibyte if it is longer.
+
+        Args:
+            pod: the pod's name; it may have ended.
+            container: needed if the pod has several.
+
+        Raises:
+            NotFoundError: no such pod or container.
+        """
+        return str(self._call(Method.LOGS, {"pod": pod, "container": container})["text"])
+
+    def delete(self, kind: str, name: str, *, grace_period: float | None = None) -> None:
+        """Delete a Job (with its pods) or a Pod, and return when its processes have ended and its devices are free.
+
+        Args:
+            kind: `job` or `pod`, as kubectl takes it (`jobs`, `job.batch`, `po`, ... too).
+            name: the object's name.
+            grace_period: seconds between SIGTERM and SIGKILL; None takes terminationGracePeriodSeconds (30).
+
+        Raises:
+            NotFoundError: no such object.
+        """
+        request = {"kind": kind, "name": name, "grace_period": grace_period}
+        self._call(Method.DELETE, request, timeout=None)
+
+    def images(self) -> dict[str, tuple[str, ...]]:
+        """The node's image table: name -> argv."""
+        return {name: tuple(argv) for name, argv in self._call(Method.IMAGES, {}).items()}
+
+    def restart_kubelet(self) -> None:
+        """Do what a kubelet's restart does: every socket in its directory is unlinked, plugins must register again."""
+        self._call(Method.RESTART_KUBELET, {})
+
+    def _call(self, method: Method, request: Mapping[str, Any], *, timeout: float | None = CALL_TIMEOUT) -> Any:
+        call = self._channel.unary_unary(method_path(method))
+        try:
+            answer = json.loads(call(json.dumps(request).encode(), timeout=timeout))
+        except grpc.RpcError as error:
+            raise self._unavailable(error) from None
+        if "error" in answer:
+            kind = BY_NAME.get(answer["error"]["kind"], ConfcomError)
+            raise kind(answer["error"]["what"], why=answer["error"]["why"], remedy=answer["error"]["remedy"])
+        return answer["result"]
+
+    def _unavailable(self, error: grpc.RpcError) -> NodeUnavailableError:
+        there = self._socket.exists()
+        details = error.details() if isinstance(error, grpc.Call) else str(error)
+        return NodeUnavailableError(
+            f"the playground node at {self._socket.parent} does not answer",
+            why=str(details) if there else f"there is no {self._socket.name} in that directory",
+            remedy="start one: confcom playground node --dir DIR; or name the right directory with --dir",
+        )

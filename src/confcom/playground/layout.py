@@ -1,0 +1,102 @@
+"""Where everything of a node lies below its one directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from confcom.errors import SettingsError
+
+DEVICE_PLUGIN_DIR = PurePosixPath("/var/lib/kubelet/device-plugins")
+"""Where kubelets look for device plugins: `--root-dir` is never changed in practice."""
+
+AESMD_DIR = PurePosixPath("/var/run/aesmd")
+"""Where Intel's libraries look for AESM's socket; not configurable in them."""
+
+MAX_DIR_BYTES = 45
+"""Longest DIR. A unix socket's path holds 107 bytes (unix(7)); the longest below DIR are the plugins' sockets:
+40 bytes of `/node/var/lib/kubelet/device-plugins/...` directories, and up to 22 for a name of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths below DIR."""
+
+    directory: Path
+
+    @property
+    def control_socket(self) -> Path:
+        """The node's control API."""
+        return self.directory / "control.sock"
+
+    @property
+    def node_root(self) -> Path:
+        """The simulated node's root file system: host path P means this directory + P."""
+        return self.directory / "node"
+
+    @property
+    def device_plugin_dir(self) -> Path:
+        """Where plugins put their sockets and find the kubelet's."""
+        return self.host_path(DEVICE_PLUGIN_DIR)
+
+    @property
+    def kubelet_socket(self) -> Path:
+        """The kubelet stand-in's registration service."""
+        return self.device_plugin_dir / "kubelet.sock"
+
+    @property
+    def aesm_socket(self) -> Path:
+        """Where the quote helper is to listen."""
+        return self.host_path(AESMD_DIR) / "aesm.socket"
+
+    @property
+    def platform(self) -> Path:
+        """The simulated platform's state directory."""
+        return self.directory / "platform"
+
+    @property
+    def pods(self) -> Path:
+        """One directory per pod."""
+        return self.directory / "pods"
+
+    @property
+    def logs(self) -> Path:
+        """One file per container."""
+        return self.directory / "logs"
+
+    def host_path(self, path: PurePosixPath | str) -> Path:
+        """The real place of a path on the simulated node.
+
+        `..` is resolved first, as text, so that no path leaves the node's root.
+        """
+        parts: list[str] = []
+        for part in PurePosixPath(path).parts:
+            if part == "..":
+                parts[-1:] = []
+            elif part != "/":
+                parts.append(part)
+        return self.node_root.joinpath(*parts)
+
+    def create(self) -> None:
+        """Create the directories, the node's `/run` and its `/var/run` beside each other as every Linux has them.
+
+        Raises:
+            SettingsError: DIR is too long for the unix sockets below it.
+        """
+        length = len(str(self.directory).encode())
+        if length > MAX_DIR_BYTES:
+            raise SettingsError(
+                f"the directory's name {self.directory} is too long",
+                why=f"it has {length} bytes, and unix sockets below it leave room for {MAX_DIR_BYTES}",
+                remedy="choose a shorter one, such as /tmp/node",
+            )
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+        self.pods.mkdir(exist_ok=True)
+        self.logs.mkdir(exist_ok=True)
+        (self.node_root / "run").mkdir(parents=True, exist_ok=True)
+        (self.node_root / "var").mkdir(exist_ok=True)
+        var_run = self.node_root / "var" / "run"
+        if not var_run.is_symlink() and not var_run.exists():
+            var_run.symlink_to("../run")
+        self.device_plugin_dir.mkdir(parents=True, exist_ok=True)
+        self.host_path(AESMD_DIR).mkdir(exist_ok=True)

@@ -1,0 +1,94 @@
+"""What the steps share: the folder's layout, the node's client, and what earlier steps found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from confcom.playground.client import NodeClient
+from confcom.playground.story.commands import CommandResult, Commands
+from confcom.playground.story.stage import Stage
+
+EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
+EPC_MIB = 168
+"""A DC8_v2, the largest size of Azure's DCsv2 series."""
+
+VM_SIZE = "DC8_v2"
+
+
+@dataclass(slots=True)
+class Notes:
+    """What one step tells: lines for people, commands to repeat it, and the same as data."""
+
+    happened: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    data: dict[str, object] = field(default_factory=dict)
+
+    def say(self, line: str) -> None:
+        """Add a line of what happened."""
+        self.happened.append(line)
+
+    def repeat(self, command: str) -> None:
+        """Add a command that repeats the step."""
+        self.commands.append(command)
+
+
+@dataclass(slots=True)
+class Scene:
+    """One demo on its way through the steps.
+
+    Attributes:
+        stage: the processes.
+        mode_flag: the playground's mode, as its `--mode` takes it.
+        random: random bytes, for the relying party's challenge.
+        manifests: where the example manifests are.
+    """
+
+    stage: Stage
+    mode_flag: str
+    random: Callable[[int], bytes]
+    manifests: Path
+    fingerprint: str = ""
+    challenge: bytes = b""
+
+    @property
+    def folder(self) -> Path:
+        """Everything of this demo is below it."""
+        return self.stage.folder
+
+    @property
+    def commands(self) -> Commands:
+        """The public commands."""
+        return self.stage.commands
+
+    @property
+    def node(self) -> NodeClient:
+        """The playground's control API."""
+        return NodeClient(self.folder)
+
+    @property
+    def platform(self) -> Path:
+        """The simulated platform's state."""
+        return self.folder / "platform"
+
+    @property
+    def aesm_socket(self) -> Path:
+        """Where the node's AESM socket is on this machine."""
+        return self.folder / "node" / "var" / "run" / "aesmd" / "aesm.socket"
+
+    @property
+    def trust(self) -> Path:
+        """What the relying party was given: root and collateral."""
+        return self.folder / "trust"
+
+    @property
+    def quote(self) -> Path:
+        """The quote that left the container."""
+        return self.folder / "q.bin"
+
+    def run(self, notes: Notes, name: str, *arguments: str, accept: tuple[int, ...] = (0,)) -> CommandResult:
+        """Run a command and note it."""
+        result = self.commands.run(name, *arguments, accept=accept)
+        notes.repeat(result.shown)
+        return result

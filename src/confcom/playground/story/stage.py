@@ -1,0 +1,153 @@
+"""The processes and the folder of one demo: everything that was started is ended, whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from confcom.playground.story.commands import Commands, read_tail
+from confcom.playground.story.report import StepFailed
+
+READY_SECONDS = 20
+"""A daemon is ready in a fraction of a second; a loaded machine may need several."""
+
+STOP_SECONDS = 5
+"""A daemon that has not ended this long after SIGTERM is killed."""
+
+POLL_SECONDS = 0.02
+
+
+class UnixHTTPConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket, for the daemons' probes."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket's path."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def probe(path: Path) -> tuple[bool, str]:
+    """Ask a daemon's /readyz: whether it is ready, and what it says."""
+    connection = UnixHTTPConnection(path, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        response = connection.getresponse()
+        return response.status == http.client.OK, response.read(500).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        return False, f"its probe socket does not answer ({error})"
+    finally:
+        connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One process of the stage."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def require_alive(self) -> None:
+        """Raise StepFailed if the process has ended."""
+        code = self.process.poll()
+        if code is not None:
+            raise StepFailed(f"the {self.name} ended with exit code {code}", why=read_tail(self.log))
+
+
+class Stage:
+    """Starts processes, each in a session of its own, and ends them in reverse order."""
+
+    def __init__(self, folder: Path, commands: Commands, *, owns_folder: bool) -> None:
+        self.folder = folder
+        self.commands = commands
+        self.running: dict[str, Running] = {}
+        self._owns_folder = owns_folder
+
+    def __enter__(self) -> Self:
+        """Make the folder of the logs."""
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End everything; an impatient second Ctrl-C does not interrupt the cleaning."""
+        del kind, error, trace
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.close()
+
+    def start(self, name: str, command: str, *arguments: str) -> str:
+        """Start a command as a process of its own; its output goes to logs/NAME.log.
+
+        Returns:
+            The command as a person types it.
+        """
+        log = self.folder / "logs" / f"{name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                self.commands.argv(command, *arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=dict(self.commands.environment),
+                start_new_session=True,
+            )
+        self.running[name] = Running(name, process, log)
+        return self.commands.shown(command, *arguments)
+
+    def wait_until(self, what: str, ready: Callable[[], tuple[bool, str]]) -> None:
+        """Poll until `ready` says so, while every process of the stage lives.
+
+        Args:
+            what: for the message, as in "the quote helper became ready".
+            ready: whether it is so, and what it says meanwhile.
+
+        Raises:
+            StepFailed: a process ended, or it took longer than READY_SECONDS.
+        """
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            done, said = ready()
+            if done:
+                return
+            for running in self.running.values():
+                running.require_alive()
+            if time.monotonic() > deadline:
+                raise StepFailed(f"{what} did not happen within {READY_SECONDS} s", why=said)
+            time.sleep(POLL_SECONDS)
+
+    def close(self) -> None:
+        """End every process, SIGTERM first, and remove the folder if the demo made it."""
+        for running in reversed(self.running.values()):
+            _end(running.process)
+        self.running.clear()
+        if self._owns_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(STOP_SECONDS)

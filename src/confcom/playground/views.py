@@ -1,0 +1,214 @@
+"""What the node shows of itself: plain data, the same in JSON, in the client and on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Phase(StrEnum):
+    """A pod's phase, as Kubernetes names it."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the pod has ended: its devices are free."""
+        return self in {Phase.SUCCEEDED, Phase.FAILED}
+
+
+class JobStatus(StrEnum):
+    """What `kubectl get jobs` says in its STATUS column."""
+
+    RUNNING = "Running"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """A device node inside a container."""
+
+    container_path: str
+    host_path: str
+    permissions: str
+
+
+@dataclass(frozen=True, slots=True)
+class MountView:
+    """A directory or file of the node inside a container."""
+
+    container_path: str
+    host_path: str
+    """Path on the simulated node; empty for an emptyDir."""
+    read_only: bool
+    source: str
+    """`Allocate` if a device plugin asked for it, else `volume NAME`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerView:
+    """One container of a pod."""
+
+    name: str
+    image: str
+    state: str
+    """`Waiting`, `Running` or `Terminated`."""
+    reason: str
+    message: str
+    exit_code: int | None
+    """Of the last run; negative if a signal ended it is never shown: 128 + the signal is, as shells do."""
+    restarts: int
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    """What the manifest, the image and the device plugin set, not what the machine adds."""
+    devices: tuple[DeviceView, ...]
+    mounts: tuple[MountView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """One pod; its containers' facts are also offered flat, since most pods have one container."""
+
+    name: str
+    owner_kind: str
+    """`Job`, or empty for a pod that was submitted as such."""
+    owner_name: str
+    phase: Phase
+    reason: str
+    """Why it is so: `Unschedulable`, `ErrImageNeverPull`, `UnexpectedAdmissionError`, `Completed`, `Error`, ..."""
+    message: str
+    deleting: bool
+    requested: Mapping[str, int]
+    allocated: Mapping[str, int]
+    """Devices held now, by resource name; empty once the pod has ended."""
+    containers: tuple[ContainerView, ...]
+
+    @property
+    def exit_code(self) -> int | None:
+        """The first non-zero exit code of its containers, 0 if all ended well, None if none has ended."""
+        codes = [code for container in self.containers if (code := container.exit_code) is not None]
+        return next((code for code in codes if code), 0) if codes else None
+
+    @property
+    def devices(self) -> tuple[DeviceView, ...]:
+        """Device nodes of all its containers."""
+        return tuple(device for container in self.containers for device in container.devices)
+
+    @property
+    def mounts(self) -> tuple[MountView, ...]:
+        """Mounts of all its containers."""
+        return tuple(mount for container in self.containers for mount in container.mounts)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Environment of its first container."""
+        return dict(self.containers[0].env) if self.containers else {}
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One Job."""
+
+    name: str
+    status: JobStatus
+    reason: str
+    message: str
+    active: int
+    succeeded: int
+    failed: int
+    pods: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """Devices that one container holds."""
+
+    pod: str
+    container: str
+    resource: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """The node: how it runs containers, and what it has to give."""
+
+    name: str
+    mode: str
+    """`root`, `user-namespace` or `no-namespace`."""
+    mode_reason: str
+    pid: int
+    capacity: Mapping[str, int]
+    allocatable: Mapping[str, int]
+    allocated: Mapping[str, int]
+    ledger: tuple[LedgerLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """Everything at one moment. `revision` grows with every change."""
+
+    revision: int
+    node: NodeView
+    pods: tuple[PodView, ...]
+    jobs: tuple[JobView, ...]
+
+    def pod(self, name: str) -> PodView | None:
+        """The pod of that name."""
+        return next((pod for pod in self.pods if pod.name == name), None)
+
+    def job(self, name: str) -> JobView | None:
+        """The Job of that name."""
+        return next((job for job in self.jobs if job.name == name), None)
+
+    def pods_of(self, job: str) -> tuple[PodView, ...]:
+        """A Job's pods, oldest first."""
+        return tuple(pod for pod in self.pods if pod.owner_kind == "Job" and pod.owner_name == job)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` is the way back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> NodeState:
+        """The way back. Trusts its input: it comes from the node."""
+        return cls(
+            revision=data["revision"],
+            node=NodeView(**{**data["node"], "ledger": tuple(LedgerLine(**line) for line in data["node"]["ledger"])}),
+            pods=tuple(_pod(pod) for pod in data["pods"]),
+            jobs=tuple(
+                JobView(**{**job, "status": JobStatus(job["status"]), "pods": tuple(job["pods"])})
+                for job in data["jobs"]
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyResult:
+    """What a manifest brought about."""
+
+    objects: tuple[str, ...]
+    """Created objects as kubectl names them: `job.batch/sgx-test`, `pod/NAME`."""
+    warnings: tuple[str, ...] = field(default=())
+    """Fields that have no effect here, each with its path."""
+
+
+def _pod(data: Mapping[str, Any]) -> PodView:
+    containers = tuple(
+        ContainerView(
+            **{
+                **container,
+                "argv": tuple(container["argv"]),
+                "devices": tuple(DeviceView(**device) for device in container["devices"]),
+                "mounts": tuple(MountView(**mount) for mount in container["mounts"]),
+            }
+        )
+        for container in data["containers"]
+    )
+    return PodView(**{**data, "phase": Phase(data["phase"]), "containers": containers})
