@@ -1,0 +1,241 @@
+"""What the service answers, given what a quote provider says: Intel's rules for every parameter, as pure functions.
+
+`plan` answers at once what needs no provider, and says for the rest what is needed of it. Whoever has a provider calls
+it and completes the answer:
+
+    match plan(request):
+        case NeedIdentity() as need: response = need.answer(identity.target_info, identity.pub_key_id)
+        case NeedQuoteSize() as need: response = need.answer(quote_size)
+        case NeedQuote() as need: response = need.answer(result.quote, result.qe_report_info)
+        case response: ...
+
+and `need.refuse(code)` in place of `answer` if the provider fails. Sources: Intel's quote_ex_service_bundle.cpp and
+AE*Request.cpp, and answers recorded from its server.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.messages import (
+    GetQuoteExRequest,
+    GetQuoteExResponse,
+    GetQuoteSizeExRequest,
+    GetQuoteSizeExResponse,
+    GetSupportedAttKeyIdNumRequest,
+    GetSupportedAttKeyIdNumResponse,
+    GetSupportedAttKeyIdsRequest,
+    GetSupportedAttKeyIdsResponse,
+    IncompleteRequest,
+    InitQuoteExRequest,
+    InitQuoteExResponse,
+    LegacyRequest,
+    LegacyResponse,
+    MessageKind,
+    Request,
+    Response,
+    SelectAttKeyIdRequest,
+    SelectAttKeyIdResponse,
+)
+from confcom.sgx.key_id import ATT_KEY_ID_COMPARED, ATT_KEY_ID_SIZE, ECDSA_P256_KEY_ID
+from confcom.sgx.report import (
+    QE_REPORT_INFO_SIZE,
+    REPORT_SIZE,
+    TARGET_INFO_SIZE,
+    QeReportInfo,
+    Report,
+    TargetInfo,
+)
+
+PUB_KEY_ID_SIZE: Final = 32
+"""A SHA-256; Intel's ql wrapper gives up on any other size."""
+
+MAX_QUOTE_BUFFER_SIZE: Final = 64 * 1024
+"""Largest buf_size of GetQuoteEx, in bytes; the answer is as long as the buffer, so this bounds what one request can
+make the service hold. Intel's library makes quotes of at most 13,346 bytes (certification data of 12,294), Gramine asks
+for 8,192; Intel's server honours 64 MiB."""
+
+MAX_LISTED_KEY_IDS: Final = 10
+"""SelectAttKeyID refuses longer lists (Intel's quote_ex service)."""
+
+_LIST_HEADER: Final = struct.Struct("<HHI")
+"""sgx_att_key_id_list_t: id, version, number of entries."""
+
+_SUPPORTED: Final = ECDSA_P256_KEY_ID.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class NeedIdentity:
+    """InitQuoteEx: the provider must say whom reports are to be targeted at."""
+
+    def answer(self, target_info: TargetInfo, pub_key_id: bytes) -> InitQuoteExResponse:
+        """The answer of a quoting enclave that is ready; `pub_key_id` is 32 bytes."""
+        return InitQuoteExResponse(AesmErrorCode.SUCCESS, target_info.encode(), PUB_KEY_ID_SIZE, pub_key_id)
+
+    def refuse(self, code: AesmErrorCode) -> InitQuoteExResponse:
+        """The answer if the provider cannot."""
+        return InitQuoteExResponse(code, pub_key_id_size=PUB_KEY_ID_SIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class NeedQuoteSize:
+    """GetQuoteSizeEx: the provider must say the exact size of its next quote."""
+
+    def answer(self, size: int) -> GetQuoteSizeExResponse:
+        """`size` in bytes, exact: Open Enclave and Fortanix keep what follows a quote that is shorter."""
+        return GetQuoteSizeExResponse(AesmErrorCode.SUCCESS, size)
+
+    def refuse(self, code: AesmErrorCode) -> GetQuoteSizeExResponse:
+        """The answer if the provider cannot."""
+        return GetQuoteSizeExResponse(code, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class NeedQuote:
+    """GetQuoteEx: the provider must make a quote, and the QE's report if `qe_report_info` is given."""
+
+    report: Report
+    qe_report_info: QeReportInfo | None
+    buf_size: int
+
+    def answer(self, quote: bytes, qe_report_info: QeReportInfo | None) -> GetQuoteExResponse:
+        """The quote, followed by zeros up to the buffer's size; error 3 if the buffer is too small for it.
+
+        Args:
+            quote: exactly the quote.
+            qe_report_info: as the provider completed it. Whoever gave one gets one (Fortanix's client panics without).
+        """
+        if len(quote) > self.buf_size:
+            return self.refuse(AesmErrorCode.PARAMETER_ERROR)
+        echoed = qe_report_info or self.qe_report_info
+        return GetQuoteExResponse(
+            AesmErrorCode.SUCCESS, quote.ljust(self.buf_size, b"\0"), echoed.encode() if echoed else None
+        )
+
+    def refuse(self, code: AesmErrorCode) -> GetQuoteExResponse:
+        """The answer if the provider cannot; qe_report_info goes back as it came, as Intel's server sends it."""
+        return GetQuoteExResponse(code, qe_report_info=self.qe_report_info.encode() if self.qe_report_info else None)
+
+
+Need = NeedIdentity | NeedQuoteSize | NeedQuote
+Plan = Need | Response
+
+
+def plan(request: Request) -> Plan:
+    """Answer, or say what is needed of a provider to answer.
+
+    Num, IDs and Select never need one: they can be answered at once, whatever state the provider is in.
+    """
+    planned: Plan
+    match request:
+        case GetSupportedAttKeyIdNumRequest():
+            planned = GetSupportedAttKeyIdNumResponse(AesmErrorCode.SUCCESS, 1)
+        case GetSupportedAttKeyIdsRequest():
+            planned = _key_ids(request.buf_size)
+        case SelectAttKeyIdRequest():
+            planned = _select(request.att_key_id_list)
+        case InitQuoteExRequest():
+            planned = _init(request)
+        case GetQuoteSizeExRequest():
+            refusal = _key_id_refusal(request.att_key_id)
+            planned = NeedQuoteSize() if refusal is None else NeedQuoteSize().refuse(refusal)
+        case GetQuoteExRequest():
+            planned = _quote(request)
+        case LegacyRequest():
+            planned = refuse(request.kind, AesmErrorCode.SERVICE_UNAVAILABLE)
+        case IncompleteRequest():
+            planned = refuse(request.kind, AesmErrorCode.UNEXPECTED_ERROR)
+    return planned
+
+
+def refuse(kind: MessageKind, code: AesmErrorCode) -> Response:
+    """An error answer to a request of which only the kind is known, with the zeros that Intel's server writes."""
+    make = _REFUSALS.get(kind)
+    return LegacyResponse(kind, code) if make is None else make(code)
+
+
+_REFUSALS: Final[Mapping[MessageKind, Callable[[AesmErrorCode], Response]]] = MappingProxyType(
+    {
+        MessageKind.INIT_QUOTE_EX: lambda code: InitQuoteExResponse(code, pub_key_id_size=0),
+        MessageKind.GET_QUOTE_SIZE_EX: lambda code: GetQuoteSizeExResponse(code, 0),
+        MessageKind.GET_QUOTE_EX: GetQuoteExResponse,
+        MessageKind.SELECT_ATT_KEY_ID: SelectAttKeyIdResponse,
+        MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM: lambda code: GetSupportedAttKeyIdNumResponse(code, 0),
+        MessageKind.GET_SUPPORTED_ATT_KEY_IDS: GetSupportedAttKeyIdsResponse,
+    }
+)
+
+
+def _key_ids(buf_size: int) -> GetSupportedAttKeyIdsResponse:
+    if buf_size != len(_SUPPORTED):
+        return GetSupportedAttKeyIdsResponse(AesmErrorCode.PARAMETER_ERROR)
+    return GetSupportedAttKeyIdsResponse(AesmErrorCode.SUCCESS, _SUPPORTED)
+
+
+def _init(request: InitQuoteExRequest) -> NeedIdentity | InitQuoteExResponse:
+    refusal = _key_id_refusal(request.att_key_id)
+    if refusal is not None:
+        return InitQuoteExResponse(refusal, pub_key_id_size=request.buf_size or 0)
+    if not request.b_pub_key_id:
+        # buf_size is not looked at: Intel's ql wrapper sends uninitialised stack there.
+        return InitQuoteExResponse(AesmErrorCode.SUCCESS, bytes(TARGET_INFO_SIZE), PUB_KEY_ID_SIZE)
+    if request.buf_size != PUB_KEY_ID_SIZE:
+        return InitQuoteExResponse(AesmErrorCode.PARAMETER_ERROR, pub_key_id_size=request.buf_size or 0)
+    return NeedIdentity()
+
+
+def _quote(request: GetQuoteExRequest) -> NeedQuote | GetQuoteExResponse:
+    code = _key_id_refusal(request.att_key_id)
+    info = request.qe_report_info
+    if (
+        len(request.report) != REPORT_SIZE
+        or (info is not None and len(info) != QE_REPORT_INFO_SIZE)
+        or not 0 < request.buf_size <= MAX_QUOTE_BUFFER_SIZE
+    ):
+        code = AesmErrorCode.PARAMETER_ERROR
+    if code is not None:
+        return GetQuoteExResponse(code, qe_report_info=info or None)
+    return NeedQuote(
+        report=Report.parse(request.report),
+        qe_report_info=None if info is None else QeReportInfo.parse(info),
+        buf_size=request.buf_size,
+    )
+
+
+def _key_id_refusal(key_id: bytes | None) -> AesmErrorCode | None:
+    if key_id is None or len(key_id) < ATT_KEY_ID_SIZE:
+        return AesmErrorCode.PARAMETER_ERROR
+    return None if _is_supported(key_id) else AesmErrorCode.UNSUPPORTED_ATT_KEY_ID
+
+
+def _is_supported(key_id: bytes) -> bool:
+    return key_id[:ATT_KEY_ID_COMPARED] == _SUPPORTED[:ATT_KEY_ID_COMPARED]
+
+
+def _select(listed: bytes | None) -> SelectAttKeyIdResponse:
+    if listed is None:
+        return SelectAttKeyIdResponse(AesmErrorCode.SUCCESS, _SUPPORTED)
+    entries = _listed_key_ids(listed)
+    if not entries:
+        return SelectAttKeyIdResponse(AesmErrorCode.PARAMETER_ERROR)
+    # The caller's own bytes go back: what it put beside the key's name is its own.
+    chosen = next((entry for entry in entries if _is_supported(entry)), None)
+    if chosen is None:
+        return SelectAttKeyIdResponse(AesmErrorCode.UNSUPPORTED_ATT_KEY_ID)
+    return SelectAttKeyIdResponse(AesmErrorCode.SUCCESS, chosen)
+
+
+def _listed_key_ids(listed: bytes) -> tuple[bytes, ...]:
+    """The entries of a list, or none if it is not one."""
+    if len(listed) < _LIST_HEADER.size:
+        return ()
+    list_id, version, count = _LIST_HEADER.unpack_from(listed)
+    entries = listed[_LIST_HEADER.size :]
+    if list_id or version or count > MAX_LISTED_KEY_IDS or len(entries) != count * ATT_KEY_ID_SIZE:
+        return ()
+    return tuple(entries[at : at + ATT_KEY_ID_SIZE] for at in range(0, len(entries), ATT_KEY_ID_SIZE))

@@ -1,0 +1,89 @@
+"""AESM's framing: four bytes of length, little-endian, then that many bytes of protobuf.
+
+No magic, version or checksum; the same both ways (Intel's SocketTransporter.cpp).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from confcom.aesm.errors import FrameError
+
+HEADER_SIZE: Final = 4
+
+MAX_REQUEST_SIZE: Final = 64 * 1024
+"""Largest request body accepted, in bytes. The largest that a known client sends is 1,667 (GetQuoteEx with
+qe_report_info, recorded); Intel's server has no bound and dies of a length of 4 GiB."""
+
+
+def encode_frame(body: bytes) -> bytes:
+    """Header and body as one bytes object, to be sent by one call.
+
+    Intel's client library crashes on answers that arrive in small pieces, so they must never be split.
+    """
+    return len(body).to_bytes(HEADER_SIZE, "little") + body
+
+
+class FrameDecoder:
+    """Takes one frame in any segmentation. Holds at most header and body; what follows the frame is dropped.
+
+    Args:
+        max_body_size: largest length that is believed, in bytes.
+    """
+
+    __slots__ = ("_buffer", "_done", "_max_body_size", "_wanted")
+
+    def __init__(self, max_body_size: int) -> None:
+        self._max_body_size = max_body_size
+        self._buffer = bytearray()
+        self._wanted = HEADER_SIZE
+        self._done = False
+
+    @property
+    def started(self) -> bool:
+        """Whether any byte has arrived."""
+        return self._done or bool(self._buffer)
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Take what arrived.
+
+        Returns:
+            the body, once, when the frame is complete; else None.
+
+        Raises:
+            FrameError: the length is 0 or too large. Nothing is taken afterwards.
+        """
+        if self._done:
+            return None
+        # Room is taken as bytes arrive, never for a length that was merely announced.
+        consumed = self._take(data, 0)
+        if len(self._buffer) < HEADER_SIZE:
+            return None
+        if self._wanted == HEADER_SIZE:
+            self._wanted += self._length()
+            self._take(data, consumed)
+        if len(self._buffer) < self._wanted:
+            return None
+        body = bytes(self._buffer[HEADER_SIZE:])
+        self._finish()
+        return body
+
+    def _take(self, data: bytes, start: int) -> int:
+        stop = start + self._wanted - len(self._buffer)
+        self._buffer += data[start:stop]
+        return stop
+
+    def _length(self) -> int:
+        length = int.from_bytes(self._buffer, "little")
+        if 0 < length <= self._max_body_size:
+            return length
+        self._finish()
+        raise FrameError(
+            f"an AESM frame announces a body of {length} bytes",
+            why=f"a body has 1 to {self._max_body_size} bytes",
+            remedy="check what connects to the AESM socket: this is not an AESM peer",
+        )
+
+    def _finish(self) -> None:
+        self._done = True
+        self._buffer = bytearray()

@@ -1,0 +1,175 @@
+"""AESM's messages to bytes and back, byte for byte as Intel's client and server write them.
+
+The protobuf classes stay inside this module. Only the wire's own rules are kept here: which sub-message is served if
+there are several, and which fields a request cannot do without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError, Message
+
+from confcom.aesm import messages_pb2
+from confcom.aesm.errors import MalformedMessageError, UnknownRequestError
+from confcom.aesm.messages import (
+    GetQuoteExRequest,
+    GetQuoteExResponse,
+    GetQuoteSizeExRequest,
+    GetQuoteSizeExResponse,
+    GetSupportedAttKeyIdNumRequest,
+    GetSupportedAttKeyIdNumResponse,
+    GetSupportedAttKeyIdsRequest,
+    GetSupportedAttKeyIdsResponse,
+    IncompleteRequest,
+    InitQuoteExRequest,
+    InitQuoteExResponse,
+    LegacyRequest,
+    LegacyResponse,
+    MessageKind,
+    QuotingRequest,
+    QuotingResponse,
+    Request,
+    Response,
+    SelectAttKeyIdRequest,
+    SelectAttKeyIdResponse,
+    kind_of,
+)
+
+SERVING_ORDER: Final = tuple(
+    MessageKind(number) for number in (3, 1, 2, 4, 18, 10, 11, 12, 13, 14, 15, 16, 17, 19, 21, 22)
+)
+"""If a request holds several sub-messages, Intel's server serves the first of these (ProtobufSerializer.cpp)."""
+
+
+_REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = MappingProxyType(
+    {
+        message.KIND: message
+        for message in (
+            InitQuoteExRequest,
+            GetQuoteSizeExRequest,
+            GetQuoteExRequest,
+            SelectAttKeyIdRequest,
+            GetSupportedAttKeyIdNumRequest,
+            GetSupportedAttKeyIdsRequest,
+        )
+    }
+)
+_RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = MappingProxyType(
+    {
+        message.KIND: message
+        for message in (
+            InitQuoteExResponse,
+            GetQuoteSizeExResponse,
+            GetQuoteExResponse,
+            SelectAttKeyIdResponse,
+            GetSupportedAttKeyIdNumResponse,
+            GetSupportedAttKeyIdsResponse,
+        )
+    }
+)
+
+
+def encode_request(request: QuotingRequest) -> bytes:
+    """A request's body, as Intel's client writes it."""
+    wire = messages_pb2.Request()
+    _write(_sub_message(wire, request.KIND), _values(request))
+    return wire.SerializeToString()
+
+
+def decode_request(body: bytes) -> Request:
+    """Read a request's body; fields that are not known are skipped, as Intel's server does.
+
+    Raises:
+        MalformedMessageError: not protobuf, or cut. (Intel's server serves what it read before the cut.)
+        UnknownRequestError: none of the requests that AESM knows.
+    """
+    wire = messages_pb2.Request()
+    _parse(wire, body)
+    kind = next((kind for kind in SERVING_ORDER if wire.HasField(_field(kind))), None)
+    if kind is None:
+        raise UnknownRequestError(
+            "a request holds nothing that AESM knows",
+            why="its field number is none of Intel's",
+            remedy="check the client: DCAP quoting uses fields 15, 16, 17, 19, 21 and 22",
+        )
+    if kind not in _REQUESTS:
+        return LegacyRequest(kind)
+    message, sub = _REQUESTS[kind], _sub_message(wire, kind)
+    missing = tuple(name for name in message.REQUIRED if not sub.HasField(name))
+    return IncompleteRequest(kind, missing) if missing else message(**_read(message, sub))
+
+
+def encode_response(response: Response) -> bytes:
+    """A response's body, as Intel's server writes it."""
+    wire = messages_pb2.Response()
+    sub = _sub_message(wire, kind_of(response))
+    if isinstance(response, LegacyResponse):
+        numbers = dict.fromkeys((field.name for field in sub.DESCRIPTOR.fields), 0)
+        _write(sub, {**numbers, "error_code": response.error_code})
+    else:
+        _write(sub, _values(response))
+    return wire.SerializeToString()
+
+
+def decode_response(body: bytes, kind: MessageKind) -> QuotingResponse:
+    """Read the body of the answer to a request of this kind.
+
+    Raises:
+        MalformedMessageError: not protobuf, not the answer to this request, or without an error code.
+    """
+    wire = messages_pb2.Response()
+    _parse(wire, body)
+    if not wire.HasField(_field(kind)):
+        raise MalformedMessageError(
+            f"the answer is not one to {kind.call}",
+            remedy="check which program serves the AESM socket: it is not an AESM service",
+        )
+    sub = _sub_message(wire, kind)
+    if not sub.HasField("error_code"):
+        raise MalformedMessageError(
+            f"the answer to {kind.call} has no error code",
+            why="protobuf leaves out fields of value 0 unless told to write them",
+            remedy="report this to whoever wrote the AESM service",
+        )
+    message = _RESPONSES[kind]
+    return message(**_read(message, sub))
+
+
+def _field(kind: MessageKind) -> str:
+    return kind.name.lower()
+
+
+def _sub_message(wire: Message, kind: MessageKind) -> Message:
+    sub: Message = getattr(wire, _field(kind))
+    return sub
+
+
+def _parse(wire: Message, body: bytes) -> None:
+    try:
+        wire.ParseFromString(body)
+    except DecodeError as error:
+        raise MalformedMessageError(
+            f"{len(body)} bytes are no AESM message",
+            why="they are not protobuf, or cut",
+            remedy="check what is at the other end of the AESM socket",
+        ) from error
+
+
+def _read(message: type[QuotingRequest | QuotingResponse], sub: Message) -> dict[str, Any]:
+    names = [field.name for field in fields(message)]
+    return {name: getattr(sub, name) if sub.HasField(name) else None for name in names}
+
+
+def _values(message: QuotingRequest | QuotingResponse) -> dict[str, object]:
+    return {field.name: getattr(message, field.name) for field in fields(message)}
+
+
+def _write(sub: Message, values: Mapping[str, object]) -> None:
+    sub.SetInParent()
+    for name, value in values.items():
+        if value is not None:
+            setattr(sub, name, value)

@@ -1,0 +1,222 @@
+"""AESM's requests and responses as typed values.
+
+What their fields may be is `answers`' business; their bytes are `message_codec`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar
+
+
+class MessageKind(IntEnum):
+    """Field numbers of requests; a response has the number of its request."""
+
+    INIT_QUOTE = 1
+    GET_QUOTE = 2
+    GET_LIC_TOKEN = 3
+    REPORT_ERR = 4
+    GET_WHITE_LIST_SIZE = 10
+    GET_WHITE_LIST = 11
+    SGX_GET_EXTENDED_EPID_GROUP_ID = 12
+    SGX_SWITCH_EXTENDED_EPID_GROUP = 13
+    SGX_REGISTER = 14
+    INIT_QUOTE_EX = 15
+    GET_QUOTE_SIZE_EX = 16
+    GET_QUOTE_EX = 17
+    CHECK_UPDATE_STATUS = 18
+    SELECT_ATT_KEY_ID = 19
+    GET_SUPPORTED_ATT_KEY_ID_NUM = 21
+    GET_SUPPORTED_ATT_KEY_IDS = 22
+
+    @property
+    def call(self) -> str:
+        """The call's name as Intel's documents write it, for people and metrics."""
+        return "".join(part.capitalize() for part in self.name.split("_")).replace("KeyId", "KeyID")
+
+
+@dataclass(frozen=True, slots=True)
+class InitQuoteExRequest:
+    """Ask whom reports must be targeted at; without b_pub_key_id, only for the public key id's size.
+
+    `timeout` is in the caller's own unit (Intel: ms, Fortanix: us), so no server can honour it; Intel's ignores it.
+    """
+
+    KIND: ClassVar = MessageKind.INIT_QUOTE_EX
+    REQUIRED: ClassVar = ("b_pub_key_id",)
+
+    b_pub_key_id: bool
+    att_key_id: bytes | None = None
+    buf_size: int | None = None
+    timeout: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GetQuoteSizeExRequest:
+    """Ask for the exact size of a quote in bytes."""
+
+    KIND: ClassVar = MessageKind.GET_QUOTE_SIZE_EX
+    REQUIRED: ClassVar[tuple[str, ...]] = ()
+
+    att_key_id: bytes | None = None
+    timeout: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GetQuoteExRequest:
+    """Ask for a quote over a report; with qe_report_info, also for the QE's report over the quote."""
+
+    KIND: ClassVar = MessageKind.GET_QUOTE_EX
+    REQUIRED: ClassVar = ("report", "buf_size")
+
+    report: bytes
+    buf_size: int
+    att_key_id: bytes | None = None
+    qe_report_info: bytes | None = None
+    timeout: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SelectAttKeyIdRequest:
+    """Ask which of some attestation keys the service can use; without a list, which it prefers."""
+
+    KIND: ClassVar = MessageKind.SELECT_ATT_KEY_ID
+    REQUIRED: ClassVar[tuple[str, ...]] = ()
+
+    att_key_id_list: bytes | None = None
+    timeout: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GetSupportedAttKeyIdNumRequest:
+    """Ask how many attestation keys there are. Open Enclave asks once and remembers a failure for its whole life."""
+
+    KIND: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM
+    REQUIRED: ClassVar[tuple[str, ...]] = ()
+
+    timeout: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GetSupportedAttKeyIdsRequest:
+    """Ask for the attestation key ids, into a buffer of exactly their size."""
+
+    KIND: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_IDS
+    REQUIRED: ClassVar = ("buf_size",)
+
+    buf_size: int
+    timeout: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyRequest:
+    """EPID, launch token or white list: recognised by its number, its content unread."""
+
+    kind: MessageKind
+
+
+@dataclass(frozen=True, slots=True)
+class IncompleteRequest:
+    """A request of a known kind without what it cannot do without; the answer is an error of the same kind."""
+
+    kind: MessageKind
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InitQuoteExResponse:
+    """`pub_key_id_size` is 32 on success, and what was asked for on failure."""
+
+    KIND: ClassVar = MessageKind.INIT_QUOTE_EX
+
+    error_code: int
+    target_info: bytes | None = None
+    pub_key_id_size: int | None = None
+    pub_key_id: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GetQuoteSizeExResponse:
+    """`quote_size` in bytes, 0 on failure."""
+
+    KIND: ClassVar = MessageKind.GET_QUOTE_SIZE_EX
+
+    error_code: int
+    quote_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GetQuoteExResponse:
+    """`quote` fills the buffer that was asked for: zeros follow it."""
+
+    KIND: ClassVar = MessageKind.GET_QUOTE_EX
+
+    error_code: int
+    quote: bytes | None = None
+    qe_report_info: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SelectAttKeyIdResponse:
+    """One key id of 256 bytes."""
+
+    KIND: ClassVar = MessageKind.SELECT_ATT_KEY_ID
+
+    error_code: int
+    selected_att_key_id: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GetSupportedAttKeyIdNumResponse:
+    """How many key ids there are; 0 on failure."""
+
+    KIND: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM
+
+    error_code: int
+    att_key_id_num: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GetSupportedAttKeyIdsResponse:
+    """Key ids of 256 bytes each, one after the other."""
+
+    KIND: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_IDS
+
+    error_code: int
+    att_key_ids: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyResponse:
+    """The refusal of a legacy request; its numbers, where it has any, are 0."""
+
+    kind: MessageKind
+    error_code: int
+
+
+QuotingRequest = (
+    InitQuoteExRequest
+    | GetQuoteSizeExRequest
+    | GetQuoteExRequest
+    | SelectAttKeyIdRequest
+    | GetSupportedAttKeyIdNumRequest
+    | GetSupportedAttKeyIdsRequest
+)
+Request = QuotingRequest | LegacyRequest | IncompleteRequest
+QuotingResponse = (
+    InitQuoteExResponse
+    | GetQuoteSizeExResponse
+    | GetQuoteExResponse
+    | SelectAttKeyIdResponse
+    | GetSupportedAttKeyIdNumResponse
+    | GetSupportedAttKeyIdsResponse
+)
+Response = QuotingResponse | LegacyResponse
+
+
+def kind_of(message: Request | Response) -> MessageKind:
+    """The field number that a message has or had on the wire."""
+    if isinstance(message, LegacyRequest | IncompleteRequest | LegacyResponse):
+        return message.kind
+    return message.KIND

@@ -1,0 +1,165 @@
+"""Both sides of one AESM connection, sans I/O: bytes in, events out.
+
+One request per connection, as every known client does it. Whoever owns the socket feeds what arrives, acts on the
+event, and sends what it is given by one call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from confcom.aesm.errors import ConnectionClosedError, FrameError, ProtocolError, SessionMisuseError
+from confcom.aesm.framing import MAX_REQUEST_SIZE, FrameDecoder, encode_frame
+from confcom.aesm.message_codec import decode_request, decode_response, encode_request, encode_response
+from confcom.aesm.messages import MessageKind, QuotingRequest, QuotingResponse, Request, Response, kind_of
+
+MAX_RESPONSE_SIZE: Final = 128 * 1024
+"""Largest response body that our client believes, in bytes: twice the largest quote buffer that our service honours,
+and fifteen times the largest answer that a known client asks for (Gramine: 8,209)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReceived:
+    """A request is complete: answer it with `ServerSession.respond`, then close."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolViolation:
+    """What came is no AESM request: close without a byte, as Intel's server does."""
+
+    error: ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class PeerClosed:
+    """The peer went without having sent anything, as liveness probes do: close, and do not call it an error."""
+
+
+class _State(Enum):
+    RECEIVING = auto()
+    AWAITING_RESPONSE = auto()
+    CLOSED = auto()
+
+
+class ServerSession:
+    """The service's side of one connection; holds at most one request's bytes.
+
+    Args:
+        max_request_size: largest request body accepted, in bytes.
+    """
+
+    __slots__ = ("_decoder", "_kind", "_state")
+
+    def __init__(self, max_request_size: int = MAX_REQUEST_SIZE) -> None:
+        self._decoder = FrameDecoder(max_request_size)
+        self._state = _State.RECEIVING
+        self._kind: MessageKind | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether the peer has sent anything."""
+        return self._decoder.started
+
+    def receive(self, data: bytes) -> RequestReceived | ProtocolViolation | None:
+        """Take what arrived; bytes after the request are dropped.
+
+        Returns:
+            one event in the session's life, when the request is complete or cannot be one; else None.
+        """
+        if self._state is not _State.RECEIVING:
+            return None
+        try:
+            body = self._decoder.feed(data)
+            if body is None:
+                return None
+            request = decode_request(body)
+        except ProtocolError as error:
+            self._state = _State.CLOSED
+            return ProtocolViolation(error)
+        self._state = _State.AWAITING_RESPONSE
+        self._kind = kind_of(request)
+        return RequestReceived(request)
+
+    def receive_eof(self) -> PeerClosed | ProtocolViolation | None:
+        """The peer sends no more.
+
+        Returns:
+            None if the request is complete (the peer only closed its sending half and still waits for the answer) or
+            the session is over.
+        """
+        if self._state is not _State.RECEIVING:
+            return None
+        self._state = _State.CLOSED
+        if not self._decoder.started:
+            return PeerClosed()
+        return ProtocolViolation(
+            FrameError(
+                "an AESM request was cut",
+                why="the peer closed before it had sent as much as it announced",
+                remedy="check whether the client crashed or gave up",
+            )
+        )
+
+    def respond(self, response: Response) -> bytes:
+        """The answer's bytes, to be sent by one call; then close.
+
+        Raises:
+            SessionMisuseError: no request is waiting, or the answer is one to another request.
+        """
+        if self._state is not _State.AWAITING_RESPONSE:
+            raise SessionMisuseError("an AESM session was asked to answer while no request waits for an answer")
+        if kind_of(response) is not self._kind:
+            raise SessionMisuseError(
+                f"an answer to {kind_of(response).call} was given for another request",
+                why="Intel's client library crashes on an answer in the wrong field",
+            )
+        self._state = _State.CLOSED
+        return encode_frame(encode_response(response))
+
+
+class ClientSession:
+    """The client's side of one connection.
+
+    Args:
+        request: what to ask.
+        max_response_size: largest response body that is believed, in bytes.
+    """
+
+    __slots__ = ("_decoder", "_kind", "data_to_send")
+
+    def __init__(self, request: QuotingRequest, max_response_size: int = MAX_RESPONSE_SIZE) -> None:
+        self._kind = request.KIND
+        self._decoder = FrameDecoder(max_response_size)
+        self.data_to_send: Final = encode_frame(encode_request(request))
+
+    def receive(self, data: bytes) -> QuotingResponse | None:
+        """Take what arrived; an empty `data` is the end of the stream, as sockets report it.
+
+        Returns:
+            the response when it is complete.
+
+        Raises:
+            ConnectionClosedError: the stream ended first.
+            ProtocolError: what came is not the answer.
+        """
+        if not data:
+            raise self._closed()
+        body = self._decoder.feed(data)
+        return None if body is None else decode_response(body, self._kind)
+
+    def _closed(self) -> ConnectionClosedError:
+        if self._decoder.started:
+            return ConnectionClosedError(
+                f"the AESM service closed the connection in the middle of its answer to {self._kind.call}",
+                why="it was stopped or crashed",
+                remedy="try again; if it happens again, read the log of the quote helper (or aesmd) on this node",
+            )
+        return ConnectionClosedError(
+            f"the AESM service closed the connection without an answer to {self._kind.call}",
+            why="it is stopping, it does not know this request, or the socket belongs to another program",
+            remedy="try again; if it happens again, read the log of the quote helper (or aesmd) on this node",
+        )
