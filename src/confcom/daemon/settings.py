@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -19,6 +20,7 @@ ENVIRONMENT_PREFIX = "CONFCOM_"
 """Every fallback starts with it, so that `env | grep CONFCOM_` shows all that can influence a daemon."""
 
 T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
 
 _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
@@ -187,6 +189,16 @@ def one_of(*words: str) -> Callable[[str], str]:
     return convert
 
 
+def member_of(kind: type[E]) -> Callable[[str], E]:
+    """A converter for the values of a string enum, in any case."""
+    choose = one_of(*kind)
+
+    def convert(text: str) -> E:
+        return kind(choose(text))
+
+    return convert
+
+
 def add_common_flags(parser: SettingsParser) -> None:
     """Declare what every daemon has: `--probe-address`, `--log-level`, `--log-format`."""
     parser.add(
@@ -201,7 +213,7 @@ def add_common_flags(parser: SettingsParser) -> None:
     )
     parser.add(
         "--log-format",
-        convert=LogFormat,
+        convert=member_of(LogFormat),
         default=LogFormat.AUTO,
         metavar="FORMAT",
         text="auto (text on a terminal, else json), text, or json",

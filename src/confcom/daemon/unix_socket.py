@@ -7,6 +7,7 @@ and is removed only by the one that made it.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import socket
@@ -184,7 +185,10 @@ def _listen(path: Path, *, mode: int, backlog: int) -> BoundUnixSocket:
 def _make_directory(directory: Path, mode: int) -> None:
     if directory.is_dir():
         return
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(directory)) from error
     directory.chmod(mode)
 
 

@@ -1,0 +1,70 @@
+import io
+import json
+import logging
+
+import pytest
+
+from confcom.daemon.logs import LogFormat, configure_logging
+
+
+@pytest.fixture
+def root_logger():
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield root
+    root.handlers[:], _ = before
+    root.setLevel(before[1])
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_json_lines_have_time_level_message_and_extra_fields(root_logger):
+    stream = io.StringIO()
+    configure_logging(level="info", log_format=LogFormat.AUTO, stream=stream)
+    logging.getLogger("room").info("said %s\nand more", "so", extra={"peer": 7, "kind": object})
+    logging.getLogger("room").debug("not shown")
+    (line,) = stream.getvalue().splitlines()
+    record = json.loads(line)
+    assert record["level"] == "info"
+    assert record["message"] == "said so\nand more"
+    assert record["logger"] == "room"
+    assert record["peer"] == 7
+    assert record["kind"] == "<class 'object'>"
+    assert record["time"].endswith("Z")
+    assert len(record["time"]) == len("2026-11-24T17:00:00.000Z")
+
+
+def test_an_exception_is_a_field_of_its_line(root_logger):
+    stream = io.StringIO()
+    configure_logging(level="info", log_format=LogFormat.JSON, stream=stream)
+    try:
+        raise RuntimeError("boom")
+    except RuntimeError:
+        logging.getLogger().exception("failed")
+    (line,) = stream.getvalue().splitlines()
+    assert "RuntimeError: boom" in json.loads(line)["exception"]
+
+
+@pytest.mark.parametrize(("log_format", "stream"), [(LogFormat.TEXT, io.StringIO()), (LogFormat.AUTO, Terminal())])
+def test_text_is_for_people(root_logger, log_format, stream):
+    configure_logging(level="warning", log_format=log_format, stream=stream)
+    logging.getLogger().info("not shown")
+    logging.getLogger().warning("look", extra={"peer": 7})
+    try:
+        raise RuntimeError("boom")
+    except RuntimeError:
+        logging.getLogger().exception("failed")
+    first, second, *traceback = stream.getvalue().splitlines()
+    assert first[8:] == " warning look  peer=7"
+    assert second[8:] == " error   failed"
+    assert traceback[-1] == "RuntimeError: boom"
+
+
+def test_json_can_be_forced_on_a_terminal(root_logger):
+    stream = Terminal()
+    configure_logging(level="info", log_format=LogFormat.JSON, stream=stream)
+    logging.getLogger().info("x")
+    assert json.loads(stream.getvalue())["message"] == "x"

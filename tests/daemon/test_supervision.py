@@ -1,0 +1,122 @@
+import asyncio
+import io
+import os
+import signal
+
+import pytest
+
+from confcom.daemon.supervision import exit_status, explain, first_failure, run_daemon, run_until_stopped
+from confcom.errors import ConfcomError, ExitCode, SettingsError, UnavailableError
+
+
+@pytest.mark.parametrize("use_uvloop", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_an_orderly_stop(number, use_uvloop):
+    seen = []
+
+    async def main(stop):
+        seen.append(type(asyncio.get_running_loop()).__module__.partition(".")[0])
+        os.kill(os.getpid(), number)
+        await stop.wait()
+        seen.append("cleaned up")
+
+    before = signal.getsignal(number)
+    assert run_daemon(main, use_uvloop=use_uvloop) is ExitCode.OK
+    assert seen == ["uvloop" if use_uvloop else "asyncio", "cleaned up"]
+    assert signal.getsignal(number) is before or number is signal.SIGINT
+
+
+def test_a_stop_that_takes_too_long_is_cut_short():
+    async def main(stop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    assert run_daemon(main, stop_deadline=0.01) is ExitCode.FAILED
+
+
+def test_a_second_signal_cuts_the_stop_short():
+    async def main(stop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stop.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.Event().wait()
+
+    assert run_daemon(main) is ExitCode.FAILED
+
+
+def test_a_failure_ends_the_daemon_with_our_own_error():
+    async def main(stop):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail(ValueError("noise")))
+            group.create_task(fail(SettingsError("the reason")))
+
+    with pytest.raises(SettingsError, match="the reason"):
+        run_daemon(main)
+
+
+async def fail(error):
+    raise error
+
+
+async def test_run_until_stopped_stops_all_services():
+    ended = []
+
+    async def service(stop=None):
+        if stop:
+            stop.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(1)
+
+    stop = asyncio.Event()
+    await run_until_stopped(stop, service(), service(stop))
+    assert ended == [1, 1]
+
+
+async def test_the_first_failure_stops_the_others():
+    ended = []
+
+    async def other():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(1)
+
+    with pytest.raises(UnavailableError, match="gone"):
+        await run_until_stopped(asyncio.Event(), other(), fail(UnavailableError("gone")))
+    assert ended == [1]
+
+
+async def test_a_service_that_ends_by_itself_is_a_failure():
+    async def short():
+        pass
+
+    with pytest.raises(ConfcomError, match=r"short ended by itself"):
+        await run_until_stopped(asyncio.Event(), short())
+
+
+def test_first_failure():
+    ours = UnavailableError("x")
+    assert first_failure(ours) is ours
+    assert first_failure(BaseExceptionGroup("a", [ValueError(), ExceptionGroup("b", [OSError(), ours])])) is ours
+    assert isinstance(first_failure(ExceptionGroup("a", [OSError(), ValueError()])), OSError)
+
+
+def test_exit_status():
+    stderr = io.StringIO()
+
+    def settings():
+        raise SettingsError("what", why="why", remedy="do")
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert exit_status(lambda: 7, stderr=stderr) == 7
+    assert stderr.getvalue() == ""
+    assert exit_status(settings, stderr=stderr) == ExitCode.USAGE
+    assert stderr.getvalue() == "Error: what\n  why: why\n  do:  do\n"
+    assert exit_status(interrupted, stderr=stderr) == ExitCode.INTERRUPTED
+    assert explain(ConfcomError("only what")) == "Error: only what\n"
+    with pytest.raises(ZeroDivisionError):
+        exit_status(lambda: 1 // 0, stderr=stderr)
