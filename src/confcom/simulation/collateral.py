@@ -1,0 +1,163 @@
+"""The collateral of a simulated platform: what a verifier compares a quote's TCB and certificates with.
+
+Documents as Intel's Provisioning Certification Service version 4 gives them (TCB info version 3, QE identity version
+2), signed by the simulated TCB signer, with the marks of simulation inside what is signed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Self
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from confcom.sgx import marks
+from confcom.sgx.collateral import Collateral
+from confcom.simulation.keys import sign
+from confcom.simulation.pki import BACKDATE, Pki, create_crl
+from confcom.simulation.quoting_enclave import QE_ISV_PROD_ID, QuotingEnclaveIdentity
+from confcom.simulation.tcb import PCE_ID, PCE_SVN, TCB_COMPONENTS
+
+VALIDITY = timedelta(days=30)
+"""From issue date to next update, as Intel's collateral has it."""
+
+RENEWAL_INTERVAL = VALIDITY / 2
+"""Collateral is signed anew at half its life, so that a copy is good for two weeks whenever it was taken."""
+
+TCB_EVALUATION_DATA_NUMBER = 1
+"""The first of this platform; Intel's counts its TCB recoveries."""
+
+_QE_ATTRIBUTES = "11000000000000000000000000000000"
+_QE_ATTRIBUTES_MASK = "FBFFFFFFFFFFFFFF0000000000000000"
+"""As in Intel's QE identity: INITTED and PROVISION_KEY, DEBUG clear, MODE64BIT and XFRM not compared."""
+
+_SIMULATION = {"genuine": False, "comment": marks.NS_COMMENT}
+
+Document = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """From when until when collateral is good; whole seconds, aware times."""
+
+    issue_date: datetime
+    next_update: datetime
+
+    @classmethod
+    def around(cls, origin: datetime, now: datetime) -> Self:
+        """The period that `now` falls into.
+
+        Periods follow each other from `origin` on, each as long as the renewal interval. Whoever asks within one
+        period gets the same dates, and with deterministic signatures the same bytes: several helpers and exports of
+        one platform agree without talking to each other.
+
+        Args:
+            origin: when the platform's certificates begin.
+            now: the current time.
+        """
+        start = origin + (now - BACKDATE - origin) // RENEWAL_INTERVAL * RENEWAL_INTERVAL
+        return cls(start, start + VALIDITY)
+
+
+def create_collateral(pki: Pki, identity: QuotingEnclaveIdentity, now: datetime) -> Collateral:
+    """Everything that a verifier needs besides the quote and the root.
+
+    Args:
+        pki: the platform's certificates and keys.
+        identity: the quoting enclave that makes the quotes.
+        now: the current time (aware); decides only for which period the collateral is.
+    """
+    validity = Validity.around(pki.root.certificate.not_valid_before_utc, now)
+    signer_chain = pki.tcb_signer.pem + pki.root.pem
+    key = pki.tcb_signer.private_key
+    root_crl = create_crl(pki.root, last_update=validity.issue_date, next_update=validity.next_update)
+    pck_crl = create_crl(pki.pck_ca, last_update=validity.issue_date, next_update=validity.next_update)
+    tcb_date = pki.root.certificate.not_valid_before_utc
+    return Collateral(
+        tcb_info=sign_document("tcbInfo", tcb_info(validity, tcb_date), key),
+        tcb_info_issuer_chain=signer_chain,
+        qe_identity=sign_document("enclaveIdentity", qe_identity(identity, validity, tcb_date), key),
+        qe_identity_issuer_chain=signer_chain,
+        pck_crl=pck_crl.public_bytes(Encoding.DER),
+        pck_crl_issuer_chain=pki.pck_ca.pem + pki.root.pem,
+        root_ca_crl=root_crl.public_bytes(Encoding.DER),
+    )
+
+
+def tcb_info(validity: Validity, tcb_date: datetime) -> Document:
+    """TCB info with two levels: the platform's own, up to date, and everything below, out of date.
+
+    Args:
+        validity: its dates.
+        tcb_date: since when the levels are what they are.
+    """
+    current = {"sgxtcbcomponents": [{"svn": svn} for svn in TCB_COMPONENTS], "pcesvn": PCE_SVN}
+    lowest = {"sgxtcbcomponents": [{"svn": 0} for _ in TCB_COMPONENTS], "pcesvn": 0}
+    return {
+        "id": "SGX",
+        "version": 3,
+        "issueDate": format_time(validity.issue_date),
+        "nextUpdate": format_time(validity.next_update),
+        "fmspc": marks.FMSPC.hex().upper(),
+        "pceId": PCE_ID.hex(),
+        "tcbType": 0,
+        "tcbEvaluationDataNumber": TCB_EVALUATION_DATA_NUMBER,
+        "tcbLevels": [
+            _level(current, tcb_date, "UpToDate", marks.ADVISORY_ID),
+            _level(lowest, tcb_date, "OutOfDate", marks.ADVISORY_ID),
+        ],
+        marks.SIMULATION_MEMBER: _SIMULATION,
+    }
+
+
+def qe_identity(identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: datetime) -> Document:
+    """The quoting enclave that is trusted, up to date at its own SVN and out of date below.
+
+    Args:
+        identity: the quoting enclave.
+        validity: its dates.
+        tcb_date: since when the levels are what they are.
+    """
+    levels = [_level({"isvsvn": identity.isv_svn}, tcb_date, "UpToDate", marks.ADVISORY_ID)]
+    if identity.isv_svn > 0:
+        levels.append(_level({"isvsvn": 0}, tcb_date, "OutOfDate", marks.ADVISORY_ID))
+    return {
+        "id": "QE",
+        "version": 2,
+        "issueDate": format_time(validity.issue_date),
+        "nextUpdate": format_time(validity.next_update),
+        "tcbEvaluationDataNumber": TCB_EVALUATION_DATA_NUMBER,
+        "miscselect": "00000000",
+        "miscselectMask": "FFFFFFFF",
+        "attributes": _QE_ATTRIBUTES,
+        "attributesMask": _QE_ATTRIBUTES_MASK,
+        "mrsigner": identity.mr_signer.hex().upper(),
+        "isvprodid": QE_ISV_PROD_ID,
+        "tcbLevels": levels,
+        marks.SIMULATION_MEMBER: _SIMULATION,
+    }
+
+
+def sign_document(member: str, document: Document, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A document and the signature over its bytes, as the certification service sends them.
+
+    Args:
+        member: `tcbInfo` or `enclaveIdentity`.
+        document: ASCII text only; verifiers check the signature over exactly these bytes, without white space.
+        key: the TCB signer's.
+    """
+    inner = json.dumps(document, separators=(",", ":")).encode("ascii")
+    return b'{"%s":%s,"signature":"%s"}' % (member.encode(), inner, sign(key, inner).hex().encode())
+
+
+def format_time(time: datetime) -> str:
+    """The only form of a time that verifiers read: `YYYY-MM-DDTHH:MM:SSZ`, for an aware UTC time."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _level(tcb: Document, tcb_date: datetime, status: str, *advisories: str) -> Document:
+    return {"tcb": tcb, "tcbDate": format_time(tcb_date), "tcbStatus": status, "advisoryIDs": list(advisories)}

@@ -1,0 +1,59 @@
+"""Keys of a simulated platform: all derived from one seed, so that whoever has the seed makes the same platform."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from confcom.errors import MalformedError
+
+SEED_SIZE = 32
+"""Bytes of a platform's seed: twice the strength of P-256, the strongest thing derived from it."""
+
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""n of P-256 (SP 800-186, 3.2.1.3)."""
+
+_DOMAIN = b"confcom simulated platform, version 1: "
+_PRIVATE_KEY_BYTES = 40
+"""64 bits more than n has, so that reducing modulo n - 1 has no bias to speak of (FIPS 186-5, A.2.1)."""
+
+_SIGNATURE_ALGORITHM = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+"""RFC 6979: the same seed and inputs give the same bytes everywhere, and no signature draws on randomness."""
+
+
+def derive_bytes(seed: bytes, label: str, size: int) -> bytes:
+    """Bytes that only the seed and the label determine (HKDF-SHA256).
+
+    Raises:
+        MalformedError: the seed is not 32 bytes.
+    """
+    if len(seed) != SEED_SIZE:
+        raise MalformedError(
+            f"a simulated platform's seed must be {SEED_SIZE} bytes, not {len(seed)}",
+            remedy="draw 32 bytes from the operating system's random generator",
+        )
+    return HKDF(hashes.SHA256(), size, salt=None, info=_DOMAIN + label.encode()).derive(seed)
+
+
+def derive_private_key(seed: bytes, label: str) -> ec.EllipticCurvePrivateKey:
+    """The P-256 key that the seed and the label determine (FIPS 186-5, A.2.1: extra random bits).
+
+    Raises:
+        MalformedError: the seed is not 32 bytes.
+    """
+    candidate = int.from_bytes(derive_bytes(seed, f"private key of {label}", _PRIVATE_KEY_BYTES), "big")
+    return ec.derive_private_key(candidate % (P256_ORDER - 1) + 1, ec.SECP256R1())
+
+
+def sign(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
+    """ECDSA with SHA-256 as quotes and collateral carry it: r and s, 32 bytes each, big-endian."""
+    r, s = decode_dss_signature(key.sign(message, _SIGNATURE_ALGORITHM))
+    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+
+def public_point(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The public key as quotes carry it: X and Y, 32 bytes each, big-endian."""
+    return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]

@@ -1,0 +1,132 @@
+"""One simulated SGX platform: its seed, its certificates, and what follows from both."""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from confcom.errors import MalformedError
+from confcom.sgx.collateral import Collateral
+from confcom.simulation.collateral import create_collateral
+from confcom.simulation.keys import SEED_SIZE
+from confcom.simulation.pki import PckCaType, Pki, Role
+from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclave, QuotingEnclaveIdentity
+
+STATE_FORMAT = "confcom-simulated-platform-1"
+"""First thing in a stored platform; another number means another version of confcom wrote it."""
+
+MAX_STATE_SIZE = 65_536
+"""Bytes. A stored platform takes about 4 KB; what is much larger was not written by us and is not read."""
+
+
+class PlatformStateError(MalformedError):
+    """A stored platform that cannot be used as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedPlatform:
+    """Everything that one simulated platform is; whoever has the seed is the platform."""
+
+    seed: bytes = field(repr=False)
+    pki: Pki = field(repr=False)
+
+    @classmethod
+    def create(cls, seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM) -> Self:
+        """Make a platform; the same arguments give the same platform, byte for byte.
+
+        Args:
+            seed: 32 random bytes.
+            now: when it is made (an aware time).
+            ca_type: which kind of CA issues the PCK certificate.
+
+        Raises:
+            MalformedError: the seed is not 32 bytes.
+        """
+        return cls(seed, Pki.create(seed, now, ca_type=ca_type))
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read what `encode` wrote. Nothing is repaired: a damaged platform must not come back as another one.
+
+        Raises:
+            PlatformStateError: anything else, with the reason.
+        """
+        try:
+            return cls._parse(data)
+        except MalformedError as error:
+            raise PlatformStateError(
+                "the stored simulated platform cannot be used",
+                why=str(error),
+                remedy="restore it from a copy; or, if nobody relies on its root any more, choose a new, empty state "
+                "directory",
+            ) from error
+
+    @classmethod
+    def _parse(cls, data: bytes) -> Self:
+        fields = _fields(data)
+        if fields["format"] != STATE_FORMAT:
+            raise MalformedError(f"its format is {fields['format'][:64]!r} and this version reads {STATE_FORMAT!r}")
+        try:
+            seed = binascii.unhexlify(fields["seed"])
+        except (binascii.Error, ValueError) as error:
+            raise MalformedError("its seed is not hex") from error
+        if len(seed) != SEED_SIZE:
+            raise MalformedError(f"its seed is {len(seed)} bytes instead of {SEED_SIZE}")
+        certificates = {role: _certificate(role, fields[role.value]) for role in Role}
+        return cls(seed, Pki.load(seed, certificates))
+
+    def encode(self) -> bytes:
+        """The platform as it is stored: JSON, secret, complete.
+
+        Certificates are stored and not made again, so that a new version of this software cannot change the root
+        that relying parties pinned.
+        """
+        fields = {"format": STATE_FORMAT, "seed": self.seed.hex()}
+        for role, certificate in self.pki.certificates.items():
+            fields[role.value] = certificate.public_bytes(Encoding.PEM).decode()
+        return (json.dumps(fields, indent=1) + "\n").encode()
+
+    def quoting_enclave(self, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> QuotingEnclave:
+        """Load a quoting enclave on this platform."""
+        return QuotingEnclave.load(self.seed, self.pki, identity)
+
+    def collateral(self, now: datetime, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> Collateral:
+        """What a relying party needs besides the root, signed for the time around `now`."""
+        return create_collateral(self.pki, identity, now)
+
+    @property
+    def root_fingerprint(self) -> str:
+        """SHA-256 of the root certificate's DER, in hex: what relying parties compare."""
+        return hashlib.sha256(self.pki.root.der).hexdigest()
+
+
+def _fields(data: bytes) -> dict[str, str]:
+    if len(data) > MAX_STATE_SIZE:
+        raise MalformedError(f"it is larger than {MAX_STATE_SIZE} bytes")
+    if not data:
+        raise MalformedError("it is empty")
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise MalformedError("it is not JSON") from error
+    expected = {"format", "seed", *(role.value for role in Role)}
+    if not isinstance(fields, dict) or not all(isinstance(value, str) for value in fields.values()):
+        raise MalformedError("it is not one JSON object of strings")
+    if fields.keys() != expected:
+        differing = ", ".join(sorted(str(name)[:64] for name in fields.keys() ^ expected))
+        raise MalformedError(f"members are missing or unknown: {differing}"[:500])
+    return fields
+
+
+def _certificate(role: Role, pem: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem.encode())
+    except ValueError as error:
+        raise MalformedError(f"its {role.value} certificate cannot be read") from error

@@ -1,0 +1,152 @@
+"""The simulated quoting enclave: checks a report that was made for it, and signs its body into a quote."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Self
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from confcom.errors import ConfcomError
+from confcom.sgx import marks
+from confcom.sgx.certification import CertificationData, CertificationDataType
+from confcom.sgx.key_id import INTEL_QE_MRSIGNER
+from confcom.sgx.quote import SIGNATURE_SIZE, EcdsaSignatureData, QuoteHeader, attestation_pub_key_id
+from confcom.sgx.report import AttributeFlag, QeReportInfo, Report, TargetInfo
+from confcom.simulation.enclave import SimulatedEnclave
+from confcom.simulation.keys import derive_private_key, public_point, sign
+from confcom.simulation.pki import Pki
+from confcom.simulation.tcb import PCE_SVN
+
+QE_ISV_PROD_ID = 1
+"""ISVPRODID of Intel's QE: the QE identity names it, and so does the attestation key id that clients ask for."""
+
+QE_FLAGS = AttributeFlag.INITTED | AttributeFlag.MODE64BIT | AttributeFlag.PROVISION_KEY
+"""As Intel's QE is launched: 0x15."""
+
+_HASH_PADDING = bytes(32)
+"""Report data is 64 bytes; where a QE puts a SHA-256 into it, zeros follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuotingEnclaveIdentity:
+    """Which quoting enclave it is; an update of the QE is another identity.
+
+    MISCSELECT, CONFIGSVN and CONFIGID are always zero: only then do both of the SDK's report key layouts say whom a
+    report is for.
+    """
+
+    mr_enclave: bytes
+    mr_signer: bytes
+    isv_svn: int
+
+    def __post_init__(self) -> None:
+        """Keep Intel's identity out.
+
+        Raises:
+            ConfcomError: MRSIGNER is that of Intel's QE.
+        """
+        if self.mr_signer == INTEL_QE_MRSIGNER:
+            raise ConfcomError(
+                "a simulated quoting enclave cannot have the MRSIGNER of Intel's",
+                why="its quotes would claim more than they are",
+                remedy="choose any other 32 bytes",
+            )
+
+    def enclave(self) -> SimulatedEnclave:
+        """The enclave that has this identity."""
+        return SimulatedEnclave(
+            mr_enclave=self.mr_enclave,
+            mr_signer=self.mr_signer,
+            flags=QE_FLAGS,
+            isv_prod_id=QE_ISV_PROD_ID,
+            isv_svn=self.isv_svn,
+        )
+
+
+DEFAULT_QE_IDENTITY = QuotingEnclaveIdentity(
+    mr_enclave=hashlib.sha256(b"confcom simulated quoting enclave, version 1").digest(),
+    mr_signer=hashlib.sha256(b"confcom simulated quoting enclave signer").digest(),
+    isv_svn=1,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class QuotingEnclave:
+    """A certified quoting enclave: everything but the report and its signature is made once, when it is loaded."""
+
+    enclave: SimulatedEnclave
+    attestation_key: ec.EllipticCurvePrivateKey = field(repr=False)
+    pub_key_id: bytes
+    """SHA-256 of attestation public key and authentication data: what binds the key to the QE's report."""
+    header: bytes
+    after_signature: bytes
+    """The quote's bytes from the attestation key on; they are the same in every quote."""
+
+    @classmethod
+    def load(cls, seed: bytes, pki: Pki, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> Self:
+        """Derive the attestation key and have it certified by the PCK.
+
+        As on hardware, the key depends on platform, signer and SVN of the QE, so it survives restarts and changes
+        with the QE's version; MRENCLAVE alone does not change it.
+
+        Raises:
+            MalformedError: the seed is not 32 bytes.
+        """
+        enclave = identity.enclave()
+        label = f"attestation key of {identity.mr_signer.hex()} {QE_ISV_PROD_ID} {identity.isv_svn}"
+        attestation_key = derive_private_key(seed, label)
+        public_key = public_point(attestation_key)
+        pub_key_id = attestation_pub_key_id(public_key, marks.QE_AUTH_DATA)
+        qe_report_body = enclave.report_body(pub_key_id + _HASH_PADDING)
+        signature_data = EcdsaSignatureData(
+            isv_signature=bytes(SIGNATURE_SIZE),
+            attestation_key=public_key,
+            qe_report_body=qe_report_body,
+            qe_report_signature=sign(pki.pck.private_key, qe_report_body.encode()),
+            auth_data=marks.QE_AUTH_DATA,
+            certification=CertificationData(CertificationDataType.PCK_CERT_CHAIN, pki.pck_chain),
+        )
+        header = QuoteHeader(qe_svn=identity.isv_svn, pce_svn=PCE_SVN, user_data=marks.HEADER_USER_DATA)
+        after_signature = signature_data.encode()[SIGNATURE_SIZE:]
+        return cls(enclave, attestation_key, pub_key_id, header.encode(), after_signature)
+
+    @property
+    def target_info(self) -> TargetInfo:
+        """Whom a report must be made for in order to be quoted here."""
+        return self.enclave.target_info()
+
+    @property
+    def quote_size(self) -> int:
+        """Exact bytes of every quote."""
+        return len(self.header) + 384 + 4 + SIGNATURE_SIZE + len(self.after_signature)
+
+    def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> tuple[bytes, QeReportInfo | None]:
+        """Check a report and sign its body, as it is, DEBUG included.
+
+        Args:
+            report: made for `target_info`, in either of the SDK's layouts.
+            qe_report_info: nonce and target for the QE's own report over the quote, if the client wants one.
+
+        Returns:
+            The quote; and nonce and target unchanged with the QE's report, in the layout that `report` has.
+
+        Raises:
+            ReportRejectedError: the report's MAC does not fit, or it comes from another platform.
+        """
+        key_format = self.enclave.verify_report(report)
+        signed_part = self.header + report.body.encode()
+        signature_size = (SIGNATURE_SIZE + len(self.after_signature)).to_bytes(4, "little")
+        signature = sign(self.attestation_key, signed_part)
+        quote = signed_part + signature_size + signature + self.after_signature
+        if qe_report_info is None:
+            return quote, None
+        qe_report = self.enclave.create_report(
+            qe_report_info.app_enclave_target_info,
+            hashlib.sha256(qe_report_info.nonce + quote).digest() + _HASH_PADDING,
+            cpu_svn=report.body.cpu_svn,
+            key_format=key_format,
+        )
+        answer = QeReportInfo(qe_report_info.nonce, qe_report_info.app_enclave_target_info, qe_report.encode())
+        return quote, answer
