@@ -1,0 +1,196 @@
+"""The SGX extension of a PCK certificate: which platform it is, and at which TCB.
+
+Intel's "SGX PCK Certificate and CRL Profile Specification", OID 1.2.840.113741.1.13.1: a SEQUENCE of (OID, value)
+pairs, 5 for certificates of the Processor CA and 7 for those of the Platform CA.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Self
+
+from cryptography import x509
+
+from confcom.errors import MalformedError
+from confcom.sgx import pck_extension_der as der_of
+from confcom.sgx.binary import require_length
+
+SGX_EXTENSION_OID = der_of.SGX_EXTENSION_OID
+TCB_COMPONENT_COUNT = 16
+CPU_SVN_SIZE = 16
+PPID_SIZE = 16
+PCE_ID_SIZE = 2
+FMSPC_SIZE = 6
+PLATFORM_INSTANCE_ID_SIZE = 16
+MAX_COMPONENT_SVN = 0xFF
+"""A TCB component is one byte of the CPUSVN."""
+MAX_PCE_SVN = 0xFFFF
+"""ISVSVN of the PCE, 16 bits as in every report."""
+
+
+class SgxType(IntEnum):
+    """How the platform's memory is protected (member 5)."""
+
+    STANDARD = 0
+    SCALABLE = 1
+    SCALABLE_WITH_INTEGRITY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PckTcb:
+    """The TCB that a PCK certificate is for."""
+
+    components: tuple[int, ...]
+    """SVNs of the 16 components, 0 to 255, as TCB info compares them."""
+    pce_svn: int
+    cpu_svn: bytes
+    """16 bytes as the processor reports them."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformConfiguration:
+    """How a multi-package platform is set up (member 7)."""
+
+    dynamic_platform: bool
+    """Packages may be added later."""
+    cached_keys: bool
+    """Intel's registration service holds the platform's root keys."""
+    smt_enabled: bool
+    """Hyper-threading is on."""
+
+
+@dataclass(frozen=True, slots=True)
+class PckExtension:
+    """The whole extension; the last two members are both there (Platform CA) or both None (Processor CA)."""
+
+    ppid: bytes
+    tcb: PckTcb
+    pce_id: bytes
+    fmspc: bytes
+    sgx_type: SgxType
+    platform_instance_id: bytes | None = None
+    configuration: PlatformConfiguration | None = None
+
+    @classmethod
+    def parse(cls, der: bytes) -> Self:
+        """Read the extension's value.
+
+        Members out of order, missing or unknown are refused, so that encoding gives the same bytes again.
+
+        Raises:
+            MalformedError: not DER, or not this structure, or a value out of its range.
+        """
+        raw = der_of.decode(der)
+        extension = cls(
+            ppid=raw.ppid.value,
+            tcb=_tcb(raw.tcb.value),
+            pce_id=raw.pce_id.value,
+            fmspc=raw.fmspc.value,
+            sgx_type=_sgx_type(bytes(raw.sgx_type.value.data)),
+            platform_instance_id=raw.platform_instance_id.value if raw.platform_instance_id else None,
+            configuration=_configuration(raw.configuration.value) if raw.configuration else None,
+        )
+        extension._require_ranges()
+        return extension
+
+    @classmethod
+    def from_certificate(cls, certificate: x509.Certificate) -> Self:
+        """Read the extension of a PCK certificate.
+
+        Raises:
+            MalformedError: the certificate has no such extension, or a malformed one.
+        """
+        try:
+            extension = certificate.extensions.get_extension_for_oid(SGX_EXTENSION_OID).value
+        except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
+            raise MalformedError(
+                "a certificate has no SGX extension that could be read",
+                why=str(error),
+                remedy="pass a PCK certificate: only these carry it, not their issuers",
+            ) from error
+        return cls.parse(extension.public_bytes())
+
+    def encode(self) -> bytes:
+        """The extension's value as DER.
+
+        Raises:
+            MalformedError: a value out of its range.
+        """
+        self._require_ranges()
+        instance, configuration = self.platform_instance_id, self.configuration
+        return der_of.encode(
+            der_of.Extension(
+                ppid=der_of.Octets(oid=der_of.PPID_OID, value=self.ppid),
+                tcb=_raw_tcb(self.tcb),
+                pce_id=der_of.Octets(oid=der_of.PCE_ID_OID, value=self.pce_id),
+                fmspc=der_of.Octets(oid=der_of.FMSPC_OID, value=self.fmspc),
+                sgx_type=der_of.enumerated(der_of.SGX_TYPE_OID, self.sgx_type),
+                platform_instance_id=None
+                if instance is None
+                else der_of.Octets(oid=der_of.PLATFORM_INSTANCE_ID_OID, value=instance),
+                configuration=None if configuration is None else _raw_configuration(configuration),
+            )
+        )
+
+    def _require_ranges(self) -> None:
+        require_length(self.ppid, PPID_SIZE, "a PPID")
+        require_length(self.pce_id, PCE_ID_SIZE, "a PCE-ID")
+        require_length(self.fmspc, FMSPC_SIZE, "an FMSPC")
+        require_length(self.tcb.cpu_svn, CPU_SVN_SIZE, "a CPUSVN")
+        if len(self.tcb.components) != TCB_COMPONENT_COUNT:
+            raise MalformedError(f"a TCB has {TCB_COMPONENT_COUNT} components, not {len(self.tcb.components)}")
+        for number, svn in enumerate(self.tcb.components, 1):
+            _require_range(svn, MAX_COMPONENT_SVN, f"the SVN of TCB component {number}")
+        _require_range(self.tcb.pce_svn, MAX_PCE_SVN, "the PCESVN")
+        if (self.platform_instance_id is None) != (self.configuration is None):
+            raise MalformedError(
+                "an SGX extension has a platform instance id or a configuration without the other",
+                why="certificates of the Platform CA carry both, those of the Processor CA neither",
+            )
+        if self.platform_instance_id is not None:
+            require_length(self.platform_instance_id, PLATFORM_INSTANCE_ID_SIZE, "a platform instance id")
+
+
+def _require_range(value: int, maximum: int, name: str) -> None:
+    if not 0 <= value <= maximum:
+        raise MalformedError(f"{name} is not between 0 and {maximum}")
+
+
+def _tcb(members: der_of.TcbMembers) -> PckTcb:
+    components = tuple(getattr(members, name).value for name in der_of.COMPONENT_NAMES)
+    return PckTcb(components, members.pce_svn.value, members.cpu_svn.value)
+
+
+def _raw_tcb(tcb: PckTcb) -> der_of.Tcb:
+    components = {
+        name: der_of.Integer(oid=oid, value=svn)
+        for name, oid, svn in zip(der_of.COMPONENT_NAMES, der_of.COMPONENT_OIDS, tcb.components, strict=True)
+    }
+    members = der_of.TcbMembers(
+        **components,
+        pce_svn=der_of.Integer(oid=der_of.PCE_SVN_OID, value=tcb.pce_svn),
+        cpu_svn=der_of.Octets(oid=der_of.CPU_SVN_OID, value=tcb.cpu_svn),
+    )
+    return der_of.Tcb(oid=der_of.TCB_OID, value=members)
+
+
+def _configuration(members: der_of.ConfigurationMembers) -> PlatformConfiguration:
+    return PlatformConfiguration(members.dynamic_platform.value, members.cached_keys.value, members.smt_enabled.value)
+
+
+def _raw_configuration(configuration: PlatformConfiguration) -> der_of.Configuration:
+    dynamic_platform, cached_keys, smt_enabled = der_of.CONFIGURATION_OIDS
+    members = der_of.ConfigurationMembers(
+        dynamic_platform=der_of.Boolean(oid=dynamic_platform, value=configuration.dynamic_platform),
+        cached_keys=der_of.Boolean(oid=cached_keys, value=configuration.cached_keys),
+        smt_enabled=der_of.Boolean(oid=smt_enabled, value=configuration.smt_enabled),
+    )
+    return der_of.Configuration(oid=der_of.CONFIGURATION_OID, value=members)
+
+
+def _sgx_type(content: bytes) -> SgxType:
+    try:
+        return SgxType(int.from_bytes(content) if len(content) == 1 else -1)
+    except ValueError as error:
+        raise MalformedError(f"SGX type 0x{content.hex()} of a PCK certificate is unknown") from error
