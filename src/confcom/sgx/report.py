@@ -63,6 +63,17 @@ class AttributeFlag(IntFlag):
     EINITTOKEN_KEY = 0x20
     CET = 0x40
     KSS = 0x80
+    AEX_NOTIFY = 0x400
+
+
+def attribute_names(flags: int) -> tuple[str, ...]:
+    """The flags for people, lowest bit first; a bit without a name appears as its value.
+
+    >>> attribute_names(0x8000_0005)
+    ('INITTED', 'MODE64BIT', '0x80000000')
+    """
+    bits = (1 << shift for shift in range(flags.bit_length()) if flags >> shift & 1)
+    return tuple(AttributeFlag(bit).name or f"0x{bit:x}" for bit in bits)
 
 
 @dataclass(frozen=True, slots=True)
