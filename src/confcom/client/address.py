@@ -1,0 +1,39 @@
+"""Where the AESM service is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from confcom.errors import SettingsError
+
+DEFAULT_SOCKET_PATH: Final = Path("/var/run/aesmd/aesm.socket")
+"""Compiled into Intel's libraries, Gramine, Fortanix and Open Enclave."""
+
+SOCKET_VARIABLE: Final = "CONFCOM_AESM_SOCKET"
+"""Only our client reads it: for places where nothing can be mounted at the default path."""
+
+MAX_PATH_BYTES: Final = 107
+"""sun_path holds 108 bytes with its final zero (unix(7))."""
+
+
+def aesm_socket_path(environ: Mapping[str, str]) -> Path:
+    """The path named by the environment, else the one that every client knows."""
+    return Path(environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET_PATH)
+
+
+def checked_socket_path(path: Path) -> Path:
+    """The path itself.
+
+    Raises:
+        SettingsError: no unix socket can be at a path of this length.
+    """
+    size = len(bytes(path))
+    if size > MAX_PATH_BYTES:
+        raise SettingsError(
+            f"the path of the AESM socket has {size} bytes",
+            why=f"Linux takes at most {MAX_PATH_BYTES} (unix(7))",
+            remedy="use a shorter directory, or a symbolic link to it",
+        )
+    return path

@@ -1,0 +1,108 @@
+"""The AESM client for asyncio programs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from confcom.aesm.messages import QuotingRequest, QuotingResponse
+from confcom.aesm.session import ClientSession
+from confcom.client import conversation
+from confcom.client.address import aesm_socket_path, checked_socket_path
+from confcom.client.blocking import EXCHANGE_SECONDS, FULL_QUEUE_PAUSE_SECONDS, RECEIVE_SIZE
+from confcom.client.conversation import AesmQuote, Conversation, QuotingTarget
+from confcom.client.errors import closed_error, connect_error, timeout_error
+from confcom.sgx.key_id import AttKeyId
+from confcom.sgx.report import QeReportInfo, Report, TargetInfo
+
+T = TypeVar("T")
+
+
+class AsyncAesmClient:
+    """`AesmClient` with awaitable methods; errors and parameters are the same."""
+
+    def __init__(
+        self,
+        socket_path: str | os.PathLike[str] | None = None,
+        *,
+        timeout: float = EXCHANGE_SECONDS,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        path = aesm_socket_path(environ) if socket_path is None else Path(socket_path)
+        self.socket_path = checked_socket_path(path)
+        self.timeout = timeout
+
+    async def init_quote(self) -> QuotingTarget:
+        """Learn whom reports must be targeted at."""
+        return await self.converse(conversation.init_quote())
+
+    async def quote_size(self) -> int:
+        """Learn the exact size of a quote in bytes."""
+        return await self.converse(conversation.quote_size())
+
+    async def get_quote(self, report: Report, *, qe_report_info: QeReportInfo | None = None) -> AesmQuote:
+        """Turn a report into a quote.
+
+        Raises:
+            StaleTargetError: the quoting enclave changed since `init_quote`.
+        """
+        return await self.converse(conversation.get_quote(report, qe_report_info))
+
+    async def supported_key_ids(self) -> tuple[AttKeyId, ...]:
+        """List the attestation keys that the service can use."""
+        return await self.converse(conversation.supported_key_ids())
+
+    async def quote_fresh_report(
+        self, make_report: Callable[[TargetInfo], Report], *, qe_report_info: QeReportInfo | None = None
+    ) -> AesmQuote:
+        """The whole way to a quote; a changed quoting enclave is asked again with a new report, once."""
+        return await self.converse(conversation.quote_fresh_report(make_report, qe_report_info))
+
+    async def converse(self, talk: Conversation[T]) -> T:
+        """Ask what a conversation asks until it has its result."""
+        try:
+            request = next(talk)
+            while True:
+                request = talk.send(await self._exchange(request))
+        except StopIteration as finished:
+            result: T = finished.value
+            return result
+
+    async def _exchange(self, request: QuotingRequest) -> QuotingResponse:
+        session = ClientSession(request)
+        call = request.KIND.call
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.setblocking(False)
+                async with asyncio.timeout(self.timeout):
+                    await self._connect(connection)
+                    return await self._transact(connection, session, call)
+        except TimeoutError as error:
+            raise timeout_error(self.socket_path, call, self.timeout) from error
+
+    async def _connect(self, connection: socket.socket) -> None:
+        # Not loop.sock_connect: it takes a full listen queue for a connection in progress, and then for a finished one.
+        while True:
+            try:
+                connection.connect(str(self.socket_path))
+            except BlockingIOError:
+                await asyncio.sleep(FULL_QUEUE_PAUSE_SECONDS)
+            except OSError as error:
+                raise connect_error(self.socket_path, error) from error
+            else:
+                return
+
+    async def _transact(self, connection: socket.socket, session: ClientSession, call: str) -> QuotingResponse:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.sock_sendall(connection, session.data_to_send)
+            response = None
+            while response is None:
+                response = session.receive(await loop.sock_recv(connection, RECEIVE_SIZE))
+        except OSError as error:
+            raise closed_error(self.socket_path, call, error) from error
+        return response

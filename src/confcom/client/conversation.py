@@ -1,0 +1,171 @@
+"""What a client asks and in which order, without I/O: generators that yield requests and are sent responses.
+
+Both clients, blocking and asyncio, run the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from confcom.aesm.answers import MAX_LISTED_KEY_IDS, MAX_QUOTE_BUFFER_SIZE, PUB_KEY_ID_SIZE
+from confcom.aesm.errors import MalformedMessageError, SessionMisuseError, StaleTargetError, service_error
+from confcom.aesm.messages import (
+    GetQuoteExRequest,
+    GetQuoteExResponse,
+    GetQuoteSizeExRequest,
+    GetQuoteSizeExResponse,
+    GetSupportedAttKeyIdNumRequest,
+    GetSupportedAttKeyIdNumResponse,
+    GetSupportedAttKeyIdsRequest,
+    GetSupportedAttKeyIdsResponse,
+    InitQuoteExRequest,
+    InitQuoteExResponse,
+    QuotingRequest,
+    QuotingResponse,
+)
+from confcom.sgx.key_id import ATT_KEY_ID_SIZE, ECDSA_P256_KEY_ID, AttKeyId
+from confcom.sgx.quote import Quote
+from confcom.sgx.report import REPORT_BODY_SIZE, QeReportInfo, Report, ReportBody, TargetInfo
+
+T = TypeVar("T")
+ResponseT = TypeVar("ResponseT", bound=QuotingResponse)
+Conversation = Generator[QuotingRequest, QuotingResponse, T]
+
+TIMEOUT_FIELD_MS: Final = 15_000
+"""What Intel's client writes into every request's timeout field; no server honours it."""
+
+_KEY_ID: Final = ECDSA_P256_KEY_ID.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class QuotingTarget:
+    """Whom to make the report for, and which key will sign the quote."""
+
+    target_info: TargetInfo
+    pub_key_id: bytes
+    """SHA-256 of the attestation public key and the QE's auth data: 32 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class AesmQuote:
+    """A quote without the padding, and what the quoting enclave reported about it."""
+
+    quote: bytes
+    qe_report_info: QeReportInfo | None = None
+
+
+def init_quote() -> Conversation[QuotingTarget]:
+    """Learn whom reports must be targeted at."""
+    response = yield from _ask(
+        InitQuoteExRequest(b_pub_key_id=True, att_key_id=_KEY_ID, buf_size=PUB_KEY_ID_SIZE, timeout=TIMEOUT_FIELD_MS),
+        InitQuoteExResponse,
+    )
+    pub_key_id = response.pub_key_id or b""
+    if len(pub_key_id) != PUB_KEY_ID_SIZE:
+        raise _unusable(f"a public key id of {len(pub_key_id)} bytes instead of {PUB_KEY_ID_SIZE}")
+    return QuotingTarget(TargetInfo.parse(response.target_info or b""), pub_key_id)
+
+
+def quote_size() -> Conversation[int]:
+    """Learn the exact size of a quote in bytes."""
+    response = yield from _ask(
+        GetQuoteSizeExRequest(att_key_id=_KEY_ID, timeout=TIMEOUT_FIELD_MS), GetQuoteSizeExResponse
+    )
+    size = response.quote_size or 0
+    if not 0 < size <= MAX_QUOTE_BUFFER_SIZE:
+        raise _unusable(f"a quote size of {size} bytes")
+    return size
+
+
+def get_quote(report: Report, qe_report_info: QeReportInfo | None = None) -> Conversation[AesmQuote]:
+    """Turn a report into a quote, and make sure that the quote is one over this report.
+
+    Args:
+        report: made for the target info of `init_quote`.
+        qe_report_info: a nonce and the target info of the enclave that will check the QE's report.
+    """
+    size = yield from quote_size()
+    response = yield from _ask(
+        GetQuoteExRequest(
+            report=report.encode(),
+            buf_size=size,
+            att_key_id=_KEY_ID,
+            qe_report_info=None if qe_report_info is None else qe_report_info.encode(),
+            timeout=TIMEOUT_FIELD_MS,
+        ),
+        GetQuoteExResponse,
+    )
+    padded = response.quote or b""
+    parsed = Quote.parse(padded)
+    if parsed.trailing.strip(b"\0"):
+        raise _unusable("a quote followed by other data")
+    if parsed.body != report.body:
+        raise _unusable("a quote over another report than ours")
+    quote = padded[: parsed.size]
+    if qe_report_info is None:
+        return AesmQuote(quote)
+    returned = QeReportInfo.parse(response.qe_report_info or b"")
+    _require_about(returned, qe_report_info, quote)
+    return AesmQuote(quote, returned)
+
+
+def supported_key_ids() -> Conversation[tuple[AttKeyId, ...]]:
+    """List the attestation keys that the service can use."""
+    counted = yield from _ask(GetSupportedAttKeyIdNumRequest(timeout=TIMEOUT_FIELD_MS), GetSupportedAttKeyIdNumResponse)
+    count = counted.att_key_id_num or 0
+    if not 0 < count <= MAX_LISTED_KEY_IDS:
+        raise _unusable(f"{count} attestation keys")
+    size = count * ATT_KEY_ID_SIZE
+    listed = yield from _ask(
+        GetSupportedAttKeyIdsRequest(buf_size=size, timeout=TIMEOUT_FIELD_MS), GetSupportedAttKeyIdsResponse
+    )
+    data = listed.att_key_ids or b""
+    if len(data) != size:
+        raise _unusable(f"{len(data)} bytes of attestation key ids instead of {size}")
+    return tuple(AttKeyId.parse(data[at : at + ATT_KEY_ID_SIZE]) for at in range(0, size, ATT_KEY_ID_SIZE))
+
+
+def quote_fresh_report(
+    make_report: Callable[[TargetInfo], Report], qe_report_info: QeReportInfo | None = None
+) -> Conversation[AesmQuote]:
+    """The whole way to a quote; once more with a new report if the quoting enclave changed meanwhile (42).
+
+    Args:
+        make_report: has the enclave make a report for a target info.
+        qe_report_info: as for `get_quote`.
+    """
+    target = yield from init_quote()
+    try:
+        return (yield from get_quote(make_report(target.target_info), qe_report_info))
+    except StaleTargetError:
+        target = yield from init_quote()
+        return (yield from get_quote(make_report(target.target_info), qe_report_info))
+
+
+def _ask(request: QuotingRequest, answer: type[ResponseT]) -> Conversation[ResponseT]:
+    response = yield request
+    if not isinstance(response, answer):
+        raise SessionMisuseError(f"a conversation was sent something else than the answer to {request.KIND.call}")
+    if response.error_code:
+        raise service_error(response.error_code, request.KIND.call)
+    return response
+
+
+def _require_about(returned: QeReportInfo, asked: QeReportInfo, quote: bytes) -> None:
+    """Only the enclave can check the QE report's MAC; anybody can check what it is about."""
+    if (returned.nonce, returned.app_enclave_target_info) != (asked.nonce, asked.app_enclave_target_info):
+        raise _unusable("a QE report for another nonce or enclave than ours")
+    body = ReportBody.parse(returned.qe_report[:REPORT_BODY_SIZE])
+    if body.report_data != hashlib.sha256(asked.nonce + quote).digest() + bytes(32):
+        raise _unusable("a QE report over another quote")
+
+
+def _unusable(what: str) -> MalformedMessageError:
+    return MalformedMessageError(
+        f"the AESM service answered with {what}",
+        why="it is faulty, or it is not an AESM service",
+        remedy="check which program serves the AESM socket",
+    )

@@ -1,0 +1,93 @@
+"""Why the AESM service could not be reached, in words that name the usual causes."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Final
+
+from confcom.aesm.errors import ConnectionClosedError
+from confcom.errors import ConfcomError, UnavailableError
+
+_START: Final = "start one (confcom quote-helper --simulated --socket {path})"
+_MOUNT: Final = "in a pod, mount the directory /var/run/aesmd (hostPath), never the socket file itself"
+
+
+class ServiceUnreachableError(UnavailableError):
+    """Nobody answers at the AESM socket's path."""
+
+
+class ServiceTimeoutError(UnavailableError):
+    """The service took longer than the client waits."""
+
+
+def timeout_error(path: Path, call: str, seconds: float) -> ServiceTimeoutError:
+    """The service accepted the request, or its queue is full, and the time is over."""
+    return ServiceTimeoutError(
+        f"the AESM service at {path} did not answer {call} within {seconds:g} s",
+        why="it is overloaded, or waits for a provisioning service (PCCS) that it cannot reach",
+        remedy="try again; if it happens again, read the log of the quote helper (or aesmd) on this node",
+    )
+
+
+def closed_error(path: Path, call: str, error: OSError) -> ConnectionClosedError:
+    """The connection broke after it was made."""
+    return ConnectionClosedError(
+        f"the AESM service at {path} broke off {call}",
+        why=error.strerror or str(error),
+        remedy="try again; if it happens again, read the log of the quote helper (or aesmd) on this node",
+    )
+
+
+def connect_error(path: Path, error: OSError) -> ConfcomError:
+    """No connection could be made: tell apart what people confuse most.
+
+    Args:
+        path: the socket's path; looked at once more, to see what is there instead.
+        error: what connect() said.
+    """
+    match error.errno:
+        case errno.ENOENT | errno.ENOTDIR:
+            return _missing(path)
+        case errno.ECONNREFUSED | errno.ENOTSOCK | errno.EPROTOTYPE:
+            return _nobody(path)
+        case errno.EACCES | errno.EPERM:
+            return ServiceUnreachableError(
+                f"this user may not connect to the AESM socket {path}",
+                why="connecting needs write permission on the socket and search permission on its directories",
+                remedy="check modes and owners (the quote helper makes the socket 0666 and its directory 0755), and "
+                "the node's security module (SELinux, AppArmor)",
+            )
+        case _:
+            return ServiceUnreachableError(
+                f"the AESM socket {path} cannot be used",
+                why=error.strerror or str(error),
+                remedy="check what is at that path",
+            )
+
+
+def _missing(path: Path) -> ConfcomError:
+    if path.parent.is_dir():
+        why = f"{path.parent} is there, but no quote helper (or aesmd) has made its socket in it"
+        remedy = (
+            f"check that one runs on this node (Kubernetes: the SGX quote helper is enabled separately), or {_START}"
+        )
+    else:
+        why = f"the directory {path.parent} does not exist here"
+        remedy = f"{_MOUNT}; on a machine of your own, {_START}"
+    return ServiceUnreachableError(f"there is no AESM socket at {path}", why=why, remedy=remedy.format(path=path))
+
+
+def _nobody(path: Path) -> ConfcomError:
+    if not path.is_socket():
+        return ServiceUnreachableError(
+            f"{path} is not a socket",
+            why="something else was created or mounted there",
+            remedy=f"remove it; {_MOUNT}",
+        )
+    return ServiceUnreachableError(
+        f"nobody serves the AESM socket {path}",
+        why="the quote helper (or aesmd) that made it is gone, or the socket file itself was mounted into this "
+        "container: a mounted file keeps pointing at the old socket when the service restarts",
+        remedy=f"check that it runs on this node; {_MOUNT}",
+    )
