@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import grpc
 
-from confcom.playground.control import CHANNEL_OPTIONS, Method, method_path
-from confcom.playground.errors import BY_NAME, ConfcomError, NodeUnavailableError, WaitTimeoutError
+from confcom.errors import ConfcomError
+from confcom.playground.control import CHANNEL_OPTIONS, Json, Method, method_path
+from confcom.playground.errors import BY_NAME, NodeUnavailableError, WaitTimeoutError
 from confcom.playground.layout import Layout
 from confcom.playground.views import ApplyResult, JobView, NodeState, NodeView, PodView
 
@@ -144,10 +145,10 @@ class NodeClient:
         """Do what a kubelet's restart does: every socket in its directory is unlinked, plugins must register again."""
         self._call(Method.RESTART_KUBELET, {})
 
-    def _call(self, method: Method, request: Mapping[str, Any], *, timeout: float | None = CALL_TIMEOUT) -> Any:
-        call = self._channel.unary_unary(method_path(method))
+    def _call(self, method: Method, request: Json, *, timeout: float | None = CALL_TIMEOUT) -> Json:
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method_path(method))
         try:
-            answer = json.loads(call(json.dumps(request).encode(), timeout=timeout))
+            answer: dict[str, Json] = json.loads(call(json.dumps(request).encode(), timeout=timeout))
         except grpc.RpcError as error:
             raise self._unavailable(error) from None
         if "error" in answer:
@@ -157,7 +158,7 @@ class NodeClient:
 
     def _unavailable(self, error: grpc.RpcError) -> NodeUnavailableError:
         there = self._socket.exists()
-        details = error.details() if isinstance(error, grpc.Call) else str(error)
+        details = getattr(error, "details", error.__str__)()
         return NodeUnavailableError(
             f"the playground node at {self._socket.parent} does not answer",
             why=str(details) if there else f"there is no {self._socket.name} in that directory",

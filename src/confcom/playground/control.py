@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any, TypeAlias
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Both ways. A manifest is at most 1 MiB; the state of some thousand pods fits."""
@@ -14,6 +15,10 @@ CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),
 )
 """A pool of its own: another client's failed attempt on the same path must not delay this one."""
+
+
+Json: TypeAlias = dict[str, Any]
+"""A body, decoded."""
 
 
 class Method(StrEnum):

@@ -1,0 +1,80 @@
+"""YAML text to plain JSON-like documents, read as Kubernetes' tools read it, within bounds."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import yaml
+
+from confcom.playground.errors import ManifestError
+
+MAX_MANIFEST_BYTES = 1024 * 1024
+"""etcd's default limit for one request is 1.5 MiB: a larger object could not be stored anyway."""
+
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+_TIMESTAMP_TAG = "tag:yaml.org,2002:timestamp"
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader without aliases and timestamps, and with duplicate keys refused."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in {_TIMESTAMP_TAG, _MERGE_TAG}]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*name) are not supported here: a few lines of them can stand for gigabytes",
+                problem_mark=self.get_mark(),
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001 - PyYAML's signature
+        seen = set()
+        for key, _ in node.value:
+            if key.value.__hash__ is None:
+                continue
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f'key "{key.value}" already set in map', problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def load_documents(text: str) -> list[dict[str, Any]]:
+    """All documents of a manifest that are not empty.
+
+    Raises:
+        ManifestError: too long, not YAML, or not objects.
+    """
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > MAX_MANIFEST_BYTES:
+        raise ManifestError(
+            f"the manifest has {size:,} bytes",
+            why=f"at most {MAX_MANIFEST_BYTES:,} are read: no API server could store more",
+            remedy="split it",
+        )
+    try:
+        documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
+    except RecursionError:
+        raise ManifestError("the manifest is nested too deeply", remedy="check its indentation") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ManifestError(
+            f"error converting YAML to JSON: yaml: {_in_one_line(error)}",
+            remedy="check indentation, quotes and colons at that place",
+        ) from None
+    for document in documents:
+        if not isinstance(document, dict):
+            raise ManifestError(
+                "the manifest is not an object",
+                why=f"a document of it is a {type(document).__name__}",
+                remedy="start with apiVersion:, kind: and metadata:",
+            )
+    return documents
+
+
+def _in_one_line(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return f"line {mark.line + 1}: {problem}" if mark else " ".join(str(problem).split())

@@ -1,0 +1,70 @@
+"""Image names without a registry: a table from a name to what would be in the image."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from confcom.errors import SettingsError
+
+SAMPLE_WORKLOAD = "confcom/sample-workload:latest"
+"""The program that the examples run."""
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""What container runtimes set if an image does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What a container starts with.
+
+    Args:
+        argv: entrypoint; a manifest's `command` replaces it, `args` follow it.
+        env: the image's variables.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"PATH": DEFAULT_PATH}))
+
+
+def image_table(additions: Iterable[str] = (), *, python: str = sys.executable) -> dict[str, Image]:
+    """The built-in images and what `--image` adds.
+
+    Args:
+        additions: `NAME=ARGV`, ARGV as a shell would split it.
+        python: the interpreter that runs the built-in ones.
+
+    Raises:
+        SettingsError: an addition is not of that form.
+    """
+    unbuffered = MappingProxyType({"PATH": DEFAULT_PATH, "PYTHONUNBUFFERED": "1"})
+    table = {SAMPLE_WORKLOAD: Image((python, "-m", "confcom.sample_workload"), unbuffered)}
+    for addition in additions:
+        name, equals, command = addition.partition("=")
+        try:
+            argv = tuple(shlex.split(command))
+        except ValueError as error:
+            raise _malformed(addition, str(error)) from None
+        if not (name and equals and argv):
+            raise _malformed(addition, "it is not of the form NAME=ARGV")
+        table[name] = Image(argv)
+    return table
+
+
+def missing_image(name: str, table: Iterable[str]) -> str:
+    """The kubelet's message for an image that is not there, and what to do about it here."""
+    return (
+        f'Container image "{name}" is not present with pull policy of Never. The playground pulls nothing: '
+        f"it knows {', '.join(sorted(table))}; start the node with --image '{name}=PROGRAM ARG ...' to add it"
+    )
+
+
+def _malformed(addition: str, why: str) -> SettingsError:
+    return SettingsError(
+        f"--image {addition!r} cannot be used",
+        why=why,
+        remedy="write it as in --image 'my/app:1=python3 /home/me/app.py --verbose'",
+    )

@@ -1,0 +1,121 @@
+"""The device manager's book: which devices exist, which are healthy, who holds which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from confcom.errors import ConfcomError
+from confcom.playground.views import LedgerLine
+
+
+class AdmissionError(ConfcomError):
+    """The kubelet refuses a pod that the scheduler gave it; `what` is in its words."""
+
+
+@dataclass(slots=True)
+class _Resource:
+    healthy: dict[str, None] = field(default_factory=dict)
+    """IDs in the order of the list: a dict is an ordered set."""
+    unhealthy: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Holding:
+    pod: str
+    container: str
+    resource: str
+    ids: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class DeviceLedger:
+    """The device manager's state; its rules are those of Kubernetes 1.36 (pkg/kubelet/cm/devicemanager)."""
+
+    _resources: dict[str, _Resource] = field(default_factory=dict)
+    _holdings: list[_Holding] = field(default_factory=list)
+
+    def replace(self, resource: str, devices: Mapping[str, bool]) -> None:
+        """Take a list: it replaces everything that was known of that resource.
+
+        Args:
+            resource: its name.
+            devices: ID -> healthy, in the list's order.
+        """
+        self._resources[resource] = _Resource(
+            {device: None for device, healthy in devices.items() if healthy},
+            {device for device, healthy in devices.items() if not healthy},
+        )
+
+    def mark_unhealthy(self, resource: str) -> None:
+        """The plugin is gone: capacity stays, nothing is allocatable."""
+        if (known := self._resources.get(resource)) is not None:
+            known.unhealthy.update(known.healthy)
+            known.healthy.clear()
+
+    def remove(self, resource: str) -> None:
+        """The plugin stayed away: the resource disappears from the node. Holdings stay until their pods end."""
+        self._resources.pop(resource, None)
+
+    def forget_devices(self) -> None:
+        """A kubelet's restart: names and holdings come back from its checkpoint, devices only with a new list."""
+        for resource in self._resources:
+            self._resources[resource] = _Resource()
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """Names on the node."""
+        return tuple(self._resources)
+
+    def capacity(self) -> dict[str, int]:
+        """All devices, healthy or not, by resource name."""
+        return {name: len(known.healthy) + len(known.unhealthy) for name, known in self._resources.items()}
+
+    def allocatable(self) -> dict[str, int]:
+        """Healthy devices, held or free."""
+        return {name: len(known.healthy) for name, known in self._resources.items()}
+
+    def allocated(self, pod: str | None = None) -> dict[str, int]:
+        """Held devices by resource name; of one pod, or of all."""
+        total: dict[str, int] = {}
+        for holding in self._holdings:
+            if pod is None or holding.pod == pod:
+                total[holding.resource] = total.get(holding.resource, 0) + len(holding.ids)
+        return total
+
+    def lines(self) -> tuple[LedgerLine, ...]:
+        """One line per container and resource."""
+        return tuple(LedgerLine(held.pod, held.container, held.resource, len(held.ids)) for held in self._holdings)
+
+    def allocate(self, pod: str, container: str, resource: str, count: int) -> tuple[str, ...]:
+        """Choose free, healthy devices and give them to a container.
+
+        Raises:
+            AdmissionError: there are not that many, the resource is unknown, or none of its devices is healthy.
+        """
+        known = self._resources.get(resource)
+        if known is None:
+            raise AdmissionError(
+                f"cannot allocate unregistered device {resource}",
+                why="no device plugin has registered that name",
+                remedy="start the device plugin",
+            )
+        if not known.healthy:
+            raise AdmissionError(
+                f"no healthy devices present; cannot allocate unhealthy devices {resource}",
+                why="its device plugin is gone or has not sent its list",
+                remedy="start the device plugin again",
+            )
+        held = {device for holding in self._holdings if holding.resource == resource for device in holding.ids}
+        free = [device for device in known.healthy if device not in held]
+        if len(free) < count:
+            raise AdmissionError(
+                f"requested number of devices unavailable for {resource}. Requested: {count}, Available: {len(free)}"
+            )
+        chosen = tuple(free[:count])
+        self._holdings.append(_Holding(pod, container, resource, chosen))
+        return chosen
+
+    def release(self, pod: str) -> None:
+        """A pod has ended: what it held is free."""
+        self._holdings = [holding for holding in self._holdings if holding.pod != pod]

@@ -1,0 +1,32 @@
+"""Which pods fit the one node, and the scheduler's words for those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+
+def unschedulable(
+    requests: Mapping[str, int], allocatable: Mapping[str, int], bound: Iterable[Mapping[str, int]]
+) -> str:
+    """Why a pod does not fit, as the event FailedScheduling tells it; empty if it fits.
+
+    A resource that the node does not have at all is as insufficient as one that is used up: that is what a user sees
+    whose device plugin is off or late.
+
+    Args:
+        requests: of the pod, by resource name.
+        allocatable: of the node.
+        bound: requests of every pod on the node that has not ended.
+    """
+    used: dict[str, int] = {}
+    for other in bound:
+        for resource, count in other.items():
+            used[resource] = used.get(resource, 0) + count
+    short = sorted(
+        resource
+        for resource, count in requests.items()
+        if count and count > allocatable.get(resource, 0) - used.get(resource, 0)
+    )
+    if not short:
+        return ""
+    return f"0/1 nodes are available: {', '.join(f'1 Insufficient {resource}' for resource in short)}."
