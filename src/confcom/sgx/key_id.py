@@ -71,7 +71,11 @@ class AttKeyId:
         return cls(*_KEY_ID.unpack(data))
 
     def encode(self) -> bytes:
-        """The 256 bytes again."""
+        """The 256 bytes again.
+
+        Raises:
+            MalformedError: a field does not fit.
+        """
         return _KEY_ID.pack(self)
 
 

@@ -18,6 +18,8 @@ TARGET_INFO_SIZE = 512
 QE_REPORT_INFO_SIZE = 960
 REPORT_DATA_SIZE = 64
 NONCE_SIZE = 16
+KEY_ID_SIZE = 32
+MAC_SIZE = 16
 
 _BODY = Layout(
     "an SGX report body",
@@ -111,7 +113,11 @@ class ReportBody:
         return cls(*_BODY.unpack(data))
 
     def encode(self) -> bytes:
-        """The 384 bytes again, identical to what was parsed."""
+        """The 384 bytes again, identical to what was parsed.
+
+        Raises:
+            MalformedError: a field does not fit.
+        """
         return _BODY.pack(self)
 
     @property
@@ -137,10 +143,16 @@ class Report:
         """
         require_length(data, REPORT_SIZE, "an SGX report")
         body = ReportBody.parse(data[:REPORT_BODY_SIZE])
-        return cls(body=body, key_id=data[REPORT_BODY_SIZE:416], mac=data[416:])
+        return cls(body=body, key_id=data[REPORT_BODY_SIZE:-MAC_SIZE], mac=data[-MAC_SIZE:])
 
     def encode(self) -> bytes:
-        """The 432 bytes again."""
+        """The 432 bytes again.
+
+        Raises:
+            MalformedError: a field does not fit.
+        """
+        require_length(self.key_id, KEY_ID_SIZE, "key_id of an SGX report")
+        require_length(self.mac, MAC_SIZE, "mac of an SGX report")
         return self.body.encode() + self.key_id + self.mac
 
 
@@ -168,7 +180,11 @@ class TargetInfo:
         return cls(*_TARGET_INFO.unpack(data))
 
     def encode(self) -> bytes:
-        """The 512 bytes again."""
+        """The 512 bytes again.
+
+        Raises:
+            MalformedError: a field does not fit.
+        """
         return _TARGET_INFO.pack(self)
 
 
@@ -192,5 +208,11 @@ class QeReportInfo:
         return cls(data[:NONCE_SIZE], target, data[NONCE_SIZE + TARGET_INFO_SIZE :])
 
     def encode(self) -> bytes:
-        """The 960 bytes again."""
+        """The 960 bytes again.
+
+        Raises:
+            MalformedError: a field does not fit.
+        """
+        require_length(self.nonce, NONCE_SIZE, "nonce of qe_report_info")
+        require_length(self.qe_report, REPORT_SIZE, "qe_report of qe_report_info")
         return self.nonce + self.app_enclave_target_info.encode() + self.qe_report

@@ -1,0 +1,72 @@
+from dataclasses import dataclass
+
+import pytest
+
+from confcom.errors import MalformedError
+from confcom.sgx.binary import ByteReader, Layout, require_length
+
+LAYOUT = Layout("a thing", name="4s", small="B", number="H", large="I", huge="Q")
+
+
+@dataclass
+class Thing:
+    name: bytes = b"abcd"
+    small: int = 1
+    number: int = 2
+    large: int = 3
+    huge: int = 4
+
+
+def test_packs_little_endian_without_padding():
+    data = LAYOUT.pack(Thing())
+    assert data == b"abcd\x01\x02\x00\x03\x00\x00\x00\x04" + bytes(7)
+    assert LAYOUT.size == len(data) == 19
+    assert LAYOUT.unpack(data) == (b"abcd", 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("name", [b"abc", b"abcde", b""])
+def test_a_byte_string_that_does_not_fit_is_refused_not_cut(name):
+    with pytest.raises(MalformedError, match=f"name of a thing must be 4 bytes, not {len(name)}"):
+        LAYOUT.pack(Thing(name=name))
+
+
+@pytest.mark.parametrize("change", [{"small": 256}, {"number": -1}, {"large": 1 << 32}, {"huge": 1 << 64}])
+def test_an_integer_out_of_range_is_refused(change):
+    with pytest.raises(MalformedError, match="a thing cannot be written") as caught:
+        LAYOUT.pack(Thing(**change))
+    assert caught.value.why
+
+
+@pytest.mark.parametrize("size", [0, 18, 20])
+def test_unpack_takes_exactly_one_structure(size):
+    with pytest.raises(MalformedError, match=f"a thing must be 19 bytes, not {size}") as caught:
+        LAYOUT.unpack(bytes(size))
+    assert "neither cut nor followed" in caught.value.remedy
+
+
+def test_require_length_accepts_the_right_length():
+    require_length(b"abc", 3, "a word")
+    with pytest.raises(MalformedError, match="a word must be 3 bytes, not 4"):
+        require_length(b"abcd", 3, "a word")
+
+
+def test_reader_takes_in_order_and_never_past_the_end():
+    reader = ByteReader(b"\x01\x02abc", "a thing")
+    assert reader.remaining == 5
+    assert reader.integer(2, "the size") == 0x0201
+    assert reader.take(2, "the text") == b"ab"
+    assert reader.remaining == 1
+    with pytest.raises(MalformedError, match="a thing ends inside the rest") as caught:
+        reader.take(2, "the rest")
+    assert caught.value.why == "the rest takes 2 bytes and 1 are left"
+    assert "cut" in caught.value.remedy
+    assert reader.take(1, "the rest") == b"c"
+    reader.finish()
+
+
+def test_reader_refuses_what_is_left_over():
+    reader = ByteReader(b"abc", "a thing")
+    reader.take(1, "the text")
+    with pytest.raises(MalformedError, match="a thing has 2 bytes too many") as caught:
+        reader.finish()
+    assert "add up to less" in caught.value.why

@@ -1,0 +1,60 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.errors import MalformedError
+from confcom.sgx.key_id import ATT_KEY_ID_COMPARED, ECDSA_P256_KEY_ID, AttKeyAlgorithm, AttKeyId
+
+
+@given(st.binary(min_size=256, max_size=256))
+def test_any_256_bytes_survive_a_round_trip(raw):
+    assert AttKeyId.parse(raw).encode() == raw
+
+
+def test_every_other_length_is_refused():
+    for length in (*range(256), 257, 512):
+        with pytest.raises(MalformedError, match=f"an attestation key id must be 256 bytes, not {length}"):
+            AttKeyId.parse(bytes(length))
+
+
+def test_layout(check_layout):
+    check_layout(
+        AttKeyId.parse(bytes(256)),
+        {
+            "id": (0, 2),
+            "version": (2, 2),
+            "mrsigner_length": (4, 2),
+            "mrsigner": (6, 48),
+            "prod_id": (54, 4),
+            "extended_prod_id": (58, 16),
+            "config_id": (74, 64),
+            "family_id": (138, 16),
+            "algorithm_id": (154, 4),
+            "spid": (158, 16),
+            "att_key_type": (174, 2),
+            "reserved": (176, 80),
+        },
+    )
+
+
+def test_our_key_is_the_one_that_intels_server_advertises(aesm_vector):
+    message = aesm_vector("resp_intel229_ids")
+    assert message[13:] == ECDSA_P256_KEY_ID.encode()
+    assert AttKeyId.parse(message[13:]) == ECDSA_P256_KEY_ID
+    assert ECDSA_P256_KEY_ID.algorithm_id == AttKeyAlgorithm.ECDSA_P256 == 2
+
+
+def test_what_is_compared_ends_where_the_callers_own_fields_begin():
+    assert ECDSA_P256_KEY_ID.encode()[ATT_KEY_ID_COMPARED:] == bytes(98)
+    changed = AttKeyId.parse(ECDSA_P256_KEY_ID.encode()[:158] + b"\xff" * 98)
+    assert changed.spid == b"\xff" * 16
+    assert changed.algorithm_id == 2
+
+
+def test_algorithms_have_intels_numbers():
+    assert {a.name: a.value for a in AttKeyAlgorithm} == {
+        "EPID_UNLINKABLE": 0,
+        "EPID_LINKABLE": 1,
+        "ECDSA_P256": 2,
+        "ECDSA_P384": 3,
+    }

@@ -1,0 +1,179 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.errors import MalformedError
+from confcom.sgx.report import AttributeFlag, QeReportInfo, Report, ReportBody, TargetInfo, attribute_names
+
+CODECS = [(ReportBody, 384), (Report, 432), (TargetInfo, 512), (QeReportInfo, 960)]
+
+
+@pytest.mark.parametrize(("codec", "size"), CODECS)
+@given(st.data())
+def test_any_bytes_of_the_right_size_survive_a_round_trip(codec, size, data):
+    raw = data.draw(st.binary(min_size=size, max_size=size))
+    assert codec.parse(raw).encode() == raw
+
+
+@pytest.mark.parametrize(("codec", "size"), CODECS)
+def test_every_other_length_is_refused(codec, size):
+    for length in {*range(size), size + 1, 2 * size}:
+        with pytest.raises(MalformedError, match=f"must be {size} bytes, not {length}"):
+            codec.parse(bytes(length))
+
+
+def test_report_body_layout(check_layout):
+    check_layout(
+        ReportBody.parse(bytes(384)),
+        {
+            "cpu_svn": (0, 16),
+            "misc_select": (16, 4),
+            "reserved1": (20, 12),
+            "isv_ext_prod_id": (32, 16),
+            "flags": (48, 8),
+            "xfrm": (56, 8),
+            "mr_enclave": (64, 32),
+            "reserved2": (96, 32),
+            "mr_signer": (128, 32),
+            "reserved3": (160, 32),
+            "config_id": (192, 64),
+            "isv_prod_id": (256, 2),
+            "isv_svn": (258, 2),
+            "config_svn": (260, 2),
+            "reserved4": (262, 42),
+            "isv_family_id": (304, 16),
+            "report_data": (320, 64),
+        },
+    )
+
+
+def test_target_info_layout(check_layout):
+    check_layout(
+        TargetInfo.parse(bytes(512)),
+        {
+            "mr_enclave": (0, 32),
+            "flags": (32, 8),
+            "xfrm": (40, 8),
+            "reserved1": (48, 2),
+            "config_svn": (50, 2),
+            "misc_select": (52, 4),
+            "reserved2": (56, 8),
+            "config_id": (64, 64),
+            "reserved3": (128, 384),
+        },
+    )
+
+
+def test_target_info_of_an_identity_alone_has_zeros_elsewhere():
+    target = TargetInfo(mr_enclave=b"\x11" * 32, flags=5, xfrm=7)
+    assert target.encode() == b"\x11" * 32 + b"\x05" + bytes(7) + b"\x07" + bytes(7) + bytes(464)
+
+
+def test_report_layout():
+    report = Report.parse(b"\x01" * 384 + b"\x02" * 32 + b"\x03" * 16)
+    assert report.body.encode() == b"\x01" * 384
+    assert report.key_id == b"\x02" * 32
+    assert report.mac == b"\x03" * 16
+
+
+def test_qe_report_info_layout():
+    info = QeReportInfo.parse(b"\x01" * 16 + b"\x02" * 512 + b"\x03" * 432)
+    assert info.nonce == b"\x01" * 16
+    assert info.app_enclave_target_info.encode() == b"\x02" * 512
+    assert info.qe_report == b"\x03" * 432
+
+
+@pytest.mark.parametrize("change", [{"key_id": bytes(31)}, {"mac": bytes(17)}])
+def test_a_report_with_a_field_of_another_size_is_not_written(change):
+    with pytest.raises(MalformedError):
+        replace(Report.parse(bytes(432)), **change).encode()
+
+
+@pytest.mark.parametrize("change", [{"nonce": bytes(15)}, {"qe_report": b""}])
+def test_a_qe_report_info_with_a_field_of_another_size_is_not_written(change):
+    with pytest.raises(MalformedError):
+        replace(QeReportInfo.parse(bytes(960)), **change).encode()
+
+
+def test_reports_of_the_sdk_are_read_field_by_field(simulation_reports):
+    assert len(simulation_reports) == 32
+    for vector in simulation_reports:
+        report = Report.parse(bytes.fromhex(vector["report"]))
+        body, expected = report.body, vector["body"]
+        for name in (
+            "cpu_svn",
+            "isv_ext_prod_id",
+            "mr_enclave",
+            "mr_signer",
+            "config_id",
+            "isv_family_id",
+            "report_data",
+        ):
+            assert getattr(body, name).hex() == expected[name]
+        for name, size in {"misc_select": 4, "isv_prod_id": 2, "isv_svn": 2, "config_svn": 2}.items():
+            assert getattr(body, name).to_bytes(size, "little").hex() == expected[name]
+        assert body.flags.to_bytes(8, "little").hex() + body.xfrm.to_bytes(8, "little").hex() == expected["attributes"]
+        assert report.key_id.hex() == vector["keyid"]
+        assert report.mac.hex() == vector["mac"]
+        assert body.encode().hex() == vector["body_raw"]
+        assert report.encode().hex() == vector["report"]
+
+
+def test_target_infos_of_the_sdk_carry_what_its_key_derivation_used(simulation_reports):
+    for vector in simulation_reports:
+        raw = bytes.fromhex(vector["target_info"])
+        target = TargetInfo.parse(raw)
+        assert target.encode() == raw
+        derived = bytes.fromhex(vector["derivation_data"])
+        attributes = target.flags.to_bytes(8, "little") + target.xfrm.to_bytes(8, "little")
+        assert derived[8:24] == attributes
+        if len(derived) == 192:
+            assert derived[24:28] == target.misc_select.to_bytes(4, "little")
+            assert derived[44:76] == target.mr_enclave
+            assert derived[92:94] == target.config_svn.to_bytes(2, "little")
+            assert derived[94:158] == target.config_id
+        else:
+            assert derived[40:72] == target.mr_enclave
+
+
+def test_target_info_in_a_recorded_aesm_answer(aesm_vector):
+    message = aesm_vector("resp_intel229_init2")
+    raw = message[12 : 12 + 512]
+    assert message[10:12] == b"\x80\x04"
+    assert TargetInfo.parse(raw).encode() == raw
+
+
+def test_debug_is_the_second_bit():
+    body = ReportBody.parse(bytes(384))
+    assert not replace(body, flags=0xFFFF_FFFF_FFFF_FFFD).debug
+    assert replace(body, flags=2).debug
+
+
+def test_attribute_flags_have_intels_values():
+    assert {flag.name: flag.value for flag in AttributeFlag} == {
+        "INITTED": 1,
+        "DEBUG": 2,
+        "MODE64BIT": 4,
+        "PROVISION_KEY": 0x10,
+        "EINITTOKEN_KEY": 0x20,
+        "CET": 0x40,
+        "KSS": 0x80,
+        "AEX_NOTIFY": 0x400,
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (0, ()),
+        (0x05, ("INITTED", "MODE64BIT")),
+        (0x15, ("INITTED", "MODE64BIT", "PROVISION_KEY")),
+        (0x87, ("INITTED", "DEBUG", "MODE64BIT", "KSS")),
+        (0x08, ("0x8",)),
+        (1 << 63 | 2, ("DEBUG", "0x8000000000000000")),
+    ],
+)
+def test_attribute_names(flags, names):
+    assert attribute_names(flags) == names
