@@ -1,1 +1,1 @@
-"""device_plugin."""
+"""The SGX device plugin: finds EPC, offers it to the kubelet, and says what a container entitled to it gets."""

@@ -1,0 +1,7 @@
+"""`python -m confcom.device_plugin`."""
+
+import sys
+
+from confcom.device_plugin.main import main
+
+sys.exit(main())

@@ -1,0 +1,72 @@
+"""One resource's gRPC server on a socket of its own, as the kubelet dials it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+
+from confcom.daemon.unix_socket import PathState, inspect_path
+from confcom.device_plugin.servicer import ResourceServicer
+from confcom.errors import UnavailableError
+from confcom.kubelet_api.services import device_plugin_handler, unix_target
+
+MAX_CONCURRENT_CALLS = 32
+"""The kubelet makes one call at a time beside its stream; more are refused instead of piling up in memory."""
+STOP_SECONDS = 1.0
+"""For calls in flight when the server stops. Streams are ended before, and Allocate takes less than a millisecond."""
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """A served socket. The path is used once: a new server gets a new name.
+
+    A name of its own, since a 1.37 kubelet refuses a path that it is still connected to, and since gRPC silently takes
+    over a live socket's path and removes the path, whosever it is by then, when the server ends.
+    """
+
+    path: Path
+    servicer: ResourceServicer
+    _server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        """Bind and serve.
+
+        Raises:
+            UnavailableError: the socket cannot be bound.
+        """
+        if not self.path.parent.is_dir():
+            raise UnavailableError(
+                f"the device plugin directory {self.path.parent} is not there",
+                why="a kubelet makes it when it starts",
+                remedy="start the kubelet first, or give --device-plugin-dir (it lies below the kubelet's --root-dir)",
+            )
+        server = grpc.aio.server(maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
+        server.add_generic_rpc_handlers((device_plugin_handler(self.servicer),))
+        try:
+            server.add_insecure_port(unix_target(str(self.path)))
+        except RuntimeError as error:
+            raise UnavailableError(
+                f"the device plugin's socket {self.path} cannot be bound",
+                why=str(error),
+                remedy="check that the directory exists, is the kubelet's, and can be written",
+            ) from error
+        await server.start()
+        self._server = server
+
+    def answers(self) -> bool:
+        """Whether someone who dials the path now is served: a starting kubelet removes every socket it finds."""
+        return inspect_path(self.path) is PathState.LIVE
+
+    def has_path(self) -> bool:
+        """Whether the path is still there; cheaper than `answers`, for looking every now and then."""
+        return self.path.is_socket()
+
+    async def close(self) -> None:
+        """End the streams, then the server, which removes its path."""
+        self.servicer.end_streams()
+        if self._server is not None:
+            await self._server.stop(STOP_SECONDS)
+            self._server = None
+        self.path.unlink(missing_ok=True)

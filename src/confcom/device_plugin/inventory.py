@@ -1,0 +1,61 @@
+"""What the plugin found and how it stands with the kubelet, as versioned JSON for `/inventory`. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from confcom.device_plugin.discovery import Discovery
+from confcom.device_plugin.registration import RegistrationStatus
+from confcom.device_plugin.resources import Resource, ResourcePlan
+
+INVENTORY_VERSION = 1
+"""Grows when a field changes its meaning or goes; new fields alone do not change it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceState:
+    """One resource and its registration."""
+
+    resource: Resource
+    socket: str
+    status: RegistrationStatus
+
+
+def encode_inventory(discovery: Discovery, plan: ResourcePlan, states: Iterable[ResourceState]) -> bytes:
+    """The document, in UTF-8. `registered` at its top means that the kubelet watches every list."""
+    resources = [
+        {
+            "name": state.resource.name,
+            "kind": state.resource.kind,
+            "count": state.resource.count,
+            "socket": state.socket,
+            "registered": state.status.registered,
+            "registrations": state.status.registrations,
+            "cause": state.status.cause,
+            "problem": state.status.problem,
+        }
+        for state in states
+    ]
+    document = {
+        "version": INVENTORY_VERSION,
+        "platform": discovery.platform,
+        "registered": all(resource["registered"] for resource in resources),
+        "epc": {
+            "source": discovery.source,
+            "reason": discovery.reason,
+            "bytes": discovery.epc_bytes,
+            "mib": discovery.epc_mib,
+            "numa_nodes": [{"node": section.numa_node, "bytes": section.size} for section in discovery.sections],
+        },
+        "accounting": {
+            "kind": "device",
+            "advertised_mib": plan.advertised_mib,
+            "held_back_mib": plan.held_back_mib,
+            "reason": plan.reason,
+        },
+        "devices": {"enclave": discovery.enclave_node, "provision": discovery.provision_node},
+        "resources": resources,
+    }
+    return json.dumps(document, indent=2).encode() + b"\n"

@@ -1,0 +1,172 @@
+"""The device plugin's composition root: what it finds, what it serves, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from confcom.daemon.logs import configure_logging
+from confcom.daemon.probes import JSON, ProbeResponse, ProbeServer, Readiness, standard_routes
+from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
+from confcom.daemon.unix_socket import MAX_PATH_BYTES
+from confcom.device_plugin.allocation import Allocator
+from confcom.device_plugin.discovery import Discovery, discover
+from confcom.device_plugin.endpoint import Endpoint
+from confcom.device_plugin.host import HostFiles
+from confcom.device_plugin.inventory import ResourceState, encode_inventory
+from confcom.device_plugin.metrics import PluginMetrics
+from confcom.device_plugin.registration import Registrar
+from confcom.device_plugin.resources import Resource, ResourcePlan, plan_resources
+from confcom.device_plugin.servicer import ResourceServicer
+from confcom.device_plugin.settings import PluginSettings, parse_settings
+from confcom.errors import SettingsError
+from confcom.kubelet_api.device_list import encode_device_list
+from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
+
+_logger = logging.getLogger(__name__)
+
+TOKEN_BYTES = 4
+"""Random bytes in a socket's name: enough that instances on one node never meet, short enough for long directories."""
+STOP_SECONDS = 5.0
+"""Ending takes milliseconds; a kubelet that keeps a connection half open does not hold us up."""
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePlugin:
+    """One node's plugin, composed and not yet started."""
+
+    discovery: Discovery
+    plan: ResourcePlan
+    registrars: tuple[Registrar, ...]
+
+    async def start(self) -> None:
+        """Serve every resource. From here on the kubelet could be answered."""
+        for registrar in self.registrars:
+            await registrar.start()
+
+    async def close(self) -> None:
+        """End every stream and server, and leave no socket behind."""
+        await asyncio.gather(*(registrar.close() for registrar in self.registrars))
+
+    def inventory(self) -> bytes:
+        """The document behind `/inventory`."""
+        states = [
+            ResourceState(resource, registrar.socket_path.name if registrar.socket_path else "", registrar.status)
+            for resource, registrar in zip(self.plan.resources, self.registrars, strict=True)
+        ]
+        return encode_inventory(self.discovery, self.plan, states)
+
+
+def compose(
+    settings: PluginSettings,
+    *,
+    metrics: PluginMetrics,
+    new_token: Callable[[], str],
+    jitter: Callable[[], float],
+    clock: Callable[[], float],
+) -> DevicePlugin:
+    """Discover, plan, and put the parts together.
+
+    Args:
+        settings: what was asked for.
+        metrics: where the parts count.
+        new_token: a name part that nobody used before.
+        jitter: random numbers in [0, 1).
+        clock: monotonic seconds.
+
+    Raises:
+        ConfcomError: there is nothing to offer here, or it cannot be offered.
+    """
+    discovery = discover(HostFiles(settings.host_root), simulated_epc_mib=settings.simulated_epc_mib)
+    plan = plan_resources(discovery, max_epc_devices=settings.max_epc_mib)
+    metrics.record_discovery(discovery, plan)
+
+    def registrar_of(resource: Resource) -> Registrar:
+        allocator = Allocator.of(resource, discovery, aesmd_directory=settings.aesmd_dir)
+        list_bytes = encode_device_list(resource.count)
+        metrics.list_bytes.labels(resource.name).set(len(list_bytes))
+
+        def new_endpoint() -> Endpoint:
+            path = settings.device_plugin_dir / f"sgx-{resource.kind}-{new_token()}.sock"
+            _require_short(path)
+            return Endpoint(path, ResourceServicer(allocator, list_bytes, metrics=metrics, clock=clock))
+
+        return Registrar(
+            resource_name=resource.name,
+            kubelet_socket=settings.device_plugin_dir / KUBELET_SOCKET_NAME,
+            new_endpoint=new_endpoint,
+            metrics=metrics,
+            jitter=jitter,
+            clock=clock,
+        )
+
+    return DevicePlugin(discovery, plan, tuple(registrar_of(resource) for resource in plan.resources))
+
+
+async def serve(settings: PluginSettings, stop: asyncio.Event) -> None:
+    """Run the plugin until `stop` is set.
+
+    Raises:
+        ConfcomError: it cannot start.
+    """
+    registry = CollectorRegistry()
+    plugin = compose(
+        settings,
+        metrics=PluginMetrics(registry),
+        new_token=lambda: secrets.token_hex(TOKEN_BYTES),
+        jitter=random.SystemRandom().random,
+        clock=time.monotonic,
+    )
+    _logger.info(
+        "SGX found",
+        extra={
+            "platform": plugin.discovery.platform,
+            "epc_mib": plugin.discovery.epc_mib,
+            "reason": plugin.discovery.reason,
+            "accounting": plugin.plan.reason,
+        },
+    )
+    readiness = Readiness()
+    routes = standard_routes(readiness, registry)
+    routes["/inventory"] = lambda: ProbeResponse(plugin.inventory(), content_type=JSON)
+    probes = ProbeServer(routes)
+    try:
+        if settings.probe_address is not None:
+            await probes.start(settings.probe_address)
+        await plugin.start()
+        readiness.set_ready()
+        await run_until_stopped(stop, *(registrar.run() for registrar in plugin.registrars))
+    finally:
+        await plugin.close()
+        await probes.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `confcom device-plugin` and `python -m confcom.device_plugin`; returns the exit code."""
+
+    def body() -> int:
+        settings = parse_settings(sys.argv[1:] if arguments is None else arguments, os.environ)
+        configure_logging(level=settings.log_level, log_format=settings.log_format, stream=sys.stderr)
+        return run_daemon(lambda stop: serve(settings, stop), stop_deadline=STOP_SECONDS)
+
+    return exit_status(body, stderr=sys.stderr)
+
+
+def _require_short(path: Path) -> None:
+    size = len(os.fsencode(path))
+    if size > MAX_PATH_BYTES:
+        raise SettingsError(
+            f"the device plugin's socket path is {size} bytes long: {path}",
+            why=f"a unix socket's path has at most {MAX_PATH_BYTES} bytes here",
+            remedy="give a --device-plugin-dir with a shorter path",
+        )

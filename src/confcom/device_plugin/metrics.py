@@ -1,0 +1,59 @@
+"""Metrics of the device plugin; each has its meaning in its help text."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from confcom.device_plugin.discovery import MIB, Discovery
+from confcom.device_plugin.resources import ResourcePlan
+
+ALLOCATE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
+"""Seconds, around the goal of 0.5 ms: Allocate runs inside of the kubelet's sync loop, which has no deadline for it."""
+
+
+class PluginMetrics:
+    """Counters and gauges of one plugin process, in a registry of their own."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.epc = Gauge("confcom_sgx_epc_bytes", "EPC found, by NUMA node", ["numa_node"], registry=registry)
+        self.advertised = Gauge("confcom_sgx_epc_advertised_bytes", "EPC advertised as devices", registry=registry)
+        self.held_back = Gauge("confcom_sgx_epc_held_back_bytes", "EPC found but not advertised", registry=registry)
+        self.platform = Gauge(
+            "confcom_sgx_platform_info", "1 for the platform that containers are told", ["platform"], registry=registry
+        )
+        self.list_bytes = Gauge(
+            "confcom_device_plugin_list_bytes", "Size of the device list", ["resource"], registry=registry
+        )
+        self.registered = Gauge(
+            "confcom_device_plugin_registered", "1 while the kubelet watches the list", ["resource"], registry=registry
+        )
+        self.registrations = Counter(
+            "confcom_device_plugin_registrations",
+            "Registrations that the kubelet accepted, by why they were needed",
+            ["resource", "cause"],
+            registry=registry,
+        )
+        self.registration_failures = Counter(
+            "confcom_device_plugin_registration_failures",
+            "Attempts to register that failed while a kubelet was listening",
+            ["resource"],
+            registry=registry,
+        )
+        self.allocate_seconds = Histogram(
+            "confcom_device_plugin_allocate_seconds",
+            "Time to answer Allocate",
+            ["resource"],
+            buckets=ALLOCATE_BUCKETS,
+            registry=registry,
+        )
+        self.allocate_failures = Counter(
+            "confcom_device_plugin_allocate_failures", "Allocate requests refused", ["resource"], registry=registry
+        )
+
+    def record_discovery(self, discovery: Discovery, plan: ResourcePlan) -> None:
+        """Set what does not change while the plugin runs."""
+        for section in discovery.sections:
+            self.epc.labels(str(section.numa_node)).set(section.size)
+        self.advertised.set(plan.advertised_mib * MIB)
+        self.held_back.set(plan.held_back_mib * MIB)
+        self.platform.labels(discovery.platform).set(1)

@@ -1,0 +1,232 @@
+"""Staying registered with the kubelet, for one resource, through everything that a kubelet does.
+
+A kubelet that starts removes every socket in the directory before it listens, and while it answers Register it dials
+the plugin back. Hence the order of an attempt: connect to the kubelet, then see that our own socket is served, then
+Register over that connection. The other order loses 10 s to a dial-back that finds nothing (measured, 4 of 4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import grpc.aio
+
+from confcom.daemon.unix_socket import PathState, inspect_path
+from confcom.device_plugin.backoff import Backoff
+from confcom.device_plugin.endpoint import Endpoint
+from confcom.device_plugin.metrics import PluginMetrics
+from confcom.errors import ConfcomError, UnavailableError
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.services import API_VERSION, RegistrationStub, unix_channel
+
+_logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 2.0
+"""A unix socket that listens accepts at once; a kubelet that takes longer is stopped or overwhelmed."""
+REGISTER_SECONDS = 12.0
+"""The kubelet dials back for up to 10 s before it answers, so that its own reason arrives rather than our deadline."""
+FIRST_STREAM_SECONDS = 10.0
+"""From a successful Register to the kubelet's ListAndWatch; it normally comes within milliseconds."""
+SOCKET_CHECK_SECONDS = 1.0
+"""How often a registered plugin looks whether its socket's path is still there; one lstat."""
+STEADY_SECONDS = 1.0
+"""A stream that lasted this long was a working registration, and the next one is tried without delay."""
+ABSENT_FIRST_SECONDS, ABSENT_LIMIT_SECONDS = 0.05, 0.25
+"""Looking for a kubelet that does not listen costs one connect, and it should be met soon after it starts."""
+RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS = 0.02, 5.0
+"""A kubelet that refuses, or drops us at once, must not be called in a loop (one plugin in the wild: 300 times a s)."""
+
+
+class RegistrationCause(StrEnum):
+    """Why a registration was needed."""
+
+    START = "start"
+    STREAM_LOST = "stream_lost"
+    """The kubelet restarted, or another instance for the same resource ended."""
+    SOCKET_LOST = "socket_lost"
+    """Our socket's path was removed while the stream went on; nobody could dial us again."""
+    NO_STREAM = "no_stream"
+    """The kubelet accepted Register, and never asked for the list."""
+
+
+@dataclass(slots=True)
+class RegistrationStatus:
+    """Where one resource stands, for /inventory."""
+
+    registered: bool = False
+    """Whether the kubelet is watching our list now."""
+    registrations: int = 0
+    """How many it has accepted since start."""
+    cause: RegistrationCause = RegistrationCause.START
+    """Why the last one was needed."""
+    problem: str = "not tried yet"
+    """Why the last attempt failed, or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """An attempt that failed."""
+
+    problem: str
+    kubelet_listens: bool
+
+
+class Registrar:
+    """Serves one resource and keeps it registered.
+
+    Args:
+        resource_name: what is registered.
+        kubelet_socket: the kubelet's registration socket; it may be missing for as long as it likes.
+        new_endpoint: makes an endpoint that is not yet served, with a path never used before.
+        metrics: where registrations are counted.
+        jitter: random numbers in [0, 1).
+        clock: monotonic seconds.
+        sleep: waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        resource_name: str,
+        kubelet_socket: Path,
+        new_endpoint: Callable[[], Endpoint],
+        metrics: PluginMetrics,
+        jitter: Callable[[], float],
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.status = RegistrationStatus()
+        self.resource_name = resource_name
+        self._kubelet_socket = kubelet_socket
+        self._new_endpoint = new_endpoint
+        self._metrics = metrics
+        self._clock = clock
+        self._sleep = sleep
+        self._absent = Backoff(ABSENT_FIRST_SECONDS, ABSENT_LIMIT_SECONDS, jitter)
+        self._retry = Backoff(RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS, jitter)
+        self._endpoint: Endpoint | None = None
+
+    @property
+    def socket_path(self) -> Path | None:
+        """Where the resource is served now."""
+        return None if self._endpoint is None else self._endpoint.path
+
+    async def start(self) -> None:
+        """Serve. From here on the kubelet could be answered.
+
+        Raises:
+            UnavailableError: the socket cannot be bound.
+        """
+        await self._serve_anew()
+
+    async def run(self) -> None:
+        """Register, and again whenever it is needed, until cancelled."""
+        cause = RegistrationCause.START
+        while True:
+            endpoint = await self._register(cause)
+            registered_at = self._clock()
+            cause = await self._until_lost(endpoint)
+            self._show_registered(registered=False)
+            _logger.warning("no longer registered", extra={"resource": self.resource_name, "cause": cause})
+            if self._clock() - registered_at < STEADY_SECONDS or cause is RegistrationCause.NO_STREAM:
+                await self._sleep(self._retry.next_delay())
+            else:
+                self._retry.reset()
+
+    async def close(self) -> None:
+        """End the kubelet's stream and the server, and remove the socket."""
+        if self._endpoint is not None:
+            await self._endpoint.close()
+            self._endpoint = None
+        self._show_registered(registered=False)
+
+    async def _register(self, cause: RegistrationCause) -> Endpoint:
+        while True:
+            outcome = await self._attempt()
+            if isinstance(outcome, Endpoint):
+                break
+            if outcome.problem != self.status.problem:
+                _logger.info("not registered yet", extra={"resource": self.resource_name, "reason": outcome.problem})
+            self.status.problem = outcome.problem
+            if outcome.kubelet_listens:
+                self._metrics.registration_failures.labels(self.resource_name).inc()
+            backoff = self._retry if outcome.kubelet_listens else self._absent
+            await self._sleep(backoff.next_delay())
+        self._absent.reset()
+        self.status.cause = cause
+        self.status.problem = ""
+        self.status.registrations += 1
+        self._metrics.registrations.labels(self.resource_name, cause).inc()
+        return outcome
+
+    async def _attempt(self) -> Endpoint | _Attempt:
+        try:
+            state = inspect_path(self._kubelet_socket)
+            if state is not PathState.LIVE:
+                return _Attempt(f"there is {state.value} at {self._kubelet_socket}", kubelet_listens=False)
+        except UnavailableError as error:
+            return _Attempt(str(error), kubelet_listens=False)
+        async with unix_channel(str(self._kubelet_socket)) as channel:
+            try:
+                await asyncio.wait_for(channel.channel_ready(), CONNECT_SECONDS)
+            except TimeoutError:
+                return _Attempt(f"{self._kubelet_socket} speaks no gRPC", kubelet_listens=True)
+            try:
+                endpoint = await self._served_endpoint()
+            except ConfcomError as error:
+                return _Attempt(str(error), kubelet_listens=True)
+            endpoint.servicer.streams.expect()
+            request = pb.RegisterRequest(
+                version=API_VERSION, endpoint=endpoint.path.name, resource_name=self.resource_name
+            )
+            try:
+                await RegistrationStub(channel).register(request, timeout=REGISTER_SECONDS)
+            except grpc.aio.AioRpcError as error:
+                return _Attempt(f"the kubelet answers {error.code().name}: {error.details()}", kubelet_listens=True)
+        return endpoint
+
+    async def _served_endpoint(self) -> Endpoint:
+        if self._endpoint is not None and self._endpoint.answers():
+            return self._endpoint
+        _logger.info("serving at a new socket, the old one is gone", extra={"resource": self.resource_name})
+        return await self._serve_anew()
+
+    async def _serve_anew(self) -> Endpoint:
+        if self._endpoint is not None:
+            await self._endpoint.close()
+            self._endpoint = None
+        endpoint = self._new_endpoint()
+        await endpoint.start()
+        self._endpoint = endpoint
+        return endpoint
+
+    async def _until_lost(self, endpoint: Endpoint) -> RegistrationCause:
+        streams = endpoint.servicer.streams
+        if not await _happens_within(streams.opened, FIRST_STREAM_SECONDS):
+            return RegistrationCause.NO_STREAM
+        self._show_registered(registered=True)
+        _logger.info(
+            "registered",
+            extra={"resource": self.resource_name, "cause": self.status.cause, "socket": endpoint.path.name},
+        )
+        while not await _happens_within(streams.lost, SOCKET_CHECK_SECONDS):
+            if not endpoint.has_path():
+                return RegistrationCause.SOCKET_LOST
+        return RegistrationCause.STREAM_LOST
+
+    def _show_registered(self, *, registered: bool) -> None:
+        self.status.registered = registered
+        self._metrics.registered.labels(self.resource_name).set(registered)
+
+
+async def _happens_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
