@@ -17,8 +17,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx import marks
 from confcom.sgx.collateral import Collateral
+from confcom.sgx.signed_json import SignedJson
+from confcom.simulation.crl import create_crl
 from confcom.simulation.keys import sign
-from confcom.simulation.pki import BACKDATE, Pki, create_crl
+from confcom.simulation.pki import BACKDATE, Pki
 from confcom.simulation.quoting_enclave import QE_ISV_PROD_ID, QuotingEnclaveIdentity
 from confcom.simulation.tcb import PCE_ID, PCE_SVN, TCB_COMPONENTS
 
@@ -151,7 +153,7 @@ def sign_document(member: str, document: Document, key: ec.EllipticCurvePrivateK
         key: the TCB signer's.
     """
     inner = json.dumps(document, separators=(",", ":")).encode("ascii")
-    return b'{"%s":%s,"signature":"%s"}' % (member.encode(), inner, sign(key, inner).hex().encode())
+    return SignedJson(member, inner, sign(key, inner)).encode()
 
 
 def format_time(time: datetime) -> str:

@@ -14,13 +14,13 @@ from enum import Enum, unique
 from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from confcom.errors import ConfcomError, MalformedError
+from confcom.errors import MalformedError
 from confcom.sgx import marks
 from confcom.sgx.pck_extension import SGX_EXTENSION_OID
 from confcom.simulation.keys import derive_bytes, derive_private_key
@@ -44,8 +44,8 @@ _SERIAL_NUMBER_BYTES = 19
 _IA5_STRING = 0x16
 
 
-class IntelNameError(ConfcomError):
-    """Something asked for a simulated certificate whose name does not say that it is simulated."""
+class IntelNameError(MalformedError):
+    """A certificate for a simulated platform whose name does not say that it is simulated."""
 
 
 @unique
@@ -120,13 +120,12 @@ class Pki:
         """Put stored certificates together with their keys.
 
         Raises:
-            MalformedError: a certificate is not for the seed's key, or was not issued by the one above it.
+            MalformedError: a certificate is not for the seed's key, was not issued by the one above it, or does not
+                say that it is simulated.
         """
-        keys = {}
-        for role in Role:
-            keys[role] = CertifiedKey(certificates[role], derive_private_key(seed, role.value))
-            if keys[role].private_key.public_key() != certificates[role].public_key():
-                raise MalformedError(f"the {role.value} certificate is not for the key that the seed gives")
+        keys = {role: CertifiedKey(certificates[role], derive_private_key(seed, role.value)) for role in Role}
+        for role, key in keys.items():
+            _require_certified(role, key)
         pki = cls(keys[Role.ROOT], keys[Role.PCK_CA], keys[Role.TCB_SIGNER], keys[Role.PCK])
         for subject, issuer in (
             (pki.root, pki.root),
@@ -220,41 +219,28 @@ def sign_certificate(builder: x509.CertificateBuilder, key: ec.EllipticCurvePriv
         IntelNameError: subject or issuer does not say so; nothing is handed out.
     """
     certificate = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
-    for name in (certificate.subject, certificate.issuer):
-        if not marks.has_simulated_name(name):
-            raise IntelNameError(
-                f"a certificate named {name.rfc4514_string()} was not issued",
-                why="every name of a simulated platform must say that it is simulated and not Intel's",
-                remedy="name it with confcom.simulation.pki.simulated_name",
-            )
+    _require_simulated_names(certificate)
     return certificate
 
 
-def create_crl(
-    issuer: CertifiedKey, *, last_update: datetime, next_update: datetime, revoked: tuple[int, ...] = ()
-) -> x509.CertificateRevocationList:
-    """The CRL of one CA.
+def _require_simulated_names(certificate: x509.Certificate) -> None:
+    for name in (certificate.subject, certificate.issuer):
+        if not marks.has_simulated_name(name):
+            raise IntelNameError(
+                f"a certificate with the name {name.rfc4514_string()} is refused",
+                why="every name of a simulated platform must say that it is simulated and not Intel's",
+                remedy="name it with confcom.simulation.pki.simulated_name",
+            )
 
-    Args:
-        issuer: the CA.
-        last_update: when it was made; also gives the CRL number, which thus never decreases.
-        next_update: when it ends.
-        revoked: serial numbers.
-    """
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(issuer.certificate.subject)
-        .last_update(last_update)
-        .next_update(next_update)
-        .add_extension(x509.CRLNumber(int(last_update.timestamp())), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.private_key.public_key()), critical=False
-        )
-    )
-    for serial_number in revoked:
-        entry = x509.RevokedCertificateBuilder(serial_number, last_update)
-        builder = builder.add_revoked_certificate(entry.build())
-    return builder.sign(issuer.private_key, hashes.SHA256(), ecdsa_deterministic=True)
+
+def _require_certified(role: Role, key: CertifiedKey) -> None:
+    _require_simulated_names(key.certificate)
+    try:
+        matches = key.private_key.public_key() == key.certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        matches = False
+    if not matches:
+        raise MalformedError(f"the {role.value} certificate is not for the key that the seed gives")
 
 
 def _require_issued_by(subject: x509.Certificate, issuer: x509.Certificate) -> None:

@@ -1,0 +1,142 @@
+"""`confcom simulation`: create, show and export a simulated platform."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from confcom.simulation.platform import SimulatedPlatform
+
+_OUTPUT = click.option(
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people, or for programs.",
+)
+_STATE_DIR = click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="STATE_DIR",
+    help="Where the platform is kept.",
+)
+
+
+@click.group()
+def simulation() -> None:
+    r"""The simulated platform's root and collateral.
+
+    A simulated platform is an SGX platform in software: its own root, its own quoting enclave. Its quotes pass real
+    verifiers that are told to trust its root, and prove nothing about hardware.
+
+    \b
+    Examples:
+      confcom simulation create ./platform
+      confcom simulation export --state-dir ./platform ./trust
+      confcom verify q.bin --root trust/root.pem --collateral trust/collateral --allow-simulated
+    """
+
+
+@simulation.command()
+@click.argument("state_dir", type=click.Path(path_type=Path))
+@_OUTPUT
+def create(state_dir: Path, output: str) -> None:
+    r"""Make a platform in STATE_DIR, unless it is there already.
+
+    Prints the root's fingerprint (SHA-256 of the certificate's DER), which relying parties compare. An existing
+    platform is never changed. Keep STATE_DIR secret: whoever can read it can forge this platform's quotes.
+
+    \b
+    Example:
+      confcom simulation create ~/.local/state/confcom/simulation
+    """
+    from confcom.quote_provider.state_directory import open_or_create_platform
+
+    stored = open_or_create_platform(state_dir)
+    fingerprint = stored.platform.root_fingerprint
+    _show(
+        {"state_dir": str(state_dir), "created": stored.created, "root_sha256": fingerprint},
+        f"{'Created' if stored.created else 'Found'} the simulated platform in {state_dir}\n"
+        f"Root certificate's SHA-256: {fingerprint}",
+        output,
+    )
+
+
+@simulation.command()
+@_STATE_DIR
+@_OUTPUT
+def show(state_dir: Path, output: str) -> None:
+    r"""Show who the platform is: root, quoting enclave, collateral's dates. No secrets.
+
+    \b
+    Example:
+      confcom simulation show --state-dir ./platform --output json
+    """
+    from confcom.quote_provider.state_directory import open_platform
+
+    summary = _summary(open_platform(state_dir))
+    width = max(map(len, summary))
+    _show(summary, "\n".join(f"{name.replace('_', ' '):<{width}}  {value}" for name, value in summary.items()), output)
+
+
+@simulation.command()
+@_STATE_DIR
+@click.argument("out_dir", type=click.Path(path_type=Path))
+@_OUTPUT
+def export(state_dir: Path, out_dir: Path, output: str) -> None:
+    r"""Write what relying parties need to OUT_DIR: root, fingerprint, collateral.
+
+    \b
+    OUT_DIR/root.pem      the root certificate
+    OUT_DIR/root.sha256   SHA-256 of its DER, in hex
+    OUT_DIR/collateral/   TCB info, QE identity, revocation lists, their issuers' certificates
+
+    Collateral is good for at least two weeks from now; write it again to renew it. The root stays the same.
+
+    \b
+    Example:
+      confcom simulation export --state-dir ./platform ./trust
+    """
+    from confcom.quote_provider.export import export_platform
+    from confcom.quote_provider.state_directory import open_platform, utc_now
+
+    platform = open_platform(state_dir)
+    files = [str(path) for path in export_platform(platform, out_dir, utc_now())]
+    _show(
+        {"root_sha256": platform.root_fingerprint, "files": files},
+        "\n".join([*(f"Wrote {file}" for file in files), f"Root certificate's SHA-256: {platform.root_fingerprint}"]),
+        output,
+    )
+
+
+def _summary(platform: SimulatedPlatform) -> Mapping[str, object]:
+    from confcom.quote_provider.state_directory import utc_now
+
+    root = platform.pki.root.certificate
+    quoting_enclave = platform.quoting_enclave()
+    tcb_info = platform.collateral(utc_now()).read_tcb_info()
+    return {
+        "root_sha256": platform.root_fingerprint,
+        "root_subject": root.subject.rfc4514_string(),
+        "root_not_before": root.not_valid_before_utc.isoformat(),
+        "root_not_after": root.not_valid_after_utc.isoformat(),
+        "pck_issuer": platform.pki.pck.certificate.issuer.rfc4514_string(),
+        "fmspc": tcb_info.fmspc.hex(),
+        "qe_mr_enclave": quoting_enclave.enclave.mr_enclave.hex(),
+        "qe_mr_signer": quoting_enclave.enclave.mr_signer.hex(),
+        "qe_isv_svn": quoting_enclave.enclave.isv_svn,
+        "pub_key_id": quoting_enclave.pub_key_id.hex(),
+        "quote_size": quoting_enclave.quote_size,
+        "collateral_issue_date": tcb_info.issue_date.isoformat(),
+        "collateral_next_update": tcb_info.next_update.isoformat(),
+    }
+
+
+def _show(data: Mapping[str, object], text: str, output: str) -> None:
+    click.echo(json.dumps(data, indent=2) if output == "json" else text)

@@ -1,0 +1,86 @@
+"""What relying parties need of a simulated platform, as files: its root, the root's fingerprint, its collateral."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+from confcom.errors import SettingsError, UnavailableError
+from confcom.quote_provider.state_directory import STATE_FILE
+from confcom.simulation.platform import SimulatedPlatform
+
+ROOT_FILE = "root.pem"
+FINGERPRINT_FILE = "root.sha256"
+COLLATERAL_DIRECTORY = "collateral"
+
+_PUBLIC_MODE = 0o644
+
+
+def export_platform(platform: SimulatedPlatform, out_dir: Path, now: datetime) -> tuple[Path, ...]:
+    """Write root, fingerprint and collateral; nothing in them is secret.
+
+    Writing again renews the collateral in place, each file at once; within one renewal period the bytes are the same.
+
+    Args:
+        platform: whose.
+        out_dir: made if missing.
+        now: the time (aware) that the collateral is for.
+
+    Returns:
+        The files written, the root first.
+
+    Raises:
+        SettingsError: the directory holds another platform's root, or a platform's secrets.
+        UnavailableError: it cannot be written.
+    """
+    root = platform.pki.root.pem
+    files = {ROOT_FILE: root, FINGERPRINT_FILE: f"{platform.root_fingerprint}\n".encode()}
+    for name, content in platform.collateral(now).to_files().items():
+        files[f"{COLLATERAL_DIRECTORY}/{name}"] = content
+    try:
+        _refuse_mixing(out_dir, root)
+        (out_dir / COLLATERAL_DIRECTORY).mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            _replace(out_dir / name, content)
+    except OSError as error:
+        raise UnavailableError(
+            f"the simulated platform cannot be exported to {out_dir}",
+            why=error.strerror or str(error),
+            remedy="choose a directory that this user may write",
+        ) from error
+    return tuple(out_dir / name for name in files)
+
+
+def _refuse_mixing(out_dir: Path, root: bytes) -> None:
+    if (out_dir / STATE_FILE).exists():
+        raise SettingsError(
+            f"{out_dir} is a state directory",
+            why="it holds a platform's secret, and what is exported is meant to be published",
+            remedy="export to another directory",
+        )
+    existing = out_dir / ROOT_FILE
+    if existing.exists() and not (existing.is_file() and _is_exactly(existing, root)):
+        raise SettingsError(
+            f"{existing} is the root of another platform",
+            why="whoever trusts it would lose it",
+            remedy="export to another directory, or remove that one first",
+        )
+
+
+def _is_exactly(path: Path, content: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(content) + 1) == content
+
+
+def _replace(path: Path, content: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(descriptor, _PUBLIC_MODE)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

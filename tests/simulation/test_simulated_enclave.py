@@ -1,0 +1,108 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.errors import MalformedError
+from confcom.sgx.report import REPORT_SIZE, TARGET_INFO_SIZE, Report, TargetInfo
+from confcom.simulation.enclave import ReportRejectedError, SimulatedEnclave, sign_report
+from confcom.simulation.report_key import DEFAULT_CPU_SVN, DOWNGRADED_CPU_SVN, UPGRADED_CPU_SVN, ReportKeyFormat
+
+REPORTER = SimulatedEnclave.from_name("reporter")
+CHECKER = SimulatedEnclave.from_name("checker", debug=True)
+DATA = bytes(range(64))
+
+formats = st.sampled_from(ReportKeyFormat)
+cpu_svns = st.sampled_from([DEFAULT_CPU_SVN, UPGRADED_CPU_SVN, DOWNGRADED_CPU_SVN])
+
+
+@given(formats, cpu_svns, st.binary(min_size=64, max_size=64))
+def test_checker_accepts_what_was_made_for_it_and_knows_the_layout(key_format, cpu_svn, data):
+    report = REPORTER.create_report(CHECKER.target_info(), data, cpu_svn=cpu_svn, key_format=key_format)
+    assert CHECKER.verify_report(Report.parse(report.encode())) is key_format
+    assert report.body.report_data == data
+    assert report.body.cpu_svn == cpu_svn
+    assert report.body.mr_enclave == REPORTER.mr_enclave
+
+
+@given(formats, st.integers(0, REPORT_SIZE - 1), st.integers(1, 255))
+def test_any_changed_byte_is_rejected(key_format, offset, difference):
+    report = bytearray(REPORTER.create_report(CHECKER.target_info(), DATA, key_format=key_format).encode())
+    report[offset] ^= difference
+    with pytest.raises(ReportRejectedError):
+        CHECKER.verify_report(Report.parse(bytes(report)))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(CHECKER, mr_enclave=bytes(32)),
+        replace(CHECKER, flags=CHECKER.flags ^ 0x02),
+        replace(CHECKER, xfrm=0xE7),
+    ],
+    ids=["mr_enclave", "flags", "xfrm"],
+)
+def test_report_for_another_target_is_rejected(other):
+    with pytest.raises(ReportRejectedError, match="MAC does not fit"):
+        CHECKER.verify_report(REPORTER.create_report(other.target_info(), DATA))
+
+
+@pytest.mark.parametrize("field", ["mr_signer", "isv_svn", "isv_prod_id"])
+def test_fields_that_target_info_does_not_carry_do_not_matter(field):
+    other = replace(CHECKER, **{field: bytes(32) if field == "mr_signer" else 7})
+    assert other.verify_report(REPORTER.create_report(CHECKER.target_info(), DATA)) is ReportKeyFormat.CURRENT
+
+
+@pytest.mark.parametrize("change", [{"misc_select": 1}, {"config_svn": 1}, {"config_id": b"\1" * 64}])
+def test_current_layout_binds_what_the_legacy_one_leaves_out(change):
+    target = replace(CHECKER.target_info(), **change)
+    legacy = REPORTER.create_report(target, DATA, key_format=ReportKeyFormat.LEGACY)
+    assert CHECKER.verify_report(legacy) is ReportKeyFormat.LEGACY
+    with pytest.raises(ReportRejectedError):
+        CHECKER.verify_report(REPORTER.create_report(target, DATA, key_format=ReportKeyFormat.CURRENT))
+
+
+def test_report_of_a_processor_is_rejected_with_the_reason():
+    body = replace(REPORTER.report_body(DATA), cpu_svn=bytes.fromhex("0f0f0305ff8007000000000000000000"))
+    with pytest.raises(ReportRejectedError, match="CPUSVN 0f0f0305") as caught:
+        CHECKER.verify_report(sign_report(body, CHECKER.target_info()))
+    assert "SGX_MODE=SIM" in caught.value.remedy
+
+
+@given(st.binary(min_size=TARGET_INFO_SIZE, max_size=TARGET_INFO_SIZE), formats)
+def test_a_report_can_be_made_for_any_target_info(target, key_format):
+    report = REPORTER.create_report(TargetInfo.parse(target), DATA, key_format=key_format)
+    assert Report.parse(report.encode()) == report
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_any_key_id_works_since_it_is_in_the_report(key_id):
+    report = sign_report(REPORTER.report_body(DATA), CHECKER.target_info(), key_id=key_id)
+    assert CHECKER.verify_report(report) is ReportKeyFormat.CURRENT
+
+
+@pytest.mark.parametrize("size", [0, 32, 63, 65])
+def test_report_data_of_another_size_is_refused(size):
+    with pytest.raises(MalformedError, match=f"report data must be 64 bytes, not {size}"):
+        REPORTER.create_report(CHECKER.target_info(), bytes(size))
+
+
+def test_names_give_the_same_identity_everywhere():
+    enclave = SimulatedEnclave.from_name("hello")
+    assert enclave.mr_enclave.hex() == "a9257fc38fd13d4650c1126bc462f76174c772d9840e2c91d1191f0c2483da21"
+    assert enclave.mr_signer.hex() == "ac683bb2c0934af676bc21e48b524406d3106c64f05be3ad65e6e163e3bd4f4d"
+    assert enclave.flags == 0x05
+
+
+def test_debug_changes_attributes_and_no_measurement():
+    release, debug = (SimulatedEnclave.from_name("hello", debug=debug) for debug in (False, True))
+    assert debug == replace(release, flags=0x07)
+    assert debug.create_report(CHECKER.target_info(), DATA).body.debug
+    assert not release.create_report(CHECKER.target_info(), DATA).body.debug
+
+
+def test_other_names_give_other_measurements_of_one_signer():
+    one, two = SimulatedEnclave.from_name("one"), SimulatedEnclave.from_name("two")
+    assert one.mr_enclave != two.mr_enclave
+    assert one.mr_signer == two.mr_signer

@@ -1,0 +1,181 @@
+import hashlib
+from dataclasses import replace
+
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.errors import ConfcomError
+from confcom.sgx.key_id import INTEL_QE_MRSIGNER
+from confcom.sgx.quote import Quote
+from confcom.sgx.report import REPORT_BODY_SIZE, QeReportInfo, Report, ReportBody, TargetInfo
+from confcom.simulation.enclave import ReportRejectedError, SimulatedEnclave, sign_report
+from confcom.simulation.platform import SimulatedPlatform
+from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from confcom.simulation.report_key import DEFAULT_CPU_SVN, SIMULATION_KEY_ID, UPGRADED_CPU_SVN, ReportKeyFormat
+
+DATA = bytes(range(64))
+NONCE = b"sixteen bytes!!!"
+
+
+def verify_signature(public_key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes) -> None:
+    r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
+    public_key.verify(encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
+
+
+def point(raw: bytes) -> ec.EllipticCurvePublicKey:
+    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\4" + raw)
+
+
+def test_quote_is_signed_by_the_chain_it_carries(any_platform, application):
+    quoting_enclave = any_platform.quoting_enclave()
+    report = application.create_report(quoting_enclave.target_info, DATA)
+    raw, answer = quoting_enclave.quote(report, None)
+    quote = Quote.parse(raw)
+    signature = quote.signature
+
+    assert answer is None
+    assert quote.trailing == b""
+    assert len(raw) == quoting_enclave.quote_size == quote.size
+    verify_signature(point(signature.attestation_key), signature.isv_signature, raw[:432])
+    pck = any_platform.pki.pck.certificate.public_key()
+    verify_signature(pck, signature.qe_report_signature, signature.qe_report_body.encode())
+    bound = hashlib.sha256(signature.attestation_key + signature.auth_data).digest()
+    assert signature.qe_report_body.report_data == bound + bytes(32)
+    assert quoting_enclave.pub_key_id == bound
+    assert signature.certification.data == any_platform.pki.pck_chain
+
+
+def test_qe_report_is_that_of_the_target(quoting_enclave, application):
+    raw, _ = quoting_enclave.quote(application.create_report(quoting_enclave.target_info, DATA), None)
+    quote = Quote.parse(raw)
+    qe_body, target = quote.signature.qe_report_body, quoting_enclave.target_info
+    assert (qe_body.mr_enclave, qe_body.flags, qe_body.xfrm) == (target.mr_enclave, target.flags, target.xfrm)
+    assert qe_body.flags == 0x15
+    assert qe_body.isv_prod_id == 1
+    assert qe_body.isv_svn == quote.header.qe_svn == DEFAULT_QE_IDENTITY.isv_svn
+    assert (target.misc_select, target.config_svn, target.config_id) == (0, 0, bytes(64))
+
+
+@given(st.binary(min_size=REPORT_BODY_SIZE - 16, max_size=REPORT_BODY_SIZE - 16), st.sampled_from(ReportKeyFormat))
+def test_body_is_carried_byte_for_byte(quoting_enclave, rest, key_format):
+    body = DEFAULT_CPU_SVN + rest
+    report = sign_report(ReportBody.parse(body), quoting_enclave.target_info, key_format=key_format)
+    quote, _ = quoting_enclave.quote(report, None)
+    assert quote[48:432] == body
+
+
+def test_bodies_that_the_sdk_made_are_quoted_in_its_layout(quoting_enclave, vector):
+    body = ReportBody.parse(vector.report[:REPORT_BODY_SIZE])
+    key_format = ReportKeyFormat(vector.key_format)
+    report = sign_report(body, quoting_enclave.target_info, key_format=key_format)
+    application = SimulatedEnclave(body.mr_enclave, body.mr_signer, body.flags, body.xfrm)
+    info = QeReportInfo(NONCE, application.target_info(), bytes(432))
+
+    quote, answer = quoting_enclave.quote(Report.parse(report.encode()), info)
+
+    qe_report = Report.parse(answer.qe_report)
+    assert quote[48:432] == vector.report[:REPORT_BODY_SIZE]
+    assert application.verify_report(qe_report) is key_format
+    assert qe_report.key_id == SIMULATION_KEY_ID
+    assert qe_report.body.cpu_svn == body.cpu_svn
+
+
+def test_qe_report_info_binds_nonce_and_whole_quote(quoting_enclave, application):
+    report = application.create_report(quoting_enclave.target_info, DATA, cpu_svn=UPGRADED_CPU_SVN)
+    target = replace(application.target_info(), config_id=b"\7" * 64, reserved1=b"ab")
+    info = QeReportInfo(NONCE, target, b"\xaa" * 432)
+
+    quote, answer = quoting_enclave.quote(report, info)
+
+    assert (answer.nonce, answer.app_enclave_target_info) == (NONCE, target)
+    assert len(answer.encode()) == 960
+    qe_report = Report.parse(answer.qe_report)
+    assert qe_report.body.report_data == hashlib.sha256(NONCE + quote).digest() + bytes(32)
+    assert qe_report.body.cpu_svn == UPGRADED_CPU_SVN
+    assert qe_report.body.mr_enclave == quoting_enclave.target_info.mr_enclave
+    assert sign_report(qe_report.body, target) == qe_report
+
+
+def test_debug_enclave_is_quoted_and_shows(quoting_enclave):
+    enclave = SimulatedEnclave.from_name("application", debug=True)
+    quote, _ = quoting_enclave.quote(enclave.create_report(quoting_enclave.target_info, DATA), None)
+    assert Quote.parse(quote).body.debug
+
+
+@given(st.integers(0, 431), st.integers(1, 255))
+def test_changed_report_is_not_quoted(quoting_enclave, application, offset, difference):
+    report = bytearray(application.create_report(quoting_enclave.target_info, DATA).encode())
+    report[offset] ^= difference
+    with pytest.raises(ReportRejectedError):
+        quoting_enclave.quote(Report.parse(bytes(report)), None)
+
+
+def test_report_for_the_target_info_of_a_first_init_is_not_quoted(quoting_enclave, application):
+    """Intel's first InitQuoteEx answers 512 zero bytes; a client that takes them for a target gets a clear error."""
+    report = application.create_report(TargetInfo.parse(bytes(512)), DATA)
+    with pytest.raises(ReportRejectedError, match="MAC does not fit") as caught:
+        quoting_enclave.quote(report, None)
+    assert "target info again" in caught.value.remedy
+
+
+def test_everything_follows_from_seed_and_identity(platform, seed, now, application):
+    again = SimulatedPlatform.create(seed, now).quoting_enclave()
+    first = platform.quoting_enclave()
+    report = application.create_report(first.target_info, DATA)
+    assert again.target_info == first.target_info
+    assert again.pub_key_id == first.pub_key_id
+    assert again.quote(report, None) == first.quote(report, None)
+
+
+def test_another_platform_has_another_key(platform, now):
+    other = SimulatedPlatform.create(bytes(32), now).quoting_enclave()
+    assert other.pub_key_id != platform.quoting_enclave().pub_key_id
+    assert other.target_info == platform.quoting_enclave().target_info
+
+
+@pytest.mark.parametrize(
+    ("change", "new_key", "new_target"),
+    [
+        ({"isv_svn": 2}, True, False),
+        ({"mr_signer": b"\1" * 32}, True, False),
+        ({"mr_enclave": b"\1" * 32}, False, True),
+    ],
+)
+def test_updated_quoting_enclave(platform, application, change, new_key, new_target):
+    """As on hardware: the key follows signer and SVN, the target info follows the measurement."""
+    before = platform.quoting_enclave()
+    after = platform.quoting_enclave(replace(DEFAULT_QE_IDENTITY, **change))
+    assert (after.pub_key_id != before.pub_key_id) is new_key
+    assert (after.target_info != before.target_info) is new_target
+    report = application.create_report(before.target_info, DATA)
+    if new_target:
+        with pytest.raises(ReportRejectedError):
+            after.quote(report, None)
+    else:
+        assert after.quote(report, None)[0] != before.quote(report, None)[0]
+
+
+def test_intels_identity_is_refused():
+    with pytest.raises(ConfcomError, match="MRSIGNER of Intel's"):
+        replace(DEFAULT_QE_IDENTITY, mr_signer=INTEL_QE_MRSIGNER)
+
+
+def test_signature_does_not_cover_another_body(quoting_enclave, application):
+    raw, _ = quoting_enclave.quote(application.create_report(quoting_enclave.target_info, DATA), None)
+    quote = Quote.parse(raw)
+    changed = bytearray(raw[:432])
+    changed[400] ^= 1
+    with pytest.raises(InvalidSignature):
+        verify_signature(point(quote.signature.attestation_key), quote.signature.isv_signature, bytes(changed))
+
+
+def test_keys_do_not_show(quoting_enclave, platform, seed):
+    for shown in (repr(quoting_enclave), repr(platform), str(platform), repr(platform.pki)):
+        assert seed.hex() not in shown
+        assert repr(seed) not in shown
+        assert "PrivateKey" not in shown
