@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TextIO
@@ -77,3 +78,28 @@ def _time(record: logging.LogRecord) -> str:
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
     return {key: value for key, value in vars(record).items() if key not in _STANDARD_ATTRIBUTES}
+
+
+class LogLimiter:
+    """Lets one event through per interval and counts the others, so that no peer can fill a disk.
+
+    Args:
+        interval: seconds.
+        clock: a monotonic clock in seconds.
+    """
+
+    def __init__(self, interval: float, clock: Callable[[], float]) -> None:
+        self._interval = interval
+        self._clock = clock
+        self._next = float("-inf")
+        self._suppressed = 0
+
+    def admit(self) -> int | None:
+        """None if this event is to be kept quiet, else how many were since the last one let through."""
+        now = self._clock()
+        if now < self._next:
+            self._suppressed += 1
+            return None
+        self._next = now + self._interval
+        suppressed, self._suppressed = self._suppressed, 0
+        return suppressed

@@ -1,0 +1,60 @@
+"""The quote helper's composition root: settings in, a daemon out."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+from confcom.daemon.logs import configure_logging
+from confcom.daemon.supervision import exit_status, run_daemon
+from confcom.quote_helper import limits
+from confcom.quote_helper.helper import Backend, QuoteHelper
+from confcom.quote_helper.server import ServerLimits
+from confcom.quote_helper.settings import parse_settings
+
+
+def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
+    """Run the quote helper in the foreground until SIGTERM or SIGINT.
+
+    Args:
+        arguments: the command line without the program's name.
+        prog: the program's name, for help and errors.
+        environ: the process environment.
+        stderr: where logs and errors go.
+
+    Returns:
+        The exit code (confcom.errors.ExitCode).
+    """
+
+    def body() -> int:
+        settings = parse_settings(arguments, prog=prog, environ=environ)
+        configure_logging(level=settings.log_level, log_format=settings.log_format, stream=stderr)
+
+        def open_backend() -> Backend:
+            from confcom.quote_helper.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound
+
+            return open_simulated(settings.state_dir)
+
+        server_limits = ServerLimits(max_connections=_affordable_connections())
+        return run_daemon(
+            lambda stop: QuoteHelper(
+                settings, open_backend=open_backend, clock=time.perf_counter, server_limits=server_limits
+            ).run(stop),
+            use_uvloop=True,
+        )
+
+    return exit_status(body, stderr=stderr)
+
+
+def _affordable_connections() -> int:
+    """Raise the soft limit of open files as far as needed and allowed, and keep within what it is then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.MAX_CONNECTIONS + limits.RESERVED_FILE_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return limits.MAX_CONNECTIONS
+    return max(1, min(limits.MAX_CONNECTIONS, soft - limits.RESERVED_FILE_DESCRIPTORS))

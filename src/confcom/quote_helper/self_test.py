@@ -1,0 +1,45 @@
+"""A whole quote before readiness is claimed: an identity alone does not show that quoting works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.errors import MalformedError
+from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
+from confcom.sgx.quote import Quote
+from confcom.sgx.report import Report, TargetInfo
+
+ReportMaker = Callable[[TargetInfo], Report]
+"""Makes a report for a quoting enclave: on hardware this takes an enclave, so it comes with the provider."""
+
+
+def run_self_test(provider: QuoteProvider, make_report: ReportMaker) -> None:
+    """Do what a client does: identity, size, quote; and look at the result.
+
+    Raises:
+        QuoteProviderError: no quote came, or it is not what was asked for.
+    """
+    identity = provider.identity()
+    size = provider.quote_size()
+    report = make_report(identity.target_info)
+    result = provider.quote(report, None)
+    try:
+        quote = Quote.parse(result.quote)
+    except MalformedError as error:
+        raise _wrong(f"it cannot be read: {error}") from error
+    if quote.trailing or len(result.quote) != size:
+        raise _wrong(f"it has {len(result.quote)} bytes, and GetQuoteSizeEx says {size}")
+    if quote.body != report.body:
+        raise _wrong("it carries another report")
+    if quote.signature.pub_key_id != identity.pub_key_id:
+        raise _wrong("its key is not the one that InitQuoteEx names")
+
+
+def _wrong(why: str) -> QuoteProviderError:
+    return QuoteProviderError(
+        AesmErrorCode.UNEXPECTED_ERROR,
+        "the quote of the self-test is wrong",
+        why=why,
+        remedy="report this with the log",
+    )
