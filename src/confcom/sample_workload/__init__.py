@@ -1,1 +1,1 @@
-"""sample_workload."""
+"""The program of the demo's container: an ordinary enclave program, as far as one can be without an enclave."""

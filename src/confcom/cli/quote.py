@@ -1,0 +1,158 @@
+"""`confcom quote`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from confcom.errors import ConfcomError, SettingsError
+
+if TYPE_CHECKING:
+    from confcom.sgx.report import QeReportInfo
+    from confcom.simulation.enclave import SimulatedEnclave
+
+
+def _hex_bytes(
+    size: int, *, exact: bool = False
+) -> Callable[[click.Context, click.Parameter, str | None], bytes | None]:
+    """An option's value as bytes: at most `size` of them, or exactly."""
+
+    def convert(ctx: click.Context, param: click.Parameter, value: str | None) -> bytes | None:
+        if value is None:
+            return None
+        try:
+            data = bytes.fromhex(value)
+        except ValueError as error:
+            raise click.BadParameter(f"not hexadecimal: {error}", ctx, param) from error
+        if len(data) > size or (exact and len(data) != size):
+            limit = "exactly" if exact else "at most"
+            raise click.BadParameter(f"{len(data)} bytes, and it takes {limit} {size}", ctx, param)
+        return data
+
+    return convert
+
+
+@click.command()
+@click.option(
+    "--report-data",
+    callback=_hex_bytes(64),
+    required=True,
+    metavar="HEX",
+    help="What the quote is to be about: a relying party's challenge, or a hash of a public key. Up to 64 bytes; "
+    "filled up with zeros.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the quote's bytes to FILE.",
+)
+@click.option(
+    "--socket",
+    "socket_path",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The AESM socket. Default: CONFCOM_AESM_SOCKET, else /var/run/aesmd/aesm.socket.",
+)
+@click.option("--enclave", default="confcom quote", metavar="NAME", show_default=True, help="Decides MRENCLAVE.")
+@click.option("--debug-enclave", is_flag=True, help="Launch the simulated enclave with DEBUG.")
+@click.option(
+    "--nonce",
+    callback=_hex_bytes(16, exact=True),
+    metavar="HEX",
+    help="Ask for the quoting enclave's report too, over these 16 bytes and the quote, and check it.",
+)
+@click.option(
+    "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to show it."
+)
+def quote(
+    *,
+    report_data: bytes,
+    out: Path | None,
+    socket_path: Path | None,
+    enclave: str,
+    debug_enclave: bool,
+    nonce: bytes | None,
+    output: str,
+) -> None:
+    r"""Get a quote through the AESM socket, for a simulated enclave's report.
+
+    \b
+    Examples:
+      confcom quote --report-data c0ffee -o q.bin
+      confcom quote --report-data c0ffee --socket DIR/aesm.socket --output json
+      confcom quote --report-data c0ffee --nonce 000102030405060708090a0b0c0d0e0f
+
+    Only a simulated platform makes quotes for simulated enclaves; a quote helper on SGX hardware refuses the report
+    (error 47, INVALID_REPORT).
+    """
+    from confcom.client import AesmClient
+    from confcom.sgx.report import REPORT_DATA_SIZE, REPORT_SIZE, QeReportInfo
+    from confcom.simulation.enclave import SimulatedEnclave
+
+    loaded = SimulatedEnclave.from_name(enclave, debug=debug_enclave)
+    info = None if nonce is None else QeReportInfo(nonce, loaded.target_info(), bytes(REPORT_SIZE))
+    client = AesmClient(socket_path)
+    quoted = client.quote_fresh_report(
+        lambda target_info: loaded.create_report(target_info, report_data.ljust(REPORT_DATA_SIZE, b"\0")),
+        qe_report_info=info,
+    )
+    if quoted.qe_report_info is not None:
+        _require_genuine(quoted.qe_report_info, loaded)
+    if out is not None:
+        _write(out, quoted.quote)
+    facts = {
+        "quote_size": len(quoted.quote),
+        "mrenclave": loaded.mr_enclave.hex(),
+        "mrsigner": loaded.mr_signer.hex(),
+        "report_data": report_data.ljust(REPORT_DATA_SIZE, b"\0").hex(),
+        "socket": str(client.socket_path),
+        "file": None if out is None else str(out),
+        "qe_report_checked": quoted.qe_report_info is not None,
+    }
+    encoded = base64.b64encode(quoted.quote).decode()
+    if output == "json":
+        click.echo(json.dumps({**facts, "quote": encoded}, indent=2))
+        return
+    click.echo(f"A quote of {facts['quote_size']} bytes, through {facts['socket']}")
+    click.echo(f"  MRENCLAVE   {facts['mrenclave']} (simulated enclave {enclave!r})")
+    click.echo(f"  MRSIGNER    {facts['mrsigner']}")
+    click.echo(f"  report data {facts['report_data']}")
+    if facts["qe_report_checked"]:
+        click.echo("  The quoting enclave's report over nonce and quote is genuine.")
+    if out is None:
+        click.echo(f"quote: {encoded}")
+    else:
+        click.echo(f"Written to {out}; look into it with: confcom inspect {shlex.quote(str(out))}")
+
+
+def _require_genuine(info: QeReportInfo, enclave: SimulatedEnclave) -> None:
+    from confcom.sgx.report import Report
+    from confcom.simulation.enclave import ReportRejectedError
+
+    try:
+        enclave.verify_report(Report.parse(info.qe_report))
+    except ReportRejectedError as error:
+        raise ConfcomError(
+            "the quoting enclave's report is not genuine",
+            why="it was not made for our enclave on this platform",
+            remedy="do not trust this quote; check which program serves the AESM socket",
+        ) from error
+
+
+def _write(path: Path, quote: bytes) -> None:
+    try:
+        path.write_bytes(quote)
+    except OSError as error:
+        raise SettingsError(
+            f"the quote could not be written to {path}",
+            why=error.strerror or str(error),
+            remedy="name a file in a directory that you may write to",
+        ) from error

@@ -1,0 +1,50 @@
+"""The SGX device node, opened as an enclave loader opens it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from confcom.errors import UnavailableError
+
+
+class NoEnclaveDeviceError(UnavailableError):
+    """This container was not given the device node that enclaves are loaded through."""
+
+
+@contextmanager
+def open_enclave_device(candidates: Sequence[Path]) -> Iterator[Path]:
+    """Hold the first candidate that exists open for reading and writing.
+
+    Raises:
+        NoEnclaveDeviceError: none exists, it is no character device, or this user may not open it.
+    """
+    path = next((candidate for candidate in candidates if candidate.exists()), None)
+    if path is None:
+        raise NoEnclaveDeviceError(
+            f"there is no SGX device here ({', '.join(map(str, candidates))})",
+            why="a container has it only if it asks for enclave memory and a device plugin on its node gives it",
+            remedy="put kubernetes.azure.com/sgx_epc_mem_in_MiB into resources.limits, and check that the SGX device "
+            "plugin runs on the node",
+        )
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise NoEnclaveDeviceError(
+            f"the SGX device {path} cannot be opened",
+            why=error.strerror or str(error),
+            remedy="check its mode (0666 on most systems) and the container's device permissions",
+        ) from error
+    try:
+        if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
+            raise NoEnclaveDeviceError(
+                f"{path} is not a device",
+                why="something else was created or mounted there",
+                remedy="let the device plugin provide it; do not mount it as a volume",
+            )
+        yield path
+    finally:
+        os.close(descriptor)

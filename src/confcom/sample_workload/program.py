@@ -1,0 +1,129 @@
+"""Load an enclave, have it report on a challenge, get the report quoted, say so."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+from confcom.client.address import aesm_socket_path
+from confcom.client.blocking import AesmClient
+from confcom.client.mode import PROCESS_MODE, ProcessMode, choose_mode
+from confcom.client.request import request_quote
+from confcom.errors import ConfcomError, ExitCode, SettingsError
+from confcom.sample_workload.device import open_enclave_device
+from confcom.sample_workload.settings import EPC_VARIABLE, PLATFORM_VARIABLE, WorkloadSettings
+from confcom.simulation.enclave import SimulatedEnclave
+
+QUOTE_PREFIX: Final = "quote: "
+"""Begins the one line by which the quote leaves a pod through its log; base64 follows."""
+
+TERMINATED: Final = 128 + signal.SIGTERM
+"""What a shell reports for a program that SIGTERM ended."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run as a container's program; errors go to stderr, and the exit code tells their kind."""
+    # The first process of a PID namespace ignores SIGTERM unless it says what to do.
+    signal.signal(signal.SIGTERM, _exit_now)
+    try:
+        settings = WorkloadSettings.read(argv, os.environ)
+        run(settings, environ=os.environ, say=_say, hold=_hold)
+    except ConfcomError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    return ExitCode.OK
+
+
+def run(
+    settings: WorkloadSettings,
+    *,
+    environ: Mapping[str, str],
+    say: Callable[[str], None],
+    hold: Callable[[float], None],
+    clock: Callable[[], float] = time.perf_counter,
+    process_mode: ProcessMode = PROCESS_MODE,
+) -> None:
+    """Do it once.
+
+    Args:
+        settings: what to do.
+        environ: decides how quotes are got, and where the AESM socket is.
+        say: takes one line for people at a time.
+        hold: waits for so many seconds, or until told to stop; the device is open meanwhile.
+        clock: seconds, to tell how long the quote took.
+        process_mode: remembers how this process quotes.
+
+    Raises:
+        ConfcomError: it could not be done; every kind has its exit code.
+    """
+    _require_simulated(settings.platform)
+    say(f"SGX platform: {settings.platform or f'not told ({PLATFORM_VARIABLE} is not set)'}")
+    say(f"enclave memory: {f'{settings.epc_mib} MiB' if settings.epc_mib else f'not told ({EPC_VARIABLE} is not set)'}")
+    with open_enclave_device(settings.devices) as device:
+        say(f"enclave device: {device}, open")
+        enclave = SimulatedEnclave.from_name(settings.enclave_name, debug=settings.debug)
+        say(f"enclave: {settings.enclave_name!r}, simulated, MRENCLAVE {enclave.mr_enclave.hex()}")
+        say(f"challenge: {settings.challenge_size} bytes")
+        client = AesmClient(aesm_socket_path(environ))
+        say(f"{choose_mode(environ)}; AESM socket {client.socket_path}")
+        started = clock()
+        quoted = request_quote(
+            lambda target_info: enclave.create_report(target_info, settings.report_data),
+            client=client,
+            environ=environ,
+            process_mode=process_mode,
+        )
+        took_ms = (clock() - started) * 1000
+        say(QUOTE_PREFIX + base64.b64encode(quoted.quote).decode())
+        say(f"done: a quote of {len(quoted.quote)} bytes in {took_ms:.1f} ms")
+        if settings.output is not None:
+            _write(settings.output, quoted.quote)
+            say(f"written to {settings.output}")
+        if settings.hold_seconds:
+            say(f"holding the enclave for {settings.hold_seconds:g} s, or until SIGTERM")
+            hold(settings.hold_seconds)
+
+
+def _require_simulated(platform: str) -> None:
+    if platform not in {"", "simulated"}:
+        raise SettingsError(
+            f"this workload cannot run on the SGX platform {platform!r}",
+            why="its enclave is simulated, and only a simulated platform quotes the reports of one",
+            remedy="run a real enclave program here; this one is for nodes without SGX",
+        )
+
+
+def _write(path: Path, quote: bytes) -> None:
+    try:
+        path.write_bytes(quote)
+    except OSError as error:
+        raise ConfcomError(
+            f"the quote could not be written to {path}",
+            why=error.strerror or str(error),
+            remedy="name a file in a directory that this container may write to",
+        ) from error
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    # A pod's log is a pipe: without this, lines would appear only at the end.
+    sys.stdout.flush()
+
+
+def _hold(seconds: float) -> None:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    stop.wait(min(seconds, threading.TIMEOUT_MAX))
+
+
+def _exit_now(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(TERMINATED)

@@ -1,0 +1,114 @@
+"""What the workload is told, by its arguments and by its container's environment."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from confcom.errors import SettingsError
+from confcom.sgx.report import REPORT_DATA_SIZE
+
+CHALLENGE_VARIABLE: Final = "CONFCOM_CHALLENGE"
+"""What a relying party chose, in hex: it becomes the report data, filled up with zeros."""
+
+DEVICE_VARIABLE: Final = "CONFCOM_SGX_ENCLAVE_DEVICE"
+"""Set by a runner that cannot put the device node at its usual path."""
+
+PLATFORM_VARIABLE: Final = "CONFCOM_SGX_PLATFORM"
+"""`hardware` or `simulated`, from the device plugin."""
+
+EPC_VARIABLE: Final = "CONFCOM_SGX_EPC_MIB"
+"""The container's enclave memory in MiB, from the device plugin."""
+
+DEFAULT_ENCLAVE_NAME: Final = "confcom sample workload"
+
+ENCLAVE_DEVICES: Final = (Path("/dev/sgx_enclave"), Path("/dev/sgx/enclave"))
+"""Where Linux since 5.11 and Intel's older driver put the node that enclaves are loaded through."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSettings:
+    """Everything that one run depends on."""
+
+    report_data: bytes
+    """64 bytes: the challenge, then zeros."""
+    challenge_size: int
+    devices: tuple[Path, ...]
+    platform: str
+    epc_mib: str
+    enclave_name: str
+    debug: bool
+    output: Path | None
+    hold_seconds: float
+
+    @classmethod
+    def read(cls, argv: Sequence[str] | None, environ: Mapping[str, str]) -> Self:
+        """Read arguments and environment.
+
+        Raises:
+            SettingsError: a value in the environment cannot be used. (argparse itself exits on wrong arguments.)
+        """
+        options = _parser().parse_args(argv)
+        challenge = _challenge(environ.get(CHALLENGE_VARIABLE, ""))
+        device = environ.get(DEVICE_VARIABLE)
+        return cls(
+            report_data=challenge.ljust(REPORT_DATA_SIZE, b"\0"),
+            challenge_size=len(challenge),
+            devices=(Path(device),) if device else ENCLAVE_DEVICES,
+            platform=environ.get(PLATFORM_VARIABLE, ""),
+            epc_mib=environ.get(EPC_VARIABLE, ""),
+            enclave_name=options.enclave,
+            debug=options.debug_enclave,
+            output=options.output,
+            hold_seconds=options.hold,
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m confcom.sample_workload",
+        description="Load a simulated enclave, have it report on a challenge, and get a quote of it out of process.",
+        epilog=f"Environment: SGX_AESM_ADDR must be set. {CHALLENGE_VARIABLE}: hex, up to {REPORT_DATA_SIZE} bytes. "
+        f"CONFCOM_AESM_SOCKET and {DEVICE_VARIABLE}: other paths than /var/run/aesmd/aesm.socket and "
+        f"{ENCLAVE_DEVICES[0]}.",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="write the quote to FILE too; a line on stdout always carries it"
+    )
+    parser.add_argument("--enclave", default=DEFAULT_ENCLAVE_NAME, metavar="NAME", help="decides MRENCLAVE")
+    parser.add_argument("--debug-enclave", action="store_true", help="launch the enclave with DEBUG")
+    parser.add_argument(
+        "--hold",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="keep running (and hold the enclave memory) after the quote, until SIGTERM or this long",
+    )
+    return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(text)
+    return seconds
+
+
+def _challenge(text: str) -> bytes:
+    try:
+        challenge = bytes.fromhex(text)
+    except ValueError as error:
+        raise SettingsError(
+            f"{CHALLENGE_VARIABLE} is not hexadecimal", why=str(error), remedy="use two of 0-9 and a-f per byte"
+        ) from error
+    if len(challenge) > REPORT_DATA_SIZE:
+        raise SettingsError(
+            f"{CHALLENGE_VARIABLE} has {len(challenge)} bytes",
+            why=f"an enclave's report holds {REPORT_DATA_SIZE} bytes of the caller's",
+            remedy="use a hash of the challenge",
+        )
+    return challenge
