@@ -20,7 +20,7 @@ MAX_CHAIN_CERTIFICATES = 8
 """A PCK chain has three certificates and an issuer chain two; a longer one is no SGX chain, and each costs a parse."""
 
 _PEM_CERTIFICATE = re.compile(
-    rb"-----BEGIN CERTIFICATE-----[ \t]*\r?\n([A-Za-z0-9+/= \t\r\n]+)-----END CERTIFICATE-----[ \t\r\n\0]*"
+    rb"-----BEGIN CERTIFICATE-----[ \t]*\r?\n([A-Za-z0-9+/][A-Za-z0-9+/= \t\r\n]*)-----END CERTIFICATE-----[ \t\r\n\0]*"
 )
 _BETWEEN = b" \t\r\n\0"
 

@@ -1,0 +1,197 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.errors import MalformedError
+from confcom.sgx.certification import (
+    MAX_CHAIN_CERTIFICATES,
+    CertificationData,
+    CertificationDataType,
+    PpidData,
+    split_pem_chain,
+)
+from confcom.sgx.quote import Quote
+
+PEM = b"-----BEGIN CERTIFICATE-----\nAAEC\nAwQF\n-----END CERTIFICATE-----"
+PPID_SIZES = {1: (16, 36), 2: (256, 276), 3: (384, 404)}
+
+
+@given(st.integers(0, 0xFFFF), st.binary(max_size=1000))
+def test_every_certification_data_survives_a_round_trip(kind, data):
+    certification = CertificationData(kind, data)
+    raw = certification.encode()
+    assert raw == kind.to_bytes(2, "little") + len(data).to_bytes(4, "little") + data
+    assert certification.size == len(raw)
+    assert CertificationData.parse(raw) == certification
+
+
+def test_every_truncation_and_extension_is_refused():
+    raw = CertificationData(5, PEM).encode()
+    for length in range(len(raw)):
+        with pytest.raises(MalformedError, match="certification data ends inside"):
+            CertificationData.parse(raw[:length])
+    with pytest.raises(MalformedError, match="1 bytes too many"):
+        CertificationData.parse(raw + b"\0")
+
+
+@pytest.mark.parametrize("kind", [-1, 0x10000])
+def test_a_type_beyond_16_bits_is_not_written(kind):
+    with pytest.raises(MalformedError, match="16 bits"):
+        CertificationData(kind, b"").encode()
+
+
+def test_types_have_intels_numbers():
+    assert [kind.name for kind in CertificationDataType] == [
+        "PPID_CLEARTEXT",
+        "PPID_RSA2048_ENCRYPTED",
+        "PPID_RSA3072_ENCRYPTED",
+        "PCK_CERTIFICATE",
+        "PCK_CERT_CHAIN",
+        "QE_REPORT_CERTIFICATION_DATA",
+        "PLATFORM_MANIFEST",
+    ]
+    assert [kind.value for kind in CertificationDataType] == [1, 2, 3, 4, 5, 6, 7]
+    assert CertificationData(7, b"").kind is CertificationDataType.PLATFORM_MANIFEST
+    assert CertificationData(0, b"").kind is None
+    assert CertificationData(8, b"").kind is None
+
+
+@pytest.mark.parametrize(("kind", "sizes"), PPID_SIZES.items())
+@given(st.data())
+def test_every_ppid_survives_a_round_trip(kind, sizes, data):
+    ppid_size, size = sizes
+    raw = data.draw(st.binary(min_size=size, max_size=size))
+    ppid = CertificationData(kind, raw).ppid_data()
+    assert ppid.kind == kind
+    assert ppid.ppid == raw[:ppid_size]
+    assert ppid.cpu_svn == raw[ppid_size : ppid_size + 16]
+    assert ppid.pce_svn == int.from_bytes(raw[-4:-2], "little")
+    assert ppid.pce_id == int.from_bytes(raw[-2:], "little")
+    assert ppid.encode() == raw
+
+
+@pytest.mark.parametrize(("kind", "sizes"), PPID_SIZES.items())
+def test_a_ppid_of_another_size_is_refused(kind, sizes):
+    for size in (0, sizes[1] - 1, sizes[1] + 1):
+        with pytest.raises(MalformedError, match=f"certification data of type {kind} must be {sizes[1]} bytes"):
+            CertificationData(kind, bytes(size)).ppid_data()
+
+
+@pytest.mark.parametrize("kind", [0, 4, 5, 6, 7, 8])
+def test_other_types_carry_no_ppid(kind):
+    with pytest.raises(MalformedError, match=f"type {kind}.* carries no PPID"):
+        CertificationData(kind, bytes(36)).ppid_data()
+
+
+def test_a_ppid_of_a_type_without_one_is_not_written():
+    with pytest.raises(MalformedError, match=r"type 5 \(PCK_CERT_CHAIN\) carries no PPID"):
+        PpidData(CertificationDataType.PCK_CERT_CHAIN, bytes(16), bytes(16), 0, 0).encode()
+    with pytest.raises(MalformedError, match="ppid of certification data of type 1 must be 16 bytes, not 256"):
+        PpidData(CertificationDataType.PPID_CLEARTEXT, bytes(256), bytes(16), 0, 0).encode()
+
+
+def test_the_genuine_encrypted_ppid(ppid_quote):
+    ppid = Quote.parse(ppid_quote).signature.certification.ppid_data()
+    assert ppid.kind is CertificationDataType.PPID_RSA3072_ENCRYPTED
+    assert len(ppid.ppid) == 384
+    assert ppid.cpu_svn.hex() == "05050205ff8001000000000000000000"
+    assert (ppid.pce_svn, ppid.pce_id) == (6, 0)
+
+
+def test_the_genuine_chain_has_three_certificates(chain_quote):
+    certification = Quote.parse(chain_quote).signature.certification
+    chain = certification.pem_chain()
+    assert len(chain) == 3
+    assert b"".join(chain).rstrip(b"\n") == certification.data.rstrip(b"\n\0")
+
+
+@pytest.mark.parametrize(("kind", "name"), [(3, r" \(PPID_RSA3072_ENCRYPTED\)"), (9, "")])
+def test_other_types_carry_no_chain(kind, name):
+    with pytest.raises(MalformedError, match=f"type {kind}{name} carries no PCK certificate chain") as caught:
+        CertificationData(kind, PEM).pem_chain()
+    assert caught.value.why
+    assert "type 5" in caught.value.remedy
+
+
+@pytest.mark.parametrize("start", [b"", b"\n", b" \r\n"])
+@pytest.mark.parametrize("between", [b"\n", b"\r\n", b"", b"\n\n"])
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n\0", b"\r\n", b"\0\0\0"])
+def test_ends_and_separators_as_the_field_has_them(start, between, end):
+    assert split_pem_chain(start + PEM + between + PEM + end) == (PEM + b"\n", PEM + b"\n")
+
+
+def test_order_is_kept():
+    other = PEM.replace(b"AAEC", b"BBBB")
+    assert split_pem_chain(other + b"\n" + PEM) == (other + b"\n", PEM + b"\n")
+    assert split_pem_chain(PEM + b"\n" + other) == (PEM + b"\n", other + b"\n")
+
+
+def test_windows_line_ends_inside_a_certificate():
+    pem = PEM.replace(b"\n", b"\r\n")
+    assert split_pem_chain(pem) == (pem + b"\n",)
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"\0", b" \t\r\n\0"])
+def test_an_empty_chain_is_refused(data):
+    with pytest.raises(MalformedError, match="a certificate chain is empty") as caught:
+        split_pem_chain(data)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("data", "offset"),
+    [
+        (b"junk", 0),
+        (b"\n junk", 2),
+        (PEM + b"\njunk", len(PEM) + 1),
+        (b"junk\n" + PEM, 0),
+        (PEM[:-1], 0),
+        (PEM.replace(b"CERTIFICATE", b"PRIVATE KEY"), 0),
+        (PEM.replace(b"AAEC", b"A\xff\0C"), 0),
+        (b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----", 0),
+        (b"-----BEGIN CERTIFICATE-----\n \n-----END CERTIFICATE-----", 0),
+        (b"-----BEGIN CERTIFICATE-----" + PEM, 0),
+    ],
+)
+def test_anything_but_pem_certificates_is_refused_with_its_place(data, offset):
+    with pytest.raises(MalformedError, match="other than PEM certificates") as caught:
+        split_pem_chain(data)
+    assert caught.value.what.endswith(f" at byte {offset}")
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("body", [b"AAE", b"AA=C", b"====", b"A"])
+def test_a_body_that_is_not_base64_is_refused(body):
+    bad = PEM.replace(b"AAEC\nAwQF", body)
+    with pytest.raises(MalformedError, match="certificate 2 of a chain is not base64") as caught:
+        split_pem_chain(PEM + b"\n" + bad)
+    assert caught.value.why
+
+
+def test_a_chain_has_at_most_eight_certificates():
+    assert MAX_CHAIN_CERTIFICATES == 8
+    assert len(split_pem_chain(PEM * 8)) == 8
+    with pytest.raises(MalformedError, match="more than 8 certificates"):
+        split_pem_chain(PEM * 9)
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_no_chain(data):
+    with pytest.raises(MalformedError):
+        split_pem_chain(data)
+
+
+@given(st.data())
+def test_a_damaged_chain_is_refused_or_is_still_pem(data):
+    raw = PEM + b"\n" + PEM + b"\n"
+    start = data.draw(st.integers(0, len(raw)))
+    end = data.draw(st.integers(start, len(raw)))
+    damaged = raw[:start] + data.draw(st.binary(max_size=10)) + raw[end:]
+    try:
+        chain = split_pem_chain(damaged)
+    except MalformedError:
+        return
+    for pem in chain:
+        assert pem.startswith(b"-----BEGIN CERTIFICATE-----")
+        assert pem.endswith(b"-----END CERTIFICATE-----\n")
+        assert pem[:-1] in damaged

@@ -1,0 +1,73 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.errors import MalformedError
+from confcom.sgx.open_enclave import OpenEnclaveReportType, names_open_enclave_report, strip_open_enclave_header
+from confcom.sgx.quote import Quote
+
+
+def report(content: bytes, *, version=1, kind=2, size=None) -> bytes:
+    declared = len(content) if size is None else size
+    return version.to_bytes(4, "little") + kind.to_bytes(4, "little") + declared.to_bytes(8, "little") + content
+
+
+def test_the_quote_of_a_remote_report_is_read_after_stripping(chain_quote):
+    assert names_open_enclave_report(report(chain_quote))
+    assert strip_open_enclave_header(report(chain_quote)) == chain_quote
+
+
+def test_a_quote_with_the_header_is_named_and_the_remedy_works(chain_quote):
+    with pytest.raises(MalformedError, match="Open Enclave report, not a bare quote") as caught:
+        Quote.parse(report(chain_quote))
+    assert "16-byte header" in caught.value.why
+    assert "strip_open_enclave_header" in caught.value.remedy
+
+
+def test_a_local_report_is_named_too_and_holds_no_quote():
+    local = report(bytes(432), kind=OpenEnclaveReportType.LOCAL)
+    with pytest.raises(MalformedError, match="Open Enclave report"):
+        Quote.parse(local)
+    with pytest.raises(MalformedError, match="local report of Open Enclave, which holds no quote") as caught:
+        strip_open_enclave_header(local)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("size", [0, 3, 5, 1 << 31])
+def test_a_size_that_disagrees_is_refused(size):
+    with pytest.raises(MalformedError, match="cut or added to") as caught:
+        strip_open_enclave_header(report(b"abcd", size=size))
+    assert caught.value.why == f"its header declares {size} bytes and 4 follow"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        report(b"")[:15],
+        report(b"abcd", version=2),
+        report(b"abcd", version=0x0101),
+        report(b"abcd", kind=0),
+        report(b"abcd", kind=3),
+        report(b"abcd", size=1 << 32),
+    ],
+)
+def test_other_bytes_do_not_name_an_open_enclave_report(data):
+    assert not names_open_enclave_report(data)
+    with pytest.raises(MalformedError, match="do not begin with Open Enclave's report header"):
+        strip_open_enclave_header(data)
+
+
+def test_a_header_alone_is_named():
+    assert names_open_enclave_report(report(b""))
+    assert strip_open_enclave_header(report(b"")) == b""
+
+
+def test_quotes_are_not_taken_for_open_enclave_reports(chain_quote, ppid_quote):
+    assert not names_open_enclave_report(chain_quote)
+    assert not names_open_enclave_report(ppid_quote)
+
+
+@given(st.binary(max_size=100))
+def test_every_content_comes_out_as_it_went_in(content):
+    assert strip_open_enclave_header(report(content)) == content

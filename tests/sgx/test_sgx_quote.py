@@ -1,0 +1,254 @@
+import hashlib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.errors import MalformedError
+from confcom.sgx.certification import CertificationData
+from confcom.sgx.key_id import INTEL_QE_MRSIGNER
+from confcom.sgx.quote import (
+    INTEL_QE_VENDOR_ID,
+    EcdsaSignatureData,
+    Quote,
+    QuoteHeader,
+    attestation_pub_key_id,
+)
+from confcom.sgx.report import ReportBody
+
+
+def exactly(size):
+    return st.binary(min_size=size, max_size=size)
+
+
+HEADERS = st.builds(
+    QuoteHeader,
+    qe_svn=st.integers(0, 0xFFFF),
+    pce_svn=st.integers(0, 0xFFFF),
+    user_data=exactly(20),
+    att_key_data_0=st.integers(0, 0xFFFF_FFFF),
+    vendor_id=exactly(16),
+)
+BODIES = exactly(384).map(ReportBody.parse)
+CERTIFICATIONS = st.builds(CertificationData, type=st.integers(0, 0xFFFF), data=st.binary(max_size=500))
+SIGNATURES = st.builds(
+    EcdsaSignatureData,
+    isv_signature=exactly(64),
+    attestation_key=exactly(64),
+    qe_report_body=BODIES,
+    qe_report_signature=exactly(64),
+    auth_data=st.binary(max_size=100),
+    certification=CERTIFICATIONS,
+)
+QUOTES = st.builds(Quote, header=HEADERS, body=BODIES, signature=SIGNATURES, trailing=st.binary(max_size=40))
+
+
+@given(QUOTES)
+def test_every_quote_survives_a_round_trip(quote):
+    data = quote.encode()
+    assert Quote.parse(data) == quote
+    assert quote.size == len(data) - len(quote.trailing)
+    assert quote.signature.size == len(quote.signature.encode()) == int.from_bytes(data[432:436], "little")
+    assert quote.signed_part == data[:432]
+
+
+@given(QUOTES, st.data())
+def test_a_damaged_quote_is_refused_or_read_as_it_is(quote, data):
+    raw = quote.encode()
+    start = data.draw(st.integers(0, len(raw)))
+    end = data.draw(st.integers(start, len(raw)))
+    damaged = raw[:start] + data.draw(st.binary(max_size=64)) + raw[end:]
+    try:
+        parsed = Quote.parse(damaged)
+    except MalformedError:
+        return
+    assert parsed.encode() == damaged
+
+
+@given(st.binary(max_size=3000))
+def test_arbitrary_bytes_are_refused(data):
+    with pytest.raises(MalformedError):
+        Quote.parse(data)
+
+
+@given(st.binary(max_size=3000))
+def test_arbitrary_bytes_behind_a_good_start_are_refused_or_read_as_they_are(data):
+    raw = b"\x03\x00\x02\x00" + data
+    try:
+        parsed = Quote.parse(raw)
+    except MalformedError:
+        return
+    assert parsed.encode() == raw
+
+
+@pytest.mark.parametrize("name", ["chain_quote", "ppid_quote"])
+def test_genuine_quotes_add_up(name, request):
+    data = request.getfixturevalue(name)
+    quote = Quote.parse(data)
+    assert quote.encode() == data
+    assert quote.size == len(data)
+    assert quote.trailing == b""
+    assert quote.signature.certification.size == 6 + len(data) - 1052
+    assert quote.header.vendor_id == INTEL_QE_VENDOR_ID
+    assert quote.signature.auth_data == bytes(range(32))
+    assert quote.signature.qe_report_body.mr_signer == INTEL_QE_MRSIGNER
+    assert quote.signature.qe_report_body.flags == 0x15
+
+
+@pytest.mark.parametrize(("name", "kind"), [("chain_quote", 5), ("ppid_quote", 3)])
+def test_fields_lie_where_the_format_says(name, kind, request):
+    data = request.getfixturevalue(name)
+    quote = Quote.parse(data)
+    header, signature = quote.header, quote.signature
+    assert (header.version, header.att_key_type, header.att_key_data_0) == (3, 2, 0)
+    assert header.qe_svn == int.from_bytes(data[8:10], "little")
+    assert header.pce_svn == int.from_bytes(data[10:12], "little")
+    assert header.vendor_id == data[12:28]
+    assert header.user_data == data[28:48]
+    assert quote.body.encode() == data[48:432]
+    assert signature.isv_signature == data[436:500]
+    assert signature.attestation_key == data[500:564]
+    assert signature.qe_report_body.encode() == data[564:948]
+    assert signature.qe_report_signature == data[948:1012]
+    assert signature.auth_data == data[1014:1046]
+    assert signature.certification == CertificationData(kind, data[1052:])
+
+
+@pytest.mark.parametrize("name", ["chain_quote", "ppid_quote"])
+def test_a_genuine_qe_report_binds_the_attestation_key(name, request):
+    signature = Quote.parse(request.getfixturevalue(name)).signature
+    expected = hashlib.sha256(signature.attestation_key + signature.auth_data).digest()
+    assert signature.qe_report_body.report_data == expected + bytes(32)
+    assert signature.pub_key_id == expected
+    assert attestation_pub_key_id(signature.attestation_key, signature.auth_data) == expected
+
+
+@pytest.mark.parametrize("name", ["chain_quote", "ppid_quote"])
+def test_every_truncation_of_a_genuine_quote_is_refused(name, request):
+    data = request.getfixturevalue(name)
+    for length in range(len(data)):
+        with pytest.raises(MalformedError) as caught:
+            Quote.parse(data[:length])
+        assert "ends inside" in caught.value.what
+        assert caught.value.remedy
+
+
+def test_every_changed_byte_of_a_genuine_quote_is_refused_or_shows(ppid_quote):
+    original = Quote.parse(ppid_quote)
+    for offset in range(len(ppid_quote)):
+        damaged = bytearray(ppid_quote)
+        damaged[offset] ^= 0x01
+        try:
+            parsed = Quote.parse(bytes(damaged))
+        except MalformedError:
+            continue
+        assert parsed.encode() == damaged
+        assert parsed != original
+
+
+def test_trailing_bytes_are_kept_apart(ppid_quote):
+    padded = ppid_quote + bytes(8192 - len(ppid_quote))
+    quote = Quote.parse(padded)
+    assert quote.trailing == bytes(8192 - len(ppid_quote))
+    assert quote.size == len(ppid_quote) == 1456
+    assert quote.encode() == padded
+    assert replace(quote, trailing=b"") == Quote.parse(ppid_quote)
+
+
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [
+        (0, "probably not a quote"),
+        (1, "version 1 is an EPID quote"),
+        (2, "version 2 is an EPID quote"),
+        (4, "version 4 is the format of TDX"),
+        (5, "version 5 is the format of TDX"),
+        (0x7B, "probably not a quote"),
+    ],
+)
+def test_other_versions_are_named(ppid_quote, version, why):
+    with pytest.raises(MalformedError, match=f"a quote of version {version} cannot be read") as caught:
+        Quote.parse(version.to_bytes(2, "little") + ppid_quote[2:])
+    assert why in caught.value.why
+    assert "version 3" in caught.value.remedy
+
+
+def test_the_version_is_judged_before_the_length():
+    with pytest.raises(MalformedError, match="a quote of version 4 cannot be read"):
+        Quote.parse(b"\x04\x00")
+
+
+@pytest.mark.parametrize(
+    ("key_type", "why"), [(0, "EPID, unlinkable"), (1, "EPID, linkable"), (3, "ECDSA P-384"), (4, "unknown")]
+)
+def test_other_key_types_are_named(ppid_quote, key_type, why):
+    with pytest.raises(MalformedError, match=f"attestation key type {key_type} cannot be read") as caught:
+        Quote.parse(ppid_quote[:2] + key_type.to_bytes(2, "little") + ppid_quote[4:])
+    assert why in caught.value.why
+    assert "ECDSA P-256" in caught.value.remedy
+
+
+def test_an_unsigned_quote_of_the_sdks_simulation_library_is_named(ppid_quote):
+    with pytest.raises(MalformedError, match="the quote has no signature") as caught:
+        Quote.parse(ppid_quote[:432] + bytes(4))
+    assert "libsgx_quote_ex_sim" in caught.value.why
+    assert "quoting service" in caught.value.remedy
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_signature_size_that_disagrees_is_refused(ppid_quote, change):
+    size = int.from_bytes(ppid_quote[432:436], "little") + change
+    damaged = ppid_quote[:432] + size.to_bytes(4, "little") + ppid_quote[436:] + b"\0"
+    with pytest.raises(MalformedError) as caught:
+        Quote.parse(damaged)
+    expected = "ends inside the certification data" if change < 0 else "has 1 bytes too many"
+    assert expected in caught.value.what
+
+
+def test_a_declared_size_of_4_gib_costs_nothing(ppid_quote):
+    with pytest.raises(MalformedError, match="ends inside the signature data") as caught:
+        Quote.parse(ppid_quote[:432] + b"\xff" * 4 + ppid_quote[436:])
+    assert "takes 4294967295 bytes and 1020 are left" in caught.value.why
+
+
+def test_auth_data_of_any_size_is_carried(ppid_quote):
+    quote = Quote.parse(ppid_quote)
+    for size in (0, 0xFFFF):
+        longer = replace(quote, signature=replace(quote.signature, auth_data=bytes(size)))
+        assert Quote.parse(longer.encode()) == longer
+    with pytest.raises(MalformedError, match="65536 bytes does not fit"):
+        replace(quote.signature, auth_data=bytes(0x10000)).encode()
+
+
+@pytest.mark.parametrize("name", ["isv_signature", "attestation_key", "qe_report_signature"])
+@pytest.mark.parametrize("size", [63, 65])
+def test_a_signature_or_key_of_another_size_is_not_written(ppid_quote, name, size):
+    signature = Quote.parse(ppid_quote).signature
+    with pytest.raises(MalformedError, match=f"must be 64 bytes, not {size}"):
+        replace(signature, **{name: bytes(size)}).encode()
+
+
+def test_header_layout(check_layout):
+    check_layout(
+        QuoteHeader.parse(bytes(48)),
+        {
+            "version": (0, 2),
+            "att_key_type": (2, 2),
+            "att_key_data_0": (4, 4),
+            "qe_svn": (8, 2),
+            "pce_svn": (10, 2),
+            "vendor_id": (12, 16),
+            "user_data": (28, 20),
+        },
+    )
+
+
+def test_a_header_says_intels_vendor_version_3_and_p256_by_default():
+    header = QuoteHeader(qe_svn=11, pce_svn=16, user_data=bytes(20))
+    assert header.encode()[:28] == bytes.fromhex("0300 0200 00000000 0b00 1000 939a7233f79c4ca9940a0db3957f0607")
+
+
+@given(exactly(48))
+def test_every_header_survives_a_round_trip(data):
+    assert QuoteHeader.parse(data).encode() == data
