@@ -1,1 +1,1 @@
-"""A relying party's room: quote, collateral and policy in, verdict out. No network; a simulated quote never passes by accident."""
+"""A relying party's room: quote, collateral and policy in, verdict out. No network, and no simulated quote by accident."""

@@ -1,7 +1,7 @@
 """The certificates that a quote brings along, and our own check of the signatures from the enclave up to the root.
 
-dcap-qvl checks all of this and much more. This module is what remains for debug enclaves of simulated platforms,
-which dcap-qvl refuses to look at, and what tells a person whether a quote hangs together before any collateral is at hand.
+dcap-qvl checks these signatures too, with other code, and both must hold. Ours also works without collateral, looks at
+certificates' names, and is what remains for debug enclaves of simulated platforms, which dcap-qvl refuses to look at.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from confcom.errors import MalformedError
 from confcom.sgx.quote import Quote
 from confcom.verify.trust import load_certificate
 
-CHAIN_LENGTH = 3
-"""A PCK chain is leaf, intermediate and root (Intel's "PCK Certificate and CRL profile")."""
+CHAIN_NAMES = ("SGX PCK Certificate", "CA", "SGX Root CA")
+"""What the common names of leaf, intermediate and root contain (Intel's "PCK Certificate and CRL Profile"; QVL asks for
+the same). The intermediate is named PCK Processor CA or PCK Platform CA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,13 @@ class PckChain:
 
         Revocation is not looked at here.
         """
-        if len(self.intermediates) != CHAIN_LENGTH - 2:
-            return f"it has {len(self.intermediates)} intermediate certificates instead of one"
         path = (self.leaf, *self.intermediates, trusted_root)
-        for certificate, issuer in zip(path, (*path[1:], trusted_root), strict=True):
+        if len(path) != len(CHAIN_NAMES):
+            return f"it has {len(self.intermediates)} intermediate certificates instead of one"
+        for certificate, issuer, expected in zip(path, (*path[1:], trusted_root), CHAIN_NAMES, strict=True):
             name = certificate.subject.rfc4514_string()
+            if expected not in common_name(certificate.subject):
+                return f"{name} stands where {expected} belongs"
             if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
                 return f"{name} is not valid at {now:%Y-%m-%dT%H:%M:%SZ}"
             try:
@@ -85,6 +88,12 @@ class PckChain:
             if not _may_issue(issuer):
                 return f"{issuer.subject.rfc4514_string()} is no certificate authority"
         return None
+
+
+def common_name(name: x509.Name) -> str:
+    """The common name of a subject; empty if it has none, or several that could be read differently."""
+    values = [attribute.value for attribute in name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+    return str(values[0]) if len(values) == 1 else ""
 
 
 def _may_issue(certificate: x509.Certificate) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from confcom.errors import SettingsError
 from confcom.sgx.report import REPORT_DATA_SIZE
-from confcom.verify.tcb_status import TcbStatus
+from confcom.sgx.tcb import TcbStatus
 
 MEASUREMENT_SIZE = 32
 """MRENCLAVE and MRSIGNER are SHA-256 digests (SDM, "SECS")."""

@@ -1,0 +1,284 @@
+"""What a quote says, in words: for people who look at one, before and without deciding whether to trust it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cryptography import x509
+
+from confcom.errors import MalformedError
+from confcom.sgx.certification import PPID_SIZES, CertificationDataType
+from confcom.sgx.key_id import INTEL_QE_MRSIGNER, AttKeyAlgorithm
+from confcom.sgx.marks import SIMULATION_CPU_SVNS
+from confcom.sgx.open_enclave import OPEN_ENCLAVE_HEADER_SIZE, names_open_enclave_report, strip_open_enclave_header
+from confcom.sgx.pck_extension import PckExtension
+from confcom.sgx.quote import INTEL_QE_VENDOR_ID, QUOTE_HEADER_SIZE, QUOTE_VERSION, SIGNED_PART_SIZE, Quote, QuoteHeader
+from confcom.sgx.report import AttributeFlag, ReportBody
+from confcom.verify.marks import present_marks, root_is_marked
+from confcom.verify.pck_chain import (
+    PckChain,
+    attestation_key_is_bound,
+    body_is_signed,
+    qe_report_is_certified,
+)
+from confcom.verify.trust import Platform, key_id, platform_of
+
+Value = str | int | bool | list[str]
+
+_ATT_KEY_TYPES = {algorithm.value: algorithm.name for algorithm in AttKeyAlgorithm}
+
+_PLATFORM_NOTES = {
+    Platform.GENUINE: "Intel's SGX root, by its key; whether it really issued this chain is for `confcom verify` to say",
+    Platform.SIMULATED: "a simulated platform's root, as it says itself",
+    Platform.UNKNOWN: "neither Intel's nor marked as simulated",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One value: `key` for programs, `label` and `note` for people."""
+
+    key: str
+    label: str
+    value: Value
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of a quote, in the order of its bytes."""
+
+    key: str
+    title: str
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """All that could be read; `stopped` says what ended the reading early."""
+
+    size: int
+    sections: tuple[Section, ...]
+    warnings: tuple[str, ...] = ()
+    stopped: MalformedError | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values for `json.dumps`; the format of `confcom inspect --output json`."""
+        stopped = self.stopped
+        return {
+            "size": self.size,
+            "sections": {
+                section.key: {field.key: field.value for field in section.fields} for section in self.sections
+            },
+            "warnings": list(self.warnings),
+            "stopped": {"what": stopped.what, "why": stopped.why, "do": stopped.remedy} if stopped else None,
+        }
+
+
+def dissect(data: bytes) -> Anatomy:
+    """Take a quote apart as far as it can be read.
+
+    Never raises: bytes that are no quote, or only the beginning of one, give the sections before the fault, and the fault.
+    """
+    sections: list[Section] = []
+    warnings: list[str] = []
+    stopped = None
+    try:
+        for part in _dissect(data):
+            if isinstance(part, Section):
+                sections.append(part)
+            else:
+                warnings.append(part)
+    except MalformedError as error:
+        stopped = error
+    return Anatomy(len(data), tuple(sections), tuple(warnings), stopped)
+
+
+def _dissect(data: bytes) -> Iterator[Section | str]:
+    if names_open_enclave_report(data):
+        yield _open_enclave_header(data)
+        yield "this is a report of Open Enclave; the quote begins after its 16-byte header"
+        data = strip_open_enclave_header(data)
+    try:
+        quote = Quote.parse(data)
+    except MalformedError:
+        yield from _beginning(data)
+        raise
+    yield _header(quote.header)
+    yield from _report_body("report_body", "Enclave report (what is attested)", quote.body)
+    if quote.body.debug:
+        yield "DEBUG enclave: its host can read and change its memory; it proves nothing"
+    yield _signature_data(quote)
+    yield from _report_body("qe_report", "Quoting enclave's report", quote.signature.qe_report_body)
+    yield from _certification(quote)
+    if quote.trailing:
+        zeros = " zero" if not any(quote.trailing) else ""
+        yield f"{len(quote.trailing)}{zeros} bytes follow the quote; nothing signs them"
+
+
+def _beginning(data: bytes) -> Iterator[Section]:
+    """What stands before the fault: header and report body have fixed places in every version that SGX uses."""
+    if len(data) >= QUOTE_HEADER_SIZE:
+        header = QuoteHeader.parse(data[:QUOTE_HEADER_SIZE])
+        yield _header(header)
+        if len(data) >= SIGNED_PART_SIZE and header.version == QUOTE_VERSION:
+            body = ReportBody.parse(data[QUOTE_HEADER_SIZE:SIGNED_PART_SIZE])
+            yield from _report_body("report_body", "Enclave report (what is attested)", body)
+
+
+def _open_enclave_header(data: bytes) -> Section:
+    fields = (
+        Field("version", "version", int.from_bytes(data[:4], "little")),
+        Field("report_type", "report type", int.from_bytes(data[4:8], "little"), "1 local report, 2 quote"),
+        Field("report_size", "size of what follows", int.from_bytes(data[8:OPEN_ENCLAVE_HEADER_SIZE], "little")),
+    )
+    return Section("open_enclave_header", "Open Enclave's header", fields)
+
+
+def _header(header: QuoteHeader) -> Section:
+    vendor = "Intel's quoting enclave" if header.vendor_id == INTEL_QE_VENDOR_ID else "not Intel's"
+    fields = (
+        Field("version", "version", header.version),
+        Field("att_key_type", "attestation key type", header.att_key_type, _ATT_KEY_TYPES.get(header.att_key_type, "")),
+        Field("qe_svn", "QE SVN", header.qe_svn),
+        Field("pce_svn", "PCE SVN", header.pce_svn),
+        Field("vendor_id", "QE vendor id", header.vendor_id.hex(), vendor),
+        Field("user_data", "user data", header.user_data.hex(), _as_text(header.user_data)),
+    )
+    return Section("header", "Header", fields)
+
+
+def _report_body(key: str, title: str, body: ReportBody) -> Iterator[Section]:
+    fields = [
+        Field("mr_enclave", "MRENCLAVE", body.mr_enclave.hex()),
+        Field("mr_signer", "MRSIGNER", body.mr_signer.hex(), _signer_note(body.mr_signer)),
+        Field("isv_prod_id", "ISVPRODID", body.isv_prod_id),
+        Field("isv_svn", "ISVSVN", body.isv_svn),
+        Field("attributes", "attributes", f"{body.flags:016x}", ", ".join(_flag_names(body.flags))),
+        Field("xfrm", "XFRM", f"{body.xfrm:016x}"),
+        Field("misc_select", "MISCSELECT", f"{body.misc_select:08x}"),
+        Field("cpu_svn", "CPUSVN", body.cpu_svn.hex(), _cpu_svn_note(body.cpu_svn)),
+        Field("report_data", "report data", body.report_data.hex(), _as_text(body.report_data)),
+        Field("debug", "debug", body.debug),
+    ]
+    if body.flags & AttributeFlag.KSS:
+        fields += [
+            Field("config_id", "CONFIGID", body.config_id.hex()),
+            Field("config_svn", "CONFIGSVN", body.config_svn),
+            Field("isv_ext_prod_id", "ISVEXTPRODID", body.isv_ext_prod_id.hex()),
+            Field("isv_family_id", "ISVFAMILYID", body.isv_family_id.hex()),
+        ]
+    yield Section(key, title, tuple(fields))
+
+
+def _signature_data(quote: Quote) -> Section:
+    signature = quote.signature
+    signed, bound = body_is_signed(quote), attestation_key_is_bound(quote)
+    fields = (
+        Field("attestation_key", "attestation key", signature.attestation_key.hex()),
+        Field("signature_valid", "signs header and report", signed, "" if signed else "the quote was altered"),
+        Field("bound_to_qe_report", "is named by the QE's report", bound, "" if bound else "the key was exchanged"),
+        Field("auth_data", "QE authentication data", signature.auth_data.hex(), _as_text(signature.auth_data)),
+    )
+    return Section("signature", "Signature data", fields)
+
+
+def _certification(quote: Quote) -> Iterator[Section | str]:
+    certification = quote.signature.certification
+    name = certification.kind.name if certification.kind else "not named in Intel's documents"
+    type_field = Field("type", "type", certification.type, name)
+    size_field = Field("size", "size", len(certification.data))
+    if certification.kind in PPID_SIZES:
+        ppid = certification.ppid_data()
+        encrypted = certification.kind is not CertificationDataType.PPID_CLEARTEXT
+        fields = (
+            Field("ppid", "encrypted PPID" if encrypted else "PPID", ppid.ppid.hex()),
+            Field("cpu_svn", "CPUSVN", ppid.cpu_svn.hex()),
+            Field("pce_svn", "PCE SVN", ppid.pce_svn),
+            Field("pce_id", "PCE id", ppid.pce_id),
+        )
+        yield Section("certification", "Certification data", (type_field, size_field, *fields))
+        yield "no certificates in it: a verifier must first fetch the PCK certificate for this PPID and TCB"
+        yield _marks(quote, None)
+        return
+    yield Section("certification", "Certification data", (type_field, size_field))
+    if certification.kind is not CertificationDataType.PCK_CERT_CHAIN:
+        yield _marks(quote, None)
+        return
+    chain = PckChain.from_quote(quote)
+    yield from _certificates(quote, chain)
+    yield _marks(quote, chain)
+
+
+def _certificates(quote: Quote, chain: PckChain) -> Iterator[Section | str]:
+    certified = qe_report_is_certified(quote, chain.leaf)
+    note = "" if certified else "another platform's certificate, or the report was altered"
+    pck = Field("signs_qe_report", "signs the QE's report", certified, note)
+    yield Section("pck_certificate", "PCK certificate (leaf)", (*_certificate(chain.leaf), pck, *_platform(chain.leaf)))
+    for number, intermediate in enumerate(chain.intermediates, start=1):
+        key = "intermediate_certificate" if number == 1 else f"intermediate_certificate_{number}"
+        yield Section(key, "Intermediate certificate", tuple(_certificate(intermediate)))
+    if chain.root is None:
+        yield "the chain lacks its root certificate"
+        return
+    platform = platform_of(key_id(chain.root), root_is_marked=root_is_marked(chain.root))
+    kind = Field("platform", "whose root", platform.value, _PLATFORM_NOTES[platform])
+    fields = (*_certificate(chain.root), Field("key_id", "key id (SHA-384)", key_id(chain.root).hex()), kind)
+    yield Section("root_certificate", "Root certificate", fields)
+
+
+def _certificate(certificate: x509.Certificate) -> Iterator[Field]:
+    yield Field("subject", "subject", certificate.subject.rfc4514_string())
+    yield Field("issuer", "issuer", certificate.issuer.rfc4514_string())
+    yield Field("not_before", "valid from", f"{certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}")
+    yield Field("not_after", "valid to", f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
+    yield Field("serial_number", "serial number", f"{certificate.serial_number:x}")
+
+
+def _platform(leaf: x509.Certificate) -> Iterator[Field]:
+    try:
+        extension = PckExtension.from_certificate(leaf)
+    except MalformedError as error:
+        yield Field("sgx_extension", "SGX extension", "unreadable", str(error))
+        return
+    yield Field("fmspc", "FMSPC", extension.fmspc.hex(), _as_text(extension.fmspc))
+    yield Field("pce_id", "PCE id", extension.pce_id.hex())
+    yield Field("ppid", "PPID", extension.ppid.hex(), _as_text(extension.ppid))
+    components = " ".join(str(svn) for svn in extension.tcb.components)
+    yield Field("tcb_components", "TCB components", components, "16 SVNs of microcode and firmware")
+    yield Field("tcb_pce_svn", "PCE SVN", extension.tcb.pce_svn)
+    yield Field("sgx_type", "SGX type", extension.sgx_type.name.lower().replace("_", " "))
+    if extension.platform_instance_id is not None:
+        instance = extension.platform_instance_id
+        yield Field("platform_instance_id", "platform instance id", instance.hex(), _as_text(instance))
+    if extension.configuration is not None:
+        yield Field("dynamic_platform", "dynamic platform", extension.configuration.dynamic_platform)
+        yield Field("cached_keys", "cached keys", extension.configuration.cached_keys)
+        yield Field("smt_enabled", "SMT enabled", extension.configuration.smt_enabled)
+
+
+def _marks(quote: Quote, chain: PckChain | None) -> Section:
+    found = sorted(mark.value for mark in present_marks(quote, chain))
+    note = "a mark only lowers trust; no marks is no proof of hardware" if found else "which is no proof of hardware"
+    return Section("marks", "Marks of simulation", (Field("found", "found", found, note),))
+
+
+def _as_text(data: bytes) -> str:
+    """The bytes as quoted ASCII if that is what they are, apart from zeros at the end."""
+    text = data.rstrip(b"\0")
+    if text and text.isascii() and text.decode("ascii").isprintable():
+        return f'"{text.decode("ascii")}"'
+    return ""
+
+
+def _flag_names(flags: int) -> list[str]:
+    return [flag.name or "" for flag in AttributeFlag if flags & flag]
+
+
+def _signer_note(mr_signer: bytes) -> str:
+    return "Intel's quoting enclave signer" if mr_signer == INTEL_QE_MRSIGNER else ""
+
+
+def _cpu_svn_note(cpu_svn: bytes) -> str:
+    return "Intel's SDK simulation mode, no processor" if cpu_svn in SIMULATION_CPU_SVNS else ""

@@ -1,0 +1,98 @@
+"""Gates of our own in front of dcap-qvl: what it lets through, and what must be known before collateral is looked at."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from confcom.sgx.quote import Quote
+from confcom.verify.marks import UNDECLARED_MARKS, missing_marks, present_marks
+from confcom.verify.pck_chain import PckChain, attestation_key_is_bound, body_is_signed, qe_report_is_certified
+from confcom.verify.trust import Platform, TrustedRoot, key_id
+from confcom.verify.verdict import Check, VerdictKind, failed, passed
+
+SHOWN_KEY_ID_DIGITS = 16
+"""Hexadecimal digits of a root key id in a message: enough to compare by eye, as short fingerprints are."""
+
+
+def trailing_bytes_check(quote: Quote) -> Check:
+    """Whether the input ends where the quote does: nothing signs what follows, and dcap-qvl ignores it."""
+    required = f"a quote of {quote.size} bytes and nothing after it"
+    if not quote.trailing:
+        return passed("trailing_bytes", required, "nothing after it")
+    return failed(
+        "trailing_bytes",
+        required,
+        f"{len(quote.trailing)} bytes after it",
+        f"nothing signs them; pass the first {quote.size} bytes alone (AESM clients may keep a longer buffer)",
+        VerdictKind.UNUSABLE,
+    )
+
+
+def root_check(chain: PckChain, root: TrustedRoot) -> Check:
+    """Whether the chain in the quote ends in the trusted root's key. dcap-qvl also accepts a chain without its root."""
+    required = (
+        f"a chain that ends in the trusted root {_describe(root.key_id, root.certificate.subject.rfc4514_string())}"
+    )
+    if chain.root is None:
+        why = "a complete chain is leaf, intermediate and root; without the root it is not what a platform makes"
+        return failed("root", required, "a chain without a root certificate", why, VerdictKind.NOT_AUTHENTIC)
+    found_id = key_id(chain.root)
+    found = _describe(found_id, chain.root.subject.rfc4514_string())
+    if found_id == root.key_id:
+        return passed("root", required, found)
+    return failed("root", required, found, "another authority vouches for this quote", VerdictKind.NOT_AUTHENTIC)
+
+
+def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
+    """Whether the trusted root is valid at `now`. dcap-qvl does not look at a trust anchor's dates."""
+    begin, end = root.certificate.not_valid_before_utc, root.certificate.not_valid_after_utc
+    required = f"the root is valid at {_utc(now)}"
+    found = f"valid from {_utc(begin)} to {_utc(end)}"
+    if begin <= now <= end:
+        return passed("root_validity", required, found)
+    why = "an expired or not yet valid root vouches for nothing"
+    return failed("root_validity", required, found, why, VerdictKind.NOT_AUTHENTIC)
+
+
+def marks_check(quote: Quote, chain: PckChain, platform: Platform) -> Check:
+    """Whether the marks of simulation agree with the root: none under Intel's, all under a simulated one."""
+    present = present_marks(quote, chain)
+    found = "; ".join(sorted(mark.value for mark in present)) or "none"
+    if platform is Platform.SIMULATED:
+        required = "the marks that a simulated platform always sets"
+        missing = missing_marks(quote, chain)
+        if not missing:
+            return passed("marks", required, found)
+        why = "missing: " + "; ".join(sorted(mark.value for mark in missing)) + ": made to look genuine"
+        return failed("marks", required, found, why, VerdictKind.NOT_AUTHENTIC)
+    if not present - UNDECLARED_MARKS:
+        return passed("marks", "no mark of simulation", found)
+    return failed(
+        "marks",
+        "no mark of simulation",
+        found,
+        "a quote that says it is simulated does not become genuine by its root",
+        VerdictKind.NOT_AUTHENTIC,
+    )
+
+
+def signatures_check(quote: Quote, chain: PckChain, root: TrustedRoot, now: datetime) -> Check:
+    """The signatures from the enclave's report up to the root, by our own code; no collateral is needed."""
+    required = "report signed by the attestation key, which the QE's report names, which the PCK's chain certifies"
+    broken = (
+        chain.broken_link(root.certificate, now)
+        or (None if qe_report_is_certified(quote, chain.leaf) else "the PCK did not sign the quoting enclave's report")
+        or (None if attestation_key_is_bound(quote) else "the quoting enclave's report names another attestation key")
+        or (None if body_is_signed(quote) else "the attestation key did not sign the header and report body")
+    )
+    if broken is None:
+        return passed("signatures", required, "all signatures hold")
+    return failed("signatures", required, "a signature does not hold", broken, VerdictKind.NOT_AUTHENTIC)
+
+
+def _describe(root_key_id: bytes, name: str) -> str:
+    return f"{root_key_id.hex()[:SHOWN_KEY_ID_DIGITS]} ({name})"
+
+
+def _utc(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,134 @@
+"""The policy's checks: what an authentic quote says against what the relying party demands. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from confcom.sgx.tcb import TcbStatus
+from confcom.verify.policy import Policy
+from confcom.verify.trust import Platform
+from confcom.verify.verdict import Check, Claims, VerdictKind, failed, not_checked, passed
+
+
+def identity_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
+    """Whether the enclave is the expected one, and whether the policy expects one at all."""
+    if not policy.names_identity:
+        yield _refused(
+            "identity",
+            "an expected mr_enclave or mr_signer",
+            f"none in the policy; the quote's mr_enclave is {claims.mr_enclave.hex()}",
+            "without an expected identity any enclave would do, also an attacker's",
+        )
+    for name, expected, found in (
+        ("mr_enclave", policy.mr_enclave, claims.mr_enclave),
+        ("mr_signer", policy.mr_signer, claims.mr_signer),
+    ):
+        if expected is not None:
+            yield _compared(name, expected.hex(), found.hex(), "another enclave made this quote")
+    if policy.isv_prod_id is not None:
+        why = "the same signer's other product made this quote"
+        yield _compared("isv_prod_id", str(policy.isv_prod_id), str(claims.isv_prod_id), why)
+    if policy.min_isv_svn is not None:
+        yield _compared(
+            "isv_svn",
+            f"at least {policy.min_isv_svn}",
+            str(claims.isv_svn),
+            "the enclave is older than the policy accepts",
+            equal=claims.isv_svn >= policy.min_isv_svn,
+        )
+
+
+def report_data_check(claims: Claims, policy: Policy) -> Check:
+    """Whether the quote answers the relying party's challenge: without one, an old quote passes for a new one."""
+    found = claims.report_data.hex()
+    if policy.report_data is None:
+        return _refused(
+            "report_data",
+            "the 64 bytes that the enclave was asked to put into its report",
+            f"none in the policy; the quote's are {found}",
+            "without an expected value a quote can be replayed by whoever has seen it",
+        )
+    return _compared(
+        "report_data", policy.report_data.hex(), found, "the quote answers another challenge, or is replayed"
+    )
+
+
+def platform_check(platform: Platform, policy: Policy) -> Check:
+    """Whether the policy accepts what made the quote: genuine always, simulated on request, an unknown root never."""
+    if platform is Platform.GENUINE:
+        return passed("platform", "genuine", platform.value)
+    if platform is Platform.SIMULATED and policy.allow_simulated:
+        why = "no hardware protects this enclave: anyone can make such a quote say anything"
+        return passed("platform", "genuine or simulated", platform.value, why)
+    if platform is Platform.SIMULATED:
+        why = (
+            "the policy does not allow simulated platforms, which protect nothing (allow_simulated, --allow-simulated)"
+        )
+        return _refused("platform", "genuine", platform.value, why)
+    required = "genuine or simulated" if policy.allow_simulated else "genuine"
+    why = "the root is neither Intel's nor marked as a simulated platform's, so nobody knows what stands behind it"
+    return _refused("platform", required, platform.value, why)
+
+
+def tcb_check(tcb_status: TcbStatus, policy: Policy) -> Check:
+    """Whether the platform's firmware and microcode are as current as the policy asks. Verifiers report this, and accept."""
+    accepted = sorted(status.value for status in policy.accepted_tcb_statuses)
+    required = " or ".join(accepted) if accepted else "no status: the policy accepts none"
+    return _compared(
+        "tcb_status",
+        required,
+        tcb_status.value,
+        "known weaknesses of this platform are not fixed",
+        equal=tcb_status in policy.accepted_tcb_statuses,
+    )
+
+
+def advisories_check(advisory_ids: tuple[str, ...], policy: Policy) -> Check:
+    """Whether an advisory that the policy rejects applies to the platform."""
+    rejected = sorted(policy.rejected_advisories)
+    found = ", ".join(advisory_ids) or "none"
+    if not rejected:
+        return not_checked("advisories", f"not restricted by the policy; applying: {found}", "")
+    hits = policy.rejected_advisories & set(advisory_ids)
+    return _compared(
+        "advisories",
+        "none of " + ", ".join(rejected),
+        found,
+        "the policy rejects " + ", ".join(sorted(hits)),
+        equal=not hits,
+    )
+
+
+def debug_check(claims: Claims, platform: Platform, policy: Policy) -> Check:
+    """Whether the enclave's memory is closed to its host. Only a simulated one may be a debug enclave, and only on request."""
+    if not claims.debug:
+        return passed("debug", "not a debug enclave", "not a debug enclave")
+    found = "a debug enclave: its host can read and change its memory"
+    if platform is not Platform.SIMULATED:
+        return failed(
+            "debug",
+            "not a debug enclave",
+            found,
+            "whatever a debug enclave says, its host may have put there; no policy accepts that",
+            VerdictKind.NOT_AUTHENTIC,
+        )
+    if policy.allow_debug:
+        return passed("debug", "a debug enclave is allowed", "debug, not checked by dcap-qvl", DEBUG_CAVEAT)
+    why = "the policy does not allow it (allow_debug, --allow-debug; simulated platforms only)"
+    return _refused("debug", "not a debug enclave", found, why)
+
+
+DEBUG_CAVEAT = (
+    "dcap-qvl refuses debug enclaves; our own check covers the signatures from the enclave up to the root,"
+    " not revocation, the TCB level or the quoting enclave's identity"
+)
+
+
+def _compared(name: str, required: str, found: str, why: str, *, equal: bool | None = None) -> Check:
+    if required == found if equal is None else equal:
+        return passed(name, required, found)
+    return _refused(name, required, found, why)
+
+
+def _refused(name: str, required: str, found: str, why: str) -> Check:
+    return failed(name, required, found, why, VerdictKind.AUTHENTIC_NOT_AUTHORISED)

@@ -1,0 +1,97 @@
+"""Gates of our own on collateral: that it is current, for this platform, and signed by who may sign it. Pure.
+
+dcap-qvl compares neither the PCE id nor the names of certificates: with it alone, a PCK, which belongs to one platform,
+could sign TCB info for all of them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cryptography import x509
+
+from confcom.errors import MalformedError
+from confcom.sgx.certification import split_pem_chain
+from confcom.sgx.collateral import Collateral
+from confcom.sgx.pck_extension import PckExtension
+from confcom.verify.pck_chain import common_name
+from confcom.verify.trust import load_certificate
+from confcom.verify.verdict import Check, VerdictKind, failed, passed
+
+TCB_SIGNER_NAME = "SGX TCB Signing"
+"""What the common name of the certificate that signs TCB info and QE identity contains (Intel's QVL asks for it too)."""
+
+
+def currency_check(collateral: Collateral | None, now: datetime) -> Check:
+    """Whether there is collateral, and each part of it has been issued and has not expired at `now`."""
+    required = f"TCB info, QE identity and revocation lists that are current at {_utc(now)}"
+    if collateral is None:
+        why = "without it nobody can say whether the platform is revoked or out of date"
+        return failed("collateral", required, "none given", why, VerdictKind.UNUSABLE)
+    try:
+        periods = _periods(collateral)
+    except MalformedError as error:
+        return failed("collateral", required, error.what, error.why, VerdictKind.UNUSABLE)
+    for name, begin, end in periods:
+        if not begin <= now <= end:
+            found = f"{name} is good from {_utc(begin)} to {_utc(end)}"
+            why = "fetch or export it again; some caches serve old collateral on purpose: then ask Intel's own service"
+            return failed("collateral", required, found, why, VerdictKind.UNUSABLE)
+    return passed("collateral", required, f"current until {_utc(min(end for _, _, end in periods))}")
+
+
+def platform_match_check(collateral: Collateral, leaf: x509.Certificate) -> Check:
+    """Whether the TCB info is for the platform family and PCE that the PCK certificate names."""
+    try:
+        tcb_info, extension = collateral.read_tcb_info(), PckExtension.from_certificate(leaf)
+    except MalformedError as error:
+        required = "a PCK certificate and TCB info that name their platform"
+        return failed("collateral_platform", required, error.what, error.why, VerdictKind.UNUSABLE)
+    required = f"TCB info for FMSPC {extension.fmspc.hex()}, PCE id {extension.pce_id.hex()}"
+    found = f"for FMSPC {tcb_info.fmspc.hex()}, PCE id {tcb_info.pce_id.hex()}"
+    if (tcb_info.fmspc, tcb_info.pce_id) == (extension.fmspc, extension.pce_id):
+        return passed("collateral_platform", required, found)
+    why = "this collateral says nothing about the platform of this quote; get the one for its FMSPC"
+    return failed("collateral_platform", required, found, why, VerdictKind.UNUSABLE)
+
+
+def signer_check(collateral: Collateral) -> Check:
+    """Whether TCB info and QE identity come with a certificate that is for signing them."""
+    required = f"TCB info and QE identity signed by a certificate named {TCB_SIGNER_NAME}"
+    try:
+        names = [
+            common_name(load_certificate(split_pem_chain(chain)[0], "the signer's certificate").subject)
+            for chain in (collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain)
+        ]
+    except MalformedError as error:
+        return failed("collateral_signer", required, error.what, error.why, VerdictKind.UNUSABLE)
+    wrong = [name for name in names if TCB_SIGNER_NAME not in name]
+    if not wrong:
+        return passed("collateral_signer", required, ", ".join(sorted(set(names))))
+    why = "a certificate for something else vouches for the collateral"
+    return failed("collateral_signer", required, f"signed by {wrong[0]}", why, VerdictKind.NOT_AUTHENTIC)
+
+
+def _periods(collateral: Collateral) -> tuple[tuple[str, datetime, datetime], ...]:
+    tcb_info, qe_identity = collateral.read_tcb_info(), collateral.read_qe_identity()
+    return (
+        ("TCB info", tcb_info.issue_date, tcb_info.next_update),
+        ("QE identity", qe_identity.issue_date, qe_identity.next_update),
+        _crl_period("the PCK revocation list", collateral.pck_crl),
+        _crl_period("the root's revocation list", collateral.root_ca_crl),
+    )
+
+
+def _crl_period(name: str, der: bytes) -> tuple[str, datetime, datetime]:
+    try:
+        crl = x509.load_der_x509_crl(der)
+        begin, end = crl.last_update_utc, crl.next_update_utc
+    except ValueError as error:
+        raise MalformedError(f"{name} is not a certificate revocation list in DER", why=str(error)) from error
+    if end is None:
+        raise MalformedError(f"{name} has no next update", why="it would be good forever")
+    return name, begin, end
+
+
+def _utc(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

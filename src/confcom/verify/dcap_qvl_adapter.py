@@ -1,0 +1,139 @@
+"""The only module that knows dcap-qvl: our types in, our types out, its error texts as a closed set of findings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from confcom.errors import UnavailableError
+from confcom.sgx.collateral import Collateral
+from confcom.sgx.report import AttributeFlag
+from confcom.sgx.tcb import TcbStatus
+from confcom.verify.verdict import Claims, VerdictKind
+
+try:
+    import dcap_qvl
+except ModuleNotFoundError as missing:
+    raise UnavailableError(
+        "quotes cannot be verified",
+        why="the package dcap-qvl is not installed",
+        remedy="install it with: pip install 'confcom[verify]'",
+    ) from missing
+
+
+class Finding(Enum):
+    """Why dcap-qvl rejects. Its errors are all of one type; what they mean is told by their text (version 0.7)."""
+
+    DEBUG = "dcap-qvl refuses debug enclaves"
+    NOT_CURRENT = "part of the collateral is not current"
+    OTHER_PLATFORM = "the collateral is for another platform"
+    UNREADABLE = "dcap-qvl cannot read the quote"
+    CERTIFICATES = "a certificate or revocation list does not hold, or a certificate is revoked"
+    SIGNATURE = "a signature or hash does not hold"
+    QUOTING_ENCLAVE = "the quoting enclave is not one that the QE identity allows"
+    TCB = "the platform's or the quoting enclave's TCB is revoked, or below every known level"
+    OTHER = "dcap-qvl rejects"
+
+    @property
+    def consequence(self) -> VerdictKind:
+        """What the verdict becomes; anything that is not plainly a matter of unsuitable input is not authentic."""
+        unusable = {Finding.NOT_CURRENT, Finding.OTHER_PLATFORM, Finding.UNREADABLE}
+        return VerdictKind.UNUSABLE if self in unusable else VerdictKind.NOT_AUTHENTIC
+
+
+_TEXTS = (
+    ("Debug mode is enabled", Finding.DEBUG),
+    ("expired", Finding.NOT_CURRENT),
+    ("CrlExpired", Finding.NOT_CURRENT),
+    ("issue date is in the future", Finding.NOT_CURRENT),
+    ("Fmspc mismatch", Finding.OTHER_PLATFORM),
+    ("Failed to decode quote", Finding.UNREADABLE),
+    ("Unsupported", Finding.UNREADABLE),
+    ("certificate", Finding.CERTIFICATES),
+    ("CertRevoked", Finding.CERTIFICATES),
+    ("CRL", Finding.CERTIFICATES),
+    ("Intel extension", Finding.CERTIFICATES),
+    ("ignature is invalid", Finding.SIGNATURE),
+    ("hash mismatch", Finding.SIGNATURE),
+    ("QE ", Finding.QUOTING_ENCLAVE),
+    ("TCB", Finding.TCB),
+)
+"""Parts of dcap-qvl's texts, the first match counts. An unknown text is OTHER, hence not authentic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appraisal:
+    """dcap-qvl accepts. The status is for the policy to judge: platforms that are out of date are accepted too."""
+
+    claims: Claims
+    root_key_id: bytes
+    tcb_status: TcbStatus
+    advisory_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """dcap-qvl rejects: the finding, and its own words."""
+
+    finding: Finding
+    text: str
+
+
+def appraise(quote: bytes, root_der: bytes, collateral: Collateral, now: datetime) -> Appraisal | Rejection:
+    """Let dcap-qvl judge a quote under an explicit root, at an explicit time.
+
+    Args:
+        quote: the quote's bytes.
+        root_der: the trust anchor.
+        collateral: well-formed collateral (`Collateral.require_well_formed`).
+        now: aware, after 1970.
+
+    Raises:
+        MalformedError: TCB info or QE identity cannot be read.
+    """
+    tcb_info, qe_identity = collateral.read_tcb_info().signed, collateral.read_qe_identity().signed
+    seconds = int(now.timestamp())
+    try:
+        theirs = dcap_qvl.QuoteCollateralV3(
+            pck_crl_issuer_chain=collateral.pck_crl_issuer_chain.decode(),
+            root_ca_crl=collateral.root_ca_crl,
+            pck_crl=collateral.pck_crl,
+            tcb_info_issuer_chain=collateral.tcb_info_issuer_chain.decode(),
+            tcb_info=tcb_info.body.decode(),
+            tcb_info_signature=tcb_info.signature,
+            qe_identity_issuer_chain=collateral.qe_identity_issuer_chain.decode(),
+            qe_identity=qe_identity.body.decode(),
+            qe_identity_signature=qe_identity.signature,
+        )
+        verifier = dcap_qvl.QuoteVerifier(root_der)
+        # claims_only turns every knob of dcap-qvl's policy off: one policy, ours, decides.
+        claims = verifier.verify_with_policy(quote, theirs, seconds, dcap_qvl.QuotePolicy.claims_only(seconds))
+        return _appraisal(claims.to_json())
+    except (ValueError, KeyError) as error:
+        text = str(error).removeprefix("Verification failed: ")
+        return Rejection(_finding(text), text)
+
+
+def _finding(text: str) -> Finding:
+    return next((finding for part, finding in _TEXTS if part in text), Finding.OTHER)
+
+
+def _appraisal(text: str) -> Appraisal:
+    claims = json.loads(text)
+    report = claims["report"]["SgxEnclave"]
+    flags = int.from_bytes(bytes.fromhex(report["attributes"])[:8], "little")
+    return Appraisal(
+        claims=Claims(
+            mr_enclave=bytes.fromhex(report["mr_enclave"]),
+            mr_signer=bytes.fromhex(report["mr_signer"]),
+            isv_prod_id=report["isv_prod_id"],
+            isv_svn=report["isv_svn"],
+            report_data=bytes.fromhex(report["report_data"]),
+            debug=bool(flags & AttributeFlag.DEBUG),
+        ),
+        root_key_id=bytes(claims["platform"]["root_key_id"]),
+        tcb_status=TcbStatus(claims["tcb"]["status"]),
+        advisory_ids=tuple(claims["tcb"]["advisory_ids"]),
+    )

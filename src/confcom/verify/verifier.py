@@ -1,0 +1,165 @@
+"""Quote, root, collateral, policy and time in; verdict out. No input makes it raise, wait or fetch anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from confcom.errors import MalformedError, SettingsError
+from confcom.sgx.collateral import Collateral
+from confcom.sgx.quote import Quote
+from confcom.verify import authenticity, authorisation, collateral_checks, dcap_qvl_adapter
+from confcom.verify.dcap_qvl_adapter import Appraisal, Finding, Rejection
+from confcom.verify.marks import present_marks, root_is_marked
+from confcom.verify.pck_chain import PckChain
+from confcom.verify.policy import Policy
+from confcom.verify.trust import Platform, TrustedRoot, platform_of
+from confcom.verify.verdict import (
+    Check,
+    CheckStatus,
+    Claims,
+    Verdict,
+    VerdictKind,
+    failed,
+    kind_of,
+    not_checked,
+    passed,
+)
+
+MAX_QUOTE_SIZE = 64 * 1024
+"""Bytes. Real quotes have under 5 KiB; with the most certification data that Intel's library allows, under 14 KiB."""
+
+_FORMAT = "an SGX quote of version 3 with the PCK certificate chain in it"
+_APPRAISAL = "dcap-qvl accepts the quote with certificates, revocation lists, TCB info and QE identity"
+
+
+def verify_quote(
+    quote: bytes, root: TrustedRoot, collateral: Collateral | None, policy: Policy, now: datetime
+) -> Verdict:
+    """Decide whether to rely on a quote.
+
+    Every gate that can be judged is judged and reported, so that one run shows all that is wrong. Nothing is fetched:
+    no URL in a quote, a certificate or collateral is followed.
+
+    Args:
+        quote: one quote and nothing else, at most MAX_QUOTE_SIZE bytes.
+        root: the trust anchor, chosen by the relying party; nothing in the quote can replace it.
+        collateral: TCB info, QE identity, revocation lists. Without it the verdict is never better than unusable.
+        policy: what the relying party demands.
+        now: the instant at which everything must be valid (aware).
+
+    Returns:
+        The verdict. Its `ok` says whether to rely on the quote.
+
+    Raises:
+        SettingsError: `now` has no time zone, or lies before 1970. Nothing about the quote raises.
+    """
+    if now.tzinfo is None or now.timestamp() < 0:
+        raise SettingsError(
+            "the time of verification is not an instant since 1970",
+            why=f"it is {now.isoformat()}",
+            remedy="pass an aware datetime, for example datetime.now(timezone.utc)",
+        )
+    try:
+        parsed, chain = _read(quote)
+    except MalformedError as error:
+        why = ". ".join(part for part in (error.why, error.remedy) if part)
+        return _verdict(Platform.UNKNOWN, [failed("format", _FORMAT, error.what, why, VerdictKind.UNUSABLE)])
+
+    rooted = authenticity.root_check(chain, root)
+    platform = Platform.UNKNOWN
+    if rooted.status is CheckStatus.PASSED:
+        platform = platform_of(root.key_id, root_is_marked=root_is_marked(root.certificate))
+    claims = _claims(parsed)
+    checks = [
+        passed("format", _FORMAT, f"version {parsed.header.version}, {parsed.size} bytes"),
+        authenticity.trailing_bytes_check(parsed),
+        rooted,
+        authenticity.root_validity_check(root, now),
+        authenticity.marks_check(parsed, chain, platform),
+        authenticity.signatures_check(parsed, chain, root, now),
+        authorisation.debug_check(claims, platform, policy),
+        collateral_checks.currency_check(collateral, now),
+    ]
+    appraisal = None
+    if collateral is None or checks[-1].status is CheckStatus.FAILED:
+        checks.append(not_checked("appraisal", _APPRAISAL, "it needs collateral that is current"))
+    else:
+        checks += [
+            collateral_checks.platform_match_check(collateral, chain.leaf),
+            collateral_checks.signer_check(collateral),
+        ]
+        result = dcap_qvl_adapter.appraise(quote, root.der, collateral, now)
+        checks.append(_appraisal_check(result, claims, root))
+        appraisal = result if isinstance(result, Appraisal) else None
+    marks = tuple(sorted(mark.value for mark in present_marks(parsed, chain)))
+    if kind_of(checks) in {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}:
+        why = "what a quote says is worth nothing as long as it is not known to be authentic"
+        checks.append(not_checked("policy", "platform, TCB status, advisories, identity, report data", why))
+        return _verdict(platform, checks, marks=marks)
+    checks += _policy_checks(platform, claims, appraisal, policy)
+    return _verdict(platform, checks, claims=claims, appraisal=appraisal, marks=marks)
+
+
+def _read(data: bytes) -> tuple[Quote, PckChain]:
+    if len(data) > MAX_QUOTE_SIZE:
+        raise MalformedError(
+            f"the input has {len(data)} bytes, more than the {MAX_QUOTE_SIZE} that are looked at",
+            why="no SGX quote is as long",
+            remedy="pass the quote alone",
+        )
+    quote = Quote.parse(data)
+    return quote, PckChain.from_quote(quote)
+
+
+def _claims(quote: Quote) -> Claims:
+    body = quote.body
+    return Claims(
+        mr_enclave=body.mr_enclave,
+        mr_signer=body.mr_signer,
+        isv_prod_id=body.isv_prod_id,
+        isv_svn=body.isv_svn,
+        report_data=body.report_data,
+        debug=body.debug,
+    )
+
+
+def _appraisal_check(result: Appraisal | Rejection, claims: Claims, root: TrustedRoot) -> Check:
+    if isinstance(result, Rejection):
+        if result.finding is Finding.DEBUG and claims.debug:
+            return not_checked("appraisal", _APPRAISAL, authorisation.DEBUG_CAVEAT)
+        return failed("appraisal", _APPRAISAL, result.text, result.finding.value, result.finding.consequence)
+    if (result.claims, result.root_key_id) != (claims, root.key_id):
+        why = "dcap-qvl and confcom read different things in the same bytes"
+        return failed("appraisal", _APPRAISAL, "two readings of one quote", why, VerdictKind.NOT_AUTHENTIC)
+    return passed("appraisal", _APPRAISAL, "accepted")
+
+
+def _policy_checks(platform: Platform, claims: Claims, appraisal: Appraisal | None, policy: Policy) -> Iterator[Check]:
+    yield authorisation.platform_check(platform, policy)
+    if appraisal is None:
+        yield not_checked("tcb_status", "judged by dcap-qvl", authorisation.DEBUG_CAVEAT)
+    else:
+        yield authorisation.tcb_check(appraisal.tcb_status, policy)
+        yield authorisation.advisories_check(appraisal.advisory_ids, policy)
+    yield from authorisation.identity_checks(claims, policy)
+    yield authorisation.report_data_check(claims, policy)
+
+
+def _verdict(
+    platform: Platform,
+    checks: list[Check],
+    *,
+    claims: Claims | None = None,
+    appraisal: Appraisal | None = None,
+    marks: tuple[str, ...] = (),
+) -> Verdict:
+    return Verdict(
+        kind=kind_of(checks),
+        platform=platform,
+        checks=tuple(checks),
+        claims=claims,
+        tcb_status=appraisal.tcb_status.value if appraisal else None,
+        advisory_ids=appraisal.advisory_ids if appraisal else (),
+        marks=marks,
+    )

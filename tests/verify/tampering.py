@@ -1,0 +1,341 @@
+"""Everything that can be wrong with a quote, its certificates or its collateral, and what each verifier says to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from verify.verify_lab import NOW, Evidence, Lab
+
+from confcom.sgx.pck_extension import SGX_EXTENSION_OID, PckExtension
+from confcom.simulation.pki import CertifiedKey
+from confcom.verify.verdict import VerdictKind
+
+Tamper = Callable[[Lab, Evidence], Evidence]
+
+LONG_AGO = datetime(2026, 11, 20, tzinfo=UTC)
+UNKNOWN_OID = x509.ObjectIdentifier("1.2.3.4.5")
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    tamper: Tamper
+    dcap_qvl: bool = False
+    """Whether dcap-qvl accepts."""
+    qvl: bool = False
+    """Whether all of Intel QVL's checks are OK."""
+    kind: VerdictKind = VerdictKind.NOT_AUTHENTIC
+    """Our verdict, with a policy that the untouched evidence satisfies."""
+
+
+def flip(start: int, size: int = 1, mask: int = 0x01) -> Tamper:
+    """Change one bit in the last byte of a field."""
+
+    def tamper(lab: Lab, evidence: Evidence) -> Evidence:
+        quote = bytearray(evidence.quote)
+        quote[start + size - 1] ^= mask
+        return replace(evidence, quote=bytes(quote))
+
+    return tamper
+
+
+HEADER_FIELDS = {
+    "version": (0, 2),
+    "att_key_type": (2, 2),
+    "att_key_data_0": (4, 4),
+    "qe_svn": (8, 2),
+    "pce_svn": (10, 2),
+    "vendor_id": (12, 16),
+    "user_data": (28, 20),
+}
+BODY_FIELDS = {
+    "cpu_svn": (48, 16),
+    "misc_select": (64, 4),
+    "reserved1": (68, 12),
+    "isv_ext_prod_id": (80, 16),
+    "attributes": (96, 8),
+    "xfrm": (104, 8),
+    "mr_enclave": (112, 32),
+    "mr_signer": (176, 32),
+    "config_id": (240, 64),
+    "isv_prod_id": (304, 2),
+    "isv_svn": (306, 2),
+    "config_svn": (308, 2),
+    "isv_family_id": (352, 16),
+    "report_data": (368, 64),
+}
+SIGNATURE_FIELDS = {
+    "signature data length": (432, 1),
+    "signature of the quote": (436, 64),
+    "attestation key": (500, 64),
+    "QE report": (564, 384),
+    "signature of the QE report": (948, 64),
+    "auth data length": (1012, 1),
+    "auth data": (1014, 32),
+    "certification data type": (1046, 1),
+    "certification data length": (1048, 1),
+}
+UNREADABLE = {"version", "att_key_type", "signature data length", "auth data length", "certification data type"} | {
+    "certification data length"
+}
+"""Fields without which the rest cannot be read: the verdict is unusable instead of not authentic."""
+
+
+def cases() -> Iterator[Case]:
+    yield from quote_cases()
+    yield from chain_cases()
+    yield from collateral_cases()
+    yield from difference_cases()
+
+
+def quote_cases() -> Iterator[Case]:
+    for name, (start, size) in (HEADER_FIELDS | BODY_FIELDS | SIGNATURE_FIELDS).items():
+        kind = VerdictKind.UNUSABLE if name in UNREADABLE else VerdictKind.NOT_AUTHENTIC
+        yield Case(f"{name} changed", flip(start, size), kind=kind)
+    yield Case("QE report's binding: another key, QE report signed again", bind_other_key)
+    yield Case("another attestation key, quote signed again with it", other_attestation_key)
+    yield Case("auth data of 31 bytes, bound and signed", lambda lab, ev: lab.edit_qe_report(ev, b"x" * 31), qvl=True)
+    yield Case("QE MRSIGNER another, signed", lambda lab, ev: lab.edit_qe_report(ev, mr_signer=bytes(32)))
+    yield Case("QE ISVPRODID another, signed", lambda lab, ev: lab.edit_qe_report(ev, isv_prod_id=9))
+    yield Case("QE attributes: DEBUG, signed", lambda lab, ev: lab.edit_qe_report(ev, flags=0x17))
+    yield Case("vendor id not Intel's, signed", lambda lab, ev: lab.edit_signed(ev, header={"vendor_id": bytes(16)}))
+    for size in (0, 47, 432, 436, 1052, 5000):
+        yield Case(f"cut to {size} bytes", cut(size), kind=VerdictKind.UNUSABLE)
+
+
+def bind_other_key(lab: Lab, evidence: Evidence) -> Evidence:
+    return lab.edit_qe_report(evidence, report_data=b"\1" * 32 + bytes(32))
+
+
+def other_attestation_key(lab: Lab, evidence: Evidence) -> Evidence:
+    stranger = lab.evidence(platform=lab.stranger).parsed.signature
+    return lab.edit_signature(evidence, attestation_key=stranger.attestation_key, isv_signature=stranger.isv_signature)
+
+
+def cut(size: int) -> Tamper:
+    return lambda lab, evidence: replace(evidence, quote=evidence.quote[:size])
+
+
+def chain_cases() -> Iterator[Case]:
+    yield Case("leaf of a stranger", chain(lambda lab: (lab.stranger.pki.pck.certificate, *lab.chain[1:])))
+    yield Case(
+        "intermediate of a stranger",
+        chain(lambda lab: (lab.chain[0], lab.stranger.pki.pck_ca.certificate, lab.chain[2])),
+    )
+    yield Case(
+        "root of a stranger in the chain", chain(lambda lab: (*lab.chain[:2], lab.stranger.pki.root.certificate))
+    )
+    yield Case("a stranger's whole quote", lambda lab, ev: replace(ev, quote=lab.evidence(platform=lab.stranger).quote))
+    yield Case("a stranger's root trusted", lambda lab, ev: replace(ev, root=lab.stranger.pki.root.certificate))
+    yield Case("intermediate first", chain(lambda lab: (lab.chain[1], lab.chain[0], lab.chain[2])))
+    yield Case("root first", chain(lambda lab: (lab.chain[2], lab.chain[1], lab.chain[0])))
+    yield Case("leaf alone", chain(lambda lab: lab.chain[:1]))
+    yield Case("leaf expired", leaf(not_after=LONG_AGO, not_before=LONG_AGO - timedelta(1)))
+    yield Case("leaf not yet valid", leaf(not_before=NOW + timedelta(1)))
+    yield Case("intermediate expired", intermediate(not_after=LONG_AGO, not_before=LONG_AGO - timedelta(1)))
+    yield Case(
+        "leaf signed by a stranger",
+        lambda lab, ev: lab.with_chain(ev, reissued_leaf(lab, signer=lab.other_key), *lab.chain[1:]),
+    )
+    yield Case(
+        "intermediate signed by a stranger",
+        lambda lab, ev: lab.with_chain(
+            ev, lab.chain[0], reissued_intermediate(lab, signer=lab.other_key), lab.chain[2]
+        ),
+    )
+    yield Case("leaf with another common name", leaf(common_name="SIMULATED SGX Something - NOT INTEL"), dcap_qvl=True)
+    yield Case("leaf without SGX extension", leaf(without=SGX_EXTENSION_OID))
+    yield Case("leaf that is a CA", leaf(replacing=x509.BasicConstraints(ca=True, path_length=None)))
+    yield Case("intermediate that is no CA", intermediate(replacing=x509.BasicConstraints(ca=False, path_length=None)))
+    yield Case("FMSPC of another family", extension(fmspc=b"SIMXXX"))
+    yield Case("PCE id another", extension(pce_id=b"\1\0"))
+    yield Case("TCB components below every level", below_every_level)
+
+
+def chain(certificates: Callable[[Lab], tuple[x509.Certificate, ...]]) -> Tamper:
+    return lambda lab, evidence: lab.with_chain(evidence, *certificates(lab))
+
+
+def reissued_leaf(lab: Lab, **changes: object) -> x509.Certificate:
+    return lab.reissue(lab.platform.pki.pck, lab.platform.pki.pck_ca, **changes)
+
+
+def reissued_intermediate(lab: Lab, **changes: object) -> x509.Certificate:
+    return lab.reissue(lab.platform.pki.pck_ca, lab.platform.pki.root, **changes)
+
+
+def leaf(**changes: object) -> Tamper:
+    return lambda lab, evidence: lab.with_chain(evidence, reissued_leaf(lab, **changes), *lab.chain[1:])
+
+
+def intermediate(**changes: object) -> Tamper:
+    return lambda lab, ev: lab.with_chain(ev, lab.chain[0], reissued_intermediate(lab, **changes), lab.chain[2])
+
+
+def extension(**changes: object) -> Tamper:
+    def tamper(lab: Lab, evidence: Evidence) -> Evidence:
+        real = PckExtension.from_certificate(lab.chain[0])
+        value = replace(real, **changes).encode()
+        return leaf(replacing=x509.UnrecognizedExtension(SGX_EXTENSION_OID, value))(lab, evidence)
+
+    return tamper
+
+
+def below_every_level(lab: Lab, evidence: Evidence) -> Evidence:
+    def edit(info: dict) -> None:
+        info["tcbLevels"] = info["tcbLevels"][:1]
+        info["tcbLevels"][0]["tcb"]["pcesvn"] = 99
+
+    return lab.edit_json(evidence, "tcb_info", edit)
+
+
+def collateral_cases() -> Iterator[Case]:
+    unusable = VerdictKind.UNUSABLE
+    for part in ("tcb_info", "qe_identity"):
+        yield Case(f"{part} changed", lambda lab, ev, part=part: lab.edit_json(ev, part, touch, sign_again=False))
+        yield Case(
+            f"{part} signed by a stranger", lambda lab, ev, part=part: lab.edit_json(ev, part, touch, key=lab.other_key)
+        )
+        yield Case(f"{part} expired", lambda lab, ev, part=part: lab.edit_json(ev, part, expire), kind=unusable)
+        yield Case(
+            f"{part} of a stranger",
+            lambda lab, ev, part=part: ev.with_collateral(
+                **{part: getattr(lab.evidence(platform=lab.stranger).collateral, part)}
+            ),
+        )
+    yield Case(
+        "tcb_info for another FMSPC", edit("tcb_info", lambda info: info.update(fmspc="53494D585858")), kind=unusable
+    )
+    yield Case("tcb_info for another PCE id", edit("tcb_info", lambda info: info.update(pceId="0100")), kind=unusable)
+    yield Case("qe_identity for another MRSIGNER", edit("qe_identity", lambda info: info.update(mrsigner="00" * 32)))
+    yield Case("TCB revoked", edit("tcb_info", lambda info: info["tcbLevels"][0].update(tcbStatus="Revoked")))
+    yield Case("QE revoked", edit("qe_identity", lambda info: info["tcbLevels"][0].update(tcbStatus="Revoked")))
+    yield Case(
+        "leaf revoked", lambda lab, ev: ev.with_collateral(pck_crl=lab.crl(lab.platform.pki.pck_ca, lab.chain[0]))
+    )
+    yield Case(
+        "intermediate revoked",
+        lambda lab, ev: ev.with_collateral(root_ca_crl=lab.crl(lab.platform.pki.root, lab.chain[1])),
+    )
+    yield Case(
+        "TCB signer revoked",
+        lambda lab, ev: ev.with_collateral(
+            root_ca_crl=lab.crl(lab.platform.pki.root, lab.platform.pki.tcb_signer.certificate)
+        ),
+    )
+    for part, issuer in (("pck_crl", "pck_ca"), ("root_ca_crl", "root")):
+        yield Case(f"{part} expired", expired_crl(part, issuer), kind=unusable)
+        yield Case(f"{part} of a stranger", strangers_crl(part, issuer))
+        yield Case(f"{part} signed by a stranger's key", forged_crl(part, issuer))
+    yield Case(
+        "TCB signer's chain of a stranger",
+        lambda lab, ev: ev.with_collateral(
+            tcb_info_issuer_chain=lab.evidence(platform=lab.stranger).collateral.tcb_info_issuer_chain
+        ),
+    )
+    yield Case("TCB signer expired", tcb_signer(not_after=LONG_AGO, not_before=LONG_AGO - timedelta(1)))
+
+
+def edit(part: str, change: Callable[[dict], object]) -> Tamper:
+    return lambda lab, evidence: lab.edit_json(evidence, part, change)
+
+
+def touch(document: dict) -> None:
+    document["tcbEvaluationDataNumber"] += 1
+
+
+def expire(document: dict) -> None:
+    document["nextUpdate"] = "2026-11-24T00:00:00Z"
+
+
+def issue_tomorrow(document: dict) -> None:
+    document["issueDate"] = "2026-11-25T12:00:00Z"
+
+
+def expired_crl(part: str, issuer: str) -> Tamper:
+    return lambda lab, ev: ev.with_collateral(
+        **{part: lab.crl(getattr(lab.platform.pki, issuer), next_update=NOW - timedelta(hours=1))}
+    )
+
+
+def strangers_crl(part: str, issuer: str) -> Tamper:
+    return lambda lab, ev: ev.with_collateral(**{part: lab.crl(getattr(lab.stranger.pki, issuer))})
+
+
+def forged_crl(part: str, issuer: str) -> Tamper:
+    return lambda lab, ev: ev.with_collateral(
+        **{part: lab.crl(CertifiedKey(getattr(lab.platform.pki, issuer).certificate, lab.other_key))}
+    )
+
+
+def tcb_signer(**changes: object) -> Tamper:
+    def tamper(lab: Lab, evidence: Evidence) -> Evidence:
+        signer = lab.reissue(lab.platform.pki.tcb_signer, lab.platform.pki.root, **changes)
+        pem = signer.public_bytes(Encoding.PEM) + lab.platform.pki.root.pem
+        return evidence.with_collateral(tcb_info_issuer_chain=pem, qe_identity_issuer_chain=pem)
+
+    return tamper
+
+
+def difference_cases() -> Iterator[Case]:
+    """Where the two verifiers differ, or both let something through."""
+    yield Case("root expired", expired_root, dcap_qvl=True)
+    yield Case("chain without root", chain(lambda lab: lab.chain[:2]), dcap_qvl=True)
+    yield Case(
+        "DEBUG enclave",
+        lambda lab, ev: lab.edit_signed(ev, body={"flags": 0x07}),
+        qvl=True,
+        kind=VerdictKind.AUTHENTIC_NOT_AUTHORISED,
+    )
+    yield Case(
+        "unknown critical extension in the leaf",
+        leaf(adding=x509.UnrecognizedExtension(UNKNOWN_OID, b"\5\0"), critical=True),
+        qvl=True,
+    )
+    yield Case("tcb_info issued in the future", edit("tcb_info", issue_tomorrow), qvl=True, kind=VerdictKind.UNUSABLE)
+    yield Case(
+        "qe_identity issued in the future", edit("qe_identity", issue_tomorrow), qvl=True, kind=VerdictKind.UNUSABLE
+    )
+    yield Case(
+        "root revoked in its own list",
+        lambda lab, ev: ev.with_collateral(root_ca_crl=lab.crl(lab.platform.pki.root, lab.chain[2])),
+        qvl=True,
+    )
+    yield Case(
+        "TCB out of date",
+        edit("tcb_info", lambda info: info["tcbLevels"][0].update(tcbStatus="OutOfDate")),
+        dcap_qvl=True,
+        kind=VerdictKind.AUTHENTIC_NOT_AUTHORISED,
+    )
+    yield Case(
+        "QE out of date",
+        edit("qe_identity", lambda info: info["tcbLevels"][0].update(tcbStatus="OutOfDate")),
+        dcap_qvl=True,
+        kind=VerdictKind.AUTHENTIC_NOT_AUTHORISED,
+    )
+    yield Case(
+        "trailing bytes",
+        lambda lab, ev: replace(ev, quote=ev.quote + b"\0"),
+        dcap_qvl=True,
+        qvl=True,
+        kind=VerdictKind.UNUSABLE,
+    )
+    yield Case(
+        "leaf, root, intermediate",
+        chain(lambda lab: (lab.chain[0], lab.chain[2], lab.chain[1])),
+        dcap_qvl=True,
+        qvl=True,
+        kind=VerdictKind.VERIFIED,
+    )
+
+
+def expired_root(lab: Lab, evidence: Evidence) -> Evidence:
+    root = lab.reissue(lab.platform.pki.root, lab.platform.pki.root, not_after=NOW - timedelta(hours=1))
+    pem = lab.platform.pki.tcb_signer.pem + root.public_bytes(Encoding.PEM)
+    evidence = lab.with_chain(evidence, *lab.chain[:2], root)
+    evidence = evidence.with_collateral(tcb_info_issuer_chain=pem, qe_identity_issuer_chain=pem)
+    return replace(evidence, root=root)

@@ -1,0 +1,191 @@
+"""A simulated platform laid open: every part of a quote and its collateral can be replaced and signed again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from confcom.sgx.certification import CertificationData, CertificationDataType
+from confcom.sgx.collateral import Collateral
+from confcom.sgx.quote import Quote
+from confcom.sgx.report import ReportBody
+from confcom.simulation.collateral import sign_document
+from confcom.simulation.crl import create_crl
+from confcom.simulation.enclave import SimulatedEnclave
+from confcom.simulation.keys import derive_private_key, sign
+from confcom.simulation.pki import CertifiedKey
+from confcom.simulation.platform import SimulatedPlatform
+from confcom.verify.policy import Policy
+from confcom.verify.trust import TrustedRoot
+from confcom.verify.verdict import Verdict
+from confcom.verify.verifier import verify_quote
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SEED = bytes(range(32))
+CHALLENGE = bytes(range(64))
+
+Key = ec.EllipticCurvePrivateKey
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a relying party holds."""
+
+    quote: bytes
+    root: x509.Certificate
+    collateral: Collateral
+    now: datetime = NOW
+
+    @property
+    def parsed(self) -> Quote:
+        return Quote.parse(self.quote)
+
+    def verdict(self, policy: Policy) -> Verdict:
+        root = TrustedRoot.load(self.root.public_bytes(Encoding.DER))
+        return verify_quote(self.quote, root, self.collateral, policy, self.now)
+
+    def with_collateral(self, **changes: bytes) -> Evidence:
+        return replace(self, collateral=replace(self.collateral, **changes))
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One platform and its keys, and a stranger's."""
+
+    platform: SimulatedPlatform = field(default_factory=lambda: SimulatedPlatform.create(SEED, NOW))
+    stranger: SimulatedPlatform = field(default_factory=lambda: SimulatedPlatform.create(SEED[::-1], NOW))
+    enclave: SimulatedEnclave = field(default_factory=lambda: SimulatedEnclave.from_name("app"))
+
+    @property
+    def policy(self) -> Policy:
+        """What the untouched evidence satisfies."""
+        return Policy(mr_enclave=self.enclave.mr_enclave, report_data=CHALLENGE, allow_simulated=True)
+
+    @property
+    def attestation_key(self) -> Key:
+        return self.platform.quoting_enclave().attestation_key
+
+    def evidence(
+        self, *, platform: SimulatedPlatform | None = None, enclave: SimulatedEnclave | None = None
+    ) -> Evidence:
+        platform, enclave = platform or self.platform, enclave or self.enclave
+        quoting_enclave = platform.quoting_enclave()
+        report = enclave.create_report(quoting_enclave.target_info, CHALLENGE)
+        quote, _ = quoting_enclave.quote(report, None)
+        return Evidence(quote, platform.pki.root.certificate, platform.collateral(NOW))
+
+    # The quote
+
+    def edit_signed(self, evidence: Evidence, *, header: dict | None = None, body: dict | None = None) -> Evidence:
+        """Change header or report body, and sign again with the real attestation key."""
+        quote = evidence.parsed
+        quote = replace(quote, header=replace(quote.header, **(header or {})), body=replace(quote.body, **(body or {})))
+        signature = replace(quote.signature, isv_signature=sign(self.attestation_key, quote.signed_part))
+        return replace(evidence, quote=replace(quote, signature=signature).encode())
+
+    def edit_signature(self, evidence: Evidence, **changes: object) -> Evidence:
+        """Change parts of the signature data, signing nothing again."""
+        quote = evidence.parsed
+        return replace(evidence, quote=replace(quote, signature=replace(quote.signature, **changes)).encode())
+
+    def edit_qe_report(self, evidence: Evidence, auth_data: bytes | None = None, **changes: object) -> Evidence:
+        """Change the quoting enclave's report, and sign it again with the real PCK."""
+        quote = evidence.parsed
+        if auth_data is not None:
+            signature = replace(quote.signature, auth_data=auth_data)
+            changes = {"report_data": signature.pub_key_id + bytes(32), **changes}
+        else:
+            signature = quote.signature
+        report: ReportBody = replace(signature.qe_report_body, **changes)
+        pck = self.platform.pki.pck.private_key
+        signature = replace(signature, qe_report_body=report, qe_report_signature=sign(pck, report.encode()))
+        return replace(evidence, quote=replace(quote, signature=signature).encode())
+
+    def with_chain(self, evidence: Evidence, *certificates: x509.Certificate) -> Evidence:
+        pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
+        data = CertificationData(CertificationDataType.PCK_CERT_CHAIN, pem)
+        return self.edit_signature(evidence, certification=data)
+
+    # Certificates
+
+    @property
+    def chain(self) -> tuple[x509.Certificate, x509.Certificate, x509.Certificate]:
+        pki = self.platform.pki
+        return pki.pck.certificate, pki.pck_ca.certificate, pki.root.certificate
+
+    def reissue(
+        self,
+        original: CertifiedKey,
+        issuer: CertifiedKey,
+        *,
+        signer: Key | None = None,
+        common_name: str | None = None,
+        not_before: datetime | None = None,
+        not_after: datetime | None = None,
+        without: x509.ObjectIdentifier | None = None,
+        replacing: x509.ExtensionType | None = None,
+        adding: x509.ExtensionType | None = None,
+        critical: bool = False,
+    ) -> x509.Certificate:
+        """The same certificate for the same key, with one thing different."""
+        certificate = original.certificate
+        subject = certificate.subject
+        if common_name is not None:
+            oid = x509.NameOID.COMMON_NAME
+            subject = x509.Name([x509.NameAttribute(oid, common_name) if a.oid == oid else a for a in subject])
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject if original is issuer else issuer.certificate.subject)
+            .public_key(certificate.public_key())
+            .serial_number(certificate.serial_number)
+            .not_valid_before(not_before or certificate.not_valid_before_utc)
+            .not_valid_after(not_after or certificate.not_valid_after_utc)
+        )
+        for extension in certificate.extensions:
+            if extension.oid == without:
+                continue
+            value = replacing if replacing is not None and extension.oid == replacing.oid else extension.value
+            builder = builder.add_extension(value, extension.critical)
+        if adding is not None:
+            builder = builder.add_extension(adding, critical)
+        return builder.sign(signer or issuer.private_key, hashes.SHA256())
+
+    # Collateral
+
+    def edit_json(
+        self,
+        evidence: Evidence,
+        part: str,
+        edit: Callable[[dict], object],
+        *,
+        key: Key | None = None,
+        sign_again: bool = True,
+    ) -> Evidence:
+        """Change TCB info or QE identity; sign again (with the real signer's key unless another is given) or do not."""
+        member = {"tcb_info": "tcbInfo", "qe_identity": "enclaveIdentity"}[part]
+        whole = json.loads(getattr(evidence.collateral, part))
+        edit(whole[member])
+        document = sign_document(member, whole[member], key or self.platform.pki.tcb_signer.private_key)
+        if not sign_again:
+            document = document[: -len('"}') - 128] + whole["signature"].encode() + b'"}'
+        return evidence.with_collateral(**{part: document})
+
+    def crl(
+        self, issuer: CertifiedKey, *revoked: x509.Certificate, next_update: datetime = NOW + timedelta(days=29)
+    ) -> bytes:
+        last_update = min(NOW - timedelta(days=1), next_update - timedelta(days=2))
+        serials = tuple(certificate.serial_number for certificate in revoked)
+        crl = create_crl(issuer, last_update=last_update, next_update=next_update, revoked=serials)
+        return crl.public_bytes(Encoding.DER)
+
+    @property
+    def other_key(self) -> Key:
+        return derive_private_key(SEED, "a stranger's key")
