@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from confcom.sgx import marks
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.signed_json import SignedJson
+from confcom.sgx.tcb import QE_IDENTITY_NAME, QE_IDENTITY_VERSION, TCB_INFO_NAME, TCB_INFO_VERSION, TcbStatus
 from confcom.simulation.crl import create_crl
 from confcom.simulation.keys import sign
 from confcom.simulation.pki import BACKDATE, Pki
@@ -80,9 +81,9 @@ def create_collateral(pki: Pki, identity: QuotingEnclaveIdentity, now: datetime)
     pck_crl = create_crl(pki.pck_ca, last_update=validity.issue_date, next_update=validity.next_update)
     tcb_date = pki.root.certificate.not_valid_before_utc
     return Collateral(
-        tcb_info=sign_document("tcbInfo", tcb_info(validity, tcb_date), key),
+        tcb_info=sign_document(TCB_INFO_NAME, tcb_info(validity, tcb_date), key),
         tcb_info_issuer_chain=signer_chain,
-        qe_identity=sign_document("enclaveIdentity", qe_identity(identity, validity, tcb_date), key),
+        qe_identity=sign_document(QE_IDENTITY_NAME, qe_identity(identity, validity, tcb_date), key),
         qe_identity_issuer_chain=signer_chain,
         pck_crl=pck_crl.public_bytes(Encoding.DER),
         pck_crl_issuer_chain=pki.pck_ca.pem + pki.root.pem,
@@ -101,7 +102,7 @@ def tcb_info(validity: Validity, tcb_date: datetime) -> Document:
     lowest = {"sgxtcbcomponents": [{"svn": 0} for _ in TCB_COMPONENTS], "pcesvn": 0}
     return {
         "id": "SGX",
-        "version": 3,
+        "version": TCB_INFO_VERSION,
         "issueDate": format_time(validity.issue_date),
         "nextUpdate": format_time(validity.next_update),
         "fmspc": marks.FMSPC.hex().upper(),
@@ -109,8 +110,8 @@ def tcb_info(validity: Validity, tcb_date: datetime) -> Document:
         "tcbType": 0,
         "tcbEvaluationDataNumber": TCB_EVALUATION_DATA_NUMBER,
         "tcbLevels": [
-            _level(current, tcb_date, "UpToDate", marks.ADVISORY_ID),
-            _level(lowest, tcb_date, "OutOfDate", marks.ADVISORY_ID),
+            _level(current, tcb_date, TcbStatus.UP_TO_DATE, marks.ADVISORY_ID),
+            _level(lowest, tcb_date, TcbStatus.OUT_OF_DATE, marks.ADVISORY_ID),
         ],
         marks.SIMULATION_MEMBER: _SIMULATION,
     }
@@ -124,12 +125,12 @@ def qe_identity(identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: 
         validity: its dates.
         tcb_date: since when the levels are what they are.
     """
-    levels = [_level({"isvsvn": identity.isv_svn}, tcb_date, "UpToDate", marks.ADVISORY_ID)]
+    levels = [_level({"isvsvn": identity.isv_svn}, tcb_date, TcbStatus.UP_TO_DATE, marks.ADVISORY_ID)]
     if identity.isv_svn > 0:
-        levels.append(_level({"isvsvn": 0}, tcb_date, "OutOfDate", marks.ADVISORY_ID))
+        levels.append(_level({"isvsvn": 0}, tcb_date, TcbStatus.OUT_OF_DATE, marks.ADVISORY_ID))
     return {
         "id": "QE",
-        "version": 2,
+        "version": QE_IDENTITY_VERSION,
         "issueDate": format_time(validity.issue_date),
         "nextUpdate": format_time(validity.next_update),
         "tcbEvaluationDataNumber": TCB_EVALUATION_DATA_NUMBER,
@@ -148,7 +149,7 @@ def sign_document(member: str, document: Document, key: ec.EllipticCurvePrivateK
     """A document and the signature over its bytes, as the certification service sends them.
 
     Args:
-        member: `tcbInfo` or `enclaveIdentity`.
+        member: the document's name: `tcbInfo` or `enclaveIdentity`.
         document: ASCII text only; verifiers check the signature over exactly these bytes, without white space.
         key: the TCB signer's.
     """
@@ -161,5 +162,5 @@ def format_time(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _level(tcb: Document, tcb_date: datetime, status: str, *advisories: str) -> Document:
-    return {"tcb": tcb, "tcbDate": format_time(tcb_date), "tcbStatus": status, "advisoryIDs": list(advisories)}
+def _level(tcb: Document, tcb_date: datetime, status: TcbStatus, *advisories: str) -> Document:
+    return {"tcb": tcb, "tcbDate": format_time(tcb_date), "tcbStatus": status.value, "advisoryIDs": list(advisories)}

@@ -71,7 +71,8 @@ class CertifiedKey:
     """A certificate and the key it certifies."""
 
     certificate: x509.Certificate
-    private_key: ec.EllipticCurvePrivateKey = field(repr=False)
+    private_key: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
+    """Left out of comparisons: key objects have no equality, and the certificate names the key."""
 
     @property
     def pem(self) -> bytes:
@@ -124,16 +125,14 @@ class Pki:
                 say that it is simulated.
         """
         keys = {role: CertifiedKey(certificates[role], derive_private_key(seed, role.value)) for role in Role}
-        for role, key in keys.items():
-            _require_certified(role, key)
         pki = cls(keys[Role.ROOT], keys[Role.PCK_CA], keys[Role.TCB_SIGNER], keys[Role.PCK])
-        for subject, issuer in (
-            (pki.root, pki.root),
-            (pki.pck_ca, pki.root),
-            (pki.tcb_signer, pki.root),
-            (pki.pck, pki.pck_ca),
-        ):
-            _require_issued_by(subject.certificate, issuer.certificate)
+        issuers = {Role.ROOT: pki.root, Role.PCK_CA: pki.root, Role.TCB_SIGNER: pki.root, Role.PCK: pki.pck_ca}
+        for role, issuer in issuers.items():
+            try:
+                _require_certified(role, keys[role], issuer)
+            except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+                # cryptography reads a certificate's parts only when they are asked for.
+                raise MalformedError(f"the {role.value} certificate cannot be read", why=str(error)) from error
         return pki
 
     @property
@@ -233,23 +232,14 @@ def _require_simulated_names(certificate: x509.Certificate) -> None:
             )
 
 
-def _require_certified(role: Role, key: CertifiedKey) -> None:
+def _require_certified(role: Role, key: CertifiedKey, issuer: CertifiedKey) -> None:
     _require_simulated_names(key.certificate)
-    try:
-        matches = key.private_key.public_key() == key.certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        matches = False
-    if not matches:
+    if key.private_key.public_key() != key.certificate.public_key():
         raise MalformedError(f"the {role.value} certificate is not for the key that the seed gives")
-
-
-def _require_issued_by(subject: x509.Certificate, issuer: x509.Certificate) -> None:
     try:
-        subject.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature) as error:
-        raise MalformedError(
-            f"the certificate of {subject.subject.rfc4514_string()} was not issued by {issuer.subject.rfc4514_string()}"
-        ) from error
+        key.certificate.verify_directly_issued_by(issuer.certificate)
+    except InvalidSignature as error:
+        raise MalformedError(f"the {role.value} certificate was not signed by its issuer") from error
 
 
 def _distribution_point(url: str) -> x509.CRLDistributionPoints:

@@ -1,0 +1,216 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtensionOID, NameOID
+
+from confcom.errors import MalformedError
+from confcom.sgx import marks
+from confcom.sgx.pck_extension import PckExtension
+from confcom.simulation.crl import create_crl
+from confcom.simulation.pki import (
+    BACKDATE,
+    IntelNameError,
+    PckCaType,
+    Pki,
+    Role,
+    sign_certificate,
+    simulated_name,
+)
+from confcom.simulation.tcb import PCE_SVN, TCB_COMPONENTS
+
+INTEL = {"O": "Intel Corporation", "C": "US", "ST": "CA", "L": "Santa Clara"}
+
+
+def extension(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> x509.Extension:
+    return certificate.extensions.get_extension_for_oid(oid)
+
+
+def test_names_contain_what_verifiers_look_for(any_platform):
+    pki = any_platform.pki
+    ca_type = "Platform" if PckExtension.from_certificate(pki.pck.certificate).configuration else "Processor"
+    for key, wanted in (
+        (pki.root, "SGX Root CA"),
+        (pki.pck_ca, f"SGX PCK {ca_type} CA"),
+        (pki.tcb_signer, "SGX TCB Signing"),
+        (pki.pck, "SGX PCK Certificate"),
+    ):
+        [common_name] = key.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        assert common_name.value == f"SIMULATED {wanted} - NOT INTEL"
+
+
+@pytest.mark.parametrize("role", Role)
+def test_every_certificate_has_what_verifiers_need(any_platform, role):
+    certificate = any_platform.pki.certificates[role]
+    is_ca = role in {Role.ROOT, Role.PCK_CA}
+
+    assert certificate.version is x509.Version.v3
+    assert isinstance(certificate.public_key().curve, ec.SECP256R1)
+    assert 0 < certificate.serial_number.bit_length() < 160
+    basic = extension(certificate, ExtensionOID.BASIC_CONSTRAINTS)
+    usage = extension(certificate, ExtensionOID.KEY_USAGE)
+    assert (basic.critical, usage.critical) == (True, True)
+    assert basic.value.ca is is_ca
+    assert usage.value.key_cert_sign is usage.value.crl_sign is is_ca
+    assert usage.value.digital_signature is not is_ca
+    assert extension(certificate, ExtensionOID.SUBJECT_KEY_IDENTIFIER).value == (
+        x509.SubjectKeyIdentifier.from_public_key(certificate.public_key())
+    )
+    [point] = extension(certificate, ExtensionOID.CRL_DISTRIBUTION_POINTS).value
+    assert point.full_name[0].value.startswith("https://simulated-sgx.invalid/")
+
+
+def test_chain_of_issuers(any_platform):
+    pki = any_platform.pki
+    for subject, issuer in (
+        (pki.root, pki.root),
+        (pki.pck_ca, pki.root),
+        (pki.tcb_signer, pki.root),
+        (pki.pck, pki.pck_ca),
+    ):
+        subject.certificate.verify_directly_issued_by(issuer.certificate)
+        authority = extension(subject.certificate, ExtensionOID.AUTHORITY_KEY_IDENTIFIER).value
+        assert authority.key_identifier == (
+            extension(issuer.certificate, ExtensionOID.SUBJECT_KEY_IDENTIFIER).value.digest
+        )
+    assert pki.pck_chain == pki.pck.pem + pki.pck_ca.pem + pki.root.pem
+    assert len({certificate.serial_number for certificate in pki.certificates.values()}) == len(Role)
+    assert len({certificate.public_key().public_numbers() for certificate in pki.certificates.values()}) == len(Role)
+
+
+def test_certificates_begin_a_day_before_and_end_long_after(platform, now):
+    for certificate in platform.pki.certificates.values():
+        assert certificate.not_valid_before_utc == now - BACKDATE
+        assert certificate.not_valid_after_utc > now + timedelta(days=19 * 365)
+        assert certificate.not_valid_after_utc < datetime(2050, 1, 1, tzinfo=UTC)
+
+
+def test_sgx_extension_says_simulated_and_agrees_with_the_tcb(seed, now):
+    for ca_type in PckCaType:
+        certificate = Pki.create(seed, now, ca_type=ca_type).pck.certificate
+        sgx = PckExtension.from_certificate(certificate)
+        assert (sgx.fmspc, sgx.ppid) == (b"SIMSGX", marks.PPID)
+        assert (sgx.tcb.components, sgx.tcb.pce_svn) == (TCB_COMPONENTS, PCE_SVN)
+        expected = marks.PLATFORM_INSTANCE_ID if ca_type is PckCaType.PLATFORM else None
+        assert sgx.platform_instance_id == expected
+
+
+def test_making_is_deterministic_and_the_seed_decides(seed, now):
+    assert Pki.create(seed, now).certificates == Pki.create(seed, now).certificates
+    other = Pki.create(bytes(32), now).certificates
+    for role, certificate in Pki.create(seed, now).certificates.items():
+        assert certificate.public_key() != other[role].public_key()
+
+
+@pytest.mark.parametrize("size", [0, 16, 31, 33])
+def test_seed_of_another_size_is_refused(now, size):
+    with pytest.raises(MalformedError, match=f"must be 32 bytes, not {size}"):
+        Pki.create(bytes(size), now)
+
+
+def intel_name(common_name: str) -> x509.Name:
+    return x509.Name.from_rfc4514_string(
+        ",".join([f"{key}={value}" for key, value in INTEL.items()] + [f"CN={common_name}"])
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        intel_name("Intel SGX Root CA"),
+        intel_name("SIMULATED SGX Root CA - NOT INTEL"),
+        x509.Name([*simulated_name("SGX Root CA"), x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Intel Corporation")]),
+        x509.Name([*simulated_name("SGX Root CA"), x509.NameAttribute(NameOID.COMMON_NAME, "Intel SGX Root CA")]),
+        x509.Name.from_rfc4514_string(f"CN=SGX Root CA,O={marks.ORGANIZATION},C=ZZ"),
+        x509.Name.from_rfc4514_string("CN=SIMULATED SGX Root CA - NOT INTEL"),
+        x509.Name([]),
+    ],
+    ids=["intel", "intel's organization", "two organizations", "two names", "no mark", "no organization", "empty"],
+)
+@pytest.mark.parametrize("where", ["subject", "issuer"])
+def test_a_name_that_does_not_say_simulated_is_never_certified(platform, now, name, where):
+    root = platform.pki.root
+    names = {"subject": simulated_name("SGX Root CA"), "issuer": simulated_name("SGX Root CA"), where: name}
+    builder = (
+        x509.CertificateBuilder(names["issuer"], names["subject"])
+        .public_key(root.private_key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+    )
+    with pytest.raises(IntelNameError, match="is refused"):
+        sign_certificate(builder, root.private_key)
+
+
+def test_stored_certificates_come_back_with_their_keys(platform, seed):
+    assert Pki.load(seed, platform.pki.certificates) == platform.pki
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_certificate_of_another_platform_is_refused(platform, seed, now, role):
+    other = Pki.create(bytes(32), now).certificates[role]
+    with pytest.raises(MalformedError, match=f"{role.value} certificate is not for the key"):
+        Pki.load(seed, {**platform.pki.certificates, role: other})
+
+
+def test_a_certificate_that_another_root_issued_is_refused(platform, seed, now):
+    """The right key and name under the wrong issuer: what a mix of two copies of a state could hold."""
+    other_root = Pki.create(bytes(32), now).root
+    genuine = platform.pki.pck_ca.certificate
+    builder = (
+        x509.CertificateBuilder(other_root.certificate.subject, genuine.subject)
+        .public_key(genuine.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+    )
+    assert other_root.certificate.subject == genuine.issuer
+    mixed = {**platform.pki.certificates, Role.PCK_CA: sign_certificate(builder, other_root.private_key)}
+    with pytest.raises(MalformedError, match="pck-ca certificate was not signed by its issuer"):
+        Pki.load(seed, mixed)
+
+
+def test_a_certificate_under_another_name_is_refused(platform, seed):
+    genuine = platform.pki.certificates
+    root_again = x509.CertificateBuilder(
+        simulated_name("SGX Root CA, another"),
+        simulated_name("SGX Root CA, another"),
+        genuine[Role.ROOT].public_key(),
+        1,
+        genuine[Role.ROOT].not_valid_before_utc,
+        genuine[Role.ROOT].not_valid_after_utc,
+    )
+    mixed = {**genuine, Role.ROOT: sign_certificate(root_again, platform.pki.root.private_key)}
+    with pytest.raises(MalformedError, match="pck-ca certificate cannot be read"):
+        Pki.load(seed, mixed)
+
+
+def test_a_stored_certificate_with_intels_name_is_refused(platform, seed, now):
+    name = intel_name("Intel SGX Root CA")
+    key = platform.pki.root.private_key
+    builder = (
+        x509.CertificateBuilder(name, name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+    )
+    mixed = {**platform.pki.certificates, Role.ROOT: builder.sign(key, hashes.SHA256())}
+    with pytest.raises(IntelNameError):
+        Pki.load(seed, mixed)
+
+
+def test_crl_lists_what_is_revoked_and_carries_what_verifiers_need(platform, now):
+    issuer, leaf = platform.pki.pck_ca, platform.pki.pck.certificate
+    crl = create_crl(issuer, last_update=now, next_update=now + timedelta(days=30), revoked=(leaf.serial_number,))
+    assert crl.is_signature_valid(issuer.certificate.public_key())
+    assert crl.issuer == issuer.certificate.subject
+    assert crl.get_revoked_certificate_by_serial_number(leaf.serial_number)
+    assert len(crl) == 1
+    number = crl.extensions.get_extension_for_oid(ExtensionOID.CRL_NUMBER).value
+    later = create_crl(issuer, last_update=now + timedelta(days=15), next_update=now + timedelta(days=45))
+    assert later.extensions.get_extension_for_oid(ExtensionOID.CRL_NUMBER).value.crl_number > number.crl_number
+    assert len(later) == 0
+    assert crl.extensions.get_extension_for_oid(ExtensionOID.AUTHORITY_KEY_IDENTIFIER)
