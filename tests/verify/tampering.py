@@ -117,7 +117,7 @@ def other_attestation_key(lab: Lab, evidence: Evidence) -> Evidence:
 
 
 def cut(size: int) -> Tamper:
-    return lambda lab, evidence: replace(evidence, quote=evidence.quote[:size])
+    return lambda _lab, evidence: replace(evidence, quote=evidence.quote[:size])
 
 
 def chain_cases() -> Iterator[Case]:
@@ -319,7 +319,7 @@ def difference_cases() -> Iterator[Case]:
     )
     yield Case(
         "trailing bytes",
-        lambda lab, ev: replace(ev, quote=ev.quote + b"\0"),
+        lambda _lab, ev: replace(ev, quote=ev.quote + b"\0"),
         dcap_qvl=True,
         qvl=True,
         kind=VerdictKind.UNUSABLE,

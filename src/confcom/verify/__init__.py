@@ -1,1 +1,1 @@
-"""A relying party's room: quote, collateral and policy in, verdict out. No network, and no simulated quote by accident."""
+"""A relying party's room: quote, collateral, policy in, verdict out. No network; no simulated quote by accident."""

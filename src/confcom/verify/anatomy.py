@@ -29,7 +29,7 @@ Value = str | int | bool | list[str]
 _ATT_KEY_TYPES = {algorithm.value: algorithm.name for algorithm in AttKeyAlgorithm}
 
 _PLATFORM_NOTES = {
-    Platform.GENUINE: "Intel's SGX root, by its key; whether it really issued this chain is for `confcom verify` to say",
+    Platform.GENUINE: "Intel's SGX root, by its key; whether it issued this chain is for `confcom verify` to say",
     Platform.SIMULATED: "a simulated platform's root, as it says itself",
     Platform.UNKNOWN: "neither Intel's nor marked as simulated",
 }
@@ -79,7 +79,7 @@ class Anatomy:
 def dissect(data: bytes) -> Anatomy:
     """Take a quote apart as far as it can be read.
 
-    Never raises: bytes that are no quote, or only the beginning of one, give the sections before the fault, and the fault.
+    Never raises: bytes that are no quote, or only its beginning, give the sections before the fault, and the fault.
     """
     sections: list[Section] = []
     warnings: list[str] = []

@@ -1,4 +1,4 @@
-"""Gates of our own in front of dcap-qvl: what it lets through, and what must be known before collateral is looked at."""
+"""Gates of our own beside dcap-qvl: what it lets through, and what can be known without collateral."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def platform_check(platform: Platform, policy: Policy) -> Check:
 
 
 def tcb_check(tcb_status: TcbStatus, policy: Policy) -> Check:
-    """Whether the platform's firmware and microcode are as current as the policy asks. Verifiers report this, and accept."""
+    """Whether firmware and microcode are as current as the policy asks: dcap-qvl reports this, and accepts."""
     accepted = sorted(status.value for status in policy.accepted_tcb_statuses)
     required = " or ".join(accepted) if accepted else "no status: the policy accepts none"
     return _compared(
@@ -100,7 +100,7 @@ def advisories_check(advisory_ids: tuple[str, ...], policy: Policy) -> Check:
 
 
 def debug_check(claims: Claims, platform: Platform, policy: Policy) -> Check:
-    """Whether the enclave's memory is closed to its host. Only a simulated one may be a debug enclave, and only on request."""
+    """Whether the enclave is closed to its host. Only a simulated one may be a debug enclave, and only on request."""
     if not claims.debug:
         return passed("debug", "not a debug enclave", "not a debug enclave")
     found = "a debug enclave: its host can read and change its memory"

@@ -10,7 +10,7 @@ from confcom.errors import ConfcomError, ExitCode
 from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
 
 MAX_COLLATERAL_FILE_SIZE = 4 * 1024 * 1024
-"""Bytes per file: TCB info is the largest in practice (some 20 KiB), and a revocation list may grow with every revoked PCK."""
+"""Bytes per file. TCB info takes some 20 KiB; a revocation list may grow with every revoked PCK."""
 
 
 class CollateralUnreadableError(ConfcomError):

@@ -19,7 +19,7 @@ from confcom.verify.trust import load_certificate
 from confcom.verify.verdict import Check, VerdictKind, failed, passed
 
 TCB_SIGNER_NAME = "SGX TCB Signing"
-"""What the common name of the certificate that signs TCB info and QE identity contains (Intel's QVL asks for it too)."""
+"""In the common name of the certificate that signs TCB info and QE identity (Intel's QVL asks for it too)."""
 
 
 def currency_check(collateral: Collateral | None, now: datetime) -> Check:

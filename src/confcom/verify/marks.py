@@ -23,8 +23,8 @@ REQUIRED_MARKS = frozenset(
         Mark.FMSPC,
     }
 )
-"""What a quote under a simulated root must carry. Enough that the quote alone, a certificate alone and a look-up by FMSPC
-each show what they are; the others depend on the application's enclave, on the kind of CA, or on the collateral."""
+"""What a quote under a simulated root must carry: enough that the quote alone, each certificate alone and a look-up by
+FMSPC show what they are. The others depend on the application's enclave, on the kind of CA, or on the collateral."""
 
 UNDECLARED_MARKS = frozenset({Mark.QE_MRSIGNER})
 """Marks that a third party's quoting enclave shows too, without saying that it is simulated."""

@@ -26,7 +26,7 @@ INTEL_ROOT_KEY_ID = bytes.fromhex(
 PEM_BEGIN = b"-----BEGIN "
 
 MAX_ROOT_SIZE = 64 * 1024
-"""Bytes of a root certificate file: a real one has under 1 KiB; the rest is room for a chain, so that the error names it."""
+"""Bytes of a root certificate file. A real one has under 1 KiB; a chain fits too, so that the error can name it."""
 
 
 class Platform(Enum):
