@@ -8,7 +8,6 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
 
 import grpc.aio
@@ -17,31 +16,29 @@ import pytest
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
 
-EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
-ENCLAVE = "sgx.intel.com/enclave"
-PROVISION = "sgx.intel.com/provision"
-
 
 class Kubelet:
-    """The device manager's manners: wipes sockets at start, dials back during Register, keeps one stream per Register.
+    """The device manager's manners, to 1.36: a small model over real gRPC, that neither sleeps nor polls.
 
-    Nothing of it sleeps or polls: `changed` is notified at every event.
+    It wipes sockets before it listens, dials back during Register, and keeps its clients by resource name: when a
+    client's stream ends, whichever client has that name by then is disconnected.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.requests = []
         self.lists = {}
-        self.refuse = None  # what Register answers instead
+        self.refuse = ""  # what Register answers instead
         self.ignore_stream = False  # accept Register, never ask for the list
-        self.dial_back_failures = Counter()
-        self.streams = {}
+        self.failed_dial_backs = 0
+        self._clients = {}
+        self._watchers = set()
         self._changed = asyncio.Condition()
         self._server = None
 
     async def start(self):
         for path in self.directory.iterdir():
-            if path.is_socket():
+            if path.is_socket() and path.name.endswith(".sock"):
                 path.unlink()
         self._server = grpc.aio.server()
         self._server.add_generic_rpc_handlers((services.registration_handler(self),))
@@ -49,43 +46,50 @@ class Kubelet:
         await self._server.start()
 
     async def stop(self):
-        """As the process would end: connections close; the socket file stays."""
-        streams, self.streams = self.streams, {}
-        for task, channel in streams.values():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await channel.close()
-        self.lists.clear()
+        """As its process would end: every connection closes."""
+        self._clients.clear()
+        for watcher in list(self._watchers):
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
 
     async def register(self, request, context):
         self.requests.append(request)
+        async with self._changed:
+            self._changed.notify_all()
         if self.refuse:
-            async with self._changed:
-                self._changed.notify_all()
             await context.abort(grpc.StatusCode.UNKNOWN, self.refuse)
         path = self.directory / request.endpoint
         if not path.is_socket():
-            self.dial_back_failures[request.resource_name] += 1
+            self.failed_dial_backs += 1
             await context.abort(grpc.StatusCode.UNKNOWN, "failed to dial device plugin")
         channel = services.unix_channel(str(path))
         stub = services.DevicePluginStub(channel)
         await stub.get_device_plugin_options(pb.Empty(), timeout=10)
-        if self.ignore_stream:
-            await channel.close()
-        else:
-            task = asyncio.create_task(self._watch(request.resource_name, stub))
-            self.streams[request.endpoint] = (task, channel)
+        self._clients[request.resource_name] = channel
+        watcher = asyncio.create_task(self._watch(request.resource_name, stub, channel))
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
         return pb.Empty()
 
-    async def _watch(self, resource, stub):
+    async def _watch(self, resource, stub, channel):
         try:
-            async for response in stub.list_and_watch(pb.Empty()):
-                await self._note(resource, [device.ID for device in response.devices])
-        except grpc.aio.AioRpcError:
-            pass
+            if self.ignore_stream:
+                return
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                async for response in stub.list_and_watch(pb.Empty()):
+                    await self._note(resource, [device.ID for device in response.devices])
+            await self.drop(resource)
+        finally:
+            await channel.close()
+
+    async def drop(self, resource):
+        """Disconnect whichever plugin has this name, as the real one does when any stream for it ends."""
+        client = self._clients.pop(resource, None)
+        if client is not None:
+            await client.close()
         await self._note(resource, None)
 
     async def _note(self, resource, identifiers):
@@ -97,37 +101,49 @@ class Kubelet:
         async with self._changed:
             await asyncio.wait_for(self._changed.wait_for(predicate), 20)
 
-    async def until_list(self, *resources):
-        await self.until(lambda: all(self.lists.get(resource) for resource in resources))
+    async def until_list(self, *resources, registrations=1):
+        """Until each resource has been registered so often and its list is here."""
+        await self.until(
+            lambda: all(self.lists.get(name) and len(self.registrations(name)) >= registrations for name in resources)
+        )
 
-    async def allocate(self, resource, identifiers):
-        endpoint = next(r.endpoint for r in reversed(self.requests) if r.resource_name == resource)
-        stub = services.DevicePluginStub(self.streams[endpoint][1])
-        request = pb.AllocateRequest(container_requests=[pb.ContainerAllocateRequest(devices_ids=identifiers)])
-        return (await stub.allocate(request)).container_responses[0]
+    async def allocate(self, resource, *containers):
+        stub = services.DevicePluginStub(self._clients[resource])
+        request = pb.AllocateRequest(
+            container_requests=[pb.ContainerAllocateRequest(devices_ids=identifiers) for identifiers in containers]
+        )
+        return list((await stub.allocate(request)).container_responses)
 
-    def registrations(self, resource=EPC):
+    def registrations(self, resource):
         return [request for request in self.requests if request.resource_name == resource]
+
+    def endpoint(self, resource):
+        """Where the resource was registered last."""
+        return self.directory / self.registrations(resource)[-1].endpoint
 
 
 class PluginProcess:
-    """`python -m confcom.device_plugin`, its log as a list of objects, its probes."""
+    """`python -m confcom.device_plugin`: its log as a list of objects, its probes, its end."""
 
     def __init__(self, process, probe: Path) -> None:
         self.process = process
         self.probe = probe
         self.log = []
-        self.text = ""
+        self._logged = asyncio.Condition()
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self):
         async for line in self.process.stderr:
-            self.text += line.decode()
-            with contextlib.suppress(ValueError):
+            async with self._logged:
                 self.log.append(json.loads(line))
+                self._logged.notify_all()
 
     def messages(self, text):
         return [entry for entry in self.log if entry["message"] == text]
+
+    async def until_log(self, text, times=1):
+        async with self._logged:
+            await asyncio.wait_for(self._logged.wait_for(lambda: len(self.messages(text)) >= times), 20)
 
     async def get(self, path):
         reader, writer = await asyncio.open_unix_connection(str(self.probe))

@@ -1,20 +1,319 @@
-"""The plugin as a process, against a kubelet over real sockets."""
+"""The plugin as a process of its own, against a kubelet over real sockets."""
 
 import asyncio
+import signal
+import socket
+import subprocess
+import sys
 
+import grpc.aio
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from confcom.device_plugin.resources import ENCLAVE_RESOURCE as ENCLAVE
+from confcom.device_plugin.resources import EPC_RESOURCE as EPC
+from confcom.device_plugin.resources import PROVISION_RESOURCE as PROVISION
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api import services
 from confcom.kubelet_api.device_list import device_id
 
-EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
-ENCLAVE = "sgx.intel.com/enclave"
-PROVISION = "sgx.intel.com/provision"
+ALL = (EPC, ENCLAVE, PROVISION)
+
+
+async def metric(plugin, name, **labels):
+    status, body = await plugin.get("/metrics")
+    assert status == 200
+    samples = [sample for family in text_string_to_metric_families(body.decode()) for sample in family.samples]
+    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+
+def run_to_its_end(*arguments):
+    command = [sys.executable, "-m", "confcom.device_plugin", "--log-format", "json", *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
 
 
 async def test_registers_and_the_whole_list_arrives(kubelet, start_plugin):
     await kubelet.start()
     await start_plugin("--simulated-epc-mib", "168")
-    await kubelet.until_list(EPC, ENCLAVE, PROVISION)
+    await kubelet.until_list(*ALL)
     assert kubelet.lists[EPC] == [device_id(index) for index in range(168)]
     assert len(kubelet.lists[ENCLAVE]) == len(kubelet.lists[PROVISION]) == 1024
     (request,) = kubelet.registrations(EPC)
     assert request.version == "v1beta1"
     assert "/" not in request.endpoint
+
+
+async def test_allocate_gives_devices_budget_platform_and_the_aesmd_directory(kubelet, start_plugin):
+    await kubelet.start()
+    await start_plugin("--aesmd-dir", "/host/aesmd")
+    await kubelet.until_list(*ALL)
+    identifiers = kubelet.lists[EPC][5:15]
+    (answer,) = await kubelet.allocate(EPC, identifiers)
+    assert dict(answer.envs) == {"CONFCOM_SGX_EPC_MIB": "10", "CONFCOM_SGX_PLATFORM": "simulated"}
+    assert [(d.container_path, d.host_path, d.permissions) for d in answer.devices] == [
+        ("/dev/sgx_enclave", "/dev/null", "rw"),
+        ("/dev/sgx/enclave", "/dev/null", "rw"),
+    ]
+    assert list(answer.mounts) == [pb.Mount(container_path="/var/run/aesmd", host_path="/host/aesmd", read_only=True)]
+    assert await kubelet.allocate(EPC, identifiers) == [answer]
+
+
+async def test_a_refused_allocation_explains_itself_and_the_next_one_works(kubelet, start_plugin):
+    await kubelet.start()
+    plugin = await start_plugin("--simulated-epc-mib", "28")
+    await kubelet.until_list(EPC)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await kubelet.allocate(EPC, [device_id(28)])
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "has no device 'AAc'" in caught.value.details()
+    assert len(await kubelet.allocate(EPC, [device_id(27)])) == 1
+    assert await metric(plugin, "confcom_device_plugin_allocate_failures_total") == 1
+    assert await metric(plugin, "confcom_device_plugin_allocate_seconds_count", resource=EPC) == 1
+
+
+async def test_a_lost_stream_leads_to_one_new_registration_at_the_same_socket(kubelet, start_plugin):
+    await kubelet.start()
+    plugin = await start_plugin()
+    await kubelet.until_list(*ALL)
+    before = kubelet.endpoint(EPC)
+    await kubelet.drop(EPC)
+    await kubelet.until_list(EPC, registrations=2)
+    assert kubelet.endpoint(EPC) == before
+    assert [len(kubelet.registrations(name)) for name in ALL] == [2, 1, 1]
+    name = "confcom_device_plugin_registrations_total"
+    assert await metric(plugin, name, resource=EPC, cause="stream_lost") == 1
+    assert await metric(plugin, name, resource=EPC, cause="start") == 1
+
+
+async def test_a_kubelet_restart_is_answered_at_new_sockets_without_a_failed_dial_back(kubelet, start_plugin):
+    await kubelet.start()
+    await start_plugin()
+    await kubelet.until_list(*ALL)
+    old = [kubelet.endpoint(name) for name in ALL]
+    for restarts in range(1, 4):
+        await kubelet.stop()
+        await kubelet.start()
+        await kubelet.until_list(*ALL, registrations=1 + restarts)
+    assert kubelet.failed_dial_backs == 0
+    assert not any(path.exists() for path in old)
+    assert [len(kubelet.registrations(name)) for name in ALL] == [4, 4, 4]
+
+
+async def test_a_kubelet_that_comes_late_is_met(kubelet, start_plugin, directory):
+    plugin = await start_plugin()
+    await plugin.until_log("not registered yet")
+    assert await plugin.get("/readyz") == (200, b"ok\n")
+    inventory = await plugin.inventory()
+    assert not inventory["registered"]
+    assert "kubelet.sock" in inventory["resources"][0]["problem"]
+    await kubelet.start()
+    await kubelet.until_list(*ALL)
+    await plugin.until_log("registered", times=3)
+    inventory = await plugin.inventory()
+    assert inventory["registered"]
+    assert [r["registrations"] for r in inventory["resources"]] == [1, 1, 1]
+    assert kubelet.failed_dial_backs == 0
+
+
+async def test_a_stale_kubelet_socket_is_no_kubelet(kubelet, start_plugin, directory):
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(directory / "kubelet.sock"))
+    plugin = await start_plugin()
+    await plugin.until_log("not registered yet")
+    assert "nobody listens" in plugin.messages("not registered yet")[0]["reason"]
+    await kubelet.start()
+    await kubelet.until_list(*ALL)
+
+
+async def test_its_own_socket_removed_is_noticed_and_replaced(kubelet, start_plugin):
+    await kubelet.start()
+    plugin = await start_plugin()
+    await kubelet.until_list(*ALL)
+    removed = kubelet.endpoint(EPC)
+    removed.unlink()
+    await kubelet.until(lambda: kubelet.endpoint(EPC) != removed and kubelet.lists[EPC])
+    assert kubelet.endpoint(EPC).is_socket()
+    assert (await metric(plugin, "confcom_device_plugin_registrations_total", cause="socket_lost")) == 1
+    assert len(await kubelet.allocate(EPC, kubelet.lists[EPC][:1])) == 1
+
+
+async def test_sigterm_ends_streams_removes_its_sockets_and_exits_0(kubelet, start_plugin, directory):
+    await kubelet.start()
+    plugin = await start_plugin()
+    await kubelet.until_list(*ALL)
+    assert await plugin.end(signal.SIGTERM) == 0
+    await kubelet.until(lambda: not any(kubelet.lists[name] for name in ALL))
+    assert {path.name for path in directory.iterdir()} == {"kubelet.sock"}
+
+
+async def test_sigterm_while_no_kubelet_is_there(start_plugin, directory):
+    plugin = await start_plugin()
+    await plugin.until_log("not registered yet", times=3)
+    assert await plugin.end(signal.SIGTERM) == 0
+    assert list(directory.iterdir()) == []
+
+
+async def test_killed_and_started_again(kubelet, start_plugin):
+    await kubelet.start()
+    first = await start_plugin()
+    await kubelet.until_list(*ALL)
+    identifiers = kubelet.lists[EPC]
+    await first.end(signal.SIGKILL)
+    await kubelet.until(lambda: not kubelet.lists[EPC])
+    await start_plugin()
+    await kubelet.until_list(*ALL, registrations=2)
+    assert kubelet.lists[EPC] == identifiers
+
+
+async def test_two_instances_overlap_and_the_second_remains(kubelet, start_plugin):
+    await kubelet.start()
+    first = await start_plugin()
+    await kubelet.until_list(*ALL)
+    second = await start_plugin()
+    await kubelet.until_list(*ALL, registrations=2)
+    await first.end(signal.SIGTERM)
+    # The kubelet disconnects by name, so the first one's end costs the second one its streams.
+    await second.until_log("registered", times=6)
+    await kubelet.until_list(*ALL, registrations=3)
+    assert [len(kubelet.registrations(name)) for name in ALL] == [3, 3, 3]
+    assert (await second.inventory())["registered"]
+    assert len(await kubelet.allocate(EPC, kubelet.lists[EPC][:10])) == 1
+
+
+async def test_a_larger_node_says_how_much_it_holds_back(kubelet, start_plugin):
+    await kubelet.start()
+    plugin = await start_plugin("--simulated-epc-mib", "8192")
+    await kubelet.until_list(EPC)
+    assert len(kubelet.lists[EPC]) == 2048
+    accounting = (await plugin.inventory())["accounting"]
+    assert (accounting["advertised_mib"], accounting["held_back_mib"]) == (2048, 6144)
+    assert "6144 of 8192 MiB are held back" in accounting["reason"]
+    assert "6144 of 8192" in plugin.messages("SGX found")[0]["accounting"]
+    assert await metric(plugin, "confcom_sgx_epc_held_back_bytes") == 6144 * 1024 * 1024
+    assert await metric(plugin, "confcom_sgx_epc_advertised_bytes") == 2048 * 1024 * 1024
+
+
+async def test_the_largest_list_arrives(kubelet, start_plugin):
+    await kubelet.start()
+    await start_plugin("--simulated-epc-mib", "300000", "--max-epc-mib", "262144")
+    await kubelet.until_list(EPC)
+    assert len(set(kubelet.lists[EPC])) == 262_144
+
+
+async def test_garbage_and_idle_peers_on_its_socket_change_nothing(kubelet, start_plugin):
+    await kubelet.start()
+    await start_plugin()
+    await kubelet.until_list(*ALL)
+    path = str(kubelet.endpoint(EPC))
+    peers = []
+    for number in range(50):
+        peer = socket.socket(socket.AF_UNIX)
+        peer.connect(path)
+        if number % 2:
+            peer.sendall(bytes(range(256)) * 16)
+        peers.append(peer)
+    assert len(await kubelet.allocate(EPC, kubelet.lists[EPC][:1])) == 1
+    for peer in peers:
+        peer.close()
+    assert len(kubelet.registrations(EPC)) == 1
+
+
+async def test_streams_are_bounded_and_someone_elses_end_does_not_matter(kubelet, start_plugin):
+    await kubelet.start()
+    plugin = await start_plugin()
+    await kubelet.until_list(*ALL)
+    async with services.unix_channel(str(kubelet.endpoint(EPC))) as channel:
+        stub = services.DevicePluginStub(channel)
+        others = [stub.list_and_watch(pb.Empty()) for _ in range(7)]
+        for other in others:
+            assert len((await other.read()).devices) == 168
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.list_and_watch(pb.Empty()).read()
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await kubelet.drop(EPC)
+    await kubelet.until_list(EPC, registrations=2)
+    await plugin.until_log("registered", times=4)
+    assert len(plugin.messages("no longer registered")) == 1
+
+
+async def test_hardware_is_found_below_the_hosts_root(kubelet, start_plugin, directory):
+    host = directory / "host"
+    (host / "sys/class/misc/sgx_enclave").mkdir(parents=True)
+    for node, size in enumerate((64 * 1024 * 1024, 32 * 1024 * 1024 + 4096)):
+        attribute = host / f"sys/devices/system/node/node{node}/x86/sgx_total_bytes"
+        attribute.parent.mkdir(parents=True)
+        attribute.write_text(f"{size}\n")
+    (host / "dev").mkdir()
+    (host / "dev/sgx_enclave").symlink_to("/dev/null")
+    await kubelet.start()
+    plugin = await start_plugin("--host-root", str(host), simulated=False)
+    await kubelet.until_list(EPC, ENCLAVE)
+    (answer,) = await kubelet.allocate(EPC, kubelet.lists[EPC][:2])
+    assert dict(answer.envs) == {"CONFCOM_SGX_EPC_MIB": "2", "CONFCOM_SGX_PLATFORM": "hardware"}
+    assert {device.host_path for device in answer.devices} == {"/dev/sgx_enclave"}
+    assert len(kubelet.lists[EPC]) == 96
+    inventory = await plugin.inventory()
+    assert inventory["platform"] == "hardware"
+    assert inventory["epc"]["numa_nodes"] == [
+        {"node": 0, "bytes": 67108864},
+        {"node": 1, "bytes": 33558528},
+    ]
+    assert PROVISION not in {resource["name"] for resource in inventory["resources"]}
+
+
+def test_a_simulated_plugin_refuses_a_node_with_a_driver(directory):
+    (directory / "sys/class/misc/sgx_enclave").mkdir(parents=True)
+    ended = run_to_its_end("--simulated", "--host-root", str(directory), "--device-plugin-dir", str(directory))
+    assert ended.returncode == 2
+    assert "does not start on a node with SGX hardware" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_node_without_sgx_is_told_why(directory):
+    ended = run_to_its_end("--host-root", str(directory), "--device-plugin-dir", str(directory))
+    assert ended.returncode == 6
+    assert "no SGX driver" in ended.stderr
+    assert "--simulated" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--device-plugin-dir", "/nonexistent/device-plugins"), 6, "is not there"),
+        (("--device-plugin-dir", "/tmp/" + "x" * 90), 2, "bytes long"),
+        (("--max-epc-mib", "262145"), 2, "from 1 to 262144"),
+        (("--probe-address", "here"), 2, "HOST:PORT or unix:PATH"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_start(directory, arguments, code, words):
+    ended = run_to_its_end("--simulated", "--host-root", str(directory), *arguments)
+    assert ended.returncode == code
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+async def test_a_started_plugin_carries_no_command_line_libraries(directory):
+    program = (
+        "import sys, os, asyncio\n"
+        "from confcom.device_plugin import main, settings\n"
+        "stop = asyncio.Event()\n"
+        "chosen = settings.parse_settings(sys.argv[1:], prog='x', environ={})\n"
+        "async def run():\n"
+        "    asyncio.get_running_loop().call_soon(stop.set)\n"
+        "    await main.serve(chosen, stop)\n"
+        "asyncio.run(run())\n"
+        "print(*sys.modules)\n"
+        "from google.protobuf.internal import api_implementation\n"
+        "print(api_implementation.Type())\n"
+    )
+    arguments = ["--simulated", "--host-root", str(directory), "--device-plugin-dir", str(directory)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    modules, implementation = output.decode().splitlines()
+    loaded = {name.partition(".")[0] for name in modules.split()}
+    assert "grpc" in loaded
+    assert not loaded & {"click", "rich", "yaml", "dcap_qvl", "uvloop", "lightkube"}
+    assert implementation == "upb"

@@ -1,7 +1,9 @@
 """`python -m confcom.device_plugin`."""
 
+import os
 import sys
 
 from confcom.device_plugin.main import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], prog="python -m confcom.device_plugin", environ=os.environ, stderr=sys.stderr))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +38,7 @@ class Endpoint:
         Raises:
             UnavailableError: the socket cannot be bound.
         """
-        if not self.path.parent.is_dir():
-            raise UnavailableError(
-                f"the device plugin directory {self.path.parent} is not there",
-                why="a kubelet makes it when it starts",
-                remedy="start the kubelet first, or give --device-plugin-dir (it lies below the kubelet's --root-dir)",
-            )
+        _require_directory(self.path.parent)
         server = grpc.aio.server(maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
         server.add_generic_rpc_handlers((device_plugin_handler(self.servicer),))
         try:
@@ -50,7 +47,7 @@ class Endpoint:
             raise UnavailableError(
                 f"the device plugin's socket {self.path} cannot be bound",
                 why=str(error),
-                remedy="check that the directory exists, is the kubelet's, and can be written",
+                remedy="check the directory; GRPC_VERBOSITY=debug makes gRPC say more",
             ) from error
         await server.start()
         self._server = server
@@ -61,7 +58,7 @@ class Endpoint:
 
     def has_path(self) -> bool:
         """Whether the path is still there; cheaper than `answers`, for looking every now and then."""
-        return self.path.is_socket()
+        return os.path.lexists(self.path)
 
     async def close(self) -> None:
         """End the streams, then the server, which removes its path."""
@@ -69,4 +66,28 @@ class Endpoint:
         if self._server is not None:
             await self._server.stop(STOP_SECONDS)
             self._server = None
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+
+def _require_directory(directory: Path) -> None:
+    try:
+        is_directory = directory.is_dir()
+    except OSError as error:
+        raise _unusable(directory, error.strerror or str(error)) from error
+    if not is_directory:
+        raise UnavailableError(
+            f"the device plugin directory {directory} is not there",
+            why="a kubelet makes it when it starts",
+            remedy="start the kubelet first, or give --device-plugin-dir (it lies below the kubelet's --root-dir)",
+        )
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise _unusable(directory, "it cannot be written")
+
+
+def _unusable(directory: Path, why: str) -> UnavailableError:
+    return UnavailableError(
+        f"the device plugin directory {directory} cannot be used",
+        why=why,
+        remedy="run the plugin as a user that may write there; a kubelet's directory is root's",
+    )

@@ -7,11 +7,11 @@ import logging
 import os
 import random
 import secrets
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from prometheus_client import CollectorRegistry
 
@@ -151,15 +151,25 @@ async def serve(settings: PluginSettings, stop: asyncio.Event) -> None:
         await probes.close()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of `confcom device-plugin` and `python -m confcom.device_plugin`; returns the exit code."""
+def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
+    """Run the device plugin in the foreground until SIGTERM or SIGINT.
+
+    Args:
+        arguments: the command line without the program's name.
+        prog: the program's name, for help and errors.
+        environ: the process environment.
+        stderr: where logs and errors go.
+
+    Returns:
+        The exit code (confcom.errors.ExitCode).
+    """
 
     def body() -> int:
-        settings = parse_settings(sys.argv[1:] if arguments is None else arguments, os.environ)
-        configure_logging(level=settings.log_level, log_format=settings.log_format, stream=sys.stderr)
+        settings = parse_settings(arguments, prog=prog, environ=environ)
+        configure_logging(level=settings.log_level, log_format=settings.log_format, stream=stderr)
         return run_daemon(lambda stop: serve(settings, stop), stop_deadline=STOP_SECONDS)
 
-    return exit_status(body, stderr=sys.stderr)
+    return exit_status(body, stderr=stderr)
 
 
 def _require_short(path: Path) -> None:

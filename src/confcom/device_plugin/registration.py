@@ -170,7 +170,7 @@ class Registrar:
             if state is not PathState.LIVE:
                 return _Attempt(f"there is {state.value} at {self._kubelet_socket}", kubelet_listens=False)
         except UnavailableError as error:
-            return _Attempt(str(error), kubelet_listens=False)
+            return _Attempt(f"{self._kubelet_socket} may not be connected to: {error.why}", kubelet_listens=False)
         async with unix_channel(str(self._kubelet_socket)) as channel:
             try:
                 await asyncio.wait_for(channel.channel_ready(), CONNECT_SECONDS)

@@ -14,7 +14,6 @@ from confcom.device_plugin.resources import DEFAULT_MAX_EPC_DEVICES
 from confcom.errors import SettingsError
 from confcom.kubelet_api.device_list import MAX_DEVICES
 
-PROG = "confcom device-plugin"
 DEFAULT_DEVICE_PLUGIN_DIRECTORY = Path("/var/lib/kubelet/device-plugins")
 """Fixed in the kubelet below its --root-dir."""
 DEFAULT_SIMULATED_EPC_MIB = 168
@@ -48,9 +47,9 @@ class PluginSettings:
     log_format: LogFormat
 
 
-def settings_parser(environ: Mapping[str, str]) -> SettingsParser:
+def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
     """The flags, for parsing and for `--help`."""
-    parser = SettingsParser(PROG, description=_DESCRIPTION, environ=environ, epilog=_EPILOG)
+    parser = SettingsParser(prog, description=_DESCRIPTION, environ=environ, epilog=_EPILOG)
     parser.add_switch("--simulated", text="offer simulated EPC; refused on a node with an SGX driver")
     parser.add(
         "--simulated-epc-mib",
@@ -92,17 +91,17 @@ def settings_parser(environ: Mapping[str, str]) -> SettingsParser:
     return parser
 
 
-def parse_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> PluginSettings:
+def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> PluginSettings:
     """Read the settings.
 
     Raises:
         SettingsError: a value that cannot be, or values that contradict each other.
     """
-    values = vars(settings_parser(environ).parse(arguments))
+    values = vars(settings_parser(prog, environ).parse(arguments))
     simulated, epc_mib = values.pop("simulated"), values.pop("simulated_epc_mib")
     if epc_mib is not None and not simulated:
         raise SettingsError(
-            f"{PROG}: --simulated-epc-mib is given without --simulated",
+            f"{prog}: --simulated-epc-mib is given without --simulated",
             why="simulation is never on by itself",
             remedy="add --simulated, or leave --simulated-epc-mib out",
         )
