@@ -87,7 +87,7 @@ def enumerate_epc(cpuid: Callable[[int, int], CpuidRegisters]) -> tuple[EpcSecti
         cpuid: gives the registers for a leaf and a sub-leaf.
     """
     max_leaf = cpuid(0, 0).eax
-    if not sgx_supported(max_leaf, cpuid(FEATURES_LEAF, 0).ebx):
+    if max_leaf < SGX_LEAF or not sgx_supported(max_leaf, cpuid(FEATURES_LEAF, 0).ebx):
         return ()
     sections: list[EpcSection] = []
     for subleaf in range(FIRST_EPC_SUBLEAF, FIRST_EPC_SUBLEAF + MAX_EPC_SECTIONS):

@@ -1,0 +1,132 @@
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.errors import MalformedError
+from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+DATES = {"issueDate": "2026-01-01T00:00:00Z", "nextUpdate": "2026-01-31T00:00:00Z", "tcbEvaluationDataNumber": 1}
+TCB_INFO = {"id": "SGX", "version": 3, "fmspc": "000000000001", "pceId": "0000", "tcbType": 0, "tcbLevels": []} | DATES
+QE_IDENTITY = {
+    "id": "QE",
+    "version": 2,
+    "miscselect": "00000000",
+    "miscselectMask": "FFFFFFFF",
+    "attributes": "00" * 16,
+    "attributesMask": "FF" * 16,
+    "mrsigner": "11" * 32,
+    "isvprodid": 1,
+    "tcbLevels": [],
+} | DATES
+
+
+def document(name, value):
+    return f'{{"{name}":{json.dumps(value)},"signature":"{"00" * 64}"}}'.encode()
+
+
+@pytest.fixture(scope="module")
+def collateral():
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    end = START + timedelta(days=30)
+    pem = x509.CertificateBuilder(name, name, key.public_key(), 1, START, end).sign(key, SHA256())
+    crl = x509.CertificateRevocationListBuilder(name, START, end).sign(key, SHA256())
+    chain = pem.public_bytes(Encoding.PEM) * 2
+    der = crl.public_bytes(Encoding.DER)
+    return Collateral(
+        tcb_info=document("tcbInfo", TCB_INFO),
+        tcb_info_issuer_chain=chain,
+        qe_identity=document("enclaveIdentity", QE_IDENTITY),
+        qe_identity_issuer_chain=chain + b"\n",
+        pck_crl=der,
+        pck_crl_issuer_chain=chain + b"\0",
+        root_ca_crl=der,
+    )
+
+
+def test_files_have_their_names():
+    assert COLLATERAL_FILES == (
+        "tcb_info.json",
+        "tcb_info_issuer_chain.pem",
+        "qe_identity.json",
+        "qe_identity_issuer_chain.pem",
+        "pck_crl.der",
+        "pck_crl_issuer_chain.pem",
+        "root_ca_crl.der",
+    )
+
+
+@given(st.lists(st.binary(max_size=10), min_size=7, max_size=7))
+def test_each_part_goes_into_its_own_file(parts):
+    collateral = Collateral(*parts)
+    files = collateral.to_files()
+    assert tuple(files) == COLLATERAL_FILES
+    for name, content in files.items():
+        assert getattr(collateral, name.split(".")[0]) == content
+
+
+def test_files_come_back_as_the_same_collateral(collateral):
+    assert Collateral.from_files(collateral.to_files()) == collateral
+    assert Collateral.from_files(collateral.to_files() | {"README": b"other"}) == collateral
+
+
+@pytest.mark.parametrize("name", COLLATERAL_FILES)
+def test_a_missing_file_is_named(collateral, name):
+    files = collateral.to_files()
+    del files[name]
+    with pytest.raises(MalformedError, match="the collateral is incomplete") as caught:
+        Collateral.from_files(files)
+    assert caught.value.why == f"these files are missing: {name}"
+    assert caught.value.remedy
+
+
+def test_all_missing_files_are_named():
+    with pytest.raises(MalformedError) as caught:
+        Collateral.from_files({})
+    assert caught.value.why.endswith(", ".join(COLLATERAL_FILES))
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("tcb_info", "not a signed tcbInfo document"),
+        ("tcb_info_issuer_chain", "a certificate chain holds something other"),
+        ("qe_identity", "not a signed enclaveIdentity document"),
+        ("qe_identity_issuer_chain", "a certificate chain holds something other"),
+        ("pck_crl", "pck_crl is not a certificate revocation list in DER"),
+        ("pck_crl_issuer_chain", "a certificate chain holds something other"),
+        ("root_ca_crl", "root_ca_crl is not a certificate revocation list in DER"),
+    ],
+)
+def test_a_file_with_other_content_is_refused(collateral, field, message):
+    with pytest.raises(MalformedError, match=message):
+        Collateral.from_files(replace(collateral, **{field: b"junk"}).to_files())
+
+
+@pytest.mark.parametrize("field", ["tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"])
+def test_a_chain_of_something_else_in_pem_is_refused(collateral, field):
+    chain = b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
+    with pytest.raises(MalformedError, match=f"{field} holds something that is not an X.509 certificate") as caught:
+        replace(collateral, **{field: chain}).require_well_formed()
+    assert caught.value.why
+
+
+def test_a_crl_in_another_encoding_gets_advice(collateral):
+    as_hex = replace(collateral, root_ca_crl=collateral.root_ca_crl.hex().encode())
+    with pytest.raises(MalformedError) as caught:
+        as_hex.require_well_formed()
+    assert "encoding=der" in caught.value.remedy
+
+
+def test_documents_are_taken_apart(collateral):
+    assert collateral.read_tcb_info().fmspc == b"\0\0\0\0\0\1"
+    assert collateral.read_qe_identity().mr_signer == b"\x11" * 32

@@ -1,0 +1,116 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.sgx.epc import (
+    AZURE_DCSV2_EPC_MIB,
+    CpuidRegisters,
+    EpcSection,
+    EpcSectionKind,
+    azure_size_with,
+    decode_epc_section,
+    enumerate_epc,
+    sgx_supported,
+    whole_mib,
+)
+
+MIB = 1 << 20
+
+
+def registers(base: int, size: int, kind: int = 1) -> CpuidRegisters:
+    """Registers as the SDM packs a section: bits 51..32 in EBX and EDX, 31..12 in EAX and ECX."""
+    return CpuidRegisters((base & 0xFFFFF000) | kind, base >> 32, size & 0xFFFFF000, size >> 32)
+
+
+def processor(*subleaves: CpuidRegisters, max_leaf: int = 0x16, leaf7_ebx: int = 0x4):
+    """A reader that knows exactly what a processor must be asked."""
+    known = {(0, 0): CpuidRegisters(max_leaf, 0, 0, 0), (7, 0): CpuidRegisters(0, leaf7_ebx, 0, 0)}
+    known |= {(0x12, 2 + n): r for n, r in enumerate(subleaves)}
+    return lambda leaf, subleaf: known[leaf, subleaf]
+
+
+PAGES = st.integers(0, (1 << 40) - 1).map(lambda page: page << 12)
+
+
+@given(PAGES, PAGES, st.integers(0, 0xFF), st.integers(0, 0xFFF), st.integers(0, 0xFFF))
+def test_every_section_is_decoded(base, size, noise_low, noise_high, properties):
+    r = registers(base, size)
+    section = decode_epc_section(
+        r.eax | noise_low << 4, r.ebx | noise_high << 20, r.ecx | properties, r.edx | noise_high << 20
+    )
+    assert section == EpcSection(EpcSectionKind.EPC, base, size)
+
+
+def test_a_section_as_a_processor_declares_it():
+    section = decode_epc_section(0x70200001, 0x0, 0x05D80001, 0x0)
+    assert section == EpcSection(EpcSectionKind.EPC, base=0x70200000, size=0x05D80000)
+
+
+@pytest.mark.parametrize("eax", [0, 0xFFFFFFF0])
+def test_type_zero_ends(eax):
+    assert decode_epc_section(eax, 1, 0x1000, 1) == EpcSection(EpcSectionKind.END)
+
+
+@pytest.mark.parametrize("kind", [2, 3, 15])
+def test_other_types_are_unknown(kind):
+    assert decode_epc_section(kind, 1, 0x1000, 1) == EpcSection(EpcSectionKind.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("max_leaf", "ebx", "expected"),
+    [
+        (0x12, 0x4, True),
+        (0x20, 0xFFFFFFFF, True),
+        (0x11, 0x4, False),
+        (0x12, 0xFFFFFFFB, False),
+        (0x12, 0, False),
+    ],
+)
+def test_support_needs_the_leaf_and_the_feature(max_leaf, ebx, expected):
+    assert sgx_supported(max_leaf, ebx) is expected
+
+
+def test_sections_are_enumerated_to_the_end_marker_others_skipped():
+    first, second = registers(0x1_0000_0000, 93 * MIB), registers(0x80_0000_0000, 256 << 30)
+    end = CpuidRegisters(0, 0, 0, 0)
+    found = enumerate_epc(processor(first, registers(0, MIB, kind=2), second, end, first))
+    assert found == (
+        EpcSection(EpcSectionKind.EPC, 0x1_0000_0000, 93 * MIB),
+        EpcSection(EpcSectionKind.EPC, 0x80_0000_0000, 256 << 30),
+    )
+
+
+def test_without_sgx_leaf_0x12_is_not_asked():
+    assert enumerate_epc(processor(leaf7_ebx=0)) == ()
+    assert enumerate_epc(processor(max_leaf=0x11)) == ()
+
+
+def test_a_processor_too_old_for_leaf_7_is_not_asked_for_it():
+    def cpuid(leaf, subleaf):
+        assert (leaf, subleaf) == (0, 0)
+        return CpuidRegisters(6, 0, 0, 0)
+
+    assert enumerate_epc(cpuid) == ()
+
+
+def test_a_processor_without_an_end_marker_is_asked_eight_times():
+    assert len(enumerate_epc(processor(*[registers(0, MIB)] * 8))) == 8
+
+
+def test_sizes_are_summed_before_they_are_rounded_down():
+    assert whole_mib([MIB - 1, 1]) == 1
+    assert whole_mib([3 * MIB // 2, 3 * MIB // 2]) == 3
+    assert whole_mib([MIB - 1]) == 0
+    assert whole_mib([]) == 0
+
+
+def test_azures_sizes_by_their_epc():
+    assert dict(AZURE_DCSV2_EPC_MIB) == {
+        "Standard_DC1s_v2": 28,
+        "Standard_DC2s_v2": 56,
+        "Standard_DC4s_v2": 112,
+        "Standard_DC8_v2": 168,
+    }
+    assert azure_size_with(168) == "Standard_DC8_v2"
+    assert azure_size_with(28) == "Standard_DC1s_v2"
+    assert azure_size_with(100) is None
