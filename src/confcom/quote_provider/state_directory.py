@@ -93,25 +93,29 @@ def open_or_create_platform(
 def _read(state_dir: Path) -> SimulatedPlatform | None:
     path = state_dir / STATE_FILE
     try:
-        # O_NONBLOCK: a FIFO in its place must not make a daemon wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        data = _read_file(path)
     except FileNotFoundError:
         _refuse_dangling_link(path)
         return None
     except OSError as error:
         raise _unusable(state_dir, "the simulated platform cannot be read from", error) from error
-    with os.fdopen(descriptor, "rb") as file:
+    return SimulatedPlatform.parse(data)
+
+
+def _read_file(path: Path) -> bytes:
+    # O_NONBLOCK: a FIFO in its place must not make a daemon wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise PlatformStateError(
                 f"{path} is not a file",
                 why="something else stands where the simulated platform is kept",
                 remedy="choose another state directory, or take away what stands there",
             )
-        try:
-            data = file.read(MAX_STATE_SIZE + 1)
-        except OSError as error:
-            raise _unusable(state_dir, "the simulated platform cannot be read from", error) from error
-    return SimulatedPlatform.parse(data)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_STATE_SIZE + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_dangling_link(path: Path) -> None:

@@ -1,0 +1,69 @@
+import logging
+
+import pytest
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
+from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.quote_provider.state_directory import STATE_FILE, open_platform
+from confcom.sgx.quote import Quote
+from confcom.sgx.report import QeReportInfo, Report, TargetInfo
+from confcom.simulation.enclave import SimulatedEnclave
+
+APPLICATION = SimulatedEnclave.from_name("application")
+DATA = bytes(range(64))
+
+
+@pytest.fixture
+def provider(tmp_path, clock):
+    return SimulatedQuoteProvider.open_or_create(tmp_path, clock=clock)
+
+
+def test_init_on_one_instance_and_quote_on_another(tmp_path, clock, provider):
+    """What an update of the helper does: the old instance answered Init, the new one answers Quote."""
+    other = SimulatedQuoteProvider.open(tmp_path)
+    report = APPLICATION.create_report(provider.identity().target_info, DATA)
+    quote = Quote.parse(other.quote(report, None).quote)
+
+    assert other.identity() == provider.identity()
+    assert other.quote_size() == provider.quote_size() == quote.size
+    assert quote.signature.pub_key_id == provider.identity().pub_key_id
+    assert quote.signature.certification.data == open_platform(tmp_path).pki.pck_chain
+    assert other.root_fingerprint == provider.root_fingerprint
+
+
+def test_quote_with_the_qes_report(provider):
+    report = APPLICATION.create_report(provider.identity().target_info, DATA)
+    info = QeReportInfo(b"sixteen bytes!!!", APPLICATION.target_info(), bytes(432))
+    result = provider.quote(report, info)
+    assert len(result.quote) == provider.quote_size()
+    assert APPLICATION.verify_report(Report.parse(result.qe_report_info.qe_report))
+    assert provider.quote(report, None).qe_report_info is None
+
+
+@pytest.mark.parametrize(
+    "target",
+    [TargetInfo.parse(bytes(512)), SimulatedEnclave.from_name("another quoting enclave").target_info()],
+    ids=["zeros", "another"],
+)
+def test_report_for_someone_else_is_invalid_and_the_client_is_told_what_to_do(provider, target):
+    with pytest.raises(QuoteProviderError) as caught:
+        provider.quote(APPLICATION.create_report(target, DATA), None)
+    assert caught.value.code is AesmErrorCode.INVALID_REPORT
+    assert caught.value.what
+    assert caught.value.remedy
+
+
+def test_it_is_a_quote_provider(provider):
+    typed: QuoteProvider = provider
+    assert typed.name == "simulated"
+    assert typed.blocking is False
+    typed.close()
+
+
+def test_secrets_are_in_no_log_and_no_repr(tmp_path, clock, random_bytes, caplog):
+    caplog.set_level(logging.DEBUG)
+    provider = SimulatedQuoteProvider.open_or_create(tmp_path, clock=clock, random_bytes=random_bytes)
+    seed = random_bytes(32).hex()
+    assert seed in (tmp_path / STATE_FILE).read_text()
+    assert seed not in caplog.text + repr(provider) + repr(vars(provider))

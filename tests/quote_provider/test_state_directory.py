@@ -1,0 +1,205 @@
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from confcom.errors import ExitCode, UnavailableError
+from confcom.quote_provider.state_directory import STATE_FILE, open_or_create_platform, open_platform
+from confcom.simulation.platform import MAX_STATE_SIZE, PlatformStateError, SimulatedPlatform
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def names(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+def test_created_once_then_found(tmp_path, clock):
+    state_dir = tmp_path / "missing" / "state"
+    first = open_or_create_platform(state_dir, clock=clock)
+    stored = (state_dir / STATE_FILE).read_bytes()
+    second = open_or_create_platform(state_dir, clock=clock)
+
+    assert (first.created, second.created) == (True, False)
+    assert first.platform == second.platform == open_platform(state_dir)
+    assert (state_dir / STATE_FILE).read_bytes() == stored
+
+
+def test_nothing_is_readable_for_others_and_nothing_is_left_over(tmp_path, clock):
+    state_dir = tmp_path / "state"
+    before = os.umask(0)
+    try:
+        open_or_create_platform(state_dir, clock=clock)
+    finally:
+        os.umask(before)
+    assert mode(state_dir) == 0o700
+    assert mode(state_dir / STATE_FILE) == 0o600
+    assert names(state_dir) == [STATE_FILE]
+    assert (state_dir / STATE_FILE).stat().st_nlink == 1
+
+
+def test_clock_and_randomness_are_the_callers(tmp_path, clock, now, random_bytes):
+    first = open_or_create_platform(tmp_path / "first", clock=clock, random_bytes=random_bytes).platform
+    second = open_or_create_platform(tmp_path / "second", clock=clock, random_bytes=random_bytes).platform
+    assert first == second == SimulatedPlatform.create(random_bytes(32), now)
+
+
+def test_without_injection_every_platform_is_another(tmp_path):
+    first = open_or_create_platform(tmp_path / "first").platform
+    second = open_or_create_platform(tmp_path / "second").platform
+    assert first.root_fingerprint != second.root_fingerprint
+
+
+def test_whoever_comes_second_takes_the_first_ones_platform(tmp_path, clock):
+    """Deterministic race: another process finishes between our look and our write."""
+    others = []
+
+    def draw_while_another_creates(size: int) -> bytes:
+        others.append(open_or_create_platform(tmp_path, clock=clock))
+        return bytes(size)
+
+    ours = open_or_create_platform(tmp_path, clock=clock, random_bytes=draw_while_another_creates)
+    assert others[0].created
+    assert not ours.created
+    assert ours.platform == others[0].platform
+    assert names(tmp_path) == [STATE_FILE]
+
+
+def test_processes_that_start_at_once_end_with_one_root(tmp_path):
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from confcom.quote_provider.state_directory import open_or_create_platform\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "stored = open_or_create_platform(Path(sys.argv[1]))\n"
+        "print(stored.created, stored.platform.root_fingerprint)\n"
+    )
+    state_dir = tmp_path / "state"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(state_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    results = [process.communicate()[0].split() for process in processes]
+
+    assert [process.returncode for process in processes] == [0] * 4
+    assert [created for created, _ in results].count("True") == 1
+    assert {fingerprint for _, fingerprint in results} == {open_platform(state_dir).root_fingerprint}
+    assert names(state_dir) == [STATE_FILE]
+
+
+def test_mounted_secret_works_read_only_and_through_links(tmp_path, clock):
+    """A Secret's volume: ..data points to a dated directory, and each key is a link into ..data."""
+    made = open_or_create_platform(tmp_path / "made", clock=clock).platform
+    dated = tmp_path / "mounted" / "..2026_11_24"
+    dated.mkdir(parents=True)
+    (dated / STATE_FILE).write_bytes((tmp_path / "made" / STATE_FILE).read_bytes())
+    (dated / STATE_FILE).chmod(0o444)
+    (tmp_path / "mounted" / "..data").symlink_to(dated.name)
+    (tmp_path / "mounted" / STATE_FILE).symlink_to(f"..data/{STATE_FILE}")
+    dated.chmod(0o555)
+    (tmp_path / "mounted").chmod(0o555)
+    try:
+        stored = open_or_create_platform(tmp_path / "mounted", clock=clock)
+        assert not stored.created
+        assert stored.platform == made
+    finally:
+        (tmp_path / "mounted").chmod(0o755)
+        dated.chmod(0o755)
+
+
+def test_opening_never_creates(tmp_path):
+    with pytest.raises(UnavailableError, match="there is no simulated platform") as caught:
+        open_platform(tmp_path / "state")
+    assert "confcom simulation create" in caught.value.remedy
+    assert caught.value.exit_code is ExitCode.UNAVAILABLE
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, -2])
+def test_a_cut_file_is_an_error_and_stays_as_it_is(tmp_path, clock, kept):
+    open_or_create_platform(tmp_path, clock=clock)
+    file = tmp_path / STATE_FILE
+    cut = file.read_bytes()[:kept]
+    file.write_bytes(cut)
+    for use in (open_platform, open_or_create_platform):
+        with pytest.raises(PlatformStateError) as caught:
+            use(tmp_path)
+        assert caught.value.exit_code is ExitCode.UNUSABLE
+    assert file.read_bytes() == cut
+
+
+def test_a_mix_of_two_platforms_is_an_error(tmp_path, clock):
+    for name in ("one", "two"):
+        open_or_create_platform(tmp_path / name, clock=clock)
+    one, two = (json.loads((tmp_path / name / STATE_FILE).read_text()) for name in ("one", "two"))
+    (tmp_path / "one" / STATE_FILE).write_text(json.dumps({**one, "pck": two["pck"]}))
+    with pytest.raises(PlatformStateError):
+        open_or_create_platform(tmp_path / "one", clock=clock)
+
+
+def test_an_endless_file_is_not_read_to_its_end(tmp_path):
+    with (tmp_path / STATE_FILE).open("wb") as file:
+        file.truncate(100 * MAX_STATE_SIZE)
+    with pytest.raises(PlatformStateError) as caught:
+        open_platform(tmp_path)
+    assert "larger than" in caught.value.why
+
+
+@pytest.mark.parametrize("what", ["directory", "fifo", "link to nothing"])
+def test_something_else_in_its_place_is_an_error_and_never_a_wait(tmp_path, clock, what):
+    path = tmp_path / STATE_FILE
+    if what == "directory":
+        path.mkdir()
+    elif what == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("nowhere")
+    for use in (open_platform, lambda state_dir: open_or_create_platform(state_dir, clock=clock)):
+        with pytest.raises((PlatformStateError, UnavailableError)) as caught:
+            use(tmp_path)
+        assert str(path) in caught.value.what
+        assert caught.value.remedy
+    assert names(tmp_path) == [STATE_FILE]
+
+
+def test_a_directory_that_cannot_be_made_is_an_error(tmp_path, clock):
+    (tmp_path / "file").write_text("")
+    for use in (open_platform, lambda state_dir: open_or_create_platform(state_dir, clock=clock)):
+        with pytest.raises(UnavailableError) as caught:
+            use(tmp_path / "file" / "state")
+        assert caught.value.why == "Not a directory"
+
+
+def test_a_directory_that_cannot_be_written_is_an_error(clock):
+    """/proc refuses new files to everyone, root included."""
+    if not Path("/proc/self").exists():
+        pytest.skip("needs /proc, where nobody can make files")
+    with pytest.raises(UnavailableError, match="no simulated platform can be kept in /proc/self"):
+        open_or_create_platform(Path("/proc/self"), clock=clock)
+
+
+def test_a_file_that_may_not_be_read_is_an_error(tmp_path, clock):
+    if os.geteuid() == 0:
+        pytest.skip("root reads every file; runs as any other user")
+    open_or_create_platform(tmp_path, clock=clock)
+    (tmp_path / STATE_FILE).chmod(0)
+    with pytest.raises(UnavailableError, match="cannot be read"):
+        open_or_create_platform(tmp_path, clock=clock)
+
+
+def test_what_a_killed_process_left_does_not_disturb(tmp_path, clock):
+    (tmp_path / f".{STATE_FILE}.leftover").write_text("half a platform")
+    assert open_or_create_platform(tmp_path, clock=clock).created
+    assert open_platform(tmp_path)
