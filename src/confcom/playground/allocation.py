@@ -1,0 +1,49 @@
+"""What device plugins answered for one container, merged as the kubelet merges it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.playground.views import DeviceView
+
+
+@dataclass(frozen=True, slots=True)
+class AllocateMount:
+    """A path of the node that a plugin wants in the container."""
+
+    container_path: str
+    host_path: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Cached for the life of a container and used again at each of its restarts."""
+
+    envs: Mapping[str, str] = field(default_factory=dict)
+    devices: tuple[DeviceView, ...] = ()
+    mounts: tuple[AllocateMount, ...] = ()
+
+
+def merge(responses: Iterable[pb.ContainerAllocateResponse]) -> Allocation:
+    """One allocation from the answers for each resource; the first to name a variable or a path wins.
+
+    That is what the kubelet does (pkg/kubelet/cm/devicemanager, deviceRunContainerOptions).
+    """
+    envs: dict[str, str] = {}
+    devices: dict[str, DeviceView] = {}
+    mounts: dict[str, AllocateMount] = {}
+    for response in responses:
+        for name, value in response.envs.items():
+            envs.setdefault(name, value)
+        for device in response.devices:
+            devices.setdefault(
+                device.container_path, DeviceView(device.container_path, device.host_path, device.permissions)
+            )
+        for mount in response.mounts:
+            mounts.setdefault(
+                mount.container_path, AllocateMount(mount.container_path, mount.host_path, mount.read_only)
+            )
+    return Allocation(envs, tuple(devices.values()), tuple(mounts.values()))

@@ -1,0 +1,113 @@
+"""What a container is made of, decided before anything runs: argv, environment, devices, mounts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from confcom.errors import ConfcomError
+from confcom.playground.allocation import Allocation
+from confcom.playground.expansion import environment, expand
+from confcom.playground.images import Image
+from confcom.playground.manifest import ContainerSpec, Volume
+from confcom.playground.views import DeviceView, MountView
+
+HOST_DEVICE = "/dev/null"
+"""The one device of the machine that containers get: a simulated enclave device is it under SGX's names."""
+
+
+class ContainerError(ConfcomError):
+    """A container cannot be created; its reason in the pod's status is CreateContainerError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A real file or directory that appears at a path of the container."""
+
+    source: Path
+    container_path: PurePosixPath
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPlan:
+    """Everything that the runner needs, and what the node shows of it."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    working_dir: str
+    devices: tuple[DeviceView, ...]
+    mounts: tuple[MountView, ...]
+    binds: tuple[Bind, ...]
+    """In the order in which they are mounted: parents first, a later one on top of an earlier one."""
+
+
+def plan_container(
+    spec: ContainerSpec,
+    volumes: Mapping[str, Volume],
+    image: Image,
+    allocation: Allocation,
+    *,
+    hostname: str,
+    host_path: Callable[[str], Path],
+    empty_dir: Callable[[str], Path],
+) -> ContainerPlan:
+    """Put manifest, image and allocation together, as kubelet and container runtime do.
+
+    Args:
+        spec: the container.
+        volumes: the pod's, by name.
+        image: what its image name stands for.
+        allocation: what device plugins answered.
+        hostname: the pod's name.
+        host_path: real place of a path of the simulated node.
+        empty_dir: real place of an empty directory of the pod, by the volume's name.
+
+    Raises:
+        ContainerError: a plugin asks for a device of the machine, or for a path that is not absolute.
+    """
+    for device in allocation.devices:
+        if device.host_path != HOST_DEVICE:
+            raise ContainerError(
+                f"the device {device.host_path} is not given out",
+                why=f"the playground hands out no device of the machine but {HOST_DEVICE}",
+                remedy="start the device plugin with --simulated",
+            )
+    base = {"HOSTNAME": hostname, "HOME": "/root", **image.env, **allocation.envs}
+    env = environment(base, ((variable.name, variable.value) for variable in spec.env))
+    command = spec.command or image.argv
+    argv = tuple(expand(part, env) for part in (*command, *spec.args))
+    if "=" in argv[0]:
+        raise ContainerError(f"the program's name {argv[0]!r} contains '='", remedy="start it by another name")
+
+    mounts: list[tuple[MountView, Bind]] = []
+    for wanted in allocation.mounts:
+        view = MountView(wanted.container_path, wanted.host_path, wanted.read_only, "Allocate")
+        mounts.append((view, _bind(view, host_path(wanted.host_path))))
+    for mount in spec.volume_mounts:
+        volume = volumes[mount.name]
+        view = MountView(mount.mount_path, volume.host_path or "", mount.read_only, f"volume {mount.name}")
+        source = empty_dir(volume.name) if volume.host_path is None else host_path(volume.host_path)
+        mounts.append((view, _bind(view, source)))
+    # As containerd orders them: a plugin's mount lies below the user's own at the same path, parents come first.
+    mounts.sort(key=lambda mount: len(mount[1].container_path.parts))
+    return ContainerPlan(
+        argv=argv,
+        env=env,
+        working_dir=spec.working_dir or "/",
+        devices=allocation.devices,
+        mounts=tuple(view for view, _ in mounts),
+        binds=tuple(bind for _, bind in mounts),
+    )
+
+
+def _bind(view: MountView, source: Path) -> Bind:
+    path = PurePosixPath("/", view.container_path)
+    if path == PurePosixPath("/") or ".." in path.parts or "\0" in view.container_path:
+        raise ContainerError(
+            f"nothing can be mounted at {view.container_path!r}",
+            why="a mount path names a place below / without going up",
+            remedy="choose another mountPath",
+        )
+    return Bind(source, path, view.read_only)

@@ -1,0 +1,202 @@
+"""The kubelet's device manager: takes registrations, follows device lists, allocates.
+
+Its rules are those of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager); where it is kinder, a comment says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from confcom.errors import UnavailableError
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.services import (
+    API_VERSION,
+    KUBELET_SOCKET_NAME,
+    RegisterContext,
+    registration_handler,
+    unix_target,
+)
+from confcom.playground.allocation import Allocation, merge
+from confcom.playground.ledger import AdmissionError, DeviceLedger
+from confcom.playground.plugin_client import PluginClient
+from confcom.playground.validation import extended_resource
+
+DIAL_SECONDS = 10.0
+"""The kubelet dials back during Register and gives up after this time (devicemanager/plugin/v1beta1/client.go)."""
+
+ENDPOINT_STOP_GRACE_SECONDS = 300.0
+"""A resource whose plugin is gone stays on the node, with allocatable 0, for 5 minutes (endpointStopGracePeriod)."""
+
+MAX_RESOURCES = 64
+"""Resource names that may register: no node has that many, and each holds memory."""
+
+_logger = logging.getLogger(__name__)
+
+
+class DeviceManager:
+    """The device side of the kubelet stand-in.
+
+    Args:
+        directory: the device plugin directory.
+        ledger: the book it keeps.
+        changed: is called after every change of the ledger.
+        dial_seconds: DIAL_SECONDS, or less in tests.
+        stop_grace_seconds: ENDPOINT_STOP_GRACE_SECONDS, or less in tests.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        ledger: DeviceLedger,
+        changed: Callable[[], None],
+        *,
+        dial_seconds: float = DIAL_SECONDS,
+        stop_grace_seconds: float = ENDPOINT_STOP_GRACE_SECONDS,
+    ) -> None:
+        self._directory = directory
+        self._ledger = ledger
+        self._changed = changed
+        self._dial_seconds = dial_seconds
+        self._stop_grace_seconds = stop_grace_seconds
+        self._server: grpc.aio.Server | None = None
+        self._clients: dict[str, PluginClient] = {}
+        self._streams: set[asyncio.Task[None]] = set()
+        self._removals: dict[str, asyncio.TimerHandle] = {}
+
+    async def start(self) -> None:
+        """Unlink every socket in the directory, as a starting kubelet does, and serve Registration.
+
+        Raises:
+            UnavailableError: the registration socket cannot be created.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for entry in self._directory.iterdir():
+            if stat.S_ISSOCK(entry.lstat().st_mode):
+                entry.unlink(missing_ok=True)
+        socket = self._directory / KUBELET_SOCKET_NAME
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((registration_handler(self),))
+        try:
+            server.add_insecure_port(unix_target(str(socket)))
+        except RuntimeError as error:
+            raise UnavailableError(f"cannot listen at {socket}", why=str(error)) from None
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """End every stream and stop serving; what is in the ledger stays."""
+        streams, self._streams = self._streams, set()
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await client.close()
+        for removal in self._removals.values():
+            removal.cancel()
+        self._removals.clear()
+        if self._server is not None:
+            await self._server.stop(grace=None)
+            self._server = None
+        (self._directory / KUBELET_SOCKET_NAME).unlink(missing_ok=True)
+
+    async def restart(self) -> None:
+        """Do what a kubelet's restart does: plugins must register again, allocations are remembered."""
+        await self.stop()
+        self._ledger.forget_devices()
+        for resource in self._ledger.resources:
+            self._remove_later(resource)
+        await self.start()
+        self._changed()
+
+    async def register(self, request: pb.RegisterRequest, context: RegisterContext) -> pb.Empty:
+        """Take a plugin in: check its request, dial back, follow its list. The kubelet's end of Registration."""
+        if refusal := self._refusal(request):
+            _logger.warning("registration refused", extra={"resource": request.resource_name, "reason": refusal})
+            await context.abort(grpc.StatusCode.UNKNOWN, refusal)
+        client = PluginClient(request.resource_name, self._directory / request.endpoint)
+        try:
+            await client.connect(self._dial_seconds)
+        except UnavailableError as error:
+            await client.close()
+            _logger.warning("registration failed", extra={"resource": client.resource, "reason": str(error)})
+            await context.abort(grpc.StatusCode.UNKNOWN, error.what)
+        # Kinder than the kubelet, which puts the new client into its map before it knows that it can be reached.
+        self._clients[client.resource] = client
+        if (removal := self._removals.pop(client.resource, None)) is not None:
+            removal.cancel()
+        stream = asyncio.create_task(self._follow(client))
+        self._streams.add(stream)
+        stream.add_done_callback(self._streams.discard)
+        _logger.info("device plugin registered", extra={"resource": client.resource, "endpoint": request.endpoint})
+        return pb.Empty()
+
+    async def allocate(self, pod: str, container: str, requests: Mapping[str, int]) -> Allocation:
+        """Choose devices for a container and ask their plugins what it needs.
+
+        On failure the devices stay booked until the pod is released.
+
+        Raises:
+            AdmissionError: not enough devices, or a plugin refused.
+        """
+        responses = []
+        for resource, count in requests.items():
+            if count == 0:
+                continue
+            ids = self._ledger.allocate(pod, container, resource, count)
+            client = self._clients.get(resource)
+            if client is None:
+                raise AdmissionError(f"endpoint of {resource} has been stopped", why="its device plugin is gone")
+            responses.append(await client.allocate(ids))
+        return merge(responses)
+
+    def _refusal(self, request: pb.RegisterRequest) -> str:
+        name = request.resource_name
+        if request.version != API_VERSION:
+            return (
+                f'requested API version "{request.version}" is not supported by kubelet. '
+                f'Supported version is ["{API_VERSION}"]'
+            )
+        if not extended_resource(name):
+            return f'the ResourceName "{name}" is invalid'
+        if not request.endpoint or "/" in request.endpoint or request.endpoint in {".", "..", KUBELET_SOCKET_NAME}:
+            return f'the endpoint "{request.endpoint}" is not the name of a socket in {self._directory}'
+        if name not in self._clients and len({*self._clients, *self._ledger.resources}) >= MAX_RESOURCES:
+            return f"there are {MAX_RESOURCES} resources already"
+        return ""
+
+    async def _follow(self, client: PluginClient) -> None:
+        reason = "the plugin ended the stream"
+        try:
+            async for devices in client.lists():
+                self._ledger.replace(client.resource, devices)
+                _logger.info("device list received", extra={"resource": client.resource, "devices": len(devices)})
+                self._changed()
+        except UnavailableError as error:
+            reason = str(error)
+        _logger.warning("device plugin lost", extra={"resource": client.resource, "reason": reason})
+        await client.close()
+        # To 1.36 the kubelet looks its client up by resource name: when an old instance's stream ends, it
+        # disconnects whichever registered last.
+        if (current := self._clients.pop(client.resource, None)) is not None:
+            await current.close()
+            self._ledger.mark_unhealthy(client.resource)
+            self._remove_later(client.resource)
+            self._changed()
+
+    def _remove_later(self, resource: str) -> None:
+        def remove() -> None:
+            del self._removals[resource]
+            self._ledger.remove(resource)
+            self._changed()
+
+        if (pending := self._removals.pop(resource, None)) is not None:
+            pending.cancel()
+        self._removals[resource] = asyncio.get_running_loop().call_later(self._stop_grace_seconds, remove)

@@ -1,0 +1,70 @@
+"""This machine, as the file system scripts look at it, and the programs that they call."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from confcom.playground.root_file_system import Kind, Tools
+
+_FLAGS = {os.ST_NOSUID: "nosuid", os.ST_NODEV: "nodev", os.ST_NOEXEC: "noexec"}
+
+
+class Machine:
+    """The FileTree of the real file system."""
+
+    def kind(self, path: PurePosixPath) -> Kind:
+        """What is there, links not followed."""
+        real = Path(path)
+        try:
+            if real.is_symlink():
+                return Kind.LINK
+            if real.is_dir():
+                return Kind.DIRECTORY
+            return Kind.FILE if real.exists() else Kind.MISSING
+        except OSError:
+            return Kind.MISSING
+
+    def entries(self, path: PurePosixPath) -> Sequence[str]:
+        """Names in a directory; none if it cannot be read."""
+        try:
+            return sorted(entry.name for entry in Path(path).iterdir())
+        except OSError:
+            return ()
+
+    def link_target(self, path: PurePosixPath) -> str:
+        """Where a symbolic link points."""
+        return str(Path(path).readlink())
+
+    def mount_flags(self, path: Path) -> Sequence[str]:
+        """Flags that a remount in a user namespace must repeat: the kernel locks them there (mount_namespaces(7))."""
+        try:
+            flags = os.statvfs(path).f_flag
+        except OSError:
+            return ()
+        return tuple(name for flag, name in _FLAGS.items() if flags & flag)
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Absolute paths of the programs that containers are made with; None where the machine has none."""
+
+    setpriv: str | None
+    unshare: str | None
+    tools: Tools | None
+
+    @classmethod
+    def find(cls) -> Programs:
+        """Look them up in PATH, and where distributions put them even if PATH does not say so."""
+        search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
+        names = ("mount", "chroot", "env", "sh", "mkdir", "ln")
+        found = {name: shutil.which(name, path=search) for name in names}
+        complete = {name: path for name, path in found.items() if path is not None}
+        return cls(
+            setpriv=shutil.which("setpriv", path=search),
+            unshare=shutil.which("unshare", path=search),
+            tools=Tools(**complete) if len(complete) == len(names) else None,
+        )

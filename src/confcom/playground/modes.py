@@ -1,0 +1,144 @@
+"""How containers are kept apart on this machine: what is asked for, and what works here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+
+from confcom.errors import SettingsError, UnavailableError
+from confcom.playground.container_plan import HOST_DEVICE, Bind, ContainerPlan
+from confcom.playground.machine import Machine, Programs
+from confcom.playground.root_file_system import Tools, root_script
+from confcom.playground.views import DeviceView
+
+PROBE_SECONDS = 10.0
+"""A probe container takes about 0.1 s; on a machine where it takes this long, nothing else would work either."""
+
+
+class Mode(StrEnum):
+    """The three ways."""
+
+    ROOT = "root"
+    """Mount and process namespaces, made by root."""
+    USER_NAMESPACE = "user-namespace"
+    """The same, made by anyone in a user namespace of their own."""
+    NO_NAMESPACE = "no-namespace"
+    """Plain processes; variables tell our client where its paths are."""
+
+    @property
+    def explanation(self) -> str:
+        """One sentence for people."""
+        return {
+            Mode.ROOT: "containers get a file system and processes of their own",
+            Mode.USER_NAMESPACE: "containers get a file system and processes of their own, without root",
+            Mode.NO_NAMESPACE: "containers are plain processes: CONFCOM_AESM_SOCKET tells our client where the socket "
+            "is, and a stock client would not find it",
+        }[self]
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenMode:
+    """A mode that works here, why it was taken, and what containers are started with."""
+
+    mode: Mode
+    reason: str
+    prefix: tuple[str, ...]
+    """Command that runs a shell script in new namespaces; empty without namespaces."""
+    tools: Tools
+
+
+def choose_mode(wanted: Mode | None, programs: Programs) -> ChosenMode:
+    """Take the wanted mode, or the best that works.
+
+    Args:
+        wanted: None chooses.
+        programs: what the machine has.
+
+    Raises:
+        UnavailableError: the machine lacks a program that every mode needs.
+        SettingsError: the wanted mode does not work here.
+    """
+    tools = programs.tools
+    if tools is None:
+        raise UnavailableError(
+            "containers cannot be started on this machine",
+            why="mount(8), chroot(8), env(1), sh(1), mkdir(1) or ln(1) is missing",
+            remedy="install coreutils and util-linux",
+        )
+    reasons: list[str] = []
+    for mode in Mode if wanted is None else (wanted,):
+        command = prefix(mode, programs)
+        obstacle = obstacle_to(mode, command, tools)
+        if not obstacle:
+            reason = "asked for" if wanted else "; ".join(reasons) or "it works here"
+            return ChosenMode(mode, reason, command, tools)
+        reasons.append(f"not {mode}: {obstacle}")
+    raise SettingsError(
+        f"the mode {wanted} does not work on this machine",
+        why="; ".join(reasons),
+        remedy="leave --mode out, and the best that works is taken",
+    )
+
+
+def prefix(mode: Mode, programs: Programs) -> tuple[str, ...]:
+    """The command that runs a script in new namespaces; empty if there are to be none, or it cannot be made.
+
+    Everything in them dies with the process that started it: `setpriv` has unshare(1) killed when its parent ends,
+    however that happens; unshare has its child killed in turn; and that child is process 1 of its namespace, which
+    takes every other process with it.
+    """
+    if mode is Mode.NO_NAMESPACE or programs.setpriv is None or programs.unshare is None:
+        return ()
+    user = ("--user", "--map-root-user") if mode is Mode.USER_NAMESPACE else ()
+    namespaces = ("--mount", "--pid", "--fork", "--kill-child")
+    return (programs.setpriv, "--pdeathsig", "KILL", programs.unshare, *user, *namespaces)
+
+
+def obstacle_to(mode: Mode, command: tuple[str, ...], tools: Tools) -> str:
+    """Why a mode does not work here; empty if it does.
+
+    Runs a real container with a bound device and a bound directory: some systems allow the namespace and deny the
+    mount (Ubuntu 24.04 with its AppArmor restriction on user namespaces).
+    """
+    if mode is Mode.NO_NAMESPACE:
+        return ""
+    if mode is Mode.ROOT and os.geteuid() != 0:
+        return "not running as root"
+    if not command:
+        return "setpriv(1) or unshare(1) is missing (package util-linux)"
+    with tempfile.TemporaryDirectory(prefix="confcom-probe-") as name:
+        return _try(command, Path(name), tools)
+
+
+def _try(command: tuple[str, ...], directory: Path, tools: Tools) -> str:
+    (root := directory / "root").mkdir()
+    (source := directory / "source").mkdir()
+    ready = directory / "ready"
+    plan = ContainerPlan(
+        argv=(tools.sh, "-c", ": > /dev/confcom-probe && test -d /confcom-probe"),
+        env={},
+        working_dir="/",
+        devices=(DeviceView("/dev/confcom-probe", HOST_DEVICE, "rw"),),
+        mounts=(),
+        binds=(Bind(source, PurePosixPath("/confcom-probe"), read_only=True),),
+    )
+    script = root_script(plan, Machine(), tools, root=root, ready=ready)
+    try:
+        done = subprocess.run(
+            [*command, tools.sh, "-c", script],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PROBE_SECONDS,
+            check=False,
+            cwd="/",
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if done.returncode == 0:
+        return ""
+    words = " / ".join(done.stderr.decode(errors="replace").split("\n")[-3:]).strip(" /")
+    return words or f"the probe container exited {done.returncode}"

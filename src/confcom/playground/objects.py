@@ -1,0 +1,155 @@
+"""The node's objects while they live: pods, their containers, Jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from confcom.playground.manifest import ContainerSpec, JobManifest, PodSpec, RestartPolicy
+from confcom.playground.rules import ContainerState, backoff_limit_exceeded
+from confcom.playground.views import ContainerView, DeviceView, JobStatus, JobView, MountView, Phase, PodView
+
+
+@dataclass(slots=True)
+class Container:
+    """One container and what became of it."""
+
+    spec: ContainerSpec
+    state: ContainerState = ContainerState.WAITING
+    reason: str = "ContainerCreating"
+    message: str = ""
+    exit_code: int | None = None
+    restarts: int = 0
+    argv: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    devices: tuple[DeviceView, ...] = ()
+    mounts: tuple[MountView, ...] = ()
+
+    def become(self, state: ContainerState, reason: str = "", message: str = "") -> None:
+        """Take a new state."""
+        self.state, self.reason, self.message = state, reason, message
+
+    def view(self) -> ContainerView:
+        """What is shown of it."""
+        return ContainerView(
+            name=self.spec.name,
+            image=self.spec.image,
+            state=self.state,
+            reason=self.reason,
+            message=self.message,
+            exit_code=self.exit_code,
+            restarts=self.restarts,
+            argv=self.argv,
+            env=dict(self.env),
+            devices=self.devices,
+            mounts=self.mounts,
+        )
+
+
+@dataclass(slots=True)
+class Pod:
+    """One pod and what became of it."""
+
+    name: str
+    spec: PodSpec
+    owner: str = ""
+    """The Job's name, if it has one."""
+    phase: Phase = Phase.PENDING
+    reason: str = ""
+    message: str = ""
+    bound: bool = False
+    """The scheduler has given it to the node."""
+    deleting: bool = False
+    stop_grace: float = 0.0
+    task: asyncio.Task[None] | None = None
+    containers: tuple[Container, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.containers = tuple(Container(spec) for spec in self.spec.containers)
+
+    @property
+    def restarts(self) -> int:
+        """Of all its containers."""
+        return sum(container.restarts for container in self.containers)
+
+    def view(self, allocated: Mapping[str, int]) -> PodView:
+        """What is shown of it.
+
+        Args:
+            allocated: devices that it holds.
+        """
+        reason, message = self.reason, self.message
+        if not reason:
+            telling = next((c for c in self.containers if c.exit_code), self.containers[0])
+            reason, message = telling.reason, telling.message
+        return PodView(
+            name=self.name,
+            owner_kind="Job" if self.owner else "",
+            owner_name=self.owner,
+            phase=self.phase,
+            reason=reason,
+            message=message,
+            deleting=self.deleting,
+            requested=self.spec.requests,
+            allocated=dict(allocated),
+            containers=tuple(container.view() for container in self.containers),
+        )
+
+
+@dataclass(slots=True)
+class Job:
+    """One Job and what became of it."""
+
+    manifest: JobManifest
+    status: JobStatus = JobStatus.RUNNING
+    reason: str = ""
+    message: str = ""
+    succeeded: int = 0
+    failed: int = 0
+    retry: asyncio.TimerHandle | None = None
+
+    @property
+    def name(self) -> str:
+        """The Job's name."""
+        return self.manifest.name
+
+    def complete(self) -> None:
+        """Its pod succeeded."""
+        self.succeeded += 1
+        self.status, self.reason = JobStatus.COMPLETE, "CompletionsReached"
+        self.message = "Reached expected number of succeeded pods"
+
+    def give_up_if_exceeded(self, restart_count: int) -> bool:
+        """Fail if there were too many failures; say whether it has."""
+        policy: RestartPolicy = self.manifest.spec.restart_policy
+        if not backoff_limit_exceeded(
+            policy, failed_pods=self.failed, restart_count=restart_count, limit=self.manifest.backoff_limit
+        ):
+            return False
+        self.status, self.reason = JobStatus.FAILED, "BackoffLimitExceeded"
+        self.message = "Job has reached the specified backoff limit"
+        return True
+
+    def cancel_retry(self) -> None:
+        """No next pod."""
+        if self.retry is not None:
+            self.retry.cancel()
+            self.retry = None
+
+    def view(self, pods: tuple[Pod, ...]) -> JobView:
+        """What is shown of it.
+
+        Args:
+            pods: its pods.
+        """
+        return JobView(
+            name=self.name,
+            status=self.status,
+            reason=self.reason,
+            message=self.message,
+            active=sum(not pod.phase.terminal for pod in pods),
+            succeeded=self.succeeded,
+            failed=self.failed,
+            pods=tuple(pod.name for pod in pods),
+        )

@@ -1,0 +1,90 @@
+"""The kubelet's connection to one device plugin."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from confcom.errors import UnavailableError
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.services import HEALTHY, DevicePluginStub, unix_channel
+from confcom.playground.ledger import AdmissionError
+
+ALLOCATE_SECONDS = 60.0
+"""The real kubelet waits for ever, and so does everything else on its node; here a pod fails instead."""
+
+
+class PluginClient:
+    """One registration: a channel to the plugin's socket, as `Register` announced it.
+
+    Args:
+        resource: the resource name.
+        socket: the plugin's socket.
+    """
+
+    def __init__(self, resource: str, socket: Path) -> None:
+        self.resource = resource
+        self._socket = socket
+        self._channel = unix_channel(str(socket))
+        self._stub = DevicePluginStub(self._channel)
+
+    async def connect(self, seconds: float) -> pb.DevicePluginOptions:
+        """Dial the plugin and ask for its options.
+
+        Args:
+            seconds: for both together.
+
+        Raises:
+            UnavailableError: it cannot be reached, or does not answer in time.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._channel.channel_ready()
+                return await self._stub.get_device_plugin_options(pb.Empty())
+        except (TimeoutError, grpc.aio.AioRpcError) as error:
+            reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else "context deadline exceeded"
+            raise UnavailableError(
+                f"failed to dial device plugin: {reason}",
+                why=f"nothing answers at {self._socket}" if self._socket.exists() else f"there is no {self._socket}",
+                remedy="a plugin must serve before it registers",
+            ) from None
+
+    async def lists(self) -> AsyncIterator[dict[str, bool]]:
+        """Every device list that the plugin sends, as ID -> healthy, until the stream ends.
+
+        Raises:
+            UnavailableError: the stream broke, or a list was larger than the kubelet receives.
+        """
+        try:
+            async for response in self._stub.list_and_watch(pb.Empty()):
+                yield {device.ID: device.health == HEALTHY for device in response.devices}
+        except grpc.aio.AioRpcError as error:
+            raise UnavailableError(
+                "ListAndWatch ended unexpectedly", why=f"{error.code().name}: {error.details()}"
+            ) from None
+
+    async def allocate(self, ids: Sequence[str]) -> pb.ContainerAllocateResponse:
+        """Ask for what a container with these devices needs.
+
+        Raises:
+            AdmissionError: the plugin refused, or answered for no container.
+        """
+        request = pb.AllocateRequest(container_requests=[pb.ContainerAllocateRequest(devices_ids=ids)])
+        try:
+            response = await self._stub.allocate(request, timeout=ALLOCATE_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise AdmissionError(
+                f"rpc error: code = {error.code().name} desc = {error.details()}",
+                why="the device plugin answered so to Allocate",
+            ) from None
+        if not response.container_responses:
+            raise AdmissionError("no containers return in allocation response")
+        return response.container_responses[0]
+
+    async def close(self) -> None:
+        """Close the channel; streams and calls on it end."""
+        await self._channel.close()

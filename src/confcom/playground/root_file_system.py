@@ -1,0 +1,250 @@
+"""A container's file system as a shell script of mounts: the machine's own, with a /dev and the mounts of its own.
+
+The script runs in a new mount namespace and builds a new root on a tmpfs, so nothing is created on the machine, not
+even the directories that mounts lie on. Pure: it reads the machine through `FileTree` and returns text.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from confcom.playground.container_plan import Bind, ContainerError, ContainerPlan
+from confcom.playground.layout import AESMD_DIR
+
+MAX_SHADOWED_ENTRIES = 512
+"""Entries of one machine directory that are bound one by one; a directory with more takes too long to mount."""
+MAX_LINKS = 40
+"""Symbolic links followed in one path, as the kernel does (ELOOP, path_resolution(7))."""
+
+DEVICE_NODES = ("null", "zero", "full", "random", "urandom", "tty")
+"""What the OCI runtime specification puts into every container, bound from the machine."""
+
+_ROOT = PurePosixPath("/")
+_DEV = PurePosixPath("/dev")
+_OWN = {_DEV, PurePosixPath("/proc")}
+_HIDDEN = (PurePosixPath(AESMD_DIR), PurePosixPath("/run/aesmd"))
+"""A container sees the node's aesmd, never the machine's: a quote from there would be a different story."""
+
+
+class Kind(Enum):
+    """What a path is; everything that is neither directory nor link is mounted like a file."""
+
+    DIRECTORY = "directory"
+    FILE = "file"
+    LINK = "link"
+    MISSING = "missing"
+
+
+class FileTree(Protocol):
+    """The machine's file system, to look at."""
+
+    def kind(self, path: PurePosixPath) -> Kind:
+        """What is there, links not followed."""
+
+    def entries(self, path: PurePosixPath) -> Sequence[str]:
+        """Names in a directory; none if it cannot be read."""
+
+    def link_target(self, path: PurePosixPath) -> str:
+        """Where a symbolic link points."""
+
+    def mount_flags(self, path: Path) -> Sequence[str]:
+        """Options of the mount that it lies on which a read-only remount has to repeat: nosuid, nodev, noexec."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Absolute paths of what the script calls: it runs with whatever environment, and inside the container."""
+
+    mount: str
+    chroot: str
+    env: str
+    sh: str
+    mkdir: str
+    ln: str
+
+
+def root_script(plan: ContainerPlan, tree: FileTree, tools: Tools, *, root: Path, ready: Path) -> str:
+    """The script that builds the root and becomes the container's program.
+
+    Args:
+        plan: the container.
+        tree: the machine.
+        tools: what the script calls.
+        root: an empty directory to build on.
+        ready: a file that the script creates when all is mounted.
+
+    Raises:
+        ContainerError: a mount path cannot be made.
+    """
+    builder = _Builder(tree, tools, root)
+    builder.machine()
+    builder.devices(device.container_path for device in plan.devices)
+    for bind in plan.binds:
+        builder.bind(bind)
+    builder.lines.append(f": > {_quote(ready)}")
+    builder.lines.append(f"exec {_quote(tools.chroot)} {_quote(root)} {program(plan, tools)}")
+    return "\n".join(["set -e", *builder.lines, ""])
+
+
+def program(plan: ContainerPlan, tools: Tools) -> str:
+    """The words that end a script: change directory, clear the environment, become the program; output to stdout."""
+    variables = [f"{name}={value}" for name, value in plan.env.items()]
+    words = [plan.working_dir, tools.env, "-i", "--", *variables, *plan.argv]
+    change = 'cd -- "$0" && exec "$@"'
+    return f"{_quote(tools.sh)} -c {_quote(change)} {shlex.join(words)} 2>&1"
+
+
+class _Builder:
+    def __init__(self, tree: FileTree, tools: Tools, root: Path) -> None:
+        self.lines: list[str] = []
+        self._tree = tree
+        self._tools = tools
+        self._root = root
+        self._shadowed = {_ROOT}
+        """Directories of the new root that are a tmpfs of ours."""
+        self._bound: list[PurePosixPath] = []
+        self._hidden = {self._resolve(path) for path in _HIDDEN}
+
+    def machine(self) -> None:
+        """The machine's own files, /proc of the new process namespace, and a /dev of our own."""
+        self._mount("-t", "tmpfs", "-o", "mode=755", "playground", str(self._root))
+        # First what the new root itself lies in: what is bound later is then not seen once more inside of it.
+        holder = self._root.parts[1] if len(self._root.parts) > 1 else ""
+        for name in sorted(self._tree.entries(_ROOT), key=lambda name: (name != holder, name)):
+            if _ROOT / name not in _OWN:
+                self._copy(_ROOT / name)
+        for hidden in self._hidden:
+            if self._tree.kind(hidden) is not Kind.MISSING:
+                self._shadow(hidden.parent)
+        self._directory(PurePosixPath("/proc"))
+        proc = _quote(self._at(PurePosixPath("/proc")))
+        mount = _quote(self._tools.mount)
+        # A machine that hides parts of its /proc (as containers do) lets nobody mount a complete one.
+        self.lines.append(f"{mount} -n -t proc proc {proc} 2>/dev/null || {mount} -n --rbind /proc {proc}")
+        self._directory(_DEV)
+        # Mode 755: in a world-writable, sticky directory open(O_CREAT) on a device node is refused.
+        self._mount("-t", "tmpfs", "-o", "mode=755", "playground", str(self._at(_DEV)))
+        self._shadowed.add(_DEV)
+        for name in DEVICE_NODES:
+            if self._tree.kind(_DEV / name) is not Kind.MISSING:
+                self._copy(_DEV / name)
+        for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+            self._link(_DEV / name, target)
+        self._directory(_DEV / "shm")
+        self._mount("-t", "tmpfs", "-o", "mode=1777", "playground", str(self._at(_DEV / "shm")))
+
+    def devices(self, paths: Iterable[str]) -> None:
+        """Device nodes from Allocate: each is the machine's /dev/null."""
+        for path in paths:
+            target = self._resolve(PurePosixPath("/", path))
+            self._place(target, Kind.FILE)
+            self._mount("--bind", "/dev/null", str(self._at(target)))
+            self._bound.append(target)
+
+    def bind(self, bind: Bind) -> None:
+        """One mount."""
+        target = self._resolve(bind.container_path)
+        source_kind = self._tree.kind(PurePosixPath(bind.source))
+        self._place(target, Kind.DIRECTORY if source_kind is Kind.DIRECTORY else Kind.FILE)
+        self._mount("--bind", str(bind.source), str(self._at(target)))
+        if bind.read_only:
+            flags = ",".join(["remount", "bind", "ro", *self._tree.mount_flags(bind.source)])
+            self._mount("-o", flags, str(self._at(target)))
+        self._bound.append(target)
+
+    def _place(self, target: PurePosixPath, kind: Kind) -> None:
+        """Make sure that there is something of that kind to mount on."""
+        if not any(bound in target.parents for bound in self._bound):
+            if not self._is_own(target) and self._kind(target) is not Kind.MISSING:
+                return
+            self._shadow(self._existing_parent(target))
+        if kind is Kind.DIRECTORY:
+            self._directory(target, parents=True)
+        else:
+            self._directory(target.parent, parents=True)
+            self.lines.append(f": >> {_quote(self._at(target))}")
+
+    def _kind(self, path: PurePosixPath) -> Kind:
+        return Kind.MISSING if not self._hidden.isdisjoint({path, *path.parents}) else self._tree.kind(path)
+
+    def _is_own(self, path: PurePosixPath) -> bool:
+        return path == _DEV or _DEV in path.parents
+
+    def _existing_parent(self, target: PurePosixPath) -> PurePosixPath:
+        if self._is_own(target):
+            return _DEV
+        return next(parent for parent in target.parents if self._kind(parent) is Kind.DIRECTORY)
+
+    def _shadow(self, directory: PurePosixPath) -> None:
+        """Put a tmpfs with the same entries in a directory's place, so that entries can be added."""
+        if directory in self._shadowed:
+            return
+        names = self._tree.entries(directory)
+        if len(names) > MAX_SHADOWED_ENTRIES:
+            raise ContainerError(
+                f"a mount path below {directory} cannot be made",
+                why=f"that directory of the machine has {len(names)} entries, and {MAX_SHADOWED_ENTRIES} is the most "
+                "that can be carried over one by one",
+                remedy="mount at a directory that exists, or below / itself",
+            )
+        self._mount("-t", "tmpfs", "-o", "mode=755", "playground", str(self._at(directory)))
+        self._shadowed.add(directory)
+        for name in names:
+            self._copy(directory / name)
+
+    def _copy(self, path: PurePosixPath) -> None:
+        """One entry of the machine, at the same path of the new root; one that cannot be mounted is left empty."""
+        match self._kind(path):
+            case Kind.LINK:
+                self._link(path, self._tree.link_target(path))
+            case Kind.DIRECTORY:
+                self._directory(path)
+                self._mount("--rbind", str(path), str(self._at(path)), otherwise=" || :")
+            case Kind.FILE:
+                self.lines.append(f": > {_quote(self._at(path))}")
+                self._mount("--bind", str(path), str(self._at(path)), otherwise=" || :")
+            case Kind.MISSING:
+                pass
+
+    def _resolve(self, path: PurePosixPath) -> PurePosixPath:
+        """Follow the machine's symbolic links, inside of the new root: /var/run/aesmd is /run/aesmd."""
+        pending, resolved, links = list(path.parts[1:]), _ROOT, 0
+        while pending:
+            part = pending.pop(0)
+            if part == "..":
+                resolved = resolved.parent
+                continue
+            step = resolved / part
+            if self._is_own(step) or self._tree.kind(step) is not Kind.LINK:
+                resolved = step
+                continue
+            links += 1
+            if links > MAX_LINKS:
+                raise ContainerError(f"nothing can be mounted at {path}", why="too many symbolic links lead there")
+            target = PurePosixPath(self._tree.link_target(step))
+            if target.is_absolute():
+                resolved = _ROOT
+            pending[:0] = [part for part in target.parts if part != "/"]
+        return resolved
+
+    def _at(self, path: PurePosixPath) -> Path:
+        return self._root.joinpath(*path.parts[1:])
+
+    def _directory(self, path: PurePosixPath, *, parents: bool = False) -> None:
+        self.lines.append(f"{_quote(self._tools.mkdir)} {'-p ' if parents else ''}{_quote(self._at(path))}")
+
+    def _link(self, path: PurePosixPath, target: str) -> None:
+        self.lines.append(f"{_quote(self._tools.ln)} -s -- {_quote(target)} {_quote(self._at(path))}")
+
+    def _mount(self, *arguments: str, otherwise: str = "") -> None:
+        # -n: mount(8) would otherwise keep notes in the machine's /run/mount.
+        self.lines.append(f"{_quote(self._tools.mount)} -n {shlex.join(arguments)}{otherwise}")
+
+
+def _quote(text: str | Path) -> str:
+    return shlex.quote(str(text))
