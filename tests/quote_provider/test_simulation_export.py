@@ -84,6 +84,14 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path, stored, now):
         export_platform(stored, tmp_path / "file", now)
 
 
+def test_a_file_that_cannot_be_replaced_leaves_no_other_behind(tmp_path, stored, now):
+    blocked = tmp_path / "out" / "collateral" / "tcb_info.json"
+    blocked.mkdir(parents=True)
+    with pytest.raises(UnavailableError, match="cannot be exported"):
+        export_platform(stored, tmp_path / "out", now)
+    assert [path.name for path in blocked.parent.iterdir()] == ["tcb_info.json"]
+
+
 def test_create_is_idempotent_and_prints_the_fingerprint(tmp_path, run):
     first = run("create", tmp_path / "state")
     fingerprint = open_platform(tmp_path / "state").root_fingerprint

@@ -191,12 +191,21 @@ def test_a_directory_that_cannot_be_written_is_an_error(clock):
 
 
 def test_a_file_that_may_not_be_read_is_an_error(tmp_path, clock):
-    if os.geteuid() == 0:
-        pytest.skip("root reads every file; runs as any other user")
+    """In a process of its own, which gives up root if it has it: root reads every file."""
     open_or_create_platform(tmp_path, clock=clock)
     (tmp_path / STATE_FILE).chmod(0)
-    with pytest.raises(UnavailableError, match="cannot be read"):
-        open_or_create_platform(tmp_path, clock=clock)
+    program = (
+        "import os, sys; from pathlib import Path\n"
+        "from confcom.errors import UnavailableError\n"
+        "from confcom.quote_provider.state_directory import open_or_create_platform\n"
+        "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "try: open_or_create_platform(Path(sys.argv[1]))\n"
+        "except UnavailableError as error: print(error.what, error.why, sep='|')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    what, why = result.stdout.strip().split("|")
+    assert what == f"the simulated platform cannot be read from {tmp_path}"
+    assert why == "Permission denied"
 
 
 def test_what_a_killed_process_left_does_not_disturb(tmp_path, clock):

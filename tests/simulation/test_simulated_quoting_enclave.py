@@ -50,6 +50,12 @@ def test_quote_is_signed_by_the_chain_it_carries(any_platform, application):
     assert signature.certification.data == any_platform.pki.pck_chain
 
 
+def test_quote_fits_the_buffers_of_known_clients(any_platform):
+    """Gramine asks for 8,192 bytes without asking for the size; Intel's library takes 500 to 12,294 of chain."""
+    assert any_platform.quoting_enclave().quote_size <= 8192
+    assert 500 <= len(any_platform.pki.pck_chain) <= 12_294
+
+
 def test_qe_report_is_that_of_the_target(quoting_enclave, application):
     raw, _ = quoting_enclave.quote(application.create_report(quoting_enclave.target_info, DATA), None)
     quote = Quote.parse(raw)
