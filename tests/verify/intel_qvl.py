@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from verify.verify_lab import Evidence
@@ -11,14 +13,19 @@ try:
 except ImportError:
     sgx_dcap_quote_verify = None
 
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
+
 AVAILABLE = sgx_dcap_quote_verify is not None
 WHY_NOT = "Intel's QVL (sgx-dcap-quote-verify-python) exists for CPython 3.11 on x86-64 Linux only"
 
 
-def rejections(evidence: Evidence) -> list[str]:
-    """What QVL finds wrong, by its four checks (certificates, TCB info, QE identity, quote); nothing if it accepts."""
+def rejections(evidence: Evidence, untouched: Evidence) -> list[str]:
+    """What QVL finds wrong, by its four checks (certificates, TCB info, QE identity, quote); nothing if it accepts.
+
+    QVL wants the certificates beside the quote. If the quote was cut, they are those of the untouched one.
+    """
     collateral = evidence.collateral
-    leaf, *signers = evidence.parsed.signature.certification.pem_chain()
+    leaf, *signers = _CERTIFICATE.findall(evidence.quote) or _CERTIFICATE.findall(untouched.quote)
     try:
         result = sgx_dcap_quote_verify.verify(
             trusted_root_ca_certificate=evidence.root.public_bytes(Encoding.PEM).decode(),

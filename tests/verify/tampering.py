@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from verify.verify_lab import NOW, Evidence, Lab
 
+from confcom.sgx.marks import NS_COMMENT_OID
 from confcom.sgx.pck_extension import SGX_EXTENSION_OID, PckExtension
 from confcom.simulation.pki import CertifiedKey
 from confcom.verify.verdict import VerdictKind
@@ -95,7 +96,13 @@ def cases() -> Iterator[Case]:
 def quote_cases() -> Iterator[Case]:
     for name, (start, size) in (HEADER_FIELDS | BODY_FIELDS | SIGNATURE_FIELDS).items():
         kind = VerdictKind.UNUSABLE if name in UNREADABLE else VerdictKind.NOT_AUTHENTIC
-        yield Case(f"{name} changed", flip(start, size), kind=kind)
+        yield Case(
+            f"{name} changed",
+            flip(start, size),
+            dcap_qvl=name == "certification data length",  # shortened by one, it leaves a byte over
+            qvl=name == "certification data type",  # QVL gets the certificates beside the quote
+            kind=kind,
+        )
     yield Case("QE report's binding: another key, QE report signed again", bind_other_key)
     yield Case("another attestation key, quote signed again with it", other_attestation_key)
     yield Case("auth data of 31 bytes, bound and signed", lambda lab, ev: lab.edit_qe_report(ev, b"x" * 31), qvl=True)
@@ -127,7 +134,9 @@ def chain_cases() -> Iterator[Case]:
         chain(lambda lab: (lab.chain[0], lab.stranger.pki.pck_ca.certificate, lab.chain[2])),
     )
     yield Case(
-        "root of a stranger in the chain", chain(lambda lab: (*lab.chain[:2], lab.stranger.pki.root.certificate))
+        "root of a stranger in the chain",
+        chain(lambda lab: (*lab.chain[:2], lab.stranger.pki.root.certificate)),
+        dcap_qvl=True,
     )
     yield Case("a stranger's whole quote", lambda lab, ev: replace(ev, quote=lab.evidence(platform=lab.stranger).quote))
     yield Case("a stranger's root trusted", lambda lab, ev: replace(ev, root=lab.stranger.pki.root.certificate))
@@ -135,7 +144,7 @@ def chain_cases() -> Iterator[Case]:
     yield Case("root first", chain(lambda lab: (lab.chain[2], lab.chain[1], lab.chain[0])))
     yield Case("leaf alone", chain(lambda lab: lab.chain[:1]))
     yield Case("leaf expired", leaf(not_after=LONG_AGO, not_before=LONG_AGO - timedelta(1)))
-    yield Case("leaf not yet valid", leaf(not_before=NOW + timedelta(1)))
+    yield Case("leaf not yet valid", leaf(not_before=NOW + timedelta(1)), qvl=True)
     yield Case("intermediate expired", intermediate(not_after=LONG_AGO, not_before=LONG_AGO - timedelta(1)))
     yield Case(
         "leaf signed by a stranger",
@@ -147,13 +156,28 @@ def chain_cases() -> Iterator[Case]:
             ev, lab.chain[0], reissued_intermediate(lab, signer=lab.other_key), lab.chain[2]
         ),
     )
-    yield Case("leaf with another common name", leaf(common_name="SIMULATED SGX Something - NOT INTEL"), dcap_qvl=True)
+    for change in ("SIMULATED SGX Something - NOT INTEL", "Intel SGX PCK Certificate"):
+        yield Case(f"leaf with the common name {change}", leaf(common_name=change), dcap_qvl=True, qvl="PCK" in change)
+    yield Case("whole chain reissued with Intel's names", intels_names, dcap_qvl=True, qvl=True)
     yield Case("leaf without SGX extension", leaf(without=SGX_EXTENSION_OID))
-    yield Case("leaf that is a CA", leaf(replacing=x509.BasicConstraints(ca=True, path_length=None)))
-    yield Case("intermediate that is no CA", intermediate(replacing=x509.BasicConstraints(ca=False, path_length=None)))
+    yield Case("leaf that is a CA", leaf(replacing=x509.BasicConstraints(ca=True, path_length=None)), qvl=True)
+    yield Case(
+        "intermediate that is no CA",
+        intermediate(replacing=x509.BasicConstraints(ca=False, path_length=None)),
+        qvl=True,
+    )
     yield Case("FMSPC of another family", extension(fmspc=b"SIMXXX"))
-    yield Case("PCE id another", extension(pce_id=b"\1\0"))
+    yield Case("PCE id another", extension(pce_id=b"\1\0"), dcap_qvl=True, kind=VerdictKind.UNUSABLE)
     yield Case("TCB components below every level", below_every_level)
+
+
+def intels_names(lab: Lab, evidence: Evidence) -> Evidence:
+    """What only the simulated root's owner could do: leave out the marks in the names below the root."""
+    pki = lab.platform.pki
+    ca = lab.reissue(pki.pck_ca, pki.root, common_name="Intel SGX PCK Platform CA")
+    pck = lab.reissue(pki.pck, CertifiedKey(ca, pki.pck_ca.private_key), common_name="Intel SGX PCK Certificate")
+    crl = lab.crl(CertifiedKey(ca, pki.pck_ca.private_key))
+    return lab.with_chain(evidence, pck, ca, lab.chain[2]).with_collateral(pck_crl=crl)
 
 
 def chain(certificates: Callable[[Lab], tuple[x509.Certificate, ...]]) -> Tamper:
@@ -210,7 +234,12 @@ def collateral_cases() -> Iterator[Case]:
     yield Case(
         "tcb_info for another FMSPC", edit("tcb_info", lambda info: info.update(fmspc="53494D585858")), kind=unusable
     )
-    yield Case("tcb_info for another PCE id", edit("tcb_info", lambda info: info.update(pceId="0100")), kind=unusable)
+    yield Case(
+        "tcb_info for another PCE id",
+        edit("tcb_info", lambda info: info.update(pceId="0100")),
+        kind=unusable,
+        dcap_qvl=True,
+    )
     yield Case("qe_identity for another MRSIGNER", edit("qe_identity", lambda info: info.update(mrsigner="00" * 32)))
     yield Case("TCB revoked", edit("tcb_info", lambda info: info["tcbLevels"][0].update(tcbStatus="Revoked")))
     yield Case("QE revoked", edit("qe_identity", lambda info: info["tcbLevels"][0].update(tcbStatus="Revoked")))
@@ -236,6 +265,20 @@ def collateral_cases() -> Iterator[Case]:
         lambda lab, ev: ev.with_collateral(
             tcb_info_issuer_chain=lab.evidence(platform=lab.stranger).collateral.tcb_info_issuer_chain
         ),
+    )
+    yield Case(
+        "TCB signer with another common name", tcb_signer(common_name="SIMULATED SGX Thing - NOT INTEL"), dcap_qvl=True
+    )
+    yield Case("tcb_info signed by a PCK", signed_by_pck("tcb_info"), dcap_qvl=True)
+    yield Case("qe_identity signed by a PCK", signed_by_pck("qe_identity"), dcap_qvl=True)
+    yield Case(
+        "PCK revocation list's chain of a stranger",
+        lambda lab, ev: ev.with_collateral(
+            pck_crl_issuer_chain=lab.evidence(platform=lab.stranger).collateral.pck_crl_issuer_chain
+        ),
+        dcap_qvl=True,
+        qvl=True,
+        kind=VerdictKind.VERIFIED,
     )
     yield Case("TCB signer expired", tcb_signer(not_after=LONG_AGO, not_before=LONG_AGO - timedelta(1)))
 
@@ -281,8 +324,32 @@ def tcb_signer(**changes: object) -> Tamper:
     return tamper
 
 
+def signed_by_pck(part: str) -> Tamper:
+    """Whoever breaks one platform could so declare all platforms up to date."""
+
+    def tamper(lab: Lab, evidence: Evidence) -> Evidence:
+        evidence = lab.edit_json(evidence, part, touch, key=lab.platform.pki.pck.private_key)
+        return evidence.with_collateral(**{f"{part}_issuer_chain": lab.platform.pki.pck_chain})
+
+    return tamper
+
+
 def difference_cases() -> Iterator[Case]:
     """Where the two verifiers differ, or both let something through."""
+    yield Case("root not marked as simulated", unmarked_root, dcap_qvl=True, qvl=True)
+    yield Case(
+        "mark removed: header user data, signed",
+        lambda lab, ev: lab.edit_signed(ev, header={"user_data": bytes(20)}),
+        dcap_qvl=True,
+        qvl=True,
+    )
+    yield Case(
+        "mark removed: auth data, bound and signed",
+        lambda lab, ev: lab.edit_qe_report(ev, bytes(range(32))),
+        dcap_qvl=True,
+        qvl=True,
+    )
+    yield Case("mark removed: leaf's comment", leaf(without=NS_COMMENT_OID), dcap_qvl=True, qvl=True)
     yield Case("root expired", expired_root, dcap_qvl=True)
     yield Case("chain without root", chain(lambda lab: lab.chain[:2]), dcap_qvl=True)
     yield Case(
@@ -321,7 +388,6 @@ def difference_cases() -> Iterator[Case]:
         "trailing bytes",
         lambda _lab, ev: replace(ev, quote=ev.quote + b"\0"),
         dcap_qvl=True,
-        qvl=True,
         kind=VerdictKind.UNUSABLE,
     )
     yield Case(
@@ -333,9 +399,19 @@ def difference_cases() -> Iterator[Case]:
     )
 
 
-def expired_root(lab: Lab, evidence: Evidence) -> Evidence:
-    root = lab.reissue(lab.platform.pki.root, lab.platform.pki.root, not_after=NOW - timedelta(hours=1))
+def unmarked_root(lab: Lab, evidence: Evidence) -> Evidence:
+    pki = lab.platform.pki
+    return under_root(lab, evidence, lab.reissue(pki.root, pki.root, without=NS_COMMENT_OID))
+
+
+def under_root(lab: Lab, evidence: Evidence, root: x509.Certificate) -> Evidence:
+    """Another certificate for the root's key, everywhere."""
     pem = lab.platform.pki.tcb_signer.pem + root.public_bytes(Encoding.PEM)
     evidence = lab.with_chain(evidence, *lab.chain[:2], root)
     evidence = evidence.with_collateral(tcb_info_issuer_chain=pem, qe_identity_issuer_chain=pem)
     return replace(evidence, root=root)
+
+
+def expired_root(lab: Lab, evidence: Evidence) -> Evidence:
+    pki = lab.platform.pki
+    return under_root(lab, evidence, lab.reissue(pki.root, pki.root, not_after=NOW - timedelta(hours=1)))

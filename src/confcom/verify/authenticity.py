@@ -10,6 +10,9 @@ from confcom.verify.pck_chain import PckChain, attestation_key_is_bound, body_is
 from confcom.verify.trust import Platform, TrustedRoot, key_id
 from confcom.verify.verdict import Check, VerdictKind, failed, passed
 
+MAX_QUOTE_SIZE = 64 * 1024
+"""Bytes. Real quotes have under 5 KiB; with the most certification data that Intel's library allows, under 14 KiB."""
+
 SHOWN_KEY_ID_DIGITS = 16
 """Hexadecimal digits of a root key id in a message: enough to compare by eye, as short fingerprints are."""
 

@@ -27,7 +27,7 @@ the same). The intermediate is named PCK Processor CA or PCK Platform CA."""
 
 @dataclass(frozen=True, slots=True)
 class PckChain:
-    """A quote's certificates, told apart by what they are: the order varies in the field, except that the leaf leads."""
+    """A quote's certificates, told apart by what they are: the order varies in the field, but the leaf leads."""
 
     leaf: x509.Certificate
     intermediates: tuple[x509.Certificate, ...]

@@ -9,6 +9,7 @@ from confcom.errors import MalformedError, SettingsError
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.quote import Quote
 from confcom.verify import authenticity, authorisation, collateral_checks, dcap_qvl_adapter
+from confcom.verify.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.dcap_qvl_adapter import Appraisal, Finding, Rejection
 from confcom.verify.marks import present_marks, root_is_marked
 from confcom.verify.pck_chain import PckChain
@@ -25,9 +26,6 @@ from confcom.verify.verdict import (
     not_checked,
     passed,
 )
-
-MAX_QUOTE_SIZE = 64 * 1024
-"""Bytes. Real quotes have under 5 KiB; with the most certification data that Intel's library allows, under 14 KiB."""
 
 _FORMAT = "an SGX quote of version 3 with the PCK certificate chain in it"
 _APPRAISAL = "dcap-qvl accepts the quote with certificates, revocation lists, TCB info and QE identity"
@@ -67,8 +65,9 @@ def verify_quote(
         return _verdict(Platform.UNKNOWN, [failed("format", _FORMAT, error.what, why, VerdictKind.UNUSABLE)])
 
     rooted = authenticity.root_check(chain, root)
+    signatures = authenticity.signatures_check(parsed, chain, root, now)
     platform = Platform.UNKNOWN
-    if rooted.status is CheckStatus.PASSED:
+    if rooted.status is signatures.status is CheckStatus.PASSED:
         platform = platform_of(root.key_id, root_is_marked=root_is_marked(root.certificate))
     claims = _claims(parsed)
     checks = [
@@ -76,8 +75,8 @@ def verify_quote(
         authenticity.trailing_bytes_check(parsed),
         rooted,
         authenticity.root_validity_check(root, now),
+        signatures,
         authenticity.marks_check(parsed, chain, platform),
-        authenticity.signatures_check(parsed, chain, root, now),
         authorisation.debug_check(claims, platform, policy),
         collateral_checks.currency_check(collateral, now),
     ]

@@ -1,0 +1,84 @@
+"""`confcom inspect`: what a quote says, in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from confcom.errors import ExitCode
+
+if TYPE_CHECKING:
+    from confcom.verify.anatomy import Anatomy, Field
+
+HEX_LINE = 64
+"""Hexadecimal digits per line: longer values, such as report data and keys, are broken."""
+
+
+EPILOG = """\b
+Examples:
+  confcom inspect q.bin
+  confcom inspect q.bin --output json | jq -r .sections.report_body.mr_enclave
+"""
+
+
+@click.command(no_args_is_help=True, epilog=EPILOG)
+@click.argument("quote", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def inspect(ctx: click.Context, quote: Path, output: str) -> None:
+    """Show the anatomy of QUOTE (a file, or - for standard input), without deciding whether to trust it.
+
+    Exit code 5 if it is not, or only in part, a quote that can be read; what could be read is shown all the same.
+    """
+    from confcom.verify.anatomy import dissect
+    from confcom.verify.files import read_quote
+
+    anatomy = dissect(read_quote(quote))
+    if output == "json":
+        click.echo(json.dumps(anatomy.to_json(), indent=2))
+    else:
+        click.echo("\n".join(_lines(anatomy)))
+    ctx.exit(ExitCode.UNUSABLE if anatomy.stopped else ExitCode.OK)
+
+
+def _lines(anatomy: Anatomy) -> Iterator[str]:
+    yield f"{anatomy.size} bytes"
+    for section in anatomy.sections:
+        yield ""
+        yield click.style(section.title, bold=True)
+        for field in section.fields:
+            yield from _field_lines(field)
+    if anatomy.warnings:
+        yield ""
+        yield from (click.style(f"warning: {warning}", fg="yellow") for warning in anatomy.warnings)
+    if anatomy.stopped:
+        yield ""
+        yield click.style(f"stopped: {anatomy.stopped.what}", fg="red")
+        yield from (
+            f"  {label + ':':5}{text}"
+            for label, text in (("why", anatomy.stopped.why), ("do", anatomy.stopped.remedy))
+            if text
+        )
+
+
+def _field_lines(field: Field) -> Iterator[str]:
+    value = field.value
+    if isinstance(value, bool):
+        text = "yes" if value else "no"
+    elif isinstance(value, list):
+        text = "; ".join(value) or "none"
+    else:
+        text = str(value)
+    note = f"  ({field.note})" if field.note else ""
+    first, *rest = [text[i : i + HEX_LINE] for i in range(0, len(text), HEX_LINE)] if _is_hex(text) else [text]
+    yield f"  {field.label + ':':30}{first}" + ("" if rest else note)
+    for number, line in enumerate(rest, start=1):
+        yield " " * 32 + line + (note if number == len(rest) else "")
+
+
+def _is_hex(text: str) -> bool:
+    return len(text) > HEX_LINE and set(text) <= set("0123456789abcdef")

@@ -1,0 +1,195 @@
+"""`confcom verify`: a quote against a root, collateral and a policy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+import click
+
+if TYPE_CHECKING:
+    from confcom.verify.policy import Policy
+    from confcom.verify.trust import TrustedRoot
+    from confcom.verify.verdict import Check, Verdict
+
+INTEL = "intel"
+"""What --root takes instead of a file name for Intel's root, which comes with this package."""
+
+_TCB_STATUSES = (
+    "UpToDate",
+    "SWHardeningNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+    "OutOfDate",
+    "OutOfDateConfigurationNeeded",
+)
+
+
+class Hexadecimal(click.ParamType[bytes]):
+    """Bytes as hexadecimal digits."""
+
+    name = "hex"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """The bytes, or a usage error."""
+        try:
+            return value if isinstance(value, bytes) else bytes.fromhex(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a string of hexadecimal digit pairs", param, ctx)
+
+
+class Instant(click.ParamType[datetime]):
+    """A point in time; without an offset it is UTC."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """An aware time, or a usage error."""
+        try:
+            time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a time such as 2026-11-24T12:00:00Z", param, ctx)
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+EPILOG = """\b
+Exit codes:
+  0  verified
+  3  authentic, but not what you ask for, or you ask for nothing
+  4  not authentic
+  5  unusable: not a quote, or collateral missing, malformed, expired, for another platform
+
+\b
+Examples:
+  confcom simulation export --state-dir STATE out
+  confcom verify q.bin --root out/root.pem --collateral out/collateral \\
+      --mrenclave HEX --report-data HEX --allow-simulated
+  confcom verify q.bin --root intel --collateral DIR --mrsigner HEX --report-data HEX --output json
+"""
+
+
+class Demands(TypedDict):
+    """The options that make up the policy."""
+
+    mrenclave: bytes | None
+    mrsigner: bytes | None
+    isv_prod_id: int | None
+    min_isv_svn: int | None
+    report_data: bytes | None
+    accept_tcb: tuple[str, ...]
+    reject_advisory: tuple[str, ...]
+    allow_simulated: bool
+    allow_debug: bool
+
+
+@click.command(no_args_is_help=True, epilog=EPILOG)
+@click.argument("quote", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--root", required=True, metavar="FILE|intel", help="The root certificate to trust, PEM or DER.")
+@click.option(
+    "--collateral", type=click.Path(path_type=Path), metavar="DIR", help="TCB info, QE identity, revocation lists."
+)
+@click.option("--mrenclave", type=Hexadecimal(), help="The enclave that is expected, by measurement.")
+@click.option("--mrsigner", type=Hexadecimal(), help="The enclave that is expected, by signer.")
+@click.option("--isv-prod-id", type=int, help="The product of that signer.")
+@click.option("--min-isv-svn", type=int, help="The lowest security version to accept.")
+@click.option(
+    "--report-data", type=Hexadecimal(), help="What the enclave was asked to report; under 64 bytes, zeros follow."
+)
+@click.option(
+    "--accept-tcb",
+    type=click.Choice(_TCB_STATUSES),
+    metavar="STATUS",
+    multiple=True,
+    help="TCB status to accept: " + ", ".join(_TCB_STATUSES) + " [default: UpToDate].",
+)
+@click.option("--reject-advisory", metavar="ID", multiple=True, help="Reject platforms that this advisory applies to.")
+@click.option("--allow-simulated", is_flag=True, help="Accept a simulated platform, which protects nothing.")
+@click.option("--allow-debug", is_flag=True, help="Accept debug enclaves of simulated platforms.")
+@click.option("--at", type=Instant(), metavar="TIME", help="Verify for this time [default: now].")
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    /,
+    *,
+    quote: Path,
+    root: str,
+    collateral: Path | None,
+    at: datetime | None,
+    output: str,
+    **demands: Unpack[Demands],
+) -> None:
+    """Check QUOTE (a file, or - for standard input) against a root, collateral and your policy.
+
+    Nothing is fetched from anywhere. A quote is verified only if you say which enclave you expect (--mrenclave or
+    --mrsigner) and what it was asked to report (--report-data).
+    """
+    from confcom.verify.files import read_collateral, read_quote
+    from confcom.verify.verifier import verify_quote
+
+    policy = _policy(demands)
+    verdict = verify_quote(
+        read_quote(quote),
+        _root(root),
+        read_collateral(collateral) if collateral else None,
+        policy,
+        at or datetime.now(UTC),
+    )
+    if output == "json":
+        click.echo(json.dumps(verdict.to_json(), indent=2))
+    else:
+        click.echo("\n".join(_lines(verdict)))
+    ctx.exit(verdict.kind.exit_code)
+
+
+def _policy(demands: Demands) -> Policy:
+    from confcom.sgx.report import REPORT_DATA_SIZE
+    from confcom.sgx.tcb import TcbStatus
+    from confcom.verify.policy import Policy, pad_report_data
+
+    report_data = demands["report_data"]
+    if report_data is not None and len(report_data) < REPORT_DATA_SIZE:
+        note = f"Note: {len(report_data)} bytes of report data are filled up with zeros to {REPORT_DATA_SIZE}."
+        click.echo(note, err=True)
+    return Policy(
+        mr_enclave=demands["mrenclave"],
+        mr_signer=demands["mrsigner"],
+        isv_prod_id=demands["isv_prod_id"],
+        min_isv_svn=demands["min_isv_svn"],
+        report_data=None if report_data is None else pad_report_data(report_data),
+        allow_simulated=demands["allow_simulated"],
+        allow_debug=demands["allow_debug"],
+        accepted_tcb_statuses=frozenset(TcbStatus(status) for status in demands["accept_tcb"] or ("UpToDate",)),
+        rejected_advisories=frozenset(demands["reject_advisory"]),
+    )
+
+
+def _root(root: str) -> TrustedRoot:
+    from confcom.verify.files import intel_root, read_root
+
+    return intel_root() if root == INTEL else read_root(Path(root))
+
+
+def _lines(verdict: Verdict) -> Iterator[str]:
+    yield click.style(verdict.kind.value.upper().replace("-", " "), fg="green" if verdict.ok else "red", bold=True)
+    yield f"platform: {verdict.platform.value}"
+    if verdict.tcb_status:
+        advisories = ", ".join(verdict.advisory_ids) or "none"
+        yield f"TCB: {verdict.tcb_status}; advisories: {advisories}"
+    for check in verdict.checks:
+        yield from _check_lines(check)
+    if not verdict.ok and verdict.failures:
+        yield ""
+        yield "failed: " + ", ".join(check.name for check in verdict.failures)
+
+
+def _check_lines(check: Check) -> Iterator[str]:
+    colors = {"passed": "green", "failed": "red", "not-checked": "yellow"}
+    yield ""
+    yield f"{click.style(check.status.value, fg=colors[check.status.value])}  {check.name}"
+    for label, text in (("required", check.required), ("found", check.found), ("why", check.why)):
+        if text:
+            yield f"  {label + ':':10}{text}"
