@@ -74,7 +74,8 @@ def run(
         say(f"enclave: {settings.enclave_name!r}, simulated, MRENCLAVE {enclave.mr_enclave.hex()}")
         say(f"challenge: {settings.challenge_size} bytes")
         client = AesmClient(aesm_socket_path(environ))
-        say(f"{choose_mode(environ)}; AESM socket {client.socket_path}")
+        say(str(choose_mode(environ)))
+        say(f"AESM socket: {client.socket_path}")
         started = clock()
         quoted = request_quote(
             lambda target_info: enclave.create_report(target_info, settings.report_data),

@@ -1,0 +1,82 @@
+import itertools
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.aesm.errors import FrameError
+from confcom.aesm.framing import MAX_REQUEST_SIZE, FrameDecoder, encode_frame
+
+BODIES = st.binary(min_size=1, max_size=300)
+
+
+def segments(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[start:stop] for start, stop in itertools.pairwise(edges)]
+
+
+@given(body=BODIES, trailing=st.binary(max_size=20), cuts=st.lists(st.integers(0, 400), max_size=12))
+def test_a_frame_arrives_once_in_any_segmentation(body, trailing, cuts):
+    decoder = FrameDecoder(300)
+    bodies = [decoder.feed(part) for part in segments(encode_frame(body) + trailing, cuts)]
+    assert [found for found in bodies if found is not None] == [body]
+
+
+def test_byte_by_byte_and_the_frame_is_complete_at_its_last_byte():
+    data = encode_frame(b"abc")
+    decoder = FrameDecoder(300)
+    assert [decoder.feed(data[at : at + 1]) for at in range(len(data))] == [None] * 6 + [b"abc"]
+
+
+@pytest.mark.parametrize("announced", [0, MAX_REQUEST_SIZE + 1, 0xFFFFFFFF])
+@pytest.mark.parametrize("split", [0, 1, 3, 4])
+def test_lengths_that_nobody_sends_are_refused_as_soon_as_they_are_known(announced, split):
+    header = announced.to_bytes(4, "little")
+    decoder = FrameDecoder(MAX_REQUEST_SIZE)
+    assert decoder.feed(header[:split][:3]) is None
+    with pytest.raises(FrameError, match=f"{announced} bytes") as caught:
+        decoder.feed(header[:split][3:] + header[split:])
+    assert caught.value.why
+    assert caught.value.remedy
+    assert decoder.feed(b"\1\0\0\0x") is None
+    assert decoder.started
+
+
+@pytest.mark.parametrize("size", [1, MAX_REQUEST_SIZE])
+def test_the_smallest_and_the_largest_body_are_taken(size):
+    assert FrameDecoder(MAX_REQUEST_SIZE).feed(encode_frame(bytes(size))) == bytes(size)
+
+
+def test_nothing_is_taken_after_the_frame():
+    decoder = FrameDecoder(10)
+    assert decoder.feed(encode_frame(b"one")) == b"one"
+    assert decoder.feed(encode_frame(b"two")) is None
+
+
+def test_started_tells_a_silent_peer_from_one_that_sent_something():
+    decoder = FrameDecoder(10)
+    assert not decoder.started
+    decoder.feed(b"")
+    assert not decoder.started
+    decoder.feed(b"\1")
+    assert decoder.started
+    decoder.feed(b"\0\0\0x")
+    assert decoder.started
+
+
+def test_memory_is_bounded_by_the_frame_whatever_arrives():
+    announced = MAX_REQUEST_SIZE.to_bytes(4, "little")
+    flood = bytes(4 * 1024 * 1024)
+    decoder = FrameDecoder(MAX_REQUEST_SIZE)
+    tracemalloc.start()
+    try:
+        decoder.feed(announced)
+        after_header = tracemalloc.get_traced_memory()[1]
+        decoder.feed(flood)
+        decoder.feed(flood)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert after_header < 4096, "room was taken for a length that was merely announced"
+    assert peak < 4 * MAX_REQUEST_SIZE

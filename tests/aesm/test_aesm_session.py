@@ -1,0 +1,229 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.aesm.answers import NeedIdentity, NeedQuote, NeedQuoteSize, plan
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.errors import ConnectionClosedError, MalformedMessageError, ProtocolError, SessionMisuseError
+from confcom.aesm.framing import MAX_REQUEST_SIZE, encode_frame
+from confcom.aesm.messages import (
+    GetQuoteSizeExRequest,
+    GetQuoteSizeExResponse,
+    GetSupportedAttKeyIdNumRequest,
+    GetSupportedAttKeyIdNumResponse,
+    kind_of,
+)
+from confcom.aesm.session import (
+    MAX_RESPONSE_SIZE,
+    ClientSession,
+    PeerClosed,
+    ProtocolViolation,
+    RequestReceived,
+    ServerSession,
+)
+
+CALLS = ["num", "ids", "sel", "sellist", "init1", "init2", "size", "quote", "quote0"]
+NUM = bytes.fromhex("06000000aa0103489875")
+NUM_ANSWER = bytes.fromhex("07000000aa010408001001")
+
+
+def feed(session: ServerSession, data: bytes, cuts: list[int]):
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [session.receive(data[start:stop]) for start, stop in itertools.pairwise(edges)]
+
+
+@given(call=st.sampled_from(CALLS), cuts=st.lists(st.integers(0, 2000), max_size=8), trailing=st.binary(max_size=30))
+def test_a_request_is_one_event_in_any_segmentation(vector, call, cuts, trailing):
+    session = ServerSession()
+    events = [event for event in feed(session, vector(f"intel229_{call}") + trailing, cuts) if event is not None]
+    assert events == [ServerSession().receive(vector(f"intel229_{call}"))]
+    assert isinstance(events[0], RequestReceived)
+
+
+def test_the_answer_is_one_bytes_object_and_ends_the_session():
+    session = ServerSession()
+    session.receive(NUM)
+    assert session.respond(GetSupportedAttKeyIdNumResponse(0, 1)) == NUM_ANSWER
+    assert session.receive(NUM) is None
+    assert session.receive_eof() is None
+    with pytest.raises(SessionMisuseError):
+        session.respond(GetSupportedAttKeyIdNumResponse(0, 1))
+
+
+def test_a_peer_that_closes_its_sending_half_is_still_answered():
+    session = ServerSession()
+    assert isinstance(session.receive(NUM), RequestReceived)
+    assert session.receive_eof() is None
+    assert session.respond(GetSupportedAttKeyIdNumResponse(0, 1)) == NUM_ANSWER
+
+
+def test_a_peer_that_sends_nothing_is_a_probe_not_an_error():
+    session = ServerSession()
+    assert not session.started
+    assert session.receive_eof() == PeerClosed()
+    assert session.receive_eof() is None
+    assert session.receive(NUM) is None
+
+
+@pytest.mark.parametrize("size", range(1, len(NUM)))
+def test_a_request_that_is_cut_is_a_violation(size):
+    session = ServerSession()
+    assert session.receive(NUM[:size]) is None
+    assert session.started
+    event = session.receive_eof()
+    assert isinstance(event, ProtocolViolation)
+    assert event.error.why
+    assert event.error.remedy
+    assert session.receive(NUM) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(4),
+        b"\xff" * 4,
+        (MAX_REQUEST_SIZE + 1).to_bytes(4, "little"),
+        encode_frame(b"\xff" * 16),
+        encode_frame(bytes.fromhex("a20100")),
+        encode_frame(bytes.fromhex("3a00")),
+    ],
+    ids=["length 0", "length 4 GiB", "length over the cap", "garbage", "field 20", "unknown field"],
+)
+def test_what_is_no_request_is_a_violation_and_ends_the_session(data):
+    session = ServerSession()
+    assert isinstance(session.receive(data), ProtocolViolation)
+    assert session.receive(NUM) is None
+    assert session.receive_eof() is None
+    with pytest.raises(SessionMisuseError):
+        session.respond(GetSupportedAttKeyIdNumResponse(0, 1))
+
+
+def test_a_request_as_large_as_the_cap_is_served():
+    filler_size = MAX_REQUEST_SIZE - len(NUM[4:]) - 5
+    body = NUM[4:] + bytes.fromhex("9a06") + b"\xf5\xff\x03" + bytes(filler_size)
+    assert len(body) == MAX_REQUEST_SIZE
+    assert isinstance(ServerSession().receive(encode_frame(body)), RequestReceived)
+
+
+def test_a_smaller_cap_can_be_set():
+    assert isinstance(ServerSession(max_request_size=5).receive(NUM), ProtocolViolation)
+    assert isinstance(ServerSession(max_request_size=6).receive(NUM), RequestReceived)
+
+
+def test_an_answer_without_a_request_is_refused():
+    session = ServerSession()
+    session.receive(NUM[:5])
+    with pytest.raises(SessionMisuseError, match="no request"):
+        session.respond(GetSupportedAttKeyIdNumResponse(0, 1))
+
+
+def test_an_answer_to_another_request_is_refused_and_the_right_one_can_still_be_given():
+    session = ServerSession()
+    session.receive(NUM)
+    with pytest.raises(SessionMisuseError, match="GetQuoteSizeEx") as caught:
+        session.respond(GetQuoteSizeExResponse(0, 4600))
+    assert caught.value.why
+    assert session.respond(GetSupportedAttKeyIdNumResponse(0, 1)) == NUM_ANSWER
+
+
+@st.composite
+def mutations(draw):
+    """How to damage a recorded request: change bytes, cut it, repeat a part."""
+    changes = draw(st.lists(st.tuples(st.integers(0, 1700), st.integers(0, 255)), max_size=6))
+    cut = draw(st.none() | st.integers(0, 1700))
+    insert = draw(st.none() | st.tuples(st.integers(0, 1700), st.binary(min_size=1, max_size=40)))
+    return changes, cut, insert
+
+
+def mutate(data: bytes, mutation) -> bytes:
+    changes, cut, insert = mutation
+    damaged = bytearray(data)
+    for at, value in changes:
+        damaged[at % len(damaged)] = value
+    if insert is not None:
+        at = insert[0] % len(damaged)
+        damaged[at:at] = insert[1]
+    return bytes(damaged[: cut % len(damaged)] if cut is not None else damaged)
+
+
+@given(call=st.sampled_from(CALLS), mutation=mutations(), repair_length=st.booleans())
+def test_damaged_requests_are_answered_in_kind_or_closed(vector, call, mutation, repair_length):
+    damaged = mutate(vector(f"intel229_{call}"), mutation)
+    if repair_length:
+        damaged = encode_frame(damaged[4:] or b"\0")
+    session = ServerSession()
+    event = session.receive(damaged) or session.receive_eof()
+    assert isinstance(event, RequestReceived | ProtocolViolation | PeerClosed)
+    if not isinstance(event, RequestReceived):
+        return
+    planned = plan(event.request)
+    match planned:
+        case NeedIdentity() | NeedQuoteSize() | NeedQuote():
+            response = planned.refuse(AesmErrorCode.BUSY)
+        case response:
+            pass
+    answer = session.respond(response)
+    assert kind_of(response) is kind_of(event.request)
+    assert int.from_bytes(answer[:4], "little") == len(answer) - 4 <= 70_000
+
+
+@given(st.lists(st.binary(max_size=200), max_size=10))
+def test_arbitrary_bytes_raise_nothing(parts):
+    session = ServerSession()
+    events = [event for part in parts if (event := session.receive(part)) is not None]
+    assert len(events) <= 1
+
+
+@given(cuts=st.lists(st.integers(0, 40), max_size=6), trailing=st.binary(max_size=10))
+def test_a_client_reads_its_answer_in_any_segmentation(cuts, trailing):
+    session = ClientSession(GetSupportedAttKeyIdNumRequest(timeout=15000))
+    assert session.data_to_send == NUM
+    data = NUM_ANSWER + trailing
+    edges = [0, *sorted({cut % len(data) for cut in cuts} - {0}), len(data)]
+    parts = [data[start:stop] for start, stop in itertools.pairwise(edges)]
+    answers = [session.receive(part) for part in parts]
+    assert [answer for answer in answers if answer] == [GetSupportedAttKeyIdNumResponse(0, 1)]
+
+
+def test_a_client_tells_a_closed_connection_from_a_cut_answer():
+    with pytest.raises(ConnectionClosedError, match="without an answer to GetQuoteSizeEx") as silent:
+        ClientSession(GetQuoteSizeExRequest()).receive(b"")
+    session = ClientSession(GetQuoteSizeExRequest())
+    session.receive(NUM_ANSWER[:5])
+    with pytest.raises(ConnectionClosedError, match="in the middle of its answer to GetQuoteSizeEx") as cut:
+        session.receive(b"")
+    assert all([silent.value.why, silent.value.remedy, cut.value.why, cut.value.remedy])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(4),
+        (MAX_RESPONSE_SIZE + 1).to_bytes(4, "little"),
+        NUM_ANSWER,
+        encode_frame(bytes.fromhex("a201020801")),
+        encode_frame(b"\xff" * 5),
+    ],
+    ids=["length 0", "length over the cap", "other call", "field 20", "garbage"],
+)
+def test_a_client_refuses_what_is_not_its_answer(data):
+    with pytest.raises(ProtocolError):
+        ClientSession(GetQuoteSizeExRequest()).receive(data)
+
+
+def test_a_client_takes_an_answer_as_large_as_its_cap():
+    with pytest.raises(MalformedMessageError):
+        ClientSession(GetQuoteSizeExRequest()).receive(encode_frame(b"\xff" * MAX_RESPONSE_SIZE))
+
+
+@given(st.lists(st.binary(min_size=1, max_size=60), max_size=8))
+def test_a_client_raises_nothing_but_ours_whatever_it_is_answered(parts):
+    session = ClientSession(GetQuoteSizeExRequest())
+    try:
+        for part in [*parts, b""]:
+            session.receive(part)
+    except (ProtocolError, ConnectionClosedError):
+        return
+    pytest.fail("an ended stream without an answer went unnoticed")
