@@ -12,7 +12,7 @@ from confcom.errors import ConfcomError
 from confcom.sgx import marks
 from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
-from confcom.sgx.quote import SIGNATURE_SIZE, EcdsaSignatureData, QuoteHeader, attestation_pub_key_id
+from confcom.sgx.quote import SIGNATURE_SIZE, SIGNED_PART_SIZE, EcdsaSignatureData, QuoteHeader, attestation_pub_key_id
 from confcom.sgx.report import AttributeFlag, QeReportInfo, Report, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, public_point, sign
@@ -24,6 +24,9 @@ QE_ISV_PROD_ID = 1
 
 QE_FLAGS = AttributeFlag.INITTED | AttributeFlag.MODE64BIT | AttributeFlag.PROVISION_KEY
 """As Intel's QE is launched: 0x15."""
+
+_SIZE_FIELD = 4
+"""Bytes of the signature data's size, between what is signed and the signature data."""
 
 _HASH_PADDING = bytes(32)
 """Report data is 64 bytes; where a QE puts a SHA-256 into it, zeros follow."""
@@ -120,7 +123,7 @@ class QuotingEnclave:
     @property
     def quote_size(self) -> int:
         """Exact bytes of every quote."""
-        return len(self.header) + 384 + 4 + SIGNATURE_SIZE + len(self.after_signature)
+        return SIGNED_PART_SIZE + _SIZE_FIELD + SIGNATURE_SIZE + len(self.after_signature)
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> tuple[bytes, QeReportInfo | None]:
         """Check a report and sign its body, as it is, DEBUG included.
@@ -137,7 +140,7 @@ class QuotingEnclave:
         """
         key_format = self.enclave.verify_report(report)
         signed_part = self.header + report.body.encode()
-        signature_size = (SIGNATURE_SIZE + len(self.after_signature)).to_bytes(4, "little")
+        signature_size = (SIGNATURE_SIZE + len(self.after_signature)).to_bytes(_SIZE_FIELD, "little")
         signature = sign(self.attestation_key, signed_part)
         quote = signed_part + signature_size + signature + self.after_signature
         if qe_report_info is None:
