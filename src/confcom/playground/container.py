@@ -23,6 +23,9 @@ MAX_MESSAGE_BYTES = 2048
 SIGNAL_EXIT_BASE = 128
 """Exit code of a program that a signal ended is this plus the signal's number, as shells and runtimes report it."""
 
+START_ERROR = 128
+"""Exit code of a container whose start failed, as containerd reports it."""
+
 NODE_VARIABLE = "CONFCOM_PLAYGROUND_NODE"
 """Marks the processes of one node where no namespace holds them together; the guardian looks for it."""
 

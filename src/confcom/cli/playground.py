@@ -1,0 +1,225 @@
+"""`confcom playground`: one node without Kubernetes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from confcom.playground.client import NodeClient
+    from confcom.playground.views import NodeState
+
+directory_option = click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="CONFCOM_PLAYGROUND_DIR",
+    show_envvar=True,
+    required=True,
+    help="The node's directory.",
+)
+output_option = click.option(
+    "--output", "output", type=click.Choice(["text", "json"]), default="text", help="How to show it."
+)
+
+
+@click.group()
+def playground() -> None:
+    r"""One node without Kubernetes: run Job and Pod manifests.
+
+    \b
+    A whole node by hand, in four terminals (NODE stands for a short directory, say /tmp/node):
+      export CONFCOM_PLAYGROUND_DIR=NODE
+      confcom playground node
+      confcom device-plugin --simulated --simulated-epc-mib 168 \
+          --device-plugin-dir NODE/node/var/lib/kubelet/device-plugins
+      confcom quote-helper --simulated --state-dir NODE/platform \
+          --socket NODE/node/var/run/aesmd/aesm.socket
+      confcom playground apply examples/job.yaml; confcom playground get
+    """
+
+
+@playground.command()
+@directory_option
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "root", "user-namespace", "no-namespace"]),
+    default="auto",
+    help="How containers are kept apart; auto takes the first that works here.",
+)
+@click.option("--image", "images", multiple=True, metavar="NAME=ARGV", help="Add an image: a name and its program.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+def node(directory: Path, mode: str, images: Sequence[str], log_level: str) -> None:
+    r"""Run a node in the foreground until Ctrl-C. Prints one line when it is ready; logs go to stderr.
+
+    \b
+    Example:
+      confcom playground node --dir /tmp/node --image 'my/app:1=python3 /home/me/app.py'
+    """
+    import sys
+
+    from confcom.daemon.logs import LogFormat, configure_logging
+    from confcom.playground.images import image_table
+    from confcom.playground.modes import ChosenMode, Mode
+    from confcom.playground.node_main import run_node
+
+    def announce(chosen: ChosenMode) -> None:
+        click.echo(f"node ready in {directory}, mode {chosen.mode} ({chosen.reason}): {chosen.mode.explanation}")
+
+    configure_logging(level=log_level, log_format=LogFormat.AUTO, stream=sys.stderr)
+    wanted = None if mode == "auto" else Mode(mode)
+    click.get_current_context().exit(run_node(directory, wanted, image_table(images), announce=announce))
+
+
+@playground.command()
+@directory_option
+@click.argument("files", nargs=-1, required=True, type=click.File(encoding="utf-8"))
+def apply(directory: Path, files: Sequence[TextIO]) -> None:
+    r"""Create the objects of manifest files (- is standard input).
+
+    \b
+    Example:
+      confcom playground apply --dir /tmp/node examples/job.yaml
+    """
+    with _client(directory) as client:
+        for file in files:
+            result = client.apply(_read(file))
+            for warning in result.warnings:
+                click.echo(f"Warning: {warning}", err=True)
+            for created in result.objects:
+                click.echo(f"{created} created")
+
+
+@playground.command()
+@directory_option
+@output_option
+def get(directory: Path, output: str) -> None:
+    """Show the node's ledger, its Jobs and its pods."""
+    with _client(directory) as client:
+        state = client.state()
+    if output == "json":
+        click.echo(json.dumps(state.to_json(), indent=2))
+    else:
+        _show(state)
+
+
+@playground.command()
+@directory_option
+@click.option("-c", "--container", help="Which container, if the pod has several.")
+@click.argument("pod")
+def logs(directory: Path, container: str | None, pod: str) -> None:
+    """Print a pod's log (the last mebibyte)."""
+    with _client(directory) as client:
+        click.echo(client.logs(pod, container=container), nl=False)
+
+
+@playground.command()
+@directory_option
+@click.option("-f", "--file", "file", type=click.File(encoding="utf-8"), help="Delete what a manifest names.")
+@click.option("--grace-period", type=click.FloatRange(min=0), help="Seconds between SIGTERM and SIGKILL.")
+@click.argument("kind", required=False)
+@click.argument("name", required=False)
+def delete(
+    directory: Path, file: TextIO | None, grace_period: float | None, kind: str | None, name: str | None
+) -> None:
+    r"""Delete a Job or a Pod, and wait until its processes have ended.
+
+    \b
+    Examples:
+      confcom playground delete --dir /tmp/node job sgx-test
+      confcom playground delete --dir /tmp/node -f examples/job.yaml
+    """
+    from confcom.playground.manifest import JobManifest, parse_manifests
+
+    if (file is None) == (kind is None or name is None):
+        raise click.UsageError("give either KIND NAME or -f FILE")
+    targets = [(kind or "", name or "")]
+    if file is not None:
+        manifests, _ = parse_manifests(_read(file))
+        targets = [("job" if isinstance(each, JobManifest) else "pod", each.name) for each in manifests]
+    with _client(directory) as client:
+        for each_kind, each_name in targets:
+            client.delete(each_kind, each_name, grace_period=grace_period)
+            click.echo(f'{each_kind} "{each_name}" deleted')
+
+
+@playground.command()
+@directory_option
+@output_option
+def images(directory: Path, output: str) -> None:
+    """List the image names that the node knows, and what each runs."""
+    import shlex
+
+    with _client(directory) as client:
+        table = client.images()
+    if output == "json":
+        click.echo(json.dumps(table, indent=2))
+    else:
+        _table(("IMAGE", "RUNS"), [(name, shlex.join(argv)) for name, argv in table.items()])
+
+
+def _client(directory: Path) -> NodeClient:
+    from confcom.playground.client import NodeClient
+
+    return NodeClient(directory)
+
+
+def _read(file: TextIO) -> str:
+    from confcom.playground.documents import MAX_MANIFEST_BYTES
+    from confcom.playground.errors import ManifestError
+
+    try:
+        return file.read(MAX_MANIFEST_BYTES + 1)
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{file.name} is not a text file", why=str(error)) from None
+
+
+def _show(state: NodeState) -> None:
+    node = state.node
+    click.echo(f"node {node.name}, mode {node.mode} ({node.mode_reason})\n")
+    resources = [
+        (name, str(count), str(node.allocatable.get(name, 0)), str(node.allocated.get(name, 0)))
+        for name, count in sorted(node.capacity.items())
+    ]
+    _table(("RESOURCE", "CAPACITY", "ALLOCATABLE", "ALLOCATED"), resources)
+    if node.ledger:
+        click.echo()
+        _table(
+            ("POD", "CONTAINER", "HOLDS", "OF"),
+            [(line.pod, line.container, str(line.count), line.resource) for line in node.ledger],
+        )
+    if state.jobs:
+        click.echo()
+        _table(
+            ("JOB", "STATUS", "SUCCEEDED", "FAILED", "WHY"),
+            [
+                (job.name, str(job.status), str(job.succeeded), str(job.failed), job.message or job.reason)
+                for job in state.jobs
+            ],
+        )
+    if state.pods:
+        click.echo()
+        _table(
+            ("POD", "PHASE", "EXIT", "WHY"),
+            [
+                (
+                    pod.name,
+                    "Terminating" if pod.deleting else str(pod.phase),
+                    "" if pod.exit_code is None else str(pod.exit_code),
+                    ": ".join(part for part in (pod.reason, pod.message) if part),
+                )
+                for pod in state.pods
+            ],
+        )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their widest cell; the last one is left as it is, so that nothing is cut in a pipe."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header) - 1)]
+    for row in (header, *rows):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        click.echo("  ".join([*cells, row[-1]]).rstrip())

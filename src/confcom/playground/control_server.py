@@ -1,0 +1,126 @@
+"""The node's end of the control API."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from confcom.errors import ConfcomError, MalformedError, UnavailableError
+from confcom.kubelet_api.services import unix_target
+from confcom.playground.control import CHANNEL_OPTIONS, SERVICE, Json, Method
+from confcom.playground.node import Node
+
+MAX_WATCH_SECONDS = 60.0
+"""A client that waits longer asks again; so a lost one is not kept for ever."""
+
+_logger = logging.getLogger(__name__)
+
+_Handler = Callable[[Json], Awaitable[Json]]
+
+
+class ControlServer:
+    """Serves one node's control API on a unix socket.
+
+    Args:
+        node: the node.
+        socket: where; an earlier socket there is replaced, the node's lock says that nobody uses it.
+    """
+
+    def __init__(self, node: Node, socket: Path) -> None:
+        self._node = node
+        self._socket = socket
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        """Start serving.
+
+        Raises:
+            UnavailableError: the socket cannot be created.
+        """
+        server = grpc.aio.server(options=CHANNEL_OPTIONS)
+        handlers: dict[Method, _Handler] = {
+            Method.STATE: self._state,
+            Method.APPLY: self._apply,
+            Method.LOGS: self._logs,
+            Method.DELETE: self._delete,
+            Method.IMAGES: self._images,
+            Method.RESTART_KUBELET: self._restart_kubelet,
+        }
+        rpcs = {
+            str(method): grpc.unary_unary_rpc_method_handler(_json_handler(handler))
+            for method, handler in handlers.items()
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, rpcs),))
+        self._socket.unlink(missing_ok=True)
+        try:
+            server.add_insecure_port(unix_target(str(self._socket)))
+        except RuntimeError as error:
+            raise UnavailableError(f"cannot listen at {self._socket}", why=str(error)) from None
+        # What runs on the node runs as whoever owns it: nobody else may start programs there.
+        self._socket.chmod(0o600)
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """Stop serving; calls that wait are ended."""
+        if self._server is not None:
+            await self._server.stop(grace=None)
+            self._server = None
+        self._socket.unlink(missing_ok=True)
+
+    async def _state(self, request: Json) -> Json:
+        seconds = min(max(float(request["seconds"]), 0.0), MAX_WATCH_SECONDS)
+        return (await self._node.changed_since(int(request["after_revision"]), seconds)).to_json()
+
+    async def _apply(self, request: Json) -> Json:
+        result = self._node.apply(str(request["text"]))
+        return {"objects": result.objects, "warnings": result.warnings}
+
+    async def _logs(self, request: Json) -> Json:
+        return {"text": self._node.logs(str(request["pod"]), request["container"])}
+
+    async def _delete(self, request: Json) -> Json:
+        grace = request["grace_period"]
+        await self._node.delete(str(request["kind"]), str(request["name"]), None if grace is None else float(grace))
+        return {}
+
+    async def _images(self, request: Json) -> Json:
+        del request
+        return dict(self._node.images())
+
+    async def _restart_kubelet(self, request: Json) -> Json:
+        del request
+        await self._node.restart_kubelet()
+        return {}
+
+
+def _json_handler(handler: _Handler) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    async def handle(body: bytes, context: object) -> bytes:
+        del context
+        try:
+            answer: Json = {"result": await handler(_decode(body))}
+        except ConfcomError as error:
+            answer = _error(error)
+        except (KeyError, TypeError, ValueError) as error:
+            answer = _error(MalformedError("the request cannot be read", why=repr(error)))
+        return json.dumps(answer).encode()
+
+    return handle
+
+
+def _decode(body: bytes) -> Json:
+    request = json.loads(body)
+    if not isinstance(request, dict):
+        raise TypeError("not an object")
+    return request
+
+
+def _error(error: ConfcomError) -> Json:
+    parts = {"kind": type(error).__name__, "what": error.what, "why": error.why, "remedy": error.remedy}
+    return {"error": parts}

@@ -1,0 +1,112 @@
+"""The node as a process of its own: `confcom playground node`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import secrets
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+
+from confcom.daemon.supervision import run_daemon
+from confcom.errors import ExitCode, UnavailableError
+from confcom.playground.container import NODE_VARIABLE
+from confcom.playground.control_server import ControlServer
+from confcom.playground.images import Image
+from confcom.playground.layout import Layout
+from confcom.playground.machine import Programs
+from confcom.playground.modes import ChosenMode, Mode, choose_mode
+from confcom.playground.node import SUFFIX_CHARACTERS, Node
+
+STOP_SECONDS = 10.0
+"""For everything at the end: containers get 2 s, the rest is a few sockets."""
+
+GUARDIAN_SECONDS = 5.0
+"""The guardian's sweeps take 1 s at most."""
+
+_SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+"""Kubernetes' own: no vowels and nothing that looks like one, so that no words come out."""
+
+
+def run_node(
+    directory: Path, wanted: Mode | None, images: Mapping[str, Image], *, announce: Callable[[ChosenMode], None]
+) -> ExitCode:
+    """Run a node in the foreground until SIGTERM or SIGINT.
+
+    Args:
+        directory: DIR; created if need be.
+        wanted: the mode, or None for the best that works.
+        images: the image table.
+        announce: is called once the node is ready.
+
+    Raises:
+        SettingsError: the mode does not work here, or the directory's name is too long.
+        UnavailableError: another node runs in the directory.
+    """
+    layout = Layout(directory.absolute())
+    chosen = choose_mode(wanted, Programs.find())
+    layout.create()
+
+    async def main(stop: asyncio.Event) -> None:
+        instance = secrets.token_hex(8)
+        node = Node(layout, images, chosen, instance=instance, suffix=_suffix)
+        control = ControlServer(node, layout.control_socket)
+        async with _guardian(chosen, instance):
+            try:
+                await node.start()
+                await control.start()
+                announce(chosen)
+                await stop.wait()
+            finally:
+                await control.stop()
+                await node.stop()
+
+    with _lock(layout):
+        return run_daemon(main, stop_deadline=STOP_SECONDS)
+
+
+@contextlib.contextmanager
+def _lock(layout: Layout) -> Iterator[None]:
+    """One node per directory; the kernel releases the lock however the process ends."""
+    with (layout.directory / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UnavailableError(
+                f"a node runs in {layout.directory} already",
+                why="its lock is held",
+                remedy="use that one, stop it, or choose another directory with --dir",
+            ) from None
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _guardian(chosen: ChosenMode, instance: str) -> AsyncIterator[None]:
+    """Where no namespace does it, another process ends the containers if this one cannot."""
+    if chosen.mode is not Mode.NO_NAMESPACE:
+        yield
+        return
+    guardian = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "confcom.playground.guardian",
+        f"{NODE_VARIABLE}={instance}",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        if guardian.stdin is not None:
+            guardian.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GUARDIAN_SECONDS):
+                await guardian.wait()
+
+
+def _suffix() -> str:
+    return "".join(secrets.choice(_SUFFIX_ALPHABET) for _ in range(SUFFIX_CHARACTERS))

@@ -1,0 +1,155 @@
+"""A pod's life on the node: admission, its containers, their restarts, its end. The kubelet's pod worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from confcom.playground.allocation import Allocation
+from confcom.playground.container import START_ERROR, ContainerProcess, Runner
+from confcom.playground.container_plan import ContainerError, plan_container
+from confcom.playground.device_manager import DeviceManager
+from confcom.playground.images import Image, missing_image
+from confcom.playground.layout import Layout
+from confcom.playground.ledger import AdmissionError, DeviceLedger
+from confcom.playground.objects import Container, Pod
+from confcom.playground.rules import BackOff, ContainerState, pod_phase, restarts
+from confcom.playground.views import Phase
+from confcom.playground.volumes import prepare_host_path, prepare_mounts, source
+
+_logger = logging.getLogger(__name__)
+
+
+class ImageMissingError(ContainerError):
+    """The image table does not have it; its reason in the pod's status is ErrImageNeverPull."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodWorker:
+    """Runs pods that the scheduler gave to the node.
+
+    Args:
+        layout: where everything is.
+        devices: the device manager.
+        ledger: its book, from which an ended pod is removed.
+        runner: starts containers.
+        images: the image table.
+        changed: is called after every change of a pod.
+        back_off: before a container starts again.
+    """
+
+    layout: Layout
+    devices: DeviceManager
+    ledger: DeviceLedger
+    runner: Runner
+    images: Mapping[str, Image]
+    changed: Callable[[], None]
+    back_off: BackOff
+
+    async def run(self, pod: Pod) -> None:
+        """Run a pod until it has ended; cancelling stops its containers first, within `pod.stop_grace`."""
+        try:
+            if (allocations := await self._admit(pod)) is None:
+                return
+            async with asyncio.TaskGroup() as group:
+                for container, allocation in zip(pod.containers, allocations, strict=True):
+                    group.create_task(self._keep_running(pod, container, allocation))
+        finally:
+            self.ledger.release(pod.name)
+            self.changed()
+
+    async def _admit(self, pod: Pod) -> list[Allocation] | None:
+        try:
+            return [
+                await self.devices.allocate(pod.name, container.spec.name, container.spec.resources)
+                for container in pod.containers
+            ]
+        except AdmissionError as error:
+            pod.phase, pod.reason = Phase.FAILED, "UnexpectedAdmissionError"
+            pod.message = f"Pod was rejected: Allocate failed due to {error.what}, which is unexpected"
+            _logger.warning("pod rejected", extra={"pod": pod.name, "reason": str(error)})
+            return None
+
+    async def _keep_running(self, pod: Pod, container: Container, allocation: Allocation) -> None:
+        """Start a container, again if its pod's policy says so. The allocation is the same each time."""
+        failures = 0
+        while True:
+            try:
+                process = await self._start(pod, container, allocation)
+            except ContainerError as error:
+                failures += 1
+                reason = "ErrImageNeverPull" if isinstance(error, ImageMissingError) else "CreateContainerError"
+                self._become(pod, container, ContainerState.WAITING, reason, str(error))
+                await asyncio.sleep(self.back_off.after(failures))
+                continue
+            self._become(pod, container, ContainerState.RUNNING)
+            await self._wait(pod, container, process)
+            if not restarts(pod.spec.restart_policy, container.exit_code or 0):
+                return
+            container.restarts += 1
+            message = f"{container.reason}, exit code {container.exit_code}; it starts again after a pause"
+            self._become(pod, container, ContainerState.WAITING, "CrashLoopBackOff", message)
+            await asyncio.sleep(self.back_off.after(container.restarts))
+
+    async def _start(self, pod: Pod, container: Container, allocation: Allocation) -> ContainerProcess:
+        spec = container.spec
+        image = self.images.get(spec.image)
+        if image is None:
+            raise ImageMissingError(missing_image(spec.image, self.images))
+        volumes = {volume.name: volume for volume in pod.spec.volumes}
+        for volume in volumes.values():
+            prepare_host_path(self.layout, volume)
+        pod_directory = self.layout.pods / pod.name
+        plan = plan_container(
+            spec,
+            volumes,
+            image,
+            allocation,
+            hostname=pod.name,
+            host_path=lambda path: source(self.layout, path),
+            empty_dir=lambda name: pod_directory / "volumes" / name,
+        )
+        prepare_mounts(plan)
+        directory = pod_directory / "containers" / spec.name
+        container.argv, container.devices, container.mounts = plan.argv, plan.devices, plan.mounts
+        container.env = self.runner.environment(plan, directory)
+        return await self.runner.start(plan, directory, log_path(self.layout, pod, spec.name))
+
+    async def _wait(self, pod: Pod, container: Container, process: ContainerProcess) -> None:
+        try:
+            code = await process.wait()
+            reason, message = ("Completed", "") if code == 0 else ("Error", f"exit code {code}")
+        except ContainerError as error:
+            code, reason, message = START_ERROR, "StartError", str(error)
+        except asyncio.CancelledError:
+            stopping = asyncio.ensure_future(process.stop(pod.stop_grace))
+            try:
+                await asyncio.shield(stopping)
+            except asyncio.CancelledError:
+                process.kill()
+                await stopping
+            raise
+        container.exit_code = code
+        self._become(pod, container, ContainerState.TERMINATED, reason, message)
+
+    def _become(
+        self, pod: Pod, container: Container, state: ContainerState, reason: str = "", message: str = ""
+    ) -> None:
+        if (container.state, container.reason, container.message) == (state, reason, message):
+            return
+        container.become(state, reason, message)
+        pod.phase = pod_phase(((one.state, one.exit_code) for one in pod.containers), pod.spec.restart_policy)
+        if pod.phase.terminal:
+            self.ledger.release(pod.name)
+        extra = {"pod": pod.name, "container": container.spec.name, "state": str(state), "reason": reason}
+        _logger.info("container changed", extra=extra)
+        self.changed()
+
+
+def log_path(layout: Layout, pod: Pod, container: str) -> Path:
+    """Where a container's output goes: POD.log, or POD_CONTAINER.log if the pod has several."""
+    name = pod.name if len(pod.containers) == 1 else f"{pod.name}_{container}"
+    return layout.logs / f"{name}.log"
