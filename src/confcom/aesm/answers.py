@@ -31,7 +31,6 @@ from confcom.aesm.messages import (
     GetSupportedAttKeyIdNumResponse,
     GetSupportedAttKeyIdsRequest,
     GetSupportedAttKeyIdsResponse,
-    IncompleteRequest,
     InitQuoteExRequest,
     InitQuoteExResponse,
     LegacyRequest,
@@ -148,7 +147,7 @@ def plan(request: Request) -> Plan:
             planned = _quote(request)
         case LegacyRequest():
             planned = refuse(request.kind, AesmErrorCode.SERVICE_UNAVAILABLE)
-        case IncompleteRequest():
+        case _:  # IncompleteRequest, the last kind there is
             planned = refuse(request.kind, AesmErrorCode.UNEXPECTED_ERROR)
     return planned
 

@@ -90,7 +90,6 @@ def run(
             _write(settings.output, quoted.quote)
             say(f"written to {settings.output}")
         if settings.hold_seconds:
-            say(f"holding the enclave for {settings.hold_seconds:g} s, or until SIGTERM")
             hold(settings.hold_seconds)
 
 
@@ -123,6 +122,7 @@ def _say(line: str) -> None:
 def _hold(seconds: float) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    _say(f"holding the enclave for {seconds:g} s, or until SIGTERM")
     stop.wait(min(seconds, threading.TIMEOUT_MAX))
 
 

@@ -1,0 +1,150 @@
+"""A small real service on a real unix socket, and both clients behind one interface."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import shutil
+import socket
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from confcom.aesm.answers import NeedIdentity, NeedQuote, NeedQuoteSize, plan
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.session import RequestReceived, ServerSession
+from confcom.client import AesmClient, AsyncAesmClient
+from confcom.simulation.enclave import ReportRejectedError
+from confcom.simulation.platform import SimulatedPlatform
+from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+
+
+@pytest.fixture(scope="session")
+def quoting_enclave():
+    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    return SimulatedPlatform.create(bytes(32), now).quoting_enclave(DEFAULT_QE_IDENTITY)
+
+
+@pytest.fixture
+def socket_path():
+    directory = Path(tempfile.mkdtemp(dir="/tmp", prefix="confcom-client-"))
+    yield directory / "aesm.socket"
+    shutil.rmtree(directory)
+
+
+class Listener:
+    """Serves one connection after the other in a thread, each by the next of the handlers; the last one stays."""
+
+    def __init__(self, path: Path, *handlers) -> None:
+        self.connections = 0
+        self._handlers = list(handlers)
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(path))
+        self._socket.listen(16)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            self.connections += 1
+            handler = self._handlers.pop(0) if len(self._handlers) > 1 else self._handlers[0]
+            with connection, contextlib.suppress(ConnectionError):
+                handler(connection)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def listen(socket_path):
+    """Start a listener at `socket_path` with handlers: functions of a connected socket."""
+    listeners = []
+
+    def start(*handlers) -> Listener:
+        listeners.append(Listener(socket_path, *handlers))
+        return listeners[-1]
+
+    yield start
+    for listener in listeners:
+        listener.close()
+
+
+def receive_request(connection: socket.socket) -> tuple[ServerSession, object]:
+    session = ServerSession()
+    while True:
+        event = session.receive(connection.recv(65536))
+        if event is not None:
+            assert isinstance(event, RequestReceived)
+            return session, event.request
+
+
+@pytest.fixture
+def honest(quoting_enclave):
+    """A handler that answers as the quote helper does."""
+
+    def handle(connection: socket.socket) -> None:
+        session, request = receive_request(connection)
+        match plan(request):
+            case NeedIdentity() as need:
+                response = need.answer(quoting_enclave.target_info, quoting_enclave.pub_key_id)
+            case NeedQuoteSize() as need:
+                response = need.answer(quoting_enclave.quote_size)
+            case NeedQuote() as need:
+                try:
+                    response = need.answer(*quoting_enclave.quote(need.report, need.qe_report_info))
+                except ReportRejectedError:
+                    response = need.refuse(AesmErrorCode.INVALID_REPORT)
+            case response:
+                pass
+        connection.sendall(session.respond(response))
+
+    return handle
+
+
+@pytest.fixture
+def refusing():
+    """Makes a handler that answers every request that needs a provider with an error."""
+
+    def make(code: AesmErrorCode):
+        def handle(connection: socket.socket) -> None:
+            session, request = receive_request(connection)
+            connection.sendall(session.respond(plan(request).refuse(code)))
+
+        return handle
+
+    return make
+
+
+@pytest.fixture
+def sending():
+    """Makes a handler that reads a request and sends bytes of the test's choice, in pieces."""
+
+    def make(*pieces: bytes):
+        def handle(connection: socket.socket) -> None:
+            receive_request(connection)
+            for piece in pieces:
+                connection.sendall(piece)
+
+        return handle
+
+    return make
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def ask(request, socket_path):
+    """Call a method of either client: ask("init_quote"), ask("get_quote", report, timeout=1)."""
+
+    def call(method: str, *args, timeout: float = 15.0, path: Path = socket_path, **kwargs):
+        if request.param == "blocking":
+            return getattr(AesmClient(path, timeout=timeout), method)(*args, **kwargs)
+        return asyncio.run(getattr(AsyncAesmClient(path, timeout=timeout), method)(*args, **kwargs))
+
+    return call

@@ -1,0 +1,113 @@
+import base64
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from confcom.cli.group import cli
+from confcom.sgx.quote import Quote
+from confcom.simulation.enclave import SimulatedEnclave
+
+REPORT_DATA = bytes.fromhex("c0ffee") + bytes(61)
+
+
+@pytest.fixture
+def quote(socket_path):
+    def call(*args):
+        return CliRunner().invoke(cli, ["quote", "--socket", str(socket_path), *args])
+
+    return call
+
+
+def test_a_quote_into_a_file(quote, listen, honest, tmp_path):
+    listen(honest)
+    target = tmp_path / "my q.bin"
+    result = quote("--report-data", "c0ffee", "-o", str(target))
+    assert result.exit_code == 0, result.output
+    parsed = Quote.parse(target.read_bytes())
+    assert parsed.body.report_data == REPORT_DATA
+    assert parsed.body.mr_enclave == SimulatedEnclave.from_name("confcom quote").mr_enclave
+    assert parsed.body.mr_enclave.hex() in result.stdout
+    assert f"confcom inspect '{target}'" in result.stdout
+    assert "quote: " not in result.stdout
+
+
+def test_a_quote_on_the_screen(quote, listen, honest):
+    listen(honest)
+    result = quote("--report-data", "c0ffee", "--enclave", "mine", "--debug-enclave")
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("quote: ")]
+    parsed = Quote.parse(base64.b64decode(line.removeprefix("quote: ")))
+    assert parsed.body.mr_enclave == SimulatedEnclave.from_name("mine").mr_enclave
+    assert parsed.body.debug
+
+
+def test_a_quote_as_data(quote, listen, honest, socket_path, tmp_path):
+    listen(honest)
+    facts = json.loads(quote("--report-data", "c0ffee", "--output", "json", "-o", str(tmp_path / "q")).stdout)
+    parsed = Quote.parse(base64.b64decode(facts.pop("quote")))
+    assert facts == {
+        "quote_size": parsed.size,
+        "mrenclave": parsed.body.mr_enclave.hex(),
+        "mrsigner": parsed.body.mr_signer.hex(),
+        "report_data": REPORT_DATA.hex(),
+        "socket": str(socket_path),
+        "file": str(tmp_path / "q"),
+        "qe_report_checked": False,
+    }
+
+
+def test_the_quoting_enclaves_report_is_checked(quote, listen, honest):
+    listen(honest)
+    result = quote("--report-data", "", "--nonce", "00" * 16)
+    assert result.exit_code == 0, result.output
+    assert "report over nonce and quote is genuine" in result.stdout
+
+
+def test_a_forged_report_of_the_quoting_enclave_is_noticed(quote, listen, quoting_enclave, honest, monkeypatch):
+    real = type(quoting_enclave).quote
+
+    def forge(self, report, info):
+        import dataclasses
+
+        made, about = real(self, report, info)
+        return made, dataclasses.replace(about, qe_report=about.qe_report[:-1] + bytes([about.qe_report[-1] ^ 1]))
+
+    monkeypatch.setattr(type(quoting_enclave), "quote", forge)
+    listen(honest)
+    result = quote("--report-data", "", "--nonce", "00" * 16)
+    assert result.exit_code == 1
+    assert "not genuine" in result.stderr
+    assert "do not trust this quote" in result.stderr
+    assert "quote: " not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--report-data", "xy"], "not hexadecimal"),
+        (["--report-data", "00" * 65], "at most 64"),
+        (["--report-data", "00", "--nonce", "00" * 15], "exactly 16"),
+        (["--report-data", "00", "--nonce", "00" * 17], "exactly 16"),
+        ([], "--report-data"),
+    ],
+)
+def test_wrong_arguments_are_usage_errors(quote, args, words):
+    result = quote(*args)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_a_file_that_cannot_be_written(quote, listen, honest, tmp_path):
+    listen(honest)
+    result = quote("--report-data", "00", "-o", str(tmp_path / "absent" / "q.bin"))
+    assert result.exit_code == 2
+    assert "could not be written" in result.stderr
+
+
+def test_no_service(quote, socket_path):
+    result = quote("--report-data", "00")
+    assert result.exit_code == 6
+    assert f"there is no AESM socket at {socket_path}" in result.stderr
+    assert "why:" in result.stderr
+    assert "do:" in result.stderr
+    assert result.stdout == ""

@@ -1,0 +1,146 @@
+import asyncio
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from confcom.client import AesmClient, AsyncAesmClient, request_quote, request_quote_async
+from confcom.client.address import aesm_socket_path
+from confcom.client.mode import (
+    InProcessQuotingError,
+    MixedModeError,
+    ProcessMode,
+    QuotingMode,
+    choose_mode,
+)
+from confcom.errors import ExitCode, UnavailableError
+from confcom.sgx.quote import Quote
+from confcom.simulation.enclave import SimulatedEnclave
+
+OUT = {"SGX_AESM_ADDR": "1"}
+ENCLAVE = SimulatedEnclave.from_name("mode test")
+
+
+def make_report(target_info):
+    return ENCLAVE.create_report(target_info, bytes(64))
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def request_one(request):
+    """request_quote or its awaitable twin."""
+
+    def call(*args, **kwargs):
+        if request.param == "blocking":
+            return request_quote(*args, **kwargs)
+        return asyncio.run(request_quote_async(*args, **kwargs))
+
+    return call
+
+
+@pytest.mark.parametrize("value", ["1", "0", "", "/some/where"])
+def test_the_presence_of_the_variable_decides_not_its_value(value):
+    choice = choose_mode({"SGX_AESM_ADDR": value})
+    assert choice.mode is QuotingMode.OUT_OF_PROCESS
+    assert str(choice) == "quoting out of process, because SGX_AESM_ADDR is set (its value does not matter)"
+
+
+def test_without_the_variable_it_is_in_process():
+    choice = choose_mode({"SGX_AESM_ADD": "1"})
+    assert choice.mode is QuotingMode.IN_PROCESS
+    assert str(choice) == "quoting in process, because SGX_AESM_ADDR is not set"
+
+
+@pytest.mark.parametrize(("first", "second"), [(OUT, {}), ({}, OUT)])
+def test_one_process_uses_one_way(first, second):
+    mode = ProcessMode()
+    assert mode.settle(choose_mode(first)) == choose_mode(first)
+    assert mode.settle(choose_mode(first)) == choose_mode(first)
+    with pytest.raises(MixedModeError) as caught:
+        mode.settle(choose_mode(second))
+    assert choose_mode(second).mode.value in caught.value.what
+    assert choose_mode(first).mode.value in caught.value.why
+    assert caught.value.remedy
+    assert mode.settle(choose_mode(first)) == choose_mode(first), "the refusal changed nothing"
+
+
+def test_out_of_process_asks_the_socket_that_the_environment_names(request_one, listen, honest, socket_path, caplog):
+    listen(honest)
+    environ = {**OUT, "CONFCOM_AESM_SOCKET": str(socket_path)}
+    with caplog.at_level(logging.INFO, "confcom.client"):
+        quoted = request_one(make_report, environ=environ, process_mode=ProcessMode())
+    assert Quote.parse(quoted.quote).body.mr_enclave == ENCLAVE.mr_enclave
+    assert "quoting out of process, because SGX_AESM_ADDR is set" in caplog.text
+    assert str(socket_path) in caplog.text
+
+
+def test_a_given_client_is_asked(listen, honest, socket_path):
+    listen(honest)
+    quoted = request_quote(make_report, client=AesmClient(socket_path), environ=OUT, process_mode=ProcessMode())
+    again = asyncio.run(
+        request_quote_async(make_report, client=AsyncAesmClient(socket_path), environ=OUT, process_mode=ProcessMode())
+    )
+    assert len(quoted.quote) == len(again.quote)
+
+
+def test_in_process_says_plainly_what_is_missing_and_asks_nobody(request_one, listen, honest, socket_path):
+    listener = listen(honest)
+    environ = {"CONFCOM_AESM_SOCKET": str(socket_path)}
+    with pytest.raises(InProcessQuotingError, match="in process is not possible") as caught:
+        request_one(make_report, environ=environ, process_mode=ProcessMode())
+    assert "no provider" in caught.value.why
+    assert "SGX_AESM_ADDR=1" in caught.value.remedy
+    assert caught.value.exit_code is ExitCode.UNAVAILABLE
+    assert listener.connections == 0
+
+
+def test_mixing_is_refused_after_a_first_quote(request_one, listen, honest, socket_path):
+    listen(honest)
+    mode = ProcessMode()
+    named = {"CONFCOM_AESM_SOCKET": str(socket_path)}
+    request_one(make_report, environ={**OUT, **named}, process_mode=mode)
+    with pytest.raises(MixedModeError):
+        request_one(make_report, environ=named, process_mode=mode)
+
+
+def test_the_process_itself_remembers(socket_path):
+    program = (
+        "import os\n"
+        "from confcom.client import request_quote\n"
+        "from confcom.errors import ConfcomError\n"
+        "for set_it in (True, False):\n"
+        "    if not set_it: del os.environ['SGX_AESM_ADDR']\n"
+        "    try: request_quote(None)\n"
+        "    except ConfcomError as error: print(type(error).__name__)\n"
+    )
+    environ = {"SGX_AESM_ADDR": "", "CONFCOM_AESM_SOCKET": str(socket_path)}
+    result = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["ServiceUnreachableError", "MixedModeError"], result.stderr
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, "/var/run/aesmd/aesm.socket"),
+        ({"CONFCOM_AESM_SOCKET": ""}, "/var/run/aesmd/aesm.socket"),
+        ({"CONFCOM_AESM_SOCKET": "/x/y"}, "/x/y"),
+        ({"SGX_AESM_ADDR": "/x/y"}, "/var/run/aesmd/aesm.socket"),
+    ],
+)
+def test_where_the_service_is_looked_for(environ, expected):
+    assert aesm_socket_path(environ) == Path(expected)
+    assert AesmClient(environ=environ).socket_path == Path(expected)
+    assert AsyncAesmClient(environ=environ).socket_path == Path(expected)
+
+
+@pytest.mark.parametrize("client", [AesmClient, AsyncAesmClient])
+def test_the_real_environment_is_read_when_a_client_is_made(monkeypatch, client):
+    monkeypatch.setenv("CONFCOM_AESM_SOCKET", "/made/now")
+    assert client().socket_path == Path("/made/now")
+    assert client("/given").socket_path == Path("/given")
+
+
+def test_unreachable_services_are_unavailable(request_one, socket_path):
+    with pytest.raises(UnavailableError):
+        request_one(make_report, environ={**OUT, "CONFCOM_AESM_SOCKET": str(socket_path)}, process_mode=ProcessMode())

@@ -1,0 +1,299 @@
+"""Both clients against real sockets."""
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.errors import AesmError, ConnectionClosedError, ProtocolError, StaleTargetError
+from confcom.client import blocking
+from confcom.client.errors import ServiceTimeoutError, ServiceUnreachableError
+from confcom.errors import ExitCode, SettingsError
+from confcom.sgx.key_id import ECDSA_P256_KEY_ID
+from confcom.sgx.quote import Quote
+from confcom.sgx.report import QeReportInfo, Report
+from confcom.simulation.enclave import SimulatedEnclave
+
+ENCLAVE = SimulatedEnclave.from_name("client test")
+REPORT_DATA = bytes(range(64))
+NUM_ANSWER = bytes.fromhex("07000000aa010408001001")
+
+
+def make_report(target_info):
+    return ENCLAVE.create_report(target_info, REPORT_DATA)
+
+
+def hang(connection: socket.socket) -> None:
+    """Read whatever comes until the client gives up."""
+    while connection.recv(65536):
+        pass
+
+
+def test_the_way_to_a_quote_step_by_step(ask, listen, honest, quoting_enclave):
+    listener = listen(honest)
+    target = ask("init_quote")
+    assert target.target_info == quoting_enclave.target_info
+    assert target.pub_key_id == quoting_enclave.pub_key_id
+    size = ask("quote_size")
+    quoted = ask("get_quote", make_report(target.target_info))
+    assert quoted.qe_report_info is None
+    assert len(quoted.quote) == size == quoting_enclave.quote_size
+    assert Quote.parse(quoted.quote).body.report_data == REPORT_DATA
+    assert listener.connections == 4, "one connection per request: Init, Size, and Size and Quote"
+
+
+def test_the_key_ids(ask, listen, honest):
+    listen(honest)
+    assert ask("supported_key_ids") == (ECDSA_P256_KEY_ID,)
+
+
+def test_a_qe_report_over_quote_and_nonce(ask, listen, honest):
+    listen(honest)
+    info = QeReportInfo(b"n" * 16, ENCLAVE.target_info(), bytes(432))
+    quoted = ask("quote_fresh_report", make_report, qe_report_info=info)
+    ENCLAVE.verify_report(Report.parse(quoted.qe_report_info.qe_report))
+
+
+def test_a_changed_quoting_enclave_is_asked_again_with_a_new_report(ask, listen, honest, refusing):
+    listener = listen(honest, honest, refusing(AesmErrorCode.ATT_KEY_NOT_INITIALIZED), honest)
+    targets = []
+    quoted = ask("quote_fresh_report", lambda target_info: targets.append(target_info) or make_report(target_info))
+    assert Quote.parse(quoted.quote).body.report_data == REPORT_DATA
+    assert len(targets) == 2
+    assert listener.connections == 6
+
+
+def test_a_quoting_enclave_that_keeps_changing_is_an_error(ask, listen, honest, refusing):
+    stale = refusing(AesmErrorCode.ATT_KEY_NOT_INITIALIZED)
+    listener = listen(honest, honest, stale, honest, honest, stale)
+    with pytest.raises(StaleTargetError, match="GetQuoteEx"):
+        ask("quote_fresh_report", make_report)
+    assert listener.connections == 6
+
+
+def test_get_quote_alone_leaves_the_stale_target_to_its_caller(ask, listen, honest, refusing, quoting_enclave):
+    listen(honest, refusing(AesmErrorCode.ATT_KEY_NOT_INITIALIZED))
+    with pytest.raises(StaleTargetError):
+        ask("get_quote", make_report(quoting_enclave.target_info))
+
+
+@pytest.mark.parametrize("code", [AesmErrorCode.BUSY, AesmErrorCode.SERVICE_UNAVAILABLE, AesmErrorCode.INVALID_REPORT])
+def test_refusals_carry_name_and_advice(ask, listen, refusing, code):
+    listen(refusing(code))
+    with pytest.raises(AesmError, match=rf"InitQuoteEx with {code} \({code.name}\)") as caught:
+        ask("init_quote")
+    assert caught.value.code == code
+    assert caught.value.remedy
+
+
+def test_an_exception_of_the_report_maker_comes_through(ask, listen, honest):
+    listen(honest)
+
+    def fail(target_info):
+        raise LookupError("no enclave")
+
+    with pytest.raises(LookupError, match="no enclave"):
+        ask("quote_fresh_report", fail)
+
+
+def test_an_answer_in_any_pieces_is_read(ask, listen, sending):
+    ids = bytes.fromhex("09010000b20185020800128002") + ECDSA_P256_KEY_ID.encode()
+    listen(sending(*(bytes([byte]) for byte in NUM_ANSWER)), sending(ids[:4], ids[4:90], ids[90:]))
+    assert ask("supported_key_ids") == (ECDSA_P256_KEY_ID,)
+
+
+def test_a_service_that_closes_without_a_byte(ask, listen, sending):
+    listen(sending())
+    with pytest.raises(ConnectionClosedError, match="without an answer") as caught:
+        ask("init_quote")
+    assert caught.value.exit_code is ExitCode.UNAVAILABLE
+
+
+def test_a_service_that_closes_in_the_middle(ask, listen, sending):
+    listen(sending(NUM_ANSWER[:6]))
+    with pytest.raises(ConnectionClosedError, match="in the middle"):
+        ask("supported_key_ids")
+
+
+def test_a_service_that_resets_the_connection(ask, listen):
+    # Closing with the request unread makes Linux report a reset to the peer, as Intel's server does after junk.
+    listen(lambda connection: connection.recv(1))
+    with pytest.raises(ConnectionClosedError, match=r"broke off InitQuoteEx|without an answer") as caught:
+        ask("init_quote")
+    assert caught.value.why
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("data", [bytes(4), b"\xff" * 4, b"HTTP/1.1 400 Bad Request\r\n\r\n", NUM_ANSWER])
+def test_a_service_of_another_kind(ask, listen, sending, data):
+    listen(sending(data))
+    with pytest.raises(ProtocolError) as caught:
+        ask("init_quote")
+    assert caught.value.remedy
+
+
+def test_a_silent_service_is_given_up(ask, listen):
+    listen(hang)
+    with pytest.raises(ServiceTimeoutError, match=r"did not answer InitQuoteEx within 0.05 s"):
+        ask("init_quote", timeout=0.05)
+
+
+def test_a_trickle_does_not_prolong_the_wait(ask, listen):
+    stop = threading.Event()
+
+    def trickle(connection: socket.socket) -> None:
+        connection.sendall((100_000).to_bytes(4, "little"))
+        while not stop.wait(0.01):
+            connection.sendall(b"\0")
+
+    listen(trickle)
+    try:
+        with pytest.raises(ServiceTimeoutError):
+            ask("init_quote", timeout=0.2)
+    finally:
+        stop.set()
+
+
+def fill_queue(path) -> tuple[socket.socket, list[socket.socket]]:
+    """A listener that accepts nothing, and connections until no more fit."""
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen(0)
+    waiting = []
+    while True:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.setblocking(False)
+        try:
+            connection.connect(str(path))
+        except BlockingIOError:
+            connection.close()
+            return server, waiting
+        waiting.append(connection)
+
+
+def test_a_full_queue_is_waited_for_and_then_given_up(ask, socket_path):
+    server, waiting = fill_queue(socket_path)
+    try:
+        with pytest.raises(ServiceTimeoutError):
+            ask("init_quote", timeout=0.1)
+    finally:
+        for each in [server, *waiting]:
+            each.close()
+
+
+def test_a_full_queue_that_empties_is_used(ask, socket_path, sending):
+    server, waiting = fill_queue(socket_path)
+    answers = []
+    client = threading.Thread(target=lambda: answers.append(ask("supported_key_ids")))
+    client.start()
+    try:
+        for _ in waiting:
+            server.accept()[0].close()
+        ids = bytes.fromhex("09010000b20185020800128002") + ECDSA_P256_KEY_ID.encode()
+        for answer in (NUM_ANSWER, ids):
+            with server.accept()[0] as connection:
+                sending(answer)(connection)
+    finally:
+        client.join()
+        for each in [server, *waiting]:
+            each.close()
+    assert answers == [(ECDSA_P256_KEY_ID,)]
+
+
+def test_no_socket_in_its_directory(ask, socket_path):
+    with pytest.raises(ServiceUnreachableError, match=f"there is no AESM socket at {socket_path}") as caught:
+        ask("init_quote")
+    assert "no quote helper" in caught.value.why
+    assert f"--socket {socket_path}" in caught.value.remedy
+    assert caught.value.exit_code is ExitCode.UNAVAILABLE
+
+
+def test_no_directory(ask, socket_path):
+    path = socket_path.parent / "absent" / "aesm.socket"
+    with pytest.raises(ServiceUnreachableError, match="no AESM socket") as caught:
+        ask("init_quote", path=path)
+    assert "does not exist" in caught.value.why
+    assert "mount the directory" in caught.value.remedy
+    assert str(path) in caught.value.remedy
+
+
+def test_a_path_below_a_file(ask, socket_path):
+    socket_path.write_bytes(b"")
+    with pytest.raises(ServiceUnreachableError, match="no AESM socket"):
+        ask("init_quote", path=socket_path / "aesm.socket")
+
+
+def test_a_stale_socket(ask, socket_path):
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(socket_path))
+    with pytest.raises(ServiceUnreachableError, match="nobody serves") as caught:
+        ask("init_quote")
+    assert "the socket file itself was mounted" in caught.value.why
+
+
+@pytest.mark.parametrize("make", [os.mkdir, lambda path: path.write_bytes(b"")], ids=["directory", "file"])
+def test_something_else_at_the_path(ask, socket_path, make):
+    make(socket_path)
+    with pytest.raises(ServiceUnreachableError, match="is not a socket") as caught:
+        ask("init_quote")
+    assert caught.value.remedy
+
+
+def test_a_datagram_socket(ask, socket_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(socket_path))
+        with pytest.raises(ServiceUnreachableError, match="nobody serves"):
+            ask("init_quote")
+
+
+def test_a_link_that_leads_to_itself(ask, socket_path):
+    socket_path.symlink_to(socket_path)
+    with pytest.raises(ServiceUnreachableError, match="cannot be used") as caught:
+        ask("init_quote")
+    assert "symbolic links" in caught.value.why
+
+
+def test_a_socket_that_this_user_may_not_use(socket_path, listen, honest):
+    from confcom.client.errors import connect_error
+
+    error = connect_error(socket_path, PermissionError(13, "Permission denied"))
+    assert isinstance(error, ServiceUnreachableError)
+    assert "may not connect" in error.what
+    assert "0666" in error.remedy
+
+
+def test_a_path_that_no_socket_can_have(ask, socket_path):
+    longest = socket_path.parent / ("x" * (107 - len(bytes(socket_path.parent)) - 1))
+    with pytest.raises(ServiceUnreachableError):
+        ask("init_quote", path=longest)
+    with pytest.raises(SettingsError, match="108 bytes"):
+        ask("init_quote", path=longest.with_name(longest.name + "x"))
+
+
+def test_many_threads_share_one_client(listen, honest, socket_path):
+    listen(honest)
+    client = blocking.AesmClient(socket_path)
+    sizes = []
+    threads = [threading.Thread(target=lambda: sizes.append(client.quote_size())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(sizes) == 8
+    assert len(set(sizes)) == 1
+
+
+def test_no_client_leaves_a_descriptor_open(ask, listen, honest, sending):
+    def descriptors() -> int:
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+    before = descriptors()
+    listener = listen(honest, sending())
+    ask("quote_size")
+    with pytest.raises(ConnectionClosedError):
+        ask("quote_size")
+    listener.close()
+    assert descriptors() == before

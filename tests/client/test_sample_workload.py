@@ -1,0 +1,240 @@
+"""The sample workload, in this process and as the container's program that it is."""
+
+import base64
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from confcom.client.mode import InProcessQuotingError, ProcessMode
+from confcom.errors import ConfcomError, SettingsError
+from confcom.sample_workload.device import NoEnclaveDeviceError, open_enclave_device
+from confcom.sample_workload.program import run
+from confcom.sample_workload.settings import WorkloadSettings
+from confcom.sgx.quote import Quote
+from confcom.simulation.enclave import SimulatedEnclave
+
+CHALLENGE = bytes(range(32))
+
+
+@pytest.fixture
+def environ(socket_path):
+    """As the playground's runner without namespaces sets it."""
+    return {
+        "SGX_AESM_ADDR": "1",
+        "CONFCOM_AESM_SOCKET": str(socket_path),
+        "CONFCOM_SGX_ENCLAVE_DEVICE": "/dev/null",
+        "CONFCOM_SGX_PLATFORM": "simulated",
+        "CONFCOM_SGX_EPC_MIB": "10",
+        "CONFCOM_CHALLENGE": CHALLENGE.hex(),
+    }
+
+
+@pytest.fixture
+def work(environ):
+    """Run once in this process; the lines that it says."""
+
+    def call(*argv, hold=None, **changes):
+        lines = []
+        merged = {name: value for name, value in {**environ, **changes}.items() if value is not None}
+        run(
+            WorkloadSettings.read(argv, merged),
+            environ=merged,
+            say=lines.append,
+            hold=hold,
+            clock=iter([1.0, 1.25]).__next__,
+            process_mode=ProcessMode(),
+        )
+        return lines
+
+    return call
+
+
+def quote_in(lines) -> Quote:
+    (line,) = [line for line in lines if line.startswith("quote: ")]
+    return Quote.parse(base64.b64decode(line.removeprefix("quote: "), validate=True))
+
+
+def test_it_says_what_it_did_and_its_quote_leaves_by_one_line(work, listen, honest, socket_path):
+    listen(honest)
+    lines = work()
+    quote = quote_in(lines)
+    enclave = SimulatedEnclave.from_name("confcom sample workload")
+    assert quote.body.report_data == CHALLENGE + bytes(32)
+    assert quote.body.mr_enclave == enclave.mr_enclave
+    assert not quote.body.debug
+    assert quote.trailing == b""
+    assert [line for line in lines if not line.startswith("quote: ")] == [
+        "SGX platform: simulated",
+        "enclave memory: 10 MiB",
+        "enclave device: /dev/null, open",
+        f"enclave: 'confcom sample workload', simulated, MRENCLAVE {enclave.mr_enclave.hex()}",
+        "challenge: 32 bytes",
+        "quoting out of process, because SGX_AESM_ADDR is set (its value does not matter)",
+        f"AESM socket: {socket_path}",
+        f"done: a quote of {quote.size} bytes in 250.0 ms",
+    ]
+
+
+def test_what_it_is_not_told_it_says_so(work, listen, honest):
+    listen(honest)
+    lines = work(CONFCOM_SGX_PLATFORM=None, CONFCOM_SGX_EPC_MIB=None, CONFCOM_CHALLENGE=None)
+    assert lines[:2] == [
+        "SGX platform: not told (CONFCOM_SGX_PLATFORM is not set)",
+        "enclave memory: not told (CONFCOM_SGX_EPC_MIB is not set)",
+    ]
+    assert quote_in(lines).body.report_data == bytes(64)
+
+
+def test_another_enclave_a_debug_one_and_a_file(work, listen, honest, tmp_path):
+    listen(honest)
+    lines = work("--enclave", "mine", "--debug-enclave", "--output", str(tmp_path / "q.bin"))
+    quote = quote_in(lines)
+    assert quote.body.mr_enclave == SimulatedEnclave.from_name("mine").mr_enclave
+    assert quote.body.debug
+    assert Quote.parse((tmp_path / "q.bin").read_bytes()) == quote
+    assert lines[-1] == f"written to {tmp_path / 'q.bin'}"
+
+
+def test_a_file_that_cannot_be_written(work, listen, honest, tmp_path):
+    listen(honest)
+    with pytest.raises(ConfcomError, match="could not be written") as caught:
+        work("--output", str(tmp_path / "absent" / "q.bin"))
+    assert caught.value.why == "No such file or directory"
+
+
+def test_the_device_is_open_while_it_quotes_and_holds(work, listen, honest):
+    def descriptors() -> int:
+        return sum(link.is_char_device() and link.samefile("/dev/null") for link in Path("/proc/self/fd").iterdir())
+
+    before, during = descriptors(), []
+    listen(honest)
+    work("--hold", "7.5", hold=lambda seconds: during.append((seconds, descriptors())))
+    assert during == [(7.5, before + 1)]
+    assert descriptors() == before
+
+
+def test_without_the_variable_it_says_that_in_process_is_not_there(work, listen, honest):
+    listener = listen(honest)
+    with pytest.raises(InProcessQuotingError):
+        work(SGX_AESM_ADDR=None)
+    assert listener.connections == 0
+
+
+def test_a_hardware_platform_is_refused(work):
+    with pytest.raises(SettingsError, match="'hardware'") as caught:
+        work(CONFCOM_SGX_PLATFORM="hardware")
+    assert "simulated" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("challenge", "words"), [("xy", "not hexadecimal"), ("abc", "not hexadecimal"), ("00" * 65, "65 bytes")]
+)
+def test_challenges_that_cannot_be(work, challenge, words):
+    with pytest.raises(SettingsError, match=words) as caught:
+        work(CONFCOM_CHALLENGE=challenge)
+    assert caught.value.why
+    assert caught.value.remedy
+
+
+def test_the_longest_challenge(work, listen, honest):
+    listen(honest)
+    assert quote_in(work(CONFCOM_CHALLENGE="ab" * 64)).body.report_data == b"\xab" * 64
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "soon", ""])
+def test_no_such_time_can_be_held(work, capsys, seconds):
+    with pytest.raises(SystemExit) as caught:
+        work(f"--hold={seconds}")
+    assert caught.value.code == 2
+    assert "not a number of seconds" in capsys.readouterr().err
+
+
+def test_a_container_without_the_device(work, tmp_path):
+    with pytest.raises(NoEnclaveDeviceError, match=f"no SGX device here .{tmp_path}/sgx_enclave") as caught:
+        work(CONFCOM_SGX_ENCLAVE_DEVICE=str(tmp_path / "sgx_enclave"))
+    assert "sgx_epc_mem_in_MiB" in caught.value.remedy
+
+
+def test_by_default_the_usual_paths_are_looked_at(environ):
+    del environ["CONFCOM_SGX_ENCLAVE_DEVICE"]
+    assert WorkloadSettings.read([], environ).devices == (Path("/dev/sgx_enclave"), Path("/dev/sgx/enclave"))
+
+
+def test_the_first_device_that_exists_is_opened(tmp_path):
+    with open_enclave_device([tmp_path / "absent", Path("/dev/null"), Path("/dev/zero")]) as path:
+        assert path == Path("/dev/null")
+
+
+def test_a_file_in_the_devices_place(tmp_path):
+    path = tmp_path / "sgx_enclave"
+    path.write_bytes(b"")
+    with pytest.raises(NoEnclaveDeviceError, match="is not a device"), open_enclave_device([path]):
+        pytest.fail("it was opened")
+
+
+def test_a_device_that_cannot_be_opened(tmp_path):
+    with (
+        pytest.raises(NoEnclaveDeviceError, match="cannot be opened") as caught,
+        open_enclave_device([tmp_path]),
+    ):
+        pytest.fail("it was opened")
+    assert caught.value.why == "Is a directory"
+
+
+def start(environ, *argv) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "confcom.sample_workload", *argv],
+        env={**environ, "PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_as_a_program_it_ends_with_0(environ, listen, honest):
+    listen(honest)
+    out, err = start(environ).communicate()
+    assert err == ""
+    assert quote_in(out.splitlines()).body.report_data == CHALLENGE + bytes(32)
+
+
+def test_as_a_program_it_fails_with_the_reason_and_the_kinds_exit_code(environ):
+    process = start(environ)
+    out, err = process.communicate()
+    assert process.returncode == 6
+    assert "quote: " not in out
+    assert err.startswith("error: there is no AESM socket at ")
+
+
+def test_a_held_program_ends_with_0_at_sigterm(environ, listen, honest):
+    listen(honest)
+    process = start(environ, "--hold", "3600")
+    for line in process.stdout:
+        if line.startswith("holding"):
+            break
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate() == ("", "")
+    assert process.returncode == 0
+
+
+def test_a_held_program_ends_with_0_after_its_time(environ, listen, honest):
+    listen(honest)
+    process = start(environ, "--hold", "0.01")
+    assert process.communicate()[0].endswith("holding the enclave for 0.01 s, or until SIGTERM\n")
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_program_that_waits_for_its_quote_can_be_ended(environ, listen, number, code):
+    listen(lambda connection: [None for _ in iter(lambda: connection.recv(4096), b"")])
+    process = start(environ)
+    for line in process.stdout:
+        if line.startswith("AESM socket"):
+            break
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode == code
