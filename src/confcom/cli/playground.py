@@ -64,34 +64,41 @@ def node(directory: Path, mode: str, images: Sequence[str], log_level: str) -> N
 
     from confcom.daemon.logs import LogFormat, configure_logging
     from confcom.playground.images import image_table
-    from confcom.playground.modes import ChosenMode, Mode
+    from confcom.playground.modes import ChosenMode
     from confcom.playground.node_main import run_node
 
     def announce(chosen: ChosenMode) -> None:
         click.echo(f"node ready in {directory}, mode {chosen.mode} ({chosen.reason}): {chosen.mode.explanation}")
 
     configure_logging(level=log_level, log_format=LogFormat.AUTO, stream=sys.stderr)
-    wanted = None if mode == "auto" else Mode(mode)
-    click.get_current_context().exit(run_node(directory, wanted, image_table(images), announce=announce))
+    click.get_current_context().exit(run_node(directory, mode, image_table(images), announce=announce))
 
 
 @playground.command()
 @directory_option
+@output_option
 @click.argument("files", nargs=-1, required=True, type=click.File(encoding="utf-8"))
-def apply(directory: Path, files: Sequence[TextIO]) -> None:
+def apply(directory: Path, output: str, files: Sequence[TextIO]) -> None:
     r"""Create the objects of manifest files (- is standard input).
 
     \b
     Example:
       confcom playground apply --dir /tmp/node examples/job.yaml
     """
+    objects: list[str] = []
+    warnings: list[str] = []
     with _client(directory) as client:
         for file in files:
             result = client.apply(_read(file))
-            for warning in result.warnings:
-                click.echo(f"Warning: {warning}", err=True)
-            for created in result.objects:
-                click.echo(f"{created} created")
+            objects += result.objects
+            warnings += result.warnings
+            if output == "text":
+                for warning in result.warnings:
+                    click.echo(f"Warning: {warning}", err=True)
+                for created in result.objects:
+                    click.echo(f"{created} created")
+    if output == "json":
+        click.echo(json.dumps({"objects": objects, "warnings": warnings}, indent=2))
 
 
 @playground.command()

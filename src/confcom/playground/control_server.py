@@ -52,7 +52,7 @@ class ControlServer:
             Method.IMAGES: self._images,
             Method.RESTART_KUBELET: self._restart_kubelet,
         }
-        rpcs = {
+        rpcs: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             str(method): grpc.unary_unary_rpc_method_handler(_json_handler(handler))
             for method, handler in handlers.items()
         }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from confcom.errors import ConfcomError
-from confcom.playground.views import LedgerLine
+from confcom.playground.views import Event, LedgerLine
+
+MAX_EVENTS = 200
+"""Entries of the journal that are kept: enough to see what just happened, and the state stays small."""
 
 
 class AdmissionError(ConfcomError):
@@ -34,6 +38,7 @@ class DeviceLedger:
 
     _resources: dict[str, _Resource] = field(default_factory=dict)
     _holdings: list[_Holding] = field(default_factory=list)
+    _events: deque[Event] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))
 
     def replace(self, resource: str, devices: Mapping[str, bool]) -> None:
         """Take a list: it replaces everything that was known of that resource.
@@ -87,6 +92,10 @@ class DeviceLedger:
         """One line per container and resource."""
         return tuple(LedgerLine(held.pod, held.container, held.resource, len(held.ids)) for held in self._holdings)
 
+    def events(self) -> tuple[Event, ...]:
+        """What was allocated and released, oldest first."""
+        return tuple(self._events)
+
     def allocate(self, pod: str, container: str, resource: str, count: int) -> tuple[str, ...]:
         """Choose free, healthy devices and give them to a container.
 
@@ -113,9 +122,25 @@ class DeviceLedger:
                 f"requested number of devices unavailable for {resource}. Requested: {count}, Available: {len(free)}"
             )
         chosen = tuple(free[:count])
-        self._holdings.append(_Holding(pod, container, resource, chosen))
+        holding = _Holding(pod, container, resource, chosen)
+        self._holdings.append(holding)
+        self._record("Allocated", holding)
         return chosen
 
     def release(self, pod: str) -> None:
         """A pod has ended: what it held is free."""
+        released = [holding for holding in self._holdings if holding.pod == pod]
         self._holdings = [holding for holding in self._holdings if holding.pod != pod]
+        for holding in released:
+            self._record("Released", holding)
+
+    def _record(self, reason: str, holding: _Holding) -> None:
+        known = self._resources.get(holding.resource, _Resource())
+        held = self.allocated().get(holding.resource, 0)
+        done = "allocated to" if reason == "Allocated" else "released by"
+        message = (
+            f"{len(holding.ids)} {holding.resource} {done} {holding.pod}/{holding.container}; "
+            f"{held} of {len(known.healthy) + len(known.unhealthy)} are held"
+        )
+        event = Event(reason, holding.pod, holding.container, holding.resource, len(holding.ids), message)
+        self._events.append(event)

@@ -18,6 +18,9 @@ from confcom.playground.views import DeviceView
 PROBE_SECONDS = 10.0
 """A probe container takes about 0.1 s; on a machine where it takes this long, nothing else would work either."""
 
+AUTO = "auto"
+"""Asks for the first mode that works."""
+
 
 class Mode(StrEnum):
     """The three ways."""
@@ -51,17 +54,18 @@ class ChosenMode:
     tools: Tools
 
 
-def choose_mode(wanted: Mode | None, programs: Programs) -> ChosenMode:
+def choose_mode(wanted: str = AUTO, programs: Programs | None = None) -> ChosenMode:
     """Take the wanted mode, or the best that works.
 
     Args:
-        wanted: None chooses.
-        programs: what the machine has.
+        wanted: a Mode's value, or AUTO.
+        programs: what the machine has; looked up by default.
 
     Raises:
         UnavailableError: the machine lacks a program that every mode needs.
-        SettingsError: the wanted mode does not work here.
+        SettingsError: the wanted mode does not exist, or does not work here.
     """
+    programs = programs or Programs.find()
     tools = programs.tools
     if tools is None:
         raise UnavailableError(
@@ -70,11 +74,11 @@ def choose_mode(wanted: Mode | None, programs: Programs) -> ChosenMode:
             remedy="install coreutils and util-linux",
         )
     reasons: list[str] = []
-    for mode in Mode if wanted is None else (wanted,):
+    for mode in _wanted(wanted):
         command = prefix(mode, programs)
         obstacle = obstacle_to(mode, command, tools)
         if not obstacle:
-            reason = "asked for" if wanted else "; ".join(reasons) or "it works here"
+            reason = "asked for" if wanted != AUTO else "; ".join(reasons) or "it works here"
             return ChosenMode(mode, reason, command, tools)
         reasons.append(f"not {mode}: {obstacle}")
     raise SettingsError(
@@ -82,6 +86,16 @@ def choose_mode(wanted: Mode | None, programs: Programs) -> ChosenMode:
         why="; ".join(reasons),
         remedy="leave --mode out, and the best that works is taken",
     )
+
+
+def _wanted(name: str) -> tuple[Mode, ...]:
+    if name == AUTO:
+        return tuple(Mode)
+    try:
+        return (Mode(name),)
+    except ValueError:
+        known = ", ".join([AUTO, *Mode])
+        raise SettingsError(f"there is no mode {name!r}", remedy=f"choose one of {known}") from None
 
 
 def prefix(mode: Mode, programs: Programs) -> tuple[str, ...]:

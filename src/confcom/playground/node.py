@@ -142,6 +142,7 @@ class Node:
             ),
             pods=tuple(pod.view(self._ledger.allocated(pod.name)) for pod in self._pods.values()),
             jobs=tuple(job.view(self._pods_of(job)) for job in self._jobs.values()),
+            events=self._ledger.events(),
         )
 
     async def changed_since(self, revision: int, seconds: float) -> NodeState:

@@ -16,7 +16,6 @@ from confcom.playground.container import NODE_VARIABLE
 from confcom.playground.control_server import ControlServer
 from confcom.playground.images import Image
 from confcom.playground.layout import Layout
-from confcom.playground.machine import Programs
 from confcom.playground.modes import ChosenMode, Mode, choose_mode
 from confcom.playground.node import SUFFIX_CHARACTERS, Node
 
@@ -31,13 +30,13 @@ _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
 def run_node(
-    directory: Path, wanted: Mode | None, images: Mapping[str, Image], *, announce: Callable[[ChosenMode], None]
+    directory: Path, wanted: str, images: Mapping[str, Image], *, announce: Callable[[ChosenMode], None]
 ) -> ExitCode:
     """Run a node in the foreground until SIGTERM or SIGINT.
 
     Args:
         directory: DIR; created if need be.
-        wanted: the mode, or None for the best that works.
+        wanted: the mode, or `auto` for the best that works.
         images: the image table.
         announce: is called once the node is ready.
 
@@ -46,7 +45,7 @@ def run_node(
         UnavailableError: another node runs in the directory.
     """
     layout = Layout(directory.absolute())
-    chosen = choose_mode(wanted, Programs.find())
+    chosen = choose_mode(wanted)
     layout.create()
 
     async def main(stop: asyncio.Event) -> None:

@@ -136,6 +136,19 @@ class LedgerLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of the ledger's journal."""
+
+    reason: str
+    """`Allocated` or `Released`."""
+    pod: str
+    container: str
+    resource: str
+    count: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """The node: how it runs containers, and what it has to give."""
 
@@ -158,6 +171,8 @@ class NodeState:
     node: NodeView
     pods: tuple[PodView, ...]
     jobs: tuple[JobView, ...]
+    events: tuple[Event, ...]
+    """The ledger's journal, oldest first; only the latest are kept."""
 
     def pod(self, name: str) -> PodView | None:
         """The pod of that name."""
@@ -186,6 +201,7 @@ class NodeState:
                 JobView(**{**job, "status": JobStatus(job["status"]), "pods": tuple(job["pods"])})
                 for job in data["jobs"]
             ),
+            events=tuple(Event(**event) for event in data["events"]),
         )
 
 
