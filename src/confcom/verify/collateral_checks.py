@@ -15,7 +15,7 @@ from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.pck_extension import PckExtension
 from confcom.verify.pck_chain import common_name
-from confcom.verify.trust import load_certificate
+from confcom.verify.trust import UNREADABLE_X509, load_certificate
 from confcom.verify.verdict import Check, VerdictKind, failed, passed
 
 TCB_SIGNER_NAME = "SGX TCB Signing"
@@ -86,7 +86,7 @@ def _crl_period(name: str, der: bytes) -> tuple[str, datetime, datetime]:
     try:
         crl = x509.load_der_x509_crl(der)
         begin, end = crl.last_update_utc, crl.next_update_utc
-    except ValueError as error:
+    except UNREADABLE_X509 as error:
         raise MalformedError(f"{name} is not a certificate revocation list in DER", why=str(error)) from error
     if end is None:
         raise MalformedError(f"{name} has no next update", why="it would be good forever")

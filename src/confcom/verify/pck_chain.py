@@ -72,9 +72,9 @@ class PckChain:
 
         Revocation is not looked at here.
         """
-        path = (self.leaf, *self.intermediates, trusted_root)
+        path = self.certificates
         if len(path) != len(CHAIN_NAMES):
-            return f"it has {len(self.intermediates)} intermediate certificates instead of one"
+            return f"it has {len(path)} certificates instead of leaf, intermediate and root"
         for certificate, issuer, expected in zip(path, (*path[1:], trusted_root), CHAIN_NAMES, strict=True):
             name = certificate.subject.rfc4514_string()
             if expected not in common_name(certificate.subject):

@@ -23,6 +23,16 @@ INTEL_ROOT_KEY_ID = bytes.fromhex(
 )
 """SHA-384 of the public point of Intel's SGX Root CA: of the root in genuine quotes, and what dcap-qvl pins."""
 
+UNREADABLE_X509 = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What cryptography raises for bytes that are not, or not quite, a certificate or a revocation list."""
+
 PEM_BEGIN = b"-----BEGIN "
 
 MAX_ROOT_SIZE = 64 * 1024
@@ -85,7 +95,8 @@ def load_certificate(data: bytes, what: str) -> x509.Certificate:
         load = x509.load_pem_x509_certificate if data.startswith(PEM_BEGIN) else x509.load_der_x509_certificate
         certificate = load(data)
         key = certificate.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        _read_whole(certificate)
+    except UNREADABLE_X509 as error:
         raise MalformedError(
             f"{what} is not a readable X.509 certificate",
             why=str(error),
@@ -98,6 +109,18 @@ def load_certificate(data: bytes, what: str) -> x509.Certificate:
             remedy="check that it is an SGX certificate",
         )
     return certificate
+
+
+def _read_whole(certificate: x509.Certificate) -> tuple[object, ...]:
+    """Make cryptography decode what it would decode at first use: what is malformed must show here, not later."""
+    return (
+        certificate.subject,
+        certificate.issuer,
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
+        certificate.serial_number,
+        certificate.extensions,
+    )
 
 
 def key_id(certificate: x509.Certificate) -> bytes:

@@ -1,0 +1,283 @@
+"""What a verdict comes to: policies, platforms, debug enclaves, time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from verify import tampering
+from verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
+
+from confcom.errors import ExitCode, SettingsError
+from confcom.sgx.tcb import TcbStatus
+from confcom.simulation.enclave import SimulatedEnclave
+from confcom.verify.authorisation import DEBUG_CAVEAT, platform_check
+from confcom.verify.files import intel_root
+from confcom.verify.policy import Policy, pad_report_data
+from confcom.verify.trust import INTEL_ROOT_KEY_ID, Platform, TrustedRoot
+from confcom.verify.verdict import CheckStatus, Verdict, VerdictKind, failed, kind_of, not_checked, passed
+from confcom.verify.verifier import verify_quote
+
+GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
+IN_2024 = datetime(2024, 1, 1, tzinfo=UTC)
+
+VERIFIED = VerdictKind.VERIFIED
+REFUSED = VerdictKind.AUTHENTIC_NOT_AUTHORISED
+FALSE = VerdictKind.NOT_AUTHENTIC
+UNUSABLE = VerdictKind.UNUSABLE
+
+
+def check(verdict: Verdict, name: str):
+    (found,) = [check for check in verdict.checks if check.name == name]
+    return found
+
+
+def failed_names(verdict: Verdict) -> list[str]:
+    return [check.name for check in verdict.failures]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "failures"),
+    [
+        ({}, VERIFIED, []),
+        ({"allow_debug": True}, VERIFIED, []),
+        ({"isv_prod_id": 0, "min_isv_svn": 0}, VERIFIED, []),
+        ({"allow_simulated": False}, REFUSED, ["platform"]),
+        ({"mr_enclave": None}, REFUSED, ["identity"]),
+        ({"report_data": None}, REFUSED, ["report_data"]),
+        ({"mr_enclave": None, "report_data": None}, REFUSED, ["identity", "report_data"]),
+        ({"mr_enclave": bytes(32)}, REFUSED, ["mr_enclave"]),
+        ({"mr_signer": bytes(32)}, REFUSED, ["mr_signer"]),
+        ({"report_data": bytes(64)}, REFUSED, ["report_data"]),
+        ({"isv_prod_id": 1}, REFUSED, ["isv_prod_id"]),
+        ({"min_isv_svn": 1}, REFUSED, ["isv_svn"]),
+        ({"accepted_tcb_statuses": frozenset({TcbStatus.OUT_OF_DATE})}, REFUSED, ["tcb_status"]),
+        ({"accepted_tcb_statuses": frozenset()}, REFUSED, ["tcb_status"]),
+        ({"rejected_advisories": frozenset({"SIMULATED-NOT-GENUINE-INTEL"})}, REFUSED, ["advisories"]),
+        ({"rejected_advisories": frozenset({"INTEL-SA-00334"})}, VERIFIED, []),
+    ],
+)
+def test_policy(lab: Lab, evidence: Evidence, changes: dict, kind: VerdictKind, failures: list[str]) -> None:
+    verdict = evidence.verdict(replace(lab.policy, **changes))
+    assert verdict.kind is kind
+    assert failed_names(verdict) == failures
+    assert verdict.ok == (kind is VERIFIED)
+    assert verdict.platform is Platform.SIMULATED
+    assert verdict.claims is not None
+    assert verdict.claims.mr_enclave == lab.enclave.mr_enclave
+
+
+def test_signer_alone_is_an_identity(lab: Lab, evidence: Evidence) -> None:
+    policy = Policy(mr_signer=lab.enclave.mr_signer, report_data=CHALLENGE, allow_simulated=True)
+    assert evidence.verdict(policy).ok
+
+
+def test_the_empty_policy_authorises_nothing(evidence: Evidence) -> None:
+    verdict = evidence.verdict(Policy())
+    assert verdict.kind is REFUSED
+    assert failed_names(verdict) == ["platform", "identity", "report_data"]
+
+
+def test_out_of_date_is_accepted_on_request_only(lab: Lab, evidence: Evidence) -> None:
+    outdated = tampering.edit("tcb_info", lambda info: info["tcbLevels"][0].update(tcbStatus="OutOfDate"))(
+        lab, evidence
+    )
+    assert failed_names(outdated.verdict(lab.policy)) == ["tcb_status"]
+    relaxed = replace(lab.policy, accepted_tcb_statuses=frozenset({TcbStatus.OUT_OF_DATE}))
+    verdict = outdated.verdict(relaxed)
+    assert verdict.ok
+    assert verdict.tcb_status == "OutOfDate"
+
+
+@pytest.mark.parametrize("allow_debug", [False, True])
+def test_debug_enclave_of_a_simulated_platform(lab: Lab, allow_debug: bool) -> None:
+    debug = SimulatedEnclave.from_name("app", debug=True)
+    verdict = lab.evidence(enclave=debug).verdict(replace(lab.policy, allow_debug=allow_debug))
+    assert verdict.kind is (VERIFIED if allow_debug else REFUSED)
+    assert failed_names(verdict) == ([] if allow_debug else ["debug"])
+    assert check(verdict, "appraisal") == not_checked("appraisal", check(verdict, "appraisal").required, DEBUG_CAVEAT)
+    assert check(verdict, "tcb_status").status is CheckStatus.NOT_CHECKED
+    assert verdict.tcb_status is None
+    if allow_debug:
+        assert check(verdict, "debug").found == "debug, not checked by dcap-qvl"
+
+
+STILL_AUTHENTIC = {"leaf, root, intermediate", "PCK revocation list's chain of a stranger"}
+NOT_LOOKED_AT_FOR_DEBUG = {
+    "QE ISVPRODID another, signed",
+    "QE MRSIGNER another, signed",
+    "QE attributes: DEBUG, signed",
+    "QE out of date",
+    "QE revoked",
+    "TCB components below every level",
+    "TCB out of date",
+    "TCB revoked",
+    "auth data of 31 bytes, bound and signed",
+}
+
+
+def test_allowing_debug_lets_no_forged_signature_through(lab: Lab) -> None:
+    """What our own check does not cover must be no more than its caveat says."""
+    evidence = lab.evidence(enclave=SimulatedEnclave.from_name("app", debug=True))
+    policy = replace(lab.policy, allow_debug=True)
+    accepted = {case.name for case in tampering.quote_cases() if case.tamper(lab, evidence).verdict(policy).ok}
+    accepted |= {case.name for case in tampering.chain_cases() if case.tamper(lab, evidence).verdict(policy).ok}
+    assert accepted <= NOT_LOOKED_AT_FOR_DEBUG | STILL_AUTHENTIC
+
+
+def test_genuine_debug_enclave_is_rejected_whatever_the_policy() -> None:
+    quote = (GENUINE / "quote_pck_cert_chain.bin").read_bytes()
+    everything = Policy(
+        mr_enclave=quote[112:144],
+        report_data=quote[368:432],
+        allow_simulated=True,
+        allow_debug=True,
+        accepted_tcb_statuses=frozenset(TcbStatus) - {TcbStatus.REVOKED},
+    )
+    verdict = verify_quote(quote, intel_root(), None, everything, IN_2024)
+    assert verdict.kind is FALSE
+    assert verdict.platform is Platform.GENUINE
+    assert failed_names(verdict) == ["debug", "collateral"]
+    assert check(verdict, "signatures").status is CheckStatus.PASSED
+    assert verdict.claims is None
+
+
+def test_genuine_quote_without_certificates_is_unusable_and_says_what_to_do() -> None:
+    quote = (GENUINE / "quote_raw_tcb.bin").read_bytes()
+    verdict = verify_quote(quote, intel_root(), None, Policy(), IN_2024)
+    assert verdict.kind is UNUSABLE
+    assert "type 3" in check(verdict, "format").found
+    assert "PPID" in check(verdict, "format").why
+
+
+def test_genuine_quote_under_a_simulated_root(lab: Lab, evidence: Evidence) -> None:
+    quote = (GENUINE / "quote_pck_cert_chain.bin").read_bytes()
+    verdict = replace(evidence, quote=quote, now=IN_2024).verdict(lab.policy)
+    assert verdict.kind is FALSE
+    assert verdict.platform is Platform.UNKNOWN
+    assert "root" in failed_names(verdict)
+
+
+def test_simulated_quote_under_intels_root(lab: Lab, evidence: Evidence) -> None:
+    verdict = verify_quote(evidence.quote, intel_root(), evidence.collateral, lab.policy, NOW)
+    assert verdict.kind is FALSE
+    assert verdict.platform is Platform.UNKNOWN
+    assert {"root", "signatures", "marks", "appraisal"} <= set(failed_names(verdict))
+
+
+def test_no_collateral_is_unusable_although_the_signatures_hold(lab: Lab, evidence: Evidence) -> None:
+    root = TrustedRoot.load(lab.platform.pki.root.der)
+    verdict = verify_quote(evidence.quote, root, None, lab.policy, NOW)
+    assert verdict.kind is UNUSABLE
+    assert failed_names(verdict) == ["collateral"]
+    assert check(verdict, "signatures").status is CheckStatus.PASSED
+    assert check(verdict, "appraisal").status is CheckStatus.NOT_CHECKED
+
+
+@pytest.mark.parametrize(
+    ("offset", "kind", "failures"),
+    [
+        (timedelta(days=29) - timedelta(seconds=1), VERIFIED, []),
+        (timedelta(days=30), UNUSABLE, ["collateral"]),
+        (timedelta(days=-1), VERIFIED, []),
+        (timedelta(days=-1, seconds=-1), FALSE, ["root_validity", "signatures", "collateral"]),
+        (timedelta(days=365 * 21), FALSE, ["root_validity", "signatures", "collateral"]),
+    ],
+)
+def test_time_is_explicit(lab: Lab, evidence: Evidence, offset: timedelta, kind: VerdictKind, failures: list) -> None:
+    verdict = replace(evidence, now=NOW + offset).verdict(lab.policy)
+    assert verdict.kind is kind
+    assert [name for name in failed_names(verdict) if name != "marks"] == failures
+
+
+@pytest.mark.parametrize("now", [datetime(2026, 11, 24), datetime(1969, 1, 1, tzinfo=UTC)])  # noqa: DTZ001 (the naive time is the test)
+def test_time_without_zone_or_before_the_epoch_is_the_callers_mistake(lab: Lab, evidence: Evidence, now) -> None:
+    with pytest.raises(SettingsError, match="instant since 1970"):
+        replace(evidence, now=now).verdict(lab.policy)
+
+
+def test_platform_check() -> None:
+    asking, silent = Policy(allow_simulated=True), Policy()
+    table = {
+        (Platform.GENUINE, silent): CheckStatus.PASSED,
+        (Platform.GENUINE, asking): CheckStatus.PASSED,
+        (Platform.SIMULATED, silent): CheckStatus.FAILED,
+        (Platform.SIMULATED, asking): CheckStatus.PASSED,
+        (Platform.UNKNOWN, silent): CheckStatus.FAILED,
+        (Platform.UNKNOWN, asking): CheckStatus.FAILED,
+    }
+    for (platform, policy), status in table.items():
+        assert platform_check(platform, policy).status is status, (platform, policy)
+
+
+def test_an_unmarked_third_root_is_unknown_and_never_enough(lab: Lab, evidence: Evidence) -> None:
+    verdict = tampering.unmarked_root(lab, evidence).verdict(lab.policy)
+    assert not verdict.ok
+    assert verdict.platform is Platform.UNKNOWN
+    assert failed_names(verdict) == ["marks"]
+
+
+def test_the_gravest_consequence_decides() -> None:
+    fine, refused = passed("a", "", ""), failed("b", "", "", "", REFUSED)
+    unusable, false = failed("c", "", "", "", UNUSABLE), failed("d", "", "", "", FALSE)
+    assert kind_of([]) is VERIFIED
+    assert kind_of([fine, not_checked("e", "", "")]) is VERIFIED
+    assert kind_of([fine, refused]) is REFUSED
+    assert kind_of([refused, unusable]) is UNUSABLE
+    assert kind_of([unusable, false, refused]) is FALSE
+
+
+def test_exit_codes_tell_the_kinds_apart() -> None:
+    assert {kind: kind.exit_code for kind in VerdictKind} == {
+        VERIFIED: ExitCode.OK,
+        REFUSED: ExitCode.NOT_AUTHORISED,
+        FALSE: ExitCode.NOT_AUTHENTIC,
+        UNUSABLE: ExitCode.UNUSABLE,
+    }
+
+
+def test_json_carries_every_check(lab: Lab, evidence: Evidence) -> None:
+    verdict = evidence.verdict(lab.policy)
+    document = json.loads(json.dumps(verdict.to_json()))
+    assert document["ok"] is True
+    assert document["kind"] == "verified"
+    assert document["platform"] == "simulated"
+    assert document["claims"]["report_data"] == CHALLENGE.hex()
+    assert [entry["name"] for entry in document["checks"]] == [check.name for check in verdict.checks]
+    assert all(entry["required"] for entry in document["checks"])
+    assert "quote header: user data" in document["marks"]
+
+
+@pytest.mark.parametrize(
+    "demand",
+    [
+        {"mr_enclave": b"short"},
+        {"mr_signer": bytes(33)},
+        {"report_data": bytes(32)},
+        {"isv_prod_id": -1},
+        {"min_isv_svn": 65536},
+        {"accepted_tcb_statuses": frozenset({TcbStatus.REVOKED})},
+    ],
+)
+def test_a_policy_that_could_never_match_is_refused(demand: dict) -> None:
+    with pytest.raises(SettingsError) as raised:
+        Policy(**demand)
+    assert raised.value.remedy
+
+
+def test_short_report_data_is_filled_up_with_zeros() -> None:
+    assert pad_report_data(b"ab") == b"ab" + bytes(62)
+    assert pad_report_data(CHALLENGE) == CHALLENGE
+    for wrong in (b"", bytes(65)):
+        with pytest.raises(SettingsError):
+            pad_report_data(wrong)
+
+
+def test_intels_root_is_the_pinned_one_and_that_of_genuine_quotes() -> None:
+    assert intel_root().key_id == INTEL_ROOT_KEY_ID
+    quote = (GENUINE / "quote_pck_cert_chain.bin").read_bytes()
+    verdict = verify_quote(quote, intel_root(), None, Policy(), IN_2024)
+    assert check(verdict, "root").status is CheckStatus.PASSED
