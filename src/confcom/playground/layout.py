@@ -13,9 +13,9 @@ DEVICE_PLUGIN_DIR = PurePosixPath("/var/lib/kubelet/device-plugins")
 AESMD_DIR = PurePosixPath("/var/run/aesmd")
 """Where Intel's libraries look for AESM's socket; not configurable in them."""
 
-MAX_DIR_BYTES = 45
-"""Longest DIR. A unix socket's path holds 107 bytes (unix(7)); the longest below DIR are the plugins' sockets:
-40 bytes of `/node/var/lib/kubelet/device-plugins/...` directories, and up to 22 for a name of their own."""
+MAX_DIR_BYTES = 35
+"""Longest DIR. The longest path of a unix socket below it is a device plugin's: 37 bytes of directories, 27 of its own
+name, and 99 are what the daemons accept of the 107 that unix(7) allows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,47 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from confcom.errors import ConfcomError
 from confcom.playground.container import Runner
 from confcom.playground.device_manager import DIAL_SECONDS, ENDPOINT_STOP_GRACE_SECONDS, DeviceManager
-from confcom.playground.errors import AlreadyExistsError, NotFoundError
 from confcom.playground.images import Image
 from confcom.playground.layout import Layout
 from confcom.playground.ledger import DeviceLedger
-from confcom.playground.manifest import JobManifest, Manifest, parse_manifests
+from confcom.playground.log_files import log_path, read_log
 from confcom.playground.modes import ChosenMode
+from confcom.playground.object_store import ObjectStore
 from confcom.playground.objects import Job, Pod
-from confcom.playground.pod_worker import PodWorker, log_path
+from confcom.playground.pod_worker import PodWorker
 from confcom.playground.rules import CONTAINER_BACK_OFF, JOB_BACK_OFF, BackOff
 from confcom.playground.scheduler import unschedulable
 from confcom.playground.views import ApplyResult, JobStatus, NodeState, NodeView, Phase
 
+_logger = logging.getLogger(__name__)
+
 NAME = "playground"
 """The node's name."""
 
-MAX_OBJECTS = 1000
-"""Jobs and pods together. A kubelet takes 110 pods; ended ones stay here until they are deleted."""
-
-MAX_LOG_BYTES = 1024 * 1024
-"""The end of a log that is shown."""
-
 NODE_STOP_GRACE_SECONDS = 2.0
 """What containers get between SIGTERM and SIGKILL when the node itself stops."""
-
-SUFFIX_CHARACTERS = 5
-"""Random characters of a Job's pods' names (apiserver/pkg/storage/names)."""
-_MAX_GENERATED_BASE = 63 - SUFFIX_CHARACTERS
-
-_KINDS = {
-    **dict.fromkeys(("job", "jobs", "job.batch", "jobs.batch"), "Job"),
-    **dict.fromkeys(("pod", "pods", "po"), "Pod"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +52,7 @@ class Node:
         images: the image table.
         chosen: how containers are run.
         instance: marks its processes.
-        suffix: a random name suffix of SUFFIX_CHARACTERS.
+        suffix: a random name suffix for a Job's pods.
         timing: delays.
     """
 
@@ -83,10 +70,8 @@ class Node:
         self._layout = layout
         self._images = images
         self._chosen = chosen
-        self._suffix = suffix
         self._job_back_off = timing.job_back_off
-        self._pods: dict[str, Pod] = {}
-        self._jobs: dict[str, Job] = {}
+        self._objects = ObjectStore(suffix)
         self._revision = 0
         self._change = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
@@ -117,13 +102,13 @@ class Node:
 
     async def stop(self) -> None:
         """End every container, and close for device plugins."""
-        for job in self._jobs.values():
+        for job in self._objects.jobs.values():
             job.cancel_retry()
-        self._jobs.clear()
-        for pod in self._pods.values():
+        self._objects.jobs.clear()
+        for pod in self._objects.pods.values():
             if pod.deleting and pod.task is not None:
                 pod.task.cancel()
-        await asyncio.gather(*(self._remove(pod, NODE_STOP_GRACE_SECONDS) for pod in list(self._pods.values())))
+        await asyncio.gather(*(self._remove(pod, NODE_STOP_GRACE_SECONDS) for pod in list(self._objects.pods.values())))
         await self._devices.stop()
 
     def state(self) -> NodeState:
@@ -140,8 +125,8 @@ class Node:
                 allocated=self._ledger.allocated(),
                 ledger=self._ledger.lines(),
             ),
-            pods=tuple(pod.view(self._ledger.allocated(pod.name)) for pod in self._pods.values()),
-            jobs=tuple(job.view(self._pods_of(job)) for job in self._jobs.values()),
+            pods=tuple(pod.view(self._ledger.allocated(pod.name)) for pod in self._objects.pods.values()),
+            jobs=tuple(job.view(self._objects.pods_of(job)) for job in self._objects.jobs.values()),
             events=self._ledger.events(),
         )
 
@@ -161,24 +146,9 @@ class Node:
             AlreadyExistsError: an object of that name is there, or twice in the manifest.
             ConfcomError: there are too many objects.
         """
-        manifests, warnings = parse_manifests(text)
-        if len(self._pods) + len(self._jobs) + len(manifests) > MAX_OBJECTS:
-            raise ConfcomError(
-                f"this node holds at most {MAX_OBJECTS} Jobs and Pods", remedy="delete some that have ended"
-            )
-        taken = {("Job", name) for name in self._jobs} | {("Pod", name) for name in self._pods}
-        for manifest in manifests:
-            kind = "Job" if isinstance(manifest, JobManifest) else "Pod"
-            if (kind, manifest.name) in taken:
-                plural = "jobs.batch" if kind == "Job" else "pods"
-                raise AlreadyExistsError(
-                    f'{plural} "{manifest.name}" already exists',
-                    remedy=f"delete it first: confcom playground delete {kind.lower()} {manifest.name}",
-                )
-            taken.add((kind, manifest.name))
-        created = tuple(self._create(manifest) for manifest in manifests)
+        result = self._objects.create(text)
         self._changed()
-        return ApplyResult(created, warnings)
+        return result
 
     async def delete(self, kind: str, name: str, grace_period: float | None) -> None:
         """Delete an object, and return when its processes have ended and its devices are free.
@@ -186,21 +156,13 @@ class Node:
         Raises:
             NotFoundError: there is none.
         """
-        match _KINDS.get(kind.lower()):
-            case "Job" if (job := self._jobs.get(name)) is not None:
-                job.cancel_retry()
-                del self._jobs[name]
-                pods = self._pods_of(job)
-            case "Pod" if (pod := self._pods.get(name)) is not None:
-                pods = (pod,)
-            case "Job":
-                raise NotFoundError(f'jobs.batch "{name}" not found', remedy="see: confcom playground get")
-            case "Pod":
-                raise NotFoundError(f'pods "{name}" not found', remedy="see: confcom playground get")
-            case _:
-                raise NotFoundError(
-                    f'the server doesn\'t have a resource type "{kind}"', remedy="the playground has job and pod"
-                )
+        found = self._objects.find(kind, name)
+        if isinstance(found, Job):
+            found.cancel_retry()
+            del self._objects.jobs[name]
+            pods = self._objects.pods_of(found)
+        else:
+            pods = (found,)
         removals = [
             self._spawn(self._remove(pod, pod.spec.grace_period if grace_period is None else grace_period))
             for pod in pods
@@ -216,21 +178,7 @@ class Node:
         Raises:
             NotFoundError: no such pod or container, or the pod has several and none is named.
         """
-        if (pod := self._pods.get(name)) is None:
-            raise NotFoundError(f'pods "{name}" not found', remedy="see: confcom playground get")
-        names = [one.spec.name for one in pod.containers]
-        if container is None and len(names) > 1:
-            raise NotFoundError(
-                f"a container name must be specified for pod {name}, choose one of: [{' '.join(names)}]",
-                remedy="name it with -c",
-            )
-        container = container or names[0]
-        if container not in names:
-            raise NotFoundError(f"container {container} is not valid for pod {name}", remedy=f"it has {names}")
-        with contextlib.suppress(FileNotFoundError), log_path(self._layout, pod, container).open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - MAX_LOG_BYTES))
-            return log.read(MAX_LOG_BYTES).decode(errors="replace")
-        return ""
+        return read_log(self._layout, self._objects.pod(name), container)
 
     def images(self) -> dict[str, tuple[str, ...]]:
         """Image table: name -> argv."""
@@ -240,24 +188,10 @@ class Node:
         """What a kubelet's restart does to device plugins; containers go on."""
         await self._devices.restart()
 
-    def _create(self, manifest: Manifest) -> str:
-        if isinstance(manifest, JobManifest):
-            job = self._jobs[manifest.name] = Job(manifest)
-            self._add_pod_of(job)
-            return f"job.batch/{manifest.name}"
-        self._pods[manifest.name] = Pod(manifest.name, manifest.spec)
-        return f"pod/{manifest.name}"
-
-    def _add_pod_of(self, job: Job) -> None:
+    def _next_pod(self, job: Job) -> None:
         job.retry = None
-        base = f"{job.name}-"[:_MAX_GENERATED_BASE]
-        while (name := base + self._suffix()) in self._pods:
-            pass
-        self._pods[name] = Pod(name, job.manifest.spec, owner=job.name)
+        self._objects.add_pod_of(job)
         self._changed()
-
-    def _pods_of(self, job: Job) -> tuple[Pod, ...]:
-        return tuple(pod for pod in self._pods.values() if pod.owner == job.name)
 
     def _changed(self) -> None:
         self._revision += 1
@@ -270,18 +204,18 @@ class Node:
     def _pass(self) -> None:
         """The scheduler's and the Job controller's turn, after every change."""
         self._pass_due = False
-        for pod in list(self._pods.values()):
+        for pod in list(self._objects.pods.values()):
             if not pod.bound and not pod.deleting:
                 self._schedule(pod)
-        for job in self._jobs.values():
-            pods = self._pods_of(job)
+        for job in self._objects.jobs.values():
+            pods = self._objects.pods_of(job)
             if job.status is JobStatus.RUNNING and job.give_up_if_exceeded(sum(pod.restarts for pod in pods)):
                 for pod in pods:
                     self._spawn(self._remove(pod, pod.spec.grace_period))
                 self._changed()
 
     def _schedule(self, pod: Pod) -> None:
-        others = [one.spec.requests for one in self._pods.values() if one.bound and not one.phase.terminal]
+        others = [one.spec.requests for one in self._objects.pods.values() if one.bound and not one.phase.terminal]
         message = unschedulable(pod.spec.requests, self._ledger.allocatable(), others)
         if message:
             if message != pod.message:
@@ -296,7 +230,7 @@ class Node:
 
     async def _run(self, pod: Pod) -> None:
         await self._worker.run(pod)
-        job = self._jobs.get(pod.owner)
+        job = self._objects.jobs.get(pod.owner)
         if job is None or job.status is not JobStatus.RUNNING:
             return
         if pod.phase is Phase.SUCCEEDED:
@@ -309,7 +243,7 @@ class Node:
         job.failed += 1
         if not job.give_up_if_exceeded(0):
             delay = self._job_back_off.after(job.failed)
-            job.retry = asyncio.get_running_loop().call_later(delay, self._add_pod_of, job)
+            job.retry = asyncio.get_running_loop().call_later(delay, self._next_pod, job)
         self._changed()
 
     async def _remove(self, pod: Pod, grace_period: float) -> None:
@@ -321,11 +255,11 @@ class Node:
                 pod.task.cancel()
         if pod.task is not None:
             await asyncio.wait([pod.task])
-        if self._pods.get(pod.name) is not pod:
+        if self._objects.pods.get(pod.name) is not pod:
             return
-        del self._pods[pod.name]
+        del self._objects.pods[pod.name]
         shutil.rmtree(self._layout.pods / pod.name, ignore_errors=True)
-        job = self._jobs.get(pod.owner)
+        job = self._objects.jobs.get(pod.owner)
         if job is not None and job.status is JobStatus.RUNNING and not pod.phase.terminal:
             self._job_failed_once(job)
         self._changed()
@@ -333,5 +267,10 @@ class Node:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            _logger.error("a task of the node failed", exc_info=bug)

@@ -17,7 +17,8 @@ from confcom.playground.control_server import ControlServer
 from confcom.playground.images import Image
 from confcom.playground.layout import Layout
 from confcom.playground.modes import ChosenMode, Mode, choose_mode
-from confcom.playground.node import SUFFIX_CHARACTERS, Node
+from confcom.playground.node import Node
+from confcom.playground.object_store import SUFFIX_CHARACTERS
 
 STOP_SECONDS = 10.0
 """For everything at the end: containers get 2 s, the rest is a few sockets."""

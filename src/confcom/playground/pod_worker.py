@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from confcom.playground.allocation import Allocation
 from confcom.playground.container import START_ERROR, ContainerProcess, Runner
@@ -15,6 +14,7 @@ from confcom.playground.device_manager import DeviceManager
 from confcom.playground.images import Image, missing_image
 from confcom.playground.layout import Layout
 from confcom.playground.ledger import AdmissionError, DeviceLedger
+from confcom.playground.log_files import log_path
 from confcom.playground.objects import Container, Pod
 from confcom.playground.rules import BackOff, ContainerState, pod_phase, restarts
 from confcom.playground.views import Phase
@@ -147,9 +147,3 @@ class PodWorker:
         extra = {"pod": pod.name, "container": container.spec.name, "state": str(state), "reason": reason}
         _logger.info("container changed", extra=extra)
         self.changed()
-
-
-def log_path(layout: Layout, pod: Pod, container: str) -> Path:
-    """Where a container's output goes: POD.log, or POD_CONTAINER.log if the pod has several."""
-    name = pod.name if len(pod.containers) == 1 else f"{pod.name}_{container}"
-    return layout.logs / f"{name}.log"

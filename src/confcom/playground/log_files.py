@@ -1,0 +1,43 @@
+"""Containers' logs: one file each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from confcom.playground.errors import NotFoundError
+from confcom.playground.layout import Layout
+from confcom.playground.objects import Pod
+
+MAX_LOG_BYTES = 1024 * 1024
+"""The end of a log that is shown: more than anybody reads, little enough for one message."""
+
+
+def log_path(layout: Layout, pod: Pod, container: str) -> Path:
+    """Where a container's output goes: POD.log, or POD_CONTAINER.log if the pod has several."""
+    name = pod.name if len(pod.containers) == 1 else f"{pod.name}_{container}"
+    return layout.logs / f"{name}.log"
+
+
+def read_log(layout: Layout, pod: Pod, container: str | None) -> str:
+    """The end of a container's log; empty if it has not started.
+
+    Raises:
+        NotFoundError: no such container, or the pod has several and none is named.
+    """
+    names = [one.spec.name for one in pod.containers]
+    if container is None and len(names) > 1:
+        raise NotFoundError(
+            f"a container name must be specified for pod {pod.name}, choose one of: [{' '.join(names)}]",
+            remedy="name it with -c",
+        )
+    container = container or names[0]
+    if container not in names:
+        raise NotFoundError(
+            f"container {container} is not valid for pod {pod.name}", remedy=f"choose one of: {' '.join(names)}"
+        )
+    with contextlib.suppress(FileNotFoundError), log_path(layout, pod, container).open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - MAX_LOG_BYTES))
+        return log.read(MAX_LOG_BYTES).decode(errors="replace")
+    return ""
