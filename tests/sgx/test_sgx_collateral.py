@@ -117,13 +117,14 @@ def test_a_chain_of_something_else_in_pem_is_refused(collateral, field):
     chain = b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
     with pytest.raises(MalformedError, match=f"{field} holds something that is not an X.509 certificate") as caught:
         replace(collateral, **{field: chain}).require_well_formed()
-    assert caught.value.why
+    assert "parsing" in caught.value.why
 
 
 def test_a_crl_in_another_encoding_gets_advice(collateral):
     as_hex = replace(collateral, root_ca_crl=collateral.root_ca_crl.hex().encode())
     with pytest.raises(MalformedError) as caught:
         as_hex.require_well_formed()
+    assert "parsing" in caught.value.why
     assert "encoding=der" in caught.value.remedy
 
 

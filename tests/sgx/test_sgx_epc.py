@@ -80,6 +80,10 @@ def test_sections_are_enumerated_to_the_end_marker_others_skipped():
     )
 
 
+def test_leaf_0x12_may_be_the_last_one():
+    assert len(enumerate_epc(processor(registers(0, MIB), CpuidRegisters(0, 0, 0, 0), max_leaf=0x12))) == 1
+
+
 def test_without_sgx_leaf_0x12_is_not_asked():
     assert enumerate_epc(processor(leaf7_ebx=0)) == ()
     assert enumerate_epc(processor(max_leaf=0x11)) == ()

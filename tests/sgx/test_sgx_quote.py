@@ -127,11 +127,33 @@ def test_a_genuine_qe_report_binds_the_attestation_key(name, request):
 @pytest.mark.parametrize("name", ["chain_quote", "ppid_quote"])
 def test_every_truncation_of_a_genuine_quote_is_refused(name, request):
     data = request.getfixturevalue(name)
+    parts = {2: "the version", 48: "the header", 432: "the report body", 436: "the signature data's size"}
     for length in range(len(data)):
+        part = next((part for end, part in parts.items() if length < end), "the signature data")
         with pytest.raises(MalformedError) as caught:
             Quote.parse(data[:length])
-        assert "ends inside" in caught.value.what
-        assert caught.value.remedy
+        assert caught.value.what == f"the quote ends inside {part}"
+
+
+def test_every_truncation_of_signature_data_is_refused(ppid_quote):
+    data = ppid_quote[436:]
+    parts = {
+        64: "the enclave report's signature",
+        128: "the attestation key",
+        512: "the QE report body",
+        576: "the QE report's signature",
+        578: "the QE authentication data's size",
+        610: "the QE authentication data",
+        612: "the certification data type",
+        616: "the certification data size",
+        1020: "the certification data",
+    }
+    assert EcdsaSignatureData.parse(data).encode() == data
+    for length in range(len(data)):
+        part = next(part for end, part in parts.items() if length < end)
+        with pytest.raises(MalformedError) as caught:
+            EcdsaSignatureData.parse(data[:length])
+        assert caught.value.what == f"the quote's signature data ends inside {part}"
 
 
 def test_every_changed_byte_of_a_genuine_quote_is_refused_or_shows(ppid_quote):
@@ -221,12 +243,20 @@ def test_auth_data_of_any_size_is_carried(ppid_quote):
         replace(quote.signature, auth_data=bytes(0x10000)).encode()
 
 
-@pytest.mark.parametrize("name", ["isv_signature", "attestation_key", "qe_report_signature"])
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("isv_signature", "an enclave report's signature"),
+        ("attestation_key", "an attestation key"),
+        ("qe_report_signature", "a QE report's signature"),
+    ],
+)
 @pytest.mark.parametrize("size", [63, 65])
-def test_a_signature_or_key_of_another_size_is_not_written(ppid_quote, name, size):
+def test_a_signature_or_key_of_another_size_is_not_written(ppid_quote, field, name, size):
     signature = Quote.parse(ppid_quote).signature
-    with pytest.raises(MalformedError, match=f"must be 64 bytes, not {size}"):
-        replace(signature, **{name: bytes(size)}).encode()
+    with pytest.raises(MalformedError) as caught:
+        replace(signature, **{field: bytes(size)}).encode()
+    assert caught.value.what == f"{name} must be 64 bytes, not {size}"
 
 
 def test_header_layout(check_layout):

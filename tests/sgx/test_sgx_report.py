@@ -7,21 +7,27 @@ from hypothesis import strategies as st
 from confcom.errors import MalformedError
 from confcom.sgx.report import AttributeFlag, QeReportInfo, Report, ReportBody, TargetInfo, attribute_names
 
-CODECS = [(ReportBody, 384), (Report, 432), (TargetInfo, 512), (QeReportInfo, 960)]
+CODECS = [
+    (ReportBody, 384, "an SGX report body"),
+    (Report, 432, "an SGX report"),
+    (TargetInfo, 512, "SGX target info"),
+    (QeReportInfo, 960, "qe_report_info"),
+]
 
 
-@pytest.mark.parametrize(("codec", "size"), CODECS)
+@pytest.mark.parametrize(("codec", "size", "name"), CODECS)
 @given(st.data())
-def test_any_bytes_of_the_right_size_survive_a_round_trip(codec, size, data):
+def test_any_bytes_of_the_right_size_survive_a_round_trip(codec, size, name, data):
     raw = data.draw(st.binary(min_size=size, max_size=size))
     assert codec.parse(raw).encode() == raw
 
 
-@pytest.mark.parametrize(("codec", "size"), CODECS)
-def test_every_other_length_is_refused(codec, size):
+@pytest.mark.parametrize(("codec", "size", "name"), CODECS)
+def test_every_other_length_is_refused(codec, size, name):
     for length in {*range(size), size + 1, 2 * size}:
-        with pytest.raises(MalformedError, match=f"must be {size} bytes, not {length}"):
+        with pytest.raises(MalformedError) as caught:
             codec.parse(bytes(length))
+        assert caught.value.what == f"{name} must be {size} bytes, not {length}"
 
 
 def test_report_body_layout(check_layout):
@@ -85,16 +91,30 @@ def test_qe_report_info_layout():
     assert info.qe_report == b"\x03" * 432
 
 
-@pytest.mark.parametrize("change", [{"key_id": bytes(31)}, {"mac": bytes(17)}])
-def test_a_report_with_a_field_of_another_size_is_not_written(change):
-    with pytest.raises(MalformedError):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"key_id": bytes(31)}, "key_id of an SGX report must be 32 bytes, not 31"),
+        ({"mac": bytes(17)}, "mac of an SGX report must be 16 bytes, not 17"),
+    ],
+)
+def test_a_report_with_a_field_of_another_size_is_not_written(change, message):
+    with pytest.raises(MalformedError) as caught:
         replace(Report.parse(bytes(432)), **change).encode()
+    assert caught.value.what == message
 
 
-@pytest.mark.parametrize("change", [{"nonce": bytes(15)}, {"qe_report": b""}])
-def test_a_qe_report_info_with_a_field_of_another_size_is_not_written(change):
-    with pytest.raises(MalformedError):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"nonce": bytes(15)}, "nonce of qe_report_info must be 16 bytes, not 15"),
+        ({"qe_report": b""}, "qe_report of qe_report_info must be 432 bytes, not 0"),
+    ],
+)
+def test_a_qe_report_info_with_a_field_of_another_size_is_not_written(change, message):
+    with pytest.raises(MalformedError) as caught:
         replace(QeReportInfo.parse(bytes(960)), **change).encode()
+    assert caught.value.what == message
 
 
 def test_reports_of_the_sdk_are_read_field_by_field(simulation_reports):

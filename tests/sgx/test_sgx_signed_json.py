@@ -78,6 +78,7 @@ def test_a_very_long_document_is_not_taken_apart():
         (b'{"a":NaN}', "NaN is not JSON"),
         (b'{"a":1.5}', "1.5 is not an integer"),
         (b'{"a":1e9}', "1e9 is not an integer"),
+        (b'{"a":0.' + b"1" * 30 + b"}", "0." + "1" * 18 + " is not an integer"),
         (b'{"a":"\xff"}', "utf-8"),
         (b'{"a":' + b"1" * 5000 + b"}", "digits"),
         (b'{"a":' + b"[" * 100_000 + b"}", "recursion"),

@@ -114,6 +114,12 @@ class ByteReader:
         """
         return int.from_bytes(self.take(size, field), "little")
 
+    def rest(self) -> bytes:
+        """Everything that has not been read."""
+        start = self._offset
+        self._offset = len(self._data)
+        return self._data[start:]
+
     def finish(self) -> None:
         """Refuse what is left over.
 

@@ -201,7 +201,7 @@ class Quote:
                 remedy="get the quote from a quoting service, not from the SDK's simulation library",
             )
         signature = EcdsaSignatureData.parse(reader.take(signature_size, "the signature data"))
-        return cls(header, body, signature, reader.take(reader.remaining, "the trailing bytes"))
+        return cls(header, body, signature, reader.rest())
 
     def encode(self) -> bytes:
         """The quote's bytes again, trailing ones included.
