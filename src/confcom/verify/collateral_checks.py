@@ -14,9 +14,12 @@ from confcom.errors import MalformedError
 from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.pck_extension import PckExtension
-from confcom.verify.pck_chain import common_name
+from confcom.verify.pck_chain import common_name, is_issued_by
 from confcom.verify.trust import UNREADABLE_X509, load_certificate
 from confcom.verify.verdict import Check, VerdictKind, failed, passed
+
+SIGNER_CHAIN_LENGTH = 2
+"""Signer and root (PCS API v4, TCB-Info-Issuer-Chain)."""
 
 TCB_SIGNER_NAME = "SGX TCB Signing"
 """In the common name of the certificate that signs TCB info and QE identity (Intel's QVL asks for it too)."""
@@ -55,21 +58,23 @@ def platform_match_check(collateral: Collateral, leaf: x509.Certificate) -> Chec
     return failed("collateral_platform", required, found, why, VerdictKind.UNUSABLE)
 
 
-def signer_check(collateral: Collateral) -> Check:
-    """Whether TCB info and QE identity come with a certificate that is for signing them."""
-    required = f"TCB info and QE identity signed by a certificate named {TCB_SIGNER_NAME}"
+def signer_check(collateral: Collateral, trusted_root: x509.Certificate) -> Check:
+    """Whether TCB info and QE identity come with the root's own certificate for signing them, and that root."""
+    required = f"TCB info and QE identity signed by {TCB_SIGNER_NAME}, which the trusted root issued"
     try:
-        names = [
-            common_name(load_certificate(split_pem_chain(chain)[0], "the signer's certificate").subject)
-            for chain in (collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain)
-        ]
+        for chain in (collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain):
+            certificates = [load_certificate(pem, "the signer's certificate") for pem in split_pem_chain(chain)]
+            names = [certificate.subject.rfc4514_string() for certificate in certificates]
+            if (
+                len(certificates) != SIGNER_CHAIN_LENGTH
+                or TCB_SIGNER_NAME not in common_name(certificates[0].subject)
+                or not all(is_issued_by(certificate, trusted_root) for certificate in certificates)
+            ):
+                why = "a certificate for something else, or of another root, vouches for the collateral"
+                return failed("collateral_signer", required, " < ".join(names), why, VerdictKind.NOT_AUTHENTIC)
     except MalformedError as error:
         return failed("collateral_signer", required, error.what, error.why, VerdictKind.UNUSABLE)
-    wrong = [name for name in names if TCB_SIGNER_NAME not in name]
-    if not wrong:
-        return passed("collateral_signer", required, ", ".join(sorted(set(names))))
-    why = "a certificate for something else vouches for the collateral"
-    return failed("collateral_signer", required, f"signed by {wrong[0]}", why, VerdictKind.NOT_AUTHENTIC)
+    return passed("collateral_signer", required, names[0])
 
 
 def _periods(collateral: Collateral) -> tuple[tuple[str, datetime, datetime], ...]:

@@ -86,7 +86,7 @@ def verify_quote(
     else:
         checks += [
             collateral_checks.platform_match_check(collateral, chain.leaf),
-            collateral_checks.signer_check(collateral),
+            collateral_checks.signer_check(collateral, root.certificate),
         ]
         result = dcap_qvl_adapter.appraise(quote, root.der, collateral, now)
         checks.append(_appraisal_check(result, claims, root))

@@ -1,0 +1,203 @@
+"""The commands as a person types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from verify.verify_lab import CHALLENGE, Evidence, Lab
+
+from confcom.cli.group import cli
+
+GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
+AT = "2026-11-24T12:00:00Z"
+
+
+@pytest.fixture(scope="module")
+def files(lab: Lab, evidence: Evidence, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("cli")
+    (directory / "q.bin").write_bytes(evidence.quote)
+    (directory / "root.pem").write_bytes(lab.platform.pki.root.pem)
+    (directory / "collateral").mkdir()
+    for name, data in evidence.collateral.to_files().items():
+        (directory / "collateral" / name).write_bytes(data)
+    return directory
+
+
+def run(*arguments: object, stdin: bytes = b"") -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], input=stdin)
+
+
+def verify(
+    files: Path, *arguments: object, quote: object = None, root: object = None, at: str = AT, stdin: bytes = b""
+):
+    base = ["verify", quote or files / "q.bin", "--root", root or files / "root.pem", "--at", at]
+    return run(*base, "--collateral", files / "collateral", *arguments, stdin=stdin)
+
+
+@pytest.fixture(scope="module")
+def demands(lab: Lab) -> list[str]:
+    return ["--mrenclave", lab.enclave.mr_enclave.hex(), "--report-data", CHALLENGE.hex(), "--allow-simulated"]
+
+
+def test_verified(files: Path, demands: list[str]) -> None:
+    result = verify(files, *demands)
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("VERIFIED\nplatform: simulated\n")
+    assert "required: " in result.output
+    assert "found: " in result.output
+
+
+def test_json_is_the_verdict(files: Path, demands: list[str]) -> None:
+    result = verify(files, *demands, "--output", "json")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["ok"], document["kind"]) == (0, True, "verified")
+    assert {check["status"] for check in document["checks"]} <= {"passed", "not-checked"}
+
+
+def test_nothing_demanded_is_not_authorised(files: Path) -> None:
+    result = verify(files)
+    assert result.exit_code == 3
+    assert result.output.startswith("AUTHENTIC NOT AUTHORISED")
+    assert "failed: platform, identity, report_data" in result.output
+
+
+def test_simulated_only_on_request(files: Path, demands: list[str]) -> None:
+    assert verify(files, *demands[:-1]).exit_code == 3
+
+
+def test_a_changed_byte(files: Path, demands: list[str], evidence: Evidence) -> None:
+    changed = bytearray(evidence.quote)
+    changed[200] ^= 1
+    result = verify(files, *demands, quote="-", stdin=bytes(changed))
+    assert result.exit_code == 4
+    assert "did not sign" in result.output
+
+
+def test_intels_root_rejects_it(files: Path, demands: list[str]) -> None:
+    result = verify(files, *demands, root="intel")
+    assert result.exit_code == 4
+    assert "platform: unknown" in result.output
+    assert "46e403bd34f05a3f" in result.output
+
+
+def test_a_replayed_quote(files: Path, demands: list[str]) -> None:
+    assert verify(files, *demands[:3], CHALLENGE[::-1].hex(), *demands[4:]).exit_code == 3
+
+
+def test_expired_collateral(files: Path, demands: list[str]) -> None:
+    result = verify(files, *demands, at="2027-06-01")
+    assert result.exit_code == 5
+    assert "failed: collateral" in result.output
+
+
+def test_no_collateral(files: Path) -> None:
+    result = run("verify", files / "q.bin", "--root", files / "root.pem")
+    assert result.exit_code == 5
+
+
+def test_collateral_that_is_not_there(files: Path) -> None:
+    result = run("verify", files / "q.bin", "--root", files / "root.pem", "--collateral", files)
+    assert result.exit_code == 5
+    assert f"pass {files / 'collateral'}" in result.output
+
+
+def test_not_a_quote(files: Path) -> None:
+    result = verify(files, quote="-", stdin=b"hello")
+    assert result.exit_code == 5
+    assert result.output.startswith("UNUSABLE")
+
+
+def test_short_report_data_is_padded_aloud(files: Path, demands: list[str]) -> None:
+    result = verify(files, "--report-data", "abcd", "--output", "json")
+    assert "2 bytes of report data are filled up with zeros to 64" in result.stderr
+    (check,) = [check for check in json.loads(result.stdout)["checks"] if check["name"] == "report_data"]
+    assert check["required"] == "abcd" + "00" * 62
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ["--mrenclave", "xyz"],
+        ["--mrenclave", "abcd"],
+        ["--report-data", "00" * 65],
+        ["--accept-tcb", "Revoked"],
+        ["--min-isv-svn", "65536"],
+    ],
+)
+def test_mistakes_on_the_command_line_are_usage_errors(files: Path, mistake: list[str]) -> None:
+    result = verify(files, *mistake)
+    assert result.exit_code == 2
+    assert "Error" in result.stderr
+
+
+def test_time_that_is_none(files: Path) -> None:
+    result = verify(files, at="tomorrow")
+    assert result.exit_code == 2
+    assert "2026-11-24T12:00:00Z" in result.stderr
+
+
+def test_statuses_advisories_and_numbers_reach_the_policy(files: Path, demands: list[str], lab: Lab) -> None:
+    signer = ["--mrsigner", lab.enclave.mr_signer.hex(), "--isv-prod-id", "0", "--min-isv-svn", "0"]
+    assert verify(files, *demands[2:], *signer).exit_code == 0
+    assert verify(files, *demands, "--accept-tcb", "OutOfDate").exit_code == 3
+    assert verify(files, *demands, "--accept-tcb", "OutOfDate", "--accept-tcb", "UpToDate").exit_code == 0
+    assert verify(files, *demands, "--reject-advisory", "SIMULATED-NOT-GENUINE-INTEL").exit_code == 3
+
+
+def test_inspect(files: Path) -> None:
+    result = run("inspect", files / "q.bin")
+    assert result.exit_code == 0
+    assert "SIMULATED SGX PCK Certificate - NOT INTEL" in result.output
+    assert '("SIMULATED-NOT-INTEL!")' in result.output
+
+
+def test_inspect_json_from_standard_input(evidence: Evidence) -> None:
+    result = run("inspect", "-", "--output", "json", stdin=evidence.quote)
+    assert result.exit_code == 0
+    document = json.loads(result.output)
+    assert document["sections"]["report_body"]["report_data"] == CHALLENGE.hex()
+    assert document["stopped"] is None
+
+
+def test_inspect_says_where_it_stops(evidence: Evidence) -> None:
+    result = run("inspect", "-", stdin=evidence.quote[:1000])
+    assert result.exit_code == 5
+    assert "MRENCLAVE" in result.output
+    assert "stopped: the quote ends inside the signature data" in result.output
+
+
+@pytest.mark.parametrize("name", ["quote_pck_cert_chain.bin", "quote_raw_tcb.bin"])
+def test_inspect_genuine_quotes(name: str) -> None:
+    result = run("inspect", GENUINE / name)
+    assert result.exit_code == 0
+    assert "warning: DEBUG enclave" in result.output
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_help_has_examples_on_lines_of_their_own(command: str) -> None:
+    lines = run(command, "--help").output.splitlines()
+    assert any(line.startswith((f"    confcom {command} ", f"  confcom {command} ")) for line in lines)
+
+
+WITHOUT_DCAP_QVL = """
+import sys
+sys.modules["dcap_qvl"] = None
+from confcom.cli.main import main
+main()
+"""
+
+
+def test_inspect_needs_no_verifier_and_verify_says_what_to_install(files: Path) -> None:
+    def confcom(*arguments: object) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-c", WITHOUT_DCAP_QVL, *map(str, arguments)]
+        return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+    assert confcom("inspect", files / "q.bin").returncode == 0
+    refused = confcom("verify", files / "q.bin", "--root", files / "root.pem")
+    assert refused.returncode == 6
+    assert "pip install 'confcom[verify]'" in refused.stderr

@@ -1,0 +1,108 @@
+"""Reading quotes, roots and collateral: caps, clear errors, and no waiting."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from verify.verify_lab import Evidence, Lab
+
+from confcom.errors import ConfcomError, ExitCode, MalformedError
+from confcom.sgx.collateral import COLLATERAL_FILES
+from confcom.verify import files
+from confcom.verify.authenticity import MAX_QUOTE_SIZE
+from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
+
+
+@pytest.fixture
+def directory(evidence: Evidence, tmp_path: Path) -> Path:
+    collateral = tmp_path / "collateral"
+    collateral.mkdir()
+    for name, data in evidence.collateral.to_files().items():
+        (collateral / name).write_bytes(data)
+    return collateral
+
+
+def test_collateral_round_trip(evidence: Evidence, directory: Path) -> None:
+    assert read_collateral(directory) == evidence.collateral
+
+
+def test_collateral_through_links_as_kubernetes_mounts_it(evidence: Evidence, directory: Path, tmp_path: Path) -> None:
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    (mounted / "..data").symlink_to(directory)
+    for name in COLLATERAL_FILES:
+        (mounted / name).symlink_to(Path("..data") / name)
+    assert read_collateral(mounted) == evidence.collateral
+
+
+def test_missing_directory(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableInputError, match="no collateral directory") as raised:
+        read_collateral(tmp_path / "nowhere")
+    assert raised.value.exit_code is ExitCode.UNUSABLE
+    assert "does not exist" in raised.value.why
+
+
+def test_a_file_in_the_directorys_place(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UnreadableInputError) as raised:
+        read_collateral(tmp_path / "file")
+    assert "not a directory" in raised.value.why
+
+
+@pytest.mark.parametrize("name", COLLATERAL_FILES)
+def test_missing_file_is_named(directory: Path, name: str) -> None:
+    (directory / name).unlink()
+    with pytest.raises(UnreadableInputError) as raised:
+        read_collateral(directory)
+    assert name in raised.value.why
+
+
+def test_the_export_directory_itself_points_to_the_one_inside(directory: Path) -> None:
+    with pytest.raises(UnreadableInputError) as raised:
+        read_collateral(directory.parent)
+    assert raised.value.remedy == f"pass {directory}"
+
+
+@pytest.mark.parametrize("name", COLLATERAL_FILES)
+def test_a_file_that_is_not_what_its_name_says(directory: Path, name: str) -> None:
+    (directory / name).write_bytes(b"{}")
+    with pytest.raises(MalformedError):
+        read_collateral(directory)
+
+
+def test_a_fifo_is_refused_without_waiting(directory: Path) -> None:
+    (directory / "pck_crl.der").unlink()
+    os.mkfifo(directory / "pck_crl.der")
+    with pytest.raises(UnreadableInputError, match="not a regular file"):
+        read_collateral(directory)
+
+
+def test_a_file_that_is_too_large(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_COLLATERAL_FILE_SIZE", 100)
+    with pytest.raises(UnreadableInputError, match="larger than 100 bytes"):
+        read_collateral(directory)
+
+
+def test_root_from_a_file(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "root.pem").write_bytes(lab.platform.pki.root.pem)
+    assert read_root(tmp_path / "root.pem").der == lab.platform.pki.root.der
+
+
+@pytest.mark.parametrize("read", [read_quote, read_root])
+def test_what_cannot_be_opened(read, tmp_path: Path) -> None:
+    for path in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(ConfcomError) as raised:
+            read(path)
+        assert str(path) in raised.value.what
+        assert raised.value.exit_code is ExitCode.UNUSABLE
+
+
+def test_quote_longer_than_any(tmp_path: Path) -> None:
+    path = tmp_path / "q.bin"
+    path.write_bytes(bytes(MAX_QUOTE_SIZE))
+    assert len(read_quote(path)) == MAX_QUOTE_SIZE
+    path.write_bytes(bytes(MAX_QUOTE_SIZE + 1))
+    with pytest.raises(UnreadableInputError, match="larger than"):
+        read_quote(path)

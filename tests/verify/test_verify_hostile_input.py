@@ -1,0 +1,128 @@
+"""Whatever the bytes: a verdict, never an exception, and never verified unless nothing that matters has changed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
+
+from confcom.errors import MalformedError
+from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
+from confcom.sgx.quote import Quote
+from confcom.simulation.keys import P256_ORDER
+from confcom.verify.anatomy import dissect
+from confcom.verify.authenticity import MAX_QUOTE_SIZE
+from confcom.verify.pck_chain import PckChain
+from confcom.verify.trust import TrustedRoot
+from confcom.verify.verdict import VerdictKind
+from confcom.verify.verifier import verify_quote
+
+# cryptography warns about certificates with odd names or numbers; the bytes here are odd on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:cryptography", "ignore::UserWarning:confcom")
+
+LAB = Lab()
+EVIDENCE = LAB.evidence()
+ROOT = TrustedRoot.load(LAB.platform.pki.root.der)
+CHAIN_START = 1052
+REJECTED = {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}
+
+edits = st.lists(st.tuples(st.integers(0, len(EVIDENCE.quote) - 1), st.integers(0, 255)), min_size=1, max_size=4)
+
+
+def edited(data: bytes, changes: list[tuple[int, int]]) -> bytes:
+    result = bytearray(data)
+    for offset, value in changes:
+        result[offset % len(data)] = value
+    return bytes(result)
+
+
+def meaning(quote: bytes) -> tuple[object, ...]:
+    """Everything that a quote says: all but white space around and between the lines of its certificates."""
+    parsed = Quote.parse(quote)
+    certificates = tuple(c.public_bytes(Encoding.DER) for c in PckChain.from_quote(parsed).certificates)
+    data = replace(parsed.signature.certification, data=b"")
+    return replace(parsed, signature=replace(parsed.signature, certification=data)), certificates
+
+
+def judge(quote: bytes, collateral: Collateral | None = EVIDENCE.collateral) -> VerdictKind:
+    return verify_quote(quote, ROOT, collateral, LAB.policy, NOW).kind
+
+
+@given(st.binary(max_size=2000))
+def test_any_bytes(data: bytes) -> None:
+    assert judge(data) in REJECTED
+    assert dissect(data).size == len(data)
+
+
+@given(st.binary(max_size=600))
+def test_any_bytes_behind_a_quotes_beginning(data: bytes) -> None:
+    assert judge(EVIDENCE.quote[:1046] + data) in REJECTED
+    dissect(EVIDENCE.quote[:1046] + data)
+
+
+@settings(max_examples=200)
+@given(edits)
+def test_edited_quotes(changes: list[tuple[int, int]]) -> None:
+    quote = edited(EVIDENCE.quote, changes)
+    dissect(quote)
+    kind = judge(quote)
+    assert kind in REJECTED or meaning(quote) == meaning(EVIDENCE.quote)
+
+
+@given(st.integers(0, len(EVIDENCE.quote) - 1))
+def test_cut_quotes(size: int) -> None:
+    assert judge(EVIDENCE.quote[:size]) is VerdictKind.UNUSABLE
+    assert dissect(EVIDENCE.quote[:size]).stopped is not None
+
+
+@pytest.mark.parametrize("part", COLLATERAL_FILES)
+@settings(max_examples=40)
+@given(changes=edits)
+def test_edited_collateral(part: str, changes: list[tuple[int, int]]) -> None:
+    files = EVIDENCE.collateral.to_files()
+    data = edited(files[part], changes)
+    if part == "pck_crl_issuer_chain.pem" or b"".join(data.split()) == b"".join(files[part].split()):
+        return  # no verifier looks at that chain, and white space within certificates means nothing
+    try:
+        collateral = Collateral.from_files({**files, part: data})
+    except MalformedError:
+        # What a directory's reader refuses must not hurt whoever builds collateral otherwise.
+        collateral = replace(EVIDENCE.collateral, **{part.partition(".")[0]: data})
+    assert judge(EVIDENCE.quote, collateral) in REJECTED
+
+
+def test_a_flipped_bit_is_never_verified() -> None:
+    """Every eighth byte, beginning where the seed that pytest prints says, so that runs between them cover all."""
+    for offset in range(random.randrange(8), len(EVIDENCE.quote), 8):
+        quote = edited(EVIDENCE.quote, [(offset, EVIDENCE.quote[offset] ^ 0x01)])
+        assert judge(quote) in REJECTED, offset
+
+
+def test_white_space_within_a_certificate_is_covered_by_nothing() -> None:
+    """PEM allows it, the certificates stay the same: a quote's bytes are therefore no name for it."""
+    offset = EVIDENCE.quote.index(b"\n", EVIDENCE.quote.index(b"\n", CHAIN_START) + 1)
+    assert judge(edited(EVIDENCE.quote, [(offset, ord("\t"))])) is VerdictKind.VERIFIED
+    assert judge(edited(EVIDENCE.quote, [(len(EVIDENCE.quote) - 1, 0)])) is VerdictKind.VERIFIED
+
+
+def test_ecdsa_signatures_have_a_twin() -> None:
+    """(r, n - s) verifies too: another reason why a quote's bytes are no name for it."""
+    quote = EVIDENCE.quote
+    twin = P256_ORDER - int.from_bytes(quote[468:500], "big")
+    assert judge(quote[:468] + twin.to_bytes(32, "big") + quote[500:]) is VerdictKind.VERIFIED
+
+
+def test_more_bytes_than_any_quote_has_are_not_read() -> None:
+    verdict = verify_quote(EVIDENCE.quote + bytes(MAX_QUOTE_SIZE), ROOT, EVIDENCE.collateral, LAB.policy, NOW)
+    assert verdict.kind is VerdictKind.UNUSABLE
+    assert [check.name for check in verdict.checks] == ["format"]
+
+
+def test_a_replayed_quote_fails_the_challenge(lab: Lab, evidence: Evidence) -> None:
+    policy = replace(lab.policy, report_data=CHALLENGE[::-1])
+    assert evidence.verdict(policy).kind is VerdictKind.AUTHENTIC_NOT_AUTHORISED
