@@ -1,8 +1,15 @@
+import asyncio
 import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
+import uvloop
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """Daemons run on either, and their transports differ in detail."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

@@ -176,9 +176,8 @@ class ProbeServer:
         """Stop answering and close what is open."""
         if self._server is not None:
             self._server.close()
-        for connection in list(self._connections):
-            connection.abort()
-        if self._server is not None:
+            for connection in list(self._connections):
+                connection.abort()
             await self._server.wait_closed()
         if self._unix is not None:
             self._unix.close()
@@ -217,10 +216,10 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, server: ProbeServer) -> None:
         self._server = server
-        self._transport: asyncio.Transport | None = None
         self._received = bytearray()
-        self._deadline: asyncio.TimerHandle | None = None
         self._answered = False
+        self._transport: asyncio.Transport
+        self._deadline: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock."""
@@ -243,20 +242,16 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
         del exc
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self._deadline.cancel()
         self._server.forget(self)
 
     def abort(self) -> None:
         """Close at once, whatever state the exchange is in."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     def _respond(self, response: ProbeResponse, header: str) -> None:
         self._answered = True
         self._received.clear()
-        if self._transport is None:
-            return
         head = (
             f"HTTP/1.1 {response.status.value} {response.status.phrase}\r\n"
             f"Content-Type: {response.content_type}\r\n"

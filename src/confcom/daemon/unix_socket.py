@@ -19,13 +19,14 @@ from pathlib import Path
 from confcom.errors import SettingsError, UnavailableError
 
 MAX_PATH_BYTES = 99
-"""sun_path holds 108 bytes with its final zero (unix(7)); the rest leaves room for the temporary name beside it."""
+"""sun_path holds 108 bytes with its final zero (unix(7)); the temporary name beside the path is 8 longer."""
 LIVE_TEST_SECONDS = 1.0
 """connect() on a unix socket is answered by the kernel at once or waits for a full backlog, and that is life too."""
 _ATTEMPTS = 3
 """Another starter may bind or remove the path between our look and our step; then look again."""
-_TEMPORARY_SUFFIX_BYTES = 3
-"""Random bytes of the temporary name: six characters and a dot and a hash keep it under sun_path's 108."""
+_TEMPORARY_BYTES = 3
+"""Random bytes in the temporary name `.NAME.xxxxxx`, which `ss -xl` goes on showing: it must be told apart from others'
+for an instant, and be recognised by people."""
 
 
 class PathState(Enum):
@@ -118,7 +119,7 @@ def bind_unix_socket(path: Path, *, mode: int, backlog: int, directory_mode: int
             raise UnavailableError(
                 f"{path} is already served by another program",
                 why="a connection to it was accepted, and a live socket is never replaced",
-                remedy="end that program (`ss -xlp` names it), or give another --socket",
+                remedy="end that program (`ss -xlp` names it), or give another path",
             )
         if state is PathState.OTHER:
             raise SettingsError(
@@ -139,7 +140,7 @@ def bind_unix_socket(path: Path, *, mode: int, backlog: int, directory_mode: int
     raise UnavailableError(
         f"{path} could not be bound",
         why="another program keeps making a socket there at the same time",
-        remedy="start one helper per path",
+        remedy="start one program per path",
     )
 
 
@@ -162,7 +163,7 @@ def _try_connecting(path: Path) -> PathState:
 
 
 def _listen(path: Path, *, mode: int, backlog: int) -> BoundUnixSocket:
-    temporary = path.with_name(f".{secrets.token_hex(_TEMPORARY_SUFFIX_BYTES)}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(_TEMPORARY_BYTES)}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(os.fspath(temporary))

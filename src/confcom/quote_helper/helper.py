@@ -14,10 +14,10 @@ from confcom.daemon.probes import ProbeServer, Readiness, standard_routes
 from confcom.daemon.supervision import run_until_stopped
 from confcom.daemon.unix_socket import bind_unix_socket
 from confcom.daemon.worker import SerialWorker
-from confcom.quote_helper import limits
+from confcom.quote_helper.limits import BACKLOG, DIRECTORY_MODE, SOCKET_MODE, HelperLimits
 from confcom.quote_helper.metrics import HelperMetrics
 from confcom.quote_helper.self_test import ReportMaker, run_self_test
-from confcom.quote_helper.server import AesmServer, ServerLimits
+from confcom.quote_helper.server import AesmServer
 from confcom.quote_helper.service import QuoteService
 from confcom.quote_helper.settings import HelperSettings
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
@@ -40,8 +40,7 @@ class QuoteHelper:
         settings: where to serve.
         open_backend: opens what makes the quotes. It may block: it is called in a thread.
         clock: monotonic seconds.
-        server_limits: deadlines and caps.
-        retry_seconds: waits between self-tests that failed; the last one repeats.
+        limits: deadlines and caps.
     """
 
     def __init__(
@@ -50,25 +49,21 @@ class QuoteHelper:
         *,
         open_backend: Callable[[], Backend],
         clock: Callable[[], float],
-        server_limits: ServerLimits,
-        retry_seconds: tuple[float, ...] = limits.SELF_TEST_RETRY_SECONDS,
+        limits: HelperLimits,
     ) -> None:
         registry = CollectorRegistry()
         self._settings = settings
         self._open_backend = open_backend
-        self._retry_seconds = retry_seconds
+        self._limits = limits
         self._metrics = HelperMetrics(registry)
         self._readiness = Readiness("the quote provider is being prepared")
         self._probes = ProbeServer(standard_routes(self._readiness, registry))
         self._worker = SerialWorker("quote-provider")
-        self._service = QuoteService(worker=self._worker, failure_log=LogLimiter(limits.REPEATED_LOG_SECONDS, clock))
-        self._server = AesmServer(
-            service=self._service,
-            metrics=self._metrics,
-            malformed_log=LogLimiter(limits.REPEATED_LOG_SECONDS, clock),
-            server_limits=server_limits,
-            clock=clock,
+        self._service = QuoteService(
+            worker=self._worker, failure_log=LogLimiter(limits.repeated_log_seconds, clock), limits=limits
         )
+        self._malformed_log = LogLimiter(limits.repeated_log_seconds, clock)
+        self._clock = clock
         self._provider: QuoteProvider | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -79,47 +74,70 @@ class QuoteHelper:
         """
         bound = bind_unix_socket(
             self._settings.socket,
-            mode=limits.SOCKET_MODE,
-            backlog=limits.BACKLOG,
-            directory_mode=limits.DIRECTORY_MODE,
+            mode=SOCKET_MODE,
+            backlog=BACKLOG,
+            directory_mode=DIRECTORY_MODE,
+        )
+        server = AesmServer(
+            bound,
+            service=self._service,
+            metrics=self._metrics,
+            malformed_log=self._malformed_log,
+            limits=self._limits,
+            clock=self._clock,
         )
         try:
-            await self._server.start(bound)
+            await server.start()
             _logger.info("answering AESM's protocol on %s", self._settings.socket)
             if self._settings.probe_address is not None:
                 address = await self._probes.start(self._settings.probe_address)
                 _logger.info("answering probes on %s", address)
             await run_until_stopped(stop, self._prepare(stop))
             self._set_unready("stopping")
-            await self._server.drain()
+            await server.drain()
         finally:
-            self._server.close()
+            server.close()
+            await self._close_provider()
             await self._probes.close()
-            self._worker.close()
-            if self._provider is not None:
-                self._provider.close()
 
     async def _prepare(self, stop: asyncio.Event) -> None:
         backend = await self._worker.submit(self._open_backend)
         self._provider = backend.provider
+        waits = self._limits.self_test_retry_seconds
         failures = 0
-        while True:
-            try:
-                await self._worker.submit(lambda: run_self_test(backend.provider, backend.make_report))
-            except QuoteProviderError as error:
-                wait = self._retry_seconds[min(failures, len(self._retry_seconds) - 1)]
-                failures += 1
-                self._metrics.self_tests_failed.inc()
-                self._set_unready(str(error))
-                _logger.error("no quote can be made yet", extra={"error": str(error), "retry_seconds": wait})  # noqa: TRY400 # the error explains itself; a traceback of the provider would not add to it
-                await asyncio.sleep(wait)
-            else:
-                break
+        while (reason := await self._self_test_failure(backend)) is not None:
+            self._metrics.self_tests_failed.inc()
+            self._set_unready(reason)
+            await asyncio.sleep(waits[min(failures, len(waits) - 1)])
+            failures += 1
         self._service.provide(backend.provider)
         self._readiness.set_ready()
         self._metrics.ready.set(1)
         _logger.info("ready: a whole quote was made", extra={"provider": backend.provider.name})
         await stop.wait()
+
+    async def _self_test_failure(self, backend: Backend) -> str | None:
+        try:
+            await self._worker.submit(lambda: run_self_test(backend.provider, backend.make_report))
+        except QuoteProviderError as error:
+            _logger.warning("no quote can be made yet", extra={"error": str(error), "code": error.code.name})
+            return str(error)
+        except Exception as error:
+            _logger.exception("the self-test failed in an unexpected way")
+            return f"the self-test failed: {type(error).__name__}"
+        return None
+
+    async def _close_provider(self) -> None:
+        if self._provider is not None:
+            closing = self._worker.submit(self._provider.close)
+            try:
+                async with asyncio.timeout(self._limits.close_seconds):
+                    await closing
+            except TimeoutError:
+                _logger.warning("the quote provider does not end; it is left behind")
+            except Exception:
+                _logger.exception("the quote provider could not be closed")
+        self._worker.close()
 
     def _set_unready(self, reason: str) -> None:
         self._readiness.set_unready(reason)

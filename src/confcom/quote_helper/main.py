@@ -9,9 +9,8 @@ from typing import TextIO
 
 from confcom.daemon.logs import configure_logging
 from confcom.daemon.supervision import exit_status, run_daemon
-from confcom.quote_helper import limits
 from confcom.quote_helper.helper import Backend, QuoteHelper
-from confcom.quote_helper.server import ServerLimits
+from confcom.quote_helper.limits import RESERVED_FILE_DESCRIPTORS, HelperLimits
 from confcom.quote_helper.settings import parse_settings
 
 
@@ -37,24 +36,23 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
 
             return open_simulated(settings.state_dir)
 
-        server_limits = ServerLimits(max_connections=_affordable_connections())
+        limits = HelperLimits(max_connections=_affordable_connections(HelperLimits().max_connections))
         return run_daemon(
-            lambda stop: QuoteHelper(
-                settings, open_backend=open_backend, clock=time.perf_counter, server_limits=server_limits
-            ).run(stop),
+            lambda stop: QuoteHelper(settings, open_backend=open_backend, clock=time.perf_counter, limits=limits).run(
+                stop
+            ),
             use_uvloop=True,
         )
 
     return exit_status(body, stderr=stderr)
 
 
-def _affordable_connections() -> int:
+def _affordable_connections(most: int) -> int:
     """Raise the soft limit of open files as far as needed and allowed, and keep within what it is then."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = limits.MAX_CONNECTIONS + limits.RESERVED_FILE_DESCRIPTORS
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft == resource.RLIM_INFINITY:
-        return limits.MAX_CONNECTIONS
-    return max(1, min(limits.MAX_CONNECTIONS, soft - limits.RESERVED_FILE_DESCRIPTORS))
+    wanted = most + RESERVED_FILE_DESCRIPTORS
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return most
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return max(1, allowed - RESERVED_FILE_DESCRIPTORS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, cast
 
@@ -13,73 +12,59 @@ from confcom.aesm.messages import Response, kind_of
 from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived, ServerSession
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.unix_socket import BoundUnixSocket
-from confcom.quote_helper import limits
+from confcom.quote_helper.limits import BACKLOG, HelperLimits
 from confcom.quote_helper.metrics import HelperMetrics
 from confcom.quote_helper.service import QuoteService
 
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """The limits of `limits` that tests shrink."""
-
-    max_connections: int = limits.MAX_CONNECTIONS
-    first_byte_seconds: float = limits.FIRST_BYTE_SECONDS
-    whole_request_seconds: float = limits.WHOLE_REQUEST_SECONDS
-    answering_seconds: float = limits.ANSWER_SECONDS + limits.WRITE_SECONDS
-    write_seconds: float = limits.WRITE_SECONDS
-    accept_drain_seconds: float = limits.ACCEPT_DRAIN_SECONDS
-    drain_seconds: float = limits.DRAIN_SECONDS
-
-
 class AesmServer:
     """Accepts connections and runs one session on each.
 
     Args:
+        bound: where to serve; it already listens.
         service: makes the answers.
         metrics: counts them.
         malformed_log: bounds the lines about malformed input.
-        server_limits: deadlines and caps.
+        limits: deadlines and caps.
         clock: monotonic seconds, finer than uvloop's own, which counts milliseconds.
     """
 
     def __init__(
         self,
+        bound: BoundUnixSocket,
         *,
         service: QuoteService,
         metrics: HelperMetrics,
         malformed_log: LogLimiter,
-        server_limits: ServerLimits,
+        limits: HelperLimits,
         clock: Callable[[], float],
     ) -> None:
         self.service = service
         self.metrics = metrics
-        self.limits = server_limits
+        self.limits = limits
         self.clock = clock
         self._malformed_log = malformed_log
         self._server: asyncio.Server | None = None
-        self._bound: BoundUnixSocket | None = None
+        self._bound = bound
         self._connections: set[AesmConnection] = set()
         self._receiving: dict[AesmConnection, None] = {}
         self._empty = asyncio.Event()
 
-    async def start(self, bound: BoundUnixSocket) -> None:
-        """Serve on a socket that already listens; the server takes it over and closes it."""
-        self._bound = bound
+    async def start(self) -> None:
+        """Serve; from here on the socket is the server's to close."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(
-            lambda: AesmConnection(self), sock=bound.socket, backlog=limits.BACKLOG
+            lambda: AesmConnection(self), sock=self._bound.socket, backlog=BACKLOG
         )
 
     async def drain(self) -> None:
         """Stop: the path goes first, then what has arrived is answered, then everything is closed."""
-        if self._bound is not None:
-            self._bound.unlink()
+        self._bound.unlink()
         self.service.stop()
         await asyncio.sleep(self.limits.accept_drain_seconds)
-        if self._server is not None:
-            self._server.close()
+        self._stop_accepting()
         for connection in list(self._receiving):
             connection.drop("stopping")
         if self._connections:
@@ -89,16 +74,17 @@ class AesmServer:
                     await self._empty.wait()
             except TimeoutError:
                 _logger.warning("requests were left unanswered", extra={"connections": len(self._connections)})
-        self.close()
 
     def close(self) -> None:
-        """Close everything at once; the path only if it is ours. May be called twice."""
-        if self._server is not None:
-            self._server.close()
+        """Close everything at once; the path only if it is ours."""
+        self._stop_accepting()
         for connection in list(self._connections):
             connection.abort()
-        if self._bound is not None:
-            self._bound.close()
+        self._bound.close()
+
+    def _stop_accepting(self) -> None:
+        if self._server is not None:
+            self._server.close()
 
     def opened(self, connection: AesmConnection) -> None:
         """Admit a connection; over the cap, the one that has waited longest for its request makes room."""
@@ -144,8 +130,8 @@ class AesmConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._session = ServerSession()
         self._stage = _Stage.RECEIVING
-        self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport
+        self._timer: asyncio.TimerHandle
         self._stage_since = server.clock()
         self._answering: asyncio.Task[None] | None = None
 
@@ -165,8 +151,7 @@ class AesmConnection(asyncio.Protocol):
                 answer = self._server.service.respond(request)
                 if isinstance(answer, Coroutine):
                     # More bytes are of no interest, and a client that sends for ever must not cost anything.
-                    if self._transport is not None:
-                        self._transport.pause_reading()
+                    self._transport.pause_reading()
                     self._answering = self._loop.create_task(self._answer_later(answer))
                 else:
                     self._send(answer)
@@ -187,8 +172,7 @@ class AesmConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget everything about it."""
         del exc
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         if self._answering is not None:
             self._answering.cancel()
         self._server.closed(self)
@@ -200,8 +184,7 @@ class AesmConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     async def _answer_later(self, answer: Coroutine[Any, Any, Response]) -> None:
         self._send(await answer)
@@ -209,27 +192,26 @@ class AesmConnection(asyncio.Protocol):
     def _send(self, response: Response) -> None:
         self._server.metrics.answered(kind_of(response), response.error_code, self._server.clock() - self._stage_since)
         self._enter(_Stage.SENDING)
-        if self._transport is not None:
-            self._transport.write(self._session.respond(response))
-            self._transport.close()
+        self._transport.write(self._session.respond(response))
+        self._transport.close()
 
     def _enter(self, stage: _Stage) -> None:
         self._stage = stage
         self._stage_since = self._server.clock()
 
     def _check_deadline(self) -> None:
-        server_limits = self._server.limits
+        limits = self._server.limits
         match self._stage:
             case _Stage.RECEIVING if self._session.started:
-                allowed = server_limits.whole_request_seconds
+                allowed = limits.whole_request_seconds
             case _Stage.RECEIVING:
-                allowed = server_limits.first_byte_seconds
+                allowed = limits.first_byte_seconds
             case _Stage.ANSWERING:
-                allowed = server_limits.answering_seconds
+                allowed = limits.answer_seconds + limits.write_seconds
             case _Stage.SENDING:
-                allowed = server_limits.write_seconds
+                allowed = limits.write_seconds
         left = self._stage_since + allowed - self._server.clock()
         if left <= 0:
             self.drop("timeout")
             return
-        self._timer = self._loop.call_later(min(left, server_limits.first_byte_seconds), self._check_deadline)
+        self._timer = self._loop.call_later(min(left, limits.first_byte_seconds), self._check_deadline)

@@ -13,7 +13,7 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import SerialWorker
-from confcom.quote_helper.limits import ANSWER_SECONDS, PLACE_SECONDS
+from confcom.quote_helper.limits import HelperLimits
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
 
 _logger = logging.getLogger(__name__)
@@ -28,8 +28,7 @@ class QuoteService:
     Args:
         worker: where a blocking provider's calls run.
         failure_log: bounds the lines about a provider that fails in ways it should not.
-        place_seconds: how long a request waits for a ready and free provider.
-        answer_seconds: how long it waits altogether.
+        limits: how long a request waits.
     """
 
     def __init__(
@@ -37,13 +36,11 @@ class QuoteService:
         *,
         worker: SerialWorker,
         failure_log: LogLimiter,
-        place_seconds: float = PLACE_SECONDS,
-        answer_seconds: float = ANSWER_SECONDS,
+        limits: HelperLimits,
     ) -> None:
         self._worker = worker
         self._failure_log = failure_log
-        self._place_seconds = place_seconds
-        self._answer_seconds = answer_seconds
+        self._limits = limits
         self._provider: QuoteProvider | None = None
         self._provided = asyncio.Event()
         self._place = asyncio.Semaphore(1)
@@ -68,13 +65,13 @@ class QuoteService:
 
     async def _respond_in_turn(self, need: Need) -> Response:
         try:
-            async with asyncio.timeout(self._answer_seconds):
+            async with asyncio.timeout(self._limits.answer_seconds):
                 return await self._wait_and_complete(need)
         except TimeoutError:
             return need.refuse(AesmErrorCode.SERVICE_UNAVAILABLE)
 
     async def _wait_and_complete(self, need: Need) -> Response:
-        deadline = asyncio.get_running_loop().time() + self._place_seconds
+        deadline = asyncio.get_running_loop().time() + self._limits.place_seconds
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await self._provided.wait()

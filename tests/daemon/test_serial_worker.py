@@ -1,0 +1,85 @@
+import asyncio
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from confcom.daemon.logs import LogLimiter
+from confcom.daemon.worker import SerialWorker
+
+
+async def test_calls_run_in_order_in_one_other_thread():
+    worker = SerialWorker("w")
+    threads, order = set(), []
+
+    def call(number):
+        threads.add(threading.current_thread())
+        order.append(number)
+        return number * 2
+
+    assert await asyncio.gather(*(worker.submit(lambda n=n: call(n)) for n in range(10))) == [n * 2 for n in range(10)]
+    assert order == list(range(10))
+    assert len(threads) == 1
+    assert threading.current_thread() not in threads
+    worker.close()
+    threads.pop().join(10)
+
+
+async def test_what_a_call_raises_reaches_whoever_awaits_it_and_the_worker_lives_on():
+    worker = SerialWorker("w")
+    with pytest.raises(ZeroDivisionError):
+        await worker.submit(lambda: 1 // 0)
+    assert await worker.submit(lambda: 7) == 7
+    worker.close()
+
+
+async def test_a_cancelled_wait_only_throws_the_result_away():
+    worker = SerialWorker("w")
+    release = threading.Event()
+    future = worker.submit(release.wait)
+    future.cancel()
+    release.set()
+    assert await worker.submit(lambda: "next") == "next"
+    worker.close()
+
+
+def test_a_result_that_comes_after_the_loop_has_ended_is_thrown_away():
+    release, done = threading.Event(), threading.Event()
+    worker = SerialWorker("w")
+
+    async def main():
+        worker.submit(release.wait).cancel()
+
+    asyncio.run(main())
+    release.set()
+
+    async def later():
+        worker.submit(done.set)
+        await asyncio.to_thread(done.wait)
+
+    asyncio.run(later())
+    worker.close()
+
+
+def test_a_call_that_hangs_does_not_keep_the_process():
+    program = """
+import asyncio, threading
+from confcom.daemon.worker import SerialWorker
+async def main():
+    SerialWorker("w").submit(threading.Event().wait).cancel()
+asyncio.run(main())
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == 0
+
+
+def test_log_limiter_lets_one_through_and_counts_the_rest():
+    now = 100.0
+    limiter = LogLimiter(60.0, lambda: now)
+    assert limiter.admit() == 0
+    assert [limiter.admit() for _ in range(3)] == [None] * 3
+    now += 60
+    assert limiter.admit() == 3
+    assert limiter.admit() is None
+    now += 61
+    assert limiter.admit() == 1

@@ -1,0 +1,312 @@
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.framing import encode_frame
+from confcom.aesm.message_codec import decode_response, encode_request
+from confcom.daemon.logs import LogFormat
+from confcom.daemon.probes import ProbeAddress
+from confcom.quote_helper.helper import Backend, QuoteHelper
+from confcom.quote_helper.limits import HelperLimits
+from confcom.quote_helper.settings import HelperSettings
+from confcom.quote_provider.base import QuoteProviderError
+from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.sgx.report import REPORT_DATA_SIZE
+from confcom.simulation.enclave import SimulatedEnclave
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "aesm"
+WAIT_SECONDS = 30
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """The helper runs on uvloop, whose transports differ in detail from asyncio's."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+def short_dir():
+    """A directory whose path leaves room for a unix socket's name."""
+    directory = Path(tempfile.mkdtemp(dir="/tmp"))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def vector():
+    """Bytes recorded from Intel's client and server, frame header included."""
+    return lambda name: bytes.fromhex((VECTORS / f"{name}.hex").read_text())
+
+
+@pytest.fixture(scope="session")
+def exchange():
+    """Send one frame to a socket, in the given pieces, and read the whole answer."""
+
+    def run(path, *pieces, half_close=False):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(WAIT_SECONDS)
+            client.connect(str(path))
+            for piece in pieces:
+                client.sendall(piece)
+            if half_close:
+                client.shutdown(socket.SHUT_WR)
+            answer = b""
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := client.recv(65536):
+                    answer += chunk
+            return answer
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def ask(exchange):
+    """Send one typed request, read the typed answer."""
+
+    def run(path, request):
+        answer = exchange(path, encode_frame(encode_request(request)))
+        return decode_response(answer[4:], request.KIND)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def enclave():
+    return SimulatedEnclave.from_name("test")
+
+
+class HelperProcess:
+    """A real `python -m confcom.quote_helper`."""
+
+    def __init__(self, directory, *, arguments=(), environ=None, name="helper"):
+        self.directory = directory
+        self.socket = directory / "aesm" / "aesm.socket"
+        self.probe = directory / f"{name}.probe"
+        self.log = directory / f"{name}.log"
+        command = [
+            *(sys.executable, "-m", "confcom.quote_helper"),
+            *("--simulated", "--state-dir", str(directory / "state"), "--socket", str(self.socket)),
+            *("--probe-address", f"unix:{self.probe}", *arguments),
+        ]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, stderr=log, env=os.environ | (environ or {}))
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def wait_ready(self):
+        wait_until(lambda: self.process.poll() is not None or self.get("/readyz")[0] == 200)
+        assert self.process.poll() is None, self.log.read_text()
+        return self
+
+    def get(self, path):
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(WAIT_SECONDS)
+                client.connect(str(self.probe))
+                client.sendall(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+                answer = b""
+                while chunk := client.recv(65536):
+                    answer += chunk
+        except (FileNotFoundError, ConnectionError):
+            return 0, ""
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return int(head.split()[1]), body.decode()
+
+    def metric(self, line):
+        body = self.get("/metrics")[1]
+        found = [float(text.rpartition(" ")[2]) for text in body.splitlines() if text.startswith(line + " ")]
+        return found[0] if found else None
+
+    def stop(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        return self.process.wait(WAIT_SECONDS)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+@pytest.fixture(name="wait_until", scope="session")
+def wait_until_fixture():
+    return wait_until
+
+
+@pytest.fixture
+def start_helper(short_dir):
+    """Start helper processes in one directory; all are ended afterwards."""
+    started = []
+
+    def start(**options):
+        helper = HelperProcess(short_dir, **options)
+        started.append(helper)
+        return helper
+
+    yield start
+    for helper in started:
+        if helper.process.poll() is None:
+            helper.process.kill()
+        helper.process.wait(WAIT_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def helper():
+    """One ready helper process for tests that leave it as it was."""
+    directory = Path(tempfile.mkdtemp(dir="/tmp"))
+    process = HelperProcess(directory)
+    try:
+        yield process.wait_ready()
+    finally:
+        process.process.kill()
+        process.process.wait(WAIT_SECONDS)
+        shutil.rmtree(directory)
+
+
+class TestProvider:
+    """A simulated provider that can be told to block, fail and not be ready."""
+
+    __test__ = False
+
+    def __init__(self, state_dir, *, blocking=False):
+        self._inner = SimulatedQuoteProvider.open_or_create(state_dir)
+        self.blocking = blocking
+        self.name = "test"
+        self.before = lambda: None
+        self.closed = False
+        self.calls = 0
+
+    def identity(self):
+        return self._do(self._inner.identity)
+
+    def quote_size(self):
+        return self._do(self._inner.quote_size)
+
+    def quote(self, report, qe_report_info):
+        return self._do(self._inner.quote, report, qe_report_info)
+
+    def close(self):
+        self.closed = True
+
+    def _do(self, call, *arguments):
+        self.calls += 1
+        self.before()
+        return call(*arguments)
+
+
+@pytest.fixture
+def provider(short_dir):
+    return TestProvider(short_dir / "state")
+
+
+@pytest.fixture
+def blocking_provider(short_dir):
+    return TestProvider(short_dir / "state", blocking=True)
+
+
+@pytest.fixture
+def not_yet():
+    """What a provider raises that cannot quote yet."""
+    return QuoteProviderError(AesmErrorCode.ENCLAVE_LOAD_ERROR, "the quoting enclave is not loaded")
+
+
+@pytest.fixture
+def in_process(short_dir, enclave):
+    """Run a helper in this process, with a provider and limits of the test's own."""
+
+    @contextlib.asynccontextmanager
+    async def run(provider, *, open_backend=None, make_report=None, **limits):
+        settings = HelperSettings(
+            state_dir=short_dir / "state",
+            socket=short_dir / "aesm.socket",
+            probe_address=ProbeAddress(path=short_dir / "probe"),
+            log_level="info",
+            log_format=LogFormat.JSON,
+        )
+        backend = Backend(
+            provider, make_report or (lambda target: enclave.create_report(target, bytes(REPORT_DATA_SIZE)))
+        )
+        helper = QuoteHelper(
+            settings,
+            open_backend=open_backend or (lambda: backend),
+            clock=time.perf_counter,
+            limits=HelperLimits(**({"accept_drain_seconds": 0.01, "self_test_retry_seconds": (0.005,)} | limits)),
+        )
+        running = RunningHelper(settings, helper)
+        running.task = asyncio.create_task(helper.run(running.stopping))
+        try:
+            await running.bound()
+            yield running
+        finally:
+            running.stopping.set()
+            with contextlib.suppress(BaseException):
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await running.task
+
+    return run
+
+
+class RunningHelper:
+    def __init__(self, settings, helper):
+        self.socket = settings.socket
+        self.probe = settings.probe_address.path
+        self.helper = helper
+        self.stopping = asyncio.Event()
+        self.task = None
+
+    async def eventually(self, condition):
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not await condition():  # noqa: ASYNC110 # it is polled over a socket, as a kubelet does
+                await asyncio.sleep(0.001)
+
+    async def bound(self):
+        async def is_bound():
+            return (self.socket.exists() and self.probe.exists()) or self.task.done()
+
+        await self.eventually(is_bound)
+
+    async def get(self, path):
+        reader, writer = await asyncio.open_unix_connection(self.probe)
+        writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        return int(head.split()[1]), body.decode()
+
+    async def ready(self):
+        async def is_ready():
+            return (await self.get("/readyz"))[0] == 200
+
+        await self.eventually(is_ready)
+
+    async def metric(self, line):
+        body = (await self.get("/metrics"))[1]
+        found = [float(text.rpartition(" ")[2]) for text in body.splitlines() if text.startswith(line + " ")]
+        return found[0] if found else None
+
+    async def metric_reaches(self, line, value):
+        async def reached():
+            return await self.metric(line) == value
+
+        await self.eventually(reached)
+
+    async def ask(self, request):
+        reader, writer = await asyncio.open_unix_connection(self.socket)
+        writer.write(encode_frame(encode_request(request)))
+        async with asyncio.timeout(WAIT_SECONDS):
+            answer = await reader.read()
+        writer.close()
+        return decode_response(answer[4:], request.KIND)

@@ -1,0 +1,353 @@
+"""Providers that block, fail, hang and start late; deadlines and caps. Same code and loop as the real process."""
+
+import asyncio
+import logging
+import socket
+import threading
+
+import pytest
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.framing import encode_frame
+from confcom.aesm.message_codec import encode_request
+from confcom.aesm.messages import (
+    GetQuoteExRequest,
+    GetQuoteSizeExRequest,
+    GetSupportedAttKeyIdNumRequest,
+    GetSupportedAttKeyIdsRequest,
+    InitQuoteExRequest,
+    SelectAttKeyIdRequest,
+)
+from confcom.errors import UnavailableError
+from confcom.quote_helper.server import AesmConnection
+from confcom.quote_provider.base import QuoteResult
+from confcom.sgx.key_id import ECDSA_P256_KEY_ID
+
+KEY_ID = ECDSA_P256_KEY_ID.encode()
+INIT = InitQuoteExRequest(b_pub_key_id=True, att_key_id=KEY_ID, buf_size=32)
+SIZE = GetQuoteSizeExRequest(att_key_id=KEY_ID)
+NUM = GetSupportedAttKeyIdNumRequest()
+AT_ONCE = [NUM, GetSupportedAttKeyIdsRequest(256), SelectAttKeyIdRequest(), InitQuoteExRequest(False, KEY_ID)]
+DROPPED = 'confcom_quote_helper_connections_dropped_total{{reason="{}"}}'
+
+
+async def connect(running):
+    return await asyncio.open_unix_connection(running.socket)
+
+
+async def end_of(reader):
+    """What comes until the connection ends, however it ends."""
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+
+
+async def test_while_the_provider_is_prepared_num_ids_and_select_answer_and_init_waits(in_process, provider):
+    opened = threading.Event()
+    provider.before = opened.wait
+    async with in_process(provider) as running:
+        init = asyncio.create_task(running.ask(INIT))
+        await running.metric_reaches("confcom_quote_helper_connections_accepted_total", 1)
+        for request in AT_ONCE:
+            assert (await running.ask(request)).error_code == 0
+        status, body = await running.get("/readyz")
+        assert (status, "being prepared" in body) == (503, True)
+        assert not init.done()
+        opened.set()
+        assert (await init).error_code == 0
+        await running.ready()
+    assert provider.closed
+
+
+async def test_init_that_waits_in_vain_is_answered_30(in_process, provider):
+    release = threading.Event()
+    provider.before = release.wait
+    async with in_process(provider, place_seconds=0.02) as running:
+        assert (await running.ask(INIT)).error_code == AesmErrorCode.SERVICE_UNAVAILABLE
+        assert (await running.ask(SIZE)).error_code == AesmErrorCode.SERVICE_UNAVAILABLE
+        release.set()
+        await running.ready()
+        assert (await running.ask(INIT)).error_code == 0
+
+
+async def test_a_provider_that_cannot_quote_yet_is_tried_again(in_process, provider, not_yet, caplog):
+    failures = 3
+
+    def before():
+        if provider.calls <= failures:
+            raise not_yet
+
+    provider.before = before
+    async with in_process(provider) as running:
+        await running.ready()
+        assert await running.metric("confcom_quote_helper_self_tests_failed_total") == failures
+        assert await running.metric("confcom_quote_helper_ready") == 1
+        assert (await running.ask(INIT)).error_code == 0
+    assert "no quote can be made yet" in caplog.text
+
+
+async def test_a_provider_that_crashes_in_its_self_test_is_tried_again_too(in_process, provider, caplog):
+    def before():
+        if provider.calls == 1:
+            raise ZeroDivisionError
+
+    provider.before = before
+    async with in_process(provider) as running:
+        await running.ready()
+        assert await running.metric("confcom_quote_helper_self_tests_failed_total") == 1
+    assert "the self-test failed in an unexpected way" in caplog.text
+
+
+async def test_a_provider_that_cannot_be_closed_keeps_nobody(in_process, provider, caplog):
+    def close():
+        raise ZeroDivisionError
+
+    provider.close = close
+    async with in_process(provider) as running:
+        await running.ready()
+        running.stopping.set()
+        await running.task
+    assert "could not be closed" in caplog.text
+
+
+async def test_the_reason_for_not_being_ready_is_told(in_process, provider, not_yet):
+    def before():
+        raise not_yet
+
+    provider.before = before
+    async with in_process(provider, self_test_retry_seconds=(60,)) as running:
+        await running.metric_reaches("confcom_quote_helper_self_tests_failed_total", 1)
+        assert "the quoting enclave is not loaded" in (await running.get("/readyz"))[1]
+        assert (await running.get("/livez"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda quote: quote + b"\0", "bytes"),
+        (lambda quote: quote[:-1], "read"),
+        (lambda quote: quote[:48] + bytes([quote[48] ^ 1]) + quote[49:], "another report"),
+        (lambda quote: quote[:500] + bytes([quote[500] ^ 1]) + quote[501:], "key"),
+    ],
+)
+async def test_a_wrong_self_test_quote_is_no_readiness(in_process, provider, change, reason):
+    make = provider.quote
+    provider.quote = lambda report, info: QuoteResult(change(make(report, info).quote), None)
+    async with in_process(provider, self_test_retry_seconds=(60,)) as running:
+        await running.metric_reaches("confcom_quote_helper_self_tests_failed_total", 1)
+        status, body = await running.get("/readyz")
+        assert status == 503
+        assert "the quote of the self-test is wrong" in body
+        assert reason in body
+
+
+async def test_a_backend_that_cannot_be_opened_ends_the_helper(in_process, provider):
+    def open_backend():
+        raise UnavailableError("no such platform")
+
+    async with in_process(provider, open_backend=open_backend) as running:
+        with pytest.raises(UnavailableError, match="no such platform"):
+            await running.task
+        assert not running.socket.exists()
+        assert not running.probe.exists()
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_a_provider_that_raises_harms_only_its_request(in_process, provider, not_yet, blocking, caplog):
+    provider.blocking = blocking
+    async with in_process(provider) as running:
+        await running.ready()
+
+        def refuse():
+            raise not_yet
+
+        def crash():
+            raise ZeroDivisionError
+
+        provider.before = refuse
+        assert (await running.ask(SIZE)).error_code == AesmErrorCode.ENCLAVE_LOAD_ERROR
+        provider.before = crash
+        for _ in range(5):
+            assert (await running.ask(SIZE)).error_code == AesmErrorCode.UNEXPECTED_ERROR
+        provider.before = lambda: None
+        assert (await running.ask(SIZE)).error_code == 0
+    assert [record.message for record in caplog.records].count("the quote provider failed") == 1
+
+
+async def test_a_blocking_provider_never_delays_the_others(in_process, blocking_provider):
+    release = threading.Event()
+    async with in_process(blocking_provider) as running:
+        await running.ready()
+        blocking_provider.before = release.wait
+        waiting = [asyncio.create_task(running.ask(INIT)) for _ in range(5)]
+        await running.metric_reaches("confcom_quote_helper_connections", 5)
+        for request in AT_ONCE:
+            assert (await running.ask(request)).error_code == 0
+        assert (await running.get("/readyz"))[0] == 200
+        release.set()
+        assert [(await one).error_code for one in waiting] == [0] * 5
+
+
+async def test_a_blocking_provider_is_used_from_one_thread_at_a_time(in_process, blocking_provider):
+    inside, most = 0, 0
+    lock = threading.Lock()
+
+    def before():
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        threading.Event().wait(0.002)
+        with lock:
+            inside -= 1
+
+    blocking_provider.before = before
+    async with in_process(blocking_provider) as running:
+        await running.ready()
+        await asyncio.gather(*(running.ask(SIZE) for _ in range(10)))
+    assert most == 1
+
+
+async def test_a_hung_provider_means_busy_for_others_and_30_for_whom_it_hangs(in_process, blocking_provider):
+    release = threading.Event()
+    async with in_process(blocking_provider, place_seconds=0.02, answer_seconds=0.2, drain_seconds=0.05) as running:
+        await running.ready()
+        blocking_provider.before = release.wait
+        hanging = asyncio.create_task(running.ask(INIT))
+        await running.metric_reaches("confcom_quote_helper_connections", 1)
+        assert (await running.ask(SIZE)).error_code == AesmErrorCode.BUSY
+        assert (await hanging).error_code == AesmErrorCode.SERVICE_UNAVAILABLE
+        assert (await running.ask(SIZE)).error_code == AesmErrorCode.BUSY
+        assert (await running.ask(NUM)).error_code == 0
+        release.set()
+        assert (await running.ask(SIZE)).error_code == 0
+
+
+async def test_a_hung_provider_does_not_keep_the_helper_from_stopping(in_process, blocking_provider, caplog):
+    release = threading.Event()
+    async with in_process(blocking_provider, drain_seconds=0.02, close_seconds=0.02) as running:
+        await running.ready()
+        blocking_provider.before = release.wait
+        hanging = asyncio.create_task(end_of_request(running, INIT))
+        await running.metric_reaches("confcom_quote_helper_connections", 1)
+        running.stopping.set()
+        await running.task
+        assert await hanging == b""
+    release.set()
+    assert "requests were left unanswered" in caplog.text
+    assert "it is left behind" in caplog.text
+
+
+async def end_of_request(running, request):
+    reader, writer = await connect(running)
+    writer.write(encode_frame(encode_request(request)))
+    answer = await end_of(reader)
+    writer.close()
+    return answer
+
+
+async def test_a_stop_answers_requests_in_flight(in_process, blocking_provider):
+    release = threading.Event()
+    async with in_process(blocking_provider) as running:
+        await running.ready()
+        blocking_provider.before = release.wait
+        waiting = asyncio.create_task(running.ask(INIT))
+        await running.metric_reaches("confcom_quote_helper_connections", 1)
+        running.stopping.set()
+        await running.eventually(lambda: asyncio.to_thread(lambda: not running.socket.exists()))
+        release.set()
+        assert (await waiting).error_code == 0
+        await running.task
+    assert blocking_provider.closed
+
+
+async def test_a_stop_while_the_provider_is_prepared_answers_30(in_process, provider):
+    release = threading.Event()
+    provider.before = release.wait
+    async with in_process(provider, accept_drain_seconds=0.05) as running:
+        init = asyncio.create_task(running.ask(INIT))
+        await running.metric_reaches("confcom_quote_helper_connections", 1)
+        running.stopping.set()
+        assert (await init).error_code == AesmErrorCode.SERVICE_UNAVAILABLE
+        release.set()
+
+
+async def test_a_silent_peer_and_a_cut_request_end_at_their_deadlines(in_process, provider):
+    async with in_process(provider, first_byte_seconds=0.02, whole_request_seconds=0.06) as running:
+        silent, silent_writer = await connect(running)
+        cut, cut_writer = await connect(running)
+        cut_writer.write(b"\x20\x00\x00\x00\x7a")
+        assert await end_of(silent) == b""
+        assert await running.metric(DROPPED.format("timeout")) == 1
+        assert await end_of(cut) == b""
+        assert await running.metric(DROPPED.format("timeout")) == 2
+        assert await running.metric(DROPPED.format("malformed")) == 0
+        silent_writer.close()
+        cut_writer.close()
+
+
+async def test_over_the_cap_the_longest_waiting_goes_and_answers_in_progress_stay(in_process, blocking_provider):
+    release = threading.Event()
+    async with in_process(blocking_provider, max_connections=3) as running:
+        await running.ready()
+        blocking_provider.before = release.wait
+        answering = asyncio.create_task(running.ask(INIT))
+        await running.metric_reaches("confcom_quote_helper_connections", 1)
+        idle = [await connect(running) for _ in range(2)]
+        await running.metric_reaches("confcom_quote_helper_connections", 3)
+        assert (await running.ask(NUM)).error_code == 0
+        assert await end_of(idle[0][0]) == b""
+        assert await running.metric(DROPPED.format("shed")) == 1
+        await running.metric_reaches("confcom_quote_helper_connections", 2)
+        release.set()
+        assert (await answering).error_code == 0
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_a_flood_over_the_cap_keeps_connections_bounded(in_process, provider):
+    async with in_process(provider, max_connections=10) as running:
+        await running.ready()
+        idle = [await connect(running) for _ in range(200)]
+        assert (await running.ask(NUM)).error_code == 0
+        await running.metric_reaches(DROPPED.format("shed"), 191)
+        await running.metric_reaches("confcom_quote_helper_connections", 9)
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_a_client_that_does_not_read_its_answer_is_closed(in_process, provider, enclave, monkeypatch):
+    async with in_process(provider, first_byte_seconds=0.02, write_seconds=0.05) as running:
+        await running.ready()
+        report = enclave.create_report(provider.identity().target_info, bytes(64))
+        request = GetQuoteExRequest(report.encode(), 65536, att_key_id=KEY_ID)
+        assert len((await running.ask(request)).quote) == 65536
+        made = AesmConnection.connection_made
+
+        def made_with_a_small_buffer(connection, transport):
+            # An answer fits a socket buffer of the usual size.
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            made(connection, transport)
+
+        monkeypatch.setattr(AesmConnection, "connection_made", made_with_a_small_buffer)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(running.socket))
+            client.sendall(encode_frame(encode_request(request)))
+            await running.metric_reaches(DROPPED.format("timeout"), 1)
+            await running.metric_reaches("confcom_quote_helper_connections", 0)
+
+
+async def test_malformed_input_is_logged_with_what_was_kept_quiet(in_process, provider, caplog):
+    caplog.set_level(logging.INFO)
+    async with in_process(provider, repeated_log_seconds=0.0) as running:
+        for _ in range(3):
+            reader, writer = await connect(running)
+            writer.write(b"\xff" * 16)
+            assert await end_of(reader) == b""
+            writer.close()
+        await running.metric_reaches(DROPPED.format("malformed"), 3)
+    lines = [record for record in caplog.records if record.message == "malformed request"]
+    assert len(lines) == 3
+    assert all(line.suppressed == 0 for line in lines)
+    assert "AESM frame" in lines[0].error

@@ -1,0 +1,199 @@
+"""The life of a helper process: start, restart, competition for the path, signals, errors a person sees."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from confcom.client import AesmClient
+from confcom.errors import ExitCode
+
+
+def run(*arguments, environ=None, timeout=30):
+    return subprocess.run(
+        [sys.executable, "-m", "confcom.quote_helper", *arguments],
+        capture_output=True,
+        text=True,
+        env=environ,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def log_of(helper):
+    return [json.loads(line) for line in helper.log.read_text().splitlines()]
+
+
+def test_start_stop_and_what_is_logged(start_helper):
+    helper = start_helper().wait_ready()
+    assert helper.get("/livez") == (200, "ok\n")
+    assert helper.metric("confcom_quote_helper_ready") == 1
+    assert helper.stop() == ExitCode.OK
+    assert not helper.socket.exists()
+    assert not helper.probe.exists()
+    lines = log_of(helper)
+    assert all(line["level"] == "info" for line in lines)
+    messages = [line["message"] for line in lines]
+    assert messages[0] == f"answering AESM's protocol on {helper.socket}"
+    (platform,) = [message for message in messages if message.startswith("the platform is simulated: root sha256 ")]
+    assert f"confcom simulation export --state-dir {helper.directory / 'state'}" in platform
+    assert messages[-1] == "stopping"
+
+
+def test_ctrl_c_is_an_orderly_stop_too(start_helper):
+    helper = start_helper().wait_ready()
+    assert helper.stop(signal.SIGINT) == ExitCode.OK
+    assert not helper.socket.exists()
+
+
+def test_a_stop_before_readiness_leaves_nothing(start_helper, wait_until):
+    helper = start_helper()
+    wait_until(lambda: helper.socket.exists() or helper.process.poll() is not None)
+    assert helper.stop() == ExitCode.OK
+    assert not helper.socket.exists()
+
+
+def test_killed_and_restarted_it_takes_over_the_stale_socket_and_the_same_platform(start_helper, enclave):
+    first = start_helper().wait_ready()
+    before = AesmClient(first.socket).init_quote()
+    report = enclave.create_report(before.target_info, bytes(64))
+    assert first.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert first.socket.exists()
+    second = start_helper(name="second").wait_ready()
+    client = AesmClient(second.socket)
+    assert client.init_quote() == before
+    assert client.get_quote(report).quote[48 : 48 + 384] == report.body.encode()
+    assert second.stop() == ExitCode.OK
+    assert not second.socket.exists()
+
+
+def test_a_second_helper_at_the_same_path_gives_up_and_harms_nobody(start_helper):
+    first = start_helper().wait_ready()
+    second = start_helper(name="second")
+    assert second.process.wait(30) == ExitCode.UNAVAILABLE
+    assert "is already served by another program" in second.log.read_text()
+    AesmClient(first.socket).init_quote()
+    assert first.stop() == ExitCode.OK
+
+
+def test_an_old_helper_never_removes_its_successors_socket(start_helper):
+    old = start_helper().wait_ready()
+    old.socket.unlink()
+    new = start_helper(name="new").wait_ready()
+    assert old.stop() == ExitCode.OK
+    assert new.socket.exists()
+    AesmClient(new.socket).init_quote()
+    assert new.stop() == ExitCode.OK
+    assert not new.socket.exists()
+
+
+def test_sigterm_answers_what_has_arrived(start_helper, exchange, vector, wait_until):
+    helper = start_helper().wait_ready()
+    with socket.socket(socket.AF_UNIX) as half, socket.socket(socket.AF_UNIX) as idle:
+        half.connect(str(helper.socket))
+        idle.connect(str(helper.socket))
+        half.sendall(vector("intel229_num")[:4])
+        wait_until(lambda: helper.metric("confcom_quote_helper_connections") == 2)
+        helper.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not helper.socket.exists())
+        half.sendall(vector("intel229_num")[4:])
+        assert half.recv(1000) == vector("resp_intel229_num")
+        assert idle.recv(1000) == b""
+    assert helper.process.wait(30) == ExitCode.OK
+
+
+def test_what_is_no_socket_stays(start_helper, short_dir):
+    (short_dir / "aesm").mkdir()
+    (short_dir / "aesm" / "aesm.socket").mkdir()
+    helper = start_helper()
+    assert helper.process.wait(30) == ExitCode.USAGE
+    assert "there is a directory" in helper.log.read_text()
+    assert (short_dir / "aesm" / "aesm.socket").is_dir()
+
+
+def test_a_damaged_platform_ends_it_with_the_reason_and_no_socket(start_helper, short_dir):
+    (short_dir / "state").mkdir()
+    (short_dir / "state" / "platform.json").write_text("{}")
+    helper = start_helper()
+    assert helper.process.wait(30) == ExitCode.UNUSABLE
+    assert str(short_dir / "state") in helper.log.read_text() or "platform" in helper.log.read_text()
+    assert not helper.socket.exists()
+    assert (short_dir / "state" / "platform.json").read_text() == "{}"
+
+
+def test_secrets_stay_out_of_the_log(start_helper):
+    helper = start_helper(arguments=["--log-level", "debug"]).wait_ready()
+    AesmClient(helper.socket).init_quote()
+    helper.stop()
+    log = helper.log.read_text()
+    secrets = json.loads((helper.directory / "state" / "platform.json").read_text())
+    hidden = [value for value in secrets.values() if isinstance(value, str) and "CERTIFICATE" not in value]
+    assert any(len(value) >= 32 for value in hidden)
+    assert not [value for value in hidden if len(value) >= 32 and value in log]
+    assert stat.S_IMODE((helper.directory / "state" / "platform.json").stat().st_mode) == 0o600
+
+
+def test_it_imports_no_library_of_the_command_line(start_helper):
+    helper = start_helper(environ={"PYTHONPROFILEIMPORTTIME": "1"}).wait_ready()
+    helper.stop()
+    lines = [line for line in helper.log.read_text().splitlines() if line.startswith("import time:")]
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    assert {"uvloop", "cryptography", "prometheus_client", "google"} <= imported
+    assert not imported & {"click", "rich", "yaml", "dcap_qvl", "grpc", "lightkube"}
+
+
+def test_the_platform_is_never_chosen_silently():
+    result = run()
+    assert result.returncode == ExitCode.USAGE
+    assert "--simulated" in result.stderr
+    assert "SGX hardware come in a later version" in result.stderr
+
+
+def test_bad_settings_are_explained_without_a_traceback():
+    result = run("--simulated", environ=os.environ | {"CONFCOM_PROBE_ADDRESS": "nowhere"})
+    assert result.returncode == ExitCode.USAGE
+    assert "CONFCOM_PROBE_ADDRESS is 'nowhere'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_socket_path_that_is_too_long(short_dir):
+    result = run("--simulated", "--state-dir", str(short_dir / "state"), "--socket", f"/tmp/{'x' * 100}/aesm.socket")
+    assert result.returncode == ExitCode.USAGE
+    assert "bytes long" in result.stderr
+
+
+@pytest.mark.parametrize("daemon", ["quote-helper", "device-plugin"])
+def test_the_command_line_shows_the_daemons_own_reference(daemon):
+    result = subprocess.run(
+        [sys.executable, "-c", "from confcom.cli.main import main; main()", daemon, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"usage: confcom {daemon}")
+    assert "CONFCOM_PROBE_ADDRESS" in result.stdout
+
+
+def test_confcom_quote_helper_runs_in_the_foreground_with_a_state_of_the_users_own(short_dir, wait_until):
+    path = short_dir / "aesm.socket"
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("CONFCOM_")}
+    with subprocess.Popen(
+        [sys.executable, "-c", "from confcom.cli.main import main; main()", "quote-helper", "--simulated"],
+        stderr=subprocess.PIPE,
+        env=environ | {"XDG_STATE_HOME": str(short_dir / "xdg"), "CONFCOM_AESM_SOCKET": str(path)},
+    ) as process:
+        try:
+            wait_until(lambda: path.exists() or process.poll() is not None)
+            AesmClient(path).init_quote()
+            assert (short_dir / "xdg" / "confcom" / "simulation" / "platform.json").exists()
+        finally:
+            process.terminate()
+            process.stderr.read()
+        assert process.wait(30) == ExitCode.OK

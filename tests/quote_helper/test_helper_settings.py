@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from confcom.daemon.logs import LogFormat
+from confcom.daemon.probes import ProbeAddress
+from confcom.errors import SettingsError
+from confcom.quote_helper.settings import DEFAULT_SOCKET, default_state_dir, parse_settings
+
+HOME = {"HOME": "/home/ada"}
+
+
+def settings(*arguments, **environ):
+    return parse_settings(["--simulated", *arguments], prog="helper", environ=HOME | environ)
+
+
+def test_defaults():
+    parsed = settings()
+    assert parsed.socket == DEFAULT_SOCKET == Path("/var/run/aesmd/aesm.socket")
+    assert parsed.state_dir == Path("/home/ada/.local/state/confcom/simulation")
+    assert parsed.probe_address is None
+    assert (parsed.log_level, parsed.log_format) == ("info", LogFormat.AUTO)
+
+
+def test_everything_from_flags():
+    parsed = settings(
+        *("--socket", "/s", "--state-dir", "/d", "--probe-address", "[::1]:1", "--log-level", "debug"),
+        *("--log-format", "text"),
+    )
+    assert (parsed.socket, parsed.state_dir) == (Path("/s"), Path("/d"))
+    assert parsed.probe_address == ProbeAddress("::1", 1)
+    assert (parsed.log_level, parsed.log_format) == ("debug", LogFormat.TEXT)
+
+
+def test_everything_from_the_environment():
+    parsed = parse_settings(
+        [],
+        prog="helper",
+        environ={
+            "CONFCOM_SIMULATED": "true",
+            "CONFCOM_STATE_DIR": "/d",
+            "CONFCOM_AESM_SOCKET": "/s",
+            "CONFCOM_PROBE_ADDRESS": "unix:/p",
+            "CONFCOM_LOG_LEVEL": "error",
+            "CONFCOM_LOG_FORMAT": "json",
+        },
+    )
+    assert (parsed.socket, parsed.state_dir) == (Path("/s"), Path("/d"))
+    assert parsed.probe_address == ProbeAddress(path=Path("/p"))
+    assert (parsed.log_level, parsed.log_format) == ("error", LogFormat.JSON)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--no-simulated"]])
+def test_without_a_platform_it_says_what_there_is(arguments):
+    with pytest.raises(SettingsError, match="what makes its quotes") as caught:
+        parse_settings(arguments, prog="helper", environ=HOME)
+    assert "--simulated" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"HOME": "/h"}, "/h/.local/state/confcom/simulation"),
+        ({"HOME": "/h", "XDG_STATE_HOME": "/x"}, "/x/confcom/simulation"),
+        ({"HOME": "/h", "XDG_STATE_HOME": "relative"}, "/h/.local/state/confcom/simulation"),
+        ({"XDG_STATE_HOME": "/x"}, "/x/confcom/simulation"),
+    ],
+)
+def test_default_state_directory(environ, expected):
+    assert default_state_dir(environ) == Path(expected)
+
+
+@pytest.mark.parametrize("environ", [{}, {"HOME": ""}, {"HOME": "relative"}])
+def test_without_a_home_a_state_directory_must_be_given(environ):
+    with pytest.raises(SettingsError, match="no place"):
+        parse_settings(["--simulated"], prog="helper", environ=environ)
+    assert parse_settings(["--simulated", "--state-dir", "/d"], prog="helper", environ=environ).state_dir == Path("/d")
