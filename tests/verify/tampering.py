@@ -142,6 +142,12 @@ def chain_cases() -> Iterator[Case]:
     yield Case("a stranger's root trusted", lambda lab, ev: replace(ev, root=lab.stranger.pki.root.certificate))
     yield Case("intermediate first", chain(lambda lab: (lab.chain[1], lab.chain[0], lab.chain[2])))
     yield Case("root first", chain(lambda lab: (lab.chain[2], lab.chain[1], lab.chain[0])))
+    yield Case(
+        "root twice",
+        chain(lambda lab: (*lab.chain, lab.chain[2])),
+        dcap_qvl=True,
+        kind=VerdictKind.UNUSABLE,
+    )
     yield Case("leaf alone", chain(lambda lab: lab.chain[:1]))
     yield Case("leaf expired", leaf(not_after=LONG_AGO, not_before=LONG_AGO - timedelta(1)))
     yield Case("leaf not yet valid", leaf(not_before=NOW + timedelta(1)), qvl=True)
@@ -415,3 +421,28 @@ def under_root(lab: Lab, evidence: Evidence, root: x509.Certificate) -> Evidence
 def expired_root(lab: Lab, evidence: Evidence) -> Evidence:
     pki = lab.platform.pki
     return under_root(lab, evidence, lab.reissue(pki.root, pki.root, not_after=NOW - timedelta(hours=1)))
+
+
+def third_party(lab: Lab) -> Evidence:
+    """A private PKI that has nothing to do with Intel's and claims nothing about simulation."""
+    pki = lab.platform.pki
+    plain = {"without": NS_COMMENT_OID, "organization": "Some Laboratory"}
+    root = CertifiedKey(lab.reissue(pki.root, pki.root, common_name="SGX Root CA", **plain), pki.root.private_key)
+    ca = CertifiedKey(lab.reissue(pki.pck_ca, root, common_name="SGX PCK Platform CA", **plain), pki.pck_ca.private_key)
+    signer = lab.reissue(pki.tcb_signer, root, common_name="SGX TCB Signing", **plain)
+    anonymous = {"fmspc": b"LABLAB", "ppid": bytes(16), "platform_instance_id": bytes(16)}
+    value = replace(PckExtension.from_certificate(lab.chain[0]), **anonymous).encode()
+    extension = x509.UnrecognizedExtension(SGX_EXTENSION_OID, value)
+    pck = lab.reissue(pki.pck, ca, common_name="SGX PCK Certificate", replacing=extension, **plain)
+
+    evidence = lab.with_chain(lab.evidence(), pck, ca.certificate, root.certificate)
+    evidence = lab.edit_qe_report(evidence, bytes(range(32)))
+    evidence = lab.edit_signed(evidence, header={"user_data": bytes(20)}, body={"cpu_svn": bytes(16)})
+    evidence = lab.edit_json(evidence, "tcb_info", lambda info: info.update(fmspc=b"LABLAB".hex()))
+    pem = signer.public_bytes(Encoding.PEM) + root.pem
+    return replace(evidence, root=root.certificate).with_collateral(
+        tcb_info_issuer_chain=pem,
+        qe_identity_issuer_chain=pem,
+        pck_crl=lab.crl(ca),
+        root_ca_crl=lab.crl(root),
+    )

@@ -127,6 +127,7 @@ class Lab:
         *,
         signer: Key | None = None,
         common_name: str | None = None,
+        organization: str | None = None,
         not_before: datetime | None = None,
         not_after: datetime | None = None,
         without: x509.ObjectIdentifier | None = None,
@@ -136,10 +137,8 @@ class Lab:
     ) -> x509.Certificate:
         """The same certificate for the same key, with one thing different."""
         certificate = original.certificate
-        subject = certificate.subject
-        if common_name is not None:
-            oid = x509.NameOID.COMMON_NAME
-            subject = x509.Name([x509.NameAttribute(oid, common_name) if a.oid == oid else a for a in subject])
+        names = {x509.NameOID.COMMON_NAME: common_name, x509.NameOID.ORGANIZATION_NAME: organization}
+        subject = x509.Name([x509.NameAttribute(a.oid, names.get(a.oid) or str(a.value)) for a in certificate.subject])
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)

@@ -119,8 +119,8 @@ def debug_check(claims: Claims, platform: Platform, policy: Policy) -> Check:
 
 
 DEBUG_CAVEAT = (
-    "dcap-qvl refuses debug enclaves; our own check covers the signatures from the enclave up to the root,"
-    " not revocation, the TCB level or the quoting enclave's identity"
+    "dcap-qvl refuses debug enclaves and so reports no TCB status;"
+    " the signatures from the enclave up to the root are checked by confcom itself"
 )
 
 
