@@ -119,7 +119,7 @@ class Decoder:
             if not isinstance(value, int) or bits is None or -(1 << bits) <= value < 1 << bits:
                 return value
         shown = _json_kind(value)
-        if shown == "number" and wanted in {INT32, INT64}:
+        if shown == "number" and wanted.go in _BITS:
             shown = f"number {str(value)[:MAX_SHOWN]}"
         raise self._type_error(shown, wanted, struct, go_path, path)
 

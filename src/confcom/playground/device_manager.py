@@ -66,6 +66,7 @@ class DeviceManager:
         self._dial_seconds = dial_seconds
         self._stop_grace_seconds = stop_grace_seconds
         self._server: grpc.aio.Server | None = None
+        self._restarting = asyncio.Lock()
         self._clients: dict[str, PluginClient] = {}
         self._streams: set[asyncio.Task[None]] = set()
         self._removals: dict[str, asyncio.TimerHandle] = {}
@@ -109,11 +110,12 @@ class DeviceManager:
 
     async def restart(self) -> None:
         """Do what a kubelet's restart does: plugins must register again, allocations are remembered."""
-        await self.stop()
-        self._ledger.forget_devices()
-        for resource in self._ledger.resources:
-            self._remove_later(resource)
-        await self.start()
+        async with self._restarting:
+            await self.stop()
+            self._ledger.forget_devices()
+            for resource in self._ledger.resources:
+                self._remove_later(resource)
+            await self.start()
         self._changed()
 
     async def register(self, request: pb.RegisterRequest, context: RegisterContext) -> pb.Empty:
@@ -125,7 +127,6 @@ class DeviceManager:
         try:
             await client.connect(self._dial_seconds)
         except UnavailableError as error:
-            await client.close()
             _logger.warning("registration failed", extra={"resource": client.resource, "reason": str(error)})
             await context.abort(grpc.StatusCode.UNKNOWN, error.what)
         # Kinder than the kubelet, which puts the new client into its map before it knows that it can be reached.

@@ -23,6 +23,7 @@ from confcom.playground.decoding import (
 from confcom.playground.documents import load_documents
 from confcom.playground.errors import ManifestError
 from confcom.playground.quantity import has_suffix, parse_quantity
+from confcom.playground.scheduler import total
 from confcom.playground.validation import validate
 
 DEFAULT_BACKOFF_LIMIT = 6
@@ -92,11 +93,7 @@ class PodSpec:
     @property
     def requests(self) -> dict[str, int]:
         """What the scheduler sees: the sum over its containers."""
-        total: dict[str, int] = {}
-        for container in self.containers:
-            for resource, count in container.resources.items():
-                total[resource] = total.get(resource, 0) + count
-        return total
+        return total(container.resources for container in self.containers)
 
 
 @dataclass(frozen=True, slots=True)

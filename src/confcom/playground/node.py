@@ -22,7 +22,7 @@ from confcom.playground.object_store import ObjectStore
 from confcom.playground.objects import Job, Pod
 from confcom.playground.pod_worker import PodWorker
 from confcom.playground.rules import CONTAINER_BACK_OFF, JOB_BACK_OFF, BackOff
-from confcom.playground.scheduler import unschedulable
+from confcom.playground.scheduler import total, unschedulable
 from confcom.playground.views import ApplyResult, JobStatus, NodeState, NodeView, Phase
 
 _logger = logging.getLogger(__name__)
@@ -204,40 +204,48 @@ class Node:
     def _pass(self) -> None:
         """The scheduler's and the Job controller's turn, after every change."""
         self._pass_due = False
-        for pod in list(self._objects.pods.values()):
-            if not pod.bound and not pod.deleting:
-                self._schedule(pod)
+        pods = list(self._objects.pods.values())
+        used = total(pod.spec.requests for pod in pods if pod.bound and not pod.phase.terminal)
+        for pod in pods:
+            if not pod.bound and not pod.deleting and self._schedule(pod, used):
+                used = total((used, pod.spec.requests))
         for job in self._objects.jobs.values():
-            pods = self._objects.pods_of(job)
-            if job.status is JobStatus.RUNNING and job.give_up_if_exceeded(sum(pod.restarts for pod in pods)):
-                for pod in pods:
+            own = self._objects.pods_of(job)
+            if job.status is JobStatus.RUNNING and job.give_up_if_exceeded(sum(pod.restarts for pod in own)):
+                for pod in own:
                     self._spawn(self._remove(pod, pod.spec.grace_period))
                 self._changed()
 
-    def _schedule(self, pod: Pod) -> None:
-        others = [one.spec.requests for one in self._objects.pods.values() if one.bound and not one.phase.terminal]
-        message = unschedulable(pod.spec.requests, self._ledger.allocatable(), others)
+    def _schedule(self, pod: Pod, used: Mapping[str, int]) -> bool:
+        message = unschedulable(pod.spec.requests, self._ledger.allocatable(), used)
         if message:
             if message != pod.message:
                 pod.reason, pod.message = "Unschedulable", message
                 self._changed()
-            return
+            return False
         pod.bound, pod.reason, pod.message = True, "", ""
         for container in pod.containers:
             log_path(self._layout, pod, container.spec.name).unlink(missing_ok=True)
         pod.task = self._spawn(self._run(pod))
         self._changed()
+        return True
 
     async def _run(self, pod: Pod) -> None:
         await self._worker.run(pod)
-        job = self._objects.jobs.get(pod.owner)
-        if job is None or job.status is not JobStatus.RUNNING:
+        job = self._running_owner(pod)
+        if job is None:
             return
         if pod.phase is Phase.SUCCEEDED:
             job.complete()
             self._changed()
         else:
             self._job_failed_once(job)
+
+    def _running_owner(self, pod: Pod) -> Job | None:
+        job = pod.owner
+        if job is None or job.status is not JobStatus.RUNNING or self._objects.jobs.get(job.name) is not job:
+            return None
+        return job
 
     def _job_failed_once(self, job: Job) -> None:
         job.failed += 1
@@ -259,8 +267,7 @@ class Node:
             return
         del self._objects.pods[pod.name]
         shutil.rmtree(self._layout.pods / pod.name, ignore_errors=True)
-        job = self._objects.jobs.get(pod.owner)
-        if job is not None and job.status is JobStatus.RUNNING and not pod.phase.terminal:
+        if (job := self._running_owner(pod)) is not None and not pod.phase.terminal:
             self._job_failed_once(job)
         self._changed()
 

@@ -87,14 +87,14 @@ class ObjectStore:
 
     def pods_of(self, job: Job) -> tuple[Pod, ...]:
         """A Job's pods, oldest first."""
-        return tuple(pod for pod in self.pods.values() if pod.owner == job.name)
+        return tuple(pod for pod in self.pods.values() if pod.owner is job)
 
     def add_pod_of(self, job: Job) -> None:
         """A Job's next pod."""
         base = f"{job.name}-"[:_MAX_GENERATED_BASE]
         while (name := base + self._suffix()) in self.pods:
             pass
-        self.pods[name] = Pod(name, job.manifest.spec, owner=job.name)
+        self.pods[name] = Pod(name, job.manifest.spec, owner=job)
 
     def _add(self, manifest: Manifest) -> str:
         if isinstance(manifest, JobManifest):

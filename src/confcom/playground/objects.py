@@ -53,8 +53,7 @@ class Pod:
 
     name: str
     spec: PodSpec
-    owner: str = ""
-    """The Job's name, if it has one."""
+    owner: Job | None = None
     phase: Phase = Phase.PENDING
     reason: str = ""
     message: str = ""
@@ -86,7 +85,7 @@ class Pod:
         return PodView(
             name=self.name,
             owner_kind="Job" if self.owner else "",
-            owner_name=self.owner,
+            owner_name=self.owner.name if self.owner else "",
             phase=self.phase,
             reason=reason,
             message=message,

@@ -33,7 +33,7 @@ class PluginClient:
         self._stub = DevicePluginStub(self._channel)
 
     async def connect(self, seconds: float) -> pb.DevicePluginOptions:
-        """Dial the plugin and ask for its options.
+        """Dial the plugin and ask for its options; on failure the client is closed.
 
         Args:
             seconds: for both together.
@@ -45,7 +45,11 @@ class PluginClient:
             async with asyncio.timeout(seconds):
                 await self._channel.channel_ready()
                 return await self._stub.get_device_plugin_options(pb.Empty())
+        except asyncio.CancelledError:
+            await self.close()
+            raise
         except (TimeoutError, grpc.aio.AioRpcError) as error:
+            await self.close()
             reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else "context deadline exceeded"
             raise UnavailableError(
                 f"failed to dial device plugin: {reason}",

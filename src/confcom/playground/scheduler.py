@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 
-def unschedulable(
-    requests: Mapping[str, int], allocatable: Mapping[str, int], bound: Iterable[Mapping[str, int]]
-) -> str:
+def total(requests: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sum of requests, by resource name."""
+    used: dict[str, int] = {}
+    for one in requests:
+        for resource, count in one.items():
+            used[resource] = used.get(resource, 0) + count
+    return used
+
+
+def unschedulable(requests: Mapping[str, int], allocatable: Mapping[str, int], used: Mapping[str, int]) -> str:
     """Why a pod does not fit, as the event FailedScheduling tells it; empty if it fits.
 
     A resource that the node does not have at all is as insufficient as one that is used up: that is what a user sees
@@ -16,12 +23,8 @@ def unschedulable(
     Args:
         requests: of the pod, by resource name.
         allocatable: of the node.
-        bound: requests of every pod on the node that has not ended.
+        used: requests of all pods on the node that have not ended, together.
     """
-    used: dict[str, int] = {}
-    for other in bound:
-        for resource, count in other.items():
-            used[resource] = used.get(resource, 0) + count
     short = sorted(
         resource
         for resource, count in requests.items()

@@ -1,0 +1,270 @@
+"""A short directory for sockets, a device plugin over real gRPC, a node in this process and one as a process."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api import services
+from confcom.playground.client import NodeClient
+from confcom.playground.images import Image
+from confcom.playground.layout import Layout
+from confcom.playground.machine import Programs
+from confcom.playground.modes import Mode, choose_mode, obstacle_to, prefix
+from confcom.playground.node import Node, Timing
+from confcom.playground.rules import BackOff
+
+RESOURCE = "example.com/thing"
+
+
+@pytest.fixture
+def short_dir():
+    path = Path(tempfile.mkdtemp(prefix="cpg-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+class Plugin:
+    """A device plugin: what it lists and answers is set from outside."""
+
+    def __init__(self, directory: Path, *, name="thing.sock", resource=RESOURCE, ids=()):
+        self.directory, self.name, self.resource = directory, name, resource
+        self.ids = list(ids)
+        self.unhealthy = set()
+        self.raw_list = None
+        self.allocations = []
+        self.refuse = False
+        self.no_container_responses = False
+        self.options_asked = 0
+        self.response = {}
+        self._lists = []
+        self._server = None
+
+    @property
+    def socket(self):
+        return self.directory / self.name
+
+    def encoded(self):
+        devices = [
+            pb.Device(ID=i, health=services.UNHEALTHY if i in self.unhealthy else services.HEALTHY) for i in self.ids
+        ]
+        return self.raw_list or pb.ListAndWatchResponse(devices=devices).SerializeToString()
+
+    async def start(self):
+        self._server = grpc.aio.server()
+        self._server.add_generic_rpc_handlers((services.device_plugin_handler(self),))
+        self._server.add_insecure_port(services.unix_target(str(self.socket)))
+        await self._server.start()
+
+    async def stop(self):
+        for queue in self._lists:
+            queue.put_nowait(None)
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
+
+    async def register(self, *, version=services.API_VERSION, resource=None, endpoint=None):
+        async with services.unix_channel(str(self.directory / "kubelet.sock")) as channel:
+            request = pb.RegisterRequest(
+                version=version, endpoint=self.name if endpoint is None else endpoint,
+                resource_name=self.resource if resource is None else resource,
+            )  # fmt: skip
+            await services.RegistrationStub(channel).register(request, timeout=15, wait_for_ready=True)
+
+    def send_list(self):
+        for queue in self._lists:
+            queue.put_nowait(self.encoded())
+
+    def end_streams(self):
+        for queue in self._lists:
+            queue.put_nowait(None)
+
+    async def get_device_plugin_options(self, request, context):
+        self.options_asked += 1
+        return pb.DevicePluginOptions()
+
+    async def list_and_watch(self, request, context):
+        queue = asyncio.Queue()
+        self._lists.append(queue)
+        try:
+            yield self.encoded()
+            while (encoded := await queue.get()) is not None:
+                yield encoded
+        finally:
+            self._lists.remove(queue)
+
+    async def allocate(self, request, context):
+        ids = list(request.container_requests[0].devices_ids)
+        self.allocations.append(ids)
+        if self.refuse:
+            await context.abort(grpc.StatusCode.INTERNAL, "no such device today")
+        if self.no_container_responses:
+            return pb.AllocateResponse()
+        return pb.AllocateResponse(container_responses=[pb.ContainerAllocateResponse(**self.response)])
+
+
+@pytest.fixture
+async def plugins():
+    """Make plugins; all are stopped at the end."""
+    made = []
+
+    async def make(directory, **settings):
+        plugin = Plugin(directory, **settings)
+        made.append(plugin)
+        await plugin.start()
+        return plugin
+
+    yield make
+    for plugin in made:
+        await plugin.stop()
+
+
+def usable(mode: Mode) -> str:
+    """Why a mode cannot be tested on this machine; empty if it can."""
+    programs = Programs.find()
+    return obstacle_to(mode, prefix(mode, programs), programs.tools)
+
+
+@pytest.fixture(scope="session")
+def obstacles():
+    return {mode: usable(mode) for mode in Mode}
+
+
+@pytest.fixture(params=list(Mode), ids=str)
+def mode(request, obstacles):
+    if obstacles[request.param]:
+        pytest.skip(f"mode {request.param} left out on this machine: {obstacles[request.param]}")
+    return request.param
+
+
+IMAGES = {
+    "true": Image(("/bin/true",)),
+    "false": Image(("/bin/false",)),
+    "sh": Image(("/bin/sh", "-c")),
+    "sleep": Image(("/bin/sleep", "1000")),
+}
+
+
+@dataclass
+class LocalNode:
+    node: Node
+    layout: Layout
+
+    async def until(self, predicate, seconds=20):
+        """The first state for which the predicate holds."""
+        async with asyncio.timeout(seconds):
+            state = self.node.state()
+            while not predicate(state):
+                state = await self.node.changed_since(state.revision, seconds)
+        return state
+
+
+@pytest.fixture
+async def start_node(short_dir):
+    """Start nodes inside of this process, without namespaces unless told otherwise."""
+    started = []
+
+    async def start(*, mode=Mode.NO_NAMESPACE, timing=None, images=None):
+        layout = Layout(short_dir)
+        layout.create()
+        numbers = itertools.count()
+        node = Node(
+            layout,
+            {**IMAGES, **(images or {})},
+            choose_mode(mode),
+            instance="test",
+            suffix=lambda: f"{next(numbers):05}",
+            timing=timing or Timing(BackOff(0.01, 0.01), BackOff(0.01, 0.01), dial_seconds=5, stop_grace_seconds=300),
+        )
+        await node.start()
+        started.append(node)
+        return LocalNode(node, layout)
+
+    yield start
+    for node in started:
+        await node.stop()
+
+
+@dataclass
+class NodeProcess:
+    process: subprocess.Popen
+    directory: Path
+    ready_line: str
+
+    def client(self):
+        return NodeClient(self.directory)
+
+    def stop(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+
+@pytest.fixture
+def node_process(short_dir):
+    """Start `confcom playground node` as a process of its own."""
+    running = []
+
+    def start(*arguments, directory=short_dir):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "confcom", "playground", "node", "--dir", str(directory), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=(directory.parent / f"{directory.name}.err").open("wb"),
+            text=True,
+            start_new_session=True,
+        )
+        running.append((process, directory))
+        return NodeProcess(process, directory, process.stdout.readline())
+
+    yield start
+    for process, directory in running:
+        if process.poll() is None:
+            process.kill()
+        process.wait(20)
+        process.stdout.close()
+        (directory.parent / f"{directory.name}.err").unlink()
+
+
+def manifest(kind="Job", name="one", *, image="true", resources=None, env=(), pod=None, container=None, **job):
+    """A manifest as JSON, which is YAML too."""
+    spec = {
+        "containers": [
+            {
+                "name": "main",
+                "image": image,
+                "env": [{"name": key, "value": value} for key, value in env],
+                **({"resources": {"limits": resources}} if resources else {}),
+                **(container or {}),
+            }
+        ],
+        "restartPolicy": "Never",
+        **(pod or {}),
+    }
+    if kind == "Pod":
+        return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+    job_spec = {"template": {"spec": spec}, **job}
+    return json.dumps({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": job_spec})
+
+
+@pytest.fixture(name="manifest")
+def manifest_fixture():
+    return manifest
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
