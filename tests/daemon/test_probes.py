@@ -4,6 +4,8 @@ import json
 import socket
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter
 
 from confcom.daemon.probes import (
@@ -173,7 +175,24 @@ def test_addresses_read_and_show_the_same(text):
     assert str(ProbeAddress.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "80", "h:", "h:x", "h:-1", "h:65536", "::1:80", "unix:", "h:²"])
+@pytest.mark.parametrize(
+    "text", ["", "80", "h:", "h:x", "h:-1", "h:65536", "::1:80", "unix:", "h:²", "h:" + "9" * 5000]
+)
 def test_what_is_no_address(text):
     with pytest.raises(ValueError, match=r"must be|needs"):
         ProbeAddress.parse(text)
+
+
+@given(st.text())
+def test_any_text_is_an_address_or_explained(text):
+    try:
+        address = ProbeAddress.parse(text)
+    except ValueError:
+        return
+    assert ProbeAddress.parse(str(address)) == address
+
+
+@given(st.binary())
+def test_any_request_head_gets_an_answer(head):
+    response, _ = ProbeServer({"/livez": lambda: ProbeResponse(b"ok\n")}).answer(head)
+    assert 200 <= response.status < 500

@@ -189,6 +189,8 @@ def test_another_user_is_told_why(short_dir):
     (short_dir / "d").mkdir(mode=0o755)
     short_dir.chmod(0o755)
     bound = bind(short_dir / "d" / "s", mode=0o600)
+    (short_dir / "closed").mkdir(mode=0o700)
+    hidden = bind(short_dir / "closed" / "s")
     os.seteuid(1000)
     try:
         with pytest.raises(UnavailableError) as caught:
@@ -197,6 +199,11 @@ def test_another_user_is_told_why(short_dir):
         with pytest.raises(UnavailableError) as caught:
             bind(short_dir / "d" / "new")
         assert "Permission denied" in caught.value.why
+        with pytest.raises(UnavailableError) as caught:
+            bind(short_dir / "closed" / "s", directory_mode=0o755)
+        assert "Permission denied" in caught.value.why
+        assert not hidden.owns_path()
     finally:
         os.seteuid(0)
+    hidden.close()
     bound.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ BACKLOG = 128
 """Connections that the kernel holds while the loop is busy."""
 PROBE_SOCKET_MODE = 0o660
 """A unix probe socket is for the owner's tools; unlike the AESM socket it is not for everyone."""
+
+_PORT = re.compile(r"[0-9]{1,5}")
 
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
@@ -92,7 +95,7 @@ class ProbeAddress:
                 raise ValueError("unix: needs a path, as in unix:/run/confcom/probe.sock")
             return cls(path=Path(path))
         host, colon, port = text.rpartition(":")
-        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        if not colon or not _PORT.fullmatch(port) or int(port) > 65535:
             raise ValueError(f"it must be HOST:PORT or unix:PATH, not {text!r}")
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]

@@ -48,10 +48,10 @@ class FileIdentity:
 
     @classmethod
     def of(cls, path: Path) -> FileIdentity | None:
-        """The identity of what is at the path now, or None."""
+        """The identity of what is at the path now, or None if there is nothing, or nothing that we may see."""
         try:
             status = path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError:
             return None
         return cls(status.st_dev, status.st_ino, status.st_ctime_ns)
 

@@ -24,7 +24,8 @@ def open_simulated(state_dir: Path) -> Backend:
     _logger.info(
         "the platform is simulated: root sha256 %s, kept in %s; to verify its quotes: "
         "confcom simulation export --state-dir %s OUT && "
-        "confcom verify QUOTE --root OUT/root.pem --collateral OUT/collateral --allow-simulated",
+        "confcom verify QUOTE --root OUT/root.pem --collateral OUT/collateral --allow-simulated "
+        "--mrenclave EXPECTED --report-data EXPECTED",
         provider.root_fingerprint,
         state_dir,
         state_dir,

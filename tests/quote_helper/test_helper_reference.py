@@ -1,0 +1,47 @@
+"""The reference page names every flag, variable, metric and limit that there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from confcom.quote_helper.limits import BACKLOG, HelperLimits
+from confcom.quote_helper.metrics import HelperMetrics
+from confcom.quote_helper.settings import parse_settings
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "quote-helper.md").read_text()
+
+
+def test_flags_and_variables(capsys):
+    with pytest.raises(SystemExit):
+        parse_settings(["--help"], prog="p", environ={})
+    text = capsys.readouterr().out.partition("examples:")[0]
+    flags = set(re.findall(r"--[a-z-]+", text)) - {"--help", "--no-simulated"}
+    variables = set(re.findall(r"CONFCOM_[A-Z_]+", text))
+    assert len(flags) == len(variables) == 6
+    assert {name for name in flags | variables if f"`{name}" not in PAGE} == set()
+
+
+def test_metrics():
+    registry = CollectorRegistry()
+    HelperMetrics(registry)
+    for metric in registry.collect():
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        assert f"`{name}`" in PAGE
+
+
+def test_limits():
+    limits = HelperLimits()
+    assert f"| {limits.max_connections:,}, less" in PAGE
+    assert f"| {BACKLOG:,}, cut" in PAGE
+    for seconds in (
+        limits.first_byte_seconds,
+        limits.whole_request_seconds,
+        limits.place_seconds,
+        limits.answer_seconds,
+        limits.write_seconds,
+    ):
+        assert f"| {seconds:g} s |" in PAGE
+    assert f"still served for {limits.accept_drain_seconds:g} s" in PAGE
+    assert f"answered within {limits.drain_seconds:g} s" in PAGE
