@@ -104,6 +104,11 @@ def test_a_list_without_a_supported_key_is_unsupported(entry):
     assert plan(m.SelectAttKeyIdRequest(HEADER + entry)) == m.SelectAttKeyIdResponse(38)
 
 
+def test_a_key_that_straddles_two_entries_is_none_of_them():
+    header = bytes.fromhex("00000000 02000000")
+    assert plan(m.SelectAttKeyIdRequest(header + bytes(100) + KEY + bytes(156))) == m.SelectAttKeyIdResponse(38)
+
+
 def test_the_callers_own_bytes_of_the_selected_entry_go_back():
     own = key(spid=b"\x55" * 16, reserved=b"\x66" * 80)
     header = bytes.fromhex("00000000 0a000000")
@@ -156,7 +161,7 @@ def test_size_refuses_keys(key_id, code):
 
 @pytest.mark.parametrize("key_id", GOOD_KEYS)
 @pytest.mark.parametrize("info", [None, INFO])
-@pytest.mark.parametrize("buf_size", [1, 4600, 8192, MAX_QUOTE_BUFFER_SIZE])
+@pytest.mark.parametrize("buf_size", [1, 4600, 8192, 65_536])
 def test_a_quote_needs_the_provider(key_id, info, buf_size):
     need = plan(m.GetQuoteExRequest(REPORT, buf_size, key_id, info))
     parsed = None if info is None else QeReportInfo.parse(info)
@@ -179,7 +184,7 @@ def test_a_quote_is_refused_for_its_key_and_qe_report_info_goes_back(key_id, cod
         (REPORT, 4600, INFO + b"\0", INFO + b"\0"),
         (REPORT, 4600, b"", None),
         (REPORT, 0, None, None),
-        (REPORT, MAX_QUOTE_BUFFER_SIZE + 1, INFO, INFO),
+        (REPORT, 65_537, INFO, INFO),
         (REPORT, 64 * 1024 * 1024, None, None),
         (REPORT, 2**32 - 1, None, None),
     ],

@@ -43,6 +43,10 @@ def test_lengths_that_nobody_sends_are_refused_as_soon_as_they_are_known(announc
     assert decoder.started
 
 
+def test_the_cap_is_forty_times_what_any_known_client_sends():
+    assert MAX_REQUEST_SIZE == 65_536 > 39 * 1667
+
+
 @pytest.mark.parametrize("size", [1, MAX_REQUEST_SIZE])
 def test_the_smallest_and_the_largest_body_are_taken(size):
     assert FrameDecoder(MAX_REQUEST_SIZE).feed(encode_frame(bytes(size))) == bytes(size)

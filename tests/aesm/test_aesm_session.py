@@ -74,6 +74,7 @@ def test_a_request_that_is_cut_is_a_violation(size):
     assert session.started
     event = session.receive_eof()
     assert isinstance(event, ProtocolViolation)
+    assert event.error.what == "an AESM request was cut"
     assert event.error.why
     assert event.error.remedy
     assert session.receive(NUM) is None
@@ -93,7 +94,9 @@ def test_a_request_that_is_cut_is_a_violation(size):
 )
 def test_what_is_no_request_is_a_violation_and_ends_the_session(data):
     session = ServerSession()
-    assert isinstance(session.receive(data), ProtocolViolation)
+    event = session.receive(data)
+    assert isinstance(event, ProtocolViolation)
+    assert isinstance(event.error, ProtocolError)
     assert session.receive(NUM) is None
     assert session.receive_eof() is None
     with pytest.raises(SessionMisuseError):
