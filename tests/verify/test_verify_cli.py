@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 from verify.verify_lab import CHALLENGE, Evidence, Lab
 
 from confcom.cli.group import cli
+from confcom.verify.policy import Policy
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 AT = "2026-11-24T12:00:00Z"
@@ -47,7 +49,7 @@ def demands(lab: Lab) -> list[str]:
 def test_verified(files: Path, demands: list[str]) -> None:
     result = verify(files, *demands)
     assert result.exit_code == 0, result.output
-    assert result.output.startswith("VERIFIED\nplatform: simulated\n")
+    assert result.output.startswith("VERIFIED\nplatform: simulated, so no hardware protects the enclave\n")
     assert "required: " in result.output
     assert "found: " in result.output
 
@@ -186,6 +188,7 @@ def test_help_has_examples_on_lines_of_their_own(command: str) -> None:
 
 WITHOUT_DCAP_QVL = """
 import sys
+from dataclasses import replace
 sys.modules["dcap_qvl"] = None
 from confcom.cli.main import main
 main()
@@ -201,3 +204,10 @@ def test_inspect_needs_no_verifier_and_verify_says_what_to_install(files: Path) 
     refused = confcom("verify", files / "q.bin", "--root", files / "root.pem")
     assert refused.returncode == 6
     assert "pip install 'confcom[verify]'" in refused.stderr
+
+
+def test_the_reference_names_every_check(lab: Lab, evidence: Evidence) -> None:
+    demanding = replace(lab.policy, mr_signer=bytes(32), isv_prod_id=1, min_isv_svn=1)
+    names = {check.name for policy in (demanding, Policy()) for check in evidence.verdict(policy).checks}
+    reference = (Path(__file__).parents[2] / "docs" / "reference" / "verify.md").read_text()
+    assert [name for name in sorted(names) if f"`{name}`" not in reference] == []

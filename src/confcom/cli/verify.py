@@ -55,6 +55,12 @@ class Instant(click.ParamType[datetime]):
         return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
+_PLATFORM_NOTES = {
+    "genuine": "",
+    "simulated": ", so no hardware protects the enclave",
+    "unknown": ": no root that stands for SGX hardware vouches for it",
+}
+
 EPILOG = """\b
 Exit codes:
   0  verified
@@ -175,7 +181,7 @@ def _root(root: str) -> TrustedRoot:
 
 def _lines(verdict: Verdict) -> Iterator[str]:
     yield click.style(verdict.kind.value.upper().replace("-", " "), fg="green" if verdict.ok else "red", bold=True)
-    yield f"platform: {verdict.platform.value}"
+    yield f"platform: {verdict.platform.value}{_PLATFORM_NOTES[verdict.platform.value]}"
     if verdict.tcb_status:
         advisories = ", ".join(verdict.advisory_ids) or "none"
         yield f"TCB: {verdict.tcb_status}; advisories: {advisories}"
