@@ -8,12 +8,12 @@ from confcom.sgx.binary import ByteReader, Layout, require_length
 
 @pytest.fixture
 def layout():
-    return Layout("a thing", name="4s", small="B", number="H", large="I", huge="Q")
+    return Layout("a thing", name="12s", small="B", number="H", large="I", huge="Q")
 
 
 @dataclass
 class Thing:
-    name: bytes = b"abcd"
+    name: bytes = b"abcdefghijkl"
     small: int = 1
     number: int = 2
     large: int = 3
@@ -22,14 +22,14 @@ class Thing:
 
 def test_packs_little_endian_without_padding(layout):
     data = layout.pack(Thing())
-    assert data == b"abcd\x01\x02\x00\x03\x00\x00\x00\x04" + bytes(7)
-    assert layout.size == len(data) == 19
-    assert layout.unpack(data) == (b"abcd", 1, 2, 3, 4)
+    assert data == b"abcdefghijkl\x01\x02\x00\x03\x00\x00\x00\x04" + bytes(7)
+    assert layout.size == len(data) == 27
+    assert layout.unpack(data) == (b"abcdefghijkl", 1, 2, 3, 4)
 
 
-@pytest.mark.parametrize("name", [b"abc", b"abcde", b""])
+@pytest.mark.parametrize("name", [b"abcdefghijk", b"abcdefghijklm", b"a", b""])
 def test_a_byte_string_that_does_not_fit_is_refused_not_cut(layout, name):
-    with pytest.raises(MalformedError, match=f"name of a thing must be 4 bytes, not {len(name)}"):
+    with pytest.raises(MalformedError, match=f"name of a thing must be 12 bytes, not {len(name)}"):
         layout.pack(Thing(name=name))
 
 
@@ -40,9 +40,9 @@ def test_an_integer_out_of_range_is_refused(layout, change):
     assert "format requires" in caught.value.why or "out of range" in caught.value.why
 
 
-@pytest.mark.parametrize("size", [0, 18, 20])
+@pytest.mark.parametrize("size", [0, 26, 28])
 def test_unpack_takes_exactly_one_structure(layout, size):
-    with pytest.raises(MalformedError, match=f"a thing must be 19 bytes, not {size}") as caught:
+    with pytest.raises(MalformedError, match=f"a thing must be 27 bytes, not {size}") as caught:
         layout.unpack(bytes(size))
     assert "neither cut nor followed" in caught.value.remedy
 

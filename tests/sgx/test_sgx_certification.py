@@ -128,6 +128,11 @@ def test_order_is_kept():
     assert split_pem_chain(PEM + b"\n" + other) == (PEM + b"\n", other + b"\n")
 
 
+def test_lines_may_end_anywhere_in_the_base64():
+    pem = PEM.replace(b"AAECA\nwQ=", b"A\nAECAw=\n=")
+    assert split_pem_chain(pem) == (pem + b"\n",)
+
+
 def test_windows_line_ends_inside_a_certificate():
     pem = PEM.replace(b"\n", b"\r\n")
     assert split_pem_chain(pem) == (pem + b"\n",)
@@ -167,7 +172,7 @@ def test_a_body_that_is_not_base64_is_refused(body):
     bad = PEM.replace(b"AAECA\nwQ=", body)
     with pytest.raises(MalformedError, match="certificate 2 of a chain is not base64") as caught:
         split_pem_chain(PEM + b"\n" + bad)
-    assert caught.value.why
+    assert caught.value.why == str(caught.value.__cause__)
 
 
 def test_a_chain_has_at_most_eight_certificates():

@@ -206,6 +206,4 @@ def _require_base64(body: bytes, index: int) -> None:
     try:
         binascii.a2b_base64(b"".join(body.split()), strict_mode=True)
     except binascii.Error as error:
-        raise MalformedError(
-            f"certificate {index + 1} of a chain is not base64", why=str(error).lower() or "it is malformed"
-        ) from error
+        raise MalformedError(f"certificate {index + 1} of a chain is not base64", why=str(error)) from error
