@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
 
-from confcom.errors import MalformedError
 from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
 from confcom.sgx.quote import Quote
 from confcom.simulation.keys import P256_ORDER
@@ -89,11 +88,8 @@ def test_edited_collateral(part: str, changes: list[tuple[int, int]]) -> None:
     data = edited(files[part], changes)
     if part == "pck_crl_issuer_chain.pem" or data.translate(None, BLANKS) == files[part].translate(None, BLANKS):
         return  # no verifier looks at that chain, and blanks in and between certificates mean nothing
-    try:
-        collateral = Collateral.from_files({**files, part: data})
-    except MalformedError:
-        # What a directory's reader refuses must not hurt whoever builds collateral otherwise.
-        collateral = replace(EVIDENCE.collateral, **{part.partition(".")[0]: data})
+    # Past the directory reader, which refuses most of these: whoever builds collateral otherwise must not be hurt.
+    collateral = replace(EVIDENCE.collateral, **{part.partition(".")[0]: data})
     assert judge(EVIDENCE.quote, collateral) in REJECTED
 
 
