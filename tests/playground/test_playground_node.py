@@ -1,0 +1,421 @@
+import asyncio
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from confcom.errors import ConfcomError
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.playground.errors import AlreadyExistsError, ManifestError, NotFoundError
+from confcom.playground.log_files import MAX_LOG_BYTES
+from confcom.playground.modes import Mode
+from confcom.playground.object_store import MAX_OBJECTS
+from confcom.playground.views import JobStatus, NodeState, Phase
+
+RESOURCE = "example.com/thing"
+IDS = tuple(f"d{number}" for number in range(8))
+TEN_THINGS = {RESOURCE: len(IDS)}
+
+
+def sh(text):
+    return {"command": ["/bin/sh", "-c", text]}
+
+
+def phase_of(name, *phases):
+    def predicate(state):
+        pod = state.pod(name)
+        return pod is not None and pod.phase in phases
+
+    return predicate
+
+
+async def log_says(node, pod, word, seconds=20):
+    """Logs are files: nothing tells of a new line."""
+    async with asyncio.timeout(seconds):
+        while word not in node.node.logs(pod, None):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def node(start_node, plugins):
+    """A node with a plugin whose eight devices are there."""
+    one = await start_node()
+    plugin = await plugins(one.layout.device_plugin_dir, ids=IDS)
+    await plugin.register()
+    await one.until(lambda state: state.node.allocatable == TEN_THINGS)
+    one.plugin = plugin
+    return one
+
+
+async def test_a_job_gets_its_devices_runs_and_gives_them_back(node, manifest):
+    node.plugin.response = {"envs": {"GIVEN": "yes"}}
+    result = node.node.apply(manifest(resources={RESOURCE: 3}, container=sh('echo "$GIVEN $OWN"'), env=[("OWN", "x")]))
+    assert result.objects == ("job.batch/one",)
+    state = await node.until(lambda state: state.job("one").status is JobStatus.COMPLETE)
+    (pod,) = state.pods_of("one")
+    assert (pod.phase, pod.exit_code, pod.reason, pod.owner_kind) == (Phase.SUCCEEDED, 0, "Completed", "Job")
+    assert (pod.allocated, state.node.allocated, state.node.ledger) == ({}, {}, ())
+    assert [(event.reason, event.count) for event in state.events] == [("Allocated", 3), ("Released", 3)]
+    assert node.node.logs(pod.name, None) == "yes x\n"
+    assert pod.env["GIVEN"] == "yes"
+    assert (state.job("one").succeeded, state.job("one").failed, state.job("one").pods) == (1, 0, (pod.name,))
+
+
+async def test_the_ledger_shows_who_holds_what(node, manifest):
+    node.node.apply(manifest("Pod", image="sleep", resources={RESOURCE: 5}))
+    state = await node.until(phase_of("one", Phase.RUNNING))
+    assert state.node.allocated == {RESOURCE: 5}
+    assert state.pod("one").allocated == {RESOURCE: 5} == state.pod("one").requested
+    assert [(line.pod, line.container, line.count) for line in state.node.ledger] == [("one", "main", 5)]
+
+
+async def test_what_does_not_fit_waits_with_the_reason_and_runs_when_room_is_made(node, manifest):
+    node.node.apply(manifest(image="sleep", name="first", resources={RESOURCE: 5}))
+    state = await node.until(lambda state: any(pod.phase is Phase.RUNNING for pod in state.pods))
+    node.node.apply(manifest("Pod", name="second", resources={RESOURCE: 4}))
+    state = await node.until(lambda state: state.pod("second").message != "")
+    pod = state.pod("second")
+    assert (pod.phase, pod.reason) == (Phase.PENDING, "Unschedulable")
+    assert pod.message == f"0/1 nodes are available: 1 Insufficient {RESOURCE}."
+    await node.node.delete("job", "first", 0)
+    state = await node.until(phase_of("second", Phase.SUCCEEDED))
+    assert state.jobs == ()
+    assert state.pod("second").message == ""
+    assert [pod.name for pod in state.pods] == ["second"]
+
+
+async def test_a_pod_waits_for_a_plugin_that_comes_late(start_node, plugins, manifest):
+    one = await start_node()
+    one.node.apply(manifest("Pod", resources={RESOURCE: 1}))
+    await one.until(lambda state: state.pod("one").reason == "Unschedulable")
+    plugin = await plugins(one.layout.device_plugin_dir, ids=IDS)
+    await plugin.register()
+    await one.until(phase_of("one", Phase.SUCCEEDED))
+
+
+async def test_a_refused_allocation_fails_the_pod_and_frees_its_devices(node, manifest):
+    node.plugin.refuse = True
+    node.node.apply(manifest("Pod", resources={RESOURCE: 2}))
+    state = await node.until(phase_of("one", Phase.FAILED))
+    pod = state.pod("one")
+    assert pod.reason == "UnexpectedAdmissionError"
+    assert pod.message == (
+        "Pod was rejected: Allocate failed due to rpc error: code = INTERNAL desc = no such device today, which is "
+        "unexpected"
+    )
+    assert state.node.allocated == {}
+    assert pod.exit_code is None
+
+
+async def test_a_job_retries_until_its_limit(node, manifest):
+    node.node.apply(manifest(container=sh("exit 7"), backoffLimit=2, resources={RESOURCE: 8}))
+    state = await node.until(lambda state: state.job("one").status is JobStatus.FAILED)
+    job = state.job("one")
+    assert (job.reason, job.message) == ("BackoffLimitExceeded", "Job has reached the specified backoff limit")
+    assert (job.failed, job.succeeded, job.active, len(job.pods)) == (3, 0, 0, 3)
+    assert {pod.exit_code for pod in state.pods} == {7}
+    assert state.node.allocated == {}
+
+
+async def test_a_container_restarts_with_the_allocation_it_has(node, manifest):
+    marker = node.layout.directory / "ran"
+    text = f"echo run; [ -e {marker} ] && exit 0; : > {marker}; exit 1"
+    node.node.apply(manifest("Pod", container=sh(text), resources={RESOURCE: 2}, pod={"restartPolicy": "OnFailure"}))
+    state = await node.until(phase_of("one", Phase.SUCCEEDED))
+    assert state.pod("one").containers[0].restarts == 1
+    assert node.node.logs("one", None) == "run\nrun\n"
+    assert len(node.plugin.allocations) == 1
+
+
+async def test_a_job_whose_pod_restarts_too_often_fails_and_its_pod_goes(node, manifest):
+    node.node.apply(manifest(container=sh("exit 1"), pod={"restartPolicy": "OnFailure"}, backoffLimit=2))
+    state = await node.until(lambda state: state.job("one").status is JobStatus.FAILED and not state.pods)
+    assert state.job("one").reason == "BackoffLimitExceeded"
+
+
+async def test_a_pod_of_a_job_that_is_deleted_is_replaced(node, manifest):
+    node.node.apply(manifest(image="sleep"))
+    state = await node.until(lambda state: any(pod.phase is Phase.RUNNING for pod in state.pods))
+    (first,) = state.pods
+    await node.node.delete("po", first.name, 0)
+    state = await node.until(lambda state: any(p.phase is Phase.RUNNING and p.name != first.name for p in state.pods))
+    assert state.job("one").failed == 1
+
+
+async def test_an_unknown_image_waits_with_advice_and_holds_its_devices(node, manifest):
+    node.node.apply(manifest("Pod", image="nginx:1", resources={RESOURCE: 1}))
+    state = await node.until(lambda state: state.pod("one").reason == "ErrImageNeverPull")
+    pod = state.pod("one")
+    assert pod.phase is Phase.PENDING
+    assert 'Container image "nginx:1" is not present with pull policy of Never' in pod.message
+    assert "--image 'nginx:1=" in pod.message
+    assert state.node.allocated == {RESOURCE: 1}
+    await node.node.delete("pod", "one", None)
+    assert node.node.state().node.allocated == {}
+
+
+async def test_a_plugin_that_gives_out_real_devices_gets_no_container(node, manifest):
+    node.plugin.response = {
+        "devices": [pb.DeviceSpec(container_path="/dev/x", host_path="/dev/zero", permissions="rw")]
+    }
+    node.node.apply(manifest("Pod", resources={RESOURCE: 1}))
+    state = await node.until(lambda state: state.pod("one").reason == "CreateContainerError")
+    assert "hands out no device of the machine but /dev/null" in state.pod("one").message
+
+
+async def test_a_program_that_is_not_there_fails_with_what_the_shell_says(node, manifest):
+    node.node.apply(manifest("Pod", container={"command": ["/no/such/program"]}))
+    state = await node.until(phase_of("one", Phase.FAILED))
+    assert state.pod("one").exit_code == 127
+    assert "/no/such/program" in node.node.logs("one", None)
+
+
+async def test_a_signal_counts_as_128_and_its_number(node, manifest):
+    node.node.apply(manifest("Pod", container=sh("kill -KILL $$$$")))
+    state = await node.until(phase_of("one", Phase.FAILED))
+    assert state.pod("one").exit_code == 137
+
+
+async def test_sigterm_comes_first_and_sigkill_after_the_grace_period(node, manifest):
+    patient = "trap 'echo asked; exit 0' TERM; echo ready; while :; do sleep 0.01; done"
+    stubborn = "trap '' TERM; echo ready; while :; do sleep 0.01; done"
+    for name, text in (("patient", patient), ("stubborn", stubborn)):
+        node.node.apply(manifest("Pod", name=name, container=sh(text), pod={"terminationGracePeriodSeconds": 30}))
+        await node.until(phase_of(name, Phase.RUNNING))
+        await log_says(node, name, "ready")
+    await node.node.delete("pod", "patient", None)
+    assert "asked" in (node.layout.logs / "patient.log").read_text()
+    await node.node.delete("pod", "stubborn", 0.1)
+    assert node.node.state().pods == ()
+
+
+async def test_two_containers_share_the_pod_and_have_their_own_logs(node, manifest):
+    document = json.loads(manifest("Pod", resources={RESOURCE: 1}, container=sh("echo main; exit 3")))
+    side = {"name": "side", "image": "sh", "args": ["echo side"], "resources": {"limits": {RESOURCE: 2}}}
+    document["spec"]["containers"].append(side)
+    node.node.apply(json.dumps(document))
+    state = await node.until(phase_of("one", Phase.FAILED))
+    assert state.pod("one").exit_code == 3
+    assert [container.exit_code for container in state.pod("one").containers] == [3, 0]
+    assert {event.count for event in state.events if event.reason == "Allocated"} == {1, 2}
+    assert node.node.logs("one", "side") == "side\n"
+    with pytest.raises(NotFoundError, match=r"choose one of: \[main side\]"):
+        node.node.logs("one", None)
+    with pytest.raises(NotFoundError, match="container none is not valid"):
+        node.node.logs("one", "none")
+
+
+async def test_names_are_taken_once(node, manifest):
+    node.node.apply(manifest("Pod", image="sleep"))
+    with pytest.raises(AlreadyExistsError) as pods:
+        node.node.apply(manifest("Pod"))
+    assert pods.value.what == 'pods "one" already exists'
+    node.node.apply(manifest())
+    with pytest.raises(AlreadyExistsError) as jobs:
+        node.node.apply(manifest())
+    assert jobs.value.what == 'jobs.batch "one" already exists'
+
+
+async def test_a_manifest_is_taken_whole_or_not_at_all(node, manifest):
+    bad = manifest("Pod", name="bad", container={"env": [{"name": "A", "value": 1}]})
+    with pytest.raises(ManifestError):
+        node.node.apply(f"{manifest('Pod', name='good')}\n---\n{bad}")
+    with pytest.raises(AlreadyExistsError):
+        node.node.apply(f"{manifest('Pod', name='x')}\n---\n{manifest('Pod', name='x')}")
+    assert node.node.state().pods == ()
+
+
+async def test_objects_are_bounded(node, manifest):
+    many = "\n---\n".join(manifest("Pod", name=f"p{n}", resources={RESOURCE: 99}) for n in range(MAX_OBJECTS))
+    node.node.apply(many)
+    with pytest.raises(ConfcomError, match=f"at most {MAX_OBJECTS}"):
+        node.node.apply(manifest("Pod"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "what"),
+    [
+        ("pod", "x", 'pods "x" not found'),
+        ("jobs.batch", "x", 'jobs.batch "x" not found'),
+        ("service", "x", 'the server doesn\'t have a resource type "service"'),
+    ],
+)
+async def test_what_is_not_there_cannot_be_deleted(node, kind, name, what):
+    with pytest.raises(NotFoundError) as caught:
+        await node.node.delete(kind, name, None)
+    assert caught.value.what == what
+
+
+async def test_a_deletion_goes_on_when_who_asked_for_it_goes_away(node, manifest):
+    node.node.apply(manifest("Pod", image="sleep", resources={RESOURCE: 1}))
+    await node.until(phase_of("one", Phase.RUNNING))
+    asking = asyncio.create_task(node.node.delete("pod", "one", 30))
+    await node.until(lambda state: state.pod("one").deleting)
+    asking.cancel()
+    state = await node.until(lambda state: not state.pods)
+    assert state.node.allocated == {}
+
+
+async def test_a_kubelet_restart_leaves_containers_alone(node, manifest):
+    node.node.apply(manifest("Pod", image="sleep", resources={RESOURCE: 2}))
+    await node.until(phase_of("one", Phase.RUNNING))
+    await node.node.restart_kubelet()
+    state = node.node.state()
+    assert state.pod("one").phase is Phase.RUNNING
+    assert (state.node.capacity, state.node.allocated) == ({RESOURCE: 0}, {RESOURCE: 2})
+    assert not node.plugin.socket.exists()
+
+
+async def test_volumes_are_the_nodes_directories_and_empty_ones(node, manifest):
+    text = "ls -A $ROOT/empty; echo new > $ROOT/host/file"
+    root = node.layout.pods / "one/containers/main/root"
+    document = json.loads(manifest("Pod", container=sh(text), env=[("ROOT", str(root))]))
+    document["spec"]["containers"][0]["volumeMounts"] = [
+        {"name": "host", "mountPath": "/host"}, {"name": "empty", "mountPath": "/empty"},
+    ]  # fmt: skip
+    document["spec"]["volumes"] = [{"name": "host", "hostPath": {"path": "/srv/x"}}, {"name": "empty", "emptyDir": {}}]
+    node.node.apply(json.dumps(document))
+    await node.until(phase_of("one", Phase.SUCCEEDED))
+    assert (node.layout.directory / "node/srv/x/file").read_text() == "new\n"
+    assert node.node.logs("one", None) == ""
+
+
+@pytest.mark.parametrize("kind", ["Directory", "File", "Socket", "CharDevice"])
+async def test_a_host_path_of_another_type_keeps_the_container_waiting(node, manifest, kind):
+    document = json.loads(manifest("Pod"))
+    document["spec"]["volumes"] = [{"name": "v", "hostPath": {"path": "/srv/x", "type": kind}}]
+    node.node.apply(json.dumps(document))
+    state = await node.until(lambda state: state.pod("one").reason == "CreateContainerError")
+    assert f"hostPath type check failed: /srv/x is not a {kind}" in state.pod("one").message
+    place = node.layout.host_path("/srv/x")
+    place.parent.mkdir(parents=True)
+    if kind == "Directory":
+        place.mkdir()
+        await node.until(phase_of("one", Phase.SUCCEEDED))
+
+
+async def test_host_paths_that_may_be_created(node, manifest):
+    document = json.loads(manifest("Pod"))
+    document["spec"]["volumes"] = [
+        {"name": "a", "hostPath": {"path": "/srv/d", "type": "DirectoryOrCreate"}},
+        {"name": "b", "hostPath": {"path": "/srv/f", "type": "FileOrCreate"}},
+    ]
+    node.node.apply(json.dumps(document))
+    await node.until(phase_of("one", Phase.SUCCEEDED))
+    assert node.layout.host_path("/srv/d").is_dir()
+    assert node.layout.host_path("/srv/f").is_file()
+
+
+async def test_a_link_on_the_node_does_not_lead_to_the_machine(node, manifest):
+    node.layout.host_path("/out").symlink_to("/etc")
+    document = json.loads(manifest("Pod"))
+    document["spec"]["volumes"] = [{"name": "v", "hostPath": {"path": "/out/new"}}]
+    node.node.apply(json.dumps(document))
+    state = await node.until(lambda state: state.pod("one").reason == "CreateContainerError")
+    assert "leads out of the node" in state.pod("one").message
+
+
+async def test_without_namespaces_our_client_is_told_where_its_paths_are(node, manifest):
+    node.plugin.response = {
+        "devices": [pb.DeviceSpec(container_path="/dev/sgx_enclave", host_path="/dev/null", permissions="rw")],
+        "mounts": [pb.Mount(container_path="/var/run/aesmd", host_path="/var/run/aesmd", read_only=True)],
+    }
+    with socket.socket(socket.AF_UNIX) as aesm:
+        aesm.bind(str(node.layout.aesm_socket))
+        text = "test -S $CONFCOM_AESM_SOCKET && test -c $CONFCOM_SGX_ENCLAVE_DEVICE && echo found"
+        node.node.apply(manifest("Pod", container=sh(text), resources={RESOURCE: 1}))
+        state = await node.until(phase_of("one", Phase.SUCCEEDED))
+    assert node.node.logs("one", None) == "found\n"
+    assert state.pod("one").env["CONFCOM_AESM_SOCKET"] == str(node.layout.aesm_socket)
+
+
+async def test_only_the_end_of_a_long_log_is_shown(node, manifest):
+    node.node.apply(manifest("Pod", container=sh(f"head -c {MAX_LOG_BYTES + 5} /dev/zero; printf end")))
+    await node.until(phase_of("one", Phase.SUCCEEDED))
+    text = node.node.logs("one", None)
+    assert len(text) == MAX_LOG_BYTES
+    assert text.endswith("\0end")
+
+
+async def test_the_state_survives_json(node, manifest):
+    node.plugin.response = {
+        "devices": [pb.DeviceSpec(container_path="/dev/x", host_path="/dev/null", permissions="rw")],
+        "mounts": [pb.Mount(container_path="/m", host_path="/h", read_only=True)],
+    }
+    node.node.apply(manifest(resources={RESOURCE: 1}, image="sleep"))
+    state = await node.until(lambda state: any(pod.phase is Phase.RUNNING for pod in state.pods))
+    assert NodeState.from_json(json.loads(json.dumps(state.to_json()))) == state
+
+
+async def test_a_change_wakes_who_waits_and_no_change_lets_go_in_time(node, manifest):
+    before = node.node.state()
+    assert (await node.node.changed_since(before.revision, 0.01)).revision == before.revision
+    waiting = asyncio.create_task(node.node.changed_since(before.revision, 20))
+    await asyncio.sleep(0)
+    node.node.apply(manifest("Pod"))
+    assert (await waiting).revision > before.revision
+
+
+async def test_stopping_ends_containers_and_takes_their_directories(start_node, manifest):
+    one = await start_node()
+    one.node.apply(manifest("Pod", image="sleep"))
+    one.node.apply(manifest("Pod", name="two", container=sh("exit 1"), pod={"restartPolicy": "Always"}))
+    await one.until(phase_of("one", Phase.RUNNING))
+    await one.node.stop()
+    assert list(one.layout.pods.iterdir()) == []
+    assert not one.layout.kubelet_socket.exists()
+
+
+def assert_the_machine_is_untouched():
+    assert not Path("/data").exists()
+    assert not Path("/dev/sgx").exists()
+    assert "playground" not in Path("/proc/self/mountinfo").read_text()
+
+
+@pytest.mark.parametrize("chosen", [Mode.ROOT, Mode.USER_NAMESPACE], ids=str)
+async def test_paths_devices_and_isolation_in_each_mode(start_node, plugins, manifest, chosen, obstacles):
+    if obstacles[chosen]:
+        pytest.skip(f"mode {chosen} left out on this machine: {obstacles[chosen]}")
+    one = await start_node(mode=chosen)
+    plugin = await plugins(one.layout.device_plugin_dir, ids=IDS)
+    plugin.response = {
+        "devices": [
+            pb.DeviceSpec(container_path=path, host_path="/dev/null", permissions="rw")
+            for path in ("/dev/sgx_enclave", "/dev/sgx/enclave")
+        ],
+        "mounts": [pb.Mount(container_path="/var/run/aesmd", host_path="/var/run/aesmd", read_only=True)],
+    }
+    await plugin.register()
+    (one.layout.aesm_socket.parent / "marker").write_text("node's aesmd\n")
+    checks = """
+        cat /var/run/aesmd/marker
+        touch /var/run/aesmd/new 2>/dev/null && echo WRITABLE
+        echo x > /dev/sgx_enclave && echo x > /dev/sgx/enclave && echo devices
+        echo $(ls /dev)
+        echo "process $$$$ of $(ls /proc | grep -c '^[0-9]*$') $PWD $(id -u)"
+        mkdir /data/sub && echo data
+        env
+    """
+    document = json.loads(manifest("Pod", image="sh", resources={RESOURCE: 1}, container={"workingDir": "/usr"}))
+    (container,) = document["spec"]["containers"]
+    container["args"] = [checks]
+    container["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
+    document["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}]
+    one.node.apply(json.dumps(document))
+    state = await one.until(phase_of("one", Phase.SUCCEEDED, Phase.FAILED))
+    log = one.node.logs("one", None).splitlines()
+    assert state.pod("one").phase is Phase.SUCCEEDED, log
+    assert log[:2] == ["node's aesmd", "devices"]
+    present = {name for name in ("tty",) if name in log[2].split()}
+    assert set(log[2].split()) - present == {
+        "fd", "full", "null", "random", "sgx", "sgx_enclave", "shm", "stderr", "stdin", "stdout", "urandom", "zero",
+    }  # fmt: skip
+    process, _, count = log[3].partition(" of ")
+    assert process == "process 1"
+    assert int(count.split()[0]) < 10
+    assert count.split()[1:] == ["/usr", "0"]
+    assert log[4] == "data"
+    assert not [line for line in log[5:] if line.startswith(("SGX", "CONFCOM"))]
+    assert (one.layout.pods / "one/volumes/data/sub").is_dir()
+    assert_the_machine_is_untouched()
