@@ -89,12 +89,13 @@ def enclave():
 class HelperProcess:
     """A real `python -m confcom.quote_helper`."""
 
-    def __init__(self, directory, *, arguments=(), environ=None, name="helper"):
+    def __init__(self, directory, *, arguments=(), environ=None, name="helper", wrapper=()):
         self.directory = directory
         self.socket = directory / "aesm" / "aesm.socket"
         self.probe = directory / f"{name}.probe"
         self.log = directory / f"{name}.log"
         command = [
+            *wrapper,
             *(sys.executable, "-m", "confcom.quote_helper"),
             *("--simulated", "--state-dir", str(directory / "state"), "--socket", str(self.socket)),
             *("--probe-address", f"unix:{self.probe}", *arguments),

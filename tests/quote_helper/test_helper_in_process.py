@@ -338,6 +338,34 @@ async def test_a_client_that_does_not_read_its_answer_is_closed(in_process, prov
             await running.metric_reaches("confcom_quote_helper_connections", 0)
 
 
+async def test_a_client_that_waits_and_goes_on_sending_is_not_read(in_process, provider):
+    release = threading.Event()
+    provider.before = release.wait
+
+    def fill(client):
+        sent = 0
+        try:
+            while True:
+                sent += client.send(bytes(65536))
+        except BlockingIOError:
+            return sent
+
+    async with in_process(provider) as running:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(running.socket))
+            client.sendall(encode_frame(encode_request(INIT)))
+            await running.metric_reaches("confcom_quote_helper_connections", 1)
+            client.setblocking(False)
+            fill(client)
+            assert (await running.ask(NUM)).error_code == 0
+            fill(client)
+            for _ in range(10):
+                assert (await running.ask(NUM)).error_code == 0
+            assert fill(client) == 0
+        release.set()
+        await running.ready()
+
+
 async def test_malformed_input_is_logged_with_what_was_kept_quiet(in_process, provider, caplog):
     caplog.set_level(logging.INFO)
     async with in_process(provider, repeated_log_seconds=0.0) as running:

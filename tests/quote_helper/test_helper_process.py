@@ -92,6 +92,31 @@ def test_an_old_helper_never_removes_its_successors_socket(start_helper):
     assert not new.socket.exists()
 
 
+def test_few_file_descriptors_mean_fewer_connections_not_a_dead_helper(start_helper, exchange, vector):
+    """Intel's server stops answering for good when its descriptors are used up."""
+    helper = start_helper(wrapper=["sh", "-c", 'ulimit -n 100 && exec "$@"', "sh"]).wait_ready()
+    waiting = []
+    for _ in range(300):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(helper.socket))
+        waiting.append(client)
+    assert exchange(helper.socket, vector("intel229_num")) == vector("resp_intel229_num")
+    assert helper.metric("confcom_quote_helper_connections") <= 36
+    for client in waiting:
+        client.close()
+    assert helper.stop() == ExitCode.OK
+
+
+def test_a_probe_address_that_is_taken_ends_it_and_leaves_no_socket(start_helper, short_dir):
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(short_dir / "helper.probe"))
+        other.listen()
+        helper = start_helper()
+        assert helper.process.wait(30) == ExitCode.UNAVAILABLE
+    assert "helper.probe is already served by another program" in helper.log.read_text()
+    assert not helper.socket.exists()
+
+
 def test_sigterm_answers_what_has_arrived(start_helper, exchange, vector, wait_until):
     helper = start_helper().wait_ready()
     with socket.socket(socket.AF_UNIX) as half, socket.socket(socket.AF_UNIX) as idle:
