@@ -122,6 +122,14 @@ def test_ends_and_separators_as_the_field_has_them(start, between, end):
     assert split_pem_chain(start + PEM + between + PEM + end) == (PEM + b"\n", PEM + b"\n")
 
 
+def test_no_other_byte_may_stand_around_a_certificate():
+    for byte in set(range(256)) - set(b" \t\r\n\0"):
+        extra = bytes([byte])
+        for data in (extra + PEM, PEM + extra, PEM + extra + PEM):
+            with pytest.raises(MalformedError, match="other than PEM certificates"):
+                split_pem_chain(data)
+
+
 def test_order_is_kept():
     other = PEM.replace(b"AAEC", b"BBBB")
     assert split_pem_chain(other + b"\n" + PEM) == (other + b"\n", PEM + b"\n")

@@ -1,0 +1,54 @@
+"""The reference page says what the code does: its tables are read and tried."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from confcom.sgx.certification import CertificationDataType
+from confcom.sgx.collateral import COLLATERAL_FILES
+from confcom.sgx.key_id import AttKeyId
+from confcom.sgx.pck_extension import PckExtension
+from confcom.sgx.quote import QuoteHeader
+from confcom.sgx.report import AttributeFlag, ReportBody, TargetInfo
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "quote-format.md").read_text()
+
+
+def rows(heading: str, pattern: str) -> list[tuple[str, ...]]:
+    section = re.split(r"^##+ ", PAGE, flags=re.MULTILINE)
+    text = next(part for part in section if part.startswith(heading + "\n"))
+    return re.findall(pattern, text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("heading", "codec", "size"),
+    [
+        ("Header", QuoteHeader, 48),
+        ("Report body", ReportBody, 384),
+        ("Target info", TargetInfo, 512),
+        ("Attestation key id", AttKeyId, 256),
+    ],
+)
+def test_layout_tables_hold(heading, codec, size, check_layout):
+    table = rows(heading, r"^\| (\d+) \| (\d+) \| `(\w+)` \|")
+    check_layout(codec.parse(bytes(size)), {name: (int(offset), int(length)) for offset, length, name in table})
+
+
+def test_attributes_are_complete():
+    table = {name: int(bit, 16) for bit, name in rows("Attributes", r"^\| (0x\w+) \| `(\w+)` \|")}
+    assert table == {flag.name: flag.value for flag in AttributeFlag}
+
+
+def test_certification_data_types_are_complete():
+    table = {name: int(number) for number, name in rows("Certification data", r"^\| (\d) \| `(\w+)` \|")}
+    assert table == {kind.name: kind.value for kind in CertificationDataType}
+
+
+def test_extension_members_are_complete():
+    table = rows("The PCK certificate's SGX extension", r"^\| \.(\d) \| `(\w+)` \|")
+    assert table == [(str(number), name) for number, name in enumerate(PckExtension.__slots__, 1)]
+
+
+def test_collateral_files_are_complete():
+    assert tuple(rows("Collateral", r"^\| `(\w+\.\w+)` \|")) == COLLATERAL_FILES
