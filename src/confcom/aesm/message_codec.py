@@ -7,7 +7,6 @@ there are several, and which fields a request cannot do without.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -45,6 +44,7 @@ SERVING_ORDER: Final = tuple(
 """If a request holds several sub-messages, Intel's server serves the first of these (ProtobufSerializer.cpp)."""
 
 
+_FIELDS: Final[Mapping[MessageKind, str]] = MappingProxyType({kind: kind.name.lower() for kind in MessageKind})
 _REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = MappingProxyType(
     {
         message.KIND: message
@@ -89,13 +89,14 @@ def decode_request(body: bytes) -> Request:
     """
     wire = messages_pb2.Request()
     _parse(wire, body)
-    kind = next((kind for kind in SERVING_ORDER if wire.HasField(_field(kind))), None)
-    if kind is None:
+    present = [MessageKind(descriptor.number) for descriptor, _ in wire.ListFields()]
+    if not present:
         raise UnknownRequestError(
             "a request holds nothing that AESM knows",
             why="its field number is none of Intel's",
             remedy="check the client: DCAP quoting uses fields 15, 16, 17, 19, 21 and 22",
         )
+    kind = min(present, key=SERVING_ORDER.index)
     if kind not in _REQUESTS:
         return LegacyRequest(kind)
     message, sub = _REQUESTS[kind], _sub_message(wire, kind)
@@ -123,7 +124,7 @@ def decode_response(body: bytes, kind: MessageKind) -> QuotingResponse:
     """
     wire = messages_pb2.Response()
     _parse(wire, body)
-    if not wire.HasField(_field(kind)):
+    if not wire.HasField(_FIELDS[kind]):
         raise MalformedMessageError(
             f"the answer is not one to {kind.call}",
             remedy="check which program serves the AESM socket: it is not an AESM service",
@@ -139,12 +140,8 @@ def decode_response(body: bytes, kind: MessageKind) -> QuotingResponse:
     return message(**_read(message, sub))
 
 
-def _field(kind: MessageKind) -> str:
-    return kind.name.lower()
-
-
 def _sub_message(wire: Message, kind: MessageKind) -> Message:
-    sub: Message = getattr(wire, _field(kind))
+    sub: Message = getattr(wire, _FIELDS[kind])
     return sub
 
 
@@ -160,12 +157,11 @@ def _parse(wire: Message, body: bytes) -> None:
 
 
 def _read(message: type[QuotingRequest | QuotingResponse], sub: Message) -> dict[str, Any]:
-    names = [field.name for field in fields(message)]
-    return {name: getattr(sub, name) if sub.HasField(name) else None for name in names}
+    return {name: getattr(sub, name) if sub.HasField(name) else None for name in message.__slots__}
 
 
 def _values(message: QuotingRequest | QuotingResponse) -> dict[str, object]:
-    return {field.name: getattr(message, field.name) for field in fields(message)}
+    return {name: getattr(message, name) for name in message.__slots__}
 
 
 def _write(sub: Message, values: Mapping[str, object]) -> None:
