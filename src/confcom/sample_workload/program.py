@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import sys
@@ -34,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _exit_now)
     try:
         settings = WorkloadSettings.read(argv, os.environ)
+        if settings.print_identity:
+            _say(json.dumps(identity(settings)))
+            return ExitCode.OK
         run(settings, environ=os.environ, say=_say, hold=_hold)
     except ConfcomError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -91,6 +95,12 @@ def run(
             say(f"written to {settings.output}")
         if settings.hold_seconds:
             hold(settings.hold_seconds)
+
+
+def identity(settings: WorkloadSettings) -> dict[str, str]:
+    """Whom a relying party should expect, known without running the enclave anywhere."""
+    enclave = SimulatedEnclave.from_name(settings.enclave_name, debug=settings.debug)
+    return {"mr_enclave": enclave.mr_enclave.hex(), "mr_signer": enclave.mr_signer.hex()}
 
 
 def _require_simulated(platform: str) -> None:

@@ -44,6 +44,7 @@ class WorkloadSettings:
     debug: bool
     output: Path | None
     hold_seconds: float
+    print_identity: bool
 
     @classmethod
     def read(cls, argv: Sequence[str] | None, environ: Mapping[str, str]) -> Self:
@@ -65,6 +66,7 @@ class WorkloadSettings:
             debug=options.debug_enclave,
             output=options.output,
             hold_seconds=options.hold,
+            print_identity=options.print_identity,
         )
 
 
@@ -87,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         metavar="SECONDS",
         help="keep running (and hold the enclave memory) after the quote, until SIGTERM or this long",
+    )
+    parser.add_argument(
+        "--print-identity",
+        action="store_true",
+        help="only print the enclave's MRENCLAVE and MRSIGNER as JSON: what its builder publishes to relying parties",
     )
     return parser
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confcom.playground.story.report import StepFailed
+from confcom.playground.story.report import StepError
 
 COMMAND_SECONDS = 30
 """A command of the story takes under a second; one that takes this long hangs."""
@@ -28,16 +28,16 @@ class CommandResult:
         """Its `--output json`.
 
         Raises:
-            StepFailed: it printed something else.
+            StepError: it printed something else.
         """
         try:
             value = json.loads(self.stdout)
         except ValueError as error:
-            raise StepFailed(
+            raise StepError(
                 f"`{self.shown}` printed no JSON", why=self.last_words, remedy="run it by hand to see more"
             ) from error
         if not isinstance(value, dict):
-            raise StepFailed(f"`{self.shown}` printed JSON that is no object", why=self.stdout[:200])
+            raise StepError(f"`{self.shown}` printed JSON that is no object", why=self.stdout[:200])
         return value
 
     @property
@@ -52,15 +52,16 @@ class Commands:
     """How to start `confcom`, and what to start instead of single commands (tests sabotage the story with it).
 
     Attributes:
-        confcom: argv prefix of the command itself.
+        confcom: argv prefix of the command itself; the interpreter is first.
         instead: command name -> argv prefix that replaces `confcom NAME`.
         environment: the whole environment of every process.
-        hidden: the longest paths first, each with the name under which the story shows it.
+        names: shell variable -> the long value that it stands for where commands are shown.
     """
 
     confcom: tuple[str, ...]
     environment: Mapping[str, str]
     instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
     def argv(self, name: str, *arguments: str) -> list[str]:
         """What is executed for `confcom NAME ARGUMENTS`."""
@@ -68,7 +69,13 @@ class Commands:
 
     def shown(self, name: str, *arguments: str) -> str:
         """What a person types for the same."""
-        return shlex.join(["confcom", name, *arguments])
+        return self.abbreviate(shlex.join(["confcom", name, *arguments]))
+
+    def abbreviate(self, text: str) -> str:
+        """A command with the names that were given to long values."""
+        for name, value in self.names.items():
+            text = text.replace(value, f"${name}")
+        return text
 
     def run(
         self, name: str, *arguments: str, accept: Sequence[int] = (0,), stdin: bytes | None = None
@@ -76,12 +83,23 @@ class Commands:
         """Run a command to its end.
 
         Raises:
-            StepFailed: an exit code that is not in `accept`, or it hangs.
+            StepError: an exit code that is not in `accept`, or it hangs.
         """
-        shown = self.shown(name, *arguments)
+        return self._run(self.shown(name, *arguments), self.argv(name, *arguments), accept, stdin)
+
+    def run_module(self, module: str, *arguments: str) -> CommandResult:
+        """Run one of the project's programs that is no `confcom` command, with the same interpreter.
+
+        Raises:
+            StepError: it failed.
+        """
+        argv = [self.confcom[0], "-m", module, *arguments]
+        return self._run(self.abbreviate(shlex.join(["python", *argv[1:]])), argv, (0,), None)
+
+    def _run(self, shown: str, argv: list[str], accept: Sequence[int], stdin: bytes | None) -> CommandResult:
         try:
             done = subprocess.run(
-                self.argv(name, *arguments),
+                argv,
                 input=stdin,
                 stdin=None if stdin is not None else subprocess.DEVNULL,
                 capture_output=True,
@@ -91,15 +109,13 @@ class Commands:
                 start_new_session=True,
             )
         except subprocess.TimeoutExpired as error:
-            raise StepFailed(
-                f"`{shown}` did not end", why=f"{COMMAND_SECONDS} s are more than it ever needs"
-            ) from error
+            raise StepError(f"`{shown}` did not end", why=f"{COMMAND_SECONDS} s are more than it ever needs") from error
         result = CommandResult(
             shown, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         )
         if result.exit_code not in accept:
             wanted = " or ".join(map(str, accept))
-            raise StepFailed(
+            raise StepError(
                 f"`{shown}` exited {result.exit_code} where {wanted} was due",
                 why=result.last_words,
                 remedy="run the command by hand; `confcom demo --keep` keeps its folder",

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from confcom.errors import ConfcomError
 
 
-class StepFailed(ConfcomError):
+class StepError(ConfcomError):
     """A step of the story did not hold."""
 
 

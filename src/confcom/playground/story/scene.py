@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from confcom.playground.client import NodeClient
+from confcom.playground.layout import Layout
 from confcom.playground.story.commands import CommandResult, Commands
 from confcom.playground.story.stage import Stage
 
@@ -29,6 +30,11 @@ class Notes:
         """Add a line of what happened."""
         self.happened.append(line)
 
+    def name(self, commands: Commands, name: str, value: str) -> None:
+        """Give a long value a shell variable's name, in the commands that follow."""
+        commands.names[name] = value
+        self.commands.append(f"{name}={value}")
+
     def repeat(self, command: str) -> None:
         """Add a command that repeats the step."""
         self.commands.append(command)
@@ -40,12 +46,14 @@ class Scene:
 
     Attributes:
         stage: the processes.
+        node: the playground's control API.
         mode_flag: the playground's mode, as its `--mode` takes it.
         random: random bytes, for the relying party's challenge.
         manifests: where the example manifests are.
     """
 
     stage: Stage
+    node: NodeClient
     mode_flag: str
     random: Callable[[int], bytes]
     manifests: Path
@@ -63,19 +71,14 @@ class Scene:
         return self.stage.commands
 
     @property
-    def node(self) -> NodeClient:
-        """The playground's control API."""
-        return NodeClient(self.folder)
+    def layout(self) -> Layout:
+        """Where things are below the folder."""
+        return Layout(self.folder)
 
     @property
     def platform(self) -> Path:
         """The simulated platform's state."""
-        return self.folder / "platform"
-
-    @property
-    def aesm_socket(self) -> Path:
-        """Where the node's AESM socket is on this machine."""
-        return self.folder / "node" / "var" / "run" / "aesmd" / "aesm.socket"
+        return self.layout.platform
 
     @property
     def trust(self) -> Path:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from confcom.playground.story.commands import Commands, read_tail
-from confcom.playground.story.report import StepFailed
+from confcom.playground.story.report import StepError
 
 READY_SECONDS = 20
 """A daemon is ready in a fraction of a second; a loaded machine may need several."""
@@ -64,10 +64,10 @@ class Running:
     log: Path
 
     def require_alive(self) -> None:
-        """Raise StepFailed if the process has ended."""
+        """Raise StepError if the process has ended."""
         code = self.process.poll()
         if code is not None:
-            raise StepFailed(f"the {self.name} ended with exit code {code}", why=read_tail(self.log))
+            raise StepError(f"the {self.name} ended with exit code {code}", why=read_tail(self.log))
 
 
 class Stage:
@@ -89,9 +89,12 @@ class Stage:
     ) -> None:
         """End everything; an impatient second Ctrl-C does not interrupt the cleaning."""
         del kind, error, trace
-        with contextlib.suppress(ValueError):
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self.close()
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self.close()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
     def start(self, name: str, command: str, *arguments: str) -> str:
         """Start a command as a process of its own; its output goes to logs/NAME.log.
@@ -120,7 +123,7 @@ class Stage:
             ready: whether it is so, and what it says meanwhile.
 
         Raises:
-            StepFailed: a process ended, or it took longer than READY_SECONDS.
+            StepError: a process ended, or it took longer than READY_SECONDS.
         """
         deadline = time.monotonic() + READY_SECONDS
         while True:
@@ -130,7 +133,7 @@ class Stage:
             for running in self.running.values():
                 running.require_alive()
             if time.monotonic() > deadline:
-                raise StepFailed(f"{what} did not happen within {READY_SECONDS} s", why=said)
+                raise StepError(f"{what} did not happen within {READY_SECONDS} s", why=said)
             time.sleep(POLL_SECONDS)
 
     def close(self) -> None:

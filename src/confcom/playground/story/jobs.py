@@ -1,0 +1,89 @@
+"""How the steps submit manifests and wait for what becomes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from confcom.playground.errors import WaitTimeoutError
+from confcom.playground.story.report import StepError
+from confcom.playground.story.scene import EPC_RESOURCE, Notes, Scene
+from confcom.playground.views import Event, NodeState, Phase, PodView
+
+JOB_SECONDS = 20
+"""The sample workload takes half a second; a loaded machine may need several."""
+
+
+def submit(scene: Scene, notes: Notes, manifest: Path) -> tuple[str, ...]:
+    """Apply a manifest with the public command; its warnings come back."""
+    arguments = ("playground", "apply", "--dir", str(scene.folder), "--output", "json", str(manifest))
+    applied = scene.run(notes, *arguments).json()
+    notes.say(f"submitted {manifest.name}: {', '.join(map(str, _strings(applied, 'objects')))}")
+    return _strings(applied, "warnings")
+
+
+def _strings(answer: dict[str, object], key: str) -> tuple[str, ...]:
+    values = answer.get(key)
+    return tuple(map(str, values)) if isinstance(values, list) else ()
+
+
+def pod_of(state: NodeState, job: str) -> PodView | None:
+    """A Job's newest pod."""
+    pods = state.pods_of(job)
+    return pods[-1] if pods else None
+
+
+def require_phase(scene: Scene, job: str, phase: Phase, seconds: float) -> PodView:
+    """Wait until a Job's pod is in a phase.
+
+    Raises:
+        StepError: it ended otherwise, or did not get there in time.
+    """
+
+    def settled(state: NodeState) -> bool:
+        pod = pod_of(state, job)
+        return pod is not None and (pod.phase is phase or pod.phase.terminal)
+
+    try:
+        pod = pod_of(scene.node.wait(settled, seconds, what=f"Job {job} being {phase}"), job)
+    except WaitTimeoutError as error:
+        pod = pod_of(error.state, job)
+        why = f"its pod is {pod.phase}: {pod.reason} {pod.message}" if pod else "it has no pod"
+        raise StepError(f"Job {job} was not {phase} within {seconds:g} s", why=why, remedy=error.remedy) from error
+    if pod is None or pod.phase is not phase:
+        raise StepError(
+            f"Job {job} ended {pod.phase if pod else 'without a pod'} where {phase} was due",
+            why=_last_words(scene, pod),
+            remedy="`confcom demo --keep` leaves the node up; `confcom playground logs` shows the whole log",
+        )
+    return pod
+
+
+def _last_words(scene: Scene, pod: PodView | None) -> str:
+    if pod is None:
+        return ""
+    log = scene.node.logs(pod.name).strip().splitlines()
+    return f"exit code {pod.exit_code}, {pod.reason}: {log[-1] if log else pod.message}"
+
+
+def epc_event(scene: Scene, job: str, reason: str) -> Event:
+    """Wait for a ledger event of a Job's pod: EPC `Allocated` to it or `Released` by it.
+
+    Raises:
+        StepError: there was none in time.
+    """
+
+    def found(state: NodeState) -> Event | None:
+        pods = {pod.name for pod in state.pods_of(job)}
+        wanted = (e for e in state.events if e.reason == reason and e.resource == EPC_RESOURCE)
+        return next((e for e in wanted if e.pod in pods or e.pod.startswith(f"{job}-")), None)
+
+    try:
+        state = scene.node.wait(lambda state: found(state) is not None, JOB_SECONDS, what=f"EPC {reason} for {job}")
+    except WaitTimeoutError as error:
+        pod = pod_of(error.state, job)
+        why = f"its pod is {pod.phase}: {pod.reason} {pod.message}" if pod else "it has no pod"
+        raise StepError(f"no EPC was {reason.lower()} for Job {job}", why=why) from error
+    event = found(state)
+    if event is None:
+        raise StepError(f"the ledger's event for Job {job} is gone")
+    return event

@@ -1,0 +1,59 @@
+"""Step 6: EPC is finite. What does not fit waits, with the reason, and runs when room is made."""
+
+from __future__ import annotations
+
+from confcom.playground.errors import WaitTimeoutError
+from confcom.playground.story.jobs import JOB_SECONDS, epc_event, pod_of, require_phase, submit
+from confcom.playground.story.report import StepError
+from confcom.playground.story.scene import EPC_RESOURCE, Notes, Scene
+from confcom.playground.views import NodeState, Phase
+
+HOLDING_JOB = "sgx-holding"
+LARGE_JOB = "sgx-large"
+UNSCHEDULABLE = f"0/1 nodes are available: 1 Insufficient {EPC_RESOURCE}."
+"""The scheduler's own words."""
+
+
+def pending_then_runs(scene: Scene, notes: Notes) -> None:
+    """A Job that holds EPC, one that does not fit beside it, and what its deletion changes."""
+    submit(scene, notes, scene.manifests / "job-holding.yaml")
+    held = epc_event(scene, HOLDING_JOB, "Allocated")
+    require_phase(scene, HOLDING_JOB, Phase.RUNNING, JOB_SECONDS)
+    notes.say(f"ledger: {held.message}")
+
+    submit(scene, notes, scene.manifests / "job-large.yaml")
+    message = _pending_reason(scene)
+    if message != UNSCHEDULABLE:
+        raise StepError(f"Job {LARGE_JOB} waits for another reason than EPC", why=message)
+    notes.say(f"Job {LARGE_JOB} stays Pending: {message}")
+
+    scene.run(notes, "playground", "delete", "--dir", str(scene.folder), "job", HOLDING_JOB)
+    released = epc_event(scene, HOLDING_JOB, "Released")
+    notes.say(f"ledger: {released.message}")
+
+    allocated = epc_event(scene, LARGE_JOB, "Allocated")
+    notes.say(f"ledger: {allocated.message}")
+    pod = require_phase(scene, LARGE_JOB, Phase.SUCCEEDED, JOB_SECONDS)
+    notes.say(f"Job {LARGE_JOB} ran: exit code {pod.exit_code}")
+    epc_event(scene, LARGE_JOB, "Released")
+    left = scene.node.node().allocated.get(EPC_RESOURCE, 0)
+    if left:
+        raise StepError(f"{left} MiB of EPC are still held although every pod has ended")
+    notes.say("all EPC is free again")
+    notes.data.update(
+        held_mib=held.count, pending_reason=message, released_mib=released.count, large_mib=allocated.count
+    )
+
+
+def _pending_reason(scene: Scene) -> str:
+    def judged(state: NodeState) -> bool:
+        pod = pod_of(state, LARGE_JOB)
+        return pod is not None and (pod.phase is not Phase.PENDING or bool(pod.message))
+
+    try:
+        pod = pod_of(scene.node.wait(judged, JOB_SECONDS), LARGE_JOB)
+    except WaitTimeoutError as error:
+        raise StepError(f"Job {LARGE_JOB} was never looked at", why=str(error)) from error
+    if pod is None or pod.phase is not Phase.PENDING:
+        raise StepError(f"Job {LARGE_JOB} is {pod.phase if pod else 'gone'} although its EPC does not fit")
+    return pod.message

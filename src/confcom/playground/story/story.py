@@ -1,0 +1,90 @@
+"""The story itself: which steps there are, and what happens when one does not hold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from confcom.errors import ConfcomError
+from confcom.playground.story.ledger_step import pending_then_runs
+from confcom.playground.story.report import StepReport, StoryReport
+from confcom.playground.story.scene import Notes, Scene
+from confcom.playground.story.steps import daemons, quote_out_of_process, seed_job, simulated_platform
+from confcom.playground.story.trust_steps import verification
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: its title and what it does."""
+
+    title: str
+    act: Callable[[Scene, Notes], None]
+
+
+STEPS = (
+    Step("A simulated SGX platform", simulated_platform),
+    Step("A node, its SGX device plugin and its quote helper", daemons),
+    Step("The Job is submitted and gets its EPC", seed_job),
+    Step("Its container gets a quote, out of process", quote_out_of_process),
+    Step("A relying party verifies the quote", verification),
+    Step("EPC is finite: a Job that does not fit waits", pending_then_runs),
+)
+
+
+class Narrator(Protocol):
+    """Who tells the story while it happens."""
+
+    def begin(self, number: int, title: str) -> None:
+        """A step begins."""
+
+    def end(self, report: StepReport) -> None:
+        """A step ended."""
+
+
+def tell(scene: Scene, narrator: Narrator, *, after_step: Callable[[int, Scene], None] | None = None) -> StoryReport:
+    """Play every step in order; the first that does not hold ends the story.
+
+    Args:
+        scene: an open stage.
+        narrator: is told of each step.
+        after_step: called after each step that held, with its number; the tests' way to break something.
+    """
+    began = time.monotonic()
+    reports: list[StepReport] = []
+    for number, step in enumerate(STEPS, start=1):
+        narrator.begin(number, step.title)
+        report = _play(number, step, scene)
+        reports.append(report)
+        narrator.end(report)
+        if not report.ok:
+            break
+        if after_step is not None:
+            after_step(number, scene)
+    return StoryReport(
+        mode=scene.mode_flag,
+        folder=str(scene.folder),
+        steps=tuple(reports),
+        expected_steps=len(STEPS),
+        seconds=round(time.monotonic() - began, 3),
+    )
+
+
+def _play(number: int, step: Step, scene: Scene) -> StepReport:
+    notes, began = Notes(), time.monotonic()
+    error: dict[str, str] | None = None
+    try:
+        step.act(scene, notes)
+    except ConfcomError as failure:
+        error = {"what": failure.what, "why": failure.why, "remedy": failure.remedy}
+    return StepReport(
+        number=number,
+        title=step.title,
+        ok=error is None,
+        seconds=round(time.monotonic() - began, 3),
+        happened=tuple(notes.happened),
+        commands=tuple(notes.commands),
+        data=notes.data,
+        error=error,
+    )

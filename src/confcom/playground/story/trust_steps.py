@@ -1,0 +1,88 @@
+"""Step 5: a relying party, with nothing but public files, judges the quote."""
+
+from __future__ import annotations
+
+from confcom.errors import ExitCode
+from confcom.playground.story.report import StepError
+from confcom.playground.story.scene import Notes, Scene
+
+REPORT_DATA_OFFSET = 48 + 320
+"""Where a quote carries its report data: after the header and 320 bytes of the report body."""
+
+
+def verification(scene: Scene, notes: Notes) -> None:
+    """The quote holds; a changed byte, Intel's root and a replay do not."""
+    exported = ("simulation", "export", "--state-dir", str(scene.platform), str(scene.trust))
+    scene.run(notes, *exported)
+    policy = ("--mrenclave", _expected_mrenclave(scene, notes), "--report-data", scene.challenge.hex())
+
+    verdict = _verify(scene, notes, scene.quote.name, ExitCode.OK, *policy, "--allow-simulated")
+    if verdict.get("platform") != "simulated":
+        raise StepError(f"the quote was taken for {verdict.get('platform')}: simulated must never pass for genuine")
+    notes.say("verified by dcap-qvl under the simulated root; marked as SIMULATED")
+    notes.data["verified"] = verdict
+
+    refused = _verify(scene, notes, scene.quote.name, ExitCode.NOT_AUTHORISED, *policy)
+    notes.say(f"without --allow-simulated it is {refused['kind']}: simulated never passes for genuine")
+
+    changed = bytearray(scene.quote.read_bytes())
+    changed[REPORT_DATA_OFFSET] ^= 1
+    (scene.folder / "changed.bin").write_bytes(changed)
+    refused = _verify(scene, notes, "changed.bin", ExitCode.NOT_AUTHENTIC, *policy, "--allow-simulated")
+    notes.say(f"one bit of its report data changed: {refused['kind']}")
+    notes.data["changed_byte"] = refused["kind"]
+
+    refused = _verify(
+        scene, notes, scene.quote.name, ExitCode.NOT_AUTHENTIC, *policy, "--allow-simulated", root="intel"
+    )
+    notes.say(f"under Intel's root: {refused['kind']}")
+    notes.data["intel_root"] = refused["kind"]
+
+    replayed = ("--mrenclave", policy[1], "--report-data", scene.random(len(scene.challenge)).hex())
+    refused = _verify(scene, notes, scene.quote.name, ExitCode.NOT_AUTHORISED, *replayed, "--allow-simulated")
+    notes.say(f"replayed against another challenge: {refused['kind']}")
+    notes.data["replayed"] = refused["kind"]
+
+
+def _expected_mrenclave(scene: Scene, notes: Notes) -> str:
+    """What the workload's builder published: the relying party does not ask the workload itself."""
+    published = scene.commands.run_module("confcom.sample_workload", "--print-identity")
+    notes.repeat(published.shown)
+    identity = published.json()
+    notes.say("the workload's builder published its MRENCLAVE; the workload itself is not asked")
+    notes.name(scene.commands, "MRENCLAVE", str(identity["mr_enclave"]))
+    notes.data["expected_mrenclave"] = identity["mr_enclave"]
+    return str(identity["mr_enclave"])
+
+
+def _verify(
+    scene: Scene, notes: Notes, quote: str, expected: ExitCode, *policy: str, root: str | None = None
+) -> dict[str, object]:
+    trusted = root or str(scene.trust / "root.pem")
+    arguments = ("--root", trusted, "--collateral", str(scene.trust / "collateral"), *policy)
+    quote_path = str(scene.folder / quote)
+    result = scene.commands.run("verify", quote_path, *arguments, "--output", "json", accept=tuple(_VERDICTS))
+    notes.repeat(scene.commands.shown("verify", quote_path, *arguments))
+    verdict = result.json()
+    if result.exit_code != expected:
+        raise StepError(
+            f"`confcom verify {quote}` said {verdict.get('kind')} where {_VERDICTS[expected]} was due",
+            why=_failed_checks(verdict),
+            remedy=f"run it by hand: {scene.commands.shown('verify', quote_path, *arguments)}",
+        )
+    return verdict
+
+
+_VERDICTS = {
+    ExitCode.OK: "verified",
+    ExitCode.NOT_AUTHORISED: "authentic-not-authorised",
+    ExitCode.NOT_AUTHENTIC: "not-authentic",
+    ExitCode.UNUSABLE: "unusable",
+}
+
+
+def _failed_checks(verdict: dict[str, object]) -> str:
+    checks = verdict.get("checks")
+    if not isinstance(checks, list):
+        return ""
+    return "; ".join(f"{check['name']}: {check['why']}" for check in checks if check.get("status") == "failed")
