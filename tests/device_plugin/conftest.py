@@ -30,6 +30,9 @@ class Kubelet:
         self.lists = {}
         self.refuse = ""  # what Register answers instead
         self.ignore_stream = False  # accept Register, never ask for the list
+        self.end_streams = False  # end every stream once its list is here
+        self.hang = False  # never answer Register
+        self.accepted = 0
         self.failed_dial_backs = 0
         self._clients = {}
         self._watchers = set()
@@ -48,6 +51,7 @@ class Kubelet:
     async def stop(self):
         """As its process would end: every connection closes."""
         self._clients.clear()
+        self.lists.clear()
         for watcher in list(self._watchers):
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
@@ -59,6 +63,8 @@ class Kubelet:
         self.requests.append(request)
         async with self._changed:
             self._changed.notify_all()
+        if self.hang:
+            await asyncio.Event().wait()
         if self.refuse:
             await context.abort(grpc.StatusCode.UNKNOWN, self.refuse)
         path = self.directory / request.endpoint
@@ -72,6 +78,9 @@ class Kubelet:
         watcher = asyncio.create_task(self._watch(request.resource_name, stub, channel))
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
+        async with self._changed:
+            self.accepted += 1
+            self._changed.notify_all()
         return pb.Empty()
 
     async def _watch(self, resource, stub, channel):
@@ -81,6 +90,8 @@ class Kubelet:
             with contextlib.suppress(grpc.aio.AioRpcError):
                 async for response in stub.list_and_watch(pb.Empty()):
                     await self._note(resource, [device.ID for device in response.devices])
+                    if self.end_streams:
+                        break
             await self.drop(resource)
         finally:
             await channel.close()
@@ -135,7 +146,7 @@ class PluginProcess:
     async def _read(self):
         async for line in self.process.stderr:
             async with self._logged:
-                self.log.append(json.loads(line))
+                self.log.append(json.loads(line) if line.startswith(b"{") else {"message": line.decode()})
                 self._logged.notify_all()
 
     def messages(self, text):
@@ -201,3 +212,4 @@ async def start_plugin(directory):
     yield start
     for plugin in started:
         await plugin.end()
+        assert [entry for entry in plugin.log if "level" not in entry] == [], "a line that is no JSON"

@@ -78,6 +78,7 @@ async def test_a_lost_stream_leads_to_one_new_registration_at_the_same_socket(ku
     before = kubelet.endpoint(EPC)
     await kubelet.drop(EPC)
     await kubelet.until_list(EPC, registrations=2)
+    await plugin.until_log("registered", times=4)
     assert kubelet.endpoint(EPC) == before
     assert [len(kubelet.registrations(name)) for name in ALL] == [2, 1, 1]
     name = "confcom_device_plugin_registrations_total"
@@ -133,6 +134,7 @@ async def test_its_own_socket_removed_is_noticed_and_replaced(kubelet, start_plu
     removed.unlink()
     await kubelet.until(lambda: kubelet.endpoint(EPC) != removed and kubelet.lists[EPC])
     assert kubelet.endpoint(EPC).is_socket()
+    await plugin.until_log("registered", times=4)
     assert (await metric(plugin, "confcom_device_plugin_registrations_total", cause="socket_lost")) == 1
     assert len(await kubelet.allocate(EPC, kubelet.lists[EPC][:1])) == 1
 
@@ -153,6 +155,14 @@ async def test_sigterm_while_no_kubelet_is_there(start_plugin, directory):
     assert list(directory.iterdir()) == []
 
 
+async def test_sigterm_while_the_kubelet_does_not_answer_register(kubelet, start_plugin):
+    kubelet.hang = True
+    await kubelet.start()
+    plugin = await start_plugin()
+    await kubelet.until(lambda: len(kubelet.requests) == 3)
+    assert await plugin.end(signal.SIGTERM) == 0
+
+
 async def test_killed_and_started_again(kubelet, start_plugin):
     await kubelet.start()
     first = await start_plugin()
@@ -170,7 +180,7 @@ async def test_two_instances_overlap_and_the_second_remains(kubelet, start_plugi
     first = await start_plugin()
     await kubelet.until_list(*ALL)
     second = await start_plugin()
-    await kubelet.until_list(*ALL, registrations=2)
+    await second.until_log("registered", times=3)
     await first.end(signal.SIGTERM)
     # The kubelet disconnects by name, so the first one's end costs the second one its streams.
     await second.until_log("registered", times=6)

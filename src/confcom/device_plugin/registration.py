@@ -2,7 +2,8 @@
 
 A kubelet that starts removes every socket in the directory before it listens, and while it answers Register it dials
 the plugin back. Hence the order of an attempt: connect to the kubelet, then see that our own socket is served, then
-Register over that connection. The other order loses 10 s to a dial-back that finds nothing (measured, 4 of 4).
+Register over that connection, then wait there for the kubelet's stream. Looking at our socket before the connection
+loses 10 s to a dial-back that finds nothing (measured, 4 of 4).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import grpc
 import grpc.aio
 
 from confcom.daemon.unix_socket import PathState, inspect_path
@@ -50,8 +52,6 @@ class RegistrationCause(StrEnum):
     """The kubelet restarted, or another instance for the same resource ended."""
     SOCKET_LOST = "socket_lost"
     """Our socket's path was removed while the stream went on; nobody could dial us again."""
-    NO_STREAM = "no_stream"
-    """The kubelet accepted Register, and never asked for the list."""
 
 
 @dataclass(slots=True)
@@ -61,19 +61,20 @@ class RegistrationStatus:
     registered: bool = False
     """Whether the kubelet is watching our list now."""
     registrations: int = 0
-    """How many it has accepted since start."""
+    """How many led to a stream since start."""
     cause: RegistrationCause = RegistrationCause.START
     """Why the last one was needed."""
     problem: str = "not tried yet"
     """Why the last attempt failed, or empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """An attempt that failed."""
+class _AttemptFailedError(Exception):
+    """An attempt failed for a reason that the next one may not meet."""
 
-    problem: str
-    kubelet_listens: bool
+    def __init__(self, problem: str, *, kubelet_listens: bool = True) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.kubelet_listens = kubelet_listens
 
 
 class Registrar:
@@ -130,10 +131,10 @@ class Registrar:
         while True:
             endpoint = await self._register(cause)
             registered_at = self._clock()
-            cause = await self._until_lost(endpoint)
+            cause = await _until_lost(endpoint)
             self._show_registered(registered=False)
             _logger.warning("no longer registered", extra={"resource": self.resource_name, "cause": cause})
-            if self._clock() - registered_at < STEADY_SECONDS or cause is RegistrationCause.NO_STREAM:
+            if self._clock() - registered_at < STEADY_SECONDS:
                 await self._sleep(self._retry.next_delay())
             else:
                 self._retry.reset()
@@ -147,48 +148,59 @@ class Registrar:
 
     async def _register(self, cause: RegistrationCause) -> Endpoint:
         while True:
-            outcome = await self._attempt()
-            if isinstance(outcome, Endpoint):
+            try:
+                endpoint = await self._attempt()
                 break
-            if outcome.problem != self.status.problem:
-                _logger.info("not registered yet", extra={"resource": self.resource_name, "reason": outcome.problem})
-            self.status.problem = outcome.problem
-            if outcome.kubelet_listens:
-                self._metrics.registration_failures.labels(self.resource_name).inc()
-            backoff = self._retry if outcome.kubelet_listens else self._absent
-            await self._sleep(backoff.next_delay())
+            except _AttemptFailedError as failure:
+                self._note_failure(failure)
+                backoff = self._retry if failure.kubelet_listens else self._absent
+                await self._sleep(backoff.next_delay())
         self._absent.reset()
         self.status.cause = cause
         self.status.problem = ""
         self.status.registrations += 1
         self._metrics.registrations.labels(self.resource_name, cause).inc()
-        return outcome
+        self._show_registered(registered=True)
+        _logger.info("registered", extra={"resource": self.resource_name, "cause": cause, "socket": endpoint.path.name})
+        return endpoint
 
-    async def _attempt(self) -> Endpoint | _Attempt:
-        try:
-            state = inspect_path(self._kubelet_socket)
-            if state is not PathState.LIVE:
-                return _Attempt(f"there is {state.value} at {self._kubelet_socket}", kubelet_listens=False)
-        except UnavailableError as error:
-            return _Attempt(f"{self._kubelet_socket} may not be connected to: {error.why}", kubelet_listens=False)
+    async def _attempt(self) -> Endpoint:
+        self._look_for_kubelet()
         async with unix_channel(str(self._kubelet_socket)) as channel:
             try:
-                await asyncio.wait_for(channel.channel_ready(), CONNECT_SECONDS)
-            except TimeoutError:
-                return _Attempt(f"{self._kubelet_socket} speaks no gRPC", kubelet_listens=True)
-            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await channel.channel_ready()
                 endpoint = await self._served_endpoint()
-            except ConfcomError as error:
-                return _Attempt(str(error), kubelet_listens=True)
-            endpoint.servicer.streams.expect()
-            request = pb.RegisterRequest(
-                version=API_VERSION, endpoint=endpoint.path.name, resource_name=self.resource_name
-            )
-            try:
+                endpoint.servicer.streams.expect()
+                request = pb.RegisterRequest(
+                    version=API_VERSION, endpoint=endpoint.path.name, resource_name=self.resource_name
+                )
                 await RegistrationStub(channel).register(request, timeout=REGISTER_SECONDS)
+            except TimeoutError:
+                raise _AttemptFailedError(f"{self._kubelet_socket} speaks no gRPC") from None
             except grpc.aio.AioRpcError as error:
-                return _Attempt(f"the kubelet answers {error.code().name}: {error.details()}", kubelet_listens=True)
+                raise _AttemptFailedError(f"the kubelet answers {error.code().name}: {error.details()}") from error
+            except ConfcomError as error:
+                raise _AttemptFailedError(str(error)) from error
+            if not await _first_stream(endpoint, channel):
+                raise _AttemptFailedError("the kubelet accepted Register and did not ask for the list")
         return endpoint
+
+    def _look_for_kubelet(self) -> None:
+        try:
+            state = inspect_path(self._kubelet_socket)
+        except UnavailableError as error:
+            reason = f"{self._kubelet_socket} may not be connected to: {error.why}"
+            raise _AttemptFailedError(reason, kubelet_listens=False) from error
+        if state is not PathState.LIVE:
+            raise _AttemptFailedError(f"there is {state.value} at {self._kubelet_socket}", kubelet_listens=False)
+
+    def _note_failure(self, failure: _AttemptFailedError) -> None:
+        if failure.problem != self.status.problem:
+            _logger.info("not registered yet", extra={"resource": self.resource_name, "reason": failure.problem})
+        self.status.problem = failure.problem
+        if failure.kubelet_listens:
+            self._metrics.registration_failures.labels(self.resource_name).inc()
 
     async def _served_endpoint(self) -> Endpoint:
         if self._endpoint is not None and self._endpoint.answers():
@@ -205,28 +217,32 @@ class Registrar:
         self._endpoint = endpoint
         return endpoint
 
-    async def _until_lost(self, endpoint: Endpoint) -> RegistrationCause:
-        streams = endpoint.servicer.streams
-        if not await _happens_within(streams.opened, FIRST_STREAM_SECONDS):
-            return RegistrationCause.NO_STREAM
-        self._show_registered(registered=True)
-        _logger.info(
-            "registered",
-            extra={"resource": self.resource_name, "cause": self.status.cause, "socket": endpoint.path.name},
-        )
-        while not await _happens_within(streams.lost, SOCKET_CHECK_SECONDS):
-            if not endpoint.has_path():
-                return RegistrationCause.SOCKET_LOST
-        return RegistrationCause.STREAM_LOST
-
     def _show_registered(self, *, registered: bool) -> None:
         self.status.registered = registered
         self._metrics.registered.labels(self.resource_name).set(registered)
 
 
-async def _happens_within(event: asyncio.Event, seconds: float) -> bool:
+async def _first_stream(endpoint: Endpoint, channel: grpc.aio.Channel) -> bool:
+    """Whether the kubelet asks for the list; given up at once when its end of the registration connection goes."""
+    opened = endpoint.servicer.streams.opened
+    asked = asyncio.create_task(opened.wait())
+    gone = asyncio.create_task(channel.wait_for_state_change(grpc.ChannelConnectivity.READY))
     try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True
+        await asyncio.wait({asked, gone}, timeout=FIRST_STREAM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asked.cancel()
+        gone.cancel()
+        await asyncio.gather(asked, gone, return_exceptions=True)
+    return opened.is_set()
+
+
+async def _until_lost(endpoint: Endpoint) -> RegistrationCause:
+    while True:
+        try:
+            async with asyncio.timeout(SOCKET_CHECK_SECONDS):
+                await endpoint.servicer.streams.lost.wait()
+        except TimeoutError:
+            if not endpoint.has_path():
+                return RegistrationCause.SOCKET_LOST
+        else:
+            return RegistrationCause.STREAM_LOST

@@ -1,0 +1,234 @@
+"""The registrar in this process, so that sleeps are recorded instead of slept."""
+
+import asyncio
+import shutil
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from confcom.device_plugin import registration
+from confcom.device_plugin.allocation import Allocator
+from confcom.device_plugin.backoff import Backoff
+from confcom.device_plugin.discovery import Platform
+from confcom.device_plugin.endpoint import Endpoint
+from confcom.device_plugin.metrics import PluginMetrics
+from confcom.device_plugin.registration import Registrar, RegistrationCause
+from confcom.device_plugin.resources import EPC_RESOURCE, Resource, ResourceKind
+from confcom.device_plugin.servicer import ResourceServicer, StreamWatch
+from confcom.kubelet_api.device_list import encode_device_list
+
+
+class Sleeps:
+    """Records delays and sleeps none of them; after each, `then(number)` may change the world."""
+
+    def __init__(self):
+        self.delays = []
+        self.then = lambda _number: None
+
+    async def __call__(self, seconds):
+        self.delays.append(seconds)
+        self.then(len(self.delays))
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def sleeps():
+    return Sleeps()
+
+
+@pytest.fixture
+async def registrar(directory, sleeps):
+    metrics = PluginMetrics(CollectorRegistry())
+    resource = Resource(ResourceKind.EPC, EPC_RESOURCE, 4)
+    allocator = Allocator(resource, Platform.SIMULATED, ("/dev/sgx_enclave",), "/dev/null", "/var/run/aesmd")
+    numbers = iter(range(1000))
+
+    def new_endpoint():
+        servicer = ResourceServicer(allocator, encode_device_list(4), metrics=metrics, clock=lambda: 0.0)
+        return Endpoint(directory / f"p{next(numbers)}.sock", servicer)
+
+    made = Registrar(
+        resource_name=EPC_RESOURCE,
+        kubelet_socket=directory / "kubelet.sock",
+        new_endpoint=new_endpoint,
+        metrics=metrics,
+        jitter=lambda: 0.0,
+        clock=lambda: 0.0,
+        sleep=sleeps,
+    )
+    await made.start()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def run(registrar):
+    """Start the registrar; it is ended before the kubelet is."""
+    tasks = []
+
+    def start():
+        tasks.append(asyncio.create_task(registrar.run()))
+        return tasks[-1]
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_kubelet_that_refuses_is_asked_less_and_less_often(kubelet, sleeps, registrar, run):
+    problems = set()
+
+    def relent(number):
+        problems.add(registrar.status.problem)
+        if number == 12:
+            kubelet.refuse = ""
+
+    kubelet.refuse, sleeps.then = "not now", relent
+    await kubelet.start()
+    run()
+    await kubelet.until_list(EPC_RESOURCE)
+    assert problems == {"the kubelet answers UNKNOWN: not now"}
+    assert sleeps.delays == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5, 5, 5, 5]
+    assert len(kubelet.requests) == 13
+    assert registrar.status.problem == ""
+
+
+async def test_a_kubelet_that_is_absent_is_looked_for_often(kubelet, sleeps, registrar, run, directory):
+    await kubelet.start()
+    await kubelet.stop()
+    appeared = asyncio.Event()
+
+    def appear(number):
+        if number == 5:
+            appeared.set()
+
+    async def sleep_and_start(seconds):
+        await sleeps(seconds)
+        if appeared.is_set() and kubelet._server is None:
+            await kubelet.start()
+
+    sleeps.then = appear
+    registrar._sleep = sleep_and_start
+    run()
+    await kubelet.until_list(EPC_RESOURCE)
+    assert sleeps.delays == [0.05, 0.1, 0.2, 0.25, 0.25]
+    assert kubelet.failed_dial_backs == 0
+
+
+async def test_a_kubelet_that_ends_every_stream_at_once_is_no_loop(kubelet, sleeps, registrar, run):
+    def keep(number):
+        kubelet.end_streams = number < 10
+
+    kubelet.end_streams, sleeps.then = True, keep
+    await kubelet.start()
+    run()
+    await kubelet.until_list(EPC_RESOURCE, registrations=11)
+    assert sleeps.delays == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5, 5]
+    assert registrar.status.cause is RegistrationCause.STREAM_LOST
+
+
+async def test_a_kubelet_that_never_asks_for_the_list_is_registered_with_again(
+    kubelet, sleeps, registrar, run, monkeypatch
+):
+    problems = set()
+
+    def ask(_number):
+        problems.add(registrar.status.problem)
+        kubelet.ignore_stream = False
+
+    monkeypatch.setattr(registration, "FIRST_STREAM_SECONDS", 0.05)
+    kubelet.ignore_stream, sleeps.then = True, ask
+    await kubelet.start()
+    run()
+    await kubelet.until_list(EPC_RESOURCE, registrations=2)
+    assert problems == {"the kubelet accepted Register and did not ask for the list"}
+
+
+async def test_a_kubelet_that_goes_before_it_asks_for_the_list_is_not_waited_for(kubelet, registrar, run, monkeypatch):
+    monkeypatch.setattr(registration, "FIRST_STREAM_SECONDS", 1000)
+    kubelet.ignore_stream = True
+    await kubelet.start()
+    run()
+    await kubelet.until(lambda: kubelet.accepted)
+    await kubelet.stop()
+    kubelet.ignore_stream = False
+    await kubelet.start()
+    await kubelet.until_list(EPC_RESOURCE, registrations=2)
+    assert kubelet.failed_dial_backs == 0
+
+
+async def test_what_listens_and_speaks_no_grpc_is_named(sleeps, registrar, run, directory, monkeypatch):
+    monkeypatch.setattr(registration, "CONNECT_SECONDS", 0.05)
+    tried = asyncio.Event()
+    sleeps.then = lambda _number: tried.set()
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(directory / "kubelet.sock"))
+        mute.listen()
+        run()
+        await asyncio.wait_for(tried.wait(), 20)
+        assert registrar.status.problem.endswith("kubelet.sock speaks no gRPC")
+    assert not registrar.status.registered
+
+
+async def test_a_directory_that_vanishes_and_comes_back(kubelet, sleeps, registrar, run, directory):
+    run()
+    await kubelet.start()
+    await kubelet.until_list(EPC_RESOURCE)
+    await kubelet.stop()
+    shutil.rmtree(directory)
+    gone = asyncio.Event()
+    sleeps.then = lambda _number: gone.set()
+    await asyncio.wait_for(gone.wait(), 20)
+    directory.mkdir()
+    await kubelet.start()
+    await kubelet.until_list(EPC_RESOURCE, registrations=2)
+    assert kubelet.failed_dial_backs == 0
+
+
+async def test_closing_ends_the_stream_and_removes_the_socket(kubelet, registrar, run, directory):
+    running = run()
+    await kubelet.start()
+    await kubelet.until_list(EPC_RESOURCE)
+    path = registrar.socket_path
+    assert path.is_socket()
+    running.cancel()
+    await registrar.close()
+    await kubelet.until(lambda: kubelet.lists[EPC_RESOURCE] is None)
+    assert not path.exists()
+    assert registrar.socket_path is None
+
+
+async def test_only_the_kubelets_stream_matters():
+    watch = StreamWatch()
+    mine, early, late = object(), object(), object()
+    watch.enter(early)
+    watch.expect()
+    watch.enter(mine)
+    assert watch.opened.is_set()
+    watch.enter(late)
+    watch.leave(late)
+    watch.leave(early)
+    assert not watch.lost.is_set()
+    watch.leave(mine)
+    assert watch.lost.is_set()
+    watch.expect()
+    assert not watch.opened.is_set()
+    assert not watch.lost.is_set()
+    assert watch.open_streams == 0
+
+
+@given(st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=30))
+def test_backoff_grows_within_its_bounds(jitters):
+    numbers = iter(jitters)
+    backoff = Backoff(0.02, 5.0, lambda: next(numbers))
+    expected = 0.02
+    for _ in jitters:
+        delay = backoff.next_delay()
+        assert expected / 2 <= delay <= expected
+        expected = min(expected * 2, 5.0)
+    backoff.reset()
+    assert backoff._next == 0.02
