@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from confcom.verify.verdict import CheckStatus, Verdict, VerdictKind, failed, ki
 from confcom.verify.verifier import verify_quote
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
+FAR_WEST_IN_9999 = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-9)))
 IN_2024 = datetime(2024, 1, 1, tzinfo=UTC)
 
 VERIFIED = VerdictKind.VERIFIED
@@ -182,7 +183,7 @@ def test_time_is_explicit(lab: Lab, evidence: Evidence, offset: timedelta, kind:
     assert [name for name in failed_names(verdict) if name != "marks"] == failures
 
 
-@pytest.mark.parametrize("now", [datetime(2026, 11, 24), datetime(1969, 1, 1, tzinfo=UTC)])  # noqa: DTZ001 (the naive time is the test)
+@pytest.mark.parametrize("now", [datetime(2026, 11, 24), datetime(1969, 1, 1, tzinfo=UTC), FAR_WEST_IN_9999])  # noqa: DTZ001 (the naive time is the test)
 def test_time_without_zone_or_before_the_epoch_is_the_callers_mistake(lab: Lab, evidence: Evidence, now) -> None:
     with pytest.raises(SettingsError, match="instant since 1970"):
         replace(evidence, now=now).verdict(lab.policy)

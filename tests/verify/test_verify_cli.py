@@ -143,6 +143,12 @@ def test_time_that_is_none(files: Path) -> None:
     assert "2026-11-24T12:00:00Z" in result.stderr
 
 
+def test_time_with_an_offset_is_the_same_instant(files: Path, demands: list[str]) -> None:
+    result = verify(files, *demands, at="2026-11-24T17:00:00+05:00")
+    assert result.exit_code == 0
+    assert f"the root is valid at {AT}" in result.output
+
+
 def test_statuses_advisories_and_numbers_reach_the_policy(files: Path, demands: list[str], lab: Lab) -> None:
     signer = ["--mrsigner", lab.enclave.mr_signer.hex(), "--isv-prod-id", "0", "--min-isv-svn", "0"]
     assert verify(files, *demands[2:], *signer).exit_code == 0

@@ -28,31 +28,19 @@ _TCB_STATUSES = (
 )
 
 
-class Hexadecimal(click.ParamType[bytes]):
-    """Bytes as hexadecimal digits."""
-
-    name = "hex"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
-        """The bytes, or a usage error."""
-        try:
-            return value if isinstance(value, bytes) else bytes.fromhex(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is not a string of hexadecimal digit pairs", param, ctx)
+def _hexadecimal(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a string of hexadecimal digit pairs") from error
 
 
-class Instant(click.ParamType[datetime]):
-    """A point in time; without an offset it is UTC."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """An aware time, or a usage error."""
-        try:
-            time = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is not a time such as 2026-11-24T12:00:00Z", param, ctx)
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
+def _instant(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a time such as 2026-11-24T12:00:00Z") from error
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 _PLATFORM_NOTES = {
@@ -97,12 +85,15 @@ class Demands(TypedDict):
 @click.option(
     "--collateral", type=click.Path(path_type=Path), metavar="DIR", help="TCB info, QE identity, revocation lists."
 )
-@click.option("--mrenclave", type=Hexadecimal(), help="The enclave that is expected, by measurement.")
-@click.option("--mrsigner", type=Hexadecimal(), help="The enclave that is expected, by signer.")
+@click.option("--mrenclave", type=_hexadecimal, metavar="HEX", help="The enclave that is expected, by measurement.")
+@click.option("--mrsigner", type=_hexadecimal, metavar="HEX", help="The enclave that is expected, by signer.")
 @click.option("--isv-prod-id", type=int, help="The product of that signer.")
 @click.option("--min-isv-svn", type=int, help="The lowest security version to accept.")
 @click.option(
-    "--report-data", type=Hexadecimal(), help="What the enclave was asked to report; under 64 bytes, zeros follow."
+    "--report-data",
+    type=_hexadecimal,
+    metavar="HEX",
+    help="What the enclave was asked to report; under 64 bytes, zeros follow.",
 )
 @click.option(
     "--accept-tcb",
@@ -114,7 +105,9 @@ class Demands(TypedDict):
 @click.option("--reject-advisory", metavar="ID", multiple=True, help="Reject platforms that this advisory applies to.")
 @click.option("--allow-simulated", is_flag=True, help="Accept a simulated platform, which protects nothing.")
 @click.option("--allow-debug", is_flag=True, help="Accept debug enclaves of simulated platforms.")
-@click.option("--at", type=Instant(), metavar="TIME", help="Verify for this time [default: now].")
+@click.option(
+    "--at", type=_instant, metavar="TIME", help="Verify for this time, UTC unless it says otherwise [default: now]."
+)
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_context
 def verify(

@@ -14,7 +14,8 @@ from confcom.sgx.marks import SIMULATION_CPU_SVNS
 from confcom.sgx.open_enclave import OPEN_ENCLAVE_HEADER_SIZE, names_open_enclave_report, strip_open_enclave_header
 from confcom.sgx.pck_extension import PckExtension
 from confcom.sgx.quote import INTEL_QE_VENDOR_ID, QUOTE_HEADER_SIZE, QUOTE_VERSION, SIGNED_PART_SIZE, Quote, QuoteHeader
-from confcom.sgx.report import AttributeFlag, ReportBody
+from confcom.sgx.report import AttributeFlag, ReportBody, attribute_names
+from confcom.verify.instant import utc_text
 from confcom.verify.marks import present_marks, root_is_marked
 from confcom.verify.pck_chain import (
     PckChain,
@@ -155,7 +156,7 @@ def _report_body(key: str, title: str, body: ReportBody) -> Iterator[Section]:
         Field("mr_signer", "MRSIGNER", body.mr_signer.hex(), _signer_note(body.mr_signer)),
         Field("isv_prod_id", "ISVPRODID", body.isv_prod_id),
         Field("isv_svn", "ISVSVN", body.isv_svn),
-        Field("attributes", "attributes", f"{body.flags:016x}", ", ".join(_flag_names(body.flags))),
+        Field("attributes", "attributes", f"{body.flags:016x}", ", ".join(attribute_names(body.flags))),
         Field("xfrm", "XFRM", f"{body.xfrm:016x}"),
         Field("misc_select", "MISCSELECT", f"{body.misc_select:08x}"),
         Field("cpu_svn", "CPUSVN", body.cpu_svn.hex(), _cpu_svn_note(body.cpu_svn)),
@@ -231,8 +232,8 @@ def _certificates(quote: Quote, chain: PckChain) -> Iterator[Section | str]:
 def _certificate(certificate: x509.Certificate) -> Iterator[Field]:
     yield Field("subject", "subject", certificate.subject.rfc4514_string())
     yield Field("issuer", "issuer", certificate.issuer.rfc4514_string())
-    yield Field("not_before", "valid from", f"{certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}")
-    yield Field("not_after", "valid to", f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
+    yield Field("not_before", "valid from", utc_text(certificate.not_valid_before_utc))
+    yield Field("not_after", "valid to", utc_text(certificate.not_valid_after_utc))
     yield Field("serial_number", "serial number", f"{certificate.serial_number:x}")
 
 
@@ -270,10 +271,6 @@ def _as_text(data: bytes) -> str:
     if text and text.isascii() and text.decode("ascii").isprintable():
         return f'"{text.decode("ascii")}"'
     return ""
-
-
-def _flag_names(flags: int) -> list[str]:
-    return [flag.name or "" for flag in AttributeFlag if flags & flag]
 
 
 def _signer_note(mr_signer: bytes) -> str:

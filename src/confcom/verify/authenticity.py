@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from confcom.sgx.quote import Quote
+from confcom.verify.instant import utc_text
 from confcom.verify.marks import UNDECLARED_MARKS, missing_marks, present_marks
 from confcom.verify.pck_chain import PckChain, attestation_key_is_bound, body_is_signed, qe_report_is_certified
 from confcom.verify.trust import Platform, TrustedRoot, key_id
@@ -49,8 +50,8 @@ def root_check(chain: PckChain, root: TrustedRoot) -> Check:
 def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
     """Whether the trusted root is valid at `now`. dcap-qvl does not look at a trust anchor's dates."""
     begin, end = root.certificate.not_valid_before_utc, root.certificate.not_valid_after_utc
-    required = f"the root is valid at {_utc(now)}"
-    found = f"valid from {_utc(begin)} to {_utc(end)}"
+    required = f"the root is valid at {utc_text(now)}"
+    found = f"valid from {utc_text(begin)} to {utc_text(end)}"
     if begin <= now <= end:
         return passed("root_validity", required, found)
     why = "an expired or not yet valid root vouches for nothing"
@@ -95,7 +96,3 @@ def signatures_check(quote: Quote, chain: PckChain, root: TrustedRoot, now: date
 
 def _describe(root_key_id: bytes, name: str) -> str:
     return f"{root_key_id.hex()[:SHOWN_KEY_ID_DIGITS]} ({name})"
-
-
-def _utc(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -14,6 +14,7 @@ from confcom.errors import MalformedError
 from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.pck_extension import PckExtension
+from confcom.verify.instant import utc_text
 from confcom.verify.pck_chain import common_name, is_issued_by
 from confcom.verify.trust import UNREADABLE_X509, load_certificate
 from confcom.verify.verdict import Check, VerdictKind, failed, passed
@@ -27,7 +28,7 @@ TCB_SIGNER_NAME = "SGX TCB Signing"
 
 def currency_check(collateral: Collateral | None, now: datetime) -> Check:
     """Whether there is collateral, and each part of it has been issued and has not expired at `now`."""
-    required = f"TCB info, QE identity and revocation lists that are current at {_utc(now)}"
+    required = f"TCB info, QE identity and revocation lists that are current at {utc_text(now)}"
     if collateral is None:
         why = "without it nobody can say whether the platform is revoked or out of date"
         return failed("collateral", required, "none given", why, VerdictKind.UNUSABLE)
@@ -37,10 +38,10 @@ def currency_check(collateral: Collateral | None, now: datetime) -> Check:
         return failed("collateral", required, error.what, error.why, VerdictKind.UNUSABLE)
     for name, begin, end in periods:
         if not begin <= now <= end:
-            found = f"{name} is good from {_utc(begin)} to {_utc(end)}"
+            found = f"{name} is good from {utc_text(begin)} to {utc_text(end)}"
             why = "fetch or export it again; some caches serve old collateral on purpose: then ask Intel's own service"
             return failed("collateral", required, found, why, VerdictKind.UNUSABLE)
-    return passed("collateral", required, f"current until {_utc(min(end for _, _, end in periods))}")
+    return passed("collateral", required, f"current until {utc_text(min(end for _, _, end in periods))}")
 
 
 def platform_match_check(collateral: Collateral, leaf: x509.Certificate) -> Check:
@@ -96,7 +97,3 @@ def _crl_period(name: str, der: bytes) -> tuple[str, datetime, datetime]:
     if end is None:
         raise MalformedError(f"{name} has no next update", why="it would be good forever")
     return name, begin, end
-
-
-def _utc(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

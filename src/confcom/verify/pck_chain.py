@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from confcom.errors import MalformedError
 from confcom.sgx.quote import Quote
+from confcom.verify.instant import utc_text
 from confcom.verify.trust import load_certificate
 
 CHAIN_NAMES = ("SGX PCK Certificate", "CA", "SGX Root CA")
@@ -80,7 +81,7 @@ class PckChain:
             if expected not in common_name(certificate.subject):
                 return f"{name} stands where {expected} belongs"
             if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-                return f"{name} is not valid at {now:%Y-%m-%dT%H:%M:%SZ}"
+                return f"{name} is not valid at {utc_text(now)}"
             if not is_issued_by(certificate, issuer):
                 return f"{name} was not issued by {issuer.subject.rfc4514_string()}"
             if not _may_issue(issuer):

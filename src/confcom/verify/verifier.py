@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from confcom.errors import MalformedError, SettingsError
+from confcom.errors import MalformedError
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.quote import Quote
 from confcom.verify import authenticity, authorisation, collateral_checks, dcap_qvl_adapter
 from confcom.verify.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.dcap_qvl_adapter import Appraisal, Finding, Rejection
+from confcom.verify.instant import require_instant
 from confcom.verify.marks import present_marks, root_is_marked
 from confcom.verify.pck_chain import PckChain
 from confcom.verify.policy import Policy
@@ -50,14 +51,9 @@ def verify_quote(
         The verdict. Its `ok` says whether to rely on the quote.
 
     Raises:
-        SettingsError: `now` has no time zone, or lies before 1970. Nothing about the quote raises.
+        SettingsError: `now` is no instant (`require_instant`). Nothing about the quote raises.
     """
-    if now.tzinfo is None or now.timestamp() < 0:
-        raise SettingsError(
-            "the time of verification is not an instant since 1970",
-            why=f"it is {now.isoformat()}",
-            remedy="pass an aware datetime, for example datetime.now(timezone.utc)",
-        )
+    now = require_instant(now)
     try:
         parsed, chain = _read(quote)
     except MalformedError as error:
