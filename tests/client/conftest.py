@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from confcom.aesm.answers import NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.aesm.error_code import AesmErrorCode
@@ -138,13 +139,15 @@ def sending():
     return make
 
 
-@pytest.fixture(params=["blocking", "asyncio"])
+@pytest.fixture(params=["blocking", "asyncio", "uvloop"])
 def ask(request, socket_path):
     """Call a method of either client: ask("init_quote"), ask("get_quote", report, timeout=1)."""
 
     def call(method: str, *args, timeout: float = 15.0, path: Path = socket_path, **kwargs):
         if request.param == "blocking":
             return getattr(AesmClient(path, timeout=timeout), method)(*args, **kwargs)
-        return asyncio.run(getattr(AsyncAesmClient(path, timeout=timeout), method)(*args, **kwargs))
+        loop_factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(getattr(AsyncAesmClient(path, timeout=timeout), method)(*args, **kwargs))
 
     return call

@@ -88,6 +88,7 @@ def test_a_forged_report_of_the_quoting_enclave_is_noticed(quote, listen, quotin
         (["--report-data", "00" * 65], "at most 64"),
         (["--report-data", "00", "--nonce", "00" * 15], "exactly 16"),
         (["--report-data", "00", "--nonce", "00" * 17], "exactly 16"),
+        (["--report-data", "00", "--enclave", "\udcff"], "not printable"),
         ([], "--report-data"),
     ],
 )

@@ -273,6 +273,12 @@ def test_a_path_that_no_socket_can_have(ask, socket_path):
         ask("init_quote", path=longest.with_name(longest.name + "x"))
 
 
+@pytest.mark.parametrize("path", ["a\0b", "\0sgx_aesm_socket_base"])
+def test_a_path_that_is_none(ask, path):
+    with pytest.raises(SettingsError, match="zero byte"):
+        ask("init_quote", path=path)
+
+
 def test_many_threads_share_one_client(listen, honest, socket_path):
     listen(honest)
     client = blocking.AesmClient(socket_path)

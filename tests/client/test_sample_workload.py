@@ -1,6 +1,7 @@
 """The sample workload, in this process and as the container's program that it is."""
 
 import base64
+import json
 import os
 import signal
 import subprocess
@@ -153,6 +154,19 @@ def test_no_such_time_can_be_held(work, capsys, seconds):
     assert "not a number of seconds" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("mebibytes", ["ten", "1.5", "-1", "\udcff", "\u0663"])
+def test_an_epc_budget_that_is_no_number(work, mebibytes):
+    with pytest.raises(SettingsError, match="CONFCOM_SGX_EPC_MIB") as caught:
+        work(CONFCOM_SGX_EPC_MIB=mebibytes)
+    assert caught.value.remedy
+
+
+def test_an_enclave_name_that_is_no_text(work, capsys):
+    with pytest.raises(SystemExit):
+        work("--enclave", "\udcff")
+    assert "not printable" in capsys.readouterr().err
+
+
 def test_a_container_without_the_device(work, tmp_path):
     with pytest.raises(NoEnclaveDeviceError, match=f"no SGX device here .{tmp_path}/sgx_enclave") as caught:
         work(CONFCOM_SGX_ENCLAVE_DEVICE=str(tmp_path / "sgx_enclave"))
@@ -238,3 +252,13 @@ def test_a_program_that_waits_for_its_quote_can_be_ended(environ, listen, number
     process.send_signal(number)
     process.communicate()
     assert process.returncode == code
+
+
+def test_whom_to_expect_is_known_without_device_or_service(environ):
+    process = start({"CONFCOM_AESM_SOCKET": "/nowhere"}, "--print-identity", "--enclave", "mine")
+    enclave = SimulatedEnclave.from_name("mine")
+    assert json.loads(process.communicate()[0]) == {
+        "mr_enclave": enclave.mr_enclave.hex(),
+        "mr_signer": enclave.mr_signer.hex(),
+    }
+    assert process.returncode == 0

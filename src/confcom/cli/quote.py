@@ -38,6 +38,12 @@ def _hex_bytes(
     return convert
 
 
+def _printable(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not value.isprintable():
+        raise click.BadParameter("not printable text", ctx, param)
+    return value
+
+
 @click.command()
 @click.option(
     "--report-data",
@@ -61,7 +67,14 @@ def _hex_bytes(
     metavar="PATH",
     help="The AESM socket. Default: CONFCOM_AESM_SOCKET, else /var/run/aesmd/aesm.socket.",
 )
-@click.option("--enclave", default="confcom quote", metavar="NAME", show_default=True, help="Decides MRENCLAVE.")
+@click.option(
+    "--enclave",
+    callback=_printable,
+    default="confcom quote",
+    metavar="NAME",
+    show_default=True,
+    help="Decides MRENCLAVE.",
+)
 @click.option("--debug-enclave", is_flag=True, help="Launch the simulated enclave with DEBUG.")
 @click.option(
     "--nonce",

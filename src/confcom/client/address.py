@@ -27,8 +27,14 @@ def checked_socket_path(path: Path) -> Path:
     """The path itself.
 
     Raises:
-        SettingsError: no unix socket can be at a path of this length.
+        SettingsError: no unix socket can be at such a path.
     """
+    if "\0" in str(path):
+        raise SettingsError(
+            "the path of the AESM socket has a zero byte in it",
+            why="no file can have such a name, and abstract socket names are not used: any program could take them",
+            remedy=f"use a path, such as {DEFAULT_SOCKET_PATH}",
+        )
     size = len(bytes(path))
     if size > MAX_PATH_BYTES:
         raise SettingsError(

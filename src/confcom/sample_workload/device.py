@@ -22,22 +22,7 @@ def open_enclave_device(candidates: Sequence[Path]) -> Iterator[Path]:
     Raises:
         NoEnclaveDeviceError: none exists, it is no character device, or this user may not open it.
     """
-    path = next((candidate for candidate in candidates if candidate.exists()), None)
-    if path is None:
-        raise NoEnclaveDeviceError(
-            f"there is no SGX device here ({', '.join(map(str, candidates))})",
-            why="a container has it only if it asks for enclave memory and a device plugin on its node gives it",
-            remedy="put kubernetes.azure.com/sgx_epc_mem_in_MiB into resources.limits, and check that the SGX device "
-            "plugin runs on the node",
-        )
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise NoEnclaveDeviceError(
-            f"the SGX device {path} cannot be opened",
-            why=error.strerror or str(error),
-            remedy="check its mode (0666 on most systems) and the container's device permissions",
-        ) from error
+    path, descriptor = _open_first(candidates)
     try:
         if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
             raise NoEnclaveDeviceError(
@@ -48,3 +33,23 @@ def open_enclave_device(candidates: Sequence[Path]) -> Iterator[Path]:
         yield path
     finally:
         os.close(descriptor)
+
+
+def _open_first(candidates: Sequence[Path]) -> tuple[Path, int]:
+    for path in candidates:
+        try:
+            return path, os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise NoEnclaveDeviceError(
+                f"the SGX device {path} cannot be opened",
+                why=error.strerror or str(error),
+                remedy="check its mode (0666 on most systems) and the container's device permissions",
+            ) from error
+    raise NoEnclaveDeviceError(
+        f"there is no SGX device here ({', '.join(map(str, candidates))})",
+        why="a container has it only if it asks for enclave memory and a device plugin on its node gives it",
+        remedy="put kubernetes.azure.com/sgx_epc_mem_in_MiB into resources.limits, and check that the SGX device "
+        "plugin runs on the node",
+    )

@@ -61,7 +61,7 @@ class WorkloadSettings:
             challenge_size=len(challenge),
             devices=(Path(device),) if device else ENCLAVE_DEVICES,
             platform=environ.get(PLATFORM_VARIABLE, ""),
-            epc_mib=environ.get(EPC_VARIABLE, ""),
+            epc_mib=_mebibytes(environ.get(EPC_VARIABLE, "")),
             enclave_name=options.enclave,
             debug=options.debug_enclave,
             output=options.output,
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write the quote to FILE too; a line on stdout always carries it"
     )
-    parser.add_argument("--enclave", default=DEFAULT_ENCLAVE_NAME, metavar="NAME", help="decides MRENCLAVE")
+    parser.add_argument("--enclave", type=_name, default=DEFAULT_ENCLAVE_NAME, metavar="NAME", help="decides MRENCLAVE")
     parser.add_argument("--debug-enclave", action="store_true", help="launch the enclave with DEBUG")
     parser.add_argument(
         "--hold",
@@ -106,6 +106,22 @@ def _seconds(text: str) -> float:
     if not (math.isfinite(seconds) and seconds >= 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return seconds
+
+
+def _name(text: str) -> str:
+    if not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is not printable text")
+    return text
+
+
+def _mebibytes(text: str) -> str:
+    if text and not (text.isascii() and text.isdecimal()):
+        raise SettingsError(
+            f"{EPC_VARIABLE} is {text!r}",
+            why="it is a whole number of MiB",
+            remedy="leave it to the device plugin: it sets it in every container that has enclave memory",
+        )
+    return text
 
 
 def _challenge(text: str) -> bytes:
