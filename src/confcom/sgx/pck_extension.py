@@ -118,20 +118,17 @@ class PckExtension:
             MalformedError: a value out of its range.
         """
         self._require_ranges()
-        instance, configuration = self.platform_instance_id, self.configuration
-        return der_of.encode(
-            der_of.Extension(
-                ppid=der_of.Octets(oid=der_of.PPID_OID, value=self.ppid),
-                tcb=_raw_tcb(self.tcb),
-                pce_id=der_of.Octets(oid=der_of.PCE_ID_OID, value=self.pce_id),
-                fmspc=der_of.Octets(oid=der_of.FMSPC_OID, value=self.fmspc),
-                sgx_type=der_of.enumerated(der_of.SGX_TYPE_OID, self.sgx_type),
-                platform_instance_id=None
-                if instance is None
-                else der_of.Octets(oid=der_of.PLATFORM_INSTANCE_ID_OID, value=instance),
-                configuration=None if configuration is None else _raw_configuration(configuration),
-            )
-        )
+        members = [
+            der_of.member(1, der_of.octets(self.ppid)),
+            der_of.member(2, _encode_tcb(self.tcb)),
+            der_of.member(3, der_of.octets(self.pce_id)),
+            der_of.member(4, der_of.octets(self.fmspc)),
+            der_of.member(5, der_of.enumerated(self.sgx_type)),
+        ]
+        if self.platform_instance_id is not None and self.configuration is not None:
+            members.append(der_of.member(6, der_of.octets(self.platform_instance_id)))
+            members.append(der_of.member(7, _encode_configuration(self.configuration)))
+        return der_of.sequence(*members)
 
     def _require_ranges(self) -> None:
         require_length(self.ppid, PPID_SIZE, "a PPID")
@@ -162,31 +159,25 @@ def _tcb(members: der_of.TcbMembers) -> PckTcb:
     return PckTcb(components, members.pce_svn.value, members.cpu_svn.value)
 
 
-def _raw_tcb(tcb: PckTcb) -> der_of.Tcb:
-    components = {
-        name: der_of.Integer(oid=oid, value=svn)
-        for name, oid, svn in zip(der_of.COMPONENT_NAMES, der_of.COMPONENT_OIDS, tcb.components, strict=True)
-    }
-    members = der_of.TcbMembers(
-        **components,
-        pce_svn=der_of.Integer(oid=der_of.PCE_SVN_OID, value=tcb.pce_svn),
-        cpu_svn=der_of.Octets(oid=der_of.CPU_SVN_OID, value=tcb.cpu_svn),
+def _encode_tcb(tcb: PckTcb) -> bytes:
+    components = (der_of.member((2, n), der_of.integer(svn)) for n, svn in enumerate(tcb.components, 1))
+    return der_of.sequence(
+        *components,
+        der_of.member((2, 17), der_of.integer(tcb.pce_svn)),
+        der_of.member((2, 18), der_of.octets(tcb.cpu_svn)),
     )
-    return der_of.Tcb(oid=der_of.TCB_OID, value=members)
 
 
 def _configuration(members: der_of.ConfigurationMembers) -> PlatformConfiguration:
     return PlatformConfiguration(members.dynamic_platform.value, members.cached_keys.value, members.smt_enabled.value)
 
 
-def _raw_configuration(configuration: PlatformConfiguration) -> der_of.Configuration:
-    dynamic_platform, cached_keys, smt_enabled = der_of.CONFIGURATION_OIDS
-    members = der_of.ConfigurationMembers(
-        dynamic_platform=der_of.Boolean(oid=dynamic_platform, value=configuration.dynamic_platform),
-        cached_keys=der_of.Boolean(oid=cached_keys, value=configuration.cached_keys),
-        smt_enabled=der_of.Boolean(oid=smt_enabled, value=configuration.smt_enabled),
+def _encode_configuration(configuration: PlatformConfiguration) -> bytes:
+    return der_of.sequence(
+        der_of.member((7, 1), der_of.boolean(value=configuration.dynamic_platform)),
+        der_of.member((7, 2), der_of.boolean(value=configuration.cached_keys)),
+        der_of.member((7, 3), der_of.boolean(value=configuration.smt_enabled)),
     )
-    return der_of.Configuration(oid=der_of.CONFIGURATION_OID, value=members)
 
 
 def _sgx_type(content: bytes) -> SgxType:

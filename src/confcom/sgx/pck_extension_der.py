@@ -1,7 +1,7 @@
-"""The DER of a PCK certificate's SGX extension, by cryptography's declarative ASN.1.
+"""The DER of a PCK certificate's SGX extension: read by cryptography's declarative ASN.1, written by a few functions.
 
-That interface is documented as unstable and knows no ENUMERATED, hence this module is the only one that uses it, and
-`enumerated` the only place that touches DER by hand. Values are not judged here, only structure and member numbers.
+That interface is documented as unstable, so this module is the only one that uses it. It reads any element but cannot
+write an ENUMERATED (docs/adr/0003). Values are not judged here, only structure and member numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ MAX_EXTENSION_SIZE = 4096
 """Real ones take 453 (processor) to about 555 bytes (platform); nothing much longer is worth decoding."""
 
 ENUMERATED_TAG = b"\x0a"
+COMPONENT_NAMES = tuple(f"comp{number:02}" for number in range(1, 17))
+
+_SGX_EXTENSION_OID_CONTENT = bytes.fromhex("2a864886f84d010d01")
+"""SGX_EXTENSION_OID as DER has it; members add one or two arcs below 128, a byte each."""
 
 
 def member_oid(*arcs: int) -> x509.ObjectIdentifier:
@@ -23,29 +27,16 @@ def member_oid(*arcs: int) -> x509.ObjectIdentifier:
     return x509.ObjectIdentifier(".".join((SGX_EXTENSION_OID.dotted_string, *map(str, arcs))))
 
 
-PPID_OID = member_oid(1)
-TCB_OID = member_oid(2)
-COMPONENT_OIDS = tuple(member_oid(2, number) for number in range(1, 17))
-PCE_SVN_OID = member_oid(2, 17)
-CPU_SVN_OID = member_oid(2, 18)
-PCE_ID_OID = member_oid(3)
-FMSPC_OID = member_oid(4)
-SGX_TYPE_OID = member_oid(5)
-PLATFORM_INSTANCE_ID_OID = member_oid(6)
-CONFIGURATION_OID = member_oid(7)
-CONFIGURATION_OIDS = tuple(member_oid(7, number) for number in range(1, 4))
-COMPONENT_NAMES = tuple(f"comp{number:02}" for number in range(1, 17))
-
 _MANDATORY_OIDS = (
-    PPID_OID,
-    TCB_OID,
-    *COMPONENT_OIDS,
-    PCE_SVN_OID,
-    CPU_SVN_OID,
-    PCE_ID_OID,
-    FMSPC_OID,
-    SGX_TYPE_OID,
+    member_oid(1),
+    member_oid(2),
+    *(member_oid(2, number) for number in range(1, 19)),
+    member_oid(3),
+    member_oid(4),
+    member_oid(5),
 )
+_PLATFORM_INSTANCE_ID_OID = member_oid(6)
+_CONFIGURATION_OIDS = (member_oid(7), *(member_oid(7, number) for number in range(1, 4)))
 
 
 @asn1.sequence
@@ -160,15 +151,44 @@ def decode(der: bytes) -> Extension:
     return extension
 
 
-def encode(extension: Extension) -> bytes:
-    """The structure as DER."""
-    return asn1.encode_der(extension)
+def sequence(*items: bytes) -> bytes:
+    """A SEQUENCE of elements in DER."""
+    return _element(0x30, b"".join(items))
 
 
-def enumerated(oid: x509.ObjectIdentifier, value: int) -> Any:
-    """A member whose value is an ENUMERATED of one byte: an INTEGER's DER under the other tag."""
-    as_integer = asn1.encode_der(Integer(oid=oid, value=value))
-    return asn1.decode_der(Any, as_integer[:-3] + ENUMERATED_TAG + as_integer[-2:])
+def member(number: int | tuple[int, int], value: bytes) -> bytes:
+    """A pair of OID and value in DER; the OID by the member's number (and the number within it)."""
+    arcs = bytes((number,) if isinstance(number, int) else number)
+    return sequence(_element(0x06, _SGX_EXTENSION_OID_CONTENT + arcs), value)
+
+
+def octets(value: bytes) -> bytes:
+    """An OCTET STRING in DER."""
+    return _element(0x04, value)
+
+
+def integer(value: int) -> bytes:
+    """An INTEGER in DER, not negative."""
+    return _element(0x02, value.to_bytes(value.bit_length() // 8 + 1))
+
+
+def enumerated(value: int) -> bytes:
+    """An ENUMERATED in DER, 0 to 127."""
+    return _element(ENUMERATED_TAG[0], bytes((value,)))
+
+
+def boolean(*, value: bool) -> bytes:
+    """A BOOLEAN in DER."""
+    return _element(0x01, b"\xff" if value else b"\x00")
+
+
+def _element(tag: int, content: bytes) -> bytes:
+    """Tag, length in its shortest form, content."""
+    size = len(content)
+    if size < 0x80:
+        return bytes((tag, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return bytes((tag, 0x80 | len(length))) + length + content
 
 
 def _require_oids(extension: Extension) -> None:
@@ -186,11 +206,11 @@ def _require_oids(extension: Extension) -> None:
     expected = [*_MANDATORY_OIDS]
     if extension.platform_instance_id is not None:
         found.append(extension.platform_instance_id.oid)
-        expected.append(PLATFORM_INSTANCE_ID_OID)
+        expected.append(_PLATFORM_INSTANCE_ID_OID)
     if extension.configuration is not None:
         flags = extension.configuration.value
         found += [extension.configuration.oid, flags.dynamic_platform.oid, flags.cached_keys.oid, flags.smt_enabled.oid]
-        expected += [CONFIGURATION_OID, *CONFIGURATION_OIDS]
+        expected += _CONFIGURATION_OIDS
     for actual, wanted in zip(found, expected, strict=True):
         if actual != wanted:
             raise MalformedError(
