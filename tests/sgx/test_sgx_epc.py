@@ -48,12 +48,12 @@ def test_a_section_as_a_processor_declares_it():
 
 @pytest.mark.parametrize("eax", [0, 0xFFFFFFF0])
 def test_type_zero_ends(eax):
-    assert decode_epc_section(eax, 1, 0x1000, 1) == EpcSection(EpcSectionKind.END)
+    assert decode_epc_section(eax, 1, 0x1000, 1) == EpcSection(EpcSectionKind.END, base=0, size=0)
 
 
 @pytest.mark.parametrize("kind", [2, 3, 15])
 def test_other_types_are_unknown(kind):
-    assert decode_epc_section(kind, 1, 0x1000, 1) == EpcSection(EpcSectionKind.UNKNOWN)
+    assert decode_epc_section(kind, 1, 0x1000, 1) == EpcSection(EpcSectionKind.UNKNOWN, base=0, size=0)
 
 
 @pytest.mark.parametrize(
