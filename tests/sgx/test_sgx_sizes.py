@@ -4,29 +4,29 @@ from confcom.sgx import certification, key_id, pck_extension, quote, report, sig
 
 
 def test_sizes_of_reports():
-    assert report.REPORT_BODY_SIZE == len(report.ReportBody.parse(bytes(384)).encode())
-    assert report.REPORT_SIZE == len(report.Report.parse(bytes(432)).encode())
-    assert report.TARGET_INFO_SIZE == len(report.TargetInfo.parse(bytes(512)).encode())
-    assert report.QE_REPORT_INFO_SIZE == len(report.QeReportInfo.parse(bytes(960)).encode())
-    assert report.REPORT_DATA_SIZE == len(report.ReportBody.parse(bytes(384)).report_data)
-    assert report.NONCE_SIZE == len(report.QeReportInfo.parse(bytes(960)).nonce)
-    assert report.KEY_ID_SIZE == len(report.Report.parse(bytes(432)).key_id)
-    assert report.MAC_SIZE == len(report.Report.parse(bytes(432)).mac)
+    assert len(report.ReportBody.parse(bytes(384)).encode()) == report.REPORT_BODY_SIZE
+    assert len(report.Report.parse(bytes(432)).encode()) == report.REPORT_SIZE
+    assert len(report.TargetInfo.parse(bytes(512)).encode()) == report.TARGET_INFO_SIZE
+    assert len(report.QeReportInfo.parse(bytes(960)).encode()) == report.QE_REPORT_INFO_SIZE
+    assert len(report.ReportBody.parse(bytes(384)).report_data) == report.REPORT_DATA_SIZE
+    assert len(report.QeReportInfo.parse(bytes(960)).nonce) == report.NONCE_SIZE
+    assert len(report.Report.parse(bytes(432)).key_id) == report.KEY_ID_SIZE
+    assert len(report.Report.parse(bytes(432)).mac) == report.MAC_SIZE
 
 
 def test_sizes_of_key_ids():
-    assert key_id.ATT_KEY_ID_SIZE == len(key_id.ECDSA_P256_KEY_ID.encode())
-    assert key_id.INTEL_QE_MRSIGNER == key_id.ECDSA_P256_KEY_ID.mrsigner[: key_id.ECDSA_P256_KEY_ID.mrsigner_length]
+    assert len(key_id.ECDSA_P256_KEY_ID.encode()) == key_id.ATT_KEY_ID_SIZE
+    assert key_id.ECDSA_P256_KEY_ID.mrsigner[: key_id.ECDSA_P256_KEY_ID.mrsigner_length] == key_id.INTEL_QE_MRSIGNER
 
 
 def test_sizes_of_quotes(ppid_quote):
     parsed = quote.Quote.parse(ppid_quote)
-    assert quote.QUOTE_HEADER_SIZE == len(parsed.header.encode())
-    assert quote.SIGNED_PART_SIZE == len(parsed.signed_part)
-    assert quote.SIGNATURE_SIZE == len(parsed.signature.isv_signature)
-    assert quote.PUBLIC_KEY_SIZE == len(parsed.signature.attestation_key)
-    assert quote.QE_AUTH_DATA_SIZE == len(parsed.signature.auth_data)
-    assert certification.CERTIFICATION_HEADER_SIZE == len(certification.CertificationData(1, b"").encode())
+    assert len(parsed.header.encode()) == quote.QUOTE_HEADER_SIZE
+    assert len(parsed.signed_part) == quote.SIGNED_PART_SIZE
+    assert len(parsed.signature.isv_signature) == quote.SIGNATURE_SIZE
+    assert len(parsed.signature.attestation_key) == quote.PUBLIC_KEY_SIZE
+    assert len(parsed.signature.auth_data) == quote.QE_AUTH_DATA_SIZE
+    assert len(certification.CertificationData(1, b"").encode()) == certification.CERTIFICATION_HEADER_SIZE
 
 
 def test_sizes_of_a_pck_extension(chain_quote):
@@ -34,9 +34,9 @@ def test_sizes_of_a_pck_extension(chain_quote):
 
     leaf = quote.Quote.parse(chain_quote).signature.certification.pem_chain()[0]
     value = pck_extension.PckExtension.from_certificate(x509.load_pem_x509_certificate(leaf))
-    assert pck_extension.PPID_SIZE == len(value.ppid)
-    assert pck_extension.FMSPC_SIZE == len(value.fmspc)
-    assert pck_extension.PCE_ID_SIZE == len(value.pce_id)
+    assert len(value.ppid) == pck_extension.PPID_SIZE
+    assert len(value.fmspc) == pck_extension.FMSPC_SIZE
+    assert len(value.pce_id) == pck_extension.PCE_ID_SIZE
     assert pck_extension.CPU_SVN_SIZE == pck_extension.TCB_COMPONENT_COUNT == len(value.tcb.cpu_svn)
 
 
