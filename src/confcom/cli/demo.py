@@ -40,7 +40,7 @@ MODES = ("auto", "root", "user-namespace", "no-namespace")
     help="For people, or for programs.",
 )
 def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
-    r"""The whole story on this machine, without SGX hardware.
+    """The whole story on this machine, without SGX hardware.
 
     A simulated SGX platform, a node with its device plugin and quote helper, a Job that gets EPC and a quote, and a
     relying party that verifies it. Each step says what happened, how long it took and which command repeats it.

@@ -79,7 +79,7 @@ def show_error(error: ConfcomError) -> None:
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="confcom", prog_name="confcom")
 def cli() -> None:
-    r"""The SGX add-on for any Kubernetes, which also runs end to end without SGX hardware.
+    """The SGX add-on for any Kubernetes, which also runs end to end without SGX hardware.
 
     \b
     Start here:

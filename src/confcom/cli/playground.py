@@ -29,15 +29,15 @@ output_option = click.option(
 
 @click.group()
 def playground() -> None:
-    r"""One node without Kubernetes: run Job and Pod manifests.
+    """One node without Kubernetes: run Job and Pod manifests.
 
     \b
     A whole node by hand, in four terminals (NODE stands for a short directory, say /tmp/node):
       export CONFCOM_PLAYGROUND_DIR=NODE
       confcom playground node
-      confcom device-plugin --simulated --simulated-epc-mib 168 \
+      confcom device-plugin --simulated --simulated-epc-mib 168 \\
           --device-plugin-dir NODE/node/var/lib/kubelet/device-plugins
-      confcom quote-helper --simulated --state-dir NODE/platform \
+      confcom quote-helper --simulated --state-dir NODE/platform \\
           --socket NODE/node/var/run/aesmd/aesm.socket
       confcom playground apply examples/job.yaml; confcom playground get
     """
@@ -54,7 +54,7 @@ def playground() -> None:
 @click.option("--image", "images", multiple=True, metavar="NAME=ARGV", help="Add an image: a name and its program.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def node(directory: Path, mode: str, images: Sequence[str], log_level: str) -> None:
-    r"""Run a node in the foreground until Ctrl-C. Prints one line when it is ready; logs go to stderr.
+    """Run a node in the foreground until Ctrl-C. Prints one line when it is ready; logs go to stderr.
 
     \b
     Example:
@@ -79,7 +79,7 @@ def node(directory: Path, mode: str, images: Sequence[str], log_level: str) -> N
 @output_option
 @click.argument("files", nargs=-1, required=True, type=click.File(encoding="utf-8"))
 def apply(directory: Path, output: str, files: Sequence[TextIO]) -> None:
-    r"""Create the objects of manifest files (- is standard input).
+    """Create the objects of manifest files (- is standard input).
 
     \b
     Example:
@@ -133,7 +133,7 @@ def logs(directory: Path, container: str | None, pod: str) -> None:
 def delete(
     directory: Path, file: TextIO | None, grace_period: float | None, kind: str | None, name: str | None
 ) -> None:
-    r"""Delete a Job or a Pod, and wait until its processes have ended.
+    """Delete a Job or a Pod, and wait until its processes have ended.
 
     \b
     Examples:

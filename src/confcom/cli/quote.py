@@ -95,7 +95,7 @@ def quote(
     nonce: bytes | None,
     output: str,
 ) -> None:
-    r"""Get a quote through the AESM socket, for a simulated enclave's report.
+    """Get a quote through the AESM socket, for a simulated enclave's report.
 
     \b
     Examples:

@@ -30,7 +30,7 @@ _STATE_DIR = click.option(
 
 @click.group()
 def simulation() -> None:
-    r"""The simulated platform's root and collateral.
+    """The simulated platform's root and collateral.
 
     A simulated platform is an SGX platform in software: its own root, its own quoting enclave. Its quotes pass real
     verifiers that are told to trust its root, and prove nothing about hardware.
@@ -47,7 +47,7 @@ def simulation() -> None:
 @click.argument("state_dir", type=click.Path(path_type=Path))
 @_OUTPUT
 def create(state_dir: Path, output: str) -> None:
-    r"""Make a platform in STATE_DIR, unless it is there already.
+    """Make a platform in STATE_DIR, unless it is there already.
 
     Prints the root's fingerprint (SHA-256 of the certificate's DER), which relying parties compare. An existing
     platform is never changed. Keep STATE_DIR secret: whoever can read it can forge this platform's quotes.
@@ -72,7 +72,7 @@ def create(state_dir: Path, output: str) -> None:
 @_STATE_DIR
 @_OUTPUT
 def show(state_dir: Path, output: str) -> None:
-    r"""Show who the platform is: root, quoting enclave, collateral's dates. No secrets.
+    """Show who the platform is: root, quoting enclave, collateral's dates. No secrets.
 
     \b
     Example:
@@ -90,7 +90,7 @@ def show(state_dir: Path, output: str) -> None:
 @click.argument("out_dir", type=click.Path(path_type=Path))
 @_OUTPUT
 def export(state_dir: Path, out_dir: Path, output: str) -> None:
-    r"""Write what relying parties need to OUT_DIR: root, fingerprint, collateral.
+    """Write what relying parties need to OUT_DIR: root, fingerprint, collateral.
 
     \b
     OUT_DIR/root.pem      the root certificate

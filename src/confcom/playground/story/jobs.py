@@ -9,9 +9,6 @@ from confcom.playground.story.report import StepError
 from confcom.playground.story.scene import EPC_RESOURCE, Notes, Scene
 from confcom.playground.views import Event, NodeState, Phase, PodView
 
-JOB_SECONDS = 20
-"""The sample workload takes half a second; a loaded machine may need several."""
-
 
 def submit(scene: Scene, notes: Notes, manifest: Path) -> tuple[str, ...]:
     """Apply a manifest with the public command; its warnings come back."""
@@ -32,7 +29,7 @@ def pod_of(state: NodeState, job: str) -> PodView | None:
     return pods[-1] if pods else None
 
 
-def require_phase(scene: Scene, job: str, phase: Phase, seconds: float) -> PodView:
+def require_phase(scene: Scene, job: str, phase: Phase) -> PodView:
     """Wait until a Job's pod is in a phase.
 
     Raises:
@@ -44,11 +41,13 @@ def require_phase(scene: Scene, job: str, phase: Phase, seconds: float) -> PodVi
         return pod is not None and (pod.phase is phase or pod.phase.terminal)
 
     try:
-        pod = pod_of(scene.node.wait(settled, seconds, what=f"Job {job} being {phase}"), job)
+        pod = pod_of(scene.node.wait(settled, scene.job_seconds, what=f"Job {job} being {phase}"), job)
     except WaitTimeoutError as error:
         pod = pod_of(error.state, job)
         why = f"its pod is {pod.phase}: {pod.reason} {pod.message}" if pod else "it has no pod"
-        raise StepError(f"Job {job} was not {phase} within {seconds:g} s", why=why, remedy=error.remedy) from error
+        raise StepError(
+            f"Job {job} was not {phase} within {scene.job_seconds:g} s", why=why, remedy=error.remedy
+        ) from error
     if pod is None or pod.phase is not phase:
         raise StepError(
             f"Job {job} ended {pod.phase if pod else 'without a pod'} where {phase} was due",
@@ -78,7 +77,9 @@ def epc_event(scene: Scene, job: str, reason: str) -> Event:
         return next((e for e in wanted if e.pod in pods or e.pod.startswith(f"{job}-")), None)
 
     try:
-        state = scene.node.wait(lambda state: found(state) is not None, JOB_SECONDS, what=f"EPC {reason} for {job}")
+        state = scene.node.wait(
+            lambda state: found(state) is not None, scene.job_seconds, what=f"EPC {reason} for {job}"
+        )
     except WaitTimeoutError as error:
         pod = pod_of(error.state, job)
         why = f"its pod is {pod.phase}: {pod.reason} {pod.message}" if pod else "it has no pod"

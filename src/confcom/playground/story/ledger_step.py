@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from confcom.playground.errors import WaitTimeoutError
-from confcom.playground.story.jobs import JOB_SECONDS, epc_event, pod_of, require_phase, submit
+from confcom.playground.story.jobs import epc_event, pod_of, require_phase, submit
 from confcom.playground.story.report import StepError
 from confcom.playground.story.scene import EPC_RESOURCE, Notes, Scene
 from confcom.playground.views import NodeState, Phase
@@ -18,7 +18,7 @@ def pending_then_runs(scene: Scene, notes: Notes) -> None:
     """A Job that holds EPC, one that does not fit beside it, and what its deletion changes."""
     submit(scene, notes, scene.manifests / "job-holding.yaml")
     held = epc_event(scene, HOLDING_JOB, "Allocated")
-    require_phase(scene, HOLDING_JOB, Phase.RUNNING, JOB_SECONDS)
+    require_phase(scene, HOLDING_JOB, Phase.RUNNING)
     notes.say(f"ledger: {held.message}")
 
     submit(scene, notes, scene.manifests / "job-large.yaml")
@@ -33,7 +33,7 @@ def pending_then_runs(scene: Scene, notes: Notes) -> None:
 
     allocated = epc_event(scene, LARGE_JOB, "Allocated")
     notes.say(f"ledger: {allocated.message}")
-    pod = require_phase(scene, LARGE_JOB, Phase.SUCCEEDED, JOB_SECONDS)
+    pod = require_phase(scene, LARGE_JOB, Phase.SUCCEEDED)
     notes.say(f"Job {LARGE_JOB} ran: exit code {pod.exit_code}")
     epc_event(scene, LARGE_JOB, "Released")
     left = scene.node.node().allocated.get(EPC_RESOURCE, 0)
@@ -51,7 +51,7 @@ def _pending_reason(scene: Scene) -> str:
         return pod is not None and (pod.phase is not Phase.PENDING or bool(pod.message))
 
     try:
-        pod = pod_of(scene.node.wait(judged, JOB_SECONDS), LARGE_JOB)
+        pod = pod_of(scene.node.wait(judged, scene.job_seconds), LARGE_JOB)
     except WaitTimeoutError as error:
         raise StepError(f"Job {LARGE_JOB} was never looked at", why=str(error)) from error
     if pod is None or pod.phase is not Phase.PENDING:

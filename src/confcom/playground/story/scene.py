@@ -17,6 +17,9 @@ EPC_MIB = 168
 
 VM_SIZE = "DC8_v2"
 
+JOB_SECONDS = 20.0
+"""The sample workload takes half a second; a loaded machine may need several."""
+
 
 @dataclass(slots=True)
 class Notes:
@@ -50,6 +53,7 @@ class Scene:
         mode_flag: the playground's mode, as its `--mode` takes it.
         random: random bytes, for the relying party's challenge.
         manifests: where the example manifests are.
+        job_seconds: how long to wait for anything that becomes of a Job.
     """
 
     stage: Stage
@@ -57,6 +61,7 @@ class Scene:
     mode_flag: str
     random: Callable[[int], bytes]
     manifests: Path
+    job_seconds: float = JOB_SECONDS
     fingerprint: str = ""
     challenge: bytes = b""
 

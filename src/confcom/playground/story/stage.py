@@ -73,9 +73,12 @@ class Running:
 class Stage:
     """Starts processes, each in a session of its own, and ends them in reverse order."""
 
-    def __init__(self, folder: Path, commands: Commands, *, owns_folder: bool) -> None:
+    def __init__(
+        self, folder: Path, commands: Commands, *, owns_folder: bool, ready_seconds: float = READY_SECONDS
+    ) -> None:
         self.folder = folder
         self.commands = commands
+        self.ready_seconds = ready_seconds
         self.running: dict[str, Running] = {}
         self._owns_folder = owns_folder
 
@@ -123,9 +126,9 @@ class Stage:
             ready: whether it is so, and what it says meanwhile.
 
         Raises:
-            StepError: a process ended, or it took longer than READY_SECONDS.
+            StepError: a process ended, or it took longer than `ready_seconds`.
         """
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + self.ready_seconds
         while True:
             done, said = ready()
             if done:
@@ -133,7 +136,7 @@ class Stage:
             for running in self.running.values():
                 running.require_alive()
             if time.monotonic() > deadline:
-                raise StepError(f"{what} did not happen within {READY_SECONDS} s", why=said)
+                raise StepError(f"{what} did not happen within {self.ready_seconds:g} s", why=said)
             time.sleep(POLL_SECONDS)
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ import binascii
 
 from confcom.playground.modes import Mode
 from confcom.playground.story.jobs import (
-    JOB_SECONDS,
     epc_event,
     require_phase,
     submit,
@@ -110,7 +109,7 @@ def seed_job(scene: Scene, notes: Notes) -> None:
 
 def quote_out_of_process(scene: Scene, notes: Notes) -> None:
     """Step 4: the container makes a report, gets a quote from the node's helper, and ends well."""
-    pod = require_phase(scene, SEED_JOB, Phase.SUCCEEDED, JOB_SECONDS)
+    pod = require_phase(scene, SEED_JOB, Phase.SUCCEEDED)
     container = pod.containers[0]
     notes.say(f"container {container.name} of pod {pod.name} ran {container.image} with SGX_AESM_ADDR=1")
     for device in container.devices:

@@ -1,0 +1,118 @@
+"""A demo in this process whose commands can be replaced one by one, and demos as processes."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from confcom.playground.client import NodeClient
+from confcom.playground.examples_folder import examples_folder
+from confcom.playground.story.commands import Commands
+from confcom.playground.story.scene import Scene
+from confcom.playground.story.stage import Stage
+from confcom.playground.story.story import tell
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_", "COV_"))}
+
+
+@dataclass
+class Silent:
+    begun: list[int] = field(default_factory=list)
+
+    def begin(self, number, title):
+        self.begun.append(number)
+
+    def end(self, report):
+        pass
+
+
+@pytest.fixture
+def play(tmp_path):
+    """Plays the story; `instead` replaces commands, `after_step` breaks things in between."""
+
+    def run(*, mode="auto", instead=None, after_step=None, patience=20.0):
+        folder = Path(tempfile.mkdtemp(prefix="cst-", dir="/tmp"))
+        folder.chmod(0o755)
+        commands = Commands((sys.executable, "-m", "confcom"), ENVIRONMENT, instead or {})
+        with Stage(folder, commands, owns_folder=True, ready_seconds=patience) as stage, NodeClient(folder) as node:
+            scene = Scene(stage, node, mode, os.urandom, examples_folder(), job_seconds=patience)
+            report = tell(scene, Silent(), after_step=after_step)
+        assert not folder.exists()
+        return report
+
+    return run
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Writes a Python program and gives the argv that starts it."""
+
+    def write(text, name="program"):
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        return (sys.executable, str(path))
+
+    return write
+
+
+@pytest.fixture
+def demo_process():
+    """Starts `confcom demo` as a process group of its own; whatever is left of it afterwards is ended by pid."""
+    started = []
+
+    def start(*arguments, **options):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "confcom", "demo", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT | {"PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+            text=True,
+            **options,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def short_folder():
+    folder = Path(tempfile.mkdtemp(prefix="cst-", dir="/tmp"))
+    folder.rmdir()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def processes_of(folder):
+    """Pids whose command line names the folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(folder).encode() in command:
+                found.append((int(entry.name), command))
+    return found
+
+
+@pytest.fixture
+def traces_of():
+    """What a demo left on the machine: its folder, its processes, its mounts."""
+
+    def find(folder):
+        mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(folder) in line]
+        return {"folder": folder.exists(), "processes": processes_of(folder), "mounts": mounts}
+
+    return find
