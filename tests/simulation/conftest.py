@@ -25,7 +25,7 @@ def seed() -> bytes:
 
 @pytest.fixture(scope="session")
 def now() -> datetime:
-    return datetime(2026, 11, 24, 12, 30, 15, tzinfo=UTC)
+    return datetime(2026, 11, 24, 12, 30, 15, 678_901, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session", params=list(PckCaType), ids=lambda ca_type: ca_type.value)

@@ -15,11 +15,9 @@ from confcom.sgx import marks
 from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.signed_json import SignedJson
-from confcom.sgx.tcb import TcbStatus
 from confcom.simulation.collateral import RENEWAL_INTERVAL, VALIDITY, Validity, sign_document
 from confcom.simulation.pki import BACKDATE
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
-from confcom.simulation.tcb import PCE_SVN, TCB_COMPONENTS
 
 ORIGIN = datetime(2026, 11, 24, tzinfo=UTC)
 times = st.timedeltas(timedelta(days=-9000), timedelta(days=7000)).map(lambda age: ORIGIN + age)
@@ -47,7 +45,11 @@ def test_dates_change_only_from_period_to_period(now, later):
 
 def test_first_period_begins_with_the_certificates(platform, now):
     tcb_info = platform.collateral(now).read_tcb_info()
-    assert tcb_info.issue_date == platform.pki.root.certificate.not_valid_before_utc == now - BACKDATE
+    assert (
+        tcb_info.issue_date
+        == platform.pki.root.certificate.not_valid_before_utc
+        == now.replace(microsecond=0) - BACKDATE
+    )
     assert tcb_info.next_update == tcb_info.issue_date + VALIDITY
 
 
@@ -82,22 +84,62 @@ def test_files_round_trip(platform, now):
     assert Collateral.from_files(collateral.to_files()) == collateral
 
 
-def test_levels_are_the_platforms_own_and_one_below(platform, now):
-    tcb_info = platform.collateral(now).read_tcb_info()
-    current, lowest = tcb_info.levels
-    assert (current.components, current.pce_svn, current.status) == (TCB_COMPONENTS, PCE_SVN, TcbStatus.UP_TO_DATE)
-    assert lowest.status is TcbStatus.OUT_OF_DATE
-    assert max(lowest.components) < min(current.components)
-    assert tcb_info.fmspc == marks.FMSPC
+def test_tcb_info_to_the_letter(platform, now):
+    advisories = ["SIMULATED-NOT-GENUINE-INTEL"]
+    dates = {"tcbDate": "2026-11-23T12:30:15Z"}
+    assert json.loads(platform.collateral(now).read_tcb_info().signed.body) == {
+        "id": "SGX",
+        "version": 3,
+        "issueDate": "2026-11-23T12:30:15Z",
+        "nextUpdate": "2026-12-23T12:30:15Z",
+        "fmspc": "53494D534758",
+        "pceId": "0000",
+        "tcbType": 0,
+        "tcbEvaluationDataNumber": 1,
+        "tcbLevels": [
+            {
+                "tcb": {"sgxtcbcomponents": [{"svn": 2}] * 16, "pcesvn": 2},
+                "tcbStatus": "UpToDate",
+                "advisoryIDs": advisories,
+                **dates,
+            },
+            {
+                "tcb": {"sgxtcbcomponents": [{"svn": 0}] * 16, "pcesvn": 0},
+                "tcbStatus": "OutOfDate",
+                "advisoryIDs": advisories,
+                **dates,
+            },
+        ],
+        "simulation": {"genuine": False, "comment": marks.NS_COMMENT},
+    }
 
 
 @pytest.mark.parametrize(("isv_svn", "levels"), [(0, [0]), (1, [1, 0]), (9, [9, 0])])
-def test_qe_identity_names_the_quoting_enclave(platform, now, isv_svn, levels):
-    identity = replace(DEFAULT_QE_IDENTITY, isv_svn=isv_svn, mr_signer=b"\x5a" * 32)
-    qe_identity = platform.collateral(now, identity).read_qe_identity()
-    assert [level.isv_svn for level in qe_identity.levels] == levels
-    assert qe_identity.levels[0].status is TcbStatus.UP_TO_DATE
-    assert qe_identity.mr_signer == b"\x5a" * 32
+def test_qe_identity_to_the_letter(platform, now, isv_svn, levels):
+    identity = replace(DEFAULT_QE_IDENTITY, isv_svn=isv_svn, mr_signer=b"\x5a\xbc" * 16)
+    assert json.loads(platform.collateral(now, identity).read_qe_identity().signed.body) == {
+        "id": "QE",
+        "version": 2,
+        "issueDate": "2026-11-23T12:30:15Z",
+        "nextUpdate": "2026-12-23T12:30:15Z",
+        "tcbEvaluationDataNumber": 1,
+        "miscselect": "00000000",
+        "miscselectMask": "FFFFFFFF",
+        "attributes": "11000000000000000000000000000000",
+        "attributesMask": "FBFFFFFFFFFFFFFF0000000000000000",
+        "mrsigner": "5ABC" * 16,
+        "isvprodid": 1,
+        "tcbLevels": [
+            {
+                "tcb": {"isvsvn": level},
+                "tcbDate": "2026-11-23T12:30:15Z",
+                "tcbStatus": status,
+                "advisoryIDs": ["SIMULATED-NOT-GENUINE-INTEL"],
+            }
+            for level, status in zip(levels, ["UpToDate", "OutOfDate"], strict=False)
+        ],
+        "simulation": {"genuine": False, "comment": marks.NS_COMMENT},
+    }
 
 
 def test_form_is_what_verifiers_read(platform, now):

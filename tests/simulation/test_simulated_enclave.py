@@ -92,7 +92,20 @@ def test_names_give_the_same_identity_everywhere():
     enclave = SimulatedEnclave.from_name("hello")
     assert enclave.mr_enclave.hex() == "a9257fc38fd13d4650c1126bc462f76174c772d9840e2c91d1191f0c2483da21"
     assert enclave.mr_signer.hex() == "ac683bb2c0934af676bc21e48b524406d3106c64f05be3ad65e6e163e3bd4f4d"
-    assert enclave.flags == 0x05
+    assert (enclave.flags, enclave.xfrm) == (0x05, 0x07)
+    assert (enclave.isv_prod_id, enclave.isv_svn) == (0, 0)
+
+
+def test_body_holds_the_identity_and_zeros_elsewhere():
+    enclave = SimulatedEnclave(b"\1" * 32, b"\2" * 32, flags=0x85, xfrm=0xE7, isv_prod_id=0x0304, isv_svn=0x0506)
+    expected = bytearray(384)
+    expected[0:16] = DEFAULT_CPU_SVN
+    expected[48:64] = bytes([0x85, *bytes(7), 0xE7, *bytes(7)])
+    expected[64:96] = b"\1" * 32
+    expected[128:160] = b"\2" * 32
+    expected[256:260] = b"\4\3\6\5"
+    expected[320:384] = DATA
+    assert enclave.report_body(DATA).encode() == expected
 
 
 def test_debug_changes_attributes_and_no_measurement():

@@ -8,7 +8,7 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 
 from confcom.errors import MalformedError
 from confcom.sgx import marks
-from confcom.sgx.pck_extension import PckExtension
+from confcom.sgx.pck_extension import PckExtension, PlatformConfiguration
 from confcom.simulation.crl import create_crl
 from confcom.simulation.pki import (
     BACKDATE,
@@ -21,6 +21,15 @@ from confcom.simulation.pki import (
 )
 from confcom.simulation.tcb import PCE_SVN, TCB_COMPONENTS
 
+KEY_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+)
 INTEL = {"O": "Intel Corporation", "C": "US", "ST": "CA", "L": "Santa Clara"}
 
 
@@ -48,13 +57,14 @@ def test_every_certificate_has_what_verifiers_need(any_platform, role):
 
     assert certificate.version is x509.Version.v3
     assert isinstance(certificate.public_key().curve, ec.SECP256R1)
-    assert 0 < certificate.serial_number.bit_length() < 160
-    basic = extension(certificate, ExtensionOID.BASIC_CONSTRAINTS)
-    usage = extension(certificate, ExtensionOID.KEY_USAGE)
-    assert (basic.critical, usage.critical) == (True, True)
-    assert basic.value.ca is is_ca
-    assert usage.value.key_cert_sign is usage.value.crl_sign is is_ca
-    assert usage.value.digital_signature is not is_ca
+    assert certificate.serial_number.bit_length() == 8 * 19
+    critical = {extension.oid for extension in certificate.extensions if extension.critical}
+    assert critical == {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
+    basic = extension(certificate, ExtensionOID.BASIC_CONSTRAINTS).value
+    assert (basic.ca, basic.path_length) == (is_ca, {Role.ROOT: 1, Role.PCK_CA: 0}.get(role))
+    usage = extension(certificate, ExtensionOID.KEY_USAGE).value
+    asserted = {name for name in KEY_USAGES if getattr(usage, name)}
+    assert asserted == ({"key_cert_sign", "crl_sign"} if is_ca else {"digital_signature", "content_commitment"})
     assert extension(certificate, ExtensionOID.SUBJECT_KEY_IDENTIFIER).value == (
         x509.SubjectKeyIdentifier.from_public_key(certificate.public_key())
     )
@@ -82,7 +92,7 @@ def test_chain_of_issuers(any_platform):
 
 def test_certificates_begin_a_day_before_and_end_long_after(platform, now):
     for certificate in platform.pki.certificates.values():
-        assert certificate.not_valid_before_utc == now - BACKDATE
+        assert certificate.not_valid_before_utc == now.replace(microsecond=0) - BACKDATE
         assert certificate.not_valid_after_utc > now + timedelta(days=19 * 365)
         assert certificate.not_valid_after_utc < datetime(2050, 1, 1, tzinfo=UTC)
 
@@ -93,8 +103,11 @@ def test_sgx_extension_says_simulated_and_agrees_with_the_tcb(seed, now):
         sgx = PckExtension.from_certificate(certificate)
         assert (sgx.fmspc, sgx.ppid) == (b"SIMSGX", marks.PPID)
         assert (sgx.tcb.components, sgx.tcb.pce_svn) == (TCB_COMPONENTS, PCE_SVN)
-        expected = marks.PLATFORM_INSTANCE_ID if ca_type is PckCaType.PLATFORM else None
-        assert sgx.platform_instance_id == expected
+        if ca_type is PckCaType.PLATFORM:
+            assert sgx.platform_instance_id == marks.PLATFORM_INSTANCE_ID
+            assert sgx.configuration == PlatformConfiguration(False, False, False)
+        else:
+            assert (sgx.platform_instance_id, sgx.configuration) == (None, None)
 
 
 def test_making_is_deterministic_and_the_seed_decides(seed, now):
@@ -213,4 +226,6 @@ def test_crl_lists_what_is_revoked_and_carries_what_verifiers_need(platform, now
     later = create_crl(issuer, last_update=now + timedelta(days=15), next_update=now + timedelta(days=45))
     assert later.extensions.get_extension_for_oid(ExtensionOID.CRL_NUMBER).value.crl_number > number.crl_number
     assert len(later) == 0
-    assert crl.extensions.get_extension_for_oid(ExtensionOID.AUTHORITY_KEY_IDENTIFIER)
+    authority = crl.extensions.get_extension_for_oid(ExtensionOID.AUTHORITY_KEY_IDENTIFIER).value
+    assert authority == x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.certificate.public_key())
+    assert not any(extension.critical for extension in crl.extensions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from cryptography.hazmat.primitives.constant_time import bytes_eq
@@ -149,6 +149,5 @@ def sign_report(
     key_id: bytes = SIMULATION_KEY_ID,
 ) -> Report:
     """Put KEYID and MAC behind any report body, as the SDK's simulated EREPORT does."""
-    report = Report(body=body, key_id=key_id, mac=bytes(16))
     key = report_key(key_format, target_info, body.cpu_svn, key_id)
-    return replace(report, mac=report_mac(key, body.encode()))
+    return Report(body=body, key_id=key_id, mac=report_mac(key, body.encode()))

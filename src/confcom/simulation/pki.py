@@ -106,7 +106,7 @@ class Pki:
         Raises:
             MalformedError: the seed is not 32 bytes.
         """
-        issuing = _Issuing(seed, now.replace(microsecond=0) - BACKDATE)
+        issuing = _Issuing(seed, now - BACKDATE)
         platform_ca = ca_type is PckCaType.PLATFORM
         root = issuing.certify(Role.ROOT, "SGX Root CA", None, ROOT_CRL_URL, ca_path_length=1)
         pck_ca_name = f"SGX PCK {ca_type.value.capitalize()} CA"

@@ -1,0 +1,74 @@
+import hmac
+from pathlib import Path
+
+import pytest
+
+from confcom.errors import MalformedError
+from confcom.simulation.keys import P256_ORDER, derive_bytes, derive_private_key, public_point, sign
+from confcom.simulation.platform import SimulatedPlatform
+
+STORED = Path(__file__).parent / "stored-platform-1.json"
+
+
+def test_what_the_first_version_stored_is_the_same_platform_for_ever(now):
+    """Root, key id and target info must not change with the software: people pinned them, clients cached them."""
+    stored = STORED.read_bytes()
+    platform = SimulatedPlatform.parse(stored)
+    quoting_enclave = platform.quoting_enclave()
+    assert platform.root_fingerprint == "ca094d02a9f1086669f15ff4f385ee3f41c64f901aa1ea9e5f2a6159019b612c"
+    assert quoting_enclave.pub_key_id.hex() == "8b4c196d5fd01d8562d2a9352fa1fc12f27cb93f032a973b9926b7c2b6a33a01"
+    assert quoting_enclave.target_info.mr_enclave.hex().startswith("bfd113f99bccc8018ac2b18c")
+    assert platform.encode() == stored
+
+
+def test_making_it_again_gives_the_same_bytes(seed, now):
+    """Fails when a certificate's profile changes: then say so in the change log; stored platforms keep theirs."""
+    assert SimulatedPlatform.create(seed, now).encode() == STORED.read_bytes()
+
+
+def hkdf(seed: bytes, info: bytes, size: int) -> bytes:
+    """RFC 5869 with SHA-256 and no salt, written out."""
+    key = hmac.digest(bytes(32), seed, "sha256")
+    output = block = b""
+    counter = 1
+    while len(output) < size:
+        block = hmac.digest(key, block + info + bytes([counter]), "sha256")
+        output += block
+        counter += 1
+    return output[:size]
+
+
+@pytest.mark.parametrize("size", [1, 19, 32, 40])
+def test_bytes_are_hkdf(seed, size):
+    assert derive_bytes(seed, "label", size) == hkdf(seed, b"confcom simulated platform, version 1: label", size)
+
+
+def test_private_key_is_derived_with_extra_bits(seed):
+    candidate = hkdf(seed, b"confcom simulated platform, version 1: private key of root", 40)
+    expected = int.from_bytes(candidate, "big") % (P256_ORDER - 1) + 1
+    assert derive_private_key(seed, "root").private_numbers().private_value == expected
+
+
+@pytest.mark.parametrize("size", [0, 31, 33])
+def test_only_seeds_of_32_bytes(size):
+    with pytest.raises(MalformedError, match=f"must be 32 bytes, not {size}") as caught:
+        derive_private_key(bytes(size), "root")
+    assert "random generator" in caught.value.remedy
+
+
+def test_signatures_are_deterministic_and_differ_by_message(seed):
+    key = derive_private_key(seed, "root")
+    assert sign(key, b"message") == sign(key, b"message") != sign(key, b"another")
+    assert len(sign(key, b"message")) == len(public_point(key)) == 64
+
+
+def test_rfc_6979_vector():
+    """RFC 6979, A.2.5: P-256, SHA-256, message "sample"."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = 0xC9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721
+    signature = sign(ec.derive_private_key(private, ec.SECP256R1()), b"sample").hex().upper()
+    assert signature == (
+        "EFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716"
+        "F7CB1C942D657C41D436C7A1B6E29F65F3E900DBB9AFF4064DC4AB2F843ACDA8"
+    )
