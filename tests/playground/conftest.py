@@ -198,6 +198,9 @@ async def start_node(short_dir):
         await node.stop()
 
 
+COMMAND = (sys.executable, "-m", "confcom", "playground")
+
+
 @dataclass
 class NodeProcess:
     process: subprocess.Popen
@@ -218,13 +221,14 @@ def node_process(short_dir):
     running = []
 
     def start(*arguments, directory=short_dir):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "confcom", "playground", "node", "--dir", str(directory), *arguments],
-            stdout=subprocess.PIPE,
-            stderr=(directory.parent / f"{directory.name}.err").open("wb"),
-            text=True,
-            start_new_session=True,
-        )
+        with (directory.parent / f"{directory.name}.err").open("wb") as errors:
+            process = subprocess.Popen(
+                [*COMMAND, "node", "--dir", str(directory), "--image", "true=/bin/true", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+            )
         running.append((process, directory))
         return NodeProcess(process, directory, process.stdout.readline())
 
@@ -234,7 +238,7 @@ def node_process(short_dir):
             process.kill()
         process.wait(20)
         process.stdout.close()
-        (directory.parent / f"{directory.name}.err").unlink()
+        (directory.parent / f"{directory.name}.err").unlink(missing_ok=True)
 
 
 def manifest(kind="Job", name="one", *, image="true", resources=None, env=(), pod=None, container=None, **job):

@@ -12,6 +12,7 @@ from typing import Self
 import grpc
 
 from confcom.errors import ConfcomError
+from confcom.kubelet_api.services import unix_target
 from confcom.playground.control import CHANNEL_OPTIONS, Json, Method, method_path
 from confcom.playground.errors import BY_NAME, NodeUnavailableError, WaitTimeoutError
 from confcom.playground.layout import Layout
@@ -33,7 +34,7 @@ class NodeClient:
 
     def __init__(self, directory: Path) -> None:
         self._socket = Layout(directory).control_socket
-        self._channel = grpc.insecure_channel(f"unix:{self._socket}", options=CHANNEL_OPTIONS)
+        self._channel = grpc.insecure_channel(unix_target(str(self._socket)), options=CHANNEL_OPTIONS)
 
     def __enter__(self) -> Self:
         return self

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from confcom.playground.container_plan import ContainerError, ContainerPlan
+from confcom.playground.guardian import sweep
 from confcom.playground.layout import AESMD_DIR
 from confcom.playground.machine import Machine
 from confcom.playground.modes import ChosenMode, Mode
@@ -26,8 +27,8 @@ SIGNAL_EXIT_BASE = 128
 START_ERROR = 128
 """Exit code of a container whose start failed, as containerd reports it."""
 
-NODE_VARIABLE = "CONFCOM_PLAYGROUND_NODE"
-"""Marks the processes of one node where no namespace holds them together; the guardian looks for it."""
+MARK_VARIABLE = "CONFCOM_PLAYGROUND_CONTAINER"
+"""Marks a container's processes where no namespace holds them together: NODE/DIRECTORY."""
 
 _ENCLAVE_DEVICES = ("/dev/sgx_enclave", "/dev/sgx/enclave")
 """Both spellings: in-tree and out-of-tree driver."""
@@ -38,14 +39,17 @@ class ContainerProcess:
 
     Args:
         process: its process, leader of a session of its own.
-        ready: exists once all was mounted; None if there is nothing to mount.
+        ready: exists once all was mounted; None if there is nothing to mount, and nothing that holds its processes
+            together.
         setup_log: what the start complained about.
+        mark: is in the environment of all its processes.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, ready: Path | None, setup_log: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, *, ready: Path | None, setup_log: Path, mark: str) -> None:
         self._process = process
         self._ready = ready
         self._setup_log = setup_log
+        self._mark = mark
 
     async def wait(self) -> int:
         """Wait for its end, and end what it left behind.
@@ -57,7 +61,7 @@ class ContainerProcess:
             ContainerError: it never started.
         """
         code = await self._process.wait()
-        self.kill()
+        await self._end()
         if self._ready is not None and not self._ready.exists():
             raise ContainerError("the container could not be started", why=self._complaint(code))
         return code if code >= 0 else SIGNAL_EXIT_BASE - code
@@ -68,12 +72,17 @@ class ContainerProcess:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_period):
                 await self._process.wait()
-        self.kill()
-        await self._process.wait()
+        await self._end()
 
     def kill(self) -> None:
         """SIGKILL to its whole process group."""
         self._signal(signal.SIGKILL)
+
+    async def _end(self) -> None:
+        self.kill()
+        await self._process.wait()
+        if self._ready is None:
+            await asyncio.to_thread(sweep, self._mark)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -106,7 +115,7 @@ class Runner:
         """
         if self._chosen.mode is not Mode.NO_NAMESPACE:
             return plan.env
-        where = {NODE_VARIABLE: self._instance}
+        where: dict[str, str] = {}
         for bind in plan.binds:
             if bind.container_path in {PurePosixPath(AESMD_DIR), PurePosixPath("/run/aesmd")}:
                 where["CONFCOM_AESM_SOCKET"] = str(bind.source / "aesm.socket")
@@ -114,7 +123,7 @@ class Runner:
         for path in _ENCLAVE_DEVICES:
             if path in given:
                 where.setdefault("CONFCOM_SGX_ENCLAVE_DEVICE", str(_inside(directory, path)))
-        return {**where, **plan.env, NODE_VARIABLE: self._instance}
+        return {**where, **plan.env}
 
     async def start(self, plan: ContainerPlan, directory: Path, log: Path) -> ContainerProcess:
         """Start a container.
@@ -140,12 +149,16 @@ class Runner:
                     stdout=output,
                     stderr=complaints,
                     cwd="/",
-                    env={NODE_VARIABLE: self._instance},
+                    env={},
                     start_new_session=True,
                 )
         except (OSError, ValueError) as error:
             raise ContainerError("the container could not be started", why=str(error)) from None
-        return ContainerProcess(process, ready, setup_log)
+        mark = f"{MARK_VARIABLE}={self._mark(directory)}"
+        return ContainerProcess(process, ready=ready, setup_log=setup_log, mark=mark)
+
+    def _mark(self, directory: Path) -> str:
+        return f"{self._instance}{directory}/"
 
     def _write_script(self, plan: ContainerPlan, directory: Path, ready: Path | None) -> Path:
         shutil.rmtree(directory, ignore_errors=True)
@@ -163,7 +176,7 @@ class Runner:
             _link(_inside(directory, device.container_path), Path(device.host_path))
         for bind in plan.binds:
             _link(_inside(directory, str(bind.container_path)), bind.source)
-        plan = replace(plan, env=self.environment(plan, directory))
+        plan = replace(plan, env={**self.environment(plan, directory), MARK_VARIABLE: self._mark(directory)})
         return f"exec {program(plan, tools)}\n"
 
 

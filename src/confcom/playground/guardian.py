@@ -21,26 +21,22 @@ PAUSE_SECONDS = 0.05
 
 
 def marked(mark: bytes) -> list[int]:
-    """Process ids whose environment holds the mark, this process excepted."""
+    """Ids of processes with a variable that starts with the mark, this process excepted."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                if any(variable.startswith(mark) for variable in (entry / "environ").read_bytes().split(b"\0")):
                     found.append(int(entry.name))
     return found
 
 
-def main(mark: str) -> None:
-    """Wait for the end of standard input, then kill until nothing marked is left.
+def sweep(mark: str) -> None:
+    """Kill until nothing marked is left.
 
     Args:
-        mark: `NAME=VALUE`.
+        mark: the beginning of `NAME=VALUE`.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    while os.read(0, 4096):
-        pass
     for _ in range(ROUNDS):
         pids = marked(mark.encode())
         if not pids:
@@ -49,6 +45,15 @@ def main(mark: str) -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(PAUSE_SECONDS)
+
+
+def main(mark: str) -> None:
+    """Wait for the end of standard input, then sweep."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    while os.read(0, 4096):
+        pass
+    sweep(mark)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from confcom.daemon.supervision import run_daemon
 from confcom.errors import ExitCode, UnavailableError
-from confcom.playground.container import NODE_VARIABLE
+from confcom.playground.container import MARK_VARIABLE
 from confcom.playground.control_server import ControlServer
 from confcom.playground.images import Image
 from confcom.playground.layout import Layout
@@ -92,7 +92,7 @@ async def _guardian(chosen: ChosenMode, instance: str) -> AsyncIterator[None]:
         sys.executable,
         "-m",
         "confcom.playground.guardian",
-        f"{NODE_VARIABLE}={instance}",
+        f"{MARK_VARIABLE}={instance}/",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,

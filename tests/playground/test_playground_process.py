@@ -1,0 +1,252 @@
+"""The node as people start it: a process, its commands, and what is left when it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from confcom.cli import group
+from confcom.errors import ExitCode, UnavailableError
+from confcom.playground.control import Method, method_path
+from confcom.playground.errors import ManifestError, NodeUnavailableError, NotFoundError, WaitTimeoutError
+from confcom.playground.examples_folder import examples_folder
+from confcom.playground.guardian import marked
+from confcom.playground.layout import Layout
+from confcom.playground.views import Phase
+
+
+def cli(*arguments, text=None, env=None):
+    """One command, inside of this process, as its own would run it."""
+    return CliRunner().invoke(group.cli, ["playground", *map(str, arguments)], input=text, env=env)
+
+
+def gone(pids, seconds=10):
+    """Wait until no process of these ids is left; say which are."""
+    deadline = time.monotonic() + seconds
+    while left := [pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists() and not is_zombie(pid)]:
+        if time.monotonic() > deadline:
+            return left
+        time.sleep(0.02)
+    return []
+
+
+def is_zombie(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def sleepers(token):
+    """Processes whose arguments hold the token: containers of this test, and nothing else."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                if token in (entry / "cmdline").read_bytes().decode(errors="replace"):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def holding(manifest, token, name="hold"):
+    """A container that ends when it is told to, with a child that left its process group and session."""
+    text = f"trap 'exit 0' TERM; setsid sleep 1000 {token} & sleep 1000 {token} & wait"
+    return manifest("Pod", name=name, container={"command": ["/bin/sh", "-c", text]})
+
+
+@pytest.fixture
+def token():
+    """Makes sleep(1) fail if it were an argument: it is added as one more duration, unique to this test."""
+    return f"1000.{time.time_ns()}"
+
+
+def running(client, name="hold"):
+    return client.wait(lambda state: (pod := state.pod(name)) is not None and pod.phase is Phase.RUNNING, 20)
+
+
+def wait_for_sleepers(token, count=3, seconds=10):
+    deadline = time.monotonic() + seconds
+    while len(sleepers(token)) < count:
+        assert time.monotonic() < deadline, "the container did not start"
+        time.sleep(0.02)
+    return sleepers(token)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=str)
+def test_nothing_is_left_however_the_node_ends(node_process, manifest, mode, number, token):
+    node = node_process("--mode", mode)
+    assert f"mode {mode}" in node.ready_line
+    with node.client() as client:
+        client.apply(holding(manifest, token))
+        running(client)
+    pids = wait_for_sleepers(token)
+    node.process.send_signal(number)
+    code = node.process.wait(20)
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+    assert gone(pids) == []
+    assert sleepers(token) == []
+    assert f" {node.directory}" not in Path("/proc/self/mountinfo").read_text()
+    if number != signal.SIGKILL:
+        layout = Layout(node.directory)
+        assert not layout.control_socket.exists()
+        assert not layout.kubelet_socket.exists()
+        assert list(layout.pods.iterdir()) == []
+
+
+def test_a_node_starts_again_where_one_was_killed(node_process, manifest, token):
+    first = node_process("--mode", "no-namespace")
+    with first.client() as client:
+        client.apply(holding(manifest, token))
+        running(client)
+    pids = wait_for_sleepers(token)
+    first.process.kill()
+    first.process.wait(20)
+    assert gone(pids) == []
+    second = node_process("--mode", "no-namespace")
+    with second.client() as client:
+        assert client.pods() == ()
+        client.apply(manifest("Pod"))
+        state = client.wait(lambda state: state.pod("one").phase.terminal, 20)
+        assert state.pod("one").phase is Phase.SUCCEEDED
+
+
+def test_a_deletion_ends_every_process_of_the_pod(node_process, manifest, mode, token):
+    node = node_process("--mode", mode)
+    with node.client() as client:
+        client.apply(holding(manifest, token))
+        running(client)
+        pids = wait_for_sleepers(token)
+        client.delete("pod", "hold", grace_period=0)
+        assert gone(pids) == []
+
+
+def test_two_nodes_at_once_and_one_per_directory(node_process, short_dir):
+    first = node_process(directory=short_dir)
+    (other := short_dir / "other").mkdir()
+    second = node_process(directory=other)
+    with first.client() as one, second.client() as two:
+        assert one.node().pid == first.process.pid
+        assert two.node().pid == second.process.pid
+    refused = cli("node", "--dir", short_dir)
+    assert refused.exit_code == ExitCode.UNAVAILABLE
+    assert f"a node runs in {short_dir} already" in refused.stderr
+
+
+def test_the_commands_from_end_to_end(node_process, short_dir, manifest):
+    node = node_process("--image", "say:1=/bin/echo hello from", "--image", "hold:1=/bin/sleep 1000")
+    where = {"CONFCOM_PLAYGROUND_DIR": str(short_dir)}
+    applied = cli("apply", "-", text=manifest(image="say:1", container={"args": ["here"]}), env=where)
+    assert (applied.exit_code, applied.stdout) == (0, "job.batch/one created\n")
+    with node.client() as client:
+        state = client.wait(lambda state: state.job("one").status == "Complete", 20)
+    (pod,) = state.pods
+    logs = cli("logs", pod.name, env=where)
+    assert (logs.exit_code, logs.stdout) == (0, "hello from here\n")
+    shown = cli("get", env=where)
+    assert f"{pod.name}  Succeeded  0     Completed" in shown.stdout
+    assert json.loads(cli("get", "--output", "json", env=where).stdout)["pods"][0]["name"] == pod.name
+    images = cli("images", env=where)
+    assert "say:1" in images.stdout
+    assert "confcom/sample-workload:latest" in images.stdout
+    again = cli("apply", "-", text=manifest(image="say:1"), env=where)
+    assert again.exit_code == 1
+    assert 'Error: jobs.batch "one" already exists' in again.stderr
+    assert cli("delete", "job", "one", env=where).stdout == 'job "one" deleted\n'
+    missing = cli("delete", "job", "one", env=where)
+    assert missing.exit_code == 1
+    assert 'jobs.batch "one" not found' in missing.stderr
+    assert cli("delete", env=where).exit_code == ExitCode.USAGE
+    assert cli("apply", "-", text="kind: Nothing", env=where).exit_code == ExitCode.UNUSABLE
+    warned = cli("apply", "--output", "json", "-", text=manifest(name="j", unknown=1), env=where)
+    assert json.loads(warned.stdout) == {
+        "objects": ["job.batch/j"],
+        "warnings": ["Job j: spec.unknown is not supported here and has no effect"],
+    }
+    path = short_dir / "hold.json"
+    path.write_text(manifest("Pod", name="held", image="hold:1"))
+    assert cli("apply", path, env=where).stdout == "pod/held created\n"
+    assert cli("delete", "--grace-period", "0", "-f", path, env=where).stdout == 'pod "held" deleted\n'
+    assert cli("apply", "-", text=b"\xff\xfe", env=where).exit_code == ExitCode.UNUSABLE
+
+
+def test_the_examples_wait_for_a_device_plugin(node_process):
+    node = node_process("--mode", "no-namespace")
+    with node.client() as client:
+        client.apply((examples_folder() / "job.yaml").read_text())
+        state = client.wait(lambda state: bool(state.pods and state.pods[0].message), 20)
+        assert state.pods[0].message == (
+            "0/1 nodes are available: 1 Insufficient kubernetes.azure.com/sgx_epc_mem_in_MiB."
+        )
+
+
+def test_errors_keep_their_kind_across_the_control_socket(node_process, manifest):
+    node = node_process("--mode", "no-namespace")
+    with node.client() as client:
+        with pytest.raises(ManifestError, match="no matches for kind"):
+            client.apply("kind: Nothing")
+        with pytest.raises(NotFoundError, match='pods "x" not found'):
+            client.logs("x")
+        with pytest.raises(WaitTimeoutError, match="rain did not happen") as caught:
+            client.wait(lambda _: False, 0.1, what="rain")
+        assert caught.value.state.node.pid == node.process.pid
+        client.restart_kubelet()
+        answer = client._channel.unary_unary(method_path(Method.STATE))(b"[1]", timeout=5)
+        assert json.loads(answer)["error"]["kind"] == "MalformedError"
+        answer = client._channel.unary_unary(method_path(Method.LOGS))(b"{", timeout=5)
+        assert json.loads(answer)["error"]["what"] == "the request cannot be read"
+    assert node.stop() == 0
+    with node.client() as client, pytest.raises(NodeUnavailableError) as lost:
+        client.state()
+    assert isinstance(lost.value, UnavailableError)
+    assert "there is no control.sock" in lost.value.why
+
+
+def test_only_the_owner_may_use_the_control_socket(node_process):
+    node = node_process("--mode", "no-namespace")
+    assert Layout(node.directory).control_socket.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_mode_that_does_not_exist_and_a_directory_that_is_too_long(short_dir):
+    assert cli("node", "--dir", short_dir, "--mode", "chroot").exit_code == ExitCode.USAGE
+    long = cli("node", "--dir", short_dir / ("x" * 80))
+    assert long.exit_code == ExitCode.USAGE
+    assert "too long" in long.stderr
+
+
+def test_a_name_with_spaces_and_percent_signs_works(node_process, short_dir, manifest):
+    (odd := short_dir / "a b%20c'").mkdir()
+    node = node_process("--image", "true=/bin/true", directory=odd)
+    with node.client() as client:
+        client.apply(manifest("Pod"))
+        assert client.wait(lambda state: state.pod("one").phase.terminal, 20).pod("one").phase is Phase.SUCCEEDED
+
+
+def test_the_guardian_kills_what_carries_the_mark_and_nothing_else():
+    name, value = "CONFCOM_TEST_MARK", f"{time.time_ns()}/"
+    mark = f"{name}={value}"
+    marked_process = subprocess.Popen(["/bin/sleep", "1000"], env={name: value + "x"}, start_new_session=True)
+    other = subprocess.Popen(["/bin/sleep", "1000"], env={name: "1" + value}, start_new_session=True)
+    guardian = subprocess.Popen(
+        [sys.executable, "-m", "confcom.playground.guardian", mark], stdin=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert marked(mark.encode()) == [marked_process.pid]
+        assert marked_process.poll() is None
+        guardian.stdin.close()
+        assert guardian.wait(20) == 0
+        assert marked_process.wait(5) == -signal.SIGKILL
+        assert other.poll() is None
+    finally:
+        guardian.kill()
+        guardian.wait(5)
+        for process in (marked_process, other):
+            process.kill()
+            process.wait(5)
