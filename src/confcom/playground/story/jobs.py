@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from confcom.playground.errors import WaitTimeoutError
@@ -16,6 +17,13 @@ def submit(scene: Scene, notes: Notes, manifest: Path) -> tuple[str, ...]:
     applied = scene.run(notes, *arguments).json()
     notes.say(f"submitted {manifest.name}: {', '.join(map(str, _strings(applied, 'objects')))}")
     return _strings(applied, "warnings")
+
+
+def submit_example(scene: Scene, notes: Notes, name: str) -> tuple[str, ...]:
+    """Submit an example manifest as it is, from a copy in the demo's folder."""
+    manifest = scene.folder / name
+    shutil.copyfile(scene.manifests / name, manifest)
+    return submit(scene, notes, manifest)
 
 
 def _strings(answer: dict[str, object], key: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from confcom.playground.errors import WaitTimeoutError
-from confcom.playground.story.jobs import epc_event, pod_of, require_phase, submit
+from confcom.playground.story.jobs import epc_event, pod_of, require_phase, submit_example
 from confcom.playground.story.report import StepError
 from confcom.playground.story.scene import EPC_RESOURCE, Notes, Scene
 from confcom.playground.views import NodeState, Phase
@@ -16,12 +16,12 @@ UNSCHEDULABLE = f"0/1 nodes are available: 1 Insufficient {EPC_RESOURCE}."
 
 def pending_then_runs(scene: Scene, notes: Notes) -> None:
     """A Job that holds EPC, one that does not fit beside it, and what its deletion changes."""
-    submit(scene, notes, scene.manifests / "job-holding.yaml")
+    submit_example(scene, notes, "job-holding.yaml")
     held = epc_event(scene, HOLDING_JOB, "Allocated")
     require_phase(scene, HOLDING_JOB, Phase.RUNNING)
     notes.say(f"ledger: {held.message}")
 
-    submit(scene, notes, scene.manifests / "job-large.yaml")
+    submit_example(scene, notes, "job-large.yaml")
     message = _pending_reason(scene)
     if message != UNSCHEDULABLE:
         raise StepError(f"Job {LARGE_JOB} waits for another reason than EPC", why=message)
