@@ -4,12 +4,14 @@ import asyncio
 import shutil
 import socket
 
+import grpc
+import grpc.aio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from confcom.device_plugin import registration
+from confcom.device_plugin import endpoint, registration
 from confcom.device_plugin.allocation import Allocator
 from confcom.device_plugin.backoff import Backoff
 from confcom.device_plugin.discovery import Platform
@@ -18,6 +20,8 @@ from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.registration import Registrar, RegistrationCause
 from confcom.device_plugin.resources import EPC_RESOURCE, Resource, ResourceKind
 from confcom.device_plugin.servicer import ResourceServicer, StreamWatch
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api import services
 from confcom.kubelet_api.device_list import encode_device_list
 
 
@@ -189,14 +193,23 @@ async def test_a_directory_that_vanishes_and_comes_back(kubelet, sleeps, registr
     assert kubelet.failed_dial_backs == 0
 
 
-async def test_closing_ends_the_stream_and_removes_the_socket(kubelet, registrar, run, directory):
+async def test_closing_ends_streams_and_server_without_waiting_and_removes_the_socket(
+    kubelet, registrar, run, monkeypatch
+):
+    monkeypatch.setattr(endpoint, "STOP_SECONDS", 1000)
     running = run()
     await kubelet.start()
     await kubelet.until_list(EPC_RESOURCE)
     path = registrar.socket_path
     assert path.is_socket()
     running.cancel()
-    await registrar.close()
+    async with services.unix_channel(str(path)) as channel:
+        plugin = services.DevicePluginStub(channel)
+        await plugin.get_device_plugin_options(pb.Empty())
+        await registrar.close()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await plugin.get_device_plugin_options(pb.Empty())
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     await kubelet.until(lambda: kubelet.lists[EPC_RESOURCE] is None)
     assert not path.exists()
     assert registrar.socket_path is None
