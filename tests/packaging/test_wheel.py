@@ -1,0 +1,82 @@
+"""The wheel alone, in an empty environment, away from the checkout, tells the whole story."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_", "PYTHON"))}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (built,) = folder.glob("confcom-*.whl")
+    return built
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_wheel_alone_tells_the_story(wheel, tmp_path):
+    place = tmp_path / "venv"
+    venv.create(place, with_pip=True)
+    pip = [str(place / "bin" / "pip"), "--quiet", "--disable-pip-version-check", "install"]
+    lock = ROOT / "requirements" / "run.lock"
+    subprocess.run([*pip, "--require-hashes", "--only-binary=:all:", "-r", str(lock)], check=True, env=ENVIRONMENT)
+    subprocess.run([*pip, "--no-deps", str(wheel)], check=True, env=ENVIRONMENT)
+    command = [str(place / "bin" / "confcom"), "demo", "--output", "json"]
+    done = subprocess.run(command, cwd="/", env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["ok"] is True
+
+
+def test_the_wheel_carries_what_it_needs_and_nothing_else(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"confcom/playground/examples/job.yaml", "confcom/verify/intel_sgx_root_ca.pem", "confcom/py.typed"} <= names
+    assert {name.split("/")[0] for name in names} == {"confcom", f"confcom-{wheel.name.split('-')[1]}.dist-info"}
+
+
+def test_without_command_line_packages_it_says_what_to_install():
+    program = (
+        "import sys; sys.modules['click'] = None\n"
+        "from confcom.cli.main import main\n"
+        "sys.argv = ['confcom', 'demo']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'confcom[all]'" in done.stderr
+    assert "python -m confcom.quote_helper" in done.stderr
+
+
+def test_help_imports_no_command():
+    program = (
+        "import sys\n"
+        "from confcom.cli.group import cli\n"
+        "try:\n    cli(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted(set(sys.modules) & {'grpc', 'cryptography', 'yaml', 'dcap_qvl', 'asyncio', 'rich'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script(shell):
+    command = [sys.executable, "-m", "confcom", "completion", shell]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "_CONFCOM_COMPLETE" in done.stdout
+
+
+def test_completion_knows_the_commands():
+    environment = ENVIRONMENT | {"_CONFCOM_COMPLETE": "bash_complete", "COMP_WORDS": "confcom ver", "COMP_CWORD": "1"}
+    program = "from confcom.cli.main import main; import sys; sys.argv = ['confcom']; main()"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert "verify" in done.stdout
