@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import socket
 import threading
 
@@ -9,7 +10,7 @@ import pytest
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
-from confcom.aesm.message_codec import encode_request
+from confcom.aesm.message_codec import decode_response, encode_request
 from confcom.aesm.messages import (
     GetQuoteExRequest,
     GetQuoteSizeExRequest,
@@ -256,16 +257,53 @@ async def test_a_stop_answers_requests_in_flight(in_process, blocking_provider):
         await running.metric_reaches("confcom_quote_helper_connections", 1)
         running.stopping.set()
         await running.eventually(lambda: asyncio.to_thread(lambda: not running.socket.exists()))
+        assert (await running.get("/readyz")) == (503, "not ready: stopping\n")
         release.set()
         assert (await waiting).error_code == 0
         await running.task
     assert blocking_provider.closed
 
 
+async def test_a_stop_ends_what_has_no_request_and_what_comes_after(in_process, blocking_provider):
+    release = threading.Event()
+    async with in_process(blocking_provider, drain_seconds=1000) as running:
+        await running.ready()
+        blocking_provider.before = release.wait
+        waiting = asyncio.create_task(running.ask(INIT))
+        await running.metric_reaches("confcom_quote_helper_connections", 1)
+        idle, writer = await connect(running)
+        await running.metric_reaches("confcom_quote_helper_connections", 2)
+        # As a container reaches a socket that was mounted into it, whatever becomes of the path.
+        kept = os.open(running.socket, os.O_PATH)
+        running.stopping.set()
+        assert await end_of(idle) == b""
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_unix_connection(f"/proc/self/fd/{kept}")
+        os.close(kept)
+        writer.close()
+        release.set()
+        assert (await waiting).error_code == 0
+        await running.task
+
+
+async def test_a_half_close_while_the_answer_is_made(in_process, provider):
+    release = threading.Event()
+    provider.before = release.wait
+    async with in_process(provider) as running:
+        reader, writer = await connect(running)
+        writer.write(encode_frame(encode_request(INIT)))
+        writer.write_eof()
+        assert (await running.ask(NUM)).error_code == 0
+        release.set()
+        answer = decode_response((await reader.read())[4:], INIT.KIND)
+        assert answer.error_code == 0
+        writer.close()
+
+
 async def test_a_stop_while_the_provider_is_prepared_answers_30(in_process, provider):
     release = threading.Event()
     provider.before = release.wait
-    async with in_process(provider, accept_drain_seconds=0.05) as running:
+    async with in_process(provider, accept_drain_seconds=0.05, place_seconds=1000, drain_seconds=1000) as running:
         init = asyncio.create_task(running.ask(INIT))
         await running.metric_reaches("confcom_quote_helper_connections", 1)
         running.stopping.set()
@@ -275,6 +313,7 @@ async def test_a_stop_while_the_provider_is_prepared_answers_30(in_process, prov
 
 async def test_a_silent_peer_and_a_cut_request_end_at_their_deadlines(in_process, provider):
     async with in_process(provider, first_byte_seconds=0.02, whole_request_seconds=0.06) as running:
+        assert (await running.ask(NUM)).error_code == 0
         silent, silent_writer = await connect(running)
         cut, cut_writer = await connect(running)
         cut_writer.write(b"\x20\x00\x00\x00\x7a")
@@ -285,6 +324,20 @@ async def test_a_silent_peer_and_a_cut_request_end_at_their_deadlines(in_process
         assert await running.metric(DROPPED.format("malformed")) == 0
         silent_writer.close()
         cut_writer.close()
+
+
+async def test_an_answer_that_takes_long_has_a_deadline_of_its_own(in_process, provider):
+    release = threading.Event()
+    provider.before = release.wait
+    async with in_process(provider, first_byte_seconds=0.01) as running:
+        init = asyncio.create_task(running.ask(INIT))
+        await running.metric_reaches("confcom_quote_helper_connections", 1)
+        for _ in range(3):
+            silent, writer = await connect(running)
+            assert await end_of(silent) == b""
+            writer.close()
+        release.set()
+        assert (await init).error_code == 0
 
 
 async def test_over_the_cap_the_longest_waiting_goes_and_answers_in_progress_stay(in_process, blocking_provider):

@@ -159,15 +159,14 @@ class AesmConnection(asyncio.Protocol):
                 self._server.malformed(violation)
                 self.drop("malformed")
 
-    def eof_received(self) -> bool:
-        """The client sends no more; it may still wait for its answer."""
+    def eof_received(self) -> None:
+        """The client sends no more. While its answer is made nothing is read, so a half-close is not seen here."""
         match self._session.receive_eof():
             case ProtocolViolation() as violation:
                 self._server.malformed(violation)
                 self.drop("malformed")
             case PeerClosed():
                 self.abort()
-        return self._stage is not _Stage.RECEIVING
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget everything about it."""
