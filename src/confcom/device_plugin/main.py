@@ -16,7 +16,7 @@ from typing import TextIO
 from prometheus_client import CollectorRegistry
 
 from confcom.daemon.logs import configure_logging
-from confcom.daemon.probes import JSON, ProbeResponse, ProbeServer, Readiness, standard_routes
+from confcom.daemon.probes import JSON, ProbeResponse, ProbeServer, Readiness, Route, standard_routes
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
 from confcom.daemon.unix_socket import MAX_PATH_BYTES
 from confcom.device_plugin.allocation import Allocator
@@ -60,6 +60,11 @@ class DevicePlugin:
     async def close(self) -> None:
         """End every stream and server, and leave no socket behind."""
         await asyncio.gather(*(registrar.close() for registrar in self.registrars))
+
+    def hindrance(self) -> str | None:
+        """Why a kubelet that dials now would not be answered, or None; being registered is not ours alone to decide."""
+        unserved = [registrar.resource_name for registrar in self.registrars if registrar.socket_path is None]
+        return f"no socket is served for {', '.join(unserved)}" if unserved else None
 
     def inventory(self) -> bytes:
         """The document behind `/inventory`."""
@@ -116,6 +121,21 @@ def compose(
     return DevicePlugin(discovery, plan, tuple(registrar_of(resource) for resource in plan.resources))
 
 
+def probe_routes(plugin: DevicePlugin, registry: CollectorRegistry) -> dict[str, Route]:
+    """The probes: ready means that a kubelet could be answered now; `/inventory` says whether it has registered us."""
+    readiness = Readiness()
+    standard = standard_routes(readiness, registry)
+
+    def ready() -> ProbeResponse:
+        readiness.reason = plugin.hindrance()
+        return standard["/readyz"]()
+
+    def inventory() -> ProbeResponse:
+        return ProbeResponse(plugin.inventory(), content_type=JSON)
+
+    return standard | {"/readyz": ready, "/inventory": inventory}
+
+
 async def serve(settings: PluginSettings, stop: asyncio.Event) -> None:
     """Run the plugin until `stop` is set.
 
@@ -139,15 +159,11 @@ async def serve(settings: PluginSettings, stop: asyncio.Event) -> None:
             "accounting": plugin.plan.reason,
         },
     )
-    readiness = Readiness()
-    routes = standard_routes(readiness, registry)
-    routes["/inventory"] = lambda: ProbeResponse(plugin.inventory(), content_type=JSON)
-    probes = ProbeServer(routes)
+    probes = ProbeServer(probe_routes(plugin, registry))
     try:
         if settings.probe_address is not None:
             await probes.start(settings.probe_address)
         await plugin.start()
-        readiness.set_ready()
         await run_until_stopped(stop, *(registrar.run() for registrar in plugin.registrars))
     finally:
         await plugin.close()

@@ -1,0 +1,63 @@
+import json
+from http import HTTPStatus
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from confcom.device_plugin.main import compose, probe_routes
+from confcom.device_plugin.metrics import PluginMetrics
+from confcom.device_plugin.settings import parse_settings
+from confcom.errors import UnavailableError
+
+
+def composed(directory, registry):
+    arguments = ["--simulated", "--device-plugin-dir", str(directory), "--host-root", str(directory)]
+    numbers = iter(range(1000))
+    return compose(
+        parse_settings(arguments, prog="plugin", environ={}),
+        metrics=PluginMetrics(registry),
+        new_token=lambda: str(next(numbers)),
+        jitter=lambda: 0.0,
+        clock=lambda: 0.0,
+    )
+
+
+async def test_ready_means_that_every_resource_is_served(directory):
+    registry = CollectorRegistry()
+    plugin = composed(directory, registry)
+    ready = probe_routes(plugin, registry)["/readyz"]
+    before = ready()
+    assert before.status is HTTPStatus.SERVICE_UNAVAILABLE
+    assert b"sgx_epc_mem_in_MiB, sgx.intel.com/enclave, sgx.intel.com/provision" in before.body
+    await plugin.start()
+    assert ready().status is HTTPStatus.OK
+    await plugin.close()
+    assert ready().status is HTTPStatus.SERVICE_UNAVAILABLE
+
+
+async def test_sockets_are_named_by_resource_and_never_used_twice(directory):
+    registry = CollectorRegistry()
+    plugin = composed(directory, registry)
+    await plugin.start()
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "sgx-enclave-1.sock",
+        "sgx-epc-0.sock",
+        "sgx-provision-2.sock",
+    ]
+    document = json.loads(probe_routes(plugin, registry)["/inventory"]().body)
+    assert [resource["socket"] for resource in document["resources"]] == [
+        "sgx-epc-0.sock",
+        "sgx-enclave-1.sock",
+        "sgx-provision-2.sock",
+    ]
+    await plugin.close()
+    assert list(directory.iterdir()) == []
+
+
+async def test_a_start_that_fails_midway_leaves_nothing(directory):
+    plugin = composed(directory, CollectorRegistry())
+    (directory / "sgx-provision-2.sock").mkdir()
+    with pytest.raises(UnavailableError, match="cannot be bound"):
+        await plugin.start()
+    await plugin.close()
+    assert [path.name for path in directory.iterdir()] == ["sgx-provision-2.sock"]
