@@ -1,0 +1,87 @@
+"""The README's commands, run as they stand there; links that lead somewhere."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def block(heading, language):
+    section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]
+
+
+@pytest.fixture
+def home():
+    folder = Path(tempfile.mkdtemp(prefix="crm-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def shell(home):
+    """Runs shell text with `confcom` and `python` of this environment, in a home and folder of its own."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_", "XDG_"))}
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = inherited | {"HOME": str(home), "PATH": search}
+    started = []
+
+    def start(text):
+        text = text.replace("/tmp/aesmd/", f"{home}/aesmd/")
+        command = ["/bin/sh", "-c", f"exec {text}" if text.startswith("confcom quote-helper") else text]
+        process = subprocess.Popen(command, env=environment, cwd=home, stdout=-1, stderr=-1, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
+@pytest.mark.slow
+def test_point_your_program_at_it(shell, home):
+    helper, *rest = block("Point your program at it", "sh").splitlines()
+    shell(helper)
+    deadline = time.monotonic() + 20
+    while not (home / "aesmd" / "aesm.socket").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    following = shell("\n".join(rest))
+    out, err = following.communicate(timeout=50)
+    assert following.returncode == 3, out + err
+    assert "exit code 3" in block("Point your program at it", "sh")
+    assert "SIMULATED-NOT-INTEL!" in out
+    assert (home / "q.bin").stat().st_size > 4000
+    program = block("Point your program at it", "python") + "\nassert len(quote) > 4000"
+    (home / "program.py").write_text(program.replace("/tmp/aesmd/", f"{home}/aesmd/"))
+    done = shell("python program.py")
+    out, err = done.communicate(timeout=50)
+    assert done.returncode == 0, out + err
+
+
+@pytest.mark.parametrize(
+    "page", sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
+    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text)]
+    missing = [t for t in targets if t and "://" not in t and not (ROOT / page).parent.joinpath(t).exists()]
+    assert not missing
+
+
+def test_make_targets_of_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    wanted = set(re.findall(r"^make (\w+)", README, re.MULTILINE))
+    assert {"demo", "test"} <= wanted
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in wanted)
