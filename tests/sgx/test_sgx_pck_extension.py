@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
+from confcom.sgx import pck_extension_der
 from confcom.sgx.pck_extension import SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
 from confcom.sgx.pck_extension_der import member_oid
 from confcom.sgx.quote import Quote
@@ -138,6 +139,21 @@ def test_the_extension_of_a_genuine_pck_certificate(chain_quote):
     assert value.sgx_type is SgxType.STANDARD
     assert value.platform_instance_id is None
     assert value.configuration is None
+
+
+@pytest.mark.parametrize(
+    ("size", "header"),
+    [(0, "0400"), (127, "047f"), (128, "048180"), (255, "0481ff"), (256, "04820100"), (65536, "0483010000")],
+)
+def test_lengths_are_written_in_their_shortest_form(size, header):
+    assert pck_extension_der.octets(bytes(size)) == bytes.fromhex(header) + bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("value", "der"), [(0, "020100"), (127, "02017f"), (128, "02020080"), (255, "020200ff"), (65535, "020300ffff")]
+)
+def test_integers_are_written_in_their_shortest_form(value, der):
+    assert pck_extension_der.integer(value).hex() == der
 
 
 def test_member_oids_lie_below_the_extensions_own():
