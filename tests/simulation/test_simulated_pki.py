@@ -19,6 +19,7 @@ from confcom.simulation.pki import (
     sign_certificate,
     simulated_name,
 )
+from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.tcb import PCE_SVN, TCB_COMPONENTS
 
 KEY_USAGES = (
@@ -229,3 +230,9 @@ def test_crl_lists_what_is_revoked_and_carries_what_verifiers_need(platform, now
     authority = crl.extensions.get_extension_for_oid(ExtensionOID.AUTHORITY_KEY_IDENTIFIER).value
     assert authority == x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.certificate.public_key())
     assert not any(extension.critical for extension in crl.extensions)
+
+
+@pytest.mark.parametrize("ca_type", PckCaType)
+def test_platform_gets_the_kind_of_ca_that_was_asked_for(seed, now, ca_type):
+    issuer = SimulatedPlatform.create(seed, now, ca_type=ca_type).pki.pck.certificate.issuer
+    assert f"SGX PCK {ca_type.value.capitalize()} CA" in issuer.rfc4514_string()
