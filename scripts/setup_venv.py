@@ -27,8 +27,9 @@ def main() -> int:
         try:
             subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
         except subprocess.CalledProcessError:
-            print("Python could not make a virtual environment.")
-            print("On Debian and Ubuntu its venv module is a package of its own: apt-get install python3-venv")
+            print("Python could not make a virtual environment; its message is above.")
+            print("No module ensurepip? On Debian and Ubuntu it is a package of its own: apt-get install python3-venv")
+            print("Permission denied? Use a checkout that is yours: git clone it again into your home.")
             return 2
     pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
     lock = ROOT / "requirements" / f"{kind}.lock"
