@@ -26,7 +26,7 @@ from confcom.kubelet_api.device_list import encode_device_list
 
 
 class Sleeps:
-    """Records delays and sleeps none of them; after each, `then(number)` may change the world."""
+    """Records delays and sleeps none of them; after each, `then(number)` may change the world, at once or awaited."""
 
     def __init__(self):
         self.delays = []
@@ -34,8 +34,8 @@ class Sleeps:
 
     async def __call__(self, seconds):
         self.delays.append(seconds)
-        self.then(len(self.delays))
-        await asyncio.sleep(0)
+        change = self.then(len(self.delays))
+        await (asyncio.sleep(0) if change is None else change)
 
 
 @pytest.fixture
@@ -101,22 +101,12 @@ async def test_a_kubelet_that_refuses_is_asked_less_and_less_often(kubelet, slee
     assert registrar.status.problem == ""
 
 
-async def test_a_kubelet_that_is_absent_is_looked_for_often(kubelet, sleeps, registrar, run, directory):
-    await kubelet.start()
-    await kubelet.stop()
-    appeared = asyncio.Event()
-
-    def appear(number):
+async def test_a_kubelet_that_is_absent_is_looked_for_often(kubelet, sleeps, registrar, run):
+    async def appear(number):
         if number == 5:
-            appeared.set()
-
-    async def sleep_and_start(seconds):
-        await sleeps(seconds)
-        if appeared.is_set() and kubelet._server is None:
             await kubelet.start()
 
     sleeps.then = appear
-    registrar._sleep = sleep_and_start
     run()
     await kubelet.until_list(EPC_RESOURCE)
     assert sleeps.delays == [0.05, 0.1, 0.2, 0.25, 0.25]
@@ -133,6 +123,23 @@ async def test_a_kubelet_that_ends_every_stream_at_once_is_no_loop(kubelet, slee
     await kubelet.until_list(EPC_RESOURCE, registrations=11)
     assert sleeps.delays == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5, 5]
     assert registrar.status.cause is RegistrationCause.STREAM_LOST
+
+
+async def test_a_new_kubelet_does_not_pay_for_what_its_predecessor_did(kubelet, sleeps, registrar, run):
+    async def restart(number):
+        if number == 6:
+            await kubelet.stop()
+            kubelet.end_streams = False
+        elif number == 8:
+            await kubelet.start()
+
+    kubelet.end_streams, sleeps.then = True, restart
+    await kubelet.start()
+    run()
+    await kubelet.until(lambda: not kubelet.end_streams and kubelet.lists.get(EPC_RESOURCE))
+    await kubelet.drop(EPC_RESOURCE)
+    await kubelet.until_list(EPC_RESOURCE)
+    assert sleeps.delays == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 0.05, 0.1, 0.02]
 
 
 async def test_a_kubelet_that_never_asks_for_the_list_is_registered_with_again(

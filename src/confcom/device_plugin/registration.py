@@ -41,7 +41,8 @@ STEADY_SECONDS = 1.0
 ABSENT_FIRST_SECONDS, ABSENT_LIMIT_SECONDS = 0.05, 0.25
 """Looking for a kubelet that does not listen costs one connect, and it should be met soon after it starts."""
 RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS = 0.02, 5.0
-"""A kubelet that refuses, or drops us at once, must not be called in a loop (one plugin in the wild: 300 times a s)."""
+"""A kubelet that refuses, or drops us at once, must not be called in a loop (one plugin in the wild: 300 times a s).
+A kubelet that ended is another matter: its successor is a stranger, and begins with the first delay."""
 
 
 class RegistrationCause(StrEnum):
@@ -134,10 +135,10 @@ class Registrar:
             cause = await _until_lost(endpoint)
             self._show_registered(registered=False)
             _logger.warning("no longer registered", extra={"resource": self.resource_name, "cause": cause})
-            if self._clock() - registered_at < STEADY_SECONDS:
-                await self._sleep(self._retry.next_delay())
-            else:
+            if self._clock() - registered_at >= STEADY_SECONDS:
                 self._retry.reset()
+            elif not self._why_no_kubelet():
+                await self._sleep(self._retry.next_delay())
 
     async def close(self) -> None:
         """End the kubelet's stream and the server, and remove the socket."""
@@ -153,8 +154,12 @@ class Registrar:
                 break
             except _AttemptFailedError as failure:
                 self._note_failure(failure)
-                backoff = self._retry if failure.kubelet_listens else self._absent
-                await self._sleep(backoff.next_delay())
+                if failure.kubelet_listens:
+                    self._absent.reset()
+                    await self._sleep(self._retry.next_delay())
+                else:
+                    self._retry.reset()
+                    await self._sleep(self._absent.next_delay())
         self._absent.reset()
         self.status.cause = cause
         self.status.problem = ""
@@ -165,7 +170,8 @@ class Registrar:
         return endpoint
 
     async def _attempt(self) -> Endpoint:
-        self._look_for_kubelet()
+        if absence := self._why_no_kubelet():
+            raise _AttemptFailedError(absence, kubelet_listens=False)
         async with unix_channel(str(self._kubelet_socket)) as channel:
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
@@ -186,14 +192,12 @@ class Registrar:
                 raise _AttemptFailedError("the kubelet accepted Register and did not ask for the list")
         return endpoint
 
-    def _look_for_kubelet(self) -> None:
+    def _why_no_kubelet(self) -> str:
         try:
             state = inspect_path(self._kubelet_socket)
         except UnavailableError as error:
-            reason = f"{self._kubelet_socket} may not be connected to: {error.why}"
-            raise _AttemptFailedError(reason, kubelet_listens=False) from error
-        if state is not PathState.LIVE:
-            raise _AttemptFailedError(f"there is {state.value} at {self._kubelet_socket}", kubelet_listens=False)
+            return f"{self._kubelet_socket} may not be connected to: {error.why}"
+        return "" if state is PathState.LIVE else f"there is {state.value} at {self._kubelet_socket}"
 
     def _note_failure(self, failure: _AttemptFailedError) -> None:
         if failure.problem != self.status.problem:
