@@ -10,12 +10,11 @@ from confcom.playground.client import NodeClient
 from confcom.playground.layout import Layout
 from confcom.playground.story.commands import CommandResult, Commands
 from confcom.playground.story.stage import Stage
+from confcom.sgx.epc import AZURE_DCSV2_EPC_MIB
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
-EPC_MIB = 168
-"""A DC8_v2, the largest size of Azure's DCsv2 series."""
-
-VM_SIZE = "DC8_v2"
+VM_SIZE, EPC_MIB = max(AZURE_DCSV2_EPC_MIB.items(), key=lambda size: size[1])
+"""The largest size of Azure's DCsv2 series, and its EPC."""
 
 JOB_SECONDS = 20.0
 """The sample workload takes half a second; a loaded machine may need several."""

@@ -33,7 +33,7 @@ def simulated_platform(scene: Scene, notes: Notes) -> None:
     notes.name(scene.commands, "DEMO", str(scene.folder))
     created = scene.run(notes, "simulation", "create", str(scene.platform), "--output", "json").json()
     scene.fingerprint = str(created["root_sha256"])
-    notes.say(f"{EPC_MIB} MiB of EPC, as a {VM_SIZE} has")
+    notes.say(f"{EPC_MIB} MiB of EPC, as Azure's {VM_SIZE} has")
     notes.say(f"its own root of trust, SHA-256 {scene.fingerprint}")
     notes.say("SIMULATED: it proves nothing about hardware, and says so in every certificate and quote")
     notes.data.update(epc_mib=EPC_MIB, vm_size=VM_SIZE, root_sha256=scene.fingerprint)
@@ -49,6 +49,8 @@ def daemons(scene: Scene, notes: Notes) -> None:
         "--simulated",
         "--simulated-epc-mib",
         str(EPC_MIB),
+        "--host-root",
+        str(scene.layout.node_root),
         "--device-plugin-dir",
         str(scene.layout.device_plugin_dir),
         "--probe-address",
