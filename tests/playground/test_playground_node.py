@@ -10,7 +10,9 @@ from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.playground.errors import AlreadyExistsError, ManifestError, NotFoundError
 from confcom.playground.log_files import MAX_LOG_BYTES
 from confcom.playground.modes import Mode
+from confcom.playground.node import Timing
 from confcom.playground.object_store import MAX_OBJECTS
+from confcom.playground.rules import BackOff
 from confcom.playground.views import JobStatus, NodeState, Phase
 
 RESOURCE = "example.com/thing"
@@ -419,3 +421,60 @@ async def test_paths_devices_and_isolation_in_each_mode(start_node, plugins, man
     assert not [line for line in log[5:] if line.startswith(("SGX", "CONFCOM"))]
     assert (one.layout.pods / "one/volumes/data/sub").is_dir()
     assert_the_machine_is_untouched()
+
+
+async def test_a_container_whose_mounts_fail_never_started_and_says_what_mount_said(start_node, manifest, obstacles):
+    if obstacles[Mode.USER_NAMESPACE]:
+        pytest.skip(f"mode user-namespace left out on this machine: {obstacles[Mode.USER_NAMESPACE]}")
+    one = await start_node(mode=Mode.USER_NAMESPACE)
+    one.layout.host_path("/srv").mkdir()
+    one.layout.host_path("/srv/file").touch()
+    document = json.loads(manifest("Pod"))
+    document["spec"]["containers"][0]["volumeMounts"] = [{"name": "v", "mountPath": "/usr"}]
+    document["spec"]["volumes"] = [{"name": "v", "hostPath": {"path": "/srv/file"}}]
+    one.node.apply(json.dumps(document))
+    state = await one.until(phase_of("one", Phase.FAILED))
+    pod = state.pod("one")
+    assert (pod.reason, pod.exit_code) == ("StartError", 128)
+    assert "mount" in pod.message
+
+
+async def test_a_node_that_stops_does_not_wait_for_a_long_deletion(start_node, manifest):
+    one = await start_node()
+    one.node.apply(manifest("Pod", container=sh("trap '' TERM; echo ready; while :; do sleep 0.01; done")))
+    await one.until(phase_of("one", Phase.RUNNING))
+    await log_says(one, "one", "ready")
+    deletion = asyncio.create_task(one.node.delete("pod", "one", 1000))
+    await one.until(lambda state: state.pod("one").deleting)
+    await one.node.stop()
+    await deletion
+    assert one.node.state().pods == ()
+
+
+async def test_a_job_deleted_between_two_tries_makes_no_more_pods(start_node, manifest):
+    one = await start_node(timing=Timing(job_back_off=BackOff(1000, 1000)))
+    one.node.apply(manifest(container=sh("exit 1")))
+    await one.until(lambda state: state.job("one").failed == 1)
+    await one.node.delete("job", "one", None)
+    state = one.node.state()
+    assert (state.jobs, state.pods) == ((), ())
+
+
+async def test_a_job_of_the_same_name_owns_only_its_own_pods(node, manifest):
+    stubborn = sh("trap '' TERM; echo ready; while :; do sleep 0.01; done")
+    node.node.apply(manifest(container=stubborn, pod={"terminationGracePeriodSeconds": 30}))
+    state = await node.until(lambda state: any(pod.phase is Phase.RUNNING for pod in state.pods))
+    (old,) = state.pods
+    await log_says(node, old.name, "ready")
+    deletion = asyncio.create_task(node.node.delete("job", "one", 0.5))
+    await node.until(lambda state: state.pod(old.name).deleting)
+    node.node.apply(manifest())
+    state = await node.until(lambda state: state.job("one").status is JobStatus.COMPLETE)
+    assert old.name not in state.job("one").pods
+    await deletion
+    assert node.node.state().job("one").failed == 0
+
+
+async def test_a_pod_that_has_not_started_has_an_empty_log(node, manifest):
+    node.node.apply(manifest("Pod", resources={RESOURCE: 99}))
+    assert node.node.logs("one", None) == ""

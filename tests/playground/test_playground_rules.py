@@ -129,14 +129,24 @@ def test_which_names_device_plugins_may_use(name, extended):
 
 
 def test_the_image_table_and_what_is_added_to_it():
-    table = image_table(["my/app:1=/usr/bin/app 'a b' c", "x=y=z"], python="/py")
+    table = image_table(["my/app:1=/usr/bin/app 'a b' c", "x=y=z"], python="/py", python_path="/a:/b")
     assert table[SAMPLE_WORKLOAD].argv == ("/py", "-m", "confcom.sample_workload")
+    assert table[SAMPLE_WORKLOAD].env["PYTHONPATH"] == "/a:/b"
     assert table["my/app:1"].argv == ("/usr/bin/app", "a b", "c")
     assert table["x"].argv == ("y=z",)
     message = missing_image("other:1", table)
     assert message.startswith('Container image "other:1" is not present with pull policy of Never')
     assert "--image 'other:1=" in message
     assert SAMPLE_WORKLOAD in message
+
+
+def test_the_sample_image_holds_what_this_python_was_told_to_import_from(short_dir, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"/none:{short_dir}")
+    monkeypatch.syspath_prepend(str(short_dir))
+    monkeypatch.setattr("site.ENABLE_USER_SITE", False)
+    assert image_table()[SAMPLE_WORKLOAD].env["PYTHONPATH"] == str(short_dir)
+    monkeypatch.delenv("PYTHONPATH")
+    assert "PYTHONPATH" not in image_table()[SAMPLE_WORKLOAD].env
 
 
 @pytest.mark.parametrize("addition", ["", "name", "=x", "name=", "name=  ", "name='x"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import site
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 
 from confcom.errors import SettingsError
@@ -30,18 +33,23 @@ class Image:
     env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"PATH": DEFAULT_PATH}))
 
 
-def image_table(additions: Iterable[str] = (), *, python: str = sys.executable) -> dict[str, Image]:
+def image_table(
+    additions: Iterable[str] = (), *, python: str = sys.executable, python_path: str | None = None
+) -> dict[str, Image]:
     """The built-in images and what `--image` adds.
 
     Args:
         additions: `NAME=ARGV`, ARGV as a shell would split it.
         python: the interpreter that runs the built-in ones.
+        python_path: PYTHONPATH of the built-in ones; by default what this process found by its own and by its user's
+            site directory, which a container with another HOME would not find.
 
     Raises:
         SettingsError: an addition is not of that form.
     """
-    unbuffered = MappingProxyType({"PATH": DEFAULT_PATH, "PYTHONUNBUFFERED": "1"})
-    table = {SAMPLE_WORKLOAD: Image((python, "-m", "confcom.sample_workload"), unbuffered)}
+    path = _python_path() if python_path is None else python_path
+    env = {"PATH": DEFAULT_PATH, "PYTHONUNBUFFERED": "1", **({"PYTHONPATH": path} if path else {})}
+    table = {SAMPLE_WORKLOAD: Image((python, "-m", "confcom.sample_workload"), MappingProxyType(env))}
     for addition in additions:
         name, equals, command = addition.partition("=")
         try:
@@ -60,6 +68,12 @@ def missing_image(name: str, table: Iterable[str]) -> str:
         f'Container image "{name}" is not present with pull policy of Never. The playground pulls nothing: '
         f"it knows {', '.join(sorted(table))}; start the node with --image '{name}=PROGRAM ARG ...' to add it"
     )
+
+
+def _python_path() -> str:
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    user_site = site.getusersitepackages() if site.ENABLE_USER_SITE else ""
+    return os.pathsep.join(str(Path(entry).absolute()) for entry in (*entries, user_site) if entry in sys.path)
 
 
 def _malformed(addition: str, why: str) -> SettingsError:

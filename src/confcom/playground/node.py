@@ -106,8 +106,9 @@ class Node:
             job.cancel_retry()
         self._objects.jobs.clear()
         for pod in self._objects.pods.values():
-            if pod.deleting and pod.task is not None:
-                pod.task.cancel()
+            if pod.deleting:
+                for process in pod.processes:
+                    process.kill()
         await asyncio.gather(*(self._remove(pod, NODE_STOP_GRACE_SECONDS) for pod in list(self._objects.pods.values())))
         await self._devices.stop()
 

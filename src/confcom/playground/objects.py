@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from confcom.playground.container import ContainerProcess
 from confcom.playground.manifest import ContainerSpec, JobManifest, PodSpec, RestartPolicy
 from confcom.playground.rules import ContainerState, backoff_limit_exceeded
 from confcom.playground.views import ContainerView, DeviceView, JobStatus, JobView, MountView, Phase, PodView
@@ -63,6 +64,8 @@ class Pod:
     stop_grace: float = 0.0
     task: asyncio.Task[None] | None = None
     containers: tuple[Container, ...] = ()
+    processes: set[ContainerProcess] = field(default_factory=set)
+    """Of its containers that run now."""
 
     def __post_init__(self) -> None:
         self.containers = tuple(Container(spec) for spec in self.spec.containers)

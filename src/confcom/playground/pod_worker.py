@@ -119,6 +119,7 @@ class PodWorker:
         return await self.runner.start(plan, directory, log_path(self.layout, pod, spec.name))
 
     async def _wait(self, pod: Pod, container: Container, process: ContainerProcess) -> None:
+        pod.processes.add(process)
         try:
             code = await process.wait()
             reason, message = ("Completed", "") if code == 0 else ("Error", f"exit code {code}")
@@ -132,6 +133,8 @@ class PodWorker:
                 process.kill()
                 await stopping
             raise
+        finally:
+            pod.processes.discard(process)
         container.exit_code = code
         self._become(pod, container, ContainerState.TERMINATED, reason, message)
 
