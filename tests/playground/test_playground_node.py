@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import json
 import socket
 from pathlib import Path
@@ -62,6 +63,21 @@ async def test_a_job_gets_its_devices_runs_and_gives_them_back(node, manifest):
     assert node.node.logs(pod.name, None) == "yes x\n"
     assert pod.env["GIVEN"] == "yes"
     assert (state.job("one").succeeded, state.job("one").failed, state.job("one").pods) == (1, 0, (pod.name,))
+
+
+async def test_a_pod_that_has_ended_never_holds_anything_not_even_for_a_moment(node, manifest):
+    seen = []
+
+    def changed():
+        state = node.node.state()
+        seen.extend((pod.phase, pod.allocated) for pod in state.pods if pod.phase.terminal)
+        node.node._changed()
+
+    node.node._worker = dataclasses.replace(node.node._worker, changed=changed)
+    node.node.apply(manifest("Pod", resources={RESOURCE: 2}))
+    await node.until(phase_of("one", Phase.SUCCEEDED))
+    assert (Phase.SUCCEEDED, {}) in seen
+    assert {allocated.get(RESOURCE, 0) for _, allocated in seen} == {0}
 
 
 async def test_the_ledger_shows_who_holds_what(node, manifest):
