@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -42,6 +43,15 @@ def test_the_wheel_carries_what_it_needs_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"confcom/playground/examples/job.yaml", "confcom/verify/intel_sgx_root_ca.pem", "confcom/py.typed"} <= names
     assert {name.split("/")[0] for name in names} == {"confcom", f"confcom-{wheel.name.split('-')[1]}.dist-info"}
+
+
+def test_the_source_archive_carries_the_examples_where_the_package_looks_for_them(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (built,) = tmp_path.glob("confcom-*.tar.gz")
+    with tarfile.open(built) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"src/confcom/playground/examples/job.yaml", "examples/job.yaml", "Makefile"} <= names
 
 
 def test_without_command_line_packages_it_says_what_to_install():
