@@ -51,7 +51,7 @@ def test_the_source_archive_carries_the_examples_where_the_package_looks_for_the
     (built,) = tmp_path.glob("confcom-*.tar.gz")
     with tarfile.open(built) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"src/confcom/playground/examples/job.yaml", "examples/job.yaml", "Makefile"} <= names
+    assert {"src/confcom/playground/examples/job.yaml", "Makefile"} <= names
 
 
 def test_without_command_line_packages_it_says_what_to_install():
