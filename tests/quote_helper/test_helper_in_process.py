@@ -277,6 +277,7 @@ async def test_a_stop_ends_what_has_no_request_and_what_comes_after(in_process, 
         kept = os.open(running.socket, os.O_PATH)
         running.stopping.set()
         assert await end_of(idle) == b""
+        assert await running.metric(DROPPED.format("stopping")) == 1
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_unix_connection(f"/proc/self/fd/{kept}")
         os.close(kept)
@@ -312,7 +313,8 @@ async def test_a_stop_while_the_provider_is_prepared_answers_30(in_process, prov
 
 
 async def test_a_silent_peer_and_a_cut_request_end_at_their_deadlines(in_process, provider):
-    async with in_process(provider, first_byte_seconds=0.02, whole_request_seconds=0.06) as running:
+    limits = {"first_byte_seconds": 0.02, "whole_request_seconds": 0.06, "write_seconds": 0.001}
+    async with in_process(provider, **limits) as running:
         assert (await running.ask(NUM)).error_code == 0
         silent, silent_writer = await connect(running)
         cut, cut_writer = await connect(running)
