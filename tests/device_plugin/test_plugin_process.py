@@ -327,3 +327,12 @@ async def test_a_started_plugin_carries_no_command_line_libraries(directory):
     assert "grpc" in loaded
     assert not loaded & {"click", "rich", "yaml", "dcap_qvl", "uvloop", "lightkube"}
     assert implementation == "upb"
+
+
+async def test_grpc_is_silenced_before_it_is_imported():
+    program = (
+        "import sys, confcom.device_plugin.__main__, confcom.cli.daemons, confcom.cli.playground; "
+        "print('grpc' in sys.modules)"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+    assert (await process.communicate())[0] == b"False\n"

@@ -37,9 +37,6 @@ _logger = logging.getLogger(__name__)
 
 TOKEN_BYTES = 4
 """Random bytes in a socket's name: enough that instances on one node never meet, short enough for long directories."""
-QUIET_GRPC = ("GRPC_VERBOSITY", "NONE")
-"""gRPC's C core writes lines of its own to stderr at each kubelet restart, between our JSON. What matters it also
-returns, and we log that. It reads the variable when the first server or channel is made."""
 STOP_SECONDS = 5.0
 """Ending takes milliseconds; a kubelet that keeps a connection half open does not hold us up."""
 
@@ -186,7 +183,6 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
     def body() -> int:
         settings = parse_settings(arguments, prog=prog, environ=environ)
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=stderr)
-        os.environ.setdefault(*QUIET_GRPC)
         return run_daemon(lambda stop: serve(settings, stop), stop_deadline=STOP_SECONDS)
 
     return exit_status(body, stderr=stderr)
