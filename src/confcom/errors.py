@@ -67,3 +67,19 @@ class UnavailableError(ConfcomError):
     """A service, a file or a device that is needed is not there (yet)."""
 
     exit_code = ExitCode.UNAVAILABLE
+
+
+def printable(text: str) -> str:
+    r"""Text from elsewhere, fit for a terminal: everything that is not printable is shown as its backslash escape.
+
+    Certificates, quotes, file names and answers of services may hold line feeds, terminal control sequences or
+    characters that turn the direction of writing, and with these could forge lines of a report. What is printable
+    (`str.isprintable`: letters of every script, and the space) stays; so does the backslash itself, because this is
+    for reading and not for parsing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
