@@ -14,9 +14,10 @@ from confcom.errors import MalformedError
 from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.pck_extension import PckExtension
+from confcom.sgx.x509_errors import UNREADABLE_X509
 from confcom.verify.instant import utc_text
 from confcom.verify.pck_chain import common_name, is_issued_by
-from confcom.verify.trust import UNREADABLE_X509, load_certificate
+from confcom.verify.trust import load_certificate
 from confcom.verify.verdict import Check, VerdictKind, failed, passed
 
 SIGNER_CHAIN_LENGTH = 2

@@ -11,27 +11,17 @@ from enum import Enum
 from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confcom.errors import MalformedError
 from confcom.sgx.certification import split_pem_chain
+from confcom.sgx.x509_errors import UNREADABLE_X509
 
 INTEL_ROOT_KEY_ID = bytes.fromhex(
     "46e403bd34f05a3f2817ab9badcaacc7ffc98e0f261008cd30dae936cace18d5dcf58eef31463613de1570d516200993"
 )
 """SHA-384 of the public point of Intel's SGX Root CA: of the root in genuine quotes, and what dcap-qvl pins."""
-
-UNREADABLE_X509 = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-"""What cryptography raises for bytes that are not, or not quite, a certificate or a revocation list."""
 
 PEM_BEGIN = b"-----BEGIN "
 
