@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import ssl
 import stat
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from confcom.cli.group import cli
 from confcom.errors import ExitCode, SettingsError, UnavailableError
 from confcom.quote_provider.export import export_platform
-from confcom.quote_provider.state_directory import open_or_create_platform, open_platform
+from confcom.quote_provider.state_directory import STATE_FILE, open_or_create_platform, open_platform
 from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
 
 
@@ -134,6 +135,24 @@ def test_commands_explain_a_missing_platform(tmp_path, run, command):
     assert "there is no simulated platform" in result.stderr
     assert "confcom simulation create" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["create", "show", "export"])
+def test_commands_explain_a_platform_whose_certificate_has_an_impossible_version(tmp_path, run, command):
+    run("create", tmp_path / "state")
+    stored = tmp_path / "state" / STATE_FILE
+    fields = json.loads(stored.read_text())
+    der = ssl.PEM_cert_to_DER_cert(fields["root"])
+    fields["root"] = ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", 1))
+    stored.write_text(json.dumps(fields))
+    arguments = {
+        "create": [tmp_path / "state"],
+        "show": ["--state-dir", tmp_path / "state"],
+        "export": ["--state-dir", tmp_path / "state", tmp_path / "out"],
+    }
+    result = run(command, *arguments[command])
+    assert result.exit_code == ExitCode.UNUSABLE, result.exception
+    assert "its root certificate cannot be read" in result.stderr
 
 
 def test_help_has_examples(run):

@@ -1,4 +1,5 @@
 import json
+import ssl
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
+from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -118,6 +120,28 @@ def test_a_chain_of_something_else_in_pem_is_refused(collateral, field):
     with pytest.raises(MalformedError, match=f"{field} holds something that is not an X.509 certificate") as caught:
         replace(collateral, **{field: chain}).require_well_formed()
     assert "parsing" in caught.value.why
+
+
+@pytest.mark.parametrize("field", ["tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"])
+def test_a_certificate_of_a_version_that_does_not_exist_is_refused(collateral, field):
+    first, second = split_pem_chain(getattr(collateral, field))
+    der = x509.load_pem_x509_certificate(first).public_bytes(Encoding.DER)
+    assert der.count(b"\xa0\x03\x02\x01\x02") == 1
+    broken = ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05")).encode()
+    with pytest.raises(MalformedError, match=f"{field} holds something that is not an X.509 certificate") as caught:
+        Collateral.from_files(replace(collateral, **{field: second + broken}).to_files())
+    assert "version" in caught.value.why
+
+
+@pytest.mark.parametrize("field", ["pck_crl", "root_ca_crl"])
+def test_a_revocation_list_of_a_version_that_does_not_exist_is_refused(collateral, field):
+    der = getattr(collateral, field)
+    version = der.index(b"\x02\x01\x01")
+    assert version < 10
+    broken = der[: version + 2] + b"\x05" + der[version + 3 :]
+    with pytest.raises(MalformedError, match=f"{field} is not a certificate revocation list in DER") as caught:
+        Collateral.from_files(replace(collateral, **{field: broken}).to_files())
+    assert "version" in caught.value.why
 
 
 def test_a_crl_in_another_encoding_gets_advice(collateral):

@@ -183,6 +183,22 @@ def test_a_malformed_extension_in_a_certificate_is_refused():
         PckExtension.from_certificate(certificate)
 
 
+def test_other_extensions_that_the_library_cannot_decode_are_an_error():
+    """An alternative name of a kind that cryptography knows and does not support (x400Address)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    alternative_name = x509.UnrecognizedExtension(x509.ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x02\xa3\x00")
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=1))
+        .add_extension(x509.UnrecognizedExtension(SGX_EXTENSION_OID, MULTI.encode()), critical=False)
+        .add_extension(alternative_name, critical=False)
+        .sign(key, SHA256())
+    )
+    with pytest.raises(MalformedError, match="no SGX extension that could be read"):
+        PckExtension.from_certificate(certificate)
+
+
 @pytest.mark.parametrize("value", [PLAIN, MULTI])
 def test_every_truncation_is_refused(value):
     der = value.encode()

@@ -1,4 +1,5 @@
 import json
+import ssl
 
 import pytest
 from hypothesis import given
@@ -95,6 +96,17 @@ def test_a_missing_certificate_is_told(platform, role):
     with pytest.raises(PlatformStateError) as caught:
         SimulatedPlatform.parse(json.dumps(fields).encode())
     assert role.value in caught.value.why
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_certificate_of_a_version_that_does_not_exist_is_told(platform, role):
+    fields = json.loads(platform.encode())
+    der = ssl.PEM_cert_to_DER_cert(fields[role.value])
+    assert der.count(b"\xa0\x03\x02\x01\x02") == 1
+    fields[role.value] = ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"))
+    with pytest.raises(PlatformStateError) as caught:
+        SimulatedPlatform.parse(json.dumps(fields).encode())
+    assert caught.value.why == f"its {role.value} certificate cannot be read"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from cryptography import x509
 from confcom.errors import MalformedError
 from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.tcb import QeIdentity, TcbInfo
+from confcom.sgx.x509_errors import UNREADABLE_X509
 
 _FILES = {
     "tcb_info": "tcb_info.json",
@@ -102,14 +103,14 @@ class Collateral:
 def _require_certificate(pem: bytes, name: str) -> None:
     try:
         x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+    except UNREADABLE_X509 as error:
         raise MalformedError(f"{name} holds something that is not an X.509 certificate", why=str(error)) from error
 
 
 def _require_crl(der: bytes, name: str) -> None:
     try:
         x509.load_der_x509_crl(der)
-    except ValueError as error:
+    except UNREADABLE_X509 as error:
         raise MalformedError(
             f"{name} is not a certificate revocation list in DER",
             why=str(error),

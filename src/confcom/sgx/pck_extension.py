@@ -15,6 +15,7 @@ from cryptography import x509
 from confcom.errors import MalformedError
 from confcom.sgx import pck_extension_der as der_of
 from confcom.sgx.binary import require_length
+from confcom.sgx.x509_errors import UNREADABLE_X509
 
 SGX_EXTENSION_OID = der_of.SGX_EXTENSION_OID
 TCB_COMPONENT_COUNT = 16
@@ -103,7 +104,7 @@ class PckExtension:
         """
         try:
             extension = certificate.extensions.get_extension_for_oid(SGX_EXTENSION_OID).value
-        except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
+        except (x509.ExtensionNotFound, *UNREADABLE_X509) as error:
             raise MalformedError(
                 "a certificate has no SGX extension that could be read",
                 why=str(error),

@@ -14,7 +14,7 @@ from enum import Enum, unique
 from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from confcom.errors import MalformedError
 from confcom.sgx import marks
 from confcom.sgx.pck_extension import SGX_EXTENSION_OID
+from confcom.sgx.x509_errors import UNREADABLE_X509
 from confcom.simulation.keys import derive_bytes, derive_private_key
 from confcom.simulation.tcb import pck_extension
 
@@ -130,7 +131,7 @@ class Pki:
         for role, issuer in issuers.items():
             try:
                 _require_certified(role, keys[role], issuer)
-            except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            except UNREADABLE_X509 as error:
                 # cryptography reads a certificate's parts only when they are asked for.
                 raise MalformedError(f"the {role.value} certificate cannot be read", why=str(error)) from error
         return pki

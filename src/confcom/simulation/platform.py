@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.errors import MalformedError
 from confcom.sgx.collateral import Collateral
+from confcom.sgx.x509_errors import UNREADABLE_X509
 from confcom.simulation.collateral import create_collateral
 from confcom.simulation.keys import SEED_SIZE
 from confcom.simulation.pki import PckCaType, Pki, Role
@@ -128,5 +129,5 @@ def _fields(data: bytes) -> dict[str, str]:
 def _certificate(role: Role, pem: str) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(pem.encode())
-    except ValueError as error:
+    except UNREADABLE_X509 as error:
         raise MalformedError(f"its {role.value} certificate cannot be read") from error
