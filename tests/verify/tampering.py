@@ -293,6 +293,16 @@ def edit(part: str, change: Callable[[dict], object]) -> Tamper:
     return lambda lab, evidence: lab.edit_json(evidence, part, change)
 
 
+def unmark(document: dict) -> None:
+    document.pop("simulation")
+    for level in document["tcbLevels"]:
+        level.pop("advisoryIDs")
+
+
+def forget_advisory(document: dict) -> None:
+    document["tcbLevels"][0].pop("advisoryIDs")
+
+
 def touch(document: dict) -> None:
     document["tcbEvaluationDataNumber"] += 1
 
@@ -356,6 +366,14 @@ def difference_cases() -> Iterator[Case]:
         qvl=True,
     )
     yield Case("mark removed: leaf's comment", leaf(without=NS_COMMENT_OID), dcap_qvl=True, qvl=True)
+    for part in ("tcb_info", "qe_identity"):
+        yield Case(f"mark removed: advisory in {part}, signed", edit(part, forget_advisory), dcap_qvl=True, qvl=True)
+        yield Case(
+            f"mark removed: simulation object in {part}, signed",
+            edit(part, lambda document: document.pop("simulation")),
+            dcap_qvl=True,
+            qvl=True,
+        )
     yield Case("root expired", expired_root, dcap_qvl=True)
     yield Case("chain without root", chain(lambda lab: lab.chain[:2]), dcap_qvl=True)
     yield Case(
@@ -439,6 +457,8 @@ def third_party(lab: Lab) -> Evidence:
     evidence = lab.edit_qe_report(evidence, bytes(range(32)))
     evidence = lab.edit_signed(evidence, header={"user_data": bytes(20)}, body={"cpu_svn": bytes(16)})
     evidence = lab.edit_json(evidence, "tcb_info", lambda info: info.update(fmspc=b"LABLAB".hex()))
+    for part in ("tcb_info", "qe_identity"):
+        evidence = lab.edit_json(evidence, part, unmark)
     pem = signer.public_bytes(Encoding.PEM) + root.pem
     return replace(evidence, root=root.certificate).with_collateral(
         tcb_info_issuer_chain=pem,

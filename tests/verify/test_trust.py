@@ -12,14 +12,13 @@ from verify.verify_lab import NOW, Lab
 from confcom.errors import MalformedError
 from confcom.verify.files import intel_root
 from confcom.verify.marks import root_is_marked
+from confcom.verify.pck_chain import PckChain
 from confcom.verify.trust import INTEL_ROOT_KEY_ID, MAX_ROOT_SIZE, Platform, TrustedRoot, platform_of
 
 
 def test_pem_and_der_are_the_same_root(lab: Lab) -> None:
     root = lab.platform.pki.root
     assert TrustedRoot.load(root.pem) == TrustedRoot.load(root.der)
-    assert not TrustedRoot.load(root.der).is_intel
-    assert intel_root().is_intel
 
 
 def test_a_bundle_is_no_root(lab: Lab) -> None:
@@ -41,6 +40,27 @@ def test_a_root_on_another_curve_is_refused() -> None:
     builder = builder.serial_number(1).not_valid_before(NOW).not_valid_after(NOW)
     with pytest.raises(MalformedError, match="P-256"):
         TrustedRoot.load(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
+
+
+def test_a_certificate_of_another_issuer_is_no_root(lab: Lab) -> None:
+    """dcap-qvl ends the process over such an anchor, so it must not get that far."""
+    with pytest.raises(MalformedError, match=r"SGX PCK Platform CA - NOT INTEL.* is not a root") as raised:
+        TrustedRoot.load(lab.platform.pki.pck_ca.pem)
+    assert raised.value.remedy
+
+
+def test_the_same_name_in_another_encoding_is_another_issuer(lab: Lab) -> None:
+    der = lab.platform.pki.root.der
+    name = lab.chain[2].issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value.encode()
+    utf8, printable_string = (bytes([tag, len(name)]) + name for tag in (0x0C, 0x13))
+    mixed = der.replace(utf8, printable_string, 1)
+    certificate = x509.load_der_x509_certificate(mixed)
+    assert certificate.subject == certificate.issuer
+    with pytest.raises(MalformedError, match="is not a root"):
+        TrustedRoot.load(mixed)
+    parsed = x509.load_der_x509_certificate(mixed).public_bytes(Encoding.PEM)
+    chain = PckChain.from_pem((lab.platform.pki.pck.pem, lab.platform.pki.pck_ca.pem, parsed))
+    assert chain.root is None
 
 
 def test_marks_never_make_intels_key_simulated_nor_another_key_genuine() -> None:

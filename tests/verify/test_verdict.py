@@ -12,11 +12,12 @@ from verify import tampering
 from verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
 
 from confcom.errors import ExitCode, SettingsError
-from confcom.sgx.marks import Mark
+from confcom.sgx.marks import ADVISORY_ID, SIMULATION_MEMBER, Mark
 from confcom.sgx.tcb import TcbStatus
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.verify import dcap_qvl_adapter
 from confcom.verify.authorisation import DEBUG_CAVEAT, platform_check
+from confcom.verify.collateral_checks import marks_check
 from confcom.verify.dcap_qvl_adapter import Finding, Rejection
 from confcom.verify.files import intel_root
 from confcom.verify.policy import Policy, pad_report_data
@@ -118,6 +119,26 @@ def test_allowing_debug_lets_through_nothing_else_but_what_is_out_of_date(lab: L
     assert accepted == harmless | {"DEBUG enclave", "TCB out of date", "QE out of date"}
 
 
+@pytest.mark.parametrize(
+    ("demand", "failures"),
+    [
+        ({"rejected_advisories": frozenset({"INTEL-SA-00334"})}, ["advisories"]),
+        ({"accepted_tcb_statuses": frozenset()}, ["tcb_status"]),
+        ({"accepted_tcb_statuses": frozenset({TcbStatus.OUT_OF_DATE})}, ["tcb_status"]),
+        ({"accepted_tcb_statuses": frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE})}, []),
+    ],
+)
+def test_what_nobody_judges_of_a_debug_enclave_is_refused_if_asked_for(lab: Lab, demand: dict, failures: list) -> None:
+    debug = lab.evidence(enclave=SimulatedEnclave.from_name("app", debug=True))
+    policy = replace(lab.policy, allow_debug=True)
+    for name in ("tcb_status", "advisories"):
+        assert check(debug.verdict(policy), name).status is CheckStatus.NOT_CHECKED
+    verdict = debug.verdict(replace(policy, **demand))
+    assert failed_names(verdict) == failures
+    assert verdict.kind is (REFUSED if failures else VERIFIED)
+    assert all(failure.found == "not known: a debug enclave" for failure in verdict.failures)
+
+
 def test_genuine_debug_enclave_is_rejected_whatever_the_policy() -> None:
     quote = (GENUINE / "quote_pck_cert_chain.bin").read_bytes()
     everything = Policy(
@@ -155,7 +176,7 @@ def test_simulated_quote_under_intels_root(lab: Lab, evidence: Evidence) -> None
     verdict = verify_quote(evidence.quote, intel_root(), evidence.collateral, lab.policy, NOW)
     assert verdict.kind is FALSE
     assert verdict.platform is Platform.UNKNOWN
-    assert {"root", "signatures", "marks", "appraisal"} <= set(failed_names(verdict))
+    assert {"root", "signatures", "marks", "collateral_signer", "collateral_marks"} == set(failed_names(verdict))
 
 
 def test_no_collateral_is_unusable_although_the_signatures_hold(lab: Lab, evidence: Evidence) -> None:
@@ -207,7 +228,7 @@ def test_an_unmarked_third_root_is_unknown_and_never_enough(lab: Lab, evidence: 
     verdict = tampering.unmarked_root(lab, evidence).verdict(lab.policy)
     assert not verdict.ok
     assert verdict.platform is Platform.UNKNOWN
-    assert failed_names(verdict) == ["marks"]
+    assert failed_names(verdict) == ["marks", "collateral_marks"]
 
 
 def test_a_third_partys_platform_is_unknown_and_never_enough(lab: Lab) -> None:
@@ -216,6 +237,61 @@ def test_a_third_partys_platform_is_unknown_and_never_enough(lab: Lab) -> None:
     assert verdict.platform is Platform.UNKNOWN
     assert failed_names(verdict) == ["platform"]
     assert verdict.marks == (Mark.QE_MRSIGNER.value,)
+
+
+@pytest.mark.parametrize("part", ["tcb_info", "qe_identity"])
+@pytest.mark.parametrize("mark", [Mark.ADVISORY, Mark.COLLATERAL_MEMBER])
+def test_marked_collateral_is_no_other_platforms(lab: Lab, part: str, mark: Mark) -> None:
+    def edit(document: dict) -> None:
+        if mark is Mark.ADVISORY:
+            document["tcbLevels"][-1]["advisoryIDs"] = [ADVISORY_ID]
+        else:
+            document[SIMULATION_MEMBER] = {"genuine": True}
+
+    verdict = lab.edit_json(tampering.third_party(lab), part, edit).verdict(lab.policy)
+    assert verdict.kind is FALSE
+    assert failed_names(verdict) == ["collateral_marks"]
+    assert check(verdict, "collateral_marks").found == mark.value
+    assert mark.value in verdict.marks
+
+
+def test_genuine_platforms_have_no_marked_collateral(lab: Lab, evidence: Evidence) -> None:
+    plain = tampering.third_party(lab).collateral
+    assert marks_check(plain, Platform.GENUINE).status is CheckStatus.PASSED
+    assert marks_check(evidence.collateral, Platform.GENUINE).consequence is FALSE
+    assert marks_check(evidence.collateral, Platform.SIMULATED).status is CheckStatus.PASSED
+    assert marks_check(plain, Platform.SIMULATED).consequence is FALSE
+
+
+def test_a_simulated_verdict_shows_the_marks_of_its_collateral(lab: Lab, evidence: Evidence) -> None:
+    verdict = evidence.verdict(lab.policy)
+    assert {Mark.ADVISORY.value, Mark.COLLATERAL_MEMBER.value} <= set(verdict.marks)
+    assert Mark.ADVISORY.value in check(verdict, "collateral_marks").found
+
+
+def test_what_is_not_authentic_never_reaches_dcap_qvl(
+    lab: Lab, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dcap-qvl 0.7.0 can be made to end the process, which no caller could catch."""
+    seen = []
+    honest = dcap_qvl_adapter.appraise
+
+    def appraise(*arguments: object) -> object:
+        seen.append(arguments)
+        return honest(*arguments)
+
+    monkeypatch.setattr(dcap_qvl_adapter, "appraise", appraise)
+    own = {"root", "root_validity", "signatures", "marks", "collateral_signer", "collateral_marks"}
+    assert evidence.verdict(lab.policy).ok
+    assert len(seen) == 1
+    kept_away = set()
+    for case in tampering.cases():
+        seen.clear()
+        verdict = case.tamper(lab, evidence).verdict(lab.policy)
+        refuted_by = {failure.name for failure in verdict.failures if failure.consequence is FALSE} & own
+        assert not (refuted_by and seen), case.name
+        kept_away |= refuted_by
+    assert kept_away == own
 
 
 def test_two_readings_of_one_quote_are_not_authentic(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,8 @@ from click.testing import CliRunner, Result
 from verify.verify_lab import CHALLENGE, Evidence, Lab
 
 from confcom.cli.group import cli
+from confcom.sgx.collateral import COLLATERAL_FILES
+from confcom.verify.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.policy import Policy
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
@@ -106,6 +109,52 @@ def test_collateral_that_is_not_there(files: Path) -> None:
     result = run("verify", files / "q.bin", "--root", files / "root.pem", "--collateral", files)
     assert result.exit_code == 5
     assert f"pass {files / 'collateral'}" in result.output
+
+
+def test_json_where_the_input_cannot_be_read(files: Path, lab: Lab, tmp_path: Path) -> None:
+    """A script that reads the JSON must not have to read prose for these."""
+    (tmp_path / "ca.pem").write_bytes(lab.platform.pki.pck_ca.pem)
+    (tmp_path / "long.bin").write_bytes(bytes(MAX_QUOTE_SIZE + 1))
+    (tmp_path / "collateral").mkdir()
+    for name in COLLATERAL_FILES:
+        (tmp_path / "collateral" / name).write_bytes(b"{}")
+    for arguments, what in (
+        ({"quote": tmp_path / "none.bin"}, "none.bin cannot be read"),
+        ({"quote": tmp_path / "long.bin"}, "long.bin is larger than"),
+        ({"root": tmp_path / "none.pem"}, "none.pem cannot be read"),
+        ({"root": tmp_path / "ca.pem"}, "is not a root"),
+        ({"root": files / "q.bin"}, "something other than PEM certificates"),
+        ({"collateral": tmp_path / "none"}, "there is no collateral directory"),
+        ({"collateral": files}, "is incomplete"),
+        ({"collateral": tmp_path / "collateral"}, "not a signed tcbInfo document"),
+    ):
+        given = {"quote": files / "q.bin", "root": files / "root.pem", "collateral": files / "collateral"} | arguments
+        options = ["--root", given["root"], "--collateral", given["collateral"], "--output", "json"]
+        result = run("verify", given["quote"], *options)
+        document = json.loads(result.stdout)
+        assert (result.exit_code, document["ok"], document["kind"]) == (5, False, "unusable")
+        assert (document["platform"], document["claims"]) == ("unknown", None)
+        (check,) = document["checks"]
+        assert (check["name"], check["status"]) == ("input", "failed")
+        assert what in check["found"]
+        assert check["why"]
+        text = run("verify", given["quote"], *options[:-2])
+        assert text.exit_code == 5
+        assert what in text.stderr
+
+
+def test_a_mistake_on_the_command_line_is_no_verdict(files: Path) -> None:
+    result = verify(files, "--mrenclave", "abcd", "--output", "json")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+
+
+def test_a_pipe_is_read_from_standard_input_only(files: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for result in (verify(files, quote=tmp_path / "fifo"), run("inspect", tmp_path / "fifo")):
+        assert result.exit_code == 5
+        assert "fifo is not a regular file" in result.stderr
+        assert "standard input" in result.stderr
 
 
 def test_not_a_quote(files: Path) -> None:
@@ -214,6 +263,6 @@ def test_inspect_needs_no_verifier_and_verify_says_what_to_install(files: Path) 
 
 def test_the_reference_names_every_check(lab: Lab, evidence: Evidence) -> None:
     demanding = replace(lab.policy, mr_signer=bytes(32), isv_prod_id=1, min_isv_svn=1)
-    names = {check.name for policy in (demanding, Policy()) for check in evidence.verdict(policy).checks}
+    names = {"input"} | {check.name for policy in (demanding, Policy()) for check in evidence.verdict(policy).checks}
     reference = (Path(__file__).parents[2] / "docs" / "reference" / "verify.md").read_text()
     assert [name for name in sorted(names) if f"`{name}`" not in reference] == []

@@ -79,6 +79,14 @@ def test_a_fifo_is_refused_without_waiting(directory: Path) -> None:
         read_collateral(directory)
 
 
+def test_a_quote_that_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/null")):
+        with pytest.raises(UnreadableInputError, match="not a regular file") as raised:
+            read_quote(path)
+        assert "`-`" in raised.value.remedy
+
+
 def test_a_file_that_is_too_large(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_COLLATERAL_FILE_SIZE", 100)
     with pytest.raises(UnreadableInputError, match="larger than 100 bytes"):

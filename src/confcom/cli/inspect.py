@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from confcom.errors import ExitCode
+from confcom.errors import ExitCode, printable
 
 if TYPE_CHECKING:
     from confcom.verify.anatomy import Anatomy, Field
@@ -54,12 +54,12 @@ def _lines(anatomy: Anatomy) -> Iterator[str]:
             yield from _field_lines(field)
     if anatomy.warnings:
         yield ""
-        yield from (click.style(f"warning: {warning}", fg="yellow") for warning in anatomy.warnings)
+        yield from (click.style(f"warning: {printable(warning)}", fg="yellow") for warning in anatomy.warnings)
     if anatomy.stopped:
         yield ""
-        yield click.style(f"stopped: {anatomy.stopped.what}", fg="red")
+        yield click.style(f"stopped: {printable(anatomy.stopped.what)}", fg="red")
         yield from (
-            f"  {label + ':':5}{text}"
+            f"  {label + ':':5}{printable(text)}"
             for label, text in (("why", anatomy.stopped.why), ("do", anatomy.stopped.remedy))
             if text
         )
@@ -70,10 +70,10 @@ def _field_lines(field: Field) -> Iterator[str]:
     if isinstance(value, bool):
         text = "yes" if value else "no"
     elif isinstance(value, list):
-        text = "; ".join(value) or "none"
+        text = printable("; ".join(value)) or "none"
     else:
-        text = str(value)
-    note = f"  ({field.note})" if field.note else ""
+        text = printable(str(value))
+    note = f"  ({printable(field.note)})" if field.note else ""
     first, *rest = [text[i : i + HEX_LINE] for i in range(0, len(text), HEX_LINE)] if _is_hex(text) else [text]
     yield f"  {field.label + ':':30}{first}" + ("" if rest else note)
     for number, line in enumerate(rest, start=1):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
+from confcom.errors import ConfcomError, ExitCode, printable
+
 if TYPE_CHECKING:
     from confcom.verify.policy import Policy
     from confcom.verify.trust import TrustedRoot
@@ -127,16 +129,20 @@ def verify(
     --mrsigner) and what it was asked to report (--report-data).
     """
     from confcom.verify.files import read_collateral, read_quote
+    from confcom.verify.verdict import unusable
     from confcom.verify.verifier import verify_quote
 
     policy = _policy(demands)
-    verdict = verify_quote(
-        read_quote(quote),
-        _root(root),
-        read_collateral(collateral) if collateral else None,
-        policy,
-        at or datetime.now(UTC),
-    )
+    try:
+        data = read_quote(quote)
+        trusted = _root(root)
+        evidence = read_collateral(collateral) if collateral else None
+    except ConfcomError as error:
+        if output == "text" or error.exit_code is not ExitCode.UNUSABLE:
+            raise
+        verdict = unusable("input", "a quote, a root certificate and collateral that can be read", error)
+    else:
+        verdict = verify_quote(data, trusted, evidence, policy, at or datetime.now(UTC))
     if output == "json":
         click.echo(json.dumps(verdict.to_json(), indent=2))
     else:
@@ -176,7 +182,7 @@ def _lines(verdict: Verdict) -> Iterator[str]:
     yield click.style(verdict.kind.value.upper().replace("-", " "), fg="green" if verdict.ok else "red", bold=True)
     yield f"platform: {verdict.platform.value}{_PLATFORM_NOTES[verdict.platform.value]}"
     if verdict.tcb_status:
-        advisories = ", ".join(verdict.advisory_ids) or "none"
+        advisories = printable(", ".join(verdict.advisory_ids)) or "none"
         yield f"TCB: {verdict.tcb_status}; advisories: {advisories}"
     for check in verdict.checks:
         yield from _check_lines(check)
@@ -191,4 +197,4 @@ def _check_lines(check: Check) -> Iterator[str]:
     yield f"{click.style(check.status.value, fg=colors[check.status.value])}  {check.name}"
     for label, text in (("required", check.required), ("found", check.found), ("why", check.why)):
         if text:
-            yield f"  {label + ':':10}{text}"
+            yield f"  {label + ':':10}{printable(text)}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
-from confcom.errors import MalformedError
+from confcom.errors import MalformedError, printable
 from confcom.sgx.certification import PPID_SIZES, CertificationDataType
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER, AttKeyAlgorithm
 from confcom.sgx.marks import SIMULATION_CPU_SVNS
@@ -23,7 +23,7 @@ from confcom.verify.pck_chain import (
     body_is_signed,
     qe_report_is_certified,
 )
-from confcom.verify.trust import Platform, key_id, platform_of
+from confcom.verify.trust import Platform, key_id, name_text, platform_of
 
 Value = str | int | bool | list[str]
 
@@ -230,8 +230,8 @@ def _certificates(quote: Quote, chain: PckChain) -> Iterator[Section | str]:
 
 
 def _certificate(certificate: x509.Certificate) -> Iterator[Field]:
-    yield Field("subject", "subject", certificate.subject.rfc4514_string())
-    yield Field("issuer", "issuer", certificate.issuer.rfc4514_string())
+    yield Field("subject", "subject", name_text(certificate.subject))
+    yield Field("issuer", "issuer", name_text(certificate.issuer))
     yield Field("not_before", "valid from", utc_text(certificate.not_valid_before_utc))
     yield Field("not_after", "valid to", utc_text(certificate.not_valid_after_utc))
     yield Field("serial_number", "serial number", f"{certificate.serial_number:x}")
@@ -241,7 +241,7 @@ def _platform(leaf: x509.Certificate) -> Iterator[Field]:
     try:
         extension = PckExtension.from_certificate(leaf)
     except MalformedError as error:
-        yield Field("sgx_extension", "SGX extension", "unreadable", str(error))
+        yield Field("sgx_extension", "SGX extension", "unreadable", printable(str(error)))
         return
     yield Field("fmspc", "FMSPC", extension.fmspc.hex(), _as_text(extension.fmspc))
     yield Field("pce_id", "PCE id", extension.pce_id.hex())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from cryptography import x509
+
 from confcom.sgx.quote import Quote
 from confcom.verify.instant import utc_text
 from confcom.verify.marks import UNDECLARED_MARKS, missing_marks, present_marks
 from confcom.verify.pck_chain import PckChain, attestation_key_is_bound, body_is_signed, qe_report_is_certified
-from confcom.verify.trust import Platform, TrustedRoot, key_id
+from confcom.verify.trust import Platform, TrustedRoot, key_id, name_text
 from confcom.verify.verdict import Check, VerdictKind, failed, passed
 
 MAX_QUOTE_SIZE = 64 * 1024
@@ -34,14 +36,12 @@ def trailing_bytes_check(quote: Quote) -> Check:
 
 def root_check(chain: PckChain, root: TrustedRoot) -> Check:
     """Whether the chain in the quote ends in the trusted root's key. dcap-qvl also accepts a chain without its root."""
-    required = (
-        f"a chain that ends in the trusted root {_describe(root.key_id, root.certificate.subject.rfc4514_string())}"
-    )
+    required = f"a chain that ends in the trusted root {_describe(root.key_id, root.certificate.subject)}"
     if chain.root is None:
         why = "a complete chain is leaf, intermediate and root; without the root it is not what a platform makes"
         return failed("root", required, "a chain without a root certificate", why, VerdictKind.NOT_AUTHENTIC)
     found_id = key_id(chain.root)
-    found = _describe(found_id, chain.root.subject.rfc4514_string())
+    found = _describe(found_id, chain.root.subject)
     if found_id == root.key_id:
         return passed("root", required, found)
     return failed("root", required, found, "another authority vouches for this quote", VerdictKind.NOT_AUTHENTIC)
@@ -94,5 +94,5 @@ def signatures_check(quote: Quote, chain: PckChain, root: TrustedRoot, now: date
     return failed("signatures", required, "a signature does not hold", broken, VerdictKind.NOT_AUTHENTIC)
 
 
-def _describe(root_key_id: bytes, name: str) -> str:
-    return f"{root_key_id.hex()[:SHOWN_KEY_ID_DIGITS]} ({name})"
+def _describe(root_key_id: bytes, name: x509.Name) -> str:
+    return f"{root_key_id.hex()[:SHOWN_KEY_ID_DIGITS]} ({name_text(name)})"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from confcom.sgx.tcb import TcbStatus
 from confcom.verify.policy import Policy
 from confcom.verify.trust import Platform
-from confcom.verify.verdict import Check, Claims, VerdictKind, failed, passed
+from confcom.verify.verdict import Check, Claims, VerdictKind, failed, not_checked, passed
 
 
 def identity_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
@@ -72,27 +72,50 @@ def platform_check(platform: Platform, policy: Policy) -> Check:
 
 def tcb_check(tcb_status: TcbStatus, policy: Policy) -> Check:
     """Whether firmware and microcode are as current as the policy asks: dcap-qvl reports this, and accepts."""
-    accepted = sorted(status.value for status in policy.accepted_tcb_statuses)
-    required = " or ".join(accepted) if accepted else "no status: the policy accepts none"
     return _compared(
         "tcb_status",
-        required,
+        _accepted_statuses(policy),
         tcb_status.value,
         "known weaknesses of this platform are not fixed",
         equal=tcb_status in policy.accepted_tcb_statuses,
     )
 
 
+def unjudged_checks(policy: Policy) -> Iterator[Check]:
+    """TCB status and advisories of a debug enclave, which nobody judges.
+
+    Allowing debug enclaves waives that the platform is up to date, the least that any policy asks for, but nothing that
+    the policy asks for by itself: a list of statuses without UpToDate, or advisories to reject.
+    """
+    accepted = _accepted_statuses(policy)
+    if TcbStatus.UP_TO_DATE in policy.accepted_tcb_statuses:
+        yield not_checked("tcb_status", accepted, DEBUG_CAVEAT)
+    else:
+        yield _refused("tcb_status", accepted, _UNJUDGED, DEBUG_CAVEAT)
+    if policy.rejected_advisories:
+        yield _refused("advisories", _rejected_advisories(policy), _UNJUDGED, DEBUG_CAVEAT)
+    else:
+        yield not_checked("advisories", _NO_ADVISORY_REJECTED, DEBUG_CAVEAT)
+
+
+def _accepted_statuses(policy: Policy) -> str:
+    accepted = sorted(status.value for status in policy.accepted_tcb_statuses)
+    return " or ".join(accepted) if accepted else "no status: the policy accepts none"
+
+
+def _rejected_advisories(policy: Policy) -> str:
+    return "none of " + ", ".join(sorted(policy.rejected_advisories))
+
+
 def advisories_check(advisory_ids: tuple[str, ...], policy: Policy) -> Check:
     """Whether an advisory that the policy rejects applies to the platform."""
-    rejected = sorted(policy.rejected_advisories)
     found = ", ".join(advisory_ids) or "none"
-    if not rejected:
-        return passed("advisories", "any: the policy rejects none", found)
+    if not policy.rejected_advisories:
+        return passed("advisories", _NO_ADVISORY_REJECTED, found)
     hits = policy.rejected_advisories & set(advisory_ids)
     return _compared(
         "advisories",
-        "none of " + ", ".join(rejected),
+        _rejected_advisories(policy),
         found,
         "the policy rejects " + ", ".join(sorted(hits)),
         equal=not hits,
@@ -119,9 +142,14 @@ def debug_check(claims: Claims, platform: Platform, policy: Policy) -> Check:
 
 
 DEBUG_CAVEAT = (
-    "dcap-qvl refuses debug enclaves and so reports no TCB status;"
+    "dcap-qvl refuses debug enclaves and so reports neither TCB status nor advisories;"
     " the signatures from the enclave up to the root are checked by confcom itself"
 )
+
+
+_NO_ADVISORY_REJECTED = "any: the policy rejects none"
+
+_UNJUDGED = "not known: a debug enclave"
 
 
 def _compared(name: str, required: str, found: str, why: str, *, equal: bool | None = None) -> Check:

@@ -1,4 +1,4 @@
-"""Gates of our own on collateral: that it is current, for this platform, and signed by who may sign it. Pure.
+"""Gates of our own on collateral: that it is current, for this platform, signed by who may sign it, and marked. Pure.
 
 dcap-qvl compares neither the PCE id nor the names of certificates: with it alone, a PCK, which belongs to one platform,
 could sign TCB info for all of them.
@@ -16,9 +16,10 @@ from confcom.sgx.collateral import Collateral
 from confcom.sgx.pck_extension import PckExtension
 from confcom.sgx.x509_errors import UNREADABLE_X509
 from confcom.verify.instant import utc_text
+from confcom.verify.marks import missing_collateral_marks, present_collateral_marks
 from confcom.verify.pck_chain import common_name, is_issued_by
-from confcom.verify.trust import load_certificate
-from confcom.verify.verdict import Check, VerdictKind, failed, passed
+from confcom.verify.trust import Platform, load_certificate, name_text
+from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, passed
 
 SIGNER_CHAIN_LENGTH = 2
 """Signer and root (PCS API v4, TCB-Info-Issuer-Chain)."""
@@ -36,7 +37,7 @@ def currency_check(collateral: Collateral | None, now: datetime) -> Check:
     try:
         periods = _periods(collateral)
     except MalformedError as error:
-        return failed("collateral", required, error.what, error.why, VerdictKind.UNUSABLE)
+        return failed_by("collateral", required, error)
     for name, begin, end in periods:
         if not begin <= now <= end:
             found = f"{name} is good from {utc_text(begin)} to {utc_text(end)}"
@@ -51,7 +52,7 @@ def platform_match_check(collateral: Collateral, leaf: x509.Certificate) -> Chec
         tcb_info, extension = collateral.read_tcb_info(), PckExtension.from_certificate(leaf)
     except MalformedError as error:
         required = "a PCK certificate and TCB info that name their platform"
-        return failed("collateral_platform", required, error.what, error.why, VerdictKind.UNUSABLE)
+        return failed_by("collateral_platform", required, error)
     required = f"TCB info for FMSPC {extension.fmspc.hex()}, PCE id {extension.pce_id.hex()}"
     found = f"for FMSPC {tcb_info.fmspc.hex()}, PCE id {tcb_info.pce_id.hex()}"
     if (tcb_info.fmspc, tcb_info.pce_id) == (extension.fmspc, extension.pce_id):
@@ -66,7 +67,7 @@ def signer_check(collateral: Collateral, trusted_root: x509.Certificate) -> Chec
     try:
         for chain in (collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain):
             certificates = [load_certificate(pem, "the signer's certificate") for pem in split_pem_chain(chain)]
-            names = [certificate.subject.rfc4514_string() for certificate in certificates]
+            names = [name_text(certificate.subject) for certificate in certificates]
             if (
                 len(certificates) != SIGNER_CHAIN_LENGTH
                 or TCB_SIGNER_NAME not in common_name(certificates[0].subject)
@@ -75,8 +76,30 @@ def signer_check(collateral: Collateral, trusted_root: x509.Certificate) -> Chec
                 why = "a certificate for something else, or of another root, vouches for the collateral"
                 return failed("collateral_signer", required, " < ".join(names), why, VerdictKind.NOT_AUTHENTIC)
     except MalformedError as error:
-        return failed("collateral_signer", required, error.what, error.why, VerdictKind.UNUSABLE)
+        return failed_by("collateral_signer", required, error)
     return passed("collateral_signer", required, names[0])
+
+
+def marks_check(collateral: Collateral, platform: Platform) -> Check:
+    """Whether the marks of simulation in collateral agree with the root, as those in the quote must.
+
+    Raises:
+        MalformedError: TCB info or QE identity cannot be read (`currency_check` finds that first).
+    """
+    present = present_collateral_marks(collateral)
+    found = "; ".join(sorted(mark.value for mark in present)) or "none"
+    if platform is Platform.SIMULATED:
+        required = "the marks that a simulated platform always sets in its collateral"
+        missing = missing_collateral_marks(collateral)
+        if not missing:
+            return passed("collateral_marks", required, found)
+        why = "missing in TCB info or QE identity: " + "; ".join(sorted(mark.value for mark in missing))
+        return failed("collateral_marks", required, found, why, VerdictKind.NOT_AUTHENTIC)
+    required = "no mark of simulation in the collateral"
+    if not present:
+        return passed("collateral_marks", required, found)
+    why = "collateral that says it is simulated says nothing about other platforms"
+    return failed("collateral_marks", required, found, why, VerdictKind.NOT_AUTHENTIC)
 
 
 def _periods(collateral: Collateral) -> tuple[tuple[str, datetime, datetime], ...]:

@@ -30,17 +30,15 @@ class UnreadableInputError(ConfcomError):
 
 
 def read_quote(path: Path) -> bytes:
-    """Read what should be a quote from a file, a pipe, or standard input (`-`).
+    """Read what should be a quote from a regular file, or from standard input (`-`), which may be a pipe.
 
     Raises:
-        UnreadableInputError: it cannot be read, or is longer than any quote.
+        UnreadableInputError: it cannot be read, is not a regular file, or is longer than any quote.
     """
+    if path != STDIN:
+        return _read_regular_file(path, MAX_QUOTE_SIZE, "pass a file, or `-` and the quote through standard input")
     try:
-        if path == STDIN:
-            data = sys.stdin.buffer.read(MAX_QUOTE_SIZE + 1)
-        else:
-            with path.open("rb") as file:
-                data = file.read(MAX_QUOTE_SIZE + 1)
+        data = sys.stdin.buffer.read(MAX_QUOTE_SIZE + 1)
     except OSError as error:
         raise _unreadable(path, error) from error
     return _require_size(path, data, MAX_QUOTE_SIZE)
@@ -90,13 +88,13 @@ def read_collateral(directory: Path) -> Collateral:
     )
 
 
-def _read_regular_file(path: Path, limit: int) -> bytes:
+def _read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a link to one") -> bytes:
     try:
         # Without O_NONBLOCK, opening a FIFO that nobody writes to would wait forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UnreadableInputError(f"{path} is not a regular file", remedy="pass a file, or a link to one")
+                raise UnreadableInputError(f"{path} is not a regular file", remedy=advice)
             data = file.read(limit + 1)
     except OSError as error:
         raise _unreadable(path, error) from error

@@ -1,4 +1,4 @@
-"""Which marks of simulation a quote carries, and whether they agree with the root that it is verified under."""
+"""Which marks of simulation a quote and its collateral carry, and which of those that they must carry they lack."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from cryptography import x509
 
 from confcom.errors import MalformedError
 from confcom.sgx import marks
+from confcom.sgx.collateral import Collateral
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.marks import Mark
 from confcom.sgx.pck_extension import PckExtension
 from confcom.sgx.quote import Quote
+from confcom.sgx.tcb import TcbStatus
 from confcom.verify.pck_chain import PckChain
 
 REQUIRED_MARKS = frozenset(
@@ -24,7 +26,10 @@ REQUIRED_MARKS = frozenset(
     }
 )
 """What a quote under a simulated root must carry: enough that the quote alone, each certificate alone and a look-up by
-FMSPC show what they are. The others depend on the application's enclave, on the kind of CA, or on the collateral."""
+FMSPC show what they are. The others depend on the application's enclave or on the kind of CA."""
+
+COLLATERAL_MARKS = frozenset({Mark.ADVISORY, Mark.COLLATERAL_MEMBER})
+"""What collateral under a simulated root must carry, TCB info and QE identity alike, and no other may."""
 
 UNDECLARED_MARKS = frozenset({Mark.QE_MRSIGNER})
 """Marks that a third party's quoting enclave shows too, without saying that it is simulated."""
@@ -43,6 +48,31 @@ def present_marks(quote: Quote, chain: PckChain | None) -> frozenset[Mark]:
 def missing_marks(quote: Quote, chain: PckChain) -> frozenset[Mark]:
     """Marks that a simulated platform always sets and this quote lacks; every certificate must carry its own."""
     return REQUIRED_MARKS - frozenset(_quote_marks(quote)) - frozenset(_chain_marks(chain, all))
+
+
+def present_collateral_marks(collateral: Collateral) -> frozenset[Mark]:
+    """Every mark that shows anywhere in collateral; one marked document, or one level, is enough.
+
+    Raises:
+        MalformedError: TCB info or QE identity cannot be read.
+    """
+    documents = (collateral.read_tcb_info(), collateral.read_qe_identity())
+    advised = any(marks.ADVISORY_ID in level.advisory_ids for document in documents for level in document.levels)
+    member = any(document.simulation is not None for document in documents)
+    return _collateral_marks(advised=advised, member=member)
+
+
+def missing_collateral_marks(collateral: Collateral) -> frozenset[Mark]:
+    """Marks that a simulated platform's collateral always has and this lacks; each document must carry its own.
+
+    Raises:
+        MalformedError: TCB info or QE identity cannot be read.
+    """
+    documents = (collateral.read_tcb_info(), collateral.read_qe_identity())
+    current = [level for document in documents for level in document.levels if level.status is TcbStatus.UP_TO_DATE]
+    advised = all(marks.ADVISORY_ID in level.advisory_ids for level in current)
+    member = all(document.simulation is not None for document in documents)
+    return COLLATERAL_MARKS - _collateral_marks(advised=advised, member=member)
 
 
 def _quote_marks(quote: Quote) -> Iterable[Mark]:
@@ -72,6 +102,11 @@ def _chain_marks(chain: PckChain, quantifier: Callable[[Iterable[bool]], bool]) 
         yield Mark.PPID
     if extension.platform_instance_id == marks.PLATFORM_INSTANCE_ID:
         yield Mark.PLATFORM_INSTANCE_ID
+
+
+def _collateral_marks(*, advised: bool, member: bool) -> frozenset[Mark]:
+    shown = {Mark.ADVISORY: advised, Mark.COLLATERAL_MEMBER: member}
+    return frozenset(mark for mark, shows in shown.items() if shows)
 
 
 def _readable_extension(leaf: x509.Certificate) -> PckExtension | None:

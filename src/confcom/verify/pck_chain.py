@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from confcom.errors import MalformedError
 from confcom.sgx.quote import Quote
+from confcom.sgx.x509_errors import UNREADABLE_X509
 from confcom.verify.instant import utc_text
-from confcom.verify.trust import load_certificate
+from confcom.verify.trust import is_self_issued, load_certificate, name_text
 
 CHAIN_NAMES = ("SGX PCK Certificate", "CA", "SGX Root CA")
 """What the common names of leaf, intermediate and root contain (Intel's "PCK Certificate and CRL Profile"; QVL asks for
@@ -54,7 +55,7 @@ class PckChain:
             load_certificate(pem, f"certificate {number} of the quote's chain")
             for number, pem in enumerate(certificates, start=1)
         )
-        roots = [certificate for certificate in others if certificate.issuer == certificate.subject]
+        roots = [certificate for certificate in others if is_self_issued(certificate)]
         if len(roots) > 1:
             raise MalformedError(
                 f"the quote's chain has {len(roots)} root certificates instead of one",
@@ -77,15 +78,15 @@ class PckChain:
         if len(path) != len(CHAIN_NAMES):
             return f"it has {len(path)} certificates instead of leaf, intermediate and root"
         for certificate, issuer, expected in zip(path, (*path[1:], trusted_root), CHAIN_NAMES, strict=True):
-            name = certificate.subject.rfc4514_string()
+            name = name_text(certificate.subject)
             if expected not in common_name(certificate.subject):
                 return f"{name} stands where {expected} belongs"
             if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
                 return f"{name} is not valid at {utc_text(now)}"
             if not is_issued_by(certificate, issuer):
-                return f"{name} was not issued by {issuer.subject.rfc4514_string()}"
+                return f"{name} was not issued by {name_text(issuer.subject)}"
             if not _may_issue(issuer):
-                return f"{issuer.subject.rfc4514_string()} is no certificate authority"
+                return f"{name_text(issuer.subject)} is no certificate authority"
         return None
 
 
@@ -93,7 +94,7 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
     """Whether names and signature say so."""
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, *UNREADABLE_X509):
         return False
     return True
 

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from confcom.errors import MalformedError
+from confcom.errors import MalformedError, printable
 from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.x509_errors import UNREADABLE_X509
 
@@ -53,7 +53,8 @@ class TrustedRoot:
         """Read a root certificate, PEM or DER.
 
         Raises:
-            MalformedError: not exactly one certificate with a key on the curve P-256.
+            MalformedError: not exactly one certificate with a key on the curve P-256, or one that names another as its
+                issuer: dcap-qvl ends the whole process over such an anchor.
         """
         if len(data) > MAX_ROOT_SIZE:
             raise MalformedError(
@@ -67,12 +68,13 @@ class TrustedRoot:
                 remedy="pass the root alone, neither a chain nor a bundle: every certificate in it would be trusted",
             )
         certificate = load_certificate(certificates[0], "the root certificate")
+        if not is_self_issued(certificate):
+            raise MalformedError(
+                f"the certificate of {name_text(certificate.subject)} is not a root",
+                why=f"it names {name_text(certificate.issuer)} as its issuer, and a root names itself",
+                remedy="pass the certificate that the chain ends in",
+            )
         return cls(certificate, certificate.public_bytes(Encoding.DER), key_id(certificate))
-
-    @property
-    def is_intel(self) -> bool:
-        """Whether this is Intel's SGX root, by key."""
-        return self.key_id == INTEL_ROOT_KEY_ID
 
 
 def load_certificate(data: bytes, what: str) -> x509.Certificate:
@@ -104,13 +106,23 @@ def load_certificate(data: bytes, what: str) -> x509.Certificate:
 def _read_whole(certificate: x509.Certificate) -> tuple[object, ...]:
     """Make cryptography decode what it would decode at first use: what is malformed must show here, not later."""
     return (
-        certificate.subject,
-        certificate.issuer,
+        certificate.subject.public_bytes(),
+        certificate.issuer.public_bytes(),
         certificate.not_valid_before_utc,
         certificate.not_valid_after_utc,
         certificate.serial_number,
         certificate.extensions,
     )
+
+
+def name_text(name: x509.Name) -> str:
+    """A distinguished name for people (RFC 4514), also of a hostile one: the RFC lets control characters through."""
+    return printable(name.rfc4514_string())
+
+
+def is_self_issued(certificate: x509.Certificate) -> bool:
+    """Whether subject and issuer are the same bytes: for verifiers, equal text in another encoding is another name."""
+    return certificate.subject.public_bytes() == certificate.issuer.public_bytes()
 
 
 def key_id(certificate: x509.Certificate) -> bytes:

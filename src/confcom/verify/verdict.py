@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from confcom.errors import ExitCode
+from confcom.errors import ConfcomError, ExitCode, printable
 from confcom.verify.trust import Platform
 
 
@@ -50,8 +50,9 @@ class CheckStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check; `required` and `found` are for people and are never parsed.
+    """One check; `required`, `found` and `why` are for people and are never parsed.
 
+    They may repeat what stands in a hostile quote; `passed`, `failed` and `not_checked` make them `printable`.
     `consequence` is what the verdict becomes when this check failed; it is None otherwise.
     """
 
@@ -75,17 +76,23 @@ class Check:
 
 def passed(name: str, required: str, found: str, why: str = "") -> Check:
     """A check that holds."""
-    return Check(name, CheckStatus.PASSED, required, found, why)
+    return Check(name, CheckStatus.PASSED, printable(required), printable(found), printable(why))
 
 
 def failed(name: str, required: str, found: str, why: str, consequence: VerdictKind) -> Check:
     """A check that does not hold, and what follows from that."""
-    return Check(name, CheckStatus.FAILED, required, found, why, consequence)
+    return Check(name, CheckStatus.FAILED, printable(required), printable(found), printable(why), consequence)
 
 
 def not_checked(name: str, required: str, why: str) -> Check:
     """A check that was not made, with the reason: silence would read as a pass."""
-    return Check(name, CheckStatus.NOT_CHECKED, required, "", why)
+    return Check(name, CheckStatus.NOT_CHECKED, printable(required), "", printable(why))
+
+
+def failed_by(name: str, required: str, error: ConfcomError) -> Check:
+    """A check that an error ended: nothing could be decided; what to do is part of the reason."""
+    why = ". ".join(part for part in (error.why, error.remedy) if part)
+    return failed(name, required, error.what, why, VerdictKind.UNUSABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,3 +162,8 @@ def kind_of(checks: Iterable[Check]) -> VerdictKind:
     """The kind that a set of checks comes to: the gravest consequence, or verified if none failed."""
     consequences = {check.consequence for check in checks}
     return next((kind for kind in _SEVERITY if kind in consequences), VerdictKind.VERIFIED)
+
+
+def unusable(name: str, required: str, error: ConfcomError) -> Verdict:
+    """The verdict of one failed check, for input that could not even be read."""
+    return Verdict(VerdictKind.UNUSABLE, Platform.UNKNOWN, (failed_by(name, required, error),))

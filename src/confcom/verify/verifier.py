@@ -1,4 +1,8 @@
-"""Quote, root, collateral, policy and time in; verdict out. No input makes it raise, wait or fetch anything."""
+"""Quote, root, collateral, policy and time in; verdict out.
+
+No quote, root or collateral makes it raise, wait or fetch anything. A time that is no instant is the caller's mistake
+and raises.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,13 @@ from datetime import datetime
 
 from confcom.errors import MalformedError
 from confcom.sgx.collateral import Collateral
+from confcom.sgx.marks import Mark
 from confcom.sgx.quote import Quote
 from confcom.verify import authenticity, authorisation, collateral_checks, dcap_qvl_adapter
 from confcom.verify.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.dcap_qvl_adapter import Appraisal, Finding, Rejection
 from confcom.verify.instant import require_instant
-from confcom.verify.marks import present_marks, root_is_marked
+from confcom.verify.marks import present_collateral_marks, present_marks, root_is_marked
 from confcom.verify.pck_chain import PckChain
 from confcom.verify.policy import Policy
 from confcom.verify.trust import Platform, TrustedRoot, platform_of
@@ -26,6 +31,7 @@ from confcom.verify.verdict import (
     kind_of,
     not_checked,
     passed,
+    unusable,
 )
 
 _FORMAT = "an SGX quote of version 3 with the PCK certificate chain in it"
@@ -57,8 +63,7 @@ def verify_quote(
     try:
         parsed, chain = _read(quote)
     except MalformedError as error:
-        why = ". ".join(part for part in (error.why, error.remedy) if part)
-        return _verdict(Platform.UNKNOWN, [failed("format", _FORMAT, error.what, why, VerdictKind.UNUSABLE)])
+        return unusable("format", _FORMAT, error)
 
     rooted = authenticity.root_check(chain, root)
     signatures = authenticity.signatures_check(parsed, chain, root, now)
@@ -76,18 +81,24 @@ def verify_quote(
         authorisation.debug_check(claims, platform, policy),
         collateral_checks.currency_check(collateral, now),
     ]
+    marks = present_marks(parsed, chain)
     appraisal = None
     if collateral is None or checks[-1].status is CheckStatus.FAILED:
         checks.append(not_checked("appraisal", _APPRAISAL, "it needs collateral that is current"))
     else:
+        marks |= present_collateral_marks(collateral)
         checks += [
             collateral_checks.platform_match_check(collateral, chain.leaf),
             collateral_checks.signer_check(collateral, root.certificate),
+            collateral_checks.marks_check(collateral, platform),
         ]
-        result = dcap_qvl_adapter.appraise(quote, root.der, collateral, now)
-        checks.append(_appraisal_check(result, claims, root))
-        appraisal = result if isinstance(result, Appraisal) else None
-    marks = tuple(sorted(mark.value for mark in present_marks(parsed, chain)))
+        # Some forged input makes dcap-qvl end the whole process: it gets only what our own checks have not refuted.
+        if kind_of(checks) is VerdictKind.NOT_AUTHENTIC:
+            checks.append(not_checked("appraisal", _APPRAISAL, "confcom's own checks show that this is not authentic"))
+        else:
+            result = dcap_qvl_adapter.appraise(quote, root.der, collateral, now)
+            checks.append(_appraisal_check(result, claims, root))
+            appraisal = result if isinstance(result, Appraisal) else None
     if kind_of(checks) in {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}:
         why = "what a quote says is worth nothing as long as it is not known to be authentic"
         checks.append(not_checked("policy", "platform, TCB status, advisories, identity, report data", why))
@@ -133,7 +144,7 @@ def _appraisal_check(result: Appraisal | Rejection, claims: Claims, root: Truste
 def _policy_checks(platform: Platform, claims: Claims, appraisal: Appraisal | None, policy: Policy) -> Iterator[Check]:
     yield authorisation.platform_check(platform, policy)
     if appraisal is None:
-        yield not_checked("tcb_status", "judged by dcap-qvl", authorisation.DEBUG_CAVEAT)
+        yield from authorisation.unjudged_checks(policy)
     else:
         yield authorisation.tcb_check(appraisal.tcb_status, policy)
         yield authorisation.advisories_check(appraisal.advisory_ids, policy)
@@ -147,7 +158,7 @@ def _verdict(
     *,
     claims: Claims | None = None,
     appraisal: Appraisal | None = None,
-    marks: tuple[str, ...] = (),
+    marks: frozenset[Mark],
 ) -> Verdict:
     return Verdict(
         kind=kind_of(checks),
@@ -156,5 +167,5 @@ def _verdict(
         claims=claims,
         tcb_status=appraisal.tcb_status.value if appraisal else None,
         advisory_ids=appraisal.advisory_ids if appraisal else (),
-        marks=marks,
+        marks=tuple(sorted(mark.value for mark in marks)),
     )
