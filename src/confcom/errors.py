@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
     UNUSABLE = 5
     """The input cannot be used: not a quote, no collateral, a malformed file."""
     UNAVAILABLE = 6
-    """A service that the command needs is not there or does not answer."""
+    """A service, a file or a device that the command needs is not there or does not answer."""
     INTERRUPTED = 130
     """Ended by Ctrl-C, as shells report it."""
 
@@ -67,6 +67,20 @@ class UnavailableError(ConfcomError):
     """A service, a file or a device that is needed is not there (yet)."""
 
     exit_code = ExitCode.UNAVAILABLE
+
+
+class OutputError(ConfcomError):
+    """What was asked for exists, and cannot be written to where it was to go."""
+
+
+def explain(error: ConfcomError) -> str:
+    """What happened, why, and what to do, a line each, fit for a terminal whatever the texts hold."""
+    lines = [f"Error: {printable(error.what)}"]
+    if error.why:
+        lines.append(f"  why: {printable(error.why)}")
+    if error.remedy:
+        lines.append(f"  do:  {printable(error.remedy)}")
+    return "\n".join(lines) + "\n"
 
 
 def printable(text: str) -> str:

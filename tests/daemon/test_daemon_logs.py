@@ -63,6 +63,13 @@ def test_text_is_for_people(root_logger, log_format, stream):
     assert traceback[-1] == "RuntimeError: boom"
 
 
+def test_text_keeps_to_its_line_whatever_a_field_holds(root_logger):
+    stream = io.StringIO()
+    configure_logging(level="warning", log_format=LogFormat.TEXT, stream=stream)
+    logging.getLogger().warning("no socket at %s", "a\n\x1b[2Kb", extra={"peer": "\u202e7"})
+    assert stream.getvalue()[8:] == " warning no socket at a\\n\\x1b[2Kb  peer=\\u202e7\n"
+
+
 def test_json_can_be_forced_on_a_terminal(root_logger):
     stream = Terminal()
     configure_logging(level="info", log_format=LogFormat.JSON, stream=stream)

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from confcom.daemon.supervision import exit_status, explain, first_failure, run_daemon, run_until_stopped
+from confcom.daemon.supervision import exit_status, first_failure, run_daemon, run_until_stopped
 from confcom.errors import ConfcomError, ExitCode, SettingsError, UnavailableError
 
 
@@ -117,6 +117,5 @@ def test_exit_status():
     assert exit_status(settings, stderr=stderr) == ExitCode.USAGE
     assert stderr.getvalue() == "Error: what\n  why: why\n  do:  do\n"
     assert exit_status(interrupted, stderr=stderr) == ExitCode.INTERRUPTED
-    assert explain(ConfcomError("only what")) == "Error: only what\n"
     with pytest.raises(ZeroDivisionError):
         exit_status(lambda: 1 // 0, stderr=stderr)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
 
 import click
 
-from confcom.errors import ConfcomError, ExitCode
+from confcom.errors import ConfcomError, ExitCode, OutputError, explain
+
+OUTPUT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What write(2) on stdout fails with: no space, no quota, a file size limit, a terminal or disk that is gone."""
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("confcom.cli.demo:demo", "The whole story on this machine, without SGX hardware."),
@@ -69,11 +79,42 @@ class LazyGroup(click.Group):
 
 def show_error(error: ConfcomError) -> None:
     """Print what happened, why, and what to do, each on its line, to stderr."""
-    click.echo(f"Error: {error.what}", err=True)
-    if error.why:
-        click.echo(f"  why: {error.why}", err=True)
-    if error.remedy:
-        click.echo(f"  do:  {error.remedy}", err=True)
+    try:
+        click.echo(explain(error), err=True, nl=False)
+    except OSError:
+        # Nobody can be told any more; the exit code still tells.
+        abandon(sys.stderr)
+
+
+@contextmanager
+def output_failures_explained() -> Iterator[None]:
+    """Around the whole command: a full disk under stdout becomes a message and an exit code, not a traceback.
+
+    A reader that went away (EPIPE, as with `| head`) is left to click, which ends quietly with code 1.
+
+    Raises:
+        SystemExit: the output could not be written.
+        OSError: something else failed; that is a bug and keeps its traceback.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in OUTPUT_ERRNOS or error.filename is not None:
+            raise
+        abandon(sys.stdout)
+        failure = OutputError(
+            "the output could not be written",
+            why=error.strerror or str(error),
+            remedy="check the disk, the quota and the terminal that stdout goes to",
+        )
+        show_error(failure)
+        raise SystemExit(failure.exit_code) from error
+
+
+def abandon(stream: TextIO) -> None:
+    """Let what is still buffered go nowhere: at its end Python would write it again, and fail again."""
+    with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

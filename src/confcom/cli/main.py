@@ -12,10 +12,11 @@ The daemons also start without them: python -m confcom.quote_helper, python -m c
 def main() -> None:
     """Entry point of the console script."""
     try:
-        from confcom.cli.group import cli
+        from confcom.cli.group import cli, output_failures_explained
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"click", "rich", "yaml"}:
             raise
         sys.stderr.write(INSTALL_HINT + "\n")
         raise SystemExit(2) from error
-    cli()
+    with output_failures_explained():
+        cli()

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TextIO
 
+from confcom.errors import printable
+
 LEVELS = ("debug", "info", "warning", "error")
 
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -48,10 +50,11 @@ class TextFormatter(logging.Formatter):
     """For a person at a terminal: time, level, message, extra fields as key=value."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line, followed by the traceback if there is one."""
+        """The record as one printable line, followed by the traceback if there is one."""
         fields = "".join(f"  {key}={value}" for key, value in _extra(record).items())
         clock = _time(record)[11:19]
         text = f"{clock} {record.levelname.lower():7} {record.getMessage()}{fields}"
+        text = printable(text)
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 

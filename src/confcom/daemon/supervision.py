@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TextIO
 
-from confcom.errors import ConfcomError, ExitCode
+from confcom.errors import ConfcomError, ExitCode, explain
 
 _logger = logging.getLogger(__name__)
 
@@ -83,16 +83,6 @@ def exit_status(body: Callable[[], int], *, stderr: TextIO) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-
-
-def explain(error: ConfcomError) -> str:
-    """What happened, why, and what to do, a line each."""
-    lines = [f"Error: {error.what}"]
-    if error.why:
-        lines.append(f"  why: {error.why}")
-    if error.remedy:
-        lines.append(f"  do:  {error.remedy}")
-    return "\n".join(lines) + "\n"
 
 
 async def _supervise(main: Main, stop_deadline: float) -> ExitCode:

@@ -1,0 +1,64 @@
+"""What the command does when its words cannot leave it, as a process with real streams."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+QUOTE = Path(__file__).parent.parent / "vectors" / "genuine-quotes" / "quote_pck_cert_chain.bin"
+FULL = Path("/dev/full")
+BUFFERING = {"buffered": {}, "unbuffered": {"PYTHONUNBUFFERED": "1"}}
+
+
+@pytest.fixture
+def confcom():
+    def call(*args, **streams):
+        extra = streams.pop("env", {})
+        return subprocess.run(
+            [sys.executable, "-m", "confcom", *map(str, args)],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **extra},
+            check=False,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **streams},
+        )
+
+    return call
+
+
+@pytest.fixture
+def full():
+    if not FULL.exists():
+        pytest.skip("needs /dev/full, which refuses every byte as a full disk does")
+    with FULL.open("wb", buffering=0) as file:
+        yield file
+
+
+@pytest.mark.parametrize("env", BUFFERING.values(), ids=BUFFERING)
+@pytest.mark.parametrize("args", [["inspect", QUOTE], ["inspect", QUOTE, "--output", "json"], ["--help"]])
+def test_a_full_disk_under_the_output_is_explained(confcom, full, args, env):
+    result = confcom(*args, stdout=full, env=env)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "Error: the output could not be written",
+        "  why: No space left on device",
+        "  do:  check the disk, the quota and the terminal that stdout goes to",
+    ]
+
+
+def test_a_reader_that_went_away_ends_it_quietly(confcom):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        result = confcom("inspect", QUOTE, stdout=writer)
+    finally:
+        os.close(writer)
+    assert result.returncode == 1
+    assert result.stderr == ""
+
+
+def test_an_error_that_cannot_be_told_keeps_its_exit_code(confcom, full, tmp_path):
+    (tmp_path / "q.bin").write_bytes(b"")
+    assert confcom("inspect", tmp_path / "q.bin").returncode == 5
+    assert confcom("inspect", tmp_path / "q.bin", stderr=full).returncode == 5
