@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from confcom.errors import ConfcomError, ExitCode, printable
+from confcom.errors import MalformedError, printable
 
 if TYPE_CHECKING:
     from confcom.verify.policy import Policy
@@ -128,7 +128,7 @@ def verify(
     Nothing is fetched from anywhere. A quote is verified only if you say which enclave you expect (--mrenclave or
     --mrsigner) and what it was asked to report (--report-data).
     """
-    from confcom.verify.files import read_collateral, read_quote
+    from confcom.verify.files import UnreadableInputError, read_collateral, read_quote
     from confcom.verify.verdict import unusable
     from confcom.verify.verifier import verify_quote
 
@@ -137,8 +137,8 @@ def verify(
         data = read_quote(quote)
         trusted = _root(root)
         evidence = read_collateral(collateral) if collateral else None
-    except ConfcomError as error:
-        if output == "text" or error.exit_code is not ExitCode.UNUSABLE:
+    except (UnreadableInputError, MalformedError) as error:
+        if output == "text":
             raise
         verdict = unusable("input", "a quote, a root certificate and collateral that can be read", error)
     else:
