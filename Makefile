@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: setup demo test lint lock protos clean
+.PHONY: setup demo test lint images lock protos clean
 
 demo: $(VENV)/.run ## the whole story on this machine, no SGX needed
 	@$(BIN)/confcom demo $(ARGS)
@@ -15,6 +15,9 @@ lint: $(VENV)/.dev ## format, lint, types, layers, generated code
 	$(BIN)/python scripts/lint.py
 
 setup: $(VENV)/.dev ## the development environment in .venv
+
+images: $(VENV)/.dev ## the images of images/Dockerfile, without docker (needs root)
+	$(BIN)/python -m e2e.images $(ARGS)
 
 lock: $(VENV)/.dev ## renew the hashed locks (needs uv)
 	$(BIN)/python scripts/lock.py

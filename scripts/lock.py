@@ -5,12 +5,18 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-GROUPS = {"run": ("build",), "dev": ("build", "dev")}
+LOCKS = {
+    "build": ("--group=build",),
+    "daemon": ("pyproject.toml",),
+    "run": ("pyproject.toml", "--extra=all", "--group=build"),
+    "dev": ("pyproject.toml", "--extra=all", "--group=build", "--group=dev"),
+}
+"""Which requirements of pyproject.toml each lock holds: images build with `build` and ship `daemon`."""
 
 
 def main() -> int:
-    """Compile both locks from pyproject.toml; uv must be on the PATH."""
-    for name, groups in GROUPS.items():
+    """Compile the locks from pyproject.toml; uv must be on the PATH."""
+    for name, parts in LOCKS.items():
         command = [
             "uv",
             "pip",
@@ -20,9 +26,8 @@ def main() -> int:
             "--generate-hashes",
             "--no-emit-index-url",
         ]
-        command += ["--no-header", "--no-annotate", "--python-version", "3.11", "--extra", "all"]
-        command += [f"--group={group}" for group in groups]
-        command += ["pyproject.toml", "-o", f"requirements/{name}.lock", *sys.argv[1:]]
+        command += ["--no-header", "--no-annotate", "--python-version", "3.11", *parts]
+        command += ["-o", f"requirements/{name}.lock", *sys.argv[1:]]
         subprocess.run(command, cwd=ROOT, check=True)
     return 0
 

@@ -1,0 +1,1 @@
+"""Tests on a real Kubernetes, and what they need: a cluster and images."""

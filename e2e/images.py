@@ -1,0 +1,167 @@
+"""Build the images of images/Dockerfile without docker, a daemon or a registry, for a cluster on this machine.
+
+The Dockerfile is the one that everybody builds. Two things are done in its surroundings, because a test machine may
+reach neither a registry of images nor, from inside a build, the index of packages:
+
+* its base, `python:3.11-slim`, is a local stand-in: Debian 12 with its own Python 3.11, made by mmdebstrap;
+* packages are downloaded beforehand, by the same hashed locks, and mounted into the build.
+
+buildah runs with chroot isolation and a configuration of its own in a mount namespace of its own, so nothing else on
+the machine sees its storage or its mounts. Results are kept by content: a second call with nothing changed builds
+nothing. Security updates of Debian reach a base only when it is made anew: remove the folder for that.
+
+Usage: python -m e2e.images [--folder FOLDER] [--twice]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from confcom.errors import ConfcomError, ExitCode, UnavailableError
+from e2e import images_workshop
+from e2e.images_workshop import (
+    EPOCH,
+    IMAGES,
+    ROOT,
+    Workshop,
+    content_hash,
+    install_programs,
+    keep_newest,
+    references,
+    say,
+    timed,
+)
+
+DOCKERFILE = ROOT / "images" / "Dockerfile"
+
+
+def default_folder() -> Path:
+    """Where results are kept: outside the checkout, in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "confcom" / "images"
+
+
+def build_all(folder: Path | None = None, *, twice: bool = False) -> dict[str, Path]:
+    """Build all images of this checkout, or find them built.
+
+    Args:
+        folder: for the results and everything that saves time when the next ones are made; one build uses it at a time.
+        twice: build once more with nothing kept but base and packages, and compare all bits.
+
+    Returns:
+        For each of `IMAGES` its OCI archive, fit for `ctr images import`; the names inside are `references`.
+
+    Raises:
+        UnavailableError: not root, or a program is missing and cannot be installed.
+        ConfcomError: a program failed, or the second build differs.
+    """
+    if os.geteuid():
+        raise UnavailableError(
+            "images cannot be built", why="buildah and mmdebstrap need root here", remedy="run it as root"
+        )
+    folder = (folder or default_folder()).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder), tempfile.TemporaryDirectory(dir=folder, prefix="run-") as scratch:
+        workshop = Workshop(folder=folder, scratch=Path(scratch), context=Path(scratch) / "context")
+        _snapshot(workshop.context)
+        finished = folder / "archives" / _content_key(workshop.context)
+        if finished.is_dir():
+            os.utime(finished)
+            say(f"nothing changed: {finished}")
+        else:
+            install_programs()
+            made = workshop.build(folder / "storage" / workshop.base_key, "built")
+            finished.parent.mkdir(exist_ok=True)
+            made.rename(finished)
+            keep_newest(finished.parent)
+            keep_newest(folder / "storage", 1)
+        if twice:
+            install_programs()
+            _compare(finished, workshop.build(workshop.scratch / "storage", "again"))
+    return {image: finished / f"{image}.tar" for image in IMAGES}
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another build in {folder}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        for leftover in folder.glob("run-*"):  # of a build that was killed
+            shutil.rmtree(leftover)
+        (folder / "log.txt").write_bytes(b"")
+        yield
+
+
+def _snapshot(context: Path) -> None:
+    """Copy what .dockerignore lets through."""
+    context.mkdir()
+    ignore = ROOT / ".dockerignore"
+    for line in ignore.read_text().splitlines():
+        if line.startswith("!"):
+            source = ROOT / line[1:]
+            if source.is_dir():
+                skip = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source, context / source.name, symlinks=True, ignore=skip)
+            else:
+                shutil.copy2(source, context)
+    shutil.copy2(ignore, context)
+    shutil.copy2(DOCKERFILE, context)
+
+
+def _content_key(context: Path) -> str:
+    parts = [Path(module).read_bytes() for module in (__file__, images_workshop.__file__)] + [EPOCH.encode()]
+    for path in sorted(context.rglob("*")):
+        if path.is_symlink() or path.is_file():
+            content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
+            parts += [path.relative_to(context).as_posix().encode(), content]
+    return content_hash(*parts)
+
+
+def _compare(first: Path, second: Path) -> None:
+    for image in IMAGES:
+        digests = [hashlib.sha256((folder / f"{image}.tar").read_bytes()).hexdigest() for folder in (first, second)]
+        say(f"{image}: {' and '.join(digest[:16] for digest in digests)}")
+        if digests[0] != digests[1]:
+            kept = first.parent.parent / "different"
+            shutil.rmtree(kept, ignore_errors=True)
+            second.rename(kept)
+            raise ConfcomError(
+                f"the second build of {image} is not the same, bit for bit",
+                why="something that changes from build to build got into it",
+                remedy=f"compare {first} with {kept}",
+            )
+    say("built twice, the same bits")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Build, and list the archives."""
+    parser = argparse.ArgumentParser(prog="python -m e2e.images", description="Build the images of images/Dockerfile.")
+    parser.add_argument("--folder", type=Path, help=f"where to keep results (default: {default_folder()})")
+    parser.add_argument("--twice", action="store_true", help="build once more from nothing, and compare all bits")
+    options = parser.parse_args(argv)
+    try:
+        with timed("all"):
+            archives = build_all(options.folder, twice=options.twice)
+    except ConfcomError as error:
+        say(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    for image, archive in archives.items():
+        sys.stdout.write(f"{archive} ({archive.stat().st_size / 1e6:.1f} MB): {', '.join(references(image))}\n")
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
