@@ -85,7 +85,7 @@ class Commands:
         Raises:
             StepError: an exit code that is not in `accept`, or it hangs.
         """
-        return self._run(self.shown(name, *arguments), self.argv(name, *arguments), accept, stdin)
+        return self._run(self.shown(name, *arguments), self.argv(name, *arguments), accept)
 
     def run_module(self, module: str, *arguments: str) -> CommandResult:
         """Run one of the project's programs that is no `confcom` command, with the same interpreter.
@@ -94,25 +94,28 @@ class Commands:
             StepError: it failed.
         """
         argv = [self.confcom[0], "-m", module, *arguments]
-        return self._run(self.abbreviate(shlex.join(["python", *argv[1:]])), argv, (0,), None)
+        return self._run(self.abbreviate(shlex.join(["python", *argv[1:]])), argv, (0,))
 
-    def _run(self, shown: str, argv: list[str], accept: Sequence[int], stdin: bytes | None) -> CommandResult:
-        try:
-            done = subprocess.run(
-                argv,
-                input=stdin,
-                stdin=None if stdin is not None else subprocess.DEVNULL,
-                capture_output=True,
-                timeout=COMMAND_SECONDS,
-                env=dict(self.environment),
-                check=False,
-                start_new_session=True,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise StepError(f"`{shown}` did not end", why=f"{COMMAND_SECONDS} s are more than it ever needs") from error
-        result = CommandResult(
-            shown, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-        )
+    def _run(self, shown: str, argv: list[str], accept: Sequence[int]) -> CommandResult:
+        with subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(self.environment),
+            start_new_session=True,
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=COMMAND_SECONDS)
+            except subprocess.TimeoutExpired as error:
+                _kill(process)
+                raise StepError(
+                    f"`{shown}` did not end", why=f"{COMMAND_SECONDS} s are more than it ever needs"
+                ) from error
+            except BaseException:
+                _kill(process)
+                raise
+        result = CommandResult(shown, process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
         if result.exit_code not in accept:
             wanted = " or ".join(map(str, accept))
             raise StepError(
@@ -121,6 +124,12 @@ class Commands:
                 remedy="run the command by hand; `confcom demo --keep` keeps its folder",
             )
         return result
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a command and wait until it has ended: subprocess itself does not wait after a Ctrl-C."""
+    process.kill()
+    process.wait()
 
 
 def read_tail(path: Path, lines: int = 5) -> str:
