@@ -1,9 +1,10 @@
 import json
 
-from confcom.device_plugin.discovery import MIB, Discovery, EpcSection, EpcSource, Platform
+from confcom.device_plugin.discovery import Discovery, EpcSection, EpcSource, Platform
 from confcom.device_plugin.inventory import ResourceState, encode_inventory
 from confcom.device_plugin.registration import RegistrationCause, RegistrationStatus
 from confcom.device_plugin.resources import plan_resources
+from confcom.sgx.epc import MIB
 
 DISCOVERY = Discovery(
     Platform.HARDWARE,

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.device_plugin.discovery import MIB, Discovery, EpcSection, EpcSource, Platform
+from confcom.device_plugin.discovery import Discovery, EpcSection, EpcSource, Platform
 from confcom.device_plugin.resources import Resource, ResourceKind, plan_resources
+from confcom.sgx.epc import MIB
 
 
 def found(mib, *, provision="/dev/null"):

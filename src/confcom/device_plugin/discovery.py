@@ -12,8 +12,7 @@ from enum import StrEnum
 
 from confcom.device_plugin.host import HostReader
 from confcom.errors import ConfcomError, ExitCode, MalformedError, UnavailableError
-
-MIB = 1024 * 1024
+from confcom.sgx.epc import MIB, whole_mib
 
 DRIVER_ENTRIES = ("/sys/class/misc/sgx_enclave", "/sys/class/misc/enclave", "/sys/class/misc/isgx")
 """The misc device of the kernel's driver (5.11+) and of Intel's out-of-tree driver (its README: from V1.32 in "misc";
@@ -81,7 +80,7 @@ class Discovery:
     @property
     def epc_mib(self) -> int:
         """Whole MiB: summed first, then rounded down once."""
-        return self.epc_bytes // MIB
+        return whole_mib(section.size for section in self.sections)
 
 
 def discover(host: HostReader, *, simulated_epc_mib: int | None) -> Discovery:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from confcom.device_plugin.discovery import MIB, Discovery
+from confcom.device_plugin.discovery import Discovery
 from confcom.device_plugin.resources import ResourcePlan
+from confcom.sgx.epc import MIB
 
 ALLOCATE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
 """Seconds, around the goal of 0.5 ms: Allocate runs inside of the kubelet's sync loop, which has no deadline for it."""

@@ -105,10 +105,5 @@ def whole_mib(sizes: Iterable[int]) -> int:
     return sum(sizes) // MIB
 
 
-def azure_size_with(epc_mib: int) -> str | None:
-    """The DCsv2 size that has exactly this much EPC, or None."""
-    return next((name for name, mib in AZURE_DCSV2_EPC_MIB.items() if mib == epc_mib), None)
-
-
 def _address(low: int, high: int) -> int:
     return (high & _HIGH_MASK) << 32 | low & _LOW_MASK

@@ -22,8 +22,6 @@ QUOTE_HEADER_SIZE = 48
 SIGNED_PART_SIZE = QUOTE_HEADER_SIZE + REPORT_BODY_SIZE
 SIGNATURE_SIZE = 64
 PUBLIC_KEY_SIZE = 64
-QE_AUTH_DATA_SIZE = 32
-"""What Intel's library writes, and the only size that dcap-qvl accepts; the format itself allows any."""
 MAX_AUTH_DATA_SIZE = 0xFFFF
 
 INTEL_QE_VENDOR_ID = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
