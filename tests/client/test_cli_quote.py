@@ -58,7 +58,7 @@ def test_a_quote_as_data(quote, listen, honest, socket_path, tmp_path):
 
 def test_the_quoting_enclaves_report_is_checked(quote, listen, honest):
     listen(honest)
-    result = quote("--report-data", "", "--nonce", "00" * 16)
+    result = quote("--report-data", "c0ffee", "--nonce", "00" * 16)
     assert result.exit_code == 0, result.output
     assert "report over nonce and quote is genuine" in result.stdout
 
@@ -74,7 +74,7 @@ def test_a_forged_report_of_the_quoting_enclave_is_noticed(quote, listen, quotin
 
     monkeypatch.setattr(type(quoting_enclave), "quote", forge)
     listen(honest)
-    result = quote("--report-data", "", "--nonce", "00" * 16)
+    result = quote("--report-data", "c0ffee", "--nonce", "00" * 16)
     assert result.exit_code == 1
     assert "not genuine" in result.stderr
     assert "do not trust this quote" in result.stderr
@@ -85,7 +85,8 @@ def test_a_forged_report_of_the_quoting_enclave_is_noticed(quote, listen, quotin
     ("args", "words"),
     [
         (["--report-data", "xy"], "not hexadecimal"),
-        (["--report-data", "00" * 65], "at most 64"),
+        (["--report-data", "00" * 65], "1 to 64 bytes, not 65"),
+        (["--report-data", ""], "1 to 64 bytes, not 0"),
         (["--report-data", "00", "--nonce", "00" * 15], "exactly 16"),
         (["--report-data", "00", "--nonce", "00" * 17], "exactly 16"),
         (["--report-data", "00", "--enclave", "\udcff"], "not printable"),
@@ -101,8 +102,17 @@ def test_wrong_arguments_are_usage_errors(quote, args, words):
 def test_a_file_that_cannot_be_written(quote, listen, honest, tmp_path):
     listen(honest)
     result = quote("--report-data", "00", "-o", str(tmp_path / "absent" / "q.bin"))
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "could not be written" in result.stderr
+
+
+def test_a_file_name_that_is_no_text_is_shown_escaped(quote, listen, honest, tmp_path):
+    listen(honest)
+    target = tmp_path / "\udcff\x1b[2Kq.bin"
+    result = quote("--report-data", "00", "-o", str(target))
+    assert result.exit_code == 0, result.output
+    assert target.exists()
+    assert f"Written to {tmp_path}/\\udcff\\x1b[2Kq.bin;" in result.stdout
 
 
 def test_no_service(quote, socket_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from confcom.client.mode import InProcessQuotingError, ProcessMode
-from confcom.errors import ConfcomError, SettingsError
+from confcom.errors import OutputError, SettingsError
 from confcom.sample_workload.device import NoEnclaveDeviceError, open_enclave_device
 from confcom.sample_workload.program import run
 from confcom.sample_workload.settings import WorkloadSettings
@@ -102,7 +102,7 @@ def test_another_enclave_a_debug_one_and_a_file(work, listen, honest, tmp_path):
 
 def test_a_file_that_cannot_be_written(work, listen, honest, tmp_path):
     listen(honest)
-    with pytest.raises(ConfcomError, match="could not be written") as caught:
+    with pytest.raises(OutputError, match="could not be written") as caught:
         work("--output", str(tmp_path / "absent" / "q.bin"))
     assert caught.value.why == "No such file or directory"
 
@@ -132,7 +132,8 @@ def test_a_hardware_platform_is_refused(work):
 
 
 @pytest.mark.parametrize(
-    ("challenge", "words"), [("xy", "not hexadecimal"), ("abc", "not hexadecimal"), ("00" * 65, "65 bytes")]
+    ("challenge", "words"),
+    [("xy", "not hexadecimal"), ("abc", "not hexadecimal"), ("00" * 65, "1 to 64 bytes, not 65")],
 )
 def test_challenges_that_cannot_be(work, challenge, words):
     with pytest.raises(SettingsError, match=words) as caught:

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.cli.group import cli
-from confcom.errors import ExitCode, SettingsError, UnavailableError
+from confcom.errors import ExitCode, OutputError, SettingsError
 from confcom.quote_provider.export import export_platform
 from confcom.quote_provider.state_directory import STATE_FILE, open_or_create_platform, open_platform
 from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
@@ -81,14 +81,14 @@ def test_not_into_a_state_directory(tmp_path, stored, now):
 
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path, stored, now):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnavailableError, match="cannot be exported"):
+    with pytest.raises(OutputError, match="cannot be exported"):
         export_platform(stored, tmp_path / "file", now)
 
 
 def test_a_file_that_cannot_be_replaced_leaves_no_other_behind(tmp_path, stored, now):
     blocked = tmp_path / "out" / "collateral" / "tcb_info.json"
     blocked.mkdir(parents=True)
-    with pytest.raises(UnavailableError, match="cannot be exported"):
+    with pytest.raises(OutputError, match="cannot be exported"):
         export_platform(stored, tmp_path / "out", now)
     assert [path.name for path in blocked.parent.iterdir()] == ["tcb_info.json"]
 
@@ -153,6 +153,14 @@ def test_commands_explain_a_platform_whose_certificate_has_an_impossible_version
     result = run(command, *arguments[command])
     assert result.exit_code == ExitCode.UNUSABLE, result.exception
     assert "its root certificate cannot be read" in result.stderr
+
+
+def test_a_place_that_cannot_be_written_has_the_exit_code_of_failed_output(tmp_path, run):
+    run("create", tmp_path / "state")
+    (tmp_path / "file").write_text("")
+    result = run("export", "--state-dir", tmp_path / "state", tmp_path / "file")
+    assert result.exit_code == ExitCode.FAILED
+    assert "cannot be exported" in result.stderr
 
 
 def test_help_has_examples(run):

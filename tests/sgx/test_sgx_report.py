@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
-from confcom.sgx.report import AttributeFlag, QeReportInfo, Report, ReportBody, TargetInfo, attribute_names
+from confcom.sgx.report import (
+    AttributeFlag,
+    QeReportInfo,
+    Report,
+    ReportBody,
+    TargetInfo,
+    attribute_names,
+    report_data_from,
+)
 
 CODECS = [
     (ReportBody, 384, "an SGX report body"),
@@ -197,3 +205,15 @@ def test_attribute_flags_have_intels_values():
 )
 def test_attribute_names(flags, names):
     assert attribute_names(flags) == names
+
+
+def test_report_data_is_the_challenge_and_zeros():
+    assert report_data_from(b"ab") == b"ab" + bytes(62)
+    assert report_data_from(b"\xab" * 64) == b"\xab" * 64
+
+
+@pytest.mark.parametrize("size", [0, 65])
+def test_a_challenge_that_cannot_be_report_data_is_refused(size):
+    with pytest.raises(MalformedError, match=f"1 to 64 bytes, not {size}") as caught:
+        report_data_from(bytes(size))
+    assert caught.value.remedy

@@ -1,7 +1,4 @@
-"""AESM's error numbers, with what each means to a person and what to do.
-
-Numbers: Intel's aesm_error.h. Marblerun's documentation has a section on what "30" means: here nobody should need one.
-"""
+"""AESM's error numbers, from Intel's aesm_error.h; what each means to a person is in `confcom.aesm.advice`."""
 
 from __future__ import annotations
 

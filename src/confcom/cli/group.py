@@ -5,12 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
-import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -79,11 +75,9 @@ class LazyGroup(click.Group):
 
 def show_error(error: ConfcomError) -> None:
     """Print what happened, why, and what to do, each on its line, to stderr."""
-    try:
+    # When nobody can be told any more, the exit code still tells.
+    with contextlib.suppress(OSError):
         click.echo(explain(error), err=True, nl=False)
-    except OSError:
-        # Nobody can be told any more; the exit code still tells.
-        abandon(sys.stderr)
 
 
 @contextmanager
@@ -101,7 +95,6 @@ def output_failures_explained() -> Iterator[None]:
     except OSError as error:
         if error.errno not in OUTPUT_ERRNOS or error.filename is not None:
             raise
-        abandon(sys.stdout)
         failure = OutputError(
             "the output could not be written",
             why=error.strerror or str(error),
@@ -109,12 +102,6 @@ def output_failures_explained() -> Iterator[None]:
         )
         show_error(failure)
         raise SystemExit(failure.exit_code) from error
-
-
-def abandon(stream: TextIO) -> None:
-    """Let what is still buffered go nowhere: at its end Python would write it again, and fail again."""
-    with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,37 +5,43 @@ from __future__ import annotations
 import base64
 import json
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from confcom.errors import ConfcomError, SettingsError
+from confcom.errors import ConfcomError, MalformedError, OutputError, printable
 
 if TYPE_CHECKING:
     from confcom.sgx.report import QeReportInfo
     from confcom.simulation.enclave import SimulatedEnclave
 
 
-def _hex_bytes(
-    size: int, *, exact: bool = False
-) -> Callable[[click.Context, click.Parameter, str | None], bytes | None]:
-    """An option's value as bytes: at most `size` of them, or exactly."""
+def _hex_bytes(ctx: click.Context, param: click.Parameter, value: str) -> bytes:
+    try:
+        return bytes.fromhex(value)
+    except ValueError as error:
+        raise click.BadParameter(f"not hexadecimal: {error}", ctx, param) from error
 
-    def convert(ctx: click.Context, param: click.Parameter, value: str | None) -> bytes | None:
-        if value is None:
-            return None
-        try:
-            data = bytes.fromhex(value)
-        except ValueError as error:
-            raise click.BadParameter(f"not hexadecimal: {error}", ctx, param) from error
-        if len(data) > size or (exact and len(data) != size):
-            limit = "exactly" if exact else "at most"
-            raise click.BadParameter(f"{len(data)} bytes, and it takes {limit} {size}", ctx, param)
-        return data
 
-    return convert
+def _report_data(ctx: click.Context, param: click.Parameter, value: str) -> bytes:
+    from confcom.sgx.report import report_data_from
+
+    try:
+        return report_data_from(_hex_bytes(ctx, param, value))
+    except MalformedError as error:
+        raise click.BadParameter(f"{error.what}; {error.remedy}", ctx, param) from error
+
+
+def _nonce(ctx: click.Context, param: click.Parameter, value: str | None) -> bytes | None:
+    from confcom.sgx.report import NONCE_SIZE
+
+    if value is None:
+        return None
+    data = _hex_bytes(ctx, param, value)
+    if len(data) != NONCE_SIZE:
+        raise click.BadParameter(f"{len(data)} bytes, and it takes exactly {NONCE_SIZE}", ctx, param)
+    return data
 
 
 def _printable(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -47,10 +53,10 @@ def _printable(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.command()
 @click.option(
     "--report-data",
-    callback=_hex_bytes(64),
+    callback=_report_data,
     required=True,
     metavar="HEX",
-    help="What the quote is to be about: a relying party's challenge, or a hash of a public key. Up to 64 bytes; "
+    help="What the quote is to be about: a relying party's challenge, or a hash of a public key. 1 to 64 bytes; "
     "filled up with zeros.",
 )
 @click.option(
@@ -78,7 +84,7 @@ def _printable(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option("--debug-enclave", is_flag=True, help="Launch the simulated enclave with DEBUG.")
 @click.option(
     "--nonce",
-    callback=_hex_bytes(16, exact=True),
+    callback=_nonce,
     metavar="HEX",
     help="Ask for the quoting enclave's report too, over these 16 bytes and the quote, and check it.",
 )
@@ -107,14 +113,14 @@ def quote(
     (error 47, INVALID_REPORT).
     """
     from confcom.client import AesmClient
-    from confcom.sgx.report import REPORT_DATA_SIZE, REPORT_SIZE, QeReportInfo
+    from confcom.sgx.report import REPORT_SIZE, QeReportInfo
     from confcom.simulation.enclave import SimulatedEnclave
 
     loaded = SimulatedEnclave.from_name(enclave, debug=debug_enclave)
     info = None if nonce is None else QeReportInfo(nonce, loaded.target_info(), bytes(REPORT_SIZE))
     client = AesmClient(socket_path)
     quoted = client.quote_fresh_report(
-        lambda target_info: loaded.create_report(target_info, report_data.ljust(REPORT_DATA_SIZE, b"\0")),
+        lambda target_info: loaded.create_report(target_info, report_data),
         qe_report_info=info,
     )
     if quoted.qe_report_info is not None:
@@ -125,7 +131,7 @@ def quote(
         "quote_size": len(quoted.quote),
         "mrenclave": loaded.mr_enclave.hex(),
         "mrsigner": loaded.mr_signer.hex(),
-        "report_data": report_data.ljust(REPORT_DATA_SIZE, b"\0").hex(),
+        "report_data": report_data.hex(),
         "socket": str(client.socket_path),
         "file": None if out is None else str(out),
         "qe_report_checked": quoted.qe_report_info is not None,
@@ -134,7 +140,7 @@ def quote(
     if output == "json":
         click.echo(json.dumps({**facts, "quote": encoded}, indent=2))
         return
-    click.echo(f"A quote of {facts['quote_size']} bytes, through {facts['socket']}")
+    click.echo(f"A quote of {facts['quote_size']} bytes, through {printable(str(client.socket_path))}")
     click.echo(f"  MRENCLAVE   {facts['mrenclave']} (simulated enclave {enclave!r})")
     click.echo(f"  MRSIGNER    {facts['mrsigner']}")
     click.echo(f"  report data {facts['report_data']}")
@@ -143,7 +149,7 @@ def quote(
     if out is None:
         click.echo(f"quote: {encoded}")
     else:
-        click.echo(f"Written to {out}; look into it with: confcom inspect {shlex.quote(str(out))}")
+        click.echo(printable(f"Written to {out}; look into it with: confcom inspect {shlex.quote(str(out))}"))
 
 
 def _require_genuine(info: QeReportInfo, enclave: SimulatedEnclave) -> None:
@@ -164,7 +170,7 @@ def _write(path: Path, quote: bytes) -> None:
     try:
         path.write_bytes(quote)
     except OSError as error:
-        raise SettingsError(
+        raise OutputError(
             f"the quote could not be written to {path}",
             why=error.strerror or str(error),
             remedy="name a file in a directory that you may write to",

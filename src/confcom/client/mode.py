@@ -66,7 +66,7 @@ class ProcessMode:
         if choice.mode is not first.mode:
             raise MixedModeError(
                 f"this process cannot quote {choice.mode.value}",
-                why=f"it first quoted {first.mode.value}, and one process uses one way",
+                why=f"it first chose quoting {first.mode.value}, and one process uses one way",
                 remedy=f"set {MODE_VARIABLE} (or leave it unset) before the program starts, and do not change it",
             )
         return first
@@ -87,5 +87,5 @@ def require_out_of_process(choice: ModeChoice) -> None:
         raise InProcessQuotingError(
             "quoting in process is not possible here",
             why=f"{choice.reason}, and confcom has no provider that works inside a program's own process yet",
-            remedy=f"set {MODE_VARIABLE}=1 in the container's environment to quote out of process, by the AESM socket",
+            remedy=f"set {MODE_VARIABLE}=1 before the program starts, to quote out of process, by the AESM socket",
         )

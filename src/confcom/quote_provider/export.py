@@ -7,7 +7,7 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-from confcom.errors import SettingsError, UnavailableError
+from confcom.errors import OutputError, SettingsError
 from confcom.quote_provider.state_directory import STATE_FILE
 from confcom.simulation.platform import SimulatedPlatform
 
@@ -33,7 +33,7 @@ def export_platform(platform: SimulatedPlatform, out_dir: Path, now: datetime) -
 
     Raises:
         SettingsError: the directory holds another platform's root, or a platform's secrets.
-        UnavailableError: it cannot be written.
+        OutputError: it cannot be written.
     """
     root = platform.pki.root.pem
     files = {ROOT_FILE: root, FINGERPRINT_FILE: f"{platform.root_fingerprint}\n".encode()}
@@ -45,7 +45,7 @@ def export_platform(platform: SimulatedPlatform, out_dir: Path, now: datetime) -
         for name, content in files.items():
             _replace(out_dir / name, content)
     except OSError as error:
-        raise UnavailableError(
+        raise OutputError(
             f"the simulated platform cannot be exported to {out_dir}",
             why=error.strerror or str(error),
             remedy="choose a directory that this user may write",

@@ -17,7 +17,7 @@ from confcom.client.address import aesm_socket_path
 from confcom.client.blocking import AesmClient
 from confcom.client.mode import PROCESS_MODE, ProcessMode, choose_mode
 from confcom.client.request import request_quote
-from confcom.errors import ConfcomError, ExitCode, SettingsError
+from confcom.errors import ConfcomError, ExitCode, OutputError, SettingsError, printable
 from confcom.sample_workload.device import open_enclave_device
 from confcom.sample_workload.settings import EPC_VARIABLE, PLATFORM_VARIABLE, WorkloadSettings
 from confcom.simulation.enclave import SimulatedEnclave
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return ExitCode.OK
         run(settings, environ=os.environ, say=_say, hold=_hold)
     except ConfcomError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {printable(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
@@ -116,7 +116,7 @@ def _write(path: Path, quote: bytes) -> None:
     try:
         path.write_bytes(quote)
     except OSError as error:
-        raise ConfcomError(
+        raise OutputError(
             f"the quote could not be written to {path}",
             why=error.strerror or str(error),
             remedy="name a file in a directory that this container may write to",
@@ -124,7 +124,7 @@ def _write(path: Path, quote: bytes) -> None:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    sys.stdout.write(printable(line) + "\n")
     # A pod's log is a pipe: without this, lines would appear only at the end.
     sys.stdout.flush()
 

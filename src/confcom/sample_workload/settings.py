@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from confcom.errors import SettingsError
-from confcom.sgx.report import REPORT_DATA_SIZE
+from confcom.errors import MalformedError, SettingsError
+from confcom.sgx.report import REPORT_DATA_SIZE, report_data_from
 
 CHALLENGE_VARIABLE: Final = "CONFCOM_CHALLENGE"
 """What a relying party chose, in hex: it becomes the report data, filled up with zeros."""
@@ -54,10 +54,10 @@ class WorkloadSettings:
             SettingsError: a value in the environment cannot be used. (argparse itself exits on wrong arguments.)
         """
         options = _parser().parse_args(argv)
-        challenge = _challenge(environ.get(CHALLENGE_VARIABLE, ""))
+        challenge, report_data = _challenge(environ.get(CHALLENGE_VARIABLE, ""))
         device = environ.get(DEVICE_VARIABLE)
         return cls(
-            report_data=challenge.ljust(REPORT_DATA_SIZE, b"\0"),
+            report_data=report_data,
             challenge_size=len(challenge),
             devices=(Path(device),) if device else ENCLAVE_DEVICES,
             platform=environ.get(PLATFORM_VARIABLE, ""),
@@ -124,17 +124,14 @@ def _mebibytes(text: str) -> str:
     return text
 
 
-def _challenge(text: str) -> bytes:
+def _challenge(text: str) -> tuple[bytes, bytes]:
+    """The challenge and its report data; without a challenge, which the program's output shows, zeros."""
     try:
         challenge = bytes.fromhex(text)
+        return challenge, report_data_from(challenge) if challenge else bytes(REPORT_DATA_SIZE)
     except ValueError as error:
         raise SettingsError(
             f"{CHALLENGE_VARIABLE} is not hexadecimal", why=str(error), remedy="use two of 0-9 and a-f per byte"
         ) from error
-    if len(challenge) > REPORT_DATA_SIZE:
-        raise SettingsError(
-            f"{CHALLENGE_VARIABLE} has {len(challenge)} bytes",
-            why=f"an enclave's report holds {REPORT_DATA_SIZE} bytes of the caller's",
-            remedy="use a hash of the challenge",
-        )
-    return challenge
+    except MalformedError as error:
+        raise SettingsError(f"{CHALLENGE_VARIABLE}: {error.what}", why=error.why, remedy=error.remedy) from error

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import Self
 
+from confcom.errors import MalformedError
 from confcom.sgx.binary import Layout, require_length
 
 REPORT_BODY_SIZE = 384
@@ -76,6 +77,23 @@ def attribute_names(flags: int) -> tuple[str, ...]:
     """
     bits = (1 << shift for shift in range(flags.bit_length()) if flags >> shift & 1)
     return tuple(AttributeFlag(bit).name or f"0x{bit:x}" for bit in bits)
+
+
+def report_data_from(challenge: bytes) -> bytes:
+    """The 64 bytes of report data for a challenge (or a hash of a key): the bytes, then zeros.
+
+    Enclaves and relying parties must fill up in the same way. Nothing at all is no challenge: any old quote fits it.
+
+    Raises:
+        MalformedError: empty, or longer than 64 bytes.
+    """
+    if not 0 < len(challenge) <= REPORT_DATA_SIZE:
+        raise MalformedError(
+            f"report data takes 1 to {REPORT_DATA_SIZE} bytes, not {len(challenge)}",
+            why="an enclave's report has that much room, and without a challenge any old quote would do",
+            remedy=f"pass up to {REPORT_DATA_SIZE} bytes; of anything longer, its hash",
+        )
+    return challenge.ljust(REPORT_DATA_SIZE, b"\0")
 
 
 @dataclass(frozen=True, slots=True)

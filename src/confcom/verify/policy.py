@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from confcom.errors import SettingsError
-from confcom.sgx.report import REPORT_DATA_SIZE
+from confcom.errors import MalformedError, SettingsError
+from confcom.sgx.report import REPORT_DATA_SIZE, report_data_from
 from confcom.sgx.tcb import TcbStatus
 
 MEASUREMENT_SIZE = 32
@@ -21,12 +21,10 @@ def pad_report_data(data: bytes) -> bytes:
     Raises:
         SettingsError: longer than 64 bytes, or empty.
     """
-    if not 0 < len(data) <= REPORT_DATA_SIZE:
-        raise SettingsError(
-            f"expected report data must be 1 to {REPORT_DATA_SIZE} bytes, not {len(data)}",
-            remedy="pass the bytes that the enclave put into its report; shorter values are filled up with zeros",
-        )
-    return data.ljust(REPORT_DATA_SIZE, b"\0")
+    try:
+        return report_data_from(data)
+    except MalformedError as error:
+        raise SettingsError(f"expected {error.what}", why=error.why, remedy=error.remedy) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
