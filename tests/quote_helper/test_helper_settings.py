@@ -6,6 +6,7 @@ from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
 from confcom.errors import SettingsError
 from confcom.quote_helper.settings import DEFAULT_SOCKET, default_state_dir, parse_settings
+from confcom.quote_helper.simulated_backend import open_simulated
 
 HOME = {"HOME": "/home/ada"}
 
@@ -75,3 +76,12 @@ def test_without_a_home_a_state_directory_must_be_given(environ):
     with pytest.raises(SettingsError, match="no place"):
         parse_settings(["--simulated"], prog="helper", environ=environ)
     assert parse_settings(["--simulated", "--state-dir", "/d"], prog="helper", environ=environ).state_dir == Path("/d")
+
+
+def test_the_helper_warns_of_a_platform_that_others_can_read(tmp_path, caplog):
+    open_simulated(tmp_path)
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
+    (tmp_path / "platform.json").chmod(0o640)
+    open_simulated(tmp_path)
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "platform.json has mode 0640" in warning.getMessage()

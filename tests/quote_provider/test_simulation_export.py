@@ -163,6 +163,28 @@ def test_a_place_that_cannot_be_written_has_the_exit_code_of_failed_output(tmp_p
     assert "cannot be exported" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["create", "show", "export"])
+def test_commands_warn_of_a_platform_that_others_can_read(tmp_path, run, command):
+    state = tmp_path / "state"
+    run("create", state)
+    arguments = {
+        "create": [state],
+        "show": ["--state-dir", state],
+        "export": ["--state-dir", state, tmp_path / "out"],
+    }
+    assert run(command, *arguments[command]).stderr == ""
+    (state / STATE_FILE).chmod(0o644)
+    result = run(command, *arguments[command])
+    assert result.exit_code == ExitCode.OK
+    assert result.stderr.startswith(f"Warning: {state}/{STATE_FILE} has mode 0644: other users")
+
+
+def test_names_of_directories_are_shown_escaped(tmp_path, run):
+    result = run("create", tmp_path / "a\x1b[2K\nb")
+    assert result.exit_code == ExitCode.OK
+    assert result.stdout.splitlines()[0] == rf"Created the simulated platform in {tmp_path}/a\x1b[2K\nb"
+
+
 def test_help_has_examples(run):
     for command in ([], ["create"], ["show"], ["export"]):
         assert "confcom simulation" in run(*command, "--help").stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from confcom.errors import ExitCode, UnavailableError
-from confcom.quote_provider.state_directory import STATE_FILE, open_or_create_platform, open_platform
+from confcom.quote_provider.state_directory import STATE_FILE, exposure, open_or_create_platform, open_platform
 from confcom.simulation.platform import MAX_STATE_SIZE, PlatformStateError, SimulatedPlatform
 
 
@@ -117,6 +117,40 @@ def test_mounted_secret_works_read_only_and_through_links(tmp_path, clock):
     finally:
         (tmp_path / "mounted").chmod(0o755)
         dated.chmod(0o755)
+
+
+@pytest.mark.parametrize("bits", [0o640, 0o604, 0o620, 0o601])
+def test_a_platform_that_others_can_get_at_is_told(tmp_path, clock, bits):
+    open_or_create_platform(tmp_path / "state", clock=clock)
+    assert exposure(tmp_path / "state") is None
+    (tmp_path / "state" / STATE_FILE).chmod(bits)
+    assert f"has mode {bits:04o}" in exposure(tmp_path / "state")
+    assert f"chmod 600 {tmp_path}/state/{STATE_FILE}" in exposure(tmp_path / "state")
+
+
+@pytest.mark.parametrize(("bits", "told"), [(0o755, False), (0o775, True), (0o703, True)])
+def test_a_directory_in_which_others_can_write_is_told(tmp_path, clock, bits, told):
+    open_or_create_platform(tmp_path / "state", clock=clock)
+    (tmp_path / "state").chmod(bits)
+    warning = exposure(tmp_path / "state")
+    assert (warning is not None) == told
+    if told:
+        assert f"has mode {bits:04o}" in warning
+        assert f"chmod 700 {tmp_path}/state" in warning
+
+
+def test_modes_on_a_read_only_file_system_say_nothing(tmp_path, clock, monkeypatch):
+    open_or_create_platform(tmp_path, clock=clock)
+    (tmp_path / STATE_FILE).chmod(0o644)
+    real = os.statvfs(tmp_path)
+    read_only = os.statvfs_result((*real[:8], real.f_flag | os.ST_RDONLY, *real[9:]))
+    monkeypatch.setattr(os, "statvfs", lambda _path: read_only)
+    assert exposure(tmp_path) is None
+
+
+def test_nothing_is_told_where_no_platform_is(tmp_path):
+    tmp_path.chmod(0o777)
+    assert exposure(tmp_path) is None
 
 
 def test_opening_never_creates(tmp_path):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from confcom.errors import printable
 
 if TYPE_CHECKING:
     from confcom.simulation.platform import SimulatedPlatform
@@ -59,11 +61,14 @@ def create(state_dir: Path, output: str) -> None:
     from confcom.quote_provider.state_directory import open_or_create_platform
 
     stored = open_or_create_platform(state_dir)
+    _warn_if_exposed(state_dir)
     fingerprint = stored.platform.root_fingerprint
     _show(
         {"state_dir": str(state_dir), "created": stored.created, "root_sha256": fingerprint},
-        f"{'Created' if stored.created else 'Found'} the simulated platform in {state_dir}\n"
-        f"Root certificate's SHA-256: {fingerprint}",
+        (
+            f"{'Created' if stored.created else 'Found'} the simulated platform in {state_dir}",
+            f"Root certificate's SHA-256: {fingerprint}",
+        ),
         output,
     )
 
@@ -81,8 +86,9 @@ def show(state_dir: Path, output: str) -> None:
     from confcom.quote_provider.state_directory import open_platform
 
     summary = _summary(open_platform(state_dir))
+    _warn_if_exposed(state_dir)
     width = max(map(len, summary))
-    _show(summary, "\n".join(f"{name.replace('_', ' '):<{width}}  {value}" for name, value in summary.items()), output)
+    _show(summary, (f"{name.replace('_', ' '):<{width}}  {value}" for name, value in summary.items()), output)
 
 
 @simulation.command()
@@ -107,10 +113,11 @@ def export(state_dir: Path, out_dir: Path, output: str) -> None:
     from confcom.quote_provider.state_directory import open_platform, utc_now
 
     platform = open_platform(state_dir)
+    _warn_if_exposed(state_dir)
     files = [str(path) for path in export_platform(platform, out_dir, utc_now())]
     _show(
         {"root_sha256": platform.root_fingerprint, "files": files},
-        "\n".join([*(f"Wrote {file}" for file in files), f"Root certificate's SHA-256: {platform.root_fingerprint}"]),
+        (*(f"Wrote {file}" for file in files), f"Root certificate's SHA-256: {platform.root_fingerprint}"),
         output,
     )
 
@@ -138,5 +145,14 @@ def _summary(platform: SimulatedPlatform) -> Mapping[str, object]:
     }
 
 
-def _show(data: Mapping[str, object], text: str, output: str) -> None:
-    click.echo(json.dumps(data, indent=2) if output == "json" else text)
+def _show(data: Mapping[str, object], text: Iterable[str], output: str) -> None:
+    lines = [json.dumps(data, indent=2)] if output == "json" else map(printable, text)
+    click.echo("\n".join(lines))
+
+
+def _warn_if_exposed(state_dir: Path) -> None:
+    from confcom.quote_provider.state_directory import exposure
+
+    warning = exposure(state_dir)
+    if warning is not None:
+        click.echo(printable(f"Warning: {warning}"), err=True)

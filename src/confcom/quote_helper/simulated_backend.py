@@ -7,6 +7,7 @@ from pathlib import Path
 
 from confcom.quote_helper.helper import Backend
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.quote_provider.state_directory import exposure
 from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.simulation.enclave import SimulatedEnclave
 
@@ -30,5 +31,8 @@ def open_simulated(state_dir: Path) -> Backend:
         state_dir,
         state_dir,
     )
+    warning = exposure(state_dir)
+    if warning is not None:
+        _logger.warning("%s", warning)
     enclave = SimulatedEnclave.from_name("confcom quote helper self-test")
     return Backend(provider, lambda target_info: enclave.create_report(target_info, bytes(REPORT_DATA_SIZE)))

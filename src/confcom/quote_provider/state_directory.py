@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import stat
 import tempfile
 from collections.abc import Callable
@@ -25,6 +26,10 @@ STATE_FILE = "platform.json"
 
 _DIRECTORY_MODE = 0o700
 """The file is as good as all keys of the platform. (The file itself is 0600: mkstemp makes nothing wider.)"""
+
+_OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+"""A directory that others can only read or enter exposes nothing as long as the file is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,32 @@ def open_or_create_platform(
     return (
         StoredPlatform(platform, created=True) if created else StoredPlatform(open_platform(state_dir), created=False)
     )
+
+
+def exposure(state_dir: Path) -> str | None:
+    """What lets other users of this machine read or replace the platform that is kept here, in words; or None.
+
+    Only worth a warning: it may be meant. A read-only file system, such as a mounted Secret's volume, has modes that
+    say nothing about who gets there, and is passed over.
+    """
+    path = state_dir / STATE_FILE
+    try:
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            return None
+        file_mode, directory_mode = path.stat().st_mode, state_dir.stat().st_mode
+    except OSError:
+        return None
+    if file_mode & _OF_OTHERS:
+        return (
+            f"{path} has mode {stat.S_IMODE(file_mode):04o}: other users can read or change it, and forge this "
+            f"platform's quotes; to close it: chmod 600 {shlex.quote(str(path))}"
+        )
+    if directory_mode & _WRITABLE_BY_OTHERS:
+        return (
+            f"{state_dir} has mode {stat.S_IMODE(directory_mode):04o}: other users can replace the platform in it; "
+            f"to close it: chmod 700 {shlex.quote(str(state_dir))}"
+        )
+    return None
 
 
 def _read(state_dir: Path) -> SimulatedPlatform | None:
