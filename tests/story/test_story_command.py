@@ -41,6 +41,7 @@ def test_json_has_every_step(demo_process):
 def test_two_at_once(demo_process):
     both = [demo_process("--output", "json") for _ in range(2)]
     reports = [json.loads(process.communicate()[0]) for process in both]
+    assert [report["steps"][-1]["error"] for report in reports] == [None, None]
     assert [report["ok"] for report in reports] == [True, True]
     roots = {report["steps"][0]["data"]["root_sha256"] for report in reports}
     assert len(roots) == 2
@@ -48,7 +49,7 @@ def test_two_at_once(demo_process):
 
 @pytest.mark.parametrize(
     ("step", "number"),
-    [*((step, signal.SIGINT) for step in range(1, 7)), (2, signal.SIGTERM), (6, signal.SIGTERM)],
+    [*((step, signal.SIGINT) for step in range(1, 7)), (2, signal.SIGTERM), (6, signal.SIGTERM), (4, signal.SIGHUP)],
 )
 def test_ended_in_a_step_it_leaves_nothing(demo_process, short_folder, traces_of, step, number):
     process = demo_process("--dir", str(short_folder))

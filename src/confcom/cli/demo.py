@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +17,7 @@ import click
 from confcom.errors import ExitCode, SettingsError
 
 if TYPE_CHECKING:
+    from confcom.playground.story.interrupts import Interrupts
     from confcom.playground.story.report import StepReport
     from confcom.playground.story.scene import Scene
 
@@ -59,11 +59,14 @@ def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
     text = output == "text"
     if text:
         click.echo(f"confcom demo: one node without Kubernetes and without SGX. Mode: {chosen.mode} ({chosen.reason})")
+    from confcom.playground.story.interrupts import Interrupts
     from confcom.playground.story.story import tell
 
-    signal.signal(signal.SIGTERM, _ended)
+    interrupts = Interrupts()
+    interrupts.install()
     with ExitStack() as stack:
-        scene = _open_scene(stack, folder, str(chosen.mode), dict(os.environ))
+        with interrupts.held():
+            scene = _open_scene(stack, folder, str(chosen.mode), dict(os.environ), interrupts)
         report = tell(scene, Storyteller(enabled=text))
         if not text:
             click.echo(json.dumps(report.as_data(), indent=2))
@@ -77,12 +80,9 @@ def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
         sys.exit(ExitCode.FAILED)
 
 
-def _ended(number: int, frame: FrameType | None) -> None:
-    del frame
-    raise SystemExit(128 + number)
-
-
-def _open_scene(stack: ExitStack, folder: Path | None, mode: str, environment: Mapping[str, str]) -> Scene:
+def _open_scene(
+    stack: ExitStack, folder: Path | None, mode: str, environment: Mapping[str, str], interrupts: Interrupts
+) -> Scene:
     from confcom.playground.client import NodeClient
     from confcom.playground.examples_folder import examples_folder
     from confcom.playground.story.commands import Commands
@@ -99,7 +99,7 @@ def _open_scene(stack: ExitStack, folder: Path | None, mode: str, environment: M
     place.mkdir(parents=True, exist_ok=True)
     place.chmod(0o755)
     inherited = {name: value for name, value in environment.items() if not name.startswith(("CONFCOM_", "SGX_"))}
-    commands = Commands(confcom=(sys.executable, "-m", "confcom"), environment=inherited)
+    commands = Commands(confcom=(sys.executable, "-m", "confcom"), environment=inherited, interrupts=interrupts)
     stage = stack.enter_context(Stage(place, commands, owns_folder=True))
     node = stack.enter_context(NodeClient(place))
     return Scene(stage=stage, node=node, mode_flag=mode, random=os.urandom, manifests=examples_folder())

@@ -8,7 +8,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
+from confcom.playground.story.interrupts import Interrupts
 from confcom.playground.story.report import StepError
 
 COMMAND_SECONDS = 30
@@ -55,6 +57,7 @@ class Commands:
         confcom: argv prefix of the command itself; the interpreter is first.
         instead: command name -> argv prefix that replaces `confcom NAME`.
         environment: the whole environment of every process.
+        interrupts: holds signals back while a process is started.
         names: shell variable -> the long value that it stands for where commands are shown.
     """
 
@@ -62,6 +65,7 @@ class Commands:
     environment: Mapping[str, str]
     instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    interrupts: Interrupts = field(default_factory=Interrupts)
 
     def argv(self, name: str, *arguments: str) -> list[str]:
         """What is executed for `confcom NAME ARGUMENTS`."""
@@ -77,9 +81,14 @@ class Commands:
             text = text.replace(value, f"${name}")
         return text
 
-    def run(
-        self, name: str, *arguments: str, accept: Sequence[int] = (0,), stdin: bytes | None = None
-    ) -> CommandResult:
+    def popen(self, argv: list[str], stdout: IO[bytes] | int, stderr: IO[bytes] | int) -> subprocess.Popen[bytes]:
+        """Start a process in a session of its own: a Ctrl-C at the terminal reaches the demo alone."""
+        environment = dict(self.environment)
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=environment, start_new_session=True
+        )
+
+    def run(self, name: str, *arguments: str, accept: Sequence[int] = (0,)) -> CommandResult:
         """Run a command to its end.
 
         Raises:
@@ -97,24 +106,17 @@ class Commands:
         return self._run(self.abbreviate(shlex.join(["python", *argv[1:]])), argv, (0,))
 
     def _run(self, shown: str, argv: list[str], accept: Sequence[int]) -> CommandResult:
-        with subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(self.environment),
-            start_new_session=True,
-        ) as process:
-            try:
-                out, err = process.communicate(timeout=COMMAND_SECONDS)
-            except subprocess.TimeoutExpired as error:
-                _kill(process)
-                raise StepError(
-                    f"`{shown}` did not end", why=f"{COMMAND_SECONDS} s are more than it ever needs"
-                ) from error
-            except BaseException:
-                _kill(process)
-                raise
+        process: subprocess.Popen[bytes] | None = None
+        try:
+            with self.interrupts.held():
+                process = self.popen(argv, subprocess.PIPE, subprocess.PIPE)
+            out, err = process.communicate(timeout=COMMAND_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            why = f"{COMMAND_SECONDS} s are more than it ever needs"
+            raise StepError(f"`{shown}` did not end", why=why) from error
+        finally:
+            if process is not None:
+                _end(process)
         result = CommandResult(shown, process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
         if result.exit_code not in accept:
             wanted = " or ".join(map(str, accept))
@@ -126,10 +128,14 @@ class Commands:
         return result
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a command and wait until it has ended: subprocess itself does not wait after a Ctrl-C."""
-    process.kill()
-    process.wait()
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a command has ended; one that was interrupted is killed first."""
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
 
 
 def read_tail(path: Path, lines: int = 5) -> str:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from confcom.playground.story.commands import Commands, read_tail
+from confcom.playground.story.interrupts import SIGNALS
 from confcom.playground.story.report import StepError
 
 READY_SECONDS = 20
@@ -92,7 +93,7 @@ class Stage:
     ) -> None:
         """End everything; an impatient second Ctrl-C does not interrupt the cleaning."""
         del kind, error, trace
-        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
         try:
             self.close()
         finally:
@@ -106,16 +107,9 @@ class Stage:
             The command as a person types it.
         """
         log = self.folder / "logs" / f"{name}.log"
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                self.commands.argv(command, *arguments),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=dict(self.commands.environment),
-                start_new_session=True,
-            )
-        self.running[name] = Running(name, process, log)
+        with log.open("ab") as output, self.commands.interrupts.held():
+            process = self.commands.popen(self.commands.argv(command, *arguments), output, output)
+            self.running[name] = Running(name, process, log)
         return self.commands.shown(command, *arguments)
 
     def wait_until(self, what: str, ready: Callable[[], tuple[bool, str]]) -> None:
