@@ -40,7 +40,8 @@ def simulation() -> None:
     \b
     Examples:
       confcom simulation create ./platform
-      confcom simulation export --state-dir ./platform ./trust
+      confcom simulation export --state-dir ./platform ./trust    of this machine
+      confcom simulation export ./trust                           of a cluster, with kubectl
       confcom verify q.bin --root trust/root.pem --collateral trust/collateral --allow-simulated
     """
 
@@ -92,10 +93,17 @@ def show(state_dir: Path, output: str) -> None:
 
 
 @simulation.command()
-@_STATE_DIR
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    metavar="STATE_DIR",
+    help="A platform on this machine. Without it, the cluster's is exported.",
+)
+@click.option("--namespace", "-n", metavar="NAMESPACE", help="Where the chart is installed.  [default: confcom-system]")
+@click.option("--context", metavar="CONTEXT", help="Which cluster of the kubeconfig.  [default: the current one]")
 @click.argument("out_dir", type=click.Path(path_type=Path))
 @_OUTPUT
-def export(state_dir: Path, out_dir: Path, output: str) -> None:
+def export(state_dir: Path | None, namespace: str | None, context: str | None, out_dir: Path, output: str) -> None:
     """Write what relying parties need to OUT_DIR: root, fingerprint, collateral.
 
     \b
@@ -103,23 +111,43 @@ def export(state_dir: Path, out_dir: Path, output: str) -> None:
     OUT_DIR/root.sha256   SHA-256 of its DER, in hex
     OUT_DIR/collateral/   TCB info, QE identity, revocation lists, their issuers' certificates
 
+    Of a cluster, kubectl reads the Secret confcom-simulated-platform with your own permissions. What is written is
+    public; the Secret stays in memory.
+
     Collateral is good for at least two weeks from now; write it again to renew it. The root stays the same.
 
     \b
-    Example:
+    Examples:
+      confcom simulation export ./trust
+      confcom simulation export --namespace sgx --context my-cluster ./trust
       confcom simulation export --state-dir ./platform ./trust
     """
     from confcom.quote_provider.export import export_platform
-    from confcom.quote_provider.state_directory import open_platform, utc_now
+    from confcom.quote_provider.state_directory import utc_now
 
-    platform = open_platform(state_dir)
-    _warn_if_exposed(state_dir)
+    platform = _platform_to_export(state_dir, namespace, context)
     files = [str(path) for path in export_platform(platform, out_dir, utc_now())]
     _show(
         {"root_sha256": platform.root_fingerprint, "files": files},
         (*(f"Wrote {file}" for file in files), f"Root certificate's SHA-256: {platform.root_fingerprint}"),
         output,
     )
+
+
+def _platform_to_export(state_dir: Path | None, namespace: str | None, context: str | None) -> SimulatedPlatform:
+    if state_dir is None:
+        from confcom.addon.kubectl import DEFAULT_NAMESPACE, Cluster, read_platform
+
+        return read_platform(Cluster(namespace or DEFAULT_NAMESPACE, context or ""))
+    if namespace is not None or context is not None:
+        raise click.UsageError(
+            "--namespace and --context say which cluster; --state-dir is a platform of this machine."
+        )
+    from confcom.quote_provider.state_directory import open_platform
+
+    platform = open_platform(state_dir)
+    _warn_if_exposed(state_dir)
+    return platform
 
 
 def _summary(platform: SimulatedPlatform) -> Mapping[str, object]:

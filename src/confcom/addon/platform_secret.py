@@ -1,0 +1,85 @@
+"""The Secret that holds a cluster's simulated platform: one root for all nodes. Bytes in, bytes out.
+
+Its only key is the state file's name, so that the Secret, mounted, is a state directory.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+
+from confcom.errors import MalformedError
+from confcom.quote_provider.state_directory import STATE_FILE
+from confcom.simulation.platform import SimulatedPlatform
+
+SECRET_NAME = "confcom-simulated-platform"  # noqa: S105 # a name, not a secret
+"""Fixed: a second installation in the namespace must meet the same root, and the chart mounts it by this name."""
+
+MAX_SECRET_BYTES = 3 * 1024 * 1024
+"""A Secret's data is at most 1 MiB (core/v1 MaxSecretSize), a third more in base64, plus labels and annotations."""
+
+
+def encode_secret(platform: SimulatedPlatform, namespace: str) -> bytes:
+    """The Secret to create, as JSON. It is secret: whoever reads it can be the platform.
+
+    Immutable (core/v1), so that no `kubectl apply` or edit replaces the root that relying parties pinned; to have
+    another one, somebody has to delete it.
+
+    Args:
+        platform: whose state it holds.
+        namespace: where it is created.
+    """
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "immutable": True,
+        "metadata": {
+            "name": SECRET_NAME,
+            "namespace": namespace,
+            "labels": {
+                "app.kubernetes.io/name": "confcom",
+                "app.kubernetes.io/component": "simulated-platform",
+            },
+        },
+        "data": {STATE_FILE: base64.b64encode(platform.encode()).decode("ascii")},
+    }
+    return json.dumps(manifest).encode()
+
+
+def decode_secret(document: bytes) -> SimulatedPlatform:
+    """Read the platform from the Secret's JSON, as the API server gives it.
+
+    Raises:
+        MalformedError: it is not such a Secret; the message holds nothing of its content.
+        PlatformStateError: its platform is damaged, or written by another version.
+    """
+    return SimulatedPlatform.parse(_state(document))
+
+
+def _state(document: bytes) -> bytes:
+    if len(document) > MAX_SECRET_BYTES:
+        raise _not_a_platform(f"it is larger than {MAX_SECRET_BYTES} bytes")
+    try:
+        secret = json.loads(document)
+    except (ValueError, RecursionError):
+        # Not chained: the text of a JSON error may quote the document.
+        raise _not_a_platform("it is not JSON") from None
+    data = secret.get("data") if isinstance(secret, dict) else None
+    encoded = data.get(STATE_FILE) if isinstance(data, dict) else None
+    if not isinstance(encoded, str):
+        raise _not_a_platform(f"it has no data under the key {STATE_FILE}")
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise _not_a_platform(f"its {STATE_FILE} is not base64") from None
+
+
+def _not_a_platform(why: str) -> MalformedError:
+    return MalformedError(
+        f"the Secret {SECRET_NAME} does not hold a simulated platform",
+        why=why,
+        remedy="find out who wrote it; if nobody relies on its root, delete it and run `helm upgrade`, which makes a "
+        "new one",
+    )

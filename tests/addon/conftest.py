@@ -1,0 +1,139 @@
+import http.server
+import ipaddress
+import json
+import ssl
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from confcom.simulation.platform import SimulatedPlatform
+
+NAMESPACE = "sgx-here"
+NOW = datetime(2026, 11, 24, 12, 30, 15, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def platform():
+    return SimulatedPlatform.create(bytes(range(32)), NOW)
+
+
+@pytest.fixture
+def clock():
+    return lambda: NOW
+
+
+def status(code, reason, message=""):
+    """An answer as the API server words it (meta/v1 Status)."""
+    body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": message}
+    return code, json.dumps(body | {"code": code}).encode()
+
+
+@pytest.fixture(name="status")
+def status_fixture():
+    return status
+
+
+@dataclass
+class FakeApiServer:
+    """Keeps Secrets as the real one does: 201 for a new one, 409 AlreadyExists for another of its name."""
+
+    tmp_path: object
+    faults: list = field(default_factory=list)
+    """Answers given first: (status, body), or None to hang up."""
+    requests: list = field(default_factory=list)
+    secrets: dict = field(default_factory=dict)
+
+    def answer(self, path, headers, body):
+        self.requests.append((path, headers, body))
+        if self.faults:
+            return self.faults.pop(0)
+        document = json.loads(body)
+        key = document["metadata"]["namespace"], document["metadata"]["name"]
+        if key in self.secrets:
+            return status(409, "AlreadyExists", f'secrets "{key[1]}" already exists')
+        self.secrets[key] = document
+        return 201, body
+
+    def pod(self, name="pod"):
+        """What the kubelet mounts into a pod."""
+        directory = self.tmp_path / name
+        directory.mkdir()
+        (directory / "token").write_text("token-1\n")
+        (directory / "namespace").write_text(NAMESPACE)
+        (directory / "ca.crt").write_bytes((self.tmp_path / "ca.crt").read_bytes())
+        return directory
+
+    @property
+    def environ(self):
+        return {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self.port)}
+
+
+@pytest.fixture
+def api_server(tmp_path):
+    """A fake API server behind real TLS on a real socket."""
+    fake = FakeApiServer(tmp_path)
+    make_certificate(tmp_path, "ca.crt", "server.pem")
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            answer = fake.answer(self.path, dict(self.headers), self.rfile.read(int(self.headers["Content-Length"])))
+            if answer is not None:
+                code, body = answer
+                self.send_response(code)
+                self.send_header("Location", "https://127.0.0.1:1/elsewhere")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, request, client_address):
+            """A client that does not trust us hangs up; that is its right."""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    server = Server(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    fake.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield fake
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def make_certificate(folder, certificate_file, chain_file):
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fake API server")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(Encoding.PEM)
+    (folder / certificate_file).write_bytes(pem)
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / chain_file).write_bytes(pem + secret)
+
+
+@pytest.fixture(name="make_certificate")
+def make_certificate_fixture():
+    return make_certificate
