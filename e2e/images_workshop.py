@@ -65,14 +65,15 @@ MMDEBSTRAP = (
 REF_NAME = "org.opencontainers.image.ref.name"
 """Annotation of an OCI index that names an image; containerd's import takes it."""
 
-KEPT = 3
-"""How many results with different content stay: the current one and what a running test may still be reading."""
+KEPT = 2
+"""How many results with different content stay: the current one, and one that a running test may still read."""
 
 LOG_LINES = 40
 """How much of a failed program's output an error shows; all of it is in the log."""
 
-_PRIVATE = ("setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--propagation=private")
-"""Ends a program with us, and its mounts with it, however that happens."""
+_UNSHARE = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc")
+_PRIVATE = ("setpriv", "--pdeathsig=KILL", *_UNSHARE)
+"""A program ends with us, everything that it started ends with it, and all their mounts are gone then."""
 
 _WITH_CACHE = 'mkdir -p /var/lib/containers && mount --bind "$0" /var/lib/containers && exec "$@"'
 """A cache of blobs' digests has its place built into buildah; this puts ours there, in the mount namespace only."""
@@ -172,7 +173,9 @@ class Workshop:
                 made = self.scratch / "base.tar"
                 known = DEBIAN_SOURCES.exists() and SUITE in DEBIAN_SOURCES.read_text()
                 mirrors = [str(DEBIAN_SOURCES)] if known else []
-                self._run([*_PRIVATE, *MMDEBSTRAP, str(made), *mirrors], "mmdebstrap")
+                self._run(
+                    [*_PRIVATE, "env", f"TMPDIR={self._temporary}", *MMDEBSTRAP, str(made), *mirrors], "mmdebstrap"
+                )
                 tar.parent.mkdir(parents=True, exist_ok=True)
                 made.rename(tar)
                 keep_newest(tar.parent.parent, 1)
@@ -196,10 +199,14 @@ class Workshop:
     def _policy(self) -> Path:
         return self.scratch / "policy.json"
 
+    @property
+    def _temporary(self) -> Path:
+        folder = self.scratch / "tmp"
+        folder.mkdir(exist_ok=True)
+        return folder
+
     def _buildah(self, storage: Path) -> list[str]:
         storage.mkdir(parents=True, exist_ok=True)
-        temporary = self.scratch / "tmp"
-        temporary.mkdir(exist_ok=True)
         roots = f'graphroot = "{storage}"\nrunroot = "{self.scratch / "runroot"}"\n'
         settings = {
             "CONTAINERS_STORAGE_CONF": f'[storage]\ndriver = "overlay"\n{roots}',
@@ -209,19 +216,11 @@ class Workshop:
             (self.scratch / variable).write_text(text)
         self._policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}\n')
         variables = {name: str(self.scratch / name) for name in settings}
-        variables |= {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(temporary)}
+        variables |= {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(self._temporary)}
         cache = self.folder / "containers"
         cache.mkdir(exist_ok=True)
-        return [
-            *_PRIVATE,
-            "sh",
-            "-c",
-            _WITH_CACHE,
-            str(cache),
-            "env",
-            *(f"{name}={value}" for name, value in variables.items()),
-            "buildah",
-        ]
+        start = [*_PRIVATE, "sh", "-c", _WITH_CACHE, str(cache), "env"]
+        return [*start, *(f"{name}={value}" for name, value in variables.items()), "buildah"]
 
     def _run(self, command: Sequence[str], program: str) -> None:
         log = self.folder / "log.txt"

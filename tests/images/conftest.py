@@ -1,0 +1,68 @@
+"""Dockerfiles taken apart."""
+
+import importlib
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass
+class Stage:
+    base: str
+    name: str
+    instructions: list  # of (keyword, arguments as one line)
+
+    def all(self, keyword):
+        return [arguments for found, arguments in self.instructions if found == keyword]
+
+
+def stages_of(path):
+    text = re.sub(r"^\s*#.*\n", "", path.read_text(), flags=re.MULTILINE)
+    stages = []
+    for line in re.sub(r"\\\n", " ", text).splitlines():
+        keyword, _, arguments = line.strip().partition(" ")
+        if keyword == "FROM":
+            base, _, name = arguments.partition(" AS ")
+            stages.append(Stage(base, name or str(len(stages)), []))
+        elif keyword:
+            stages[-1].instructions.append((keyword, " ".join(arguments.split())))
+    return {stage.name: stage for stage in stages}
+
+
+@pytest.fixture
+def stages():
+    """The stages of confcom's own images, by name."""
+    return stages_of(ROOT / "images" / "Dockerfile")
+
+
+@pytest.fixture
+def example():
+    """The stages of the example with Intel's libraries."""
+    return stages_of(ROOT / "images" / "example-intel" / "Dockerfile")
+
+
+@pytest.fixture(params=["stages", "example"])
+def any_stages(request):
+    """Each of both."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def copied(stages):
+    """Paths of the checkout that the images are made from."""
+    sources = [
+        shlex.split(line)[:-1] for stage in stages.values() for line in stage.all("COPY") if "--from=" not in line
+    ]
+    return {path for paths in sources for path in paths}
+
+
+@pytest.fixture
+def builder(monkeypatch):
+    """Imports a module of the end-to-end tests, which are no part of the package."""
+    monkeypatch.syspath_prepend(ROOT)
+    return lambda name: importlib.import_module(f"e2e.{name}")

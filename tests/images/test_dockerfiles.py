@@ -1,0 +1,101 @@
+"""What everybody who builds the images relies on, read from the Dockerfiles themselves."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+TARGETS = ("device-plugin", "quote-helper", "sample-workload")
+
+
+def test_bases_are_named_in_full_with_a_release(any_stages):
+    outside = {stage.base for stage in any_stages.values()} - set(any_stages)
+    assert outside
+    for base in outside:
+        assert re.fullmatch(r"[a-z0-9.-]+\.[a-z]+/[a-z0-9/_-]+:[0-9][a-z0-9.-]*", base), base
+
+
+def test_nothing_is_added_from_elsewhere_unseen(any_stages):
+    assert not [line for stage in any_stages.values() for line in stage.all("ADD")]
+
+
+def test_every_installation_of_packages_is_by_hash_or_of_our_own_wheel(stages):
+    lines = [line for stage in stages.values() for line in stage.all("RUN")]
+    steps = [step for line in lines for step in line.split(" && ") if " install " in step]
+    assert len(steps) == 3
+    for step in steps:
+        assert {"--require-hashes", "--only-binary=:all:"} <= set(step.split()) or {"--no-deps", "--no-index"} <= set(
+            step.split()
+        ), step
+
+
+def test_a_stage_that_runs_something_knows_the_time_of_its_source(stages):
+    running = [stage for stage in stages.values() if stage.all("RUN")]
+    assert running
+    for stage in running:
+        keywords = [keyword for keyword, _ in stage.instructions]
+        assert "SOURCE_DATE_EPOCH" in stage.all("ARG")
+        assert keywords.index("ARG") < keywords.index("RUN")
+
+
+def test_only_the_build_stage_runs_anything(stages):
+    assert [name for name, stage in stages.items() if stage.all("RUN")] == ["build"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_program_of_an_image_exists_and_is_started_without_a_shell(stages, target):
+    (entrypoint,) = stages[target].all("ENTRYPOINT")
+    python, option, module = json.loads(entrypoint)
+    assert (python, option) == ("/opt/confcom/bin/python", "-m")
+    assert importlib.util.find_spec(f"{module}.__main__")
+    assert module == f"confcom.{target.replace('-', '_')}"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_only_the_plugin_is_root(stages, target):
+    (user,) = stages[target].all("USER")
+    assert user == ("0:0" if target == "device-plugin" else "10001:10001")
+
+
+def test_all_three_share_their_layers(stages):
+    assert {stages[target].base for target in TARGETS} == {"runtime"}
+    assert not [line for target in TARGETS for line in stages[target].all("COPY") + stages[target].all("RUN")]
+
+
+def test_what_is_sent_to_the_builder_is_what_is_copied(copied):
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    assert {line[1:] for line in rules if line.startswith("!")} == {path.split("/")[0] for path in copied}
+    assert all((ROOT / path).exists() for path in copied)
+
+
+def test_the_example_quotes_out_of_process_and_trusts_a_key_for_one_repository(example):
+    shipped = list(example.values())[-1]
+    assert shipped.base == "sgx"
+    assert "SGX_AESM_ADDR=1" in shipped.all("ENV")
+    assert "libsgx-quote-ex" in shipped.all("RUN")[0].split()
+    assert "--no-install-recommends" in shipped.all("RUN")[0].split()
+    assert "apt-key" not in str(example)
+    assert "Signed-By: /etc/apt/keyrings/intel-sgx.asc" in example["sgx"].all("RUN")[1]
+
+
+def test_our_images_leave_the_mode_of_quoting_to_the_manifest(stages):
+    assert "SGX_AESM_ADDR" not in str(stages)
+
+
+def test_the_builder_builds_these_targets_from_this_base_with_these_locks(builder, stages, copied):
+    workshop = builder("images_workshop")
+    assert workshop.IMAGES == TARGETS
+    assert stages["base"].base == workshop.BASE
+    assert {f"requirements/{lock}" for lock in workshop.LOCKS} == {p for p in copied if p.startswith("requirements/")}
+
+
+def test_the_manifests_in_examples_find_the_sample_under_its_name(builder):
+    names = builder("images_workshop").references("sample-workload")
+    for manifest in (ROOT / "examples").glob("*.yaml"):
+        images = set(re.findall(r"image: (\S+)", manifest.read_text()))
+        assert {f"docker.io/{image}" for image in images} <= set(names), manifest

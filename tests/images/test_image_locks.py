@@ -1,0 +1,63 @@
+"""requirements/daemon.lock is the daemons' dependencies: all of them, and none of the command line's."""
+
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CLI = ["click", "dcap-qvl", "pyyaml", "rich"]
+
+
+def pins(name):
+    """Name and version of each package, after a check that each has hashes."""
+    found = {}
+    for entry in re.split(r"\n(?=\S)", (ROOT / "requirements" / f"{name}.lock").read_text().strip()):
+        requirement, *hashes = re.split(r"\s+\\\n\s+", entry)
+        assert hashes, entry
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", text) for text in hashes), entry
+        package, version = requirement.partition(" ;")[0].split("==")
+        found[canonicalize_name(package)] = version
+    return found
+
+
+def direct():
+    return {
+        "daemon": PROJECT["project"]["dependencies"],
+        "build": PROJECT["dependency-groups"]["build"],
+    }
+
+
+@pytest.mark.parametrize("name", ["daemon", "build"])
+def test_a_lock_fulfils_what_the_project_asks_for(name):
+    locked = pins(name)
+    for requirement in map(Requirement, direct()[name]):
+        assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), requirement
+
+
+@pytest.mark.parametrize("name", ["daemon", "build"])
+def test_a_lock_is_closed_under_dependencies_and_holds_nothing_else(name):
+    needed, ahead = set(), [Requirement(text) for text in direct()[name]]
+    while ahead:
+        requirement = ahead.pop()
+        package = canonicalize_name(requirement.name)
+        if package not in needed and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+            needed.add(package)
+            ahead += map(Requirement, metadata.requires(package) or [])
+    assert needed == set(pins(name))
+
+
+def test_daemons_carry_nothing_of_the_command_line():
+    assert not set(CLI) & set(pins("daemon"))
+    assert set(CLI) <= set(pins("run"))
+
+
+@pytest.mark.parametrize("name", ["daemon", "build"])
+def test_images_hold_the_versions_that_the_tests_run_with(name):
+    tested = pins("dev")
+    assert {package: tested[package] for package in pins(name)} == pins(name)
