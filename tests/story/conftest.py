@@ -61,7 +61,12 @@ def script(tmp_path):
 
 
 @pytest.fixture
-def demo_process():
+def demo_environment():
+    return ENVIRONMENT | {"PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture
+def demo_process(demo_environment):
     """Starts `confcom demo` as a process group of its own; whatever is left of it afterwards is ended by pid."""
     started = []
 
@@ -70,10 +75,9 @@ def demo_process():
             [sys.executable, "-m", "confcom", "demo", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=ENVIRONMENT | {"PYTHONUNBUFFERED": "1"},
+            **({"env": demo_environment} | options),
             start_new_session=True,
             text=True,
-            **options,
         )
         started.append(process)
         return process

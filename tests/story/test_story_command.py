@@ -51,12 +51,15 @@ def test_two_at_once(demo_process):
     ("step", "number"),
     [*((step, signal.SIGINT) for step in range(1, 7)), (2, signal.SIGTERM), (6, signal.SIGTERM), (4, signal.SIGHUP)],
 )
-def test_ended_in_a_step_it_leaves_nothing(demo_process, short_folder, traces_of, step, number):
-    process = demo_process("--dir", str(short_folder))
+def test_ended_in_a_step_it_leaves_nothing(
+    demo_process, demo_environment, short_folder, tmp_path, traces_of, step, number
+):
+    process = demo_process("--dir", str(short_folder), env=demo_environment | {"TMPDIR": str(tmp_path)})
     read_until(process, rf"^{step}\. ")
     os.killpg(process.pid, number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 128 + number, out + err
+    assert list(tmp_path.iterdir()) == []
     assert "Traceback" not in out + err
     assert traces_of(short_folder) == NOTHING
 

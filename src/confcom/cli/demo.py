@@ -54,16 +54,16 @@ def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
       confcom demo --mode no-namespace    containers as plain processes
     """
     from confcom.playground.modes import choose_mode
+    from confcom.playground.story.interrupts import Interrupts
 
+    interrupts = Interrupts()
+    interrupts.install()
     chosen = choose_mode(mode)
     text = output == "text"
     if text:
         click.echo(f"confcom demo: one node without Kubernetes and without SGX. Mode: {chosen.mode} ({chosen.reason})")
-    from confcom.playground.story.interrupts import Interrupts
     from confcom.playground.story.story import tell
 
-    interrupts = Interrupts()
-    interrupts.install()
     with ExitStack() as stack:
         with interrupts.held():
             scene = _open_scene(stack, folder, str(chosen.mode), dict(os.environ), interrupts)

@@ -54,12 +54,14 @@ class ChosenMode:
     tools: Tools
 
 
-def choose_mode(wanted: str = AUTO, programs: Programs | None = None) -> ChosenMode:
+def choose_mode(wanted: str = AUTO, programs: Programs | None = None, *, scratch: Path | None = None) -> ChosenMode:
     """Take the wanted mode, or the best that works.
 
     Args:
         wanted: a Mode's value, or AUTO.
         programs: what the machine has; looked up by default.
+        scratch: where the probe makes its folder, for callers who remove that place whatever happens; a temporary
+            one by default.
 
     Raises:
         UnavailableError: the machine lacks a program that every mode needs.
@@ -76,7 +78,7 @@ def choose_mode(wanted: str = AUTO, programs: Programs | None = None) -> ChosenM
     reasons: list[str] = []
     for mode in _wanted(wanted):
         command = prefix(mode, programs)
-        obstacle = obstacle_to(mode, command, tools)
+        obstacle = obstacle_to(mode, command, tools, scratch)
         if not obstacle:
             reason = "asked for" if wanted != AUTO else "; ".join(reasons) or "it works here"
             return ChosenMode(mode, reason, command, tools)
@@ -112,7 +114,7 @@ def prefix(mode: Mode, programs: Programs) -> tuple[str, ...]:
     return (programs.setpriv, "--pdeathsig", "KILL", programs.unshare, *user, *namespaces)
 
 
-def obstacle_to(mode: Mode, command: tuple[str, ...], tools: Tools) -> str:
+def obstacle_to(mode: Mode, command: tuple[str, ...], tools: Tools, scratch: Path | None = None) -> str:
     """Why a mode does not work here; empty if it does.
 
     Runs a real container with a bound device and a bound directory: some systems allow the namespace and deny the
@@ -124,7 +126,7 @@ def obstacle_to(mode: Mode, command: tuple[str, ...], tools: Tools) -> str:
         return "not running as root"
     if not command:
         return "setpriv(1) or unshare(1) is missing (package util-linux)"
-    with tempfile.TemporaryDirectory(prefix="confcom-probe-") as name:
+    with tempfile.TemporaryDirectory(prefix="confcom-probe-", dir=scratch) as name:
         return _try(command, Path(name), tools)
 
 

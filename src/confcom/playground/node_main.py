@@ -46,8 +46,8 @@ def run_node(
         UnavailableError: another node runs in the directory.
     """
     layout = Layout(directory.absolute())
-    chosen = choose_mode(wanted)
     layout.create()
+    chosen = choose_mode(wanted, scratch=layout.directory)
 
     async def main(stop: asyncio.Event) -> None:
         instance = secrets.token_hex(8)
