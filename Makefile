@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: setup demo test lint images lock protos clean
+.PHONY: setup demo test lint images e2e-up e2e-shell e2e-down e2e-smoke lock protos clean
 
 demo: $(VENV)/.run ## the whole story on this machine, no SGX needed
 	@$(BIN)/confcom demo $(ARGS)
@@ -18,6 +18,18 @@ setup: $(VENV)/.dev ## the development environment in .venv
 
 images: $(VENV)/.dev ## the images of images/Dockerfile, without docker (needs root)
 	$(BIN)/python -m e2e.images $(ARGS)
+
+e2e-up: $(VENV)/.dev ## one node of real Kubernetes in namespaces of its own (needs root and Go)
+	@$(BIN)/python -m e2e.cluster up
+
+e2e-shell: $(VENV)/.dev ## a shell on that node: kubectl, helm, ctr; ARGS="kubectl get pods" for one command
+	@$(BIN)/python -m e2e.cluster shell $(ARGS)
+
+e2e-down: $(VENV)/.dev ## end it; nothing of it stays, also after a crash
+	@$(BIN)/python -m e2e.cluster down
+
+e2e-smoke: $(VENV)/.dev ## the story on real Kubernetes (needs root and Go)
+	$(BIN)/python -m pytest e2e/smoke $(ARGS)
 
 lock: $(VENV)/.dev ## renew the hashed locks (needs uv)
 	$(BIN)/python scripts/lock.py

@@ -1,0 +1,136 @@
+"""The cluster's keys: two authorities, a certificate for each component, and kubeconfigs."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import ipaddress
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from e2e.cluster.addresses import API_PORT, API_SERVICE_ADDRESS, NODE_ADDRESS, NODE_NAME
+
+VALIDITY = dt.timedelta(days=30)
+"""Longer than any cluster of this kind is kept; short, as its keys lie in a folder for temporary files."""
+
+CLOCK_SKEW = dt.timedelta(hours=1)
+"""A clock that is set back while the cluster runs must not make its certificates future ones."""
+
+CLIENTS = {
+    "admin": ("kubernetes-admin", "system:masters"),
+    "controller-manager": ("system:kube-controller-manager", None),
+    "scheduler": ("system:kube-scheduler", None),
+    "proxy": ("system:kube-proxy", None),
+    "kubelet": (f"system:node:{NODE_NAME}", "system:nodes"),
+}
+"""Who talks to the API server with a kubeconfig: user and group, as Kubernetes' built-in roles name them."""
+
+API_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", NODE_NAME)
+API_ADDRESSES = (API_SERVICE_ADDRESS, NODE_ADDRESS, "127.0.0.1")
+
+
+@dataclass(frozen=True, slots=True)
+class _Issued:
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def certificate_pem(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+    def write(self, folder: Path, name: str) -> None:
+        (folder / f"{name}.crt").write_bytes(self.certificate_pem)
+        (folder / f"{name}.key").write_bytes(self.key_pem)
+
+
+def write_all(folder: Path) -> None:
+    """Make everything anew in a folder that only its owner may enter: `NAME.crt`, `NAME.key`, `NAME.kubeconfig`."""
+    folder.mkdir(mode=0o700)
+    authority = _issue("confcom-e2e", None)
+    authority.write(folder, "ca")
+    api_server = _issue("kube-apiserver", authority, names=API_NAMES, addresses=API_ADDRESSES)
+    api_server.write(folder, "apiserver")
+    _issue("kubelet", authority, names=(NODE_NAME,), addresses=(NODE_ADDRESS,)).write(folder, "kubelet-server")
+    _issue("kube-apiserver-kubelet-client", authority, group="system:masters").write(folder, "kubelet-client")
+    front_proxy = _issue("confcom-e2e-front-proxy", None)
+    front_proxy.write(folder, "front-proxy-ca")
+    _issue("front-proxy-client", front_proxy).write(folder, "front-proxy-client")
+    accounts = ec.generate_private_key(ec.SECP256R1())
+    (folder / "accounts.key").write_bytes(accounts.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public = accounts.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (folder / "accounts.pub").write_bytes(public)
+    for name, (user, group) in CLIENTS.items():
+        client = _issue(user, authority, group=group)
+        (folder / f"{name}.kubeconfig").write_text(_kubeconfig(client, authority))
+
+
+def _issue(
+    common_name: str,
+    authority: _Issued | None,
+    *,
+    group: str | None = None,
+    names: Sequence[str] = (),
+    addresses: Sequence[str] = (),
+) -> _Issued:
+    """A certificate of a new key, by this authority; without one, an authority's own."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    if group:
+        attributes.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, group))
+    subject = x509.Name(attributes)
+    now = dt.datetime.now(dt.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(authority.certificate.subject if authority else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + VALIDITY)
+        .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
+    )
+    if authority:
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
+    alternatives += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+    if alternatives:
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    return _Issued(builder.sign(authority.key if authority else key, hashes.SHA256()), key)
+
+
+def _kubeconfig(client: _Issued, authority: _Issued) -> str:
+    """JSON, which is YAML too."""
+
+    def inline(pem: bytes) -> str:
+        return base64.b64encode(pem).decode()
+
+    cluster = {
+        "server": f"https://{NODE_ADDRESS}:{API_PORT}",
+        "certificate-authority-data": inline(authority.certificate_pem),
+    }
+    user = {
+        "client-certificate-data": inline(client.certificate_pem),
+        "client-key-data": inline(client.key_pem),
+    }
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "confcom-e2e", "cluster": cluster}],
+        "users": [{"name": "user", "user": user}],
+        "contexts": [{"name": "confcom-e2e", "context": {"cluster": "confcom-e2e", "user": "user"}}],
+        "current-context": "confcom-e2e",
+    }
+    return json.dumps(content, indent=1)

@@ -1,0 +1,102 @@
+"""The cluster's own control group in every hierarchy: nothing of the node is outside of it, and nothing else inside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from confcom.errors import ConfcomError
+
+REMOVAL_SECONDS = 20.0
+"""A group can be removed some moments after its last process ended; a group that lasts longer is stuck."""
+
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """One mounted tree of groups.
+
+    Args:
+        mountpoint: usually /sys/fs/cgroup (version 2) or a folder in it (version 1).
+        type: `cgroup` or `cgroup2`.
+        options: of the mount: a version 1 tree's controllers.
+    """
+
+    mountpoint: Path
+    type: str
+    options: str
+
+    def create(self, name: str) -> Path:
+        """Make a group of this name that processes can be put into."""
+        group = self.mountpoint / name
+        group.mkdir(exist_ok=True)
+        if "cpuset" in self.options.split(","):
+            for setting in ("cpuset.cpus", "cpuset.mems"):  # a new version 1 group has none, and takes no process
+                (group / setting).write_text((self.mountpoint / setting).read_text())
+        return group
+
+    @property
+    def leaf(self) -> str:
+        """Where processes go: version 2 allows them in no group that has controlled ones below it."""
+        return "init" if self.type == "cgroup2" else ""
+
+    def open_to_groups(self) -> None:
+        """In version 2, hand the controllers that there are to the groups below."""
+        if self.type == "cgroup2":
+            for controller in (self.mountpoint / "cgroup.controllers").read_text().split():
+                (self.mountpoint / "cgroup.subtree_control").write_text(f"+{controller}")
+
+
+def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
+    """What is mounted, from the text of /proc/self/mountinfo (Linux, Documentation/filesystems/proc.rst, 3.5)."""
+    found = []
+    for line in mountinfo.splitlines():
+        mount, _, source = line.partition(" - ")
+        kind, _, options = source.split(" ", 2)
+        if kind in {"cgroup", "cgroup2"}:
+            meaningful = [option for option in options.split(",") if option not in {"rw", "ro"}]
+            if kind == "cgroup" and any(option.startswith("name=") for option in meaningful):
+                meaningful.append("none")
+            found.append(Hierarchy(Path(mount.split(" ")[4]), kind, ",".join(["rw", *meaningful])))
+    return tuple(found)
+
+
+def remove(groups: Sequence[Path]) -> None:
+    """End what is left in the groups, and remove them with all below.
+
+    Raises:
+        ConfcomError: something keeps a group alive.
+    """
+    deadline = time.monotonic() + REMOVAL_SECONDS
+    while left := [group for group in groups if not _removed(group)]:
+        if time.monotonic() > deadline:
+            raise ConfcomError(
+                f"control groups cannot be removed: {', '.join(map(str, left))}",
+                why="processes in them do not end",
+                remedy="see their cgroup.procs",
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _removed(group: Path) -> bool:
+    if not group.is_dir():
+        return True
+    for folder in _bottom_up(group):
+        with contextlib.suppress(OSError):
+            for pid in map(int, (folder / "cgroup.procs").read_text().split()):
+                if pid:  # 0 stands for a process that cannot be seen from here
+                    os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return not group.is_dir()
+
+
+def _bottom_up(group: Path) -> Iterator[Path]:
+    for folder, _, _ in os.walk(group, topdown=False):
+        yield Path(folder)

@@ -1,0 +1,232 @@
+"""The node's processes, in the order of their start, with every setting that differs from the default and matters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e2e.cluster.addresses import (
+    API_PORT,
+    CONTAINERD_SOCKET,
+    ETCD_URL,
+    NODE_ADDRESS,
+    NODE_NAME,
+    NODE_POD_NETWORK,
+    PAUSE_IMAGE,
+    POD_NETWORK,
+    SERVICE_NETWORK,
+    Places,
+)
+from e2e.cluster.tools import Tools
+
+CONTAINERD = f"""version = 3
+root = "/var/lib/containerd"
+state = "/run/containerd"
+
+[grpc]
+address = "{CONTAINERD_SOCKET}"
+
+[plugins.'io.containerd.internal.v1.opt']
+path = "/var/lib/containerd/opt"
+
+[plugins.'io.containerd.cri.v1.images']
+snapshotter = "overlayfs"
+pinned_images = {{ sandbox = "{PAUSE_IMAGE}" }}
+
+[plugins.'io.containerd.cri.v1.runtime']
+# Without CAP_SYS_RESOURCE runc cannot lower a score, and would start nothing ("can't get final child's PID from pipe").
+restrict_oom_score_adj = true
+disable_apparmor = true
+containerd.default_runtime_name = "runc"
+containerd.runtimes.runc.runtime_type = "io.containerd.runc.v2"
+containerd.runtimes.runc.options.SystemdCgroup = false
+cni.bin_dirs = ["%(cni)s"]
+cni.conf_dir = "%(settings)s/cni"
+"""
+"""What is left out is containerd's default; the reasons for each line are in docs/how-to/run-the-cluster.md."""
+
+NETWORK = {
+    "cniVersion": "1.0.0",
+    "name": "pods",
+    "plugins": [
+        {
+            # Routed, not bridged: a reply to a service's client passes the node, which must undo the translation.
+            "type": "ptp",
+            "ipMasq": False,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": "/run/cni-ipam",
+                "ranges": [[{"subnet": NODE_POD_NETWORK}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
+        },
+        {"type": "portmap", "capabilities": {"portMappings": True}},
+    ],
+}
+
+
+def kubelet_configuration(places: Places) -> Mapping[str, Any]:
+    """The kubelet's file. Defaults stay wherever a test could notice: timing, feature gates, eviction of pods."""
+    certificates = places.certificates
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": str(certificates / "ca.crt")},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": str(certificates / "kubelet-server.crt"),
+        "tlsPrivateKeyFile": str(certificates / "kubelet-server.key"),
+        "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
+        "cgroupDriver": "cgroupfs",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "enforceNodeAllocatable": [],
+        "resolvConf": str(places.settings / "resolv.conf"),
+        "makeIPTablesUtilChains": False,
+        "volumePluginDir": "/var/lib/kubelet/volume-plugins",
+        # The disk is the machine's: how full it is must not decide over tests.
+        "evictionHard": {
+            "memory.available": "50Mi",  # zero is refused
+            "nodefs.available": "0%",
+            "nodefs.inodesFree": "0%",
+            "imagefs.available": "0%",
+            "imagefs.inodesFree": "0%",
+        },
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One process.
+
+    Args:
+        name: also its log's.
+        command: with the whole path of the program.
+        ready: a URL that answers 200, or the path of a unix socket that accepts, when others may count on it; empty
+            when nobody waits for it.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    ready: str = ""
+
+
+def write_settings(places: Places, tools: Tools) -> None:
+    """Write the components' files."""
+    network = places.settings / "cni"
+    network.mkdir(parents=True)
+    (network / "10-pods.conflist").write_text(json.dumps(NETWORK, indent=1))
+    containerd = CONTAINERD % {"cni": tools.cni, "settings": places.settings}
+    (places.settings / "containerd.toml").write_text(containerd)
+    (places.settings / "kubelet.json").write_text(json.dumps(kubelet_configuration(places), indent=1))
+    (places.settings / "resolv.conf").write_text("# No name server: this cluster has no DNS.\n")
+
+
+def components(places: Places, tools: Tools) -> tuple[Component, ...]:
+    """All of them. Each may count on those before it that have a `ready`."""
+    c = places.certificates
+
+    def program(name: str, *settings: str) -> tuple[str, ...]:
+        return (str(tools.path(name)), *settings)
+
+    def control(name: str, *settings: str) -> Component:
+        kubeconfig = c / f"{name}.kubeconfig"
+        own = tuple(f"--{use}kubeconfig={kubeconfig}" for use in ("", "authentication-", "authorization-"))
+        return Component(name, program(f"kube-{name}", *own, "--leader-elect=false", *settings))
+
+    return (
+        Component(
+            "containerd",
+            program("containerd", f"--config={places.settings / 'containerd.toml'}"),
+            str(CONTAINERD_SOCKET),
+        ),
+        Component("etcd", program("server", *_etcd(places)), f"{ETCD_URL}/health"),
+        Component("apiserver", program("kube-apiserver", *_api_server(c)), f"https://{NODE_ADDRESS}:{API_PORT}/readyz"),
+        control(
+            "controller-manager",
+            "--bind-address=127.0.0.1",
+            "--use-service-account-credentials=true",
+            f"--service-account-private-key-file={c / 'accounts.key'}",
+            f"--root-ca-file={c / 'ca.crt'}",
+            f"--cluster-signing-cert-file={c / 'ca.crt'}",
+            f"--cluster-signing-key-file={c / 'ca.key'}",
+            "--allocate-node-cidrs=true",
+            f"--cluster-cidr={POD_NETWORK}",
+            f"--service-cluster-ip-range={SERVICE_NETWORK}",
+            "--flex-volume-plugin-dir=/var/lib/kubelet/volume-plugins",
+        ),
+        control("scheduler", "--bind-address=127.0.0.1"),
+        Component(
+            "proxy",
+            program(
+                "kube-proxy",
+                f"--kubeconfig={c / 'proxy.kubeconfig'}",
+                f"--hostname-override={NODE_NAME}",
+                f"--cluster-cidr={POD_NETWORK}",
+                "--proxy-mode=iptables",
+                "--conntrack-max-per-core=0",  # this limit is the whole machine's
+            ),
+        ),
+        Component(
+            "kubelet",
+            program(
+                "kubelet",
+                f"--config={places.settings / 'kubelet.json'}",
+                f"--kubeconfig={c / 'kubelet.kubeconfig'}",
+                f"--hostname-override={NODE_NAME}",
+                f"--node-ip={NODE_ADDRESS}",
+            ),
+            "http://127.0.0.1:10248/healthz",
+        ),
+    )
+
+
+def _etcd(places: Places) -> tuple[str, ...]:
+    peer = "http://127.0.0.1:2380"
+    return (
+        f"--data-dir={places.folder / 'etcd'}",
+        f"--listen-client-urls={ETCD_URL}",
+        f"--advertise-client-urls={ETCD_URL}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=default={peer}",
+        "--unsafe-no-fsync",  # a machine that stops takes the cluster with it anyway
+        "--logger=zap",
+    )
+
+
+def _api_server(c: Path) -> tuple[str, ...]:
+    return (
+        f"--etcd-servers={ETCD_URL}",
+        f"--advertise-address={NODE_ADDRESS}",
+        f"--secure-port={API_PORT}",
+        f"--tls-cert-file={c / 'apiserver.crt'}",
+        f"--tls-private-key-file={c / 'apiserver.key'}",
+        f"--client-ca-file={c / 'ca.crt'}",
+        f"--kubelet-certificate-authority={c / 'ca.crt'}",
+        f"--kubelet-client-certificate={c / 'kubelet-client.crt'}",
+        f"--kubelet-client-key={c / 'kubelet-client.key'}",
+        "--kubelet-preferred-address-types=InternalIP",
+        f"--requestheader-client-ca-file={c / 'front-proxy-ca.crt'}",
+        "--requestheader-allowed-names=front-proxy-client",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={c / 'front-proxy-client.crt'}",
+        f"--proxy-client-key-file={c / 'front-proxy-client.key'}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={c / 'accounts.pub'}",
+        f"--service-account-signing-key-file={c / 'accounts.key'}",
+        f"--service-cluster-ip-range={SERVICE_NETWORK}",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        "--allow-privileged=true",
+    )

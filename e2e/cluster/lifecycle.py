@@ -1,0 +1,262 @@
+"""Bring the cluster up and take it down, from outside of its namespaces.
+
+Everything that a cluster is hangs on one process, the first of its PID namespace, which holds the lock of a file for
+as long as it lives. Whoever finds the file unlocked knows that the cluster is gone, and that at most its folder and
+its control groups are left: `down` and the next `up` remove them, so a crash of anything needs no other care.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from confcom.errors import ConfcomError, SettingsError, UnavailableError
+from e2e.cluster import certificates, cgroups, components
+from e2e.cluster.addresses import Places
+from e2e.cluster.tools import ROOT, Tools
+
+NAMESPACES = ("mount", "net", "pid", "uts", "ipc")
+"""Made by unshare(1); `cgroup` comes before them, when the process is in its group."""
+
+FOLDER_BYTES = 60
+"""Longest path of the cluster's folder: sockets below it must stay under 108 bytes (unix(7))."""
+
+UP_SECONDS = 180.0
+"""From nothing to a ready node it takes 10 s on two idle cores; more means that something hangs."""
+
+DOWN_SECONDS = 30.0
+"""For the kernel to end every process of the namespace; a second is usual."""
+
+READY = b"ready\n"
+"""The node's last report, when all components answer."""
+
+_JOIN = 'for group in $0; do echo $$ > "$group/cgroup.procs" || exit; done; exec "$@"'
+
+
+def default_folder() -> Path:
+    """Where a cluster keeps everything: CONFCOM_E2E_FOLDER, or a short name in the folder for temporary files."""
+    return Path(os.environ.get("CONFCOM_E2E_FOLDER") or "/tmp/confcom-e2e")  # noqa: S108  (checked by `alone`)
+
+
+@contextlib.contextmanager
+def alone(folder: Path, *, create: bool) -> Iterator[bool]:
+    """Lock the folder against every other `up` and `down`; yields whether it is there.
+
+    Raises:
+        SettingsError: the folder cannot be used.
+        UnavailableError: not root.
+    """
+    _check(folder)
+    while True:
+        if create:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            yield False
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not _is(folder, descriptor):  # somebody's `down` removed it while we waited
+                continue
+            if os.fstat(descriptor).st_uid != os.geteuid():
+                raise SettingsError(
+                    f"{folder} cannot be used", why="it is somebody else's", remedy="choose another: CONFCOM_E2E_FOLDER"
+                )
+            yield True
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _is(folder: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(folder.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _check(folder: Path) -> None:
+    if os.geteuid():
+        raise UnavailableError("the cluster needs root", why="it makes namespaces", remedy="run this as root")
+    if not folder.is_absolute() or len(os.fsencode(folder)) > FOLDER_BYTES or " " in str(folder):
+        raise SettingsError(
+            f"{folder} cannot be the cluster's folder",
+            why=f"it has to be an absolute path of at most {FOLDER_BYTES} bytes without spaces",
+            remedy="choose another: CONFCOM_E2E_FOLDER",
+        )
+    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
+        raise SettingsError(
+            f"{folder} cannot be the cluster's folder",
+            why="it holds something else, and would be removed by `down`",
+            remedy="choose one that does not exist",
+        )
+
+
+def _is_ours(folder: Path) -> bool:
+    return (folder / "confcom-e2e").is_file()
+
+
+def node_pid(places: Places) -> int | None:
+    """The node's first process, as the machine counts, if it lives."""
+    try:
+        with places.alive.open() as alive:
+            try:
+                fcntl.flock(alive, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = alive.read()
+                return int(text) if text else None
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def start(places: Places, tools: Tools) -> int:
+    """Start everything in a folder that is locked and empty; returns when all components answer.
+
+    Returns:
+        the node's pid.
+
+    Raises:
+        ConfcomError: it ended; says why.
+    """
+    (places.folder / "confcom-e2e").write_text("The folder of a cluster for tests; `make e2e-down` removes it.\n")
+    for folder in (places.logs, places.home, places.settings, places.var):
+        folder.mkdir()
+    certificates.write_all(places.certificates)
+    components.write_settings(places, tools)
+    groups = [(hierarchy.create(group_name(places)), hierarchy) for hierarchy in _hierarchies()]
+    leaves = [group / hierarchy.leaf for group, hierarchy in groups if hierarchy.leaf]
+    for leaf in leaves:
+        leaf.mkdir(exist_ok=True)
+    command = [
+        *("setsid", "--fork"),
+        *(
+            "sh",
+            "-c",
+            _JOIN,
+            " ".join(str(group) for group, _ in groups),
+            "unshare",
+            "--cgroup",
+            "--propagation=private",
+        ),
+        *("sh", "-c", _JOIN, " ".join(map(str, leaves)), "unshare", *(f"--{kind}" for kind in NAMESPACES)),
+        *("--fork", "--kill-child=KILL", "--propagation=private"),
+        *(sys.executable, "-m", "e2e.cluster.node", str(places.folder), str(tools.cni), *map(str, tools.folders)),
+    ]
+    log = places.logs / "node.log"
+    with log.open("wb") as output:
+        launcher = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output, bufsize=0
+        )
+    with launcher:  # setsid, which ends at once
+        _watch(launcher, log)
+    pid = node_pid(places)
+    if pid is None:
+        raise _failure(log)
+    check_private(pid)
+    return pid
+
+
+def _watch(launcher: subprocess.Popen[bytes], log: Path) -> None:
+    """Follow the node's reports until it is ready; their end means its end."""
+    reports = launcher.stdout
+    if reports is None:
+        raise ValueError("the launcher was started without a pipe")
+    deadline = time.monotonic() + UP_SECONDS
+    received = b""
+    while not received.endswith(READY):
+        if not select.select([reports], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise _failure(log)
+        part = os.read(reports.fileno(), 1024)
+        if not part:
+            raise _failure(log)
+        received += part
+
+
+def _failure(log: Path) -> ConfcomError:
+    said = log.read_text(errors="replace").strip()
+    return ConfcomError("the cluster does not start", why=said or "its first process said nothing", remedy=str(log))
+
+
+def check_private(pid: int) -> None:
+    """Make sure that the node shares no folder with the machine that tests put things into.
+
+    Raises:
+        ConfcomError: it does; tests would prove nothing.
+    """
+    for folder in ("/run", "/dev", "/var", "/var/lib", "/sys/fs/cgroup"):
+        inside = Path(f"/proc/{pid}/root{folder}")
+        if inside.samefile(folder):
+            raise ConfcomError(f"{folder} of the node is the machine's", remedy="take the cluster down, and look why")
+    for kind in ("mnt", "net", "pid", "uts", "ipc", "cgroup"):
+        if Path(f"/proc/{pid}/ns/{kind}").samefile(f"/proc/self/ns/{kind}"):
+            raise ConfcomError(f"the node has the machine's {kind} namespace", remedy="take the cluster down")
+
+
+def end(places: Places) -> None:
+    """End what runs and remove what is left, also of a cluster that crashed; the folder is locked.
+
+    Raises:
+        ConfcomError: the kernel keeps something.
+    """
+    pid = node_pid(places)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            _kill(pid, places)
+    cgroups.remove([hierarchy.mountpoint / group_name(places) for hierarchy in _hierarchies()])
+    shutil.rmtree(places.folder)
+
+
+def _kill(pid: int, places: Places) -> None:
+    watched = os.pidfd_open(pid)
+    try:
+        if node_pid(places) != pid:  # it ended just now, and its number may be another's
+            return
+        signal.pidfd_send_signal(watched, signal.SIGKILL)
+        if not select.select([watched], [], [], DOWN_SECONDS)[0]:  # readable when all of its namespace is gone
+            raise ConfcomError("the node's processes do not end", remedy=f"see /proc/{pid}/status")
+    finally:
+        os.close(watched)
+
+
+def group_name(places: Places) -> str:
+    """The control group's, one per folder."""
+    return f"confcom-e2e-{hashlib.sha256(os.fsencode(places.folder)).hexdigest()[:8]}"
+
+
+def _hierarchies() -> tuple[cgroups.Hierarchy, ...]:
+    return cgroups.hierarchies(Path("/proc/self/mountinfo").read_text())
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Cleaning up is short, and is not to be left half done by a second Ctrl-C."""
+    handled: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in handled}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupt_on_signals() -> None:
+    """Let SIGTERM and a closed terminal end `up` as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)

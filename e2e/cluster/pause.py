@@ -1,0 +1,47 @@
+"""The image of the container that holds a pod's namespaces: our own static program in one layer."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+from e2e.cluster.addresses import PAUSE_IMAGE
+
+USER = "65535:65535"
+"""The uid of the upstream image: nobody's."""
+
+
+def write_archive(program: Path, archive: Path) -> None:
+    """Write a docker archive (`docker save`), which every importer reads.
+
+    Args:
+        program: a static executable.
+        archive: the file to write.
+    """
+    layer = _tar({"pause": (program.read_bytes(), 0o755)})
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"User": USER, "Entrypoint": ["/pause"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [PAUSE_IMAGE], "Layers": ["layer.tar"]}]
+    files = {
+        "layer.tar": (layer, 0o644),
+        "config.json": (json.dumps(config).encode(), 0o644),
+        "manifest.json": (json.dumps(manifest).encode(), 0o644),
+    }
+    archive.write_bytes(_tar(files))
+
+
+def _tar(files: dict[str, tuple[bytes, int]]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, (content, mode) in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), mode
+            tar.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()

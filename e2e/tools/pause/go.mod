@@ -1,0 +1,5 @@
+module confcom.example/e2e/tools/pause
+
+go 1.24
+
+tool confcom.example/e2e/tools/pause
