@@ -31,15 +31,15 @@ from e2e import images_workshop
 from e2e.images_workshop import (
     EPOCH,
     IMAGES,
+    PROGRAMS,
     ROOT,
     Workshop,
     content_hash,
-    install_programs,
     keep_newest,
     references,
-    say,
-    timed,
 )
+from e2e.packages import install
+from e2e.progress import say, timed
 
 DOCKERFILE = ROOT / "images" / "Dockerfile"
 
@@ -75,16 +75,16 @@ def build_all(folder: Path | None = None, *, twice: bool = False) -> dict[str, P
         finished = folder / "archives" / _content_key(workshop.context)
         if finished.is_dir():
             os.utime(finished)
-            say(f"nothing changed: {finished}")
+            say(f"images: nothing changed: {finished}")
         else:
-            install_programs()
+            install(PROGRAMS, purpose="building images")
             made = workshop.build(folder / "storage" / workshop.base_key, "built")
             finished.parent.mkdir(exist_ok=True)
             made.rename(finished)
             keep_newest(finished.parent)
             keep_newest(folder / "storage", 1)
         if twice:
-            install_programs()
+            install(PROGRAMS, purpose="building images")
             _compare(finished, workshop.build(workshop.scratch / "storage", "again"))
     return {image: finished / f"{image}.tar" for image in IMAGES}
 
@@ -141,7 +141,7 @@ def _compare(first: Path, second: Path) -> None:
                 why="something that changes from build to build got into it",
                 remedy=f"compare {first} with {kept}",
             )
-    say("built twice, the same bits")
+    say("images built twice, the same bits")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -151,7 +151,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--twice", action="store_true", help="build once more from nothing, and compare all bits")
     options = parser.parse_args(argv)
     try:
-        with timed("all"):
+        with timed("images, all"):
             archives = build_all(options.folder, twice=options.twice)
     except ConfcomError as error:
         say(str(error))
@@ -159,7 +159,8 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     for image, archive in archives.items():
-        sys.stdout.write(f"{archive} ({archive.stat().st_size / 1e6:.1f} MB): {', '.join(references(image))}\n")
+        names = ", ".join(references(image))
+        sys.stdout.write(f"{archive} ({archive.stat().st_size / 1e6:.1f} MB): {names}\n")
     return ExitCode.OK
 
 

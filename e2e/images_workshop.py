@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from confcom.errors import ConfcomError, UnavailableError
+from confcom.errors import ConfcomError
+from e2e.progress import timed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,8 +30,8 @@ BASE = "docker.io/library/python:3.11-slim"
 EPOCH = "1767225600"
 """Time of every file in the images, 1 January 2026: one that never changes (reproducible-builds.org)."""
 
-PROGRAMS = ("buildah", "mmdebstrap")
-"""What is run and not on every Linux; the packages of Debian and Ubuntu have the same names."""
+PROGRAMS = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
+"""What is run and not on every Linux, and its package."""
 
 DEBIAN_SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 """The mirrors of a Debian 12 machine; on any other, mmdebstrap takes its default."""
@@ -117,7 +116,7 @@ class Workshop:
         result.mkdir()
         self._run([*buildah, "rm", "--all"], "buildah")  # what an interrupted build left
         if subprocess.run([*buildah, "inspect", "--type=image", BASE], capture_output=True, check=False).returncode:
-            with timed("base loaded into buildah"):
+            with timed("image base loaded into buildah"):
                 loader = self.scratch / "Dockerfile.base"
                 loader.write_text(f"FROM scratch\nADD {base.name} /\n")
                 self._bud(buildah, f"--tag={BASE}", "-f", str(loader), str(base.parent))
@@ -125,7 +124,7 @@ class Workshop:
         pip_conf.write_text("[global]\nno-index = true\nfind-links = /mnt/wheels\n")
         names = {"build": ["localhost/confcom-build"], **{image: references(image) for image in IMAGES}}
         for target, tags in names.items():
-            with timed(target):
+            with timed(f"image stage {target}"):
                 self._bud(
                     buildah,
                     *(f"--tag={tag}" for tag in tags),
@@ -139,7 +138,7 @@ class Workshop:
                     f"--file={self.context / 'Dockerfile'}",
                     str(self.context),
                 )
-        with timed("exported"):
+        with timed("images exported"):
             self._export(buildah, result)
         self._run([*buildah, "rmi", "--prune", "--force"], "buildah")
         return result
@@ -169,7 +168,7 @@ class Workshop:
     def _base(self) -> Path:
         tar = self.folder / "base" / self.base_key / "base.tar"
         if not tar.exists():
-            with timed("base: a stand-in for python:3.11-slim, made of Debian 12"):
+            with timed("image base: a stand-in for python:3.11-slim, made of Debian 12"):
                 made = self.scratch / "base.tar"
                 known = DEBIAN_SOURCES.exists() and SUITE in DEBIAN_SOURCES.read_text()
                 mirrors = [str(DEBIAN_SOURCES)] if known else []
@@ -185,7 +184,7 @@ class Workshop:
         locks = [self.context / "requirements" / lock for lock in LOCKS]
         wheels = self.folder / "wheels" / content_hash(*(lock.read_bytes() for lock in locks))
         if not wheels.is_dir():
-            with timed("packages downloaded"):
+            with timed("packages for images downloaded"):
                 made = self.scratch / "wheels"
                 command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download"]
                 command += ["--require-hashes", "--only-binary=:all:", "--python-version=3.11", f"--dest={made}"]
@@ -239,30 +238,6 @@ class Workshop:
             )
 
 
-def install_programs() -> None:
-    """Install what is missing of `PROGRAMS` from the distribution.
-
-    Raises:
-        UnavailableError: apt-get is not there, or fails.
-    """
-    missing = [program for program in PROGRAMS if not shutil.which(program)]
-    if not missing:
-        return
-    update = ["apt-get", "update"]
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    with timed(f"installed {', '.join(missing)}"):
-        try:
-            subprocess.run(update, env=environ, capture_output=True, check=True)
-            subprocess.run(command, env=environ, capture_output=True, check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise UnavailableError(
-                f"images need {', '.join(missing)}",
-                why=f"{' '.join(command)} does not work here: {error}",
-                remedy="install them by hand",
-            ) from error
-
-
 def keep_newest(folder: Path, count: int = KEPT) -> None:
     """Remove all but the newest entries of a folder of folders."""
     by_age = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
@@ -276,19 +251,6 @@ def content_hash(*parts: bytes) -> str:
     for part in parts:
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def timed(what: str) -> Iterator[None]:
-    """Say how long it took, if it succeeds."""
-    started = time.monotonic()
-    yield
-    say(f"{what}: {time.monotonic() - started:.0f} s")
-
-
-def say(line: str) -> None:
-    """Progress, for the person who waits."""
-    sys.stderr.write(f"images: {line}\n")
 
 
 def _blob(descriptor: dict[str, str]) -> str:
