@@ -52,7 +52,8 @@ def shell(home):
 
 @pytest.mark.slow
 def test_point_your_program_at_it(shell, home):
-    helper, *rest = block("Point your program at it", "sh").splitlines()
+    activate, helper, *rest = block("Point your program at it", "sh").splitlines()
+    assert activate.startswith(". .venv/bin/activate")
     shell(helper)
     deadline = time.monotonic() + 20
     while not (home / "aesmd" / "aesm.socket").exists() and time.monotonic() < deadline:

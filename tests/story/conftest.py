@@ -38,7 +38,7 @@ def play(tmp_path):
     def run(*, mode="auto", instead=None, after_step=None, patience=20.0):
         folder = Path(tempfile.mkdtemp(prefix="cst-", dir="/tmp"))
         folder.chmod(0o755)
-        commands = Commands((sys.executable, "-m", "confcom"), ENVIRONMENT, instead or {})
+        commands = Commands(ENVIRONMENT, instead or {})
         with Stage(folder, commands, owns_folder=True, ready_seconds=patience) as stage, NodeClient(folder) as node:
             scene = Scene(stage, node, mode, os.urandom, examples_folder(), job_seconds=patience)
             report = tell(scene, Silent(), after_step=after_step)
@@ -97,16 +97,22 @@ def short_folder():
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def demo_in_short_folder(demo_process, demo_environment, short_folder, tmp_path):
+    """A demo whose temporary files, if it leaves any, are in tmp_path."""
+    return demo_process("--dir", str(short_folder), env=demo_environment | {"TMPDIR": str(tmp_path)})
+
+
 def processes_of(folder):
-    """Pids whose command line names the folder."""
+    """Pids whose command line or environment names the folder."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                command = (entry / "cmdline").read_bytes()
+                command, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
             except OSError:
                 continue
-            if str(folder).encode() in command:
+            if str(folder).encode() in command + environment:
                 found.append((int(entry.name), command))
     return found
 

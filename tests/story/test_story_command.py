@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from confcom.playground.client import NodeClient
+from confcom.playground.examples_folder import examples_folder
+from confcom.playground.views import Phase
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 NOTHING = {"folder": False, "processes": [], "mounts": []}
@@ -48,13 +52,11 @@ def test_two_at_once(demo_process):
 
 
 @pytest.mark.parametrize(
-    ("step", "number"),
+    "moment",
     [*((step, signal.SIGINT) for step in range(1, 7)), (2, signal.SIGTERM), (6, signal.SIGTERM), (4, signal.SIGHUP)],
 )
-def test_ended_in_a_step_it_leaves_nothing(
-    demo_process, demo_environment, short_folder, tmp_path, traces_of, step, number
-):
-    process = demo_process("--dir", str(short_folder), env=demo_environment | {"TMPDIR": str(tmp_path)})
+def test_ended_in_a_step_it_leaves_nothing(demo_in_short_folder, short_folder, tmp_path, traces_of, moment):
+    (step, number), process = moment, demo_in_short_folder
     read_until(process, rf"^{step}\. ")
     os.killpg(process.pid, number)
     out, err = process.communicate(timeout=30)
@@ -92,13 +94,14 @@ def test_first_line_names_the_mode(demo_process):
     assert "Mode: no-namespace" in first
 
 
-def test_a_folder_in_use_is_refused(demo_process, tmp_path):
-    (tmp_path / "precious").write_text("mine")
-    process = demo_process("--dir", str(tmp_path))
+def test_a_folder_in_use_is_refused(demo_process, short_folder):
+    short_folder.mkdir()
+    (short_folder / "precious").write_text("mine")
+    process = demo_process("--dir", str(short_folder))
     _, err = process.communicate()
     assert process.returncode == 2
     assert "is not empty" in err
-    assert (tmp_path / "precious").read_text() == "mine"
+    assert (short_folder / "precious").read_text() == "mine"
 
 
 def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch):
@@ -112,25 +115,98 @@ def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch):
         raise StepError("the machine is on fire", why="a test said so", remedy="call somebody")
 
     monkeypatch.setattr(story, "STEPS", (story.Step("A broken step", broken),))
-    previous = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         result = CliRunner().invoke(cli, ["demo"])
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert result.exit_code == 1
     assert "Error in step 1 (A broken step): the machine is on fire" in result.output
     assert "call somebody" in result.output
 
 
-def test_killed_outright_its_containers_do_not_outlive_their_node(demo_process, short_folder, traces_of):
+def gone(folder, traces_of):
+    """Waits until a demo that could not clean up has been cleaned up after."""
+    deadline = time.monotonic() + 30
+    while traces_of(folder) != NOTHING and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return traces_of(folder) == NOTHING
+
+
+def test_killed_outright_it_leaves_nothing_either(demo_process, short_folder, traces_of):
     process = demo_process("--keep", "--dir", str(short_folder))
     read_until(process, r"^Everything stays up")
-    pids = [pid for pid, _ in traces_of(short_folder)["processes"] if pid != process.pid]
+    with NodeClient(short_folder) as node:
+        node.apply((examples_folder() / "job-holding.yaml").read_text().replace("sgx-holding", "left-alone"))
+        node.wait(lambda state: any(pod.phase is Phase.RUNNING for pod in state.pods_of("left-alone")), 20)
     process.kill()
     process.wait()
-    for pid in pids:
-        os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 20
-    while traces_of(short_folder)["processes"] and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert traces_of(short_folder)["processes"] == []
+    assert gone(short_folder, traces_of)
+
+
+def test_killed_outright_in_a_step(demo_process, short_folder, traces_of):
+    process = demo_process("--dir", str(short_folder))
+    read_until(process, r"^4\. ")
+    process.kill()
+    process.wait()
+    assert gone(short_folder, traces_of)
+
+
+def test_a_folder_of_the_users_is_emptied_and_kept(demo_process, short_folder):
+    short_folder.mkdir(mode=0o700)
+    process = demo_process("--dir", str(short_folder))
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert list(short_folder.iterdir()) == []
+    assert short_folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [("/dev/null", "cannot be the demo's folder"), ("/proc/x", "cannot be"), ("/tmp/" + "x" * 60, "is too long")],
+)
+def test_a_folder_that_cannot_be(demo_process, folder, words):
+    process = demo_process("--dir", folder)
+    out, err = process.communicate()
+    assert process.returncode == 2
+    assert words in err
+    assert "1. A simulated SGX platform" not in out
+    assert "Traceback" not in err
+
+
+def test_keep_notices_that_a_daemon_died(demo_process, short_folder, traces_of):
+    process = demo_process("--keep", "--dir", str(short_folder))
+    read_until(process, r"confcom verify mine\.bin")
+    (helper,) = [pid for pid, command in traces_of(short_folder)["processes"] if b"quote-helper" in command]
+    os.kill(helper, signal.SIGKILL)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "quote-helper ended" in err
+    assert traces_of(short_folder) == NOTHING
+
+
+def test_nothing_is_imported_from_the_current_directory(demo_process, tmp_path):
+    for name in ("secrets.py", "json.py", "base64.py"):
+        (tmp_path / name).write_text("raise RuntimeError('a file of the current directory was imported')")
+    command = str(Path(sys.executable).with_name("confcom"))
+    done = subprocess.run([command, "demo"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_step_that_takes_long_says_so(monkeypatch):
+    from click.testing import CliRunner
+
+    from confcom.cli import demo
+    from confcom.cli.group import cli
+    from confcom.playground.story import story
+
+    monkeypatch.setattr(demo, "PROGRESS_SECONDS", 0.05)
+    monkeypatch.setattr(story, "STEPS", (story.Step("A slow step", lambda *_: time.sleep(0.5)),))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        result = CliRunner().invoke(cli, ["demo"])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert "still at it after" in result.output

@@ -66,7 +66,7 @@ class SignalsWhileStarting(Commands):
 
 def test_a_command_interrupted_while_it_starts_is_ended(interrupts):
     sleeper = (sys.executable, "-c", "import time; time.sleep(60)")
-    commands = SignalsWhileStarting((sys.executable,), {}, instead={"sleep": sleeper}, interrupts=interrupts)
+    commands = SignalsWhileStarting({}, instead={"sleep": sleeper}, interrupts=interrupts)
     with pytest.raises(SystemExit):
         commands.run("sleep")
     assert commands.started.pop().returncode == -signal.SIGKILL
@@ -74,8 +74,26 @@ def test_a_command_interrupted_while_it_starts_is_ended(interrupts):
 
 def test_a_daemon_interrupted_while_it_starts_is_ended(interrupts, tmp_path):
     sleeper = (sys.executable, "-c", "import time; time.sleep(60)")
-    commands = SignalsWhileStarting((sys.executable,), {}, instead={"sleep": sleeper}, interrupts=interrupts)
+    commands = SignalsWhileStarting({}, instead={"sleep": sleeper}, interrupts=interrupts)
     with pytest.raises(SystemExit), Stage(tmp_path / "stage", commands, owns_folder=True) as stage:
         stage.start("sleeper", "sleep")
     assert commands.started.pop().returncode == -signal.SIGTERM
     assert not (tmp_path / "stage").exists()
+
+
+def test_only_the_first_signal_counts(interrupts):
+    with pytest.raises(SystemExit):
+        os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_what_was_ignored_stays_ignored():
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        Interrupts().install()
+        os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

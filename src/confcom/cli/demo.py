@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import shutil
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,8 +20,14 @@ from confcom.errors import ExitCode, SettingsError
 
 if TYPE_CHECKING:
     from confcom.playground.story.interrupts import Interrupts
-    from confcom.playground.story.report import StepReport
+    from confcom.playground.story.report import StepReport, StoryReport
     from confcom.playground.story.scene import Scene
+
+PROGRESS_SECONDS = 2.0
+"""A step that takes longer says so."""
+
+WATCH_SECONDS = 0.5
+"""How often a kept demo looks whether its daemons live."""
 
 MODES = ("auto", "root", "user-namespace", "no-namespace")
 
@@ -54,7 +62,7 @@ def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
       confcom demo --mode no-namespace    containers as plain processes
     """
     from confcom.playground.modes import choose_mode
-    from confcom.playground.story.interrupts import Interrupts
+    from confcom.playground.story.interrupts import SIGNALLED, SIGNALS, Interrupts
 
     interrupts = Interrupts()
     interrupts.install()
@@ -64,20 +72,31 @@ def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
         click.echo(f"confcom demo: one node without Kubernetes and without SGX. Mode: {chosen.mode} ({chosen.reason})")
     from confcom.playground.story.story import tell
 
-    with ExitStack() as stack:
-        with interrupts.held():
-            scene = _open_scene(stack, folder, str(chosen.mode), dict(os.environ), interrupts)
-        report = tell(scene, Storyteller(enabled=text))
-        if not text:
-            click.echo(json.dumps(report.as_data(), indent=2))
-        elif report.ok:
-            click.echo(f"\nEvery step held. {report.seconds:.1f} s.")
-            if not keep:
-                click.echo("Its folder is gone; with --keep it stays up, and the commands above can be repeated.")
-        if keep and report.ok:
-            _keep(scene, enabled=text)
+    try:
+        with ExitStack() as stack:
+            with interrupts.held():
+                scene = _open_scene(stack, folder, str(chosen.mode), dict(os.environ), interrupts)
+            report = tell(scene, Storyteller(enabled=text))
+            _conclude(report, keep=keep, text=text)
+            if keep:
+                _keep(scene, ok=report.ok, enabled=text)
+    except SystemExit as ended:
+        if text and ended.code in {SIGNALLED + number for number in SIGNALS}:
+            click.echo("Stopped; nothing is left.", err=True)
+        raise
     if not report.ok:
         sys.exit(ExitCode.FAILED)
+
+
+def _conclude(report: StoryReport, *, keep: bool, text: bool) -> None:
+    if not text:
+        click.echo(json.dumps(report.as_data(), indent=2))
+    elif report.ok:
+        click.echo(f"\nEvery step held. {report.seconds:.1f} s.")
+        if not keep:
+            click.echo("Nothing of it is left. With --keep it stays up, and its commands can be tried again.")
+        if shutil.which("confcom") is None:
+            click.echo(f"To have `confcom` on your PATH: . {Path(sys.executable).parent}/activate")
 
 
 def _open_scene(
@@ -86,23 +105,43 @@ def _open_scene(
     from confcom.playground.client import NodeClient
     from confcom.playground.examples_folder import examples_folder
     from confcom.playground.story.commands import Commands
+    from confcom.playground.story.guardian import MARK_VARIABLE
     from confcom.playground.story.scene import Scene
     from confcom.playground.story.stage import Stage
 
-    if folder is not None and folder.exists() and any(folder.iterdir()):
-        raise SettingsError(
-            f"{folder} is not empty",
-            why="the demo makes a platform and a node in it, and removes what it made",
-            remedy="name a new folder, or leave --dir out",
-        )
-    place = folder.absolute() if folder is not None else Path(tempfile.mkdtemp(prefix="confcom-", dir="/tmp"))
-    place.mkdir(parents=True, exist_ok=True)
-    place.chmod(0o755)
+    place, ours = _place(folder)
     inherited = {name: value for name, value in environment.items() if not name.startswith(("CONFCOM_", "SGX_"))}
-    commands = Commands(confcom=(sys.executable, "-m", "confcom"), environment=inherited, interrupts=interrupts)
-    stage = stack.enter_context(Stage(place, commands, owns_folder=True))
+    commands = Commands(inherited | {MARK_VARIABLE: str(place)}, interrupts=interrupts)
+    stage = stack.enter_context(Stage(place, commands, owns_folder=ours))
     node = stack.enter_context(NodeClient(place))
     return Scene(stage=stage, node=node, mode_flag=mode, random=os.urandom, manifests=examples_folder())
+
+
+def _place(folder: Path | None) -> tuple[Path, bool]:
+    """The demo's folder, and whether it is the demo's to remove."""
+    from confcom.playground.layout import Layout
+
+    if folder is None:
+        place = Path(tempfile.mkdtemp(prefix="confcom-", dir="/tmp"))
+        place.chmod(0o755)
+        return place, True
+    place = folder.absolute()
+    Layout(place).require_short()
+    try:
+        if place.is_dir():
+            if any(place.iterdir()):
+                raise SettingsError(
+                    f"{folder} is not empty",
+                    why="the demo makes a platform and a node in it, and removes what it made",
+                    remedy="name a new folder, or leave --dir out",
+                )
+            return place, False
+        place.mkdir(parents=True, mode=0o755)
+    except OSError as error:
+        raise SettingsError(
+            f"{folder} cannot be the demo's folder", why=error.strerror or str(error), remedy="name another with --dir"
+        ) from error
+    return place, True
 
 
 class Storyteller:
@@ -110,14 +149,27 @@ class Storyteller:
 
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
+        self._ticker: threading.Timer | None = None
 
     def begin(self, number: int, title: str) -> None:
         """The step's title, at once: some steps take a second."""
         if self._enabled:
             click.echo(f"\n{click.style(f'{number}. {title}', bold=True)}")
+            self._tick(time.monotonic())
+
+    def _tick(self, began: float) -> None:
+        self._ticker = threading.Timer(PROGRESS_SECONDS, self._still_at_it, (began,))
+        self._ticker.daemon = True
+        self._ticker.start()
+
+    def _still_at_it(self, began: float) -> None:
+        click.echo(f"   ... still at it after {time.monotonic() - began:.0f} s", err=True)
+        self._tick(began)
 
     def end(self, report: StepReport) -> None:
         """What happened, the time, and the commands."""
+        if self._ticker is not None:
+            self._ticker.cancel()
         if not self._enabled:
             return
         for line in report.happened:
@@ -133,11 +185,20 @@ class Storyteller:
                     click.echo(f"  {word}: {report.error[key]}", err=True)
 
 
-def _keep(scene: Scene, *, enabled: bool) -> None:
-    """Say what to try, and wait for Ctrl-C."""
-    socket, trust = scene.layout.aesm_socket, scene.trust
+def _keep(scene: Scene, *, ok: bool, enabled: bool) -> None:
+    """Say what to try, and wait for Ctrl-C or the end of a daemon."""
     if enabled:
-        click.echo(f"""
+        click.echo(_advice(scene) if ok else f"\n{scene.folder} stays until Ctrl-C; its logs are in logs/.")
+    while True:
+        time.sleep(WATCH_SECONDS)
+        if ok:
+            for running in scene.stage.running.values():
+                running.require_alive()
+
+
+def _advice(scene: Scene) -> str:
+    socket, trust = scene.layout.aesm_socket, scene.trust
+    return f"""
 Everything stays up until Ctrl-C. Three things to try, in another terminal:
 
  1. Your own program gets a quote, in six lines of Python ({sys.executable}):
@@ -152,5 +213,4 @@ Everything stays up until Ctrl-C. Three things to try, in another terminal:
       docker run --rm -e SGX_AESM_ADDR=1 -v {socket.parent}:/var/run/aesmd YOUR_IMAGE
 
  3. Whoever relies on it checks it:
-      confcom verify mine.bin --root {trust}/root.pem --collateral {trust}/collateral --allow-simulated""")
-    signal.pause()
+      confcom verify mine.bin --root {trust}/root.pem --collateral {trust}/collateral --allow-simulated"""

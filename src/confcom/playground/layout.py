@@ -77,11 +77,11 @@ class Layout:
                 parts.append(part)
         return self.node_root.joinpath(*parts)
 
-    def create(self) -> None:
-        """Create the directories, the node's `/run` and its `/var/run` beside each other as every Linux has them.
+    def require_short(self) -> None:
+        """Refuse a directory below which unix sockets have no room.
 
         Raises:
-            SettingsError: DIR is too long for the unix sockets below it.
+            SettingsError: its name is too long.
         """
         length = len(str(self.directory).encode())
         if length > MAX_DIR_BYTES:
@@ -90,6 +90,14 @@ class Layout:
                 why=f"it has {length} bytes, and unix sockets below it leave room for {MAX_DIR_BYTES}",
                 remedy="choose a shorter one, such as /tmp/node",
             )
+
+    def create(self) -> None:
+        """Create the directories, the node's `/run` and its `/var/run` beside each other as every Linux has them.
+
+        Raises:
+            SettingsError: DIR is too long for the unix sockets below it.
+        """
+        self.require_short()
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o755)
         self.pods.mkdir(exist_ok=True)
         self.logs.mkdir(exist_ok=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from confcom.playground.story.guardian import MARK_VARIABLE
 from confcom.playground.story.interrupts import Interrupts
 from confcom.playground.story.report import StepError
 
@@ -54,14 +56,12 @@ class Commands:
     """How to start `confcom`, and what to start instead of single commands (tests sabotage the story with it).
 
     Attributes:
-        confcom: argv prefix of the command itself; the interpreter is first.
         instead: command name -> argv prefix that replaces `confcom NAME`.
         environment: the whole environment of every process.
         interrupts: holds signals back while a process is started.
         names: shell variable -> the long value that it stands for where commands are shown.
     """
 
-    confcom: tuple[str, ...]
     environment: Mapping[str, str]
     instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Commands:
 
     def argv(self, name: str, *arguments: str) -> list[str]:
         """What is executed for `confcom NAME ARGUMENTS`."""
-        return [*self.instead.get(name, (*self.confcom, name)), *arguments]
+        return [*self.instead.get(name, (*self._module("confcom"), name)), *arguments]
 
     def shown(self, name: str, *arguments: str) -> str:
         """What a person types for the same."""
@@ -80,6 +80,19 @@ class Commands:
         for name, value in self.names.items():
             text = text.replace(value, f"${name}")
         return text
+
+    def start_guardian(self, folder: Path, *, itself: bool) -> subprocess.Popen[bytes]:
+        """Start the process that ends everything of this demo if the demo is killed; it waits on its stdin."""
+        argv = [*self._module("confcom.playground.story.guardian"), str(folder), "remove" if itself else "empty"]
+        inherited = {name: value for name, value in self.environment.items() if name != MARK_VARIABLE}
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, env=inherited, start_new_session=True
+        )
+
+    def _module(self, module: str) -> list[str]:
+        """Run a module without looking for it, or for anything it imports, in the current directory (-P)."""
+        return [sys.executable, "-P", "-m", module]
 
     def popen(self, argv: list[str], stdout: IO[bytes] | int, stderr: IO[bytes] | int) -> subprocess.Popen[bytes]:
         """Start a process in a session of its own: a Ctrl-C at the terminal reaches the demo alone."""
@@ -102,8 +115,8 @@ class Commands:
         Raises:
             StepError: it failed.
         """
-        argv = [self.confcom[0], "-m", module, *arguments]
-        return self._run(self.abbreviate(shlex.join(["python", *argv[1:]])), argv, (0,))
+        shown = self.abbreviate(shlex.join(["python", "-m", module, *arguments]))
+        return self._run(shown, [*self._module(module), *arguments], (0,))
 
     def _run(self, shown: str, argv: list[str], accept: Sequence[int]) -> CommandResult:
         process: subprocess.Popen[bytes] | None = None

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -23,23 +24,31 @@ class Interrupts:
     def __init__(self) -> None:
         self._holders = 0
         self._waiting: int | None = None
+        self._raised = False
 
     def install(self) -> None:
-        """Handle SIGNALS from now on; only the main thread can."""
+        """Handle SIGNALS from now on, except those that were ignored (nohup); only the main thread can."""
         for number in SIGNALS:
-            signal.signal(number, self.handle)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self.handle)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler.
+        """The signal handler. Only the first signal counts: an impatient second one must not end the cleaning.
 
         Raises:
             SystemExit: with the exit code that shells use, unless held.
         """
         del frame
+        if self._raised:
+            return
         if self._holders:
             self._waiting = number
         else:
-            raise SystemExit(SIGNALLED + number)
+            self._raise(number)
+
+    def _raise(self, number: int) -> NoReturn:
+        self._raised = True
+        raise SystemExit(SIGNALLED + number)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -51,4 +60,4 @@ class Interrupts:
             self._holders -= 1
         if self._waiting is not None and not self._holders:
             number, self._waiting = self._waiting, None
-            raise SystemExit(SIGNALLED + number)
+            self._raise(number)

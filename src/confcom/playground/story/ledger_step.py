@@ -5,7 +5,7 @@ from __future__ import annotations
 from confcom.playground.errors import WaitTimeoutError
 from confcom.playground.story.jobs import epc_event, pod_of, require_phase, submit_example
 from confcom.playground.story.report import StepError
-from confcom.playground.story.scene import EPC_RESOURCE, Notes, Scene
+from confcom.playground.story.scene import EPC_RESOURCE, QUOTE_PREFIX, Notes, Scene
 from confcom.playground.views import NodeState, Phase
 
 HOLDING_JOB = "sgx-holding"
@@ -18,7 +18,9 @@ def pending_then_runs(scene: Scene, notes: Notes) -> None:
     """A Job that holds EPC, one that does not fit beside it, and what its deletion changes."""
     submit_example(scene, notes, "job-holding.yaml")
     held = epc_event(scene, HOLDING_JOB, "Allocated")
-    require_phase(scene, HOLDING_JOB, Phase.RUNNING)
+    holder = require_phase(scene, HOLDING_JOB, Phase.RUNNING)
+    # Until its handler is there, the first process of a container ignores SIGTERM, here as on Kubernetes.
+    scene.stage.wait_until(f"a quote of Job {HOLDING_JOB}", lambda: _has_quoted(scene, holder.name))
     notes.say(f"ledger: {held.message}")
 
     submit_example(scene, notes, "job-large.yaml")
@@ -43,6 +45,11 @@ def pending_then_runs(scene: Scene, notes: Notes) -> None:
     notes.data.update(
         held_mib=held.count, pending_reason=message, released_mib=released.count, large_mib=allocated.count
     )
+
+
+def _has_quoted(scene: Scene, pod: str) -> tuple[bool, str]:
+    log = scene.node.logs(pod)
+    return f"\n{QUOTE_PREFIX}" in log, f"its log says: {log[-200:]!r}"
 
 
 def _pending_reason(scene: Scene) -> str:

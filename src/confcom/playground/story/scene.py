@@ -16,6 +16,9 @@ EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 VM_SIZE, EPC_MIB = max(AZURE_DCSV2_EPC_MIB.items(), key=lambda size: size[1])
 """The largest size of Azure's DCsv2 series, and its EPC."""
 
+QUOTE_PREFIX = "quote: "
+"""The sample workload prints its quote on a line of its own, so that it can leave a pod through its log."""
+
 JOB_SECONDS = 20.0
 """The sample workload takes half a second; a loaded machine may need several."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from confcom.playground.story.commands import Commands, read_tail
+from confcom.playground.story.guardian import clear
 from confcom.playground.story.interrupts import SIGNALS
 from confcom.playground.story.report import StepError
 
@@ -72,7 +72,14 @@ class Running:
 
 
 class Stage:
-    """Starts processes, each in a session of its own, and ends them in reverse order."""
+    """Starts processes, each in a session of its own, and ends them in reverse order.
+
+    Args:
+        folder: everything of the demo is below it; emptied at the end.
+        commands: starts processes.
+        owns_folder: whether the folder itself goes too.
+        ready_seconds: how long to wait for a daemon.
+    """
 
     def __init__(
         self, folder: Path, commands: Commands, *, owns_folder: bool, ready_seconds: float = READY_SECONDS
@@ -82,10 +89,12 @@ class Stage:
         self.ready_seconds = ready_seconds
         self.running: dict[str, Running] = {}
         self._owns_folder = owns_folder
+        self._guardian: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        """Make the folder of the logs."""
+        """Start the guardian, and make the folder of the logs."""
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        self._guardian = self.commands.start_guardian(self.folder, itself=self._owns_folder)
         return self
 
     def __exit__(
@@ -134,12 +143,14 @@ class Stage:
             time.sleep(POLL_SECONDS)
 
     def close(self) -> None:
-        """End every process, SIGTERM first, and remove the folder if the demo made it."""
+        """End every process, SIGTERM first; empty the folder, and remove it if the demo made it."""
         for running in reversed(self.running.values()):
             _end(running.process)
         self.running.clear()
-        if self._owns_folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        clear(self.folder, itself=self._owns_folder)
+        if self._guardian is not None:
+            self._guardian.communicate()
+            self._guardian = None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -12,7 +12,7 @@ from confcom.playground.story.jobs import (
     submit,
 )
 from confcom.playground.story.report import StepError
-from confcom.playground.story.scene import EPC_MIB, EPC_RESOURCE, VM_SIZE, Notes, Scene
+from confcom.playground.story.scene import EPC_MIB, EPC_RESOURCE, QUOTE_PREFIX, VM_SIZE, Notes, Scene
 from confcom.playground.story.stage import probe
 from confcom.playground.views import Phase
 
@@ -23,9 +23,6 @@ CHALLENGE_SIZE = 32
 
 CHALLENGE_PLACEHOLDER = "0" * 64
 """What examples/job.yaml has where a relying party's challenge belongs."""
-
-QUOTE_PREFIX = "quote: "
-"""The sample workload prints its quote on a line of its own, so that it can leave a pod through its log."""
 
 
 def simulated_platform(scene: Scene, notes: Notes) -> None:
@@ -118,7 +115,9 @@ def quote_out_of_process(scene: Scene, notes: Notes) -> None:
         notes.say(f"device {device.container_path} (simulated: the host's {device.host_path})")
     for mount in container.mounts:
         notes.say(f"mount {mount.container_path} ({mount.source}{', read-only' if mount.read_only else ''})")
-    log = scene.run(notes, "playground", "logs", "--dir", str(scene.folder), pod.name).stdout
+    logs = scene.commands.run("playground", "logs", "--dir", str(scene.folder), pod.name)
+    log = logs.stdout
+    notes.repeat(f"{logs.shown} | sed -n 's/^{QUOTE_PREFIX}//p' | base64 -d > $DEMO/{scene.quote.name}")
     encoded = [line.removeprefix(QUOTE_PREFIX) for line in log.splitlines() if line.startswith(QUOTE_PREFIX)]
     for line in log.splitlines():
         if line.strip() and not line.startswith(QUOTE_PREFIX):

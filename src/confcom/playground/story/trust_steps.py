@@ -10,6 +10,13 @@ REPORT_DATA_OFFSET = 48 + 320
 """Where a quote carries its report data: after the header and 320 bytes of the report body."""
 
 
+CHANGE_COMMAND = (
+    'python -c \'import sys; q = bytearray(open(sys.argv[1], "rb").read()); '
+    f"q[{REPORT_DATA_OFFSET}] ^= 1; "
+    'open(sys.argv[2], "wb").write(q)\' {folder}/q.bin {folder}/changed.bin'
+)
+
+
 def verification(scene: Scene, notes: Notes) -> None:
     """The quote holds; a changed byte, Intel's root and a replay do not."""
     exported = ("simulation", "export", "--state-dir", str(scene.platform), str(scene.trust))
@@ -25,6 +32,7 @@ def verification(scene: Scene, notes: Notes) -> None:
     refused = _verify(scene, notes, scene.quote.name, ExitCode.NOT_AUTHORISED, *policy)
     notes.say(f"without --allow-simulated it is {refused['kind']}: simulated never passes for genuine")
 
+    notes.repeat(scene.commands.abbreviate(CHANGE_COMMAND.format(folder=scene.folder)))
     changed = bytearray(scene.quote.read_bytes())
     changed[REPORT_DATA_OFFSET] ^= 1
     (scene.folder / "changed.bin").write_bytes(changed)
