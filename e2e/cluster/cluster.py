@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +19,13 @@ from e2e.cluster import lifecycle, pause
 from e2e.cluster.addresses import CONTAINERD_SOCKET, NODE_NAME, Places
 from e2e.cluster.tools import Tools, prepare
 from e2e.progress import say, timed
+from e2e.waiting import until
 
 COMMAND_SECONDS = 120.0
 """For one command in the cluster, unless told otherwise: whatever hangs is an error, not a hung test."""
 
 NODE_READY_SECONDS = 60.0
 """From answering components to a Ready node: 3 s are usual."""
-
-POLL_SECONDS = 0.25
 
 
 class CommandError(ConfcomError):
@@ -89,6 +87,11 @@ class Cluster:
             raise UnavailableError(f"no cluster runs in {places.folder}", remedy="make e2e-up")
         return running
 
+    @staticmethod
+    def runs(folder: Path | None = None) -> bool:
+        """Whether one runs in this folder."""
+        return lifecycle.node_pid(Places(folder or lifecycle.default_folder())) is not None
+
     @classmethod
     def down(cls, folder: Path | None = None) -> bool:
         """Remove the cluster of this folder, or what is left of it; says whether there was anything."""
@@ -109,11 +112,7 @@ class Cluster:
         image = places.folder / "pause.tar"
         pause.write_archive(programs.path("pause"), image)
         cluster.import_image(image)
-        deadline = time.monotonic() + NODE_READY_SECONDS
-        while not cluster.ready():
-            if time.monotonic() > deadline:
-                raise UnavailableError("the node does not become Ready", why=cluster.kubectl("describe", "node").stdout)
-            time.sleep(POLL_SECONDS)
+        until(cluster.ready, "the node is Ready", seconds=NODE_READY_SECONDS)
         return cluster
 
     def ready(self) -> bool:
@@ -258,20 +257,7 @@ class Cluster:
         for name, command in queries.items():
             done = self.run(["sh", "-c", f"{{ {command}; }} 2>&1"], check=False)
             (folder / name).write_text(done.stdout)
-        self.run(
-            [
-                "tar",
-                "--create",
-                "--dereference",
-                "--ignore-failed-read",
-                "-C",
-                "/var/log",
-                "-f",
-                str(folder.absolute() / "pods.tar"),
-                "pods",
-            ],
-            check=False,
-        )
+        self.run(["cp", "--recursive", "/var/log/pods", str(folder.absolute())], check=False)
         return folder
 
 

@@ -19,7 +19,6 @@ import ssl
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -146,12 +145,11 @@ class Node:
             if part.ready.startswith("/"):
                 with socket.socket(socket.AF_UNIX) as client:
                     client.connect(part.ready)
-            elif part.ready.startswith("https:"):
-                authority = ssl.create_default_context(cafile=self._places.certificates / "ca.crt")
-                urllib.request.urlopen(part.ready, timeout=PROBE_SECONDS, context=authority).close()
             elif part.ready:
-                urllib.request.urlopen(part.ready, timeout=PROBE_SECONDS).close()  # noqa: S310  (http: components.py)
-        except (OSError, urllib.error.URLError):
+                tls = part.ready.startswith("https:")
+                trust = ssl.create_default_context(cafile=self._places.certificates / "ca.crt") if tls else None
+                urllib.request.urlopen(part.ready, timeout=PROBE_SECONDS, context=trust).close()  # noqa: S310  (http(s))
+        except OSError:
             return False
         return True
 

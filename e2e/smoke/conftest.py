@@ -1,0 +1,70 @@
+"""A cluster with our images for all cases, and the logs of everything when one fails."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e import images
+from e2e.cluster import Cluster
+from e2e.cluster.cluster import new_log_folder
+from e2e.cluster.lifecycle import interrupt_on_signals
+
+CASE_SECONDS = 180
+"""For one case, without the fixtures: the first of them builds a cluster, which has limits of its own."""
+
+HERE = Path(__file__).parent
+LOGS = pytest.StashKey[Path]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each case its time."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.timeout(CASE_SECONDS, func_only=True))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Collect the logs of a failed case before its fixtures take away what they tell about."""
+    report = yield
+    running = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and isinstance(running, Cluster):
+        folder = item.config.stash.setdefault(LOGS, new_log_folder())
+        running.collect_logs(folder / f"{item.name}-{report.when}")
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say where the logs are."""
+    if LOGS in config.stash:
+        terminalreporter.write_line(f"logs of every component: {config.stash[LOGS]}", red=True)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The running cluster, which stays; or a new one, which is taken down again."""
+    interrupt_on_signals()
+    archives = images.build_all()
+    ours = not Cluster.runs()
+    running = Cluster.up()
+    try:
+        for archive in archives.values():
+            running.import_image(archive)
+        yield running
+    finally:
+        if ours:
+            Cluster.down()
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace of the case's own, gone with all in it when the case ends."""
+    name = f"case-{secrets.token_hex(4)}"
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}")
+    yield name
+    cluster.kubectl("delete", "namespace", name)

@@ -1,0 +1,40 @@
+"""Wait for what Kubernetes promises only eventually."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from confcom.errors import ConfcomError, UnavailableError
+
+POLL_SECONDS = 0.25
+
+T = TypeVar("T")
+
+
+def until(condition: Callable[[], T], what: str, *, seconds: float = 60.0) -> T:
+    """Ask again and again until the answer counts as true; a `ConfcomError` is an answer that may change.
+
+    Args:
+        condition: what is asked.
+        what: what is waited for, for the error.
+        seconds: at most.
+
+    Raises:
+        UnavailableError: it did not come true; tells the last answer.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        last: object
+        try:
+            answer = condition()
+        except ConfcomError as error:
+            last = error
+        else:
+            if answer:
+                return answer
+            last = answer
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"{what}: not within {seconds:.0f} s", why=f"the last answer was {last}")
+        time.sleep(POLL_SECONDS)
