@@ -206,6 +206,7 @@ class NodeProcess:
     process: subprocess.Popen
     directory: Path
     ready_line: str
+    errors: Path
 
     def client(self):
         return NodeClient(self.directory)
@@ -220,25 +221,27 @@ def node_process(short_dir):
     """Start `confcom playground node` as a process of its own."""
     running = []
 
-    def start(*arguments, directory=short_dir):
-        with (directory.parent / f"{directory.name}.err").open("wb") as errors:
+    def start(*arguments, directory=short_dir, command=COMMAND, **options):
+        path = directory.parent / f"{directory.name}.err"
+        with path.open("wb") as errors:
             process = subprocess.Popen(
-                [*COMMAND, "node", "--dir", str(directory), "--image", "true=/bin/true", *arguments],
+                [*command, "node", "--dir", str(directory), "--image", "true=/bin/true", *arguments],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
                 start_new_session=True,
+                **options,
             )
-        running.append((process, directory))
-        return NodeProcess(process, directory, process.stdout.readline())
+        running.append((process, path))
+        return NodeProcess(process, directory, process.stdout.readline(), path)
 
     yield start
-    for process, directory in running:
+    for process, errors in running:
         if process.poll() is None:
             process.kill()
         process.wait(20)
         process.stdout.close()
-        (directory.parent / f"{directory.name}.err").unlink(missing_ok=True)
+        errors.unlink(missing_ok=True)
 
 
 def manifest(kind="Job", name="one", *, image="true", resources=None, env=(), pod=None, container=None, **job):

@@ -17,6 +17,7 @@ from confcom.playground.control import Method, method_path
 from confcom.playground.errors import ManifestError, NodeUnavailableError, NotFoundError, WaitTimeoutError
 from confcom.playground.examples_folder import examples_folder
 from confcom.playground.guardian import marked
+from confcom.playground.images import SAMPLE_WORKLOAD
 from confcom.playground.layout import Layout
 from confcom.playground.views import Phase
 
@@ -80,7 +81,7 @@ def wait_for_sleepers(token, count=3, seconds=10):
     return sleepers(token)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=str)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=str)
 def test_nothing_is_left_however_the_node_ends(node_process, manifest, mode, number, token):
     node = node_process("--mode", mode)
     assert f"mode {mode}" in node.ready_line
@@ -99,6 +100,46 @@ def test_nothing_is_left_however_the_node_ends(node_process, manifest, mode, num
         assert not layout.control_socket.exists()
         assert not layout.kubelet_socket.exists()
         assert list(layout.pods.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+def test_nothing_is_left_when_a_second_signal_comes(node_process, manifest, mode, number, token):
+    node = node_process("--mode", mode)
+    text = f"trap '' TERM; setsid sleep 1000 {token} & sleep 1000 {token} & while :; do sleep 1000 {token}; done"
+    with node.client() as client:
+        client.apply(manifest("Pod", name="hold", container={"command": ["/bin/sh", "-c", text]}))
+        running(client)
+        pids = wait_for_sleepers(token)
+    node.process.send_signal(number)
+    time.sleep(0.3)
+    node.process.send_signal(number)
+    assert node.process.wait(20) == ExitCode.FAILED
+    assert "a second signal" in (said := node.errors.read_text())
+    assert "Traceback" not in said
+    assert gone(pids) == []
+    assert sleepers(token) == []
+    layout = Layout(node.directory)
+    assert not layout.control_socket.exists()
+    assert not layout.kubelet_socket.exists()
+    assert list(layout.pods.iterdir()) == []
+
+
+def test_nothing_of_the_working_directory_is_imported(node_process, manifest, tmp_path, token):
+    for name in ("secrets", "contextlib", "signal", "confcom"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write(__name__)\n")
+    launcher = (sys.executable, "-P", "-m", "confcom", "playground")
+    node = node_process("--mode", "no-namespace", command=launcher, cwd=tmp_path)
+    with node.client() as client:
+        client.apply(holding(manifest, token))
+        client.apply(
+            manifest("Pod", image=SAMPLE_WORKLOAD, container={"args": ["--help"], "workingDir": str(tmp_path)})
+        )
+        running(client)
+        assert client.wait(lambda state: state.pod("one").phase.terminal, 20).pod("one").phase is Phase.SUCCEEDED
+    pids = wait_for_sleepers(token)
+    assert node.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert gone(pids) == []
+    assert not (tmp_path / "imported").exists()
 
 
 def test_a_node_starts_again_where_one_was_killed(node_process, manifest, token):

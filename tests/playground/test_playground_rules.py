@@ -130,7 +130,7 @@ def test_which_names_device_plugins_may_use(name, extended):
 
 def test_the_image_table_and_what_is_added_to_it():
     table = image_table(["my/app:1=/usr/bin/app 'a b' c", "x=y=z"], python="/py", python_path="/a:/b")
-    assert table[SAMPLE_WORKLOAD].argv == ("/py", "-m", "confcom.sample_workload")
+    assert table[SAMPLE_WORKLOAD].argv == ("/py", "-P", "-m", "confcom.sample_workload")
     assert table[SAMPLE_WORKLOAD].env["PYTHONPATH"] == "/a:/b"
     assert table["my/app:1"].argv == ("/usr/bin/app", "a b", "c")
     assert table["x"].argv == ("y=z",)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from confcom.errors import SettingsError
 
 SAMPLE_WORKLOAD = "confcom/sample-workload:latest"
-"""The program that the examples run."""
+"""The program that the examples run; started with -P, so that nothing in its working directory is imported."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """What container runtimes set if an image does not."""
@@ -49,7 +49,7 @@ def image_table(
     """
     path = _python_path() if python_path is None else python_path
     env = {"PATH": DEFAULT_PATH, "PYTHONUNBUFFERED": "1", **({"PYTHONPATH": path} if path else {})}
-    table = {SAMPLE_WORKLOAD: Image((python, "-m", "confcom.sample_workload"), MappingProxyType(env))}
+    table = {SAMPLE_WORKLOAD: Image((python, "-P", "-m", "confcom.sample_workload"), MappingProxyType(env))}
     for addition in additions:
         name, equals, command = addition.partition("=")
         try:

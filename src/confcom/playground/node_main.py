@@ -23,6 +23,9 @@ from confcom.playground.object_store import SUFFIX_CHARACTERS
 STOP_SECONDS = 10.0
 """For everything at the end: containers get 2 s, the rest is a few sockets."""
 
+KILLED_SECONDS = 5.0
+"""For the same after a second signal: containers are killed by then, and ending what they left takes 1 s at most."""
+
 GUARDIAN_SECONDS = 5.0
 """The guardian's sweeps take 1 s at most."""
 
@@ -33,7 +36,7 @@ _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 def run_node(
     directory: Path, wanted: str, images: Mapping[str, Image], *, announce: Callable[[ChosenMode], None]
 ) -> ExitCode:
-    """Run a node in the foreground until SIGTERM or SIGINT.
+    """Run a node in the foreground until SIGTERM, SIGINT or SIGHUP.
 
     Args:
         directory: DIR; created if need be.
@@ -60,11 +63,29 @@ def run_node(
                 announce(chosen)
                 await stop.wait()
             finally:
-                await control.stop()
-                await node.stop()
+                await _stop(control, node)
 
     with _lock(layout):
         return run_daemon(main, stop_deadline=STOP_SECONDS)
+
+
+async def _stop(control: ControlServer, node: Node) -> None:
+    """Stop to the end, even when it is cancelled: then containers are killed and no longer waited for."""
+
+    async def in_order() -> None:
+        await control.stop()
+        await node.stop()
+
+    stopping = asyncio.create_task(in_order())
+    try:
+        await asyncio.wait([stopping])
+    except asyncio.CancelledError:
+        node.kill()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KILLED_SECONDS):
+                await stopping
+        raise
+    await stopping
 
 
 @contextlib.contextmanager
@@ -90,6 +111,8 @@ async def _guardian(chosen: ChosenMode, instance: str) -> AsyncIterator[None]:
         return
     guardian = await asyncio.create_subprocess_exec(
         sys.executable,
+        # No directory of the user's on sys.path: a secrets.py there is not ours.
+        "-P",
         "-m",
         "confcom.playground.guardian",
         f"{MARK_VARIABLE}={instance}/",
