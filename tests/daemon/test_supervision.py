@@ -10,7 +10,7 @@ from confcom.errors import ConfcomError, ExitCode, SettingsError, UnavailableErr
 
 
 @pytest.mark.parametrize("use_uvloop", [False, True])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_an_orderly_stop(number, use_uvloop):
     seen = []
 
@@ -42,6 +42,37 @@ def test_a_second_signal_cuts_the_stop_short():
         await asyncio.Event().wait()
 
     assert run_daemon(main) is ExitCode.FAILED
+
+
+def test_a_terminal_that_goes_away_sends_sighup_twice_and_cuts_nothing_short():
+    seen = []
+
+    async def main(stop):
+        os.kill(os.getpid(), signal.SIGHUP)
+        await stop.wait()
+        os.kill(os.getpid(), signal.SIGHUP)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        seen.append("cleaned up")
+
+    assert run_daemon(main) is ExitCode.OK
+    assert seen == ["cleaned up"]
+
+
+def test_an_ignored_sighup_stays_ignored():
+    async def main(stop):
+        os.kill(os.getpid(), signal.SIGHUP)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not stop.is_set()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run_daemon(main) is ExitCode.OK
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_failure_ends_the_daemon_with_our_own_error():

@@ -45,10 +45,19 @@ def test_start_stop_and_what_is_logged(start_helper):
     assert messages[-1] == "stopping"
 
 
-def test_ctrl_c_is_an_orderly_stop_too(start_helper):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=str)
+def test_ctrl_c_and_a_closed_terminal_are_an_orderly_stop_too(start_helper, number):
     helper = start_helper().wait_ready()
-    assert helper.stop(signal.SIGINT) == ExitCode.OK
+    assert helper.stop(number) == ExitCode.OK
     assert not helper.socket.exists()
+
+
+def test_a_sighup_that_is_ignored_as_by_nohup_stays_so(start_helper):
+    helper = start_helper(wrapper=("sh", "-c", "trap '' HUP; exec \"$@\"", "sh")).wait_ready()
+    helper.process.send_signal(signal.SIGHUP)
+    assert helper.get("/readyz")[0] == 200
+    assert helper.stop() == ExitCode.OK
+    assert [line["signal"] for line in log_of(helper) if line["message"] == "stopping"] == ["SIGTERM"]
 
 
 def test_a_stop_before_readiness_leaves_nothing(start_helper, wait_until):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TextIO
 
 from confcom.errors import ConfcomError, ExitCode, explain
@@ -20,9 +21,10 @@ Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
 def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_uvloop: bool = False) -> ExitCode:
-    """Run `main(stop)` until it returns; SIGTERM and SIGINT set `stop`, and then it has `stop_deadline` seconds.
+    """Run `main(stop)` until it returns; SIGTERM, SIGINT and SIGHUP set `stop`, then it has `stop_deadline` seconds.
 
-    A second signal, or the deadline, cancels it.
+    A second SIGTERM or SIGINT, or the deadline, cancels it. A second SIGHUP does not: a terminal that goes away sends
+    it twice, by its shell and by the kernel. Where SIGHUP is ignored from the start (nohup), it stays so.
 
     Args:
         main: the daemon; it returns soon after `stop` is set, and leaves nothing behind when it is cancelled.
@@ -100,23 +102,34 @@ async def _supervise(main: Main, stop_deadline: float) -> ExitCode:
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
-            force(f"a second signal ({number.name})")
+            if number is not signal.SIGHUP:
+                force(f"a second signal ({number.name})")
             return
         _logger.info("stopping", extra={"signal": number.name})
         stop.set()
         loop.call_later(stop_deadline, force, f"not done after {stop_deadline:g} s")
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
     try:
-        await task
+        with _signals_handled(loop, on_signal):
+            await task
     except asyncio.CancelledError:
         if not forced:
             raise
         return ExitCode.FAILED
     except BaseExceptionGroup as failures:
         raise first_failure(failures) from failures
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
     return ExitCode.OK
+
+
+@contextlib.contextmanager
+def _signals_handled(loop: asyncio.AbstractEventLoop, on_signal: Callable[[signal.Signals], None]) -> Iterator[None]:
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -168,7 +168,7 @@ async def serve(settings: PluginSettings, stop: asyncio.Event) -> None:
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
-    """Run the device plugin in the foreground until SIGTERM or SIGINT.
+    """Run the device plugin in the foreground until SIGTERM, SIGINT or SIGHUP.
 
     Args:
         arguments: the command line without the program's name.

@@ -15,7 +15,7 @@ from confcom.quote_helper.settings import parse_settings
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
-    """Run the quote helper in the foreground until SIGTERM or SIGINT.
+    """Run the quote helper in the foreground until SIGTERM, SIGINT or SIGHUP.
 
     Args:
         arguments: the command line without the program's name.
