@@ -151,6 +151,13 @@ NOT_NEGATIVE = "must be greater than or equal to 0"
             'spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"',
         ),
         (
+            container(imagePullPolicy="Sometimes"),
+            (
+                'spec.containers[0].imagePullPolicy: Unsupported value: "Sometimes": '
+                'supported values: "Always", "IfNotPresent", "Never"'
+            ),
+        ),
+        (
             pod(restartPolicy="Maybe"),
             'spec.restartPolicy: Unsupported value: "Maybe": supported values: "Always", "Never", "OnFailure"',
         ),
@@ -337,3 +344,9 @@ def test_quantities(text, value):
 def test_what_is_no_quantity(text):
     with pytest.raises(ValueError, match="quantities must match"):
         parse_quantity(text)
+
+
+def test_a_pull_policy_is_taken_without_a_warning():
+    document = container(imagePullPolicy="IfNotPresent")
+    _, warnings = parse_manifests(document if isinstance(document, str) else json.dumps(document))
+    assert warnings == ()

@@ -126,6 +126,7 @@ _CONTAINER = Struct(
     {
         "name": STRING,
         "image": STRING,
+        "imagePullPolicy": Scalar("v1.PullPolicy", str),
         "command": ListOf(STRING),
         "args": ListOf(STRING),
         "workingDir": STRING,

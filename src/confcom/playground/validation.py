@@ -28,6 +28,9 @@ _HOST_PATH_TYPES = (
     "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"
 )  # fmt: skip
 
+_PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+"""core/v1 PullPolicy. Nothing is pulled here, so the three come to the same."""
+
 
 def validate(decoded: Mapping[str, Any], kind: str) -> None:
     """Refuse what the API server refuses.
@@ -153,6 +156,10 @@ def _container(container: Mapping[str, Any], path: str, volumes: set[str | None]
             yield f"{path}.env[{index}].value: Invalid value: must not contain NUL"
     yield from _resources(container.get("resources", {}), f"{path}.resources")
     yield from _mounts(container.get("volumeMounts", []), f"{path}.volumeMounts", volumes)
+    pull = container.get("imagePullPolicy", "Never")
+    if pull not in _PULL_POLICIES:
+        supported = ", ".join(f'"{policy}"' for policy in _PULL_POLICIES)
+        yield f'{path}.imagePullPolicy: Unsupported value: "{pull}": supported values: {supported}'
 
 
 def _mounts(mounts: Iterable[Mapping[str, Any]], path: str, volumes: set[str | None]) -> Iterator[str]:
