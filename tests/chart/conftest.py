@@ -1,0 +1,73 @@
+"""Renders the chart with the real helm; where there is none, these tests are skipped and say so."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+CHART = Path(__file__).parent.parent.parent / "charts" / "confcom"
+
+
+def find_helm():
+    named = os.environ.get("HELM")
+    if named:
+        found = shutil.which(named)
+        if not found:
+            pytest.fail(f"the environment variable HELM is {named!r}, and that is no program")
+        return found
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "confcom" / "tools"
+    built = sorted(cache.glob("helm-*/helm"), key=lambda path: path.stat().st_mtime)
+    return shutil.which("helm") or (str(built[-1]) if built else None)
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory):
+    program = find_helm()
+    if program is None:
+        pytest.skip(
+            "no helm 4: name one by the environment variable HELM, put it on PATH, or build it with `make e2e-up`"
+        )
+    home = tmp_path_factory.mktemp("helm")
+    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "KUBECONFIG": str(home / "none")}
+
+    def run(*arguments):
+        return subprocess.run(
+            [program, *map(str, arguments)], capture_output=True, text=True, env=environ, check=False, cwd=home
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def chart():
+    return CHART
+
+
+@pytest.fixture(scope="session")
+def template(helm):
+    """Renders with the simulated platform and these --set arguments."""
+
+    def run(*settings, values=None):
+        chosen = [word for setting in ("simulated.enabled=true", *settings) for word in ("--set", setting)]
+        files = ["--values", values] if values else []
+        return helm("template", "confcom", CHART, "--namespace", "sgx", *files, *chosen)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def render(template):
+    """The manifests, by kind and name."""
+
+    def run(*settings, values=None):
+        done = template(*settings, values=values)
+        assert done.returncode == 0, done.stderr
+        documents = [document for document in yaml.safe_load_all(done.stdout) if document]
+        manifests = {(document["kind"], document["metadata"]["name"]): document for document in documents}
+        assert len(manifests) == len(documents)
+        return manifests
+
+    return run
