@@ -23,9 +23,6 @@ def quote_helper(arguments: tuple[str, ...]) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def device_plugin(arguments: tuple[str, ...]) -> None:
     """Run the SGX device plugin in the foreground."""
-    from confcom.daemon.grpc_log import silence_grpc
-
-    silence_grpc(os.environ)
     from confcom.device_plugin.main import main
 
     sys.exit(main(arguments, prog="confcom device-plugin", environ=os.environ, stderr=sys.stderr))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+from confcom.daemon.grpc_log import silence_grpc
 
 INSTALL_HINT = """confcom's command line needs packages that the node daemons do without.
 Install them with: pip install 'confcom[all]'
@@ -11,6 +14,7 @@ The daemons also start without them: python -m confcom.quote_helper, python -m c
 
 def main() -> None:
     """Entry point of the console script."""
+    silence_grpc(os.environ)
     try:
         from confcom.cli.group import cli, output_failures_explained
     except ModuleNotFoundError as error:

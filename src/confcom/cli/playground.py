@@ -60,12 +60,8 @@ def node(directory: Path, mode: str, images: Sequence[str], log_level: str) -> N
     Example:
       confcom playground node --dir /tmp/node --image 'my/app:1=python3 /home/me/app.py'
     """
-    import os
     import sys
 
-    from confcom.daemon.grpc_log import silence_grpc
-
-    silence_grpc(os.environ)
     from confcom.daemon.logs import LogFormat, configure_logging
     from confcom.playground.images import image_table
     from confcom.playground.modes import ChosenMode
