@@ -1,6 +1,8 @@
 """The plugin as a process of its own, against a kubelet over real sockets."""
 
 import asyncio
+import json
+import os
 import signal
 import socket
 import subprocess
@@ -175,6 +177,50 @@ async def test_killed_and_started_again(kubelet, start_plugin):
     assert kubelet.lists[EPC] == identifiers
 
 
+async def test_what_killed_plugins_left_is_removed_and_nothing_else(start_plugin, directory):
+    for name in ("kubelet.sock", "other-vendor.sock", "sgx-epc-notours.sock"):
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(str(directory / name))
+    (directory / "sgx-epc-00000000.sock").touch()
+    kept = {path.name for path in directory.iterdir()}
+
+    def sockets():
+        return {path.name for path in directory.iterdir() if path.name.startswith("sgx-")} - kept
+
+    for killed in range(1, 4):
+        plugin = await start_plugin()
+        await plugin.until_log("not registered yet", times=3)
+        assert len(sockets()) == 3, f"after {killed - 1} kills"
+        await plugin.end(signal.SIGKILL)
+    last = await start_plugin()
+    await last.until_log("not registered yet", times=3)
+    (removal,) = last.messages("removed sockets that earlier instances left")
+    assert len(removal["sockets"]) == 3
+    living = await start_plugin()
+    await living.until_log("not registered yet", times=3)
+    assert len(sockets()) == 6
+    assert kept <= {path.name for path in directory.iterdir()}
+
+
+async def test_the_port_that_the_kernel_chose_for_probes_is_said(directory):
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "confcom.device_plugin", "--simulated", "--host-root", str(directory)),
+        *("--device-plugin-dir", str(directory), "--probe-address", "127.0.0.1:0", "--log-format", "json"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async for line in process.stderr:
+            if (said := json.loads(line)["message"]).startswith("answering probes on "):
+                break
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(said.rpartition(":")[2]))
+        writer.write(b"GET /livez HTTP/1.1\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
 async def test_two_instances_overlap_and_the_second_remains(kubelet, start_plugin):
     await kubelet.start()
     first = await start_plugin()
@@ -329,10 +375,23 @@ async def test_a_started_plugin_carries_no_command_line_libraries(directory):
     assert implementation == "upb"
 
 
-async def test_grpc_is_silenced_before_it_is_imported():
-    program = (
-        "import sys, confcom.device_plugin.__main__, confcom.cli.daemons, confcom.cli.playground; "
-        "print('grpc' in sys.modules)"
-    )
+@pytest.mark.parametrize("entry", ["confcom.cli.main", "confcom.device_plugin.__main__"])
+async def test_grpc_is_silenced_before_it_is_imported(entry):
+    program = f"import sys, {entry}; print('grpc' in sys.modules)"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
     assert (await process.communicate())[0] == b"False\n"
+
+
+@pytest.mark.parametrize("module", ["confcom", "confcom.device_plugin"])
+@pytest.mark.parametrize(("asked", "seen"), [({}, "NONE"), ({"GRPC_VERBOSITY": "DEBUG"}, "DEBUG")])
+async def test_what_grpc_finds_when_it_is_imported(directory, module, asked, seen):
+    (directory / "grpc").mkdir()
+    (directory / "grpc" / "__init__.py").write_text("import os\nraise SystemExit(os.environ['GRPC_VERBOSITY'])\n")
+    environ = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    arguments = ["device-plugin"] if module == "confcom" else []
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", module, *arguments),
+        stderr=asyncio.subprocess.PIPE,
+        env={**environ, "PYTHONPATH": str(directory), **asked},
+    )
+    assert (await process.communicate())[1].decode().strip() == seen

@@ -39,7 +39,7 @@ def test_start_stop_and_what_is_logged(start_helper):
     lines = log_of(helper)
     assert all(line["level"] == "info" for line in lines)
     messages = [line["message"] for line in lines]
-    assert messages[0] == f"answering AESM's protocol on {helper.socket}"
+    assert messages[:2] == [f"answering probes on unix:{helper.probe}", f"answering AESM's protocol on {helper.socket}"]
     (platform,) = [message for message in messages if message.startswith("the platform is simulated: root sha256 ")]
     assert f"confcom simulation export --state-dir {helper.directory / 'state'}" in platform
     assert messages[-1] == "stopping"
@@ -123,6 +123,7 @@ def test_a_probe_address_that_is_taken_ends_it_and_leaves_no_socket(start_helper
         helper = start_helper()
         assert helper.process.wait(30) == ExitCode.UNAVAILABLE
     assert "helper.probe is already served by another program" in helper.log.read_text()
+    assert "answering" not in helper.log.read_text()
     assert not helper.socket.exists()
 
 

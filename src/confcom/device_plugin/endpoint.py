@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
 
 from confcom.daemon.unix_socket import PathState, inspect_path
+from confcom.device_plugin.resources import ResourceKind
 from confcom.device_plugin.servicer import ResourceServicer
 from confcom.errors import UnavailableError
 from confcom.kubelet_api.services import device_plugin_handler, unix_target
@@ -18,6 +20,33 @@ MAX_CONCURRENT_CALLS = 32
 """The kubelet makes one call at a time beside its stream; more are refused instead of piling up in memory."""
 STOP_SECONDS = 1.0
 """For calls in flight when the server stops. Streams are ended before, and Allocate takes less than a millisecond."""
+TOKEN_BYTES = 4
+"""Random bytes in a socket's name: enough that instances on one node never meet, short enough for long directories."""
+_SOCKET_NAME = re.compile(rf"sgx-({'|'.join(ResourceKind)})-[0-9a-f]{{{2 * TOKEN_BYTES}}}\.sock")
+
+
+def socket_name(kind: ResourceKind, token: str) -> str:
+    """The name of a resource's socket; the token is TOKEN_BYTES in hex."""
+    return f"sgx-{kind}-{token}.sock"
+
+
+def remove_stale_sockets(directory: Path) -> list[str]:
+    """Remove sockets of ours on which nobody listens: an instance that was killed could not, and each leaves three.
+
+    A kubelet clears the directory too, but only when it starts.
+
+    Returns:
+        The names of what was removed. What may not be looked at or removed stays.
+    """
+    removed = []
+    with contextlib.suppress(OSError):
+        for path in sorted(directory.iterdir()):
+            if _SOCKET_NAME.fullmatch(path.name):
+                with contextlib.suppress(OSError, UnavailableError):
+                    if inspect_path(path) is PathState.STALE:
+                        path.unlink()
+                        removed.append(path.name)
+    return removed
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from confcom.daemon.supervision import exit_status, run_daemon, run_until_stoppe
 from confcom.daemon.unix_socket import MAX_PATH_BYTES
 from confcom.device_plugin.allocation import Allocator
 from confcom.device_plugin.discovery import Discovery, discover
-from confcom.device_plugin.endpoint import Endpoint
+from confcom.device_plugin.endpoint import TOKEN_BYTES, Endpoint, remove_stale_sockets, socket_name
 from confcom.device_plugin.host import HostFiles
 from confcom.device_plugin.inventory import ResourceState, encode_inventory
 from confcom.device_plugin.metrics import PluginMetrics
@@ -35,8 +35,6 @@ from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
 
 _logger = logging.getLogger(__name__)
 
-TOKEN_BYTES = 4
-"""Random bytes in a socket's name: enough that instances on one node never meet, short enough for long directories."""
 STOP_SECONDS = 5.0
 """Ending takes milliseconds; a kubelet that keeps a connection half open does not hold us up."""
 
@@ -102,7 +100,7 @@ def compose(
         metrics.list_bytes.labels(resource.name).set(len(list_bytes))
 
         def new_endpoint() -> Endpoint:
-            path = settings.device_plugin_dir / f"sgx-{resource.kind}-{new_token()}.sock"
+            path = settings.device_plugin_dir / socket_name(resource.kind, new_token())
             _require_short(path)
             return Endpoint(path, ResourceServicer(allocator, list_bytes, metrics=metrics, clock=clock))
 
@@ -159,7 +157,10 @@ async def serve(settings: PluginSettings, stop: asyncio.Event) -> None:
     probes = ProbeServer(probe_routes(plugin, registry))
     try:
         if settings.probe_address is not None:
-            await probes.start(settings.probe_address)
+            address = await probes.start(settings.probe_address)
+            _logger.info("answering probes on %s", address)
+        if removed := remove_stale_sockets(settings.device_plugin_dir):
+            _logger.info("removed sockets that earlier instances left", extra={"sockets": removed})
         await plugin.start()
         await run_until_stopped(stop, *(registrar.run() for registrar in plugin.registrars))
     finally:

@@ -88,10 +88,10 @@ class QuoteHelper:
         )
         try:
             await server.start()
-            _logger.info("answering AESM's protocol on %s", self._settings.socket)
             if self._settings.probe_address is not None:
                 address = await self._probes.start(self._settings.probe_address)
                 _logger.info("answering probes on %s", address)
+            _logger.info("answering AESM's protocol on %s", self._settings.socket)
             await run_until_stopped(stop, self._prepare(stop))
             self._set_unready("stopping")
             await server.drain()
