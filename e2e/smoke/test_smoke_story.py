@@ -1,0 +1,207 @@
+"""The story on real Kubernetes: our chart, the demo's examples, the quote verified outside."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from confcom.playground.examples_folder import examples_folder
+from e2e.cluster import Cluster
+from e2e.cluster.addresses import NODE_NAME
+from e2e.waiting import until
+
+ROOT = Path(__file__).parent.parent.parent
+RELEASE = "confcom"
+SYSTEM = "confcom-system"
+EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
+EPC_MIB = "168"
+SGX_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled=true"
+SECRET = f"secrets/{SYSTEM}/confcom-simulated-platform"
+PLACEHOLDER = "0" * 64
+QUOTE_PREFIX = "quote: "
+
+
+def install(cluster: Cluster) -> None:
+    """Install the chart unless it is installed, and wait until the node has its EPC."""
+    cluster.kubectl("label", "node", NODE_NAME, SGX_LABEL, "--overwrite")
+    cluster.kubectl("create", "namespace", SYSTEM, check=False)
+    chart = ["upgrade", RELEASE, str(ROOT / "charts" / "confcom"), "--install", f"--namespace={SYSTEM}"]
+    cluster.run(["helm", *chart, "--set=simulated.enabled=true", "--wait", "--timeout=120s"], timeout=150)
+    until(lambda: allocatable(cluster) == EPC_MIB, "the node offers its EPC")
+
+
+def uninstall(cluster: Cluster) -> None:
+    """Remove the chart, and wait until its pods have gone."""
+    cluster.run(["helm", "uninstall", RELEASE, f"--namespace={SYSTEM}", "--ignore-not-found", "--wait"], timeout=150)
+    until(lambda: not names(cluster, "pods", SYSTEM), "the daemons have gone")
+
+
+def allocatable(cluster: Cluster) -> str:
+    """The node's allocatable EPC, as the API has it."""
+    return str(cluster.kubectl_json("get", "node", NODE_NAME)["status"]["allocatable"].get(EPC, ""))
+
+
+def names(cluster: Cluster, kind: str, namespace: str) -> list[str]:
+    """Names of the objects of a kind in a namespace."""
+    return [one["metadata"]["name"] for one in cluster.kubectl_json("get", kind, f"--namespace={namespace}")["items"]]
+
+
+def api_objects(cluster: Cluster) -> set[str]:
+    """Every object of the API, events and leases excepted: they come and go by themselves."""
+    kinds = cluster.kubectl("api-resources", "--verbs=list", "--output=name").stdout.split()
+    wanted = [kind for kind in kinds if kind.partition(".")[0] not in {"events", "leases"}]
+    columns = "--output=custom-columns=NS:.metadata.namespace,NAME:.metadata.name"
+    found = set()
+    for kind in wanted:
+        listed = cluster.kubectl("get", kind, "--all-namespaces", columns, "--no-headers").stdout
+        found |= {f"{kind}/{'/'.join(line.split())}" for line in listed.splitlines()}
+    return found
+
+
+def example(name: str) -> str:
+    """An example manifest, as it is."""
+    return (examples_folder() / name).read_text()
+
+
+def apply(cluster: Cluster, namespace: str, manifest: str) -> None:
+    """Create what a manifest names."""
+    cluster.kubectl("apply", f"--namespace={namespace}", "--filename=-", input=manifest)
+
+
+def pod_of(cluster: Cluster, namespace: str, job: str) -> dict[str, Any]:
+    """A Job's only pod."""
+    found = cluster.kubectl_json("get", "pods", f"--namespace={namespace}", f"--selector=job-name={job}")["items"]
+    assert len(found) == 1
+    pod: dict[str, Any] = found[0]
+    return pod
+
+
+def log_of(cluster: Cluster, namespace: str, job: str) -> str:
+    """What a Job's container has printed so far."""
+    return cluster.kubectl("logs", f"--namespace={namespace}", f"job/{job}").stdout
+
+
+def quote_from_log(cluster: Cluster, namespace: str, job: str) -> bytes:
+    """The quote that a Job's container printed."""
+    (line,) = [line for line in log_of(cluster, namespace, job).splitlines() if line.startswith(QUOTE_PREFIX)]
+    return base64.b64decode(line.removeprefix(QUOTE_PREFIX), validate=True)
+
+
+@pytest.fixture
+def installed(cluster: Cluster) -> Cluster:
+    """The cluster with the chart installed; it stays installed for the next case."""
+    install(cluster)
+    return cluster
+
+
+def test_the_node_offers_its_epc_and_both_daemons_are_ready(installed: Cluster) -> None:
+    for daemon in ("confcom-device-plugin", "confcom-quote-helper"):
+        status = installed.kubectl_json("get", "daemonset", daemon, f"--namespace={SYSTEM}")["status"]
+        assert (status["desiredNumberScheduled"], status["numberReady"]) == (1, 1)
+    node = installed.kubectl_json("get", "node", NODE_NAME)["status"]
+    assert (node["capacity"][EPC], node["allocatable"][EPC]) == (EPC_MIB, EPC_MIB)
+
+
+def test_the_seeds_job_completes_and_its_quote_is_verified_outside(
+    installed: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    challenge = secrets.token_hex(32)
+    apply(installed, namespace, example("job.yaml").replace(PLACEHOLDER, challenge))
+    installed.kubectl("wait", f"--namespace={namespace}", "--for=condition=Complete", "job/sgx-test", "--timeout=60s")
+
+    (tmp_path / "q.bin").write_bytes(quote_from_log(installed, namespace, "sgx-test"))
+    confcom = [sys.executable, "-m", "confcom"]
+    installed.run([*confcom, "simulation", "export", f"--namespace={SYSTEM}", str(tmp_path / "trust")])
+    identity = subprocess.run(
+        [sys.executable, "-m", "confcom.sample_workload", "--print-identity"], capture_output=True, check=True
+    )
+    policy = ["--mrenclave", json.loads(identity.stdout)["mr_enclave"], "--report-data", challenge, "--allow-simulated"]
+    trust = ["--root", str(tmp_path / "trust" / "root.pem"), "--collateral", str(tmp_path / "trust" / "collateral")]
+    command = [*confcom, "verify", str(tmp_path / "q.bin"), *trust, *policy, "--output", "json"]
+    verdict = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+    assert json.loads(verdict.stdout)["platform"] == "simulated"
+
+
+def test_what_does_not_fit_waits_with_the_schedulers_reason_and_runs_when_there_is_room(
+    installed: Cluster, namespace: str
+) -> None:
+    here = f"--namespace={namespace}"
+    apply(installed, namespace, example("job-holding.yaml"))
+    until(lambda: QUOTE_PREFIX in log_of(installed, namespace, "sgx-holding"), "the holding Job has its quote")
+    apply(installed, namespace, example("job-large.yaml"))
+
+    def reason() -> str:
+        conditions = pod_of(installed, namespace, "sgx-large")["status"].get("conditions", [])
+        return next((c["message"] for c in conditions if c["reason"] == "Unschedulable"), "")
+
+    message = until(reason, "the scheduler has looked at the large Job")
+    assert f"1 Insufficient {EPC}" in message
+    assert pod_of(installed, namespace, "sgx-large")["status"]["phase"] == "Pending"
+
+    installed.kubectl("delete", here, "job", "sgx-holding")
+
+    installed.kubectl("wait", here, "--for=condition=Complete", "job/sgx-large", "--timeout=60s")
+
+
+def test_without_the_resource_there_is_no_device_node(installed: Cluster, namespace: str) -> None:
+    here = f"--namespace={namespace}"
+    look = "import os; print(sorted(n for n in os.listdir('/dev') if 'sgx' in n))"
+    container = {
+        "name": "main",
+        "image": "confcom/sample-workload:latest",
+        "imagePullPolicy": "Never",
+        "command": ["python", "-c", look],
+    }
+    for name, resources in (("without", {}), ("with", {"limits": {EPC: 1}})):
+        spec = {"containers": [{**container, "resources": resources}], "restartPolicy": "Never"}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+        apply(installed, namespace, json.dumps(pod))
+        done = "--for=jsonpath={.status.phase}=Succeeded"
+        installed.kubectl("wait", here, done, f"pod/{name}", "--timeout=60s")
+    assert installed.kubectl("logs", here, "without").stdout.strip() == "[]"
+    assert installed.kubectl("logs", here, "with").stdout.strip() == "['sgx', 'sgx_enclave']"
+
+
+def test_a_restarted_kubelet_has_its_epc_back_and_running_pods_live(installed: Cluster, namespace: str) -> None:
+    here = f"--namespace={namespace}"
+    apply(installed, namespace, example("job-holding.yaml"))
+    until(lambda: QUOTE_PREFIX in log_of(installed, namespace, "sgx-holding"), "the holding Job has its quote")
+    before = pod_of(installed, namespace, "sgx-holding")
+
+    installed.kubelet_restart()
+
+    until(lambda: allocatable(installed) == EPC_MIB, "the node offers its EPC again")
+    apply(installed, namespace, example("job.yaml"))
+    installed.kubectl("wait", here, "--for=condition=Complete", "job/sgx-test", "--timeout=60s")
+    after = pod_of(installed, namespace, "sgx-holding")
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    (container,) = after["status"]["containerStatuses"]
+    assert (container["restartCount"], list(container["state"])) == (0, ["running"])
+
+
+def test_uninstall_leaves_nothing_but_the_roots_secret(cluster: Cluster) -> None:
+    uninstall(cluster)
+    cluster.kubectl("create", "namespace", SYSTEM, check=False)
+    until(lambda: "kube-root-ca.crt" in names(cluster, "configmaps", SYSTEM), "the namespace is complete")
+    before = api_objects(cluster) - {SECRET}
+    install(cluster)
+
+    uninstall(cluster)
+
+    until(lambda: api_objects(cluster) - before == {SECRET}, "nothing is left but the root's Secret")
+    # What the kubelet keeps by itself: the resources' names, at 0 once it has noticed.
+    until(lambda: allocatable(cluster) == "0", "the node offers no EPC any more")
+    install(cluster)
+    assert (
+        "platform.json"
+        in cluster.kubectl_json("get", SECRET.replace(f"/{SYSTEM}", ""), f"--namespace={SYSTEM}")["data"]
+    )
