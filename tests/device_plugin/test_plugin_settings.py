@@ -61,3 +61,7 @@ def test_what_cannot_be_is_refused(arguments, words):
         parse(*arguments)
     assert words in str(caught.value)
     assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_the_help_says_that_flags_have_variables():
+    assert "environment variable named beside it; a flag wins" in settings_parser("plugin", {}).format_help()

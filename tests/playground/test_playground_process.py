@@ -8,11 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import grpc
 import pytest
 from click.testing import CliRunner
 
 from confcom.cli import group
 from confcom.errors import ExitCode, UnavailableError
+from confcom.playground import client as client_module
 from confcom.playground.control import Method, method_path
 from confcom.playground.errors import ManifestError, NodeUnavailableError, NotFoundError, WaitTimeoutError
 from confcom.playground.examples_folder import examples_folder
@@ -169,6 +171,36 @@ def test_a_deletion_ends_every_process_of_the_pod(node_process, manifest, mode, 
         assert gone(pids) == []
 
 
+def test_a_deletion_that_takes_its_time_says_what_it_waits_for(node_process, manifest):
+    node = node_process("--mode", "no-namespace")
+    stubborn = {"command": ["/bin/sh", "-c", "trap '' TERM; echo trapped; while :; do sleep 1; done"]}
+    with node.client() as client:
+        client.apply(manifest("Pod", name="stubborn", container=stubborn))
+        running(client, "stubborn")
+        deadline = time.monotonic() + 10
+        while "trapped" not in client.logs("stubborn"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    deleted = cli("delete", "--dir", node.directory, "--grace-period", "3", "pod", "stubborn")
+    assert (deleted.exit_code, deleted.stdout) == (0, 'pod "stubborn" deleted\n')
+    assert deleted.stderr.startswith('Waiting for pod "stubborn" to end, 2 s so far: ')
+    assert deleted.stderr.count("\n") == 1
+
+
+def test_notices_come_after_2_s_and_then_every_10():
+    asked, said = [], []
+
+    def result(timeout):
+        asked.append(timeout)
+        if len(asked) < 4:
+            raise grpc.FutureTimeoutError
+        return b"done"
+
+    assert client_module._patiently(result, said.append) == b"done"
+    assert asked == [2, 10, 10, 10]
+    assert said == [2, 12, 22]
+
+
 def test_two_nodes_at_once_and_one_per_directory(node_process, short_dir):
     first = node_process(directory=short_dir)
     (other := short_dir / "other").mkdir()
@@ -260,6 +292,14 @@ def test_a_mode_that_does_not_exist_and_a_directory_that_is_too_long(short_dir):
     long = cli("node", "--dir", short_dir / ("x" * 80))
     assert long.exit_code == ExitCode.USAGE
     assert "too long" in long.stderr
+
+
+@pytest.mark.parametrize(("log_format", "is_json"), [("json", True), ("text", False)])
+def test_the_log_format_can_be_chosen(node_process, log_format, is_json):
+    node = node_process("--mode", "no-namespace", "--log-format", log_format)
+    assert node.stop() == 0
+    (line,) = [line for line in node.errors.read_text().splitlines() if "stopping" in line]
+    assert line.startswith("{") is is_json
 
 
 def test_a_name_with_spaces_and_percent_signs_works(node_process, short_dir, manifest):

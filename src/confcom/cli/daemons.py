@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from confcom.daemon.settings import SettingsParser
 
 _PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
+_PATH_KINDS = {"DIR": "dir", "PATH": "file"}
+"""What a flag's metavar means to click's completion scripts."""
 
-@click.command("quote-helper", context_settings=_PASS_THROUGH)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+class _Daemon(click.Command):
+    """A command whose flags are the daemon's own, so that click knows none of them."""
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a flag's name as the arguments do, which are the only parameter."""
+        return self.params[0].shell_complete(ctx, incomplete)
+
+
+def _flags_of(module: str) -> Completion:
+    """Completion from the flags that `settings_parser` in the module declares; it is imported when it is needed."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        parser: SettingsParser = importlib.import_module(module).settings_parser("", {})
+        given = ctx.params.get(param.name or "") or ("",)
+        before = next((flag for flag in parser.flags if flag.name == given[-1] and flag.metavar), None)
+        if before is None:
+            offered = [CompletionItem(flag.name, help=flag.text) for flag in parser.flags if flag.name not in given]
+            offered.append(CompletionItem("--help", help="show all flags and their variables"))
+        elif before.metavar in _PATH_KINDS:
+            return [CompletionItem(incomplete, type=_PATH_KINDS[before.metavar])]
+        else:
+            offered = [CompletionItem(word) for word in before.words]
+        return [item for item in offered if item.value.startswith(incomplete)]
+
+    return complete
+
+
+@click.command("quote-helper", cls=_Daemon, context_settings=_PASS_THROUGH)
+@click.argument(
+    "arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_flags_of("confcom.quote_helper.settings")
+)
 def quote_helper(arguments: tuple[str, ...]) -> None:
     """Run the SGX quote helper (AESM) in the foreground."""
     from confcom.quote_helper.main import main
@@ -19,8 +60,10 @@ def quote_helper(arguments: tuple[str, ...]) -> None:
     sys.exit(main(arguments, prog="confcom quote-helper", environ=os.environ, stderr=sys.stderr))
 
 
-@click.command("device-plugin", context_settings=_PASS_THROUGH)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.command("device-plugin", cls=_Daemon, context_settings=_PASS_THROUGH)
+@click.argument(
+    "arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_flags_of("confcom.device_plugin.settings")
+)
 def device_plugin(arguments: tuple[str, ...]) -> None:
     """Run the SGX device plugin in the foreground."""
     from confcom.device_plugin.main import main

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,18 +28,26 @@ output_option = click.option(
 )
 
 
+def _kinds(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    del ctx, param
+    return [kind for kind in ("job", "pod") if kind.startswith(incomplete)]
+
+
 @click.group()
 def playground() -> None:
     """One node without Kubernetes: run Job and Pod manifests.
 
     \b
-    A whole node by hand, in four terminals (NODE stands for a short directory, say /tmp/node):
-      export CONFCOM_PLAYGROUND_DIR=NODE
+    A whole node by hand, in four terminals. In each of them, first:
+      export CONFCOM_PLAYGROUND_DIR=/tmp/node
+
+    \b
+    Then one of these in each:
       confcom playground node
       confcom device-plugin --simulated --simulated-epc-mib 168 \\
-          --device-plugin-dir NODE/node/var/lib/kubelet/device-plugins
-      confcom quote-helper --simulated --state-dir NODE/platform \\
-          --socket NODE/node/var/run/aesmd/aesm.socket
+          --device-plugin-dir $CONFCOM_PLAYGROUND_DIR/node/var/lib/kubelet/device-plugins
+      confcom quote-helper --simulated --state-dir $CONFCOM_PLAYGROUND_DIR/platform \\
+          --socket $CONFCOM_PLAYGROUND_DIR/node/var/run/aesmd/aesm.socket
       confcom playground apply examples/job.yaml; confcom playground get
     """
 
@@ -53,7 +62,13 @@ def playground() -> None:
 )
 @click.option("--image", "images", multiple=True, metavar="NAME=ARGV", help="Add an image: a name and its program.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
-def node(directory: Path, mode: str, images: Sequence[str], log_level: str) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "text", "json"]),
+    default="auto",
+    help="auto is text on a terminal, else json.",
+)
+def node(directory: Path, mode: str, images: Sequence[str], log_level: str, log_format: str) -> None:
     """Run a node in the foreground until Ctrl-C. Prints one line when it is ready; logs go to stderr.
 
     \b
@@ -70,7 +85,7 @@ def node(directory: Path, mode: str, images: Sequence[str], log_level: str) -> N
     def announce(chosen: ChosenMode) -> None:
         click.echo(f"node ready in {directory}, mode {chosen.mode} ({chosen.reason}): {chosen.mode.explanation}")
 
-    configure_logging(level=log_level, log_format=LogFormat.AUTO, stream=sys.stderr)
+    configure_logging(level=log_level, log_format=LogFormat(log_format), stream=sys.stderr)
     click.get_current_context().exit(run_node(directory, mode, image_table(images), announce=announce))
 
 
@@ -105,7 +120,13 @@ def apply(directory: Path, output: str, files: Sequence[TextIO]) -> None:
 @directory_option
 @output_option
 def get(directory: Path, output: str) -> None:
-    """Show the node's ledger, its Jobs and its pods."""
+    """Show the node's ledger, its Jobs and its pods.
+
+    \b
+    Examples:
+      confcom playground get --dir /tmp/node
+      confcom playground get --dir /tmp/node --output json
+    """
     with _client(directory) as client:
         state = client.state()
     if output == "json":
@@ -119,7 +140,13 @@ def get(directory: Path, output: str) -> None:
 @click.option("-c", "--container", help="Which container, if the pod has several.")
 @click.argument("pod")
 def logs(directory: Path, container: str | None, pod: str) -> None:
-    """Print a pod's log (the last mebibyte)."""
+    """Print a pod's log (the last mebibyte).
+
+    \b
+    Examples:
+      confcom playground logs --dir /tmp/node sgx-test-x2f5k
+      confcom playground logs --dir /tmp/node -c main my-pod
+    """
     with _client(directory) as client:
         click.echo(client.logs(pod, container=container), nl=False)
 
@@ -128,7 +155,7 @@ def logs(directory: Path, container: str | None, pod: str) -> None:
 @directory_option
 @click.option("-f", "--file", "file", type=click.File(encoding="utf-8"), help="Delete what a manifest names.")
 @click.option("--grace-period", type=click.FloatRange(min=0), help="Seconds between SIGTERM and SIGKILL.")
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=_kinds)
 @click.argument("name", required=False)
 def delete(
     directory: Path, file: TextIO | None, grace_period: float | None, kind: str | None, name: str | None
@@ -150,7 +177,8 @@ def delete(
         targets = [("job" if isinstance(each, JobManifest) else "pod", each.name) for each in manifests]
     with _client(directory) as client:
         for each_kind, each_name in targets:
-            client.delete(each_kind, each_name, grace_period=grace_period)
+            waiting = functools.partial(_say_waiting, each_kind, each_name)
+            client.delete(each_kind, each_name, grace_period=grace_period, waiting=waiting)
             click.echo(f'{each_kind} "{each_name}" deleted')
 
 
@@ -158,7 +186,12 @@ def delete(
 @directory_option
 @output_option
 def images(directory: Path, output: str) -> None:
-    """List the image names that the node knows, and what each runs."""
+    """List the image names that the node knows, and what each runs.
+
+    \b
+    Example:
+      confcom playground images --dir /tmp/node
+    """
     import shlex
 
     with _client(directory) as client:
@@ -167,6 +200,14 @@ def images(directory: Path, output: str) -> None:
         click.echo(json.dumps(table, indent=2))
     else:
         _table(("IMAGE", "RUNS"), [(name, shlex.join(argv)) for name, argv in table.items()])
+
+
+def _say_waiting(kind: str, name: str, seconds: float) -> None:
+    click.echo(
+        f'Waiting for {kind} "{name}" to end, {seconds:g} s so far: its containers were sent SIGTERM, and are killed '
+        "when their grace period is over (--grace-period sets it)",
+        err=True,
+    )
 
 
 def _client(directory: Path) -> NodeClient:

@@ -46,7 +46,7 @@ def simulation() -> None:
     """
 
 
-@simulation.command()
+@simulation.command(short_help="Make a platform, unless it is there already.")
 @click.argument("state_dir", type=click.Path(path_type=Path))
 @_OUTPUT
 def create(state_dir: Path, output: str) -> None:
@@ -74,7 +74,7 @@ def create(state_dir: Path, output: str) -> None:
     )
 
 
-@simulation.command()
+@simulation.command(short_help="Show who the platform is. No secrets.")
 @_STATE_DIR
 @_OUTPUT
 def show(state_dir: Path, output: str) -> None:
@@ -92,7 +92,7 @@ def show(state_dir: Path, output: str) -> None:
     _show(summary, (f"{name.replace('_', ' '):<{width}}  {value}" for name, value in summary.items()), output)
 
 
-@simulation.command()
+@simulation.command(short_help="Write root, fingerprint and collateral to files.")
 @click.option(
     "--state-dir",
     type=click.Path(path_type=Path),

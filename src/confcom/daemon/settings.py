@@ -37,6 +37,18 @@ class _Flag:
         return self.name.removeprefix("--").replace("-", "_")
 
 
+@dataclass(frozen=True, slots=True)
+class FlagHelp:
+    """What shell completion needs to know of a flag."""
+
+    name: str
+    text: str
+    metavar: str = ""
+    """What stands for its value; empty for a switch."""
+    words: tuple[str, ...] = ()
+    """All values there are, if they are a closed set."""
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse, with its errors in our tree instead of an exit from inside a library."""
 
@@ -64,6 +76,7 @@ class SettingsParser:
         )
         self._environ = environ
         self._flags: list[_Flag] = []
+        self.flags: list[FlagHelp] = []
 
     def add(
         self,
@@ -75,6 +88,7 @@ class SettingsParser:
         text: str,
         shown_default: str = "",
         variable: str = "",
+        words: tuple[str, ...] = (),
     ) -> None:
         """Declare `name VALUE`.
 
@@ -86,7 +100,9 @@ class SettingsParser:
             text: one sentence for `--help`.
             shown_default: what `--help` says about the default, when its own text would not do.
             variable: the fallback's name; by default `CONFCOM_` and the flag's name in capitals.
+            words: all values there are, for shell completion.
         """
+        self.flags.append(FlagHelp(name, text, metavar, words))
         flag = self._declare(name, convert, default, variable)
         shown = shown_default or ("none" if default is None else str(default))
         self._parser.add_argument(
@@ -100,6 +116,7 @@ class SettingsParser:
 
     def add_switch(self, name: str, *, text: str, variable: str = "") -> None:
         """Declare `name` and `--no-name`; off unless given. The variable takes true/false, yes/no, on/off, 1/0."""
+        self.flags.append(FlagHelp(name, text))
         flag = self._declare(name, parse_switch, default=False, variable=variable)
         self._parser.add_argument(
             name,
@@ -209,7 +226,12 @@ def add_common_flags(parser: SettingsParser) -> None:
         text="answer /livez, /readyz and /metrics at HOST:PORT or unix:PATH",
     )
     parser.add(
-        "--log-level", convert=one_of(*LEVELS), default="info", metavar="LEVEL", text=f"one of {', '.join(LEVELS)}"
+        "--log-level",
+        convert=one_of(*LEVELS),
+        default="info",
+        metavar="LEVEL",
+        text=f"one of {', '.join(LEVELS)}",
+        words=tuple(LEVELS),
     )
     parser.add(
         "--log-format",
@@ -217,6 +239,7 @@ def add_common_flags(parser: SettingsParser) -> None:
         default=LogFormat.AUTO,
         metavar="FORMAT",
         text="auto (text on a terminal, else json), text, or json",
+        words=tuple(LogFormat),
     )
 
 

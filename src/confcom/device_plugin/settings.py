@@ -23,7 +23,9 @@ LARGEST_SIMULATED_EPC_MIB = 1024 * 1024
 
 _DESCRIPTION = """\
 Offer this node's EPC to the kubelet as kubernetes.azure.com/sgx_epc_mem_in_MiB (one device is one MiB), and the SGX
-device nodes as sgx.intel.com/enclave and sgx.intel.com/provision."""
+device nodes as sgx.intel.com/enclave and sgx.intel.com/provision.
+
+Each flag can also be given by the environment variable named beside it; a flag wins."""
 _EPILOG = """\
 examples:
   confcom device-plugin                                     on a node with SGX
@@ -48,7 +50,7 @@ class PluginSettings:
 
 
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
-    """The flags, for parsing and for `--help`."""
+    """The flags, for parsing, for `--help` and for shell completion."""
     parser = SettingsParser(prog, description=_DESCRIPTION, environ=environ, epilog=_EPILOG)
     parser.add_switch("--simulated", text="offer simulated EPC; refused on a node with an SGX driver")
     parser.add(

@@ -24,6 +24,9 @@ CALL_TIMEOUT = 10.0
 WATCH_SECONDS = 5.0
 """How long one watch call may wait in the node before it is asked again, so that a lost node is noticed."""
 
+FIRST_NOTICE_SECONDS, NOTICE_SECONDS = 2.0, 10.0
+"""When a deletion that takes its time is spoken of: a person wonders after two seconds, and knows after that."""
+
 
 class NodeClient:
     """Talks to one node. Synchronous; one channel; close it, or use it in a `with` statement.
@@ -124,19 +127,27 @@ class NodeClient:
         """
         return str(self._call(Method.LOGS, {"pod": pod, "container": container})["text"])
 
-    def delete(self, kind: str, name: str, *, grace_period: float | None = None) -> None:
+    def delete(
+        self,
+        kind: str,
+        name: str,
+        *,
+        grace_period: float | None = None,
+        waiting: Callable[[float], None] | None = None,
+    ) -> None:
         """Delete a Job (with its pods) or a Pod, and return when its processes have ended and its devices are free.
 
         Args:
             kind: `job` or `pod`, as kubectl takes it (`jobs`, `job.batch`, `po`, ... too).
             name: the object's name.
             grace_period: seconds between SIGTERM and SIGKILL; None takes terminationGracePeriodSeconds (30).
+            waiting: is called with the seconds so far after FIRST_NOTICE_SECONDS, then every NOTICE_SECONDS.
 
         Raises:
             NotFoundError: no such object.
         """
         request = {"kind": kind, "name": name, "grace_period": grace_period}
-        self._call(Method.DELETE, request, timeout=None)
+        self._call(Method.DELETE, request, timeout=None, waiting=waiting)
 
     def images(self) -> dict[str, tuple[str, ...]]:
         """The node's image table: name -> argv."""
@@ -146,12 +157,21 @@ class NodeClient:
         """Do what a kubelet's restart does: every socket in its directory is unlinked, plugins must register again."""
         self._call(Method.RESTART_KUBELET, {})
 
-    def _call(self, method: Method, request: Json, *, timeout: float | None = CALL_TIMEOUT) -> Json:
+    def _call(
+        self,
+        method: Method,
+        request: Json,
+        *,
+        timeout: float | None = CALL_TIMEOUT,
+        waiting: Callable[[float], None] | None = None,
+    ) -> Json:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method_path(method))
         try:
-            answer: dict[str, Json] = json.loads(call(json.dumps(request).encode(), timeout=timeout))
+            future = call.future(json.dumps(request).encode(), timeout=timeout)
+            body = _patiently(future.result, waiting)
         except grpc.RpcError as error:
             raise self._unavailable(error) from None
+        answer: dict[str, Json] = json.loads(body)
         if "error" in answer:
             kind = BY_NAME.get(answer["error"]["kind"], ConfcomError)
             raise kind(answer["error"]["what"], why=answer["error"]["why"], remedy=answer["error"]["remedy"])
@@ -165,3 +185,15 @@ class NodeClient:
             why=str(details) if there else f"there is no {self._socket.name} in that directory",
             remedy="start one: confcom playground node --dir DIR; or name the right directory with --dir",
         )
+
+
+def _patiently(result: Callable[[float | None], bytes], waiting: Callable[[float], None] | None) -> bytes:
+    waited, pause = 0.0, FIRST_NOTICE_SECONDS
+    while waiting is not None:
+        try:
+            return result(pause)
+        except grpc.FutureTimeoutError:
+            waited += pause
+            waiting(waited)
+            pause = NOTICE_SECONDS
+    return result(None)

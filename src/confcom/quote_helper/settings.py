@@ -40,12 +40,8 @@ class HelperSettings:
     log_format: LogFormat
 
 
-def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> HelperSettings:
-    """Read the command line and the environment.
-
-    Raises:
-        SettingsError: a value is wrong, or no platform was chosen.
-    """
+def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
+    """The flags, for parsing, for `--help` and for shell completion."""
     parser = SettingsParser(prog, description=_DESCRIPTION, environ=environ, epilog=_EPILOG.format(prog=prog))
     parser.add_switch("--simulated", text="make quotes by a simulated platform, which proves nothing about hardware")
     parser.add(
@@ -65,7 +61,16 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
         variable="CONFCOM_AESM_SOCKET",
     )
     add_common_flags(parser)
-    values = parser.parse(arguments)
+    return parser
+
+
+def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> HelperSettings:
+    """Read the command line and the environment.
+
+    Raises:
+        SettingsError: a value is wrong, or no platform was chosen.
+    """
+    values = settings_parser(prog, environ).parse(arguments)
     if not values.simulated:
         raise SettingsError(
             "the quote helper was not told what makes its quotes",

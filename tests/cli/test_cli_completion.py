@@ -1,0 +1,53 @@
+"""Shell completion as the shell asks for it: the whole command line in variables, the answer line by line."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def completed(line):
+    """What may stand at the end of the line, with its kind, as click's bash script gets it."""
+    environ = {"_CONFCOM_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    program = "import sys; sys.argv = ['confcom']; from confcom.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | environ, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+COMMON = ("--simulated", "--probe-address", "--log-level", "--log-format", "--help")
+FLAGS = {
+    "quote-helper": (*COMMON, "--state-dir", "--socket"),
+    "device-plugin": (
+        *COMMON,
+        *("--simulated-epc-mib", "--max-epc-mib", "--device-plugin-dir", "--aesmd-dir", "--host-root"),
+    ),
+}
+
+
+@pytest.mark.parametrize("daemon", FLAGS)
+def test_a_daemons_flags_are_offered(daemon):
+    every = sorted(f"plain,{flag}" for flag in FLAGS[daemon])
+    assert sorted(completed(f"confcom {daemon} ")) == every
+    assert sorted(completed(f"confcom {daemon} --")) == every
+    assert completed(f"confcom {daemon} --prob") == ["plain,--probe-address"]
+    assert "plain,--simulated" not in completed(f"confcom {daemon} --simulated --")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("confcom quote-helper --log-format ", ["plain,auto", "plain,text", "plain,json"]),
+        ("confcom device-plugin --simulated --log-level d", ["plain,debug"]),
+        ("confcom quote-helper --state-dir /va", ["dir,/va"]),
+        ("confcom quote-helper --socket /va", ["file,/va"]),
+        ("confcom device-plugin --simulated-epc-mib ", []),
+        ("confcom playground delete ", ["plain,job", "plain,pod"]),
+        ("confcom playground delete p", ["plain,pod"]),
+    ],
+)
+def test_values_are_offered(line, expected):
+    assert completed(line) == expected
