@@ -58,9 +58,7 @@ class Plugin:
         return self.directory / self.name
 
     def encoded(self):
-        devices = [
-            pb.Device(ID=i, health=services.UNHEALTHY if i in self.unhealthy else services.HEALTHY) for i in self.ids
-        ]
+        devices = [pb.Device(ID=i, health="Unhealthy" if i in self.unhealthy else services.HEALTHY) for i in self.ids]
         return self.raw_list or pb.ListAndWatchResponse(devices=devices).SerializeToString()
 
     async def start(self):

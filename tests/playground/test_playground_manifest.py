@@ -176,6 +176,10 @@ NOT_NEGATIVE = "must be greater than or equal to 0"
             pod(volumes=[{"name": "v", "hostPath": {"path": "/a/../b"}}]),
             "spec.volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'",
         ),
+        (
+            pod(volumes=[{"name": "v", "hostPath": {"path": "/a"}, "emptyDir": {}}]),
+            "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
+        ),
         (pod(volumes=[{"name": "v", "hostPath": {}}]), "spec.volumes[0].hostPath.path: Required value"),
         (pod(volumes=[{"name": "v", "hostPath": {"path": "/a", "type": "Door"}}]), None),
         (pod(terminationGracePeriodSeconds=-1), None),
@@ -246,6 +250,8 @@ def test_several_documents_and_null_fields():
         ("", "no objects passed"),
         ("- a\n- b", "not an object"),
         ("a: b: c", "error converting YAML to JSON: yaml: line 1"),
+        ('a: b\nc: "\\ud800"', "yaml: line 2: found invalid Unicode character escape code"),
+        ('"\\udc80": b', "found invalid Unicode character escape code"),
         ("kind: Pod\nkind: Job", 'line 2: key "kind" already set in map'),
         ("a: &x [1]\nb: *x", "aliases"),
         ("x" * (MAX_MANIFEST_BYTES + 1), "bytes"),
@@ -350,3 +356,10 @@ def test_a_pull_policy_is_taken_without_a_warning():
     document = container(imagePullPolicy="IfNotPresent")
     _, warnings = parse_manifests(document if isinstance(document, str) else json.dumps(document))
     assert warnings == ()
+
+
+def test_a_pair_of_surrogates_as_json_writes_it_is_one_character(manifest):
+    text = manifest("Pod", env=[("FACE", "\U0001f600")])
+    assert "ud83d" in text
+    ((parsed,), _) = parse_manifests(text)
+    assert parsed.spec.containers[0].env[0].value == "\U0001f600"

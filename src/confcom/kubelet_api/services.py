@@ -20,7 +20,6 @@ API_VERSION = "v1beta1"
 KUBELET_SOCKET_NAME = "kubelet.sock"
 """The registration socket's name in the device plugin directory."""
 HEALTHY = "Healthy"
-UNHEALTHY = "Unhealthy"
 
 REGISTRATION_SERVICE = "v1beta1.Registration"
 DEVICE_PLUGIN_SERVICE = "v1beta1.DevicePlugin"

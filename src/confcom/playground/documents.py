@@ -16,7 +16,7 @@ _TIMESTAMP_TAG = "tag:yaml.org,2002:timestamp"
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader without aliases and timestamps, and with duplicate keys refused."""
+    """SafeLoader without aliases and timestamps, with duplicate keys and half characters refused."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -25,6 +25,18 @@ class _Loader(yaml.SafeLoader):
                 problem_mark=self.get_mark(),
             )
         return super().compose_node(parent, index)
+
+    def compose_scalar_node(self, anchor: dict[Any, yaml.Node]) -> yaml.ScalarNode:
+        # JSON writes what is beyond 16 bits as a pair of surrogates; one alone is no character and could not be passed
+        # to any program.
+        node = super().compose_scalar_node(anchor)
+        try:
+            node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise yaml.MarkedYAMLError(
+                problem="found invalid Unicode character escape code", problem_mark=node.start_mark
+            ) from None
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001 - PyYAML's signature
         seen = set()

@@ -96,7 +96,11 @@ def _pod_spec(spec: Mapping[str, Any], path: str) -> Iterator[str]:
     for index, volume in enumerate(volumes):
         yield from _label(volume.get("name"), f"{path}.volumes[{index}].name")
         if "hostPath" in volume:
-            yield from _host_path(volume["hostPath"], f"{path}.volumes[{index}].hostPath")
+            where = f"{path}.volumes[{index}].hostPath"
+            if "emptyDir" in volume:
+                yield f"{where}: Forbidden: may not specify more than 1 volume type"
+            else:
+                yield from _host_path(volume["hostPath"], where)
     yield from _duplicates((volume.get("name") for volume in volumes), f"{path}.volumes")
     containers = spec.get("containers", [])
     if not containers:
