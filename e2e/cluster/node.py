@@ -44,6 +44,10 @@ ORDER_BYTES = 4096
 """An order is a line of some 50 bytes."""
 
 
+class EndedError(ConfcomError):
+    """A component ended unasked; so does the node."""
+
+
 class Node:
     """The components and their processes.
 
@@ -93,7 +97,7 @@ class Node:
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
             for name, process in self._running.items():
                 if process.pid == ended.si_pid:
-                    raise ConfcomError(
+                    raise EndedError(
                         f"{name} ended by itself with {process.wait()}",
                         why="its log tells",
                         remedy=str(self._places.logs / f"{name}.log"),
@@ -123,6 +127,8 @@ class Node:
                 order = json.loads(connection.recv(ORDER_BYTES))
                 {"start": self.start, "stop": self.stop}[order["order"]](order["component"])
                 answer = {}
+            except EndedError:
+                raise
             except (OSError, ValueError, KeyError, TypeError) as error:
                 answer = {"error": f"not an order: {error!r}"}
             except ConfcomError as error:

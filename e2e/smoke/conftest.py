@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import secrets
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -12,6 +14,8 @@ from e2e import images
 from e2e.cluster import Cluster
 from e2e.cluster.cluster import new_log_folder
 from e2e.cluster.lifecycle import interrupt_on_signals
+from e2e.cluster.tools import default_cache
+from e2e.progress import say
 
 CASE_SECONDS = 180
 """For one case, without the fixtures: the first of them builds a cluster, which has limits of its own."""
@@ -33,7 +37,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     running = getattr(item, "funcargs", {}).get("cluster")
     if report.failed and isinstance(running, Cluster):
-        folder = item.config.stash.setdefault(LOGS, new_log_folder())
+        if LOGS not in item.config.stash:
+            item.config.stash[LOGS] = new_log_folder()
+        folder = item.config.stash[LOGS]
         running.collect_logs(folder / f"{item.name}-{report.when}")
     return report
 
@@ -48,16 +54,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def cluster() -> Iterator[Cluster]:
     """The running cluster, which stays; or a new one, which is taken down again."""
     interrupt_on_signals()
-    archives = images.build_all()
-    ours = not Cluster.runs()
-    running = Cluster.up()
-    try:
-        for archive in archives.values():
-            running.import_image(archive)
-        yield running
-    finally:
-        if ours:
-            Cluster.down()
+    with only_session():
+        archives = images.build_all()
+        ours = not Cluster.runs()
+        running = Cluster.up()
+        try:
+            for archive in archives.values():
+                running.import_image(archive)
+            yield running
+        finally:
+            if ours:
+                Cluster.down()
+
+
+@contextlib.contextmanager
+def only_session() -> Iterator[None]:
+    """Wait while others run these cases: they install the same things in the same cluster."""
+    path = default_cache() / "session.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another run of these cases")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture

@@ -1,0 +1,132 @@
+"""What the cluster's programs are given: certificates, settings, the pause image."""
+
+import json
+import ssl
+import subprocess
+import tarfile
+import tomllib
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from confcom.errors import SettingsError
+from e2e.cluster import certificates, components, lifecycle, pause, tools
+from e2e.cluster.addresses import NODE_ADDRESS, PAUSE_IMAGE, Places
+
+
+@pytest.fixture
+def programs(tmp_path):
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    names = [
+        "containerd",
+        "server",
+        "kubelet",
+        *(f"kube-{n}" for n in ("apiserver", "controller-manager", "scheduler", "proxy")),
+    ]
+    for name in names:
+        (folder / name).touch()
+    return tools.Tools(folders=(folder,), cni=Path("/usr/lib/cni"))
+
+
+def test_every_component_finds_the_certificates_it_is_told_of(tmp_path, programs):
+    places = Places(tmp_path / "cluster")
+    places.folder.mkdir()
+    certificates.write_all(places.certificates)
+    places.settings.mkdir()
+    components.write_settings(places, programs)
+
+    told = " ".join(" ".join(part.command) for part in components.components(places, programs))
+    told += json.dumps(components.kubelet_configuration(places))
+    named = {word for word in told.replace("=", " ").replace('"', " ").split() if str(places.folder) in word}
+
+    missing = [path for path in named if not Path(path).exists() and Path(path) != places.folder / "etcd"]
+    assert not missing
+    assert len(named) > 15
+
+
+def test_certificates_are_signed_by_the_authority_and_name_the_user(tmp_path):
+    certificates.write_all(tmp_path / "c")
+    authority = x509.load_pem_x509_certificate((tmp_path / "c" / "ca.crt").read_bytes())
+    server = x509.load_pem_x509_certificate((tmp_path / "c" / "apiserver.crt").read_bytes())
+    server.verify_directly_issued_by(authority)
+    names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert NODE_ADDRESS in {str(address) for address in names.get_values_for_type(x509.IPAddress)}
+    client = x509.load_pem_x509_certificate((tmp_path / "c" / "kubelet-client.crt").read_bytes())
+    assert [name.value for name in client.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)] == [
+        "system:masters"
+    ]
+    ssl.create_default_context(cafile=tmp_path / "c" / "ca.crt").load_cert_chain(
+        tmp_path / "c" / "apiserver.crt", tmp_path / "c" / "apiserver.key"
+    )
+
+
+def test_only_the_owner_enters_the_folder_of_keys(tmp_path):
+    certificates.write_all(tmp_path / "c")
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o700
+
+
+def test_containerds_settings_are_toml_with_the_local_pause_image(tmp_path, programs):
+    places = Places(tmp_path)
+    components.write_settings(places, programs)
+    settings = tomllib.loads((places.settings / "containerd.toml").read_text())["plugins"]
+    assert settings["io.containerd.cri.v1.images"]["pinned_images"]["sandbox"] == PAUSE_IMAGE
+    runtime = settings["io.containerd.cri.v1.runtime"]
+    assert runtime["cni"]["bin_dirs"] == ["/usr/lib/cni"]
+    assert runtime["restrict_oom_score_adj"] is True
+
+
+def test_the_pause_archive_names_its_image_and_its_layer(tmp_path):
+    (tmp_path / "pause").write_bytes(b"a program")
+    pause.write_archive(tmp_path / "pause", tmp_path / "pause.tar")
+    with tarfile.open(tmp_path / "pause.tar") as tar:
+        (manifest,) = json.load(tar.extractfile("manifest.json"))
+        assert manifest["RepoTags"] == [PAUSE_IMAGE]
+        with tarfile.open(fileobj=tar.extractfile(manifest["Layers"][0])) as layer:
+            entry = layer.getmember("pause")
+            assert (entry.mode, layer.extractfile(entry).read()) == (0o755, b"a program")
+
+
+def test_modules_are_pinned_with_their_sums():
+    for name in tools.NAMES:
+        module = tools.MODULES / name
+        assert "\ntool" in (module / "go.mod").read_text()
+        assert name == "pause" or (module / "go.sum").stat().st_size > 0
+
+
+@pytest.mark.parametrize("folder", ["relative", "/tmp/a b", "/tmp/" + "x" * 100])
+def test_a_folder_that_cannot_work_is_refused(folder, monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with (
+        pytest.raises(SettingsError, match="cannot be the cluster's folder"),
+        lifecycle.alone(Path(folder), create=False),
+    ):
+        pass
+
+
+def test_somebody_elses_folder_is_never_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("e2e.cluster.lifecycle.FOLDER_BYTES", 4096)
+    (tmp_path / "precious").touch()
+    with pytest.raises(SettingsError, match="holds something else"), lifecycle.alone(tmp_path, create=True):
+        pass
+    assert (tmp_path / "precious").exists()
+
+
+def test_a_cluster_that_nobody_holds_does_not_live(tmp_path):
+    places = Places(tmp_path)
+    assert lifecycle.node_pid(places) is None
+    places.alive.write_text("1")
+    assert lifecycle.node_pid(places) is None
+
+
+def test_a_held_file_tells_the_pid(tmp_path):
+    places = Places(tmp_path)
+    hold = f'exec 9<>"{places.alive}"; flock 9; echo 4711 >&9; echo held; read -r _'
+    with subprocess.Popen(["sh", "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        assert lifecycle.node_pid(places) == 4711
+        holder.communicate(b"\n")
+    assert lifecycle.node_pid(places) is None
