@@ -20,6 +20,7 @@ STYLES = (("   $ ", "cyan"), ("   held", "green"), ("   SIMULATED", "yellow"), (
 def run_demo() -> str:
     """Tell the story once; an exit code other than 0 is an error."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_"))}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     command = [sys.executable, "-m", "confcom", "demo"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

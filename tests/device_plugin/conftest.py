@@ -212,4 +212,5 @@ async def start_plugin(directory):
     yield start
     for plugin in started:
         await plugin.end()
-        assert [entry for entry in plugin.log if "level" not in entry] == [], "a line that is no JSON"
+        stray = "".join(entry["message"] for entry in plugin.log if "level" not in entry)
+        assert stray == "", f"lines that are no JSON: {stray}"

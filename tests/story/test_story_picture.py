@@ -48,4 +48,5 @@ def test_the_demo_still_prints_what_the_picture_shows(demo_picture):
 def test_the_picture_is_drawn_from_its_transcript(demo_picture):
     drawn = demo_picture.draw((IMAGES / "demo.txt").read_text())
     assert drawn == (IMAGES / "demo.svg").read_text(), "draw it again: python scripts/demo_picture.py"
+    assert str(ROOT) not in drawn
     assert "url(http" not in drawn.replace("url(#", "")
