@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: setup demo test lint images e2e-up e2e-shell e2e-down e2e-smoke lock protos clean
+.PHONY: setup demo test lint images e2e-up e2e-shell e2e-down e2e-smoke e2e lock protos clean
 
 demo: $(VENV)/.run ## the whole story on this machine, no SGX needed
 	@$(BIN)/confcom demo $(ARGS)
@@ -30,6 +30,9 @@ e2e-down: $(VENV)/.dev ## end it; nothing of it stays, also after a crash
 
 e2e-smoke: $(VENV)/.dev ## the story on real Kubernetes (needs root and Go)
 	$(BIN)/python -m pytest e2e/smoke $(ARGS)
+
+e2e: $(VENV)/.dev ## every case on real Kubernetes, the smoke cases too (needs root and Go)
+	$(BIN)/python -m pytest e2e/smoke e2e/full $(ARGS)
 
 lock: $(VENV)/.dev ## renew the hashed locks (needs uv)
 	$(BIN)/python scripts/lock.py
