@@ -1,0 +1,163 @@
+"""Texts of /proc/PID/cgroup as kubelets and runtimes of many kinds make them, and as nobody does."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.quote_helper.pod_cgroup import MAX_CGROUP_SIZE, UNKNOWN, PodCgroup, parse_pod_cgroup
+
+UID = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
+SLICE_UID = UID.replace("-", "_")
+OTHER_UID = "11111111-2222-3333-4444-555555555555"
+STATIC_UID = "0e2a7b6d4b1c8f3a9d5e6f7081920a3b"
+ID = "3f7a" * 16
+OTHER_ID = "b0c1" * 16
+
+V1_CGROUPFS = f"""\
+12:blkio:/kubepods/besteffort/pod{UID}/{ID}
+11:cpu,cpuacct:/kubepods/besteffort/pod{UID}/{ID}
+10:perf_event:/kubepods/besteffort/pod{UID}/{ID}
+9:memory:/kubepods/besteffort/pod{UID}/{ID}
+1:name=systemd:/kubepods/besteffort/pod{UID}/{ID}
+0::/
+"""
+V1_HOST_LINES_FIRST = f"""\
+11:rdma:/
+10:cpuset:/
+9:memory:/kubepods/burstable/pod{UID}
+8:pids:/kubepods/burstable/pod{UID}/{ID}
+0::/system.slice/containerd.service
+"""
+SYSTEMD = "/kubepods.slice/kubepods-{qos}.slice/kubepods-{qos}-pod" + SLICE_UID + ".slice/{container}"
+
+REAL = {
+    "v1 cgroupfs": (V1_CGROUPFS, UID, ID),
+    "v1, some hierarchies elsewhere": (V1_HOST_LINES_FIRST, UID, ID),
+    "v2 cgroupfs, guaranteed": (f"0::/kubepods/pod{UID}/{ID}\n", UID, ID),
+    "v2 systemd, containerd": (
+        "0::" + SYSTEMD.format(qos="burstable", container=f"cri-containerd-{ID}.scope") + "\n",
+        UID,
+        ID,
+    ),
+    "v2 systemd, CRI-O": ("0::" + SYSTEMD.format(qos="besteffort", container=f"crio-{ID}.scope") + "\n", UID, ID),
+    "v2 systemd, CRI-O with a cgroup inside": (
+        "0::" + SYSTEMD.format(qos="besteffort", container=f"crio-{ID}.scope/container") + "\n",
+        UID,
+        ID,
+    ),
+    "v1 systemd, Docker": (
+        "5:memory:" + SYSTEMD.format(qos="burstable", container=f"docker-{ID}.scope") + "\n",
+        UID,
+        ID,
+    ),
+    "systemd, guaranteed": (
+        f"0::/kubepods.slice/kubepods-pod{SLICE_UID}.slice/cri-containerd-{ID}.scope\n",
+        UID,
+        ID,
+    ),
+    "CRI-O with cgroupfs": (f"0::/kubepods/besteffort/pod{UID}/crio-{ID}\n", UID, ID),
+    "containerd left on cgroupfs below a kubelet on systemd": (
+        f"0::/system.slice/containerd.service/kubepods-burstable-pod{SLICE_UID}.slice:cri-containerd:{ID}\n",
+        UID,
+        ID,
+    ),
+    "kind, systemd": (
+        f"0::/system.slice/docker-{OTHER_ID}.scope/kubelet.slice/kubelet-kubepods.slice/"
+        + f"kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-pod{SLICE_UID}.slice/cri-containerd-{ID}.scope\n",
+        UID,
+        ID,
+    ),
+    "kind, cgroupfs": (f"0::/docker/{OTHER_ID}/kubelet/kubepods/burstable/pod{UID}/{ID}\n", UID, ID),
+    "a static pod": (f"0::/kubepods/burstable/pod{STATIC_UID}/{ID}\n", STATIC_UID, ID),
+    "a static pod, systemd": (
+        f"0::/kubepods.slice/kubepods-burstable-pod{STATIC_UID}.slice/cri-containerd-{ID}.scope\n",
+        STATIC_UID,
+        ID,
+    ),
+    "a cgroup root with dashes": (
+        f"0::/a.slice/a-b.slice/a-b-kubepods.slice/a-b-kubepods-pod{SLICE_UID}.slice/crio-{ID}.scope\n",
+        UID,
+        ID,
+    ),
+    "from another pod's cgroup namespace, same class": (f"0::/../../pod{UID}/{ID}\n", UID, ID),
+    "from another pod's cgroup namespace, other class": (
+        f"0::/../../../kubepods-besteffort.slice/kubepods-besteffort-pod{SLICE_UID}.slice/cri-containerd-{ID}.scope\n",
+        UID,
+        ID,
+    ),
+    "a process beside the containers": (f"0::/kubepods/burstable/pod{UID}\n", UID, ""),
+    "a container's own cgroups": (f"0::/kubepods/pod{UID}/{ID}/init.scope\n", UID, ID),
+}
+
+
+@pytest.mark.parametrize(("text", "pod", "container"), REAL.values(), ids=REAL)
+def test_real_texts(text, pod, container):
+    assert parse_pod_cgroup(text) == PodCgroup(pod, container)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "0::/\n",
+        "0::/user.slice/user-1000.slice/session-3.scope\n",
+        f"0::/system.slice/docker-{ID}.scope\n",
+        f"0::/machine.slice/libpod-{ID}.scope\n",
+        "0::/kubepods.slice\n",
+        f"0::/kubepods/pod{UID[:-1]}/{ID}\n",
+        f"0::/kubepods/pod{UID.upper()}/{ID}\n",
+        f"0::/kubepods/pod{UID[:8]}_{UID[9:]}/{ID}\n",
+        f"0::/kubepods/xpod{UID}/{ID}\n",
+        f"0::/../{ID}\n",
+        f"pod{UID}/{ID}",
+    ],
+)
+def test_no_pod(text):
+    assert parse_pod_cgroup(text) == UNKNOWN
+
+
+def test_a_container_cannot_name_itself_after_another_pod():
+    text = f"0::/kubepods/pod{UID}/{ID}/kubepods/pod{OTHER_UID}/{OTHER_ID}\n"
+    assert parse_pod_cgroup(text) == PodCgroup(UID, ID)
+
+
+def test_a_text_without_end_is_cut_and_the_line_that_was_cut_is_not_believed():
+    line = f"0::/kubepods/pod{UID}/{ID}\n"
+    padding = "1:x:/y\n" * MAX_CGROUP_SIZE
+    assert parse_pod_cgroup(line + padding) == PodCgroup(UID, ID)
+    assert parse_pod_cgroup(padding + line) == UNKNOWN
+    path = f"0::/kubepods/pod{UID}/{ID}"
+    assert parse_pod_cgroup("\n" * (MAX_CGROUP_SIZE - len(path)) + path + "0") == UNKNOWN
+
+
+names = st.text(st.characters(exclude_characters="/:\n", exclude_categories=["Cs"]), max_size=20)
+uids = st.uuids().map(str)
+ids = st.text("0123456789abcdef", min_size=64, max_size=64)
+
+
+@given(st.text())
+def test_junk_is_never_an_exception(text):
+    place = parse_pod_cgroup(text)
+    assert len(place.pod) <= 36
+    assert len(place.container) <= 64
+
+
+@given(st.lists(st.sampled_from([*"/:\n_-.", "0::/", "kubepods", "pod", ".slice", ".scope", UID, SLICE_UID, ID, ".."])))
+def test_neither_is_what_almost_fits(parts):
+    place = parse_pod_cgroup("".join(parts))
+    assert place.pod in {"", UID}
+    assert place.container in {"", ID}
+    assert place.pod or not place.container
+
+
+@given(
+    uid=uids, container=ids, systemd=st.booleans(), above=st.lists(names, max_size=4), below=st.lists(names, max_size=3)
+)
+def test_what_a_kubelet_writes_is_read(uid, container, systemd, above, below):
+    if systemd:
+        own = [f"kubepods-burstable-pod{uid.replace('-', '_')}.slice", f"cri-containerd-{container}.scope"]
+    else:
+        own = [f"pod{uid}", container]
+    text = "3:pids:/\n0::/" + "/".join([*above, *own, *below]) + "\n"
+    assert parse_pod_cgroup(text) == PodCgroup(uid, container)
