@@ -2,11 +2,22 @@ import os
 import socket
 import stat
 import threading
+from pathlib import Path
 
 import pytest
 
 from confcom.daemon import unix_socket
-from confcom.daemon.unix_socket import MAX_PATH_BYTES, PathState, bind_unix_socket, inspect_path
+from confcom.daemon.unix_socket import (
+    MAX_PATH_BYTES,
+    PathInspection,
+    PathState,
+    SocketHolder,
+    bind_unix_socket,
+    inspect_path,
+    inspect_socket,
+    link_socket,
+    replace_socket,
+)
 from confcom.errors import SettingsError, UnavailableError
 
 
@@ -118,16 +129,122 @@ def test_only_ones_own_entry_is_removed(short_dir):
     old.close()
     assert can_connect(path)
     assert new.unlink() is True
-    new.socket.close()
+    new.close()
 
 
-def test_an_entry_with_the_same_inode_but_changed_later_is_another(short_dir):
+def test_ones_own_entry_stays_so_whatever_its_mode_and_links(short_dir):
     path = short_dir / "s"
     bound = bind(path)
     path.chmod(0o600)
-    assert not bound.owns_path()
+    (short_dir / "link").hardlink_to(path)
+    assert bound.owns_path()
     bound.close()
+    assert not path.exists()
+
+
+def test_an_inode_number_is_not_used_again_while_its_socket_listens(short_dir):
+    """What makes device and inode enough to tell one's own entry."""
+    path = short_dir / "s"
+    first = bind(path)
+    for _ in range(50):
+        path.unlink()
+        later = bind(path)
+        assert not first.owns_path()
+        assert later.identity != first.identity
+        later.socket.close()
+    first.close()
     assert path.exists()
+
+
+def test_a_closed_socket_removes_nothing(short_dir):
+    path = short_dir / "s"
+    old = bind(path)
+    old.close()
+    new = bind(path)
+    old.close()
+    assert new.owns_path()
+    new.close()
+
+
+def test_a_socket_takes_a_live_ones_path_without_a_gap(short_dir):
+    path = short_dir / "s"
+    old = bind(path)
+    refused = []
+    done = threading.Event()
+
+    def knock():
+        while not done.is_set():
+            if not can_connect(path):
+                refused.append(1)
+
+    knocking = threading.Thread(target=knock)
+    knocking.start()
+    taken = [replace_socket(path, tag=str(number), mode=0o666, backlog=4096) for number in range(200)]
+    done.set()
+    knocking.join()
+    assert refused == []
+    assert [one.owns_path() for one in taken] == [False] * 199 + [True]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666
+    assert not old.owns_path()
+    for one in taken:
+        one.close()
+    old.close()
+    assert names(short_dir) == []
+
+
+def test_linking_never_replaces_not_even_a_stale_socket(short_dir):
+    path = short_dir / "s"
+    leave_stale_socket(path)
+    with pytest.raises(FileExistsError):
+        link_socket(path, tag="t", mode=0o666, backlog=1)
+    assert inspect_path(path) is PathState.STALE
+    assert names(short_dir) == ["s"]
+
+
+def test_a_directory_is_not_replaced(short_dir):
+    path = short_dir / "s"
+    path.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        replace_socket(path, tag="t", mode=0o666, backlog=1)
+    assert names(short_dir) == ["s"]
+
+
+def test_the_kernel_tells_the_name_that_was_bound_and_whose_it_is(short_dir):
+    path = short_dir / "s"
+    bound = link_socket(path, tag="mark-1", mode=0o666, backlog=1)
+    holder = SocketHolder(str(short_dir / ".s.mark-1"), os.geteuid())
+    assert inspect_socket(path, patience=1) == PathInspection(PathState.LIVE, holder)
+    replaced = replace_socket(path, tag="mark-2", mode=0o666, backlog=1)
+    assert inspect_socket(path, patience=1).holder.bound_name == str(short_dir / ".s.mark-2")
+    replaced.close()
+    bound.close()
+    assert inspect_socket(path, patience=1) == PathInspection(PathState.FREE)
+
+
+def test_a_name_that_is_no_text_harms_nobody(short_dir):
+    path = short_dir / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        bound = Path(os.fsdecode(os.fsencode(short_dir) + b"/\xff\xfe"))
+        listener.bind(os.fsencode(bound))
+        listener.listen()
+        bound.rename(path)
+        assert inspect_socket(path, patience=1).holder.bound_name == str(bound)
+
+
+def test_patience_waits_for_a_place_in_a_full_backlog(short_dir):
+    path = short_dir / "s"
+    bound = bind(path, backlog=0)
+    with socket.socket(socket.AF_UNIX) as waiting:
+        waiting.connect(str(path))
+        assert inspect_socket(path, patience=0.01) == PathInspection(PathState.LIVE)
+        found = []
+        looking = threading.Thread(target=lambda: found.append(inspect_socket(path, patience=30)))
+        looking.start()
+        bound.socket.setblocking(True)
+        bound.socket.accept()[0].close()
+        looking.join()
+    assert found[0].holder is not None
+    bound.close()
 
 
 def test_path_length_limit(short_dir):

@@ -177,13 +177,14 @@ class ProbeServer:
 
     async def close(self) -> None:
         """Stop answering and close what is open."""
+        if self._unix is not None:
+            # First, while the open socket still tells its path from a later one.
+            self._unix.unlink()
         if self._server is not None:
             self._server.close()
             for connection in list(self._connections):
                 connection.abort()
             await self._server.wait_closed()
-        if self._unix is not None:
-            self._unix.close()
 
     def admit(self, connection: _Connection) -> None:
         """A connection was made; over the cap, the oldest goes."""
