@@ -29,6 +29,7 @@ V1_HOST_LINES_FIRST = f"""\
 0::/system.slice/containerd.service
 """
 SYSTEMD = "/kubepods.slice/kubepods-{qos}.slice/kubepods-{qos}-pod" + SLICE_UID + ".slice/{container}"
+KIND = f"/system.slice/docker-{OTHER_ID}.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/"
 
 REAL = {
     "v1 cgroupfs": (V1_CGROUPFS, UID, ID),
@@ -62,8 +63,7 @@ REAL = {
         ID,
     ),
     "kind, systemd": (
-        f"0::/system.slice/docker-{OTHER_ID}.scope/kubelet.slice/kubelet-kubepods.slice/"
-        + f"kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-pod{SLICE_UID}.slice/cri-containerd-{ID}.scope\n",
+        "0::" + KIND + f"kubelet-kubepods-besteffort-pod{SLICE_UID}.slice/cri-containerd-{ID}.scope\n",
         UID,
         ID,
     ),

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import select
 import socket
 import struct
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Final, Protocol
+
+from confcom.quote_helper.pod_cgroup import MAX_CGROUP_SIZE, PodCgroup, parse_pod_cgroup
 
 _CREDENTIALS: Final = struct.Struct("iII")
 """struct ucred: pid, uid, gid (unix(7))."""
+_DESCRIPTOR: Final = struct.Struct("i")
+_SO_PEERPIDFD: Final = 77
+"""Linux 6.5, include/uapi/asm-generic/socket.h, which x86 uses; Python's socket module has no name for it yet."""
+_PLACES_REMEMBERED: Final = 256
+"""Texts of /proc/PID/cgroup whose meaning is kept: a node has some hundred containers, each with one text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +50,72 @@ def by_uid(sock: socket.socket) -> Peer:
     """Tell peers apart by the uid that connected (SO_PEERCRED)."""
     pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return Peer(uid, uid, pid)
+
+
+class ByPod:
+    """Tell peers apart by pod and container, by the cgroup of the process that connected; by uid where that fails.
+
+    It fails for processes in no pod, in a PID namespace that is not seen (pid 0), and gone by now. A process ID may
+    pass on to another process while its cgroup is read, so the answer counts only if the process that connected, for
+    which the pidfd stands, lived after that.
+
+    Before Linux 6.5 the kernel gives no pidfd of the peer, and one is opened by the process ID. Then the connection
+    must be open at both ends too, as it is not when its process is gone, unless another one inherited it: a container
+    that does so on purpose, and whose process' ID is used again before the helper accepts, passes for another one.
+
+    Args:
+        proc: where the processes are seen, in the PID namespace of this process.
+    """
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = str(proc)
+        # A text means the same whoever is in that cgroup. Processes are not remembered: their IDs are used again.
+        self._place = lru_cache(_PLACES_REMEMBERED)(parse_pod_cgroup)
+
+    def __call__(self, sock: socket.socket) -> Peer:
+        """Who is at the other end of `sock`."""
+        peer = by_uid(sock)
+        if peer.pid == 0:
+            return peer
+        try:
+            place = self._read_place(sock, peer.pid)
+        except OSError:
+            return peer
+        if not place.pod:
+            return peer
+        return Peer((place.pod, place.container), peer.uid, peer.pid, place.pod, place.container)
+
+    def _read_place(self, sock: socket.socket, pid: int) -> PodCgroup:
+        pidfd, certain = _open_pidfd(sock, pid)
+        try:
+            text = _read(f"{self._proc}/{pid}/cgroup")
+            if _has_event(pidfd, select.POLLIN) or (not certain and _has_event(sock.fileno(), 0)):
+                raise ProcessLookupError(errno.ESRCH, "the process that connected is gone")
+        finally:
+            os.close(pidfd)
+        return self._place(text)
+
+
+def _open_pidfd(sock: socket.socket, pid: int) -> tuple[int, bool]:
+    """A pidfd, and whether it is certainly that of the process that connected."""
+    try:
+        return _DESCRIPTOR.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, _DESCRIPTOR.size))[0], True
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+    return os.pidfd_open(pid), False
+
+
+def _read(path: str) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, MAX_CGROUP_SIZE).decode("ascii", "replace")
+    finally:
+        os.close(descriptor)
+
+
+def _has_event(descriptor: int, events: int) -> bool:
+    """Whether a descriptor has one of `events`, or has been hung up, now."""
+    poll = select.poll()
+    poll.register(descriptor, events)
+    return bool(poll.poll(0))
