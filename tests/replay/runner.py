@@ -76,6 +76,7 @@ class ReplayedClient:
         random_bytes: for report data and nonces.
         enclave: whose reports it has quoted.
         longest_wait: seconds after which even a client that waits for ever is ended.
+        abstract_name: the other place where some clients look.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class ReplayedClient:
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         enclave: SimulatedEnclave | None = None,
         longest_wait: float = 60.0,
+        abstract_name: bytes = ABSTRACT_NAME,
     ) -> None:
         self.sequence = sequence
         self.enclave = enclave or SimulatedEnclave.from_name(f"replayed {sequence.name}")
@@ -94,6 +96,7 @@ class ReplayedClient:
         self._clock = clock
         self._random_bytes = random_bytes
         self._longest_wait = longest_wait
+        self._abstract_name = abstract_name
         self._state = State(self.enclave)
 
     def run(self) -> Run:
@@ -183,11 +186,11 @@ class ReplayedClient:
         match self.sequence.address:
             case Address.ABSTRACT_FIRST:
                 try:
-                    return self._connect_to(ABSTRACT_NAME)
+                    return self._connect_to(self._abstract_name)
                 except ConnectionRefusedError:
                     return self._connect_to(str(self._path))
             case Address.FILE_IF_IT_EXISTS if not self._path.exists():
-                return self._connect_to(ABSTRACT_NAME)
+                return self._connect_to(self._abstract_name)
             case _:
                 return self._connect_to(str(self._path))
 

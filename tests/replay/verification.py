@@ -1,0 +1,42 @@
+"""Whether a replayed client's quote verifies, by the project's own verifier against the helper's platform."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from confcom.quote_provider.state_directory import open_platform
+from confcom.simulation.enclave import SimulatedEnclave
+from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclaveIdentity
+from confcom.verify.policy import Policy
+from confcom.verify.trust import TrustedRoot
+from confcom.verify.verdict import Verdict
+from confcom.verify.verifier import verify_quote
+
+
+class QuoteVerifier:
+    """A relying party that trusts one simulated platform.
+
+    Args:
+        state_dir: the platform's, as the helper was given it.
+        identity: of the quoting enclave that the helper runs.
+        now: the instant at which quotes must be valid.
+    """
+
+    def __init__(
+        self, state_dir: Path, *, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY, now: datetime | None = None
+    ) -> None:
+        self._now = now or datetime.now(UTC)
+        platform = open_platform(state_dir)
+        self._root = TrustedRoot.load(platform.pki.root.pem)
+        self._collateral = platform.collateral(self._now, identity)
+
+    def verify(self, quote: bytes, enclave: SimulatedEnclave, report_data: bytes) -> Verdict:
+        """The verdict on a quote that must be this enclave's, over this report data."""
+        policy = Policy(
+            mr_enclave=enclave.mr_enclave,
+            mr_signer=enclave.mr_signer,
+            report_data=report_data,
+            allow_simulated=True,
+        )
+        return verify_quote(quote, self._root, self._collateral, policy, self._now)
