@@ -1,0 +1,49 @@
+"""What logs and the audit file tell of one answer: who asked what, and the result; never report data or keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.messages import GetQuoteExRequest, MessageKind, Request, Response, kind_of
+from confcom.quote_helper.peers import Peer
+from confcom.sgx.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRecord:
+    """One answer."""
+
+    peer: Peer
+    kind: MessageKind
+    code: int
+    """AESM's error code."""
+    mr_enclave: bytes = b""
+    """Whose report was quoted; empty unless a quote was made. Anyone can write any MRENCLAVE into a report, so it says
+    something only after the quoting enclave has accepted the report's MAC."""
+
+    @classmethod
+    def of(cls, peer: Peer, request: Request, response: Response) -> Self:
+        """Take from a request and its answer what may be told."""
+        code = response.error_code
+        if code == AesmErrorCode.SUCCESS and isinstance(request, GetQuoteExRequest):
+            return cls(peer, request.KIND, code, Report.parse(request.report).body.mr_enclave)
+        return cls(peer, kind_of(request), code)
+
+    @property
+    def result(self) -> str:
+        """The code's name, as metrics have it."""
+        return AesmErrorCode(self.code).name.lower()
+
+    def fields(self) -> dict[str, object]:
+        """For JSON; `mrenclave` only if a quote was made."""
+        fields = peer_fields(self.peer) | {"pid": self.peer.pid, "call": self.kind.call, "result": self.result}
+        if self.mr_enclave:
+            fields["mrenclave"] = self.mr_enclave.hex()
+        return fields
+
+
+def peer_fields(peer: Peer) -> dict[str, object]:
+    """What is the same for all connections of a peer; texts are empty where they are not known."""
+    return {"uid": peer.uid, "pod": peer.pod, "container": peer.container}

@@ -1,0 +1,204 @@
+"""What is logged of quotes and of malformed input, by whom, and how often."""
+
+import json
+import logging
+
+import pytest
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.framing import encode_frame
+from confcom.aesm.messages import (
+    GetQuoteExRequest,
+    GetQuoteExResponse,
+    GetSupportedAttKeyIdNumRequest,
+    GetSupportedAttKeyIdNumResponse,
+    IncompleteRequest,
+    MessageKind,
+)
+from confcom.aesm.session import ServerSession
+from confcom.daemon.logs import JsonFormatter
+from confcom.quote_helper.peers import Peer
+from confcom.quote_helper.quote_log import MAX_PEERS, WINDOW_SECONDS, QuoteLog
+from confcom.sgx.report import REPORT_DATA_SIZE, TargetInfo
+
+POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
+CONTAINER = "3f7a" * 16
+PEER = Peer((POD, CONTAINER), 1000, 17, POD, CONTAINER)
+OTHER = Peer(1001, 1001, 0)
+SUCCESS = GetQuoteExResponse(0, quote=b"q")
+REFUSED = GetQuoteExResponse(AesmErrorCode.INVALID_REPORT)
+REPORT_DATA = bytes(range(REPORT_DATA_SIZE))
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def lines(caplog):
+    """The JSON lines so far, as objects."""
+    caplog.set_level(logging.INFO)
+    formatter = JsonFormatter()
+
+    def read(message=None):
+        found = [json.loads(formatter.format(record)) for record in caplog.records]
+        return [line for line in found if message in {None, line["message"]}]
+
+    return read
+
+
+@pytest.fixture
+def request_(enclave):
+    report = enclave.create_report(TargetInfo.parse(bytes(512)), REPORT_DATA)
+    return GetQuoteExRequest(report.encode(), 8192)
+
+
+@pytest.fixture
+def violation():
+    return ServerSession().receive(encode_frame(b"\xff"))
+
+
+def test_a_quote_is_one_line_that_says_whose_it_is(clock, lines, request_, enclave):
+    QuoteLog(10, clock).answered(PEER, request_, SUCCESS, 0.0001234567)
+    (line,) = lines()
+    assert {key: line[key] for key in line.keys() - {"time", "logger"}} == {
+        "level": "info",
+        "message": "quote",
+        "uid": 1000,
+        "pid": 17,
+        "pod": POD,
+        "container": CONTAINER,
+        "call": "GetQuoteEx",
+        "result": "success",
+        "seconds": 0.000123,
+        "mrenclave": request_.report[64:96].hex(),
+    }
+
+
+def test_the_mrenclave_of_a_report_that_was_not_accepted_is_never_told(clock, lines, request_):
+    log = QuoteLog(10, clock)
+    log.answered(PEER, request_, REFUSED, 0)
+    log.answered(PEER, IncompleteRequest(MessageKind.GET_QUOTE_EX, ("report",)), GetQuoteExResponse(1), 0)
+    assert [line["result"] for line in lines("quote")] == ["invalid_report", "unexpected_error"]
+    assert not [line for line in lines() if "mrenclave" in line]
+
+
+def test_report_data_is_never_told(clock, lines, request_):
+    log = QuoteLog(10, clock)
+    log.answered(PEER, request_, SUCCESS, 0)
+    log.answered(PEER, request_, REFUSED, 0)
+    text = json.dumps(lines())
+    assert REPORT_DATA.hex() not in text
+    assert repr(REPORT_DATA)[2:-1] not in text
+
+
+def test_other_calls_are_not_logged(clock, lines):
+    QuoteLog(10, clock).answered(PEER, GetSupportedAttKeyIdNumRequest(), GetSupportedAttKeyIdNumResponse(0, 1), 0)
+    assert lines() == []
+
+
+def test_beyond_the_rate_quotes_are_counted_by_result_for_each_peer(clock, lines, request_):
+    log = QuoteLog(3, clock)
+    for _ in range(5):
+        log.answered(PEER, request_, SUCCESS, 0)
+        log.answered(PEER, request_, REFUSED, 0)
+    log.answered(OTHER, request_, SUCCESS, 0)
+    assert [line["uid"] for line in lines("quote")] == [1000, 1000, 1000, 1001]
+    clock.now += WINDOW_SECONDS - 0.1
+    log.tick()
+    assert lines("more quotes") == []
+    clock.now += 0.2
+    log.tick()
+    (line,) = lines("more quotes")
+    assert (line["uid"], line["pod"], line["container"]) == (1000, POD, CONTAINER)
+    assert (line["count"], line["within_seconds"]) == (7, 60.1)
+    assert line["results"] == {"success": 3, "invalid_report": 4}
+
+
+@pytest.mark.parametrize("quote_lines", [0, 1, 3])
+def test_no_minute_has_more_lines_than_allowed_or_the_one_with_the_count(clock, lines, request_, quote_lines):
+    log = QuoteLog(quote_lines, clock)
+    before = 0
+    for _ in range(4):
+        for _ in range(100):
+            log.answered(PEER, request_, SUCCESS, 0)
+        assert len(lines()) - before <= max(quote_lines, 1)
+        before = len(lines())
+        clock.now += WINDOW_SECONDS
+        log.tick()
+    counted = sum(line["count"] for line in lines("more quotes"))
+    assert len(lines("quote")) + counted == 400
+
+
+def test_after_a_quiet_minute_all_lines_are_there_again(clock, lines, request_):
+    log = QuoteLog(2, clock)
+    for _ in range(3):
+        log.answered(PEER, request_, SUCCESS, 0)
+    for _ in range(2):
+        clock.now += WINDOW_SECONDS
+        log.tick()
+    for _ in range(2):
+        log.answered(PEER, request_, SUCCESS, 0)
+    assert len(lines("quote")) == 4
+    assert len(lines("more quotes")) == 1
+
+
+def test_at_the_end_everything_is_said(clock, lines, request_, violation):
+    log = QuoteLog(1, clock)
+    for _ in range(4):
+        log.answered(PEER, request_, SUCCESS, 0)
+        log.malformed(PEER, violation)
+    clock.now += 1
+    log.close()
+    log.close()
+    assert [(line["message"], line["count"]) for line in lines() if "count" in line] == [
+        ("more quotes", 3),
+        ("more malformed requests", 3),
+    ]
+
+
+def test_malformed_input_is_one_line_per_peer_and_minute(clock, lines, violation):
+    log = QuoteLog(10, clock)
+    for _ in range(100):
+        log.malformed(PEER, violation)
+        log.malformed(OTHER, violation)
+    assert [(line["level"], line["uid"], line["pod"]) for line in lines()] == [
+        ("warning", 1000, POD),
+        ("warning", 1001, ""),
+    ]
+    assert str(violation.error) == lines()[0]["error"]
+    clock.now += WINDOW_SECONDS
+    log.tick()
+    for _ in range(100):
+        log.malformed(PEER, violation)
+    assert [(line["uid"], line["count"]) for line in lines()[2:]] == [(1000, 99), (1001, 99)]
+    clock.now += WINDOW_SECONDS
+    log.tick()
+    assert [(line["uid"], line["count"]) for line in lines()[4:]] == [(1000, 100)]
+
+
+def test_a_flood_of_peers_is_bounded_and_still_counted(clock, lines, request_):
+    log = QuoteLog(1, clock)
+    for uid in range(3 * MAX_PEERS):
+        log.answered(Peer(uid, uid, 0), request_, SUCCESS, 0)
+    assert len(lines("quote")) == MAX_PEERS + 1
+    log.answered(Peer(1, 1, 0), request_, SUCCESS, 0)
+    clock.now += WINDOW_SECONDS
+    log.tick()
+    known, others = lines("more quotes")
+    assert (known["uid"], known["count"]) == (1, 1)
+    assert (others["peers"], others["count"]) == ("others", 2 * MAX_PEERS - 1)
+    assert "uid" not in others
+    clock.now += WINDOW_SECONDS
+    log.tick()
+    log.answered(Peer(3 * MAX_PEERS, 3 * MAX_PEERS, 0), request_, SUCCESS, 0)
+    assert lines("quote")[-1]["uid"] == 3 * MAX_PEERS
