@@ -17,6 +17,7 @@ from confcom.sgx.report import NONCE_SIZE, REPORT_DATA_SIZE, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from replay import wire
 from replay.model import Address, ClientGivesUpError, ClientSequence, Fields, Read, State, Step, Write
+from replay.steps import integer
 
 ABSTRACT_NAME = b"\0sgx_aesm_socket_base".ljust(108, b"\0")
 """The name of PSW 1.6 and 1.7, padded to the whole of sun_path as Gramine and Fortanix connect to it."""
@@ -131,22 +132,23 @@ class ReplayedClient:
 
     def _steps(self, steps: tuple[Step, ...]) -> tuple[tuple[Exchange, ...], tuple[tuple[bytes, bytes], ...]]:
         exchanges: list[Exchange] = []
-        quotes = []
+        quotes: list[tuple[bytes, bytes]] = []
         for step in steps:
-            if step.call is MessageKind.GET_QUOTE_EX:
-                self._report()
+            report_data = self._report() if step.call is MessageKind.GET_QUOTE_EX else b""
             exchanges.append(self._exchange(step))
             if exchanges[-1].error:
                 break
-            if step.call is MessageKind.GET_QUOTE_EX:
-                quotes.append((self._state.quote, self._state.report.body.report_data))
+            if report_data:
+                quotes.append((self._state.quote, report_data))
         return tuple(exchanges), tuple(quotes)
 
-    def _report(self) -> None:
-        """EREPORT: a fresh one for each quote."""
+    def _report(self) -> bytes:
+        """EREPORT: a fresh one for each quote. Returns its report data."""
         target = TargetInfo.parse(self._state.target_info)
-        report = self.enclave.create_report(target, self._random_bytes(REPORT_DATA_SIZE))
+        report_data = self._random_bytes(REPORT_DATA_SIZE)
+        report = self.enclave.create_report(target, report_data)
         self._state = replace(self._state, report=report, nonce=self._random_bytes(NONCE_SIZE))
+        return report_data
 
     def _exchange(self, step: Step) -> Exchange:
         frame = wire.frame(step.body(self._state))
@@ -158,10 +160,10 @@ class ReplayedClient:
         except ClientGivesUpError as error:
             return Exchange(step.call, self._clock() - started, None, str(error))
         seconds = self._clock() - started
-        code = None
+        code: int | None = None
         try:
             answer = answer_to(step.call, body)
-            code = answer[1]
+            code = integer(answer, 1)
             if code == AesmErrorCode.SUCCESS:
                 self._state = step.learn(self._state, answer)
         except ClientGivesUpError as error:

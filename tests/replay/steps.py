@@ -35,15 +35,24 @@ def need(condition: object, complaint: str) -> None:
         raise ClientGivesUpError(complaint)
 
 
-def size_of(answer: Fields, field: int) -> int:
+def integer(answer: Fields, field: int) -> int:
+    """A number; what is absent is 0, as protobuf libraries have it."""
+    value = answer.get(field, 0)
+    need(isinstance(value, int), f"field {field} is no number")
+    return value if isinstance(value, int) else 0
+
+
+def octets(answer: Fields, field: int) -> bytes:
+    """Bytes; what is absent is empty, as protobuf libraries have it."""
     value = answer.get(field, b"")
-    return len(value) if isinstance(value, bytes) else -1
+    need(isinstance(value, bytes), f"field {field} is no bytes")
+    return value if isinstance(value, bytes) else b""
 
 
 def key_count(timeout: int) -> Step:
     def learn(state: State, answer: Fields) -> State:
-        need(answer.get(2), "no attestation key")
-        return replace(state, key_count=answer[2])
+        need(integer(answer, 2), "no attestation key")
+        return replace(state, key_count=integer(answer, 2))
 
     return Step(MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM, lambda _: wire.data(21, wire.number(9, timeout)), learn)
 
@@ -53,8 +62,8 @@ def key_ids(timeout: int) -> Step:
     that it does not know."""
 
     def learn(state: State, answer: Fields) -> State:
-        need(size_of(answer, 2) == state.key_count * KEY_ID_SIZE, "wrong buffer size returned by aesm service")
-        key = answer[2][:KEY_ID_SIZE]
+        need(len(octets(answer, 2)) == state.key_count * KEY_ID_SIZE, "wrong buffer size returned by aesm service")
+        key = octets(answer, 2)[:KEY_ID_SIZE]
         need(int.from_bytes(key[154:158], "little") in {0, 1, 2}, "an algorithm that cannot be mapped")
         return replace(state, key_id=key)
 
@@ -68,8 +77,8 @@ def select(timeout: int, listed: bytes | None = None) -> Step:
     """The only request with its timeout in field 2."""
 
     def learn(state: State, answer: Fields) -> State:
-        need(size_of(answer, 2) == KEY_ID_SIZE, "no attestation key id")
-        return replace(state, key_id=answer[2])
+        need(len(octets(answer, 2)) == KEY_ID_SIZE, "no attestation key id")
+        return replace(state, key_id=octets(answer, 2))
 
     body = wire.data(19, wire.data(1, listed) + wire.number(2, timeout))
     return Step(MessageKind.SELECT_ATT_KEY_ID, lambda _: body, learn)
@@ -85,10 +94,10 @@ def init_for_size(timeout: int, *, buf_size: int | None = None, use_target: bool
     """
 
     def learn(state: State, answer: Fields) -> State:
-        need(answer.get(3) == PUB_KEY_ID_SIZE, "the public key id's size is not 32")
-        need(size_of(answer, 2) == TARGET_INFO_SIZE, "target info of the wrong size")
-        known = replace(state, pub_key_id_size=answer[3])
-        return replace(known, target_info=answer[2]) if use_target else known
+        need(integer(answer, 3) == PUB_KEY_ID_SIZE, "the public key id's size is not 32")
+        need(len(octets(answer, 2)) == TARGET_INFO_SIZE, "target info of the wrong size")
+        known = replace(state, pub_key_id_size=integer(answer, 3))
+        return replace(known, target_info=octets(answer, 2)) if use_target else known
 
     def body(state: State) -> bytes:
         return _init(state, present=False, buf_size=buf_size, timeout=timeout)
@@ -106,9 +115,12 @@ def init_for_target(timeout: int | None, *, buf_size: int | None = None, read_ti
     """
 
     def learn(state: State, answer: Fields) -> State:
-        need(size_of(answer, 2) == TARGET_INFO_SIZE, "Quoting Enclave returned invalid target info")
-        need(answer.get(3) == size_of(answer, 4) == PUB_KEY_ID_SIZE, "the public key id does not have the size it says")
-        return replace(state, target_info=answer[2], pub_key_id=answer[4])
+        need(len(octets(answer, 2)) == TARGET_INFO_SIZE, "Quoting Enclave returned invalid target info")
+        need(
+            integer(answer, 3) == len(octets(answer, 4)) == PUB_KEY_ID_SIZE,
+            "the public key id does not have the size it says",
+        )
+        return replace(state, target_info=octets(answer, 2), pub_key_id=octets(answer, 4))
 
     def body(state: State) -> bytes:
         return _init(state, present=True, buf_size=buf_size or state.pub_key_id_size, timeout=timeout)
@@ -123,9 +135,10 @@ def _init(state: State, *, present: bool, buf_size: int | None, timeout: int | N
 
 def quote_size(timeout: int) -> Step:
     def learn(state: State, answer: Fields) -> State:
-        need(answer.get(2), "the size of a quote is 0")
-        need(state.quote_size in {0, answer[2]}, "the size of a quote changed")
-        return replace(state, quote_size=answer[2])
+        size = integer(answer, 2)
+        need(size, "the size of a quote is 0")
+        need(state.quote_size in {0, size}, "the size of a quote changed")
+        return replace(state, quote_size=size)
 
     def body(state: State) -> bytes:
         return wire.data(16, wire.data(1, state.key_id or KEY) + wire.number(9, timeout))
@@ -149,8 +162,9 @@ def quote(
 
     def learn(state: State, answer: Fields) -> State:
         buffer = buf_size or state.quote_size
-        need(size_of(answer, 2) == buffer, f"a quote of {size_of(answer, 2)} bytes in a buffer of {buffer}")
-        known = replace(state, quote=_own_quote(state, answer[2], exact=buf_size is None))
+        filled = octets(answer, 2)
+        need(len(filled) == buffer, f"a quote of {len(filled)} bytes in a buffer of {buffer}")
+        known = replace(state, quote=_own_quote(state, filled, exact=buf_size is None))
         if check is None:
             need(3 not in answer, "qe_report_info that was not asked for")
         else:
@@ -190,8 +204,9 @@ def _own_quote(state: State, padded: bytes, *, exact: bool) -> bytes:
 
 def echoed(state: State, answer: Fields) -> None:
     """Fortanix: `qe_report_info[528..]`, a panic if it is shorter; nonce and target must be as they were."""
-    need(size_of(answer, 3) == NONCE_AND_TARGET + REPORT_SIZE, "panicked: range start index 528 out of range")
-    need(answer[3][:NONCE_AND_TARGET] == _nonce_and_target(state), "qe_report_info for another nonce or enclave")
+    info = octets(answer, 3)
+    need(len(info) == NONCE_AND_TARGET + REPORT_SIZE, "panicked: range start index 528 out of range")
+    need(info[:NONCE_AND_TARGET] == _nonce_and_target(state), "qe_report_info for another nonce or enclave")
 
 
 def attested(state: State, answer: Fields) -> None:
@@ -199,7 +214,7 @@ def attested(state: State, answer: Fields) -> None:
     for, and that it vouches for this nonce and exactly this quote."""
     echoed(state, answer)
     try:
-        qe_report = Report.parse(answer[3][NONCE_AND_TARGET:])
+        qe_report = Report.parse(octets(answer, 3)[NONCE_AND_TARGET:])
         state.enclave.verify_report(qe_report)
     except ReportRejectedError as error:
         raise ClientGivesUpError("SGX_ERROR_MAC_MISMATCH: the QE's report is not for this enclave") from error
