@@ -1,0 +1,136 @@
+"""An append-only file of lines that is bounded: when it is full it becomes `NAME.1`, and a new one is begun.
+
+The newest lines are therefore always there, the oldest go, and both files together never hold more than twice the
+bound. Several processes may append to one file, as two helpers do during an update: each line is whole, and each
+process notices that another one, or a tool like logrotate, has put the file aside. A line that was cut, because the
+disk became full or a process died over it, is ended by a line feed before the next; readers skip what is not JSON.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from confcom.errors import OutputError
+
+MIB: Final = 1024 * 1024
+DEFAULT_MAX_MIB: Final = 64
+"""About 200,000 records, and as many again in the file before."""
+MAX_MAX_MIB: Final = 65_536
+"""A node's disk is meant for more than 64 GiB of this, twice."""
+FILE_MODE: Final = 0o600
+"""Who attests what is nobody else's business. A file that is there keeps its mode, so that it can be shared."""
+
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+"""A symbolic link could point to any file of the helper's, and a pipe that nobody reads would block (fifo(7))."""
+
+
+class AuditFile:
+    """Appends lines. Its methods may block, and belong to one thread.
+
+    Args:
+        path: the file; made when the first line is written.
+        max_bytes: how large it may become.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._descriptor: int | None = None
+
+    def append(self, lines: Sequence[bytes]) -> int:
+        """Append lines, each with its line feed.
+
+        Returns:
+            How many were written whole, the first ones: all, or fewer if the disk became full meanwhile.
+
+        Raises:
+            OutputError: nothing could be written.
+        """
+        data = b"".join(lines)
+        try:
+            descriptor = self._descriptor_for(len(data))
+            if not _ends_with_line_feed(descriptor):
+                data = b"\n" + data
+                return _write(descriptor, data) - 1
+            return _write(descriptor, data)
+        except OSError as error:
+            raise OutputError(
+                f"the audit file {self._path} cannot be written",
+                why=error.strerror or str(error),
+                remedy="make room, or give the helper a regular file, in a directory, that it may write",
+            ) from error
+
+    def close(self) -> None:
+        """Close the file; a line that follows opens it again."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _descriptor_for(self, size: int) -> int:
+        """The file that is at the path now, with room for `size` bytes or empty."""
+        if self._descriptor is not None and not self._is_at_path(self._descriptor):
+            self.close()
+        if self._descriptor is None:
+            self._descriptor = self._open()
+        used = os.fstat(self._descriptor).st_size
+        if used and used + size > self._max_bytes and self._put_aside(self._descriptor):
+            self.close()
+            self._descriptor = self._open()
+        return self._descriptor
+
+    def _open(self) -> int:
+        descriptor = os.open(self._path, _FLAGS, FILE_MODE)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return descriptor
+
+    def _is_at_path(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._path.lstat())
+        except FileNotFoundError:
+            return False
+
+    def _put_aside(self, descriptor: int) -> bool:
+        """Rename the full file; false if another process is doing so."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if self._is_at_path(descriptor):
+            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+        return True
+
+
+def _ends_with_line_feed(descriptor: int) -> bool:
+    """False after a line that was cut: a process died over it, or the disk was full."""
+    size = os.fstat(descriptor).st_size
+    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
+
+
+def _write(descriptor: int, data: bytes) -> int:
+    """Write as much as goes.
+
+    Returns:
+        How many line feeds were written, at least one.
+
+    Raises:
+        OSError: none was.
+    """
+    view = memoryview(data)
+    done = 0
+    while done < len(data):
+        try:
+            done += os.write(descriptor, view[done:])
+        except OSError:
+            lines = data[:done].count(b"\n")
+            if lines:
+                return lines
+            raise
+    return data.count(b"\n")
