@@ -1,0 +1,206 @@
+"""Everything that is told about the socket's clients: metrics, log lines, the audit file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.messages import Request, Response
+from confcom.aesm.session import ProtocolViolation
+from confcom.quote_helper.answer_record import AnswerRecord
+from confcom.quote_helper.audit import AuditLog
+from confcom.quote_helper.observer import Observer
+from confcom.quote_helper.peers import Peer
+from confcom.quote_helper.quote_log import QuoteLog
+from confcom.quote_provider.expiry import ReportsExpiry
+
+_logger = logging.getLogger(__name__)
+
+TICK_SECONDS: Final = 1.0
+"""How often counts are looked through for what is due; a minute's summary is at most this late."""
+MAX_PODS: Final = 512
+"""Pods with series of their own; a kubelet runs 110 by default, and at most 500 in practice. Others share one."""
+POD_AWAY_SECONDS: Final = 900.0
+"""After which a pod without requests loses its series: three times as long as Prometheus looks back for a value."""
+EXPIRY_SECONDS: Final = 60.0
+"""How often the provider is asked for dates, which change within days."""
+OTHER_PODS: Final = "other"
+"""The label of pods beyond MAX_PODS; no UID."""
+
+
+class Observations:
+    """An Observer that passes everything on; `run` is to run beside the server.
+
+    Args:
+        metrics: counts by request and result.
+        pods: counts by pod.
+        log: says who got which quote.
+        audit: keeps who asked what, if that is wanted.
+        expiry: shows when certificates and collateral end.
+    """
+
+    def __init__(
+        self,
+        *,
+        metrics: Observer,
+        pods: PodMetrics,
+        log: QuoteLog,
+        audit: AuditLog | None,
+        expiry: ExpiryMetrics,
+    ) -> None:
+        self._metrics = metrics
+        self._pods = pods
+        self._log = log
+        self._audit = audit
+        self.expiry = expiry
+
+    async def run(self) -> None:
+        """Do what is due from time to time, until cancelled."""
+        while True:
+            self._pods.tick()
+            self._log.tick()
+            self.expiry.tick()
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def close(self) -> None:
+        """Say and write what is left."""
+        self._log.close()
+        if self._audit is not None:
+            await self._audit.close()
+
+    def accepted(self, peer: Peer) -> None:
+        """A connection was made."""
+        self._metrics.accepted(peer)
+
+    def closed(self, peer: Peer) -> None:
+        """A connection is gone."""
+        self._metrics.closed(peer)
+
+    def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
+        """A request got its answer."""
+        self._metrics.answered(peer, request, response, seconds)
+        self._pods.answered(peer.pod, succeeded=response.error_code == AesmErrorCode.SUCCESS)
+        self._log.answered(peer, request, response, seconds)
+        if self._audit is not None:
+            self._audit.add(AnswerRecord.of(peer, request, response))
+
+    def dropped(self, peer: Peer, reason: str) -> None:
+        """A connection was closed without an answer."""
+        self._metrics.dropped(peer, reason)
+
+    def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
+        """What came was no AESM request."""
+        self._log.malformed(peer, violation)
+
+    def accepting_paused(self, reason: str) -> None:
+        """No connection is accepted for a while."""
+        self._metrics.accepting_paused(reason)
+
+
+class _Pod:
+    """One pod's series."""
+
+    __slots__ = ("failures", "last_seen", "seen", "successes")
+
+    def __init__(self, successes: Counter, failures: Counter, last_seen: float) -> None:
+        self.successes = successes
+        self.failures = failures
+        self.last_seen = last_seen
+        self.seen = True
+
+
+class PodMetrics:
+    """Requests by pod: a bounded number of pods, and none that has been away for long.
+
+    Args:
+        registry: where the metric is registered.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
+        self._requests = Counter(
+            "confcom_quote_helper_pod_requests",
+            "Requests answered, by the pod's UID (empty: not known; other: beyond those told apart) and outcome",
+            ["pod", "outcome"],
+            registry=registry,
+        )
+        self._clock = clock
+        self._pods: dict[str, _Pod] = {}
+        self._shared = [self._child(""), self._child(OTHER_PODS)]
+
+    def answered(self, pod: str, *, succeeded: bool) -> None:
+        """A request of a pod was answered."""
+        child = self._pods.get(pod)
+        if child is None:
+            child = self._admit(pod)
+        child.seen = True
+        (child.successes if succeeded else child.failures).inc()
+
+    def tick(self) -> None:
+        """Remove the pods that have been away for long."""
+        now = self._clock()
+        for pod, child in list(self._pods.items()):
+            if child.seen:
+                child.seen = False
+                child.last_seen = now
+            elif now - child.last_seen >= POD_AWAY_SECONDS:
+                del self._pods[pod]
+                self._requests.remove(pod, "success")
+                self._requests.remove(pod, "failure")
+
+    def _admit(self, pod: str) -> _Pod:
+        unknown, others = self._shared
+        if not pod:
+            return unknown
+        if len(self._pods) >= MAX_PODS:
+            return others
+        child = self._pods[pod] = self._child(pod)
+        return child
+
+    def _child(self, pod: str) -> _Pod:
+        return _Pod(self._requests.labels(pod, "success"), self._requests.labels(pod, "failure"), self._clock())
+
+
+class ExpiryMetrics:
+    """When certificates and collateral end, as far as the provider knows.
+
+    Args:
+        registry: where the metric is registered.
+        wall_clock: seconds since the epoch.
+    """
+
+    def __init__(self, registry: CollectorRegistry, wall_clock: Callable[[], float]) -> None:
+        self._expiry = Gauge(
+            "confcom_quote_helper_expiry_timestamp_seconds",
+            "When it ends, in seconds since the epoch",
+            ["what"],
+            registry=registry,
+        )
+        self._wall_clock = wall_clock
+        self._provider: ReportsExpiry | None = None
+        self._due = 0.0
+
+    def watch(self, provider: object) -> None:
+        """From now on show the dates of this provider, if it has any."""
+        self._due = 0.0
+        self._provider = provider if isinstance(provider, ReportsExpiry) else None
+
+    def tick(self) -> None:
+        """Ask the provider, if it is time; one that fails is asked again later, and keeps the dates it had."""
+        seconds = self._wall_clock()
+        if self._provider is None or seconds < self._due:
+            return
+        self._due = seconds + EXPIRY_SECONDS
+        try:
+            expiries = self._provider.expiries(datetime.fromtimestamp(seconds, UTC))
+        except Exception:
+            _logger.exception("the quote provider does not tell when its certificates end")
+            return
+        for what, end in expiries.items():
+            self._expiry.labels(what.value).set(end.timestamp())

@@ -1,0 +1,260 @@
+"""Whom the observations tell, and that no flood of pods makes them grow."""
+
+import asyncio
+import json
+import logging
+from datetime import UTC, datetime
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.framing import encode_frame
+from confcom.aesm.messages import GetQuoteExRequest, GetQuoteExResponse
+from confcom.aesm.session import ServerSession
+from confcom.quote_helper import observations
+from confcom.quote_helper.audit import AuditLog
+from confcom.quote_helper.audit_file import MIB, AuditFile
+from confcom.quote_helper.observations import (
+    EXPIRY_SECONDS,
+    MAX_PODS,
+    OTHER_PODS,
+    POD_AWAY_SECONDS,
+    ExpiryMetrics,
+    Observations,
+    PodMetrics,
+)
+from confcom.quote_helper.peers import Peer
+from confcom.quote_helper.quote_log import WINDOW_SECONDS, QuoteLog
+from confcom.quote_provider.expiry import Expiring
+from confcom.sgx.report import TargetInfo
+
+POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
+CONTAINER = "3f7a" * 16
+PEER = Peer((POD, CONTAINER), 1000, 17, POD, CONTAINER)
+SUCCESS = GetQuoteExResponse(0, quote=b"q")
+REFUSED = GetQuoteExResponse(AesmErrorCode.INVALID_REPORT)
+PODS = "confcom_quote_helper_pod_requests_total"
+EXPIRY = "confcom_quote_helper_expiry_timestamp_seconds"
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+class Recorder:
+    """An observer that remembers what it was told."""
+
+    def __init__(self):
+        self.told = []
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.told.append((name, *arguments))
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def registry():
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def pods(registry, clock):
+    return PodMetrics(registry, clock)
+
+
+@pytest.fixture
+def expiry(registry, clock):
+    return ExpiryMetrics(registry, clock)
+
+
+@pytest.fixture
+def metrics():
+    return Recorder()
+
+
+@pytest.fixture
+def observe(metrics, pods, expiry, clock):
+    def make(audit=None):
+        return Observations(metrics=metrics, pods=pods, log=QuoteLog(1, clock), audit=audit, expiry=expiry)
+
+    return make
+
+
+@pytest.fixture
+def count(registry):
+    return lambda pod, outcome: registry.get_sample_value(PODS, {"pod": pod, "outcome": outcome})
+
+
+@pytest.fixture
+def request_(enclave):
+    return GetQuoteExRequest(enclave.create_report(TargetInfo.parse(bytes(512)), bytes(64)).encode(), 8192)
+
+
+def series(registry):
+    return [sample for metric in registry.collect() for sample in metric.samples]
+
+
+# What goes where.
+
+
+def test_a_connections_life_is_counted(observe, metrics):
+    observer = observe()
+    observer.accepted(PEER)
+    observer.dropped(PEER, "timeout")
+    observer.closed(PEER)
+    observer.accepting_paused("no descriptor is left")
+    assert metrics.told == [
+        ("accepted", PEER),
+        ("dropped", PEER, "timeout"),
+        ("closed", PEER),
+        ("accepting_paused", "no descriptor is left"),
+    ]
+
+
+async def test_an_answer_is_counted_logged_and_kept(  # noqa: PLR0917 # fixtures
+    observe, metrics, count, registry, clock, request_, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO)
+    file = AuditFile(tmp_path / "audit", MIB)
+    observer = observe(AuditLog(file, registry=registry, wall_clock=lambda: 0.0, clock=clock))
+    observer.answered(PEER, request_, SUCCESS, 0.5)
+    observer.answered(PEER, request_, REFUSED, 0.5)
+    await observer.close()
+    assert metrics.told == [
+        ("answered", PEER, request_, SUCCESS, 0.5),
+        ("answered", PEER, request_, REFUSED, 0.5),
+    ]
+    assert (count(POD, "success"), count(POD, "failure")) == (1, 1)
+    assert [record.getMessage() for record in caplog.records] == ["quote", "more quotes"]
+    kept = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+    assert [(line["pod"], line["result"], "mrenclave" in line) for line in kept] == [
+        (POD, "success", True),
+        (POD, "invalid_report", False),
+    ]
+
+
+def test_malformed_input_is_logged_with_its_peer(observe, caplog):
+    observer = observe()
+    for _ in range(3):
+        observer.malformed(PEER, ServerSession().receive(encode_frame(b"\xff")))
+    (record,) = caplog.records
+    assert (record.getMessage(), record.pod) == ("malformed request", POD)
+
+
+def test_no_metric_names_an_enclave_or_a_container(observe, registry, request_):
+    observe().answered(PEER, request_, SUCCESS, 0.5)
+    text = generate_latest(registry).decode()
+    assert POD in text
+    assert request_.report[64:96].hex() not in text
+    assert CONTAINER not in text
+
+
+async def test_what_is_due_is_done_while_it_runs(observe, request_, clock, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(observations, "TICK_SECONDS", 0.001)
+    observer = observe()
+    for _ in range(3):
+        observer.answered(PEER, request_, SUCCESS, 0)
+    clock.now += WINDOW_SECONDS
+    running = asyncio.create_task(observer.run())
+    async with asyncio.timeout(30):
+        while "more quotes" not in caplog.text:  # noqa: ASYNC110 # what is awaited is a log line
+            await asyncio.sleep(0.001)
+    running.cancel()
+    assert [record.count for record in caplog.records if record.getMessage() == "more quotes"] == [2]
+
+
+# Pods.
+
+
+def test_requests_are_counted_by_pod(pods, count):
+    for _ in range(2):
+        pods.answered(POD, succeeded=True)
+    pods.answered(POD, succeeded=False)
+    pods.answered("", succeeded=True)
+    assert (count(POD, "success"), count(POD, "failure")) == (2, 1)
+    assert (count("", "success"), count("", "failure")) == (1, 0)
+
+
+def test_a_flood_of_pods_is_bounded_and_forgotten(pods, count, registry, clock):
+    before = len(series(registry))
+    for number in range(10 * MAX_PODS):
+        pods.answered(f"pod-{number}", succeeded=True)
+    assert len(series(registry)) == before + 4 * MAX_PODS  # two counters, and when each was made
+    assert count(OTHER_PODS, "success") == 9 * MAX_PODS
+    pods.tick()
+    clock.now += POD_AWAY_SECONDS
+    pods.tick()
+    assert len(series(registry)) == before
+    pods.answered(POD, succeeded=True)
+    assert count(POD, "success") == 1
+    assert count(OTHER_PODS, "success") == 9 * MAX_PODS
+
+
+def test_a_pod_that_asks_now_and_then_stays(pods, count, clock):
+    for _ in range(5):
+        pods.answered(POD, succeeded=True)
+        pods.tick()
+        clock.now += POD_AWAY_SECONDS - 1
+        pods.tick()
+    assert count(POD, "success") == 5
+    clock.now += 1
+    pods.tick()
+    assert count(POD, "success") is None
+
+
+# Expiry.
+
+
+class Provider:
+    def __init__(self):
+        self.end = datetime(2033, 1, 1, tzinfo=UTC)
+        self.asked = []
+
+    def expiries(self, now):
+        self.asked.append(now)
+        if self.end is None:
+            raise ZeroDivisionError
+        return {Expiring.PCK_CERTIFICATE: self.end}
+
+
+def test_a_provider_that_knows_is_asked_again_and_again(expiry, registry, clock):
+    provider = Provider()
+    expiry.tick()
+    expiry.watch(provider)
+    expiry.tick()
+    assert provider.asked == [datetime.fromtimestamp(1000, UTC)]
+    assert registry.get_sample_value(EXPIRY, {"what": "pck_certificate"}) == provider.end.timestamp()
+    provider.end = datetime(2034, 1, 1, tzinfo=UTC)
+    clock.now += EXPIRY_SECONDS - 1
+    expiry.tick()
+    assert len(provider.asked) == 1
+    clock.now += 1
+    expiry.tick()
+    assert registry.get_sample_value(EXPIRY, {"what": "pck_certificate"}) == provider.end.timestamp()
+
+
+def test_a_provider_that_fails_harms_nobody(expiry, registry, clock, caplog):
+    provider = Provider()
+    expiry.watch(provider)
+    expiry.tick()
+    end, provider.end = provider.end, None
+    clock.now += EXPIRY_SECONDS
+    expiry.tick()
+    assert "does not tell" in caplog.text
+    assert registry.get_sample_value(EXPIRY, {"what": "pck_certificate"}) == end.timestamp()
+
+
+def test_a_provider_that_does_not_know_is_not_asked(expiry, registry):
+    expiry.watch(object())
+    expiry.tick()
+    assert registry.get_sample_value(EXPIRY, {"what": "pck_certificate"}) is None
