@@ -21,16 +21,22 @@ def test_defaults():
     assert parsed.state_dir == Path("/home/ada/.local/state/confcom/simulation")
     assert parsed.probe_address is None
     assert (parsed.log_level, parsed.log_format) == ("info", LogFormat.AUTO)
+    assert parsed.replace_foreign_socket is False
+    assert parsed.stale_report_window_seconds == 7 * 24 * 3600
+    assert (parsed.simulated_qe_mr_enclave, parsed.simulated_qe_isv_svn) == (None, None)
 
 
 def test_everything_from_flags():
     parsed = settings(
         *("--socket", "/s", "--state-dir", "/d", "--probe-address", "[::1]:1", "--log-level", "debug"),
-        *("--log-format", "text"),
+        *("--log-format", "text", "--replace-foreign-socket", "--stale-report-window-seconds", "0"),
+        *("--simulated-qe-mrenclave", "aB" * 32, "--simulated-qe-isvsvn", "65535"),
     )
     assert (parsed.socket, parsed.state_dir) == (Path("/s"), Path("/d"))
     assert parsed.probe_address == ProbeAddress("::1", 1)
     assert (parsed.log_level, parsed.log_format) == ("debug", LogFormat.TEXT)
+    assert (parsed.replace_foreign_socket, parsed.stale_report_window_seconds) == (True, 0)
+    assert (parsed.simulated_qe_mr_enclave, parsed.simulated_qe_isv_svn) == (b"\xab" * 32, 65535)
 
 
 def test_everything_from_the_environment():
@@ -44,11 +50,32 @@ def test_everything_from_the_environment():
             "CONFCOM_PROBE_ADDRESS": "unix:/p",
             "CONFCOM_LOG_LEVEL": "error",
             "CONFCOM_LOG_FORMAT": "json",
+            "CONFCOM_REPLACE_FOREIGN_SOCKET": "yes",
+            "CONFCOM_STALE_REPORT_WINDOW_SECONDS": "60",
+            "CONFCOM_SIMULATED_QE_MRENCLAVE": "cd" * 32,
+            "CONFCOM_SIMULATED_QE_ISVSVN": "2",
         },
     )
     assert (parsed.socket, parsed.state_dir) == (Path("/s"), Path("/d"))
     assert parsed.probe_address == ProbeAddress(path=Path("/p"))
     assert (parsed.log_level, parsed.log_format) == ("error", LogFormat.JSON)
+    assert (parsed.replace_foreign_socket, parsed.stale_report_window_seconds) == (True, 60)
+    assert (parsed.simulated_qe_mr_enclave, parsed.simulated_qe_isv_svn) == (b"\xcd" * 32, 2)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "why"),
+    [
+        ("--simulated-qe-mrenclave", "ab" * 31, "64 hexadecimal digits"),
+        ("--simulated-qe-mrenclave", "zz" * 32, "64 hexadecimal digits"),
+        ("--simulated-qe-isvsvn", "65536", "from 0 to 65535"),
+        ("--simulated-qe-isvsvn", "-1", "from 0 to 65535"),
+        ("--stale-report-window-seconds", "-1", "from 0 to"),
+    ],
+)
+def test_wrong_values_are_explained(flag, value, why):
+    with pytest.raises(SettingsError, match=why):
+        settings(f"{flag}={value}")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--no-simulated"]])

@@ -1,14 +1,23 @@
 import logging
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from confcom.aesm.error_code import AesmErrorCode
+from confcom.errors import SettingsError
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import STATE_FILE, open_platform
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
+from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from confcom.verify.policy import Policy
+from confcom.verify.trust import TrustedRoot
+from confcom.verify.verifier import verify_quote
+
+VECTORS = Path(__file__).parents[1] / "vectors"
 
 APPLICATION = SimulatedEnclave.from_name("application")
 DATA = bytes(range(64))
@@ -59,6 +68,33 @@ def test_it_is_a_quote_provider(provider):
     assert typed.name == "simulated"
     assert typed.blocking is False
     typed.close()
+
+
+@pytest.mark.parametrize(
+    ("isv_svn", "status"), [(0, "OutOfDate"), (1, "UpToDate"), (2, "UpToDate"), (65535, "UpToDate")]
+)
+def test_quotes_of_another_quoting_enclave_verify_with_the_collateral_that_was_exported_before(
+    tmp_path, now, provider, isv_svn, status
+):
+    """Relying parties need nothing new after an update of the quoting enclave: root and collateral stay good."""
+    exported = open_platform(tmp_path)
+    identity = replace(DEFAULT_QE_IDENTITY, mr_enclave=b"\x17" * 32, isv_svn=isv_svn)
+    updated = SimulatedQuoteProvider.open_or_create(tmp_path, qe_identity=identity)
+    assert updated.root_fingerprint == provider.root_fingerprint
+    assert updated.identity().target_info.mr_enclave == b"\x17" * 32
+    quote = updated.quote(APPLICATION.create_report(updated.identity().target_info, DATA), None).quote
+    assert Quote.parse(quote).signature.qe_report_body.isv_svn == isv_svn
+    policy = Policy(mr_enclave=APPLICATION.mr_enclave, report_data=DATA, allow_simulated=True)
+    verdict = verify_quote(quote, TrustedRoot.load(exported.pki.root.pem), exported.collateral(now), policy, now)
+    assert verdict.tcb_status == status
+    assert verdict.ok is (status == "UpToDate")
+
+
+@pytest.mark.parametrize("name", ["quote_pck_cert_chain.bin", "quote_raw_tcb.bin"])
+def test_the_measurement_of_intels_quoting_enclave_is_refused(name):
+    genuine = Quote.parse((VECTORS / "genuine-quotes" / name).read_bytes()).signature.qe_report_body
+    with pytest.raises(SettingsError, match="MRENCLAVE of Intel's"):
+        replace(DEFAULT_QE_IDENTITY, mr_enclave=genuine.mr_enclave)
 
 
 def test_secrets_are_in_no_log_and_no_repr(tmp_path, clock, random_bytes, caplog):

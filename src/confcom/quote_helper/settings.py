@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,18 @@ from typing import Final
 
 from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
-from confcom.daemon.settings import SettingsParser, add_common_flags, parse_path
+from confcom.daemon.settings import SettingsParser, add_common_flags, integer_between, parse_path
 from confcom.errors import SettingsError
+from confcom.quote_helper.audit_file import DEFAULT_MAX_MIB, MAX_MAX_MIB
+from confcom.quote_helper.quote_log import DEFAULT_QUOTE_LINES, MAX_QUOTE_LINES
+from confcom.quote_helper.stale_target import DEFAULT_STALE_REPORT_WINDOW_SECONDS, MAX_STALE_REPORT_WINDOW_SECONDS
 
 DEFAULT_SOCKET: Final = Path("/var/run/aesmd/aesm.socket")
 """Compiled into Intel's client library and every other known client."""
+
+_MR_ENCLAVE_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
+_MAX_ISV_SVN: Final = 0xFFFF
+"""ISVSVN has 16 bits (SDM, "SIGSTRUCT")."""
 
 _DESCRIPTION: Final = """\
 The SGX quote helper: answers AESM's protocol on a unix socket and makes quotes for the enclaves of this node.
@@ -38,6 +46,20 @@ class HelperSettings:
     probe_address: ProbeAddress | None
     log_level: str
     log_format: LogFormat
+    replace_foreign_socket: bool = False
+    """Whether another program's live socket is replaced, once a quote was made."""
+    stale_report_window_seconds: int = DEFAULT_STALE_REPORT_WINDOW_SECONDS
+    """For how long a report that the quoting enclave rejects counts as made for the one before."""
+    simulated_qe_mr_enclave: bytes | None = None
+    """The simulated quoting enclave's; None: the usual one's."""
+    simulated_qe_isv_svn: int | None = None
+    """The simulated quoting enclave's; None: the usual one's."""
+    identify_pods: bool = False
+    """Whether peers are told apart by pod and container, not by uid."""
+    log_quotes_per_peer: int = DEFAULT_QUOTE_LINES
+    """Quotes of one peer that get a log line of their own within a minute."""
+    audit_file: Path | None = None
+    audit_max_mib: int = DEFAULT_MAX_MIB
 
 
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
@@ -60,8 +82,66 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         text="where to answer AESM's protocol; its directory is made if it is missing",
         variable="CONFCOM_AESM_SOCKET",
     )
+    parser.add_switch(
+        "--replace-foreign-socket",
+        text="take the socket's path from another program that serves there, once a quote was made; else it is waited "
+        "for",
+    )
+    parser.add(
+        "--stale-report-window-seconds",
+        convert=integer_between(0, MAX_STALE_REPORT_WINDOW_SECONDS),
+        default=DEFAULT_STALE_REPORT_WINDOW_SECONDS,
+        metavar="N",
+        text="for how long after the start clients are told to ask for the target info again (42) when their report "
+        "does not fit the quoting enclave; then the answer is final (47)",
+    )
+    parser.add(
+        "--simulated-qe-mrenclave",
+        convert=_mr_enclave,
+        default=None,
+        metavar="HEX",
+        text="MRENCLAVE of the simulated quoting enclave, to try an update of it",
+        shown_default="that of version 1",
+    )
+    parser.add(
+        "--simulated-qe-isvsvn",
+        convert=integer_between(0, _MAX_ISV_SVN),
+        default=None,
+        metavar="N",
+        text="ISVSVN of the simulated quoting enclave; verifiers call 0 out of date",
+        shown_default="1",
+    )
+    _add_peer_flags(parser)
     add_common_flags(parser)
     return parser
+
+
+def _add_peer_flags(parser: SettingsParser) -> None:
+    parser.add_switch(
+        "--identify-pods",
+        text="tell clients apart by pod and container, not by uid; needs the node's process IDs (hostPID)",
+    )
+    parser.add(
+        "--log-quotes-per-peer",
+        convert=integer_between(0, MAX_QUOTE_LINES),
+        default=DEFAULT_QUOTE_LINES,
+        metavar="N",
+        text="quotes of one peer that are logged one by one in a minute; the others are counted",
+    )
+    parser.add(
+        "--audit-file",
+        convert=parse_path,
+        default=None,
+        metavar="FILE",
+        text="append a JSON line for every answer to FILE",
+    )
+    parser.add(
+        "--audit-max-mib",
+        convert=integer_between(1, MAX_MAX_MIB),
+        default=DEFAULT_MAX_MIB,
+        metavar="MIB",
+        text="how large FILE may become before it is put aside as FILE.1",
+    )
 
 
 def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> HelperSettings:
@@ -81,9 +161,17 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
     return HelperSettings(
         state_dir=values.state_dir or default_state_dir(environ),
         socket=values.socket,
+        identify_pods=values.identify_pods,
+        log_quotes_per_peer=values.log_quotes_per_peer,
+        audit_file=values.audit_file,
+        audit_max_mib=values.audit_max_mib,
         probe_address=values.probe_address,
         log_level=values.log_level,
         log_format=values.log_format,
+        replace_foreign_socket=values.replace_foreign_socket,
+        stale_report_window_seconds=values.stale_report_window_seconds,
+        simulated_qe_mr_enclave=values.simulated_qe_mrenclave,
+        simulated_qe_isv_svn=values.simulated_qe_isvsvn,
     )
 
 
@@ -104,3 +192,9 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
             )
         state_home = home / ".local" / "state"
     return state_home / "confcom" / "simulation"
+
+
+def _mr_enclave(text: str) -> bytes:
+    if not _MR_ENCLAVE_HEX.fullmatch(text):
+        raise ValueError(f"it must be 64 hexadecimal digits, not {text!r}")
+    return bytes.fromhex(text)

@@ -43,16 +43,23 @@ class SimulatedQuoteProvider:
         cls,
         state_dir: Path,
         *,
+        qe_identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY,
         clock: Callable[[], datetime] = utc_now,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> Self:
         """Use the platform that is kept in a directory, made now if there is none.
 
+        Args:
+            state_dir: the directory.
+            qe_identity: the quoting enclave on it; the platform and its root are the same with every one.
+            clock: when it is made, if it is made.
+            random_bytes: its seed, if it is made.
+
         Raises:
             UnavailableError: it can neither be read nor made.
             PlatformStateError: what is there is damaged; it is left as it is.
         """
-        return cls(open_or_create_platform(state_dir, clock=clock, random_bytes=random_bytes).platform)
+        return cls(open_or_create_platform(state_dir, clock=clock, random_bytes=random_bytes).platform, qe_identity)
 
     @property
     def name(self) -> str:
@@ -63,6 +70,11 @@ class SimulatedQuoteProvider:
     def blocking(self) -> bool:
         """A quote takes some tens of microseconds of CPU and waits for nothing."""
         return False
+
+    @property
+    def max_concurrent_calls(self) -> int:
+        """It is called inline, one call after the other."""
+        return 1
 
     @property
     def root_fingerprint(self) -> str:

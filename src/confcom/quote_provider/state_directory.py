@@ -102,9 +102,9 @@ def exposure(state_dir: Path) -> str | None:
     say nothing about who gets there, and is passed over.
     """
     path = state_dir / STATE_FILE
+    if is_read_only(state_dir):
+        return None
     try:
-        if os.statvfs(path).f_flag & os.ST_RDONLY:
-            return None
         file_mode, directory_mode = path.stat().st_mode, state_dir.stat().st_mode
     except OSError:
         return None
@@ -119,6 +119,14 @@ def exposure(state_dir: Path) -> str | None:
             f"to close it: chmod 700 {shlex.quote(str(state_dir))}"
         )
     return None
+
+
+def is_read_only(state_dir: Path) -> bool:
+    """Whether the platform that is kept here lies on a read-only file system, as a mounted Secret does."""
+    try:
+        return bool(os.statvfs(state_dir / STATE_FILE).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def _read(state_dir: Path) -> SimulatedPlatform | None:

@@ -8,7 +8,7 @@ from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from confcom.errors import ConfcomError
+from confcom.errors import SettingsError
 from confcom.sgx import marks
 from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
@@ -24,6 +24,15 @@ QE_ISV_PROD_ID = 1
 
 QE_FLAGS = AttributeFlag.INITTED | AttributeFlag.MODE64BIT | AttributeFlag.PROVISION_KEY
 """As Intel's QE is launched: 0x15."""
+
+INTEL_QE_MRENCLAVES = frozenset(
+    {
+        bytes.fromhex("b08903e5d5e8d13128582a7b6746a8dd1f9718f05e26465a5aae58056a882562"),
+        bytes.fromhex("d08a1ef2a01ff905050980140aa7d6ab1c06b27935cd0092ba20e3a876cad0c9"),
+    }
+)
+"""Of the two versions of Intel's QE of which we have genuine quotes (tests/vectors/PROVENANCE.md). Not all that there
+are: verifiers do not compare it. What they compare is MRSIGNER, and that is not Intel's here whatever the rest is."""
 
 _SIZE_FIELD = 4
 """Bytes of the signature data's size, between what is signed and the signature data."""
@@ -48,14 +57,18 @@ class QuotingEnclaveIdentity:
         """Keep Intel's identity out.
 
         Raises:
-            ConfcomError: MRSIGNER is that of Intel's QE.
+            SettingsError: MRSIGNER or MRENCLAVE is that of Intel's QE.
         """
-        if self.mr_signer == INTEL_QE_MRSIGNER:
-            raise ConfcomError(
-                "a simulated quoting enclave cannot have the MRSIGNER of Intel's",
-                why="its quotes would claim more than they are",
-                remedy="choose any other 32 bytes",
-            )
+        for name, taken in (
+            ("MRSIGNER", self.mr_signer == INTEL_QE_MRSIGNER),
+            ("MRENCLAVE", self.mr_enclave in INTEL_QE_MRENCLAVES),
+        ):
+            if taken:
+                raise SettingsError(
+                    f"a simulated quoting enclave cannot have the {name} of Intel's",
+                    why="its quotes would claim more than they are",
+                    remedy="choose any other 32 bytes",
+                )
 
     def enclave(self) -> SimulatedEnclave:
         """The enclave that has this identity."""
