@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import shutil
+import secrets
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from replay import wire
-from replay.sequences import GRAMINE, ReplayedClient
+from replay.sequences import INTEL_QL_WRAPPER, ReplayedClient
 
 START_SECONDS = 30
+ALTERED = Path(__file__).with_name("altered.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +27,24 @@ class RunningHelper:
     """A helper that is ready.
 
     Args:
-        pid: its process.
+        process: the process.
         socket: where it answers.
         state_dir: its simulated platform's.
         log: what it wrote to stderr.
+        probes: the unix socket where it answers /metrics.
     """
 
-    pid: int
+    process: subprocess.Popen[bytes]
     socket: Path
     state_dir: Path
     log: Path
+    probes: Path
+
+    def metric(self, name: str) -> float:
+        """A metric's value, by its name with labels, as /metrics writes it; 0 if it is not there yet."""
+        page = http_get(self.probes, "/metrics").decode()
+        found = [line.rpartition(" ")[2] for line in page.splitlines() if line.startswith(f"{name} ")]
+        return float(found[0]) if found else 0.0
 
     def send(self, *pieces: bytes, half_close: bool = False) -> bytes:
         """Send raw bytes, each piece by a write() of its own, and take what comes until the end."""
@@ -59,33 +69,60 @@ class RunningHelper:
         return answer[wire.HEADER_SIZE :]
 
 
+def http_get(path: Path, target: str) -> bytes:
+    """The body of an answer of the probe server, which closes after each."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(START_SECONDS)
+        client.connect(str(path))
+        client.sendall(f"GET {target} HTTP/1.1\r\n\r\n".encode())
+        answer = bytearray()
+        while chunk := client.recv(65_536):
+            answer += chunk
+    return bytes(answer).partition(b"\r\n\r\n")[2]
+
+
 @contextlib.contextmanager
-def running_helper(*arguments: str) -> Iterator[RunningHelper]:
+def running_helper(
+    *arguments: str, directory: Path | None = None, alterations: Mapping[str, object] | None = None
+) -> Iterator[RunningHelper]:
     """Start one, wait until it quotes, and end it; nothing stays.
 
     Args:
         arguments: flags besides those that say where everything is.
+        directory: where socket and state are; another helper may be there. None: one of its own.
+        alterations: for `replay.altered`; None: the program as it is.
     """
-    directory = Path(tempfile.mkdtemp(dir="/tmp", prefix="replay-"))
-    path, state_dir, log = directory / "aesm.socket", directory / "state", directory / "log"
+    if directory is None:
+        with (
+            tempfile.TemporaryDirectory(dir="/tmp", prefix="replay-") as name,
+            running_helper(*arguments, directory=Path(name), alterations=alterations) as helper,
+        ):
+            yield helper
+        return
+    unique = secrets.token_hex(4)
+    path, probes, log = directory / "aesm.socket", directory / f"{unique}.probes", directory / f"{unique}.log"
+    state_dir = directory / "state"
+    program = ["-m", "confcom.quote_helper"] if alterations is None else [str(ALTERED), json.dumps(alterations)]
     command = [
-        *(sys.executable, "-m", "confcom.quote_helper", "--simulated"),
-        *("--state-dir", str(state_dir), "--socket", str(path), *arguments),
+        *(sys.executable, *program, "--simulated", "--state-dir", str(state_dir), "--socket", str(path)),
+        *("--probe-address", f"unix:{probes}", *arguments),
     ]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stream, env=os.environ)
+    helper = RunningHelper(process, path, state_dir, log, probes)
     try:
-        with log.open("wb") as stream:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stream, env=os.environ)
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while not path.exists():
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, "the helper does not bind its socket"
-                time.sleep(0.005)
-            ready = ReplayedClient(GRAMINE, path).start()  # held by the helper until it can quote
+        deadline = time.monotonic() + START_SECONDS
+        while not (path.exists() and probes.exists()):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, f"the helper does not bind its sockets\n{log.read_text()}"
+            time.sleep(0.005)
+        if (alterations or {}).get("provider", True):
+            ready = ReplayedClient(INTEL_QL_WRAPPER, path).run()  # held by the helper until it can quote
             assert not ready.failure, f"{ready.failure}\n{log.read_text()}"
-            yield RunningHelper(process.pid, path, state_dir, log)
-        finally:
-            process.terminate()
-            process.wait(START_SECONDS)
+        yield helper
     finally:
-        shutil.rmtree(directory)
+        process.terminate()
+        try:
+            process.wait(START_SECONDS)
+        finally:
+            process.kill()

@@ -16,7 +16,7 @@ def test_the_abstract_name_fills_the_whole_address():
 
 def test_the_abstract_name_is_not_bound_by_the_helper(helper):
     inodes = set()
-    for link in Path(f"/proc/{helper.pid}/fd").iterdir():
+    for link in Path(f"/proc/{helper.process.pid}/fd").iterdir():
         target = str(link.readlink())
         if target.startswith("socket:["):
             inodes.add(target.removeprefix("socket:[").rstrip("]"))

@@ -1,0 +1,38 @@
+"""The real helper program with limits that a test can wait for, or without a provider; a script, run as a process.
+
+Usage: altered.py ALTERATIONS FLAG ...
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+from confcom.quote_helper import main as composition
+from confcom.quote_helper import simulated_backend
+from confcom.quote_helper.limits import HelperLimits
+
+
+def never(*_: Any, **__: Any) -> None:
+    """Open a backend that is never there."""
+    threading.Event().wait()
+
+
+def main() -> int:
+    """Alter what the composition root is made of, then run it.
+
+    ALTERATIONS is JSON: `limits`, by the names in HelperLimits, and `provider`, false for one that never comes.
+    """
+    alterations = json.loads(sys.argv[1])
+    composition.HelperLimits = functools.partial(HelperLimits, **alterations.get("limits", {}))  # type: ignore[misc,assignment]
+    if not alterations.get("provider", True):
+        simulated_backend.open_simulated = never  # type: ignore[assignment]
+    return composition.main(sys.argv[2:], prog="altered", environ=os.environ, stderr=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
