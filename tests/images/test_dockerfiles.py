@@ -55,9 +55,9 @@ def test_the_program_of_an_image_exists_and_is_started_without_a_shell(stages, t
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_only_the_plugin_is_root(stages, target):
+def test_only_the_plugin_is_root_and_no_two_share_a_user(stages, target):
     (user,) = stages[target].all("USER")
-    assert user == ("0:0" if target == "device-plugin" else "10001:10001")
+    assert user == {"device-plugin": "0:0", "quote-helper": "10001:10001", "sample-workload": "10002:10002"}[target]
 
 
 def test_all_three_share_their_layers(stages):
