@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.quote_provider.base import QuoteProviderError, QuoteResult, QuotingIdentity
+from confcom.quote_provider.expiry import Expiring
 from confcom.quote_provider.state_directory import open_or_create_platform, open_platform, utc_now
 from confcom.sgx.report import QeReportInfo, Report
+from confcom.simulation.collateral import Validity
 from confcom.simulation.enclave import ReportRejectedError
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclaveIdentity
@@ -102,6 +104,14 @@ class SimulatedQuoteProvider:
                 AesmErrorCode.INVALID_REPORT, error.what, why=error.why, remedy=error.remedy
             ) from error
         return QuoteResult(quote, answer)
+
+    def expiries(self, now: datetime) -> Mapping[Expiring, datetime]:
+        """When the PCK certificate ends, and collateral that is exported now."""
+        pki = self._platform.pki
+        return {
+            Expiring.PCK_CERTIFICATE: pki.pck.certificate.not_valid_after_utc,
+            Expiring.COLLATERAL: Validity.around(pki.root.certificate.not_valid_before_utc, now).next_update,
+        }
 
     def close(self) -> None:
         """Nothing is held."""
