@@ -16,11 +16,10 @@ import uvloop
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
 from confcom.aesm.message_codec import decode_response, encode_request
-from confcom.daemon.logs import LogFormat
-from confcom.daemon.probes import ProbeAddress
-from confcom.quote_helper.helper import Backend, QuoteHelper
+from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits import HelperLimits
-from confcom.quote_helper.settings import HelperSettings
+from confcom.quote_helper.provider_state import Backend
+from confcom.quote_helper.settings import parse_settings
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.sgx.report import REPORT_DATA_SIZE
@@ -186,6 +185,7 @@ class TestProvider:
     def __init__(self, state_dir, *, blocking=False):
         self._inner = SimulatedQuoteProvider.open_or_create(state_dir)
         self.blocking = blocking
+        self.max_concurrent_calls = 1
         self.name = "test"
         self.before = lambda: None
         self.closed = False
@@ -231,13 +231,8 @@ def in_process(short_dir, enclave):
 
     @contextlib.asynccontextmanager
     async def run(provider, *, open_backend=None, make_report=None, **limits):
-        settings = HelperSettings(
-            state_dir=short_dir / "state",
-            socket=short_dir / "aesm.socket",
-            probe_address=ProbeAddress(path=short_dir / "probe"),
-            log_level="info",
-            log_format=LogFormat.JSON,
-        )
+        arguments = ["--simulated", "--state-dir", f"{short_dir}/state", "--socket", f"{short_dir}/aesm.socket"]
+        settings = parse_settings([*arguments, "--probe-address", f"unix:{short_dir}/probe"], prog="test", environ={})
         backend = Backend(
             provider, make_report or (lambda target: enclave.create_report(target, bytes(REPORT_DATA_SIZE)))
         )

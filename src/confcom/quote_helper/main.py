@@ -9,8 +9,9 @@ from typing import TextIO
 
 from confcom.daemon.logs import configure_logging
 from confcom.daemon.supervision import exit_status, run_daemon
-from confcom.quote_helper.helper import Backend, QuoteHelper
+from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits import RESERVED_FILE_DESCRIPTORS, HelperLimits
+from confcom.quote_helper.provider_state import Backend
 from confcom.quote_helper.settings import parse_settings
 
 

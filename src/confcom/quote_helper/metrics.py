@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import logging
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.messages import MessageKind
+from confcom.aesm.messages import MessageKind, Request, Response, kind_of
+from confcom.aesm.session import ProtocolViolation
+from confcom.daemon.logs import LogLimiter
+from confcom.quote_helper.limits import DROP_REASONS
+from confcom.quote_helper.peers import Peer
+from confcom.quote_helper.provider_state import ProviderPhase, ProviderStatus
+
+_logger = logging.getLogger(__name__)
 
 _BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 15.0)
 """Seconds: from a simulated quote (under a tenth of a millisecond) to Intel's client's patience (15 s)."""
 
 
 class HelperMetrics:
-    """The helper's metrics in a registry of its own; children are looked up once, since label lookups are not free."""
+    """An Observer that counts; children are looked up once, since label lookups are not free.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    Args:
+        registry: where the metrics are registered.
+        malformed_log: bounds the lines about malformed input.
+    """
+
+    def __init__(self, registry: CollectorRegistry, malformed_log: LogLimiter) -> None:
+        self._malformed_log = malformed_log
         self._requests = Counter(
             "confcom_quote_helper_requests",
             "Requests answered, by kind and result (AESM's code in lower case)",
@@ -34,19 +49,45 @@ class HelperMetrics:
             ["reason"],
             registry=registry,
         )
-        self.connections = Gauge("confcom_quote_helper_connections", "Open connections", registry=registry)
-        self.accepted = Counter("confcom_quote_helper_connections_accepted", "Connections made", registry=registry)
+        self._connections = Gauge("confcom_quote_helper_connections", "Open connections", registry=registry)
+        self._accepted = Counter("confcom_quote_helper_connections_accepted", "Connections made", registry=registry)
+        self._paused = Counter(
+            "confcom_quote_helper_accepting_paused", "Times that no connection could be accepted", registry=registry
+        )
         self.ready = Gauge("confcom_quote_helper_ready", "1 when a whole quote has been made", registry=registry)
+        self._provider = Gauge(
+            "confcom_quote_helper_provider_state",
+            "1 for the state that the quote provider is in, 0 for the others",
+            ["state"],
+            registry=registry,
+        )
+        self._losses = Counter(
+            "confcom_quote_helper_provider_losses", "Times that the quote provider was lost", registry=registry
+        )
         self.self_tests_failed = Counter(
             "confcom_quote_helper_self_tests_failed", "Self-tests that made no quote", registry=registry
         )
         self._request_children: dict[tuple[MessageKind, int], Counter] = {}
         self._seconds_children: dict[MessageKind, Histogram] = {}
-        for reason in ("malformed", "timeout", "shed", "stopping"):
+        self._provider_phase: ProviderPhase | None = None
+        for reason in DROP_REASONS:
             self._dropped.labels(reason)
 
-    def answered(self, kind: MessageKind, code: int, seconds: float) -> None:
+    def accepted(self, peer: Peer) -> None:
+        """A connection was made."""
+        del peer
+        self._accepted.inc()
+        self._connections.inc()
+
+    def closed(self, peer: Peer) -> None:
+        """A connection is gone."""
+        del peer
+        self._connections.dec()
+
+    def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """A request got its answer."""
+        del peer
+        kind, code = kind_of(request), response.error_code
         counter = self._request_children.get((kind, code))
         if counter is None:
             counter = self._requests.labels(kind.call, AesmErrorCode(code).name.lower())
@@ -57,6 +98,27 @@ class HelperMetrics:
             histogram = self._seconds_children[kind] = self._seconds.labels(kind.call)
         histogram.observe(seconds)
 
-    def dropped(self, reason: str) -> None:
-        """A connection was closed without an answer: malformed, timeout, shed, stopping."""
+    def dropped(self, peer: Peer, reason: str) -> None:
+        """A connection was closed without an answer."""
+        del peer
         self._dropped.labels(reason).inc()
+
+    def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
+        """Say at most once in a while what was wrong."""
+        del peer
+        suppressed = self._malformed_log.admit()
+        if suppressed is not None:
+            _logger.warning("malformed request", extra={"error": str(violation.error), "suppressed": suppressed})
+
+    def accepting_paused(self, reason: str) -> None:
+        """No connection is accepted for a while."""
+        self._paused.inc()
+        _logger.warning("no connection is accepted for a while", extra={"reason": reason})
+
+    def provider_changed(self, status: ProviderStatus) -> None:
+        """The quote provider is in this state now."""
+        if status.phase is ProviderPhase.LOST and self._provider_phase is not ProviderPhase.LOST:
+            self._losses.inc()
+        self._provider_phase = status.phase
+        for phase in ProviderPhase:
+            self._provider.labels(phase.value).set(phase is status.phase)

@@ -3,34 +3,55 @@
 from __future__ import annotations
 
 import logging
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
-from confcom.quote_helper.helper import Backend
+from confcom.quote_helper.provider_state import Backend
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
-from confcom.quote_provider.state_directory import exposure
+from confcom.quote_provider.state_directory import exposure, is_read_only
 from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.simulation.enclave import SimulatedEnclave
+from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 
 _logger = logging.getLogger(__name__)
 
 
-def open_simulated(state_dir: Path) -> Backend:
+def open_simulated(state_dir: Path, *, qe_mr_enclave: bytes | None = None, qe_isv_svn: int | None = None) -> Backend:
     """Open the simulated platform, or make it, and say how its quotes are verified.
+
+    Args:
+        state_dir: where it is kept.
+        qe_mr_enclave: of its quoting enclave; None: the usual one's.
+        qe_isv_svn: of its quoting enclave; None: the usual one's.
 
     Raises:
         UnavailableError: it can neither be read nor made.
         MalformedError: what is there is damaged.
+        SettingsError: the quoting enclave would have an identity of Intel's.
     """
-    provider = SimulatedQuoteProvider.open_or_create(state_dir)
+    identity = DEFAULT_QE_IDENTITY
+    if qe_mr_enclave is not None:
+        identity = replace(identity, mr_enclave=qe_mr_enclave)
+    if qe_isv_svn is not None:
+        identity = replace(identity, isv_svn=qe_isv_svn)
+    provider = SimulatedQuoteProvider.open_or_create(state_dir, qe_identity=identity)
+    # A mounted Secret is reached through Kubernetes, and its path means nothing outside the Pod.
+    origin = "" if is_read_only(state_dir) else f"--state-dir {shlex.quote(str(state_dir))} "
     _logger.info(
         "the platform is simulated: root sha256 %s, kept in %s; to verify its quotes: "
-        "confcom simulation export --state-dir %s OUT && "
+        "confcom simulation export %sOUT && "
         "confcom verify QUOTE --root OUT/root.pem --collateral OUT/collateral --allow-simulated "
         "--mrenclave EXPECTED --report-data EXPECTED",
         provider.root_fingerprint,
         state_dir,
-        state_dir,
+        origin,
     )
+    if identity != DEFAULT_QE_IDENTITY:
+        _logger.info(
+            "the simulated quoting enclave is not the usual one",
+            extra={"qe_mrenclave": identity.mr_enclave.hex(), "qe_isvsvn": identity.isv_svn},
+        )
     warning = exposure(state_dir)
     if warning is not None:
         _logger.warning("%s", warning)

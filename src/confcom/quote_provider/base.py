@@ -38,7 +38,8 @@ class QuoteResult:
 class QuoteProvider(Protocol):
     """Makes quotes. Every method may raise QuoteProviderError; none may block if `blocking` is false.
 
-    A provider is used from one thread at a time. Sizes are exact: clients keep trailing bytes.
+    An inline provider is used from one thread at a time, a blocking one from as many as it bears. Sizes are exact:
+    clients keep trailing bytes.
     """
 
     @property
@@ -48,6 +49,10 @@ class QuoteProvider(Protocol):
     @property
     def blocking(self) -> bool:
         """Whether calls may take longer than an event loop can wait (a millisecond)."""
+
+    @property
+    def max_concurrent_calls(self) -> int:
+        """How many calls a blocking provider bears at once, each from a thread of its own; 1 for most libraries."""
 
     def identity(self) -> QuotingIdentity:
         """Prepare the attestation key if need be, and say whom reports must be targeted at."""

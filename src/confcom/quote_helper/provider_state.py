@@ -1,0 +1,167 @@
+"""Whether quotes can be made: the provider is prepared, tested, lost and found again, and everybody can see it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from confcom.daemon.worker import WorkerPool
+from confcom.quote_helper.limits import HelperLimits
+from confcom.quote_helper.self_test import ReportMaker, run_self_test
+from confcom.quote_helper.service import QuoteService
+from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What makes the quotes, and an enclave on its platform that can make a report for the self-test."""
+
+    provider: QuoteProvider
+    make_report: ReportMaker
+
+
+class ProviderPhase(StrEnum):
+    """Where the provider is in its life."""
+
+    PREPARING = "preparing"
+    """No quote was made yet."""
+    READY = "ready"
+    """The last self-test made a quote."""
+    LOST = "lost"
+    """Quotes were made, and the last self-test made none, or has not come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStatus:
+    """Where the provider is, and if it is not ready, why."""
+
+    phase: ProviderPhase
+    reason: str = ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether quotes can be made."""
+        return self.phase is ProviderPhase.READY
+
+
+class ProviderKeeper:
+    """Opens the backend, and makes a whole quote for an enclave of the helper's own, again and again.
+
+    The service has the provider exactly while the last self-test succeeded; what needs it waits otherwise.
+
+    Args:
+        open_backend: opens what makes the quotes. It may block.
+        service: is given the provider.
+        workers: where everything runs that may block.
+        changed: told of every new status, also when only the reason is another.
+        self_test_failed: told of every self-test that made no quote.
+        limits: how often, how long.
+    """
+
+    def __init__(
+        self,
+        *,
+        open_backend: Callable[[], Backend],
+        service: QuoteService,
+        workers: WorkerPool,
+        changed: Callable[[ProviderStatus], None],
+        self_test_failed: Callable[[], None],
+        limits: HelperLimits,
+    ) -> None:
+        self._open_backend = open_backend
+        self._service = service
+        self._workers = workers
+        self._changed = changed
+        self._self_test_failed = self_test_failed
+        self._limits = limits
+        self._backend: Backend | None = None
+        self.status = ProviderStatus(ProviderPhase.PREPARING, "the quote provider is being prepared")
+        self.ready = asyncio.Event()
+        """Set while the status is READY."""
+
+    async def run(self) -> None:
+        """Keep looking until cancelled.
+
+        Raises:
+            ConfcomError: the backend cannot be opened.
+        """
+        backend = self._backend = await self._workers.submit(self._open_backend)
+        failures = 0
+        while True:
+            reason = await self._self_test(backend)
+            if reason is None:
+                failures = 0
+                self._found_working(backend.provider)
+                await asyncio.sleep(self._limits.self_test_interval_seconds)
+            else:
+                self._self_test_failed()
+                self._found_failing(reason)
+                waits = self._limits.self_test_retry_seconds
+                await asyncio.sleep(waits[min(failures, len(waits) - 1)])
+                failures += 1
+
+    async def close(self) -> None:
+        """Release the provider; one that hangs is left behind."""
+        if self._backend is not None:
+            closing = self._workers.submit(self._backend.provider.close)
+            try:
+                async with asyncio.timeout(self._limits.close_seconds):
+                    await closing
+            except TimeoutError:
+                _logger.warning("the quote provider does not end; it is left behind")
+            except Exception:
+                _logger.exception("the quote provider could not be closed")
+        self._workers.close()
+
+    async def _self_test(self, backend: Backend) -> str | None:
+        """Why no quote can be made, or None."""
+        try:
+            if self.status.ready and not backend.provider.blocking:
+                # It is the event loop's own now, and no thread may use it beside.
+                run_self_test(backend.provider, backend.make_report)
+            else:
+                await self._self_test_beside(backend)
+        except QuoteProviderError as error:
+            _logger.warning("no quote can be made", extra={"error": str(error), "code": error.code.name})
+            return str(error)
+        except Exception as error:
+            _logger.exception("the self-test failed in an unexpected way")
+            return f"the self-test failed: {type(error).__name__}"
+        return None
+
+    async def _self_test_beside(self, backend: Backend) -> None:
+        call = self._workers.submit(lambda: run_self_test(backend.provider, backend.make_report))
+        done, _ = await asyncio.wait({call}, timeout=self._limits.self_test_seconds)
+        if not done:
+            self._found_failing(f"the quote provider hangs: no quote within {self._limits.self_test_seconds:g} s")
+            # A second one would hang too, and take another thread.
+            await asyncio.wait({call})
+        call.result()
+
+    def _found_working(self, provider: QuoteProvider) -> None:
+        if self.status.ready:
+            return
+        before = self.status.phase
+        self._set(ProviderStatus(ProviderPhase.READY))
+        self.ready.set()
+        self._service.provide(provider)
+        message = "the quote provider is back" if before is ProviderPhase.LOST else "ready: a whole quote was made"
+        _logger.info(message, extra={"provider": provider.name})
+
+    def _found_failing(self, reason: str) -> None:
+        was_ready = self.status.ready
+        phase = ProviderPhase.LOST if was_ready else self.status.phase
+        self._set(ProviderStatus(phase, reason))
+        if was_ready:
+            self.ready.clear()
+            self._service.withdraw()
+            _logger.error("the quote provider was lost", extra={"reason": reason})
+
+    def _set(self, status: ProviderStatus) -> None:
+        self.status = status
+        self._changed(status)
