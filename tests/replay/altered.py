@@ -28,9 +28,9 @@ def main() -> int:
     ALTERATIONS is JSON: `limits`, by the names in HelperLimits, and `provider`, false for one that never comes.
     """
     alterations = json.loads(sys.argv[1])
-    composition.HelperLimits = functools.partial(HelperLimits, **alterations.get("limits", {}))  # type: ignore[misc,assignment]
+    vars(composition)["HelperLimits"] = functools.partial(HelperLimits, **alterations.get("limits", {}))
     if not alterations.get("provider", True):
-        simulated_backend.open_simulated = never  # type: ignore[assignment]
+        vars(simulated_backend)["open_simulated"] = never
     return composition.main(sys.argv[2:], prog="altered", environ=os.environ, stderr=sys.stderr)
 
 

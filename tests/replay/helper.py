@@ -11,12 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from replay import wire
-from replay.sequences import INTEL_QL_WRAPPER, ReplayedClient
 
 START_SECONDS = 30
 ALTERED = Path(__file__).with_name("altered.py")
@@ -42,9 +41,25 @@ class RunningHelper:
 
     def metric(self, name: str) -> float:
         """A metric's value, by its name with labels, as /metrics writes it; 0 if it is not there yet."""
-        page = http_get(self.probes, "/metrics").decode()
+        _, page = http_get(self.probes, "/metrics")
         found = [line.rpartition(" ")[2] for line in page.splitlines() if line.startswith(f"{name} ")]
         return float(found[0]) if found else 0.0
+
+    @property
+    def readiness(self) -> tuple[int, str]:
+        """What /readyz says: 200, or 503 and why; 0 as long as nobody answers."""
+        try:
+            return http_get(self.probes, "/readyz")
+        except (FileNotFoundError, ConnectionError):
+            return 0, ""
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Look again and again, as a kubelet does, while the process lives."""
+        deadline = time.monotonic() + START_SECONDS
+        while not condition():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, f"waited in vain\n{self.log.read_text()}"
+            time.sleep(0.005)
 
     def send(self, *pieces: bytes, half_close: bool = False) -> bytes:
         """Send raw bytes, each piece by a write() of its own, and take what comes until the end."""
@@ -69,8 +84,8 @@ class RunningHelper:
         return answer[wire.HEADER_SIZE :]
 
 
-def http_get(path: Path, target: str) -> bytes:
-    """The body of an answer of the probe server, which closes after each."""
+def http_get(path: Path, target: str) -> tuple[int, str]:
+    """Status and body of an answer of the probe server, which closes after each."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(START_SECONDS)
         client.connect(str(path))
@@ -78,24 +93,31 @@ def http_get(path: Path, target: str) -> bytes:
         answer = bytearray()
         while chunk := client.recv(65_536):
             answer += chunk
-    return bytes(answer).partition(b"\r\n\r\n")[2]
+    head, _, body = bytes(answer).decode().partition("\r\n\r\n")
+    if not head:
+        raise ConnectionError("closed without an answer")
+    return int(head.split()[1]), body
 
 
 @contextlib.contextmanager
 def running_helper(
-    *arguments: str, directory: Path | None = None, alterations: Mapping[str, object] | None = None
+    *arguments: str,
+    directory: Path | None = None,
+    alterations: Mapping[str, object] | None = None,
+    ready: bool = True,
 ) -> Iterator[RunningHelper]:
-    """Start one, wait until it quotes, and end it; nothing stays.
+    """Start one, wait until it can quote, and end it; nothing stays.
 
     Args:
         arguments: flags besides those that say where everything is.
         directory: where socket and state are; another helper may be there. None: one of its own.
         alterations: for `replay.altered`; None: the program as it is.
+        ready: False for one that cannot get ready.
     """
     if directory is None:
         with (
             tempfile.TemporaryDirectory(dir="/tmp", prefix="replay-") as name,
-            running_helper(*arguments, directory=Path(name), alterations=alterations) as helper,
+            running_helper(*arguments, directory=Path(name), alterations=alterations, ready=ready) as helper,
         ):
             yield helper
         return
@@ -111,18 +133,8 @@ def running_helper(
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stream, env=os.environ)
     helper = RunningHelper(process, path, state_dir, log, probes)
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while not (path.exists() and probes.exists()):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, f"the helper does not bind its sockets\n{log.read_text()}"
-            time.sleep(0.005)
-        if (alterations or {}).get("provider", True):
-            ready = ReplayedClient(INTEL_QL_WRAPPER, path).run()  # held by the helper until it can quote
-            assert not ready.failure, f"{ready.failure}\n{log.read_text()}"
+        helper.wait_until(lambda: helper.readiness[0] == (200 if ready else 503) and path.exists())
         yield helper
     finally:
-        process.terminate()
-        try:
-            process.wait(START_SECONDS)
-        finally:
-            process.kill()
+        process.kill()  # how one stops in order is not what is tested here, and it takes its time
+        process.wait(START_SECONDS)
