@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confcom.errors import ConfcomError, UnavailableError
-from confcom.sgx.report import NONCE_SIZE, REPORT_DATA_SIZE, TargetInfo
+from confcom.sgx.quote import QUOTE_HEADER_SIZE
+from confcom.sgx.report import NONCE_SIZE, REPORT_BODY_SIZE, REPORT_DATA_SIZE, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from e2e import packages
 from e2e.cluster.tools import default_cache
@@ -28,6 +29,8 @@ PURPOSE = "Fortanix' client"
 
 RUN_SECONDS = 120.0
 """After which a run is killed: the crate waits up to 30 s for each answer, and for one of them without a limit."""
+
+REPORT_BODY = slice(QUOTE_HEADER_SIZE, QUOTE_HEADER_SIZE + REPORT_BODY_SIZE)
 
 BUILD_LOG_LINES = 30
 """How much of a failed build's output an error shows."""
@@ -115,7 +118,7 @@ def quote_once(
         random_bytes: for report data and nonce.
 
     Raises:
-        ConfcomError: the crate reported an error, panicked, or waited too long.
+        ConfcomError: the crate reported an error, panicked, or waited too long; or the quote is over another report.
     """
     report_data, nonce = random_bytes(REPORT_DATA_SIZE), random_bytes(NONCE_SIZE)
     with subprocess.Popen(
@@ -131,10 +134,10 @@ def quote_once(
         try:
             assert process.stdout is not None
             first = _members(process.stdout.readline())
-            given = ""
+            report, given = b"", ""
             if first:
-                report = enclave.create_report(TargetInfo.parse(first["target_info"]), report_data)
-                given = f"{report.encode().hex()} {nonce.hex()}\n"
+                report = enclave.create_report(TargetInfo.parse(first["target_info"]), report_data).encode()
+                given = f"{report.hex()} {nonce.hex()}\n"
             out, complaint = process.communicate(given)
         finally:
             guard.cancel()
@@ -146,6 +149,8 @@ def quote_once(
             why=complaint.strip() or f"it ended with {process.returncode}",
             remedy="compare with the quote helper's log",
         )
+    if second["quote"][REPORT_BODY] != report[:REPORT_BODY_SIZE]:
+        raise ConfcomError(f"{PURPOSE} got a quote over another report than it sent to {socket}")
     return FortanixQuote(report_data=report_data, nonce=nonce, **first, **second)
 
 
