@@ -1,0 +1,241 @@
+"""Where the quote helper does something else than Intel's service on purpose: each test is one row of the page.
+
+`test_cut_message` is the row `cut-message` of docs/reference/aesm-deviations.md, and so on for all of them; the reasons
+are there.
+"""
+
+import contextlib
+import re
+import signal
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from confcom.sgx.report import TargetInfo
+from confcom.simulation.enclave import SimulatedEnclave
+from replay import wire
+from replay.helper import START_SECONDS, running_helper
+from replay.legacy import LEGACY_CALLS
+from replay.rows import ids, init, num, quote, select, size
+from replay.sequences import GRAMINE, OPEN_ENCLAVE, ReplayedClient
+from replay.steps import KEY, KEY_LIST
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "aesm-deviations.md"
+DROPPED = 'confcom_quote_helper_connections_dropped_total{{reason="{}"}}'.format
+OWN = SimulatedEnclave.from_name("deviations")
+
+NUM_ANSWER = bytes.fromhex("07000000 aa0104 0800 1001")
+
+
+def fields(body: bytes):
+    return {number: wire.fields(content) for number, content in wire.fields(body).items()}
+
+
+@contextlib.contextmanager
+def connected(helper, count: int = 1, data: bytes = b""):
+    """Connections that have sent so much and wait."""
+    with contextlib.ExitStack() as stack:
+        made = []
+        for _ in range(count):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(START_SECONDS)
+            client.connect(str(helper.socket))
+            client.sendall(data)
+            made.append(client)
+        yield made
+
+
+def is_served(helper) -> bool:
+    return ReplayedClient(OPEN_ENCLAVE, helper.socket).run().failure == ""
+
+
+def test_the_page_has_a_row_for_each_test_and_a_test_for_each_row():
+    rows = set(re.findall(r"^\| `([a-z0-9-]+)` \|", PAGE.read_text(), re.MULTILINE))
+    here = {name.removeprefix("test_").replace("_", "-") for name in globals() if name.startswith("test_")}
+    assert rows == here - {"the-page-has-a-row-for-each-test-and-a-test-for-each-row"}
+
+
+@pytest.mark.parametrize("call", LEGACY_CALLS, ids=lambda call: call.kind.call)
+def test_legacy_refused(helper, call):
+    assert fields(helper.ask(call.body)) == {call.kind: {1: 30, **dict.fromkeys(call.zeros, 0)}}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [wire.data(2, b""), wire.data(14, wire.data(1, b"x") + wire.number(2, 1))],
+    ids=["GetQuote without anything", "sgxRegister with data_type 1"],
+)
+def test_legacy_unread(helper, body):
+    ((field, answer),) = fields(helper.ask(body)).items()
+    assert answer == {1: 30}
+    assert field in wire.fields(body)
+
+
+def test_cut_message(helper):
+    body = wire.data(21, wire.number(9, 15_000)) + b"\x82\x01\x05ab"
+    assert helper.ask(body) == b""
+
+
+@pytest.mark.parametrize("length", [65_537, 8 * 2**20, 2**32 - 1])
+def test_request_cap(helper, length):
+    before = helper.metric(DROPPED("malformed"))
+    assert helper.send(length.to_bytes(4, "little") + b"x") == b""
+    assert helper.metric(DROPPED("malformed")) == before + 1
+    padding = 65_536 - len(num())
+    filler = wire.data(99, bytes(padding - len(wire.data(99, bytes(padding))) + padding))
+    assert len(num() + filler) == 65_536
+    assert helper.send(wire.frame(num() + filler)) == NUM_ANSWER
+
+
+def test_quote_buffer_cap(helper):
+    target = TargetInfo.parse(fields(helper.ask(init()))[15][2])
+    report = OWN.create_report(target, bytes(64)).encode()
+    assert len(fields(helper.ask(quote(report, buf_size=65_536)))[17][2]) == 65_536
+    for wanted in (65_537, 64 * 2**20, 2**32 - 1):
+        assert fields(helper.ask(quote(report, buf_size=wanted))) == {17: {1: 3}}
+
+
+def test_header_only_client(helper):
+    with connected(helper, data=wire.frame(num())[:4]) as (client,):
+        assert is_served(helper)
+        client.sendall(wire.frame(num())[4:])
+        assert client.recv(100) == NUM_ANSWER
+
+
+def test_idle_connections(helper):
+    with connected(helper, count=400):
+        assert is_served(helper)
+    assert is_served(helper)
+
+
+def test_connection_cap():
+    with (
+        running_helper(alterations={"limits": {"max_connections": 8}}) as helper,
+        connected(helper, count=40) as clients,
+    ):
+        assert is_served(helper)
+        assert clients[0].recv(1) == b"", "the one that has waited longest for its request is closed"
+        assert helper.metric(DROPPED("shed")) >= 32
+
+
+def test_deadlines():
+    limits = {"first_byte_seconds": 0.1, "whole_request_seconds": 0.3}
+    with (
+        running_helper(alterations={"limits": limits}) as helper,
+        connected(helper) as (silent,),
+        connected(helper, data=wire.frame(num())[:4]) as (slow,),
+    ):
+        assert silent.recv(1) == slow.recv(1) == b""
+        assert helper.metric(DROPPED("timeout")) == 2
+
+
+def test_never_behind():
+    """64 requests wait for a provider that does not come; what needs none is answered at once."""
+    with (
+        running_helper(alterations={"provider": False}, ready=False) as helper,
+        connected(helper, count=64, data=wire.frame(init())) as waiting,
+    ):
+        assert fields(helper.ask(num())) == {21: {1: 0, 2: 1}}
+        assert fields(helper.ask(ids(256))) == {22: {1: 0, 2: KEY}}
+        assert fields(helper.ask(select(KEY_LIST))) == {19: {1: 0, 2: KEY}}
+        assert fields(helper.ask(init(present=False)))[15][1] == 0
+        for client in waiting:
+            client.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                client.recv(1)
+
+
+def test_not_ready():
+    with running_helper(alterations={"provider": False, "limits": {"place_seconds": 0.1}}, ready=False) as helper:
+        assert fields(helper.ask(init())) == {15: {1: 30, 3: 32}}
+        assert fields(helper.ask(size())) == {16: {1: 30, 2: 0}}
+        assert fields(helper.ask(quote(bytes(432), info=bytes(960)))) == {17: {1: 30, 3: bytes(960)}}
+
+
+def test_busy():
+    with (
+        running_helper(alterations={"provider": False, "limits": {"waiting_per_peer": 3}}, ready=False) as helper,
+        connected(helper, count=3, data=wire.frame(size())),
+    ):
+        assert fields(helper.ask(size())) == {16: {1: 18, 2: 0}}
+        assert fields(helper.ask(num())) == {21: {1: 0, 2: 1}}
+
+
+@pytest.mark.parametrize(("window", "code"), [("3600", 42), ("0", 47)])
+def test_stale_report(window, code):
+    with running_helper("--stale-report-window-seconds", window) as helper:
+        report = OWN.create_report(OWN.target_info(), bytes(64)).encode()
+        assert fields(helper.ask(quote(report))) == {17: {1: code}}
+        assert is_served(helper)
+
+
+def test_silent_probe():
+    with running_helper() as helper:
+        for _ in range(5):
+            assert helper.send(half_close=True) == b""
+        assert helper.metric(DROPPED("malformed")) == 0
+        assert "malformed" not in helper.log.read_text()
+
+
+def test_malformed_log():
+    with running_helper() as helper:
+        for _ in range(20):
+            assert helper.send(wire.frame(b"\xff" * 8)) == b""
+        assert helper.metric(DROPPED("malformed")) == 20
+        assert helper.log.read_text().count("malformed request") == 1
+
+
+def test_one_write(helper):
+    """Header and body are there together, however quickly one reads."""
+    for _ in range(50):
+        with connected(helper, data=wire.frame(num())) as (client,):
+            assert client.recv(100) == NUM_ANSWER
+
+
+def test_abstract_name(helper):
+    inodes = set()
+    for link in Path(f"/proc/{helper.process.pid}/fd").iterdir():
+        target = str(link.readlink())
+        if target.startswith("socket:["):
+            inodes.add(target.removeprefix("socket:[").rstrip("]"))
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    names = [row[7] for row in rows if row[6] in inodes and len(row) > 7]
+    assert names, "the helper's listening socket is not listed"
+    assert [name for name in names if name.startswith("@")] == []
+
+
+def test_socket_mode(helper):
+    assert stat.S_IMODE(helper.socket.stat().st_mode) == 0o666
+
+
+def test_update_without_gap():
+    """A second instance takes over the path when it can quote; the first, when stopped, removes nothing."""
+    with running_helper() as first:
+        gramine = ReplayedClient(GRAMINE, first.socket)
+        assert gramine.run().failure == ""
+        inode = first.socket.stat().st_ino
+        with running_helper(directory=first.socket.parent) as second:
+            second.wait_until(lambda: second.socket.stat().st_ino != inode)
+            first.process.send_signal(signal.SIGTERM)
+            assert first.process.wait(START_SECONDS) == 0
+            assert gramine.quote().failure == ""
+
+
+def test_foreign_socket(tmp_path):
+    """A live socket of another program stays, and the helper waits for the path and says so."""
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "aesm.socket"))
+        other.listen()
+        with running_helper(directory=tmp_path, ready=False) as helper:
+            helper.wait_until(lambda: "--replace-foreign-socket" in helper.readiness[1])
+            with connected(helper):
+                other.accept()[0].close()
+
+
+def test_sighup():
+    with running_helper() as helper:
+        helper.process.send_signal(signal.SIGHUP)
+        assert helper.process.wait(START_SECONDS) == 0
+        assert not helper.socket.exists()
