@@ -20,6 +20,7 @@ from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits import HelperLimits
 from confcom.quote_helper.provider_state import Backend
 from confcom.quote_helper.settings import parse_settings
+from confcom.quote_helper.socket_decisions import TOKEN_BYTES, Instance
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.sgx.report import REPORT_DATA_SIZE
@@ -239,6 +240,7 @@ def in_process(short_dir, enclave):
         helper = QuoteHelper(
             settings,
             open_backend=open_backend or (lambda: backend),
+            instance=Instance.started(time.clock_gettime_ns(time.CLOCK_BOOTTIME), os.urandom(TOKEN_BYTES)),
             clock=time.perf_counter,
             limits=HelperLimits(**({"accept_drain_seconds": 0.01, "self_test_retry_seconds": (0.005,)} | limits)),
         )

@@ -81,26 +81,6 @@ def test_killed_and_restarted_it_takes_over_the_stale_socket_and_the_same_platfo
     assert not second.socket.exists()
 
 
-def test_a_second_helper_at_the_same_path_gives_up_and_harms_nobody(start_helper):
-    first = start_helper().wait_ready()
-    second = start_helper(name="second")
-    assert second.process.wait(30) == ExitCode.UNAVAILABLE
-    assert "is already served by another program" in second.log.read_text()
-    AesmClient(first.socket).init_quote()
-    assert first.stop() == ExitCode.OK
-
-
-def test_an_old_helper_never_removes_its_successors_socket(start_helper):
-    old = start_helper().wait_ready()
-    old.socket.unlink()
-    new = start_helper(name="new").wait_ready()
-    assert old.stop() == ExitCode.OK
-    assert new.socket.exists()
-    AesmClient(new.socket).init_quote()
-    assert new.stop() == ExitCode.OK
-    assert not new.socket.exists()
-
-
 def test_few_file_descriptors_mean_fewer_connections_not_a_dead_helper(start_helper, exchange, vector):
     """Intel's server stops answering for good when its descriptors are used up."""
     helper = start_helper(wrapper=["sh", "-c", 'ulimit -n 100 && exec "$@"', "sh"]).wait_ready()

@@ -1,9 +1,10 @@
-"""The quote helper's life: bind at once, prepare, serve, drain."""
+"""The quote helper's life: serve the path or wait for it, prepare, drain."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
@@ -11,15 +12,17 @@ from prometheus_client import CollectorRegistry
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.probes import ProbeServer, Readiness, standard_routes
 from confcom.daemon.supervision import run_until_stopped
-from confcom.daemon.unix_socket import bind_unix_socket
 from confcom.daemon.worker import WorkerPool
-from confcom.quote_helper.limits import BACKLOG, DIRECTORY_MODE, SOCKET_MODE, HelperLimits
+from confcom.quote_helper.limits import HelperLimits
 from confcom.quote_helper.metrics import HelperMetrics
-from confcom.quote_helper.peers import by_uid
+from confcom.quote_helper.observations import make_observations
+from confcom.quote_helper.peers import ByPod, by_uid
 from confcom.quote_helper.provider_state import Backend, ProviderKeeper, ProviderStatus
 from confcom.quote_helper.server import AesmServer
 from confcom.quote_helper.service import QuoteService
 from confcom.quote_helper.settings import HelperSettings
+from confcom.quote_helper.socket_decisions import Instance
+from confcom.quote_helper.socket_keeper import SocketKeeper
 from confcom.quote_helper.stale_target import StaleTargetPolicy
 
 _logger = logging.getLogger(__name__)
@@ -31,8 +34,10 @@ class QuoteHelper:
     Args:
         settings: where to serve.
         open_backend: opens what makes the quotes. It may block: it is called in a thread.
+        instance: which run of the helper this is.
         clock: monotonic seconds.
         limits: deadlines and caps.
+        wall_clock: seconds since the epoch, for the audit file.
     """
 
     def __init__(
@@ -40,80 +45,104 @@ class QuoteHelper:
         settings: HelperSettings,
         *,
         open_backend: Callable[[], Backend],
+        instance: Instance,
         clock: Callable[[], float],
         limits: HelperLimits,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         registry = CollectorRegistry()
         self._settings = settings
         self._open_backend = open_backend
+        self._instance = instance
         self._limits = limits
-        self._metrics = HelperMetrics(registry, LogLimiter(limits.repeated_log_seconds, clock))
+        self._metrics = HelperMetrics(registry)
         self._readiness = Readiness("the quote provider is being prepared")
         self._probes = ProbeServer(standard_routes(self._readiness, registry))
         self._clock = clock
+        self._observations = make_observations(
+            settings, metrics=self._metrics, registry=registry, clock=clock, wall_clock=wall_clock
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain; nothing is left behind, however it ends.
 
         Raises:
-            ConfcomError: the socket or the probe address cannot be had, or the backend cannot be opened.
+            ConfcomError: the socket or the probe address can never be had, or the backend cannot be opened.
         """
-        bound = bind_unix_socket(
-            self._settings.socket,
-            mode=SOCKET_MODE,
-            backlog=BACKLOG,
-            directory_mode=DIRECTORY_MODE,
-        )
-        workers = WorkerPool("quote-provider")
+        limits, settings = self._limits, self._settings
+        workers, looks = WorkerPool("quote-provider"), WorkerPool("aesm-socket")
+        stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
         service = QuoteService(
             workers=workers,
-            stale=StaleTargetPolicy(0, self._clock),
-            failure_log=LogLimiter(self._limits.repeated_log_seconds, self._clock),
-            limits=self._limits,
+            stale=stale,
+            failure_log=LogLimiter(limits.repeated_log_seconds, self._clock),
+            limits=limits,
             clock=self._clock,
         )
-        keeper = ProviderKeeper(
-            open_backend=self._open_backend,
-            service=service,
-            workers=workers,
-            changed=self._provider_changed,
-            self_test_failed=self._metrics.self_tests_failed.inc,
-            limits=self._limits,
-        )
+        self._metrics.waiting.set_function(lambda: service.waiting)
         server = AesmServer(
             service=service,
-            observer=self._metrics,
-            identify=by_uid,
-            limits=self._limits,
+            observer=self._observations,
+            identify=ByPod() if settings.identify_pods else by_uid,
+            limits=limits,
             clock=self._clock,
         )
+        sockets = SocketKeeper(
+            settings.socket,
+            me=self._instance,
+            host=server,
+            workers=looks,
+            stale=stale,
+            limits=limits,
+            replace_foreign=settings.replace_foreign_socket,
+            on_change=lambda: self._show_readiness(provider.status, sockets.reason),
+        )
+
+        def provider_changed(status: ProviderStatus) -> None:
+            self._metrics.provider_changed(status)
+            sockets.set_can_quote(can_quote=status.ready)
+            self._show_readiness(status, sockets.reason)
+
+        provider = ProviderKeeper(
+            open_backend=self._open_and_watch,
+            service=service,
+            workers=workers,
+            tested=lambda identity: stale.quotes_for(identity.target_info.encode()),
+            changed=provider_changed,
+            self_test_failed=self._metrics.self_tests_failed.inc,
+            limits=limits,
+        )
         try:
-            server.add_listener(bound.socket)
-            if self._settings.probe_address is not None:
-                address = await self._probes.start(self._settings.probe_address)
+            if settings.probe_address is not None:
+                address = await self._probes.start(settings.probe_address)
                 _logger.info("answering probes on %s", address)
-            _logger.info("answering AESM's protocol on %s", self._settings.socket)
-            await run_until_stopped(stop, keeper.run())
-            self._set_unready("stopping")
-            bound.unlink()
+            await sockets.start()
+            await run_until_stopped(stop, provider.run(), sockets.run(), self._observations.run())
+            self._readiness.set_unready("stopping")
+            self._metrics.ready.set(0)
+            sockets.leave()
             service.stop()
-            await server.stop_accepting(self._limits.accept_drain_seconds)
+            await server.stop_accepting(limits.accept_drain_seconds)
             await server.drain()
         finally:
             server.close()
             service.close()
-            bound.close()
-            await keeper.close()
+            sockets.close()
+            looks.close()
+            await provider.close()
+            await self._observations.close()
             await self._probes.close()
 
-    def _provider_changed(self, status: ProviderStatus) -> None:
-        self._metrics.provider_changed(status)
-        if status.ready:
-            self._readiness.set_ready()
-            self._metrics.ready.set(1)
-        else:
-            self._set_unready(status.reason)
+    def _open_and_watch(self) -> Backend:
+        backend = self._open_backend()
+        self._observations.expiry.watch(backend.provider)
+        return backend
 
-    def _set_unready(self, reason: str) -> None:
-        self._readiness.set_unready(reason)
-        self._metrics.ready.set(0)
+    def _show_readiness(self, status: ProviderStatus, socket_reason: str | None) -> None:
+        """Ready is who has made a whole quote and has the path."""
+        reason = socket_reason if status.ready else status.reason
+        self._metrics.ready.set(reason is None)
+        if reason is None:
+            self._readiness.set_ready()
+        else:
+            self._readiness.set_unready(reason)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
+import secrets
 import time
-from collections.abc import Mapping, Sequence
-from typing import TextIO
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TextIO
 
 from confcom.daemon.logs import configure_logging
 from confcom.daemon.supervision import exit_status, run_daemon
@@ -13,6 +15,7 @@ from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits import RESERVED_FILE_DESCRIPTORS, HelperLimits
 from confcom.quote_helper.provider_state import Backend
 from confcom.quote_helper.settings import parse_settings
+from confcom.quote_helper.socket_decisions import TOKEN_BYTES, Instance
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
@@ -35,15 +38,21 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         def open_backend() -> Backend:
             from confcom.quote_helper.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound
 
-            return open_simulated(settings.state_dir)
+            return open_simulated(
+                settings.state_dir,
+                qe_mr_enclave=settings.simulated_qe_mr_enclave,
+                qe_isv_svn=settings.simulated_qe_isv_svn,
+            )
 
         limits = HelperLimits(max_connections=_affordable_connections(HelperLimits().max_connections))
-        return run_daemon(
-            lambda stop: QuoteHelper(settings, open_backend=open_backend, clock=time.perf_counter, limits=limits).run(
-                stop
-            ),
-            use_uvloop=True,
-        )
+        instance = Instance.started(time.clock_gettime_ns(time.CLOCK_BOOTTIME), secrets.token_bytes(TOKEN_BYTES))
+
+        def run(stop: asyncio.Event) -> Coroutine[Any, Any, None]:
+            return QuoteHelper(
+                settings, open_backend=open_backend, instance=instance, clock=time.perf_counter, limits=limits
+            ).run(stop)
+
+        return run_daemon(run, use_uvloop=True)
 
     return exit_status(body, stderr=stderr)
 

@@ -12,7 +12,7 @@ from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits import HelperLimits
 from confcom.quote_helper.self_test import ReportMaker, run_self_test
 from confcom.quote_helper.service import QuoteService
-from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
+from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuotingIdentity
 
 _logger = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class ProviderKeeper:
         open_backend: opens what makes the quotes. It may block.
         service: is given the provider.
         workers: where everything runs that may block.
+        tested: told the identity after every self-test that made a quote, before `changed`.
         changed: told of every new status, also when only the reason is another.
         self_test_failed: told of every self-test that made no quote.
         limits: how often, how long.
@@ -69,6 +70,7 @@ class ProviderKeeper:
         open_backend: Callable[[], Backend],
         service: QuoteService,
         workers: WorkerPool,
+        tested: Callable[[QuotingIdentity], None],
         changed: Callable[[ProviderStatus], None],
         self_test_failed: Callable[[], None],
         limits: HelperLimits,
@@ -76,6 +78,7 @@ class ProviderKeeper:
         self._open_backend = open_backend
         self._service = service
         self._workers = workers
+        self._tested = tested
         self._changed = changed
         self._self_test_failed = self_test_failed
         self._limits = limits
@@ -123,25 +126,26 @@ class ProviderKeeper:
         try:
             if self.status.ready and not backend.provider.blocking:
                 # It is the event loop's own now, and no thread may use it beside.
-                run_self_test(backend.provider, backend.make_report)
+                identity = run_self_test(backend.provider, backend.make_report)
             else:
-                await self._self_test_beside(backend)
+                identity = await self._self_test_beside(backend)
         except QuoteProviderError as error:
             _logger.warning("no quote can be made", extra={"error": str(error), "code": error.code.name})
             return str(error)
         except Exception as error:
             _logger.exception("the self-test failed in an unexpected way")
             return f"the self-test failed: {type(error).__name__}"
+        self._tested(identity)
         return None
 
-    async def _self_test_beside(self, backend: Backend) -> None:
+    async def _self_test_beside(self, backend: Backend) -> QuotingIdentity:
         call = self._workers.submit(lambda: run_self_test(backend.provider, backend.make_report))
         done, _ = await asyncio.wait({call}, timeout=self._limits.self_test_seconds)
         if not done:
             self._found_failing(f"the quote provider hangs: no quote within {self._limits.self_test_seconds:g} s")
             # A second one would hang too, and take another thread.
             await asyncio.wait({call})
-        call.result()
+        return call.result()
 
     def _found_working(self, provider: QuoteProvider) -> None:
         if self.status.ready:

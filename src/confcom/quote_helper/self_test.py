@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import MalformedError
-from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
+from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuotingIdentity
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import Report, TargetInfo
 
@@ -14,8 +14,11 @@ ReportMaker = Callable[[TargetInfo], Report]
 """Makes a report for a quoting enclave: on hardware this takes an enclave, so it comes with the provider."""
 
 
-def run_self_test(provider: QuoteProvider, make_report: ReportMaker) -> None:
+def run_self_test(provider: QuoteProvider, make_report: ReportMaker) -> QuotingIdentity:
     """Do what a client does: identity, size, quote; and look at the result.
+
+    Returns:
+        The identity that clients are told.
 
     Raises:
         QuoteProviderError: no quote came, or it is not what was asked for.
@@ -34,6 +37,7 @@ def run_self_test(provider: QuoteProvider, make_report: ReportMaker) -> None:
         raise _wrong("it carries another report")
     if quote.signature.pub_key_id != identity.pub_key_id:
         raise _wrong("its key is not the one that InitQuoteEx names")
+    return identity
 
 
 def _wrong(why: str) -> QuoteProviderError:
