@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom.quote_helper.limits import BACKLOG, HelperLimits
 from confcom.quote_helper.metrics import HelperMetrics
+from confcom.quote_helper.observations import make_observations
 from confcom.quote_helper.settings import parse_settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "quote-helper.md").read_text()
@@ -24,9 +25,13 @@ def test_flags_and_variables(capsys):
     assert {name for name in flags | variables if f"`{name}" not in PAGE} == set()
 
 
-def test_metrics():
+async def test_metrics(tmp_path):
     registry = CollectorRegistry()
-    HelperMetrics(registry)
+    settings = parse_settings(["--simulated", "--audit-file", f"{tmp_path}/audit"], prog="p", environ={"HOME": "/h"})
+    observations = make_observations(
+        settings, metrics=HelperMetrics(registry), registry=registry, clock=lambda: 0.0, wall_clock=lambda: 0.0
+    )
+    await observations.close()
     for metric in registry.collect():
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         assert f"`{name}`" in PAGE

@@ -8,8 +8,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind, Request, Response, kind_of
-from confcom.aesm.session import ProtocolViolation
-from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits import DROP_REASONS
 from confcom.quote_helper.peers import Peer
 from confcom.quote_helper.provider_state import ProviderPhase, ProviderStatus
@@ -21,15 +19,9 @@ _BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 
 
 
 class HelperMetrics:
-    """An Observer that counts; children are looked up once, since label lookups are not free.
+    """The helper's metrics, in the registry that is given; children are looked up once, since that is not free."""
 
-    Args:
-        registry: where the metrics are registered.
-        malformed_log: bounds the lines about malformed input.
-    """
-
-    def __init__(self, registry: CollectorRegistry, malformed_log: LogLimiter) -> None:
-        self._malformed_log = malformed_log
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             "confcom_quote_helper_requests",
             "Requests answered, by kind and result (AESM's code in lower case)",
@@ -53,6 +45,9 @@ class HelperMetrics:
         self._accepted = Counter("confcom_quote_helper_connections_accepted", "Connections made", registry=registry)
         self._paused = Counter(
             "confcom_quote_helper_accepting_paused", "Times that no connection could be accepted", registry=registry
+        )
+        self.waiting = Gauge(
+            "confcom_quote_helper_waiting", "Requests that wait for the quote provider", registry=registry
         )
         self.ready = Gauge("confcom_quote_helper_ready", "1 when a whole quote has been made", registry=registry)
         self._provider = Gauge(
@@ -102,13 +97,6 @@ class HelperMetrics:
         """A connection was closed without an answer."""
         del peer
         self._dropped.labels(reason).inc()
-
-    def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
-        """Say at most once in a while what was wrong."""
-        del peer
-        suppressed = self._malformed_log.admit()
-        if suppressed is not None:
-            _logger.warning("malformed request", extra={"error": str(violation.error), "suppressed": suppressed})
 
     def accepting_paused(self, reason: str) -> None:
         """No connection is accepted for a while."""

@@ -15,9 +15,11 @@ from confcom.aesm.messages import Request, Response
 from confcom.aesm.session import ProtocolViolation
 from confcom.quote_helper.answer_record import AnswerRecord
 from confcom.quote_helper.audit import AuditLog
-from confcom.quote_helper.observer import Observer
+from confcom.quote_helper.audit_file import MIB, AuditFile
+from confcom.quote_helper.metrics import HelperMetrics
 from confcom.quote_helper.peers import Peer
 from confcom.quote_helper.quote_log import QuoteLog
+from confcom.quote_helper.settings import HelperSettings
 from confcom.quote_provider.expiry import ReportsExpiry
 
 _logger = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class Observations:
     def __init__(
         self,
         *,
-        metrics: Observer,
+        metrics: HelperMetrics,
         pods: PodMetrics,
         log: QuoteLog,
         audit: AuditLog | None,
@@ -101,6 +103,36 @@ class Observations:
     def accepting_paused(self, reason: str) -> None:
         """No connection is accepted for a while."""
         self._metrics.accepting_paused(reason)
+
+
+def make_observations(
+    settings: HelperSettings,
+    *,
+    metrics: HelperMetrics,
+    registry: CollectorRegistry,
+    clock: Callable[[], float],
+    wall_clock: Callable[[], float],
+) -> Observations:
+    """What these settings ask for; the audit file's thread runs from here on.
+
+    Args:
+        settings: how much is logged, and where the audit file is.
+        metrics: counts by request and result.
+        registry: where all other metrics are registered.
+        clock: monotonic seconds.
+        wall_clock: seconds since the epoch.
+    """
+    audit = None
+    if settings.audit_file is not None:
+        file = AuditFile(settings.audit_file, settings.audit_max_mib * MIB)
+        audit = AuditLog(file, registry=registry, wall_clock=wall_clock, clock=clock)
+    return Observations(
+        metrics=metrics,
+        pods=PodMetrics(registry, clock),
+        log=QuoteLog(settings.log_quotes_per_peer, clock),
+        audit=audit,
+        expiry=ExpiryMetrics(registry, wall_clock),
+    )
 
 
 class _Pod:

@@ -1,0 +1,212 @@
+"""Two clients of one uid, in PID namespaces and pods of their own, and a real helper: one floods, one must not notice.
+
+They are put into cgroups as a kubelet would make them, which takes root; where that is refused, these tests say so and
+are skipped.
+"""
+
+import contextlib
+import json
+import secrets
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+HIERARCHIES = ("cgroup2", "name=systemd", "pids", "freezer")
+"""Those in which a cgroup needs no setting before a process may enter it, the usual one first."""
+ENTER = 'echo $$ > "$1" && shift && exec unshare --pid --fork "$@"'
+QUOTES = 300
+BUSY, IDLE = 48, 96
+PODS = "confcom_quote_helper_pod_requests_total"
+WAIT_SECONDS = 30
+
+FLOOD = """
+import asyncio, json, sys
+from confcom.client import AesmClient
+from confcom.aesm.framing import encode_frame
+from confcom.aesm.message_codec import encode_request
+from confcom.aesm.messages import GetQuoteExRequest
+from confcom.sgx.key_id import ECDSA_P256_KEY_ID
+from confcom.simulation.enclave import SimulatedEnclave
+
+path, busy, idle = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+target = AesmClient(path).init_quote().target_info
+report = SimulatedEnclave.from_name("flood").create_report(target, bytes(64)).encode()
+frame = encode_frame(encode_request(GetQuoteExRequest(report, 8192, ECDSA_P256_KEY_ID.encode())))
+answers = 0
+
+async def ask():
+    global answers
+    while True:
+        try:
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(frame)
+            if len(await reader.read()) > 8192:
+                answers += 1
+                if answers == 100:
+                    print("flooding", flush=True)
+            writer.close()
+        except OSError:
+            pass
+
+async def sit():
+    while True:
+        try:
+            reader, writer = await asyncio.open_unix_connection(path)
+            await reader.read()
+            writer.close()
+        except OSError:
+            pass
+        await asyncio.sleep(0.1)  # or it would do nothing but connect
+
+async def main():
+    tasks = [asyncio.create_task(ask()) for _ in range(busy)] + [asyncio.create_task(sit()) for _ in range(idle)]
+    await asyncio.to_thread(sys.stdin.read)
+    print(json.dumps({"answers": answers}))
+
+asyncio.run(main())
+"""
+
+WELL_BEHAVED = """
+import json, os, sys, time
+from confcom.client import AesmClient
+from confcom.errors import ConfcomError
+from confcom.sgx.quote import Quote
+from confcom.simulation.enclave import SimulatedEnclave
+
+client = AesmClient(sys.argv[1])
+enclave = SimulatedEnclave.from_name("well behaved")
+seconds, failures = [], []
+for number in range(int(sys.argv[2])):
+    data = os.urandom(64)
+    start = time.perf_counter()
+    try:
+        report = enclave.create_report(client.init_quote().target_info, data)
+        quote = Quote.parse(client.get_quote(report).quote)
+        assert quote.body.report_data == data, "a quote for another report"
+    except (ConfcomError, OSError) as error:
+        failures.append(str(error))
+    seconds.append(time.perf_counter() - start)
+seconds.sort()
+print(json.dumps({"pid": os.getpid(), "failures": failures, "p50": seconds[len(seconds) // 2],
+                  "p99": seconds[len(seconds) * 99 // 100]}))
+"""
+CALLS = 3  # Init, Size, Quote
+
+
+def end(client):
+    """It ends by itself when its input does; killed, it would leave its cgroup a moment later than its parent."""
+    with client:
+        client.stdin.close()
+        client.stdout.close()
+        try:
+            client.wait(WAIT_SECONDS)
+        finally:
+            client.kill()
+
+
+def hierarchy():
+    """The mount point of one cgroup hierarchy, or the reason why there is none."""
+    mounts = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        kind, _, options = rest.split(" ", 2)
+        if kind in {"cgroup", "cgroup2"}:
+            mounts |= dict.fromkeys([kind, *options.split(",")], Path(fields.split()[4]))
+    return next((mounts[name] for name in HIERARCHIES if name in mounts), None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _privileged():
+    done = subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no PID namespace can be made: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def make_pod():
+    """Make the cgroup of a container in a pod of its own: its UID, and the file that a process enters it by."""
+    mount = hierarchy()
+    if mount is None:
+        pytest.skip("no cgroup hierarchy is mounted")
+    root = mount / f"confcom-test-{secrets.token_hex(4)}"
+    with contextlib.ExitStack() as stack:
+
+        def mkdir(path):
+            path.mkdir()
+            stack.callback(path.rmdir)
+
+        try:
+            mkdir(root)
+            mkdir(root / "kubepods")
+        except OSError as error:
+            pytest.skip(f"no cgroup can be made: {error}")
+
+        def make():
+            pod = str(uuid.uuid4())
+            container = root / "kubepods" / f"pod{pod}" / secrets.token_hex(32)
+            mkdir(container.parent)
+            mkdir(container)
+            return pod, container / "cgroup.procs"
+
+        yield make
+
+
+@pytest.fixture
+def start_client():
+    """Start a program in a container's cgroup and a PID namespace of its own."""
+    with contextlib.ExitStack() as stack:
+
+        def start(procs, program, *arguments):
+            command = [sys.executable, "-c", program, *map(str, arguments)]
+            client = subprocess.Popen(
+                ["sh", "-c", ENTER, "sh", str(procs), "--kill-child", *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            stack.callback(end, client)
+            return client
+
+        yield start
+
+
+def test_a_flood_from_one_pod_is_not_noticed_in_another(start_helper, make_pod, start_client, capsys):
+    """With one uid and few places: the flood alone wants more of them than there are."""
+    helper = start_helper(
+        arguments=["--identify-pods"], wrapper=["sh", "-c", f'ulimit -n {64 + BUSY + IDLE // 2} && exec "$@"', "sh"]
+    ).wait_ready()
+    (flooding, flood_procs), (quiet, quiet_procs) = make_pod(), make_pod()
+    flood = start_client(flood_procs, FLOOD, helper.socket, BUSY, IDLE)
+    assert flood.stdout.readline() == "flooding\n"
+    before = helper.metric(f'{PODS}{{outcome="success",pod="{flooding}"}}')
+
+    result, _ = start_client(quiet_procs, WELL_BEHAVED, helper.socket, QUOTES).communicate(timeout=WAIT_SECONDS)
+    seen = json.loads(result)
+    during = helper.metric(f'{PODS}{{outcome="success",pod="{flooding}"}}') - before
+    flood.stdin.close()
+    answers = json.loads(flood.stdout.readline())["answers"]
+
+    with capsys.disabled():
+        p50, p99 = seen["p50"] * 1000, seen["p99"] * 1000
+        sys.stdout.write(f"\n  beside {during:.0f} quotes of a flood: p50 {p50:.1f} ms, p99 {p99:.1f} ms\n")
+    assert seen["pid"] == 1
+    assert seen["failures"] == []
+    assert helper.metric(f'{PODS}{{outcome="success",pod="{quiet}"}}') == CALLS * QUOTES
+    assert answers > during > QUOTES
+    assert helper.metric('confcom_quote_helper_connections_dropped_total{reason="shed"}') > 0
+    assert helper.metric(f'{PODS}{{outcome="success",pod=""}}') == 0
+
+
+def test_whose_process_is_not_seen_is_in_no_pod(start_helper, make_pod, start_client):
+    """As for a helper without hostPID: the kernel gives it the process ID 0."""
+    helper = start_helper(arguments=["--identify-pods"], wrapper=["unshare", "--pid", "--fork", "--kill-child"])
+    helper.wait_ready()
+    pod, procs = make_pod()
+    result, _ = start_client(procs, WELL_BEHAVED, helper.socket, 3).communicate(timeout=WAIT_SECONDS)
+    assert json.loads(result)["failures"] == []
+    assert helper.metric(f'{PODS}{{outcome="success",pod=""}}') == CALLS * 3
+    assert helper.metric(f'{PODS}{{outcome="success",pod="{pod}"}}') is None
+    assert [line["pid"] for line in map(json.loads, helper.log.read_text().splitlines()) if "pod" in line] == [0] * 3
