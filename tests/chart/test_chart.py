@@ -138,8 +138,11 @@ def test_only_the_job_has_a_token_and_it_may_only_create_secrets_here(manifests,
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": JOB_ACCOUNT, "namespace": "sgx"}]
 
 
-def test_host_pid_is_a_value(render):
-    assert daemon(render("quoteHelper.hostPID=false"), HELPER)["hostPID"] is False
+@pytest.mark.parametrize("seen", [True, False])
+def test_pods_are_identified_where_their_processes_are_seen(render, seen):
+    pod = daemon(render(f"quoteHelper.hostPID={str(seen).lower()}"), HELPER)
+    assert pod["hostPID"] is seen
+    assert helper_settings(only_container(pod)["args"], prog="helper", environ={}).identify_pods is seen
 
 
 # The daemons read what the chart writes.
