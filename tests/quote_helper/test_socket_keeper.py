@@ -404,6 +404,31 @@ async def test_a_directory_that_cannot_take_a_socket(keeper, path, monkeypatch, 
     await running.serves()
 
 
+async def test_without_a_descriptor_nothing_is_seen_and_nothing_is_lost(keeper, path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    running = await keeper(1).start()
+    monkeypatch.setattr(socket_keeper, "inspect_socket", refuse)
+    path.unlink()
+    await running.waits("Too many open files")
+    monkeypatch.undo()
+    await running.serves()
+
+
+async def test_who_could_not_be_asked_is_not_called_unable(keeper, path, monkeypatch):
+    await keeper(1).start()
+
+    def refuse(*_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    answer = await ask_holder(path, deadline_seconds=WAIT_SECONDS)
+    monkeypatch.undo()
+    assert answer == HolderAnswer(can_quote=True)
+    assert await ask_holder(path.with_name("nothing"), deadline_seconds=WAIT_SECONDS) == HolderAnswer(can_quote=False)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 async def test_a_directory_of_roots_is_an_error_at_the_start_for_who_is_not_root(keeper, path):
     path.parent.mkdir(mode=0o755)

@@ -26,17 +26,17 @@ class HolderAnswer:
     """What an instance told of itself."""
 
     can_quote: bool
-    """Busy counts as able: it works for others."""
+    """Busy counts as able, since it works for others; so does whoever could not be asked."""
     target_info: bytes = b""
     """Of its quoting enclave; empty if it gave none."""
 
 
 _CANNOT_QUOTE: Final = HolderAnswer(can_quote=False)
-_BUSY: Final = HolderAnswer(can_quote=True)
+_UNKNOWN: Final = HolderAnswer(can_quote=True)
 
 
 async def ask_holder(path: Path, *, deadline_seconds: float) -> HolderAnswer:
-    """Send one InitQuoteEx. Whatever goes wrong is an answer too: it cannot quote.
+    """Send one InitQuoteEx. That no answer comes is an answer too: it cannot quote.
 
     Args:
         path: the socket.
@@ -45,11 +45,11 @@ async def ask_holder(path: Path, *, deadline_seconds: float) -> HolderAnswer:
     try:
         async with asyncio.timeout(deadline_seconds):
             response = await _init(path)
-    except BlockingIOError:
-        # Its backlog is full: it may be hung, or have more to do than it can, and only the latter passes.
-        return _BUSY
-    except (TimeoutError, OSError, ConfcomError):
+    except (TimeoutError, ConnectionError, FileNotFoundError, ConfcomError):
         return _CANNOT_QUOTE
+    except OSError:
+        # It could not be asked: its backlog is full, or we have no descriptor.
+        return _UNKNOWN
     if not isinstance(response, InitQuoteExResponse):
         return _CANNOT_QUOTE
     if response.error_code == AesmErrorCode.SUCCESS:

@@ -280,6 +280,8 @@ def look(path: Path, unable: Instance | None) -> Sight:
         found = inspect_socket(path, patience=LOOK_PATIENCE_SECONDS)
     except UnavailableError as error:
         return Blocked(error) if identity is None else Foreign("this user may not connect to the socket that is there")
+    except OSError as error:
+        return Blocked(unusable(path, error))
     match found.state:
         case PathState.FREE:
             return Nobody()
