@@ -55,12 +55,18 @@ class FrameDecoder:
         """
         if self._done:
             return None
+        if not self._buffer and len(data) >= HEADER_SIZE:
+            # Nearly every frame comes whole, and is not copied into the buffer first.
+            end = HEADER_SIZE + self._length(data)
+            if len(data) >= end:
+                self._done = True
+                return data[HEADER_SIZE:end]
         # Room is taken as bytes arrive, never for a length that was merely announced.
         consumed = self._take(data, 0)
         if len(self._buffer) < HEADER_SIZE:
             return None
         if self._wanted == HEADER_SIZE:
-            self._wanted += self._length()
+            self._wanted += self._length(self._buffer)
             self._take(data, consumed)
         if len(self._buffer) < self._wanted:
             return None
@@ -73,8 +79,8 @@ class FrameDecoder:
         self._buffer += data[start:stop]
         return stop
 
-    def _length(self) -> int:
-        length = int.from_bytes(self._buffer, "little")
+    def _length(self, received: bytes | bytearray) -> int:
+        length = int.from_bytes(received[:HEADER_SIZE], "little")
         if 0 < length <= self._max_body_size:
             return length
         self._finish()

@@ -44,6 +44,7 @@ SERVING_ORDER: Final = tuple(
 """If a request holds several sub-messages, Intel's server serves the first of these (ProtobufSerializer.cpp)."""
 
 
+_KINDS: Final[Mapping[int, MessageKind]] = MappingProxyType({kind.value: kind for kind in MessageKind})
 _FIELDS: Final[Mapping[MessageKind, str]] = MappingProxyType({kind: kind.name.lower() for kind in MessageKind})
 _REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = MappingProxyType(
     {
@@ -89,7 +90,7 @@ def decode_request(body: bytes) -> Request:
     """
     wire = messages_pb2.Request()
     _parse(wire, body)
-    present = [MessageKind(descriptor.number) for descriptor, _ in wire.ListFields()]
+    present = {_KINDS[descriptor.number]: sub for descriptor, sub in wire.ListFields()}
     if not present:
         raise UnknownRequestError(
             "a request holds nothing that AESM knows",
@@ -97,11 +98,11 @@ def decode_request(body: bytes) -> Request:
             remedy="check the client: DCAP quoting uses fields 15, 16, 17, 19, 21 and 22",
         )
     kind = min(present, key=SERVING_ORDER.index)
-    if kind not in _REQUESTS:
+    message, sub = _REQUESTS.get(kind), present[kind]
+    if message is None:
         return LegacyRequest(kind)
-    message, sub = _REQUESTS[kind], _sub_message(wire, kind)
     missing = tuple(name for name in message.REQUIRED if not sub.HasField(name))
-    return IncompleteRequest(kind, missing) if missing else message(**_read(message, sub))
+    return IncompleteRequest(kind, missing) if missing else message(*_read(message, sub))
 
 
 def encode_response(response: Response) -> bytes:
@@ -137,7 +138,7 @@ def decode_response(body: bytes, kind: MessageKind) -> QuotingResponse:
             remedy="report this to whoever wrote the AESM service",
         )
     message = _RESPONSES[kind]
-    return message(**_read(message, sub))
+    return message(*_read(message, sub))
 
 
 def _sub_message(wire: Message, kind: MessageKind) -> Message:
@@ -156,8 +157,8 @@ def _parse(wire: Message, body: bytes) -> None:
         ) from error
 
 
-def _read(message: type[QuotingRequest | QuotingResponse], sub: Message) -> dict[str, Any]:
-    return {name: getattr(sub, name) if sub.HasField(name) else None for name in message.__slots__}
+def _read(message: type[QuotingRequest | QuotingResponse], sub: Message) -> tuple[Any, ...]:
+    return tuple(getattr(sub, name) if sub.HasField(name) else None for name in message.__slots__)
 
 
 def _values(message: QuotingRequest | QuotingResponse) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -121,6 +122,47 @@ class SimulatedEnclave:
         Raises:
             ReportRejectedError: another platform's CPUSVN, or neither layout's key fits.
         """
+        return ReportChecker.of(self.target_info()).check(report, report.body.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class ReportChecker:
+    """EGETKEY and the comparison, for one enclave that checks many reports.
+
+    All simulated reports have one KEYID, so the keys of the reports that it will see are derived once.
+    """
+
+    target: TargetInfo
+    keys: tuple[tuple[ReportKeyFormat, Mapping[bytes, bytes]], ...]
+    """For each layout, the report key by the reporter's CPUSVN."""
+
+    @classmethod
+    def of(cls, target: TargetInfo) -> Self:
+        """Derive the keys of the enclave with this target info."""
+        return cls(
+            target,
+            tuple(
+                (
+                    key_format,
+                    {svn: report_key(key_format, target, svn, SIMULATION_KEY_ID) for svn in SIMULATION_CPU_SVNS},
+                )
+                for key_format in ReportKeyFormat
+            ),
+        )
+
+    def check(self, report: Report, body: bytes) -> ReportKeyFormat:
+        """Check a report that was made for this enclave.
+
+        Args:
+            report: the report.
+            body: its encoded body, which the caller needs anyway.
+
+        Returns:
+            The layout whose key fits, to answer in the same one.
+
+        Raises:
+            ReportRejectedError: another platform's CPUSVN, or neither layout's key fits.
+        """
         cpu_svn = report.body.cpu_svn
         if cpu_svn not in SIMULATION_CPU_SVNS:
             raise ReportRejectedError(
@@ -128,10 +170,11 @@ class SimulatedEnclave:
                 why="a simulated enclave only checks reports of Intel's SDK simulation mode, which has three CPUSVNs",
                 remedy="quote enclaves on SGX hardware with a hardware provider; build with SGX_MODE=SIM to simulate",
             )
-        body = report.body.encode()
-        target = self.target_info()
-        for key_format in ReportKeyFormat:
-            key = report_key(key_format, target, cpu_svn, report.key_id)
+        for key_format, keys in self.keys:
+            if report.key_id == SIMULATION_KEY_ID:
+                key = keys[cpu_svn]
+            else:
+                key = report_key(key_format, self.target, cpu_svn, report.key_id)
             if bytes_eq(report_mac(key, body), report.mac):
                 return key_format
         raise ReportRejectedError(

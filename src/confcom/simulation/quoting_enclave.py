@@ -14,7 +14,7 @@ from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.quote import SIGNATURE_SIZE, SIGNED_PART_SIZE, EcdsaSignatureData, QuoteHeader, attestation_pub_key_id
 from confcom.sgx.report import AttributeFlag, QeReportInfo, Report, TargetInfo
-from confcom.simulation.enclave import SimulatedEnclave
+from confcom.simulation.enclave import ReportChecker, SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, public_point, sign
 from confcom.simulation.pki import Pki
 from confcom.simulation.tcb import PCE_SVN
@@ -93,6 +93,7 @@ class QuotingEnclave:
     """A certified quoting enclave: everything but the report and its signature is made once, when it is loaded."""
 
     enclave: SimulatedEnclave
+    checker: ReportChecker = field(repr=False)
     attestation_key: ec.EllipticCurvePrivateKey = field(repr=False)
     pub_key_id: bytes
     """SHA-256 of attestation public key and authentication data: what binds the key to the QE's report."""
@@ -126,7 +127,14 @@ class QuotingEnclave:
         )
         header = QuoteHeader(qe_svn=identity.isv_svn, pce_svn=PCE_SVN, user_data=marks.HEADER_USER_DATA)
         after_signature = signature_data.encode()[SIGNATURE_SIZE:]
-        return cls(enclave, attestation_key, pub_key_id, header.encode(), after_signature)
+        return cls(
+            enclave,
+            ReportChecker.of(enclave.target_info()),
+            attestation_key,
+            pub_key_id,
+            header.encode(),
+            after_signature,
+        )
 
     @property
     def target_info(self) -> TargetInfo:
@@ -151,8 +159,9 @@ class QuotingEnclave:
         Raises:
             ReportRejectedError: the report's MAC does not fit, or it comes from another platform.
         """
-        key_format = self.enclave.verify_report(report)
-        signed_part = self.header + report.body.encode()
+        body = report.body.encode()
+        key_format = self.checker.check(report, body)
+        signed_part = self.header + body
         signature_size = (SIGNATURE_SIZE + len(self.after_signature)).to_bytes(_SIZE_FIELD, "little")
         signature = sign(self.attestation_key, signed_part)
         quote = signed_part + signature_size + signature + self.after_signature
