@@ -1,0 +1,139 @@
+"""Many clients that want one quote each, one connection per quote, as cheaply for the measuring side as it can be."""
+
+from __future__ import annotations
+
+import secrets
+import select
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from replay import wire
+from replay.steps import KEY
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.messages import MessageKind
+from confcom.client import AesmClient
+from confcom.sgx.report import REPORT_BODY_SIZE, REPORT_DATA_SIZE, TargetInfo
+from confcom.simulation.enclave import SimulatedEnclave
+
+RECEIVE_BYTES = 65_536
+"""More than an answer has: one recv(2) takes it."""
+ANSWER_SECONDS = 30.0
+"""After which a server counts as hung."""
+SAMPLE_EVERY = 100
+"""Of that many quotes one is kept for verification."""
+
+ENCLAVE = SimulatedEnclave.from_name("benchmark")
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedQuote:
+    """A request that is made before anything is measured, since the enclave's work is not the server's."""
+
+    frame: bytes
+    report_body: bytes
+    report_data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a load was given.
+
+    Args:
+        seconds: from the first connect() to the last answer, by the wall clock.
+        latencies: from before each connect() to the end of its answer, in seconds.
+        sample: quotes, each with the report data that it must carry.
+    """
+
+    seconds: float
+    latencies: list[float]
+    sample: list[tuple[bytes, bytes]]
+
+
+class WrongAnswerError(Exception):
+    """A server that is measured must answer everything rightly; the text says what it did."""
+
+
+def target_of(path: Path) -> tuple[TargetInfo, int]:
+    """Whom reports must be made for, and the size of a quote."""
+    client = AesmClient(path)
+    return client.init_quote().target_info, client.quote_size()
+
+
+def prepare(
+    target: TargetInfo, quote_size: int, count: int, random_bytes: Callable[[int], bytes] = secrets.token_bytes
+) -> list[PreparedQuote]:
+    """Requests over a fresh report each, as Intel's client writes them."""
+    tail = wire.data(2, KEY) + wire.number(4, quote_size) + wire.number(9, 15_000)
+    prepared = []
+    for _ in range(count):
+        report_data = random_bytes(REPORT_DATA_SIZE)
+        report = ENCLAVE.create_report(target, report_data).encode()
+        frame = wire.frame(wire.data(17, wire.data(1, report) + tail))
+        prepared.append(PreparedQuote(frame, report[:REPORT_BODY_SIZE], report_data))
+    return prepared
+
+
+def serve_all(path: Path, prepared: list[PreparedQuote], *, clients: int) -> Served:
+    """Ask for all of them, `clients` at a time: whoever has its answer is followed by the next at once.
+
+    Raises:
+        WrongAnswerError: an answer is none, or not over the report that was sent.
+    """
+    address = str(path)
+    waiting: dict[int, tuple[socket.socket, PreparedQuote, float]] = {}
+    latencies: list[float] = []
+    sample: list[tuple[bytes, bytes]] = []
+    clock = time.perf_counter
+    started = clock()
+    with select.epoll() as epoll:
+        todo = iter(prepared)
+
+        def ask_next() -> None:
+            request = next(todo, None)
+            if request is None:
+                return
+            began = clock()
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(address)
+            sock.send(request.frame)
+            waiting[sock.fileno()] = (sock, request, began)
+            epoll.register(sock, select.EPOLLIN)
+
+        for _ in range(clients):
+            ask_next()
+        while waiting:
+            events = epoll.poll(ANSWER_SECONDS)
+            if not events:
+                raise WrongAnswerError(f"no answer within {ANSWER_SECONDS:g} s")
+            for descriptor, _ in events:
+                sock, request, began = waiting.pop(descriptor)
+                answer = sock.recv(RECEIVE_BYTES)
+                latencies.append(clock() - began)
+                sock.close()
+                if request.report_body not in answer:
+                    raise WrongAnswerError(f"an answer of {len(answer)} bytes without the report that was sent")
+                if len(latencies) % SAMPLE_EVERY == 0:
+                    sample.append((quote_in(answer), request.report_data))
+                ask_next()
+    return Served(clock() - started, latencies, sample)
+
+
+def quote_in(answer: bytes) -> bytes:
+    """The quote that an answer carries, with its header.
+
+    Raises:
+        WrongAnswerError: it is no answer to GetQuoteEx, or a refusal.
+    """
+    try:
+        response = wire.fields(answer[wire.HEADER_SIZE :]).get(MessageKind.GET_QUOTE_EX)
+        fields = wire.fields(response) if isinstance(response, bytes) else {}
+    except wire.NotProtobufError as error:
+        raise WrongAnswerError(f"no protobuf: {error}") from error
+    quote = fields.get(2)
+    if fields.get(1) != AesmErrorCode.SUCCESS or not isinstance(quote, bytes):
+        raise WrongAnswerError(f"no quote: error code {fields.get(1)}")
+    return quote

@@ -1,0 +1,154 @@
+"""Server processes to measure, each on the server's core, all on one simulated platform."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from replay.helper import RunningHelper, running_helper
+
+from bench.machine import on_core
+from confcom.quote_helper.quote_log import MAX_QUOTE_LINES
+from confcom.quote_provider.state_directory import open_or_create_platform
+
+START_SECONDS = 30.0
+"""After which a server that does not listen has failed."""
+STATE = "state"
+"""Where `replay.helper` looks for the platform, below a server's directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A process that answers."""
+
+    pid: int
+    socket: Path
+    helper: RunningHelper | None = None
+    """None for one that is no quote helper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where servers are started.
+
+    Args:
+        directory: holds a directory for each.
+        core: on which they run.
+    """
+
+    directory: Path
+    core: int
+
+    @classmethod
+    def create(cls, directory: Path, core: int) -> Bench:
+        """With a platform for all of them."""
+        open_or_create_platform(directory / STATE)
+        return cls(directory, core)
+
+    @property
+    def state_dir(self) -> Path:
+        """The platform's."""
+        return self.directory / STATE
+
+    def place(self, name: str) -> Path:
+        """A directory for one server, with the platform in it."""
+        place = self.directory / name
+        place.mkdir()
+        shutil.copytree(self.state_dir, place / STATE)
+        return place
+
+    @contextlib.contextmanager
+    def helper(
+        self, name: str, *flags: str, limits: dict[str, float] | None = None
+    ) -> Iterator[Server]:
+        """The quote helper itself, its log in a file and its probes answered.
+
+        Args:
+            name: of its directory.
+            flags: besides those that say where everything is.
+            limits: other values than a helper has, by the names in HelperLimits.
+        """
+        place = self.place(name)
+        with contextlib.ExitStack() as stack:
+            alterations = None if limits is None else {"limits": limits}
+            with on_core(self.core):
+                running = stack.enter_context(running_helper(*flags, directory=place, alterations=alterations))
+            yield Server(running.process.pid, running.socket, running)
+
+    @contextlib.contextmanager
+    def script(self, module: str) -> Iterator[Server]:
+        """A server of `bench.servers`."""
+        place = self.place(module)
+        path = place / "aesm.socket"
+        with on_core(self.core):
+            process = subprocess.Popen([sys.executable, "-m", f"bench.servers.{module}", path, place / STATE])
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while not path.exists():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"bench.servers.{module} does not serve")
+                time.sleep(0.005)
+            yield Server(process.pid, path)
+        finally:
+            process.kill()
+            process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One row of the table of features.
+
+    Args:
+        key: in the JSON.
+        title: in the table.
+        above: the key of the row that this one adds a feature to; None for the floor.
+        start: starts it.
+    """
+
+    key: str
+    title: str
+    above: str | None
+    start: Callable[[Bench], AbstractContextManager[Server]]
+
+
+DEFAULT = "default"
+"""The key of the quote helper as it is without any flag."""
+
+VARIANTS = (
+    Variant("prototype", "bare uvloop prototype", None, lambda bench: bench.script("prototype")),
+    Variant(
+        "untold", "our server: limits, deadlines, fair turns", "prototype", lambda bench: bench.script("untold")
+    ),
+    Variant(
+        "metrics",
+        "+ peers by uid, metrics, counts for the log (--log-level error)",
+        "untold",
+        lambda bench: bench.helper("metrics", "--log-level", "error"),
+    ),
+    Variant(
+        DEFAULT, "+ log lines: the default configuration", "metrics", lambda bench: bench.helper(DEFAULT)
+    ),
+    Variant(
+        "every_quote",
+        "default, and a log line for every quote",
+        DEFAULT,
+        lambda bench: bench.helper("every_quote", "--log-quotes-per-peer", str(MAX_QUOTE_LINES)),
+    ),
+    Variant(
+        "pods", "default, and --identify-pods", DEFAULT, lambda bench: bench.helper("pods", "--identify-pods")
+    ),
+    Variant(
+        "audit",
+        "default, and --audit-file",
+        DEFAULT,
+        lambda bench: bench.helper("audit", "--audit-file", str(bench.directory / "audit.log")),
+    ),
+)
+"""Each one's cost is its difference to the row that it adds to."""
