@@ -217,6 +217,22 @@ def test_a_flood_from_one_pod_is_not_noticed_in_another(start_helper, make_pod, 
     assert helper.metric(f'{PODS}{{outcome="success",pod=""}}') == 0
 
 
+def test_a_helper_without_privileges_sees_the_pods_of_root(start_helper, make_pod, start_client, short_dir):
+    """As the chart runs it: a user of its own, and no capability."""
+    unprivileged = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups"]
+    command = [*unprivileged, sys.executable, "-c", "import confcom"]
+    tried = subprocess.run(command, capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        pytest.skip(f"another user cannot run this Python: {tried.stderr.strip()}")
+    short_dir.chmod(0o777)
+    helper = start_helper(arguments=["--identify-pods"], wrapper=unprivileged).wait_ready()
+    pod, procs = make_pod()
+    result, _ = start_client(procs, WELL_BEHAVED, helper.socket, 3, 0).communicate(timeout=WAIT_SECONDS)
+    assert json.loads(result)["failures"] == []
+    assert helper.metric(f'{PODS}{{outcome="success",pod="{pod}"}}') == CALLS * 3
+    assert helper.socket.stat().st_uid == 10001
+
+
 def test_whose_process_is_not_seen_is_in_no_pod(start_helper, make_pod, start_client):
     """As for a helper without hostPID: the kernel gives it the process ID 0."""
     helper = start_helper(arguments=["--identify-pods"], wrapper=["unshare", "--pid", "--fork", "--kill-child"])
