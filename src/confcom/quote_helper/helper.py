@@ -87,6 +87,7 @@ class QuoteHelper:
             limits=limits,
             clock=self._clock,
         )
+        self._metrics.connections.set_function(lambda: server.connections)
         sockets = SocketKeeper(
             settings.socket,
             me=self._instance,

@@ -21,6 +21,9 @@ failed: the answer could not be encoded."""
 ACCEPT_BATCH: Final = 16
 """Connections accepted before the first of them is read: enough that clients have sent by then, few enough that the
 caps are looked at often."""
+QUOTE_BATCH: Final = 16
+"""Calls of an inline provider before their answers are encoded and sent: a batch costs a sixth less than one by one
+(measured: caches), and delays its first answer by about a millisecond."""
 EVENTS_PER_TURN: Final = 64
 """Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
 64 of the worst stay below the 50 ms that nothing may block the loop."""

@@ -41,7 +41,7 @@ class HelperMetrics:
             ["reason"],
             registry=registry,
         )
-        self._connections = Gauge("confcom_quote_helper_connections", "Open connections", registry=registry)
+        self.connections = Gauge("confcom_quote_helper_connections", "Open connections", registry=registry)
         self._accepted = Counter("confcom_quote_helper_connections_accepted", "Connections made", registry=registry)
         self._paused = Counter(
             "confcom_quote_helper_accepting_paused", "Times that no connection could be accepted", registry=registry
@@ -72,12 +72,9 @@ class HelperMetrics:
         """A connection was made."""
         del peer
         self._accepted.inc()
-        self._connections.inc()
 
     def closed(self, peer: Peer) -> None:
-        """A connection is gone."""
-        del peer
-        self._connections.dec()
+        """A connection is gone; the server knows how many are open."""
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """A request got its answer."""

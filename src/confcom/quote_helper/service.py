@@ -14,7 +14,7 @@ from confcom.aesm.messages import Request, Response
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.deadlines import Deadlines
-from confcom.quote_helper.limits import HelperLimits
+from confcom.quote_helper.limits import QUOTE_BATCH, HelperLimits
 from confcom.quote_helper.stale_target import StaleTargetPolicy
 from confcom.quote_helper.turns import FairQueue
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
@@ -158,12 +158,18 @@ class QuoteService:
             self._fill_places(provider)
             return
         ends = self._clock() + self._limits.turn_seconds
-        while (ticket := self._waiting.take()) is not None:
-            self._placeless.discard(ticket)
-            ticket.asker.deliver(self._complete(ticket.need, provider))
-            if self._clock() >= ends:
-                break
+        while len(self._waiting) and self._clock() < ends:
+            self._quote_batch(provider)
         self._schedule()
+
+    def _quote_batch(self, provider: QuoteProvider) -> None:
+        # Making quotes and sending them use other parts of the machine: one after the other, each runs warm.
+        answers: list[tuple[Asker, Response]] = []
+        while len(answers) < QUOTE_BATCH and (ticket := self._waiting.take()) is not None:
+            self._placeless.discard(ticket)
+            answers.append((ticket.asker, self._complete(ticket.need, provider)))
+        for asker, answer in answers:
+            asker.deliver(answer)
 
     def _fill_places(self, provider: QuoteProvider) -> None:
         places = min(provider.max_concurrent_calls, self._limits.provider_threads)
