@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: setup demo test lint images e2e-up e2e-shell e2e-down e2e-smoke e2e lock protos clean
+.PHONY: setup demo test lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow lock protos clean
 
 demo: $(VENV)/.run ## the whole story on this machine, no SGX needed
 	@$(BIN)/confcom demo $(ARGS)
@@ -19,6 +19,9 @@ setup: $(VENV)/.dev ## the development environment in .venv
 images: $(VENV)/.dev ## the images of images/Dockerfile, without docker (needs root)
 	$(BIN)/python -m e2e.images $(ARGS)
 
+e2e-tools: $(VENV)/.dev ## build the programs of that node once; about 12 minutes (needs root and Go)
+	@$(BIN)/python -m e2e.cluster build
+
 e2e-up: $(VENV)/.dev ## one node of real Kubernetes in namespaces of its own (needs root and Go)
 	@$(BIN)/python -m e2e.cluster up
 
@@ -32,7 +35,10 @@ e2e-smoke: $(VENV)/.dev ## the story on real Kubernetes (needs root and Go)
 	$(BIN)/python -m pytest e2e/smoke $(ARGS)
 
 e2e: $(VENV)/.dev ## every case on real Kubernetes, the smoke cases too (needs root and Go)
-	$(BIN)/python -m pytest e2e/smoke e2e/full $(ARGS)
+	$(BIN)/python -m pytest e2e/smoke e2e/full --ignore=e2e/full/slow $(ARGS)
+
+e2e-slow: $(VENV)/.dev ## the cases on real Kubernetes that wait for minutes
+	$(BIN)/python -m pytest e2e/full/slow $(ARGS)
 
 lock: $(VENV)/.dev ## renew the hashed locks (needs uv)
 	$(BIN)/python scripts/lock.py

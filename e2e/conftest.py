@@ -25,9 +25,9 @@ LOGS = pytest.StashKey[Path]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each case its time."""
+    """Give each case its time, unless it names its own."""
     for item in items:
-        if item.path.is_relative_to(HERE):
+        if item.path.is_relative_to(HERE) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(CASE_SECONDS, func_only=True))
 
 

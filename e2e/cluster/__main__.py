@@ -12,6 +12,7 @@ from pathlib import Path
 from confcom.errors import ConfcomError, ExitCode, explain
 from e2e.cluster.cluster import Cluster, new_log_folder
 from e2e.cluster.lifecycle import default_folder, interrupt_on_signals
+from e2e.cluster.tools import prepare
 from e2e.progress import say
 
 
@@ -20,6 +21,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m e2e.cluster", description="One node of real Kubernetes.")
     parser.add_argument("--folder", type=Path, help=f"where it keeps everything (default: {default_folder()})")
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("build", help="build and cache the programs it runs, and no more")
     commands.add_parser("up", help="start it, or find it running")
     shell = commands.add_parser("shell", help="a shell on the node with kubectl, helm and ctr; or one command there")
     shell.add_argument("arguments", nargs=argparse.REMAINDER, help="program and arguments (default: a shell)")
@@ -39,6 +41,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _do(options: argparse.Namespace) -> int:
     match options.command:
+        case "build":
+            say(f"programs of the cluster: {', '.join(map(str, prepare().folders))}")
         case "up":
             interrupt_on_signals()
             cluster = Cluster.up(options.folder)

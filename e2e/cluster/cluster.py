@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from confcom.errors import ConfcomError, UnavailableError
@@ -139,6 +139,10 @@ class Cluster:
             "CONTAINERD_ADDRESS": str(CONTAINERD_SOCKET),
             "CONTAINERD_NAMESPACE": "k8s.io",
         }
+
+    def inside(self, path: PurePath) -> Path:
+        """A path on the node as the machine reaches it, unix sockets included."""
+        return Path(f"/proc/{self.pid}/root") / path.relative_to("/")
 
     def entering(self, command: Sequence[str]) -> list[str]:
         """The command that runs this one in all of the node's namespaces, in the same working directory."""

@@ -13,11 +13,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc.aio
 import pytest
+from kubelet_contract.plugin import Plugin
 
-from confcom.kubelet_api import deviceplugin_pb2 as pb
-from confcom.kubelet_api import services
 from confcom.playground.client import NodeClient
 from confcom.playground.images import Image
 from confcom.playground.layout import Layout
@@ -26,8 +24,6 @@ from confcom.playground.modes import Mode, choose_mode, obstacle_to, prefix
 from confcom.playground.node import Node, Timing
 from confcom.playground.rules import BackOff
 
-RESOURCE = "example.com/thing"
-
 
 @pytest.fixture
 def short_dir():
@@ -35,83 +31,6 @@ def short_dir():
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)
-
-
-class Plugin:
-    """A device plugin: what it lists and answers is set from outside."""
-
-    def __init__(self, directory: Path, *, name="thing.sock", resource=RESOURCE, ids=()):
-        self.directory, self.name, self.resource = directory, name, resource
-        self.ids = list(ids)
-        self.unhealthy = set()
-        self.raw_list = None
-        self.allocations = []
-        self.refuse = False
-        self.no_container_responses = False
-        self.options_asked = 0
-        self.response = {}
-        self._lists = []
-        self._server = None
-
-    @property
-    def socket(self):
-        return self.directory / self.name
-
-    def encoded(self):
-        devices = [pb.Device(ID=i, health="Unhealthy" if i in self.unhealthy else services.HEALTHY) for i in self.ids]
-        return self.raw_list or pb.ListAndWatchResponse(devices=devices).SerializeToString()
-
-    async def start(self):
-        self._server = grpc.aio.server()
-        self._server.add_generic_rpc_handlers((services.device_plugin_handler(self),))
-        self._server.add_insecure_port(services.unix_target(str(self.socket)))
-        await self._server.start()
-
-    async def stop(self):
-        for queue in self._lists:
-            queue.put_nowait(None)
-        if self._server is not None:
-            await self._server.stop(None)
-            self._server = None
-
-    async def register(self, *, version=services.API_VERSION, resource=None, endpoint=None):
-        async with services.unix_channel(str(self.directory / "kubelet.sock")) as channel:
-            request = pb.RegisterRequest(
-                version=version, endpoint=self.name if endpoint is None else endpoint,
-                resource_name=self.resource if resource is None else resource,
-            )  # fmt: skip
-            await services.RegistrationStub(channel).register(request, timeout=15, wait_for_ready=True)
-
-    def send_list(self):
-        for queue in self._lists:
-            queue.put_nowait(self.encoded())
-
-    def end_streams(self):
-        for queue in self._lists:
-            queue.put_nowait(None)
-
-    async def get_device_plugin_options(self, request, context):
-        self.options_asked += 1
-        return pb.DevicePluginOptions()
-
-    async def list_and_watch(self, request, context):
-        queue = asyncio.Queue()
-        self._lists.append(queue)
-        try:
-            yield self.encoded()
-            while (encoded := await queue.get()) is not None:
-                yield encoded
-        finally:
-            self._lists.remove(queue)
-
-    async def allocate(self, request, context):
-        ids = list(request.container_requests[0].devices_ids)
-        self.allocations.append(ids)
-        if self.refuse:
-            await context.abort(grpc.StatusCode.INTERNAL, "no such device today")
-        if self.no_container_responses:
-            return pb.AllocateResponse()
-        return pb.AllocateResponse(container_responses=[pb.ContainerAllocateResponse(**self.response)])
 
 
 @pytest.fixture

@@ -19,11 +19,13 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = DeviceLedger()
         self.devices = {}
         self.holders = {}
+        self.gone = set()
 
     @rule(resource=resources, devices=st.dictionaries(st.sampled_from(IDS), st.booleans()))
     def list_arrives(self, resource, devices):
         self.ledger.replace(resource, devices)
         self.devices[resource] = dict(devices)
+        self.gone.discard(resource)
 
     @rule(resource=resources)
     def plugin_lost(self, resource):
@@ -34,7 +36,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(resource=resources)
     def resource_removed(self, resource):
         self.ledger.remove(resource)
-        self.devices.pop(resource, None)
+        if self.devices.pop(resource, None) is not None:
+            self.gone.add(resource)
 
     @rule()
     def kubelet_restarts(self):
@@ -50,6 +53,10 @@ class LedgerMachine(RuleBasedStateMachine):
         except AdmissionError:
             assert len(free) < count
             return
+        if chosen == ():
+            assert resource not in self.devices
+            assert resource not in {name for _, name in self.holders}
+            return
         assert len(chosen) == len(set(chosen)) == count
         assert set(chosen) <= free
         self.holders.setdefault((pod, resource), set()).update(chosen)
@@ -61,8 +68,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def sums_agree(self):
-        assert self.ledger.capacity() == {name: len(devices) for name, devices in self.devices.items()}
-        assert self.ledger.allocatable() == {name: sum(devices.values()) for name, devices in self.devices.items()}
+        gone = dict.fromkeys(self.gone, 0)
+        counts = {name: len(devices) for name, devices in self.devices.items()}
+        assert self.ledger.capacity() == counts | gone
+        healthy = {name: sum(devices.values()) for name, devices in self.devices.items()}
+        assert self.ledger.allocatable() == healthy | gone
         held = {}
         for (_, resource), ids in self.holders.items():
             held[resource] = held.get(resource, 0) + len(ids)
@@ -80,9 +90,16 @@ TestLedger = LedgerMachine.TestCase
 
 def test_the_kubelets_words_for_what_cannot_be_given():
     ledger = DeviceLedger()
+    ledger.replace("example.com/a", {"x": True})
+    ledger.allocate("o", "c", "example.com/a", 1)
+    ledger.remove("example.com/a")
     with pytest.raises(AdmissionError) as unknown:
         ledger.allocate("p", "c", "example.com/a", 1)
     assert unknown.value.what == "cannot allocate unregistered device example.com/a"
+    ledger.release("o")
+    with pytest.raises(AdmissionError):
+        ledger.allocate("p", "c", "example.com/a", 1)
+    assert ledger.allocate("p", "c", "example.com/a", 1) == ()
     ledger.replace("example.com/a", {"x": False})
     with pytest.raises(AdmissionError) as unhealthy:
         ledger.allocate("p", "c", "example.com/a", 1)

@@ -95,7 +95,7 @@ async def test_what_does_not_fit_waits_with_the_reason_and_runs_when_room_is_mad
     state = await node.until(lambda state: state.pod("second").message != "")
     pod = state.pod("second")
     assert (pod.phase, pod.reason) == (Phase.PENDING, "Unschedulable")
-    assert pod.message == f"0/1 nodes are available: 1 Insufficient {RESOURCE}."
+    assert pod.message.startswith(f"0/1 nodes are available: 1 Insufficient {RESOURCE}. ")
     await node.node.delete("job", "first", 0)
     state = await node.until(phase_of("second", Phase.SUCCEEDED))
     assert state.jobs == ()
@@ -119,7 +119,7 @@ async def test_a_refused_allocation_fails_the_pod_and_frees_its_devices(node, ma
     pod = state.pod("one")
     assert pod.reason == "UnexpectedAdmissionError"
     assert pod.message == (
-        "Pod was rejected: Allocate failed due to rpc error: code = INTERNAL desc = no such device today, which is "
+        "Pod was rejected: Allocate failed due to rpc error: code = Internal desc = no such device today, which is "
         "unexpected"
     )
     assert state.node.allocated == {}

@@ -19,16 +19,26 @@ NEVER, ON_FAILURE, ALWAYS = RestartPolicy.NEVER, RestartPolicy.ON_FAILURE, Resta
 WAITING, RUNNING, TERMINATED = ContainerState.WAITING, ContainerState.RUNNING, ContainerState.TERMINATED
 
 
+def insufficient(*resources, never=False):
+    """The scheduler's words, as the contract suite saw them in a cluster."""
+    listed = ", ".join(f"1 Insufficient {resource}" for resource in resources)
+    why = "Preemption is not helpful for scheduling" if never else "No preemption victims found for incoming pod"
+    tail = f"no new claims to deallocate, preemption: 0/1 nodes are available: 1 {why}."
+    return f"0/1 nodes are available: {listed}. {tail}"
+
+
 @pytest.mark.parametrize(
     ("requests", "allocatable", "used", "message"),
     [
         ({EPC: 10}, {EPC: 168}, {}, ""),
         ({EPC: 158}, {EPC: 168}, {EPC: 10}, ""),
-        ({EPC: 160}, {EPC: 168}, {EPC: 10}, f"0/1 nodes are available: 1 Insufficient {EPC}."),
-        ({EPC: 1}, {}, {}, f"0/1 nodes are available: 1 Insufficient {EPC}."),
-        ({EPC: 1}, {EPC: 0}, {}, f"0/1 nodes are available: 1 Insufficient {EPC}."),
+        ({EPC: 160}, {EPC: 168}, {EPC: 10}, insufficient(EPC)),
+        ({EPC: 169}, {EPC: 168}, {}, insufficient(EPC, never=True)),
+        ({EPC: 1}, {}, {}, insufficient(EPC, never=True)),
+        ({EPC: 1}, {EPC: 0}, {}, insufficient(EPC, never=True)),
         ({EPC: 0}, {}, {}, ""),
-        ({"b/b": 2, "a/a": 2}, {}, {}, "0/1 nodes are available: 1 Insufficient a/a, 1 Insufficient b/b."),
+        ({"b/b": 2, "a/a": 2}, {"a/a": 2, "b/b": 2}, {"a/a": 1, "b/b": 1}, insufficient("a/a", "b/b")),
+        ({"b/b": 2, "a/a": 2}, {"a/a": 2}, {"a/a": 1}, insufficient("a/a", "b/b", never=True)),
     ],
 )
 def test_scheduling(requests, allocatable, used, message):

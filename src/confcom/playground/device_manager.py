@@ -152,6 +152,8 @@ class DeviceManager:
             if count == 0:
                 continue
             ids = self._ledger.allocate(pod, container, resource, count)
+            if not ids:
+                continue
             client = self._clients.get(resource)
             if client is None:
                 raise AdmissionError(f"endpoint of {resource} has been stopped", why="its device plugin is gone")

@@ -38,6 +38,10 @@ class DeviceLedger:
 
     _resources: dict[str, _Resource] = field(default_factory=dict)
     _holdings: list[_Holding] = field(default_factory=list)
+    _gone: dict[str, None] = field(default_factory=dict)
+    """Names whose plugin stayed away, in an ordered set."""
+    _known_held: set[str] = field(default_factory=set)
+    """Names that were held when the device manager last looked: it looks only when a pod asks for a device."""
     _events: deque[Event] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))
 
     def replace(self, resource: str, devices: Mapping[str, bool]) -> None:
@@ -47,6 +51,7 @@ class DeviceLedger:
             resource: its name.
             devices: ID -> healthy, in the list's order.
         """
+        self._gone.pop(resource, None)
         self._resources[resource] = _Resource(
             {device: None for device, healthy in devices.items() if healthy},
             {device for device, healthy in devices.items() if not healthy},
@@ -59,13 +64,18 @@ class DeviceLedger:
             known.healthy.clear()
 
     def remove(self, resource: str) -> None:
-        """The plugin stayed away: the resource disappears from the node. Holdings stay until their pods end."""
-        self._resources.pop(resource, None)
+        """The plugin stayed away: the device manager forgets the resource, and the node's status says 0 of it for ever.
+
+        Holdings stay until their pods end.
+        """
+        if self._resources.pop(resource, None) is not None:
+            self._gone[resource] = None
 
     def forget_devices(self) -> None:
         """A kubelet's restart: names and holdings come back from its checkpoint, devices only with a new list."""
         for resource in self._resources:
             self._resources[resource] = _Resource()
+        self._known_held = {holding.resource for holding in self._holdings}
 
     @property
     def resources(self) -> tuple[str, ...]:
@@ -74,11 +84,12 @@ class DeviceLedger:
 
     def capacity(self) -> dict[str, int]:
         """All devices, healthy or not, by resource name."""
-        return {name: len(known.healthy) + len(known.unhealthy) for name, known in self._resources.items()}
+        counts = {name: len(known.healthy) + len(known.unhealthy) for name, known in self._resources.items()}
+        return counts | dict.fromkeys(self._gone, 0)
 
     def allocatable(self) -> dict[str, int]:
         """Healthy devices, held or free."""
-        return {name: len(known.healthy) for name, known in self._resources.items()}
+        return {name: len(known.healthy) for name, known in self._resources.items()} | dict.fromkeys(self._gone, 0)
 
     def allocated(self, pod: str | None = None) -> dict[str, int]:
         """Held devices by resource name; of one pod, or of all."""
@@ -99,14 +110,21 @@ class DeviceLedger:
     def allocate(self, pod: str, container: str, resource: str, count: int) -> tuple[str, ...]:
         """Choose free, healthy devices and give them to a container.
 
+        Returns:
+            their IDs; none for a resource that no plugin offers and nobody held when a pod last asked for a device:
+            the kubelet takes it for another component's business, and such a pod runs without.
+
         Raises:
-            AdmissionError: there are not that many, the resource is unknown, or none of its devices is healthy.
+            AdmissionError: there are not that many, the plugin has been gone for long, or no device is healthy.
         """
         known = self._resources.get(resource)
+        if known is None and resource not in self._known_held:
+            return ()
+        self._known_held = {holding.resource for holding in self._holdings}
         if known is None:
             raise AdmissionError(
                 f"cannot allocate unregistered device {resource}",
-                why="no device plugin has registered that name",
+                why="its device plugin has been gone for long, and a pod held its devices until a while ago",
                 remedy="start the device plugin",
             )
         if not known.healthy:
@@ -124,6 +142,7 @@ class DeviceLedger:
         chosen = tuple(free[:count])
         holding = _Holding(pod, container, resource, chosen)
         self._holdings.append(holding)
+        self._known_held.add(resource)
         self._record("Allocated", holding)
         return chosen
 

@@ -89,6 +89,8 @@ class PodSpec:
     volumes: tuple[Volume, ...]
     restart_policy: RestartPolicy
     grace_period: int
+    node_name: str = ""
+    """The node that the manifest names itself: the scheduler is passed over."""
 
     @property
     def requests(self) -> dict[str, int]:
@@ -151,6 +153,7 @@ _POD_SPEC = Struct(
         "containers": ListOf(_CONTAINER),
         "volumes": ListOf(_VOLUME),
         "restartPolicy": Scalar("v1.RestartPolicy", str),
+        "nodeName": STRING,
         "terminationGracePeriodSeconds": INT64,
     },
 )
@@ -248,6 +251,7 @@ def _pod_spec(decoded: Mapping[str, Any], path: str) -> tuple[PodSpec, list[str]
             volumes=tuple(volumes),
             restart_policy=RestartPolicy(decoded.get("restartPolicy", RestartPolicy.ALWAYS)),
             grace_period=decoded.get("terminationGracePeriodSeconds", DEFAULT_GRACE_PERIOD),
+            node_name=decoded.get("nodeName", ""),
         ),
         warnings,
     )

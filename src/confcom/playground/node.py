@@ -224,7 +224,12 @@ class Node:
                 self._changed()
 
     def _schedule(self, pod: Pod, used: Mapping[str, int]) -> bool:
-        message = unschedulable(pod.spec.requests, self._ledger.allocatable(), used)
+        if pod.spec.node_name:
+            message = (
+                "" if pod.spec.node_name == NAME else f"waits for the node {pod.spec.node_name}; this one is {NAME}"
+            )
+        else:
+            message = unschedulable(pod.spec.requests, self._ledger.allocatable(), used)
         if message:
             if message != pod.message:
                 pod.reason, pod.message = "Unschedulable", message

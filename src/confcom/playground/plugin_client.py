@@ -82,13 +82,20 @@ class PluginClient:
             response = await self._stub.allocate(request, timeout=ALLOCATE_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise AdmissionError(
-                f"rpc error: code = {error.code().name} desc = {error.details()}",
+                f"rpc error: code = {_go_name(error.code())} desc = {error.details()}",
                 why="the device plugin answered so to Allocate",
             ) from None
         if not response.container_responses:
-            raise AdmissionError("no containers return in allocation response")
+            raise AdmissionError("no containers return in allocation response ")
         return response.container_responses[0]
 
     async def close(self) -> None:
         """Close the channel; streams and calls on it end."""
         await self._channel.close()
+
+
+def _go_name(code: grpc.StatusCode) -> str:
+    """The code as grpc-go writes it in its errors, and so the kubelet in a pod's message: `DeadlineExceeded`."""
+    if code is grpc.StatusCode.CANCELLED:
+        return "Canceled"
+    return "".join(word.capitalize() for word in code.name.split("_"))

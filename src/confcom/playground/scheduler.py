@@ -32,4 +32,10 @@ def unschedulable(requests: Mapping[str, int], allocatable: Mapping[str, int], u
     )
     if not short:
         return ""
-    return f"0/1 nodes are available: {', '.join(f'1 Insufficient {resource}' for resource in short)}."
+    never = any(requests[resource] > allocatable.get(resource, 0) for resource in short)
+    reasons = ", ".join(f"1 Insufficient {resource}" for resource in short)
+    preemption = "Preemption is not helpful for scheduling" if never else "No preemption victims found for incoming pod"
+    return (
+        f"0/1 nodes are available: {reasons}. no new claims to deallocate, "
+        f"preemption: 0/1 nodes are available: 1 {preemption}."
+    )

@@ -1,0 +1,87 @@
+"""The cluster's kubelet as the contract suite sees it, which it shares with the playground's stand-in."""
+
+import asyncio
+import json
+import secrets
+
+import pytest
+from kubelet_contract.kubelet import Bench, PodSeen
+from kubelet_contract.plugin import Plugin
+
+from confcom.playground.layout import DEVICE_PLUGIN_DIR
+from e2e.cluster import Cluster
+from e2e.cluster.addresses import NODE_NAME
+from e2e.images_workshop import references
+
+GENEROUS_SECONDS = 40.0
+"""The kubelet reports to the API every 10 s at the latest, and a container that failed waits as long."""
+
+
+class RealKubelet:
+    """The cluster's kubelet. Every call that blocks runs beside the loop, on which the test's plugin serves."""
+
+    image = references("sample-workload")[0]
+    node_name = NODE_NAME
+    patience = GENEROUS_SECONDS
+    removal_patience = 400.0
+    """endpointStopGracePeriod of 5 minutes, and the next report to the API."""
+
+    def __init__(self, cluster: Cluster, namespace: str):
+        self._cluster = cluster
+        self._here = f"--namespace={namespace}"
+        self.directory = cluster.inside(DEVICE_PLUGIN_DIR)
+
+    async def counts(self, resource):
+        node = await asyncio.to_thread(self._cluster.kubectl_json, "get", "node", NODE_NAME)
+        counts = [node["status"][kind].get(resource) for kind in ("capacity", "allocatable")]
+        return tuple(None if count is None else int(count) for count in counts)
+
+    async def apply(self, manifest):
+        text = json.dumps(manifest)
+        await asyncio.to_thread(self._cluster.kubectl, "create", self._here, "--filename=-", input=text)
+
+    async def pod(self, name):
+        seen = (await asyncio.to_thread(self._cluster.kubectl_json, "get", self._here, "pod", name))["status"]
+        restarts = sum(container["restartCount"] for container in seen.get("containerStatuses", []))
+        unscheduled = next((c for c in seen.get("conditions", []) if c.get("reason") == "Unschedulable"), {})
+        reason, message = (seen.get(key, unscheduled.get(key, "")) for key in ("reason", "message"))
+        return PodSeen(seen["phase"], reason, message, restarts)
+
+    async def log(self, name, container):
+        done = await asyncio.to_thread(self._cluster.kubectl, "logs", self._here, name, f"--container={container}")
+        return done.stdout
+
+    async def delete(self, name):
+        await asyncio.to_thread(
+            self._cluster.kubectl, "delete", self._here, "pod", name, "--ignore-not-found", "--grace-period=0"
+        )
+
+    async def restart(self):
+        await asyncio.to_thread(self._cluster.kubelet_restart)
+
+
+@pytest.fixture
+async def bench(cluster, contract_namespace):
+    made = []
+
+    async def make_plugin(directory, **settings):
+        plugin = Plugin(directory, **settings)
+        made.append(plugin)
+        await plugin.start()
+        return plugin
+
+    one = Bench(RealKubelet(cluster, contract_namespace), make_plugin, f"c{secrets.token_hex(4)}")
+    yield one
+    await one.clean()
+    for plugin in made:
+        await plugin.stop()
+        plugin.socket.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def contract_namespace(cluster):
+    name = f"contract-{secrets.token_hex(4)}"
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}")
+    yield name
+    cluster.kubectl("delete", "namespace", name)

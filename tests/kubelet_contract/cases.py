@@ -1,0 +1,349 @@
+"""The cases: each is what the real kubelet 1.36.3 was seen to do, and so what the stand-in must do."""
+
+import socket
+
+import grpc.aio
+import pytest
+
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.services import HEALTHY, RECEIVE_LIMIT
+from kubelet_contract.kubelet import Bench, PodSeen
+from kubelet_contract.plugin import Plugin
+
+SLEEP = "while :; do sleep 0.1; done"
+
+
+def list_of_size(size: int, count: int) -> bytes:
+    """A device list of exactly so many bytes."""
+    ids = [f"{number:03}" + "x" * (size // count - 30) for number in range(count)]
+    missing = size - len(encoded(ids))
+    ids[-1] += "x" * missing
+    while len(encoded(ids)) > size:
+        ids[-1] = ids[-1][:-1]
+    return encoded(ids)
+
+
+def encoded(ids) -> bytes:
+    return pb.ListAndWatchResponse(devices=[pb.Device(ID=i, health=HEALTHY) for i in ids]).SerializeToString()
+
+
+async def refused(plugin: Plugin, **change) -> str:
+    """What the kubelet says to a registration that it refuses."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await plugin.register(**change)
+    assert caught.value.code() is grpc.StatusCode.UNKNOWN
+    return caught.value.details()
+
+
+def rejected(why: str) -> PodSeen:
+    """A pod that the kubelet did not admit."""
+    return PodSeen("Failed", "UnexpectedAdmissionError", f"Pod was rejected: {why}")
+
+
+class RegistrationContract:
+    async def test_register_dials_back_asks_for_options_and_follows_the_list(self, bench: Bench):
+        plugin = await bench.plugin()
+        assert plugin.options_asked == 1
+
+    async def test_a_wrong_version_is_refused(self, bench: Bench):
+        plugin = await bench.plugin(register=False)
+        assert await refused(plugin, version="v1beta2") == (
+            'requested API version "v1beta2" is not supported by kubelet. Supported version is ["v1beta1"]'
+        )
+        assert plugin.options_asked == 0
+
+    @pytest.mark.parametrize(
+        "name", ["cpu", "kubernetes.io/x", "requests.example.com/x", "example.com/" + "x" * 64, "example.com/a b", ""]
+    )
+    async def test_what_is_no_extended_resource_is_refused(self, bench: Bench, name):
+        plugin = await bench.plugin(register=False)
+        assert await refused(plugin, resource=name) == f'the ResourceName "{name}" is invalid'
+        assert plugin.options_asked == 0
+
+    async def test_a_plugin_that_does_not_serve_is_refused_and_may_come_back(self, bench: Bench):
+        plugin = await bench.plugin(register=False)
+        await plugin.stop()
+        plugin.socket.unlink(missing_ok=True)
+        assert (await refused(plugin)).startswith("failed to dial device plugin")
+        await plugin.start()
+        await plugin.register()
+        await bench.counted(4, 4)
+
+    async def test_a_plugin_that_never_answers_is_given_up(self, bench: Bench):
+        plugin = await bench.plugin(register=False)
+        name = f"{bench.unique}-silent.sock"
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.bind(str(bench.kubelet.directory / name))
+            silent.listen()
+            assert "context deadline exceeded" in await refused(plugin, endpoint=name)
+
+    async def test_a_registration_that_fails_leaves_the_one_that_works(self, bench: Bench):
+        works = await bench.plugin()
+        fails = await bench.plugin(name="two", register=False)
+        await fails.stop()
+        fails.socket.unlink(missing_ok=True)
+        await refused(fails)
+        works.ids = ["a", "b"]
+        works.send_list()
+        await bench.counted(2, 2)
+        assert (await bench.ended(await bench.run("asks"))).phase == "Succeeded"
+        works.end_streams()
+        await bench.counted(2, 0)
+
+    @pytest.mark.parametrize("endpoint", ["", "../{name}", "sub/{name}"])
+    async def test_an_endpoint_that_is_no_file_name(self, bench: Bench, endpoint):
+        plugin = await bench.plugin(register=False)
+        assert await refused(plugin, endpoint=endpoint.format(name=plugin.name))
+
+
+class ListContract:
+    async def test_each_list_replaces_the_whole(self, bench: Bench):
+        plugin = await bench.plugin()
+        plugin.ids, plugin.unhealthy = ["b", "e", "f"], {"e"}
+        plugin.send_list()
+        await bench.counted(3, 2)
+
+    async def test_an_empty_list_leaves_the_resource_with_nothing(self, bench: Bench):
+        plugin = await bench.plugin()
+        plugin.ids = []
+        plugin.send_list()
+        await bench.counted(0, 0)
+
+    async def test_a_device_named_twice_counts_once(self, bench: Bench):
+        plugin = await bench.plugin()
+        plugin.ids = ["a", "a", "b"]
+        plugin.send_list()
+        await bench.counted(2, 2)
+
+    async def test_the_largest_list_is_received_and_one_byte_more_ends_the_stream(self, bench: Bench):
+        plugin = await bench.plugin()
+        plugin.raw_list = list_of_size(RECEIVE_LIMIT, 64)
+        assert len(plugin.raw_list) == RECEIVE_LIMIT
+        plugin.send_list()
+        await bench.counted(64, 64)
+        plugin.raw_list = list_of_size(RECEIVE_LIMIT + 1, 65)
+        assert len(plugin.raw_list) == RECEIVE_LIMIT + 1
+        plugin.send_list()
+        await bench.counted(64, 0)
+
+    async def test_a_lost_stream_keeps_capacity_and_takes_allocatable_and_running_pods_live(self, bench: Bench):
+        plugin = await bench.plugin()
+        pod = await bench.run("holds", SLEEP, 2)
+        await bench.phase(pod, "Running")
+        plugin.end_streams()
+        await bench.counted(4, 0)
+        assert (await bench.kubelet.pod(pod)).phase == "Running"
+        await plugin.register()
+        await bench.counted(4, 4)
+
+    async def test_a_plugin_that_stops_and_comes_back_has_its_resource_again(self, bench: Bench):
+        plugin = await bench.plugin()
+        await plugin.stop()
+        await bench.counted(4, 0)
+        await plugin.start()
+        await plugin.register()
+        await bench.counted(4, 4)
+
+    async def test_an_old_instances_end_disconnects_the_new_one_as_to_1_36(self, bench: Bench):
+        old = await bench.plugin()
+        new = await bench.plugin(("x", "y"), name="two")
+        old.end_streams()
+        await bench.counted(2, 0)
+        await new.stream_lost()
+        await new.register()
+        await bench.counted(2, 2)
+
+    async def test_registering_twice_makes_two_streams(self, bench: Bench):
+        plugin = await bench.plugin()
+        await plugin.register()
+        await bench.until(plugin.count_streams, 2)
+        plugin.ids = ["a"]
+        plugin.send_list()
+        await bench.counted(1, 1)
+
+
+class AllocateContract:
+    async def test_what_the_plugin_answers_reaches_the_container(self, bench: Bench):
+        plugin = await bench.plugin()
+        plugin.response = {
+            "envs": {"GIVEN": "by the plugin", "OWN": "by the plugin"},
+            "devices": [pb.DeviceSpec(container_path="/dev/given", host_path="/dev/null", permissions="rw")],
+        }
+        script = 'echo "$GIVEN, $OWN"; echo into > /dev/given && echo written'
+        pod = await bench.run("asks", script, 3)
+        assert (await bench.ended(pod)).phase == "Succeeded"
+        said = await bench.kubelet.log(pod, "main")
+        assert said.splitlines() == ["by the plugin, by the plugin", "written"]
+        (ids,) = plugin.allocations
+        assert len(ids) == len(set(ids)) == 3
+        assert set(ids) < set(plugin.ids)
+
+    async def test_each_container_has_devices_of_its_own(self, bench: Bench):
+        plugin = await bench.plugin()
+        pod = await bench.run_several("two", {"first": ("true", 1), "second": ("true", 3), "third": ("true", 0)})
+        assert (await bench.ended(pod)).phase == "Succeeded"
+        assert sorted(len(ids) for ids in plugin.allocations) == [1, 3]
+        assert sorted(i for ids in plugin.allocations for i in ids) == sorted(plugin.ids)
+
+    async def test_a_container_that_starts_again_keeps_what_it_has(self, bench: Bench):
+        plugin = await bench.plugin()
+        plugin.response = {"envs": {"GIVEN": "once"}}
+        pod = await bench.run("restarts", 'echo "$GIVEN"; exit 1', 2, restartPolicy="OnFailure")
+        await bench.until(lambda: bench.kubelet.pod(pod), lambda seen: seen.restarts >= 1)
+        plugin.response = {"envs": {"GIVEN": "twice"}}
+        await bench.until(lambda: bench.kubelet.pod(pod), lambda seen: seen.restarts >= 2)
+        assert (await bench.kubelet.log(pod, "main")).splitlines()[-1] == "once"
+        assert len(plugin.allocations) == 1
+
+    async def test_what_a_pod_held_is_free_when_it_has_ended(self, bench: Bench):
+        plugin = await bench.plugin()
+        first = await bench.run("first", count=4)
+        await bench.ended(first)
+        second = await bench.run("second", count=4)
+        assert (await bench.ended(second)).phase == "Succeeded"
+        assert len(plugin.allocations) == 2
+
+    async def test_a_refused_allocation_rejects_the_pod(self, bench: Bench):
+        plugin = await bench.plugin()
+        plugin.refuse = True
+        seen = await bench.ended(await bench.run("refused"))
+        assert seen == rejected(
+            "Allocate failed due to rpc error: code = Internal desc = no such device today, which is unexpected"
+        )
+
+    async def test_an_answer_for_no_container_rejects_the_pod(self, bench: Bench):
+        plugin = await bench.plugin()
+        plugin.no_container_responses = True
+        seen = await bench.ended(await bench.run("refused"))
+        assert seen == rejected(
+            "Allocate failed due to no containers return in allocation response , which is unexpected"
+        )
+
+    async def test_what_does_not_fit_now_is_pending_with_the_schedulers_reason_and_runs_later(self, bench: Bench):
+        await bench.plugin()
+        holding = await bench.run("holds", SLEEP, 3)
+        await bench.phase(holding, "Running")
+        pod = await bench.run("waits", count=2)
+        assert await self.pending(bench, pod) == (
+            f"0/1 nodes are available: 1 Insufficient {bench.resource}. no new claims to deallocate, "
+            "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+        )
+        await bench.kubelet.delete(holding)
+        assert (await bench.ended(pod)).phase == "Succeeded"
+
+    async def test_what_never_fits_is_pending_with_the_schedulers_reason(self, bench: Bench):
+        await bench.plugin()
+        assert await self.pending(bench, await bench.run("waits", count=5)) == (
+            f"0/1 nodes are available: 1 Insufficient {bench.resource}. no new claims to deallocate, "
+            "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+        )
+
+    async def test_a_resource_that_nobody_offers_is_insufficient(self, bench: Bench):
+        assert await self.pending(bench, await bench.run("waits")) == (
+            f"0/1 nodes are available: 1 Insufficient {bench.resource}. no new claims to deallocate, "
+            "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+        )
+
+    async def pending(self, bench: Bench, pod: str) -> str:
+        """The scheduler's words."""
+        seen = await bench.until(lambda: bench.kubelet.pod(pod), lambda seen: seen.message)
+        assert (seen.phase, seen.reason) == ("Pending", "Unschedulable")
+        return seen.message
+
+    async def test_past_the_scheduler_what_does_not_fit_is_rejected(self, bench: Bench):
+        await bench.plugin()
+        await bench.phase(await bench.run("holds", SLEEP, 3), "Running")
+        seen = await bench.ended(await bench.run("too-much", count=2, nodeName=bench.kubelet.node_name))
+        assert seen == rejected(
+            f"Allocate failed due to requested number of devices unavailable for {bench.resource}. "
+            "Requested: 2, Available: 1, which is unexpected"
+        )
+
+    async def test_past_the_scheduler_an_unknown_resource_is_nobodys_business(self, bench: Bench):
+        """The kubelet takes it for another component's, and runs the pod without any device."""
+        pod = await bench.run("unknown", "echo ran", nodeName=bench.kubelet.node_name)
+        assert (await bench.ended(pod)).phase == "Succeeded"
+        assert await bench.kubelet.log(pod, "main") == "ran\n"
+
+    async def test_without_its_plugin_no_device_is_healthy(self, bench: Bench):
+        plugin = await bench.plugin()
+        plugin.end_streams()
+        await bench.counted(4, 0)
+        seen = await bench.ended(await bench.run("late", nodeName=bench.kubelet.node_name))
+        assert seen == rejected(
+            "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices "
+            f"{bench.resource}, which is unexpected"
+        )
+
+
+class RestartContract:
+    async def test_a_restart_unlinks_every_socket_and_nothing_else(self, bench: Bench):
+        plugin = await bench.plugin()
+        kept = bench.kubelet.directory / f"{bench.unique}.txt"
+        kept.write_text("kept")
+        await bench.restart()
+        assert not plugin.socket.exists()
+        assert (bench.kubelet.directory / "kubelet.sock").is_socket()
+        assert kept.read_text() == "kept"
+        kept.unlink()
+
+    async def test_a_restart_leaves_nothing_to_allocate_until_the_plugin_is_back(self, bench: Bench):
+        plugin = await bench.plugin()
+        pod = await bench.run("holds", SLEEP, 3)
+        await bench.phase(pod, "Running")
+        await bench.restart()
+        await bench.counted(0, 0)
+        await plugin.stop()
+        await plugin.start()
+        await plugin.register()
+        await bench.counted(4, 4)
+        seen = await bench.kubelet.pod(pod)
+        assert (seen.phase, seen.restarts) == ("Running", 0)
+
+    async def test_a_restart_forgets_no_allocation(self, bench: Bench):
+        plugin = await bench.plugin()
+        await bench.phase(await bench.run("holds", SLEEP, 3), "Running")
+        await bench.restart()
+        await plugin.stop()
+        await plugin.start()
+        await plugin.register()
+        await bench.counted(4, 4)
+        seen = await bench.ended(await bench.run("too-much", count=2, nodeName=bench.kubelet.node_name))
+        assert seen == rejected(
+            f"Allocate failed due to requested number of devices unavailable for {bench.resource}. "
+            "Requested: 2, Available: 1, which is unexpected"
+        )
+        assert (await bench.ended(await bench.run("fits", count=1))).phase == "Succeeded"
+        held, given = plugin.allocations
+        assert not set(held) & set(given)
+
+    async def test_a_pod_that_comes_before_its_plugin_is_rejected(self, bench: Bench):
+        await bench.plugin()
+        await bench.restart()
+        seen = await bench.ended(await bench.run("early", nodeName=bench.kubelet.node_name))
+        assert seen == rejected(
+            "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices "
+            f"{bench.resource}, which is unexpected"
+        )
+
+
+class RemovalContract:
+    async def test_a_resource_whose_plugin_stays_away_is_left_with_nothing(self, bench: Bench):
+        plugin = await bench.plugin()
+        held = await bench.run("holds", SLEEP, 2)
+        await bench.phase(held, "Running")
+        plugin.end_streams()
+        await bench.counted(4, 0)
+        await bench.until(lambda: bench.kubelet.counts(bench.resource), (0, 0), bench.kubelet.removal_patience)
+        seen = await bench.ended(await bench.run("late", nodeName=bench.kubelet.node_name))
+        assert seen == rejected(
+            f"Allocate failed due to cannot allocate unregistered device {bench.resource}, which is unexpected"
+        )
+        await bench.kubelet.delete(held)
+        # What is held is looked up only when a pod asks for a device: the first to ask is rejected once more.
+        later = await bench.ended(await bench.run("later", nodeName=bench.kubelet.node_name))
+        assert later == seen
+        latest = await bench.ended(await bench.run("latest", nodeName=bench.kubelet.node_name))
+        assert latest.phase == "Succeeded"
+        await plugin.register()
+        await bench.counted(4, 4)

@@ -1,0 +1,156 @@
+"""What the suite needs of a kubelet, whichever it is."""
+
+import asyncio
+import dataclasses
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PodSeen:
+    """A pod's status, as the API tells it."""
+
+    phase: str
+    reason: str
+    message: str
+    restarts: int = 0
+
+
+class Kubelet(Protocol):
+    """One node with its kubelet, and the API by which it is told what to run."""
+
+    directory: Path
+    """The device plugin directory, as this process reaches it."""
+    image: str
+    """An image that has /bin/sh."""
+    node_name: str
+    patience: float
+    """Seconds within which what must happen has happened."""
+    removal_patience: float
+    """Seconds within which a resource whose plugin is gone has gone too."""
+
+    async def counts(self, resource: str) -> tuple[int | None, int | None]:
+        """Capacity and allocatable of the node; None where it has no such resource."""
+
+    async def apply(self, manifest: Mapping[str, Any]) -> None:
+        """Create a pod."""
+
+    async def pod(self, name: str) -> PodSeen:
+        """Its status now."""
+
+    async def log(self, name: str, container: str) -> str:
+        """What a container has printed."""
+
+    async def delete(self, name: str) -> None:
+        """End a pod; returns when it is gone."""
+
+    async def restart(self) -> None:
+        """Restart the kubelet; returns when it answers again."""
+
+
+class Bench:
+    """A kubelet with the steps that every case takes.
+
+    Args:
+        kubelet: the one under test.
+        make_plugin: starts a plugin in a directory.
+        unique: part of every name, so that cases do not meet.
+    """
+
+    def __init__(self, kubelet: Kubelet, make_plugin: Callable[..., Awaitable[Any]], unique: str) -> None:
+        self.kubelet = kubelet
+        self.unique = unique
+        self.resource = f"example.com/{unique}"
+        self._make_plugin = make_plugin
+        self._pods: list[str] = []
+
+    async def plugin(self, ids: Sequence[str] = ("a", "b", "c", "d"), *, name: str = "one", register: bool = True):
+        """A serving plugin for this case's resource; registered, with its list counted."""
+        made = await self._make_plugin(
+            self.kubelet.directory, name=f"{self.unique}-{name}.sock", resource=self.resource, ids=ids
+        )
+        if register:
+            await made.register()
+            await self.counted(len(ids), len(ids))
+        return made
+
+    async def counted(self, capacity: int | None, allocatable: int | None) -> None:
+        """Wait until the node has these counts of the case's resource."""
+        await self.until(lambda: self.kubelet.counts(self.resource), (capacity, allocatable))
+
+    async def until(self, look: Callable[[], Awaitable[Any]], wanted: Any, patience: float | None = None) -> Any:
+        """Look until what is seen is the wanted value, or the wanted predicate holds."""
+        patience = patience or self.kubelet.patience
+        started = time.monotonic()
+        while True:
+            seen = await look()
+            if wanted(seen) if callable(wanted) else seen == wanted:
+                return seen
+            assert time.monotonic() - started < patience, f"waited for {wanted}; saw last: {seen}"
+            await asyncio.sleep(self.kubelet.patience / 400)
+
+    async def run(self, name: str, script: str = "true", count: int = 1, **spec: Any) -> str:
+        """Create a pod of one container that asks for devices; returns its name."""
+        return await self.run_several(name, {"main": (script, count)}, **spec)
+
+    async def run_several(self, name: str, containers: Mapping[str, tuple[str, int]], **spec: Any) -> str:
+        """Create a pod of several containers: script and devices of each."""
+        pod = f"{self.unique}-{name}"
+        self._pods.append(pod)
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": pod},
+            "spec": {
+                "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": 0,
+                "containers": [
+                    {
+                        "name": container,
+                        "image": self.kubelet.image,
+                        "imagePullPolicy": "Never",
+                        "command": ["/bin/sh", "-c", script],
+                        "resources": {"limits": {self.resource: count}} if count else {},
+                    }
+                    for container, (script, count) in containers.items()
+                ],
+                **spec,
+            },
+        }
+        await self.kubelet.apply(json.loads(json.dumps(manifest)))
+        return pod
+
+    async def phase(self, pod: str, *phases: str) -> PodSeen:
+        """Wait for a pod to be in one of these phases."""
+        return await self.until(lambda: self.kubelet.pod(pod), lambda seen: seen.phase in phases)
+
+    async def ended(self, pod: str) -> PodSeen:
+        """Wait for a pod's end."""
+        return await self.phase(pod, "Succeeded", "Failed")
+
+    async def restart(self) -> None:
+        """Restart the kubelet; returns when it takes registrations again."""
+        before = self._registration_socket()
+        await self.kubelet.restart()
+
+        async def look() -> object:
+            return self._registration_socket()
+
+        await self.until(look, lambda now: now not in {None, before})
+
+    def _registration_socket(self) -> tuple[int, int] | None:
+        try:
+            status = (self.kubelet.directory / KUBELET_SOCKET_NAME).lstat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_ctime_ns
+
+    async def clean(self) -> None:
+        """Remove every pod of the case."""
+        for pod in self._pods:
+            await self.kubelet.delete(pod)

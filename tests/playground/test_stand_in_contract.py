@@ -1,0 +1,95 @@
+"""The playground's kubelet stand-in does what the real kubelet does."""
+
+import dataclasses
+import json
+import secrets
+
+import pytest
+from kubelet_contract.cases import (
+    AllocateContract,
+    ListContract,
+    RegistrationContract,
+    RemovalContract,
+    RestartContract,
+)
+from kubelet_contract.kubelet import Bench, PodSeen
+
+from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
+from confcom.playground.errors import NotFoundError
+from confcom.playground.node import NAME, Timing
+from confcom.playground.rules import BackOff
+
+QUICK = Timing(BackOff(0.05, 0.05), BackOff(0.05, 0.05), dial_seconds=1, stop_grace_seconds=300)
+
+
+class StandIn:
+    """A playground node in this process."""
+
+    image = "sh"
+    node_name = NAME
+    patience = removal_patience = 20.0
+
+    def __init__(self, local):
+        self._node = local.node
+        self.directory = local.layout.device_plugin_dir
+        assert (self.directory / KUBELET_SOCKET_NAME).exists()
+
+    async def counts(self, resource):
+        seen = self._node.state().node
+        return seen.capacity.get(resource), seen.allocatable.get(resource)
+
+    async def apply(self, manifest):
+        self._node.apply(json.dumps(manifest))
+
+    async def pod(self, name):
+        seen = self._node.state().pod(name)
+        restarts = sum(container.restarts for container in seen.containers)
+        return PodSeen(str(seen.phase), seen.reason, seen.message, restarts)
+
+    async def log(self, name, container):
+        return self._node.logs(name, container)
+
+    async def delete(self, name):
+        try:
+            await self._node.delete("pod", name, 0)
+        except NotFoundError:
+            return
+
+    async def restart(self):
+        await self._node.restart_kubelet()
+
+
+@pytest.fixture
+def timing():
+    return QUICK
+
+
+@pytest.fixture
+async def bench(start_node, plugins, timing):
+    one = Bench(StandIn(await start_node(timing=timing)), plugins, f"c{secrets.token_hex(4)}")
+    yield one
+    await one.clean()
+
+
+class TestRegistration(RegistrationContract):
+    """Register."""
+
+
+class TestLists(ListContract):
+    """ListAndWatch."""
+
+
+class TestAllocate(AllocateContract):
+    """Allocate, and what becomes of the pod."""
+
+
+class TestRestart(RestartContract):
+    """A kubelet that starts again."""
+
+
+class TestRemoval(RemovalContract):
+    """A plugin that stays away: the stand-in's grace period is shortened."""
+
+    @pytest.fixture
+    def timing(self):
+        return dataclasses.replace(QUICK, stop_grace_seconds=0.5)
