@@ -41,11 +41,16 @@ def test_limits():
     limits = HelperLimits()
     assert f"| {limits.max_connections:,}, less" in PAGE
     assert f"| {BACKLOG:,}, cut" in PAGE
+    assert f"| {limits.waiting_per_peer:,} |" in PAGE
+    assert f"{limits.turn_seconds * 1000:g} ms for accepting" in PAGE
+    assert f"at most {limits.provider_threads} |" in PAGE
+    assert f"every {limits.self_test_interval_seconds:g} s" in PAGE
+    assert f"after {limits.self_test_seconds:g} s" in PAGE
     for seconds in (
         limits.first_byte_seconds,
         limits.whole_request_seconds,
         limits.place_seconds,
-        limits.answer_seconds,
+        limits.call_seconds,
         limits.write_seconds,
     ):
         assert f"| {seconds:g} s |" in PAGE
