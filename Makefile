@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: setup demo test lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow lock protos clean
+.PHONY: setup demo test lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow bench soak lock protos clean
 
 demo: $(VENV)/.run ## the whole story on this machine, no SGX needed
 	@$(BIN)/confcom demo $(ARGS)
@@ -39,6 +39,15 @@ e2e: $(VENV)/.dev ## every case on real Kubernetes, the smoke cases too (needs r
 
 e2e-slow: $(VENV)/.dev ## the cases on real Kubernetes that wait for minutes
 	$(BIN)/python -m pytest e2e/full/slow $(ARGS)
+
+fuzz: $(VENV)/.dev ## a million inputs to the AESM session, 50,000 to a live helper; about four minutes
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
+
+bench: $(VENV)/.dev ## how fast the quote helper is, as a table and JSON
+	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+
+soak: $(VENV)/.dev ## ten minutes of abuse and updates beside well-behaved clients (needs root)
+	@PYTHONPATH=tests $(BIN)/python -m bench.soak $(ARGS)
 
 lock: $(VENV)/.dev ## renew the hashed locks (needs uv)
 	$(BIN)/python scripts/lock.py
