@@ -1,0 +1,120 @@
+"""A provider that is slow, hangs, fails, comes back and changes its identity: what is told, and who waits."""
+
+import asyncio
+import threading
+
+import pytest
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.framing import encode_frame
+from confcom.aesm.message_codec import encode_request
+from confcom.aesm.messages import GetQuoteSizeExRequest, GetSupportedAttKeyIdNumRequest
+from confcom.sgx.key_id import ECDSA_P256_KEY_ID
+
+SIZE = GetQuoteSizeExRequest(att_key_id=ECDSA_P256_KEY_ID.encode())
+NUM = GetSupportedAttKeyIdNumRequest()
+STATE = 'confcom_quote_helper_provider_state{{state="{}"}}'
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_a_lost_provider_is_noticed_and_so_is_its_return(in_process, provider, not_yet, blocking, caplog):
+    caplog.set_level("INFO")
+    provider.blocking = blocking
+    async with in_process(provider, self_test_interval_seconds=0.005) as running:
+        await running.ready()
+        assert await running.metric(STATE.format("ready")) == 1
+
+        def fail():
+            raise not_yet
+
+        provider.before = fail
+        await running.metric_reaches(STATE.format("lost"), 1)
+        assert await running.metric(STATE.format("ready")) == 0
+        status, body = await running.get("/readyz")
+        assert (status, "the quoting enclave is not loaded" in body) == (503, True)
+        assert (await running.get("/livez"))[0] == 200
+        waiting = asyncio.create_task(running.ask(SIZE))
+        await running.metric_reaches("confcom_quote_helper_waiting", 1)
+        assert (await running.ask(NUM)).error_code == 0
+        assert not waiting.done()
+        provider.before = lambda: None
+        assert (await waiting).error_code == 0
+        await running.ready()
+        assert await running.metric("confcom_quote_helper_provider_losses_total") == 1
+    assert "the quote provider was lost" in caplog.text
+    assert "the quote provider is back" in caplog.text
+
+
+async def test_what_waits_for_a_lost_provider_in_vain_is_answered_30(in_process, provider, not_yet):
+    async with in_process(provider, self_test_interval_seconds=0.005, place_seconds=0.02) as running:
+        await running.ready()
+
+        def fail():
+            raise not_yet
+
+        provider.before = fail
+        await running.metric_reaches(STATE.format("lost"), 1)
+        assert (await running.ask(SIZE)).error_code == AesmErrorCode.SERVICE_UNAVAILABLE
+
+
+async def test_a_provider_that_hangs_is_lost_and_takes_nothing_with_it(in_process, blocking_provider):
+    release = threading.Event()
+    limits = {"self_test_interval_seconds": 0.005, "self_test_seconds": 0.05}
+    async with in_process(blocking_provider, **limits) as running:
+        await running.ready()
+        blocking_provider.before = release.wait
+        await running.metric_reaches(STATE.format("lost"), 1)
+        assert "hangs" in (await running.get("/readyz"))[1]
+        assert (await running.ask(NUM)).error_code == 0
+        calls = blocking_provider.calls
+        assert (await running.get("/livez"))[0] == 200
+        release.set()
+        await running.ready()
+        assert blocking_provider.calls >= calls
+        assert (await running.ask(SIZE)).error_code == 0
+
+
+async def test_a_provider_that_bears_several_calls_gets_them_and_never_more(in_process, blocking_provider):
+    most = 3
+    blocking_provider.max_concurrent_calls = most
+    inside, seen = 0, []
+    lock = threading.Lock()
+    full = threading.Barrier(most, action=lambda: seen.append(inside))
+
+    def before():
+        nonlocal inside
+        with lock:
+            inside += 1
+        full.wait(20)
+        with lock:
+            inside -= 1
+
+    async with in_process(blocking_provider) as running:
+        await running.ready()
+        blocking_provider.before = before
+        answers = await asyncio.gather(*(running.ask(SIZE) for _ in range(2 * most)))
+        assert [answer.error_code for answer in answers] == [0] * 2 * most
+        blocking_provider.before = lambda: None
+    # Each barrier opens only when `most` calls are inside at once.
+    assert len(seen) == 2
+    assert max(seen) <= most
+
+
+async def test_a_dead_clients_request_takes_no_place(in_process, blocking_provider):
+    release = threading.Event()
+    async with in_process(blocking_provider) as running:
+        await running.ready()
+        blocking_provider.before = release.wait
+        first = asyncio.create_task(running.ask(SIZE))
+        await running.metric_reaches("confcom_quote_helper_connections", 1)
+        _, dying = await asyncio.open_unix_connection(running.socket)
+        dying.write(encode_frame(encode_request(SIZE)))
+        await running.metric_reaches("confcom_quote_helper_waiting", 1)
+        dying.close()
+        await running.metric_reaches("confcom_quote_helper_waiting", 0)
+        await running.metric_reaches('confcom_quote_helper_connections_dropped_total{reason="gone"}', 1)
+        before = blocking_provider.calls
+        release.set()
+        assert (await first).error_code == 0
+        assert (await running.ask(SIZE)).error_code == 0
+        assert blocking_provider.calls == before + 1
