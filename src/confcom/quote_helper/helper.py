@@ -14,6 +14,7 @@ from confcom.daemon.probes import ProbeServer, Readiness, standard_routes
 from confcom.daemon.supervision import run_until_stopped
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits import HelperLimits
+from confcom.quote_helper.loop_watch import watch_loop
 from confcom.quote_helper.metrics import HelperMetrics
 from confcom.quote_helper.observations import make_observations
 from confcom.quote_helper.peers import ByPod, by_uid
@@ -118,7 +119,13 @@ class QuoteHelper:
                 address = await self._probes.start(settings.probe_address)
                 _logger.info("answering probes on %s", address)
             await sockets.start()
-            await run_until_stopped(stop, provider.run(), sockets.run(), self._observations.run())
+            await run_until_stopped(
+                stop,
+                provider.run(),
+                sockets.run(),
+                self._observations.run(),
+                watch_loop(self._clock, self._metrics.loop_stall.observe),
+            )
             self._readiness.set_unready("stopping")
             self._metrics.ready.set(0)
             sockets.leave()

@@ -16,6 +16,8 @@ _logger = logging.getLogger(__name__)
 
 _BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 15.0)
 """Seconds: from a simulated quote (under a tenth of a millisecond) to Intel's client's patience (15 s)."""
+_STALL_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+"""Seconds: around the 10 ms of a full turn and the 50 ms that nothing may block the loop."""
 
 
 class HelperMetrics:
@@ -61,6 +63,12 @@ class HelperMetrics:
         )
         self.self_tests_failed = Counter(
             "confcom_quote_helper_self_tests_failed", "Self-tests that made no quote", registry=registry
+        )
+        self.loop_stall = Histogram(
+            "confcom_quote_helper_loop_stall_seconds",
+            "How late the event loop was, looked at twenty times a second",
+            buckets=_STALL_BUCKETS,
+            registry=registry,
         )
         self._request_children: dict[tuple[MessageKind, int], Counter] = {}
         self._seconds_children: dict[MessageKind, Histogram] = {}
