@@ -92,7 +92,13 @@ def running_as(uid: int, name: str, work: Work, *, core: int | None = None, nice
     """
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_become, args=(uid, work, ours, theirs, core, nice), name=name, daemon=True)
+    process = context.Process(
+        target=_become,
+        args=(uid, work, (ours, theirs)),
+        kwargs={"core": core, "nice": nice},
+        name=name,
+        daemon=True,
+    )
     process.start()
     theirs.close()
     try:
@@ -103,7 +109,8 @@ def running_as(uid: int, name: str, work: Work, *, core: int | None = None, nice
         ours.close()
 
 
-def _become(uid: int, work: Work, parents: Connection, own: Connection, core: int | None, nice: int) -> None:
+def _become(uid: int, work: Work, ends: tuple[Connection, Connection], *, core: int | None, nice: int) -> None:
+    parents, own = ends
     parents.close()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -73,7 +73,7 @@ def run_rounds(servers: Mapping[str, Server], *, cores: Cores, rounds: int, quot
         for number in range(rounds):
             prepared = prepare(target, size, quotes)
             before = _signature(cores)
-            order = list(servers) if number % 2 == 0 else list(reversed(servers))
+            order = list(servers) if number % 2 == 0 else list(servers)[::-1]
             cpu = {key: _measure(servers[key], prepared, clients, result.tallies[key]) for key in order}
             signature = (before + _signature(cores)) / 2
             result.signatures.append(signature)

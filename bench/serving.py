@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay.helper import RunningHelper, running_helper
+from replay.helper import running_helper
 
 from bench.machine import on_core
 from confcom.quote_helper.quote_log import MAX_QUOTE_LINES
@@ -30,8 +30,8 @@ class Server:
 
     pid: int
     socket: Path
-    helper: RunningHelper | None = None
-    """None for one that is no quote helper."""
+    metric: Callable[[str], float] = lambda _: 0.0
+    """A metric's value by its name; 0 of a server that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,7 @@ class Bench:
         return place
 
     @contextlib.contextmanager
-    def helper(
-        self, name: str, *flags: str, limits: dict[str, float] | None = None
-    ) -> Iterator[Server]:
+    def helper(self, name: str, *flags: str, limits: dict[str, float] | None = None) -> Iterator[Server]:
         """The quote helper itself, its log in a file and its probes answered.
 
         Args:
@@ -80,7 +78,7 @@ class Bench:
             alterations = None if limits is None else {"limits": limits}
             with on_core(self.core):
                 running = stack.enter_context(running_helper(*flags, directory=place, alterations=alterations))
-            yield Server(running.process.pid, running.socket, running)
+            yield Server(running.process.pid, running.socket, running.metric)
 
     @contextlib.contextmanager
     def script(self, module: str) -> Iterator[Server]:
@@ -123,27 +121,21 @@ DEFAULT = "default"
 
 VARIANTS = (
     Variant("prototype", "bare uvloop prototype", None, lambda bench: bench.script("prototype")),
-    Variant(
-        "untold", "our server: limits, deadlines, fair turns", "prototype", lambda bench: bench.script("untold")
-    ),
+    Variant("untold", "our server: limits, deadlines, fair turns", "prototype", lambda bench: bench.script("untold")),
     Variant(
         "metrics",
         "+ peers by uid, metrics, counts for the log (--log-level error)",
         "untold",
         lambda bench: bench.helper("metrics", "--log-level", "error"),
     ),
-    Variant(
-        DEFAULT, "+ log lines: the default configuration", "metrics", lambda bench: bench.helper(DEFAULT)
-    ),
+    Variant(DEFAULT, "+ log lines: the default configuration", "metrics", lambda bench: bench.helper(DEFAULT)),
     Variant(
         "every_quote",
         "default, and a log line for every quote",
         DEFAULT,
         lambda bench: bench.helper("every_quote", "--log-quotes-per-peer", str(MAX_QUOTE_LINES)),
     ),
-    Variant(
-        "pods", "default, and --identify-pods", DEFAULT, lambda bench: bench.helper("pods", "--identify-pods")
-    ),
+    Variant("pods", "default, and --identify-pods", DEFAULT, lambda bench: bench.helper("pods", "--identify-pods")),
     Variant(
         "audit",
         "default, and --audit-file",

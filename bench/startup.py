@@ -49,5 +49,5 @@ def seconds_to_ready(directory: Path, *, core: int) -> float:
 def _is_ready(probes: Path) -> bool:
     with contextlib.suppress(FileNotFoundError, ConnectionError):
         status, _ = http_get(probes, "/readyz")
-        return status == 200
+        return bool(status == 200)
     return False
