@@ -101,20 +101,25 @@ async def test_a_provider_that_bears_several_calls_gets_them_and_never_more(in_p
 
 
 async def test_a_dead_clients_request_takes_no_place(in_process, blocking_provider):
-    release = threading.Event()
+    entered, release = threading.Event(), threading.Event()
+
+    def before():
+        entered.set()
+        release.wait()
+
     async with in_process(blocking_provider) as running:
         await running.ready()
-        blocking_provider.before = release.wait
+        blocking_provider.before = before
         first = asyncio.create_task(running.ask(SIZE))
-        await running.metric_reaches("confcom_quote_helper_connections", 1)
+        await asyncio.to_thread(entered.wait)
         _, dying = await asyncio.open_unix_connection(running.socket)
         dying.write(encode_frame(encode_request(SIZE)))
         await running.metric_reaches("confcom_quote_helper_waiting", 1)
         dying.close()
         await running.metric_reaches("confcom_quote_helper_waiting", 0)
         await running.metric_reaches('confcom_quote_helper_connections_dropped_total{reason="gone"}', 1)
-        before = blocking_provider.calls
+        calls = blocking_provider.calls
         release.set()
         assert (await first).error_code == 0
         assert (await running.ask(SIZE)).error_code == 0
-        assert blocking_provider.calls == before + 1
+        assert blocking_provider.calls == calls + 1
