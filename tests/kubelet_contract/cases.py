@@ -344,6 +344,10 @@ class RemovalContract:
         later = await bench.ended(await bench.run("later", nodeName=bench.kubelet.node_name))
         assert later == seen
         latest = await bench.ended(await bench.run("latest", nodeName=bench.kubelet.node_name))
-        assert latest.phase == "Succeeded"
+        assert latest == PodSeen(
+            "Failed",
+            f"OutOf{bench.resource}",
+            f"Pod was rejected: Node didn't have enough resource: {bench.resource}, requested: 1, used: 0, capacity: 0",
+        )
         await plugin.register()
         await bench.counted(4, 4)

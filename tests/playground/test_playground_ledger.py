@@ -3,7 +3,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from confcom.playground.ledger import MAX_EVENTS, AdmissionError, DeviceLedger
+from confcom.playground.ledger import MAX_EVENTS, AdmissionError, DeviceLedger, OutOfResourceError
 
 RESOURCES = ["example.com/a", "example.com/b"]
 PODS = ["p", "q", "r"]
@@ -55,6 +55,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         if chosen == ():
             assert resource not in self.devices
+            assert resource not in self.gone
             assert resource not in {name for _, name in self.holders}
             return
         assert len(chosen) == len(set(chosen)) == count
@@ -99,7 +100,10 @@ def test_the_kubelets_words_for_what_cannot_be_given():
     ledger.release("o")
     with pytest.raises(AdmissionError):
         ledger.allocate("p", "c", "example.com/a", 1)
-    assert ledger.allocate("p", "c", "example.com/a", 1) == ()
+    with pytest.raises(OutOfResourceError) as gone:
+        ledger.allocate("p", "c", "example.com/a", 1)
+    assert gone.value.pod_reason == "OutOfexample.com/a"
+    assert ledger.allocate("p", "c", "example.com/never", 1) == ()
     ledger.replace("example.com/a", {"x": False})
     with pytest.raises(AdmissionError) as unhealthy:
         ledger.allocate("p", "c", "example.com/a", 1)

@@ -16,6 +16,38 @@ MAX_EVENTS = 200
 class AdmissionError(ConfcomError):
     """The kubelet refuses a pod that the scheduler gave it; `what` is in its words."""
 
+    @property
+    def pod_reason(self) -> str:
+        """The reason in the pod's status."""
+        return "UnexpectedAdmissionError"
+
+    @property
+    def pod_message(self) -> str:
+        """The message in the pod's status."""
+        return f"Pod was rejected: Allocate failed due to {self.what}, which is unexpected"
+
+
+class OutOfResourceError(AdmissionError):
+    """The node's status has the resource, and too little of it (the kubelet's predicate admission)."""
+
+    def __init__(self, resource: str, count: int) -> None:
+        super().__init__(
+            f"Node didn't have enough resource: {resource}, requested: {count}, used: 0, capacity: 0",
+            why="its device plugin has been gone for long",
+            remedy="start the device plugin",
+        )
+        self._resource = resource
+
+    @property
+    def pod_reason(self) -> str:
+        """OutOf and the resource's name."""
+        return f"OutOf{self._resource}"
+
+    @property
+    def pod_message(self) -> str:
+        """The predicate's words."""
+        return f"Pod was rejected: {self.what}"
+
 
 @dataclass(slots=True)
 class _Resource:
@@ -111,14 +143,16 @@ class DeviceLedger:
         """Choose free, healthy devices and give them to a container.
 
         Returns:
-            their IDs; none for a resource that no plugin offers and nobody held when a pod last asked for a device:
-            the kubelet takes it for another component's business, and such a pod runs without.
+            their IDs; none for a resource that no plugin has ever offered: the kubelet takes it for another
+            component's business, and such a pod runs without.
 
         Raises:
             AdmissionError: there are not that many, the plugin has been gone for long, or no device is healthy.
         """
         known = self._resources.get(resource)
         if known is None and resource not in self._known_held:
+            if resource in self._gone:
+                raise OutOfResourceError(resource, count)
             return ()
         self._known_held = {holding.resource for holding in self._holdings}
         if known is None:

@@ -68,8 +68,7 @@ class PodWorker:
                 for container in pod.containers
             ]
         except AdmissionError as error:
-            pod.phase, pod.reason = Phase.FAILED, "UnexpectedAdmissionError"
-            pod.message = f"Pod was rejected: Allocate failed due to {error.what}, which is unexpected"
+            pod.phase, pod.reason, pod.message = Phase.FAILED, error.pod_reason, error.pod_message
             _logger.warning("pod rejected", extra={"pod": pod.name, "reason": str(error)})
             return None
 
