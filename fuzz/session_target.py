@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+import uvloop
+
 from confcom.aesm.messages import Response
 from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived, ServerSession
 from confcom.daemon.logs import LogLimiter
@@ -101,7 +103,7 @@ class SessionTarget:
             frozenset(self.corpus.reports), provider.quote_size(), self._stale.code_for_rejected_report()
         )
         self._provider = wrap_provider(provider)
-        self._runner = asyncio.Runner()
+        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)  # the helper's own
         self.pid: Final = os.getpid()
 
     def __enter__(self) -> Self:
