@@ -23,6 +23,7 @@ class RealKubelet:
     image = references("sample-workload")[0]
     node_name = NODE_NAME
     patience = GENEROUS_SECONDS
+    report_seconds = 15.0
     removal_patience = 400.0
     """endpointStopGracePeriod of 5 minutes, and the next report to the API."""
 

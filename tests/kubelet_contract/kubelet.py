@@ -31,6 +31,8 @@ class Kubelet(Protocol):
     node_name: str
     patience: float
     """Seconds within which what must happen has happened."""
+    report_seconds: float
+    """Seconds until a change that the kubelet has seen is in the API for certain."""
     removal_patience: float
     """Seconds within which a resource whose plugin is gone has gone too."""
 
@@ -82,6 +84,13 @@ class Bench:
     async def counted(self, capacity: int | None, allocatable: int | None) -> None:
         """Wait until the node has these counts of the case's resource."""
         await self.until(lambda: self.kubelet.counts(self.resource), (capacity, allocatable))
+
+    async def stays(self, capacity: int, allocatable: int) -> None:
+        """See the counts unchanged for as long as the kubelet takes to report a change."""
+        ends = time.monotonic() + self.kubelet.report_seconds
+        while time.monotonic() < ends:
+            assert await self.kubelet.counts(self.resource) == (capacity, allocatable)
+            await asyncio.sleep(self.kubelet.report_seconds / 10)
 
     async def until(self, look: Callable[[], Awaitable[Any]], wanted: Any, patience: float | None = None) -> Any:
         """Look until what is seen is the wanted value, or the wanted predicate holds."""

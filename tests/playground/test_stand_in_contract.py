@@ -28,6 +28,7 @@ class StandIn:
     image = "sh"
     node_name = NAME
     patience = removal_patience = 20.0
+    report_seconds = 0.5
 
     def __init__(self, local):
         self._node = local.node

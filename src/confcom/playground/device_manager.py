@@ -1,6 +1,7 @@
 """The kubelet's device manager: takes registrations, follows device lists, allocates.
 
-Its rules are those of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager); where it is kinder, a comment says so.
+Its rules are those of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager), its odd ones included; tests/kubelet_contract
+holds both to them.
 """
 
 from __future__ import annotations
@@ -68,6 +69,9 @@ class DeviceManager:
         self._server: grpc.aio.Server | None = None
         self._restarting = asyncio.Lock()
         self._clients: dict[str, PluginClient] = {}
+        """Who registered last, by resource name: what the end of a stream disconnects, whoever's it was."""
+        self._endpoints: dict[str, PluginClient] = {}
+        """Whose registration succeeded last: who is asked to allocate."""
         self._streams: set[asyncio.Task[None]] = set()
         self._removals: dict[str, asyncio.TimerHandle] = {}
 
@@ -97,8 +101,9 @@ class DeviceManager:
         for stream in streams:
             stream.cancel()
         await asyncio.gather(*streams, return_exceptions=True)
-        clients, self._clients = self._clients, {}
-        for client in clients.values():
+        clients = {*self._clients.values(), *self._endpoints.values()}
+        self._clients, self._endpoints = {}, {}
+        for client in clients:
             await client.close()
         for removal in self._removals.values():
             removal.cancel()
@@ -124,13 +129,15 @@ class DeviceManager:
             _logger.warning("registration refused", extra={"resource": request.resource_name, "reason": refusal})
             await context.abort(grpc.StatusCode.UNKNOWN, refusal)
         client = PluginClient(request.resource_name, self._directory / request.endpoint)
+        self._clients[client.resource] = client
         try:
             await client.connect(self._dial_seconds)
         except UnavailableError as error:
+            # A plugin that registered before goes on, but from here on the end of its stream goes unnoticed.
+            self._clients.pop(client.resource, None)
             _logger.warning("registration failed", extra={"resource": client.resource, "reason": str(error)})
             await context.abort(grpc.StatusCode.UNKNOWN, error.what)
-        # Kinder than the kubelet, which puts the new client into its map before it knows that it can be reached.
-        self._clients[client.resource] = client
+        self._endpoints[client.resource] = client
         if (removal := self._removals.pop(client.resource, None)) is not None:
             removal.cancel()
         stream = asyncio.create_task(self._follow(client))
@@ -154,7 +161,7 @@ class DeviceManager:
             ids = self._ledger.allocate(pod, container, resource, count)
             if not ids:
                 continue
-            client = self._clients.get(resource)
+            client = self._endpoints.get(resource)
             if client is None:
                 raise AdmissionError(f"endpoint of {resource} has been stopped", why="its device plugin is gone")
             responses.append(await client.allocate(ids))
@@ -190,6 +197,7 @@ class DeviceManager:
         # disconnects whichever registered last.
         if (current := self._clients.pop(client.resource, None)) is not None:
             await current.close()
+            self._endpoints.pop(client.resource, None)
             self._ledger.mark_unhealthy(client.resource)
             self._remove_later(client.resource)
             self._changed()
