@@ -40,7 +40,7 @@ e2e: $(VENV)/.dev ## every case on real Kubernetes, the smoke cases too (needs r
 e2e-slow: $(VENV)/.dev ## the cases on real Kubernetes that wait for minutes
 	$(BIN)/python -m pytest e2e/full/slow $(ARGS)
 
-fuzz: $(VENV)/.dev ## a million inputs to the AESM session, 50,000 to a live helper; about four minutes
+fuzz: $(VENV)/.dev ## a million inputs to the AESM session, 50,000 to a live helper; three minutes
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 bench: $(VENV)/.dev ## how fast the quote helper is, as a table and JSON

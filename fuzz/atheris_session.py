@@ -6,9 +6,7 @@ atheris is not one of the project's locked packages: docs/how-to/fuzz.md says ho
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
@@ -48,10 +46,9 @@ def main(arguments: list[str]) -> None:
         ending = endings[int.from_bytes(how, "little") % len(endings)]
         return Input(tuple(filter(None, (sent[:at], sent[at:]))), ending)
 
-    with SessionTarget() as target, TemporaryDirectory(prefix="confcom-atheris-") as folder:
+    # libFuzzer ends the process by itself, so nothing here may have to be put away afterwards.
+    with SessionTarget() as target:
         generator = Generator(target.corpus, seed=0)
-        for index in range(200):
-            Path(folder, str(index)).write_bytes(bytes(ENDINGS_AND_CUTS) + generator.make(index).data)
 
         def one_input(data: bytes) -> None:
             sent = as_input(data)
@@ -65,7 +62,7 @@ def main(arguments: list[str]) -> None:
                 return bytes(atheris.Mutate(data, max_size))
             return (data[:ENDINGS_AND_CUTS].ljust(ENDINGS_AND_CUTS, b"\0") + generator.make(seed).data)[:max_size]
 
-        atheris.Setup([*arguments, folder], one_input, custom_mutator=mutate)
+        atheris.Setup(arguments, one_input, custom_mutator=mutate)
         atheris.Fuzz()
 
 
