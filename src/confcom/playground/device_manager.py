@@ -1,7 +1,7 @@
 """The kubelet's device manager: takes registrations, follows device lists, allocates.
 
-Its rules are those of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager), its odd ones included; tests/kubelet_contract
-holds both to them.
+Its rules are those of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager), its odd ones included:
+tests/kubelet_contract holds both to the same.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@ import threading
 import pytest
 
 from confcom.daemon.logs import LogLimiter
-from confcom.daemon.worker import SerialWorker
+from confcom.daemon.worker import WorkerPool
 
 
 async def test_calls_run_in_order_in_one_other_thread():
-    worker = SerialWorker("w")
+    worker = WorkerPool("w")
     threads, order = set(), []
 
     def call(number):
@@ -26,8 +26,26 @@ async def test_calls_run_in_order_in_one_other_thread():
     threads.pop().join(10)
 
 
+async def test_a_pool_that_has_grown_runs_so_many_calls_at_once_and_no_more():
+    pool = WorkerPool("w")
+    pool.grow_to(2)
+    both = threading.Barrier(2, timeout=20)
+    release, running = threading.Event(), []
+
+    def call():
+        running.append(threading.current_thread())
+        both.wait()
+        release.wait(20)
+
+    calls = [pool.submit(call) for _ in range(4)]
+    release.set()
+    await asyncio.gather(*calls)
+    assert len(set(running)) == 2
+    pool.close()
+
+
 async def test_what_a_call_raises_reaches_whoever_awaits_it_and_the_worker_lives_on():
-    worker = SerialWorker("w")
+    worker = WorkerPool("w")
     with pytest.raises(ZeroDivisionError):
         await worker.submit(lambda: 1 // 0)
     assert await worker.submit(lambda: 7) == 7
@@ -35,7 +53,7 @@ async def test_what_a_call_raises_reaches_whoever_awaits_it_and_the_worker_lives
 
 
 async def test_a_cancelled_wait_only_throws_the_result_away():
-    worker = SerialWorker("w")
+    worker = WorkerPool("w")
     release = threading.Event()
     future = worker.submit(release.wait)
     future.cancel()
@@ -46,7 +64,7 @@ async def test_a_cancelled_wait_only_throws_the_result_away():
 
 def test_a_result_that_comes_after_the_loop_has_ended_is_thrown_away():
     release, done = threading.Event(), threading.Event()
-    worker = SerialWorker("w")
+    worker = WorkerPool("w")
 
     async def main():
         worker.submit(release.wait).cancel()
@@ -65,9 +83,9 @@ def test_a_result_that_comes_after_the_loop_has_ended_is_thrown_away():
 def test_a_call_that_hangs_does_not_keep_the_process():
     program = """
 import asyncio, threading
-from confcom.daemon.worker import SerialWorker
+from confcom.daemon.worker import WorkerPool
 async def main():
-    SerialWorker("w").submit(threading.Event().wait).cancel()
+    WorkerPool("w").submit(threading.Event().wait).cancel()
 asyncio.run(main())
 """
     assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == 0
