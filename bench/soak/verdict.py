@@ -1,0 +1,99 @@
+"""Whether a soak was passed, and what it showed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from bench.soak.run import Soaked, SoakPlan
+from bench.summary import Latency
+
+MOST_STALL_SECONDS = 0.05
+"""Nothing may block the helper's event loop for longer."""
+
+
+def failures_of(soaked: Soaked) -> list[str]:
+    """Everything that should not have happened, a line each."""
+    return list(_failures(soaked))
+
+
+def _failures(soaked: Soaked) -> Iterator[str]:
+    for name, tally in soaked.tallies.items():
+        for began, complaint in tally.failures:
+            yield f"{name}: {complaint} ({began - soaked.changed_at:+.3f} s from the change of the quoting enclave)"
+        early = sum(began < soaked.changed_at for began in tally.renewals)
+        if early:
+            yield f"{name}: told 42 {early} times before the quoting enclave changed"
+        if not tally.attestations:
+            yield f"{name}: never attested"
+    for helper in soaked.helpers[:-1]:
+        if helper.exit_code != 0:
+            yield f"the helper that served {helper.name} ended with {helper.exit_code}"
+    for helper in soaked.helpers:
+        yield from (f"the helper that served {helper.name}: {complaint}" for complaint in helper.complaints)
+        if helper.longest_stall > MOST_STALL_SECONDS:
+            yield f"the event loop of the helper that served {helper.name} stalled for {helper.longest_stall:.3f} s"
+    yield from (f"a quote does not verify: {line}" for line in soaked.unverified)
+
+
+def as_json(plan: SoakPlan, soaked: Soaked, machine: dict[str, object]) -> dict[str, object]:
+    """All but the quotes and the single latencies."""
+    return {
+        "plan": {"seconds": plan.seconds, "attestations_per_second": plan.rate, "program": plan.program is not None},
+        "machine": machine,
+        "failures": failures_of(soaked),
+        "well_behaved": {
+            name: {
+                "attestations": tally.attestations,
+                "calls": tally.calls,
+                "late": tally.late,
+                "failures": len(tally.failures),
+                "renewals_after_42": len(tally.renewals),
+                "latency": asdict(Latency.of(tally.latencies)),
+            }
+            for name, tally in soaked.tallies.items()
+        },
+        "misbehaving": soaked.misbehaving,
+        "helpers": [asdict(helper) for helper in soaked.helpers],
+        "verified": soaked.verified,
+    }
+
+
+def as_table(plan: SoakPlan, soaked: Soaked) -> str:
+    """For people."""
+    return "\n".join(_lines(plan, soaked)) + "\n"
+
+
+def _lines(plan: SoakPlan, soaked: Soaked) -> Iterator[str]:
+    yield f"Well-behaved clients, {plan.seconds:g} s, {plan.rate:g} attestations per second of each (ms)"
+    yield f"{'attested':>37}{'calls':>8}{'failed':>8}{'after 42':>9}{'late':>6}{'p50':>8}{'p99':>8}{'longest':>9}"
+    for name, tally in soaked.tallies.items():
+        took = Latency.of(tally.latencies)
+        yield (
+            f"  {name:26}{tally.attestations:9}{tally.calls:8}{len(tally.failures):8}{len(tally.renewals):9}"
+            f"{tally.late:6}{took.p50 * 1e3:8.2f}{took.p99 * 1e3:8.2f}{took.longest * 1e3:9.1f}"
+        )
+    yield "Misbehaving clients: connections, and of them refused or cut"
+    for kind, counts in soaked.misbehaving.items():
+        yield f"  {kind:26}{counts['connections']:9}{counts['refused']:8}"
+    yield "Quote helpers, one after the other"
+    for helper in soaked.helpers:
+        memory = [size / 1e6 for _, size in helper.resident] or [0.0]
+        yield f"  {helper.name}"
+        yield (
+            f"    memory {memory[0]:.1f} MB at first, {max(memory):.1f} at most, {memory[-1]:.1f} at last; "
+            f"{helper.probes} probes, the slowest {helper.slowest_probe * 1e3:.0f} ms, "
+            f"loop stalled {helper.longest_stall * 1e3:.0f} ms at most"
+        )
+        dropped = ", ".join(f"{reason} {count}" for reason, count in helper.dropped.items() if count)
+        yield f"    closed without an answer: {dropped or 'none'}"
+        if helper.exit_code is not None:
+            yield f"    stopped in {helper.stop_seconds:.1f} s, exit code {helper.exit_code}"
+    yield f"{soaked.verified} quotes were verified in full; of all, it was checked that they are over their report."
+    failures = failures_of(soaked)
+    yield f"{len(failures)} failures"
+    yield from (f"  {line}" for line in failures[:MOST_LINES])
+
+
+MOST_LINES = 20
+"""Of failures in the table; the JSON has all."""
