@@ -1,5 +1,15 @@
-"""Suites that several rooms share explain their failed assertions like any test."""
+"""What holds for every test, of whichever room."""
+
+import signal
 
 import pytest
 
 pytest.register_assert_rewrite("kubelet_contract")
+
+
+def pytest_configure() -> None:
+    """Take signals as a terminal gives them: what runs in the background or by nohup is made to ignore some."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
