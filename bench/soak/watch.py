@@ -18,6 +18,7 @@ from confcom.quote_helper.limits import DROP_REASONS
 PROBE_SECONDS = 0.02
 """Between probes of the event loop: no stall of 50 ms can hide between two."""
 MEMORY_SECONDS = 5.0
+_LATENESS = "confcom_quote_helper_loop_stall_seconds"
 _DROPPED = "confcom_quote_helper_connections_dropped_total"
 
 
@@ -38,6 +39,8 @@ class Watched:
     """Time since it was watched in seconds, and bytes."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Connections that were closed without an answer, by reason, at the end."""
+    late_looks: int = 0
+    """How often the helper itself found its event loop more than 50 ms late; waiting for the CPU counts too."""
     complaints: list[str] = field(default_factory=list)
     """Probes that failed."""
     exit_code: int | None = None
@@ -61,6 +64,8 @@ def watching(helper: RunningHelper, watched: Watched) -> Iterator[None]:
         end.set()
         thread.join()
         watched.dropped = dropped_by(helper)
+        looks, in_time = (helper.metric(f"{_LATENESS}_{part}") for part in ("count", 'bucket{le="0.05"}'))
+        watched.late_looks = int(looks - in_time)
 
 
 def dropped_by(helper: RunningHelper) -> dict[str, int]:
