@@ -9,8 +9,9 @@ from bench.soak.run import Soaked, SoakPlan
 from bench.summary import Latency
 
 MOST_STALL_SECONDS = 0.05
-"""Nothing may block the helper's event loop for longer. Both measures of it are bounds from above: a probe takes several
-turns of the loop, and the helper's own look counts the time in which others had the CPU. So only what both show fails."""
+"""Nothing may block the helper's event loop for longer. Both measures of it are bounds from above: a probe takes
+several turns of the loop, and the helper's own look counts the time in which others had the CPU. So only what both
+show fails."""
 
 
 def failures_of(soaked: Soaked) -> list[str]:
