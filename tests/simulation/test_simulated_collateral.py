@@ -15,9 +15,10 @@ from confcom.sgx import marks
 from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.signed_json import SignedJson
-from confcom.simulation.collateral import RENEWAL_INTERVAL, VALIDITY, Validity, sign_document
+from confcom.simulation.collateral import sign_document
 from confcom.simulation.pki import BACKDATE
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from confcom.simulation.validity import RENEWAL_INTERVAL, VALIDITY, Validity
 
 ORIGIN = datetime(2026, 11, 24, tzinfo=UTC)
 times = st.timedeltas(timedelta(days=-9000), timedelta(days=7000)).map(lambda age: ORIGIN + age)

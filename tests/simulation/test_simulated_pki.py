@@ -10,15 +10,8 @@ from confcom.errors import MalformedError
 from confcom.sgx import marks
 from confcom.sgx.pck_extension import PckExtension, PlatformConfiguration
 from confcom.simulation.crl import create_crl
-from confcom.simulation.pki import (
-    BACKDATE,
-    IntelNameError,
-    PckCaType,
-    Pki,
-    Role,
-    sign_certificate,
-    simulated_name,
-)
+from confcom.simulation.issuing import issue_pki, sign_certificate, simulated_name
+from confcom.simulation.pki import BACKDATE, IntelNameError, PckCaType, Pki, Role
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.tcb import PCE_SVN, TCB_COMPONENTS
 
@@ -100,7 +93,7 @@ def test_certificates_begin_a_day_before_and_end_long_after(platform, now):
 
 def test_sgx_extension_says_simulated_and_agrees_with_the_tcb(seed, now):
     for ca_type in PckCaType:
-        certificate = Pki.create(seed, now, ca_type=ca_type).pck.certificate
+        certificate = issue_pki(seed, now, ca_type=ca_type).pck.certificate
         sgx = PckExtension.from_certificate(certificate)
         assert (sgx.fmspc, sgx.ppid) == (b"SIMSGX", marks.PPID)
         assert (sgx.tcb.components, sgx.tcb.pce_svn) == (TCB_COMPONENTS, PCE_SVN)
@@ -112,16 +105,16 @@ def test_sgx_extension_says_simulated_and_agrees_with_the_tcb(seed, now):
 
 
 def test_making_is_deterministic_and_the_seed_decides(seed, now):
-    assert Pki.create(seed, now).certificates == Pki.create(seed, now).certificates
-    other = Pki.create(bytes(32), now).certificates
-    for role, certificate in Pki.create(seed, now).certificates.items():
+    assert issue_pki(seed, now).certificates == issue_pki(seed, now).certificates
+    other = issue_pki(bytes(32), now).certificates
+    for role, certificate in issue_pki(seed, now).certificates.items():
         assert certificate.public_key() != other[role].public_key()
 
 
 @pytest.mark.parametrize("size", [0, 16, 31, 33])
 def test_seed_of_another_size_is_refused(now, size):
     with pytest.raises(MalformedError, match=f"must be 32 bytes, not {size}"):
-        Pki.create(bytes(size), now)
+        issue_pki(bytes(size), now)
 
 
 def intel_name(common_name: str) -> x509.Name:
@@ -164,14 +157,14 @@ def test_stored_certificates_come_back_with_their_keys(platform, seed):
 
 @pytest.mark.parametrize("role", Role)
 def test_a_certificate_of_another_platform_is_refused(platform, seed, now, role):
-    other = Pki.create(bytes(32), now).certificates[role]
+    other = issue_pki(bytes(32), now).certificates[role]
     with pytest.raises(MalformedError, match=f"{role.value} certificate is not for the key"):
         Pki.load(seed, {**platform.pki.certificates, role: other})
 
 
 def test_a_certificate_that_another_root_issued_is_refused(platform, seed, now):
     """The right key and name under the wrong issuer: what a mix of two copies of a state could hold."""
-    other_root = Pki.create(bytes(32), now).root
+    other_root = issue_pki(bytes(32), now).root
     genuine = platform.pki.pck_ca.certificate
     builder = (
         x509.CertificateBuilder(other_root.certificate.subject, genuine.subject)

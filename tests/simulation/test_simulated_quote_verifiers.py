@@ -14,8 +14,8 @@ from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.pck_extension import PckExtension
 from confcom.sgx.quote import Quote
-from confcom.simulation.collateral import RENEWAL_INTERVAL
 from confcom.simulation.enclave import SimulatedEnclave
+from confcom.simulation.validity import RENEWAL_INTERVAL
 
 QVL_RUNS_HERE = sys.version_info[:2] == (3, 11) and sys.platform == "linux" and machine.machine() == "x86_64"
 

@@ -13,10 +13,10 @@ from confcom.quote_provider.base import QuoteProviderError, QuoteResult, Quoting
 from confcom.quote_provider.expiry import Expiring
 from confcom.quote_provider.state_directory import open_or_create_platform, open_platform, utc_now
 from confcom.sgx.report import QeReportInfo, Report
-from confcom.simulation.collateral import Validity
 from confcom.simulation.enclave import ReportRejectedError
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclaveIdentity
+from confcom.simulation.validity import Validity
 
 
 class SimulatedQuoteProvider:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Self
+from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -21,15 +19,10 @@ from confcom.sgx.signed_json import SignedJson
 from confcom.sgx.tcb import QE_IDENTITY_NAME, QE_IDENTITY_VERSION, TCB_INFO_NAME, TCB_INFO_VERSION, TcbStatus
 from confcom.simulation.crl import create_crl
 from confcom.simulation.keys import sign
-from confcom.simulation.pki import BACKDATE, Pki
+from confcom.simulation.pki import Pki
 from confcom.simulation.quoting_enclave import QE_ISV_PROD_ID, QuotingEnclaveIdentity
 from confcom.simulation.tcb import PCE_ID, PCE_SVN, TCB_COMPONENTS
-
-VALIDITY = timedelta(days=30)
-"""From issue date to next update, as Intel's collateral has it."""
-
-RENEWAL_INTERVAL = VALIDITY / 2
-"""Collateral is signed anew at half its life, so that a copy is good for two weeks whenever it was taken."""
+from confcom.simulation.validity import Validity
 
 TCB_EVALUATION_DATA_NUMBER = 1
 """The first of this platform; Intel's counts its TCB recoveries."""
@@ -41,29 +34,6 @@ _QE_ATTRIBUTES_MASK = "FBFFFFFFFFFFFFFF0000000000000000"
 _SIMULATION = {"genuine": False, "comment": marks.NS_COMMENT}
 
 Document = Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class Validity:
-    """From when until when collateral is good; whole seconds, aware times."""
-
-    issue_date: datetime
-    next_update: datetime
-
-    @classmethod
-    def around(cls, origin: datetime, now: datetime) -> Self:
-        """The period that `now` falls into.
-
-        Periods follow each other from `origin` on, each as long as the renewal interval. Whoever asks within one
-        period gets the same dates, and with deterministic signatures the same bytes: several helpers and exports of
-        one platform agree without talking to each other.
-
-        Args:
-            origin: when the platform's certificates begin.
-            now: the current time.
-        """
-        start = origin + (now - BACKDATE - origin) // RENEWAL_INTERVAL * RENEWAL_INTERVAL
-        return cls(start, start + VALIDITY)
 
 
 def create_collateral(pki: Pki, identity: QuotingEnclaveIdentity, now: datetime) -> Collateral:

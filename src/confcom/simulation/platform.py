@@ -7,18 +7,19 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.errors import MalformedError
-from confcom.sgx.collateral import Collateral
 from confcom.sgx.x509_errors import UNREADABLE_X509
-from confcom.simulation.collateral import create_collateral
 from confcom.simulation.keys import SEED_SIZE
 from confcom.simulation.pki import PckCaType, Pki, Role
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclave, QuotingEnclaveIdentity
+
+if TYPE_CHECKING:
+    from confcom.sgx.collateral import Collateral
 
 STATE_FORMAT = "confcom-simulated-platform-1"
 """First thing in a stored platform; another number means another version of confcom wrote it."""
@@ -50,7 +51,10 @@ class SimulatedPlatform:
         Raises:
             MalformedError: the seed is not 32 bytes.
         """
-        return cls(seed, Pki.create(seed, now, ca_type=ca_type))
+        # A platform is made once and loaded at every start: what issues certificates would only slow the latter down.
+        from confcom.simulation.issuing import issue_pki  # noqa: PLC0415 # see above
+
+        return cls(seed, issue_pki(seed, now, ca_type=ca_type))
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -100,6 +104,9 @@ class SimulatedPlatform:
 
     def collateral(self, now: datetime, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> Collateral:
         """What a relying party needs besides the root, signed for the time around `now`."""
+        # For exports, which are other processes than the one that quotes.
+        from confcom.simulation.collateral import create_collateral  # noqa: PLC0415 # see above
+
         return create_collateral(self.pki, identity, now)
 
     @property
