@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from confcom.aesm import messages_pb2
@@ -44,6 +45,9 @@ SERVING_ORDER: Final = tuple(
 """If a request holds several sub-messages, Intel's server serves the first of these (ProtobufSerializer.cpp)."""
 
 
+_SERVING_RANKS: Final[Mapping[int, int]] = MappingProxyType(
+    {kind.value: rank for rank, kind in enumerate(SERVING_ORDER)}
+)
 _KINDS: Final[Mapping[int, MessageKind]] = MappingProxyType({kind.value: kind for kind in MessageKind})
 _FIELDS: Final[Mapping[MessageKind, str]] = MappingProxyType({kind: kind.name.lower() for kind in MessageKind})
 _REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = MappingProxyType(
@@ -77,7 +81,7 @@ _RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = MappingProxyTyp
 def encode_request(request: QuotingRequest) -> bytes:
     """A request's body, as Intel's client writes it."""
     wire = messages_pb2.Request()
-    _write(_sub_message(wire, request.KIND), _values(request))
+    _write(_sub_message(wire, request.KIND), request)
     return wire.SerializeToString()
 
 
@@ -90,19 +94,22 @@ def decode_request(body: bytes) -> Request:
     """
     wire = messages_pb2.Request()
     _parse(wire, body)
-    present = {_KINDS[descriptor.number]: sub for descriptor, sub in wire.ListFields()}
+    present = wire.ListFields()
     if not present:
         raise UnknownRequestError(
             "a request holds nothing that AESM knows",
             why="its field number is none of Intel's",
             remedy="check the client: DCAP quoting uses fields 15, 16, 17, 19, 21 and 22",
         )
-    kind = min(present, key=SERVING_ORDER.index)
-    message, sub = _REQUESTS.get(kind), present[kind]
+    descriptor, sub = min(present, key=_serving_rank)
+    kind = _KINDS[descriptor.number]
+    message = _REQUESTS.get(kind)
     if message is None:
         return LegacyRequest(kind)
-    missing = tuple(name for name in message.REQUIRED if not sub.HasField(name))
-    return IncompleteRequest(kind, missing) if missing else message(*_read(message, sub))
+    values = _read(message, sub)
+    # A dataclass' fields without a default come first: those that a request cannot do without.
+    missing = tuple([name for name, value in zip(message.REQUIRED, values, strict=False) if value is None])
+    return IncompleteRequest(kind, missing) if missing else message(*values)
 
 
 def encode_response(response: Response) -> bytes:
@@ -110,10 +117,10 @@ def encode_response(response: Response) -> bytes:
     wire = messages_pb2.Response()
     sub = _sub_message(wire, kind_of(response))
     if isinstance(response, LegacyResponse):
-        numbers = dict.fromkeys((field.name for field in sub.DESCRIPTOR.fields), 0)
-        _write(sub, {**numbers, "error_code": response.error_code})
+        for field in sub.DESCRIPTOR.fields:
+            setattr(sub, field.name, response.error_code if field.name == "error_code" else 0)
     else:
-        _write(sub, _values(response))
+        _write(sub, response)
     return wire.SerializeToString()
 
 
@@ -157,16 +164,18 @@ def _parse(wire: Message, body: bytes) -> None:
         ) from error
 
 
-def _read(message: type[QuotingRequest | QuotingResponse], sub: Message) -> tuple[Any, ...]:
-    return tuple(getattr(sub, name) if sub.HasField(name) else None for name in message.__slots__)
+def _serving_rank(present: tuple[FieldDescriptor, Message]) -> int:
+    return _SERVING_RANKS[present[0].number]
 
 
-def _values(message: QuotingRequest | QuotingResponse) -> dict[str, object]:
-    return {name: getattr(message, name) for name in message.__slots__}
+def _read(message: type[QuotingRequest | QuotingResponse], sub: Message) -> list[Any]:
+    has = sub.HasField
+    return [getattr(sub, name) if has(name) else None for name in message.__slots__]
 
 
-def _write(sub: Message, values: Mapping[str, object]) -> None:
+def _write(sub: Message, message: QuotingRequest | QuotingResponse) -> None:
     sub.SetInParent()
-    for name, value in values.items():
+    for name in message.__slots__:
+        value = getattr(message, name)
         if value is not None:
             setattr(sub, name, value)

@@ -214,9 +214,11 @@ QuotingResponse = (
 )
 Response = QuotingResponse | LegacyResponse
 
+_OfAnyKind = LegacyRequest | IncompleteRequest | LegacyResponse
+
 
 def kind_of(message: Request | Response) -> MessageKind:
     """The field number that a message has or had on the wire."""
-    if isinstance(message, LegacyRequest | IncompleteRequest | LegacyResponse):
+    if isinstance(message, _OfAnyKind):
         return message.kind
     return message.KIND

@@ -6,37 +6,24 @@ import logging
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.messages import MessageKind, Request, Response, kind_of
+from confcom.aesm.messages import Request, Response, kind_of
 from confcom.quote_helper.limits import DROP_REASONS
 from confcom.quote_helper.peers import Peer
 from confcom.quote_helper.provider_state import ProviderPhase, ProviderStatus
+from confcom.quote_helper.traffic_metrics import TrafficMetrics
 
 _logger = logging.getLogger(__name__)
 
-_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 15.0)
-"""Seconds: from a simulated quote (under a tenth of a millisecond) to Intel's client's patience (15 s)."""
 _STALL_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 """Seconds: around the 10 ms of a full turn and the 50 ms that nothing may block the loop."""
 
 
 class HelperMetrics:
-    """The helper's metrics, in the registry that is given; children are looked up once, since that is not free."""
+    """The helper's metrics, in the registry that is given."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests = Counter(
-            "confcom_quote_helper_requests",
-            "Requests answered, by kind and result (AESM's code in lower case)",
-            ["request", "result"],
-            registry=registry,
-        )
-        self._seconds = Histogram(
-            "confcom_quote_helper_request_seconds",
-            "From the whole request to its answer",
-            ["request"],
-            buckets=_BUCKETS,
-            registry=registry,
-        )
+        self._traffic = TrafficMetrics()
+        registry.register(self._traffic)
         self._dropped = Counter(
             "confcom_quote_helper_connections_dropped",
             "Connections closed without an answer, by reason",
@@ -44,7 +31,6 @@ class HelperMetrics:
             registry=registry,
         )
         self.connections = Gauge("confcom_quote_helper_connections", "Open connections", registry=registry)
-        self._accepted = Counter("confcom_quote_helper_connections_accepted", "Connections made", registry=registry)
         self._paused = Counter(
             "confcom_quote_helper_accepting_paused", "Times that no connection could be accepted", registry=registry
         )
@@ -70,8 +56,6 @@ class HelperMetrics:
             buckets=_STALL_BUCKETS,
             registry=registry,
         )
-        self._request_children: dict[tuple[MessageKind, int], Counter] = {}
-        self._seconds_children: dict[MessageKind, Histogram] = {}
         self._provider_phase: ProviderPhase | None = None
         for reason in DROP_REASONS:
             self._dropped.labels(reason)
@@ -79,7 +63,7 @@ class HelperMetrics:
     def accepted(self, peer: Peer) -> None:
         """A connection was made."""
         del peer
-        self._accepted.inc()
+        self._traffic.connections += 1
 
     def closed(self, peer: Peer) -> None:
         """A connection is gone; the server knows how many are open."""
@@ -87,16 +71,7 @@ class HelperMetrics:
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """A request got its answer."""
         del peer
-        kind, code = kind_of(request), response.error_code
-        counter = self._request_children.get((kind, code))
-        if counter is None:
-            counter = self._requests.labels(kind.call, AesmErrorCode(code).name.lower())
-            self._request_children[kind, code] = counter
-        counter.inc()
-        histogram = self._seconds_children.get(kind)
-        if histogram is None:
-            histogram = self._seconds_children[kind] = self._seconds.labels(kind.call)
-        histogram.observe(seconds)
+        self._traffic.answered(kind_of(request), response.error_code, seconds)
 
     def dropped(self, peer: Peer, reason: str) -> None:
         """A connection was closed without an answer."""

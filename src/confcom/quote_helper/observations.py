@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Gauge, Metric
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
@@ -136,19 +138,19 @@ def make_observations(
 
 
 class _Pod:
-    """One pod's series."""
+    """One pod's counts."""
 
     __slots__ = ("failures", "last_seen", "seen", "successes")
 
-    def __init__(self, successes: Counter, failures: Counter, last_seen: float) -> None:
-        self.successes = successes
-        self.failures = failures
+    def __init__(self, last_seen: float) -> None:
+        self.successes = 0
+        self.failures = 0
         self.last_seen = last_seen
         self.seen = True
 
 
-class PodMetrics:
-    """Requests by pod: a bounded number of pods, and none that has been away for long.
+class PodMetrics(Collector):
+    """Requests by pod: a bounded number of pods, and none that has been away for long. Counts in the event loop.
 
     Args:
         registry: where the metric is registered.
@@ -156,47 +158,60 @@ class PodMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
-        self._requests = Counter(
-            "confcom_quote_helper_pod_requests",
-            "Requests answered, by the pod's UID (empty: not known; other: beyond those told apart) and outcome",
-            ["pod", "outcome"],
-            registry=registry,
-        )
         self._clock = clock
         self._pods: dict[str, _Pod] = {}
-        self._shared = [self._child(""), self._child(OTHER_PODS)]
+        self._unknown = _Pod(clock())
+        self._others = _Pod(clock())
+        registry.register(self)
 
     def answered(self, pod: str, *, succeeded: bool) -> None:
         """A request of a pod was answered."""
-        child = self._pods.get(pod)
-        if child is None:
-            child = self._admit(pod)
-        child.seen = True
-        (child.successes if succeeded else child.failures).inc()
+        counts = self._pods.get(pod)
+        if counts is None:
+            counts = self._admit(pod)
+        counts.seen = True
+        if succeeded:
+            counts.successes += 1
+        else:
+            counts.failures += 1
 
     def tick(self) -> None:
-        """Remove the pods that have been away for long."""
+        """Forget the pods that have been away for long."""
         now = self._clock()
-        for pod, child in list(self._pods.items()):
-            if child.seen:
-                child.seen = False
-                child.last_seen = now
-            elif now - child.last_seen >= POD_AWAY_SECONDS:
+        for pod, counts in list(self._pods.items()):
+            if counts.seen:
+                counts.seen = False
+                counts.last_seen = now
+            elif now - counts.last_seen >= POD_AWAY_SECONDS:
                 del self._pods[pod]
-                self._requests.remove(pod, "success")
-                self._requests.remove(pod, "failure")
+
+    def describe(self) -> Iterator[Metric]:
+        """The metric without values, so that the registry knows its name."""
+        yield self._family()
+
+    def collect(self) -> Iterator[Metric]:
+        """The values as they are now."""
+        family = self._family()
+        for pod, counts in (("", self._unknown), (OTHER_PODS, self._others), *self._pods.items()):
+            family.add_metric([pod, "success"], counts.successes)
+            family.add_metric([pod, "failure"], counts.failures)
+        yield family
 
     def _admit(self, pod: str) -> _Pod:
-        unknown, others = self._shared
         if not pod:
-            return unknown
+            return self._unknown
         if len(self._pods) >= MAX_PODS:
-            return others
-        child = self._pods[pod] = self._child(pod)
-        return child
+            return self._others
+        counts = self._pods[pod] = _Pod(self._clock())
+        return counts
 
-    def _child(self, pod: str) -> _Pod:
-        return _Pod(self._requests.labels(pod, "success"), self._requests.labels(pod, "failure"), self._clock())
+    @staticmethod
+    def _family() -> CounterMetricFamily:
+        return CounterMetricFamily(
+            "confcom_quote_helper_pod_requests",
+            "Requests answered, by the pod's UID (empty: not known; other: beyond those told apart) and outcome",
+            labels=["pod", "outcome"],
+        )
 
 
 class ExpiryMetrics:
