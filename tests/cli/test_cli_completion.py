@@ -20,7 +20,17 @@ def completed(line):
 
 COMMON = ("--simulated", "--probe-address", "--log-level", "--log-format", "--help")
 FLAGS = {
-    "quote-helper": (*COMMON, "--state-dir", "--socket"),
+    "quote-helper": (
+        *COMMON,
+        *("--state-dir", "--socket", "--replace-foreign-socket", "--stale-report-window-seconds", "--identify-pods"),
+        *(
+            "--simulated-qe-mrenclave",
+            "--simulated-qe-isvsvn",
+            "--log-quotes-per-peer",
+            "--audit-file",
+            "--audit-max-mib",
+        ),
+    ),
     "device-plugin": (
         *COMMON,
         *("--simulated-epc-mib", "--max-epc-mib", "--device-plugin-dir", "--aesmd-dir", "--host-root"),
