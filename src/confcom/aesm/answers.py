@@ -66,6 +66,7 @@ _LIST_HEADER: Final = struct.Struct("<HHI")
 """sgx_att_key_id_list_t: id, version, number of entries."""
 
 _SUPPORTED: Final = ECDSA_P256_KEY_ID.encode()
+_SUPPORTED_NAME: Final = _SUPPORTED[:ATT_KEY_ID_COMPARED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,8 @@ def plan(request: Request) -> Plan:
     """
     planned: Plan
     match request:
+        case GetQuoteExRequest():
+            planned = _quote(request)
         case GetSupportedAttKeyIdNumRequest():
             planned = GetSupportedAttKeyIdNumResponse(AesmErrorCode.SUCCESS, 1)
         case GetSupportedAttKeyIdsRequest():
@@ -143,8 +146,6 @@ def plan(request: Request) -> Plan:
         case GetQuoteSizeExRequest():
             refusal = _key_id_refusal(request.att_key_id)
             planned = NeedQuoteSize() if refusal is None else NeedQuoteSize().refuse(refusal)
-        case GetQuoteExRequest():
-            planned = _quote(request)
         case LegacyRequest():
             planned = refuse(request.kind, AesmErrorCode.SERVICE_UNAVAILABLE)
         case _:  # IncompleteRequest, the last kind there is
@@ -213,7 +214,7 @@ def _key_id_refusal(key_id: bytes | None) -> AesmErrorCode | None:
 
 
 def _is_supported(key_id: bytes) -> bool:
-    return key_id[:ATT_KEY_ID_COMPARED] == _SUPPORTED[:ATT_KEY_ID_COMPARED]
+    return key_id.startswith(_SUPPORTED_NAME)
 
 
 def _select(listed: bytes | None) -> SelectAttKeyIdResponse:

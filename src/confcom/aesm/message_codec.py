@@ -108,8 +108,9 @@ def decode_request(body: bytes) -> Request:
         return LegacyRequest(kind)
     values = _read(message, sub)
     # A dataclass' fields without a default come first: those that a request cannot do without.
-    missing = tuple([name for name, value in zip(message.REQUIRED, values, strict=False) if value is None])
-    return IncompleteRequest(kind, missing) if missing else message(*values)
+    if None in values[: len(message.REQUIRED)]:
+        return IncompleteRequest(kind, tuple(name for name in message.REQUIRED if not sub.HasField(name)))
+    return message(*values)
 
 
 def encode_response(response: Response) -> bytes:

@@ -17,6 +17,9 @@ RECEIVE_BYTES: Final = HEADER_SIZE + MAX_REQUEST_SIZE
 unread when a unix socket is closed reaches the client as ECONNRESET behind its answer."""
 
 
+_NOTHING: Final = memoryview(b"")
+
+
 class Stage(Enum):
     """What a connection waits for."""
 
@@ -69,7 +72,7 @@ class Connection:
         self.watched = False
         """Whether it had to wait for anything, and so is known to the server's epoll."""
         self._session = ServerSession()
-        self._unsent = memoryview(b"")
+        self._unsent = _NOTHING
 
     @property
     def started(self) -> bool:

@@ -47,9 +47,10 @@ class ConnectionTable(Generic[C]):
 
     def remove(self, peer: Hashable, connection: C) -> None:
         """A peer holds one less."""
-        self.stop_receiving(peer, connection)
         del self._open[connection]
         holding = self._holdings[peer]
+        if holding.receiving:
+            self.stop_receiving(peer, connection)
         holding.open -= 1
         if not holding.open:
             del self._holdings[peer]

@@ -103,9 +103,10 @@ class AesmServer:
 
     def close(self) -> None:
         """Close every connection at once; listeners are left alone, and served no more."""
-        self._acceptor.close()
         for connection in self._connections:
             self._drop(connection, "stopping")
+        # After the connections, each of whose ends may reopen its reserve.
+        self._acceptor.close()
         for deadlines in (self._silent, self._partial, self._unread):
             deadlines.close()
         self._loop.remove_reader(self._epoll.fileno())
@@ -176,8 +177,8 @@ class AesmServer:
             self._drop(connection, "gone")
             return
         match event:
-            case RequestReceived(request):
-                connection.request = request
+            case RequestReceived():
+                connection.request = event.request
                 self._answer(connection)
             case None:
                 self._await_request(connection)

@@ -213,7 +213,7 @@ class QuoteService:
             if error.code is AesmErrorCode.INVALID_REPORT:
                 return need.refuse(self._stale.code_for_rejected_report())
             return need.refuse(error.code)
-        except Exception:
+        except BaseException:  # noqa: BLE001 # a panic in Rust is no Exception (pyo3), and others wait beside this one
             suppressed = self._failure_log.admit()
             if suppressed is not None:
                 _logger.exception(
@@ -224,11 +224,11 @@ class QuoteService:
 
 def _call(need: Need, provider: QuoteProvider) -> Response:
     match need:
+        case NeedQuote():
+            result = provider.quote(need.report, need.qe_report_info)
+            return need.answer(result.quote, result.qe_report_info)
         case NeedIdentity():
             identity = provider.identity()
             return need.answer(identity.target_info, identity.pub_key_id)
         case NeedQuoteSize():
             return need.answer(provider.quote_size())
-        case NeedQuote():
-            result = provider.quote(need.report, need.qe_report_info)
-            return need.answer(result.quote, result.qe_report_info)
