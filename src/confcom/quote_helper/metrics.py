@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from confcom.aesm.messages import Request, Response, kind_of
@@ -11,8 +9,6 @@ from confcom.quote_helper.limits import DROP_REASONS
 from confcom.quote_helper.peers import Peer
 from confcom.quote_helper.provider_state import ProviderPhase, ProviderStatus
 from confcom.quote_helper.traffic_metrics import TrafficMetrics
-
-_logger = logging.getLogger(__name__)
 
 _STALL_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 """Seconds: around the 10 ms of a full turn and the 50 ms that nothing may block the loop."""
@@ -80,8 +76,8 @@ class HelperMetrics:
 
     def accepting_paused(self, reason: str) -> None:
         """No connection is accepted for a while."""
+        del reason
         self._paused.inc()
-        _logger.warning("no connection is accepted for a while", extra={"reason": reason})
 
     def provider_changed(self, status: ProviderStatus) -> None:
         """The quote provider is in this state now."""

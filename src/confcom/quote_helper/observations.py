@@ -105,6 +105,7 @@ class Observations:
     def accepting_paused(self, reason: str) -> None:
         """No connection is accepted for a while."""
         self._metrics.accepting_paused(reason)
+        self._log.accepting_paused(reason)
 
 
 def make_observations(

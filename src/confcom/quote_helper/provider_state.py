@@ -132,7 +132,9 @@ class ProviderKeeper:
         except QuoteProviderError as error:
             _logger.warning("no quote can be made", extra={"error": str(error), "code": error.code.name})
             return str(error)
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # a panic in Rust is no Exception (pyo3)
             _logger.exception("the self-test failed in an unexpected way")
             return f"the self-test failed: {type(error).__name__}"
         self._tested(identity)

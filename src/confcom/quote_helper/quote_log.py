@@ -1,4 +1,4 @@
-"""One log line for each quote up to a rate per peer, then a count; and malformed requests, at most a line a minute."""
+"""One log line for each quote up to a rate per peer, then a count; what else clients can cause, once a minute."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind, Request, Response, kind_of
 from confcom.aesm.session import ProtocolViolation
+from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.answer_record import AnswerRecord, peer_fields
 from confcom.quote_helper.peers import Peer
 
@@ -43,6 +44,7 @@ class QuoteLog:
     def __init__(self, quote_lines: int, clock: Callable[[], float]) -> None:
         self._quotes = _PeerWindows(quote_lines, clock, _summarise_quotes)
         self._malformed = _PeerWindows(MALFORMED_LINES, clock, _summarise_malformed)
+        self._pauses = LogLimiter(WINDOW_SECONDS, clock)
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """A request was answered, `seconds` after it was complete; only quotes are of interest."""
@@ -58,6 +60,12 @@ class QuoteLog:
             _logger.warning(
                 "malformed request", extra=peer_fields(peer) | {"pid": peer.pid, "error": str(violation.error)}
             )
+
+    def accepting_paused(self, reason: str) -> None:
+        """No connection is accepted for a while. Where all places are taken, each client that comes does it."""
+        suppressed = self._pauses.admit()
+        if suppressed is not None:
+            _logger.warning("no connection is accepted for a while", extra={"reason": reason, "suppressed": suppressed})
 
     def tick(self) -> None:
         """Say what was counted, of peers whose minute is over."""

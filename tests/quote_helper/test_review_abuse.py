@@ -1,0 +1,103 @@
+"""What a hostile review found: back ends that fail in the worst ways, and clients that make the log grow."""
+
+import asyncio
+import contextlib
+import socket
+from pathlib import Path
+
+import pytest
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.framing import encode_frame
+from confcom.aesm.message_codec import encode_request
+from confcom.aesm.messages import GetSupportedAttKeyIdNumRequest, InitQuoteExRequest
+from confcom.sgx.key_id import ECDSA_P256_KEY_ID
+
+INIT = InitQuoteExRequest(b_pub_key_id=True, att_key_id=ECDSA_P256_KEY_ID.encode(), buf_size=32)
+
+
+class Panic(BaseException):
+    """As a panic in a library written in Rust arrives: pyo3's PanicException is no Exception."""
+
+
+def panicking():
+    raise Panic
+
+
+@pytest.mark.parametrize("kind", ["inline", "blocking"])
+async def test_a_provider_that_panics_is_answered_for_like_any_other_failure(
+    kind, in_process, provider, blocking_provider
+):
+    chosen = provider if kind == "inline" else blocking_provider
+    async with in_process(chosen, self_test_interval_seconds=3600.0) as helper:
+        await helper.ready()
+        chosen.before = panicking
+        responses = await asyncio.gather(*(helper.ask(INIT) for _ in range(20)))
+        assert {response.error_code for response in responses} == {AesmErrorCode.UNEXPECTED_ERROR}
+        chosen.before = lambda: None
+        assert (await helper.ask(INIT)).error_code == AesmErrorCode.SUCCESS
+
+
+@pytest.mark.parametrize("kind", ["inline", "blocking"])
+async def test_a_self_test_that_panics_loses_the_provider_and_not_the_helper(
+    kind, in_process, provider, blocking_provider
+):
+    chosen = provider if kind == "inline" else blocking_provider
+    async with in_process(chosen, self_test_interval_seconds=0.01) as helper:
+        await helper.ready()
+        chosen.before = panicking
+        await helper.metric_reaches('confcom_quote_helper_provider_state{state="lost"}', 1.0)
+        assert (await helper.ask(GetSupportedAttKeyIdNumRequest())).error_code == AesmErrorCode.SUCCESS
+        chosen.before = lambda: None
+        await helper.ready()
+
+
+async def test_pauses_of_accepting_that_clients_can_cause_do_not_fill_the_log(in_process, provider, not_yet, caplog):
+    def not_ready():
+        raise not_yet
+
+    provider.before = not_ready
+    async with in_process(provider, max_connections=2, self_test_retry_seconds=(3600.0,)) as helper:
+        waiting = [_send(helper.socket, INIT) for _ in range(4)]
+        pauses = "confcom_quote_helper_accepting_paused_total"
+        for count in range(1, 20):
+            await helper.metric_reaches(pauses, count)
+            waiting.pop(0).close()
+            waiting.append(_send(helper.socket, INIT))
+        for client in waiting:
+            client.close()
+    lines = [record for record in caplog.records if "no connection is accepted" in record.message]
+    assert len(lines) == 1
+
+
+async def test_nothing_stays_open_of_a_helper_that_ends_with_clients_connected(in_process, provider, short_dir):
+    async with in_process(provider) as helper:
+        await helper.ready()
+    before = open_descriptors()
+    for _ in range(5):
+        async with in_process(provider, receive_drain_seconds=0.0, drain_seconds=0.0) as helper:
+            await helper.ready()
+            _, writer = await asyncio.open_unix_connection(helper.socket)
+            await helper.metric_reaches("confcom_quote_helper_connections", 1.0)
+            helper.task.cancel()
+            await asyncio.wait({helper.task})
+        writer.close()
+        await asyncio.wait_for(_closed(writer), 30)
+    assert open_descriptors() <= before
+
+
+def open_descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def _closed(writer):
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+def _send(path, request):
+    """The loop does not run meanwhile, so the request is there when the helper accepts."""
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(path))
+    client.sendall(encode_frame(encode_request(request)))
+    return client
