@@ -11,7 +11,7 @@ import logging
 import re
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import cast
@@ -53,12 +53,12 @@ class ProbeResponse:
 Route = Callable[[], ProbeResponse]
 
 
-@dataclass(slots=True)
 class Readiness:
     """Whether the daemon can serve, and if not, why not. `/readyz` shows it."""
 
-    reason: str | None = "starting"
-    """None when ready."""
+    def __init__(self, reason: str | None = "starting") -> None:
+        self.reason = reason
+        """None when ready."""
 
     @property
     def ready(self) -> bool:
@@ -126,7 +126,6 @@ def standard_routes(readiness: Readiness, registry: CollectorRegistry) -> dict[s
     return {"/livez": live, "/readyz": ready, "/metrics": metrics}
 
 
-@dataclass(slots=True)
 class ProbeServer:
     """Answers GET requests for `routes`, one request per connection.
 
@@ -136,12 +135,18 @@ class ProbeServer:
         max_connections: at most so many at once.
     """
 
-    routes: Mapping[str, Route]
-    deadline: float = DEADLINE_SECONDS
-    max_connections: int = MAX_CONNECTIONS
-    _server: asyncio.Server | None = None
-    _unix: BoundUnixSocket | None = None
-    _connections: dict[_Connection, None] = field(default_factory=dict)
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        deadline: float = DEADLINE_SECONDS,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        self.routes = routes
+        self.deadline = deadline
+        self.max_connections = max_connections
+        self._server: asyncio.Server | None = None
+        self._unix: BoundUnixSocket | None = None
+        self._connections: dict[_Connection, None] = {}
 
     async def start(self, address: ProbeAddress) -> ProbeAddress:
         """Listen, and say where: with port 0, the port that the kernel chose.

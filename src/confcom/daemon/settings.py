@@ -26,27 +26,25 @@ _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false":
 
 
 @dataclass(frozen=True, slots=True)
-class _Flag:
+class Flag:
+    """One declared flag: what parsing and shell completion need to know of it."""
+
     name: str
+    """With its dashes."""
+    text: str
     variable: str
+    """The environment variable behind it."""
     convert: Callable[[str], Any]
     default: Any
-
-    @property
-    def destination(self) -> str:
-        return self.name.removeprefix("--").replace("-", "_")
-
-
-@dataclass(frozen=True, slots=True)
-class FlagHelp:
-    """What shell completion needs to know of a flag."""
-
-    name: str
-    text: str
     metavar: str = ""
     """What stands for its value; empty for a switch."""
     words: tuple[str, ...] = ()
     """All values there are, if they are a closed set."""
+
+    @property
+    def destination(self) -> str:
+        """The attribute of the parsed namespace."""
+        return self.name.removeprefix("--").replace("-", "_")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,8 +73,7 @@ class SettingsParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self._environ = environ
-        self._flags: list[_Flag] = []
-        self.flags: list[FlagHelp] = []
+        self.flags: list[Flag] = []
 
     def add(
         self,
@@ -102,8 +99,8 @@ class SettingsParser:
             variable: the fallback's name; by default `CONFCOM_` and the flag's name in capitals.
             words: all values there are, for shell completion.
         """
-        self.flags.append(FlagHelp(name, text, metavar, words))
-        flag = self._declare(name, convert, default, variable)
+        flag = Flag(name, text, variable or _variable(name), convert, default, metavar, words)
+        self.flags.append(flag)
         shown = shown_default or ("none" if default is None else str(default))
         self._parser.add_argument(
             name,
@@ -116,8 +113,8 @@ class SettingsParser:
 
     def add_switch(self, name: str, *, text: str, variable: str = "") -> None:
         """Declare `name` and `--no-name`; off unless given. The variable takes true/false, yes/no, on/off, 1/0."""
-        self.flags.append(FlagHelp(name, text))
-        flag = self._declare(name, parse_switch, default=False, variable=variable)
+        flag = Flag(name, text, variable or _variable(name), parse_switch, default=False)
+        self.flags.append(flag)
         self._parser.add_argument(
             name,
             dest=flag.destination,
@@ -133,7 +130,7 @@ class SettingsParser:
             SettingsError: an unknown flag, or a value that its `convert` refuses, in either place.
         """
         values = self._parser.parse_args(arguments)
-        for flag in self._flags:
+        for flag in self.flags:
             if getattr(values, flag.destination) is None:
                 setattr(values, flag.destination, self._fallback(flag))
         return values
@@ -142,13 +139,7 @@ class SettingsParser:
         """What `--help` prints."""
         return self._parser.format_help()
 
-    def _declare(self, name: str, convert: Callable[[str], Any], default: Any, variable: str) -> _Flag:  # noqa: ANN401 # any type of setting
-        chosen = variable or ENVIRONMENT_PREFIX + name.removeprefix("--").replace("-", "_").upper()
-        flag = _Flag(name, chosen, convert, default)
-        self._flags.append(flag)
-        return flag
-
-    def _fallback(self, flag: _Flag) -> object:
+    def _fallback(self, flag: Flag) -> object:
         text = self._environ.get(flag.variable, "")
         if not text:
             return flag.default
@@ -251,6 +242,10 @@ def _argparse_type(convert: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return convert_or_explain
+
+
+def _variable(flag: str) -> str:
+    return ENVIRONMENT_PREFIX + flag.removeprefix("--").replace("-", "_").upper()
 
 
 def _help(text: str) -> str:
