@@ -213,7 +213,7 @@ class QuoteService:
             if error.code is AesmErrorCode.INVALID_REPORT:
                 return need.refuse(self._stale.code_for_rejected_report())
             return need.refuse(error.code)
-        except BaseException:  # noqa: BLE001 # a panic in Rust is no Exception (pyo3), and others wait beside this one
+        except BaseException:  # a panic in Rust is no Exception (pyo3), and others wait beside this one
             suppressed = self._failure_log.admit()
             if suppressed is not None:
                 _logger.exception(
