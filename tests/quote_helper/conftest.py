@@ -28,6 +28,7 @@ from confcom.simulation.enclave import SimulatedEnclave
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "aesm"
 WAIT_SECONDS = 30
+QUICK_LIMITS = {"accept_drain_seconds": 0.01, "hand_back_seconds": 0.01, "self_test_retry_seconds": (0.005,)}
 
 
 def pytest_asyncio_loop_factories(config, item):
@@ -242,7 +243,7 @@ def in_process(short_dir, enclave):
             open_backend=open_backend or (lambda: backend),
             instance=Instance.started(time.clock_gettime_ns(time.CLOCK_BOOTTIME), os.urandom(TOKEN_BYTES)),
             clock=time.perf_counter,
-            limits=HelperLimits(**({"accept_drain_seconds": 0.01, "self_test_retry_seconds": (0.005,)} | limits)),
+            limits=HelperLimits(**(QUICK_LIMITS | limits)),
         )
         running = RunningHelper(settings, helper)
         running.task = asyncio.create_task(helper.run(running.stopping))

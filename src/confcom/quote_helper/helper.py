@@ -128,6 +128,7 @@ class QuoteHelper:
             )
             self._readiness.set_unready("stopping")
             self._metrics.ready.set(0)
+            await sockets.hand_back()
             sockets.leave()
             service.stop()
             await server.stop_accepting(limits.accept_drain_seconds)

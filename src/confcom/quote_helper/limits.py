@@ -87,6 +87,11 @@ class HelperLimits:
     socket_tick_seconds: float = 0.5
     """Between looks at the socket's path: its loss is noticed, and repaired, within a second. A look costs one
     lstat(2)."""
+    hand_back_seconds: float = 1.0
+    """After SIGTERM, for another instance that can quote to take the path: it looks every half second, and asks for the
+    target info. Then the path is removed."""
+    hand_back_look_seconds: float = 0.02
+    """Between looks whether it did."""
     holder_target_seconds: float = 1.0
     """For the instance that is being replaced to say whom it quotes for. Without an answer its target info counts as
     another, which only makes clients ask again."""

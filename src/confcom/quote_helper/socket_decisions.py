@@ -55,6 +55,11 @@ class Instance:
         return None if found is None else cls(int(found[1], 16), int(found[2], 16))
 
     @property
+    def as_oldest(self) -> Instance:
+        """The same run as one that every other is newer than: it is about to end."""
+        return Instance(0, self.token)
+
+    @property
     def mark(self) -> str:
         """What its sockets' names end with; people see it in `ss -xl`."""
         return f"confcom-{self.started_ms:010x}-{self.token:06x}"

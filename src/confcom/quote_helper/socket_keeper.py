@@ -8,6 +8,7 @@ measured.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -147,6 +148,26 @@ class SocketKeeper:
         if can_quote is not self._can_quote:
             self._can_quote = can_quote
             self._wake.set()
+
+    async def hand_back(self) -> None:
+        """Let another instance that can quote take the path without a gap; `run` has ended, and clients are served.
+
+        Others leave the path to a newer instance, so from here on it bears a name that is older than any.
+        """
+        if self._bound is None or not self._bound.owns_path():
+            return
+        try:
+            oldest = replace_socket(self._path, tag=self._me.as_oldest.mark, mode=SOCKET_MODE, backlog=BACKLOG)
+        except OSError as error:
+            _logger.warning("the path cannot be handed back", extra={"error": str(error)})
+            return
+        self._retire(self._bound)
+        self._bound = oldest
+        self._host.add_listener(oldest.socket)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.hand_back_seconds):
+                while oldest.owns_path():  # noqa: ASYNC110 # nobody tells it: what takes the path is another process
+                    await asyncio.sleep(self._limits.hand_back_look_seconds)
 
     def leave(self) -> None:
         """Remove the path if it is ours; `run` has ended. Who had connected is still accepted."""
