@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import select
 import socket
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
 from confcom.aesm.message_codec import encode_request
 from confcom.aesm.messages import GetSupportedAttKeyIdNumRequest, InitQuoteExRequest
+from confcom.quote_helper.acceptor import Acceptor
+from confcom.quote_helper.limits import HelperLimits
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 
 INIT = InitQuoteExRequest(b_pub_key_id=True, att_key_id=ECDSA_P256_KEY_ID.encode(), buf_size=32)
@@ -101,3 +105,44 @@ def _send(path, request):
     client.connect(str(path))
     client.sendall(encode_frame(encode_request(request)))
     return client
+
+
+class Destitute:
+    """A listening socket from which nothing can be accepted for want of descriptors."""
+
+    def __init__(self, sock):
+        self._sock = sock
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+    def accept(self):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+async def test_without_descriptors_one_timer_tries_again_and_none_outlives_the_acceptor(tmp_path):
+    loop = asyncio.get_running_loop()
+    with select.epoll() as epoll, socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "s"))
+        sock.listen()
+        listener = Destitute(sock)
+        limits = HelperLimits(accept_retry_seconds=0.01)
+        acceptor = Acceptor(
+            epoll=epoll,
+            room=lambda: 1,
+            shed=lambda: False,
+            admit=lambda _: None,
+            paused=lambda _: None,
+            limits=limits,
+            clock=loop.time,
+        )
+        acceptor.add(listener)
+        for _ in range(5):
+            acceptor.accept_from(sock.fileno())
+            acceptor.go_on()
+        acceptor.close()
+        before = open_descriptors()
+        over = asyncio.Event()
+        loop.call_later(2 * limits.accept_retry_seconds, over.set)
+        await over.wait()
+        assert open_descriptors() == before

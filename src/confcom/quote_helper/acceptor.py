@@ -145,6 +145,8 @@ class Acceptor:
         if self._shed():
             return True
         self._pause(error.strerror or str(error))
+        if self._retry is not None:
+            self._retry.cancel()
         self._retry = asyncio.get_running_loop().call_later(self._limits.accept_retry_seconds, self.go_on)
         return False
 
