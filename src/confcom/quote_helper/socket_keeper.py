@@ -198,8 +198,11 @@ class SocketKeeper:
             answer = await ask_holder(self._path, deadline_seconds=self._limits.holder_target_seconds)
             sight = await self._look()
             decision = self._decide(sight)
-            if decision.step is Step.REPLACE:
+            if decision.step is Step.REPLACE and sight != Ours(self._me):
                 self._stale.took_over_from(answer.target_info)
+        if decision.step is Step.BIND:
+            # Who served here until now, if anybody did, cannot be asked any more.
+            self._stale.took_over_from(b"")
         if isinstance(sight, Ours) and decision.step is Step.WAIT and self._can_quote:
             self._examine(sight.instance)
         if decision.step is Step.WAIT:

@@ -20,8 +20,9 @@ MAX_STALE_REPORT_WINDOW_SECONDS: Final = 366 * 24 * 3600
 class StaleTargetPolicy:
     """42 within a window after the quoting enclave may have changed, since clients keep its target info; else 47.
 
-    The window opens when this instance begins to quote, and again when its quoting enclave changes. An instance that
-    takes over from a live one with the same target info has changed nothing, and closes it.
+    The window opens when this instance begins to quote, again when its quoting enclave changes, and when it takes the
+    path after one that quoted by another, or of which that is not known: a newer version was rolled back, or died.
+    An instance that takes over from a live one with the same target info has changed nothing, and closes it.
 
     Args:
         window_seconds: how long it stays open.
@@ -45,13 +46,13 @@ class StaleTargetPolicy:
             self._ends = self._clock() + self._window_seconds
 
     def took_over_from(self, target_info: bytes) -> None:
-        """A live instance gave clients this target info until now.
+        """Another instance gave clients this target info until now.
 
         Args:
-            target_info: 512 bytes, as its InitQuoteEx gave them.
+            target_info: 512 bytes, as its InitQuoteEx gave them; empty if they are not known.
         """
-        if target_info == self._target_info:
-            self._ends = self._clock()
+        changed = target_info != self._target_info
+        self._ends = self._clock() + (self._window_seconds if changed else 0.0)
 
     def code_for_rejected_report(self) -> AesmErrorCode:
         """What to answer now."""
