@@ -242,7 +242,8 @@ class ExpiryMetrics:
     def tick(self) -> None:
         """Ask the provider, if it is time; one that fails is asked again later, and keeps the dates it had."""
         seconds = self._wall_clock()
-        if self._provider is None or seconds < self._due:
+        # A date that was set back does not put it off.
+        if self._provider is None or 0 < self._due - seconds <= EXPIRY_SECONDS:
             return
         self._due = seconds + EXPIRY_SECONDS
         try:
