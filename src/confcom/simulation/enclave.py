@@ -17,6 +17,7 @@ from confcom.simulation.report_key import (
     DEFAULT_CPU_SVN,
     SIMULATION_KEY_ID,
     ReportKeyFormat,
+    ReportMac,
     report_key,
     report_mac,
 )
@@ -133,8 +134,8 @@ class ReportChecker:
     """
 
     target: TargetInfo
-    keys: tuple[tuple[ReportKeyFormat, Mapping[bytes, bytes]], ...]
-    """For each layout, the report key by the reporter's CPUSVN."""
+    macs: tuple[tuple[ReportKeyFormat, Mapping[bytes, ReportMac]], ...]
+    """For each layout, the MAC with the report key by the reporter's CPUSVN."""
 
     @classmethod
     def of(cls, target: TargetInfo) -> Self:
@@ -144,7 +145,10 @@ class ReportChecker:
             tuple(
                 (
                     key_format,
-                    {svn: report_key(key_format, target, svn, SIMULATION_KEY_ID) for svn in SIMULATION_CPU_SVNS},
+                    {
+                        svn: ReportMac(report_key(key_format, target, svn, SIMULATION_KEY_ID))
+                        for svn in SIMULATION_CPU_SVNS
+                    },
                 )
                 for key_format in ReportKeyFormat
             ),
@@ -170,12 +174,12 @@ class ReportChecker:
                 why="a simulated enclave only checks reports of Intel's SDK simulation mode, which has three CPUSVNs",
                 remedy="quote enclaves on SGX hardware with a hardware provider; build with SGX_MODE=SIM to simulate",
             )
-        for key_format, keys in self.keys:
+        for key_format, macs in self.macs:
             if report.key_id == SIMULATION_KEY_ID:
-                key = keys[cpu_svn]
+                mac = macs[cpu_svn]
             else:
-                key = report_key(key_format, self.target, cpu_svn, report.key_id)
-            if bytes_eq(report_mac(key, body), report.mac):
+                mac = ReportMac(report_key(key_format, self.target, cpu_svn, report.key_id))
+            if bytes_eq(mac(body), report.mac):
                 return key_format
         raise ReportRejectedError(
             "the report's MAC does not fit",

@@ -85,7 +85,24 @@ def report_mac(key: bytes, body: bytes) -> bytes:
     return _cmac(key, body)
 
 
+class ReportMac:
+    """The MACs of many reports with one key: to set the cipher up takes twice as long as such a MAC.
+
+    Args:
+        key: a report key (16 bytes).
+    """
+
+    __slots__ = ("_cmac",)
+
+    def __init__(self, key: bytes) -> None:
+        self._cmac = CMAC(AES(key))
+
+    def __call__(self, body: bytes) -> bytes:
+        """The MAC (16 bytes) over a report's 384-byte body."""
+        cmac = self._cmac.copy()
+        cmac.update(body)
+        return cmac.finalize()
+
+
 def _cmac(key: bytes, message: bytes) -> bytes:
-    cmac = CMAC(AES(key))
-    cmac.update(message)
-    return cmac.finalize()
+    return ReportMac(key)(message)
