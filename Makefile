@@ -2,6 +2,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+# Most tests wait for processes; more than two workers make each other late on small machines.
+WORKERS ?= 2
 
 .PHONY: setup demo test lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow bench soak lock protos clean
 
@@ -9,7 +11,7 @@ demo: $(VENV)/.run ## the whole story on this machine, no SGX needed
 	@$(BIN)/confcom demo $(ARGS)
 
 test: $(VENV)/.dev ## everything that needs neither root nor a cluster
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## format, lint, types, layers, generated code
 	$(BIN)/python scripts/lint.py
