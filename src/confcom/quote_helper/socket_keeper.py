@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import errno
 import logging
-import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -20,12 +19,8 @@ from typing import Final, Protocol
 from confcom.daemon.unix_socket import (
     BoundUnixSocket,
     FileIdentity,
-    PathState,
-    SocketHolder,
-    inspect_socket,
     link_socket,
     make_directory,
-    not_a_socket,
     replace_socket,
     require_usable_path,
     unusable,
@@ -38,21 +33,17 @@ from confcom.quote_helper.socket_decisions import (
     MAX_SOCKET_PATH_BYTES,
     Blocked,
     Decision,
-    Foreign,
     Instance,
-    Nobody,
     Ours,
     Sight,
     Stale,
     Step,
     decide,
 )
+from confcom.quote_helper.socket_sight import look
 from confcom.quote_helper.stale_target import StaleTargetPolicy
 
 _logger = logging.getLogger(__name__)
-
-LOOK_PATIENCE_SECONDS: Final = 1.0
-"""How long a look waits for a place in a live socket's full backlog, in a thread of its own."""
 
 _NEVER_HEALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
 """At the start these mean that path or permissions are set wrong, and a helper that waited would only hide it. What
@@ -290,39 +281,3 @@ def _refusal(path: Path, error: OSError) -> UnavailableError:
         refusal = unusable(path, error)
     refusal.__cause__ = error
     return refusal
-
-
-def look(path: Path, unable: Instance | None) -> Sight:
-    """What is at the path that is not our own. It may wait for LOOK_PATIENCE_SECONDS.
-
-    Args:
-        path: where.
-        unable: an instance that was found not to quote.
-    """
-    identity = FileIdentity.of(path)
-    try:
-        found = inspect_socket(path, patience=LOOK_PATIENCE_SECONDS)
-    except UnavailableError as error:
-        return Blocked(error) if identity is None else Foreign("this user may not connect to the socket that is there")
-    except OSError as error:
-        return Blocked(unusable(path, error))
-    match found.state:
-        case PathState.FREE:
-            return Nobody()
-        case PathState.STALE:
-            return Nobody() if identity is None else Stale(identity)
-        case PathState.OTHER:
-            return Blocked(not_a_socket(path))
-        case PathState.LIVE:
-            return _recognise(found.holder, unable)
-
-
-def _recognise(holder: SocketHolder | None, unable: Instance | None) -> Sight:
-    if holder is None:
-        return Foreign("a live socket is there whose backlog is full, so that its program cannot be told")
-    instance = Instance.parse(holder.bound_name)
-    if instance is None:
-        return Foreign("another program serves there")
-    if holder.uid not in (0, os.geteuid()):
-        return Foreign(f"a program of uid {holder.uid} serves there under a quote helper's name")
-    return Ours(instance, can_quote=instance != unable)
