@@ -1,5 +1,6 @@
 import errno
 import os
+import signal
 import socket
 import stat
 import threading
@@ -249,6 +250,31 @@ def test_patience_waits_for_a_place_in_a_full_backlog(short_dir):
         looking.join()
     assert found[0].holder is not None
     bound.close()
+
+
+def test_a_signal_while_waiting_for_a_place_is_no_sign_of_something_else(short_dir):
+    path = short_dir / "s"
+    bound = bind(path, backlog=0)
+    main, done, before = threading.main_thread().ident, threading.Event(), signal.getsignal(signal.SIGUSR1)
+    signals = []
+
+    def disturb():
+        while not done.wait(0.01):
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+    disturbing = threading.Thread(target=disturb)
+    signal.signal(signal.SIGUSR1, lambda *_: signals.append(1))
+    try:
+        with socket.socket(socket.AF_UNIX) as waiting:
+            waiting.connect(str(path))
+            disturbing.start()
+            assert inspect_socket(path, patience=0.5) == PathInspection(PathState.LIVE)
+            assert signals
+    finally:
+        done.set()
+        disturbing.join()
+        signal.signal(signal.SIGUSR1, before)
+        bound.close()
 
 
 def test_path_length_limit(short_dir):

@@ -97,10 +97,23 @@ def short_folder():
     shutil.rmtree(folder, ignore_errors=True)
 
 
+SLOW_DELETION = """
+import sys, time
+if "delete" in sys.orig_argv:
+    time.sleep(60)
+"""
+
+
 @pytest.fixture
-def demo_in_short_folder(demo_process, demo_environment, short_folder, tmp_path):
-    """A demo whose temporary files, if it leaves any, are in tmp_path."""
-    return demo_process("--dir", str(short_folder), env=demo_environment | {"TMPDIR": str(tmp_path)})
+def demo_in_short_folder(demo_process, demo_environment, short_folder, tmp_path, tmp_path_factory):
+    """A demo whose temporary files, if it leaves any, are in tmp_path.
+
+    Its last step does not end by itself, so that a signal reaches it in time however busy the machine is.
+    """
+    slowing = tmp_path_factory.mktemp("slowing")
+    (slowing / "sitecustomize.py").write_text(SLOW_DELETION)
+    changes = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(slowing)}
+    return demo_process("--dir", str(short_folder), env=demo_environment | changes)
 
 
 def processes_of(folder):

@@ -76,7 +76,7 @@ def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
         with ExitStack() as stack:
             with interrupts.held():
                 scene = _open_scene(stack, folder, str(chosen.mode), dict(os.environ), interrupts)
-            report = tell(scene, Storyteller(enabled=text))
+            report = tell(scene, Storyteller(interrupts, enabled=text))
             _conclude(report, keep=keep, text=text)
             if keep:
                 _keep(scene, ok=report.ok, enabled=text)
@@ -147,7 +147,8 @@ def _place(folder: Path | None) -> tuple[Path, bool]:
 class Storyteller:
     """Prints the story as it happens."""
 
-    def __init__(self, *, enabled: bool) -> None:
+    def __init__(self, interrupts: Interrupts, *, enabled: bool) -> None:
+        self._interrupts = interrupts
         self._enabled = enabled
         self._ticker: threading.Timer | None = None
 
@@ -155,7 +156,9 @@ class Storyteller:
         """The step's title, at once: some steps take a second."""
         if self._enabled:
             click.echo(f"\n{click.style(f'{number}. {title}', bold=True)}")
-            self._tick(time.monotonic())
+            # Held, because a thread that is interrupted at its start complains on stderr.
+            with self._interrupts.held():
+                self._tick(time.monotonic())
 
     def _tick(self, began: float) -> None:
         self._ticker = threading.Timer(PROGRESS_SECONDS, self._still_at_it, (began,))

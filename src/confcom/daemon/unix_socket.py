@@ -292,8 +292,9 @@ def _try_connecting(path: Path, patience: float) -> PathInspection:
             return PathInspection(PathState.LIVE)
         except PermissionError as error:
             raise unusable(path, error) from error
-        except OSError:
-            return PathInspection(PathState.OTHER)
+        except OSError as error:
+            # ENOTCONN: a signal ended the wait for a place, which connect() in Python takes for success (PEP 475).
+            return PathInspection(PathState.LIVE if error.errno == errno.ENOTCONN else PathState.OTHER)
     # A name in Linux' abstract space comes as bytes, and so does one that is not UTF-8.
     return PathInspection(PathState.LIVE, SocketHolder(os.fsdecode(bound_name or ""), uid))
 
