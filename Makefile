@@ -2,8 +2,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-# 2 halves the time, since most tests wait for processes; 0 is one process, until all tests are known to hold beside others.
-WORKERS ?= 0
+# Two halve the time, since many tests wait for processes; 0 runs them in one process, as a debugger wants it.
+WORKERS ?= 2
 
 .PHONY: setup demo test lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow bench soak lock protos clean
 
