@@ -64,8 +64,8 @@ def watching(helper: RunningHelper, watched: Watched) -> Iterator[None]:
         end.set()
         thread.join()
         watched.dropped = dropped_by(helper)
-        looks, in_time = (helper.metric(f"{_LATENESS}_{part}") for part in ("count", 'bucket{le="0.05"}'))
-        watched.late_looks = int(looks - in_time)
+        metrics = helper.metrics()
+        watched.late_looks = int(metrics[f"{_LATENESS}_count"] - metrics[f'{_LATENESS}_bucket{{le="0.05"}}'])
 
 
 def dropped_by(helper: RunningHelper) -> dict[str, int]:

@@ -33,7 +33,10 @@ FLAGS = {
     ),
     "device-plugin": (
         *COMMON,
-        *("--simulated-epc-mib", "--max-epc-mib", "--device-plugin-dir", "--aesmd-dir", "--host-root"),
+        *("--simulated-epc-mib", "--max-epc-mib", "--reserve-epc-mib", "--helper-epc-mib"),
+        *("--enclave-users", "--provision-users"),
+        *("--epc-resource", "--enclave-resource", "--provision-resource", "--helper-resource"),
+        *("--installation", "--device-plugin-dir", "--aesmd-dir", "--aesmd-mount", "--host-root"),
     ),
 }
 

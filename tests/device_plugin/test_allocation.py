@@ -10,7 +10,7 @@ from confcom.kubelet_api.device_list import device_id
 from confcom.sgx.epc import MIB
 
 HARDWARE = Discovery(
-    Platform.HARDWARE, EpcSource.SYSFS, "", (EpcSection(0, 256 * MIB),), "/dev/sgx/enclave", "/dev/sgx/provision"
+    Platform.HARDWARE, EpcSource.SYSFS, "", (EpcSection(0, 262 * MIB),), "/dev/sgx/enclave", "/dev/sgx/provision"
 )
 
 
@@ -18,7 +18,7 @@ def allocator(index):
     return Allocator.of(plan_resources(HARDWARE).resources[index], HARDWARE, aesmd_directory="/run/aesmd")
 
 
-EPC, ENCLAVE, PROVISION = (allocator(index) for index in range(3))
+EPC, ENCLAVE, PROVISION, HELPER = (allocator(index) for index in range(4))
 
 
 def request(*containers):
@@ -61,10 +61,17 @@ def test_provision_brings_its_own_device_alone():
     assert not answer.mounts
 
 
-@pytest.mark.parametrize("other", [EPC, ENCLAVE])
+@pytest.mark.parametrize("other", [EPC, ENCLAVE, HELPER])
 def test_only_the_provision_resource_brings_the_provision_device(other):
     (answer,) = other.allocate(request(["AAA"])).container_responses
     assert "provision" not in str(answer)
+
+
+def test_the_quote_helpers_epc_brings_the_device_and_its_budget_and_no_aesm_directory():
+    (answer,) = HELPER.allocate(request(["AAA", "AAB", "AAC"])).container_responses
+    assert dict(answer.envs) == {"CONFCOM_SGX_EPC_MIB": "3", "CONFCOM_SGX_PLATFORM": "hardware"}
+    assert [name for name, _, _ in devices(answer)] == ["/dev/sgx_enclave", "/dev/sgx/enclave"]
+    assert not answer.mounts
 
 
 def test_each_container_has_its_own_answer():

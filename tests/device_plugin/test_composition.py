@@ -1,3 +1,4 @@
+import hashlib
 import json
 from http import HTTPStatus
 
@@ -10,13 +11,25 @@ from confcom.device_plugin.settings import parse_settings
 from confcom.errors import UnavailableError
 
 
+def mark(name):
+    return hashlib.sha256(name.encode()).hexdigest()[:4]
+
+
+NAMES = [
+    f"sgx-epc-{mark('kubernetes.azure.com/sgx_epc_mem_in_MiB')}{mark('confcom')}000000.sock",
+    f"sgx-enc-{mark('sgx.intel.com/enclave')}{mark('confcom')}000001.sock",
+    f"sgx-pro-{mark('sgx.intel.com/provision')}{mark('confcom')}000002.sock",
+    f"sgx-hel-{mark('confcom.internal/quote_helper_epc_mem_in_MiB')}{mark('confcom')}000003.sock",
+]
+
+
 def composed(directory, registry):
     arguments = ["--simulated", "--device-plugin-dir", str(directory), "--host-root", str(directory)]
     numbers = iter(range(1000))
     return compose(
         parse_settings(arguments, prog="plugin", environ={}),
         metrics=PluginMetrics(registry),
-        new_token=lambda: str(next(numbers)),
+        new_token=lambda: f"{next(numbers):06x}",
         jitter=lambda: 0.0,
         clock=lambda: 0.0,
     )
@@ -39,25 +52,17 @@ async def test_sockets_are_named_by_resource_and_never_used_twice(directory):
     registry = CollectorRegistry()
     plugin = composed(directory, registry)
     await plugin.start()
-    assert sorted(path.name for path in directory.iterdir()) == [
-        "sgx-enclave-1.sock",
-        "sgx-epc-0.sock",
-        "sgx-provision-2.sock",
-    ]
+    assert sorted(path.name for path in directory.iterdir()) == sorted(NAMES)
     document = json.loads(probe_routes(plugin, registry)["/inventory"]().body)
-    assert [resource["socket"] for resource in document["resources"]] == [
-        "sgx-epc-0.sock",
-        "sgx-enclave-1.sock",
-        "sgx-provision-2.sock",
-    ]
+    assert [resource["socket"] for resource in document["resources"]] == NAMES
     await plugin.close()
     assert list(directory.iterdir()) == []
 
 
 async def test_a_start_that_fails_midway_leaves_nothing(directory):
     plugin = composed(directory, CollectorRegistry())
-    (directory / "sgx-provision-2.sock").mkdir()
+    (directory / NAMES[2]).mkdir()
     with pytest.raises(UnavailableError, match="cannot be bound"):
         await plugin.start()
     await plugin.close()
-    assert [path.name for path in directory.iterdir()] == ["sgx-provision-2.sock"]
+    assert [path.name for path in directory.iterdir()] == [NAMES[2]]

@@ -10,7 +10,7 @@ DISCOVERY = Discovery(
     Platform.HARDWARE,
     EpcSource.SYSFS,
     "because",
-    (EpcSection(0, 2000 * MIB), EpcSection(1, 100 * MIB + 1)),
+    (EpcSection(0, 2000 * MIB), EpcSection(1, 106 * MIB + 1)),
     "/dev/sgx_enclave",
     None,
 )
@@ -26,22 +26,26 @@ def inventory(*registered):
 
 
 def test_the_whole_document():
-    assert inventory(True, True) == {
+    assert inventory(True, True, True) == {
         "version": 1,
         "platform": "hardware",
         "registered": True,
         "epc": {
             "source": "sysfs",
             "reason": "because",
-            "bytes": 2100 * MIB + 1,
-            "mib": 2100,
-            "numa_nodes": [{"node": 0, "bytes": 2000 * MIB}, {"node": 1, "bytes": 100 * MIB + 1}],
+            "bytes": 2106 * MIB + 1,
+            "mib": 2106,
+            "numa_nodes": [{"node": 0, "bytes": 2000 * MIB}, {"node": 1, "bytes": 106 * MIB + 1}],
         },
         "accounting": {
             "kind": "device",
             "advertised_mib": 2048,
+            "set_aside_mib": 6,
+            "reserved_mib": 0,
             "held_back_mib": 52,
-            "reason": "52 of 2100 MiB are held back: a device per MiB is advertised for at most 2048 MiB",
+            "kubelet_stall_seconds": 0.5,
+            "reason": "2048 of 2106 MiB are advertised, a device per MiB; 6 are set aside for 2 quote helpers; "
+            "52 are held back: at most 2048 devices are advertised",
         },
         "devices": {"enclave": "/dev/sgx_enclave", "provision": None},
         "resources": [
@@ -65,9 +69,19 @@ def test_the_whole_document():
                 "cause": "stream_lost",
                 "problem": "",
             },
+            {
+                "name": "confcom.internal/quote_helper_epc_mem_in_MiB",
+                "kind": "helper",
+                "count": 6,
+                "socket": "x.sock",
+                "registered": True,
+                "registrations": 3,
+                "cause": "stream_lost",
+                "problem": "",
+            },
         ],
     }
 
 
 def test_registered_means_every_resource():
-    assert inventory(True, False)["registered"] is False
+    assert inventory(True, False, True)["registered"] is False

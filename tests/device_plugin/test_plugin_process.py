@@ -14,12 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from confcom.device_plugin.resources import ENCLAVE_RESOURCE as ENCLAVE
 from confcom.device_plugin.resources import EPC_RESOURCE as EPC
+from confcom.device_plugin.resources import HELPER_RESOURCE as HELPER
 from confcom.device_plugin.resources import PROVISION_RESOURCE as PROVISION
+from confcom.errors import ExitCode
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
 from confcom.kubelet_api.device_list import device_id
 
-ALL = (EPC, ENCLAVE, PROVISION)
+ALL = (EPC, ENCLAVE, PROVISION, HELPER)
 
 
 async def metric(plugin, name, **labels):
@@ -38,8 +40,9 @@ async def test_registers_and_the_whole_list_arrives(kubelet, start_plugin):
     await kubelet.start()
     await start_plugin("--simulated-epc-mib", "168")
     await kubelet.until_list(*ALL)
-    assert kubelet.lists[EPC] == [device_id(index) for index in range(168)]
+    assert kubelet.lists[EPC] == [device_id(index) for index in range(168 - 6)]
     assert len(kubelet.lists[ENCLAVE]) == len(kubelet.lists[PROVISION]) == 1024
+    assert len(kubelet.lists[HELPER]) == 6
     (request,) = kubelet.registrations(EPC)
     assert request.version == "v1beta1"
     assert "/" not in request.endpoint
@@ -62,7 +65,7 @@ async def test_allocate_gives_devices_budget_platform_and_the_aesmd_directory(ku
 
 async def test_a_refused_allocation_explains_itself_and_the_next_one_works(kubelet, start_plugin):
     await kubelet.start()
-    plugin = await start_plugin("--simulated-epc-mib", "28")
+    plugin = await start_plugin("--simulated-epc-mib", "28", "--helper-epc-mib", "0")
     await kubelet.until_list(EPC)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await kubelet.allocate(EPC, [device_id(28)])
@@ -80,9 +83,9 @@ async def test_a_lost_stream_leads_to_one_new_registration_at_the_same_socket(ku
     before = kubelet.endpoint(EPC)
     await kubelet.drop(EPC)
     await kubelet.until_list(EPC, registrations=2)
-    await plugin.until_log("registered", times=4)
+    await plugin.until_log("registered", times=len(ALL) + 1)
     assert kubelet.endpoint(EPC) == before
-    assert [len(kubelet.registrations(name)) for name in ALL] == [2, 1, 1]
+    assert [len(kubelet.registrations(name)) for name in ALL] == [2, 1, 1, 1]
     name = "confcom_device_plugin_registrations_total"
     assert await metric(plugin, name, resource=EPC, cause="stream_lost") == 1
     assert await metric(plugin, name, resource=EPC, cause="start") == 1
@@ -99,7 +102,7 @@ async def test_a_kubelet_restart_is_answered_at_new_sockets_without_a_failed_dia
         await kubelet.until_list(*ALL, registrations=1 + restarts)
     assert kubelet.failed_dial_backs == 0
     assert not any(path.exists() for path in old)
-    assert [len(kubelet.registrations(name)) for name in ALL] == [4, 4, 4]
+    assert [len(kubelet.registrations(name)) for name in ALL] == [4] * len(ALL)
 
 
 async def test_a_kubelet_that_comes_late_is_met(kubelet, start_plugin, directory):
@@ -111,10 +114,10 @@ async def test_a_kubelet_that_comes_late_is_met(kubelet, start_plugin, directory
     assert "kubelet.sock" in inventory["resources"][0]["problem"]
     await kubelet.start()
     await kubelet.until_list(*ALL)
-    await plugin.until_log("registered", times=3)
+    await plugin.until_log("registered", times=len(ALL))
     inventory = await plugin.inventory()
     assert inventory["registered"]
-    assert [r["registrations"] for r in inventory["resources"]] == [1, 1, 1]
+    assert [r["registrations"] for r in inventory["resources"]] == [1] * len(ALL)
     assert kubelet.failed_dial_backs == 0
 
 
@@ -136,7 +139,7 @@ async def test_its_own_socket_removed_is_noticed_and_replaced(kubelet, start_plu
     removed.unlink()
     await kubelet.until(lambda: kubelet.endpoint(EPC) != removed and kubelet.lists[EPC])
     assert kubelet.endpoint(EPC).is_socket()
-    await plugin.until_log("registered", times=4)
+    await plugin.until_log("registered", times=len(ALL) + 1)
     assert (await metric(plugin, "confcom_device_plugin_registrations_total", cause="socket_lost")) == 1
     assert len(await kubelet.allocate(EPC, kubelet.lists[EPC][:1])) == 1
 
@@ -152,7 +155,7 @@ async def test_sigterm_ends_streams_removes_its_sockets_and_exits_0(kubelet, sta
 
 async def test_sigterm_while_no_kubelet_is_there(start_plugin, directory):
     plugin = await start_plugin()
-    await plugin.until_log("not registered yet", times=3)
+    await plugin.until_log("not registered yet", times=len(ALL))
     assert await plugin.end(signal.SIGTERM) == 0
     assert list(directory.iterdir()) == []
 
@@ -161,7 +164,7 @@ async def test_sigterm_while_the_kubelet_does_not_answer_register(kubelet, start
     kubelet.hang = True
     await kubelet.start()
     plugin = await start_plugin()
-    await kubelet.until(lambda: len(kubelet.requests) == 3)
+    await kubelet.until(lambda: len(kubelet.requests) == len(ALL))
     assert await plugin.end(signal.SIGTERM) == 0
 
 
@@ -181,7 +184,7 @@ async def test_what_killed_plugins_left_is_removed_and_nothing_else(start_plugin
     for name in ("kubelet.sock", "other-vendor.sock", "sgx-epc-notours.sock"):
         with socket.socket(socket.AF_UNIX) as stale:
             stale.bind(str(directory / name))
-    (directory / "sgx-epc-00000000.sock").touch()
+    (directory / "sgx-epc-00000000000000.sock").touch()
     kept = {path.name for path in directory.iterdir()}
 
     def sockets():
@@ -189,16 +192,16 @@ async def test_what_killed_plugins_left_is_removed_and_nothing_else(start_plugin
 
     for killed in range(1, 4):
         plugin = await start_plugin()
-        await plugin.until_log("not registered yet", times=3)
-        assert len(sockets()) == 3, f"after {killed - 1} kills"
+        await plugin.until_log("not registered yet", times=len(ALL))
+        assert len(sockets()) == len(ALL), f"after {killed - 1} kills"
         await plugin.end(signal.SIGKILL)
     last = await start_plugin()
-    await last.until_log("not registered yet", times=3)
+    await last.until_log("not registered yet", times=len(ALL))
     (removal,) = last.messages("removed sockets that earlier instances left")
-    assert len(removal["sockets"]) == 3
+    assert len(removal["sockets"]) == len(ALL)
     living = await start_plugin()
-    await living.until_log("not registered yet", times=3)
-    assert len(sockets()) == 6
+    await living.until_log("not registered yet", times=len(ALL))
+    assert len(sockets()) == 2 * len(ALL)
     assert kept <= {path.name for path in directory.iterdir()}
 
 
@@ -226,12 +229,12 @@ async def test_two_instances_overlap_and_the_second_remains(kubelet, start_plugi
     first = await start_plugin()
     await kubelet.until_list(*ALL)
     second = await start_plugin()
-    await second.until_log("registered", times=3)
+    await second.until_log("registered", times=len(ALL))
     await first.end(signal.SIGTERM)
     # The kubelet disconnects by name, so the first one's end costs the second one its streams.
-    await second.until_log("registered", times=6)
+    await second.until_log("registered", times=2 * len(ALL))
     await kubelet.until_list(*ALL, registrations=3)
-    assert [len(kubelet.registrations(name)) for name in ALL] == [3, 3, 3]
+    assert [len(kubelet.registrations(name)) for name in ALL] == [3] * len(ALL)
     assert (await second.inventory())["registered"]
     assert len(await kubelet.allocate(EPC, kubelet.lists[EPC][:10])) == 1
 
@@ -242,18 +245,70 @@ async def test_a_larger_node_says_how_much_it_holds_back(kubelet, start_plugin):
     await kubelet.until_list(EPC)
     assert len(kubelet.lists[EPC]) == 2048
     accounting = (await plugin.inventory())["accounting"]
-    assert (accounting["advertised_mib"], accounting["held_back_mib"]) == (2048, 6144)
-    assert "6144 of 8192 MiB are held back" in accounting["reason"]
-    assert "6144 of 8192" in plugin.messages("SGX found")[0]["accounting"]
-    assert await metric(plugin, "confcom_sgx_epc_held_back_bytes") == 6144 * 1024 * 1024
+    assert (accounting["advertised_mib"], accounting["held_back_mib"]) == (2048, 6138)
+    assert (accounting["set_aside_mib"], accounting["reserved_mib"]) == (6, 0)
+    assert "2048 of 8192 MiB are advertised" in accounting["reason"]
+    assert "6138 are held back" in plugin.messages("SGX found")[0]["accounting"]
+    assert await metric(plugin, "confcom_sgx_epc_held_back_bytes") == 6138 * 1024 * 1024
+    assert await metric(plugin, "confcom_sgx_epc_set_aside_bytes") == 6 * 1024 * 1024
     assert await metric(plugin, "confcom_sgx_epc_advertised_bytes") == 2048 * 1024 * 1024
 
 
-async def test_the_largest_list_arrives(kubelet, start_plugin):
+async def test_the_largest_list_arrives_and_what_it_costs_is_told(kubelet, start_plugin):
     await kubelet.start()
-    await start_plugin("--simulated-epc-mib", "300000", "--max-epc-mib", "262144")
+    plugin = await start_plugin("--simulated-epc-mib", "300000", "--max-epc-mib", "262144")
     await kubelet.until_list(EPC)
     assert len(set(kubelet.lists[EPC])) == 262_144
+    (warning,) = plugin.messages("so many devices stall the kubelet after its restart")
+    assert warning["level"] == "warning"
+    assert warning["seconds_when_all_are_allocated"] == pytest.approx(8246, abs=1)
+
+
+async def test_the_quote_helpers_epc_has_a_name_of_its_own_and_brings_no_aesm_directory(kubelet, start_plugin):
+    await kubelet.start()
+    await start_plugin("--simulated-epc-mib", "28", "--helper-epc-mib", "2")
+    await kubelet.until_list(*ALL)
+    assert [len(kubelet.lists[name]) for name in (EPC, HELPER)] == [24, 4]
+    (answer,) = await kubelet.allocate(HELPER, kubelet.lists[HELPER][:2])
+    assert dict(answer.envs) == {"CONFCOM_SGX_EPC_MIB": "2", "CONFCOM_SGX_PLATFORM": "simulated"}
+    assert [device.container_path for device in answer.devices] == ["/dev/sgx_enclave", "/dev/sgx/enclave"]
+    assert not answer.mounts
+
+
+async def test_names_counts_reserve_and_mount_are_the_operators_choice(kubelet, start_plugin):
+    await kubelet.start()
+    await start_plugin(
+        *("--simulated-epc-mib", "100", "--reserve-epc-mib", "30", "--helper-epc-mib", "0", "--no-aesmd-mount"),
+        *("--epc-resource", "example.com/epc", "--enclave-users", "7", "--provision-users", "9"),
+    )
+    await kubelet.until_list("example.com/epc", ENCLAVE, PROVISION)
+    assert {name: len(ids) for name, ids in kubelet.lists.items()} == {"example.com/epc": 70, ENCLAVE: 7, PROVISION: 9}
+    (answer,) = await kubelet.allocate("example.com/epc", kubelet.lists["example.com/epc"][:1])
+    assert not answer.mounts
+
+
+async def test_a_plugin_of_another_installation_refuses_and_the_first_goes_on(kubelet, start_plugin):
+    await kubelet.start()
+    first = await start_plugin("--installation", "a")
+    await kubelet.until_list(*ALL)
+    second = await start_plugin("--installation", "b", "--enclave-resource", "example.com/enclave")
+    assert await second.process.wait() == ExitCode.UNAVAILABLE
+    await second.end()
+    told = "".join(entry["message"] for entry in second.log if "level" not in entry)
+    assert "another device plugin offers kubernetes.azure.com/sgx_epc_mem_in_MiB" in told
+    assert "--installation" in told
+    second.log.clear()
+    assert (await first.inventory())["registered"]
+    assert [len(kubelet.registrations(name)) for name in ALL] == [1] * len(ALL)
+    other_names = [
+        *("--epc-resource", "example.com/epc", "--enclave-resource", "example.com/enclave"),
+        *("--provision-resource", "example.com/provision", "--helper-resource", "example.com/helper"),
+    ]
+    third = await start_plugin("--installation", "b", *other_names)
+    await third.until_log("registered", times=len(ALL))
+    await first.end(signal.SIGTERM)
+    fourth = await start_plugin("--installation", "b")
+    await fourth.until_log("registered", times=len(ALL))
 
 
 async def test_garbage_and_idle_peers_on_its_socket_change_nothing(kubelet, start_plugin):
@@ -282,13 +337,13 @@ async def test_streams_are_bounded_and_someone_elses_end_does_not_matter(kubelet
         stub = services.DevicePluginStub(channel)
         others = [stub.list_and_watch(pb.Empty()) for _ in range(7)]
         for other in others:
-            assert len((await other.read()).devices) == 168
+            assert len((await other.read()).devices) == 168 - 6
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.list_and_watch(pb.Empty()).read()
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     await kubelet.drop(EPC)
     await kubelet.until_list(EPC, registrations=2)
-    await plugin.until_log("registered", times=4)
+    await plugin.until_log("registered", times=len(ALL) + 1)
     assert len(plugin.messages("no longer registered")) == 1
 
 
@@ -307,7 +362,7 @@ async def test_hardware_is_found_below_the_hosts_root(kubelet, start_plugin, dir
     (answer,) = await kubelet.allocate(EPC, kubelet.lists[EPC][:2])
     assert dict(answer.envs) == {"CONFCOM_SGX_EPC_MIB": "2", "CONFCOM_SGX_PLATFORM": "hardware"}
     assert {device.host_path for device in answer.devices} == {"/dev/sgx_enclave"}
-    assert len(kubelet.lists[EPC]) == 96
+    assert len(kubelet.lists[EPC]) == 96 - 6
     inventory = await plugin.inventory()
     assert inventory["platform"] == "hardware"
     assert inventory["epc"]["numa_nodes"] == [

@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from confcom.daemon.probes import ProbeAddress
+from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind, ResourceSettings
 from confcom.device_plugin.settings import parse_settings, settings_parser
 from confcom.errors import ExitCode, SettingsError
 
@@ -14,7 +16,9 @@ def parse(*arguments, **environ):
 def test_defaults():
     settings = parse()
     assert settings.simulated_epc_mib is None
-    assert settings.max_epc_mib == 2048
+    assert settings.resources == ResourceSettings()
+    assert settings.resources.max_epc_devices == 2048
+    assert settings.installation == "confcom"
     assert settings.device_plugin_dir == Path("/var/lib/kubelet/device-plugins")
     assert settings.aesmd_dir == "/var/run/aesmd"
     assert settings.host_root == Path("/")
@@ -25,7 +29,7 @@ def test_defaults():
     ("flag", "value", "name", "expected"),
     [
         ("--simulated-epc-mib", "28", "simulated_epc_mib", 28),
-        ("--max-epc-mib", "262144", "max_epc_mib", 262144),
+        ("--installation", "sgx/confcom", "installation", "sgx/confcom"),
         ("--device-plugin-dir", "/d", "device_plugin_dir", Path("/d")),
         ("--aesmd-dir", "/a/b", "aesmd_dir", "/a/b"),
         ("--host-root", "/h", "host_root", Path("/h")),
@@ -37,6 +41,32 @@ def test_each_setting_has_a_flag_and_a_variable(flag, value, name, expected):
     assert getattr(parse("--simulated", flag, value), name) == expected
     assert getattr(parse(CONFCOM_SIMULATED="true", **{variable: value}), name) == expected
     assert variable in settings_parser("plugin", {}).format_help()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "name", "expected"),
+    [
+        ("--max-epc-mib", "262144", "max_epc_devices", 262144),
+        ("--reserve-epc-mib", "12", "reserve_mib", 12),
+        ("--helper-epc-mib", "0", "helper_mib", 0),
+        ("--enclave-users", "5", "enclave_users", 5),
+        ("--provision-users", "6", "provision_users", 6),
+        ("--epc-resource", "a.b/c", "names", DEFAULT_NAMES | {ResourceKind.EPC: "a.b/c"}),
+        ("--enclave-resource", "a.b/c", "names", DEFAULT_NAMES | {ResourceKind.ENCLAVE: "a.b/c"}),
+        ("--provision-resource", "a.b/c", "names", DEFAULT_NAMES | {ResourceKind.PROVISION: "a.b/c"}),
+        ("--helper-resource", "a.b/c", "names", DEFAULT_NAMES | {ResourceKind.HELPER: "a.b/c"}),
+    ],
+)
+def test_resources_can_be_chosen(flag, value, name, expected):
+    variable = "CONFCOM_" + flag.removeprefix("--").replace("-", "_").upper()
+    for settings in (parse(flag, value), parse(**{variable: value})):
+        assert settings.resources == replace(ResourceSettings(), **{name: expected})
+
+
+def test_the_aesm_directory_can_be_left_out():
+    assert parse("--no-aesmd-mount").aesmd_dir is None
+    assert parse("--aesmd-dir", "/a", CONFCOM_AESMD_MOUNT="off").aesmd_dir is None
+    assert parse("--aesmd-mount", CONFCOM_AESMD_MOUNT="off").aesmd_dir == "/var/run/aesmd"
 
 
 def test_simulated_alone_is_a_dc8_v2():
@@ -53,6 +83,12 @@ def test_simulated_alone_is_a_dc8_v2():
         (("--max-epc-mib", "0"), "from 1 to 262144"),
         (("--aesmd-dir", "var/run/aesmd"), "absolute"),
         (("--aesmd-dir", ""), "empty"),
+        (("--epc-resource", "sgx.intel.com/enclave"), "same name"),
+        (("--epc-resource", "epc"), "example.com/name"),
+        (("--epc-resource", "kubernetes.io/epc"), "example.com/name"),
+        (("--helper-epc-mib", "131073"), "from 0 to 131072"),
+        (("--enclave-users", "0"), "from 1 to"),
+        (("--installation", ""), "1 to 253 characters"),
         (("--nonsense",), "--nonsense"),
     ],
 )

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from confcom.errors import SettingsError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.resource_names import extended_resource
 from confcom.playground.allocation import AllocateMount, merge
 from confcom.playground.expansion import environment, expand
 from confcom.playground.images import SAMPLE_WORKLOAD, image_table, missing_image
@@ -11,7 +12,6 @@ from confcom.playground.layout import MAX_DIR_BYTES, Layout
 from confcom.playground.manifest import RestartPolicy
 from confcom.playground.rules import BackOff, ContainerState, backoff_limit_exceeded, pod_phase, restarts
 from confcom.playground.scheduler import total, unschedulable
-from confcom.playground.validation import extended_resource
 from confcom.playground.views import DeviceView, Phase
 
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"

@@ -39,11 +39,15 @@ class RunningHelper:
     log: Path
     probes: Path
 
-    def metric(self, name: str) -> float:
-        """A metric's value, by its name with labels, as /metrics writes it; 0 if it is not there yet."""
+    def metrics(self) -> dict[str, float]:
+        """All metrics at one moment, by their names with labels, as /metrics writes them."""
         _, page = http_get(self.probes, "/metrics")
-        found = [line.rpartition(" ")[2] for line in page.splitlines() if line.startswith(f"{name} ")]
-        return float(found[0]) if found else 0.0
+        lines = (line.rpartition(" ") for line in page.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in lines}
+
+    def metric(self, name: str) -> float:
+        """One metric's value; 0 if it is not there yet."""
+        return self.metrics().get(name, 0.0)
 
     @property
     def readiness(self) -> tuple[int, str]:

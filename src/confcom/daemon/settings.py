@@ -111,16 +111,16 @@ class SettingsParser:
             help=_help(f"{text} (default: {shown}; {flag.variable})"),
         )
 
-    def add_switch(self, name: str, *, text: str, variable: str = "") -> None:
-        """Declare `name` and `--no-name`; off unless given. The variable takes true/false, yes/no, on/off, 1/0."""
-        flag = Flag(name, text, variable or _variable(name), parse_switch, default=False)
+    def add_switch(self, name: str, *, text: str, variable: str = "", default: bool = False) -> None:
+        """Declare `name` and `--no-name`. The variable takes true/false, yes/no, on/off, 1/0."""
+        flag = Flag(name, text, variable or _variable(name), parse_switch, default=default)
         self.flags.append(flag)
         self._parser.add_argument(
             name,
             dest=flag.destination,
             default=None,
             action=argparse.BooleanOptionalAction,
-            help=_help(f"{text} (default: off; {flag.variable})"),
+            help=_help(f"{text} (default: {'on' if default else 'off'}; {flag.variable})"),
         )
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:

@@ -48,13 +48,21 @@ class Allocator:
     aesmd_directory: str | None
 
     @classmethod
-    def of(cls, resource: Resource, discovery: Discovery, *, aesmd_directory: str) -> Allocator:
-        """The allocator of one resource on a node where this was discovered."""
+    def of(cls, resource: Resource, discovery: Discovery, *, aesmd_directory: str | None) -> Allocator:
+        """The allocator of one resource on a node where this was discovered.
+
+        Args:
+            resource: whose devices are asked for.
+            discovery: what the node has.
+            aesmd_directory: what tenants of EPC or the enclave device get beside it; None: they mount it themselves.
+        """
         if resource.kind is ResourceKind.PROVISION:
             if discovery.provision_node is None:
                 raise ValueError("no provision resource is planned on a node without a provision device")
             return cls(resource, discovery.platform, PROVISION_NODES, discovery.provision_node, None)
-        return cls(resource, discovery.platform, ENCLAVE_NODES, discovery.enclave_node, aesmd_directory)
+        # The quote helper makes that directory's socket, and mounts it by itself to write there.
+        directory = None if resource.kind is ResourceKind.HELPER else aesmd_directory
+        return cls(resource, discovery.platform, ENCLAVE_NODES, discovery.enclave_node, directory)
 
     def allocate(self, request: pb.AllocateRequest) -> pb.AllocateResponse:
         """One answer per container, at a cost in proportion to the IDs asked for.
@@ -72,7 +80,7 @@ class Allocator:
         if not count:
             raise AllocationError(f"Allocate for {self.resource.name} names no device")
         envs = {PLATFORM_VARIABLE: str(self.platform)}
-        if self.resource.kind is ResourceKind.EPC:
+        if self.resource.kind in {ResourceKind.EPC, ResourceKind.HELPER}:
             envs[EPC_VARIABLE] = str(count)
         devices = [
             pb.DeviceSpec(container_path=name, host_path=self.host_node, permissions=DEVICE_PERMISSIONS)

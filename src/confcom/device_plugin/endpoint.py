@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
 
 from confcom.daemon.unix_socket import PathState, inspect_path
-from confcom.device_plugin.resources import ResourceKind
+from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.device_plugin.servicer import ResourceServicer
 from confcom.errors import UnavailableError
 from confcom.kubelet_api.services import device_plugin_handler, unix_target
@@ -20,18 +22,71 @@ MAX_CONCURRENT_CALLS = 32
 """The kubelet makes one call at a time beside its stream; more are refused instead of piling up in memory."""
 STOP_SECONDS = 1.0
 """For calls in flight when the server stops. Streams are ended before, and Allocate takes less than a millisecond."""
-TOKEN_BYTES = 4
+TOKEN_BYTES = 3
 """Random bytes in a socket's name: enough that instances on one node never meet, short enough for long directories."""
-_SOCKET_NAME = re.compile(rf"sgx-({'|'.join(ResourceKind)})-[0-9a-f]{{{2 * TOKEN_BYTES}}}\.sock")
+_MARK_BYTES = 2
+"""Of the digest of a name in a socket's name. Two of a node are alike once in 65,536."""
+_KIND_LETTERS = 3
+_SOCKET_NAME = re.compile(
+    rf"sgx-({'|'.join(kind[:_KIND_LETTERS] for kind in ResourceKind)})-(?P<resource>[0-9a-f]{{{2 * _MARK_BYTES}}})"
+    rf"(?P<installation>[0-9a-f]{{{2 * _MARK_BYTES}}})[0-9a-f]{{{2 * TOKEN_BYTES}}}\.sock"
+)
 
 
-def socket_name(kind: ResourceKind, token: str) -> str:
-    """The name of a resource's socket; the token is TOKEN_BYTES in hex."""
-    return f"sgx-{kind}-{token}.sock"
+def socket_name(resource: Resource, installation: str, token: str) -> str:
+    """The name of a resource's socket, from which plugins on a node tell whether they offer the same.
+
+    Args:
+        resource: what is served there.
+        installation: whose plugin it is.
+        token: TOKEN_BYTES in hex, never used before.
+    """
+    return f"sgx-{resource.kind[:_KIND_LETTERS]}-{_mark(resource.name)}{_mark(installation)}{token}.sock"
+
+
+def refuse_second_plugin(directory: Path, resources: Iterable[Resource], installation: str) -> None:
+    """Let nobody start beside a plugin of another installation that serves one of the same resources.
+
+    The kubelet would take the later one for the earlier one's successor, hand out the same EPC twice, and lose the
+    resource when either ends. An instance of the same installation is the next one of an update.
+
+    Raises:
+        UnavailableError: there is such a plugin.
+    """
+    mine = {_mark(resource.name): resource.name for resource in resources}
+    for path, found in _our_sockets(directory):
+        foreign = found["resource"] in mine and found["installation"] != _mark(installation)
+        if foreign and _state(path) is PathState.LIVE:
+            raise UnavailableError(
+                f"another device plugin offers {mine[found['resource']]} on this node",
+                why=f"{path} answers, and belongs to another installation than {installation!r}",
+                remedy="remove one of the two; the next instance of that one has the same --installation",
+            )
+
+
+def _our_sockets(directory: Path) -> list[tuple[Path, re.Match[str]]]:
+    """What is named as sockets of this program are, of any installation; nothing if it may not be looked at."""
+    try:
+        paths = sorted(directory.iterdir())
+    except OSError:
+        return []
+    return [(path, found) for path in paths if (found := _SOCKET_NAME.fullmatch(path.name))]
+
+
+def _state(path: Path) -> PathState | None:
+    """What is there, or None if it may not be looked at."""
+    try:
+        return inspect_path(path)
+    except UnavailableError:
+        return None
+
+
+def _mark(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[: 2 * _MARK_BYTES]
 
 
 def remove_stale_sockets(directory: Path) -> list[str]:
-    """Remove sockets of ours on which nobody listens: an instance that was killed could not, and each leaves three.
+    """Remove sockets of ours on which nobody listens: an instance that was killed could not, and each leaves one for each resource.
 
     A kubelet clears the directory too, but only when it starts.
 
@@ -39,13 +94,11 @@ def remove_stale_sockets(directory: Path) -> list[str]:
         The names of what was removed. What may not be looked at or removed stays.
     """
     removed = []
-    with contextlib.suppress(OSError):
-        for path in sorted(directory.iterdir()):
-            if _SOCKET_NAME.fullmatch(path.name):
-                with contextlib.suppress(OSError, UnavailableError):
-                    if inspect_path(path) is PathState.STALE:
-                        path.unlink()
-                        removed.append(path.name)
+    for path, _ in _our_sockets(directory):
+        if _state(path) is PathState.STALE:
+            with contextlib.suppress(OSError):
+                path.unlink()
+                removed.append(path.name)
     return removed
 
 

@@ -52,7 +52,10 @@ def encode_inventory(discovery: Discovery, plan: ResourcePlan, states: Iterable[
         "accounting": {
             "kind": "device",
             "advertised_mib": plan.advertised_mib,
+            "set_aside_mib": plan.set_aside_mib,
+            "reserved_mib": plan.reserved_mib,
             "held_back_mib": plan.held_back_mib,
+            "kubelet_stall_seconds": plan.stall_seconds,
             "reason": plan.reason,
         },
         "devices": {"enclave": discovery.enclave_node, "provision": discovery.provision_node},

@@ -21,12 +21,18 @@ from confcom.daemon.supervision import exit_status, run_daemon, run_until_stoppe
 from confcom.daemon.unix_socket import MAX_PATH_BYTES
 from confcom.device_plugin.allocation import Allocator
 from confcom.device_plugin.discovery import Discovery, discover
-from confcom.device_plugin.endpoint import TOKEN_BYTES, Endpoint, remove_stale_sockets, socket_name
+from confcom.device_plugin.endpoint import (
+    TOKEN_BYTES,
+    Endpoint,
+    refuse_second_plugin,
+    remove_stale_sockets,
+    socket_name,
+)
 from confcom.device_plugin.host import HostFiles
 from confcom.device_plugin.inventory import ResourceState, encode_inventory
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.registration import Registrar
-from confcom.device_plugin.resources import Resource, ResourcePlan, plan_resources
+from confcom.device_plugin.resources import DEFAULT_MAX_EPC_DEVICES, Resource, ResourcePlan, plan_resources
 from confcom.device_plugin.servicer import ResourceServicer
 from confcom.device_plugin.settings import PluginSettings, parse_settings
 from confcom.errors import SettingsError
@@ -91,7 +97,7 @@ def compose(
         ConfcomError: there is nothing to offer here, or it cannot be offered.
     """
     discovery = discover(HostFiles(settings.host_root), simulated_epc_mib=settings.simulated_epc_mib)
-    plan = plan_resources(discovery, max_epc_devices=settings.max_epc_mib)
+    plan = plan_resources(discovery, settings.resources)
     metrics.record_discovery(discovery, plan)
 
     def registrar_of(resource: Resource) -> Registrar:
@@ -100,7 +106,7 @@ def compose(
         metrics.list_bytes.labels(resource.name).set(len(list_bytes))
 
         def new_endpoint() -> Endpoint:
-            path = settings.device_plugin_dir / socket_name(resource.kind, new_token())
+            path = settings.device_plugin_dir / socket_name(resource, settings.installation, new_token())
             _require_short(path)
             return Endpoint(path, ResourceServicer(allocator, list_bytes, metrics=metrics, clock=clock))
 
@@ -154,6 +160,12 @@ async def serve(settings: PluginSettings, stop: asyncio.Event) -> None:
             "accounting": plugin.plan.reason,
         },
     )
+    if settings.resources.max_epc_devices > DEFAULT_MAX_EPC_DEVICES < plugin.plan.advertised_mib:
+        _logger.warning(
+            "so many devices stall the kubelet after its restart",
+            extra={"devices": plugin.plan.advertised_mib, "seconds_when_all_are_allocated": plugin.plan.stall_seconds},
+        )
+    refuse_second_plugin(settings.device_plugin_dir, plugin.plan.resources, settings.installation)
     probes = ProbeServer(probe_routes(plugin, registry))
     try:
         if settings.probe_address is not None:

@@ -19,6 +19,10 @@ class PluginMetrics:
         self.epc = Gauge("confcom_sgx_epc_bytes", "EPC found, by NUMA node", ["numa_node"], registry=registry)
         self.advertised = Gauge("confcom_sgx_epc_advertised_bytes", "EPC advertised as devices", registry=registry)
         self.held_back = Gauge("confcom_sgx_epc_held_back_bytes", "EPC found but not advertised", registry=registry)
+        self.set_aside = Gauge("confcom_sgx_epc_set_aside_bytes", "EPC set aside for quote helpers", registry=registry)
+        self.reserved = Gauge(
+            "confcom_sgx_epc_reserved_bytes", "EPC kept for enclaves outside of Kubernetes", registry=registry
+        )
         self.platform = Gauge(
             "confcom_sgx_platform_info", "1 for the platform that containers are told", ["platform"], registry=registry
         )
@@ -57,4 +61,6 @@ class PluginMetrics:
             self.epc.labels(str(section.numa_node)).set(section.size)
         self.advertised.set(plan.advertised_mib * MIB)
         self.held_back.set(plan.held_back_mib * MIB)
+        self.set_aside.set(plan.set_aside_mib * MIB)
+        self.reserved.set(plan.reserved_mib * MIB)
         self.platform.labels(discovery.platform).set(1)

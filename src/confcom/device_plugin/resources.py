@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from confcom.device_plugin.discovery import Discovery
+from confcom.errors import SettingsError
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 """AKS' name, which manifests in the wild use; one device is one MiB."""
 ENCLAVE_RESOURCE = "sgx.intel.com/enclave"
 PROVISION_RESOURCE = "sgx.intel.com/provision"
 """The names of Intel's device plugin; one device is one container that may use the device node."""
+HELPER_RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
+"""The quote helper's own EPC. `.internal` is reserved for private use (ICANN, 2024): nobody else can own this name."""
 
 DEFAULT_MAX_EPC_DEVICES = 2_048
 """A 1.36 kubelet stalls after a restart in proportion to devices times allocated ones: 0.4 s at 2,048 fully allocated,
 1.75 s at 4,096 (measured)."""
-NODE_USERS = 1_024
+STALL_SECONDS_PER_PAIR = 0.12e-6
+"""Of a 1.36 kubelet's stall after its restart, for each pair of a device and an allocated one (measured)."""
+DEFAULT_NODE_USERS = 1_024
 """How many containers at once may use a device node. The node is not scarce: it only must never run out before the
-kubelet's own limit of pods (110 by default)."""
+kubelet's own limit of pods (110 by default), least of all for the quote helper, which needs the provision device."""
+HELPERS = 2
+"""Quote helpers that a node runs at most: an update starts the new one before it ends the old one."""
+DEFAULT_HELPER_MIB = 3
+"""For one quote helper's enclaves. Intel's quoting enclave has one thread, 256 KiB of stack and 128 KiB of heap (its
+config.xml), and it, the PCE and the ID enclave have less than 1 MiB of code and data each. Two helpers then take 6 of
+the 28 MiB of the smallest Azure node."""
 
 
 class ResourceKind(StrEnum):
@@ -30,6 +41,16 @@ class ResourceKind(StrEnum):
     """Use of the enclave device."""
     PROVISION = "provision"
     """Use of the provision device: an enclave may then ask for the platform's provisioning key."""
+    HELPER = "helper"
+    """One MiB of the EPC that is set aside for quote helpers, and the enclave device."""
+
+
+DEFAULT_NAMES = {
+    ResourceKind.EPC: EPC_RESOURCE,
+    ResourceKind.ENCLAVE: ENCLAVE_RESOURCE,
+    ResourceKind.PROVISION: PROVISION_RESOURCE,
+    ResourceKind.HELPER: HELPER_RESOURCE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,34 +63,93 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourceSettings:
+    """What an operator may choose."""
+
+    max_epc_devices: int = DEFAULT_MAX_EPC_DEVICES
+    """Devices, so MiB, to advertise at most."""
+    reserve_mib: int = 0
+    """MiB that nobody is offered: for enclaves outside of Kubernetes."""
+    helper_mib: int = DEFAULT_HELPER_MIB
+    """MiB for each of `HELPERS` quote helpers; 0: they ask for none."""
+    enclave_users: int = DEFAULT_NODE_USERS
+    provision_users: int = DEFAULT_NODE_USERS
+    names: dict[ResourceKind, str] = field(default_factory=lambda: dict(DEFAULT_NAMES))
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError if two resources have one name: the kubelet would take the second for the first."""
+        if len(set(self.names.values())) != len(self.names):
+            raise SettingsError(
+                "two resources have the same name",
+                why=", ".join(f"{kind}: {name}" for kind, name in self.names.items()),
+                remedy="give each resource a name of its own",
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class ResourcePlan:
-    """What is advertised, and what is not, with the reason."""
+    """What is advertised, and what is not, in MiB of EPC, with the reason. The four numbers add up to all EPC."""
 
     resources: tuple[Resource, ...]
     advertised_mib: int
+    set_aside_mib: int
+    """For quote helpers, under a name of its own."""
+    reserved_mib: int
     held_back_mib: int
+    """Beyond the maximum of devices."""
     reason: str
+    stall_seconds: float
+    """How long a 1.36 kubelet may stall after its restart when all of it is allocated."""
 
 
-def plan_resources(discovery: Discovery, *, max_epc_devices: int = DEFAULT_MAX_EPC_DEVICES) -> ResourcePlan:
+def plan_resources(discovery: Discovery, settings: ResourceSettings | None = None) -> ResourcePlan:
     """Device accounting: one device per MiB of EPC up to a maximum; the two device nodes beside it.
+
+    First comes what the system keeps, then the quote helpers' part, then the tenants': no tenant is ever preempted for
+    an update of the helper, however full the node.
 
     Args:
         discovery: what the node has.
-        max_epc_devices: devices, so MiB, to advertise at most.
+        settings: what the operator chose.
+
+    Raises:
+        SettingsError: nothing would be left for tenants.
     """
+    settings = settings or ResourceSettings()
     total = discovery.epc_mib
-    advertised = min(total, max_epc_devices)
-    held_back = total - advertised
-    resources = [
-        Resource(ResourceKind.EPC, EPC_RESOURCE, advertised),
-        Resource(ResourceKind.ENCLAVE, ENCLAVE_RESOURCE, NODE_USERS),
-    ]
-    if discovery.provision_node is not None:
-        resources.append(Resource(ResourceKind.PROVISION, PROVISION_RESOURCE, NODE_USERS))
-    reason = (
-        f"{held_back} of {total} MiB are held back: a device per MiB is advertised for at most {max_epc_devices} MiB"
-        if held_back
-        else f"all {total} MiB are advertised, a device per MiB"
+    set_aside = HELPERS * settings.helper_mib
+    for_tenants = total - settings.reserve_mib - set_aside
+    if for_tenants < 1:
+        raise SettingsError(
+            f"no EPC is left to offer: the node has {total} MiB",
+            why=f"{settings.reserve_mib} MiB are reserved, and {set_aside} set aside for {HELPERS} quote helpers",
+            remedy="lower --reserve-epc-mib or --helper-epc-mib",
+        )
+    advertised = min(for_tenants, settings.max_epc_devices)
+    counts = {
+        ResourceKind.EPC: advertised,
+        ResourceKind.ENCLAVE: settings.enclave_users,
+        ResourceKind.PROVISION: 0 if discovery.provision_node is None else settings.provision_users,
+        ResourceKind.HELPER: set_aside,
+    }
+    held_back = for_tenants - advertised
+    return ResourcePlan(
+        resources=tuple(Resource(kind, settings.names[kind], count) for kind, count in counts.items() if count),
+        advertised_mib=advertised,
+        set_aside_mib=set_aside,
+        reserved_mib=settings.reserve_mib,
+        held_back_mib=held_back,
+        reason=_reason(total, advertised, set_aside, settings, held_back),
+        stall_seconds=round(STALL_SECONDS_PER_PAIR * advertised**2, 2),
     )
-    return ResourcePlan(tuple(resources), advertised, held_back, reason)
+
+
+def _reason(total: int, advertised: int, set_aside: int, settings: ResourceSettings, held_back: int) -> str:
+    parts = [f"{advertised} of {total} MiB are advertised, a device per MiB"]
+    if set_aside:
+        parts.append(f"{set_aside} are set aside for {HELPERS} quote helpers")
+    if settings.reserve_mib:
+        parts.append(f"{settings.reserve_mib} are reserved")
+    if held_back:
+        parts.append(f"{held_back} are held back: at most {settings.max_epc_devices} devices are advertised")
+    return "; ".join(parts)

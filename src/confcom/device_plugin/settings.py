@@ -10,9 +10,18 @@ from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
 from confcom.daemon.settings import SettingsParser, add_common_flags, integer_between, parse_path
 from confcom.device_plugin.allocation import AESMD_DIRECTORY
-from confcom.device_plugin.resources import DEFAULT_MAX_EPC_DEVICES
+from confcom.device_plugin.resources import (
+    DEFAULT_HELPER_MIB,
+    DEFAULT_MAX_EPC_DEVICES,
+    DEFAULT_NAMES,
+    DEFAULT_NODE_USERS,
+    HELPERS,
+    ResourceKind,
+    ResourceSettings,
+)
 from confcom.errors import SettingsError
 from confcom.kubelet_api.device_list import MAX_DEVICES
+from confcom.kubelet_api.resource_names import extended_resource
 
 DEFAULT_DEVICE_PLUGIN_DIRECTORY = Path("/var/lib/kubelet/device-plugins")
 """Fixed in the kubelet below its --root-dir."""
@@ -20,6 +29,11 @@ DEFAULT_SIMULATED_EPC_MIB = 168
 """What a Standard_DC8_v2 has, the largest of the sizes that device accounting was made for."""
 LARGEST_SIMULATED_EPC_MIB = 1024 * 1024
 """1 TiB: two sockets with the largest EPC that a processor offers (512 GiB)."""
+
+DEFAULT_INSTALLATION = "confcom"
+"""One for all, so that plugins that nobody named apart follow each other as an update's instances do."""
+_INSTALLATION_CHARACTERS = 253
+"""As long as Kubernetes' longest names, for a namespace and a release's name."""
 
 _DESCRIPTION = """\
 Offer this node's EPC to the kubelet as kubernetes.azure.com/sgx_epc_mem_in_MiB (one device is one MiB), and the SGX
@@ -34,15 +48,26 @@ examples:
 """
 
 
+_WHAT = {
+    ResourceKind.EPC: "EPC, one MiB a device,",
+    ResourceKind.ENCLAVE: "use of the enclave device",
+    ResourceKind.PROVISION: "use of the provision device",
+    ResourceKind.HELPER: "the quote helpers' EPC",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class PluginSettings:
     """All that can be set; each is a flag."""
 
     simulated_epc_mib: int | None
     """None: look for hardware."""
-    max_epc_mib: int
+    resources: ResourceSettings
+    installation: str
+    """Two plugins of one installation are instances of an update; those of two do not share a node's resource."""
     device_plugin_dir: Path
-    aesmd_dir: str
+    aesmd_dir: str | None
+    """None: containers mount the directory themselves."""
     host_root: Path
     probe_address: ProbeAddress | None
     log_level: str
@@ -69,6 +94,43 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         text="advertise at most this much; a kubelet stalls after its restart, 0.4 s at 2048 and 1.75 s at 4096",
     )
     parser.add(
+        "--reserve-epc-mib",
+        convert=integer_between(0, LARGEST_SIMULATED_EPC_MIB),
+        default=0,
+        metavar="MIB",
+        text="keep this much for enclaves outside of Kubernetes",
+    )
+    parser.add(
+        "--helper-epc-mib",
+        convert=integer_between(0, MAX_DEVICES // HELPERS),
+        default=DEFAULT_HELPER_MIB,
+        metavar="MIB",
+        text=f"set aside this much for each of {HELPERS} quote helpers; 0 if they ask for none",
+    )
+    for kind, what in (("enclave", "the enclave device"), ("provision", "the provision device")):
+        parser.add(
+            f"--{kind}-users",
+            convert=integer_between(1, MAX_DEVICES),
+            default=DEFAULT_NODE_USERS,
+            metavar="N",
+            text=f"how many containers may use {what} at once",
+        )
+    for kind, name in DEFAULT_NAMES.items():
+        parser.add(
+            f"--{kind}-resource",
+            convert=_resource_name,
+            default=name,
+            metavar="NAME",
+            text=f"the name under which {_WHAT[kind]} is offered",
+        )
+    parser.add(
+        "--installation",
+        convert=_installation,
+        default=DEFAULT_INSTALLATION,
+        metavar="NAME",
+        text="whose plugin this is: a second one for the same resource starts only as the next instance of the same",
+    )
+    parser.add(
         "--device-plugin-dir",
         convert=parse_path,
         default=DEFAULT_DEVICE_PLUGIN_DIRECTORY,
@@ -81,6 +143,9 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         default=AESMD_DIRECTORY,
         metavar="DIR",
         text=f"the host's directory with the AESM socket, given to containers read-only at {AESMD_DIRECTORY}",
+    )
+    parser.add_switch(
+        "--aesmd-mount", text="give containers that directory; else they mount it themselves", default=True
     )
     parser.add(
         "--host-root",
@@ -107,7 +172,30 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
             why="simulation is never on by itself",
             remedy="add --simulated, or leave --simulated-epc-mib out",
         )
-    return PluginSettings(simulated_epc_mib=(epc_mib or DEFAULT_SIMULATED_EPC_MIB) if simulated else None, **values)
+    if not values.pop("aesmd_mount"):
+        values["aesmd_dir"] = None
+    resources = ResourceSettings(
+        max_epc_devices=values.pop("max_epc_mib"),
+        reserve_mib=values.pop("reserve_epc_mib"),
+        helper_mib=values.pop("helper_epc_mib"),
+        enclave_users=values.pop("enclave_users"),
+        provision_users=values.pop("provision_users"),
+        names={kind: values.pop(f"{kind}_resource") for kind in ResourceKind},
+    )
+    simulated_epc = (epc_mib or DEFAULT_SIMULATED_EPC_MIB) if simulated else None
+    return PluginSettings(simulated_epc_mib=simulated_epc, resources=resources, **values)
+
+
+def _resource_name(text: str) -> str:
+    if not extended_resource(text):
+        raise ValueError(f"the kubelet takes names such as example.com/name, without kubernetes.io/, and not {text!r}")
+    return text
+
+
+def _installation(text: str) -> str:
+    if not text or len(text) > _INSTALLATION_CHARACTERS:
+        raise ValueError(f"it must have 1 to {_INSTALLATION_CHARACTERS} characters")
+    return text
 
 
 def _absolute_path(text: str) -> str:

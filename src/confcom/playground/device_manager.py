@@ -17,6 +17,7 @@ import grpc.aio
 
 from confcom.errors import UnavailableError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.resource_names import extended_resource
 from confcom.kubelet_api.services import (
     API_VERSION,
     KUBELET_SOCKET_NAME,
@@ -27,7 +28,6 @@ from confcom.kubelet_api.services import (
 from confcom.playground.allocation import Allocation, merge
 from confcom.playground.ledger import AdmissionError, DeviceLedger
 from confcom.playground.plugin_client import PluginClient
-from confcom.playground.validation import extended_resource
 
 DIAL_SECONDS = 10.0
 """The kubelet dials back during Register and gives up after this time (devicemanager/plugin/v1beta1/client.go)."""

@@ -6,23 +6,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from confcom.kubelet_api.resource_names import LABEL, MAX_LABEL, SUBDOMAIN, extended_resource
 from confcom.playground.errors import ManifestError
 from confcom.playground.quantity import parse_quantity
 
-_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _NOT_A_LABEL = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
-    f"with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{_LABEL}')"
+    f"with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{LABEL}')"
 )
 _NOT_A_SUBDOMAIN = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start "
-    f"and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '{_SUBDOMAIN}')"
+    f"and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '{SUBDOMAIN}')"
 )
-MAX_LABEL = 63
-"""RFC 1123. A Job's name must fit too: its pods carry it as a label."""
-MAX_SUBDOMAIN = 253
-"""RFC 1123."""
 _NATIVE_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _HOST_PATH_TYPES = (
     "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"
@@ -53,20 +48,6 @@ def validate(decoded: Mapping[str, Any], kind: str) -> None:
     )
 
 
-def extended_resource(name: str) -> bool:
-    """Whether device plugins may use this resource name (IsExtendedResourceName of the kubelet and the API server)."""
-    domain, slash, rest = name.partition("/")
-    return bool(
-        slash
-        and "kubernetes.io/" not in name
-        and not name.startswith("requests.")
-        and len(f"requests.{domain}") <= MAX_SUBDOMAIN
-        and re.fullmatch(_SUBDOMAIN, domain)
-        and len(rest) <= MAX_LABEL
-        and re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", rest)
-    )
-
-
 def _object(decoded: Mapping[str, Any], kind: str) -> Iterator[str]:
     yield from _name(decoded.get("metadata", {}).get("name"), "metadata.name")
     spec = decoded.get("spec", {})
@@ -84,7 +65,7 @@ def _object(decoded: Mapping[str, Any], kind: str) -> Iterator[str]:
 def _name(name: str | None, path: str) -> Iterator[str]:
     if not name:
         yield f"{path}: Required value: name or generateName is required"
-    elif not re.fullmatch(_SUBDOMAIN, name):
+    elif not re.fullmatch(SUBDOMAIN, name):
         yield f'{path}: Invalid value: "{name}": {_NOT_A_SUBDOMAIN}'
     elif len(name) > MAX_LABEL:
         # A pod's name may be longer in a cluster; here it names directories and files too.
@@ -119,7 +100,7 @@ def _pod_spec(spec: Mapping[str, Any], path: str) -> Iterator[str]:
 def _label(name: str | None, path: str) -> Iterator[str]:
     if not name:
         yield f"{path}: Required value"
-    elif not re.fullmatch(_LABEL, name):
+    elif not re.fullmatch(LABEL, name):
         yield f'{path}: Invalid value: "{name}": {_NOT_A_LABEL}'
     elif len(name) > MAX_LABEL:
         yield f'{path}: Invalid value: "{name}": must be no more than {MAX_LABEL} characters'

@@ -1,0 +1,32 @@
+"""Which names a device plugin's resource may have: the kubelet, and so its stand-in, refuses others.
+
+Follows IsExtendedResourceName of Kubernetes (pkg/apis/core/helper, pkg/apis/core/v1/helper).
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_SUBDOMAIN = 253
+"""Characters of the part before the slash, `requests.` before it included (RFC 1123; quotas name it so)."""
+MAX_LABEL = 63
+"""Characters of the part behind the slash (RFC 1123)."""
+
+LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+SUBDOMAIN = rf"{LABEL}(\.{LABEL})*"
+"""A DNS label and a DNS subdomain, as Kubernetes writes its own patterns."""
+_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+
+
+def extended_resource(name: str) -> bool:
+    """Whether device plugins may use this resource name."""
+    domain, slash, rest = name.partition("/")
+    return bool(
+        slash
+        and "kubernetes.io/" not in name
+        and not name.startswith("requests.")
+        and len(f"requests.{domain}") <= MAX_SUBDOMAIN
+        and re.fullmatch(SUBDOMAIN, domain)
+        and len(rest) <= MAX_LABEL
+        and re.fullmatch(_NAME, rest)
+    )
