@@ -86,7 +86,7 @@ def _mark(name: str) -> str:
 
 
 def remove_stale_sockets(directory: Path) -> list[str]:
-    """Remove sockets of ours on which nobody listens: an instance that was killed could not, and each leaves one for each resource.
+    """Remove sockets of ours on which nobody listens: an instance that was killed could not.
 
     A kubelet clears the directory too, but only when it starts.
 
