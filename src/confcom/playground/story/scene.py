@@ -13,6 +13,8 @@ from confcom.playground.story.stage import Stage
 from confcom.sgx.epc import AZURE_DCSV2_EPC_MIB
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
+HELPER_EPC_RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
+"""As the plugin's documentation names them: the story knows the daemons from outside only."""
 VM_SIZE, EPC_MIB = max(AZURE_DCSV2_EPC_MIB.items(), key=lambda size: size[1])
 """The largest size of Azure's DCsv2 series, and its EPC."""
 

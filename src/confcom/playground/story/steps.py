@@ -12,7 +12,15 @@ from confcom.playground.story.jobs import (
     submit,
 )
 from confcom.playground.story.report import StepError
-from confcom.playground.story.scene import EPC_MIB, EPC_RESOURCE, QUOTE_PREFIX, VM_SIZE, Notes, Scene
+from confcom.playground.story.scene import (
+    EPC_MIB,
+    EPC_RESOURCE,
+    HELPER_EPC_RESOURCE,
+    QUOTE_PREFIX,
+    VM_SIZE,
+    Notes,
+    Scene,
+)
 from confcom.playground.story.stage import probe
 from confcom.playground.views import Phase
 
@@ -72,6 +80,7 @@ def daemons(scene: Scene, notes: Notes) -> None:
         notes.say(f"{name}: process {running.process.pid}, log {running.log.relative_to(scene.folder)}")
     notes.say(f"containers run in mode {node.mode}: {Mode(node.mode).explanation}")
     notes.say(f"allocatable: {EPC_RESOURCE} = {node.allocatable[EPC_RESOURCE]}")
+    notes.say(f"             {HELPER_EPC_RESOURCE} = {node.allocatable[HELPER_EPC_RESOURCE]}, no tenant's")
     notes.data.update(
         processes={name: running.process.pid for name, running in stage.running.items()},
         mode=node.mode,
@@ -80,10 +89,12 @@ def daemons(scene: Scene, notes: Notes) -> None:
 
 
 def _allocatable(scene: Scene) -> tuple[bool, str]:
-    allocatable = scene.node.node().allocatable.get(EPC_RESOURCE, 0)
-    if allocatable not in {0, EPC_MIB}:
-        raise StepError(f"the node offers {allocatable} MiB of EPC where the platform has {EPC_MIB}")
-    return allocatable == EPC_MIB, f"the node offers no {EPC_RESOURCE} yet"
+    """Whether tenants and quote helpers together are offered all EPC of the platform."""
+    allocatable = scene.node.node().allocatable
+    offered = [allocatable.get(name, 0) for name in (EPC_RESOURCE, HELPER_EPC_RESOURCE)]
+    if all(offered) and sum(offered) != EPC_MIB:
+        raise StepError(f"the node offers {sum(offered)} MiB of EPC where the platform has {EPC_MIB}")
+    return all(offered), f"the node does not offer both {EPC_RESOURCE} and {HELPER_EPC_RESOURCE} yet"
 
 
 def seed_job(scene: Scene, notes: Notes) -> None:
