@@ -183,6 +183,7 @@ def components(places: Places, tools: Tools) -> tuple[Component, ...]:
                 f"--kubeconfig={c / 'kubelet.kubeconfig'}",
                 f"--hostname-override={NODE_NAME}",
                 f"--node-ip={NODE_ADDRESS}",
+                "--v=2",  # from here on its device manager says what it does; it logs little else more
             ),
             "http://127.0.0.1:10248/healthz",
         ),

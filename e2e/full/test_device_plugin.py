@@ -1,0 +1,195 @@
+"""The device plugin against the real kubelet: what is measured is what the kubelet's own log says."""
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from confcom.playground.layout import DEVICE_PLUGIN_DIR
+from e2e.cluster import Cluster
+from e2e.cluster.addresses import NODE_NAME
+from e2e.images_workshop import references
+from e2e.kubelet_log import LOST, SERVING, KubeletLog
+from e2e.waiting import until
+
+EPC_MIB = 168
+OFFERED_MIB = 162
+IMAGE = references("sample-workload")[0]
+KUBELET_RESTARTS = 50
+KILLS = 20
+BURST, BURST_GROUPS = 80, 16
+
+
+@dataclass
+class Plugins:
+    """Plugins as processes of the machine that serve in the node's directory, under names of their own."""
+
+    cluster: Cluster
+    folder: Path
+    unique: str = field(default_factory=lambda: secrets.token_hex(3))
+    running: list[subprocess.Popen] = field(default_factory=list)
+
+    @property
+    def epc(self) -> str:
+        return f"example.com/{self.unique}-epc"
+
+    @property
+    def names(self) -> list[str]:
+        return [f"example.com/{self.unique}-{kind}" for kind in ("epc", "enclave", "provision", "helper")]
+
+    def start(self) -> subprocess.Popen:
+        command = [sys.executable, "-m", "confcom.device_plugin", "--simulated", f"--simulated-epc-mib={EPC_MIB}"]
+        command += [f"--host-root={self.folder}", f"--device-plugin-dir={self.cluster.inside(DEVICE_PLUGIN_DIR)}"]
+        command += [f"--installation={self.unique}", f"--probe-address=unix:{self.folder}/p{len(self.running)}"]
+        for kind, name in zip(("epc", "enclave", "provision", "helper"), self.names, strict=True):
+            command.append(f"--{kind}-resource={name}")
+        with (self.folder / f"plugin{len(self.running)}.log").open("wb") as log:
+            self.running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log))
+        return self.running[-1]
+
+    def end(self, plugin: subprocess.Popen, number: int = signal.SIGTERM) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(plugin.pid, number)
+        plugin.wait(20)
+
+
+@pytest.fixture
+def plugins(cluster: Cluster, tmp_path: Path):
+    made = Plugins(cluster, tmp_path)
+    yield made
+    for plugin in made.running:
+        if plugin.poll() is None:
+            made.end(plugin)
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]):
+    """Prints what was measured, also when the case passes."""
+
+    def line(text: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n  {text}")
+
+    return line
+
+
+@pytest.fixture
+def log(cluster: Cluster) -> KubeletLog:
+    found = KubeletLog(cluster.places.logs / "kubelet.log")
+    found.mark()
+    return found
+
+
+def registered(log: KubeletLog, plugins: Plugins, times: int = 1) -> bool:
+    return all(len(log.lists(name)) >= times for name in plugins.names)
+
+
+def pods_asking_for_epc(plugins: Plugins, name: str, replicas: int) -> str:
+    """A ReplicaSet: whatever pod of it is rejected, it makes another."""
+    labels = {"app": name, "run": plugins.unique}
+    container = {
+        "name": "main",
+        "image": IMAGE,
+        "imagePullPolicy": "Never",
+        "command": ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"],
+        "resources": {"limits": {plugins.epc: 1}},
+    }
+    spec = {
+        "replicas": replicas,
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+    }
+    return json.dumps({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": name}, "spec": spec})
+
+
+def test_fifty_restarts_of_the_kubelet(cluster: Cluster, plugins: Plugins, log: KubeletLog, tell) -> None:
+    plugins.start()
+    until(lambda: registered(log, plugins), "the plugin is registered")
+    took = []
+    for _ in range(KUBELET_RESTARTS):
+        log.mark()
+        cluster.kubelet_restart()
+        until(lambda: registered(log, plugins), "the plugin is registered again", seconds=30)
+        (serving,) = [event for event in log.events() if event.message == SERVING]
+        took += [max(log.lists(name)[0].after(serving) for name in plugins.names)]
+        assert not [event for event in log.events() if "connecting to device plugin client" in event.message]
+    tell(
+        f"{KUBELET_RESTARTS} restarts, from before kubelet.sock listens to the last of four lists processed: "
+        f"p50 {statistics.median(took) * 1e3:.0f} ms, longest {max(took) * 1e3:.0f} ms"
+    )
+    # A failed dial-back would cost ten seconds.
+    assert max(took) < 5
+
+
+def test_a_hand_over_under_a_burst_of_pods(
+    cluster: Cluster, plugins: Plugins, log: KubeletLog, namespace: str, tell
+) -> None:
+    old = plugins.start()
+    until(lambda: registered(log, plugins), "the old instance is registered")
+    plugins.start()
+    until(lambda: registered(log, plugins, times=2), "the new instance is registered")
+    log.mark()
+    for number in range(BURST_GROUPS):
+        manifest = pods_asking_for_epc(plugins, f"burst-{number}", BURST // BURST_GROUPS)
+        cluster.kubectl("create", f"--namespace={namespace}", "--filename=-", input=manifest)
+        if number == BURST_GROUPS // 2:
+            plugins.end(old)
+    until(lambda: registered(log, plugins), "the new instance is registered again")
+
+    def ready() -> int:
+        sets = cluster.kubectl_json("get", "replicasets", f"--namespace={namespace}")["items"]
+        return sum(one["status"].get("readyReplicas", 0) for one in sets)
+
+    until(lambda: ready() == BURST, "every controller has its pods running", seconds=120)
+    pods = cluster.kubectl_json("get", "pods", f"--namespace={namespace}")["items"]
+    rejected = [pod["status"]["message"] for pod in pods if pod["status"]["phase"] == "Failed"]
+    (lost,) = [event for event in log.events() if event.message == LOST and event.values["resourceName"] == plugins.epc]
+    back = log.lists(plugins.epc)[0]
+    tell(
+        f"hand-over on 1.36: without the resource for {back.after(lost) * 1e3:.0f} ms; "
+        f"{len(rejected)} of {BURST} pods that arrived around it were rejected and made again"
+    )
+    for message in sorted(set(rejected)):
+        tell(f"  {message}")
+    assert len(pods) - len(rejected) == BURST
+    running = [pod for pod in pods if pod["status"]["phase"] == "Running"]
+    assert all(message.startswith("Pod was rejected: ") for message in rejected)
+    assert len(running) == BURST
+
+
+def test_twenty_kills_lose_no_pod(cluster: Cluster, plugins: Plugins, log: KubeletLog, namespace: str, tell) -> None:
+    plugin = plugins.start()
+    until(lambda: registered(log, plugins), "the plugin is registered")
+    manifest = pods_asking_for_epc(plugins, "held", 5)
+    cluster.kubectl("create", f"--namespace={namespace}", "--filename=-", input=manifest)
+    cluster.kubectl("wait", f"--namespace={namespace}", "--for=jsonpath={.status.readyReplicas}=5", "rs/held")
+    before = {
+        pod["metadata"]["uid"] for pod in cluster.kubectl_json("get", "pods", f"--namespace={namespace}")["items"]
+    }
+    took = []
+    for _ in range(KILLS):
+        log.mark()
+        plugins.end(plugin, signal.SIGKILL)
+        plugin = plugins.start()
+        began = time.monotonic()
+        until(lambda: registered(log, plugins), "the next instance is registered")
+        took.append(time.monotonic() - began)
+
+    def allocatable() -> str:
+        return str(cluster.kubectl_json("get", "node", NODE_NAME)["status"]["allocatable"].get(plugins.epc, ""))
+
+    until(lambda: allocatable() == str(OFFERED_MIB), "the node offers all EPC again")
+    after = cluster.kubectl_json("get", "pods", f"--namespace={namespace}")["items"]
+    tell(f"{KILLS} kills: registered again p50 {statistics.median(took):.2f} s after the next start, polled")
+    assert {pod["metadata"]["uid"] for pod in after} == before
+    assert [pod["status"]["phase"] for pod in after] == ["Running"] * 5
+    assert [pod["status"]["containerStatuses"][0]["restartCount"] for pod in after] == [0] * 5
