@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e import images
+from e2e import add_on, images
 from e2e.cluster import Cluster
 from e2e.cluster.cluster import new_log_folder
 from e2e.cluster.lifecycle import interrupt_on_signals
@@ -89,3 +89,10 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}")
     yield name
     cluster.kubectl("delete", "namespace", name)
+
+
+@pytest.fixture
+def installed(cluster: Cluster) -> Cluster:
+    """The cluster with the chart installed; it stays installed for the next case."""
+    add_on.install(cluster)
+    return cluster

@@ -10,48 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from confcom.playground.examples_folder import examples_folder
+from e2e.add_on import EPC, EPC_MIB, SYSTEM, allocatable, install, names, uninstall
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
 from e2e.waiting import until
 
-ROOT = Path(__file__).parent.parent.parent
-RELEASE = "confcom"
-SYSTEM = "confcom-system"
-EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
-EPC_MIB = "162"
-"""Of the 168 MiB that the chart simulates: 6 are set aside for quote helpers."""
-SGX_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled=true"
 SECRET = f"secrets/{SYSTEM}/confcom-simulated-platform"
 PLACEHOLDER = "0" * 64
 QUOTE_PREFIX = "quote: "
-
-
-def install(cluster: Cluster) -> None:
-    """Install the chart unless it is installed, and wait until the node has its EPC."""
-    cluster.kubectl("label", "node", NODE_NAME, SGX_LABEL, "--overwrite")
-    cluster.kubectl("create", "namespace", SYSTEM, check=False)
-    chart = ["upgrade", RELEASE, str(ROOT / "charts" / "confcom"), "--install", f"--namespace={SYSTEM}"]
-    cluster.run(["helm", *chart, "--set=simulated.enabled=true", "--wait", "--timeout=120s"], timeout=150)
-    until(lambda: allocatable(cluster) == EPC_MIB, "the node offers its EPC")
-
-
-def uninstall(cluster: Cluster) -> None:
-    """Remove the chart, and wait until its pods have gone."""
-    cluster.run(["helm", "uninstall", RELEASE, f"--namespace={SYSTEM}", "--ignore-not-found", "--wait"], timeout=150)
-    until(lambda: not names(cluster, "pods", SYSTEM), "the daemons have gone")
-
-
-def allocatable(cluster: Cluster) -> str:
-    """The node's allocatable EPC, as the API has it."""
-    return str(cluster.kubectl_json("get", "node", NODE_NAME)["status"]["allocatable"].get(EPC, ""))
-
-
-def names(cluster: Cluster, kind: str, namespace: str) -> list[str]:
-    """Names of the objects of a kind in a namespace."""
-    return [one["metadata"]["name"] for one in cluster.kubectl_json("get", kind, f"--namespace={namespace}")["items"]]
 
 
 def api_objects(cluster: Cluster) -> set[str]:
@@ -93,13 +60,6 @@ def quote_from_log(cluster: Cluster, namespace: str, job: str) -> bytes:
     """The quote that a Job's container printed."""
     (line,) = [line for line in log_of(cluster, namespace, job).splitlines() if line.startswith(QUOTE_PREFIX)]
     return base64.b64decode(line.removeprefix(QUOTE_PREFIX), validate=True)
-
-
-@pytest.fixture
-def installed(cluster: Cluster) -> Cluster:
-    """The cluster with the chart installed; it stays installed for the next case."""
-    install(cluster)
-    return cluster
 
 
 def test_the_node_offers_its_epc_and_both_daemons_are_ready(installed: Cluster) -> None:
