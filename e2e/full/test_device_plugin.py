@@ -233,8 +233,8 @@ def test_a_reboot_of_the_node(installed: Cluster, namespace: str, tell) -> None:
     }
     times = registration_times(installed)
     tell(
-        f"reboot: the plugin was registered {max(times):.2f} s after the first line of its log; {len(failed)} of 6 pods "
-        f"were rejected before and stay failed, {'the bare one among them' if 'bare' in failed else 'not the bare one'}"
+        f"reboot: the plugin was registered {max(times):.2f} s after the first line of its log; {len(failed)} of 6 "
+        f"pods were rejected before and stay failed, {'with' if 'bare' in failed else 'without'} the bare one"
     )
     assert set(failed.values()) <= {"UnexpectedAdmissionError"}
     assert len(times) == 4

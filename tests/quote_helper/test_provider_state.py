@@ -1,6 +1,7 @@
 """A provider that is slow, hangs, fails, comes back and changes its identity: what is told, and who waits."""
 
 import asyncio
+import gc
 import threading
 
 import pytest
@@ -72,6 +73,24 @@ async def test_a_provider_that_hangs_is_lost_and_takes_nothing_with_it(in_proces
         await running.ready()
         assert blocking_provider.calls >= calls
         assert (await running.ask(SIZE)).error_code == 0
+
+
+async def test_a_self_test_that_fails_while_the_helper_stops_is_no_news(in_process, blocking_provider, not_yet, caplog):
+    entered, release = threading.Event(), threading.Event()
+
+    def fail_late():
+        entered.set()
+        release.wait()
+        raise not_yet
+
+    async with in_process(blocking_provider, self_test_interval_seconds=0.005, close_seconds=5) as running:
+        await running.ready()
+        blocking_provider.before = fail_late
+        await asyncio.to_thread(entered.wait)
+        # The helper has stopped looking and waits for the provider to close, which is behind the call that hangs.
+        asyncio.get_running_loop().call_later(0.2, release.set)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_a_provider_that_bears_several_calls_gets_them_and_never_more(in_process, blocking_provider):

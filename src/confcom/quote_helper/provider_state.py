@@ -142,6 +142,8 @@ class ProviderKeeper:
 
     async def _self_test_beside(self, backend: Backend) -> QuotingIdentity:
         call = self._workers.submit(lambda: run_self_test(backend.provider, backend.make_report))
+        # Seen by somebody, even when the helper stops meanwhile: asyncio would log it, with its traceback, at the end.
+        call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         done, _ = await asyncio.wait({call}, timeout=self._limits.self_test_seconds)
         if not done:
             self._found_failing(f"the quote provider hangs: no quote within {self._limits.self_test_seconds:g} s")
