@@ -119,6 +119,7 @@ def replica_set(name: str, resource: str, replicas: int) -> str:
     return json.dumps({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": name}, "spec": spec})
 
 
+@pytest.mark.timeout(600, func_only=True)
 def test_fifty_restarts_of_the_kubelet(cluster: Cluster, plugins: Plugins, log: KubeletLog, tell) -> None:
     plugins.start()
     until(lambda: registered(log, plugins), "the plugin is registered")
@@ -174,6 +175,7 @@ def test_a_hand_over_under_a_burst_of_pods(
     assert len(running) == BURST
 
 
+@pytest.mark.timeout(300, func_only=True)
 def test_twenty_kills_lose_no_pod(cluster: Cluster, plugins: Plugins, log: KubeletLog, namespace: str, tell) -> None:
     plugin = plugins.start()
     until(lambda: registered(log, plugins), "the plugin is registered")
