@@ -1,6 +1,7 @@
-"""The real kubelet does what the suite says; the playground's stand-in runs the same suite."""
+"""The real kubelet, 1.36.3, does what the suite says; the playground's stand-in runs the same suite."""
 
 from kubelet_contract.cases import AllocateContract, ListContract, RegistrationContract, RestartContract
+from kubelet_contract.version_cases import UpTo136Contract
 
 
 class TestRegistration(RegistrationContract):
@@ -17,3 +18,7 @@ class TestAllocate(AllocateContract):
 
 class TestRestart(RestartContract):
     """A kubelet that starts again."""
+
+
+class TestUpTo136(UpTo136Contract):
+    """Where versions differ."""

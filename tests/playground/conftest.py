@@ -22,6 +22,7 @@ from confcom.playground.layout import Layout
 from confcom.playground.machine import Programs
 from confcom.playground.modes import Mode, choose_mode, obstacle_to, prefix
 from confcom.playground.node import Node, Timing
+from confcom.playground.plugin_registry import KubeletRules
 from confcom.playground.rules import BackOff
 
 
@@ -94,7 +95,7 @@ async def start_node(short_dir):
     """Start nodes inside of this process, without namespaces unless told otherwise."""
     started = []
 
-    async def start(*, mode=Mode.NO_NAMESPACE, timing=None, images=None):
+    async def start(*, mode=Mode.NO_NAMESPACE, timing=None, images=None, rules=KubeletRules.UP_TO_1_36):
         layout = Layout(short_dir)
         layout.create()
         numbers = itertools.count()
@@ -104,6 +105,7 @@ async def start_node(short_dir):
             choose_mode(mode),
             instance="test",
             suffix=lambda: f"{next(numbers):05}",
+            rules=rules,
             timing=timing or Timing(BackOff(0.01, 0.01), BackOff(0.01, 0.01), dial_seconds=5, stop_grace_seconds=300),
         )
         await node.start()

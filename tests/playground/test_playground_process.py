@@ -1,5 +1,6 @@
 """The node as people start it: a process, its commands, and what is left when it ends."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import grpc.aio
 import pytest
 from click.testing import CliRunner
 
@@ -342,3 +344,13 @@ def test_the_guardian_kills_what_carries_the_mark_and_nothing_else():
         for process in (marked_process, other):
             process.kill()
             process.wait(5)
+
+
+@pytest.mark.parametrize(("arguments", "refused"), [((), False), (("--kubelet", "1.37"), True)])
+async def test_the_rules_of_the_kubelet_are_chosen(node_process, plugins, arguments, refused):
+    running = node_process("--mode", "no-namespace", *arguments)
+    plugin = await plugins(running.directory / "node/var/lib/kubelet/device-plugins", ids=("a",))
+    await plugin.register()
+    with pytest.raises(grpc.aio.AioRpcError, match="already connected") if refused else contextlib.nullcontext():
+        await plugin.register()
+    assert running.stop() == 0

@@ -1,4 +1,4 @@
-"""The playground's kubelet stand-in does what the real kubelet does."""
+"""The playground's kubelet stand-in does what the real kubelet does, with the rules of each version."""
 
 import dataclasses
 import json
@@ -13,10 +13,12 @@ from kubelet_contract.cases import (
     RestartContract,
 )
 from kubelet_contract.kubelet import Bench, PodSeen
+from kubelet_contract.version_cases import From137Contract, UpTo136Contract
 
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
 from confcom.playground.errors import NotFoundError
 from confcom.playground.node import NAME, Timing
+from confcom.playground.plugin_registry import KubeletRules
 from confcom.playground.rules import BackOff
 
 QUICK = Timing(BackOff(0.05, 0.05), BackOff(0.05, 0.05), dial_seconds=1, stop_grace_seconds=300)
@@ -65,9 +67,14 @@ def timing():
     return QUICK
 
 
+@pytest.fixture(params=list(KubeletRules), ids=str)
+def rules(request):
+    return request.param
+
+
 @pytest.fixture
-async def bench(start_node, plugins, timing):
-    one = Bench(StandIn(await start_node(timing=timing)), plugins, f"c{secrets.token_hex(4)}")
+async def bench(start_node, plugins, timing, rules):
+    one = Bench(StandIn(await start_node(timing=timing, rules=rules)), plugins, f"c{secrets.token_hex(4)}")
     yield one
     await one.clean()
 
@@ -94,3 +101,19 @@ class TestRemoval(RemovalContract):
     @pytest.fixture
     def timing(self):
         return dataclasses.replace(QUICK, stop_grace_seconds=0.5)
+
+
+class TestUpTo136(UpTo136Contract):
+    """Two instances meet, to 1.36."""
+
+    @pytest.fixture
+    def rules(self):
+        return KubeletRules.UP_TO_1_36
+
+
+class TestFrom137(From137Contract):
+    """Two instances meet, from 1.37 on."""
+
+    @pytest.fixture
+    def rules(self):
+        return KubeletRules.FROM_1_37

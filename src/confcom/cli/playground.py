@@ -60,6 +60,13 @@ def playground() -> None:
     default="auto",
     help="How containers are kept apart; auto takes the first that works here.",
 )
+@click.option(
+    "--kubelet",
+    type=click.Choice(["1.36", "1.37"]),
+    default="1.36",
+    show_default=True,
+    help="Whose rules towards device plugins: Kubernetes up to 1.36, or from 1.37 on.",
+)
 @click.option("--image", "images", multiple=True, metavar="NAME=ARGV", help="Add an image: a name and its program.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 @click.option(
@@ -68,7 +75,7 @@ def playground() -> None:
     default="auto",
     help="auto is text on a terminal, else json.",
 )
-def node(directory: Path, mode: str, images: Sequence[str], log_level: str, log_format: str) -> None:
+def node(*, directory: Path, mode: str, kubelet: str, images: Sequence[str], log_level: str, log_format: str) -> None:
     """Run a node in the foreground until Ctrl-C. Prints one line when it is ready; logs go to stderr.
 
     \b
@@ -81,12 +88,14 @@ def node(directory: Path, mode: str, images: Sequence[str], log_level: str, log_
     from confcom.playground.images import image_table
     from confcom.playground.modes import ChosenMode
     from confcom.playground.node_main import run_node
+    from confcom.playground.plugin_registry import KubeletRules
 
     def announce(chosen: ChosenMode) -> None:
         click.echo(f"node ready in {directory}, mode {chosen.mode} ({chosen.reason}): {chosen.mode.explanation}")
 
     configure_logging(level=log_level, log_format=LogFormat(log_format), stream=sys.stderr)
-    click.get_current_context().exit(run_node(directory, mode, image_table(images), announce=announce))
+    rules = KubeletRules(kubelet)
+    click.get_current_context().exit(run_node(directory, mode, image_table(images), rules=rules, announce=announce))
 
 
 @playground.command()

@@ -1,7 +1,7 @@
 """The kubelet's device manager: takes registrations, follows device lists, allocates.
 
-Its rules are those of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager), its odd ones included:
-tests/kubelet_contract holds both to the same.
+Its rules are those of Kubernetes (pkg/kubelet/cm/devicemanager), its odd ones included: tests/kubelet_contract holds
+both to the same. Up to 1.36 and from 1.37 on they differ in who is disconnected when (plugin_registry).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from confcom.kubelet_api.services import (
 from confcom.playground.allocation import Allocation, merge
 from confcom.playground.ledger import AdmissionError, DeviceLedger
 from confcom.playground.plugin_client import PluginClient
+from confcom.playground.plugin_registry import KubeletRules
 
 DIAL_SECONDS = 10.0
 """The kubelet dials back during Register and gives up after this time (devicemanager/plugin/v1beta1/client.go)."""
@@ -48,6 +49,7 @@ class DeviceManager:
         directory: the device plugin directory.
         ledger: the book it keeps.
         changed: is called after every change of the ledger.
+        rules: whose rules it keeps.
         dial_seconds: DIAL_SECONDS, or less in tests.
         stop_grace_seconds: ENDPOINT_STOP_GRACE_SECONDS, or less in tests.
     """
@@ -58,6 +60,7 @@ class DeviceManager:
         ledger: DeviceLedger,
         changed: Callable[[], None],
         *,
+        rules: KubeletRules = KubeletRules.UP_TO_1_36,
         dial_seconds: float = DIAL_SECONDS,
         stop_grace_seconds: float = ENDPOINT_STOP_GRACE_SECONDS,
     ) -> None:
@@ -68,10 +71,8 @@ class DeviceManager:
         self._stop_grace_seconds = stop_grace_seconds
         self._server: grpc.aio.Server | None = None
         self._restarting = asyncio.Lock()
-        self._clients: dict[str, PluginClient] = {}
-        """Who registered last, by resource name: what the end of a stream disconnects, whoever's it was."""
-        self._endpoints: dict[str, PluginClient] = {}
-        """Whose registration succeeded last: who is asked to allocate."""
+        self._rules = rules
+        self._registry = rules.new_registry()
         self._streams: set[asyncio.Task[None]] = set()
         self._removals: dict[str, asyncio.TimerHandle] = {}
 
@@ -97,20 +98,20 @@ class DeviceManager:
 
     async def stop(self) -> None:
         """End every stream and stop serving; what is in the ledger stays."""
+        # Nobody registers any more before streams end: a plugin that has lost its stream comes back at once.
+        registry, self._registry = self._registry, self._rules.new_registry()
+        if self._server is not None:
+            server, self._server = self._server, None
+            await server.stop(grace=None)
         streams, self._streams = self._streams, set()
         for stream in streams:
             stream.cancel()
         await asyncio.gather(*streams, return_exceptions=True)
-        clients = {*self._clients.values(), *self._endpoints.values()}
-        self._clients, self._endpoints = {}, {}
-        for client in clients:
+        for client in registry.clients():
             await client.close()
         for removal in self._removals.values():
             removal.cancel()
         self._removals.clear()
-        if self._server is not None:
-            await self._server.stop(grace=None)
-            self._server = None
         (self._directory / KUBELET_SOCKET_NAME).unlink(missing_ok=True)
 
     async def restart(self) -> None:
@@ -129,15 +130,23 @@ class DeviceManager:
             _logger.warning("registration refused", extra={"resource": request.resource_name, "reason": refusal})
             await context.abort(grpc.StatusCode.UNKNOWN, refusal)
         client = PluginClient(request.resource_name, self._directory / request.endpoint)
-        self._clients[client.resource] = client
+        registry = self._registry
+        registry.dialling(client)
         try:
             await client.connect(self._dial_seconds)
+        except asyncio.CancelledError:
+            registry.failed(client)
+            raise
         except UnavailableError as error:
-            # A plugin that registered before goes on, but from here on the end of its stream goes unnoticed.
-            self._clients.pop(client.resource, None)
+            registry.failed(client)
             _logger.warning("registration failed", extra={"resource": client.resource, "reason": str(error)})
             await context.abort(grpc.StatusCode.UNKNOWN, error.what)
-        self._endpoints[client.resource] = client
+        refusal = registry.connected(client) if registry is self._registry else "the kubelet is stopping"
+        if refusal:
+            registry.failed(client)
+            await client.close()
+            _logger.warning("registration refused", extra={"resource": client.resource, "reason": refusal})
+            await context.abort(grpc.StatusCode.UNKNOWN, refusal)
         if (removal := self._removals.pop(client.resource, None)) is not None:
             removal.cancel()
         stream = asyncio.create_task(self._follow(client))
@@ -161,7 +170,7 @@ class DeviceManager:
             ids = self._ledger.allocate(pod, container, resource, count)
             if not ids:
                 continue
-            client = self._endpoints.get(resource)
+            client = self._registry.asked(resource)
             if client is None:
                 raise AdmissionError(f"endpoint of {resource} has been stopped", why="its device plugin is gone")
             responses.append(await client.allocate(ids))
@@ -178,7 +187,8 @@ class DeviceManager:
             return f'the ResourceName "{name}" is invalid'
         if not request.endpoint or "/" in request.endpoint or request.endpoint in {".", "..", KUBELET_SOCKET_NAME}:
             return f'the endpoint "{request.endpoint}" is not the name of a socket in {self._directory}'
-        if name not in self._clients and len({*self._clients, *self._ledger.resources}) >= MAX_RESOURCES:
+        known = self._registry.resources()
+        if name not in known and len({*known, *self._ledger.resources}) >= MAX_RESOURCES:
             return f"there are {MAX_RESOURCES} resources already"
         return ""
 
@@ -193,14 +203,13 @@ class DeviceManager:
             reason = str(error)
         _logger.warning("device plugin lost", extra={"resource": client.resource, "reason": reason})
         await client.close()
-        # To 1.36 the kubelet looks its client up by resource name: when an old instance's stream ends, it
-        # disconnects whichever registered last.
-        if (current := self._clients.pop(client.resource, None)) is not None:
-            await current.close()
-            self._endpoints.pop(client.resource, None)
+        end = self._registry.ended(client)
+        if end.resource_lost:
             self._ledger.mark_unhealthy(client.resource)
             self._remove_later(client.resource)
             self._changed()
+        if end.disconnect is not None:
+            await end.disconnect.close()
 
     def _remove_later(self, resource: str) -> None:
         def remove() -> None:

@@ -20,6 +20,7 @@ from confcom.playground.log_files import log_path, read_log
 from confcom.playground.modes import ChosenMode
 from confcom.playground.object_store import ObjectStore
 from confcom.playground.objects import Job, Pod
+from confcom.playground.plugin_registry import KubeletRules
 from confcom.playground.pod_worker import PodWorker
 from confcom.playground.rules import CONTAINER_BACK_OFF, JOB_BACK_OFF, BackOff
 from confcom.playground.scheduler import total, unschedulable
@@ -53,6 +54,7 @@ class Node:
         chosen: how containers are run.
         instance: marks its processes.
         suffix: a random name suffix for a Job's pods.
+        rules: the kubelet's towards device plugins.
         timing: delays.
     """
 
@@ -64,6 +66,7 @@ class Node:
         *,
         instance: str,
         suffix: Callable[[], str],
+        rules: KubeletRules = KubeletRules.UP_TO_1_36,
         timing: Timing | None = None,
     ) -> None:
         timing = timing or Timing()
@@ -81,6 +84,7 @@ class Node:
             layout.device_plugin_dir,
             self._ledger,
             self._changed,
+            rules=rules,
             dial_seconds=timing.dial_seconds,
             stop_grace_seconds=timing.stop_grace_seconds,
         )

@@ -19,6 +19,7 @@ from confcom.playground.layout import Layout
 from confcom.playground.modes import ChosenMode, Mode, choose_mode
 from confcom.playground.node import Node
 from confcom.playground.object_store import SUFFIX_CHARACTERS
+from confcom.playground.plugin_registry import KubeletRules
 
 STOP_SECONDS = 10.0
 """For everything at the end: containers get 2 s, the rest is a few sockets."""
@@ -34,7 +35,12 @@ _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
 def run_node(
-    directory: Path, wanted: str, images: Mapping[str, Image], *, announce: Callable[[ChosenMode], None]
+    directory: Path,
+    wanted: str,
+    images: Mapping[str, Image],
+    *,
+    rules: KubeletRules = KubeletRules.UP_TO_1_36,
+    announce: Callable[[ChosenMode], None],
 ) -> ExitCode:
     """Run a node in the foreground until SIGTERM, SIGINT or SIGHUP.
 
@@ -42,6 +48,7 @@ def run_node(
         directory: DIR; created if need be.
         wanted: the mode, or `auto` for the best that works.
         images: the image table.
+        rules: the kubelet's towards device plugins.
         announce: is called once the node is ready.
 
     Raises:
@@ -54,7 +61,7 @@ def run_node(
 
     async def main(stop: asyncio.Event) -> None:
         instance = secrets.token_hex(8)
-        node = Node(layout, images, chosen, instance=instance, suffix=_suffix)
+        node = Node(layout, images, chosen, instance=instance, suffix=_suffix, rules=rules)
         control = ControlServer(node, layout.control_socket)
         async with _guardian(chosen, instance):
             try:

@@ -28,7 +28,7 @@ class PluginClient:
 
     def __init__(self, resource: str, socket: Path) -> None:
         self.resource = resource
-        self._socket = socket
+        self.socket = socket
         self._channel = unix_channel(str(socket))
         self._stub = DevicePluginStub(self._channel)
 
@@ -53,7 +53,7 @@ class PluginClient:
             reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else "context deadline exceeded"
             raise UnavailableError(
                 f"failed to dial device plugin: {reason}",
-                why=f"nothing answers at {self._socket}" if self._socket.exists() else f"there is no {self._socket}",
+                why=f"nothing answers at {self.socket}" if self.socket.exists() else f"there is no {self.socket}",
                 remedy="a plugin must serve before it registers",
             ) from None
 

@@ -1,0 +1,132 @@
+"""What differs between the kubelets up to 1.36 and from 1.37 on; run against a kubelet of that version only.
+
+Those to 1.36 are what the real kubelet 1.36.3 was seen to do, those from 1.37 what the source of 1.37.2 says.
+"""
+
+import re
+
+from kubelet_contract.cases import SLEEP, refused
+from kubelet_contract.kubelet import Bench
+
+
+class UpTo136Contract:
+    """Clients by resource name."""
+
+    async def test_an_old_instances_end_disconnects_the_new_one(self, bench: Bench):
+        old = await bench.plugin()
+        new = await bench.plugin(("x", "y"), name="two")
+        old.end_streams()
+        await bench.counted(2, 0)
+        await new.stream_lost()
+        await new.register()
+        await bench.counted(2, 2)
+
+    async def test_registering_twice_makes_two_streams(self, bench: Bench):
+        plugin = await bench.plugin()
+        await plugin.register()
+        await bench.until(plugin.count_streams, 2)
+        plugin.ids = ["a"]
+        plugin.send_list()
+        await bench.counted(1, 1)
+
+    async def test_a_registration_that_fails_leaves_the_one_that_works_but_not_its_loss(self, bench: Bench):
+        """The kubelet then has no client of that name to disconnect, and offers a lost plugin's devices."""
+        works = await bench.plugin()
+        fails = await bench.plugin(name="two", register=False)
+        await fails.stop()
+        fails.socket.unlink(missing_ok=True)
+        await refused(fails)
+        works.ids = ["a", "b"]
+        works.send_list()
+        await bench.counted(2, 2)
+        assert (await bench.ended(await bench.run("asks"))).phase == "Succeeded"
+        works.end_streams()
+        await bench.stays(2, 2)
+        await works.register()
+        await bench.until(works.count_streams, 1)
+        works.end_streams()
+        await bench.counted(2, 0)
+
+
+class From137Contract:
+    """Clients by socket path."""
+
+    async def test_an_old_instances_end_leaves_the_new_one(self, bench: Bench):
+        old = await bench.plugin()
+        new = await bench.plugin(("x", "y"), name="two")
+        old.end_streams()
+        await bench.stays(2, 2)
+        assert await new.count_streams() == 1
+        pod = await bench.run("asks", count=2)
+        assert (await bench.ended(pod)).phase == "Succeeded"
+        assert [sorted(ids) for ids in new.allocations] == [["x", "y"]]
+        assert old.allocations == []
+
+    async def test_the_new_instances_end_leaves_the_old_one_to_allocate_what_the_new_one_listed(self, bench: Bench):
+        old = await bench.plugin()
+        new = await bench.plugin(("x", "y"), name="two")
+        new.end_streams()
+        await bench.stays(2, 2)
+        pod = await bench.run("asks", count=2)
+        assert (await bench.ended(pod)).phase == "Succeeded"
+        assert [sorted(ids) for ids in old.allocations] == [["x", "y"]]
+        assert new.allocations == []
+
+    async def test_the_last_instances_end_takes_allocatable_and_running_pods_live(self, bench: Bench):
+        old = await bench.plugin()
+        new = await bench.plugin(name="two")
+        pod = await bench.run("holds", SLEEP, 2)
+        await bench.phase(pod, "Running")
+        old.end_streams()
+        await bench.stays(4, 4)
+        new.end_streams()
+        await bench.counted(4, 0)
+        assert (await bench.kubelet.pod(pod)).phase == "Running"
+        await old.register()
+        await bench.counted(4, 4)
+
+    async def test_a_path_that_is_connected_is_refused_and_its_loss_is_missed_from_then_on(self, bench: Bench):
+        plugin = await bench.plugin()
+        already = f"device plugin already connected: .*{re.escape(plugin.name)}"
+        assert re.fullmatch(already, await refused(plugin))
+        assert plugin.options_asked == 2
+        assert await plugin.count_streams() == 1
+        plugin.end_streams()
+        await bench.until(plugin.count_streams, 0)
+        await bench.stays(4, 4)
+        assert re.fullmatch(already, await refused(plugin))
+        other = await bench.plugin(name="two")
+        assert (await bench.ended(await bench.run("asks"))).phase == "Succeeded"
+        assert len(other.allocations) == 1
+        other.end_streams()
+        await bench.stays(4, 4)
+
+    async def test_a_path_that_was_disconnected_may_come_back(self, bench: Bench):
+        plugin = await bench.plugin()
+        plugin.end_streams()
+        await bench.counted(4, 0)
+        await plugin.register()
+        await bench.counted(4, 4)
+        plugin.end_streams()
+        await bench.counted(4, 0)
+
+    async def test_a_registration_that_fails_at_another_path_changes_nothing(self, bench: Bench):
+        works = await bench.plugin()
+        fails = await bench.plugin(name="two", register=False)
+        await fails.stop()
+        fails.socket.unlink(missing_ok=True)
+        await refused(fails)
+        assert (await bench.ended(await bench.run("asks"))).phase == "Succeeded"
+        works.end_streams()
+        await bench.counted(4, 0)
+        await works.register()
+        await bench.counted(4, 4)
+
+    async def test_after_a_restart_a_path_is_nobodys(self, bench: Bench):
+        plugin = await bench.plugin()
+        await refused(plugin)
+        await bench.restart()
+        await plugin.stop()
+        await plugin.start()
+        await plugin.register()
+        await bench.counted(4, 4)
