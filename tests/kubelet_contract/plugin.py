@@ -23,10 +23,13 @@ class Plugin:
         self.allocations = []
         self.refuse = False
         self.no_container_responses = False
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.options_asked = 0
         self.response = {}
         self._lists = []
         self._ended = asyncio.Event()
+        self._asked = asyncio.Event()
         self._server = None
 
     @property
@@ -91,9 +94,15 @@ class Plugin:
             self._ended.clear()
             await self._ended.wait()
 
+    async def asked(self):
+        """Wait for the first call of Allocate."""
+        await self._asked.wait()
+
     async def allocate(self, request, context):
         ids = list(request.container_requests[0].devices_ids)
         self.allocations.append(ids)
+        self._asked.set()
+        await self.answers.wait()
         if self.refuse:
             await context.abort(grpc.StatusCode.INTERNAL, "no such device today")
         if self.no_container_responses:

@@ -42,6 +42,7 @@ class UpTo136Contract:
         assert (await bench.ended(await bench.run("asks"))).phase == "Succeeded"
         works.end_streams()
         await bench.stays(2, 2)
+        assert (await bench.ended(await bench.run("asks-again"))).phase == "Succeeded"
         await works.register()
         await bench.until(works.count_streams, 1)
         works.end_streams()

@@ -208,6 +208,28 @@ async def test_a_plugin_that_refuses_fails_the_admission(registered, flag, part)
         await one.manager.allocate("p", "c", {RESOURCE: 1})
 
 
+async def test_a_plugin_that_is_disconnected_before_it_answers_fails_the_admission(registered):
+    one, plugin = registered
+    plugin.answers.clear()
+    allocating = asyncio.create_task(one.manager.allocate("p", "c", {RESOURCE: 1}))
+    await asyncio.wait_for(plugin.asked(), 20)
+    plugin.end_streams()
+    with pytest.raises(AdmissionError, match="code = Canceled desc = grpc: the client connection is closing"):
+        await asyncio.wait_for(allocating, 20)
+    plugin.answers.set()
+
+
+async def test_a_pod_that_is_cancelled_while_its_plugin_is_asked_is_no_failed_admission(registered):
+    one, plugin = registered
+    plugin.answers.clear()
+    allocating = asyncio.create_task(one.manager.allocate("p", "c", {RESOURCE: 1}))
+    await asyncio.wait_for(plugin.asked(), 20)
+    allocating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await allocating
+    plugin.answers.set()
+
+
 async def test_a_starting_kubelet_unlinks_every_socket_and_nothing_else(short_dir, kubelet):
     directory = short_dir / "dp"
     directory.mkdir()

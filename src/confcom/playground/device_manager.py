@@ -202,14 +202,14 @@ class DeviceManager:
         except UnavailableError as error:
             reason = str(error)
         _logger.warning("device plugin lost", extra={"resource": client.resource, "reason": reason})
-        await client.close()
         end = self._registry.ended(client)
         if end.resource_lost:
             self._ledger.mark_unhealthy(client.resource)
             self._remove_later(client.resource)
             self._changed()
-        if end.disconnect is not None:
-            await end.disconnect.close()
+        # Whose end went unnoticed may still be asked to allocate.
+        for gone in {client, end.disconnect or client} - self._registry.clients():
+            await gone.close()
 
     def _remove_later(self, resource: str) -> None:
         def remove() -> None:

@@ -17,6 +17,9 @@ from confcom.playground.ledger import AdmissionError
 ALLOCATE_SECONDS = 60.0
 """The real kubelet waits for ever, and so does everything else on its node; here a pod fails instead."""
 
+_CLOSING = "rpc error: code = Canceled desc = grpc: the client connection is closing"
+"""What grpc-go, and so the kubelet, says to a call whose connection it closes (ErrClientConnClosing)."""
+
 
 class PluginClient:
     """One registration: a channel to the plugin's socket, as `Register` announced it.
@@ -29,6 +32,7 @@ class PluginClient:
     def __init__(self, resource: str, socket: Path) -> None:
         self.resource = resource
         self.socket = socket
+        self._closed = False
         self._channel = unix_channel(str(socket))
         self._stub = DevicePluginStub(self._channel)
 
@@ -85,12 +89,20 @@ class PluginClient:
                 f"rpc error: code = {_go_name(error.code())} desc = {error.details()}",
                 why="the device plugin answered so to Allocate",
             ) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
+            raise AdmissionError(
+                _CLOSING, why="the device plugin was disconnected before it had answered Allocate"
+            ) from None
         if not response.container_responses:
             raise AdmissionError("no containers return in allocation response ")
         return response.container_responses[0]
 
     async def close(self) -> None:
         """Close the channel; streams and calls on it end."""
+        self._closed = True
         await self._channel.close()
 
 
