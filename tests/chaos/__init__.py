@@ -1,0 +1,1 @@
+"""Kubelet stand-in and device plugins, disturbed in every way that a node knows."""
