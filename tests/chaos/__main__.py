@@ -1,0 +1,63 @@
+"""`make chaos`: kills counted, and everything else that happens meanwhile."""
+
+import argparse
+import asyncio
+import logging
+import random
+import sys
+
+from chaos.world import Disturbance, World
+from confcom.playground.plugin_registry import KubeletRules
+
+KILLS = 100
+COMMON = (
+    Disturbance.SUBMIT,
+    Disturbance.SUBMIT_PAST_SCHEDULER,
+    Disturbance.DELETE,
+    Disturbance.START,
+    Disturbance.KILL,
+)
+
+
+async def campaign(rules, kills, seed):
+    """Disturb a node until so many instances were killed; returns what happened, as lines."""
+    choose = random.Random(seed)
+    world = World(rules)
+    rounds = 0
+    try:
+        await world.open()
+        while world.done[Disturbance.KILL] < kills:
+            some = choose.choices([*Disturbance, *COMMON], k=choose.randint(1, 3))
+            # A kill each round, first: up to 1.36 some instances may be ended only while nothing is disturbed.
+            picked = [Disturbance.KILL, *some, Disturbance.START]
+            await world.disturb(*((disturbance, choose.randrange(12)) for disturbance in picked))
+            rounds += 1
+    finally:
+        await world.close()
+    counts = ", ".join(f"{world.done[kind]} {kind.name.lower()}" for kind in Disturbance)
+    rejected = "; ".join(f"{count} {reason}" for reason, count in world.rejected.items()) or "none"
+    return [
+        f"kubelet {rules}, seed {seed}: {rounds} rounds, each settled, no pod lost, no device held twice",
+        f"  {counts}",
+        f"  {world.started} instances, {world.register_calls} registrations",
+        f"  {world.submitted} pods; rejected: {rejected}",
+    ]
+
+
+def main():
+    """Run it for the rules of both versions."""
+    parser = argparse.ArgumentParser(prog="make chaos", description="Kill device plugins on the kubelet stand-in.")
+    parser.add_argument(
+        "--kills", type=int, default=KILLS, help="kill -9 for each version's rules (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of what is chosen (default %(default)s)")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)
+    for rules in KubeletRules:
+        for line in asyncio.run(campaign(rules, arguments.kills, arguments.seed)):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

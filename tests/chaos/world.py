@@ -1,0 +1,317 @@
+"""A node, its kubelet and the plugins on it, and what must hold once nothing is disturbed any more.
+
+The model is the real kubelet, by `confcom.playground.plugin_registry` and these rules of it:
+
+* a start unlinks every socket and forgets every plugin, and no allocation;
+* a stream that ends takes its resource's allocatable devices: up to 1.36 whoever's it was, from 1.37 on the last one;
+* a registration socket that is removed does not come back before the kubelet restarts;
+* a pod that is refused at its admission is rejected for good; one that does not fit waits; running pods stay.
+"""
+
+import asyncio
+import contextlib
+import enum
+import json
+import shutil
+import signal
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from chaos.instance import REAL, Instance
+from chaos.watched_node import PATIENCE_SECONDS, WatchedNode
+from confcom.device_plugin.resources import EPC_RESOURCE
+from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
+from confcom.playground.layout import Layout
+from confcom.playground.node import NAME
+from confcom.playground.plugin_registry import KubeletRules
+from confcom.playground.views import Phase
+
+EPC_MIB = 8
+"""Small, so that pods compete."""
+RESOURCES = 3
+"""EPC, enclave and provision: each is registered by itself."""
+MAX_INSTANCES = 3
+MAX_PODS = 6
+POLL_SECONDS = 0.02
+"""How long a look at the plugins may be old: they tell nobody when they change."""
+MAX_REGISTRATIONS = 4
+"""Of a resource, per instance and disturbance. A lost stream costs one, a lost socket one, and a kubelet that wipes the
+directory after it was registered with another; a hand-over up to 1.36 costs each instance one more."""
+REJECTIONS = (
+    "no healthy devices present",
+    "requested number of devices unavailable",
+    "has been stopped",
+    "rpc error: code = Unavailable",
+    "rpc error: code = Canceled",
+)
+"""Why the kubelet's rules allow that a pod is rejected while plugins come and go."""
+
+
+class Disturbance(enum.Enum):
+    """What may happen on a node. The loss of the device belongs here as soon as the plugin knows it."""
+
+    KUBELET_RESTART = enum.auto()
+    START = enum.auto()
+    KILL = enum.auto()
+    TERMINATE = enum.auto()
+    REMOVE_PLUGIN_SOCKET = enum.auto()
+    REMOVE_KUBELET_SOCKET = enum.auto()
+    REMOVE_EVERY_SOCKET = enum.auto()
+    SUBMIT = enum.auto()
+    """A pod by way of the scheduler."""
+    SUBMIT_PAST_SCHEDULER = enum.auto()
+    """One that the scheduler gave to the node by what it knew a moment ago."""
+    DELETE = enum.auto()
+
+
+class BrokenInvariantError(AssertionError):
+    """What must hold does not."""
+
+
+class World:
+    """One node in a directory of its own.
+
+    Args:
+        rules: the kubelet's.
+        program: how an instance is started: arguments of python.
+        patience: seconds until what is disturbed has settled.
+    """
+
+    def __init__(self, rules, *, program=REAL, patience=PATIENCE_SECONDS):
+        self.done = Counter()
+        """Disturbances so far."""
+        self.started = 0
+        """Instances so far."""
+        self.submitted = 0
+        """Pods so far."""
+        self._rules = rules
+        self._program = program
+        self._patience = patience
+        self._layout = Layout(Path(tempfile.mkdtemp(prefix="ch-", dir="/tmp")))
+        self._layout.create()
+        self._node = WatchedNode(self._layout, rules)
+        self._instances = []
+        self._pods = {}
+        """Name -> the devices that it was first seen to hold."""
+        self._reasons = {}
+        """Why pods were rejected, by name."""
+        self._reachable = True
+        """Whether the kubelet's registration socket is where it belongs."""
+
+    @property
+    def register_calls(self):
+        """Register calls so far, of all resources."""
+        return self._node.register_calls.total()
+
+    @property
+    def rejected(self):
+        """How many of the pods the kubelet rejected, by why."""
+        return Counter(self._reasons.values())
+
+    async def open(self):
+        """Start the kubelet and the first instance."""
+        await self._node.start()
+        await self._start_instance()
+        await self._instances[0].ready()
+        await self._settle(MAX_REGISTRATIONS, Counter())
+
+    async def close(self):
+        """End everything and leave nothing."""
+        for instance in self._instances:
+            await instance.end()
+        await self._node.stop()
+        shutil.rmtree(self._layout.directory)
+
+    async def disturb(self, *steps):
+        """Do these, one right after another; then wait until all has settled, and see whether all holds.
+
+        Args:
+            steps: pairs of a disturbance and a number that picks what it is done to.
+
+        Raises:
+            BrokenInvariantError: something does not hold.
+        """
+        before = Counter(self._node.register_calls)
+        living = len(self._living)
+        self._settled = True
+        for disturbance, number in steps:
+            if await self._do(disturbance, number):
+                self.done[disturbance] += 1
+                self._settled = False
+        instances = living + sum(disturbance is Disturbance.START for disturbance, _ in steps)
+        await self._settle(MAX_REGISTRATIONS * len(steps) * instances, before)
+
+    @property
+    def _living(self):
+        return [instance for instance in self._instances if instance.alive]
+
+    async def _start_instance(self):
+        self.started += 1
+        name = f"p{self.started}"
+        self._instances = [*self._living, await Instance.start(self._layout, name, EPC_MIB, self._program)]
+
+    async def _do(self, disturbance, number):
+        """Returns whether anything was done."""
+        match disturbance:
+            case Disturbance.KUBELET_RESTART:
+                await self._node.restart_kubelet()
+                self._reachable = True
+            case Disturbance.START if len(self._living) < MAX_INSTANCES:
+                await self._start_instance()
+            case Disturbance.KILL | Disturbance.TERMINATE if may_end := await self._may_end():
+                ending = signal.SIGKILL if disturbance is Disturbance.KILL else signal.SIGTERM
+                await may_end[number % len(may_end)].end(ending)
+            case Disturbance.REMOVE_PLUGIN_SOCKET if sockets := self._plugin_sockets():
+                sockets[number % len(sockets)].unlink(missing_ok=True)
+            case Disturbance.REMOVE_KUBELET_SOCKET if self._reachable:
+                self._layout.kubelet_socket.unlink()
+                self._reachable = False
+            case Disturbance.REMOVE_EVERY_SOCKET:
+                for path in [*self._plugin_sockets(), self._layout.kubelet_socket]:
+                    path.unlink(missing_ok=True)
+                self._reachable = False
+            case Disturbance.SUBMIT | Disturbance.SUBMIT_PAST_SCHEDULER if len(self._pods) < MAX_PODS:
+                self._submit(1 + number % 4, past_scheduler=disturbance is Disturbance.SUBMIT_PAST_SCHEDULER)
+            case Disturbance.DELETE if self._pods:
+                name = sorted(self._pods)[number % len(self._pods)]
+                del self._pods[name]
+                await self._node.delete("pod", name, 0)
+            case _:
+                return False
+        return True
+
+    async def _may_end(self):
+        """Up to 1.36 the newest must not end before an older one.
+
+        The kubelet then takes the devices of both, and tells the older one nothing: its stream stays open. Who is the
+        newest is known only while nothing is disturbed.
+        """
+        living = self._living
+        if len(living) < 2 or self._rules is KubeletRules.FROM_1_37:
+            return living
+        if not self._settled:
+            return []
+        newest = {self._node.asked(resource) for resource in self._node.register_calls}
+        return [instance for instance in living if not newest & set(await self._sockets_of(instance))]
+
+    async def _sockets_of(self, instance):
+        resources = (await instance.resources()).values()
+        return [self._layout.device_plugin_dir / one["socket"] for one in resources]
+
+    def _plugin_sockets(self):
+        directory = self._layout.device_plugin_dir
+        return sorted(path for path in directory.iterdir() if path.is_socket() and path.name != KUBELET_SOCKET_NAME)
+
+    def _submit(self, mib, *, past_scheduler):
+        self.submitted += 1
+        name = f"pod{self.submitted}"
+        container = {"name": "main", "image": "sleep", "resources": {"limits": {EPC_RESOURCE: mib}}}
+        spec = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [container]}
+        if past_scheduler:
+            spec["nodeName"] = NAME
+        self._node.apply(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}))
+        self._pods[name] = None
+
+    async def _settle(self, limit, before):
+        deadline = asyncio.get_running_loop().time() + self._patience
+        while True:
+            revision = self._node.state().revision
+            self._see_that_nothing_is_wrong(limit, before)
+            missing = [*self._missing_pods(), *(await self._missing_registrations())]
+            changed = False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    changed = (await self._node.changed_since(revision, POLL_SECONDS)).revision != revision
+            if not missing and not changed:
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise BrokenInvariantError(
+                    f"not settled after {self._patience} s: {'; '.join(missing) or 'no rest'}{self._logs()}"
+                )
+
+    def _logs(self):
+        last = {one.log.name: one.log.read_text().splitlines()[-6:] for one in self._living}
+        return "".join(f"\n{name}: {line}" for name, lines in last.items() for line in lines)
+
+    def _see_that_nothing_is_wrong(self, limit, before):
+        """What holds at every moment."""
+        if self._node.clashes:
+            raise BrokenInvariantError(f"held by two containers at once: {self._node.clashes}")
+        for resource, calls in self._node.register_calls.items():
+            if calls - before[resource] > limit:
+                raise BrokenInvariantError(
+                    f"{resource} was registered {calls - before[resource]} times, at most {limit} are due{self._logs()}"
+                )
+        state = self._node.state()
+        for name in self._pods:
+            pod, held = state.pod(name), self._node.held(name)
+            if pod is None:
+                raise BrokenInvariantError(f"{name} is lost")
+            if pod.phase is Phase.RUNNING and self._pods[name] is None:
+                self._pods[name] = held
+            devices = self._pods[name]
+            if devices is not None and (pod.phase is not Phase.RUNNING or held != devices):
+                raise BrokenInvariantError(f"{name} ran with {devices}; it is {pod.phase} with {held}: {pod.message}")
+            if pod.phase is Phase.FAILED:
+                reasons = [reason for reason in REJECTIONS if reason in pod.message]
+                if pod.reason != "UnexpectedAdmissionError" or not reasons:
+                    raise BrokenInvariantError(f"{name} has failed: {pod.reason}, {pod.message}")
+                self._reasons[name] = reasons[0]
+
+    def _missing_pods(self):
+        """Pods that are neither running, nor rejected, nor waiting for a reason that holds."""
+        state = self._node.state()
+        pods = {name: state.pod(name) for name in self._pods}
+        free = state.node.allocatable.get(EPC_RESOURCE, 0) - sum(
+            pod.requested[EPC_RESOURCE] for pod in pods.values() if pod.phase is Phase.RUNNING
+        )
+        return [
+            f"{name} is {pod.phase} {pod.reason}, and {free} are free"
+            for name, pod in pods.items()
+            if pod.phase is Phase.PENDING and not (pod.reason == "Unschedulable" and pod.requested[EPC_RESOURCE] > free)
+        ]
+
+    async def _missing_registrations(self):
+        missing, current = [], set()
+        for instance in self._living:
+            resources = await instance.resources()
+            if len(resources) != RESOURCES:
+                missing.append(f"{instance.log.name} does not answer")
+            for one in resources.values():
+                path = self._layout.device_plugin_dir / one["socket"]
+                if one["registered"]:
+                    current.add(path)
+                    if not path.is_socket():
+                        missing.append(f"{one['name']} is registered with {path.name}, which is gone")
+                elif self._reachable:
+                    missing.append(f"{one['name']} is not registered: {one['problem']}")
+                elif "kubelet.sock" not in one["problem"]:
+                    missing.append(f"{one['name']} does not say that kubelet.sock is missing: {one['problem']}")
+        return missing + self._missing_in_the_kubelet(current)
+
+    def _missing_in_the_kubelet(self, current):
+        """What its books lack, given the sockets of all that are registered by their own word."""
+        missing = []
+        node = self._node
+        followed = +node.followed
+        if self._reachable and followed != Counter(current):
+            missing.append(f"streams {_names(followed.elements())} instead of {_names(current)}")
+        books = node.registered_sockets()
+        if self._reachable and not books <= current:
+            missing.append(f"the kubelet still knows {_names(books - current)}")
+        capacity, allocatable = node.state().node.capacity, node.state().node.allocatable
+        for resource, offered in allocatable.items():
+            asked = node.asked(resource)
+            due = capacity[resource] if asked else 0
+            if resource == EPC_RESOURCE and asked:
+                due = EPC_MIB
+            if offered != due:
+                missing.append(f"allocatable of {resource} is {offered}, not {due}")
+            if self._reachable and self._living and asked not in current:
+                missing.append(f"nobody that lives would be asked for {resource}")
+        return missing
+
+
+def _names(paths):
+    return sorted(path.name for path in paths)
