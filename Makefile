@@ -5,7 +5,7 @@ PYTHON ?= python3
 # Two halve the time, since many tests wait for processes; 0 runs them in one process, as a debugger wants it.
 WORKERS ?= 2
 
-.PHONY: setup demo test lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow fuzz chaos bench soak lock protos clean
+.PHONY: setup demo test lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow fuzz chaos bench idle soak lock protos clean
 
 demo: $(VENV)/.run ## the whole story on this machine, no SGX needed
 	@$(BIN)/confcom demo $(ARGS)
@@ -48,8 +48,11 @@ fuzz: $(VENV)/.dev ## a million inputs to the AESM session, 50,000 to a live hel
 chaos: $(VENV)/.dev ## 100 kill -9 of device plugins and much else on the kubelet stand-in, for each of its versions; two minutes
 	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
 
-bench: $(VENV)/.dev ## how fast the quote helper is, as a table and JSON
+bench: $(VENV)/.dev ## how fast the daemons are, as a table and JSON; ARGS="--only plugin" for one of them
 	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+
+idle: $(VENV)/.dev ## what an idle device plugin uses in 20 minutes; ARGS="--minutes 3" for less
+	@PYTHONPATH=tests $(BIN)/python -m bench.device_plugin.idle $(ARGS)
 
 soak: $(VENV)/.dev ## ten minutes of abuse and updates beside well-behaved clients (needs root)
 	@PYTHONPATH=tests $(BIN)/python -m bench.soak $(ARGS)

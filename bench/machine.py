@@ -14,8 +14,8 @@ from pathlib import Path
 from cryptography.hazmat.backends.openssl import backend
 
 PROC = Path("/proc")
-LIBRARIES = ("cryptography", "uvloop", "protobuf", "prometheus-client")
-"""Those that do the work of a quote."""
+LIBRARIES = ("cryptography", "grpcio", "uvloop", "protobuf", "prometheus-client")
+"""Those that do the work of the daemons."""
 SETTLE_SECONDS = 0.02
 """For a server to do what is left after its last answer (closing, counting): some hundred times as long as it takes."""
 
@@ -81,6 +81,17 @@ def resident_bytes(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def wakeups(pid: int) -> int:
+    """How often threads of a process that live now went to sleep by themselves (voluntary_ctxt_switches)."""
+    switches = 0
+    for task in (PROC / str(pid) / "task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for line in (task / "status").read_text().splitlines():
+                if line.startswith("voluntary_ctxt_switches:"):
+                    switches += int(line.split()[1])
+    return switches
 
 
 def describe_machine(cores: Cores) -> dict[str, object]:

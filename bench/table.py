@@ -70,13 +70,13 @@ def _lines(results: Results) -> Iterator[str]:
     yield ""
     yield "Goals"
     yield _row(
-        "server CPU per quote, in bare signatures", _ratio(default.ratio), _goal(default.ratio.median, GOAL_RATIO, "x")
+        "server CPU per quote, in bare signatures", _ratio(default.ratio), goal(default.ratio.median, GOAL_RATIO, "x")
     )
     yield _row(
-        "resident memory", f"{results.resident / 1e6:.1f} MB", _goal(results.resident / 1e6, GOAL_RESIDENT / 1e6, " MB")
+        "resident memory", f"{results.resident / 1e6:.1f} MB", goal(results.resident / 1e6, GOAL_RESIDENT / 1e6, " MB")
     )
     yield _row(
-        "exec() to ready", _milliseconds(results.ready), _goal(results.ready.median * 1e3, GOAL_READY * 1e3, " ms")
+        "exec() to ready", _milliseconds(results.ready), goal(results.ready.median * 1e3, GOAL_READY * 1e3, " ms")
     )
     yield ""
     yield f"CPU per quote: {plan.clients} clients, a connection and a fresh report each"
@@ -132,7 +132,8 @@ def _milliseconds(spread: Spread) -> str:
     return f"{spread.median * 1e3:.0f} ms ({spread.lowest * 1e3:.0f} to {spread.highest * 1e3:.0f})"
 
 
-def _goal(value: float, most: float, unit: str) -> str:
+def goal(value: float, most: float, unit: str) -> str:
+    """A goal, and whether a value met it; both in the same unit."""
     return f"goal {most:g}{unit}: {'met' if value <= most else 'MISSED'}"
 
 

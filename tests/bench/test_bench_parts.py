@@ -115,7 +115,20 @@ def run_program(module, *arguments):
 @pytest.mark.slow
 def test_a_tiny_benchmark(tmp_path):
     output = tmp_path / "bench.json"
-    few = ["--rounds", "1", "--quotes", "200", "--repetitions", "2", "--starts", "1", "--idle", "50"]
+    few = [
+        "--only",
+        "helper",
+        "--rounds",
+        "1",
+        "--quotes",
+        "200",
+        "--repetitions",
+        "2",
+        "--starts",
+        "1",
+        "--idle",
+        "50",
+    ]
     done = run_program("bench", *few, "--output", str(output))
     assert done.returncode == 0, done.stderr
     results = json.loads(output.read_text())

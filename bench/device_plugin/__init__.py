@@ -1,0 +1,1 @@
+"""How fast the device plugin is, beside a minimal one in Go."""
