@@ -46,13 +46,13 @@ def device_index(identifier: str) -> int:
         MalformedError: not three base64url characters.
     """
     try:
-        high, middle, low = (_DIGITS[character] for character in identifier)
+        high, middle, low = tuple(identifier)
+        return (_DIGITS[high] * len(ALPHABET) + _DIGITS[middle]) * len(ALPHABET) + _DIGITS[low]
     except (KeyError, ValueError):
         raise MalformedError(
             f"{identifier[:16]!r} is not a device ID",
             why=f"an ID is {ID_LENGTH} characters of base64url",
         ) from None
-    return (high * len(ALPHABET) + middle) * len(ALPHABET) + low
 
 
 def encode_device_list(count: int) -> bytes:
