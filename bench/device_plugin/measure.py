@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.device_plugin.go_build import GoPlugin
 from bench.device_plugin.kubelet import Registration
 from bench.device_plugin.plugins import EPC_RESOURCE, Command, Offer, confcom_command, go_command, offer_of, running
-from bench.machine import Cores, cpu_when_idle, describe_machine, load_average, on_core, resident_bytes
+from bench.machine import Cores, SchedulerTimes, cpu_when_idle, describe_machine, load_average, on_core, resident_bytes
 from bench.summary import Latency, Spread
 from confcom.errors import UnavailableError
 
@@ -46,6 +46,7 @@ class Sample:
 
     Args:
         start: from before fork() and exec() until Register was answered for every resource.
+        start_cpu: of the plugin until then, and until the kubelet has every list.
         first_list: from Register to the list of EPC received whole.
         allocate: Allocate by number of device IDs.
         stream_cpu: of the plugin, for one more ListAndWatch and its list, on a connection that is there.
@@ -54,6 +55,7 @@ class Sample:
     """
 
     start: float
+    start_cpu: float
     first_list: float
     allocate: dict[int, Latency]
     stream_cpu: float
@@ -66,6 +68,7 @@ class PluginSummary:
     """Samples of one plugin on one size of node."""
 
     start: Spread
+    start_cpu: Spread
     first_list: Spread
     allocate_p50: dict[int, Spread]
     allocate_p99: dict[int, Spread]
@@ -79,6 +82,7 @@ class PluginSummary:
         sizes = samples[0].allocate
         return cls(
             start=Spread.of([sample.start for sample in samples]),
+            start_cpu=Spread.of([sample.start_cpu for sample in samples]),
             first_list=Spread.of([sample.first_list for sample in samples]),
             allocate_p50={size: Spread.of([sample.allocate[size].p50 for sample in samples]) for size in sizes},
             allocate_p99={size: Spread.of([sample.allocate[size].p99 for sample in samples]) for size in sizes},
@@ -159,7 +163,7 @@ def sample_of(command: Command, offer: Offer, place: Path, *, plan: PluginPlan, 
     """
     with running(command, place, core=core) as plugin:
         registrations = plugin.kubelet.registered(offer.counts)
-        registered_at = time.perf_counter()
+        registered_at, start_cpu = time.perf_counter(), SchedulerTimes.of(plugin.pid).running
         for name, registration in registrations.items():
             offer.check_list(registration.encoded_list, name)
         epc = registrations[EPC_RESOURCE]
@@ -175,6 +179,7 @@ def sample_of(command: Command, offer: Offer, place: Path, *, plan: PluginPlan, 
         reregister = plugin.kubelet.seconds_to_reregister(EPC_RESOURCE)
         return Sample(
             start=max(registration.answered for registration in registrations.values()) - plugin.started,
+            start_cpu=start_cpu,
             first_list=epc.listed - epc.asked,
             allocate=allocate,
             stream_cpu=stream_cpu,
