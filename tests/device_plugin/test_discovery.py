@@ -1,53 +1,16 @@
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hosts.fake import DRIVER, MIB, FakeHost, device, hardware, processor, sysfs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.device_plugin.discovery import (
-    Discovery,
-    EpcSource,
-    NoSgxError,
-    Platform,
-    SimulatedOnHardwareError,
-    discover,
-)
-from confcom.device_plugin.host import HostFiles
-from confcom.errors import ExitCode, MalformedError
+from confcom.device_plugin.discovery import Discovery, NoSgxError, Platform, SimulatedOnHardwareError, discover
+from confcom.device_plugin.epc_sources import EpcSource
+from confcom.device_plugin.host import FileStatus, HostFiles
+from confcom.errors import ExitCode
 
-MIB = 1024 * 1024
-DRIVER = "/sys/class/misc/sgx_enclave"
-
-
-@dataclass
-class FakeHost:
-    """A host that consists of exactly these files, devices and other entries."""
-
-    files: dict[str, str] = field(default_factory=dict)
-    devices: tuple[str, ...] = ()
-    entries: tuple[str, ...] = ()
-
-    def read_text(self, path):
-        return self.files.get(path)
-
-    def children(self, path):
-        below = [name.removeprefix(path + "/") for name in self.files if name.startswith(path + "/")]
-        return tuple(sorted({name.partition("/")[0] for name in below}))
-
-    def exists(self, path):
-        return path in self.entries or path in self.devices or path in self.files
-
-    def is_character_device(self, path):
-        return path in self.devices
-
-
-def sysfs(*sizes):
-    return {f"/sys/devices/system/node/node{n}/x86/sgx_total_bytes": f"{size}\n" for n, size in enumerate(sizes)}
-
-
-def hardware(*sizes, devices=("/dev/sgx_enclave", "/dev/sgx_provision")):
-    return FakeHost(sysfs(*sizes), devices, (DRIVER,))
+FILE = FileStatus(character_device=False, mode=0o666, uid=0, gid=0)
 
 
 @pytest.mark.parametrize(
@@ -71,13 +34,10 @@ def test_sysfs_of_real_sizes(sizes, mib):
     assert DRIVER in found.reason
 
 
-def test_numa_nodes_keep_their_numbers_and_their_order():
-    host = hardware()
-    host.files = {f"/sys/devices/system/node/node{n}/x86/sgx_total_bytes": str(n * MIB) for n in (10, 2, 1)} | {
-        "/sys/devices/system/node/possible": "0-10"
-    }
-    found = discover(host, simulated_epc_mib=None)
-    assert [(section.numa_node, section.size) for section in found.sections] == [(1, MIB), (2, 2 * MIB), (10, 10 * MIB)]
+def test_an_older_kernels_epc_is_the_processors():
+    found = discover(hardware(leaves=processor(56 * MIB)), simulated_epc_mib=None)
+    assert (found.platform, found.source, found.epc_mib) == (Platform.HARDWARE, EpcSource.CPUID, 56)
+    assert found.reason.startswith(f"{DRIVER}, and EPC by CPUID leaf 0x12 has 1 EPC section; ")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +49,7 @@ def test_numa_nodes_keep_their_numbers_and_their_order():
     ],
 )
 def test_device_nodes_in_both_spellings(devices, enclave, provision):
-    found = discover(hardware(64 * MIB, devices=devices), simulated_epc_mib=None)
+    found = discover(hardware(64 * MIB, nodes=dict.fromkeys(devices, device())), simulated_epc_mib=None)
     assert (found.enclave_node, found.provision_node) == (enclave, provision)
 
 
@@ -97,23 +57,29 @@ def test_device_nodes_in_both_spellings(devices, enclave, provision):
     ("host", "words"),
     [
         (FakeHost(), "no SGX driver"),
-        (FakeHost(sysfs(64 * MIB)), "no SGX driver"),
-        (FakeHost(sysfs(64 * MIB), ("/dev/sgx_enclave",)), "no SGX driver"),
-        (FakeHost(sysfs(64 * MIB), (), (DRIVER, "/dev/sgx_enclave")), "is a character device"),
-        (FakeHost(sysfs(64 * MIB), (), ("/sys/class/misc/isgx",)), "legacy driver"),
+        (FakeHost(leaves=processor(sgx=False)), "the firmware has switched it off"),
+        (FakeHost(leaves=processor(28 * MIB)), "although there is EPC, by CPUID"),
+        (FakeHost(sysfs(64 * MIB)), "although there is EPC, by /sys/devices"),
+        (FakeHost(sysfs(64 * MIB), {"/dev/sgx_enclave": device()}), "no SGX driver"),
+        (hardware(64 * MIB, nodes={"/dev/sgx_enclave": FILE}), "is a character device"),
+        (FakeHost(sysfs(64 * MIB), {}, {"/sys/class/misc/isgx"}), "legacy driver (isgx) cannot"),
+        (FakeHost(sysfs(64 * MIB), {"/dev/isgx": device()}, {"/sys/class/misc/isgx"}), "(isgx, /dev/isgx) cannot"),
         (hardware(), "sgx_total_bytes is not there"),
         (hardware(0), "says 0 bytes"),
-        (hardware(0, MIB - 1), "says 1048575 bytes"),
+        (hardware(0, MIB - 1, leaves=processor()), "gives it no EPC"),
     ],
     ids=[
         "nothing",
+        "off in the BIOS",
+        "a processor with EPC, no driver",
         "EPC without a driver",
         "a device node alone proves nothing",
         "a file in the device's place",
         "legacy driver",
+        "legacy driver and device",
         "an old kernel",
         "no EPC",
-        "less than one MiB",
+        "less than one MiB, and no section",
     ],
 )
 def test_a_node_without_usable_sgx_says_why(host, words):
@@ -122,14 +88,6 @@ def test_a_node_without_usable_sgx_says_why(host, words):
     assert words in str(caught.value)
     assert caught.value.remedy
     assert caught.value.exit_code is ExitCode.UNAVAILABLE
-
-
-@pytest.mark.parametrize("text", ["", "-1", "0x1000", "many", "1" * 40, "1\n2"])
-def test_sysfs_that_holds_no_number_is_named(text):
-    host = hardware()
-    host.files = {"/sys/devices/system/node/node0/x86/sgx_total_bytes": text}
-    with pytest.raises(MalformedError, match="node0/x86/sgx_total_bytes"):
-        discover(host, simulated_epc_mib=None)
 
 
 @given(st.integers(1, 1024 * 1024))
@@ -143,12 +101,12 @@ def test_simulated_epc_is_what_was_asked_for(mib):
 @pytest.mark.parametrize("entry", [DRIVER, "/sys/class/misc/enclave", "/sys/class/misc/isgx"])
 def test_simulated_is_refused_where_a_driver_is(entry):
     with pytest.raises(SimulatedOnHardwareError) as caught:
-        discover(FakeHost(entries=(entry,)), simulated_epc_mib=168)
+        discover(FakeHost(entries={entry}), simulated_epc_mib=168)
     assert entry in caught.value.why
 
 
-def test_simulated_does_not_mind_device_nodes_that_anyone_can_make():
-    found = discover(FakeHost(devices=("/dev/sgx_enclave",)), simulated_epc_mib=1)
+def test_simulated_minds_neither_device_nodes_that_anyone_can_make_nor_a_processor_without_driver():
+    found = discover(FakeHost(nodes={"/dev/sgx_enclave": device()}, leaves=processor(28 * MIB)), simulated_epc_mib=1)
     assert isinstance(found, Discovery)
     assert found.platform is Platform.SIMULATED
 
@@ -165,6 +123,8 @@ def test_host_files_answer_for_a_real_tree(tmp_path):
     assert host.read_text("/sys/class") is None
     assert host.exists("/sys/class/a")
     assert not host.exists("/sys/class/c")
-    assert not host.is_character_device("/sys/class/a")
-    assert not host.is_character_device("/dev/null")
-    assert HostFiles(Path("/")).is_character_device("/dev/null")
+    (tmp_path / "sys/class/a").chmod(0o640)
+    status = host.status("/sys/class/a")
+    assert (status.character_device, status.mode) == (False, 0o640)
+    assert host.status("/dev/null") is None
+    assert HostFiles(Path("/")).status("/dev/null") == FileStatus(character_device=True, mode=0o666, uid=0, gid=0)

@@ -6,12 +6,12 @@ in sysfs, never a path in /dev: anyone can put a file there, and a simulated nod
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from confcom.device_plugin.epc_sources import EpcFinding, EpcSection, EpcSource, find_epc
 from confcom.device_plugin.host import HostReader
-from confcom.errors import ConfcomError, ExitCode, MalformedError, UnavailableError
+from confcom.errors import ConfcomError, ExitCode, UnavailableError
 from confcom.sgx.epc import MIB, whole_mib
 
 DRIVER_ENTRIES = ("/sys/class/misc/sgx_enclave", "/sys/class/misc/enclave", "/sys/class/misc/isgx")
@@ -21,25 +21,16 @@ LEGACY_DRIVER_ENTRY = "/sys/class/misc/isgx"
 ENCLAVE_NODES = ("/dev/sgx_enclave", "/dev/sgx/enclave")
 """The enclave device as the kernel's driver and as the out-of-tree driver name it; programs look for either."""
 PROVISION_NODES = ("/dev/sgx_provision", "/dev/sgx/provision")
+LEGACY_ENCLAVE_NODE = "/dev/isgx"
+"""The legacy driver's. It has no provision device and cannot serve DCAP attestation: told of, never offered."""
 SIMULATED_NODE = "/dev/null"
 """What a simulated node hands out under SGX's names: it exists on every host, and nothing has to be created."""
-NODE_DIRECTORY = "/sys/devices/system/node"
-"""Each NUMA node's x86/sgx_total_bytes is there from kernel 5.17 on (Documentation/ABI/stable/sysfs-devices-node)."""
-
-_NUMA_NODE = re.compile(r"node([0-9]{1,9})")
 
 
 class Platform(StrEnum):
     """Where enclaves run; containers see it as CONFCOM_SGX_PLATFORM."""
 
     HARDWARE = "hardware"
-    SIMULATED = "simulated"
-
-
-class EpcSource(StrEnum):
-    """Where the size of the EPC was found."""
-
-    SYSFS = "sysfs"
     SIMULATED = "simulated"
 
 
@@ -51,14 +42,6 @@ class SimulatedOnHardwareError(ConfcomError):
 
 class NoSgxError(UnavailableError):
     """The node has no SGX that can be offered; the reason is in the error."""
-
-
-@dataclass(frozen=True, slots=True)
-class EpcSection:
-    """EPC of one NUMA node, in bytes."""
-
-    numa_node: int
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +66,16 @@ class Discovery:
         return whole_mib(section.size for section in self.sections)
 
 
+def find_driver(host: HostReader) -> str | None:
+    """The loaded SGX driver's entry in sysfs."""
+    return next((entry for entry in DRIVER_ENTRIES if host.exists(entry)), None)
+
+
+def find_node(host: HostReader, spellings: tuple[str, ...]) -> str | None:
+    """The first of the spellings that is a character device."""
+    return next((node for node in spellings if (found := host.status(node)) and found.character_device), None)
+
+
 def discover(host: HostReader, *, simulated_epc_mib: int | None) -> Discovery:
     """Decide what this node offers.
 
@@ -93,9 +86,8 @@ def discover(host: HostReader, *, simulated_epc_mib: int | None) -> Discovery:
     Raises:
         SimulatedOnHardwareError: simulated was asked for, and an SGX driver is loaded.
         NoSgxError: hardware was asked for, and there is none that can be used.
-        MalformedError: sysfs does not hold a number where the kernel writes one.
     """
-    driver = next((entry for entry in DRIVER_ENTRIES if host.exists(entry)), None)
+    driver = find_driver(host)
     if simulated_epc_mib is None:
         return _discover_hardware(host, driver)
     if driver is not None:
@@ -115,54 +107,53 @@ def discover(host: HostReader, *, simulated_epc_mib: int | None) -> Discovery:
 
 
 def _discover_hardware(host: HostReader, driver: str | None) -> Discovery:
+    epc = find_epc(host)
     if driver is None:
-        raise NoSgxError(
-            "this node has no SGX driver",
-            why=f"none of {', '.join(DRIVER_ENTRIES)} is there",
-            remedy="enable SGX in the firmware and use kernel 5.11 or newer; --simulated needs no hardware",
-        )
-    enclave_node = next((node for node in ENCLAVE_NODES if host.is_character_device(node)), None)
+        raise _no_driver(epc)
+    enclave_node = find_node(host, ENCLAVE_NODES)
     if enclave_node is None:
-        legacy = driver == LEGACY_DRIVER_ENTRY
-        raise NoSgxError(
-            "this node has an SGX driver without a usable enclave device",
-            why="the legacy driver (isgx) cannot serve DCAP attestation"
-            if legacy
-            else f"none of {', '.join(ENCLAVE_NODES)} is a character device",
-            remedy="use kernel 5.11 or newer" if legacy else "mount the host's /dev and check its udev rules",
-        )
-    sections = _sysfs_sections(host)
-    if sum(section.size for section in sections) < MIB:
+        raise _no_enclave_node(host, driver)
+    if epc.source is EpcSource.NONE:
         raise NoSgxError(
             "this node's EPC is unknown or less than 1 MiB",
-            why=f"{NODE_DIRECTORY}/node*/x86/sgx_total_bytes says {sum(section.size for section in sections)} bytes"
-            if sections
-            else f"{NODE_DIRECTORY}/node*/x86/sgx_total_bytes is not there",
-            remedy="use kernel 5.17 or newer, and give the EPC (PRMRR) a size in the firmware",
+            why=epc.reason,
+            remedy="give the EPC (PRMRR) a size in the firmware, or use kernel 5.17 or newer",
         )
     return Discovery(
         platform=Platform.HARDWARE,
-        source=EpcSource.SYSFS,
-        reason=f"{driver} and {NODE_DIRECTORY}/node*/x86/sgx_total_bytes",
-        sections=sections,
+        source=epc.source,
+        reason=f"{driver}, and EPC by {epc.reason}",
+        sections=epc.sections,
         enclave_node=enclave_node,
-        provision_node=next((node for node in PROVISION_NODES if host.is_character_device(node)), None),
+        provision_node=find_node(host, PROVISION_NODES),
     )
 
 
-def _sysfs_sections(host: HostReader) -> tuple[EpcSection, ...]:
-    found = []
-    for name in host.children(NODE_DIRECTORY):
-        match = _NUMA_NODE.fullmatch(name)
-        path = f"{NODE_DIRECTORY}/{name}/x86/sgx_total_bytes"
-        text = host.read_text(path) if match else None
-        if match is None or text is None:
-            continue
-        if not re.fullmatch(r"[0-9]{1,20}", text.strip()):
-            raise MalformedError(
-                f"{path} holds {text[:32]!r}",
-                why="the kernel writes a number of bytes there",
-                remedy="check that this is the host's own sysfs",
-            )
-        found.append(EpcSection(numa_node=int(match[1]), size=int(text)))
-    return tuple(sorted(found, key=lambda section: section.numa_node))
+def _no_driver(epc: EpcFinding) -> NoSgxError:
+    none = f"none of {', '.join(DRIVER_ENTRIES)} is there"
+    if epc.source is EpcSource.NONE:
+        return NoSgxError(
+            "this node has no SGX driver",
+            why=f"{none}; {epc.reason}",
+            remedy="enable SGX in the firmware and use kernel 5.11 or newer; --simulated needs no hardware",
+        )
+    return NoSgxError(
+        "this node has no SGX driver",
+        why=f"{none}, although there is EPC, by {epc.reason}",
+        remedy="use kernel 5.11 or newer with CONFIG_X86_SGX, and let the firmware enable flexible launch control",
+    )
+
+
+def _no_enclave_node(host: HostReader, driver: str) -> NoSgxError:
+    if driver == LEGACY_DRIVER_ENTRY:
+        legacy = host.status(LEGACY_ENCLAVE_NODE) is not None
+        return NoSgxError(
+            "this node has an SGX driver without a usable enclave device",
+            why=f"the legacy driver (isgx{f', {LEGACY_ENCLAVE_NODE}' if legacy else ''}) cannot serve DCAP attestation",
+            remedy="use kernel 5.11 or newer",
+        )
+    return NoSgxError(
+        "this node has an SGX driver without a usable enclave device",
+        why=f"none of {', '.join(ENCLAVE_NODES)} is a character device",
+        remedy="mount the host's /dev and check its udev rules",
+    )

@@ -56,9 +56,10 @@ class PluginMetrics:
         )
 
     def record_discovery(self, discovery: Discovery, plan: ResourcePlan) -> None:
-        """Set what does not change while the plugin runs."""
+        """Set what does not change while the plugin runs; EPC whose NUMA node CPUID does not tell is `unknown`'s."""
         for section in discovery.sections:
-            self.epc.labels(str(section.numa_node)).set(section.size)
+            node = "unknown" if section.numa_node is None else str(section.numa_node)
+            self.epc.labels(node).inc(section.size)
         self.advertised.set(plan.advertised_mib * MIB)
         self.held_back.set(plan.held_back_mib * MIB)
         self.set_aside.set(plan.set_aside_mib * MIB)

@@ -1,0 +1,87 @@
+"""The CPUID instruction, for a process without privileges.
+
+Python has no way to it, and `/dev/cpu/*/cpuid` needs a kernel module and root. So a few bytes of machine code are put
+into a page of their own, which is writable first and executable afterwards, never both. This is one of the two places
+where ctypes is allowed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import platform
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from confcom.errors import UnavailableError
+from confcom.sgx.epc import CpuidRegisters
+
+MACHINES = ("x86_64", "AMD64")
+"""What platform.machine() says where the code below can run."""
+_REGISTERS = 4
+_CODE = bytes.fromhex(
+    "53"  # push rbx, which the caller owns and cpuid overwrites
+    "4989d0"  # mov r8, rdx: where the registers go, the third argument
+    "89f8"  # mov eax, edi: the leaf
+    "89f1"  # mov ecx, esi: the sub-leaf
+    "0fa2"  # cpuid
+    "418900"  # mov [r8], eax
+    "41895804"  # mov [r8+4], ebx
+    "41894808"  # mov [r8+8], ecx
+    "4189500c"  # mov [r8+12], edx
+    "5b"  # pop rbx
+    "c3"  # ret
+)
+"""`void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t registers[4])` in the System V calling convention."""
+
+
+def read_cpuid(leaf: int, subleaf: int, *, machine: str | None = None) -> CpuidRegisters:
+    """What the processor that runs this thread answers; the SGX leaves are the same on all of a machine.
+
+    Args:
+        leaf: in EAX.
+        subleaf: in ECX.
+        machine: the kind of processor; by default this machine's.
+
+    Raises:
+        UnavailableError: another kind of processor, or a page must not become executable here.
+    """
+    machine = platform.machine() if machine is None else machine
+    if machine not in MACHINES or struct.calcsize("P") != 8:
+        raise UnavailableError(
+            "CPUID cannot be read",
+            why=f"this is a {8 * struct.calcsize('P')}-bit program on {machine or 'an unknown machine'}",
+            remedy="SGX exists on x86-64 only",
+        )
+    registers = (ctypes.c_uint32 * _REGISTERS)()
+    with _executable(_CODE) as address:
+        function = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint32))(address)
+        function(leaf, subleaf, registers)
+    return CpuidRegisters(*registers)
+
+
+@contextmanager
+def _executable(code: bytes) -> Iterator[int]:
+    """The address of the code on a page of its own, for as long as the context lasts."""
+    with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+        page.write(code)
+        view = ctypes.c_char.from_buffer(page)
+        try:
+            address = ctypes.addressof(view)
+            _make_executable(address)
+            yield address
+        finally:
+            del view  # a page that is looked at cannot be unmapped
+
+
+def _make_executable(address: int) -> None:
+    mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+    mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    if mprotect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
+        raise UnavailableError(
+            "CPUID cannot be read",
+            why=f"the system lets no page become executable: {os.strerror(ctypes.get_errno())}",
+            remedy="allow it (SELinux: execmem), or use kernel 5.17 or newer, whose sysfs tells the size of the EPC",
+        )

@@ -1,0 +1,104 @@
+"""The real CPUID instruction, compared with what the kernel says of the same processor."""
+
+import platform
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from confcom.device_plugin.cpuid import read_cpuid
+from confcom.errors import UnavailableError
+
+on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="CPUID is an instruction of x86-64")
+
+
+def kernel_says(name):
+    return re.search(rf"^{name}\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1]
+
+
+@on_x86_64
+def test_vendor_and_last_leaf_are_the_kernels():
+    registers = read_cpuid(0, 0)
+    vendor = struct.pack("<III", registers.ebx, registers.edx, registers.ecx).decode()
+    assert vendor == kernel_says("vendor_id")
+    assert registers.eax == int(kernel_says("cpuid level"))
+
+
+@on_x86_64
+def test_the_brand_string_of_three_leaves_is_the_kernels():
+    brand = b""
+    for leaf in (0x80000002, 0x80000003, 0x80000004):
+        registers = read_cpuid(leaf, 0)
+        brand += struct.pack("<IIII", registers.eax, registers.ebx, registers.ecx, registers.edx)
+    assert brand.rstrip(b"\0").decode().strip() == kernel_says("model name").strip()
+
+
+@on_x86_64
+def test_feature_bits_of_leaf_7_are_the_kernels():
+    flags = kernel_says("flags").split()
+    ebx = read_cpuid(7, 0).ebx
+    bits = {"bmi1": 3, "avx2": 5, "bmi2": 8, "adx": 19}
+    assert {name: bool(ebx >> bit & 1) for name, bit in bits.items()} == {name: name in flags for name in bits}
+
+
+@on_x86_64
+def test_sub_leaves_are_told_apart():
+    caches = 4 if kernel_says("vendor_id") == "GenuineIntel" else 0x8000001D
+    assert len({read_cpuid(caches, level) for level in range(4)}) == 4
+
+
+@on_x86_64
+def test_a_process_without_privileges_can():
+    program = (
+        "import os\n"
+        "if os.getuid() == 0:\n"
+        "    os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "print(read_cpuid(0, 0).eax)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", "from confcom.device_plugin.cpuid import read_cpuid\n" + program],
+        capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    assert ended.stdout == f"{kernel_says('cpuid level')}\n"
+
+
+@on_x86_64
+def test_nothing_executable_stays():
+    def executable_pages():
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        return [line for line in maps if "x" in line.split()[1] and len(line.split()) == 5]
+
+    read_cpuid(0, 0)  # libffi keeps pages of its own from the first call on
+    before = executable_pages()
+    for _ in range(50):
+        read_cpuid(0, 0)
+    assert executable_pages() == before
+
+
+@pytest.mark.parametrize("machine", ["aarch64", "riscv64", "i686", ""])
+def test_another_processor_is_told(machine):
+    with pytest.raises(UnavailableError, match="CPUID cannot be read") as caught:
+        read_cpuid(0, 0, machine=machine)
+    assert (machine or "unknown machine") in caught.value.why
+
+
+@on_x86_64
+def test_a_system_that_lets_no_page_become_executable_is_told():
+    # PR_SET_MDWE (Linux 6.3) is what systemd's MemoryDenyWriteExecute and a strict SELinux do to a process.
+    program = (
+        "import ctypes, sys\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "if libc.prctl(65, 1, 0, 0, 0):\n"
+        "    print('no MDWE'); sys.exit()\n"
+        "from confcom.device_plugin.epc_sources import find_epc\n"
+        "from confcom.device_plugin.host import HostFiles\n"
+        "from pathlib import Path\n"
+        "print(find_epc(HostFiles(Path('/nonexistent'))).reason)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    if ended.stdout == "no MDWE\n":
+        pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")
+    assert "CPUID cannot be read: the system lets no page become executable: Permission denied" in ended.stdout

@@ -1,0 +1,1 @@
+"""Hosts as fixtures: exactly these files, devices and CPUID leaves."""

@@ -1,0 +1,76 @@
+"""A host that consists of what a test says, and of nothing else."""
+
+from dataclasses import dataclass, field
+
+from confcom.device_plugin.host import FileStatus
+from confcom.errors import UnavailableError
+from confcom.sgx.epc import CpuidRegisters
+
+MIB = 1 << 20
+GIB = 1 << 30
+DRIVER = "/sys/class/misc/sgx_enclave"
+ENCLAVE, PROVISION = "/dev/sgx_enclave", "/dev/sgx_provision"
+SGX_GID, SGX_PRV_GID = 106, 107
+BY_INTELS_RULES = {
+    ENCLAVE: FileStatus(character_device=True, mode=0o666, uid=0, gid=0),
+    PROVISION: FileStatus(character_device=True, mode=0o660, uid=0, gid=SGX_PRV_GID),
+}
+
+
+def device(mode=0o666, uid=0, gid=0):
+    return FileStatus(character_device=True, mode=mode, uid=uid, gid=gid)
+
+
+@dataclass
+class FakeHost:
+    """Files with their text, statuses of device nodes, other entries, and CPUID (None: it cannot be asked)."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    nodes: dict[str, FileStatus] = field(default_factory=dict)
+    entries: set[str] = field(default_factory=set)
+    leaves: dict[tuple[int, int], CpuidRegisters] | None = None
+    asked: list[tuple[int, int]] = field(default_factory=list)
+
+    def read_text(self, path):
+        return self.files.get(path)
+
+    def children(self, path):
+        below = [name.removeprefix(path + "/") for name in self.files if name.startswith(path + "/")]
+        return tuple(sorted({name.partition("/")[0] for name in below}))
+
+    def exists(self, path):
+        return path in self.entries or path in self.nodes or path in self.files
+
+    def status(self, path):
+        return self.nodes.get(path)
+
+    def cpuid(self, leaf, subleaf):
+        self.asked.append((leaf, subleaf))
+        if self.leaves is None:
+            raise UnavailableError("CPUID cannot be read", why="this test forbids it", remedy="none")
+        return self.leaves[leaf, subleaf]
+
+
+def sysfs(*sizes):
+    return {f"/sys/devices/system/node/node{n}/x86/sgx_total_bytes": f"{size}\n" for n, size in enumerate(sizes)}
+
+
+def section(size, *, base=0x1_0000_0000, kind=1):
+    """Registers of a sub-leaf, as the SDM packs them: bits 51..32 in EBX and EDX, 31..12 in EAX and ECX."""
+    return CpuidRegisters((base & 0xFFFFF000) | kind, base >> 32, (size & 0xFFFFF000) | 1, size >> 32)
+
+
+def processor(*sizes, sgx=True, max_leaf=0x1B):
+    """CPUID of a processor with these EPC sections; what a processor without SGX must not be asked is not there."""
+    leaves = {(0, 0): CpuidRegisters(max_leaf, 0x756E6547, 0x6C65746E, 0x49656E69)}
+    if max_leaf >= 7:
+        leaves[7, 0] = CpuidRegisters(0, 0x29C6FBF if sgx else 0x29C6FBB, 0, 0)
+    if sgx and max_leaf >= 0x12:
+        leaves |= {(0x12, 2 + number): section(size) for number, size in enumerate(sizes)}
+        leaves[0x12, 2 + len(sizes)] = CpuidRegisters(0, 0, 0, 0)
+    return leaves
+
+
+def hardware(*sizes, nodes=None, leaves=None):
+    """A host with the kernel's driver, device nodes by Intel's udev rules, and this EPC in sysfs."""
+    return FakeHost(sysfs(*sizes), dict(BY_INTELS_RULES if nodes is None else nodes), {DRIVER}, leaves)
