@@ -5,6 +5,8 @@ from http import HTTPStatus
 import pytest
 from prometheus_client import CollectorRegistry
 
+from confcom.device_plugin.discovery import discover
+from confcom.device_plugin.host import HostFiles
 from confcom.device_plugin.main import compose, probe_routes
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.settings import parse_settings
@@ -28,6 +30,7 @@ def composed(directory, registry):
     numbers = iter(range(1000))
     return compose(
         parse_settings(arguments, prog="plugin", environ={}),
+        discover(HostFiles(directory), simulated_epc_mib=168),
         metrics=PluginMetrics(registry),
         new_token=lambda: f"{next(numbers):06x}",
         jitter=lambda: 0.0,
@@ -38,7 +41,7 @@ def composed(directory, registry):
 async def test_ready_means_that_every_resource_is_served(directory):
     registry = CollectorRegistry()
     plugin = composed(directory, registry)
-    ready = probe_routes(plugin, registry)["/readyz"]
+    ready = probe_routes(lambda: plugin, registry)["/readyz"]
     before = ready()
     assert before.status is HTTPStatus.SERVICE_UNAVAILABLE
     assert b"sgx_epc_mem_in_MiB, sgx.intel.com/enclave, sgx.intel.com/provision" in before.body
@@ -53,7 +56,7 @@ async def test_sockets_are_named_by_resource_and_never_used_twice(directory):
     plugin = composed(directory, registry)
     await plugin.start()
     assert sorted(path.name for path in directory.iterdir()) == sorted(NAMES)
-    document = json.loads(probe_routes(plugin, registry)["/inventory"]().body)
+    document = json.loads(probe_routes(lambda: plugin, registry)["/inventory"]().body)
     assert [resource["socket"] for resource in document["resources"]] == NAMES
     await plugin.close()
     assert list(directory.iterdir()) == []

@@ -1,7 +1,14 @@
+import dataclasses
 import json
 
-from confcom.device_plugin.discovery import Discovery, EpcSection, EpcSource, Platform
-from confcom.device_plugin.inventory import ResourceState, encode_inventory
+from prometheus_client import CollectorRegistry
+
+from confcom.device_plugin.device_nodes import Device, HostDevices, NodeState, Problem
+from confcom.device_plugin.discovery import Discovery, Platform
+from confcom.device_plugin.epc_sources import EpcSection, EpcSource
+from confcom.device_plugin.host import FileStatus
+from confcom.device_plugin.inventory import ResourceState, encode_inventory, encode_waiting
+from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.registration import RegistrationCause, RegistrationStatus
 from confcom.device_plugin.resources import plan_resources
 from confcom.sgx.epc import MIB
@@ -14,6 +21,13 @@ DISCOVERY = Discovery(
     "/dev/sgx_enclave",
     None,
 )
+DEVICES = HostDevices(
+    "/sys/class/misc/sgx_enclave",
+    (
+        NodeState(Device.ENCLAVE, "/dev/sgx_enclave", FileStatus(True, 0o600, 0, 7), (Problem("closed", "open it"),)),
+        NodeState(Device.PROVISION, None),
+    ),
+)
 
 
 def inventory(*registered):
@@ -22,7 +36,7 @@ def inventory(*registered):
         ResourceState(resource, "x.sock", RegistrationStatus(up, 3, RegistrationCause.STREAM_LOST, ""))
         for resource, up in zip(plan.resources, registered, strict=True)
     ]
-    return json.loads(encode_inventory(DISCOVERY, plan, states))
+    return json.loads(encode_inventory(DISCOVERY, plan, states, DEVICES))
 
 
 def test_the_whole_document():
@@ -47,7 +61,23 @@ def test_the_whole_document():
             "reason": "2048 of 2106 MiB are advertised, a device per MiB; 6 are set aside for 2 quote helpers; "
             "52 are held back: at most 2048 devices are advertised",
         },
-        "devices": {"enclave": "/dev/sgx_enclave", "provision": None},
+        "devices": {
+            "enclave": "/dev/sgx_enclave",
+            "provision": None,
+            "driver": "/sys/class/misc/sgx_enclave",
+            "nodes": [
+                {
+                    "device": "enclave",
+                    "path": "/dev/sgx_enclave",
+                    "healthy": False,
+                    "mode": "0600",
+                    "uid": 0,
+                    "gid": 7,
+                    "problems": [{"problem": "closed", "remedy": "open it"}],
+                },
+                {"device": "provision", "path": None, "healthy": False, "problems": []},
+            ],
+        },
         "resources": [
             {
                 "name": "kubernetes.azure.com/sgx_epc_mem_in_MiB",
@@ -85,3 +115,23 @@ def test_the_whole_document():
 
 def test_registered_means_every_resource():
     assert inventory(True, False, True)["registered"] is False
+
+
+def test_a_plugin_that_waits_offers_nothing_and_says_why():
+    document = json.loads(encode_waiting("no driver", DEVICES))
+    assert document.keys() == inventory(True, True, True).keys()
+    assert (document["registered"], document["resources"]) == (False, [])
+    assert document["epc"] == {"source": "none", "reason": "no driver", "bytes": 0, "mib": 0, "numa_nodes": []}
+    assert document["accounting"]["reason"] == "no driver"
+    assert document["devices"]["enclave"] is None
+    assert document["devices"]["nodes"][0]["path"] == "/dev/sgx_enclave"
+
+
+def test_epc_whose_numa_node_nobody_tells():
+    sections = (EpcSection(None, 100 * MIB), EpcSection(None, 28 * MIB))
+    found = dataclasses.replace(DISCOVERY, source=EpcSource.CPUID, sections=sections)
+    epc = json.loads(encode_inventory(found, plan_resources(found), [], DEVICES))["epc"]
+    assert epc["numa_nodes"] == [{"node": None, "bytes": 100 * MIB}, {"node": None, "bytes": 28 * MIB}]
+    registry = CollectorRegistry()
+    PluginMetrics(registry).record_discovery(found, plan_resources(found))
+    assert registry.get_sample_value("confcom_sgx_epc_bytes", {"numa_node": "unknown"}) == 128 * MIB

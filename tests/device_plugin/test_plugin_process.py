@@ -380,13 +380,6 @@ def test_a_simulated_plugin_refuses_a_node_with_a_driver(directory):
     assert "Traceback" not in ended.stderr
 
 
-def test_a_node_without_sgx_is_told_why(directory):
-    ended = run_to_its_end("--host-root", str(directory), "--device-plugin-dir", str(directory))
-    assert ended.returncode == 6
-    assert "no SGX driver" in ended.stderr
-    assert "--simulated" in ended.stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

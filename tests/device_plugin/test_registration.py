@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from confcom.device_plugin import endpoint, registration
 from confcom.device_plugin.allocation import Allocator
 from confcom.device_plugin.backoff import Backoff
+from confcom.device_plugin.device_watch import Presence
 from confcom.device_plugin.discovery import Platform
 from confcom.device_plugin.endpoint import Endpoint
 from confcom.device_plugin.metrics import PluginMetrics
@@ -220,6 +221,102 @@ async def test_closing_ends_streams_and_server_without_waiting_and_removes_the_s
     await kubelet.until(lambda: kubelet.lists[EPC_RESOURCE] is None)
     assert not path.exists()
     assert registrar.socket_path is None
+
+
+@pytest.fixture
+async def device(registrar):
+    """Start the registrar with a device, as the daemon does; it is ended before the kubelet is."""
+    presence = Presence()
+    presence.tasks = []
+
+    def run():
+        presence.tasks.append(asyncio.create_task(registrar.run_while(presence)))
+        return presence.tasks[-1]
+
+    presence.run = run
+    yield presence
+    for task in presence.tasks:
+        task.cancel()
+    await asyncio.gather(*presence.tasks, return_exceptions=True)
+
+
+async def until(predicate):
+    async with asyncio.timeout(20):
+        while not predicate():  # noqa: ASYNC110 # nothing tells of it
+            await asyncio.sleep(0.01)
+
+
+async def until_unserved(registrar):
+    await until(lambda: registrar.socket_path is None and registrar.status.problem == "taken")
+
+
+async def test_a_device_lost_while_the_kubelet_does_not_answer_ends_the_attempt(kubelet, registrar, device, directory):
+    kubelet.hang = True
+    await kubelet.start()
+    device.run()
+    await kubelet.until(lambda: kubelet.requests)
+    device.lose("taken")
+    await until_unserved(registrar)
+    assert [path.name for path in directory.iterdir()] == ["kubelet.sock"]
+    kubelet.hang = False
+    device.regain()
+    await kubelet.until_list(EPC_RESOURCE, registrations=2)
+    assert len(kubelet.requests) == 2
+    assert kubelet.failed_dial_backs == 0
+
+
+async def test_a_device_lost_before_the_first_registration_is_not_served(kubelet, sleeps, registrar, device):
+    await kubelet.start()
+    device.lose("taken")
+    device.run()
+    await until_unserved(registrar)
+    assert kubelet.requests == []
+    device.regain()
+    await kubelet.until_list(EPC_RESOURCE)
+    await until(lambda: registrar.status.registered)
+    assert registrar.status.cause is RegistrationCause.DEVICE_BACK
+    assert (registrar.status.registrations, registrar.status.problem) == (1, "")
+
+
+async def test_a_device_that_is_back_while_the_directory_is_gone_waits_for_it(
+    kubelet, sleeps, registrar, device, directory
+):
+    await kubelet.start()
+    device.run()
+    await kubelet.until_list(EPC_RESOURCE)
+    device.lose("taken")
+    await until_unserved(registrar)
+    await kubelet.stop()
+    shutil.rmtree(directory)
+    missed = asyncio.Event()
+    sleeps.then = lambda _number: missed.set()
+    device.regain()
+    await asyncio.wait_for(missed.wait(), 20)
+    directory.mkdir()
+    await kubelet.start()
+    await kubelet.until_list(EPC_RESOURCE, registrations=2)
+
+
+async def test_each_loss_and_return_is_one_registration_at_a_new_socket(kubelet, registrar, device):
+    await kubelet.start()
+    device.run()
+    for number in range(1, 6):
+        await kubelet.until_list(EPC_RESOURCE, registrations=number)
+        device.lose("taken")
+        await until_unserved(registrar)
+        await kubelet.until(lambda: not kubelet.lists[EPC_RESOURCE])
+        device.regain()
+    await kubelet.until_list(EPC_RESOURCE, registrations=6)
+    assert len({request.endpoint for request in kubelet.requests}) == len(kubelet.requests) == 6
+
+
+async def test_a_failure_inside_is_not_swallowed(registrar, device, monkeypatch):
+    def broken():
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(registrar, "_why_no_kubelet", broken)
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(device.run(), 20)
 
 
 async def test_only_the_kubelets_stream_matters():

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import grpc.aio
 
-from confcom.daemon.unix_socket import PathState, inspect_path
+from confcom.daemon.unix_socket import MAX_PATH_BYTES, PathState, inspect_path
 from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.device_plugin.servicer import ResourceServicer
-from confcom.errors import UnavailableError
+from confcom.errors import SettingsError, UnavailableError
 from confcom.kubelet_api.services import device_plugin_handler, unix_target
 
 MAX_CONCURRENT_CALLS = 32
@@ -27,6 +27,8 @@ TOKEN_BYTES = 3
 _MARK_BYTES = 2
 """Of the digest of a name in a socket's name. Two of a node are alike once in 65,536."""
 _KIND_LETTERS = 3
+_NAME_BYTES = len("sgx--.sock") + _KIND_LETTERS + 2 * (_MARK_BYTES + _MARK_BYTES + TOKEN_BYTES)
+"""Of a socket's name, whatever is served there."""
 _SOCKET_NAME = re.compile(
     rf"sgx-({'|'.join(kind[:_KIND_LETTERS] for kind in ResourceKind)})-(?P<resource>[0-9a-f]{{{2 * _MARK_BYTES}}})"
     rf"(?P<installation>[0-9a-f]{{{2 * _MARK_BYTES}}})[0-9a-f]{{{2 * TOKEN_BYTES}}}\.sock"
@@ -120,7 +122,7 @@ class Endpoint:
         Raises:
             UnavailableError: the socket cannot be bound.
         """
-        _require_directory(self.path.parent)
+        require_directory(self.path.parent)
         server = grpc.aio.server(maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
         server.add_generic_rpc_handlers((device_plugin_handler(self.servicer),))
         try:
@@ -131,8 +133,8 @@ class Endpoint:
                 why=str(error),
                 remedy="check the directory; GRPC_VERBOSITY=debug makes gRPC say more",
             ) from error
-        await server.start()
         self._server = server
+        await server.start()
 
     def answers(self) -> bool:
         """Whether someone who dials the path now is served: a starting kubelet removes every socket it finds."""
@@ -152,7 +154,20 @@ class Endpoint:
             self.path.unlink(missing_ok=True)
 
 
-def _require_directory(directory: Path) -> None:
+def require_directory(directory: Path) -> None:
+    """See that sockets can be bound there.
+
+    Raises:
+        SettingsError: their paths would be too long.
+        UnavailableError: they cannot, with the reason.
+    """
+    size = len(os.fsencode(directory)) + 1 + _NAME_BYTES
+    if size > MAX_PATH_BYTES:
+        raise SettingsError(
+            f"the device plugin's socket paths would be {size} bytes long in {directory}",
+            why=f"a unix socket's path has at most {MAX_PATH_BYTES} bytes here",
+            remedy="give a --device-plugin-dir with a shorter path",
+        )
     try:
         is_directory = directory.is_dir()
     except OSError as error:

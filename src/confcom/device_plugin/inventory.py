@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from confcom.device_plugin.discovery import Discovery
+from confcom.device_plugin.device_nodes import HostDevices, NodeState
+from confcom.device_plugin.discovery import Discovery, Platform
+from confcom.device_plugin.epc_sources import EpcSource
 from confcom.device_plugin.registration import RegistrationStatus
 from confcom.device_plugin.resources import Resource, ResourcePlan
 
@@ -23,8 +25,17 @@ class ResourceState:
     status: RegistrationStatus
 
 
-def encode_inventory(discovery: Discovery, plan: ResourcePlan, states: Iterable[ResourceState]) -> bytes:
-    """The document, in UTF-8. `registered` at its top means that the kubelet watches every list."""
+def encode_inventory(
+    discovery: Discovery, plan: ResourcePlan, states: Iterable[ResourceState], devices: HostDevices
+) -> bytes:
+    """The document, in UTF-8. `registered` at its top means that the kubelet watches every list.
+
+    Args:
+        discovery: what was decided at start.
+        plan: what is offered of it.
+        states: each resource, and how it stands with the kubelet.
+        devices: driver and device nodes as they were at the last look.
+    """
     resources = [
         {
             "name": state.resource.name,
@@ -41,7 +52,7 @@ def encode_inventory(discovery: Discovery, plan: ResourcePlan, states: Iterable[
     document = {
         "version": INVENTORY_VERSION,
         "platform": discovery.platform,
-        "registered": all(resource["registered"] for resource in resources),
+        "registered": bool(resources) and all(resource["registered"] for resource in resources),
         "epc": {
             "source": discovery.source,
             "reason": discovery.reason,
@@ -58,7 +69,28 @@ def encode_inventory(discovery: Discovery, plan: ResourcePlan, states: Iterable[
             "kubelet_stall_seconds": plan.stall_seconds,
             "reason": plan.reason,
         },
-        "devices": {"enclave": discovery.enclave_node, "provision": discovery.provision_node},
+        "devices": {
+            "enclave": discovery.enclave_node or None,
+            "provision": discovery.provision_node,
+            "driver": devices.driver,
+            "nodes": [_node(node, healthy=devices.healthy(node.device)) for node in devices.nodes],
+        },
         "resources": resources,
     }
     return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def encode_waiting(why_not: str, devices: HostDevices) -> bytes:
+    """The document of a plugin that waits for SGX: the same shape, and nothing offered."""
+    nothing = Discovery(Platform.HARDWARE, EpcSource.NONE, why_not, (), "", None)
+    return encode_inventory(nothing, ResourcePlan((), 0, 0, 0, 0, why_not, 0.0), (), devices)
+
+
+def _node(node: NodeState, *, healthy: bool) -> dict[str, object]:
+    access = (
+        {}
+        if node.status is None
+        else {"mode": f"{node.status.mode:04o}", "uid": node.status.uid, "gid": node.status.gid}
+    )
+    problems = [{"problem": problem.what, "remedy": problem.remedy} for problem in node.problems]
+    return {"device": node.device, "path": node.path, "healthy": healthy, **access, "problems": problems}

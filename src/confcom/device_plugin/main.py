@@ -4,38 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TextIO
+from typing import Any, Protocol, TextIO
 
 from prometheus_client import CollectorRegistry
 
 from confcom.daemon.logs import configure_logging
 from confcom.daemon.probes import JSON, ProbeResponse, ProbeServer, Readiness, Route, standard_routes
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
-from confcom.daemon.unix_socket import MAX_PATH_BYTES
 from confcom.device_plugin.allocation import Allocator
-from confcom.device_plugin.discovery import Discovery, discover
+from confcom.device_plugin.device_nodes import Device
+from confcom.device_plugin.device_watch import DeviceWatch, SgxSearch
+from confcom.device_plugin.discovery import Discovery
 from confcom.device_plugin.endpoint import (
     TOKEN_BYTES,
     Endpoint,
     refuse_second_plugin,
     remove_stale_sockets,
+    require_directory,
     socket_name,
 )
 from confcom.device_plugin.host import HostFiles
-from confcom.device_plugin.inventory import ResourceState, encode_inventory
+from confcom.device_plugin.inventory import ResourceState, encode_inventory, encode_waiting
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.registration import Registrar
-from confcom.device_plugin.resources import DEFAULT_MAX_EPC_DEVICES, Resource, ResourcePlan, plan_resources
+from confcom.device_plugin.resources import (
+    DEFAULT_MAX_EPC_DEVICES,
+    Resource,
+    ResourceKind,
+    ResourcePlan,
+    plan_resources,
+)
 from confcom.device_plugin.servicer import ResourceServicer
 from confcom.device_plugin.settings import PluginSettings, parse_settings
-from confcom.errors import SettingsError
 from confcom.kubelet_api.device_list import encode_device_list
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
 
@@ -52,11 +57,20 @@ class DevicePlugin:
     discovery: Discovery
     plan: ResourcePlan
     registrars: tuple[Registrar, ...]
+    watch: DeviceWatch
 
     async def start(self) -> None:
         """Serve every resource. From here on the kubelet could be answered."""
         for registrar in self.registrars:
             await registrar.start()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep every resource registered while its device is there, until `stop` is set."""
+        running = [
+            registrar.run_while(self.watch.presences[_device_of(resource)])
+            for resource, registrar in zip(self.plan.resources, self.registrars, strict=True)
+        ]
+        await run_until_stopped(stop, self.watch.run(), *running)
 
     async def close(self) -> None:
         """End every stream and server, and leave no socket behind."""
@@ -65,7 +79,10 @@ class DevicePlugin:
     def hindrance(self) -> str | None:
         """Why a kubelet that dials now would not be answered, or None; being registered is not ours alone to decide."""
         unserved = [registrar.resource_name for registrar in self.registrars if registrar.socket_path is None]
-        return f"no socket is served for {', '.join(unserved)}" if unserved else None
+        if not unserved:
+            return None
+        reasons = {presence.why_gone for presence in self.watch.presences.values() if presence.why_gone}
+        return ": ".join([f"no socket is served for {', '.join(unserved)}", *sorted(reasons)])
 
     def inventory(self) -> bytes:
         """The document behind `/inventory`."""
@@ -73,30 +90,56 @@ class DevicePlugin:
             ResourceState(resource, registrar.socket_path.name if registrar.socket_path else "", registrar.status)
             for resource, registrar in zip(self.plan.resources, self.registrars, strict=True)
         ]
-        return encode_inventory(self.discovery, self.plan, states)
+        return encode_inventory(self.discovery, self.plan, states, self.watch.devices)
+
+
+class Probed(Protocol):
+    """What the probes ask: the plugin, or what waits until there can be one."""
+
+    def hindrance(self) -> str | None:
+        """Why a kubelet that dials now would not be answered, or None."""
+
+    def inventory(self) -> bytes:
+        """The document behind `/inventory`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A plugin without SGX (yet): live, not ready, and it says why."""
+
+    search: SgxSearch
+
+    def hindrance(self) -> str | None:
+        """Why nothing is offered."""
+        return self.search.why_not
+
+    def inventory(self) -> bytes:
+        """The document behind `/inventory`, with nothing in it but the reason and what devices there are."""
+        return encode_waiting(self.search.why_not, self.search.devices)
 
 
 def compose(
     settings: PluginSettings,
+    discovery: Discovery,
     *,
     metrics: PluginMetrics,
     new_token: Callable[[], str],
     jitter: Callable[[], float],
     clock: Callable[[], float],
 ) -> DevicePlugin:
-    """Discover, plan, and put the parts together.
+    """Plan, and put the parts together.
 
     Args:
         settings: what was asked for.
+        discovery: what the node has.
         metrics: where the parts count.
         new_token: a name part that nobody used before.
         jitter: random numbers in [0, 1).
         clock: monotonic seconds.
 
     Raises:
-        ConfcomError: there is nothing to offer here, or it cannot be offered.
+        SettingsError: what is there cannot be offered as it was asked for.
     """
-    discovery = discover(HostFiles(settings.host_root), simulated_epc_mib=settings.simulated_epc_mib)
     plan = plan_resources(discovery, settings.resources)
     metrics.record_discovery(discovery, plan)
 
@@ -107,7 +150,6 @@ def compose(
 
         def new_endpoint() -> Endpoint:
             path = settings.device_plugin_dir / socket_name(resource, settings.installation, new_token())
-            _require_short(path)
             return Endpoint(path, ResourceServicer(allocator, list_bytes, metrics=metrics, clock=clock))
 
         return Registrar(
@@ -119,20 +161,21 @@ def compose(
             clock=clock,
         )
 
-    return DevicePlugin(discovery, plan, tuple(registrar_of(resource) for resource in plan.resources))
+    watch = DeviceWatch(HostFiles(settings.host_root), discovery, metrics=metrics)
+    return DevicePlugin(discovery, plan, tuple(registrar_of(resource) for resource in plan.resources), watch)
 
 
-def probe_routes(plugin: DevicePlugin, registry: CollectorRegistry) -> dict[str, Route]:
+def probe_routes(probed: Callable[[], Probed], registry: CollectorRegistry) -> dict[str, Route]:
     """The probes: ready means that a kubelet could be answered now; `/inventory` says whether it has registered us."""
     readiness = Readiness()
     standard = standard_routes(readiness, registry)
 
     def ready() -> ProbeResponse:
-        readiness.reason = plugin.hindrance()
+        readiness.reason = probed().hindrance()
         return standard["/readyz"]()
 
     def inventory() -> ProbeResponse:
-        return ProbeResponse(plugin.inventory(), content_type=JSON)
+        return ProbeResponse(probed().inventory(), content_type=JSON)
 
     return standard | {"/readyz": ready, "/inventory": inventory}
 
@@ -141,16 +184,44 @@ async def serve(settings: PluginSettings, stop: asyncio.Event) -> None:
     """Run the plugin until `stop` is set.
 
     Raises:
-        ConfcomError: it cannot start.
+        ConfcomError: it cannot start. A node without SGX is waited on instead.
     """
+    require_directory(settings.device_plugin_dir)
     registry = CollectorRegistry()
-    plugin = compose(
-        settings,
-        metrics=PluginMetrics(registry),
-        new_token=lambda: secrets.token_hex(TOKEN_BYTES),
-        jitter=random.SystemRandom().random,
-        clock=time.monotonic,
-    )
+    metrics = PluginMetrics(registry)
+    search = SgxSearch(HostFiles(settings.host_root), simulated_epc_mib=settings.simulated_epc_mib, metrics=metrics)
+    probed: Probed = Waiting(search)
+    probes = ProbeServer(probe_routes(lambda: probed, registry))
+    try:
+        if settings.probe_address is not None:
+            address = await probes.start(settings.probe_address)
+            _logger.info("answering probes on %s", address)
+        discovery = await _unless_stopped(stop, search.find())
+        if discovery is None:
+            return
+        plugin = compose(
+            settings,
+            discovery,
+            metrics=metrics,
+            new_token=lambda: secrets.token_hex(TOKEN_BYTES),
+            jitter=random.SystemRandom().random,
+            clock=time.monotonic,
+        )
+        _tell_what_was_found(settings, plugin)
+        refuse_second_plugin(settings.device_plugin_dir, plugin.plan.resources, settings.installation)
+        if removed := remove_stale_sockets(settings.device_plugin_dir):
+            _logger.info("removed sockets that earlier instances left", extra={"sockets": removed})
+        probed = plugin
+        try:
+            await plugin.start()
+            await plugin.run(stop)
+        finally:
+            await plugin.close()
+    finally:
+        await probes.close()
+
+
+def _tell_what_was_found(settings: PluginSettings, plugin: DevicePlugin) -> None:
     _logger.info(
         "SGX found",
         extra={
@@ -165,19 +236,22 @@ async def serve(settings: PluginSettings, stop: asyncio.Event) -> None:
             "so many devices stall the kubelet after its restart",
             extra={"devices": plugin.plan.advertised_mib, "seconds_when_all_are_allocated": plugin.plan.stall_seconds},
         )
-    refuse_second_plugin(settings.device_plugin_dir, plugin.plan.resources, settings.installation)
-    probes = ProbeServer(probe_routes(plugin, registry))
+
+
+async def _unless_stopped(stop: asyncio.Event, search: Coroutine[Any, Any, Discovery]) -> Discovery | None:
+    """What is found, or None if `stop` is set first."""
+    finding, stopping = asyncio.create_task(search), asyncio.create_task(stop.wait())
     try:
-        if settings.probe_address is not None:
-            address = await probes.start(settings.probe_address)
-            _logger.info("answering probes on %s", address)
-        if removed := remove_stale_sockets(settings.device_plugin_dir):
-            _logger.info("removed sockets that earlier instances left", extra={"sockets": removed})
-        await plugin.start()
-        await run_until_stopped(stop, *(registrar.run() for registrar in plugin.registrars))
+        await asyncio.wait({finding, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return finding.result() if finding.done() else None
     finally:
-        await plugin.close()
-        await probes.close()
+        finding.cancel()
+        stopping.cancel()
+        await asyncio.gather(finding, stopping, return_exceptions=True)
+
+
+def _device_of(resource: Resource) -> Device:
+    return Device.PROVISION if resource.kind is ResourceKind.PROVISION else Device.ENCLAVE
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
@@ -199,13 +273,3 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         return run_daemon(lambda stop: serve(settings, stop), stop_deadline=STOP_SECONDS)
 
     return exit_status(body, stderr=stderr)
-
-
-def _require_short(path: Path) -> None:
-    size = len(os.fsencode(path))
-    if size > MAX_PATH_BYTES:
-        raise SettingsError(
-            f"the device plugin's socket path is {size} bytes long: {path}",
-            why=f"a unix socket's path has at most {MAX_PATH_BYTES} bytes here",
-            remedy="give a --device-plugin-dir with a shorter path",
-        )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from confcom.device_plugin.device_nodes import Device, HostDevices
 from confcom.device_plugin.discovery import Discovery
 from confcom.device_plugin.resources import ResourcePlan
 from confcom.sgx.epc import MIB
@@ -25,6 +28,12 @@ class PluginMetrics:
         )
         self.platform = Gauge(
             "confcom_sgx_platform_info", "1 for the platform that containers are told", ["platform"], registry=registry
+        )
+        self.device_healthy = Gauge(
+            "confcom_device_plugin_device_healthy",
+            "1 while the driver is loaded and the device can be used by those who should",
+            ["device"],
+            registry=registry,
         )
         self.list_bytes = Gauge(
             "confcom_device_plugin_list_bytes", "Size of the device list", ["resource"], registry=registry
@@ -65,3 +74,9 @@ class PluginMetrics:
         self.set_aside.set(plan.set_aside_mib * MIB)
         self.reserved.set(plan.reserved_mib * MIB)
         self.platform.labels(discovery.platform).set(1)
+
+    def record_devices(self, devices: HostDevices, *, offered: Iterable[Device]) -> None:
+        """Show the health of devices that are offered or there; a device that a node never had is no failure."""
+        for node in devices.nodes:
+            if node.path is not None or node.device in offered:
+                self.device_healthy.labels(node.device).set(devices.healthy(node.device))

@@ -9,17 +9,20 @@ loses 10 s to a dial-back that finds nothing (measured, 4 of 4).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
 
 from confcom.daemon.unix_socket import PathState, inspect_path
 from confcom.device_plugin.backoff import Backoff
+from confcom.device_plugin.device_watch import Presence
 from confcom.device_plugin.endpoint import Endpoint
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.errors import ConfcomError, UnavailableError
@@ -53,6 +56,8 @@ class RegistrationCause(StrEnum):
     """The kubelet restarted, or another instance for the same resource ended."""
     SOCKET_LOST = "socket_lost"
     """Our socket's path was removed while the stream went on; nobody could dial us again."""
+    DEVICE_BACK = "device_back"
+    """The SGX device was lost, and we ended the stream ourselves; now it is back."""
 
 
 @dataclass(slots=True)
@@ -126,9 +131,29 @@ class Registrar:
         """
         await self._serve_anew()
 
-    async def run(self) -> None:
-        """Register, and again whenever it is needed, until cancelled."""
+    async def run_while(self, device: Presence) -> None:
+        """Stay registered while the device is there, and unregistered while it is not, until cancelled.
+
+        A lost device ends the kubelet's stream, which leaves the devices in the node's capacity and takes them from
+        what can be allocated. The server goes with it, so that nobody is given a device that is not there.
+        """
         cause = RegistrationCause.START
+        while True:
+            if device.gone.is_set():
+                await self._wait_unregistered(device)
+                cause = RegistrationCause.DEVICE_BACK
+            await _first_done(self.run(cause), device.gone.wait())
+
+    async def _wait_unregistered(self, device: Presence) -> None:
+        await self.close()
+        self.status.problem = device.why_gone
+        _logger.warning("not offered any more", extra={"resource": self.resource_name, "reason": device.why_gone})
+        await device.there.wait()
+        with contextlib.suppress(ConfcomError):  # it is tried again for each attempt to register, and told then
+            await self.start()
+
+    async def run(self, cause: RegistrationCause = RegistrationCause.START) -> None:
+        """Register, and again whenever it is needed, until cancelled."""
         while True:
             endpoint = await self._register(cause)
             registered_at = self._clock()
@@ -216,14 +241,31 @@ class Registrar:
         if self._endpoint is not None:
             await self._endpoint.close()
             self._endpoint = None
-        endpoint = self._new_endpoint()
-        await endpoint.start()
-        self._endpoint = endpoint
+        self._endpoint = endpoint = self._new_endpoint()
+        try:
+            await endpoint.start()
+        except ConfcomError:
+            self._endpoint = None
+            raise
         return endpoint
 
     def _show_registered(self, *, registered: bool) -> None:
         self.status.registered = registered
         self._metrics.registered.labels(self.resource_name).set(registered)
+
+
+async def _first_done(*parts: Coroutine[Any, Any, Any]) -> None:
+    """Run side by side until one is done; the others are cancelled, and a failure of any is raised."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
 
 
 async def _first_stream(endpoint: Endpoint, channel: grpc.aio.Channel) -> bool:

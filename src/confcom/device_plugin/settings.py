@@ -152,7 +152,7 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         convert=parse_path,
         default=Path("/"),
         metavar="DIR",
-        text="where the host's /sys and /dev are looked at",
+        text="where the host's /sys, /dev, /proc and /etc/group are looked at",
     )
     add_common_flags(parser)
     return parser

@@ -1,0 +1,168 @@
+"""Owner, mode and mount of the SGX device nodes: what is wrong, and what to do."""
+
+import pytest
+from hosts.fake import (
+    BY_INTELS_RULES,
+    DRIVER,
+    ENCLAVE,
+    MIB,
+    PROVISION,
+    SGX_GID,
+    SGX_PRV_GID,
+    FakeHost,
+    device,
+    hardware,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.device_plugin.device_nodes import Device, look_at_devices, mounted_noexec
+from confcom.device_plugin.host import FileStatus
+
+ROOT_MOUNT = "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw"
+
+
+def dev_mount(options):
+    return f"24 21 0:6 / /dev {options} shared:2 - devtmpfs devtmpfs rw,size=1k,mode=755"
+
+
+def problems(path, status, **files):
+    host = FakeHost(files, {path: status}, {DRIVER})
+    devices = look_at_devices(host)
+    (node,) = [node for node in devices.nodes if node.path == path]
+    assert devices.healthy(node.device) == (not node.problems)
+    assert all(problem.remedy for problem in node.problems)
+    return [problem.what for problem in node.problems]
+
+
+def test_intels_rules_are_right():
+    devices = look_at_devices(hardware(28 * MIB))
+    assert devices.driver == DRIVER
+    assert [(node.device, node.path, devices.healthy(node.device)) for node in devices.nodes] == [
+        (Device.ENCLAVE, ENCLAVE, True),
+        (Device.PROVISION, PROVISION, True),
+    ]
+    assert devices.has(ENCLAVE)
+    assert not devices.has("/dev/sgx/enclave")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        (ENCLAVE, device(0o600), "mode 0600: only root can open it, and no container of another user"),
+        (ENCLAVE, device(0o660), "mode 0660: only root can open it"),
+        (ENCLAVE, device(0o660, gid=SGX_GID), "mode 0660: only root and members of group 106 can open it"),
+        (ENCLAVE, device(0o662, gid=SGX_GID), "only root and members of group 106"),
+        (ENCLAVE, device(0o664, gid=SGX_GID), "only root and members of group 106"),
+        (ENCLAVE, device(0o000), "mode 0000: nobody without CAP_DAC_OVERRIDE can open it"),
+        (ENCLAVE, device(0o444), "mode 0444: nobody without CAP_DAC_OVERRIDE can open it"),
+        (ENCLAVE, device(0o666, uid=1000), "belongs to user 1000"),
+        (PROVISION, device(0o600), "mode 0600: only root can open it"),
+        (PROVISION, device(0o660), "mode 0660: only root can open it"),
+        (PROVISION, device(0o666), "mode 0666: any user of the host may ask for the provisioning key"),
+        (PROVISION, device(0o660, uid=7, gid=SGX_PRV_GID), "belongs to user 7"),
+        ("/dev/sgx/enclave", device(0o600), "/dev/sgx/enclave has mode 0600"),
+        ("/dev/sgx/provision", device(0o600), "/dev/sgx/provision has mode 0600"),
+    ],
+)
+def test_what_is_wrong(path, status, words):
+    (problem,) = problems(path, status)
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [(ENCLAVE, device(0o666)), (ENCLAVE, device(0o777)), (PROVISION, device(0o660, gid=SGX_PRV_GID))],
+)
+def test_what_is_right(path, status):
+    assert problems(path, status) == []
+
+
+def test_owner_and_mode_are_two_problems():
+    assert len(problems(ENCLAVE, device(0o600, uid=5))) == 2
+
+
+def test_the_remedies_name_rule_and_group():
+    host = FakeHost({"/etc/group": "root:x:0:\nsgx:x:106:alice\nbroken\n"}, {ENCLAVE: device(0o660, gid=106)}, {DRIVER})
+    (problem,) = look_at_devices(host).node(Device.ENCLAVE).problems
+    assert "members of group sgx (106)" in problem.what
+    assert 'KERNEL=="sgx_enclave", MODE="0666"' in problem.remedy
+    assert "supplementalGroups: [106]" in problem.remedy
+    (problem,) = look_at_devices(FakeHost(nodes={"/dev/sgx/provision": device(0o600)})).node(Device.PROVISION).problems
+    assert 'KERNEL=="provision", GROUP="sgx_prv", MODE="0660"' in problem.remedy
+
+
+def test_a_file_in_the_devices_place_is_no_device():
+    file = FileStatus(character_device=False, mode=0o666, uid=0, gid=0)
+    devices = look_at_devices(FakeHost(nodes={ENCLAVE: file}, entries={DRIVER}))
+    assert [node.path for node in devices.nodes] == [None, None]
+    assert not any(devices.healthy(device) for device in Device)
+
+
+def test_the_spelling_that_containers_are_given_is_looked_at():
+    host = FakeHost(nodes={ENCLAVE: device(), "/dev/sgx/enclave": device(0o600)}, entries={DRIVER})
+    assert look_at_devices(host).node(Device.ENCLAVE).path == ENCLAVE
+    assert look_at_devices(host, expected=["/dev/sgx/enclave"]).node(Device.ENCLAVE).path == "/dev/sgx/enclave"
+
+
+def test_another_spelling_than_containers_are_given_is_a_problem():
+    (problem,) = look_at_devices(hardware(MIB), expected=["/dev/sgx/enclave"]).node(Device.ENCLAVE).problems
+    assert problem.what == "/dev/sgx_enclave is there, and containers are given /dev/sgx/enclave"
+
+
+def test_a_device_without_a_driver_is_not_there():
+    devices = look_at_devices(FakeHost(nodes=dict(BY_INTELS_RULES)))
+    assert devices.driver is None
+    assert not devices.healthy(Device.ENCLAVE)
+    assert not devices.has(ENCLAVE)
+
+
+def test_dev_mounted_noexec_is_a_problem_of_the_enclave_device_alone():
+    mounts = f"{ROOT_MOUNT}\n{dev_mount('rw,nosuid,noexec')}\n"
+    host = hardware(28 * MIB)
+    host.files["/proc/1/mountinfo"] = mounts
+    devices = look_at_devices(host)
+    enclave = devices.node(Device.ENCLAVE)
+    (problem,) = enclave.problems
+    assert "noexec" in problem.what
+    assert "EPERM" in problem.what
+    assert problem.remedy.startswith("mount -o remount,exec /dev")
+    assert devices.healthy(Device.PROVISION)
+
+
+@pytest.mark.parametrize(
+    ("lines", "noexec"),
+    [
+        ([ROOT_MOUNT, dev_mount("rw,noexec")], True),
+        ([ROOT_MOUNT, dev_mount("rw,nosuid")], False),
+        ([dev_mount("rw,noexec"), ROOT_MOUNT], True),
+        ([dev_mount("rw,noexec"), dev_mount("rw")], False),
+        ([dev_mount("rw"), dev_mount("rw,noexec")], True),
+        ([ROOT_MOUNT.replace("rw,relatime", "rw,noexec")], True),
+        ([dev_mount("rw,noexecutive")], False),
+        ([dev_mount("rw").replace("rw,size", "noexec,size")], False),
+        ([dev_mount("rw,noexec").replace(" /dev ", " /devices ")], False),
+        ([dev_mount("rw,noexec").replace(" /dev ", r" /\144ev ")], True),
+        ([dev_mount("rw,noexec").replace(" /dev ", " /dev/shm ")], False),
+        (["", "24 21 0:6", "x" * 5000], False),
+    ],
+    ids=[
+        "noexec", "exec", "order does not matter between depths", "mounted over", "mounted over with noexec",
+        "no mount of its own", "another word", "an option of the file system", "another directory", "escaped",
+        "a deeper directory", "garbage",
+    ],
+)  # fmt: skip
+def test_noexec_is_read_from_the_mount_that_the_device_is_on(lines, noexec):
+    assert mounted_noexec("\n".join(lines), ENCLAVE) is noexec
+
+
+@given(st.text(), st.integers(0, 0o7777), st.integers(0, 3), st.integers(0, 3))
+def test_any_text_and_status_is_taken(text, mode, uid, gid):
+    files = {"/proc/1/mountinfo": text, "/etc/group": text}
+    host = FakeHost(files, {ENCLAVE: device(mode, uid, gid), PROVISION: device(mode, uid, gid)}, {DRIVER})
+    devices = look_at_devices(host)
+    if devices.healthy(Device.ENCLAVE):
+        assert mode & 0o006 == 0o006, "healthy means that anyone can open it"
+    if devices.healthy(Device.PROVISION):
+        assert mode & 0o006 != 0o006
+        assert mode & 0o060 == 0o060

@@ -1,0 +1,248 @@
+"""What the watch says from look to look, on a host that changes between them."""
+
+import logging
+
+import pytest
+from hosts.fake import BY_INTELS_RULES, DRIVER, ENCLAVE, MIB, PROVISION, FakeHost, device, hardware, processor, sysfs
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from confcom.device_plugin.device_nodes import Device
+from confcom.device_plugin.device_watch import STEADY_LOOKS, DeviceWatch, SgxSearch, Steadiness
+from confcom.device_plugin.discovery import SimulatedOnHardwareError, discover
+from confcom.device_plugin.metrics import PluginMetrics
+
+
+class Tried:
+    """A watch or a search, its log, and its metrics; each sleep takes the next change of the host."""
+
+    def __init__(self, caplog):
+        caplog.set_level(logging.INFO)
+        self.registry = CollectorRegistry()
+        self.metrics = PluginMetrics(self.registry)
+        self.caplog = caplog
+
+    def said(self):
+        records, self.caplog.records[:] = [record.getMessage() for record in self.caplog.records], []
+        return records
+
+    def healthy(self, device):
+        return self.registry.get_sample_value("confcom_device_plugin_device_healthy", {"device": device})
+
+    def watch(self, host, *, simulated_epc_mib=None):
+        return DeviceWatch(host, discover(host, simulated_epc_mib=simulated_epc_mib), metrics=self.metrics)
+
+    async def search(self, host, *changes, simulated_epc_mib=None):
+        steps = iter(changes)
+        self.sleeps = 0
+
+        async def sleep(_seconds):
+            self.sleeps += 1
+            next(steps, lambda: None)()
+
+        search = SgxSearch(host, simulated_epc_mib=simulated_epc_mib, metrics=self.metrics, sleep=sleep)
+        self.searching = search
+        return await search.find()
+
+
+@pytest.fixture
+def tried(caplog):
+    return Tried(caplog)
+
+
+def looks(watch, number):
+    for _ in range(number):
+        watch.look()
+
+
+def there(watch):
+    return {device.value for device, presence in watch.presences.items() if presence.there.is_set()}
+
+
+@given(st.lists(st.booleans(), max_size=40))
+def test_gone_at_the_first_look_and_back_after_three_in_a_row(found):
+    state = Steadiness(there=True)
+    for number, now in enumerate(found):
+        before, state = state, state.after(found=now)
+        lately = found[max(0, number - STEADY_LOOKS + 1) : number + 1]
+        assert state.there == (all(found[: number + 1]) or (before.there and now) or lately == [True] * STEADY_LOOKS)
+        assert now or not state.there
+
+
+def test_all_is_well(tried):
+    host = hardware(28 * MIB)
+    watch = tried.watch(host)
+    looks(watch, 10)
+    assert there(watch) == {"enclave", "provision"}
+    assert tried.said() == []
+    assert (tried.healthy("enclave"), tried.healthy("provision")) == (1, 1)
+
+
+def test_an_unloaded_driver_is_told_once_and_its_return_once(tried):
+    host = hardware(28 * MIB)
+    watch = tried.watch(host)
+    looks(watch, 1)
+    nodes, host.nodes, host.entries = host.nodes, {}, set()
+    looks(watch, 5)
+    assert there(watch) == set()
+    assert tried.said() == ["SGX device lost"] * 2
+    assert "driver of /dev/sgx_enclave is not loaded any more" in watch.presences[Device.ENCLAVE].why_gone
+    assert tried.healthy("enclave") == 0
+    host.nodes, host.entries = nodes, {DRIVER}
+    looks(watch, STEADY_LOOKS - 1)
+    assert there(watch) == set()
+    assert tried.said() == []
+    looks(watch, 3)
+    assert there(watch) == {"enclave", "provision"}
+    assert tried.said() == ["SGX device back"] * 2
+    assert watch.presences[Device.ENCLAVE].why_gone == ""
+    assert tried.healthy("enclave") == 1
+
+
+def test_a_device_that_comes_and_goes_is_lost_once(tried):
+    host = hardware(28 * MIB)
+    watch = tried.watch(host)
+    for number in range(40):
+        host.entries = {DRIVER} if number % STEADY_LOOKS else set()
+        watch.look()
+    assert there(watch) == set()
+    assert tried.said() == ["SGX device lost"] * 2
+
+
+def test_the_provision_device_alone_takes_only_its_own_resource(tried):
+    host = hardware(28 * MIB)
+    watch = tried.watch(host)
+    del host.nodes[PROVISION]
+    looks(watch, 2)
+    assert there(watch) == {"enclave"}
+    assert watch.presences[Device.PROVISION].why_gone.startswith("/dev/sgx_provision is no character device any more")
+    assert (tried.healthy("enclave"), tried.healthy("provision")) == (1, 0)
+
+
+def test_another_driver_with_another_path_is_not_the_device_that_containers_are_given(tried):
+    host = hardware(28 * MIB)
+    watch = tried.watch(host)
+    host.nodes = {"/dev/sgx/enclave": device(), PROVISION: device(0o660, gid=107)}
+    looks(watch, 10)
+    assert there(watch) == {"provision"}
+    assert tried.healthy("enclave") == 0
+    assert "/dev/sgx/enclave now and was /dev/sgx_enclave at start; restart" in watch.presences[Device.ENCLAVE].why_gone
+
+
+def test_an_epc_of_another_size_is_told_once_and_changes_nothing(tried):
+    host = hardware(28 * MIB)
+    watch = tried.watch(host)
+    host.entries = set()
+    looks(watch, 1)
+    host.entries, host.files = {DRIVER}, sysfs(56 * MIB)
+    tried.said()
+    looks(watch, 10)
+    assert [text for text in tried.said() if "EPC" in text] == [
+        "the EPC has another size than at start; what is offered stays until the plugin restarts"
+    ]
+    assert there(watch) == {"enclave", "provision"}
+
+
+def test_changed_permissions_are_told_once_each_and_take_nothing_away(tried):
+    host = hardware(28 * MIB)
+    watch = tried.watch(host)
+    looks(watch, 2)
+    host.nodes[ENCLAVE] = device(0o600)
+    looks(watch, 3)
+    assert tried.said() == ["an SGX device cannot be used as it should be"]
+    host.nodes[ENCLAVE] = device(0o660, gid=106)
+    looks(watch, 3)
+    assert tried.said() == ["an SGX device cannot be used as it should be"]
+    assert there(watch) == {"enclave", "provision"}
+    assert tried.healthy("enclave") == 0
+    host.nodes[ENCLAVE] = device()
+    looks(watch, 3)
+    assert tried.said() == ["an SGX device can be used again"]
+    assert tried.healthy("enclave") == 1
+
+
+def test_a_problem_that_was_there_at_start_is_told(tried):
+    watch = tried.watch(hardware(28 * MIB, nodes=BY_INTELS_RULES | {ENCLAVE: device(0o600)}))
+    looks(watch, 5)
+    assert tried.said() == ["an SGX device cannot be used as it should be"]
+
+
+def test_a_provision_device_that_was_not_there_at_start_is_told_once_and_not_offered(tried):
+    host = hardware(28 * MIB, nodes={ENCLAVE: device()})
+    watch = tried.watch(host)
+    looks(watch, 2)
+    assert tried.healthy("provision") is None
+    host.nodes = dict(BY_INTELS_RULES)
+    looks(watch, 5)
+    assert tried.said() == ["an SGX device has appeared that was not there at start; restart the plugin to offer it"]
+    assert there(watch) == {"enclave"}
+
+
+def test_a_driver_beside_a_simulated_plugin_ends_it_for_good(tried):
+    host = FakeHost()
+    watch = tried.watch(host, simulated_epc_mib=28)
+    looks(watch, 3)
+    assert there(watch) == {"enclave", "provision"}
+    host.nodes = dict(BY_INTELS_RULES)
+    looks(watch, 3)
+    assert there(watch) == {"enclave", "provision"}, "a device node alone is no driver"
+    host.entries = {DRIVER}
+    looks(watch, 3)
+    host.entries = set()
+    looks(watch, 10)
+    assert there(watch) == set()
+    assert tried.said() == ["a simulated plugin on SGX hardware offers nothing any more"]
+    assert DRIVER in watch.presences[Device.ENCLAVE].why_gone
+
+
+async def test_a_complete_node_is_found_at_the_first_look(tried):
+    found = await tried.search(hardware(28 * MIB))
+    assert (found.epc_mib, tried.sleeps) == (28, 0)
+    assert tried.said() == []
+
+
+async def test_simulated_is_found_at_the_first_look_or_refused(tried):
+    assert (await tried.search(FakeHost(), simulated_epc_mib=5)).epc_mib == 5
+    assert tried.sleeps == 0
+    assert tried.said() == []
+    with pytest.raises(SimulatedOnHardwareError):
+        await tried.search(hardware(28 * MIB), simulated_epc_mib=5)
+
+
+async def test_a_driver_that_is_loaded_late(tried):
+    host = FakeHost(leaves=processor(28 * MIB))
+    reasons = []
+
+    def load():
+        reasons.append((tried.searching.why_not, tried.healthy("enclave")))
+        host.entries = {DRIVER}
+
+    def make_nodes():
+        reasons.append((tried.searching.why_not, tried.healthy("enclave")))
+        host.nodes = dict(BY_INTELS_RULES)
+
+    found = await tried.search(host, lambda: None, load, make_nodes)
+    assert found.epc_mib == 28
+    assert found.provision_node == PROVISION
+    assert tried.sleeps == 3 + STEADY_LOOKS - 1
+    assert "although there is EPC, by CPUID" in reasons[0][0]
+    assert "is a character device" in reasons[1][0]
+    assert [healthy for _, healthy in reasons] == [0, 0]
+    assert tried.said() == ["no SGX to offer yet"] * 2, "once for each reason"
+
+
+async def test_an_enclave_device_is_waited_for_to_get_its_provision_device(tried):
+    host = hardware(28 * MIB, nodes={ENCLAVE: device()})
+    found = await tried.search(host, lambda: host.nodes.update(BY_INTELS_RULES))
+    assert found.provision_node == PROVISION
+    host = hardware(28 * MIB, nodes={ENCLAVE: device()})
+    found = await tried.search(host)
+    assert (found.provision_node, tried.sleeps) == (None, STEADY_LOOKS - 1)
+
+
+async def test_what_comes_and_goes_is_not_found_until_it_stays(tried):
+    host = FakeHost(sysfs(28 * MIB), dict(BY_INTELS_RULES))
+    changes = [lambda: host.entries.add(DRIVER), lambda: host.entries.add(DRIVER), host.entries.clear] * 4
+    found = await tried.search(host, *changes, lambda: host.entries.add(DRIVER))
+    assert (found.epc_mib, tried.sleeps) == (28, 12 + STEADY_LOOKS)
