@@ -14,9 +14,9 @@ COMMON = (
     Disturbance.SUBMIT,
     Disturbance.SUBMIT_PAST_SCHEDULER,
     Disturbance.DELETE,
-    Disturbance.START,
-    Disturbance.KILL,
+    *[Disturbance.KUBELET_RESTART] * 4,
 )
+"""What is chosen more often: pods to lose, and kubelets that can be reached again when their socket was removed."""
 
 
 async def campaign(rules, kills, seed):

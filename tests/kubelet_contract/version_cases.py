@@ -21,6 +21,16 @@ class UpTo136Contract:
         await new.register()
         await bench.counted(2, 2)
 
+    async def test_the_new_instances_end_takes_everything_and_tells_the_old_one_nothing(self, bench: Bench):
+        old = await bench.plugin()
+        new = await bench.plugin(("x", "y"), name="two")
+        new.end_streams()
+        await bench.counted(2, 0)
+        await bench.stays(2, 0)
+        assert await old.count_streams() == 1
+        await old.register()
+        await bench.counted(4, 4)
+
     async def test_registering_twice_makes_two_streams(self, bench: Bench):
         plugin = await bench.plugin()
         await plugin.register()
