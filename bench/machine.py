@@ -113,6 +113,16 @@ def load_average() -> float:
     return os.getloadavg()[0]
 
 
+def with_byte_code(directory: Path) -> dict[str, str]:
+    """This environment, but that Python keeps byte code in a directory: images have all of it.
+
+    Some environments switch it off, and every start would compile the program anew. The first start fills it.
+    """
+    environ = {**os.environ, "PYTHONPYCACHEPREFIX": str(directory)}
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environ
+
+
 def _cpu_model() -> str:
     with contextlib.suppress(OSError):
         for line in (PROC / "cpuinfo").read_text().splitlines():

@@ -98,6 +98,7 @@ def measure(plan: Plan, directory: Path, *, say: Callable[[str], None]) -> Resul
     say("the time to readiness")
     started = bench.place("startup")
     with on_core(cores.clients):
+        seconds_to_ready(started, core=cores.server)  # makes platform and byte code
         ready = Spread.of([seconds_to_ready(started, core=cores.server) for _ in range(plan.starts)])
     with on_core(cores.server):
         signature = seconds_per_signature(SIGNATURES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from replay.helper import http_get
 
 from bench.device_plugin.kubelet import MeasuringKubelet, MissingError
 from bench.load import WrongAnswerError
-from bench.machine import on_core
+from bench.machine import on_core, with_byte_code
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import device_id
 
@@ -139,7 +138,7 @@ def running(command: Command, place: Path, *, core: int) -> Iterator[Running]:
     directory = place / "kubelet"
     directory.mkdir(parents=True)
     line = command(directory)
-    environ = _with_byte_code(place.parent / BYTE_CODE)
+    environ = with_byte_code(place.parent / BYTE_CODE)
     with MeasuringKubelet(directory) as kubelet, (place / "log").open("wb") as log:
         with on_core(core):
             started = time.perf_counter()
@@ -177,12 +176,6 @@ def offer_of(mib: int, place: Path, *, core: int) -> Offer:
     if status != 200 or epc.envs[BUDGET] != "1" or {device.container_path for device in epc.devices} != ENCLAVE_NODES:
         raise WrongAnswerError(f"a container with one device of {EPC_RESOURCE} gets {epc}")
     return Offer(counts, answers)
-
-
-def _with_byte_code(directory: Path) -> dict[str, str]:
-    environ = {**os.environ, "PYTHONPYCACHEPREFIX": str(directory)}
-    environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    return environ
 
 
 def _allocate_request(ids: Sequence[str]) -> bytes:

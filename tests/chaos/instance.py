@@ -35,7 +35,8 @@ class Instance:
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, *program,
-                "--simulated", "--simulated-epc-mib", str(epc_mib), "--host-root", str(layout.directory / "host"),
+                "--simulated", "--simulated-epc-mib", str(epc_mib), "--helper-epc-mib", "0",
+                "--host-root", str(layout.directory / "host"),
                 "--device-plugin-dir", str(layout.device_plugin_dir), "--probe-address", f"unix:{probe}",
                 "--log-format", "json",
                 stderr=errors, env=environ,

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import grpc
 import pytest
 from chaos.instance import Instance
 from chaos.watched_node import WatchedNode
@@ -196,3 +197,25 @@ async def test_updates_one_after_another_lose_nothing(node, old, start):
     with contextlib.suppress(FileNotFoundError):
         names = sorted(path.name for path in node._layout.device_plugin_dir.iterdir())
         assert len(names) == 4, names
+
+
+async def test_a_kubelet_whose_answer_to_register_is_lost_is_registered_with_all_the_same(node, start):
+    """It knows the path then; from 1.37 on it refuses a path that it knows."""
+    answer, lost = node._register, []
+
+    async def lose_the_first_answer(request, context):
+        answered = await answer(request, context)
+        if not lost:
+            lost.append(request.resource_name)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
+        return answered
+
+    node._register = lose_the_first_answer
+    await start()
+    await node.until(full)
+
+    await node.until(lambda _: bool(lost) and node.register_calls[lost[0]] == 2)
+    # Nobody is asked again: the second path is the one that it follows.
+    await node.until(lambda state: full(state) and set(node.followed.elements()) == node.registered_sockets())
+    assert len(node.registered_sockets()) == 3
+    assert node.register_calls[lost[0]] == 2

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -202,17 +203,32 @@ def test_an_interrupted_client_can_be_closed(node_process):
 
 
 def test_notices_come_after_2_s_and_then_every_10():
-    asked, said = [], []
+    said = []
 
-    def result(timeout):
-        asked.append(timeout)
-        if sum(asked) < 22.5:
-            raise TimeoutError
-        return b"done"
+    class Late:
+        asked = 0
 
-    assert client_module._patiently(result, said.append) == b"done"
-    assert set(asked) == {client_module.WAKE_SECONDS}
+        def get(self, timeout):
+            self.asked += 1
+            if self.asked * timeout < 22.5:
+                raise queue.Empty
+            return b"done"
+
+    assert client_module._patiently(Late(), said.append) == b"done"
     assert said == [2, 12, 22]
+
+
+def test_an_error_of_a_call_is_the_callers():
+    calls = client_module._CallThread()
+    for error in (KeyError("x"), SystemExit(3)):
+
+        def fail(error=error):
+            raise error
+
+        with pytest.raises(type(error)):
+            client_module._patiently(calls.submit(fail), None)
+    assert client_module._patiently(calls.submit(lambda: b"later"), None) == b"later"
+    calls.close()
 
 
 def test_two_nodes_at_once_and_one_per_directory(node_process, short_dir):

@@ -117,6 +117,8 @@ class Registrar:
         self._absent = Backoff(ABSENT_FIRST_SECONDS, ABSENT_LIMIT_SECONDS, jitter)
         self._retry = Backoff(RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS, jitter)
         self._endpoint: Endpoint | None = None
+        self._path_is_spent = False
+        """Whether the kubelet may know the path from a Register that failed: from 1.37 on it refuses a known one."""
 
     @property
     def socket_path(self) -> Path | None:
@@ -210,6 +212,7 @@ class Registrar:
             except TimeoutError:
                 raise _AttemptFailedError(f"{self._kubelet_socket} speaks no gRPC") from None
             except grpc.aio.AioRpcError as error:
+                self._path_is_spent = True
                 raise _AttemptFailedError(f"the kubelet answers {error.code().name}: {error.details()}") from error
             except ConfcomError as error:
                 raise _AttemptFailedError(str(error)) from error
@@ -232,9 +235,10 @@ class Registrar:
             self._metrics.registration_failures.labels(self.resource_name).inc()
 
     async def _served_endpoint(self) -> Endpoint:
-        if self._endpoint is not None and self._endpoint.answers():
+        if self._endpoint is not None and not self._path_is_spent and self._endpoint.answers():
             return self._endpoint
-        _logger.info("serving at a new socket, the old one is gone", extra={"resource": self.resource_name})
+        why = "the kubelet may know the old one" if self._path_is_spent else "the old one is gone"
+        _logger.info("serving at a new socket", extra={"resource": self.resource_name, "reason": why})
         return await self._serve_anew()
 
     async def _serve_anew(self) -> Endpoint:
@@ -242,6 +246,7 @@ class Registrar:
             await self._endpoint.close()
             self._endpoint = None
         self._endpoint = endpoint = self._new_endpoint()
+        self._path_is_spent = False
         try:
             await endpoint.start()
         except ConfcomError:

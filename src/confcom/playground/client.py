@@ -6,9 +6,8 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
 
@@ -34,34 +33,39 @@ WAKE_SECONDS = 0.1
 """How often a waiting main thread looks for signals: one that comes just before it waits does not wake it."""
 
 
+Outcome = bytes | BaseException
+
+
 class _CallThread:
     """Makes calls, one after the other, where no signal handler runs.
 
     Ctrl-C raises between any two instructions of the main thread. Inside gRPC that can leave a call that nobody
-    finishes, and closing its channel then waits for ever (measured with grpcio 1.85: 1 in 80 interrupted demos).
+    finishes, and closing its channel then waits for ever (measured with grpcio 1.85: 1 in 80 interrupted demos). So
+    the main thread waits at a SimpleQueue, which is one instruction; a Future's condition is several, and complains of
+    its lock when it is interrupted between two of them.
     """
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[tuple[Callable[[], bytes], Future[bytes]] | None] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Callable[[], bytes], SimpleQueue[Outcome]] | None] = SimpleQueue()
         threading.Thread(target=self._work, name="node-client", daemon=True).start()
 
-    def submit(self, call: Callable[[], bytes]) -> Future[bytes]:
-        """Make a call when those before it have ended."""
-        future: Future[bytes] = Future()
-        self._queue.put((call, future))
-        return future
+    def submit(self, call: Callable[[], bytes]) -> SimpleQueue[Outcome]:
+        """Make a call when those before it have ended; its result or error comes out of the queue."""
+        outcome: SimpleQueue[Outcome] = SimpleQueue()
+        self._calls.put((call, outcome))
+        return outcome
 
     def close(self) -> None:
         """End after the calls so far."""
-        self._queue.put(None)
+        self._calls.put(None)
 
     def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            call, future = item
+        while (item := self._calls.get()) is not None:
+            call, outcome = item
             try:
-                future.set_result(call())
+                outcome.put(call())
             except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever waits
-                future.set_exception(error)
+                outcome.put(error)
 
 
 class NodeClient:
@@ -206,7 +210,7 @@ class NodeClient:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method_path(method))
         text = json.dumps(request).encode()
         try:
-            body = _patiently(self._calls.submit(lambda: call(text, timeout=timeout)).result, waiting)
+            body = _patiently(self._calls.submit(lambda: call(text, timeout=timeout)), waiting)
         except grpc.RpcError as error:
             raise self._unavailable(error) from None
         answer: dict[str, Json] = json.loads(body)
@@ -225,13 +229,17 @@ class NodeClient:
         )
 
 
-def _patiently(result: Callable[[float], bytes], waiting: Callable[[float], None] | None) -> bytes:
+def _patiently(outcome: SimpleQueue[Outcome], waiting: Callable[[float], None] | None) -> bytes:
     waited, notice = 0.0, FIRST_NOTICE_SECONDS
     while True:
         try:
-            return result(WAKE_SECONDS)
-        except TimeoutError:
+            found = outcome.get(timeout=WAKE_SECONDS)
+        except Empty:
             waited += WAKE_SECONDS
+        else:
+            if isinstance(found, BaseException):
+                raise found
+            return found
         if waiting is not None and waited >= notice:
             waiting(notice)
             notice += NOTICE_SECONDS
