@@ -1,3 +1,5 @@
+import asyncio
+
 """Both clients against real sockets."""
 
 import os
@@ -6,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import AesmError, ConnectionClosedError, ProtocolError, StaleTargetError
@@ -296,6 +299,9 @@ def test_no_client_leaves_a_descriptor_open(ask, listen, honest, sending):
     def descriptors() -> int:
         return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
+    # uvloop keeps a pipe for signals from the first loop of a process on.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.sleep(0))
     before = descriptors()
     listener = listen(honest, sending())
     ask("quote_size")
