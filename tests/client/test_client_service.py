@@ -1,7 +1,6 @@
-import asyncio
-
 """Both clients against real sockets."""
 
+import asyncio
 import os
 import socket
 import threading
