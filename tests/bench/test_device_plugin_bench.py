@@ -79,7 +79,7 @@ def test_the_right_answer_and_the_right_list_are_taken():
     offer().check_list(encode_device_list(2_000), EPC_RESOURCE)
 
 
-@pytest.mark.parametrize("answer", [b"", answer_for(9), answer_for(10, MORE="1")])
+@pytest.mark.parametrize("answer", [b"", answer_for(9), answer_for(10, MORE="1")], ids=["none", "another", "more"])
 def test_another_answer_fails_the_benchmark(answer):
     with pytest.raises(WrongAnswerError):
         offer().check_answer(answer, 10)
