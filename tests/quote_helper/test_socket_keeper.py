@@ -52,19 +52,21 @@ class Host:
 
     def _accept(self, listener):
         with contextlib.suppress(BlockingIOError):
-            task = asyncio.get_running_loop().create_task(self._serve(listener.accept()[0]))
+            client, _ = listener.accept()
+            task = asyncio.get_running_loop().create_task(self._serve(client))
             self.served.add(task)
             task.add_done_callback(self.served.discard)
+            # Also if it is ended before it began.
+            task.add_done_callback(lambda _: client.close())
 
     async def _serve(self, client):
-        with client:
-            client.setblocking(False)
-            loop, session = asyncio.get_running_loop(), ServerSession()
-            while data := await loop.sock_recv(client, 4096):
-                match session.receive(data):
-                    case RequestReceived() if not self.hangs:
-                        await loop.sock_sendall(client, session.respond(self._answer()))
-                        return
+        client.setblocking(False)
+        loop, session = asyncio.get_running_loop(), ServerSession()
+        while data := await loop.sock_recv(client, 4096):
+            match session.receive(data):
+                case RequestReceived() if not self.hangs:
+                    await loop.sock_sendall(client, session.respond(self._answer()))
+                    return
 
     def _answer(self):
         if self.target_info is None:
