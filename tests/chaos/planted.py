@@ -10,16 +10,16 @@ from confcom.device_plugin.endpoint import Endpoint
 from confcom.device_plugin.registration import RegistrationCause
 
 
-async def _never(_endpoint):
+async def _never(*_):
     await asyncio.Event().wait()
 
 
-async def _soon(_endpoint):
+async def _soon(*_):
     await asyncio.sleep(0.01)
     return RegistrationCause.STREAM_LOST
 
 
-async def _only_streams(endpoint):
+async def _only_streams(endpoint, _siblings):
     await endpoint.servicer.streams.lost.wait()
     return RegistrationCause.STREAM_LOST
 
@@ -42,7 +42,7 @@ def trusts_its_socket():
 
 
 def one_name_for_all():
-    composition.secrets.token_hex = lambda size: "00" * size
+    composition.unused_instance = lambda *_: "000"
 
 
 BUGS = {

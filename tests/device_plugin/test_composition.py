@@ -18,21 +18,20 @@ def mark(name):
 
 
 NAMES = [
-    f"sgx-epc-{mark('kubernetes.azure.com/sgx_epc_mem_in_MiB')}{mark('confcom')}000000.sock",
-    f"sgx-enc-{mark('sgx.intel.com/enclave')}{mark('confcom')}000001.sock",
-    f"sgx-pro-{mark('sgx.intel.com/provision')}{mark('confcom')}000002.sock",
-    f"sgx-hel-{mark('confcom.internal/quote_helper_epc_mem_in_MiB')}{mark('confcom')}000003.sock",
+    f"sgx-epc-{mark('kubernetes.azure.com/sgx_epc_mem_in_MiB')}{mark('confcom')}i01000.sock",
+    f"sgx-enc-{mark('sgx.intel.com/enclave')}{mark('confcom')}i01000.sock",
+    f"sgx-pro-{mark('sgx.intel.com/provision')}{mark('confcom')}i01000.sock",
+    f"sgx-hel-{mark('confcom.internal/quote_helper_epc_mem_in_MiB')}{mark('confcom')}i01000.sock",
 ]
 
 
 def composed(directory, registry):
     arguments = ["--simulated", "--device-plugin-dir", str(directory), "--host-root", str(directory)]
-    numbers = iter(range(1000))
     return compose(
         parse_settings(arguments, prog="plugin", environ={}),
         discover(HostFiles(directory), simulated_epc_mib=168),
         metrics=PluginMetrics(registry),
-        new_token=lambda: f"{next(numbers):06x}",
+        instance="i01",
         jitter=lambda: 0.0,
         clock=lambda: 0.0,
     )

@@ -7,6 +7,7 @@ must hold on any machine.
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import grpc
 import pytest
 from chaos.instance import Instance
-from chaos.watched_node import WatchedNode
+from chaos.watched_node import PATIENCE_SECONDS, WatchedNode
 
 from confcom.device_plugin.resources import EPC_RESOURCE
 from confcom.playground.layout import Layout
@@ -92,6 +93,13 @@ async def followed(node, instance):
     await node.until(lambda _: all(node.followed[path] == 1 and node.asked(name) == path for name, path in of.items()))
 
 
+def age(node):
+    """Let every socket be from a minute ago: who comes now can tell that it registers later than their instances."""
+    for path in node._layout.device_plugin_dir.glob("sgx-*"):
+        then = path.lstat().st_mtime - 60
+        os.utime(path, (then, then))
+
+
 def epc_pod(mib, image="true"):
     """A pod that the scheduler has given to the node: its view of allocatable is older than the kubelet's."""
     container = {"name": "main", "image": image, "resources": {"limits": {EPC_RESOURCE: mib}}}
@@ -147,6 +155,7 @@ async def test_a_burst_of_pods_across_the_hand_over(node, old, start, ending):
                 await past_admission.wait()
 
     pods = asyncio.create_task(burst())
+    age(node)
     new = await start()
     await followed(node, new)
     # What the old instance was asked it has answered: from here on only the kubelet's rules reject anything.
@@ -187,6 +196,7 @@ async def test_a_burst_of_pods_across_the_hand_over(node, old, start, ending):
 async def test_updates_one_after_another_lose_nothing(node, old, start):
     running = old
     for _ in range(3):
+        age(node)
         new = await start()
         await followed(node, new)
         await running.end(signal.SIGTERM)
@@ -220,3 +230,60 @@ async def test_a_kubelet_whose_answer_to_register_is_lost_is_registered_with_all
         await asyncio.sleep(0.05)
     assert [resource["problem"] for resource in resources] == [""] * 3
     assert node.register_calls[lost[0]] == 2
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+async def test_an_update_that_is_rolled_back_leaves_the_old_instance_with_the_resource(node, old, start, ending):
+    node.apply(manifest("Pod", "holds", epc_pod(4, "sleep")))
+    await node.until(lambda state: state.pod("holds").phase is Phase.RUNNING)
+    held = node.held("holds")
+    new = await start()
+    await followed(node, new)
+    paths = node.registered_sockets()
+    await new.end(ending)
+    await node.until(lambda state: full(state) and node.register_calls[EPC_RESOURCE] == 3)
+    await settled(node, old)
+    resources = (await old.resources()).values()
+    assert {one["cause"] for one in resources} == {"sibling_ended"}
+    assert not paths & {node._layout.device_plugin_dir / one["socket"] for one in resources}
+    node.apply(manifest("Pod", "comes", epc_pod(2)))
+    await node.until(lambda state: state.pod("comes").phase is Phase.SUCCEEDED)
+    assert node.held("holds") == held
+    if node.rules is KubeletRules.FROM_1_37:
+        assert not gaps(node, 0)[1:], "allocatable fell although the old instance was there all the time"
+
+    # The kubelet's start makes one socket for each resource of the two.
+    await node.restart_kubelet()
+    await node.until(lambda state: full(state) and node.register_calls[EPC_RESOURCE] == 4)
+    await settled(node, old)
+    assert len([path for path in node._layout.device_plugin_dir.iterdir() if path.name != "kubelet.sock"]) == 3
+
+
+async def test_an_instance_that_ends_right_after_it_has_registered_has_been_seen(node, old, start):
+    new = await start()
+    await node.until(lambda _: node.register_calls[EPC_RESOURCE] == 2)
+    await new.end(signal.SIGTERM)
+    await node.until(lambda state: full(state) and node.register_calls[EPC_RESOURCE] == 3)
+    await settled(node, old)
+
+
+async def test_rolled_back_again_and_again_an_instance_serves_two_sockets_at_most(node, old, start):
+    for times in range(1, 5):
+        new = await start()
+        await followed(node, new)
+        await new.end(signal.SIGTERM)
+        await node.until(lambda state, calls=1 + 2 * times: full(state) and node.register_calls[EPC_RESOURCE] == calls)
+        await settled(node, old)
+        assert len(list(node._layout.device_plugin_dir.glob("sgx-epc-*"))) <= 2
+
+
+async def settled(node, instance):
+    """Until an instance says that all is registered, and the kubelet would ask it."""
+    directory = node._layout.device_plugin_dir
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            resources = (await instance.resources()).values()
+            asked = all(node.asked(one["name"]) == directory / one["socket"] for one in resources)
+            if resources and asked and all(one["registered"] for one in resources):
+                return
+            await asyncio.sleep(0.05)

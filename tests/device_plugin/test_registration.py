@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from confcom.device_plugin import endpoint, registration
+from confcom.device_plugin import endpoint, registration_attempt
 from confcom.device_plugin.allocation import Allocator
 from confcom.device_plugin.backoff import Backoff
 from confcom.device_plugin.device_watch import Presence
@@ -21,6 +21,7 @@ from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.registration import Registrar, RegistrationCause
 from confcom.device_plugin.resources import EPC_RESOURCE, Resource, ResourceKind
 from confcom.device_plugin.servicer import ResourceServicer, StreamWatch
+from confcom.device_plugin.socket_names import SocketNames
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
 from confcom.kubelet_api.device_list import encode_device_list
@@ -50,15 +51,17 @@ async def registrar(directory, sleeps):
     resource = Resource(ResourceKind.EPC, EPC_RESOURCE, 4)
     allocator = Allocator(resource, Platform.SIMULATED, ("/dev/sgx_enclave",), "/dev/null", "/var/run/aesmd")
     numbers = iter(range(1000))
+    names = SocketNames(directory, "confcom", "me0")
 
     def new_endpoint():
         servicer = ResourceServicer(allocator, encode_device_list(4), metrics=metrics, clock=lambda: 0.0)
-        return Endpoint(directory / f"p{next(numbers)}.sock", servicer)
+        return Endpoint(names.path(resource, next(numbers)), servicer)
 
     made = Registrar(
         resource_name=EPC_RESOURCE,
         kubelet_socket=directory / "kubelet.sock",
         new_endpoint=new_endpoint,
+        siblings=names.siblings(resource),
         metrics=metrics,
         jitter=lambda: 0.0,
         clock=lambda: 0.0,
@@ -152,7 +155,7 @@ async def test_a_kubelet_that_never_asks_for_the_list_is_registered_with_again(
         problems.add(registrar.status.problem)
         kubelet.ignore_stream = False
 
-    monkeypatch.setattr(registration, "FIRST_STREAM_SECONDS", 0.05)
+    monkeypatch.setattr(registration_attempt, "FIRST_STREAM_SECONDS", 0.05)
     kubelet.ignore_stream, sleeps.then = True, ask
     await kubelet.start()
     run()
@@ -161,7 +164,7 @@ async def test_a_kubelet_that_never_asks_for_the_list_is_registered_with_again(
 
 
 async def test_a_kubelet_that_goes_before_it_asks_for_the_list_is_not_waited_for(kubelet, registrar, run, monkeypatch):
-    monkeypatch.setattr(registration, "FIRST_STREAM_SECONDS", 1000)
+    monkeypatch.setattr(registration_attempt, "FIRST_STREAM_SECONDS", 1000)
     kubelet.ignore_stream = True
     await kubelet.start()
     run()
@@ -174,7 +177,7 @@ async def test_a_kubelet_that_goes_before_it_asks_for_the_list_is_not_waited_for
 
 
 async def test_what_listens_and_speaks_no_grpc_is_named(sleeps, registrar, run, directory, monkeypatch):
-    monkeypatch.setattr(registration, "CONNECT_SECONDS", 0.05)
+    monkeypatch.setattr(registration_attempt, "CONNECT_SECONDS", 0.05)
     tried = asyncio.Event()
     sleeps.then = lambda _number: tried.set()
     with socket.socket(socket.AF_UNIX) as mute:
@@ -311,10 +314,10 @@ async def test_each_loss_and_return_is_one_registration_at_a_new_socket(kubelet,
 
 
 async def test_a_failure_inside_is_not_swallowed(registrar, device, monkeypatch):
-    def broken():
+    def broken(_socket):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(registrar, "_why_no_kubelet", broken)
+    monkeypatch.setattr(registration_attempt, "why_no_kubelet", broken)
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(device.run(), 20)
 

@@ -2,106 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import hashlib
+import logging
 import os
-import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
 
 from confcom.daemon.unix_socket import MAX_PATH_BYTES, PathState, inspect_path
-from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.device_plugin.servicer import ResourceServicer
+from confcom.device_plugin.socket_names import NAME_BYTES
 from confcom.errors import SettingsError, UnavailableError
 from confcom.kubelet_api.services import device_plugin_handler, unix_target
+
+_logger = logging.getLogger(__name__)
 
 MAX_CONCURRENT_CALLS = 32
 """The kubelet makes one call at a time beside its stream; more are refused instead of piling up in memory."""
 STOP_SECONDS = 1.0
 """For calls in flight when the server stops. Streams are ended before, and Allocate takes less than a millisecond."""
-TOKEN_BYTES = 3
-"""Random bytes in a socket's name: enough that instances on one node never meet, short enough for long directories."""
-_MARK_BYTES = 2
-"""Of the digest of a name in a socket's name. Two of a node are alike once in 65,536."""
-_KIND_LETTERS = 3
-_NAME_BYTES = len("sgx--.sock") + _KIND_LETTERS + 2 * (_MARK_BYTES + _MARK_BYTES + TOKEN_BYTES)
-"""Of a socket's name, whatever is served there."""
-_SOCKET_NAME = re.compile(
-    rf"sgx-({'|'.join(kind[:_KIND_LETTERS] for kind in ResourceKind)})-(?P<resource>[0-9a-f]{{{2 * _MARK_BYTES}}})"
-    rf"(?P<installation>[0-9a-f]{{{2 * _MARK_BYTES}}})[0-9a-f]{{{2 * TOKEN_BYTES}}}\.sock"
-)
-
-
-def socket_name(resource: Resource, installation: str, token: str) -> str:
-    """The name of a resource's socket, from which plugins on a node tell whether they offer the same.
-
-    Args:
-        resource: what is served there.
-        installation: whose plugin it is.
-        token: TOKEN_BYTES in hex, never used before.
-    """
-    return f"sgx-{resource.kind[:_KIND_LETTERS]}-{_mark(resource.name)}{_mark(installation)}{token}.sock"
-
-
-def refuse_second_plugin(directory: Path, resources: Iterable[Resource], installation: str) -> None:
-    """Let nobody start beside a plugin of another installation that serves one of the same resources.
-
-    The kubelet would take the later one for the earlier one's successor, hand out the same EPC twice, and lose the
-    resource when either ends. An instance of the same installation is the next one of an update.
-
-    Raises:
-        UnavailableError: there is such a plugin.
-    """
-    mine = {_mark(resource.name): resource.name for resource in resources}
-    for path, found in _our_sockets(directory):
-        foreign = found["resource"] in mine and found["installation"] != _mark(installation)
-        if foreign and _state(path) is PathState.LIVE:
-            raise UnavailableError(
-                f"another device plugin offers {mine[found['resource']]} on this node",
-                why=f"{path} answers, and belongs to another installation than {installation!r}",
-                remedy="remove one of the two; the next instance of that one has the same --installation",
-            )
-
-
-def _our_sockets(directory: Path) -> list[tuple[Path, re.Match[str]]]:
-    """What is named as sockets of this program are, of any installation; nothing if it may not be looked at."""
-    try:
-        paths = sorted(directory.iterdir())
-    except OSError:
-        return []
-    return [(path, found) for path in paths if (found := _SOCKET_NAME.fullmatch(path.name))]
-
-
-def _state(path: Path) -> PathState | None:
-    """What is there, or None if it may not be looked at."""
-    try:
-        return inspect_path(path)
-    except UnavailableError:
-        return None
-
-
-def _mark(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[: 2 * _MARK_BYTES]
-
-
-def remove_stale_sockets(directory: Path) -> list[str]:
-    """Remove sockets of ours on which nobody listens: an instance that was killed could not.
-
-    A kubelet clears the directory too, but only when it starts.
-
-    Returns:
-        The names of what was removed. What may not be looked at or removed stays.
-    """
-    removed = []
-    for path, _ in _our_sockets(directory):
-        if _state(path) is PathState.STALE:
-            with contextlib.suppress(OSError):
-                path.unlink()
-                removed.append(path.name)
-    return removed
 
 
 @dataclass(slots=True)
@@ -154,6 +76,79 @@ class Endpoint:
             self.path.unlink(missing_ok=True)
 
 
+class Serving:
+    """Where one resource is served: on one socket, or two while the first must not end yet.
+
+    Args:
+        new_endpoint: makes an endpoint that is not yet served, with a path never used before.
+    """
+
+    def __init__(self, new_endpoint: Callable[[], Endpoint]) -> None:
+        self._new_endpoint = new_endpoint
+        self._endpoint: Endpoint | None = None
+        self._kept: Endpoint | None = None
+        self._why_anew = ""
+        self._keeps = False
+
+    @property
+    def path(self) -> Path | None:
+        """Of the latest socket."""
+        return None if self._endpoint is None else self._endpoint.path
+
+    def spend(self) -> None:
+        """The kubelet may know the path from a Register that failed: from 1.37 on it refuses a known one."""
+        self._why_anew = self._why_anew or "the kubelet may know the old one"
+
+    def keep(self) -> None:
+        """The kubelet may follow the latest socket, or have left it without telling: it cannot be registered again.
+
+        It is served beside the next one, since its end would take the resource from a kubelet that follows it. What was
+        kept before it ends now: up to 1.36 the kubelet has no eye on it, and from 1.37 on it has the other.
+        """
+        self._why_anew, self._keeps = "an instance that registered later has ended", True
+
+    async def answering(self) -> Endpoint:
+        """One that answers whoever dials it, at a path that may be registered.
+
+        Raises:
+            UnavailableError: no socket can be bound.
+        """
+        if self._endpoint is not None and not self._why_anew:
+            if self._endpoint.answers():
+                return self._endpoint
+            self._why_anew = "the old one is gone"
+        _logger.info("serving at a new socket", extra={"reason": self._why_anew or "the old one could not be served"})
+        return await self.anew()
+
+    async def anew(self) -> Endpoint:
+        """Serve at a new path.
+
+        Raises:
+            UnavailableError: the socket cannot be bound.
+        """
+        leaving = None
+        if self._keeps:
+            leaving, self._kept = self._kept, self._endpoint
+            self._endpoint = None
+        elif self._kept is not None and self._kept.servicer.streams.lost.is_set():
+            leaving, self._kept = self._kept, None
+        await _close_all(leaving, self._endpoint)
+        self._endpoint, self._why_anew, self._keeps = None, "", False
+        endpoint = self._new_endpoint()
+        await endpoint.start()
+        self._endpoint = endpoint
+        return endpoint
+
+    async def close(self) -> None:
+        """End the kubelet's streams and the servers, and remove the sockets."""
+        await _close_all(self._endpoint, self._kept)
+        self._endpoint = self._kept = None
+
+
+async def _close_all(*endpoints: Endpoint | None) -> None:
+    await asyncio.gather(*(endpoint.close() for endpoint in endpoints if endpoint is not None))
+
+
 def require_directory(directory: Path) -> None:
     """See that sockets can be bound there.
 
@@ -161,7 +156,7 @@ def require_directory(directory: Path) -> None:
         SettingsError: their paths would be too long.
         UnavailableError: they cannot, with the reason.
     """
-    size = len(os.fsencode(directory)) + 1 + _NAME_BYTES
+    size = len(os.fsencode(directory)) + 1 + NAME_BYTES
     if size > MAX_PATH_BYTES:
         raise SettingsError(
             f"the device plugin's socket paths would be {size} bytes long in {directory}",

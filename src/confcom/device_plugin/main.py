@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 import secrets
@@ -20,14 +21,7 @@ from confcom.device_plugin.allocation import Allocator
 from confcom.device_plugin.device_nodes import Device
 from confcom.device_plugin.device_watch import DeviceWatch, SgxSearch
 from confcom.device_plugin.discovery import Discovery
-from confcom.device_plugin.endpoint import (
-    TOKEN_BYTES,
-    Endpoint,
-    refuse_second_plugin,
-    remove_stale_sockets,
-    require_directory,
-    socket_name,
-)
+from confcom.device_plugin.endpoint import Endpoint, require_directory
 from confcom.device_plugin.host import HostFiles
 from confcom.device_plugin.inventory import ResourceState, encode_inventory, encode_waiting
 from confcom.device_plugin.metrics import PluginMetrics
@@ -41,6 +35,7 @@ from confcom.device_plugin.resources import (
 )
 from confcom.device_plugin.servicer import ResourceServicer
 from confcom.device_plugin.settings import PluginSettings, parse_settings
+from confcom.device_plugin.socket_names import SocketNames, refuse_second_plugin, remove_stale_sockets, unused_instance
 from confcom.kubelet_api.device_list import encode_device_list
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
 
@@ -74,7 +69,7 @@ class DevicePlugin:
 
     async def close(self) -> None:
         """End every stream and server, and leave no socket behind."""
-        await asyncio.gather(*(registrar.close() for registrar in self.registrars))
+        await asyncio.gather(*(registrar.end() for registrar in self.registrars))
 
     def hindrance(self) -> str | None:
         """Why a kubelet that dials now would not be answered, or None; being registered is not ours alone to decide."""
@@ -123,7 +118,7 @@ def compose(
     discovery: Discovery,
     *,
     metrics: PluginMetrics,
-    new_token: Callable[[], str],
+    instance: str,
     jitter: Callable[[], float],
     clock: Callable[[], float],
 ) -> DevicePlugin:
@@ -133,7 +128,7 @@ def compose(
         settings: what was asked for.
         discovery: what the node has.
         metrics: where the parts count.
-        new_token: a name part that nobody used before.
+        instance: tells this one from others on the node; `unused_instance` finds one.
         jitter: random numbers in [0, 1).
         clock: monotonic seconds.
 
@@ -142,20 +137,24 @@ def compose(
     """
     plan = plan_resources(discovery, settings.resources)
     metrics.record_discovery(discovery, plan)
+    names = SocketNames(settings.device_plugin_dir, settings.installation, instance)
 
     def registrar_of(resource: Resource) -> Registrar:
         allocator = Allocator.of(resource, discovery, aesmd_directory=settings.aesmd_dir)
         list_bytes = encode_device_list(resource.count)
         metrics.list_bytes.labels(resource.name).set(len(list_bytes))
 
+        numbers = itertools.count()
+
         def new_endpoint() -> Endpoint:
-            path = settings.device_plugin_dir / socket_name(resource, settings.installation, new_token())
-            return Endpoint(path, ResourceServicer(allocator, list_bytes, metrics=metrics, clock=clock))
+            servicer = ResourceServicer(allocator, list_bytes, metrics=metrics, clock=clock)
+            return Endpoint(names.path(resource, next(numbers)), servicer)
 
         return Registrar(
             resource_name=resource.name,
             kubelet_socket=settings.device_plugin_dir / KUBELET_SOCKET_NAME,
             new_endpoint=new_endpoint,
+            siblings=names.siblings(resource),
             metrics=metrics,
             jitter=jitter,
             clock=clock,
@@ -203,7 +202,7 @@ async def serve(settings: PluginSettings, stop: asyncio.Event) -> None:
             settings,
             discovery,
             metrics=metrics,
-            new_token=lambda: secrets.token_hex(TOKEN_BYTES),
+            instance=unused_instance(settings.device_plugin_dir, secrets.randbelow),
             jitter=random.SystemRandom().random,
             clock=time.monotonic,
         )

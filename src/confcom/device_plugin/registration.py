@@ -1,44 +1,37 @@
-"""Staying registered with the kubelet, for one resource, through everything that a kubelet does.
-
-A kubelet that starts removes every socket in the directory before it listens, and while it answers Register it dials
-the plugin back. Hence the order of an attempt: connect to the kubelet, then see that our own socket is served, then
-Register over that connection, then wait there for the kubelet's stream. Looking at our socket before the connection
-loses 10 s to a dial-back that finds nothing (measured, 4 of 4).
-"""
+"""Staying registered with the kubelet, for one resource, through everything that a kubelet does."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
-
-from confcom.daemon.unix_socket import PathState, inspect_path
 from confcom.device_plugin.backoff import Backoff
 from confcom.device_plugin.device_watch import Presence
-from confcom.device_plugin.endpoint import Endpoint
+from confcom.device_plugin.endpoint import Endpoint, Serving
 from confcom.device_plugin.metrics import PluginMetrics
-from confcom.errors import ConfcomError, UnavailableError
-from confcom.kubelet_api import deviceplugin_pb2 as pb
-from confcom.kubelet_api.services import API_VERSION, RegistrationStub, unix_channel
+from confcom.device_plugin.registration_attempt import (
+    REGISTER_SECONDS,
+    AttemptFailedError,
+    register_once,
+    why_no_kubelet,
+)
+from confcom.device_plugin.socket_names import Siblings
+from confcom.errors import ConfcomError
 
 _logger = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 2.0
-"""A unix socket that listens accepts at once; a kubelet that takes longer is stopped or overwhelmed."""
-REGISTER_SECONDS = 12.0
-"""The kubelet dials back for up to 10 s before it answers, so that its own reason arrives rather than our deadline."""
-FIRST_STREAM_SECONDS = 10.0
-"""From a successful Register to the kubelet's ListAndWatch; it normally comes within milliseconds."""
 SOCKET_CHECK_SECONDS = 1.0
-"""How often a registered plugin looks whether its socket's path is still there; one lstat."""
+"""How often a registered plugin looks whether its socket's path is still there, and which other instances are: one
+lstat, one listing of the directory, and a connect to each socket of another instance."""
+SEEN_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
+"""How long an instance is there at least once it may have registered, for another to see it; with some patience."""
 STEADY_SECONDS = 1.0
 """A stream that lasted this long was a working registration, and the next one is tried without delay."""
 ABSENT_FIRST_SECONDS, ABSENT_LIMIT_SECONDS = 0.05, 0.25
@@ -53,9 +46,11 @@ class RegistrationCause(StrEnum):
 
     START = "start"
     STREAM_LOST = "stream_lost"
-    """The kubelet restarted, or another instance for the same resource ended."""
+    """The kubelet restarted, or another instance that had registered before us ended (up to 1.36)."""
     SOCKET_LOST = "socket_lost"
     """Our socket's path was removed while the stream went on; nobody could dial us again."""
+    SIBLING_ENDED = "sibling_ended"
+    """Another instance that had registered after us ended: up to 1.36 the kubelet has lost the resource with it."""
     DEVICE_BACK = "device_back"
     """The SGX device was lost, and we ended the stream ourselves; now it is back."""
 
@@ -74,15 +69,6 @@ class RegistrationStatus:
     """Why the last attempt failed, or empty."""
 
 
-class _AttemptFailedError(Exception):
-    """An attempt failed for a reason that the next one may not meet."""
-
-    def __init__(self, problem: str, *, kubelet_listens: bool = True) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.kubelet_listens = kubelet_listens
-
-
 class Registrar:
     """Serves one resource and keeps it registered.
 
@@ -90,6 +76,7 @@ class Registrar:
         resource_name: what is registered.
         kubelet_socket: the kubelet's registration socket; it may be missing for as long as it likes.
         new_endpoint: makes an endpoint that is not yet served, with a path never used before.
+        siblings: the other instances that serve it.
         metrics: where registrations are counted.
         jitter: random numbers in [0, 1).
         clock: monotonic seconds.
@@ -102,6 +89,7 @@ class Registrar:
         resource_name: str,
         kubelet_socket: Path,
         new_endpoint: Callable[[], Endpoint],
+        siblings: Siblings,
         metrics: PluginMetrics,
         jitter: Callable[[], float],
         clock: Callable[[], float],
@@ -110,20 +98,19 @@ class Registrar:
         self.status = RegistrationStatus()
         self.resource_name = resource_name
         self._kubelet_socket = kubelet_socket
-        self._new_endpoint = new_endpoint
+        self._serving = Serving(new_endpoint)
+        self._siblings = siblings
         self._metrics = metrics
         self._clock = clock
         self._sleep = sleep
         self._absent = Backoff(ABSENT_FIRST_SECONDS, ABSENT_LIMIT_SECONDS, jitter)
         self._retry = Backoff(RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS, jitter)
-        self._endpoint: Endpoint | None = None
-        self._path_is_spent = False
-        """Whether the kubelet may know the path from a Register that failed: from 1.37 on it refuses a known one."""
+        self._registered_at = self._offered_at = -math.inf
 
     @property
     def socket_path(self) -> Path | None:
         """Where the resource is served now."""
-        return None if self._endpoint is None else self._endpoint.path
+        return self._serving.path
 
     async def start(self) -> None:
         """Serve. From here on the kubelet could be answered.
@@ -131,7 +118,7 @@ class Registrar:
         Raises:
             UnavailableError: the socket cannot be bound.
         """
-        await self._serve_anew()
+        await self._serving.anew()
 
     async def run_while(self, device: Presence) -> None:
         """Stay registered while the device is there, and unregistered while it is not, until cancelled.
@@ -158,28 +145,34 @@ class Registrar:
         """Register, and again whenever it is needed, until cancelled."""
         while True:
             endpoint = await self._register(cause)
-            registered_at = self._clock()
-            cause = await _until_lost(endpoint)
+            cause = await _until_lost(endpoint, self._siblings)
+            if cause is RegistrationCause.SIBLING_ENDED:
+                self._serving.keep()
             self._show_registered(registered=False)
             _logger.warning("no longer registered", extra={"resource": self.resource_name, "cause": cause})
-            if self._clock() - registered_at >= STEADY_SECONDS:
+            if self._clock() - self._registered_at >= STEADY_SECONDS:
                 self._retry.reset()
-            elif not self._why_no_kubelet():
+            elif not why_no_kubelet(self._kubelet_socket):
                 await self._sleep(self._retry.next_delay())
+
+    async def end(self) -> None:
+        """Close, but not before an older instance has seen that we were there: it takes the resource back then."""
+        unseen_seconds = self._offered_at + SEEN_SECONDS - self._clock()
+        if unseen_seconds > 0 and self._siblings.any_alive():
+            await self._sleep(unseen_seconds)
+        await self.close()
 
     async def close(self) -> None:
         """End the kubelet's stream and the server, and remove the socket."""
-        if self._endpoint is not None:
-            await self._endpoint.close()
-            self._endpoint = None
+        await self._serving.close()
         self._show_registered(registered=False)
 
     async def _register(self, cause: RegistrationCause) -> Endpoint:
         while True:
             try:
-                endpoint = await self._attempt()
+                endpoint = await register_once(self._kubelet_socket, self.resource_name, self._offered_endpoint)
                 break
-            except _AttemptFailedError as failure:
+            except AttemptFailedError as failure:
                 self._note_failure(failure)
                 if failure.kubelet_listens:
                     self._absent.reset()
@@ -188,6 +181,8 @@ class Registrar:
                     self._retry.reset()
                     await self._sleep(self._absent.next_delay())
         self._absent.reset()
+        self._registered_at = self._clock()
+        self._siblings.registered(endpoint.path, within=REGISTER_SECONDS)
         self.status.cause = cause
         self.status.problem = ""
         self.status.registrations += 1
@@ -196,63 +191,18 @@ class Registrar:
         _logger.info("registered", extra={"resource": self.resource_name, "cause": cause, "socket": endpoint.path.name})
         return endpoint
 
-    async def _attempt(self) -> Endpoint:
-        if absence := self._why_no_kubelet():
-            raise _AttemptFailedError(absence, kubelet_listens=False)
-        async with unix_channel(str(self._kubelet_socket)) as channel:
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    await channel.channel_ready()
-                endpoint = await self._served_endpoint()
-                endpoint.servicer.streams.expect()
-                request = pb.RegisterRequest(
-                    version=API_VERSION, endpoint=endpoint.path.name, resource_name=self.resource_name
-                )
-                await RegistrationStub(channel).register(request, timeout=REGISTER_SECONDS)
-            except TimeoutError:
-                raise _AttemptFailedError(f"{self._kubelet_socket} speaks no gRPC") from None
-            except grpc.aio.AioRpcError as error:
-                self._path_is_spent = True
-                raise _AttemptFailedError(f"the kubelet answers {error.code().name}: {error.details()}") from error
-            except ConfcomError as error:
-                raise _AttemptFailedError(str(error)) from error
-            if not await _first_stream(endpoint, channel):
-                raise _AttemptFailedError("the kubelet accepted Register and did not ask for the list")
-        return endpoint
+    async def _offered_endpoint(self) -> Endpoint:
+        self._offered_at = self._clock()
+        return await self._serving.answering()
 
-    def _why_no_kubelet(self) -> str:
-        try:
-            state = inspect_path(self._kubelet_socket)
-        except UnavailableError as error:
-            return f"{self._kubelet_socket} may not be connected to: {error.why}"
-        return "" if state is PathState.LIVE else f"there is {state.value} at {self._kubelet_socket}"
-
-    def _note_failure(self, failure: _AttemptFailedError) -> None:
+    def _note_failure(self, failure: AttemptFailedError) -> None:
         if failure.problem != self.status.problem:
             _logger.info("not registered yet", extra={"resource": self.resource_name, "reason": failure.problem})
         self.status.problem = failure.problem
+        if failure.path_is_spent:
+            self._serving.spend()
         if failure.kubelet_listens:
             self._metrics.registration_failures.labels(self.resource_name).inc()
-
-    async def _served_endpoint(self) -> Endpoint:
-        if self._endpoint is not None and not self._path_is_spent and self._endpoint.answers():
-            return self._endpoint
-        why = "the kubelet may know the old one" if self._path_is_spent else "the old one is gone"
-        _logger.info("serving at a new socket", extra={"resource": self.resource_name, "reason": why})
-        return await self._serve_anew()
-
-    async def _serve_anew(self) -> Endpoint:
-        if self._endpoint is not None:
-            await self._endpoint.close()
-            self._endpoint = None
-        self._endpoint = endpoint = self._new_endpoint()
-        self._path_is_spent = False
-        try:
-            await endpoint.start()
-        except ConfcomError:
-            self._endpoint = None
-            raise
-        return endpoint
 
     def _show_registered(self, *, registered: bool) -> None:
         self.status.registered = registered
@@ -273,21 +223,7 @@ async def _first_done(*parts: Coroutine[Any, Any, Any]) -> None:
             task.result()
 
 
-async def _first_stream(endpoint: Endpoint, channel: grpc.aio.Channel) -> bool:
-    """Whether the kubelet asks for the list; given up at once when its end of the registration connection goes."""
-    opened = endpoint.servicer.streams.opened
-    asked = asyncio.create_task(opened.wait())
-    gone = asyncio.create_task(channel.wait_for_state_change(grpc.ChannelConnectivity.READY))
-    try:
-        await asyncio.wait({asked, gone}, timeout=FIRST_STREAM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        asked.cancel()
-        gone.cancel()
-        await asyncio.gather(asked, gone, return_exceptions=True)
-    return opened.is_set()
-
-
-async def _until_lost(endpoint: Endpoint) -> RegistrationCause:
+async def _until_lost(endpoint: Endpoint, siblings: Siblings) -> RegistrationCause:
     while True:
         try:
             async with asyncio.timeout(SOCKET_CHECK_SECONDS):
@@ -295,5 +231,7 @@ async def _until_lost(endpoint: Endpoint) -> RegistrationCause:
         except TimeoutError:
             if not endpoint.has_path():
                 return RegistrationCause.SOCKET_LOST
+            if siblings.one_has_ended():
+                return RegistrationCause.SIBLING_ENDED
         else:
             return RegistrationCause.STREAM_LOST

@@ -1,0 +1,169 @@
+"""What instances tell from the sockets in the kubelet's directory, which here are sockets of this process."""
+
+import os
+import re
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.device_plugin.resources import EPC_RESOURCE, Resource, ResourceKind
+from confcom.device_plugin.socket_names import INSTANCES, NAME_BYTES, SocketNames, remove_stale_sockets, unused_instance
+
+EPC = Resource(ResourceKind.EPC, EPC_RESOURCE, 4)
+ENCLAVE = Resource(ResourceKind.ENCLAVE, "sgx.intel.com/enclave", 4)
+WITHIN = 12.0
+
+
+class Other:
+    """Another instance's socket."""
+
+    def __init__(self, directory, instance, *, number=0, resource=EPC, installation="confcom"):
+        self.path = SocketNames(directory, installation, instance).path(resource, number)
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(self.path))
+        self._socket.listen()
+
+    def kill(self):
+        self._socket.close()
+
+    def end(self):
+        self.path.unlink()
+        self.kill()
+
+
+@pytest.fixture
+def other(directory):
+    made = []
+
+    def make(instance, **details):
+        made.append(Other(directory, instance, **details))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.kill()
+
+
+@pytest.fixture
+def mine(directory, other):
+    """This instance's names; it is served."""
+    other("me0")
+    return SocketNames(directory, "confcom", "me0")
+
+
+@pytest.fixture
+def siblings(mine):
+    found = mine.siblings(EPC)
+    found.registered(mine.path(EPC, 0), within=WITHIN)
+    return found
+
+
+def age(path, seconds):
+    then = path.lstat().st_mtime - seconds
+    os.utime(path, (then, then))
+
+
+@pytest.mark.parametrize("ending", [Other.end, Other.kill])
+def test_the_end_of_another_is_noticed_once(siblings, other, ending):
+    assert not siblings.one_has_ended()
+    later = other("it0")
+    assert not siblings.one_has_ended()
+    ending(later)
+    assert siblings.one_has_ended()
+    assert not siblings.one_has_ended()
+
+
+def test_one_that_was_killed_before_it_was_seen_is_noticed_once(siblings, other):
+    other("it0").kill()
+    assert siblings.one_has_ended()
+    assert not siblings.one_has_ended()
+
+
+def test_what_lay_there_when_we_registered_concerns_nobody(mine, other):
+    other("it0").kill()
+    found = mine.siblings(EPC)
+    found.registered(mine.path(EPC, 0), within=WITHIN)
+    assert not found.one_has_ended()
+
+
+def test_another_that_moves_to_a_new_socket_has_not_ended(siblings, other):
+    first = other("it0")
+    assert not siblings.one_has_ended()
+    other("it0", number=1)
+    first.end()
+    assert not siblings.one_has_ended()
+    assert siblings.any_alive()
+
+
+@pytest.mark.parametrize(
+    "of_others", [{"resource": ENCLAVE}, {"installation": "another"}], ids=["resource", "installation"]
+)
+def test_who_serves_something_else_concerns_nobody(siblings, other, of_others):
+    later = other("it0", **of_others)
+    assert not siblings.one_has_ended()
+    assert not siblings.any_alive()
+    later.end()
+    assert not siblings.one_has_ended()
+
+
+def test_our_own_sockets_concern_nobody(siblings, mine, other):
+    second = other("me0", number=1)
+    assert not siblings.any_alive()
+    second.kill()
+    assert not siblings.one_has_ended()
+
+
+@pytest.mark.parametrize(("older_by", "noticed"), [(WITHIN + 1, False), (WITHIN - 1, True)])
+def test_the_end_of_one_that_had_registered_before_is_the_kubelets_to_tell(mine, other, older_by, noticed):
+    older = other("it0")
+    age(older.path, older_by)
+    found = mine.siblings(EPC)
+    found.registered(mine.path(EPC, 0), within=WITHIN)
+    assert found.any_alive()
+    older.end()
+    assert found.one_has_ended() == noticed
+
+
+def test_one_that_registers_anew_is_no_older_one_any_more(mine, other):
+    older = other("it0")
+    age(older.path, WITHIN + 1)
+    found = mine.siblings(EPC)
+    found.registered(mine.path(EPC, 0), within=WITHIN)
+    anew = other("it0", number=1)
+    assert not found.one_has_ended()
+    anew.end()
+    older.end()
+    assert found.one_has_ended()
+
+
+def test_a_directory_that_is_gone_says_nothing(directory):
+    names = SocketNames(directory / "gone", "confcom", "me0")
+    found = names.siblings(EPC)
+    found.registered(names.path(EPC, 0), within=WITHIN)
+    assert not found.one_has_ended()
+    assert not found.any_alive()
+
+
+def test_an_instance_takes_no_mark_that_is_in_use(directory, other):
+    other("000")
+    other("001", resource=ENCLAVE, installation="another")
+    numbers = iter([0, 1, 0, 2])
+    assert unused_instance(directory, lambda below: next(numbers) % below) == "002"
+
+
+@given(st.integers(0, INSTANCES - 1), st.integers(0, 10**9), st.sampled_from(list(ResourceKind)), st.text(max_size=99))
+def test_names_have_one_length_and_are_recognised(tmp_path_factory, instance, number, kind, installation):
+    directory = tmp_path_factory.getbasetemp() / "names"
+    mark = unused_instance(directory, lambda _: instance)
+    path = SocketNames(directory, installation, mark).path(Resource(kind, EPC_RESOURCE, 1), number)
+    assert len(path.name) == NAME_BYTES
+    assert re.fullmatch(r"sgx-[a-z]{3}-[0-9a-f]{8}[0-9a-z]{6}\.sock", path.name)
+
+
+def test_only_what_nobody_serves_is_removed(directory, mine, other):
+    other("it0")
+    killed = other("it1")
+    killed.kill()
+    assert remove_stale_sockets(directory) == [killed.path.name]
