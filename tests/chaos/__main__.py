@@ -15,8 +15,9 @@ COMMON = (
     Disturbance.SUBMIT_PAST_SCHEDULER,
     Disturbance.DELETE,
     *[Disturbance.KUBELET_RESTART] * 4,
+    *[Disturbance.RETURN_DEVICE] * 2,
 )
-"""What is chosen more often: pods to lose, and kubelets that can be reached again when their socket was removed."""
+"""What is chosen more often: pods to lose, and what gives back a kubelet and a device that were taken away."""
 
 
 async def campaign(rules, kills, seed):
@@ -28,8 +29,8 @@ async def campaign(rules, kills, seed):
         await world.open()
         while world.done[Disturbance.KILL] < kills:
             some = choose.choices([*Disturbance, *COMMON], k=choose.randint(1, 3))
-            # A kill each round, first: up to 1.36 some instances may be ended only while nothing is disturbed.
-            picked = [Disturbance.KILL, *some, Disturbance.START]
+            picked = [Disturbance.KILL, *some, *[Disturbance.START] * 2]
+            choose.shuffle(picked)
             await world.disturb(*((disturbance, choose.randrange(12)) for disturbance in picked))
             rounds += 1
     finally:

@@ -11,6 +11,8 @@ from chaos.watched_node import PATIENCE_SECONDS
 
 REAL = ("-m", "confcom.device_plugin")
 PLANTED = str(Path(__file__).with_name("planted.py"))
+LOOKS_OFTEN = (PLANTED, "no_bug")
+"""The real one, but that it looks at the host every few milliseconds."""
 
 
 class Instance:
@@ -28,14 +30,15 @@ class Instance:
         self._probe = probe
 
     @classmethod
-    async def start(cls, layout, name, epc_mib, program=REAL):
-        """Start one beside a node; it is not waited for."""
+    async def start(cls, layout, name, simulated_epc_mib=None, program=REAL):
+        """Start one beside a node, for hardware if it is to simulate nothing; it is not waited for."""
         probe, log = layout.directory / f"{name}.probe", layout.directory / f"{name}.log"
         environ = {key: value for key, value in os.environ.items() if not key.startswith("CONFCOM_")}
+        simulated = ("--simulated", "--simulated-epc-mib", str(simulated_epc_mib)) if simulated_epc_mib else ()
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, *program,
-                "--simulated", "--simulated-epc-mib", str(epc_mib), "--helper-epc-mib", "0",
+                *simulated, "--helper-epc-mib", "0",
                 "--host-root", str(layout.directory / "host"),
                 "--device-plugin-dir", str(layout.device_plugin_dir), "--probe-address", f"unix:{probe}",
                 "--log-format", "json",

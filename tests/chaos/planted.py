@@ -1,13 +1,18 @@
-"""The device plugin with a bug that its first argument names: what chaos must find."""
+"""The device plugin with a bug that its first argument names: what chaos must find.
+
+Whatever the bug, it looks at the host often: a device that is back is seen steadily for seconds otherwise.
+"""
 
 import asyncio
 import os
 import sys
 
+from confcom.device_plugin import device_watch, registration
 from confcom.device_plugin import main as composition
-from confcom.device_plugin import registration
+from confcom.device_plugin.device_watch import DeviceWatch
 from confcom.device_plugin.endpoint import Endpoint
 from confcom.device_plugin.registration import RegistrationCause
+from confcom.device_plugin.socket_names import Siblings
 
 
 async def _never(*_):
@@ -19,9 +24,8 @@ async def _soon(*_):
     return RegistrationCause.STREAM_LOST
 
 
-async def _only_streams(endpoint, _siblings):
-    await endpoint.servicer.streams.lost.wait()
-    return RegistrationCause.STREAM_LOST
+def no_bug():
+    pass
 
 
 def forgets_lost_streams():
@@ -34,11 +38,19 @@ def registers_in_a_loop():
 
 
 def never_looks_for_its_socket():
-    registration._until_lost = _only_streams
+    Endpoint.has_path = lambda _self: True
 
 
 def trusts_its_socket():
     Endpoint.answers = lambda _self: True
+
+
+def forgets_other_instances():
+    Siblings.one_has_ended = lambda _self: False
+
+
+def never_looks_at_the_device():
+    DeviceWatch.look = lambda _self: None
 
 
 def one_name_for_all():
@@ -50,10 +62,13 @@ BUGS = {
     registers_in_a_loop: "was registered [0-9]+ times, at most",
     never_looks_for_its_socket: "is registered with .*, which is gone",
     trusts_its_socket: "not settled after .* is not registered: ",
+    forgets_other_instances: "not settled after",
+    never_looks_at_the_device: "not settled after .* is registered without the device",
     one_name_for_all: "not settled after",
 }
 """Each with what chaos says of it."""
 
 if __name__ == "__main__":
-    next(bug for bug in BUGS if bug.__name__ == sys.argv[1])()
+    device_watch.LOOK_SECONDS = 0.02
+    next(bug for bug in (no_bug, *BUGS) if bug.__name__ == sys.argv[1])()
     sys.exit(composition.main(sys.argv[2:], prog="planted", environ=os.environ, stderr=sys.stderr))

@@ -2,10 +2,12 @@
 
 import asyncio
 import collections
+import dataclasses
 import itertools
 import secrets
 import time
 
+from confcom.playground.container_plan import HOST_DEVICE
 from confcom.playground.images import Image
 from confcom.playground.modes import Mode, choose_mode
 from confcom.playground.node import Node, Timing
@@ -19,7 +21,7 @@ PATIENCE_SECONDS = 30.0
 
 
 class WatchedNode(Node):
-    """A node that keeps a record. Nothing of what it does is changed.
+    """A node that keeps a record. Nothing of what it does is changed, but that containers get no SGX device.
 
     Args:
         layout: its directory, which `create` has made.
@@ -49,6 +51,7 @@ class WatchedNode(Node):
             timing=QUICK,
         )
         self.rules: KubeletRules = rules
+        self._allocate, self._devices.allocate = self._devices.allocate, self._allocate_without_sgx
         self._register, self._devices.register = self._devices.register, self._noted_register
         self._follow, self._devices._follow = self._devices._follow, self._noted_follow
 
@@ -57,6 +60,12 @@ class WatchedNode(Node):
         self._changed()
         await self.admits.wait()
         return await self._register(request, context)
+
+    async def _allocate_without_sgx(self, pod, container, requests):
+        """This machine has no SGX: whatever device a plugin names, the container gets what simulated ones get."""
+        allocation = await self._allocate(pod, container, requests)
+        devices = (dataclasses.replace(device, host_path=HOST_DEVICE) for device in allocation.devices)
+        return dataclasses.replace(allocation, devices=tuple(devices))
 
     async def _noted_follow(self, client):
         self.followed[client.socket] += 1

@@ -4,6 +4,7 @@ The model is the real kubelet, by `confcom.playground.plugin_registry` and these
 
 * a start unlinks every socket and forgets every plugin, and no allocation;
 * a stream that ends takes its resource's allocatable devices: up to 1.36 whoever's it was, from 1.37 on the last one;
+* a device that is lost leaves its capacity and takes what is allocatable; who runs with it stays;
 * a registration socket that is removed does not come back before the kubelet restarts;
 * a pod that is refused at its admission is rejected for good; one that does not fit waits; running pods stay.
 """
@@ -18,13 +19,15 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from chaos.instance import REAL, Instance
+from hosts.tree import MIB, HostTree
+
+from chaos.books import wrong_allocatable, wrong_streams
+from chaos.instance import LOOKS_OFTEN, Instance
 from chaos.watched_node import PATIENCE_SECONDS, WatchedNode
 from confcom.device_plugin.resources import EPC_RESOURCE
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
 from confcom.playground.layout import Layout
 from confcom.playground.node import NAME
-from confcom.playground.plugin_registry import KubeletRules
 from confcom.playground.views import Phase
 
 EPC_MIB = 8
@@ -49,7 +52,7 @@ REJECTIONS = (
 
 
 class Disturbance(enum.Enum):
-    """What may happen on a node. The loss of the device belongs here as soon as the plugin knows it."""
+    """What may happen on a node."""
 
     KUBELET_RESTART = enum.auto()
     START = enum.auto()
@@ -58,6 +61,9 @@ class Disturbance(enum.Enum):
     REMOVE_PLUGIN_SOCKET = enum.auto()
     REMOVE_KUBELET_SOCKET = enum.auto()
     REMOVE_EVERY_SOCKET = enum.auto()
+    LOSE_DEVICE = enum.auto()
+    """The driver is unloaded, and its devices go."""
+    RETURN_DEVICE = enum.auto()
     SUBMIT = enum.auto()
     """A pod by way of the scheduler."""
     SUBMIT_PAST_SCHEDULER = enum.auto()
@@ -78,7 +84,7 @@ class World:
         patience: seconds until what is disturbed has settled.
     """
 
-    def __init__(self, rules, *, program=REAL, patience=PATIENCE_SECONDS):
+    def __init__(self, rules, *, program=LOOKS_OFTEN, patience=PATIENCE_SECONDS):
         self.done = Counter()
         """Disturbances so far."""
         self.started = 0
@@ -90,6 +96,8 @@ class World:
         self._patience = patience
         self._layout = Layout(Path(tempfile.mkdtemp(prefix="ch-", dir="/tmp")))
         self._layout.create()
+        self._host = HostTree(self._layout.directory / "host")
+        self._host.set_epc(EPC_MIB * MIB)
         self._node = WatchedNode(self._layout, rules)
         self._instances = []
         self._pods = {}
@@ -98,6 +106,7 @@ class World:
         """Why pods were rejected, by name."""
         self._reachable = True
         """Whether the kubelet's registration socket is where it belongs."""
+        self._has_device = False
 
     @property
     def register_calls(self):
@@ -112,6 +121,7 @@ class World:
     async def open(self):
         """Start the kubelet and the first instance."""
         await self._node.start()
+        await self._do(Disturbance.RETURN_DEVICE, 0)
         await self._start_instance()
         await self._instances[0].ready()
         await self._settle(MAX_REGISTRATIONS, Counter())
@@ -134,11 +144,8 @@ class World:
         """
         before = Counter(self._node.register_calls)
         living = len(self._living)
-        self._settled = True
         for disturbance, number in steps:
-            if await self._do(disturbance, number):
-                self.done[disturbance] += 1
-                self._settled = False
+            self.done[disturbance] += await self._do(disturbance, number)
         instances = living + sum(disturbance is Disturbance.START for disturbance, _ in steps)
         await self._settle(MAX_REGISTRATIONS * len(steps) * instances, before)
 
@@ -149,7 +156,7 @@ class World:
     async def _start_instance(self):
         self.started += 1
         name = f"p{self.started}"
-        self._instances = [*self._living, await Instance.start(self._layout, name, EPC_MIB, self._program)]
+        self._instances = [*self._living, await Instance.start(self._layout, name, program=self._program)]
 
     async def _do(self, disturbance, number):
         """Returns whether anything was done."""
@@ -159,9 +166,9 @@ class World:
                 self._reachable = True
             case Disturbance.START if len(self._living) < MAX_INSTANCES:
                 await self._start_instance()
-            case Disturbance.KILL | Disturbance.TERMINATE if may_end := await self._may_end():
+            case Disturbance.KILL | Disturbance.TERMINATE if living := self._living:
                 ending = signal.SIGKILL if disturbance is Disturbance.KILL else signal.SIGTERM
-                await may_end[number % len(may_end)].end(ending)
+                await living[number % len(living)].end(ending)
             case Disturbance.REMOVE_PLUGIN_SOCKET if sockets := self._plugin_sockets():
                 sockets[number % len(sockets)].unlink(missing_ok=True)
             case Disturbance.REMOVE_KUBELET_SOCKET if self._reachable:
@@ -171,6 +178,18 @@ class World:
                 for path in [*self._plugin_sockets(), self._layout.kubelet_socket]:
                     path.unlink(missing_ok=True)
                 self._reachable = False
+            case Disturbance.LOSE_DEVICE if self._has_device:
+                self._host.unload()
+                self._has_device = False
+            case Disturbance.RETURN_DEVICE if not self._has_device:
+                self._host.load()
+                self._has_device = True
+            case _:
+                return await self._do_to_pods(disturbance, number)
+        return True
+
+    async def _do_to_pods(self, disturbance, number):
+        match disturbance:
             case Disturbance.SUBMIT | Disturbance.SUBMIT_PAST_SCHEDULER if len(self._pods) < MAX_PODS:
                 self._submit(1 + number % 4, past_scheduler=disturbance is Disturbance.SUBMIT_PAST_SCHEDULER)
             case Disturbance.DELETE if self._pods:
@@ -180,24 +199,6 @@ class World:
             case _:
                 return False
         return True
-
-    async def _may_end(self):
-        """Up to 1.36 the newest must not end before an older one.
-
-        The kubelet then takes the devices of both, and tells the older one nothing: its stream stays open. Who is the
-        newest is known only while nothing is disturbed.
-        """
-        living = self._living
-        if len(living) < 2 or self._rules is KubeletRules.FROM_1_37:
-            return living
-        if not self._settled:
-            return []
-        newest = {self._node.asked(resource) for resource in self._node.register_calls}
-        return [instance for instance in living if not newest & set(await self._sockets_of(instance))]
-
-    async def _sockets_of(self, instance):
-        resources = (await instance.resources()).values()
-        return [self._layout.device_plugin_dir / one["socket"] for one in resources]
 
     def _plugin_sockets(self):
         directory = self._layout.device_plugin_dir
@@ -276,42 +277,30 @@ class World:
         missing, current = [], set()
         for instance in self._living:
             resources = await instance.resources()
-            if len(resources) != RESOURCES:
+            # One that has begun without the device knows of no resource yet.
+            if len(resources) != RESOURCES and (resources or self._has_device):
                 missing.append(f"{instance.log.name} does not answer")
             for one in resources.values():
-                path = self._layout.device_plugin_dir / one["socket"]
                 if one["registered"]:
-                    current.add(path)
-                    if not path.is_socket():
-                        missing.append(f"{one['name']} is registered with {path.name}, which is gone")
-                elif self._reachable:
-                    missing.append(f"{one['name']} is not registered: {one['problem']}")
-                elif "kubelet.sock" not in one["problem"]:
-                    missing.append(f"{one['name']} does not say that kubelet.sock is missing: {one['problem']}")
-        return missing + self._missing_in_the_kubelet(current)
+                    current.add(self._layout.device_plugin_dir / one["socket"])
+                missing += self._wrong_with(one)
+        if self._reachable:
+            missing += wrong_streams(self._node, current)
+        served = self._reachable and self._has_device and bool(self._living)
+        return [*missing, *wrong_allocatable(self._node, current, epc_mib=EPC_MIB, served=served)]
 
-    def _missing_in_the_kubelet(self, current):
-        """What its books lack, given the sockets of all that are registered by their own word."""
-        missing = []
-        node = self._node
-        followed = +node.followed
-        if self._reachable and followed != Counter(current):
-            missing.append(f"streams {_names(followed.elements())} instead of {_names(current)}")
-        books = node.registered_sockets()
-        if self._reachable and not books <= current:
-            missing.append(f"the kubelet still knows {_names(books - current)}")
-        capacity, allocatable = node.state().node.capacity, node.state().node.allocatable
-        for resource, offered in allocatable.items():
-            asked = node.asked(resource)
-            due = capacity[resource] if asked else 0
-            if resource == EPC_RESOURCE and asked:
-                due = EPC_MIB
-            if offered != due:
-                missing.append(f"allocatable of {resource} is {offered}, not {due}")
-            if self._reachable and self._living and asked not in current:
-                missing.append(f"nobody that lives would be asked for {resource}")
-        return missing
-
-
-def _names(paths):
-    return sorted(path.name for path in paths)
+    def _wrong_with(self, resource):
+        """What an instance must not say of a resource."""
+        name, problem = resource["name"], resource["problem"]
+        if resource["registered"]:
+            if not self._has_device:
+                yield f"{name} is registered without the device"
+            if not (self._layout.device_plugin_dir / resource["socket"]).is_socket():
+                yield f"{name} is registered with {resource['socket']}, which is gone"
+        elif not self._has_device:
+            if "is not loaded any more" not in problem:
+                yield f"{name} does not say that the device is lost: {problem}"
+        elif self._reachable:
+            yield f"{name} is not registered: {problem}"
+        elif "kubelet.sock" not in problem:
+            yield f"{name} does not say that kubelet.sock is missing: {problem}"

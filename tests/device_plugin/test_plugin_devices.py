@@ -1,12 +1,10 @@
 """The plugin as a process on a node whose driver and devices come, go and change; registrations are counted."""
 
-import os
-import shutil
-import stat
 import subprocess
 import sys
 
 import pytest
+from hosts.tree import MIB, HostTree
 from prometheus_client.parser import text_string_to_metric_families
 
 from confcom.device_plugin.resources import ENCLAVE_RESOURCE as ENCLAVE
@@ -15,52 +13,15 @@ from confcom.device_plugin.resources import HELPER_RESOURCE as HELPER
 from confcom.device_plugin.resources import PROVISION_RESOURCE as PROVISION
 
 ALL = (EPC, ENCLAVE, PROVISION, HELPER)
-MIB = 1 << 20
 LATE = 60
 """Seconds after which something will not happen any more, on a machine that is far too busy."""
 
 pytestmark = [pytest.mark.timeout(240)]
 
 
-class Node:
-    """A host's file system with driver, EPC and devices that are made and removed."""
-
-    def __init__(self, root):
-        self.root = root
-        self.driver = root / "sys/class/misc/sgx_enclave"
-        self.devices = {"sgx_enclave": 0o666, "sgx_provision": 0o660}
-        self.set_epc(28 * MIB)
-
-    def set_epc(self, *sizes):
-        for number, size in enumerate(sizes):
-            attribute = self.root / f"sys/devices/system/node/node{number}/x86/sgx_total_bytes"
-            attribute.parent.mkdir(parents=True, exist_ok=True)
-            attribute.write_text(f"{size}\n")
-
-    def load(self):
-        self.driver.mkdir(parents=True)
-        (self.root / "dev").mkdir(exist_ok=True)
-        for name, mode in self.devices.items():
-            self.make(name, mode)
-
-    def make(self, name, mode):
-        path = self.root / "dev" / name
-        try:
-            os.mknod(path, stat.S_IFCHR | mode, os.makedev(1, 3))
-        except PermissionError:
-            path.symlink_to("/dev/null")  # a device too, with the mode of /dev/null
-            return
-        path.chmod(mode)
-        os.chown(path, 0, 107 if name == "sgx_provision" else 0)
-
-    def unload(self):
-        shutil.rmtree(self.root / "dev")
-        self.driver.rmdir()
-
-
 @pytest.fixture
 def node(directory):
-    return Node(directory / "host")
+    return HostTree(directory / "host")
 
 
 @pytest.fixture
