@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from confcom.playground.layout import DEVICE_PLUGIN_DIR
 from e2e.add_on import EPC, SYSTEM, allocatable
@@ -49,8 +50,8 @@ class Plugins:
     def names(self) -> list[str]:
         return [f"example.com/{self.unique}-{kind}" for kind in ("epc", "enclave", "provision", "helper")]
 
-    def start(self) -> subprocess.Popen:
-        command = [sys.executable, "-m", "confcom.device_plugin", "--simulated", f"--simulated-epc-mib={EPC_MIB}"]
+    def start(self, epc_mib: int = EPC_MIB) -> subprocess.Popen:
+        command = [sys.executable, "-m", "confcom.device_plugin", "--simulated", f"--simulated-epc-mib={epc_mib}"]
         command += [f"--host-root={self.folder}", f"--device-plugin-dir={self.cluster.inside(DEVICE_PLUGIN_DIR)}"]
         command += [f"--installation={self.unique}", f"--probe-address=unix:{self.folder}/p{len(self.running)}"]
         for kind, name in zip(("epc", "enclave", "provision", "helper"), self.names, strict=True):
@@ -96,14 +97,14 @@ def registered(log: KubeletLog, plugins: Plugins, times: int = 1) -> bool:
     return all(len(log.lists(name)) >= times for name in plugins.names)
 
 
-def waiting_container(resource: str) -> dict:
-    """A container that holds one device until it is told to end."""
+def waiting_container(resource: str, count: int = 1) -> dict:
+    """A container that holds so many devices until it is told to end."""
     return {
         "name": "main",
         "image": IMAGE,
         "imagePullPolicy": "Never",
         "command": ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"],
-        "resources": {"limits": {resource: 1}},
+        "resources": {"limits": {resource: count}},
     }
 
 
@@ -175,6 +176,87 @@ def test_a_hand_over_under_a_burst_of_pods(
     assert len(running) == BURST
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_an_update_that_is_rolled_back(
+    cluster: Cluster, plugins: Plugins, log: KubeletLog, *, namespace: str, tell, number: int
+) -> None:
+    """Up to 1.36 the kubelet takes the resource from the older instance too, and does not tell it."""
+    plugins.start()
+    until(lambda: registered(log, plugins), "the old instance is registered")
+    cluster.kubectl("create", f"--namespace={namespace}", "--filename=-", input=replica_set("held", plugins.epc, 5))
+    cluster.kubectl("wait", f"--namespace={namespace}", "--for=jsonpath={.status.readyReplicas}=5", "rs/held")
+    new = plugins.start()
+    until(lambda: registered(log, plugins, times=2), "the new instance is registered")
+    log.mark()
+    plugins.end(new, number)
+    until(lambda: registered(log, plugins), "the old instance is registered again")
+    (lost,) = [event for event in log.events() if event.message == LOST and event.values["resourceName"] == plugins.epc]
+    tell(
+        f"rolled back by {number.name} on 1.36: without the resource for {log.lists(plugins.epc)[0].after(lost):.2f} s"
+    )
+    until(lambda: offered(cluster, plugins.epc) == OFFERED_MIB, "the node offers all EPC again")
+    cluster.kubectl("create", f"--namespace={namespace}", "--filename=-", input=replica_set("comes", plugins.epc, 5))
+    cluster.kubectl("wait", f"--namespace={namespace}", "--for=jsonpath={.status.readyReplicas}=5", "rs/comes")
+    pods = cluster.kubectl_json("get", "pods", f"--namespace={namespace}")["items"]
+    assert [pod["status"]["phase"] for pod in pods] == ["Running"] * 10
+
+
+def test_restart_to_allocatable_in_the_api(cluster: Cluster, plugins: Plugins, log: KubeletLog, tell) -> None:
+    """What whoever looks at the node sees: the kubelet updates its status every ten seconds."""
+    plugins.start()
+    until(lambda: registered(log, plugins), "the plugin is registered")
+    until(lambda: offered(cluster, plugins.epc) == OFFERED_MIB, "the node offers all EPC")
+    took = []
+    for _ in range(5):
+        log.mark()
+        began = time.monotonic()
+        cluster.kubelet_restart()
+        until(lambda: registered(log, plugins), "the plugin is registered again", seconds=30)
+        until(lambda: offered(cluster, plugins.epc) == OFFERED_MIB, "the node offers all EPC again", seconds=30)
+        took.append(time.monotonic() - began)
+    tell(f"{len(took)} restarts, from the kubelet's end to all EPC in the API: longest {max(took):.1f} s")
+
+
+@pytest.mark.timeout(300, func_only=True)
+@pytest.mark.parametrize(("count", "pods"), [(10, 20), (1024, 1)])
+def test_allocate_as_the_kubelet_sees_it(
+    cluster: Cluster, plugins: Plugins, log: KubeletLog, *, namespace: str, tell, count: int, pods: int
+) -> None:
+    plugins.start(epc_mib=2048)
+    until(lambda: registered(log, plugins), "the plugin is registered")
+    until(lambda: offered(cluster, plugins.epc) == 2042, "the node offers all EPC")
+    before = allocations(cluster, plugins.epc)
+    spec = {"containers": [waiting_container(plugins.epc, count)]}
+    for number in range(pods):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"p{number}"}, "spec": spec}
+        cluster.kubectl("create", f"--namespace={namespace}", "--filename=-", input=json.dumps(pod))
+        cluster.kubectl("wait", f"--namespace={namespace}", "--for=condition=Ready", f"pod/p{number}", "--timeout=60s")
+    after = allocations(cluster, plugins.epc)
+    calls, seconds = after[0] - before[0], after[1] - before[1]
+    each = f"{seconds / calls * 1e3:.2f} ms each by the kubelet's metric"
+    tell(f"Allocate of {count} among 2,042, {calls:.0f} calls: {each}")
+    assert calls == pods
+
+
+def offered(cluster: Cluster, resource: str) -> int:
+    """What the API says of the node."""
+    return int(cluster.kubectl_json("get", "node", NODE_NAME)["status"]["allocatable"].get(resource, 0))
+
+
+def allocations(cluster: Cluster, resource: str) -> tuple[float, float]:
+    """Allocate calls for a resource so far and the seconds that they took, as the kubelet counts them."""
+    text = cluster.kubectl("get", "--raw", f"/api/v1/nodes/{NODE_NAME}/proxy/metrics").stdout
+    name = "kubelet_device_plugin_alloc_duration_seconds"
+    found = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        if family.name == name
+        for sample in family.samples
+        if sample.labels["resource_name"] == resource
+    }
+    return found.get(f"{name}_count", 0.0), found.get(f"{name}_sum", 0.0)
+
+
 @pytest.mark.timeout(300, func_only=True)
 def test_twenty_kills_lose_no_pod(cluster: Cluster, plugins: Plugins, log: KubeletLog, namespace: str, tell) -> None:
     plugin = plugins.start()
@@ -194,10 +276,7 @@ def test_twenty_kills_lose_no_pod(cluster: Cluster, plugins: Plugins, log: Kubel
         until(lambda: registered(log, plugins), "the next instance is registered")
         took.append(time.monotonic() - began)
 
-    def offered() -> str:
-        return str(cluster.kubectl_json("get", "node", NODE_NAME)["status"]["allocatable"].get(plugins.epc, ""))
-
-    until(lambda: offered() == str(OFFERED_MIB), "the node offers all EPC again")
+    until(lambda: offered(cluster, plugins.epc) == OFFERED_MIB, "the node offers all EPC again")
     after = cluster.kubectl_json("get", "pods", f"--namespace={namespace}")["items"]
     tell(f"{KILLS} kills: registered again p50 {statistics.median(took):.2f} s after the next start, polled")
     assert {pod["metadata"]["uid"] for pod in after} == before
