@@ -4,14 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.errors import MalformedError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import (
     ALPHABET,
     MAX_DEVICES,
     DeviceListTooLongError,
+    all_below,
     device_id,
-    device_index,
     encode_device_list,
 )
 
@@ -23,7 +22,8 @@ def test_an_id_names_its_index(index):
     identifier = device_id(index)
     assert len(identifier) <= 3
     assert set(identifier) <= set(string.ascii_letters + string.digits + "-_")
-    assert device_index(identifier) == index
+    assert all_below([identifier], index + 1)
+    assert not all_below([identifier], index)
 
 
 def test_all_ids_differ():
@@ -62,6 +62,17 @@ def test_there_is_no_id_outside_of_the_range(index):
 
 
 @given(st.text(max_size=6).filter(lambda text: len(text) != 3 or not set(text) <= set(ALPHABET)))
-def test_what_is_no_id_is_refused(text):
-    with pytest.raises(MalformedError):
-        device_index(text)
+def test_what_is_no_id_is_below_nothing(text):
+    assert not all_below([text], MAX_DEVICES)
+    assert not all_below([device_id(0), text], MAX_DEVICES)
+
+
+@given(st.lists(st.integers(0, MAX_DEVICES - 1), max_size=20), st.integers(0, MAX_DEVICES))
+def test_one_that_is_not_below_is_noticed_among_others(indices, count):
+    identifiers = [device_id(index) for index in indices]
+    assert all_below(identifiers, count) == all(index < count for index in indices)
+
+
+def test_ids_of_other_lengths_do_not_make_up_for_each_other():
+    assert not all_below(["AA", "AAAA"], MAX_DEVICES)
+    assert not all_below(["", "AAAAAA"], MAX_DEVICES)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from confcom.device_plugin.discovery import ENCLAVE_NODES, PROVISION_NODES, Discovery, Platform
 from confcom.device_plugin.resources import Resource, ResourceKind
-from confcom.errors import ConfcomError, MalformedError
+from confcom.errors import ConfcomError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
-from confcom.kubelet_api.device_list import device_index
+from confcom.kubelet_api.device_list import all_below
 
 EPC_VARIABLE = "CONFCOM_SGX_EPC_MIB"
 """A container's EPC budget in MiB. One number, never the device IDs: a list of them passes Linux's limit of 128 KiB
@@ -96,14 +96,10 @@ class Allocator:
     def _check(self, identifiers: Sequence[str]) -> None:
         if len(set(identifiers)) != len(identifiers):
             raise AllocationError(f"Allocate for {self.resource.name} names a device twice")
-        for identifier in identifiers:
-            try:
-                known = device_index(identifier) < self.resource.count
-            except MalformedError:
-                known = False
-            if not known:
-                raise AllocationError(
-                    f"{self.resource.name} has no device {identifier[:16]!r}",
-                    why=f"this node has {self.resource.count} of them",
-                    remedy="the kubelet reads the current list anew when it is restarted",
-                )
+        if not all_below(identifiers, self.resource.count):
+            unknown = next(one for one in identifiers if not all_below([one], self.resource.count))
+            raise AllocationError(
+                f"{self.resource.name} has no device {unknown[:16]!r}",
+                why=f"this node has {self.resource.count} of them",
+                remedy="the kubelet reads the current list anew when it is restarted",
+            )
