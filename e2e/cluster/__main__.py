@@ -9,21 +9,37 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from confcom.errors import ConfcomError, ExitCode, explain
+from confcom.errors import ConfcomError, ExitCode, SettingsError, explain
 from e2e.cluster.cluster import Cluster, new_log_folder
 from e2e.cluster.lifecycle import default_folder, interrupt_on_signals
-from e2e.cluster.tools import prepare
+from e2e.cluster.plan import Shape
+from e2e.cluster.tools import prepare, versions
 from e2e.progress import say
 
 
 def main(argv: Sequence[str]) -> int:
     """Do one of the commands."""
-    parser = argparse.ArgumentParser(prog="python -m e2e.cluster", description="One node of real Kubernetes.")
+    parser = argparse.ArgumentParser(
+        prog="python -m e2e.cluster",
+        description="Real Kubernetes: one node, or several.",
+        epilog="examples: up; up --nodes 3; up --kubernetes 1.34.4; up --kubelet 1.37.2; shell kubectl get pods -A; "
+        "shell --node 2 ctr images list",
+    )
     parser.add_argument("--folder", type=Path, help=f"where it keeps everything (default: {default_folder()})")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("build", help="build and cache the programs it runs, and no more")
-    commands.add_parser("up", help="start it, or find it running")
+    build = commands.add_parser("build", help="build and cache the programs it runs, and no more")
+    up = commands.add_parser("up", help="start it, or find it running")
+    up.add_argument("--nodes", type=int, default=1, help="how many nodes it has (default: 1)")
+    known = ", ".join(versions())
+    for command in (build, up):
+        command.add_argument(
+            "--kubernetes", metavar="VERSION", default="", help=f"version of all of it (default: the first of {known})"
+        )
+        command.add_argument(
+            "--kubelet", metavar="VERSION", default="", help="version of the nodes' kubelet (default: as the rest)"
+        )
     shell = commands.add_parser("shell", help="a shell on the node with kubectl, helm and ctr; or one command there")
+    shell.add_argument("--node", type=int, default=1, metavar="NUMBER", help="which node (default: 1)")
     shell.add_argument("arguments", nargs=argparse.REMAINDER, help="program and arguments (default: a shell)")
     commands.add_parser("down", help="end it and remove all of it, also after a crash")
     logs = commands.add_parser("logs", help="collect what explains a failure")
@@ -42,10 +58,11 @@ def main(argv: Sequence[str]) -> int:
 def _do(options: argparse.Namespace) -> int:
     match options.command:
         case "build":
-            say(f"programs of the cluster: {', '.join(map(str, prepare().folders))}")
+            tools = prepare(kubernetes=options.kubernetes, kubelet=options.kubelet)
+            say(f"programs of the cluster: {', '.join(map(str, tools.folders))}")
         case "up":
             interrupt_on_signals()
-            cluster = Cluster.up(options.folder)
+            cluster = Cluster.up(options.folder, Shape(options.nodes, options.kubernetes, options.kubelet))
             sys.stdout.write(cluster.kubectl("get", "nodes", "--output=wide").stdout)
             say(f"memory in use: {cluster.memory() / 2**20:.0f} MiB; logs: {cluster.places.logs}")
         case "down":
@@ -55,8 +72,11 @@ def _do(options: argparse.Namespace) -> int:
         case "shell":
             cluster = Cluster.find(options.folder)
             command = options.arguments or [os.environ.get("SHELL", "/bin/sh")]
+            if not 1 <= options.node <= len(cluster.nodes):
+                raise SettingsError(f"there is no node {options.node}", why=f"the cluster has {len(cluster.nodes)}")
+            node = cluster.nodes[options.node - 1]
             return subprocess.run(
-                cluster.entering(command), env={**os.environ, **cluster.environment}, check=False
+                node.entering(command), env={**os.environ, **cluster.environment}, check=False
             ).returncode
     return ExitCode.OK
 

@@ -1,4 +1,4 @@
-"""Names, addresses and places of the one node; all of them private to its namespaces, so they may be fixed."""
+"""Names, addresses and places of the cluster's hosts; private to its namespaces, so they may be fixed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NODE_NAME = "confcom-node"
-NODE_ADDRESS = "172.31.255.1"
-"""Of a bridge that exists in the node's network namespace only."""
+"""Of the first node; the others have their number after it."""
 
+MOST_NODES = 9
+"""More than any test needs: each takes some 200 MiB."""
+
+CONTROL_PLANE_NAME = "confcom-control-plane"
+CONTROL_PLANE_ADDRESS = "172.31.255.1"
+"""Of a bridge in the control plane's network namespace, into which every node is plugged."""
+
+HOST_PREFIX_BITS = 24
 POD_NETWORK = "10.244.0.0/16"
-NODE_POD_NETWORK = "10.244.0.0/24"
-"""The first /24 of POD_NETWORK: what the controller manager gives to the first node, and the plugins' own range."""
-
 SERVICE_NETWORK = "10.96.0.0/16"
 API_SERVICE_ADDRESS = "10.96.0.1"
 """The API server's place in SERVICE_NETWORK: always the first."""
@@ -22,6 +26,70 @@ ETCD_URL = "http://127.0.0.1:2379"
 CONTAINERD_SOCKET = Path("/run/containerd/containerd.sock")
 PAUSE_IMAGE = "localhost/confcom/pause:latest"
 """localhost: a registry that is nobody's, so nothing can ever pull something else under this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """Who a node is; all of it follows from its number.
+
+    Args:
+        number: from 1.
+    """
+
+    number: int
+
+    @property
+    def name(self) -> str:
+        """As in the API."""
+        return NODE_NAME if self.number == 1 else f"{NODE_NAME}-{self.number}"
+
+    @property
+    def address(self) -> str:
+        """Its InternalIP, on the control plane's bridge."""
+        return f"172.31.255.{10 + self.number}"
+
+    @property
+    def pod_network(self) -> str:
+        """The /24 of POD_NETWORK that its pods get their addresses from."""
+        return f"10.244.{self.number}.0/24"
+
+
+def node_identities(nodes: int) -> tuple[NodeIdentity, ...]:
+    """All nodes of a cluster of this size."""
+    return tuple(map(NodeIdentity, range(1, nodes + 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlaces:
+    """What one host keeps: the control plane's or a node's.
+
+    Args:
+        folder: on the machine's own file system, the same path inside and outside of the namespaces.
+        logs: the folder of its components' logs, one file each.
+    """
+
+    folder: Path
+    logs: Path
+
+    @property
+    def settings(self) -> Path:
+        """Configuration files of the components."""
+        return self.folder / "settings"
+
+    @property
+    def var(self) -> Path:
+        """The host's /var: its disk, which outlives a reboot."""
+        return self.folder / "var"
+
+    @property
+    def control(self) -> Path:
+        """The socket on which the host's first process takes orders; it answers when all components run."""
+        return self.folder / "control.sock"
+
+    def make(self) -> None:
+        """Make the folders."""
+        for folder in (self.folder, self.settings, self.var, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +103,19 @@ class Places:
     folder: Path
 
     @property
+    def plan(self) -> Path:
+        """What the cluster is made of."""
+        return self.folder / "plan.json"
+
+    @property
     def certificates(self) -> Path:
         """Keys, certificates and kubeconfigs."""
         return self.folder / "certificates"
 
     @property
-    def settings(self) -> Path:
-        """Configuration files of the components."""
-        return self.folder / "settings"
-
-    @property
     def logs(self) -> Path:
-        """One file per component."""
+        """One file per component of the control plane and of the first node; a folder for each other node."""
         return self.folder / "logs"
-
-    @property
-    def var(self) -> Path:
-        """The node's /var."""
-        return self.folder / "var"
 
     @property
     def home(self) -> Path:
@@ -65,11 +128,15 @@ class Places:
         return self.certificates / "admin.kubeconfig"
 
     @property
-    def control(self) -> Path:
-        """The socket on which the node's first process takes orders."""
-        return self.folder / "control.sock"
+    def alive(self) -> Path:
+        """A file that the control plane's first process keeps locked; holds its pid, as the machine counts."""
+        return self.folder / "alive"
 
     @property
-    def alive(self) -> Path:
-        """A file that the node's first process keeps locked; holds its pid, as the machine counts."""
-        return self.folder / "alive"
+    def control_plane(self) -> HostPlaces:
+        """The host of etcd, API server, controller manager and scheduler."""
+        return HostPlaces(self.folder / "control-plane", self.logs)
+
+    def node(self, node: NodeIdentity) -> HostPlaces:
+        """The host of kubelet, kube-proxy and containerd."""
+        return HostPlaces(self.folder / "nodes" / node.name, self.logs if node.number == 1 else self.logs / node.name)

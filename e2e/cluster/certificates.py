@@ -16,7 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from e2e.cluster.addresses import API_PORT, API_SERVICE_ADDRESS, NODE_ADDRESS, NODE_NAME
+from e2e.cluster.addresses import (
+    API_PORT,
+    API_SERVICE_ADDRESS,
+    CONTROL_PLANE_ADDRESS,
+    CONTROL_PLANE_NAME,
+    NodeIdentity,
+)
 
 VALIDITY = dt.timedelta(days=30)
 """Longer than any cluster of this kind is kept; short, as its keys lie in a folder for temporary files."""
@@ -29,12 +35,14 @@ CLIENTS = {
     "controller-manager": ("system:kube-controller-manager", None),
     "scheduler": ("system:kube-scheduler", None),
     "proxy": ("system:kube-proxy", None),
-    "kubelet": (f"system:node:{NODE_NAME}", "system:nodes"),
 }
 """Who talks to the API server with a kubeconfig: user and group, as Kubernetes' built-in roles name them."""
 
-API_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", NODE_NAME)
-API_ADDRESSES = (API_SERVICE_ADDRESS, NODE_ADDRESS, "127.0.0.1")
+NODES_GROUP = "system:nodes"
+"""Of the kubelets, which are users of their own: `system:node:NAME`."""
+
+API_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", CONTROL_PLANE_NAME)
+API_ADDRESSES = (API_SERVICE_ADDRESS, CONTROL_PLANE_ADDRESS, "127.0.0.1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +63,20 @@ class _Issued:
         (folder / f"{name}.key").write_bytes(self.key_pem)
 
 
-def write_all(folder: Path) -> None:
-    """Make everything anew in a folder that only its owner may enter: `NAME.crt`, `NAME.key`, `NAME.kubeconfig`."""
+def write_all(folder: Path, nodes: Sequence[NodeIdentity]) -> None:
+    """Make everything anew in a folder that only its owner may enter: `NAME.crt`, `NAME.key`, `NAME.kubeconfig`.
+
+    A node's server certificate and its kubelet's kubeconfig have the node's name.
+    """
     folder.mkdir(mode=0o700)
     authority = _issue("confcom-e2e", None)
     authority.write(folder, "ca")
     api_server = _issue("kube-apiserver", authority, names=API_NAMES, addresses=API_ADDRESSES)
     api_server.write(folder, "apiserver")
-    _issue("kubelet", authority, names=(NODE_NAME,), addresses=(NODE_ADDRESS,)).write(folder, "kubelet-server")
+    clients = dict(CLIENTS)
+    for node in nodes:
+        _issue("kubelet", authority, names=(node.name,), addresses=(node.address,)).write(folder, node.name)
+        clients[node.name] = (f"system:node:{node.name}", NODES_GROUP)
     _issue("kube-apiserver-kubelet-client", authority, group="system:masters").write(folder, "kubelet-client")
     front_proxy = _issue("confcom-e2e-front-proxy", None)
     front_proxy.write(folder, "front-proxy-ca")
@@ -71,7 +85,7 @@ def write_all(folder: Path) -> None:
     (folder / "accounts.key").write_bytes(accounts.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public = accounts.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (folder / "accounts.pub").write_bytes(public)
-    for name, (user, group) in CLIENTS.items():
+    for name, (user, group) in clients.items():
         client = _issue(user, authority, group=group)
         (folder / f"{name}.kubeconfig").write_text(_kubeconfig(client, authority))
 
@@ -118,7 +132,7 @@ def _kubeconfig(client: _Issued, authority: _Issued) -> str:
         return base64.b64encode(pem).decode()
 
     cluster = {
-        "server": f"https://{NODE_ADDRESS}:{API_PORT}",
+        "server": f"https://{CONTROL_PLANE_ADDRESS}:{API_PORT}",
         "certificate-authority-data": inline(authority.certificate_pem),
     }
     user = {

@@ -54,8 +54,11 @@ class Hierarchy:
 
 
 def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
-    """What is mounted, from the text of /proc/self/mountinfo (Linux, Documentation/filesystems/proc.rst, 3.5)."""
-    found = []
+    """What is mounted, from the text of /proc/self/mountinfo (Linux, Documentation/filesystems/proc.rst, 3.5).
+
+    Of mounts on the same place the last is the one that is seen.
+    """
+    found: dict[Path, Hierarchy] = {}
     for line in mountinfo.splitlines():
         mount, _, source = line.partition(" - ")
         kind, _, options = source.split(" ", 2)
@@ -63,8 +66,9 @@ def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
             meaningful = [option for option in options.split(",") if option not in {"rw", "ro"}]
             if kind == "cgroup" and any(option.startswith("name=") for option in meaningful):
                 meaningful.append("none")
-            found.append(Hierarchy(Path(mount.split(" ")[4]), kind, ",".join(["rw", *meaningful])))
-    return tuple(found)
+            mountpoint = Path(mount.split(" ")[4])
+            found[mountpoint] = Hierarchy(mountpoint, kind, ",".join(["rw", *meaningful]))
+    return tuple(found.values())
 
 
 def remove(groups: Sequence[Path]) -> None:

@@ -5,31 +5,30 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from confcom.errors import ConfcomError, UnavailableError
-from e2e.cluster import lifecycle, pause
-from e2e.cluster.addresses import CONTAINERD_SOCKET, NODE_NAME, Places
-from e2e.cluster.tools import Tools, prepare
+from e2e.cluster import lifecycle, orders, pause
+from e2e.cluster.addresses import CONTAINERD_SOCKET, Places
+from e2e.cluster.node import COMMAND_SECONDS, CommandError, Node, run_entering
+from e2e.cluster.plan import Plan, Shape
+from e2e.cluster.tools import prepare
 from e2e.progress import say, timed
 from e2e.waiting import until
 
-COMMAND_SECONDS = 120.0
-"""For one command in the cluster, unless told otherwise: whatever hangs is an error, not a hung test."""
+NODES_READY_SECONDS = 60.0
+"""From answering components to Ready nodes: 3 s are usual."""
 
-NODE_READY_SECONDS = 60.0
-"""From answering components to a Ready node: 3 s are usual."""
-
-
-class CommandError(ConfcomError):
-    """A command in the cluster failed."""
+ONE_NODE = Shape()
+CONTROL_PLANE = frozenset({"etcd", "apiserver", "controller-manager", "scheduler"})
+"""Components that are not a node's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +37,31 @@ class Cluster:
 
     Args:
         places: where it is.
-        tools: what it runs.
-        pid: of the node's first process, as the machine counts.
+        plan: what it is made of.
+        pid: of the control plane's first process, as the machine counts.
     """
 
     places: Places
-    tools: Tools
+    plan: Plan
     pid: int
 
     @classmethod
-    def up(cls, folder: Path | None = None) -> Cluster:
+    def up(cls, folder: Path | None = None, shape: Shape = ONE_NODE) -> Cluster:
         """The running cluster of this folder, or a new one in place of a broken one or none.
+
+        Args:
+            folder: the default's if none.
+            shape: what it has to have; a running one with more nodes does.
 
         Raises:
             ConfcomError: it cannot be; nothing is left behind.
         """
         places = Places(folder or lifecycle.default_folder())
-        programs = prepare()
+        plan = Plan(shape.nodes, prepare(kubernetes=shape.kubernetes, kubelet=shape.kubelet))
         with lifecycle.alone(places.folder, create=True):
-            running = cls._find(places, programs)
+            running = cls._find(places)
             if running and running.ready():
+                running.plan.check_serves(plan, places.folder)
                 say(f"the cluster in {places.folder} runs already")
                 return running
             if any(places.folder.iterdir()):
@@ -65,8 +69,8 @@ class Cluster:
                 lifecycle.end(places)
                 places.folder.mkdir(mode=0o700)
             try:
-                with timed("node Ready"):
-                    return cls._new(places, programs)
+                with timed("node Ready" if plan.nodes == 1 else f"{plan.nodes} nodes Ready"):
+                    return cls._new(places, plan)
             except BaseException as error:
                 with lifecycle.uninterrupted():
                     if isinstance(error, ConfcomError) and places.logs.is_dir():
@@ -82,7 +86,7 @@ class Cluster:
             UnavailableError: none runs.
         """
         places = Places(folder or lifecycle.default_folder())
-        running = cls._find(places, prepare())
+        running = cls._find(places)
         if running is None:
             raise UnavailableError(f"no cluster runs in {places.folder}", remedy="make e2e-up")
         return running
@@ -90,7 +94,7 @@ class Cluster:
     @staticmethod
     def runs(folder: Path | None = None) -> bool:
         """Whether one runs in this folder."""
-        return lifecycle.node_pid(Places(folder or lifecycle.default_folder())) is not None
+        return lifecycle.first_pid(Places(folder or lifecycle.default_folder())) is not None
 
     @classmethod
     def down(cls, folder: Path | None = None) -> bool:
@@ -102,33 +106,45 @@ class Cluster:
             return there
 
     @classmethod
-    def _find(cls, places: Places, programs: Tools) -> Cluster | None:
-        pid = lifecycle.node_pid(places)
-        return cls(places, programs, pid) if pid is not None else None
+    def _find(cls, places: Places) -> Cluster | None:
+        pid = lifecycle.first_pid(places)
+        return cls(places, Plan.read(places.plan), pid) if pid is not None else None
 
     @classmethod
-    def _new(cls, places: Places, programs: Tools) -> Cluster:
-        cluster = cls(places, programs, lifecycle.start(places, programs))
+    def _new(cls, places: Places, plan: Plan) -> Cluster:
+        cluster = cls(places, plan, lifecycle.start(places, plan))
         image = places.folder / "pause.tar"
-        pause.write_archive(programs.path("pause"), image)
+        pause.write_archive(plan.tools.path("pause"), image)
         cluster.import_image(image)
-        until(cluster.ready, "the node is Ready", seconds=NODE_READY_SECONDS)
+        until(cluster.ready, "the nodes are Ready", seconds=NODES_READY_SECONDS)
         return cluster
 
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes, also those that are off."""
+        return tuple(Node(identity, self.places, self.environment) for identity in self.plan.identities)
+
+    @property
+    def node(self) -> Node:
+        """The first node: the only one, unless more were asked for."""
+        return self.nodes[0]
+
     def ready(self) -> bool:
-        """Whether pods can be made."""
+        """Whether pods can be made on every node."""
         try:
-            node = self.kubectl_json("get", "node", NODE_NAME)
+            nodes = self.kubectl_json("get", "nodes")["items"]
             self.kubectl("get", "serviceaccount", "default")
         except CommandError:
             return False
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"].get("conditions", []))
+        conditions = [condition for node in nodes for condition in node["status"].get("conditions", [])]
+        ready = [one for one in conditions if one["type"] == "Ready" and one["status"] == "True"]
+        return len(ready) == self.plan.nodes
 
     @property
     def environment(self) -> Mapping[str, str]:
         """What makes kubectl, helm and ctr reach this cluster, for a process inside of it."""
         home = self.places.home
-        folders = [*map(str, self.tools.folders), str(Path(sys.executable).parent)]
+        folders = [*map(str, self.plan.tools.folders), str(Path(sys.executable).parent)]
         return {
             "PATH": ":".join([*folders, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]),
             "KUBECONFIG": str(self.places.kubeconfig),
@@ -141,13 +157,12 @@ class Cluster:
         }
 
     def inside(self, path: PurePath) -> Path:
-        """A path on the node as the machine reaches it, unix sockets included."""
-        return Path(f"/proc/{self.pid}/root") / path.relative_to("/")
+        """A path on the first node as the machine reaches it, unix sockets included."""
+        return self.node.inside(path)
 
     def entering(self, command: Sequence[str]) -> list[str]:
-        """The command that runs this one in all of the node's namespaces, in the same working directory."""
-        enter = ["nsenter", f"--target={self.pid}", "--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup"]
-        return [*enter, f"--wd={Path.cwd()}", "--", *command]
+        """The command that runs this one in all of the first node's namespaces, in the same working directory."""
+        return self.node.entering(command)
 
     def run(
         self,
@@ -157,36 +172,19 @@ class Cluster:
         check: bool = True,
         timeout: float = COMMAND_SECONDS,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the node.
+        """Run a command on the first node; as `run_entering`."""
+        return self.node.run(command, input=input, check=check, timeout=timeout)
 
-        Args:
-            command: program and arguments.
-            input: for its standard input.
-            check: whether a failure is an error.
-            timeout: in seconds.
-
-        Raises:
-            CommandError: it failed or took too long.
-        """
-        environ = {**os.environ, **self.environment}
-        line = " ".join(command)
-        try:
-            done = subprocess.run(
-                self.entering(command),
-                input=input if input is not None else "",
-                capture_output=True,
-                text=True,
-                errors="replace",
-                env=environ,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise CommandError(f"`{line}` did not end", why=f"it had {timeout:.0f} s", remedy="see the logs") from error
-        if check and done.returncode:
-            said = (done.stderr.strip() or done.stdout.strip())[-4000:]
-            raise CommandError(f"`{line}` ended with {done.returncode}", why=said)
-        return done
+    def _control(
+        self,
+        command: Sequence[str],
+        *,
+        input: str | None = None,  # noqa: A002  (subprocess.run's name)
+        check: bool = True,
+        timeout: float = COMMAND_SECONDS,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command beside the control plane, which is there also when nodes are not."""
+        return run_entering(self.pid, command, self.environment, input=input, check=check, timeout=timeout)
 
     def kubectl(
         self,
@@ -196,7 +194,7 @@ class Cluster:
         timeout: float = COMMAND_SECONDS,
     ) -> subprocess.CompletedProcess[str]:
         """Run kubectl as the administrator."""
-        return self.run(["kubectl", *arguments], input=input, check=check, timeout=timeout)
+        return self._control(["kubectl", *arguments], input=input, check=check, timeout=timeout)
 
     def kubectl_json(self, *arguments: str) -> dict[str, Any]:
         """What `kubectl … -o json` prints: an object, or a list's."""
@@ -207,40 +205,36 @@ class Cluster:
         self, *arguments: str, check: bool = True, timeout: float = COMMAND_SECONDS
     ) -> subprocess.CompletedProcess[str]:
         """Run helm as the administrator."""
-        return self.run(["helm", *arguments], check=check, timeout=timeout)
+        return self._control(["helm", *arguments], check=check, timeout=timeout)
 
     def import_image(self, archive: Path) -> None:
-        """Give the node an image; pods use it with imagePullPolicy Never or IfNotPresent."""
-        self.run(["ctr", "images", "import", "--local", str(archive.absolute())])
+        """Give every node an image; pods use it with imagePullPolicy Never or IfNotPresent."""
+        with ThreadPoolExecutor(self.plan.nodes) as pool:
+            list(pool.map(lambda node: node.import_image(archive), self.nodes))
 
     def stop(self, component: str) -> None:
-        """Stop a component (containerd, etcd, apiserver, controller-manager, scheduler, proxy, kubelet)."""
-        self._order("stop", component)
+        """Stop a component: etcd, apiserver, controller-manager, scheduler, or one of the first node's."""
+        orders.order(self._owner(component), "stop", component)
+
+    def kill(self, component: str) -> None:
+        """End a component by SIGKILL."""
+        orders.order(self._owner(component), "kill", component)
 
     def start(self, component: str) -> None:
-        """Start a stopped component; returns when it answers."""
-        self._order("start", component)
+        """Start a component that is stopped or killed; returns when it answers."""
+        orders.order(self._owner(component), "start", component)
 
     def kubelet_restart(self) -> None:
-        """Restart the kubelet; returns when the new one answers its health check."""
-        self.stop("kubelet")
-        self.start("kubelet")
+        """Restart the first node's kubelet; returns when the new one answers its health check."""
+        self.node.restart("kubelet")
 
-    def _order(self, order: str, component: str) -> None:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(COMMAND_SECONDS)
-            client.connect(str(self.places.control))
-            client.sendall(json.dumps({"order": order, "component": component}).encode())
-            answer = client.recv(65536)
-        if not answer:
-            raise ConfcomError(f"the node ended: {order} {component}", remedy=f"see {self.places.logs}")
-        if error := json.loads(answer).get("error"):
-            raise ConfcomError(f"{component}: {error}")
+    def _owner(self, component: str) -> Path:
+        return (self.places.control_plane if component in CONTROL_PLANE else self.node.places).control
 
     def memory(self) -> int:
         """Bytes of memory in use by everything that runs in the cluster, file cache left out."""
         total = 0
-        for status in self.run(["sh", "-c", "cat /proc/[0-9]*/smaps_rollup"], check=False).stdout.splitlines():
+        for status in self._control(["sh", "-c", "cat /proc/[0-9]*/smaps_rollup"], check=False).stdout.splitlines():
             if status.startswith("Pss:"):
                 total += int(status.split()[1]) * 1024
         return total
@@ -248,20 +242,19 @@ class Cluster:
     def collect_logs(self, folder: Path) -> Path:
         """Copy what explains a failure: every component's log, the pods' logs, and what the API server knows."""
         folder.mkdir(parents=True, exist_ok=True)
-        for log in self.places.logs.iterdir():
-            (folder / log.name).write_bytes(log.read_bytes())
+        shutil.copytree(self.places.logs, folder, dirs_exist_ok=True)
         queries = {
             "objects.txt": "kubectl get nodes,all,pvc,configmaps,events --all-namespaces --output=wide",
             "describe.txt": "kubectl describe nodes,pods --all-namespaces",
             "objects.yaml": "kubectl get nodes,pods,jobs,daemonsets,deployments,events --all-namespaces --output=yaml",
-            "network.txt": "ip address; ip route; iptables-save",
             "processes.txt": "ps -eo pid,ppid,stat,rss,etimes,args --forest",
-            "images.txt": "ctr images list",
         }
         for name, command in queries.items():
-            done = self.run(["sh", "-c", f"{{ {command}; }} 2>&1"], check=False)
+            done = self._control(["sh", "-c", f"{{ {command}; }} 2>&1"], check=False)
             (folder / name).write_text(done.stdout)
-        self.run(["cp", "--recursive", "/var/log/pods", str(folder.absolute())], check=False)
+        for node in self.nodes:
+            if node.on:
+                node.collect_logs(folder / f"on-{node.name}")
         return folder
 
 

@@ -1,9 +1,10 @@
-"""The node's processes, in the order of their start, with every setting that differs from the default and matters."""
+"""The hosts' processes, in the order of their start, with every setting that differs from the default and matters."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ from typing import Any
 from e2e.cluster.addresses import (
     API_PORT,
     CONTAINERD_SOCKET,
+    CONTROL_PLANE_ADDRESS,
     ETCD_URL,
-    NODE_ADDRESS,
-    NODE_NAME,
-    NODE_POD_NETWORK,
     PAUSE_IMAGE,
     POD_NETWORK,
     SERVICE_NETWORK,
+    HostPlaces,
+    NodeIdentity,
     Places,
 )
 from e2e.cluster.tools import Tools
@@ -48,29 +49,31 @@ cni.conf_dir = "%(settings)s/cni"
 """
 """What is left out is containerd's default; the reasons for each line are in docs/how-to/run-the-cluster.md."""
 
-NETWORK = {
-    "cniVersion": "1.0.0",
-    "name": "pods",
-    "plugins": [
-        {
-            # Routed, not bridged: a reply to a service's client passes the node, which must undo the translation.
-            "type": "ptp",
-            "ipMasq": False,
-            "ipam": {
-                "type": "host-local",
-                "dataDir": "/run/cni-ipam",
-                "ranges": [[{"subnet": NODE_POD_NETWORK}]],
-                "routes": [{"dst": "0.0.0.0/0"}],
+
+def pod_network(node: NodeIdentity) -> Mapping[str, Any]:
+    """The CNI's file."""
+    return {
+        "cniVersion": "1.0.0",
+        "name": "pods",
+        "plugins": [
+            {
+                # Routed, not bridged: a reply to a service's client passes the node, which must undo the translation.
+                "type": "ptp",
+                "ipMasq": False,
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": "/run/cni-ipam",
+                    "ranges": [[{"subnet": node.pod_network}]],
+                    "routes": [{"dst": "0.0.0.0/0"}],
+                },
             },
-        },
-        {"type": "portmap", "capabilities": {"portMappings": True}},
-    ],
-}
+            {"type": "portmap", "capabilities": {"portMappings": True}},
+        ],
+    }
 
 
-def kubelet_configuration(places: Places) -> Mapping[str, Any]:
+def kubelet_configuration(certificates: Path, host: HostPlaces, node: NodeIdentity) -> Mapping[str, Any]:
     """The kubelet's file. Defaults stay wherever a test could notice: timing, feature gates, eviction of pods."""
-    certificates = places.certificates
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -80,14 +83,14 @@ def kubelet_configuration(places: Places) -> Mapping[str, Any]:
             "x509": {"clientCAFile": str(certificates / "ca.crt")},
         },
         "authorization": {"mode": "Webhook"},
-        "tlsCertFile": str(certificates / "kubelet-server.crt"),
-        "tlsPrivateKeyFile": str(certificates / "kubelet-server.key"),
+        "tlsCertFile": str(certificates / f"{node.name}.crt"),
+        "tlsPrivateKeyFile": str(certificates / f"{node.name}.key"),
         "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": False,
         "failSwapOn": False,
         "enforceNodeAllocatable": [],
-        "resolvConf": str(places.settings / "resolv.conf"),
+        "resolvConf": str(host.settings / "resolv.conf"),
         "makeIPTablesUtilChains": False,
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
         # The disk is the machine's: how full it is must not decide over tests.
@@ -105,51 +108,52 @@ def kubelet_configuration(places: Places) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One process.
+    """One process, or a host with all of its.
 
     Args:
         name: also its log's.
         command: with the whole path of the program.
         ready: a URL that answers 200, or the path of a unix socket that accepts, when others may count on it; empty
             when nobody waits for it.
+        host: whether it is a host: it gets a control group and namespaces of its own.
     """
 
     name: str
     command: tuple[str, ...]
     ready: str = ""
+    host: bool = False
 
 
-def write_settings(places: Places, tools: Tools) -> None:
-    """Write the components' files."""
-    network = places.settings / "cni"
-    network.mkdir(parents=True)
-    (network / "10-pods.conflist").write_text(json.dumps(NETWORK, indent=1))
-    containerd = CONTAINERD % {"cni": tools.cni, "settings": places.settings}
-    (places.settings / "containerd.toml").write_text(containerd)
-    (places.settings / "kubelet.json").write_text(json.dumps(kubelet_configuration(places), indent=1))
-    (places.settings / "resolv.conf").write_text("# No name server: this cluster has no DNS.\n")
+def write_settings(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -> None:
+    """Write the components' files, each into the folder of its host."""
+    for node in nodes:
+        host = places.node(node)
+        network = host.settings / "cni"
+        network.mkdir()
+        (network / "10-pods.conflist").write_text(json.dumps(pod_network(node), indent=1))
+        containerd = CONTAINERD % {"cni": tools.cni, "settings": host.settings}
+        (host.settings / "containerd.toml").write_text(containerd)
+        kubelet = kubelet_configuration(places.certificates, host, node)
+        (host.settings / "kubelet.json").write_text(json.dumps(kubelet, indent=1))
+        (host.settings / "resolv.conf").write_text("# No name server: this cluster has no DNS.\n")
 
 
-def components(places: Places, tools: Tools) -> tuple[Component, ...]:
-    """All of them. Each may count on those before it that have a `ready`."""
+def control_plane(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -> tuple[Component, ...]:
+    """What the first host runs, the nodes last. Each may count on those before it that have a `ready`."""
     c = places.certificates
-
-    def program(name: str, *settings: str) -> tuple[str, ...]:
-        return (str(tools.path(name)), *settings)
 
     def control(name: str, *settings: str) -> Component:
         kubeconfig = c / f"{name}.kubeconfig"
         own = tuple(f"--{use}kubeconfig={kubeconfig}" for use in ("", "authentication-", "authorization-"))
-        return Component(name, program(f"kube-{name}", *own, "--leader-elect=false", *settings))
+        return Component(name, _program(tools, f"kube-{name}", *own, "--leader-elect=false", *settings))
 
     return (
+        Component("etcd", _program(tools, "server", *_etcd(places.control_plane)), f"{ETCD_URL}/health"),
         Component(
-            "containerd",
-            program("containerd", f"--config={places.settings / 'containerd.toml'}"),
-            str(CONTAINERD_SOCKET),
+            "apiserver",
+            _program(tools, "kube-apiserver", *_api_server(c)),
+            f"https://{CONTROL_PLANE_ADDRESS}:{API_PORT}/readyz",
         ),
-        Component("etcd", program("server", *_etcd(places)), f"{ETCD_URL}/health"),
-        Component("apiserver", program("kube-apiserver", *_api_server(c)), f"https://{NODE_ADDRESS}:{API_PORT}/readyz"),
         control(
             "controller-manager",
             "--bind-address=127.0.0.1",
@@ -158,18 +162,40 @@ def components(places: Places, tools: Tools) -> tuple[Component, ...]:
             f"--root-ca-file={c / 'ca.crt'}",
             f"--cluster-signing-cert-file={c / 'ca.crt'}",
             f"--cluster-signing-key-file={c / 'ca.key'}",
-            "--allocate-node-cidrs=true",
             f"--cluster-cidr={POD_NETWORK}",
             f"--service-cluster-ip-range={SERVICE_NETWORK}",
             "--flex-volume-plugin-dir=/var/lib/kubelet/volume-plugins",
         ),
         control("scheduler", "--bind-address=127.0.0.1"),
+        *(
+            Component(
+                node.name,
+                (sys.executable, "-m", "e2e.cluster.host", str(places.folder), str(node.number)),
+                str(places.node(node).control),
+                host=True,
+            )
+            for node in nodes
+        ),
+    )
+
+
+def of_node(places: Places, tools: Tools, node: NodeIdentity) -> tuple[Component, ...]:
+    """What each node runs."""
+    host = places.node(node)
+    c = places.certificates
+    return (
+        Component(
+            "containerd",
+            _program(tools, "containerd", f"--config={host.settings / 'containerd.toml'}"),
+            str(CONTAINERD_SOCKET),
+        ),
         Component(
             "proxy",
-            program(
+            _program(
+                tools,
                 "kube-proxy",
                 f"--kubeconfig={c / 'proxy.kubeconfig'}",
-                f"--hostname-override={NODE_NAME}",
+                f"--hostname-override={node.name}",
                 f"--cluster-cidr={POD_NETWORK}",
                 "--proxy-mode=iptables",
                 "--conntrack-max-per-core=0",  # this limit is the whole machine's
@@ -177,12 +203,13 @@ def components(places: Places, tools: Tools) -> tuple[Component, ...]:
         ),
         Component(
             "kubelet",
-            program(
+            _program(
+                tools,
                 "kubelet",
-                f"--config={places.settings / 'kubelet.json'}",
-                f"--kubeconfig={c / 'kubelet.kubeconfig'}",
-                f"--hostname-override={NODE_NAME}",
-                f"--node-ip={NODE_ADDRESS}",
+                f"--config={host.settings / 'kubelet.json'}",
+                f"--kubeconfig={c / f'{node.name}.kubeconfig'}",
+                f"--hostname-override={node.name}",
+                f"--node-ip={node.address}",
                 "--v=2",  # from here on its device manager says what it does; it logs little else more
             ),
             "http://127.0.0.1:10248/healthz",
@@ -190,10 +217,14 @@ def components(places: Places, tools: Tools) -> tuple[Component, ...]:
     )
 
 
-def _etcd(places: Places) -> tuple[str, ...]:
+def _program(tools: Tools, name: str, *settings: str) -> tuple[str, ...]:
+    return (str(tools.path(name)), *settings)
+
+
+def _etcd(host: HostPlaces) -> tuple[str, ...]:
     peer = "http://127.0.0.1:2380"
     return (
-        f"--data-dir={places.folder / 'etcd'}",
+        f"--data-dir={host.folder / 'etcd'}",
         f"--listen-client-urls={ETCD_URL}",
         f"--advertise-client-urls={ETCD_URL}",
         f"--listen-peer-urls={peer}",
@@ -207,7 +238,7 @@ def _etcd(places: Places) -> tuple[str, ...]:
 def _api_server(c: Path) -> tuple[str, ...]:
     return (
         f"--etcd-servers={ETCD_URL}",
-        f"--advertise-address={NODE_ADDRESS}",
+        f"--advertise-address={CONTROL_PLANE_ADDRESS}",
         f"--secure-port={API_PORT}",
         f"--tls-cert-file={c / 'apiserver.crt'}",
         f"--tls-private-key-file={c / 'apiserver.key'}",
@@ -230,4 +261,5 @@ def _api_server(c: Path) -> tuple[str, ...]:
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged=true",
+        "--enable-aggregator-routing=true",  # services' addresses are the nodes'; here only pods' are routed
     )

@@ -1,6 +1,6 @@
-"""What the node's first process does before anything else: make a machine of its own out of new namespaces.
+"""What a host's first process does before anything else: make a machine of its own out of new namespaces.
 
-The machine's file system stays visible, as programs, the checkout and results are on it, but everything that a node
+The machine's file system stays visible, as programs, the checkout and results are on it, but everything that a host
 writes has a place of its own: /run, /dev, /var, /sys and /proc. The kubelet's and kube-proxy's changes to the kernel
 never reach the machine: of /proc/sys only the network's part, which is the namespace's own, can be written.
 """
@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from confcom.errors import ConfcomError
-from e2e.cluster.addresses import NODE_ADDRESS, NODE_NAME, Places
+from e2e.cluster.addresses import HostPlaces
 from e2e.cluster.cgroups import Hierarchy
 
 DEVICES = {
@@ -38,111 +39,121 @@ KERNEL_SETTINGS = {
 }
 """What the kubelet wants the whole machine's settings to be (setupKernelTunables): it is shown that they are."""
 
+BOOT_ID = "kernel/random/boot_id"
+"""Another at each start of a host: by it, the kubelet tells a reboot from its own restart."""
+
+MACHINE_ID = Path("/etc/machine-id")
 LEFT_READ_ONLY = ("/usr", "/etc", "/opt")
-"""Folders of the machine's system, which the node only reads."""
+"""Folders of the machine's system, which the host only reads."""
 
 
-def isolate(places: Places, hierarchies: Sequence[Hierarchy], kept: Sequence[Path]) -> None:
-    """Build the node's file system and network; this process is the first of its namespaces.
+def isolate(
+    places: HostPlaces, hierarchies: Sequence[Hierarchy], kept: Sequence[Path], set_up_network: Callable[[], None]
+) -> None:
+    """Build the host's file system and network; this process is the first of its namespaces.
+
+    A host that starts again finds its /var as it left it, and everything else new.
 
     Args:
-        places: the cluster's.
-        hierarchies: of control groups; those of this process become the node's whole world.
+        places: the host's.
+        hierarchies: of control groups; those of this process become the host's whole world.
         kept: folders that must stay visible, wherever they are.
+        set_up_network: called first, when /proc still shows the processes outside.
 
     Raises:
         ConfcomError: the kernel refuses something.
     """
-    _mount("-t", "proc", "proc", "/proc")
-    _kernel_settings(places)
-    _var(places, kept)
-    _mount("-t", "tmpfs", "-o", "mode=755,nosuid,nodev", "tmpfs", "/run")
+    set_up_network()
+    mount("-t", "proc", "proc", "/proc")
+    _kernel_settings(places.folder / "kernel")
+    _var(places.var, kept)
+    mount("-t", "tmpfs", "-o", "mode=755,nosuid,nodev", "tmpfs", "/run")
     Path("/run/lock").mkdir(mode=0o1777)
-    _devices(places)
+    _devices(places.folder / "dev")
     _sys(hierarchies)
     for folder in LEFT_READ_ONLY:
         if Path(folder).is_dir() and not Path(folder).is_symlink():
-            _mount("--bind", folder, folder)
-            _mount("-o", "remount,bind,ro", folder)
-    _mount("--make-rshared", "/")  # as on a node with systemd; mount propagation of pods needs it
-    _network()
+            mount("--bind", folder, folder)
+            mount("-o", "remount,bind,ro", folder)
+    _machine_id(places.folder / "machine-id")
+    mount("--make-rshared", "/")  # as on a host with systemd; mount propagation of pods needs it
 
 
-def _kernel_settings(places: Places) -> None:
-    shown = places.folder / "kernel"
-    for name, value in KERNEL_SETTINGS.items():
+def _kernel_settings(shown: Path) -> None:
+    settings = {**KERNEL_SETTINGS, BOOT_ID: str(uuid.uuid4())}
+    for name, value in settings.items():
         path = shown / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{value}\n")
-    _mount("--bind", "/proc/sys", "/proc/sys")
-    for name in KERNEL_SETTINGS:
-        _mount("--bind", str(shown / name), f"/proc/sys/{name}")
-    _mount("--bind", "/proc/sys/net", "/proc/sys/net")
-    _mount("-o", "remount,bind,ro", "/proc/sys")
+    mount("--bind", "/proc/sys", "/proc/sys")
+    for name in settings:
+        mount("--bind", str(shown / name), f"/proc/sys/{name}")
+    mount("--bind", "/proc/sys/net", "/proc/sys/net")
+    mount("-o", "remount,bind,ro", "/proc/sys")
 
 
-def _var(places: Places, kept: Sequence[Path]) -> None:
+def _machine_id(shown: Path) -> None:
+    if not shown.exists():
+        shown.write_text(f"{uuid.uuid4().hex}\n")
+    if MACHINE_ID.is_file():
+        mount("--bind", str(shown), str(MACHINE_ID))
+
+
+def _var(var: Path, kept: Sequence[Path]) -> None:
     for name in ("lib/kubelet", "lib/containerd", "log/pods", "log/containers", "tmp"):
-        (places.var / name).mkdir(parents=True)
-    (places.var / "run").symlink_to("/run")
+        (var / name).mkdir(parents=True, exist_ok=True)
+    if not (var / "run").is_symlink():
+        (var / "run").symlink_to("/run")
     for path in (Path("/var/tmp"), *kept):  # noqa: S108  (the machine's own, not a file in it)
         if path.is_relative_to("/var") and path.is_dir():
-            below = places.var / path.relative_to("/var")
+            below = var / path.relative_to("/var")
             below.mkdir(parents=True, exist_ok=True)
-            _mount("--rbind", str(path), str(below))
-    _mount("--rbind", str(places.var), "/var")
+            mount("--rbind", str(path), str(below))
+    mount("--rbind", str(var), "/var")
 
 
-def _devices(places: Places) -> None:
-    new = places.folder / "dev"
-    new.mkdir()
-    _mount("-t", "tmpfs", "-o", "mode=755,nosuid", "tmpfs", str(new))
+def _devices(new: Path) -> None:
+    new.mkdir(exist_ok=True)
+    mount("-t", "tmpfs", "-o", "mode=755,nosuid", "tmpfs", str(new))
     for name, (major, minor, mode) in DEVICES.items():
         os.mknod(new / name, stat.S_IFCHR | mode, os.makedev(major, minor))
         (new / name).chmod(mode)
     for name in ("pts", "shm", "mqueue"):
         (new / name).mkdir()
-    _mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666,mode=0620,gid=5", "devpts", str(new / "pts"))
-    _mount("-t", "tmpfs", "-o", "mode=1777,nosuid,nodev", "tmpfs", str(new / "shm"))
-    _mount("-t", "mqueue", "mqueue", str(new / "mqueue"))
+    mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666,mode=0620,gid=5", "devpts", str(new / "pts"))
+    mount("-t", "tmpfs", "-o", "mode=1777,nosuid,nodev", "tmpfs", str(new / "shm"))
+    mount("-t", "mqueue", "mqueue", str(new / "mqueue"))
     (new / "ptmx").symlink_to("pts/ptmx")
     for name, target in {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}.items():
         (new / name).symlink_to(f"/proc/self/fd{target}")
-    _mount("--move", str(new), "/dev")
+    mount("--move", str(new), "/dev")
 
 
 def _sys(hierarchies: Sequence[Hierarchy]) -> None:
-    _mount("-t", "sysfs", "-o", "ro", "sysfs", "/sys")
+    mount("-t", "sysfs", "-o", "ro", "sysfs", "/sys")
     if not any(hierarchy.mountpoint == Path("/sys/fs/cgroup") for hierarchy in hierarchies):
-        _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/sys/fs/cgroup")
+        mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/sys/fs/cgroup")
     for hierarchy in hierarchies:
         hierarchy.mountpoint.mkdir(exist_ok=True)
-        _mount("-t", hierarchy.type, "-o", hierarchy.options, "cgroup", str(hierarchy.mountpoint))
+        mount("-t", hierarchy.type, "-o", hierarchy.options, "cgroup", str(hierarchy.mountpoint))
         hierarchy.open_to_groups()
 
 
-def _network() -> None:
-    for command in (
-        "link set lo up",
-        "link add node0 type bridge",
-        f"address add {NODE_ADDRESS}/24 dev node0",
-        "link set node0 up",
-        "route add default dev node0",  # a service's address needs some route before it is translated
-    ):
-        _run("ip", *command.split())
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-    _run("hostname", NODE_NAME)
+def mount(*arguments: str) -> None:
+    """Mount something, as the command of that name does."""
+    run("mount", *arguments)
 
 
-def _mount(*arguments: str) -> None:
-    _run("mount", *arguments)
+def run(*command: str) -> None:
+    """Run a program that sets something up.
 
-
-def _run(*command: str) -> None:
+    Raises:
+        ConfcomError: it failed.
+    """
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfcomError(
-            "the node's namespaces cannot be set up",
+            "the host's namespaces cannot be set up",
             why=f"`{' '.join(command)}` says: {done.stderr.strip()}",
             remedy="run as root on a machine whose kernel allows it (CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_MKNOD)",
         )

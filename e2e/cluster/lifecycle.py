@@ -1,6 +1,7 @@
 """Bring the cluster up and take it down, from outside of its namespaces.
 
-Everything that a cluster is hangs on one process, the first of its PID namespace, which holds the lock of a file for
+Everything that a cluster is hangs on one process, the control plane's first, in whose PID namespace all others lie;
+it holds the lock of a file for
 as long as it lives. Whoever finds the file unlocked knows that the cluster is gone, and that at most its folder and
 its control groups are left: `down` and the next `up` remove them, so a crash of anything needs no other care.
 """
@@ -22,12 +23,11 @@ from pathlib import Path
 from types import FrameType
 
 from confcom.errors import ConfcomError, SettingsError, UnavailableError
-from e2e.cluster import certificates, cgroups, components
+from e2e.cluster import certificates, cgroups, components, orders, self_check
 from e2e.cluster.addresses import Places
-from e2e.cluster.tools import ROOT, Tools
-
-NAMESPACES = ("mount", "net", "pid", "uts", "ipc")
-"""Made by unshare(1); `cgroup` comes before them, when the process is in its group."""
+from e2e.cluster.namespaces import make_groups, separated
+from e2e.cluster.plan import Plan
+from e2e.cluster.tools import ROOT
 
 FOLDER_BYTES = 60
 """Longest path of the cluster's folder: sockets below it must stay under 108 bytes (unix(7))."""
@@ -38,10 +38,11 @@ UP_SECONDS = 180.0
 DOWN_SECONDS = 30.0
 """For the kernel to end every process of the namespace; a second is usual."""
 
+OURS = "confcom-e2e"
+"""A file that marks a cluster's folder."""
+
 READY = b"ready\n"
 """The node's last report, when all components answer."""
-
-_JOIN = 'for group in $0; do echo $$ > "$group/cgroup.procs" || exit; done; exec "$@"'
 
 
 def default_folder() -> Path:
@@ -105,11 +106,11 @@ def _check(folder: Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    return (folder / "confcom-e2e").is_file()
+    return (folder / OURS).is_file()
 
 
-def node_pid(places: Places) -> int | None:
-    """The node's first process, as the machine counts, if it lives."""
+def first_pid(places: Places) -> int | None:
+    """The control plane's first process, as the machine counts, if it lives."""
     try:
         with places.alive.open() as alive:
             try:
@@ -122,55 +123,42 @@ def node_pid(places: Places) -> int | None:
     return None
 
 
-def start(places: Places, tools: Tools) -> int:
+def start(places: Places, plan: Plan) -> int:
     """Start everything in a folder that is locked and empty; returns when all components answer.
 
     Returns:
-        the node's pid.
+        the pid of the control plane's first process.
 
     Raises:
-        ConfcomError: it ended; says why.
+        ConfcomError: it ended, or hosts share what tests rely on being their own; says why.
     """
-    (places.folder / "confcom-e2e").write_text("The folder of a cluster for tests; `make e2e-down` removes it.\n")
-    for folder in (places.logs, places.home, places.settings, places.var):
-        folder.mkdir()
-    certificates.write_all(places.certificates)
-    components.write_settings(places, tools)
-    groups = [(hierarchy.create(group_name(places)), hierarchy) for hierarchy in _hierarchies()]
-    leaves = [group / hierarchy.leaf for group, hierarchy in groups if hierarchy.leaf]
-    for leaf in leaves:
-        leaf.mkdir(exist_ok=True)
-    command = [
-        *("setsid", "--fork"),
-        *(
-            "sh",
-            "-c",
-            _JOIN,
-            " ".join(str(group) for group, _ in groups),
-            "unshare",
-            "--cgroup",
-            "--propagation=private",
-        ),
-        *("sh", "-c", _JOIN, " ".join(map(str, leaves)), "unshare", *(f"--{kind}" for kind in NAMESPACES)),
-        *("--fork", "--kill-child=KILL", "--propagation=private"),
-        *(sys.executable, "-m", "e2e.cluster.node", str(places.folder), str(tools.cni), *map(str, tools.folders)),
-    ]
-    log = places.logs / "node.log"
+    (places.folder / OURS).write_text("The folder of a cluster for tests; `make e2e-down` removes it.\n")
+    places.home.mkdir()
+    for host in (places.control_plane, *map(places.node, plan.identities)):
+        host.make()
+    plan.write(places.plan)
+    certificates.write_all(places.certificates, plan.identities)
+    components.write_settings(places, plan.tools, plan.identities)
+    hierarchies = _hierarchies()
+    groups = make_groups(group_name(places), hierarchies)
+    program = (sys.executable, "-m", "e2e.cluster.host", str(places.folder))
+    command = ["setsid", "--fork", *separated(groups, hierarchies, program)]
+    log = places.logs / "host.log"
     with log.open("wb") as output:
         launcher = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output, bufsize=0
         )
     with launcher:  # setsid, which ends at once
         _watch(launcher, log)
-    pid = node_pid(places)
+    pid = first_pid(places)
     if pid is None:
         raise _failure(log)
-    check_private(pid)
+    self_check.check_apart({node.name: orders.pid_behind(places.node(node).control) for node in plan.identities})
     return pid
 
 
 def _watch(launcher: subprocess.Popen[bytes], log: Path) -> None:
-    """Follow the node's reports until it is ready; their end means its end."""
+    """Follow the first host's reports until it is ready; their end means its end."""
     reports = launcher.stdout
     if reports is None:
         raise ValueError("the launcher was started without a pipe")
@@ -190,28 +178,13 @@ def _failure(log: Path) -> ConfcomError:
     return ConfcomError("the cluster does not start", why=said or "its first process said nothing", remedy=str(log))
 
 
-def check_private(pid: int) -> None:
-    """Make sure that the node shares no folder with the machine that tests put things into.
-
-    Raises:
-        ConfcomError: it does; tests would prove nothing.
-    """
-    for folder in ("/run", "/dev", "/var", "/var/lib", "/sys/fs/cgroup"):
-        inside = Path(f"/proc/{pid}/root{folder}")
-        if inside.samefile(folder):
-            raise ConfcomError(f"{folder} of the node is the machine's", remedy="take the cluster down, and look why")
-    for kind in ("mnt", "net", "pid", "uts", "ipc", "cgroup"):
-        if Path(f"/proc/{pid}/ns/{kind}").samefile(f"/proc/self/ns/{kind}"):
-            raise ConfcomError(f"the node has the machine's {kind} namespace", remedy="take the cluster down")
-
-
 def end(places: Places) -> None:
     """End what runs and remove what is left, also of a cluster that crashed; the folder is locked.
 
     Raises:
         ConfcomError: the kernel keeps something.
     """
-    pid = node_pid(places)
+    pid = first_pid(places)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
             _kill(pid, places)
@@ -222,11 +195,11 @@ def end(places: Places) -> None:
 def _kill(pid: int, places: Places) -> None:
     watched = os.pidfd_open(pid)
     try:
-        if node_pid(places) != pid:  # it ended just now, and its number may be another's
+        if first_pid(places) != pid:  # it ended just now, and its number may be another's
             return
         signal.pidfd_send_signal(watched, signal.SIGKILL)
         if not select.select([watched], [], [], DOWN_SECONDS)[0]:  # readable when all of its namespace is gone
-            raise ConfcomError("the node's processes do not end", remedy=f"see /proc/{pid}/status")
+            raise ConfcomError("the cluster's processes do not end", remedy=f"see /proc/{pid}/status")
     finally:
         os.close(watched)
 

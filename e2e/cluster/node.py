@@ -1,202 +1,188 @@
-"""The first process of the node: it starts the components, reaps what ends, and takes orders to stop and start one.
-
-It runs in namespaces of its own (see lifecycle.py). When it ends, for whatever reason, the kernel ends every other
-process of its PID namespace, containers too, and with the last of them all mounts and networks are gone. It ends when
-a component does so unasked: a cluster that heals itself would hide what a test is to find.
-
-Usage: python -m e2e.cluster.node FOLDER CNI TOOLS... (only by lifecycle.py)
-"""
+"""One node as tests use it."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
-import selectors
-import signal
-import socket
-import ssl
 import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 
 from confcom.errors import ConfcomError, UnavailableError
-from e2e.cluster import cgroups
-from e2e.cluster.addresses import Places
-from e2e.cluster.components import Component, components
-from e2e.cluster.isolation import isolate
-from e2e.cluster.tools import ROOT, Tools
+from e2e.cluster import orders, self_check
+from e2e.cluster.addresses import HostPlaces, NodeIdentity, Places
+from e2e.cluster.plan import Plan
 
-READY_SECONDS = 60.0
-"""For one component on a busy machine; the slowest, the API server, takes 3 to 4 on an idle one."""
+COMMAND_SECONDS = 120.0
+"""For one command in the cluster, unless told otherwise: whatever hangs is an error, not a hung test."""
 
-STOP_SECONDS = 15.0
-"""From SIGTERM to SIGKILL; the kubelet takes under one."""
-
-POLL_SECONDS = 0.05
-PROBE_SECONDS = 2.0
-"""One attempt at a component that may accept and not answer yet."""
-
-ORDER_BYTES = 4096
-"""An order is a line of some 50 bytes."""
+ERROR_CHARACTERS = 4000
+"""How much of what a failed command said an error shows: its end."""
 
 
-class EndedError(ConfcomError):
-    """A component ended unasked; so does the node."""
+class CommandError(ConfcomError):
+    """A command in the cluster failed."""
 
 
-class Node:
-    """The components and their processes.
+def entering(pid: int, command: Sequence[str]) -> list[str]:
+    """The command that runs this one in all namespaces of a process, in the same working directory."""
+    enter = ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup"]
+    return [*enter, f"--wd={Path.cwd()}", "--", *command]
+
+
+def run_entering(
+    pid: int,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    input: str | None = None,  # noqa: A002  (subprocess.run's name)
+    check: bool = True,
+    timeout: float = COMMAND_SECONDS,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in all namespaces of a process.
 
     Args:
-        places: the cluster's.
-        parts: what to run.
-        environment: of every component.
+        pid: of the process.
+        command: program and arguments.
+        environment: added to this process's.
+        input: for its standard input.
+        check: whether a failure is an error.
+        timeout: in seconds.
+
+    Raises:
+        CommandError: it failed or took too long.
+    """
+    line = " ".join(command)
+    try:
+        done = subprocess.run(
+            entering(pid, command),
+            input=input if input is not None else "",
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env={**os.environ, **environment},
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CommandError(f"`{line}` did not end", why=f"it had {timeout:.0f} s", remedy="see the logs") from error
+    if check and done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip())[-ERROR_CHARACTERS:]
+        raise CommandError(f"`{line}` ended with {done.returncode}", why=said)
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of a running cluster; it may be off.
+
+    Args:
+        identity: which.
+        cluster: where the cluster is.
+        environment: what makes kubectl, helm and ctr work for a process on the node.
     """
 
-    def __init__(self, places: Places, parts: tuple[Component, ...], environment: Mapping[str, str]) -> None:
-        self._places = places
-        self._parts = {part.name: part for part in parts}
-        self._environment = environment
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+    identity: NodeIdentity
+    cluster: Places
+    environment: Mapping[str, str]
 
-    def start(self, name: str) -> None:
-        """Start a component and wait until others may count on it."""
-        part = self._parts[name]
-        if name in self._running:
-            raise ConfcomError(f"{name} runs already")
-        with (self._places.logs / f"{name}.log").open("ab") as log:
-            self._running[name] = subprocess.Popen(
-                part.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                env=self._environment,
-                start_new_session=True,
-            )
-        self._until(lambda: self._answers(part), f"{name} does not become ready", READY_SECONDS)
+    @property
+    def name(self) -> str:
+        """As in the API."""
+        return self.identity.name
 
-    def stop(self, name: str) -> None:
-        """End a component, and start it no more until told so."""
-        process = self._running.pop(name, None)
-        if process is None:
-            raise ConfcomError(f"{name} does not run")
-        process.terminate()
+    @property
+    def address(self) -> str:
+        """Its InternalIP."""
+        return self.identity.address
+
+    @property
+    def places(self) -> HostPlaces:
+        """Where it keeps what."""
+        return self.cluster.node(self.identity)
+
+    @property
+    def kubelet_log(self) -> Path:
+        """For `e2e.kubelet_log.KubeletLog`; every start of the kubelet appends to it."""
+        return self.places.logs / "kubelet.log"
+
+    @property
+    def pid(self) -> int:
+        """Of its first process, as this process counts; another after each reboot.
+
+        Raises:
+            UnavailableError: the node is off.
+        """
+        return orders.pid_behind(self.places.control)
+
+    @property
+    def on(self) -> bool:
+        """Whether it runs."""
         try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    def reap(self) -> None:
-        """Take leave of ended processes: orphans silently; a component ends everything."""
-        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
-            for name, process in self._running.items():
-                if process.pid == ended.si_pid:
-                    raise EndedError(
-                        f"{name} ended by itself with {process.wait()}",
-                        why="its log tells",
-                        remedy=str(self._places.logs / f"{name}.log"),
-                    )
-            os.waitpid(ended.si_pid, 0)
-
-    def serve(self, listener: socket.socket) -> None:
-        """Take orders, one a connection, until a component ends."""
-        read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(write)
-        with selectors.DefaultSelector() as selector:
-            selector.register(read, selectors.EVENT_READ)
-            selector.register(listener, selectors.EVENT_READ)
-            while True:
-                self.reap()
-                for key, _ in selector.select():
-                    if key.fd == read:
-                        os.read(read, ORDER_BYTES)
-                    else:
-                        self._obey(listener)
-
-    def _obey(self, listener: socket.socket) -> None:
-        connection, _ = listener.accept()
-        with connection:
-            connection.settimeout(PROBE_SECONDS)
-            try:
-                order = json.loads(connection.recv(ORDER_BYTES))
-                {"start": self.start, "stop": self.stop}[order["order"]](order["component"])
-                answer = {}
-            except EndedError:
-                raise
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                answer = {"error": f"not an order: {error!r}"}
-            except ConfcomError as error:
-                answer = {"error": str(error)}
-            try:
-                connection.sendall(json.dumps(answer).encode())
-            except OSError as error:
-                sys.stderr.write(f"nobody waited for the answer: {error}\n")
-
-    def _until(self, condition: Callable[[], bool], failure: str, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            self.reap()
-            if time.monotonic() > deadline:
-                raise UnavailableError(failure, why=f"it had {seconds:.0f} s", remedy=f"see {self._places.logs}")
-            time.sleep(POLL_SECONDS)
-
-    def _answers(self, part: Component) -> bool:
-        try:
-            if part.ready.startswith("/"):
-                with socket.socket(socket.AF_UNIX) as client:
-                    client.connect(part.ready)
-            elif part.ready:
-                tls = part.ready.startswith("https:")
-                trust = ssl.create_default_context(cafile=self._places.certificates / "ca.crt") if tls else None
-                urllib.request.urlopen(part.ready, timeout=PROBE_SECONDS, context=trust).close()  # noqa: S310  (http(s))
-        except OSError:
+            return bool(self.pid)
+        except UnavailableError:
             return False
-        return True
 
+    def inside(self, path: PurePath) -> Path:
+        """A path on the node as the machine reaches it, unix sockets included; until the next reboot."""
+        return Path(f"/proc/{self.pid}/root") / path.relative_to("/")
 
-def report(line: str) -> None:
-    """Tell whoever starts the cluster; if that is gone, the node ends too."""
-    os.write(sys.stdout.fileno(), f"{line}\n".encode())
+    def entering(self, command: Sequence[str]) -> list[str]:
+        """The command that runs this one in all of the node's namespaces, in the same working directory."""
+        return entering(self.pid, command)
 
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        input: str | None = None,  # noqa: A002  (subprocess.run's name)
+        check: bool = True,
+        timeout: float = COMMAND_SECONDS,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on the node; as `run_entering`."""
+        return run_entering(self.pid, command, self.environment, input=input, check=check, timeout=timeout)
 
-def main(folder: str, cni: str, *tools: str) -> int:
-    """Isolate, start, serve; returns only on failure."""
-    places = Places(Path(folder))
-    pid = str(Path("/proc/self").readlink())  # as the machine counts: its /proc is still the one that is seen
-    alive = places.alive.open("w")
-    fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    alive.write(pid)
-    alive.flush()
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    programs = Tools(folders=tuple(map(Path, tools)), cni=Path(cni))
-    try:
-        with Path("/proc/self/mountinfo").open() as mountinfo:
-            hierarchies = cgroups.hierarchies(mountinfo.read())
-        kept = [ROOT, places.folder, Path(sys.prefix), Path(sys.base_prefix), *programs.folders, programs.cni]
-        isolate(places, hierarchies, kept)
-        path = ":".join([*tools, "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
-        parts = components(places, programs)
-        node = Node(places, parts, {"PATH": path, "HOME": str(places.home), "LANG": "C.UTF-8"})
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(places.control))
-            listener.listen()
-            for part in parts:
-                report(part.name)
-                node.start(part.name)
-            report("ready")
-            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whoever started us may go now
-            node.serve(listener)
-    except ConfcomError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return 0
+    def import_image(self, archive: Path) -> None:
+        """Give the node an image; pods use it with imagePullPolicy Never or IfNotPresent."""
+        self.run(["ctr", "images", "import", "--local", str(archive.absolute())])
 
+    def stop(self, component: str) -> None:
+        """Stop a component (containerd, proxy, kubelet) by SIGTERM."""
+        orders.order(self.places.control, "stop", component)
 
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    def kill(self, component: str) -> None:
+        """End a component by SIGKILL; it starts no more by itself."""
+        orders.order(self.places.control, "kill", component)
+
+    def start(self, component: str) -> None:
+        """Start a component that is stopped or killed; returns when it answers."""
+        orders.order(self.places.control, "start", component)
+
+    def restart(self, component: str) -> None:
+        """Stop and start a component; returns when the new one answers."""
+        self.stop(component)
+        self.start(component)
+
+    def power_off(self) -> None:
+        """End every process of the node at once; its /run and /dev are gone, its /var stays."""
+        orders.order(self.cluster.control_plane.control, "stop", self.name)
+
+    def power_on(self) -> None:
+        """Start it again; returns when its components answer, before the API says Ready."""
+        orders.order(self.cluster.control_plane.control, "start", self.name)
+        nodes = [Node(each, self.cluster, self.environment) for each in Plan.read(self.cluster.plan).identities]
+        self_check.check_apart({node.name: node.pid for node in nodes if node.on})
+
+    def reboot(self) -> None:
+        """Off and on."""
+        self.power_off()
+        self.power_on()
+
+    def collect_logs(self, folder: Path) -> None:
+        """Copy what only the node knows: its pods' logs, network and images."""
+        folder.mkdir(parents=True, exist_ok=True)
+        queries = {"network.txt": "ip address; ip route; iptables-save", "images.txt": "ctr images list"}
+        for name, command in queries.items():
+            done = self.run(["sh", "-c", f"{{ {command}; }} 2>&1"], check=False)
+            (folder / name).write_text(done.stdout)
+        self.run(["cp", "--recursive", "/var/log/pods", str(folder.absolute())], check=False)

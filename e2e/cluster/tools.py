@@ -2,8 +2,6 @@
 
 No registry of packages carries a kubelet, so Kubernetes, etcd, containerd and helm are built unchanged from their Go
 modules (`e2e/tools/*/go.mod`). What was built stays in a folder named by everything that decides about the result.
-
-Usage: python -m e2e.cluster.tools
 """
 
 from __future__ import annotations
@@ -15,21 +13,22 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from confcom.errors import ConfcomError, UnavailableError, explain
+from confcom.errors import ConfcomError, SettingsError, UnavailableError
 from e2e import packages
 from e2e.progress import say, timed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODULES = ROOT / "e2e" / "tools"
 
-NAMES = ("pause", "etcd", "containerd", "helm", "kubernetes")
-"""The folders of `e2e/tools`, the quickest first, so that something broken in the surroundings shows soon."""
+KUBERNETES = "kubernetes"
+"""The folder of the version that clusters have by default; others have theirs after it."""
+
+NAMES = ("pause", "etcd", "containerd", "helm", KUBERNETES)
+"""What every cluster needs, the quickest first, so that something broken in the surroundings shows soon."""
 
 PACKAGES = {"runc": "runc", "iptables": "iptables", "ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}
 """What the node runs besides, and the packages it is in."""
@@ -38,6 +37,9 @@ CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/usr/libexec/cni"), Path("/opt/cni/bi
 """Where distributions put the network plugins (Debian and Ubuntu, Fedora, the plugins' own archive)."""
 
 CNI_PLUGINS = ("ptp", "host-local", "loopback", "portmap")
+
+HASH_DIGITS = 16
+"""Of SHA-256, in a folder's name."""
 
 LOG_LINES = 30
 """How much of a failed build's output an error shows; all of it is in the log beside the cache."""
@@ -72,23 +74,52 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "confcom" / "tools"
 
 
-def prepare(cache: Path | None = None) -> Tools:
+def versions() -> Mapping[str, str]:
+    """The versions of Kubernetes that are pinned, as `1.36.3`, and their folders; the default first."""
+    folders = sorted(path.parent.name for path in MODULES.glob(f"{KUBERNETES}*/go.mod"))
+    return {_kubernetes_version(folder).removeprefix("v"): folder for folder in folders}
+
+
+def prepare(cache: Path | None = None, *, kubernetes: str = "", kubelet: str = "") -> Tools:
     """Build and install what is missing.
 
     Args:
         cache: the folder of built programs.
+        kubernetes: version of the whole cluster; the default's if empty.
+        kubelet: version of the kubelet; the cluster's if empty.
 
     Raises:
+        SettingsError: no such version is pinned here.
         UnavailableError: no Go, or a package of the distribution cannot be installed.
         ConfcomError: a build failed.
     """
+    names = [*NAMES[:-1], _folder_of(kubernetes, "kube-apiserver")]
+    if kubelet and _folder_of(kubelet, "kubelet") not in names:
+        names.insert(0, _folder_of(kubelet, "kubelet"))  # before the other, which has a kubelet too
     packages.install(PACKAGES, purpose="the cluster")
     cache = cache or default_cache()
     cache.mkdir(parents=True, exist_ok=True)
     go = _find_go()
     version = _go_version(go)
-    with _alone(cache):
-        return Tools(folders=tuple(_built(cache, name, go, version) for name in NAMES), cni=_cni_folder())
+    return Tools(folders=tuple(_built(cache, name, go, version) for name in names), cni=_cni_folder())
+
+
+def _folder_of(version: str, program: str) -> str:
+    """The folder whose module builds this program in this version."""
+    pinned = {
+        there: folder
+        for there, folder in versions().items()
+        if f"k8s.io/kubernetes/cmd/{program}" in (MODULES / folder / "go.mod").read_text()
+    }
+    if not version:
+        return KUBERNETES
+    if version not in pinned:
+        raise SettingsError(
+            f"no {program} of Kubernetes {version} is pinned here",
+            why=f"e2e/tools has it of {', '.join(pinned)}",
+            remedy="choose one of them, or add a folder: see e2e/tools/README.md",
+        )
+    return pinned[version]
 
 
 def _cni_folder() -> Path:
@@ -130,66 +161,64 @@ def _find_go() -> str:
 
 def _built(cache: Path, name: str, go: str, version: str) -> Path:
     module = MODULES / name
-    flags = f"-s -w -X k8s.io/component-base/version.gitVersion={_kubernetes_version()}"
+    flags = f"-s -w -X k8s.io/component-base/version.gitVersion={_kubernetes_version(name)}"
     digest = hashlib.sha256(f"{version}\n{flags}\n".encode())
     for path in sorted(module.iterdir()):
         digest.update(path.read_bytes())
-    finished = cache / f"{name}-{digest.hexdigest()[:16]}"
-    if finished.is_dir():
-        return finished
+    finished = cache / f"{name}-{digest.hexdigest()[:HASH_DIGITS]}"
+    if not finished.is_dir():
+        with _alone(cache, name):
+            if not finished.is_dir():  # nobody else built it while we waited
+                _build(module, finished, [go, "build", "-trimpath", "-ldflags", flags], version)
+    return finished
+
+
+def _build(module: Path, finished: Path, command: Sequence[str], version: str) -> None:
+    cache, name = finished.parent, module.name
     say(f"building {name} with {version} (once; it stays in {cache})")
     log = cache / f"{name}.log"
-    scratch = Path(tempfile.mkdtemp(dir=cache, prefix="unfinished-"))
-    command = [go, "build", "-trimpath", "-ldflags", flags, "-o", f"{scratch}/", "tool"]
+    scratch = cache / f"{name}.unfinished"
+    shutil.rmtree(scratch, ignore_errors=True)  # of a build that was killed
     with timed(f"built {name}"), log.open("wb") as output:
         environ = {**os.environ, "CGO_ENABLED": "0"}
-        done = subprocess.run(command, cwd=module, env=environ, stdout=output, stderr=output, check=False)
+        done = subprocess.run(
+            [*command, "-o", f"{scratch}/", "tool"],
+            cwd=module,
+            env=environ,
+            stdout=output,
+            stderr=output,
+            check=False,
+        )
         if done.returncode:
-            shutil.rmtree(scratch)
+            shutil.rmtree(scratch, ignore_errors=True)
             lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
             raise ConfcomError(
                 f"building {name} failed",
                 why="\n".join(["its last lines are:", *lines]),
                 remedy=f"all of it is in {log}",
             )
-    by_age = sorted(cache.glob(f"{name}-*/"), key=lambda folder: folder.stat().st_mtime)
+    same = cache.glob(f"{name}-{'[0-9a-f]' * HASH_DIGITS}/")
+    by_age = sorted(same, key=lambda folder: folder.stat().st_mtime)
     for older in by_age[:-1]:  # a cluster of another checkout may be running from the newest
         shutil.rmtree(older)
-    scratch.chmod(0o755)
     scratch.rename(finished)
-    return finished
 
 
-def _kubernetes_version() -> str:
-    found = re.search(r"^\s*k8s\.io/kubernetes (v\S+)", (MODULES / "kubernetes" / "go.mod").read_text(), re.MULTILINE)
-    if not found:
-        raise ConfcomError("e2e/tools/kubernetes/go.mod requires no k8s.io/kubernetes", remedy="restore the file")
-    return found[1]
+def _kubernetes_version(folder: str) -> str:
+    """What `kubectl version` says of programs built here: of other modules, which have none, the default's."""
+    for module in (folder, KUBERNETES):
+        text = (MODULES / module / "go.mod").read_text()
+        if found := re.search(r"^(?:require)?\s*k8s\.io/kubernetes (v\S+)", text, re.MULTILINE):
+            return found[1]
+    raise ConfcomError("e2e/tools/kubernetes/go.mod requires no k8s.io/kubernetes", remedy="restore the file")
 
 
 @contextlib.contextmanager
-def _alone(cache: Path) -> Iterator[None]:
-    with (cache / "lock").open("w") as lock:
+def _alone(cache: Path, name: str) -> Iterator[None]:
+    with (cache / f"{name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"waiting for another build in {cache}")
+            say(f"waiting for another build of {name} in {cache}")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in cache.glob("unfinished-*"):  # of a build that was killed
-            shutil.rmtree(leftover)
         yield
-
-
-def main() -> int:
-    """Build, and say where the programs are."""
-    try:
-        tools = prepare()
-    except ConfcomError as error:
-        sys.stderr.write(explain(error))
-        return error.exit_code
-    sys.stdout.write("".join(f"{folder}\n" for folder in tools.folders))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -27,6 +27,12 @@ def test_version_2():
     assert (only.mountpoint, only.type, only.leaf) == (Path("/sys/fs/cgroup"), "cgroup2", "init")
 
 
+def test_of_two_mounts_on_one_place_the_last_is_seen():
+    """As in a host that was started from another one's namespaces."""
+    hidden, seen = V2, V2.replace("rw,nsdelegate,memory_recursiveprot", "rw,nsdelegate")
+    assert hierarchies(hidden + seen) == hierarchies(seen)
+
+
 def test_a_new_cpuset_group_takes_processes(tmp_path):
     (tmp_path / "cpuset.cpus").write_text("0-1\n")
     (tmp_path / "cpuset.mems").write_text("0\n")

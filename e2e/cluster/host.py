@@ -1,0 +1,274 @@
+"""The first process of a host: it starts the components, reaps what ends, and takes orders to stop and start one.
+
+It runs in namespaces of its own (see namespaces.py). When it ends, for whatever reason, the kernel ends every other
+process of its PID namespace, containers too, and with the last of them all mounts and networks are gone. Nodes are
+components of the control plane's host, and their PID namespaces lie in its: they end with it. A host ends when a
+component does so unasked: a cluster that heals itself would hide what a test is to find.
+
+Usage: python -m e2e.cluster.host FOLDER [NODE'S NUMBER] (only by lifecycle.py, and by itself for the nodes)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import selectors
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from confcom.errors import ConfcomError, UnavailableError
+from e2e.cluster import cgroups, components, network
+from e2e.cluster.addresses import HostPlaces, NodeIdentity, Places
+from e2e.cluster.cgroups import Hierarchy
+from e2e.cluster.components import Component
+from e2e.cluster.isolation import isolate
+from e2e.cluster.namespaces import make_groups, separated
+from e2e.cluster.plan import Plan
+from e2e.cluster.tools import ROOT
+
+READY_SECONDS = 60.0
+"""For one component on a busy machine; the slowest, the API server, takes 3 to 4 on an idle one."""
+
+STOP_SECONDS = 15.0
+"""From SIGTERM to SIGKILL; the kubelet takes under one."""
+
+POLL_SECONDS = 0.05
+PROBE_SECONDS = 2.0
+"""One attempt at a component that may accept and not answer yet."""
+
+ORDER_BYTES = 4096
+"""An order is a line of some 50 bytes."""
+
+
+class EndedError(ConfcomError):
+    """A component ended unasked; so does the host."""
+
+
+class Supervisor:
+    """The components and their processes.
+
+    Args:
+        parts: what to run.
+        logs: the folder of their logs.
+        authority: the file of the certificate that https is checked by.
+        environment: of every component.
+        hierarchies: of control groups, in which hosts get their own.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Component],
+        *,
+        logs: Path,
+        authority: Path,
+        environment: Mapping[str, str],
+        hierarchies: Sequence[Hierarchy] = (),
+    ) -> None:
+        self._parts = {part.name: part for part in parts}
+        self._logs = logs
+        self._authority = authority
+        self._environment = environment
+        self._hierarchies = hierarchies
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str) -> None:
+        """Start a component and wait until others may count on it."""
+        part = self._part(name)
+        if name in self._running:
+            raise ConfcomError(f"{name} runs already")
+        command: Sequence[str] = part.command
+        if part.host:
+            command = separated(make_groups(name, self._hierarchies), self._hierarchies, command)
+        with (self._logs / f"{name}.log").open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT if part.host else "/",
+                env=self._environment,
+                start_new_session=True,
+            )
+        self._until(lambda: self._answers(part), f"{name} does not become ready", READY_SECONDS)
+
+    def stop(self, name: str) -> None:
+        """End a component, and start it no more until told so; a host is cut off from power."""
+        if self._part(name).host:
+            self.kill(name)
+            return
+        process = self._taken(name)
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def kill(self, name: str) -> None:
+        """End a component at once, by SIGKILL; of a host, all processes and control groups."""
+        part = self._part(name)
+        process = self._taken(name)
+        if part.host:
+            for child in _children(process.pid):  # its end is told to the parent when all of its namespace is gone
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            process.wait()
+            cgroups.remove([hierarchy.mountpoint / name for hierarchy in self._hierarchies])
+        else:
+            process.kill()
+            process.wait()
+
+    def _part(self, name: str) -> Component:
+        if name not in self._parts:
+            raise ConfcomError(f"there is no component {name} here", remedy=f"one of {', '.join(self._parts)}")
+        return self._parts[name]
+
+    def _taken(self, name: str) -> subprocess.Popen[bytes]:
+        process = self._running.pop(name, None)
+        if process is None:
+            raise ConfcomError(f"{name} does not run")
+        return process
+
+    def reap(self) -> None:
+        """Take leave of ended processes: orphans silently; a component ends everything."""
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            for name, process in self._running.items():
+                if process.pid == ended.si_pid:
+                    raise EndedError(
+                        f"{name} ended by itself with {process.wait()}",
+                        why="its log tells",
+                        remedy=str(self._logs / f"{name}.log"),
+                    )
+            os.waitpid(ended.si_pid, 0)
+
+    def serve(self, listener: socket.socket) -> None:
+        """Take orders, one a connection, until a component ends."""
+        read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(write)
+        with selectors.DefaultSelector() as selector:
+            selector.register(read, selectors.EVENT_READ)
+            selector.register(listener, selectors.EVENT_READ)
+            while True:
+                self.reap()
+                for key, _ in selector.select():
+                    if key.fd == read:
+                        os.read(read, ORDER_BYTES)
+                    else:
+                        self._obey(listener)
+
+    def _obey(self, listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(PROBE_SECONDS)
+            try:
+                received = connection.recv(ORDER_BYTES)
+                if not received:  # somebody looked whether we are there, and who we are
+                    return
+                order = json.loads(received)
+                {"start": self.start, "stop": self.stop, "kill": self.kill}[order["order"]](order["component"])
+                answer = {}
+            except EndedError:
+                raise
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                answer = {"error": f"not an order: {error!r}"}
+            except ConfcomError as error:
+                answer = {"error": str(error)}
+            try:
+                connection.sendall(json.dumps(answer).encode())
+            except OSError as error:
+                sys.stderr.write(f"nobody waited for the answer: {error}\n")
+
+    def _until(self, condition: Callable[[], bool], failure: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self.reap()
+            if time.monotonic() > deadline:
+                raise UnavailableError(failure, why=f"it had {seconds:.0f} s", remedy=f"see {self._logs}")
+            time.sleep(POLL_SECONDS)
+
+    def _answers(self, part: Component) -> bool:
+        try:
+            if part.ready.startswith("/"):
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(part.ready)
+            elif part.ready:
+                tls = part.ready.startswith("https:")
+                trust = ssl.create_default_context(cafile=self._authority) if tls else None
+                urllib.request.urlopen(part.ready, timeout=PROBE_SECONDS, context=trust).close()  # noqa: S310  (http(s))
+        except OSError:
+            return False
+        return True
+
+
+def _children(pid: int) -> tuple[int, ...]:
+    return tuple(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def report(line: str) -> None:
+    """Tell whoever starts the host; if that is gone, the host ends too."""
+    os.write(sys.stdout.fileno(), f"{line}\n".encode())
+
+
+def serve(
+    places: Places, plan: Plan, host: HostPlaces, parts: Sequence[Component], set_up_network: Callable[[], None]
+) -> None:
+    """Be a host; returns never, unless by an error."""
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    hierarchies = cgroups.hierarchies(Path("/proc/self/mountinfo").read_text())
+    kept = [ROOT, places.folder, Path(sys.prefix), Path(sys.base_prefix), *plan.tools.folders, plan.tools.cni]
+    isolate(host, hierarchies, kept, set_up_network)
+    folders = [*map(str, plan.tools.folders), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin"]
+    supervisor = Supervisor(
+        parts,
+        logs=host.logs,
+        authority=places.certificates / "ca.crt",
+        environment={"PATH": ":".join([*folders, "/bin"]), "HOME": str(places.home), "LANG": "C.UTF-8"},
+        hierarchies=hierarchies,
+    )
+    for part in parts:
+        report(part.name)
+        supervisor.start(part.name)
+    host.control.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(host.control))
+        listener.listen()
+        report("ready")
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whoever started us may go now
+        supervisor.serve(listener)
+
+
+def main(folder: str, number: str = "") -> int:
+    """Isolate, start, serve; returns only on failure."""
+    places = Places(Path(folder))
+    plan = Plan.read(places.plan)
+    try:
+        if number:
+            node = NodeIdentity(int(number))
+            parts = components.of_node(places, plan.tools, node)
+            serve(places, plan, places.node(node), parts, functools.partial(network.set_up_node, node))
+        pid = str(Path("/proc/self").readlink())  # as the machine counts: its /proc is still the one that is seen
+        with places.alive.open("w") as alive:
+            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alive.write(pid)
+            alive.flush()
+            parts = components.control_plane(places, plan.tools, plan.identities)
+            set_up_network = functools.partial(network.set_up_control_plane, plan.identities)
+            serve(places, plan, places.control_plane, parts, set_up_network)
+    except ConfcomError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,60 @@
+"""Talk to a host's first process: who it is, and orders to it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from pathlib import Path
+
+from confcom.errors import ConfcomError, UnavailableError
+
+ORDER_SECONDS = 120.0
+"""For an order to be carried out: a node may take its three components' time to start."""
+
+ANSWER_BYTES = 65536
+_CREDENTIALS = struct.Struct("3i")
+"""pid, uid, gid (unix(7), SO_PEERCRED)."""
+
+
+def pid_behind(control: Path) -> int:
+    """The pid, as this process counts, of the host's first process.
+
+    Args:
+        control: the host's socket.
+
+    Raises:
+        UnavailableError: nobody listens: the host is off, or starts.
+    """
+    with _connected(control) as client:
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid: int = _CREDENTIALS.unpack(credentials)[0]
+    return pid
+
+
+def order(control: Path, verb: str, component: str) -> None:
+    """Have a component stopped, killed or started; returns when that is done.
+
+    Raises:
+        ConfcomError: it could not be done.
+    """
+    with _connected(control) as client:
+        client.settimeout(ORDER_SECONDS)
+        client.sendall(json.dumps({"order": verb, "component": component}).encode())
+        answer = client.recv(ANSWER_BYTES)
+    if not answer:
+        raise ConfcomError(f"the host ended: {verb} {component}", remedy="see the logs of its components")
+    if error := json.loads(answer).get("error"):
+        raise ConfcomError(f"{component}: {error}")
+
+
+def _connected(control: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    try:
+        client.connect(str(control))
+    except OSError as error:
+        client.close()
+        raise UnavailableError(
+            f"the host {control.parent.name} does not answer", why=f"{error.strerror}", remedy="start it"
+        ) from error
+    return client

@@ -1,0 +1,85 @@
+"""What a cluster is made of; kept in its folder, so that whoever finds it running knows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from confcom.errors import SettingsError
+from e2e.cluster.addresses import MOST_NODES, NodeIdentity, node_identities
+from e2e.cluster.tools import Tools
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What somebody asks for.
+
+    Args:
+        nodes: how many.
+        kubernetes: version of the whole cluster, as `1.36.3`; the default's if empty.
+        kubelet: version of the nodes' kubelet; the cluster's if empty.
+
+    Raises:
+        SettingsError: a number of nodes that cannot be.
+    """
+
+    nodes: int = 1
+    kubernetes: str = ""
+    kubelet: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.nodes <= MOST_NODES:
+            raise SettingsError(
+                f"a cluster of {self.nodes} nodes cannot be", why=f"it has from 1 to {MOST_NODES}", remedy="--nodes 3"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What there is.
+
+    Args:
+        nodes: how many.
+        tools: the programs, and so the versions.
+    """
+
+    nodes: int
+    tools: Tools
+
+    @property
+    def identities(self) -> tuple[NodeIdentity, ...]:
+        """The nodes."""
+        return node_identities(self.nodes)
+
+    def write(self, path: Path) -> None:
+        """Keep it."""
+        content = {"nodes": self.nodes, "folders": [*map(str, self.tools.folders)], "cni": str(self.tools.cni)}
+        path.write_text(json.dumps(content, indent=1))
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """What `write` kept."""
+        content = json.loads(path.read_text())
+        return cls(content["nodes"], Tools(tuple(map(Path, content["folders"])), Path(content["cni"])))
+
+    def check_serves(self, wanted: Plan, folder: Path) -> None:
+        """Make sure that this cluster does for somebody who wants another.
+
+        Raises:
+            SettingsError: it has fewer nodes, or other programs.
+        """
+        if self.nodes < wanted.nodes:
+            why = f"it has {self.nodes} of {wanted.nodes} nodes"
+        elif self.tools != wanted.tools:
+            different = sorted(
+                {path.name for path in self.tools.folders} ^ {path.name for path in wanted.tools.folders}
+            )
+            why = f"it runs other programs: {', '.join(different)}"
+        else:
+            return
+        raise SettingsError(
+            f"the cluster in {folder} is not the one that is asked for",
+            why=why,
+            remedy="take it down (make e2e-down), or choose another folder: CONFCOM_E2E_FOLDER",
+        )
