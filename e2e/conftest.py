@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from e2e import add_on, images
-from e2e.cluster import Cluster
+from e2e.cluster import Cluster, Node, Shape
 from e2e.cluster.cluster import new_log_folder
 from e2e.cluster.lifecycle import interrupt_on_signals
 from e2e.cluster.tools import default_cache
@@ -19,6 +19,12 @@ from e2e.progress import say
 
 CASE_SECONDS = 180
 """For one case, without the fixtures: the first of them builds a cluster, which has limits of its own."""
+
+NODES = 3
+"""For the cases that need several: two for SGX and one without."""
+
+SEVERAL = "nodes"
+"""The fixture by which a case asks for all of them."""
 
 HERE = Path(__file__).parent
 LOGS = pytest.StashKey[Path]()
@@ -51,13 +57,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """The running cluster, which stays; or a new one, which is taken down again."""
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The running cluster, which stays; or a new one, which is taken down again.
+
+    It has one node; if any case of the session asks for `nodes`, three.
+    """
     interrupt_on_signals()
+    several = any(SEVERAL in getattr(item, "fixturenames", ()) for item in request.session.items)
     with only_session():
         archives = images.build_all()
         ours = not Cluster.runs()
-        running = Cluster.up()
+        running = Cluster.up(shape=Shape(nodes=NODES if several else 1))
         try:
             for archive in archives.values():
                 running.import_image(archive)
@@ -65,6 +75,14 @@ def cluster() -> Iterator[Cluster]:
         finally:
             if ours:
                 Cluster.down()
+
+
+@pytest.fixture
+def nodes(cluster: Cluster) -> Iterator[tuple[Node, Node, Node]]:
+    """Three nodes, all Ready; what a case leaves stopped is started after it."""
+    first, second, third = cluster.nodes[:NODES]
+    yield first, second, third
+    cluster.mend()
 
 
 @contextlib.contextmanager

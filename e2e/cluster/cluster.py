@@ -224,6 +224,15 @@ class Cluster:
         """Start a component that is stopped or killed; returns when it answers."""
         orders.order(self._owner(component), "start", component)
 
+    def mend(self) -> None:
+        """Start everything that is stopped or off, and wait until all nodes are Ready."""
+        for part in orders.stopped(self.places.control_plane.control):
+            orders.order(self.places.control_plane.control, "start", part)
+        for node in self.nodes:
+            for part in orders.stopped(node.places.control):
+                node.start(part)
+        until(self.ready, "the nodes are Ready", seconds=NODES_READY_SECONDS)
+
     def kubelet_restart(self) -> None:
         """Restart the first node's kubelet; returns when the new one answers its health check."""
         self.node.restart("kubelet")

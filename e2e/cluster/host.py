@@ -25,6 +25,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from confcom.errors import ConfcomError, UnavailableError
 from e2e.cluster import cgroups, components, network
@@ -170,13 +171,12 @@ class Supervisor:
         connection, _ = listener.accept()
         with connection:
             connection.settimeout(PROBE_SECONDS)
+            answer: Mapping[str, Any]
             try:
                 received = connection.recv(ORDER_BYTES)
                 if not received:  # somebody looked whether we are there, and who we are
                     return
-                order = json.loads(received)
-                {"start": self.start, "stop": self.stop, "kill": self.kill}[order["order"]](order["component"])
-                answer = {}
+                answer = self._done(json.loads(received))
             except EndedError:
                 raise
             except (OSError, ValueError, KeyError, TypeError) as error:
@@ -187,6 +187,12 @@ class Supervisor:
                 connection.sendall(json.dumps(answer).encode())
             except OSError as error:
                 sys.stderr.write(f"nobody waited for the answer: {error}\n")
+
+    def _done(self, order: Mapping[str, str]) -> Mapping[str, Any]:
+        if order["order"] == "list":
+            return {"stopped": [name for name in self._parts if name not in self._running]}
+        {"start": self.start, "stop": self.stop, "kill": self.kill}[order["order"]](order["component"])
+        return {}
 
     def _until(self, condition: Callable[[], bool], failure: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import struct
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from confcom.errors import ConfcomError, UnavailableError
 
@@ -38,14 +40,25 @@ def order(control: Path, verb: str, component: str) -> None:
     Raises:
         ConfcomError: it could not be done.
     """
+    _answer(control, {"order": verb, "component": component})
+
+
+def stopped(control: Path) -> tuple[str, ...]:
+    """Components that do not run, in the order in which they are to be started; of the control plane, nodes too."""
+    return tuple(_answer(control, {"order": "list"})["stopped"])
+
+
+def _answer(control: Path, request: Mapping[str, str]) -> dict[str, Any]:
     with _connected(control) as client:
         client.settimeout(ORDER_SECONDS)
-        client.sendall(json.dumps({"order": verb, "component": component}).encode())
-        answer = client.recv(ANSWER_BYTES)
-    if not answer:
-        raise ConfcomError(f"the host ended: {verb} {component}", remedy="see the logs of its components")
-    if error := json.loads(answer).get("error"):
-        raise ConfcomError(f"{component}: {error}")
+        client.sendall(json.dumps(request).encode())
+        received = client.recv(ANSWER_BYTES)
+    if not received:
+        raise ConfcomError(f"the host ended: {' '.join(request.values())}", remedy="see the logs of its components")
+    answer: dict[str, Any] = json.loads(received)
+    if error := answer.get("error"):
+        raise ConfcomError(f"{' '.join(request.values())}: {error}")
+    return answer
 
 
 def _connected(control: Path) -> socket.socket:
