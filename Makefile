@@ -5,7 +5,7 @@ PYTHON ?= python3
 # Two halve the time, since many tests wait for processes; 0 runs them in one process, as a debugger wants it.
 WORKERS ?= 2
 
-.PHONY: setup demo test lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow fuzz chaos bench idle soak lock protos clean
+.PHONY: setup demo test lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz chaos bench idle soak lock protos clean
 
 demo: $(VENV)/.run ## the whole story on this machine, no SGX needed
 	@$(BIN)/confcom demo $(ARGS)
@@ -21,13 +21,13 @@ setup: $(VENV)/.dev ## the development environment in .venv
 images: $(VENV)/.dev ## the images of images/Dockerfile, without docker (needs root)
 	$(BIN)/python -m e2e.images $(ARGS)
 
-e2e-tools: $(VENV)/.dev ## build the programs of that node once; about 12 minutes (needs root and Go)
-	@$(BIN)/python -m e2e.cluster build
+e2e-tools: $(VENV)/.dev ## build the cluster's programs once; about 12 minutes; ARGS="--kubernetes 1.34.4" for another version
+	@$(BIN)/python -m e2e.cluster build $(ARGS)
 
-e2e-up: $(VENV)/.dev ## one node of real Kubernetes in namespaces of its own (needs root and Go)
-	@$(BIN)/python -m e2e.cluster up
+e2e-up: $(VENV)/.dev ## one node of real Kubernetes in namespaces of its own (needs root and Go); ARGS="--nodes 3" for three
+	@$(BIN)/python -m e2e.cluster up $(ARGS)
 
-e2e-shell: $(VENV)/.dev ## a shell on that node: kubectl, helm, ctr; ARGS="kubectl get pods" for one command
+e2e-shell: $(VENV)/.dev ## a shell on the first node: kubectl, helm, ctr; ARGS="kubectl get pods" for one command
 	@$(BIN)/python -m e2e.cluster shell $(ARGS)
 
 e2e-down: $(VENV)/.dev ## end it; nothing of it stays, also after a crash
@@ -38,6 +38,12 @@ e2e-smoke: $(VENV)/.dev ## the story on real Kubernetes (needs root and Go)
 
 e2e: $(VENV)/.dev ## every case on real Kubernetes, the smoke cases too (needs root and Go)
 	$(BIN)/python -m pytest e2e/smoke e2e/full --ignore=e2e/full/slow $(ARGS)
+
+e2e-1.34: $(VENV)/.dev ## the story, the cluster and what its kubelet does to plugins, on Kubernetes 1.34.4
+	$(BIN)/python -m pytest e2e/smoke e2e/full/test_cluster.py e2e/full/test_kubelet_contract.py --kubernetes 1.34.4 $(ARGS)
+
+e2e-1.37: $(VENV)/.dev ## updates of the device plugin, and what is done to plugins, on the kubelet of 1.37.2
+	$(BIN)/python -m pytest e2e/full/test_hand_over_from_1_37.py e2e/full/test_kubelet_contract.py --kubelet 1.37.2 $(ARGS)
 
 e2e-slow: $(VENV)/.dev ## the cases on real Kubernetes that wait for minutes
 	$(BIN)/python -m pytest e2e/full/slow $(ARGS)

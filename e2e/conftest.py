@@ -12,8 +12,9 @@ import pytest
 
 from e2e import add_on, images
 from e2e.cluster import Cluster, Node, Shape
+from e2e.cluster.addresses import Places
 from e2e.cluster.cluster import new_log_folder
-from e2e.cluster.lifecycle import interrupt_on_signals
+from e2e.cluster.lifecycle import default_folder, group_name, interrupt_on_signals
 from e2e.cluster.tools import default_cache
 from e2e.progress import say
 
@@ -28,6 +29,13 @@ SEVERAL = "nodes"
 
 HERE = Path(__file__).parent
 LOGS = pytest.StashKey[Path]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which versions the cluster has, as for `python -m e2e.cluster up`."""
+    group = parser.getgroup("cluster")
+    group.addoption("--kubernetes", default="", metavar="VERSION", help="version of the cluster for e2e cases")
+    group.addoption("--kubelet", default="", metavar="VERSION", help="version of its nodes' kubelet")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,10 +72,12 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """
     interrupt_on_signals()
     several = any(SEVERAL in getattr(item, "fixturenames", ()) for item in request.session.items)
+    options = request.config.option
+    shape = Shape(nodes=NODES if several else 1, kubernetes=options.kubernetes, kubelet=options.kubelet)
     with only_session():
         archives = images.build_all()
         ours = not Cluster.runs()
-        running = Cluster.up(shape=Shape(nodes=NODES if several else 1))
+        running = Cluster.up(shape=shape)
         try:
             for archive in archives.values():
                 running.import_image(archive)
@@ -88,7 +98,7 @@ def nodes(cluster: Cluster) -> Iterator[tuple[Node, Node, Node]]:
 @contextlib.contextmanager
 def only_session() -> Iterator[None]:
     """Wait while others run these cases: they install the same things in the same cluster."""
-    path = default_cache() / "session.lock"
+    path = default_cache() / f"session-{group_name(Places(default_folder()))}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         try:

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import secrets
+import sys
+from pathlib import Path
 
 import pytest
 from kubelet_contract.kubelet import Bench, PodSeen
@@ -12,6 +14,8 @@ from confcom.playground.layout import DEVICE_PLUGIN_DIR
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
 from e2e.images_workshop import references
+from e2e.kubelet_log import KubeletLog
+from e2e.plugins import Plugins
 
 GENEROUS_SECONDS = 40.0
 """The kubelet reports to the API every 10 s at the latest, and a container that failed waits as long."""
@@ -86,3 +90,49 @@ def contract_namespace(cluster):
     cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}")
     yield name
     cluster.kubectl("delete", "namespace", name)
+
+
+@pytest.fixture(scope="session")
+def kubelet_version(cluster):
+    """Major and minor number."""
+    version = cluster.kubectl_json("get", "node", NODE_NAME)["status"]["nodeInfo"]["kubeletVersion"]
+    return tuple(map(int, version.removeprefix("v").split(".")[:2]))
+
+
+@pytest.fixture
+def up_to_1_36(kubelet_version):
+    if kubelet_version > (1, 36):
+        pytest.skip("this is what kubelets to 1.36 do; run without --kubelet")
+
+
+@pytest.fixture
+def from_1_37(kubelet_version):
+    if kubelet_version < (1, 37):
+        pytest.skip("this is what kubelets from 1.37 on do: make e2e-1.37")
+
+
+@pytest.fixture
+def plugins(cluster: Cluster, tmp_path: Path):
+    made = Plugins(cluster, tmp_path)
+    yield made
+    for plugin in made.running:
+        if plugin.poll() is None:
+            made.end(plugin)
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]):
+    """Prints what was measured, also when the case passes."""
+
+    def line(text: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n  {text}")
+
+    return line
+
+
+@pytest.fixture
+def log(cluster: Cluster) -> KubeletLog:
+    found = KubeletLog(cluster.node.kubelet_log)
+    found.mark()
+    return found

@@ -1,123 +1,25 @@
 """The device plugin against the real kubelet: what is measured is what the kubelet's own log says."""
 
-import contextlib
 import json
-import os
-import secrets
 import signal
 import statistics
-import subprocess
-import sys
 import time
-from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from confcom.playground.layout import DEVICE_PLUGIN_DIR
 from e2e.add_on import EPC, SYSTEM, allocatable
 from e2e.add_on import EPC_MIB as ADD_ON_EPC_MIB
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
-from e2e.images_workshop import references
 from e2e.kubelet_log import LOST, SERVING, KubeletLog
+from e2e.plugins import OFFERED_MIB, Plugins, registered, replica_set, waiting_container
 from e2e.waiting import until
 
-EPC_MIB = 168
-OFFERED_MIB = 162
-IMAGE = references("sample-workload")[0]
 KUBELET_RESTARTS = 50
 KILLS = 20
 BURST, BURST_GROUPS = 80, 16
-
-
-@dataclass
-class Plugins:
-    """Plugins as processes of the machine that serve in the node's directory, under names of their own."""
-
-    cluster: Cluster
-    folder: Path
-    unique: str = field(default_factory=lambda: secrets.token_hex(3))
-    running: list[subprocess.Popen] = field(default_factory=list)
-
-    @property
-    def epc(self) -> str:
-        return f"example.com/{self.unique}-epc"
-
-    @property
-    def names(self) -> list[str]:
-        return [f"example.com/{self.unique}-{kind}" for kind in ("epc", "enclave", "provision", "helper")]
-
-    def start(self, epc_mib: int = EPC_MIB) -> subprocess.Popen:
-        command = [sys.executable, "-m", "confcom.device_plugin", "--simulated", f"--simulated-epc-mib={epc_mib}"]
-        command += [f"--host-root={self.folder}", f"--device-plugin-dir={self.cluster.inside(DEVICE_PLUGIN_DIR)}"]
-        command += [f"--installation={self.unique}", f"--probe-address=unix:{self.folder}/p{len(self.running)}"]
-        for kind, name in zip(("epc", "enclave", "provision", "helper"), self.names, strict=True):
-            command.append(f"--{kind}-resource={name}")
-        with (self.folder / f"plugin{len(self.running)}.log").open("wb") as log:
-            self.running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log))
-        return self.running[-1]
-
-    def end(self, plugin: subprocess.Popen, number: int = signal.SIGTERM) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(plugin.pid, number)
-        plugin.wait(20)
-
-
-@pytest.fixture
-def plugins(cluster: Cluster, tmp_path: Path):
-    made = Plugins(cluster, tmp_path)
-    yield made
-    for plugin in made.running:
-        if plugin.poll() is None:
-            made.end(plugin)
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]):
-    """Prints what was measured, also when the case passes."""
-
-    def line(text: str) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\n  {text}")
-
-    return line
-
-
-@pytest.fixture
-def log(cluster: Cluster) -> KubeletLog:
-    found = KubeletLog(cluster.places.logs / "kubelet.log")
-    found.mark()
-    return found
-
-
-def registered(log: KubeletLog, plugins: Plugins, times: int = 1) -> bool:
-    return all(len(log.lists(name)) >= times for name in plugins.names)
-
-
-def waiting_container(resource: str, count: int = 1) -> dict:
-    """A container that holds so many devices until it is told to end."""
-    return {
-        "name": "main",
-        "image": IMAGE,
-        "imagePullPolicy": "Never",
-        "command": ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"],
-        "resources": {"limits": {resource: count}},
-    }
-
-
-def replica_set(name: str, resource: str, replicas: int) -> str:
-    """Pods that hold a device each; whichever is rejected, the controller makes another."""
-    labels = {"app": name}
-    container = waiting_container(resource)
-    spec = {
-        "replicas": replicas,
-        "selector": {"matchLabels": labels},
-        "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
-    }
-    return json.dumps({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": name}, "spec": spec})
 
 
 @pytest.mark.timeout(600, func_only=True)

@@ -1,7 +1,11 @@
-"""The real kubelet, 1.36.3, does what the suite says; the playground's stand-in runs the same suite."""
+"""The real kubelet does what the suite says; the playground's stand-in runs the same suite.
 
+By default that is 1.36.3; `--kubelet 1.37.2` runs it on one of the next rules.
+"""
+
+import pytest
 from kubelet_contract.cases import AllocateContract, ListContract, RegistrationContract, RestartContract
-from kubelet_contract.version_cases import UpTo136Contract
+from kubelet_contract.version_cases import From137Contract, UpTo136Contract
 
 
 class TestRegistration(RegistrationContract):
@@ -20,5 +24,11 @@ class TestRestart(RestartContract):
     """A kubelet that starts again."""
 
 
+@pytest.mark.usefixtures("up_to_1_36")
 class TestUpTo136(UpTo136Contract):
-    """Where versions differ."""
+    """Two instances meet, to 1.36."""
+
+
+@pytest.mark.usefixtures("from_1_37")
+class TestFrom137(From137Contract):
+    """Two instances meet, from 1.37 on."""
