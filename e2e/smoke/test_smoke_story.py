@@ -105,7 +105,7 @@ def test_what_does_not_fit_waits_with_the_schedulers_reason_and_runs_when_there_
         return next((c["message"] for c in conditions if c["reason"] == "Unschedulable"), "")
 
     message = until(reason, "the scheduler has looked at the large Job")
-    assert f"1 Insufficient {EPC}" in message
+    assert f"Insufficient {EPC}" in message
     assert pod_of(installed, namespace, "sgx-large")["status"]["phase"] == "Pending"
 
     installed.kubectl("delete", here, "job", "sgx-holding")
