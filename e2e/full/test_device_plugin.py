@@ -78,6 +78,7 @@ def test_a_hand_over_under_a_burst_of_pods(
     assert len(running) == BURST
 
 
+@pytest.mark.usefixtures("up_to_1_36")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_an_update_that_is_rolled_back(
     cluster: Cluster, plugins: Plugins, log: KubeletLog, *, namespace: str, tell, number: int
