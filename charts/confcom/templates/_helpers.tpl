@@ -12,9 +12,80 @@ app.kubernetes.io/component: {{ .component }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- end }}
 
-{{/* Called with (dict "root" $ "image" VALUES). */}}
+{{/* Which platforms have nodes: a list, for fromYamlArray. */}}
+{{- define "confcom.platforms" -}}
+{{- if .Values.simulated.enabled }}
+- simulated
+{{- end }}
+{{- if or (not .Values.simulated.enabled) .Values.simulated.besideHardware }}
+- hardware
+{{- end }}
+{{- end }}
+
+{{/* A daemon's own name for a platform; called with (dict "root" $ "platform" NAME "daemon" NAME). Beside hardware the
+simulated ones have another, so that a hardware cluster's stay as they are when simulated nodes join. */}}
+{{- define "confcom.daemon" -}}
+{{ .daemon }}{{ if and .root.Values.simulated.besideHardware (eq .platform "simulated") }}-simulated{{ end }}
+{{- end }}
+
+{{/* The name of one of the plugin's resources; called with (dict "root" $ "platform" NAME "kind" NAME). Why those of
+simulated nodes differ beside hardware: docs/adr, "Simulated nodes beside hardware". */}}
+{{- define "confcom.resource" -}}
+{{- if and .root.Values.simulated.besideHardware (eq .platform "simulated") -}}
+{{ get (dict
+  "epc" "simulated.confcom.internal/sgx_epc_mem_in_MiB"
+  "enclave" "simulated.confcom.internal/enclave"
+  "provision" "simulated.confcom.internal/provision"
+  "helper" "simulated.confcom.internal/quote_helper_epc_mem_in_MiB"
+) .kind }}
+{{- else -}}
+{{ get (dict
+  "epc" "kubernetes.azure.com/sgx_epc_mem_in_MiB"
+  "enclave" "sgx.intel.com/enclave"
+  "provision" "sgx.intel.com/provision"
+  "helper" "confcom.internal/quote_helper_epc_mem_in_MiB"
+) .kind }}
+{{- end }}
+{{- end }}
+
+{{/* Where a daemon's Pods go and how they are updated; called with (dict "root" $ "platform" NAME "values" VALUES). */}}
+{{- define "confcom.placement" -}}
+{{- $affinity := deepCopy .values.affinity }}
+{{- if eq .platform "simulated" }}
+nodeSelector: {{- toYaml .root.Values.simulated.nodeSelector | nindent 2 }}
+{{- else if .root.Values.nodeSelectorTerms }}
+{{- $required := dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" .root.Values.nodeSelectorTerms) }}
+{{- $affinity = mergeOverwrite $affinity (dict "nodeAffinity" $required) }}
+{{- else }}
+nodeSelector: {{- toYaml .root.Values.nodeSelector | nindent 2 }}
+{{- end }}
+{{- with $affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with concat .root.Values.tolerations .values.tolerations }}
+tolerations: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end }}
+
+{{/* The new Pod serves before the old one ends, so that an update which does not become ready stops by itself with the old
+one serving; one node at a time. */}}
+{{- define "confcom.updateStrategy" -}}
+type: RollingUpdate
+rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
+{{- end }}
+
+{{/* Called with (dict "root" $ "image" VALUES). A digest decides; a tag beside it is for people. */}}
 {{- define "confcom.image" -}}
-image: {{ printf "%s%s:%s" (empty .image.registry | ternary "" (print .image.registry "/")) .image.repository (.image.tag | default .root.Chart.AppVersion) | quote }}
+{{- $registry := .image.registry | default .root.Values.image.registry }}
+{{- $tag := .image.tag }}
+{{- if not (or $tag .image.digest) }}{{ $tag = .root.Chart.AppVersion }}{{ end -}}
+image: {{ print (empty $registry | ternary "" (print $registry "/")) .image.repository (empty $tag | ternary "" (print ":" $tag)) (empty .image.digest | ternary "" (print "@" .image.digest)) | quote }}
 imagePullPolicy: {{ .image.pullPolicy }}
 {{- end }}
 

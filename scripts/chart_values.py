@@ -1,0 +1,65 @@
+"""Write the table of the chart's values into docs/reference/chart.md; --check fails if what is there differs.
+
+What a value is for comes from values.schema.json, its default from values.yaml. A schema with a description is a line.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+CHART = ROOT / "charts" / "confcom"
+PAGE = ROOT / "docs" / "reference" / "chart.md"
+BEGIN = "<!-- values: made by scripts/chart_values.py -->\n"
+END = "<!-- end of values -->\n"
+
+
+def main() -> int:
+    """Write the table, or compare it."""
+    page = PAGE.read_text()
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        sys.exit(f"{PAGE.name} lacks the lines between which the table stands: {BEGIN.strip()} and {END.strip()}")
+    made = before + BEGIN + table() + END + after
+    if "--check" not in sys.argv:
+        PAGE.write_text(made)
+        return 0
+    if made != page:
+        print(f"{PAGE.relative_to(ROOT)} does not have the chart's values; run: python scripts/chart_values.py")
+    return int(made != page)
+
+
+def table() -> str:
+    """A line for each value, in the schema's order."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    lines = [f"| `{name}` | {default} | {text} |\n" for name, default, text in rows(schema, schema, values)]
+    return "".join(["| value | default | |\n", "|---|---|---|\n", *lines])
+
+
+def rows(schema: dict[str, Any], root: dict[str, Any], values: Any, name: str = "") -> Iterator[tuple[str, str, str]]:
+    """Name, default and description of each value below."""
+    if "$ref" in schema:
+        schema = {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema}
+    if "description" in schema:
+        yield name, shown(values), schema["description"]
+        return
+    for key, one in schema["properties"].items():
+        yield from rows(one, root, (values or {}).get(key), f"{name}.{key}".lstrip("."))
+
+
+def shown(default: Any) -> str:
+    """A default as one writes it, or none."""
+    if default in (None, "", [], {}):
+        return ""
+    text = yaml.safe_dump(default, default_flow_style=True, sort_keys=False, width=sys.maxsize)
+    return f"`{text.removesuffix('...' + chr(10)).strip()}`"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

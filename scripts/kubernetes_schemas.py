@@ -1,0 +1,135 @@
+"""Make tests/chart/schemas/*.json: what each Kubernetes takes of the kinds that the chart uses, to the last field.
+
+From the OpenAPI documents in Kubernetes' Go module, and for the ServiceMonitor from the Prometheus Operator's. Only what
+decides whether a manifest is taken is kept, and objects take no fields but their own, as the API server does with
+`fieldValidation=Strict`. Needs Go and the network; the tests need neither.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TARGET = Path(__file__).resolve().parent.parent / "tests" / "chart" / "schemas"
+KUBERNETES = ("1.34.4", "1.35.4", "1.36.3", "1.37.2")
+OPERATOR = "0.85.0"
+KINDS = (
+    "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
+    "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
+    "io.k8s.api.apps.v1.DaemonSet",
+    "io.k8s.api.batch.v1.Job",
+    "io.k8s.api.core.v1.Service",
+    "io.k8s.api.core.v1.ServiceAccount",
+    "io.k8s.api.networking.v1.NetworkPolicy",
+    "io.k8s.api.rbac.v1.Role",
+    "io.k8s.api.rbac.v1.RoleBinding",
+)
+SEVERAL_TYPES = {
+    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": ["integer", "string"],
+    "io.k8s.apimachinery.pkg.api.resource.Quantity": ["number", "string"],
+}
+"""OpenAPI 2 has one type for a schema, and says `string`; the API server takes numbers as well."""
+KEPT = ("type", "required", "enum", "minimum", "maximum", "pattern", "minLength", "maxLength", "minItems", "maxItems")
+NOT_WRITTEN = frozenset({"status", "managedFields"})
+"""What only the cluster writes."""
+DEFINITIONS = "#/definitions/"
+
+
+def main() -> int:
+    """Write a file for each version, and one for the ServiceMonitor."""
+    TARGET.mkdir(exist_ok=True)
+    for version in KUBERNETES:
+        document = json.loads((module(f"k8s.io/kubernetes@v{version}") / "api/openapi-spec/swagger.json").read_text())
+        definitions = document["definitions"]
+        kinds = {group_version_kind(definitions[name]): name for name in KINDS}
+        write(f"kubernetes-{version.rpartition('.')[0]}", version, kinds, reachable(definitions, KINDS))
+    name = "monitoring.coreos.com_servicemonitors.yaml"
+    crd = yaml.safe_load(
+        (
+            module(f"github.com/prometheus-operator/prometheus-operator@v{OPERATOR}")
+            / "example/prometheus-operator-crd"
+            / name
+        ).read_text()
+    )
+    (version_of_crd,) = crd["spec"]["versions"]
+    kind = f"{crd['spec']['group']}/{version_of_crd['name']}/{crd['spec']['names']['kind']}"
+    schema = pruned(version_of_crd["schema"]["openAPIV3Schema"])
+    schema["properties"]["metadata"] = {"type": "object"}
+    write("servicemonitor", OPERATOR, {kind: "ServiceMonitor"}, {"ServiceMonitor": schema})
+    return 0
+
+
+def module(name: str) -> Path:
+    """The folder of a Go module's source, downloaded if need be."""
+    with tempfile.TemporaryDirectory() as nowhere:  # outside of any module of ours
+        told = subprocess.run(
+            ["go", "mod", "download", "-json", name], cwd=nowhere, capture_output=True, text=True, check=False
+        )
+    found = json.loads(told.stdout or "{}")
+    if "Dir" not in found:
+        sys.exit(f"{name}: {found.get('Error') or told.stderr}")
+    return Path(found["Dir"])
+
+
+def group_version_kind(definition: dict[str, Any]) -> str:
+    """As a manifest names it: apiVersion/kind."""
+    (one,) = definition["x-kubernetes-group-version-kind"]
+    return "/".join(part for part in (one["group"], one["version"], one["kind"]) if part)
+
+
+def reachable(definitions: dict[str, Any], roots: tuple[str, ...]) -> dict[str, Any]:
+    """The pruned definitions that these need."""
+    found: dict[str, Any] = {}
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = {"type": SEVERAL_TYPES[name]} if name in SEVERAL_TYPES else pruned(definitions[name])
+            waiting += references(found[name])
+    return found
+
+
+def pruned(schema: dict[str, Any]) -> dict[str, Any]:
+    """What decides whether a value is taken; an object with properties takes no others."""
+    kept = {key: schema[key] for key in KEPT if key in schema}
+    if "$ref" in schema:
+        kept["$ref"] = "#/$defs/" + schema["$ref"].removeprefix(DEFINITIONS)
+    if schema.get("x-kubernetes-int-or-string"):
+        kept["type"] = ["integer", "string"]
+    if "items" in schema:
+        kept["items"] = pruned(schema["items"])
+    if "properties" in schema:
+        kept["properties"] = {
+            name: pruned(one) for name, one in schema["properties"].items() if name not in NOT_WRITTEN
+        }
+        kept["additionalProperties"] = False
+    elif isinstance(schema.get("additionalProperties"), dict):
+        kept["additionalProperties"] = pruned(schema["additionalProperties"])
+    return kept
+
+
+def references(schema: dict[str, Any]) -> Iterator[str]:
+    """The definitions that a pruned schema names."""
+    for key, value in schema.items():
+        if key == "$ref":
+            yield value.removeprefix("#/$defs/")
+        elif isinstance(value, dict):
+            yield from references(value)
+
+
+def write(name: str, version: str, kinds: dict[str, str], definitions: dict[str, Any]) -> None:
+    """One definition a line, so that a version's differences can be read."""
+    lines = [f"{json.dumps(one)}: {json.dumps(definitions[one], sort_keys=True)}" for one in sorted(definitions)]
+    text = f'{{"version": "{version}",\n"kinds": {json.dumps(kinds, sort_keys=True)},\n"$defs": {{\n'
+    path = TARGET / f"{name}.json"
+    path.write_text(text + ",\n".join(lines) + "\n}}\n")
+    print(f"{path.name}: {len(definitions)} definitions, {path.stat().st_size // 1024} KiB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
