@@ -14,12 +14,12 @@ SYSTEM = "confcom-system"
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 EPC_MIB = "162"
 """Of the 168 MiB that the chart simulates: 6 are set aside for quote helpers."""
-SGX_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled=true"
+SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 
 
 def install(cluster: Cluster) -> None:
     """Install the chart unless it is installed, and wait until the node has its EPC."""
-    cluster.kubectl("label", "node", NODE_NAME, SGX_LABEL, "--overwrite")
+    cluster.kubectl("label", "node", NODE_NAME, f"{SIMULATED_LABEL}=true", "--overwrite")
     cluster.kubectl("create", "namespace", SYSTEM, check=False)
     chart = ["upgrade", RELEASE, str(ROOT / "charts" / "confcom"), "--install", f"--namespace={SYSTEM}"]
     cluster.run(["helm", *chart, "--set=simulated.enabled=true", "--wait", "--timeout=120s"], timeout=150)

@@ -42,18 +42,21 @@ def table() -> str:
     return "".join(["| value | default | |\n", "|---|---|---|\n", *lines])
 
 
-def rows(schema: dict[str, Any], root: dict[str, Any], values: Any, name: str = "") -> Iterator[tuple[str, str, str]]:
+def rows(
+    schema: dict[str, Any], root: dict[str, Any], values: object, name: str = ""
+) -> Iterator[tuple[str, str, str]]:
     """Name, default and description of each value below."""
     if "$ref" in schema:
         schema = {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema}
     if "description" in schema:
         yield name, shown(values), schema["description"]
         return
+    defaults = values if isinstance(values, dict) else {}
     for key, one in schema["properties"].items():
-        yield from rows(one, root, (values or {}).get(key), f"{name}.{key}".lstrip("."))
+        yield from rows(one, root, defaults.get(key), f"{name}.{key}".lstrip("."))
 
 
-def shown(default: Any) -> str:
+def shown(default: object) -> str:
     """A default as one writes it, or none."""
     if default in (None, "", [], {}):
         return ""

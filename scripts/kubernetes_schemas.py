@@ -1,7 +1,7 @@
 """Make tests/chart/schemas/*.json: what each Kubernetes takes of the kinds that the chart uses, to the last field.
 
-From the OpenAPI documents in Kubernetes' Go module, and for the ServiceMonitor from the Prometheus Operator's. Only what
-decides whether a manifest is taken is kept, and objects take no fields but their own, as the API server does with
+From the OpenAPI documents in Kubernetes' Go module, and for the ServiceMonitor from the Prometheus Operator's. Kept is
+what decides whether a manifest is taken; objects take no fields but their own, as with the API server's
 `fieldValidation=Strict`. Needs Go and the network; the tests need neither.
 """
 
@@ -18,6 +18,7 @@ import yaml
 TARGET = Path(__file__).resolve().parent.parent / "tests" / "chart" / "schemas"
 KUBERNETES = ("1.34.4", "1.35.4", "1.36.3", "1.37.2")
 OPERATOR = "0.85.0"
+SERVICE_MONITOR = "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"
 KINDS = (
     "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
     "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
@@ -48,28 +49,21 @@ def main() -> int:
         definitions = document["definitions"]
         kinds = {group_version_kind(definitions[name]): name for name in KINDS}
         write(f"kubernetes-{version.rpartition('.')[0]}", version, kinds, reachable(definitions, KINDS))
-    name = "monitoring.coreos.com_servicemonitors.yaml"
-    crd = yaml.safe_load(
-        (
-            module(f"github.com/prometheus-operator/prometheus-operator@v{OPERATOR}")
-            / "example/prometheus-operator-crd"
-            / name
-        ).read_text()
-    )
-    (version_of_crd,) = crd["spec"]["versions"]
-    kind = f"{crd['spec']['group']}/{version_of_crd['name']}/{crd['spec']['names']['kind']}"
-    schema = pruned(version_of_crd["schema"]["openAPIV3Schema"])
+    operator = module(f"github.com/prometheus-operator/prometheus-operator@v{OPERATOR}")
+    crd = yaml.safe_load((operator / SERVICE_MONITOR).read_text())["spec"]
+    (served,) = crd["versions"]
+    schema = pruned(served["schema"]["openAPIV3Schema"])
     schema["properties"]["metadata"] = {"type": "object"}
+    kind = f"{crd['group']}/{served['name']}/{crd['names']['kind']}"
     write("servicemonitor", OPERATOR, {kind: "ServiceMonitor"}, {"ServiceMonitor": schema})
     return 0
 
 
 def module(name: str) -> Path:
     """The folder of a Go module's source, downloaded if need be."""
+    command = ["go", "mod", "download", "-json", name]
     with tempfile.TemporaryDirectory() as nowhere:  # outside of any module of ours
-        told = subprocess.run(
-            ["go", "mod", "download", "-json", name], cwd=nowhere, capture_output=True, text=True, check=False
-        )
+        told = subprocess.run(command, cwd=nowhere, capture_output=True, text=True, check=False)
     found = json.loads(told.stdout or "{}")
     if "Dir" not in found:
         sys.exit(f"{name}: {found.get('Error') or told.stderr}")

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 CHART = Path(__file__).parent.parent.parent / "charts" / "confcom"
+SIMULATED = "simulated.enabled=true"
 
 
 def find_helm():
@@ -47,23 +48,33 @@ def chart():
 
 
 @pytest.fixture(scope="session")
-def template(helm):
-    """Renders with the simulated platform and these --set arguments."""
+def plain_template(helm):
+    """Renders with these --set arguments, a values file, and more arguments of helm's."""
 
-    def run(*settings, values=None):
-        chosen = [word for setting in ("simulated.enabled=true", *settings) for word in ("--set", setting)]
+    def run(*settings, values=None, more=()):
+        chosen = [word for setting in settings for word in ("--set", setting)]
         files = ["--values", values] if values else []
-        return helm("template", "confcom", CHART, "--namespace", "sgx", *files, *chosen)
+        return helm("template", "confcom", CHART, "--namespace", "sgx", *files, *chosen, *more)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def render(template):
+def template(plain_template):
+    """Renders with the simulated platform beside what is set."""
+
+    def run(*settings, **options):
+        return plain_template(SIMULATED, *settings, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def plain_render(plain_template):
     """The manifests, by kind and name."""
 
-    def run(*settings, values=None):
-        done = template(*settings, values=values)
+    def run(*settings, **options):
+        done = plain_template(*settings, **options)
         assert done.returncode == 0, done.stderr
         documents = [document for document in yaml.safe_load_all(done.stdout) if document]
         manifests = {(document["kind"], document["metadata"]["name"]): document for document in documents}
@@ -71,3 +82,25 @@ def render(template):
         return manifests
 
     return run
+
+
+@pytest.fixture(scope="session")
+def render(plain_render):
+    """The manifests of the simulated platform."""
+
+    def run(*settings, **options):
+        return plain_render(SIMULATED, *settings, **options)
+
+    return run
+
+
+@pytest.fixture
+def values_file(tmp_path):
+    """Writes a values file."""
+
+    def write(values):
+        path = tmp_path / "values.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    return write

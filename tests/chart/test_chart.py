@@ -3,40 +3,29 @@ from pathlib import Path
 
 import pytest
 import yaml
+from chart_manifests import (
+    HELPER,
+    JOB_ACCOUNT,
+    PLUGIN,
+    POLICY,
+    containers,
+    daemon,
+    only_container,
+    pod_of,
+    pods,
+)
 
-from confcom.addon.kubectl import DEFAULT_NAMESPACE
 from confcom.addon.platform_secret import SECRET_NAME
+from confcom.daemon.supervision import STOP_DEADLINE_SECONDS as HELPER_STOP_SECONDS
+from confcom.device_plugin.main import STOP_SECONDS as PLUGIN_STOP_SECONDS
+from confcom.device_plugin.registration import SEEN_SECONDS
+from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, DEFAULT_NAMES, HELPERS, ResourceKind, ResourceSettings
 from confcom.device_plugin.settings import DEFAULT_SIMULATED_EPC_MIB
 from confcom.device_plugin.settings import parse_settings as plugin_settings
 from confcom.quote_helper.settings import parse_settings as helper_settings
 from confcom.quote_provider.state_directory import STATE_FILE
 
 ROOT = Path(__file__).parent.parent.parent
-PLUGIN = "confcom-device-plugin"
-HELPER = "confcom-quote-helper"
-JOB_ACCOUNT = "confcom-simulated-root"
-NFD_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
-
-
-def pod_of(manifest):
-    return manifest["spec"]["template"]["spec"]
-
-
-def pods(manifests):
-    return {name: pod_of(manifest) for (kind, name), manifest in manifests.items() if kind in {"DaemonSet", "Job"}}
-
-
-def containers(pod):
-    return {container["name"]: container for container in [*pod.get("initContainers", []), *pod["containers"]]}
-
-
-def only_container(pod):
-    (container,) = pod["containers"]
-    return container
-
-
-def daemon(manifests, name):
-    return pod_of(manifests["DaemonSet", name])
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +46,6 @@ def test_lint(helm, chart):
     assert "WARNING" not in done.stdout
 
 
-def test_simulation_is_never_on_by_itself(helm, chart):
-    done = helm("template", "confcom", chart)
-    assert done.returncode != 0
-    assert "DaemonSet" not in done.stdout
-    assert "simulated.enabled is false" in done.stderr
-    assert "prove nothing about hardware" in done.stderr
-    assert "--set simulated.enabled=true" in done.stderr
-
-
 def test_a_second_render_is_identical(template):
     assert template().stdout == template().stdout != ""
 
@@ -81,8 +61,14 @@ def test_nothing_else_is_installed(manifests):
         ("Role", JOB_ACCOUNT),
         ("RoleBinding", JOB_ACCOUNT),
         ("Job", job_name),
+        ("ValidatingAdmissionPolicy", POLICY),
+        ("ValidatingAdmissionPolicyBinding", POLICY),
     }
-    assert all(manifest["metadata"]["namespace"] == "sgx" for manifest in manifests.values())
+    placed = {kind for (kind, _), manifest in manifests.items() if manifest["metadata"].get("namespace") == "sgx"}
+    assert {kind for kind, _ in manifests} - placed == {
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    }
 
 
 def test_versions_are_one():
@@ -112,12 +98,15 @@ def test_every_container_is_confined_and_its_exceptions_are_these(manifests):
     assert exceptions == {"device-plugin": (0, []), "aesmd-directory": (0, ["CHOWN"])}
 
 
+def host_paths(pod):
+    return [volume["hostPath"]["path"] for volume in pod.get("volumes", []) if "hostPath" in volume]
+
+
 def test_host_access_is_what_is_documented(manifests):
-    paths = {}
-    for name, pod in pods(manifests).items():
+    for pod in pods(manifests).values():
         assert not {"hostNetwork", "hostIPC", "shareProcessNamespace"} & pod.keys()
         assert pod["enableServiceLinks"] is False
-        paths[name] = [volume["hostPath"]["path"] for volume in pod.get("volumes", []) if "hostPath" in volume]
+    paths = {name: host_paths(pod) for name, pod in pods(manifests).items()}
     assert {name: found for name, found in paths.items() if found} == {
         PLUGIN: ["/var/lib/kubelet/device-plugins"],
         HELPER: ["/var/run/aesmd"],
@@ -169,9 +158,77 @@ def test_the_helper_takes_its_arguments(render, level):
     assert mounts[str(settings.state_dir)]["readOnly"] is True
 
 
-def test_the_default_epc_is_the_plugins(manifests):
+def test_the_defaults_are_the_daemons(manifests):
+    plugin = plugin_settings(only_container(daemon(manifests, PLUGIN))["args"], prog="plugin", environ={})
+    assert plugin.simulated_epc_mib == DEFAULT_SIMULATED_EPC_MIB
+    assert plugin.resources == ResourceSettings()
+    assert plugin.aesmd_dir == plugin_settings([], prog="plugin", environ={}).aesmd_dir
+    arguments = only_container(daemon(manifests, HELPER))["args"]
+    ours = [argument for argument in arguments if not argument.startswith(("--stale", "--log-quotes"))]
+    assert len(arguments) == len(ours) + 2
+    assert helper_settings(arguments, prog="helper", environ={}) == helper_settings(ours, prog="helper", environ={})
+
+
+def test_what_can_be_set_reaches_the_daemons(render):
+    enclave = "ab" * 32
+    manifests = render(
+        "devicePlugin.maxEpcMiB=4096",
+        "devicePlugin.aesmdMount=false",
+        "simulated.epcMiB=2048",
+        f"simulated.quotingEnclave.mrEnclave={enclave}",
+        "simulated.quotingEnclave.isvSvn=0",
+        "quoteHelper.staleReportWindowSeconds=31622400",
+        "quoteHelper.logQuotesPerPeer=0",
+        "devicePlugin.reserveEpcMiB=1024",
+    )
+    plugin = plugin_settings(only_container(daemon(manifests, PLUGIN))["args"], prog="plugin", environ={})
+    assert (plugin.resources.max_epc_devices, plugin.resources.reserve_mib, plugin.aesmd_dir) == (4096, 1024, None)
+    helper = helper_settings(only_container(daemon(manifests, HELPER))["args"], prog="helper", environ={})
+    assert (helper.simulated_qe_mr_enclave, helper.simulated_qe_isv_svn) == (bytes.fromhex(enclave), 0)
+    assert (helper.stale_report_window_seconds, helper.log_quotes_per_peer) == (31_622_400, 0)
+
+
+# The helper's share of the node.
+
+
+@pytest.mark.parametrize("mib", [DEFAULT_HELPER_MIB, 5])
+def test_the_helper_asks_for_what_the_plugin_sets_aside(render, mib):
+    manifests = render(f"quoteHelper.epcMiB={mib}")
     settings = plugin_settings(only_container(daemon(manifests, PLUGIN))["args"], prog="plugin", environ={})
-    assert settings.simulated_epc_mib == DEFAULT_SIMULATED_EPC_MIB
+    limits = only_container(daemon(manifests, HELPER))["resources"]["limits"]
+    assert limits[DEFAULT_NAMES[ResourceKind.HELPER]] == str(mib)
+    assert limits[DEFAULT_NAMES[ResourceKind.PROVISION]] == "1"
+    assert DEFAULT_NAMES[ResourceKind.EPC] not in limits
+    # An update runs the new one beside the old one: both must fit.
+    surge = manifests["DaemonSet", HELPER]["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"]
+    assert settings.resources.helper_mib * HELPERS >= mib * (1 + surge)
+
+
+def test_without_a_helper_nothing_is_set_aside_or_made_for_it(render):
+    manifests = render("quoteHelper.enabled=false")
+    settings = plugin_settings(only_container(daemon(manifests, PLUGIN))["args"], prog="plugin", environ={})
+    assert settings.resources.helper_mib == 0
+    assert set(manifests) == {
+        ("DaemonSet", PLUGIN),
+        ("ServiceAccount", PLUGIN),
+        ("ValidatingAdmissionPolicy", POLICY),
+        ("ValidatingAdmissionPolicyBinding", POLICY),
+    }
+
+
+@pytest.mark.parametrize("name", [PLUGIN, HELPER])
+def test_the_new_one_serves_before_the_old_one_ends(manifests, name):
+    strategy = manifests["DaemonSet", name]["spec"]["updateStrategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+def test_daemons_have_the_time_that_they_take_to_end(manifests):
+    assert daemon(manifests, PLUGIN)["terminationGracePeriodSeconds"] > PLUGIN_STOP_SECONDS
+    assert daemon(manifests, HELPER)["terminationGracePeriodSeconds"] > HELPER_STOP_SECONDS
+
+
+def test_the_plugin_is_registered_before_the_old_one_ends(manifests):
+    assert manifests["DaemonSet", PLUGIN]["spec"]["minReadySeconds"] > SEEN_SECONDS
 
 
 def test_the_helper_reads_the_clusters_root(manifests):
@@ -226,7 +283,7 @@ def test_the_job_runs_from_the_helpers_image_on_any_node(manifests, job):
     pod = pod_of(job)
     assert only_container(pod)["command"] == ["python", "-m", "confcom.addon.simulated_root"]
     assert only_container(pod)["image"] == only_container(daemon(manifests, HELPER))["image"]
-    assert NFD_LABEL not in pod["nodeSelector"]
+    assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
     assert job["spec"]["activeDeadlineSeconds"] < 300
 
 
@@ -237,92 +294,3 @@ def test_another_pod_is_another_job(render):
 
     assert name() == name("logLevel=debug") == name("devicePlugin.image.tag=v2")
     assert name() != name("quoteHelper.image.tag=v2")
-
-
-# Values.
-
-
-def test_images(render):
-    manifests = render(
-        "devicePlugin.image.registry=registry.example.com:5000/mirror",
-        "devicePlugin.image.tag=v2",
-        "quoteHelper.image.repository=our/helper",
-        "quoteHelper.image.pullPolicy=Never",
-    )
-    plugin, helper = (only_container(daemon(manifests, name)) for name in (PLUGIN, HELPER))
-    assert plugin["image"] == "registry.example.com:5000/mirror/confcom/device-plugin:v2"
-    assert plugin["imagePullPolicy"] == "IfNotPresent"
-    assert helper["image"] == "our/helper:0.1.0"
-    assert helper["imagePullPolicy"] == "Never"
-
-
-def test_nodes(render, tmp_path):
-    assert {str(daemon(render(), name)["nodeSelector"]) for name in (PLUGIN, HELPER)} == {str({NFD_LABEL: "true"})}
-    values = tmp_path / "values.yaml"
-    taint = {"key": "sgx", "operator": "Exists"}
-    values.write_text(yaml.safe_dump({"nodeSelector": {NFD_LABEL: None, "a.b/sgx": "yes"}, "tolerations": [taint]}))
-    manifests = render(values=values)
-    for name in (PLUGIN, HELPER):
-        assert daemon(manifests, name)["nodeSelector"] == {"a.b/sgx": "yes"}
-    assert all(pod["tolerations"] == [taint] for pod in pods(manifests).values())
-
-
-def test_kubelet_directory_and_resources(render):
-    pod = daemon(render("kubelet.rootDir=/opt/k0s/kubelet", "devicePlugin.resources.limits.memory=1Gi"), PLUGIN)
-    (volume,) = pod["volumes"]
-    assert volume["hostPath"] == {"path": "/opt/k0s/kubelet/device-plugins", "type": "Directory"}
-    assert only_container(pod)["resources"]["limits"]["memory"] == "1Gi"
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("simulated.enabled=maybe", "at '/simulated/enabled': got string, want boolean"),
-        ("simulated.epcMiB=lots", "at '/simulated/epcMiB': got string, want integer"),
-        ("simulated.epcMiB=0", "at '/simulated/epcMiB': minimum: got 0, want 1"),
-        ("simulated.epcMiB=4096", "at '/simulated/epcMiB': maximum: got 4,096, want 2,048"),
-        ("simulatd.epcMiB=1", "additional properties 'simulatd' not allowed"),
-        ("quoteHelper.image.tags=v1", "at '/quoteHelper/image': additional properties 'tags' not allowed"),
-        ("logLevel=loud", "at '/logLevel': value must be one of 'debug', 'info', 'warning', 'error'"),
-        ("devicePlugin.image.pullPolicy=Sometimes", "value must be one of 'Always', 'IfNotPresent', 'Never'"),
-        ("devicePlugin.image.registry=https://example.com", "at '/devicePlugin/image/registry': 'https://example.com'"),
-        ("devicePlugin.image.tag=a b", "at '/devicePlugin/image/tag': 'a b'"),
-        ("kubelet.rootDir=kubelet", "at '/kubelet/rootDir': 'kubelet'"),
-        ("kubelet.rootDir=/var/lib/kubelet/", "at '/kubelet/rootDir': '/var/lib/kubelet/'"),
-        ("quoteHelper.hostPID=1", "at '/quoteHelper/hostPID': got number, want boolean"),
-        ("devicePlugin.resources.limits.memory=much", "at '/devicePlugin/resources/limits/memory': 'much'"),
-        ("tolerations=all", "at '/tolerations': got string, want array"),
-    ],
-)
-def test_wrong_values_are_refused_with_their_place(template, setting, message):
-    done = template(setting)
-    assert done.returncode != 0
-    assert "DaemonSet" not in done.stdout
-    assert message in done.stderr
-
-
-def test_no_selector_is_not_every_node(template, tmp_path):
-    values = tmp_path / "values.yaml"
-    values.write_text(yaml.safe_dump({"nodeSelector": {NFD_LABEL: None}}))
-    done = template(values=values)
-    assert done.returncode != 0
-    assert "at '/nodeSelector': minProperties: got 0, want 1" in done.stderr
-
-
-def test_notes_say_what_is_next(helm, chart):
-    done = helm(
-        "install",
-        "mine",
-        chart,
-        "--namespace",
-        DEFAULT_NAMESPACE,
-        "--set",
-        "simulated.enabled=true",
-        "--dry-run=client",
-    )
-    assert done.returncode == 0, done.stderr
-    notes = done.stdout.partition("NOTES:")[2]
-    assert "prove nothing about hardware" in notes
-    assert f"kubectl label node NODE {NFD_LABEL}=true" in notes
-    assert f"confcom simulation export --namespace {DEFAULT_NAMESPACE}" in notes
-    assert f"{DEFAULT_NAMESPACE}/{SECRET_NAME}" in notes

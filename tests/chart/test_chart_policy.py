@@ -1,0 +1,110 @@
+"""Who may ask for what, who may reach what, who may scrape what. How the API server takes it is seen in e2e."""
+
+import re
+
+import pytest
+from chart_manifests import HELPER, PLUGIN, POLICY, daemon, only_container
+
+from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind
+
+BESIDE = "simulated.besideHardware=true"
+PROVISION, HELPER_EPC = DEFAULT_NAMES[ResourceKind.PROVISION], DEFAULT_NAMES[ResourceKind.HELPER]
+LONGEST_MESSAGE = 5 * 1024
+"""Bytes; a longer one, or one with a line break, is replaced by a message that says nothing."""
+
+
+@pytest.fixture(scope="module")
+def policy(render):
+    return render("provision.namespaces[0]=trusted", "provision.namespaces[1]=other")[
+        "ValidatingAdmissionPolicy", POLICY
+    ]
+
+
+def test_the_policy_denies_and_fails_closed(policy, render):
+    assert policy["spec"]["failurePolicy"] == "Fail"
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    assert (rule["resources"], rule["operations"], rule["apiGroups"]) == (["pods"], ["CREATE"], [""])
+    binding = render()["ValidatingAdmissionPolicyBinding", POLICY]["spec"]
+    assert binding == {"policyName": POLICY, "validationActions": ["Deny"]}
+
+
+def test_init_containers_count(policy):
+    limited = {one["name"]: one["expression"] for one in policy["spec"]["variables"]}["limited"]
+    assert "object.spec.initContainers" in limited
+
+
+def test_namespaces(policy):
+    provision, helper = (one["expression"] for one in policy["spec"]["validations"])
+    assert 'request.namespace in ["sgx","trusted","other"]' in provision
+    assert 'request.namespace == "sgx"' in helper
+
+
+def test_messages_name_resource_value_and_release(policy):
+    provision, helper = (one["messageExpression"] for one in policy["spec"]["validations"])
+    assert "provision.namespaces of the Helm release confcom in sgx" in provision
+    assert PROVISION in provision
+    assert HELPER_EPC in helper
+    assert DEFAULT_NAMES[ResourceKind.EPC] in helper
+    assert all(len(message) < LONGEST_MESSAGE and "\n" not in message for message in (provision, helper))
+
+
+@pytest.mark.parametrize(("settings", "platforms"), [((), 1), ((BESIDE,), 2)])
+def test_every_plugins_names_are_guarded(render, settings, platforms):
+    manifests = render(*settings)
+    guarded = " ".join(one["expression"] for one in manifests["ValidatingAdmissionPolicy", POLICY]["spec"]["variables"])
+    plugins = [name for kind, name in manifests if kind == "DaemonSet" and name.startswith(PLUGIN)]
+    assert len(plugins) == platforms
+    for name in plugins:
+        arguments = " ".join(only_container(daemon(manifests, name))["args"])
+        for kind in ("provision", "helper"):
+            resource = re.search(rf"--{kind}-resource=(\S+)", arguments)[1]
+            assert f'"{resource}"' in guarded
+
+
+def test_no_policy(render):
+    assert not any("Admission" in kind for kind, _ in render("provision.policy=false"))
+
+
+def test_the_network_policy_is_about_the_daemons_and_their_port(render, values_file):
+    assert not any(kind == "NetworkPolicy" for kind, _ in render())
+    scraper = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    manifests = render(values=values_file({"networkPolicy": {"enabled": True, "from": [scraper]}}))
+    spec = manifests["NetworkPolicy", "confcom"]["spec"]
+    assert (spec["egress"], set(spec["policyTypes"])) == ([], {"Ingress", "Egress"})
+    (rule,) = spec["ingress"]
+    assert rule == {"ports": [{"protocol": "TCP", "port": "probes"}], "from": [scraper]}
+    chosen = spec["podSelector"]
+    selected = []
+    for (kind, name), manifest in manifests.items():
+        if kind in {"DaemonSet", "Job"}:
+            labels = manifest["spec"]["template"]["metadata"]["labels"]
+            present = all(one["key"] in labels for one in chosen["matchExpressions"])
+            if present and chosen["matchLabels"].items() <= labels.items():
+                selected.append(name)
+    # Not the Job: it talks to the API server.
+    assert sorted(selected) == [PLUGIN, HELPER]
+
+
+def test_an_open_network_policy_names_nobody(render):
+    (rule,) = render("networkPolicy.enabled=true")["NetworkPolicy", "confcom"]["spec"]["ingress"]
+    assert "from" not in rule
+
+
+@pytest.mark.parametrize("settings", [(), (BESIDE,), ("quoteHelper.enabled=false",)])
+def test_the_service_monitor_finds_every_daemon(render, settings):
+    assert not any(kind in {"ServiceMonitor", "Service"} for kind, _ in render(*settings))
+    manifests = render(*settings, "serviceMonitor.enabled=true", "serviceMonitor.labels.release=prometheus")
+    monitor = manifests["ServiceMonitor", "confcom"]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert (endpoint["path"], endpoint["interval"]) == ("/metrics", "30s")
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    services = {name: one for (kind, name), one in manifests.items() if kind == "Service"}
+    daemons = {name: one for (kind, name), one in manifests.items() if kind == "DaemonSet"}
+    assert services.keys() == daemons.keys()
+    for name, service in services.items():
+        assert wanted <= service["metadata"]["labels"].items()
+        assert [port["name"] for port in service["spec"]["ports"]] == [endpoint["port"]]
+        assert service["spec"]["selector"] == daemons[name]["spec"]["selector"]["matchLabels"]
+        (port,) = only_container(daemon(manifests, name))["ports"]
+        assert service["spec"]["ports"][0]["targetPort"] == port["name"]
