@@ -258,6 +258,9 @@ def test_an_update_on_a_node_whose_every_mib_is_taken(add_on: AddOn, workloads: 
     after = {name: add_on.pod(name)["metadata"]["uid"] for name in before}
     assert not set(before.values()) & set(after.values())
     assert workloads.lives_on(held)
+    # With less set aside than the old one holds, the new one would wait for ever.
+    refused = add_on.upgrade(*small, "quoteHelper.epcMiB=2", check=False)
+    assert "quoteHelper.epcMiB cannot be lowered from 3 to 2 while helpers run" in refused.stderr
     preempted = add_on.cluster.kubectl_json("get", "events", workloads.here, "--field-selector=reason=Preempted")
     assert preempted["items"] == []
 

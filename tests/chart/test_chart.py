@@ -40,8 +40,16 @@ def job(manifests):
     return manifest
 
 
-def test_lint(helm, chart):
-    done = helm("lint", "--strict", chart, "--set", "simulated.enabled=true")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "simulated.enabled=true",
+        "quoteHelper.enabled=false",
+        "simulated.enabled=true,simulated.besideHardware=true,serviceMonitor.enabled=true,networkPolicy.enabled=true",
+    ],
+)
+def test_lint(helm, chart, settings):
+    done = helm("lint", "--strict", chart, "--set", settings)
     assert done.returncode == 0, done.stdout
     assert "WARNING" not in done.stdout
 

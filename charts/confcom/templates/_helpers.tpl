@@ -28,6 +28,16 @@ simulated ones have another, so that a hardware cluster's stay as they are when 
 {{ .daemon }}{{ if and .root.Values.simulated.besideHardware (eq .platform "simulated") }}-simulated{{ end }}
 {{- end }}
 
+{{/* The names of all daemons: a list, for fromYamlArray. */}}
+{{- define "confcom.daemons" -}}
+{{- range $platform := include "confcom.platforms" . | fromYamlArray }}
+- {{ include "confcom.daemon" (dict "root" $ "platform" $platform "daemon" "device-plugin") }}
+{{- if and $.Values.quoteHelper.enabled (eq $platform "simulated") }}
+- {{ include "confcom.daemon" (dict "root" $ "platform" $platform "daemon" "quote-helper") }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The name of one of the plugin's resources; called with (dict "root" $ "platform" NAME "kind" NAME). Why those of
 simulated nodes differ beside hardware: docs/adr, "Simulated nodes beside hardware". */}}
 {{- define "confcom.resource" -}}
