@@ -21,6 +21,7 @@ from e2e.plugins import OFFERED_MIB, Plugins, registered, replica_set
 from e2e.waiting import until
 
 DEREGISTERED = "Deregistered client"
+IN_FLIGHT = "Pod was rejected: Allocate failed due to rpc error: "
 PODS, GROUPS = 40, 8
 
 pytestmark = pytest.mark.usefixtures("from_1_37")
@@ -57,6 +58,15 @@ def watching(cluster: Cluster, resource: str, folder: Path) -> Iterator[Watch]:
             process.communicate(b"\n")
 
 
+def disconnected(log: KubeletLog, plugins: Plugins) -> bool:
+    """Whether the kubelet has let go of an instance since the mark."""
+    return set(plugins.names) <= {event.values["name"] for event in log.events() if event.message == DEREGISTERED}
+
+
+def lost(log: KubeletLog) -> set[str]:
+    return {event.values["resourceName"] for event in log.events() if event.message == LOST}
+
+
 def offered(cluster: Cluster, resource: str) -> str:
     return str(cluster.kubectl_json("get", "node", NODE_NAME)["status"]["allocatable"].get(resource, ""))
 
@@ -79,11 +89,7 @@ def test_allocatable_never_falls(
             if group == GROUPS // 2:
                 plugins.end(old if first_to_end == "old" else new, number)
 
-        def disconnected() -> bool:
-            ended = [event.values["name"] for event in log.events() if event.message == DEREGISTERED]
-            return set(plugins.names) <= set(ended)
-
-        until(disconnected, "the kubelet has seen the end")
+        until(lambda: disconnected(log, plugins), "the kubelet has seen the end")
 
         def ready() -> int:
             sets = cluster.kubectl_json("get", "replicasets", f"--namespace={namespace}")["items"]
@@ -100,14 +106,32 @@ def test_allocatable_never_falls(
     events = [event for event in log.events() if event.values.get("resourceName") == plugins.epc]
     lists = [event.values["healthyCount"] for event in events if event.message == LIST_PROCESSED]
     pods = cluster.kubectl_json("get", "pods", f"--namespace={namespace}")["items"]
+    rejected = [pod["status"]["message"] for pod in pods if pod["status"]["phase"] == "Failed"]
     tell(
         f"{first_to_end} instance ended first by {number.name}: lists of {sorted(set(lists))} devices, allocatable "
-        f"{sorted(set(watch.values()))} in {len(watch.values())} updates, {len(pods)} pods for {PODS} places"
+        f"{sorted(set(watch.values()))} in {len(watch.values())} updates, {len(rejected)} of {PODS} pods rejected"
     )
     assert not [event for event in events if event.message == LOST]
     assert set(lists) == {str(OFFERED_MIB)}
     assert set(watch.values()) == {str(OFFERED_MIB)}
-    assert [pod["status"]["phase"] for pod in pods] == ["Running"] * PODS
+    assert len(pods) - len(rejected) == PODS
+    if first_to_end == "old":  # the new one is asked by then; else what is being asked when it ends is lost
+        assert not rejected
+    assert all(message.startswith(IN_FLIGHT) for message in rejected)
+
+
+def test_a_new_kubelet_knows_both_instances(cluster: Cluster, plugins: Plugins, log: KubeletLog) -> None:
+    old = plugins.start()
+    until(lambda: registered(log, plugins), "the old instance is registered")
+    plugins.start()
+    until(lambda: registered(log, plugins, times=2), "the new instance is registered")
+    log.mark()
+    cluster.kubelet_restart()
+    until(lambda: registered(log, plugins, times=2), "both are registered again")
+    plugins.end(old)
+    until(lambda: disconnected(log, plugins), "the kubelet has seen the end")
+    until(lambda: offered(cluster, plugins.epc) == str(OFFERED_MIB), "the node offers all EPC")
+    assert not lost(log)
 
 
 def test_the_last_instances_end_is_noticed(cluster: Cluster, plugins: Plugins, log: KubeletLog) -> None:
@@ -118,9 +142,5 @@ def test_the_last_instances_end_is_noticed(cluster: Cluster, plugins: Plugins, l
     until(lambda: registered(log, plugins, times=2), "the new instance is registered")
     plugins.end(old)
     plugins.end(new)
-
-    def lost() -> set[str]:
-        return {event.values["resourceName"] for event in log.events() if event.message == LOST}
-
-    until(lambda: lost() >= set(plugins.names), "every resource is lost")
+    until(lambda: lost(log) >= set(plugins.names), "every resource is lost")
     until(lambda: offered(cluster, plugins.epc) == "0", "the node offers nothing")
