@@ -51,6 +51,10 @@ ORDER_BYTES = 4096
 """An order is a line of some 50 bytes."""
 
 
+LINE_CHARACTERS = 1000
+"""Of a log's last line that an error shows: enough for the last lines of two logs within each other."""
+
+
 class EndedError(ConfcomError):
     """A component ended unasked; so does the host."""
 
@@ -145,10 +149,11 @@ class Supervisor:
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
             for name, process in self._running.items():
                 if process.pid == ended.si_pid:
+                    log = self._logs / f"{name}.log"
                     raise EndedError(
                         f"{name} ended by itself with {process.wait()}",
-                        why="its log tells",
-                        remedy=str(self._logs / f"{name}.log"),
+                        why=f"its log ends with: {_last_line(log)}",
+                        remedy=f"see {log}",
                     )
             os.waitpid(ended.si_pid, 0)
 
@@ -214,6 +219,11 @@ class Supervisor:
         except OSError:
             return False
         return True
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    return lines[-1][:LINE_CHARACTERS] if lines else "nothing"
 
 
 def _children(pid: int) -> tuple[int, ...]:
