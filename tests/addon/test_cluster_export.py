@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 import pytest
 from click.testing import CliRunner
 
-from confcom.addon.kubectl import Cluster, ClusterAccessError, read_platform
+from confcom.addon.cluster_platform import read_platform
+from confcom.addon.kubectl import Cluster
 from confcom.addon.platform_secret import SECRET_NAME, encode_secret
+from confcom.addon.programs import ClusterAccessError
 from confcom.cli.group import cli
 from confcom.errors import ExitCode
 from confcom.quote_provider.export import export_platform
@@ -120,7 +122,7 @@ def test_a_kubectl_that_cannot_be_run(kubectl, export, tmp_path, monkeypatch):
 
 
 def test_a_kubectl_that_does_not_end_is_told_with_its_last_words():
-    def run(arguments):
+    def run(arguments, **settings):
         raise subprocess.TimeoutExpired(arguments, 60, stderr=b"To sign in, open a browser")
 
     with pytest.raises(ClusterAccessError) as caught:

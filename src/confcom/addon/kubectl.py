@@ -1,37 +1,18 @@
-"""Reading a cluster's simulated platform with kubectl, as the person who runs it.
-
-kubectl and not a library: whoever has a cluster has it, with contexts, credential plugins and proxies that work.
-"""
+"""Asking a cluster's API server with kubectl, as the person who runs it."""
 
 from __future__ import annotations
 
-import re
-import shlex
-import subprocess
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from confcom.addon.platform_secret import SECRET_NAME, decode_secret
-from confcom.errors import UnavailableError
-from confcom.simulation.platform import SimulatedPlatform
+from confcom.addon.objects import KubernetesObject
+from confcom.addon.programs import ClusterAccessError, Purpose, Run, by_hand, call, last_words, run_program
 
 DEFAULT_NAMESPACE = "confcom-system"
-"""Where the documentation installs the chart."""
+"""Where the add-on is installed."""
 API_SECONDS = 20
 """What kubectl gives the API server; without it, kubectl waits for ever."""
-_TIMEOUT = f"--request-timeout={API_SECONDS}s"
-KUBECTL_SECONDS = 60.0
-"""For the whole of kubectl, a credential plugin that asks a person to log in included."""
-_MAX_MESSAGE_CHARACTERS = 500
-"""Of kubectl's message in ours: its last words say what failed."""
-_LOG_LINE = re.compile(r"[IWEF][0-9]{4} ")
-"""How klog begins a line: kubectl logs each attempt in this way, before it says in plain words what failed."""
-
-Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[bytes]"]
-
-
-class ClusterAccessError(UnavailableError):
-    """The cluster, or what was to be read there, cannot be reached with this person's kubectl."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,83 +23,155 @@ class Cluster:
     context: str = ""
     """A name in the kubeconfig; empty: the current one."""
 
-    def get_secret(self, output: str) -> list[str]:
-        """The kubectl command line; values are joined to their flags, so that none can be taken for a flag itself."""
+    def kubectl(self, *arguments: str) -> list[str]:
+        """A kubectl command line; values are joined to their flags, so that none can be taken for a flag itself."""
         context = [f"--context={self.context}"] if self.context else []
-        namespace = f"--namespace={self.namespace}"
-        return ["kubectl", "get", "secret", SECRET_NAME, namespace, *context, f"--output={output}", _TIMEOUT]
+        return ["kubectl", *arguments, *context, f"--request-timeout={API_SECONDS}s"]
 
-    def by_hand(self) -> str:
-        """What a person can type to see the same failure, without printing the secret should it succeed."""
-        return f"try by hand: {shlex.join(self.get_secret('name'))}"
+    @property
+    def here(self) -> str:
+        """The flag that names the namespace, as kubectl and helm know it."""
+        return f"--namespace={self.namespace}"
 
-
-def run_kubectl(arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
-    """Run kubectl with this process's environment and terminal input, and collect what it says.
-
-    Raises:
-        OSError, subprocess.TimeoutExpired: it could not be run, or did not end.
-    """
-    return subprocess.run(arguments, capture_output=True, timeout=KUBECTL_SECONDS, check=False)
+    @property
+    def described(self) -> str:
+        """For people."""
+        return f"the namespace {self.namespace}" + (f" of {self.context}" if self.context else "")
 
 
-def read_platform(cluster: Cluster, *, run: Run = run_kubectl) -> SimulatedPlatform:
-    """Read the simulated platform of a cluster. It stays in memory: only what is exported from it is written.
+@dataclass(frozen=True, slots=True)
+class KubeApi:
+    """The cluster's objects, each call one kubectl.
 
     Args:
         cluster: which.
-        run: runs one command.
-
-    Raises:
-        ClusterAccessError: kubectl is not there, the cluster does not answer or does not permit it, or has no root.
-        MalformedError: the Secret is not ours, or damaged.
+        run: runs one program.
     """
-    try:
-        done = run(cluster.get_secret("json"))
-    except FileNotFoundError as error:
-        raise ClusterAccessError(
-            "the cluster cannot be asked for its simulated root",
-            why="there is no kubectl on PATH",
-            remedy="install kubectl; or, for a platform on this machine, give --state-dir",
-        ) from error
-    except OSError as error:
-        raise ClusterAccessError(
-            "kubectl cannot be run", why=error.strerror or str(error), remedy="check the kubectl on PATH"
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise ClusterAccessError(
-            f"kubectl did not end within {KUBECTL_SECONDS:.0f} s",
-            why=_last_words(error.stderr) or "the cluster does not answer, or a login waits for somebody",
-            remedy=cluster.by_hand(),
-        ) from error
-    if done.returncode != 0:
-        raise _explained(cluster, done.stderr)
-    return decode_secret(done.stdout)
 
+    cluster: Cluster
+    run: Run = run_program
 
-def _explained(cluster: Cluster, stderr: bytes) -> ClusterAccessError:
-    where = f"in the namespace {cluster.namespace}" + (f" of {cluster.context}" if cluster.context else "")
-    if b"(NotFound)" in stderr:
-        return ClusterAccessError(
-            f"there is no Secret {SECRET_NAME} {where}",
-            why="the chart is not installed there with simulated.enabled=true, or its Job has not succeeded yet",
-            remedy="name the installation's namespace with --namespace (`helm list -A` shows it) and the cluster with "
-            "--context",
+    def server_version(self) -> str:
+        """As in `v1.36.3`.
+
+        Raises:
+            ClusterAccessError: the API server does not answer.
+        """
+        arguments = self.cluster.kubectl("version", "--output=json")
+        found = self._json(arguments, "the API server cannot be reached")
+        return str(found.get("serverVersion", {}).get("gitVersion", ""))
+
+    def list_objects(self, kinds: str, *selection: str) -> tuple[KubernetesObject, ...]:
+        """Objects of one or more kinds (`nodes,pods`).
+
+        Args:
+            kinds: as kubectl spells them.
+            selection: flags, such as `--all-namespaces` or a selector.
+
+        Raises:
+            ClusterAccessError: they cannot be listed.
+        """
+        arguments = self.cluster.kubectl("get", kinds, *selection, "--output=json", "--ignore-not-found")
+        return tuple(self._json(arguments, f"{kinds} cannot be listed").get("items", ()))
+
+    def find_namespace(self) -> KubernetesObject | None:
+        """The add-on's namespace, if it is there.
+
+        Raises:
+            ClusterAccessError: it cannot be read.
+        """
+        name = self.cluster.namespace
+        arguments = self.cluster.kubectl("get", "namespace", name, "--output=json", "--ignore-not-found")
+        return self._json(arguments, f"the namespace {name} cannot be read") or None
+
+    def review(self, objects: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
+        """Ask the API server's opinion in one go, as with SelfSubjectAccessReviews; the answers in the same order.
+
+        Raises:
+            ClusterAccessError: it did not answer all of them.
+        """
+        arguments = self.cluster.kubectl("create", "--filename=-", "--output=json")
+        done = self._checked(arguments, "permissions cannot be asked for", stdin=_list_of(objects))
+        return _documents(done)
+
+    def create(self, thing: KubernetesObject) -> None:
+        """Create an object.
+
+        Raises:
+            ClusterAccessError: the API server refused it.
+        """
+        kind, name = thing["kind"], thing["metadata"]["name"]
+        arguments = self.cluster.kubectl("create", "--filename=-")
+        self._checked(arguments, f"{kind} {name} cannot be created", stdin=json.dumps(thing).encode())
+
+    def refusal(self, thing: KubernetesObject) -> str:
+        """Why admission would refuse an object; empty if it would not. Nothing is created."""
+        arguments = self.cluster.kubectl("create", "--filename=-", "--dry-run=server", "--output=name")
+        purpose = Purpose("the API server cannot be asked about a Pod")
+        done = call(self.run, arguments, purpose, stdin=json.dumps(thing).encode())
+        return last_words(done.stderr) if done.returncode else ""
+
+    def label_node(self, node: str, label: str) -> None:
+        """Put a label (`KEY=VALUE`) on a node.
+
+        Raises:
+            ClusterAccessError: it was refused.
+        """
+        arguments = self.cluster.kubectl("label", "node", node, label, "--overwrite")
+        self._checked(arguments, f"the node {node} cannot be labelled")
+
+    def patch_node_status(self, node: str, patch: Sequence[Mapping[str, str]]) -> str:
+        """Apply a JSON patch to a node's status; says why it was refused, or nothing."""
+        arguments = self.cluster.kubectl(
+            "patch", "node", node, "--subresource=status", "--type=json", f"--patch={json.dumps(list(patch))}"
         )
-    if b"(Forbidden)" in stderr:
-        return ClusterAccessError(
-            f"this user may not read the Secret {SECRET_NAME} {where}",
-            why=_last_words(stderr),
-            remedy="ask someone who may to export; the files written are public",
-        )
-    return ClusterAccessError(
-        "the cluster cannot be asked for its simulated root",
-        why=_last_words(stderr) or "kubectl said nothing",
-        remedy=cluster.by_hand(),
-    )
+        done = call(self.run, arguments, Purpose(f"the status of the node {node} cannot be changed"))
+        return last_words(done.stderr) or "kubectl said nothing" if done.returncode else ""
+
+    def delete(self, kind: str, names: Sequence[str], *, namespace: str = "") -> None:
+        """Delete objects of a kind by name; those that are gone already are as good.
+
+        Args:
+            kind: as in manifests' `kind`, with its group (`Role.rbac.authorization.k8s.io`).
+            names: at least one.
+            namespace: empty for those of the cluster.
+
+        Raises:
+            ClusterAccessError: it was refused.
+        """
+        where = [f"--namespace={namespace}"] if namespace else []
+        arguments = self.cluster.kubectl("delete", kind, *names, *where, "--ignore-not-found", "--wait=false")
+        self._checked(arguments, f"{kind} {', '.join(names)} cannot be deleted")
+
+    def log_tail(self, pod: str, lines: int) -> str:
+        """The last lines that a pod of the namespace logged; empty if there is none to be had."""
+        arguments = self.cluster.kubectl("logs", pod, self.cluster.here, f"--tail={lines}", "--all-containers=false")
+        done = call(self.run, arguments, Purpose(f"the log of {pod} cannot be read"))
+        return "" if done.returncode else done.stdout.decode("utf-8", errors="replace")
+
+    def _json(self, arguments: Sequence[str], failure: str) -> KubernetesObject:
+        stdout = self._checked(arguments, failure)
+        found = json.loads(stdout) if stdout.strip() else {}
+        return found if isinstance(found, dict) else {}
+
+    def _checked(self, arguments: Sequence[str], failure: str, *, stdin: bytes | None = None) -> bytes:
+        done = call(self.run, arguments, Purpose(failure), stdin=stdin)
+        if done.returncode:
+            raise ClusterAccessError(
+                failure, why=last_words(done.stderr) or "kubectl said nothing", remedy=by_hand(arguments)
+            )
+        return done.stdout
 
 
-def _last_words(stderr: bytes | None) -> str:
-    lines = (stderr or b"").decode("utf-8", errors="replace").split("\n")
-    telling = [line for line in lines if not _LOG_LINE.match(line)]
-    return " ".join(" ".join(telling).split())[-_MAX_MESSAGE_CHARACTERS:]
+def _list_of(objects: Sequence[KubernetesObject]) -> bytes:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}).encode()
+
+
+def _documents(stdout: bytes) -> tuple[KubernetesObject, ...]:
+    """The JSON documents that kubectl printed one behind the other."""
+    decoder, text, found = json.JSONDecoder(), stdout.decode().strip(), []
+    while text:
+        document, end = decoder.raw_decode(text)
+        found.append(document)
+        text = text[end:].lstrip()
+    return tuple(found)

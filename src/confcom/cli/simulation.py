@@ -136,7 +136,8 @@ def export(state_dir: Path | None, namespace: str | None, context: str | None, o
 
 def _platform_to_export(state_dir: Path | None, namespace: str | None, context: str | None) -> SimulatedPlatform:
     if state_dir is None:
-        from confcom.addon.kubectl import DEFAULT_NAMESPACE, Cluster, read_platform
+        from confcom.addon.cluster_platform import read_platform
+        from confcom.addon.kubectl import DEFAULT_NAMESPACE, Cluster
 
         return read_platform(Cluster(namespace or DEFAULT_NAMESPACE, context or ""))
     if namespace is not None or context is not None:

@@ -1,0 +1,52 @@
+"""Reading a cluster's simulated platform with kubectl, as the person who runs it."""
+
+from __future__ import annotations
+
+from confcom.addon.kubectl import Cluster
+from confcom.addon.platform_secret import SECRET_NAME, decode_secret
+from confcom.addon.programs import ClusterAccessError, Purpose, Run, by_hand, call, last_words, run_program
+from confcom.simulation.platform import SimulatedPlatform
+
+_FAILURE = "the cluster cannot be asked for its simulated root"
+
+
+def read_platform(cluster: Cluster, *, run: Run = run_program) -> SimulatedPlatform:
+    """Read the simulated platform of a cluster. It stays in memory: only what is exported from it is written.
+
+    Args:
+        cluster: which.
+        run: runs one program.
+
+    Raises:
+        ClusterAccessError: kubectl is not there, the cluster does not answer or does not permit it, or has no root.
+        MalformedError: the Secret is not ours, or damaged.
+    """
+    # By hand without the secret itself, should it succeed.
+    purpose = Purpose(_FAILURE, _get(cluster, "name"), "or, for a platform on this machine, give --state-dir")
+    done = call(run, _get(cluster, "json"), purpose)
+    if done.returncode != 0:
+        raise _explained(cluster, done.stderr)
+    return decode_secret(done.stdout)
+
+
+def _get(cluster: Cluster, output: str) -> list[str]:
+    return cluster.kubectl("get", "secret", SECRET_NAME, cluster.here, f"--output={output}")
+
+
+def _explained(cluster: Cluster, stderr: bytes) -> ClusterAccessError:
+    if b"(NotFound)" in stderr:
+        return ClusterAccessError(
+            f"there is no Secret {SECRET_NAME} in {cluster.described}",
+            why="the chart is not installed there with simulated.enabled=true, or its Job has not succeeded yet",
+            remedy="name the installation's namespace with --namespace (`helm list -A` shows it) and the cluster with "
+            "--context",
+        )
+    if b"(Forbidden)" in stderr:
+        return ClusterAccessError(
+            f"this user may not read the Secret {SECRET_NAME} in {cluster.described}",
+            why=last_words(stderr),
+            remedy="ask someone who may to export; the files written are public",
+        )
+    return ClusterAccessError(
+        _FAILURE, why=last_words(stderr) or "kubectl said nothing", remedy=by_hand(_get(cluster, "name"))
+    )

@@ -1,0 +1,129 @@
+"""Reading Kubernetes objects as they are in JSON: whatever is missing reads as empty. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+KubernetesObject = Mapping[str, Any]
+"""A decoded object of the API, or a part of one."""
+
+_QUANTITY = re.compile(r"([+-]?[0-9.]+)(m|[kMGTPE]i?|Ki|[eE][+-]?[0-9]{1,2})?")
+_DECIMAL = {"m": Fraction(1, 1000), "": Fraction(1)} | {unit: Fraction(1000**n) for n, unit in enumerate("kMGTPE", 1)}
+_BINARY = {f"{unit}i": Fraction(1024**n) for n, unit in enumerate("KMGTPE", 1)}
+
+TERMINAL = frozenset({"Succeeded", "Failed"})
+"""Phases in which a pod holds nothing any more."""
+
+
+def mapping(thing: KubernetesObject, *path: str) -> KubernetesObject:
+    """What is at a path, if it is an object; else an empty one."""
+    for key in path:
+        found = thing.get(key)
+        if not isinstance(found, Mapping):
+            return {}
+        thing = found
+    return thing
+
+
+def listing(thing: KubernetesObject, *path: str) -> Sequence[KubernetesObject]:
+    """The objects of the list at a path."""
+    found = mapping(thing, *path[:-1]).get(path[-1])
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+
+
+def text(thing: KubernetesObject, *path: str) -> str:
+    """The text, number or truth at a path, as text."""
+    found = mapping(thing, *path[:-1]).get(path[-1])
+    return "" if found is None else str(found)
+
+
+def number(thing: KubernetesObject, *path: str) -> int:
+    """The whole number at a path, or 0."""
+    found = mapping(thing, *path[:-1]).get(path[-1])
+    return found if isinstance(found, int) else 0
+
+
+def name_of(thing: KubernetesObject) -> str:
+    """Its name."""
+    return text(thing, "metadata", "name")
+
+
+def namespace_of(thing: KubernetesObject) -> str:
+    """Its namespace."""
+    return text(thing, "metadata", "namespace")
+
+
+def labels_of(thing: KubernetesObject) -> Mapping[str, str]:
+    """Its labels."""
+    return mapping(thing, "metadata", "labels")
+
+
+def of_kind(things: Sequence[KubernetesObject], kind: str) -> tuple[KubernetesObject, ...]:
+    """Those of one kind."""
+    return tuple(thing for thing in things if thing.get("kind") == kind)
+
+
+def condition(thing: KubernetesObject, kind: str) -> KubernetesObject:
+    """A condition of its status, or an empty one."""
+    return next((one for one in listing(thing, "status", "conditions") if one.get("type") == kind), {})
+
+
+def owner_of(thing: KubernetesObject) -> KubernetesObject:
+    """The reference to its controller, or an empty one."""
+    return next((one for one in listing(thing, "metadata", "ownerReferences") if one.get("controller")), {})
+
+
+def node_of(pod: KubernetesObject) -> str:
+    """The node that a pod is on, or that a DaemonSet made it for while it is not scheduled yet."""
+    if bound := text(pod, "spec", "nodeName"):
+        return bound
+    required = mapping(pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
+    for term in listing(required, "nodeSelectorTerms"):
+        for field in listing(term, "matchFields"):
+            values = field.get("values")
+            if field.get("key") == "metadata.name" and isinstance(values, list) and len(values) == 1:
+                return str(values[0])
+    return ""
+
+
+def amount(quantity: str) -> int:
+    """A quantity as a whole number, rounded up; 0 for what is none."""
+    match = _QUANTITY.fullmatch(quantity)
+    if match is None:
+        return 0
+    digits, unit = match[1], match[2] or ""
+    scale = (_DECIMAL | _BINARY).get(unit) or Fraction(10) ** int(unit[1:])
+    try:
+        return math.ceil(Fraction(digits) * scale)
+    except ValueError:
+        return 0
+
+
+def requests_of(pod: KubernetesObject, resource: str) -> int:
+    """What a pod takes of an extended resource, as the scheduler counts: its containers and sidecars together, or
+    its largest init container with the sidecars before it.
+    """
+    sidecars = largest = 0
+    for container in listing(pod, "spec", "initContainers"):
+        wanted = _limit(container, resource)
+        if container.get("restartPolicy") == "Always":
+            sidecars += wanted
+            largest = max(largest, sidecars)
+        else:
+            largest = max(largest, sidecars + wanted)
+    return max(largest, sidecars + sum(_limit(one, resource) for one in listing(pod, "spec", "containers")))
+
+
+def resource_names(pod: KubernetesObject) -> Iterator[str]:
+    """Every resource that a container of a pod limits or requests."""
+    for container in [*listing(pod, "spec", "containers"), *listing(pod, "spec", "initContainers")]:
+        yield from mapping(container, "resources", "limits")
+        yield from mapping(container, "resources", "requests")
+
+
+def _limit(container: KubernetesObject, resource: str) -> int:
+    return amount(text(container, "resources", "limits", resource) or text(container, "resources", "requests", resource))

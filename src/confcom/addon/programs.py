@@ -1,0 +1,108 @@
+"""Running kubectl and helm, the two programs by which a person's machine reaches a cluster.
+
+Programs and not a library: both read the kubeconfig by the same rules, so that what is checked is what is changed, with
+the contexts, credential plugins and proxies that work already (docs/adr, "Clusters are reached by kubectl and helm").
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from confcom.errors import UnavailableError
+
+PROGRAM_SECONDS = 60.0
+"""For the whole of one kubectl, a credential plugin that asks a person to log in included."""
+MAX_MESSAGE_CHARACTERS = 500
+"""Of a program's message in ours: its last words say what failed."""
+_LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
+"""How klog and slog begin a line: kubectl and helm log each attempt so, before they say in plain words what failed."""
+
+
+class ClusterAccessError(UnavailableError):
+    """The cluster, or what was to be read there, cannot be reached with this person's kubectl or helm."""
+
+
+class Run(Protocol):
+    """Runs one program to its end."""
+
+    def __call__(
+        self,
+        arguments: Sequence[str],
+        /,
+        *,
+        stdin: bytes | None = None,
+        timeout: float = PROGRAM_SECONDS,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Its exit code and all that it said.
+
+        Raises:
+            OSError, subprocess.TimeoutExpired: it could not be run, or did not end.
+        """
+
+
+def run_program(
+    arguments: Sequence[str], /, *, stdin: bytes | None = None, timeout: float = PROGRAM_SECONDS
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program with this process's environment, and its terminal input if it is given none."""
+    return subprocess.run(arguments, input=stdin, capture_output=True, timeout=timeout, check=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a call is for, as its errors tell it.
+
+    Args:
+        failure: what happened if it fails, as in "the nodes cannot be listed".
+        by_hand: the command line that a person can type to see the same failure; empty: the one that was run.
+        without_program: what else a person can do who has not got the program.
+    """
+
+    failure: str
+    by_hand: Sequence[str] = ()
+    without_program: str = ""
+
+
+def call(
+    run: Run, arguments: Sequence[str], purpose: Purpose, *, stdin: bytes | None = None, timeout: float = PROGRAM_SECONDS
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program; how it ended is the caller's to judge.
+
+    Raises:
+        ClusterAccessError: it is not there, cannot be run, or does not end.
+    """
+    program = arguments[0]
+    try:
+        return run(arguments, stdin=stdin, timeout=timeout)
+    except FileNotFoundError as error:
+        raise ClusterAccessError(
+            purpose.failure,
+            why=f"there is no {program} on PATH",
+            remedy=f"install {program}" + (f"; {purpose.without_program}" if purpose.without_program else ""),
+        ) from error
+    except OSError as error:
+        raise ClusterAccessError(
+            f"{program} cannot be run", why=error.strerror or str(error), remedy=f"check the {program} on PATH"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise ClusterAccessError(
+            f"{program} did not end within {timeout:.0f} s",
+            why=last_words(error.stderr) or "the cluster does not answer, or a login waits for somebody",
+            remedy=by_hand(purpose.by_hand or arguments),
+        ) from error
+
+
+def by_hand(arguments: Sequence[str]) -> str:
+    """What a person can type to see a failure."""
+    return f"try by hand: {shlex.join(arguments)}"
+
+
+def last_words(stderr: bytes | None) -> str:
+    """What a program said in the end, on one line, without its log."""
+    lines = (stderr or b"").decode("utf-8", errors="replace").split("\n")
+    telling = [line for line in lines if not _LOG_LINE.match(line)]
+    return " ".join(" ".join(telling).split())[-MAX_MESSAGE_CHARACTERS:]
