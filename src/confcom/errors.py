@@ -21,6 +21,10 @@ class ExitCode(IntEnum):
     """The input cannot be used: not a quote, no collateral, a malformed file."""
     UNAVAILABLE = 6
     """A service, a file or a device that the command needs is not there or does not answer."""
+    REFUSED = 7
+    """A check before a change to a cluster failed, or nobody consented; nothing was changed."""
+    NOT_READY = 8
+    """The cluster's add-on is not, or not yet, as it was asked to be; the message says where and why."""
     INTERRUPTED = 130
     """Ended by Ctrl-C, as shells report it."""
 

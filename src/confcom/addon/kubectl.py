@@ -143,6 +143,15 @@ class KubeApi:
         arguments = self.cluster.kubectl("delete", kind, *names, *where, "--ignore-not-found", "--wait=false")
         self._checked(arguments, f"{kind} {', '.join(names)} cannot be deleted")
 
+    def exists(self, kind: str, name: str) -> bool:
+        """Whether the add-on's namespace has such an object; its content is not read.
+
+        Raises:
+            ClusterAccessError: it cannot be asked.
+        """
+        arguments = self.cluster.kubectl("get", kind, name, self.cluster.here, "--output=name", "--ignore-not-found")
+        return bool(self._checked(arguments, f"{kind} {name} cannot be looked up").strip())
+
     def log_tail(self, pod: str, lines: int) -> str:
         """The last lines that a pod of the namespace logged; empty if there is none to be had."""
         arguments = self.cluster.kubectl("logs", pod, self.cluster.here, f"--tail={lines}", "--all-containers=false")

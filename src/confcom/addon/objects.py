@@ -11,7 +11,7 @@ from typing import Any
 KubernetesObject = Mapping[str, Any]
 """A decoded object of the API, or a part of one."""
 
-_QUANTITY = re.compile(r"([+-]?[0-9.]+)(m|[kMGTPE]i?|Ki|[eE][+-]?[0-9]{1,2})?")
+_QUANTITY = re.compile(r"([+-]?[0-9.]+)(m|[kMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?")
 _DECIMAL = {"m": Fraction(1, 1000), "": Fraction(1)} | {unit: Fraction(1000**n) for n, unit in enumerate("kMGTPE", 1)}
 _BINARY = {f"{unit}i": Fraction(1024**n) for n, unit in enumerate("KMGTPE", 1)}
 
@@ -104,8 +104,9 @@ def amount(quantity: str) -> int:
 
 
 def requests_of(pod: KubernetesObject, resource: str) -> int:
-    """What a pod takes of an extended resource, as the scheduler counts: its containers and sidecars together, or
-    its largest init container with the sidecars before it.
+    """What a pod takes of an extended resource, as the scheduler counts.
+
+    That is its containers and sidecars together, or its largest init container with the sidecars before it.
     """
     sidecars = largest = 0
     for container in listing(pod, "spec", "initContainers"):
@@ -126,4 +127,6 @@ def resource_names(pod: KubernetesObject) -> Iterator[str]:
 
 
 def _limit(container: KubernetesObject, resource: str) -> int:
-    return amount(text(container, "resources", "limits", resource) or text(container, "resources", "requests", resource))
+    return amount(
+        text(container, "resources", "limits", resource) or text(container, "resources", "requests", resource)
+    )

@@ -68,7 +68,12 @@ class Purpose:
 
 
 def call(
-    run: Run, arguments: Sequence[str], purpose: Purpose, *, stdin: bytes | None = None, timeout: float = PROGRAM_SECONDS
+    run: Run,
+    arguments: Sequence[str],
+    purpose: Purpose,
+    *,
+    stdin: bytes | None = None,
+    timeout: float = PROGRAM_SECONDS,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program; how it ended is the caller's to judge.
 
@@ -105,4 +110,4 @@ def last_words(stderr: bytes | None) -> str:
     """What a program said in the end, on one line, without its log."""
     lines = (stderr or b"").decode("utf-8", errors="replace").split("\n")
     telling = [line for line in lines if not _LOG_LINE.match(line)]
-    return " ".join(" ".join(telling).split())[-MAX_MESSAGE_CHARACTERS:]
+    return " ".join(" ".join(telling).split()).removeprefix("Error: ")[-MAX_MESSAGE_CHARACTERS:]

@@ -17,6 +17,11 @@ OUTPUT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("confcom.cli.demo:demo", "The whole story on this machine, without SGX hardware."),
+    "enable": ("confcom.cli.enable:enable", "Enable the SGX add-on on a cluster."),
+    "status": ("confcom.cli.status:status", "Show the add-on node by node, and what is wrong."),
+    "update": ("confcom.cli.enable:update", "Update it node by node while applications go on attesting."),
+    "rollback": ("confcom.cli.enable:rollback", "Undo the last update."),
+    "disable": ("confcom.cli.disable:disable", "Disable it, so that nothing of it stays."),
     "quote": (
         "confcom.cli.quote:quote",
         "Get a quote through the AESM socket, for a simulated enclave's report.",
@@ -113,4 +118,5 @@ def cli() -> None:
     Start here:
       confcom demo                      the whole story, on this machine
       confcom demo --keep               ... and leave it up, to point your own program at it
+      confcom enable --simulated        the add-on, on your cluster
     """

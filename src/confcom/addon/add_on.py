@@ -1,0 +1,176 @@
+"""The add-on of one cluster, and what changes of it have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from confcom.addon.findings import Finding, PreflightError, failed
+from confcom.addon.helm import Helm
+from confcom.addon.history import Revision
+from confcom.addon.kubectl import Cluster, KubeApi
+from confcom.addon.preflight import judge
+from confcom.addon.programs import ClusterAccessError, Run
+from confcom.addon.rollout import NodeStep, Rollout, Verdict, Watch, look, rollout
+from confcom.addon.snapshot import look_at_daemons
+from confcom.addon.survey import Survey, Wish, survey
+from confcom.addon.telling import Mark, Row, Teller
+from confcom.errors import ConfcomError, ExitCode
+
+POLL_SECONDS = 1.0
+"""Between two looks at the cluster. A look is two requests; people notice nothing faster."""
+
+
+class NotReadyError(ConfcomError):
+    """The daemons are not as they were asked to be."""
+
+    exit_code = ExitCode.NOT_READY
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a change came to.
+
+    Args:
+        changed: whether the release is another one now.
+        revision: the release's number; 0: there is none.
+        findings: what preflight found.
+        steps: each daemon on each node, as they were at the end; none if it was not waited for.
+    """
+
+    changed: bool
+    revision: int
+    findings: tuple[Finding, ...] = ()
+    steps: tuple[NodeStep, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """For `--output json`."""
+        return {
+            "changed": self.changed,
+            "revision": self.revision,
+            "warnings": [one.what for one in self.findings if one.outcome == "warning"],
+            "nodes": [{"node": step.node, "step": step.step, "state": step.text} for step in self.steps],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AddOn:
+    """The add-on of one cluster.
+
+    Args:
+        cluster: which.
+        run: runs kubectl and helm.
+        teller: is told what happens.
+        clock: seconds, of a clock that is never set.
+        sleep: waits so many seconds.
+    """
+
+    cluster: Cluster
+    run: Run
+    teller: Teller
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+
+    @property
+    def api(self) -> KubeApi:
+        """The cluster's objects."""
+        return KubeApi(self.cluster, self.run)
+
+    @property
+    def helm(self) -> Helm:
+        """The release."""
+        return Helm(self.cluster, self.run)
+
+    def preflight(self, wish: Wish) -> tuple[Survey, tuple[Finding, ...]]:
+        """Look at everything that could make the change fail, and tell it.
+
+        Raises:
+            PreflightError: something would.
+        """
+        with self.teller.busy("Checking the cluster"):
+            seen = survey(self.helm, self.api, wish)
+        findings = judge(seen.surroundings)
+        self.teller.findings(findings)
+        if failed(findings):
+            raise PreflightError(findings)
+        return seen, findings
+
+    def apply(self, chart: Path, seen: Survey) -> bool:
+        """Install or upgrade, unless that would change nothing; says whether it did.
+
+        Raises:
+            HelmError: it failed.
+        """
+        if self._is_applied(seen):
+            self.teller.say("The release is as it was asked to be already.")
+            return False
+        with self.teller.busy("helm installs the chart" if not seen.history else "helm upgrades the release"):
+            self.helm.upgrade(chart, seen.values)
+        return True
+
+    def _is_applied(self, seen: Survey) -> bool:
+        if not seen.history or seen.history[-1].status != "deployed" or seen.rendering is None:
+            return False
+        if seen.values.stored != seen.rendering.config:
+            return False
+        return sorted(map(repr, self.helm.installed())) == sorted(map(repr, seen.rendering.manifests))
+
+    def revision(self) -> int:
+        """The release's number."""
+        history: Sequence[Revision] = self.helm.history()
+        return history[-1].number if history else 0
+
+    def wait(self, title: str, *, deadline: float, remedy: str) -> tuple[NodeStep, ...]:
+        """Wait until every daemon is ready on every node; give up when nothing goes on.
+
+        Args:
+            title: what is waited for.
+            deadline: seconds without progress.
+            remedy: what to do if it stalls.
+
+        Raises:
+            NotReadyError: it stalled; says where and why.
+            ClusterAccessError: the API server stayed away for as long.
+        """
+        watch: Watch | None = None
+        heard = self.clock()
+        with self.teller.waiting(title) as board:
+            while True:
+                now = self.clock()
+                try:
+                    state = rollout(look_at_daemons(self.api))
+                except ClusterAccessError as error:
+                    if now - heard >= deadline:
+                        raise
+                    board.show([Row("API server", error.why or error.what, Mark.BAD)])
+                else:
+                    heard = now
+                    watch, verdict = look(watch, state, now, deadline=deadline)
+                    board.show(rows_of(state))
+                    if verdict is Verdict.DONE:
+                        return state.steps
+                    if verdict is Verdict.STALLED:
+                        raise stalled(state, remedy)
+                self.sleep(POLL_SECONDS)
+
+
+def rows_of(state: Rollout) -> list[Row]:
+    """A rollout as people read it."""
+    rows = [Row("DaemonSet", problem, Mark.BAD) for problem in state.problems]
+    for step in state.steps:
+        mark = Mark.DONE if step.done else Mark.BAD if step.failing else Mark.WAITING
+        rows.append(Row(f"{step.node}  {step.step}", step.text, mark))
+    return rows
+
+
+def stalled(state: Rollout, remedy: str) -> NotReadyError:
+    """The error that says where it stalled, and why."""
+    blocked = state.open
+    reasons = [*state.problems, *(f"{step.node}: {step.step} {step.text}" for step in blocked)]
+    nodes = sorted({step.node for step in blocked})
+    what = f"the add-on is not ready on {', '.join(nodes)}" if nodes else "the daemons' Pods cannot be made"
+    serving = sorted({step.node for step in blocked if step.serving})
+    if serving:
+        what += f" ({', '.join(serving)}: the old one goes on serving)"
+    return NotReadyError(what, why="; ".join(reasons) or "the DaemonSet controller does not act", remedy=remedy)

@@ -1,0 +1,83 @@
+"""Taking from the nodes what the kubelet leaves of resources whose plugin is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from confcom.addon.add_on import POLL_SECONDS, AddOn, NotReadyError
+from confcom.addon.dead_resources import (
+    KUBELET_KEEPS_SECONDS,
+    LATE_SECONDS,
+    REPORT_SECONDS,
+    Remains,
+    Settling,
+    Stage,
+    remains,
+    removal,
+)
+from confcom.addon.programs import ClusterAccessError
+from confcom.addon.telling import Mark, Row
+
+PATIENCE_SECONDS = KUBELET_KEEPS_SECONDS + REPORT_SECONDS + LATE_SECONDS
+"""After the plugin's end; a kubelet that reports takes no longer."""
+
+
+def clean_nodes(add_on: AddOn) -> None:
+    """Wait until every kubelet has forgotten our resources, and remove their keys from the nodes' status.
+
+    Raises:
+        NotReadyError: some node still has them.
+        ClusterAccessError: the API server stayed away.
+    """
+    started = add_on.clock()
+    settling = Settling()
+    title = f"Kubelets keep a resource for {KUBELET_KEEPS_SECONDS / 60:.0f} minutes after its plugin has gone"
+    with add_on.teller.waiting(title) as board:
+        while True:
+            passed = add_on.clock() - started
+            left: Sequence[Remains] = ()
+            try:
+                left = _look_and_remove(add_on)
+            except ClusterAccessError as error:
+                if passed >= PATIENCE_SECONDS:
+                    raise
+                board.show([Row("API server", error.why or error.what, Mark.BAD)])
+            else:
+                settling = settling.after(left, passed)
+                board.show(_rows(left), note=f"{passed:.0f} s of at most {PATIENCE_SECONDS:.0f} s")
+                if settling.settled(left, passed):
+                    return
+                if passed >= PATIENCE_SECONDS:
+                    raise _too_late(left)
+            add_on.sleep(POLL_SECONDS)
+
+
+def _look_and_remove(add_on: AddOn) -> list[Remains]:
+    nodes = add_on.api.list_objects("nodes")
+    left = [remains(node) for node in nodes]
+    for node, one in zip(nodes, left, strict=True):
+        if one.stage is Stage.DEAD:
+            # A refusal is looked at again: a plugin came back, or the kubelet reported in between.
+            add_on.api.patch_node_status(one.node, removal(node))
+    return left
+
+
+def _rows(left: Sequence[Remains]) -> list[Row]:
+    rows = []
+    for one in left:
+        if one.names:
+            mark = Mark.BAD if one.stage is Stage.SILENT else Mark.WAITING
+            rows.append(Row(one.node, f"{one.stage}: {', '.join(one.names)}", mark))
+    return rows
+
+
+def _too_late(left: Sequence[Remains]) -> NotReadyError:
+    open_ones = [one for one in left if one.stage is not Stage.CLEAN]
+    told = "; ".join(f"{one.node}: {', '.join(one.names)}, {one.stage}" for one in open_ones)
+    if any(one.stage is Stage.SILENT for one in open_ones):
+        remedy = "`confcom disable` again when these kubelets report again"
+    elif any(one.stage is Stage.OFFERED for one in open_ones):
+        remedy = "find the other device plugin that offers them; `confcom disable` again when it is gone"
+    else:
+        remedy = "`confcom disable` again; if a kubelet never forgets them, see its log"
+    return NotReadyError("resources of the add-on are left in the nodes' status", why=told, remedy=remedy)

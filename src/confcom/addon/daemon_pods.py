@@ -1,0 +1,246 @@
+"""A daemon's pod: how it is, and why it is not ready. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from confcom.addon.objects import (
+    KubernetesObject,
+    condition,
+    labels_of,
+    listing,
+    mapping,
+    name_of,
+    node_of,
+    number,
+    owner_of,
+    text,
+)
+from confcom.addon.plan import Component, component_of
+
+REVISION_LABEL = "controller-revision-hash"
+"""On a DaemonSet's pods and revisions: which template a pod was made from."""
+_HOPELESS = frozenset(
+    {
+        "CrashLoopBackOff",
+        "ImagePullBackOff",
+        "ErrImagePull",
+        "ErrImageNeverPull",
+        "InvalidImageName",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    }
+)
+"""The kubelet's waiting reasons that seldom go away by themselves."""
+_MANY_RESTARTS = 2
+"""A container that ended this often and is not ready again is failing, also while it runs once more."""
+_MUTE = frozenset({"", "ContainerCreating", "PodInitializing"})
+"""Waiting reasons that say nothing: an event may."""
+_ERROR, _ERROR_LINES = "Error: ", 3
+"""How a program of ours ends: what, why, and what to do (confcom.errors.explain)."""
+_LEVELS = re.compile(rf'^{_ERROR}|\b(WARNING|ERROR|CRITICAL)\b|"level": ?"(warning|error|critical)"')
+
+
+class PodState(StrEnum):
+    """How a daemon's pod is."""
+
+    READY = "ready"
+    STARTING = "starting"
+    NOT_READY = "not ready"
+    FAILING = "failing"
+    """It does not start, and will hardly do so by itself."""
+    WAITING = "waiting"
+    """The scheduler has found no place for it."""
+    ENDING = "ending"
+    REJECTED = "rejected"
+    """The kubelet refused it; the DaemonSet makes another one."""
+
+
+_TALKING = frozenset({PodState.NOT_READY, PodState.FAILING})
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonPod:
+    """One pod of a daemon."""
+
+    name: str
+    uid: str
+    node: str
+    component: Component
+    state: PodState
+    reason: str
+    """Why it is not ready; empty if it is."""
+    version: str
+    """Its image's tag, or the beginning of its digest."""
+    image: str
+    owner: str
+    """Its DaemonSet's name."""
+    revision: str
+    """Which template of its DaemonSet it was made from."""
+
+    def to_json(self) -> dict[str, str]:
+        """For `--output json`."""
+        return {
+            "pod": self.name,
+            "state": self.state,
+            "reason": self.reason,
+            "version": self.version,
+            "image": self.image,
+        }
+
+
+def daemon_pods(
+    pods: Sequence[KubernetesObject], events: Sequence[KubernetesObject] = (), said: Mapping[str, str] | None = None
+) -> tuple[DaemonPod, ...]:
+    """All pods of the two daemons, the older ones first.
+
+    Args:
+        pods: of the add-on's namespace.
+        events: of that namespace.
+        said: by the pod's name, the last of its log, for those that run and are not ready.
+    """
+    ours = sorted(pods, key=lambda pod: (text(pod, "metadata", "creationTimestamp"), name_of(pod)))
+    return tuple(_daemon_pod(pod, component, events, said or {}) for pod in ours if (component := component_of(pod)))
+
+
+def mute_pods(pods: Sequence[KubernetesObject]) -> tuple[str, ...]:
+    """The names of those that run, or ran, and are not ready: only they themselves know why."""
+    return tuple(name_of(pod) for pod in pods if component_of(pod) and _state(pod) in _TALKING and _has_run(pod))
+
+
+def last_complaint(log: str) -> str:
+    """The last warning or error of a daemon's log, in either of its formats, or the error that it ended with."""
+    lines = log.splitlines()
+    telling = [index for index, line in enumerate(lines) if _LEVELS.search(line)]
+    if not telling:
+        return ""
+    ending = lines[telling[-1]]
+    if not ending.startswith(_ERROR):
+        return _plain(ending)
+    return " ".join(line.strip() for line in lines[telling[-1] : telling[-1] + _ERROR_LINES])
+
+
+def _plain(line: str) -> str:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return line.strip()
+    if not isinstance(record, dict) or "message" not in record:
+        return line.strip()
+    extra = [str(record[key]) for key in ("reason", "error", "problem") if record.get(key)]
+    return ": ".join([str(record["message"]), *extra])
+
+
+def version_of(image: str) -> str:
+    """The tag, or the digest's first digits where it decides."""
+    reference, _, digest = image.partition("@")
+    if digest:
+        return digest[: len("sha256:") + 12]
+    tag = reference.rpartition("/")[2].partition(":")[2]
+    return tag or "latest"
+
+
+def _daemon_pod(
+    pod: KubernetesObject, component: Component, events: Sequence[KubernetesObject], said: Mapping[str, str]
+) -> DaemonPod:
+    state = _state(pod)
+    image = next((text(one, "image") for one in listing(pod, "spec", "containers")), "")
+    reason = "" if state is PodState.READY else next(_reasons(pod, state, events, said), "")
+    return DaemonPod(
+        name=name_of(pod),
+        uid=text(pod, "metadata", "uid"),
+        node=node_of(pod),
+        component=component,
+        state=state,
+        reason=" ".join(reason.split()),
+        version=version_of(image),
+        image=image,
+        owner=text(owner_of(pod), "name"),
+        revision=labels_of(pod).get(REVISION_LABEL, ""),
+    )
+
+
+def _state(pod: KubernetesObject) -> PodState:
+    if text(pod, "metadata", "deletionTimestamp"):
+        return PodState.ENDING
+    if text(pod, "status", "phase") == "Failed":
+        return PodState.REJECTED
+    if condition(pod, "Ready").get("status") == "True":
+        return PodState.READY
+    if condition(pod, "PodScheduled").get("status") == "False":
+        return PodState.WAITING
+    if any(
+        text(one, "state", "waiting", "reason") in _HOPELESS or number(one, "restartCount") >= _MANY_RESTARTS
+        for one in _containers(pod)
+    ):
+        return PodState.FAILING
+    running = [one for one in listing(pod, "status", "containerStatuses") if mapping(one, "state", "running")]
+    return PodState.NOT_READY if running else PodState.STARTING
+
+
+def _has_run(pod: KubernetesObject) -> bool:
+    return any(
+        mapping(one, "state", "running") or mapping(one, "lastState", "terminated")
+        for one in listing(pod, "status", "containerStatuses")
+    )
+
+
+def _containers(pod: KubernetesObject) -> list[KubernetesObject]:
+    return [*listing(pod, "status", "initContainerStatuses"), *listing(pod, "status", "containerStatuses")]
+
+
+def _reasons(
+    pod: KubernetesObject, state: PodState, events: Sequence[KubernetesObject], said: Mapping[str, str]
+) -> Iterator[str]:
+    """The best one first."""
+    if state is PodState.ENDING:
+        yield "it was told to end"
+    if state is PodState.REJECTED:
+        yield _joined(text(pod, "status", "reason"), text(pod, "status", "message"))
+    if state is PodState.WAITING:
+        scheduled = condition(pod, "PodScheduled")
+        yield _joined(text(scheduled, "reason"), text(scheduled, "message"))
+    for one in _containers(pod):
+        waiting = text(one, "state", "waiting", "reason")
+        if waiting in _MUTE:
+            continue
+        ended = mapping(one, "lastState", "terminated")
+        if waiting == "CrashLoopBackOff" and ended:
+            code = f"exit code {number(ended, 'exitCode')}, {number(one, 'restartCount')} restarts"
+            yield _joined(waiting, _joined(code, text(ended, "message") or said.get(name_of(pod), "")))
+        yield _joined(waiting, text(one, "state", "waiting", "message"))
+    if complaint := said.get(name_of(pod)):
+        yield f"it says: {complaint}"
+    warning = last_warning(name_of(pod), events)
+    if warning:
+        yield warning
+    if state is PodState.NOT_READY:
+        yield text(condition(pod, "Ready"), "message")
+    yield "its containers are being started"
+
+
+def last_warning(name: str, events: Sequence[KubernetesObject]) -> str:
+    """The latest warning about an object."""
+    about = [
+        event for event in events if text(event, "involvedObject", "name") == name and text(event, "type") == "Warning"
+    ]
+    latest = max(about, key=_when, default=None)
+    return _joined(text(latest, "reason"), text(latest, "message")) if latest else ""
+
+
+def _when(event: KubernetesObject) -> str:
+    return (
+        text(event, "series", "lastObservedTime")
+        or text(event, "lastTimestamp")
+        or text(event, "eventTime")
+        or text(event, "metadata", "creationTimestamp")
+    )
+
+
+def _joined(first: str, second: str) -> str:
+    return f"{first}: {second}" if first and second else first or second

@@ -1,0 +1,88 @@
+"""What a device plugin that is gone leaves in a node's status, and how it is removed. Pure.
+
+The kubelet keeps a resource for five minutes after its plugin has gone, then reports 0 and forgets it; the key stays
+for ever. A key is removed and never set to 0: at the kubelet's next start, a 0 ends pods that still run with the
+resource.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from confcom.addon.objects import KubernetesObject, amount, condition, mapping, name_of
+from confcom.addon.resources import OURS, allocatable, offered
+
+KUBELET_KEEPS_SECONDS = 300.0
+"""The kubelet's endpointStopGracePeriod."""
+REPORT_SECONDS = 10.0
+"""The kubelet's nodeStatusUpdateFrequency: what it knows is in the API at most so much later."""
+LATE_SECONDS = 60.0
+"""Patience beyond both, for a kubelet that is busy."""
+SETTLED_SECONDS = 12.0
+"""A key that is still away after more than one report of the kubelet stays away."""
+
+
+class Stage(StrEnum):
+    """How far a node is."""
+
+    CLEAN = "clean"
+    KEPT = "kept by the kubelet"
+    DEAD = "at 0"
+    OFFERED = "offered"
+    """Pods can have it: a plugin serves, or the kubelet has not reported yet that none does."""
+    SILENT = "the kubelet does not report"
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What is left on one node."""
+
+    node: str
+    stage: Stage
+    names: tuple[str, ...]
+
+
+def remains(node: KubernetesObject) -> Remains:
+    """What is left of our resources on a node."""
+    left = offered(node)
+    names = tuple(sorted(left))
+    if not names:
+        return Remains(name_of(node), Stage.CLEAN, ())
+    if not any(left.values()):
+        return Remains(name_of(node), Stage.DEAD, names)
+    if condition(node, "Ready").get("status") != "True":
+        return Remains(name_of(node), Stage.SILENT, names)
+    served = any(allocatable(node, name) for name in names)
+    return Remains(name_of(node), Stage.OFFERED if served else Stage.KEPT, names)
+
+
+def removal(node: KubernetesObject) -> Sequence[Mapping[str, str]]:
+    """The JSON patch (RFC 6902) of the node's status that takes away the keys that are at 0, and nothing else.
+
+    Each is tested before, so that the whole patch fails if a plugin has come back meanwhile.
+    """
+    patch = []
+    for part in ("capacity", "allocatable"):
+        for name, quantity in mapping(node, "status", part).items():
+            if name in OURS and amount(str(quantity)) == 0:
+                path = f"/status/{part}/{name.replace('~', '~0').replace('/', '~1')}"
+                patch += [{"op": "test", "path": path, "value": str(quantity)}, {"op": "remove", "path": path}]
+    return patch
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """When each node was last seen with something left: a kubelet's report may bring a key back."""
+
+    last_seen: Mapping[str, float] = field(default_factory=dict)
+
+    def after(self, left: Sequence[Remains], now: float) -> Settling:
+        """With one more look."""
+        return Settling({**self.last_seen, **{one.node: now for one in left if one.stage is not Stage.CLEAN}})
+
+    def settled(self, left: Sequence[Remains], now: float) -> bool:
+        """Whether all nodes are clean, and have been for longer than a kubelet takes to report."""
+        clean = all(one.stage is Stage.CLEAN for one in left)
+        return clean and all(now - seen >= SETTLED_SECONDS for seen in self.last_seen.values())

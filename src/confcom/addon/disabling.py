@@ -1,0 +1,186 @@
+"""Disabling the add-on, so that nothing of it stays but the simulated root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from confcom.addon.add_on import POLL_SECONDS, AddOn, NotReadyError
+from confcom.addon.cleaning import clean_nodes
+from confcom.addon.dead_resources import Stage, remains
+from confcom.addon.enabling import NotEnabledError
+from confcom.addon.findings import Check, Finding, Outcome, PreflightError
+from confcom.addon.helm import RELEASE
+from confcom.addon.node_checks import shown
+from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of
+from confcom.addon.permissions import CLEANING, READING, Permission, denied, is_cluster_wide, plural
+from confcom.addon.plan import component_of, group_of
+from confcom.addon.platform_secret import SECRET_NAME
+from confcom.addon.sgx_nodes import SIMULATED_LABEL
+from confcom.addon.snapshot import Snapshot, look_at_daemons, look_everywhere
+from confcom.addon.telling import Mark, Row
+from confcom.addon.workloads import RunningWorkload, running_workloads
+from confcom.errors import ConfcomError, ExitCode
+
+POLICY_KINDS = (
+    "ValidatingAdmissionPolicyBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingWebhookConfiguration",
+    "MutatingWebhookConfiguration",
+)
+"""What could refuse pods, in the order of removal: a binding without its policy would be an error for every pod."""
+ENDING_SECONDS = 120.0
+"""For the daemons' pods: their grace period is 30 s, and a kubelet that starts again needs some more."""
+
+Consent = Callable[[Sequence[RunningWorkload]], bool]
+
+
+class NoConsentError(ConfcomError):
+    """Somebody said no."""
+
+    exit_code = ExitCode.REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Disabled:
+    """What disabling came to.
+
+    Args:
+        removed: whether there was a release to remove.
+        kept: what stays on purpose, for people.
+        leftovers: by the node's name: resources that are in its status still.
+    """
+
+    removed: bool
+    kept: tuple[str, ...]
+    leftovers: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """For `--output json`."""
+        return {
+            "removed": self.removed,
+            "kept": list(self.kept),
+            "leftovers": {node: list(names) for node, names in self.leftovers},
+        }
+
+
+def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
+    """Remove policies, then the daemons, then what is left of their resources on the nodes.
+
+    Doing so again finishes what an earlier call left, and changes nothing in the end.
+
+    Args:
+        add_on: of which cluster.
+        consent: asked if workloads use it.
+        wait: whether to wait out the kubelet's five minutes and clean the nodes.
+
+    Raises:
+        NoConsentError: workloads use it, and nobody agreed; nothing was changed.
+        PreflightError: this user may not.
+        HelmError: helm failed.
+        NotReadyError: something is left that can only be removed later.
+    """
+    with add_on.teller.busy("Looking at the cluster"):
+        seen = look_everywhere(add_on.api)
+        history = add_on.helm.history()
+        parts = (add_on.helm.installed(), add_on.helm.hooks()) if history else ((), ())
+    _refuse_foreign(seen, add_on, released=bool(history))
+    _check_permissions(add_on, (*parts[0], *parts[1]))
+    workloads = running_workloads(seen.pods) if history else ()
+    if workloads and not consent(workloads):
+        raise NoConsentError(
+            "nothing was changed",
+            why=f"{len(workloads)} Pods use the add-on, and nobody agreed to take it from them",
+            remedy="end them first, or say --yes",
+        )
+    if history:
+        _remove(add_on, *parts)
+    else:
+        add_on.teller.say("The add-on is not enabled.")
+    kept = _kept(add_on, seen)
+    if wait:
+        clean_nodes(add_on)
+        return Disabled(bool(history), kept)
+    left = [remains(node) for node in add_on.api.list_objects("nodes")]
+    names = tuple((one.node, one.names) for one in left if one.stage is not Stage.CLEAN)
+    return Disabled(bool(history), kept, names)
+
+
+def _refuse_foreign(seen: Snapshot, add_on: AddOn, *, released: bool) -> None:
+    daemons = [name_of(one) for one in seen.daemon_sets if component_of(one) and namespace_of(one) == seen.namespace]
+    if daemons and not released:
+        raise NotEnabledError(
+            f"the DaemonSets {', '.join(daemons)} are not from helm's release {RELEASE}",
+            why=f"there is no such release in {add_on.cluster.described}: somebody applied manifests",
+            remedy="remove them as they were applied (kubectl delete -f), then `confcom disable` again",
+        )
+
+
+def _check_permissions(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> None:
+    here = add_on.cluster.namespace
+    kinds = sorted({(group_of(one), str(one["kind"])) for one in manifests})
+    asked = [*READING, CLEANING]
+    asked += [Permission("delete", plural(kind), group, "" if is_cluster_wide(kind) else here) for group, kind in kinds]
+    missing = denied(asked, add_on.api.review([one.review() for one in asked]))
+    if missing:
+        finding = Finding(
+            Check.PERMISSIONS,
+            Outcome.FAILED,
+            "this user may not do everything that is needed",
+            why=f"not allowed: {'; '.join(map(str, missing))}",
+            remedy="ask a cluster administrator for these permissions, or to run this command",
+        )
+        add_on.teller.findings([finding])
+        raise PreflightError([finding])
+
+
+def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject], hooks: Sequence[KubernetesObject]) -> None:
+    for kind in POLICY_KINDS:
+        names = [name_of(one) for one in manifests if one["kind"] == kind]
+        if names:
+            add_on.api.delete(kind, names)
+            add_on.teller.say(f"Removed {kind} {', '.join(names)}.")
+    with add_on.teller.busy("helm removes the daemons"):
+        add_on.helm.uninstall()
+    for kind in sorted({f"{one['kind']}.{group_of(one)}".rstrip(".") for one in hooks}):
+        # Those of a hook that failed are helm's to look at, and nobody's afterwards.
+        names = [name_of(one) for one in hooks if one["kind"] == kind.partition(".")[0]]
+        add_on.api.delete(kind, names, namespace=add_on.cluster.namespace)
+    _wait_for_the_end(add_on)
+
+
+def _wait_for_the_end(add_on: AddOn) -> None:
+    deadline = add_on.clock() + ENDING_SECONDS
+    with add_on.teller.waiting("The daemons end") as board:
+        while True:
+            pods = [pod for pod in look_at_daemons(add_on.api).pods if component_of(pod)]
+            board.show([Row(name_of(pod), "ends", Mark.WAITING) for pod in pods])
+            if not pods:
+                return
+            if add_on.clock() > deadline:
+                raise NotReadyError(
+                    f"{shown([name_of(pod) for pod in pods])} did not end within {ENDING_SECONDS:.0f} s",
+                    why="their kubelet does not answer, or something holds them with a finalizer",
+                    remedy="see kubectl describe pod; `confcom disable` again when they are gone",
+                )
+            add_on.sleep(POLL_SECONDS)
+
+
+def _kept(add_on: AddOn, seen: Snapshot) -> tuple[str, ...]:
+    here = add_on.cluster.namespace
+    kept = []
+    if add_on.api.exists("secret", SECRET_NAME):
+        kept.append(
+            f"the Secret {here}/{SECRET_NAME}, the cluster's simulated root: enabled again, the add-on is the same "
+            f"platform to relying parties (to have done with it: kubectl delete secret -n {here} {SECRET_NAME})"
+        )
+    if add_on.api.find_namespace() is not None:
+        kept.append(f"the namespace {here} (when nothing in it is needed: kubectl delete namespace {here})")
+    labelled = _labelled(seen.nodes)
+    if labelled:
+        kept.append(f"the label {SIMULATED_LABEL} on {shown(labelled)} (kubectl label node NODE {SIMULATED_LABEL}-)")
+    return tuple(kept)
+
+
+def _labelled(nodes: Iterable[KubernetesObject]) -> list[str]:
+    return [name_of(node) for node in nodes if SIMULATED_LABEL in labels_of(node)]

@@ -1,0 +1,122 @@
+"""Enabling, updating and rolling back the add-on."""
+
+from __future__ import annotations
+
+from confcom.addon.add_on import AddOn, Changed
+from confcom.addon.history import NoRevisionError, previous
+from confcom.addon.node_checks import shown
+from confcom.addon.objects import KubernetesObject, name_of
+from confcom.addon.plan import ADD_ON, NAME_LABEL, Plan
+from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED
+from confcom.addon.sgx_nodes import SIMULATED_LABEL
+from confcom.addon.survey import Survey, Wish
+from confcom.errors import ConfcomError, ExitCode
+
+
+class NotEnabledError(ConfcomError):
+    """There is no add-on to be changed."""
+
+    exit_code = ExitCode.REFUSED
+
+
+def enable(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
+    """Install the add-on, or make it what is wished for; doing so again changes nothing.
+
+    Args:
+        add_on: of which cluster.
+        wish: what is to be installed.
+        dry_run: whether to stop before anything is changed.
+        wait: whether to wait until every node is ready.
+        deadline: seconds without progress.
+
+    Raises:
+        PreflightError: a check failed, and nothing was changed.
+        HelmError: helm failed.
+        NotReadyError: it is installed, and some node is not ready.
+    """
+    seen, findings = add_on.preflight(wish)
+    if dry_run:
+        _tell_plan(add_on, seen, wish)
+        return Changed(changed=False, revision=seen.history[-1].number if seen.history else 0, findings=findings)
+    for node in wish.simulated_nodes:
+        add_on.api.label_node(node, f"{SIMULATED_LABEL}=true")
+        add_on.teller.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")
+    if seen.surroundings.namespace is None:
+        add_on.api.create(_namespace(add_on.cluster.namespace))
+    changed = add_on.apply(wish.chart, seen)
+    remedy = "see `confcom status`; `confcom enable` again waits on"
+    steps = add_on.wait("Waiting for the daemons", deadline=deadline, remedy=remedy) if wait else ()
+    return Changed(changed, add_on.revision(), findings, steps)
+
+
+def update(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
+    """Change an enabled add-on, node by node: on each, the old daemon serves until the new one is ready.
+
+    Args:
+        add_on: of which cluster.
+        wish: what is to be another.
+        dry_run: whether to stop before anything is changed.
+        wait: whether to wait until every node is ready.
+        deadline: seconds without progress.
+
+    Raises:
+        NotEnabledError: there is nothing to update.
+        PreflightError: a check failed, and nothing was changed.
+        HelmError: helm failed.
+        NotReadyError: the update stopped at some node, whose old daemon goes on serving.
+    """
+    seen, findings = add_on.preflight(wish)
+    if not seen.history:
+        raise NotEnabledError("there is nothing to update", why="the add-on is not enabled", remedy="confcom enable")
+    if dry_run:
+        _tell_plan(add_on, seen, wish)
+        return Changed(changed=False, revision=seen.history[-1].number, findings=findings)
+    changed = add_on.apply(wish.chart, seen)
+    remedy = "`confcom rollback` undoes it"
+    steps = add_on.wait("Updating node by node", deadline=deadline, remedy=remedy) if wait else ()
+    return Changed(changed, add_on.revision(), findings, steps)
+
+
+def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, deadline: float) -> Changed:
+    """Make the add-on what it was before its last change.
+
+    Args:
+        add_on: of which cluster.
+        revision: another one than that before the last change.
+        wait: whether to wait until every node is ready.
+        deadline: seconds without progress.
+
+    Raises:
+        NoRevisionError: there is none to go back to.
+        HelmError: helm failed.
+        NotReadyError: some node is not ready.
+    """
+    history = add_on.helm.history()
+    target = previous(history) if revision is None else revision
+    if target not in {one.number for one in history}:
+        known = ", ".join(str(one.number) for one in history)
+        raise NoRevisionError(f"there is no revision {target}", why=f"there are {known or 'none'}")
+    with add_on.teller.busy(f"helm rolls back to revision {target}"):
+        add_on.helm.rollback(target)
+    remedy = "see `confcom status`"
+    title = f"Back to revision {target}, node by node"
+    steps = add_on.wait(title, deadline=deadline, remedy=remedy) if wait else ()
+    return Changed(changed=True, revision=add_on.revision(), steps=steps)
+
+
+def _namespace(name: str) -> KubernetesObject:
+    labels = {NAME_LABEL: ADD_ON, ENFORCE_LABEL: PRIVILEGED}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def _tell_plan(add_on: AddOn, seen: Survey, wish: Wish) -> None:
+    say, found = add_on.teller.say, seen.surroundings
+    say("Nothing was changed. Without --dry-run:")
+    if found.namespace is None:
+        say(f"  the namespace {found.namespace_name} is made")
+    for node in wish.simulated_nodes:
+        say(f"  the node {node} is labelled {SIMULATED_LABEL}=true")
+    for one in seen.rendering.manifests if seen.rendering else ():
+        say(f"  {one['kind']} {name_of(one)} is there")
+    if isinstance(found.plan, Plan) and found.nodes and not isinstance(found.nodes, ConfcomError):
+        say(f"  the daemons run on {shown(found.plan.nodes(found.nodes)) or 'no node yet'}")

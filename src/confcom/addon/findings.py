@@ -1,0 +1,69 @@
+"""What a check before a change found. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from confcom.errors import ConfcomError, ExitCode
+
+
+class Check(StrEnum):
+    """What is looked at, in the order in which it is told."""
+
+    HELM = "helm"
+    API_SERVER = "API server"
+    KUBERNETES = "Kubernetes version"
+    VALUES = "chart and values"
+    PERMISSIONS = "permissions"
+    INSTALLATION = "installation"
+    POD_SECURITY = "Pod Security"
+    OWNERS = "resource names"
+    SIMULATION = "simulation"
+    NODES = "SGX nodes"
+
+
+class Outcome(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "FAILED"
+    SKIPPED = "skipped"
+    """It needs what another check did not find."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a check found; like an error, it says what, why, and what to do."""
+
+    check: Check
+    outcome: Outcome
+    what: str
+    why: str = ""
+    remedy: str = ""
+    exit_code: ExitCode = ExitCode.REFUSED
+
+    @classmethod
+    def of(cls, check: Check, error: ConfcomError) -> Finding:
+        """A check that ended in an error."""
+        return cls(check, Outcome.FAILED, error.what, error.why, error.remedy, error.exit_code)
+
+
+class PreflightError(ConfcomError):
+    """A check before the change failed, and nothing was changed; the findings have been told by themselves."""
+
+    exit_code = ExitCode.REFUSED
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        failed = [one for one in findings if one.outcome is Outcome.FAILED]
+        names = ", ".join(dict.fromkeys(str(one.check) for one in failed))
+        super().__init__("nothing was changed", why=f"these checks failed: {names}", remedy="see above, then try again")
+        self.findings = tuple(findings)
+        self.exit_code = failed[0].exit_code if failed else ExitCode.REFUSED
+
+
+def failed(findings: Sequence[Finding]) -> bool:
+    """Whether any of them forbids the change."""
+    return any(one.outcome is Outcome.FAILED for one in findings)

@@ -1,0 +1,261 @@
+"""The add-on's release, each call one helm."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from subprocess import CompletedProcess
+
+from confcom.addon.history import Revision
+from confcom.addon.kubectl import Cluster
+from confcom.addon.objects import KubernetesObject, listing, mapping, text
+from confcom.addon.plan import ADD_ON
+from confcom.addon.programs import ClusterAccessError, Purpose, Run, call, last_words, run_program
+from confcom.errors import ConfcomError, ExitCode, UnavailableError
+
+RELEASE = ADD_ON
+HELM_SECONDS = 300
+"""What helm gives its hooks: the Job that makes the simulated root has 240 s, images to be pulled included."""
+_GRACE_SECONDS = 60.0
+"""More than helm's own limit, so that helm explains what it waited for."""
+_DRY = ("--dry-run=server", "--output=json")
+_CHARTS_FAULT = re.compile(
+    "execution error at|values don't meet|failed to load|chart|template|parse|YAML", re.IGNORECASE
+)
+"""In helm's message, if the values or the chart are to blame; else it is the cluster."""
+_EXPLAINED = re.compile(r"confcom: (?P<what>.+?)\n\s+why: (?P<why>.+?)\n\s+do: +(?P<do>.+?)(\n\n|\Z)", re.DOTALL)
+"""How the chart's own refusals are worded."""
+
+
+class ChartError(ConfcomError):
+    """The chart refuses the values, or cannot be read."""
+
+    exit_code = ExitCode.USAGE
+
+
+class HelmError(ConfcomError):
+    """Helm could not do what it was asked to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What is chosen of the chart's values.
+
+    Args:
+        stored: those of the release so far.
+        files: of values, later ones win over earlier ones and over the stored ones.
+        settings: `KEY=VALUE` as for helm's --set, which win over all.
+        texts: the same for --set-string.
+    """
+
+    stored: KubernetesObject
+    files: tuple[Path, ...] = ()
+    settings: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+
+    @property
+    def flags(self) -> list[str]:
+        """For helm, which reads the stored ones from its standard input."""
+        sets = [*(f"--set={one}" for one in self.settings), *(f"--set-string={one}" for one in self.texts)]
+        return ["--values=-", *(f"--values={path}" for path in self.files), *sets]
+
+    @property
+    def stdin(self) -> bytes:
+        """The stored ones; JSON is YAML."""
+        return json.dumps(self.stored).encode()
+
+
+def chart_folder() -> Path:
+    """The chart that comes with this program.
+
+    Raises:
+        UnavailableError: it is missing from this installation.
+    """
+    folder = Path(str(resources.files("confcom.addon") / "chart"))
+    if not (folder / "Chart.yaml").is_file():
+        raise UnavailableError(
+            "the chart is missing",
+            why=f"there is no {folder / 'Chart.yaml'}",
+            remedy="install confcom from a wheel or a complete checkout, or name a chart with --chart",
+        )
+    return folder.resolve()
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """What helm would install.
+
+    Args:
+        manifests: without hooks.
+        hooks: what is there only while helm is at work.
+        config: all values that are not the chart's own, as the release would keep them.
+    """
+
+    manifests: tuple[KubernetesObject, ...]
+    hooks: tuple[KubernetesObject, ...]
+    config: KubernetesObject
+
+
+@dataclass(frozen=True, slots=True)
+class Helm:
+    """Helm for one release.
+
+    Args:
+        cluster: where the release is.
+        run: runs one program.
+    """
+
+    cluster: Cluster
+    run: Run = run_program
+
+    def version(self) -> str:
+        """As in `v4.3.1`.
+
+        Raises:
+            ClusterAccessError: there is no helm.
+        """
+        purpose = Purpose("the chart cannot be installed", without_program="https://helm.sh/docs/intro/install/")
+        done = call(self.run, ["helm", "version", "--short"], purpose)
+        return done.stdout.decode(errors="replace").strip()
+
+    def history(self) -> tuple[Revision, ...]:
+        """The release's revisions, oldest first; none if it is not installed.
+
+        Raises:
+            ClusterAccessError: they cannot be read.
+        """
+        done = self._call("history", RELEASE, "--output=json", failure="the release cannot be looked up")
+        if done.returncode:
+            if b"release: not found" in done.stderr:
+                return ()
+            raise ClusterAccessError("the release cannot be looked up", why=last_words(done.stderr))
+        return tuple(Revision.parse(one) for one in json.loads(done.stdout))
+
+    def values(self) -> KubernetesObject:
+        """What was chosen of the chart's values.
+
+        Raises:
+            HelmError: they cannot be read.
+        """
+        done = self._checked("get", "values", RELEASE, "--output=json", failure="the release's values cannot be read")
+        return json.loads(done.stdout) or {}
+
+    def installed(self) -> tuple[KubernetesObject, ...]:
+        """The release's manifests, hooks excepted.
+
+        Raises:
+            HelmError: they cannot be read.
+        """
+        failure = "the release's manifests cannot be read"
+        return parse_manifests(self._checked("get", "manifest", RELEASE, failure=failure).stdout)
+
+    def hooks(self) -> tuple[KubernetesObject, ...]:
+        """The release's hooks, of which a failed one may still be in the cluster.
+
+        Raises:
+            HelmError: they cannot be read.
+        """
+        failure = "the release's hooks cannot be read"
+        return parse_manifests(self._checked("get", "hooks", RELEASE, failure=failure).stdout)
+
+    def render(self, chart: Path, values: Values) -> Rendering:
+        """What would be installed, as the cluster's API server is asked what it serves. Nothing is changed.
+
+        Args:
+            chart: its folder or archive.
+            values: chosen ones.
+
+        Raises:
+            ChartError: the chart refuses the values, or cannot be read.
+            ClusterAccessError: the release so far cannot be looked up.
+        """
+        failure = "the chart cannot be rendered"
+        done = self._call(*_upgrade(chart, values), *_DRY, failure=failure, stdin=values.stdin)
+        if done.returncode:
+            raise _rendering_error(done.stderr)
+        found = json.loads(done.stdout)
+        hooks = (parse_manifests(text(hook, "manifest").encode()) for hook in listing(found, "hooks"))
+        return Rendering(
+            manifests=parse_manifests(text(found, "manifest").encode()),
+            hooks=tuple(one for manifests in hooks for one in manifests),
+            config=mapping(found, "config"),
+        )
+
+    def upgrade(self, chart: Path, values: Values) -> None:
+        """Install or upgrade the release, and wait for its hooks only.
+
+        Raises:
+            HelmError: it failed; the release is as helm left it.
+        """
+        self._checked(*_upgrade(chart, values), failure="the chart could not be installed", stdin=values.stdin)
+
+    def rollback(self, revision: int) -> None:
+        """Make the release what it was.
+
+        Raises:
+            HelmError: it failed.
+        """
+        failure = f"the release could not be rolled back to revision {revision}"
+        self._checked("rollback", RELEASE, str(revision), f"--timeout={HELM_SECONDS}s", failure=failure)
+
+    def uninstall(self) -> None:
+        """Remove the release; its pods end afterwards.
+
+        Raises:
+            HelmError: it failed.
+        """
+        arguments = ["uninstall", RELEASE, "--ignore-not-found", f"--timeout={HELM_SECONDS}s"]
+        self._checked(*arguments, failure="the release could not be removed")
+
+    def _call(self, *arguments: str, failure: str, stdin: bytes | None = None) -> CompletedProcess[bytes]:
+        context = [f"--kube-context={self.cluster.context}"] if self.cluster.context else []
+        command = ["helm", *arguments, self.cluster.here, *context]
+        return call(self.run, command, Purpose(failure), stdin=stdin, timeout=HELM_SECONDS + _GRACE_SECONDS)
+
+    def _checked(self, *arguments: str, failure: str, stdin: bytes | None = None) -> CompletedProcess[bytes]:
+        done = self._call(*arguments, failure=failure, stdin=stdin)
+        if done.returncode:
+            why = last_words(done.stderr) or "helm said nothing"
+            raise HelmError(failure, why=why, remedy=_remedy(why, self.cluster))
+        return done
+
+
+def _upgrade(chart: Path, values: Values) -> list[str]:
+    command = ["upgrade", RELEASE, str(chart), "--install", "--reset-values", f"--timeout={HELM_SECONDS}s"]
+    return [*command, *values.flags]
+
+
+def _remedy(why: str, cluster: Cluster) -> str:
+    if "another operation" in why:
+        return (
+            "if no other helm is at work on it, an earlier one was interrupted: `confcom rollback` undoes what it did, "
+            "`confcom disable` removes it all"
+        )
+    if "simulated-root" in why or "pre-install" in why or "pre-upgrade" in why:
+        return f"see why the Job failed: kubectl describe jobs,pods {cluster.here} -l app.kubernetes.io/name={ADD_ON}"
+    return f"see helm history {RELEASE} {cluster.here}"
+
+
+def parse_manifests(stdout: bytes) -> tuple[KubernetesObject, ...]:
+    """The objects of a stream of YAML documents."""
+    import yaml  # noqa: PLC0415 # 20 ms that most commands do without
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    documents = yaml.load_all(stdout, Loader=loader)
+    return tuple(document for document in documents if isinstance(document, dict))
+
+
+def _rendering_error(stderr: bytes) -> ConfcomError:
+    said = stderr.decode("utf-8", errors="replace")
+    if explained := _EXPLAINED.search(said):
+        what, why, do = (" ".join(explained[part].split()) for part in ("what", "why", "do"))
+        return ChartError(f"the chart refuses these values: {what}", why=why, remedy=do)
+    why = last_words(stderr) or "helm said nothing"
+    if "forbidden" in why or not _CHARTS_FAULT.search(why):
+        return ClusterAccessError("helm cannot look up the release", why=why)
+    return ChartError(
+        "the chart refuses these values", why=why, remedy="see the values and their reasons: helm show values CHART"
+    )

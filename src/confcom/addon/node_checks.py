@@ -1,0 +1,211 @@
+"""Preflight's checks of the nodes: are there any, may they simulate, does somebody else offer their EPC. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from confcom.addon.findings import Check, Finding, Outcome
+from confcom.addon.node_selection import selects, untolerated
+from confcom.addon.objects import KubernetesObject, condition, labels_of, listing, mapping, name_of, namespace_of, text
+from confcom.addon.plan import Plan, pod_spec_of
+from confcom.addon.resources import INTEL_EPC, OURS, offered
+from confcom.addon.sgx_nodes import SIMULATED_LABEL, SgxKind, sgx_kind
+
+NFD_RESOURCES = "nfd.node.kubernetes.io/extended-resources"
+"""The annotation in which Node Feature Discovery lists the extended resources that it keeps on a node."""
+_OTHER_PLUGINS = ("sgx-device-plugin", "sgx-plugin", "sgx_device_plugin")
+"""In the image names of the SGX device plugins of AKS, Alibaba and Intel."""
+_SHOWN = 5
+"""Names in one message; of a thousand nodes nobody reads all."""
+
+
+def check_owners(
+    plan: Plan, nodes: Sequence[KubernetesObject], others: Sequence[KubernetesObject], *, installed: bool
+) -> Iterator[Finding]:
+    """Whether somebody else offers these resources on the nodes of the plan.
+
+    Args:
+        plan: what is to be installed.
+        nodes: of the cluster.
+        others: DaemonSets that are not of this installation.
+        installed: whether the add-on is there already, and so owns its names.
+    """
+    chosen = [node for node in nodes if name_of(node) in set(plan.nodes(nodes))]
+    found = [*_other_plugins(chosen, others), *_nfd(chosen)]
+    if not installed and not found:
+        found += _unknown_owner(chosen)
+    yield from found
+    if not found:
+        yield Finding(Check.OWNERS, Outcome.OK, "nobody else offers them")
+
+
+def _other_plugins(nodes: Sequence[KubernetesObject], others: Sequence[KubernetesObject]) -> Iterator[Finding]:
+    for daemon in others:
+        images = [text(one, "image") for one in listing(pod_spec_of(daemon), "containers")]
+        is_plugin = any(word in image.rpartition("/")[2] for image in images for word in _OTHER_PLUGINS)
+        where = [name_of(node) for node in nodes if selects(pod_spec_of(daemon), node)]
+        if is_plugin and where:
+            name = f"{namespace_of(daemon)}/{name_of(daemon)}"
+            yield Finding(
+                Check.OWNERS,
+                Outcome.FAILED,
+                f"another SGX device plugin runs on {shown(where)}: the DaemonSet {name}",
+                why="both would offer the same EPC, and it would be handed out twice",
+                remedy=f"remove it (kubectl delete daemonset -n {namespace_of(daemon)} {name_of(daemon)}; on AKS: "
+                "az aks disable-addons -a confcom), or keep it off these nodes",
+            )
+
+
+def _nfd(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
+    listed = {
+        name_of(node): {one.strip() for one in text(node, "metadata", "annotations", NFD_RESOURCES).split(",")}
+        for node in nodes
+    }
+    ours = {node: names & OURS for node, names in listed.items() if names & OURS}
+    if ours:
+        names = sorted({name for found in ours.values() for name in found})
+        yield Finding(
+            Check.OWNERS,
+            Outcome.FAILED,
+            f"Node Feature Discovery offers {', '.join(names)} on {shown(list(ours))}",
+            why="it would write its own number over the device plugin's, again and again",
+            remedy="remove them from extendedResources of your NodeFeatureRules (kubectl get nodefeaturerules)",
+        )
+    counted = [node for node, names in listed.items() if INTEL_EPC in names]
+    if counted:
+        yield Finding(
+            Check.OWNERS,
+            Outcome.WARNING,
+            f"Node Feature Discovery offers {INTEL_EPC} on {shown(counted)}",
+            why="that is the same memory under another name: what is asked for by both names is handed out twice",
+            remedy=f"remove {INTEL_EPC} from extendedResources of your NodeFeatureRules, or ask for one name only",
+        )
+
+
+def _unknown_owner(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
+    held = {name_of(node): sorted(name for name, count in offered(node).items() if count) for node in nodes}
+    held = {node: names for node, names in held.items() if names}
+    if held:
+        names = sorted({name for found in held.values() for name in found})
+        yield Finding(
+            Check.OWNERS,
+            Outcome.FAILED,
+            f"{shown(list(held))} offers {', '.join(names)} already",
+            why="another device plugin, or one that ended less than five minutes ago, has registered these names",
+            remedy="if an earlier installation was removed just now, wait; else find the plugin on that node: "
+            f"kubectl get pods -A --field-selector spec.nodeName={next(iter(held))}",
+        )
+
+
+def check_simulation(plan: Plan, nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
+    """Whether simulated and hardware nodes would come together without consent, or on one node."""
+    simulated = plan.plugins(simulated=True)
+    if not simulated:
+        yield Finding(Check.SIMULATION, Outcome.OK, "not wanted")
+        return
+    hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE]
+    both = [name_of(node) for node in hardware if any(selects(pod_spec_of(one), node) for one in simulated)]
+    if both:
+        yield Finding(
+            Check.SIMULATION,
+            Outcome.FAILED,
+            f"{shown(both)} has SGX hardware, and is to simulate it",
+            why="a node with an SGX driver refuses to simulate",
+            remedy=f"take the label off: kubectl label node {both[0]} {SIMULATED_LABEL}-",
+        )
+    elif hardware and not plan.plugins(simulated=False):
+        yield Finding(
+            Check.SIMULATION,
+            Outcome.FAILED,
+            f"this cluster has SGX hardware too: {shown([name_of(node) for node in hardware])}",
+            why="a workload could land on a simulated node unawares",
+            remedy="add --beside-hardware: simulated nodes then offer simulated.confcom.internal/... instead",
+        )
+    else:
+        yield Finding(Check.SIMULATION, Outcome.OK, "beside hardware" if hardware else "no node has SGX hardware")
+
+
+def check_nodes(
+    plan: Plan, nodes: Sequence[KubernetesObject], *, unknown: Sequence[str], allow_none: bool
+) -> Iterator[Finding]:
+    """Whether there are nodes for the daemons, and can run them.
+
+    Args:
+        plan: what is to be installed.
+        nodes: of the cluster.
+        unknown: nodes that are to be labelled and are not there.
+        allow_none: whether nodes may come later.
+    """
+    if unknown:
+        yield Finding(
+            Check.NODES,
+            Outcome.FAILED,
+            f"there is no node {shown(unknown)}",
+            remedy="kubectl get nodes shows their names",
+        )
+        return
+    chosen = [node for node in nodes if name_of(node) in set(plan.nodes(nodes))]
+    if not chosen:
+        yield _none(plan, allowed=allow_none)
+        return
+    yield from _problems(plan, chosen)
+    yield Finding(Check.NODES, Outcome.OK, shown([name_of(node) for node in chosen]))
+
+
+def _none(plan: Plan, *, allowed: bool) -> Finding:
+    wanted = {
+        f"{key}={value}"
+        for daemon in plan.daemon_sets
+        for key, value in mapping(pod_spec_of(daemon), "nodeSelector").items()
+    }
+    labels = ", ".join(sorted(wanted)) or "what the values' affinity asks for"
+    if allowed:
+        return Finding(Check.NODES, Outcome.WARNING, "no node has SGX yet", why=f"none is labelled {labels}")
+    if plan.plugins(simulated=True):
+        remedy = f"kubectl label node NODE {' '.join(sorted(wanted))}"
+        if f"{SIMULATED_LABEL}=true" in wanted:
+            remedy += "; or have it done: --simulated-node NODE"
+    else:
+        remedy = (
+            "let Node Feature Discovery label the nodes with SGX, or name your own label with --set nodeSelector...; "
+            "without SGX hardware: --simulated"
+        )
+    return Finding(
+        Check.NODES,
+        Outcome.FAILED,
+        "no node for the daemons",
+        why=f"none is labelled {labels}",
+        remedy=f"{remedy}; for nodes that come later: --allow-no-nodes",
+    )
+
+
+def _problems(plan: Plan, chosen: Sequence[KubernetesObject]) -> Iterator[Finding]:
+    for node in chosen:
+        name = name_of(node)
+        if condition(node, "Ready").get("status") != "True":
+            yield Finding(
+                Check.NODES,
+                Outcome.WARNING,
+                f"{name} is not Ready",
+                why=text(condition(node, "Ready"), "message"),
+                remedy="its daemons start when it is",
+            )
+        specs = [pod_spec_of(one) for one in plan.daemon_sets if selects(pod_spec_of(one), node)]
+        taints = sorted({taint for spec in specs for taint in untolerated(spec, node)})
+        if taints:
+            key = taints[0].partition("=")[0]
+            yield Finding(
+                Check.NODES,
+                Outcome.FAILED,
+                f"{name} is tainted {', '.join(taints)}",
+                why="the daemons do not tolerate that, and would not run there",
+                remedy=f"--set tolerations[0].key={key} --set tolerations[0].operator=Exists",
+            )
+        if (system := labels_of(node).get("kubernetes.io/os", "linux")) != "linux":
+            yield Finding(Check.NODES, Outcome.FAILED, f"{name} runs {system}", why="SGX is offered on Linux only")
+
+
+def shown(names: Sequence[str]) -> str:
+    """Some names for a message, and how many more there are."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

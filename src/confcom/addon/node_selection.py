@@ -1,0 +1,82 @@
+"""Which nodes a DaemonSet's pods may be on, decided as the scheduler decides it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from confcom.addon.objects import KubernetesObject, labels_of, listing, mapping, name_of, text
+
+_DAEMONS_TOLERATE = frozenset(
+    {
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+        "node.kubernetes.io/disk-pressure",
+        "node.kubernetes.io/memory-pressure",
+        "node.kubernetes.io/pid-pressure",
+        "node.kubernetes.io/unschedulable",
+        "node.kubernetes.io/network-unavailable",
+    }
+)
+"""Taints that the DaemonSet controller lets its pods tolerate by itself (Kubernetes: "Taints and tolerations")."""
+
+
+def selects(pod_spec: KubernetesObject, node: KubernetesObject) -> bool:
+    """Whether nodeSelector and required nodeAffinity of a pod's spec allow a node."""
+    labels = labels_of(node)
+    if any(labels.get(key) != value for key, value in mapping(pod_spec, "nodeSelector").items()):
+        return False
+    affinity = mapping(pod_spec, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
+    terms = listing(affinity, "nodeSelectorTerms")
+    return not affinity or any(_term_holds(term, labels, name_of(node)) for term in terms)
+
+
+def untolerated(pod_spec: KubernetesObject, node: KubernetesObject) -> tuple[str, ...]:
+    """The node's taints that keep a DaemonSet's pod off it, as kubectl writes them (`KEY=VALUE:EFFECT`)."""
+    tolerations = listing(pod_spec, "tolerations")
+    return tuple(
+        f"{text(taint, 'key')}={text(taint, 'value')}:{text(taint, 'effect')}"
+        for taint in listing(node, "spec", "taints")
+        if text(taint, "effect") in {"NoSchedule", "NoExecute"}
+        and text(taint, "key") not in _DAEMONS_TOLERATE
+        and not any(_tolerates(one, taint) for one in tolerations)
+    )
+
+
+def with_label(node: KubernetesObject, key: str, value: str) -> KubernetesObject:
+    """The node as it would be with one more label."""
+    metadata = mapping(node, "metadata")
+    return {**node, "metadata": {**metadata, "labels": {**labels_of(node), key: value}}}
+
+
+def _term_holds(term: KubernetesObject, labels: Mapping[str, str], name: str) -> bool:
+    expressions, fields = listing(term, "matchExpressions"), listing(term, "matchFields")
+    if not expressions and not fields:
+        return False
+    return all(_holds(one, labels) for one in expressions) and all(
+        _holds(one, {"metadata.name": name}) for one in fields
+    )
+
+
+def _holds(expression: KubernetesObject, labels: Mapping[str, str]) -> bool:
+    found = labels.get(text(expression, "key"))
+    values = expression.get("values")
+    wanted = [str(value) for value in values] if isinstance(values, list) else []
+    operator = text(expression, "operator")
+    if operator in {"Exists", "DoesNotExist"}:
+        return (found is not None) is (operator == "Exists")
+    if operator in {"In", "NotIn"}:
+        return (found in wanted) is (operator == "In")
+    try:
+        ours, theirs = int(found or ""), int(wanted[0])
+    except (ValueError, IndexError):
+        return False
+    return {"Gt": ours > theirs, "Lt": ours < theirs}.get(operator, False)
+
+
+def _tolerates(toleration: KubernetesObject, taint: KubernetesObject) -> bool:
+    if text(toleration, "effect") not in {"", text(taint, "effect")}:
+        return False
+    key = text(toleration, "key")
+    if text(toleration, "operator") == "Exists":
+        return key in {"", text(taint, "key")}
+    return key == text(taint, "key") and text(toleration, "value") == text(taint, "value")

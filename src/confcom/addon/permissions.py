@@ -1,0 +1,107 @@
+"""What a person must be permitted before the add-on is changed, and how the API server is asked. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from confcom.addon.objects import KubernetesObject, mapping
+
+_CHANGE = ("create", "patch", "delete")
+"""What helm does to the objects of a release over its life."""
+
+_CLUSTER_WIDE = frozenset(
+    {
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "PriorityClass",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+        "ValidatingWebhookConfiguration",
+        "MutatingWebhookConfiguration",
+    }
+)
+"""Kinds that charts contain and that are in no namespace; every other one is."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Permission:
+    """One thing to be allowed."""
+
+    verb: str
+    resource: str
+    """Plural, and with a subresource behind a slash, as in `nodes/status`."""
+    group: str = ""
+    namespace: str = ""
+    """Empty: in the whole cluster."""
+
+    def __str__(self) -> str:
+        where = f" in {self.namespace}" if self.namespace else ""
+        return f"{self.verb} {self.resource}{f'.{self.group}' if self.group else ''}{where}"
+
+    def review(self) -> KubernetesObject:
+        """The question to the API server."""
+        resource, _, subresource = self.resource.partition("/")
+        wanted = {"verb": self.verb, "resource": resource, "group": self.group, "namespace": self.namespace}
+        attributes = {key: value for key, value in (wanted | {"subresource": subresource}).items() if value}
+        return {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+
+
+def plural(kind: str) -> str:
+    """A kind's resource, by the rule that every kind in charts follows."""
+    word = kind.lower()
+    if word.endswith(("s", "x", "ch")):
+        return f"{word}es"
+    if word.endswith("cy"):
+        return f"{word[:-1]}ies"
+    return f"{word}s"
+
+
+def is_cluster_wide(kind: str) -> bool:
+    """Whether objects of a kind are in no namespace."""
+    return kind in _CLUSTER_WIDE
+
+
+READING = (
+    Permission("list", "nodes"),
+    Permission("list", "pods"),
+    Permission("list", "daemonsets", "apps"),
+    Permission("list", "jobs", "batch"),
+)
+"""What preflight and status look at."""
+
+CLEANING = Permission("patch", "nodes/status")
+"""To take the dead resources from the nodes when the add-on is disabled."""
+
+
+def needed(
+    kinds: Iterable[tuple[str, str]], namespace: str, *, namespace_is_there: bool, labels_nodes: bool
+) -> tuple[Permission, ...]:
+    """Everything that enabling or updating does.
+
+    Args:
+        kinds: group and kind of what the chart contains.
+        namespace: of the release.
+        namespace_is_there: if not, it is made.
+        labels_nodes: whether nodes are labelled too.
+    """
+    storing = ("list", "create", "update", "delete")  # helm keeps each revision in a Secret
+    found = [*READING, *(Permission(verb, "secrets", namespace=namespace) for verb in storing)]
+    for group, kind in kinds:
+        where = "" if is_cluster_wide(kind) else namespace
+        found += [Permission(verb, plural(kind), group, where) for verb in _CHANGE]
+    if not namespace_is_there:
+        found.append(Permission("create", "namespaces"))
+    if labels_nodes:
+        found.append(Permission("patch", "nodes"))
+    return tuple(dict.fromkeys(found))
+
+
+def denied(asked: Sequence[Permission], answers: Sequence[KubernetesObject]) -> tuple[Permission, ...]:
+    """Those that were not allowed; an answer that is missing allows nothing."""
+    allowed = [mapping(answer, "status").get("allowed") is True for answer in answers]
+    return tuple(one for one, yes in zip(asked, [*allowed, *([False] * len(asked))], strict=False) if not yes)

@@ -1,0 +1,182 @@
+"""Everything that could make a change fail, looked at before it is made. Pure: surroundings in, findings out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from confcom.addon.findings import Check, Finding, Outcome
+from confcom.addon.node_checks import check_nodes, check_owners, check_simulation
+from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of
+from confcom.addon.permissions import CLEANING, Permission
+from confcom.addon.plan import INSTANCE_LABEL, Plan, component_of
+from confcom.addon.versions import check_helm, check_kubernetes
+from confcom.errors import ConfcomError
+
+ENFORCE_LABEL = "pod-security.kubernetes.io/enforce"
+PRIVILEGED = "privileged"
+"""The only Pod Security level that lets the daemons have host directories and the node's process IDs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What was found of helm and the cluster. An error stands for what could not be found, and is a finding itself."""
+
+    namespace_name: str
+    release: str
+    helm: str | ConfcomError
+    """Its version."""
+    server: str | ConfcomError
+    """The API server's version."""
+    plan: Plan | ConfcomError | None = None
+    """None: the chart was not rendered, for want of helm or the API server; the same for what follows."""
+    denied: Sequence[Permission] | ConfcomError | None = None
+    namespace: KubernetesObject | None = None
+    nodes: Sequence[KubernetesObject] | ConfcomError | None = None
+    """As they will be, with the labels that are to be put on them."""
+    daemon_sets: Sequence[KubernetesObject] | ConfcomError | None = None
+    """Of all namespaces."""
+    refusals: Mapping[str, str] | ConfcomError | None = None
+    """By the DaemonSet's name: why the API server would refuse its pods."""
+    unknown_nodes: Sequence[str] = ()
+    """Nodes that are to be labelled and are not there."""
+    allow_no_nodes: bool = False
+
+
+def judge(seen: Surroundings) -> tuple[Finding, ...]:
+    """All findings, at least one for each check, in the order of the checks."""
+    found = [check_helm(seen.helm), check_kubernetes_reached(seen)]
+    if not isinstance(seen.server, ConfcomError):
+        found.append(check_kubernetes(seen.server))
+    found += [_values(seen), _permissions(seen)]
+    if isinstance(seen.daemon_sets, ConfcomError):
+        found.append(Finding.of(Check.INSTALLATION, seen.daemon_sets))
+    elif seen.daemon_sets is not None:
+        found += _installations(seen, seen.daemon_sets)
+    found += _pod_security(seen)
+    if isinstance(seen.nodes, ConfcomError):
+        found.append(Finding.of(Check.NODES, seen.nodes))
+    elif seen.nodes is not None and isinstance(seen.plan, Plan):
+        theirs = seen.daemon_sets if isinstance(seen.daemon_sets, Sequence) else ()
+        ours = [one for one in theirs if _is_this(seen, one)]
+        found += check_owners(seen.plan, seen.nodes, [one for one in theirs if one not in ours], installed=bool(ours))
+        found += check_simulation(seen.plan, seen.nodes)
+        found += check_nodes(seen.plan, seen.nodes, unknown=seen.unknown_nodes, allow_none=seen.allow_no_nodes)
+    done = {one.check for one in found}
+    found += [
+        Finding(check, Outcome.SKIPPED, "not looked at, because of what is told above")
+        for check in Check
+        if check not in done
+    ]
+    order = list(Check)
+    return tuple(sorted(found, key=lambda one: order.index(one.check)))
+
+
+def check_kubernetes_reached(seen: Surroundings) -> Finding:
+    """Whether the API server answers."""
+    if isinstance(seen.server, ConfcomError):
+        return Finding.of(Check.API_SERVER, seen.server)
+    return Finding(Check.API_SERVER, Outcome.OK, "it answers")
+
+
+def _values(seen: Surroundings) -> Finding:
+    if isinstance(seen.plan, ConfcomError):
+        return Finding.of(Check.VALUES, seen.plan)
+    if seen.plan is None:
+        return Finding(Check.VALUES, Outcome.SKIPPED, "the chart was not rendered")
+    return Finding(Check.VALUES, Outcome.OK, f"{len(seen.plan.manifests)} objects")
+
+
+def _permissions(seen: Surroundings) -> Finding:
+    if isinstance(seen.denied, ConfcomError):
+        return Finding.of(Check.PERMISSIONS, seen.denied)
+    if seen.denied is None:
+        return Finding(Check.PERMISSIONS, Outcome.SKIPPED, "not asked for")
+    missing = [one for one in seen.denied if one != CLEANING]
+    if missing:
+        return Finding(
+            Check.PERMISSIONS,
+            Outcome.FAILED,
+            "this user may not do everything that is needed",
+            why=f"not allowed: {'; '.join(map(str, missing))}",
+            remedy="ask a cluster administrator for these permissions, or to run this command",
+        )
+    if seen.denied:
+        return Finding(
+            Check.PERMISSIONS,
+            Outcome.WARNING,
+            "this user could not disable the add-on without leftovers",
+            why=f"not allowed: {CLEANING}, which takes the resources' names from the nodes in the end",
+            remedy="somebody who may has to run `confcom disable` then",
+        )
+    return Finding(Check.PERMISSIONS, Outcome.OK, "everything needed is allowed")
+
+
+def _is_this(seen: Surroundings, daemon: KubernetesObject) -> bool:
+    return (
+        component_of(daemon) is not None
+        and namespace_of(daemon) == seen.namespace_name
+        and labels_of(daemon).get(INSTANCE_LABEL) == seen.release
+    )
+
+
+def _installations(seen: Surroundings, daemon_sets: Sequence[KubernetesObject]) -> Iterator[Finding]:
+    other = [one for one in daemon_sets if component_of(one) is not None and not _is_this(seen, one)]
+    for namespace in sorted({namespace_of(one) for one in other}):
+        release = next(labels_of(one).get(INSTANCE_LABEL, "") for one in other if namespace_of(one) == namespace)
+        yield Finding(
+            Check.INSTALLATION,
+            Outcome.FAILED,
+            f"the add-on is installed in the namespace {namespace} already, as the release {release}",
+            why="two of them would offer the same EPC twice, and take it from the nodes when either ends",
+            remedy=f"use that one (--namespace {namespace}), or remove it first: "
+            f"helm uninstall {release} --namespace {namespace}",
+        )
+    if not other:
+        there = any(_is_this(seen, one) for one in daemon_sets)
+        yield Finding(Check.INSTALLATION, Outcome.OK, "it is there already" if there else "there is none yet")
+
+
+def _pod_security(seen: Surroundings) -> Iterator[Finding]:
+    if isinstance(seen.refusals, ConfcomError):
+        yield Finding.of(Check.POD_SECURITY, seen.refusals)
+        return
+    if seen.refusals is None:
+        return
+    name = seen.namespace_name
+    level = labels_of(seen.namespace).get(ENFORCE_LABEL, "") if seen.namespace else ""
+    if level not in {"", PRIVILEGED}:
+        yield Finding(
+            Check.POD_SECURITY,
+            Outcome.FAILED,
+            f"the namespace {name} enforces the Pod Security level {level}",
+            why="the daemons need host directories, and the quote helper the node's process IDs: only the level "
+            f"{PRIVILEGED} allows that",
+            remedy=f"kubectl label namespace {name} {ENFORCE_LABEL}={PRIVILEGED} --overwrite; or name another one "
+            "with --namespace",
+        )
+    elif seen.refusals:
+        for daemon, message in seen.refusals.items():
+            yield Finding(
+                Check.POD_SECURITY,
+                Outcome.FAILED,
+                f"the API server refuses the Pods of {daemon} in the namespace {name}",
+                why=message,
+                remedy="let the policy that refuses them allow this namespace; if it is Pod Security: "
+                f"kubectl label namespace {name} {ENFORCE_LABEL}={PRIVILEGED} --overwrite",
+            )
+    elif seen.namespace is None:
+        yield Finding(Check.POD_SECURITY, Outcome.OK, f"the namespace {name} will be made, with the level {PRIVILEGED}")
+    else:
+        yield Finding(Check.POD_SECURITY, Outcome.OK, f"the namespace {name} takes the daemons' Pods")
+
+
+def pod_probe(daemon: KubernetesObject, namespace: str) -> KubernetesObject:
+    """A pod like the DaemonSet's, to ask whether admission would take it. Its ServiceAccount may not be there yet."""
+    template = daemon["spec"]["template"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**template["metadata"], "name": f"{name_of(daemon)}-preflight", "namespace": namespace},
+        "spec": {**template["spec"], "serviceAccountName": "default"},
+    }

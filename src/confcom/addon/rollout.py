@@ -1,0 +1,196 @@
+"""How far the daemons are on each node, and whether it goes on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from confcom.addon.daemon_pods import REVISION_LABEL, DaemonPod, PodState, daemon_pods, last_warning
+from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of, number, owner_of, text
+from confcom.addon.plan import Component, component_of
+from confcom.addon.resources import SETS, allocatable
+from confcom.addon.snapshot import Snapshot
+
+STUCK_SECONDS = 60.0
+"""How long a pod that fails to start is watched before that counts as the end: several restarts and pulls, whose
+back-off grows to 40 s by then."""
+
+
+class Step(StrEnum):
+    """What is waited for on a node."""
+
+    DEVICE_PLUGIN = "device plugin"
+    QUOTE_HELPER = "quote helper"
+    EPC = "enclave memory"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStep:
+    """One thing on one node."""
+
+    node: str
+    step: Step
+    done: bool
+    text: str
+    """How it is, and why it is not done."""
+    failing: bool = False
+    """Its pod fails, and will hardly recover by itself."""
+    serving: bool = False
+    """Not done, but an older pod serves meanwhile."""
+    pod: str = ""
+    """The UID of the pod that is to be ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """All nodes, and what is wrong with the DaemonSets themselves."""
+
+    steps: tuple[NodeStep, ...]
+    problems: tuple[str, ...]
+    observed: bool
+    """Whether the DaemonSet controller has seen the newest templates and made all of its pods."""
+
+    @property
+    def done(self) -> bool:
+        """Whether everything is as it was asked to be."""
+        return self.observed and not self.problems and all(step.done for step in self.steps)
+
+    @property
+    def open(self) -> tuple[NodeStep, ...]:
+        """What is not done."""
+        return tuple(step for step in self.steps if not step.done)
+
+
+def rollout(seen: Snapshot) -> Rollout:
+    """The state of a rollout."""
+    daemons = [one for one in seen.daemon_sets if component_of(one) and namespace_of(one) == seen.namespace]
+    pods = daemon_pods(seen.pods, seen.events, seen.said)
+    newest = _newest_revisions(seen.revisions)
+    steps = [step for daemon in daemons for step in _steps(daemon, pods, newest)]
+    with_plugin = {step.node for step in steps if step.step is Step.DEVICE_PLUGIN}
+    steps += [_epc(node) for node in seen.nodes if name_of(node) in with_plugin]
+    return Rollout(
+        steps=tuple(sorted(steps, key=lambda one: (one.node, list(Step).index(one.step)))),
+        problems=tuple(_problems(daemons, pods, seen.events)),
+        observed=all(_observed(daemon) for daemon in daemons),
+    )
+
+
+def in_progress(daemons: Iterable[KubernetesObject]) -> bool:
+    """Whether any DaemonSet has pods that are not of its newest template."""
+    return not all(_observed(one) for one in daemons)
+
+
+def _observed(daemon: KubernetesObject) -> bool:
+    desired = number(daemon, "status", "desiredNumberScheduled")
+    return (
+        number(daemon, "status", "observedGeneration") >= number(daemon, "metadata", "generation")
+        and number(daemon, "status", "updatedNumberScheduled") == desired
+        and number(daemon, "status", "numberAvailable") >= desired
+    )
+
+
+def _newest_revisions(revisions: Sequence[KubernetesObject]) -> Mapping[str, str]:
+    """By the DaemonSet's name: the label of the pods that are made from its newest template."""
+    newest: dict[str, tuple[int, str]] = {}
+    for one in revisions:
+        owner = text(owner_of(one), "name")
+        if owner:
+            found = (number(one, "revision"), labels_of(one).get(REVISION_LABEL, ""))
+            newest[owner] = max(newest.get(owner, (0, "")), found)
+    return {name: label for name, (_, label) in newest.items()}
+
+
+def _steps(daemon: KubernetesObject, pods: Sequence[DaemonPod], newest: Mapping[str, str]) -> Iterator[NodeStep]:
+    step = Step.DEVICE_PLUGIN if component_of(daemon) is Component.DEVICE_PLUGIN else Step.QUOTE_HELPER
+    mine = [pod for pod in pods if pod.owner == name_of(daemon)]
+    revision = newest.get(name_of(daemon), "")
+    for node in sorted({pod.node for pod in mine}):
+        here = [pod for pod in mine if pod.node == node and pod.state is not PodState.REJECTED]
+        new = [pod for pod in here if pod.revision == revision and pod.state is not PodState.ENDING]
+        old = [pod for pod in here if pod not in new]
+        ready = any(pod.state is PodState.READY for pod in new)
+        yield NodeStep(
+            node=node,
+            step=step,
+            done=ready and not old,
+            text=_text(new, old, ready=ready),
+            failing=any(pod.state is PodState.FAILING for pod in new),
+            serving=any(pod.state is PodState.READY for pod in old),
+            pod=new[-1].uid if new else "",
+        )
+
+
+def _text(new: Sequence[DaemonPod], old: Sequence[DaemonPod], *, ready: bool) -> str:
+    if ready and not old:
+        return f"ready ({new[-1].version})"
+    if ready:
+        return f"ready ({new[-1].version}); the old one ends"
+    if not new:
+        return "waits for its turn; the old one serves" if old else "no Pod yet"
+    last = new[-1]
+    return f"{last.state}: {last.reason}" if last.reason else str(last.state)
+
+
+def _epc(node: KubernetesObject) -> NodeStep:
+    found = [(names.epc, count) for names in SETS if (count := allocatable(node, names.epc))]
+    told = ", ".join(f"{count} MiB as {name}" for name, count in found)
+    return NodeStep(
+        name_of(node), Step.EPC, bool(found), told or "not reported yet; the kubelet does so every 10 seconds"
+    )
+
+
+def _problems(
+    daemons: Sequence[KubernetesObject], pods: Sequence[DaemonPod], events: Sequence[KubernetesObject]
+) -> Iterator[str]:
+    """DaemonSets that cannot make their pods: only an event says so."""
+    for daemon in daemons:
+        made = sum(pod.owner == name_of(daemon) for pod in pods)
+        if made < number(daemon, "status", "desiredNumberScheduled") and (why := last_warning(name_of(daemon), events)):
+            yield f"{namespace_of(daemon)}/{name_of(daemon)}: {why}"
+
+
+class Verdict(StrEnum):
+    """Whether waiting makes sense."""
+
+    DONE = "done"
+    WAITING = "waiting"
+    STALLED = "stalled"
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What has been reached, and since when nothing more was.
+
+    Args:
+        reached: grows with every step that is done, each by its pod.
+        since: when it grew last, in seconds of any clock.
+        failing_since: since when a pod fails.
+    """
+
+    reached: frozenset[tuple[str, Step, str]]
+    since: float
+    failing_since: float | None = None
+
+
+def look(watch: Watch | None, state: Rollout, now: float, *, deadline: float) -> tuple[Watch, Verdict]:
+    """Judge one look at a rollout by what the looks before saw.
+
+    Args:
+        watch: from the look before.
+        state: now.
+        now: seconds of the same clock.
+        deadline: seconds without progress after which it is taken for stuck.
+    """
+    reached = frozenset((step.node, step.step, step.pod) for step in state.steps if step.done)
+    failing = any(step.failing for step in state.steps)
+    if watch is None or reached - watch.reached:
+        watch = Watch(reached | (watch.reached if watch else frozenset()), now, now if failing else None)
+    elif failing != (watch.failing_since is not None):
+        watch = Watch(watch.reached, watch.since, now if failing else None)
+    if state.done:
+        return watch, Verdict.DONE
+    late = now - watch.since >= deadline
+    hopeless = watch.failing_since is not None and now - watch.failing_since >= STUCK_SECONDS
+    return watch, Verdict.STALLED if late or hopeless else Verdict.WAITING

@@ -1,0 +1,133 @@
+"""Looking at helm and the cluster before a change, for the checks to judge."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from confcom.addon.helm import RELEASE, Helm, Rendering, Values
+from confcom.addon.history import Revision
+from confcom.addon.kubectl import KubeApi
+from confcom.addon.node_selection import with_label
+from confcom.addon.objects import KubernetesObject, labels_of, name_of
+from confcom.addon.permissions import CLEANING, Permission, denied, needed
+from confcom.addon.plan import Plan
+from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED, Surroundings, pod_probe
+from confcom.addon.sgx_nodes import SIMULATED_LABEL
+from confcom.errors import ConfcomError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be installed.
+
+    Args:
+        chart: its folder or archive.
+        files: of values.
+        settings: `KEY=VALUE`.
+        texts: `KEY=VALUE`, whose values are text whatever they look like.
+        simulated_nodes: to be labelled.
+        allow_no_nodes: whether nodes may come later.
+    """
+
+    chart: Path
+    files: tuple[Path, ...] = ()
+    settings: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    simulated_nodes: tuple[str, ...] = ()
+    allow_no_nodes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found.
+
+    Args:
+        surroundings: for the checks.
+        history: the release's revisions; none also if they could not be read.
+        values: the wish, on top of what the release has.
+        rendering: what would be installed, if the chart and the cluster allow to tell.
+    """
+
+    surroundings: Surroundings
+    history: tuple[Revision, ...]
+    values: Values
+    rendering: Rendering | None
+
+
+def survey(helm: Helm, api: KubeApi, wish: Wish) -> Survey:
+    """Look at everything; what cannot be found is told in its place, and stops nothing but what needs it."""
+    version, server = _try(helm.version), _try(api.server_version)
+    base = Surroundings(api.cluster.namespace, RELEASE, version, server, allow_no_nodes=wish.allow_no_nodes)
+    if isinstance(version, ConfcomError) or isinstance(server, ConfcomError):
+        return Survey(base, (), Values({}, wish.files, wish.settings, wish.texts), None)
+    history = _try(helm.history)
+    stored = {} if isinstance(history, ConfcomError) or not history else _try(helm.values)
+    values = Values({} if isinstance(stored, ConfcomError) else stored, wish.files, wish.settings, wish.texts)
+    unreadable = [one for one in (history, stored) if isinstance(one, ConfcomError)]
+    rendering = unreadable[0] if unreadable else _try(lambda: helm.render(wish.chart, values))
+    plan = rendering if isinstance(rendering, ConfcomError) else Plan((*rendering.manifests, *rendering.hooks))
+    namespace = _try(api.find_namespace)
+    there = None if isinstance(namespace, ConfcomError) else namespace
+    found = dataclasses.replace(
+        base,
+        plan=plan,
+        namespace=there,
+        daemon_sets=_try(lambda: api.list_objects("daemonsets", "--all-namespaces")),
+        denied=_try(lambda: _denied(api, wish, plan, there)),
+        refusals=_try(lambda: _refusals(api, plan, there)) if isinstance(plan, Plan) else None,
+    )
+    found = _with_nodes(found, _try(lambda: api.list_objects("nodes")), wish.simulated_nodes)
+    return Survey(
+        found,
+        () if isinstance(history, ConfcomError) else history,
+        values,
+        None if isinstance(rendering, ConfcomError) else rendering,
+    )
+
+
+def _with_nodes(
+    found: Surroundings, nodes: Sequence[KubernetesObject] | ConfcomError, chosen: Sequence[str]
+) -> Surroundings:
+    """With the nodes as they will be when the chosen ones are labelled."""
+    if isinstance(nodes, ConfcomError):
+        return dataclasses.replace(found, nodes=nodes)
+    known = {name_of(node) for node in nodes}
+    return dataclasses.replace(
+        found,
+        nodes=[with_label(one, SIMULATED_LABEL, "true") if name_of(one) in chosen else one for one in nodes],
+        unknown_nodes=[name for name in chosen if name not in known],
+    )
+
+
+def _denied(
+    api: KubeApi, wish: Wish, plan: Plan | ConfcomError, namespace: KubernetesObject | None
+) -> Sequence[Permission]:
+    asked = needed(
+        plan.kinds if isinstance(plan, Plan) else (),
+        api.cluster.namespace,
+        namespace_is_there=namespace is not None,
+        labels_nodes=bool(wish.simulated_nodes),
+    )
+    asked = (*asked, CLEANING)
+    return denied(asked, api.review([one.review() for one in asked]))
+
+
+def _refusals(api: KubeApi, plan: Plan, namespace: KubernetesObject | None) -> dict[str, str]:
+    if namespace is None or labels_of(namespace).get(ENFORCE_LABEL, PRIVILEGED) != PRIVILEGED:
+        return {}  # it will be made with the right level; or its label tells already
+    probes = {name_of(one): pod_probe(one, api.cluster.namespace) for one in plan.daemon_sets}
+    answers = {name: api.refusal(probe) for name, probe in probes.items()}
+    return {name: answer for name, answer in answers.items() if answer}
+
+
+def _try(ask: Callable[[], T]) -> T | ConfcomError:
+    try:
+        return ask()
+    except ConfcomError as error:
+        return error

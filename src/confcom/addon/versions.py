@@ -1,0 +1,59 @@
+"""Versions of helm and Kubernetes that the add-on works with. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from confcom.addon.findings import Check, Finding, Outcome
+from confcom.errors import ConfcomError
+
+HELM_MAJORS = (3, 4)
+"""Helm 4; 3 too, whose support ended in November 2026, since many clusters' pipelines still have it."""
+OLDEST_KUBERNETES = (1, 30)
+"""The first that serves ValidatingAdmissionPolicy as v1, which the chart contains."""
+TESTED_KUBERNETES = ((1, 34), (1, 37))
+"""From and to: the chart is checked against these versions' schemas."""
+
+_VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})")
+
+
+def major_minor(version: str) -> tuple[int, int] | None:
+    """The first two numbers of a version, as in `v4.3.1+gabc`."""
+    match = _VERSION.match(version)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def check_helm(version: str | ConfcomError) -> Finding:
+    """Whether helm is there, and one that installs the chart."""
+    if isinstance(version, ConfcomError):
+        return Finding.of(Check.HELM, version)
+    found = major_minor(version)
+    if found is None or found[0] not in HELM_MAJORS:
+        return Finding(
+            Check.HELM,
+            Outcome.FAILED,
+            f"helm {version or 'of no version'} is not supported",
+            why="the chart is tried with helm 4 and 3",
+            remedy="install helm 4",
+        )
+    return Finding(Check.HELM, Outcome.OK, version)
+
+
+def check_kubernetes(version: str) -> Finding:
+    """Whether the cluster is new enough."""
+    found = major_minor(version)
+    oldest, newest = (".".join(map(str, one)) for one in TESTED_KUBERNETES)
+    if found is None or found < OLDEST_KUBERNETES:
+        needed = ".".join(map(str, OLDEST_KUBERNETES))
+        return Finding(
+            Check.KUBERNETES,
+            Outcome.FAILED,
+            f"Kubernetes {version or 'of no version'} is too old",
+            why=f"ValidatingAdmissionPolicy is served from {needed} on",
+            remedy=f"upgrade the cluster; {oldest} to {newest} are tried",
+        )
+    if not TESTED_KUBERNETES[0] <= found <= TESTED_KUBERNETES[1]:
+        return Finding(
+            Check.KUBERNETES, Outcome.WARNING, f"{version} is not tried", why=f"{oldest} to {newest} are tried"
+        )
+    return Finding(Check.KUBERNETES, Outcome.OK, version)

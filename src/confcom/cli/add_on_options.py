@@ -1,0 +1,164 @@
+"""What the commands that change or show a cluster's add-on have in common."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import click
+
+from confcom.addon.kubectl import DEFAULT_NAMESPACE
+
+if TYPE_CHECKING:
+    from confcom.addon.add_on import AddOn
+    from confcom.addon.programs import Run
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEADLINE = 180
+"""Seconds without progress: enough to pull an image of 70 MB, and to be Ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What commands use of this machine. Tests hand in another one as click's context object."""
+
+    run: Run
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    terminal: bool
+
+    @classmethod
+    def here(cls) -> Machine:
+        """This one."""
+        from confcom.addon.programs import run_program
+
+        return cls(run_program, time.monotonic, time.sleep, sys.stderr.isatty())
+
+
+def cluster_options(command: Callable[P, R]) -> Callable[P, R]:
+    """--namespace, --context and --output."""
+    for option in (
+        click.option(
+            "-o",
+            "--output",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            help="For people, or for programs.",
+        ),
+        click.option("--context", metavar="CONTEXT", default="", help="Which cluster of the kubeconfig."),
+        click.option(
+            "-n",
+            "--namespace",
+            metavar="NAMESPACE",
+            default=DEFAULT_NAMESPACE,
+            show_default=True,
+            help="Where the add-on is.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def waiting_options(command: Callable[P, R]) -> Callable[P, R]:
+    """--no-wait and --timeout."""
+    for option in (
+        click.option(
+            "--timeout",
+            type=click.IntRange(min=1),
+            metavar="SECONDS",
+            default=DEADLINE,
+            show_default=True,
+            help="Give up when nothing has gone on for so long.",
+        ),
+        click.option("--wait/--no-wait", default=True, help="Wait until every node is ready.  [default: wait]"),
+    ):
+        command = option(command)
+    return command
+
+
+def chart_options(command: Callable[P, R]) -> Callable[P, R]:
+    """--set, --set-string, --values, --chart and --dry-run."""
+    for option in (
+        click.option("--dry-run", is_flag=True, help="Check everything, say what would be done, and change nothing."),
+        click.option(
+            "--chart",
+            type=click.Path(exists=True, path_type=Path),
+            metavar="CHART",
+            help="Another chart than the one that comes with this program: a folder or an archive.",
+        ),
+        click.option(
+            "-f",
+            "--values",
+            "files",
+            multiple=True,
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="A YAML file of the chart's values.",
+        ),
+        click.option(
+            "--set-string",
+            "texts",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="The same for a value that is text though it looks like a number or a truth.",
+        ),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="One of the chart's values, as for helm; may be repeated.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def add_on(namespace: str, context: str) -> AddOn:
+    """The add-on of the cluster that the options name."""
+    from confcom.addon.add_on import AddOn
+    from confcom.addon.kubectl import Cluster
+    from confcom.cli.progress_display import teller
+
+    machine = click.get_current_context().find_object(Machine) or Machine.here()
+    cluster = Cluster(namespace, context)
+    return AddOn(cluster, machine.run, teller(terminal=machine.terminal), machine.clock, machine.sleep)
+
+
+def chart_of(chart: Path | None) -> Path:
+    """The chart that was named, or the one that comes with this program."""
+    from confcom.addon.helm import chart_folder
+
+    return chart.absolute() if chart is not None else chart_folder()
+
+
+def show_result(data: Mapping[str, object], text: str, output: str) -> None:
+    """The result, on stdout."""
+    click.echo(json.dumps(data, indent=2) if output == "json" else text)
+
+
+def errors_as_json(command: Callable[P, R]) -> Callable[P, R]:
+    """With --output json, an error is a document on stdout too; its exit code stays."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        from confcom.errors import ConfcomError
+
+        try:
+            return command(*args, **kwargs)
+        except ConfcomError as error:
+            if kwargs.get("output") == "json":
+                described = {"what": error.what, "why": error.why, "do": error.remedy, "exit_code": error.exit_code}
+                click.echo(json.dumps({"error": described}, indent=2))
+            raise
+
+    return wrapped

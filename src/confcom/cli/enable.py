@@ -1,0 +1,219 @@
+"""`confcom enable`, `update` and `rollback`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from confcom.cli.add_on_options import (
+    add_on,
+    chart_of,
+    chart_options,
+    cluster_options,
+    errors_as_json,
+    show_result,
+    waiting_options,
+)
+from confcom.errors import SettingsError
+
+_COMPONENTS = {"device-plugin": "devicePlugin", "quote-helper": "quoteHelper"}
+"""As people name them, and as the chart's values do."""
+_DIGEST = re.compile(r"(?:(?P<component>[a-z-]+)=)?(?P<digest>sha256:[0-9a-f]{64})")
+
+
+@click.command()
+@click.option("--simulated", is_flag=True, help="On nodes without SGX that are labelled for it. Proves nothing.")
+@click.option(
+    "--simulated-node",
+    "simulated_nodes",
+    multiple=True,
+    metavar="NODE",
+    help="Label a node confcom.internal/simulated-sgx=true first; implies --simulated, may be repeated.",
+)
+@click.option(
+    "--beside-hardware",
+    is_flag=True,
+    help="Simulate in a cluster that has SGX hardware too, under resource names of its own.",
+)
+@click.option(
+    "--quote-helper/--no-quote-helper",
+    default=None,
+    help="Quotes out of process, by one Pod per node.  [default: as before; at first, with]",
+)
+@click.option("--allow-no-nodes", is_flag=True, help="Also if no node has SGX yet: those that come later get it.")
+@chart_options
+@waiting_options
+@cluster_options
+@errors_as_json
+def enable(
+    *,
+    simulated: bool,
+    simulated_nodes: tuple[str, ...],
+    beside_hardware: bool,
+    quote_helper: bool | None,
+    allow_no_nodes: bool,
+    settings: tuple[str, ...],
+    texts: tuple[str, ...],
+    files: tuple[Path, ...],
+    chart: Path | None,
+    dry_run: bool,
+    wait: bool,
+    timeout: int,
+    namespace: str,
+    context: str,
+    output: str,
+) -> None:
+    """Enable the SGX add-on on a cluster: EPC as a resource, quotes out of process.
+
+    Checks first what could make it fail, and changes nothing if something would. Then helm installs the chart, and
+    this waits until both daemons are ready on every node with SGX. To enable again changes nothing; with other options
+    it changes just these.
+
+    \b
+    Examples:
+      confcom enable                                    on nodes with SGX hardware
+      confcom enable --no-quote-helper                  EPC only
+      confcom enable --simulated-node worker-1          no SGX hardware anywhere
+      confcom enable --simulated --set image.registry=registry.example.com/mirror
+      confcom enable --simulated --dry-run              what would be done?
+
+    Exit codes: 7 a check failed and nothing was changed, 8 it is installed and some node is not ready, 6 the cluster,
+    kubectl or helm does not answer, 2 the chart refuses the values.
+    """
+    from confcom.addon import enabling
+    from confcom.addon.survey import Wish
+
+    chosen = []
+    if simulated or simulated_nodes:
+        chosen.append("simulated.enabled=true")
+    if beside_hardware:
+        chosen.append("simulated.besideHardware=true")
+    if quote_helper is not None:
+        chosen.append(f"quoteHelper.enabled={str(quote_helper).lower()}")
+    wish = Wish(chart_of(chart), files, (*chosen, *settings), texts, simulated_nodes, allow_no_nodes)
+    it = add_on(namespace, context)
+    done = enabling.enable(it, wish, dry_run=dry_run, wait=wait, deadline=timeout)
+    if not dry_run:
+        how = "enabled" if done.changed else "enabled already"
+        show_result(done.to_json(), f"The add-on is {how} (revision {done.revision}).{_next(wait)}", output)
+    elif output == "json":
+        show_result(done.to_json(), "", output)
+
+
+@click.command()
+@click.option(
+    "--version", metavar="VERSION", help="The images' tag.  [default: this program's version, if nothing else is named]"
+)
+@click.option(
+    "--image-digest",
+    "digests",
+    multiple=True,
+    metavar="[COMPONENT=]DIGEST",
+    help="sha256:... of the quote helper's image, or of device-plugin=sha256:...; may be repeated.",
+)
+@chart_options
+@waiting_options
+@cluster_options
+@errors_as_json
+def update(
+    *,
+    version: str | None,
+    digests: tuple[str, ...],
+    settings: tuple[str, ...],
+    texts: tuple[str, ...],
+    files: tuple[Path, ...],
+    chart: Path | None,
+    dry_run: bool,
+    wait: bool,
+    timeout: int,
+    namespace: str,
+    context: str,
+    output: str,
+) -> None:
+    """Update the add-on node by node while applications go on attesting.
+
+    On each node the new daemon starts beside the old one, which serves until the new one is ready. An update that
+    cannot start, or cannot quote, stops there by itself: the old one goes on serving, the reason is told, and
+    `confcom rollback` undoes it.
+
+    Without options it goes to this program's version, also from a version or digest that was named before. With
+    options, just these change.
+
+    \b
+    Examples:
+      confcom update
+      confcom update --version 0.2.0
+      confcom update --image-digest sha256:0123...
+      confcom update --image-digest device-plugin=sha256:4567... --image-digest quote-helper=sha256:89ab...
+      confcom update --set logLevel=debug
+
+    Exit codes: 8 it stopped at some node, 7 a check failed and nothing was changed, 6 and 2 as for enable.
+    """
+    from confcom.addon import enabling
+    from confcom.addon.survey import Wish
+
+    wanted = update_settings(version, digests, others=bool(settings or texts or files))
+    wish = Wish(chart_of(chart), files, (*wanted, *settings), texts, allow_no_nodes=True)
+    done = enabling.update(add_on(namespace, context), wish, dry_run=dry_run, wait=wait, deadline=timeout)
+    if not dry_run:
+        how = "updated" if done.changed else "up to date already"
+        show_result(done.to_json(), f"The add-on is {how} (revision {done.revision}).{_next(wait)}", output)
+    elif output == "json":
+        show_result(done.to_json(), "", output)
+
+
+@click.command()
+@click.argument("revision", type=click.IntRange(min=1), required=False)
+@waiting_options
+@cluster_options
+@errors_as_json
+def rollback(*, revision: int | None, wait: bool, timeout: int, namespace: str, context: str, output: str) -> None:
+    """Undo the last update: the add-on is what it was before.
+
+    Another rollback undoes the update before that. REVISION, as `helm history` numbers them, names one.
+
+    \b
+    Examples:
+      confcom rollback
+      confcom rollback 3
+    """
+    from confcom.addon import enabling
+
+    done = enabling.roll_back(add_on(namespace, context), revision, wait=wait, deadline=timeout)
+    show_result(done.to_json(), f"Rolled back (revision {done.revision}).{_next(wait)}", output)
+
+
+def update_settings(version: str | None, digests: tuple[str, ...], *, others: bool) -> tuple[str, ...]:
+    """The chart's values that say which images run.
+
+    Args:
+        version: of both images.
+        digests: of single ones, `[COMPONENT=]sha256:...`.
+        others: whether other values are to be changed, and images are not named.
+
+    Raises:
+        SettingsError: a digest is none, or of an unknown component.
+    """
+    if not version and not digests:
+        wanted = () if others else ("tag=", "digest=")
+        return tuple(f"{component}.image.{one}" for component in _COMPONENTS.values() for one in wanted)
+    found = []
+    if version:
+        found += [f"{one}.image.{part}" for one in _COMPONENTS.values() for part in (f"tag={version}", "digest=")]
+    for text in digests:
+        match = _DIGEST.fullmatch(text)
+        component = _COMPONENTS.get(match["component"] or "quote-helper") if match else None
+        if match is None or component is None:
+            raise SettingsError(
+                f"{text} is no image's digest",
+                why=f"it is [COMPONENT=]sha256: and 64 hexadecimal digits, of {' or '.join(_COMPONENTS)}",
+                remedy="the registry tells it, and `confcom status -o json` that of the present image",
+            )
+        found.append(f"{component}.image.digest={match['digest']}")
+    return tuple(found)
+
+
+def _next(wait: bool) -> str:  # noqa: FBT001 # as the option
+    return "" if wait else " It is not waited for: see `confcom status`."

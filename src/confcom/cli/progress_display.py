@@ -1,0 +1,139 @@
+"""What a person sees while a cluster is changed: on a terminal it moves, elsewhere each change is a line of its own.
+
+All of it goes to stderr, so that stdout holds nothing but the result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from confcom.addon.findings import Finding, Outcome
+from confcom.addon.telling import Board, Mark, Row
+from confcom.errors import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+_MARKS = {Mark.DONE: "✓", Mark.WAITING: "…", Mark.BAD: "✗"}
+_PLAIN_MARKS = {Mark.DONE: "ok", Mark.WAITING: "..", Mark.BAD: "!!"}
+_COLOURS = {Mark.DONE: "green", Mark.WAITING: "yellow", Mark.BAD: "red"}
+_OUTCOME_COLOURS = {Outcome.OK: "green", Outcome.WARNING: "yellow", Outcome.FAILED: "red", Outcome.SKIPPED: "white"}
+REFRESH_PER_SECOND = 8
+"""Of the display on a terminal: enough for its spinner to turn."""
+
+
+class LineTeller:
+    """For logs and pipes: every line once."""
+
+    def say(self, line: str) -> None:
+        """Print it."""
+        click.echo(printable(line), err=True)
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """Each with what to do."""
+        for line in finding_lines(findings):
+            click.echo(line, err=True)
+
+    @contextlib.contextmanager
+    def busy(self, title: str) -> Iterator[None]:
+        """Say what is being done."""
+        self.say(f"{title} ...")
+        yield
+
+    @contextlib.contextmanager
+    def waiting(self, title: str) -> Iterator[Board]:
+        """Say what is waited for, and then what changes."""
+        self.say(f"{title} ...")
+        yield _Lines()
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._shown: dict[str, Row] = {}
+
+    def show(self, rows: Sequence[Row], *, note: str = "") -> None:
+        """Print the rows that are not as they were; a note changes at every look, and is for terminals."""
+        del note
+        for row in rows:
+            if self._shown.get(row.subject) != row:
+                self._shown[row.subject] = row
+                click.echo(printable(f"  {_PLAIN_MARKS[row.mark]}  {row.subject}  {row.text}"), err=True)
+
+
+class TerminalTeller:
+    """For a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console: Console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+    def say(self, line: str) -> None:
+        """Print it."""
+        self._console.print(printable(line))
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """Each with what to do."""
+        for line in finding_lines(findings, colour=True):
+            click.echo(line, err=True)
+
+    @contextlib.contextmanager
+    def busy(self, title: str) -> Iterator[None]:
+        """A spinner, which goes away."""
+        with self._console.status(printable(title)):
+            yield
+
+    @contextlib.contextmanager
+    def waiting(self, title: str) -> Iterator[Board]:
+        """A table under a spinner, which stays as it was at the end."""
+        from rich.live import Live
+
+        with Live(console=self._console, refresh_per_second=REFRESH_PER_SECOND) as live:
+            yield _Table(live, printable(title))
+
+
+class _Table:
+    def __init__(self, live: Live, title: str) -> None:
+        from rich.spinner import Spinner
+
+        self._live = live
+        self._spinner = Spinner("dots", text=title)
+        self.show(())
+
+    def show(self, rows: Sequence[Row], *, note: str = "") -> None:
+        """Draw them anew."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2))
+        for row in rows:
+            mark = Text(_MARKS[row.mark], style=_COLOURS[row.mark])
+            table.add_row(Text(" ").append(mark), Text(printable(row.subject)), Text(printable(row.text)))
+        parts: list[RenderableType] = [self._spinner, table]
+        if note:
+            parts.append(Text(f"  {printable(note)}", style="dim"))
+        self._live.update(Group(*parts))
+
+
+def finding_lines(findings: Sequence[Finding], *, colour: bool = False) -> Iterator[str]:
+    """What preflight found, for people: a line each, and under it why and what to do."""
+    width = max((len(str(one.check)) for one in findings), default=0)
+    for one in findings:
+        outcome = f"{one.outcome:<7}"
+        if colour:
+            outcome = click.style(outcome, fg=_OUTCOME_COLOURS[one.outcome])
+        yield f"  {outcome}  {one.check:<{width}}  {printable(one.what)}"
+        for label, words in (("why: ", one.why), ("do:  ", one.remedy)):
+            if words:
+                yield f"           {label}{printable(words)}"
+
+
+def teller(*, terminal: bool) -> LineTeller | TerminalTeller:
+    """The one that fits where stderr goes."""
+    return TerminalTeller() if terminal else LineTeller()
