@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from confcom.addon.findings import Finding, PreflightError, failed
-from confcom.addon.helm import Helm
+from confcom.addon.helm import Helm, HelmError
 from confcom.addon.history import Revision
+from confcom.addon.hook_watch import HookWatch
 from confcom.addon.kubectl import Cluster, KubeApi
 from confcom.addon.preflight import judge
 from confcom.addon.programs import ClusterAccessError, Run
-from confcom.addon.rollout import NodeStep, Rollout, Verdict, Watch, look, rollout
+from confcom.addon.rollout import NodeStep, Rollout, Step, Verdict, Watch, look, rollout
 from confcom.addon.snapshot import look_at_daemons
 from confcom.addon.survey import Survey, Wish, survey
 from confcom.addon.telling import Mark, Row, Teller
 from confcom.errors import ConfcomError, ExitCode
 
-POLL_SECONDS = 1.0
-"""Between two looks at the cluster. A look is two requests; people notice nothing faster."""
+POLL_SECONDS = 1.5
+"""Between two looks at the cluster. A look is two kubectls, which take a tenth of a second of CPU each."""
 
 
 class NotReadyError(ConfcomError):
@@ -105,9 +108,30 @@ class AddOn:
         if self._is_applied(seen):
             self.teller.say("The release is as it was asked to be already.")
             return False
-        with self.teller.busy("helm installs the chart" if not seen.history else "helm upgrades the release"):
-            self.helm.upgrade(chart, seen.values)
+        title = "helm installs the chart" if not seen.history else "helm upgrades the release"
+        self.under_watch(title, lambda: self.helm.upgrade(chart, seen.values))
         return True
+
+    def under_watch(self, title: str, change: Callable[[], None]) -> None:
+        """Let helm make a change, and watch the Job that it waits for: if that cannot start, its wait is cut short.
+
+        Raises:
+            HelmError: it failed; tells what was seen of the Job.
+        """
+        watch = HookWatch()
+        with self.teller.waiting(title) as board, ThreadPoolExecutor(max_workers=1) as beside:
+            made = beside.submit(change)
+            while not made.done():
+                with contextlib.suppress(ClusterAccessError):  # helm tells by itself if it stays away
+                    watch = watch.after(self.api.list_objects("pods,events", self.cluster.here), self.clock())
+                    board.show(watch.rows)
+                    for job in watch.hopeless(self.clock()):
+                        self.api.end_job(job)
+                self.sleep(POLL_SECONDS)
+            try:
+                made.result()
+            except HelmError as error:
+                raise HelmError(error.what, why="; ".join([*watch.told, error.why]), remedy=error.remedy) from error
 
     def _is_applied(self, seen: Survey) -> bool:
         if not seen.history or seen.history[-1].status != "deployed" or seen.rendering is None:
@@ -155,6 +179,12 @@ class AddOn:
                 self.sleep(POLL_SECONDS)
 
 
+def _first(steps: Sequence[NodeStep]) -> list[NodeStep]:
+    """Without the steps that wait for another one on their node."""
+    daemons = {step.node for step in steps if step.step is not Step.EPC}
+    return [step for step in steps if step.step is not Step.EPC or step.node not in daemons]
+
+
 def rows_of(state: Rollout) -> list[Row]:
     """A rollout as people read it."""
     rows = [Row("DaemonSet", problem, Mark.BAD) for problem in state.problems]
@@ -166,7 +196,7 @@ def rows_of(state: Rollout) -> list[Row]:
 
 def stalled(state: Rollout, remedy: str) -> NotReadyError:
     """The error that says where it stalled, and why."""
-    blocked = state.open
+    blocked = _first(state.open)
     reasons = [*state.problems, *(f"{step.node}: {step.step} {step.text}" for step in blocked)]
     nodes = sorted({step.node for step in blocked})
     what = f"the add-on is not ready on {', '.join(nodes)}" if nodes else "the daemons' Pods cannot be made"

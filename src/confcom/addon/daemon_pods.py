@@ -37,6 +37,10 @@ _HOPELESS = frozenset(
     }
 )
 """The kubelet's waiting reasons that seldom go away by themselves."""
+_HARMLESS = frozenset({"MissingClusterDNS", "DNSConfigForming"})
+"""Warnings that keep no pod from starting."""
+MAX_REASON_CHARACTERS = 300
+"""Runtimes repeat themselves: the first sentences say what failed."""
 _MANY_RESTARTS = 2
 """A container that ended this often and is not ready again is failing, also while it runs once more."""
 _MUTE = frozenset({"", "ContainerCreating", "PodInitializing"})
@@ -145,19 +149,28 @@ def version_of(image: str) -> str:
     return tag or "latest"
 
 
+def pod_reason(
+    pod: KubernetesObject, events: Sequence[KubernetesObject] = (), said: Mapping[str, str] | None = None
+) -> tuple[PodState, str]:
+    """How any pod is, and why it is not ready; the reason is on one line."""
+    state = _state(pod)
+    reason = "" if state is PodState.READY else next(_reasons(pod, state, events, said or {}), "")
+    words = " ".join(reason.split())
+    return state, words if len(words) <= MAX_REASON_CHARACTERS else f"{words[:MAX_REASON_CHARACTERS]} ..."
+
+
 def _daemon_pod(
     pod: KubernetesObject, component: Component, events: Sequence[KubernetesObject], said: Mapping[str, str]
 ) -> DaemonPod:
-    state = _state(pod)
+    state, reason = pod_reason(pod, events, said)
     image = next((text(one, "image") for one in listing(pod, "spec", "containers")), "")
-    reason = "" if state is PodState.READY else next(_reasons(pod, state, events, said), "")
     return DaemonPod(
         name=name_of(pod),
         uid=text(pod, "metadata", "uid"),
         node=node_of(pod),
         component=component,
         state=state,
-        reason=" ".join(reason.split()),
+        reason=reason,
         version=version_of(image),
         image=image,
         owner=text(owner_of(pod), "name"),
@@ -227,7 +240,11 @@ def _reasons(
 def last_warning(name: str, events: Sequence[KubernetesObject]) -> str:
     """The latest warning about an object."""
     about = [
-        event for event in events if text(event, "involvedObject", "name") == name and text(event, "type") == "Warning"
+        event
+        for event in events
+        if text(event, "involvedObject", "name") == name
+        and text(event, "type") == "Warning"
+        and text(event, "reason") not in _HARMLESS
     ]
     latest = max(about, key=_when, default=None)
     return _joined(text(latest, "reason"), text(latest, "message")) if latest else ""

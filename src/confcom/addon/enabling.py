@@ -96,8 +96,7 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, deadline: floa
     if target not in {one.number for one in history}:
         known = ", ".join(str(one.number) for one in history)
         raise NoRevisionError(f"there is no revision {target}", why=f"there are {known or 'none'}")
-    with add_on.teller.busy(f"helm rolls back to revision {target}"):
-        add_on.helm.rollback(target)
+    add_on.under_watch(f"helm rolls back to revision {target}", lambda: add_on.helm.rollback(target))
     remedy = "see `confcom status`"
     title = f"Back to revision {target}, node by node"
     steps = add_on.wait(title, deadline=deadline, remedy=remedy) if wait else ()

@@ -252,7 +252,8 @@ def _rendering_error(stderr: bytes) -> ConfcomError:
     said = stderr.decode("utf-8", errors="replace")
     if explained := _EXPLAINED.search(said):
         what, why, do = (" ".join(explained[part].split()) for part in ("what", "why", "do"))
-        return ChartError(f"the chart refuses these values: {what}", why=why, remedy=do)
+        what = what.removeprefix("nothing was changed, because ").removeprefix("nothing was installed, because ")
+        return ChartError(f"the chart refuses these values: {what.rstrip('.')}", why=why.rstrip("."), remedy=do)
     why = last_words(stderr) or "helm said nothing"
     if "forbidden" in why or not _CHARTS_FAULT.search(why):
         return ClusterAccessError("helm cannot look up the release", why=why)

@@ -143,6 +143,16 @@ class KubeApi:
         arguments = self.cluster.kubectl("delete", kind, *names, *where, "--ignore-not-found", "--wait=false")
         self._checked(arguments, f"{kind} {', '.join(names)} cannot be deleted")
 
+    def end_job(self, name: str) -> None:
+        """Have a Job of the add-on's namespace fail within a second, as if its time were over.
+
+        Raises:
+            ClusterAccessError: it was refused.
+        """
+        patch = json.dumps({"spec": {"activeDeadlineSeconds": 1}})
+        arguments = self.cluster.kubectl("patch", "job", name, self.cluster.here, f"--patch={patch}")
+        self._checked(arguments, f"the Job {name} cannot be ended")
+
     def exists(self, kind: str, name: str) -> bool:
         """Whether the add-on's namespace has such an object; its content is not read.
 

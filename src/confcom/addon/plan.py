@@ -75,8 +75,17 @@ def simulates(daemon: KubernetesObject) -> bool:
 def component_of(thing: KubernetesObject) -> Component | None:
     """Which of the two daemons an object of ours belongs to."""
     labels = labels_of(thing)
-    known = {str(one): one for one in Component}
-    return known.get(labels.get(COMPONENT_LABEL, "")) if labels.get(NAME_LABEL) == ADD_ON else None
+    if labels.get(NAME_LABEL) != ADD_ON:
+        return None
+    # Beside hardware, simulated nodes have a DaemonSet of their own: device-plugin-simulated.
+    label = labels.get(COMPONENT_LABEL, "").removesuffix("-simulated")
+    return next((one for one in Component if one == label), None)
+
+
+def is_hook(thing: KubernetesObject) -> bool:
+    """Whether a pod is the Job's that makes the simulated root before anything else is installed."""
+    labels = labels_of(thing)
+    return labels.get(NAME_LABEL) == ADD_ON and labels.get(COMPONENT_LABEL) == "simulated-root"
 
 
 def _words(found: object) -> Sequence[object]:
