@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from confcom.errors import ConfcomError, ExitCode
 
 POLL_SECONDS = 1.5
 """Between two looks at the cluster. A look is two kubectls, which take a tenth of a second of CPU each."""
+
+GLANCE_SECONDS = 0.05
+"""Before helm's Job is looked for: a helm that ends at once has none."""
 
 
 class NotReadyError(ConfcomError):
@@ -119,9 +122,9 @@ class AddOn:
             HelmError: it failed; tells what was seen of the Job.
         """
         watch = HookWatch()
-        with self.teller.waiting(title) as board, ThreadPoolExecutor(max_workers=1) as beside:
+        with self.teller.waiting(title) as board, futures.ThreadPoolExecutor(max_workers=1) as beside:
             made = beside.submit(change)
-            while not made.done():
+            while not futures.wait([made], GLANCE_SECONDS).done:
                 with contextlib.suppress(ClusterAccessError):  # helm tells by itself if it stays away
                     watch = watch.after(self.api.list_objects("pods,events", self.cluster.here), self.clock())
                     board.show(watch.rows)

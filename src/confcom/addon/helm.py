@@ -234,7 +234,9 @@ def _remedy(why: str, cluster: Cluster) -> str:
             "if no other helm is at work on it, an earlier one was interrupted: `confcom rollback` undoes what it did, "
             "`confcom disable` removes it all"
         )
-    if "simulated-root" in why or "pre-install" in why or "pre-upgrade" in why:
+    if "pre-upgrade" in why or "pre-rollback" in why:
+        return "the daemons go on as they were; `confcom rollback` puts the release back to what it was"
+    if "simulated-root" in why or "pre-install" in why:
         return f"see why the Job failed: kubectl describe jobs,pods {cluster.here} -l app.kubernetes.io/name={ADD_ON}"
     return f"see helm history {RELEASE} {cluster.here}"
 

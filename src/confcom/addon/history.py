@@ -47,7 +47,8 @@ class Revision:
 def previous(history: Sequence[Revision]) -> int:
     """The revision that undoes the last change that has not been undone yet.
 
-    A second rollback goes further back instead of undoing the first, and revisions that failed are passed over.
+    A second rollback goes further back instead of undoing the first. Revisions that failed are passed over, and so are
+    those that were undone before.
 
     Args:
         history: oldest first.
@@ -59,8 +60,8 @@ def previous(history: Sequence[Revision]) -> int:
         raise NoRevisionError("there is nothing to roll back", why="the add-on is not enabled", remedy="confcom enable")
     now = history[-1].content
     for revision in reversed(history):
-        if revision.number < now and revision.status not in _FAILED and revision.content == revision.number:
-            return revision.number
+        if revision.number < now and revision.status not in _FAILED:
+            return revision.content
     raise NoRevisionError(
         "there is nothing to roll back to",
         why=f"no revision before {now} was applied to its end",

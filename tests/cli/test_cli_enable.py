@@ -1,0 +1,220 @@
+"""`confcom enable`, `update` and `rollback` on a cluster in memory."""
+
+import json
+
+import pytest
+from fake_cluster import objects as make
+from fake_cluster.objects import EPC, SYSTEM
+
+from confcom.errors import ExitCode
+
+
+def changes(cluster):
+    """Command lines that change something."""
+    verbs = ("upgrade", "rollback", "uninstall", "label", "patch", "delete", "create")
+    return [
+        line
+        for line in cluster.calls
+        if line[1] in verbs and not any(word.startswith("--dry-run") for word in line) and "--output=json" not in line
+    ]
+
+
+def test_enable_waits_until_every_node_is_ready(confcom, cluster):
+    done = confcom("enable", "--simulated")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert done.stdout == "The add-on is enabled (revision 1).\n"
+    assert "ok  a  device plugin  ready (0.1.0)" in done.stderr
+    assert "ok  a  quote helper  ready (0.1.0)" in done.stderr
+    assert f"ok  a  enclave memory  162 MiB as {EPC}" in done.stderr
+    assert "  ..  a  device plugin  starting: its containers are being started" in done.stderr
+
+
+def test_enable_again_changes_nothing(confcom, cluster):
+    confcom("enable", "--simulated")
+    before = len(changes(cluster))
+    done = confcom("enable", "--simulated", "--output", "json")
+    assert done.exit_code == ExitCode.OK
+    assert json.loads(done.stdout)["changed"] is False
+    assert len(cluster.revisions) == 1
+    assert len(changes(cluster)) == before
+
+
+def test_enable_keeps_what_was_chosen_before_and_changes_what_is_named(confcom, cluster):
+    confcom("enable", "--simulated", "--set", "logLevel=debug")
+    done = confcom("enable", "--no-quote-helper")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert cluster.revisions[-1]["values"] == {
+        "simulated": {"enabled": True},
+        "logLevel": "debug",
+        "quoteHelper": {"enabled": False},
+    }
+    assert confcom("enable", "--quote-helper").exit_code == ExitCode.OK
+    assert cluster.revisions[-1]["values"]["quoteHelper"] == {"enabled": True}
+
+
+def test_a_namespace_is_made_with_the_level_that_the_daemons_need(confcom, cluster):
+    confcom("enable", "--simulated")
+    (namespace,) = cluster.find("Namespace", SYSTEM)
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
+
+
+def test_nodes_are_labelled_on_request(confcom, cluster):
+    done = confcom("enable", "--simulated-node", "b")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert cluster.node("b")["metadata"]["labels"] == make.SIMULATED
+    assert "ok  b  quote helper" in done.stderr
+
+
+def test_a_dry_run_says_what_would_be_and_changes_nothing(confcom, cluster):
+    done = confcom("enable", "--simulated-node", "b", "--dry-run")
+    assert done.exit_code == ExitCode.OK
+    assert "the daemons run on a, b" in done.stderr
+    assert "the node b is labelled confcom.internal/simulated-sgx=true" in done.stderr
+    assert "DaemonSet confcom-quote-helper is there" in done.stderr
+    assert not changes(cluster)
+    assert not cluster.find("DaemonSet")
+
+
+def test_no_wait_says_so(confcom, cluster):
+    done = confcom("enable", "--simulated", "--no-wait")
+    assert done.exit_code == ExitCode.OK
+    assert "It is not waited for" in done.stdout
+
+
+def test_a_node_that_does_not_become_ready_is_named_with_the_reason(confcom, cluster):
+    cluster.broken_images["confcom/quote-helper:0.1.0"] = make.waiting("ImagePullBackOff", "no such image")
+    done = confcom("enable", "--simulated", "--output", "json")
+    assert done.exit_code == ExitCode.NOT_READY
+    error = json.loads(done.stdout)["error"]
+    assert error["what"] == "the add-on is not ready on a"
+    assert error["why"] == "a: quote helper failing: ImagePullBackOff: no such image"
+    assert error["exit_code"] == ExitCode.NOT_READY
+
+
+def test_the_api_server_may_be_away_for_a_while(confcom, cluster):
+    def blink(fake):
+        fake.away = 1002 < fake.now < 1030
+
+    cluster.on_tick = blink
+    done = confcom("enable", "--simulated")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert "API server  The connection to the server 10.0.0.1:6443 was refused" in done.stderr
+
+
+@pytest.fixture
+def enabled(confcom, cluster):
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    return cluster
+
+
+def test_update_goes_to_another_image(confcom, enabled):
+    digest = f"sha256:{'7' * 64}"
+    done = confcom("update", "--image-digest", digest)
+    assert done.exit_code == ExitCode.OK, done.output
+    assert done.stdout == "The add-on is updated (revision 2).\n"
+    assert f"ok  a  quote helper  ready ({digest[:19]})" in done.stderr
+
+
+def test_update_without_options_goes_back_to_the_programs_own_version(confcom, enabled):
+    assert confcom("update", "--version", "0.2.0").exit_code == ExitCode.OK
+    assert "confcom/device-plugin:0.2.0" in json.dumps(enabled.find("Pod"))
+    assert confcom("update", "--set", "logLevel=debug").exit_code == ExitCode.OK
+    assert "confcom/device-plugin:0.2.0" in json.dumps(enabled.find("Pod"))
+    assert confcom("update").exit_code == ExitCode.OK
+    assert "0.2.0" not in json.dumps(enabled.find("Pod"))
+
+
+@pytest.mark.parametrize("digest", ["7" * 64, "sha256:77", f"aesmd=sha256:{'7' * 64}"])
+def test_a_digest_that_is_none(confcom, enabled, digest):
+    done = confcom("update", "--image-digest", digest)
+    assert done.exit_code == ExitCode.USAGE
+    assert f"{digest} is no image's digest" in done.stderr
+
+
+def test_an_update_that_cannot_start_stops_while_the_old_one_serves_and_is_rolled_back(confcom, enabled):
+    enabled.broken_images["confcom/quote-helper:bad"] = make.waiting("ImagePullBackOff", "no such image")
+    (serving,) = [pod for pod in enabled.find("Pod", namespace=SYSTEM) if "quote-helper" in pod["metadata"]["name"]]
+    done = confcom("update", "--version", "bad")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert "the add-on is not ready on a (a: the old one goes on serving)" in done.stderr
+    assert "why: a: quote helper failing: ImagePullBackOff: no such image" in done.stderr
+    assert "do:  `confcom rollback` undoes it" in done.stderr
+    assert serving in enabled.find("Pod")
+
+    done = confcom("rollback")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert done.stdout == "Rolled back (revision 3).\n"
+    assert "bad" not in json.dumps(enabled.find("Pod"))
+    done = confcom("rollback")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "there is nothing to roll back to" in done.stderr
+
+
+def test_an_update_that_cannot_quote_is_reported_with_what_the_helper_says(confcom, enabled):
+    image = "confcom/quote-helper:mute"
+    enabled.broken_images[image] = make.not_ready()
+
+    def speak(fake):
+        for pod in fake.find("Pod", namespace=SYSTEM):
+            if pod["spec"]["containers"][0]["image"] == image:
+                line = {"level": "warning", "message": "no quote can be made", "error": "the state is damaged"}
+                fake.logs[pod["metadata"]["name"]] = json.dumps(line)
+
+    enabled.on_tick = speak
+    started = enabled.now
+    done = confcom("update", "--set", "quoteHelper.image.tag=mute", "--timeout", "30")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert "quote helper not ready: it says: no quote can be made: the state is damaged" in done.stderr
+    assert 30 <= enabled.now - started < 40
+
+
+def test_an_update_that_goes_nowhere_has_a_deadline(confcom, enabled):
+    enabled.lasting = True
+    started = enabled.now
+    done = confcom("update", "--version", "0.2.0", "--timeout", "90")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert 90 <= enabled.now - started < 100
+
+
+def test_there_is_nothing_to_update_or_roll_back(confcom, cluster):
+    done = confcom("update", "--set", "simulated.enabled=true")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "there is nothing to update" in done.stderr
+    assert confcom("rollback").exit_code == ExitCode.REFUSED
+
+
+def test_a_revision_that_is_not_there(confcom, enabled):
+    done = confcom("rollback", "7")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "there is no revision 7" in done.stderr
+
+
+def test_a_job_that_cannot_start_ends_helms_wait(confcom, cluster):
+    import threading
+
+    ended = threading.Event()
+    owner = ("Job", "confcom-simulated-root-1")
+    labels = make.labels("simulated-root")
+    cluster.objects.append({"kind": "Job", "metadata": {"name": owner[1], "namespace": SYSTEM}, "spec": {}})
+    status = make.waiting("ErrImagePull", "no such image")
+    cluster.objects.append(make.pod("root", namespace=SYSTEM, owner=owner, labels=labels, status=status))
+    upgrade = cluster._helm_upgrade
+
+    def hang(words, flags, rest, stdin):
+        if "dry-run" in flags:
+            return upgrade(words, flags, rest, stdin)
+        assert ended.wait(30)
+        return 1, "", "Error: INSTALLATION FAILED: failed pre-install: Job failed: DeadlineExceeded"
+
+    def watch(fake):
+        (job,) = fake.find("Job")
+        if job["spec"]:
+            ended.set()
+
+    cluster._helm_upgrade, cluster.on_tick = hang, watch
+    done = confcom("enable", "--simulated")
+    assert done.exit_code == ExitCode.FAILED
+    assert (
+        "why: the Pod root of the Job confcom-simulated-root-1 is failing: ErrImagePull: no such image;" in done.stderr
+    )
+    assert cluster.find("Job")[0]["spec"] == {"activeDeadlineSeconds": 1}

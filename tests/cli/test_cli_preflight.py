@@ -1,0 +1,270 @@
+"""What a person sees when a check before `confcom enable` fails: nothing is changed, and it says why and what to do."""
+
+import pytest
+from fake_cluster import objects as make
+from fake_cluster.objects import EPC, SYSTEM
+
+from confcom.errors import ExitCode
+
+
+@pytest.fixture
+def refused(confcom, cluster):
+    """Enables, and gives what was told about the check that failed."""
+
+    def call(*arguments, code=ExitCode.REFUSED):
+        done = confcom("enable", *arguments)
+        assert done.exit_code == code, done.output
+        assert "Error: nothing was changed" in done.stderr
+        assert not cluster.revisions
+        assert not cluster.find("DaemonSet", namespace=SYSTEM)
+        lines = done.stderr.splitlines()
+        at = next(index for index, line in enumerate(lines) if line.startswith("  FAILED"))
+        return [line.strip() for line in lines[at : at + 3]]
+
+    return call
+
+
+def test_all_is_well(confcom):
+    done = confcom("enable", "--simulated", "--dry-run")
+    assert done.exit_code == ExitCode.OK
+    checked = [line.split()[0] for line in done.stderr.splitlines()[1:11]]
+    assert checked == ["ok"] * 10
+
+
+def test_no_helm(refused, cluster):
+    cluster.missing = {"helm"}
+    assert refused("--simulated", code=ExitCode.UNAVAILABLE) == [
+        "FAILED   helm                the chart cannot be installed",
+        "why: there is no helm on PATH",
+        "do:  install helm; https://helm.sh/docs/intro/install/",
+    ]
+
+
+def test_an_old_helm(refused, cluster):
+    cluster.helm_version = "v2.17.0"
+    assert refused("--simulated") == [
+        "FAILED   helm                helm v2.17.0 is not supported",
+        "why: the chart is tried with helm 4 and 3",
+        "do:  install helm 4",
+    ]
+
+
+def test_helm_3_is_accepted(confcom, cluster):
+    cluster.helm_version = "v3.22.0+g0a3b"
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+
+
+def test_no_kubectl(refused, cluster):
+    cluster.missing = {"kubectl"}
+    assert refused("--simulated", code=ExitCode.UNAVAILABLE)[1] == "why: there is no kubectl on PATH"
+
+
+def test_the_api_server_does_not_answer(refused, cluster):
+    cluster.away = True
+    assert refused("--simulated", code=ExitCode.UNAVAILABLE) == [
+        "FAILED   API server          the API server cannot be reached",
+        "why: The connection to the server 10.0.0.1:6443 was refused",
+        "do:  try by hand: kubectl version --output=json --request-timeout=20s",
+    ]
+
+
+def test_an_old_kubernetes(refused, cluster):
+    cluster.kubernetes = "v1.29.4"
+    assert refused("--simulated") == [
+        "FAILED   Kubernetes version  Kubernetes v1.29.4 is too old",
+        "why: ValidatingAdmissionPolicy is served from 1.30 on",
+        "do:  upgrade the cluster; 1.34 to 1.37 are tried",
+    ]
+
+
+@pytest.mark.parametrize("version", ["v1.30.0", "v1.38.0-rc.1"])
+def test_a_kubernetes_that_is_not_tried_is_a_warning(confcom, cluster, version):
+    cluster.kubernetes = version
+    done = confcom("enable", "--simulated")
+    assert done.exit_code == ExitCode.OK
+    assert f"warning  Kubernetes version  {version} is not tried" in done.stderr
+
+
+def test_the_chart_refuses_the_values(refused):
+    assert refused(code=ExitCode.USAGE) == [
+        "FAILED   chart and values    the chart refuses these values: simulated.enabled is false",
+        "why: it quotes by a simulated platform only",
+        "do:  add --set simulated.enabled=true",
+    ]
+
+
+def test_permissions(refused, cluster):
+    cluster.denied = {"create daemonsets", "create validatingadmissionpolicies"}
+    assert refused("--simulated") == [
+        "FAILED   permissions         this user may not do everything that is needed",
+        "why: not allowed: create validatingadmissionpolicies.admissionregistration.k8s.io; "
+        "create daemonsets.apps in confcom-system",
+        "do:  ask a cluster administrator for these permissions, or to run this command",
+    ]
+
+
+def test_who_may_not_read_is_told_once(refused, cluster):
+    cluster.denied = {"list secrets", "list nodes"}
+    assert "secrets is forbidden" in refused("--simulated", code=ExitCode.UNAVAILABLE)[1]
+
+
+def test_who_may_not_clean_nodes_is_warned(confcom, cluster):
+    cluster.denied = {"patch nodes/status"}
+    done = confcom("enable", "--simulated")
+    assert done.exit_code == ExitCode.OK
+    assert "warning  permissions         this user could not disable the add-on without leftovers" in done.stderr
+
+
+def test_another_installation(refused, cluster):
+    cluster.objects.append(make.daemon_set("device-plugin", namespace="sgx"))
+    assert refused("--simulated") == [
+        "FAILED   installation        the add-on is installed in the namespace sgx already, as the release confcom",
+        "why: two of them would offer the same EPC twice, and take it from the nodes when either ends",
+        "do:  use that one (--namespace sgx), or remove it first: helm uninstall confcom --namespace sgx",
+    ]
+
+
+@pytest.mark.parametrize("level", ["baseline", "restricted"])
+def test_the_namespaces_pod_security_level(refused, cluster, level):
+    labels = {"pod-security.kubernetes.io/enforce": level}
+    cluster.objects.append({"kind": "Namespace", "metadata": {"name": SYSTEM, "labels": labels}})
+    assert refused("--simulated") == [
+        f"FAILED   Pod Security        the namespace confcom-system enforces the Pod Security level {level}",
+        "why: the daemons need host directories, and the quote helper the node's process IDs: only the level "
+        "privileged allows that",
+        "do:  kubectl label namespace confcom-system pod-security.kubernetes.io/enforce=privileged --overwrite; or name "
+        "another one with --namespace",
+    ]
+
+
+def test_another_policy_refuses_the_daemons_pods(refused, cluster):
+    cluster.objects.append({"kind": "Namespace", "metadata": {"name": SYSTEM}})
+    cluster.pod_refusal = "admission webhook denied the request: no hostPath"
+    told = refused("--simulated")
+    assert told[0].endswith("the API server refuses the Pods of confcom-device-plugin in the namespace confcom-system")
+    assert told[1].endswith("admission webhook denied the request: no hostPath")
+
+
+def test_another_device_plugin(refused, cluster):
+    other = make.daemon_set("x", namespace="kube-system", image="docker.io/intel/intel-sgx-plugin:0.32.0")
+    other["metadata"] |= {"name": "intel-sgx-plugin", "labels": {}}
+    cluster.objects.append(other)
+    told = refused("--simulated")
+    assert told[0] == (
+        "FAILED   resource names      another SGX device plugin runs on a: the DaemonSet kube-system/intel-sgx-plugin"
+    )
+    assert "kubectl delete daemonset -n kube-system intel-sgx-plugin" in told[2]
+
+
+def test_another_device_plugin_elsewhere_is_no_obstacle(confcom, cluster):
+    other = make.daemon_set("x", make.HARDWARE, namespace="kube-system", image="intel/intel-sgx-plugin:0.32.0")
+    other["metadata"]["labels"] = {}
+    cluster.objects.append(other)
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+
+
+def test_resources_that_somebody_offers_already(refused, cluster):
+    cluster.node("a")["status"]["capacity"][EPC] = "28"
+    told = refused("--simulated")
+    assert told[0] == f"FAILED   resource names      a offers {EPC} already"
+    assert "spec.nodeName=a" in told[2]
+
+
+def test_resources_at_0_are_what_an_earlier_installation_left(confcom, cluster):
+    cluster.node("a")["status"]["capacity"][EPC] = "0"
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+
+
+def test_extended_resources_of_node_feature_discovery(refused, cluster):
+    annotation = {"nfd.node.kubernetes.io/extended-resources": "sgx.intel.com/enclave, example.com/x"}
+    cluster.node("a")["metadata"]["annotations"] = annotation
+    told = refused("--simulated")
+    assert told[0] == "FAILED   resource names      Node Feature Discovery offers sgx.intel.com/enclave on a"
+    assert "extendedResources" in told[2]
+
+
+def test_todays_name_for_the_same_memory_is_a_warning(confcom, cluster):
+    annotation = {"nfd.node.kubernetes.io/extended-resources": "sgx.intel.com/epc"}
+    cluster.node("a")["metadata"]["annotations"] = annotation
+    done = confcom("enable", "--simulated")
+    assert done.exit_code == ExitCode.OK
+    assert "warning  resource names      Node Feature Discovery offers sgx.intel.com/epc on a" in done.stderr
+
+
+def test_hardware_beside_simulated_nodes_needs_consent(refused, confcom, cluster):
+    cluster.objects.append(make.node("metal", make.HARDWARE))
+    assert refused("--simulated") == [
+        "FAILED   simulation          this cluster has SGX hardware too: metal",
+        "why: a workload could land on a simulated node unawares",
+        "do:  add --beside-hardware: simulated nodes then offer simulated.confcom.internal/... instead",
+    ]
+    assert confcom("enable", "--simulated", "--beside-hardware", "--dry-run").exit_code == ExitCode.OK
+
+
+def test_azures_sizes_with_sgx_are_hardware_too(refused, cluster):
+    cluster.objects.append(make.node("aks", {"node.kubernetes.io/instance-type": "Standard_DC4s_v3"}))
+    assert refused("--simulated")[0].endswith("this cluster has SGX hardware too: aks")
+
+
+def test_a_node_cannot_be_both(refused, cluster):
+    cluster.objects.append(make.node("metal", make.HARDWARE | make.SIMULATED))
+    told = refused("--simulated", "--beside-hardware")
+    assert told[0] == "FAILED   simulation          metal has SGX hardware, and is to simulate it"
+    assert told[2] == "do:  take the label off: kubectl label node metal confcom.internal/simulated-sgx-"
+
+
+def test_no_node_is_labelled(refused, cluster):
+    cluster.node("a")["metadata"]["labels"] = {}
+    assert refused("--simulated") == [
+        "FAILED   SGX nodes           no node for the daemons",
+        "why: none is labelled confcom.internal/simulated-sgx=true",
+        "do:  kubectl label node NODE confcom.internal/simulated-sgx=true; or have it done: --simulated-node NODE; for "
+        "nodes that come later: --allow-no-nodes",
+    ]
+
+
+def test_no_node_has_hardware(refused):
+    told = refused("--no-quote-helper")
+    assert told[1] == "why: none is labelled feature.node.kubernetes.io/cpu-security.sgx.enabled=true"
+    assert "without SGX hardware: --simulated" in told[2]
+
+
+def test_nodes_may_come_later(confcom, cluster):
+    cluster.node("a")["metadata"]["labels"] = {}
+    done = confcom("enable", "--simulated", "--allow-no-nodes")
+    assert done.exit_code == ExitCode.OK
+    assert "warning  SGX nodes           no node has SGX yet" in done.stderr
+
+
+def test_a_node_that_is_not_there(refused):
+    assert refused("--simulated-node", "c")[0] == "FAILED   SGX nodes           there is no node c"
+
+
+def test_a_tainted_node(refused, cluster):
+    cluster.node("a")["spec"]["taints"] = [{"key": "sgx", "value": "only", "effect": "NoSchedule"}]
+    assert refused("--simulated") == [
+        "FAILED   SGX nodes           a is tainted sgx=only:NoSchedule",
+        "why: the daemons do not tolerate that, and would not run there",
+        "do:  --set tolerations[0].key=sgx --set tolerations[0].operator=Exists",
+    ]
+
+
+def test_a_node_that_is_not_ready_is_a_warning(confcom, cluster):
+    cluster.objects.append(make.node("c", make.SIMULATED, ready=False))
+    done = confcom("enable", "--simulated", "--dry-run")
+    assert done.exit_code == ExitCode.OK
+    assert "warning  SGX nodes           c is not Ready" in done.stderr
+
+
+def test_a_windows_node(refused, cluster):
+    cluster.objects.append(make.node("w", make.SIMULATED | {"kubernetes.io/os": "windows"}))
+    assert refused("--simulated")[0] == "FAILED   SGX nodes           w runs windows"
+
+
+def test_an_update_is_checked_too(confcom, cluster):
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    cluster.denied = {"patch daemonsets"}
+    done = confcom("update", "--set", "logLevel=debug")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "not allowed: patch daemonsets.apps" in done.stderr
+    assert len(cluster.revisions) == 1

@@ -1,0 +1,364 @@
+"""The cluster itself: kubectl's and helm's command lines change objects in memory, and time passes in `sleep`."""
+
+import copy
+import json
+import subprocess
+import threading
+from dataclasses import dataclass, field
+
+from fake_cluster import objects as make
+from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
+
+CLUSTER_WIDE = {"Node", "Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+KUBELET_KEEPS = 300.0
+SIMULATED_EPC = 162
+
+
+def default_chart(values):
+    """What the fake chart renders: the daemons of the real one, as far as anybody looks at them."""
+    chosen = values.get("simulated", {})
+    helper = values.get("quoteHelper", {})
+    if not chosen.get("enabled") and helper.get("enabled", True):
+        raise ValueError(
+            "Error: execution error at (x.yaml:1:1): \n\nconfcom: nothing was changed, because simulated.enabled is "
+            "false.\n  why: it quotes by a simulated platform only.\n  do:  add\n       --set simulated.enabled=true\n"
+        )
+    plugin_image = values.get("devicePlugin", {}).get("image", {}).get("tag") or "0.1.0"
+    image = helper.get("image", {})
+    tag = image.get("tag") or "0.1.0"
+    helper_image = f"confcom/quote-helper:{tag}" + (f"@{image['digest']}" if image.get("digest") else "")
+    selector, args = (make.SIMULATED, ["--simulated"]) if chosen.get("enabled") else (make.HARDWARE, [])
+    rendered = [make.daemon_set("device-plugin", selector, args=args, image=f"confcom/device-plugin:{plugin_image}")]
+    if chosen.get("besideHardware"):
+        rendered.append(make.daemon_set("device-plugin-simulated", make.SIMULATED))
+        rendered[0] = make.daemon_set("device-plugin", make.HARDWARE, args=())
+    if helper.get("enabled", True):
+        limits = {PROVISION: 1, HELPER_EPC: 3}
+        rendered.append(make.daemon_set("quote-helper", selector, image=helper_image, limits=limits))
+    for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"):
+        group = "admissionregistration.k8s.io/v1"
+        rendered.append({"apiVersion": group, "kind": kind, "metadata": {"name": "confcom-provision"}})
+    for one in rendered:
+        one.pop("status", None)
+    return rendered
+
+
+@dataclass
+class FakeCluster:
+    """Everything that a test may set is a field."""
+
+    objects: list = field(default_factory=list)
+    helm_version: str = "v4.3.1"
+    kubernetes: str = "v1.36.3"
+    missing: set = field(default_factory=set)
+    """Programs that are not installed."""
+    away: bool = False
+    """The API server does not answer."""
+    denied: set = field(default_factory=set)
+    """`VERB RESOURCE` that the user may not."""
+    pod_refusal: str = ""
+    """What admission says to a daemon's pod."""
+    broken_images: dict = field(default_factory=dict)
+    """By image: the status of its pods."""
+    logs: dict = field(default_factory=dict)
+    chart: object = default_chart
+    lasting: bool = False
+    """Whether an update that was begun goes nowhere."""
+    revisions: list = field(default_factory=list)
+    calls: list = field(default_factory=list)
+    now: float = 1000.0
+    plugin_ended: dict = field(default_factory=dict)
+    on_tick: object = None
+    lock: object = field(default_factory=threading.RLock)
+    """Helm works in a thread of its own, while its Job is watched."""
+
+    def __post_init__(self):
+        self.objects.append({"kind": "Namespace", "metadata": {"name": "default"}})
+
+    def find(self, kind, name=None, namespace=None):
+        return [
+            one
+            for one in self.objects
+            if one["kind"] == kind
+            and name in {None, one["metadata"]["name"]}
+            and namespace in {None, one["metadata"].get("namespace")}
+        ]
+
+    def node(self, name):
+        (found,) = self.find("Node", name)
+        return found
+
+    # What AddOn is given.
+
+    def clock(self):
+        return self.now
+
+    def sleep(self, seconds):
+        with self.lock:
+            self.now += seconds
+            self.tick()
+
+    def run(self, arguments, /, *, stdin=None, timeout=60.0):
+        self.calls.append(list(arguments))
+        program, *rest = arguments
+        if program in self.missing:
+            raise FileNotFoundError(program)
+        flags = dict(word.lstrip("-").partition("=")[::2] for word in rest if word.startswith("-"))
+        words = [word for word in rest if not word.startswith("-")]
+        code, out, err = getattr(self, f"_{program}")(words, flags, rest, stdin)
+        return subprocess.CompletedProcess(arguments, code, out.encode(), err.encode())
+
+    # The control plane and the kubelets.
+
+    def tick(self):
+        if self.on_tick:
+            self.on_tick(self)
+        for daemon in self.find("DaemonSet", namespace=SYSTEM):
+            if not self.lasting:
+                self._roll(daemon)
+        for node in self.find("Node"):
+            self._kubelet(node)
+
+    def _roll(self, daemon):
+        name, template = daemon["metadata"]["name"], daemon["spec"]["template"]
+        revision = str(abs(hash(json.dumps(template, sort_keys=True))))
+        wanted = template["spec"]["nodeSelector"].items()
+        nodes = [one for one in self.find("Node") if wanted <= one["metadata"]["labels"].items()]
+        known = self.find("ControllerRevision")
+        newest = max((one["revision"] for one in known), default=0)
+        again = self.find("ControllerRevision", f"{name}-{revision}")
+        mine = [one for one in known if one["metadata"]["ownerReferences"][0]["name"] == name]
+        if again and again[0]["revision"] < max(one["revision"] for one in mine):
+            again[0]["revision"] = newest + 1  # a rollback makes an old template the newest
+        if not again:
+            label = {"controller-revision-hash": revision}
+            self.objects.append(
+                {
+                    "kind": "ControllerRevision",
+                    "revision": newest + 1,
+                    "metadata": {
+                        "name": f"{name}-{revision}",
+                        "namespace": SYSTEM,
+                        "labels": label,
+                        "ownerReferences": [{"name": name, "controller": True}],
+                    },
+                }
+            )
+        done = 0
+        for node in nodes:
+            where = node["metadata"]["name"]
+            pods = [
+                p for p in self.find("Pod", namespace=SYSTEM) if p["metadata"]["name"].startswith(f"{name}-{where}")
+            ]
+            new = [p for p in pods if p["metadata"]["labels"]["controller-revision-hash"] == revision]
+            container = template["spec"]["containers"][0]
+            if not new:
+                made = make.pod(
+                    f"{name}-{where}-{len(self.revisions)}{len(self.calls)}",
+                    namespace=SYSTEM,
+                    on=where,
+                    owner=("DaemonSet", name),
+                    labels=template["metadata"]["labels"] | {"controller-revision-hash": revision},
+                    image=container["image"],
+                    limits=container["resources"]["limits"],
+                    status=copy.deepcopy(self.broken_images.get(container["image"]))
+                    or make.waiting("ContainerCreating"),
+                )
+                self.objects.append(made)
+            elif container["image"] not in self.broken_images:
+                new[0]["status"] = make.running()
+                for old in pods:
+                    if old is not new[0]:
+                        self.objects.remove(old)
+                done += 1
+        daemon["status"] = {
+            "observedGeneration": daemon["metadata"]["generation"],
+            "desiredNumberScheduled": len(nodes),
+            "currentNumberScheduled": len(nodes),
+            "updatedNumberScheduled": done,
+            "numberAvailable": done,
+        }
+
+    def _kubelet(self, node):
+        name, status = node["metadata"]["name"], node["status"]
+        if status["conditions"][0]["status"] != "True":
+            return
+        plugin = any(
+            pod["spec"]["nodeName"] == name
+            and pod["metadata"]["labels"].get("app.kubernetes.io/component") == "device-plugin"
+            and pod["status"]["phase"] == "Running"
+            for pod in self.find("Pod", namespace=SYSTEM)
+        )
+        names = {EPC: SIMULATED_EPC, HELPER_EPC: 6, PROVISION: 1024}
+        if plugin:
+            self.plugin_ended.pop(name, None)
+            for resource, count in names.items():
+                status["capacity"][resource] = status["allocatable"][resource] = str(count)
+        elif any(status["capacity"].get(one, "0") != "0" for one in names):
+            ended = self.plugin_ended.setdefault(name, self.now)
+            forgotten = self.now - ended >= KUBELET_KEEPS
+            for resource in names:
+                status["allocatable"][resource] = "0"
+                if forgotten:
+                    status["capacity"][resource] = "0"
+
+    # kubectl
+
+    def _kubectl(self, words, flags, rest, stdin):
+        if self.away:
+            return 1, "", "The connection to the server 10.0.0.1:6443 was refused"
+        verb, *words = words
+        with self.lock:
+            return getattr(self, f"_kubectl_{verb}")(words, flags, stdin)
+
+    def _kubectl_version(self, words, flags, stdin):
+        return 0, json.dumps({"serverVersion": {"gitVersion": self.kubernetes}}), ""
+
+    def _kubectl_get(self, words, flags, stdin):
+        kinds = [one.partition(".")[0] for one in words[0].split(",")]
+        wanted = {kind.removesuffix("s") for kind in kinds}
+        for kind in kinds:
+            if f"list {kind}" in self.denied:
+                return 1, "", f'Error from server (Forbidden): {kind} is forbidden: User "eve" cannot list resource'
+        found = [
+            one
+            for one in self.objects
+            if one["kind"].lower() in wanted
+            and (
+                "namespace" not in flags
+                or one["kind"] in CLUSTER_WIDE
+                or one["metadata"].get("namespace") == flags["namespace"]
+            )
+            and (len(words) == 1 or one["metadata"]["name"] == words[1])
+        ]
+        if flags.get("output") == "name":
+            return 0, "\n".join(one["metadata"]["name"] for one in found), ""
+        if len(words) > 1:
+            return 0, json.dumps(found[0]) if found else "", ""
+        return 0, json.dumps({"kind": "List", "items": found}), ""
+
+    def _kubectl_create(self, words, flags, stdin):
+        given = json.loads(stdin)
+        if given["kind"] == "List":
+            answers = []
+            for one in given["items"]:
+                asked = one["spec"]["resourceAttributes"]
+                what = asked["resource"] + (f"/{asked['subresource']}" if "subresource" in asked else "")
+                answers.append(one | {"status": {"allowed": f"{asked['verb']} {what}" not in self.denied}})
+            return 0, "\n".join(json.dumps(one) for one in answers), ""
+        if flags.get("dry-run") == "server":
+            return (1, "", f"Error from server (Forbidden): {self.pod_refusal}") if self.pod_refusal else (0, "x", "")
+        self.objects.append(given)
+        return 0, "created", ""
+
+    def _kubectl_label(self, words, flags, stdin):
+        _, name, label = words
+        key, _, value = label.partition("=")
+        self.node(name)["metadata"]["labels"][key] = value
+        return 0, "labeled", ""
+
+    def _kubectl_patch(self, words, flags, stdin):
+        kind, name = words
+        patch = json.loads(flags["patch"])
+        if kind == "job":
+            (job,) = self.find("Job", name)
+            job["spec"] = patch["spec"]
+            return 0, "patched", ""
+        node = copy.deepcopy(self.node(name))
+        for operation in patch:
+            _, part, *path = operation["path"].split("/")
+            holder = node[part][path[0]]
+            key = path[1].replace("~1", "/").replace("~0", "~")
+            if operation["op"] == "test" and holder.get(key) != operation["value"]:
+                return 1, "", "Error from server (Invalid): the server rejected our request: test failed"
+            if operation["op"] == "remove":
+                del holder[key]
+        self.objects[self.objects.index(self.node(name))] = node
+        return 0, "patched", ""
+
+    def _kubectl_delete(self, words, flags, stdin):
+        kind, *names = words
+        kind = kind.partition(".")[0]
+        self.objects = [one for one in self.objects if one["kind"] != kind or one["metadata"]["name"] not in names]
+        return 0, "deleted", ""
+
+    def _kubectl_logs(self, words, flags, stdin):
+        return 0, self.logs.get(words[0], ""), ""
+
+    # helm
+
+    def _helm(self, words, flags, rest, stdin):
+        verb, *words = words
+        if verb == "version":
+            return 0, self.helm_version, ""
+        if self.away:
+            return 1, "", "Error: Kubernetes cluster unreachable"
+        if "list secrets" in self.denied:
+            return 1, "", 'Error: query: failed to query with labels: secrets is forbidden: User "eve" cannot list'
+        return getattr(self, f"_helm_{verb}")(words, flags, rest, stdin)
+
+    def _helm_history(self, words, flags, rest, stdin):
+        if not self.revisions:
+            return 1, "", "Error: release: not found"
+        shown = ("revision", "status", "description")
+        return 0, json.dumps([{key: one[key] for key in shown} for one in self.revisions]), ""
+
+    def _helm_get(self, words, flags, rest, stdin):
+        now = self.revisions[-1]
+        if words[0] == "values":
+            return 0, json.dumps(now["values"]), ""
+        return 0, "\n---\n".join(json.dumps(one) for one in now["manifests" if words[0] == "manifest" else "hooks"]), ""
+
+    def _helm_upgrade(self, words, flags, rest, stdin):
+        values = json.loads(stdin)
+        for word in rest:
+            if word.startswith("--set"):
+                _, path, value = word.split("=", 2)
+                at = values
+                *parents, last = path.split(".")
+                for parent in parents:
+                    at = at.setdefault(parent, {})
+                at[last] = {"true": True, "false": False}.get(value, value)
+        try:
+            manifests = self.chart(values)
+        except ValueError as error:
+            return 1, "", str(error)
+        if "dry-run" in flags:
+            text = "\n---\n".join(map(json.dumps, manifests))
+            return 0, json.dumps({"manifest": text, "hooks": [], "config": values}), ""
+        with self.lock:
+            self._release(values, manifests, "Upgrade complete" if self.revisions else "Install complete")
+        return 0, "", ""
+
+    def _helm_rollback(self, words, flags, rest, stdin):
+        target = next(one for one in self.revisions if one["revision"] == int(words[1]))
+        with self.lock:
+            self._release(target["values"], target["manifests"], f"Rollback to {words[1]}")
+        return 0, "", ""
+
+    def _helm_uninstall(self, words, flags, rest, stdin):
+        self.objects = [
+            one
+            for one in self.objects
+            if one["metadata"].get("labels", {}).get("app.kubernetes.io/instance") != "confcom"
+            and one["kind"] != "ControllerRevision"
+        ]
+        self.revisions = []
+        self.tick()
+        return 0, "", ""
+
+    def _release(self, values, manifests, description):
+        if self.revisions:
+            self.revisions[-1]["status"] = "superseded"
+        number = len(self.revisions) + 1
+        kept = {"revision": number, "status": "deployed", "description": description}
+        self.revisions.append(kept | {"values": copy.deepcopy(values), "manifests": manifests, "hooks": []})
+        for one in manifests:
+            old = self.find(one["kind"], one["metadata"]["name"])
+            generation = old[0]["metadata"].get("generation", 0) + 1 if old else 1
+            for gone in old:
+                self.objects.remove(gone)
+            status = old[0].get("status", {}) if old else {}
+            fresh = copy.deepcopy(one) | {"status": copy.deepcopy(status)}
+            fresh["metadata"]["generation"] = generation
+            self.objects.append(fresh)

@@ -1,0 +1,115 @@
+"""Objects as the API server gives them, as far as the add-on looks at them."""
+
+EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
+PROVISION = "sgx.intel.com/provision"
+HELPER_EPC = "confcom.internal/quote_helper_epc_mem_in_MiB"
+SIMULATED = {"confcom.internal/simulated-sgx": "true"}
+HARDWARE = {"feature.node.kubernetes.io/cpu-security.sgx.enabled": "true"}
+SYSTEM = "confcom-system"
+
+
+def node(name, labels=(), *, resources=(), taints=(), annotations=(), ready=True):
+    kept = {"cpu": "2"} | {key: str(value) for key, value in dict(resources).items()}
+    condition = {"type": "Ready", "status": "True" if ready else "Unknown", "message": "" if ready else "silent"}
+    return {
+        "kind": "Node",
+        "metadata": {"name": name, "labels": dict(labels), "annotations": dict(annotations)},
+        "spec": {"taints": list(taints)},
+        "status": {"capacity": dict(kept), "allocatable": dict(kept), "conditions": [condition]},
+    }
+
+
+def labels(component, instance="confcom"):
+    return {
+        "app.kubernetes.io/name": "confcom",
+        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/instance": instance,
+        "app.kubernetes.io/version": "0.1.0",
+    }
+
+
+def daemon_set(component, selector=SIMULATED, *, args=("--simulated",), namespace=SYSTEM, image="", limits=(), **more):
+    spec = {
+        "nodeSelector": dict(selector),
+        "containers": [
+            {
+                "name": component,
+                "image": image or f"confcom/{component}:0.1.0",
+                "args": list(args),
+                "resources": {"limits": dict(limits)},
+            }
+        ],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {
+            "name": f"confcom-{component}",
+            "namespace": namespace,
+            "labels": labels(component),
+            "generation": 1,
+        },
+        "spec": {"template": {"metadata": {"labels": labels(component)}, "spec": spec | more}},
+        "status": {},
+    }
+
+
+def pod(name, *, namespace="default", on="", owner=None, limits=(), status=None, labels=(), image="app:1", uid=""):
+    references = [{"kind": owner[0], "name": owner[1], "controller": True}] if owner else []
+    return {
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": uid or f"uid-{name}",
+            "labels": dict(labels),
+            "ownerReferences": references,
+        },
+        "spec": {
+            "nodeName": on,
+            "containers": [{"name": "main", "image": image, "resources": {"limits": dict(limits)}}],
+        },
+        "status": status or running(),
+    }
+
+
+def running():
+    return {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{"state": {"running": {"startedAt": "x"}}, "restartCount": 0}],
+    }
+
+
+def not_ready():
+    return running() | {
+        "conditions": [{"type": "Ready", "status": "False", "message": "containers with unready status: [main]"}]
+    }
+
+
+def waiting(reason, message="", *, ended=None, restarts=0):
+    one = {"state": {"waiting": {"reason": reason, "message": message}}, "restartCount": restarts}
+    if ended:
+        one["lastState"] = {"terminated": ended}
+    return {"phase": "Pending", "containerStatuses": [one]}
+
+
+def unschedulable(message):
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return {"phase": "Pending", "conditions": [condition]}
+
+
+def rejected(message="no healthy devices present", reason="UnexpectedAdmissionError"):
+    return {"phase": "Failed", "reason": reason, "message": message}
+
+
+def event(about, reason, message, at="2026-11-25T00:00:00Z", kind="Warning"):
+    return {
+        "kind": "Event",
+        "metadata": {"namespace": SYSTEM, "creationTimestamp": at},
+        "involvedObject": {"name": about},
+        "type": kind,
+        "reason": reason,
+        "message": message,
+        "lastTimestamp": at,
+    }
