@@ -37,8 +37,8 @@ _HOPELESS = frozenset(
     }
 )
 """The kubelet's waiting reasons that seldom go away by themselves."""
-_HARMLESS = frozenset({"MissingClusterDNS", "DNSConfigForming"})
-"""Warnings that keep no pod from starting."""
+_HARMLESS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedScheduling"})
+"""Warnings that keep no pod from starting; the scheduler's are in the pod itself while they hold."""
 MAX_REASON_CHARACTERS = 300
 """Runtimes repeat themselves: the first sentences say what failed."""
 _MANY_RESTARTS = 2

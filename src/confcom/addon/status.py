@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.addon.daemon_pods import DaemonPod, PodState, daemon_pods, last_warning
+from confcom.addon.node_selection import selects
 from confcom.addon.objects import (
     KubernetesObject,
     amount,
@@ -163,7 +164,7 @@ def _node_status(
     problems: list[str] = []
     if ready.get("status") != "True":
         problems.append(f"the kubelet is not well: {text(ready, 'message') or 'it has never reported'}")
-    wanted = {component_of(daemon) for daemon in daemons if sgx_kind(node) is not SgxKind.NONE}
+    wanted = {component_of(daemon) for daemon in daemons if selects(pod_spec_of(daemon), node)}
     if plugins or Component.DEVICE_PLUGIN in wanted:
         problems += _daemon_problems(Component.DEVICE_PLUGIN, plugins)
     if helpers or Component.QUOTE_HELPER in wanted:
@@ -173,7 +174,7 @@ def _node_status(
         problems.append("the quote helper does not ask for the provision device, without which it cannot quote")
     return NodeStatus(
         name=name,
-        sgx=sgx_kind(node),
+        sgx=_kind(node, daemons),
         ready=ready.get("status") == "True",
         epc=epc,
         plugins=tuple(plugins),
@@ -181,6 +182,14 @@ def _node_status(
         provision=provision,
         problems=tuple(problems),
     )
+
+
+def _kind(node: KubernetesObject, daemons: Sequence[KubernetesObject]) -> SgxKind:
+    """By the device plugin that is for this node; where none is, by the node's labels."""
+    for daemon in daemons:
+        if component_of(daemon) is Component.DEVICE_PLUGIN and selects(pod_spec_of(daemon), node):
+            return SgxKind.SIMULATED if simulates(daemon) else SgxKind.HARDWARE
+    return sgx_kind(node)
 
 
 def _is_simulated(pods: Sequence[DaemonPod], daemons: Sequence[KubernetesObject]) -> bool:
@@ -240,7 +249,7 @@ def _cluster_problems(
         yield f"the add-on is not enabled in the namespace {seen.namespace}{there}"
         yield from _leftovers(nodes)
         return
-    if not any(node.plugins for node in nodes):
+    if not any(selects(pod_spec_of(daemon), node) for daemon in daemons for node in seen.nodes):
         wanted = sorted({f"{key}={value}" for one in daemons for key, value in _selector(one)})
         yield f"no node runs the daemons; they are for nodes labelled {', '.join(wanted)}"
     for daemon in daemons:

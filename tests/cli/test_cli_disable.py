@@ -1,0 +1,176 @@
+"""`confcom disable` on a cluster in memory, whose kubelets keep resources for five minutes as real ones do."""
+
+import json
+
+import pytest
+from fake_cluster import objects as make
+from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
+
+from confcom.errors import ExitCode
+
+OURS = {EPC, HELPER_EPC, PROVISION}
+SECRET = {"kind": "Secret", "metadata": {"name": "confcom-simulated-platform", "namespace": SYSTEM}}
+
+
+@pytest.fixture
+def enabled(confcom, cluster):
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    cluster.objects.append(SECRET)
+    cluster.calls.clear()
+    return cluster
+
+
+def status_keys(cluster):
+    return {
+        key for node in cluster.find("Node") for part in ("capacity", "allocatable") for key in node["status"][part]
+    }
+
+
+def test_nothing_stays_but_the_roots_secret(confcom, enabled):
+    before = {(one["kind"], one["metadata"]["name"]) for one in enabled.objects}
+    started = enabled.now
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.OK, done.output
+    left = {(one["kind"], one["metadata"]["name"]) for one in enabled.objects}
+    assert {kind for kind, _ in before - left} >= {"DaemonSet", "Pod", "ValidatingAdmissionPolicy"}
+    assert left == {
+        ("Node", "a"),
+        ("Node", "b"),
+        ("Namespace", "default"),
+        ("Namespace", SYSTEM),
+        ("Secret", "confcom-simulated-platform"),
+    }
+    assert not status_keys(enabled) & OURS
+    assert 300 <= enabled.now - started < 330
+    assert "Kept: the Secret confcom-system/confcom-simulated-platform" in done.stdout
+    assert "kubectl delete secret -n confcom-system confcom-simulated-platform" in done.stdout
+    assert "Kept: the label confcom.internal/simulated-sgx on a" in done.stdout
+
+
+def test_policies_go_before_the_daemons_and_bindings_before_policies(confcom, enabled):
+    confcom("disable", "--no-wait")
+    changing = [line[:3] for line in enabled.calls if line[1] in {"delete", "uninstall"}]
+    assert changing[:3] == [
+        ["kubectl", "delete", "ValidatingAdmissionPolicyBinding"],
+        ["kubectl", "delete", "ValidatingAdmissionPolicy"],
+        ["helm", "uninstall", "confcom"],
+    ]
+
+
+def test_a_zero_is_never_written(confcom, enabled):
+    confcom("disable")
+    patches = [json.loads(word[8:]) for line in enabled.calls for word in line if word.startswith("--patch=")]
+    assert patches
+    assert {step["op"] for patch in patches for step in patch} == {"test", "remove"}
+
+
+def test_without_waiting_it_says_what_stays_and_a_second_call_finishes(confcom, enabled):
+    done = confcom("disable", "--no-wait", "--output", "json")
+    assert done.exit_code == ExitCode.OK
+    assert set(json.loads(done.stdout)["leftovers"]["a"]) == OURS
+    assert status_keys(enabled) >= OURS
+    enabled.sleep(600)
+    done = confcom("disable", "--output", "json")
+    assert done.exit_code == ExitCode.OK
+    assert json.loads(done.stdout) == {"removed": False, "kept": json.loads(done.stdout)["kept"], "leftovers": {}}
+    assert not status_keys(enabled) & OURS
+
+
+def test_disabled_already(confcom, cluster):
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.OK
+    assert "The add-on is not enabled." in done.stderr
+
+
+@pytest.fixture
+def workload(enabled):
+    enabled.objects.append(make.pod("job-1", on="a", owner=("Job", "job"), limits={EPC: 10}))
+    return enabled
+
+
+def test_with_workloads_it_says_what_will_happen_and_wants_consent(confcom, workload):
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "1 Pods use the add-on:\n  default/job-1 on a, of Job job\n" in done.stderr
+    assert "Those that run go on running" in done.stderr
+    assert workload.revisions
+    assert workload.find("ValidatingAdmissionPolicy")
+
+
+def test_with_consent_it_goes_on(confcom, workload):
+    done = confcom("disable", "--yes", "--no-wait")
+    assert done.exit_code == ExitCode.OK
+    assert "default/job-1" in done.stderr
+    assert not workload.revisions
+
+
+def test_a_silent_kubelet_is_named(confcom, enabled):
+    def silence(fake):
+        if not fake.revisions:
+            fake.node("a")["status"]["conditions"][0] = {"type": "Ready", "status": "Unknown"}
+
+    enabled.on_tick = silence
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert "the kubelet does not report" in done.stderr
+    assert "`confcom disable` again when these kubelets report again" in done.stderr
+
+
+def test_another_plugin_that_took_over_is_told(confcom, enabled):
+    def take_over(fake):
+        if not fake.revisions:
+            for part in ("capacity", "allocatable"):
+                fake.node("a")["status"][part][EPC] = "28"
+
+    enabled._kubelet = lambda node: None
+    enabled.on_tick = take_over
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert "find the other device plugin" in done.stderr
+    assert enabled.node("a")["status"]["capacity"][EPC] == "28"
+
+
+def test_a_key_that_comes_back_is_removed_again(confcom, enabled):
+    back = []
+
+    def report_late(fake):
+        if not fake.revisions and EPC not in fake.node("a")["status"]["capacity"] and not back:
+            back.append(fake.now)
+            fake.node("a")["status"]["capacity"][EPC] = "0"
+
+    enabled.on_tick = report_late
+    assert confcom("disable").exit_code == ExitCode.OK
+    assert back
+    assert not status_keys(enabled) & OURS
+
+
+def test_pods_that_do_not_end(confcom, enabled):
+    stuck = make.pod("confcom-x", namespace=SYSTEM, on="a", labels=make.labels("quote-helper", instance="held"))
+    enabled.objects.append(stuck)
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert "confcom-x did not end within 120 s" in done.stderr
+
+
+def test_what_was_applied_without_helm_is_left_to_whoever_applied_it(confcom, cluster):
+    cluster.objects.append(make.daemon_set("device-plugin"))
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "are not from helm's release confcom" in done.stderr
+    assert cluster.find("DaemonSet")
+
+
+def test_permissions(confcom, enabled):
+    enabled.denied = {"patch nodes/status", "delete daemonsets"}
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "not allowed: patch nodes/status; delete daemonsets.apps in confcom-system" in done.stderr
+    assert enabled.revisions
+
+
+def test_enabled_again_it_is_as_before(confcom, enabled):
+    confcom("disable")
+    done = confcom("enable", "--simulated")
+    assert done.exit_code == ExitCode.OK
+    assert enabled.node("a")["status"]["allocatable"][EPC] == "162"
+    assert SECRET in enabled.objects

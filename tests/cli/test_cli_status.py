@@ -1,0 +1,221 @@
+"""`confcom status` on a cluster in memory."""
+
+import json
+
+import pytest
+from fake_cluster import objects as make
+from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
+
+from confcom.errors import ExitCode
+
+
+@pytest.fixture
+def enabled(confcom, cluster):
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    return cluster
+
+
+@pytest.fixture
+def wrong(confcom):
+    """What is wrong, as status says it."""
+
+    def call():
+        done = confcom("status", "-o", "json")
+        assert done.exit_code == ExitCode.NOT_READY
+        return json.loads(done.stdout)["problems"]
+
+    return call
+
+
+def daemon(cluster, component):
+    (found,) = [pod for pod in cluster.find("Pod", namespace=SYSTEM) if component in pod["metadata"]["name"]]
+    return found
+
+
+def test_the_table(confcom, enabled):
+    enabled.objects.append(make.pod("app", on="a", limits={EPC: "10"}))
+    done = confcom("status")
+    assert done.exit_code == ExitCode.OK
+    assert done.stdout.splitlines() == [
+        "confcom 0.1.0 in confcom-system, on a SIMULATED platform: its quotes prove nothing about hardware",
+        "",
+        "NODE  SGX        EPC MiB  USED  DEVICE PLUGIN  QUOTE HELPER  PROVISION",
+        "a     simulated  162      10    ready 0.1.0    ready 0.1.0   yes",
+        "1 more without SGX",
+        "",
+        "All is well.",
+    ]
+
+
+def test_json(confcom, enabled):
+    document = json.loads(confcom("status", "--output", "json").stdout)
+    plugin, helper = daemon(enabled, "device-plugin"), daemon(enabled, "quote-helper")
+    assert document == {
+        "enabled": True,
+        "ok": True,
+        "namespace": SYSTEM,
+        "version": "0.1.0",
+        "simulated": True,
+        "update_in_progress": False,
+        "nodes": [
+            {
+                "name": "a",
+                "sgx": "simulated",
+                "ready": True,
+                "epc": {"resource": EPC, "capacity_mib": 162, "allocatable_mib": 162, "used_mib": 0},
+                "device_plugin": [
+                    {
+                        "pod": plugin["metadata"]["name"],
+                        "state": "ready",
+                        "reason": "",
+                        "version": "0.1.0",
+                        "image": "confcom/device-plugin:0.1.0",
+                    }
+                ],
+                "quote_helper": [
+                    {
+                        "pod": helper["metadata"]["name"],
+                        "state": "ready",
+                        "reason": "",
+                        "version": "0.1.0",
+                        "image": "confcom/quote-helper:0.1.0",
+                    }
+                ],
+                "provision_device": "yes",
+                "problems": [],
+            }
+        ],
+        "nodes_without_sgx": 1,
+        "workloads": [],
+        "problems": [],
+    }
+
+
+def test_not_enabled(confcom, wrong, cluster):
+    assert wrong() == ["the add-on is not enabled in the namespace confcom-system"]
+    cluster.objects.append(make.daemon_set("device-plugin", namespace="sgx"))
+    assert wrong() == [
+        "the add-on is not enabled in the namespace confcom-system; it is in sgx, which --namespace names"
+    ]
+
+
+def test_the_api_server_is_away(confcom, enabled):
+    enabled.away = True
+    done = confcom("status")
+    assert done.exit_code == ExitCode.UNAVAILABLE
+    assert "was refused" in done.stderr
+
+
+def test_a_kubelet_is_down(wrong, enabled):
+    enabled.node("a")["status"]["conditions"][0] |= {"status": "Unknown", "message": "Kubelet stopped posting"}
+    assert wrong() == ["a: the kubelet is not well: Kubelet stopped posting"]
+
+
+def test_the_plugin_is_down(wrong, enabled):
+    enabled.objects.remove(daemon(enabled, "device-plugin"))
+    enabled._kubelet(enabled.node("a"))
+    assert wrong() == [
+        "a: no device plugin",
+        "a: none of its 162 MiB of EPC can be had, since no device plugin offers them",
+    ]
+
+
+def test_the_helper_is_down(confcom, wrong, enabled):
+    helper = daemon(enabled, "quote-helper")
+    ended = {"exitCode": 6, "message": "Error: the socket cannot be made why: No space left on device"}
+    helper["status"] = make.waiting("CrashLoopBackOff", "back-off 20s", ended=ended, restarts=3)
+    (problem,) = wrong()
+    assert problem == (
+        f"a: the quote helper {helper['metadata']['name']} is failing: CrashLoopBackOff: exit code 6, 3 restarts: "
+        "Error: the socket cannot be made why: No space left on device"
+    )
+    assert "yes" in confcom("status").stdout.splitlines()[3]
+
+
+def test_a_helper_that_cannot_quote_says_why(wrong, enabled):
+    helper = daemon(enabled, "quote-helper")
+    helper["status"] = make.not_ready()
+    enabled.logs[helper["metadata"]["name"]] = (
+        '{"level": "info", "message": "started"}\n'
+        '{"level": "warning", "message": "no quote can be made", "error": "the state is damaged"}\n'
+        '{"level": "info", "message": "later"}\n'
+    )
+    (problem,) = wrong()
+    assert problem.endswith("is not ready: it says: no quote can be made: the state is damaged")
+
+
+def test_the_provision_device(confcom, enabled):
+    def told():
+        return json.loads(confcom("status", "-o", "json").stdout)["nodes"][0]["provision_device"]
+
+    helper = daemon(enabled, "quote-helper")
+    assert told() == "yes"
+    helper["status"] = make.unschedulable(f"0/2 nodes are available: 1 Insufficient {PROVISION}")
+    assert told() == "waiting"
+    helper["spec"]["containers"][0]["resources"] = {"limits": {HELPER_EPC: 3}}
+    assert told() == "not requested"
+    enabled.objects.remove(helper)
+    assert told() == "no helper"
+
+
+def test_an_update_in_progress(confcom, enabled):
+    enabled.lasting = True
+    confcom("update", "--version", "0.2.0", "--no-wait")
+    done = confcom("status")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert "An update is in progress." in done.stdout
+
+
+def test_a_daemon_set_that_cannot_make_pods(wrong, enabled):
+    (daemons,) = enabled.find("DaemonSet", "confcom-quote-helper")
+    enabled.objects.remove(daemon(enabled, "quote-helper"))
+    daemons["status"] |= {"currentNumberScheduled": 0}
+    message = 'pods "confcom-quote-helper-" is forbidden: violates PodSecurity "baseline:latest"'
+    enabled.objects.append(make.event("confcom-quote-helper", "FailedCreate", message))
+    assert wrong() == [
+        f"the DaemonSet confcom-quote-helper cannot make its Pods: FailedCreate: {message}",
+        "a: no quote helper",
+    ]
+
+
+def test_workloads_that_need_help(confcom, enabled):
+    failed = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}
+    enabled.objects += [
+        make.pod("bare", on="a", limits={EPC: 1}, status=make.rejected()),
+        make.pod("job-1", on="a", limits={EPC: 1}, owner=("Job", "job"), status=make.rejected()),
+        make.pod("job-2", on="a", limits={EPC: 1}, owner=("Job", "job"), status=make.rejected()),
+        {"kind": "Job", "metadata": {"name": "job", "namespace": "default"}, "status": failed},
+        make.pod("trying-1", on="a", limits={EPC: 1}, owner=("Job", "trying"), status=make.rejected()),
+        {"kind": "Job", "metadata": {"name": "trying", "namespace": "default"}, "status": {}},
+        make.pod("deployed-1", on="a", limits={EPC: 1}, owner=("ReplicaSet", "d"), status=make.rejected()),
+        make.pod("crashed", on="a", limits={EPC: 1}, status={"phase": "Failed", "reason": "Error"}),
+        make.pod("foreign", on="a", limits={"nvidia.com/gpu": 1}, status=make.rejected()),
+        make.pod("large", limits={EPC: 200}, status=make.unschedulable(f"0/2 nodes: 1 Insufficient {EPC}.")),
+        make.pod("mistaken", limits={EPC: "10Mi"}, status=make.unschedulable(f"0/2 nodes: 1 Insufficient {EPC}.")),
+        make.pod("no-cpu", limits={EPC: 1}, status=make.unschedulable("0/2 nodes: 2 Insufficient cpu.")),
+    ]
+    done = confcom("status", "-o", "json")
+    assert done.exit_code == ExitCode.OK
+    told = {(one["kind"], one["name"]): one for one in json.loads(done.stdout)["workloads"]}
+    assert set(told) == {("Pod", "bare"), ("Job", "job"), ("Pod", "large"), ("Pod", "mistaken")}
+    assert told["Pod", "bare"]["cause"] == "UnexpectedAdmissionError: no healthy devices present"
+    assert told["Job", "job"]["cause"].endswith("(BackoffLimitExceeded)")
+    assert "no retries left" in told["Job", "job"]["remedy"]
+    assert told["Pod", "large"]["trouble"] == "stuck"
+    assert "asks for 10485760 MiB" in told["Pod", "mistaken"]["remedy"]
+    text = confcom("status").stdout
+    assert "Pod default/bare is rejected: UnexpectedAdmissionError: no healthy devices present" in text
+
+
+def test_what_a_cluster_says_cannot_forge_a_terminals_lines(confcom, enabled):
+    enabled.node("a")["status"]["conditions"][0] |= {"status": "Unknown", "message": "\x1b[2Jgone\nAll is well."}
+    done = confcom("status")
+    assert "\x1b" not in done.stdout
+    assert "All is well." not in done.stdout.splitlines()
+
+
+def test_it_reads_no_secret(confcom, enabled):
+    enabled.calls.clear()
+    confcom("status")
+    assert {line[0] for line in enabled.calls} == {"kubectl"}
+    assert not [line for line in enabled.calls if "secret" in " ".join(line)]
