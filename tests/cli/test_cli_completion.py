@@ -64,3 +64,29 @@ def test_a_daemons_flags_are_offered(daemon):
 )
 def test_values_are_offered(line, expected):
     assert completed(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["ena"], ["enable"]),
+        (["status", "--outp"], ["--output"]),
+        (["status", "--output", ""], ["text", "json"]),
+        (["update", "--image-d"], ["--image-digest"]),
+    ],
+)
+def test_kubectl_completes_the_plugin(words, expected, monkeypatch, capsys):
+    from confcom.cli.completion import complete_for_kubectl
+
+    monkeypatch.setattr(sys, "argv", ["kubectl_complete-confcom", *words])
+    complete_for_kubectl()
+    *offered, directive = capsys.readouterr().out.splitlines()
+    assert directive == ":4"
+    assert [line.partition("\t")[0] for line in offered] == expected
+
+
+def test_as_a_plugin_of_kubectl_it_calls_itself_so(tmp_path):
+    plugin = tmp_path / "kubectl-confcom"
+    plugin.write_text("from confcom.cli.main import main; main()")
+    done = subprocess.run([sys.executable, str(plugin), "status", "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: kubectl confcom status [OPTIONS]")

@@ -122,7 +122,7 @@ def test_another_plugin_that_took_over_is_told(confcom, enabled):
             for part in ("capacity", "allocatable"):
                 fake.node("a")["status"][part][EPC] = "28"
 
-    enabled._kubelet = lambda node: None
+    enabled._kubelet = lambda _: None
     enabled.on_tick = take_over
     done = confcom("disable")
     assert done.exit_code == ExitCode.NOT_READY

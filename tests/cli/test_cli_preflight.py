@@ -6,6 +6,23 @@ from fake_cluster.objects import EPC, SYSTEM
 
 from confcom.errors import ExitCode
 
+DENIED = (
+    "why: not allowed: create validatingadmissionpolicies.admissionregistration.k8s.io; "
+    "create daemonsets.apps in confcom-system"
+)
+ONLY_PRIVILEGED = (
+    "why: the daemons need host directories, and the quote helper the node's process IDs: only the level privileged "
+    "allows that"
+)
+RELABEL = (
+    "do:  kubectl label namespace confcom-system pod-security.kubernetes.io/enforce=privileged --overwrite; or name "
+    "another one with --namespace"
+)
+LABEL_A_NODE = (
+    "do:  kubectl label node NODE confcom.internal/simulated-sgx=true; or have it done: --simulated-node NODE; for "
+    "nodes that come later: --allow-no-nodes"
+)
+
 
 @pytest.fixture
 def refused(confcom, cluster):
@@ -97,8 +114,7 @@ def test_permissions(refused, cluster):
     cluster.denied = {"create daemonsets", "create validatingadmissionpolicies"}
     assert refused("--simulated") == [
         "FAILED   permissions         this user may not do everything that is needed",
-        "why: not allowed: create validatingadmissionpolicies.admissionregistration.k8s.io; "
-        "create daemonsets.apps in confcom-system",
+        DENIED,
         "do:  ask a cluster administrator for these permissions, or to run this command",
     ]
 
@@ -130,10 +146,8 @@ def test_the_namespaces_pod_security_level(refused, cluster, level):
     cluster.objects.append({"kind": "Namespace", "metadata": {"name": SYSTEM, "labels": labels}})
     assert refused("--simulated") == [
         f"FAILED   Pod Security        the namespace confcom-system enforces the Pod Security level {level}",
-        "why: the daemons need host directories, and the quote helper the node's process IDs: only the level "
-        "privileged allows that",
-        "do:  kubectl label namespace confcom-system pod-security.kubernetes.io/enforce=privileged --overwrite; or name "
-        "another one with --namespace",
+        ONLY_PRIVILEGED,
+        RELABEL,
     ]
 
 
@@ -164,14 +178,17 @@ def test_another_device_plugin_elsewhere_is_no_obstacle(confcom, cluster):
 
 
 def test_resources_that_somebody_offers_already(refused, cluster):
-    cluster.node("a")["status"]["capacity"][EPC] = "28"
+    for part in ("capacity", "allocatable"):
+        cluster.node("a")["status"][part][EPC] = "28"
     told = refused("--simulated")
     assert told[0] == f"FAILED   resource names      a offers {EPC} already"
     assert "spec.nodeName=a" in told[2]
 
 
-def test_resources_at_0_are_what_an_earlier_installation_left(confcom, cluster):
-    cluster.node("a")["status"]["capacity"][EPC] = "0"
+@pytest.mark.parametrize("capacity", ["0", "162"])
+def test_what_no_pod_can_have_is_what_an_earlier_installation_left(confcom, cluster, capacity):
+    cluster.node("a")["status"]["capacity"][EPC] = capacity
+    cluster.node("a")["status"]["allocatable"][EPC] = "0"
     assert confcom("enable", "--simulated").exit_code == ExitCode.OK
 
 
@@ -218,8 +235,7 @@ def test_no_node_is_labelled(refused, cluster):
     assert refused("--simulated") == [
         "FAILED   SGX nodes           no node for the daemons",
         "why: none is labelled confcom.internal/simulated-sgx=true",
-        "do:  kubectl label node NODE confcom.internal/simulated-sgx=true; or have it done: --simulated-node NODE; for "
-        "nodes that come later: --allow-no-nodes",
+        LABEL_A_NODE,
     ]
 
 

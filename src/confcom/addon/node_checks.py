@@ -8,7 +8,7 @@ from confcom.addon.findings import Check, Finding, Outcome
 from confcom.addon.node_selection import selects, untolerated
 from confcom.addon.objects import KubernetesObject, condition, labels_of, listing, mapping, name_of, namespace_of, text
 from confcom.addon.plan import Plan, pod_spec_of
-from confcom.addon.resources import INTEL_EPC, OURS, offered
+from confcom.addon.resources import INTEL_EPC, OURS, allocatable, offered
 from confcom.addon.sgx_nodes import SIMULATED_LABEL, SgxKind, sgx_kind
 
 NFD_RESOURCES = "nfd.node.kubernetes.io/extended-resources"
@@ -83,7 +83,8 @@ def _nfd(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
 
 
 def _unknown_owner(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
-    held = {name_of(node): sorted(name for name, count in offered(node).items() if count) for node in nodes}
+    # Of a plugin that ended less than five minutes ago there is capacity, and nothing that pods may have.
+    held = {name_of(node): sorted(name for name in offered(node) if allocatable(node, name)) for node in nodes}
     held = {node: names for node, names in held.items() if names}
     if held:
         names = sorted({name for found in held.values() for name in found})
@@ -91,8 +92,8 @@ def _unknown_owner(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
             Check.OWNERS,
             Outcome.FAILED,
             f"{shown(list(held))} offers {', '.join(names)} already",
-            why="another device plugin, or one that ended less than five minutes ago, has registered these names",
-            remedy="if an earlier installation was removed just now, wait; else find the plugin on that node: "
+            why="another device plugin has registered these names",
+            remedy="if an earlier installation was removed just now, wait 10 seconds; else find the plugin there: "
             f"kubectl get pods -A --field-selector spec.nodeName={next(iter(held))}",
         )
 

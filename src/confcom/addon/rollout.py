@@ -107,6 +107,7 @@ def _steps(daemon: KubernetesObject, pods: Sequence[DaemonPod], newest: Mapping[
     mine = [pod for pod in pods if pod.owner == name_of(daemon)]
     revision = newest.get(name_of(daemon), "")
     for node in sorted({pod.node for pod in mine}):
+        looked_at = number(daemon, "status", "observedGeneration") >= number(daemon, "metadata", "generation")
         here = [pod for pod in mine if pod.node == node and pod.state is not PodState.REJECTED]
         new = [pod for pod in here if pod.revision == revision and pod.state is not PodState.ENDING]
         old = [pod for pod in here if pod not in new]
@@ -114,8 +115,8 @@ def _steps(daemon: KubernetesObject, pods: Sequence[DaemonPod], newest: Mapping[
         yield NodeStep(
             node=node,
             step=step,
-            done=ready and not old,
-            text=_text(new, old, ready=ready),
+            done=looked_at and ready and not old,
+            text=_text(new, old, ready=ready) if looked_at else "waits for the DaemonSet controller",
             failing=any(pod.state is PodState.FAILING for pod in new),
             serving=any(pod.state is PodState.READY for pod in old),
             pod=new[-1].uid if new else "",

@@ -73,8 +73,7 @@ def enable(
 
     \b
     Examples:
-      confcom enable                                    on nodes with SGX hardware
-      confcom enable --no-quote-helper                  EPC only
+      confcom enable --no-quote-helper                  nodes with SGX hardware, EPC only
       confcom enable --simulated-node worker-1          no SGX hardware anywhere
       confcom enable --simulated --set image.registry=registry.example.com/mirror
       confcom enable --simulated --dry-run              what would be done?

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from confcom.daemon.grpc_log import silence_grpc
 
@@ -23,4 +24,9 @@ def main() -> None:
         sys.stderr.write(INSTALL_HINT + "\n")
         raise SystemExit(2) from error
     with output_failures_explained():
-        cli()
+        cli(prog_name=program_name(sys.argv[0]))
+
+
+def program_name(path: str) -> str:
+    """As the person called it: kubectl runs a program `kubectl-confcom` for `kubectl confcom`."""
+    return "kubectl confcom" if Path(path).name == "kubectl-confcom" else "confcom"

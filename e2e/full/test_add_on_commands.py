@@ -1,0 +1,163 @@
+"""`confcom enable`, `status`, `update`, `rollback` and `disable` on the real cluster, as a person runs them there."""
+
+import json
+import sys
+
+import pytest
+
+from confcom.errors import ExitCode
+from e2e.add_on import EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, allocatable, names, uninstall
+from e2e.cluster.addresses import NODE_NAME
+from e2e.waiting import until
+
+UPDATE_SECONDS = 240.0
+"""For one command that changes the daemons, and waits for them."""
+
+
+def confcom(cluster, *arguments, code=ExitCode.OK):
+    command = [sys.executable, "-m", "confcom", *arguments]
+    done = cluster.run(command, check=False, timeout=UPDATE_SECONDS)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def pods(cluster, component):
+    selector = f"--selector=app.kubernetes.io/component={component}"
+    return cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", selector)["items"]
+
+
+@pytest.fixture
+def bare(cluster):
+    """The cluster without the add-on; whatever a case leaves is taken away."""
+    uninstall(cluster)
+    until(lambda: allocatable(cluster) in {"", "0"}, "the kubelet reports that the plugin has gone")
+    cluster.kubectl("label", "node", NODE_NAME, f"{SIMULATED_LABEL}-")
+    yield cluster
+    uninstall(cluster)
+
+
+@pytest.fixture
+def enabled(bare):
+    confcom(bare, "enable", "--simulated-node", NODE_NAME)
+    return bare
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_enable_twice_and_status(bare):
+    done = confcom(bare, "enable", "--simulated", code=ExitCode.REFUSED)
+    assert f"none is labelled {SIMULATED_LABEL}=true" in done.stderr
+    assert not names(bare, "daemonsets", SYSTEM)
+
+    first = json.loads(confcom(bare, "enable", "--simulated-node", NODE_NAME, "--output=json").stdout)
+    assert (first["changed"], first["revision"]) == (True, 1)
+    assert {(step["node"], step["step"]) for step in first["nodes"]} == {
+        (NODE_NAME, "device plugin"),
+        (NODE_NAME, "quote helper"),
+        (NODE_NAME, "enclave memory"),
+    }
+    before = bare.kubectl_json("get", "pods", f"--namespace={SYSTEM}")["items"]
+    again = json.loads(confcom(bare, "enable", "--simulated", "--output=json").stdout)
+    assert (again["changed"], again["revision"]) == (False, 1)
+    after = bare.kubectl_json("get", "pods", f"--namespace={SYSTEM}")["items"]
+    assert {pod["metadata"]["uid"] for pod in after} == {pod["metadata"]["uid"] for pod in before}
+
+    table = confcom(bare, "status").stdout
+    assert "All is well." in table
+    (row,) = [line.split() for line in table.splitlines() if line.startswith(NODE_NAME)]
+    assert row == [NODE_NAME, "simulated", EPC_MIB, "0", "ready", "0.1.0", "ready", "0.1.0", "yes"]
+
+    document = json.loads(confcom(bare, "status", "--output=json").stdout)
+    (node,) = document["nodes"]
+    amount = int(EPC_MIB)
+    assert node["epc"] == {"resource": EPC, "capacity_mib": amount, "allocatable_mib": amount, "used_mib": 0}
+    assert node["provision_device"] == "yes"
+    assert document["ok"] is True
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_an_update_that_cannot_start_is_told_and_rolled_back(enabled):
+    (serving,) = pods(enabled, "device-plugin")
+    done = confcom(
+        enabled,
+        "update",
+        *("--set", "devicePlugin.image.tag=not-there"),
+        *("--set", "devicePlugin.image.pullPolicy=Never"),
+        code=ExitCode.NOT_READY,
+    )
+    assert f"({NODE_NAME}: the old one goes on serving)" in done.stderr
+    assert "device plugin failing: ErrImageNeverPull" in done.stderr
+    assert serving["metadata"]["uid"] in {pod["metadata"]["uid"] for pod in pods(enabled, "device-plugin")}
+    done = confcom(enabled, "status", code=ExitCode.NOT_READY)
+    assert "An update is in progress." in done.stdout
+    assert "another one serves meanwhile" in done.stdout
+    assert f"{EPC_MIB} " in done.stdout
+
+    assert "Rolled back" in confcom(enabled, "rollback").stdout
+    (left,) = pods(enabled, "device-plugin")
+    assert left["metadata"]["uid"] == serving["metadata"]["uid"]
+    assert "All is well." in confcom(enabled, "status").stdout
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_an_update_replaces_the_daemons_and_rollback_brings_back_what_was(enabled):
+    (before,) = pods(enabled, "quote-helper")
+    assert "updated" in confcom(enabled, "update", "--set", "logLevel=debug").stdout
+    (after,) = pods(enabled, "quote-helper")
+    assert "--log-level=debug" in after["spec"]["containers"][0]["args"]
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    confcom(enabled, "rollback")
+    (back,) = pods(enabled, "quote-helper")
+    assert back["spec"]["containers"][0]["args"] == before["spec"]["containers"][0]["args"]
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_status_says_what_is_wrong_while_the_api_server_is_away_and_when_a_daemon_is_gone(enabled):
+    enabled.stop("apiserver")
+    try:
+        done = confcom(enabled, "status", code=ExitCode.UNAVAILABLE)
+    finally:
+        enabled.start("apiserver")
+    assert "refused" in done.stderr
+    until(enabled.ready, "the API server is back")
+
+    enabled.kubectl("delete", "daemonset", "confcom-quote-helper", f"--namespace={SYSTEM}", "--cascade=foreground")
+    selector = "--selector=app.kubernetes.io/component=quote-helper"
+    enabled.kubectl("wait", "--for=delete", "pods", selector, f"--namespace={SYSTEM}", "--timeout=60s")
+    (node,) = json.loads(confcom(enabled, "status", "--output=json").stdout)["nodes"]
+    assert (node["quote_helper"], node["provision_device"]) == ([], "no helper")
+    confcom(enabled, "update", "--set", "logLevel=info")
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_a_namespace_that_refuses_the_daemons_is_told_before_anything_is_changed(bare):
+    namespace = "confcom-strict"
+    bare.kubectl("create", "namespace", namespace)
+    try:
+        level = "pod-security.kubernetes.io/enforce=baseline"
+        bare.kubectl("label", "namespace", namespace, level)
+        arguments = ["enable", "--simulated-node", NODE_NAME, f"--namespace={namespace}"]
+        done = confcom(bare, *arguments, code=ExitCode.REFUSED)
+        assert f"the namespace {namespace} enforces the Pod Security level baseline" in done.stderr
+        assert SIMULATED_LABEL not in bare.kubectl_json("get", "node", NODE_NAME)["metadata"]["labels"]
+        assert not bare.helm("list", "--short", f"--namespace={namespace}").stdout
+    finally:
+        bare.kubectl("delete", "namespace", namespace)
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_who_may_only_look_is_told_which_permissions_are_missing(bare):
+    bare.kubectl("create", "clusterrolebinding", "case-viewer", "--clusterrole=view", "--user=eve")
+    try:
+        config = bare.kubectl("config", "view", "--raw", "--flatten", "--output=json").stdout
+        document = json.loads(config)
+        document["users"][0]["user"]["as"] = "eve"
+        mine = bare.places.folder / "eve.json"
+        mine.write_text(json.dumps(document))
+        command = ["env", f"KUBECONFIG={mine}", sys.executable, "-m", "confcom", "enable", "--simulated"]
+        done = bare.run(command, check=False)
+        assert done.returncode != ExitCode.OK
+        assert "create daemonsets.apps in confcom-system" in done.stderr
+        assert "list secrets in confcom-system" in done.stderr
+        assert not names(bare, "daemonsets", SYSTEM)
+    finally:
+        bare.kubectl("delete", "clusterrolebinding", "case-viewer")

@@ -1,0 +1,74 @@
+"""The commands in docs/how-to/enable-the-add-on.md, run in their order on a cluster in memory.
+
+As a program (PYTHONPATH=tests python tests/cli/test_docs_enable.py) it writes into the page what they print.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from click.testing import CliRunner
+from fake_cluster import objects as make
+from fake_cluster.cluster import FakeCluster
+from fake_cluster.objects import EPC
+
+from confcom.cli.add_on_options import Machine
+from confcom.cli.group import cli
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "enable-the-add-on.md"
+BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+
+
+class Story:
+    """One cluster for the whole page, as its reader has it."""
+
+    def __init__(self):
+        self.cluster = FakeCluster(objects=[make.node("worker-1"), make.node("worker-2")])
+        labels = {"pod-security.kubernetes.io/enforce": "baseline"}
+        self.cluster.objects.append({"kind": "Namespace", "metadata": {"name": "strict", "labels": labels}})
+        secret = {"name": "confcom-simulated-platform", "namespace": "confcom-system"}
+        self.cluster.objects.append({"kind": "Secret", "metadata": secret})
+        self.cluster.broken_images["confcom/quote-helper:0.3.0-broken"] = make.waiting(
+            "ImagePullBackOff", 'Back-off pulling image "confcom/quote-helper:0.3.0-broken"'
+        )
+
+    def run(self, line):
+        program, *arguments = shlex.split(line)
+        assert program == "confcom"
+        if arguments[0] == "disable":
+            self.cluster.objects.append(
+                make.pod("sgx-test-x7b", on="worker-1", owner=("Job", "sgx-test"), limits={EPC: 10})
+            )
+        if "strict" in arguments:
+            nodes = [make.node("worker-1", make.SIMULATED), make.node("worker-2")]
+            return self._run(FakeCluster(objects=nodes + self.cluster.find("Namespace")), arguments)
+        return self._run(self.cluster, arguments)
+
+    def _run(self, cluster, arguments):
+        machine = Machine(cluster.run, cluster.clock, cluster.sleep, terminal=False)
+        return CliRunner().invoke(cli, arguments, obj=machine, catch_exceptions=False).output
+
+    def block(self, text):
+        commands = [line for line in text.splitlines() if line.startswith("$ ")]
+        return "".join(f"{line}\n{self.run(line.removeprefix('$ '))}" for line in commands)
+
+
+def retold():
+    story = Story()
+    return BLOCK.sub(lambda match: f"```console\n{story.block(match[1])}```", PAGE.read_text())
+
+
+def test_every_command_prints_what_the_page_says():
+    assert retold() == PAGE.read_text()
+
+
+def test_the_reference_has_every_commands_help():
+    script = Path(__file__).parents[2] / "scripts" / "cli_reference.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    PAGE.write_text(retold())
