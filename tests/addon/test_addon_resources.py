@@ -1,0 +1,52 @@
+"""The names of the resources are those that the device plugin offers and that the chart gives it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from confcom.addon.helm import chart_folder
+from confcom.addon.permissions import Permission, needed, plural
+from confcom.addon.resources import REAL, SIMULATED
+from confcom.device_plugin.resources import DEFAULT_NAMES
+
+CHART = Path(__file__).parents[2] / "charts" / "confcom"
+
+
+def test_the_plugins_own_names():
+    assert {str(kind): name for kind, name in DEFAULT_NAMES.items()} == dataclasses.asdict(REAL)
+
+
+def test_the_charts_names_of_simulated_nodes_beside_hardware():
+    text = (CHART / "templates" / "_helpers.tpl").read_text()
+    for kind in ("epc", "enclave", "provision", "helper"):
+        assert f'"{kind}" {json.dumps(getattr(SIMULATED, kind))}' in text
+
+
+def test_the_chart_comes_with_the_program():
+    assert chart_folder() == CHART
+
+
+def test_plurals():
+    kinds = ("DaemonSet", "NetworkPolicy", "ValidatingAdmissionPolicy", "PriorityClass", "Ingress", "Job")
+    assert [plural(kind) for kind in kinds] == [
+        "daemonsets",
+        "networkpolicies",
+        "validatingadmissionpolicies",
+        "priorityclasses",
+        "ingresses",
+        "jobs",
+    ]
+
+
+def test_every_permission_is_asked_for_once():
+    kinds = [("apps", "DaemonSet"), ("", "Secret"), ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy")]
+    asked = needed(kinds, "sgx", namespace_is_there=False, labels_nodes=True)
+    assert len(set(asked)) == len(asked)
+    assert {
+        Permission("create", "namespaces"),
+        Permission("patch", "nodes"),
+        Permission("delete", "daemonsets", "apps", "sgx"),
+        Permission("create", "validatingadmissionpolicies", "admissionregistration.k8s.io"),
+    } <= set(asked)
+    attributes = Permission("patch", "nodes/status").review()["spec"]["resourceAttributes"]
+    assert attributes == {"verb": "patch", "resource": "nodes", "subresource": "status"}

@@ -1,0 +1,49 @@
+import pytest
+from fake_cluster import objects as make
+from fake_cluster.objects import EPC
+
+from confcom.addon.dead_resources import SETTLED_SECONDS, Remains, Settling, Stage, remains, removal
+
+
+def node(capacity, allocatable, **more):
+    made = make.node("a", **more)
+    made["status"]["capacity"] |= {EPC: capacity} if capacity else {}
+    made["status"]["allocatable"] |= {EPC: allocatable} if allocatable else {}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("capacity", "allocatable", "stage"),
+    [
+        (None, None, Stage.CLEAN),
+        ("162", "162", Stage.OFFERED),
+        ("162", "0", Stage.KEPT),
+        ("0", "0", Stage.DEAD),
+    ],
+)
+def test_stages(capacity, allocatable, stage):
+    assert remains(node(capacity, allocatable)).stage is stage
+
+
+def test_a_kubelet_that_is_silent_cannot_forget_but_what_is_at_0_can_go():
+    assert remains(node("162", "162", ready=False)).stage is Stage.SILENT
+    assert remains(node("0", "0", ready=False)).stage is Stage.DEAD
+
+
+def test_only_our_keys_that_are_at_0_are_removed_each_tested_first():
+    foreign = {"nvidia.com/gpu": "0", "sgx.intel.com/enclave": "1024"}
+    made = node("0", "0", resources=foreign)
+    paths = [f"/status/{part}/kubernetes.azure.com~1sgx_epc_mem_in_MiB" for part in ("capacity", "allocatable")]
+    assert removal(made) == [
+        step for path in paths for step in ({"op": "test", "path": path, "value": "0"}, {"op": "remove", "path": path})
+    ]
+
+
+def test_a_node_settles_a_while_after_it_was_seen_with_a_key():
+    dirty, clean = [Remains("a", Stage.DEAD, (EPC,))], [Remains("a", Stage.CLEAN, ())]
+    watch = Settling().after(dirty, 0)
+    assert not watch.settled(dirty, 100)
+    assert not watch.settled(clean, SETTLED_SECONDS - 1)
+    assert watch.settled(clean, SETTLED_SECONDS)
+    assert Settling().settled(clean, 0)
+    assert not watch.after(dirty, 50).settled(clean, SETTLED_SECONDS + 49)

@@ -1,0 +1,106 @@
+"""Helm's command lines and what its answers mean."""
+
+import json
+import subprocess
+
+import pytest
+
+from confcom.addon.helm import ChartError, Helm, HelmError, Values
+from confcom.addon.kubectl import Cluster, KubeApi
+from confcom.addon.programs import ClusterAccessError, last_words
+
+
+@pytest.fixture
+def helm():
+    """A helm that answers as it is told to; `asked` has its command lines and their input."""
+
+    class Answers:
+        def __init__(self):
+            self.asked, self.answer = [], (0, "", "")
+
+        def __call__(self, arguments, /, *, stdin=None, timeout=60.0):
+            self.asked.append((list(arguments), stdin))
+            code, out, err = self.answer
+            return subprocess.CompletedProcess(arguments, code, out.encode(), err.encode())
+
+    return Answers()
+
+
+@pytest.fixture
+def release(helm):
+    return Helm(Cluster("sgx", "=strange"), helm)
+
+
+def test_values_are_given_in_the_order_in_which_they_win(helm, release, tmp_path):
+    values = Values({"a": 1}, (tmp_path / "v.yaml",), ("b=2",), ("c=3",))
+    release.upgrade(tmp_path / "chart", values)
+    ((line, stdin),) = helm.asked
+    flags = [word for word in line if word.startswith(("--values", "--set"))]
+    assert flags == ["--values=-", f"--values={tmp_path}/v.yaml", "--set=b=2", "--set-string=c=3"]
+    assert json.loads(stdin) == {"a": 1}
+    assert {"--install", "--reset-values", "--namespace=sgx", "--kube-context==strange"} <= set(line)
+
+
+def test_rendering_changes_nothing_and_tells_hooks_apart(helm, release, tmp_path):
+    hook = {"manifest": "kind: Job\nmetadata: {name: root}\n"}
+    document = {"manifest": "kind: A\n---\n# nothing\n---\nkind: B\n", "hooks": [hook], "config": {"x": 1}}
+    helm.answer = (0, json.dumps(document), "")
+    rendering = release.render(tmp_path, Values({}))
+    assert "--dry-run=server" in helm.asked[0][0]
+    assert [one["kind"] for one in rendering.manifests] == ["A", "B"]
+    assert [one["kind"] for one in rendering.hooks] == ["Job"]
+    assert rendering.config == {"x": 1}
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "why"),
+    [
+        ("Error: values don't meet the specifications of the schema(s): - at '/x': got boolean", ChartError, "got bool"),
+        ('Error: failed to query: secrets is forbidden: User "eve" cannot list', ClusterAccessError, "forbidden"),
+        ("Error: connection refused", ClusterAccessError, "connection refused"),
+        ("", ClusterAccessError, "helm said nothing"),
+    ],
+)
+def test_who_is_to_blame_when_it_cannot_be_rendered(helm, release, tmp_path, said, kind, why):
+    helm.answer = (1, "", said)
+    with pytest.raises(kind) as caught:
+        release.render(tmp_path, Values({}))
+    assert why in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("another operation (install/upgrade/rollback) is in progress", "an earlier one was interrupted"),
+        ("UPGRADE FAILED: pre-upgrade hooks failed", "the daemons go on as they were"),
+        ("INSTALLATION FAILED: failed pre-install", "kubectl describe jobs,pods --namespace=sgx"),
+        ("timed out", "helm history confcom --namespace=sgx"),
+    ],
+)
+def test_what_to_do_when_helm_fails(helm, release, tmp_path, said, remedy):
+    helm.answer = (1, "", f"Error: {said}")
+    with pytest.raises(HelmError) as caught:
+        release.upgrade(tmp_path, Values({}))
+    assert caught.value.why == said
+    assert remedy in caught.value.remedy
+
+
+def test_no_release_has_no_history(helm, release):
+    helm.answer = (1, "", "Error: release: not found")
+    assert release.history() == ()
+    helm.answer = (1, "", "Error: Kubernetes cluster unreachable")
+    with pytest.raises(ClusterAccessError):
+        release.history()
+
+
+def test_logs_of_a_program_are_not_its_last_words():
+    said = b'level=WARN msg="x"\ntime=2026-11-25 level=ERROR msg="y"\nI1124 10:00:00.0 1 x.go:1] z\nError: in plain words\n'
+    assert last_words(said) == "in plain words"
+
+
+def test_every_flags_value_is_joined_to_it(helm):
+    helm.answer = (0, '{"items": []}', "")
+    api = KubeApi(Cluster("--all", "--kubeconfig=x"), helm)
+    api.list_objects("pods", api.cluster.here)
+    ((line, _),) = helm.asked
+    assert {"--namespace=--all", "--context=--kubeconfig=x", "--request-timeout=20s"} <= set(line)

@@ -1,0 +1,70 @@
+"""When waiting for the daemons is given up."""
+
+from confcom.addon.rollout import STUCK_SECONDS, NodeStep, Rollout, Step, Verdict, look
+
+DEADLINE = 100.0
+
+
+def step(node="a", kind=Step.QUOTE_HELPER, *, done=False, failing=False, pod="1"):
+    return NodeStep(node, kind, done, "", failing=failing, pod=pod)
+
+
+def state(*steps, problems=(), observed=True):
+    return Rollout(steps, problems, observed)
+
+
+def verdicts(*looks):
+    """Each look is a time and what was seen."""
+    watch, found = None, []
+    for now, seen in looks:
+        watch, verdict = look(watch, seen, now, deadline=DEADLINE)
+        found.append(verdict)
+    return found
+
+
+def test_done_at_once():
+    assert verdicts((0, state(step(done=True)))) == [Verdict.DONE]
+    assert verdicts((0, state())) == [Verdict.DONE]
+
+
+def test_not_done_before_the_controller_has_looked_nor_with_a_problem():
+    assert verdicts((0, state(step(done=True), observed=False))) == [Verdict.WAITING]
+    assert verdicts((0, state(step(done=True), problems=("x",)))) == [Verdict.WAITING]
+
+
+def test_without_progress_it_is_given_up():
+    assert verdicts((0, state(step())), (99, state(step())), (100, state(step()))) == [
+        Verdict.WAITING,
+        Verdict.WAITING,
+        Verdict.STALLED,
+    ]
+
+
+def test_every_node_that_is_done_gives_more_time():
+    one, both = state(step("a", done=True), step("b")), state(step("a", done=True), step("b", done=True))
+    neither = state(step("a"), step("b"))
+    assert verdicts((0, neither), (90, one), (180, one), (189, both)) == [
+        Verdict.WAITING,
+        Verdict.WAITING,
+        Verdict.WAITING,
+        Verdict.DONE,
+    ]
+    assert verdicts((0, neither), (90, one), (190, one))[-1] is Verdict.STALLED
+
+
+def test_a_step_that_was_done_by_the_old_pod_counts_again_by_the_new_one():
+    old, none, new = (
+        state(step(done=done, pod=pod), step("b")) for done, pod in ((True, "1"), (False, "2"), (True, "2"))
+    )
+    assert verdicts((0, old), (90, none), (95, new), (190, new))[-1] is Verdict.WAITING
+
+
+def test_what_flips_is_no_progress():
+    on, off = state(step(done=True), step("b")), state(step(), step("b"))
+    assert verdicts((0, off), (10, on), (60, off), (90, on), (110, on))[-1] is Verdict.STALLED
+
+
+def test_a_pod_that_fails_is_given_less_time_unless_it_recovers():
+    failing, well = state(step(failing=True)), state(step())
+    assert verdicts((0, failing), (STUCK_SECONDS, failing)) == [Verdict.WAITING, Verdict.STALLED]
+    assert verdicts((0, failing), (30, well), (35, failing), (STUCK_SECONDS + 30, failing))[-1] is Verdict.WAITING

@@ -1,0 +1,80 @@
+"""What people see while they wait: on a terminal, and in a log."""
+
+import json
+import subprocess
+import sys
+
+from rich.console import Console
+
+from confcom.addon.findings import Check, Finding, Outcome
+from confcom.addon.telling import Mark, Row
+from confcom.cli import progress_display
+from confcom.cli.progress_display import LineTeller, TerminalTeller, finding_lines
+
+WAITS = Row("a  quote helper", "starting", Mark.WAITING)
+DONE = Row("a  quote helper", "ready (0.1.0)", Mark.DONE)
+BAD = Row("b  quote helper", "failing: \x1b[2Jcleared", Mark.BAD)
+
+
+def test_in_a_log_every_change_is_one_line(capsys):
+    with LineTeller().waiting("Waiting") as board:
+        board.show([WAITS, BAD], note="1 s")
+        board.show([WAITS, BAD], note="2 s")
+        board.show([DONE, BAD], note="3 s")
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        "Waiting ...",
+        "  ..  a  quote helper  starting",
+        "  !!  b  quote helper  failing: \\x1b[2Jcleared",
+        "  ok  a  quote helper  ready (0.1.0)",
+    ]
+
+
+def test_on_a_terminal_the_last_state_stays(monkeypatch):
+    console = Console(record=True, force_terminal=True, width=100, highlight=False, markup=False)
+    teller = TerminalTeller()
+    teller._console = console
+    with teller.busy("Looking"):
+        teller.say("[bold] is no markup")
+    with teller.waiting("Waiting") as board:
+        board.show([WAITS], note="1 s")
+        board.show([DONE, BAD], note="2 s of at most 9 s")
+    shown = console.export_text()
+    assert "[bold] is no markup" in shown
+    assert "✓  a  quote helper  ready (0.1.0)" in shown
+    assert "✗  b  quote helper  failing: \\x1b[2Jcleared" in shown
+    assert "2 s of at most 9 s" in shown
+    assert progress_display.teller(terminal=True).__class__ is TerminalTeller
+
+
+def test_findings_say_why_and_what_to_do():
+    lines = list(
+        finding_lines(
+            [
+                Finding(Check.HELM, Outcome.OK, "v4"),
+                Finding(Check.API_SERVER, Outcome.FAILED, "away\n", why="refused", remedy="wait"),
+            ]
+        )
+    )
+    assert lines == [
+        "  ok       helm        v4",
+        "  FAILED   API server  away\\n",
+        "           why: refused",
+        "           do:  wait",
+    ]
+
+
+def test_status_needs_no_library_that_is_slow_to_import():
+    program = (
+        "import sys, json, subprocess\n"
+        "from click.testing import CliRunner\n"
+        "from confcom.cli.add_on_options import Machine\n"
+        "from confcom.cli.group import cli\n"
+        "run = lambda arguments, **more: subprocess.CompletedProcess(arguments, 0, b'{}', b'')\n"
+        "machine = Machine(run, lambda: 0.0, lambda seconds: None, terminal=False)\n"
+        "assert CliRunner().invoke(cli, ['status'], obj=machine).exit_code == 8\n"
+        "print(json.dumps(sorted(set(sys.modules) & {'rich', 'yaml', 'grpc', 'cryptography', 'asyncio'})))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
