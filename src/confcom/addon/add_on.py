@@ -8,15 +8,15 @@ from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 
-from confcom.addon.findings import Finding, PreflightError, failed
+from confcom.addon.findings import Finding, Outcome, PreflightError, failed
 from confcom.addon.helm import Helm, HelmError
 from confcom.addon.history import Revision
 from confcom.addon.hook_watch import HookWatch
 from confcom.addon.kubectl import Cluster, KubeApi
+from confcom.addon.looking import look_at_daemons
 from confcom.addon.preflight import judge
 from confcom.addon.programs import ClusterAccessError, Run
 from confcom.addon.rollout import NodeStep, Rollout, Step, Verdict, Watch, look, rollout
-from confcom.addon.snapshot import look_at_daemons
 from confcom.addon.survey import Survey, Wish, survey
 from confcom.addon.telling import Mark, Row, Teller
 from confcom.errors import ConfcomError, ExitCode
@@ -55,7 +55,7 @@ class Changed:
         return {
             "changed": self.changed,
             "revision": self.revision,
-            "warnings": [one.what for one in self.findings if one.outcome == "warning"],
+            "warnings": [one.what for one in self.findings if one.outcome is Outcome.WARNING],
             "nodes": [{"node": step.node, "step": step.step, "state": step.text} for step in self.steps],
         }
 

@@ -11,13 +11,14 @@ from confcom.addon.dead_resources import Stage, remains
 from confcom.addon.enabling import NotEnabledError
 from confcom.addon.findings import Check, Finding, Outcome, PreflightError
 from confcom.addon.helm import RELEASE
+from confcom.addon.looking import look_at_daemons, look_everywhere
 from confcom.addon.node_checks import shown
 from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of
 from confcom.addon.permissions import CLEANING, READING, Permission, denied, is_cluster_wide, plural
 from confcom.addon.plan import component_of, group_of
 from confcom.addon.platform_secret import SECRET_NAME
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
-from confcom.addon.snapshot import Snapshot, look_at_daemons, look_everywhere
+from confcom.addon.snapshot import Snapshot
 from confcom.addon.telling import Mark, Row
 from confcom.addon.workloads import RunningWorkload, running_workloads
 from confcom.errors import ConfcomError, ExitCode

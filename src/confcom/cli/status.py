@@ -34,7 +34,7 @@ def status(*, namespace: str, context: str, output: str) -> None:
 
     Exit codes: 0 all is well, 8 something is not (or the add-on is not enabled), 6 the API server does not answer.
     """
-    from confcom.addon.snapshot import look_everywhere
+    from confcom.addon.looking import look_everywhere
     from confcom.addon.status import add_on_status
 
     found = add_on_status(look_everywhere(add_on(namespace, context).api))

@@ -1,0 +1,47 @@
+"""Looking at the cluster once."""
+
+from __future__ import annotations
+
+from confcom.addon.daemon_pods import last_complaint, mute_pods
+from confcom.addon.kubectl import KubeApi
+from confcom.addon.objects import KubernetesObject, namespace_of, of_kind
+from confcom.addon.snapshot import Snapshot
+
+LOG_LINES = 20
+"""Of a pod that is not ready: enough to hold its last complaint."""
+
+
+def look_everywhere(api: KubeApi) -> Snapshot:
+    """Everything, workloads of all namespaces included.
+
+    Raises:
+        ClusterAccessError: the API server does not answer, or does not permit it.
+    """
+    objects = api.list_objects("nodes,pods,daemonsets.apps,jobs.batch", "--all-namespaces")
+    return _snapshot(api, objects, api.list_objects("events", api.cluster.here))
+
+
+def look_at_daemons(api: KubeApi) -> Snapshot:
+    """What a rollout is judged by: the nodes, and the add-on's own namespace.
+
+    Raises:
+        ClusterAccessError: the API server does not answer, or does not permit it.
+    """
+    kinds = "pods,daemonsets.apps,controllerrevisions.apps,events"
+    return _snapshot(api, api.list_objects("nodes"), api.list_objects(kinds, api.cluster.here))
+
+
+def _snapshot(api: KubeApi, *lists: tuple[KubernetesObject, ...]) -> Snapshot:
+    objects = [one for found in lists for one in found]
+    pods = of_kind(objects, "Pod")
+    mute = mute_pods([pod for pod in pods if namespace_of(pod) == api.cluster.namespace])
+    return Snapshot(
+        namespace=api.cluster.namespace,
+        nodes=of_kind(objects, "Node"),
+        pods=pods,
+        daemon_sets=of_kind(objects, "DaemonSet"),
+        jobs=of_kind(objects, "Job"),
+        revisions=of_kind(objects, "ControllerRevision"),
+        events=of_kind(objects, "Event"),
+        said={name: last_complaint(api.log_tail(name, LOG_LINES)) for name in mute},
+    )
