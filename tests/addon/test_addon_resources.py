@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 from confcom.addon.helm import chart_folder
-from confcom.addon.permissions import Permission, needed, plural
+from confcom.addon.permissions import USUAL_KINDS, Permission, needed, plural
 from confcom.addon.resources import REAL, SIMULATED
 from confcom.device_plugin.resources import DEFAULT_NAMES
 
@@ -36,6 +37,13 @@ def test_plurals():
         "ingresses",
         "jobs",
     ]
+
+
+def test_the_usual_kinds_are_those_of_the_chart():
+    optional = {"NetworkPolicy", "Service", "ServiceMonitor"}
+    templates = (CHART / "templates").glob("*.yaml")
+    kinds = {kind for one in templates for kind in re.findall(r"^kind: (\w+)", one.read_text(), re.MULTILINE)}
+    assert {kind for _, kind in USUAL_KINDS} == kinds - optional
 
 
 def test_every_permission_is_asked_for_once():

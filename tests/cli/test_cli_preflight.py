@@ -119,9 +119,15 @@ def test_permissions(refused, cluster):
     ]
 
 
-def test_who_may_not_read_is_told_once(refused, cluster):
-    cluster.denied = {"list secrets", "list nodes"}
+def test_who_may_not_read_is_told_what_the_api_server_says(refused, cluster):
+    cluster.denied = {"list secrets", "list nodes", "create daemonsets"}
     assert "secrets is forbidden" in refused("--simulated", code=ExitCode.UNAVAILABLE)[1]
+
+
+def test_who_may_not_look_up_the_release_is_told_of_all_permissions_at_once(confcom, cluster):
+    cluster.denied = {"list secrets", "create daemonsets"}
+    missing = "list secrets in confcom-system; create daemonsets.apps in confcom-system"
+    assert missing in confcom("enable", "--simulated").stderr
 
 
 def test_who_may_not_clean_nodes_is_warned(confcom, cluster):

@@ -99,6 +99,19 @@ def test_not_enabled(confcom, wrong, cluster):
     ]
 
 
+def test_what_an_earlier_installation_left(wrong, cluster):
+    cluster.node("a")["status"]["capacity"][EPC] = "0"
+    assert wrong()[1] == "resources of an earlier installation are left on a: `confcom disable` removes them"
+
+
+def test_a_selector_of_ones_own(confcom, cluster):
+    cluster.node("b")["metadata"]["labels"]["example.com/sgx"] = "yes"
+    cluster.chart = lambda values: [make.daemon_set("device-plugin", {"example.com/sgx": "yes"}, args=())]
+    assert confcom("enable", "--no-quote-helper").exit_code == ExitCode.OK
+    (node,) = [one for one in json.loads(confcom("status", "-o", "json").stdout)["nodes"] if one["name"] == "b"]
+    assert (node["sgx"], node["provision_device"], node["problems"]) == ("hardware", "no helper", [])
+
+
 def test_the_api_server_is_away(confcom, enabled):
     enabled.away = True
     done = confcom("status")

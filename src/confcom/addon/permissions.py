@@ -66,6 +66,18 @@ def is_cluster_wide(kind: str) -> bool:
     return kind in _CLUSTER_WIDE
 
 
+USUAL_KINDS = (
+    ("", "ServiceAccount"),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
+    ("apps", "DaemonSet"),
+    ("batch", "Job"),
+    ("rbac.authorization.k8s.io", "Role"),
+    ("rbac.authorization.k8s.io", "RoleBinding"),
+)
+"""What the chart contains unless values say otherwise: asked about when it cannot be rendered, as by who may not look
+up the release, so that whoever lacks permissions is told of all of them at once."""
+
 READING = (
     Permission("list", "nodes"),
     Permission("list", "pods"),

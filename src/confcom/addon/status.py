@@ -127,7 +127,7 @@ def add_on_status(seen: Snapshot) -> AddOnStatus:
     pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace], seen.events, seen.said)
     nodes = [_node_status(node, pods, daemons, seen.pods) for node in seen.nodes]
     told = [one for one in nodes if _is_told(one, seen)]
-    problems = [*_cluster_problems(seen, daemons, told)]
+    problems = [*_cluster_problems(seen, daemons)]
     problems += [f"{node.name}: {problem}" for node in told for problem in node.problems]
     return AddOnStatus(
         namespace=seen.namespace,
@@ -236,9 +236,7 @@ def _provision(helpers: Sequence[DaemonPod], pods: Sequence[KubernetesObject]) -
     return Provision.GRANTED if started else Provision.WAITING
 
 
-def _cluster_problems(
-    seen: Snapshot, daemons: Sequence[KubernetesObject], nodes: Sequence[NodeStatus]
-) -> Iterator[str]:
+def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[str]:
     elsewhere = {
         namespace_of(one)
         for one in seen.daemon_sets
@@ -247,7 +245,7 @@ def _cluster_problems(
     if not daemons:
         there = f"; it is in {', '.join(sorted(elsewhere))}, which --namespace names" if elsewhere else ""
         yield f"the add-on is not enabled in the namespace {seen.namespace}{there}"
-        yield from _leftovers(nodes)
+        yield from _leftovers(seen.nodes)
         return
     if not any(selects(pod_spec_of(daemon), node) for daemon in daemons for node in seen.nodes):
         wanted = sorted({f"{key}={value}" for one in daemons for key, value in _selector(one)})
@@ -260,8 +258,8 @@ def _cluster_problems(
             yield f"the DaemonSet {name_of(daemon)} cannot make its Pods: {why}"
 
 
-def _leftovers(nodes: Sequence[NodeStatus]) -> Iterator[str]:
-    left = [node.name for node in nodes if node.epc.capacity == 0 and not node.plugins and node.sgx is SgxKind.NONE]
+def _leftovers(nodes: Sequence[KubernetesObject]) -> Iterator[str]:
+    left = [name_of(node) for node in nodes if offered(node)]
     if left:
         yield f"resources of an earlier installation are left on {', '.join(left)}: `confcom disable` removes them"
 

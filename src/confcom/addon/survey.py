@@ -13,7 +13,7 @@ from confcom.addon.history import Revision
 from confcom.addon.kubectl import KubeApi
 from confcom.addon.node_selection import with_label
 from confcom.addon.objects import KubernetesObject, labels_of, name_of
-from confcom.addon.permissions import CLEANING, Permission, denied, needed
+from confcom.addon.permissions import CLEANING, USUAL_KINDS, Permission, denied, needed
 from confcom.addon.plan import Plan
 from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED, Surroundings, pod_probe
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
@@ -109,7 +109,7 @@ def _denied(
     api: KubeApi, wish: Wish, plan: Plan | ConfcomError, namespace: KubernetesObject | None
 ) -> Sequence[Permission]:
     asked = needed(
-        plan.kinds if isinstance(plan, Plan) else (),
+        plan.kinds if isinstance(plan, Plan) else USUAL_KINDS,
         api.cluster.namespace,
         namespace_is_there=namespace is not None,
         labels_nodes=bool(wish.simulated_nodes),
