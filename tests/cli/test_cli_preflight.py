@@ -106,7 +106,7 @@ def test_the_chart_refuses_the_values(refused):
     assert refused(code=ExitCode.USAGE) == [
         "FAILED   chart and values    the chart refuses these values: simulated.enabled is false",
         "why: it quotes by a simulated platform only",
-        "do:  add --set simulated.enabled=true",
+        "do:  add --set simulated.enabled=true; or stop",
     ]
 
 

@@ -106,7 +106,7 @@ def test_what_an_earlier_installation_left(wrong, cluster):
 
 def test_a_selector_of_ones_own(confcom, cluster):
     cluster.node("b")["metadata"]["labels"]["example.com/sgx"] = "yes"
-    cluster.chart = lambda values: [make.daemon_set("device-plugin", {"example.com/sgx": "yes"}, args=())]
+    cluster.chart = lambda _: [make.daemon_set("device-plugin", {"example.com/sgx": "yes"}, args=())]
     assert confcom("enable", "--no-quote-helper").exit_code == ExitCode.OK
     (node,) = [one for one in json.loads(confcom("status", "-o", "json").stdout)["nodes"] if one["name"] == "b"]
     assert (node["sgx"], node["provision_device"], node["problems"]) == ("hardware", "no helper", [])

@@ -12,6 +12,15 @@ from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
 CLUSTER_WIDE = {"Node", "Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 KUBELET_KEEPS = 300.0
 SIMULATED_EPC = 162
+REFUSAL = """Error: execution error at (confcom/templates/checks.yaml:1:1):
+
+confcom: nothing was changed, because simulated.enabled is false.
+  why: it quotes by a simulated platform only.
+  do:  add
+         --set simulated.enabled=true
+       or stop
+"""
+"""As the chart words it."""
 
 
 def default_chart(values):
@@ -19,10 +28,7 @@ def default_chart(values):
     chosen = values.get("simulated", {})
     helper = values.get("quoteHelper", {})
     if not chosen.get("enabled") and helper.get("enabled", True):
-        raise ValueError(
-            "Error: execution error at (x.yaml:1:1): \n\nconfcom: nothing was changed, because simulated.enabled is "
-            "false.\n  why: it quotes by a simulated platform only.\n  do:  add\n       --set simulated.enabled=true\n"
-        )
+        raise ValueError(REFUSAL)
     plugin_image = values.get("devicePlugin", {}).get("image", {}).get("tag") or "0.1.0"
     image = helper.get("image", {})
     tag = image.get("tag") or "0.1.0"

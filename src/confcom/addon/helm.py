@@ -28,6 +28,8 @@ _CHARTS_FAULT = re.compile(
 """In helm's message, if the values or the chart are to blame; else it is the cluster."""
 _EXPLAINED = re.compile(r"confcom: (?P<what>.+?)\n\s+why: (?P<why>.+?)\n\s+do: +(?P<do>.+?)(\n\n|\Z)", re.DOTALL)
 """How the chart's own refusals are worded."""
+_DEEPER = re.compile(r"\n {8,}")
+"""Before a command, which belongs to the line before it; a line that is not indented so is one more thing to do."""
 
 
 class ChartError(ConfcomError):
@@ -253,7 +255,9 @@ def parse_manifests(stdout: bytes) -> tuple[KubernetesObject, ...]:
 def _rendering_error(stderr: bytes) -> ConfcomError:
     said = stderr.decode("utf-8", errors="replace")
     if explained := _EXPLAINED.search(said):
-        what, why, do = (" ".join(explained[part].split()) for part in ("what", "why", "do"))
+        what, why = (" ".join(explained[part].split()) for part in ("what", "why"))
+        do = _DEEPER.sub(" ", explained["do"])
+        do = "; ".join(line.strip() for line in do.splitlines())
         what = what.removeprefix("nothing was changed, because ").removeprefix("nothing was installed, because ")
         return ChartError(f"the chart refuses these values: {what.rstrip('.')}", why=why.rstrip("."), remedy=do)
     why = last_words(stderr) or "helm said nothing"
