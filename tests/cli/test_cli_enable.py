@@ -39,6 +39,15 @@ def test_enable_again_changes_nothing(confcom, cluster):
     assert len(changes(cluster)) == before
 
 
+def test_enable_brings_back_what_somebody_deleted(confcom, cluster):
+    confcom("enable", "--simulated")
+    cluster.objects = [one for one in cluster.objects if one["metadata"]["name"] != "confcom-quote-helper"]
+    done = confcom("enable", "--simulated")
+    assert done.exit_code == ExitCode.OK
+    assert cluster.find("DaemonSet", "confcom-quote-helper")
+    assert "ok  a  quote helper  ready (0.1.0)" in done.stderr
+
+
 def test_enable_keeps_what_was_chosen_before_and_changes_what_is_named(confcom, cluster):
     confcom("enable", "--simulated", "--set", "logLevel=debug")
     done = confcom("enable", "--no-quote-helper")

@@ -139,7 +139,7 @@ class AddOn:
     def _is_applied(self, seen: Survey) -> bool:
         if not seen.history or seen.history[-1].status != "deployed" or seen.rendering is None:
             return False
-        if seen.values.stored != seen.rendering.config:
+        if seen.values.stored != seen.rendering.config or not seen.daemons_are_there:
             return False
         return sorted(map(repr, self.helm.installed())) == sorted(map(repr, seen.rendering.manifests))
 
