@@ -6,7 +6,8 @@ import logging
 import random
 import sys
 
-from chaos.world import Disturbance, World
+from chaos.disturbance import Disturbance
+from chaos.world import World
 from confcom.playground.plugin_registry import KubeletRules
 
 KILLS = 100

@@ -12,15 +12,16 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
+from chaos.disturbance import Disturbance
 from chaos.instance import PLANTED
 from chaos.planted import BUGS
-from chaos.world import BrokenInvariantError, Disturbance, World
+from chaos.world import BrokenInvariantError, World
 from confcom.playground.plugin_registry import KubeletRules
 
 EXAMPLES = int(os.environ.get("CHAOS_EXAMPLES", "3"))
 STEPS = 8
 SEARCHED = 100
-"""Examples until a bug counts as not found; some need several instances, and the right one to end."""
+"""Examples until a bug counts as not found."""
 PLANTED_PATIENCE_SECONDS = 4.0
 """The plugin's slowest reaction takes 1 s; what a bug leaves undone is waited for in vain."""
 
@@ -42,6 +43,10 @@ plugins = st.sampled_from([Disturbance.START, Disturbance.KILL, Disturbance.TERM
 sockets = st.sampled_from(
     [Disturbance.REMOVE_PLUGIN_SOCKET, Disturbance.REMOVE_KUBELET_SOCKET, Disturbance.REMOVE_EVERY_SOCKET]
 )
+
+
+START, KILL_THE_SECOND = (Disturbance.START, 0), (Disturbance.KILL, 1)
+LOSE_DEVICE, REMOVE_SOCKET = (Disturbance.LOSE_DEVICE, 0), (Disturbance.REMOVE_PLUGIN_SOCKET, 0)
 
 
 class Chaos(RuleBasedStateMachine):
@@ -122,3 +127,26 @@ def test_a_plugin_with_a_bug_is_found(bug, found):
 
     with pytest.raises(FoundError, match=found):
         run_state_machine_as_test(lambda: Search(buggy), settings=settings(RUN, max_examples=SEARCHED))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("bug", "happenings", "found"),
+    [
+        ("never_looks_for_its_socket", [REMOVE_SOCKET], "is registered with .*, which is gone"),
+        ("forgets_other_instances", [START, KILL_THE_SECOND], "nobody that lives would be asked"),
+        ("never_looks_at_the_device", [LOSE_DEVICE], "is registered without the device"),
+        ("one_name_for_all", [START], "not settled after"),
+    ],
+)
+async def test_a_bug_that_takes_the_right_disturbances_is_found(bug, happenings, found):
+    world = World(KubeletRules.UP_TO_1_36, program=(PLANTED, bug), patience=PLANTED_PATIENCE_SECONDS)
+    try:
+        await world.open()
+        for happening in happenings[:-1]:
+            await world.disturb(happening)
+        with pytest.raises(BrokenInvariantError, match=found):
+            await world.disturb(happenings[-1])
+    finally:
+        await world.close()

@@ -11,7 +11,6 @@ The model is the real kubelet, by `confcom.playground.plugin_registry` and these
 
 import asyncio
 import contextlib
-import enum
 import json
 import shutil
 import signal
@@ -22,6 +21,7 @@ from pathlib import Path
 from hosts.tree import MIB, HostTree
 
 from chaos.books import wrong_allocatable, wrong_streams
+from chaos.disturbance import Disturbance
 from chaos.instance import LOOKS_OFTEN, Instance
 from chaos.watched_node import PATIENCE_SECONDS, WatchedNode
 from confcom.device_plugin.resources import EPC_RESOURCE
@@ -49,26 +49,6 @@ REJECTIONS = (
     "rpc error: code = Canceled",
 )
 """Why the kubelet's rules allow that a pod is rejected while plugins come and go."""
-
-
-class Disturbance(enum.Enum):
-    """What may happen on a node."""
-
-    KUBELET_RESTART = enum.auto()
-    START = enum.auto()
-    KILL = enum.auto()
-    TERMINATE = enum.auto()
-    REMOVE_PLUGIN_SOCKET = enum.auto()
-    REMOVE_KUBELET_SOCKET = enum.auto()
-    REMOVE_EVERY_SOCKET = enum.auto()
-    LOSE_DEVICE = enum.auto()
-    """The driver is unloaded, and its devices go."""
-    RETURN_DEVICE = enum.auto()
-    SUBMIT = enum.auto()
-    """A pod by way of the scheduler."""
-    SUBMIT_PAST_SCHEDULER = enum.auto()
-    """One that the scheduler gave to the node by what it knew a moment ago."""
-    DELETE = enum.auto()
 
 
 class BrokenInvariantError(AssertionError):

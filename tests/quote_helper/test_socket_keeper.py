@@ -213,6 +213,13 @@ async def test_the_old_one_still_serves_who_had_connected_and_then_lets_its_sock
     old.quote()
     (listener,) = old.host.listeners
     asyncio.get_running_loop().remove_reader(listener.fileno())
+    let_go, remove = [], old.host.remove_listener
+
+    def noted(which):
+        let_go.append(old.keeper.reason)
+        remove(which)
+
+    old.host.remove_listener = noted
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
         new = await keeper(2).start()
@@ -222,8 +229,8 @@ async def test_the_old_one_still_serves_who_had_connected_and_then_lets_its_sock
         new.keeper.set_can_quote(can_quote=True)
         await new.serves()
         await old.waits("newer")
-        assert listener.fileno() >= 0
         await eventually(lambda: not old.host.listeners)
+    assert "newer" in let_go[0], "it was let go before it was left to the newer one"
     assert listener.fileno() == -1
     assert path.exists()
 
