@@ -6,40 +6,25 @@ What a value is for comes from values.schema.json, its default from values.yaml.
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
+from generated_part import ROOT, table, write_or_check
 
-ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "confcom"
-PAGE = ROOT / "docs" / "reference" / "chart.md"
-BEGIN = "<!-- values: made by scripts/chart_values.py -->\n"
-END = "<!-- end of values -->\n"
 
 
 def main() -> int:
     """Write the table, or compare it."""
-    page = PAGE.read_text()
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        sys.exit(f"{PAGE.name} lacks the lines between which the table stands: {BEGIN.strip()} and {END.strip()}")
-    made = before + BEGIN + table() + END + after
-    if "--check" not in sys.argv:
-        PAGE.write_text(made)
-        return 0
-    if made != page:
-        print(f"{PAGE.relative_to(ROOT)} does not have the chart's values; run: python scripts/chart_values.py")
-    return int(made != page)
+    return write_or_check({"chart.md": {"values": values_table()}})
 
 
-def table() -> str:
+def values_table() -> str:
     """A line for each value, in the schema's order."""
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    lines = [f"| `{name}` | {default} | {text} |\n" for name, default, text in rows(schema, schema, values)]
-    return "".join(["| value | default | |\n", "|---|---|---|\n", *lines])
+    lines = ((f"`{name}`", default, text) for name, default, text in rows(schema, schema, values))
+    return table(["value", "default", ""], lines)
 
 
 def rows(

@@ -2,15 +2,12 @@
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
+from generated_part import write_or_check
 
 from confcom.cli.group import COMMANDS, cli
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
-BEGIN = "<!-- commands: made by scripts/cli_reference.py -->\n"
-END = "<!-- end of commands -->\n"
 WIDTH = 100
 DAEMONS = frozenset({"quote-helper", "device-plugin"})
 """Their flags are on pages of their own."""
@@ -18,18 +15,7 @@ DAEMONS = frozenset({"quote-helper", "device-plugin"})
 
 def main() -> int:
     """Write the page's part, or compare it."""
-    page = PAGE.read_text()
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        sys.exit(f"{PAGE.name} lacks the lines between which the commands stand: {BEGIN.strip()} and {END.strip()}")
-    made = before + BEGIN + "".join(sections()) + END + after
-    if "--check" not in sys.argv:
-        PAGE.write_text(made)
-        return 0
-    if made != page:
-        print(f"docs/reference/{PAGE.name} does not have the commands' help; run: python scripts/cli_reference.py")
-    return int(made != page)
+    return write_or_check({"cli.md": {"commands": "".join(sections())}})
 
 
 def sections() -> Iterator[str]:

@@ -27,7 +27,7 @@ _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false":
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One declared flag: what parsing and shell completion need to know of it."""
+    """One declared flag: what parsing, shell completion and the reference need to know of it."""
 
     name: str
     """With its dashes."""
@@ -36,6 +36,8 @@ class Flag:
     """The environment variable behind it."""
     convert: Callable[[str], Any]
     default: Any
+    shown_default: str
+    """What people are told of the default."""
     metavar: str = ""
     """What stands for its value; empty for a switch."""
     words: tuple[str, ...] = ()
@@ -99,9 +101,9 @@ class SettingsParser:
             variable: the fallback's name; by default `CONFCOM_` and the flag's name in capitals.
             words: all values there are, for shell completion.
         """
-        flag = Flag(name, text, variable or _variable(name), convert, default, metavar, words)
-        self.flags.append(flag)
         shown = shown_default or ("none" if default is None else str(default))
+        flag = Flag(name, text, variable or _variable(name), convert, default, shown, metavar, words)
+        self.flags.append(flag)
         self._parser.add_argument(
             name,
             dest=flag.destination,
@@ -113,14 +115,15 @@ class SettingsParser:
 
     def add_switch(self, name: str, *, text: str, variable: str = "", default: bool = False) -> None:
         """Declare `name` and `--no-name`. The variable takes true/false, yes/no, on/off, 1/0."""
-        flag = Flag(name, text, variable or _variable(name), parse_switch, default=default)
+        shown = "on" if default else "off"
+        flag = Flag(name, text, variable or _variable(name), parse_switch, default, shown)
         self.flags.append(flag)
         self._parser.add_argument(
             name,
             dest=flag.destination,
             default=None,
             action=argparse.BooleanOptionalAction,
-            help=_help(f"{text} (default: {'on' if default else 'off'}; {flag.variable})"),
+            help=_help(f"{text} (default: {shown}; {flag.variable})"),
         )
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:

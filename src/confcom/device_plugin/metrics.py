@@ -19,19 +19,31 @@ class PluginMetrics:
     """Counters and gauges of one plugin process, in a registry of their own."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.epc = Gauge("confcom_sgx_epc_bytes", "EPC found, by NUMA node", ["numa_node"], registry=registry)
-        self.advertised = Gauge("confcom_sgx_epc_advertised_bytes", "EPC advertised as devices", registry=registry)
-        self.held_back = Gauge("confcom_sgx_epc_held_back_bytes", "EPC found but not advertised", registry=registry)
+        self.epc = Gauge(
+            "confcom_sgx_epc_bytes",
+            "EPC found, by NUMA node; unknown if only CPUID tells of it",
+            ["numa_node"],
+            registry=registry,
+        )
+        self.advertised = Gauge("confcom_sgx_epc_advertised_bytes", "EPC offered as devices", registry=registry)
+        self.held_back = Gauge(
+            "confcom_sgx_epc_held_back_bytes",
+            "EPC found but not offered: more devices than the maximum",
+            registry=registry,
+        )
         self.set_aside = Gauge("confcom_sgx_epc_set_aside_bytes", "EPC set aside for quote helpers", registry=registry)
         self.reserved = Gauge(
             "confcom_sgx_epc_reserved_bytes", "EPC kept for enclaves outside of Kubernetes", registry=registry
         )
         self.platform = Gauge(
-            "confcom_sgx_platform_info", "1 for the platform that containers are told", ["platform"], registry=registry
+            "confcom_sgx_platform_info",
+            "1 for the platform that containers are told: hardware or simulated",
+            ["platform"],
+            registry=registry,
         )
         self.device_healthy = Gauge(
             "confcom_device_plugin_device_healthy",
-            "1 while the driver is loaded and the device can be used by those who should",
+            "1 while driver and device are there and those who should can use it; none on a simulated platform",
             ["device"],
             registry=registry,
         )
@@ -43,7 +55,7 @@ class PluginMetrics:
         )
         self.registrations = Counter(
             "confcom_device_plugin_registrations",
-            "Registrations that the kubelet accepted, by why they were needed",
+            "Registrations that the kubelet accepted; cause: start, stream_lost, socket_lost, sibling_ended or device_back",
             ["resource", "cause"],
             registry=registry,
         )

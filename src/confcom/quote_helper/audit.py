@@ -56,7 +56,7 @@ class AuditLog:
     ) -> None:
         records = Counter(
             "confcom_quote_helper_audit_records",
-            "Records for the audit file, by what became of them",
+            "Records for the audit file, written, or dropped because too many waited",
             ["outcome"],
             registry=registry,
         )

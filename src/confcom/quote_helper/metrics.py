@@ -22,7 +22,7 @@ class HelperMetrics:
         registry.register(self._traffic)
         self._dropped = Counter(
             "confcom_quote_helper_connections_dropped",
-            "Connections closed without an answer, by reason",
+            f"Connections closed without an answer, by reason: {', '.join(DROP_REASONS)}",
             ["reason"],
             registry=registry,
         )
@@ -31,17 +31,25 @@ class HelperMetrics:
             "confcom_quote_helper_accepting_paused", "Times that no connection could be accepted", registry=registry
         )
         self.waiting = Gauge(
-            "confcom_quote_helper_waiting", "Requests that wait for the quote provider", registry=registry
+            "confcom_quote_helper_waiting",
+            "Requests that wait for the quote provider, or for their turn",
+            registry=registry,
         )
-        self.ready = Gauge("confcom_quote_helper_ready", "1 when a whole quote has been made", registry=registry)
+        self.ready = Gauge(
+            "confcom_quote_helper_ready",
+            "1 when a whole quote has been made and the socket is this helper's",
+            registry=registry,
+        )
         self._provider = Gauge(
             "confcom_quote_helper_provider_state",
-            "1 for the state that the quote provider is in, 0 for the others",
+            f"1 for the state that the quote provider is in, 0 for the others: {', '.join(ProviderPhase)}",
             ["state"],
             registry=registry,
         )
         self._losses = Counter(
-            "confcom_quote_helper_provider_losses", "Times that the quote provider was lost", registry=registry
+            "confcom_quote_helper_provider_losses",
+            "Times that a quote provider that worked was lost",
+            registry=registry,
         )
         self.self_tests_failed = Counter(
             "confcom_quote_helper_self_tests_failed", "Self-tests that made no quote", registry=registry

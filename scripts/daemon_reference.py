@@ -1,0 +1,88 @@
+"""Write the daemons' flags and metrics into their pages in docs/reference; --check fails if what is there differs.
+
+A flag's text is that of `--help`, a metric's is its HELP line: neither is written anywhere else.
+"""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from generated_part import table, write_or_check
+from prometheus_client import CollectorRegistry
+
+from confcom.daemon.settings import Flag, SettingsParser
+from confcom.device_plugin import settings as plugin
+from confcom.device_plugin.metrics import PluginMetrics
+from confcom.quote_helper import settings as helper
+from confcom.quote_helper.metrics import HelperMetrics
+from confcom.quote_helper.observations import make_observations
+
+
+def main() -> int:
+    """Write both pages' parts, or compare them."""
+    plugin_registry = CollectorRegistry()
+    PluginMetrics(plugin_registry)
+    return write_or_check(
+        {
+            "device-plugin.md": {
+                "flags": flags_table(plugin.settings_parser("confcom device-plugin", {})),
+                "metrics": metrics_table(plugin_registry),
+            },
+            "quote-helper.md": {
+                "flags": flags_table(helper.settings_parser("confcom quote-helper", {})),
+                "metrics": metrics_table(helper_registry()),
+            },
+        }
+    )
+
+
+def helper_registry() -> CollectorRegistry:
+    """Everything that a quote helper may count, so with its audit file."""
+    registry = CollectorRegistry()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = ["--simulated", "--audit-file", str(Path(folder) / "audit")]
+        observations = make_observations(
+            helper.parse_settings(arguments, prog="", environ={"HOME": folder}),
+            metrics=HelperMetrics(registry),
+            registry=registry,
+            clock=lambda: 0.0,
+            wall_clock=lambda: 0.0,
+        )
+        asyncio.run(observations.close())
+    return registry
+
+
+def flags_table(parser: SettingsParser) -> str:
+    """A line for each flag, in the order of `--help`."""
+    return table(["flag", "variable", "default", ""], map(flag_row, parser.flags))
+
+
+def flag_row(flag: Flag) -> tuple[str, str, str, str]:
+    """Flag, environment variable, default and text."""
+    switch = f"`{flag.name}`, `--no-{flag.name.removeprefix('--')}`"
+    name = f"`{flag.name} {flag.metavar}`" if flag.metavar else switch
+    return name, f"`{flag.variable}`", flag.shown_default, flag.text
+
+
+def metrics_table(registry: CollectorRegistry) -> str:
+    """A line for each metric, in the order in which they were registered."""
+    return table(["metric", "type", "labels", ""], metric_rows(registry))
+
+
+def metric_rows(registry: CollectorRegistry) -> Iterator[tuple[str, str, str, str]]:
+    """Name as it is scraped, type, labels and text."""
+    # prometheus_client tells the names of labels only together with values, of which there are none here.
+    collectors: dict[Any, list[str]] = registry._collector_to_names  # noqa: SLF001
+    for collector in collectors:
+        for family in collector.describe():
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            labels = getattr(collector, "_labelnames", ()) or getattr(family, "_labelnames", ())
+            shown = ", ".join(f"`{label}`" for label in labels)
+            yield f"`{name}`", family.type, shown, family.documentation
+
+
+if __name__ == "__main__":
+    sys.exit(main())
