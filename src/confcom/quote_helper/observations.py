@@ -210,7 +210,7 @@ class PodMetrics(Collector):
     def _family() -> CounterMetricFamily:
         return CounterMetricFamily(
             "confcom_quote_helper_pod_requests",
-            "Requests answered, by the pod's UID (empty: not known; other: beyond those told apart), success or failure",
+            "Answers, by the pod's UID (empty: not known; other: beyond those told apart), and success or failure",
             labels=["pod", "outcome"],
         )
 
@@ -226,7 +226,7 @@ class ExpiryMetrics:
     def __init__(self, registry: CollectorRegistry, wall_clock: Callable[[], float]) -> None:
         self._expiry = Gauge(
             "confcom_quote_helper_expiry_timestamp_seconds",
-            "When the pck_certificate in the quotes, or the collateral given to verifiers now, ends; seconds since the epoch",
+            "When the pck_certificate, or the collateral given to verifiers now, ends; seconds since the epoch",
             ["what"],
             registry=registry,
         )
