@@ -55,7 +55,7 @@ class PluginMetrics:
         )
         self.registrations = Counter(
             "confcom_device_plugin_registrations",
-            "Registrations accepted by the kubelet; cause: start, stream_lost, socket_lost, sibling_ended or device_back",
+            "Registrations accepted; cause: start, stream_lost, socket_lost, sibling_ended or device_back",
             ["resource", "cause"],
             registry=registry,
         )
