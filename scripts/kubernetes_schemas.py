@@ -1,4 +1,4 @@
-"""Make tests/chart/schemas/*.json: what each Kubernetes takes of the kinds that the chart uses, to the last field.
+"""Make the schemas in tests: what each Kubernetes takes of the kinds in the chart and in docs, to the last field.
 
 From the OpenAPI documents in Kubernetes' Go module, and for the ServiceMonitor from the Prometheus Operator's. Kept is
 what decides whether a manifest is taken; objects take no fields but their own, as with the API server's
@@ -15,21 +15,26 @@ from typing import Any
 
 import yaml
 
-TARGET = Path(__file__).resolve().parent.parent / "tests" / "chart" / "schemas"
+TESTS = Path(__file__).resolve().parent.parent / "tests"
+CHART, DOCS = TESTS / "chart" / "schemas", TESTS / "docs" / "schemas"
 KUBERNETES = ("1.34.4", "1.35.4", "1.36.3", "1.37.2")
 OPERATOR = "0.85.0"
 SERVICE_MONITOR = "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"
-KINDS = (
-    "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
-    "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
-    "io.k8s.api.apps.v1.DaemonSet",
-    "io.k8s.api.batch.v1.Job",
-    "io.k8s.api.core.v1.Service",
-    "io.k8s.api.core.v1.ServiceAccount",
-    "io.k8s.api.networking.v1.NetworkPolicy",
-    "io.k8s.api.rbac.v1.Role",
-    "io.k8s.api.rbac.v1.RoleBinding",
-)
+KINDS = {
+    CHART: (
+        "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
+        "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
+        "io.k8s.api.apps.v1.DaemonSet",
+        "io.k8s.api.batch.v1.Job",
+        "io.k8s.api.core.v1.Service",
+        "io.k8s.api.core.v1.ServiceAccount",
+        "io.k8s.api.networking.v1.NetworkPolicy",
+        "io.k8s.api.rbac.v1.Role",
+        "io.k8s.api.rbac.v1.RoleBinding",
+    ),
+    DOCS: ("io.k8s.api.core.v1.ResourceQuota",),
+}
+"""By where they are kept."""
 SEVERAL_TYPES = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": ["integer", "string"],
     "io.k8s.apimachinery.pkg.api.resource.Quantity": ["number", "string"],
@@ -43,19 +48,20 @@ DEFINITIONS = "#/definitions/"
 
 def main() -> int:
     """Write a file for each version, and one for the ServiceMonitor."""
-    TARGET.mkdir(exist_ok=True)
     for version in KUBERNETES:
         document = json.loads((module(f"k8s.io/kubernetes@v{version}") / "api/openapi-spec/swagger.json").read_text())
         definitions = document["definitions"]
-        kinds = {group_version_kind(definitions[name]): name for name in KINDS}
-        write(f"kubernetes-{version.rpartition('.')[0]}", version, kinds, reachable(definitions, KINDS))
+        for folder, names in KINDS.items():
+            kinds = {group_version_kind(definitions[name]): name for name in names}
+            path = folder / f"kubernetes-{version.rpartition('.')[0]}.json"
+            write(path, version, kinds, reachable(definitions, names))
     operator = module(f"github.com/prometheus-operator/prometheus-operator@v{OPERATOR}")
     crd = yaml.safe_load((operator / SERVICE_MONITOR).read_text())["spec"]
     (served,) = crd["versions"]
     schema = pruned(served["schema"]["openAPIV3Schema"])
     schema["properties"]["metadata"] = {"type": "object"}
     kind = f"{crd['group']}/{served['name']}/{crd['names']['kind']}"
-    write("servicemonitor", OPERATOR, {kind: "ServiceMonitor"}, {"ServiceMonitor": schema})
+    write(CHART / "servicemonitor.json", OPERATOR, {kind: "ServiceMonitor"}, {"ServiceMonitor": schema})
     return 0
 
 
@@ -116,11 +122,11 @@ def references(schema: dict[str, Any]) -> Iterator[str]:
             yield from references(value)
 
 
-def write(name: str, version: str, kinds: dict[str, str], definitions: dict[str, Any]) -> None:
+def write(path: Path, version: str, kinds: dict[str, str], definitions: dict[str, Any]) -> None:
     """One definition a line, so that a version's differences can be read."""
     lines = [f"{json.dumps(one)}: {json.dumps(definitions[one], sort_keys=True)}" for one in sorted(definitions)]
     text = f'{{"version": "{version}",\n"kinds": {json.dumps(kinds, sort_keys=True)},\n"$defs": {{\n'
-    path = TARGET / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(text + ",\n".join(lines) + "\n}}\n")
     print(f"{path.name}: {len(definitions)} definitions, {path.stat().st_size // 1024} KiB")
 
