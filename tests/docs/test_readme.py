@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from documentation import PAGES, ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 
 
@@ -71,14 +71,31 @@ def test_point_your_program_at_it(shell, home):
     assert done.returncode == 0, out + err
 
 
-@pytest.mark.parametrize(
-    "page", sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-)
+def anchors(page):
+    """Where links into a page may lead: its headings, in GitHub's spelling."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
-    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text)]
-    missing = [t for t in targets if t and "://" not in t and not (ROOT / page).parent.joinpath(t).exists()]
+    missing = []
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        there = (ROOT / page).parent / name if name else ROOT / page
+        if not there.exists() or (anchor and anchor not in anchors(there)):
+            missing.append(target)
     assert not missing
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/") and "/adr/" not in page])
+def test_every_page_is_found_from_the_start(page):
+    start = ROOT / "docs" / "README.md"
+    assert page == "docs/README.md" or f"({Path(page).relative_to('docs')})" in start.read_text()
 
 
 def test_make_targets_of_the_readme_exist():

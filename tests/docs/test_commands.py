@@ -1,0 +1,240 @@
+"""Every command in the documentation: run, or held against the program that it is for, or left out with its reason.
+
+Run are, in order and on a cluster in memory, the add-on's commands in the pages for clusters; other tests run those of
+the pages in RUN_BY. All of confcom's are parsed by it, kubectl takes its own up to the moment that it asks the API
+server, helm renders the chart with the values of those that install it, and make's targets exist.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
+from documentation import PAGES, ROOT, blocks, commands
+from fake_cluster import objects as make
+from fake_cluster.cluster import FakeCluster
+
+from confcom.cli.add_on_options import Machine
+from confcom.cli.group import cli
+from confcom.device_plugin import settings as plugin
+from confcom.quote_helper import settings as helper
+
+RUN_BY = {
+    "docs/how-to/enable-the-add-on.md": "tests/cli/test_docs_enable.py",
+    "docs/tutorial/first-quote.md": "tests/docs/test_tutorial.py",
+}
+"""Pages whose commands of confcom other tests run as they stand."""
+
+NOT_RUN = {
+    "az": "it needs an Azure subscription",
+    "oc": "it needs an OpenShift cluster",
+    "ausearch": "it needs a node with SELinux",
+    "audit2allow": "it needs a node with SELinux",
+    "semodule": "it needs a node with SELinux",
+    "docker": "it needs a container builder and a registry; `make images` builds the same Dockerfile",
+    "ctr": "it needs containerd and root; the cases on real Kubernetes import images",
+    "pip": "tests ask no package index",
+    "python3.11": "it is for atheris, which tests do not install",
+    "/tmp/atheris/bin/pip": "tests ask no package index",
+    "/tmp/atheris/bin/python": "it is for atheris, which tests do not install",
+    ".venv/bin/python": "it needs root and a running cluster; the cases on real Kubernetes use it",
+}
+SHELL = {"cd", "export", "sed", "base64", "cat", "ls", "echo", "case", "python", "python3", "."}
+"""What every system has; that they do what they should is seen where the whole block is run."""
+ABBREVIATED = "it is abbreviated for its readers"
+ADD_ON = {"enable", "status", "update", "rollback", "disable"}
+HARDWARE_PAGES = {"docs/how-to/aks.md", "docs/how-to/on-premises.md"}
+SETTLED = 5
+"""Moments after which the cluster in memory changes no more."""
+NOBODY = "http://127.0.0.1:1"
+"""Where no API server is."""
+CLUSTER_PAGES = [
+    "docs/tutorial/first-quote.md",
+    "docs/how-to/cluster-without-sgx.md",
+    "docs/how-to/aks.md",
+    "docs/how-to/on-premises.md",
+    "docs/how-to/drain-and-replace-a-node.md",
+    "docs/how-to/update-and-roll-back.md",
+    "docs/how-to/troubleshoot.md",
+]
+
+STARTED = [(command, words) for page in PAGES for command in commands(page) for words in command.programs()]
+
+
+def started(program):
+    """A case for each time that a page starts this program."""
+    return [pytest.param(command, words[1:], id=str(command)) for command, words in STARTED if words[0] == program]
+
+
+def newest(pattern):
+    """A program of the cluster for tests, if it was built on this machine, or the system's."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "confcom" / "tools"
+    built = sorted(cache.glob(pattern), key=lambda path: path.stat().st_mtime)
+    return str(built[-1]) if built else shutil.which(pattern.rpartition("/")[2])
+
+
+@pytest.fixture(scope="session")
+def kubectl():
+    found = newest("kubernetes-*/kubectl")
+    return found or pytest.skip("no kubectl: put it on PATH, or build it with `make e2e-tools`")
+
+
+@pytest.fixture(scope="session")
+def helm():
+    found = newest("helm-*/helm")
+    return found or pytest.skip("no helm: put it on PATH, or build it with `make e2e-tools`")
+
+
+def story_cluster(page):
+    """A cluster as the page's readers have it."""
+    labels = make.HARDWARE if page in HARDWARE_PAGES else {}
+    cluster = FakeCluster(objects=[make.node(f"worker-{number}", labels) for number in (1, 2, 3)])
+    secret = {"name": "confcom-simulated-platform", "namespace": make.SYSTEM}
+    cluster.objects.append({"kind": "Secret", "metadata": secret})
+    return cluster
+
+
+def mixed_cluster():
+    """One that simulates beside hardware is another one."""
+    return FakeCluster(objects=[make.node("metal-1", make.HARDWARE), make.node("worker-1", make.SIMULATED)])
+
+
+def run_confcom(cluster, arguments):
+    machine = Machine(cluster.run, cluster.clock, cluster.sleep, terminal=False)
+    return CliRunner().invoke(cli, arguments, obj=machine, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("page", CLUSTER_PAGES)
+def test_the_add_ons_commands_run(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    cluster, ran = story_cluster(page), 0
+    if page not in HARDWARE_PAGES and not any("--simulated-node" in command.line for command in commands(page)):
+        done = run_confcom(cluster, ["enable", "--simulated-node", "worker-1"])  # what the page begins with
+        assert done.exit_code == 0, done.output
+    for command in commands(page):
+        for program, *arguments in command.programs():
+            if program == "confcom" and arguments[0] in ADD_ON:
+                if "--beside-hardware" in arguments:  # another cluster, whose kubelets are not played under other names
+                    done = run_confcom(mixed_cluster(), [*arguments, "--dry-run"])
+                else:
+                    done = run_confcom(cluster, arguments)
+                assert done.exit_code == 0, f"{command}\n{done.output}"
+                ran += 1
+            elif program == "kubectl" and arguments[:2] == ["label", "node"] and arguments[3][-1] != "-":
+                cluster.node(arguments[2])["metadata"]["labels"].update([arguments[3].split("=")])
+                for _ in range(SETTLED):
+                    cluster.sleep(1.0)
+    assert ran
+
+
+@pytest.mark.parametrize(("command", "arguments"), started("confcom"))
+def test_confcom_takes_it(command, arguments, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("CONFCOM_PLAYGROUND_DIR", "/tmp/node")  # as these pages say
+    if any("..." in word for word in arguments):
+        pytest.skip(f"{command}: {ABBREVIATED}")
+    if not arguments or arguments[0].isupper():
+        return
+    if arguments[0] in {"quote-helper", "device-plugin"}:
+        settings = helper if arguments[0] == "quote-helper" else plugin
+        settings.parse_settings(arguments[1:], prog="confcom", environ={"HOME": "/h"})
+        return
+    context, words, found = click.Context(cli, info_name="confcom"), arguments, cli
+    while isinstance(found, click.Group):
+        assert words, f"{command} names no command"
+        found, words = found.get_command(context, words[0]), words[1:]
+        assert found is not None, command
+    with found.make_context(str(found.name), placeholders(words), parent=context):
+        pass  # its files are closed
+
+
+def placeholders(words):
+    """What a reader puts in place of the capital letters."""
+    return [{"HEX": "00", "DIR": ".", "$MRENCLAVE": "00" * 32}.get(word, word) for word in words]
+
+
+@pytest.mark.parametrize(("command", "arguments"), started("kubectl"))
+def test_kubectl_takes_it(kubectl, command, arguments, tmp_path):
+    if not arguments or arguments[0] == "confcom" or any("..." in word for word in arguments):
+        pytest.skip(f"{command}: {ABBREVIATED}")
+    (tmp_path / "quota.yaml").write_text(blocks("docs/how-to/limit-epc-per-namespace.md", "yaml")[0])
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    done = subprocess.run(
+        [kubectl, *arguments, "--server", NOBODY, "--request-timeout=2s"],
+        cwd=tmp_path,
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+        input=(ROOT / "examples" / "job.yaml").read_text(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "127.0.0.1:1" in done.stderr, done.stderr  # so it wanted to ask, and found nothing wrong before
+    assert "refused" in done.stderr
+
+
+def chart_settings(arguments):
+    """What of a command line decides how helm renders the chart."""
+    words, kept = iter(arguments), []
+    for word in words:
+        if word in {"--set", "--set-string", "--values", "-f"}:
+            kept += [word, next(words)]
+        elif word in {"--simulated", "--simulated-node"}:
+            kept += ["--set", "simulated.enabled=true"]
+        elif word == "--beside-hardware":
+            kept += ["--set", "simulated.besideHardware=true"]
+        elif word == "--no-quote-helper":
+            kept += ["--set", "quoteHelper.enabled=false"]
+    return kept
+
+
+INSTALLING = [*started("helm"), *started("confcom")]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"), [case for case in INSTALLING if case.values[1][:1] in (["install"], ["enable"])]
+)
+def test_the_chart_takes_its_values(helm, command, arguments, tmp_path):
+    settings = chart_settings(arguments)
+    assert settings, command
+    done = subprocess.run(
+        [helm, "template", "confcom", "charts/confcom", "--namespace", "confcom-system", *settings],
+        cwd=ROOT,
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    kinds = [one["kind"] for one in yaml.safe_load_all(done.stdout) if one]
+    assert "DaemonSet" in kinds
+
+
+@pytest.mark.parametrize(("command", "arguments"), started("make"))
+def test_make_has_the_target(command, arguments):
+    targets = [word for word in arguments if "=" not in word]
+    makefile = (ROOT / "Makefile").read_text()
+    assert targets
+    assert all(re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE) for target in targets)
+
+
+@pytest.mark.parametrize(("page", "test"), RUN_BY.items())
+def test_pages_of_other_tests_are_run_there(page, test):
+    assert Path(page).name in (ROOT / test).read_text()
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(command, id=str(command)) for command, words in STARTED if words[0] in NOT_RUN]
+)
+def test_left_out(command):
+    reasons = {NOT_RUN[words[0]] for words in command.programs() if words[0] in NOT_RUN}
+    pytest.skip(f"{command}: {'; '.join(reasons)}")
+
+
+def test_no_program_is_forgotten():
+    checked = {"confcom", "kubectl", "helm", "make"}
+    assert {words[0] for _, words in STARTED} - checked - SHELL - set(NOT_RUN) == set()

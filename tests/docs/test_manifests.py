@@ -1,0 +1,58 @@
+"""The manifests in the documentation, against what the API servers of four Kubernetes versions take."""
+
+import json
+
+import jsonschema
+import pytest
+import yaml
+from documentation import PAGES, ROOT, blocks
+
+from confcom.device_plugin.resources import DEFAULT_NAMES
+
+KUBERNETES = ("1.34", "1.35", "1.36", "1.37")
+POD_SPEC = "io.k8s.api.core.v1.PodSpec"
+QUOTA = "docs/how-to/limit-epc-per-namespace.md"
+MANIFESTS = [
+    pytest.param(manifest, id=f"{page}: {manifest['kind']}")
+    for page in PAGES
+    for block in blocks(page, "yaml")
+    for manifest in yaml.safe_load_all(block)
+]
+
+
+def schemas(room, version):
+    return json.loads((ROOT / "tests" / room / "schemas" / f"kubernetes-{version}.json").read_text())
+
+
+def problems(manifest, version):
+    """What is wrong with it; of a Pod its spec, which the chart's kinds have too."""
+    if manifest["kind"] == "Pod":
+        found, name, checked = schemas("chart", version), POD_SPEC, manifest["spec"]
+    else:
+        found, checked = schemas("docs", version), manifest
+        name = found["kinds"][f"{manifest['apiVersion']}/{manifest['kind']}"]
+    schema = {"$ref": f"#/$defs/{name}", "$defs": found["$defs"]}
+    return [one.message for one in jsonschema.Draft202012Validator(schema).iter_errors(checked)]
+
+
+def test_there_are_some():
+    assert {manifest.values[0]["kind"] for manifest in MANIFESTS} >= {"ResourceQuota", "Pod"}
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_the_api_server_takes_it(manifest, version):
+    assert problems(manifest, version) == []
+
+
+def test_what_it_would_refuse_is_seen():
+    (quota,) = yaml.safe_load_all(blocks(QUOTA, "yaml")[0])
+    quota["spec"]["hart"] = quota["spec"].pop("hard")
+    assert len(problems(quota, "1.36")) == 1
+
+
+def test_the_quota_counts_resources_that_there_are():
+    (quota,) = yaml.safe_load_all(blocks(QUOTA, "yaml")[0])
+    names = {name.removeprefix("requests.") for name in quota["spec"]["hard"]}
+    assert all(name.startswith("requests.") for name in quota["spec"]["hard"])
+    assert names <= set(DEFAULT_NAMES.values())

@@ -1,0 +1,76 @@
+"""Messages, metrics and values that pages name are those that the programs have."""
+
+import errno
+import re
+import socket
+from pathlib import Path
+
+import pytest
+from documentation import PAGES, ROOT, text_of
+
+from confcom.client.errors import connect_error
+from confcom.quote_helper.socket_decisions import Foreign, Instance, decide
+
+PAGE = "docs/how-to/troubleshoot.md"
+PATH = "/var/run/aesmd/aesm.socket"
+WORDED = (
+    "another program serves there",
+    "there is no SGX device here",
+    "another SGX device plugin runs on",
+    "another device plugin offers",
+    "the kubelet offers no EPC",
+    "not registered yet",
+    "may not be connected to",
+    "this user may not connect to the AESM socket",
+    "asks for sgx.intel.com/provision, which namespace",
+)
+"""Parts of our own messages, in pages and in code."""
+
+
+def squeezed(text):
+    """Without what code writes between the parts of a message."""
+    joined = re.sub(r'"\s*\n\s*f?"|"\s*\n\s*\+\s*"', "", text)
+    return joined.replace('{{ join " or " $provision }}', "sgx.intel.com/provision")
+
+
+@pytest.fixture(scope="module")
+def sources():
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "charts").rglob("*.yaml")]
+    return "\n".join(squeezed(file.read_text()) for file in files)
+
+
+@pytest.mark.parametrize("words", WORDED)
+def test_a_message_is_worded_as_in_the_code(words, sources):
+    pages = "\n".join(text_of(page) for page in PAGES if page.startswith("docs/how-to/"))
+    assert words in pages
+    assert words in sources
+
+
+def test_no_socket_is_told_so():
+    error = connect_error(Path(PATH), OSError(errno.ENOENT, "No such file or directory"))
+    assert f"`{error.what}`" in text_of(PAGE)
+
+
+def test_a_stale_socket_is_told_so(tmp_path):
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(path))
+    error = connect_error(path, OSError(errno.ECONNREFUSED, "Connection refused"))
+    assert f"`{error.what.replace(str(path), PATH)}`" in text_of(PAGE)
+
+
+def test_another_service_is_told_so():
+    me = Instance(started_ms=1, token=1)
+    decision = decide(Foreign("another program serves there"), me=me, can_quote=True, replace_foreign=False)
+    assert f"`{decision.reason}`" in text_of(PAGE)
+
+
+def test_metrics_that_pages_name_are_in_the_reference():
+    reference = text_of("docs/reference/quote-helper.md") + text_of("docs/reference/device-plugin.md")
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(r"`(confcom_(?:sgx|quote_helper|device_plugin)_\w+)", text_of(page))
+    }
+    assert len(named) > 20
+    assert {name for name in named if f"| `{name}` |" not in reference} == set()

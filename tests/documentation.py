@@ -1,0 +1,76 @@
+"""The documentation as its readers use it: pages, and the commands that they type."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGES = tuple(sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]))
+FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PROMPT = re.compile(r"^[$#] ")
+CONTROL = set("|;&()")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One line at a prompt, with what was continued."""
+
+    page: str
+    name: str
+    """What stands behind the block's language, such as `demo`."""
+    line: str
+
+    def __str__(self):
+        return f"{self.page}: {self.line}"
+
+    def programs(self):
+        """The words of each program that the line starts, without redirections and variables before it."""
+        lexer = shlex.shlex(self.line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words = []
+        for token in lexer:
+            if set(token) <= CONTROL:
+                yield from _program(words)
+                words = []
+            else:
+                words.append(token)
+        yield from _program(words)
+
+
+def _program(words):
+    while words and ("=" in words[0] or words[0] in {"in", "esac"} or words[0].isdigit()):
+        words = words[1:]
+    kept, skipping = [], False
+    for word in words:
+        if skipping:
+            skipping = False
+        elif word in {">", "<", ">>"}:
+            skipping = True
+        else:
+            kept.append(word)
+    if kept:
+        yield kept
+
+
+def text_of(page):
+    return (ROOT / page).read_text()
+
+
+def blocks(page, language):
+    return [match[3] for match in FENCE.finditer(text_of(page)) if match[1] == language]
+
+
+def commands(page):
+    found = []
+    for match in FENCE.finditer(text_of(page)):
+        language, name, body = match.groups()
+        joined = re.sub(r"\\\n\s*", "", body).splitlines()
+        if language == "console":
+            lines = [PROMPT.sub("", line) for line in joined if PROMPT.match(line)]
+        elif language == "sh":
+            lines = [line for line in joined if line.strip()]
+        else:
+            continue
+        found += [Command(page, name.strip(), line) for line in lines]
+    return found
