@@ -27,6 +27,11 @@ from confcom.quote_helper import settings as helper
 RUN_BY = {
     "docs/how-to/enable-the-add-on.md": "tests/cli/test_docs_enable.py",
     "docs/tutorial/first-quote.md": "tests/docs/test_tutorial.py",
+    "docs/reference/playground.md": "tests/docs/test_local_pages.py",
+    "docs/explanation/simulated-platform.md": "tests/docs/test_local_pages.py",
+    "docs/how-to/get-a-quote.md": "tests/docs/test_local_pages.py",
+    "docs/how-to/verify-a-quote.md": "tests/docs/test_local_pages.py",
+    "README.md": "tests/docs/test_readme.py",
 }
 """Pages whose commands of confcom other tests run as they stand."""
 

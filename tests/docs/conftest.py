@@ -1,0 +1,84 @@
+"""A reader's machine: a short folder, and terminals with `confcom` on their PATH."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def folder():
+    """Short, since sockets' paths are."""
+    place = Path(tempfile.mkdtemp(prefix="cdo-", dir="/tmp"))
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture
+def environment(tmp_path):
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_", "XDG_"))}
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return inherited | {"PATH": search, "HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture
+def start(environment, folder):
+    """Runs a command in a terminal of its own, until the test is over."""
+    started = []
+
+    def run(line):
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", f"exec {line}"],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in reversed(started):
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+@pytest.fixture
+def typed(environment, folder):
+    """Runs a command to its end."""
+
+    def run(line, **variables):
+        return subprocess.run(
+            ["/bin/sh", "-c", line],
+            cwd=folder,
+            env=environment | variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def wait_for_words(process, words):
+    """Reads what a background process says, until it says this; nothing else waits in a test."""
+    told = []
+    for text in process.stdout:
+        told.append(text)
+        if words in text:
+            return "".join(told)
+    return pytest.fail(f"it ended without saying {words!r}:\n{''.join(told)}")
+
+
+@pytest.fixture
+def until():
+    return wait_for_words
