@@ -17,6 +17,7 @@ MANIFESTS = [
     for page in PAGES
     for block in blocks(page, "yaml")
     for manifest in yaml.safe_load_all(block)
+    if isinstance(manifest, dict) and "kind" in manifest  # the others are parts, shown beside what is said of them
 ]
 
 
