@@ -137,8 +137,8 @@ def _rejected(
                 node_of(pod),
                 Trouble.REJECTED,
                 f"{cause} ({text(failure, 'reason') or 'it failed'})",
-                f"it has no retries left: kubectl delete job -n {where} {name}, and create it once more; more of them: "
-                "backoffLimit, or podFailurePolicy with DisruptionTarget",
+                f"it has no retries left: kubectl delete job -n {where} {name}, and create it once more with a higher "
+                "backoffLimit (a rejected Pod has no condition that a podFailurePolicy could name)",
             )
 
 
