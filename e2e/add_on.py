@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
@@ -15,15 +18,83 @@ EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 EPC_MIB = "162"
 """Of the 168 MiB that the chart simulates: 6 are set aside for quote helpers."""
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"
+COMPONENT = "app.kubernetes.io/component"
+HELPER = "quote-helper"
+DAEMONS = ("device-plugin", HELPER)
+CONSENT = ("simulated.enabled=true",)
+UPGRADE_SECONDS = 120.0
+"""For daemons to be replaced on every node, one node after the other: 15 s are usual on two."""
 
 
-def install(cluster: Cluster) -> None:
-    """Install the chart unless it is installed, and wait until the node has its EPC."""
-    cluster.kubectl("label", "node", NODE_NAME, f"{SIMULATED_LABEL}=true", "--overwrite")
+def install(cluster: Cluster, nodes: Sequence[str] = (NODE_NAME,), settings: Sequence[str] = ()) -> None:
+    """Install the chart, or upgrade to it, and wait until these nodes have their EPC and daemons, and no others.
+
+    Args:
+        cluster: where.
+        nodes: names of those that simulate SGX.
+        settings: for the chart, as `--set` has them.
+    """
+    others = [node.name for node in cluster.nodes if node.name not in nodes]
+    cluster.kubectl("label", "node", *nodes, f"{SIMULATED_LABEL}=true", "--overwrite")
+    if others:
+        cluster.kubectl("label", "node", *others, f"{SIMULATED_LABEL}-")
     cluster.kubectl("create", "namespace", SYSTEM, check=False)
     chart = ["upgrade", RELEASE, str(ROOT / "charts" / "confcom"), "--install", f"--namespace={SYSTEM}"]
-    cluster.run(["helm", *chart, "--set=simulated.enabled=true", "--wait", "--timeout=120s"], timeout=150)
-    until(lambda: allocatable(cluster) == EPC_MIB, "the node offers its EPC")
+    chosen = [f"--set={setting}" for setting in (*CONSENT, *settings)]
+    cluster.run(["helm", *chart, *chosen, "--wait", f"--timeout={UPGRADE_SECONDS:.0f}s"], timeout=UPGRADE_SECONDS + 30)
+    until(lambda: serves(cluster, nodes), f"{', '.join(nodes)} offer EPC and have daemons", seconds=UPGRADE_SECONDS)
+
+
+def is_installed(cluster: Cluster, nodes: Sequence[str]) -> bool:
+    """Whether the chart is installed without settings, and `serves` these nodes."""
+    listed = json.loads(cluster.helm("list", f"--namespace={SYSTEM}", "--output=json").stdout)
+    if not any(one["name"] == RELEASE and one["status"] == "deployed" for one in listed):
+        return False
+    values = json.loads(cluster.helm("get", "values", RELEASE, f"--namespace={SYSTEM}", "--output=json").stdout)
+    return values == {"simulated": {"enabled": True}} and serves(cluster, nodes)
+
+
+def serves(cluster: Cluster, nodes: Sequence[str]) -> bool:
+    """Whether these nodes have all of their EPC and both daemons, ready, and other nodes have neither.
+
+    The API shows a node's EPC for up to 10 s after its plugin has gone; a Pod that is sent there then is rejected for good.
+    """
+    wanted = sorted((daemon, node) for daemon in DAEMONS for node in nodes)
+    pods = daemons(cluster)
+    found = sorted((pod["metadata"]["labels"][COMPONENT], pod["spec"].get("nodeName", "")) for pod in pods)
+    if found != wanted or not all(is_ready(pod) for pod in pods):
+        return False
+    offered = {node.name: allocatable(cluster, node.name) for node in cluster.nodes}
+    return all(epc == EPC_MIB if node in nodes else epc in {"", "0"} for node, epc in offered.items())
+
+
+def daemons(cluster: Cluster) -> list[dict[str, Any]]:
+    """The Pods of both DaemonSets, on all nodes; also those that are about to go."""
+    chosen = f"--selector={COMPONENT} in ({', '.join(DAEMONS)})"
+    pods: list[dict[str, Any]] = cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", chosen)["items"]
+    return pods
+
+
+def helper_on(cluster: Cluster, node: str) -> dict[str, Any]:
+    """The node's only quote helper, once it is ready."""
+
+    def only() -> dict[str, Any] | None:
+        here = [
+            pod
+            for pod in daemons(cluster)
+            if pod["metadata"]["labels"][COMPONENT] == HELPER and pod["spec"].get("nodeName") == node
+        ]
+        return here[0] if len(here) == 1 and is_ready(here[0]) else None
+
+    found = until(only, f"{node} has one quote helper, which is ready", seconds=UPGRADE_SECONDS)
+    assert found is not None
+    return found
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether a Pod is ready, as the kubelet told last."""
+    conditions = pod["status"].get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def uninstall(cluster: Cluster) -> None:
@@ -32,9 +103,9 @@ def uninstall(cluster: Cluster) -> None:
     until(lambda: not names(cluster, "pods", SYSTEM), "the daemons have gone")
 
 
-def allocatable(cluster: Cluster) -> str:
-    """The node's allocatable EPC, as the API has it."""
-    return str(cluster.kubectl_json("get", "node", NODE_NAME)["status"]["allocatable"].get(EPC, ""))
+def allocatable(cluster: Cluster, node: str = NODE_NAME) -> str:
+    """A node's allocatable EPC, as the API has it."""
+    return str(cluster.kubectl_json("get", "node", node)["status"]["allocatable"].get(EPC, ""))
 
 
 def names(cluster: Cluster, kind: str, namespace: str) -> list[str]:

@@ -11,11 +11,14 @@ from kubelet_contract.kubelet import Bench, PodSeen
 from kubelet_contract.plugin import Plugin
 
 from confcom.playground.layout import DEVICE_PLUGIN_DIR
-from e2e.cluster import Cluster
+from e2e import add_on
+from e2e.cluster import Cluster, Node
 from e2e.cluster.addresses import NODE_NAME
 from e2e.images_workshop import references
 from e2e.kubelet_log import KubeletLog
 from e2e.plugins import Plugins
+from e2e.tenants import Tenant
+from e2e.waiting import until
 
 GENEROUS_SECONDS = 40.0
 """The kubelet reports to the API every 10 s at the latest, and a container that failed waits as long."""
@@ -136,3 +139,29 @@ def log(cluster: Cluster) -> KubeletLog:
     found = KubeletLog(cluster.node.kubelet_log)
     found.mark()
     return found
+
+
+@pytest.fixture
+def tenant(cluster: Cluster, namespace: str) -> Tenant:
+    """A namespace of the case's own, as a tenant uses it."""
+    return Tenant(cluster, namespace)
+
+
+@pytest.fixture(scope="module")
+def second_node_is_given_back(cluster: Cluster):
+    """Whoever comes after this module finds one node that simulates, as `installed` makes it."""
+    yield
+    cluster.kubectl("label", "node", cluster.nodes[1].name, f"{add_on.SIMULATED_LABEL}-")
+    until(
+        lambda: all(pod["spec"].get("nodeName") == NODE_NAME for pod in add_on.daemons(cluster)),
+        "the daemons have left the second node",
+    )
+
+
+@pytest.fixture
+def sgx_nodes(cluster: Cluster, nodes: tuple[Node, Node, Node], second_node_is_given_back) -> tuple[Node, Node, Node]:
+    """Three nodes with the chart installed: two that simulate SGX, and one without."""
+    wanted = [node.name for node in nodes[:2]]
+    if not add_on.is_installed(cluster, wanted):
+        add_on.install(cluster, wanted)
+    return nodes

@@ -1,0 +1,157 @@
+"""Manifests as people have them run unchanged, but for the names of images."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e import add_on, images
+from e2e.add_on import EPC
+from e2e.cluster import Cluster, Node
+from e2e.cluster.addresses import NODE_NAME
+from e2e.image_archive import with_environment
+from e2e.relying_party import RelyingParty
+from e2e.tenants import IMAGE, QUOTE_PREFIX, Tenant
+from e2e.waiting import until
+
+MANIFESTS = Path(__file__).parent.parent / "manifests"
+NO_CHALLENGE = "00" * 64
+"""The report data of a sample workload that was told none."""
+
+BASELINE = "pod-security.kubernetes.io/enforce=baseline"
+
+
+def manifest(name: str, image: str) -> str:
+    """A manifest, in which only the image is ours."""
+    text, replaced = re.subn(r"image: .*", f"image: {image}", (MANIFESTS / f"{name}.yaml").read_text())
+    assert replaced == 1
+    return text
+
+
+@pytest.fixture(scope="module")
+def relying_party(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> RelyingParty:
+    add_on.install(cluster)
+    return RelyingParty.of(cluster, tmp_path_factory.mktemp("relying-party") / "trust")
+
+
+@pytest.fixture(scope="module")
+def image_with_variable(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The sample workload in an image that sets SGX_AESM_ADDR, on the node that simulates."""
+    reference = f"docker.io/confcom/case-{secrets.token_hex(4)}:1.0"
+    archive = tmp_path_factory.mktemp("image") / "image.tar"
+    source = images.build_all()["sample-workload"]
+    with_environment(source, archive, reference=reference, variables={"SGX_AESM_ADDR": "1"})
+    cluster.node.import_image(archive)
+    yield reference
+    cluster.node.run(["ctr", "images", "remove", reference])
+
+
+@pytest.fixture(autouse=True)
+def sgx_node(cluster: Cluster, nodes: tuple[Node, Node, Node], relying_party: RelyingParty) -> Node:
+    """The only one of three nodes that simulates SGX."""
+    if not add_on.is_installed(cluster, [NODE_NAME]):
+        add_on.install(cluster)
+    return nodes[0]
+
+
+def test_the_seeds_job_with_the_variable_in_the_manifest(tenant: Tenant, relying_party: RelyingParty) -> None:
+    tenant.create(manifest("seed", IMAGE))
+    tenant.wait_for_job("sgx-test")
+    relying_party.verify(tenant.quote("job/sgx-test"), NO_CHALLENGE)
+    assert tenant.pod_of("sgx-test")["spec"]["nodeName"] == NODE_NAME
+
+
+def test_the_seeds_job_with_the_variable_in_the_image(
+    tenant: Tenant, relying_party: RelyingParty, image_with_variable: str
+) -> None:
+    tenant.create(manifest("seed-variable-in-image", image_with_variable))
+    tenant.wait_for_job("sgx-test")
+    relying_party.verify(tenant.quote("job/sgx-test"), NO_CHALLENGE)
+
+
+def test_the_seeds_job_without_its_volume_where_host_paths_are_forbidden(
+    tenant: Tenant, relying_party: RelyingParty
+) -> None:
+    tenant.cluster.kubectl("label", "namespace", tenant.namespace, BASELINE)
+
+    # As it is, the Job is accepted with a warning, and its Pods are refused.
+    told = tenant.create(manifest("seed", IMAGE))
+    assert 'would violate PodSecurity "baseline:latest": hostPath volumes (volume "var-run-aesmd")' in told.stderr
+    refusals = tenant.events("sgx-test", "FailedCreate")
+    assert 'violates PodSecurity "baseline:latest": hostPath volumes (volume "var-run-aesmd")' in refusals[0]
+    tenant.kubectl("delete", "job", "sgx-test")
+
+    tenant.create(manifest("seed-without-volume", IMAGE))
+    tenant.wait_for_job("sgx-test")
+    relying_party.verify(tenant.quote("job/sgx-test"), NO_CHALLENGE)
+
+
+def test_a_pool_of_nodes_by_affinity(
+    tenant: Tenant, relying_party: RelyingParty, image_with_variable: str
+) -> None:
+    tenant.create(manifest("agent-pool", image_with_variable))
+
+    def pods() -> list[dict]:
+        query = ("get", f"--namespace={tenant.namespace}", "pods", "--selector=app=enclave-service")
+        return tenant.cluster.kubectl_json(*query)["items"]
+
+    (waiting,) = until(pods, "the Deployment has a Pod")
+    name = waiting["metadata"]["name"]
+    assert "node(s) didn't match Pod's node affinity/selector" in tenant.why_pending(name)
+    tenant.cluster.kubectl("label", "node", NODE_NAME, "agentpool=confidential")
+    try:
+        tenant.wait_for_phase(name, "Running")
+        until(lambda: QUOTE_PREFIX in tenant.log(name), "the service has its quote")
+        relying_party.verify(tenant.quote(name), NO_CHALLENGE)
+    finally:
+        tenant.cluster.kubectl("label", "node", NODE_NAME, "agentpool-")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("quoted-amount", "enclave memory: 5 MiB"), ("enclave-alone", "enclave memory: not told")],
+)
+def test_other_ways_to_ask(
+    tenant: Tenant, relying_party: RelyingParty, image_with_variable: str, name: str, told: str
+) -> None:
+    tenant.create(manifest(name, image_with_variable))
+    tenant.wait_for_job(name)
+    log = tenant.log(f"job/{name}")
+    assert told in log
+    assert "enclave device: /dev/sgx_enclave, open" in log
+    relying_party.verify(tenant.quote(f"job/{name}"), NO_CHALLENGE)
+
+
+def test_a_toleration_by_the_resources_name(
+    tenant: Tenant, relying_party: RelyingParty, image_with_variable: str
+) -> None:
+    taint = f"{EPC}=true:NoSchedule"
+    tenant.cluster.kubectl("taint", "node", NODE_NAME, taint)
+    try:
+        tenant.create(manifest("quoted-amount", image_with_variable))
+        without = tenant.pod_of("quoted-amount")["metadata"]["name"]
+        assert "node(s) had untolerated taint(s)" in tenant.why_pending(without)
+        tenant.create(manifest("toleration", image_with_variable))
+        tenant.wait_for_job("toleration")
+        relying_party.verify(tenant.quote("job/toleration"), NO_CHALLENGE)
+    finally:
+        tenant.cluster.kubectl("taint", "node", NODE_NAME, f"{taint}-")
+    tenant.wait_for_job("quoted-amount")
+
+
+def test_privileged_with_the_hosts_devices_and_the_resource(
+    sgx_node: Node, tenant: Tenant, relying_party: RelyingParty, image_with_variable: str
+) -> None:
+    name = "privileged-host-devices"
+    assert "sgx" not in sgx_node.run(["ls", "/dev"]).stdout
+    try:
+        tenant.create(manifest(name, image_with_variable))
+        tenant.wait_for_phase(name, "Succeeded")
+        relying_party.verify(tenant.quote(name), NO_CHALLENGE)
+    finally:
+        # The container runtime made the volume's directory, and in it the device that the container was to have.
+        sgx_node.run(["rm", "--recursive", "--force", "/dev/sgx"])

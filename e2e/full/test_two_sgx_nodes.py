@@ -1,0 +1,167 @@
+"""Two nodes with (simulated) SGX and one without: what is where, and one root for all quotes, whatever happens."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+
+import pytest
+
+from e2e import add_on
+from e2e.add_on import EPC, HELPER, SYSTEM
+from e2e.cluster import Cluster, Node
+from e2e.helper_metrics import answers_by_pod
+from e2e.relying_party import RelyingParty
+from e2e.tenants import Tenant, quoting_pod
+from e2e.waiting import until
+
+Nodes = tuple[Node, Node, Node]
+
+OUR_PREFIXES = ("kubernetes.azure.com/", "sgx.intel.com/", "confcom.internal/")
+PLUGINS = "/var/lib/kubelet/device-plugins"
+EPC_OF_A_TENANT = {EPC: 10}
+BACK_SECONDS = 180.0
+"""For a rebooted node to serve again: 20 s are usual."""
+
+
+@pytest.fixture
+def relying_party(cluster: Cluster, sgx_nodes: Nodes, tmp_path: Path) -> RelyingParty:
+    """It trusts the root as it is before anything happens."""
+    return RelyingParty.of(cluster, tmp_path / "trust")
+
+
+def quotes_verify(tenant: Tenant, nodes: Nodes, relying_party: RelyingParty, when: str) -> None:
+    """An application on each SGX node gets a quote, and the relying party accepts it."""
+    challenges = {node.name: secrets.token_hex(32) for node in nodes[:2]}
+    for node, challenge in challenges.items():
+        tenant.create(quoting_pod(f"{when}-{node}", challenge, EPC_OF_A_TENANT, node=node))
+    for node, challenge in challenges.items():
+        tenant.wait_for_phase(f"{when}-{node}", "Succeeded")
+        verdict = relying_party.verify(tenant.quote(f"{when}-{node}"), challenge)
+        assert verdict["platform"] == "simulated"
+
+
+def is_the_root_still(relying_party: RelyingParty, cluster: Cluster, tmp_path: Path) -> bool:
+    return RelyingParty.of(cluster, tmp_path / "exported-again").root == relying_party.root
+
+
+def found_on(cluster: Cluster, node: Node) -> dict[str, list[str]]:
+    """What a node has of ours."""
+
+    def there(*paths: str) -> list[str]:
+        return node.run(["find", *paths, "-mindepth", "1", "-maxdepth", "1"], check=False).stdout.split()
+
+    seen = cluster.kubectl_json("get", "node", node.name)
+    named = {*seen["metadata"]["labels"], *seen["status"]["capacity"], *seen["status"]["allocatable"]}
+    pods = cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", f"--field-selector=spec.nodeName={node.name}")
+    return {
+        "pods": [pod["metadata"]["labels"][add_on.COMPONENT] for pod in pods["items"]],
+        "names": sorted(name for name in named if name.startswith(OUR_PREFIXES)),
+        "devices": [path for path in there("/dev") if "sgx" in path],
+        "directories": [path for path in there("/run", "/var/run/") if path.endswith("/aesmd")],
+        "sockets": [path for path in there(PLUGINS) if not Path(path).name.startswith("kubelet")],
+        "containers": node.run(["sh", "-c", "ps -eo args | grep [-]m.confcom || true"]).stdout.splitlines(),
+    }
+
+
+def test_nothing_of_ours_is_on_the_node_without_sgx(cluster: Cluster, sgx_nodes: Nodes) -> None:
+    *with_sgx, without = sgx_nodes
+    for node in with_sgx:
+        found = found_on(cluster, node)
+        assert sorted(found["pods"]) == sorted(add_on.DAEMONS)
+        assert EPC in found["names"]
+        assert found["directories"]
+        assert found["sockets"]
+        assert len(found["containers"]) == len(add_on.DAEMONS)
+        # Simulation makes none on the node.
+        assert found["devices"] == []
+
+    assert found_on(cluster, without) == dict.fromkeys(found, [])
+
+
+def test_two_applications_share_one_helper(
+    cluster: Cluster, sgx_nodes: Nodes, tenant: Tenant, relying_party: RelyingParty
+) -> None:
+    node = sgx_nodes[1].name
+    challenges = {name: secrets.token_hex(32) for name in ("one", "two")}
+    for name, challenge in challenges.items():
+        tenant.create(quoting_pod(name, challenge, EPC_OF_A_TENANT, node=node))
+    for name, challenge in challenges.items():
+        tenant.wait_for_phase(name, "Succeeded")
+        relying_party.verify(tenant.quote(name), challenge)
+
+    helpers = [pod for pod in add_on.daemons(cluster) if pod["metadata"]["labels"][add_on.COMPONENT] == HELPER]
+    assert [pod["spec"]["nodeName"] for pod in helpers].count(node) == 1
+    answers = answers_by_pod(cluster, node)
+    for name in challenges:
+        # InitQuoteEx twice, GetQuoteSizeEx, GetQuoteEx, as far as this client asks them.
+        assert answers[tenant.get(name)["metadata"]["uid"]]["success"] >= 2
+    assert set(answers_by_pod(cluster, sgx_nodes[0].name)).isdisjoint(
+        tenant.get(name)["metadata"]["uid"] for name in challenges
+    )
+
+
+def test_quotes_of_both_nodes_verify_with_one_root_also_after_an_update(
+    cluster: Cluster, sgx_nodes: Nodes, tenant: Tenant, relying_party: RelyingParty, tmp_path: Path, tell
+) -> None:
+    names = [node.name for node in sgx_nodes[:2]]
+    quotes_verify(tenant, sgx_nodes, relying_party, "before")
+    before = {add_on.helper_on(cluster, name)["metadata"]["uid"] for name in names}
+
+    began = time.monotonic()
+    add_on.install(cluster, names, ["quoteHelper.logQuotesPerPeer=61"])
+    tell(f"helpers of two nodes updated after {time.monotonic() - began:.1f} s")
+
+    try:
+        assert before.isdisjoint({add_on.helper_on(cluster, name)["metadata"]["uid"] for name in names})
+        quotes_verify(tenant, sgx_nodes, relying_party, "after")
+        assert is_the_root_still(relying_party, cluster, tmp_path)
+    finally:
+        add_on.install(cluster, names)
+
+
+def test_quotes_of_both_nodes_verify_with_one_root_also_after_a_helper_was_killed(
+    cluster: Cluster, sgx_nodes: Nodes, tenant: Tenant, relying_party: RelyingParty, tmp_path: Path, tell
+) -> None:
+    node = sgx_nodes[1]
+    quotes_verify(tenant, sgx_nodes, relying_party, "before")
+    helper = add_on.helper_on(cluster, node.name)
+    (container,) = helper["status"]["containerStatuses"]
+    identifier = container["containerID"].removeprefix("containerd://")
+    tasks = {line.split()[0]: line.split()[1] for line in node.run(["ctr", "tasks", "list"]).stdout.splitlines()}
+
+    began = time.monotonic()
+    node.run(["kill", "-KILL", tasks[identifier]])
+
+    def restarted() -> bool:
+        (again,) = add_on.helper_on(cluster, node.name)["status"]["containerStatuses"]
+        return again["restartCount"] == container["restartCount"] + 1 and again["ready"]
+
+    until(restarted, "the helper is back", seconds=BACK_SECONDS)
+    tell(f"the helper was ready again after {time.monotonic() - began:.1f} s, as the API shows it")
+    assert add_on.helper_on(cluster, node.name)["metadata"]["uid"] == helper["metadata"]["uid"]
+    quotes_verify(tenant, sgx_nodes, relying_party, "after")
+    assert is_the_root_still(relying_party, cluster, tmp_path)
+
+
+def test_quotes_of_both_nodes_verify_with_one_root_also_after_a_reboot(
+    cluster: Cluster, sgx_nodes: Nodes, tenant: Tenant, relying_party: RelyingParty, tmp_path: Path, tell
+) -> None:
+    names = [node.name for node in sgx_nodes[:2]]
+    node = sgx_nodes[1]
+
+    def boot() -> str:
+        return str(cluster.kubectl_json("get", "node", node.name)["status"]["nodeInfo"]["bootID"])
+
+    quotes_verify(tenant, sgx_nodes, relying_party, "before")
+    before = boot()
+
+    began = time.monotonic()
+    node.reboot()
+
+    until(lambda: boot() != before, "the API has seen the reboot", seconds=BACK_SECONDS)
+    until(lambda: add_on.serves(cluster, names), "both nodes serve", seconds=BACK_SECONDS)
+    tell(f"a rebooted node served again after {time.monotonic() - began:.1f} s")
+    quotes_verify(tenant, sgx_nodes, relying_party, "after")
+    assert is_the_root_still(relying_party, cluster, tmp_path)

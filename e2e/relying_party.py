@@ -1,0 +1,58 @@
+"""Who verifies quotes outside of the cluster, by the CLI, and trusts what was exported once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e2e.add_on import SYSTEM
+from e2e.cluster import Cluster
+
+CONFCOM = (sys.executable, "-m", "confcom")
+
+
+@dataclass(frozen=True, slots=True)
+class RelyingParty:
+    """What it trusts.
+
+    Args:
+        trust: the folder that `confcom simulation export` made.
+        mr_enclave: of the sample workload, in hexadecimal digits.
+    """
+
+    trust: Path
+    mr_enclave: str
+
+    @classmethod
+    def of(cls, cluster: Cluster, folder: Path) -> RelyingParty:
+        """Trust the cluster's simulated root as it is now, exported to a folder that is made."""
+        cluster.run([*CONFCOM, "simulation", "export", f"--namespace={SYSTEM}", str(folder)])
+        asked = [sys.executable, "-m", "confcom.sample_workload", "--print-identity"]
+        identity = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)
+        return cls(folder, identity["mr_enclave"])
+
+    @property
+    def root(self) -> bytes:
+        """The certificate, in PEM."""
+        return (self.trust / "root.pem").read_bytes()
+
+    def verify(self, quote: bytes, challenge: str) -> dict[str, Any]:
+        """The verdict over a quote of the sample workload's, which has to be good.
+
+        Args:
+            quote: without padding.
+            challenge: its report data, in hexadecimal digits.
+        """
+        trust = ["--root", str(self.trust / "root.pem"), "--collateral", str(self.trust / "collateral")]
+        policy = ["--mrenclave", self.mr_enclave, "--report-data", challenge, "--allow-simulated"]
+        file = self.trust / f"{challenge[:16]}.bin"
+        file.write_bytes(quote)
+        command = [*CONFCOM, "verify", str(file), *trust, *policy, "--output", "json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        verdict: dict[str, Any] = json.loads(done.stdout)
+        return verdict

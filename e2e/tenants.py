@@ -1,0 +1,148 @@
+"""Somebody who uses the add-on: Pods in a namespace, what they print, and why they wait."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from e2e.cluster import Cluster
+from e2e.images_workshop import references
+from e2e.waiting import until
+
+IMAGE = references("sample-workload")[0]
+QUOTE_PREFIX = "quote: "
+DONE_SECONDS = 120.0
+"""For a Pod to start and end: 3 s are usual on a machine that does nothing else."""
+
+Manifest = dict[str, Any]
+
+
+def container(
+    name: str,
+    *,
+    limits: Mapping[str, int] | None = None,
+    program: str = "",
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    **more: object,
+) -> Manifest:
+    """A container of the sample workload's image.
+
+    Args:
+        name: its own.
+        limits: what it asks for.
+        program: Python to run; without it, the sample workload.
+        arguments: for either.
+        environment: variables.
+        more: further fields.
+    """
+    python = {"command": ["python", "-c", program, *arguments]} if program else {"args": list(arguments)}
+    variables = [{"name": key, "value": value} for key, value in (environment or {}).items()]
+    made = {"name": name, "image": IMAGE, "imagePullPolicy": "Never", "resources": {"limits": dict(limits or {})}}
+    return {**made, **python, "env": variables, **more}
+
+
+def pod(name: str, *containers: Manifest, node: str = "", **more: object) -> Manifest:
+    """A Pod that runs once.
+
+    Args:
+        name: its own.
+        containers: at least one.
+        node: the only one where it may run; the scheduler still decides whether there is room.
+        more: further fields of its spec.
+    """
+    spec = {"restartPolicy": "Never", "containers": list(containers), "terminationGracePeriodSeconds": 1, **more}
+    if node:
+        spec["nodeSelector"] = {"kubernetes.io/hostname": node}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+def quoting_pod(name: str, challenge: str, limits: Mapping[str, int], *, node: str = "", **more: object) -> Manifest:
+    """A Pod that prints a quote over a challenge, given in hexadecimal digits, and ends."""
+    environment = {"SGX_AESM_ADDR": "1", "CONFCOM_CHALLENGE": challenge}
+    return pod(name, container("main", limits=limits, environment=environment), node=node, **more)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who may do in one namespace whatever an administrator may.
+
+    Args:
+        cluster: where it is.
+        namespace: its name.
+    """
+
+    cluster: Cluster
+    namespace: str
+
+    def kubectl(
+        self,
+        *arguments: str,
+        input: str | None = None,  # noqa: A002  (subprocess.run's name)
+        check: bool = True,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl in the namespace."""
+        timeout = DONE_SECONDS + 30
+        return self.cluster.kubectl(
+            f"--namespace={self.namespace}", *arguments, input=input, check=check, timeout=timeout
+        )
+
+    def create(self, manifest: Manifest | str, *more: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Create what a manifest describes, by `kubectl create`."""
+        text = manifest if isinstance(manifest, str) else json.dumps(manifest)
+        return self.kubectl("create", "--filename=-", *more, input=text, check=check)
+
+    def get(self, name: str) -> Manifest:
+        """A Pod as the API has it now."""
+        return self.cluster.kubectl_json("get", f"--namespace={self.namespace}", "pod", name)
+
+    def pod_of(self, job: str) -> Manifest:
+        """A Job's only Pod, once there is one."""
+        query = ("get", f"--namespace={self.namespace}", "pods", f"--selector=job-name={job}")
+        listed: list[Manifest] = until(lambda: self.cluster.kubectl_json(*query)["items"], f"Job {job} has a Pod")
+        (only,) = listed
+        return only
+
+    def delete(self, name: str) -> None:
+        """Delete a Pod; returns when it has gone."""
+        self.kubectl("delete", "pod", name, "--grace-period=1")
+
+    def wait_for_phase(self, name: str, phase: str) -> None:
+        """Until a Pod is Running, Succeeded or Failed."""
+        condition = f"--for=jsonpath={{.status.phase}}={phase}"
+        self.kubectl("wait", condition, f"pod/{name}", f"--timeout={DONE_SECONDS:.0f}s")
+
+    def wait_for_job(self, name: str) -> None:
+        """Until a Job is complete."""
+        self.kubectl("wait", "--for=condition=Complete", f"job/{name}", f"--timeout={DONE_SECONDS:.0f}s")
+
+    def log(self, name: str, of: str = "") -> str:
+        """What a Pod, or one of its containers, has printed; also of `job/NAME`."""
+        return self.kubectl("logs", name, *([f"--container={of}"] if of else [])).stdout
+
+    def quote(self, name: str) -> bytes:
+        """The quote that a Pod has printed; also of `job/NAME`."""
+        (line,) = [line for line in self.log(name).splitlines() if line.startswith(QUOTE_PREFIX)]
+        return base64.b64decode(line.removeprefix(QUOTE_PREFIX), validate=True)
+
+    def why_pending(self, name: str) -> str:
+        """The scheduler's reason, once it has looked at a Pod for which there is no room."""
+
+        def reason() -> str:
+            conditions = self.get(name)["status"].get("conditions", [])
+            return next((one["message"] for one in conditions if one.get("reason") == "Unschedulable"), "")
+
+        message = until(reason, f"the scheduler has looked at {name}", seconds=DONE_SECONDS)
+        assert self.get(name)["status"]["phase"] == "Pending"
+        return message
+
+    def events(self, name: str, reason: str) -> list[str]:
+        """Messages of an object's events of one reason, once there are some."""
+        chosen = f"--field-selector=involvedObject.name={name},reason={reason}"
+        query = ("get", f"--namespace={self.namespace}", "events", chosen)
+        items = until(lambda: self.cluster.kubectl_json(*query)["items"], f"{name} has an event {reason}")
+        return [one["message"] for one in items]
