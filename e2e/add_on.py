@@ -57,7 +57,7 @@ def is_installed(cluster: Cluster, nodes: Sequence[str]) -> bool:
 def serves(cluster: Cluster, nodes: Sequence[str]) -> bool:
     """Whether these nodes have all of their EPC and both daemons, ready, and other nodes have neither.
 
-    The API shows a node's EPC for up to 10 s after its plugin has gone; a Pod that is sent there then is rejected for good.
+    The API shows a node's EPC for up to 10 s after its plugin has gone; a Pod that comes then is rejected for good.
     """
     wanted = sorted((daemon, node) for daemon in DAEMONS for node in nodes)
     pods = daemons(cluster)

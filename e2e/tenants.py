@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from e2e.cluster import Cluster
@@ -14,11 +16,21 @@ from e2e.images_workshop import references
 from e2e.waiting import until
 
 IMAGE = references("sample-workload")[0]
+MANIFESTS = Path(__file__).parent / "manifests"
+BASELINE = "pod-security.kubernetes.io/enforce=baseline"
+"""A namespace's label, for the Pod Security level that forbids host paths and much else."""
 QUOTE_PREFIX = "quote: "
 DONE_SECONDS = 120.0
 """For a Pod to start and end: 3 s are usual on a machine that does nothing else."""
 
 Manifest = dict[str, Any]
+
+
+def manifest(name: str, image: str) -> str:
+    """A manifest of `e2e/manifests`, in which nothing but the image is replaced."""
+    text, replaced = re.subn(r"image: .*", f"image: {image}", (MANIFESTS / f"{name}.yaml").read_text())
+    assert replaced == 1
+    return text
 
 
 def container(

@@ -152,10 +152,7 @@ def second_node_is_given_back(cluster: Cluster):
     """Whoever comes after this module finds one node that simulates, as `installed` makes it."""
     yield
     cluster.kubectl("label", "node", cluster.nodes[1].name, f"{add_on.SIMULATED_LABEL}-")
-    until(
-        lambda: all(pod["spec"].get("nodeName") == NODE_NAME for pod in add_on.daemons(cluster)),
-        "the daemons have left the second node",
-    )
+    until(lambda: add_on.serves(cluster, [NODE_NAME]), "only the first node serves")
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from e2e.add_on import EPC, ROOT
 from e2e.cluster import Cluster, Node
 from e2e.helper_metrics import answers_by_pod
@@ -12,8 +14,10 @@ from e2e.waiting import until
 
 SECONDS = 15.0
 """For which the well-behaved attest: 150 attestations."""
-FLOOD_SECONDS = 40.0
-"""Longer than the other Pod takes, its start included."""
+FLOOD_SECONDS = 600.0
+"""Longer than the other Pod takes, however slow the machine; the case ends it before."""
+CASE_SECONDS = 400
+"""45 s are usual: much more where others need the CPU too."""
 P99_BOUND_SECONDS = 5.0
 """A third of the 15 s that Intel's client waits for an answer: 0.02 s are usual where others do not need the CPU."""
 
@@ -32,6 +36,7 @@ def load(name: str, node: Node, *arguments: str) -> Manifest:
     return pod(name, main, node=node.name, volumes=[{"name": "checkout", "hostPath": {"path": str(ROOT)}}])
 
 
+@pytest.mark.timeout(CASE_SECONDS, func_only=True)
 def test_of_two_pods_of_root_one_floods_and_the_other_has_no_failure(
     cluster: Cluster, sgx_nodes: tuple[Node, Node, Node], tenant: Tenant, tell
 ) -> None:
@@ -52,13 +57,13 @@ def test_of_two_pods_of_root_one_floods_and_the_other_has_no_failure(
     for name, result in (("alone", alone), ("beside the flood", beside)):
         took = result["latency"]
         tell(
-            f"{name}: {result['attestations']} attestations, {took['count']} calls, {len(result['failures'])} failures; "
+            f"{name}: {result['attestations']} attestations, {took['count']} calls, {len(result['failures'])} failed; "
             f"p50 {took['p50'] * 1e3:.1f} ms, p99 {took['p99'] * 1e3:.1f} ms, longest {took['longest'] * 1e3:.0f} ms"
         )
     tell(f"answers by the helper's metrics: {mine} to the well-behaved, {theirs} to the flooding")
     assert alone["failures"] == []
     assert beside["failures"] == []
     assert beside["latency"]["p99"] < P99_BOUND_SECONDS
-    assert mine == {"success": beside["latency"]["count"]}
+    assert mine == {"success": beside["latency"]["count"], "failure": 0}
     assert theirs["success"] > mine["success"]
     assert theirs["failure"] > 0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,21 +13,11 @@ from e2e.cluster import Cluster, Node
 from e2e.cluster.addresses import NODE_NAME
 from e2e.image_archive import with_environment
 from e2e.relying_party import RelyingParty
-from e2e.tenants import IMAGE, QUOTE_PREFIX, Tenant
+from e2e.tenants import BASELINE, IMAGE, QUOTE_PREFIX, Tenant, manifest
 from e2e.waiting import until
 
-MANIFESTS = Path(__file__).parent.parent / "manifests"
 NO_CHALLENGE = "00" * 64
 """The report data of a sample workload that was told none."""
-
-BASELINE = "pod-security.kubernetes.io/enforce=baseline"
-
-
-def manifest(name: str, image: str) -> str:
-    """A manifest, in which only the image is ours."""
-    text, replaced = re.subn(r"image: .*", f"image: {image}", (MANIFESTS / f"{name}.yaml").read_text())
-    assert replaced == 1
-    return text
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +78,7 @@ def test_the_seeds_job_without_its_volume_where_host_paths_are_forbidden(
     relying_party.verify(tenant.quote("job/sgx-test"), NO_CHALLENGE)
 
 
-def test_a_pool_of_nodes_by_affinity(
-    tenant: Tenant, relying_party: RelyingParty, image_with_variable: str
-) -> None:
+def test_a_pool_of_nodes_by_affinity(tenant: Tenant, relying_party: RelyingParty, image_with_variable: str) -> None:
     tenant.create(manifest("agent-pool", image_with_variable))
 
     def pods() -> list[dict]:

@@ -1,0 +1,117 @@
+"""What docs/how-to/fix-a-refused-manifest.md says of manifests, on a real API server: its fragments, its messages."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import textwrap
+from dataclasses import dataclass
+
+import pytest
+
+from e2e import add_on
+from e2e.add_on import EPC, ROOT
+from e2e.cluster import Cluster
+from e2e.cluster.addresses import NODE_NAME
+from e2e.tenants import BASELINE, IMAGE, Tenant, container, manifest, pod
+from e2e.waiting import until
+
+PAGE = (ROOT / "docs" / "how-to" / "fix-a-refused-manifest.md").read_text()
+POD = f"""
+apiVersion: v1
+kind: Pod
+metadata:
+  name: probe
+spec:
+  restartPolicy: Never
+  containers:
+  - name: app
+    image: {IMAGE}
+"""
+OF_THE_POD, OF_A_CONTAINER = 2, 4
+"""How far the fields of each are indented in `POD`."""
+REFUSED, NO_POD, WAITS = "Refused when you apply it", "Accepted, and there is no Pod", "Accepted, and the Pod waits"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A section of the page.
+
+    Args:
+        name: its heading.
+        fragment: YAML of a container or a Pod.
+        message: what Kubernetes says.
+    """
+
+    name: str
+    fragment: str
+    message: str
+
+    def pod(self) -> str:
+        indent = OF_THE_POD if self.fragment.startswith("volumes:") else OF_A_CONTAINER
+        return POD + textwrap.indent(self.fragment, " " * indent)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def cases(heading: str) -> list[Case]:
+    """The page's cases under a heading."""
+    part = PAGE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    found = re.findall(r"^### (.+?)$.*?^```yaml\n(.*?)^```$.*?^```text\n(.*?)\n```$", part, re.DOTALL | re.MULTILINE)
+    assert len(found) == part.count("\n### ")
+    return [Case(*one) for one in found]
+
+
+@pytest.fixture(autouse=True)
+def one_sgx_node(cluster: Cluster, nodes) -> None:
+    if not add_on.is_installed(cluster, [NODE_NAME]):
+        add_on.install(cluster)
+
+
+@pytest.mark.parametrize("case", cases(REFUSED), ids=str)
+def test_refused_when_applied(tenant: Tenant, case: Case) -> None:
+    message = case.message.replace("NAMESPACE", tenant.namespace)
+
+    def refusal() -> str:
+        return tenant.create(case.pod(), "--dry-run=server", check=False).stderr
+
+    # An admission policy that has just been installed is enforced when the API server has seen it.
+    assert message in until(refusal, "the API server refuses")
+
+
+def test_a_job_with_the_unquoted_number_is_refused_and_nothing_is_made(tenant: Tenant) -> None:
+    refused = tenant.create(manifest("seed-as-published", IMAGE), check=False)
+    assert refused.returncode == 1
+    message = (
+        "json: cannot unmarshal number into Go struct field EnvVar.spec.template.spec.containers.env.value of type"
+    )
+    assert message in refused.stderr
+    assert tenant.kubectl("get", "jobs", "--output=name").stdout == ""
+
+
+@pytest.mark.parametrize("case", cases(NO_POD), ids=str)
+def test_a_jobs_pod_is_refused(tenant: Tenant, case: Case) -> None:
+    tenant.cluster.kubectl("label", "namespace", tenant.namespace, BASELINE)
+    tenant.kubectl("create", "quota", "enclave-memory", f"--hard=requests.{EPC}=20")
+    spec = case.pod().split("spec:\n", 1)[1]
+    head = "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: probe\nspec:\n  template:\n    spec:\n"
+    tenant.create(head + textwrap.indent(spec, "    "))
+    assert case.message in tenant.events("probe", "FailedCreate")[0]
+
+
+@pytest.mark.parametrize("case", cases(WAITS), ids=str)
+def test_a_pod_waits_with_the_reason(tenant: Tenant, case: Case) -> None:
+    tenant.create(case.pod())
+    assert case.message in tenant.why_pending("probe")
+
+
+def test_a_quota_of_limits_has_no_effect(tenant: Tenant) -> None:
+    tenant.kubectl("create", "quota", "enclave-memory", f"--hard=requests.{EPC}=20,limits.{EPC}=5")
+
+    def asks_for(mib: int) -> subprocess.CompletedProcess[str]:
+        limits = pod("probe", container("app", limits={EPC: mib}))
+        return tenant.create(limits, "--dry-run=server", check=False)
+
+    until(lambda: "exceeded quota" in asks_for(21).stderr, "the quota is enforced")
+    assert asks_for(20).returncode == 0
