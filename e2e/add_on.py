@@ -17,6 +17,8 @@ SYSTEM = "confcom-system"
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 EPC_MIB = "162"
 """Of the 168 MiB that the chart simulates: 6 are set aside for quote helpers."""
+NO_EPC = frozenset({"", "0"})
+"""Of a node that never had a plugin, and of one that lost it."""
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 COMPONENT = "app.kubernetes.io/component"
 HELPER = "quote-helper"
@@ -65,7 +67,7 @@ def serves(cluster: Cluster, nodes: Sequence[str]) -> bool:
     if found != wanted or not all(is_ready(pod) for pod in pods):
         return False
     offered = {node.name: allocatable(cluster, node.name) for node in cluster.nodes}
-    return all(epc == EPC_MIB if node in nodes else epc in {"", "0"} for node, epc in offered.items())
+    return all(epc == EPC_MIB if node in nodes else epc in NO_EPC for node, epc in offered.items())
 
 
 def daemons(cluster: Cluster) -> list[dict[str, Any]]:
@@ -98,9 +100,13 @@ def is_ready(pod: dict[str, Any]) -> bool:
 
 
 def uninstall(cluster: Cluster) -> None:
-    """Remove the chart, and wait until its pods have gone."""
+    """Remove the chart, and wait until its pods have gone, and the API knows that no node offers EPC.
+
+    Helpers of a next installation would be sent to a node whose plugin is not back, and be rejected again and again.
+    """
     cluster.run(["helm", "uninstall", RELEASE, f"--namespace={SYSTEM}", "--ignore-not-found", "--wait"], timeout=150)
     until(lambda: not names(cluster, "pods", SYSTEM), "the daemons have gone")
+    until(lambda: all(allocatable(cluster, node.name) in NO_EPC for node in cluster.nodes), "no node offers EPC")
 
 
 def allocatable(cluster: Cluster, node: str = NODE_NAME) -> str:
