@@ -1,6 +1,11 @@
 """When waiting for the daemons is given up."""
 
-from confcom.addon.rollout import STUCK_SECONDS, NodeStep, Rollout, Step, Verdict, look
+import pytest
+from fake_cluster import objects as make
+from fake_cluster.objects import SYSTEM
+
+from confcom.addon.rollout import STUCK_SECONDS, NodeStep, Rollout, Step, Verdict, look, rollout
+from confcom.addon.snapshot import Snapshot
 
 DEADLINE = 100.0
 
@@ -68,3 +73,24 @@ def test_a_pod_that_fails_is_given_less_time_unless_it_recovers():
     failing, well = state(step(failing=True)), state(step())
     assert verdicts((0, failing), (STUCK_SECONDS, failing)) == [Verdict.WAITING, Verdict.STALLED]
     assert verdicts((0, failing), (30, well), (35, failing), (STUCK_SECONDS + 30, failing))[-1] is Verdict.WAITING
+
+
+@pytest.mark.parametrize(
+    ("statuses", "observed"),
+    [
+        ([make.rejected(), make.running()], True),
+        ([make.rejected(), make.rejected(), make.running()], True),
+        ([make.rejected(), make.not_ready()], False),
+        ([make.rejected()], False),
+        ([make.running()], False),
+    ],
+)
+def test_a_rejected_pod_that_is_still_there_does_not_hide_the_ready_one(statuses, observed):
+    daemon = make.daemon_set("quote-helper")
+    daemon["status"] = {"observedGeneration": 1, "desiredNumberScheduled": 1, "updatedNumberScheduled": 1}
+    owner, labels = ("DaemonSet", "confcom-quote-helper"), make.labels("quote-helper")
+    pods = tuple(
+        make.pod(f"p{index}", namespace=SYSTEM, on="a", owner=owner, labels=labels, status=status)
+        for index, status in enumerate(statuses)
+    )
+    assert rollout(Snapshot(SYSTEM, pods=pods, daemon_sets=(daemon,))).observed == observed

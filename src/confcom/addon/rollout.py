@@ -73,21 +73,28 @@ def rollout(seen: Snapshot) -> Rollout:
     return Rollout(
         steps=tuple(sorted(steps, key=lambda one: (one.node, list(Step).index(one.step)))),
         problems=tuple(_problems(daemons, pods, seen.events)),
-        observed=all(_observed(daemon) for daemon in daemons),
+        observed=not in_progress(daemons, pods),
     )
 
 
-def in_progress(daemons: Iterable[KubernetesObject]) -> bool:
-    """Whether any DaemonSet has pods that are not of its newest template."""
-    return not all(_observed(one) for one in daemons)
+def in_progress(daemons: Iterable[KubernetesObject], pods: Sequence[DaemonPod]) -> bool:
+    """Whether any DaemonSet has pods that are not of its newest template, or not ready for long enough."""
+    return not all(_observed(one, [pod for pod in pods if pod.owner == name_of(one)]) for one in daemons)
 
 
-def _observed(daemon: KubernetesObject) -> bool:
+def _observed(daemon: KubernetesObject, pods: Sequence[DaemonPod]) -> bool:
+    """The controller's count, but that a rejected pod which it has not removed yet hides the ready one of its node.
+
+    It judges a node by the oldest pod, and removes what the kubelet rejected more and more slowly (minutes were seen,
+    where the kubelet had lost the resource for seconds).
+    """
     desired = number(daemon, "status", "desiredNumberScheduled")
+    rejecting = {pod.node for pod in pods if pod.state is PodState.REJECTED}
+    hidden = len(rejecting & {pod.node for pod in pods if pod.state is PodState.READY})
     return (
         number(daemon, "status", "observedGeneration") >= number(daemon, "metadata", "generation")
         and number(daemon, "status", "updatedNumberScheduled") == desired
-        and number(daemon, "status", "numberAvailable") >= desired
+        and number(daemon, "status", "numberAvailable") + hidden >= desired
     )
 
 

@@ -134,7 +134,7 @@ def add_on_status(seen: Snapshot) -> AddOnStatus:
         enabled=bool(daemons),
         simulated=any(simulates(daemon) for daemon in daemons),
         version=", ".join(sorted({labels_of(one).get("app.kubernetes.io/version", "") for one in daemons})),
-        updating=in_progress(daemons),
+        updating=in_progress(daemons, pods),
         nodes=tuple(told),
         other_nodes=len(nodes) - len(told),
         workloads=troubled_workloads(seen.pods, seen.jobs),
