@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 
 from bench.cluster.pods import HELPER_EPC
-from bench.cluster.timeline import offered_again, updated
-from bench.cluster.watch import watching
+from bench.cluster.timeline import offered_again, told_of, updated
+from bench.cluster.watch import SYNC_SECONDS, watching
 from confcom.errors import UnavailableError
-from e2e.add_on import EPC, EPC_MIB, RELEASE, ROOT, SYSTEM
+from e2e.add_on import EPC, EPC_MIB, RELEASE, ROOT, SYSTEM, names
 from e2e.cluster import Cluster
 from e2e.kubelet_log import SERVING, KubeletLog
 from e2e.waiting import until
@@ -93,7 +93,9 @@ def updates(cluster: Cluster, times: int) -> list[Update]:
     """Change a value of each component by `helm upgrade`, and change it again."""
     done = []
     chart = str(ROOT / "charts" / "confcom")
+    there = frozenset(names(cluster, "pods", SYSTEM))
     with watching(cluster, f"/api/v1/namespaces/{SYSTEM}/pods") as watch:
+        watch.wait(functools.partial(told_of, names=there), "the watch tells of all pods", seconds=SYNC_SECONDS)
         for number in range(times):
             for component, value in VALUES.items():
                 since = time.monotonic()

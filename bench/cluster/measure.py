@@ -11,7 +11,7 @@ from pathlib import Path
 
 from replay.verification import QuoteVerifier
 
-from bench.cluster.changes import Restart, Update, restarts, updates
+from bench.cluster.changes import REPORT_SECONDS, Restart, Update, restarts, updates
 from bench.cluster.daemons import Idle, daemons, watch_idle
 from bench.cluster.pods import Held, Starts, held_by, start_pairs
 from bench.cluster.quoting import Load, Quoted, run_load
@@ -19,7 +19,7 @@ from bench.load import ENCLAVE, WrongAnswerError
 from bench.machine import Cores, describe_machine, load_average, resident_bytes
 from confcom.quote_provider.state_directory import STATE_FILE
 from e2e import add_on
-from e2e.add_on import SIMULATED_LABEL, SYSTEM
+from e2e.add_on import EPC, SIMULATED_LABEL, SYSTEM
 from e2e.cluster import Cluster, Node
 from e2e.waiting import until
 
@@ -123,10 +123,17 @@ def measure(cluster: Cluster, plan: Plan, directory: Path, *, say: Callable[[str
 def install(cluster: Cluster, nodes: tuple[Node, ...]) -> None:
     """Install the chart on these nodes, as everybody does, with its default values."""
     add_on.uninstall(cluster)
+    # Else helpers are scheduled by what a node no longer has, are rejected, and their DaemonSet waits for minutes.
+    until(lambda: not any(offered(cluster, node) for node in nodes), "the nodes offer no EPC", seconds=REPORT_SECONDS)
     for node in nodes:
         cluster.kubectl("label", "node", node.name, f"{SIMULATED_LABEL}=true", "--overwrite")
     add_on.install(cluster)
     until(lambda: len(daemons(cluster)) == 2 * len(nodes), "both daemons are on all nodes")
+
+
+def offered(cluster: Cluster, node: Node) -> int:
+    """A node's allocatable EPC, as the API has it, in MiB."""
+    return int(cluster.kubectl_json("get", "node", node.name)["status"]["allocatable"].get(EPC, 0))
 
 
 def uninstall(cluster: Cluster) -> None:

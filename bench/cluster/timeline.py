@@ -49,6 +49,11 @@ def pods_seen(changes: Iterable[Change]) -> dict[str, PodSeen]:
     return found
 
 
+def told_of(changes: Iterable[Change], names: frozenset[str]) -> bool | None:
+    """True when a watch has told of all these pods, else None."""
+    return names <= {pod.name for pod in pods_seen(changes).values()} or None
+
+
 def started(changes: Iterable[Change], name: str) -> float | None:
     """Seconds from a pod's creation until it was ready, if it is."""
     for pod in pods_seen(changes).values():

@@ -72,6 +72,11 @@ def test_the_next_update_does_not_count_the_pods_of_the_last():
     }
 
 
+def test_an_update_begins_when_the_watch_has_told_of_all_pods():
+    assert timeline.told_of(UPDATE[:2], frozenset({"old-a", "plugin"})) is None
+    assert timeline.told_of(UPDATE[:3], frozenset({"old-a", "plugin"}))
+
+
 def test_a_start_is_from_the_first_word_of_a_pod_until_it_is_first_ready():
     changes = [
         Change(2.0, "ADDED", pod("u", name="one")),
