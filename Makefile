@@ -57,7 +57,7 @@ chaos: $(VENV)/.dev ## 100 kill -9 of device plugins and much else on the kubele
 bench: $(VENV)/.dev ## how fast the daemons are, as a table and JSON; ARGS="--only plugin" for one of them
 	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 
-bench-e2e: $(VENV)/.dev ## what the add-on costs on real Kubernetes; 15 minutes; needs root and Go
+bench-e2e: $(VENV)/.dev ## what the add-on costs on real Kubernetes; ten minutes (needs root and Go)
 	@PYTHONPATH=tests $(BIN)/python -m bench.cluster $(ARGS)
 
 idle: $(VENV)/.dev ## what an idle device plugin uses in 20 minutes; ARGS="--minutes 3" for less

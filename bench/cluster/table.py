@@ -72,16 +72,16 @@ def _quotes(results: Results) -> Iterator[str]:
     plan = results.plan
     pods, node = (results.quoted.of(origin) for origin in (PODS, NODE))
     yield f"Quotes: {plan.processes} pods with {plan.clients} clients each; a connection and a fresh report for a quote"
-    yield f"  rounds of {plan.processes * plan.quotes} quotes take turns with those of as many processes on the node"
+    yield f"  rounds of {plan.processes * plan.quotes} quotes take turns with those of as many processes on the node;"
+    yield "  a signature is a bare P-256 one; near 1, the helper is what bounds the rate"
     yield _row("quotes per second, from pods", [one.rate for one in pods])
     yield _row("quotes per second, from the node itself", [one.rate for one in node])
     yield _row("from pods, in those from the node in the same round", _ratios(pods, node), "x", digits=2)
-    yield _row("from pods: p50 of a round's latencies", [one.latency.p50 * 1e3 for one in pods], " ms", digits=1)
-    yield _row("from pods: p99 of a round's latencies", [one.latency.p99 * 1e3 for one in pods], " ms", digits=1)
-    yield _row(
-        "share of the time in which the helper ran or waited for a CPU", [one.helper_share for one in pods], digits=2
-    )
-    yield _row("helper's CPU for a quote, in bare P-256 signatures", [one.cost for one in pods], "x", digits=2)
+    for place, rounds in (("from pods", pods), ("from the node itself", node)):
+        yield _row(f"{place}: p50 of a round's latencies", [one.latency.p50 * 1e3 for one in rounds], " ms", digits=1)
+        yield _row(f"{place}: p99 of a round's latencies", [one.latency.p99 * 1e3 for one in rounds], " ms", digits=1)
+        yield _row(f"{place}: helper's CPU for a quote, in signatures", [one.cost for one in rounds], "x", digits=2)
+        yield _row(f"{place}: time in which the helper ran or waited", [one.helper_share for one in rounds], digits=2)
     yield f"  {results.verified} quotes were verified in full; all carry the report that was sent, and verify."
 
 

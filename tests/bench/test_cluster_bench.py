@@ -232,6 +232,8 @@ def test_the_table_shows_how_many_the_median_and_the_range():
     assert found["quotes per second, from pods"] == ["2", "3000 (2000 to 4000)"]
     assert found["quotes per second, from the node itself"] == ["2", "2250 (2000 to 2500)"]
     assert found["from pods, in those from the node in the same round"] == ["2", "1.40 (0.80 to 2.00)x"]
+    assert found["from pods: helper's CPU for a quote, in signatures"] == ["2", "4.00 (4.00 to 4.00)x"]
+    assert found["from the node itself: time in which the helper ran or waited"] == ["2", "0.97 (0.97 to 0.97)"]
     assert found["with, in without of the same pair"] == ["3", "1.10 (1.00 to 1.50)x"]
     assert found["by the kubelet's log, from before it listens"] == ["2", "400 (300 to 500) ms"]
     assert found["by the API, from the order to restart"] == ["1", "8.0 (8.0 to 8.0) s"]
