@@ -1,0 +1,81 @@
+"""One replayed client in a pod: it attests at a fixed rate, without any retry of ours, until it is told to stop.
+
+Usage: python -m e2e.load.client CLIENT RATE FOLDER
+
+It needs nothing but the standard library, confcom as the sample workload's image has it, `replay` and this package.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from replay.sequences import CLIENTS, ClientSequence, ReplayedClient
+
+from confcom.simulation.enclave import SimulatedEnclave
+from e2e.load.attestation import Attestation
+
+SOCKET = Path("/var/run/aesmd/aesm.socket")
+RESULTS, STOP = "attestations", "stop"
+"""In the folder: what was, a line each; and what appears there when the client is to end."""
+
+ATTESTATIONS_PER_PROCESS = 40
+"""Then a client starts anew. Between, Gramine keeps the target info that it asked for at its start."""
+
+ENCLAVE = SimulatedEnclave.from_name("load")
+"""Whose reports all clients have quoted."""
+
+
+class Client:
+    """A client at work.
+
+    Args:
+        sequence: which.
+        socket: where its compiled-in path lies.
+        clock: CLOCK_MONOTONIC, in seconds.
+    """
+
+    def __init__(self, sequence: ClientSequence, socket: Path, clock: Callable[[], float]) -> None:
+        self._sequence = sequence
+        self._socket = socket
+        self._clock = clock
+        self._process: ReplayedClient | None = None
+        self._left = 0
+
+    def attest(self, due: float) -> Attestation:
+        """One attestation, by a new process of the client if its last one has had enough, or has failed.
+
+        Args:
+            due: when it should have begun.
+        """
+        began = self._clock()
+        if self._process is None:
+            self._left = ATTESTATIONS_PER_PROCESS
+            self._process = ReplayedClient(self._sequence, self._socket, clock=self._clock, enclave=ENCLAVE)
+            run = self._process.run()
+        else:
+            run = self._process.quote()
+        self._left -= 1
+        if run.failure or not self._left:
+            self._process = None
+        seconds = tuple(round(exchange.seconds, 6) for exchange in run.exchanges)
+        return Attestation(began, began - due > 1.0, seconds, run.renewals, run.failure, run.quotes)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Attest until told to stop."""
+    name, rate, folder = argv[0], float(argv[1]), Path(argv[2])
+    client = Client(next(one for one in CLIENTS if one.name == name), SOCKET, time.monotonic)
+    due = time.monotonic()
+    with (folder / RESULTS).open("wb", buffering=0) as results:
+        while not (folder / STOP).exists():
+            time.sleep(max(0.0, due - time.monotonic()))
+            results.write(client.attest(due).to_line())
+            due += 1 / rate
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

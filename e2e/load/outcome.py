@@ -1,0 +1,128 @@
+"""What a load showed: client by client, and whether every single quote verifies."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bench.summary import Latency
+from confcom.sgx.quote import Quote
+from confcom.verify.files import read_collateral, read_root
+from confcom.verify.policy import Policy
+from confcom.verify.verifier import verify_quote
+from e2e.load.attestation import Attestation
+from e2e.load.client import ENCLAVE
+from e2e.load.pods import Load, LoadPod
+
+BATCH, WORKERS = 200, 2
+"""Quotes that a worker verifies at a time, some milliseconds each; and how many workers do."""
+
+Quoted = tuple[bytes, bytes]
+"""A quote, and the report data that it must be over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """A relying party of the cluster.
+
+    Args:
+        folder: what `confcom simulation export` wrote.
+        now: the instant at which quotes must be valid.
+    """
+
+    folder: Path
+    now: datetime
+
+    def complaints(self, quotes: Sequence[Quoted]) -> list[str]:
+        """Why those do not verify that do not."""
+        root, collateral = read_root(self.folder / "root.pem"), read_collateral(self.folder / "collateral")
+        found = []
+        for quote, report_data in quotes:
+            policy = Policy(
+                mr_enclave=ENCLAVE.mr_enclave,
+                mr_signer=ENCLAVE.mr_signer,
+                report_data=report_data,
+                allow_simulated=True,
+            )
+            verdict = verify_quote(quote, root, collateral, policy, self.now)
+            if not verdict.ok:
+                found.append(f"{report_data.hex()[:16]}: {verdict.failures}")
+        return found
+
+    def all_complaints(self, quotes: Sequence[Quoted]) -> list[str]:
+        """The same of many, by several processes."""
+        batches = [quotes[start : start + BATCH] for start in range(0, len(quotes), BATCH)]
+        context = multiprocessing.get_context("spawn")  # this process has threads, which a fork would not have
+        with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
+            return [complaint for found in pool.map(self.complaints, batches) for complaint in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of everything that a load's clients asked for.
+
+    Args:
+        attestations: by pod.
+    """
+
+    attestations: dict[LoadPod, tuple[Attestation, ...]]
+
+    @classmethod
+    def of(cls, load: Load) -> Outcome:
+        """Read the results."""
+        return cls({pod: tuple(pod.attestations()) for pod in load.pods})
+
+    @property
+    def quotes(self) -> list[Quoted]:
+        """All of them."""
+        return [quote for done in self.attestations.values() for one in done for quote in one.quotes]
+
+    @property
+    def failures(self) -> list[tuple[float, str]]:
+        """When each began, and the pod's name with what its client would complain about."""
+        return [
+            (one.began, f"{pod.name} ({pod.client}): {one.failure}")
+            for pod, done in self.attestations.items()
+            for one in done
+            if one.failure
+        ]
+
+    @property
+    def renewals(self) -> list[float]:
+        """When those attestations began in which a client was told 42 and called InitQuoteEx again."""
+        return [one.began for done in self.attestations.values() for one in done for _ in range(one.renewals)]
+
+    @property
+    def quoting_enclaves(self) -> Counter[tuple[bytes, int]]:
+        """How many quotes each quoting enclave signed, by its MRENCLAVE and ISVSVN."""
+        bodies = (Quote.parse(quote).signature.qe_report_body for quote, _ in self.quotes)
+        return Counter((body.mr_enclave, body.isv_svn) for body in bodies)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """From when on, and until when, every client attested."""
+        return (
+            max(done[0].began for done in self.attestations.values()),
+            min(done[-1].began for done in self.attestations.values()),
+        )
+
+    def table(self) -> Iterator[str]:
+        """A line per client; times of calls in milliseconds."""
+        yield (
+            f"{'pod':12}{'client':24}{'attested':>9}{'quotes':>8}{'per s':>7}{'failed':>8}{'after 42':>9}{'late':>6}"
+            f"{'p50':>8}{'p99':>8}{'longest':>9}"
+        )
+        for pod, done in self.attestations.items():
+            took = Latency.of([seconds for one in done for seconds in one.seconds])
+            quotes, failed = sum(len(one.quotes) for one in done), sum(bool(one.failure) for one in done)
+            rate = (len(done) - 1) / (done[-1].began - done[0].began) if len(done) > 1 else 0.0
+            yield (
+                f"{pod.name:12}{pod.client:24}{len(done):9}{quotes:8}{rate:7.1f}{failed:8}"
+                f"{sum(one.renewals for one in done):9}{sum(one.late for one in done):6}"
+                f"{took.p50 * 1e3:8.2f}{took.p99 * 1e3:8.2f}{took.longest * 1e3:9.1f}"
+            )

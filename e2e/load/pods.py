@@ -1,0 +1,174 @@
+"""A load: pods on several nodes, a client in each, and what they have to tell."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from replay.sequences import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE
+
+from e2e.add_on import EPC, ROOT
+from e2e.cluster import Cluster, Node
+from e2e.images_workshop import references
+from e2e.load.attestation import Attestation
+from e2e.load.client import RESULTS, STOP
+from e2e.waiting import until
+
+CLIENTS_PER_NODE = (
+    (INTEL_QUOTE_EX, INTEL_QL_WRAPPER, OPEN_ENCLAVE, GRAMINE),
+    (FORTANIX, GRAMINE, OPEN_ENCLAVE, INTEL_QUOTE_EX),
+)
+"""Eight, of all five kinds; Gramine, which keeps its target info, on both nodes."""
+
+CODE, DATA = "/code", "/results"
+"""Where a pod finds the clients, and leaves what it has to tell."""
+
+TAIL_BYTES = 64 * 1024
+"""More than the longest line: two quotes of 4.6 kB each, in base64."""
+
+START_SECONDS = 120.0
+"""For pods to start on a machine that is busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPod:
+    """One client's pod.
+
+    Args:
+        name: of the pod.
+        client: the sequence's name.
+        node: where.
+        epc_mib: how much it holds.
+        folder: where its results are, on the node as here.
+    """
+
+    name: str
+    client: str
+    node: str
+    epc_mib: int
+    folder: Path
+
+    def attestations(self) -> Iterator[Attestation]:
+        """All so far, in order."""
+        with (self.folder / RESULTS).open("rb") as lines:
+            yield from (Attestation.parse(line) for line in lines if line.endswith(b"\n"))
+
+    @property
+    def latest(self) -> float:
+        """When its newest attestation began; -inf before the first."""
+        path = self.folder / RESULTS
+        if not path.exists():
+            return float("-inf")
+        with path.open("rb") as lines:
+            lines.seek(max(0, lines.seek(0, os.SEEK_END) - TAIL_BYTES))
+            complete = lines.read().split(b"\n")[:-1]
+        return Attestation.parse(complete[-1]).began if complete else float("-inf")
+
+    def manifest(self, rate: float) -> dict[str, object]:
+        """The pod. What it runs is mounted, read-only: an image has no tests in it."""
+        mounts = {
+            "replay": (ROOT / "tests" / "replay", f"{CODE}/replay", True),
+            "e2e": (ROOT / "e2e", f"{CODE}/e2e", True),
+            "aesmd": (Path("/var/run/aesmd"), "/var/run/aesmd", True),
+            "results": (self.folder, DATA, False),
+        }
+        container = {
+            "name": "client",
+            "image": references("sample-workload")[0],
+            "imagePullPolicy": "Never",
+            "command": ["python", "-m", "e2e.load.client", self.client, str(rate), DATA],
+            "env": [{"name": "PYTHONPATH", "value": CODE}],
+            "resources": {"limits": {EPC: self.epc_mib}},
+            "volumeMounts": [
+                {"name": name, "mountPath": path, "readOnly": read_only}
+                for name, (_, path, read_only) in mounts.items()
+            ],
+        }
+        spec = {
+            "restartPolicy": "Never",
+            "nodeSelector": {"kubernetes.io/hostname": self.node},
+            "containers": [container],
+            "volumes": [
+                {"name": name, "hostPath": {"path": str(path), "type": "Directory"}}
+                for name, (path, _, _) in mounts.items()
+            ],
+        }
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": self.name}, "spec": spec}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Pods that attest.
+
+    Args:
+        cluster: where.
+        namespace: theirs.
+        rate: attestations per second of each.
+        pods: the pods.
+    """
+
+    cluster: Cluster
+    namespace: str
+    rate: float
+    pods: tuple[LoadPod, ...]
+
+    @classmethod
+    def start(
+        cls, cluster: Cluster, namespace: str, nodes: Sequence[Node], *, offered_mib: int, rate: float, folder: Path
+    ) -> Load:
+        """Start a client in a pod each, which together hold all EPC that the nodes offer; returns when all attest.
+
+        Args:
+            cluster: where.
+            namespace: an empty one.
+            nodes: as many as `CLIENTS_PER_NODE` has.
+            offered_mib: how much each offers.
+            rate: attestations per second of each client.
+            folder: for results.
+        """
+        pods = []
+        for number, (node, clients) in enumerate(zip(nodes, CLIENTS_PER_NODE, strict=True), start=1):
+            for place, client in enumerate(clients):
+                name = f"client-{number}-{place + 1}"
+                share = offered_mib // len(clients) + (place < offered_mib % len(clients))
+                pods.append(LoadPod(name, client.name, node.name, share, folder / name))
+        for pod in pods:
+            pod.folder.mkdir()
+            pod.folder.chmod(0o777)  # the image's user is not ours
+        items = [pod.manifest(rate) for pod in pods]
+        manifests = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        cluster.kubectl("create", f"--namespace={namespace}", "--filename=-", input=manifests)
+        load = cls(cluster, namespace, rate, tuple(pods))
+        load.wait_past(float("-inf"))
+        return load
+
+    def wait_past(self, moment: float) -> None:
+        """Until every client has begun an attestation after this moment."""
+
+        def behind() -> list[str]:
+            return [pod.name for pod in self.pods if pod.latest <= moment]
+
+        until(lambda: not behind(), f"every client attests ({self.namespace})", seconds=START_SECONDS)
+
+    def states(self) -> Mapping[str, tuple[str, str, int]]:
+        """Of each pod: UID, phase, restarts."""
+        found = self.cluster.kubectl_json("get", "pods", f"--namespace={self.namespace}")["items"]
+        return {
+            pod["metadata"]["name"]: (
+                pod["metadata"]["uid"],
+                pod["status"]["phase"],
+                sum(one["restartCount"] for one in pod["status"].get("containerStatuses", [])),
+            )
+            for pod in found
+        }
+
+    def stop(self) -> None:
+        """Have every client end after the attestation at hand; returns when all have, of their own accord."""
+        for pod in self.pods:
+            (pod.folder / STOP).touch()
+        succeeded = "--for=jsonpath={.status.phase}=Succeeded"
+        here = f"--namespace={self.namespace}"
+        self.cluster.kubectl("wait", here, succeeded, "pods", "--all", f"--timeout={START_SECONDS:.0f}s", timeout=150)
