@@ -88,6 +88,11 @@ class AddOn:
         self.confcom("simulation", "export", str(folder))
         return datetime.now(UTC)
 
+    def wait_for_epc(self) -> None:
+        """Until every node offers all of it; the kubelet reports every 10 s."""
+        wanted = str(self.offered_mib)
+        until(lambda: all(self.offered(node) == wanted for node in self.nodes), "the nodes offer their EPC")
+
     def offered(self, node: Node) -> str:
         """A node's allocatable EPC, as the API has it."""
         return str(self.cluster.kubectl_json("get", "node", node.name)["status"]["allocatable"].get(EPC, ""))
@@ -122,8 +127,7 @@ def enabled(cluster: Cluster, nodes: Sequence[Node], *, epc_mib: int, settings: 
     values = [f"--set={value}" for value in (f"simulated.epcMiB={epc_mib}", *settings)]
     try:
         add_on.confcom("enable", *chosen, *values)
-        for node in nodes:
-            until(lambda node=node: add_on.offered(node) == str(add_on.offered_mib), f"{node.name} offers its EPC")
+        add_on.wait_for_epc()
         yield add_on
     finally:
         cluster.mend()

@@ -21,8 +21,9 @@ SOCKET = Path("/var/run/aesmd/aesm.socket")
 RESULTS, STOP = "attestations", "stop"
 """In the folder: what was, a line each; and what appears there when the client is to end."""
 
-ATTESTATIONS_PER_PROCESS = 40
-"""Then a client starts anew. Between, Gramine keeps the target info that it asked for at its start."""
+ATTESTATIONS_PER_PROCESS = 100
+"""Then a client starts anew. Between, Gramine keeps the target info that it asked for at its start: so many, that a new
+quoting enclave hardly ever comes just between two processes, which would hide that Gramine is told 42."""
 
 ENCLAVE = SimulatedEnclave.from_name("load")
 """Whose reports all clients have quoted."""

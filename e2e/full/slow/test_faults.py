@@ -1,0 +1,288 @@
+"""What breaks on a node: clients in pods go on attesting, `confcom status` says what is wrong, it all comes back."""
+
+import json
+import signal
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from replay.sequences import CLIENTS, ReplayedClient
+
+from confcom.errors import ExitCode
+from e2e import images
+from e2e.add_on import EPC
+from e2e.confcom_command import HELPER, PLUGIN, AddOn, enabled, uids
+from e2e.kubelet_log import KubeletLog
+from e2e.load.client import ENCLAVE
+from e2e.load.outcome import Outcome, Trust
+from e2e.load.pods import Load
+from e2e.plugins import waiting_container
+from e2e.waiting import until
+
+CASE_SECONDS = 600
+"""On a busy machine; a quiet one takes under two minutes for each."""
+EPC_MIB = 168
+HELD_MIB = 80
+"""By the clients of a node; the rest is for what else a case runs."""
+RATE = 4.0
+"""Attestations per second of each of eight clients."""
+AWAY_SECONDS = 30.0
+NOTICE_SECONDS = 150.0
+"""For `status` to name what is wrong: the API server calls a node lost after 50 s."""
+SOCKET = Path("/run/aesmd/aesm.socket")
+PROGRAMS = {PLUGIN: "confcom.device_plugin", HELPER: "confcom.quote_helper"}
+SEVERAL = 6
+"""Kills until the kubelet waits with the next start long enough for anybody to see it: two are usual."""
+
+pytestmark = pytest.mark.timeout(CASE_SECONDS, func_only=True)
+
+
+@pytest.fixture(scope="module")
+def enabled_once(cluster):
+    with enabled(cluster, cluster.nodes[:2], epc_mib=EPC_MIB) as made:
+        yield made
+
+
+@pytest.fixture
+def add_on(enabled_once, nodes):
+    """All is well: before the case, and after whatever it broke."""
+    until(lambda: enabled_once.status()["ok"], "all is well before")
+    yield enabled_once
+    enabled_once.cluster.mend()
+    until(lambda: enabled_once.status()["ok"], "all is well again", seconds=NOTICE_SECONDS)
+
+
+@pytest.fixture
+def trust(add_on, tmp_path):
+    now = add_on.export(tmp_path / "trust")
+    return Trust(tmp_path / "trust", now)
+
+
+@pytest.fixture
+def load(add_on, namespace, tmp_path):
+    (tmp_path / "load").mkdir()
+    return Load.start(
+        add_on.cluster, namespace, add_on.nodes, offered_mib=HELD_MIB, rate=RATE, folder=tmp_path / "load"
+    )
+
+
+def wrong(add_on: AddOn, *words: str) -> str:
+    """What `status` says is wrong, once a line of it has all these words."""
+
+    def found() -> str:
+        return next((line for line in add_on.status()["problems"] if all(word in line for word in words)), "")
+
+    return until(found, f"status names {words}", seconds=NOTICE_SECONDS)
+
+
+def offers_again(add_on: AddOn, since: float, tell) -> None:
+    add_on.wait_for_epc()
+    until(lambda: add_on.status()["ok"], "all is well again", seconds=NOTICE_SECONDS)
+    tell(f"allocatable and status are well again {time.monotonic() - since:.1f} s later")
+
+
+def judge(load: Load, trust: Trust, tenants: dict, tell) -> Outcome:
+    """No client's pod was harmed, and every quote that came verifies."""
+    load.wait_past(time.monotonic())
+    assert load.states() == tenants
+    assert {phase for _, phase, _ in tenants.values()} == {"Running"}
+    load.stop()
+    outcome = Outcome.of(load)
+    for line in outcome.table():
+        tell(line)
+    complaints = trust.all_complaints(outcome.quotes)
+    tell(f"{len(outcome.quotes)} quotes, each verified; {len(outcome.failures)} attestations failed")
+    assert complaints == []
+    return outcome
+
+
+def kill(node, component: str, number: signal.Signals = signal.SIGKILL) -> None:
+    for pid in node.run(["pgrep", "--full", PROGRAMS[component]], check=False).stdout.split():
+        node.run(["kill", f"-{number.value}", pid], check=False)
+
+
+def kill_until_told(add_on: AddOn, node, component: str) -> str:
+    """Kill a daemon whenever it is there again, until `status` names it."""
+    for _ in range(SEVERAL):
+        until(lambda: node.run(["pgrep", "--full", PROGRAMS[component]], check=False).stdout, f"{component} runs")
+        kill(node, component)
+        words = (node.name, component.replace("-", " "))
+        for line in add_on.status()["problems"]:
+            if all(word in line for word in words):
+                return line
+    pytest.fail(f"status did not name the {component}")
+
+
+def test_the_kubelet_killed(add_on, trust, load, tell) -> None:
+    node, tenants = add_on.nodes[0], load.states()
+    node.kill("kubelet")
+    killed = time.monotonic()
+    told = wrong(add_on, node.name, "kubelet")
+    tell(f"after {time.monotonic() - killed:.0f} s: {told}")
+    load.wait_past(time.monotonic())
+    started = time.monotonic()
+    node.start("kubelet")
+    offers_again(add_on, started, tell)
+    assert judge(load, trust, tenants, tell).failures == []
+
+
+def test_the_device_plugin_killed(add_on, trust, load, tell) -> None:
+    node, tenants, before = add_on.nodes[0], load.states(), add_on.pods(PLUGIN)
+    tell(kill_until_told(add_on, node, PLUGIN))
+    offers_again(add_on, time.monotonic(), tell)
+    assert uids(add_on.pods(PLUGIN)) == uids(before)
+    assert judge(load, trust, tenants, tell).failures == []
+
+
+def test_the_quote_helper_killed(add_on, trust, load, tell) -> None:
+    node, tenants, before = add_on.nodes[0], load.states(), add_on.pods(HELPER)
+    began = time.monotonic()
+    tell(kill_until_told(add_on, node, HELPER))
+    offers_again(add_on, time.monotonic(), tell)
+    ended = time.monotonic()
+    assert uids(add_on.pods(HELPER)) == uids(before)
+    load.wait_past(ended)
+    outcome = judge(load, trust, tenants, tell)
+    there = {pod.name for pod in load.pods if pod.node == node.name}
+    assert {line.split()[0] for _, line in outcome.failures} <= there
+    assert all(began - 15.0 < moment < ended for moment, _ in outcome.failures)
+
+
+def test_containerd_killed_and_started(add_on, trust, load, tell) -> None:
+    node, tenants, before = add_on.nodes[0], load.states(), uids(add_on.pods(HELPER)) | uids(add_on.pods(PLUGIN))
+    node.kill("containerd")
+    tell(wrong(add_on, node.name, "kubelet"))
+    load.wait_past(time.monotonic())
+    started = time.monotonic()
+    node.start("containerd")
+    offers_again(add_on, started, tell)
+    assert uids(add_on.pods(HELPER)) | uids(add_on.pods(PLUGIN)) == before
+    assert judge(load, trust, tenants, tell).failures == []
+
+
+def test_the_api_server_away_for_30_seconds(add_on, trust, load, tell) -> None:
+    tenants = load.states()
+    add_on.cluster.stop("apiserver")
+    stopped = time.monotonic()
+    told = add_on.confcom("status", code=ExitCode.UNAVAILABLE).stderr
+    tell(told.strip().splitlines()[-1].strip())
+    load.wait_past(stopped + AWAY_SECONDS)
+    started = time.monotonic()
+    add_on.cluster.start("apiserver")
+    until(add_on.cluster.ready, "the API server answers")
+    offers_again(add_on, started, tell)
+    assert judge(load, trust, tenants, tell).failures == []
+
+
+@pytest.fixture
+def no_room_in_run(add_on):
+    """/run of the first node is full."""
+    node = add_on.nodes[0]
+    used = node.run(["df", "--output=used", "--block-size=1K", "/run"]).stdout.split()[-1]
+    node.run(["mount", "-o", f"remount,size={int(used) + 4}k", "/run"])
+    node.run(["sh", "-c", "cat /dev/zero > /run/filler"], check=False)
+    yield node
+    make_room(node)
+
+
+def make_room(node) -> None:
+    node.run(["sh", "-c", "rm -f /run/filler* && mount -o remount,size=50% /run"])
+
+
+def test_no_room_in_run(add_on, trust, load, no_room_in_run, tell) -> None:
+    node, tenants, before = no_room_in_run, load.states(), add_on.pods(HELPER)
+    assert "No space left" in node.run(["sh", "-c", "echo something > /run/filler-too"], check=False).stderr
+    filled = time.monotonic()
+    load.wait_past(filled + AWAY_SECONDS)
+    # With what runs nothing is wrong; what ends does not start again, and that is told.
+    kill(node, HELPER)
+    killed = time.monotonic()
+    tell(wrong(add_on, node.name, "quote helper", "no space left"))
+    freed = time.monotonic()
+    make_room(node)
+    offers_again(add_on, freed, tell)
+    assert uids(add_on.pods(HELPER)) == uids(before)
+    ended = time.monotonic()
+    load.wait_past(ended)
+    outcome = judge(load, trust, tenants, tell)
+    assert all(killed - 15.0 < moment < ended for moment, _ in outcome.failures)
+
+
+def workloads(node) -> str:
+    """Whatever makes pods again, and what does not; each holds EPC on this node."""
+    container = waiting_container(EPC, 2)
+    spec = {
+        "containers": [container],
+        "nodeSelector": {"kubernetes.io/hostname": node.name},
+        "terminationGracePeriodSeconds": 1,
+    }
+    labels = {"app": "again"}
+    template = {"metadata": {"labels": labels}, "spec": spec}
+    selector = {"matchLabels": labels}
+    job = {"backoffLimit": 0, "template": {"spec": {**spec, "restartPolicy": "Never"}}}
+    items = [
+        ("apps/v1", "Deployment", {"replicas": 3, "selector": selector, "template": template}),
+        ("apps/v1", "DaemonSet", {"selector": selector, "template": template}),
+        ("v1", "Pod", spec),
+        ("batch/v1", "Job", job),
+    ]
+    made = [
+        {"apiVersion": version, "kind": kind, "metadata": {"name": kind.lower()}, "spec": body}
+        for version, kind, body in items
+    ]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": made})
+
+
+def running_since(cluster, namespace: str, moment: datetime) -> int:
+    """Pods of controllers that make them again, whose containers have started since."""
+    pods = cluster.kubectl_json("get", "pods", f"--namespace={namespace}", "--selector=app=again")["items"]
+    states = [one["state"].get("running", {}) for pod in pods for one in pod["status"].get("containerStatuses", [])]
+    return sum(datetime.fromisoformat(state["startedAt"]) >= moment for state in states if state)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["the plugin at once", "the plugin 30 s late"])
+def test_a_node_rebooted(add_on, trust, namespace, late, tell) -> None:
+    cluster, node, again = add_on.cluster, add_on.nodes[1], 4
+    cluster.kubectl("create", f"--namespace={namespace}", "--filename=-", input=workloads(node))
+    ready = ("wait", f"--namespace={namespace}", "--for=condition=Ready", "pods", "--all", "--timeout=60s")
+    until(lambda: cluster.kubectl(*ready, check=False).returncode == 0, "all workloads run")
+    until(lambda: running_since(cluster, namespace, datetime.min.replace(tzinfo=UTC)) == again, "all run")
+    log = KubeletLog(node.kubelet_log)
+    if late:  # as where the registry is slow
+        names = node.run(["ctr", "images", "list", "--quiet"]).stdout.split()
+        node.run(["ctr", "images", "remove", *(name for name in names if PLUGIN in name)])
+
+    node.power_off()
+    log.mark()
+    moment = datetime.now(UTC).replace(microsecond=0)
+    on = time.monotonic()
+    node.power_on()
+    if late:
+        until(lambda: time.monotonic() > on + AWAY_SECONDS, "30 s have passed")
+        assert not log.lists(EPC)
+        tell(f"meanwhile: {wrong(add_on, node.name, 'device plugin')}")
+        node.import_image(images.build_all()[PLUGIN])
+    until(lambda: log.lists(EPC), "the plugin is registered", seconds=120)
+    registered = time.monotonic()
+    until(lambda: running_since(cluster, namespace, moment) == again, "Deployment and DaemonSet run", seconds=180)
+    run = time.monotonic()
+    tell(f"plugin registered {registered - on:.1f} s after power on")
+    tell(f"Deployment and DaemonSet run {run - registered:.1f} s after that")
+
+    def listed() -> dict[str, dict]:
+        ours = [one for one in add_on.status()["workloads"] if one["namespace"] == namespace]
+        return {one["kind"]: one for one in ours}
+
+    until(lambda: set(listed()) == {"Pod", "Job"}, "status lists what nothing makes again")
+    for one in listed().values():
+        assert (one["trouble"], one["name"]) == ("rejected", one["kind"].lower())
+        assert one["cause"].startswith("UnexpectedAdmissionError")
+        tell(f"{one['kind']}: {one['cause']}; do: {one['remedy']}")
+    add_on.pods(HELPER)
+    quotes = []
+    for sequence in (one for one in CLIENTS if one.served):
+        attested = ReplayedClient(sequence, node.inside(SOCKET), enclave=ENCLAVE).run()
+        assert attested.failure == "", sequence.name
+        quotes += attested.quotes
+    assert trust.complaints(quotes) == []
