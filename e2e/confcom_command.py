@@ -120,9 +120,10 @@ def enabled(cluster: Cluster, nodes: Sequence[Node], *, epc_mib: int, settings: 
         settings: more of the chart's values.
     """
     add_on = AddOn(cluster, tuple(nodes), epc_mib - SET_ASIDE_MIB)
-    labels = [f"{SIMULATED_LABEL}-"]
+    no_label = ("label", "nodes", "--all", f"{SIMULATED_LABEL}-")
     uninstall(cluster)
-    cluster.kubectl("label", "nodes", "--all", *labels)
+    cluster.kubectl(*no_label)
+    until(lambda: all(add_on.offered(node) in {"", "0"} for node in nodes), "the kubelets report that nothing is there")
     chosen = [f"--simulated-node={node.name}" for node in nodes]
     values = [f"--set={value}" for value in (f"simulated.epcMiB={epc_mib}", *settings)]
     try:
@@ -132,4 +133,4 @@ def enabled(cluster: Cluster, nodes: Sequence[Node], *, epc_mib: int, settings: 
     finally:
         cluster.mend()
         uninstall(cluster)
-        cluster.kubectl("label", "nodes", "--all", *labels)
+        cluster.kubectl(*no_label)
