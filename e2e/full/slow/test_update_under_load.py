@@ -260,6 +260,7 @@ def test_an_update_to_an_image_that_cannot_quote_stops_by_itself_and_is_undone(
         "update",
         *("--image-digest", f"quote-helper={broken.digest}"),
         *("--set", "quoteHelper.image.pullPolicy=Never"),
+        "--timeout=60",
         code=broken.code,
     )
     took = time.monotonic() - began
