@@ -7,6 +7,11 @@ from fake_cluster.objects import SYSTEM
 from confcom.addon.daemon_pods import PodState, daemon_pods, last_complaint, mute_pods, version_of
 from confcom.addon.plan import Component
 
+LOG_TAIL = """{"level": "info", "message": "started"}
+{"level": "error", "message": "no room left"}
+{"level": "info", "message": "ended"}
+"""
+
 
 def one(status, *, events=(), said=(), component="quote-helper", **more):
     pod = make.pod("p", namespace=SYSTEM, on="a", labels=make.labels(component), status=status, **more)
@@ -24,6 +29,11 @@ def one(status, *, events=(), said=(), component="quote-helper", **more):
             make.waiting("CrashLoopBackOff", "back-off", ended={"exitCode": 2, "message": "Error: x"}, restarts=4),
             PodState.FAILING,
             "CrashLoopBackOff: exit code 2, 4 restarts: Error: x",
+        ),
+        (
+            make.waiting("CrashLoopBackOff", ended={"exitCode": 2, "message": LOG_TAIL}, restarts=4),
+            PodState.FAILING,
+            "CrashLoopBackOff: exit code 2, 4 restarts: no room left",
         ),
         (make.unschedulable("0/1 nodes"), PodState.WAITING, "Unschedulable: 0/1 nodes"),
         (make.rejected("no devices"), PodState.REJECTED, "UnexpectedAdmissionError: no devices"),

@@ -106,6 +106,12 @@ def test_every_container_is_confined_and_its_exceptions_are_these(manifests):
     assert exceptions == {"device-plugin": (0, []), "aesmd-directory": (0, ["CHOWN"])}
 
 
+def test_a_container_that_failed_tells_why_in_its_status(manifests):
+    for pod in pods(manifests).values():
+        for container in containers(pod).values():
+            assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
 def host_paths(pod):
     return [volume["hostPath"]["path"] for volume in pod.get("volumes", []) if "hostPath" in volume]
 

@@ -227,3 +227,12 @@ def test_a_job_that_cannot_start_ends_helms_wait(confcom, cluster):
         "why: the Pod root of the Job confcom-simulated-root-1 is failing: ErrImagePull: no such image;" in done.stderr
     )
     assert cluster.find("Job")[0]["spec"] == {"activeDeadlineSeconds": 1}
+
+
+def test_the_next_change_forgets_a_job_that_failed(confcom, enabled):
+    confcom("update", "--set", "logLevel=debug")
+    enabled.objects.append(make.failed_hook("confcom-simulated-root-1", "DeadlineExceeded", "it was too slow"))
+    assert confcom("status").exit_code == ExitCode.NOT_READY
+    assert confcom("rollback").exit_code == ExitCode.OK
+    assert enabled.find("Job") == []
+    assert confcom("status").exit_code == ExitCode.OK

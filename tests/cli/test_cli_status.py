@@ -99,6 +99,21 @@ def test_not_enabled(confcom, wrong, cluster):
     ]
 
 
+def test_a_change_that_was_not_made(wrong, cluster, confcom):
+    cluster.objects.append(make.failed_hook("confcom-simulated-root-1", "DeadlineExceeded", "it was too slow"))
+    told = "the last change was not made, since helm's Job confcom-simulated-root-1 failed (DeadlineExceeded: it was"
+    assert wrong() == [
+        f"{told} too slow): `confcom enable` again",
+        "the add-on is not enabled in the namespace confcom-system",
+    ]
+    others = make.failed_hook("confcom-simulated-root-2", "DeadlineExceeded", "", namespace="default")
+    cluster.objects += [others, make.failed_hook("mine", "BackoffLimitExceeded", "", labels={})]
+    confcom("enable", "--simulated")
+    cluster.objects.append(make.failed_hook("confcom-simulated-root-1", "BackoffLimitExceeded", ""))
+    (problem,) = wrong()
+    assert "(BackoffLimitExceeded): the daemons go on as they were, and `confcom rollback` undoes it" in problem
+
+
 def test_what_an_earlier_installation_left(wrong, cluster):
     cluster.node("a")["status"]["capacity"][EPC] = "0"
     assert wrong()[1] == "resources of an earlier installation are left on a: `confcom disable` removes them"

@@ -113,3 +113,10 @@ def event(about, reason, message, at="2026-11-25T00:00:00Z", kind="Warning"):
         "message": message,
         "lastTimestamp": at,
     }
+
+
+def failed_hook(name, reason, message, *, namespace=SYSTEM, labels=None):
+    ours = {"app.kubernetes.io/name": "confcom", "app.kubernetes.io/component": "simulated-root"}
+    failed = {"type": "Failed", "status": "True", "reason": reason, "message": message}
+    metadata = {"name": name, "namespace": namespace, "labels": ours if labels is None else labels}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "status": {"conditions": [failed]}}

@@ -97,6 +97,7 @@ rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
 {{- if not (or $tag .image.digest) }}{{ $tag = .root.Chart.AppVersion }}{{ end -}}
 image: {{ print (empty $registry | ternary "" (print $registry "/")) .image.repository (empty $tag | ternary "" (print ":" $tag)) (empty .image.digest | ternary "" (print "@" .image.digest)) | quote }}
 imagePullPolicy: {{ .image.pullPolicy }}
+terminationMessagePolicy: FallbackToLogsOnError # `kubectl describe pod` shows why it ended
 {{- end }}
 
 {{/* What every container has; each adds its user and its exceptions. */}}

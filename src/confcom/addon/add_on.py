@@ -11,7 +11,7 @@ from pathlib import Path
 from confcom.addon.findings import Finding, Outcome, PreflightError, failed
 from confcom.addon.helm import Helm, HelmError
 from confcom.addon.history import Revision
-from confcom.addon.hook_watch import HookWatch
+from confcom.addon.hook_watch import HookWatch, failed_hooks
 from confcom.addon.kubectl import Cluster, KubeApi
 from confcom.addon.looking import look_at_daemons
 from confcom.addon.preflight import judge
@@ -135,6 +135,9 @@ class AddOn:
                 made.result()
             except HelmError as error:
                 raise HelmError(error.what, why="; ".join([*watch.told, error.why]), remedy=error.remedy) from error
+        # Those of changes before this one, which is made: `status` would go on naming them.
+        if failed := list(failed_hooks(self.api.list_objects("jobs", self.cluster.here))):
+            self.api.delete("Job.batch", failed, namespace=self.cluster.namespace)
 
     def _is_applied(self, seen: Survey) -> bool:
         if not seen.history or seen.history[-1].status != "deployed" or seen.rendering is None:

@@ -225,7 +225,8 @@ def _reasons(
         ended = mapping(one, "lastState", "terminated")
         if waiting == "CrashLoopBackOff" and ended:
             code = f"exit code {number(ended, 'exitCode')}, {number(one, 'restartCount')} restarts"
-            yield _joined(waiting, _joined(code, text(ended, "message") or said.get(name_of(pod), "")))
+            told = text(ended, "message")  # the last of its log, as the chart has it
+            yield _joined(waiting, _joined(code, last_complaint(told) or said.get(name_of(pod), "") or told))
         yield _joined(waiting, text(one, "state", "waiting", "message"))
     if complaint := said.get(name_of(pod)):
         yield f"it says: {complaint}"

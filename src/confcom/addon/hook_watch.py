@@ -6,10 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from confcom.addon.daemon_pods import PodState, pod_reason
-from confcom.addon.objects import KubernetesObject, name_of, of_kind, owner_of, text
+from confcom.addon.objects import KubernetesObject, condition, has_failed, name_of, of_kind, owner_of, text
 from confcom.addon.plan import is_hook
 from confcom.addon.rollout import STUCK_SECONDS
 from confcom.addon.telling import Mark, Row
+
+
+def failed_hooks(jobs: Sequence[KubernetesObject]) -> dict[str, str]:
+    """By the Job's name, why it failed: a change of the release that was not made. Kubernetes keeps them for an hour.
+
+    Args:
+        jobs: of the add-on's namespace.
+    """
+    failed = {name_of(job): condition(job, "Failed") for job in jobs if is_hook(job) and has_failed(job)}
+    return {name: ": ".join(filter(None, (text(one, "reason"), text(one, "message")))) for name, one in failed.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,11 @@ def condition(thing: KubernetesObject, kind: str) -> KubernetesObject:
     return next((one for one in listing(thing, "status", "conditions") if one.get("type") == kind), {})
 
 
+def has_failed(job: KubernetesObject) -> bool:
+    """Whether a Job has no retries or no time left."""
+    return condition(job, "Failed").get("status") == "True"
+
+
 def owner_of(thing: KubernetesObject) -> KubernetesObject:
     """The reference to its controller, or an empty one."""
     return next((one for one in listing(thing, "metadata", "ownerReferences") if one.get("controller")), {})

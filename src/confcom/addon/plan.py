@@ -83,7 +83,7 @@ def component_of(thing: KubernetesObject) -> Component | None:
 
 
 def is_hook(thing: KubernetesObject) -> bool:
-    """Whether a pod is the Job's that makes the simulated root before anything else is installed."""
+    """Whether it is the Job that makes the simulated root before anything else is installed, or a pod of it."""
     labels = labels_of(thing)
     return labels.get(NAME_LABEL) == ADD_ON and labels.get(COMPONENT_LABEL) == "simulated-root"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.addon.daemon_pods import DaemonPod, PodState, daemon_pods, last_warning
+from confcom.addon.hook_watch import failed_hooks
 from confcom.addon.node_selection import selects
 from confcom.addon.objects import (
     KubernetesObject,
@@ -237,6 +238,9 @@ def _provision(helpers: Sequence[DaemonPod], pods: Sequence[KubernetesObject]) -
 
 
 def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[str]:
+    for job, why in failed_hooks([job for job in seen.jobs if namespace_of(job) == seen.namespace]).items():
+        do = "the daemons go on as they were, and `confcom rollback` undoes it" if daemons else "`confcom enable` again"
+        yield f"the last change was not made, since helm's Job {job} failed ({why}): {do}"
     elsewhere = {
         namespace_of(one)
         for one in seen.daemon_sets

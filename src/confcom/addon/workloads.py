@@ -10,7 +10,7 @@ from confcom.addon.objects import (
     TERMINAL,
     KubernetesObject,
     condition,
-    listing,
+    has_failed,
     mapping,
     name_of,
     namespace_of,
@@ -99,7 +99,7 @@ def troubled_workloads(
 ) -> tuple[TroubledWorkload, ...]:
     """Those that will not run without somebody's help, each once, and those that wait for our resources."""
     ours = [pod for pod in pods if uses_ours(pod) and component_of(pod) is None]
-    failed_jobs = {(namespace_of(job), name_of(job)): job for job in jobs if _failed(job)}
+    failed_jobs = {(namespace_of(job), name_of(job)): job for job in jobs if has_failed(job)}
     return (*_rejected(ours, failed_jobs), *_stuck(ours))
 
 
@@ -171,12 +171,6 @@ def _mistaken(pod: KubernetesObject) -> Iterator[str]:
 
 def _is_rejection(reason: str) -> bool:
     return reason == ADMISSION_ERROR or (reason.startswith(_OUT_OF) and any(name in reason for name in OURS))
-
-
-def _failed(job: KubernetesObject) -> bool:
-    return any(
-        one.get("type") == "Failed" and one.get("status") == "True" for one in listing(job, "status", "conditions")
-    )
 
 
 def _owner_text(pod: KubernetesObject) -> str:
