@@ -99,6 +99,10 @@ def test_logs_of_a_program_are_not_its_last_words():
     assert last_words(said) == "in words"
 
 
+def test_what_kubectl_says_for_each_kind_is_told_once():
+    assert last_words(b"it was refused\n" * 3 + b"so it ended\n") == "it was refused so it ended"
+
+
 def test_every_flags_value_is_joined_to_it(helm):
     helm.answer = (0, '{"items": []}', "")
     api = KubeApi(Cluster("--all", "--kubeconfig=x"), helm)

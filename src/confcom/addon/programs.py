@@ -107,7 +107,7 @@ def by_hand(arguments: Sequence[str]) -> str:
 
 
 def last_words(stderr: bytes | None) -> str:
-    """What a program said in the end, on one line, without its log."""
+    """What a program said in the end, on one line, each thing once, without its log."""
     lines = (stderr or b"").decode("utf-8", errors="replace").split("\n")
     telling = [line for line in lines if not _LOG_LINE.match(line)]
-    return " ".join(" ".join(telling).split()).removeprefix("Error: ")[-MAX_MESSAGE_CHARACTERS:]
+    return " ".join(" ".join(dict.fromkeys(telling)).split()).removeprefix("Error: ")[-MAX_MESSAGE_CHARACTERS:]
