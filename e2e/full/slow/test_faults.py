@@ -54,12 +54,6 @@ def add_on(enabled_once, nodes):
 
 
 @pytest.fixture
-def trust(add_on, tmp_path):
-    now = add_on.export(tmp_path / "trust")
-    return Trust(tmp_path / "trust", now)
-
-
-@pytest.fixture
 def load(add_on, namespace, tmp_path):
     (tmp_path / "load").mkdir()
     return Load.start(

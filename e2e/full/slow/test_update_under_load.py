@@ -62,12 +62,6 @@ def add_on(cluster, nodes):
 
 
 @pytest.fixture
-def trust(add_on, tmp_path):
-    now = add_on.export(tmp_path / "trust")
-    return Trust(tmp_path / "trust", now)
-
-
-@pytest.fixture
 def load(add_on, namespace, tmp_path):
     (tmp_path / "load").mkdir()
     running = Load.start(
