@@ -38,6 +38,7 @@ class RealKubelet:
         self._cluster = cluster
         self._here = f"--namespace={namespace}"
         self.directory = cluster.inside(DEVICE_PLUGIN_DIR)
+        self.nodes = len(cluster.nodes)
 
     async def counts(self, resource):
         node = await asyncio.to_thread(self._cluster.kubectl_json, "get", "node", NODE_NAME)

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from confcom.addon.resources import OURS
 from confcom.errors import ExitCode
-from e2e.add_on import EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, allocatable, names, uninstall
+from e2e.add_on import EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, names, uninstall
 from e2e.cluster.addresses import NODE_NAME
 from e2e.waiting import until
 
@@ -21,6 +22,12 @@ def confcom(cluster, *arguments, code=ExitCode.OK):
     return done
 
 
+def node_counts(cluster, name):
+    """What the node has of our resources, also if none of it can be had now."""
+    capacity = cluster.kubectl_json("get", "node", name)["status"]["capacity"]
+    return {key: count for key, count in capacity.items() if key in OURS and count != "0"}
+
+
 def pods(cluster, component):
     selector = f"--selector=app.kubernetes.io/component={component}"
     return cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", selector)["items"]
@@ -28,10 +35,13 @@ def pods(cluster, component):
 
 @pytest.fixture
 def bare(cluster):
-    """The cluster without the add-on; whatever a case leaves is taken away."""
+    """The cluster without the add-on or anything that it left on nodes; whatever a case leaves is taken away."""
     uninstall(cluster)
-    until(lambda: allocatable(cluster) in {"", "0"}, "the kubelet reports that the plugin has gone")
-    cluster.kubectl("label", "node", NODE_NAME, f"{SIMULATED_LABEL}-")
+    cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-")
+    for node in cluster.nodes:
+        if node_counts(cluster, node.name):
+            node.restart("kubelet")  # else it forgets after five minutes
+    confcom(cluster, "disable")
     yield cluster
     uninstall(cluster)
 
