@@ -1,4 +1,4 @@
-"""How pages get a Job's quote from a cluster and verify it, as it stands there, with a kubectl that has the Job's log."""
+"""How pages get a Job's quote from a cluster and verify it, as it stands there; kubectl gives the Job's log."""
 
 import os
 import re
