@@ -13,7 +13,7 @@ CANNOT_START = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "Invali
 """What keeps the Job from starting as well: it has the quote helper's image, and runs another program of it."""
 TOO_LATE = ("DeadlineExceeded", "Job was active longer than specified deadline")
 SECONDS = 30.0
-"""Of real time, after which nobody watches."""
+"""Of real time without a look, after which nobody watches."""
 SECRET = {"kind": "Secret", "metadata": {"name": "confcom-simulated-platform", "namespace": SYSTEM}}
 
 
@@ -24,10 +24,10 @@ class HookRun:
         self._cluster = cluster
         self._news = threading.Condition(cluster.lock)
         self._job = self._pod = None
-        self._seen = self._over = False
+        self._looks, self._over = 0, False
 
     def play(self, hooks):
-        """Make them and wait for the Job; whether helm can go on."""
+        """Make them and wait for the Job; if helm cannot go on, why."""
         if not hooks:
             return ""
         cluster = self._cluster
@@ -47,9 +47,11 @@ class HookRun:
                 status=copy.deepcopy(broken) if cannot_start(broken) else make.waiting("ContainerCreating"),
             )
             cluster.objects += [*made, self._pod]
-            self._seen = self._over = False
-            if not self._news.wait_for(lambda: self._over, SECONDS):
-                raise TimeoutError("nobody watches helm's Job")
+            self._looks, self._over = 0, False
+            while not self._over:
+                before = self._looks
+                if not self._news.wait(SECONDS) and before == self._looks:
+                    raise TimeoutError("nobody watches helm's Job")
             failed = "status" in self._job
             gone = [one for one in made if not failed or one is not self._job]  # a failed one stays
             cluster.objects = [one for one in cluster.objects if one is not self._pod and one not in gone]
@@ -61,11 +63,11 @@ class HookRun:
 
     def look(self):
         """Somebody lists Pods."""
-        self._seen = True
+        self._looks += 1
 
     def tick(self):
         """A moment later the Job is over, unless its Pod does not start; then it is when somebody has ended it."""
-        if self._job is None or not self._seen:
+        if self._job is None or not self._looks:
             return
         if cannot_start(self._pod["status"]):
             if "activeDeadlineSeconds" not in self._job["spec"]:
