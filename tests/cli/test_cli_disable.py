@@ -4,11 +4,11 @@ import json
 
 import pytest
 from fake_cluster import objects as make
-from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
+from fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
 from confcom.errors import ExitCode
 
-OURS = {EPC, HELPER_EPC, PROVISION}
+OURS = {EPC, ENCLAVE, HELPER_EPC, PROVISION}
 SECRET = {"kind": "Secret", "metadata": {"name": "confcom-simulated-platform", "namespace": SYSTEM}}
 
 

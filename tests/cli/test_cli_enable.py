@@ -91,18 +91,22 @@ def test_no_wait_says_so(confcom, cluster):
 
 
 def test_a_node_that_does_not_become_ready_is_named_with_the_reason(confcom, cluster):
-    cluster.broken_images["confcom/quote-helper:0.1.0"] = make.waiting("ImagePullBackOff", "no such image")
+    cluster.broken_images["confcom/device-plugin:0.1.0"] = make.waiting("ImagePullBackOff", "no such image")
     done = confcom("enable", "--simulated", "--output", "json")
     assert done.exit_code == ExitCode.NOT_READY
     error = json.loads(done.stdout)["error"]
     assert error["what"] == "the add-on is not ready on a"
-    assert error["why"] == "a: quote helper failing: ImagePullBackOff: no such image"
+    assert error["why"] == "a: device plugin failing: ImagePullBackOff: no such image"
     assert error["exit_code"] == ExitCode.NOT_READY
 
 
 def test_the_api_server_may_be_away_for_a_while(confcom, cluster):
+    began = []
+
     def blink(fake):
-        fake.away = 1002 < fake.now < 1030
+        if any("controllerrevisions" in " ".join(line) for line in fake.calls):  # the daemons are waited for
+            began.append(fake.now)
+            fake.away = fake.now < began[0] + 28
 
     cluster.on_tick = blink
     done = confcom("enable", "--simulated")
@@ -140,13 +144,33 @@ def test_a_digest_that_is_none(confcom, enabled, digest):
     assert f"{digest} is no image's digest" in done.stderr
 
 
-def test_an_update_that_cannot_start_stops_while_the_old_one_serves_and_is_rolled_back(confcom, enabled):
+def test_an_update_to_a_helper_that_is_not_there_changes_no_daemon(confcom, enabled):
     enabled.broken_images["confcom/quote-helper:bad"] = make.waiting("ImagePullBackOff", "no such image")
+    serving = enabled.find("Pod", namespace=SYSTEM)
+    started = enabled.now
+    done = confcom("update", "--version", "bad")
+    assert done.exit_code == ExitCode.FAILED
+    assert 60 <= enabled.now - started < 70
+    assert "is failing: ImagePullBackOff: no such image; UPGRADE FAILED: pre-upgrade hooks failed: " in done.stderr
+    assert enabled.find("Pod", namespace=SYSTEM) == serving
+    told = confcom("status")
+    assert told.exit_code == ExitCode.NOT_READY
+    assert "the last change was not made, since helm's Job confcom-simulated-root-" in told.stdout
+
+    done = confcom("rollback")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert done.stdout == "Rolled back (revision 3).\n"
+    assert enabled.find("Pod", namespace=SYSTEM) == serving
+    assert confcom("status").exit_code == ExitCode.OK
+
+
+def test_an_update_that_cannot_start_stops_while_the_old_one_serves_and_is_rolled_back(confcom, enabled):
+    enabled.broken_images["confcom/quote-helper:bad"] = make.waiting("CrashLoopBackOff", "it ends at once")
     (serving,) = [pod for pod in enabled.find("Pod", namespace=SYSTEM) if "quote-helper" in pod["metadata"]["name"]]
     done = confcom("update", "--version", "bad")
     assert done.exit_code == ExitCode.NOT_READY
     assert "the add-on is not ready on a (a: the old one goes on serving)" in done.stderr
-    assert "why: a: quote helper failing: ImagePullBackOff: no such image" in done.stderr
+    assert "why: a: quote helper failing: CrashLoopBackOff: it ends at once" in done.stderr
     assert "do:  `confcom rollback` undoes it" in done.stderr
     assert serving in enabled.find("Pod")
 

@@ -18,6 +18,13 @@ RELABEL = (
     "do:  kubectl label namespace confcom-system pod-security.kubernetes.io/enforce=privileged --overwrite; or name "
     "another one with --namespace"
 )
+NO_CONSENT = "simulated.enabled is false, and quoteHelper.enabled is true"
+SIMULATED_ONLY = "why: this version makes quotes by a simulated platform only, and simulation is never on by itself"
+DECIDE = (
+    "do:  if quotes that prove nothing about hardware are what you want (development, CI), add "
+    "--set simulated.enabled=true; if the device plugin alone, on nodes with SGX hardware, is what you want, add "
+    "--set quoteHelper.enabled=false"
+)
 LABEL_A_NODE = (
     "do:  kubectl label node NODE confcom.internal/simulated-sgx=true; or have it done: --simulated-node NODE; for "
     "nodes that come later: --allow-no-nodes"
@@ -104,9 +111,9 @@ def test_a_kubernetes_that_is_not_tried_is_a_warning(confcom, cluster, version):
 
 def test_the_chart_refuses_the_values(refused):
     assert refused(code=ExitCode.USAGE) == [
-        "FAILED   chart and values    the chart refuses these values: simulated.enabled is false",
-        "why: it quotes by a simulated platform only",
-        "do:  add --set simulated.enabled=true; or stop",
+        f"FAILED   chart and values    the chart refuses these values: {NO_CONSENT}",
+        SIMULATED_ONLY,
+        DECIDE,
     ]
 
 
