@@ -8,7 +8,7 @@ import pytest
 
 from confcom.addon.helm import ChartError, Helm, HelmError, Values
 from confcom.addon.kubectl import Cluster, KubeApi
-from confcom.addon.programs import ClusterAccessError, last_words
+from confcom.addon.programs import ClusterAccessError, ForbiddenError, last_words
 
 
 @pytest.fixture
@@ -109,3 +109,20 @@ def test_every_flags_value_is_joined_to_it(helm):
     api.list_objects("pods", api.cluster.here)
     ((line, _),) = helm.asked
     assert {"--namespace=--all", "--context=--kubeconfig=x", "--request-timeout=20s"} <= set(line)
+
+
+@pytest.mark.parametrize(
+    ("said", "forbidden"),
+    [
+        ('Error from server (Forbidden): pods is forbidden: User "eve" cannot list resource "pods"', True),
+        ('Error: query: failed to query with labels: secrets is forbidden: User "eve" cannot list', True),
+        ('Error: Kubernetes cluster unreachable: forbidden: User "eve" cannot get path "/version"', True),
+        ("The connection to the server forbidden.example.com:6443 was refused", False),
+    ],
+)
+def test_to_be_refused_is_another_thing_than_not_to_be_heard(helm, release, said, forbidden):
+    helm.answer = (1, "", said)
+    for ask in (release.history, lambda: KubeApi(Cluster(), helm).list_objects("pods")):
+        with pytest.raises(ClusterAccessError) as caught:
+            ask()
+        assert isinstance(caught.value, ForbiddenError) is forbidden

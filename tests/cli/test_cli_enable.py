@@ -236,3 +236,78 @@ def test_the_next_change_forgets_a_job_that_failed(confcom, enabled):
     assert confcom("rollback").exit_code == ExitCode.OK
     assert enabled.find("Job") == []
     assert confcom("status").exit_code == ExitCode.OK
+
+
+def leave_after(cluster, verb, seconds):
+    """The API server is away for some seconds as soon as helm has made a change."""
+    made, back = getattr(cluster, f"_helm_{verb}"), []
+
+    def change(words, flags, rest, stdin):
+        done = made(words, flags, rest, stdin)
+        if "dry-run" not in flags:
+            back.append(cluster.now + seconds)
+            cluster.away = True
+        return done
+
+    def tick(fake):
+        fake.away = bool(back) and fake.now < back[0]
+
+    setattr(cluster, f"_helm_{verb}", change)
+    cluster.on_tick = tick
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [([], "API server  The connection to the server"), (["--no-wait"], "API server is waited for")]
+)
+def test_a_moment_without_the_api_server_after_the_change_is_waited_out(confcom, cluster, options, said):
+    leave_after(cluster, "upgrade", 20)
+    done = confcom("enable", "--simulated", *options)
+    assert done.exit_code == ExitCode.OK, done.output
+    assert "The add-on is enabled (revision 1)." in done.stdout
+    assert said in done.stderr
+
+
+def test_an_api_server_that_stays_away_after_the_change_is_given_up_at_the_deadline(confcom, cluster):
+    leave_after(cluster, "upgrade", 1e6)
+    started = cluster.now
+    done = confcom("enable", "--simulated", "--no-wait", "--timeout", "60")
+    assert done.exit_code == ExitCode.UNAVAILABLE
+    assert 60 <= cluster.now - started < 70
+
+
+def test_an_api_server_that_refuses_is_not_waited_for(confcom, enabled):
+    upgrade = enabled._helm_upgrade
+
+    def and_lose_the_role(words, flags, rest, stdin):
+        done = upgrade(words, flags, rest, stdin)
+        if "dry-run" not in flags:
+            enabled.denied = {"list pods"}
+        return done
+
+    enabled._helm_upgrade = and_lose_the_role
+    started = enabled.now
+    done = confcom("update", "--set", "logLevel=debug")
+    assert done.exit_code == ExitCode.UNAVAILABLE
+    assert "pods is forbidden" in done.stderr
+    assert enabled.now - started < 10
+
+
+def test_an_api_server_that_starts_again_may_refuse_for_a_while(confcom, enabled):
+    started = enabled.now
+
+    def start_again(fake):
+        fake.away = fake.now < started + 10
+        fake.denied = {"list pods"} if started + 10 <= fake.now < started + 20 else set()
+
+    enabled.on_tick = start_again
+    upgrade = enabled._helm_upgrade
+
+    def and_end(words, flags, rest, stdin):
+        done = upgrade(words, flags, rest, stdin)
+        enabled.away = "dry-run" not in flags
+        return done
+
+    enabled._helm_upgrade = and_end
+    done = confcom("update", "--set", "logLevel=debug")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert "pods is forbidden" in done.stderr

@@ -98,11 +98,12 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
         _remove(add_on, *parts)
     else:
         add_on.teller.say("The add-on is not enabled.")
-    kept = _kept(add_on, seen)
+    kept = add_on.patiently(lambda: _kept(add_on, seen), deadline=ENDING_SECONDS)
     if wait:
         clean_nodes(add_on)
         return Disabled(bool(history), kept)
-    left = [remains(node) for node in add_on.api.list_objects("nodes")]
+    nodes = add_on.patiently(lambda: add_on.api.list_objects("nodes"), deadline=ENDING_SECONDS)
+    left = [remains(node) for node in nodes]
     names = tuple((one.node, one.names) for one in left if one.stage is not Stage.CLEAN)
     return Disabled(bool(history), kept, names)
 
@@ -143,18 +144,23 @@ def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject], hooks: Sequenc
             add_on.teller.say(f"Removed {kind} {', '.join(names)}.")
     with add_on.teller.busy("helm removes the daemons"):
         add_on.helm.uninstall()
+    add_on.patiently(lambda: _remove_hooks(add_on, hooks), deadline=ENDING_SECONDS)
+    _wait_for_the_end(add_on)
+
+
+def _remove_hooks(add_on: AddOn, hooks: Sequence[KubernetesObject]) -> None:
     for kind in sorted({f"{one['kind']}.{group_of(one)}".rstrip(".") for one in hooks}):
         # Those of a hook that failed are helm's to look at, and nobody's afterwards.
         names = [name_of(one) for one in hooks if one["kind"] == kind.partition(".")[0]]
         add_on.api.delete(kind, names, namespace=add_on.cluster.namespace)
-    _wait_for_the_end(add_on)
 
 
 def _wait_for_the_end(add_on: AddOn) -> None:
     deadline = add_on.clock() + ENDING_SECONDS
     with add_on.teller.waiting("The daemons end") as board:
         while True:
-            pods = [pod for pod in look_at_daemons(add_on.api).pods if component_of(pod)]
+            seen = add_on.patiently(lambda: look_at_daemons(add_on.api), deadline=ENDING_SECONDS, board=board)
+            pods = [pod for pod in seen.pods if component_of(pod)]
             board.show([Row(name_of(pod), "ends", Mark.WAITING) for pod in pods])
             if not pods:
                 return

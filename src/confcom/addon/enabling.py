@@ -46,7 +46,7 @@ def enable(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: fl
     changed = add_on.apply(wish.chart, seen)
     remedy = "see `confcom status`; `confcom enable` again waits on"
     steps = add_on.wait("Waiting for the daemons", deadline=deadline, remedy=remedy) if wait else ()
-    return Changed(changed, add_on.revision(), findings, steps)
+    return Changed(changed, add_on.revision(deadline=deadline), findings, steps)
 
 
 def update(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
@@ -74,7 +74,7 @@ def update(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: fl
     changed = add_on.apply(wish.chart, seen)
     remedy = "`confcom rollback` undoes it"
     steps = add_on.wait("Updating node by node", deadline=deadline, remedy=remedy) if wait else ()
-    return Changed(changed, add_on.revision(), findings, steps)
+    return Changed(changed, add_on.revision(deadline=deadline), findings, steps)
 
 
 def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, deadline: float) -> Changed:
@@ -100,7 +100,7 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, deadline: floa
     remedy = "see `confcom status`"
     title = f"Back to revision {target}, node by node"
     steps = add_on.wait(title, deadline=deadline, remedy=remedy) if wait else ()
-    return Changed(changed=True, revision=add_on.revision(), steps=steps)
+    return Changed(changed=True, revision=add_on.revision(deadline=deadline), steps=steps)
 
 
 def _namespace(name: str) -> KubernetesObject:

@@ -13,7 +13,7 @@ from confcom.addon.history import Revision
 from confcom.addon.kubectl import Cluster
 from confcom.addon.objects import KubernetesObject, listing, mapping, text
 from confcom.addon.plan import ADD_ON
-from confcom.addon.programs import ClusterAccessError, Purpose, Run, call, last_words, run_program
+from confcom.addon.programs import ClusterAccessError, Purpose, Run, access_error, call, last_words, run_program
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
 
 RELEASE = ADD_ON
@@ -133,7 +133,7 @@ class Helm:
         if done.returncode:
             if b"release: not found" in done.stderr:
                 return ()
-            raise ClusterAccessError("the release cannot be looked up", why=last_words(done.stderr))
+            raise access_error("the release cannot be looked up", last_words(done.stderr) or "helm said nothing")
         return tuple(Revision.parse(one) for one in json.loads(done.stdout))
 
     def values(self) -> KubernetesObject:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from confcom.addon.objects import KubernetesObject
-from confcom.addon.programs import ClusterAccessError, Purpose, Run, by_hand, call, last_words, run_program
+from confcom.addon.programs import Purpose, Run, access_error, by_hand, call, last_words, run_program
 
 DEFAULT_NAMESPACE = "confcom-system"
 """Where the add-on is installed."""
@@ -176,9 +176,7 @@ class KubeApi:
     def _checked(self, arguments: Sequence[str], failure: str, *, stdin: bytes | None = None) -> bytes:
         done = call(self.run, arguments, Purpose(failure), stdin=stdin)
         if done.returncode:
-            raise ClusterAccessError(
-                failure, why=last_words(done.stderr) or "kubectl said nothing", remedy=by_hand(arguments)
-            )
+            raise access_error(failure, last_words(done.stderr) or "kubectl said nothing", remedy=by_hand(arguments))
         return done.stdout
 
 

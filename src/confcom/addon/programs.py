@@ -23,8 +23,16 @@ _LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
 """How klog and slog begin a line: kubectl and helm log each attempt so, before they say in plain words what failed."""
 
 
+_FORBIDDEN = re.compile(r"\(Forbidden\)|\bis forbidden\b|\bforbidden: User\b")
+"""How kubectl and helm tell that the API server answered, and refused."""
+
+
 class ClusterAccessError(UnavailableError):
     """The cluster, or what was to be read there, cannot be reached with this person's kubectl or helm."""
+
+
+class ForbiddenError(ClusterAccessError):
+    """The API server answers, and does not permit it: to ask again is of no use."""
 
 
 class Run(Protocol):
@@ -99,6 +107,12 @@ def call(
             why=last_words(error.stderr) or "the cluster does not answer, or a login waits for somebody",
             remedy=by_hand(purpose.by_hand or arguments),
         ) from error
+
+
+def access_error(failure: str, why: str, *, remedy: str = "") -> ClusterAccessError:
+    """The error for what a program said when it failed."""
+    kind = ForbiddenError if _FORBIDDEN.search(why) else ClusterAccessError
+    return kind(failure, why=why, remedy=remedy)
 
 
 def by_hand(arguments: Sequence[str]) -> str:
