@@ -129,7 +129,8 @@ class AddOn:
             made = beside.submit(change)
             while not futures.wait([made], GLANCE_SECONDS).done:
                 with contextlib.suppress(ClusterAccessError):  # helm tells by itself if it stays away
-                    watch = watch.after(self.api.list_objects("pods,events", self.cluster.here), self.clock())
+                    seen = self.api.list_objects("pods,jobs.batch,events", self.cluster.here)
+                    watch = watch.after(seen, self.clock())
                     board.show(watch.rows)
                     for job in watch.hopeless(self.clock()):
                         self.api.end_job(job)
