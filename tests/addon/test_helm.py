@@ -126,3 +126,18 @@ def test_to_be_refused_is_another_thing_than_not_to_be_heard(helm, release, said
         with pytest.raises(ClusterAccessError) as caught:
             ask()
         assert isinstance(caught.value, ForbiddenError) is forbidden
+
+
+def test_what_is_missing_is_asked_by_name_only(helm):
+    helm.answer = (0, "serviceaccount/here\nrole.rbac.authorization.k8s.io/elsewhere\n", "")
+    here = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "here", "labels": {}}}
+    gone = {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "here"}, "spec": {}}
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "elsewhere"}}
+    role["metadata"]["namespace"] = "other"
+    api = KubeApi(Cluster("sgx"), helm)
+    assert api.missing([here, gone, role]) == (gone,)
+    ((line, stdin),) = helm.asked
+    assert {"--filename=-", "--ignore-not-found", "--output=name"} <= set(line)
+    asked = [one["metadata"] for one in json.loads(stdin)["items"]]
+    assert asked == [{"name": "here", "namespace": "sgx"}] * 2 + [{"name": "elsewhere", "namespace": "other"}]
+    assert api.missing([]) == ()

@@ -39,13 +39,66 @@ def test_enable_again_changes_nothing(confcom, cluster):
     assert len(changes(cluster)) == before
 
 
-def test_enable_brings_back_what_somebody_deleted(confcom, cluster):
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("DaemonSet", "confcom-quote-helper"),
+        ("ValidatingAdmissionPolicy", "confcom-provision"),
+        ("ValidatingAdmissionPolicyBinding", "confcom-provision"),
+    ],
+)
+def test_enable_brings_back_what_somebody_deleted(confcom, cluster, kind, name):
     confcom("enable", "--simulated")
-    cluster.objects = [one for one in cluster.objects if one["metadata"]["name"] != "confcom-quote-helper"]
+    for one in cluster.find(kind, name):
+        cluster.objects.remove(one)
+    done = confcom("enable", "--simulated", "--output", "json")
+    assert done.exit_code == ExitCode.OK
+    assert cluster.find(kind, name)
+    assert f"Gone from the cluster, to be made again: {kind} {name}.\n" in done.stderr
+    assert "ok  a  quote helper  ready (0.1.0)" in done.stderr
+    assert json.loads(done.stdout)["changed"] is True
+
+
+def test_enable_has_the_root_made_again_that_somebody_deleted(confcom, cluster):
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x", "labels": make.labels("simulated-root")}}
+    secret = {"kind": "Secret", "metadata": {"name": "confcom-simulated-platform", "namespace": SYSTEM}}
+    upgrade = cluster._helm_upgrade
+
+    def with_hook(words, flags, rest, stdin):
+        code, out, err = upgrade(words, flags, rest, stdin)
+        if "dry-run" in flags:
+            return code, json.dumps(json.loads(out) | {"hooks": [{"manifest": json.dumps(job)}]}), err
+        if not cluster.find("Secret"):
+            cluster.objects.append(secret)
+        return code, out, err
+
+    cluster._helm_upgrade = with_hook
+    confcom("enable", "--simulated")
+    assert "already" in confcom("enable", "--simulated").stdout
+    cluster.objects.remove(secret)
+    done = confcom("enable", "--simulated")
+    assert "to be made again: Secret confcom-simulated-platform." in done.stderr
+    assert cluster.find("Secret")
+
+
+def test_enable_finishes_what_a_disable_that_failed_took_away(confcom, cluster):
+    confcom("enable", "--simulated")
+    cluster._helm_uninstall = lambda *_: (1, "", "Error: Kubernetes cluster unreachable")
+    assert confcom("disable").exit_code == ExitCode.FAILED
+    assert not cluster.find("ValidatingAdmissionPolicy")
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    assert cluster.find("ValidatingAdmissionPolicy")
+    assert cluster.find("ValidatingAdmissionPolicyBinding")
+
+
+def test_who_may_not_look_at_what_is_installed_is_told(confcom, enabled):
+    get = enabled._kubectl_get
+    refused = (1, "", 'Error from server (Forbidden): serviceaccounts "x" is forbidden: User "eve" cannot get')
+    enabled._kubectl_get = lambda words, flags, stdin: refused if "filename" in flags else get(words, flags, stdin)
     done = confcom("enable", "--simulated")
     assert done.exit_code == ExitCode.OK
-    assert cluster.find("DaemonSet", "confcom-quote-helper")
-    assert "ok  a  quote helper  ready (0.1.0)" in done.stderr
+    assert "Whether all of the release is there cannot be seen" in done.stderr
+    assert len(enabled.revisions) == 1
 
 
 def test_enable_keeps_what_was_chosen_before_and_changes_what_is_named(confcom, cluster):

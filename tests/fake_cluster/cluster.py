@@ -221,6 +221,10 @@ class FakeCluster:
         return 0, json.dumps({"serverVersion": {"gitVersion": self.kubernetes}}), ""
 
     def _kubectl_get(self, words, flags, stdin):
+        if "filename" in flags:
+            asked = [(one["apiVersion"], one["kind"], one["metadata"]["name"]) for one in json.loads(stdin)["items"]]
+            there = [(api.rpartition("/")[0], kind, name) for api, kind, name in asked if self.find(kind, name)]
+            return 0, "\n".join(f"{kind}.{group}".rstrip(".").lower() + f"/{name}" for group, kind, name in there), ""
         kinds = [one.partition(".")[0] for one in words[0].split(",")]
         wanted = {kind.removesuffix("s") for kind in kinds}
         for kind in kinds:

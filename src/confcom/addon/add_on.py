@@ -105,18 +105,14 @@ class AddOn:
             raise PreflightError(findings)
         return seen, findings
 
-    def apply(self, chart: Path, seen: Survey) -> bool:
-        """Install or upgrade, unless that would change nothing; says whether it did.
+    def apply(self, chart: Path, seen: Survey) -> None:
+        """Install or upgrade.
 
         Raises:
             HelmError: it failed.
         """
-        if self._is_applied(seen):
-            self.teller.say("The release is as it was asked to be already.")
-            return False
         title = "helm installs the chart" if not seen.history else "helm upgrades the release"
         self.under_watch(title, lambda: self.helm.upgrade(chart, seen.values))
-        return True
 
     def under_watch(self, title: str, change: Callable[[], None]) -> None:
         """Let helm make a change, and watch the Job that it waits for: if that cannot start, its wait is cut short.
@@ -143,13 +139,6 @@ class AddOn:
         with contextlib.suppress(ClusterAccessError):  # the change is made; the next one tidies as well
             if failed := list(failed_hooks(self.api.list_objects("jobs", self.cluster.here))):
                 self.api.delete("Job.batch", failed, namespace=self.cluster.namespace)
-
-    def _is_applied(self, seen: Survey) -> bool:
-        if not seen.history or seen.history[-1].status != "deployed" or seen.rendering is None:
-            return False
-        if seen.values.stored != seen.rendering.config or not seen.daemons_are_there:
-            return False
-        return sorted(map(repr, self.helm.installed())) == sorted(map(repr, seen.rendering.manifests))
 
     def revision(self, *, deadline: float) -> int:
         """The release's number, after a change; asked for as patiently as `wait` looks.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from confcom.addon.add_on import AddOn, Changed
+from confcom.addon.applied import is_applied
 from confcom.addon.history import NoRevisionError, previous
 from confcom.addon.node_checks import shown
 from confcom.addon.objects import KubernetesObject, name_of
@@ -43,7 +44,7 @@ def enable(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: fl
         add_on.teller.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")
     if seen.surroundings.namespace is None:
         add_on.api.create(_namespace(add_on.cluster.namespace))
-    changed = add_on.apply(wish.chart, seen)
+    changed = _apply(add_on, wish, seen)
     remedy = "see `confcom status`; `confcom enable` again waits on"
     steps = add_on.wait("Waiting for the daemons", deadline=deadline, remedy=remedy) if wait else ()
     return Changed(changed, add_on.revision(deadline=deadline), findings, steps)
@@ -71,7 +72,7 @@ def update(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: fl
     if dry_run:
         _tell_plan(add_on, seen, wish)
         return Changed(changed=False, revision=seen.history[-1].number, findings=findings)
-    changed = add_on.apply(wish.chart, seen)
+    changed = _apply(add_on, wish, seen)
     remedy = "`confcom rollback` undoes it"
     steps = add_on.wait("Updating node by node", deadline=deadline, remedy=remedy) if wait else ()
     return Changed(changed, add_on.revision(deadline=deadline), findings, steps)
@@ -101,6 +102,15 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, deadline: floa
     title = f"Back to revision {target}, node by node"
     steps = add_on.wait(title, deadline=deadline, remedy=remedy) if wait else ()
     return Changed(changed=True, revision=add_on.revision(deadline=deadline), steps=steps)
+
+
+def _apply(add_on: AddOn, wish: Wish, seen: Survey) -> bool:
+    """Unless that would change nothing; says whether it did."""
+    if is_applied(add_on, seen):
+        add_on.teller.say("The release is as it was asked to be already.")
+        return False
+    add_on.apply(wish.chart, seen)
+    return True
 
 
 def _namespace(name: str) -> KubernetesObject:

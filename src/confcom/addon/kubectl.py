@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from confcom.addon.objects import KubernetesObject
+from confcom.addon.objects import KubernetesObject, name_of, namespace_of
+from confcom.addon.plan import group_of
 from confcom.addon.programs import Purpose, Run, access_error, by_hand, call, last_words, run_program
 
 DEFAULT_NAMESPACE = "confcom-system"
@@ -162,6 +163,27 @@ class KubeApi:
         arguments = self.cluster.kubectl("get", kind, name, self.cluster.here, "--output=name", "--ignore-not-found")
         return bool(self._checked(arguments, f"{kind} {name} cannot be looked up").strip())
 
+    def missing(self, things: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
+        """Those that are not in the cluster; contents are not read.
+
+        Args:
+            things: as in manifests; in the add-on's namespace, if they name none.
+
+        Raises:
+            ClusterAccessError: they cannot be asked for.
+        """
+        if not things:
+            return ()
+        named = [self._named(one) for one in things]
+        arguments = self.cluster.kubectl("get", "--filename=-", "--output=name", "--ignore-not-found")
+        stdout = self._checked(arguments, "what is installed cannot be looked up", stdin=_list_of(named))
+        found = set(stdout.decode().split())
+        return tuple(one for one in things if _resource_name(one) not in found)
+
+    def _named(self, thing: KubernetesObject) -> KubernetesObject:
+        metadata = {"name": name_of(thing), "namespace": namespace_of(thing) or self.cluster.namespace}
+        return {"apiVersion": thing["apiVersion"], "kind": thing["kind"], "metadata": metadata}
+
     def log_tail(self, pod: str, lines: int) -> str:
         """The last lines that a pod of the namespace logged; empty if there is none to be had."""
         arguments = self.cluster.kubectl("logs", pod, self.cluster.here, f"--tail={lines}", "--all-containers=false")
@@ -182,6 +204,12 @@ class KubeApi:
 
 def _list_of(objects: Sequence[KubernetesObject]) -> bytes:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}).encode()
+
+
+def _resource_name(thing: KubernetesObject) -> str:
+    """As kubectl prints it with --output=name."""
+    kind = f"{thing['kind']}.{group_of(thing)}".rstrip(".").lower()
+    return f"{kind}/{name_of(thing)}"
 
 
 def _documents(stdout: bytes) -> tuple[KubernetesObject, ...]:
