@@ -2,13 +2,14 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from confcom.addon.helm import ChartError, Helm, HelmError, Values
 from confcom.addon.kubectl import Cluster, KubeApi
-from confcom.addon.programs import ClusterAccessError, ForbiddenError, last_words
+from confcom.addon.programs import ClusterAccessError, ForbiddenError, last_words, run_program
 
 
 @pytest.fixture
@@ -141,3 +142,13 @@ def test_what_is_missing_is_asked_by_name_only(helm):
     asked = [one["metadata"] for one in json.loads(stdin)["items"]]
     assert asked == [{"name": "here", "namespace": "sgx"}] * 2 + [{"name": "elsewhere", "namespace": "other"}]
     assert api.missing([]) == ()
+
+
+def test_the_environment_leads_helm_to_no_other_cluster(monkeypatch):
+    redirecting = ("HELM_KUBECONTEXT", "HELM_KUBEAPISERVER", "HELM_KUBETOKEN", "HELM_KUBEASUSER", "HELM_NAMESPACE")
+    for name in (*redirecting, "HELM_DRIVER", "KUBECONFIG"):
+        monkeypatch.setenv(name, "x")
+    program = "import os; print(*os.environ)"
+    names = run_program([sys.executable, "-c", program]).stdout.decode().split()
+    assert not set(names) & set(redirecting)
+    assert {"HELM_DRIVER", "KUBECONFIG", "PATH"} <= set(names)

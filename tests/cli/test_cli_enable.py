@@ -364,3 +364,33 @@ def test_an_api_server_that_starts_again_may_refuse_for_a_while(confcom, enabled
     done = confcom("update", "--set", "logLevel=debug")
     assert done.exit_code == ExitCode.OK, done.output
     assert "pods is forbidden" in done.stderr
+
+
+def contexts(cluster):
+    """What kubectl and helm were told, those that reach no cluster excepted."""
+    calls = [line for line in cluster.calls if line[1] not in {"config", "version"} or "--output=json" in line]
+    flags = [[word for word in line if word.startswith(("--context", "--kube-context"))] for line in calls]
+    return {(line[0], *found) for line, found in zip(calls, flags, strict=True)}
+
+
+def test_the_context_is_chosen_once_for_both_programs(confcom, cluster):
+    cluster.context = "work"
+
+    def switch(fake):
+        fake.context = "home"
+
+    cluster.on_tick = switch
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    assert cluster.context == "home"
+    assert contexts(cluster) == {("kubectl", "--context=work"), ("helm", "--kube-context=work")}
+
+
+def test_a_context_that_is_named_is_used(confcom, cluster):
+    cluster.context = "work"
+    assert confcom("enable", "--simulated", "--context", "home").exit_code == ExitCode.OK
+    assert contexts(cluster) == {("kubectl", "--context=home"), ("helm", "--kube-context=home")}
+
+
+def test_without_any_context_both_programs_find_the_cluster_by_themselves(confcom, cluster):
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    assert contexts(cluster) == {("kubectl",), ("helm",)}

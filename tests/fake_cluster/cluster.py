@@ -58,6 +58,8 @@ class FakeCluster:
     kubernetes: str = "v1.36.3"
     missing: set = field(default_factory=set)
     """Programs that are not installed."""
+    context: str = ""
+    """The current one of the kubeconfig."""
     away: bool = False
     """The API server does not answer."""
     denied: set = field(default_factory=set)
@@ -219,6 +221,9 @@ class FakeCluster:
 
     def _kubectl_version(self, words, flags, stdin):
         return 0, json.dumps({"serverVersion": {"gitVersion": self.kubernetes}}), ""
+
+    def _kubectl_config(self, words, flags, stdin):
+        return (0, f"{self.context}\n", "") if self.context else (1, "", "error: current-context is not set")
 
     def _kubectl_get(self, words, flags, stdin):
         if "filename" in flags:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from confcom.addon.objects import KubernetesObject, name_of, namespace_of
 from confcom.addon.plan import group_of
-from confcom.addon.programs import Purpose, Run, access_error, by_hand, call, last_words, run_program
+from confcom.addon.programs import (
+    ClusterAccessError,
+    Purpose,
+    Run,
+    access_error,
+    by_hand,
+    call,
+    last_words,
+    run_program,
+)
 
 DEFAULT_NAMESPACE = "confcom-system"
 """Where the add-on is installed."""
@@ -38,6 +48,22 @@ class Cluster:
     def described(self) -> str:
         """For people."""
         return f"the namespace {self.namespace}" + (f" of {self.context}" if self.context else "")
+
+
+def chosen(cluster: Cluster, run: Run = run_program) -> Cluster:
+    """The cluster with its context by name, also if that is the current one.
+
+    Somebody may switch to another one while a command waits, and each program that it runs reads the kubeconfig anew.
+    Where none is current it stays without, as in a pod; and where kubectl fails, which whatever is asked next tells.
+    """
+    if cluster.context:
+        return cluster
+    try:
+        done = call(run, ["kubectl", "config", "current-context"], Purpose("the current context cannot be read"))
+    except ClusterAccessError:
+        return cluster
+    context = "" if done.returncode else done.stdout.decode("utf-8", errors="replace").strip()
+    return dataclasses.replace(cluster, context=context)
 
 
 @dataclass(frozen=True, slots=True)

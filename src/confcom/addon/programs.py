@@ -6,10 +6,11 @@ the contexts, credential plugins and proxies that work already (docs/adr, "Clust
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,7 +58,17 @@ def run_program(
     arguments: Sequence[str], /, *, stdin: bytes | None = None, timeout: float = PROGRAM_SECONDS
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program with this process's environment, and its terminal input if it is given none."""
-    return subprocess.run(arguments, input=stdin, capture_output=True, timeout=timeout, check=False)
+    environment = without_another_cluster(os.environ)
+    return subprocess.run(arguments, input=stdin, capture_output=True, timeout=timeout, check=False, env=environment)
+
+
+def without_another_cluster(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what leads helm to another cluster, user or namespace than kubectl, which does not read it."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith("HELM_KUBE") and name != "HELM_NAMESPACE"
+    }
 
 
 @dataclass(frozen=True, slots=True)
