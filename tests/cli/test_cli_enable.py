@@ -186,6 +186,22 @@ def test_update_without_options_goes_back_to_the_programs_own_version(confcom, e
     assert "0.2.0" not in json.dumps(enabled.find("Pod"))
 
 
+def test_a_version_is_text_also_where_it_looks_like_a_number(confcom, enabled):
+    assert confcom("update", "--version", "20260115").exit_code == ExitCode.OK
+    assert enabled.revisions[-1]["values"]["quoteHelper"]["image"] == {"tag": "20260115", "digest": ""}
+
+
+def test_what_is_set_wins_over_the_version(confcom, enabled):
+    setting = "quoteHelper.image.tag=0.2.1,logLevel=debug"
+    assert confcom("update", "--version", "0.2.0", "--set", setting.partition(",")[0]).exit_code == ExitCode.OK
+    values = enabled.revisions[-1]["values"]
+    assert (values["devicePlugin"]["image"]["tag"], values["quoteHelper"]["image"]["tag"]) == ("0.2.0", "0.2.1")
+    confcom("update", "--version", "0.3.0", "--set", setting, "--dry-run")
+    line = next(line for line in reversed(enabled.calls) if line[1] == "upgrade")
+    assert "--set-string=devicePlugin.image.tag=0.3.0" in line
+    assert not any(word.startswith("--set-string=quoteHelper.image.tag") for word in line)
+
+
 @pytest.mark.parametrize("digest", ["7" * 64, "sha256:77", f"aesmd=sha256:{'7' * 64}"])
 def test_a_digest_that_is_none(confcom, enabled, digest):
     done = confcom("update", "--image-digest", digest)

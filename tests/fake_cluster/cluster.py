@@ -333,7 +333,8 @@ class FakeCluster:
                 *parents, last = path.split(".")
                 for parent in parents:
                     at = at.setdefault(parent, {})
-                at[last] = {"true": True, "false": False}.get(value, value)
+                read = {"true": True, "false": False}.get(value, int(value) if value.isdecimal() else value)
+                at[last] = value if word.startswith("--set-string") else read
         try:
             manifests = self.chart(values)
         except ValueError as error:
