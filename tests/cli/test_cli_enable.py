@@ -254,11 +254,41 @@ def test_an_update_that_goes_nowhere_has_a_deadline(confcom, enabled):
     assert 90 <= enabled.now - started < 100
 
 
-def test_there_is_nothing_to_update_or_roll_back(confcom, cluster):
-    done = confcom("update", "--set", "simulated.enabled=true")
+@pytest.mark.parametrize("options", [[], ["--version", "0.2.0"], ["--set", "simulated.enabled=true"], ["--dry-run"]])
+def test_there_is_nothing_to_update(confcom, cluster, options):
+    done = confcom("update", *options)
     assert done.exit_code == ExitCode.REFUSED
-    assert "there is nothing to update" in done.stderr
-    assert confcom("rollback").exit_code == ExitCode.REFUSED
+    assert done.stderr.startswith("Error: there is nothing to update\n  why: the add-on is not enabled\n")
+
+
+def test_there_is_nothing_to_roll_back(confcom, cluster):
+    done = confcom("rollback")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "there is nothing to roll back" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["update", "rollback"])
+def test_what_is_in_another_namespace_is_not_changed_but_named(confcom, cluster, command):
+    cluster.objects.append(make.daemon_set("device-plugin"))
+    done = confcom(command, "-n", "typo")
+    assert done.exit_code == ExitCode.REFUSED
+    assert f"why: the add-on is in {SYSTEM}, which --namespace names\n" in done.stderr
+    assert f"do:  the same with --namespace {SYSTEM}\n" in done.stderr
+
+
+def test_who_may_not_look_elsewhere_gets_no_hint(confcom, cluster):
+    cluster.denied = {"list daemonsets"}
+    done = confcom("update")
+    assert done.exit_code == ExitCode.REFUSED
+    assert done.stderr.startswith("Error: there is nothing to update\n  why: the add-on is not enabled\n")
+
+
+@pytest.mark.parametrize(("away", "missing"), [(True, set()), (False, {"helm"})])
+def test_whether_there_is_anything_to_update_cannot_be_told(confcom, cluster, away, missing):
+    cluster.away, cluster.missing = away, missing
+    done = confcom("update")
+    assert done.exit_code == ExitCode.UNAVAILABLE
+    assert "nothing was changed" in done.stderr
 
 
 def test_a_revision_that_is_not_there(confcom, enabled):
