@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from confcom.addon.add_on import POLL_SECONDS, AddOn, NotReadyError
 from confcom.addon.cleaning import clean_nodes
 from confcom.addon.dead_resources import Stage, remains
-from confcom.addon.enabling import NotEnabledError
+from confcom.addon.enabling import NotEnabledError, namespaces_of_others
 from confcom.addon.findings import Check, Finding, Outcome, PreflightError
 from confcom.addon.helm import RELEASE
 from confcom.addon.looking import look_at_daemons, look_everywhere
@@ -76,6 +76,7 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
         wait: whether to wait out the kubelet's five minutes and clean the nodes.
 
     Raises:
+        NotEnabledError: it is in another namespace, or was not installed by helm.
         NoConsentError: workloads use it, and nobody agreed; nothing was changed.
         PreflightError: this user may not.
         HelmError: helm failed.
@@ -116,6 +117,8 @@ def _refuse_foreign(seen: Snapshot, add_on: AddOn, *, released: bool) -> None:
             why=f"there is no such release in {add_on.cluster.described}: somebody applied manifests",
             remedy="remove them as they were applied (kubectl delete -f), then `confcom disable` again",
         )
+    if not released and (elsewhere := namespaces_of_others(seen.daemon_sets, seen.namespace)):
+        raise NotEnabledError.of(f"the add-on is not in the namespace {seen.namespace}", elsewhere)
 
 
 def _check_permissions(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> None:
