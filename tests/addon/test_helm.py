@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.addon.helm import ChartError, Helm, HelmError, Values
+from confcom.addon.helm import ChartError, Helm, HelmError, UnfinishedError, Values
 from confcom.addon.kubectl import Cluster, KubeApi
 from confcom.addon.programs import ClusterAccessError, ForbiddenError, last_words, run_program
 
@@ -60,6 +60,8 @@ def test_rendering_changes_nothing_and_tells_hooks_apart(helm, release, tmp_path
         ("Error: values don't meet the specifications: - at '/x': got boolean", ChartError, "got boolean"),
         ('Error: failed to query: secrets is forbidden: User "eve" cannot list', ClusterAccessError, "forbidden"),
         ("Error: connection refused", ClusterAccessError, "connection refused"),
+        ('Error: UPGRADE FAILED: "confcom" has no deployed releases', UnfinishedError, "no deployed releases"),
+        ("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in", UnfinishedError, "another op"),
         ("", ClusterAccessError, "helm said nothing"),
     ],
 )
@@ -76,6 +78,7 @@ def test_who_is_to_blame_when_it_cannot_be_rendered(helm, release, said, kind, w
         ("another operation (install/upgrade/rollback) is in progress", "an earlier one was interrupted"),
         ("UPGRADE FAILED: pre-upgrade hooks failed", "the daemons go on as they were"),
         ("INSTALLATION FAILED: failed pre-install", "kubectl describe jobs,pods --namespace=sgx"),
+        ('"confcom" has no deployed releases', "`confcom disable`, which was interrupted, finishes its work"),
         ("timed out", "helm history confcom --namespace=sgx"),
     ],
 )

@@ -440,3 +440,18 @@ def test_a_context_that_is_named_is_used(confcom, cluster):
 def test_without_any_context_both_programs_find_the_cluster_by_themselves(confcom, cluster):
     assert confcom("enable", "--simulated").exit_code == ExitCode.OK
     assert contexts(cluster) == {("kubectl",), ("helm",)}
+
+
+def test_a_change_that_was_interrupted_is_in_the_way_of_the_next_and_is_told_with_what_to_do(confcom, enabled):
+    assert confcom("update", "--set", "logLevel=debug").exit_code == ExitCode.OK
+    rollback = enabled.revisions[0] | {"revision": 3, "status": "pending-rollback", "description": "Rollback to 1"}
+    enabled.revisions.append(rollback)
+    upgrade = enabled._helm_upgrade
+    busy = "Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress"
+    enabled._helm_upgrade = lambda *_: (1, "", busy)
+    done = confcom("enable")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "`confcom rollback` undoes what it did" in done.stderr
+    enabled._helm_upgrade = upgrade
+    assert confcom("rollback").exit_code == ExitCode.OK
+    assert enabled.revisions[-1]["description"] == "Rollback to 1"

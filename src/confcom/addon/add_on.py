@@ -134,7 +134,8 @@ class AddOn:
             try:
                 made.result()
             except HelmError as error:
-                raise HelmError(error.what, why="; ".join([*watch.told, error.why]), remedy=error.remedy) from error
+                why = "; ".join([*watch.told, error.why])
+                raise type(error)(error.what, why=why, remedy=error.remedy) from error
         # Those of changes before this one, which is made: `status` would go on naming them.
         with contextlib.suppress(ClusterAccessError):  # the change is made; the next one tidies as well
             if failed := list(failed_hooks(self.api.list_objects("jobs", self.cluster.here))):
