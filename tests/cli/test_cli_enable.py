@@ -84,7 +84,9 @@ def test_enable_has_the_root_made_again_that_somebody_deleted(confcom, cluster):
 def test_enable_finishes_what_a_disable_that_failed_took_away(confcom, cluster):
     confcom("enable", "--simulated")
     cluster._helm_uninstall = lambda *_: (1, "", "Error: Kubernetes cluster unreachable")
-    assert confcom("disable").exit_code == ExitCode.FAILED
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.FAILED
+    assert "do:  `confcom disable` again removes the rest; `confcom enable` puts back what is gone; see" in done.stderr
     assert not cluster.find("ValidatingAdmissionPolicy")
     assert confcom("enable", "--simulated").exit_code == ExitCode.OK
     assert cluster.find("ValidatingAdmissionPolicy")

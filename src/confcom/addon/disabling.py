@@ -10,7 +10,7 @@ from confcom.addon.cleaning import clean_nodes
 from confcom.addon.dead_resources import Stage, remains
 from confcom.addon.enabling import NotEnabledError, namespaces_of_others
 from confcom.addon.findings import Check, Finding, Outcome, PreflightError
-from confcom.addon.helm import RELEASE
+from confcom.addon.helm import RELEASE, HelmError
 from confcom.addon.looking import look_at_daemons, look_everywhere
 from confcom.addon.node_checks import shown
 from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of
@@ -146,7 +146,11 @@ def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject], hooks: Sequenc
             add_on.api.delete(kind, names)
             add_on.teller.say(f"Removed {kind} {', '.join(names)}.")
     with add_on.teller.busy("helm removes the daemons"):
-        add_on.helm.uninstall()
+        try:
+            add_on.helm.uninstall()
+        except HelmError as error:
+            remedy = "`confcom disable` again removes the rest; `confcom enable` puts back what is gone"
+            raise type(error)(error.what, why=error.why, remedy=f"{remedy}; {error.remedy}") from error
     add_on.patiently(lambda: _remove_hooks(add_on, hooks), deadline=ENDING_SECONDS)
     _wait_for_the_end(add_on)
 
