@@ -174,3 +174,39 @@ def test_enabled_again_it_is_as_before(confcom, enabled):
     assert done.exit_code == ExitCode.OK
     assert enabled.node("a")["status"]["allocatable"][EPC] == "162"
     assert SECRET in enabled.objects
+
+
+@pytest.mark.parametrize("options", [[], ["--no-wait"]])
+def test_a_moment_without_the_api_server_after_helms_work_is_waited_out(confcom, enabled, options):
+    uninstall, back = enabled._helm_uninstall, []
+
+    def and_leave(words, flags, rest, stdin):
+        done = uninstall(words, flags, rest, stdin)
+        back.append(enabled.now + 20)
+        enabled.away = True
+        return done
+
+    def tick(fake):
+        fake.away = bool(back) and fake.now < back[0]
+
+    hook = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "confcom-simulated-root-1"}}
+    enabled.revisions[-1]["hooks"] = [hook]
+    enabled._helm_uninstall, enabled.on_tick = and_leave, tick
+    done = confcom("disable", *options)
+    assert done.exit_code == ExitCode.OK, done.output
+    assert "The API server is waited for: The connection to the server 10.0.0.1:6443 was refused" in done.stderr
+    assert not enabled.find("Pod", namespace=SYSTEM)
+    assert bool(status_keys(enabled) & OURS) is bool(options)
+
+
+def test_a_namespace_where_it_is_not_is_refused_at_once(confcom, enabled):
+    helm = enabled._helm_history
+    enabled._helm_history = lambda words, flags, *more: (
+        helm(words, flags, *more) if flags["namespace"] == SYSTEM else (1, "", "Error: release: not found")
+    )
+    started = enabled.now
+    done = confcom("disable", "-n", "typo")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "the add-on is not in the namespace typo\n  why: the add-on is in confcom-system, which --na" in done.stderr
+    assert enabled.now == started
+    assert enabled.find("DaemonSet")

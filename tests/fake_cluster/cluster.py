@@ -30,6 +30,8 @@ class FakeCluster:
     kubernetes: str = "v1.36.3"
     missing: set = field(default_factory=set)
     """Programs that are not installed."""
+    context: str = ""
+    """The current one of the kubeconfig."""
     away: bool = False
     """The API server does not answer."""
     denied: set = field(default_factory=set)
@@ -202,7 +204,14 @@ class FakeCluster:
     def _kubectl_version(self, words, flags, stdin):
         return 0, json.dumps({"serverVersion": {"gitVersion": self.kubernetes}}), ""
 
+    def _kubectl_config(self, words, flags, stdin):
+        return (0, f"{self.context}\n", "") if self.context else (1, "", "error: current-context is not set")
+
     def _kubectl_get(self, words, flags, stdin):
+        if "filename" in flags:
+            asked = [(one["apiVersion"], one["kind"], one["metadata"]["name"]) for one in json.loads(stdin)["items"]]
+            there = [(api.rpartition("/")[0], kind, name) for api, kind, name in asked if self.find(kind, name)]
+            return 0, "\n".join(f"{kind}.{group}".rstrip(".").lower() + f"/{name}" for group, kind, name in there), ""
         kinds = [one.partition(".")[0] for one in words[0].split(",")]
         wanted = {kind.removesuffix("s") for kind in kinds}
         if "pod" in wanted:
@@ -307,7 +316,8 @@ class FakeCluster:
                 *parents, last = path.split(".")
                 for parent in parents:
                     at = at.setdefault(parent, {})
-                at[last] = {"true": True, "false": False}.get(value, value)
+                read = {"true": True, "false": False}.get(value, int(value) if value.isdecimal() else value)
+                at[last] = value if word.startswith("--set-string") else read
         try:
             rendered = self.chart(values)
         except ValueError as error:

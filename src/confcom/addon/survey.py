@@ -12,7 +12,7 @@ from confcom.addon.helm import RELEASE, Helm, Rendering, Values
 from confcom.addon.history import Revision
 from confcom.addon.kubectl import KubeApi
 from confcom.addon.node_selection import with_label
-from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of, of_kind
+from confcom.addon.objects import KubernetesObject, labels_of, name_of
 from confcom.addon.permissions import CLEANING, USUAL_KINDS, Permission, denied, needed
 from confcom.addon.plan import Plan
 from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED, Surroundings, pod_probe
@@ -58,16 +58,6 @@ class Survey:
     history: tuple[Revision, ...]
     values: Values
     rendering: Rendering | None
-
-    @property
-    def daemons_are_there(self) -> bool:
-        """Whether nobody has deleted a DaemonSet of the release."""
-        found = self.surroundings.daemon_sets
-        if self.rendering is None or found is None or isinstance(found, ConfcomError):
-            return False
-        there = {(namespace_of(one), name_of(one)) for one in found}
-        wanted = of_kind(self.rendering.manifests, "DaemonSet")
-        return {(self.surroundings.namespace_name, name_of(one)) for one in wanted} <= there
 
 
 def survey(helm: Helm, api: KubeApi, wish: Wish) -> Survey:

@@ -155,8 +155,11 @@ def update(
     from confcom.addon import enabling
     from confcom.addon.survey import Wish
 
-    wanted = update_settings(version, digests, others=bool(settings or texts or files))
-    wish = Wish(chart_of(chart), files, (*wanted, *settings), texts, allow_no_nodes=True)
+    wanted = image_texts(version, digests, others=bool(settings or texts or files))
+    # Helm has --set-string win over --set: what somebody set stays set, as for the other options.
+    named = {one.partition("=")[0] for one in ",".join(settings).split(",")}
+    wanted = tuple(one for one in wanted if one.partition("=")[0] not in named)
+    wish = Wish(chart_of(chart), files, settings, (*wanted, *texts), allow_no_nodes=True)
     done = enabling.update(add_on(namespace, context), wish, dry_run=dry_run, wait=wait, deadline=timeout)
     if not dry_run:
         how = "updated" if done.changed else "up to date already"
@@ -188,8 +191,8 @@ def rollback(*, revision: int | None, wait: bool, timeout: int, namespace: str, 
     show_result(done.to_json(), f"Rolled back (revision {done.revision}).{_next(wait)}", output)
 
 
-def update_settings(version: str | None, digests: tuple[str, ...], *, others: bool) -> tuple[str, ...]:
-    """The chart's values that say which images run.
+def image_texts(version: str | None, digests: tuple[str, ...], *, others: bool) -> tuple[str, ...]:
+    """The chart's values that say which images run; text, also where a tag looks like a number.
 
     Args:
         version: of both images.
