@@ -1,9 +1,11 @@
 """What a person sees when a check before `confcom enable` fails: nothing is changed, and it says why and what to do."""
 
 import pytest
+import yaml
 from fake_cluster import objects as make
 from fake_cluster.objects import EPC, SYSTEM
 
+from confcom.addon.helm import chart_folder
 from confcom.errors import ExitCode
 
 DENIED = (
@@ -224,8 +226,13 @@ def test_hardware_beside_simulated_nodes_needs_consent(refused, confcom, cluster
     assert confcom("enable", "--simulated", "--beside-hardware", "--dry-run").exit_code == ExitCode.OK
 
 
-def test_azures_sizes_with_sgx_are_hardware_too(refused, cluster):
-    cluster.objects.append(make.node("aks", {"node.kubernetes.io/instance-type": "Standard_DC4s_v3"}))
+(AKS_TERM,) = yaml.safe_load((chart_folder() / "values-aks.yaml").read_text())["nodeSelectorTerms"]
+((AKS_LABEL, AKS_SIZES),) = [(one["key"], one["values"]) for one in AKS_TERM["matchExpressions"]]
+
+
+@pytest.mark.parametrize("size", AKS_SIZES)
+def test_azures_sizes_with_sgx_are_hardware_too(refused, cluster, size):
+    cluster.objects.append(make.node("aks", {AKS_LABEL: size}))
     assert refused("--simulated")[0].endswith("this cluster has SGX hardware too: aks")
 
 
