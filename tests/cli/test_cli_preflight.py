@@ -68,8 +68,20 @@ def test_an_old_helm(refused, cluster):
     ]
 
 
-def test_helm_3_is_accepted(confcom, cluster):
-    cluster.helm_version = "v3.22.0+g0a3b"
+@pytest.mark.parametrize("version", ["v3.12.3+g3a31588", "v3.2.4"])
+def test_a_helm_3_without_dry_runs_on_the_server(refused, cluster, version):
+    cluster.helm_version = version
+    assert refused("--simulated") == [
+        f"FAILED   helm                helm {version} is too old",
+        "why: --dry-run=server, by which the chart is checked before anything is changed, came with helm 3.13",
+        "do:  install helm 4, or 3.13 or newer of helm 3",
+    ]
+    assert [line for line in cluster.calls if line[0] == "helm"] == [["helm", "version", "--short"]]
+
+
+@pytest.mark.parametrize("version", ["v3.13.0+g825e86f", "v3.22.0+g0a3b"])
+def test_helm_3_is_accepted(confcom, cluster, version):
+    cluster.helm_version = version
     assert confcom("enable", "--simulated").exit_code == ExitCode.OK
 
 

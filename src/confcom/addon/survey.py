@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from confcom.addon.findings import Outcome
 from confcom.addon.helm import RELEASE, Helm, Rendering, Values
 from confcom.addon.history import Revision
 from confcom.addon.kubectl import KubeApi
@@ -17,6 +18,7 @@ from confcom.addon.permissions import CLEANING, USUAL_KINDS, Permission, denied,
 from confcom.addon.plan import Plan
 from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED, Surroundings, pod_probe
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
+from confcom.addon.versions import check_helm
 from confcom.errors import ConfcomError
 
 T = TypeVar("T")
@@ -74,7 +76,7 @@ def survey(helm: Helm, api: KubeApi, wish: Wish) -> Survey:
     """Look at everything; what cannot be found is told in its place, and stops nothing but what needs it."""
     version, server = _try(helm.version), _try(api.server_version)
     base = Surroundings(api.cluster.namespace, RELEASE, version, server, allow_no_nodes=wish.allow_no_nodes)
-    if isinstance(version, ConfcomError) or isinstance(server, ConfcomError):
+    if check_helm(version).outcome is Outcome.FAILED or isinstance(server, ConfcomError):
         return Survey(base, (), Values({}, wish.files, wish.settings, wish.texts), None)
     history = _try(helm.history)
     stored = {} if isinstance(history, ConfcomError) or not history else _try(helm.values)
