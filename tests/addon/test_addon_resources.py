@@ -5,9 +5,11 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from confcom.addon.helm import chart_folder
 from confcom.addon.permissions import USUAL_KINDS, Permission, needed, plural
-from confcom.addon.resources import REAL, SIMULATED
+from confcom.addon.resources import REAL, SIMULATED, set_of
 from confcom.device_plugin.resources import DEFAULT_NAMES
 
 CHART = Path(__file__).parents[2] / "charts" / "confcom"
@@ -58,3 +60,19 @@ def test_every_permission_is_asked_for_once():
     } <= set(asked)
     attributes = Permission("patch", "nodes/status").review()["spec"]["resourceAttributes"]
     assert attributes == {"verb": "patch", "resource": "nodes", "subresource": "status"}
+
+
+@pytest.mark.parametrize(
+    ("capacity", "allocatable", "names"),
+    [
+        ({}, {}, REAL),
+        ({SIMULATED.epc: "0"}, {SIMULATED.epc: "0"}, SIMULATED),
+        ({REAL.epc: "162", SIMULATED.epc: "0"}, {REAL.epc: "162", SIMULATED.epc: "0"}, REAL),
+        ({REAL.epc: "0", SIMULATED.epc: "162"}, {REAL.epc: "0", SIMULATED.epc: "162"}, SIMULATED),
+        ({REAL.epc: "162", SIMULATED.epc: "162"}, {REAL.epc: "0", SIMULATED.epc: "162"}, SIMULATED),
+        ({REAL.epc: "162", SIMULATED.epc: "162"}, {REAL.epc: "162", SIMULATED.epc: "0"}, REAL),
+        ({REAL.epc: "0", SIMULATED.epc: "162"}, {REAL.epc: "0", SIMULATED.epc: "0"}, SIMULATED),
+    ],
+)
+def test_a_nodes_names_are_those_that_it_offers_and_not_dead_ones(capacity, allocatable, names):
+    assert set_of({"status": {"capacity": capacity, "allocatable": allocatable}}) is names

@@ -114,6 +114,14 @@ def test_a_change_that_was_not_made(wrong, cluster, confcom):
     assert "(BackoffLimitExceeded): the daemons go on as they were, and `confcom rollback` undoes it" in problem
 
 
+def test_dead_names_of_simulation_beside_hardware_do_no_harm(confcom, enabled):
+    for part in ("capacity", "allocatable"):
+        enabled.node("a")["status"][part]["simulated.confcom.internal/sgx_epc_mem_in_MiB"] = "0"
+    done = confcom("status", "-o", "json")
+    assert done.exit_code == ExitCode.OK, done.stdout
+    assert json.loads(done.stdout)["nodes"][0]["epc"]["resource"] == EPC
+
+
 def test_what_an_earlier_installation_left(wrong, cluster):
     cluster.node("a")["status"]["capacity"][EPC] = "0"
     assert wrong()[1] == "resources of an earlier installation are left on a: `confcom disable` removes them"
