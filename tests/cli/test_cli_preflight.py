@@ -248,6 +248,25 @@ def test_azures_sizes_with_sgx_are_hardware_too(refused, cluster, size):
     assert refused("--simulated")[0].endswith("this cluster has SGX hardware too: aks")
 
 
+def test_a_node_that_another_vendors_plugin_serves_is_hardware_too(refused, confcom, cluster):
+    vendors = {"sgx.intel.com/enclave": "110", "sgx.intel.com/provision": "110"}
+    cluster.objects.append(make.node("vendor", resources=vendors))
+    assert refused("--simulated")[0].endswith("this cluster has SGX hardware too: vendor")
+    done = confcom("enable", "--simulated", "--beside-hardware", "--dry-run")
+    assert done.exit_code == ExitCode.OK
+    assert "ok       simulation          beside hardware" in done.stderr
+
+
+def test_a_node_that_pretended_until_now_is_no_hardware(confcom, cluster):
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    elsewhere = {"example.com/sgx": "yes"}
+    cluster.node("b")["metadata"]["labels"].update(elsewhere)
+    cluster.chart = lambda _: [make.daemon_set("device-plugin", elsewhere)]
+    done = confcom("update", "--dry-run")
+    assert done.exit_code == ExitCode.OK, done.stderr
+    assert "ok       simulation          no node has SGX hardware" in done.stderr
+
+
 def test_a_node_cannot_be_both(refused, cluster):
     cluster.objects.append(make.node("metal", make.HARDWARE | make.SIMULATED))
     told = refused("--simulated", "--beside-hardware")

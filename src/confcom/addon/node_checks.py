@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from confcom.addon.findings import Check, Finding, Outcome
 from confcom.addon.node_selection import selects, untolerated
 from confcom.addon.objects import KubernetesObject, condition, labels_of, listing, mapping, name_of, namespace_of, text
-from confcom.addon.plan import Plan, pod_spec_of
-from confcom.addon.resources import INTEL_EPC, OURS, allocatable, offered
+from confcom.addon.plan import Plan, pod_spec_of, simulates
+from confcom.addon.resources import INTEL_EPC, OURS, REAL, allocatable, offered
 from confcom.addon.sgx_nodes import SIMULATED_LABEL, SgxKind, sgx_kind
 
 NFD_RESOURCES = "nfd.node.kubernetes.io/extended-resources"
@@ -98,13 +98,22 @@ def _unknown_owner(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
         )
 
 
-def check_simulation(plan: Plan, nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
-    """Whether simulated and hardware nodes would come together without consent, or on one node."""
+def check_simulation(
+    plan: Plan, nodes: Sequence[KubernetesObject], installed: Sequence[KubernetesObject]
+) -> Iterator[Finding]:
+    """Whether simulated and hardware nodes would come together without consent, or on one node.
+
+    Args:
+        plan: what is to be installed.
+        nodes: of the cluster.
+        installed: the DaemonSets that are there already.
+    """
     simulated = plan.plugins(simulated=True)
     if not simulated:
         yield Finding(Check.SIMULATION, Outcome.OK, "not wanted")
         return
-    hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE]
+    pretending = [*simulated, *(daemon for daemon in installed if simulates(daemon))]
+    hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE or _is_served(node, pretending)]
     both = [name_of(node) for node in hardware if any(selects(pod_spec_of(one), node) for one in simulated)]
     if both:
         yield Finding(
@@ -124,6 +133,12 @@ def check_simulation(plan: Plan, nodes: Sequence[KubernetesObject]) -> Iterator[
         )
     else:
         yield Finding(Check.SIMULATION, Outcome.OK, "beside hardware" if hardware else "no node has SGX hardware")
+
+
+def _is_served(node: KubernetesObject, pretending: Sequence[KubernetesObject]) -> bool:
+    """Whether a plugin of hardware serves it, ours or another vendor's: where none pretends, nobody else offers EPC."""
+    offers = any(allocatable(node, name) for name in REAL.names)
+    return offers and not any(selects(pod_spec_of(daemon), node) for daemon in pretending)
 
 
 def check_nodes(

@@ -60,7 +60,7 @@ def judge(seen: Surroundings) -> tuple[Finding, ...]:
         theirs = seen.daemon_sets if isinstance(seen.daemon_sets, Sequence) else ()
         ours = [one for one in theirs if _is_this(seen, one)]
         found += check_owners(seen.plan, seen.nodes, [one for one in theirs if one not in ours], installed=bool(ours))
-        found += check_simulation(seen.plan, seen.nodes)
+        found += check_simulation(seen.plan, seen.nodes, ours)
         found += check_nodes(seen.plan, seen.nodes, unknown=seen.unknown_nodes, allow_none=seen.allow_no_nodes)
     done = {one.check for one in found}
     found += [
