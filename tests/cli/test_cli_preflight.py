@@ -20,6 +20,7 @@ RELABEL = (
     "do:  kubectl label namespace confcom-system pod-security.kubernetes.io/enforce=privileged --overwrite; or name "
     "another one with --namespace"
 )
+TOLERATE_IT = "--set tolerations[0].key=ToBeDeletedByClusterAutoscaler --set tolerations[0].operator=Exists"
 LABEL_A_NODE = (
     "do:  kubectl label node NODE confcom.internal/simulated-sgx=true; or have it done: --simulated-node NODE; for "
     "nodes that come later: --allow-no-nodes"
@@ -307,6 +308,21 @@ def test_a_tainted_node(refused, cluster):
         "why: the daemons do not tolerate that, and would not run there",
         "do:  --set tolerations[0].key=sgx --set tolerations[0].operator=Exists",
     ]
+
+
+def test_a_node_that_is_tainted_later_is_a_warning_to_an_update(confcom, cluster):
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    cluster.node("a")["spec"]["taints"] = [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]
+    done = confcom("update", "--set", "logLevel=debug", "--dry-run")
+    assert done.exit_code == ExitCode.OK, done.stderr
+    told = [line.strip() for line in done.stderr.splitlines()]
+    at = told.index("warning  SGX nodes           a is tainted ToBeDeletedByClusterAutoscaler=:NoSchedule")
+    assert told[at + 1 : at + 3] == [
+        "why: the daemons do not tolerate that: none starts there, and a change ends those that run",
+        f"do:  they start when the taint has gone; if it is to stay: {TOLERATE_IT}",
+    ]
+    cluster.objects.append(make.node("c", make.SIMULATED, taints=[{"key": "new", "effect": "NoSchedule"}]))
+    assert confcom("update", "--dry-run").exit_code == ExitCode.OK
 
 
 def test_a_node_that_is_not_ready_is_a_warning(confcom, cluster):

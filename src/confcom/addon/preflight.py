@@ -61,7 +61,7 @@ def judge(seen: Surroundings) -> tuple[Finding, ...]:
         ours = [one for one in theirs if _is_this(seen, one)]
         found += check_owners(seen.plan, seen.nodes, [one for one in theirs if one not in ours], installed=bool(ours))
         found += check_simulation(seen.plan, seen.nodes, ours)
-        found += check_nodes(seen.plan, seen.nodes, unknown=seen.unknown_nodes, allow_none=seen.allow_no_nodes)
+        found += check_nodes(seen.plan, seen.nodes, ours, unknown=seen.unknown_nodes, allow_none=seen.allow_no_nodes)
     done = {one.check for one in found}
     found += [
         Finding(check, Outcome.SKIPPED, "not looked at, because of what is told above")
