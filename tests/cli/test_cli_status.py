@@ -1,11 +1,15 @@
 """`confcom status` on a cluster in memory."""
 
 import json
+import subprocess
 
 import pytest
 from fake_cluster import objects as make
+from fake_cluster.cluster import FakeCluster
 from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
 
+from confcom.addon.kubectl import LOG_SECONDS
+from confcom.addon.looking import MOST_LOGS
 from confcom.errors import ExitCode
 
 
@@ -178,6 +182,53 @@ def test_a_helper_that_cannot_quote_says_why(wrong, enabled):
     )
     (problem,) = wrong()
     assert problem.endswith("is not ready: it says: no quote can be made: the state is damaged")
+
+
+def asked_for_logs(cluster):
+    return [line[2] for line in cluster.calls if line[1] == "logs"]
+
+
+def test_a_dead_nodes_pods_are_not_asked_for_their_logs(wrong, enabled):
+    helper = daemon(enabled, "quote-helper")
+    helper["status"] = make.not_ready()
+    enabled.calls.clear()
+    assert wrong()
+    assert asked_for_logs(enabled) == [helper["metadata"]["name"]]
+    enabled.node("a")["status"]["conditions"][0] |= {"status": "Unknown", "message": "Kubelet stopped posting"}
+    enabled.calls.clear()
+    assert wrong()[0] == "a: the kubelet is not well: Kubelet stopped posting"
+    assert not asked_for_logs(enabled)
+
+
+def test_of_many_pods_that_fail_some_are_asked(wrong, enabled):
+    for number in range(30):
+        enabled.objects.append(make.node(f"n{number}", make.SIMULATED))
+    enabled.sleep(1)
+    enabled.sleep(1)
+    for pod in enabled.find("Pod", namespace=SYSTEM):
+        pod["status"] = make.not_ready()
+    enabled.calls.clear()
+    assert wrong()
+    assert len(asked_for_logs(enabled)) == MOST_LOGS
+
+
+def test_a_log_that_does_not_come_is_done_without(wrong, enabled, monkeypatch):
+    helper = daemon(enabled, "quote-helper")
+    helper["status"] = make.not_ready()
+    given = []
+
+    def silent(words, flags, stdin):
+        raise subprocess.TimeoutExpired("kubectl", given[-1])
+
+    def timed(arguments, /, *, stdin=None, timeout=60.0):
+        given.append(timeout)
+        return FakeCluster.run(enabled, arguments, stdin=stdin, timeout=timeout)
+
+    monkeypatch.setattr(enabled, "_kubectl_logs", silent, raising=False)
+    monkeypatch.setattr(enabled, "run", timed, raising=False)
+    (problem,) = wrong()
+    assert problem.endswith("is not ready: containers with unready status: [main]")
+    assert min(given) == LOG_SECONDS
 
 
 def test_the_provision_device(confcom, enabled):

@@ -13,6 +13,8 @@ DEFAULT_NAMESPACE = "confcom-system"
 """Where the add-on is installed."""
 API_SECONDS = 20
 """What kubectl gives the API server; without it, kubectl waits for ever."""
+LOG_SECONDS = 5.0
+"""For a pod's log: it comes through the node's kubelet, and who waits for one that is silent sees nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,10 @@ class KubeApi:
     def log_tail(self, pod: str, lines: int) -> str:
         """The last lines that a pod of the namespace logged; empty if there is none to be had."""
         arguments = self.cluster.kubectl("logs", pod, self.cluster.here, f"--tail={lines}", "--all-containers=false")
-        done = call(self.run, arguments, Purpose(f"the log of {pod} cannot be read"))
+        try:
+            done = call(self.run, arguments, Purpose(f"the log of {pod} cannot be read"), timeout=LOG_SECONDS)
+        except ClusterAccessError:
+            return ""
         return "" if done.returncode else done.stdout.decode("utf-8", errors="replace")
 
     def _json(self, arguments: Sequence[str], failure: str) -> KubernetesObject:
