@@ -6,6 +6,7 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
 
+from confcom.addon.dead_resources import OTHERS_SECONDS
 from confcom.errors import ExitCode
 
 OURS = {EPC, HELPER_EPC, PROVISION}
@@ -124,10 +125,43 @@ def test_another_plugin_that_took_over_is_told(confcom, enabled):
 
     enabled._kubelet = lambda _: None
     enabled.on_tick = take_over
+    started = enabled.now
     done = confcom("disable")
-    assert done.exit_code == ExitCode.NOT_READY
-    assert "find the other device plugin" in done.stderr
+    assert done.exit_code == ExitCode.OK, done.stderr
+    assert enabled.now - started < OTHERS_SECONDS + 20
+    assert f"Another device plugin offers {', '.join(sorted(OURS))} on a, which stay." in done.stderr
     assert enabled.node("a")["status"]["capacity"][EPC] == "28"
+
+
+def test_a_plugin_of_another_vendor_beside_ours(confcom, enabled):
+    """It has a node of its own, and a name on ours: neither is waited for, and what was ours goes."""
+    enclave = "sgx.intel.com/enclave"
+    enabled.objects.append(make.node("vendor", resources={enclave: 110, "sgx.intel.com/epc": 4096}))
+    enabled.objects.append(make.node("left", resources={enclave: 0}))
+    for part in ("capacity", "allocatable"):
+        enabled.node("a")["status"][part][enclave] = "110"
+    started = enabled.now
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.OK, done.stderr
+    assert 300 <= enabled.now - started < 330
+    assert done.stderr.count("Another device plugin") == 1
+    assert f"Another device plugin offers {enclave} on a, which stay." in done.stderr
+    assert {one["metadata"]["name"]: one["status"]["capacity"].get(enclave) for one in enabled.find("Node")} == {
+        "a": "110",
+        "b": None,
+        "vendor": "110",
+        "left": "0",
+    }
+    assert not status_keys(enabled) & OURS
+    started = enabled.now
+    assert confcom("disable").exit_code == ExitCode.OK
+    assert enabled.now == started
+
+
+def test_nodes_that_never_were_ours_are_no_leftovers(confcom, enabled):
+    enabled.objects.append(make.node("vendor", resources={PROVISION: 110}))
+    done = confcom("disable", "--no-wait", "--output", "json")
+    assert set(json.loads(done.stdout)["leftovers"]) == {"a"}
 
 
 def test_a_key_that_comes_back_is_removed_again(confcom, enabled):

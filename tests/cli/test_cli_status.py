@@ -118,6 +118,12 @@ def test_a_change_that_was_not_made(wrong, cluster, confcom):
     assert "(BackoffLimitExceeded): the daemons go on as they were, and `confcom rollback` undoes it" in problem
 
 
+def test_what_another_vendor_offers_is_no_leftover(wrong, cluster):
+    cluster.objects.append(make.node("vendor", resources={PROVISION: 110}))
+    cluster.objects.append(make.node("aks", resources={EPC: 28}))
+    assert wrong() == ["the add-on is not enabled in the namespace confcom-system"]
+
+
 def test_dead_names_of_simulation_beside_hardware_do_no_harm(confcom, enabled):
     for part in ("capacity", "allocatable"):
         enabled.node("a")["status"][part]["simulated.confcom.internal/sgx_epc_mem_in_MiB"] = "0"

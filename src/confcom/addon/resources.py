@@ -42,6 +42,9 @@ SIMULATED = ResourceSet(
 SETS = (REAL, SIMULATED)
 OURS = frozenset(name for names in SETS for name in names.names)
 
+SHARED = frozenset({REAL.enclave, REAL.provision})
+"""Those of ours that other vendors' plugins offer too, on nodes that never were ours."""
+
 INTEL_EPC = "sgx.intel.com/epc"
 """Today's name for the same memory, in bytes: whoever offers it counts it a second time."""
 

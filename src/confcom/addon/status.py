@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.addon.daemon_pods import DaemonPod, PodState, daemon_pods, last_warning
+from confcom.addon.dead_resources import Stage, remains
 from confcom.addon.hook_watch import failed_hooks
 from confcom.addon.node_selection import selects
 from confcom.addon.objects import (
@@ -263,7 +264,7 @@ def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> It
 
 
 def _leftovers(nodes: Sequence[KubernetesObject]) -> Iterator[str]:
-    left = [name_of(node) for node in nodes if offered(node)]
+    left = [name_of(node) for node in nodes if remains(node).stage not in {Stage.CLEAN, Stage.OFFERED}]
     if left:
         yield f"resources of an earlier installation are left on {', '.join(left)}: `confcom disable` removes them"
 
