@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from confcom.addon.admission import ProbeAnswer
 from confcom.addon.objects import KubernetesObject
 from confcom.addon.programs import ClusterAccessError, Purpose, Run, by_hand, call, last_words, run_program
 
@@ -106,12 +107,16 @@ class KubeApi:
         arguments = self.cluster.kubectl("create", "--filename=-")
         self._checked(arguments, f"{kind} {name} cannot be created", stdin=json.dumps(thing).encode())
 
-    def refusal(self, thing: KubernetesObject) -> str:
-        """Why admission would refuse an object; empty if it would not. Nothing is created."""
+    def refusal(self, thing: KubernetesObject) -> ProbeAnswer:
+        """Whether admission would refuse an object, and why. Nothing is created."""
         arguments = self.cluster.kubectl("create", "--filename=-", "--dry-run=server", "--output=name")
         purpose = Purpose("the API server cannot be asked about a Pod")
-        done = call(self.run, arguments, purpose, stdin=json.dumps(thing).encode())
-        return last_words(done.stderr) if done.returncode else ""
+        try:
+            done = call(self.run, arguments, purpose, stdin=json.dumps(thing).encode())
+        except ClusterAccessError as error:
+            return ProbeAnswer(doubt=f"{error.what}: {error.why}")
+        said = done.stderr.decode("utf-8", errors="replace")
+        return ProbeAnswer.read(said, last_words(done.stderr)) if done.returncode else ProbeAnswer()
 
     def label_node(self, node: str, label: str) -> None:
         """Put a label (`KEY=VALUE`) on a node.
