@@ -6,6 +6,7 @@ import pytest
 import yaml
 from chart_manifests import HELPER, PLUGIN, POLICY, daemon, only_container
 
+from confcom.addon.plan import POLICY_ANNOTATION
 from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind
 
 BESIDE = "simulated.besideHardware=true"
@@ -120,3 +121,12 @@ def test_a_label_of_the_users_is_there_once_and_wins(template, label):
     labels = yaml.safe_load(monitor)["metadata"]["labels"]
     assert labels[label] == "mine"
     assert labels["app.kubernetes.io/name"] == "confcom"
+
+
+@pytest.mark.parametrize("settings", [(), (BESIDE,)])
+def test_the_device_plugin_names_the_policy_that_is_installed_with_it(render, settings):
+    for setting, told in (("provision.policy=true", {POLICY_ANNOTATION: POLICY}), ("provision.policy=false", None)):
+        manifests = render(*settings, setting)
+        assert (("ValidatingAdmissionPolicyBinding", POLICY) in manifests) is bool(told)
+        plugins = [one for (kind, name), one in manifests.items() if kind == "DaemonSet" and PLUGIN in name]
+        assert [one["metadata"].get("annotations") for one in plugins] == [told] * (len(settings) + 1)

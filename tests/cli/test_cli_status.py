@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 from fake_cluster import objects as make
-from fake_cluster.cluster import FakeCluster
+from fake_cluster.cluster import FakeCluster, default_chart
 from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
 
 from confcom.addon.kubectl import LOG_SECONDS
@@ -122,6 +122,44 @@ def test_what_another_vendor_offers_is_no_leftover(wrong, cluster):
     cluster.objects.append(make.node("vendor", resources={PROVISION: 110}))
     cluster.objects.append(make.node("aks", resources={EPC: 28}))
     assert wrong() == ["the add-on is not enabled in the namespace confcom-system"]
+
+
+@pytest.fixture
+def with_policy(confcom, cluster):
+    def chart(values):
+        rendered = default_chart(values)
+        for one in rendered:
+            if one["kind"] == "DaemonSet":
+                one["metadata"]["annotations"] = {"confcom.internal/admission-policy": "confcom-provision"}
+        return rendered
+
+    cluster.chart = chart
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    return cluster
+
+
+@pytest.mark.parametrize(
+    ("kinds", "told"),
+    [
+        (("ValidatingAdmissionPolicyBinding",), "the ValidatingAdmissionPolicyBinding confcom-provision is missing"),
+        (
+            ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
+            "the ValidatingAdmissionPolicy and the ValidatingAdmissionPolicyBinding confcom-provision are missing",
+        ),
+    ],
+)
+def test_an_admission_policy_that_somebody_removed(confcom, wrong, with_policy, kinds, told):
+    assert confcom("status").exit_code == ExitCode.OK
+    with_policy.objects = [one for one in with_policy.objects if one["kind"] not in kinds]
+    (problem,) = wrong()
+    assert problem.startswith(told)
+    with_policy.denied = {"list validatingadmissionpolicy"}
+    assert confcom("status").exit_code == ExitCode.OK
+
+
+def test_a_policy_that_was_not_installed_is_not_missed(confcom, enabled):
+    enabled.objects = [one for one in enabled.objects if "Policy" not in one["kind"]]
+    assert confcom("status").exit_code == ExitCode.OK
 
 
 def test_dead_names_of_simulation_beside_hardware_do_no_harm(confcom, enabled):

@@ -13,6 +13,8 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 NAME_LABEL = "app.kubernetes.io/name"
 HOOK_ANNOTATION = "helm.sh/hook"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
+POLICY_ANNOTATION = "confcom.internal/admission-policy"
+"""On a device plugin's DaemonSet: the name of the policy that is installed with it, and of its binding."""
 ADD_ON = "confcom"
 """The value of the name label on everything of ours, and the release's name."""
 

@@ -22,7 +22,7 @@ from confcom.addon.objects import (
     number,
     text,
 )
-from confcom.addon.plan import ADD_ON, NAME_LABEL, Component, component_of, pod_spec_of, simulates
+from confcom.addon.plan import ADD_ON, NAME_LABEL, POLICY_ANNOTATION, Component, component_of, pod_spec_of, simulates
 from confcom.addon.resources import SETS, allocatable, offered, set_of
 from confcom.addon.rollout import in_progress
 from confcom.addon.sgx_nodes import SgxKind, sgx_kind
@@ -261,6 +261,20 @@ def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> It
         )
         if missing > 0 and (why := last_warning(name_of(daemon), seen.events)):
             yield f"the DaemonSet {name_of(daemon)} cannot make its Pods: {why}"
+    yield from _policy_problems(seen, daemons)
+
+
+def _policy_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[str]:
+    """A policy that was installed, and is not there or not bound: no Pod fails for that."""
+    if seen.policies is None:
+        return
+    there = {(text(one, "kind"), name_of(one)) for one in seen.policies}
+    for name in sorted({text(daemon, "metadata", "annotations", POLICY_ANNOTATION) for daemon in daemons} - {""}):
+        kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+        gone = [kind for kind in kinds if (kind, name) not in there]
+        if gone:
+            what = f"the {' and the '.join(gone)} {name} {'is' if len(gone) == 1 else 'are'} missing"
+            yield f"{what}, and so the rule who may ask for the provision device: `confcom update` installs it again"
 
 
 def _leftovers(nodes: Sequence[KubernetesObject]) -> Iterator[str]:
