@@ -129,30 +129,37 @@ def test_another_plugin_that_took_over_is_told(confcom, enabled):
     done = confcom("disable")
     assert done.exit_code == ExitCode.OK, done.stderr
     assert enabled.now - started < OTHERS_SECONDS + 20
-    assert f"Another device plugin offers {', '.join(sorted(OURS))} on a, which stay." in done.stderr
+    assert f"Left on a: {', '.join(sorted(OURS))}, which another device plugin offers." in done.stderr
     assert enabled.node("a")["status"]["capacity"][EPC] == "28"
 
 
 def test_a_plugin_of_another_vendor_beside_ours(confcom, enabled):
     """It has a node of its own, and a name on ours: neither is waited for, and what was ours goes."""
     enclave = "sgx.intel.com/enclave"
-    enabled.objects.append(make.node("vendor", resources={enclave: 110, "sgx.intel.com/epc": 4096}))
-    enabled.objects.append(make.node("left", resources={enclave: 0}))
-    for part in ("capacity", "allocatable"):
-        enabled.node("a")["status"][part][enclave] = "110"
+    theirs = {"a": "110", "vendor": "110", "left": "0"}
+    enabled.objects += [make.node("vendor", resources={"sgx.intel.com/epc": 4096}), make.node("left")]
+    kubelet = enabled._kubelet
+
+    def with_both(node):
+        parts = [node["status"][part] for part in ("capacity", "allocatable")]
+        for part in parts:
+            part.pop(enclave, None)
+        kubelet(node)
+        for part in parts:
+            if (name := node["metadata"]["name"]) in theirs:
+                part[enclave] = theirs[name]
+
+    enabled._kubelet = with_both
+    enabled.tick()
     started = enabled.now
     done = confcom("disable")
     assert done.exit_code == ExitCode.OK, done.stderr
     assert 300 <= enabled.now - started < 330
-    assert done.stderr.count("Another device plugin") == 1
-    assert f"Another device plugin offers {enclave} on a, which stay." in done.stderr
-    assert {one["metadata"]["name"]: one["status"]["capacity"].get(enclave) for one in enabled.find("Node")} == {
-        "a": "110",
-        "b": None,
-        "vendor": "110",
-        "left": "0",
-    }
-    assert not status_keys(enabled) & OURS
+    assert done.stderr.count("another device plugin") == 1
+    assert f"Left on a: {enclave}, which another device plugin offers." in done.stderr
+    found = {one["metadata"]["name"]: one["status"]["capacity"].get(enclave) for one in enabled.find("Node")}
+    assert found == theirs | {"b": None}
+    assert not status_keys(enabled) & (OURS - {enclave})
     started = enabled.now
     assert confcom("disable").exit_code == ExitCode.OK
     assert enabled.now == started

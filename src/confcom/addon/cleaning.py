@@ -55,7 +55,7 @@ def clean_nodes(add_on: AddOn) -> None:
             add_on.sleep(POLL_SECONDS)
     for one in left:
         if one.others:
-            add_on.teller.say(f"Another device plugin offers {', '.join(one.others)} on {one.node}, which stay.")
+            add_on.teller.say(f"Left on {one.node}: {', '.join(one.others)}, which another device plugin offers.")
 
 
 def _look_and_remove(add_on: AddOn, ours: Container[str], passed: float) -> list[Remains]:
