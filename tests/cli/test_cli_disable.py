@@ -6,6 +6,7 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
+from confcom.addon.dead_resources import OTHERS_SECONDS
 from confcom.errors import ExitCode
 
 OURS = {EPC, ENCLAVE, HELPER_EPC, PROVISION}
@@ -124,10 +125,50 @@ def test_another_plugin_that_took_over_is_told(confcom, enabled):
 
     enabled._kubelet = lambda _: None
     enabled.on_tick = take_over
+    started = enabled.now
     done = confcom("disable")
-    assert done.exit_code == ExitCode.NOT_READY
-    assert "find the other device plugin" in done.stderr
+    assert done.exit_code == ExitCode.OK, done.stderr
+    assert enabled.now - started < OTHERS_SECONDS + 20
+    assert f"Left on a: {', '.join(sorted(OURS))}, which another device plugin offers." in done.stderr
     assert enabled.node("a")["status"]["capacity"][EPC] == "28"
+
+
+def test_a_plugin_of_another_vendor_beside_ours(confcom, enabled):
+    """It has a node of its own, and a name on ours: neither is waited for, and what was ours goes."""
+    enclave = "sgx.intel.com/enclave"
+    theirs = {"a": "110", "vendor": "110", "left": "0"}
+    enabled.objects += [make.node("vendor", resources={"sgx.intel.com/epc": 4096}), make.node("left")]
+    kubelet = enabled._kubelet
+
+    def with_both(node):
+        parts = [node["status"][part] for part in ("capacity", "allocatable")]
+        for part in parts:
+            part.pop(enclave, None)
+        kubelet(node)
+        for part in parts:
+            if (name := node["metadata"]["name"]) in theirs:
+                part[enclave] = theirs[name]
+
+    enabled._kubelet = with_both
+    enabled.tick()
+    started = enabled.now
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.OK, done.stderr
+    assert 300 <= enabled.now - started < 330
+    assert done.stderr.count("another device plugin") == 1
+    assert f"Left on a: {enclave}, which another device plugin offers." in done.stderr
+    found = {one["metadata"]["name"]: one["status"]["capacity"].get(enclave) for one in enabled.find("Node")}
+    assert found == theirs | {"b": None}
+    assert not status_keys(enabled) & (OURS - {enclave})
+    started = enabled.now
+    assert confcom("disable").exit_code == ExitCode.OK
+    assert enabled.now == started
+
+
+def test_nodes_that_never_were_ours_are_no_leftovers(confcom, enabled):
+    enabled.objects.append(make.node("vendor", resources={PROVISION: 110}))
+    done = confcom("disable", "--no-wait", "--output", "json")
+    assert set(json.loads(done.stdout)["leftovers"]) == {"a"}
 
 
 def test_a_key_that_comes_back_is_removed_again(confcom, enabled):

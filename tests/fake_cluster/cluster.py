@@ -37,7 +37,7 @@ class FakeCluster:
     denied: set = field(default_factory=set)
     """`VERB RESOURCE` that the user may not."""
     pod_refusal: str = ""
-    """What admission says to a daemon's pod."""
+    """What kubectl says when a daemon's pod is tried."""
     broken_images: dict = field(default_factory=dict)
     """By image: the status of its pods."""
     logs: dict = field(default_factory=dict)
@@ -217,8 +217,9 @@ class FakeCluster:
         if "pod" in wanted:
             self.hook.look()
         for kind in kinds:
-            if f"list {kind}" in self.denied:
-                return 1, "", f'Error from server (Forbidden): {kind} is forbidden: User "eve" cannot list resource'
+            verb, plural = ("get", f"{kind}s") if len(words) > 1 else ("list", kind)
+            if f"{verb} {plural}" in self.denied:
+                return 1, "", f'Error from server (Forbidden): {plural} is forbidden: User "eve" cannot {verb} resource'
         found = [
             one
             for one in self.objects
@@ -246,7 +247,7 @@ class FakeCluster:
                 answers.append(one | {"status": {"allowed": f"{asked['verb']} {what}" not in self.denied}})
             return 0, "\n".join(json.dumps(one) for one in answers), ""
         if flags.get("dry-run") == "server":
-            return (1, "", f"Error from server (Forbidden): {self.pod_refusal}") if self.pod_refusal else (0, "x", "")
+            return (1, "", self.pod_refusal) if self.pod_refusal else (0, "x", "")
         self.objects.append(given)
         return 0, "created", ""
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from confcom.addon.admission import ProbeAnswer
 from confcom.addon.objects import KubernetesObject, name_of, namespace_of
 from confcom.addon.plan import group_of
 from confcom.addon.programs import (
@@ -24,6 +25,8 @@ DEFAULT_NAMESPACE = "confcom-system"
 """Where the add-on is installed."""
 API_SECONDS = 20
 """What kubectl gives the API server; without it, kubectl waits for ever."""
+LOG_SECONDS = 5.0
+"""For a pod's log: it comes through the node's kubelet, and who waits for one that is silent sees nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +134,16 @@ class KubeApi:
         arguments = self.cluster.kubectl("create", "--filename=-")
         self._checked(arguments, f"{kind} {name} cannot be created", stdin=json.dumps(thing).encode())
 
-    def refusal(self, thing: KubernetesObject) -> str:
-        """Why admission would refuse an object; empty if it would not. Nothing is created."""
+    def refusal(self, thing: KubernetesObject) -> ProbeAnswer:
+        """Whether admission would refuse an object, and why. Nothing is created."""
         arguments = self.cluster.kubectl("create", "--filename=-", "--dry-run=server", "--output=name")
         purpose = Purpose("the API server cannot be asked about a Pod")
-        done = call(self.run, arguments, purpose, stdin=json.dumps(thing).encode())
-        return last_words(done.stderr) if done.returncode else ""
+        try:
+            done = call(self.run, arguments, purpose, stdin=json.dumps(thing).encode())
+        except ClusterAccessError as error:
+            return ProbeAnswer(doubt=f"{error.what}: {error.why}")
+        said = done.stderr.decode("utf-8", errors="replace")
+        return ProbeAnswer.read(said, last_words(done.stderr)) if done.returncode else ProbeAnswer()
 
     def label_node(self, node: str, label: str) -> None:
         """Put a label (`KEY=VALUE`) on a node.
@@ -213,7 +220,10 @@ class KubeApi:
     def log_tail(self, pod: str, lines: int) -> str:
         """The last lines that a pod of the namespace logged; empty if there is none to be had."""
         arguments = self.cluster.kubectl("logs", pod, self.cluster.here, f"--tail={lines}", "--all-containers=false")
-        done = call(self.run, arguments, Purpose(f"the log of {pod} cannot be read"))
+        try:
+            done = call(self.run, arguments, Purpose(f"the log of {pod} cannot be read"), timeout=LOG_SECONDS)
+        except ClusterAccessError:
+            return ""
         return "" if done.returncode else done.stdout.decode("utf-8", errors="replace")
 
     def _json(self, arguments: Sequence[str], failure: str) -> KubernetesObject:
