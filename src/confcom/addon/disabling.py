@@ -14,7 +14,7 @@ from confcom.addon.helm import RELEASE, HelmError
 from confcom.addon.looking import look_at_daemons, look_everywhere
 from confcom.addon.node_checks import shown
 from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of
-from confcom.addon.permissions import CLEANING, READING, Permission, denied, is_cluster_wide, plural
+from confcom.addon.permissions import CLEANING, READING, STORING, Permission, denied, is_cluster_wide, plural
 from confcom.addon.plan import component_of, group_of
 from confcom.addon.platform_secret import SECRET_NAME
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
@@ -124,7 +124,7 @@ def _refuse_foreign(seen: Snapshot, add_on: AddOn, *, released: bool) -> None:
 def _check_permissions(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> None:
     here = add_on.cluster.namespace
     kinds = sorted({(group_of(one), str(one["kind"])) for one in manifests})
-    asked = [*READING, CLEANING]
+    asked = [*READING, CLEANING, *(Permission(verb, "secrets", namespace=here) for verb in STORING)]
     asked += [Permission("delete", plural(kind), group, "" if is_cluster_wide(kind) else here) for group, kind in kinds]
     missing = denied(asked, add_on.api.review([one.review() for one in asked]))
     if missing:

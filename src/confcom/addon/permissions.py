@@ -10,6 +10,8 @@ from confcom.addon.objects import KubernetesObject, mapping
 
 _CHANGE = ("get", "create", "patch", "delete")
 """What helm does to the objects of a release over its life."""
+STORING = ("get", "list", "create", "update", "delete")
+"""What it does to Secrets, in which it keeps a release's revisions."""
 _WATCH = ("list", "watch")
 """What it does beside to those of hooks, of every kind, until they are done."""
 
@@ -123,11 +125,10 @@ def needed(
         namespace_is_there: if not, it is made.
         labels_nodes: whether nodes are labelled too.
     """
-    storing = ("get", "list", "create", "update", "delete")  # helm keeps each revision in a Secret
     found = [
         *READING,
         Permission("get", "namespaces", namespace=namespace),
-        *(Permission(verb, "secrets", namespace=namespace) for verb in storing),
+        *(Permission(verb, "secrets", namespace=namespace) for verb in STORING),
         Permission("list", "events", namespace=namespace),
         Permission("list", "controllerrevisions", "apps", namespace),
     ]
