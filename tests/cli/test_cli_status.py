@@ -155,6 +155,10 @@ def test_an_admission_policy_that_somebody_removed(confcom, wrong, with_policy, 
     assert problem.startswith(told)
     with_policy.denied = {"list validatingadmissionpolicy"}
     assert confcom("status").exit_code == ExitCode.OK
+    with_policy.denied = set()
+    assert "`confcom enable` installs it again" in problem
+    assert confcom("enable").exit_code == ExitCode.OK
+    assert confcom("status").exit_code == ExitCode.OK
 
 
 def test_a_policy_that_was_not_installed_is_not_missed(confcom, enabled):

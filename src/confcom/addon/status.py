@@ -274,7 +274,7 @@ def _policy_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Ite
         gone = [kind for kind in kinds if (kind, name) not in there]
         if gone:
             what = f"the {' and the '.join(gone)} {name} {'is' if len(gone) == 1 else 'are'} missing"
-            yield f"{what}, and so the rule who may ask for the provision device: `confcom update` installs it again"
+            yield f"{what}, and so the rule who may ask for the provision device: `confcom enable` installs it again"
 
 
 def _leftovers(nodes: Sequence[KubernetesObject]) -> Iterator[str]:
