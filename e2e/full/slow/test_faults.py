@@ -88,6 +88,7 @@ def judge(load: Load, trust: Trust, tenants: dict, tell) -> Outcome:
     complaints = trust.all_complaints(outcome.quotes)
     tell(f"{len(outcome.quotes)} quotes, each verified; {len(outcome.failures)} attestations failed")
     assert complaints == []
+    assert outcome.not_offered(load.rate) == []
     return outcome
 
 
