@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from confcom.errors import ExitCode
-from e2e.add_on import EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, allocatable, names, uninstall
+from e2e.add_on import EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, names
 from e2e.cluster.addresses import NODE_NAME
 from e2e.waiting import until
 
@@ -24,16 +24,6 @@ def confcom(cluster, *arguments, code=ExitCode.OK):
 def pods(cluster, component):
     selector = f"--selector=app.kubernetes.io/component={component}"
     return cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", selector)["items"]
-
-
-@pytest.fixture
-def bare(cluster):
-    """The cluster without the add-on; whatever a case leaves is taken away."""
-    uninstall(cluster)
-    until(lambda: allocatable(cluster) in {"", "0"}, "the kubelet reports that the plugin has gone")
-    cluster.kubectl("label", "node", NODE_NAME, f"{SIMULATED_LABEL}-")
-    yield cluster
-    uninstall(cluster)
 
 
 @pytest.fixture
@@ -72,6 +62,17 @@ def test_enable_twice_and_status(bare):
     assert node["epc"] == {"resource": EPC, "capacity_mib": amount, "allocatable_mib": amount, "used_mib": 0}
     assert node["provision_device"] == "yes"
     assert document["ok"] is True
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_kubectl_runs_it_as_its_plugin(enabled):
+    def said(*program):
+        return json.loads(enabled.run([*program, "status", "-o", "json"]).stdout)
+
+    by_kubectl = said("kubectl", "confcom")
+    assert by_kubectl == said("confcom")
+    assert by_kubectl["ok"] is True
+    assert [node["name"] for node in by_kubectl["nodes"]] == [NODE_NAME]
 
 
 @pytest.mark.timeout(300, func_only=True)
@@ -145,13 +146,13 @@ def test_a_namespace_that_refuses_the_daemons_is_told_before_anything_is_changed
 
 
 @pytest.mark.timeout(300, func_only=True)
-def test_who_may_only_look_is_told_which_permissions_are_missing(bare):
+def test_who_may_only_look_is_told_which_permissions_are_missing(bare, tmp_path):
     bare.kubectl("create", "clusterrolebinding", "case-viewer", "--clusterrole=view", "--user=eve")
     try:
         config = bare.kubectl("config", "view", "--raw", "--flatten", "--output=json").stdout
         document = json.loads(config)
         document["users"][0]["user"]["as"] = "eve"
-        mine = bare.places.folder / "eve.json"
+        mine = tmp_path / "eve.json"
         mine.write_text(json.dumps(document))
         command = ["env", f"KUBECONFIG={mine}", sys.executable, "-m", "confcom", "enable", "--simulated"]
         done = bare.run(command, check=False)
