@@ -17,7 +17,9 @@ from e2e.kubelet_log import LOST, SERVING, KubeletLog
 from e2e.plugins import OFFERED_MIB, Plugins, registered, replica_set, waiting_container
 from e2e.waiting import until
 
-KUBELET_RESTARTS = 50
+KUBELET_RESTARTS, FEW_RESTARTS = 50, 5
+MOST_OFFERED_MIB = 2_042
+"""Of the 2,048 that a plugin counts as devices by default, without what is set aside for quote helpers."""
 KILLS = 20
 BURST, BURST_GROUPS = 80, 16
 
@@ -26,20 +28,48 @@ BURST, BURST_GROUPS = 80, 16
 def test_fifty_restarts_of_the_kubelet(cluster: Cluster, plugins: Plugins, log: KubeletLog, tell) -> None:
     plugins.start()
     until(lambda: registered(log, plugins), "the plugin is registered")
-    took = []
-    for _ in range(KUBELET_RESTARTS):
-        log.mark()
-        cluster.kubelet_restart()
-        until(lambda: registered(log, plugins), "the plugin is registered again", seconds=30)
-        (serving,) = [event for event in log.events() if event.message == SERVING]
-        took += [max(log.lists(name)[0].after(serving) for name in plugins.names)]
-        assert not [event for event in log.events() if "connecting to device plugin client" in event.message]
+    took = [restart(cluster, plugins, log) for _ in range(KUBELET_RESTARTS)]
     tell(
         f"{KUBELET_RESTARTS} restarts, from before kubelet.sock listens to the last of four lists processed: "
         f"p50 {statistics.median(took) * 1e3:.0f} ms, longest {max(took) * 1e3:.0f} ms"
     )
     # A failed dial-back would cost ten seconds.
     assert max(took) < 5
+
+
+def restart(cluster: Cluster, plugins: Plugins, log: KubeletLog) -> float:
+    """Restart the kubelet; seconds from before kubelet.sock listens until it has processed the last of all lists."""
+    log.mark()
+    cluster.kubelet_restart()
+    until(lambda: registered(log, plugins), "the plugin is registered again", seconds=30)
+    (serving,) = [event for event in log.events() if event.message == SERVING]
+    assert not [event for event in log.events() if "connecting to device plugin client" in event.message]
+    return max(log.lists(name)[0].after(serving) for name in plugins.names)
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_restarts_with_all_epc_allocated(
+    cluster: Cluster, plugins: Plugins, log: KubeletLog, namespace: str, tell
+) -> None:
+    """From 1.36 on, a first list costs the kubelet devices times allocated devices: why 2,048 MiB are the default."""
+    plugins.start(epc_mib=2048)
+    until(lambda: registered(log, plugins), "the plugin is registered")
+    until(lambda: offered(cluster, plugins.epc) == MOST_OFFERED_MIB, "the node offers all EPC")
+    free = statistics.median(restart(cluster, plugins, log) for _ in range(FEW_RESTARTS))
+    here = f"--namespace={namespace}"
+    spec = {"containers": [waiting_container(plugins.epc, MOST_OFFERED_MIB)]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "all"}, "spec": spec}
+    until(lambda: offered(cluster, plugins.epc) == MOST_OFFERED_MIB, "the node offers all EPC again", seconds=30)
+    cluster.kubectl("create", here, "--filename=-", input=json.dumps(pod))
+    cluster.kubectl("wait", here, "--for=condition=Ready", "pod/all", "--timeout=60s")
+    held = statistics.median(restart(cluster, plugins, log) for _ in range(FEW_RESTARTS))
+    tell(
+        f"restarts with {MOST_OFFERED_MIB} devices: {free * 1e3:.0f} ms with none allocated, {held * 1e3:.0f} ms with "
+        f"all of them, {held / free:.1f} times as long"
+    )
+    until(lambda: offered(cluster, plugins.epc) == MOST_OFFERED_MIB, "the node offers all EPC again", seconds=30)
+    seen = cluster.kubectl_json("get", here, "pod", "all")["status"]
+    assert (seen["phase"], seen["containerStatuses"][0]["restartCount"]) == ("Running", 0)
 
 
 def test_a_hand_over_under_a_burst_of_pods(
@@ -127,7 +157,7 @@ def test_allocate_as_the_kubelet_sees_it(
 ) -> None:
     plugins.start(epc_mib=2048)
     until(lambda: registered(log, plugins), "the plugin is registered")
-    until(lambda: offered(cluster, plugins.epc) == 2042, "the node offers all EPC")
+    until(lambda: offered(cluster, plugins.epc) == MOST_OFFERED_MIB, "the node offers all EPC")
     before = allocations(cluster, plugins.epc)
     spec = {"containers": [waiting_container(plugins.epc, count)]}
     for number in range(pods):

@@ -5,9 +5,11 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from confcom.addon.helm import chart_folder
-from confcom.addon.permissions import USUAL_KINDS, Permission, needed, plural
-from confcom.addon.resources import REAL, SIMULATED
+from confcom.addon.permissions import USUAL_HOOK_KINDS, USUAL_KINDS, Permission, needed, plural
+from confcom.addon.resources import REAL, SIMULATED, set_of
 from confcom.device_plugin.resources import DEFAULT_NAMES
 
 CHART = Path(__file__).parents[2] / "charts" / "confcom"
@@ -44,17 +46,43 @@ def test_the_usual_kinds_are_those_of_the_chart():
     templates = (CHART / "templates").glob("*.yaml")
     kinds = {kind for one in templates for kind in re.findall(r"^kind: (\w+)", one.read_text(), re.MULTILINE)}
     assert {kind for _, kind in USUAL_KINDS} == kinds - optional
+    hooks = (CHART / "templates" / "simulated-root.yaml").read_text()
+    assert {kind for _, kind in USUAL_HOOK_KINDS} == set(re.findall(r"^kind: (\w+)", hooks, re.MULTILINE))
+    assert set(USUAL_HOOK_KINDS) <= set(USUAL_KINDS)
 
 
 def test_every_permission_is_asked_for_once():
     kinds = [("apps", "DaemonSet"), ("", "Secret"), ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy")]
-    asked = needed(kinds, "sgx", namespace_is_there=False, labels_nodes=True)
+    asked = needed(kinds, [("batch", "Job")], "sgx", namespace_is_there=False, labels_nodes=True)
     assert len(set(asked)) == len(asked)
     assert {
         Permission("create", "namespaces"),
         Permission("patch", "nodes"),
         Permission("delete", "daemonsets", "apps", "sgx"),
         Permission("create", "validatingadmissionpolicies", "admissionregistration.k8s.io"),
+        Permission("get", "daemonsets", "apps", "sgx"),
+        Permission("list", "events", "", "sgx"),
+        Permission("list", "controllerrevisions", "apps", "sgx"),
+        Permission("get", "namespaces", "", "sgx"),
+        Permission("watch", "jobs", "batch", "sgx"),
+        Permission("list", "jobs", "batch"),
     } <= set(asked)
+    assert Permission("list", "jobs", "batch", "sgx") not in asked  # where it is asked for everywhere
     attributes = Permission("patch", "nodes/status").review()["spec"]["resourceAttributes"]
     assert attributes == {"verb": "patch", "resource": "nodes", "subresource": "status"}
+
+
+@pytest.mark.parametrize(
+    ("capacity", "allocatable", "names"),
+    [
+        ({}, {}, REAL),
+        ({SIMULATED.epc: "0"}, {SIMULATED.epc: "0"}, SIMULATED),
+        ({REAL.epc: "162", SIMULATED.epc: "0"}, {REAL.epc: "162", SIMULATED.epc: "0"}, REAL),
+        ({REAL.epc: "0", SIMULATED.epc: "162"}, {REAL.epc: "0", SIMULATED.epc: "162"}, SIMULATED),
+        ({REAL.epc: "162", SIMULATED.epc: "162"}, {REAL.epc: "0", SIMULATED.epc: "162"}, SIMULATED),
+        ({REAL.epc: "162", SIMULATED.epc: "162"}, {REAL.epc: "162", SIMULATED.epc: "0"}, REAL),
+        ({REAL.epc: "0", SIMULATED.epc: "162"}, {REAL.epc: "0", SIMULATED.epc: "0"}, SIMULATED),
+    ],
+)
+def test_a_nodes_names_are_those_that_it_offers_and_not_dead_ones(capacity, allocatable, names):
+    assert set_of({"status": {"capacity": capacity, "allocatable": allocatable}}) is names

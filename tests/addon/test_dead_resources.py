@@ -2,7 +2,7 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import EPC
 
-from confcom.addon.dead_resources import SETTLED_SECONDS, Remains, Settling, Stage, remains, removal
+from confcom.addon.dead_resources import OTHERS_SECONDS, SETTLED_SECONDS, Remains, Settling, Stage, remains, removal
 
 
 def node(capacity, allocatable, **more):
@@ -47,3 +47,31 @@ def test_a_node_settles_a_while_after_it_was_seen_with_a_key():
     assert watch.settled(clean, SETTLED_SECONDS)
     assert Settling().settled(clean, 0)
     assert not watch.after(dirty, 50).settled(clean, SETTLED_SECONDS + 49)
+
+
+ENCLAVE = "sgx.intel.com/enclave"
+
+
+@pytest.mark.parametrize("count", ["0", "110"])
+def test_a_node_that_has_only_names_of_others_is_clean_unless_it_was_ours(count):
+    made = node(None, None, resources={ENCLAVE: count})
+    assert remains(made, passed=1000) == Remains("a", Stage.CLEAN, ())
+    stage = Stage.OFFERED if int(count) else Stage.DEAD
+    assert remains(made, ours=True) == Remains("a", stage, (ENCLAVE,))
+
+
+def test_what_is_offered_long_after_our_plugins_end_is_anothers():
+    made = node("0", "0", resources={ENCLAVE: "110"})
+    assert remains(made) == Remains("a", Stage.OFFERED, (EPC, ENCLAVE))
+    assert remains(made, passed=OTHERS_SECONDS) == Remains("a", Stage.DEAD, (EPC,), (ENCLAVE,))
+    assert remains(node("162", "162"), passed=OTHERS_SECONDS) == Remains("a", Stage.CLEAN, (), (EPC,))
+    kept = node("162", "0", resources={ENCLAVE: "110"})
+    assert remains(kept, passed=OTHERS_SECONDS) == Remains("a", Stage.KEPT, (EPC,), (ENCLAVE,))
+    silent = node("162", "162", ready=False)
+    assert remains(silent, passed=OTHERS_SECONDS) == Remains("a", Stage.SILENT, (EPC,))
+
+
+def test_a_name_whose_devices_are_all_ill_is_not_removed():
+    made = node("0", "0", resources={ENCLAVE: "110"})
+    made["status"]["allocatable"][ENCLAVE] = "0"
+    assert not [step for step in removal(made) if "enclave" in step["path"]]

@@ -2,13 +2,14 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from confcom.addon.helm import ChartError, Helm, HelmError, Values
+from confcom.addon.helm import ChartError, Helm, HelmError, UnfinishedError, Values
 from confcom.addon.kubectl import Cluster, KubeApi
-from confcom.addon.programs import ClusterAccessError, last_words
+from confcom.addon.programs import ClusterAccessError, ForbiddenError, last_words, run_program
 
 
 @pytest.fixture
@@ -59,6 +60,8 @@ def test_rendering_changes_nothing_and_tells_hooks_apart(helm, release, tmp_path
         ("Error: values don't meet the specifications: - at '/x': got boolean", ChartError, "got boolean"),
         ('Error: failed to query: secrets is forbidden: User "eve" cannot list', ClusterAccessError, "forbidden"),
         ("Error: connection refused", ClusterAccessError, "connection refused"),
+        ('Error: UPGRADE FAILED: "confcom" has no deployed releases', UnfinishedError, "no deployed releases"),
+        ("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in", UnfinishedError, "another op"),
         ("", ClusterAccessError, "helm said nothing"),
     ],
 )
@@ -75,6 +78,7 @@ def test_who_is_to_blame_when_it_cannot_be_rendered(helm, release, said, kind, w
         ("another operation (install/upgrade/rollback) is in progress", "an earlier one was interrupted"),
         ("UPGRADE FAILED: pre-upgrade hooks failed", "the daemons go on as they were"),
         ("INSTALLATION FAILED: failed pre-install", "kubectl describe jobs,pods --namespace=sgx"),
+        ('"confcom" has no deployed releases', "`confcom disable`, which was interrupted, finishes its work"),
         ("timed out", "helm history confcom --namespace=sgx"),
     ],
 )
@@ -109,3 +113,45 @@ def test_every_flags_value_is_joined_to_it(helm):
     api.list_objects("pods", api.cluster.here)
     ((line, _),) = helm.asked
     assert {"--namespace=--all", "--context=--kubeconfig=x", "--request-timeout=20s"} <= set(line)
+
+
+@pytest.mark.parametrize(
+    ("said", "forbidden"),
+    [
+        ('Error from server (Forbidden): pods is forbidden: User "eve" cannot list resource "pods"', True),
+        ('Error: query: failed to query with labels: secrets is forbidden: User "eve" cannot list', True),
+        ('Error: Kubernetes cluster unreachable: forbidden: User "eve" cannot get path "/version"', True),
+        ("The connection to the server forbidden.example.com:6443 was refused", False),
+    ],
+)
+def test_to_be_refused_is_another_thing_than_not_to_be_heard(helm, release, said, forbidden):
+    helm.answer = (1, "", said)
+    for ask in (release.history, lambda: KubeApi(Cluster(), helm).list_objects("pods")):
+        with pytest.raises(ClusterAccessError) as caught:
+            ask()
+        assert isinstance(caught.value, ForbiddenError) is forbidden
+
+
+def test_what_is_missing_is_asked_by_name_only(helm):
+    helm.answer = (0, "serviceaccount/here\nrole.rbac.authorization.k8s.io/elsewhere\n", "")
+    here = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "here", "labels": {}}}
+    gone = {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "here"}, "spec": {}}
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "elsewhere"}}
+    role["metadata"]["namespace"] = "other"
+    api = KubeApi(Cluster("sgx"), helm)
+    assert api.missing([here, gone, role]) == (gone,)
+    ((line, stdin),) = helm.asked
+    assert {"--filename=-", "--ignore-not-found", "--output=name"} <= set(line)
+    asked = [one["metadata"] for one in json.loads(stdin)["items"]]
+    assert asked == [{"name": "here", "namespace": "sgx"}] * 2 + [{"name": "elsewhere", "namespace": "other"}]
+    assert api.missing([]) == ()
+
+
+def test_the_environment_leads_helm_to_no_other_cluster(monkeypatch):
+    redirecting = ("HELM_KUBECONTEXT", "HELM_KUBEAPISERVER", "HELM_KUBETOKEN", "HELM_KUBEASUSER", "HELM_NAMESPACE")
+    for name in (*redirecting, "HELM_DRIVER", "KUBECONFIG"):
+        monkeypatch.setenv(name, "x")
+    program = "import os; print(*os.environ)"
+    names = run_program([sys.executable, "-c", program]).stdout.decode().split()
+    assert not set(names) & set(redirecting)
+    assert {"HELM_DRIVER", "KUBECONFIG", "PATH"} <= set(names)

@@ -1,4 +1,8 @@
+from dataclasses import dataclass, field
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from confcom.addon.history import NoRevisionError, Revision, previous
 
@@ -22,13 +26,186 @@ def history(*texts):
         (["ok", "ok", "ok", 2], 1),
         (["ok", "ok", 1, "ok"], 1),
         (["ok", "ok", 1, "ok", 1, "ok", "failed", 6], 1),
+        (["ok", "ok", "ok", 2, "ok", 4], 1),
     ],
 )
 def test_each_rollback_goes_further_back(texts, expected):
     assert previous(history(*texts)) == expected
 
 
-@pytest.mark.parametrize("texts", [[], ["ok"], ["failed"], ["failed", "failed"], ["ok", "ok", 1]])
+@pytest.mark.parametrize(
+    "texts", [[], ["ok"], ["failed"], ["failed", "failed"], ["ok", "ok", 1], ["ok", "ok", 1, "ok", 3]]
+)
 def test_there_is_nothing_to_go_back_to(texts):
     with pytest.raises(NoRevisionError):
         previous(history(*texts))
+
+
+def told(*lines, first=1):
+    """As `helm history` tells them: status and description."""
+    return [
+        Revision(number, *(part.strip() for part in line.split(":", 1))) for number, line in enumerate(lines, first)
+    ]
+
+
+UPGRADE = "superseded: Upgrade complete"
+
+
+def test_an_interrupted_rollback_is_gone_on_with():
+    assert previous(told(UPGRADE, UPGRADE, "deployed: Upgrade complete", "pending-rollback: Rollback to 2")) == 2
+    assert previous(told(UPGRADE, "deployed: Upgrade complete", "pending-rollback: Rollback to 1")) == 1
+
+
+FAILED_ROLLBACK = 'failed: Rollback "confcom" failed: cannot patch'
+
+
+def test_a_failed_rollback_does_not_tell_what_it_was_to_so_the_last_that_was_applied_is_undone():
+    assert previous(told(UPGRADE, UPGRADE, FAILED_ROLLBACK)) == 1
+    assert previous(told(UPGRADE, UPGRADE, UPGRADE, FAILED_ROLLBACK, FAILED_ROLLBACK)) == 2
+    assert previous(told(UPGRADE, UPGRADE, 'failed: Release "confcom" failed: timed out')) == 1
+
+
+def test_a_failed_rollback_from_the_first_goes_back_to_it():
+    assert previous(told(UPGRADE, UPGRADE, "superseded: Rollback to 1", FAILED_ROLLBACK)) == 1
+
+
+def test_what_helm_calls_superseded_need_not_have_been_applied():
+    # The upgrade after a failed rollback does so with the failed one,
+    failed = FAILED_ROLLBACK.replace("failed:", "superseded:", 1)
+    assert previous(told(UPGRADE, UPGRADE, failed, "deployed: Upgrade complete")) == 2
+    # and a rollback that fails with what it was to undo: here an interrupted upgrade,
+    assert previous(told(UPGRADE, UPGRADE, "superseded: Preparing upgrade", FAILED_ROLLBACK)) == 1
+    # and there an interrupted rollback; 3 is what the cluster has.
+    interrupted = "superseded: Rollback to 2"
+    assert previous(told(UPGRADE, UPGRADE, "deployed: Upgrade complete", interrupted, FAILED_ROLLBACK)) == 2
+
+
+def test_of_a_content_whose_first_revision_is_gone_a_copy_is_named():
+    pruned = told(*[UPGRADE] * 8, "superseded: Rollback to 2", "deployed: Upgrade complete", first=3)
+    assert previous(pruned) == 11
+    assert previous(told(*[UPGRADE] * 9, "pending-rollback: Rollback to 2", first=3)) == 12
+
+
+def test_what_was_before_a_revision_that_is_gone_is_gone_too():
+    with pytest.raises(NoRevisionError, match="there is nothing to roll back to"):
+        previous(told(*[UPGRADE] * 9, "deployed: Rollback to 2", first=3))
+
+
+@pytest.mark.parametrize("description", ["Rollback to 2", "Rollback to 9", "Rollback to 1 as the ticket says"])
+def test_descriptions_that_somebody_chose(description):
+    assert previous(told(UPGRADE, f"deployed: {description}")) == 1
+
+
+@dataclass
+class Model:
+    """A release whose contents are known, with helm's own rules for the status and description of each revision."""
+
+    keep: int
+    revisions: list = field(default_factory=list)
+    contents: dict = field(default_factory=dict)
+    parents: dict = field(default_factory=dict)
+    """By content: what was applied when it was made."""
+    at: int | None = None
+    lost: set = field(default_factory=set)
+    """Failed rollbacks: nothing tells their content."""
+
+    def _add(self, status, description, content=None):
+        numbers = [one.number for one in self.revisions]
+        while len(self.revisions) >= self.keep:
+            self.revisions.remove(next(one for one in self.revisions if one.status != "deployed"))
+        number = max(numbers, default=0) + 1
+        self.revisions.append(Revision(number, status, description))
+        self.contents[number] = content or number
+        return number
+
+    def _supersede(self, which):
+        self.revisions = [
+            Revision(one.number, "superseded", one.description) if one in which else one for one in self.revisions
+        ]
+
+    @property
+    def _deployed(self):
+        return [one for one in self.revisions if one.status == "deployed"]
+
+    def update(self, how):
+        last = self.revisions[-1] if self.revisions else None
+        if last and last.status.startswith("pending"):
+            return  # helm refuses
+        if how == "ok":
+            before = self._deployed or [last]
+            number = self._add("deployed", "Upgrade complete" if last else "Install complete")
+            self._supersede(before)
+        elif how == "failed":
+            number = self._add("failed", f'{"Upgrade" if last else "Release"} "confcom" failed: no')
+        else:
+            kind, description = ("upgrade", "Preparing upgrade") if last else ("install", "Initial install underway")
+            number = self._add(f"pending-{kind}", description)
+        self.parents[number] = self.at
+        if how == "ok":
+            self.at = number
+
+    def roll_back(self, how, chosen):
+        kept = [one.number for one in self.revisions if one.number not in self.lost]
+        if not kept:
+            return
+        target, last = kept[chosen % len(kept)], self.revisions[-1]
+        content = self.contents[target]
+        if how == "ok":
+            before = self._deployed
+            self._add("deployed", f"Rollback to {target}", content)
+            self._supersede(before)
+            self.at = content
+        elif how == "interrupted":
+            self._add("pending-rollback", f"Rollback to {target}", content)
+        elif last.status != "pending-rollback":  # else nothing tells which one of both was meant
+            number = self._add("failed", 'Rollback "confcom" failed: no', content)
+            self._supersede([one for one in self.revisions if one.number == last.number])
+            self.lost.add(number)
+
+    @property
+    def expected(self):
+        last = self.revisions[-1]
+        if last.number in self.lost:
+            return self.parents.get(self.at) or self.at
+        content = self.contents[last.number]
+        return content if last.status == "pending-rollback" else self.parents[content]
+
+
+HOW = st.sampled_from(["ok", "failed", "interrupted"])
+CHANGES = st.lists(st.tuples(HOW, st.none() | st.integers(0, 30)), min_size=1, max_size=14)
+
+
+def changed(changes, keep):
+    model = Model(keep)
+    for how, chosen in changes:
+        if chosen is None:
+            model.update(how)
+        else:
+            model.roll_back(how, chosen)
+    return model
+
+
+@given(CHANGES)
+def test_whatever_was_done_the_last_change_is_undone(changes):
+    model = changed(changes, keep=100)
+    if not model.revisions:
+        return
+    if model.expected is None:
+        with pytest.raises(NoRevisionError):
+            previous(model.revisions)
+    else:
+        assert model.contents[previous(model.revisions)] == model.expected
+
+
+@given(CHANGES, st.integers(2, 5))
+def test_with_old_revisions_gone_it_is_the_same_or_nothing(changes, keep):
+    model = changed(changes, keep)
+    try:
+        found = previous(model.revisions)
+    except NoRevisionError:
+        return
+    numbers = {one.number for one in model.revisions}
+    assert found in numbers
+    # Of a copy that is gone, nothing tells any more what it was a copy of.
+    known = all(one.target in {0, *numbers, model.contents.get(one.target)} for one in model.revisions)
+    assert not known or model.contents[found] in {model.expected, model.at}

@@ -308,3 +308,27 @@ def test_another_pod_is_another_job(render):
 
     assert name() == name("logLevel=debug") == name("devicePlugin.image.tag=v2")
     assert name() != name("quoteHelper.image.tag=v2")
+
+
+def scalars(thing):
+    """Everything in a manifest that is under one of these keys, or in a list there."""
+    for key, value in thing.items() if isinstance(thing, dict) else enumerate(thing):
+        if key in {"namespace", "app.kubernetes.io/instance"}:
+            yield value
+        elif key == "matchNames":
+            yield from value
+        elif isinstance(value, dict | list):
+            yield from scalars(value)
+
+
+def test_names_that_look_like_numbers_stay_text(helm, chart):
+    beside = "simulated.besideHardware=true"
+    everything = ("simulated.enabled=true", beside, "serviceMonitor.enabled=true", "networkPolicy.enabled=true")
+    sets = [word for one in everything for word in ("--set", one)]
+    classes = ["--set-string", "devicePlugin.priorityClassName=1", "--set-string", "quoteHelper.priorityClassName=1"]
+    done = helm("template", "1234", chart, "--namespace", "5678", *sets, *classes)
+    assert done.returncode == 0, done.stderr
+    manifests = [one for one in yaml.safe_load_all(done.stdout) if one]
+    assert set(scalars(manifests)) == {"1234", "5678"}
+    named = [one["spec"]["template"]["spec"] for one in manifests if one["kind"] == "DaemonSet"]
+    assert {pod["priorityClassName"] for pod in named} == {"1"}

@@ -1,10 +1,13 @@
 """Which nodes get which Pods, under which names: hardware, simulated, both; and where else Pods may be told to go."""
 
+import json
+
 import pytest
 import yaml
 from chart_manifests import HELPER, NFD_LABEL, PLUGIN, SIMULATED_LABEL, daemon, only_container, pods
 
 from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind
+from confcom.device_plugin.settings import DEFAULT_DEVICE_PLUGIN_DIRECTORY
 from confcom.device_plugin.settings import parse_settings as plugin_settings
 
 HARDWARE = "quoteHelper.enabled=false"
@@ -129,11 +132,21 @@ def test_terms_and_affinity_are_both_kept(plain_render, values_file, chart):
 
 
 def test_kubelet_directory_and_resources(render):
-    manifests = render("kubelet.rootDir=/opt/k0s/kubelet", "devicePlugin.resources.limits.memory=1Gi")
+    manifests = render("kubelet.rootDir=/opt/rke/kubelet", "devicePlugin.resources.limits.memory=1Gi")
     pod = daemon(manifests, PLUGIN)
     (volume,) = pod["volumes"]
-    assert volume["hostPath"] == {"path": "/opt/k0s/kubelet/device-plugins", "type": "Directory"}
+    assert volume["hostPath"] == {"path": "/opt/rke/kubelet/device-plugins", "type": "Directory"}
     assert only_container(pod)["resources"]["limits"]["memory"] == "1Gi"
+
+
+def test_the_kubelets_root_dir_is_not_said_to_move_its_directory(render, chart):
+    (volume,) = daemon(render(), PLUGIN)["volumes"]
+    assert volume["hostPath"]["path"] == str(DEFAULT_DEVICE_PLUGIN_DIRECTORY)
+    schema = json.loads((chart / "values.schema.json").read_text())
+    told = schema["properties"]["kubelet"]["properties"]["rootDir"]["description"]
+    assert "`/var/lib/kubelet` whatever the kubelet's `--root-dir` says" in told
+    pages = (chart.parents[1] / "docs").rglob("*.md")
+    assert not [page for page in pages if "rootDir=/var/lib/k0s" in page.read_text()]
 
 
 def test_resources_of_the_helper_join_what_it_needs_of_sgx(render):

@@ -3,8 +3,10 @@
 import re
 
 import pytest
+import yaml
 from chart_manifests import HELPER, PLUGIN, POLICY, daemon, only_container
 
+from confcom.addon.plan import POLICY_ANNOTATION
 from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind
 
 BESIDE = "simulated.besideHardware=true"
@@ -108,3 +110,23 @@ def test_the_service_monitor_finds_every_daemon(render, settings):
         assert service["spec"]["selector"] == daemons[name]["spec"]["selector"]["matchLabels"]
         (port,) = only_container(daemon(manifests, name))["ports"]
         assert service["spec"]["ports"][0]["targetPort"] == port["name"]
+
+
+@pytest.mark.parametrize("label", ["app.kubernetes.io/version", "helm.sh/chart", "team"])
+def test_a_label_of_the_users_is_there_once_and_wins(template, label):
+    done = template("serviceMonitor.enabled=true", f"serviceMonitor.labels.{label.replace('.', chr(92) + '.')}=mine")
+    (monitor,) = [one for one in done.stdout.split("\n---\n") if "kind: ServiceMonitor" in one]
+    metadata = monitor.partition("\nspec:")[0]
+    assert metadata.count(f"{label}:") == 1
+    labels = yaml.safe_load(monitor)["metadata"]["labels"]
+    assert labels[label] == "mine"
+    assert labels["app.kubernetes.io/name"] == "confcom"
+
+
+@pytest.mark.parametrize("settings", [(), (BESIDE,)])
+def test_the_device_plugin_names_the_policy_that_is_installed_with_it(render, settings):
+    for setting, told in (("provision.policy=true", {POLICY_ANNOTATION: POLICY}), ("provision.policy=false", None)):
+        manifests = render(*settings, setting)
+        assert (("ValidatingAdmissionPolicyBinding", POLICY) in manifests) is bool(told)
+        plugins = [one for (kind, name), one in manifests.items() if kind == "DaemonSet" and PLUGIN in name]
+        assert [one["metadata"].get("annotations") for one in plugins] == [told] * (len(settings) + 1)

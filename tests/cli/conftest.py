@@ -2,9 +2,11 @@ import pytest
 from click.testing import CliRunner
 from fake_cluster import objects as make
 from fake_cluster.cluster import FakeCluster
+from fake_cluster.objects import SYSTEM
 
 from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
+from confcom.errors import ExitCode
 
 
 @pytest.fixture
@@ -20,5 +22,22 @@ def confcom(cluster):
     def call(*arguments, **more):
         machine = Machine(cluster.run, cluster.clock, cluster.sleep, terminal=False)
         return CliRunner().invoke(cli, list(map(str, arguments)), obj=machine, catch_exceptions=False, **more)
+
+    return call
+
+
+@pytest.fixture
+def refused(confcom, cluster):
+    """Enables, and gives what was told about the check that failed."""
+
+    def call(*arguments, code=ExitCode.REFUSED):
+        done = confcom("enable", *arguments)
+        assert done.exit_code == code, done.output
+        assert "Error: nothing was changed" in done.stderr
+        assert not cluster.revisions
+        assert not cluster.find("DaemonSet", namespace=SYSTEM)
+        lines = done.stderr.splitlines()
+        at = next(index for index, line in enumerate(lines) if line.startswith("  FAILED"))
+        return [line.strip() for line in lines[at : at + 3]]
 
     return call

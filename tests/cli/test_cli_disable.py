@@ -4,11 +4,12 @@ import json
 
 import pytest
 from fake_cluster import objects as make
-from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
+from fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
+from confcom.addon.dead_resources import OTHERS_SECONDS
 from confcom.errors import ExitCode
 
-OURS = {EPC, HELPER_EPC, PROVISION}
+OURS = {EPC, ENCLAVE, HELPER_EPC, PROVISION}
 SECRET = {"kind": "Secret", "metadata": {"name": "confcom-simulated-platform", "namespace": SYSTEM}}
 
 
@@ -124,10 +125,50 @@ def test_another_plugin_that_took_over_is_told(confcom, enabled):
 
     enabled._kubelet = lambda _: None
     enabled.on_tick = take_over
+    started = enabled.now
     done = confcom("disable")
-    assert done.exit_code == ExitCode.NOT_READY
-    assert "find the other device plugin" in done.stderr
+    assert done.exit_code == ExitCode.OK, done.stderr
+    assert enabled.now - started < OTHERS_SECONDS + 20
+    assert f"Left on a: {', '.join(sorted(OURS))}, which another device plugin offers." in done.stderr
     assert enabled.node("a")["status"]["capacity"][EPC] == "28"
+
+
+def test_a_plugin_of_another_vendor_beside_ours(confcom, enabled):
+    """It has a node of its own, and a name on ours: neither is waited for, and what was ours goes."""
+    enclave = "sgx.intel.com/enclave"
+    theirs = {"a": "110", "vendor": "110", "left": "0"}
+    enabled.objects += [make.node("vendor", resources={"sgx.intel.com/epc": 4096}), make.node("left")]
+    kubelet = enabled._kubelet
+
+    def with_both(node):
+        parts = [node["status"][part] for part in ("capacity", "allocatable")]
+        for part in parts:
+            part.pop(enclave, None)
+        kubelet(node)
+        for part in parts:
+            if (name := node["metadata"]["name"]) in theirs:
+                part[enclave] = theirs[name]
+
+    enabled._kubelet = with_both
+    enabled.tick()
+    started = enabled.now
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.OK, done.stderr
+    assert 300 <= enabled.now - started < 330
+    assert done.stderr.count("another device plugin") == 1
+    assert f"Left on a: {enclave}, which another device plugin offers." in done.stderr
+    found = {one["metadata"]["name"]: one["status"]["capacity"].get(enclave) for one in enabled.find("Node")}
+    assert found == theirs | {"b": None}
+    assert not status_keys(enabled) & (OURS - {enclave})
+    started = enabled.now
+    assert confcom("disable").exit_code == ExitCode.OK
+    assert enabled.now == started
+
+
+def test_nodes_that_never_were_ours_are_no_leftovers(confcom, enabled):
+    enabled.objects.append(make.node("vendor", resources={PROVISION: 110}))
+    done = confcom("disable", "--no-wait", "--output", "json")
+    assert set(json.loads(done.stdout)["leftovers"]) == {"a"}
 
 
 def test_a_key_that_comes_back_is_removed_again(confcom, enabled):
@@ -174,3 +215,39 @@ def test_enabled_again_it_is_as_before(confcom, enabled):
     assert done.exit_code == ExitCode.OK
     assert enabled.node("a")["status"]["allocatable"][EPC] == "162"
     assert SECRET in enabled.objects
+
+
+@pytest.mark.parametrize("options", [[], ["--no-wait"]])
+def test_a_moment_without_the_api_server_after_helms_work_is_waited_out(confcom, enabled, options):
+    uninstall, back = enabled._helm_uninstall, []
+
+    def and_leave(words, flags, rest, stdin):
+        done = uninstall(words, flags, rest, stdin)
+        back.append(enabled.now + 20)
+        enabled.away = True
+        return done
+
+    def tick(fake):
+        fake.away = bool(back) and fake.now < back[0]
+
+    hook = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "confcom-simulated-root-1"}}
+    enabled.revisions[-1]["hooks"] = [hook]
+    enabled._helm_uninstall, enabled.on_tick = and_leave, tick
+    done = confcom("disable", *options)
+    assert done.exit_code == ExitCode.OK, done.output
+    assert "The API server is waited for: The connection to the server 10.0.0.1:6443 was refused" in done.stderr
+    assert not enabled.find("Pod", namespace=SYSTEM)
+    assert bool(status_keys(enabled) & OURS) is bool(options)
+
+
+def test_a_namespace_where_it_is_not_is_refused_at_once(confcom, enabled):
+    helm = enabled._helm_history
+    enabled._helm_history = lambda words, flags, *more: (
+        helm(words, flags, *more) if flags["namespace"] == SYSTEM else (1, "", "Error: release: not found")
+    )
+    started = enabled.now
+    done = confcom("disable", "-n", "typo")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "the add-on is not in the namespace typo\n  why: the add-on is in confcom-system, which --na" in done.stderr
+    assert enabled.now == started
+    assert enabled.find("DaemonSet")

@@ -39,13 +39,68 @@ def test_enable_again_changes_nothing(confcom, cluster):
     assert len(changes(cluster)) == before
 
 
-def test_enable_brings_back_what_somebody_deleted(confcom, cluster):
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("DaemonSet", "confcom-quote-helper"),
+        ("ValidatingAdmissionPolicy", "confcom-provision"),
+        ("ValidatingAdmissionPolicyBinding", "confcom-provision"),
+    ],
+)
+def test_enable_brings_back_what_somebody_deleted(confcom, cluster, kind, name):
     confcom("enable", "--simulated")
-    cluster.objects = [one for one in cluster.objects if one["metadata"]["name"] != "confcom-quote-helper"]
+    for one in cluster.find(kind, name):
+        cluster.objects.remove(one)
+    done = confcom("enable", "--simulated", "--output", "json")
+    assert done.exit_code == ExitCode.OK
+    assert cluster.find(kind, name)
+    assert f"Gone from the cluster, to be made again: {kind} {name}.\n" in done.stderr
+    assert "ok  a  quote helper  ready (0.1.0)" in done.stderr
+    assert json.loads(done.stdout)["changed"] is True
+
+
+def test_enable_has_the_root_made_again_that_somebody_deleted(confcom, cluster):
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x", "labels": make.labels("simulated-root")}}
+    secret = {"kind": "Secret", "metadata": {"name": "confcom-simulated-platform", "namespace": SYSTEM}}
+    upgrade = cluster._helm_upgrade
+
+    def with_hook(words, flags, rest, stdin):
+        code, out, err = upgrade(words, flags, rest, stdin)
+        if "dry-run" in flags:
+            return code, json.dumps(json.loads(out) | {"hooks": [{"manifest": json.dumps(job)}]}), err
+        if not cluster.find("Secret"):
+            cluster.objects.append(secret)
+        return code, out, err
+
+    cluster._helm_upgrade = with_hook
+    confcom("enable", "--simulated")
+    assert "already" in confcom("enable", "--simulated").stdout
+    cluster.objects.remove(secret)
+    done = confcom("enable", "--simulated")
+    assert "to be made again: Secret confcom-simulated-platform." in done.stderr
+    assert cluster.find("Secret")
+
+
+def test_enable_finishes_what_a_disable_that_failed_took_away(confcom, cluster):
+    confcom("enable", "--simulated")
+    cluster._helm_uninstall = lambda *_: (1, "", "Error: Kubernetes cluster unreachable")
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.FAILED
+    assert "do:  `confcom disable` again removes the rest; `confcom enable` puts back what is gone; see" in done.stderr
+    assert not cluster.find("ValidatingAdmissionPolicy")
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    assert cluster.find("ValidatingAdmissionPolicy")
+    assert cluster.find("ValidatingAdmissionPolicyBinding")
+
+
+def test_who_may_not_look_at_what_is_installed_is_told(confcom, enabled):
+    get = enabled._kubectl_get
+    refused = (1, "", 'Error from server (Forbidden): serviceaccounts "x" is forbidden: User "eve" cannot get')
+    enabled._kubectl_get = lambda words, flags, stdin: refused if "filename" in flags else get(words, flags, stdin)
     done = confcom("enable", "--simulated")
     assert done.exit_code == ExitCode.OK
-    assert cluster.find("DaemonSet", "confcom-quote-helper")
-    assert "ok  a  quote helper  ready (0.1.0)" in done.stderr
+    assert "Whether all of the release is there cannot be seen" in done.stderr
+    assert len(enabled.revisions) == 1
 
 
 def test_enable_keeps_what_was_chosen_before_and_changes_what_is_named(confcom, cluster):
@@ -91,18 +146,22 @@ def test_no_wait_says_so(confcom, cluster):
 
 
 def test_a_node_that_does_not_become_ready_is_named_with_the_reason(confcom, cluster):
-    cluster.broken_images["confcom/quote-helper:0.1.0"] = make.waiting("ImagePullBackOff", "no such image")
+    cluster.broken_images["confcom/device-plugin:0.1.0"] = make.waiting("ImagePullBackOff", "no such image")
     done = confcom("enable", "--simulated", "--output", "json")
     assert done.exit_code == ExitCode.NOT_READY
     error = json.loads(done.stdout)["error"]
     assert error["what"] == "the add-on is not ready on a"
-    assert error["why"] == "a: quote helper failing: ImagePullBackOff: no such image"
+    assert error["why"] == "a: device plugin failing: ImagePullBackOff: no such image"
     assert error["exit_code"] == ExitCode.NOT_READY
 
 
 def test_the_api_server_may_be_away_for_a_while(confcom, cluster):
+    began = []
+
     def blink(fake):
-        fake.away = 1002 < fake.now < 1030
+        if any("controllerrevisions" in " ".join(line) for line in fake.calls):  # the daemons are waited for
+            began.append(fake.now)
+            fake.away = fake.now < began[0] + 28
 
     cluster.on_tick = blink
     done = confcom("enable", "--simulated")
@@ -133,6 +192,22 @@ def test_update_without_options_goes_back_to_the_programs_own_version(confcom, e
     assert "0.2.0" not in json.dumps(enabled.find("Pod"))
 
 
+def test_a_version_is_text_also_where_it_looks_like_a_number(confcom, enabled):
+    assert confcom("update", "--version", "20260115").exit_code == ExitCode.OK
+    assert enabled.revisions[-1]["values"]["quoteHelper"]["image"] == {"tag": "20260115", "digest": ""}
+
+
+def test_what_is_set_wins_over_the_version(confcom, enabled):
+    setting = "quoteHelper.image.tag=0.2.1,logLevel=debug"
+    assert confcom("update", "--version", "0.2.0", "--set", setting.partition(",")[0]).exit_code == ExitCode.OK
+    values = enabled.revisions[-1]["values"]
+    assert (values["devicePlugin"]["image"]["tag"], values["quoteHelper"]["image"]["tag"]) == ("0.2.0", "0.2.1")
+    confcom("update", "--version", "0.3.0", "--set", setting, "--dry-run")
+    line = next(line for line in reversed(enabled.calls) if line[1] == "upgrade")
+    assert "--set-string=devicePlugin.image.tag=0.3.0" in line
+    assert not any(word.startswith("--set-string=quoteHelper.image.tag") for word in line)
+
+
 @pytest.mark.parametrize("digest", ["7" * 64, "sha256:77", f"aesmd=sha256:{'7' * 64}"])
 def test_a_digest_that_is_none(confcom, enabled, digest):
     done = confcom("update", "--image-digest", digest)
@@ -140,13 +215,33 @@ def test_a_digest_that_is_none(confcom, enabled, digest):
     assert f"{digest} is no image's digest" in done.stderr
 
 
-def test_an_update_that_cannot_start_stops_while_the_old_one_serves_and_is_rolled_back(confcom, enabled):
+def test_an_update_to_a_helper_that_is_not_there_changes_no_daemon(confcom, enabled):
     enabled.broken_images["confcom/quote-helper:bad"] = make.waiting("ImagePullBackOff", "no such image")
+    serving = enabled.find("Pod", namespace=SYSTEM)
+    started = enabled.now
+    done = confcom("update", "--version", "bad")
+    assert done.exit_code == ExitCode.FAILED
+    assert 60 <= enabled.now - started < 70
+    assert "is failing: ImagePullBackOff: no such image; UPGRADE FAILED: pre-upgrade hooks failed: " in done.stderr
+    assert enabled.find("Pod", namespace=SYSTEM) == serving
+    told = confcom("status")
+    assert told.exit_code == ExitCode.NOT_READY
+    assert "the last change was not made, since helm's Job confcom-simulated-root-" in told.stdout
+
+    done = confcom("rollback")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert done.stdout == "Rolled back (revision 3).\n"
+    assert enabled.find("Pod", namespace=SYSTEM) == serving
+    assert confcom("status").exit_code == ExitCode.OK
+
+
+def test_an_update_that_cannot_start_stops_while_the_old_one_serves_and_is_rolled_back(confcom, enabled):
+    enabled.broken_images["confcom/quote-helper:bad"] = make.waiting("CrashLoopBackOff", "it ends at once")
     (serving,) = [pod for pod in enabled.find("Pod", namespace=SYSTEM) if "quote-helper" in pod["metadata"]["name"]]
     done = confcom("update", "--version", "bad")
     assert done.exit_code == ExitCode.NOT_READY
     assert "the add-on is not ready on a (a: the old one goes on serving)" in done.stderr
-    assert "why: a: quote helper failing: ImagePullBackOff: no such image" in done.stderr
+    assert "why: a: quote helper failing: CrashLoopBackOff: it ends at once" in done.stderr
     assert "do:  `confcom rollback` undoes it" in done.stderr
     assert serving in enabled.find("Pod")
 
@@ -185,11 +280,41 @@ def test_an_update_that_goes_nowhere_has_a_deadline(confcom, enabled):
     assert 90 <= enabled.now - started < 100
 
 
-def test_there_is_nothing_to_update_or_roll_back(confcom, cluster):
-    done = confcom("update", "--set", "simulated.enabled=true")
+@pytest.mark.parametrize("options", [[], ["--version", "0.2.0"], ["--set", "simulated.enabled=true"], ["--dry-run"]])
+def test_there_is_nothing_to_update(confcom, cluster, options):
+    done = confcom("update", *options)
     assert done.exit_code == ExitCode.REFUSED
-    assert "there is nothing to update" in done.stderr
-    assert confcom("rollback").exit_code == ExitCode.REFUSED
+    assert done.stderr.startswith("Error: there is nothing to update\n  why: the add-on is not enabled\n")
+
+
+def test_there_is_nothing_to_roll_back(confcom, cluster):
+    done = confcom("rollback")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "there is nothing to roll back" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["update", "rollback"])
+def test_what_is_in_another_namespace_is_not_changed_but_named(confcom, cluster, command):
+    cluster.objects.append(make.daemon_set("device-plugin"))
+    done = confcom(command, "-n", "typo")
+    assert done.exit_code == ExitCode.REFUSED
+    assert f"why: the add-on is in {SYSTEM}, which --namespace names\n" in done.stderr
+    assert f"do:  the same with --namespace {SYSTEM}\n" in done.stderr
+
+
+def test_who_may_not_look_elsewhere_gets_no_hint(confcom, cluster):
+    cluster.denied = {"list daemonsets"}
+    done = confcom("update")
+    assert done.exit_code == ExitCode.REFUSED
+    assert done.stderr.startswith("Error: there is nothing to update\n  why: the add-on is not enabled\n")
+
+
+@pytest.mark.parametrize(("away", "missing"), [(True, set()), (False, {"helm"})])
+def test_whether_there_is_anything_to_update_cannot_be_told(confcom, cluster, away, missing):
+    cluster.away, cluster.missing = away, missing
+    done = confcom("update")
+    assert done.exit_code == ExitCode.UNAVAILABLE
+    assert "nothing was changed" in done.stderr
 
 
 def test_a_revision_that_is_not_there(confcom, enabled):
@@ -236,3 +361,123 @@ def test_the_next_change_forgets_a_job_that_failed(confcom, enabled):
     assert confcom("rollback").exit_code == ExitCode.OK
     assert enabled.find("Job") == []
     assert confcom("status").exit_code == ExitCode.OK
+
+
+def leave_after(cluster, verb, seconds):
+    """The API server is away for some seconds as soon as helm has made a change."""
+    made, back = getattr(cluster, f"_helm_{verb}"), []
+
+    def change(words, flags, rest, stdin):
+        done = made(words, flags, rest, stdin)
+        if "dry-run" not in flags:
+            back.append(cluster.now + seconds)
+            cluster.away = True
+        return done
+
+    def tick(fake):
+        fake.away = bool(back) and fake.now < back[0]
+
+    setattr(cluster, f"_helm_{verb}", change)
+    cluster.on_tick = tick
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [([], "API server  The connection to the server"), (["--no-wait"], "API server is waited for")]
+)
+def test_a_moment_without_the_api_server_after_the_change_is_waited_out(confcom, cluster, options, said):
+    leave_after(cluster, "upgrade", 20)
+    done = confcom("enable", "--simulated", *options)
+    assert done.exit_code == ExitCode.OK, done.output
+    assert "The add-on is enabled (revision 1)." in done.stdout
+    assert said in done.stderr
+
+
+def test_an_api_server_that_stays_away_after_the_change_is_given_up_at_the_deadline(confcom, cluster):
+    leave_after(cluster, "upgrade", 1e6)
+    started = cluster.now
+    done = confcom("enable", "--simulated", "--no-wait", "--timeout", "60")
+    assert done.exit_code == ExitCode.UNAVAILABLE
+    assert 60 <= cluster.now - started < 70
+
+
+def test_an_api_server_that_refuses_is_not_waited_for(confcom, enabled):
+    upgrade = enabled._helm_upgrade
+
+    def and_lose_the_role(words, flags, rest, stdin):
+        done = upgrade(words, flags, rest, stdin)
+        if "dry-run" not in flags:
+            enabled.denied = {"list pods"}
+        return done
+
+    enabled._helm_upgrade = and_lose_the_role
+    started = enabled.now
+    done = confcom("update", "--set", "logLevel=debug")
+    assert done.exit_code == ExitCode.UNAVAILABLE
+    assert "pods is forbidden" in done.stderr
+    assert enabled.now - started < 10
+
+
+def test_an_api_server_that_starts_again_may_refuse_for_a_while(confcom, enabled):
+    started = enabled.now
+
+    def start_again(fake):
+        fake.away = fake.now < started + 10
+        fake.denied = {"list pods"} if started + 10 <= fake.now < started + 20 else set()
+
+    enabled.on_tick = start_again
+    upgrade = enabled._helm_upgrade
+
+    def and_end(words, flags, rest, stdin):
+        done = upgrade(words, flags, rest, stdin)
+        enabled.away = "dry-run" not in flags
+        return done
+
+    enabled._helm_upgrade = and_end
+    done = confcom("update", "--set", "logLevel=debug")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert "pods is forbidden" in done.stderr
+
+
+def contexts(cluster):
+    """What kubectl and helm were told, those that reach no cluster excepted."""
+    calls = [line for line in cluster.calls if line[1] not in {"config", "version"} or "--output=json" in line]
+    flags = [[word for word in line if word.startswith(("--context", "--kube-context"))] for line in calls]
+    return {(line[0], *found) for line, found in zip(calls, flags, strict=True)}
+
+
+def test_the_context_is_chosen_once_for_both_programs(confcom, cluster):
+    cluster.context = "work"
+
+    def switch(fake):
+        fake.context = "home"
+
+    cluster.on_tick = switch
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    assert cluster.context == "home"
+    assert contexts(cluster) == {("kubectl", "--context=work"), ("helm", "--kube-context=work")}
+
+
+def test_a_context_that_is_named_is_used(confcom, cluster):
+    cluster.context = "work"
+    assert confcom("enable", "--simulated", "--context", "home").exit_code == ExitCode.OK
+    assert contexts(cluster) == {("kubectl", "--context=home"), ("helm", "--kube-context=home")}
+
+
+def test_without_any_context_both_programs_find_the_cluster_by_themselves(confcom, cluster):
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    assert contexts(cluster) == {("kubectl",), ("helm",)}
+
+
+def test_a_change_that_was_interrupted_is_in_the_way_of_the_next_and_is_told_with_what_to_do(confcom, enabled):
+    assert confcom("update", "--set", "logLevel=debug").exit_code == ExitCode.OK
+    rollback = enabled.revisions[0] | {"revision": 3, "status": "pending-rollback", "description": "Rollback to 1"}
+    enabled.revisions.append(rollback)
+    upgrade = enabled._helm_upgrade
+    busy = "Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress"
+    enabled._helm_upgrade = lambda *_: (1, "", busy)
+    done = confcom("enable")
+    assert done.exit_code == ExitCode.REFUSED
+    assert "`confcom rollback` undoes what it did" in done.stderr
+    enabled._helm_upgrade = upgrade
+    assert confcom("rollback").exit_code == ExitCode.OK
+    assert enabled.revisions[-1]["description"] == "Rollback to 1"

@@ -2,43 +2,21 @@
 
 import pytest
 from fake_cluster import objects as make
-from fake_cluster.objects import EPC, SYSTEM
+from fake_cluster.cluster import default_chart
 
 from confcom.errors import ExitCode
 
+NO_CONSENT = "simulated.enabled is false, and quoteHelper.enabled is true"
+SIMULATED_ONLY = "why: this version makes quotes by a simulated platform only, and simulation is never on by itself"
+DECIDE = (
+    "do:  if quotes that prove nothing about hardware are what you want (development, CI), add "
+    "--set simulated.enabled=true; if the device plugin alone, on nodes with SGX hardware, is what you want, add "
+    "--set quoteHelper.enabled=false"
+)
 DENIED = (
     "why: not allowed: create validatingadmissionpolicies.admissionregistration.k8s.io; "
     "create daemonsets.apps in confcom-system"
 )
-ONLY_PRIVILEGED = (
-    "why: the daemons need host directories, and the quote helper the node's process IDs: only the level privileged "
-    "allows that"
-)
-RELABEL = (
-    "do:  kubectl label namespace confcom-system pod-security.kubernetes.io/enforce=privileged --overwrite; or name "
-    "another one with --namespace"
-)
-LABEL_A_NODE = (
-    "do:  kubectl label node NODE confcom.internal/simulated-sgx=true; or have it done: --simulated-node NODE; for "
-    "nodes that come later: --allow-no-nodes"
-)
-
-
-@pytest.fixture
-def refused(confcom, cluster):
-    """Enables, and gives what was told about the check that failed."""
-
-    def call(*arguments, code=ExitCode.REFUSED):
-        done = confcom("enable", *arguments)
-        assert done.exit_code == code, done.output
-        assert "Error: nothing was changed" in done.stderr
-        assert not cluster.revisions
-        assert not cluster.find("DaemonSet", namespace=SYSTEM)
-        lines = done.stderr.splitlines()
-        at = next(index for index, line in enumerate(lines) if line.startswith("  FAILED"))
-        return [line.strip() for line in lines[at : at + 3]]
-
-    return call
 
 
 def test_all_is_well(confcom):
@@ -66,8 +44,20 @@ def test_an_old_helm(refused, cluster):
     ]
 
 
-def test_helm_3_is_accepted(confcom, cluster):
-    cluster.helm_version = "v3.22.0+g0a3b"
+@pytest.mark.parametrize("version", ["v3.12.3+g3a31588", "v3.2.4"])
+def test_a_helm_3_without_dry_runs_on_the_server(refused, cluster, version):
+    cluster.helm_version = version
+    assert refused("--simulated") == [
+        f"FAILED   helm                helm {version} is too old",
+        "why: --dry-run=server, by which the chart is checked before anything is changed, came with helm 3.13",
+        "do:  install helm 4, or 3.13 or newer of helm 3",
+    ]
+    assert [line for line in cluster.calls if line[0] == "helm"] == [["helm", "version", "--short"]]
+
+
+@pytest.mark.parametrize("version", ["v3.13.0+g825e86f", "v3.22.0+g0a3b"])
+def test_helm_3_is_accepted(confcom, cluster, version):
+    cluster.helm_version = version
     assert confcom("enable", "--simulated").exit_code == ExitCode.OK
 
 
@@ -104,9 +94,9 @@ def test_a_kubernetes_that_is_not_tried_is_a_warning(confcom, cluster, version):
 
 def test_the_chart_refuses_the_values(refused):
     assert refused(code=ExitCode.USAGE) == [
-        "FAILED   chart and values    the chart refuses these values: simulated.enabled is false",
-        "why: it quotes by a simulated platform only",
-        "do:  add --set simulated.enabled=true; or stop",
+        f"FAILED   chart and values    the chart refuses these values: {NO_CONSENT}",
+        SIMULATED_ONLY,
+        DECIDE,
     ]
 
 
@@ -146,141 +136,16 @@ def test_another_installation(refused, cluster):
     ]
 
 
-@pytest.mark.parametrize("level", ["baseline", "restricted"])
-def test_the_namespaces_pod_security_level(refused, cluster, level):
-    labels = {"pod-security.kubernetes.io/enforce": level}
-    cluster.objects.append({"kind": "Namespace", "metadata": {"name": SYSTEM, "labels": labels}})
-    assert refused("--simulated") == [
-        f"FAILED   Pod Security        the namespace confcom-system enforces the Pod Security level {level}",
-        ONLY_PRIVILEGED,
-        RELABEL,
-    ]
-
-
-def test_another_policy_refuses_the_daemons_pods(refused, cluster):
-    cluster.objects.append({"kind": "Namespace", "metadata": {"name": SYSTEM}})
-    cluster.pod_refusal = "admission webhook denied the request: no hostPath"
-    told = refused("--simulated")
-    assert told[0].endswith("the API server refuses the Pods of confcom-device-plugin in the namespace confcom-system")
-    assert told[1].endswith("admission webhook denied the request: no hostPath")
-
-
-def test_another_device_plugin(refused, cluster):
-    other = make.daemon_set("x", namespace="kube-system", image="docker.io/intel/intel-sgx-plugin:0.32.0")
-    other["metadata"] |= {"name": "intel-sgx-plugin", "labels": {}}
-    cluster.objects.append(other)
-    told = refused("--simulated")
-    assert told[0] == (
-        "FAILED   resource names      another SGX device plugin runs on a: the DaemonSet kube-system/intel-sgx-plugin"
-    )
-    assert "kubectl delete daemonset -n kube-system intel-sgx-plugin" in told[2]
-
-
-def test_another_device_plugin_elsewhere_is_no_obstacle(confcom, cluster):
-    other = make.daemon_set("x", make.HARDWARE, namespace="kube-system", image="intel/intel-sgx-plugin:0.32.0")
-    other["metadata"]["labels"] = {}
-    cluster.objects.append(other)
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
-
-
-def test_resources_that_somebody_offers_already(refused, cluster):
-    for part in ("capacity", "allocatable"):
-        cluster.node("a")["status"][part][EPC] = "28"
-    told = refused("--simulated")
-    assert told[0] == f"FAILED   resource names      a offers {EPC} already"
-    assert "spec.nodeName=a" in told[2]
-
-
-@pytest.mark.parametrize("capacity", ["0", "162"])
-def test_what_no_pod_can_have_is_what_an_earlier_installation_left(confcom, cluster, capacity):
-    cluster.node("a")["status"]["capacity"][EPC] = capacity
-    cluster.node("a")["status"]["allocatable"][EPC] = "0"
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
-
-
-def test_extended_resources_of_node_feature_discovery(refused, cluster):
-    annotation = {"nfd.node.kubernetes.io/extended-resources": "sgx.intel.com/enclave, example.com/x"}
-    cluster.node("a")["metadata"]["annotations"] = annotation
-    told = refused("--simulated")
-    assert told[0] == "FAILED   resource names      Node Feature Discovery offers sgx.intel.com/enclave on a"
-    assert "extendedResources" in told[2]
-
-
-def test_todays_name_for_the_same_memory_is_a_warning(confcom, cluster):
-    annotation = {"nfd.node.kubernetes.io/extended-resources": "sgx.intel.com/epc"}
-    cluster.node("a")["metadata"]["annotations"] = annotation
-    done = confcom("enable", "--simulated")
-    assert done.exit_code == ExitCode.OK
-    assert "warning  resource names      Node Feature Discovery offers sgx.intel.com/epc on a" in done.stderr
-
-
-def test_hardware_beside_simulated_nodes_needs_consent(refused, confcom, cluster):
-    cluster.objects.append(make.node("metal", make.HARDWARE))
-    assert refused("--simulated") == [
-        "FAILED   simulation          this cluster has SGX hardware too: metal",
-        "why: a workload could land on a simulated node unawares",
-        "do:  add --beside-hardware: simulated nodes then offer simulated.confcom.internal/... instead",
-    ]
-    assert confcom("enable", "--simulated", "--beside-hardware", "--dry-run").exit_code == ExitCode.OK
-
-
-def test_azures_sizes_with_sgx_are_hardware_too(refused, cluster):
-    cluster.objects.append(make.node("aks", {"node.kubernetes.io/instance-type": "Standard_DC4s_v3"}))
-    assert refused("--simulated")[0].endswith("this cluster has SGX hardware too: aks")
-
-
-def test_a_node_cannot_be_both(refused, cluster):
-    cluster.objects.append(make.node("metal", make.HARDWARE | make.SIMULATED))
-    told = refused("--simulated", "--beside-hardware")
-    assert told[0] == "FAILED   simulation          metal has SGX hardware, and is to simulate it"
-    assert told[2] == "do:  take the label off: kubectl label node metal confcom.internal/simulated-sgx-"
-
-
-def test_no_node_is_labelled(refused, cluster):
-    cluster.node("a")["metadata"]["labels"] = {}
-    assert refused("--simulated") == [
-        "FAILED   SGX nodes           no node for the daemons",
-        "why: none is labelled confcom.internal/simulated-sgx=true",
-        LABEL_A_NODE,
-    ]
-
-
-def test_no_node_has_hardware(refused):
-    told = refused("--no-quote-helper")
-    assert told[1] == "why: none is labelled feature.node.kubernetes.io/cpu-security.sgx.enabled=true"
-    assert "without SGX hardware: --simulated" in told[2]
-
-
-def test_nodes_may_come_later(confcom, cluster):
-    cluster.node("a")["metadata"]["labels"] = {}
-    done = confcom("enable", "--simulated", "--allow-no-nodes")
-    assert done.exit_code == ExitCode.OK
-    assert "warning  SGX nodes           no node has SGX yet" in done.stderr
-
-
-def test_a_node_that_is_not_there(refused):
-    assert refused("--simulated-node", "c")[0] == "FAILED   SGX nodes           there is no node c"
-
-
-def test_a_tainted_node(refused, cluster):
-    cluster.node("a")["spec"]["taints"] = [{"key": "sgx", "value": "only", "effect": "NoSchedule"}]
-    assert refused("--simulated") == [
-        "FAILED   SGX nodes           a is tainted sgx=only:NoSchedule",
-        "why: the daemons do not tolerate that, and would not run there",
-        "do:  --set tolerations[0].key=sgx --set tolerations[0].operator=Exists",
-    ]
-
-
-def test_a_node_that_is_not_ready_is_a_warning(confcom, cluster):
-    cluster.objects.append(make.node("c", make.SIMULATED, ready=False))
-    done = confcom("enable", "--simulated", "--dry-run")
-    assert done.exit_code == ExitCode.OK
-    assert "warning  SGX nodes           c is not Ready" in done.stderr
-
-
-def test_a_windows_node(refused, cluster):
-    cluster.objects.append(make.node("w", make.SIMULATED | {"kubernetes.io/os": "windows"}))
-    assert refused("--simulated")[0] == "FAILED   SGX nodes           w runs windows"
+@pytest.mark.parametrize(
+    "needed", ["list events", "list controllerrevisions", "get daemonsets", "watch jobs", "list roles", "get secrets"]
+)
+def test_what_the_wait_and_helm_need_is_asked_too(refused, cluster, needed):
+    hook = make.failed_hook("confcom-simulated-root-1", "", "")
+    hook["metadata"]["annotations"] = {"helm.sh/hook": "pre-install"}
+    role = hook | {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role"}
+    cluster.chart = lambda values: [*default_chart(values), hook, role]
+    cluster.denied = {needed}
+    assert f"not allowed: {needed}" in refused("--simulated")[1]
 
 
 def test_an_update_is_checked_too(confcom, cluster):

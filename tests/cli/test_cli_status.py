@@ -1,11 +1,15 @@
 """`confcom status` on a cluster in memory."""
 
 import json
+import subprocess
 
 import pytest
 from fake_cluster import objects as make
+from fake_cluster.cluster import FakeCluster, default_chart
 from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
 
+from confcom.addon.kubectl import LOG_SECONDS
+from confcom.addon.looking import MOST_LOGS
 from confcom.errors import ExitCode
 
 
@@ -114,6 +118,62 @@ def test_a_change_that_was_not_made(wrong, cluster, confcom):
     assert "(BackoffLimitExceeded): the daemons go on as they were, and `confcom rollback` undoes it" in problem
 
 
+def test_what_another_vendor_offers_is_no_leftover(wrong, cluster):
+    cluster.objects.append(make.node("vendor", resources={PROVISION: 110}))
+    cluster.objects.append(make.node("aks", resources={EPC: 28}))
+    assert wrong() == ["the add-on is not enabled in the namespace confcom-system"]
+
+
+@pytest.fixture
+def with_policy(confcom, cluster):
+    def chart(values):
+        rendered = default_chart(values)
+        for one in rendered:
+            if one["kind"] == "DaemonSet":
+                one["metadata"]["annotations"] = {"confcom.internal/admission-policy": "confcom-provision"}
+        return rendered
+
+    cluster.chart = chart
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    return cluster
+
+
+@pytest.mark.parametrize(
+    ("kinds", "told"),
+    [
+        (("ValidatingAdmissionPolicyBinding",), "the ValidatingAdmissionPolicyBinding confcom-provision is missing"),
+        (
+            ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
+            "the ValidatingAdmissionPolicy and the ValidatingAdmissionPolicyBinding confcom-provision are missing",
+        ),
+    ],
+)
+def test_an_admission_policy_that_somebody_removed(confcom, wrong, with_policy, kinds, told):
+    assert confcom("status").exit_code == ExitCode.OK
+    with_policy.objects = [one for one in with_policy.objects if one["kind"] not in kinds]
+    (problem,) = wrong()
+    assert problem.startswith(told)
+    with_policy.denied = {"list validatingadmissionpolicy"}
+    assert confcom("status").exit_code == ExitCode.OK
+    with_policy.denied = set()
+    assert "`confcom enable` installs it again" in problem
+    assert confcom("enable").exit_code == ExitCode.OK
+    assert confcom("status").exit_code == ExitCode.OK
+
+
+def test_a_policy_that_was_not_installed_is_not_missed(confcom, enabled):
+    enabled.objects = [one for one in enabled.objects if "Policy" not in one["kind"]]
+    assert confcom("status").exit_code == ExitCode.OK
+
+
+def test_dead_names_of_simulation_beside_hardware_do_no_harm(confcom, enabled):
+    for part in ("capacity", "allocatable"):
+        enabled.node("a")["status"][part]["simulated.confcom.internal/sgx_epc_mem_in_MiB"] = "0"
+    done = confcom("status", "-o", "json")
+    assert done.exit_code == ExitCode.OK, done.stdout
+    assert json.loads(done.stdout)["nodes"][0]["epc"]["resource"] == EPC
+
+
 def test_what_an_earlier_installation_left(wrong, cluster):
     cluster.node("a")["status"]["capacity"][EPC] = "0"
     assert wrong()[1] == "resources of an earlier installation are left on a: `confcom disable` removes them"
@@ -170,6 +230,53 @@ def test_a_helper_that_cannot_quote_says_why(wrong, enabled):
     )
     (problem,) = wrong()
     assert problem.endswith("is not ready: it says: no quote can be made: the state is damaged")
+
+
+def asked_for_logs(cluster):
+    return [line[2] for line in cluster.calls if line[1] == "logs"]
+
+
+def test_a_dead_nodes_pods_are_not_asked_for_their_logs(wrong, enabled):
+    helper = daemon(enabled, "quote-helper")
+    helper["status"] = make.not_ready()
+    enabled.calls.clear()
+    assert wrong()
+    assert asked_for_logs(enabled) == [helper["metadata"]["name"]]
+    enabled.node("a")["status"]["conditions"][0] |= {"status": "Unknown", "message": "Kubelet stopped posting"}
+    enabled.calls.clear()
+    assert wrong()[0] == "a: the kubelet is not well: Kubelet stopped posting"
+    assert not asked_for_logs(enabled)
+
+
+def test_of_many_pods_that_fail_some_are_asked(wrong, enabled):
+    for number in range(30):
+        enabled.objects.append(make.node(f"n{number}", make.SIMULATED))
+    enabled.sleep(1)
+    enabled.sleep(1)
+    for pod in enabled.find("Pod", namespace=SYSTEM):
+        pod["status"] = make.not_ready()
+    enabled.calls.clear()
+    assert wrong()
+    assert len(asked_for_logs(enabled)) == MOST_LOGS
+
+
+def test_a_log_that_does_not_come_is_done_without(wrong, enabled, monkeypatch):
+    helper = daemon(enabled, "quote-helper")
+    helper["status"] = make.not_ready()
+    given = []
+
+    def silent(words, flags, stdin):
+        raise subprocess.TimeoutExpired("kubectl", given[-1])
+
+    def timed(arguments, /, *, stdin=None, timeout=60.0):
+        given.append(timeout)
+        return FakeCluster.run(enabled, arguments, stdin=stdin, timeout=timeout)
+
+    monkeypatch.setattr(enabled, "_kubectl_logs", silent, raising=False)
+    monkeypatch.setattr(enabled, "run", timed, raising=False)
+    (problem,) = wrong()
+    assert problem.endswith("is not ready: containers with unready status: [main]")
+    assert min(given) == LOG_SECONDS
 
 
 def test_the_provision_device(confcom, enabled):

@@ -3,6 +3,7 @@
 As a program (PYTHONPATH=tests python tests/cli/test_docs_enable.py) it writes into the page what they print.
 """
 
+import json
 import re
 import shlex
 import subprocess
@@ -19,6 +20,19 @@ from confcom.cli.group import cli
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "enable-the-add-on.md"
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+WRONG, MISSING = "confcom/quote-helper:0.3.0", "confcom/quote-helper:0.4.0"
+"""Images of the helper: one whose quotes are wrong, and one that no registry has."""
+COMPLAINT = {
+    "level": "warning",
+    "message": "no quote can be made",
+    "error": "the quote of the self-test is wrong, because it carries another report; report this with the log",
+}
+
+
+def complain(cluster):
+    for pod in cluster.find("Pod"):
+        if pod["spec"]["containers"][0]["image"] == WRONG:
+            cluster.logs[pod["metadata"]["name"]] = json.dumps(COMPLAINT)
 
 
 class Story:
@@ -28,11 +42,9 @@ class Story:
         self.cluster = FakeCluster(objects=[make.node("worker-1"), make.node("worker-2")])
         labels = {"pod-security.kubernetes.io/enforce": "baseline"}
         self.cluster.objects.append({"kind": "Namespace", "metadata": {"name": "strict", "labels": labels}})
-        secret = {"name": "confcom-simulated-platform", "namespace": "confcom-system"}
-        self.cluster.objects.append({"kind": "Secret", "metadata": secret})
-        self.cluster.broken_images["confcom/quote-helper:0.3.0-broken"] = make.waiting(
-            "ImagePullBackOff", 'Back-off pulling image "confcom/quote-helper:0.3.0-broken"'
-        )
+        self.cluster.broken_images[WRONG] = make.not_ready("quote-helper")
+        self.cluster.broken_images[MISSING] = make.waiting("ImagePullBackOff", f'Back-off pulling image "{MISSING}"')
+        self.cluster.on_tick = complain
 
     def run(self, line):
         program, *arguments = shlex.split(line)

@@ -7,46 +7,18 @@ import threading
 from dataclasses import dataclass, field
 
 from fake_cluster import objects as make
-from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
+from fake_cluster.chart import HOOK, default_chart
+from fake_cluster.hook import HookRun
+from fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
 CLUSTER_WIDE = {"Node", "Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 KUBELET_KEEPS = 300.0
-SIMULATED_EPC = 162
-REFUSAL = """Error: execution error at (confcom/templates/checks.yaml:1:1):
-
-confcom: nothing was changed, because simulated.enabled is false.
-  why: it quotes by a simulated platform only.
-  do:  add
-         --set simulated.enabled=true
-       or stop
-"""
-"""As the chart words it."""
+OFFERED = {EPC: 162, ENCLAVE: 1024, HELPER_EPC: 6, PROVISION: 1024}
+"""By the device plugin of a simulated node."""
 
 
-def default_chart(values):
-    """What the fake chart renders: the daemons of the real one, as far as anybody looks at them."""
-    chosen = values.get("simulated", {})
-    helper = values.get("quoteHelper", {})
-    if not chosen.get("enabled") and helper.get("enabled", True):
-        raise ValueError(REFUSAL)
-    plugin_image = values.get("devicePlugin", {}).get("image", {}).get("tag") or "0.1.0"
-    image = helper.get("image", {})
-    tag = image.get("tag") or "0.1.0"
-    helper_image = f"confcom/quote-helper:{tag}" + (f"@{image['digest']}" if image.get("digest") else "")
-    selector, args = (make.SIMULATED, ["--simulated"]) if chosen.get("enabled") else (make.HARDWARE, [])
-    rendered = [make.daemon_set("device-plugin", selector, args=args, image=f"confcom/device-plugin:{plugin_image}")]
-    if chosen.get("besideHardware"):
-        rendered.append(make.daemon_set("device-plugin-simulated", make.SIMULATED))
-        rendered[0] = make.daemon_set("device-plugin", make.HARDWARE, args=())
-    if helper.get("enabled", True):
-        limits = {PROVISION: 1, HELPER_EPC: 3}
-        rendered.append(make.daemon_set("quote-helper", selector, image=helper_image, limits=limits))
-    for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"):
-        group = "admissionregistration.k8s.io/v1"
-        rendered.append({"apiVersion": group, "kind": kind, "metadata": {"name": "confcom-provision"}})
-    for one in rendered:
-        one.pop("status", None)
-    return rendered
+def name_of(one):
+    return one["kind"], one["metadata"]["name"]
 
 
 @dataclass
@@ -58,12 +30,14 @@ class FakeCluster:
     kubernetes: str = "v1.36.3"
     missing: set = field(default_factory=set)
     """Programs that are not installed."""
+    context: str = ""
+    """The current one of the kubeconfig."""
     away: bool = False
     """The API server does not answer."""
     denied: set = field(default_factory=set)
     """`VERB RESOURCE` that the user may not."""
     pod_refusal: str = ""
-    """What admission says to a daemon's pod."""
+    """What kubectl says when a daemon's pod is tried."""
     broken_images: dict = field(default_factory=dict)
     """By image: the status of its pods."""
     logs: dict = field(default_factory=dict)
@@ -80,6 +54,7 @@ class FakeCluster:
 
     def __post_init__(self):
         self.objects.append({"kind": "Namespace", "metadata": {"name": "default"}})
+        self.hook = HookRun(self)
 
     def find(self, kind, name=None, namespace=None):
         return [
@@ -88,6 +63,15 @@ class FakeCluster:
             if one["kind"] == kind
             and name in {None, one["metadata"]["name"]}
             and namespace in {None, one["metadata"].get("namespace")}
+        ]
+
+    def remove(self, named):
+        """With what belongs to them."""
+        self.objects = [
+            one
+            for one in self.objects
+            if name_of(one) not in named
+            and not any((owner["kind"], owner["name"]) in named for owner in one["metadata"].get("ownerReferences", []))
         ]
 
     def node(self, name):
@@ -103,6 +87,7 @@ class FakeCluster:
         with self.lock:
             self.now += seconds
             self.tick()
+            self.hook.tick()
 
     def run(self, arguments, /, *, stdin=None, timeout=60.0):
         self.calls.append(list(arguments))
@@ -146,7 +131,7 @@ class FakeCluster:
                         "name": f"{name}-{revision}",
                         "namespace": SYSTEM,
                         "labels": label,
-                        "ownerReferences": [{"name": name, "controller": True}],
+                        "ownerReferences": [{"kind": "DaemonSet", "name": name, "controller": True}],
                     },
                 }
             )
@@ -195,15 +180,14 @@ class FakeCluster:
             and pod["status"]["phase"] == "Running"
             for pod in self.find("Pod", namespace=SYSTEM)
         )
-        names = {EPC: SIMULATED_EPC, HELPER_EPC: 6, PROVISION: 1024}
         if plugin:
             self.plugin_ended.pop(name, None)
-            for resource, count in names.items():
+            for resource, count in OFFERED.items():
                 status["capacity"][resource] = status["allocatable"][resource] = str(count)
-        elif any(status["capacity"].get(one, "0") != "0" for one in names):
+        elif any(status["capacity"].get(one, "0") != "0" for one in OFFERED):
             ended = self.plugin_ended.setdefault(name, self.now)
             forgotten = self.now - ended >= KUBELET_KEEPS
-            for resource in names:
+            for resource in OFFERED:
                 status["allocatable"][resource] = "0"
                 if forgotten:
                     status["capacity"][resource] = "0"
@@ -220,12 +204,22 @@ class FakeCluster:
     def _kubectl_version(self, words, flags, stdin):
         return 0, json.dumps({"serverVersion": {"gitVersion": self.kubernetes}}), ""
 
+    def _kubectl_config(self, words, flags, stdin):
+        return (0, f"{self.context}\n", "") if self.context else (1, "", "error: current-context is not set")
+
     def _kubectl_get(self, words, flags, stdin):
+        if "filename" in flags:
+            asked = [(one["apiVersion"], one["kind"], one["metadata"]["name"]) for one in json.loads(stdin)["items"]]
+            there = [(api.rpartition("/")[0], kind, name) for api, kind, name in asked if self.find(kind, name)]
+            return 0, "\n".join(f"{kind}.{group}".rstrip(".").lower() + f"/{name}" for group, kind, name in there), ""
         kinds = [one.partition(".")[0] for one in words[0].split(",")]
         wanted = {kind.removesuffix("s") for kind in kinds}
+        if "pod" in wanted:
+            self.hook.look()
         for kind in kinds:
-            if f"list {kind}" in self.denied:
-                return 1, "", f'Error from server (Forbidden): {kind} is forbidden: User "eve" cannot list resource'
+            verb, plural = ("get", f"{kind}s") if len(words) > 1 else ("list", kind)
+            if f"{verb} {plural}" in self.denied:
+                return 1, "", f'Error from server (Forbidden): {plural} is forbidden: User "eve" cannot {verb} resource'
         found = [
             one
             for one in self.objects
@@ -253,7 +247,7 @@ class FakeCluster:
                 answers.append(one | {"status": {"allowed": f"{asked['verb']} {what}" not in self.denied}})
             return 0, "\n".join(json.dumps(one) for one in answers), ""
         if flags.get("dry-run") == "server":
-            return (1, "", f"Error from server (Forbidden): {self.pod_refusal}") if self.pod_refusal else (0, "x", "")
+            return (1, "", self.pod_refusal) if self.pod_refusal else (0, "x", "")
         self.objects.append(given)
         return 0, "created", ""
 
@@ -268,7 +262,7 @@ class FakeCluster:
         patch = json.loads(flags["patch"])
         if kind == "job":
             (job,) = self.find("Job", name)
-            job["spec"] = patch["spec"]
+            job["spec"] |= patch["spec"]
             return 0, "patched", ""
         node = copy.deepcopy(self.node(name))
         for operation in patch:
@@ -284,8 +278,7 @@ class FakeCluster:
 
     def _kubectl_delete(self, words, flags, stdin):
         kind, *names = words
-        kind = kind.partition(".")[0]
-        self.objects = [one for one in self.objects if one["kind"] != kind or one["metadata"]["name"] not in names]
+        self.remove({(kind.partition(".")[0], name) for name in names})
         return 0, "deleted", ""
 
     def _kubectl_logs(self, words, flags, stdin):
@@ -324,47 +317,61 @@ class FakeCluster:
                 *parents, last = path.split(".")
                 for parent in parents:
                     at = at.setdefault(parent, {})
-                at[last] = {"true": True, "false": False}.get(value, value)
+                read = {"true": True, "false": False}.get(value, int(value) if value.isdecimal() else value)
+                at[last] = value if word.startswith("--set-string") else read
         try:
-            manifests = self.chart(values)
+            rendered = self.chart(values)
         except ValueError as error:
             return 1, "", str(error)
+        hooks = [one for one in rendered if HOOK in one["metadata"].get("annotations", {})]
+        manifests = [one for one in rendered if one not in hooks]
         if "dry-run" in flags:
             text = "\n---\n".join(map(json.dumps, manifests))
-            return 0, json.dumps({"manifest": text, "hooks": [], "config": values}), ""
+            shown = [{"manifest": json.dumps(one)} for one in hooks]
+            return 0, json.dumps({"manifest": text, "hooks": shown, "config": values}), ""
+        new = {"values": copy.deepcopy(values), "manifests": manifests, "hooks": hooks}
         with self.lock:
-            self._release(values, manifests, "Upgrade complete" if self.revisions else "Install complete")
-        return 0, "", ""
+            failure = self.hook.play(hooks)
+            if failure:
+                failure = (
+                    "UPGRADE FAILED: pre-upgrade hooks failed: " if self.revisions else "failed pre-install: "
+                ) + failure
+                self._record(new, failure, "failed")
+            else:
+                self._release(new, "Upgrade complete" if self.revisions else "Install complete")
+            self.hook.close()
+        return (1, "", f"Error: {failure}") if failure else (0, "", "")
 
     def _helm_rollback(self, words, flags, rest, stdin):
         target = next(one for one in self.revisions if one["revision"] == int(words[1]))
         with self.lock:
-            self._release(target["values"], target["manifests"], f"Rollback to {words[1]}")
+            self._release(target, f"Rollback to {words[1]}")
         return 0, "", ""
 
     def _helm_uninstall(self, words, flags, rest, stdin):
-        self.objects = [
-            one
-            for one in self.objects
-            if one["metadata"].get("labels", {}).get("app.kubernetes.io/instance") != "confcom"
-            and one["kind"] != "ControllerRevision"
-        ]
+        self.remove({name_of(one) for one in self.revisions[-1]["manifests"]})
         self.revisions = []
         self.tick()
         return 0, "", ""
 
-    def _release(self, values, manifests, description):
-        if self.revisions:
-            self.revisions[-1]["status"] = "superseded"
-        number = len(self.revisions) + 1
-        kept = {"revision": number, "status": "deployed", "description": description}
-        self.revisions.append(kept | {"values": copy.deepcopy(values), "manifests": manifests, "hooks": []})
-        for one in manifests:
+    def _record(self, new, description, status):
+        kept = {"revision": len(self.revisions) + 1, "status": status, "description": description}
+        self.revisions.append({part: new[part] for part in ("values", "manifests", "hooks")} | kept)
+
+    def _release(self, new, description):
+        for before in self.revisions:
+            if before["status"] == "deployed":
+                before["status"] = "superseded"
+                self.remove(set(map(name_of, before["manifests"])) - set(map(name_of, new["manifests"])))
+        self._record(new, description, "deployed")
+        for one in new["manifests"]:
             old = self.find(one["kind"], one["metadata"]["name"])
-            generation = old[0]["metadata"].get("generation", 0) + 1 if old else 1
             for gone in old:
                 self.objects.remove(gone)
-            status = old[0].get("status", {}) if old else {}
-            fresh = copy.deepcopy(one) | {"status": copy.deepcopy(status)}
-            fresh["metadata"]["generation"] = generation
+            fresh = copy.deepcopy(one)
+            if "spec" in one:
+                generation = old[0]["metadata"]["generation"] if old else 0
+                changed = not old or old[0]["spec"] != one["spec"]
+                fresh["metadata"]["generation"] = generation + changed
+                fresh["status"] = copy.deepcopy(old[0]["status"]) if old else {}
             self.objects.append(fresh)

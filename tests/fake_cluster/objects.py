@@ -1,6 +1,7 @@
 """Objects as the API server gives them, as far as the add-on looks at them."""
 
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
+ENCLAVE = "sgx.intel.com/enclave"
 PROVISION = "sgx.intel.com/provision"
 HELPER_EPC = "confcom.internal/quote_helper_epc_mem_in_MiB"
 SIMULATED = {"confcom.internal/simulated-sgx": "true"}
@@ -81,10 +82,9 @@ def running():
     }
 
 
-def not_ready():
-    return running() | {
-        "conditions": [{"type": "Ready", "status": "False", "message": "containers with unready status: [main]"}]
-    }
+def not_ready(container="main"):
+    message = f"containers with unready status: [{container}]"
+    return running() | {"conditions": [{"type": "Ready", "status": "False", "message": message}]}
 
 
 def waiting(reason, message="", *, ended=None, restarts=0):

@@ -1,6 +1,7 @@
 """The cases that hold for every version: each is what the real kubelet 1.36.3 was seen to do."""
 
 import socket
+from collections import Counter
 
 import grpc.aio
 import pytest
@@ -10,6 +11,7 @@ from confcom.kubelet_api.services import HEALTHY, RECEIVE_LIMIT
 from kubelet_contract.kubelet import Bench, PodSeen
 from kubelet_contract.plugin import Plugin
 
+NOT_HELPFUL = "Preemption is not helpful for scheduling"
 SLEEP = "while :; do sleep 0.1; done"
 
 
@@ -38,6 +40,23 @@ async def refused(plugin: Plugin, **change) -> str:
 def rejected(why: str) -> PodSeen:
     """A pod that the kubelet did not admit."""
     return PodSeen("Failed", "UnexpectedAdmissionError", f"Pod was rejected: {why}")
+
+
+def insufficient(bench: Bench, here: str) -> str:
+    """The scheduler's words for a pod whose resource is offered by the kubelet's node, if by any.
+
+    Args:
+        bench: the case's.
+        here: why preemption does not help on that node.
+    """
+    nodes = bench.kubelet.nodes
+    reasons = Counter({NOT_HELPFUL: nodes - 1})
+    reasons[here] += 1
+    preemption = ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items() if count))
+    return (
+        f"0/{nodes} nodes are available: {nodes} Insufficient {bench.resource}. no new claims to deallocate, "
+        f"preemption: 0/{nodes} nodes are available: {preemption}."
+    )
 
 
 class RegistrationContract:
@@ -194,25 +213,16 @@ class AllocateContract:
         holding = await bench.run("holds", SLEEP, 3)
         await bench.phase(holding, "Running")
         pod = await bench.run("waits", count=2)
-        assert await self.pending(bench, pod) == (
-            f"0/1 nodes are available: 1 Insufficient {bench.resource}. no new claims to deallocate, "
-            "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
-        )
+        assert await self.pending(bench, pod) == insufficient(bench, "No preemption victims found for incoming pod")
         await bench.kubelet.delete(holding)
         assert (await bench.ended(pod)).phase == "Succeeded"
 
     async def test_what_never_fits_is_pending_with_the_schedulers_reason(self, bench: Bench):
         await bench.plugin()
-        assert await self.pending(bench, await bench.run("waits", count=5)) == (
-            f"0/1 nodes are available: 1 Insufficient {bench.resource}. no new claims to deallocate, "
-            "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
-        )
+        assert await self.pending(bench, await bench.run("waits", count=5)) == insufficient(bench, NOT_HELPFUL)
 
     async def test_a_resource_that_nobody_offers_is_insufficient(self, bench: Bench):
-        assert await self.pending(bench, await bench.run("waits")) == (
-            f"0/1 nodes are available: 1 Insufficient {bench.resource}. no new claims to deallocate, "
-            "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
-        )
+        assert await self.pending(bench, await bench.run("waits")) == insufficient(bench, NOT_HELPFUL)
 
     async def pending(self, bench: Bench, pod: str) -> str:
         """The scheduler's words."""
@@ -286,6 +296,23 @@ class RestartContract:
         assert (await bench.ended(await bench.run("fits", count=1))).phase == "Succeeded"
         held, given = plugin.allocations
         assert not set(held) & set(given)
+
+    async def test_a_pod_that_holds_every_device_outlives_restarts(self, bench: Bench):
+        ids = [f"{number:03x}" for number in range(256)]
+        plugin = await bench.plugin(ids)
+        pod = await bench.run("holds", SLEEP, len(ids))
+        await bench.phase(pod, "Running")
+        for _ in range(2):
+            await bench.restart()
+            await plugin.stop()
+            await plugin.start()
+            await plugin.register()
+            await bench.counted(len(ids), len(ids))
+        seen = await bench.kubelet.pod(pod)
+        assert (seen.phase, seen.restarts) == ("Running", 0)
+        assert len(plugin.allocations) == 1
+        await bench.kubelet.delete(pod)
+        assert (await bench.ended(await bench.run("next", count=len(ids)))).phase == "Succeeded"
 
     async def test_a_pod_that_comes_before_its_plugin_is_rejected(self, bench: Bench):
         await bench.plugin()

@@ -29,6 +29,7 @@ class StandIn:
 
     image = "sh"
     node_name = NAME
+    nodes = 1
     patience = removal_patience = 20.0
     report_seconds = 0.5
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from confcom.addon.findings import Finding, Outcome, PreflightError, failed
 from confcom.addon.helm import Helm, HelmError
@@ -15,11 +16,13 @@ from confcom.addon.hook_watch import HookWatch, failed_hooks
 from confcom.addon.kubectl import Cluster, KubeApi
 from confcom.addon.looking import look_at_daemons
 from confcom.addon.preflight import judge
-from confcom.addon.programs import ClusterAccessError, Run
+from confcom.addon.programs import ClusterAccessError, ForbiddenError, Run
 from confcom.addon.rollout import NodeStep, Rollout, Step, Verdict, Watch, look, rollout
 from confcom.addon.survey import Survey, Wish, survey
-from confcom.addon.telling import Mark, Row, Teller
+from confcom.addon.telling import Board, Mark, Row, Teller
 from confcom.errors import ConfcomError, ExitCode
+
+T = TypeVar("T")
 
 POLL_SECONDS = 1.5
 """Between two looks at the cluster. A look is two kubectls, which take a tenth of a second of CPU each."""
@@ -102,18 +105,14 @@ class AddOn:
             raise PreflightError(findings)
         return seen, findings
 
-    def apply(self, chart: Path, seen: Survey) -> bool:
-        """Install or upgrade, unless that would change nothing; says whether it did.
+    def apply(self, chart: Path, seen: Survey) -> None:
+        """Install or upgrade.
 
         Raises:
             HelmError: it failed.
         """
-        if self._is_applied(seen):
-            self.teller.say("The release is as it was asked to be already.")
-            return False
         title = "helm installs the chart" if not seen.history else "helm upgrades the release"
         self.under_watch(title, lambda: self.helm.upgrade(chart, seen.values))
-        return True
 
     def under_watch(self, title: str, change: Callable[[], None]) -> None:
         """Let helm make a change, and watch the Job that it waits for: if that cannot start, its wait is cut short.
@@ -126,7 +125,8 @@ class AddOn:
             made = beside.submit(change)
             while not futures.wait([made], GLANCE_SECONDS).done:
                 with contextlib.suppress(ClusterAccessError):  # helm tells by itself if it stays away
-                    watch = watch.after(self.api.list_objects("pods,events", self.cluster.here), self.clock())
+                    seen = self.api.list_objects("pods,jobs.batch,events", self.cluster.here)
+                    watch = watch.after(seen, self.clock())
                     board.show(watch.rows)
                     for job in watch.hopeless(self.clock()):
                         self.api.end_job(job)
@@ -134,22 +134,48 @@ class AddOn:
             try:
                 made.result()
             except HelmError as error:
-                raise HelmError(error.what, why="; ".join([*watch.told, error.why]), remedy=error.remedy) from error
+                why = "; ".join([*watch.told, error.why])
+                raise type(error)(error.what, why=why, remedy=error.remedy) from error
         # Those of changes before this one, which is made: `status` would go on naming them.
-        if failed := list(failed_hooks(self.api.list_objects("jobs", self.cluster.here))):
-            self.api.delete("Job.batch", failed, namespace=self.cluster.namespace)
+        with contextlib.suppress(ClusterAccessError):  # the change is made; the next one tidies as well
+            if failed := list(failed_hooks(self.api.list_objects("jobs", self.cluster.here))):
+                self.api.delete("Job.batch", failed, namespace=self.cluster.namespace)
 
-    def _is_applied(self, seen: Survey) -> bool:
-        if not seen.history or seen.history[-1].status != "deployed" or seen.rendering is None:
-            return False
-        if seen.values.stored != seen.rendering.config or not seen.daemons_are_there:
-            return False
-        return sorted(map(repr, self.helm.installed())) == sorted(map(repr, seen.rendering.manifests))
+    def revision(self, *, deadline: float) -> int:
+        """The release's number, after a change; asked for as patiently as `wait` looks.
 
-    def revision(self) -> int:
-        """The release's number."""
-        history: Sequence[Revision] = self.helm.history()
+        Raises:
+            ClusterAccessError: the API server stayed away for as long as the deadline, or refuses.
+        """
+        history: Sequence[Revision] = self.patiently(self.helm.history, deadline=deadline)
         return history[-1].number if history else 0
+
+    def patiently(self, ask: Callable[[], T], *, deadline: float, board: Board | None = None) -> T:
+        """Ask the cluster, again if its API server is away: a change that was made is not to be given up for that.
+
+        Args:
+            ask: what; done again from its beginning.
+            deadline: seconds until it has to answer.
+            board: where it is shown that it is away.
+
+        Raises:
+            ForbiddenError: it refuses.
+            ClusterAccessError: it stayed away for as long.
+        """
+        asked, away = self.clock(), False
+        while True:
+            try:
+                return ask()
+            except ClusterAccessError as error:
+                # An API server that has just started refuses everybody, until it has read who may do what.
+                if (isinstance(error, ForbiddenError) and not away) or self.clock() - asked >= deadline:
+                    raise
+                if board is not None:
+                    board.show([Row("API server", error.why or error.what, Mark.BAD)])
+                elif not away:
+                    self.teller.say(f"The API server is waited for: {error.why or error.what}")
+                away = True
+            self.sleep(POLL_SECONDS)
 
     def wait(self, title: str, *, deadline: float, remedy: str) -> tuple[NodeStep, ...]:
         """Wait until every daemon is ready on every node; give up when nothing goes on.
@@ -161,27 +187,19 @@ class AddOn:
 
         Raises:
             NotReadyError: it stalled; says where and why.
-            ClusterAccessError: the API server stayed away for as long.
+            ClusterAccessError: the API server stayed away for as long, or refuses.
         """
         watch: Watch | None = None
-        heard = self.clock()
         with self.teller.waiting(title) as board:
             while True:
-                now = self.clock()
-                try:
-                    state = rollout(look_at_daemons(self.api))
-                except ClusterAccessError as error:
-                    if now - heard >= deadline:
-                        raise
-                    board.show([Row("API server", error.why or error.what, Mark.BAD)])
-                else:
-                    heard = now
-                    watch, verdict = look(watch, state, now, deadline=deadline)
-                    board.show(rows_of(state))
-                    if verdict is Verdict.DONE:
-                        return state.steps
-                    if verdict is Verdict.STALLED:
-                        raise stalled(state, remedy)
+                seen = self.patiently(lambda: look_at_daemons(self.api), deadline=deadline, board=board)
+                state = rollout(seen)
+                watch, verdict = look(watch, state, self.clock(), deadline=deadline)
+                board.show(rows_of(state))
+                if verdict is Verdict.DONE:
+                    return state.steps
+                if verdict is Verdict.STALLED:
+                    raise stalled(state, remedy)
                 self.sleep(POLL_SECONDS)
 
 

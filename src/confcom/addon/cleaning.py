@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from confcom.addon.add_on import POLL_SECONDS, AddOn, NotReadyError
 from confcom.addon.dead_resources import (
@@ -15,6 +15,7 @@ from confcom.addon.dead_resources import (
     remains,
     removal,
 )
+from confcom.addon.objects import name_of
 from confcom.addon.programs import ClusterAccessError
 from confcom.addon.telling import Mark, Row
 
@@ -24,6 +25,8 @@ PATIENCE_SECONDS = KUBELET_KEEPS_SECONDS + REPORT_SECONDS + LATE_SECONDS
 
 def clean_nodes(add_on: AddOn) -> None:
     """Wait until every kubelet has forgotten our resources, and remove their keys from the nodes' status.
+
+    Nodes that never were ours are left alone; what another plugin offers on those that were is told, and stays.
 
     Raises:
         NotReadyError: some node still has them.
@@ -37,7 +40,7 @@ def clean_nodes(add_on: AddOn) -> None:
             passed = add_on.clock() - started
             left: Sequence[Remains] = ()
             try:
-                left = _look_and_remove(add_on)
+                left = _look_and_remove(add_on, settling.last_seen, passed)
             except ClusterAccessError as error:
                 if passed >= PATIENCE_SECONDS:
                     raise
@@ -46,15 +49,18 @@ def clean_nodes(add_on: AddOn) -> None:
                 settling = settling.after(left, passed)
                 board.show(_rows(left), note=f"{passed:.0f} s of at most {PATIENCE_SECONDS:.0f} s")
                 if settling.settled(left, passed):
-                    return
+                    break
                 if passed >= PATIENCE_SECONDS:
                     raise _too_late(left)
             add_on.sleep(POLL_SECONDS)
+    for one in left:
+        if one.others:
+            add_on.teller.say(f"Left on {one.node}: {', '.join(one.others)}, which another device plugin offers.")
 
 
-def _look_and_remove(add_on: AddOn) -> list[Remains]:
+def _look_and_remove(add_on: AddOn, ours: Container[str], passed: float) -> list[Remains]:
     nodes = add_on.api.list_objects("nodes")
-    left = [remains(node) for node in nodes]
+    left = [remains(node, ours=name_of(node) in ours, passed=passed) for node in nodes]
     for node, one in zip(nodes, left, strict=True):
         if one.stage is Stage.DEAD:
             # A refusal is looked at again: a plugin came back, or the kubelet reported in between.
@@ -76,8 +82,6 @@ def _too_late(left: Sequence[Remains]) -> NotReadyError:
     told = "; ".join(f"{one.node}: {', '.join(one.names)}, {one.stage}" for one in open_ones)
     if any(one.stage is Stage.SILENT for one in open_ones):
         remedy = "`confcom disable` again when these kubelets report again"
-    elif any(one.stage is Stage.OFFERED for one in open_ones):
-        remedy = "find the other device plugin that offers them; `confcom disable` again when it is gone"
     else:
         remedy = "`confcom disable` again; if a kubelet never forgets them, see its log"
     return NotReadyError("resources of the add-on are left in the nodes' status", why=told, remedy=remedy)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from confcom.addon.objects import KubernetesObject, amount, condition, mapping, name_of
-from confcom.addon.resources import OURS, allocatable, offered
+from confcom.addon.resources import SHARED, allocatable, offered
 
 KUBELET_KEEPS_SECONDS = 300.0
 """The kubelet's endpointStopGracePeriod."""
@@ -20,6 +20,8 @@ REPORT_SECONDS = 10.0
 """The kubelet's nodeStatusUpdateFrequency: what it knows is in the API at most so much later."""
 LATE_SECONDS = 60.0
 """Patience beyond both, for a kubelet that is busy."""
+OTHERS_SECONDS = REPORT_SECONDS + LATE_SECONDS
+"""What pods can have for so long after our plugin's end is another plugin's."""
 SETTLED_SECONDS = 12.0
 """A key that is still away after more than one report of the kubelet stays away."""
 
@@ -42,20 +44,34 @@ class Remains:
     node: str
     stage: Stage
     names: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    """What another plugin offers there, and is none of ours to remove."""
 
 
-def remains(node: KubernetesObject) -> Remains:
-    """What is left of our resources on a node."""
+def remains(node: KubernetesObject, *, ours: bool = False, passed: float = 0) -> Remains:
+    """What is left of our resources on a node.
+
+    Args:
+        node: as it is now.
+        ours: whether it was seen with a name that only we use; one that has such a name is ours anyhow.
+        passed: seconds since our plugin's end.
+    """
     left = offered(node)
-    names = tuple(sorted(left))
-    if not names:
+    if not ours and left.keys() <= SHARED:
         return Remains(name_of(node), Stage.CLEAN, ())
-    if not any(left.values()):
-        return Remains(name_of(node), Stage.DEAD, names)
-    if condition(node, "Ready").get("status") != "True":
-        return Remains(name_of(node), Stage.SILENT, names)
-    served = any(allocatable(node, name) for name in names)
-    return Remains(name_of(node), Stage.OFFERED if served else Stage.KEPT, names)
+    reports = condition(node, "Ready").get("status") == "True"
+    served = sorted(name for name in left if reports and allocatable(node, name))
+    others = tuple(served) if passed >= OTHERS_SECONDS else ()
+    names = tuple(sorted(left.keys() - set(others)))
+    if not names:
+        stage = Stage.CLEAN
+    elif not any(left[name] for name in names):
+        stage = Stage.DEAD
+    elif not reports:
+        stage = Stage.SILENT
+    else:
+        stage = Stage.KEPT if set(served) <= set(others) else Stage.OFFERED
+    return Remains(name_of(node), stage, names, others)
 
 
 def removal(node: KubernetesObject) -> Sequence[Mapping[str, str]]:
@@ -64,9 +80,10 @@ def removal(node: KubernetesObject) -> Sequence[Mapping[str, str]]:
     Each is tested before, so that the whole patch fails if a plugin has come back meanwhile.
     """
     patch = []
+    dead = {name for name, count in offered(node).items() if not count}
     for part in ("capacity", "allocatable"):
         for name, quantity in mapping(node, "status", part).items():
-            if name in OURS and amount(str(quantity)) == 0:
+            if name in dead and amount(str(quantity)) == 0:
                 path = f"/status/{part}/{name.replace('~', '~0').replace('/', '~1')}"
                 patch += [{"op": "test", "path": path, "value": str(quantity)}, {"op": "remove", "path": path}]
     return patch

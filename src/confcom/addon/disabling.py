@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from confcom.addon.add_on import POLL_SECONDS, AddOn, NotReadyError
 from confcom.addon.cleaning import clean_nodes
 from confcom.addon.dead_resources import Stage, remains
-from confcom.addon.enabling import NotEnabledError
+from confcom.addon.enabling import NotEnabledError, namespaces_of_others
 from confcom.addon.findings import Check, Finding, Outcome, PreflightError
-from confcom.addon.helm import RELEASE
+from confcom.addon.helm import RELEASE, HelmError
 from confcom.addon.looking import look_at_daemons, look_everywhere
 from confcom.addon.node_checks import shown
 from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of
-from confcom.addon.permissions import CLEANING, READING, Permission, denied, is_cluster_wide, plural
+from confcom.addon.permissions import CLEANING, READING, STORING, Permission, denied, is_cluster_wide, plural
 from confcom.addon.plan import component_of, group_of
 from confcom.addon.platform_secret import SECRET_NAME
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
@@ -76,6 +76,7 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
         wait: whether to wait out the kubelet's five minutes and clean the nodes.
 
     Raises:
+        NotEnabledError: it is in another namespace, or was not installed by helm.
         NoConsentError: workloads use it, and nobody agreed; nothing was changed.
         PreflightError: this user may not.
         HelmError: helm failed.
@@ -98,11 +99,12 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
         _remove(add_on, *parts)
     else:
         add_on.teller.say("The add-on is not enabled.")
-    kept = _kept(add_on, seen)
+    kept = add_on.patiently(lambda: _kept(add_on, seen), deadline=ENDING_SECONDS)
     if wait:
         clean_nodes(add_on)
         return Disabled(bool(history), kept)
-    left = [remains(node) for node in add_on.api.list_objects("nodes")]
+    nodes = add_on.patiently(lambda: add_on.api.list_objects("nodes"), deadline=ENDING_SECONDS)
+    left = [remains(node) for node in nodes]
     names = tuple((one.node, one.names) for one in left if one.stage is not Stage.CLEAN)
     return Disabled(bool(history), kept, names)
 
@@ -115,12 +117,14 @@ def _refuse_foreign(seen: Snapshot, add_on: AddOn, *, released: bool) -> None:
             why=f"there is no such release in {add_on.cluster.described}: somebody applied manifests",
             remedy="remove them as they were applied (kubectl delete -f), then `confcom disable` again",
         )
+    if not released and (elsewhere := namespaces_of_others(seen.daemon_sets, seen.namespace)):
+        raise NotEnabledError.of(f"the add-on is not in the namespace {seen.namespace}", elsewhere)
 
 
 def _check_permissions(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> None:
     here = add_on.cluster.namespace
     kinds = sorted({(group_of(one), str(one["kind"])) for one in manifests})
-    asked = [*READING, CLEANING]
+    asked = [*READING, CLEANING, *(Permission(verb, "secrets", namespace=here) for verb in STORING)]
     asked += [Permission("delete", plural(kind), group, "" if is_cluster_wide(kind) else here) for group, kind in kinds]
     missing = denied(asked, add_on.api.review([one.review() for one in asked]))
     if missing:
@@ -142,19 +146,28 @@ def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject], hooks: Sequenc
             add_on.api.delete(kind, names)
             add_on.teller.say(f"Removed {kind} {', '.join(names)}.")
     with add_on.teller.busy("helm removes the daemons"):
-        add_on.helm.uninstall()
+        try:
+            add_on.helm.uninstall()
+        except HelmError as error:
+            remedy = "`confcom disable` again removes the rest; `confcom enable` puts back what is gone"
+            raise type(error)(error.what, why=error.why, remedy=f"{remedy}; {error.remedy}") from error
+    add_on.patiently(lambda: _remove_hooks(add_on, hooks), deadline=ENDING_SECONDS)
+    _wait_for_the_end(add_on)
+
+
+def _remove_hooks(add_on: AddOn, hooks: Sequence[KubernetesObject]) -> None:
     for kind in sorted({f"{one['kind']}.{group_of(one)}".rstrip(".") for one in hooks}):
         # Those of a hook that failed are helm's to look at, and nobody's afterwards.
         names = [name_of(one) for one in hooks if one["kind"] == kind.partition(".")[0]]
         add_on.api.delete(kind, names, namespace=add_on.cluster.namespace)
-    _wait_for_the_end(add_on)
 
 
 def _wait_for_the_end(add_on: AddOn) -> None:
     deadline = add_on.clock() + ENDING_SECONDS
     with add_on.teller.waiting("The daemons end") as board:
         while True:
-            pods = [pod for pod in look_at_daemons(add_on.api).pods if component_of(pod)]
+            seen = add_on.patiently(lambda: look_at_daemons(add_on.api), deadline=ENDING_SECONDS, board=board)
+            pods = [pod for pod in seen.pods if component_of(pod)]
             board.show([Row(name_of(pod), "ends", Mark.WAITING) for pod in pods])
             if not pods:
                 return

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Sequence
+
 from confcom.addon.add_on import AddOn, Changed
+from confcom.addon.applied import is_applied
 from confcom.addon.history import NoRevisionError, previous
 from confcom.addon.node_checks import shown
-from confcom.addon.objects import KubernetesObject, name_of
-from confcom.addon.plan import ADD_ON, NAME_LABEL, Plan
+from confcom.addon.objects import KubernetesObject, name_of, namespace_of
+from confcom.addon.plan import ADD_ON, NAME_LABEL, Plan, component_of
 from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED
+from confcom.addon.programs import ClusterAccessError
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.survey import Survey, Wish
 from confcom.errors import ConfcomError, ExitCode
@@ -17,6 +22,19 @@ class NotEnabledError(ConfcomError):
     """There is no add-on to be changed."""
 
     exit_code = ExitCode.REFUSED
+
+    @classmethod
+    def of(cls, what: str, elsewhere: Sequence[str]) -> NotEnabledError:
+        """With what to do.
+
+        Args:
+            what: could not be done.
+            elsewhere: other namespaces that have the add-on.
+        """
+        if not elsewhere:
+            return cls(what, why="the add-on is not enabled", remedy="confcom enable")
+        why = f"the add-on is in {', '.join(elsewhere)}, which --namespace names"
+        return cls(what, why=why, remedy=f"the same with --namespace {elsewhere[0]}")
 
 
 def enable(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
@@ -43,10 +61,10 @@ def enable(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: fl
         add_on.teller.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")
     if seen.surroundings.namespace is None:
         add_on.api.create(_namespace(add_on.cluster.namespace))
-    changed = add_on.apply(wish.chart, seen)
+    changed = _apply(add_on, wish, seen)
     remedy = "see `confcom status`; `confcom enable` again waits on"
     steps = add_on.wait("Waiting for the daemons", deadline=deadline, remedy=remedy) if wait else ()
-    return Changed(changed, add_on.revision(), findings, steps)
+    return Changed(changed, add_on.revision(deadline=deadline), findings, steps)
 
 
 def update(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
@@ -65,16 +83,18 @@ def update(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: fl
         HelmError: helm failed.
         NotReadyError: the update stopped at some node, whose old daemon goes on serving.
     """
+    # Before preflight: values that are enough for an update need not be enough to enable it, as the chart would say.
+    with contextlib.suppress(ClusterAccessError):  # preflight tells that, with what else it needs
+        if not add_on.helm.history():
+            raise NotEnabledError.of("there is nothing to update", _elsewhere(add_on))
     seen, findings = add_on.preflight(wish)
-    if not seen.history:
-        raise NotEnabledError("there is nothing to update", why="the add-on is not enabled", remedy="confcom enable")
     if dry_run:
         _tell_plan(add_on, seen, wish)
-        return Changed(changed=False, revision=seen.history[-1].number, findings=findings)
-    changed = add_on.apply(wish.chart, seen)
+        return Changed(changed=False, revision=seen.history[-1].number if seen.history else 0, findings=findings)
+    changed = _apply(add_on, wish, seen)
     remedy = "`confcom rollback` undoes it"
     steps = add_on.wait("Updating node by node", deadline=deadline, remedy=remedy) if wait else ()
-    return Changed(changed, add_on.revision(), findings, steps)
+    return Changed(changed, add_on.revision(deadline=deadline), findings, steps)
 
 
 def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, deadline: float) -> Changed:
@@ -87,11 +107,14 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, deadline: floa
         deadline: seconds without progress.
 
     Raises:
+        NotEnabledError: there is nothing to roll back.
         NoRevisionError: there is none to go back to.
         HelmError: helm failed.
         NotReadyError: some node is not ready.
     """
     history = add_on.helm.history()
+    if not history:
+        raise NotEnabledError.of("there is nothing to roll back", _elsewhere(add_on))
     target = previous(history) if revision is None else revision
     if target not in {one.number for one in history}:
         known = ", ".join(str(one.number) for one in history)
@@ -100,7 +123,29 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, deadline: floa
     remedy = "see `confcom status`"
     title = f"Back to revision {target}, node by node"
     steps = add_on.wait(title, deadline=deadline, remedy=remedy) if wait else ()
-    return Changed(changed=True, revision=add_on.revision(), steps=steps)
+    return Changed(changed=True, revision=add_on.revision(deadline=deadline), steps=steps)
+
+
+def namespaces_of_others(daemon_sets: Iterable[KubernetesObject], here: str) -> tuple[str, ...]:
+    """Other namespaces than this one that have daemons of ours."""
+    return tuple(sorted({namespace_of(one) for one in daemon_sets if component_of(one)} - {here}))
+
+
+def _elsewhere(add_on: AddOn) -> tuple[str, ...]:
+    try:
+        found = add_on.api.list_objects("daemonsets.apps", "--all-namespaces")
+    except ClusterAccessError:
+        return ()  # it is a hint only
+    return namespaces_of_others(found, add_on.cluster.namespace)
+
+
+def _apply(add_on: AddOn, wish: Wish, seen: Survey) -> bool:
+    """Unless that would change nothing; says whether it did."""
+    if is_applied(add_on, seen):
+        add_on.teller.say("The release is as it was asked to be already.")
+        return False
+    add_on.apply(wish.chart, seen)
+    return True
 
 
 def _namespace(name: str) -> KubernetesObject:

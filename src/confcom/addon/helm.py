@@ -13,7 +13,7 @@ from confcom.addon.history import Revision
 from confcom.addon.kubectl import Cluster
 from confcom.addon.objects import KubernetesObject, listing, mapping, text
 from confcom.addon.plan import ADD_ON
-from confcom.addon.programs import ClusterAccessError, Purpose, Run, call, last_words, run_program
+from confcom.addon.programs import ClusterAccessError, Purpose, Run, access_error, call, last_words, run_program
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
 
 RELEASE = ADD_ON
@@ -40,6 +40,12 @@ class ChartError(ConfcomError):
 
 class HelmError(ConfcomError):
     """Helm could not do what it was asked to."""
+
+
+class UnfinishedError(HelmError):
+    """An earlier change of the release was interrupted, and helm makes no other one before it is undone."""
+
+    exit_code = ExitCode.REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,7 @@ class Helm:
         if done.returncode:
             if b"release: not found" in done.stderr:
                 return ()
-            raise ClusterAccessError("the release cannot be looked up", why=last_words(done.stderr))
+            raise access_error("the release cannot be looked up", last_words(done.stderr) or "helm said nothing")
         return tuple(Revision.parse(one) for one in json.loads(done.stdout))
 
     def values(self) -> KubernetesObject:
@@ -172,6 +178,7 @@ class Helm:
 
         Raises:
             ChartError: the chart refuses the values, or cannot be read.
+            UnfinishedError: an earlier change was interrupted.
             ClusterAccessError: the release so far cannot be looked up.
         """
         failure = "the chart cannot be rendered"
@@ -221,6 +228,8 @@ class Helm:
         done = self._call(*arguments, failure=failure, stdin=stdin)
         if done.returncode:
             why = last_words(done.stderr) or "helm said nothing"
+            if remedy := _unfinished(why):
+                raise UnfinishedError(failure, why=why, remedy=remedy)
             raise HelmError(failure, why=why, remedy=_remedy(why, self.cluster))
         return done
 
@@ -230,12 +239,19 @@ def _upgrade(chart: Path, values: Values) -> list[str]:
     return [*command, *values.flags]
 
 
-def _remedy(why: str, cluster: Cluster) -> str:
+def _unfinished(why: str) -> str:
+    """What to do about an interrupted change, if that is what keeps helm from the next one."""
     if "another operation" in why:
         return (
             "if no other helm is at work on it, an earlier one was interrupted: `confcom rollback` undoes what it did, "
             "`confcom disable` removes it all"
         )
+    if "has no deployed releases" in why:
+        return "`confcom disable`, which was interrupted, finishes its work; then `confcom enable`"
+    return ""
+
+
+def _remedy(why: str, cluster: Cluster) -> str:
     if "pre-upgrade" in why or "pre-rollback" in why:
         return "the daemons go on as they were; `confcom rollback` puts the release back to what it was"
     if "simulated-root" in why or "pre-install" in why:
@@ -261,6 +277,8 @@ def _rendering_error(stderr: bytes) -> ConfcomError:
         what = what.removeprefix("nothing was changed, because ").removeprefix("nothing was installed, because ")
         return ChartError(f"the chart refuses these values: {what.rstrip('.')}", why=why.rstrip("."), remedy=do)
     why = last_words(stderr) or "helm said nothing"
+    if remedy := _unfinished(why):
+        return UnfinishedError("helm cannot change the release", why=why, remedy=remedy)
     if "forbidden" in why or not _CHARTS_FAULT.search(why):
         return ClusterAccessError("helm cannot look up the release", why=why)
     return ChartError(

@@ -10,8 +10,12 @@ from confcom.errors import ConfcomError, ExitCode
 
 _ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
 """How helm describes a revision that is an older one again."""
-_FAILED = frozenset({"failed", "pending-install", "pending-upgrade", "pending-rollback"})
-"""What helm calls revisions that were not applied to their end."""
+_LOST = re.compile(r'(Rollback|Release) "[^"]*" failed')
+"""How it describes a rollback that failed: what it was to is overwritten (Helm's action.Rollback)."""
+_NOT_APPLIED = re.compile(r'(Release|Upgrade|Rollback) "[^"]*" failed|Preparing upgrade|Initial install underway')
+"""What it leaves of others; their status may be "superseded" later, as if they had been applied."""
+_APPLIED = frozenset({"deployed", "superseded"})
+_BEGUN = "pending-rollback"
 
 
 class NoRevisionError(ConfcomError):
@@ -38,17 +42,74 @@ class Revision:
         return cls(int(str(number) or 0), str(status), str(description), str(chart))
 
     @property
-    def content(self) -> int:
-        """The number of the revision that this one is a copy of; its own, if it is none."""
-        match = _ROLLED_BACK.match(self.description)
-        return int(match[1]) if match else self.number
+    def target(self) -> int:
+        """The number of the revision that it was made from; 0, if it is none's copy."""
+        match = _ROLLED_BACK.fullmatch(self.description)
+        found = int(match[1]) if match else 0
+        return found if found < self.number else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """What a release was, one after the other; a content is known by the number of the revision that had it first."""
+
+    revisions: tuple[Revision, ...]
+    """Oldest first; the oldest may be gone, since Helm keeps ten."""
+
+    def content(self, revision: Revision) -> int:
+        """A copy of a copy has the first one's."""
+        by_number = {one.number: one for one in self.revisions}
+        found = revision
+        while found.target:
+            if found.target not in by_number:
+                return found.target
+            found = by_number[found.target]
+        return found.number
+
+    @property
+    def applied(self) -> tuple[Revision, ...]:
+        """Those that were applied to their end."""
+        # A rollback that fails calls its predecessor superseded, an interrupted one too; "deployed" stays true.
+        last = max((one.number for one in self.revisions if one.status == "deployed"), default=None)
+        return tuple(
+            one
+            for one in self.revisions
+            if one.status in _APPLIED
+            and not _NOT_APPLIED.match(one.description)
+            and (last is None or one.number <= last)
+        )
+
+    def before(self, content: int) -> int | None:
+        """What was applied when a content was made."""
+        found = [self.content(one) for one in self.applied if one.number < content]
+        return found[-1] if found else None
+
+    @property
+    def wanted(self) -> int | None:
+        """The content that undoes the last change."""
+        last = self.revisions[-1]
+        if last.status == _BEGUN and last.target:
+            return self.content(last)
+        if not _LOST.match(last.description):
+            return self.before(self.content(last))
+        if not self.applied:
+            return None
+        really = self.content(self.applied[-1])
+        return self.before(really) or really
+
+    def holder(self, content: int) -> int:
+        """The number of a revision that has a content and is there: the first, or a copy."""
+        have = [one for one in self.revisions if self.content(one) == content]
+        kept = [one for one in have if one in self.applied]
+        first = next((one for one in have if one.number == content), None)
+        return (first or (kept or have)[-1]).number
 
 
 def previous(history: Sequence[Revision]) -> int:
     """The revision that undoes the last change that has not been undone yet.
 
     A second rollback goes further back instead of undoing the first. Revisions that failed are passed over, and so are
-    those that were undone before.
+    those that were undone before. A rollback that was interrupted, or failed, is gone on with.
 
     Args:
         history: oldest first.
@@ -58,12 +119,12 @@ def previous(history: Sequence[Revision]) -> int:
     """
     if not history:
         raise NoRevisionError("there is nothing to roll back", why="the add-on is not enabled", remedy="confcom enable")
-    now = history[-1].content
-    for revision in reversed(history):
-        if revision.number < now and revision.status not in _FAILED:
-            return revision.content
-    raise NoRevisionError(
-        "there is nothing to roll back to",
-        why=f"no revision before {now} was applied to its end",
-        remedy="helm history confcom shows the revisions; `confcom update --set ...` changes the present one",
-    )
+    kept = _History(tuple(history))
+    wanted = kept.wanted
+    if wanted is None:
+        raise NoRevisionError(
+            "there is nothing to roll back to",
+            why=f"no revision before {kept.content(history[-1])} was applied to its end, or none is kept",
+            remedy="helm history confcom shows the revisions; `confcom update --set ...` changes the present one",
+        )
+    return kept.holder(wanted)

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from confcom.addon.objects import KubernetesObject
-from confcom.addon.programs import ClusterAccessError, Purpose, Run, by_hand, call, last_words, run_program
+from confcom.addon.admission import ProbeAnswer
+from confcom.addon.objects import KubernetesObject, name_of, namespace_of
+from confcom.addon.plan import group_of
+from confcom.addon.programs import (
+    ClusterAccessError,
+    Purpose,
+    Run,
+    access_error,
+    by_hand,
+    call,
+    last_words,
+    run_program,
+)
 
 DEFAULT_NAMESPACE = "confcom-system"
 """Where the add-on is installed."""
 API_SECONDS = 20
 """What kubectl gives the API server; without it, kubectl waits for ever."""
+LOG_SECONDS = 5.0
+"""For a pod's log: it comes through the node's kubelet, and who waits for one that is silent sees nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +51,22 @@ class Cluster:
     def described(self) -> str:
         """For people."""
         return f"the namespace {self.namespace}" + (f" of {self.context}" if self.context else "")
+
+
+def chosen(cluster: Cluster, run: Run = run_program) -> Cluster:
+    """The cluster with its context by name, also if that is the current one.
+
+    Somebody may switch to another one while a command waits, and each program that it runs reads the kubeconfig anew.
+    Where none is current it stays without, as in a pod; and where kubectl fails, which whatever is asked next tells.
+    """
+    if cluster.context:
+        return cluster
+    try:
+        done = call(run, ["kubectl", "config", "current-context"], Purpose("the current context cannot be read"))
+    except ClusterAccessError:
+        return cluster
+    context = "" if done.returncode else done.stdout.decode("utf-8", errors="replace").strip()
+    return dataclasses.replace(cluster, context=context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +134,16 @@ class KubeApi:
         arguments = self.cluster.kubectl("create", "--filename=-")
         self._checked(arguments, f"{kind} {name} cannot be created", stdin=json.dumps(thing).encode())
 
-    def refusal(self, thing: KubernetesObject) -> str:
-        """Why admission would refuse an object; empty if it would not. Nothing is created."""
+    def refusal(self, thing: KubernetesObject) -> ProbeAnswer:
+        """Whether admission would refuse an object, and why. Nothing is created."""
         arguments = self.cluster.kubectl("create", "--filename=-", "--dry-run=server", "--output=name")
         purpose = Purpose("the API server cannot be asked about a Pod")
-        done = call(self.run, arguments, purpose, stdin=json.dumps(thing).encode())
-        return last_words(done.stderr) if done.returncode else ""
+        try:
+            done = call(self.run, arguments, purpose, stdin=json.dumps(thing).encode())
+        except ClusterAccessError as error:
+            return ProbeAnswer(doubt=f"{error.what}: {error.why}")
+        said = done.stderr.decode("utf-8", errors="replace")
+        return ProbeAnswer.read(said, last_words(done.stderr)) if done.returncode else ProbeAnswer()
 
     def label_node(self, node: str, label: str) -> None:
         """Put a label (`KEY=VALUE`) on a node.
@@ -162,10 +196,34 @@ class KubeApi:
         arguments = self.cluster.kubectl("get", kind, name, self.cluster.here, "--output=name", "--ignore-not-found")
         return bool(self._checked(arguments, f"{kind} {name} cannot be looked up").strip())
 
+    def missing(self, things: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
+        """Those that are not in the cluster; contents are not read.
+
+        Args:
+            things: as in manifests; in the add-on's namespace, if they name none.
+
+        Raises:
+            ClusterAccessError: they cannot be asked for.
+        """
+        if not things:
+            return ()
+        named = [self._named(one) for one in things]
+        arguments = self.cluster.kubectl("get", "--filename=-", "--output=name", "--ignore-not-found")
+        stdout = self._checked(arguments, "what is installed cannot be looked up", stdin=_list_of(named))
+        found = set(stdout.decode().split())
+        return tuple(one for one in things if _resource_name(one) not in found)
+
+    def _named(self, thing: KubernetesObject) -> KubernetesObject:
+        metadata = {"name": name_of(thing), "namespace": namespace_of(thing) or self.cluster.namespace}
+        return {"apiVersion": thing["apiVersion"], "kind": thing["kind"], "metadata": metadata}
+
     def log_tail(self, pod: str, lines: int) -> str:
         """The last lines that a pod of the namespace logged; empty if there is none to be had."""
         arguments = self.cluster.kubectl("logs", pod, self.cluster.here, f"--tail={lines}", "--all-containers=false")
-        done = call(self.run, arguments, Purpose(f"the log of {pod} cannot be read"))
+        try:
+            done = call(self.run, arguments, Purpose(f"the log of {pod} cannot be read"), timeout=LOG_SECONDS)
+        except ClusterAccessError:
+            return ""
         return "" if done.returncode else done.stdout.decode("utf-8", errors="replace")
 
     def _json(self, arguments: Sequence[str], failure: str) -> KubernetesObject:
@@ -176,14 +234,18 @@ class KubeApi:
     def _checked(self, arguments: Sequence[str], failure: str, *, stdin: bytes | None = None) -> bytes:
         done = call(self.run, arguments, Purpose(failure), stdin=stdin)
         if done.returncode:
-            raise ClusterAccessError(
-                failure, why=last_words(done.stderr) or "kubectl said nothing", remedy=by_hand(arguments)
-            )
+            raise access_error(failure, last_words(done.stderr) or "kubectl said nothing", remedy=by_hand(arguments))
         return done.stdout
 
 
 def _list_of(objects: Sequence[KubernetesObject]) -> bytes:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}).encode()
+
+
+def _resource_name(thing: KubernetesObject) -> str:
+    """As kubectl prints it with --output=name."""
+    kind = f"{thing['kind']}.{group_of(thing)}".rstrip(".").lower()
+    return f"{kind}/{name_of(thing)}"
 
 
 def _documents(stdout: bytes) -> tuple[KubernetesObject, ...]:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from confcom.addon.daemon_pods import last_complaint, mute_pods
 from confcom.addon.kubectl import KubeApi
-from confcom.addon.objects import KubernetesObject, namespace_of, of_kind
+from confcom.addon.objects import KubernetesObject, condition, name_of, namespace_of, node_of, of_kind
+from confcom.addon.plan import ADD_ON, NAME_LABEL
+from confcom.addon.programs import ClusterAccessError
 from confcom.addon.snapshot import Snapshot
 
 LOG_LINES = 20
 """Of a pod that is not ready: enough to hold its last complaint."""
+MOST_LOGS = 8
+"""In one look, each a kubectl of its own: where many pods fail, they fail for the same reason."""
+
+POLICIES = ",".join(
+    f"{kind}.admissionregistration.k8s.io" for kind in ("validatingadmissionpolicy", "validatingadmissionpolicybinding")
+)
 
 
 def look_everywhere(api: KubeApi) -> Snapshot:
@@ -18,7 +28,12 @@ def look_everywhere(api: KubeApi) -> Snapshot:
         ClusterAccessError: the API server does not answer, or does not permit it.
     """
     objects = api.list_objects("nodes,pods,daemonsets.apps,jobs.batch", "--all-namespaces")
-    return _snapshot(api, objects, api.list_objects("events", api.cluster.here))
+    seen = _snapshot(api, objects, api.list_objects("events", api.cluster.here))
+    try:
+        policies = api.list_objects(POLICIES, f"--selector={NAME_LABEL}={ADD_ON}")
+    except ClusterAccessError:  # who may look at the rest may often not look at these
+        return seen
+    return dataclasses.replace(seen, policies=policies)
 
 
 def look_at_daemons(api: KubeApi) -> Snapshot:
@@ -33,15 +48,17 @@ def look_at_daemons(api: KubeApi) -> Snapshot:
 
 def _snapshot(api: KubeApi, *lists: tuple[KubernetesObject, ...]) -> Snapshot:
     objects = [one for found in lists for one in found]
-    pods = of_kind(objects, "Pod")
-    mute = mute_pods([pod for pod in pods if namespace_of(pod) == api.cluster.namespace])
+    pods, nodes = of_kind(objects, "Pod"), of_kind(objects, "Node")
+    # A log comes from the kubelet: one that does not report would be waited for in vain.
+    alive = {name_of(node) for node in nodes if condition(node, "Ready").get("status") == "True"}
+    asked = [pod for pod in pods if namespace_of(pod) == api.cluster.namespace and node_of(pod) in alive]
     return Snapshot(
         namespace=api.cluster.namespace,
-        nodes=of_kind(objects, "Node"),
+        nodes=nodes,
         pods=pods,
         daemon_sets=of_kind(objects, "DaemonSet"),
         jobs=of_kind(objects, "Job"),
         revisions=of_kind(objects, "ControllerRevision"),
         events=of_kind(objects, "Event"),
-        said={name: last_complaint(api.log_tail(name, LOG_LINES)) for name in mute},
+        said={name: last_complaint(api.log_tail(name, LOG_LINES)) for name in mute_pods(asked)[:MOST_LOGS]},
     )

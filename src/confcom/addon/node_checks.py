@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from confcom.addon.findings import Check, Finding, Outcome
 from confcom.addon.node_selection import selects, untolerated
 from confcom.addon.objects import KubernetesObject, condition, labels_of, listing, mapping, name_of, namespace_of, text
-from confcom.addon.plan import Plan, pod_spec_of
-from confcom.addon.resources import INTEL_EPC, OURS, allocatable, offered
+from confcom.addon.plan import Plan, pod_spec_of, simulates
+from confcom.addon.resources import INTEL_EPC, OURS, REAL, allocatable, offered
 from confcom.addon.sgx_nodes import SIMULATED_LABEL, SgxKind, sgx_kind
 
 NFD_RESOURCES = "nfd.node.kubernetes.io/extended-resources"
@@ -98,13 +98,22 @@ def _unknown_owner(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
         )
 
 
-def check_simulation(plan: Plan, nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
-    """Whether simulated and hardware nodes would come together without consent, or on one node."""
+def check_simulation(
+    plan: Plan, nodes: Sequence[KubernetesObject], installed: Sequence[KubernetesObject]
+) -> Iterator[Finding]:
+    """Whether simulated and hardware nodes would come together without consent, or on one node.
+
+    Args:
+        plan: what is to be installed.
+        nodes: of the cluster.
+        installed: the DaemonSets that are there already.
+    """
     simulated = plan.plugins(simulated=True)
     if not simulated:
         yield Finding(Check.SIMULATION, Outcome.OK, "not wanted")
         return
-    hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE]
+    pretending = [*simulated, *(daemon for daemon in installed if simulates(daemon))]
+    hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE or _is_served(node, pretending)]
     both = [name_of(node) for node in hardware if any(selects(pod_spec_of(one), node) for one in simulated)]
     if both:
         yield Finding(
@@ -126,14 +135,26 @@ def check_simulation(plan: Plan, nodes: Sequence[KubernetesObject]) -> Iterator[
         yield Finding(Check.SIMULATION, Outcome.OK, "beside hardware" if hardware else "no node has SGX hardware")
 
 
+def _is_served(node: KubernetesObject, pretending: Sequence[KubernetesObject]) -> bool:
+    """Whether a plugin of hardware serves it, ours or another vendor's: where none pretends, nobody else offers EPC."""
+    offers = any(allocatable(node, name) for name in REAL.names)
+    return offers and not any(selects(pod_spec_of(daemon), node) for daemon in pretending)
+
+
 def check_nodes(
-    plan: Plan, nodes: Sequence[KubernetesObject], *, unknown: Sequence[str], allow_none: bool
+    plan: Plan,
+    nodes: Sequence[KubernetesObject],
+    installed: Sequence[KubernetesObject],
+    *,
+    unknown: Sequence[str],
+    allow_none: bool,
 ) -> Iterator[Finding]:
     """Whether there are nodes for the daemons, and can run them.
 
     Args:
         plan: what is to be installed.
         nodes: of the cluster.
+        installed: the DaemonSets that are there already.
         unknown: nodes that are to be labelled and are not there.
         allow_none: whether nodes may come later.
     """
@@ -149,7 +170,9 @@ def check_nodes(
     if not chosen:
         yield _none(plan, allowed=allow_none)
         return
-    yield from _problems(plan, chosen)
+    for node in chosen:
+        there = any(selects(pod_spec_of(daemon), node) for daemon in installed)
+        yield from _problems(plan, node, installed=there)
     yield Finding(Check.NODES, Outcome.OK, shown([name_of(node) for node in chosen]))
 
 
@@ -180,30 +203,33 @@ def _none(plan: Plan, *, allowed: bool) -> Finding:
     )
 
 
-def _problems(plan: Plan, chosen: Sequence[KubernetesObject]) -> Iterator[Finding]:
-    for node in chosen:
-        name = name_of(node)
-        if condition(node, "Ready").get("status") != "True":
-            yield Finding(
-                Check.NODES,
-                Outcome.WARNING,
-                f"{name} is not Ready",
-                why=text(condition(node, "Ready"), "message"),
-                remedy="its daemons start when it is",
-            )
-        specs = [pod_spec_of(one) for one in plan.daemon_sets if selects(pod_spec_of(one), node)]
-        taints = sorted({taint for spec in specs for taint in untolerated(spec, node)})
-        if taints:
-            key = taints[0].partition("=")[0]
-            yield Finding(
-                Check.NODES,
-                Outcome.FAILED,
-                f"{name} is tainted {', '.join(taints)}",
-                why="the daemons do not tolerate that, and would not run there",
-                remedy=f"--set tolerations[0].key={key} --set tolerations[0].operator=Exists",
-            )
-        if (system := labels_of(node).get("kubernetes.io/os", "linux")) != "linux":
-            yield Finding(Check.NODES, Outcome.FAILED, f"{name} runs {system}", why="SGX is offered on Linux only")
+def _problems(plan: Plan, node: KubernetesObject, *, installed: bool) -> Iterator[Finding]:
+    name = name_of(node)
+    if condition(node, "Ready").get("status") != "True":
+        yield Finding(
+            Check.NODES,
+            Outcome.WARNING,
+            f"{name} is not Ready",
+            why=text(condition(node, "Ready"), "message"),
+            remedy="its daemons start when it is",
+        )
+    specs = [pod_spec_of(one) for one in plan.daemon_sets if selects(pod_spec_of(one), node)]
+    taints = sorted({taint for spec in specs for taint in untolerated(spec, node)})
+    if taints:
+        key = taints[0].partition("=")[0]
+        tolerate = f"--set tolerations[0].key={key} --set tolerations[0].operator=Exists"
+        yield Finding(
+            Check.NODES,
+            # Where they are, it may have come later: nodes are tainted to be drained, which the rest need not wait for.
+            Outcome.WARNING if installed else Outcome.FAILED,
+            f"{name} is tainted {', '.join(taints)}",
+            why="the daemons do not tolerate that: none starts there, and a change ends those that run"
+            if installed
+            else "the daemons do not tolerate that, and would not run there",
+            remedy=f"they start when the taint has gone; if it is to stay: {tolerate}" if installed else tolerate,
+        )
+    if (system := labels_of(node).get("kubernetes.io/os", "linux")) != "linux":
+        yield Finding(Check.NODES, Outcome.FAILED, f"{name} runs {system}", why="SGX is offered on Linux only")
 
 
 def shown(names: Sequence[str]) -> str:

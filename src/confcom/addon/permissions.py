@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from confcom.addon.objects import KubernetesObject, mapping
 
-_CHANGE = ("create", "patch", "delete")
+_CHANGE = ("get", "create", "patch", "delete")
 """What helm does to the objects of a release over its life."""
+STORING = ("get", "list", "create", "update", "delete")
+"""What it does to Secrets, in which it keeps a release's revisions."""
+_WATCH = ("list", "watch")
+"""What it does beside to those of hooks, of every kind, until they are done."""
 
 _CLUSTER_WIDE = frozenset(
     {
@@ -78,6 +83,14 @@ USUAL_KINDS = (
 """What the chart contains unless values say otherwise: asked about when it cannot be rendered, as by who may not look
 up the release, so that whoever lacks permissions is told of all of them at once."""
 
+USUAL_HOOK_KINDS = (
+    ("", "ServiceAccount"),
+    ("batch", "Job"),
+    ("rbac.authorization.k8s.io", "Role"),
+    ("rbac.authorization.k8s.io", "RoleBinding"),
+)
+"""Those of them that are hooks: the simulated root's."""
+
 READING = (
     Permission("list", "nodes"),
     Permission("list", "pods"),
@@ -90,27 +103,49 @@ CLEANING = Permission("patch", "nodes/status")
 """To take the dead resources from the nodes when the add-on is disabled."""
 
 
+def probing(namespace: str) -> Permission:
+    """To try whether admission takes the daemons' Pods. Enabling goes without it: they are made by a controller."""
+    return Permission("create", "pods", namespace=namespace)
+
+
 def needed(
-    kinds: Iterable[tuple[str, str]], namespace: str, *, namespace_is_there: bool, labels_nodes: bool
+    kinds: Iterable[tuple[str, str]],
+    hooks: Iterable[tuple[str, str]],
+    namespace: str,
+    *,
+    namespace_is_there: bool,
+    labels_nodes: bool,
 ) -> tuple[Permission, ...]:
     """Everything that enabling or updating does.
 
     Args:
         kinds: group and kind of what the chart contains.
+        hooks: those of its hooks.
         namespace: of the release.
         namespace_is_there: if not, it is made.
         labels_nodes: whether nodes are labelled too.
     """
-    storing = ("list", "create", "update", "delete")  # helm keeps each revision in a Secret
-    found = [*READING, *(Permission(verb, "secrets", namespace=namespace) for verb in storing)]
-    for group, kind in kinds:
-        where = "" if is_cluster_wide(kind) else namespace
-        found += [Permission(verb, plural(kind), group, where) for verb in _CHANGE]
+    found = [
+        *READING,
+        Permission("get", "namespaces", namespace=namespace),
+        *(Permission(verb, "secrets", namespace=namespace) for verb in STORING),
+        Permission("list", "events", namespace=namespace),
+        Permission("list", "controllerrevisions", "apps", namespace),
+    ]
+    for verbs, some in ((_CHANGE, kinds), (_WATCH, hooks)):
+        for group, kind in some:
+            where = "" if is_cluster_wide(kind) else namespace
+            found += [Permission(verb, plural(kind), group, where) for verb in verbs]
     if not namespace_is_there:
         found.append(Permission("create", "namespaces"))
     if labels_nodes:
         found.append(Permission("patch", "nodes"))
-    return tuple(dict.fromkeys(found))
+    everywhere = set(found)
+    return tuple(
+        one
+        for one in dict.fromkeys(found)
+        if not one.namespace or dataclasses.replace(one, namespace="") not in everywhere
+    )
 
 
 def denied(asked: Sequence[Permission], answers: Sequence[KubernetesObject]) -> tuple[Permission, ...]:

@@ -11,7 +11,10 @@ from confcom.addon.objects import KubernetesObject, labels_of, listing, mapping,
 
 COMPONENT_LABEL = "app.kubernetes.io/component"
 NAME_LABEL = "app.kubernetes.io/name"
+HOOK_ANNOTATION = "helm.sh/hook"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
+POLICY_ANNOTATION = "confcom.internal/admission-policy"
+"""On a device plugin's DaemonSet: the name of the policy that is installed with it, and of its binding."""
 ADD_ON = "confcom"
 """The value of the name label on everything of ours, and the release's name."""
 
@@ -53,7 +56,16 @@ class Plan:
     @property
     def kinds(self) -> tuple[tuple[str, str], ...]:
         """Group and kind of everything, each once."""
-        return tuple(sorted({(group_of(thing), text(thing, "kind")) for thing in self.manifests}))
+        return _kinds(self.manifests)
+
+    @property
+    def hook_kinds(self) -> tuple[tuple[str, str], ...]:
+        """Those of what helm makes, and waits for, before anything else."""
+        return _kinds(one for one in self.manifests if HOOK_ANNOTATION in mapping(one, "metadata", "annotations"))
+
+
+def _kinds(things: Iterable[KubernetesObject]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted({(group_of(thing), text(thing, "kind")) for thing in things}))
 
 
 def group_of(thing: KubernetesObject) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from confcom.addon.admission import ProbeAnswer
 from confcom.addon.findings import Check, Finding, Outcome
 from confcom.addon.node_checks import check_nodes, check_owners, check_simulation
-from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of
-from confcom.addon.permissions import CLEANING, Permission
+from confcom.addon.objects import KubernetesObject, labels_of, namespace_of
+from confcom.addon.permissions import CLEANING, Permission, probing
 from confcom.addon.plan import INSTANCE_LABEL, Plan, component_of
 from confcom.addon.versions import check_helm, check_kubernetes
 from confcom.errors import ConfcomError
@@ -31,13 +32,13 @@ class Surroundings:
     plan: Plan | ConfcomError | None = None
     """None: the chart was not rendered, for want of helm or the API server; the same for what follows."""
     denied: Sequence[Permission] | ConfcomError | None = None
-    namespace: KubernetesObject | None = None
+    namespace: KubernetesObject | ConfcomError | None = None
     nodes: Sequence[KubernetesObject] | ConfcomError | None = None
     """As they will be, with the labels that are to be put on them."""
     daemon_sets: Sequence[KubernetesObject] | ConfcomError | None = None
     """Of all namespaces."""
-    refusals: Mapping[str, str] | ConfcomError | None = None
-    """By the DaemonSet's name: why the API server would refuse its pods."""
+    answers: Mapping[str, ProbeAnswer] | None = None
+    """By the DaemonSet's name: what admission says to a pod of it; none where that need not be asked."""
     unknown_nodes: Sequence[str] = ()
     """Nodes that are to be labelled and are not there."""
     allow_no_nodes: bool = False
@@ -60,8 +61,8 @@ def judge(seen: Surroundings) -> tuple[Finding, ...]:
         theirs = seen.daemon_sets if isinstance(seen.daemon_sets, Sequence) else ()
         ours = [one for one in theirs if _is_this(seen, one)]
         found += check_owners(seen.plan, seen.nodes, [one for one in theirs if one not in ours], installed=bool(ours))
-        found += check_simulation(seen.plan, seen.nodes)
-        found += check_nodes(seen.plan, seen.nodes, unknown=seen.unknown_nodes, allow_none=seen.allow_no_nodes)
+        found += check_simulation(seen.plan, seen.nodes, ours)
+        found += check_nodes(seen.plan, seen.nodes, ours, unknown=seen.unknown_nodes, allow_none=seen.allow_no_nodes)
     done = {one.check for one in found}
     found += [
         Finding(check, Outcome.SKIPPED, "not looked at, because of what is told above")
@@ -92,7 +93,8 @@ def _permissions(seen: Surroundings) -> Finding:
         return Finding.of(Check.PERMISSIONS, seen.denied)
     if seen.denied is None:
         return Finding(Check.PERMISSIONS, Outcome.SKIPPED, "not asked for")
-    missing = [one for one in seen.denied if one != CLEANING]
+    needless = (CLEANING, probing(seen.namespace_name))
+    missing = [one for one in seen.denied if one not in needless]
     if missing:
         return Finding(
             Check.PERMISSIONS,
@@ -101,7 +103,7 @@ def _permissions(seen: Surroundings) -> Finding:
             why=f"not allowed: {'; '.join(map(str, missing))}",
             remedy="ask a cluster administrator for these permissions, or to run this command",
         )
-    if seen.denied:
+    if CLEANING in seen.denied:
         return Finding(
             Check.PERMISSIONS,
             Outcome.WARNING,
@@ -138,14 +140,17 @@ def _installations(seen: Surroundings, daemon_sets: Sequence[KubernetesObject]) 
 
 
 def _pod_security(seen: Surroundings) -> Iterator[Finding]:
-    if isinstance(seen.refusals, ConfcomError):
-        yield Finding.of(Check.POD_SECURITY, seen.refusals)
+    if isinstance(seen.namespace, ConfcomError):
+        yield Finding.of(Check.POD_SECURITY, seen.namespace)
         return
-    if seen.refusals is None:
+    if seen.answers is None:
         return
     name = seen.namespace_name
-    level = labels_of(seen.namespace).get(ENFORCE_LABEL, "") if seen.namespace else ""
-    if level not in {"", PRIVILEGED}:
+    if seen.namespace is None:
+        yield Finding(Check.POD_SECURITY, Outcome.OK, f"the namespace {name} will be made, with the level {PRIVILEGED}")
+        return
+    level = labels_of(seen.namespace).get(ENFORCE_LABEL, PRIVILEGED)
+    if level != PRIVILEGED:
         yield Finding(
             Check.POD_SECURITY,
             Outcome.FAILED,
@@ -155,28 +160,29 @@ def _pod_security(seen: Surroundings) -> Iterator[Finding]:
             remedy=f"kubectl label namespace {name} {ENFORCE_LABEL}={PRIVILEGED} --overwrite; or name another one "
             "with --namespace",
         )
-    elif seen.refusals:
-        for daemon, message in seen.refusals.items():
+    else:
+        yield from _answered(seen.answers, name)
+
+
+def _answered(answers: Mapping[str, ProbeAnswer], name: str) -> Iterator[Finding]:
+    for daemon, answer in answers.items():
+        if answer.refusal:
             yield Finding(
                 Check.POD_SECURITY,
                 Outcome.FAILED,
                 f"the API server refuses the Pods of {daemon} in the namespace {name}",
-                why=message,
+                why=answer.refusal,
                 remedy="let the policy that refuses them allow this namespace; if it is Pod Security: "
                 f"kubectl label namespace {name} {ENFORCE_LABEL}={PRIVILEGED} --overwrite",
             )
-    elif seen.namespace is None:
-        yield Finding(Check.POD_SECURITY, Outcome.OK, f"the namespace {name} will be made, with the level {PRIVILEGED}")
-    else:
+    doubts = list(dict.fromkeys(answer.doubt for answer in answers.values() if answer.doubt))
+    if doubts:
+        yield Finding(
+            Check.POD_SECURITY,
+            Outcome.WARNING,
+            f"it is not known whether the namespace {name} takes the daemons' Pods",
+            why="; ".join(doubts),
+            remedy="if it does not, `confcom enable` and `confcom status` say what refuses them",
+        )
+    if not any(answer.refusal or answer.doubt for answer in answers.values()):
         yield Finding(Check.POD_SECURITY, Outcome.OK, f"the namespace {name} takes the daemons' Pods")
-
-
-def pod_probe(daemon: KubernetesObject, namespace: str) -> KubernetesObject:
-    """A pod like the DaemonSet's, to ask whether admission would take it. Its ServiceAccount may not be there yet."""
-    template = daemon["spec"]["template"]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {**template["metadata"], "name": f"{name_of(daemon)}-preflight", "namespace": namespace},
-        "spec": {**template["spec"], "serviceAccountName": "default"},
-    }

@@ -6,10 +6,11 @@ the contexts, credential plugins and proxies that work already (docs/adr, "Clust
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,8 +24,16 @@ _LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
 """How klog and slog begin a line: kubectl and helm log each attempt so, before they say in plain words what failed."""
 
 
+_FORBIDDEN = re.compile(r"\(Forbidden\)|\bis forbidden\b|\bforbidden: User\b")
+"""How kubectl and helm tell that the API server answered, and refused."""
+
+
 class ClusterAccessError(UnavailableError):
     """The cluster, or what was to be read there, cannot be reached with this person's kubectl or helm."""
+
+
+class ForbiddenError(ClusterAccessError):
+    """The API server answers, and does not permit it: to ask again is of no use."""
 
 
 class Run(Protocol):
@@ -49,7 +58,17 @@ def run_program(
     arguments: Sequence[str], /, *, stdin: bytes | None = None, timeout: float = PROGRAM_SECONDS
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program with this process's environment, and its terminal input if it is given none."""
-    return subprocess.run(arguments, input=stdin, capture_output=True, timeout=timeout, check=False)
+    environment = without_another_cluster(os.environ)
+    return subprocess.run(arguments, input=stdin, capture_output=True, timeout=timeout, check=False, env=environment)
+
+
+def without_another_cluster(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what leads helm to another cluster, user or namespace than kubectl, which does not read it."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith("HELM_KUBE") and name != "HELM_NAMESPACE"
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +118,12 @@ def call(
             why=last_words(error.stderr) or "the cluster does not answer, or a login waits for somebody",
             remedy=by_hand(purpose.by_hand or arguments),
         ) from error
+
+
+def access_error(failure: str, why: str, *, remedy: str = "") -> ClusterAccessError:
+    """The error for what a program said when it failed."""
+    kind = ForbiddenError if _FORBIDDEN.search(why) else ClusterAccessError
+    return kind(failure, why=why, remedy=remedy)
 
 
 def by_hand(arguments: Sequence[str]) -> str:

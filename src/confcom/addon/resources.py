@@ -42,6 +42,9 @@ SIMULATED = ResourceSet(
 SETS = (REAL, SIMULATED)
 OURS = frozenset(name for names in SETS for name in names.names)
 
+SHARED = frozenset({REAL.enclave, REAL.provision})
+"""Those of ours that other vendors' plugins offer too, on nodes that never were ours."""
+
 INTEL_EPC = "sgx.intel.com/epc"
 """Today's name for the same memory, in bytes: whoever offers it counts it a second time."""
 
@@ -58,8 +61,18 @@ def allocatable(node: KubernetesObject, resource: str) -> int:
 
 
 def set_of(node: KubernetesObject) -> ResourceSet:
-    """The names under which a node offers, or is to offer, its EPC."""
-    return SIMULATED if SIMULATED.epc in mapping(node, "status", "capacity") else REAL
+    """The names under which a node offers, or is to offer, its EPC.
+
+    After another choice of names (`simulated.besideHardware`) it has both for long: the kubelet keeps the former ones
+    for five minutes, and then their keys at 0.
+    """
+    there = offered(node)
+    having = [
+        *(names for names in SETS if allocatable(node, names.epc)),
+        *(names for names in SETS if there.get(names.epc)),
+        *(names for names in SETS if names.epc in there),
+    ]
+    return next(iter(having), REAL)
 
 
 def uses_ours(pod: KubernetesObject) -> bool:

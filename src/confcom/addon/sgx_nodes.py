@@ -12,8 +12,8 @@ SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 NFD_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
 """Put by Node Feature Discovery on a node whose CPU and firmware have SGX enabled."""
 _INSTANCE_TYPE = "node.kubernetes.io/instance-type"
-_AZURE_SGX_SIZES = re.compile(r"Standard_DC[0-9]+d?s_v[23]", re.IGNORECASE)
-"""Azure's virtual machine sizes with SGX: DCsv2, DCsv3 and DCdsv3."""
+_AZURE_SGX_SIZES = re.compile(r"Standard_DC([0-9]+d?s_v[23]|8_v2)", re.IGNORECASE)
+"""Azure's virtual machine sizes with SGX: DCsv2, whose largest has no `s` in its name, DCsv3 and DCdsv3."""
 
 
 class SgxKind(StrEnum):

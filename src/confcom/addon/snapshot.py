@@ -20,5 +20,7 @@ class Snapshot:
     revisions: tuple[KubernetesObject, ...] = ()
     events: tuple[KubernetesObject, ...] = ()
     """Of the add-on's namespace."""
+    policies: tuple[KubernetesObject, ...] | None = None
+    """Ours of admission, and their bindings; None if they were not looked at."""
     said: Mapping[str, str] = field(default_factory=dict)
     """By the pod's name: the last complaint in its log, for daemons that run and are not ready."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.addon.daemon_pods import DaemonPod, PodState, daemon_pods, last_warning
+from confcom.addon.dead_resources import Stage, remains
 from confcom.addon.hook_watch import failed_hooks
 from confcom.addon.node_selection import selects
 from confcom.addon.objects import (
@@ -21,7 +22,7 @@ from confcom.addon.objects import (
     number,
     text,
 )
-from confcom.addon.plan import ADD_ON, NAME_LABEL, Component, component_of, pod_spec_of, simulates
+from confcom.addon.plan import ADD_ON, NAME_LABEL, POLICY_ANNOTATION, Component, component_of, pod_spec_of, simulates
 from confcom.addon.resources import SETS, allocatable, offered, set_of
 from confcom.addon.rollout import in_progress
 from confcom.addon.sgx_nodes import SgxKind, sgx_kind
@@ -260,10 +261,24 @@ def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> It
         )
         if missing > 0 and (why := last_warning(name_of(daemon), seen.events)):
             yield f"the DaemonSet {name_of(daemon)} cannot make its Pods: {why}"
+    yield from _policy_problems(seen, daemons)
+
+
+def _policy_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[str]:
+    """A policy that was installed, and is not there or not bound: no Pod fails for that."""
+    if seen.policies is None:
+        return
+    there = {(text(one, "kind"), name_of(one)) for one in seen.policies}
+    for name in sorted({text(daemon, "metadata", "annotations", POLICY_ANNOTATION) for daemon in daemons} - {""}):
+        kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+        gone = [kind for kind in kinds if (kind, name) not in there]
+        if gone:
+            what = f"the {' and the '.join(gone)} {name} {'is' if len(gone) == 1 else 'are'} missing"
+            yield f"{what}, and so the rule who may ask for the provision device: `confcom enable` installs it again"
 
 
 def _leftovers(nodes: Sequence[KubernetesObject]) -> Iterator[str]:
-    left = [name_of(node) for node in nodes if offered(node)]
+    left = [name_of(node) for node in nodes if remains(node).stage not in {Stage.CLEAN, Stage.OFFERED}]
     if left:
         yield f"resources of an earlier installation are left on {', '.join(left)}: `confcom disable` removes them"
 

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from confcom.addon.admission import ProbeAnswer, pod_probe
+from confcom.addon.findings import Outcome
 from confcom.addon.helm import RELEASE, Helm, Rendering, Values
 from confcom.addon.history import Revision
 from confcom.addon.kubectl import KubeApi
 from confcom.addon.node_selection import with_label
-from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of, of_kind
-from confcom.addon.permissions import CLEANING, USUAL_KINDS, Permission, denied, needed
+from confcom.addon.objects import KubernetesObject, labels_of, name_of
+from confcom.addon.permissions import CLEANING, USUAL_HOOK_KINDS, USUAL_KINDS, Permission, denied, needed, probing
 from confcom.addon.plan import Plan
-from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED, Surroundings, pod_probe
+from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED, Surroundings
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
+from confcom.addon.versions import check_helm
 from confcom.errors import ConfcomError
 
 T = TypeVar("T")
@@ -59,22 +62,12 @@ class Survey:
     values: Values
     rendering: Rendering | None
 
-    @property
-    def daemons_are_there(self) -> bool:
-        """Whether nobody has deleted a DaemonSet of the release."""
-        found = self.surroundings.daemon_sets
-        if self.rendering is None or found is None or isinstance(found, ConfcomError):
-            return False
-        there = {(namespace_of(one), name_of(one)) for one in found}
-        wanted = of_kind(self.rendering.manifests, "DaemonSet")
-        return {(self.surroundings.namespace_name, name_of(one)) for one in wanted} <= there
-
 
 def survey(helm: Helm, api: KubeApi, wish: Wish) -> Survey:
     """Look at everything; what cannot be found is told in its place, and stops nothing but what needs it."""
     version, server = _try(helm.version), _try(api.server_version)
     base = Surroundings(api.cluster.namespace, RELEASE, version, server, allow_no_nodes=wish.allow_no_nodes)
-    if isinstance(version, ConfcomError) or isinstance(server, ConfcomError):
+    if check_helm(version).outcome is Outcome.FAILED or isinstance(server, ConfcomError):
         return Survey(base, (), Values({}, wish.files, wish.settings, wish.texts), None)
     history = _try(helm.history)
     stored = {} if isinstance(history, ConfcomError) or not history else _try(helm.values)
@@ -83,14 +76,14 @@ def survey(helm: Helm, api: KubeApi, wish: Wish) -> Survey:
     rendering = unreadable[0] if unreadable else _try(lambda: helm.render(wish.chart, values))
     plan = rendering if isinstance(rendering, ConfcomError) else Plan((*rendering.manifests, *rendering.hooks))
     namespace = _try(api.find_namespace)
-    there = None if isinstance(namespace, ConfcomError) else namespace
+    lacking = _try(lambda: _lacking(api, wish, plan, is_there=namespace is not None))
     found = dataclasses.replace(
         base,
         plan=plan,
-        namespace=there,
+        namespace=namespace,
         daemon_sets=_try(lambda: api.list_objects("daemonsets", "--all-namespaces")),
-        denied=_try(lambda: _denied(api, wish, plan, there)),
-        refusals=_try(lambda: _refusals(api, plan, there)) if isinstance(plan, Plan) else None,
+        denied=lacking,
+        answers=_answers(api, plan, namespace, lacking) if isinstance(plan, Plan) else None,
     )
     found = _with_nodes(found, _try(lambda: api.list_objects("nodes")), wish.simulated_nodes)
     return Survey(
@@ -115,25 +108,29 @@ def _with_nodes(
     )
 
 
-def _denied(
-    api: KubeApi, wish: Wish, plan: Plan | ConfcomError, namespace: KubernetesObject | None
-) -> Sequence[Permission]:
-    asked = needed(
-        plan.kinds if isinstance(plan, Plan) else USUAL_KINDS,
-        api.cluster.namespace,
-        namespace_is_there=namespace is not None,
-        labels_nodes=bool(wish.simulated_nodes),
-    )
-    asked = (*asked, CLEANING)
+def _lacking(api: KubeApi, wish: Wish, plan: Plan | ConfcomError, *, is_there: bool) -> Sequence[Permission]:
+    here = api.cluster.namespace
+    kinds, hooks = (plan.kinds, plan.hook_kinds) if isinstance(plan, Plan) else (USUAL_KINDS, USUAL_HOOK_KINDS)
+    asked = needed(kinds, hooks, here, namespace_is_there=is_there, labels_nodes=bool(wish.simulated_nodes))
+    asked = (*asked, CLEANING, probing(here))
     return denied(asked, api.review([one.review() for one in asked]))
 
 
-def _refusals(api: KubeApi, plan: Plan, namespace: KubernetesObject | None) -> dict[str, str]:
+def _answers(
+    api: KubeApi,
+    plan: Plan,
+    namespace: KubernetesObject | ConfcomError | None,
+    lacking: Sequence[Permission] | ConfcomError,
+) -> dict[str, ProbeAnswer] | None:
+    if isinstance(namespace, ConfcomError):
+        return None
     if namespace is None or labels_of(namespace).get(ENFORCE_LABEL, PRIVILEGED) != PRIVILEGED:
         return {}  # it will be made with the right level; or its label tells already
-    probes = {name_of(one): pod_probe(one, api.cluster.namespace) for one in plan.daemon_sets}
-    answers = {name: api.refusal(probe) for name, probe in probes.items()}
-    return {name: answer for name, answer in answers.items() if answer}
+    permission = probing(api.cluster.namespace)
+    if not isinstance(lacking, ConfcomError) and permission in lacking:
+        doubt = ProbeAnswer(doubt=f"not allowed: {permission}, by which it is tried; none would be created")
+        return {name_of(one): doubt for one in plan.daemon_sets}
+    return {name_of(one): api.refusal(pod_probe(one, api.cluster.namespace)) for one in plan.daemon_sets}
 
 
 def _try(ask: Callable[[], T]) -> T | ConfcomError:

@@ -9,6 +9,8 @@ from confcom.errors import ConfcomError
 
 HELM_MAJORS = (3, 4)
 """Helm 4; 3 too, whose support ended in November 2026, since many clusters' pipelines still have it."""
+OLDEST_HELM = (3, 13)
+"""The first whose --dry-run takes `server`: what would be installed is rendered with it before anything is changed."""
 OLDEST_KUBERNETES = (1, 30)
 """The first that serves ValidatingAdmissionPolicy as v1, which the chart contains."""
 TESTED_KUBERNETES = ((1, 34), (1, 37))
@@ -35,6 +37,15 @@ def check_helm(version: str | ConfcomError) -> Finding:
             f"helm {version or 'of no version'} is not supported",
             why="the chart is tried with helm 4 and 3",
             remedy="install helm 4",
+        )
+    if found < OLDEST_HELM:
+        oldest = ".".join(map(str, OLDEST_HELM))
+        return Finding(
+            Check.HELM,
+            Outcome.FAILED,
+            f"helm {version} is too old",
+            why=f"--dry-run=server, by which the chart is checked before anything is changed, came with helm {oldest}",
+            remedy=f"install helm 4, or {oldest} or newer of helm 3",
         )
     return Finding(Check.HELM, Outcome.OK, version)
 

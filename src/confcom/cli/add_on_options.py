@@ -126,11 +126,11 @@ def chart_options(command: Callable[P, R]) -> Callable[P, R]:
 def add_on(namespace: str, context: str) -> AddOn:
     """The add-on of the cluster that the options name."""
     from confcom.addon.add_on import AddOn
-    from confcom.addon.kubectl import Cluster
+    from confcom.addon.kubectl import Cluster, chosen
     from confcom.cli.progress_display import teller
 
     machine = click.get_current_context().find_object(Machine) or Machine.here()
-    cluster = Cluster(namespace, context)
+    cluster = chosen(Cluster(namespace, context), machine.run)
     return AddOn(cluster, machine.run, teller(terminal=machine.terminal), machine.clock, machine.sleep)
 
 

@@ -79,7 +79,8 @@ def enable(
       confcom enable --simulated --dry-run              what would be done?
 
     Exit codes: 7 a check failed and nothing was changed, 8 it is installed and some node is not ready, 6 the cluster,
-    kubectl or helm does not answer, 2 the chart refuses the values.
+    kubectl or helm does not answer, 2 the chart refuses the values, 1 helm failed: mostly its Job, which comes before
+    any daemon and has the quote helper's image.
     """
     from confcom.addon import enabling
     from confcom.addon.survey import Wish
@@ -135,7 +136,7 @@ def update(
 
     On each node the new daemon starts beside the old one, which serves until the new one is ready. An update that
     cannot start, or cannot quote, stops there by itself: the old one goes on serving, the reason is told, and
-    `confcom rollback` undoes it.
+    `confcom rollback` undoes it. If the quote helper's image cannot be had, no daemon is changed.
 
     Without options it goes to this program's version, also from a version or digest that was named before. With
     options, just these change.
@@ -148,13 +149,17 @@ def update(
       confcom update --image-digest device-plugin=sha256:4567... --image-digest quote-helper=sha256:89ab...
       confcom update --set logLevel=debug
 
-    Exit codes: 8 it stopped at some node, 7 a check failed and nothing was changed, 6 and 2 as for enable.
+    Exit codes: 8 it stopped at some node, 7 a check failed and nothing was changed, 1 helm failed: mostly its Job, and
+    then no daemon was changed, 6 and 2 as for enable.
     """
     from confcom.addon import enabling
     from confcom.addon.survey import Wish
 
-    wanted = update_settings(version, digests, others=bool(settings or texts or files))
-    wish = Wish(chart_of(chart), files, (*wanted, *settings), texts, allow_no_nodes=True)
+    wanted = image_texts(version, digests, others=bool(settings or texts or files))
+    # Helm has --set-string win over --set: what somebody set stays set, as for the other options.
+    named = {one.partition("=")[0] for one in ",".join(settings).split(",")}
+    wanted = tuple(one for one in wanted if one.partition("=")[0] not in named)
+    wish = Wish(chart_of(chart), files, settings, (*wanted, *texts), allow_no_nodes=True)
     done = enabling.update(add_on(namespace, context), wish, dry_run=dry_run, wait=wait, deadline=timeout)
     if not dry_run:
         how = "updated" if done.changed else "up to date already"
@@ -177,6 +182,8 @@ def rollback(*, revision: int | None, wait: bool, timeout: int, namespace: str, 
     Examples:
       confcom rollback
       confcom rollback 3
+
+    Exit codes: 8 some node is not ready, 7 there is nothing to go back to, 6 as for enable, 1 helm failed.
     """
     from confcom.addon import enabling
 
@@ -184,8 +191,8 @@ def rollback(*, revision: int | None, wait: bool, timeout: int, namespace: str, 
     show_result(done.to_json(), f"Rolled back (revision {done.revision}).{_next(wait)}", output)
 
 
-def update_settings(version: str | None, digests: tuple[str, ...], *, others: bool) -> tuple[str, ...]:
-    """The chart's values that say which images run.
+def image_texts(version: str | None, digests: tuple[str, ...], *, others: bool) -> tuple[str, ...]:
+    """The chart's values that say which images run; text, also where a tag looks like a number.
 
     Args:
         version: of both images.

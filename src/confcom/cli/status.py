@@ -24,7 +24,8 @@ def status(*, namespace: str, context: str, output: str) -> None:
     """Show the add-on node by node: EPC, both daemons, and what is wrong.
 
     PROVISION says whether the quote helper got the provision device. Workloads that the add-on kept from running are
-    listed with the cause. It reads nodes, Pods, DaemonSets, Jobs and events, and no Secret.
+    listed with the cause. It reads nodes, Pods, DaemonSets, Jobs and events, if it may the admission policy, and no
+    Secret.
 
     \b
     Examples:

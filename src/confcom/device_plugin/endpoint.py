@@ -171,7 +171,7 @@ def require_directory(directory: Path) -> None:
         raise UnavailableError(
             f"the device plugin directory {directory} is not there",
             why="a kubelet makes it when it starts",
-            remedy="start the kubelet first, or give --device-plugin-dir (it lies below the kubelet's --root-dir)",
+            remedy="start the kubelet first, or give --device-plugin-dir (the kubelet's --root-dir does not move it)",
         )
     if not os.access(directory, os.W_OK | os.X_OK):
         raise _unusable(directory, "it cannot be written")

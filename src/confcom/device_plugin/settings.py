@@ -24,7 +24,7 @@ from confcom.kubelet_api.device_list import MAX_DEVICES
 from confcom.kubelet_api.resource_names import extended_resource
 
 DEFAULT_DEVICE_PLUGIN_DIRECTORY = Path("/var/lib/kubelet/device-plugins")
-"""Fixed in the kubelet below its --root-dir."""
+"""Compiled into the kubelet: its --root-dir does not move it."""
 DEFAULT_SIMULATED_EPC_MIB = 168
 """What a Standard_DC8_v2 has, the largest of the sizes that device accounting was made for."""
 LARGEST_SIMULATED_EPC_MIB = 1024 * 1024

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from confcom.errors import SettingsError
 
 DEVICE_PLUGIN_DIR = PurePosixPath("/var/lib/kubelet/device-plugins")
-"""Where kubelets look for device plugins: `--root-dir` is never changed in practice."""
+"""Where kubelets look for device plugins: the path is compiled in, and `--root-dir` does not move it."""
 
 AESMD_DIR = PurePosixPath("/var/run/aesmd")
 """Where Intel's libraries look for AESM's socket; not configurable in them."""

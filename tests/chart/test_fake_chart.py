@@ -1,0 +1,80 @@
+"""The fake cluster's chart renders what the real one does, as people see it: kinds and names, in helm's order."""
+
+import re
+
+import pytest
+import yaml
+from fake_cluster.chart import HOOK, default_chart
+
+HELPERLESS = ("quoteHelper.enabled=false",)
+SIMULATED = ("simulated.enabled=true",)
+MIXED = (*SIMULATED, "simulated.besideHardware=true")
+EXTRAS = ("networkPolicy.enabled=true", "serviceMonitor.enabled=true")
+CHOICES = [
+    SIMULATED,
+    HELPERLESS,
+    MIXED,
+    (*SIMULATED, *HELPERLESS),
+    (*MIXED, *HELPERLESS),
+    (*SIMULATED, "provision.policy=false"),
+    (*SIMULATED, *EXTRAS),
+    (*HELPERLESS, *EXTRAS),
+    (*MIXED, *EXTRAS),
+]
+
+
+def values_of(settings):
+    values = {}
+    for setting in settings:
+        path, _, value = setting.partition("=")
+        first, _, last = path.partition(".")
+        values.setdefault(first, {})[last] = value == "true"
+    return values
+
+
+def shown(manifests):
+    """What people are told of each: a Job's name ends with a part of its template's hash."""
+    return [
+        (
+            one["apiVersion"],
+            one["kind"],
+            re.sub("-[0-9a-f]{8}$", "-HASH", one["metadata"]["name"]),
+            HOOK in one["metadata"].get("annotations", {}),
+        )
+        for one in manifests
+    ]
+
+
+def resources(manifests):
+    """What the daemons ask for of the device plugin's, by the DaemonSet's name."""
+    return {
+        one["metadata"]["name"]: {name for name in limits_of(one) if "/" in name}
+        for one in manifests
+        if one["kind"] == "DaemonSet"
+    }
+
+
+def limits_of(daemon):
+    return [
+        name
+        for container in daemon["spec"]["template"]["spec"]["containers"]
+        for name in container["resources"].get("limits", {})
+    ]
+
+
+@pytest.mark.parametrize("settings", CHOICES, ids=" ".join)
+def test_the_fake_chart_is_like_the_real_one(plain_template, settings):
+    done = plain_template(*settings)
+    assert done.returncode == 0, done.stderr
+    real = [one for one in yaml.safe_load_all(done.stdout) if one]
+    fake = default_chart(values_of(settings))
+    assert shown(fake) == shown(real)
+    assert resources(fake) == resources(real)
+
+
+def test_the_fake_chart_refuses_in_the_same_words(plain_template):
+    done = plain_template()
+    with pytest.raises(ValueError, match="nothing was changed") as refused:
+        default_chart({})
+    told = str(refused.value).partition("\n\n")[2]
+    assert told in done.stderr

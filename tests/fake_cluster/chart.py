@@ -1,0 +1,110 @@
+"""What the fake cluster's helm renders: kinds and names of the real chart, contents as far as anybody looks at them.
+
+tests/chart/test_fake_chart.py holds it against the real one.
+"""
+
+import hashlib
+import json
+
+from fake_cluster import objects as make
+from fake_cluster.objects import HELPER_EPC, PROVISION, SYSTEM
+
+HOOK = "helm.sh/hook"
+ROOT_MAKER = "confcom-simulated-root"
+POLICY = "confcom-provision"
+CORE, APPS, RBAC = "v1", "apps/v1", "rbac.authorization.k8s.io/v1"
+REFUSAL = """Error: execution error at (confcom/templates/checks.yaml:1:1):
+
+confcom: nothing was changed, because simulated.enabled is false, and quoteHelper.enabled is true.
+  why: this version makes quotes by a simulated platform only, and simulation is never on by itself.
+  do:  if quotes that prove nothing about hardware are what you want (development, CI), add
+         --set simulated.enabled=true
+       if the device plugin alone, on nodes with SGX hardware, is what you want, add
+         --set quoteHelper.enabled=false
+"""
+"""As the chart words it."""
+
+
+def default_chart(values):
+    """All manifests, in helm's order; hooks are the last ones, and annotated so."""
+    simulated, helper = values.get("simulated", {}), values.get("quoteHelper", {})
+    simulates, quotes = simulated.get("enabled"), helper.get("enabled", True)
+    if quotes and not simulates:
+        raise ValueError(REFUSAL)
+    beside = simulates and simulated.get("besideHardware")
+    suffix = "-simulated" if beside else ""
+    rendered = [_of("NetworkPolicy", "networking.k8s.io/v1")] if _enabled(values, "networkPolicy") else []
+    rendered.append(_account("device-plugin"))
+    if quotes:
+        rendered.append(_account("quote-helper"))
+    daemons = [_plugin(values, suffix)] if simulates else []
+    if beside or not simulates:
+        daemons.append(_plugin(values, "", make.HARDWARE, ()))
+    if quotes:
+        daemons.append(_helper(values, suffix))
+    monitored = _enabled(values, "serviceMonitor")
+    if monitored:
+        by_platform = sorted(daemons, key=lambda one: not one["metadata"]["name"].endswith("-simulated"))
+        rendered += [_of("Service", CORE, one["metadata"]["name"]) for one in by_platform]
+    rendered += daemons
+    if monitored:
+        rendered.append(_of("ServiceMonitor", "monitoring.coreos.com/v1"))
+    if values.get("provision", {}).get("policy", True):
+        kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+        rendered += [_of(kind, "admissionregistration.k8s.io/v1", POLICY, namespace="") for kind in kinds]
+    return [*rendered, *(_root_maker(values) if simulates and quotes else ())]
+
+
+def _enabled(values, name):
+    return values.get(name, {}).get("enabled", False)
+
+
+def _of(kind, version, name="confcom", *, namespace=SYSTEM, component="", hook=False, **more):
+    metadata = {"name": name, "labels": make.labels(component or name.removeprefix("confcom-"))}
+    if namespace:
+        metadata["namespace"] = namespace
+    if hook:
+        metadata["annotations"] = {HOOK: "pre-install,pre-upgrade"}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, **more}
+
+
+def _account(component):
+    return _of("ServiceAccount", CORE, f"confcom-{component}")
+
+
+def _image(values, key, repository):
+    image = values.get(key, {}).get("image", {})
+    tag, digest = image.get("tag") or "0.1.0", image.get("digest")
+    return f"{repository}:{tag}" + (f"@{digest}" if digest else "")
+
+
+def _plugin(values, suffix, selector=make.SIMULATED, args=("--simulated",)):
+    image = _image(values, "devicePlugin", "confcom/device-plugin")
+    return _installed(make.daemon_set(f"device-plugin{suffix}", selector, args=args, image=image))
+
+
+def _helper(values, suffix):
+    resources = {PROVISION: 1, HELPER_EPC: 3}
+    if suffix:
+        resources = {f"simulated.confcom.internal/{name.partition('/')[2]}": count for name, count in resources.items()}
+    image = _image(values, "quoteHelper", "confcom/quote-helper")
+    return _installed(make.daemon_set(f"quote-helper{suffix}", image=image, limits=resources))
+
+
+def _installed(daemon):
+    del daemon["status"]  # which is the cluster's
+    return daemon
+
+
+def _root_maker(values):
+    """The hooks: the Job that makes sure of the simulated root, and what it needs."""
+    container = {"name": "simulated-root", "image": _image(values, "quoteHelper", "confcom/quote-helper")}
+    template = {"metadata": {"labels": make.labels("simulated-root")}, "spec": {"containers": [container]}}
+    digest = hashlib.sha256(json.dumps(template).encode()).hexdigest()
+    common = {"component": "simulated-root", "hook": True}
+    return (
+        _of("ServiceAccount", CORE, ROOT_MAKER, **common),
+        _of("Role", RBAC, ROOT_MAKER, **common),
+        _of("RoleBinding", RBAC, ROOT_MAKER, **common),
+        _of("Job", "batch/v1", f"{ROOT_MAKER}-{digest[:8]}", spec={"template": template}, **common),
+    )

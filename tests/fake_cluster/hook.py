@@ -1,0 +1,89 @@
+"""The Job that helm waits for before it changes anything else.
+
+Its Pod starts, or does not, once somebody has looked at it: what people are shown depends on no thread's speed.
+"""
+
+import copy
+import threading
+
+from fake_cluster import objects as make
+from fake_cluster.objects import SYSTEM
+
+CANNOT_START = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"}
+"""What keeps the Job from starting as well: it has the quote helper's image, and runs another program of it."""
+TOO_LATE = ("DeadlineExceeded", "Job was active longer than specified deadline")
+SECONDS = 30.0
+"""Of real time without a look, after which nobody watches."""
+SECRET = {"kind": "Secret", "metadata": {"name": "confcom-simulated-platform", "namespace": SYSTEM}}
+
+
+class HookRun:
+    """Helm's hooks in one cluster: what its thread and the watching one tell each other."""
+
+    def __init__(self, cluster):
+        self._cluster = cluster
+        self._news = threading.Condition(cluster.lock)
+        self._job = self._pod = None
+        self._looks, self._over = 0, False
+
+    def play(self, hooks):
+        """Make them and wait for the Job; if helm cannot go on, why."""
+        if not hooks:
+            return ""
+        cluster = self._cluster
+        with self._news:
+            cluster.remove({(one["kind"], one["metadata"]["name"]) for one in hooks})  # of a run that failed
+            made = copy.deepcopy(hooks)
+            (self._job,) = (one for one in made if one["kind"] == "Job")
+            name, template = self._job["metadata"]["name"], self._job["spec"]["template"]
+            image = template["spec"]["containers"][0]["image"]
+            broken = cluster.broken_images.get(image)
+            self._pod = make.pod(
+                f"{name}-6ftrb",
+                namespace=SYSTEM,
+                owner=("Job", name),
+                labels=template["metadata"]["labels"],
+                image=image,
+                status=copy.deepcopy(broken) if cannot_start(broken) else make.waiting("ContainerCreating"),
+            )
+            cluster.objects += [*made, self._pod]
+            self._looks, self._over = 0, False
+            while not self._over:
+                before = self._looks
+                if not self._news.wait(SECONDS) and before == self._looks:
+                    raise TimeoutError("nobody watches helm's Job")
+            failed = "status" in self._job
+            gone = [one for one in made if not failed or one is not self._job]  # a failed one stays
+            cluster.objects = [one for one in cluster.objects if one is not self._pod and one not in gone]
+            if failed:
+                return f"resource Job/{SYSTEM}/{name} not ready. status: Failed, message: Job Failed. failed: 1/1"
+            if not cluster.find("Secret", SECRET["metadata"]["name"], SYSTEM):
+                cluster.objects.append(copy.deepcopy(SECRET))
+            return ""
+
+    def look(self):
+        """Somebody lists Pods."""
+        self._looks += 1
+
+    def tick(self):
+        """A moment later the Job is over, unless its Pod does not start; then it is when somebody has ended it."""
+        if self._job is None or not self._looks:
+            return
+        if cannot_start(self._pod["status"]):
+            if "activeDeadlineSeconds" not in self._job["spec"]:
+                return
+            self._job["status"] = make.failed_hook("", *TOO_LATE)["status"]
+        self._over = True
+        self._news.notify_all()
+        self._news.wait_for(lambda: self._job is None, SECONDS)
+
+    def close(self):
+        """Helm has done what comes after them."""
+        self._job = None
+        self._news.notify_all()
+
+
+def cannot_start(status):
+    """Whether no container of a Pod has started."""
+    containers = (status or {}).get("containerStatuses", [])
+    return any(one["state"].get("waiting", {}).get("reason") in CANNOT_START for one in containers)
