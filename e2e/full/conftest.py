@@ -10,7 +10,6 @@ import pytest
 from kubelet_contract.kubelet import Bench, PodSeen
 from kubelet_contract.plugin import Plugin
 
-from confcom.addon.resources import OURS
 from confcom.playground.layout import DEVICE_PLUGIN_DIR
 from e2e import add_on, leftovers
 from e2e.cluster import Cluster, Node
@@ -183,20 +182,17 @@ def sgx_nodes(cluster: Cluster, nodes: tuple[Node, Node, Node], second_node_is_g
     return nodes
 
 
-def node_counts(cluster: Cluster, name: str) -> bool:
-    """Whether the node has any of our resources, also if none of it can be had now."""
-    capacity = cluster.kubectl_json("get", "node", name)["status"]["capacity"]
-    return any(key in OURS and count != "0" for key, count in capacity.items())
-
-
 @pytest.fixture
 def bare(cluster: Cluster):
-    """The cluster without the add-on or anything that it left on nodes; whatever a case leaves is taken away."""
+    """The cluster without the add-on or any of it on the other nodes; whatever a case leaves is taken away."""
     add_on.uninstall(cluster)
     cluster.kubectl("label", "nodes", "--all", f"{add_on.SIMULATED_LABEL}-")
-    for node in cluster.nodes:
-        if node_counts(cluster, node.name):
-            node.restart("kubelet")  # else it forgets after five minutes
-    cluster.run([sys.executable, "-m", "confcom", "disable"], timeout=FORGET_SECONDS)
+    for node in cluster.nodes[1:]:  # of which status tells for as long as anything is left there
+        until(
+            lambda name=node.name: add_on.capacity(cluster, name) in add_on.NO_EPC,
+            f"the kubelet of {node.name} has forgotten its plugin",  # to restart it would make that later
+            seconds=FORGET_SECONDS,
+        )
+        add_on.remove_names(cluster, node.name)
     yield cluster
     add_on.uninstall(cluster)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from confcom.playground.examples_folder import examples_folder
-from e2e.add_on import EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, allocatable
+from e2e.add_on import EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, allocatable, install, uninstall
 
 SLOW_SECONDS = 900
 """For the 5 minutes and what comes before and after."""
@@ -71,10 +71,14 @@ def entries(nodes, folder):
 
 
 @pytest.fixture
-def untouched(bare, nodes):
-    """Neither the add-on nor its namespace nor its label."""
-    bare.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found")
-    return nodes
+def untouched(cluster, nodes):
+    """Neither the add-on nor its namespace nor its label; afterwards the add-on is where other cases expect it."""
+    uninstall(cluster)
+    cluster.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found")
+    cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-")
+    confcom(cluster, "disable")  # whatever earlier cases left of the resources
+    yield nodes
+    install(cluster)
 
 
 @pytest.mark.timeout(SLOW_SECONDS, func_only=True)
