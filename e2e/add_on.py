@@ -19,6 +19,8 @@ EPC_MIB = "162"
 """Of the 168 MiB that the chart simulates: 6 are set aside for quote helpers."""
 NO_EPC = frozenset({"", "0"})
 """Of a node that never had a plugin, and of one that lost it."""
+RESOURCE_PREFIXES = ("kubernetes.azure.com/sgx_", "sgx.intel.com/", "confcom.internal/", "simulated.confcom.internal/")
+"""With which the names of all resources of the add-on begin."""
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 COMPONENT = "app.kubernetes.io/component"
 HELPER = "quote-helper"
@@ -112,6 +114,22 @@ def uninstall(cluster: Cluster) -> None:
 def allocatable(cluster: Cluster, node: str = NODE_NAME) -> str:
     """A node's allocatable EPC, as the API has it."""
     return str(cluster.kubectl_json("get", "node", node)["status"]["allocatable"].get(EPC, ""))
+
+
+def capacity(cluster: Cluster, node: str = NODE_NAME) -> str:
+    """A node's EPC, also what nobody offers any more and the kubelet has not forgotten."""
+    return str(cluster.kubectl_json("get", "node", node)["status"]["capacity"].get(EPC, ""))
+
+
+def remove_names(cluster: Cluster, node: str) -> None:
+    """Remove what is at 0 in a node's status for good: the kubelet, which has forgotten it, leaves its name there."""
+    status = cluster.kubectl_json("get", "node", node)["status"]
+    parts = {
+        part: {name: None for name in status[part] if name.startswith(RESOURCE_PREFIXES)}
+        for part in ("capacity", "allocatable")
+    }
+    patch = json.dumps({"status": parts})
+    cluster.kubectl("patch", "node", node, "--subresource=status", "--type=merge", f"--patch={patch}")
 
 
 def names(cluster: Cluster, kind: str, namespace: str) -> list[str]:

@@ -12,6 +12,7 @@ from bench.cluster.quoting import HELPER, NODE, PLUGIN, PODS, Round
 from bench.summary import Spread
 
 _TITLE, _VALUE = 62, 30
+_OUT_OF_PROCESS = "out of process (requested; simulated enclaves take none)"
 
 
 def as_json(results: Results) -> dict[str, object]:
@@ -108,8 +109,9 @@ def _changes(results: Results) -> Iterator[str]:
     yield ""
     yield "Update by `helm upgrade`, on each node: from the first new pod until the last old one is gone"
     for component in MODULES:
-        seconds = [one.seconds for one in results.updates if one.component == component]
-        yield _row(component, seconds, " s", digits=1)
+        for node in sorted({one.node for one in results.updates if one.component == component}):
+            seconds = [one.seconds for one in results.updates if (one.component, one.node) == (component, node)]
+            yield _row(f"{component} on {node}", seconds, " s", digits=1)
 
 
 def _footprint(results: Results) -> Iterator[str]:
@@ -132,11 +134,11 @@ def _footprint(results: Results) -> Iterator[str]:
 def _epc(results: Results) -> Iterator[str]:
     held, loaded = ([one for one in QUOTING_ENCLAVES if one.held is wanted] for wanted in (True, False))
     yield "EPC of a node that quoting holds, in MiB, beside the applications' own enclaves"
-    out_of, in_process = "out of process (held, as allocated)", "in process (computed, at least)"
-    yield f"  {'applications':>12}  {out_of:>36}  {in_process:>36}"
+    out_of, in_process = _OUT_OF_PROCESS, "in process (computed, at least)"
+    yield f"  {'applications':>12}  {out_of}  {in_process:>36}"
     for one in results.held:
         least = f"{in_process_mib(one.applications)} ({in_process_bytes(one.applications) / KIB:.0f} KiB)"
-        yield f"  {one.applications:>12}  {one.helpers:>36}  {least:>36}"
+        yield f"  {one.applications:>12}  {one.helpers:>{len(out_of)}}  {least:>36}"
     yield "  Out of process, the device plugin sets aside twice as much, for updates."
     yield (
         "  In process, each application loads "

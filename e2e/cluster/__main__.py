@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from confcom.errors import ConfcomError, ExitCode, SettingsError, explain
+from e2e.cluster import tools
 from e2e.cluster.cluster import Cluster, new_log_folder
 from e2e.cluster.lifecycle import default_folder, interrupt_on_signals
 from e2e.cluster.plan import Shape
-from e2e.cluster.tools import prepare, versions
 from e2e.progress import say
 
 
@@ -28,9 +28,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--folder", type=Path, help=f"where it keeps everything (default: {default_folder()})")
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="build and cache the programs it runs, and no more")
+    build.add_argument("--helm-3", action="store_true", help="only helm 3, with which one case runs our commands")
     up = commands.add_parser("up", help="start it, or find it running")
     up.add_argument("--nodes", type=int, default=1, help="how many nodes it has (default: 1)")
-    known = ", ".join(versions())
+    known = ", ".join(tools.versions())
     for command in (build, up):
         command.add_argument(
             "--kubernetes", metavar="VERSION", default="", help=f"version of all of it (default: the first of {known})"
@@ -55,11 +56,16 @@ def main(argv: Sequence[str]) -> int:
         return ExitCode.INTERRUPTED
 
 
+def _programs(options: argparse.Namespace) -> Sequence[Path]:
+    if options.helm_3:
+        return [tools.build(tools.HELM_3)]
+    return tools.prepare(kubernetes=options.kubernetes, kubelet=options.kubelet).folders
+
+
 def _do(options: argparse.Namespace) -> int:
     match options.command:
         case "build":
-            tools = prepare(kubernetes=options.kubernetes, kubelet=options.kubelet)
-            say(f"programs of the cluster: {', '.join(map(str, tools.folders))}")
+            say(f"programs: {', '.join(map(str, _programs(options)))}")
         case "up":
             interrupt_on_signals()
             cluster = Cluster.up(options.folder, Shape(options.nodes, options.kubernetes, options.kubelet))

@@ -30,6 +30,10 @@ KUBERNETES = "kubernetes"
 NAMES = ("pause", "etcd", "containerd", "helm", KUBERNETES)
 """What every cluster needs, the quickest first, so that something broken in the surroundings shows soon."""
 
+HELM_3 = "helm3"
+"""No cluster needs it: one case runs our commands with it, if it was asked for. Its name is no beginning like helm's:
+tests without a cluster take the newest `helm-*` of the cache."""
+
 PACKAGES = {"runc": "runc", "iptables": "iptables", "ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux"}
 """What the node runs besides, and the packages it is in."""
 
@@ -97,11 +101,35 @@ def prepare(cache: Path | None = None, *, kubernetes: str = "", kubelet: str = "
     if kubelet and _folder_of(kubelet, "kubelet") not in names:
         names.insert(0, _folder_of(kubelet, "kubelet"))  # before the other, which has a kubelet too
     packages.install(PACKAGES, purpose="the cluster")
-    cache = cache or default_cache()
-    cache.mkdir(parents=True, exist_ok=True)
+    return Tools(folders=tuple(build(name, cache) for name in names), cni=_cni_folder())
+
+
+def build(name: str, cache: Path | None = None) -> Path:
+    """The folder of one module's programs, which are built if they were not.
+
+    Args:
+        name: of the module's folder in e2e/tools.
+        cache: the folder of built programs.
+
+    Raises:
+        UnavailableError: no Go.
+        ConfcomError: the build failed.
+    """
     go = _find_go()
     version = _go_version(go)
-    return Tools(folders=tuple(_built(cache, name, go, version) for name in names), cni=_cni_folder())
+    finished = _finished(cache or default_cache(), name, version)
+    if not finished.is_dir():
+        finished.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(finished.parent, name):
+            if not finished.is_dir():  # nobody else built it while we waited
+                _build(MODULES / name, finished, [go, "build", "-trimpath", "-ldflags", _flags(name)], version)
+    return finished
+
+
+def built(name: str, cache: Path | None = None) -> Path | None:
+    """The same folder, if it is there already."""
+    folder = _finished(cache or default_cache(), name, _go_version(_find_go()))
+    return folder if folder.is_dir() else None
 
 
 def _folder_of(version: str, program: str) -> str:
@@ -159,18 +187,15 @@ def _find_go() -> str:
     return go
 
 
-def _built(cache: Path, name: str, go: str, version: str) -> Path:
-    module = MODULES / name
-    flags = f"-s -w -X k8s.io/component-base/version.gitVersion={_kubernetes_version(name)}"
-    digest = hashlib.sha256(f"{version}\n{flags}\n".encode())
-    for path in sorted(module.iterdir()):
+def _flags(name: str) -> str:
+    return f"-s -w -X k8s.io/component-base/version.gitVersion={_kubernetes_version(name)}"
+
+
+def _finished(cache: Path, name: str, version: str) -> Path:
+    digest = hashlib.sha256(f"{version}\n{_flags(name)}\n".encode())
+    for path in sorted((MODULES / name).iterdir()):
         digest.update(path.read_bytes())
-    finished = cache / f"{name}-{digest.hexdigest()[:HASH_DIGITS]}"
-    if not finished.is_dir():
-        with _alone(cache, name):
-            if not finished.is_dir():  # nobody else built it while we waited
-                _build(module, finished, [go, "build", "-trimpath", "-ldflags", flags], version)
-    return finished
+    return cache / f"{name}-{digest.hexdigest()[:HASH_DIGITS]}"
 
 
 def _build(module: Path, finished: Path, command: Sequence[str], version: str) -> None:

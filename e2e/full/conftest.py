@@ -11,7 +11,7 @@ from kubelet_contract.kubelet import Bench, PodSeen
 from kubelet_contract.plugin import Plugin
 
 from confcom.playground.layout import DEVICE_PLUGIN_DIR
-from e2e import add_on
+from e2e import add_on, leftovers
 from e2e.cluster import Cluster, Node
 from e2e.cluster.addresses import NODE_NAME
 from e2e.images_workshop import references
@@ -22,6 +22,24 @@ from e2e.waiting import until
 
 GENEROUS_SECONDS = 40.0
 """The kubelet reports to the API every 10 s at the latest, and a container that failed waits as long."""
+FORGET_SECONDS = 400.0
+"""endpointStopGracePeriod of 5 minutes, and the next report to the API."""
+
+
+@pytest.fixture(autouse=True)
+def cluster_left_clean(request: pytest.FixtureRequest):
+    """Each case leaves the cluster as it found it; only the add-on may stay, for the next one."""
+    if "cluster" not in request.fixturenames:
+        yield
+        return
+    cluster = request.getfixturevalue("cluster")
+
+    def seen():
+        return cluster.kubectl_json("get", ",".join(leftovers.KINDS), "--all-namespaces")["items"]
+
+    before = seen()
+    yield
+    assert leftovers.differences(before, seen()) == []
 
 
 class RealKubelet:
@@ -31,8 +49,7 @@ class RealKubelet:
     node_name = NODE_NAME
     patience = GENEROUS_SECONDS
     report_seconds = 15.0
-    removal_patience = 400.0
-    """endpointStopGracePeriod of 5 minutes, and the next report to the API."""
+    removal_patience = FORGET_SECONDS
 
     def __init__(self, cluster: Cluster, namespace: str):
         self._cluster = cluster
@@ -163,3 +180,19 @@ def sgx_nodes(cluster: Cluster, nodes: tuple[Node, Node, Node], second_node_is_g
     if not add_on.is_installed(cluster, wanted):
         add_on.install(cluster, wanted)
     return nodes
+
+
+@pytest.fixture
+def bare(cluster: Cluster):
+    """The cluster without the add-on or any of it on the other nodes; whatever a case leaves is taken away."""
+    add_on.uninstall(cluster)
+    cluster.kubectl("label", "nodes", "--all", f"{add_on.SIMULATED_LABEL}-")
+    for node in cluster.nodes[1:]:  # of which status tells for as long as anything is left there
+        until(
+            lambda name=node.name: add_on.capacity(cluster, name) in add_on.NO_EPC,
+            f"the kubelet of {node.name} has forgotten its plugin",  # to restart it would make that later
+            seconds=FORGET_SECONDS,
+        )
+        add_on.remove_names(cluster, node.name)
+    yield cluster
+    add_on.uninstall(cluster)

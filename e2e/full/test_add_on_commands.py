@@ -5,9 +5,8 @@ import sys
 
 import pytest
 
-from confcom.addon.resources import OURS
 from confcom.errors import ExitCode
-from e2e.add_on import EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, names, uninstall
+from e2e.add_on import EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, names
 from e2e.cluster.addresses import NODE_NAME
 from e2e.waiting import until
 
@@ -22,28 +21,9 @@ def confcom(cluster, *arguments, code=ExitCode.OK):
     return done
 
 
-def node_counts(cluster, name):
-    """What the node has of our resources, also if none of it can be had now."""
-    capacity = cluster.kubectl_json("get", "node", name)["status"]["capacity"]
-    return {key: count for key, count in capacity.items() if key in OURS and count != "0"}
-
-
 def pods(cluster, component):
     selector = f"--selector=app.kubernetes.io/component={component}"
     return cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", selector)["items"]
-
-
-@pytest.fixture
-def bare(cluster):
-    """The cluster without the add-on or anything that it left on nodes; whatever a case leaves is taken away."""
-    uninstall(cluster)
-    cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-")
-    for node in cluster.nodes:
-        if node_counts(cluster, node.name):
-            node.restart("kubelet")  # else it forgets after five minutes
-    confcom(cluster, "disable")
-    yield cluster
-    uninstall(cluster)
 
 
 @pytest.fixture
@@ -82,6 +62,17 @@ def test_enable_twice_and_status(bare):
     assert node["epc"] == {"resource": EPC, "capacity_mib": amount, "allocatable_mib": amount, "used_mib": 0}
     assert node["provision_device"] == "yes"
     assert document["ok"] is True
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_kubectl_runs_it_as_its_plugin(enabled):
+    def said(*program):
+        return json.loads(enabled.run([*program, "status", "-o", "json"]).stdout)
+
+    by_kubectl = said("kubectl", "confcom")
+    assert by_kubectl == said("confcom")
+    assert by_kubectl["ok"] is True
+    assert [node["name"] for node in by_kubectl["nodes"]] == [NODE_NAME]
 
 
 @pytest.mark.timeout(300, func_only=True)
@@ -155,13 +146,13 @@ def test_a_namespace_that_refuses_the_daemons_is_told_before_anything_is_changed
 
 
 @pytest.mark.timeout(300, func_only=True)
-def test_who_may_only_look_is_told_which_permissions_are_missing(bare):
+def test_who_may_only_look_is_told_which_permissions_are_missing(bare, tmp_path):
     bare.kubectl("create", "clusterrolebinding", "case-viewer", "--clusterrole=view", "--user=eve")
     try:
         config = bare.kubectl("config", "view", "--raw", "--flatten", "--output=json").stdout
         document = json.loads(config)
         document["users"][0]["user"]["as"] = "eve"
-        mine = bare.places.folder / "eve.json"
+        mine = tmp_path / "eve.json"
         mine.write_text(json.dumps(document))
         command = ["env", f"KUBECONFIG={mine}", sys.executable, "-m", "confcom", "enable", "--simulated"]
         done = bare.run(command, check=False)

@@ -22,6 +22,9 @@ from e2e.load.pods import Load, LoadPod
 BATCH, WORKERS = 200, 2
 """Quotes that a worker verifies at a time, some milliseconds each; and how many workers do."""
 
+OFFERED_SHARE = 0.9
+"""Of the attestations that a client's rate makes in its time: fewer, and it was hardly the load that was meant."""
+
 Quoted = tuple[bytes, bytes]
 """A quote, and the report data that it must be over."""
 
@@ -110,6 +113,16 @@ class Outcome:
             max(done[0].began for done in self.attestations.values()),
             min(done[-1].began for done in self.attestations.values()),
         )
+
+    def not_offered(self, rate: float) -> list[str]:
+        """Clients that tried less often than so many times per second, from their start to the load's end."""
+        end = max(done[-1].began for done in self.attestations.values())
+        found = []
+        for pod, done in self.attestations.items():
+            wanted = rate * (end - done[0].began)
+            if len(done) < OFFERED_SHARE * wanted:
+                found.append(f"{pod.name} ({pod.client}): {len(done)} attestations of {wanted:.0f}")
+        return found
 
     def table(self) -> Iterator[str]:
         """A line per client; times of calls in milliseconds."""

@@ -237,7 +237,8 @@ def test_the_table_shows_how_many_the_median_and_the_range():
     assert found["with, in without of the same pair"] == ["3", "1.10 (1.00 to 1.50)x"]
     assert found["by the kubelet's log, from before it listens"] == ["2", "400 (300 to 500) ms"]
     assert found["by the API, from the order to restart"] == ["1", "8.0 (8.0 to 8.0) s"]
-    assert found["quote-helper"] == ["2", "8.0 (7.0 to 9.0) s"]
+    assert found["quote-helper on a"] == ["1", "7.0 (7.0 to 7.0) s"]
+    assert found["quote-helper on b"] == ["1", "9.0 (9.0 to 9.0) s"]
     assert found["quote-helper: CPU, idle"] == ["1", "0.50 (0.50 to 0.50) % of a core"]
     assert found["quote-helper: CPU for 1,000 quotes"] == ["2", "200.0 (200.0 to 200.0) ms"]
     assert found["device-plugin: CPU for 1,000 quotes"] == ["2", "1.0 (1.0 to 1.0) ms"]
@@ -248,6 +249,7 @@ def test_the_table_says_what_is_computed_and_from_what():
     (twenty,) = [line for line in text.splitlines() if line.split()[:2] == ["20", "3"]]
     assert twenty.split()[2] == "20"
     assert "computed, at least" in text
+    assert "requested; simulated enclaves take none" in text
     assert all(enclave.source in text for enclave in enclaves.QUOTING_ENCLAVES)
     assert "In 1 of 2 restarts the API never showed less." in text
 

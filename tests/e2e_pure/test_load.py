@@ -75,3 +75,18 @@ def test_the_outcome_counts_what_the_results_hold(helper, tmp_path):
     assert outcome.renewals == [9.0]
     assert outcome.span == (done[0].began, 9.0)
     assert next(itertools.islice(outcome.table(), 1, None)).split()[:4] == ["client-1-1", "Gramine", "4", "3"]
+
+
+def test_a_client_that_attested_too_seldom_or_stopped_early_is_named(tmp_path):
+    def lasting(count, rate):
+        return tuple(Attestation(number / rate, False, (0.1,), 0, "", ()) for number in range(count))
+
+    busy, slow, gone = (LoadPod(f"client-1-{one}", GRAMINE.name, "node", 5, tmp_path) for one in (1, 2, 3))
+    outcome = Outcome({busy: lasting(101, 10.0), slow: lasting(81, 8.0), gone: lasting(41, 10.0)})
+    assert outcome.not_offered(10.0) == [
+        "client-1-2 (Gramine): 81 attestations of 100",
+        "client-1-3 (Gramine): 41 attestations of 100",
+    ]
+    assert outcome.not_offered(4.0) == []
+    failing = tuple(Attestation(number / 10, False, (0.1,), 0, "refused", ()) for number in range(101))
+    assert Outcome({busy: failing}).not_offered(10.0) == []

@@ -1,5 +1,6 @@
 """The wheel alone, in an empty environment, away from the checkout, tells the whole story."""
 
+import configparser
 import json
 import os
 import subprocess
@@ -45,6 +46,19 @@ def test_the_wheel_carries_what_it_needs_and_nothing_else(wheel):
     chart = ROOT / "charts" / "confcom"
     assert {f"confcom/addon/chart/{one.relative_to(chart)}" for one in chart.rglob("*") if one.is_file()} <= names
     assert {name.split("/")[0] for name in names} == {"confcom", f"confcom-{wheel.name.split('-')[1]}.dist-info"}
+
+
+def test_the_wheel_installs_the_command_and_kubectls_plugin(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [one for one in archive.namelist() if one.endswith(".dist-info/entry_points.txt")]
+        parser = configparser.ConfigParser()
+        parser.optionxform = str
+        parser.read_string(archive.read(name).decode())
+    assert dict(parser["console_scripts"]) == {
+        "confcom": "confcom.cli.main:main",
+        "kubectl-confcom": "confcom.cli.main:main",
+        "kubectl_complete-confcom": "confcom.cli.completion:complete_for_kubectl",
+    }
 
 
 def test_the_source_archive_carries_the_examples_where_the_package_looks_for_them(tmp_path):

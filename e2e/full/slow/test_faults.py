@@ -2,7 +2,10 @@
 
 import json
 import signal
+import subprocess
+import sys
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from replay.sequences import CLIENTS, ReplayedClient
 from confcom.errors import ExitCode
 from e2e import images
 from e2e.add_on import EPC
+from e2e.cluster import Node
 from e2e.confcom_command import HELPER, PLUGIN, AddOn, enabled, uids
 from e2e.kubelet_log import KubeletLog
 from e2e.load.client import ENCLAVE
@@ -32,6 +36,20 @@ NOTICE_SECONDS = 150.0
 """For `status` to name what is wrong: the API server calls a node lost after 50 s."""
 SOCKET = Path("/run/aesmd/aesm.socket")
 PROGRAMS = {PLUGIN: "confcom.device_plugin", HELPER: "confcom.quote_helper"}
+CLIENT_SECONDS = 15.0
+"""For how long a client waits for an answer: an attestation that fails may have begun so long before its cause."""
+FILLING = """
+import os, time
+
+print(os.getpid(), flush=True)
+filler = os.open("/run/filler", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+while True:
+    try:
+        os.write(filler, bytes(4096))
+    except OSError:
+        time.sleep(0.005)
+"""
+"""A program without others that could outlive it; it takes whatever page becomes free."""
 SEVERAL = 6
 """Kills until the kubelet waits with the next start long enough for anybody to see it: two are usual."""
 
@@ -88,7 +106,16 @@ def judge(load: Load, trust: Trust, tenants: dict, tell) -> Outcome:
     complaints = trust.all_complaints(outcome.quotes)
     tell(f"{len(outcome.quotes)} quotes, each verified; {len(outcome.failures)} attestations failed")
     assert complaints == []
+    assert outcome.not_offered(load.rate) == []
     return outcome
+
+
+def only_there(outcome: Outcome, load: Load, node: Node, meanwhile: tuple[float, float]) -> None:
+    """Whatever failed, did so on this node, and began not long before the first of these times, or before the other."""
+    began, ended = meanwhile
+    there = {pod.name for pod in load.pods if pod.node == node.name}
+    assert {line.split()[0] for _, line in outcome.failures} <= there
+    assert all(began - CLIENT_SECONDS < moment < ended for moment, _ in outcome.failures)
 
 
 def kill(node, component: str, number: signal.Signals = signal.SIGKILL) -> None:
@@ -137,10 +164,7 @@ def test_the_quote_helper_killed(add_on, trust, load, tell) -> None:
     ended = time.monotonic()
     assert uids(add_on.pods(HELPER)) == uids(before)
     load.wait_past(ended)
-    outcome = judge(load, trust, tenants, tell)
-    there = {pod.name for pod in load.pods if pod.node == node.name}
-    assert {line.split()[0] for _, line in outcome.failures} <= there
-    assert all(began - 15.0 < moment < ended for moment, _ in outcome.failures)
+    only_there(judge(load, trust, tenants, tell), load, node, (began, ended))
 
 
 def test_containerd_killed_and_started(add_on, trust, load, tell) -> None:
@@ -181,6 +205,18 @@ def no_room_in_run(add_on):
     make_room(node)
 
 
+@dataclass(frozen=True)
+class FullNode:
+    """A node whose /run is kept full by a process, of which this is the number there."""
+
+    node: Node
+    pid: str
+
+    def make_room(self) -> None:
+        self.node.run(["kill", "-KILL", self.pid])
+        make_room(self.node)
+
+
 def make_room(node) -> None:
     node.run(["sh", "-c", "rm -f /run/filler* && mount -o remount,size=50% /run"])
 
@@ -205,8 +241,41 @@ def test_no_room_in_run(add_on, trust, load, no_room_in_run, tell) -> None:
     assert uids(add_on.pods(HELPER)) == uids(before)
     ended = time.monotonic()
     load.wait_past(ended)
+    only_there(judge(load, trust, tenants, tell), load, node, (killed, ended))
+
+
+@pytest.fixture
+def never_any_room(no_room_in_run):
+    """What becomes free in /run of the first node is taken at once."""
+    node = no_room_in_run
+    command = node.entering([sys.executable, "-c", FILLING])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        pid = process.stdout.readline().strip()
+        yield FullNode(node, pid)
+        node.run(["kill", "-KILL", pid], check=False)
+
+
+def test_a_helper_killed_while_there_is_never_any_room_in_run(add_on, trust, load, never_any_room, tell) -> None:
+    node, tenants, before = never_any_room.node, load.states(), add_on.pods(HELPER)
+    load.wait_past(time.monotonic())
+    kill(node, HELPER)
+    killed = time.monotonic()
+    told = wrong(add_on, node.name, "quote helper", "no space left on device")
+    tell(f"after {time.monotonic() - killed:.0f} s: {told}")
+    load.wait_past(killed + AWAY_SECONDS)
+    tell(f"after {AWAY_SECONDS:.0f} s: {wrong(add_on, node.name, 'quote helper', 'no space left on device')}")
+    assert load.states() == tenants
+    assert not node.run(["pgrep", "--full", PROGRAMS[HELPER]], check=False).stdout
+
+    freed = time.monotonic()
+    never_any_room.make_room()
+    offers_again(add_on, freed, tell)
+    ended = time.monotonic()
+    assert uids(add_on.pods(HELPER)) == uids(before)
+    load.wait_past(ended)
     outcome = judge(load, trust, tenants, tell)
-    assert all(killed - 15.0 < moment < ended for moment, _ in outcome.failures)
+    only_there(outcome, load, node, (killed, ended))
+    assert outcome.failures
 
 
 def workloads(node) -> str:

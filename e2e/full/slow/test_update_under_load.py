@@ -168,6 +168,7 @@ def judge(load: Load, trust: Trust, tell) -> Outcome:
     tell(f"{len(outcome.quotes)} quotes verified one by one in {took:.0f} s: {len(complaints)} do not")
     tell(f"{len(outcome.failures)} attestations failed, {len(outcome.renewals)} re-inits after 42")
     assert complaints == []
+    assert outcome.not_offered(load.rate) == []
     return outcome
 
 

@@ -1,0 +1,68 @@
+"""The add-on's commands with helm 3, which their check of the versions lets pass."""
+
+import json
+import sys
+
+import pytest
+
+from e2e.add_on import EPC_MIB, SYSTEM, allocatable, names
+from e2e.cluster import tools
+from e2e.cluster.addresses import NODE_NAME
+
+COMMAND_SECONDS = 240.0
+"""For one command that changes the daemons, and waits for them."""
+
+
+@pytest.fixture
+def helm_3(bare):
+    """The folder with helm 3."""
+    folder = tools.built(tools.HELM_3)
+    if folder is None:
+        pytest.skip('helm 3 is not built: make e2e-tools ARGS="--helm-3"')
+    return folder
+
+
+@pytest.fixture
+def run(cluster, helm_3):
+    """Runs a program whose `helm` is helm 3."""
+
+    def typed(*command):
+        first = f"PATH={helm_3}:{cluster.environment['PATH']}"
+        done = cluster.run(["env", first, *command], check=False, timeout=COMMAND_SECONDS)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return typed
+
+
+@pytest.mark.timeout(600, func_only=True)
+def test_enable_update_rollback_status_and_disable(cluster, run, tell):
+    version = run("helm", "version", "--short").strip()
+    tell(version)
+    assert version.startswith("v3.")
+
+    def confcom(*arguments):
+        return run(sys.executable, "-m", "confcom", *arguments)
+
+    def level():
+        chosen = "--selector=app.kubernetes.io/component=quote-helper"
+        (pod,) = cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", chosen)["items"]
+        return [word for word in pod["spec"]["containers"][0]["args"] if word.startswith("--log-level=")]
+
+    first = json.loads(confcom("enable", "--simulated-node", NODE_NAME, "--output=json"))
+    assert (first["changed"], first["revision"]) == (True, 1)
+    assert json.loads(confcom("enable", "--simulated", "--output=json"))["changed"] is False
+    plugin = ("daemonset", "confcom-device-plugin", f"--namespace={SYSTEM}", "--show-managed-fields")
+    writers = cluster.kubectl_json("get", *plugin)["metadata"]["managedFields"]
+    assert ("helm", "Update") in {(one["manager"], one["operation"]) for one in writers}  # helm 4 would Apply
+    before = level()
+    assert "updated" in confcom("update", "--set", "logLevel=debug")
+    assert level() == ["--log-level=debug"] != before
+    assert "Rolled back" in confcom("rollback")
+    assert level() == before
+    assert "All is well." in confcom("status")
+    assert allocatable(cluster) == EPC_MIB
+    document = json.loads(confcom("disable", "--no-wait", "--output=json"))
+    assert document["removed"] is True
+    assert not names(cluster, "daemonsets", SYSTEM)
+    assert not run("helm", "list", "--all", "--short", f"--namespace={SYSTEM}")

@@ -1,0 +1,70 @@
+"""What a case must leave as it found it: what belongs to the whole cluster, and everybody's pods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from e2e.add_on import SIMULATED_LABEL, SYSTEM
+
+KINDS = (
+    "namespaces",
+    "nodes",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "clusterroles",
+    "clusterrolebindings",
+    "priorityclasses",
+    "pods",
+)
+OWN_NAMESPACES = ("kube-system", SYSTEM)
+"""Whose pods come and go by themselves."""
+OWN_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+"""Kubernetes' own, of a node that a case has stopped: it goes with the next report of the kubelet."""
+INSTALLED = frozenset(
+    {
+        f"Namespace {SYSTEM}",
+        "ValidatingAdmissionPolicy confcom-provision",
+        "ValidatingAdmissionPolicyBinding confcom-provision",
+    }
+)
+"""What `e2e.add_on.install` brings, beside a label on nodes: cases leave the add-on to the next one."""
+
+
+def differences(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is there after a case and was not before it, and the other way round; without what an installation brings.
+
+    Args:
+        before: all objects of KINDS.
+        after: the same.
+    """
+    old, new = (frozenset(_named(items)) - INSTALLED for items in (before, after))
+    return [*(f"new: {one}" for one in sorted(new - old)), *(f"gone: {one}" for one in sorted(old - new))]
+
+
+def _named(items: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    going = {item["metadata"]["name"] for item in items if item["kind"] == "Namespace" and _goes(item)}
+    for item in items:
+        kind, name = item["kind"], item["metadata"]["name"]
+        namespace = item["metadata"].get("namespace", "")
+        if kind == "Pod":
+            if namespace not in {*OWN_NAMESPACES, *going}:
+                yield f"Pod {namespace}/{name}"
+        elif kind != "Namespace" or name not in going:
+            yield f"{kind} {name}"
+        if kind == "Node":
+            yield from _written_on(item)
+
+
+def _goes(item: Mapping[str, Any]) -> bool:
+    return "deletionTimestamp" in item["metadata"]
+
+
+def _written_on(node: Mapping[str, Any]) -> Iterator[str]:
+    name = node["metadata"]["name"]
+    for label, value in node["metadata"].get("labels", {}).items():
+        if label != SIMULATED_LABEL:
+            yield f"Node {name}, label {label}={value}"
+    for taint in node["spec"].get("taints", []):
+        if taint["key"] not in OWN_TAINTS:
+            yield f"Node {name}, taint {taint['key']}={taint.get('value', '')}:{taint['effect']}"
