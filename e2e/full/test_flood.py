@@ -23,7 +23,7 @@ P99_BOUND_SECONDS = 5.0
 
 
 def load(name: str, node: Node, *arguments: str) -> Manifest:
-    """A Pod that runs `e2e.load` of this checkout as root."""
+    """A Pod that runs `e2e.flood` of this checkout as root."""
     mounted = {"name": "checkout", "mountPath": str(ROOT), "readOnly": True}
     main = container(
         "main",
@@ -32,7 +32,7 @@ def load(name: str, node: Node, *arguments: str) -> Manifest:
         securityContext={"runAsUser": 0},
         volumeMounts=[mounted],
     )
-    main["command"] = ["python", "-m", "e2e.load", *arguments]
+    main["command"] = ["python", "-m", "e2e.flood", *arguments]
     return pod(name, main, node=node.name, volumes=[{"name": "checkout", "hostPath": {"path": str(ROOT)}}])
 
 

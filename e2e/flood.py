@@ -2,7 +2,7 @@
 
 Runs in the sample workload's image with the checkout mounted and on PYTHONPATH. Prints JSON when it ends.
 
-Usage: python -m e2e.load steady|flood SECONDS [SOCKET]
+Usage: python -m e2e.flood steady|flood SECONDS [SOCKET]
 """
 
 from __future__ import annotations
