@@ -16,11 +16,19 @@ _logger = logging.getLogger(__name__)
 
 STOP_DEADLINE_SECONDS = 20.0
 """From the first signal to the end; below the 30 s after which a kubelet kills (terminationGracePeriodSeconds)."""
+LIBRARY_SECONDS = 1.0
+"""For tasks that libraries have left when the daemon is done; gRPC's take a few steps (grpcio 1.85, seen)."""
 
 Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
-def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_uvloop: bool = False) -> ExitCode:
+def run_daemon(
+    main: Main,
+    *,
+    stop_deadline: float = STOP_DEADLINE_SECONDS,
+    library_seconds: float = LIBRARY_SECONDS,
+    use_uvloop: bool = False,
+) -> ExitCode:
     """Run `main(stop)` until it returns; SIGTERM, SIGINT and SIGHUP set `stop`, then it has `stop_deadline` seconds.
 
     A second SIGTERM or SIGINT, or the deadline, cancels it. A second SIGHUP does not: a terminal that goes away sends
@@ -29,6 +37,7 @@ def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_
     Args:
         main: the daemon; it returns soon after `stop` is set, and leaves nothing behind when it is cancelled.
         stop_deadline: seconds for the orderly stop.
+        library_seconds: for tasks that libraries have left then; those that remain are cancelled and named in the log.
         use_uvloop: uvloop's event loop instead of asyncio's own.
 
     Returns:
@@ -39,7 +48,7 @@ def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_
     """
     factory = importlib.import_module("uvloop").new_event_loop if use_uvloop else None
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_supervise(main, stop_deadline))
+        return runner.run(_supervise(main, stop_deadline, library_seconds))
 
 
 async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, None]) -> None:
@@ -87,7 +96,7 @@ def exit_status(body: Callable[[], int], *, stderr: TextIO) -> int:
         return ExitCode.INTERRUPTED
 
 
-async def _supervise(main: Main, stop_deadline: float) -> ExitCode:
+async def _supervise(main: Main, stop_deadline: float, library_seconds: float) -> ExitCode:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     task = loop.create_task(main(stop), name="daemon")
@@ -118,7 +127,23 @@ async def _supervise(main: Main, stop_deadline: float) -> ExitCode:
         return ExitCode.FAILED
     except BaseExceptionGroup as failures:
         raise first_failure(failures) from failures
+    finally:
+        await _outlast_libraries(library_seconds)
     return ExitCode.OK
+
+
+async def _outlast_libraries(seconds: float) -> None:
+    """Let every other task end by itself: gRPC prints a traceback for a call's that is cancelled, not one log line.
+
+    Its server counts as stopped as soon as no call is open, which can be before the tasks of its calls have ended.
+    """
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if not others:
+        return
+    _, remaining = await asyncio.wait(others, timeout=seconds)
+    if remaining:
+        names = sorted(task.get_name() for task in remaining)
+        _logger.warning("tasks that did not end are cancelled", extra={"tasks": names})
 
 
 @contextlib.contextmanager
