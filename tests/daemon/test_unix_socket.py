@@ -9,17 +9,8 @@ from pathlib import Path
 import pytest
 
 from confcom.daemon import unix_socket
-from confcom.daemon.unix_socket import (
-    MAX_PATH_BYTES,
-    PathInspection,
-    PathState,
-    SocketHolder,
-    bind_unix_socket,
-    inspect_path,
-    inspect_socket,
-    link_socket,
-    replace_socket,
-)
+from confcom.daemon.socket_path import PathInspection, PathState, SocketHolder, inspect_path, inspect_socket
+from confcom.daemon.unix_socket import MAX_PATH_BYTES, bind_unix_socket, link_socket, replace_socket
 from confcom.errors import SettingsError, UnavailableError
 
 

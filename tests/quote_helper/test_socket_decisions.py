@@ -4,7 +4,7 @@ import pytest
 from hypothesis import settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from confcom.daemon.unix_socket import FileIdentity
+from confcom.daemon.socket_path import FileIdentity
 from confcom.errors import UnavailableError
 from confcom.quote_helper.socket_decisions import (
     MAX_SOCKET_PATH_BYTES,

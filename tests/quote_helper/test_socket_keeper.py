@@ -12,7 +12,7 @@ import pytest
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import InitQuoteExResponse
 from confcom.aesm.session import RequestReceived, ServerSession
-from confcom.daemon import unix_socket
+from confcom.daemon import socket_path
 from confcom.daemon.worker import WorkerPool
 from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_helper import socket_keeper, socket_sight
@@ -296,10 +296,10 @@ async def test_a_stale_socket_in_its_place_is_replaced(keeper, path):
     listening(path).close()
     running = await keeper(1).start()
     assert running.keeper.reason is None
-    assert unix_socket.inspect_path(path) is unix_socket.PathState.LIVE
+    assert socket_path.inspect_path(path) is socket_path.PathState.LIVE
     path.unlink()
     listening(path).close()
-    await eventually(lambda: unix_socket.inspect_path(path) is unix_socket.PathState.LIVE)
+    await eventually(lambda: socket_path.inspect_path(path) is socket_path.PathState.LIVE)
     assert running.keeper.reason is None
 
 

@@ -180,7 +180,7 @@ def unharmed(load: Load, before: dict) -> None:
         assert load.cluster.kubectl_json(*chosen)["items"] == []
 
 
-def test_no_attestation_fails_while_images_and_quoting_enclave_are_updated(  # noqa: PLR0917
+def test_no_attestation_fails_while_images_and_quoting_enclave_are_updated(  # noqa: PLR0917 # fixtures
     add_on, trust, canary, other_images, load, tell
 ) -> None:
     tell(f"against the new image: {replayed_on(canary, trust)} quotes of {len(CLIENTS) - 1} kinds of clients")

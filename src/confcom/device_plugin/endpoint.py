@@ -12,7 +12,8 @@ from pathlib import Path
 
 import grpc.aio
 
-from confcom.daemon.unix_socket import MAX_PATH_BYTES, PathState, inspect_path
+from confcom.daemon.socket_path import PathState, inspect_path
+from confcom.daemon.unix_socket import MAX_PATH_BYTES
 from confcom.device_plugin.servicer import ResourceServicer
 from confcom.device_plugin.socket_names import NAME_BYTES
 from confcom.errors import SettingsError, UnavailableError

@@ -15,7 +15,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from confcom.daemon.unix_socket import PathState, inspect_path
+from confcom.daemon.socket_path import PathState, inspect_path
 from confcom.device_plugin.endpoint import Endpoint
 from confcom.errors import ConfcomError, UnavailableError
 from confcom.kubelet_api import deviceplugin_pb2 as pb

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from confcom.daemon.unix_socket import PathState, inspect_path
+from confcom.daemon.socket_path import PathState, inspect_path
 from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.errors import UnavailableError
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Self
 
-from confcom.daemon.unix_socket import SUN_PATH_BYTES, FileIdentity
+from confcom.daemon.socket_path import SUN_PATH_BYTES, FileIdentity
 from confcom.errors import ConfcomError
 
 TOKEN_BYTES: Final = 3

@@ -16,15 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
-from confcom.daemon.unix_socket import (
-    BoundUnixSocket,
-    FileIdentity,
-    link_socket,
-    make_directory,
-    replace_socket,
-    require_usable_path,
-    unusable,
-)
+from confcom.daemon.socket_path import FileIdentity, require_usable_path, unusable
+from confcom.daemon.unix_socket import BoundUnixSocket, link_socket, make_directory, replace_socket
 from confcom.daemon.worker import WorkerPool
 from confcom.errors import ConfcomError, UnavailableError
 from confcom.quote_helper.holder import ask_holder

@@ -6,14 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from confcom.daemon.unix_socket import (
-    FileIdentity,
-    PathState,
-    SocketHolder,
-    inspect_socket,
-    not_a_socket,
-    unusable,
-)
+from confcom.daemon.socket_path import FileIdentity, PathState, SocketHolder, inspect_socket, not_a_socket, unusable
 from confcom.errors import UnavailableError
 from confcom.quote_helper.socket_decisions import Blocked, Foreign, Instance, Nobody, Ours, Sight, Stale
 
