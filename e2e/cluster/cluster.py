@@ -25,6 +25,9 @@ from e2e.waiting import until
 
 NODES_READY_SECONDS = 60.0
 """From answering components to Ready nodes: 3 s are usual."""
+NODES_BACK_SECONDS = 150.0
+"""The same when the API server was away. Back again, its controllers take the nodes for lost, and a kubelet reports
+when it watches its own node again, which it tries less and less often: client-go waits 30 to 60 s in the end."""
 
 ONE_NODE = Shape()
 CONTROL_PLANE = frozenset({"etcd", "apiserver", "controller-manager", "scheduler"})
@@ -231,7 +234,7 @@ class Cluster:
         for node in self.nodes:
             for part in orders.stopped(node.places.control):
                 node.start(part)
-        until(self.ready, "the nodes are Ready", seconds=NODES_READY_SECONDS)
+        until(self.ready, "the nodes are Ready", seconds=NODES_BACK_SECONDS)
 
     def kubelet_restart(self) -> None:
         """Restart the first node's kubelet; returns when the new one answers its health check."""

@@ -65,7 +65,7 @@ def enabled_once(cluster):
 @pytest.fixture
 def add_on(enabled_once, nodes):
     """All is well: before the case, and after whatever it broke."""
-    until(lambda: enabled_once.status()["ok"], "all is well before")
+    until(lambda: enabled_once.status()["ok"], "all is well before", seconds=NOTICE_SECONDS)
     yield enabled_once
     enabled_once.cluster.mend()
     until(lambda: enabled_once.status()["ok"], "all is well again", seconds=NOTICE_SECONDS)
