@@ -125,9 +125,7 @@ def install(cluster: Cluster, nodes: tuple[Node, ...]) -> None:
     add_on.uninstall(cluster)
     # Else helpers are scheduled by what a node no longer has, are rejected, and their DaemonSet waits for minutes.
     until(lambda: not any(offered(cluster, node) for node in nodes), "the nodes offer no EPC", seconds=REPORT_SECONDS)
-    for node in nodes:
-        cluster.kubectl("label", "node", node.name, f"{SIMULATED_LABEL}=true", "--overwrite")
-    add_on.install(cluster)
+    add_on.install(cluster, [node.name for node in nodes])
     until(lambda: len(daemons(cluster)) == 2 * len(nodes), "both daemons are on all nodes")
 
 
