@@ -218,7 +218,7 @@ def test_no_directory(ask, socket_path):
     with pytest.raises(ServiceUnreachableError, match="no AESM socket") as caught:
         ask("init_quote", path=path)
     assert "does not exist" in caught.value.why
-    assert "mount the directory" in caught.value.remedy
+    assert "mount that directory, never the socket" in caught.value.remedy
     assert str(path) in caught.value.remedy
 
 

@@ -38,7 +38,10 @@ MODES = ("auto", "root", "user-namespace", "no-namespace")
     "--mode", type=click.Choice(MODES), default="auto", show_default=True, help="How containers are isolated."
 )
 @click.option(
-    "--dir", "folder", type=click.Path(path_type=Path), help="A short, new folder for it (default: a temporary one)."
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="A short, new folder for it (default: a temporary one); emptied at the end, whatever is in it.",
 )
 @click.option(
     "--output",
@@ -132,7 +135,7 @@ def _place(folder: Path | None) -> tuple[Path, bool]:
             if any(place.iterdir()):
                 raise SettingsError(
                     f"{folder} is not empty",
-                    why="the demo makes a platform and a node in it, and removes what it made",
+                    why="the demo makes a platform and a node in it, and empties it at the end",
                     remedy="name a new folder, or leave --dir out",
                 )
             return place, False
@@ -202,7 +205,8 @@ def _keep(scene: Scene, *, ok: bool, enabled: bool) -> None:
 def _advice(scene: Scene) -> str:
     socket, trust = scene.layout.aesm_socket, scene.trust
     return f"""
-Everything stays up until Ctrl-C. Three things to try, in another terminal:
+Everything stays up until Ctrl-C, which empties {scene.folder}, whatever is in it.
+Three things to try, in another terminal and another folder:
 
  1. Your own program gets a quote, in six lines of Python ({sys.executable}):
       from confcom.client import AesmClient
@@ -216,4 +220,5 @@ Everything stays up until Ctrl-C. Three things to try, in another terminal:
       docker run --rm -e SGX_AESM_ADDR=1 -v {socket.parent}:/var/run/aesmd YOUR_IMAGE
 
  3. Whoever relies on it checks it:
-      confcom verify mine.bin --root {trust}/root.pem --collateral {trust}/collateral --allow-simulated"""
+      confcom verify mine.bin --root {trust}/root.pem --collateral {trust}/collateral --allow-simulated
+    (exit code 3: authentic, but you did not say which enclave you expect; --mrenclave does)"""

@@ -116,7 +116,7 @@ def cli() -> None:
 
     \b
     Start here:
-      confcom demo                      the whole story, on this machine
-      confcom demo --keep               ... and leave it up, to point your own program at it
-      confcom enable --simulated        the add-on, on your cluster
+      confcom demo                            the whole story, on this machine
+      confcom demo --keep                     ... and leave it up, to point your own program at it
+      confcom enable --simulated-node NODE    the add-on, on your cluster
     """

@@ -42,7 +42,8 @@ def simulation() -> None:
       confcom simulation create ./platform
       confcom simulation export --state-dir ./platform ./trust    of this machine
       confcom simulation export ./trust                           of a cluster, with kubectl
-      confcom verify q.bin --root trust/root.pem --collateral trust/collateral --allow-simulated
+      confcom verify q.bin --root trust/root.pem --collateral trust/collateral --allow-simulated \\
+          --mrenclave HEX --report-data HEX                       which enclave, and your challenge
     """
 
 

@@ -10,7 +10,10 @@ from confcom.aesm.errors import ConnectionClosedError
 from confcom.errors import ConfcomError, UnavailableError
 
 _START: Final = "start one (confcom quote-helper --simulated --socket {path})"
-_MOUNT: Final = "in a pod, mount the directory /var/run/aesmd (hostPath), never the socket file itself"
+_MOUNT: Final = (
+    "in a pod, ask for enclave memory in resources.limits, which brings the directory /var/run/aesmd with it, or mount "
+    "that directory, never the socket file itself"
+)
 
 
 class ServiceUnreachableError(UnavailableError):
@@ -69,9 +72,7 @@ def connect_error(path: Path, error: OSError) -> ConfcomError:
 def _missing(path: Path) -> ConfcomError:
     if path.parent.is_dir():
         why = f"{path.parent} is there, but no quote helper (or aesmd) has made its socket in it"
-        remedy = (
-            f"check that one runs on this node (Kubernetes: the SGX quote helper is enabled separately), or {_START}"
-        )
+        remedy = f"check that one runs on this node (Kubernetes: that the SGX quote helper is Ready there), or {_START}"
     else:
         why = f"the directory {path.parent} does not exist here"
         remedy = f"{_MOUNT}; on a machine of your own, {_START}"
