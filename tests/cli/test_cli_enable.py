@@ -129,6 +129,21 @@ def test_nodes_are_labelled_on_request(confcom, cluster):
     assert "ok  b  quote helper" in done.stderr
 
 
+def test_a_node_that_the_controller_has_not_noticed_yet_is_waited_for(confcom, cluster):
+    confcom("enable", "--simulated")
+    cluster.lasting, began = True, cluster.now
+
+    def notice(fake):
+        fake.lasting = fake.now - began < 20
+
+    cluster.on_tick = notice
+    done = confcom("enable", "--simulated-node", "b")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert cluster.now - began >= 20
+    assert "  ..  b  quote helper  waits for the DaemonSet controller" in done.stderr
+    assert "ok  b  quote helper  ready (0.1.0)" in done.stderr
+
+
 def test_a_dry_run_says_what_would_be_and_changes_nothing(confcom, cluster):
     done = confcom("enable", "--simulated-node", "b", "--dry-run")
     assert done.exit_code == ExitCode.OK

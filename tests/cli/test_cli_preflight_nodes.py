@@ -163,6 +163,40 @@ def test_a_node_that_is_not_ready_is_a_warning(confcom, cluster):
     done = confcom("enable", "--simulated", "--dry-run")
     assert done.exit_code == ExitCode.OK
     assert "warning  SGX nodes           c is not Ready" in done.stderr
+    assert "do:  its daemons start when it is\n" in done.stderr
+
+
+def test_an_update_is_told_which_node_it_will_wait_for(confcom, cluster):
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    cluster.node("a")["status"]["conditions"][0]["status"] = "Unknown"
+    cluster.lasting = True
+    done = confcom("update", "--version", "0.2.0", "--timeout", "30")
+    assert done.exit_code == ExitCode.NOT_READY
+    warning, _, error = done.stderr.partition("Error: ")
+    assert "a is not Ready" in warning
+    assert "an update changes one node at a time, and goes on when this one is Ready" in warning
+    assert "waits for the DaemonSet controller; its node is not Ready" in error
+    assert "do:  a not Ready: bring it back, or take it out of the cluster (kubectl delete node a)" in error
+
+
+def test_a_node_that_both_platforms_choose(refused, cluster):
+    own = {"example.com/sgx": "yes"}
+    chart = cluster.chart
+
+    def with_own_label(values):
+        made = chart(values)
+        for one in made:
+            if (one["kind"], one["metadata"]["name"]) == ("DaemonSet", "confcom-device-plugin"):
+                one["spec"]["template"]["spec"]["nodeSelector"] = own
+        return made
+
+    cluster.chart = with_own_label
+    cluster.objects.append(make.node("c", make.SIMULATED | own))
+    assert refused("--simulated", "--beside-hardware") == [
+        "FAILED   simulation          c is chosen for hardware, and to simulate it",
+        "why: it has the labels of both, and two plugins would offer EPC on it",
+        "do:  take one off, as in: kubectl label node c confcom.internal/simulated-sgx-",
+    ]
 
 
 def test_a_windows_node(refused, cluster):

@@ -13,8 +13,12 @@ from fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
 CLUSTER_WIDE = {"Node", "Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 KUBELET_KEEPS = 300.0
-OFFERED = {EPC: 162, ENCLAVE: 1024, HELPER_EPC: 6, PROVISION: 1024}
-"""By the device plugin of a simulated node."""
+_COUNTS = {EPC: 162, ENCLAVE: 1024, HELPER_EPC: 6, PROVISION: 1024}
+OFFERED = {
+    "device-plugin": _COUNTS,
+    "device-plugin-simulated": {f"simulated.confcom.internal/{one.partition('/')[2]}": _COUNTS[one] for one in _COUNTS},
+}
+"""By component: what a node's device plugin offers, the second one beside hardware."""
 
 
 def name_of(one):
@@ -135,7 +139,11 @@ class FakeCluster:
                     },
                 }
             )
-        done = 0
+        done, chosen = 0, {node["metadata"]["name"] for node in nodes}
+        for pod in self.find("Pod", namespace=SYSTEM):
+            owners = [one["name"] for one in pod["metadata"]["ownerReferences"]]
+            if owners == [name] and pod["spec"]["nodeName"] not in chosen:
+                self.objects.remove(pod)
         for node in nodes:
             where = node["metadata"]["name"]
             pods = [
@@ -174,23 +182,26 @@ class FakeCluster:
         name, status = node["metadata"]["name"], node["status"]
         if status["conditions"][0]["status"] != "True":
             return
-        plugin = any(
-            pod["spec"]["nodeName"] == name
-            and pod["metadata"]["labels"].get("app.kubernetes.io/component") == "device-plugin"
-            and pod["status"]["phase"] == "Running"
+        components = {
+            pod["metadata"]["labels"].get("app.kubernetes.io/component")
             for pod in self.find("Pod", namespace=SYSTEM)
-        )
-        if plugin:
-            self.plugin_ended.pop(name, None)
-            for resource, count in OFFERED.items():
-                status["capacity"][resource] = status["allocatable"][resource] = str(count)
-        elif any(status["capacity"].get(one, "0") != "0" for one in OFFERED):
-            ended = self.plugin_ended.setdefault(name, self.now)
-            forgotten = self.now - ended >= KUBELET_KEEPS
-            for resource in OFFERED:
-                status["allocatable"][resource] = "0"
+            if pod["spec"]["nodeName"] == name and pod["status"]["phase"] == "Running"
+        }
+        for component, offered in OFFERED.items():
+            self._resources(node, offered, by=(name, component), there=component in components)
+
+    def _resources(self, node, offered, *, by, there):
+        capacity, allocatable = node["status"]["capacity"], node["status"]["allocatable"]
+        if there:
+            self.plugin_ended.pop(by, None)
+            for resource, count in offered.items():
+                capacity[resource] = allocatable[resource] = str(count)
+        elif any(capacity.get(one, "0") != "0" for one in offered):
+            forgotten = self.now - self.plugin_ended.setdefault(by, self.now) >= KUBELET_KEEPS
+            for resource in offered:
+                allocatable[resource] = "0"
                 if forgotten:
-                    status["capacity"][resource] = "0"
+                    capacity[resource] = "0"
 
     # kubectl
 
@@ -304,6 +315,8 @@ class FakeCluster:
 
     def _helm_get(self, words, flags, rest, stdin):
         now = self.revisions[-1]
+        if "revision" in flags:
+            (now,) = [one for one in self.revisions if one["revision"] == int(flags["revision"])]
         if words[0] == "values":
             return 0, json.dumps(now["values"]), ""
         return 0, "\n---\n".join(json.dumps(one) for one in now["manifests" if words[0] == "manifest" else "hooks"]), ""

@@ -15,6 +15,7 @@ from confcom.addon.history import Revision
 from confcom.addon.hook_watch import HookWatch, failed_hooks
 from confcom.addon.kubectl import Cluster, KubeApi
 from confcom.addon.looking import look_at_daemons
+from confcom.addon.node_checks import shown
 from confcom.addon.preflight import judge
 from confcom.addon.programs import ClusterAccessError, ForbiddenError, Run
 from confcom.addon.rollout import NodeStep, Rollout, Step, Verdict, Watch, look, rollout
@@ -227,4 +228,10 @@ def stalled(state: Rollout, remedy: str) -> NotReadyError:
     serving = sorted({step.node for step in blocked if step.serving})
     if serving:
         what += f" ({', '.join(serving)}: the old one goes on serving)"
+    down = sorted({step.node for step in blocked if not step.node_ready})
+    if down:
+        remedy = (
+            f"{shown(down)} not Ready: bring it back, or take it out of the cluster (kubectl delete node {down[0]}), "
+            f"and the nodes that wait for their turn go on; else {remedy}"
+        )
     return NotReadyError(what, why="; ".join(reasons) or "the DaemonSet controller does not act", remedy=remedy)

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from confcom.addon.add_on import AddOn, Changed
 from confcom.addon.applied import is_applied
+from confcom.addon.findings import Outcome, PreflightError, failed
 from confcom.addon.history import NoRevisionError, previous
-from confcom.addon.node_checks import shown
+from confcom.addon.node_checks import BESIDE_HARDWARE, check_losses, check_simulation, shown
 from confcom.addon.objects import KubernetesObject, name_of, namespace_of
 from confcom.addon.plan import ADD_ON, NAME_LABEL, Plan, component_of
 from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED
@@ -109,6 +110,7 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, deadline: floa
     Raises:
         NotEnabledError: there is nothing to roll back.
         NoRevisionError: there is none to go back to.
+        PreflightError: the nodes are not those that it was made for, and nothing was changed.
         HelmError: helm failed.
         NotReadyError: some node is not ready.
     """
@@ -119,11 +121,28 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, deadline: floa
     if target not in {one.number for one in history}:
         known = ", ".join(str(one.number) for one in history)
         raise NoRevisionError(f"there is no revision {target}", why=f"there are {known or 'none'}")
+    _check_target(add_on, target)
     add_on.under_watch(f"helm rolls back to revision {target}", lambda: add_on.helm.rollback(target))
     remedy = "see `confcom status`"
     title = f"Back to revision {target}, node by node"
     steps = add_on.wait(title, deadline=deadline, remedy=remedy) if wait else ()
     return Changed(changed=True, revision=add_on.revision(deadline=deadline), steps=steps)
+
+
+def _check_target(add_on: AddOn, target: int) -> None:
+    """By the nodes as they are now: helm applies what the chart made of those of that time.
+
+    Raises:
+        PreflightError: simulated and hardware nodes would come together without consent, or nodes lose the daemons.
+    """
+    plan = Plan(add_on.helm.installed(target))
+    nodes = add_on.api.list_objects("nodes")
+    ours = [one for one in add_on.api.list_objects("daemonsets", add_on.cluster.here) if component_of(one)]
+    consent = f"go back to another revision, or change the present one with `confcom enable {BESIDE_HARDWARE}`"
+    findings = (*check_simulation(plan, nodes, ours, consent=consent), *check_losses(plan, nodes, ours))
+    if failed(findings):
+        add_on.teller.findings([one for one in findings if one.outcome is Outcome.FAILED])
+        raise PreflightError(findings)
 
 
 def namespaces_of_others(daemon_sets: Iterable[KubernetesObject], here: str) -> tuple[str, ...]:

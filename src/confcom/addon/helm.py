@@ -151,14 +151,18 @@ class Helm:
         done = self._checked("get", "values", RELEASE, "--output=json", failure="the release's values cannot be read")
         return json.loads(done.stdout) or {}
 
-    def installed(self) -> tuple[KubernetesObject, ...]:
+    def installed(self, revision: int | None = None) -> tuple[KubernetesObject, ...]:
         """The release's manifests, hooks excepted.
+
+        Args:
+            revision: of this one, rather than of the present one.
 
         Raises:
             HelmError: they cannot be read.
         """
         failure = "the release's manifests cannot be read"
-        return parse_manifests(self._checked("get", "manifest", RELEASE, failure=failure).stdout)
+        which = [] if revision is None else [f"--revision={revision}"]
+        return parse_manifests(self._checked("get", "manifest", RELEASE, *which, failure=failure).stdout)
 
     def hooks(self) -> tuple[KubernetesObject, ...]:
         """The release's hooks, of which a failed one may still be in the cluster.

@@ -15,6 +15,8 @@ NFD_RESOURCES = "nfd.node.kubernetes.io/extended-resources"
 """The annotation in which Node Feature Discovery lists the extended resources that it keeps on a node."""
 _OTHER_PLUGINS = ("sgx-device-plugin", "sgx-plugin", "sgx_device_plugin")
 """In the image names of the SGX device plugins of AKS, Alibaba and Intel."""
+BESIDE_HARDWARE = "--beside-hardware"
+"""The option of `confcom enable` that has simulated nodes in a cluster with hardware."""
 _SHOWN = 5
 """Names in one message; of a thousand nodes nobody reads all."""
 
@@ -99,7 +101,11 @@ def _unknown_owner(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
 
 
 def check_simulation(
-    plan: Plan, nodes: Sequence[KubernetesObject], installed: Sequence[KubernetesObject]
+    plan: Plan,
+    nodes: Sequence[KubernetesObject],
+    installed: Sequence[KubernetesObject],
+    *,
+    consent: str = f"add {BESIDE_HARDWARE}",
 ) -> Iterator[Finding]:
     """Whether simulated and hardware nodes would come together without consent, or on one node.
 
@@ -107,6 +113,7 @@ def check_simulation(
         plan: what is to be installed.
         nodes: of the cluster.
         installed: the DaemonSets that are there already.
+        consent: how to have both, in an imperative.
     """
     simulated = plan.plugins(simulated=True)
     if not simulated:
@@ -114,8 +121,17 @@ def check_simulation(
         return
     pretending = [*simulated, *(daemon for daemon in installed if simulates(daemon))]
     hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE or _is_served(node, pretending)]
-    both = [name_of(node) for node in hardware if any(selects(pod_spec_of(one), node) for one in simulated)]
-    if both:
+    both = _selected(simulated, hardware)
+    twice = _selected(simulated, [node for node in nodes if _selected(plan.plugins(simulated=False), [node])])
+    if twice and not both:
+        yield Finding(
+            Check.SIMULATION,
+            Outcome.FAILED,
+            f"{shown(twice)} is chosen for hardware, and to simulate it",
+            why="it has the labels of both, and two plugins would offer EPC on it",
+            remedy=f"take one off, as in: kubectl label node {twice[0]} {SIMULATED_LABEL}-",
+        )
+    elif both:
         yield Finding(
             Check.SIMULATION,
             Outcome.FAILED,
@@ -129,10 +145,44 @@ def check_simulation(
             Outcome.FAILED,
             f"this cluster has SGX hardware too: {shown([name_of(node) for node in hardware])}",
             why="a workload could land on a simulated node unawares",
-            remedy="add --beside-hardware: simulated nodes then offer simulated.confcom.internal/... instead",
+            remedy=f"{consent}: simulated nodes then offer simulated.confcom.internal/... instead",
         )
     else:
         yield Finding(Check.SIMULATION, Outcome.OK, "beside hardware" if hardware else "no node has SGX hardware")
+
+
+def _selected(daemons: Sequence[KubernetesObject], nodes: Sequence[KubernetesObject]) -> list[str]:
+    return [name_of(node) for node in nodes if any(selects(pod_spec_of(one), node) for one in daemons)]
+
+
+def check_losses(
+    plan: Plan, nodes: Sequence[KubernetesObject], installed: Sequence[KubernetesObject]
+) -> Iterator[Finding]:
+    """Whether nodes would lose the daemons because they lack the labels that were asked for at another time.
+
+    A platform that the plan does not have at all is no loss: it was added since, and is taken back.
+
+    Args:
+        plan: what is to be installed again.
+        nodes: of the cluster.
+        installed: the DaemonSets that are there.
+    """
+    present = Plan(tuple(installed))
+    kept = set(plan.nodes(nodes))
+    for simulated in (False, True):
+        wanted = plan.plugins(simulated=simulated)
+        lost = [one for one in _selected(present.plugins(simulated=simulated), nodes) if one not in kept]
+        if wanted and lost:
+            selector = mapping(pod_spec_of(wanted[0]), "nodeSelector")
+            labels = " ".join(sorted(f"{key}={value}" for key, value in selector.items()))
+            yield Finding(
+                Check.NODES,
+                Outcome.FAILED,
+                f"{shown(lost)} would lose the daemons, and the workloads there their EPC and quotes",
+                why=f"not labelled {labels}" if labels else "other nodes are asked for by the values' affinity",
+                remedy=f"label what is to keep them, then again: kubectl label node {lost[0]} {labels or 'KEY=VALUE'}; "
+                "or take the label off by which they are chosen now",
+            )
 
 
 def _is_served(node: KubernetesObject, pretending: Sequence[KubernetesObject]) -> bool:
@@ -211,7 +261,10 @@ def _problems(plan: Plan, node: KubernetesObject, *, installed: bool) -> Iterato
             Outcome.WARNING,
             f"{name} is not Ready",
             why=text(condition(node, "Ready"), "message"),
-            remedy="its daemons start when it is",
+            remedy="it is waited for: an update changes one node at a time, and goes on when this one is Ready; if it "
+            f"will not be: kubectl delete node {name}, or take off the label by which it is chosen"
+            if installed
+            else "its daemons start when it is",
         )
     specs = [pod_spec_of(one) for one in plan.daemon_sets if selects(pod_spec_of(one), node)]
     taints = sorted({taint for spec in specs for taint in untolerated(spec, node)})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from confcom.addon.daemon_pods import REVISION_LABEL, DaemonPod, PodState, daemon_pods, last_warning
-from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of, number, owner_of, text
-from confcom.addon.plan import Component, component_of
+from confcom.addon.node_selection import selects, untolerated
+from confcom.addon.objects import KubernetesObject, condition, labels_of, name_of, namespace_of, number, owner_of, text
+from confcom.addon.plan import Component, component_of, pod_spec_of
 from confcom.addon.resources import SETS, allocatable
 from confcom.addon.snapshot import Snapshot
 
@@ -40,6 +41,8 @@ class NodeStep:
     """Not done, but an older pod serves meanwhile."""
     pod: str = ""
     """The UID of the pod that is to be ready."""
+    node_ready: bool = True
+    """Whether the kubelet says so; if not, nothing can start there, and a DaemonSet's other nodes wait for this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,11 @@ def rollout(seen: Snapshot) -> Rollout:
     pods = daemon_pods(seen.pods, seen.events, seen.said)
     newest = _newest_revisions(seen.revisions)
     steps = [step for daemon in daemons for step in _steps(daemon, pods, newest)]
+    steps += _unmade(daemons, seen.nodes, steps)
     with_plugin = {step.node for step in steps if step.step is Step.DEVICE_PLUGIN}
     steps += [_epc(node) for node in seen.nodes if name_of(node) in with_plugin]
+    not_ready = {name_of(one) for one in seen.nodes if condition(one, "Ready").get("status") != "True"}
+    steps = [_held_up(step) if step.node in not_ready and not step.done else step for step in steps]
     return Rollout(
         steps=tuple(sorted(steps, key=lambda one: (one.node, list(Step).index(one.step)))),
         problems=tuple(_problems(daemons, pods, seen.events)),
@@ -110,7 +116,7 @@ def _newest_revisions(revisions: Sequence[KubernetesObject]) -> Mapping[str, str
 
 
 def _steps(daemon: KubernetesObject, pods: Sequence[DaemonPod], newest: Mapping[str, str]) -> Iterator[NodeStep]:
-    step = Step.DEVICE_PLUGIN if component_of(daemon) is Component.DEVICE_PLUGIN else Step.QUOTE_HELPER
+    step = _step_of(daemon)
     mine = [pod for pod in pods if pod.owner == name_of(daemon)]
     revision = newest.get(name_of(daemon), "")
     for node in sorted({pod.node for pod in mine}):
@@ -128,6 +134,26 @@ def _steps(daemon: KubernetesObject, pods: Sequence[DaemonPod], newest: Mapping[
             serving=any(pod.state is PodState.READY for pod in old),
             pod=new[-1].uid if new else "",
         )
+
+
+def _step_of(daemon: KubernetesObject) -> Step:
+    return Step.DEVICE_PLUGIN if component_of(daemon) is Component.DEVICE_PLUGIN else Step.QUOTE_HELPER
+
+
+def _unmade(
+    daemons: Iterable[KubernetesObject], nodes: Sequence[KubernetesObject], steps: Sequence[NodeStep]
+) -> Iterator[NodeStep]:
+    """Of nodes for which the controller has made no pod yet: a new label changes no DaemonSet's generation."""
+    there = {(step.node, step.step) for step in steps}
+    for daemon in daemons:
+        spec, step = pod_spec_of(daemon), _step_of(daemon)
+        for node in nodes:
+            if selects(spec, node) and not untolerated(spec, node) and (name_of(node), step) not in there:
+                yield NodeStep(name_of(node), step, done=False, text="waits for the DaemonSet controller")
+
+
+def _held_up(step: NodeStep) -> NodeStep:
+    return replace(step, text=f"{step.text}; its node is not Ready", node_ready=False)
 
 
 def _text(new: Sequence[DaemonPod], old: Sequence[DaemonPod], *, ready: bool) -> str:

@@ -1,0 +1,96 @@
+"""`confcom rollback` to what the nodes are not any more, on a cluster in memory."""
+
+import pytest
+from fake_cluster import objects as make
+from fake_cluster.objects import SYSTEM
+
+from confcom.errors import ExitCode
+
+OTHER = {"example.com/sgx": "yes"}
+
+
+def refused(done, cluster, revisions):
+    assert done.exit_code == ExitCode.REFUSED, done.output
+    assert "Error: nothing was changed" in done.stderr
+    assert len(cluster.revisions) == revisions
+    assert not any(line[:2] == ["helm", "rollback"] for line in cluster.calls)
+    return [" ".join(line.split()) for line in done.stderr.splitlines()]
+
+
+def plugins(cluster):
+    return sorted(one["metadata"]["name"] for one in cluster.find("DaemonSet", namespace=SYSTEM))
+
+
+@pytest.fixture
+def beside(confcom, cluster):
+    """Simulated at first; then a node with hardware came, and was enabled beside."""
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    cluster.objects.append(make.node("metal", make.HARDWARE))
+    assert confcom("enable", "--simulated", "--beside-hardware").exit_code == ExitCode.OK
+    return cluster
+
+
+def test_simulated_nodes_do_not_take_the_names_of_hardware_again(confcom, beside):
+    names = plugins(beside)
+    told = refused(confcom("rollback"), beside, 2)
+    assert "FAILED simulation this cluster has SGX hardware too: metal" in told
+    assert (
+        "do: go back to another revision, or change the present one with `confcom enable --beside-hardware`: simulated "
+        "nodes then offer simulated.confcom.internal/... instead"
+    ) in told
+    assert plugins(beside) == names
+
+
+def test_without_the_hardware_it_goes_back(confcom, beside):
+    beside.objects.remove(beside.node("metal"))
+    assert confcom("rollback").exit_code == ExitCode.OK
+    assert "confcom-device-plugin-simulated" not in plugins(beside)
+
+
+@pytest.fixture
+def relabelled(confcom, cluster):
+    """The simulated nodes are known by another label since."""
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    chart = cluster.chart
+
+    def elsewhere(values):
+        made = chart(values)
+        for one in made:
+            if one["kind"] == "DaemonSet":
+                one["spec"]["template"]["spec"]["nodeSelector"] = dict(OTHER)
+        return made
+
+    cluster.chart = elsewhere
+    cluster.node("a")["metadata"]["labels"] |= OTHER
+    assert confcom("update", "--set", "logLevel=debug").exit_code == ExitCode.OK
+    return cluster
+
+
+def test_no_node_loses_the_daemons_for_want_of_the_old_label(confcom, relabelled):
+    relabelled.node("a")["metadata"]["labels"] = dict(OTHER)
+    told = refused(confcom("rollback"), relabelled, 2)
+    what = "FAILED SGX nodes a would lose the daemons, and the workloads there their EPC and quotes"
+    assert what in told
+    assert "why: not labelled confcom.internal/simulated-sgx=true" in told
+    assert any("kubectl label node a confcom.internal/simulated-sgx=true;" in line for line in told)
+    relabelled.node("a")["metadata"]["labels"] |= make.SIMULATED
+    assert confcom("rollback").exit_code == ExitCode.OK
+
+
+def test_what_was_added_since_is_taken_back(confcom, cluster):
+    cluster.objects = [make.node("metal", make.HARDWARE), *cluster.find("Namespace")]
+    assert confcom("enable", "--no-quote-helper").exit_code == ExitCode.OK
+    cluster.objects.append(make.node("a", make.SIMULATED))
+    assert confcom("enable", "--simulated", "--beside-hardware", "--quote-helper").exit_code == ExitCode.OK
+    assert confcom("rollback").exit_code == ExitCode.OK
+    assert plugins(cluster) == ["confcom-device-plugin"]
+
+
+def test_a_cluster_that_cannot_be_looked_at_is_not_changed(confcom, cluster):
+    confcom("enable", "--simulated")
+    confcom("update", "--set", "logLevel=debug")
+    cluster.denied = {"list nodes"}
+    done = confcom("rollback")
+    assert done.exit_code != ExitCode.OK
+    assert "nodes is forbidden" in done.stderr
+    assert len(cluster.revisions) == 2
