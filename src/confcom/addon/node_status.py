@@ -71,25 +71,24 @@ class NodeStatus:
 
 def node_status(
     node: KubernetesObject,
-    pods: Sequence[DaemonPod],
+    ours: Sequence[DaemonPod],
+    pods: Sequence[KubernetesObject],
     daemons: Sequence[KubernetesObject],
-    all_pods: Sequence[KubernetesObject],
 ) -> NodeStatus:
     """Judge one node.
 
     Args:
         node: that one.
-        pods: the daemons', of every node.
+        ours: the daemons' pods on it, the older ones first.
+        pods: all that are on it, or made for it.
         daemons: the DaemonSets.
-        all_pods: of the cluster.
     """
     name, names = name_of(node), set_of(node)
-    here = [pod for pod in pods if pod.node == name]
-    plugins = [pod for pod in here if pod.component is Component.DEVICE_PLUGIN]
-    helpers = [pod for pod in here if pod.component is Component.QUOTE_HELPER]
+    plugins = [pod for pod in ours if pod.component is Component.DEVICE_PLUGIN]
+    helpers = [pod for pod in ours if pod.component is Component.QUOTE_HELPER]
     capacity = amount(text(node, "status", "capacity", names.epc))
-    epc = EpcStatus(names.epc, capacity, allocatable(node, names.epc), used(all_pods, name, names.epc))
-    provision = _provision(helpers, all_pods)
+    epc = EpcStatus(names.epc, capacity, allocatable(node, names.epc), used(pods, name, names.epc))
+    provision = _provision(helpers, pods)
     ready = condition(node, "Ready")
     problems: list[str] = []
     if ready.get("status") != "True":

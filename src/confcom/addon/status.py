@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from confcom.addon.daemon_pods import daemon_pods, last_warning
 from confcom.addon.dead_resources import Stage, remains
 from confcom.addon.hook_watch import failed_hooks
 from confcom.addon.node_selection import selects
 from confcom.addon.node_status import NodeStatus, node_status
-from confcom.addon.objects import KubernetesObject, labels_of, mapping, name_of, namespace_of, number, text
+from confcom.addon.objects import KubernetesObject, labels_of, mapping, name_of, namespace_of, node_of, number, text
 from confcom.addon.plan import ADD_ON, NAME_LABEL, POLICY_ANNOTATION, component_of, pod_spec_of, simulates
 from confcom.addon.resources import offered
 from confcom.addon.rollout import in_progress
 from confcom.addon.sgx_nodes import SgxKind
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.workloads import TroubledWorkload, troubled_workloads
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,9 @@ def add_on_status(seen: Snapshot) -> AddOnStatus:
     """Judge what was seen."""
     daemons = [one for one in seen.daemon_sets if component_of(one) and namespace_of(one) == seen.namespace]
     pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace], seen.events, seen.said)
-    nodes = [node_status(node, pods, daemons, seen.pods) for node in seen.nodes]
-    told = [one for one in nodes if _is_told(one, seen)]
+    ours_on, all_on = _by_node(pods, lambda pod: pod.node), _by_node(seen.pods, node_of)
+    nodes = [(node, node_status(node, ours_on[name_of(node)], all_on[name_of(node)], daemons)) for node in seen.nodes]
+    told = [one for node, one in nodes if _is_told(one, node)]
     problems = [*_cluster_problems(seen, daemons)]
     problems += [f"{node.name}: {problem}" for node in told for problem in node.problems]
     return AddOnStatus(
@@ -79,9 +84,16 @@ def add_on_status(seen: Snapshot) -> AddOnStatus:
     )
 
 
-def _is_told(node: NodeStatus, seen: Snapshot) -> bool:
-    of_ours = next(offered(one) for one in seen.nodes if name_of(one) == node.name)
-    return bool(node.sgx is not SgxKind.NONE or node.plugins or node.helpers or of_ours)
+def _by_node(pods: Iterable[T], node: Callable[[T], str]) -> defaultdict[str, list[T]]:
+    """Once for all nodes: a cluster has thousands of pods, most of them on nodes without SGX."""
+    found: defaultdict[str, list[T]] = defaultdict(list)
+    for pod in pods:
+        found[node(pod)].append(pod)
+    return found
+
+
+def _is_told(status: NodeStatus, node: KubernetesObject) -> bool:
+    return bool(status.sgx is not SgxKind.NONE or status.plugins or status.helpers or offered(node))
 
 
 def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[str]:
