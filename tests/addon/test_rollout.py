@@ -4,6 +4,7 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import SYSTEM
 
+from confcom.addon.daemon_pods import REVISION_LABEL
 from confcom.addon.rollout import STUCK_SECONDS, NodeStep, Rollout, Step, Verdict, look, rollout
 from confcom.addon.snapshot import Snapshot
 
@@ -94,3 +95,46 @@ def test_a_rejected_pod_that_is_still_there_does_not_hide_the_ready_one(statuses
         for index, status in enumerate(statuses)
     )
     assert rollout(Snapshot(SYSTEM, pods=pods, daemon_sets=(daemon,))).observed == observed
+
+
+def told(*pods, newest="2"):
+    """What is said of a helper's pods, the older ones first, each with its template's revision."""
+    daemon = make.daemon_set("quote-helper")
+    daemon["status"] = {"observedGeneration": 1, "desiredNumberScheduled": 1}
+    owner = ("DaemonSet", "confcom-quote-helper")
+    revision = make.pod("r", owner=owner, labels={REVISION_LABEL: newest}) | {"revision": 2}
+    made = tuple(
+        make.pod(
+            f"p{index}",
+            namespace=SYSTEM,
+            on="a",
+            owner=owner,
+            labels=make.labels("quote-helper") | {REVISION_LABEL: template},
+            status=status,
+        )
+        for index, (template, status) in enumerate(pods)
+    )
+    (step,) = rollout(Snapshot(SYSTEM, pods=made, daemon_sets=(daemon,), revisions=(revision,))).steps
+    return step.text, step.done, step.serving
+
+
+REJECTED = "rejected: UnexpectedAdmissionError: "
+
+
+@pytest.mark.parametrize(
+    ("pods", "text", "serving"),
+    [
+        ([("2", make.rejected("x"))], f"{REJECTED}x", False),
+        ([("2", make.rejected("older")), ("2", make.rejected("x"))], f"{REJECTED}x", False),
+        ([("1", make.rejected("x"))], f"{REJECTED}x", False),
+        ([("1", make.running()), ("2", make.rejected("x"))], f"{REJECTED}x", True),
+        ([("1", make.rejected("x")), ("1", make.running())], "waits for its turn; the old one serves", True),
+        (
+            [("2", make.rejected("x")), ("2", make.waiting("ContainerCreating"))],
+            "starting: its containers are being started",
+            False,
+        ),
+    ],
+)
+def test_a_rejected_pod_says_why_where_no_other_one_is_to_be_told_of(pods, text, serving):
+    assert told(*pods) == (text, False, serving)

@@ -1,5 +1,6 @@
 """`confcom status` on a cluster in memory."""
 
+import copy
 import json
 import subprocess
 
@@ -311,6 +312,72 @@ def test_a_daemon_set_that_cannot_make_pods(wrong, enabled):
         f"the DaemonSet confcom-quote-helper cannot make its Pods: FailedCreate: {message}",
         "a: no quote helper",
     ]
+
+
+LOW = "The node was low on resource: ephemeral-storage"
+
+
+def test_pods_that_the_kubelet_evicted_say_why(confcom, wrong, enabled):
+    names = {}
+    for component in ("device-plugin", "quote-helper"):
+        pod = daemon(enabled, component)
+        names[component] = pod["metadata"]["name"]
+        pod["status"] = make.rejected(LOW, "Evicted")
+    pressed = {"type": "DiskPressure", "status": "True", "message": "kubelet has disk pressure"}
+    for node in ("a", "b"):
+        enabled.node(node)["status"]["conditions"].append(pressed)
+    assert wrong()[:3] == [
+        "a: the kubelet reports DiskPressure: it may evict Pods and reject new ones until that has gone",
+        f"a: no device plugin: {names['device-plugin']} is rejected: Evicted: {LOW}",
+        f"a: no quote helper: {names['quote-helper']} is rejected: Evicted: {LOW}",
+    ]
+    assert "b: " not in confcom("status").stdout
+
+
+@pytest.mark.parametrize("pressure", ["DiskPressure", "MemoryPressure", "PIDPressure"])
+def test_a_nodes_pressure_is_named_while_it_lasts(confcom, wrong, enabled, pressure):
+    condition = {"type": pressure, "status": "True"}
+    enabled.node("a")["status"]["conditions"].append(condition)
+    (problem,) = wrong()
+    assert problem.startswith(f"a: the kubelet reports {pressure}: ")
+    for other in ("False", "Unknown"):  # which it is once the kubelet has stopped reporting
+        condition["status"] = other
+        assert confcom("status").exit_code == ExitCode.OK
+
+
+def another(cluster, component, name, *, age, revision="", status=None):
+    """A Pod beside, or in place of, the one that a daemon has."""
+    pod = copy.deepcopy(daemon(cluster, component))
+    pod["metadata"] |= {"name": name, "uid": name, "creationTimestamp": f"2026-11-25T00:00:{59 - age}Z"}
+    pod["metadata"]["labels"]["controller-revision-hash"] += revision
+    pod["status"] = status or make.rejected()
+    return pod
+
+
+def test_of_several_rejected_pods_the_newest_says_why(wrong, enabled):
+    helper = daemon(enabled, "quote-helper")
+    rejected = [
+        another(enabled, "quote-helper", name, age=age, status=make.rejected(why))
+        for name, age, why in (("h2", 2, "newest"), ("h1", 9, "older"))
+    ]
+    enabled.objects += rejected
+    enabled.objects.remove(helper)
+    assert wrong() == ["a: no quote helper: h2 is rejected: UnexpectedAdmissionError: newest"]
+    rejected[0]["status"] = {"phase": "Failed"}
+    assert wrong() == ["a: no quote helper: h2 is rejected"]
+
+
+def test_a_rejected_pod_that_was_replaced_is_nothing_wrong(confcom, enabled):
+    daemon(enabled, "quote-helper")["metadata"]["creationTimestamp"] = "2026-11-25T00:00:30Z"
+    enabled.objects += [another(enabled, "quote-helper", "x", age=age) for age in (9, 29)]  # older, and as old
+    assert confcom("status").exit_code == ExitCode.OK
+
+
+def test_the_new_pod_of_an_update_that_is_rejected_says_why(wrong, enabled):
+    enabled.objects.append(another(enabled, "quote-helper", "new", age=0, revision="-new"))
+    (problem,) = wrong()
+    assert problem.startswith("a: the quote helper new is rejected: UnexpectedAdmissionError: no healthy devices")
+    assert problem.endswith("; another one serves meanwhile")
 
 
 def test_workloads_that_need_help(confcom, enabled):

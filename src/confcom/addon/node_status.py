@@ -14,6 +14,9 @@ from confcom.addon.resources import SETS, allocatable, set_of
 from confcom.addon.sgx_nodes import SgxKind, sgx_kind
 from confcom.addon.workloads import used
 
+_PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
+"""Conditions of a node under which its kubelet evicts pods, our daemons too."""
+
 
 class Provision(StrEnum):
     """Whether a node's quote helper got the provision device."""
@@ -93,6 +96,7 @@ def node_status(
     problems: list[str] = []
     if ready.get("status") != "True":
         problems.append(f"the kubelet is not well: {text(ready, 'message') or 'it has never reported'}")
+    problems += _pressures(node)
     wanted = {component_of(daemon) for daemon in daemons if selects(pod_spec_of(daemon), node)}
     if plugins or Component.DEVICE_PLUGIN in wanted:
         problems += _daemon_problems(Component.DEVICE_PLUGIN, plugins)
@@ -126,15 +130,28 @@ def _is_simulated(pods: Sequence[DaemonPod], daemons: Sequence[KubernetesObject]
     return any(simulates(daemon) for daemon in daemons if name_of(daemon) in owners)
 
 
+def _pressures(node: KubernetesObject) -> Iterator[str]:
+    for kind in _PRESSURES:
+        if condition(node, kind).get("status") == "True":
+            yield f"the kubelet reports {kind}: it may evict Pods and reject new ones until that has gone"
+
+
 def _daemon_problems(component: Component, pods: Sequence[DaemonPod]) -> Iterator[str]:
     alive = [pod for pod in pods if pod.state not in {PodState.ENDING, PodState.REJECTED}]
     if not alive:
-        yield f"no {component.words}"
+        rejected = [pod for pod in pods if pod.state is PodState.REJECTED]
+        yield ": ".join([f"no {component.words}", *map(_how, rejected[-1:])])
+    elif pods[-1].state is PodState.REJECTED and pods[-1].revision not in {pod.revision for pod in alive}:
+        alive.append(pods[-1])  # an update's; of the same template, it is one that was replaced, and not removed yet
     for pod in alive:
         if pod.state is not PodState.READY:
             serving = any(one.state is PodState.READY for one in pods)
             rest = "; another one serves meanwhile" if serving else ""
-            yield f"the {component.words} {pod.name} is {pod.state}: {pod.reason}{rest}"
+            yield f"the {component.words} {_how(pod)}{rest}"
+
+
+def _how(pod: DaemonPod) -> str:
+    return f"{pod.name} is {pod.state}: {pod.reason}".removesuffix(": ")
 
 
 def _epc_problems(epc: EpcStatus, plugins: Iterable[DaemonPod]) -> Iterator[str]:

@@ -115,15 +115,17 @@ def _steps(daemon: KubernetesObject, pods: Sequence[DaemonPod], newest: Mapping[
     revision = newest.get(name_of(daemon), "")
     for node in sorted({pod.node for pod in mine}):
         looked_at = number(daemon, "status", "observedGeneration") >= number(daemon, "metadata", "generation")
-        here = [pod for pod in mine if pod.node == node and pod.state is not PodState.REJECTED]
+        all_here = [pod for pod in mine if pod.node == node]
+        here = [pod for pod in all_here if pod.state is not PodState.REJECTED]
         new = [pod for pod in here if pod.revision == revision and pod.state is not PodState.ENDING]
         old = [pod for pod in here if pod not in new]
         ready = any(pod.state is PodState.READY for pod in new)
+        rejected = [pod for pod in all_here if pod.state is PodState.REJECTED and (not old or pod.revision == revision)]
         yield NodeStep(
             node=node,
             step=step,
             done=looked_at and ready and not old,
-            text=_text(new, old, ready=ready) if looked_at else "waits for the DaemonSet controller",
+            text=_text(new or rejected, old, ready=ready) if looked_at else "waits for the DaemonSet controller",
             failing=any(pod.state is PodState.FAILING for pod in new),
             serving=any(pod.state is PodState.READY for pod in old),
             pod=new[-1].uid if new else "",
@@ -131,6 +133,7 @@ def _steps(daemon: KubernetesObject, pods: Sequence[DaemonPod], newest: Mapping[
 
 
 def _text(new: Sequence[DaemonPod], old: Sequence[DaemonPod], *, ready: bool) -> str:
+    """How it is; new ones that the kubelet has rejected count where there are no others, since they say why."""
     if ready and not old:
         return f"ready ({new[-1].version})"
     if ready:
