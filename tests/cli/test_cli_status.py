@@ -302,16 +302,47 @@ def test_an_update_in_progress(confcom, enabled):
     assert "An update is in progress." in done.stdout
 
 
-def test_a_daemon_set_that_cannot_make_pods(wrong, enabled):
+def killed(cluster):
+    helper = daemon(cluster, "quote-helper")
+    helper["status"] = make.waiting("CrashLoopBackOff", "back-off 10s", ended={"exitCode": 137}, restarts=1)
+
+
+def switched_off(cluster):
+    cluster.node("a")["status"]["conditions"][0] |= {"status": "Unknown", "message": "Kubelet stopped posting"}
+    for pod in cluster.find("Pod", namespace=SYSTEM):
+        pod["status"] = make.not_ready()
+
+
+@pytest.mark.parametrize("fault", [killed, switched_off])
+def test_what_fails_is_no_update(confcom, enabled, fault):
+    fault(enabled)
+    for one in enabled.find("DaemonSet"):
+        one["status"]["numberAvailable"] = 0
+    done = confcom("status")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert "Wrong:" in done.stdout
+    assert "An update is in progress." not in done.stdout
+    assert json.loads(confcom("status", "-o", "json").stdout)["update_in_progress"] is False
+
+
+def test_what_is_ready_and_not_yet_available_is_named(wrong, enabled):
+    (plugins,) = enabled.find("DaemonSet", "confcom-device-plugin")
+    plugins["status"]["numberAvailable"] = 0
+    (problem,) = wrong()
+    assert problem.startswith("not all Pods of the DaemonSet confcom-device-plugin count as available yet: ")
+
+
+def test_a_daemon_set_that_cannot_make_pods(confcom, wrong, enabled):
     (daemons,) = enabled.find("DaemonSet", "confcom-quote-helper")
     enabled.objects.remove(daemon(enabled, "quote-helper"))
-    daemons["status"] |= {"currentNumberScheduled": 0}
+    daemons["status"] |= {"currentNumberScheduled": 0, "updatedNumberScheduled": 0, "numberAvailable": 0}
     message = 'pods "confcom-quote-helper-" is forbidden: violates PodSecurity "baseline:latest"'
     enabled.objects.append(make.event("confcom-quote-helper", "FailedCreate", message))
     assert wrong() == [
         f"the DaemonSet confcom-quote-helper cannot make its Pods: FailedCreate: {message}",
         "a: no quote helper",
     ]
+    assert "An update is in progress." not in confcom("status").stdout
 
 
 LOW = "The node was low on resource: ephemeral-storage"

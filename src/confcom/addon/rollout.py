@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -73,13 +73,45 @@ def rollout(seen: Snapshot) -> Rollout:
     return Rollout(
         steps=tuple(sorted(steps, key=lambda one: (one.node, list(Step).index(one.step)))),
         problems=tuple(_problems(daemons, pods, seen.events)),
-        observed=not in_progress(daemons, pods),
+        observed=not unsettled(daemons, pods),
     )
 
 
-def in_progress(daemons: Iterable[KubernetesObject], pods: Sequence[DaemonPod]) -> bool:
-    """Whether any DaemonSet has pods that are not of its newest template, or not ready for long enough."""
-    return not all(_observed(one, [pod for pod in pods if pod.owner == name_of(one)]) for one in daemons)
+def unsettled(daemons: Iterable[KubernetesObject], pods: Sequence[DaemonPod]) -> tuple[str, ...]:
+    """The DaemonSets that have pods which are not of the newest template, or not ready for long enough."""
+    return tuple(name_of(one) for one in daemons if not _observed(one, _of(one, pods)))
+
+
+def updating(daemons: Iterable[KubernetesObject], pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
+    """Whether any DaemonSet's newest template has not come to every node yet that has a pod of it.
+
+    A pod that fails, ends or cannot be made is no update, and neither is a node that is off.
+
+    Args:
+        daemons: ours.
+        pods: theirs, the older ones first.
+        away: nodes whose kubelet does not report.
+    """
+    return any(_is_updating(one, _of(one, pods), away) for one in daemons)
+
+
+def _is_updating(daemon: KubernetesObject, pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
+    """The controller's count, but that a pod which no kubelet is there to end hides the new one of its node.
+
+    It judges a node by the oldest pod, whether that is ready or not, and counts no node without a pod as updated.
+    """
+    newest = pods[-1].revision if pods else ""
+    alive = [pod for pod in pods if pod.state is not PodState.ENDING]
+    ending = {pod.node for pod in pods if pod.state is PodState.ENDING and pod.revision != newest}
+    renewed = {pod.node for pod in alive} - {pod.node for pod in alive if pod.revision != newest}
+    hidden = len(ending & renewed & set(away))
+    return number(daemon, "status", "observedGeneration") < number(daemon, "metadata", "generation") or number(
+        daemon, "status", "updatedNumberScheduled"
+    ) + hidden < number(daemon, "status", "currentNumberScheduled")
+
+
+def _of(daemon: KubernetesObject, pods: Iterable[DaemonPod]) -> list[DaemonPod]:
+    return [pod for pod in pods if pod.owner == name_of(daemon)]
 
 
 def _observed(daemon: KubernetesObject, pods: Sequence[DaemonPod]) -> bool:
@@ -111,7 +143,7 @@ def _newest_revisions(revisions: Sequence[KubernetesObject]) -> Mapping[str, str
 
 def _steps(daemon: KubernetesObject, pods: Sequence[DaemonPod], newest: Mapping[str, str]) -> Iterator[NodeStep]:
     step = Step.DEVICE_PLUGIN if component_of(daemon) is Component.DEVICE_PLUGIN else Step.QUOTE_HELPER
-    mine = [pod for pod in pods if pod.owner == name_of(daemon)]
+    mine = _of(daemon, pods)
     revision = newest.get(name_of(daemon), "")
     for node in sorted({pod.node for pod in mine}):
         looked_at = number(daemon, "status", "observedGeneration") >= number(daemon, "metadata", "generation")

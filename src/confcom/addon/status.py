@@ -15,12 +15,15 @@ from confcom.addon.node_status import NodeStatus, node_status
 from confcom.addon.objects import KubernetesObject, labels_of, mapping, name_of, namespace_of, node_of, number, text
 from confcom.addon.plan import ADD_ON, NAME_LABEL, POLICY_ANNOTATION, component_of, pod_spec_of, simulates
 from confcom.addon.resources import offered
-from confcom.addon.rollout import in_progress
+from confcom.addon.rollout import unsettled, updating
 from confcom.addon.sgx_nodes import SgxKind
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.workloads import TroubledWorkload, troubled_workloads
 
 T = TypeVar("T")
+
+_UNAVAILABLE = "count as available yet: Kubernetes waits for some seconds in which they stay ready"
+"""What is said where nothing else tells why not all is well: the device plugin's DaemonSet has minReadySeconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class AddOnStatus:
     version: str
     """As the DaemonSets' label says; several during an update that changes it."""
     updating: bool
+    """Whether the daemons' newest template has not come to every node yet."""
     nodes: tuple[NodeStatus, ...]
     """Those with SGX, and those that have something of ours."""
     other_nodes: int
@@ -71,12 +75,15 @@ def add_on_status(seen: Snapshot) -> AddOnStatus:
     told = [one for node, one in nodes if _is_told(one, node)]
     problems = [*_cluster_problems(seen, daemons)]
     problems += [f"{node.name}: {problem}" for node in told for problem in node.problems]
+    going_on = updating(daemons, pods, {one.name for _, one in nodes if not one.ready})
+    if not problems and not going_on:
+        problems += [f"not all Pods of the DaemonSet {name} {_UNAVAILABLE}" for name in unsettled(daemons, pods)]
     return AddOnStatus(
         namespace=seen.namespace,
         enabled=bool(daemons),
         simulated=any(simulates(daemon) for daemon in daemons),
         version=", ".join(sorted({labels_of(one).get("app.kubernetes.io/version", "") for one in daemons})),
-        updating=in_progress(daemons, pods),
+        updating=going_on,
         nodes=tuple(told),
         other_nodes=len(nodes) - len(told),
         workloads=troubled_workloads(seen.pods, seen.jobs),
