@@ -411,6 +411,48 @@ def test_the_new_pod_of_an_update_that_is_rejected_says_why(wrong, enabled):
     assert problem.endswith("; another one serves meanwhile")
 
 
+def only(effect="NoSchedule", key="sgx"):
+    return {"key": key, "value": "only", "effect": effect}
+
+
+NOT_TOLERATED = "c: it is tainted sgx=only:NoSchedule, which the daemons do not tolerate"
+TOLERATE = "--set tolerations[{0}].key={1} --set tolerations[{0}].operator=Exists"
+
+
+def test_a_chosen_node_whose_taint_keeps_the_daemons_off_is_named_with_it(confcom, wrong, enabled):
+    enabled.objects.append(make.node("c", make.SIMULATED, taints=[only()]))
+    expected = f"{NOT_TOLERATED}: wait until that has gone; if it is to stay: `confcom update "
+    assert wrong() == [f"{expected}{TOLERATE.format(0, 'sgx')}`"]
+    enabled.node("c")["spec"]["taints"] += [only("NoExecute"), only(key="gpu"), only("PreferNoSchedule", "soft")]
+    (problem,) = wrong()
+    assert "tainted sgx=only:NoSchedule, sgx=only:NoExecute, gpu=only:NoSchedule, which" in problem
+    assert problem.endswith(f"`confcom update {TOLERATE.format(0, 'sgx')} {TOLERATE.format(1, 'gpu')}`")
+    enabled.node("c")["spec"]["taints"] = [only(key="node.kubernetes.io/disk-pressure")]
+    assert wrong() == ["c: no device plugin", "c: no quote helper"]
+
+
+def test_what_is_tolerated_already_stays_so(wrong, enabled):
+    enabled.objects.append(make.node("c", make.SIMULATED, taints=[only()]))
+    for one in enabled.find("DaemonSet"):
+        one["spec"]["template"]["spec"]["tolerations"] = [{"key": "gpu", "operator": "Exists"}]
+    (problem,) = wrong()
+    assert problem.endswith(f"`confcom update {TOLERATE.format(1, 'sgx')}`")
+
+
+def test_a_taint_that_one_of_the_daemons_tolerates(wrong, enabled):
+    enabled.objects.append(make.node("c", make.SIMULATED, taints=[only()]))
+    (plugins,) = enabled.find("DaemonSet", "confcom-device-plugin")
+    plugins["spec"]["template"]["spec"]["tolerations"] = [{"operator": "Exists"}]
+    taint, plugin = wrong()
+    assert taint.startswith(NOT_TOLERATED.replace("the daemons do", "the quote helper does"))
+    assert plugin == "c: no device plugin"
+
+
+def test_daemons_that_run_on_a_node_that_is_tainted_later_are_nothing_wrong(confcom, enabled):
+    enabled.node("a")["spec"]["taints"] = [only()]
+    assert confcom("status").exit_code == ExitCode.OK
+
+
 def test_workloads_that_need_help(confcom, enabled):
     failed = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}
     enabled.objects += [

@@ -20,6 +20,7 @@ WORDED = (
     "another device plugin offers",
     "the kubelet offers no EPC",
     "the kubelet reports ",
+    "it is tainted ",
     "not registered yet",
     "may not be connected to",
     "this user may not connect to the AESM socket",

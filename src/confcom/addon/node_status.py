@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.addon.daemon_pods import DaemonPod, PodState
-from confcom.addon.node_selection import selects
+from confcom.addon.node_selection import selects, untolerated
 from confcom.addon.objects import KubernetesObject, amount, condition, listing, mapping, name_of, text
 from confcom.addon.plan import Component, component_of, pod_spec_of, simulates
 from confcom.addon.resources import SETS, allocatable, set_of
@@ -16,6 +16,7 @@ from confcom.addon.workloads import used
 
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
 """Conditions of a node under which its kubelet evicts pods, our daemons too."""
+_GONE = frozenset({PodState.ENDING, PodState.REJECTED})
 
 
 class Provision(StrEnum):
@@ -97,11 +98,14 @@ def node_status(
     if ready.get("status") != "True":
         problems.append(f"the kubelet is not well: {text(ready, 'message') or 'it has never reported'}")
     problems += _pressures(node)
-    wanted = {component_of(daemon) for daemon in daemons if selects(pod_spec_of(daemon), node)}
-    if plugins or Component.DEVICE_PLUGIN in wanted:
-        problems += _daemon_problems(Component.DEVICE_PLUGIN, plugins)
-    if helpers or Component.QUOTE_HELPER in wanted:
-        problems += _daemon_problems(Component.QUOTE_HELPER, helpers)
+    wanted = [daemon for daemon in daemons if selects(pod_spec_of(daemon), node)]
+    kept_off = [one for one in wanted if untolerated(pod_spec_of(one), node) and not _alive(ours, component_of(one))]
+    if kept_off:
+        problems.append(_tainted(node, kept_off, wanted))
+    for component, found in ((Component.DEVICE_PLUGIN, plugins), (Component.QUOTE_HELPER, helpers)):
+        is_wanted = component in map(component_of, wanted)
+        if component not in map(component_of, kept_off) and (found or is_wanted):
+            problems += _daemon_problems(component, found)
     problems += _epc_problems(epc, plugins)
     if helpers and provision is Provision.NOT_REQUESTED and not _is_simulated(helpers, daemons):
         problems.append("the quote helper does not ask for the provision device, without which it cannot quote")
@@ -136,8 +140,30 @@ def _pressures(node: KubernetesObject) -> Iterator[str]:
             yield f"the kubelet reports {kind}: it may evict Pods and reject new ones until that has gone"
 
 
+def _tainted(node: KubernetesObject, kept_off: Sequence[KubernetesObject], wanted: Sequence[KubernetesObject]) -> str:
+    """Somebody has chosen this node by its label: that it gets no daemon is worth an exit code, and has this cause."""
+    taints = list(dict.fromkeys(taint for one in kept_off for taint in untolerated(pod_spec_of(one), node)))
+    some = component_of(kept_off[0])
+    who = f"the {some.words} does" if some and len(kept_off) < len(wanted) else "the daemons do"
+    # helm replaces what is at an index, so that a toleration which is there already would be lost.
+    first = min(len(listing(pod_spec_of(one), "tolerations")) for one in wanted)
+    keys = dict.fromkeys(taint.partition("=")[0] for taint in taints)
+    settings = [
+        f"--set tolerations[{index}].key={key} --set tolerations[{index}].operator=Exists"
+        for index, key in enumerate(keys, first)
+    ]
+    return (
+        f"it is tainted {', '.join(taints)}, which {who} not tolerate: wait until that has gone; if it is to stay: "
+        f"`confcom update {' '.join(settings)}`"
+    )
+
+
+def _alive(pods: Iterable[DaemonPod], component: Component | None) -> list[DaemonPod]:
+    return [pod for pod in pods if pod.component is component and pod.state not in _GONE]
+
+
 def _daemon_problems(component: Component, pods: Sequence[DaemonPod]) -> Iterator[str]:
-    alive = [pod for pod in pods if pod.state not in {PodState.ENDING, PodState.REJECTED}]
+    alive = _alive(pods, component)
     if not alive:
         rejected = [pod for pod in pods if pod.state is PodState.REJECTED]
         yield ": ".join([f"no {component.words}", *map(_how, rejected[-1:])])
