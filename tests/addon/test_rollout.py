@@ -4,7 +4,8 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import SYSTEM
 
-from confcom.addon.rollout import STUCK_SECONDS, NodeStep, Rollout, Step, Verdict, look, rollout
+from confcom.addon.daemon_pods import REVISION_LABEL, daemon_pods
+from confcom.addon.rollout import STUCK_SECONDS, NodeStep, Rollout, Step, Verdict, look, rollout, updating
 from confcom.addon.snapshot import Snapshot
 
 DEADLINE = 100.0
@@ -94,3 +95,108 @@ def test_a_rejected_pod_that_is_still_there_does_not_hide_the_ready_one(statuses
         for index, status in enumerate(statuses)
     )
     assert rollout(Snapshot(SYSTEM, pods=pods, daemon_sets=(daemon,))).observed == observed
+
+
+OLD, NEW = "1", "2"
+ENDS = "ends"
+
+
+def helpers(*pods):
+    """On one node, the older ones first, each of one template; one that ends keeps its status."""
+    made = [
+        make.pod(
+            f"p{index}",
+            namespace=SYSTEM,
+            on="a",
+            owner=("DaemonSet", "confcom-quote-helper"),
+            labels=make.labels("quote-helper") | {REVISION_LABEL: template},
+        )
+        for index, (template, *_) in enumerate(pods)
+    ]
+    for pod, (_, *status) in zip(made, pods, strict=True):
+        if status == [ENDS]:
+            pod["metadata"]["deletionTimestamp"] = "2026-11-25T00:00:00Z"
+        elif status:
+            pod["status"] = status[0]
+    return daemon_pods(made)
+
+
+def counted(*, generation=1, observed=1, desired=1, current=1, updated=1):
+    """A DaemonSet as its controller counts: a node by its oldest pod, and none that has no pod."""
+    daemon = make.daemon_set("quote-helper")
+    daemon["metadata"]["generation"] = generation
+    daemon["status"] = {
+        "observedGeneration": observed,
+        "desiredNumberScheduled": desired,
+        "currentNumberScheduled": current,
+        "updatedNumberScheduled": updated,
+    }
+    return daemon
+
+
+@pytest.mark.parametrize(
+    ("daemon", "pods", "off", "going_on"),
+    [
+        (counted(generation=2), [(OLD,)], False, True),
+        (counted(), [(NEW,)], False, False),
+        (counted(), [(NEW, make.not_ready())], False, False),
+        (counted(), [(NEW, make.not_ready())], True, False),
+        (counted(current=0, updated=0), [], False, False),
+        (counted(desired=2, current=2), [(NEW,)], False, True),
+        # The new one beside the old one, which serves, ends, or cannot end since its node is off.
+        (counted(updated=0), [(OLD,), (NEW, make.not_ready())], False, True),
+        (counted(updated=0), [(OLD, ENDS), (NEW,)], False, True),
+        (counted(updated=0), [(OLD, ENDS), (NEW, make.not_ready())], True, False),
+        # On a node that is off, the update has not come to these.
+        (counted(updated=0), [(OLD, make.not_ready()), (NEW, make.unschedulable("x"))], True, True),
+        (counted(updated=0), [("0", ENDS), (OLD, make.not_ready()), (NEW, make.not_ready())], True, True),
+        (counted(desired=2, current=2, updated=0), [(OLD, ENDS), (NEW, make.not_ready())], True, True),
+        # All of it is of the newest template: the count is right already.
+        (counted(desired=2, current=2), [(NEW, ENDS), (NEW, make.not_ready())], True, True),
+    ],
+)
+def test_an_update_goes_on_while_old_pods_are_left(daemon, pods, off, going_on):
+    assert updating([daemon], helpers(*pods), {"a"} if off else set()) is going_on
+
+
+def told(*pods, newest="2"):
+    """What is said of a helper's pods, the older ones first, each with its template's revision."""
+    daemon = make.daemon_set("quote-helper")
+    daemon["status"] = {"observedGeneration": 1, "desiredNumberScheduled": 1}
+    owner = ("DaemonSet", "confcom-quote-helper")
+    revision = make.pod("r", owner=owner, labels={REVISION_LABEL: newest}) | {"revision": 2}
+    made = tuple(
+        make.pod(
+            f"p{index}",
+            namespace=SYSTEM,
+            on="a",
+            owner=owner,
+            labels=make.labels("quote-helper") | {REVISION_LABEL: template},
+            status=status,
+        )
+        for index, (template, status) in enumerate(pods)
+    )
+    (step,) = rollout(Snapshot(SYSTEM, pods=made, daemon_sets=(daemon,), revisions=(revision,))).steps
+    return step.text, step.done, step.serving
+
+
+REJECTED = "rejected: UnexpectedAdmissionError: "
+
+
+@pytest.mark.parametrize(
+    ("pods", "text", "serving"),
+    [
+        ([("2", make.rejected("x"))], f"{REJECTED}x", False),
+        ([("2", make.rejected("older")), ("2", make.rejected("x"))], f"{REJECTED}x", False),
+        ([("1", make.rejected("x"))], f"{REJECTED}x", False),
+        ([("1", make.running()), ("2", make.rejected("x"))], f"{REJECTED}x", True),
+        ([("1", make.rejected("x")), ("1", make.running())], "waits for its turn; the old one serves", True),
+        (
+            [("2", make.rejected("x")), ("2", make.waiting("ContainerCreating"))],
+            "starting: its containers are being started",
+            False,
+        ),
+    ],
+)
+def test_a_rejected_pod_says_why_where_no_other_one_is_to_be_told_of(pods, text, serving):
+    assert told(*pods) == (text, False, serving)

@@ -170,6 +170,14 @@ def test_a_node_that_does_not_become_ready_is_named_with_the_reason(confcom, clu
     assert error["exit_code"] == ExitCode.NOT_READY
 
 
+def test_a_pod_that_the_kubelet_evicts_is_named_with_the_reason(confcom, cluster):
+    low = "The node was low on resource: ephemeral-storage"
+    cluster.broken_images["confcom/device-plugin:0.1.0"] = make.rejected(low, "Evicted")
+    done = confcom("enable", "--simulated")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert f"why: a: device plugin rejected: Evicted: {low}" in done.stderr
+
+
 def test_the_api_server_may_be_away_for_a_while(confcom, cluster):
     began = []
 

@@ -1,5 +1,6 @@
 """`confcom status` on a cluster in memory."""
 
+import copy
 import json
 import subprocess
 
@@ -301,16 +302,155 @@ def test_an_update_in_progress(confcom, enabled):
     assert "An update is in progress." in done.stdout
 
 
-def test_a_daemon_set_that_cannot_make_pods(wrong, enabled):
+def killed(cluster):
+    helper = daemon(cluster, "quote-helper")
+    helper["status"] = make.waiting("CrashLoopBackOff", "back-off 10s", ended={"exitCode": 137}, restarts=1)
+
+
+def switched_off(cluster):
+    cluster.node("a")["status"]["conditions"][0] |= {"status": "Unknown", "message": "Kubelet stopped posting"}
+    for pod in cluster.find("Pod", namespace=SYSTEM):
+        pod["status"] = make.not_ready()
+
+
+@pytest.mark.parametrize("fault", [killed, switched_off])
+def test_what_fails_is_no_update(confcom, enabled, fault):
+    fault(enabled)
+    for one in enabled.find("DaemonSet"):
+        one["status"]["numberAvailable"] = 0
+    done = confcom("status")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert "Wrong:" in done.stdout
+    assert "An update is in progress." not in done.stdout
+    assert json.loads(confcom("status", "-o", "json").stdout)["update_in_progress"] is False
+
+
+def test_what_is_ready_and_not_yet_available_is_named(wrong, enabled):
+    (plugins,) = enabled.find("DaemonSet", "confcom-device-plugin")
+    plugins["status"]["numberAvailable"] = 0
+    (problem,) = wrong()
+    assert problem.startswith("not all Pods of the DaemonSet confcom-device-plugin count as available yet: ")
+
+
+def test_a_daemon_set_that_cannot_make_pods(confcom, wrong, enabled):
     (daemons,) = enabled.find("DaemonSet", "confcom-quote-helper")
     enabled.objects.remove(daemon(enabled, "quote-helper"))
-    daemons["status"] |= {"currentNumberScheduled": 0}
+    daemons["status"] |= {"currentNumberScheduled": 0, "updatedNumberScheduled": 0, "numberAvailable": 0}
     message = 'pods "confcom-quote-helper-" is forbidden: violates PodSecurity "baseline:latest"'
     enabled.objects.append(make.event("confcom-quote-helper", "FailedCreate", message))
     assert wrong() == [
         f"the DaemonSet confcom-quote-helper cannot make its Pods: FailedCreate: {message}",
         "a: no quote helper",
     ]
+    assert "An update is in progress." not in confcom("status").stdout
+
+
+LOW = "The node was low on resource: ephemeral-storage"
+
+
+def test_pods_that_the_kubelet_evicted_say_why(confcom, wrong, enabled):
+    names = {}
+    for component in ("device-plugin", "quote-helper"):
+        pod = daemon(enabled, component)
+        names[component] = pod["metadata"]["name"]
+        pod["status"] = make.rejected(LOW, "Evicted")
+    pressed = {"type": "DiskPressure", "status": "True", "message": "kubelet has disk pressure"}
+    for node in ("a", "b"):
+        enabled.node(node)["status"]["conditions"].append(pressed)
+    assert wrong()[:3] == [
+        "a: the kubelet reports DiskPressure: it may evict Pods and reject new ones until that has gone",
+        f"a: no device plugin: {names['device-plugin']} is rejected: Evicted: {LOW}",
+        f"a: no quote helper: {names['quote-helper']} is rejected: Evicted: {LOW}",
+    ]
+    assert "b: " not in confcom("status").stdout
+
+
+@pytest.mark.parametrize("pressure", ["DiskPressure", "MemoryPressure", "PIDPressure"])
+def test_a_nodes_pressure_is_named_while_it_lasts(confcom, wrong, enabled, pressure):
+    condition = {"type": pressure, "status": "True"}
+    enabled.node("a")["status"]["conditions"].append(condition)
+    (problem,) = wrong()
+    assert problem.startswith(f"a: the kubelet reports {pressure}: ")
+    for other in ("False", "Unknown"):  # which it is once the kubelet has stopped reporting
+        condition["status"] = other
+        assert confcom("status").exit_code == ExitCode.OK
+
+
+def another(cluster, component, name, *, age, revision="", status=None):
+    """A Pod beside, or in place of, the one that a daemon has."""
+    pod = copy.deepcopy(daemon(cluster, component))
+    pod["metadata"] |= {"name": name, "uid": name, "creationTimestamp": f"2026-11-25T00:00:{59 - age}Z"}
+    pod["metadata"]["labels"]["controller-revision-hash"] += revision
+    pod["status"] = status or make.rejected()
+    return pod
+
+
+def test_of_several_rejected_pods_the_newest_says_why(wrong, enabled):
+    helper = daemon(enabled, "quote-helper")
+    rejected = [
+        another(enabled, "quote-helper", name, age=age, status=make.rejected(why))
+        for name, age, why in (("h2", 2, "newest"), ("h1", 9, "older"))
+    ]
+    enabled.objects += rejected
+    enabled.objects.remove(helper)
+    assert wrong() == ["a: no quote helper: h2 is rejected: UnexpectedAdmissionError: newest"]
+    rejected[0]["status"] = {"phase": "Failed"}
+    assert wrong() == ["a: no quote helper: h2 is rejected"]
+
+
+def test_a_rejected_pod_that_was_replaced_is_nothing_wrong(confcom, enabled):
+    daemon(enabled, "quote-helper")["metadata"]["creationTimestamp"] = "2026-11-25T00:00:30Z"
+    enabled.objects += [another(enabled, "quote-helper", "x", age=age) for age in (9, 29)]  # older, and as old
+    assert confcom("status").exit_code == ExitCode.OK
+
+
+def test_the_new_pod_of_an_update_that_is_rejected_says_why(wrong, enabled):
+    enabled.objects.append(another(enabled, "quote-helper", "new", age=0, revision="-new"))
+    (problem,) = wrong()
+    assert problem.startswith("a: the quote helper new is rejected: UnexpectedAdmissionError: no healthy devices")
+    assert problem.endswith("; another one serves meanwhile")
+
+
+def only(effect="NoSchedule", key="sgx"):
+    return {"key": key, "value": "only", "effect": effect}
+
+
+NOT_TOLERATED = "c: it is tainted sgx=only:NoSchedule, which the daemons do not tolerate"
+TOLERATE = "--set tolerations[{0}].key={1} --set tolerations[{0}].operator=Exists"
+
+
+def test_a_chosen_node_whose_taint_keeps_the_daemons_off_is_named_with_it(confcom, wrong, enabled):
+    enabled.objects.append(make.node("c", make.SIMULATED, taints=[only()]))
+    expected = f"{NOT_TOLERATED}: wait until that has gone; if it is to stay: `confcom update "
+    assert wrong() == [f"{expected}{TOLERATE.format(0, 'sgx')}`"]
+    enabled.node("c")["spec"]["taints"] += [only("NoExecute"), only(key="gpu"), only("PreferNoSchedule", "soft")]
+    (problem,) = wrong()
+    assert "tainted sgx=only:NoSchedule, sgx=only:NoExecute, gpu=only:NoSchedule, which" in problem
+    assert problem.endswith(f"`confcom update {TOLERATE.format(0, 'sgx')} {TOLERATE.format(1, 'gpu')}`")
+    enabled.node("c")["spec"]["taints"] = [only(key="node.kubernetes.io/disk-pressure")]
+    assert wrong() == ["c: no device plugin", "c: no quote helper"]
+
+
+def test_what_is_tolerated_already_stays_so(wrong, enabled):
+    enabled.objects.append(make.node("c", make.SIMULATED, taints=[only()]))
+    for one in enabled.find("DaemonSet"):
+        one["spec"]["template"]["spec"]["tolerations"] = [{"key": "gpu", "operator": "Exists"}]
+    (problem,) = wrong()
+    assert problem.endswith(f"`confcom update {TOLERATE.format(1, 'sgx')}`")
+
+
+def test_a_taint_that_one_of_the_daemons_tolerates(wrong, enabled):
+    enabled.objects.append(make.node("c", make.SIMULATED, taints=[only()]))
+    (plugins,) = enabled.find("DaemonSet", "confcom-device-plugin")
+    plugins["spec"]["template"]["spec"]["tolerations"] = [{"operator": "Exists"}]
+    taint, plugin = wrong()
+    assert taint.startswith(NOT_TOLERATED.replace("the daemons do", "the quote helper does"))
+    assert plugin == "c: no device plugin"
+
+
+def test_daemons_that_run_on_a_node_that_is_tainted_later_are_nothing_wrong(confcom, enabled):
+    enabled.node("a")["spec"]["taints"] = [only()]
+    assert confcom("status").exit_code == ExitCode.OK
 
 
 def test_workloads_that_need_help(confcom, enabled):

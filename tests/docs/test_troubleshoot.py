@@ -19,6 +19,8 @@ WORDED = (
     "another SGX device plugin runs on",
     "another device plugin offers",
     "the kubelet offers no EPC",
+    "the kubelet reports ",
+    "it is tainted ",
     "not registered yet",
     "may not be connected to",
     "this user may not connect to the AESM socket",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from confcom.addon.findings import Check, Finding, Outcome
-from confcom.addon.node_selection import selects, untolerated
+from confcom.addon.node_selection import selects, tolerating, untolerated
 from confcom.addon.objects import KubernetesObject, condition, labels_of, listing, mapping, name_of, namespace_of, text
 from confcom.addon.plan import Plan, pod_spec_of, simulates
 from confcom.addon.resources import INTEL_EPC, OURS, REAL, allocatable, offered
@@ -269,8 +269,7 @@ def _problems(plan: Plan, node: KubernetesObject, *, installed: bool) -> Iterato
     specs = [pod_spec_of(one) for one in plan.daemon_sets if selects(pod_spec_of(one), node)]
     taints = sorted({taint for spec in specs for taint in untolerated(spec, node)})
     if taints:
-        key = taints[0].partition("=")[0]
-        tolerate = f"--set tolerations[0].key={key} --set tolerations[0].operator=Exists"
+        tolerate = tolerating(specs, taints)
         yield Finding(
             Check.NODES,
             # Where they are, it may have come later: nodes are tainted to be drained, which the rest need not wait for.

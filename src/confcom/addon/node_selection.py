@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from confcom.addon.objects import KubernetesObject, labels_of, listing, mapping, name_of, text
 
@@ -39,6 +39,22 @@ def untolerated(pod_spec: KubernetesObject, node: KubernetesObject) -> tuple[str
         if text(taint, "effect") in {"NoSchedule", "NoExecute"}
         and text(taint, "key") not in _DAEMONS_TOLERATE
         and not any(_tolerates(one, taint) for one in tolerations)
+    )
+
+
+def tolerating(pod_specs: Sequence[KubernetesObject], taints: Sequence[str]) -> str:
+    """The options of `confcom enable` and `update` that have the daemons tolerate more.
+
+    Args:
+        pod_specs: of the daemons, as they are, or would be.
+        taints: as `untolerated` gives them.
+    """
+    # Helm replaces what is at an index, so that a toleration which is there already would be lost.
+    first = min(len(listing(one, "tolerations")) for one in pod_specs)
+    keys = dict.fromkeys(taint.partition("=")[0] for taint in taints)
+    return " ".join(
+        f"--set tolerations[{index}].key={key} --set tolerations[{index}].operator=Exists"
+        for index, key in enumerate(keys, first)
     )
 
 

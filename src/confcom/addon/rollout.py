@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -79,13 +79,45 @@ def rollout(seen: Snapshot) -> Rollout:
     return Rollout(
         steps=tuple(sorted(steps, key=lambda one: (one.node, list(Step).index(one.step)))),
         problems=tuple(_problems(daemons, pods, seen.events)),
-        observed=not in_progress(daemons, pods),
+        observed=not unsettled(daemons, pods),
     )
 
 
-def in_progress(daemons: Iterable[KubernetesObject], pods: Sequence[DaemonPod]) -> bool:
-    """Whether any DaemonSet has pods that are not of its newest template, or not ready for long enough."""
-    return not all(_observed(one, [pod for pod in pods if pod.owner == name_of(one)]) for one in daemons)
+def unsettled(daemons: Iterable[KubernetesObject], pods: Sequence[DaemonPod]) -> tuple[str, ...]:
+    """The DaemonSets that have pods which are not of the newest template, or not ready for long enough."""
+    return tuple(name_of(one) for one in daemons if not _observed(one, _of(one, pods)))
+
+
+def updating(daemons: Iterable[KubernetesObject], pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
+    """Whether any DaemonSet's newest template has not come to every node yet that has a pod of it.
+
+    A pod that fails, ends or cannot be made is no update, and neither is a node that is off.
+
+    Args:
+        daemons: ours.
+        pods: theirs, the older ones first.
+        away: nodes whose kubelet does not report.
+    """
+    return any(_is_updating(one, _of(one, pods), away) for one in daemons)
+
+
+def _is_updating(daemon: KubernetesObject, pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
+    """The controller's count, but that a pod which no kubelet is there to end hides the new one of its node.
+
+    It judges a node by the oldest pod, whether that is ready or not, and counts no node without a pod as updated.
+    """
+    newest = pods[-1].revision if pods else ""
+    alive = [pod for pod in pods if pod.state is not PodState.ENDING]
+    ending = {pod.node for pod in pods if pod.state is PodState.ENDING and pod.revision != newest}
+    renewed = {pod.node for pod in alive} - {pod.node for pod in alive if pod.revision != newest}
+    hidden = len(ending & renewed & set(away))
+    return number(daemon, "status", "observedGeneration") < number(daemon, "metadata", "generation") or number(
+        daemon, "status", "updatedNumberScheduled"
+    ) + hidden < number(daemon, "status", "currentNumberScheduled")
+
+
+def _of(daemon: KubernetesObject, pods: Iterable[DaemonPod]) -> list[DaemonPod]:
+    return [pod for pod in pods if pod.owner == name_of(daemon)]
 
 
 def _observed(daemon: KubernetesObject, pods: Sequence[DaemonPod]) -> bool:
@@ -117,19 +149,21 @@ def _newest_revisions(revisions: Sequence[KubernetesObject]) -> Mapping[str, str
 
 def _steps(daemon: KubernetesObject, pods: Sequence[DaemonPod], newest: Mapping[str, str]) -> Iterator[NodeStep]:
     step = _step_of(daemon)
-    mine = [pod for pod in pods if pod.owner == name_of(daemon)]
+    mine = _of(daemon, pods)
     revision = newest.get(name_of(daemon), "")
     for node in sorted({pod.node for pod in mine}):
         looked_at = number(daemon, "status", "observedGeneration") >= number(daemon, "metadata", "generation")
-        here = [pod for pod in mine if pod.node == node and pod.state is not PodState.REJECTED]
+        all_here = [pod for pod in mine if pod.node == node]
+        here = [pod for pod in all_here if pod.state is not PodState.REJECTED]
         new = [pod for pod in here if pod.revision == revision and pod.state is not PodState.ENDING]
         old = [pod for pod in here if pod not in new]
         ready = any(pod.state is PodState.READY for pod in new)
+        rejected = [pod for pod in all_here if pod.state is PodState.REJECTED and (not old or pod.revision == revision)]
         yield NodeStep(
             node=node,
             step=step,
             done=looked_at and ready and not old,
-            text=_text(new, old, ready=ready) if looked_at else "waits for the DaemonSet controller",
+            text=_text(new or rejected, old, ready=ready) if looked_at else "waits for the DaemonSet controller",
             failing=any(pod.state is PodState.FAILING for pod in new),
             serving=any(pod.state is PodState.READY for pod in old),
             pod=new[-1].uid if new else "",
@@ -157,6 +191,7 @@ def _held_up(step: NodeStep) -> NodeStep:
 
 
 def _text(new: Sequence[DaemonPod], old: Sequence[DaemonPod], *, ready: bool) -> str:
+    """How it is; new ones that the kubelet has rejected count where there are no others, since they say why."""
     if ready and not old:
         return f"ready ({new[-1].version})"
     if ready:

@@ -1,87 +1,29 @@
-"""What there is to say about the add-on in a cluster: per node, and what is wrong. Pure."""
+"""What there is to say about the add-on in a cluster, and what is wrong. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import TypeVar
 
-from confcom.addon.daemon_pods import DaemonPod, PodState, daemon_pods, last_warning
+from confcom.addon.daemon_pods import daemon_pods, last_warning
 from confcom.addon.dead_resources import Stage, remains
 from confcom.addon.hook_watch import failed_hooks
 from confcom.addon.node_selection import selects
-from confcom.addon.objects import (
-    KubernetesObject,
-    amount,
-    condition,
-    labels_of,
-    listing,
-    mapping,
-    name_of,
-    namespace_of,
-    number,
-    text,
-)
-from confcom.addon.plan import ADD_ON, NAME_LABEL, POLICY_ANNOTATION, Component, component_of, pod_spec_of, simulates
-from confcom.addon.resources import SETS, allocatable, offered, set_of
-from confcom.addon.rollout import in_progress
-from confcom.addon.sgx_nodes import SgxKind, sgx_kind
+from confcom.addon.node_status import NodeStatus, node_status
+from confcom.addon.objects import KubernetesObject, labels_of, mapping, name_of, namespace_of, node_of, number, text
+from confcom.addon.plan import ADD_ON, NAME_LABEL, POLICY_ANNOTATION, component_of, pod_spec_of, simulates
+from confcom.addon.resources import offered
+from confcom.addon.rollout import unsettled, updating
+from confcom.addon.sgx_nodes import SgxKind
 from confcom.addon.snapshot import Snapshot
-from confcom.addon.workloads import TroubledWorkload, troubled_workloads, used
+from confcom.addon.workloads import TroubledWorkload, troubled_workloads
 
+T = TypeVar("T")
 
-class Provision(StrEnum):
-    """Whether a node's quote helper got the provision device."""
-
-    GRANTED = "yes"
-    NOT_REQUESTED = "not requested"
-    WAITING = "waiting"
-    NO_HELPER = "no helper"
-
-
-@dataclass(frozen=True, slots=True)
-class EpcStatus:
-    """A node's enclave memory, in MiB, under the name by which it is offered."""
-
-    resource: str
-    capacity: int
-    allocatable: int
-    used: int
-
-
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
-    """One node."""
-
-    name: str
-    sgx: SgxKind
-    ready: bool
-    """Whether its kubelet reports that it can run pods."""
-    epc: EpcStatus
-    plugins: tuple[DaemonPod, ...]
-    """More than one during an update."""
-    helpers: tuple[DaemonPod, ...]
-    provision: Provision
-    """Of the newest helper."""
-    problems: tuple[str, ...]
-
-    def to_json(self) -> dict[str, object]:
-        """For `--output json`."""
-        return {
-            "name": self.name,
-            "sgx": self.sgx,
-            "ready": self.ready,
-            "epc": {
-                "resource": self.epc.resource,
-                "capacity_mib": self.epc.capacity,
-                "allocatable_mib": self.epc.allocatable,
-                "used_mib": self.epc.used,
-            },
-            "device_plugin": [pod.to_json() for pod in self.plugins],
-            "quote_helper": [pod.to_json() for pod in self.helpers],
-            "provision_device": self.provision,
-            "problems": list(self.problems),
-        }
+_UNAVAILABLE = "count as available yet: Kubernetes waits for some seconds in which they stay ready"
+"""What is said where nothing else tells why not all is well: the device plugin's DaemonSet has minReadySeconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +36,7 @@ class AddOnStatus:
     version: str
     """As the DaemonSets' label says; several during an update that changes it."""
     updating: bool
+    """Whether the daemons' newest template has not come to every node yet."""
     nodes: tuple[NodeStatus, ...]
     """Those with SGX, and those that have something of ours."""
     other_nodes: int
@@ -127,16 +70,20 @@ def add_on_status(seen: Snapshot) -> AddOnStatus:
     """Judge what was seen."""
     daemons = [one for one in seen.daemon_sets if component_of(one) and namespace_of(one) == seen.namespace]
     pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace], seen.events, seen.said)
-    nodes = [_node_status(node, pods, daemons, seen.pods) for node in seen.nodes]
-    told = [one for one in nodes if _is_told(one, seen)]
+    ours_on, all_on = _by_node(pods, lambda pod: pod.node), _by_node(seen.pods, node_of)
+    nodes = [(node, node_status(node, ours_on[name_of(node)], all_on[name_of(node)], daemons)) for node in seen.nodes]
+    told = [one for node, one in nodes if _is_told(one, node)]
     problems = [*_cluster_problems(seen, daemons)]
     problems += [f"{node.name}: {problem}" for node in told for problem in node.problems]
+    going_on = updating(daemons, pods, {one.name for _, one in nodes if not one.ready})
+    if not problems and not going_on:
+        problems += [f"not all Pods of the DaemonSet {name} {_UNAVAILABLE}" for name in unsettled(daemons, pods)]
     return AddOnStatus(
         namespace=seen.namespace,
         enabled=bool(daemons),
         simulated=any(simulates(daemon) for daemon in daemons),
         version=", ".join(sorted({labels_of(one).get("app.kubernetes.io/version", "") for one in daemons})),
-        updating=in_progress(daemons, pods),
+        updating=going_on,
         nodes=tuple(told),
         other_nodes=len(nodes) - len(told),
         workloads=troubled_workloads(seen.pods, seen.jobs),
@@ -144,98 +91,16 @@ def add_on_status(seen: Snapshot) -> AddOnStatus:
     )
 
 
-def _is_told(node: NodeStatus, seen: Snapshot) -> bool:
-    of_ours = next(offered(one) for one in seen.nodes if name_of(one) == node.name)
-    return bool(node.sgx is not SgxKind.NONE or node.plugins or node.helpers or of_ours)
+def _by_node(pods: Iterable[T], node: Callable[[T], str]) -> defaultdict[str, list[T]]:
+    """Once for all nodes: a cluster has thousands of pods, most of them on nodes without SGX."""
+    found: defaultdict[str, list[T]] = defaultdict(list)
+    for pod in pods:
+        found[node(pod)].append(pod)
+    return found
 
 
-def _node_status(
-    node: KubernetesObject,
-    pods: Sequence[DaemonPod],
-    daemons: Sequence[KubernetesObject],
-    all_pods: Sequence[KubernetesObject],
-) -> NodeStatus:
-    name, names = name_of(node), set_of(node)
-    here = [pod for pod in pods if pod.node == name]
-    plugins = [pod for pod in here if pod.component is Component.DEVICE_PLUGIN]
-    helpers = [pod for pod in here if pod.component is Component.QUOTE_HELPER]
-    capacity = amount(text(node, "status", "capacity", names.epc))
-    epc = EpcStatus(names.epc, capacity, allocatable(node, names.epc), used(all_pods, name, names.epc))
-    provision = _provision(helpers, all_pods)
-    ready = condition(node, "Ready")
-    problems: list[str] = []
-    if ready.get("status") != "True":
-        problems.append(f"the kubelet is not well: {text(ready, 'message') or 'it has never reported'}")
-    wanted = {component_of(daemon) for daemon in daemons if selects(pod_spec_of(daemon), node)}
-    if plugins or Component.DEVICE_PLUGIN in wanted:
-        problems += _daemon_problems(Component.DEVICE_PLUGIN, plugins)
-    if helpers or Component.QUOTE_HELPER in wanted:
-        problems += _daemon_problems(Component.QUOTE_HELPER, helpers)
-    problems += _epc_problems(epc, plugins)
-    if helpers and provision is Provision.NOT_REQUESTED and not _is_simulated(helpers, daemons):
-        problems.append("the quote helper does not ask for the provision device, without which it cannot quote")
-    return NodeStatus(
-        name=name,
-        sgx=_kind(node, daemons),
-        ready=ready.get("status") == "True",
-        epc=epc,
-        plugins=tuple(plugins),
-        helpers=tuple(helpers),
-        provision=provision,
-        problems=tuple(problems),
-    )
-
-
-def _kind(node: KubernetesObject, daemons: Sequence[KubernetesObject]) -> SgxKind:
-    """By the device plugin that is for this node; where none is, by the node's labels."""
-    for daemon in daemons:
-        if component_of(daemon) is Component.DEVICE_PLUGIN and selects(pod_spec_of(daemon), node):
-            return SgxKind.SIMULATED if simulates(daemon) else SgxKind.HARDWARE
-    return sgx_kind(node)
-
-
-def _is_simulated(pods: Sequence[DaemonPod], daemons: Sequence[KubernetesObject]) -> bool:
-    owners = {pod.owner for pod in pods}
-    return any(simulates(daemon) for daemon in daemons if name_of(daemon) in owners)
-
-
-def _daemon_problems(component: Component, pods: Sequence[DaemonPod]) -> Iterator[str]:
-    alive = [pod for pod in pods if pod.state not in {PodState.ENDING, PodState.REJECTED}]
-    if not alive:
-        yield f"no {component.words}"
-    for pod in alive:
-        if pod.state is not PodState.READY:
-            serving = any(one.state is PodState.READY for one in pods)
-            rest = "; another one serves meanwhile" if serving else ""
-            yield f"the {component.words} {pod.name} is {pod.state}: {pod.reason}{rest}"
-
-
-def _epc_problems(epc: EpcStatus, plugins: Iterable[DaemonPod]) -> Iterator[str]:
-    if epc.allocatable:
-        return
-    if any(pod.state is PodState.READY for pod in plugins):
-        yield "the device plugin is ready, and the kubelet offers no EPC; it reports every 10 seconds"
-    elif epc.capacity:
-        yield f"none of its {epc.capacity} MiB of EPC can be had, since no device plugin offers them"
-
-
-def _provision(helpers: Sequence[DaemonPod], pods: Sequence[KubernetesObject]) -> Provision:
-    """By the newest helper: who asks for the device and runs has got it, since the kubelet starts nobody without."""
-    if not helpers:
-        return Provision.NO_HELPER
-    pod = next(one for one in pods if text(one, "metadata", "uid") == helpers[-1].uid)
-    asks = any(
-        amount(text(container, "resources", "limits", names.provision))
-        for container in listing(pod, "spec", "containers")
-        for names in SETS
-    )
-    if not asks:
-        return Provision.NOT_REQUESTED
-    started = any(
-        mapping(one, "state", "running") or mapping(one, "lastState", "terminated")
-        for one in listing(pod, "status", "containerStatuses")
-    )
-    return Provision.GRANTED if started else Provision.WAITING
+def _is_told(status: NodeStatus, node: KubernetesObject) -> bool:
+    return bool(status.sgx is not SgxKind.NONE or status.plugins or status.helpers or offered(node))
 
 
 def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[str]:

@@ -12,7 +12,8 @@ from confcom.errors import ExitCode, printable
 
 if TYPE_CHECKING:
     from confcom.addon.daemon_pods import DaemonPod
-    from confcom.addon.status import AddOnStatus, NodeStatus
+    from confcom.addon.node_status import NodeStatus
+    from confcom.addon.status import AddOnStatus
 
 _HEADER = ("NODE", "SGX", "EPC MiB", "USED", "DEVICE PLUGIN", "QUOTE HELPER", "PROVISION")
 
