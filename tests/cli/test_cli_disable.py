@@ -201,6 +201,16 @@ def test_what_was_applied_without_helm_is_left_to_whoever_applied_it(confcom, cl
     assert cluster.find("DaemonSet")
 
 
+@pytest.mark.parametrize("said", ["<p>log in</p>", '{"error": "log in"}', "null"])
+def test_what_is_not_the_clusters_answer_is_not_taken_for_clean_nodes(confcom, enabled, said):
+    get = enabled._kubectl_get
+    enabled._kubectl_get = lambda words, *more: (0, said, "") if words == ["nodes"] else get(words, *more)
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.UNAVAILABLE
+    assert "!!  API server  kubectl printed this instead of a list of Kubernetes objects" in done.stderr
+    assert status_keys(enabled) >= OURS
+
+
 def test_permissions(confcom, enabled):
     enabled.denied = {"patch nodes/status", "delete daemonsets"}
     done = confcom("disable")

@@ -71,7 +71,7 @@ def test_status_needs_no_library_that_is_slow_to_import():
         "from click.testing import CliRunner\n"
         "from confcom.cli.add_on_options import Machine\n"
         "from confcom.cli.group import cli\n"
-        "run = lambda arguments, **more: subprocess.CompletedProcess(arguments, 0, b'{}', b'')\n"
+        "run = lambda arguments, **more: subprocess.CompletedProcess(arguments, 0, b'{\"items\": []}', b'')\n"
         "machine = Machine(run, lambda: 0.0, lambda seconds: None, terminal=False)\n"
         "assert CliRunner().invoke(cli, ['status'], obj=machine).exit_code == 8\n"
         "print(json.dumps(sorted(set(sys.modules) & {'rich', 'yaml', 'grpc', 'cryptography', 'asyncio'})))"
