@@ -44,8 +44,9 @@ def test_values_are_given_in_the_order_in_which_they_win(helm, release, tmp_path
 
 
 def test_rendering_changes_nothing_and_tells_hooks_apart(helm, release, tmp_path):
-    hook = {"manifest": "kind: Job\nmetadata: {name: root}\n"}
-    document = {"manifest": "kind: A\n---\n# nothing\n---\nkind: B\n", "hooks": [hook], "config": {"x": 1}}
+    hook = {"manifest": "apiVersion: batch/v1\nkind: Job\nmetadata: {name: root}\n"}
+    manifest = "apiVersion: v1\nkind: A\n---\n# nothing\n---\napiVersion: v1\nkind: B\n"
+    document = {"manifest": manifest, "hooks": [hook], "config": {"x": 1}}
     helm.answer = (0, json.dumps(document), "")
     rendering = release.render(tmp_path, Values({}))
     assert "--dry-run=server" in helm.asked[0][0]

@@ -185,6 +185,74 @@ def test_a_key_that_comes_back_is_removed_again(confcom, enabled):
     assert not status_keys(enabled) & OURS
 
 
+DENIAL = 'Error from server (Forbidden): admission webhook "guard.example.com" denied the request: not by people'
+REMEDY = (
+    "  do:  have the webhook, the policy or the missing permission that is named let you patch nodes/status, then "
+    "`confcom disable` again"
+)
+
+
+@pytest.fixture
+def guarded(enabled):
+    """A webhook denies changes of the status of some nodes until a time; permissions say nothing of it."""
+    patch = enabled._kubectl_patch
+
+    def guard(*nodes, until=float("inf")):
+        def refuse(words, *more):
+            denies = words[1] in nodes and enabled.now < until
+            return (1, "", DENIAL) if denies else patch(words, *more)
+
+        enabled._kubectl_patch = refuse
+
+    return guard
+
+
+def add_nodes(cluster, *names):
+    """Each with a plugin that serves."""
+    cluster.objects += [make.node(name, make.SIMULATED) for name in names]
+    for _ in range(2):  # the Pods are made, and then they run
+        cluster.tick()
+
+
+def test_what_refuses_to_clean_a_node_is_shown(confcom, enabled, guarded):
+    add_nodes(enabled, "c", "d")
+    guarded("a", "d")
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.NOT_READY
+    names = ", ".join(sorted(OURS))
+    for node in ("a", "d"):
+        assert done.stderr.count(f"  !!  {node}  at 0: {names}; their removal failed: {DENIAL}\n") == 1
+    assert "c  at 0: " in done.stderr
+    assert done.stderr.splitlines()[-3:] == [
+        "Error: resources of the add-on are left in the nodes' status",
+        f"  why: a: {names}, at 0; d: {names}, at 0; their removal failed on a, d: {DENIAL}",
+        REMEDY,
+    ]
+
+
+def test_a_refusal_that_ends_is_forgotten(confcom, enabled, guarded):
+    guarded("a", until=enabled.now + 340)
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.OK, done.stderr
+    assert done.stderr.count("their removal failed") == 1
+    assert not status_keys(enabled) & OURS
+
+
+def test_a_silent_kubelet_beside_a_refusal(confcom, enabled, guarded):
+    add_nodes(enabled, "quiet")
+    guarded("a")
+
+    def silence(fake):
+        if not fake.revisions:
+            fake.node("quiet")["status"]["conditions"][0]["status"] = "Unknown"
+
+    enabled.on_tick = silence
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert f"their removal failed on a: {DENIAL}" in done.stderr
+    assert f"{REMEDY}; `confcom disable` again when these kubelets report again" in done.stderr
+
+
 def test_pods_that_do_not_end(confcom, enabled):
     stuck = make.pod("confcom-x", namespace=SYSTEM, on="a", labels=make.labels("quote-helper", instance="held"))
     enabled.objects.append(stuck)
@@ -199,6 +267,16 @@ def test_what_was_applied_without_helm_is_left_to_whoever_applied_it(confcom, cl
     assert done.exit_code == ExitCode.REFUSED
     assert "are not from helm's release confcom" in done.stderr
     assert cluster.find("DaemonSet")
+
+
+@pytest.mark.parametrize("said", ["<p>log in</p>", '{"error": "log in"}', "null"])
+def test_what_is_not_the_clusters_answer_is_not_taken_for_clean_nodes(confcom, enabled, said):
+    get = enabled._kubectl_get
+    enabled._kubectl_get = lambda words, *more: (0, said, "") if words == ["nodes"] else get(words, *more)
+    done = confcom("disable")
+    assert done.exit_code == ExitCode.UNAVAILABLE
+    assert "!!  API server  kubectl printed this instead of a list of Kubernetes objects" in done.stderr
+    assert status_keys(enabled) >= OURS
 
 
 def test_permissions(confcom, enabled):

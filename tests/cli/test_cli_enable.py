@@ -192,6 +192,22 @@ def test_the_api_server_may_be_away_for_a_while(confcom, cluster):
     assert "API server  The connection to the server 10.0.0.1:6443 was refused" in done.stderr
 
 
+def test_each_daemon_set_that_cannot_make_its_pods_is_told_once(confcom, cluster):
+    names = ("confcom-device-plugin", "confcom-quote-helper")
+    cluster.objects += [make.event(name, "FailedCreate", f"no room for {name}") for name in names]
+    cluster.lasting = True
+
+    def refuse(fake):
+        for daemon in fake.find("DaemonSet"):
+            daemon["status"] = {"observedGeneration": 1, "desiredNumberScheduled": 1, "numberAvailable": 0}
+
+    cluster.on_tick = refuse
+    done = confcom("enable", "--simulated", "--timeout", "30")
+    assert done.exit_code == ExitCode.NOT_READY
+    told = [line for line in done.stderr.splitlines() if line.startswith("  !!")]
+    assert told == [f"  !!  DaemonSet {SYSTEM}/{name}  FailedCreate: no room for {name}" for name in names]
+
+
 @pytest.fixture
 def enabled(confcom, cluster):
     assert confcom("enable", "--simulated").exit_code == ExitCode.OK

@@ -195,6 +195,28 @@ def test_the_api_server_is_away(confcom, enabled):
     assert "was refused" in done.stderr
 
 
+def test_a_login_page_in_the_api_servers_place(confcom, enabled):
+    enabled._kubectl_get = lambda *_: (0, "<html>\n<title>Sign in</title>\n", "")
+    done = confcom("status")
+    assert done.exit_code == ExitCode.UNAVAILABLE
+    what, why, do = done.stderr.splitlines()
+    assert what == "Error: nodes,pods,daemonsets.apps,jobs.batch cannot be listed"
+    assert why.startswith(
+        "  why: kubectl printed this instead of a list of Kubernetes objects (Expecting value: line 1"
+    )
+    assert why.endswith(": <html> <title>Sign in</title>")
+    assert do.startswith(
+        "  do:  see whether a wrapper of kubectl, or a proxy, answers in its place; try by hand: kubectl"
+    )
+
+
+def test_lists_that_are_null_are_empty(confcom, enabled):
+    enabled._kubectl_get = lambda *_: (0, '{"kind": "List", "items": null}', "")
+    done = confcom("status")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert "not enabled" in done.output
+
+
 def test_a_kubelet_is_down(wrong, enabled):
     enabled.node("a")["status"]["conditions"][0] |= {"status": "Unknown", "message": "Kubelet stopped posting"}
     assert wrong() == ["a: the kubelet is not well: Kubelet stopped posting"]

@@ -31,6 +31,25 @@ def test_in_a_log_every_change_is_one_line(capsys):
     ]
 
 
+def test_in_a_log_rows_of_one_subject_are_told_apart(capsys):
+    old, new = Row("a  device plugin", "ends", Mark.WAITING), Row("a  device plugin", "starting", Mark.WAITING)
+    with LineTeller().waiting("Waiting") as board:
+        board.show([old, new])
+        board.show([old, new])
+        board.show([old])
+        board.show([old, new, WAITS])
+        board.show([Row("API server", "refused", Mark.BAD)])
+        board.show([old, new, WAITS])
+    assert capsys.readouterr().err.splitlines() == [
+        "Waiting ...",
+        "  ..  a  device plugin  ends",
+        "  ..  a  device plugin  starting",
+        "  ..  a  device plugin  starting",
+        "  ..  a  quote helper  starting",
+        "  !!  API server  refused",
+    ]
+
+
 def test_on_a_terminal_the_last_state_stays(monkeypatch):
     console = Console(record=True, force_terminal=True, width=100, highlight=False, markup=False)
     teller = TerminalTeller()
@@ -71,7 +90,7 @@ def test_status_needs_no_library_that_is_slow_to_import():
         "from click.testing import CliRunner\n"
         "from confcom.cli.add_on_options import Machine\n"
         "from confcom.cli.group import cli\n"
-        "run = lambda arguments, **more: subprocess.CompletedProcess(arguments, 0, b'{}', b'')\n"
+        "run = lambda arguments, **more: subprocess.CompletedProcess(arguments, 0, b'{\"items\": []}', b'')\n"
         "machine = Machine(run, lambda: 0.0, lambda seconds: None, terminal=False)\n"
         "assert CliRunner().invoke(cli, ['status'], obj=machine).exit_code == 8\n"
         "print(json.dumps(sorted(set(sys.modules) & {'rich', 'yaml', 'grpc', 'cryptography', 'asyncio'})))"

@@ -243,7 +243,7 @@ class FakeCluster:
             and (len(words) == 1 or one["metadata"]["name"] == words[1])
         ]
         if flags.get("output") == "name":
-            return 0, "\n".join(one["metadata"]["name"] for one in found), ""
+            return 0, "\n".join(f"{one['kind'].lower()}/{one['metadata']['name']}" for one in found), ""
         if len(words) > 1:
             return 0, json.dumps(found[0]) if found else "", ""
         return 0, json.dumps({"kind": "List", "items": found}), ""

@@ -106,7 +106,7 @@ def rejected(message="no healthy devices present", reason="UnexpectedAdmissionEr
 def event(about, reason, message, at="2026-11-25T00:00:00Z", kind="Warning"):
     return {
         "kind": "Event",
-        "metadata": {"namespace": SYSTEM, "creationTimestamp": at},
+        "metadata": {"name": f"{about}.{reason}", "namespace": SYSTEM, "creationTimestamp": at},
         "involvedObject": {"name": about},
         "type": kind,
         "reason": reason,

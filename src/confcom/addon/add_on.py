@@ -212,7 +212,8 @@ def _first(steps: Sequence[NodeStep]) -> list[NodeStep]:
 
 def rows_of(state: Rollout) -> list[Row]:
     """A rollout as people read it."""
-    rows = [Row("DaemonSet", problem, Mark.BAD) for problem in state.problems]
+    told = (problem.partition(": ") for problem in state.problems)
+    rows = [Row(f"DaemonSet {name}", why, Mark.BAD) for name, _, why in told]
     for step in state.steps:
         mark = Mark.DONE if step.done else Mark.BAD if step.failing else Mark.WAITING
         rows.append(Row(f"{step.node}  {step.step}", step.text, mark))

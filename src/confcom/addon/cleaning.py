@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from confcom.addon.add_on import POLL_SECONDS, AddOn, NotReadyError
 from confcom.addon.dead_resources import (
@@ -15,6 +15,7 @@ from confcom.addon.dead_resources import (
     remains,
     removal,
 )
+from confcom.addon.node_checks import shown
 from confcom.addon.objects import name_of
 from confcom.addon.programs import ClusterAccessError
 from confcom.addon.telling import Mark, Row
@@ -40,48 +41,65 @@ def clean_nodes(add_on: AddOn) -> None:
             passed = add_on.clock() - started
             left: Sequence[Remains] = ()
             try:
-                left = _look_and_remove(add_on, settling.last_seen, passed)
+                left, failures = _look_and_remove(add_on, settling.last_seen, passed)
             except ClusterAccessError as error:
                 if passed >= PATIENCE_SECONDS:
                     raise
                 board.show([Row("API server", error.why or error.what, Mark.BAD)])
             else:
                 settling = settling.after(left, passed)
-                board.show(_rows(left), note=f"{passed:.0f} s of at most {PATIENCE_SECONDS:.0f} s")
+                board.show(_rows(left, failures), note=f"{passed:.0f} s of at most {PATIENCE_SECONDS:.0f} s")
                 if settling.settled(left, passed):
                     break
                 if passed >= PATIENCE_SECONDS:
-                    raise _too_late(left)
+                    raise _too_late(left, failures)
             add_on.sleep(POLL_SECONDS)
     for one in left:
         if one.others:
             add_on.teller.say(f"Left on {one.node}: {', '.join(one.others)}, which another device plugin offers.")
 
 
-def _look_and_remove(add_on: AddOn, ours: Container[str], passed: float) -> list[Remains]:
+def _look_and_remove(add_on: AddOn, ours: Container[str], passed: float) -> tuple[Sequence[Remains], Mapping[str, str]]:
+    """What was left, and by the node's name why it could not be removed now."""
     nodes = add_on.api.list_objects("nodes")
     left = [remains(node, ours=name_of(node) in ours, passed=passed) for node in nodes]
+    failures = {}
     for node, one in zip(nodes, left, strict=True):
-        if one.stage is Stage.DEAD:
-            # A refusal is looked at again: a plugin came back, or the kubelet reported in between.
-            add_on.api.patch_node_status(one.node, removal(node))
-    return left
+        # What failed is tried again: a plugin came back, or the kubelet reported in between. A webhook or a policy may
+        # refuse it as well, of which the API server's review of permissions knows nothing.
+        if one.stage is Stage.DEAD and (why := add_on.api.patch_node_status(one.node, removal(node))):
+            failures[one.node] = why
+    return left, failures
 
 
-def _rows(left: Sequence[Remains]) -> list[Row]:
+def _rows(left: Sequence[Remains], failures: Mapping[str, str]) -> list[Row]:
     rows = []
     for one in left:
         if one.names:
-            mark = Mark.BAD if one.stage is Stage.SILENT else Mark.WAITING
-            rows.append(Row(one.node, f"{one.stage}: {', '.join(one.names)}", mark))
+            told = f"{one.stage}: {', '.join(one.names)}"
+            if one.node in failures:
+                told += f"; their removal failed: {failures[one.node]}"
+            mark = Mark.BAD if one.stage is Stage.SILENT or one.node in failures else Mark.WAITING
+            rows.append(Row(one.node, told, mark))
     return rows
 
 
-def _too_late(left: Sequence[Remains]) -> NotReadyError:
+def _too_late(left: Sequence[Remains], failures: Mapping[str, str]) -> NotReadyError:
     open_ones = [one for one in left if one.stage is not Stage.CLEAN]
-    told = "; ".join(f"{one.node}: {', '.join(one.names)}, {one.stage}" for one in open_ones)
+    told = [f"{one.node}: {', '.join(one.names)}, {one.stage}" for one in open_ones]
+    for why in dict.fromkeys(failures.values()):  # the same for many nodes, as a rule
+        nodes = shown([node for node in failures if failures[node] == why])
+        told += [f"their removal failed on {nodes}: {why}"]
+    remedies = []
+    if failures:
+        remedies.append(
+            "have the webhook, the policy or the missing permission that is named let you patch nodes/status, then "
+            "`confcom disable` again"
+        )
     if any(one.stage is Stage.SILENT for one in open_ones):
-        remedy = "`confcom disable` again when these kubelets report again"
-    else:
-        remedy = "`confcom disable` again; if a kubelet never forgets them, see its log"
-    return NotReadyError("resources of the add-on are left in the nodes' status", why=told, remedy=remedy)
+        remedies.append("`confcom disable` again when these kubelets report again")
+    if not remedies:
+        remedies.append("`confcom disable` again; if a kubelet never forgets them, see its log")
+    return NotReadyError(
+        "resources of the add-on are left in the nodes' status", why="; ".join(told), remedy="; ".join(remedies)
+    )

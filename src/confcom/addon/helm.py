@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from subprocess import CompletedProcess
 
+from confcom.addon.answers import Answer
 from confcom.addon.history import Revision
 from confcom.addon.kubectl import Cluster
 from confcom.addon.objects import KubernetesObject, listing, mapping, text
@@ -140,16 +141,21 @@ class Helm:
             if b"release: not found" in done.stderr:
                 return ()
             raise access_error("the release cannot be looked up", last_words(done.stderr) or "helm said nothing")
-        return tuple(Revision.parse(one) for one in json.loads(done.stdout))
+        answer = Answer.of(done, "the release cannot be looked up")
+        try:
+            return tuple(map(Revision.parse, answer.mappings()))
+        except ValueError as error:
+            raise answer.unreadable("the release's revisions", str(error)) from error
 
     def values(self) -> KubernetesObject:
         """What was chosen of the chart's values.
 
         Raises:
             HelmError: they cannot be read.
+            ClusterAccessError: something else than helm answered; so for the manifests and hooks.
         """
-        done = self._checked("get", "values", RELEASE, "--output=json", failure="the release's values cannot be read")
-        return json.loads(done.stdout) or {}
+        answer = self._checked("get", "values", RELEASE, "--output=json", failure="the release's values cannot be read")
+        return answer.mapping_or_null()
 
     def installed(self, revision: int | None = None) -> tuple[KubernetesObject, ...]:
         """The release's manifests, hooks excepted.
@@ -162,7 +168,7 @@ class Helm:
         """
         failure = "the release's manifests cannot be read"
         which = [] if revision is None else [f"--revision={revision}"]
-        return parse_manifests(self._checked("get", "manifest", RELEASE, *which, failure=failure).stdout)
+        return self._checked("get", "manifest", RELEASE, *which, failure=failure).manifests()
 
     def hooks(self) -> tuple[KubernetesObject, ...]:
         """The release's hooks, of which a failed one may still be in the cluster.
@@ -171,7 +177,7 @@ class Helm:
             HelmError: they cannot be read.
         """
         failure = "the release's hooks cannot be read"
-        return parse_manifests(self._checked("get", "hooks", RELEASE, failure=failure).stdout)
+        return self._checked("get", "hooks", RELEASE, failure=failure).manifests()
 
     def render(self, chart: Path, values: Values) -> Rendering:
         """What would be installed, as the cluster's API server is asked what it serves. Nothing is changed.
@@ -189,11 +195,13 @@ class Helm:
         done = self._call(*_upgrade(chart, values), *_DRY, failure=failure, stdin=values.stdin)
         if done.returncode:
             raise _rendering_error(done.stderr)
-        found = json.loads(done.stdout)
-        hooks = (parse_manifests(text(hook, "manifest").encode()) for hook in listing(found, "hooks"))
+        answer = Answer.of(done, failure)
+        found = answer.mapping()
+        streams = [text(one, "manifest") for one in (found, *listing(found, "hooks"))]
+        manifests, *hooks = (answer.within(one).manifests() for one in streams)
         return Rendering(
-            manifests=parse_manifests(text(found, "manifest").encode()),
-            hooks=tuple(one for manifests in hooks for one in manifests),
+            manifests=manifests,
+            hooks=tuple(one for several in hooks for one in several),
             config=mapping(found, "config"),
         )
 
@@ -228,14 +236,14 @@ class Helm:
         command = ["helm", *arguments, self.cluster.here, *context]
         return call(self.run, command, Purpose(failure), stdin=stdin, timeout=HELM_SECONDS + _GRACE_SECONDS)
 
-    def _checked(self, *arguments: str, failure: str, stdin: bytes | None = None) -> CompletedProcess[bytes]:
+    def _checked(self, *arguments: str, failure: str, stdin: bytes | None = None) -> Answer:
         done = self._call(*arguments, failure=failure, stdin=stdin)
         if done.returncode:
             why = last_words(done.stderr) or "helm said nothing"
             if remedy := _unfinished(why):
                 raise UnfinishedError(failure, why=why, remedy=remedy)
             raise HelmError(failure, why=why, remedy=_remedy(why, self.cluster))
-        return done
+        return Answer.of(done, failure)
 
 
 def _upgrade(chart: Path, values: Values) -> list[str]:
@@ -261,15 +269,6 @@ def _remedy(why: str, cluster: Cluster) -> str:
     if "simulated-root" in why or "pre-install" in why:
         return f"see why the Job failed: kubectl describe jobs,pods {cluster.here} -l app.kubernetes.io/name={ADD_ON}"
     return f"see helm history {RELEASE} {cluster.here}"
-
-
-def parse_manifests(stdout: bytes) -> tuple[KubernetesObject, ...]:
-    """The objects of a stream of YAML documents."""
-    import yaml  # noqa: PLC0415 # 20 ms that most commands do without
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    documents = yaml.load_all(stdout, Loader=loader)
-    return tuple(document for document in documents if isinstance(document, dict))
 
 
 def _rendering_error(stderr: bytes) -> ConfcomError:

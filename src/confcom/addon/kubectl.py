@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from confcom.addon.admission import ProbeAnswer
-from confcom.addon.objects import KubernetesObject, name_of, namespace_of
+from confcom.addon.answers import Answer
+from confcom.addon.objects import KubernetesObject, name_of, namespace_of, text
 from confcom.addon.plan import group_of
 from confcom.addon.programs import (
     ClusterAccessError,
@@ -88,8 +89,8 @@ class KubeApi:
             ClusterAccessError: the API server does not answer.
         """
         arguments = self.cluster.kubectl("version", "--output=json")
-        found = self._json(arguments, "the API server cannot be reached")
-        return str(found.get("serverVersion", {}).get("gitVersion", ""))
+        found = self._checked(arguments, "the API server cannot be reached").mapping()
+        return text(found, "serverVersion", "gitVersion")
 
     def list_objects(self, kinds: str, *selection: str) -> tuple[KubernetesObject, ...]:
         """Objects of one or more kinds (`nodes,pods`).
@@ -102,7 +103,7 @@ class KubeApi:
             ClusterAccessError: they cannot be listed.
         """
         arguments = self.cluster.kubectl("get", kinds, *selection, "--output=json", "--ignore-not-found")
-        return tuple(self._json(arguments, f"{kinds} cannot be listed").get("items", ()))
+        return self._checked(arguments, f"{kinds} cannot be listed").items()
 
     def find_namespace(self) -> KubernetesObject | None:
         """The add-on's namespace, if it is there.
@@ -112,7 +113,7 @@ class KubeApi:
         """
         name = self.cluster.namespace
         arguments = self.cluster.kubectl("get", "namespace", name, "--output=json", "--ignore-not-found")
-        return self._json(arguments, f"the namespace {name} cannot be read") or None
+        return self._checked(arguments, f"the namespace {name} cannot be read").resource()
 
     def review(self, objects: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
         """Ask the API server's opinion in one go, as with SelfSubjectAccessReviews; the answers in the same order.
@@ -121,8 +122,7 @@ class KubeApi:
             ClusterAccessError: it did not answer all of them.
         """
         arguments = self.cluster.kubectl("create", "--filename=-", "--output=json")
-        done = self._checked(arguments, "permissions cannot be asked for", stdin=_list_of(objects))
-        return _documents(done)
+        return self._checked(arguments, "permissions cannot be asked for", stdin=_list_of(objects)).resources()
 
     def create(self, thing: KubernetesObject) -> None:
         """Create an object.
@@ -194,7 +194,7 @@ class KubeApi:
             ClusterAccessError: it cannot be asked.
         """
         arguments = self.cluster.kubectl("get", kind, name, self.cluster.here, "--output=name", "--ignore-not-found")
-        return bool(self._checked(arguments, f"{kind} {name} cannot be looked up").strip())
+        return bool(self._checked(arguments, f"{kind} {name} cannot be looked up").names())
 
     def missing(self, things: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
         """Those that are not in the cluster; contents are not read.
@@ -209,8 +209,7 @@ class KubeApi:
             return ()
         named = [self._named(one) for one in things]
         arguments = self.cluster.kubectl("get", "--filename=-", "--output=name", "--ignore-not-found")
-        stdout = self._checked(arguments, "what is installed cannot be looked up", stdin=_list_of(named))
-        found = set(stdout.decode().split())
+        found = self._checked(arguments, "what is installed cannot be looked up", stdin=_list_of(named)).names()
         return tuple(one for one in things if _resource_name(one) not in found)
 
     def _named(self, thing: KubernetesObject) -> KubernetesObject:
@@ -226,16 +225,11 @@ class KubeApi:
             return ""
         return "" if done.returncode else done.stdout.decode("utf-8", errors="replace")
 
-    def _json(self, arguments: Sequence[str], failure: str) -> KubernetesObject:
-        stdout = self._checked(arguments, failure)
-        found = json.loads(stdout) if stdout.strip() else {}
-        return found if isinstance(found, dict) else {}
-
-    def _checked(self, arguments: Sequence[str], failure: str, *, stdin: bytes | None = None) -> bytes:
+    def _checked(self, arguments: Sequence[str], failure: str, *, stdin: bytes | None = None) -> Answer:
         done = call(self.run, arguments, Purpose(failure), stdin=stdin)
         if done.returncode:
             raise access_error(failure, last_words(done.stderr) or "kubectl said nothing", remedy=by_hand(arguments))
-        return done.stdout
+        return Answer.of(done, failure)
 
 
 def _list_of(objects: Sequence[KubernetesObject]) -> bytes:
@@ -246,13 +240,3 @@ def _resource_name(thing: KubernetesObject) -> str:
     """As kubectl prints it with --output=name."""
     kind = f"{thing['kind']}.{group_of(thing)}".rstrip(".").lower()
     return f"{kind}/{name_of(thing)}"
-
-
-def _documents(stdout: bytes) -> tuple[KubernetesObject, ...]:
-    """The JSON documents that kubectl printed one behind the other."""
-    decoder, text, found = json.JSONDecoder(), stdout.decode().strip(), []
-    while text:
-        document, end = decoder.raw_decode(text)
-        found.append(document)
-        text = text[end:].lstrip()
-    return tuple(found)

@@ -54,15 +54,20 @@ class LineTeller:
 
 class _Lines:
     def __init__(self) -> None:
-        self._shown: dict[str, Row] = {}
+        self._shown: dict[str, list[Row]] = {}
 
     def show(self, rows: Sequence[Row], *, note: str = "") -> None:
-        """Print the rows that are not as they were; a note changes at every look, and is for terminals."""
+        """Print the rows that are not as they were; a note changes at every look, and is for terminals.
+
+        Rows may share a subject, as those of a node whose device plugin becomes another DaemonSet's.
+        """
         del note
+        now: dict[str, list[Row]] = {}
         for row in rows:
-            if self._shown.get(row.subject) != row:
-                self._shown[row.subject] = row
+            now.setdefault(row.subject, []).append(row)
+            if row not in self._shown.get(row.subject, ()):
                 click.echo(printable(f"  {_PLAIN_MARKS[row.mark]}  {row.subject}  {row.text}"), err=True)
+        self._shown |= now
 
 
 class TerminalTeller:
