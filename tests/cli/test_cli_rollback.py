@@ -72,7 +72,10 @@ def test_no_node_loses_the_daemons_for_want_of_the_old_label(confcom, relabelled
     what = "FAILED SGX nodes a would lose the daemons, and the workloads there their EPC and quotes"
     assert what in told
     assert "why: not labelled confcom.internal/simulated-sgx=true" in told
-    assert any("kubectl label node a confcom.internal/simulated-sgx=true;" in line for line in told)
+    assert (
+        "do: label what is to keep them, then again: kubectl label node a confcom.internal/simulated-sgx=true; or have "
+        f"them lose it: helm rollback confcom 1 --namespace={SYSTEM}"
+    ) in told
     relabelled.node("a")["metadata"]["labels"] |= make.SIMULATED
     assert confcom("rollback").exit_code == ExitCode.OK
 
@@ -94,3 +97,16 @@ def test_a_cluster_that_cannot_be_looked_at_is_not_changed(confcom, cluster):
     assert done.exit_code != ExitCode.OK
     assert "nodes is forbidden" in done.stderr
     assert len(cluster.revisions) == 2
+
+
+def test_what_is_wrong_now_as_well_is_no_reason_to_keep_an_update(confcom, cluster):
+    confcom("enable", "--simulated")
+    confcom("update", "--set", "logLevel=debug")
+    cluster.objects.append(make.node("metal", make.HARDWARE))
+    assert confcom("update", "--set", "logLevel=info").exit_code == ExitCode.REFUSED
+    assert confcom("rollback").exit_code == ExitCode.OK
+
+
+def test_a_node_that_offers_nothing_has_nothing_to_lose(confcom, relabelled):
+    relabelled.objects.append(make.node("c", OTHER))
+    assert confcom("rollback").exit_code == ExitCode.OK

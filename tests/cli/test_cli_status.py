@@ -428,9 +428,16 @@ def test_a_rejected_pod_that_was_replaced_is_nothing_wrong(confcom, enabled):
 
 def test_the_new_pod_of_an_update_that_is_rejected_says_why(wrong, enabled):
     enabled.objects.append(another(enabled, "quote-helper", "new", age=0, revision="-new"))
+    (daemon,) = enabled.find("DaemonSet", "confcom-quote-helper")
+    daemon["status"]["updatedNumberScheduled"] = 0
     (problem,) = wrong()
     assert problem.startswith("a: the quote helper new is rejected: UnexpectedAdmissionError: no healthy devices")
     assert problem.endswith("; another one serves meanwhile")
+
+
+def test_what_is_left_of_an_update_that_was_undone_is_nothing_wrong(confcom, enabled):
+    enabled.objects.append(another(enabled, "quote-helper", "new", age=0, revision="-new"))
+    assert confcom("status").exit_code == ExitCode.OK
 
 
 def only(effect="NoSchedule", key="sgx"):

@@ -29,7 +29,7 @@ for fromJson. */}}
 {{- end }}
 {{- $matches := empty $affinity }}
 {{- range $affinity.nodeSelectorTerms }}
-{{- $holds := true }}
+{{- $holds := or .matchExpressions .matchFields | empty | not }}
 {{- range .matchExpressions }}
 {{- $holds = and $holds (include "confcom.holds" (list . $labels)) }}
 {{- end }}

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from confcom.addon.add_on import AddOn, Changed
 from confcom.addon.applied import is_applied
-from confcom.addon.findings import Outcome, PreflightError, failed
+from confcom.addon.findings import Outcome, PreflightError
+from confcom.addon.helm import RELEASE
 from confcom.addon.history import NoRevisionError, previous
 from confcom.addon.node_checks import BESIDE_HARDWARE, check_losses, check_simulation, shown
 from confcom.addon.objects import KubernetesObject, name_of, namespace_of
@@ -132,6 +133,8 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, deadline: floa
 def _check_target(add_on: AddOn, target: int) -> None:
     """By the nodes as they are now: helm applies what the chart made of those of that time.
 
+    What is wrong with the present installation too is no reason to keep that.
+
     Raises:
         PreflightError: simulated and hardware nodes would come together without consent, or nodes lose the daemons.
     """
@@ -139,9 +142,12 @@ def _check_target(add_on: AddOn, target: int) -> None:
     nodes = add_on.api.list_objects("nodes")
     ours = [one for one in add_on.api.list_objects("daemonsets", add_on.cluster.here) if component_of(one)]
     consent = f"go back to another revision, or change the present one with `confcom enable {BESIDE_HARDWARE}`"
-    findings = (*check_simulation(plan, nodes, ours, consent=consent), *check_losses(plan, nodes, ours))
-    if failed(findings):
-        add_on.teller.findings([one for one in findings if one.outcome is Outcome.FAILED])
+    anyway = f"helm rollback {RELEASE} {target} {add_on.cluster.here}"
+    found = [*check_simulation(plan, nodes, ours, consent=consent), *check_losses(plan, nodes, ours, anyway=anyway)]
+    present = {one.what for one in check_simulation(Plan(tuple(ours)), nodes, ours)}
+    findings = [one for one in found if one.outcome is Outcome.FAILED and one.what not in present]
+    if findings:
+        add_on.teller.findings(findings)
         raise PreflightError(findings)
 
 

@@ -8,7 +8,7 @@ from confcom.addon.findings import Check, Finding, Outcome
 from confcom.addon.node_selection import selects, tolerating, untolerated
 from confcom.addon.objects import KubernetesObject, condition, labels_of, listing, mapping, name_of, namespace_of, text
 from confcom.addon.plan import Plan, pod_spec_of, simulates
-from confcom.addon.resources import INTEL_EPC, OURS, REAL, allocatable, offered
+from confcom.addon.resources import INTEL_EPC, OURS, REAL, SETS, allocatable, offered
 from confcom.addon.sgx_nodes import SIMULATED_LABEL, SgxKind, sgx_kind
 
 NFD_RESOURCES = "nfd.node.kubernetes.io/extended-resources"
@@ -156,32 +156,35 @@ def _selected(daemons: Sequence[KubernetesObject], nodes: Sequence[KubernetesObj
 
 
 def check_losses(
-    plan: Plan, nodes: Sequence[KubernetesObject], installed: Sequence[KubernetesObject]
+    plan: Plan, nodes: Sequence[KubernetesObject], installed: Sequence[KubernetesObject], *, anyway: str
 ) -> Iterator[Finding]:
-    """Whether nodes would lose the daemons because they lack the labels that were asked for at another time.
+    """Whether nodes that offer EPC would lose the daemons for want of the labels that were asked for at another time.
 
-    A platform that the plan does not have at all is no loss: it was added since, and is taken back.
+    A platform that the plan does not have at all is no loss: it was added since, and is taken back. Terms of an
+    affinity are taken at their word, as the chart does: who wrote them meant those nodes.
 
     Args:
         plan: what is to be installed again.
         nodes: of the cluster.
         installed: the DaemonSets that are there.
+        anyway: the command that asks nobody.
     """
     present = Plan(tuple(installed))
+    serving = [node for node in nodes if any(allocatable(node, names.epc) for names in SETS)]
     kept = set(plan.nodes(nodes))
     for simulated in (False, True):
         wanted = plan.plugins(simulated=simulated)
-        lost = [one for one in _selected(present.plugins(simulated=simulated), nodes) if one not in kept]
-        if wanted and lost:
-            selector = mapping(pod_spec_of(wanted[0]), "nodeSelector")
+        lost = [one for one in _selected(present.plugins(simulated=simulated), serving) if one not in kept]
+        selector = mapping(pod_spec_of(wanted[0]), "nodeSelector") if wanted else {}
+        if selector and lost:
             labels = " ".join(sorted(f"{key}={value}" for key, value in selector.items()))
             yield Finding(
                 Check.NODES,
                 Outcome.FAILED,
                 f"{shown(lost)} would lose the daemons, and the workloads there their EPC and quotes",
-                why=f"not labelled {labels}" if labels else "other nodes are asked for by the values' affinity",
-                remedy=f"label what is to keep them, then again: kubectl label node {lost[0]} {labels or 'KEY=VALUE'}; "
-                "or take the label off by which they are chosen now",
+                why=f"not labelled {labels}",
+                remedy=f"label what is to keep them, then again: kubectl label node {lost[0]} {labels}; or have them "
+                f"lose it: {anyway}",
             )
 
 

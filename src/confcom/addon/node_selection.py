@@ -14,10 +14,10 @@ _DAEMONS_TOLERATE = frozenset(
         "node.kubernetes.io/memory-pressure",
         "node.kubernetes.io/pid-pressure",
         "node.kubernetes.io/unschedulable",
-        "node.kubernetes.io/network-unavailable",
     }
 )
-"""Taints that the DaemonSet controller lets its pods tolerate by itself (Kubernetes: "Taints and tolerations")."""
+"""Taints that the DaemonSet controller lets its pods tolerate by itself (Kubernetes: "Taints and tolerations");
+network-unavailable is for pods on the host's network only, which ours are not."""
 
 
 def selects(pod_spec: KubernetesObject, node: KubernetesObject) -> bool:

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from confcom.addon.daemon_pods import DaemonPod, PodState
 from confcom.addon.node_selection import selects, tolerating, untolerated
-from confcom.addon.objects import KubernetesObject, amount, condition, listing, mapping, name_of, text
+from confcom.addon.objects import KubernetesObject, amount, condition, listing, mapping, name_of, number, text
 from confcom.addon.plan import Component, component_of, pod_spec_of, simulates
 from confcom.addon.resources import SETS, allocatable, set_of
 from confcom.addon.sgx_nodes import SgxKind, sgx_kind
@@ -105,7 +105,7 @@ def node_status(
     for component, found in ((Component.DEVICE_PLUGIN, plugins), (Component.QUOTE_HELPER, helpers)):
         is_wanted = component in map(component_of, wanted)
         if component not in map(component_of, kept_off) and (found or is_wanted):
-            problems += _daemon_problems(component, found)
+            problems += _daemon_problems(component, found, daemons)
     problems += _epc_problems(epc, plugins)
     if helpers and provision is Provision.NOT_REQUESTED and not _is_simulated(helpers, daemons):
         problems.append("the quote helper does not ask for the provision device, without which it cannot quote")
@@ -156,18 +156,27 @@ def _alive(pods: Iterable[DaemonPod], component: Component | None) -> list[Daemo
     return [pod for pod in pods if pod.component is component and pod.state not in _GONE]
 
 
-def _daemon_problems(component: Component, pods: Sequence[DaemonPod]) -> Iterator[str]:
+def _daemon_problems(
+    component: Component, pods: Sequence[DaemonPod], daemons: Sequence[KubernetesObject]
+) -> Iterator[str]:
     alive = _alive(pods, component)
     if not alive:
         rejected = [pod for pod in pods if pod.state is PodState.REJECTED]
         yield ": ".join([f"no {component.words}", *map(_how, rejected[-1:])])
-    elif pods[-1].state is PodState.REJECTED and pods[-1].revision not in {pod.revision for pod in alive}:
-        alive.append(pods[-1])  # an update's; of the same template, it is one that was replaced, and not removed yet
+    elif pods[-1].state is PodState.REJECTED and any(
+        _changes(one) for one in daemons if name_of(one) == pods[-1].owner
+    ):
+        alive.append(pods[-1])  # an update's; else it is one that was replaced, or undone, and not removed yet
     for pod in alive:
         if pod.state is not PodState.READY:
             serving = any(one.state is PodState.READY for one in pods)
             rest = "; another one serves meanwhile" if serving else ""
             yield f"the {component.words} {_how(pod)}{rest}"
+
+
+def _changes(daemon: KubernetesObject) -> bool:
+    status = mapping(daemon, "status")
+    return number(status, "updatedNumberScheduled") < number(status, "currentNumberScheduled")
 
 
 def _how(pod: DaemonPod) -> str:
