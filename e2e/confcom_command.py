@@ -77,6 +77,13 @@ class AddOn:
         ]
         return listed
 
+    def replace_restarted(self) -> None:
+        """Have new pods made for those that have restarted: the kubelet lets each next start wait longer, for minutes."""
+        for pod in (*self.all_pods(PLUGIN), *self.all_pods(HELPER)):
+            if any(one["restartCount"] for one in pod["status"].get("containerStatuses", [])):
+                self.cluster.kubectl("delete", "pod", pod["metadata"]["name"], f"--namespace={SYSTEM}")
+        self.wait_for_epc()
+
     def quotes_by(self, pod: dict[str, Any]) -> int:
         """How many quotes a helper has made for clients, by its own count."""
         path = f"/api/v1/namespaces/{SYSTEM}/pods/{pod['metadata']['name']}:8080/proxy/metrics"

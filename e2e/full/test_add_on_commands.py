@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from confcom.errors import ExitCode
-from e2e.add_on import EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, names
+from e2e.add_on import DAEMONS, EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, names
 from e2e.cluster.addresses import NODE_NAME
 from e2e.waiting import until
 
@@ -109,6 +109,31 @@ def test_an_update_replaces_the_daemons_and_rollback_brings_back_what_was(enable
     confcom(enabled, "rollback")
     (back,) = pods(enabled, "quote-helper")
     assert back["spec"]["containers"][0]["args"] == before["spec"]["containers"][0]["args"]
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_a_rollback_that_would_take_the_daemons_away_is_refused(enabled):
+    key, new = SIMULATED_LABEL.replace(".", r"\."), "example.com/sgx"
+    enabled.kubectl("label", "node", NODE_NAME, f"{new}=yes")
+    try:
+        confcom(
+            enabled,
+            "update",
+            *("--set", f"simulated.nodeSelector.{key}=null"),
+            *("--set-string", r"simulated.nodeSelector.example\.com/sgx=yes"),
+        )
+        enabled.kubectl("label", "node", NODE_NAME, f"{SIMULATED_LABEL}-")
+        serving = {pod["metadata"]["uid"] for one in DAEMONS for pod in pods(enabled, one)}
+        done = confcom(enabled, "rollback", code=ExitCode.REFUSED)
+        assert f"{NODE_NAME} would lose the daemons" in done.stderr
+        label = f"kubectl label node {NODE_NAME} {SIMULATED_LABEL}=true"
+        assert label in done.stderr
+        assert serving == {pod["metadata"]["uid"] for one in DAEMONS for pod in pods(enabled, one)}
+        enabled.run(label.split())
+        assert "Rolled back" in confcom(enabled, "rollback").stdout
+        assert "All is well." in confcom(enabled, "status").stdout
+    finally:
+        enabled.kubectl("label", "node", NODE_NAME, f"{new}-")
 
 
 @pytest.mark.timeout(300, func_only=True)

@@ -68,6 +68,7 @@ def add_on(enabled_once, nodes):
     until(lambda: enabled_once.status()["ok"], "all is well before", seconds=NOTICE_SECONDS)
     yield enabled_once
     enabled_once.cluster.mend()
+    enabled_once.replace_restarted()
     until(lambda: enabled_once.status()["ok"], "all is well again", seconds=NOTICE_SECONDS)
 
 
