@@ -78,7 +78,7 @@ class AddOn:
         return listed
 
     def replace_restarted(self) -> None:
-        """Have new pods made for those that have restarted: the kubelet lets each next start wait longer, for minutes."""
+        """Have new pods made for those that have restarted: the kubelet lets each next start wait longer."""
         for pod in (*self.all_pods(PLUGIN), *self.all_pods(HELPER)):
             if any(one["restartCount"] for one in pod["status"].get("containerStatuses", [])):
                 self.cluster.kubectl("delete", "pod", pod["metadata"]["name"], f"--namespace={SYSTEM}")
