@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from confcom.errors import ExitCode
 from e2e import add_on
 from e2e.add_on import EPC, HELPER, SYSTEM
 from e2e.cluster import Cluster, Node
@@ -24,6 +26,8 @@ PLUGINS = "/var/lib/kubelet/device-plugins"
 EPC_OF_A_TENANT = {EPC: 10}
 CASE_SECONDS = 400
 """25 to 40 s are usual for those that replace or restart something: much more where others need the CPU too."""
+UPDATE_SECONDS = 240.0
+"""For one command that changes the daemons, and waits for them."""
 BACK_SECONDS = 180.0
 """For a rebooted node to serve again: 20 s are usual."""
 
@@ -186,3 +190,43 @@ def test_quotes_of_both_nodes_verify_with_one_root_also_after_a_reboot(
     tell(f"a rebooted node served again after {time.monotonic() - began:.1f} s")
     applications.quotes_verify("after")
     assert applications.root_is_the_same()
+
+
+@pytest.mark.timeout(CASE_SECONDS, func_only=True)
+def test_an_update_beside_a_node_that_is_off_names_it_and_reaches_it_when_it_is_back(
+    cluster: Cluster, applications: Applications, tell
+) -> None:
+    off, names = applications.nodes[1], applications.names
+
+    def confcom(*arguments: str, code: ExitCode = ExitCode.OK) -> str:
+        done = cluster.run([sys.executable, "-m", "confcom", *arguments], check=False, timeout=UPDATE_SECONDS)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def is_off() -> bool:
+        conditions = cluster.kubectl_json("get", "node", off.name)["status"]["conditions"]
+        return {one["status"] for one in conditions if one["type"] == "Ready"} == {"Unknown"}
+
+    update = ("update", "--set", "logLevel=debug")
+    try:
+        off.kill("kubelet")
+        until(is_off, "the API takes the node for lost", seconds=BACK_SECONDS)
+        told = confcom(*update, "--timeout=20", code=ExitCode.NOT_READY)
+        assert f"{off.name} is not Ready" in told
+        error = told[told.rindex("Error: ") :]
+        assert f"the add-on is not ready on {off.name}\n" in error
+        assert f"do:  bring {off.name} back, which goes on by itself then" in error
+        tell(error.strip())
+        assert f"{off.name}: the kubelet is not well" in confcom("status", code=ExitCode.NOT_READY)
+        off.start("kubelet")
+        until(lambda: not is_off(), "the node is Ready", seconds=BACK_SECONDS)
+        confcom(*update)
+        until(lambda: "All is well." in status_of(cluster), "all is well", seconds=BACK_SECONDS)
+        applications.quotes_verify("after")
+    finally:
+        cluster.mend()
+        add_on.install(cluster, names)
+
+
+def status_of(cluster: Cluster) -> str:
+    return cluster.run([sys.executable, "-m", "confcom", "status"], check=False).stdout

@@ -174,9 +174,15 @@ def test_an_update_is_told_which_node_it_will_wait_for(confcom, cluster):
     assert done.exit_code == ExitCode.NOT_READY
     warning, _, error = done.stderr.partition("Error: ")
     assert "a is not Ready" in warning
-    assert "an update changes one node at a time, and goes on when this one is Ready" in warning
-    assert "waits for the DaemonSet controller; its node is not Ready" in error
-    assert "do:  a not Ready: bring it back, or take it out of the cluster (kubectl delete node a)" in error
+    assert (
+        "do:  its daemons are changed when it is, and waited for until then; the other nodes' are changed now"
+        in warning
+    )
+    assert "why: a: device plugin waits: its node is not Ready; a: quote helper waits: its node is not Ready" in error
+    assert (
+        "do:  bring a back, which goes on by itself then, or take it out of the cluster (kubectl delete node a)"
+        in error
+    )
 
 
 def test_a_node_that_both_platforms_choose(refused, cluster):

@@ -232,7 +232,7 @@ def stalled(state: Rollout, remedy: str) -> NotReadyError:
     down = sorted({step.node for step in blocked if not step.node_ready})
     if down:
         remedy = (
-            f"{shown(down)} not Ready: bring it back, or take it out of the cluster (kubectl delete node {down[0]}), "
-            f"and the nodes that wait for their turn go on; else {remedy}"
+            f"bring {shown(down)} back, which goes on by itself then, or take it out of the cluster "
+            f"(kubectl delete node {down[0]}); else {remedy}"
         )
     return NotReadyError(what, why="; ".join(reasons) or "the DaemonSet controller does not act", remedy=remedy)

@@ -264,8 +264,7 @@ def _problems(plan: Plan, node: KubernetesObject, *, installed: bool) -> Iterato
             Outcome.WARNING,
             f"{name} is not Ready",
             why=text(condition(node, "Ready"), "message"),
-            remedy="it is waited for: an update changes one node at a time, and goes on when this one is Ready; if it "
-            f"will not be: kubectl delete node {name}, or take off the label by which it is chosen"
+            remedy="its daemons are changed when it is, and waited for until then; the other nodes' are changed now"
             if installed
             else "its daemons start when it is",
         )

@@ -42,7 +42,7 @@ class NodeStep:
     pod: str = ""
     """The UID of the pod that is to be ready."""
     node_ready: bool = True
-    """Whether the kubelet says so; if not, nothing can start there, and a DaemonSet's other nodes wait for this one."""
+    """Whether the kubelet says so; if not, nothing can start there, nor end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ def _unmade(
 
 
 def _held_up(step: NodeStep) -> NodeStep:
-    return replace(step, text=f"{step.text}; its node is not Ready", node_ready=False)
+    return replace(step, text="waits: its node is not Ready", node_ready=False)
 
 
 def _text(new: Sequence[DaemonPod], old: Sequence[DaemonPod], *, ready: bool) -> str:
