@@ -3,6 +3,7 @@ from fake_cluster import objects as make
 
 from confcom.addon.node_selection import selects, untolerated
 
+UNAVAILABLE = "node.kubernetes.io/network-unavailable"
 NODE = make.node("n1", {"zone": "a", "cores": "8", "sgx": "true"})
 
 
@@ -56,6 +57,8 @@ def taint(key="sgx", value="only", effect="NoSchedule"):
         ([{"key": "sgx", "operator": "Exists", "effect": "NoExecute"}], [taint()], ("sgx=only:NoSchedule",)),
         ([], [taint(effect="PreferNoSchedule")], ()),
         ([], [taint("node.kubernetes.io/not-ready", "", "NoExecute")], ()),
+        ([], [taint("node.kubernetes.io/unschedulable", "")], ()),
+        ([], [taint(UNAVAILABLE, "")], (f"{UNAVAILABLE}=:NoSchedule",)),
     ],
 )
 def test_taints(tolerations, taints, expected):

@@ -316,3 +316,13 @@ def test_one_term_is_enough_and_all_of_its_expressions_are_needed(cluster, upgra
     named = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["named"]}]}
     told = upgrade(*SIMULATED, values=values_file({"nodeSelectorTerms": [both, named]}))
     assert "nodes with SGX hardware (ab, named)" in told
+
+
+def test_an_empty_term_chooses_nobody(cluster, installed, upgrade, values_file):
+    cluster.nodes = {"hw-1": ON_HARDWARE, "sim-1": TO_SIMULATE}
+    installed(*BESIDE)
+    assert "hw-1 would lose the daemons" in upgrade(*BESIDE, values=values_file(OWN_SELECTOR))
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}}
+    spec = cluster.daemon_sets["confcom-device-plugin"]["spec"]["template"]["spec"]
+    spec["affinity"] = {"nodeAffinity": required}
+    assert upgrade(*BESIDE, values=values_file(OWN_SELECTOR)) == ""

@@ -110,3 +110,28 @@ def test_what_is_wrong_now_as_well_is_no_reason_to_keep_an_update(confcom, clust
 def test_a_node_that_offers_nothing_has_nothing_to_lose(confcom, relabelled):
     relabelled.objects.append(make.node("c", OTHER))
     assert confcom("rollback").exit_code == ExitCode.OK
+
+
+def test_terms_are_taken_at_their_word(confcom, cluster):
+    chart = cluster.chart
+
+    def by_terms(values):
+        made = chart(values)
+        term = {"matchExpressions": [{"key": "pool", "operator": "In", "values": [values.get("pool", "one")]}]}
+        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+        for one in made:
+            if one["kind"] == "DaemonSet":
+                spec = one["spec"]["template"]["spec"]
+                spec["nodeSelector"], spec["affinity"] = {}, {"nodeAffinity": required}
+        return made
+
+    cluster.chart = by_terms
+    for name, pool in (("a", "one"), ("b", "two")):
+        cluster.node(name)["metadata"]["labels"] = {"pool": pool}
+    assert confcom("enable", "--simulated", "--no-wait").exit_code == ExitCode.OK
+    assert confcom("update", "--set", "pool=two", "--no-wait").exit_code == ExitCode.OK
+    cluster.sleep(2)
+    cluster.sleep(2)
+    done = confcom("rollback", "--no-wait")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert cluster.revisions[-1]["description"] == "Rollback to 1"
