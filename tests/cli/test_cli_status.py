@@ -420,10 +420,19 @@ def test_of_several_rejected_pods_the_newest_says_why(wrong, enabled):
     assert wrong() == ["a: no quote helper: h2 is rejected"]
 
 
+def test_a_helper_that_the_kubelet_rejected_has_no_provision_device(confcom, enabled):
+    daemon(enabled, "quote-helper")["status"] = make.rejected()
+    (node,) = json.loads(confcom("status", "-o", "json").stdout)["nodes"]
+    assert (node["provision_device"], node["quote_helper"][0]["state"]) == ("waiting", "rejected")
+
+
 def test_a_rejected_pod_that_was_replaced_is_nothing_wrong(confcom, enabled):
     daemon(enabled, "quote-helper")["metadata"]["creationTimestamp"] = "2026-11-25T00:00:30Z"
-    enabled.objects += [another(enabled, "quote-helper", "x", age=age) for age in (9, 29)]  # older, and as old
-    assert confcom("status").exit_code == ExitCode.OK
+    enabled.objects += [another(enabled, "quote-helper", f"x{age}", age=age) for age in (9, 29, 40)]
+    done = confcom("status")
+    assert done.exit_code == ExitCode.OK
+    row = "a     simulated  162      0     ready 0.1.0    rejected 0.1.0 (3), ready 0.1.0  yes"
+    assert row in done.stdout.splitlines()
 
 
 def test_the_new_pod_of_an_update_that_is_rejected_says_why(wrong, enabled):

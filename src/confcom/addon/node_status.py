@@ -51,7 +51,7 @@ class NodeStatus:
     """More than one during an update."""
     helpers: tuple[DaemonPod, ...]
     provision: Provision
-    """Of the newest helper."""
+    """Of the newest helper, without those that the kubelet rejected where there is another."""
     problems: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
@@ -193,10 +193,14 @@ def _epc_problems(epc: EpcStatus, plugins: Iterable[DaemonPod]) -> Iterator[str]
 
 
 def _provision(helpers: Sequence[DaemonPod], pods: Sequence[KubernetesObject]) -> Provision:
-    """By the newest helper: who asks for the device and runs has got it, since the kubelet starts nobody without."""
+    """By the newest helper: who asks for the device and runs has got it, since the kubelet starts nobody without.
+
+    Pods that the kubelet rejected can be newer than the one that runs, and stay for minutes.
+    """
     if not helpers:
         return Provision.NO_HELPER
-    pod = next(one for one in pods if text(one, "metadata", "uid") == helpers[-1].uid)
+    newest = [one for one in helpers if one.state is not PodState.REJECTED][-1:] or helpers[-1:]
+    pod = next(one for one in pods if text(one, "metadata", "uid") == newest[0].uid)
     asks = any(
         amount(text(container, "resources", "limits", names.provision))
         for container in listing(pod, "spec", "containers")

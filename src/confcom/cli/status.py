@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,9 @@ def _row(node: NodeStatus) -> tuple[str, ...]:
 
 
 def _daemons(pods: Sequence[DaemonPod]) -> str:
-    return ", ".join(f"{pod.state} {pod.version}" for pod in pods) or "none"
+    """Alike ones are counted: of those that a kubelet rejected, Kubernetes may leave dozens for minutes."""
+    alike = Counter(f"{pod.state} {pod.version}" for pod in pods)
+    return ", ".join(one if count == 1 else f"{one} ({count})" for one, count in alike.items()) or "none"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
