@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from aesm_server_harness import Harness
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
@@ -309,3 +310,17 @@ class RunningHelper:
             answer = await reader.read()
         writer.close()
         return decode_response(answer[4:], request.KIND)
+
+
+@pytest.fixture
+async def serve(short_dir):
+    started = []
+
+    def start(provider, **options):
+        harness = Harness(short_dir / f"s{len(started)}", provider, **options)
+        started.append(harness)
+        return harness
+
+    yield start
+    for harness in started:
+        harness.close()

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from confcom.quote_helper.limits import BACKLOG, HelperLimits
+from confcom.quote_helper.connections import FEW_CONNECTIONS
+from confcom.quote_helper.limits import BACKLOG, PEERS, HelperLimits
 from confcom.quote_helper.metrics import HelperMetrics
 from confcom.quote_helper.observations import make_observations
 from confcom.quote_helper.settings import parse_settings
@@ -41,7 +42,10 @@ def test_limits():
     limits = HelperLimits()
     assert f"| {limits.max_connections:,}, less" in PAGE
     assert f"| {BACKLOG:,}, cut" in PAGE
-    assert f"| {limits.waiting_per_peer:,} |" in PAGE
+    assert f"| {limits.max_waiting:,}; of one peer" in PAGE
+    assert f"one part in {PEERS} of it" in PAGE
+    assert f"the oldest after {limits.crowded_seconds:g} s" in PAGE
+    assert f"more than {limits.max_connections // FEW_CONNECTIONS} connections" in PAGE
     assert f"{limits.turn_seconds * 1000:g} ms for accepting" in PAGE
     assert f"at most {limits.provider_threads} |" in PAGE
     assert f"every {limits.self_test_interval_seconds:g} s" in PAGE

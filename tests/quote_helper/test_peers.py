@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.quote_helper.peers import ByPod, Peer, by_uid
+from confcom.quote_helper.peers import GONE, ByPod, Peer, by_uid
 
 POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
 CONTAINER = "3f7a" * 16
@@ -163,15 +163,37 @@ def test_in_no_pod_one_uid_is_one_peer(connect, proc, kernel, text):
 
 
 @pytest.mark.parametrize("kernel", [as_it_is, as_on_an_old_kernel])
-def test_a_process_that_is_gone_is_by_uid_whoever_has_its_id_now(process, proc, kernel):
+def test_a_process_that_is_gone_is_gone_whoever_has_its_id_now(process, proc, kernel):
     accepted, child = process()
     proc.put(child.pid)
     end(child)
     with kernel(accepted) as connection:
-        assert ByPod(proc.path)(connection) == Peer(os.getuid(), os.getuid(), child.pid)
+        assert ByPod(proc.path)(connection) == Peer(GONE, os.getuid(), child.pid)
 
 
-def test_a_process_that_goes_while_its_cgroup_is_read_is_by_uid(process, proc):
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to connect as other users")
+def test_all_that_are_gone_are_one_peer_whatever_their_uid(listener, proc):
+    """A container's root may take any uid, connect and end, and so be anybody by uid."""
+    keys, uids = set(), set()
+    for uid in (1000, 2000, 3000):
+        with as_user_that_ends(listener, uid) as accepted:
+            keys.add(ByPod(proc.path)(accepted).key)
+            uids.add(by_uid(accepted).key)
+    assert (keys, uids) == ({GONE}, {1000, 2000, 3000})
+
+
+def as_user_that_ends(listener, uid):
+    """A connection that a process of this user made, and that this process holds on its behalf."""
+    Path(listener.getsockname()).parent.chmod(0o755)
+    Path(listener.getsockname()).chmod(0o666)
+    script = (
+        f"import os, socket, sys; os.setresuid({uid}, {uid}, {uid}); socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", script, listener.getsockname()], check=True)
+    return listener.accept()[0]
+
+
+def test_a_process_that_goes_while_its_cgroup_is_read_is_gone(process, proc):
     """Its ID may be another's when the file is read: here it is, by a pipe that is filled after its end."""
     accepted, child = process()
     pipe = proc.file(child.pid)
@@ -186,7 +208,7 @@ def test_a_process_that_goes_while_its_cgroup_is_read_is_by_uid(process, proc):
     successor.start()
     peer = ByPod(proc.path)(accepted)
     successor.join()
-    assert peer == Peer(os.getuid(), os.getuid(), child.pid)
+    assert peer == Peer(GONE, os.getuid(), child.pid)
 
 
 def test_on_an_old_kernel_an_id_that_was_used_again_before_it_was_looked_at_says_nothing(process, proc):
@@ -221,7 +243,7 @@ def test_no_descriptor_stays_open(process, proc, kernel):
         assert open_descriptors() == before
 
 
-def test_without_descriptors_to_spare_it_is_by_uid(connect, proc):
+def test_without_descriptors_to_spare_it_is_one_of_those_that_are_gone(connect, proc):
     proc.put(os.getpid())
 
     class Exhausted(socket.socket):
@@ -232,4 +254,4 @@ def test_without_descriptors_to_spare_it_is_by_uid(connect, proc):
 
     accepted, _ = connect()
     with Exhausted(fileno=accepted.detach()) as connection:
-        assert ByPod(proc.path)(connection).pod == ""
+        assert ByPod(proc.path)(connection).key == GONE

@@ -61,7 +61,9 @@ async def test_pauses_of_accepting_that_clients_can_cause_do_not_fill_the_log(in
         raise not_yet
 
     provider.before = not_ready
-    async with in_process(provider, max_connections=2, self_test_retry_seconds=(3600.0,)) as helper:
+    async with in_process(
+        provider, max_connections=2, crowded_retry_seconds=3600.0, self_test_retry_seconds=(3600.0,)
+    ) as helper:
         waiting = [_send(helper.socket, INIT) for _ in range(4)]
         pauses = "confcom_quote_helper_accepting_paused_total"
         for count in range(1, 20):

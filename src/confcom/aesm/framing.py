@@ -44,6 +44,11 @@ class FrameDecoder:
         """Whether any byte has arrived."""
         return self._done or bool(self._buffer)
 
+    @property
+    def buffered(self) -> int:
+        """How many bytes of an incomplete frame are held."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> bytes | None:
         """Take what arrived.
 

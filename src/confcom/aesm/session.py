@@ -64,6 +64,11 @@ class ServerSession:
         """Whether the peer has sent anything."""
         return self._decoder.started
 
+    @property
+    def buffered(self) -> int:
+        """How many bytes of an incomplete request are held."""
+        return self._decoder.buffered
+
     def receive(self, data: bytes) -> RequestReceived | ProtocolViolation | None:
         """Take what arrived; bytes after the request are dropped.
 

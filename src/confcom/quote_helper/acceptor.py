@@ -20,7 +20,7 @@ class Acceptor:
     """Accepts from listening sockets, which it does not own, as long as there is room.
 
     Without room or a descriptor, and with nothing that may be closed for it, it looks at no listener until a connection
-    has ended: clients wait in the kernel's backlog, and the loop does not spin.
+    has ended, or for a moment: clients wait in the kernel's backlog, and the loop does not spin.
 
     Args:
         epoll: where the listeners are watched; whoever polls it calls `accept_from`.
@@ -112,7 +112,10 @@ class Acceptor:
         room = self._room()
         # At the cap one more is accepted before another goes for it: there may be none. If nothing may go, it stays.
         if room < 0 and not self._shed():
-            self._pause("all places for connections are taken, and none of them may be freed")
+            self._pause(
+                "all places for connections are taken, and none of them may be freed yet",
+                self._limits.crowded_retry_seconds,
+            )
             return False
         accepted: list[socket.socket] = []
         more = self._accept(listener, accepted, max(1, min(room, ACCEPT_BATCH)))
@@ -144,17 +147,18 @@ class Acceptor:
             return True
         if self._shed():
             return True
-        self._pause(error.strerror or str(error))
-        if self._retry is not None:
-            self._retry.cancel()
-        self._retry = asyncio.get_running_loop().call_later(self._limits.accept_retry_seconds, self.go_on)
+        self._pause(error.strerror or str(error), self._limits.accept_retry_seconds)
         return False
 
-    def _pause(self, reason: str) -> None:
+    def _pause(self, reason: str, seconds: float) -> None:
+        """Look at no listener until a connection has ended, or for so many seconds."""
         if not self._paused:
             self._paused = True
             self._watch_listeners(0)
             self._tell_pause(reason)
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = asyncio.get_running_loop().call_later(seconds, self.go_on)
 
     def _watch_listeners(self, events: int) -> None:
         for descriptor in self._listeners:

@@ -7,7 +7,7 @@ from typing import Self
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import GetQuoteExRequest, MessageKind, Request, Response, kind_of
-from confcom.quote_helper.peers import Peer
+from confcom.quote_helper.peers import GONE, Peer
 from confcom.sgx.report import Report
 
 
@@ -38,7 +38,8 @@ class AnswerRecord:
 
     def fields(self) -> dict[str, object]:
         """For JSON; `mrenclave` only if a quote was made."""
-        fields = peer_fields(self.peer) | {"pid": self.peer.pid, "call": self.kind.call, "result": self.result}
+        fields = {"uid": self.peer.uid} | peer_fields(self.peer)
+        fields |= {"pid": self.peer.pid, "call": self.kind.call, "result": self.result}
         if self.mr_enclave:
             fields["mrenclave"] = self.mr_enclave.hex()
         return fields
@@ -46,4 +47,6 @@ class AnswerRecord:
 
 def peer_fields(peer: Peer) -> dict[str, object]:
     """What is the same for all connections of a peer; texts are empty where they are not known."""
+    if peer.key == GONE:
+        return {"peers": GONE}
     return {"uid": peer.uid, "pod": peer.pod, "container": peer.container}

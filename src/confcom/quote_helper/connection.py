@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import termios
 from enum import Enum, auto
 from typing import Final, Protocol
 
+from confcom.aesm.answers import MAX_QUOTE_BUFFER_SIZE
 from confcom.aesm.framing import HEADER_SIZE, MAX_REQUEST_SIZE
-from confcom.aesm.messages import Request, Response
+from confcom.aesm.messages import GetQuoteExRequest, Request, Response
 from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived, ServerSession
+from confcom.quote_helper.connections import Holding
+from confcom.quote_helper.limits import CONNECTION_MEMORY
 from confcom.quote_helper.peers import Peer
 from confcom.quote_helper.service import Ticket
 
@@ -16,8 +21,20 @@ RECEIVE_BYTES: Final = HEADER_SIZE + MAX_REQUEST_SIZE
 """The largest request arrives by one call, and so does what a client sent needlessly behind a small one: what is left
 unread when a unix socket is closed reaches the client as ECONNRESET behind its answer."""
 
-
 _NOTHING: Final = memoryview(b"")
+_ZERO: Final = bytes(4)
+"""What SIOCOUTQ fills in: an int."""
+
+
+def request_memory(request: Request, received: int) -> int:
+    """How many bytes a complete request makes the helper hold until its answer is read, at most.
+
+    Args:
+        request: decides how long the answer may be.
+        received: how many bytes were received for it.
+    """
+    quote = min(request.buf_size, MAX_QUOTE_BUFFER_SIZE) if isinstance(request, GetQuoteExRequest) else 0
+    return CONNECTION_MEMORY + received + quote
 
 
 class Stage(Enum):
@@ -25,10 +42,16 @@ class Stage(Enum):
 
     RECEIVING = auto()
     """The client's request."""
+    PAUSED = auto()
+    """Its peer to hold less."""
     ANSWERING = auto()
     """Its turn, or the provider."""
     SENDING = auto()
-    """The client to read its answer."""
+    """The kernel to take the rest of its answer."""
+    UNREAD = auto()
+    """The client to read its answer, which the kernel holds at the helper's expense."""
+    ENDED = auto()
+    """Nothing any more."""
 
 
 class Owner(Protocol):
@@ -48,13 +71,19 @@ class Connection:
         "_owner",
         "_session",
         "_unsent",
+        "answered_at",
+        "charged",
+        "complete",
+        "holding",
         "peer",
+        "received",
         "request",
         "response",
         "since",
         "sock",
         "stage",
         "ticket",
+        "waiting",
         "watched",
     )
 
@@ -62,11 +91,23 @@ class Connection:
         self._owner = owner
         self.sock = sock
         self.peer = peer
+        self.holding: Holding[Connection]
+        """What its peer holds."""
+        self.charged = 0
+        """Bytes that it adds to what its peer holds."""
+        self.waiting = False
+        """Whether it adds a waiting request to what its peer holds."""
         self.stage = Stage.RECEIVING
+        self.complete = False
+        """Whether its request has arrived."""
+        self.received = 0
+        """How many bytes have been read from it."""
         self.request: Request
         self.response: Response
         self.since = 0.0
         """When the request was complete."""
+        self.answered_at = 0.0
+        """When the kernel had taken the whole answer."""
         self.ticket: Ticket | None = None
         """While its request waits for the provider."""
         self.watched = False
@@ -79,13 +120,23 @@ class Connection:
         """Whether the client has sent anything."""
         return self._session.started
 
-    def receive(self) -> RequestReceived | ProtocolViolation | PeerClosed | None:
+    @property
+    def buffered_memory(self) -> int:
+        """How many bytes its incomplete request takes: a bytearray that grows has up to an eighth to spare."""
+        buffered = self._session.buffered
+        return buffered + (buffered >> 3)
+
+    def receive(self, most: int) -> RequestReceived | ProtocolViolation | PeerClosed | None:
         """Take what has arrived, if anything has; None if more is needed.
+
+        Args:
+            most: how many bytes to take, at least 1.
 
         Raises:
             OSError: BlockingIOError if nothing has arrived; else the connection is dead.
         """
-        data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        data = self.sock.recv(most, socket.MSG_DONTWAIT)
+        self.received += len(data)
         return self._session.receive(data) if data else self._session.receive_eof()
 
     def send(self, response: Response) -> bool:
@@ -112,6 +163,23 @@ class Connection:
             return True
         self._unsent = self._unsent[sent:]
         return False
+
+    def finish(self) -> None:
+        """Tell the client that nothing follows, and release the messages with what the kernel has not taken of them.
+
+        Raises:
+            OSError: the connection is dead.
+        """
+        self._unsent = _NOTHING
+        del self.request, self.response
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def has_unread(self) -> bool:
+        """Say whether the kernel holds bytes that the client has not read (SIOCOUTQ, unix(7)).
+
+        A client that has closed its end has none.
+        """
+        return fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, _ZERO) != _ZERO
 
     def deliver(self, response: Response) -> None:
         """The service has the answer."""

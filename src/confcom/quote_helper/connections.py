@@ -1,29 +1,69 @@
-"""Who holds how many connections, and whose must go when there are too many."""
+"""What each peer holds: connections, waiting requests and memory; what it may still have; whose connection must go."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 C = TypeVar("C", bound=Hashable)
 
+FEW_CONNECTIONS: Final = 64
+"""A peer with at most one in so many of all places has few connections, and loses none of them at once: it does not
+cause a shortage. At most so many peers have more, and the one that holds the most is found among them."""
+
 
 @dataclass(slots=True, eq=False)
-class _Holding(Generic[C]):
+class Holding(Generic[C]):
+    """What one peer holds."""
+
+    peer: Hashable
     open: int = 0
-    receiving: dict[C, None] = field(default_factory=dict)
+    """Connections."""
+    waiting: int = 0
+    """Complete requests that are not answered."""
+    memory: int = 0
+    """Bytes: of requests that were received, and of answers that were not read."""
+    sheddable: dict[C, float] = field(default_factory=dict)
+    """Connections that may be closed for want of places, the oldest first."""
 
 
 class ConnectionTable(Generic[C]):
-    """All open connections by peer; those whose request is not complete in the order in which they were made."""
+    """All open connections by peer, and two things that peers share.
 
-    __slots__ = ("_holdings", "_open", "_receiving")
+    Waiting requests are answered sooner or later, so a peer may have as many as are left for all others: the more peers
+    there are, the less each gets. Memory is different: a client that does not read its answer holds it for as long as
+    it likes, and what one peer got cannot be taken back when others come. So each peer may have the same small part.
 
-    def __init__(self) -> None:
-        self._holdings: dict[Hashable, _Holding[C]] = {}
+    Args:
+        places: how many connections there are to be; only for the choice of the one to close.
+        waiting: how many requests of all peers may wait.
+        memory: how many bytes all peers may hold together.
+        memory_per_peer: how many bytes one peer may hold.
+    """
+
+    __slots__ = (
+        "_few",
+        "_free_memory",
+        "_free_waiting",
+        "_holdings",
+        "_large",
+        "_memory",
+        "_memory_per_peer",
+        "_open",
+        "_sheddable",
+    )
+
+    def __init__(self, *, places: int, waiting: int, memory: int, memory_per_peer: int) -> None:
+        self._few = max(1, places // FEW_CONNECTIONS)
+        self._free_waiting = waiting
+        self._memory = memory
+        self._free_memory = memory
+        self._memory_per_peer = memory_per_peer
+        self._holdings: dict[Hashable, Holding[C]] = {}
         self._open: dict[C, None] = {}
-        self._receiving = 0
+        self._sheddable: dict[C, float] = {}
+        self._large: dict[Holding[C], None] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -33,55 +73,82 @@ class ConnectionTable(Generic[C]):
         return iter(list(self._open))
 
     @property
-    def receiving(self) -> int:
-        """How many requests are not complete."""
-        return self._receiving
+    def sheddable(self) -> list[C]:
+        """The connections that may be closed for want of places."""
+        return list(self._sheddable)
 
-    def add(self, peer: Hashable, connection: C) -> None:
-        """A peer holds one more."""
+    @property
+    def memory(self) -> int:
+        """How many bytes all peers hold."""
+        return self._memory - self._free_memory
+
+    def add(self, peer: Hashable, connection: C) -> Holding[C]:
+        """Count a new connection; the holding is its peer's."""
         holding = self._holdings.get(peer)
         if holding is None:
-            holding = self._holdings[peer] = _Holding()
-        holding.open += 1
+            holding = self._holdings[peer] = Holding(peer)
         self._open[connection] = None
+        holding.open += 1
+        if holding.open == self._few + 1:
+            self._large[holding] = None
+        return holding
 
-    def remove(self, peer: Hashable, connection: C) -> None:
-        """A peer holds one less."""
+    def remove(self, connection: C, holding: Holding[C]) -> None:
+        """Forget a connection that does not wait, holds no memory and may not be closed for want of places."""
         del self._open[connection]
-        holding = self._holdings[peer]
-        if holding.receiving:
-            self.stop_receiving(peer, connection)
+        if holding.open == self._few + 1:
+            del self._large[holding]
         holding.open -= 1
         if not holding.open:
-            del self._holdings[peer]
+            del self._holdings[holding.peer]
 
-    def start_receiving(self, peer: Hashable, connection: C) -> None:
-        """A connection of this peer waits for its request."""
-        self._holdings[peer].receiving[connection] = None
-        self._receiving += 1
+    def room(self, holding: Holding[C]) -> int:
+        """How many more bytes this peer may hold; not positive if none."""
+        return min(self._memory_per_peer - holding.memory, self._free_memory)
 
-    def stop_receiving(self, peer: Hashable, connection: C) -> None:
-        """Its request is complete, or will never be."""
-        receiving = self._holdings[peer].receiving
-        if connection in receiving:
-            del receiving[connection]
-            self._receiving -= 1
+    def may_wait(self, holding: Holding[C], size: int) -> bool:
+        """Whether this peer may have one more waiting request, and hold `size` more bytes."""
+        return (
+            holding.memory + size <= self._memory_per_peer
+            and size <= self._free_memory
+            and holding.waiting < self._free_waiting
+        )
 
-    def all_receiving(self) -> Iterator[C]:
-        """Those whose request is not complete; the table may change meanwhile."""
-        for holding in list(self._holdings.values()):
-            yield from list(holding.receiving)
+    def charge(self, holding: Holding[C], size: int) -> None:
+        """Count bytes that this peer holds from now on; a negative size returns them."""
+        holding.memory += size
+        self._free_memory -= size
 
-    def to_shed(self) -> C | None:
-        """The oldest that still waits for its request, of the peer that holds most.
+    def start_waiting(self, holding: Holding[C]) -> None:
+        """Count one more waiting request of this peer."""
+        holding.waiting += 1
+        self._free_waiting -= 1
 
-        A peer's only connection is never taken, nor one whose request is complete: None if there is no other. Looking
-        costs as much as there are peers, and happens only when all places are taken.
+    def stop_waiting(self, holding: Holding[C]) -> None:
+        """Count one waiting request less."""
+        holding.waiting -= 1
+        self._free_waiting += 1
+
+    def allow_shedding(self, connection: C, holding: Holding[C], now: float) -> None:
+        """Allow this connection to be closed for want of places, from `now` on."""
+        if connection not in holding.sheddable:
+            holding.sheddable[connection] = self._sheddable[connection] = now
+
+    def forbid_shedding(self, connection: C, holding: Holding[C]) -> None:
+        """Do not allow it any more."""
+        if holding.sheddable.pop(connection, None) is not None:
+            del self._sheddable[connection]
+
+    def to_shed(self, began_before: float) -> C | None:
+        """Choose the connection to close for want of places, among those that may be closed.
+
+        The oldest goes, if it has been one since `began_before`. Else it is the oldest of the peer that holds the most
+        connections, if these are more than few. None: no connection may be closed yet.
         """
-        if not self._receiving:
+        oldest = next(iter(self._sheddable.items()), None)
+        if oldest is None:
             return None
-        most: _Holding[C] | None = None
-        for holding in self._holdings.values():
-            if holding.receiving and holding.open > (1 if most is None else most.open):
-                most = holding
-        return None if most is None else next(iter(most.receiving))
+        if oldest[1] <= began_before:
+            return oldest[0]
+        most = max((one for one in self._large if one.sheddable), key=lambda one: one.open, default=None)
+        return None if most is None else next(iter(most.sheddable))

@@ -89,6 +89,8 @@ class QuoteHelper:
             clock=self._clock,
         )
         self._metrics.connections.set_function(lambda: server.connections)
+        self._metrics.unread.set_function(lambda: server.unread)
+        self._metrics.client_memory.set_function(lambda: server.client_memory)
         sockets = SocketKeeper(
             settings.socket,
             me=self._instance,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from confcom.aesm.answers import MAX_QUOTE_BUFFER_SIZE
+from confcom.aesm.framing import HEADER_SIZE, MAX_REQUEST_SIZE
+
 SOCKET_MODE: Final = 0o666
 """Connecting needs write permission (unix(7)), and enclave programs run as any user. Intel's aesmd: 0777."""
 DIRECTORY_MODE: Final = 0o755
@@ -15,9 +18,28 @@ the backlog is full, and asyncio's default of 100 refuses at 1,024 connects at o
 RESERVED_FILE_DESCRIPTORS: Final = 64
 """Kept free for files, probes and the loop itself, so that connections can never use up RLIMIT_NOFILE."""
 
-DROP_REASONS: Final = ("malformed", "timeout", "write_timeout", "shed", "gone", "failed", "stopping")
-"""Why a connection is closed without an answer, for metrics. gone: its client had closed before it could be answered;
-failed: the answer could not be encoded."""
+DROP_REASONS: Final = ("malformed", "timeout", "write_timeout", "shed", "over_share", "gone", "failed", "stopping")
+"""Why a connection ends without a whole answer, for metrics. over_share: its peer held as much as it may for too long;
+gone: its client had closed before it could be answered; failed: an error in the helper."""
+CONNECTION_MEMORY: Final = 5 * 1024
+"""Bytes that a request is counted for besides its own and those of a quote. Measured: a connection takes 2,321
+(objects, file, socket), and the kernel's buffers take up to 1,852 more than the answer that they hold."""
+LARGEST_FRAME: Final = HEADER_SIZE + MAX_REQUEST_SIZE
+"""Bytes of the largest request."""
+DEFAULT_MEMORY_LIMIT: Final = 256 * 1024 * 1024
+"""Bytes that the helper's container may use, by the chart's default."""
+CLIENT_MEMORY_PART: Final = 2
+"""Half of the container's memory is for what clients send, and do not read. With 256 MiB, of the other half a helper
+takes 50 MiB by itself, 10 for 4,096 connections without an answer, and 10 for logs, audit records and metrics. The rest
+is for what a container that ended has left in the Pod's memory control group."""
+PEERS: Final = 128
+"""One peer may have one part in so many of it, so that no node's Pods can take all of it: a kubelet runs at most 110 by
+default."""
+READING_SECONDS: Final = 0.0002
+"""How soon after an answer was sent it is worth a look whether the client has read it."""
+UNREAD_CHECK_SECONDS: Final = 0.002
+"""How long a client has to read its answer before the helper watches the connection for that: nearly all read at once,
+and watching costs two system calls."""
 ACCEPT_BATCH: Final = 16
 """Connections accepted before the first of them is read: enough that clients have sent by then, few enough that the
 caps are looked at often."""
@@ -34,12 +56,19 @@ class HelperLimits:
     """Caps and deadlines; the defaults are what every helper runs with, and tests shrink them."""
 
     max_connections: int = 4096
-    """Each costs a file descriptor and a few KiB. A node has at most a few hundred containers, with one connection per
-    request. Beyond it, the peer that holds most loses the one that has waited longest for its request. Intel's aesmd
-    dies at 255."""
-    waiting_per_peer: int = 1024
-    """Requests of one peer that wait for the provider; the next is refused as BUSY. A quarter of all connections, since
-    what waits cannot be shed; a node has at most a few hundred containers, of which each asks once at a time."""
+    """Connections without an answer. Each costs a file descriptor and 2.3 KiB (measured). A node has at most a few
+    hundred containers, with one connection per request. Beyond it, incomplete requests are closed. Intel's aesmd dies
+    at 255."""
+    max_waiting: int = 2048
+    """Complete requests without an answer: half of all places, since they cannot be closed for others, and incomplete
+    ones can. A lone peer may have half of these."""
+    client_memory: int = DEFAULT_MEMORY_LIMIT // CLIENT_MEMORY_PART
+    """Bytes that all clients together may make the helper hold."""
+    crowded_seconds: float = 1.0
+    """When all places are taken, how long a connection may take for its request. Every known client sends its request
+    right after connecting; a second is what a node that is out of CPU may need for that."""
+    crowded_retry_seconds: float = 0.05
+    """Until accepting is tried again when all places are taken and none may be freed yet."""
     turn_seconds: float = 0.005
     """For accepting, and for calls of an inline provider, before others have the event loop: with both well under the
     50 ms that nothing may block it, and long against one quote (under 0.1 ms)."""
@@ -60,8 +89,8 @@ class HelperLimits:
     """For one call of a blocking provider: with the wait for a place, a minute. Only clients that never give up
     (Gramine) still wait then; the limit frees what a hung provider would hold."""
     write_seconds: float = 15.0
-    """For a client to take its answer. An answer fits the kernel's socket buffer, so only one that does not read needs
-    any time."""
+    """For the kernel to take the whole answer. It fits the socket's buffer, unless that was made smaller on the node
+    (net.core.wmem_default); then the client has to read a part of it first."""
 
     accept_drain_seconds: float = 1.0
     """After SIGTERM, or when a newer instance has taken it, the path does not lead here any more; connections that the
@@ -100,3 +129,8 @@ class HelperLimits:
     after 20 to 30 s; who can quote meanwhile should."""
     holder_answer_seconds: float = 15.0
     """For its answer: longer than a helper makes a request wait, and as long as Intel's client waits."""
+
+    @property
+    def memory_per_peer(self) -> int:
+        """Bytes that one peer may make the helper hold: its part, but at least one request and answer of any size."""
+        return max(self.client_memory // PEERS, CONNECTION_MEMORY + LARGEST_FRAME + MAX_QUOTE_BUFFER_SIZE)

@@ -7,12 +7,19 @@ import resource
 import secrets
 import time
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TextIO
 
 from confcom.daemon.logs import configure_logging
 from confcom.daemon.supervision import exit_status, run_daemon
+from confcom.quote_helper.audit_file import MIB
 from confcom.quote_helper.helper import QuoteHelper
-from confcom.quote_helper.limits import RESERVED_FILE_DESCRIPTORS, HelperLimits
+from confcom.quote_helper.limits import (
+    CLIENT_MEMORY_PART,
+    CONNECTION_MEMORY,
+    RESERVED_FILE_DESCRIPTORS,
+    HelperLimits,
+)
 from confcom.quote_helper.provider_state import Backend
 from confcom.quote_helper.settings import parse_settings
 from confcom.quote_helper.socket_decisions import TOKEN_BYTES, Instance
@@ -44,7 +51,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
                 qe_isv_svn=settings.simulated_qe_isv_svn,
             )
 
-        limits = HelperLimits(max_connections=_affordable_connections(HelperLimits().max_connections))
+        limits = _affordable(HelperLimits(), memory_limit=settings.memory_limit_mib * MIB)
         instance = Instance.started(time.clock_gettime_ns(time.CLOCK_BOOTTIME), secrets.token_bytes(TOKEN_BYTES))
 
         def run(stop: asyncio.Event) -> Coroutine[Any, Any, None]:
@@ -57,12 +64,29 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
     return exit_status(body, stderr=stderr)
 
 
-def _affordable_connections(most: int) -> int:
-    """Raise the soft limit of open files as far as needed and allowed, and keep within what it is then."""
+def _affordable(limits: HelperLimits, *, memory_limit: int) -> HelperLimits:
+    """Adapt limits to the memory, in bytes, and to the descriptors that this process may use.
+
+    Each connection has a descriptor: those without an answer are counted, and the memory bounds those with one.
+    """
+    memory = memory_limit // CLIENT_MEMORY_PART
+    unread = memory // CONNECTION_MEMORY
+    affordable = _affordable_descriptors(limits.max_connections + unread) / (limits.max_connections + unread)
+    connections = max(1, int(limits.max_connections * affordable))
+    return replace(
+        limits,
+        max_connections=connections,
+        max_waiting=max(1, min(limits.max_waiting, connections // 2)),
+        client_memory=int(memory * affordable),
+    )
+
+
+def _affordable_descriptors(wanted: int) -> int:
+    """Raise the soft limit of open files as far as needed and allowed; how many of those wanted it allows then."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = most + RESERVED_FILE_DESCRIPTORS
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return most
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    most = wanted + RESERVED_FILE_DESCRIPTORS
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return wanted
+    allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     return max(1, allowed - RESERVED_FILE_DESCRIPTORS)

@@ -27,6 +27,16 @@ class HelperMetrics:
             registry=registry,
         )
         self.connections = Gauge("confcom_quote_helper_connections", "Open connections", registry=registry)
+        self.unread = Gauge(
+            "confcom_quote_helper_unread_answers",
+            "Open connections whose answer was sent and is not read by the client",
+            registry=registry,
+        )
+        self.client_memory = Gauge(
+            "confcom_quote_helper_client_memory_bytes",
+            "Memory that is counted for clients: received requests, and answers that are not read",
+            registry=registry,
+        )
         self._paused = Counter(
             "confcom_quote_helper_accepting_paused", "Times that no connection could be accepted", registry=registry
         )

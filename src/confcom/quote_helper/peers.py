@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
-from confcom.quote_helper.pod_cgroup import MAX_CGROUP_SIZE, PodCgroup, parse_pod_cgroup
+from confcom.quote_helper.pod_cgroup import MAX_CGROUP_SIZE, UNKNOWN, PodCgroup, parse_pod_cgroup
 
 _CREDENTIALS: Final = struct.Struct("iII")
 """struct ucred: pid, uid, gid (unix(7))."""
@@ -29,7 +29,7 @@ class Peer:
     """Who is at the other end: the unit of fairness, and the name in logs and metrics."""
 
     key: Hashable
-    """Equal for connections of one container, or of one uid where pods are not identified."""
+    """Equal for connections of one container, or of one uid where the container is not known; or GONE."""
     uid: int
     pid: int
     """0: in a PID namespace that we do not see."""
@@ -37,6 +37,11 @@ class Peer:
     """Pod UID, empty if unknown."""
     container: str = ""
     """Container ID, empty if unknown."""
+
+
+GONE: Final = "gone"
+"""The key of all clients whose process has ended by the time it is looked for. By their uid they would be as many peers
+as they like, since a container's root may take any uid."""
 
 
 class PeerIdentifier(Protocol):
@@ -53,11 +58,11 @@ def by_uid(sock: socket.socket) -> Peer:
 
 
 class ByPod:
-    """Tell peers apart by pod and container, by the cgroup of the process that connected; by uid where that fails.
+    """Tell peers apart by pod and container, by the cgroup of the process that connected.
 
-    It fails for processes in no pod, in a PID namespace that is not seen (pid 0), and gone by now. A process ID may
-    pass on to another process while its cgroup is read, so the answer counts only if the process that connected, for
-    which the pidfd stands, lived after that.
+    A process that lives in no pod, and one in a PID namespace that is not seen (pid 0), is told by its uid. All whose
+    process is gone are one peer. A process ID may pass on to another process while its cgroup is read, so the answer
+    counts only if the process that connected, for which the pidfd stands, lived after that.
 
     Before Linux 6.5 the kernel gives no pidfd of the peer, and one is opened by the process ID. Then the connection
     must be open at both ends too, as it is not when its process is gone, unless another one inherited it: a container
@@ -80,20 +85,28 @@ class ByPod:
         try:
             place = self._read_place(sock, peer.pid)
         except OSError:
-            return peer
+            return Peer(GONE, peer.uid, peer.pid)
         if not place.pod:
             return peer
         return Peer((place.pod, place.container), peer.uid, peer.pid, place.pod, place.container)
 
     def _read_place(self, sock: socket.socket, pid: int) -> PodCgroup:
+        """Read where the process is that connected.
+
+        Raises:
+            OSError: it is gone, or no descriptor is left to look for it.
+        """
         pidfd, certain = _open_pidfd(sock, pid)
         try:
-            text = _read(f"{self._proc}/{pid}/cgroup")
+            try:
+                place = self._place(_read(f"{self._proc}/{pid}/cgroup"))
+            except (FileNotFoundError, PermissionError, ProcessLookupError):
+                place = UNKNOWN  # not always gone: a /proc that hides processes (hidepid) answers so too
             if _has_event(pidfd, select.POLLIN) or (not certain and _has_event(sock.fileno(), 0)):
                 raise ProcessLookupError(errno.ESRCH, "the process that connected is gone")
         finally:
             os.close(pidfd)
-        return self._place(text)
+        return place
 
 
 def _open_pidfd(sock: socket.socket, pid: int) -> tuple[int, bool]:

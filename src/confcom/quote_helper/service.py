@@ -50,7 +50,7 @@ class QuoteService:
         workers: where a blocking provider's calls run.
         stale: which code a report gets that the provider does not accept.
         failure_log: bounds the lines about a provider that fails in ways it should not.
-        limits: how long and how many requests wait.
+        limits: how long requests wait, and how many calls run at once.
         clock: monotonic seconds.
     """
 
@@ -71,7 +71,7 @@ class QuoteService:
         self._provider: QuoteProvider | None = None
         self._stopping = False
         self._scheduled = False
-        self._waiting: FairQueue[Ticket] = FairQueue(limits.waiting_per_peer)
+        self._waiting: FairQueue[Ticket] = FairQueue()
         self._placeless: Deadlines[Ticket] = Deadlines(limits.place_seconds, clock, self._found_no_place)
         self._calling: Deadlines[Ticket] = Deadlines(limits.call_seconds, clock, self._never_came_back)
         self._calls: dict[Ticket, None] = {}
@@ -131,11 +131,15 @@ class QuoteService:
         if self._stopping and self._provider is None:
             return planned.refuse(AesmErrorCode.SERVICE_UNAVAILABLE)
         ticket = Ticket(owner, planned, asker)
-        if not self._waiting.put(owner, ticket):
-            return planned.refuse(AesmErrorCode.BUSY)
+        self._waiting.put(owner, ticket)
         self._placeless.add(ticket)
         self._schedule()
         return ticket
+
+    def refuse_as_busy(self, request: Request) -> Response:
+        """Answer a request that was not given to `respond`: as BUSY, if it needs the provider."""
+        planned = plan(request)
+        return planned.refuse(AesmErrorCode.BUSY) if isinstance(planned, Need) else planned
 
     def abandon(self, ticket: Ticket) -> None:
         """Its client has gone. A call that is running goes on and keeps its place: the provider is one."""

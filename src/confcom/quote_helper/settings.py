@@ -19,6 +19,13 @@ from confcom.quote_helper.stale_target import DEFAULT_STALE_REPORT_WINDOW_SECOND
 DEFAULT_SOCKET: Final = Path("/var/run/aesmd/aesm.socket")
 """Compiled into Intel's client library and every other known client."""
 
+DEFAULT_MEMORY_LIMIT_MIB: Final = 256
+"""The container's limit by the chart's default."""
+MIN_MEMORY_LIMIT_MIB: Final = 128
+"""Below that the helper itself, with all places for connections taken, may not fit beside what clients hold."""
+MAX_MEMORY_LIMIT_MIB: Final = 1 << 24
+"""16 TiB: without a limit, the downward API gives what the node has."""
+
 _MR_ENCLAVE_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
 _MAX_ISV_SVN: Final = 0xFFFF
 """ISVSVN has 16 bits (SDM, "SIGSTRUCT")."""
@@ -60,6 +67,8 @@ class HelperSettings:
     """Quotes of one peer that get a log line of their own within a minute."""
     audit_file: Path | None = None
     audit_max_mib: int = DEFAULT_MAX_MIB
+    memory_limit_mib: int = DEFAULT_MEMORY_LIMIT_MIB
+    """What the helper's memory control group allows."""
 
 
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
@@ -112,6 +121,14 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         shown_default="1",
     )
     _add_peer_flags(parser)
+    parser.add(
+        "--memory-limit-mib",
+        convert=integer_between(MIN_MEMORY_LIMIT_MIB, MAX_MEMORY_LIMIT_MIB),
+        default=DEFAULT_MEMORY_LIMIT_MIB,
+        metavar="MIB",
+        text="how much memory the helper may use; half of it is for what clients send and for answers that they do "
+        "not read",
+    )
     add_common_flags(parser)
     return parser
 
@@ -165,6 +182,7 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
         log_quotes_per_peer=values.log_quotes_per_peer,
         audit_file=values.audit_file,
         audit_max_mib=values.audit_max_mib,
+        memory_limit_mib=values.memory_limit_mib,
         probe_address=values.probe_address,
         log_level=values.log_level,
         log_format=values.log_format,

@@ -14,30 +14,24 @@ class FairQueue(Generic[T]):
 
     An owner that was away comes in at the end of the round, so coming and going gains nothing.
 
-    Args:
-        most_per_owner: how many items of one owner may wait.
     """
 
-    __slots__ = ("_lanes", "_most_per_owner", "_size")
+    __slots__ = ("_lanes", "_size")
 
-    def __init__(self, most_per_owner: int) -> None:
-        self._most_per_owner = most_per_owner
+    def __init__(self) -> None:
         self._lanes: OrderedDict[Hashable, OrderedDict[T, None]] = OrderedDict()
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def put(self, owner: Hashable, item: T) -> bool:
-        """Queue an item, once; False if its owner's lane is full."""
+    def put(self, owner: Hashable, item: T) -> None:
+        """Queue an item, once."""
         lane = self._lanes.get(owner)
         if lane is None:
             lane = self._lanes[owner] = OrderedDict()
-        elif len(lane) >= self._most_per_owner:
-            return False
         lane[item] = None
         self._size += 1
-        return True
 
     def take(self) -> T | None:
         """The next item, whose owner then goes to the end of the round; None if nothing waits."""
