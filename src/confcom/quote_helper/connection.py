@@ -37,6 +37,11 @@ def request_memory(request: Request, received: int) -> int:
     return CONNECTION_MEMORY + received + quote
 
 
+def unread_memory(answer_size: int) -> int:
+    """How many bytes an answer of this size, which the client does not read, makes the helper hold at most."""
+    return CONNECTION_MEMORY + answer_size
+
+
 class Stage(Enum):
     """What a connection waits for."""
 
@@ -71,10 +76,12 @@ class Connection:
         "_owner",
         "_session",
         "_unsent",
+        "answer_size",
         "answered_at",
         "charged",
         "complete",
         "holding",
+        "in_time",
         "peer",
         "received",
         "request",
@@ -94,7 +101,9 @@ class Connection:
         self.holding: Holding[Connection]
         """What its peer holds."""
         self.charged = 0
-        """Bytes that it adds to what its peer holds."""
+        """Bytes that it adds to what all peers hold."""
+        self.in_time = False
+        """Whether its client has still time to read the answer, so that its bytes do not count for its peer."""
         self.waiting = False
         """Whether it adds a waiting request to what its peer holds."""
         self.stage = Stage.RECEIVING
@@ -106,6 +115,8 @@ class Connection:
         self.response: Response
         self.since = 0.0
         """When the request was complete."""
+        self.answer_size = 0
+        """Bytes."""
         self.answered_at = 0.0
         """When the kernel had taken the whole answer."""
         self.ticket: Ticket | None = None
@@ -147,6 +158,7 @@ class Connection:
         """
         self.response = response
         self._unsent = memoryview(self._session.respond(response))
+        self.answer_size = len(self._unsent)
         return self.send_rest()
 
     def send_rest(self) -> bool:

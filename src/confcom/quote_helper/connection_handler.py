@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from confcom.aesm.messages import Response
 from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived
 from confcom.daemon.logs import LogLimiter
-from confcom.quote_helper.connection import RECEIVE_BYTES, Connection, Stage, request_memory
+from confcom.quote_helper.connection import RECEIVE_BYTES, Connection, Stage, request_memory, unread_memory
 from confcom.quote_helper.connections import ConnectionTable
 from confcom.quote_helper.deadlines import Deadlines
 from confcom.quote_helper.limits import CONNECTION_MEMORY, EVENTS_PER_TURN, HelperLimits
@@ -254,12 +254,15 @@ class ConnectionHandler:
     def _await_read(self, connection: Connection) -> None:
         """Wait, without limit, until the client has read: closing would not free what the kernel holds for it."""
         connection.stage = Stage.UNREAD
-        connection.waiting = False
-        self._table.stop_waiting(connection.holding)
+        self._stop_waiting(connection)
+        connection.in_time = True
+        connection.holding.memory -= connection.charged
         self._unread.add(connection)
 
     def _watch_unread(self, connection: Connection) -> None:
         self._unsent.discard(connection)
+        self._count_for_peer(connection)
+        self._charge(connection, unread_memory(connection.answer_size))
         connection.finish()
         self._watch(connection, READ_EVENTS)
 
@@ -292,18 +295,29 @@ class ConnectionHandler:
         more = size - connection.charged
         connection.charged = size
         self._table.charge(connection.holding, more)
-        if more < 0:
+        if more < 0 and self._paused.any:
             self._paused.try_soon()
 
     def _may_wait(self, connection: Connection, size: int) -> bool:
         return self._table.may_wait(connection.holding, size - connection.charged)
 
     def _start_waiting(self, connection: Connection, size: int) -> None:
-        self._charge(connection, size)
+        self._table.start_waiting(connection.holding, size - connection.charged)
+        connection.charged = size
         connection.waiting = True
-        self._table.start_waiting(connection.holding)
         if connection.watched:
             self._stop_receiving(connection)
+
+    def _stop_waiting(self, connection: Connection) -> None:
+        self._table.stop_waiting(connection.holding)
+        connection.waiting = False
+        if self._paused.any:
+            self._paused.try_soon()
+
+    def _count_for_peer(self, connection: Connection) -> None:
+        if connection.in_time:
+            connection.in_time = False
+            connection.holding.memory += connection.charged
 
     def _stop_receiving(self, connection: Connection) -> None:
         self._late.discard(connection)
@@ -317,7 +331,6 @@ class ConnectionHandler:
         self._end(connection)
 
     def _end(self, connection: Connection) -> None:
-        holding = connection.holding
         if connection.watched:
             self._stop_receiving(connection)
             self._unsent.discard(connection)
@@ -330,9 +343,10 @@ class ConnectionHandler:
         connection.stage = Stage.ENDED
         connection.sock.close()
         if connection.waiting:
-            self._table.stop_waiting(holding)
-        self._table.charge(holding, -connection.charged)
-        self._table.remove(connection, holding)
+            self._stop_waiting(connection)
+        self._count_for_peer(connection)
+        if connection.charged:
+            self._charge(connection, 0)
+        self._table.remove(connection, connection.holding)
         self._observer.closed(connection.peer)
         self._changed()
-        self._paused.try_soon()

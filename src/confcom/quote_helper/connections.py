@@ -23,7 +23,7 @@ class Holding(Generic[C]):
     waiting: int = 0
     """Complete requests that are not answered."""
     memory: int = 0
-    """Bytes: of requests that were received, and of answers that were not read."""
+    """Bytes: of requests that were received, and of answers that were not read in time."""
     sheddable: dict[C, float] = field(default_factory=dict)
     """Connections that may be closed for want of places, the oldest first."""
 
@@ -119,10 +119,12 @@ class ConnectionTable(Generic[C]):
         holding.memory += size
         self._free_memory -= size
 
-    def start_waiting(self, holding: Holding[C]) -> None:
-        """Count one more waiting request of this peer."""
+    def start_waiting(self, holding: Holding[C], size: int) -> None:
+        """Count one more waiting request of this peer, with `size` more bytes."""
         holding.waiting += 1
         self._free_waiting -= 1
+        holding.memory += size
+        self._free_memory -= size
 
     def stop_waiting(self, holding: Holding[C]) -> None:
         """Count one waiting request less."""

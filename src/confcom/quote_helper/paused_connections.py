@@ -39,6 +39,11 @@ class PausedConnections:
         self._complete: Deadlines[Connection] = Deadlines(wait_seconds, clock, self._waited)
         self._scheduled = False
 
+    @property
+    def any(self) -> bool:
+        """Whether a connection is paused."""
+        return bool(self._by_peer)
+
     def add(self, connection: Connection) -> None:
         """Pause a connection."""
         self._by_peer.setdefault(connection.holding, {})[connection] = None
@@ -57,7 +62,7 @@ class PausedConnections:
 
     def try_soon(self) -> None:
         """Look again in the loop's next turn: some peer holds less now."""
-        if self._by_peer and not self._scheduled:
+        if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._try)
 

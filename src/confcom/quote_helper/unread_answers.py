@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from confcom.quote_helper.connection import Connection
-from confcom.quote_helper.limits import READING_SECONDS, UNREAD_CHECK_SECONDS
+from confcom.quote_helper.limits import READING_SECONDS, UNREAD_LOOK_SECONDS, UNWATCHED_SECONDS
 
 READ_EVENTS: Final = select.EPOLLOUT | select.EPOLLET
 """The kernel raises EPOLLOUT when a client has read, or dropped, what it was sent. Edge-triggered, because a socket
@@ -23,8 +23,8 @@ whose answer is small counts as writable before that."""
 class UnreadAnswers:
     """Ends each connection when its client has read the answer, or has gone.
 
-    Nearly all clients read at once, so a connection is looked at once, soon, and watched only if its answer is still
-    there then.
+    Nearly all clients read at once, so a connection is looked at soon after its answer was sent, again while its client
+    may only be waiting for a processor, and is watched if the answer is still there then.
 
     Args:
         watch: has the event loop call `check_one` when READ_EVENTS occur on a connection.
@@ -32,7 +32,7 @@ class UnreadAnswers:
         clock: monotonic seconds.
     """
 
-    __slots__ = ("_clock", "_count", "_read", "_recent", "_timer", "_watch")
+    __slots__ = ("_clock", "_count", "_looked_at", "_read", "_sent", "_timer", "_watch")
 
     def __init__(
         self,
@@ -44,7 +44,8 @@ class UnreadAnswers:
         self._watch = watch
         self._read = read
         self._clock = clock
-        self._recent: deque[Connection] = deque()
+        self._sent: deque[Connection] = deque()
+        self._looked_at: deque[Connection] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._count = 0
 
@@ -57,31 +58,24 @@ class UnreadAnswers:
         if connection.watched:
             self._watch(connection)
             return
-        self._recent.append(connection)
+        self._sent.append(connection)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(UNREAD_CHECK_SECONDS, self._check_again)
+            self._start_timer()
 
     def discard(self) -> None:
         """Count one less: a connection that was added has ended."""
         self._count -= 1
 
     def check(self) -> None:
-        """Look at the connections that are not watched, the oldest first, as far as their clients have had time."""
-        recent = self._recent
-        now = self._clock()
-        while recent:
-            connection = recent[0]
-            age = now - connection.answered_at
-            if age < READING_SECONDS:
-                return
-            if not connection.has_unread():
-                recent.popleft()
-                self._read(connection)
-            elif age >= UNREAD_CHECK_SECONDS:
-                recent.popleft()
-                self._watch(connection)
+        """Look, for the first time, at the connections whose clients have had time to read."""
+        sent = self._sent
+        sent_before = self._clock() - READING_SECONDS
+        while sent and sent[0].answered_at <= sent_before:
+            connection = sent.popleft()
+            if connection.has_unread():
+                self._looked_at.append(connection)
             else:
-                return
+                self._read(connection)
 
     def check_one(self, connection: Connection) -> None:
         """Look at a connection that is watched."""
@@ -90,12 +84,25 @@ class UnreadAnswers:
 
     def close(self) -> None:
         """Watch for nothing any more; the connections are the caller's to close."""
-        self._recent.clear()
+        self._sent.clear()
+        self._looked_at.clear()
         if self._timer is not None:
             self._timer.cancel()
 
-    def _check_again(self) -> None:
+    def _start_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(UNREAD_LOOK_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
         self._timer = None
+        sent_before = self._clock() - UNWATCHED_SECONDS
+        for _ in range(len(self._looked_at)):
+            connection = self._looked_at.popleft()
+            if not connection.has_unread():
+                self._read(connection)
+            elif connection.answered_at <= sent_before:
+                self._watch(connection)
+            else:
+                self._looked_at.append(connection)
         self.check()
-        if self._recent:
-            self._timer = asyncio.get_running_loop().call_later(UNREAD_CHECK_SECONDS, self._check_again)
+        if self._sent or self._looked_at:
+            self._start_timer()
