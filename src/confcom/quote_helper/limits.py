@@ -30,7 +30,8 @@ DEFAULT_MEMORY_LIMIT: Final = 256 * 1024 * 1024
 """Bytes that the helper's container may use, by the chart's default."""
 CLIENT_MEMORY_PART: Final = 2
 """Half of the container's memory is for what clients send, and do not read. With 256 MiB, of the other half a helper
-takes 50 MiB by itself, 10 for 4,096 connections without an answer, and 10 for logs, audit records and metrics. The rest is for what a container that ended has left in the Pod's memory control group."""
+takes 50 MiB by itself, 10 for 4,096 connections without an answer, and 10 for logs, audit records and metrics. The rest
+is for what a container that ended has left in the Pod's memory control group."""
 PEERS: Final = 128
 """One peer may have one part in so many of it, so that no node's Pods can take all of it: a kubelet runs at most 110 by
 default."""
@@ -39,8 +40,8 @@ READING_SECONDS: Final = 0.0002
 UNREAD_LOOK_SECONDS: Final = 0.002
 """Between further looks: a client that waits for its connection to be closed waits that long."""
 UNWATCHED_SECONDS: Final = 0.02
-"""How long after an answer was sent the helper looks by itself; then it watches the connection, which costs as much as
-several looks, and counts the answer for its peer. On a busy node a client may wait some milliseconds for a processor."""
+"""How long after an answer was sent the helper looks by itself. Then it watches the connection, which costs as much as
+several looks, and the answer counts for its peer. A client on a busy node may wait for a processor that long."""
 ACCEPT_BATCH: Final = 16
 """Connections accepted before the first of them is read: enough that clients have sent by then, few enough that the
 caps are looked at often."""
