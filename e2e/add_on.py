@@ -9,6 +9,7 @@ from typing import Any
 
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
+from e2e.images_workshop import CHART_REGISTRY, REGISTRY
 from e2e.waiting import until
 
 ROOT = Path(__file__).parent.parent
@@ -44,18 +45,19 @@ def install(cluster: Cluster, nodes: Sequence[str] = (NODE_NAME,), settings: Seq
         cluster.kubectl("label", "node", *others, f"{SIMULATED_LABEL}-")
     cluster.kubectl("create", "namespace", SYSTEM, check=False)
     chart = ["upgrade", RELEASE, str(ROOT / "charts" / "confcom"), "--install", f"--namespace={SYSTEM}"]
-    chosen = [f"--set={setting}" for setting in (*CONSENT, *settings)]
+    chosen = [f"--set={setting}" for setting in (*CONSENT, CHART_REGISTRY, *settings)]
     cluster.run(["helm", *chart, *chosen, "--wait", f"--timeout={UPGRADE_SECONDS:.0f}s"], timeout=UPGRADE_SECONDS + 30)
     until(lambda: serves(cluster, nodes), f"{', '.join(nodes)} offer EPC and have daemons", seconds=UPGRADE_SECONDS)
 
 
 def is_installed(cluster: Cluster, nodes: Sequence[str]) -> bool:
-    """Whether the chart is installed without settings, and `serves` these nodes."""
+    """Whether the chart is installed without further settings, and `serves` these nodes."""
     listed = json.loads(cluster.helm("list", f"--namespace={SYSTEM}", "--output=json").stdout)
     if not any(one["name"] == RELEASE and one["status"] == "deployed" for one in listed):
         return False
     values = json.loads(cluster.helm("get", "values", RELEASE, f"--namespace={SYSTEM}", "--output=json").stdout)
-    return values == {"simulated": {"enabled": True}} and serves(cluster, nodes)
+    wanted = {"simulated": {"enabled": True}, "image": {"registry": REGISTRY}}
+    return values == wanted and serves(cluster, nodes)
 
 
 def serves(cluster: Cluster, nodes: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from confcom.errors import ExitCode
 from e2e.add_on import EPC, SIMULATED_LABEL, SYSTEM, uninstall
 from e2e.cluster import Cluster, Node
+from e2e.images_workshop import CHART_REGISTRY
 from e2e.waiting import until
 
 COMMAND_SECONDS = 600.0
@@ -132,7 +133,7 @@ def enabled(cluster: Cluster, nodes: Sequence[Node], *, epc_mib: int, settings: 
     cluster.kubectl(*no_label)
     until(lambda: all(add_on.offered(node) in {"", "0"} for node in nodes), "the kubelets report that nothing is there")
     chosen = [f"--simulated-node={node.name}" for node in nodes]
-    values = [f"--set={value}" for value in (f"simulated.epcMiB={epc_mib}", *settings)]
+    values = [f"--set={value}" for value in (CHART_REGISTRY, f"simulated.epcMiB={epc_mib}", *settings)]
     try:
         add_on.confcom("enable", *chosen, *values)
         add_on.wait_for_epc()

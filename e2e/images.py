@@ -3,7 +3,8 @@
 The Dockerfile is the one that everybody builds. Two things are done in its surroundings, because a test machine may
 reach neither a registry of images nor, from inside a build, the index of packages:
 
-* its base, `python:3.11-slim`, is a local stand-in: Debian 12 with its own Python 3.11, made by mmdebstrap;
+* its base, `python:3.11-slim` by digest, is replaced (`--build-arg BASE=...`) by a local stand-in: Debian 12 with its
+  own Python 3.11, made by mmdebstrap;
 * packages are downloaded beforehand, by the same hashed locks, and mounted into the build.
 
 buildah runs with chroot isolation and a configuration of its own in a mount namespace of its own, so nothing else on

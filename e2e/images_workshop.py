@@ -24,8 +24,14 @@ IMAGES = ("device-plugin", "quote-helper", "sample-workload")
 LOCKS = ("build.lock", "daemon.lock")
 """In requirements/: what the Dockerfile installs."""
 
-BASE = "docker.io/library/python:3.11-slim"
-"""The name that the Dockerfile's FROM has; here, a stand-in answers to it."""
+BASE = "localhost/confcom-base"
+"""The stand-in for the published base, which the Dockerfile names by a digest that a local image cannot have."""
+
+REGISTRY = "registry.test"
+"""What the images' names begin with. Nobody can own a host of `.test` (RFC 6761), and have others under these names."""
+
+CHART_REGISTRY = f"image.registry={REGISTRY}"
+"""The same as a value of the chart."""
 
 EPOCH = "1767225600"
 """Time of every file in the images, 1 January 2026: one that never changes (reproducible-builds.org)."""
@@ -80,7 +86,7 @@ _WITH_CACHE = 'mkdir -p /var/lib/containers && mount --bind "$0" /var/lib/contai
 
 def references(image: str) -> tuple[str, str]:
     """The names that an archive gives its image: by version, and `latest` for the manifests in examples/."""
-    name = f"docker.io/confcom/{image}"
+    name = f"{REGISTRY}/confcom/{image}"
     return f"{name}:{version()}", f"{name}:latest"
 
 
@@ -132,6 +138,7 @@ class Workshop:
                     "--network=none",
                     f"--volume={wheels}:/mnt/wheels:ro",
                     f"--volume={pip_conf}:/etc/pip.conf:ro",
+                    f"--build-arg=BASE={BASE}",
                     f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}",
                     f"--build-arg=VERSION={version()}",
                     f"--target={target}",

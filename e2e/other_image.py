@@ -28,7 +28,7 @@ def derive(
     Args:
         archive: the OCI archive of an image, as `e2e.images.build_all` makes it.
         result: the archive to be written, for `ctr images import`. Its image has one name, `REPOSITORY@DIGEST`.
-        repository: as in docker.io/confcom/quote-helper.
+        repository: as in registry.test/confcom/quote-helper.
         revision: for the label.
         files: contents by absolute path, for a layer on top.
 

@@ -8,6 +8,7 @@ import pytest
 from confcom.errors import ExitCode
 from e2e.add_on import DAEMONS, EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, names
 from e2e.cluster.addresses import NODE_NAME
+from e2e.images_workshop import CHART_REGISTRY
 from e2e.waiting import until
 
 UPDATE_SECONDS = 240.0
@@ -28,17 +29,29 @@ def pods(cluster, component):
 
 @pytest.fixture
 def enabled(bare):
-    confcom(bare, "enable", "--simulated-node", NODE_NAME)
+    confcom(bare, "enable", "--simulated-node", NODE_NAME, "--set", CHART_REGISTRY)
     return bare
 
 
 @pytest.mark.timeout(300, func_only=True)
+def test_without_a_registry_nothing_is_changed(bare):
+    done = confcom(bare, "enable", "--simulated-node", NODE_NAME, code=ExitCode.USAGE)
+    told = "neither a registry nor a digest is given for confcom/device-plugin and confcom/quote-helper"
+    assert f"FAILED   chart and values    the chart refuses these values: {told}" in done.stderr
+    assert "--set image.registry=REGISTRY" in done.stderr
+    assert SIMULATED_LABEL not in bare.kubectl_json("get", "node", NODE_NAME)["metadata"]["labels"]
+    assert not names(bare, "daemonsets", SYSTEM)
+    assert not bare.helm("list", "--all", "--short", f"--namespace={SYSTEM}").stdout
+
+
+@pytest.mark.timeout(300, func_only=True)
 def test_enable_twice_and_status(bare):
-    done = confcom(bare, "enable", "--simulated", code=ExitCode.REFUSED)
+    registry = ("--set", CHART_REGISTRY)
+    done = confcom(bare, "enable", "--simulated", *registry, code=ExitCode.REFUSED)
     assert f"none is labelled {SIMULATED_LABEL}=true" in done.stderr
     assert not names(bare, "daemonsets", SYSTEM)
 
-    first = json.loads(confcom(bare, "enable", "--simulated-node", NODE_NAME, "--output=json").stdout)
+    first = json.loads(confcom(bare, "enable", "--simulated-node", NODE_NAME, *registry, "--output=json").stdout)
     assert (first["changed"], first["revision"]) == (True, 1)
     assert {(step["node"], step["step"]) for step in first["nodes"]} == {
         (NODE_NAME, "device plugin"),
@@ -161,7 +174,7 @@ def test_a_namespace_that_refuses_the_daemons_is_told_before_anything_is_changed
     try:
         level = "pod-security.kubernetes.io/enforce=baseline"
         bare.kubectl("label", "namespace", namespace, level)
-        arguments = ["enable", "--simulated-node", NODE_NAME, f"--namespace={namespace}"]
+        arguments = ["enable", "--simulated-node", NODE_NAME, "--set", CHART_REGISTRY, f"--namespace={namespace}"]
         done = confcom(bare, *arguments, code=ExitCode.REFUSED)
         assert f"the namespace {namespace} enforces the Pod Security level baseline" in done.stderr
         assert SIMULATED_LABEL not in bare.kubectl_json("get", "node", NODE_NAME)["metadata"]["labels"]

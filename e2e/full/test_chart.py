@@ -11,7 +11,7 @@ from confcom.playground.examples_folder import examples_folder
 from e2e.add_on import EPC, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, allocatable, names, uninstall
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
-from e2e.images_workshop import references
+from e2e.images_workshop import CHART_REGISTRY, references
 from e2e.waiting import until
 
 CHART = ROOT / "charts" / "confcom"
@@ -40,7 +40,7 @@ class AddOn:
     def upgrade(
         self, *settings: str, chart: Path = CHART, more: tuple[str, ...] = (), check: bool = True
     ) -> subprocess.CompletedProcess:
-        chosen = [f"--set={setting}" for setting in settings]
+        chosen = [f"--set={setting}" for setting in (CHART_REGISTRY, *settings)]
         command = ["upgrade", RELEASE, str(chart), "--install", "--wait", "--timeout=90s", *chosen, *more]
         return self.helm(*command, check=check)
 

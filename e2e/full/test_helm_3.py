@@ -8,6 +8,7 @@ import pytest
 from e2e.add_on import EPC_MIB, SYSTEM, allocatable, names
 from e2e.cluster import tools
 from e2e.cluster.addresses import NODE_NAME
+from e2e.images_workshop import CHART_REGISTRY
 
 COMMAND_SECONDS = 240.0
 """For one command that changes the daemons, and waits for them."""
@@ -49,7 +50,7 @@ def test_enable_update_rollback_status_and_disable(cluster, run, tell):
         (pod,) = cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", chosen)["items"]
         return [word for word in pod["spec"]["containers"][0]["args"] if word.startswith("--log-level=")]
 
-    first = json.loads(confcom("enable", "--simulated-node", NODE_NAME, "--output=json"))
+    first = json.loads(confcom("enable", "--simulated-node", NODE_NAME, "--set", CHART_REGISTRY, "--output=json"))
     assert (first["changed"], first["revision"]) == (True, 1)
     assert json.loads(confcom("enable", "--simulated", "--output=json"))["changed"] is False
     plugin = ("daemonset", "confcom-device-plugin", f"--namespace={SYSTEM}", "--show-managed-fields")

@@ -12,6 +12,7 @@ from e2e.add_on import EPC
 from e2e.cluster import Cluster, Node
 from e2e.cluster.addresses import NODE_NAME
 from e2e.image_archive import with_environment
+from e2e.images_workshop import REGISTRY
 from e2e.relying_party import RelyingParty
 from e2e.tenants import BASELINE, IMAGE, QUOTE_PREFIX, Tenant, manifest
 from e2e.waiting import until
@@ -29,7 +30,7 @@ def relying_party(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def image_with_variable(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The sample workload in an image that sets SGX_AESM_ADDR, on the node that simulates."""
-    reference = f"docker.io/confcom/case-{secrets.token_hex(4)}:1.0"
+    reference = f"{REGISTRY}/confcom/case-{secrets.token_hex(4)}:1.0"
     archive = tmp_path_factory.mktemp("image") / "image.tar"
     source = images.build_all()["sample-workload"]
     with_environment(source, archive, reference=reference, variables={"SGX_AESM_ADDR": "1"})

@@ -14,6 +14,7 @@ from confcom.playground.examples_folder import examples_folder
 from e2e.add_on import EPC, EPC_MIB, SYSTEM, allocatable, install, names, uninstall
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
+from e2e.images_workshop import references
 from e2e.waiting import until
 
 SECRET = f"secrets/{SYSTEM}/confcom-simulated-platform"
@@ -118,7 +119,7 @@ def test_without_the_resource_there_is_no_device_node(installed: Cluster, namesp
     look = "import os; print(sorted(n for n in os.listdir('/dev') if 'sgx' in n))"
     container = {
         "name": "main",
-        "image": "confcom/sample-workload:latest",
+        "image": references("sample-workload")[1],
         "imagePullPolicy": "Never",
         "command": ["python", "-c", look],
     }

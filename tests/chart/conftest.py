@@ -10,6 +10,7 @@ import yaml
 
 CHART = Path(__file__).parent.parent.parent / "charts" / "confcom"
 SIMULATED = "simulated.enabled=true"
+REGISTRY = "registry.test"
 
 
 def find_helm():
@@ -49,10 +50,11 @@ def chart():
 
 @pytest.fixture(scope="session")
 def plain_template(helm):
-    """Renders with these --set arguments, a values file, and more arguments of helm's."""
+    """Renders with these --set arguments, a values file, and more arguments of helm's; images are of this registry."""
 
-    def run(*settings, values=None, more=()):
-        chosen = [word for setting in settings for word in ("--set", setting)]
+    def run(*settings, values=None, more=(), registry=REGISTRY):
+        named = [f"image.registry={registry}"] if registry else []
+        chosen = [word for setting in (*named, *settings) for word in ("--set", setting)]
         files = ["--values", values] if values else []
         return helm("template", "confcom", CHART, "--namespace", "sgx", *files, *chosen, *more)
 

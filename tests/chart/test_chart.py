@@ -49,7 +49,7 @@ def job(manifests):
     ],
 )
 def test_lint(helm, chart, settings):
-    done = helm("lint", "--strict", chart, "--set", settings)
+    done = helm("lint", "--strict", chart, "--set", f"image.registry=registry.test,{settings}")
     assert done.returncode == 0, done.stdout
     assert "WARNING" not in done.stdout
 
@@ -323,7 +323,9 @@ def scalars(thing):
 
 def test_names_that_look_like_numbers_stay_text(helm, chart):
     beside = "simulated.besideHardware=true"
-    everything = ("simulated.enabled=true", beside, "serviceMonitor.enabled=true", "networkPolicy.enabled=true")
+    registry = "image.registry=registry.test"
+    more = ("serviceMonitor.enabled=true", "networkPolicy.enabled=true")
+    everything = (registry, "simulated.enabled=true", beside, *more)
     sets = [word for one in everything for word in ("--set", one)]
     classes = ["--set-string", "devicePlugin.priorityClassName=1", "--set-string", "quoteHelper.priorityClassName=1"]
     done = helm("template", "1234", chart, "--namespace", "5678", *sets, *classes)

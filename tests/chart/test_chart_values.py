@@ -24,7 +24,7 @@ def test_images(render):
     plugin, helper = (only_container(daemon(manifests, name)) for name in (PLUGIN, HELPER))
     assert plugin["image"] == "registry.example.com:5000/mirror/confcom/device-plugin:v2"
     assert plugin["imagePullPolicy"] == "IfNotPresent"
-    assert helper["image"] == "our/helper:0.1.0"
+    assert helper["image"] == "registry.test/our/helper:0.1.0"
     assert helper["imagePullPolicy"] == "Never"
 
 
@@ -40,7 +40,95 @@ def test_one_registry_for_all_and_its_secrets(render):
 @pytest.mark.parametrize(("tag", "reference"), [("", f"@{DIGEST}"), ("v2", f":v2@{DIGEST}")])
 def test_a_digest_decides(render, tag, reference):
     manifests = render(f"quoteHelper.image.digest={DIGEST}", f"quoteHelper.image.tag={tag}")
-    assert only_container(daemon(manifests, HELPER))["image"] == f"confcom/quote-helper{reference}"
+    assert only_container(daemon(manifests, HELPER))["image"] == f"registry.test/confcom/quote-helper{reference}"
+
+
+# An image without a registry is one of docker.io, where confcom/... belongs to somebody else.
+
+FROM_ANYWHERE = "neither a registry nor a digest is given for"
+WHY = "nodes take images without a registry from docker.io, where the names are not ours, and give them host paths"
+PLUGIN_DIGEST, HELPER_DIGEST = (f"{daemon}.image.digest={DIGEST}" for daemon in ("devicePlugin", "quoteHelper"))
+HELPERLESS = "quoteHelper.enabled=false"
+
+
+def images_of(manifests):
+    return {name: only_container(pod)["image"] for name, pod in pods(manifests).items()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "lacking"),
+    [
+        ((), {"devicePlugin": "confcom/device-plugin", "quoteHelper": "confcom/quote-helper"}),
+        (("devicePlugin.image.registry=a.example",), {"quoteHelper": "confcom/quote-helper"}),
+        (("quoteHelper.image.registry=a.example",), {"devicePlugin": "confcom/device-plugin"}),
+        ((PLUGIN_DIGEST,), {"quoteHelper": "confcom/quote-helper"}),
+        ((HELPER_DIGEST,), {"devicePlugin": "confcom/device-plugin"}),
+        ((HELPERLESS,), {"devicePlugin": "confcom/device-plugin"}),
+        ((HELPERLESS, HELPER_DIGEST), {"devicePlugin": "confcom/device-plugin"}),
+        ((PLUGIN_DIGEST, "quoteHelper.image.repository=our/helper"), {"quoteHelper": "our/helper"}),
+        ((PLUGIN_DIGEST, "quoteHelper.image.repository=our/a.b/helper"), {"quoteHelper": "our/a.b/helper"}),
+        ((PLUGIN_DIGEST, "quoteHelper.image.tag=v2"), {"quoteHelper": "confcom/quote-helper"}),
+    ],
+    ids=" ".join,
+)
+def test_an_image_from_anywhere_is_refused_with_what_to_write(template, settings, lacking):
+    done = template(*settings, registry="")
+    assert done.returncode != 0
+    assert "DaemonSet" not in done.stdout
+    told = done.stderr.partition("confcom: ")[2].partition("\n\n")[0].splitlines()
+    digests = " ".join(f"--set {daemon}.image.digest=sha256:DIGEST" for daemon in lacking)
+    assert [line.strip() for line in told] == [
+        f"nothing was changed, because {FROM_ANYWHERE} {' and '.join(lacking.values())}.",
+        f"why: {WHY}.",
+        "do:  name the registry that has the images:",
+        "--set image.registry=REGISTRY",
+        "or their content, which is the same wherever it comes from:",
+        digests,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "plugin", "helper"),
+    [
+        (
+            ("image.registry=docker.io",),
+            "docker.io/confcom/device-plugin:0.1.0",
+            "docker.io/confcom/quote-helper:0.1.0",
+        ),
+        (
+            ("devicePlugin.image.registry=a.example", "quoteHelper.image.registry=b.example"),
+            "a.example/confcom/device-plugin:0.1.0",
+            "b.example/confcom/quote-helper:0.1.0",
+        ),
+        (
+            ("devicePlugin.image.registry=a.example", HELPER_DIGEST),
+            "a.example/confcom/device-plugin:0.1.0",
+            f"confcom/quote-helper@{DIGEST}",
+        ),
+        ((PLUGIN_DIGEST, HELPER_DIGEST), f"confcom/device-plugin@{DIGEST}", f"confcom/quote-helper@{DIGEST}"),
+        (
+            ("devicePlugin.image.repository=a.example/b/plugin", "quoteHelper.image.repository=localhost/helper"),
+            "a.example/b/plugin:0.1.0",
+            "localhost/helper:0.1.0",
+        ),
+    ],
+)
+def test_an_image_whose_registry_or_content_is_named(plain_render, settings, plugin, helper):
+    images = images_of(plain_render("simulated.enabled=true", *settings, registry=""))
+    (job,) = [name for name in images if name.startswith("confcom-simulated-root-")]
+    assert images == {PLUGIN: plugin, HELPER: helper, job: helper}
+
+
+def test_the_helpers_image_is_not_asked_for_where_it_does_not_run(plain_render):
+    images = images_of(plain_render(HELPERLESS, "devicePlugin.image.registry=a.example", registry=""))
+    assert images == {PLUGIN: "a.example/confcom/device-plugin:0.1.0"}
+
+
+def test_an_upgrade_of_a_release_without_a_registry_is_refused_the_same(template):
+    done = template(registry="", more=("--is-upgrade",))
+    assert done.returncode != 0
+    assert FROM_ANYWHERE in done.stderr
+    assert "--set image.registry=REGISTRY" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -183,7 +271,7 @@ def test_globals_of_a_chart_around_this_one_do_no_harm(render):
 @pytest.fixture(scope="module")
 def notes(helm, chart):
     def read(*settings):
-        chosen = [word for setting in settings for word in ("--set", setting)]
+        chosen = [word for setting in ("image.registry=registry.test", *settings) for word in ("--set", setting)]
         done = helm("install", "mine", chart, "--namespace", DEFAULT_NAMESPACE, *chosen, "--dry-run=client")
         assert done.returncode == 0, done.stderr
         return done.stdout.partition("NOTES:")[2]

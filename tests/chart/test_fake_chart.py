@@ -6,6 +6,7 @@ import pytest
 import yaml
 from fake_cluster.chart import HOOK, default_chart
 
+REGISTRY = "image.registry=registry.test"
 HELPERLESS = ("quoteHelper.enabled=false",)
 SIMULATED = ("simulated.enabled=true",)
 MIXED = (*SIMULATED, "simulated.besideHardware=true")
@@ -28,7 +29,7 @@ def values_of(settings):
     for setting in settings:
         path, _, value = setting.partition("=")
         first, _, last = path.partition(".")
-        values.setdefault(first, {})[last] = value == "true"
+        values.setdefault(first, {})[last] = {"true": True, "false": False}.get(value, value)
     return values
 
 
@@ -54,6 +55,12 @@ def resources(manifests):
     }
 
 
+def images(manifests):
+    """Of the daemons and of the Job."""
+    specs = [one["spec"]["template"]["spec"] for one in manifests if one["kind"] in {"DaemonSet", "Job"}]
+    return [spec["containers"][0]["image"] for spec in specs]
+
+
 def limits_of(daemon):
     return [
         name
@@ -67,14 +74,16 @@ def test_the_fake_chart_is_like_the_real_one(plain_template, settings):
     done = plain_template(*settings)
     assert done.returncode == 0, done.stderr
     real = [one for one in yaml.safe_load_all(done.stdout) if one]
-    fake = default_chart(values_of(settings))
+    fake = default_chart(values_of((REGISTRY, *settings)))
     assert shown(fake) == shown(real)
     assert resources(fake) == resources(real)
+    assert images(fake) == images(real)
 
 
-def test_the_fake_chart_refuses_in_the_same_words(plain_template):
-    done = plain_template()
+@pytest.mark.parametrize("settings", [(), SIMULATED, HELPERLESS], ids=["", *SIMULATED, *HELPERLESS])
+def test_the_fake_chart_refuses_in_the_same_words(plain_template, settings):
+    done = plain_template(*settings, registry="")
     with pytest.raises(ValueError, match="nothing was changed") as refused:
-        default_chart({})
+        default_chart(values_of(settings))
     told = str(refused.value).partition("\n\n")[2]
-    assert told in done.stderr
+    assert told.strip() in done.stderr

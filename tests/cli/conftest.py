@@ -8,6 +8,8 @@ from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
 from confcom.errors import ExitCode
 
+REGISTRY = "registry.test"
+
 
 @pytest.fixture
 def cluster():
@@ -17,9 +19,14 @@ def cluster():
 
 @pytest.fixture
 def confcom(cluster):
-    """The command on that cluster; the terminal is a pipe, and time passes only while it waits."""
+    """The command on that cluster; the terminal is a pipe, and time passes only while it waits.
 
-    def call(*arguments, **more):
+    Who enables with it names the registry, unless it is told another one, or none.
+    """
+
+    def call(*arguments, registry=REGISTRY, **more):
+        if arguments[:1] == ("enable",) and registry:
+            arguments = (*arguments, "--set", f"image.registry={registry}")
         machine = Machine(cluster.run, cluster.clock, cluster.sleep, terminal=False)
         return CliRunner().invoke(cli, list(map(str, arguments)), obj=machine, catch_exceptions=False, **more)
 
@@ -30,8 +37,8 @@ def confcom(cluster):
 def refused(confcom, cluster):
     """Enables, and gives what was told about the check that failed."""
 
-    def call(*arguments, code=ExitCode.REFUSED):
-        done = confcom("enable", *arguments)
+    def call(*arguments, code=ExitCode.REFUSED, registry=REGISTRY):
+        done = confcom("enable", *arguments, registry=registry)
         assert done.exit_code == code, done.output
         assert "Error: nothing was changed" in done.stderr
         assert not cluster.revisions

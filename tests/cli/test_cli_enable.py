@@ -8,6 +8,8 @@ from fake_cluster.objects import EPC, SYSTEM
 
 from confcom.errors import ExitCode
 
+IMAGES = "registry.test/confcom/"
+
 
 def changes(cluster):
     """Command lines that change something."""
@@ -109,6 +111,7 @@ def test_enable_keeps_what_was_chosen_before_and_changes_what_is_named(confcom, 
     assert done.exit_code == ExitCode.OK, done.output
     assert cluster.revisions[-1]["values"] == {
         "simulated": {"enabled": True},
+        "image": {"registry": "registry.test"},
         "logLevel": "debug",
         "quoteHelper": {"enabled": False},
     }
@@ -161,7 +164,7 @@ def test_no_wait_says_so(confcom, cluster):
 
 
 def test_a_node_that_does_not_become_ready_is_named_with_the_reason(confcom, cluster):
-    cluster.broken_images["confcom/device-plugin:0.1.0"] = make.waiting("ImagePullBackOff", "no such image")
+    cluster.broken_images[f"{IMAGES}device-plugin:0.1.0"] = make.waiting("ImagePullBackOff", "no such image")
     done = confcom("enable", "--simulated", "--output", "json")
     assert done.exit_code == ExitCode.NOT_READY
     error = json.loads(done.stdout)["error"]
@@ -172,7 +175,7 @@ def test_a_node_that_does_not_become_ready_is_named_with_the_reason(confcom, clu
 
 def test_a_pod_that_the_kubelet_evicts_is_named_with_the_reason(confcom, cluster):
     low = "The node was low on resource: ephemeral-storage"
-    cluster.broken_images["confcom/device-plugin:0.1.0"] = make.rejected(low, "Evicted")
+    cluster.broken_images[f"{IMAGES}device-plugin:0.1.0"] = make.rejected(low, "Evicted")
     done = confcom("enable", "--simulated")
     assert done.exit_code == ExitCode.NOT_READY
     assert f"why: a: device plugin rejected: Evicted: {low}" in done.stderr
@@ -224,9 +227,9 @@ def test_update_goes_to_another_image(confcom, enabled):
 
 def test_update_without_options_goes_back_to_the_programs_own_version(confcom, enabled):
     assert confcom("update", "--version", "0.2.0").exit_code == ExitCode.OK
-    assert "confcom/device-plugin:0.2.0" in json.dumps(enabled.find("Pod"))
+    assert "registry.test/confcom/device-plugin:0.2.0" in json.dumps(enabled.find("Pod"))
     assert confcom("update", "--set", "logLevel=debug").exit_code == ExitCode.OK
-    assert "confcom/device-plugin:0.2.0" in json.dumps(enabled.find("Pod"))
+    assert "registry.test/confcom/device-plugin:0.2.0" in json.dumps(enabled.find("Pod"))
     assert confcom("update").exit_code == ExitCode.OK
     assert "0.2.0" not in json.dumps(enabled.find("Pod"))
 
@@ -255,7 +258,7 @@ def test_a_digest_that_is_none(confcom, enabled, digest):
 
 
 def test_an_update_to_a_helper_that_is_not_there_changes_no_daemon(confcom, enabled):
-    enabled.broken_images["confcom/quote-helper:bad"] = make.waiting("ImagePullBackOff", "no such image")
+    enabled.broken_images[f"{IMAGES}quote-helper:bad"] = make.waiting("ImagePullBackOff", "no such image")
     serving = enabled.find("Pod", namespace=SYSTEM)
     started = enabled.now
     done = confcom("update", "--version", "bad")
@@ -275,7 +278,7 @@ def test_an_update_to_a_helper_that_is_not_there_changes_no_daemon(confcom, enab
 
 
 def test_an_update_that_cannot_start_stops_while_the_old_one_serves_and_is_rolled_back(confcom, enabled):
-    enabled.broken_images["confcom/quote-helper:bad"] = make.waiting("CrashLoopBackOff", "it ends at once")
+    enabled.broken_images[f"{IMAGES}quote-helper:bad"] = make.waiting("CrashLoopBackOff", "it ends at once")
     (serving,) = [pod for pod in enabled.find("Pod", namespace=SYSTEM) if "quote-helper" in pod["metadata"]["name"]]
     done = confcom("update", "--version", "bad")
     assert done.exit_code == ExitCode.NOT_READY
@@ -294,7 +297,7 @@ def test_an_update_that_cannot_start_stops_while_the_old_one_serves_and_is_rolle
 
 
 def test_an_update_that_cannot_quote_is_reported_with_what_the_helper_says(confcom, enabled):
-    image = "confcom/quote-helper:mute"
+    image = "registry.test/confcom/quote-helper:mute"
     enabled.broken_images[image] = make.not_ready()
 
     def speak(fake):
@@ -317,6 +320,76 @@ def test_an_update_that_goes_nowhere_has_a_deadline(confcom, enabled):
     done = confcom("update", "--version", "0.2.0", "--timeout", "90")
     assert done.exit_code == ExitCode.NOT_READY
     assert 90 <= enabled.now - started < 100
+
+
+FROM_ANYWHERE = "neither a registry nor a digest is given for confcom/device-plugin and confcom/quote-helper"
+WHY = "nodes take images without a registry from docker.io, where the names are not ours, and give them host paths"
+BY_DIGEST = (
+    "which is the same wherever it comes from: "
+    "--set devicePlugin.image.digest=sha256:DIGEST --set quoteHelper.image.digest=sha256:DIGEST"
+)
+
+
+def test_without_a_registry_nothing_is_changed_and_it_says_what_to_write(confcom, refused, cluster):
+    told = refused("--simulated-node", "b", code=ExitCode.USAGE, registry="")
+    assert told == [
+        f"FAILED   chart and values    the chart refuses these values: {FROM_ANYWHERE}",
+        f"why: {WHY}",
+        f"do:  name the registry that has the images: --set image.registry=REGISTRY; or their content, {BY_DIGEST}",
+    ]
+    assert not changes(cluster)
+    assert cluster.node("b")["metadata"]["labels"] == {}
+
+
+def test_two_digests_do_without_a_registry_until_an_update_drops_them(confcom, cluster):
+    digests = [f"--set={one}.image.digest=sha256:{'7' * 64}" for one in ("devicePlugin", "quoteHelper")]
+    done = confcom("enable", "--simulated", *digests, registry="")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert f"confcom/quote-helper@sha256:{'7' * 64}" in json.dumps(cluster.find("Pod"))
+    done = confcom("update", "--version", "0.2.0")
+    assert done.exit_code == ExitCode.USAGE
+    assert FROM_ANYWHERE in done.stderr
+    other = f"sha256:{'8' * 64}"
+    digests = [f"--image-digest={one}={other}" for one in ("device-plugin", "quote-helper")]
+    assert confcom("update", "--version", "0.2.0", *digests).exit_code == ExitCode.OK
+
+
+@pytest.fixture
+def from_anywhere(confcom, cluster):
+    """What an older chart installed, which knew no registry."""
+    refusing = cluster.chart
+
+    def older(values):
+        rendered = json.dumps(refusing({**values, "image": {"registry": "R"}}))
+        return json.loads(rendered.replace("R/confcom/", "confcom/"))
+
+    cluster.chart = older
+    assert confcom("enable", "--simulated", registry="").exit_code == ExitCode.OK
+    cluster.chart = refusing
+    return cluster
+
+
+@pytest.mark.parametrize("command", [("enable", "--simulated"), ("update",), ("update", "--set", "logLevel=debug")])
+def test_a_release_without_a_registry_is_changed_only_with_one(confcom, from_anywhere, command):
+    serving, before = from_anywhere.find("Pod", namespace=SYSTEM), len(changes(from_anywhere))
+    done = confcom(*command, registry="")
+    assert done.exit_code == ExitCode.USAGE
+    assert FROM_ANYWHERE in done.stderr
+    assert "--set image.registry=REGISTRY" in done.stderr
+    assert len(changes(from_anywhere)) == before
+    assert from_anywhere.find("Pod", namespace=SYSTEM) == serving
+    done = confcom(*command, "--set", "image.registry=registry.test", registry="")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert "registry.test/confcom/quote-helper:0.1.0" in json.dumps(from_anywhere.find("Pod"))
+
+
+def test_a_rollback_goes_back_to_a_revision_without_a_registry(confcom, from_anywhere):
+    assert confcom("status").exit_code == ExitCode.OK
+    assert confcom("update", "--set", "image.registry=registry.test").exit_code == ExitCode.OK
+    done = confcom("rollback")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert "registry.test" not in json.dumps(from_anywhere.find("Pod"))
+    assert confcom("disable", "--yes").exit_code == ExitCode.OK
 
 
 @pytest.mark.parametrize("options", [[], ["--version", "0.2.0"], ["--set", "simulated.enabled=true"], ["--dry-run"]])

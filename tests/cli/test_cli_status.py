@@ -74,7 +74,7 @@ def test_json(confcom, enabled):
                         "state": "ready",
                         "reason": "",
                         "version": "0.1.0",
-                        "image": "confcom/device-plugin:0.1.0",
+                        "image": "registry.test/confcom/device-plugin:0.1.0",
                     }
                 ],
                 "quote_helper": [
@@ -83,7 +83,7 @@ def test_json(confcom, enabled):
                         "state": "ready",
                         "reason": "",
                         "version": "0.1.0",
-                        "image": "confcom/quote-helper:0.1.0",
+                        "image": "registry.test/confcom/quote-helper:0.1.0",
                     }
                 ],
                 "provision_device": "yes",

@@ -20,7 +20,7 @@ from confcom.cli.group import cli
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "enable-the-add-on.md"
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
-WRONG, MISSING = "confcom/quote-helper:0.3.0", "confcom/quote-helper:0.4.0"
+WRONG, MISSING = "registry.test/confcom/quote-helper:0.3.0", "registry.test/confcom/quote-helper:0.4.0"
 """Images of the helper: one whose quotes are wrong, and one that no registry has."""
 COMPLAINT = {
     "level": "warning",
@@ -53,6 +53,8 @@ class Story:
             self.cluster.objects.append(
                 make.pod("sgx-test-x7b", on="worker-1", owner=("Job", "sgx-test"), limits={EPC: 10})
             )
+        if "worker-3" in arguments:  # of a cluster where nothing is enabled yet
+            return self._run(FakeCluster(objects=[make.node("worker-3")]), arguments)
         if "strict" in arguments:
             nodes = [make.node("worker-1", make.SIMULATED), make.node("worker-2")]
             return self._run(FakeCluster(objects=nodes + self.cluster.find("Namespace")), arguments)

@@ -54,6 +54,8 @@ SHELL = {"cd", "export", "sed", "base64", "cat", "ls", "echo", "case", "python",
 ABBREVIATED = "it is abbreviated for its readers"
 ADD_ON = {"enable", "status", "update", "rollback", "disable"}
 HARDWARE_PAGES = {"docs/how-to/aks.md", "docs/how-to/on-premises.md"}
+REGISTRY = ["--set", "image.registry=REGISTRY"]
+"""Told with a page's first command, and kept; other clusters have their own."""
 SETTLED = 5
 """Moments after which the cluster in memory changes no more."""
 NOBODY = "http://127.0.0.1:1"
@@ -119,13 +121,13 @@ def test_the_add_ons_commands_run(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     cluster, ran = story_cluster(page), 0
     if page not in HARDWARE_PAGES and not any("--simulated-node" in command.line for command in commands(page)):
-        done = run_confcom(cluster, ["enable", "--simulated-node", "worker-1"])  # what the page begins with
+        done = run_confcom(cluster, ["enable", "--simulated-node", "worker-1", *REGISTRY])  # what the page begins with
         assert done.exit_code == 0, done.output
     for command in commands(page):
         for program, *arguments in command.programs():
             if program == "confcom" and arguments[0] in ADD_ON:
                 if "--beside-hardware" in arguments:  # another cluster, whose kubelets are not played under other names
-                    done = run_confcom(mixed_cluster(), [*arguments, "--dry-run"])
+                    done = run_confcom(mixed_cluster(), [*arguments, *REGISTRY, "--dry-run"])
                 else:
                     done = run_confcom(cluster, arguments)
                 assert done.exit_code == 0, f"{command}\n{done.output}"
@@ -197,14 +199,29 @@ def chart_settings(arguments):
     return kept
 
 
+def kept_registry(command):
+    """What an earlier command of the page named, and the release has kept."""
+    for before in commands(command.page):
+        if before == command:
+            return []
+        for program, *arguments in before.programs():
+            named = [one for one in chart_settings(arguments) if one.startswith("image.registry=")]
+            if (program, arguments[:1]) == ("confcom", ["enable"]) and named:
+                return ["--set", named[0]]
+    raise LookupError(command)
+
+
 INSTALLING = [*started("helm"), *started("confcom")]
+REFUSED = "docs/how-to/enable-the-add-on.md: confcom enable --simulated-node worker-3"
+"""The page shows what it says without a registry, on a cluster that has no release."""
 
 
 @pytest.mark.parametrize(
     ("command", "arguments"), [case for case in INSTALLING if case.values[1][:1] in (["install"], ["enable"])]
 )
 def test_the_chart_takes_its_values(helm, command, arguments, tmp_path):
-    settings = chart_settings(arguments)
+    kept = [] if str(command) == REFUSED else kept_registry(command)
+    settings = [*kept, *chart_settings(arguments)]
     assert settings, command
     done = subprocess.run(
         [helm, "template", "confcom", "charts/confcom", "--namespace", "confcom-system", *settings],
@@ -214,6 +231,9 @@ def test_the_chart_takes_its_values(helm, command, arguments, tmp_path):
         text=True,
         check=False,
     )
+    if str(command) == REFUSED:
+        assert "neither a registry nor a digest is given" in done.stderr
+        return
     assert done.returncode == 0, done.stderr
     kinds = [one["kind"] for one in yaml.safe_load_all(done.stdout) if one]
     assert "DaemonSet" in kinds

@@ -23,6 +23,16 @@ confcom: nothing was changed, because simulated.enabled is false, and quoteHelpe
          --set quoteHelper.enabled=false
 """
 """As the chart words it."""
+FROM_ANYWHERE = """Error: execution error at (confcom/templates/checks.yaml:1:1):
+
+confcom: nothing was changed, because neither a registry nor a digest is given for {names}.
+  why: nodes take images without a registry from docker.io, where the names are not ours, and give them host paths.
+  do:  name the registry that has the images:
+         --set image.registry=REGISTRY
+       or their content, which is the same wherever it comes from:
+         {digests}
+"""
+REPOSITORIES = {"devicePlugin": "confcom/device-plugin", "quoteHelper": "confcom/quote-helper"}
 
 
 def default_chart(values):
@@ -31,6 +41,7 @@ def default_chart(values):
     simulates, quotes = simulated.get("enabled"), helper.get("enabled", True)
     if quotes and not simulates:
         raise ValueError(REFUSAL)
+    _refuse_images_from_anywhere(values, list(REPOSITORIES) if quotes else ["devicePlugin"])
     beside = simulates and simulated.get("besideHardware")
     suffix = "-simulated" if beside else ""
     rendered = [_of("NetworkPolicy", "networking.k8s.io/v1")] if _enabled(values, "networkPolicy") else []
@@ -72,14 +83,32 @@ def _account(component):
     return _of("ServiceAccount", CORE, f"confcom-{component}")
 
 
-def _image(values, key, repository):
-    image = values.get(key, {}).get("image", {})
-    tag, digest = image.get("tag") or "0.1.0", image.get("digest")
-    return f"{repository}:{tag}" + (f"@{digest}" if digest else "")
+def _refuse_images_from_anywhere(values, keys):
+    lacking = [key for key in keys if not (_registry(values, key) or _choice(values, key).get("digest"))]
+    if lacking:
+        digests = " ".join(f"--set {key}.image.digest=sha256:DIGEST" for key in lacking)
+        names = " and ".join(REPOSITORIES[key] for key in lacking)
+        raise ValueError(FROM_ANYWHERE.format(names=names, digests=digests))
+
+
+def _choice(values, key):
+    return values.get(key, {}).get("image", {})
+
+
+def _registry(values, key):
+    return _choice(values, key).get("registry") or values.get("image", {}).get("registry", "")
+
+
+def _image(values, key):
+    image, registry = _choice(values, key), _registry(values, key)
+    digest = image.get("digest")
+    tag = image.get("tag") or ("" if digest else "0.1.0")
+    name = f"{registry}/{REPOSITORIES[key]}" if registry else REPOSITORIES[key]
+    return name + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
 
 
 def _plugin(values, suffix, selector=make.SIMULATED, args=("--simulated",)):
-    image = _image(values, "devicePlugin", "confcom/device-plugin")
+    image = _image(values, "devicePlugin")
     return _installed(make.daemon_set(f"device-plugin{suffix}", selector, args=args, image=image))
 
 
@@ -87,7 +116,7 @@ def _helper(values, suffix):
     resources = {PROVISION: 1, HELPER_EPC: 3}
     if suffix:
         resources = {f"simulated.confcom.internal/{name.partition('/')[2]}": count for name, count in resources.items()}
-    image = _image(values, "quoteHelper", "confcom/quote-helper")
+    image = _image(values, "quoteHelper")
     return _installed(make.daemon_set(f"quote-helper{suffix}", image=image, limits=resources))
 
 
@@ -98,7 +127,7 @@ def _installed(daemon):
 
 def _root_maker(values):
     """The hooks: the Job that makes sure of the simulated root, and what it needs."""
-    container = {"name": "simulated-root", "image": _image(values, "quoteHelper", "confcom/quote-helper")}
+    container = {"name": "simulated-root", "image": _image(values, "quoteHelper")}
     template = {"metadata": {"labels": make.labels("simulated-root")}, "spec": {"containers": [container]}}
     digest = hashlib.sha256(json.dumps(template).encode()).hexdigest()
     common = {"component": "simulated-root", "hook": True}

@@ -5,6 +5,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 
 import pytest
 
@@ -23,12 +24,14 @@ class Stage:
 
 def stages_of(path):
     text = re.sub(r"^\s*#.*\n", "", path.read_text(), flags=re.MULTILINE)
-    stages = []
+    stages, defaults = [], {}
     for line in re.sub(r"\\\n", " ", text).splitlines():
         keyword, _, arguments = line.strip().partition(" ")
         if keyword == "FROM":
             base, _, name = arguments.partition(" AS ")
-            stages.append(Stage(base, name or str(len(stages)), []))
+            stages.append(Stage(Template(base).substitute(defaults), name or str(len(stages)), []))
+        elif keyword == "ARG" and not stages:
+            variable, _, defaults[variable] = arguments.partition("=")
         elif keyword:
             stages[-1].instructions.append((keyword, " ".join(arguments.split())))
     return {stage.name: stage for stage in stages}

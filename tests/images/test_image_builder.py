@@ -63,5 +63,5 @@ def test_old_results_go_and_the_newest_stay(images, tmp_path):
 
 def test_names_are_of_this_version_and_the_newest(builder):
     names = builder("images_workshop").references("quote-helper")
-    assert names[1] == "docker.io/confcom/quote-helper:latest"
+    assert names[1] == "registry.test/confcom/quote-helper:latest"
     assert names[0].rpartition(":")[2][0].isdigit()

@@ -258,7 +258,7 @@ def test_the_commands_from_end_to_end(node_process, short_dir, manifest):
     assert json.loads(cli("get", "--output", "json", env=where).stdout)["pods"][0]["name"] == pod.name
     images = cli("images", env=where)
     assert "say:1" in images.stdout
-    assert "confcom/sample-workload:latest" in images.stdout
+    assert "registry.test/confcom/sample-workload:latest" in images.stdout
     again = cli("apply", "-", text=manifest(image="say:1"), env=where)
     assert again.exit_code == 1
     assert 'Error: jobs.batch "one" already exists' in again.stderr

@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
-SAMPLE = "confcom/sample-workload:latest"
+SAMPLE = "registry.test/confcom/sample-workload:latest"
 
 PATCHED_COMMAND = """
 import sys

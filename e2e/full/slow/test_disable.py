@@ -7,6 +7,7 @@ import pytest
 
 from confcom.playground.examples_folder import examples_folder
 from e2e.add_on import EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, allocatable, install, uninstall
+from e2e.images_workshop import CHART_REGISTRY
 
 SLOW_SECONDS = 900
 """For the 5 minutes and what comes before and after."""
@@ -92,7 +93,7 @@ def test_nothing_stays_but_the_roots_secret_and_it_comes_back_the_same(cluster, 
     assert not [one for one in objects if SYSTEM in one]
     assert not [name for _, _, name in keys if "sgx" in name]
 
-    confcom(cluster, "enable", "--simulated", *(f"--simulated-node={node}" for node in sgx))
+    confcom(cluster, "enable", "--set", CHART_REGISTRY, *(f"--simulated-node={node}" for node in sgx))
     confcom(cluster, "simulation", "export", str(tmp_path / "before"))
     assert [node for node, found in entries(untouched, PLUGINS).items() if found - sockets[node]] == sgx
     assert [node for node, found in entries(untouched, AESM).items() if found == {"aesm.socket"}] == sgx
@@ -117,7 +118,7 @@ def test_nothing_stays_but_the_roots_secret_and_it_comes_back_the_same(cluster, 
     (pod,) = cluster.kubectl_json("get", "pods", here)["items"]
     assert pod["status"]["phase"] == "Running"
 
-    confcom(cluster, "enable", "--simulated")
+    confcom(cluster, "enable", "--simulated", "--set", CHART_REGISTRY)
     confcom(cluster, "simulation", "export", str(tmp_path / "after"))
     before, after = ((tmp_path / one / "root.sha256").read_text() for one in ("before", "after"))
     assert before == after

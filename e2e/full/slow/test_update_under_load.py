@@ -14,6 +14,7 @@ from confcom.errors import ExitCode
 from e2e import images
 from e2e.add_on import SYSTEM
 from e2e.confcom_command import HELPER, PLUGIN, AddOn, enabled, uids
+from e2e.images_workshop import REGISTRY
 from e2e.load.client import ENCLAVE
 from e2e.load.outcome import Outcome, Trust
 from e2e.load.pods import Load
@@ -32,7 +33,7 @@ SERVED = 2_000
 SERVED_SECONDS = 300.0
 NEW_QE = hashlib.sha256(b"confcom simulated quoting enclave, version 2").hexdigest(), 2
 DEFAULT_QE = hashlib.sha256(b"confcom simulated quoting enclave, version 1").hexdigest(), 1
-REPOSITORY = "docker.io/confcom/"
+REPOSITORY = f"{REGISTRY}/confcom/"
 SITE_PACKAGES = "/opt/confcom/lib/python3.11/site-packages/"
 WRONG_QUOTES = b"""
 from confcom.quote_provider.simulated import SimulatedQuoteProvider

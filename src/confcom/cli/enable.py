@@ -71,11 +71,14 @@ def enable(
     this waits until both daemons are ready on every node with SGX. To enable again changes nothing; with other options
     it changes just these.
 
+    The first time needs the registry that has the images, or a digest for each of them. Both are kept.
+
     \b
     Examples:
-      confcom enable --no-quote-helper                  nodes with SGX hardware, EPC only
-      confcom enable --simulated-node worker-1          no SGX hardware anywhere
-      confcom enable --simulated --set image.registry=registry.example.com/mirror
+      confcom enable --no-quote-helper --set image.registry=registry.example.com/mirror
+                                                        nodes with SGX hardware, EPC only
+      confcom enable --simulated-node worker-1 --set image.registry=registry.example.com/mirror
+                                                        no SGX hardware anywhere
       confcom enable --simulated --dry-run              what would be done?
 
     Exit codes: 7 a check failed and nothing was changed, 8 it is installed and some node is not ready, 6 the cluster,

@@ -118,5 +118,5 @@ def cli() -> None:
     Start here:
       confcom demo                            the whole story, on this machine
       confcom demo --keep                     ... and leave it up, to point your own program at it
-      confcom enable --simulated-node NODE    the add-on, on your cluster
+      confcom enable                          the add-on, on your cluster
     """

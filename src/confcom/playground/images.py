@@ -1,4 +1,4 @@
-"""Image names without a registry: a table from a name to what would be in the image."""
+"""Images without a registry that serves them: a table from a name to what would be in the image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from confcom.errors import SettingsError
 
-SAMPLE_WORKLOAD = "confcom/sample-workload:latest"
+SAMPLE_WORKLOAD = "registry.test/confcom/sample-workload:latest"
 """The program that the examples run; started with -P, so that nothing in its working directory is imported."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
