@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from confcom.playground.examples_folder import examples_folder
 from e2e.add_on import EPC, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, allocatable, names, uninstall
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME
-from e2e.images_workshop import CHART_REGISTRY, references
+from e2e.images_workshop import CHART_REGISTRY, REGISTRY, references
 from e2e.waiting import until
 
 CHART = ROOT / "charts" / "confcom"
@@ -23,6 +24,8 @@ PLUGIN, HELPER = "confcom-device-plugin", "confcom-quote-helper"
 PROVISION, HELPER_EPC = "sgx.intel.com/provision", "confcom.internal/quote_helper_epc_mem_in_MiB"
 SMALLEST_NODE_MIB, ITS_OFFER_MIB = 28, 22
 IMAGE = references("sample-workload")[0]
+REGISTRY_OF_EACH = tuple(f"{daemon}.image.registry={REGISTRY}" for daemon in ("devicePlugin", "quoteHelper"))
+"""The minimal chart has no registry for all images; its default is a name of docker.io."""
 
 
 @dataclass
@@ -131,7 +134,7 @@ def pod_with(limits: dict, *, init: bool = False) -> dict:
 
 def test_upgrade_from_the_minimal_chart_with_workloads_running_and_back(add_on: AddOn, workloads: Workloads) -> None:
     add_on.label(f"{HARDWARE_LABEL}=true")
-    add_on.upgrade(SIMULATED, chart=MINIMAL_CHART)
+    add_on.upgrade(SIMULATED, *REGISTRY_OF_EACH, chart=MINIMAL_CHART)
     until(lambda: allocatable(add_on.cluster) == "162", "the node offers its EPC")
     held = workloads.hold()
     generations = {name: one["metadata"]["generation"] for name, one in add_on.daemons().items()}
@@ -164,6 +167,48 @@ def test_upgrade_from_the_minimal_chart_with_workloads_running_and_back(add_on: 
     assert workloads.lives_on(held)
     policies = add_on.cluster.kubectl("get", "validatingadmissionpolicies", "--output=name").stdout
     assert RELEASE not in policies
+
+
+@pytest.fixture
+def names_without_registry(cluster: Cluster) -> Iterator[None]:
+    """The node has the daemons' images under the names that older charts gave them, too."""
+    taken = {f"docker.io/confcom/{one}:0.1.0": references(one)[0] for one in ("device-plugin", "quote-helper")}
+    for old, new in taken.items():
+        cluster.node.run(["ctr", "images", "tag", new, old])
+    yield
+    cluster.node.run(["ctr", "images", "remove", *taken])
+
+
+@pytest.mark.usefixtures("names_without_registry")
+def test_a_release_without_a_registry_is_upgraded_only_with_one_and_rolled_back_as_it_was(add_on: AddOn) -> None:
+    add_on.label(f"{HARDWARE_LABEL}=true", f"{SIMULATED_LABEL}=true")
+    add_on.upgrade(SIMULATED, chart=MINIMAL_CHART)
+    components = ("device-plugin", "quote-helper")
+    before = {name: add_on.pod(name) for name in components}
+    assert image_of(before["quote-helper"]) == "confcom/quote-helper:0.1.0"
+
+    for stored in ((), ("--reset-then-reuse-values",)):
+        refused = add_on.upgrade(SIMULATED, "image.registry=", more=stored, check=False)
+        assert refused.returncode != 0
+        told = "neither a registry nor a digest is given for confcom/device-plugin and confcom/quote-helper"
+        assert f"confcom: nothing was changed, because {told}." in refused.stderr
+        assert "--set image.registry=REGISTRY" in refused.stderr
+    listed = json.loads(add_on.helm("history", RELEASE, "--output=json").stdout)
+    assert [(one["revision"], one["status"]) for one in listed] == [(1, "deployed")]
+    uids = {name: pod["metadata"]["uid"] for name, pod in before.items()}
+    assert {name: add_on.pod(name)["metadata"]["uid"] for name in components} == uids
+
+    add_on.upgrade(SIMULATED)
+    assert image_of(add_on.pod("quote-helper")) == references("quote-helper")[0]
+    add_on.helm("rollback", RELEASE, "1", "--wait", "--timeout=90s")
+    until(
+        lambda: {image_of(add_on.pod(name)) for name in components} == {f"confcom/{name}:0.1.0" for name in components},
+        "the daemons of before are back",
+    )
+
+
+def image_of(pod: dict) -> str:
+    return pod["spec"]["containers"][0]["image"]
 
 
 def test_who_may_ask_for_provision(add_on: AddOn, workloads: Workloads, namespace: str) -> None:
