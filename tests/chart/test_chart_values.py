@@ -46,7 +46,7 @@ def test_a_digest_decides(render, tag, reference):
 # An image without a registry is one of docker.io, where confcom/... belongs to somebody else.
 
 FROM_ANYWHERE = "neither a registry nor a digest is given for"
-WHY = "nodes take images without a registry from docker.io, where the names are not ours, and give them host paths"
+WHY = "nodes take images without a registry from docker.io, where the name is not ours, and give them host directories"
 PLUGIN_DIGEST, HELPER_DIGEST = (f"{daemon}.image.digest={DIGEST}" for daemon in ("devicePlugin", "quoteHelper"))
 HELPERLESS = "quoteHelper.enabled=false"
 

@@ -323,7 +323,7 @@ def test_an_update_that_goes_nowhere_has_a_deadline(confcom, enabled):
 
 
 FROM_ANYWHERE = "neither a registry nor a digest is given for confcom/device-plugin and confcom/quote-helper"
-WHY = "nodes take images without a registry from docker.io, where the names are not ours, and give them host paths"
+WHY = "nodes take images without a registry from docker.io, where the name is not ours, and give them host directories"
 BY_DIGEST = (
     "which is the same wherever it comes from: "
     "--set devicePlugin.image.digest=sha256:DIGEST --set quoteHelper.image.digest=sha256:DIGEST"

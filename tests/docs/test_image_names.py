@@ -1,0 +1,36 @@
+"""Whoever types or applies what a page or an example has gets no image of a name that is not ours."""
+
+import re
+
+import pytest
+from documentation import PAGES, ROOT, blocks, commands
+
+OURS = re.compile(r"(?P<registry>[\w.:/-]+/)?confcom/(?:device-plugin|quote-helper|sample-workload)\b")
+"""In a command or a manifest."""
+PLACEHOLDERS = ("REGISTRY/", "registry.test/")
+"""What readers replace, and a host that nobody can own (RFC 6761)."""
+
+EXAMPLES = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "examples").glob("*.yaml"))]
+
+
+def manifests(place):
+    return [(ROOT / place).read_text()] if place in EXAMPLES else blocks(place, "yaml")
+
+
+def named(place):
+    typed = [command.line for command in commands(place)] if place in PAGES else []
+    return [match for text in (*typed, *manifests(place)) for match in OURS.finditer(text)]
+
+
+def test_there_are_some():
+    assert {place for place in (*PAGES, *EXAMPLES) if named(place)} >= {
+        "README.md",
+        "docs/how-to/build-images.md",
+        "docs/tutorial/first-quote.md",
+        *EXAMPLES,
+    }
+
+
+@pytest.mark.parametrize("place", [place for place in (*PAGES, *EXAMPLES) if named(place)])
+def test_each_image_of_ours_has_the_readers_registry(place):
+    assert {match["registry"] for match in named(place)} <= set(PLACEHOLDERS)
