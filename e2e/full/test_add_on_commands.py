@@ -41,7 +41,7 @@ def test_without_a_registry_nothing_is_changed(bare):
     assert "--set image.registry=REGISTRY" in done.stderr
     assert SIMULATED_LABEL not in bare.kubectl_json("get", "node", NODE_NAME)["metadata"]["labels"]
     assert not names(bare, "daemonsets", SYSTEM)
-    assert not bare.helm("list", "--all", "--short", f"--namespace={SYSTEM}").stdout
+    assert not bare.helm("list", "--short", f"--namespace={SYSTEM}").stdout
 
 
 @pytest.mark.timeout(300, func_only=True)

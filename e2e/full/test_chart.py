@@ -171,12 +171,14 @@ def test_upgrade_from_the_minimal_chart_with_workloads_running_and_back(add_on: 
 
 @pytest.fixture
 def names_without_registry(cluster: Cluster) -> Iterator[None]:
-    """The node has the daemons' images under the names that older charts gave them, too."""
+    """Every node has the daemons' images under the names that older charts gave them, too: the Job runs on any."""
     taken = {f"docker.io/confcom/{one}:0.1.0": references(one)[0] for one in ("device-plugin", "quote-helper")}
-    for old, new in taken.items():
-        cluster.node.run(["ctr", "images", "tag", new, old])
+    for node in cluster.nodes:
+        for old, new in taken.items():
+            node.run(["ctr", "images", "tag", "--force", new, old])
     yield
-    cluster.node.run(["ctr", "images", "remove", *taken])
+    for node in cluster.nodes:
+        node.run(["ctr", "images", "remove", *taken])
 
 
 @pytest.mark.usefixtures("names_without_registry")
