@@ -4,17 +4,25 @@ Intel's AESM unlinks the path by name at start and at stop, so that an old insta
 socket. Here a path is bound only if nothing lives there, appears only when it already listens, with its final mode,
 and is removed only by the one that made it.
 
-A socket is bound under a temporary name beside its path, and then given the path by link(2), which never replaces, or
-by rename(2), which replaces at once: no client ever finds the path missing. The kernel goes on telling the temporary
-name to every client (getpeername(2)), which is how programs of one kind recognise each other's sockets.
+A socket is bound in a private directory beside its path, and then given the path by link(2), which never replaces, or
+by rename(2), which replaces at once: no client ever finds the path missing. The kernel goes on telling the name that
+was bound to every client (getpeername(2)), which is how programs of one kind recognise each other's sockets.
+
+The private directory protects against users who may write the directory of the path: they can rename it or put a
+symbolic link in its place, but they cannot change what is in it, and it is used only by its descriptor. chmod(2) of a
+name that they could exchange would change the mode of any file that they choose.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
 import socket
+import stat
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +38,15 @@ from confcom.daemon.socket_path import (
 from confcom.errors import UnavailableError
 
 _TEMPORARY_BYTES = 3
-"""Random bytes in the temporary name `.NAME.xxxxxx`, which `ss -xl` goes on showing: it must be told apart from others'
-for an instant, and be recognised by people."""
+"""Random bytes in the name `.NAME.xxxxxx` that is bound, which `ss -xl` goes on showing: people recognise it."""
 MAX_PATH_BYTES = SUN_PATH_BYTES - 2 - 2 * _TEMPORARY_BYTES
-"""What a path may have so that the temporary name beside it fits too."""
+"""As if `.NAME.xxxxxx` beside the path had to fit into sun_path too."""
+_BOUND_NAME_BYTES = SUN_PATH_BYTES - len("/proc/self/fd/1048576/")
+"""What fits into sun_path after the private directory's descriptor; a process has at most 1,048,576 (fs.nr_open)."""
+_PRIVATE_PREFIX = ".confcom-"
+"""Of the private directory's name; a program that is killed while it binds leaves an empty one behind."""
+_NEW_DIRECTORY = "new"
+"""What a directory is called in the private one, until it has its mode."""
 _ATTEMPTS = 3
 """Another starter may bind or remove the path between our look and our step; then look again."""
 
@@ -140,35 +153,117 @@ def replace_socket(path: Path, *, tag: str, mode: int, backlog: int) -> BoundUni
 def make_directory(directory: Path, mode: int) -> None:
     """Make a directory and those above it unless they are there; what is there stays as it is.
 
+    Args:
+        directory: where.
+        mode: permission bits of each directory that is made, whatever the umask is.
+
     Raises:
         NotADirectoryError: something else is there.
         OSError: it cannot be done.
     """
     if directory.is_dir():
         return
+    if not directory.parent.is_dir():
+        make_directory(directory.parent, mode)
+    with private_directory(directory.parent) as private:
+        os.mkdir(_NEW_DIRECTORY, dir_fd=private)
+        try:
+            with open_path(_NEW_DIRECTORY, directory=private) as made:
+                set_mode(made, mode)
+            # Replaces nothing but an empty directory that another starter has made since.
+            os.rename(_NEW_DIRECTORY, directory, src_dir_fd=private)
+        except OSError as error:
+            os.rmdir(_NEW_DIRECTORY, dir_fd=private)
+            if error.errno != errno.ENOTEMPTY:
+                raise
+
+
+@contextlib.contextmanager
+def private_directory(parent: Path) -> Iterator[int]:
+    """Make a directory that only this user can use, for as long as the context lasts; its descriptor is given.
+
+    Raises:
+        OSError: it cannot be made, or somebody has put another one in its place.
+    """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(directory)) from error
-    directory.chmod(mode)
+        name = tempfile.mkdtemp(prefix=_PRIVATE_PREFIX, dir=parent)
+    except OSError as error:
+        raise _about(parent, error) from error
+    try:
+        descriptor = _open_private(name, parent)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+    finally:
+        with contextlib.suppress(OSError):
+            Path(name).rmdir()
+
+
+@contextlib.contextmanager
+def open_path(name: str | bytes | Path, *, directory: int | None = None) -> Iterator[int]:
+    """Give a descriptor (O_PATH) of a file itself, never of what a symbolic link leads to.
+
+    Args:
+        name: where.
+        directory: the descriptor of the directory that a relative name is in.
+
+    Raises:
+        OSError: there is nothing, or it may not be reached.
+    """
+    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def set_mode(descriptor: int, mode: int) -> None:
+    """Set the permission bits of the file that a descriptor of `open_path` stands for.
+
+    Raises:
+        OSError: it cannot be done.
+    """
+    # fchmod(2) refuses O_PATH; its entry in /proc leads to that file, whatever has happened to its name.
+    Path(f"/proc/self/fd/{descriptor}").chmod(mode)
+
+
+def _open_private(name: str, parent: Path) -> int:
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise _about(parent, error) from error
+    status = os.fstat(descriptor)
+    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, "another user has exchanged what was just made there", os.fspath(parent))
+    return descriptor
+
+
+def _about(directory: Path, error: OSError) -> OSError:
+    """The same error without a random name, so that the same failure reads the same each time."""
+    return OSError(error.errno, error.strerror, os.fspath(directory))
 
 
 def _listen(path: Path, tag: str, mode: int, backlog: int, *, replace: bool) -> BoundUnixSocket:
-    temporary = path.with_name(f".{path.name}.{tag}")
+    name = os.fsencode(f".{path.name}.{tag}")[-_BOUND_NAME_BYTES:]
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        listener.bind(os.fspath(temporary))
-        try:
-            temporary.chmod(mode)
-            listener.listen(backlog)
-            listener.setblocking(False)
-            status = temporary.lstat()
-            if replace:
-                temporary.replace(path)
-            else:
-                path.hardlink_to(temporary)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with private_directory(path.parent) as private:
+            listener.bind(os.fsencode(f"/proc/self/fd/{private}/") + name)
+            try:
+                with open_path(name, directory=private) as bound:
+                    set_mode(bound, mode)
+                    status = os.fstat(bound)
+                listener.listen(backlog)
+                listener.setblocking(False)
+                if replace:
+                    os.rename(name, path, src_dir_fd=private)
+                else:
+                    os.link(name, path, src_dir_fd=private, follow_symlinks=False)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=private)
     except BaseException:
         listener.close()
         raise
