@@ -103,7 +103,7 @@ def test_every_container_is_confined_and_its_exceptions_are_these(manifests):
                 assert (context["runAsUser"], context["runAsGroup"]) == (10001, 10001)
             if added or not context["runAsNonRoot"]:
                 exceptions[name] = (context["runAsUser"], added)
-    assert exceptions == {"device-plugin": (0, []), "aesmd-directory": (0, ["CHOWN"])}
+    assert exceptions == {"device-plugin": (0, []), "aesmd-directory": (0, ["CHOWN", "FOWNER"])}
 
 
 def test_a_container_that_failed_tells_why_in_its_status(manifests):
@@ -255,12 +255,14 @@ def test_the_helper_reads_the_clusters_root(manifests):
     assert pod["securityContext"]["fsGroup"] == 10001
 
 
-def test_the_directory_is_handed_to_the_helpers_user(manifests):
+def test_the_directory_is_handed_to_the_helpers_user_and_opened_to_all(manifests):
     pod = daemon(manifests, HELPER)
     context = only_container(pod)["securityContext"]
     init = containers(pod)["aesmd-directory"]
-    assert init["command"] == ["chown", f"{context['runAsUser']}:{context['runAsGroup']}", "/var/run/aesmd"]
+    user = f"{context['runAsUser']}:{context['runAsGroup']}"
+    assert init["command"] == ["sh", "-c", f"chmod 0755 /var/run/aesmd && chown {user} /var/run/aesmd"]
     assert init["image"] == only_container(pod)["image"]
+    assert "--open-to-all-users" in only_container(pod)["args"]
 
 
 @pytest.mark.parametrize("name", [PLUGIN, HELPER])

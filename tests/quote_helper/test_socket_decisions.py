@@ -9,6 +9,7 @@ from confcom.errors import UnavailableError
 from confcom.quote_helper.socket_decisions import (
     MAX_SOCKET_PATH_BYTES,
     Blocked,
+    Directory,
     Foreign,
     Instance,
     Nobody,
@@ -34,6 +35,7 @@ BLOCKED = Blocked(UnavailableError("it may not be looked at"))
         (Nobody(), True, False, Step.BIND),
         (STALE, False, False, Step.BIND),
         (STALE, True, False, Step.BIND),
+        (Directory(), False, False, Step.BIND),
         (Ours(OLDER), False, False, Step.WAIT),
         (Ours(OLDER), True, False, Step.REPLACE),
         (Ours(OLDER, can_quote=False), False, False, Step.WAIT),

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import shutil
 import socket
 import stat
 
@@ -79,7 +80,7 @@ class Host:
 class Running:
     """A keeper with what it needs around it."""
 
-    def __init__(self, path, started, *, target_info=b"T" * 512, replace_foreign=False):
+    def __init__(self, path, started, *, target_info=b"T" * 512, replace_foreign=False, open_to_all=False):
         self.host = Host(None)
         self.can_quote_for = target_info
         self.policy = StaleTargetPolicy(1000, lambda: 0.0)
@@ -93,6 +94,7 @@ class Running:
             stale=self.policy,
             limits=LIMITS,
             replace_foreign=replace_foreign,
+            open_to_all=open_to_all,
             on_change=self.changed.set,
         )
         self.task = None
@@ -164,6 +166,14 @@ def listening(path, name=None):
         name.rename(path)
     listener.listen(8)
     return listener
+
+
+def occupy(path, kind):
+    if kind == "file":
+        path.write_text("precious")
+    else:
+        path.mkdir()
+        (path / "precious").write_text("")
 
 
 def inode(path):
@@ -353,23 +363,64 @@ async def test_a_helpers_mark_of_another_user_is_no_helper(keeper, path):
         await running.waits("a program of uid 1000 serves there under a quote helper's name")
 
 
-@pytest.mark.parametrize("kind", ["directory", "file"])
+@pytest.mark.parametrize("kind", ["directory that is not empty", "file"])
 async def test_what_is_no_socket_stays_and_at_the_start_it_is_an_error(keeper, path, kind):
     path.parent.mkdir()
-    path.mkdir() if kind == "directory" else path.write_text("precious")
+    occupy(path, kind)
     with pytest.raises(SettingsError, match="cannot be replaced") as caught:
         await keeper(1).start()
     assert kind in caught.value.why
     assert path.exists()
 
 
-async def test_what_is_no_socket_while_it_runs_is_waited_for(keeper, path):
+@pytest.mark.parametrize("kind", ["directory that is not empty", "file"])
+async def test_what_is_no_socket_while_it_runs_is_waited_for(keeper, path, kind):
     running = await keeper(1).start()
     path.unlink()
-    path.mkdir()
-    await running.waits("there is a directory")
-    path.rmdir()
+    occupy(path, kind)
+    await running.waits(f"there is a {kind}")
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
     await running.serves()
+
+
+async def test_an_empty_directory_in_its_place_is_removed_at_any_time_and_told(keeper, path, caplog):
+    path.mkdir(parents=True)
+    running = await keeper(1).start()
+    assert running.keeper.reason is None
+    assert stat.S_ISSOCK(path.lstat().st_mode)
+    path.unlink()
+    path.mkdir()
+    await eventually(path.is_socket)
+    assert running.keeper.reason is None
+    told = [
+        record for record in caplog.records if "an empty directory was in the socket's place" in record.getMessage()
+    ]
+    assert len(told) == 2
+    assert f"have it mount {path.parent}, and start it again" in told[0].remedy
+
+
+async def test_a_link_to_an_empty_directory_is_not_removed(keeper, path):
+    path.parent.mkdir()
+    path.parent.with_name("else").mkdir()
+    path.symlink_to(path.parent.with_name("else"))
+    with pytest.raises(SettingsError, match="cannot be replaced"):
+        await keeper(1).start()
+    assert path.is_symlink()
+    assert path.is_dir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+async def test_an_empty_directory_that_may_not_be_removed_is_told(keeper, path):
+    path.mkdir(parents=True)
+    path.parents[1].chmod(0o755)
+    os.seteuid(1000)
+    try:
+        with pytest.raises(UnavailableError, match="cannot be bound") as caught:
+            await keeper(1).start()
+    finally:
+        os.seteuid(0)
+    assert "Permission denied" in caught.value.why
+    assert path.is_dir()
 
 
 async def test_a_path_that_is_too_long_for_the_mark(keeper, short_dir):

@@ -127,11 +127,12 @@ def require_usable_path(path: Path, most: int) -> None:
 def not_a_socket(path: Path) -> SettingsError:
     """What is to be said when something else than a stream socket is in a socket's place."""
     found = "a directory" if path.is_dir() else "a file that is no stream socket"
-    return SettingsError(
-        f"{path} cannot be replaced by a socket",
-        why=f"there is {found}, and only stale sockets are replaced",
-        remedy="remove it if it is not needed, or give another path",
-    )
+    return _not_replaced(path, f"there is {found}, and only stale sockets are replaced")
+
+
+def not_an_empty_directory(path: Path) -> SettingsError:
+    """What is to be said when a directory in a socket's place has something in it."""
+    return _not_replaced(path, "there is a directory that is not empty, and only an empty one is removed")
 
 
 def unusable(path: Path, error: OSError) -> UnavailableError:
@@ -140,6 +141,14 @@ def unusable(path: Path, error: OSError) -> UnavailableError:
         f"{path} cannot be bound",
         why=f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else ""),
         remedy="make its directory exist and writable for this user, or give another path",
+    )
+
+
+def _not_replaced(path: Path, why: str) -> SettingsError:
+    return SettingsError(
+        f"{path} cannot be replaced by a socket",
+        why=why,
+        remedy="remove it if it is not needed, or give another path",
     )
 
 

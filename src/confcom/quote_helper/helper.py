@@ -99,6 +99,7 @@ class QuoteHelper:
             stale=stale,
             limits=limits,
             replace_foreign=settings.replace_foreign_socket,
+            open_to_all=settings.open_to_all_users,
             on_change=lambda: self._show_readiness(provider.status, sockets.reason),
         )
 

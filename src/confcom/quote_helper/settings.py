@@ -55,6 +55,8 @@ class HelperSettings:
     log_format: LogFormat
     replace_foreign_socket: bool = False
     """Whether another program's live socket is replaced, once a quote was made."""
+    open_to_all_users: bool = False
+    """Whether the modes of the socket and of its directory are kept at what lets every user connect."""
     stale_report_window_seconds: int = DEFAULT_STALE_REPORT_WINDOW_SECONDS
     """For how long a report that the quoting enclave rejects counts as made for the one before."""
     simulated_qe_mr_enclave: bytes | None = None
@@ -95,6 +97,11 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         "--replace-foreign-socket",
         text="take the socket's path from another program that serves there, once a quote was made; else it is waited "
         "for",
+    )
+    parser.add_switch(
+        "--open-to-all-users",
+        text="keep the socket's directory at mode 0755 and the socket at 0666, and be not ready while clients of some "
+        "users cannot connect; for a directory of the helper's own",
     )
     parser.add(
         "--stale-report-window-seconds",
@@ -187,6 +194,7 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
         log_level=values.log_level,
         log_format=values.log_format,
         replace_foreign_socket=values.replace_foreign_socket,
+        open_to_all_users=values.open_to_all_users,
         stale_report_window_seconds=values.stale_report_window_seconds,
         simulated_qe_mr_enclave=values.simulated_qe_mrenclave,
         simulated_qe_isv_svn=values.simulated_qe_isvsvn,

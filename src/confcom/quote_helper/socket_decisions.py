@@ -79,6 +79,11 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory, as a container runtime makes it for a hostPath volume that names a socket that is not there yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class Own:
     """Our own socket."""
 
@@ -107,7 +112,7 @@ class Blocked:
     error: ConfcomError
 
 
-Sight = Nobody | Stale | Own | Ours | Foreign | Blocked
+Sight = Nobody | Stale | Directory | Own | Ours | Foreign | Blocked
 
 
 class Step(Enum):
@@ -144,7 +149,7 @@ def decide(sight: Sight, *, me: Instance, can_quote: bool, replace_foreign: bool
     match sight:
         case Own():
             return _KEEP
-        case Nobody() | Stale():
+        case Nobody() | Stale() | Directory():
             return _BIND
         case Ours(instance, holder_can_quote):
             return _meet(instance, me=me, can_quote=can_quote, holder_can_quote=holder_can_quote)

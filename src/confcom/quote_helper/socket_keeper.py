@@ -22,12 +22,15 @@ from confcom.daemon.worker import WorkerPool
 from confcom.errors import ConfcomError, UnavailableError
 from confcom.quote_helper.holder import ask_holder
 from confcom.quote_helper.limits import BACKLOG, DIRECTORY_MODE, SOCKET_MODE, HelperLimits
+from confcom.quote_helper.socket_access import SocketAccess, remove_directory
 from confcom.quote_helper.socket_decisions import (
     MAX_SOCKET_PATH_BYTES,
     Blocked,
     Decision,
+    Directory,
     Instance,
     Ours,
+    Own,
     Sight,
     Stale,
     Step,
@@ -64,6 +67,7 @@ class SocketKeeper:
         stale: told whom this instance took over from.
         limits: how often, and how long.
         replace_foreign: whether another program's live socket may be replaced.
+        open_to_all: whether the modes of the socket and of its directory are kept at what lets every user connect.
         on_change: called whenever `reason` changes.
     """
 
@@ -77,6 +81,7 @@ class SocketKeeper:
         stale: StaleTargetPolicy,
         limits: HelperLimits,
         replace_foreign: bool,
+        open_to_all: bool,
         on_change: Callable[[], None],
     ) -> None:
         self._path = path
@@ -87,6 +92,8 @@ class SocketKeeper:
         self._limits = limits
         self._replace_foreign = replace_foreign
         self._on_change = on_change
+        clock = asyncio.get_running_loop().time
+        self._access = SocketAccess(path, open_to_all=open_to_all, limits=limits, clock=clock)
         self._reason: str | None = "the socket is not bound yet"
         self._bound: BoundUnixSocket | None = None
         self._retired: set[BoundUnixSocket] = set()
@@ -168,8 +175,12 @@ class SocketKeeper:
 
     async def _step(self) -> ConfcomError | None:
         """Look, decide, act; say what is in the way, if it is an error."""
+        if (barrier := self._access.look_at_directory()) is not None:
+            self._settle(barrier)
+            return None
         if self._bound is not None:
             if self._bound.owns_path():
+                self._keep_open(self._bound)
                 return None
             self._retire(self._bound)
             self._bound = None
@@ -194,6 +205,13 @@ class SocketKeeper:
             return sight.error if isinstance(sight, Blocked) else None
         return self._take(sight, replace=decision.step is Step.REPLACE)
 
+    def _keep_open(self, bound: BoundUnixSocket) -> None:
+        reach = self._access.look_at_socket(bound)
+        if not reach.needs_new_socket:
+            self._settle(reach.reason)
+        elif self._take(Own(), replace=True) is None:
+            self._retire(bound)
+
     def _decide(self, sight: Sight) -> Decision:
         return decide(sight, me=self._me, can_quote=self._can_quote, replace_foreign=self._replace_foreign)
 
@@ -207,11 +225,16 @@ class SocketKeeper:
             make_directory(self._path.parent, DIRECTORY_MODE)
             if isinstance(sight, Stale) and FileIdentity.of(self._path) == sight.identity:
                 self._path.unlink(missing_ok=True)
+            if isinstance(sight, Directory):
+                remove_directory(self._path)
             self._bound = make(self._path, tag=self._me.mark, mode=SOCKET_MODE, backlog=BACKLOG)
         except FileExistsError:
             self._settle("another instance was faster")
             self._wake.set()
             return None
+        except ConfcomError as error:
+            self._settle(str(error))
+            return error
         except OSError as error:
             unavailable = _refusal(self._path, error)
             self._settle(str(unavailable))

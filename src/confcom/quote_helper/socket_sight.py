@@ -8,7 +8,7 @@ from typing import Final
 
 from confcom.daemon.socket_path import FileIdentity, PathState, SocketHolder, inspect_socket, not_a_socket, unusable
 from confcom.errors import UnavailableError
-from confcom.quote_helper.socket_decisions import Blocked, Foreign, Instance, Nobody, Ours, Sight, Stale
+from confcom.quote_helper.socket_decisions import Blocked, Directory, Foreign, Instance, Nobody, Ours, Sight, Stale
 
 LOOK_PATIENCE_SECONDS: Final = 1.0
 """How long a look waits for a place in a live socket's full backlog, in a thread of its own."""
@@ -34,7 +34,8 @@ def look(path: Path, unable: Instance | None) -> Sight:
         case PathState.STALE:
             return Nobody() if identity is None else Stale(identity)
         case PathState.OTHER:
-            return Blocked(not_a_socket(path))
+            # Whether it is empty, only rmdir(2) tells without a race.
+            return Directory() if path.is_dir() and not path.is_symlink() else Blocked(not_a_socket(path))
         case PathState.LIVE:
             return _recognise(found.holder, unable)
 
