@@ -14,15 +14,17 @@ import grpc.aio
 
 from confcom.daemon.socket_path import PathState, inspect_path
 from confcom.daemon.unix_socket import MAX_PATH_BYTES
-from confcom.device_plugin.servicer import ResourceServicer
+from confcom.device_plugin.servicer import MAX_STREAMS, ResourceServicer
 from confcom.device_plugin.socket_names import NAME_BYTES
 from confcom.errors import SettingsError, UnavailableError
 from confcom.kubelet_api.services import device_plugin_handler, unix_target
 
 _logger = logging.getLogger(__name__)
 
-MAX_CONCURRENT_CALLS = 32
-"""The kubelet makes one call at a time beside its stream; more are refused instead of piling up in memory."""
+MAX_CONCURRENT_CALLS = MAX_STREAMS + 4
+"""The kubelet makes one call at a time beside its stream; more are refused instead of piling up in memory. With 2,048
+devices a request has at most 10 KiB. With 262,144 it has 1.3 MiB, and twelve of them are 16 MiB of the 128 that the
+chart gives to the plugin."""
 STOP_SECONDS = 1.0
 """For calls in flight when the server stops. Streams are ended before, and Allocate takes less than a millisecond."""
 
@@ -46,7 +48,14 @@ class Endpoint:
             UnavailableError: the socket cannot be bound.
         """
         require_directory(self.path.parent)
-        server = grpc.aio.server(maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
+        server = grpc.aio.server(
+            maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
+            options=(
+                ("grpc.max_receive_message_length", self.servicer.most_request_bytes),
+                # gRPC would else enlarge what it receives ahead of us, for each connection, up to several MiB.
+                ("grpc.http2.bdp_probe", 0),
+            ),
+        )
         server.add_generic_rpc_handlers((device_plugin_handler(self.servicer),))
         try:
             server.add_insecure_port(unix_target(str(self.path)))

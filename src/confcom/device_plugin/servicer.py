@@ -10,6 +10,7 @@ import grpc
 from confcom.device_plugin.allocation import AllocationError, Allocator
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.device_list import most_allocate_bytes
 from confcom.kubelet_api.services import AllocateContext, ListContext, OptionsContext
 
 MAX_STREAMS = 8
@@ -68,6 +69,11 @@ class ResourceServicer:
         self._clock = clock
         self._closing = asyncio.Event()
 
+    @property
+    def most_request_bytes(self) -> int:
+        """How long a request can be that asks for what there is."""
+        return most_allocate_bytes(self._allocator.resource.count)
+
     def end_streams(self) -> None:
         """Let every ListAndWatch end; a gRPC server would otherwise wait for them when it stops."""
         self._closing.set()
@@ -94,10 +100,15 @@ class ResourceServicer:
         """What containers get; a refusal reaches the pod's status through the kubelet, so it explains itself."""
         name = self._allocator.resource.name
         started = self._clock()
+        response, refusal = None, ""
         try:
             response = self._allocator.allocate(request)
         except AllocationError as error:
             self._metrics.allocate_failures.labels(name).inc()
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            refusal = str(error)
+        if response is None:
+            # Not while the error is handled: its traceback holds every ID of the request.
+            del request
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, refusal)
         self._metrics.allocate_seconds.labels(name).observe(self._clock() - started)
         return response

@@ -19,6 +19,11 @@ ID_LENGTH = 3
 MAX_DEVICES = len(ALPHABET) ** ID_LENGTH
 """262,144: as many IDs as there are, and as many 16-byte entries as fit the kubelet's receive limit."""
 
+MAX_CONTAINERS = 16
+"""In one AllocateRequest. The kubelet, to 1.37, asks for one container at a time; the API permits several."""
+_CONTAINER_BYTES = 1 + 3
+"""Tag and length of one ContainerAllocateRequest: the length of MAX_DEVICES IDs takes 3 bytes."""
+
 _DIGITS = {character: value for value, character in enumerate(ALPHABET)}
 _NO_DIGIT = 255
 _VALUES = bytes(_DIGITS.get(chr(byte), _NO_DIGIT) for byte in range(256))
@@ -74,6 +79,15 @@ def encode_device_list(count: int) -> bytes:
     if len(entry) * count > RECEIVE_LIMIT:
         raise _too_long(count)
     return b"".join(before + device_id(index).encode() + after for index in range(count))
+
+
+def most_allocate_bytes(count: int) -> int:
+    """How long an AllocateRequest can be that names each of `count` devices once.
+
+    Five bytes for an ID, with its tag and length; and what up to MAX_CONTAINERS containers that share the devices add.
+    """
+    one_id = len(pb.ContainerAllocateRequest(devices_ids=[device_id(0)]).SerializeToString())
+    return one_id * count + _CONTAINER_BYTES * MAX_CONTAINERS
 
 
 def _too_long(count: int) -> DeviceListTooLongError:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 
@@ -34,7 +35,7 @@ RECEIVE_LIMIT = 4_194_304
 RegisterContext: TypeAlias = "grpc.aio.ServicerContext[pb.RegisterRequest, pb.Empty]"
 OptionsContext: TypeAlias = "grpc.aio.ServicerContext[pb.Empty, pb.DevicePluginOptions]"
 ListContext: TypeAlias = "grpc.aio.ServicerContext[pb.Empty, bytes]"
-AllocateContext: TypeAlias = "grpc.aio.ServicerContext[pb.AllocateRequest, pb.AllocateResponse]"
+AllocateContext: TypeAlias = "grpc.aio.ServicerContext[bytes, pb.AllocateResponse]"
 
 
 class RegistrationServicer(Protocol):
@@ -74,7 +75,21 @@ def registration_handler(servicer: RegistrationServicer) -> grpc.GenericRpcHandl
 
 
 def device_plugin_handler(servicer: DevicePluginServicer) -> grpc.GenericRpcHandler:
-    """DevicePlugin, for grpc.aio.Server.add_generic_rpc_handlers; lists go out as the bytes that they are."""
+    """DevicePlugin, for grpc.aio.Server.add_generic_rpc_handlers; lists go out as the bytes that they are.
+
+    Allocate is decoded here, one request at a time: gRPC would hold each decoded request until its answer is sent, and
+    decoded it takes several times as many bytes.
+    """
+
+    async def allocate(request: bytes, context: AllocateContext) -> pb.AllocateResponse:
+        try:
+            decoded = pb.AllocateRequest.FromString(request)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is no AllocateRequest")
+        calling = servicer.allocate(decoded, context)
+        del decoded
+        return await calling
+
     return grpc.method_handlers_generic_handler(
         DEVICE_PLUGIN_SERVICE,
         {
@@ -83,7 +98,7 @@ def device_plugin_handler(servicer: DevicePluginServicer) -> grpc.GenericRpcHand
             ),
             "ListAndWatch": grpc.unary_stream_rpc_method_handler(servicer.list_and_watch, pb.Empty.FromString),
             "Allocate": grpc.unary_unary_rpc_method_handler(
-                servicer.allocate, pb.AllocateRequest.FromString, pb.AllocateResponse.SerializeToString
+                allocate, response_serializer=pb.AllocateResponse.SerializeToString
             ),
         },
     )

@@ -1,0 +1,83 @@
+"""What clients of the plugin's sockets can make it hold in memory."""
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import pytest
+
+from confcom.device_plugin.resources import EPC_RESOURCE as EPC
+from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api import services
+from confcom.kubelet_api.device_list import MAX_CONTAINERS, MAX_DEVICES, device_id, most_allocate_bytes
+
+MIB = 1024
+"""In KiB, as /proc counts."""
+LIMIT = 128 * MIB
+"""The chart's memory limit for the plugin."""
+AT_ONCE = 64
+HUGE = {
+    "long IDs": [pb.ContainerAllocateRequest(devices_ids=["x" * 1000] * 3_700)],
+    "short IDs": [pb.ContainerAllocateRequest(devices_ids=["AAA"] * 740_000)],
+    "empty IDs": [pb.ContainerAllocateRequest(devices_ids=[""] * 1_850_000)],
+    "empty containers": [pb.ContainerAllocateRequest()] * 1_850_000,
+}
+"""3.7 MB each."""
+
+
+def peak_memory(pid):
+    """The most that a process ever had (VmHWM), in KiB."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1])
+
+
+def whole(count, *, containers=1):
+    shares = [pb.ContainerAllocateRequest() for _ in range(containers)]
+    for index in range(count):
+        shares[index % containers].devices_ids.append(device_id(index))
+    return pb.AllocateRequest(container_requests=shares)
+
+
+@pytest.mark.parametrize("containers", [1, MAX_CONTAINERS])
+@pytest.mark.parametrize("count", [1, 6, 28, 1024, 2048, MAX_DEVICES])
+def test_whatever_can_be_asked_for_fits_and_hardly_more(count, containers):
+    size = whole(count, containers=containers).ByteSize()
+    assert size <= most_allocate_bytes(count)
+    assert most_allocate_bytes(count) <= 5 * count + 100
+
+
+@pytest.mark.parametrize("shape", HUGE)
+async def test_huge_requests_are_refused_before_they_are_held(kubelet, start_plugin, shape):
+    await kubelet.start()
+    plugin = await start_plugin("--simulated-epc-mib", "2054")
+    await kubelet.until_list(EPC)
+    request = pb.AllocateRequest(container_requests=HUGE[shape])
+    assert 3_600_000 < request.ByteSize() < services.RECEIVE_LIMIT
+    async with services.unix_channel(str(kubelet.endpoint(EPC))) as channel:
+        stub = services.DevicePluginStub(channel)
+        calls = (stub.allocate(request) for _ in range(AT_ONCE))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert {answer.code() for answer in answers} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert peak_memory(plugin.process.pid) < LIMIT
+    (answer,) = await kubelet.allocate(EPC, kubelet.lists[EPC])
+    assert answer.envs["CONFCOM_SGX_EPC_MIB"] == "2048"
+
+
+async def test_all_that_a_node_can_have_is_allocated_at_once(kubelet, start_plugin):
+    await kubelet.start()
+    plugin = await start_plugin("--simulated-epc-mib", str(MAX_DEVICES + 6), "--max-epc-mib", str(MAX_DEVICES))
+    await kubelet.until_list(EPC)
+    (answer,) = await kubelet.allocate(EPC, kubelet.lists[EPC])
+    assert answer.envs["CONFCOM_SGX_EPC_MIB"] == str(MAX_DEVICES)
+    assert peak_memory(plugin.process.pid) < LIMIT
+
+
+async def test_what_is_no_request_is_refused_without_a_word_in_the_log(kubelet, start_plugin):
+    await kubelet.start()
+    plugin = await start_plugin()
+    await kubelet.until_list(EPC)
+    async with services.unix_channel(str(kubelet.endpoint(EPC))) as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="the request is no AllocateRequest") as caught:
+            await channel.unary_unary(services.ALLOCATE)(b"\xff")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert [entry for entry in plugin.log if entry.get("level") in {"error", "warning"}] == []
