@@ -4,11 +4,11 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import SYSTEM
 
-from confcom.addon.daemon_pods import PodState, daemon_pods, last_complaint, mute_pods, version_of
+from confcom.addon.daemon_pods import PodState, daemon_pods, mute_pods, version_of
 from confcom.addon.plan import Component
 
 LOG_TAIL = """{"level": "info", "message": "started"}
-{"level": "error", "message": "no room left"}
+{"level": "warning", "message": "not ready", "about": "readiness", "reason": "no room left"}
 {"level": "info", "message": "ended"}
 """
 
@@ -75,6 +75,16 @@ def test_reasons_are_short_and_on_one_line():
     assert len(reason) < 320
 
 
+def test_reasons_are_printable():
+    assert one(make.not_ready(), said={"p": "a\x1b[2Jb\u202ec"}).reason == "it says: a\\x1b[2Jb\\u202ec"
+
+
+def test_what_clients_had_logged_is_no_reason_why_a_container_ended():
+    line = '{"level": "warning", "message": "malformed request", "peer": "pay to x"}\n'
+    status = make.waiting("CrashLoopBackOff", "back-off", ended={"exitCode": 137, "message": line * 9}, restarts=3)
+    assert one(status).reason == "CrashLoopBackOff: exit code 137, 3 restarts"
+
+
 def test_a_simulated_nodes_daemon_beside_hardware_is_the_same_component():
     assert one(make.running(), component="device-plugin-simulated").component is Component.DEVICE_PLUGIN
 
@@ -96,22 +106,6 @@ def test_only_those_that_have_run_are_asked_for_their_logs():
         make.pod("foreign", status=make.not_ready()),
     ]
     assert mute_pods(pods) == ("mute", "crashed")
-
-
-@pytest.mark.parametrize(
-    ("log", "complaint"),
-    [
-        ("", ""),
-        ('{"level": "info", "message": "ready"}\n', ""),
-        ('{"level": "warning", "message": "w", "reason": "r"}\n{"level": "info", "message": "i"}', "w: r"),
-        ('{"level": "error", "message": "e"}\n', "e"),
-        ("2026-11-25 WARNING no quote can be made error=x\n", "2026-11-25 WARNING no quote can be made error=x"),
-        ("started\nError: what\n  why: it is so\n  do:  this\n", "Error: what why: it is so do:  this"),
-        ('{"level": "warning"\n', '{"level": "warning"'),
-    ],
-)
-def test_the_last_complaint(log, complaint):
-    assert last_complaint(log) == complaint
 
 
 @pytest.mark.parametrize(

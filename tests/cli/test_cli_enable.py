@@ -303,14 +303,14 @@ def test_an_update_that_cannot_quote_is_reported_with_what_the_helper_says(confc
     def speak(fake):
         for pod in fake.find("Pod", namespace=SYSTEM):
             if pod["spec"]["containers"][0]["image"] == image:
-                line = {"level": "warning", "message": "no quote can be made", "error": "the state is damaged"}
+                line = {"message": "not ready", "about": "readiness", "reason": "the state is damaged"}
                 fake.logs[pod["metadata"]["name"]] = json.dumps(line)
 
     enabled.on_tick = speak
     started = enabled.now
     done = confcom("update", "--set", "quoteHelper.image.tag=mute", "--timeout", "30")
     assert done.exit_code == ExitCode.NOT_READY
-    assert "quote helper not ready: it says: no quote can be made: the state is damaged" in done.stderr
+    assert "quote helper not ready: it says: the state is damaged" in done.stderr
     assert 30 <= enabled.now - started < 40
 
 

@@ -248,11 +248,11 @@ def test_a_helper_that_cannot_quote_says_why(wrong, enabled):
     helper["status"] = make.not_ready()
     enabled.logs[helper["metadata"]["name"]] = (
         '{"level": "info", "message": "started"}\n'
-        '{"level": "warning", "message": "no quote can be made", "error": "the state is damaged"}\n'
-        '{"level": "info", "message": "later"}\n'
+        '{"level": "warning", "message": "not ready", "about": "readiness", "reason": "the state is damaged"}\n'
+        '{"level": "warning", "message": "malformed request", "reason": "what a tenant sent"}\n'
     )
     (problem,) = wrong()
-    assert problem.endswith("is not ready: it says: no quote can be made: the state is damaged")
+    assert problem.endswith("is not ready: it says: the state is damaged")
 
 
 def asked_for_logs(cluster):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from confcom.addon.daemon_log import own_reason
 from confcom.addon.objects import (
     KubernetesObject,
     condition,
@@ -21,6 +20,7 @@ from confcom.addon.objects import (
     text,
 )
 from confcom.addon.plan import Component, component_of
+from confcom.errors import printable
 
 REVISION_LABEL = "controller-revision-hash"
 """On a DaemonSet's pods and revisions: which template a pod was made from."""
@@ -41,13 +41,12 @@ _HARMLESS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedSchedulin
 """Warnings that keep no pod from starting; the scheduler's are in the pod itself while they hold."""
 MAX_REASON_CHARACTERS = 300
 """Runtimes repeat themselves: the first sentences say what failed."""
+_MAX_RAW_CHARACTERS = 10 * MAX_REASON_CHARACTERS
+"""Of which it is made: enough for the line feeds and indents that are left out."""
 _MANY_RESTARTS = 2
 """A container that ended this often and is not ready again is failing, also while it runs once more."""
 _MUTE = frozenset({"", "ContainerCreating", "PodInitializing"})
 """Waiting reasons that say nothing: an event may."""
-_ERROR, _ERROR_LINES = "Error: ", 3
-"""How a program of ours ends: what, why, and what to do (confcom.errors.explain)."""
-_LEVELS = re.compile(rf'^{_ERROR}|\b(WARNING|ERROR|CRITICAL)\b|"level": ?"(warning|error|critical)"')
 
 
 class PodState(StrEnum):
@@ -106,7 +105,7 @@ def daemon_pods(
     Args:
         pods: of the add-on's namespace.
         events: of that namespace.
-        said: by the pod's name, the last of its log, for those that run and are not ready.
+        said: by the pod's name, why it is not ready by its own log, for those that run.
     """
     ours = sorted(pods, key=lambda pod: (text(pod, "metadata", "creationTimestamp"), name_of(pod)))
     return tuple(_daemon_pod(pod, component, events, said or {}) for pod in ours if (component := component_of(pod)))
@@ -115,29 +114,6 @@ def daemon_pods(
 def mute_pods(pods: Sequence[KubernetesObject]) -> tuple[str, ...]:
     """The names of those that run, or ran, and are not ready: only they themselves know why."""
     return tuple(name_of(pod) for pod in pods if component_of(pod) and _state(pod) in _TALKING and _has_run(pod))
-
-
-def last_complaint(log: str) -> str:
-    """The last warning or error of a daemon's log, in either of its formats, or the error that it ended with."""
-    lines = log.splitlines()
-    telling = [index for index, line in enumerate(lines) if _LEVELS.search(line)]
-    if not telling:
-        return ""
-    ending = lines[telling[-1]]
-    if not ending.startswith(_ERROR):
-        return _plain(ending)
-    return " ".join(line.strip() for line in lines[telling[-1] : telling[-1] + _ERROR_LINES])
-
-
-def _plain(line: str) -> str:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return line.strip()
-    if not isinstance(record, dict) or "message" not in record:
-        return line.strip()
-    extra = [str(record[key]) for key in ("reason", "error", "problem") if record.get(key)]
-    return ": ".join([str(record["message"]), *extra])
 
 
 def version_of(image: str) -> str:
@@ -155,7 +131,7 @@ def pod_reason(
     """How any pod is, and why it is not ready; the reason is on one line."""
     state = _state(pod)
     reason = "" if state is PodState.READY else next(_reasons(pod, state, events, said or {}), "")
-    words = " ".join(reason.split())
+    words = printable(" ".join(reason[:_MAX_RAW_CHARACTERS].split()))
     return state, words if len(words) <= MAX_REASON_CHARACTERS else f"{words[:MAX_REASON_CHARACTERS]} ..."
 
 
@@ -226,7 +202,7 @@ def _reasons(
         if waiting == "CrashLoopBackOff" and ended:
             code = f"exit code {number(ended, 'exitCode')}, {number(one, 'restartCount')} restarts"
             told = text(ended, "message")  # the last of its log, as the chart has it
-            yield _joined(waiting, _joined(code, last_complaint(told) or said.get(name_of(pod), "") or told))
+            yield _joined(waiting, _joined(code, own_reason(told) or said.get(name_of(pod), "")))
         yield _joined(waiting, text(one, "state", "waiting", "message"))
     if complaint := said.get(name_of(pod)):
         yield f"it says: {complaint}"

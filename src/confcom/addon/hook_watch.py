@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from confcom.addon.daemon_pods import PodState, last_complaint, pod_reason
+from confcom.addon.daemon_log import last_complaint
+from confcom.addon.daemon_pods import PodState, pod_reason
 from confcom.addon.objects import (
     KubernetesObject,
     condition,

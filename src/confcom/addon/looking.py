@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
-from confcom.addon.daemon_pods import last_complaint, mute_pods
+from confcom.addon.daemon_log import own_reason
+from confcom.addon.daemon_pods import mute_pods
 from confcom.addon.kubectl import KubeApi
 from confcom.addon.objects import KubernetesObject, condition, name_of, namespace_of, node_of, of_kind
 from confcom.addon.plan import ADD_ON, NAME_LABEL
 from confcom.addon.programs import ClusterAccessError
 from confcom.addon.snapshot import Snapshot
 
-LOG_LINES = 20
-"""Of a pod that is not ready: enough to hold its last complaint."""
+LOG_LINES = 2_000
+"""Of a pod that is not ready. It repeats every 30 s why (confcom.daemon.readiness_log), and what its clients have
+logged meanwhile is bounded."""
 MOST_LOGS = 8
 """In one look, each a kubectl of its own: where many pods fail, they fail for the same reason."""
 
@@ -60,5 +62,5 @@ def _snapshot(api: KubeApi, *lists: tuple[KubernetesObject, ...]) -> Snapshot:
         jobs=of_kind(objects, "Job"),
         revisions=of_kind(objects, "ControllerRevision"),
         events=of_kind(objects, "Event"),
-        said={name: last_complaint(api.log_tail(name, LOG_LINES)) for name in mute_pods(asked)[:MOST_LOGS]},
+        said={name: own_reason(api.log_tail(name, LOG_LINES)) for name in mute_pods(asked)[:MOST_LOGS]},
     )

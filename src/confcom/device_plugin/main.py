@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom.daemon.logs import configure_logging
 from confcom.daemon.probes import JSON, ProbeResponse, ProbeServer, Readiness, Route, standard_routes
+from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
 from confcom.device_plugin.allocation import Allocator
 from confcom.device_plugin.device_nodes import Device
@@ -164,13 +165,17 @@ def compose(
     return DevicePlugin(discovery, plan, tuple(registrar_of(resource) for resource in plan.resources), watch)
 
 
-def probe_routes(probed: Callable[[], Probed], registry: CollectorRegistry) -> dict[str, Route]:
+def probe_routes(
+    probed: Callable[[], Probed], registry: CollectorRegistry, clock: Callable[[], float]
+) -> dict[str, Route]:
     """The probes: ready means that a kubelet could be answered now; `/inventory` says whether it has registered us."""
     readiness = Readiness()
+    log = ReadinessLog(readiness.reason, clock)
     standard = standard_routes(readiness, registry)
 
     def ready() -> ProbeResponse:
         readiness.reason = probed().hindrance()
+        log.tell(readiness.reason)
         return standard["/readyz"]()
 
     def inventory() -> ProbeResponse:
@@ -190,7 +195,7 @@ async def serve(settings: PluginSettings, stop: asyncio.Event) -> None:
     metrics = PluginMetrics(registry)
     search = SgxSearch(HostFiles(settings.host_root), simulated_epc_mib=settings.simulated_epc_mib, metrics=metrics)
     probed: Probed = Waiting(search)
-    probes = ProbeServer(probe_routes(lambda: probed, registry))
+    probes = ProbeServer(probe_routes(lambda: probed, registry, time.monotonic))
     try:
         if settings.probe_address is not None:
             address = await probes.start(settings.probe_address)

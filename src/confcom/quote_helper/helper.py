@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.probes import ProbeServer, Readiness, standard_routes
+from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import run_until_stopped
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits import HelperLimits
@@ -58,6 +59,7 @@ class QuoteHelper:
         self._limits = limits
         self._metrics = HelperMetrics(registry)
         self._readiness = Readiness("the quote provider is being prepared")
+        self._readiness_log = ReadinessLog(self._readiness.reason, clock)
         self._probes = ProbeServer(standard_routes(self._readiness, registry))
         self._clock = clock
         self._observations = make_observations(
@@ -127,6 +129,7 @@ class QuoteHelper:
                 provider.run(),
                 sockets.run(),
                 self._observations.run(),
+                self._readiness_log.repeat(),
                 watch_loop(self._clock, self._metrics.loop_stall.observe),
             )
             self._readiness.set_unready("stopping")
@@ -154,6 +157,7 @@ class QuoteHelper:
         """Ready is who has made a whole quote and has the path."""
         reason = socket_reason if status.ready else status.reason
         self._metrics.ready.set(reason is None)
+        self._readiness_log.tell(reason)
         if reason is None:
             self._readiness.set_ready()
         else:

@@ -1,0 +1,81 @@
+"""What a log says: why a daemon is not ready by its own words, and how a program ended. Pure.
+
+A daemon's log also has lines that its clients cause, such as one about a malformed request. Anybody on a node can have
+one written, so none of them is taken for the reason why a daemon is not ready.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from confcom.addon.objects import KubernetesObject
+
+ABOUT, READINESS = "about", "readiness"
+"""What lines about a daemon's own readiness bear, and no others (confcom.daemon.readiness_log)."""
+_ERROR, _ERROR_LINES = "Error: ", 3
+"""How a program of ours ends: what, why, and what to do (confcom.errors.explain)."""
+_LEVELS = re.compile(rf'^{_ERROR}|\b(WARNING|ERROR|CRITICAL)\b|"level": ?"(warning|error|critical)"')
+_TEXT_RECORD = re.compile(r"\d\d:\d\d:\d\d (debug|info|warning|error|critical)\b")
+"""How a log line begins in the format for terminals, which does not tell what it is about."""
+
+
+def own_reason(log: str) -> str:
+    """Why a daemon is not ready, or how it ended; empty if its log says neither.
+
+    That is the last of: a line about its readiness; the error that it ended with; a line that is no log record, such as
+    the end of a traceback.
+    """
+    lines = log.splitlines()
+    for index in range(len(lines) - 1, -1, -1):
+        line = lines[index].strip()
+        record = _record(line)
+        if record is not None:
+            if record.get(ABOUT) == READINESS:
+                return str(record.get("reason") or "")
+        elif line.startswith(_ERROR):
+            return _ending(lines, index)
+        elif line and not _is_cut_record(line) and not _is_of_an_error(lines, index):
+            return line
+    return ""
+
+
+def last_complaint(log: str) -> str:
+    """The last warning or error in the log of a program that has no clients, or the error that it ended with."""
+    lines = log.splitlines()
+    telling = [index for index, line in enumerate(lines) if _LEVELS.search(line)]
+    if not telling:
+        return ""
+    line = lines[telling[-1]]
+    return _ending(lines, telling[-1]) if line.startswith(_ERROR) else _plain(line)
+
+
+def _ending(lines: Sequence[str], index: int) -> str:
+    return " ".join(line.strip() for line in lines[index : index + _ERROR_LINES])
+
+
+def _is_of_an_error(lines: Sequence[str], index: int) -> bool:
+    """Whether a line is the second or third of an error's, which is told as a whole."""
+    return any(line.startswith(_ERROR) for line in lines[max(0, index - _ERROR_LINES + 1) : index])
+
+
+def _is_cut_record(line: str) -> bool:
+    """Whether a line is a record of the format for terminals, or the rest of a JSON one whose beginning was cut off."""
+    return line.endswith("}") or _TEXT_RECORD.match(line) is not None
+
+
+def _record(line: str) -> KubernetesObject | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and "message" in record else None
+
+
+def _plain(line: str) -> str:
+    record = _record(line)
+    if record is None:
+        return line.strip()
+    extra = [str(record[key]) for key in ("reason", "error", "problem") if record.get(key)]
+    return ": ".join([str(record["message"]), *extra])

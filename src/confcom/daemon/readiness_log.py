@@ -1,0 +1,50 @@
+"""A daemon's log lines about its own readiness, which `confcom status` shows to administrators.
+
+They bear a field that no other line has. What clients cause is logged too, in lines of its own, and must not be taken
+for the reason why a daemon is not ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+_logger = logging.getLogger(__name__)
+
+ABOUT, READINESS = "about", "readiness"
+"""The field and its value; `confcom.addon.daemon_log` looks for them."""
+REPEAT_SECONDS = 30.0
+"""While a daemon is not ready it says so again: whoever reads the end of its log finds the reason there, however much
+its clients have had logged since."""
+
+
+class ReadinessLog:
+    """Logs why a daemon is not ready: when the reason changes, and every REPEAT_SECONDS while it lasts.
+
+    Args:
+        first: the reason while the daemon starts, which is not logged at once.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, first: str | None, clock: Callable[[], float]) -> None:
+        self._reason = first
+        self._clock = clock
+        self._told_at = clock()
+
+    def tell(self, reason: str | None) -> None:
+        """The daemon is not ready for this reason, or is ready; to be called again while it lasts."""
+        now = self._clock()
+        if reason == self._reason and (reason is None or now - self._told_at < REPEAT_SECONDS):
+            return
+        self._reason, self._told_at = reason, now
+        if reason is None:
+            _logger.info("ready", extra={ABOUT: READINESS})
+        else:
+            _logger.warning("not ready", extra={ABOUT: READINESS, "reason": reason})
+
+    async def repeat(self) -> None:
+        """Say again what was said last, until cancelled."""
+        while True:
+            await asyncio.sleep(REPEAT_SECONDS)
+            self.tell(self._reason)

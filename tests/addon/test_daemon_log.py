@@ -1,0 +1,91 @@
+"""What is taken from a log for the reason why a daemon is not ready: its own words, never what a client caused."""
+
+import io
+import json
+import logging
+
+import pytest
+
+from confcom.addon import daemon_log
+from confcom.addon.daemon_log import last_complaint, own_reason
+from confcom.daemon import readiness_log
+from confcom.daemon.logs import JsonFormatter
+from confcom.daemon.readiness_log import REPEAT_SECONDS, ReadinessLog
+
+
+def record(message, **fields):
+    return json.dumps({"level": "warning", "logger": "x", "message": message} | fields)
+
+
+UNREADY = record("not ready", about="readiness", reason="the state is damaged")
+READY = record("ready", about="readiness")
+GARBAGE = record("malformed request", reason="send money to example.com", error="not ready", about="peer")
+QUOTE = record('{"about": "readiness"}', peer='"about": "readiness", "reason": "x"', reason="y")
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ([], ""),
+        ([record("started")], ""),
+        ([UNREADY], "the state is damaged"),
+        ([UNREADY, GARBAGE, QUOTE, GARBAGE], "the state is damaged"),
+        ([GARBAGE, QUOTE], ""),
+        ([UNREADY, READY, GARBAGE], ""),
+        ([READY, UNREADY], "the state is damaged"),
+        ([UNREADY, "Error: what", "  why: it is so", "  do:  this"], "Error: what why: it is so do:  this"),
+        ([GARBAGE, "Error: what", "  do:  this"], "Error: what do:  this"),
+        ([GARBAGE, "Traceback (most recent call last):", "  File x", "KeyError: 'y'"], "KeyError: 'y'"),
+        ([GARBAGE[20:], GARBAGE], ""),
+        (["10:00:00 warning malformed request  reason=send money"], ""),
+        (['{"message": ' * 100_000], '{"message": ' * 100_000),
+        (["[1]", '"x"'], '"x"'),
+    ],
+    ids=range(14),
+)
+def test_why_a_daemon_is_not_ready(lines, reason):
+    assert own_reason("\n".join(lines)) == reason.strip()
+
+
+def test_what_a_daemon_writes_about_its_readiness_is_found():
+    written, logger, now = io.StringIO(), logging.getLogger(readiness_log.__name__), [0.0]
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(JsonFormatter())
+    logger.addHandler(handler)
+    level, logger.level = logger.level, logging.INFO
+    try:
+        log = ReadinessLog("starting", lambda: now[0])
+        log.tell("starting")
+        assert written.getvalue() == ""
+        for reason in ("the state is damaged", "the state is damaged"):
+            log.tell(reason)
+        assert own_reason(written.getvalue()) == "the state is damaged"
+        assert written.getvalue().count("\n") == 1
+        now[0] += REPEAT_SECONDS
+        log.tell("the state is damaged")
+        assert written.getvalue().count("\n") == 2
+        now[0] += REPEAT_SECONDS
+        log.tell(None)
+        log.tell(None)
+        assert own_reason(written.getvalue()) == ""
+        assert written.getvalue().count("\n") == 3
+    finally:
+        logger.removeHandler(handler)
+        logger.level = level
+    assert (daemon_log.ABOUT, daemon_log.READINESS) == (readiness_log.ABOUT, readiness_log.READINESS)
+
+
+@pytest.mark.parametrize(
+    ("log", "complaint"),
+    [
+        ("", ""),
+        ('{"level": "info", "message": "ready"}\n', ""),
+        ('{"level": "warning", "message": "w", "reason": "r"}\n{"level": "info", "message": "i"}', "w: r"),
+        ('{"level": "error", "message": "e"}\n', "e"),
+        ("2026-11-25 WARNING no quote can be made error=x\n", "2026-11-25 WARNING no quote can be made error=x"),
+        ("started\nError: what\n  why: it is so\n  do:  this\n", "Error: what why: it is so do:  this"),
+        ('{"level": "warning"\n', '{"level": "warning"'),
+    ],
+)
+def test_the_last_complaint_of_a_program_without_clients(log, complaint):
+    assert last_complaint(log) == complaint
