@@ -228,6 +228,8 @@ def test_who_may_ask_for_provision(add_on: AddOn, workloads: Workloads, namespac
     assert f"asks for {PROVISION}" in refusal(pod_with(provision, init=True))
     assert f"asks for {HELPER_EPC}, which is set aside" in refusal(pod_with({HELPER_EPC: 1}))
     assert refusal(pod_with({EPC: 1})) == ""
+    assert refusal(pod_with({PROVISION: 0, HELPER_EPC: 0})) == ""
+    assert f"asks for {PROVISION}" in refusal(pod_with({PROVISION: "1k"}))
 
     # Who made a Job reads the same in its events.
     pod = pod_with(provision)

@@ -9,7 +9,7 @@ import pytest
 
 from confcom.addon.helm import chart_folder
 from confcom.addon.permissions import USUAL_HOOK_KINDS, USUAL_KINDS, Permission, needed, plural
-from confcom.addon.resources import REAL, SIMULATED, set_of
+from confcom.addon.resources import REAL, SIMULATED, set_of, uses_ours
 from confcom.device_plugin.resources import DEFAULT_NAMES
 
 CHART = Path(__file__).parents[2] / "charts" / "confcom"
@@ -70,6 +70,23 @@ def test_every_permission_is_asked_for_once():
     assert Permission("list", "jobs", "batch", "sgx") not in asked  # where it is asked for everywhere
     attributes = Permission("patch", "nodes/status").review()["spec"]["resourceAttributes"]
     assert attributes == {"verb": "patch", "resource": "nodes", "subresource": "status"}
+
+
+@pytest.mark.parametrize(
+    ("resources", "uses"),
+    [
+        ({}, False),
+        ({"limits": {REAL.epc: "1"}}, True),
+        ({"limits": {REAL.provision: 1}}, True),
+        ({"requests": {REAL.enclave: "1"}}, True),
+        ({"limits": {REAL.provision: "0", REAL.epc: 0}}, False),
+        ({"limits": {REAL.provision: "0", REAL.epc: "2"}}, True),
+        ({"limits": {"nvidia.com/gpu": "1"}}, False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["containers", "initContainers"])
+def test_who_uses_our_resources(resources, uses, kind):
+    assert uses_ours({"spec": {kind: [{"resources": resources}]}}) is uses
 
 
 @pytest.mark.parametrize(

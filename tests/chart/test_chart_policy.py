@@ -35,6 +35,12 @@ def test_init_containers_count(policy):
     assert "object.spec.initContainers" in limited
 
 
+def test_a_limit_of_nothing_asks_for_nothing(policy):
+    guarded = {one["name"]: one["expression"] for one in policy["spec"]["variables"]}
+    asked = "name in c.resources.limits && quantity(c.resources.limits[name]).isGreaterThan(quantity('0'))"
+    assert all(asked in guarded[name] for name in ("provision", "helperEpc"))
+
+
 def test_namespaces(policy):
     provision, helper = (one["expression"] for one in policy["spec"]["validations"])
     assert 'request.namespace in ["sgx","trusted","other"]' in provision

@@ -125,10 +125,11 @@ def requests_of(pod: KubernetesObject, resource: str) -> int:
 
 
 def resource_names(pod: KubernetesObject) -> Iterator[str]:
-    """Every resource that a container of a pod limits or requests."""
+    """Every resource that a container of a pod limits or requests some of; 0 asks for nothing."""
     for container in [*listing(pod, "spec", "containers"), *listing(pod, "spec", "initContainers")]:
-        yield from mapping(container, "resources", "limits")
-        yield from mapping(container, "resources", "requests")
+        for kind in ("limits", "requests"):
+            asked = mapping(container, "resources", kind)
+            yield from (name for name in asked if amount(text(asked, name)))
 
 
 def _limit(container: KubernetesObject, resource: str) -> int:
