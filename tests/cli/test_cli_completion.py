@@ -26,6 +26,7 @@ FLAGS = {
         *(
             "--simulated-qe-mrenclave",
             "--simulated-qe-isvsvn",
+            "--published-root",
             "--log-quotes-per-peer",
             "--audit-file",
             "--audit-max-mib",

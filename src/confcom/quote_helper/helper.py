@@ -111,7 +111,8 @@ class QuoteHelper:
             self._show_readiness(status, sockets.reason)
 
         provider = ProviderKeeper(
-            open_backend=self._open_and_watch,
+            open_backend=self._open_backend,
+            opened=self._opened,
             service=service,
             workers=workers,
             tested=lambda identity: stale.quotes_for(identity.target_info.encode()),
@@ -148,14 +149,13 @@ class QuoteHelper:
             await self._observations.close()
             await self._probes.close()
 
-    def _open_and_watch(self) -> Backend:
-        backend = self._open_backend()
+    def _opened(self, backend: Backend) -> None:
         self._observations.expiry.watch(backend.provider)
-        return backend
+        self._metrics.quotes_by(backend.root)
 
     def _show_readiness(self, status: ProviderStatus, socket_reason: str | None) -> None:
         """Ready is who has made a whole quote and has the path."""
-        reason = socket_reason if status.ready else status.reason
+        reason = (status.reason or socket_reason) if status.ready else status.reason
         self._metrics.ready.set(reason is None)
         self._readiness_log.tell(reason)
         if reason is None:

@@ -112,6 +112,8 @@ class HelperLimits:
     """For one self-test; then the provider hangs. Intel's client waits no longer for its answer either."""
     self_test_retry_seconds: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 30.0)
     """Waits between self-tests that failed; the last one repeats."""
+    reopen_seconds: float = 5.0
+    """Between attempts to open a backend that cannot be opened yet: it waits for a kubelet, which takes a minute."""
     repeated_log_seconds: float = 60.0
     """At most one log line about malformed input, and one about a failing provider, in this time; metrics count all."""
 

@@ -49,6 +49,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
                 settings.state_dir,
                 qe_mr_enclave=settings.simulated_qe_mr_enclave,
                 qe_isv_svn=settings.simulated_qe_isv_svn,
+                published_root=settings.published_root,
             )
 
         limits = _affordable(HelperLimits(), memory_limit=settings.memory_limit_mib * MIB)

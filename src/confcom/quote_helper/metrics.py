@@ -64,6 +64,12 @@ class HelperMetrics:
         self.self_tests_failed = Counter(
             "confcom_quote_helper_self_tests_failed", "Self-tests that made no quote", registry=registry
         )
+        self._root = Gauge(
+            "confcom_quote_helper_simulated_root_info",
+            "1 for the simulated root by which quotes are made: SHA-256 of its certificate; the same on all nodes",
+            ["sha256"],
+            registry=registry,
+        )
         self.loop_stall = Histogram(
             "confcom_quote_helper_loop_stall_seconds",
             "How late the event loop was, looked at twenty times a second",
@@ -96,6 +102,12 @@ class HelperMetrics:
         """No connection is accepted for a while."""
         del reason
         self._paused.inc()
+
+    def quotes_by(self, root: str) -> None:
+        """Quotes are made by this simulated root from now on; empty: by none."""
+        self._root.clear()
+        if root:
+            self._root.labels(root).set(1)
 
     def provider_changed(self, status: ProviderStatus) -> None:
         """The quote provider is in this state now."""

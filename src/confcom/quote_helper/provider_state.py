@@ -17,12 +17,30 @@ from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, Quoti
 _logger = logging.getLogger(__name__)
 
 
+class NotYetError(Exception):
+    """The backend cannot be opened now, and may be later; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a backend found about itself."""
+
+    trouble: str = ""
+    """Why the helper is not as it should be, though it makes quotes."""
+    successor: Backend | None = None
+    """What makes the quotes from now on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """What makes the quotes, and an enclave on its platform that can make a report for the self-test."""
 
     provider: QuoteProvider
     make_report: ReportMaker
+    root: str = ""
+    """SHA-256 of the root certificate, in hex, if the platform has one of its own."""
+    look: Callable[[], Outlook] | None = None
+    """Looks whether it is still what is to make the quotes. It may block."""
 
 
 class ProviderPhase(StrEnum):
@@ -38,7 +56,7 @@ class ProviderPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """Where the provider is, and if it is not ready, why."""
+    """Where the provider is, and why it is not ready, or not as it should be."""
 
     phase: ProviderPhase
     reason: str = ""
@@ -56,6 +74,7 @@ class ProviderKeeper:
 
     Args:
         open_backend: opens what makes the quotes. It may block.
+        opened: told of the backend that is opened, and of each that takes its place.
         service: is given the provider.
         workers: where everything runs that may block.
         tested: told the identity after every self-test that made a quote, before `changed`.
@@ -68,6 +87,7 @@ class ProviderKeeper:
         self,
         *,
         open_backend: Callable[[], Backend],
+        opened: Callable[[Backend], None],
         service: QuoteService,
         workers: WorkerPool,
         tested: Callable[[QuotingIdentity], None],
@@ -76,6 +96,7 @@ class ProviderKeeper:
         limits: HelperLimits,
     ) -> None:
         self._open_backend = open_backend
+        self._opened = opened
         self._service = service
         self._workers = workers
         self._tested = tested
@@ -83,6 +104,8 @@ class ProviderKeeper:
         self._self_test_failed = self_test_failed
         self._limits = limits
         self._backend: Backend | None = None
+        self._provided: QuoteProvider | None = None
+        self._trouble = ""
         self.status = ProviderStatus(ProviderPhase.PREPARING, "the quote provider is being prepared")
         self.ready = asyncio.Event()
         """Set while the status is READY."""
@@ -93,13 +116,15 @@ class ProviderKeeper:
         Raises:
             ConfcomError: the backend cannot be opened.
         """
-        backend = self._backend = await self._workers.submit(self._open_backend)
+        backend = self._backend = await self._open()
+        self._opened(backend)
         failures = 0
         while True:
+            backend = await self._look(backend)
             reason = await self._self_test(backend)
             if reason is None:
                 failures = 0
-                self._found_working(backend.provider)
+                self._found_working(backend)
                 await asyncio.sleep(self._limits.self_test_interval_seconds)
             else:
                 self._self_test_failed()
@@ -120,6 +145,28 @@ class ProviderKeeper:
             except Exception:
                 _logger.exception("the quote provider could not be closed")
         self._workers.close()
+
+    async def _open(self) -> Backend:
+        while True:
+            try:
+                return await self._workers.submit(self._open_backend)
+            except NotYetError as error:
+                _logger.warning("no quotes can be made yet: %s", error)
+                self._found_failing(str(error))
+                await asyncio.sleep(self._limits.reopen_seconds)
+
+    async def _look(self, backend: Backend) -> Backend:
+        """The backend that is to make the quotes from now on."""
+        if backend.look is None:
+            return backend
+        outlook = await self._workers.submit(backend.look)
+        self._trouble = outlook.trouble
+        if outlook.trouble:
+            _logger.warning("%s", outlook.trouble)  # each time: `confcom status` shows the end of the log
+        if outlook.successor is None:
+            return backend
+        self._backend = outlook.successor
+        return outlook.successor
 
     async def _self_test(self, backend: Backend) -> str | None:
         """Why no quote can be made, or None."""
@@ -151,13 +198,22 @@ class ProviderKeeper:
             await asyncio.wait({call})
         return call.result()
 
-    def _found_working(self, provider: QuoteProvider) -> None:
-        if self.status.ready:
-            return
+    def _found_working(self, backend: Backend) -> None:
+        provider = backend.provider
         before = self.status.phase
-        self._set(ProviderStatus(ProviderPhase.READY))
+        status = ProviderStatus(ProviderPhase.READY, self._trouble)
+        if self.status != status:
+            self._set(status)
+        if before is ProviderPhase.READY and provider is self._provided:
+            return
         self.ready.set()
         self._service.provide(provider)
+        if self._provided not in {None, provider}:
+            self._opened(backend)
+            _logger.info("quotes are made by another platform from now on", extra={"root": backend.root})
+        self._provided = provider
+        if before is ProviderPhase.READY:
+            return
         message = "the quote provider is back" if before is ProviderPhase.LOST else "ready: a whole quote was made"
         _logger.info(message, extra={"provider": provider.name})
 

@@ -71,6 +71,8 @@ class HelperSettings:
     audit_max_mib: int = DEFAULT_MAX_MIB
     memory_limit_mib: int = DEFAULT_MEMORY_LIMIT_MIB
     """What the helper's memory control group allows."""
+    published_root: Path | None = None
+    """A file with the SHA-256 of the simulated root by which the helpers of a cluster are to quote."""
 
 
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
@@ -84,6 +86,14 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         metavar="DIR",
         text="where the simulated platform is kept; made if it is missing",
         shown_default="confcom/simulation in $XDG_STATE_HOME or ~/.local/state",
+    )
+    parser.add(
+        "--published-root",
+        convert=parse_path,
+        default=None,
+        metavar="FILE",
+        text="quote by the platform in --state-dir while the SHA-256 of its root is in FILE, and by another one that "
+        "is put there once its root is in FILE",
     )
     parser.add(
         "--socket",
@@ -198,6 +208,7 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
         stale_report_window_seconds=values.stale_report_window_seconds,
         simulated_qe_mr_enclave=values.simulated_qe_mrenclave,
         simulated_qe_isv_svn=values.simulated_qe_isvsvn,
+        published_root=values.published_root,
     )
 
 

@@ -1,0 +1,73 @@
+"""Which simulated root a quote helper is to quote by, where one is published for the whole cluster.
+
+A state directory's platform may change while the helper runs, as a mounted Secret does. The helper quotes by it only if
+its root is the published one, so that no helper has a root that relying parties do not know.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MAX_PUBLISHED_BYTES: Final = 128
+"""Of the file: 64 digits, and a line break."""
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What to do now.
+
+    Args:
+        take: whether to quote by the platform that is kept now.
+        trouble: why the helper is not as it should be; empty: it is.
+    """
+
+    take: bool = False
+    trouble: str = ""
+
+
+def choose(in_use: str, kept: str, published: str) -> Course:
+    """Choose by the fingerprints of three roots.
+
+    Args:
+        in_use: by which the helper quotes; empty: it has just started.
+        kept: of the platform in the state directory.
+        published: for the cluster; empty: none is.
+    """
+    if kept == (published or in_use or kept):
+        return Course(take=kept != in_use)
+    if not published:
+        return Course(
+            trouble=f"the simulated platform that is mounted has another root ({_short(kept)}) than this helper quotes "
+            f"by ({_short(in_use)}), and none is published for the cluster: `helm upgrade` publishes it"
+        )
+    if published == in_use:
+        return Course(
+            trouble=f"the simulated platform that is mounted has another root ({_short(kept)}) than the one published "
+            f"for the cluster, by which this helper goes on ({_short(published)}): if somebody changed the Secret on "
+            "purpose, `helm upgrade` publishes its root; else delete the Secret, and `helm upgrade` makes a new root"
+        )
+    doing = f"this helper quotes by {_short(in_use)}" if in_use else "this helper does not quote"
+    return Course(
+        trouble=f"the cluster's simulated root is {_short(published)}, and {doing}: the mounted platform is that of "
+        f"{_short(kept)} until the kubelet renews it; if that takes longer than five minutes, delete this Pod"
+    )
+
+
+def read_published(path: Path) -> str:
+    """The published fingerprint; empty if none is, or what is there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            text = file.read(MAX_PUBLISHED_BYTES).decode("ascii").strip()
+    except (OSError, UnicodeError):
+        return ""
+    return text if _FINGERPRINT.fullmatch(text) else ""
+
+
+def _short(fingerprint: str) -> str:
+    return f"SHA-256 {fingerprint[:16]}..."

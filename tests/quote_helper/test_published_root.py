@@ -1,0 +1,183 @@
+"""A cluster's simulated root is another one while a helper runs: it follows, and says so while it cannot."""
+
+import shutil
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from confcom.aesm.messages import GetQuoteExRequest, InitQuoteExRequest
+from confcom.quote_helper.published_root import choose, read_published
+from confcom.quote_helper.simulated_backend import open_simulated
+from confcom.quote_provider.state_directory import STATE_FILE, open_or_create_platform
+from confcom.sgx.key_id import ECDSA_P256_KEY_ID
+from confcom.sgx.quote import Quote
+from confcom.sgx.report import TargetInfo
+
+OLD, NEW, OTHER = "a" * 64, "b" * 64, "c" * 64
+
+
+@pytest.mark.parametrize(
+    ("in_use", "kept", "published", "takes", "tells"),
+    [
+        ("", OLD, "", True, ""),  # the Job may publish a moment later
+        ("", OLD, OLD, True, ""),
+        ("", OLD, NEW, False, f"root is SHA-256 {NEW[:16]}..., and this helper does not quote"),
+        (OLD, OLD, "", False, ""),
+        (OLD, OLD, OLD, False, ""),
+        (OLD, NEW, "", False, "none is published"),
+        (OLD, NEW, OLD, False, "if somebody changed the Secret on purpose"),
+        (OLD, OLD, NEW, False, f"root is SHA-256 {NEW[:16]}..., and this helper quotes by SHA-256 {OLD[:16]}..."),
+        (OLD, OTHER, NEW, False, f"the mounted platform is that of SHA-256 {OTHER[:16]}..."),
+        (OLD, NEW, NEW, True, ""),
+    ],
+)
+def test_only_the_published_root_is_taken(in_use, kept, published, takes, tells):
+    course = choose(in_use, kept, published)
+    assert course.take is takes
+    assert tells in course.trouble
+    assert bool(course.trouble) is bool(tells)
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        (OLD.encode(), OLD),
+        (f"{OLD}\n".encode(), OLD),
+        (b"", ""),
+        (b"x" * 64, ""),
+        (OLD.encode() * 3, ""),
+        (b"\xff", ""),
+    ],
+)
+def test_what_is_published(tmp_path, content, read):
+    (tmp_path / "sha256").write_bytes(content)
+    assert read_published(tmp_path / "sha256") == read
+
+
+def test_nothing_is_published(tmp_path):
+    assert read_published(tmp_path / "sha256") == ""
+    assert read_published(tmp_path) == ""
+
+
+class Volumes:
+    """A Secret and a ConfigMap as a kubelet mounts them: their files are replaced, and may come one after the other."""
+
+    def __init__(self, directory):
+        self.state, self.published = directory / "secret", directory / "sha256"
+        self._roots = {}
+        for name in ("old", "new"):
+            platform = open_or_create_platform(directory / name).platform
+            self._roots[name] = (directory / name / STATE_FILE, platform.root_fingerprint)
+        self.state.mkdir()
+
+    def fingerprint(self, name):
+        return self._roots[name][1]
+
+    def mount(self, name):
+        arriving = self.state / "arriving"
+        shutil.copy(self._roots[name][0], arriving)
+        arriving.replace(self.state / STATE_FILE)
+
+    def publish(self, name):
+        self.published.write_text(self.fingerprint(name))
+
+    def open(self):
+        return open_simulated(self.state, published_root=self.published)
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    return Volumes(tmp_path)
+
+
+@pytest.fixture
+def root_in_quote(enclave):
+    """Get a quote as a client does, and find the root that its certificate chain ends in."""
+
+    async def ask(running):
+        key = ECDSA_P256_KEY_ID.encode()
+        init = await running.ask(InitQuoteExRequest(b_pub_key_id=True, buf_size=32, att_key_id=key))
+        report = enclave.create_report(TargetInfo.parse(init.target_info), bytes(64))
+        answer = await running.ask(GetQuoteExRequest(report=report.encode(), buf_size=8192, att_key_id=key))
+        root = x509.load_pem_x509_certificate(Quote.parse(answer.quote).signature.certification.pem_chain()[-1])
+        return root.fingerprint(hashes.SHA256()).hex()
+
+    return ask
+
+
+def root_metric(fingerprint):
+    return f'confcom_quote_helper_simulated_root_info{{sha256="{fingerprint}"}}'
+
+
+async def test_the_helper_takes_the_clusters_root_when_it_is_mounted_and_published(in_process, volumes):
+    volumes.mount("old")
+    volumes.publish("old")
+    async with in_process(None, open_backend=volumes.open, self_test_interval_seconds=0.005) as running:
+        await running.ready()
+        assert await running.metric(root_metric(volumes.fingerprint("old"))) == 1
+        volumes.publish("new")
+
+        async def is_behind():
+            return (await running.get("/readyz"))[0] == 503
+
+        await running.eventually(is_behind)
+        told = (await running.get("/readyz"))[1]
+        assert volumes.fingerprint("new")[:16] in told
+        assert await running.metric(root_metric(volumes.fingerprint("old"))) == 1
+        assert await running.metric('confcom_quote_helper_provider_state{state="ready"}') == 1  # it goes on quoting
+
+        volumes.mount("new")
+        await running.metric_reaches(root_metric(volumes.fingerprint("new")), 1)
+        await running.ready()
+        assert await running.metric(root_metric(volumes.fingerprint("old"))) is None
+        assert await running.metric("confcom_quote_helper_provider_losses_total") == 0
+
+
+async def test_a_root_that_is_not_published_is_not_taken(in_process, volumes, caplog):
+    volumes.mount("old")
+    volumes.publish("old")
+    async with in_process(None, open_backend=volumes.open, self_test_interval_seconds=0.005) as running:
+        await running.ready()
+        volumes.mount("new")
+
+        async def tells():
+            return "another root" in (await running.get("/readyz"))[1]
+
+        await running.eventually(tells)
+        assert await running.metric(root_metric(volumes.fingerprint("old"))) == 1
+        (volumes.state / STATE_FILE).write_text("damaged")
+
+        async def tells_damage():
+            return "goes on by the platform that it has" in (await running.get("/readyz"))[1]
+
+        await running.eventually(tells_damage)
+        volumes.mount("old")
+        await running.ready()
+    assert "another root" in caplog.text
+
+
+async def test_a_new_helper_waits_for_the_published_root(in_process, volumes):
+    volumes.mount("old")
+    volumes.publish("new")
+    async with in_process(None, open_backend=volumes.open, reopen_seconds=0.005) as running:
+
+        async def tells():
+            return "does not quote" in (await running.get("/readyz"))[1]
+
+        await running.eventually(tells)
+        assert await running.metric('confcom_quote_helper_provider_state{state="preparing"}') == 1
+        volumes.mount("new")
+        await running.ready()
+        assert await running.metric(root_metric(volumes.fingerprint("new"))) == 1
+
+
+async def test_quotes_end_in_the_root_that_is_told(in_process, volumes, root_in_quote):
+    volumes.mount("old")
+    async with in_process(None, open_backend=volumes.open, self_test_interval_seconds=0.005) as running:
+        await running.ready()
+        assert await root_in_quote(running) == volumes.fingerprint("old")
+        volumes.publish("new")
+        volumes.mount("new")
+        await running.metric_reaches(root_metric(volumes.fingerprint("new")), 1)
+        assert await root_in_quote(running) == volumes.fingerprint("new")
