@@ -26,6 +26,8 @@ INSTALLED = frozenset(
         f"Namespace {SYSTEM}",
         "ValidatingAdmissionPolicy confcom-provision",
         "ValidatingAdmissionPolicyBinding confcom-provision",
+        f"ValidatingAdmissionPolicy confcom-simulated-root.{SYSTEM}",
+        f"ValidatingAdmissionPolicyBinding confcom-simulated-root.{SYSTEM}",
     }
 )
 """What `e2e.add_on.install` brings, beside a label on nodes: cases leave the add-on to the next one."""

@@ -4,6 +4,7 @@ PLUGIN = "confcom-device-plugin"
 HELPER = "confcom-quote-helper"
 JOB_ACCOUNT = "confcom-simulated-root"
 POLICY = "confcom-provision"
+ROOT_POLICY, ROOT_HOOK_POLICY = "confcom-simulated-root.sgx", "confcom-simulated-root-hook.sgx"
 NFD_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 

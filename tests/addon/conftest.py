@@ -40,26 +40,65 @@ def status_fixture():
     return status
 
 
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    headers: dict
+    body: bytes
+
+
 @dataclass
 class FakeApiServer:
-    """Keeps Secrets as the real one does: 201 for a new one, 409 AlreadyExists for another of its name."""
+    """Keeps objects as the real one does: 201 for a new one, 409 AlreadyExists for another of its name."""
 
     tmp_path: object
     faults: list = field(default_factory=list)
     """Answers given first: (status, body), or None to hang up."""
     requests: list = field(default_factory=list)
-    secrets: dict = field(default_factory=dict)
+    objects: dict = field(default_factory=dict)
+    """By plural and name."""
+    made: int = 0
 
-    def answer(self, path, headers, body):
-        self.requests.append((path, headers, body))
+    @property
+    def posts(self):
+        return [one for one in self.requests if one.method == "POST"]
+
+    def put(self, plural, document):
+        """Somebody makes an object, which gets its UID and its time."""
+        self.made += 1
+        given = {"uid": f"uid-{self.made}", "creationTimestamp": f"2026-11-24T12:30:{self.made:02}Z"}
+        metadata = document["metadata"] | given
+        self.objects[plural, metadata["name"]] = document | {"metadata": metadata}
+
+    def collect_garbage(self):
+        """Remove what has owners, and none of them is there."""
+        uids = {one["metadata"]["uid"] for one in self.objects.values()}
+        for key, one in list(self.objects.items()):
+            owners = {owner["uid"] for owner in one["metadata"].get("ownerReferences", [])}
+            if owners and not owners & uids:
+                del self.objects[key]
+
+    def answer(self, request):
+        self.requests.append(request)
         if self.faults:
             return self.faults.pop(0)
-        document = json.loads(body)
-        key = document["metadata"]["namespace"], document["metadata"]["name"]
-        if key in self.secrets:
-            return status(409, "AlreadyExists", f'secrets "{key[1]}" already exists')
-        self.secrets[key] = document
-        return 201, body
+        _, _, _, _, namespace, plural, *names = request.path.partition("?")[0].split("/")
+        assert namespace == NAMESPACE
+        if request.method == "POST":
+            document = json.loads(request.body)
+            name = document["metadata"]["name"]
+            if (plural, name) in self.objects:
+                return status(409, "AlreadyExists", f'{plural} "{name}" already exists')
+            self.put(plural, document)
+            return 201, json.dumps(self.objects[plural, name]).encode()
+        key = (plural, *names)
+        if key not in self.objects:
+            return status(404, "NotFound", f'{plural} "{names[0]}" not found')
+        if request.method == "DELETE":
+            del self.objects[key]
+            return 200, b"{}"
+        return 200, json.dumps(self.objects[key]).encode()
 
     def pod(self, name="pod"):
         """What the kubelet mounts into a pod."""
@@ -82,8 +121,9 @@ def api_server(tmp_path):
     make_certificate(tmp_path, "ca.crt", "server.pem")
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            answer = fake.answer(self.path, dict(self.headers), self.rfile.read(int(self.headers["Content-Length"])))
+        def respond(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            answer = fake.answer(Request(self.command, self.path, dict(self.headers), body))
             if answer is not None:
                 code, body = answer
                 self.send_response(code)
@@ -91,6 +131,8 @@ def api_server(tmp_path):
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+        do_GET = do_POST = do_DELETE = respond  # noqa: N815
 
         def log_message(self, *args):
             pass

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.addon.platform_secret import MAX_SECRET_BYTES, SECRET_NAME, decode_secret, encode_secret
+from confcom.addon.platform_secret import MAX_SECRET_BYTES, decode_secret, encode_secret
+from confcom.addon.root_record import SECRET_NAME
 from confcom.errors import MalformedError
 from confcom.quote_provider.state_directory import STATE_FILE, open_platform
 from confcom.simulation.platform import PlatformStateError
@@ -18,7 +19,7 @@ def test_round_trip(platform):
 def test_what_is_created(platform):
     secret = json.loads(encode_secret(platform, "sgx"))
     assert (secret["apiVersion"], secret["kind"], secret["type"]) == ("v1", "Secret", "Opaque")
-    assert secret["immutable"] is True
+    assert "immutable" not in secret  # kubelets would go on with a deleted one
     assert secret["metadata"]["name"] == SECRET_NAME
     assert secret["metadata"]["namespace"] == "sgx"
     assert list(secret["data"]) == [STATE_FILE]

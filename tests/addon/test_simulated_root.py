@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from confcom.addon.api_server import RETRY_DELAYS
-from confcom.addon.platform_secret import SECRET_NAME, decode_secret
+from confcom.addon.platform_secret import decode_secret
+from confcom.addon.root_record import RECORD_NAME, SECRET_NAME, RootRecord
 from confcom.addon.simulated_root import main
 from confcom.errors import ExitCode
 from confcom.simulation.platform import SimulatedPlatform
@@ -38,32 +39,108 @@ def job(api_server, clock):
 
 
 def stored(api_server):
-    return api_server.secrets["sgx-here", SECRET_NAME]
+    return api_server.objects["secrets", SECRET_NAME]
+
+
+def published(api_server):
+    return api_server.objects["configmaps", RECORD_NAME]
+
+
+def fingerprint(seed, clock):
+    return SimulatedPlatform.create(bytes([seed]) * 32, clock()).root_fingerprint
 
 
 def test_creates_the_root_as_the_pod(api_server, job, clock):
     code, out, err, waited = job(api_server.pod())
     expected = SimulatedPlatform.create(bytes([7]) * 32, clock())
-    ((path, headers, body),) = api_server.requests
+    request = api_server.requests[0]
     assert (code, err, waited) == (ExitCode.OK, "", [])
-    assert path.partition("?")[0] == "/api/v1/namespaces/sgx-here/secrets"
-    assert headers["Authorization"] == "Bearer token-1"
-    assert headers["Content-Type"] == "application/json"
-    assert decode_secret(body).encode() == expected.encode()
+    assert (request.method, request.path.partition("?")[0]) == ("POST", "/api/v1/namespaces/sgx-here/secrets")
+    assert request.headers["Authorization"] == "Bearer token-1"
+    assert request.headers["Content-Type"] == "application/json"
+    assert decode_secret(request.body).encode() == expected.encode()
     assert expected.root_fingerprint in out
 
 
-def test_a_second_run_changes_nothing(api_server, job):
+def test_the_roots_fingerprint_is_published_and_goes_with_the_secret(api_server, job, clock):
+    job(api_server.pod())
+    record = RootRecord.read(published(api_server))
+    assert record == RootRecord(fingerprint(7, clock), stored(api_server)["metadata"]["creationTimestamp"])
+    (owner,) = published(api_server)["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"]) == ("Secret", stored(api_server)["metadata"]["uid"])
+    assert "blockOwnerDeletion" not in owner  # which would need a right on the Secret's finalizers
+    del api_server.objects["secrets", SECRET_NAME]
+    api_server.collect_garbage()
+    assert api_server.objects == {}
+
+
+def test_a_second_run_changes_nothing(api_server, job, clock):
     directory = api_server.pod()
     job(directory, seed=1)
-    first = stored(api_server)
+    before = dict(api_server.objects)
+    api_server.requests.clear()
     code, out, err, waited = job(directory, seed=2)
     assert (code, err, waited) == (ExitCode.OK, "", [])
     assert "is there already" in out
-    assert stored(api_server) is first
-    assert [path for path, _, _ in api_server.requests] == [
-        api_server.requests[0][0]
-    ] * 2  # nothing is read or replaced
+    assert fingerprint(1, clock) in out
+    assert api_server.objects == before
+    assert [(one.method, one.path.rpartition("/")[2].partition("?")[0]) for one in api_server.requests] == [
+        ("POST", "secrets"),
+        ("GET", SECRET_NAME),
+        ("GET", RECORD_NAME),
+    ]
+
+
+@pytest.mark.parametrize("collected", [False, True], ids=["before the garbage collector", "after it"])
+def test_another_root_is_published_in_place_of_the_deleted_one(api_server, job, clock, collected):
+    directory = api_server.pod()
+    job(directory, seed=1)
+    uid = published(api_server)["metadata"]["uid"]
+    del api_server.objects["secrets", SECRET_NAME]
+    if collected:
+        api_server.collect_garbage()
+    assert job(directory, seed=2)[0] == ExitCode.OK
+    assert RootRecord.read(published(api_server)).fingerprint == fingerprint(2, clock)
+    assert published(api_server)["metadata"]["uid"] != uid  # the collector deletes by UID
+    api_server.collect_garbage()
+    assert published(api_server)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"data": 1}'])
+def test_what_is_no_record_is_replaced(api_server, job, clock, text):
+    directory = api_server.pod()
+    job(directory)
+    answer = api_server.answer
+
+    def spoil(request):
+        reads = request.method == "GET" and request.path.endswith(RECORD_NAME)
+        return (200, text.encode()) if reads else answer(request)
+
+    api_server.answer = spoil
+    assert job(directory)[0] == ExitCode.OK
+    assert RootRecord.read(published(api_server)).fingerprint == fingerprint(7, clock)
+
+
+def test_a_secret_that_is_no_platform_fails_the_job(api_server, job):
+    api_server.put("secrets", {"metadata": {"name": SECRET_NAME}, "data": {}})
+    code, _, err, _ = job(api_server.pod())
+    assert code != ExitCode.OK
+    assert "does not hold a simulated platform" in err
+    assert ("configmaps", RECORD_NAME) not in api_server.objects
+
+
+def test_a_secret_that_goes_meanwhile_is_told(api_server, job):
+    answer = api_server.answer
+
+    def delete_first(request):
+        if request.method == "GET":
+            api_server.objects.clear()
+        return answer(request)
+
+    api_server.answer = delete_first
+    code, _, err, _ = job(api_server.pod())
+    assert code == ExitCode.UNAVAILABLE
+    assert "somebody deletes or makes" in err
 
 
 @pytest.mark.parametrize("outcome", ["created", "exists", "refused", "unavailable"])
@@ -89,7 +166,7 @@ def test_passing_failures_are_asked_again(api_server, job, status):
     ]
     code, out, err, waited = job(api_server.pod())
     assert (code, err, tuple(waited)) == (ExitCode.OK, "", RETRY_DELAYS)
-    assert len({body for _, _, body in api_server.requests}) == 1
+    assert len({one.body for one in api_server.posts if one.path.partition("?")[0].endswith("/secrets")}) == 1
     assert "created" in out
     assert stored(api_server)
 
@@ -97,13 +174,15 @@ def test_passing_failures_are_asked_again(api_server, job, status):
 def test_a_lost_answer_is_no_second_root(api_server, job):
     lost = api_server.answer
 
-    def lose_the_first(path, headers, body):
-        answer = lost(path, headers, body)
+    def lose_the_first(request):
+        answer = lost(request)
         return None if len(api_server.requests) == 1 else answer
 
     api_server.answer = lose_the_first
     code, out, _, _ = job(api_server.pod())
-    assert (code, len(api_server.requests)) == (ExitCode.OK, 2)
+    assert code == ExitCode.OK
+    posted = [one.path.partition("?")[0].rpartition("/")[2] for one in api_server.posts]
+    assert posted == ["secrets", "secrets", "configmaps"]
     assert "is there already" in out
 
 
@@ -114,7 +193,7 @@ def test_it_gives_up_with_the_last_reason(api_server, job, status):
     assert tuple(waited) == RETRY_DELAYS
     assert len(api_server.requests) == len(RETRY_DELAYS) + 1
     assert "answered 403: cannot create resource\\n\\x1b[31msecrets" in err
-    assert "may create Secrets" in err
+    assert "the rights of the chart's Role" in err
 
 
 def test_nobody_there(api_server, job, unused_tcp_port):
@@ -162,7 +241,7 @@ def test_a_renewed_token_is_used(api_server, job, status):
     directory = api_server.pod()
     api_server.faults += [status(401, "Unauthorized")]
     job(directory, sleep=lambda _: (directory / "token").write_text("token-2"))
-    assert [headers["Authorization"] for _, headers, _ in api_server.requests] == ["Bearer token-1", "Bearer token-2"]
+    assert [one.headers["Authorization"] for one in api_server.requests][:2] == ["Bearer token-1", "Bearer token-2"]
 
 
 @pytest.mark.parametrize("missing", ["token", "ca.crt", "namespace"])

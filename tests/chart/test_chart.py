@@ -8,6 +8,8 @@ from chart_manifests import (
     JOB_ACCOUNT,
     PLUGIN,
     POLICY,
+    ROOT_HOOK_POLICY,
+    ROOT_POLICY,
     containers,
     daemon,
     only_container,
@@ -15,7 +17,7 @@ from chart_manifests import (
     pods,
 )
 
-from confcom.addon.platform_secret import SECRET_NAME
+from confcom.addon.root_record import FINGERPRINT_KEY, RECORD_NAME, SECRET_NAME
 from confcom.daemon.supervision import STOP_DEADLINE_SECONDS as HELPER_STOP_SECONDS
 from confcom.device_plugin.main import STOP_SECONDS as PLUGIN_STOP_SECONDS
 from confcom.device_plugin.registration import SEEN_SECONDS
@@ -69,8 +71,11 @@ def test_nothing_else_is_installed(manifests):
         ("Role", JOB_ACCOUNT),
         ("RoleBinding", JOB_ACCOUNT),
         ("Job", job_name),
-        ("ValidatingAdmissionPolicy", POLICY),
-        ("ValidatingAdmissionPolicyBinding", POLICY),
+        *(
+            (f"ValidatingAdmissionPolicy{kind}", name)
+            for kind in ("", "Binding")
+            for name in (POLICY, ROOT_POLICY, ROOT_HOOK_POLICY)
+        ),
     }
     placed = {kind for (kind, _), manifest in manifests.items() if manifest["metadata"].get("namespace") == "sgx"}
     assert {kind for kind, _ in manifests} - placed == {
@@ -128,7 +133,7 @@ def test_host_access_is_what_is_documented(manifests):
     assert [name for name, pod in pods(manifests).items() if pod.get("hostPID")] == [HELPER]
 
 
-def test_only_the_job_has_a_token_and_it_may_only_create_secrets_here(manifests, job):
+def test_only_the_job_has_a_token_and_it_may_only_make_the_root_here(manifests, job):
     for kind, name in manifests:
         if kind == "ServiceAccount":
             assert manifests[kind, name]["automountServiceAccountToken"] is False
@@ -136,7 +141,13 @@ def test_only_the_job_has_a_token_and_it_may_only_create_secrets_here(manifests,
     assert tokens == {PLUGIN: False, HELPER: False, job["metadata"]["name"]: True}
     assert {pod["serviceAccountName"] for pod in pods(manifests).values()} == {PLUGIN, HELPER, JOB_ACCOUNT}
     role, binding = manifests["Role", JOB_ACCOUNT], manifests["RoleBinding", JOB_ACCOUNT]
-    assert role["rules"] == [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}]
+    by_name = [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]]
+    assert by_name == [
+        (["secrets", "configmaps"], None, ["create"]),
+        (["secrets"], [SECRET_NAME], ["get"]),
+        (["configmaps"], [RECORD_NAME], ["get", "delete"]),
+    ]
+    assert {tuple(rule["apiGroups"]) for rule in role["rules"]} == {("",)}
     assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": JOB_ACCOUNT}
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": JOB_ACCOUNT, "namespace": "sgx"}]
 
@@ -168,8 +179,10 @@ def test_the_helper_takes_its_arguments(render, level):
     settings = helper_settings(container["args"], prog="helper", environ={})
     assert (settings.log_level, settings.probe_address.port) == (level, container["ports"][0]["containerPort"])
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
-    assert set(mounts) == {str(settings.socket.parent), str(settings.state_dir)}
-    assert mounts[str(settings.state_dir)]["readOnly"] is True
+    read = {str(settings.state_dir), str(settings.published_root.parent)}
+    assert set(mounts) == {str(settings.socket.parent), *read}
+    assert all(mounts[path]["readOnly"] is True for path in read)
+    assert settings.published_root.name == FINGERPRINT_KEY
 
 
 def test_the_defaults_are_the_daemons(manifests):
@@ -291,7 +304,9 @@ def test_the_root_comes_before_everything_and_leaves_with_its_job(manifests):
             assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
             hooks[kind] = int(annotations["helm.sh/hook-weight"])
             assert name.startswith(JOB_ACCOUNT)
-    assert hooks["ServiceAccount"] == hooks["Role"] < hooks["RoleBinding"] < hooks["Job"]
+    policy, binding = "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"
+    assert hooks[policy] < hooks[binding] < hooks["ServiceAccount"] == hooks["Role"]
+    assert hooks["Role"] < hooks["RoleBinding"] < hooks["Job"]
     assert not any(kind == "Secret" for kind, _ in manifests)
 
 

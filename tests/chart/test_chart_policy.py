@@ -4,7 +4,16 @@ import re
 
 import pytest
 import yaml
-from chart_manifests import HELPER, PLUGIN, POLICY, daemon, only_container
+from chart_manifests import (
+    HELPER,
+    JOB_ACCOUNT,
+    PLUGIN,
+    POLICY,
+    ROOT_HOOK_POLICY,
+    ROOT_POLICY,
+    daemon,
+    only_container,
+)
 
 from confcom.addon.plan import POLICY_ANNOTATION
 from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind
@@ -70,7 +79,37 @@ def test_every_plugins_names_are_guarded(render, settings, platforms):
 
 
 def test_no_policy(render):
-    assert not any("Admission" in kind for kind, _ in render("provision.policy=false"))
+    settings = ("provision.policy=false", "simulated.rootPolicy=false")
+    assert not any("Admission" in kind for kind, _ in render(*settings))
+    for one, left in zip(settings, ([ROOT_HOOK_POLICY, ROOT_POLICY], [POLICY]), strict=True):
+        assert sorted(name for kind, name in render(one) if kind == "ValidatingAdmissionPolicy") == left
+
+
+def test_the_policies_of_the_root_are_one_and_are_about_its_maker(render):
+    manifests = render()
+    spec = manifests["ValidatingAdmissionPolicy", ROOT_POLICY]["spec"]
+    assert manifests["ValidatingAdmissionPolicy", ROOT_HOOK_POLICY]["spec"] == spec
+    assert spec["failurePolicy"] == "Fail"
+    (condition,) = spec["matchConditions"]
+    (subject,) = manifests["RoleBinding", JOB_ACCOUNT]["subjects"]
+    user = f"system:serviceaccount:{subject['namespace']}:{subject['name']}"
+    assert condition["expression"] == f'request.userInfo.username == "{user}"'
+    (rule,) = spec["matchConstraints"]["resourceRules"]
+    unnamed = [one for one in manifests["Role", JOB_ACCOUNT]["rules"] if "resourceNames" not in one]
+    assert [(one["resources"], one["verbs"]) for one in unnamed] == [(rule["resources"], ["create"])]
+    assert rule["operations"] == ["CREATE"]
+    for name in (ROOT_POLICY, ROOT_HOOK_POLICY):
+        binding = manifests["ValidatingAdmissionPolicyBinding", name]["spec"]
+        assert binding == {"policyName": name, "validationActions": ["Deny"]}
+
+
+def test_one_of_the_roots_policies_stays(render):
+    hooks = [
+        name
+        for (kind, name), one in render().items()
+        if kind == "ValidatingAdmissionPolicy" and "helm.sh/hook" in one["metadata"].get("annotations", {})
+    ]
+    assert hooks == [ROOT_HOOK_POLICY]
 
 
 def test_the_network_policy_is_about_the_daemons_and_their_port(render, values_file):

@@ -18,6 +18,7 @@ CHOICES = [
     (*SIMULATED, *HELPERLESS),
     (*MIXED, *HELPERLESS),
     (*SIMULATED, "provision.policy=false"),
+    (*SIMULATED, "simulated.rootPolicy=false"),
     (*SIMULATED, *EXTRAS),
     (*HELPERLESS, *EXTRAS),
     (*MIXED, *EXTRAS),
@@ -34,12 +35,12 @@ def values_of(settings):
 
 
 def shown(manifests):
-    """What people are told of each: a Job's name ends with a part of its template's hash."""
+    """What people are told: a Job's name ends with a part of its template's hash, a policy's with a namespace."""
     return [
         (
             one["apiVersion"],
             one["kind"],
-            re.sub("-[0-9a-f]{8}$", "-HASH", one["metadata"]["name"]),
+            re.sub(r"\.(sgx|confcom-system)$", ".NAMESPACE", re.sub("-[0-9a-f]{8}$", "-HASH", one["metadata"]["name"])),
             HOOK in one["metadata"].get("annotations", {}),
         )
         for one in manifests

@@ -40,6 +40,7 @@ def test_nothing_stays_but_the_roots_secret(confcom, enabled):
         ("Namespace", "default"),
         ("Namespace", SYSTEM),
         ("Secret", "confcom-simulated-platform"),
+        ("ConfigMap", "confcom-simulated-root"),
     }
     assert not status_keys(enabled) & OURS
     assert 300 <= enabled.now - started < 330

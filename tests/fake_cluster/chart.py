@@ -12,7 +12,10 @@ from fake_cluster.objects import HELPER_EPC, PROVISION, SYSTEM
 HOOK = "helm.sh/hook"
 ROOT_MAKER = "confcom-simulated-root"
 POLICY = "confcom-provision"
+ROOT_POLICY, HOOK_POLICY = (f"confcom-simulated-root{part}.{SYSTEM}" for part in ("", "-hook"))
+POLICY_KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 CORE, APPS, RBAC = "v1", "apps/v1", "rbac.authorization.k8s.io/v1"
+ADMISSION = "admissionregistration.k8s.io/v1"
 REFUSAL = """Error: execution error at (confcom/templates/checks.yaml:1:1):
 
 confcom: nothing was changed, because simulated.enabled is false, and quoteHelper.enabled is true.
@@ -60,10 +63,18 @@ def default_chart(values):
     rendered += daemons
     if monitored:
         rendered.append(_of("ServiceMonitor", "monitoring.coreos.com/v1"))
-    if values.get("provision", {}).get("policy", True):
-        kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
-        rendered += [_of(kind, "admissionregistration.k8s.io/v1", POLICY, namespace="") for kind in kinds]
-    return [*rendered, *(_root_maker(values) if simulates and quotes else ())]
+    makes_root = simulates and quotes
+    limited = makes_root and simulated.get("rootPolicy", True)
+    names = [POLICY] if values.get("provision", {}).get("policy", True) else []
+    names += [ROOT_POLICY] if limited else []
+    rendered += [_of(kind, ADMISSION, name, namespace="") for kind in POLICY_KINDS for name in names]
+    rendered += _root_maker(values) if makes_root else ()
+    if limited:
+        rendered += [
+            _of(kind, ADMISSION, HOOK_POLICY, namespace="", component="simulated-root", hook=True)
+            for kind in POLICY_KINDS
+        ]
+    return rendered
 
 
 def _enabled(values, name):
@@ -117,7 +128,8 @@ def _helper(values, suffix):
     if suffix:
         resources = {f"simulated.confcom.internal/{name.partition('/')[2]}": count for name, count in resources.items()}
     image = _image(values, "quoteHelper")
-    return _installed(make.daemon_set(f"quote-helper{suffix}", image=image, limits=resources))
+    volumes = [{"name": "simulated-root", "configMap": {"name": ROOT_MAKER, "optional": True}}]
+    return _installed(make.daemon_set(f"quote-helper{suffix}", image=image, limits=resources, volumes=volumes))
 
 
 def _installed(daemon):

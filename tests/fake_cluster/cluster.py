@@ -45,6 +45,10 @@ class FakeCluster:
     broken_images: dict = field(default_factory=dict)
     """By image: the status of its pods."""
     logs: dict = field(default_factory=dict)
+    new_root: str = "ab" * 32
+    """The fingerprint of a root that is made."""
+    roots: dict = field(default_factory=dict)
+    """By pod: the fingerprint of the root by which a helper says that it quotes."""
     chart: object = default_chart
     lasting: bool = False
     """Whether an update that was begun goes nowhere."""
@@ -165,7 +169,7 @@ class FakeCluster:
                 )
                 self.objects.append(made)
             elif container["image"] not in self.broken_images:
-                new[0]["status"] = make.running()
+                new[0]["status"] = make.running(new[0]["status"])
                 for old in pods:
                     if old is not new[0]:
                         self.objects.remove(old)
@@ -219,6 +223,8 @@ class FakeCluster:
         return (0, f"{self.context}\n", "") if self.context else (1, "", "error: current-context is not set")
 
     def _kubectl_get(self, words, flags, stdin):
+        if "raw" in flags:
+            return self._raw(flags["raw"])
         if "filename" in flags:
             asked = [(one["apiVersion"], one["kind"], one["metadata"]["name"]) for one in json.loads(stdin)["items"]]
             there = [(api.rpartition("/")[0], kind, name) for api, kind, name in asked if self.find(kind, name)]
@@ -247,6 +253,18 @@ class FakeCluster:
         if len(words) > 1:
             return 0, json.dumps(found[0]) if found else "", ""
         return 0, json.dumps({"kind": "List", "items": found}), ""
+
+    def _raw(self, path):
+        if "get pods/proxy" in self.denied:
+            return (
+                1,
+                "",
+                'Error from server (Forbidden): pods is forbidden: User "eve" cannot get resource "pods/proxy"',
+            )
+        pod = path.split("/pods/")[1].partition(":")[0]
+        if pod not in self.roots:
+            return 1, "", "Error from server (ServiceUnavailable): the server is currently unable to handle the request"
+        return 0, f'a 1\nconfcom_quote_helper_simulated_root_info{{sha256="{self.roots[pod]}"}} 1.0\nb 2\n', ""
 
     def _kubectl_create(self, words, flags, stdin):
         given = json.loads(stdin)

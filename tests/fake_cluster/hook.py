@@ -15,6 +15,16 @@ TOO_LATE = ("DeadlineExceeded", "Job was active longer than specified deadline")
 SECONDS = 30.0
 """Of real time without a look, after which nobody watches."""
 SECRET = {"kind": "Secret", "metadata": {"name": "confcom-simulated-platform", "namespace": SYSTEM}}
+RECORD = {
+    "kind": "ConfigMap",
+    "metadata": {
+        "name": "confcom-simulated-root",
+        "namespace": SYSTEM,
+        "ownerReferences": [{"kind": "Secret", "name": SECRET["metadata"]["name"]}],
+    },
+    "data": {"sha256": "ab" * 32, "created": "2026-11-24T12:30:15Z"},
+}
+"""What the Job makes and publishes."""
 
 
 class HookRun:
@@ -59,6 +69,8 @@ class HookRun:
                 return f"resource Job/{SYSTEM}/{name} not ready. status: Failed, message: Job Failed. failed: 1/1"
             if not cluster.find("Secret", SECRET["metadata"]["name"], SYSTEM):
                 cluster.objects.append(copy.deepcopy(SECRET))
+            if not cluster.find("ConfigMap", RECORD["metadata"]["name"], SYSTEM):
+                cluster.objects.append(copy.deepcopy(RECORD | {"data": RECORD["data"] | {"sha256": cluster.new_root}}))
             return ""
 
     def look(self):

@@ -74,11 +74,17 @@ def pod(name, *, namespace="default", on="", owner=None, limits=(), status=None,
     }
 
 
-def running():
+STARTED = "2026-11-24T12:31:00Z"
+
+
+def running(status=None):
+    """Ready; a container that runs already, by the status before, has started then."""
+    container = (status or {}).get("containerStatuses", [{}])[0]
+    started = container.get("state", {}).get("running", {}).get("startedAt", STARTED)
     return {
         "phase": "Running",
         "conditions": [{"type": "Ready", "status": "True"}],
-        "containerStatuses": [{"state": {"running": {"startedAt": "x"}}, "restartCount": 0}],
+        "containerStatuses": [{"state": {"running": {"startedAt": started}}, "restartCount": 0}],
     }
 
 

@@ -14,6 +14,7 @@ SLOW_SECONDS = 900
 SECRET = f"{SYSTEM}/confcom-simulated-platform"
 STAYS = {
     f"secrets/{SECRET}",
+    f"configmaps/{SYSTEM}/confcom-simulated-root",  # the root's fingerprint, which goes with its Secret
     f"namespaces/<none>/{SYSTEM}",
     f"serviceaccounts/{SYSTEM}/default",  # Kubernetes makes these two in every namespace
     f"configmaps/{SYSTEM}/kube-root-ca.crt",

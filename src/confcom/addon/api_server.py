@@ -1,4 +1,4 @@
-"""Creating one object on the API server from inside a pod, with the standard library only.
+"""Creating and reading single objects on the API server from inside a pod, with the standard library only.
 
 http.client and not urllib.request, because that one follows redirects with the token in its headers, and lets proxy
 variables of the environment lead a cluster's inner traffic outside.
@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 from pathlib import Path
+from typing import TypeVar
 
 from confcom.errors import ConfcomError, SettingsError, UnavailableError
+
+T = TypeVar("T")
 
 SERVICE_ACCOUNT_DIRECTORY = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where the kubelet mounts a pod's token, the API server's CA and the namespace (Kubernetes: "Accessing the API from a
@@ -26,7 +29,7 @@ RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
 """Seconds between attempts. 24 s outlast an API server's restart and a Role that was applied just after the Job;
 beyond that the Job's own retries go on."""
 MAX_ANSWER_BYTES = 64 * 1024
-"""What is read of an answer: a Status takes under 1 KiB, and of a created object nothing is looked at."""
+"""What is read of an answer: a Status takes under 1 KiB, a simulated platform's Secret about 10 KiB."""
 _MAX_MESSAGE_CHARACTERS = 500
 """Of an API server's message in ours; its own are one or two sentences."""
 
@@ -76,7 +79,11 @@ class InClusterApi:
         return cls(host, int(port), directory, _read(directory / "namespace"))
 
     def post(self, path: str, body: bytes) -> ApiAnswer:
-        """Send one POST request of JSON.
+        """Send one POST request of JSON; raises as `request` does."""
+        return self.request("POST", path, body)
+
+    def request(self, method: str, path: str, body: bytes | None = None) -> ApiAnswer:
+        """Send one request, with JSON if there is a body.
 
         Raises:
             OSError, http.client.HTTPException: no answer came.
@@ -88,16 +95,10 @@ class InClusterApi:
             self.host, self.port, timeout=REQUEST_SECONDS, context=_trust(self.directory / "ca.crt")
         )
         try:
-            connection.request(
-                "POST",
-                path,
-                body=body,
-                headers={
-                    "Authorization": f"Bearer {token}",
-                    "Content-Type": "application/json",
-                    "Accept": "application/json",
-                },
-            )
+            headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+            if body is not None:
+                headers["Content-Type"] = "application/json"
+            connection.request(method, path, body=body, headers=headers)
             response = connection.getresponse()
             return ApiAnswer(response.status, response.read(MAX_ANSWER_BYTES))
         finally:
@@ -123,38 +124,92 @@ def create_object(
         ApiRefusedError: the API server will not have it.
         UnavailableError: no usable answer came in all attempts.
     """
+
+    def outcome(answer: ApiAnswer) -> Creation | None:
+        if answer.status == HTTPStatus.CREATED:
+            return Creation.CREATED
+        exists = answer.status == HTTPStatus.CONFLICT and _status_of(answer)[0] == "AlreadyExists"
+        return Creation.EXISTS if exists else None
+
+    return _repeat(post, outcome, what=what, failure="cannot be created", sleep=sleep, delays=delays)
+
+
+def read_object(
+    get: Callable[[], ApiAnswer],
+    *,
+    what: str,
+    sleep: Callable[[float], None],
+    delays: tuple[float, ...] = RETRY_DELAYS,
+) -> bytes | None:
+    """Read an object's JSON; None if there is none by its name. Arguments and errors are those of `create_object`."""
+
+    def outcome(answer: ApiAnswer) -> tuple[bytes | None] | None:
+        if answer.status == HTTPStatus.OK:
+            return (answer.body,)
+        return (None,) if answer.status == HTTPStatus.NOT_FOUND else None
+
+    return _repeat(get, outcome, what=what, failure="cannot be read", sleep=sleep, delays=delays)[0]
+
+
+def delete_object(
+    delete: Callable[[], ApiAnswer],
+    *,
+    what: str,
+    sleep: Callable[[float], None],
+    delays: tuple[float, ...] = RETRY_DELAYS,
+) -> None:
+    """Delete an object, which may be gone already. Arguments and errors are those of `create_object`."""
+
+    def outcome(answer: ApiAnswer) -> bool | None:
+        return answer.status in {HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.NOT_FOUND} or None
+
+    _repeat(delete, outcome, what=what, failure="cannot be deleted", sleep=sleep, delays=delays)
+
+
+def _repeat(
+    attempt: Callable[[], ApiAnswer],
+    outcome: Callable[[ApiAnswer], T | None],
+    *,
+    what: str,
+    failure: str,
+    sleep: Callable[[float], None],
+    delays: tuple[float, ...],
+) -> T:
+    """Ask until there is an outcome, or a refusal that repeating cannot change."""
     waits: Iterator[float] = iter(delays)
     while True:
         try:
-            problem = _judge(post(), what)
+            answer = attempt()
         except ssl.SSLCertVerificationError as error:
             raise UnavailableError(
-                f"{what} cannot be created",
+                f"{what} {failure}",
                 why=f"what answers as the API server has a certificate that the pod's CA did not issue: "
                 f"{error.verify_message}",
                 remedy="check that nothing stands between pods and the API server",
             ) from error
         except (OSError, http.client.HTTPException) as error:
             problem = f"the API server did not answer: {error or type(error).__name__}"
-        if isinstance(problem, Creation):
-            return problem
+        else:
+            if (found := outcome(answer)) is not None:
+                return found
+            problem = _passing_problem(answer, what)
         wait = next(waits, None)
         if wait is None:
             raise UnavailableError(
-                f"{what} cannot be created after {len(delays) + 1} attempts",
+                f"{what} {failure} after {len(delays) + 1} attempts",
                 why=problem,
-                remedy="check the API server, and that this pod's ServiceAccount may create Secrets in its namespace",
+                remedy="check the API server, and that this pod's ServiceAccount has the rights of the chart's Role",
             )
         sleep(wait)
 
 
-def _judge(answer: ApiAnswer, what: str) -> Creation | str:
-    """The outcome, or why it is worth asking again."""
-    if answer.status == HTTPStatus.CREATED:
-        return Creation.CREATED
-    reason, message = _status_of(answer)
-    if answer.status == HTTPStatus.CONFLICT and reason == "AlreadyExists":
-        return Creation.EXISTS
+def _passing_problem(answer: ApiAnswer, what: str) -> str:
+    """Why it is worth asking again.
+
+    Raises:
+        ApiRefusedError: it is not.
+    """
+    _, message = _status_of(answer)
     told = f"the API server answered {answer.status}" + (f": {message}" if message else "")
     # 401 and 403 too: a token or Role that is being created at this moment takes a while to be known.
     passing = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from confcom.addon.add_on import AddOn
 from confcom.addon.objects import KubernetesObject, name_of, text
 from confcom.addon.plan import is_hook
-from confcom.addon.platform_secret import SECRET_NAME
 from confcom.addon.programs import ForbiddenError
+from confcom.addon.root_record import RECORD_NAME, SECRET_NAME
 from confcom.addon.survey import Survey
 
-_ROOT = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET_NAME}}
-"""No manifest has it: the hook's Job makes it, and only helm runs that."""
+_ROOT = (
+    {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET_NAME}},
+    {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": RECORD_NAME}},
+)
+"""No manifest has them: the hook's Job makes them, and only helm runs that."""
 
 
 def is_applied(add_on: AddOn, seen: Survey) -> bool:
@@ -37,4 +40,4 @@ def is_applied(add_on: AddOn, seen: Survey) -> bool:
 
 def expected(manifests: Sequence[KubernetesObject], hooks: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
     """What is in a cluster where a release with these is installed."""
-    return (*manifests, *([_ROOT] if any(map(is_hook, hooks)) else ()))
+    return (*manifests, *(_ROOT if any(map(is_hook, hooks)) else ()))

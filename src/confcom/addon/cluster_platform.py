@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from confcom.addon.kubectl import Cluster
-from confcom.addon.platform_secret import SECRET_NAME, decode_secret
+from confcom.addon.platform_secret import decode_secret
 from confcom.addon.programs import ClusterAccessError, Purpose, Run, by_hand, call, last_words, run_program
+from confcom.addon.root_record import SECRET_NAME
 from confcom.simulation.platform import SimulatedPlatform
 
 _FAILURE = "the cluster cannot be asked for its simulated root"

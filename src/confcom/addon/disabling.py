@@ -16,7 +16,7 @@ from confcom.addon.node_checks import shown
 from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of
 from confcom.addon.permissions import CLEANING, READING, STORING, Permission, denied, is_cluster_wide, plural
 from confcom.addon.plan import component_of, group_of
-from confcom.addon.platform_secret import SECRET_NAME
+from confcom.addon.root_record import RECORD_NAME, SECRET_NAME
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.telling import Mark, Row
@@ -156,10 +156,12 @@ def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject], hooks: Sequenc
 
 
 def _remove_hooks(add_on: AddOn, hooks: Sequence[KubernetesObject]) -> None:
+    # Those of a hook that failed are helm's to look at, and nobody's afterwards. In the order of the kinds' names, so
+    # that rights go before the policy that limits them.
     for kind in sorted({f"{one['kind']}.{group_of(one)}".rstrip(".") for one in hooks}):
-        # Those of a hook that failed are helm's to look at, and nobody's afterwards.
-        names = [name_of(one) for one in hooks if one["kind"] == kind.partition(".")[0]]
-        add_on.api.delete(kind, names, namespace=add_on.cluster.namespace)
+        short = kind.partition(".")[0]
+        names = [name_of(one) for one in hooks if one["kind"] == short]
+        add_on.api.delete(kind, names, namespace="" if is_cluster_wide(short) else add_on.cluster.namespace)
 
 
 def _wait_for_the_end(add_on: AddOn) -> None:
@@ -186,7 +188,8 @@ def _kept(add_on: AddOn, seen: Snapshot) -> tuple[str, ...]:
     if add_on.api.exists("secret", SECRET_NAME):
         kept.append(
             f"the Secret {here}/{SECRET_NAME}, the cluster's simulated root: enabled again, the add-on is the same "
-            f"platform to relying parties (to have done with it: kubectl delete secret -n {here} {SECRET_NAME})"
+            f"platform to relying parties (to have done with it: kubectl delete secret -n {here} {SECRET_NAME}, with "
+            f"which Kubernetes deletes the ConfigMap {RECORD_NAME})"
         )
     if add_on.api.find_namespace() is not None:
         kept.append(f"the namespace {here} (when nothing in it is needed: kubectl delete namespace {here})")

@@ -85,6 +85,8 @@ up the release, so that whoever lacks permissions is told of all of them at once
 
 USUAL_HOOK_KINDS = (
     ("", "ServiceAccount"),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
     ("batch", "Job"),
     ("rbac.authorization.k8s.io", "Role"),
     ("rbac.authorization.k8s.io", "RoleBinding"),

@@ -9,12 +9,10 @@ import base64
 import binascii
 import json
 
+from confcom.addon.root_record import PART_LABELS, SECRET_NAME
 from confcom.errors import MalformedError
 from confcom.quote_provider.state_directory import STATE_FILE
 from confcom.simulation.platform import SimulatedPlatform
-
-SECRET_NAME = "confcom-simulated-platform"  # noqa: S105 # a name, not a secret
-"""Fixed: a second installation in the namespace must meet the same root, and the chart mounts it by this name."""
 
 MAX_SECRET_BYTES = 3 * 1024 * 1024
 """A Secret's data is at most 1 MiB (core/v1 MaxSecretSize), a third more in base64, plus labels and annotations."""
@@ -23,8 +21,8 @@ MAX_SECRET_BYTES = 3 * 1024 * 1024
 def encode_secret(platform: SimulatedPlatform, namespace: str) -> bytes:
     """The Secret to create, as JSON. It is secret: whoever reads it can be the platform.
 
-    Immutable (core/v1), so that no `kubectl apply` or edit replaces the root that relying parties pinned; to have
-    another one, somebody has to delete it.
+    Not immutable: a kubelet keeps an immutable Secret that was deleted, and gives it to new Pods too, for as long as
+    any Pod of its node uses it. Helpers quote by the root whose fingerprint is published, so an edit changes no root.
 
     Args:
         platform: whose state it holds.
@@ -34,14 +32,10 @@ def encode_secret(platform: SimulatedPlatform, namespace: str) -> bytes:
         "apiVersion": "v1",
         "kind": "Secret",
         "type": "Opaque",
-        "immutable": True,
         "metadata": {
             "name": SECRET_NAME,
             "namespace": namespace,
-            "labels": {
-                "app.kubernetes.io/name": "confcom",
-                "app.kubernetes.io/component": "simulated-platform",
-            },
+            "labels": PART_LABELS,
         },
         "data": {STATE_FILE: base64.b64encode(platform.encode()).decode("ascii")},
     }

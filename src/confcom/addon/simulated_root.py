@@ -1,11 +1,12 @@
 """Gives a cluster its simulated root, once: `python -m confcom.addon.simulated_root`, in the chart's Job.
 
-It may create Secrets in its namespace and nothing else, so it makes a platform in memory and offers it; if there is
-one already, the new one is forgotten. Why so: docs/adr, "One simulated root per cluster".
+It makes a platform in memory and offers it as a Secret; if there is one already, the new one is forgotten. Then it
+publishes the fingerprint of the root that is there. Why so: docs/adr, "One simulated root per cluster".
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sys
@@ -15,12 +16,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
-from confcom.addon.api_server import SERVICE_ACCOUNT_DIRECTORY, Creation, InClusterApi, create_object
-from confcom.addon.platform_secret import SECRET_NAME, encode_secret
-from confcom.errors import ConfcomError, ExitCode, explain
+from confcom.addon.api_server import (
+    SERVICE_ACCOUNT_DIRECTORY,
+    Creation,
+    InClusterApi,
+    create_object,
+    delete_object,
+    read_object,
+)
+from confcom.addon.platform_secret import decode_secret, encode_secret
+from confcom.addon.root_record import RECORD_NAME, SECRET_NAME, encode_record, is_recorded
+from confcom.errors import ConfcomError, ExitCode, UnavailableError, explain
 from confcom.quote_provider.state_directory import utc_now
 from confcom.simulation.keys import SEED_SIZE
 from confcom.simulation.platform import SimulatedPlatform
+
+_MANAGER = "fieldManager=confcom"
+_ATTEMPTS = 3
+"""Of publishing: the garbage collector may remove a record of a deleted Secret between two requests."""
 
 
 def main(
@@ -33,7 +46,7 @@ def main(
     clock: Callable[[], datetime] = utc_now,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> int:
-    """Create the Secret unless it is there. Prints which, and of a new root its fingerprint; never a secret.
+    """Create the Secret unless it is there, and publish its root's fingerprint. Prints both, and never a secret.
 
     Args:
         environ: the process environment.
@@ -51,17 +64,51 @@ def main(
         api = InClusterApi.find(environ, directory)
         platform = SimulatedPlatform.create(random_bytes(SEED_SIZE), clock())
         body = encode_secret(platform, api.namespace)
-        path = f"/api/v1/namespaces/{api.namespace}/secrets?fieldManager=confcom"
+        path = f"/api/v1/namespaces/{api.namespace}/secrets?{_MANAGER}"
         name = f"the Secret {api.namespace}/{SECRET_NAME}"
         creation = create_object(lambda: api.post(path, body), what=name, sleep=sleep)
+        there = "created" if creation is Creation.CREATED else "kept, since it is there already,"
+        stdout.write(f"{there} {name}\n")
+        stdout.write(f"published: its root certificate's SHA-256 is {_publish(api, sleep)}\n")
     except ConfcomError as error:
         stderr.write(explain(error))
         return error.exit_code
-    if creation is Creation.EXISTS:
-        stdout.write(f"{name} is there already; nothing was changed\n")
-    else:
-        stdout.write(f"created {name}; its root certificate's SHA-256 is {platform.root_fingerprint}\n")
     return ExitCode.OK
+
+
+def _publish(api: InClusterApi, sleep: Callable[[float], None]) -> str:
+    """Have the ConfigMap say which root the Secret holds; returns its fingerprint.
+
+    The Secret is read, not mounted: a kubelet may mount one that was deleted.
+    """
+    home = f"/api/v1/namespaces/{api.namespace}"
+    secret_path, record_path = f"{home}/secrets/{SECRET_NAME}", f"{home}/configmaps/{RECORD_NAME}"
+    secret_name = f"the Secret {api.namespace}/{SECRET_NAME}"
+    record_name = f"the ConfigMap {api.namespace}/{RECORD_NAME}"
+    for _ in range(_ATTEMPTS):
+        document = read_object(lambda: api.request("GET", secret_path), what=secret_name, sleep=sleep)
+        if document is None:
+            break
+        fingerprint = decode_secret(document).root_fingerprint
+        record = encode_record(json.loads(document), fingerprint, api.namespace)
+        found = read_object(lambda: api.request("GET", record_path), what=record_name, sleep=sleep)
+        if found is not None:
+            if is_recorded(found, record):
+                return fingerprint
+            # Not updated: the garbage collector may be about to delete the one that belongs to a deleted Secret.
+            delete_object(lambda: api.request("DELETE", record_path), what=record_name, sleep=sleep)
+        created = create_object(
+            lambda body=record: api.post(f"{home}/configmaps?{_MANAGER}", body),  # type: ignore[misc]
+            what=record_name,
+            sleep=sleep,
+        )
+        if created is Creation.CREATED:
+            return fingerprint
+    raise UnavailableError(
+        f"{record_name} cannot be made",
+        why=f"somebody deletes or makes {secret_name} or it at the same time",
+        remedy="run `confcom enable` or `helm upgrade` again",
+    )
 
 
 if __name__ == "__main__":
