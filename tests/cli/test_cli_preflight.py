@@ -137,7 +137,11 @@ def test_another_installation(refused, cluster):
 
 
 @pytest.mark.parametrize(
-    "needed", ["list events", "list controllerrevisions", "get daemonsets", "watch jobs", "list roles", "get secrets"]
+    "needed",
+    [
+        *("list events", "list controllerrevisions", "get daemonsets", "watch jobs", "list roles", "get secrets"),
+        *("create configmaps", "watch validatingadmissionpolicies"),
+    ],
 )
 def test_what_the_wait_and_helm_need_is_asked_too(refused, cluster, needed):
     hook = make.failed_hook("confcom-simulated-root-1", "", "")

@@ -15,6 +15,8 @@ from confcom.addon.objects import KubernetesObject, name_of, namespace_of
 from confcom.addon.plan import ADD_ON, NAME_LABEL, Plan, component_of
 from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED
 from confcom.addon.programs import ClusterAccessError
+from confcom.addon.rollout import NodeStep
+from confcom.addon.root_following import await_root
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.survey import Survey, Wish
 from confcom.errors import ConfcomError, ExitCode
@@ -65,7 +67,7 @@ def enable(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: fl
         add_on.api.create(_namespace(add_on.cluster.namespace))
     changed = _apply(add_on, wish, seen)
     remedy = "see `confcom status`; `confcom enable` again waits on"
-    steps = add_on.wait("Waiting for the daemons", deadline=deadline, remedy=remedy) if wait else ()
+    steps = _settle(add_on, "Waiting for the daemons", deadline=deadline, remedy=remedy) if wait else ()
     return Changed(changed, add_on.revision(deadline=deadline), findings, steps)
 
 
@@ -95,7 +97,7 @@ def update(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: fl
         return Changed(changed=False, revision=seen.history[-1].number if seen.history else 0, findings=findings)
     changed = _apply(add_on, wish, seen)
     remedy = "`confcom rollback` undoes it"
-    steps = add_on.wait("Updating node by node", deadline=deadline, remedy=remedy) if wait else ()
+    steps = _settle(add_on, "Updating node by node", deadline=deadline, remedy=remedy) if wait else ()
     return Changed(changed, add_on.revision(deadline=deadline), findings, steps)
 
 
@@ -171,6 +173,13 @@ def _apply(add_on: AddOn, wish: Wish, seen: Survey) -> bool:
         return False
     add_on.apply(wish.chart, seen)
     return True
+
+
+def _settle(add_on: AddOn, title: str, *, deadline: float, remedy: str) -> tuple[NodeStep, ...]:
+    """Wait for the daemons, and for their quotes to be of the cluster's simulated root."""
+    steps = add_on.wait(title, deadline=deadline, remedy=remedy)
+    await_root(add_on, deadline=deadline)
+    return steps
 
 
 def _namespace(name: str) -> KubernetesObject:

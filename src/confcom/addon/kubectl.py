@@ -115,6 +115,30 @@ class KubeApi:
         arguments = self.cluster.kubectl("get", "namespace", name, "--output=json", "--ignore-not-found")
         return self._checked(arguments, f"the namespace {name} cannot be read").resource()
 
+    def find_config_map(self, name: str) -> KubernetesObject | None:
+        """A ConfigMap of the add-on's namespace, if it is there.
+
+        Raises:
+            ClusterAccessError: it cannot be read.
+        """
+        arguments = self.cluster.kubectl(
+            "get", "configmap", name, self.cluster.here, "--output=json", "--ignore-not-found"
+        )
+        return self._checked(arguments, f"the ConfigMap {name} cannot be read").resource()
+
+    def pod_metrics(self, pod: str, port: int) -> str:
+        """What a pod of the add-on's namespace answers at /metrics, asked through the API server.
+
+        Raises:
+            ClusterAccessError: it does not answer, or may not be asked.
+        """
+        path = f"/api/v1/namespaces/{self.cluster.namespace}/pods/{pod}:{port}/proxy/metrics"
+        failure = f"the metrics of {pod} cannot be read"
+        done = call(self.run, self.cluster.kubectl("get", f"--raw={path}"), Purpose(failure), timeout=LOG_SECONDS)
+        if done.returncode:
+            raise access_error(failure, last_words(done.stderr) or "kubectl said nothing")
+        return done.stdout.decode("utf-8", errors="replace")
+
     def review(self, objects: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
         """Ask the API server's opinion in one go, as with SelfSubjectAccessReviews; the answers in the same order.
 

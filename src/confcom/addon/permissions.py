@@ -12,6 +12,8 @@ _CHANGE = ("get", "create", "patch", "delete")
 """What helm does to the objects of a release over its life."""
 STORING = ("get", "list", "create", "update", "delete")
 """What it does to Secrets, in which it keeps a release's revisions."""
+_GRANTED = ("get", "create", "delete")
+"""On ConfigMaps, to the Job of the hooks: RBAC lets nobody grant what they may not do. Secrets are among STORING."""
 _WATCH = ("list", "watch")
 """What it does beside to those of hooks, of every kind, until they are done."""
 
@@ -112,7 +114,7 @@ def probing(namespace: str) -> Permission:
 
 def needed(
     kinds: Iterable[tuple[str, str]],
-    hooks: Iterable[tuple[str, str]],
+    hooks: Sequence[tuple[str, str]],
     namespace: str,
     *,
     namespace_is_there: bool,
@@ -138,6 +140,8 @@ def needed(
         for group, kind in some:
             where = "" if is_cluster_wide(kind) else namespace
             found += [Permission(verb, plural(kind), group, where) for verb in verbs]
+    if ("rbac.authorization.k8s.io", "Role") in hooks:
+        found += [Permission(verb, "configmaps", namespace=namespace) for verb in _GRANTED]
     if not namespace_is_there:
         found.append(Permission("create", "namespaces"))
     if labels_nodes:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from confcom.addon.objects import KubernetesObject
+from confcom.addon.root_sight import RootSight
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +25,5 @@ class Snapshot:
     """Ours of admission, and their bindings; None if they were not looked at."""
     said: Mapping[str, str] = field(default_factory=dict)
     """By the pod's name: the last complaint in its log, for daemons that run and are not ready."""
+    root: RootSight | None = None
+    """Which simulated root there is and who quotes by it; None if nobody looked."""

@@ -16,6 +16,7 @@ from confcom.addon.objects import KubernetesObject, labels_of, mapping, name_of,
 from confcom.addon.plan import ADD_ON, NAME_LABEL, POLICY_ANNOTATION, component_of, pod_spec_of, simulates
 from confcom.addon.resources import offered
 from confcom.addon.rollout import unsettled, updating
+from confcom.addon.root_sight import root_problems
 from confcom.addon.sgx_nodes import SgxKind
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.workloads import TroubledWorkload, troubled_workloads
@@ -127,6 +128,7 @@ def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> It
         if missing > 0 and (why := last_warning(name_of(daemon), seen.events)):
             yield f"the DaemonSet {name_of(daemon)} cannot make its Pods: {why}"
     yield from _policy_problems(seen, daemons)
+    yield from root_problems(seen.root, daemons, seen.namespace)
 
 
 def _policy_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[str]:

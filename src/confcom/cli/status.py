@@ -26,8 +26,8 @@ def status(*, namespace: str, context: str, output: str) -> None:
     """Show the add-on node by node: EPC, both daemons, and what is wrong.
 
     PROVISION says whether the quote helper got the provision device. Workloads that the add-on kept from running are
-    listed with the cause. It reads nodes, Pods, DaemonSets, Jobs and events, if it may the admission policy, and no
-    Secret.
+    listed with the cause. It reads nodes, Pods, DaemonSets, Jobs and events, if it may the admission policy and which
+    simulated root is published, and no Secret. Quote helpers that are older than that root are asked for their metrics.
 
     \b
     Examples:

@@ -1,0 +1,67 @@
+"""Asking the quote helpers by which simulated root they quote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent import futures
+
+from confcom.addon.kubectl import KubeApi
+from confcom.addon.objects import KubernetesObject, name_of
+from confcom.addon.programs import ClusterAccessError, ForbiddenError
+from confcom.addon.root_record import RECORD_NAME, RootRecord
+from confcom.addon.root_sight import RootSight, follows_root, older_helpers, place_of, root_of
+
+MOST_ASKED = 100
+"""Helpers in one look, each by a kubectl of its own. Only those are asked that started before the root was made."""
+ASKED_AT_ONCE = 8
+"""A kubectl takes a tenth of a second of CPU, and waits for the API server otherwise."""
+METRICS_PORT = 8080
+"""Of the helpers' probes and metrics, as the chart has it."""
+
+
+def look_at_root(
+    api: KubeApi, daemons: Sequence[KubernetesObject], pods: Sequence[KubernetesObject]
+) -> RootSight | None:
+    """See which root is published and, of helpers that may have an older one, by which they quote.
+
+    Args:
+        api: the cluster.
+        daemons: the add-on's DaemonSets.
+        pods: any, the add-on's among them.
+
+    Returns:
+        None if no helper follows a published root, or this user may not read it.
+
+    Raises:
+        ClusterAccessError: the API server does not answer.
+    """
+    if not any(map(follows_root, daemons)):
+        return None
+    try:
+        found = api.find_config_map(RECORD_NAME)
+    except ForbiddenError:
+        return None
+    record = RootRecord.read(found) if found is not None else None
+    if record is None:
+        return RootSight(None)
+    older = older_helpers(pods, record, api.cluster.namespace)
+    names = [name_of(pod) for pod in older]
+    told: dict[str, str] = {}
+    untold = dict.fromkeys(names[MOST_ASKED:], f"more than {MOST_ASKED} would have to be asked")
+    with futures.ThreadPoolExecutor(max_workers=ASKED_AT_ONCE) as pool:
+        asked = names[:MOST_ASKED]
+        for name, (fingerprint, why) in zip(asked, pool.map(lambda one: _ask(api, one), asked), strict=True):
+            if fingerprint:
+                told[name] = fingerprint
+            else:
+                untold[name] = why
+    return RootSight(record, told, untold, place_of(older))
+
+
+def _ask(api: KubeApi, pod: str) -> tuple[str, str]:
+    """The fingerprint by which a helper quotes, or why it is not known."""
+    try:
+        fingerprint = root_of(api.pod_metrics(pod, METRICS_PORT))
+    except ClusterAccessError as error:
+        return "", error.why or error.what
+    return fingerprint, "" if fingerprint else "its metrics name no root"

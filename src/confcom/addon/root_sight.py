@@ -1,0 +1,127 @@
+"""Whether the quote helpers quote by the simulated root that the cluster has. Pure.
+
+A helper that starts takes the root that is there, so only those are asked that started before the root was made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from confcom.addon.objects import KubernetesObject, listing, mapping, name_of, namespace_of, node_of, text
+from confcom.addon.plan import Component, component_of, pod_spec_of
+from confcom.addon.root_record import RECORD_NAME, SECRET_NAME, RootRecord
+
+FOLLOW_MINUTES = 5
+"""For a helper to take another root. A kubelet renews volumes every minute or so, and after failures, as while there
+was no Secret, up to two minutes later; the helper looks every 10 s."""
+
+_ROOT_METRIC = re.compile(
+    r'^confcom_quote_helper_simulated_root_info\{sha256="([0-9a-f]{64})"\} 1(?:\.0)?$', re.MULTILINE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RootSight:
+    """What one look saw.
+
+    Args:
+        record: what is published; None: nothing.
+        told: by the pod's name, the fingerprint by which a helper quotes; only of those that had to be asked.
+        untold: by the pod's name, why it could not be asked.
+        nodes: by the pod's name, where it is.
+    """
+
+    record: RootRecord | None
+    told: Mapping[str, str] = field(default_factory=dict)
+    untold: Mapping[str, str] = field(default_factory=dict)
+    nodes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def behind(self) -> tuple[str, ...]:
+        """The helpers that quote by another root than the published one."""
+        wanted = self.record.fingerprint if self.record else ""
+        return tuple(pod for pod, fingerprint in self.told.items() if fingerprint != wanted)
+
+
+def follows_root(daemon: KubernetesObject) -> bool:
+    """Whether a DaemonSet's pods quote by the published root: those of older versions know of none."""
+    return any(text(one, "configMap", "name") == RECORD_NAME for one in listing(pod_spec_of(daemon), "volumes"))
+
+
+def older_helpers(pods: Iterable[KubernetesObject], record: RootRecord, namespace: str) -> tuple[KubernetesObject, ...]:
+    """The quote helpers that run and started before the root was made.
+
+    Args:
+        pods: any.
+        record: of the root.
+        namespace: of the add-on.
+    """
+    return tuple(
+        pod
+        for pod in pods
+        if component_of(pod) is Component.QUOTE_HELPER
+        and namespace_of(pod) == namespace
+        and not text(pod, "metadata", "deletionTimestamp")
+        and any(
+            text(one, "state", "running", "startedAt") <= record.created
+            for one in listing(pod, "status", "containerStatuses")
+            if mapping(one, "state", "running")
+        )
+    )
+
+
+def root_of(metrics: str) -> str:
+    """The fingerprint in a helper's metrics; empty if it tells none."""
+    found = _ROOT_METRIC.search(metrics)
+    return found[1] if found else ""
+
+
+def root_problems(sight: RootSight | None, daemons: Sequence[KubernetesObject], namespace: str) -> Iterator[str]:
+    """What is wrong, for `status`.
+
+    Args:
+        sight: what was seen; None: nobody looked, or might.
+        daemons: the DaemonSets.
+        namespace: theirs.
+    """
+    if sight is None or not any(map(follows_root, daemons)):
+        return
+    if sight.record is None:
+        yield (
+            f"the ConfigMap {RECORD_NAME} is missing, which Kubernetes removes when the simulated root's Secret "
+            f"{SECRET_NAME} is deleted: helpers that run keep the root that they have, and none can start without the "
+            "Secret: `confcom enable` makes what is missing; if that is the Secret, whoever verifies quotes needs "
+            "`confcom simulation export` again"
+        )
+        return
+    for pod in sight.behind:
+        yield f"{sight.nodes[pod]}: {behind_text(sight, pod)}: {_remedy(pod, namespace)}"
+    for pod, why in sight.untold.items():
+        yield (
+            f"{sight.nodes[pod]}: the quote helper {pod} is older than the cluster's simulated root, and cannot be "
+            f"asked by which one it quotes ({why}): if its quotes do not verify, "
+            f"kubectl delete pod -n {namespace} {pod}"
+        )
+
+
+def behind_text(sight: RootSight, pod: str) -> str:
+    """By which root a helper quotes, and by which it should."""
+    wanted = sight.record.fingerprint if sight.record else ""
+    return (
+        f"the quote helper {pod} quotes by another simulated root (SHA-256 {sight.told[pod][:16]}...) than the "
+        f"cluster's ({wanted[:16]}...), so its quotes do not verify by that one"
+    )
+
+
+def _remedy(pod: str, namespace: str) -> str:
+    return (
+        f"it takes the cluster's when its kubelet renews its volumes, within {FOLLOW_MINUTES} minutes; if it does not, "
+        f"kubectl delete pod -n {namespace} {pod}"
+    )
+
+
+def place_of(pods: Iterable[KubernetesObject]) -> dict[str, str]:
+    """The node of each pod, by the pod's name."""
+    return {name_of(pod): node_of(pod) for pod in pods}
