@@ -11,8 +11,8 @@ from typing import Any
 KubernetesObject = Mapping[str, Any]
 """A decoded object of the API, or a part of one."""
 
-_QUANTITY = re.compile(r"([+-]?[0-9.]+)(m|[kMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?")
-_DECIMAL = {"m": Fraction(1, 1000), "": Fraction(1)} | {unit: Fraction(1000**n) for n, unit in enumerate("kMGTPE", 1)}
+_QUANTITY = re.compile(r"([+-]?[0-9.]+)([num]|[kMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?")
+_DECIMAL = {unit: Fraction(1000) ** n for n, unit in enumerate(["n", "u", "m", "", *"kMGTPE"], -3)}
 _BINARY = {f"{unit}i": Fraction(1024**n) for n, unit in enumerate("KMGTPE", 1)}
 
 TERMINAL = frozenset({"Succeeded", "Failed"})
@@ -95,17 +95,21 @@ def node_of(pod: KubernetesObject) -> str:
     return ""
 
 
-def amount(quantity: str) -> int:
-    """A quantity as a whole number, rounded up; 0 for what is none."""
-    match = _QUANTITY.fullmatch(quantity)
+def quantity(text: str) -> Fraction | None:
+    """The exact value of a quantity such as `128Mi` or `0.5`; None for what is none."""
+    match = _QUANTITY.fullmatch(text)
     if match is None:
-        return 0
+        return None
     digits, unit = match[1], match[2] or ""
-    scale = (_DECIMAL | _BINARY).get(unit) or Fraction(10) ** int(unit[1:])
     try:
-        return math.ceil(Fraction(digits) * scale)
+        return Fraction(digits) * ((_DECIMAL | _BINARY).get(unit) or Fraction(10) ** int(unit[1:]))
     except ValueError:
-        return 0
+        return None
+
+
+def amount(text: str) -> int:
+    """A quantity as a whole number, rounded up; 0 for what is none."""
+    return math.ceil(quantity(text) or 0)
 
 
 def requests_of(pod: KubernetesObject, resource: str) -> int:
