@@ -15,6 +15,8 @@ _LOST = re.compile(r'(Rollback|Release) "[^"]*" failed')
 _NOT_APPLIED = re.compile(r'(Release|Upgrade|Rollback) "[^"]*" failed|Preparing upgrade|Initial install underway')
 """What it leaves of others; their status may be "superseded" later, as if they had been applied."""
 _APPLIED = frozenset({"deployed", "superseded"})
+DEPLOYED = "deployed"
+"""The status of a revision that was applied to its end, and is the last one."""
 _BEGUN = "pending-rollback"
 
 
@@ -70,7 +72,7 @@ class _History:
     def applied(self) -> tuple[Revision, ...]:
         """Those that were applied to their end."""
         # A rollback that fails calls its predecessor superseded, an interrupted one too; "deployed" stays true.
-        last = max((one.number for one in self.revisions if one.status == "deployed"), default=None)
+        last = max((one.number for one in self.revisions if one.status == DEPLOYED), default=None)
         return tuple(
             one
             for one in self.revisions
