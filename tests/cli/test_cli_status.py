@@ -93,6 +93,8 @@ def test_json(confcom, enabled):
         "nodes_without_sgx": 1,
         "workloads": [],
         "problems": [],
+        "drift": [],
+        "not_compared": [],
     }
 
 
@@ -154,7 +156,7 @@ def test_an_admission_policy_that_somebody_removed(confcom, wrong, with_policy, 
     with_policy.objects = [one for one in with_policy.objects if one["kind"] not in kinds]
     (problem,) = wrong()
     assert problem.startswith(told)
-    with_policy.denied = {"list validatingadmissionpolicy"}
+    with_policy.denied = {"list validatingadmissionpolicy", "list secrets"}
     assert confcom("status").exit_code == ExitCode.OK
     with_policy.denied = set()
     assert "`confcom enable` installs it again" in problem
@@ -162,8 +164,9 @@ def test_an_admission_policy_that_somebody_removed(confcom, wrong, with_policy, 
     assert confcom("status").exit_code == ExitCode.OK
 
 
-def test_a_policy_that_was_not_installed_is_not_missed(confcom, enabled):
-    enabled.objects = [one for one in enabled.objects if "Policy" not in one["kind"]]
+def test_a_policy_that_was_not_installed_is_not_missed(confcom, cluster):
+    assert confcom("enable", "--simulated", "--set", "provision.policy=false").exit_code == ExitCode.OK
+    assert not [one for one in cluster.objects if "Policy" in one["kind"]]
     assert confcom("status").exit_code == ExitCode.OK
 
 
@@ -527,8 +530,15 @@ def test_what_a_cluster_says_cannot_forge_a_terminals_lines(confcom, enabled):
     assert "All is well." not in done.stdout.splitlines()
 
 
-def test_it_reads_no_secret(confcom, enabled):
-    enabled.calls.clear()
-    confcom("status")
-    assert {line[0] for line in enabled.calls} == {"kubectl"}
-    assert not [line for line in enabled.calls if "secret" in " ".join(line)]
+def test_it_reads_no_secret_but_helms_record(confcom, cluster):
+    seed = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "seed", "namespace": SYSTEM}, "data": {"a": "b"}}
+    cluster.chart = lambda values: [*default_chart(values), seed]
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    cluster.find("Secret", "seed")[0]["data"]["a"] = "c"
+    cluster.calls.clear()
+    assert confcom("status").exit_code == ExitCode.OK
+    asked = [line for line in cluster.calls if line[0] == "kubectl"]
+    assert not [line for line in asked if "secret" in " ".join(line)]
+    assert asked
+    assert "Secret" not in "".join(cluster.said)
+    assert [line[1:3] for line in cluster.calls if line[0] == "helm"] == [["history", "confcom"], ["get", "manifest"]]

@@ -6,6 +6,7 @@ import subprocess
 import threading
 from dataclasses import dataclass, field
 
+from fake_cluster import fields
 from fake_cluster import objects as make
 from fake_cluster.chart import HOOK, default_chart
 from fake_cluster.hook import HookRun
@@ -54,6 +55,8 @@ class FakeCluster:
     """Whether an update that was begun goes nowhere."""
     revisions: list = field(default_factory=list)
     calls: list = field(default_factory=list)
+    said: list = field(default_factory=list)
+    """What kubectl was given to read, as text."""
     now: float = 1000.0
     plugin_ended: dict = field(default_factory=dict)
     on_tick: object = None
@@ -100,6 +103,8 @@ class FakeCluster:
     def run(self, arguments, /, *, stdin=None, timeout=60.0):
         self.calls.append(list(arguments))
         program, *rest = arguments
+        if stdin is not None and program == "kubectl":
+            self.said.append(stdin.decode())
         if program in self.missing:
             raise FileNotFoundError(program)
         flags = dict(word.lstrip("-").partition("=")[::2] for word in rest if word.startswith("-"))
@@ -225,6 +230,8 @@ class FakeCluster:
     def _kubectl_get(self, words, flags, stdin):
         if "raw" in flags:
             return self._raw(flags["raw"])
+        if flags.get("output") == "json" and "filename" in flags:
+            return self._read(json.loads(stdin)["items"])
         if "filename" in flags:
             asked = [(one["apiVersion"], one["kind"], one["metadata"]["name"]) for one in json.loads(stdin)["items"]]
             there = [(api.rpartition("/")[0], kind, name) for api, kind, name in asked if self.find(kind, name)]
@@ -266,6 +273,23 @@ class FakeCluster:
             return 1, "", "Error from server (ServiceUnavailable): the server is currently unable to handle the request"
         return 0, f'a 1\nconfcom_quote_helper_simulated_root_info{{sha256="{self.roots[pod]}"}} 1.0\nb 2\n', ""
 
+    def _read(self, asked):
+        """With managed fields. Of several objects, kubectl prints none if one of them is refused."""
+        kinds = [
+            f"{one['kind'].lower().removesuffix('y')}" + ("ies" if one["kind"].endswith("y") else "s") for one in asked
+        ]
+        groups = [one["apiVersion"].rpartition("/")[0] for one in asked]
+        refused = [
+            f'Error from server (Forbidden): {f"{kind}.{group}".rstrip(".")} "{one["metadata"]["name"]}" is forbidden: '
+            f'User "eve" cannot get resource "{kind}"'
+            for kind, group, one in zip(kinds, groups, asked, strict=True)
+            if f"get {kind}" in self.denied
+        ]
+        if refused:
+            return 1, "", "\n".join(refused)
+        found = [there for one in asked for there in self.find(*name_of(one))]
+        return 0, json.dumps(found[0] if len(asked) == 1 else {"kind": "List", "items": found}) if found else "", ""
+
     def _kubectl_create(self, words, flags, stdin):
         given = json.loads(stdin)
         if given["kind"] == "List":
@@ -289,6 +313,8 @@ class FakeCluster:
     def _kubectl_patch(self, words, flags, stdin):
         kind, name = words
         patch = json.loads(flags["patch"])
+        if "/metadata/managedFields/" in flags["patch"]:
+            return self._patch_managers(kind.partition(".")[0], name, patch)
         if kind == "job":
             (job,) = self.find("Job", name)
             job["spec"] |= patch["spec"]
@@ -303,6 +329,22 @@ class FakeCluster:
             if operation["op"] == "remove":
                 del holder[key]
         self.objects[self.objects.index(self.node(name))] = node
+        return 0, "patched", ""
+
+    def _patch_managers(self, kind, name, patch):
+        (thing,) = self.find(kind, name)
+        kept = copy.deepcopy(thing["metadata"]["managedFields"])
+        for operation in patch:
+            _, _, _, index, *part = operation["path"].split("/")
+            if operation["op"] == "test" and kept[int(index)] != operation["value"]:
+                return 1, "", "Error from server (Invalid): the server rejected our request: test failed"
+            if operation["op"] == "replace":
+                kept[int(index)][part[0]] = operation["value"]
+            elif operation["op"] == "remove":
+                del kept[int(index)]
+            elif operation["op"] == "add":
+                kept.append(operation["value"])
+        thing["metadata"]["managedFields"] = kept
         return 0, "patched", ""
 
     def _kubectl_delete(self, words, flags, stdin):
@@ -356,6 +398,7 @@ class FakeCluster:
             return 1, "", str(error)
         hooks = [one for one in rendered if HOOK in one["metadata"].get("annotations", {})]
         manifests = [one for one in rendered if one not in hooks]
+        hooks = [] if "no-hooks" in flags else hooks
         if "dry-run" in flags:
             text = "\n---\n".join(map(json.dumps, manifests))
             shown = [{"manifest": json.dumps(one)} for one in hooks]
@@ -369,15 +412,17 @@ class FakeCluster:
                 ) + failure
                 self._record(new, failure, "failed")
             else:
-                self._release(new, "Upgrade complete" if self.revisions else "Install complete")
+                done = "Upgrade complete" if self.revisions else "Install complete"
+                if said := self._release(new, done, flags):
+                    failure = f"UPGRADE FAILED: {said}"
             self.hook.close()
         return (1, "", f"Error: {failure}") if failure else (0, "", "")
 
     def _helm_rollback(self, words, flags, rest, stdin):
         target = next(one for one in self.revisions if one["revision"] == int(words[1]))
         with self.lock:
-            self._release(target, f"Rollback to {words[1]}")
-        return 0, "", ""
+            failure = self._release(target, f"Rollback to {words[1]}", flags)
+        return (1, "", f"Error: {failure}") if failure else (0, "", "")
 
     def _helm_uninstall(self, words, flags, rest, stdin):
         self.remove({name_of(one) for one in self.revisions[-1]["manifests"]})
@@ -389,20 +434,37 @@ class FakeCluster:
         kept = {"revision": len(self.revisions) + 1, "status": status, "description": description}
         self.revisions.append({part: new[part] for part in ("values", "manifests", "hooks")} | kept)
 
-    def _release(self, new, description):
+    def _release(self, new, description, flags):
+        """Apply and record it; says why it failed, and then what is not in conflict is applied all the same."""
+        helm_3 = self.helm_version.startswith("v3")
+        force = ("force" if helm_3 else "force-conflicts") in flags
+        made, failures = {}, []
+        for one in new["manifests"]:
+            old = self.find(*name_of(one))
+            try:
+                made[name_of(one)] = fields.changed(old[0] if old else None, one, helm_3=helm_3, force=force)
+            except fields.ConflictError as error:
+                failures.append(str(error))
+        if failures:
+            self._apply(made)
+            word = "Rollback" if description.startswith("Rollback") else "Upgrade"
+            self._record(new, f'{word} "confcom" failed: {" && ".join(failures)}', "failed")
+            return " && ".join(failures)
         for before in self.revisions:
             if before["status"] == "deployed":
                 before["status"] = "superseded"
                 self.remove(set(map(name_of, before["manifests"])) - set(map(name_of, new["manifests"])))
         self._record(new, description, "deployed")
-        for one in new["manifests"]:
-            old = self.find(one["kind"], one["metadata"]["name"])
+        self._apply(made)
+        return ""
+
+    def _apply(self, made):
+        for name, fresh in made.items():
+            old = self.find(*name)
             for gone in old:
                 self.objects.remove(gone)
-            fresh = copy.deepcopy(one)
-            if "spec" in one:
+            if "spec" in fresh:
                 generation = old[0]["metadata"]["generation"] if old else 0
-                changed = not old or old[0]["spec"] != one["spec"]
-                fresh["metadata"]["generation"] = generation + changed
+                fresh["metadata"]["generation"] = generation + (not old or old[0]["spec"] != fresh["spec"])
                 fresh["status"] = copy.deepcopy(old[0]["status"]) if old else {}
             self.objects.append(fresh)

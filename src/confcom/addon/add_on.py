@@ -16,6 +16,7 @@ from confcom.addon.hook_watch import HookWatch, failed_hooks
 from confcom.addon.kubectl import Cluster, KubeApi
 from confcom.addon.looking import look_at_daemons
 from confcom.addon.node_checks import shown
+from confcom.addon.overwriting import prepare
 from confcom.addon.preflight import judge
 from confcom.addon.programs import ClusterAccessError, ForbiddenError, Run
 from confcom.addon.rollout import NodeStep, Rollout, Step, Verdict, Watch, look, rollout
@@ -110,10 +111,24 @@ class AddOn:
         """Install or upgrade.
 
         Raises:
+            ClusterAccessError: something cannot be read or patched.
             HelmError: it failed.
         """
-        title = "helm installs the chart" if not seen.history else "helm upgrades the release"
-        self.under_watch(title, lambda: self.helm.upgrade(chart, seen.values))
+        if not seen.history:
+            self.under_watch("helm installs the chart", lambda: self.helm.upgrade(chart, seen.values))
+            return
+        force = prepare(self.helm, self.api, seen.rendering.manifests if seen.rendering else ())
+        self.under_watch("helm upgrades the release", lambda: self.helm.upgrade(chart, seen.values, force))
+
+    def set_back(self, revision: int, title: str) -> None:
+        """Make the release what a revision of it is; that may be the present one, for what has drifted from it.
+
+        Raises:
+            ClusterAccessError: something cannot be read or patched.
+            HelmError: it failed.
+        """
+        force = prepare(self.helm, self.api, self.helm.installed(revision))
+        self.under_watch(title, lambda: self.helm.rollback(revision, force))
 
     def under_watch(self, title: str, change: Callable[[], None]) -> None:
         """Let helm make a change, and watch the Job that it waits for: if that cannot start, its wait is cut short.

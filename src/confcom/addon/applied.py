@@ -1,10 +1,14 @@
-"""Whether a release is as it is wished for, and all of it is in the cluster."""
+"""Whether a release is as it is wished for, and all of it is in the cluster as it says."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from confcom.addon.add_on import AddOn
+from confcom.addon.drift import SECRET, Drift, drift
+from confcom.addon.drift_report import described
+from confcom.addon.installed_release import read_live
 from confcom.addon.objects import KubernetesObject, name_of, text
 from confcom.addon.plan import is_hook
 from confcom.addon.programs import ForbiddenError
@@ -18,26 +22,48 @@ _ROOT = (
 """No manifest has them: the hook's Job makes them, and only helm runs that."""
 
 
-def is_applied(add_on: AddOn, seen: Survey) -> bool:
-    """Whether an upgrade would change nothing; tells what is gone that should be there."""
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """How much of a wish is there.
+
+    Args:
+        recorded: whether the release, as helm keeps it, is as wished for.
+        complete: whether there is also all that only an upgrade makes.
+        drifts: what is there otherwise than the release says.
+    """
+
+    recorded: bool
+    complete: bool = False
+    drifts: tuple[Drift, ...] = ()
+
+
+def applied(add_on: AddOn, seen: Survey) -> Applied:
+    """Compare; tells what is gone that should be there, and what somebody changed."""
     if not seen.history or seen.history[-1].status != "deployed" or seen.rendering is None:
-        return False
-    if seen.values.stored != seen.rendering.config:
-        return False
-    if sorted(map(repr, add_on.helm.installed())) != sorted(map(repr, seen.rendering.manifests)):
-        return False
+        return Applied(recorded=False)
+    manifests, here = add_on.helm.installed(), add_on.cluster.namespace
+    recorded = seen.values.stored == seen.rendering.config and sorted(map(repr, manifests)) == sorted(
+        map(repr, seen.rendering.manifests)
+    )
     try:
-        gone = add_on.api.missing(expected(seen.rendering.manifests, seen.rendering.hooks))
+        live = read_live(add_on.api, manifests)
+        secrets = [one for one in manifests if text(one, "kind") == SECRET]
+        gone = add_on.api.missing([*secrets, *expected_beside(seen.rendering.hooks)])
     except ForbiddenError as error:
         # Whoever may not look has no use for an upgrade either, in which helm looks at each of them.
         add_on.teller.say(f"Whether all of the release is there cannot be seen: {error.why}")
-        return True
-    if gone:
-        names = ", ".join(f"{text(one, 'kind')} {name_of(one)}" for one in gone)
-        add_on.teller.say(f"Gone from the cluster, to be made again: {names}.")
-    return not gone
+        return Applied(recorded, complete=True)
+    drifts = drift([one for one in manifests if one not in live.refused], live.objects, here)
+    missing = [f"{one.kind} {one.name}" for one in drifts if one.gone]
+    missing += [f"{text(one, 'kind')} {name_of(one)}" for one in gone]
+    if missing:
+        add_on.teller.say(f"Gone from the cluster, to be made again: {', '.join(missing)}.")
+    for one in drifts:
+        if not one.gone:
+            add_on.teller.say(f"Not as the release has it, to be set back: {described(one)}.")
+    return Applied(recorded, complete=not gone, drifts=drifts)
 
 
-def expected(manifests: Sequence[KubernetesObject], hooks: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
-    """What is in a cluster where a release with these is installed."""
-    return (*manifests, *(_ROOT if any(map(is_hook, hooks)) else ()))
+def expected_beside(hooks: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
+    """What is in a cluster beside the manifests where a release with these hooks is installed."""
+    return _ROOT if any(map(is_hook, hooks)) else ()

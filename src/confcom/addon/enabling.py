@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 
 from confcom.addon.add_on import AddOn, Changed
-from confcom.addon.applied import is_applied
+from confcom.addon.applied import applied
 from confcom.addon.findings import Outcome, PreflightError
 from confcom.addon.helm import RELEASE
 from confcom.addon.history import NoRevisionError, previous
@@ -125,7 +125,7 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, deadline: floa
         known = ", ".join(str(one.number) for one in history)
         raise NoRevisionError(f"there is no revision {target}", why=f"there are {known or 'none'}")
     _check_target(add_on, target)
-    add_on.under_watch(f"helm rolls back to revision {target}", lambda: add_on.helm.rollback(target))
+    add_on.set_back(target, f"helm rolls back to revision {target}")
     remedy = "see `confcom status`"
     title = f"Back to revision {target}, node by node"
     steps = add_on.wait(title, deadline=deadline, remedy=remedy) if wait else ()
@@ -168,10 +168,15 @@ def _elsewhere(add_on: AddOn) -> tuple[str, ...]:
 
 def _apply(add_on: AddOn, wish: Wish, seen: Survey) -> bool:
     """Unless that would change nothing; says whether it did."""
-    if is_applied(add_on, seen):
+    found = applied(add_on, seen)
+    if not (found.recorded and found.complete):
+        add_on.apply(wish.chart, seen)
+    elif found.drifts:
+        # Not an upgrade, which would be one more change for `confcom rollback` to undo.
+        add_on.set_back(seen.history[-1].number, "helm sets back what was changed")
+    else:
         add_on.teller.say("The release is as it was asked to be already.")
         return False
-    add_on.apply(wish.chart, seen)
     return True
 
 
@@ -196,5 +201,6 @@ def _tell_plan(add_on: AddOn, seen: Survey, wish: Wish) -> None:
         say(f"  the node {node} is labelled {SIMULATED_LABEL}=true")
     for one in seen.rendering.manifests if seen.rendering else ():
         say(f"  {one['kind']} {name_of(one)} is there")
+    applied(add_on, seen)  # tells what would be made again and set back
     if isinstance(found.plan, Plan) and found.nodes and not isinstance(found.nodes, ConfcomError):
         say(f"  the daemons run on {shown(found.plan.nodes(found.nodes)) or 'no node yet'}")

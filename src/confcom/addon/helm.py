@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -205,22 +206,32 @@ class Helm:
             config=mapping(found, "config"),
         )
 
-    def upgrade(self, chart: Path, values: Values) -> None:
+    def upgrade(self, chart: Path, values: Values, force: Sequence[str] = ()) -> None:
         """Install or upgrade the release, and wait for its hooks only.
+
+        Args:
+            chart: its folder or archive.
+            values: chosen ones.
+            force: flags by which it overwrites what others have written (`confcom.addon.overwriting`).
 
         Raises:
             HelmError: it failed; the release is as helm left it.
         """
-        self._checked(*_upgrade(chart, values), failure="the chart could not be installed", stdin=values.stdin)
+        failure = "the chart could not be installed"
+        self._checked(*_upgrade(chart, values), *force, failure=failure, stdin=values.stdin)
 
-    def rollback(self, revision: int) -> None:
+    def rollback(self, revision: int, force: Sequence[str] = ()) -> None:
         """Make the release what it was.
+
+        Args:
+            revision: which.
+            force: as for an upgrade.
 
         Raises:
             HelmError: it failed.
         """
         failure = f"the release could not be rolled back to revision {revision}"
-        self._checked("rollback", RELEASE, str(revision), f"--timeout={HELM_SECONDS}s", failure=failure)
+        self._checked("rollback", RELEASE, str(revision), f"--timeout={HELM_SECONDS}s", *force, failure=failure)
 
     def uninstall(self) -> None:
         """Remove the release; its pods end afterwards.

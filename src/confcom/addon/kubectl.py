@@ -146,7 +146,7 @@ class KubeApi:
             ClusterAccessError: it did not answer all of them.
         """
         arguments = self.cluster.kubectl("create", "--filename=-", "--output=json")
-        return self._checked(arguments, "permissions cannot be asked for", stdin=_list_of(objects)).resources()
+        return self._checked(arguments, "permissions cannot be asked for", stdin=list_of(objects)).resources()
 
     def create(self, thing: KubernetesObject) -> None:
         """Create an object.
@@ -231,12 +231,24 @@ class KubeApi:
         """
         if not things:
             return ()
-        named = [self._named(one) for one in things]
+        named = [self.named(one) for one in things]
         arguments = self.cluster.kubectl("get", "--filename=-", "--output=name", "--ignore-not-found")
-        found = self._checked(arguments, "what is installed cannot be looked up", stdin=_list_of(named)).names()
+        found = self._checked(arguments, "what is installed cannot be looked up", stdin=list_of(named)).names()
         return tuple(one for one in things if _resource_name(one) not in found)
 
-    def _named(self, thing: KubernetesObject) -> KubernetesObject:
+    def patch(self, thing: KubernetesObject, patch: Sequence[Mapping[str, object]]) -> None:
+        """Apply a JSON patch to an object.
+
+        Raises:
+            ClusterAccessError: it was refused, or a test in the patch failed.
+        """
+        kind, name = f"{thing['kind']}.{group_of(thing)}".rstrip("."), name_of(thing)
+        where = [f"--namespace={namespace_of(thing)}"] if namespace_of(thing) else []
+        arguments = self.cluster.kubectl("patch", kind, name, *where, "--type=json", f"--patch={json.dumps(patch)}")
+        self._checked(arguments, f"{thing['kind']} {name} cannot be patched")
+
+    def named(self, thing: KubernetesObject) -> KubernetesObject:
+        """What identifies an object in a manifest, by which kubectl finds it."""
         metadata = {"name": name_of(thing), "namespace": namespace_of(thing) or self.cluster.namespace}
         return {"apiVersion": thing["apiVersion"], "kind": thing["kind"], "metadata": metadata}
 
@@ -256,7 +268,8 @@ class KubeApi:
         return Answer.of(done, failure)
 
 
-def _list_of(objects: Sequence[KubernetesObject]) -> bytes:
+def list_of(objects: Sequence[KubernetesObject]) -> bytes:
+    """Several objects as one document, for kubectl's standard input."""
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}).encode()
 
 

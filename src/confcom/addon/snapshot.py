@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from confcom.addon.drift import ReleaseSeen
 from confcom.addon.objects import KubernetesObject
 from confcom.addon.root_sight import RootSight
 
@@ -23,6 +24,8 @@ class Snapshot:
     """Of the add-on's namespace."""
     policies: tuple[KubernetesObject, ...] | None = None
     """Ours of admission, and their bindings; None if they were not looked at."""
+    release: ReleaseSeen | None = None
+    """None if it was not looked at."""
     said: Mapping[str, str] = field(default_factory=dict)
     """By the pod's name: the last complaint in its log, for daemons that run and are not ready."""
     root: RootSight | None = None

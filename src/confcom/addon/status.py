@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from confcom.addon.daemon_pods import daemon_pods, last_warning
 from confcom.addon.dead_resources import Stage, remains
+from confcom.addon.drift import Drift, ReleaseSeen
+from confcom.addon.drift_report import change_problem, drift_problem, to_json
 from confcom.addon.hook_watch import failed_hooks
 from confcom.addon.node_selection import selects
 from confcom.addon.node_status import NodeStatus, node_status
@@ -45,6 +47,10 @@ class AddOnStatus:
     workloads: tuple[TroubledWorkload, ...]
     problems: tuple[str, ...]
     """Of the whole cluster and of every node."""
+    drifts: tuple[Drift, ...] = ()
+    """What is not as the release has it; `problems` tell it too."""
+    doubts: tuple[str, ...] = ()
+    """What was not compared, and why."""
 
     @property
     def ok(self) -> bool:
@@ -64,6 +70,8 @@ class AddOnStatus:
             "nodes_without_sgx": self.other_nodes,
             "workloads": [workload.to_json() for workload in self.workloads],
             "problems": list(self.problems),
+            "drift": [to_json(one) for one in self.drifts],
+            "not_compared": list(self.doubts),
         }
 
 
@@ -71,6 +79,7 @@ def add_on_status(seen: Snapshot) -> AddOnStatus:
     """Judge what was seen."""
     daemons = [one for one in seen.daemon_sets if component_of(one) and namespace_of(one) == seen.namespace]
     pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace], seen.events, seen.said)
+    release = seen.release or ReleaseSeen()
     ours_on, all_on = _by_node(pods, lambda pod: pod.node), _by_node(seen.pods, node_of)
     nodes = [(node, node_status(node, ours_on[name_of(node)], all_on[name_of(node)], daemons)) for node in seen.nodes]
     told = [one for node, one in nodes if _is_told(one, node)]
@@ -89,6 +98,8 @@ def add_on_status(seen: Snapshot) -> AddOnStatus:
         other_nodes=len(nodes) - len(told),
         workloads=troubled_workloads(seen.pods, seen.jobs),
         problems=tuple(problems),
+        drifts=release.drifts,
+        doubts=(release.doubt,) if release.doubt and daemons else (),
     )
 
 
@@ -113,6 +124,7 @@ def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> It
         for one in seen.daemon_sets
         if labels_of(one).get(NAME_LABEL) == ADD_ON and namespace_of(one) != seen.namespace
     }
+    yield from _release_problems(seen, daemons)
     if not daemons:
         there = f"; it is in {', '.join(sorted(elsewhere))}, which --namespace names" if elsewhere else ""
         yield f"the add-on is not enabled in the namespace {seen.namespace}{there}"
@@ -131,17 +143,33 @@ def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> It
     yield from root_problems(seen.root, daemons, seen.namespace)
 
 
+def _release_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[str]:
+    """What helm keeps of the release, and what is not as it says; what is told elsewhere is not told twice."""
+    if seen.release is None:
+        return
+    hook_failed = any(failed_hooks([job for job in seen.jobs if namespace_of(job) == seen.namespace]))
+    if not hook_failed and (told := change_problem(seen.release)):
+        yield told
+    policies = {(kind, name) for name, kinds in _missing_policies(seen, daemons) for kind in kinds}
+    yield from (drift_problem(one) for one in seen.release.drifts if (one.kind, one.name) not in policies)
+
+
 def _policy_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[str]:
     """A policy that was installed, and is not there or not bound: no Pod fails for that."""
+    for name, gone in _missing_policies(seen, daemons):
+        what = f"the {' and the '.join(gone)} {name} {'is' if len(gone) == 1 else 'are'} missing"
+        yield f"{what}, and so the rule who may ask for the provision device: `confcom enable` installs it again"
+
+
+def _missing_policies(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[tuple[str, Sequence[str]]]:
+    """By the name in the daemons' annotation, which also who may not read the release can see: the kinds."""
     if seen.policies is None:
         return
     there = {(text(one, "kind"), name_of(one)) for one in seen.policies}
     for name in sorted({text(daemon, "metadata", "annotations", POLICY_ANNOTATION) for daemon in daemons} - {""}):
         kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
-        gone = [kind for kind in kinds if (kind, name) not in there]
-        if gone:
-            what = f"the {' and the '.join(gone)} {name} {'is' if len(gone) == 1 else 'are'} missing"
-            yield f"{what}, and so the rule who may ask for the provision device: `confcom enable` installs it again"
+        if gone := [kind for kind in kinds if (kind, name) not in there]:
+            yield name, gone
 
 
 def _leftovers(nodes: Sequence[KubernetesObject]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -26,8 +27,10 @@ def status(*, namespace: str, context: str, output: str) -> None:
     """Show the add-on node by node: EPC, both daemons, and what is wrong.
 
     PROVISION says whether the quote helper got the provision device. Workloads that the add-on kept from running are
-    listed with the cause. It reads nodes, Pods, DaemonSets, Jobs and events, if it may the admission policy and which
-    simulated root is published, and no Secret. Quote helpers that are older than that root are asked for their metrics.
+    listed with the cause. What is in the cluster is compared with what helm keeps of the installation, also what
+    somebody edited by hand. It reads nodes, Pods, DaemonSets, Jobs and events; if it may, the admission policy, which
+    simulated root is published, helm's record and the objects in it. It reads no other Secret than that record. Quote
+    helpers that are older than the root are asked for their metrics.
 
     \b
     Examples:
@@ -37,10 +40,13 @@ def status(*, namespace: str, context: str, output: str) -> None:
 
     Exit codes: 0 all is well, 8 something is not (or the add-on is not enabled), 6 the API server does not answer.
     """
+    from confcom.addon.installed_release import look_at_release
     from confcom.addon.looking import look_everywhere
     from confcom.addon.status import add_on_status
 
-    found = add_on_status(look_everywhere(add_on(namespace, context).api))
+    it = add_on(namespace, context)
+    seen = look_everywhere(it.api)
+    found = add_on_status(dataclasses.replace(seen, release=look_at_release(it.helm, it.api)))
     show_result(found.to_json(), "\n".join(printable(line) for line in status_lines(found)), output)
     if not found.ok:
         click.get_current_context().exit(ExitCode.NOT_READY)
@@ -62,6 +68,10 @@ def status_lines(found: AddOnStatus) -> Iterator[str]:
         yield ""
         yield "Wrong:"
         yield from (f"  {problem}" for problem in found.problems)
+    if found.doubts:
+        yield ""
+        yield "Not compared with what was installed:"
+        yield from (f"  {doubt}" for doubt in found.doubts)
     if found.workloads:
         yield ""
         yield "Workloads that need help:"

@@ -1,0 +1,84 @@
+"""Looking at a release as helm keeps it, and at what is in the cluster of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from confcom.addon.answers import Answer
+from confcom.addon.drift import SECRET, ReleaseSeen, drift
+from confcom.addon.helm import RELEASE, Helm, HelmError
+from confcom.addon.history import DEPLOYED
+from confcom.addon.kubectl import KubeApi, list_of
+from confcom.addon.objects import KubernetesObject, listing, name_of, text
+from confcom.addon.permissions import plural
+from confcom.addon.plan import group_of
+from confcom.addon.programs import ClusterAccessError, Purpose, access_error, by_hand, call, last_words
+from confcom.errors import ConfcomError
+
+_FAILURE = "what is installed cannot be read"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveObjects:
+    """What is in the cluster of some manifests.
+
+    Args:
+        objects: with their managed fields.
+        refused: the manifests of those that this user may not read; what is in neither is gone.
+    """
+
+    objects: tuple[KubernetesObject, ...] = ()
+    refused: tuple[KubernetesObject, ...] = ()
+
+
+def read_live(api: KubeApi, manifests: Sequence[KubernetesObject]) -> LiveObjects:
+    """Read what is there of some manifests. Secrets are taken for refused: nobody has to read what is in them.
+
+    Raises:
+        ClusterAccessError: none of them can be read.
+    """
+    command = api.cluster.kubectl("get", "--filename=-", "--output=json", "--show-managed-fields", "--ignore-not-found")
+    refused = [one for one in manifests if text(one, "kind") == SECRET]
+    while asked := [one for one in manifests if one not in refused]:
+        done = call(api.run, command, Purpose(_FAILURE), stdin=list_of([api.named(one) for one in asked]))
+        if not done.returncode:
+            found = Answer.of(done, _FAILURE).resources()
+            items = [one for each in found for one in ([each] if each["kind"] != "List" else listing(each, "items"))]
+            return LiveObjects(tuple(items), tuple(refused))
+        # Of several objects kubectl prints none if the API server refuses one of them.
+        denied = [one for one in asked if _is_denied(one, done.stderr)]
+        refused += denied
+        if not denied or len(refused) == len(manifests):
+            why = last_words(done.stderr) or "kubectl said nothing"
+            raise access_error(_FAILURE, why, remedy=by_hand(command))
+    return LiveObjects((), tuple(refused))
+
+
+def look_at_release(helm: Helm, api: KubeApi) -> ReleaseSeen:
+    """What helm keeps of the release, compared with what is there; what cannot be looked at is told in its place."""
+    try:
+        history = helm.history()
+        if not history:
+            return ReleaseSeen(doubt=f"helm has no release {RELEASE} in {api.cluster.namespace}")
+        last = history[-1]
+        if last.status != DEPLOYED:
+            return ReleaseSeen(last)
+        manifests = helm.installed()
+        live = read_live(api, manifests)
+    except (ClusterAccessError, HelmError) as error:
+        return ReleaseSeen(doubt=_told(error))
+    readable = [one for one in manifests if one not in live.refused]
+    hidden = [f"{text(one, 'kind')} {name_of(one)}" for one in live.refused if text(one, "kind") != SECRET]
+    doubt = f"this user may not read {', '.join(hidden)}" if hidden else ""
+    return ReleaseSeen(last, drift(readable, live.objects, api.cluster.namespace), doubt)
+
+
+def _told(error: ConfcomError) -> str:
+    return f"{error.what}: {error.why}" if error.why else error.what
+
+
+def _is_denied(thing: KubernetesObject, stderr: bytes) -> bool:
+    """Whether kubectl says that the API server refused this object."""
+    resource = f"{plural(text(thing, 'kind'))}.{group_of(thing)}".rstrip(".")
+    return f'{resource} "{name_of(thing)}" is forbidden'.encode() in stderr

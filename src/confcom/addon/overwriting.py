@@ -1,0 +1,71 @@
+"""Having helm's next change overwrite what others wrote into the release's objects.
+
+Helm 4 uses server-side apply. Where somebody else wrote a field, it reports a conflict and goes on with the other
+objects: the change is half made. `--force-conflicts` takes over the fields that are in the manifests. It keeps fields
+that somebody added; those are handed over to helm before, and the same apply then removes them. So a DaemonSet's
+template changes once, and not twice within a second. Without `--server-side=true`, helm 4 patches a release of helm 3
+on the client, and refuses `--force-conflicts`.
+
+Helm 3 merges the old manifest, the new one and the live object: it sets back what was changed, and keeps what was
+added. Its `--force` replaces each object by its manifest. It is given only where something has drifted, because it also
+removes the annotation of `kubectl rollout restart`, and the Pods are replaced once more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from confcom.addon.drift import drift, identity
+from confcom.addon.field_managers import handed_over
+from confcom.addon.helm import Helm
+from confcom.addon.installed_release import read_live
+from confcom.addon.kubectl import KubeApi
+from confcom.addon.objects import KubernetesObject
+from confcom.addon.programs import ForbiddenError
+from confcom.addon.versions import major_minor
+
+HELM_3_MAJOR = 3
+FORCE_OF_HELM_4 = ("--server-side=true", "--force-conflicts")
+FORCE_OF_HELM_3 = ("--force",)
+
+
+def prepare(helm: Helm, api: KubeApi, manifests: Sequence[KubernetesObject]) -> tuple[str, ...]:
+    """Give the flags for the next change of a release that is there; the objects' content stays as it is until then.
+
+    Args:
+        helm: which makes it.
+        api: the cluster.
+        manifests: which it is going to apply.
+
+    Raises:
+        ClusterAccessError: something cannot be read or patched.
+        HelmError: helm cannot tell what is installed.
+    """
+    version = major_minor(helm.version())
+    if version is not None and version[0] == HELM_3_MAJOR:
+        return FORCE_OF_HELM_3 if _drifted(helm, api) else ()
+    with contextlib.suppress(ForbiddenError):  # helm itself looks at each object, and says what it may not
+        _hand_over(api, manifests)
+    return FORCE_OF_HELM_4
+
+
+def _drifted(helm: Helm, api: KubeApi) -> bool:
+    installed = helm.installed()
+    try:
+        live = read_live(api, installed)
+    except ForbiddenError:
+        return False
+    readable = [one for one in installed if one not in live.refused]
+    return any(not one.gone for one in drift(readable, live.objects, api.cluster.namespace))
+
+
+def _hand_over(api: KubeApi, manifests: Sequence[KubernetesObject]) -> None:
+    here = api.cluster.namespace
+    live = {identity(one, here): one for one in read_live(api, manifests).objects}
+    for wanted in manifests:
+        one = live.get(identity(wanted, here))
+        if one is not None:
+            added = [path for each in drift([wanted], [one], here) for path in each.added]
+            if patch := handed_over(one, added):
+                api.patch(one, patch)

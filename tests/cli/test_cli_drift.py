@@ -1,0 +1,249 @@
+"""What somebody edited by hand: `confcom status` names it, and the next change sets it back; on a cluster in memory."""
+
+import copy
+import json
+
+import pytest
+from fake_cluster import fields
+from fake_cluster import objects as make
+from fake_cluster.fields import EDITED, edit
+from fake_cluster.objects import SYSTEM
+
+from confcom.errors import ExitCode
+
+POD = ("spec", "template", "spec")
+HELPER = (*POD, "containers", ("name", "quote-helper"))
+IMAGE, ARGS, DEBUG = (*HELPER, "image"), (*HELPER, "args"), (*POD, "containers", ("name", "debug"))
+
+
+@pytest.fixture
+def enabled(confcom, cluster):
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    return cluster
+
+
+@pytest.fixture
+def helper(enabled):
+    """Gives the quote helper's DaemonSet as it is now."""
+    return lambda: enabled.find("DaemonSet", "confcom-quote-helper")[0]
+
+
+@pytest.fixture
+def problems(confcom):
+    def call():
+        done = confcom("status", "-o", "json")
+        assert done.exit_code == ExitCode.NOT_READY
+        return json.loads(done.stdout)["problems"]
+
+    return call
+
+
+def set_image(daemon):
+    edit(daemon, "kubectl-set", IMAGE, "confcom/quote-helper:evil")
+
+
+def replace_args(daemon):
+    edit(daemon, "kubectl-patch", ARGS, ["--simulated", "--other"])
+
+
+def add_container(daemon):
+    edit(daemon, "kubectl-edit", DEBUG, {"name": "debug", "image": "busybox", "resources": {"limits": {}}})
+
+
+def add_field(daemon):
+    edit(daemon, "kubectl-patch", (*POD, "hostNetwork"), True)
+
+
+def take_limit(daemon):
+    edit(daemon, "kubectl-edit", (*HELPER, "resources", "limits", make.PROVISION), None)
+
+
+EDITS = {
+    set_image: f"containers[quote-helper].image is confcom/quote-helper:evil instead of confcom/quote-helper:0.1.0 (by "
+    f"kubectl-set at {EDITED})",
+    replace_args: f"containers[quote-helper].args has --other (by kubectl-patch at {EDITED})",
+    add_container: f"containers[debug] was added (by kubectl-edit at {EDITED})",
+    add_field: f"hostNetwork was added (by kubectl-patch at {EDITED})",
+    take_limit: f"containers[quote-helper].resources.limits.{make.PROVISION} is missing",
+}
+
+
+@pytest.fixture(params=["v4.3.1", "v3.22.0"])
+def cluster_of_each_helm(request, cluster):
+    cluster.helm_version = request.param
+    return cluster
+
+
+@pytest.mark.parametrize("command", ["enable", "update"])
+@pytest.mark.parametrize("by_hand", EDITS, ids=lambda one: one.__name__)
+def test_it_is_named_and_set_back(confcom, cluster_of_each_helm, problems, by_hand, command):
+    cluster = cluster_of_each_helm
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    (daemon,) = cluster.find("DaemonSet", "confcom-quote-helper")
+    installed = copy.deepcopy(daemon["spec"])
+    by_hand(daemon)
+    cluster.sleep(1)
+    cluster.sleep(1)
+    told = f"the DaemonSet confcom-quote-helper was changed: {EDITS[by_hand]}"
+    assert problems() == [f"{told}: `confcom enable` sets it back"]
+
+    done = confcom(command, "--output", "json")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert json.loads(done.stdout)["changed"] is True
+    assert f"Not as the release has it, to be set back: {told}.\n" in done.stderr
+    assert cluster.find("DaemonSet", "confcom-quote-helper")[0]["spec"] == installed
+    assert confcom("status").exit_code == ExitCode.OK
+    assert json.loads(confcom("enable", "--output", "json").stdout)["changed"] is False
+
+
+def test_json_has_all_of_it(confcom, enabled, helper):
+    for by_hand in EDITS:
+        by_hand(helper())
+    document = json.loads(confcom("status", "-o", "json").stdout)
+    (drift,) = document["drift"]
+    assert (drift["kind"], drift["name"], drift["missing"]) == ("DaemonSet", "confcom-quote-helper", False)
+    assert {
+        "field": "spec.template.spec.containers[quote-helper].image",
+        "deviation": "changed",
+        "manager": "kubectl-set",
+        "time": EDITED,
+    } in drift["fields"]
+    assert len(drift["fields"]) == len(EDITS)
+    assert any("; 2 more: `confcom enable`" in problem for problem in document["problems"])
+    assert document["ok"] is False
+
+
+def test_setting_back_is_no_change_that_a_rollback_would_undo(confcom, enabled, helper):
+    assert confcom("update", "--version", "0.2.0").exit_code == ExitCode.OK
+    set_image(helper())
+    assert confcom("enable").stdout == "The add-on is enabled (revision 3).\n"
+    assert fields.get(helper(), IMAGE) == "confcom/quote-helper:0.2.0"
+    assert confcom("rollback").exit_code == ExitCode.OK
+    assert fields.get(helper(), IMAGE) == "confcom/quote-helper:0.1.0"
+
+
+def test_it_is_not_in_the_way_of_an_update_or_of_a_rollback(confcom, enabled, helper):
+    set_image(helper())
+    add_container(helper())
+    done = confcom("update", "--version", "0.2.0")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert fields.get(helper(), IMAGE) == "confcom/quote-helper:0.2.0"
+    assert fields.get(helper(), DEBUG) is None
+    set_image(helper())
+    add_container(helper())
+    done = confcom("rollback")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert fields.get(helper(), IMAGE) == "confcom/quote-helper:0.1.0"
+    assert fields.get(helper(), DEBUG) is None
+    assert confcom("status").exit_code == ExitCode.OK
+
+
+@pytest.mark.parametrize("command", [["enable"], ["update", "--version", "0.2.0"], ["rollback"]])
+def test_an_update_by_helm_alone_that_is_half_made_is_seen_and_mended(confcom, enabled, helper, problems, command):
+    set_image(helper())
+    chosen = b'{"simulated": {"enabled": true}, "devicePlugin": {"image": {"tag": "0.2.0"}}}'
+    done = enabled.run(["helm", "upgrade", "confcom", "chart", "--install", "--no-hooks"], stdin=chosen)
+    assert done.returncode == 1, "helm takes no field from others without being told to"
+    assert "device-plugin:0.2.0" in json.dumps(enabled.find("DaemonSet"))
+    told = "the last change (revision 2) failed and may be half made (Upgrade"
+    assert [one for one in problems() if one.startswith(told) and "`confcom enable` makes it again" in one]
+    done = confcom(*command)
+    assert done.exit_code == ExitCode.OK, done.output
+    assert "evil" not in json.dumps(enabled.find("DaemonSet"))
+    assert confcom("status").exit_code == ExitCode.OK
+
+
+def test_an_interrupted_change_is_told(problems, enabled):
+    enabled.revisions.append(enabled.revisions[0] | {"revision": 2, "status": "pending-upgrade"})
+    (problem,) = problems()
+    assert problem.startswith("the release is pending-upgrade (revision 2): if no helm is at work on it")
+
+
+@pytest.mark.parametrize("kind", ["ServiceAccount", "DaemonSet"])
+def test_what_somebody_deleted_is_named(confcom, enabled, problems, kind):
+    gone = enabled.find(kind, "confcom-quote-helper")[0]
+    enabled.remove({(kind, "confcom-quote-helper")})
+    assert f"the {kind} confcom-quote-helper is missing: `confcom enable` makes it again" in problems()
+    done = confcom("enable")
+    assert f"Gone from the cluster, to be made again: {kind} confcom-quote-helper.\n" in done.stderr
+    assert enabled.find(kind, "confcom-quote-helper")[0]["metadata"]["labels"] == gone["metadata"]["labels"]
+    assert confcom("status").exit_code == ExitCode.OK
+
+
+def test_all_daemons_are_deleted(enabled, problems):
+    enabled.remove({("DaemonSet", f"confcom-{one}") for one in ("quote-helper", "device-plugin")})
+    told = problems()
+    assert "the DaemonSet confcom-device-plugin is missing: `confcom enable` makes it again" in told
+    assert "the DaemonSet confcom-quote-helper is missing: `confcom enable` makes it again" in told
+
+
+def test_a_restart_is_no_drift(confcom, enabled, helper):
+    edit(helper(), "kubectl-rollout", ("spec", "template", "metadata", "annotations", "restartedAt"), "now")
+    edit(helper(), "kubectl-annotate", ("metadata", "annotations", "mine"), "x")
+    enabled.sleep(1)
+    enabled.sleep(1)
+    assert confcom("status").exit_code == ExitCode.OK
+    assert "as it was asked to be already" in confcom("enable").stderr
+    assert confcom("update", "--set", "logLevel=debug").exit_code == ExitCode.OK
+    assert helper()["spec"]["template"]["metadata"]["annotations"] == {"restartedAt": "now"}
+
+
+def test_a_dry_run_says_what_would_be_set_back(confcom, enabled, helper):
+    set_image(helper())
+    before = copy.deepcopy(helper())
+    done = confcom("enable", "--dry-run")
+    assert "Not as the release has it, to be set back: the DaemonSet confcom-quote-helper was changed" in done.stderr
+    assert helper() == before
+
+
+def test_who_may_not_read_the_release_gets_the_rest_and_is_told(confcom, enabled, helper):
+    set_image(helper())
+    enabled.denied = {"list secrets"}
+    document = json.loads(confcom("status", "-o", "json").stdout)
+    assert document["problems"] == []
+    (doubt,) = document["not_compared"]
+    assert doubt.startswith("the release cannot be looked up: query: failed to query with labels: secrets is forbidden")
+    assert "Not compared with what was installed:\n  the release cannot be" in confcom("status").stdout
+
+
+def test_who_may_read_a_part_is_told_of_the_rest(confcom, enabled, helper, problems):
+    set_image(helper())
+    enabled.sleep(1)
+    enabled.sleep(1)
+    enabled.remove({("ServiceAccount", "confcom-quote-helper")})
+    enabled.denied = {"get serviceaccounts"}
+    (problem,) = problems()
+    assert "quote-helper:evil instead of" in problem
+    assert json.loads(confcom("status", "-o", "json").stdout)["not_compared"] == [
+        "this user may not read ServiceAccount confcom-device-plugin, ServiceAccount confcom-quote-helper"
+    ]
+
+
+def test_without_helm_nothing_is_compared(confcom, enabled):
+    enabled.missing = {"helm"}
+    done = confcom("status")
+    assert done.exit_code == ExitCode.OK
+    assert "  the release cannot be looked up: there is no helm on PATH" in done.stdout
+
+
+def test_manifests_without_a_release_are_not_compared(confcom, enabled):
+    enabled.revisions.clear()
+    done = confcom("status")
+    assert done.exit_code == ExitCode.OK
+    assert f"  helm has no release confcom in {SYSTEM}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("version", "force"), [("v4.3.1", {"--server-side=true", "--force-conflicts"}), ("v3.22.0", set())]
+)
+def test_helm_is_given_its_own_flags(confcom, cluster, version, force):
+    cluster.helm_version = version
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    assert confcom("update", "--set", "logLevel=debug").exit_code == ExitCode.OK
+    assert confcom("rollback").exit_code == ExitCode.OK
+    lines = [
+        {word for word in line if "force" in word or "server-side" in word}
+        for line in cluster.calls
+        if line[:2] in (["helm", "upgrade"], ["helm", "rollback"]) and "--dry-run=server" not in line
+    ]
+    assert lines == [set(), force, force]
