@@ -162,7 +162,9 @@ def test_status_says_what_is_wrong_while_the_api_server_is_away_and_when_a_daemo
     enabled.kubectl("delete", "daemonset", "confcom-quote-helper", f"--namespace={SYSTEM}", "--cascade=foreground")
     selector = "--selector=app.kubernetes.io/component=quote-helper"
     enabled.kubectl("wait", "--for=delete", "pods", selector, f"--namespace={SYSTEM}", "--timeout=60s")
-    (node,) = json.loads(confcom(enabled, "status", "--output=json").stdout)["nodes"]
+    document = json.loads(confcom(enabled, "status", "--output=json", code=ExitCode.NOT_READY).stdout)
+    assert document["problems"] == ["the DaemonSet confcom-quote-helper is missing: `confcom enable` makes it again"]
+    (node,) = document["nodes"]
     assert (node["quote_helper"], node["provision_device"]) == ([], "no helper")
     confcom(enabled, "update", "--set", "logLevel=info")
 

@@ -5,9 +5,11 @@ import sys
 
 import pytest
 
+from confcom.errors import ExitCode
 from e2e.add_on import EPC_MIB, SYSTEM, allocatable, names
 from e2e.cluster import tools
 from e2e.cluster.addresses import NODE_NAME
+from e2e.hand_edits import EDITS, HELPER, HERE, add_to_template, set_image, undo_rollout
 from e2e.images_workshop import CHART_REGISTRY
 
 COMMAND_SECONDS = 240.0
@@ -27,10 +29,10 @@ def helm_3(bare):
 def run(cluster, helm_3):
     """Runs a program whose `helm` is helm 3."""
 
-    def typed(*command):
+    def typed(*command, code=0):
         first = f"PATH={helm_3}:{cluster.environment['PATH']}"
         done = cluster.run(["env", first, *command], check=False, timeout=COMMAND_SECONDS)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
     return typed
@@ -67,3 +69,40 @@ def test_enable_update_rollback_status_and_disable(cluster, run, tell):
     assert document["removed"] is True
     assert not names(cluster, "daemonsets", SYSTEM)
     assert not run("helm", "list", "--all", "--short", f"--namespace={SYSTEM}")
+
+
+def edited(cluster):
+    """What of the helper's template is not the chart's, or is its level."""
+    spec = cluster.kubectl_json("get", "daemonset", HELPER, HERE)["spec"]["template"]["spec"]
+    main = spec["containers"][0]
+    return len(spec["containers"]), main.get("env", []), spec["dnsPolicy"], main["image"].rpartition(":")[2]
+
+
+@pytest.mark.timeout(900, func_only=True)
+def test_what_somebody_edited_is_named_and_set_back(cluster, run, tell):
+    def confcom(*arguments, **more):
+        return run(sys.executable, "-m", "confcom", *arguments, **more)
+
+    confcom("enable", "--simulated-node", NODE_NAME)
+    installed = edited(cluster)
+    for edit in EDITS:
+        edit.make(cluster)
+        told = confcom("status", code=ExitCode.NOT_READY)
+        assert all(part in told for part in edit.told), told
+        confcom("enable")
+        assert "All is well." in confcom("status")
+        assert json.loads(confcom("enable", "--output=json"))["changed"] is False
+        tell(edit.name)
+
+    for command in (["update", "--set", "logLevel=debug"], ["rollback"]):
+        set_image(cluster)
+        add_to_template(cluster)
+        assert edited(cluster) != installed
+        confcom(*command)
+        assert edited(cluster) == installed
+        assert "All is well." in confcom("status")
+
+    undo_rollout(cluster)
+    assert "(by kubectl at " in confcom("status", code=ExitCode.NOT_READY)
+    confcom("enable")
+    assert "All is well." in confcom("status")
