@@ -38,7 +38,7 @@ def composed(directory, registry):
     )
 
 
-async def test_ready_means_that_every_resource_is_served(directory):
+async def test_ready_means_that_every_resource_is_served_and_taken(directory):
     registry = CollectorRegistry()
     plugin = composed(directory, registry)
     ready = probe_routes(lambda: plugin, registry, time.monotonic)["/readyz"]
@@ -46,6 +46,12 @@ async def test_ready_means_that_every_resource_is_served(directory):
     assert before.status is HTTPStatus.SERVICE_UNAVAILABLE
     assert b"sgx_epc_mem_in_MiB, sgx.intel.com/enclave, sgx.intel.com/provision" in before.body
     await plugin.start()
+    for registrar in plugin.registrars:
+        untaken = ready()
+        assert untaken.status is HTTPStatus.SERVICE_UNAVAILABLE
+        assert f"the kubelet has not taken {registrar.resource_name}".encode() in untaken.body
+        assert b": not tried yet" in untaken.body
+        registrar.status.registrations = 1
     assert ready().status is HTTPStatus.OK
     await plugin.close()
     assert ready().status is HTTPStatus.SERVICE_UNAVAILABLE

@@ -107,8 +107,11 @@ async def test_a_kubelet_restart_is_answered_at_new_sockets_without_a_failed_dia
 
 async def test_a_kubelet_that_comes_late_is_met(kubelet, start_plugin, directory):
     plugin = await start_plugin()
-    await plugin.until_log("not registered yet")
-    assert await plugin.get("/readyz") == (200, b"ok\n")
+    await plugin.until_log("not registered yet", times=len(ALL))
+    status, body = await plugin.get("/readyz")
+    assert status == 503
+    assert body.startswith(b"not ready: the kubelet has not taken kubernetes.azure.com/sgx_epc_mem_in_MiB, sgx.intel")
+    assert b": there is nothing at " in body
     inventory = await plugin.inventory()
     assert not inventory["registered"]
     assert "kubelet.sock" in inventory["resources"][0]["problem"]
@@ -118,7 +121,18 @@ async def test_a_kubelet_that_comes_late_is_met(kubelet, start_plugin, directory
     inventory = await plugin.inventory()
     assert inventory["registered"]
     assert [r["registrations"] for r in inventory["resources"]] == [1] * len(ALL)
+    assert await plugin.get("/readyz") == (200, b"ok\n")
     assert kubelet.failed_dial_backs == 0
+
+
+async def test_a_plugin_that_lost_its_kubelet_stays_ready(kubelet, start_plugin):
+    await kubelet.start()
+    plugin = await start_plugin()
+    await plugin.until_log("registered", times=len(ALL))
+    await kubelet.stop()
+    await plugin.until_log("not registered yet", times=len(ALL))
+    assert not (await plugin.inventory())["registered"]
+    assert await plugin.get("/readyz") == (200, b"ok\n")
 
 
 async def test_a_stale_kubelet_socket_is_no_kubelet(kubelet, start_plugin, directory):

@@ -73,12 +73,21 @@ class DevicePlugin:
         await asyncio.gather(*(registrar.end() for registrar in self.registrars))
 
     def hindrance(self) -> str | None:
-        """Why a kubelet that dials now would not be answered, or None; being registered is not ours alone to decide."""
+        """Why an older plugin cannot end yet, or None: a resource is not served, or no kubelet has ever watched it.
+
+        One stream is enough. Up to 1.36 the kubelet ends the newer plugin's stream with the older plugin, and an older
+        plugin that were not ready for that moment would be deleted before the newer one is.
+        """
         unserved = [registrar.resource_name for registrar in self.registrars if registrar.socket_path is None]
-        if not unserved:
-            return None
-        reasons = {presence.why_gone for presence in self.watch.presences.values() if presence.why_gone}
-        return ": ".join([f"no socket is served for {', '.join(unserved)}", *sorted(reasons)])
+        if unserved:
+            reasons = {presence.why_gone for presence in self.watch.presences.values() if presence.why_gone}
+            return ": ".join([f"no socket is served for {', '.join(unserved)}", *sorted(reasons)])
+        unknown = [registrar for registrar in self.registrars if not registrar.status.registrations]
+        if unknown:
+            names = ", ".join(registrar.resource_name for registrar in unknown)
+            problems = sorted({registrar.status.problem for registrar in unknown})
+            return ": ".join([f"the kubelet has not taken {names} yet", *problems])
+        return None
 
     def inventory(self) -> bytes:
         """The document behind `/inventory`."""
@@ -93,7 +102,7 @@ class Probed(Protocol):
     """What the probes ask: the plugin, or what waits until there can be one."""
 
     def hindrance(self) -> str | None:
-        """Why a kubelet that dials now would not be answered, or None."""
+        """Why the plugin is not ready, or None."""
 
     def inventory(self) -> bytes:
         """The document behind `/inventory`."""
@@ -168,7 +177,7 @@ def compose(
 def probe_routes(
     probed: Callable[[], Probed], registry: CollectorRegistry, clock: Callable[[], float]
 ) -> dict[str, Route]:
-    """The probes: ready means that a kubelet could be answered now; `/inventory` says whether it has registered us."""
+    """The probes: ready means that the kubelet has taken every resource; `/inventory` says whether it has them now."""
     readiness = Readiness()
     log = ReadinessLog(readiness.reason, clock)
     standard = standard_routes(readiness, registry)

@@ -197,7 +197,7 @@ class Registrar:
 
     def _note_failure(self, failure: AttemptFailedError) -> None:
         if failure.problem != self.status.problem:
-            _logger.info("not registered yet", extra={"resource": self.resource_name, "reason": failure.problem})
+            _logger.warning("not registered yet", extra={"resource": self.resource_name, "reason": failure.problem})
         self.status.problem = failure.problem
         if failure.path_is_spent:
             self._serving.spend()
