@@ -1,5 +1,7 @@
 """What is said about nodes, from objects alone."""
 
+from datetime import UTC, datetime
+
 from fake_cluster import objects as make
 from fake_cluster.objects import EPC, SYSTEM
 
@@ -23,7 +25,7 @@ def reads_of_a_pod(nodes):
     helper = Counted(make.pod("h", namespace=SYSTEM, on="n1", labels=make.labels("quote-helper")))
     sgx = [make.node(f"n{number}", make.SIMULATED) for number in range(nodes)]
     others = [make.node(f"without-sgx-{number}") for number in range(nodes)]
-    found = add_on_status(Snapshot(SYSTEM, nodes=(*sgx, *others), pods=(app, foreign, helper)))
+    found = add_on_status(Snapshot(SYSTEM, nodes=(*sgx, *others), pods=(app, foreign, helper)), datetime.now(UTC))
     assert {node.name: node.epc.used for node in found.nodes}["n1"] == 10
     return app.reads, foreign.reads, helper.reads
 

@@ -6,6 +6,7 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import EPC, SYSTEM
 
+from confcom.addon.stalled_update import QUIET_SECONDS, WOKEN_ANNOTATION
 from confcom.errors import ExitCode
 
 IMAGES = "registry.test/confcom/"
@@ -593,3 +594,32 @@ def test_a_change_that_was_interrupted_is_in_the_way_of_the_next_and_is_told_wit
     enabled._helm_upgrade = upgrade
     assert confcom("rollback").exit_code == ExitCode.OK
     assert enabled.revisions[-1]["description"] == "Rollback to 1"
+
+
+@pytest.mark.parametrize(
+    "command", [("update", "--version", "0.2.0"), ("rollback",), ("enable", "--set", "quoteHelper.image.tag=9")]
+)
+def test_an_update_that_stands_still_is_woken(confcom, enabled, command):
+    assert confcom("update", "--version", "0.3.0").exit_code == ExitCode.OK
+    enabled.sleeping, started = True, enabled.now
+    done = confcom(*command)
+    assert done.exit_code == ExitCode.OK, done.output
+    assert QUIET_SECONDS <= enabled.now - started < QUIET_SECONDS + 10
+    said = (
+        "The update of the DaemonSet confcom-quote-helper stood still with every Pod ready: the controller was woken by"
+    )
+    assert said in done.stderr
+    annotated = [line for line in enabled.calls if line[:2] == ["kubectl", "annotate"]]
+    assert {line[2] for line in annotated} == {"daemonset.apps"}
+    (helper,) = enabled.find("DaemonSet", "confcom-quote-helper")
+    assert WOKEN_ANNOTATION in helper["metadata"]["annotations"]
+    assert WOKEN_ANNOTATION not in helper["spec"]["template"]["metadata"].get("annotations", {})
+
+
+def test_who_may_not_wake_the_controller_is_told_how(confcom, enabled):
+    enabled.sleeping = True
+    enabled.on_tick = lambda fake: fake.denied.add("patch daemonsets")
+    done = confcom("update", "--version", "0.2.0", "--timeout", "60")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert "the controller could not be woken (" in done.stderr
+    assert ": kubectl annotate daemonset confcom-quote-helper -n confcom-system --overwrite " in done.stderr

@@ -203,7 +203,7 @@ def test_a_login_page_in_the_api_servers_place(confcom, enabled):
     done = confcom("status")
     assert done.exit_code == ExitCode.UNAVAILABLE
     what, why, do = done.stderr.splitlines()
-    assert what == "Error: nodes,pods,daemonsets.apps,jobs.batch cannot be listed"
+    assert what == "Error: nodes,daemonsets.apps,pods,jobs.batch cannot be listed"
     assert why.startswith(
         "  why: kubectl printed this instead of a list of Kubernetes objects (Expecting value: line 1"
     )
@@ -542,3 +542,17 @@ def test_it_reads_no_secret_but_helms_record(confcom, cluster):
     assert asked
     assert "Secret" not in "".join(cluster.said)
     assert [line[1:3] for line in cluster.calls if line[0] == "helm"] == [["history", "confcom"], ["get", "manifest"]]
+
+
+def test_an_update_that_stands_still_is_named_and_not_touched(confcom, enabled, wrong):
+    enabled.sleeping = True
+    confcom("update", "--version", "0.2.0", "--no-wait")
+    enabled.sleep(1.0)
+    enabled.sleep(1.0)
+    for pod in enabled.find("Pod", namespace=SYSTEM):
+        pod["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    enabled.calls.clear()
+    told = [one for one in wrong() if "has stood still for" in one]
+    assert sorted(one.split()[5] for one in told) == ["confcom-device-plugin", "confcom-quote-helper"]
+    assert all("This has it look again: kubectl annotate daemonset " in one for one in told)
+    assert {line[1] for line in enabled.calls if line[0] == "kubectl"} <= {"get", "config", "logs"}

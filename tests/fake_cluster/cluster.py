@@ -53,6 +53,8 @@ class FakeCluster:
     chart: object = default_chart
     lasting: bool = False
     """Whether an update that was begun goes nowhere."""
+    sleeping: bool = False
+    """Whether the DaemonSet controller misses that new pods are ready, until a DaemonSet is annotated."""
     revisions: list = field(default_factory=list)
     calls: list = field(default_factory=list)
     said: list = field(default_factory=list)
@@ -175,10 +177,7 @@ class FakeCluster:
                 self.objects.append(made)
             elif container["image"] not in self.broken_images:
                 new[0]["status"] = make.running(new[0]["status"])
-                for old in pods:
-                    if old is not new[0]:
-                        self.objects.remove(old)
-                done += 1
+                done += self._replaced(pods, new[0])
         daemon["status"] = {
             "observedGeneration": daemon["metadata"]["generation"],
             "desiredNumberScheduled": len(nodes),
@@ -186,6 +185,14 @@ class FakeCluster:
             "updatedNumberScheduled": done,
             "numberAvailable": done,
         }
+
+    def _replaced(self, pods, new):
+        """End a node's old pods beside its ready one; whether there are none left."""
+        if not self.sleeping:
+            for old in pods:
+                if old is not new:
+                    self.objects.remove(old)
+        return not self.sleeping or pods == [new]
 
     def _kubelet(self, node):
         name, status = node["metadata"]["name"], node["status"]
@@ -309,6 +316,16 @@ class FakeCluster:
         key, _, value = label.partition("=")
         self.node(name)["metadata"]["labels"][key] = value
         return 0, "labeled", ""
+
+    def _kubectl_annotate(self, words, flags, stdin):
+        kind, name, annotation = words
+        if f"patch {kind.partition('.')[0]}s" in self.denied:
+            return 1, "", f'Error from server (Forbidden): {kind} is forbidden: User "eve" cannot patch resource'
+        (found,) = self.find("DaemonSet", name)
+        key, _, value = annotation.partition("=")
+        found["metadata"].setdefault("annotations", {})[key] = value
+        self.sleeping = False
+        return 0, "annotated", ""
 
     def _kubectl_patch(self, words, flags, stdin):
         kind, name = words

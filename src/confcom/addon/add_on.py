@@ -20,6 +20,7 @@ from confcom.addon.overwriting import prepare
 from confcom.addon.preflight import judge
 from confcom.addon.programs import ClusterAccessError, ForbiddenError, Run
 from confcom.addon.rollout import NodeStep, Rollout, Step, Verdict, Watch, look, rollout
+from confcom.addon.stalled_update import RestWatch, StalledUpdate
 from confcom.addon.survey import Survey, Wish, survey
 from confcom.addon.telling import Board, Mark, Row, Teller
 from confcom.errors import ConfcomError, ExitCode
@@ -206,6 +207,7 @@ class AddOn:
             ClusterAccessError: the API server stayed away for as long, or refuses.
         """
         watch: Watch | None = None
+        rest = RestWatch()
         with self.teller.waiting(title) as board:
             while True:
                 seen = self.patiently(lambda: look_at_daemons(self.api), deadline=deadline, board=board)
@@ -216,7 +218,20 @@ class AddOn:
                     return state.steps
                 if verdict is Verdict.STALLED:
                     raise stalled(state, remedy)
+                rest, asleep = rest.after(seen, self.clock())
+                for update in asleep:
+                    self._wake(update)
                 self.sleep(POLL_SECONDS)
+
+    def _wake(self, update: StalledUpdate) -> None:
+        """Have the DaemonSet controller look again at an update that stands still."""
+        what = f"The update of the DaemonSet {update.daemon_set} stood still with every Pod ready"
+        try:
+            self.api.annotate("daemonset.apps", update.daemon_set, update.annotation)
+        except ClusterAccessError as error:  # the wait goes on, and its end tells where it stands
+            self.teller.say(f"{what}, and the controller could not be woken ({error.why}): {update.remedy}")
+        else:
+            self.teller.say(f"{what}: the controller was woken by the annotation {update.annotation}.")
 
 
 def _first(steps: Sequence[NodeStep]) -> list[NodeStep]:

@@ -178,6 +178,15 @@ class KubeApi:
         arguments = self.cluster.kubectl("label", "node", node, label, "--overwrite")
         self._checked(arguments, f"the node {node} cannot be labelled")
 
+    def annotate(self, kind: str, name: str, annotation: str) -> None:
+        """Put an annotation (`KEY=VALUE`) on an object of the add-on's namespace.
+
+        Raises:
+            ClusterAccessError: it was refused.
+        """
+        arguments = self.cluster.kubectl("annotate", kind, name, annotation, "--overwrite", self.cluster.here)
+        self._checked(arguments, f"{kind} {name} cannot be annotated")
+
     def patch_node_status(self, node: str, patch: Sequence[Mapping[str, str]]) -> str:
         """Apply a JSON patch to a node's status; says why it was refused, or nothing."""
         arguments = self.cluster.kubectl(

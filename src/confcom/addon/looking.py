@@ -30,7 +30,7 @@ def look_everywhere(api: KubeApi) -> Snapshot:
     Raises:
         ClusterAccessError: the API server does not answer, or does not permit it.
     """
-    objects = api.list_objects("nodes,pods,daemonsets.apps,jobs.batch", "--all-namespaces")
+    objects = api.list_objects("nodes,daemonsets.apps,pods,jobs.batch", "--all-namespaces")
     seen = _snapshot(api, objects, api.list_objects("events", api.cluster.here))
     here = [one for one in seen.daemon_sets if namespace_of(one) == seen.namespace]
     seen = dataclasses.replace(seen, root=look_at_root(api, here, seen.pods))
@@ -47,7 +47,7 @@ def look_at_daemons(api: KubeApi) -> Snapshot:
     Raises:
         ClusterAccessError: the API server does not answer, or does not permit it.
     """
-    kinds = "pods,daemonsets.apps,controllerrevisions.apps,events"
+    kinds = "daemonsets.apps,pods,controllerrevisions.apps,events"  # a DaemonSet is never newer than its pods
     return _snapshot(api, api.list_objects("nodes"), api.list_objects(kinds, api.cluster.here))
 
 

@@ -74,8 +74,8 @@ def rollout(seen: Snapshot) -> Rollout:
     steps += _unmade(daemons, seen.nodes, steps)
     with_plugin = {step.node for step in steps if step.step is Step.DEVICE_PLUGIN}
     steps += [_epc(node) for node in seen.nodes if name_of(node) in with_plugin]
-    not_ready = {name_of(one) for one in seen.nodes if condition(one, "Ready").get("status") != "True"}
-    steps = [_held_up(step) if step.node in not_ready and not step.done else step for step in steps]
+    away = nodes_away(seen.nodes)
+    steps = [_held_up(step) if step.node in away and not step.done else step for step in steps]
     return Rollout(
         steps=tuple(sorted(steps, key=lambda one: (one.node, list(Step).index(one.step)))),
         problems=tuple(_problems(daemons, pods, seen.events)),
@@ -83,9 +83,14 @@ def rollout(seen: Snapshot) -> Rollout:
     )
 
 
+def nodes_away(nodes: Iterable[KubernetesObject]) -> frozenset[str]:
+    """Those whose kubelet does not report that it is well."""
+    return frozenset(name_of(one) for one in nodes if condition(one, "Ready").get("status") != "True")
+
+
 def unsettled(daemons: Iterable[KubernetesObject], pods: Sequence[DaemonPod]) -> tuple[str, ...]:
     """The DaemonSets that have pods which are not of the newest template, or not ready for long enough."""
-    return tuple(name_of(one) for one in daemons if not _observed(one, _of(one, pods)))
+    return tuple(name_of(one) for one in daemons if not _observed(one, pods_of(one, pods)))
 
 
 def updating(daemons: Iterable[KubernetesObject], pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
@@ -98,11 +103,13 @@ def updating(daemons: Iterable[KubernetesObject], pods: Sequence[DaemonPod], awa
         pods: theirs, the older ones first.
         away: nodes whose kubelet does not report.
     """
-    return any(_is_updating(one, _of(one, pods), away) for one in daemons)
+    return any(is_updating(one, pods_of(one, pods), away) for one in daemons)
 
 
-def _is_updating(daemon: KubernetesObject, pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
-    """The controller's count, but that a pod which no kubelet is there to end hides the new one of its node.
+def is_updating(daemon: KubernetesObject, pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
+    """Whether old pods of a DaemonSet are left.
+
+    That is the controller's count, but that a pod which no kubelet is there to end hides the new one of its node.
 
     It judges a node by the oldest pod, whether that is ready or not, and counts no node without a pod as updated.
     """
@@ -116,7 +123,8 @@ def _is_updating(daemon: KubernetesObject, pods: Sequence[DaemonPod], away: Coll
     ) + hidden < number(daemon, "status", "currentNumberScheduled")
 
 
-def _of(daemon: KubernetesObject, pods: Iterable[DaemonPod]) -> list[DaemonPod]:
+def pods_of(daemon: KubernetesObject, pods: Iterable[DaemonPod]) -> list[DaemonPod]:
+    """A DaemonSet's own, in the same order."""
     return [pod for pod in pods if pod.owner == name_of(daemon)]
 
 
@@ -149,7 +157,7 @@ def _newest_revisions(revisions: Sequence[KubernetesObject]) -> Mapping[str, str
 
 def _steps(daemon: KubernetesObject, pods: Sequence[DaemonPod], newest: Mapping[str, str]) -> Iterator[NodeStep]:
     step = _step_of(daemon)
-    mine = _of(daemon, pods)
+    mine = pods_of(daemon, pods)
     revision = newest.get(name_of(daemon), "")
     for node in sorted({pod.node for pod in mine}):
         looked_at = number(daemon, "status", "observedGeneration") >= number(daemon, "metadata", "generation")

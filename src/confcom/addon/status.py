@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 from confcom.addon.daemon_pods import daemon_pods, last_warning
@@ -21,12 +22,13 @@ from confcom.addon.rollout import unsettled, updating
 from confcom.addon.root_sight import root_problems
 from confcom.addon.sgx_nodes import SgxKind
 from confcom.addon.snapshot import Snapshot
+from confcom.addon.stalled_update import stall_problems
 from confcom.addon.workloads import TroubledWorkload, troubled_workloads
 
 T = TypeVar("T")
 
 _UNAVAILABLE = "count as available yet: Kubernetes waits for some seconds in which they stay ready"
-"""What is said where nothing else tells why not all is well: the device plugin's DaemonSet has minReadySeconds."""
+"""What is said where nothing else tells why not all is well: a DaemonSet may have minReadySeconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +77,20 @@ class AddOnStatus:
         }
 
 
-def add_on_status(seen: Snapshot) -> AddOnStatus:
-    """Judge what was seen."""
+def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
+    """Judge what was seen.
+
+    Args:
+        seen: the cluster.
+        now: by this machine's clock.
+    """
     daemons = [one for one in seen.daemon_sets if component_of(one) and namespace_of(one) == seen.namespace]
     pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace], seen.events, seen.said)
     release = seen.release or ReleaseSeen()
     ours_on, all_on = _by_node(pods, lambda pod: pod.node), _by_node(seen.pods, node_of)
     nodes = [(node, node_status(node, ours_on[name_of(node)], all_on[name_of(node)], daemons)) for node in seen.nodes]
     told = [one for node, one in nodes if _is_told(one, node)]
-    problems = [*_cluster_problems(seen, daemons)]
+    problems = [*_cluster_problems(seen, daemons), *stall_problems(seen, now)]
     problems += [f"{node.name}: {problem}" for node in told for problem in node.problems]
     going_on = updating(daemons, pods, {one.name for _, one in nodes if not one.ready})
     if not problems and not going_on:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -46,7 +47,7 @@ def status(*, namespace: str, context: str, output: str) -> None:
 
     it = add_on(namespace, context)
     seen = look_everywhere(it.api)
-    found = add_on_status(dataclasses.replace(seen, release=look_at_release(it.helm, it.api)))
+    found = add_on_status(dataclasses.replace(seen, release=look_at_release(it.helm, it.api)), datetime.now(UTC))
     show_result(found.to_json(), "\n".join(printable(line) for line in status_lines(found)), output)
     if not found.ok:
         click.get_current_context().exit(ExitCode.NOT_READY)

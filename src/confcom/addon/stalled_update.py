@@ -1,0 +1,150 @@
+"""An update that the DaemonSet controller has left standing: nothing starts, fails or ends, and old pods remain. Pure.
+
+With minReadySeconds the controller needs a timer to see that a new pod has been ready for long enough. It has one for
+all pods of a DaemonSet, and an earlier use of it drops the later one: docs/explanation/updates-and-faults.md. Any event
+of the DaemonSet or its pods has the controller look again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from confcom.addon.daemon_pods import DaemonPod, PodState, daemon_pods, last_warning
+from confcom.addon.objects import KubernetesObject, condition, name_of, namespace_of, number, owner_of, text
+from confcom.addon.plan import component_of
+from confcom.addon.rollout import is_updating, nodes_away, pods_of
+from confcom.addon.snapshot import Snapshot
+
+WOKEN_ANNOTATION = "confcom.internal/woken-at-resource-version"
+"""On a DaemonSet, not on its template: writing it is an event that changes no pod. Its value is the resourceVersion
+that the DaemonSet had, so that each writing is a change."""
+QUIET_SECONDS = 30.0
+"""Beyond minReadySeconds. The controller acts within two seconds of it; where a controller manager has lost its lease,
+the next one takes it after 15 s, and then reads everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class StalledUpdate:
+    """A DaemonSet whose update stands still."""
+
+    daemon_set: str
+    namespace: str
+    woken_at: str
+    """What WOKEN_ANNOTATION is set to."""
+
+    @property
+    def annotation(self) -> str:
+        """As kubectl spells it."""
+        return f"{WOKEN_ANNOTATION}={self.woken_at}"
+
+    @property
+    def remedy(self) -> str:
+        """The command that wakes the controller."""
+        return f"kubectl annotate daemonset {self.daemon_set} -n {self.namespace} --overwrite {self.annotation}"
+
+
+def _at_rest(daemon: KubernetesObject, pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
+    """Whether an update is not finished, and only the controller can go on with it.
+
+    Args:
+        daemon: the DaemonSet.
+        pods: its own.
+        away: nodes whose kubelet does not report.
+    """
+    observed = number(daemon, "status", "observedGeneration") >= number(daemon, "metadata", "generation")
+    ready = all(pod.state is PodState.READY and pod.node not in away for pod in pods)
+    return observed and bool(pods) and ready and is_updating(daemon, pods, away)
+
+
+def _resting(seen: Snapshot) -> Iterator[tuple[KubernetesObject, tuple[DaemonPod, ...]]]:
+    away = nodes_away(seen.nodes)
+    pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace])
+    for daemon in seen.daemon_sets:
+        mine = pods_of(daemon, pods)
+        if component_of(daemon) and namespace_of(daemon) == seen.namespace and _at_rest(daemon, mine, away):
+            yield daemon, tuple(mine)
+
+
+def _patience(daemon: KubernetesObject) -> float:
+    return number(daemon, "spec", "minReadySeconds") + QUIET_SECONDS
+
+
+def _stalled(daemon: KubernetesObject) -> StalledUpdate:
+    return StalledUpdate(name_of(daemon), namespace_of(daemon), text(daemon, "metadata", "resourceVersion"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """Since when a DaemonSet rests."""
+
+    pods: frozenset[str]
+    """Their UIDs: other pods are progress."""
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class RestWatch:
+    """What all looks of one wait saw, by the clock of who waits."""
+
+    rests: Mapping[str, _Rest] = field(default_factory=dict)
+    """By the DaemonSet's name."""
+
+    def after(self, seen: Snapshot, now: float) -> tuple[RestWatch, tuple[StalledUpdate, ...]]:
+        """With one more look; and what has come to stand still, which counts anew from here.
+
+        Args:
+            seen: the cluster.
+            now: seconds of any clock.
+        """
+        rests, stalled = {}, []
+        for daemon, pods in _resting(seen):
+            name = name_of(daemon)
+            rest = _Rest(frozenset(pod.uid for pod in pods), now)
+            before = self.rests.get(name, rest)
+            if before.pods == rest.pods:
+                if now - before.since >= _patience(daemon):
+                    stalled.append(_stalled(daemon))
+                else:
+                    rest = before
+            rests[name] = rest
+        return RestWatch(rests), tuple(stalled)
+
+
+def stall_problems(seen: Snapshot, now: datetime) -> Iterator[str]:
+    """What `status`, which looks once, says of updates that stand still, by the times that the pods themselves have.
+
+    Args:
+        seen: the cluster; its DaemonSets were read before its pods.
+        now: by this machine's clock.
+    """
+    for daemon, _ in _resting(seen):
+        own = [pod for pod in seen.pods if text(owner_of(pod), "name") == name_of(daemon)]
+        last = _last_change([pod for pod in own if namespace_of(pod) == seen.namespace])
+        if last is None or (quiet := (now - last).total_seconds()) < _patience(daemon):
+            continue
+        warning = last_warning(name_of(daemon), seen.events)
+        why = f" (its last warning: {warning})" if warning else ""
+        yield (
+            f"the update of the DaemonSet {name_of(daemon)} has stood still for {quiet:.0f} s, and all of its Pods are "
+            f"ready: the DaemonSet controller does not act{why}. This has it look again: {_stalled(daemon).remedy}"
+        )
+
+
+def _last_change(pods: Iterable[KubernetesObject]) -> datetime | None:
+    """When a pod was made, or became ready."""
+    stamps = [
+        stamp
+        for pod in pods
+        for stamp in (text(pod, "metadata", "creationTimestamp"), text(condition(pod, "Ready"), "lastTransitionTime"))
+    ]
+    return max(filter(None, map(_time, stamps)), default=None)
+
+
+def _time(stamp: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(stamp)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

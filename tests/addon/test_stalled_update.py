@@ -1,0 +1,125 @@
+"""When an update stands still with every pod ready: nobody but the DaemonSet controller can go on with it."""
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fake_cluster import objects as make
+from fake_cluster.objects import SYSTEM
+
+from confcom.addon.daemon_pods import REVISION_LABEL
+from confcom.addon.snapshot import Snapshot
+from confcom.addon.stalled_update import QUIET_SECONDS, WOKEN_ANNOTATION, RestWatch, stall_problems
+
+OLD, NEW = "1", "2"
+MIN_READY = 5
+PATIENCE = MIN_READY + QUIET_SECONDS
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+
+def stamp(seconds):
+    return (NOON + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def plugin(node, template, *, made=0, status=None, namespace=SYSTEM):
+    one = make.pod(
+        f"{node}-{template}",
+        namespace=namespace,
+        on=node,
+        owner=("DaemonSet", "confcom-device-plugin"),
+        labels=make.labels("device-plugin") | {REVISION_LABEL: template},
+        status=status or make.running(),
+    )
+    one["metadata"]["creationTimestamp"] = stamp(made)
+    one["status"].setdefault("conditions", [{}])[0]["lastTransitionTime"] = stamp(made + 1)
+    return one
+
+
+def ending(pod):
+    pod["metadata"]["deletionTimestamp"] = stamp(2)
+    return pod
+
+
+def seen(*pods, off=(), current=3, updated=1, observed=2, events=()):
+    daemon = make.daemon_set("device-plugin")
+    daemon["metadata"] |= {"generation": 2, "resourceVersion": "77"}
+    daemon["spec"]["minReadySeconds"] = MIN_READY
+    daemon["status"] = {
+        "observedGeneration": observed,
+        "desiredNumberScheduled": current,
+        "currentNumberScheduled": current,
+        "updatedNumberScheduled": updated,
+    }
+    nodes = tuple(make.node(name, make.SIMULATED, ready=name not in off) for name in ("a", "b", "c"))
+    return Snapshot(SYSTEM, nodes=nodes, pods=pods, daemon_sets=(daemon,), events=tuple(events))
+
+
+SURGED = (plugin("a", NEW), plugin("b", OLD, made=-99), plugin("b", NEW, made=10), plugin("c", OLD, made=-99))
+"""The old pod of b should have ended long ago."""
+UNBEGUN = (plugin("a", NEW), plugin("b", OLD, made=-99), plugin("c", OLD, made=-99))
+"""The new pod of b should have been made."""
+
+BUSY = {
+    "a pod starts": seen(*UNBEGUN, plugin("b", NEW, status=make.waiting("ContainerCreating"))),
+    "a pod is not ready": seen(*UNBEGUN, plugin("b", NEW, status=make.not_ready())),
+    "a pod fails": seen(*UNBEGUN, plugin("b", NEW, status=make.waiting("CrashLoopBackOff"))),
+    "a pod was rejected": seen(*UNBEGUN, plugin("b", NEW, status=make.rejected())),
+    "a pod ends": seen(plugin("a", NEW), ending(plugin("b", OLD)), plugin("b", NEW), plugin("c", OLD)),
+    "a node is away": seen(*SURGED, off={"c"}),
+    "the controller has not seen it": seen(*UNBEGUN, observed=1),
+    "it is done": seen(plugin("a", NEW), plugin("b", NEW), plugin("c", NEW), updated=3),
+    "another namespace's": dataclasses.replace(seen(*UNBEGUN), namespace="other"),
+    "there are no pods": seen(),
+}
+
+
+def woken(*looks):
+    """Each look is a time and what was seen; what is woken at which time."""
+    watch, found = RestWatch(), []
+    for now, what in looks:
+        watch, stalled = watch.after(what, now)
+        found += [(now, one.daemon_set, one.annotation) for one in stalled]
+    return found
+
+
+@pytest.mark.parametrize("pods", [SURGED, UNBEGUN], ids=["surged", "unbegun"])
+def test_it_is_woken_after_its_patience_and_again_after_the_same(pods):
+    looks = [(float(now), seen(*pods)) for now in range(0, 100, 5)]
+    expected = ("confcom-device-plugin", f"{WOKEN_ANNOTATION}=77")
+    assert woken(*looks) == [(PATIENCE, *expected), (2 * PATIENCE, *expected)]
+
+
+@pytest.mark.parametrize("what", BUSY.values(), ids=BUSY)
+def test_what_waits_for_something_else_is_not_woken(what):
+    assert woken((0.0, what), (1000.0, what)) == []
+    assert list(stall_problems(what, NOON + timedelta(hours=1))) == []
+
+
+@pytest.mark.parametrize("what", [seen(*UNBEGUN), BUSY["a pod starts"]], ids=["other pods", "a pod starts"])
+def test_progress_begins_the_patience_anew(what):
+    assert woken((0.0, seen(*SURGED)), (PATIENCE - 1, what), (PATIENCE, seen(*SURGED)), (PATIENCE + 1, what)) == []
+
+
+def test_status_names_it_by_the_pods_own_times_with_the_command_that_wakes_it():
+    quiet = NOON + timedelta(seconds=11)  # when the newest pod became ready
+    assert list(stall_problems(seen(*SURGED), quiet + timedelta(seconds=PATIENCE - 1))) == []
+    (said,) = stall_problems(seen(*SURGED), quiet + timedelta(seconds=PATIENCE))
+    assert said == (
+        "the update of the DaemonSet confcom-device-plugin has stood still for 35 s, and all of its Pods are ready: "
+        "the DaemonSet controller does not act. This has it look again: kubectl annotate daemonset "
+        "confcom-device-plugin -n confcom-system --overwrite confcom.internal/woken-at-resource-version=77"
+    )
+
+
+def test_status_tells_the_controllers_own_complaint():
+    events = [make.event("confcom-device-plugin", "FailedCreate", "exceeded quota")]
+    (said,) = stall_problems(seen(*UNBEGUN, events=events), NOON + timedelta(hours=1))
+    assert "does not act (its last warning: FailedCreate: exceeded quota)." in said
+
+
+@pytest.mark.parametrize("broken", ["", "yesterday", None])
+def test_times_that_are_none_name_nothing(broken):
+    pods = [plugin("a", NEW), plugin("b", OLD)]
+    for pod in pods:
+        pod["metadata"]["creationTimestamp"] = pod["status"]["conditions"][0]["lastTransitionTime"] = broken
+    assert list(stall_problems(seen(*pods), NOON)) == []
