@@ -32,6 +32,8 @@ RESOURCES = {
     "confcom.internal/quote_helper_epc_mem_in_MiB": "6",
 }
 """What the device plugin would offer on each."""
+OFFERS = "e2e.confcom.internal/offers-enclave-memory"
+"""The annotation of nodes whose device plugin has registered, so to say: before, nobody may offer these resources."""
 
 
 def _stage(
@@ -93,6 +95,13 @@ STAGES = (
         (0, 0),
     ),
     _stage(
+        "node-offers",
+        "Node",
+        [(f'.metadata.annotations["{OFFERS}"]', "Exists", ""), (f'.status.allocatable["{EPC}"]', "DoesNotExist", "")],
+        {"statusTemplate": json.dumps({"capacity": RESOURCES, "allocatable": RESOURCES})},
+        (0, 1000),
+    ),
+    _stage(
         "pod-starts",
         "Pod",
         [_ALIVE, (".status.phase", "In", "Pending")],
@@ -136,6 +145,11 @@ def faked_nodes(cluster: Cluster, kwok: Path, count: int, folder: Path) -> Itera
         cluster.kubectl("delete", "--namespace=kube-node-lease", "--ignore-not-found", *leases)
 
 
+def offer(cluster: Cluster, names: Sequence[str]) -> None:
+    """Have the nodes offer what their device plugins would."""
+    cluster.kubectl("annotate", "nodes", *names, f"{OFFERS}=true")
+
+
 def _node(name: str) -> dict[str, Any]:
     labels = {SIMULATED_LABEL: "true", "kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
     return {
@@ -143,7 +157,7 @@ def _node(name: str) -> dict[str, Any]:
         "kind": "Node",
         "metadata": {"name": name, "labels": labels, "annotations": MANAGED},
         "spec": {"taints": [{"key": TAINT, "effect": "NoSchedule"}]},
-        "status": {"capacity": MACHINE | RESOURCES, "allocatable": MACHINE | RESOURCES},
+        "status": {"capacity": MACHINE, "allocatable": MACHINE},
     }
 
 

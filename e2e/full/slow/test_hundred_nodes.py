@@ -9,7 +9,7 @@ import pytest
 
 from e2e.add_on import ROOT, SYSTEM, is_ready, uninstall
 from e2e.cluster import tools
-from e2e.faked_nodes import TOLERATIONS, faked_nodes
+from e2e.faked_nodes import TOLERATIONS, faked_nodes, offer
 
 NODES = 100
 UPDATES = 3
@@ -55,6 +55,13 @@ def confcom(cluster):
     return typed
 
 
+def enable(cluster, confcom, names, *options):
+    chosen = ("--simulated", *options, *(f"--set={one}" for one in TOLERATIONS))
+    confcom("enable", *chosen, "--no-wait")
+    offer(cluster, names)
+    confcom("enable", *chosen)
+
+
 def plugins(cluster):
     chosen = "--selector=app.kubernetes.io/component=device-plugin"
     return cluster.kubectl_json("get", "pods", f"--namespace={SYSTEM}", chosen)["items"]
@@ -67,7 +74,7 @@ def level_of(pod):
 @pytest.mark.timeout((UPDATES + 1) * COMMAND_SECONDS, func_only=True)
 def test_a_hundred_nodes_are_updated_three_times(cluster, faked, confcom, tell):
     names = faked(NODES)
-    confcom("enable", "--simulated", *(f"--set={one}" for one in TOLERATIONS))
+    enable(cluster, confcom, names)
     for number in range(UPDATES):
         level, began = ("debug", "info")[number % 2], time.monotonic()
         told = confcom("update", "--set", f"logLevel={level}")
@@ -96,7 +103,7 @@ def waiting_chart(tmp_path):
 def test_an_update_that_the_controller_leaves_is_woken(cluster, faked, confcom, waiting_chart, tell):
     names = faked(3)
     chart = f"--chart={waiting_chart}"
-    confcom("enable", "--simulated", chart, *(f"--set={one}" for one in TOLERATIONS))
+    enable(cluster, confcom, names, chart)
     # A pod that was not ready for a moment sets the DaemonSet's only timer, and the update's pods come before it ends.
     (blinking,) = [pod for pod in plugins(cluster) if pod["spec"]["nodeName"] == names[-1]]
     patch = '{"status": {"conditions": [{"type": "Ready", "status": "False"}]}}'
