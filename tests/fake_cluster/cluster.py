@@ -237,12 +237,9 @@ class FakeCluster:
     def _kubectl_get(self, words, flags, stdin):
         if "raw" in flags:
             return self._raw(flags["raw"])
-        if flags.get("output") == "json" and "filename" in flags:
-            return self._read(json.loads(stdin)["items"])
         if "filename" in flags:
-            asked = [(one["apiVersion"], one["kind"], one["metadata"]["name"]) for one in json.loads(stdin)["items"]]
-            there = [(api.rpartition("/")[0], kind, name) for api, kind, name in asked if self.find(kind, name)]
-            return 0, "\n".join(f"{kind}.{group}".rstrip(".").lower() + f"/{name}" for group, kind, name in there), ""
+            read = self._read if flags.get("output") == "json" else self._named
+            return read(json.loads(stdin)["items"])
         kinds = [one.partition(".")[0] for one in words[0].split(",")]
         wanted = {kind.removesuffix("s") for kind in kinds}
         if "pod" in wanted:
@@ -267,6 +264,11 @@ class FakeCluster:
         if len(words) > 1:
             return 0, json.dumps(found[0]) if found else "", ""
         return 0, json.dumps({"kind": "List", "items": found}), ""
+
+    def _named(self, asked):
+        names = [(one["apiVersion"], one["kind"], one["metadata"]["name"]) for one in asked]
+        there = [(api.rpartition("/")[0], kind, name) for api, kind, name in names if self.find(kind, name)]
+        return 0, "\n".join(f"{kind}.{group}".rstrip(".").lower() + f"/{name}" for group, kind, name in there), ""
 
     def _raw(self, path):
         if "get pods/proxy" in self.denied:
