@@ -30,6 +30,8 @@ FLAGS = {
             "--log-quotes-per-peer",
             "--audit-file",
             "--audit-max-mib",
+            "--memory-limit-mib",
+            "--open-to-all-users",
         ),
     ),
     "device-plugin": (

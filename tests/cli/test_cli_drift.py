@@ -59,8 +59,8 @@ def take_limit(daemon):
 
 
 EDITS = {
-    set_image: f"containers[quote-helper].image is confcom/quote-helper:evil instead of confcom/quote-helper:0.1.0 (by "
-    f"kubectl-set at {EDITED})",
+    set_image: "containers[quote-helper].image is confcom/quote-helper:evil instead of "
+    f"registry.test/confcom/quote-helper:0.1.0 (by kubectl-set at {EDITED})",
     replace_args: f"containers[quote-helper].args has --other (by kubectl-patch at {EDITED})",
     add_container: f"containers[debug] was added (by kubectl-edit at {EDITED})",
     add_field: f"hostNetwork was added (by kubectl-patch at {EDITED})",
@@ -117,9 +117,9 @@ def test_setting_back_is_no_change_that_a_rollback_would_undo(confcom, enabled, 
     assert confcom("update", "--version", "0.2.0").exit_code == ExitCode.OK
     set_image(helper())
     assert confcom("enable").stdout == "The add-on is enabled (revision 3).\n"
-    assert fields.get(helper(), IMAGE) == "confcom/quote-helper:0.2.0"
+    assert fields.get(helper(), IMAGE) == "registry.test/confcom/quote-helper:0.2.0"
     assert confcom("rollback").exit_code == ExitCode.OK
-    assert fields.get(helper(), IMAGE) == "confcom/quote-helper:0.1.0"
+    assert fields.get(helper(), IMAGE) == "registry.test/confcom/quote-helper:0.1.0"
 
 
 def test_it_is_not_in_the_way_of_an_update_or_of_a_rollback(confcom, enabled, helper):
@@ -127,13 +127,13 @@ def test_it_is_not_in_the_way_of_an_update_or_of_a_rollback(confcom, enabled, he
     add_container(helper())
     done = confcom("update", "--version", "0.2.0")
     assert done.exit_code == ExitCode.OK, done.output
-    assert fields.get(helper(), IMAGE) == "confcom/quote-helper:0.2.0"
+    assert fields.get(helper(), IMAGE) == "registry.test/confcom/quote-helper:0.2.0"
     assert fields.get(helper(), DEBUG) is None
     set_image(helper())
     add_container(helper())
     done = confcom("rollback")
     assert done.exit_code == ExitCode.OK, done.output
-    assert fields.get(helper(), IMAGE) == "confcom/quote-helper:0.1.0"
+    assert fields.get(helper(), IMAGE) == "registry.test/confcom/quote-helper:0.1.0"
     assert fields.get(helper(), DEBUG) is None
     assert confcom("status").exit_code == ExitCode.OK
 
@@ -141,8 +141,14 @@ def test_it_is_not_in_the_way_of_an_update_or_of_a_rollback(confcom, enabled, he
 @pytest.mark.parametrize("command", [["enable"], ["update", "--version", "0.2.0"], ["rollback"]])
 def test_an_update_by_helm_alone_that_is_half_made_is_seen_and_mended(confcom, enabled, helper, problems, command):
     set_image(helper())
-    chosen = b'{"simulated": {"enabled": true}, "devicePlugin": {"image": {"tag": "0.2.0"}}}'
-    done = enabled.run(["helm", "upgrade", "confcom", "chart", "--install", "--no-hooks"], stdin=chosen)
+    chosen = {
+        "simulated": {"enabled": True},
+        "image": {"registry": "registry.test"},
+        "devicePlugin": {"image": {"tag": "0.2.0"}},
+    }
+    done = enabled.run(
+        ["helm", "upgrade", "confcom", "chart", "--install", "--no-hooks"], stdin=json.dumps(chosen).encode()
+    )
     assert done.returncode == 1, "helm takes no field from others without being told to"
     assert "device-plugin:0.2.0" in json.dumps(enabled.find("DaemonSet"))
     told = "the last change (revision 2) failed and may be half made (Upgrade"

@@ -3,9 +3,11 @@
 import copy
 import json
 import subprocess
+from itertools import product
 
 import pytest
 from fake_cluster import objects as make
+from fake_cluster.chart import POLICY
 from fake_cluster.cluster import FakeCluster, default_chart
 from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
 
@@ -153,7 +155,9 @@ def with_policy(confcom, cluster):
 )
 def test_an_admission_policy_that_somebody_removed(confcom, wrong, with_policy, kinds, told):
     assert confcom("status").exit_code == ExitCode.OK
-    with_policy.objects = [one for one in with_policy.objects if one["kind"] not in kinds]
+    with_policy.objects = [
+        one for one in with_policy.objects if (one["kind"], one["metadata"]["name"]) not in product(kinds, [POLICY])
+    ]
     (problem,) = wrong()
     assert problem.startswith(told)
     with_policy.denied = {"list validatingadmissionpolicy", "list secrets"}
@@ -166,7 +170,7 @@ def test_an_admission_policy_that_somebody_removed(confcom, wrong, with_policy, 
 
 def test_a_policy_that_was_not_installed_is_not_missed(confcom, cluster):
     assert confcom("enable", "--simulated", "--set", "provision.policy=false").exit_code == ExitCode.OK
-    assert not [one for one in cluster.objects if "Policy" in one["kind"]]
+    assert not [one for one in cluster.objects if one["metadata"]["name"] == POLICY]
     assert confcom("status").exit_code == ExitCode.OK
 
 

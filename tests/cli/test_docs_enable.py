@@ -24,8 +24,9 @@ WRONG, MISSING = "registry.test/confcom/quote-helper:0.3.0", "registry.test/conf
 """Images of the helper: one whose quotes are wrong, and one that no registry has."""
 COMPLAINT = {
     "level": "warning",
-    "message": "no quote can be made",
-    "error": "the quote of the self-test is wrong, because it carries another report; report this with the log",
+    "message": "not ready",
+    "about": "readiness",
+    "reason": "the quote of the self-test is wrong, because it carries another report; report this with the log",
 }
 
 
