@@ -86,7 +86,7 @@ class AddOn:
         self.wait_for_epc()
 
     def quotes_by(self, pod: dict[str, Any]) -> int:
-        """How many quotes a helper has made for clients, by its own count."""
+        """How many quotes a helper has made for clients, by its own count, which may be a second old."""
         path = f"/api/v1/namespaces/{SYSTEM}/pods/{pod['metadata']['name']}:8080/proxy/metrics"
         found = _QUOTES.search(self.cluster.kubectl("get", "--raw", path).stdout)
         return int(float(found[1])) if found else 0

@@ -11,7 +11,10 @@ PROBE_PORT = 8080
 
 
 def answers_by_pod(cluster: Cluster, node: str) -> dict[str, dict[str, float]]:
-    """How many answers each Pod got of the node's quote helper: by its UID, then by `success` or `failure`."""
+    """How many answers each Pod got of the node's quote helper: by its UID, then by `success` or `failure`.
+
+    What is told may be as old as a rendering is given to others who ask (`RENDERING_SECONDS`).
+    """
     helper = helper_on(cluster, node)["metadata"]["name"]
     path = f"/api/v1/namespaces/{SYSTEM}/pods/{helper}:{PROBE_PORT}/proxy/metrics"
     text = cluster.kubectl("get", "--raw", path).stdout

@@ -1,19 +1,30 @@
 import asyncio
 import http.client
 import json
+import select
 import socket
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
+from confcom.daemon.probe_server import (
+    ACCEPTS_PER_SLICE,
+    EXCHANGES_PER_SLICE,
+    MAX_CONNECTIONS,
+    MAX_REQUEST_BYTES,
+    SLICE_SECONDS,
+    ProbeServer,
+)
 from confcom.daemon.probes import (
     JSON,
-    MAX_REQUEST_BYTES,
+    RENDERING_SECONDS,
     ProbeAddress,
     ProbeResponse,
-    ProbeServer,
     Readiness,
     standard_routes,
 )
@@ -36,7 +47,7 @@ async def served(readiness):
     def broken():
         raise RuntimeError("boom")
 
-    routes = standard_routes(readiness, registry) | {
+    routes = standard_routes(readiness, registry, time.monotonic) | {
         "/inventory": lambda: ProbeResponse(json.dumps({"epc": 1}).encode(), content_type=JSON),
         "/broken": broken,
     }
@@ -125,16 +136,159 @@ async def test_byte_by_byte_and_pipelined(served):
     assert double.count(b"200 OK") == 1
 
 
-async def test_over_the_cap_the_oldest_goes(served):
+async def test_over_the_cap_the_oldest_of_the_address_that_holds_most_goes(served):
     server, address = served
+    first = await asyncio.open_connection(address.host, address.port, local_addr=("127.0.0.2", 0))
     idle = [await asyncio.open_connection(address.host, address.port) for _ in range(server.max_connections)]
     assert (await get(address, "/livez"))[0] == 200
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
         await idle[0][0].readexactly(1)
-    idle[1][1].write(b"GET /livez HTTP/1.1\r\n\r\n")
-    assert (await idle[1][0].read()).endswith(b"ok\n")
-    for _, writer in idle:
+    for reader, writer in (first, idle[-1]):
+        writer.write(b"GET /livez HTTP/1.1\r\n\r\n")
+        assert (await reader.read()).endswith(b"ok\n")
+    for _, writer in (first, *idle):
         writer.close()
+
+
+class HeldSlices:
+    """A server's event loop in which a slice ends when the test says so."""
+
+    def __init__(self, server):
+        self._loop = server._loop
+        self.end = None
+        server._loop = self
+
+    def __getattr__(self, name):
+        return getattr(self._loop, name)
+
+    def call_later(self, delay, callback):
+        assert delay == SLICE_SECONDS
+        self.end = callback
+        return self._loop.call_later(3600, callback)
+
+    async def settle(self):
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+
+
+def ask_at_once(address, path, count, source="127.0.0.1"):
+    """So many connections with a request in each, which the kernel holds until the server accepts."""
+    clients = []
+    for _ in range(count):
+        client = socket.socket()
+        client.bind((source, 0))
+        client.connect((address.host, address.port))
+        client.sendall(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+        client.setblocking(False)
+        clients.append(client)
+    return clients
+
+
+async def test_who_asks_in_a_loop_gets_a_bounded_share_and_others_their_turn():
+    asked = []
+
+    def route(name):
+        return lambda: asked.append(name) or ProbeResponse(b"ok\n")
+
+    server = ProbeServer({"/loop": route("loop"), "/probe": route("probe")})
+    address = await server.start(LOCAL)
+    slices = HeldSlices(server)
+    clients = ask_at_once(address, "/loop", MAX_CONNECTIONS - 1)
+    await slices.settle()
+    assert len(asked) == EXCHANGES_PER_SLICE
+    clients += ask_at_once(address, "/probe", 1, source="127.0.0.2")
+    slices.end()
+    await slices.settle()
+    slices.end()
+    await slices.settle()
+    assert "probe" in asked
+    assert len(asked) == 3 * EXCHANGES_PER_SLICE
+    while len(asked) < MAX_CONNECTIONS:
+        slices.end()
+        await slices.settle()
+    for client in clients:
+        assert client.recv(1000).endswith(b"ok\n")
+        client.close()
+    await server.close()
+
+
+async def test_a_flood_of_connections_is_accepted_in_bounded_steps():
+    server = ProbeServer({"/livez": lambda: ProbeResponse(b"ok\n")}, max_connections=2)
+    address = await server.start(LOCAL)
+    slices = HeldSlices(server)
+    clients = ask_at_once(address, "/livez", 3 * ACCEPTS_PER_SLICE)
+    for step in range(1, 4):
+        await slices.settle()
+        untouched = [client for client in clients if not select.select([client], [], [], 0)[0]]
+        # Two are held and not served yet at most; the others were accepted and closed for those that came later.
+        assert step * ACCEPTS_PER_SLICE - 2 <= len(clients) - len(untouched) <= step * ACCEPTS_PER_SLICE
+        slices.end()
+    for client in clients:
+        client.close()
+    await server.close()
+
+
+async def test_a_route_that_fails_is_logged_once_however_often_it_is_asked(served, caplog):
+    _, address = served
+    for _ in range(5):
+        assert (await get(address, "/broken"))[0] == 500
+    assert [record.getMessage() for record in caplog.records] == ["a probe route failed"]
+
+
+class CountingCollector(Collector):
+    """Counts how often the metrics are rendered."""
+
+    def __init__(self):
+        self.renderings = 0
+
+    def describe(self):
+        return []
+
+    def collect(self):
+        self.renderings += 1
+        family = CounterMetricFamily("renderings", "Made")
+        family.add_metric([], self.renderings)
+        yield family
+
+
+async def test_all_who_ask_within_a_second_get_the_same_rendering(readiness):
+    now = 100.0
+    counting = CountingCollector()
+    registry = CollectorRegistry()
+    registry.register(counting)
+    server = ProbeServer(standard_routes(readiness, registry, lambda: now))
+    address = await server.start(LOCAL)
+    pages = await asyncio.gather(*(get(address, "/metrics") for _ in range(30)))
+    assert counting.renderings == 1
+    assert len(set(pages)) == 1
+    now += RENDERING_SECONDS - 0.001
+    assert await get(address, "/metrics") == pages[0]
+    now += 0.001
+    status, page = await get(address, "/metrics")
+    assert status == 200
+    assert b"renderings_total 2.0" in page
+    await server.close()
+
+
+async def test_a_large_page_arrives_whole_whoever_reads_slowly(short_dir):
+    text = bytes(range(256)) * 20_000
+    server = ProbeServer({"/large": lambda: ProbeResponse(text)})
+    address = await server.start(ProbeAddress(path=short_dir / "probe"))
+    reader, writer = await asyncio.open_unix_connection(address.path)
+    writer.write(b"GET /large HTTP/1.1\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert f"Content-Length: {len(text)}".encode() in head
+    await asyncio.sleep(0)
+    assert await reader.read() == text
+    writer.close()
+    await server.close()
+
+
+async def test_without_a_host_all_addresses_are_served():
+    server = ProbeServer({"/livez": lambda: ProbeResponse(b"ok\n")})
+    address = await server.start(ProbeAddress("", 0))
+    assert await get(ProbeAddress("127.0.0.1", address.port), "/livez") == (200, b"ok\n")
+    await server.close()
 
 
 async def test_a_silent_peer_is_closed_at_its_deadline():
@@ -148,7 +302,7 @@ async def test_a_silent_peer_is_closed_at_its_deadline():
 
 
 async def test_unix_address(short_dir, readiness):
-    server = ProbeServer(standard_routes(readiness, CollectorRegistry()))
+    server = ProbeServer(standard_routes(readiness, CollectorRegistry(), time.monotonic))
     address = ProbeAddress.parse(f"unix:{short_dir}/probe.sock")
     assert await server.start(address) == address
     reader, writer = await asyncio.open_unix_connection(address.path)

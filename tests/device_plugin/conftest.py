@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
+from fresh_metrics import FreshPage
 
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
@@ -139,6 +140,7 @@ class PluginProcess:
     def __init__(self, process, probe: Path) -> None:
         self.process = process
         self.probe = probe
+        self.page = FreshPage()
         self.log = []
         self._logged = asyncio.Condition()
         self._reading = asyncio.create_task(self._read())
@@ -164,6 +166,14 @@ class PluginProcess:
         await writer.wait_closed()
         head, _, body = answer.partition(b"\r\n\r\n")
         return int(head.split()[1]), body
+
+    async def metrics(self):
+        """The page of metrics as they are now; a second call waits for the next rendering."""
+        await self.page.wait_async()
+        status, body = await self.get("/metrics")
+        self.page.received()
+        assert status == 200
+        return body.decode()
 
     async def inventory(self):
         status, body = await self.get("/inventory")

@@ -44,8 +44,8 @@ async def not_ready(plugin):
 
 
 async def health(plugin):
-    _, body = await plugin.get("/metrics")
-    families = {family.name: family for family in text_string_to_metric_families(body.decode())}
+    page = await plugin.metrics()
+    families = {family.name: family for family in text_string_to_metric_families(page)}
     samples = families["confcom_device_plugin_device_healthy"].samples
     return {sample.labels["device"]: sample.value for sample in samples}
 

@@ -25,9 +25,8 @@ ALL = (EPC, ENCLAVE, PROVISION, HELPER)
 
 
 async def metric(plugin, name, **labels):
-    status, body = await plugin.get("/metrics")
-    assert status == 200
-    samples = [sample for family in text_string_to_metric_families(body.decode()) for sample in family.samples]
+    page = await plugin.metrics()
+    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
     return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
 
 
@@ -413,12 +412,13 @@ def test_what_cannot_be_is_refused_at_start(directory, arguments, code, words):
 async def test_a_started_plugin_carries_no_command_line_libraries(directory):
     program = (
         "import sys, os, asyncio\n"
+        "from prometheus_client import CollectorRegistry\n"
         "from confcom.device_plugin import main, settings\n"
         "stop = asyncio.Event()\n"
         "chosen = settings.parse_settings(sys.argv[1:], prog='x', environ={})\n"
         "async def run():\n"
         "    asyncio.get_running_loop().call_soon(stop.set)\n"
-        "    await main.serve(chosen, stop)\n"
+        "    await main.serve(chosen, stop, CollectorRegistry())\n"
         "asyncio.run(run())\n"
         "print(*sys.modules)\n"
         "from google.protobuf.internal import api_implementation\n"

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import uvloop
 from aesm_server_harness import Harness
+from fresh_metrics import FreshPage
+from prometheus_client import CollectorRegistry, generate_latest
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
@@ -96,6 +98,7 @@ class HelperProcess:
         self.socket = directory / "aesm" / "aesm.socket"
         self.probe = directory / f"{name}.probe"
         self.log = directory / f"{name}.log"
+        self.page = FreshPage()
         command = [
             *wrapper,
             *(sys.executable, "-m", "confcom.quote_helper"),
@@ -129,7 +132,10 @@ class HelperProcess:
         return int(head.split()[1]), body.decode()
 
     def metric(self, line):
+        """Its value now; None if it is not there. A second call waits for the next rendering."""
+        self.page.wait()
         body = self.get("/metrics")[1]
+        self.page.received()
         found = [float(text.rpartition(" ")[2]) for text in body.splitlines() if text.startswith(line + " ")]
         return found[0] if found else None
 
@@ -239,14 +245,16 @@ def in_process(short_dir, enclave):
         backend = Backend(
             provider, make_report or (lambda target: enclave.create_report(target, bytes(REPORT_DATA_SIZE)))
         )
+        registry = CollectorRegistry()
         helper = QuoteHelper(
             settings,
             open_backend=open_backend or (lambda: backend),
             instance=Instance.started(time.clock_gettime_ns(time.CLOCK_BOOTTIME), os.urandom(TOKEN_BYTES)),
             clock=time.perf_counter,
             limits=HelperLimits(**(QUICK_LIMITS | limits)),
+            registry=registry,
         )
-        running = RunningHelper(settings, helper)
+        running = RunningHelper(settings, helper, registry)
         running.task = asyncio.create_task(helper.run(running.stopping))
         try:
             await running.bound()
@@ -261,10 +269,11 @@ def in_process(short_dir, enclave):
 
 
 class RunningHelper:
-    def __init__(self, settings, helper):
+    def __init__(self, settings, helper, registry):
         self.socket = settings.socket
         self.probe = settings.probe_address.path
         self.helper = helper
+        self.registry = registry
         self.stopping = asyncio.Event()
         self.task = None
 
@@ -293,7 +302,8 @@ class RunningHelper:
         await self.eventually(is_ready)
 
     async def metric(self, line):
-        body = (await self.get("/metrics"))[1]
+        """Its value now, without the wait for a rendering; None if it is not there."""
+        body = generate_latest(self.registry).decode()
         found = [float(text.rpartition(" ")[2]) for text in body.splitlines() if text.startswith(line + " ")]
         return found[0] if found else None
 

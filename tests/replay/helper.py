@@ -12,8 +12,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from fresh_metrics import FreshPage
 
 from replay import wire
 
@@ -31,6 +33,7 @@ class RunningHelper:
         state_dir: its simulated platform's.
         log: what it wrote to stderr.
         probes: the unix socket where it answers /metrics.
+        page: when they were asked for last.
     """
 
     process: subprocess.Popen[bytes]
@@ -38,10 +41,13 @@ class RunningHelper:
     state_dir: Path
     log: Path
     probes: Path
+    page: FreshPage = field(default_factory=FreshPage)
 
     def metrics(self) -> dict[str, float]:
-        """All metrics at one moment, by their names with labels, as /metrics writes them."""
+        """All metrics as they are now, by their names with labels. A second call waits for the next rendering."""
+        self.page.wait()
         _, page = http_get(self.probes, "/metrics")
+        self.page.received()
         lines = (line.rpartition(" ") for line in page.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in lines}
 

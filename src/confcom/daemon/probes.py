@@ -1,40 +1,29 @@
-"""Probes and metrics over HTTP, GET only, answered by the daemon's own event loop.
-
-In its own loop on purpose: a stuck loop then fails its liveness probe. Small on purpose: a web framework would cost a
-node daemon 11 MiB. Routes are callables that return at once.
-"""
+"""What a daemon's probes answer, and where. Routes are callables that return at once."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import errno
+import os
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import cast
+from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from confcom.daemon.unix_socket import BoundUnixSocket, bind_unix_socket
 from confcom.errors import SettingsError, UnavailableError
 
-_logger = logging.getLogger(__name__)
+RENDERING_SECONDS: Final = 1.0
+"""How long a rendering of the metrics is given to all who ask. Making one takes the event loop some milliseconds, and
+whoever asks in a loop would take them from everybody. Scrapers ask every 15 s or less often."""
 
-MAX_REQUEST_BYTES = 8192
-"""Request line and headers together; kubelet and Prometheus send under 1 KiB. 8 KiB is what common servers allow."""
-DEADLINE_SECONDS = 5.0
-"""For a whole exchange: the kubelet's own probe timeout is 1 s by default, Prometheus' scrape 10 s."""
-MAX_CONNECTIONS = 32
-"""A kubelet, a scraper and a person need three. Beyond it the oldest is closed, so idle peers cannot starve probes."""
-BACKLOG = 128
-"""Connections that the kernel holds while the loop is busy."""
-PROBE_SOCKET_MODE = 0o660
-"""A unix probe socket is for the owner's tools; unlike the AESM socket it is not for everyone."""
-
+_NO_SUCH_FAMILY: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+"""A kernel without IPv6, or with IPv6 switched off: a host name also means its other addresses."""
 _PORT = re.compile(r"[0-9]{1,5}")
 
 TEXT = "text/plain; charset=utf-8"
@@ -109,8 +98,80 @@ class ProbeAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def standard_routes(readiness: Readiness, registry: CollectorRegistry) -> dict[str, Route]:
-    """`/livez`, `/readyz` and `/metrics`; a daemon adds its own beside them."""
+async def listen(address: ProbeAddress, *, backlog: int) -> list[socket.socket]:
+    """Listen at every address that a host's name means, or at all of this machine's.
+
+    Args:
+        address: a host and a port.
+        backlog: connections that the kernel holds for each.
+
+    Raises:
+        SettingsError: the host is no address of this machine.
+        UnavailableError: the address is taken or not permitted.
+    """
+    listeners: list[socket.socket] = []
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, place in dict.fromkeys((family, place[:2]) for family, _, _, _, place in found):
+            try:
+                listener = socket.create_server(place, family=family, backlog=backlog)
+            except OSError as error:
+                if listeners and error.errno in _NO_SUCH_FAMILY:
+                    continue
+                raise
+            listener.setblocking(False)
+            listeners.append(listener)
+    except socket.gaierror as error:
+        raise SettingsError(
+            f"probes cannot be answered at {address}",
+            why=f"{address.host!r} is not an address: {error.strerror}",
+            remedy="give --probe-address an address of this machine, such as 127.0.0.1:8080",
+        ) from error
+    except OSError as error:
+        for listener in listeners:
+            listener.close()
+        raise UnavailableError(
+            f"probes cannot be answered at {address}",
+            why=os.strerror(error.errno) if error.errno else str(error),
+            remedy="give --probe-address another port, or end what listens there",
+        ) from error
+    return listeners
+
+
+class MetricsPage:
+    """The metrics as text, rendered at most once within RENDERING_SECONDS, whoever asks.
+
+    Args:
+        registry: what is rendered.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._due = float("-inf")
+        self._text = b""
+
+    def text(self) -> bytes:
+        """The newest rendering, which may be RENDERING_SECONDS old."""
+        now = self._clock()
+        if now >= self._due:
+            self._text = generate_latest(self._registry)
+            self._due = now + RENDERING_SECONDS
+        return self._text
+
+
+def standard_routes(readiness: Readiness, registry: CollectorRegistry, clock: Callable[[], float]) -> dict[str, Route]:
+    """`/livez`, `/readyz` and `/metrics`; a daemon adds its own beside them.
+
+    Args:
+        readiness: what `/readyz` shows.
+        registry: what `/metrics` shows.
+        clock: monotonic seconds.
+    """
+    page = MetricsPage(registry, clock)
 
     def live() -> ProbeResponse:
         return ProbeResponse(b"ok\n")
@@ -121,151 +182,6 @@ def standard_routes(readiness: Readiness, registry: CollectorRegistry) -> dict[s
         return ProbeResponse(f"not ready: {readiness.reason}\n".encode(), HTTPStatus.SERVICE_UNAVAILABLE)
 
     def metrics() -> ProbeResponse:
-        return ProbeResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+        return ProbeResponse(page.text(), content_type=CONTENT_TYPE_LATEST)
 
     return {"/livez": live, "/readyz": ready, "/metrics": metrics}
-
-
-class ProbeServer:
-    """Answers GET requests for `routes`, one request per connection.
-
-    Args:
-        routes: path -> callable. A route that raises is answered 500 and logged; the daemon lives on.
-        deadline: seconds for a whole exchange.
-        max_connections: at most so many at once.
-    """
-
-    def __init__(
-        self,
-        routes: Mapping[str, Route],
-        deadline: float = DEADLINE_SECONDS,
-        max_connections: int = MAX_CONNECTIONS,
-    ) -> None:
-        self.routes = routes
-        self.deadline = deadline
-        self.max_connections = max_connections
-        self._server: asyncio.Server | None = None
-        self._unix: BoundUnixSocket | None = None
-        self._connections: dict[_Connection, None] = {}
-
-    async def start(self, address: ProbeAddress) -> ProbeAddress:
-        """Listen, and say where: with port 0, the port that the kernel chose.
-
-        Raises:
-            SettingsError: the host is no address of this machine.
-            UnavailableError: the address is taken or not permitted.
-        """
-        loop = asyncio.get_running_loop()
-        if address.path is not None:
-            self._unix = bind_unix_socket(address.path, mode=PROBE_SOCKET_MODE, backlog=BACKLOG)
-            self._server = await loop.create_unix_server(
-                lambda: _Connection(self), sock=self._unix.socket, backlog=BACKLOG
-            )
-            return address
-        try:
-            self._server = await loop.create_server(
-                lambda: _Connection(self), address.host or None, address.port, backlog=BACKLOG
-            )
-        except socket.gaierror as error:
-            raise SettingsError(
-                f"probes cannot be answered at {address}",
-                why=f"{address.host!r} is not an address: {error.strerror}",
-                remedy="give --probe-address an address of this machine, such as 127.0.0.1:8080",
-            ) from error
-        except OSError as error:
-            raise UnavailableError(
-                f"probes cannot be answered at {address}",
-                why=error.strerror or str(error),
-                remedy="give --probe-address another port, or end what listens there",
-            ) from error
-        return ProbeAddress(address.host, self._server.sockets[0].getsockname()[1])
-
-    async def close(self) -> None:
-        """Stop answering and close what is open."""
-        if self._unix is not None:
-            # First, while the open socket still tells its path from a later one.
-            self._unix.unlink()
-        if self._server is not None:
-            self._server.close()
-            for connection in list(self._connections):
-                connection.abort()
-            await self._server.wait_closed()
-
-    def admit(self, connection: _Connection) -> None:
-        """A connection was made; over the cap, the oldest goes."""
-        self._connections[connection] = None
-        if len(self._connections) > self.max_connections:
-            next(iter(self._connections)).abort()
-
-    def forget(self, connection: _Connection) -> None:
-        """A connection is gone."""
-        self._connections.pop(connection, None)
-
-    def answer(self, head: bytes) -> tuple[ProbeResponse, str]:
-        """Decide what one request head gets: the response, and an additional header line or ''."""
-        parts = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-        if len(parts) != 3 or not parts[2].startswith("HTTP/1.") or not parts[1].startswith("/"):
-            return ProbeResponse(b"not an HTTP/1 request\n", HTTPStatus.BAD_REQUEST), ""
-        method, target, _ = parts
-        if method != "GET":
-            return ProbeResponse(b"only GET is answered here\n", HTTPStatus.METHOD_NOT_ALLOWED), "Allow: GET\r\n"
-        route = self.routes.get(target.partition("?")[0])
-        if route is None:
-            known = " ".join(sorted(self.routes))
-            return ProbeResponse(f"not found; known: {known}\n".encode(), HTTPStatus.NOT_FOUND), ""
-        try:
-            return route(), ""
-        except Exception:
-            _logger.exception("a probe route failed", extra={"route": target})
-            return ProbeResponse(b"the route failed; see the log\n", HTTPStatus.INTERNAL_SERVER_ERROR), ""
-
-
-class _Connection(asyncio.Protocol):
-    """One exchange: read a head, answer, close."""
-
-    def __init__(self, server: ProbeServer) -> None:
-        self._server = server
-        self._received = bytearray()
-        self._answered = False
-        self._transport: asyncio.Transport
-        self._deadline: asyncio.TimerHandle
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the clock."""
-        # uvloop's transports do not inherit from asyncio's.
-        self._transport = cast("asyncio.Transport", transport)
-        self._deadline = asyncio.get_running_loop().call_later(self._server.deadline, self.abort)
-        self._server.admit(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Collect until the head is complete or too large."""
-        if self._answered:
-            return
-        self._received += data
-        head, end, _ = self._received.partition(b"\r\n\r\n")
-        if len(head) > MAX_REQUEST_BYTES:
-            self._respond(ProbeResponse(b"the request is too large\n", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), "")
-        elif end:
-            self._respond(*self._server.answer(bytes(head)))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
-        del exc
-        self._deadline.cancel()
-        self._server.forget(self)
-
-    def abort(self) -> None:
-        """Close at once, whatever state the exchange is in."""
-        self._transport.abort()
-
-    def _respond(self, response: ProbeResponse, header: str) -> None:
-        self._answered = True
-        self._received.clear()
-        head = (
-            f"HTTP/1.1 {response.status.value} {response.status.phrase}\r\n"
-            f"Content-Type: {response.content_type}\r\n"
-            f"Content-Length: {len(response.body)}\r\n"
-            f"Cache-Control: no-store\r\n{header}Connection: close\r\n\r\n"
-        )
-        self._transport.write(head.encode("latin-1") + response.body)
-        self._transport.close()

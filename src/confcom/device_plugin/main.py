@@ -15,7 +15,8 @@ from typing import Any, Protocol, TextIO
 from prometheus_client import CollectorRegistry
 
 from confcom.daemon.logs import configure_logging
-from confcom.daemon.probes import JSON, ProbeResponse, ProbeServer, Readiness, Route, standard_routes
+from confcom.daemon.probe_server import ProbeServer
+from confcom.daemon.probes import JSON, ProbeResponse, Readiness, Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
 from confcom.device_plugin.allocation import Allocator
@@ -180,7 +181,7 @@ def probe_routes(
     """The probes: ready means that the kubelet has taken every resource; `/inventory` says whether it has them now."""
     readiness = Readiness()
     log = ReadinessLog(readiness.reason, clock)
-    standard = standard_routes(readiness, registry)
+    standard = standard_routes(readiness, registry, clock)
 
     def ready() -> ProbeResponse:
         readiness.reason = probed().hindrance()
@@ -193,14 +194,18 @@ def probe_routes(
     return standard | {"/readyz": ready, "/inventory": inventory}
 
 
-async def serve(settings: PluginSettings, stop: asyncio.Event) -> None:
+async def serve(settings: PluginSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:
     """Run the plugin until `stop` is set.
+
+    Args:
+        settings: what was asked for.
+        stop: ends it.
+        registry: where the metrics are registered that are shown.
 
     Raises:
         ConfcomError: it cannot start. A node without SGX is waited on instead.
     """
     require_directory(settings.device_plugin_dir)
-    registry = CollectorRegistry()
     metrics = PluginMetrics(registry)
     search = SgxSearch(HostFiles(settings.host_root), simulated_epc_mib=settings.simulated_epc_mib, metrics=metrics)
     probed: Probed = Waiting(search)
@@ -283,6 +288,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
     def body() -> int:
         settings = parse_settings(arguments, prog=prog, environ=environ)
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=stderr)
-        return run_daemon(lambda stop: serve(settings, stop), stop_deadline=STOP_SECONDS)
+        registry = CollectorRegistry()
+        return run_daemon(lambda stop: serve(settings, stop, registry), stop_deadline=STOP_SECONDS)
 
     return exit_status(body, stderr=stderr)

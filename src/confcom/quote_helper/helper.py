@@ -10,7 +10,8 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry
 
 from confcom.daemon.logs import LogLimiter
-from confcom.daemon.probes import ProbeServer, Readiness, standard_routes
+from confcom.daemon.probe_server import ProbeServer
+from confcom.daemon.probes import Readiness, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import run_until_stopped
 from confcom.daemon.worker import WorkerPool
@@ -39,6 +40,7 @@ class QuoteHelper:
         instance: which run of the helper this is.
         clock: monotonic seconds.
         limits: deadlines and caps.
+        registry: where the metrics are registered that are shown.
         wall_clock: seconds since the epoch, for the audit file.
     """
 
@@ -50,9 +52,9 @@ class QuoteHelper:
         instance: Instance,
         clock: Callable[[], float],
         limits: HelperLimits,
+        registry: CollectorRegistry,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        registry = CollectorRegistry()
         self._settings = settings
         self._open_backend = open_backend
         self._instance = instance
@@ -60,7 +62,7 @@ class QuoteHelper:
         self._metrics = HelperMetrics(registry)
         self._readiness = Readiness("the quote provider is being prepared")
         self._readiness_log = ReadinessLog(self._readiness.reason, clock)
-        self._probes = ProbeServer(standard_routes(self._readiness, registry))
+        self._probes = ProbeServer(standard_routes(self._readiness, registry, clock))
         self._clock = clock
         self._observations = make_observations(
             settings, metrics=self._metrics, registry=registry, clock=clock, wall_clock=wall_clock

@@ -10,6 +10,8 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TextIO
 
+from prometheus_client import CollectorRegistry
+
 from confcom.daemon.logs import configure_logging
 from confcom.daemon.supervision import exit_status, run_daemon
 from confcom.quote_helper.audit_file import MIB
@@ -41,6 +43,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
     def body() -> int:
         settings = parse_settings(arguments, prog=prog, environ=environ)
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=stderr)
+        registry = CollectorRegistry()
 
         def open_backend() -> Backend:
             from confcom.quote_helper.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound
@@ -57,7 +60,12 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
 
         def run(stop: asyncio.Event) -> Coroutine[Any, Any, None]:
             return QuoteHelper(
-                settings, open_backend=open_backend, instance=instance, clock=time.perf_counter, limits=limits
+                settings,
+                open_backend=open_backend,
+                instance=instance,
+                clock=time.perf_counter,
+                limits=limits,
+                registry=registry,
             ).run(stop)
 
         return run_daemon(run, use_uvloop=True)

@@ -11,12 +11,12 @@ from typing import Protocol
 from confcom.aesm.answers import Need, NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
+from confcom.daemon.fair_queue import FairQueue
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.deadlines import Deadlines
 from confcom.quote_helper.limits import QUOTE_BATCH, HelperLimits
 from confcom.quote_helper.stale_target import StaleTargetPolicy
-from confcom.quote_helper.turns import FairQueue
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
 
 _logger = logging.getLogger(__name__)

@@ -1,0 +1,271 @@
+"""Probes and metrics over HTTP, GET only, answered by the daemon's own event loop.
+
+In its own loop on purpose: a stuck loop then fails its liveness probe. Small on purpose: a web framework would cost a
+node daemon 11 MiB. Whoever asks in a loop, from however many connections, gets a bounded part of the event loop, and
+a bounded number of places.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Final
+
+from confcom.daemon.fair_queue import FairQueue
+from confcom.daemon.logs import LogLimiter
+from confcom.daemon.probes import ProbeAddress, ProbeResponse, Route, listen
+from confcom.daemon.unix_socket import bind_unix_socket
+
+_logger = logging.getLogger(__name__)
+
+MAX_REQUEST_BYTES: Final = 8192
+"""Request line and headers together; kubelet and Prometheus send under 1 KiB. 8 KiB is what common servers allow."""
+DEADLINE_SECONDS: Final = 5.0
+"""For a whole exchange: the kubelet's own probe timeout is 1 s by default, Prometheus' scrape 10 s."""
+MAX_CONNECTIONS: Final = 32
+"""A kubelet, a scraper and a person need three. Beyond it the oldest of the address that holds most is closed, so that
+neither idle nor busy clients starve probes."""
+BACKLOG: Final = 1024
+"""Connections that the kernel holds until they are accepted, which takes 0.7 s for so many; a kubelet's probes of the
+chart wait 2 s. Beyond it a client's first packet is dropped, and sent again after a second."""
+SLICE_SECONDS: Final = 0.02
+"""The time for which the next two bounds hold."""
+EXCHANGES_PER_SLICE: Final = 4
+"""200 requests in a second, each about 0.1 ms: a fiftieth of the event loop. A kubelet, a scraper and a person together
+ask a few times in a second."""
+ACCEPTS_PER_SLICE: Final = 32
+"""1,600 connections in a second, each about 50 µs if it is closed for others: less than a tenth of the event loop. More
+than are answered, so that who comes from another address need not wait for them."""
+ACCEPT_BATCH: Final = 16
+"""Connections accepted before others have the event loop: about a millisecond."""
+PROBE_SOCKET_MODE: Final = 0o660
+"""A unix probe socket is for the owner's tools; unlike the AESM socket it is not for everyone."""
+FAILURE_LOG_SECONDS: Final = 60.0
+"""At most one log line about a route that fails in this time: whoever asks can cause it."""
+_RECEIVE_BYTES: Final = 2 * MAX_REQUEST_BYTES
+"""More than the largest head: one call takes what follows it too. What is left unread resets the connection."""
+
+
+class ProbeServer:
+    """Answers GET requests for `routes`, one request per connection.
+
+    Connections are answered in fair turns between the addresses that they come from.
+
+    Args:
+        routes: path -> callable. A route that raises is answered 500 and logged; the daemon lives on.
+        deadline: seconds for a whole exchange.
+        max_connections: at most so many at once.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        deadline: float = DEADLINE_SECONDS,
+        max_connections: int = MAX_CONNECTIONS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.routes = routes
+        self.deadline = deadline
+        self.max_connections = max_connections
+        self._failures = LogLimiter(FAILURE_LOG_SECONDS, clock)
+        self._loop: asyncio.AbstractEventLoop
+        self._listeners: list[socket.socket] = []
+        self._unlink: Callable[[], object] = lambda: None
+        self._watching = False
+        self._connections: dict[str, dict[_Connection, None]] = {}
+        self._queue: FairQueue[_Connection] = FairQueue()
+        self._slice: asyncio.TimerHandle | None = None
+        self._accepts_left = ACCEPTS_PER_SLICE
+        self._exchanges_left = EXCHANGES_PER_SLICE
+
+    async def start(self, address: ProbeAddress) -> ProbeAddress:
+        """Listen, and say where: with port 0, the port that the kernel chose.
+
+        Raises:
+            SettingsError: the host is no address of this machine.
+            UnavailableError: the address is taken or not permitted.
+        """
+        self._loop = asyncio.get_running_loop()
+        if address.path is not None:
+            bound = bind_unix_socket(address.path, mode=PROBE_SOCKET_MODE, backlog=BACKLOG)
+            self._unlink = bound.unlink
+            self._listeners = [bound.socket]
+        else:
+            self._listeners = await listen(address, backlog=BACKLOG)
+            address = ProbeAddress(address.host, self._listeners[0].getsockname()[1])
+        self._watch(on=True)
+        return address
+
+    async def close(self) -> None:
+        """Stop answering and close what is open."""
+        # First, while the open socket still tells its path from a later one.
+        self._unlink()
+        self._watch(on=False)
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+        for connection in list(self._all()):
+            connection.end()
+        if self._slice is not None:
+            self._slice.cancel()
+
+    def answer(self, head: bytes) -> tuple[ProbeResponse, str]:
+        """Decide what one request head gets: the response, and an additional header line or ''."""
+        parts = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
+        if len(parts) != 3 or not parts[2].startswith("HTTP/1.") or not parts[1].startswith("/"):
+            return ProbeResponse(b"not an HTTP/1 request\n", HTTPStatus.BAD_REQUEST), ""
+        method, target, _ = parts
+        if method != "GET":
+            return ProbeResponse(b"only GET is answered here\n", HTTPStatus.METHOD_NOT_ALLOWED), "Allow: GET\r\n"
+        path = target.partition("?")[0]
+        route = self.routes.get(path)
+        if route is None:
+            known = " ".join(sorted(self.routes))
+            return ProbeResponse(f"not found; known: {known}\n".encode(), HTTPStatus.NOT_FOUND), ""
+        try:
+            return route(), ""
+        except Exception:
+            suppressed = self._failures.admit()
+            if suppressed is not None:
+                _logger.exception("a probe route failed", extra={"route": path, "suppressed": suppressed})
+            return ProbeResponse(b"the route failed; see the log\n", HTTPStatus.INTERNAL_SERVER_ERROR), ""
+
+    def forget(self, connection: _Connection) -> None:
+        """A connection has ended."""
+        self._queue.discard(connection.source, connection)
+        held = self._connections[connection.source]
+        del held[connection]
+        if not held:
+            del self._connections[connection.source]
+
+    def _watch(self, *, on: bool) -> None:
+        if self._watching is on:
+            return
+        self._watching = on
+        for listener in self._listeners:
+            if on:
+                self._loop.add_reader(listener.fileno(), self._accept_from, listener)
+            else:
+                self._loop.remove_reader(listener.fileno())
+
+    def _accept_from(self, listener: socket.socket) -> None:
+        for _ in range(min(ACCEPT_BATCH, self._accepts_left)):
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError:
+                # No descriptor or no memory is left, or that client has gone: look again in the next slice.
+                self._accepts_left = 0
+                break
+            self._accepts_left -= 1
+            self._admit(sock, address[0] if address else "")
+        self._serve()
+        if not self._accepts_left:
+            self._watch(on=False)
+        if self._slice is None:
+            self._slice = self._loop.call_later(SLICE_SECONDS, self._begin_slice)
+
+    def _begin_slice(self) -> None:
+        idle = self._accepts_left == ACCEPTS_PER_SLICE and self._exchanges_left == EXCHANGES_PER_SLICE
+        self._accepts_left, self._exchanges_left = ACCEPTS_PER_SLICE, EXCHANGES_PER_SLICE
+        self._watch(on=True)
+        self._serve()
+        self._slice = None if idle else self._loop.call_later(SLICE_SECONDS, self._begin_slice)
+
+    def _admit(self, sock: socket.socket, source: str) -> None:
+        sock.setblocking(False)
+        if sum(map(len, self._connections.values())) >= self.max_connections:
+            most = max(self._connections.values(), key=len)
+            next(iter(most)).end()
+        connection = _Connection(self, sock, source)
+        self._connections.setdefault(source, {})[connection] = None
+        self._queue.put(source, connection)
+
+    def _serve(self) -> None:
+        while self._exchanges_left and (connection := self._queue.take()) is not None:
+            self._exchanges_left -= 1
+            connection.start()
+
+    def _all(self) -> Iterator[_Connection]:
+        for held in self._connections.values():
+            yield from held
+
+
+class _Connection:
+    """One exchange: read a head, answer, close.
+
+    Args:
+        server: gives the answer.
+        sock: does not block.
+        source: the address that it comes from, empty if it has none.
+    """
+
+    __slots__ = ("_deadline", "_loop", "_received", "_server", "_sock", "_unsent", "source")
+
+    def __init__(self, server: ProbeServer, sock: socket.socket, source: str) -> None:
+        self.source = source
+        self._server = server
+        self._sock = sock
+        self._received = bytearray()
+        self._unsent = memoryview(b"")
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.call_later(server.deadline, self.end)
+
+    def start(self) -> None:
+        """It is this connection's turn: take what has arrived, and wait for the rest."""
+        self._loop.add_reader(self._sock.fileno(), self._receive)
+        self._receive()
+
+    def end(self) -> None:
+        """Close at once, whatever state the exchange is in."""
+        self._deadline.cancel()
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.remove_writer(self._sock.fileno())
+        self._sock.close()
+        self._server.forget(self)
+
+    def _receive(self) -> None:
+        try:
+            data = self._sock.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.end()
+            return
+        self._received += data
+        head, end, _ = self._received.partition(b"\r\n\r\n")
+        if len(head) > MAX_REQUEST_BYTES:
+            self._respond(ProbeResponse(b"the request is too large\n", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), "")
+        elif end:
+            self._respond(*self._server.answer(bytes(head)))
+
+    def _respond(self, response: ProbeResponse, header: str) -> None:
+        head = (
+            f"HTTP/1.1 {response.status.value} {response.status.phrase}\r\n"
+            f"Content-Type: {response.content_type}\r\n"
+            f"Content-Length: {len(response.body)}\r\n"
+            f"Cache-Control: no-store\r\n{header}Connection: close\r\n\r\n"
+        )
+        self._unsent = memoryview(head.encode("latin-1") + response.body)
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.add_writer(self._sock.fileno(), self._send)
+        self._send()
+
+    def _send(self) -> None:
+        try:
+            sent = self._sock.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError:
+            sent = len(self._unsent)
+        self._unsent = self._unsent[sent:]
+        if not self._unsent:
+            self.end()

@@ -1,0 +1,25 @@
+"""Metrics as they are now: a daemon gives everybody one rendering for a while."""
+
+import asyncio
+import time
+
+from confcom.daemon.probes import RENDERING_SECONDS
+
+
+class FreshPage:
+    """When a daemon's metrics may be asked for so that they are rendered anew, if nobody else asks."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    def wait(self) -> None:
+        """Wait until the next page is a new one; the first one is."""
+        time.sleep(max(0.0, self._due - time.monotonic()))
+
+    async def wait_async(self) -> None:
+        """`wait`, for tests that run an event loop."""
+        await asyncio.sleep(max(0.0, self._due - time.monotonic()))
+
+    def received(self) -> None:
+        """A page is here, so it was rendered by now."""
+        self._due = time.monotonic() + RENDERING_SECONDS
