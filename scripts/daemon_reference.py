@@ -4,6 +4,7 @@ A flag's text is that of `--help`, a metric's is its HELP line: neither is writt
 """
 
 import asyncio
+import io
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 from generated_part import table, write_or_check
 from prometheus_client import CollectorRegistry
 
+from confcom.daemon.log_stream import LogMetrics, LogStream
 from confcom.daemon.settings import Flag, SettingsParser
 from confcom.device_plugin import settings as plugin
 from confcom.device_plugin.metrics import PluginMetrics
@@ -25,6 +27,7 @@ def main() -> int:
     """Write both pages' parts, or compare them."""
     plugin_registry = CollectorRegistry()
     PluginMetrics(plugin_registry)
+    LogMetrics(LogStream(io.StringIO()), plugin_registry)
     return write_or_check(
         {
             "device-plugin.md": {
@@ -52,6 +55,7 @@ def helper_registry() -> CollectorRegistry:
             wall_clock=lambda: 0.0,
         )
         asyncio.run(observations.close())
+    LogMetrics(LogStream(io.StringIO()), registry)
     return registry
 
 

@@ -3,6 +3,7 @@ import contextlib
 import io
 import os
 import signal
+import sys
 
 import grpc.aio
 import pytest
@@ -211,16 +212,37 @@ def test_first_failure():
 def test_exit_status():
     stderr = io.StringIO()
 
-    def settings():
+    def settings(log):
         raise SettingsError("what", why="why", remedy="do")
 
-    def interrupted():
+    def returns(log):
+        return 7
+
+    def interrupted(log):
         raise KeyboardInterrupt
 
-    assert exit_status(lambda: 7, stderr=stderr) == 7
+    assert exit_status(returns, stderr=stderr) == 7
     assert stderr.getvalue() == ""
     assert exit_status(settings, stderr=stderr) == ExitCode.USAGE
     assert stderr.getvalue() == "Error: what\n  why: why\n  do:  do\n"
     assert exit_status(interrupted, stderr=stderr) == ExitCode.INTERRUPTED
-    with pytest.raises(ZeroDivisionError):
-        exit_status(lambda: 1 // 0, stderr=stderr)
+
+
+def test_a_bug_ends_a_daemon_with_its_traceback():
+    def bug(log):
+        return 1 // 0
+
+    stderr = io.StringIO()
+    assert exit_status(bug, stderr=stderr) == ExitCode.FAILED
+    assert stderr.getvalue().splitlines()[-1].startswith("ZeroDivisionError: ")
+
+
+def test_what_libraries_write_to_stderr_goes_to_the_same_stream():
+    stderr = io.StringIO()
+
+    def body(log):
+        sys.stderr.write("a library's line\n")
+        return 0
+
+    assert exit_status(body, stderr=stderr) == ExitCode.OK
+    assert stderr.getvalue() == "a library's line\n"

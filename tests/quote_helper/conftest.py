@@ -93,7 +93,7 @@ def enclave():
 class HelperProcess:
     """A real `python -m confcom.quote_helper`."""
 
-    def __init__(self, directory, *, arguments=(), environ=None, name="helper", wrapper=()):
+    def __init__(self, directory, *, arguments=(), environ=None, name="helper", wrapper=(), stderr=None):
         self.directory = directory
         self.socket = directory / "aesm" / "aesm.socket"
         self.probe = directory / f"{name}.probe"
@@ -106,7 +106,9 @@ class HelperProcess:
             *("--probe-address", f"unix:{self.probe}", *arguments),
         ]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stderr=log, env=os.environ | (environ or {}))
+            self.process = subprocess.Popen(
+                command, stderr=log if stderr is None else stderr, env=os.environ | (environ or {})
+            )
 
     @property
     def pid(self):

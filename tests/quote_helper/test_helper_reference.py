@@ -1,11 +1,13 @@
 """The reference page names every flag, variable, metric and limit that there is."""
 
+import io
 import re
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from confcom.daemon.log_stream import LogMetrics, LogStream
 from confcom.quote_helper.connections import FEW_CONNECTIONS
 from confcom.quote_helper.limits import BACKLOG, PEERS, HelperLimits
 from confcom.quote_helper.metrics import HelperMetrics
@@ -33,6 +35,7 @@ async def test_metrics(tmp_path):
         settings, metrics=HelperMetrics(registry), registry=registry, clock=lambda: 0.0, wall_clock=lambda: 0.0
     )
     await observations.close()
+    LogMetrics(LogStream(io.StringIO()), registry)
     for metric in registry.collect():
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         assert f"`{name}`" in PAGE

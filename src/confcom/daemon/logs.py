@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TextIO
 
+from confcom.daemon.log_stream import LogStream
 from confcom.errors import printable
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -58,7 +59,7 @@ class TextFormatter(logging.Formatter):
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
-def configure_logging(*, level: str, log_format: LogFormat, stream: TextIO) -> None:
+def configure_logging(*, level: str, log_format: LogFormat, stream: TextIO | LogStream) -> None:
     """Send the root logger's records to `stream`, replacing whatever handlers there were.
 
     Args:

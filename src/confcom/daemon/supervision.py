@@ -7,9 +7,11 @@ import contextlib
 import importlib
 import logging
 import signal
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TextIO
 
+from confcom.daemon.log_stream import LogStream
 from confcom.errors import ConfcomError, ExitCode, explain
 
 _logger = logging.getLogger(__name__)
@@ -82,18 +84,30 @@ def first_failure(failure: BaseException) -> BaseException:
     return next((leaf for leaf in leaves if isinstance(leaf, ConfcomError)), leaves[0])
 
 
-def exit_status(body: Callable[[], int], *, stderr: TextIO) -> int:
+def exit_status(body: Callable[[LogStream], int], *, stderr: TextIO) -> int:
     """Run a daemon's whole main and turn what ends it into an exit code, with the reason on stderr.
 
-    Our own errors are explained; anything else is a bug and keeps its traceback.
+    Our own errors are explained; anything else is a bug and keeps its traceback. While `body` runs, sys.stderr is the
+    stream that it is given, so that nobody's line waits for the reader.
+
+    Args:
+        body: the daemon's main; logs go to the stream.
+        stderr: what the stream is written to.
     """
+    stream = LogStream(stderr)
     try:
-        return body()
+        with contextlib.redirect_stderr(stream):
+            return body(stream)
     except ConfcomError as error:
-        stderr.write(explain(error))
+        stream.write(explain(error))
         return error.exit_code
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    except Exception:  # noqa: BLE001 # the interpreter's own report would wait for the reader
+        stream.write(traceback.format_exc())
+        return ExitCode.FAILED
+    finally:
+        stream.finish()
 
 
 async def _supervise(main: Main, stop_deadline: float, library_seconds: float) -> ExitCode:

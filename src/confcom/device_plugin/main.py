@@ -14,6 +14,7 @@ from typing import Any, Protocol, TextIO
 
 from prometheus_client import CollectorRegistry
 
+from confcom.daemon.log_stream import LogMetrics, LogStream
 from confcom.daemon.logs import configure_logging
 from confcom.daemon.probe_server import ProbeServer
 from confcom.daemon.probes import JSON, ProbeResponse, Readiness, Route, standard_routes
@@ -285,10 +286,11 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         The exit code (confcom.errors.ExitCode).
     """
 
-    def body() -> int:
+    def body(log: LogStream) -> int:
         settings = parse_settings(arguments, prog=prog, environ=environ)
-        configure_logging(level=settings.log_level, log_format=settings.log_format, stream=stderr)
+        configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
         registry = CollectorRegistry()
+        LogMetrics(log, registry)
         return run_daemon(lambda stop: serve(settings, stop, registry), stop_deadline=STOP_SECONDS)
 
     return exit_status(body, stderr=stderr)

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry
 
+from confcom.daemon.log_stream import LogMetrics, LogStream
 from confcom.daemon.logs import configure_logging
 from confcom.daemon.supervision import exit_status, run_daemon
 from confcom.quote_helper.audit_file import MIB
@@ -40,10 +41,11 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         The exit code (confcom.errors.ExitCode).
     """
 
-    def body() -> int:
+    def body(log: LogStream) -> int:
         settings = parse_settings(arguments, prog=prog, environ=environ)
-        configure_logging(level=settings.log_level, log_format=settings.log_format, stream=stderr)
+        configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
         registry = CollectorRegistry()
+        LogMetrics(log, registry)
 
         def open_backend() -> Backend:
             from confcom.quote_helper.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound

@@ -1,0 +1,185 @@
+"""The log stream, with real pipes: it never waits for who reads, and says what it dropped."""
+
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from full_pipe import fill, full_pipe, lines_of
+from prometheus_client import CollectorRegistry
+
+from confcom.daemon.log_stream import CHUNK_BYTES, MAX_WAITING_BYTES, MAX_WAITING_RECORDS, LogMetrics, LogStream
+from confcom.daemon.logs import LogFormat, configure_logging
+
+DROPPED = "confcom_log_records_dropped_total"
+
+
+@pytest.fixture
+def root_logger():
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield root
+    root.handlers[:], _ = before
+    root.setLevel(before[1])
+
+
+class Pipe:
+    """A stream that is written to a pipe, which is read when the test says so."""
+
+    def __init__(self):
+        self.reader, writer = os.pipe()
+        self.file = os.fdopen(writer, "w")
+        self.stream = LogStream(self.file)
+
+    def fill(self):
+        fill(self.file.fileno())
+
+    def read_all(self):
+        """Everything until the pipe is closed, which happens when the stream has finished; without the filling."""
+        text = []
+
+        def read():
+            with os.fdopen(self.reader, "rb", buffering=0) as reader:
+                while data := reader.read(65536):
+                    text.append(data)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        self.stream.finish(30)
+        self.file.close()
+        thread.join()
+        return lines_of(b"".join(text))
+
+
+@pytest.fixture
+def pipe():
+    return Pipe()
+
+
+def test_records_arrive_in_order_and_none_is_missing_at_the_end(pipe):
+    for number in range(1000):
+        pipe.stream.write(f"{number}\n")
+    assert pipe.read_all() == [str(number) for number in range(1000)]
+    assert pipe.stream.dropped == 0
+
+
+def test_what_cannot_be_encoded_is_escaped(pipe):
+    pipe.stream.write("a\udc80b\n")
+    assert pipe.read_all() == ["a\\udc80b"]
+
+
+@pytest.mark.parametrize("size", [10, 300])
+def test_a_reader_that_stalls_stops_nobody_and_is_told_what_it_missed(pipe, root_logger, size):
+    registry = CollectorRegistry()
+    LogMetrics(pipe.stream, registry)
+    assert registry.get_sample_value(DROPPED) == 0
+    configure_logging(level="info", log_format=LogFormat.JSON, stream=pipe.stream)
+    pipe.fill()
+    written = 2 * MAX_WAITING_BYTES // size
+    for number in range(written):
+        pipe.stream.write(f"{number:0{size - 1}}\n")
+    dropped = pipe.stream.dropped
+    assert registry.get_sample_value(DROPPED) == dropped
+    kept = written - dropped
+    assert kept == min(MAX_WAITING_BYTES // size, MAX_WAITING_RECORDS)
+    *lines, last = pipe.read_all()
+    assert [int(line) for line in lines] == list(range(kept))
+    told = json.loads(last)
+    assert (told["message"], told["level"], told["count"]) == ("log records were dropped", "warning", dropped)
+
+
+def test_a_pipe_that_nobody_has_any_more_costs_records_and_no_error(pipe):
+    os.close(pipe.reader)
+    pipe.stream.write("lost\n")
+    pipe.stream.finish(30)
+    assert pipe.stream.dropped == 1
+    pipe.file.close()
+
+
+def test_another_process_may_make_the_pipe_non_blocking(pipe):
+    os.set_blocking(pipe.file.fileno(), False)
+    pipe.fill()
+    pipe.stream.write("late\n")
+    assert pipe.read_all() == ["late"]
+
+
+def test_the_end_does_not_wait_for_a_reader_that_stalls(pipe):
+    pipe.fill()
+    pipe.stream.write("never\n")
+    pipe.stream.finish(0.01)
+    # The thread still writes; reading lets it end.
+    assert pipe.read_all() == ["never"]
+
+
+def test_a_line_that_a_pipe_takes_whole_is_never_divided(pipe):
+    """Two streams write to one pipe at once, as a program and what it starts do."""
+    other = LogStream(pipe.file)
+    lines = [letter * (CHUNK_BYTES // 3) for letter in "ab"]
+    for _ in range(500):
+        pipe.stream.write(lines[0] + "\n")
+        other.write(lines[1] + "\n")
+    threading.Thread(target=other.finish, args=(30,)).start()
+    received = []
+    with os.fdopen(os.dup(pipe.reader)) as reader:
+        while len(received) < 1000:
+            received.append(reader.readline().rstrip("\n"))
+    assert pipe.read_all() == []
+    assert sorted(received) == sorted(500 * lines)
+
+
+def test_a_stream_in_memory_is_written_too():
+    memory = io.StringIO()
+    stream = LogStream(memory)
+    stream.write("text\n")
+    stream.finish()
+    assert memory.getvalue() == "text\n"
+    assert not stream.isatty()
+
+
+PROGRAM = """
+import os, sys, logging
+from confcom.daemon.logs import LogFormat, configure_logging
+from confcom.daemon.supervision import exit_status
+from confcom.errors import UnavailableError
+
+def body(log):
+    configure_logging(level="info", log_format=LogFormat.JSON, stream=log)
+    logging.getLogger().info("a line")
+    logging.getLogger().info("cannot be formatted: %d", "x")
+    if sys.argv[1] == "explained":
+        raise UnavailableError("what", why="why", remedy="do")
+    if sys.argv[1] == "bug":
+        1 / 0
+    return 7
+
+sys.exit(exit_status(body, stderr=sys.stderr))
+"""
+
+
+@pytest.mark.parametrize(("ending", "code"), [("returns", 7), ("explained", 6), ("bug", 1)])
+def test_a_process_ends_with_its_code_whoever_reads(ending, code):
+    """The interpreter flushes sys.stderr at its end, and must find neither text in it nor its lock taken."""
+    reader, writer = full_pipe()
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, ending], stderr=writer)
+    try:
+        assert process.wait(30) == code
+    finally:
+        process.kill()
+        process.wait()
+        for descriptor in (reader, writer):
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("ending", "last"), [("returns", ""), ("explained", "  do:  do"), ("bug", "ZeroDivisionError: division by zero")]
+)
+def test_the_last_lines_of_a_process_arrive(ending, last):
+    ended = subprocess.run([sys.executable, "-c", PROGRAM, ending], stderr=subprocess.PIPE, text=True, check=False)
+    lines = ended.stderr.splitlines()
+    assert json.loads(lines[0])["message"] == "a line"
+    assert "--- Logging error ---" in lines
+    assert not last or lines[-1] == last
