@@ -24,8 +24,9 @@ from confcom.quote_helper.observations import (
     Observations,
     PodMetrics,
 )
+from confcom.quote_helper.peer_windows import WINDOW_SECONDS
 from confcom.quote_helper.peers import Peer
-from confcom.quote_helper.quote_log import WINDOW_SECONDS, QuoteLog
+from confcom.quote_helper.quote_log import QuoteLog
 from confcom.quote_provider.expiry import Expiring
 from confcom.sgx.report import TargetInfo
 

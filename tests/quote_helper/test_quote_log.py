@@ -17,8 +17,14 @@ from confcom.aesm.messages import (
 )
 from confcom.aesm.session import ServerSession
 from confcom.daemon.logs import JsonFormatter
+from confcom.quote_helper.peer_windows import MAX_PEERS, WINDOW_SECONDS
 from confcom.quote_helper.peers import Peer
-from confcom.quote_helper.quote_log import MAX_PEERS, WINDOW_SECONDS, QuoteLog
+from confcom.quote_helper.quote_log import (
+    FIRST_LINES_IN_ALL,
+    FURTHER_LINES_IN_ALL,
+    MALFORMED_LINES_IN_ALL,
+    QuoteLog,
+)
 from confcom.sgx.report import REPORT_DATA_SIZE, TargetInfo
 
 POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
@@ -186,19 +192,91 @@ def test_malformed_input_is_one_line_per_peer_and_minute(clock, lines, violation
     assert [(line["uid"], line["count"]) for line in lines()[4:]] == [(1000, 100)]
 
 
+def peers(count):
+    return [Peer(uid, uid, 0) for uid in range(10_000, 10_000 + count)]
+
+
+def told(lines):
+    """How many quotes the lines tell of, one by one or counted."""
+    return len(lines("quote")) + sum(line["count"] for line in lines("more quotes"))
+
+
 def test_a_flood_of_peers_is_bounded_and_still_counted(clock, lines, request_):
-    log = QuoteLog(1, clock)
-    for uid in range(3 * MAX_PEERS):
-        log.answered(Peer(uid, uid, 0), request_, SUCCESS, 0)
-    assert len(lines("quote")) == MAX_PEERS + 1
-    log.answered(Peer(1, 1, 0), request_, SUCCESS, 0)
+    log = QuoteLog(60, clock)
+    for minute in range(1, 6):
+        before = len(lines())
+        for peer in peers(3 * MAX_PEERS):
+            for _ in range(2):
+                log.answered(peer, request_, SUCCESS, 0)
+        clock.now += WINDOW_SECONDS
+        log.tick()
+        # The count of those that were not told one by one comes within a minute, and is one line.
+        assert len(lines()) - before <= FIRST_LINES_IN_ALL + FURTHER_LINES_IN_ALL + FIRST_LINES_IN_ALL + 1
+        assert told(lines) >= (minute - 1) * 6 * MAX_PEERS
+    log.close()
+    assert told(lines) == 5 * 6 * MAX_PEERS
+    assert {line["peers"] for line in lines("more quotes") if "uid" not in line} == {"others"}
+
+
+@pytest.mark.parametrize("each", [1, 5, 70])
+def test_six_hundred_peers_cause_no_more_lines_in_a_minute_than_are_allowed(clock, lines, request_, violation, each):
+    """They caused 29,400 before all peers together were bounded."""
+    log = QuoteLog(60, clock)
+    allowed = FIRST_LINES_IN_ALL + FURTHER_LINES_IN_ALL + MALFORMED_LINES_IN_ALL + 2
+    for _ in range(5):
+        before = len(lines())
+        for _ in range(int(WINDOW_SECONDS)):
+            for peer in peers(600)[:: 70 // each]:
+                log.answered(peer, request_, SUCCESS, 0)
+                log.malformed(peer, violation)
+            log.tick()
+            clock.now += 1
+        assert 0 < len(lines()) - before <= allowed
+
+
+def test_peers_with_many_lines_leave_the_others_theirs(clock, lines, request_):
+    log = QuoteLog(60, clock)
+    *noisy, quiet = peers(20)
+    for _ in range(200):
+        for peer in noisy:
+            log.answered(peer, request_, SUCCESS, 0)
+    log.answered(quiet, request_, SUCCESS, 0)
+    assert len(lines("quote")) == len(noisy) + FURTHER_LINES_IN_ALL + 1
+    assert lines("quote")[-1]["uid"] == quiet.uid
     clock.now += WINDOW_SECONDS
     log.tick()
-    known, others = lines("more quotes")
-    assert (known["uid"], known["count"]) == (1, 1)
-    assert (others["peers"], others["count"]) == ("others", 2 * MAX_PEERS - 1)
-    assert "uid" not in others
+    assert [line["uid"] for line in lines("more quotes")] == [peer.uid for peer in noisy]
+
+
+def test_malformed_requests_cost_no_quote_its_line(clock, lines, request_, violation):
+    log = QuoteLog(60, clock)
+    for peer in peers(500):
+        log.malformed(peer, violation)
+    assert len(lines("malformed request")) == MALFORMED_LINES_IN_ALL
+    log.answered(PEER, request_, SUCCESS, 0)
+    assert len(lines("quote")) == 1
+    log.close()
+    (others,) = lines("more malformed requests")
+    assert (others["peers"], others["count"]) == ("others", 500 - MALFORMED_LINES_IN_ALL)
+
+
+def test_what_has_no_line_is_told_of_the_time_in_which_it_was(clock, lines, violation):
+    log = QuoteLog(60, clock)
+    for peer in peers(100):
+        log.malformed(peer, violation)
+        log.malformed(peer, violation)
     clock.now += WINDOW_SECONDS
     log.tick()
-    log.answered(Peer(3 * MAX_PEERS, 3 * MAX_PEERS, 0), request_, SUCCESS, 0)
-    assert lines("quote")[-1]["uid"] == 3 * MAX_PEERS
+    # As many counts have lines as there may be; the others are put together.
+    assert len(lines("more malformed requests")) == MALFORMED_LINES_IN_ALL
+    clock.now += WINDOW_SECONDS
+    log.tick()
+    others = lines("more malformed requests")[-1]
+    assert (others["peers"], others["count"], others["within_seconds"]) == ("others", 80, 120.0)
+
+
+def test_one_peer_may_have_more_lines_if_the_operator_says_so(clock, lines, request_):
+    log = QuoteLog(1000, clock)
+    for _ in range(1500):
+        log.answered(PEER, request_, SUCCESS, 0)
+    assert len(lines("quote")) == 1000

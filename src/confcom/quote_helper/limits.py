@@ -114,6 +114,8 @@ class HelperLimits:
     """Waits between self-tests that failed; the last one repeats."""
     reopen_seconds: float = 5.0
     """Between attempts to open a backend that cannot be opened yet: it waits for a kubelet, which takes a minute."""
+    refusal_log_seconds: float = 1.0
+    """At most one debug line about a request that the provider refuses in this time: any client can cause them."""
     repeated_log_seconds: float = 60.0
     """At most one log line about malformed input, and one about a failing provider, in this time; metrics count all."""
 

@@ -66,6 +66,7 @@ class QuoteService:
         self._workers = workers
         self._stale = stale
         self._failure_log = failure_log
+        self._refusal_log = LogLimiter(limits.refusal_log_seconds, clock)
         self._limits = limits
         self._clock = clock
         self._provider: QuoteProvider | None = None
@@ -213,7 +214,10 @@ class QuoteService:
         try:
             return _call(need, provider)
         except QuoteProviderError as error:
-            _logger.debug("the provider refused", extra={"code": error.code.name, "error": str(error)})
+            suppressed = self._refusal_log.admit()
+            if suppressed is not None:
+                fields = {"code": error.code.name, "error": str(error), "suppressed": suppressed}
+                _logger.debug("the provider refused", extra=fields)
             if error.code is AesmErrorCode.INVALID_REPORT:
                 return need.refuse(self._stale.code_for_rejected_report())
             return need.refuse(error.code)
