@@ -135,6 +135,18 @@ class Load:
                 name = f"client-{number}-{place + 1}"
                 share = offered_mib // len(clients) + (place < offered_mib % len(clients))
                 pods.append(LoadPod(name, client.name, node.name, share, folder / name))
+        return cls.run(cluster, namespace, pods, rate=rate)
+
+    @classmethod
+    def run(cls, cluster: Cluster, namespace: str, pods: Sequence[LoadPod], *, rate: float) -> Load:
+        """Start these; returns when all attest.
+
+        Args:
+            cluster: where.
+            namespace: theirs.
+            pods: whose folders are not there yet.
+            rate: attestations per second of each.
+        """
         for pod in pods:
             pod.folder.mkdir()
             pod.folder.chmod(0o777)  # the image's user is not ours

@@ -1,0 +1,102 @@
+"""Memory as a control group counts it: what a container's limit is about."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from confcom.errors import UnavailableError
+from e2e.cluster.cgroups import Hierarchy, hierarchies, remove
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryGroup:
+    """A control group, of either version; only version 1 was tried.
+
+    Args:
+        folder: its own.
+    """
+
+    folder: Path
+
+    @property
+    def usage(self) -> int:
+        """Bytes now: of processes, of the kernel for them, and of files they read or wrote."""
+        return self._number("memory.usage_in_bytes", "memory.current")
+
+    @property
+    def highest(self) -> int:
+        """Bytes at most so far."""
+        return self._number("memory.max_usage_in_bytes", "memory.peak")
+
+    @property
+    def working_set(self) -> int:
+        """Bytes now without files that nobody used lately, as the kubelet counts it."""
+        lines = (line.split() for line in (self.folder / "memory.stat").read_text().splitlines())
+        counts = {name: int(value) for name, value in lines}
+        return max(0, self.usage - counts.get("total_inactive_file", counts.get("inactive_file", 0)))
+
+    @property
+    def killed(self) -> int:
+        """How many processes the kernel has ended because memory ran out."""
+        text = "".join(path.read_text() for path in self._named("memory.oom_control", "memory.events"))
+        return sum(int(line.split()[1]) for line in text.splitlines() if line.split()[0] == "oom_kill")
+
+    def set_limit(self, size: int) -> None:
+        """Let it have so many bytes."""
+        for path in self._named("memory.limit_in_bytes", "memory.max"):
+            path.write_text(str(size))
+
+    def command(self, command: tuple[str, ...]) -> tuple[str, ...]:
+        """The command that becomes this one, in the group from its first byte on."""
+        return ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.folder / "cgroup.procs"), *command)
+
+    def _number(self, *names: str) -> int:
+        (path,) = self._named(*names)
+        return int(path.read_text())
+
+    def _named(self, *names: str) -> list[Path]:
+        return [path for name in names if (path := self.folder / name).exists()]
+
+
+def memory_hierarchy(mountinfo: str) -> Hierarchy:
+    """Where memory is counted, from the text of /proc/self/mountinfo.
+
+    Raises:
+        UnavailableError: nowhere.
+    """
+    found = hierarchies(mountinfo)
+    for one in found:
+        if one.type == "cgroup" and "memory" in one.options.split(","):
+            return one
+    for one in found:
+        if one.type == "cgroup2":
+            return one
+    raise UnavailableError(
+        "there is no control group that counts memory",
+        why="no hierarchy with the controller memory is mounted",
+        remedy="mount /sys/fs/cgroup",
+    )
+
+
+@contextlib.contextmanager
+def limited_memory(name: str, size: int) -> Iterator[MemoryGroup]:
+    """A group of its own for the block, at the top of the hierarchy; what still runs in it at the end is killed.
+
+    Args:
+        name: the group's.
+        size: its limit in bytes.
+
+    Raises:
+        UnavailableError: no hierarchy counts memory.
+    """
+    hierarchy = memory_hierarchy(Path("/proc/self/mountinfo").read_text())
+    hierarchy.open_to_groups()
+    group = MemoryGroup(hierarchy.create(name))
+    try:
+        group.set_limit(size)
+        yield group
+    finally:
+        remove([group.folder])
