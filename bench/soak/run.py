@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import secrets
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from replay.helper import RunningHelper, running_helper
 from replay.verification import QuoteVerifier
 
-from bench.other_user import require_root, running_as
-from bench.soak import misbehaving, well_behaved
+from bench.memory import MemoryGroup, limited_memory
+from bench.other_user import Child, require_root, running_as
+from bench.soak import attacks, misbehaving, well_behaved
+from bench.soak.attacks import Phase
 from bench.soak.watch import Watched, watching
 from bench.soak.well_behaved import ENCLAVE, FORTANIX_PROGRAM, Tally
 from confcom.sgx.quote import Quote
@@ -24,8 +27,10 @@ from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 
 NEW_QE = dataclasses.replace(DEFAULT_QE_IDENTITY, mr_enclave=secrets.token_bytes(32), isv_svn=2)
 NEW_FLAGS = ("--simulated-qe-mrenclave", NEW_QE.mr_enclave.hex(), "--simulated-qe-isvsvn", str(NEW_QE.isv_svn))
+PODS = ("--identify-pods",)
+"""As the chart has it. From the second update on users alone are told apart, as with the chart's hostPID=false."""
 UPDATES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("first update, the same quoting enclave", ()),
+    ("first update, the same quoting enclave", PODS),
     ("second update, another quoting enclave", NEW_FLAGS),
     ("third update, the same again", NEW_FLAGS),
 )
@@ -36,6 +41,8 @@ STOP_SECONDS = 30.0
 """For a helper to drain: it allows itself 12 s and 2 s."""
 WARM_SECONDS = 1.0
 """For the misbehaving to be there before the well-behaved come."""
+MEMORY_LIMIT = 256 * 1024 * 1024
+"""Of each helper: the chart's default."""
 
 
 @dataclass(slots=True)
@@ -44,6 +51,9 @@ class Soaked:
 
     tallies: dict[str, Tally] = field(default_factory=dict)
     misbehaving: dict[str, dict[str, int]] = field(default_factory=dict)
+    phases: tuple[Phase, ...] = ()
+    attacks: dict[str, dict[str, int]] = field(default_factory=dict)
+    """What each attacker did."""
     helpers: list[Watched] = field(default_factory=list)
     changed_at: float = float("inf")
     """When the helper was started that has another quoting enclave: nobody may be told 42 before."""
@@ -81,7 +91,7 @@ def soak(plan: SoakPlan, directory: Path, *, say: Callable[[str], None]) -> Soak
     directory.chmod(0o755)  # clients are other users
     result = Soaked()
     with contextlib.ExitStack() as stack:
-        helper = stack.enter_context(running_helper(directory=directory))
+        helper, memory = _limited_helper(stack, directory, PODS)
         path = str(helper.socket)
         bad = {
             kind: stack.enter_context(
@@ -90,6 +100,8 @@ def soak(plan: SoakPlan, directory: Path, *, say: Callable[[str], None]) -> Soak
             for kind in misbehaving.KINDS
         }
         time.sleep(WARM_SECONDS)
+        result.phases = attacks.phases(time.monotonic(), plan.seconds)
+        attackers = _attackers(stack, result.phases, directory, path)
         attests = {name: (well_behaved.replayed(name, path), plan.rate) for name in well_behaved.SEQUENCES}
         if plan.program is not None:
             own = directory / plan.program.name
@@ -99,41 +111,70 @@ def soak(plan: SoakPlan, directory: Path, *, say: Callable[[str], None]) -> Soak
             name: stack.enter_context(running_as(well_behaved.UID, name, well_behaved.work(attest, rate)))
             for name, (attest, rate) in attests.items()
         }
-        say(f"{plan.seconds:g} s with {len(bad)} kinds of misbehaving and {len(good)} of well-behaved clients")
-        _update_again_and_again(plan.seconds, helper, result, stack, say)
+        say(
+            f"{plan.seconds:g} s with {len(bad)} kinds of misbehaving and {len(good)} of well-behaved clients, "
+            f"and {len(attackers)} attacks one after the other"
+        )
+        _update_again_and_again(plan.seconds, (helper, memory), result, stack, say)
         for child in good.values():
             child.request_stop()
         result.tallies = {name: child.finish()["tally"] for name, child in good.items()}
-        for child in bad.values():
+        for child in (*bad.values(), *attackers.values()):
             child.request_stop()
+        result.attacks = {kind: child.finish() for kind, child in attackers.items()}
         result.misbehaving = {kind: child.finish() for kind, child in bad.items()}
         say("verifying the sample")
         _verify(result, helper.state_dir)
     return result
 
 
+def _limited_helper(
+    stack: contextlib.ExitStack, directory: Path, flags: Sequence[str]
+) -> tuple[RunningHelper, MemoryGroup]:
+    """A helper with as much memory as the chart lets it have."""
+    memory = stack.enter_context(limited_memory(f"confcom-soak-{secrets.token_hex(4)}", MEMORY_LIMIT))
+    return stack.enter_context(running_helper(*flags, directory=directory, inside=memory.command)), memory
+
+
+def _attackers(stack: contextlib.ExitStack, phases: Sequence[Phase], directory: Path, path: str) -> dict[str, Child]:
+    """All of them, each of which waits for its time."""
+    found = {}
+    for phase in phases:
+        if phase.attack is None:
+            continue
+        where = functools.partial(attacks.newest_probes, directory) if phase.attack.on_probes else path.__str__
+        work = attacks.work(phase.attack, phase, where)
+        found[phase.name] = stack.enter_context(running_as(phase.attack.uid, phase.name, work, nice=misbehaving.NICE))
+    return found
+
+
 def _update_again_and_again(
-    seconds: float, helper: RunningHelper, result: Soaked, stack: contextlib.ExitStack, say: Callable[[str], None]
+    seconds: float,
+    first: tuple[RunningHelper, MemoryGroup],
+    result: Soaked,
+    stack: contextlib.ExitStack,
+    say: Callable[[str], None],
 ) -> None:
+    helper, memory = first
     part = seconds / (len(UPDATES) + 1)
     watched = Watched("at the start")
     for number, (name, flags) in enumerate(UPDATES):
         result.helpers.append(watched)
-        with watching(helper, watched):
+        with watching(helper, watched, memory):
             time.sleep(part)
             say(name)
             if number == CHANGES:
                 result.changed_at = time.monotonic()
             inode = helper.socket.stat().st_ino
-            newer = stack.enter_context(running_helper(*flags, directory=helper.socket.parent))
+            newer, newer_memory = _limited_helper(stack, helper.socket.parent, flags)
             _wait_for_other_inode(newer, inode)
         stopping = time.monotonic()
         helper.process.send_signal(signal.SIGTERM)
         watched.exit_code = helper.process.wait(STOP_SECONDS)
         watched.stop_seconds = time.monotonic() - stopping
-        helper, watched = newer, Watched(name)
+        helper, memory, watched = newer, newer_memory, Watched(name)
     result.helpers.append(watched)
-    with watching(helper, watched):
+    with watching(helper, watched, memory):
         time.sleep(part)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from bench.soak.attacks import Phase, in_phase
 from bench.soak.run import Soaked, SoakPlan
 from bench.summary import Latency
 
@@ -32,10 +33,24 @@ def _failures(soaked: Soaked) -> Iterator[str]:
         if helper.exit_code != 0:
             yield f"the helper that served {helper.name} ended with {helper.exit_code}"
     for helper in soaked.helpers:
+        if helper.killed:
+            yield f"the helper that served {helper.name} needed more memory than its limit, and was killed"
         yield from (f"the helper that served {helper.name}: {complaint}" for complaint in helper.complaints)
         if helper.late_looks and helper.longest_stall > MOST_STALL_SECONDS:
             yield f"the event loop of the helper that served {helper.name} stalled for {helper.longest_stall:.3f} s"
     yield from (f"a quote does not verify: {line}" for line in soaked.unverified)
+
+
+def _latency_in(soaked: Soaked, phase: Phase) -> Latency:
+    """How long calls took whose attestations began in a phase."""
+    tallies = soaked.tallies.values()
+    return Latency.of([tally.latencies[number] for tally in tallies for number in in_phase(phase, tally.moments)])
+
+
+def _failed_in(soaked: Soaked, phase: Phase) -> int:
+    """How many attestations failed that began in a phase."""
+    began = [moment for tally in soaked.tallies.values() for moment, _ in tally.failures]
+    return len([*in_phase(phase, began)])
 
 
 def as_json(plan: SoakPlan, soaked: Soaked, machine: dict[str, object]) -> dict[str, object]:
@@ -56,6 +71,16 @@ def as_json(plan: SoakPlan, soaked: Soaked, machine: dict[str, object]) -> dict[
             for name, tally in soaked.tallies.items()
         },
         "misbehaving": soaked.misbehaving,
+        "attacks": [
+            {
+                "attack": phase.name,
+                "seconds": phase.ends - phase.begins,
+                "did": soaked.attacks.get(phase.name, {}),
+                "failures": _failed_in(soaked, phase),
+                "latency": asdict(_latency_in(soaked, phase)),
+            }
+            for phase in soaked.phases
+        ],
         "helpers": [asdict(helper) for helper in soaked.helpers],
         "verified": soaked.verified,
     }
@@ -75,6 +100,14 @@ def _lines(plan: SoakPlan, soaked: Soaked) -> Iterator[str]:
             f"  {name:26}{tally.attestations:9}{tally.calls:8}{len(tally.failures):8}{len(tally.renewals):9}"
             f"{tally.late:6}{took.p50 * 1e3:8.2f}{took.p99 * 1e3:8.2f}{took.longest * 1e3:9.1f}"
         )
+    yield f"Well-behaved clients, attack by attack (ms){'calls':>22}{'failed':>8}{'p50':>8}{'p99':>8}{'longest':>9}"
+    for phase in soaked.phases:
+        took, failed = _latency_in(soaked, phase), _failed_in(soaked, phase)
+        did = ", ".join(f"{name} {count}" for name, count in soaked.attacks.get(phase.name, {}).items())
+        yield (
+            f"  {phase.name:46}{took.count:17}{failed:8}{took.p50 * 1e3:8.2f}{took.p99 * 1e3:8.2f}"
+            f"{took.longest * 1e3:9.1f}  {did}"
+        )
     yield "Misbehaving clients: connections, and of them refused or cut"
     for kind, counts in soaked.misbehaving.items():
         yield f"  {kind:26}{counts['connections']:9}{counts['refused']:8}"
@@ -87,6 +120,7 @@ def _lines(plan: SoakPlan, soaked: Soaked) -> Iterator[str]:
             f"{helper.probes} probes, the slowest {helper.slowest_probe * 1e3:.0f} ms, "
             f"{helper.longest_stall * 1e3:.0f} ms without waiting for the CPU; {helper.late_looks} late looks"
         )
+        yield f"    {helper.highest / 1e6:.1f} MB of its control group at most, {helper.killed} killed for memory"
         dropped = ", ".join(f"{reason} {count}" for reason, count in helper.dropped.items() if count)
         yield f"    closed without an answer: {dropped or 'none'}"
         if helper.exit_code is not None:

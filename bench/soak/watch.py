@@ -13,6 +13,7 @@ from pathlib import Path
 from replay.helper import RunningHelper, http_get
 
 from bench.machine import SchedulerTimes, resident_bytes
+from bench.memory import MemoryGroup
 from confcom.quote_helper.limits import DROP_REASONS
 
 PROBE_SECONDS = 0.02
@@ -37,6 +38,10 @@ class Watched:
     longest_stall: float = 0.0
     resident: list[tuple[float, int]] = field(default_factory=list)
     """Time since it was watched in seconds, and bytes."""
+    highest: int = 0
+    """Bytes of its control group at most, those of the kernel and of files included."""
+    killed: int = 0
+    """How many processes the kernel ended there because memory ran out."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Connections that were closed without an answer, by reason, at the end."""
     late_looks: int = 0
@@ -53,8 +58,8 @@ def _own_wait() -> float:
 
 
 @contextlib.contextmanager
-def watching(helper: RunningHelper, watched: Watched) -> Iterator[None]:
-    """Probe it until the end of the block."""
+def watching(helper: RunningHelper, watched: Watched, memory: MemoryGroup) -> Iterator[None]:
+    """Probe it until the end of the block, or until it ends."""
     end = threading.Event()
     thread = threading.Thread(target=_watch, args=(helper, watched, end))
     thread.start()
@@ -63,9 +68,18 @@ def watching(helper: RunningHelper, watched: Watched) -> Iterator[None]:
     finally:
         end.set()
         thread.join()
-        metrics = helper.metrics()
-        watched.dropped = _dropped(metrics)
-        watched.late_looks = int(metrics[f"{_LATENESS}_count"] - metrics[f'{_LATENESS}_bucket{{le="0.05"}}'])
+        watched.highest, watched.killed = memory.highest, memory.killed
+        watched.exit_code = helper.process.poll()
+        if watched.exit_code is None:
+            _read_metrics(helper, watched)
+        else:
+            watched.complaints.append(f"it ended by itself, with {watched.exit_code}")
+
+
+def _read_metrics(helper: RunningHelper, watched: Watched) -> None:
+    metrics = helper.metrics()
+    watched.dropped = _dropped(metrics)
+    watched.late_looks = int(metrics[f"{_LATENESS}_count"] - metrics[f'{_LATENESS}_bucket{{le="0.05"}}'])
 
 
 def dropped_by(helper: RunningHelper) -> dict[str, int]:
@@ -80,7 +94,7 @@ def _dropped(metrics: dict[str, float]) -> dict[str, int]:
 def _watch(helper: RunningHelper, watched: Watched, end: threading.Event) -> None:
     started = time.monotonic()
     pid = helper.process.pid
-    while not end.wait(PROBE_SECONDS):
+    while not end.wait(PROBE_SECONDS) and helper.process.poll() is None:
         waited, own = SchedulerTimes.of(pid).waiting, _own_wait()
         began = time.perf_counter()
         try:
@@ -90,7 +104,7 @@ def _watch(helper: RunningHelper, watched: Watched, end: threading.Event) -> Non
         seconds = time.perf_counter() - began
         waited = SchedulerTimes.of(pid).waiting - waited + _own_wait() - own
         watched.probes += 1
-        if status != HTTPStatus.OK:
+        if status != HTTPStatus.OK and helper.process.poll() is None:
             watched.complaints.append(f"/livez: {status} {text}")
         watched.slowest_probe = max(watched.slowest_probe, seconds)
         watched.longest_stall = max(watched.longest_stall, seconds - waited)

@@ -49,6 +49,8 @@ class Tally:
     """When the attestations began in which a client was told 42 and called InitQuoteEx again."""
     latencies: list[float] = field(default_factory=list)
     """Of each call; of Fortanix' program, whole runs."""
+    moments: list[float] = field(default_factory=list)
+    """When the attestation of each of these began."""
     sample: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
@@ -72,6 +74,7 @@ def replayed(name: str, path: str) -> Attest:
         left -= 1
         tally.calls += len(run.exchanges)
         tally.latencies.extend(exchange.seconds for exchange in run.exchanges)
+        tally.moments.extend([began] * len(run.exchanges))
         tally.renewals.extend([began] * run.renewals)
         if run.failure:
             tally.failures.append((began, run.failure))
@@ -96,6 +99,7 @@ def program(executable: Path, path: str) -> Attest:
                 tally.failures.append((began, str(error)))
                 return
             tally.latencies.append(time.monotonic() - began)
+            tally.moments.append(began)
             if tally.attestations % SAMPLE_EVERY == 0:
                 tally.sample.append((got.quote, got.report_data))
             return

@@ -11,9 +11,9 @@ from replay import wire
 
 from bench.load import WrongAnswerError, prepare, quote_in
 from bench.rounds import Tally as ServerTally
-from bench.soak import misbehaving
-from bench.soak.run import Soaked
-from bench.soak.verdict import failures_of
+from bench.soak import attacks, misbehaving
+from bench.soak.run import MEMORY_LIMIT, UPDATES, Soaked, SoakPlan
+from bench.soak.verdict import as_json, as_table, failures_of
 from bench.soak.watch import Watched
 from bench.soak.well_behaved import Tally
 from bench.summary import Latency, Spread, percentile
@@ -72,6 +72,7 @@ def test_a_soak_in_which_nothing_happened_is_passed():
         ({"exit_code": 1}, "ended with 1"),
         ({"late_looks": 1, "longest_stall": 0.051}, "stalled for 0.051 s"),
         ({"complaints": ["/livez: 503"]}, "/livez: 503"),
+        ({"killed": 1}, "needed more memory than its limit"),
     ],
 )
 def test_what_a_helper_must_not_do_fails_a_soak(change, complaint):
@@ -98,6 +99,44 @@ def test_a_client_that_failed_or_never_came_fails_a_soak(client):
     soaked.changed_at = 0.0
     soaked.tallies["Gramine"] = client
     assert len(failures_of(soaked)) == 1
+
+
+def test_the_phases_of_attacks_follow_one_another_and_fill_the_time():
+    phases = attacks.phases(100.0, 60.0)
+    assert (phases[0].begins, phases[-1].ends) == (100.0, pytest.approx(160.0))
+    assert [one.ends for one in phases[:-1]] == pytest.approx([one.begins for one in phases[1:]])
+    assert [phase.name for phase in phases] == [attacks.NONE, *dict.fromkeys(one.name for one in phases[1:])]
+
+
+def test_no_update_comes_while_probes_are_attacked():
+    """Each helper has a path of its own for them."""
+    on_probes = [one for one in attacks.phases(0.0, 1.0) if one.attack is not None and one.attack.on_probes]
+    updates = [(number + 1) / (len(UPDATES) + 1) for number in range(len(UPDATES))]
+    assert on_probes
+    assert not [moment for phase in on_probes for moment in updates if phase.begins <= moment <= phase.ends]
+
+
+def test_the_probes_that_are_attacked_are_those_of_the_helper_that_started_last(tmp_path):
+    for age, name in enumerate(("new.probes", "old.probes")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (100 - age, 100 - age))
+    assert attacks.newest_probes(tmp_path) == str(tmp_path / "new.probes")
+
+
+def test_what_happened_is_told_by_the_attack_during_which_it_happened():
+    soaked = passed()
+    soaked.phases = attacks.phases(0.0, 10.0)
+    soaked.changed_at = 0.0
+    soaked.attacks = {"unread": {"made": 7}}
+    soaked.tallies["Gramine"] = Tally(
+        attestations=3, failures=[(1.5, "refused")], latencies=[0.1, 0.2, 0.3], moments=[0.5, 1.5, 1.6]
+    )
+    plan = SoakPlan(10.0, 1.0, None)
+    first, second, third, *_ = as_json(plan, soaked, {})["attacks"]
+    assert [one["latency"]["count"] for one in (first, second, third)] == [1, 2, 0]
+    assert (first["failures"], second["failures"], second["did"]) == (0, 1, {"made": 7})
+    (line,) = [line for line in as_table(plan, soaked).splitlines() if line.startswith("  unread ")]
+    assert line.split() == ["unread", "2", "1", "200.00", "300.00", "300.0", "made", "7"]
 
 
 def run_program(module, *arguments):
@@ -151,4 +190,7 @@ def test_a_tiny_soak(tmp_path):
     assert [line for line in results["failures"] if "stalled" not in line] == []
     assert all(client["attestations"] and client["calls"] for client in results["well_behaved"].values())
     assert all(kind["connections"] for kind in results["misbehaving"].values())
+    assert [one["attack"] for one in results["attacks"]] == [phase.name for phase in attacks.phases(0.0, 1.0)]
+    assert sum(one["did"].get("made", 0) for one in results["attacks"]) > 0  # none has more than a fifth of a second
+    assert all(0 < helper["highest"] <= MEMORY_LIMIT and not helper["killed"] for helper in results["helpers"])
     assert [helper["exit_code"] for helper in results["helpers"]] == [0, 0, 0, None]

@@ -115,6 +115,7 @@ def running_helper(
     directory: Path | None = None,
     alterations: Mapping[str, object] | None = None,
     ready: bool = True,
+    inside: Callable[[tuple[str, ...]], tuple[str, ...]] = lambda command: command,
 ) -> Iterator[RunningHelper]:
     """Start one, wait until it can quote, and end it; nothing stays.
 
@@ -123,11 +124,14 @@ def running_helper(
         directory: where socket and state are; another helper may be there. None: one of its own.
         alterations: for `replay.altered`; None: the program as it is.
         ready: False for one that cannot get ready.
+        inside: makes the command that becomes the helper's, as in a control group of its own.
     """
     if directory is None:
         with (
             tempfile.TemporaryDirectory(dir="/tmp", prefix="replay-") as name,
-            running_helper(*arguments, directory=Path(name), alterations=alterations, ready=ready) as helper,
+            running_helper(
+                *arguments, directory=Path(name), alterations=alterations, ready=ready, inside=inside
+            ) as helper,
         ):
             yield helper
         return
@@ -135,12 +139,12 @@ def running_helper(
     path, probes, log = directory / "aesm.socket", directory / f"{unique}.probes", directory / f"{unique}.log"
     state_dir = directory / "state"
     program = ["-m", "confcom.quote_helper"] if alterations is None else [str(ALTERED), json.dumps(alterations)]
-    command = [
+    command = (
         *(sys.executable, *program, "--simulated", "--state-dir", str(state_dir), "--socket", str(path)),
         *("--probe-address", f"unix:{probes}", *arguments),
-    ]
+    )
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stream, env=os.environ)
+        process = subprocess.Popen(inside(command), stdin=subprocess.DEVNULL, stderr=stream, env=os.environ)
     helper = RunningHelper(process, path, state_dir, log, probes)
     try:
         helper.wait_until(lambda: helper.readiness[0] == (200 if ready else 503) and path.exists())

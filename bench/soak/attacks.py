@@ -1,0 +1,105 @@
+"""The attacks of `e2e.attacks`, one after the other, each a process that waits for its time."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from bench.other_user import Work, stopped
+from bench.soak.misbehaving import UID
+from e2e.attacks.kinds import KINDS
+
+ROOT = 0
+NONE = "none"
+"""A phase without any, by which the others are judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One of them.
+
+    Args:
+        kind: of `e2e.attacks.kinds`.
+        uid: who attacks. Root can be any other user too.
+        on_probes: whether it is probes and metrics that are attacked, and not the socket of AESM.
+    """
+
+    kind: str
+    uid: int = UID
+    on_probes: bool = False
+
+
+ATTACKS: tuple[Attack | None, ...] = (
+    None,
+    Attack("unread"),
+    Attack("gone-peers-held", ROOT),
+    Attack("probes", ROOT, on_probes=True),
+    Attack("effective-users", ROOT),
+    Attack("unread-by-users", ROOT),
+    Attack("crowd-of-probes", ROOT, on_probes=True),
+    Attack("incomplete"),
+    Attack("incomplete-by-users", ROOT),
+    Attack("complaints", ROOT),
+)
+"""In this order, each for as long as the others: no update comes while probes are attacked, whose path is a helper's
+own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """The time of an attack, of CLOCK_MONOTONIC in seconds.
+
+    Args:
+        attack: which; None: there is none.
+        begins: from when on.
+        ends: until when.
+    """
+
+    attack: Attack | None
+    begins: float
+    ends: float
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return NONE if self.attack is None else self.attack.kind
+
+
+def phases(begins: float, seconds: float) -> tuple[Phase, ...]:
+    """All of them, which share the time."""
+    part = seconds / len(ATTACKS)
+    return tuple(
+        Phase(attack, begins + number * part, begins + (number + 1) * part) for number, attack in enumerate(ATTACKS)
+    )
+
+
+def newest_probes(directory: Path) -> str:
+    """Where the helper that started last is asked for its metrics."""
+    return str(max(directory.glob("*.probes"), key=lambda path: path.stat().st_mtime))
+
+
+def work(attack: Attack, phase: Phase, where: Callable[[], str]) -> Work:
+    """The attack in its time; its result is what it did.
+
+    Args:
+        attack: which.
+        phase: when.
+        where: asked when it begins.
+    """
+
+    def run(parent: Connection) -> dict[str, int]:
+        if stopped(parent, max(0.0, phase.begins - time.monotonic())):
+            return {}
+        counts = KINDS[attack.kind](where(), lambda: time.monotonic() >= phase.ends or stopped(parent))
+        return dataclasses.asdict(counts)
+
+    return run
+
+
+def in_phase(phase: Phase, moments: list[float]) -> Iterator[int]:
+    """Indices of those moments that lie in a phase."""
+    return (number for number, moment in enumerate(moments) if phase.begins <= moment < phase.ends)
