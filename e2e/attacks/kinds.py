@@ -27,8 +27,8 @@ WHOLE_ANSWER = 60_000
 """An answer of which so much is unread is a whole one, and no refusal."""
 UIDS = (100_000, 2_000_000_000)
 """From which random user IDs are taken: none that a distribution has."""
-PER_PROCESS = 4
-"""Connections of a process that then exits: so few that it is gone when the helper looks."""
+PER_PROCESS = 256
+"""Connections of a process that then exits: so many that it is gone before the helper has accepted the last of them."""
 COMPLAINERS = 600
 """User IDs that cause log lines."""
 PROBES = (b"/metrics", b"/readyz")
