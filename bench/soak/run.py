@@ -172,6 +172,7 @@ def _update_again_and_again(
         helper.process.send_signal(signal.SIGTERM)
         watched.exit_code = helper.process.wait(STOP_SECONDS)
         watched.stop_seconds = time.monotonic() - stopping
+        watched.highest, watched.killed = memory.highest, memory.killed
         helper, memory, watched = newer, newer_memory, Watched(name)
     result.helpers.append(watched)
     with watching(helper, watched, memory):
