@@ -10,9 +10,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from bench.other_user import Work, stopped
-from bench.soak.misbehaving import UID
 from e2e.attacks.kinds import KINDS
 
+UID = 65_530
+"""An attacker without privileges: a peer of its own, no user that a distribution has."""
 ROOT = 0
 NONE = "none"
 """A phase without any, by which the others are judged."""

@@ -38,11 +38,13 @@ class Counts:
         made: connections.
         refused: that were not made, or in which nothing could be sent.
         most_held: at one time.
+        renderings: of metrics that differed from each other, of those who ask for them.
     """
 
     made: int = 0
     refused: int = 0
     most_held: int = 0
+    renderings: int = 0
 
 
 class Held:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import random
@@ -31,7 +32,8 @@ PER_PROCESS = 256
 """Connections of a process that then exits: so many that it is gone before the helper has accepted the last of them."""
 COMPLAINERS = 600
 """User IDs that cause log lines."""
-PROBES = (b"/metrics", b"/readyz")
+METRICS = b"/metrics"
+PROBES = (METRICS, b"/readyz")
 CROWD = 30
 """Connections at once of the larger of the two loops that ask for metrics."""
 PROBE_SECONDS = 5.0
@@ -40,7 +42,7 @@ PROBE_SECONDS = 5.0
 
 def unread(path: str, over: Over) -> Counts:
     """Have whole quotes sent, and never read them."""
-    return _hold(path, over, requests.quote_request(path), _unread_or_open)
+    return _hold(path, over, requests.quote_request(path, over), _unread_or_open)
 
 
 def incomplete(path: str, over: Over) -> Counts:
@@ -126,7 +128,7 @@ def effective_users(path: str, over: Over) -> Counts:
 
 def unread_by_users(path: str, over: Over) -> Counts:
     """Have whole quotes sent to thousands of users, and never read them."""
-    return _hold(path, over, requests.quote_request(path), _unread_or_open, uids=_random_uids())
+    return _hold(path, over, requests.quote_request(path, over), _unread_or_open, uids=_random_uids())
 
 
 def incomplete_by_users(path: str, over: Over) -> Counts:
@@ -137,7 +139,7 @@ def incomplete_by_users(path: str, over: Over) -> Counts:
 def complaints(path: str, over: Over) -> Counts:
     """Cause log lines of 600 users whose processes are gone: by requests that are malformed, and by quotes."""
     counts = Counts()
-    quote = requests.quote_request(path)
+    quote = requests.quote_request(path, over)
     first, _ = UIDS
     uids = itertools.cycle(range(first, first + COMPLAINERS))
     while not over():
@@ -194,12 +196,14 @@ def _connect_as(uid: int, path: str, sock: socket.socket, request: bytes) -> Non
 def probes(where: str, over: Over, *, connections: int = 1) -> Counts:
     """Ask for metrics and readiness in a loop, so many at a time."""
     counts = [Counts() for _ in range(connections)]
-    threads = [threading.Thread(target=_ask, args=(where, over, one)) for one in counts]
+    renderings: set[bytes] = set()
+    threads = [threading.Thread(target=_ask, args=(where, over, one, renderings)) for one in counts]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return Counts(sum(one.made for one in counts), sum(one.refused for one in counts), connections)
+    made, refused = sum(one.made for one in counts), sum(one.refused for one in counts)
+    return Counts(made, refused, connections, len(renderings))
 
 
 def crowd_of_probes(where: str, over: Over) -> Counts:
@@ -207,18 +211,22 @@ def crowd_of_probes(where: str, over: Over) -> Counts:
     return probes(where, over, connections=CROWD)
 
 
-def _ask(where: str, over: Over, counts: Counts) -> None:
+def _ask(where: str, over: Over, counts: Counts, renderings: set[bytes]) -> None:
     for target in itertools.cycle(PROBES):
         if over():
             return
+        digest = hashlib.sha256()
         try:
             with _connected(where) as sock:
                 sock.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: probes\r\n\r\n")
-                while sock.recv(requests.LONGEST):
-                    pass
-            counts.made += 1
+                while chunk := sock.recv(requests.LONGEST):
+                    digest.update(chunk)
         except OSError:
             counts.refused += 1
+            continue
+        counts.made += 1
+        if target == METRICS:
+            renderings.add(digest.digest())
 
 
 def _connected(where: str) -> socket.socket:

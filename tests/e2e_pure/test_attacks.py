@@ -71,7 +71,7 @@ def test_each_attack_runs_with_what_a_pod_has_and_tells_what_it_did(helper, code
 def test_the_unread_answer_is_a_whole_quote_in_the_longest_buffer(helper):
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(helper.socket))
-        client.sendall(requests.quote_request(str(helper.socket)))
+        client.sendall(requests.quote_request(str(helper.socket), lambda: False))
         select.select([client], [], [], 30)
         assert unread_bytes(client) > requests.LONGEST
         answer = bytearray()
@@ -79,6 +79,11 @@ def test_the_unread_answer_is_a_whole_quote_in_the_longest_buffer(helper):
             answer += chunk
     fields = wire.fields(wire.fields(bytes(answer[wire.HEADER_SIZE :]))[17])
     assert len(fields[2]) == requests.LONGEST
+
+
+def test_an_attacker_to_whom_nobody_answers_ends_when_its_time_is_over(tmp_path):
+    asked = iter([False, True])
+    assert requests.quote_request(str(tmp_path / "nobody"), lambda: next(asked))
 
 
 @pytest.mark.parametrize("answer", [b"", wire.frame(wire.data(15, wire.number(1, 1)))])
