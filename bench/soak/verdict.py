@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from bench.soak.attacks import Phase, in_phase
+from bench.soak.attacks import Phase, in_phase, is_spared
 from bench.soak.run import Soaked, SoakPlan
+from bench.soak.well_behaved import Tally
 from bench.summary import Latency
 
 MOST_STALL_SECONDS = 0.05
@@ -22,13 +23,7 @@ def failures_of(soaked: Soaked) -> list[str]:
 
 def _failures(soaked: Soaked) -> Iterator[str]:
     for name, tally in soaked.tallies.items():
-        for began, complaint in tally.failures:
-            yield f"{name}: {complaint} ({began - soaked.changed_at:+.3f} s from the change of the quoting enclave)"
-        early = sum(began < soaked.changed_at for began in tally.renewals)
-        if early:
-            yield f"{name}: told 42 {early} times before the quoting enclave changed"
-        if not tally.attestations:
-            yield f"{name}: never attested"
+        yield from (f"{name}: {complaint}" for complaint in _complaints(soaked, tally))
     for helper in soaked.helpers[:-1]:
         if helper.exit_code != 0:
             yield f"the helper that served {helper.name} ended with {helper.exit_code}"
@@ -39,6 +34,17 @@ def _failures(soaked: Soaked) -> Iterator[str]:
         if helper.late_looks and helper.longest_stall > MOST_STALL_SECONDS:
             yield f"the event loop of the helper that served {helper.name} stalled for {helper.longest_stall:.3f} s"
     yield from (f"a quote does not verify: {line}" for line in soaked.unverified)
+
+
+def _complaints(soaked: Soaked, tally: Tally) -> Iterator[str]:
+    for began, complaint in tally.failures:
+        if not is_spared(began, soaked.phases):
+            yield f"{complaint} ({began - soaked.changed_at:+.3f} s from the change of the quoting enclave)"
+    early = sum(began < soaked.changed_at for began in tally.renewals)
+    if early:
+        yield f"told 42 {early} times before the quoting enclave changed"
+    if not tally.attestations:
+        yield "never attested"
 
 
 def _latency_in(soaked: Soaked, phase: Phase) -> Latency:
@@ -100,13 +106,13 @@ def _lines(plan: SoakPlan, soaked: Soaked) -> Iterator[str]:
             f"  {name:26}{tally.attestations:9}{tally.calls:8}{len(tally.failures):8}{len(tally.renewals):9}"
             f"{tally.late:6}{took.p50 * 1e3:8.2f}{took.p99 * 1e3:8.2f}{took.longest * 1e3:9.1f}"
         )
-    yield f"Well-behaved clients, attack by attack (ms){'calls':>22}{'failed':>8}{'p50':>8}{'p99':>8}{'longest':>9}"
+    yield f"Well-behaved clients, attack by attack (ms){'calls':>8}{'failed':>8}{'p50':>8}{'p99':>8}{'longest':>9}"
     for phase in soaked.phases:
         took, failed = _latency_in(soaked, phase), _failed_in(soaked, phase)
         did = ", ".join(f"{name} {count}" for name, count in soaked.attacks.get(phase.name, {}).items())
         yield (
-            f"  {phase.name:46}{took.count:17}{failed:8}{took.p50 * 1e3:8.2f}{took.p99 * 1e3:8.2f}"
-            f"{took.longest * 1e3:9.1f}  {did}"
+            f"  {phase.name:41}{took.count:8}{failed:8}"
+            f"{took.p50 * 1e3:8.2f}{took.p99 * 1e3:8.2f}{took.longest * 1e3:9.1f}  {did}"
         )
     yield "Misbehaving clients: connections, and of them refused or cut"
     for kind, counts in soaked.misbehaving.items():

@@ -139,6 +139,18 @@ def test_what_happened_is_told_by_the_attack_during_which_it_happened():
     assert line.split() == ["unread", "2", "1", "200.00", "300.00", "300.0", "made", "7"]
 
 
+def test_a_client_may_fail_only_while_an_attacker_takes_what_all_share():
+    soaked = passed()
+    soaked.changed_at = 0.0
+    soaked.phases = attacks.phases(0.0, 100.0)
+    spared = next(one for one in soaked.phases if one.attack is not None and one.attack.takes_all)
+    other = next(one for one in soaked.phases if one.attack is not None and not one.attack.takes_all)
+    soaked.tallies["Gramine"].failures = [(spared.begins, "refused")]
+    assert failures_of(soaked) == []
+    soaked.tallies["Gramine"].failures = [(other.begins, "refused")]
+    assert len(failures_of(soaked)) == 1
+
+
 def run_program(module, *arguments):
     """Run it as its user does: it forks, which this process, with threads of other tests in it, must not."""
     return subprocess.run(
