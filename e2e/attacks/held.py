@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-SPARE_DESCRIPTORS = 64
-"""For everything but connections."""
+SPARE_DESCRIPTORS = 512
+"""For everything else, and for as many connections as are made between two looks."""
 LOOK_SECONDS = 0.5
 """Between looks at what is held."""
 RENEWED_SHARE = 0.02
