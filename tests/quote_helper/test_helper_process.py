@@ -125,9 +125,10 @@ def test_sigterm_answers_what_has_arrived(start_helper, exchange, vector, wait_u
 def test_what_is_no_socket_stays(start_helper, short_dir):
     (short_dir / "aesm").mkdir()
     (short_dir / "aesm" / "aesm.socket").mkdir()
+    (short_dir / "aesm" / "aesm.socket" / "precious").write_text("")
     helper = start_helper()
     assert helper.process.wait(30) == ExitCode.USAGE
-    assert "there is a directory" in helper.log.read_text()
+    assert "there is a directory that is not empty" in helper.log.read_text()
     assert (short_dir / "aesm" / "aesm.socket").is_dir()
 
 
