@@ -22,7 +22,14 @@ COMMON = ("--simulated", "--probe-address", "--log-level", "--log-format", "--he
 FLAGS = {
     "quote-helper": (
         *COMMON,
-        *("--state-dir", "--socket", "--replace-foreign-socket", "--stale-report-window-seconds", "--identify-pods"),
+        *(
+            "--state-dir",
+            "--socket",
+            "--replace-foreign-socket",
+            "--open-to-all-users",
+            "--stale-report-window-seconds",
+            "--identify-pods",
+        ),
         *(
             "--simulated-qe-mrenclave",
             "--simulated-qe-isvsvn",
