@@ -73,7 +73,9 @@ def test_a_deleted_root_is_told_and_made_again_and_every_helper_takes_the_new_on
             another = "quotes by another simulated root"
             return [one.partition(":")[0] for one in add_on.status()["problems"] if another in one]
 
-        until(lambda: behind() == [second.name], "only the helper whose kubelet is away is behind", FOLLOW_SECONDS)
+        until(
+            lambda: behind() == [second.name], "only the helper whose kubelet is away is behind", seconds=FOLLOW_SECONDS
+        )
         assert is_trusted(after, *quote_on(tenant, first))
 
         second.start("kubelet")
@@ -101,8 +103,8 @@ def maker(cluster):
     yield cluster
     for kind in ("rolebinding", "role", "serviceaccount"):
         cluster.kubectl("delete", kind, MAKER, IN_SYSTEM, "--ignore-not-found")
+    cluster.kubectl("delete", "job", "--all", IN_SYSTEM)  # a failed one stays, and its Pod for as long
     uninstall(cluster)
-    cluster.kubectl("delete", "job", "--all", IN_SYSTEM)
     cluster.kubectl("label", "node", NODE_NAME, f"{SIMULATED_LABEL}-")
 
 

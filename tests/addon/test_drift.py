@@ -302,3 +302,9 @@ def test_a_port_is_known_by_its_number():
     assert one.owns((*CONTAINER, "ports", step, "name"))
     assert step.within([{"containerPort": 8080}]) == {"containerPort": 8080}
     assert step.within([{"containerPort": 8080, "protocol": "UDP"}]) is None
+
+
+def test_what_was_handed_over_and_is_still_there_is_drift():
+    helm = HELM | {"fieldsV1": pod_spec({"f:hostNetwork": {}})}
+    live = daemon_set(managed=[helm], hostNetwork=True)
+    assert found(daemon_set(), live) == {"spec.template.spec.hostNetwork": (Deviation.ADDED, "")}
