@@ -19,6 +19,7 @@ WORDED = (
     "another SGX device plugin runs on",
     "another device plugin offers",
     "the kubelet offers no EPC",
+    "the kubelet has not taken ",
     "the kubelet reports ",
     "it is tainted ",
     "not registered yet",
