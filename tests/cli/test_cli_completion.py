@@ -26,7 +26,6 @@ FLAGS = {
             "--state-dir",
             "--socket",
             "--replace-foreign-socket",
-            "--open-to-all-users",
             "--stale-report-window-seconds",
             "--identify-pods",
         ),

@@ -121,16 +121,21 @@ def test_connection_cap():
 
 
 def test_unread_answers():
+    unread = "confcom_quote_helper_unread_answers"
     with (
         running_helper() as helper,
         connected(helper, count=300, data=wire.frame(num())) as clients,
     ):
-        helper.wait_until(lambda: helper.metric("confcom_quote_helper_unread_answers") > 100)
-        assert helper.metric("confcom_quote_helper_unread_answers") < 300
-        for client in clients:
-            assert client.recv(100) == NUM_ANSWER
-            assert client.recv(1) == b""
-        helper.wait_until(lambda: helper.metric("confcom_quote_helper_unread_answers") == 0)
+        helper.wait_until(lambda: helper.metric("confcom_quote_helper_client_memory_bytes") > 2**20)
+        with connected(helper, data=wire.frame(num())) as (late,):
+            late.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                late.recv(1)
+            late.settimeout(START_SECONDS)
+            for client in (*clients, late):
+                assert client.recv(100) == NUM_ANSWER
+                assert client.recv(1) == b""
+            helper.wait_until(lambda: helper.metric(unread) == 0)
 
 
 def test_deadlines():
