@@ -177,13 +177,16 @@ class Connection:
         return False
 
     def finish(self) -> None:
-        """Tell the client that nothing follows, and release the messages with what the kernel has not taken of them.
+        """Release the messages, with what the kernel has not taken of them: nothing is received or sent any more."""
+        self._unsent = _NOTHING
+        del self.request, self.response, self._session
+
+    def end_answer(self) -> None:
+        """Tell the client that nothing follows.
 
         Raises:
             OSError: the connection is dead.
         """
-        self._unsent = _NOTHING
-        del self.request, self.response
         self.sock.shutdown(socket.SHUT_WR)
 
     def has_unread(self) -> bool:

@@ -23,6 +23,9 @@ from confcom.quote_helper.unread_answers import READ_EVENTS, UnreadAnswers
 
 _logger = logging.getLogger(__name__)
 
+_RECEIVING, _PAUSED, _ANSWERING, _SENDING, _UNREAD, _ENDED = Stage
+"""Looking a member up by its enum takes a tenth of a microsecond, and each connection goes through four stages."""
+
 
 class ConnectionHandler:
     """Serves connections until they end; whatever one of them raises ends it alone.
@@ -132,7 +135,7 @@ class ConnectionHandler:
         """Close all connections."""
         self._unread.close()
         for connection in self._table:
-            if connection.stage is Stage.UNREAD:
+            if connection.stage is _UNREAD:
                 self._end(connection)
             else:
                 self._drop(connection, "stopping")
@@ -142,11 +145,11 @@ class ConnectionHandler:
 
     def send(self, connection: Connection, response: Response) -> None:
         """Answer a connection, and close it when the client has read the answer."""
-        connection.stage = Stage.SENDING
         try:
             if connection.send(response):
                 self._answered(connection)
             else:
+                connection.stage = _SENDING
                 self._unsent.add(connection)
                 self._watch(connection, select.EPOLLOUT)
         except Exception as error:  # noqa: BLE001 # the caller answers others too
@@ -161,26 +164,24 @@ class ConnectionHandler:
 
     def _fail(self, connection: Connection, error: Exception) -> None:
         gone = isinstance(error, ConnectionError)
-        if connection.stage is not Stage.ENDED:
+        if connection.stage is not _ENDED:
             self._drop(connection, "gone" if gone else "failed")
         if not gone and (suppressed := self._failure_log.admit()) is not None:
             _logger.error("a connection failed", exc_info=error, extra={"suppressed": suppressed})
 
     def _go_on(self, connection: Connection) -> None:
-        match connection.stage:
-            case Stage.RECEIVING:
-                self._receive(connection)
-            case Stage.PAUSED | Stage.ANSWERING:
-                # It is watched for nothing but its end.
-                self._drop(connection, "gone")
-            case Stage.SENDING:
-                if connection.send_rest():
-                    self._answered(connection)
-            case Stage.UNREAD:
-                self._unread.check_one(connection)
+        stage = connection.stage
+        if stage is _RECEIVING:
+            self._receive(connection)
+        elif stage is _UNREAD:
+            self._unread.check_one(connection)
+        elif stage is not _SENDING:
+            # It is watched for nothing but its end.
+            self._drop(connection, "gone")
+        elif connection.send_rest():
+            self._answered(connection)
 
     def _receive(self, connection: Connection) -> None:
-        connection.stage = Stage.RECEIVING
         room = self._table.room(connection.holding)
         if room <= 0:
             self._pause(connection)
@@ -219,7 +220,7 @@ class ConnectionHandler:
             self._pause(connection)
             return
         self._start_waiting(connection, size)
-        connection.stage = Stage.ANSWERING
+        connection.stage = _ANSWERING
         answer = self._service.respond(connection.request, connection.peer.key, connection)
         if not isinstance(answer, Ticket):
             self.send(connection, answer)
@@ -230,7 +231,7 @@ class ConnectionHandler:
             self._watch(connection, 0)
 
     def _pause(self, connection: Connection) -> None:
-        connection.stage = Stage.PAUSED
+        connection.stage = _PAUSED
         self._await(connection, 0)
         if connection.complete:
             self._charge(connection, connection.received)
@@ -243,6 +244,7 @@ class ConnectionHandler:
         return self._table.room(connection.holding) > 0
 
     def _go_on_paused(self, connection: Connection) -> None:
+        connection.stage = _RECEIVING
         self._run(self._take_request if connection.complete else self._receive, connection)
 
     def _answered(self, connection: Connection) -> None:
@@ -253,7 +255,8 @@ class ConnectionHandler:
 
     def _await_read(self, connection: Connection) -> None:
         """Wait, without limit, until the client has read: closing would not free what the kernel holds for it."""
-        connection.stage = Stage.UNREAD
+        connection.stage = _UNREAD
+        connection.finish()
         self._stop_waiting(connection)
         connection.in_time = True
         connection.holding.memory -= connection.charged
@@ -263,11 +266,11 @@ class ConnectionHandler:
         self._unsent.discard(connection)
         self._count_for_peer(connection)
         self._charge(connection, unread_memory(connection.answer_size))
-        connection.finish()
+        connection.end_answer()
         self._watch(connection, READ_EVENTS)
 
     def _request_is_late(self, connection: Connection) -> None:
-        self._drop(connection, "over_share" if connection.stage is Stage.PAUSED else "timeout")
+        self._drop(connection, "over_share" if connection.stage is _PAUSED else "timeout")
 
     def _refuse_paused(self, connection: Connection) -> None:
         """Refuse a request whose peer has held too much for too long; without a byte if it may not have that either."""
@@ -338,14 +341,17 @@ class ConnectionHandler:
         if connection.ticket is not None:
             self._service.abandon(connection.ticket)
             connection.ticket = None
-        if connection.stage is Stage.UNREAD:
+        if connection.stage is _UNREAD:
             self._unread.discard()
-        connection.stage = Stage.ENDED
+        connection.stage = _ENDED
         connection.sock.close()
         if connection.waiting:
             self._stop_waiting(connection)
-        self._count_for_peer(connection)
-        if connection.charged:
+        if connection.in_time:
+            self._table.return_memory(connection.charged)
+            if self._paused.any:
+                self._paused.try_soon()
+        elif connection.charged:
             self._charge(connection, 0)
         self._table.remove(connection, connection.holding)
         self._observer.closed(connection.peer)

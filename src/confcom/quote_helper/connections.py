@@ -119,6 +119,10 @@ class ConnectionTable(Generic[C]):
         holding.memory += size
         self._free_memory -= size
 
+    def return_memory(self, size: int) -> None:
+        """Return bytes that count in all, and for no peer."""
+        self._free_memory += size
+
     def start_waiting(self, holding: Holding[C], size: int) -> None:
         """Count one more waiting request of this peer, with `size` more bytes."""
         holding.waiting += 1

@@ -37,7 +37,7 @@ PEERS: Final = 128
 default."""
 READING_SECONDS: Final = 0.0002
 """How soon after an answer was sent it is worth a look whether the client has read it."""
-UNREAD_LOOK_SECONDS: Final = 0.002
+UNREAD_LOOK_SECONDS: Final = 0.005
 """Between further looks: a client that waits for its connection to be closed waits that long."""
 UNWATCHED_SECONDS: Final = 0.02
 """How long after an answer was sent the helper looks by itself. Then it watches the connection, which costs as much as
