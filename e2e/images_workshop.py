@@ -194,7 +194,13 @@ class Workshop:
             with timed("packages for images downloaded"):
                 made = self.scratch / "wheels"
                 command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download"]
-                command += ["--require-hashes", "--only-binary=:all:", "--python-version=3.11", f"--dest={made}"]
+                command += [
+                    "--no-deps",
+                    "--require-hashes",
+                    "--only-binary=:all:",
+                    "--python-version=3.11",
+                    f"--dest={made}",
+                ]
                 self._run([*command, *(f"--requirement={lock}" for lock in locks)], "pip")
                 wheels.parent.mkdir(exist_ok=True)
                 made.rename(wheels)

@@ -32,7 +32,9 @@ def test_the_wheel_alone_tells_the_story(wheel, tmp_path):
     venv.create(place, with_pip=True)
     pip = [str(place / "bin" / "pip"), "--quiet", "--disable-pip-version-check", "install"]
     lock = ROOT / "requirements" / "run.lock"
-    subprocess.run([*pip, "--require-hashes", "--only-binary=:all:", "-r", str(lock)], check=True, env=ENVIRONMENT)
+    subprocess.run(
+        [*pip, "--no-deps", "--require-hashes", "--only-binary=:all:", "-r", str(lock)], check=True, env=ENVIRONMENT
+    )
     subprocess.run([*pip, "--no-deps", str(wheel)], check=True, env=ENVIRONMENT)
     command = [str(place / "bin" / "confcom"), "demo", "--output", "json"]
     done = subprocess.run(command, cwd="/", env=ENVIRONMENT, capture_output=True, text=True, check=False)
