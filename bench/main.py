@@ -75,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
         ("largest-mib", plugin.largest_mib, "a last, large node, in one round; 0: none"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: {default})")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="CHECKOUT",
+        help="measure the quote helper of another checkout in the same rounds",
+    )
     parser.add_argument("--without-go", action="store_true", help="leave out the device plugin in Go")
     parser.add_argument(
         "--mib",
@@ -98,6 +104,7 @@ def _helper_plan(options: argparse.Namespace) -> Plan:
         repetitions=options.repetitions,
         starts=options.starts,
         idle=options.idle,
+        beside=options.beside and options.beside.resolve(),
     )
 
 

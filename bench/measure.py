@@ -15,7 +15,7 @@ from bench.load import ENCLAVE, WrongAnswerError
 from bench.machine import Cores, describe_machine, load_average, on_core, resident_bytes
 from bench.rounds import Rounds, Tally, run_rounds
 from bench.sequences import single_calls, whole_sequences
-from bench.serving import DEFAULT, VARIANTS, Bench
+from bench.serving import DEFAULT, FEATURES, VARIANTS, Bench, beside_key, helper_of
 from bench.signature import seconds_per_signature
 from bench.startup import seconds_to_ready
 from bench.summary import Latency, Spread
@@ -42,6 +42,8 @@ class Plan:
     """Of single calls and of sequences."""
     starts: int = 10
     idle: int = 10_000
+    beside: Path | None = None
+    """Another checkout, whose quote helper is measured in the same rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,9 @@ def measure(plan: Plan, directory: Path, *, say: Callable[[str], None]) -> Resul
         deterministic = seconds_per_signature(SIGNATURES, deterministic=True)
     with contextlib.ExitStack() as stack:
         servers = {variant.key: stack.enter_context(variant.start(bench)) for variant in VARIANTS}
+        if plan.beside is not None:
+            for key in FEATURES:
+                servers[beside_key(key)] = stack.enter_context(helper_of(key, plan.beside)(bench))
         default = servers[DEFAULT]
         at_start = resident_bytes(default.pid)
         with on_core(cores.clients):

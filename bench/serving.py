@@ -65,19 +65,25 @@ class Bench:
         return place
 
     @contextlib.contextmanager
-    def helper(self, name: str, *flags: str, limits: dict[str, float] | None = None) -> Iterator[Server]:
+    def helper(
+        self, name: str, *flags: str, limits: dict[str, float] | None = None, checkout: Path | None = None
+    ) -> Iterator[Server]:
         """The quote helper itself, its log in a file and its probes answered.
 
         Args:
             name: of its directory.
             flags: besides those that say where everything is.
             limits: other values than a helper has, by the names in HelperLimits.
+            checkout: whose code it runs; None: this one's.
         """
         place = self.place(name)
         with contextlib.ExitStack() as stack:
             alterations = None if limits is None else {"limits": limits}
+            environ = {} if checkout is None else {"PYTHONPATH": str(checkout / "src")}
             with on_core(self.core):
-                running = stack.enter_context(running_helper(*flags, directory=place, alterations=alterations))
+                running = stack.enter_context(
+                    running_helper(*flags, directory=place, alterations=alterations, environ=environ)
+                )
             yield Server(running.process.pid, running.socket, running.metric)
 
     @contextlib.contextmanager
@@ -119,6 +125,31 @@ class Variant:
 DEFAULT = "default"
 """The key of the quote helper as it is without any flag."""
 
+FEATURES: dict[str, Callable[[Bench], tuple[str, ...]]] = {
+    "metrics": lambda _: ("--log-level", "error"),
+    DEFAULT: lambda _: (),
+    "every_quote": lambda _: ("--log-quotes-per-peer", str(MAX_QUOTE_LINES)),
+    "pods": lambda _: ("--identify-pods",),
+    "audit": lambda bench: ("--audit-file", str(bench.directory / "audit.log")),
+}
+"""Flags of the quote helper's rows, by their key."""
+
+
+def helper_of(key: str, checkout: Path | None = None) -> Callable[[Bench], AbstractContextManager[Server]]:
+    """Start the quote helper of one row, of this checkout or of another one."""
+
+    def start(bench: Bench) -> AbstractContextManager[Server]:
+        name = key if checkout is None else beside_key(key)
+        return bench.helper(name, *FEATURES[key](bench), checkout=checkout)
+
+    return start
+
+
+def beside_key(key: str) -> str:
+    """The key of the same row of the other checkout."""
+    return f"{key}-beside"
+
+
 VARIANTS = (
     Variant("prototype", "bare uvloop prototype", None, lambda bench: bench.script("prototype")),
     Variant("untold", "our server: limits, deadlines, fair turns", "prototype", lambda bench: bench.script("untold")),
@@ -126,21 +157,11 @@ VARIANTS = (
         "metrics",
         "+ peers by uid, metrics, counts for the log (--log-level error)",
         "untold",
-        lambda bench: bench.helper("metrics", "--log-level", "error"),
+        helper_of("metrics"),
     ),
-    Variant(DEFAULT, "+ log lines: the default configuration", "metrics", lambda bench: bench.helper(DEFAULT)),
-    Variant(
-        "every_quote",
-        "default, and a log line for every quote",
-        DEFAULT,
-        lambda bench: bench.helper("every_quote", "--log-quotes-per-peer", str(MAX_QUOTE_LINES)),
-    ),
-    Variant("pods", "default, and --identify-pods", DEFAULT, lambda bench: bench.helper("pods", "--identify-pods")),
-    Variant(
-        "audit",
-        "default, and --audit-file",
-        DEFAULT,
-        lambda bench: bench.helper("audit", "--audit-file", str(bench.directory / "audit.log")),
-    ),
+    Variant(DEFAULT, "+ log lines: the default configuration", "metrics", helper_of(DEFAULT)),
+    Variant("every_quote", "default, and a log line for every quote", DEFAULT, helper_of("every_quote")),
+    Variant("pods", "default, and --identify-pods", DEFAULT, helper_of("pods")),
+    Variant("audit", "default, and --audit-file", DEFAULT, helper_of("audit")),
 )
 """Each one's cost is its difference to the row that it adds to."""

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from bench.measure import Results
 from bench.rounds import Tally
-from bench.serving import DEFAULT, VARIANTS
+from bench.serving import DEFAULT, VARIANTS, beside_key
 from bench.summary import Latency, Spread
 
 GOAL_RATIO = 3.5
@@ -31,7 +31,7 @@ def as_json(results: Results) -> dict[str, object]:
 
     idle = results.idle
     return {
-        "plan": asdict(results.plan),
+        "plan": asdict(results.plan) | {"beside": results.plan.beside and str(results.plan.beside)},
         "machine": results.machine,
         "load_average": results.load_average,
         "signature": {
@@ -89,6 +89,7 @@ def _lines(results: Results) -> Iterator[str]:
         tally = results.features.tallies[variant.key]
         above = results.features.tallies.get(variant.above or "")
         yield _row(variant.title, f"{tally.cpu.median * 1e6:.1f} us", _ratio(tally.ratio), _cost(tally, above))
+    yield from _beside_lines(results)
     yield _row("default: quotes per second on one core", f"{default.rate.median:.0f}", "")
     yield _row(f"default: latency with {plan.clients} clients", _latency(default.latency), "")
     yield from _idle_lines(results)
@@ -100,6 +101,18 @@ def _lines(results: Results) -> Iterator[str]:
         yield _row(f"whole sequence: {name}", _latency(latency))
     yield ""
     yield f"{results.verified} quotes were verified in full; all carry the report that was sent, and verify."
+
+
+def _beside_lines(results: Results) -> Iterator[str]:
+    if results.plan.beside is None:
+        return
+    yield "  the other checkout in the same rounds; the last column: CPU of this one in that of the other, round by round"
+    for variant in VARIANTS:
+        tally = results.features.tallies[variant.key]
+        other = results.features.tallies.get(beside_key(variant.key))
+        if other is not None:
+            pairs = [ours / theirs for ours, theirs in zip(tally.cpu_seconds, other.cpu_seconds, strict=True)]
+            yield _row(variant.title, f"{other.cpu.median * 1e6:.1f} us", _ratio(other.ratio), _ratio(Spread.of(pairs)))
 
 
 def _idle_lines(results: Results) -> Iterator[str]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from fresh_metrics import FreshPage
 
@@ -116,6 +117,7 @@ def running_helper(
     alterations: Mapping[str, object] | None = None,
     ready: bool = True,
     inside: Callable[[tuple[str, ...]], tuple[str, ...]] = lambda command: command,
+    environ: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[RunningHelper]:
     """Start one, wait until it can quote, and end it; nothing stays.
 
@@ -125,12 +127,18 @@ def running_helper(
         alterations: for `replay.altered`; None: the program as it is.
         ready: False for one that cannot get ready.
         inside: makes the command that becomes the helper's, as in a control group of its own.
+        environ: variables besides those of this process.
     """
     if directory is None:
         with (
             tempfile.TemporaryDirectory(dir="/tmp", prefix="replay-") as name,
             running_helper(
-                *arguments, directory=Path(name), alterations=alterations, ready=ready, inside=inside
+                *arguments,
+                directory=Path(name),
+                alterations=alterations,
+                ready=ready,
+                inside=inside,
+                environ=environ,
             ) as helper,
         ):
             yield helper
@@ -144,7 +152,9 @@ def running_helper(
         *("--probe-address", f"unix:{probes}", *arguments),
     )
     with log.open("wb") as stream:
-        process = subprocess.Popen(inside(command), stdin=subprocess.DEVNULL, stderr=stream, env=os.environ)
+        process = subprocess.Popen(
+            inside(command), stdin=subprocess.DEVNULL, stderr=stream, env={**os.environ, **environ}
+        )
     helper = RunningHelper(process, path, state_dir, log, probes)
     try:
         helper.wait_until(lambda: helper.readiness[0] == (200 if ready else 503) and path.exists())
