@@ -106,7 +106,7 @@ def _lines(results: Results) -> Iterator[str]:
 def _beside_lines(results: Results) -> Iterator[str]:
     if results.plan.beside is None:
         return
-    yield "  the other checkout in the same rounds; the last column: CPU of this one in that of the other, round by round"
+    yield "  the other checkout in the same rounds; the last column: this one's CPU in the other's, by round"
     for variant in VARIANTS:
         tally = results.features.tallies[variant.key]
         other = results.features.tallies.get(beside_key(variant.key))
