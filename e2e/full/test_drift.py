@@ -11,6 +11,7 @@ from e2e.add_on import ROOT, daemons
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import COMMAND_SECONDS
 from e2e.hand_edits import EDITS, HELPER, HERE, LATEST, PLUGIN, HandEdit, add_to_template, set_image, undo_rollout
+from e2e.images_workshop import CHART_REGISTRY
 
 CHART = str(ROOT / "charts" / "confcom")
 MANY_VALUES = """
@@ -67,7 +68,7 @@ def confcom(bare):
 
 @pytest.fixture
 def enabled(bare, confcom):
-    confcom("enable", "--simulated-node", NODE_NAME)
+    confcom("enable", "--simulated-node", NODE_NAME, "--set", CHART_REGISTRY)
     return bare
 
 

@@ -83,7 +83,7 @@ def test_what_somebody_edited_is_named_and_set_back(cluster, run, tell):
     def confcom(*arguments, **more):
         return run(sys.executable, "-m", "confcom", *arguments, **more)
 
-    confcom("enable", "--simulated-node", NODE_NAME)
+    confcom("enable", "--simulated-node", NODE_NAME, "--set", CHART_REGISTRY)
     installed = edited(cluster)
     for edit in EDITS:
         edit.make(cluster)

@@ -10,6 +10,7 @@ import yaml
 from e2e.add_on import CONSENT, EPC, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, names, uninstall
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import HELPER, enabled, uids
+from e2e.images_workshop import CHART_REGISTRY
 from e2e.relying_party import CONFCOM, RelyingParty
 from e2e.tenants import Tenant, quoting_pod
 from e2e.waiting import until
@@ -109,13 +110,13 @@ def maker(cluster):
 
 
 def upgrade(cluster, *settings, check=True):
-    chosen = [f"--set={one}" for one in (*CONSENT, *settings)]
+    chosen = [f"--set={one}" for one in (*CONSENT, CHART_REGISTRY, *settings)]
     command = ["helm", "upgrade", RELEASE, str(CHART), "--install", IN_SYSTEM, "--wait", "--timeout=60s", *chosen]
     return cluster.run(command, check=check, timeout=150)
 
 
 def rendered(cluster, *settings):
-    chosen = [f"--set={one}" for one in (*CONSENT, *settings)]
+    chosen = [f"--set={one}" for one in (*CONSENT, CHART_REGISTRY, *settings)]
     return cluster.run(["helm", "template", RELEASE, str(CHART), IN_SYSTEM, *chosen]).stdout
 
 
@@ -189,7 +190,7 @@ def test_the_rights_of_the_roots_maker_go_also_when_it_fails_and_the_job_stays(m
             upgrade(maker)
         done = maker.run(
             [*("helm", "upgrade", RELEASE, str(CHART), "--install", IN_SYSTEM, "--timeout=10s")]
-            + [f"--set={one}" for one in (*CONSENT, *broken)],
+            + [f"--set={one}" for one in (*CONSENT, CHART_REGISTRY, *broken)],
             check=False,
             timeout=150,
         )

@@ -10,6 +10,7 @@ import pytest
 from e2e.add_on import ROOT, SYSTEM, is_ready, uninstall
 from e2e.cluster import tools
 from e2e.faked_nodes import TOLERATIONS, faked_nodes, offer
+from e2e.images_workshop import CHART_REGISTRY
 
 NODES = 100
 UPDATES = 3
@@ -56,7 +57,7 @@ def confcom(cluster):
 
 
 def enable(cluster, confcom, names, *options):
-    chosen = ("--simulated", *options, *(f"--set={one}" for one in TOLERATIONS))
+    chosen = ("--simulated", f"--set={CHART_REGISTRY}", *options, *(f"--set={one}" for one in TOLERATIONS))
     confcom("enable", *chosen, "--no-wait")
     offer(cluster, names)
     confcom("enable", *chosen)
