@@ -2,6 +2,10 @@
 
 import asyncio
 import contextlib
+import fcntl
+import socket
+import sys
+import termios
 
 import pytest
 
@@ -9,7 +13,9 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
 from confcom.aesm.message_codec import decode_response, encode_request
 from confcom.aesm.messages import GetQuoteExRequest, GetQuoteSizeExRequest, GetSupportedAttKeyIdNumRequest
-from confcom.quote_helper.limits import CONNECTION_MEMORY, PEERS, UNWATCHED_SECONDS, HelperLimits
+from confcom.quote_helper.connection import Connection
+from confcom.quote_helper.limits import CONNECTION_MEMORY, EVENTS_PER_TURN, PEERS, UNWATCHED_SECONDS, HelperLimits
+from confcom.quote_helper.paused_connections import PausedConnections
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 
 KEY_ID = ECDSA_P256_KEY_ID.encode()
@@ -114,7 +120,7 @@ async def test_a_peer_that_reads_at_last_gets_every_answer(serve, provider, quot
 
 async def test_a_request_that_waits_too_long_for_its_own_peer_is_refused_as_busy(serve, provider, quote_frame):
     """The refusal is small, so it may be sent where a whole quote may not."""
-    harness = serve(provider, client_memory=MEMORY, place_seconds=0.1)
+    harness = serve(provider, client_memory=MEMORY, share_seconds=0.1)
     for _ in range(3):
         harness.connect("greedy", quote_frame(LARGEST))
     await settled(harness)
@@ -125,7 +131,7 @@ async def test_a_request_that_waits_too_long_for_its_own_peer_is_refused_as_busy
 
 
 async def test_a_request_is_dropped_where_its_peer_may_not_even_have_a_refusal(serve, provider):
-    harness = serve(provider, client_memory=MEMORY, place_seconds=0.1)
+    harness = serve(provider, client_memory=MEMORY, share_seconds=0.1)
     for _ in range(SHARE // CONNECTION_MEMORY):
         harness.connect("greedy", NUM)
     await settled(harness)
@@ -135,7 +141,7 @@ async def test_a_request_is_dropped_where_its_peer_may_not_even_have_a_refusal(s
 
 
 async def test_more_waiting_requests_than_there_may_be_are_refused_as_busy_and_another_peer_waits(serve, provider):
-    harness = serve(None, max_waiting=10, place_seconds=0.2)
+    harness = serve(None, max_waiting=10, share_seconds=0.2)
     for _ in range(20):
         harness.connect("greedy", SIZE)
     await harness.observer.until(lambda: harness.observer.total == 20)
@@ -172,7 +178,9 @@ async def test_a_client_that_does_not_read_sees_the_end_of_its_answer_all_the_sa
     client = harness.connect("late", quote_frame(LARGEST))
     await harness.observer.until(lambda: harness.server.unread == 1)
     await settled(harness)
-    answer = await harness.read(client)
+    # The loop does not run in between: nobody can have closed the connection because it was read.
+    answer = client.recv(200_000)
+    assert client.recv(1) == b""
     assert len(decode_response(answer[4:], GetQuoteExRequest.KIND).quote) == LARGEST
 
 
@@ -245,6 +253,59 @@ async def test_whatever_is_raised_while_a_connection_is_served_it_ends_and_other
     assert (await harness.ask("unlucky", NUM, GetSupportedAttKeyIdNumRequest.KIND)).error_code == 0
 
 
-def test_what_one_pending_request_is_counted_for_covers_what_it_costs_beside_its_bytes():
-    """Measured: 2,321 bytes for a connection, and up to 1,852 more in the kernel than the answer has."""
-    assert CONNECTION_MEMORY >= 2_321 + 1_852
+@pytest.mark.parametrize("step", ["has_unread", "finish", "end_answer", "send"])
+async def test_an_error_in_any_step_ends_that_connection_and_nothing_of_it_stays(serve, provider, step, monkeypatch):
+    harness = serve(provider)
+    original = getattr(Connection, step)
+    failing = [True]
+
+    def fail(connection, *arguments):
+        if connection.peer.key == "unlucky" and failing:
+            failing.pop()
+            raise MemoryError
+        return original(connection, *arguments)
+
+    monkeypatch.setattr(Connection, step, fail)
+    harness.connect("unlucky", NUM)
+    await harness.observer.until(lambda: not failing and harness.observer.open == 0)
+    assert harness.observer.count("dropped", "unlucky", "failed") == 1
+    assert (harness.server.unread, harness.server.client_memory) == (0, 0)
+    assert (await harness.ask("unlucky", NUM, GetSupportedAttKeyIdNumRequest.KIND)).error_code == 0
+
+
+@pytest.mark.parametrize("size", [7, 566, 2_500, 8_201, 13_346, LARGEST])
+def test_what_a_request_is_counted_for_covers_what_the_kernel_takes_beside_the_answer(size):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.send(bytes(size))
+        taken = int.from_bytes(fcntl.ioctl(ours.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    assert taken <= size + CONNECTION_MEMORY // 2
+
+
+async def test_many_that_may_go_on_at_once_do_so_in_bounded_turns(serve, provider, monkeypatch):
+    """Closing what filled a peer's share frees all that wait for it, and others go on beside them."""
+    harness = serve(provider, client_memory=MEMORY)
+    filling = []
+    for _ in range(2 * SHARE // LARGEST):
+        with contextlib.suppress(BlockingIOError):
+            filling.append(harness.connect("many", INCOMPLETE))
+    await settled(harness)
+    for _ in range(1000):
+        harness.connect("many", NUM[:1])
+    await harness.observer.until(lambda: harness.observer.total >= 1000 + len(filling))
+    await settled(harness)
+    turns = []
+    go_on = PausedConnections._try
+
+    def counted(paused):
+        before = sum(map(len, paused._by_peer.values()))
+        go_on(paused)
+        turns.append(before - sum(map(len, paused._by_peer.values())))
+
+    monkeypatch.setattr(PausedConnections, "_try", counted)
+    for client in filling:
+        client.close()
+    await harness.observer.until(lambda: harness.observer.open == 1000)
+    await settled(harness)
+    assert sum(turns) >= 1000
+    assert max(turns) <= EVENTS_PER_TURN

@@ -53,6 +53,7 @@ def test_limits():
     assert f"at most {limits.provider_threads} |" in PAGE
     assert f"every {limits.self_test_interval_seconds:g} s" in PAGE
     assert f"after {limits.self_test_seconds:g} s" in PAGE
+    assert f"18 (BUSY) after {limits.share_seconds:g} s" in PAGE
     for seconds in (
         limits.first_byte_seconds,
         limits.whole_request_seconds,

@@ -138,6 +138,7 @@ def test_two_containers_of_one_uid_are_two_peers_and_two_connections_of_one_cont
         proc.put(child.pid, container)
     first, second, third = [identify(accepted) for accepted, _ in connections]
     assert first.key != second.key == third.key
+    assert first.share_key == second.share_key, "a Pod may have as many containers as it likes"
     assert first.uid == second.uid
     assert second.pid != third.pid
 

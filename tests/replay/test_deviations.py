@@ -175,7 +175,7 @@ def test_not_ready():
 def test_busy():
     with (
         running_helper(
-            alterations={"provider": False, "limits": {"max_waiting": 6, "place_seconds": 1.0}}, ready=False
+            alterations={"provider": False, "limits": {"max_waiting": 6, "share_seconds": 1.0}}, ready=False
         ) as helper,
         connected(helper, count=3, data=wire.frame(size())),
     ):

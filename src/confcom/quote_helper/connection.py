@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import socket
+import sys
 import termios
 from enum import Enum, auto
 from typing import Final, Protocol
@@ -24,6 +25,9 @@ unread when a unix socket is closed reaches the client as ECONNRESET behind its 
 _NOTHING: Final = memoryview(b"")
 _ZERO: Final = bytes(4)
 """What SIOCOUTQ fills in: an int."""
+_LEFT_WHILE_FREEING: Final = 1
+"""The kernel subtracts the last byte only after it has raised EPOLLOUT (sock_wfree), so that one byte means that all is
+read. No buffer is that small."""
 
 
 def request_memory(request: Request, received: int) -> int:
@@ -194,7 +198,10 @@ class Connection:
 
         A client that has closed its end has none.
         """
-        return fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, _ZERO) != _ZERO
+        return (
+            int.from_bytes(fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, _ZERO), sys.byteorder)
+            > _LEFT_WHILE_FREEING
+        )
 
     def deliver(self, response: Response) -> None:
         """The service has the answer."""

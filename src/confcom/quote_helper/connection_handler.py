@@ -65,12 +65,12 @@ class ConnectionHandler:
         self._paused = PausedConnections(
             may_go_on=self._may_go_on,
             go_on=self._go_on_paused,
-            refuse=self._refuse_paused,
-            wait_seconds=limits.place_seconds,
+            refuse=lambda connection: self._run(self._refuse_paused, connection),
+            wait_seconds=limits.share_seconds,
             clock=clock,
         )
         self._unsent = Deadlines(limits.write_seconds, clock, self._answer_is_due)
-        self._unread = UnreadAnswers(watch=self._watch_unread, read=self._end, clock=clock)
+        self._unread = UnreadAnswers(watch=self._watch_unread, read=self._end, run=self._run, clock=clock)
         self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
 
     @property
@@ -101,9 +101,9 @@ class ConnectionHandler:
     def admit(self, sock: socket.socket, peer: Peer) -> None:
         """Serve a connection that was accepted; it is closed here."""
         connection = Connection(self, sock, peer)
-        connection.holding = self._table.add(peer.key, connection)
-        self._observer.accepted(peer)
+        connection.holding = self._table.add(peer.share_key, connection)
         try:
+            self._observer.accepted(peer)
             self._receive(connection)
         except Exception as error:  # noqa: BLE001 # it may not keep others from being accepted
             self._fail(connection, error)
@@ -127,9 +127,12 @@ class ConnectionHandler:
         return True
 
     def drop_unserved(self) -> None:
-        """Close the connections whose request is not complete, or paused: the helper stops."""
+        """Close the connections whose request is not complete, and refuse those that are paused: the helper stops."""
         for connection in self._table.sheddable:
-            self._drop(connection, "stopping")
+            if connection.complete:
+                self._run(self._refuse_paused, connection)
+            else:
+                self._drop(connection, "stopping")
 
     def close(self) -> None:
         """Close all connections."""
@@ -150,8 +153,10 @@ class ConnectionHandler:
                 self._answered(connection)
             else:
                 connection.stage = _SENDING
-                self._unsent.add(connection)
+                # The kernel has a part of the answer, and the helper still all of it.
+                self._charge(connection, connection.charged + connection.answer_size)
                 self._watch(connection, select.EPOLLOUT)
+                self._unsent.add(connection)
         except Exception as error:  # noqa: BLE001 # the caller answers others too
             self._fail(connection, error)
 
@@ -208,10 +213,11 @@ class ConnectionHandler:
 
     def _await(self, connection: Connection, events: int) -> None:
         """Leave a connection whose request is not served yet, until one of `events`; it may be closed for others."""
-        if not connection.watched:
+        first = not connection.watched
+        self._watch(connection, events)
+        if first:
             self._late.add(connection)
             self._table.allow_shedding(connection, connection.holding, self._clock())
-        self._watch(connection, events)
 
     def _take_request(self, connection: Connection) -> None:
         """Serve a complete request, as soon as its peer may have one more."""
@@ -221,7 +227,7 @@ class ConnectionHandler:
             return
         self._start_waiting(connection, size)
         connection.stage = _ANSWERING
-        answer = self._service.respond(connection.request, connection.peer.key, connection)
+        answer = self._service.respond(connection.request, connection.peer.share_key, connection)
         if not isinstance(answer, Ticket):
             self.send(connection, answer)
             return
@@ -255,9 +261,9 @@ class ConnectionHandler:
 
     def _await_read(self, connection: Connection) -> None:
         """Wait, without limit, until the client has read: closing would not free what the kernel holds for it."""
-        connection.stage = _UNREAD
         connection.finish()
         self._stop_waiting(connection)
+        connection.stage = _UNREAD
         connection.in_time = True
         connection.holding.memory -= connection.charged
         self._unread.add(connection)
@@ -275,7 +281,7 @@ class ConnectionHandler:
     def _refuse_paused(self, connection: Connection) -> None:
         """Refuse a request whose peer has held too much for too long; without a byte if it may not have that either."""
         size = CONNECTION_MEMORY + connection.received
-        if not self._may_wait(connection, size):
+        if size - connection.charged > self._table.room(connection.holding):
             self._drop(connection, "over_share")
             return
         self._start_waiting(connection, size)
@@ -289,8 +295,8 @@ class ConnectionHandler:
         if connection.watched:
             self._epoll.modify(connection.sock, events)
         else:
-            connection.watched = True
             self._watched[connection.sock.fileno()] = connection
+            connection.watched = True
             self._epoll.register(connection.sock, events)
 
     def _charge(self, connection: Connection, size: int) -> None:
@@ -330,14 +336,18 @@ class ConnectionHandler:
 
     def _drop(self, connection: Connection, reason: str) -> None:
         """Close without an answer, and say why."""
-        self._observer.dropped(connection.peer, reason)
-        self._end(connection)
+        try:
+            self._observer.dropped(connection.peer, reason)
+        finally:
+            self._end(connection)
 
     def _end(self, connection: Connection) -> None:
+        if connection.stage is _ENDED:
+            return
         if connection.watched:
             self._stop_receiving(connection)
             self._unsent.discard(connection)
-            del self._watched[connection.sock.fileno()]
+            self._watched.pop(connection.sock.fileno(), None)
         if connection.ticket is not None:
             self._service.abandon(connection.ticket)
             connection.ticket = None

@@ -8,6 +8,8 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
+EXPIRED_PER_TURN: Final = 64
+"""Items handed over before others have the event loop. Ending a connection takes about 30 µs."""
 _TIMER_STEP: Final = 0.001
 """Seconds. uvloop's timers count whole milliseconds and may fire that much early."""
 
@@ -56,10 +58,10 @@ class Deadlines(Generic[T]):
     def _look(self) -> None:
         self._timer = None
         now = self._clock()
-        due = []
+        due: list[T] = []
         for item, deadline in self._held.items():
-            if deadline > now:
-                self._arm(deadline - now)
+            if deadline > now or len(due) == EXPIRED_PER_TURN:
+                self._arm(max(0.0, deadline - now))
                 break
             due.append(item)
         for item in due:

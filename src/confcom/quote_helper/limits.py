@@ -87,6 +87,9 @@ class HelperLimits:
     place_seconds: float = 12.0
     """How long a request waits for the provider to be ready and free before it is refused. Intel's client gives up
     after 15 s, and a refusal that it reads explains more than a time-out."""
+    share_seconds: float = 3.0
+    """How long a complete request waits for its peer to hold less, before it is refused. The wait for its turn may
+    follow, and both together are no longer than Intel's client waits."""
     call_seconds: float = 48.0
     """For one call of a blocking provider: with the wait for a place, a minute. Only clients that never give up
     (Gramine) still wait then; the limit frees what a hung provider would hold."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from confcom.quote_helper.connection import Connection
 from confcom.quote_helper.connections import Holding
 from confcom.quote_helper.deadlines import Deadlines
+from confcom.quote_helper.limits import EVENTS_PER_TURN
 
 
 class PausedConnections:
@@ -63,8 +64,8 @@ class PausedConnections:
     def try_soon(self) -> None:
         """Look again in the loop's next turn: some peer holds less now."""
         if not self._scheduled:
-            self._scheduled = True
             asyncio.get_running_loop().call_soon(self._try)
+            self._scheduled = True
 
     def close(self) -> None:
         """Forget all of them; the connections are the caller's to close."""
@@ -72,14 +73,24 @@ class PausedConnections:
         self._complete.close()
 
     def _try(self) -> None:
+        """Go on with some connections, one of each peer in turn; the others come in the loop's next turn."""
         self._scheduled = False
-        for connections in list(self._by_peer.values()):
-            while connections:
-                connection = next(iter(connections))
-                if not self._may_go_on(connection):
-                    break
+        left = EVENTS_PER_TURN
+        stuck = 0
+        while left and stuck < len(self._by_peer):
+            holding, connections = next(iter(self._by_peer.items()))
+            connection = next(iter(connections))
+            if self._may_go_on(connection):
+                left -= 1
+                stuck = 0
                 self.discard(connection)
                 self._go_on(connection)
+            else:
+                stuck += 1
+            if holding in self._by_peer:
+                self._by_peer[holding] = self._by_peer.pop(holding)
+        if not left and self._by_peer:
+            self.try_soon()
 
     def _waited(self, connection: Connection) -> None:
         self.discard(connection)

@@ -24,7 +24,7 @@ _PLACES_REMEMBERED: Final = 256
 
 
 class Peer(NamedTuple):
-    """Who is at the other end: the unit of fairness, and the name in logs and metrics.
+    """Who is at the other end, for logs, metrics and fairness.
 
     A tuple, because one is made for each connection, and a frozen dataclass takes twice as long.
     """
@@ -38,6 +38,14 @@ class Peer(NamedTuple):
     """Pod UID, empty if unknown."""
     container: str = ""
     """Container ID, empty if unknown."""
+
+    @property
+    def share_key(self) -> Hashable:
+        """Equal for connections that share one peer's turns and bounds: those of one Pod, else those of one key.
+
+        Not of one container: a Pod may have as many of them as it likes.
+        """
+        return self.pod or self.key
 
 
 GONE: Final = "gone"
@@ -101,7 +109,10 @@ class ByPod:
         try:
             try:
                 place = self._place(_read(f"{self._proc}/{pid}/cgroup"))
-            except (FileNotFoundError, PermissionError, ProcessLookupError):
+                if not place.pod and _main_thread_has_ended(f"{self._proc}/{pid}/stat"):
+                    # cgroup v1 shows the root then, while other threads of the process live.
+                    raise ProcessLookupError(errno.ESRCH, "the main thread of the process that connected has ended")
+            except (FileNotFoundError, PermissionError):
                 place = UNKNOWN  # not always gone: a /proc that hides processes (hidepid) answers so too
             if _has_event(pidfd, select.POLLIN) or (not certain and _has_event(sock.fileno(), 0)):
                 raise ProcessLookupError(errno.ESRCH, "the process that connected is gone")
@@ -126,6 +137,14 @@ def _read(path: str) -> str:
         return os.read(descriptor, MAX_CGROUP_SIZE).decode("ascii", "replace")
     finally:
         os.close(descriptor)
+
+
+def _main_thread_has_ended(stat_path: str) -> bool:
+    """Say whether a process' main thread is a zombie (proc_pid_stat(5): the state follows the name in parentheses)."""
+    try:
+        return _read(stat_path).rpartition(")")[2].lstrip().startswith("Z")
+    except FileNotFoundError:
+        return False
 
 
 def _has_event(descriptor: int, events: int) -> bool:

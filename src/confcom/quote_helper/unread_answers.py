@@ -29,20 +29,23 @@ class UnreadAnswers:
     Args:
         watch: has the event loop call `check_one` when READ_EVENTS occur on a connection.
         read: ends a connection.
+        run: runs one step of a connection, and ends the connection if that raises.
         clock: monotonic seconds.
     """
 
-    __slots__ = ("_clock", "_count", "_looked_at", "_read", "_sent", "_timer", "_watch")
+    __slots__ = ("_clock", "_count", "_looked_at", "_read", "_run", "_sent", "_timer", "_watch")
 
     def __init__(
         self,
         *,
         watch: Callable[[Connection], None],
         read: Callable[[Connection], None],
+        run: Callable[[Callable[[Connection], None], Connection], None],
         clock: Callable[[], float],
     ) -> None:
         self._watch = watch
         self._read = read
+        self._run = run
         self._clock = clock
         self._sent: deque[Connection] = deque()
         self._looked_at: deque[Connection] = deque()
@@ -71,11 +74,7 @@ class UnreadAnswers:
         sent = self._sent
         sent_before = self._clock() - READING_SECONDS
         while sent and sent[0].answered_at <= sent_before:
-            connection = sent.popleft()
-            if connection.has_unread():
-                self._looked_at.append(connection)
-            else:
-                self._read(connection)
+            self._run(self._look_first, sent.popleft())
 
     def check_one(self, connection: Connection) -> None:
         """Look at a connection that is watched."""
@@ -95,14 +94,23 @@ class UnreadAnswers:
     def _look_again(self) -> None:
         self._timer = None
         sent_before = self._clock() - UNWATCHED_SECONDS
-        for _ in range(len(self._looked_at)):
-            connection = self._looked_at.popleft()
-            if not connection.has_unread():
-                self._read(connection)
-            elif connection.answered_at <= sent_before:
-                self._watch(connection)
-            else:
-                self._looked_at.append(connection)
-        self.check()
-        if self._sent or self._looked_at:
-            self._start_timer()
+        try:
+            for _ in range(len(self._looked_at)):
+                connection = self._looked_at.popleft()
+                self._run(self._look_at_late if connection.answered_at <= sent_before else self._look_first, connection)
+            self.check()
+        finally:
+            if self._sent or self._looked_at:
+                self._start_timer()
+
+    def _look_first(self, connection: Connection) -> None:
+        if connection.has_unread():
+            self._looked_at.append(connection)
+        else:
+            self._read(connection)
+
+    def _look_at_late(self, connection: Connection) -> None:
+        if connection.has_unread():
+            self._watch(connection)
+        else:
+            self._read(connection)
