@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 from fake_cluster import objects as make
 from fake_cluster.chart import POLICY
-from fake_cluster.cluster import FakeCluster, default_chart
+from fake_cluster.cluster import FakeCluster, default_chart, name_of
 from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
 
 from confcom.addon.kubectl import LOG_SECONDS
@@ -354,11 +354,21 @@ def test_what_fails_is_no_update(confcom, enabled, fault):
     assert json.loads(confcom("status", "-o", "json").stdout)["update_in_progress"] is False
 
 
-def test_what_is_ready_and_not_yet_available_is_named(wrong, enabled):
+@pytest.mark.parametrize(
+    ("seconds", "why"),
+    [
+        (None, "the DaemonSet controller has not counted them yet"),
+        (5, "Kubernetes waits until they have been ready for 5 s"),
+    ],
+)
+def test_what_is_ready_and_not_yet_available_is_named(wrong, enabled, seconds, why):
     (plugins,) = enabled.find("DaemonSet", "confcom-device-plugin")
     plugins["status"]["numberAvailable"] = 0
-    (problem,) = wrong()
-    assert problem.startswith("not all Pods of the DaemonSet confcom-device-plugin count as available yet: ")
+    if seconds:  # as in a revision of a chart that has it
+        manifests = enabled.revisions[-1]["manifests"]
+        (manifest,) = [one for one in manifests if (one["kind"], one["metadata"]["name"]) == name_of(plugins)]
+        plugins["spec"]["minReadySeconds"] = manifest["spec"]["minReadySeconds"] = seconds
+    assert wrong() == [f"not all Pods of the DaemonSet confcom-device-plugin count as available yet: {why}"]
 
 
 def test_a_daemon_set_that_cannot_make_pods(confcom, wrong, enabled):

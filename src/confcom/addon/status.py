@@ -27,9 +27,6 @@ from confcom.addon.workloads import TroubledWorkload, troubled_workloads
 
 T = TypeVar("T")
 
-_UNAVAILABLE = "count as available yet: Kubernetes waits for some seconds in which they stay ready"
-"""What is said where nothing else tells why not all is well: a DaemonSet may have minReadySeconds."""
-
 
 @dataclass(frozen=True, slots=True)
 class AddOnStatus:
@@ -94,7 +91,8 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
     problems += [f"{node.name}: {problem}" for node in told for problem in node.problems]
     going_on = updating(daemons, pods, {one.name for _, one in nodes if not one.ready})
     if not problems and not going_on:
-        problems += [f"not all Pods of the DaemonSet {name} {_UNAVAILABLE}" for name in unsettled(daemons, pods)]
+        waiting = unsettled(daemons, pods)
+        problems += [_unavailable(one) for one in daemons if name_of(one) in waiting]
     return AddOnStatus(
         namespace=seen.namespace,
         enabled=bool(daemons),
@@ -148,6 +146,15 @@ def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> It
             yield f"the DaemonSet {name_of(daemon)} cannot make its Pods: {why}"
     yield from _policy_problems(seen, daemons)
     yield from root_problems(seen.root, daemons, seen.namespace)
+
+
+def _unavailable(daemon: KubernetesObject) -> str:
+    """What is said of a DaemonSet where nothing else tells why not all is well."""
+    if seconds := number(daemon, "spec", "minReadySeconds"):
+        why = f"Kubernetes waits until they have been ready for {seconds} s"
+    else:
+        why = "the DaemonSet controller has not counted them yet"
+    return f"not all Pods of the DaemonSet {name_of(daemon)} count as available yet: {why}"
 
 
 def _release_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[str]:
