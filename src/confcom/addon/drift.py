@@ -38,25 +38,32 @@ there are not what was set: `automountServiceAccountToken` is true then."""
 _QUANTITIES = frozenset({"limits", "requests", "sizeLimit"})
 """Where a value, or all values in the map, are quantities: `0.5` is shown as `500m`."""
 _DEFAULTS: Mapping[str, object] = {
+    "defaultMode": 0o644,
     "dnsPolicy": "ClusterFirst",
+    "internalTrafficPolicy": "Cluster",
     "matchPolicy": "Equivalent",
     "namespaceSelector": {},
     "objectSelector": {},
+    "protocol": "TCP",
     "restartPolicy": "Always",
     "revisionHistoryLimit": 10,
     "schedulerName": "default-scheduler",
     "securityContext": {},
     "scheme": "HTTP",
+    "sessionAffinity": "None",
     "successThreshold": 1,
     "terminationMessagePath": "/dev/termination-log",
     "terminationMessagePolicy": "File",
     "minReadySeconds": 0,
     "resources": {},
+    "type": "ClusterIP",
 }
 """What the API server fills in, by the field's name. Its manager is whoever made the object; somebody who made it again
 from an export has added nothing with it."""
-_ALIASES = frozenset({"serviceAccount"})
-"""Which the API server keeps like another field (serviceAccountName)."""
+_ALIASES = frozenset({"serviceAccount", "clusterIPs"})
+"""Which the API server keeps like another field (serviceAccountName, clusterIP)."""
+_ALLOCATED = frozenset({"ipFamilies", "ipFamilyPolicy"})
+"""Which it chooses for a Service by the cluster's networks."""
 _NOT_COMPARED = frozenset({"apiVersion", "kind", "metadata", "status"})
 _COMPARED_METADATA = ("labels", "annotations")
 _TEMPLATE_METADATA: Path = ("spec", "template", "metadata")
@@ -114,11 +121,13 @@ class ReleaseSeen:
         last: its last revision; what is there is compared with it only if it was made to its end.
         drifts: what is not as it says.
         doubt: what could not be looked at, and why; empty if all was.
+        can_roll_back: whether there is a revision that undoes the last change.
     """
 
     last: Revision | None = None
     drifts: tuple[Drift, ...] = ()
     doubt: str = ""
+    can_roll_back: bool = False
 
 
 def drift(manifests: Iterable[KubernetesObject], live: Sequence[KubernetesObject], namespace: str) -> tuple[Drift, ...]:
@@ -249,7 +258,7 @@ def _additions(tree: Mapping[str, object], wanted: object, live: object, at: Pat
 
 
 def _is_default(step: Step, value: object) -> bool:
-    return isinstance(step, str) and (step in _ALIASES or (step in _DEFAULTS and _DEFAULTS[step] == value))
+    return isinstance(step, str) and (step in _ALIASES | _ALLOCATED or (step in _DEFAULTS and _DEFAULTS[step] == value))
 
 
 def _below(thing: object, step: Step) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from confcom.addon.drift import Deviation, Drift, FieldDrift, ReleaseSeen
 from confcom.addon.field_managers import Path
-from confcom.addon.history import DEPLOYED
+from confcom.addon.history import DEPLOYED, FAILED, UNINSTALLED, UNINSTALLING
 
 MOST_FIELDS = 3
 """Of one object that are named, so that a line stays a line; `--output json` has all."""
@@ -12,23 +12,27 @@ MAX_VALUE_CHARACTERS = 80
 """Of a value that is shown: an image with its digest is longer than that only with a long registry's name."""
 _POD_SPEC: Path = ("spec", "template", "spec")
 _UNSHOWN = frozenset({"env", "data"})
-"""Whose values may be nobody else's business."""
+"""Fields whose values are not shown, because they may be confidential."""
 
 
 def change_problem(seen: ReleaseSeen) -> str:
     """What is wrong with the release's last change, and what to do; empty if it was made to its end."""
-    if seen.last is None or seen.last.status == DEPLOYED:
+    if seen.last is None or seen.last.status in {DEPLOYED, UNINSTALLED}:
         return ""
-    number, said = seen.last.number, seen.last.description
-    if seen.last.status == "failed":
+    number, status, said = seen.last.number, seen.last.status, seen.last.description
+    if status == FAILED:
+        undo = "`confcom rollback` undoes it" if seen.can_roll_back else "`confcom disable` removes it"
         return (
             f"the last change (revision {number}) failed and may be half made ({said}): `confcom enable` makes it "
-            "again, `confcom rollback` undoes it"
+            f"again, {undo}"
         )
-    return (
-        f"the release is {seen.last.status} (revision {number}): if no helm is at work on it, it was interrupted, and "
-        "`confcom rollback` undoes what it did"
-    )
+    if status == UNINSTALLING:
+        remedy = "`confcom disable` finishes the removal; then `confcom enable`"
+    elif seen.can_roll_back:
+        remedy = "`confcom rollback` undoes what it did"
+    else:
+        remedy = "`confcom disable` removes what it made; then `confcom enable`"
+    return f"the release is {status} (revision {number}): if no helm is at work on it, it was interrupted, and {remedy}"
 
 
 def drift_problem(drift: Drift) -> str:

@@ -17,6 +17,11 @@ _NOT_APPLIED = re.compile(r'(Release|Upgrade|Rollback) "[^"]*" failed|Preparing 
 _APPLIED = frozenset({"deployed", "superseded"})
 DEPLOYED = "deployed"
 """The status of a revision that was applied to its end, and is the last one."""
+FAILED = "failed"
+UNINSTALLING = "uninstalling"
+"""Of one whose removal has begun: helm makes no other change before that is finished."""
+UNINSTALLED = "uninstalled"
+"""Of one that was removed with `helm uninstall --keep-history`."""
 _BEGUN = "pending-rollback"
 
 
@@ -130,3 +135,12 @@ def previous(history: Sequence[Revision]) -> int:
             remedy="helm history confcom shows the revisions; `confcom update --set ...` changes the present one",
         )
     return kept.holder(wanted)
+
+
+def can_roll_back(history: Sequence[Revision]) -> bool:
+    """Whether there is a revision that undoes the last change."""
+    try:
+        previous(history)
+    except NoRevisionError:
+        return False
+    return True

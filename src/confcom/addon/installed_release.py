@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from confcom.addon.answers import Answer
 from confcom.addon.drift import SECRET, ReleaseSeen, drift
 from confcom.addon.helm import RELEASE, Helm, HelmError
-from confcom.addon.history import DEPLOYED
+from confcom.addon.history import DEPLOYED, can_roll_back
 from confcom.addon.kubectl import KubeApi, list_of
 from confcom.addon.objects import KubernetesObject, listing, name_of, text
 from confcom.addon.permissions import plural
@@ -63,7 +63,7 @@ def look_at_release(helm: Helm, api: KubeApi) -> ReleaseSeen:
             return ReleaseSeen(doubt=f"helm has no release {RELEASE} in {api.cluster.namespace}")
         last = history[-1]
         if last.status != DEPLOYED:
-            return ReleaseSeen(last)
+            return ReleaseSeen(last, can_roll_back=can_roll_back(history))
         manifests = helm.installed()
         live = read_live(api, manifests)
     except (ClusterAccessError, HelmError) as error:
