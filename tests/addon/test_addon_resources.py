@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from confcom.addon.helm import chart_folder
-from confcom.addon.permissions import USUAL_HOOK_KINDS, USUAL_KINDS, Permission, needed, plural
+from confcom.addon.permissions import USUAL_HOOK_KINDS, USUAL_KINDS, USUAL_LASTING_KINDS, Permission, needed, plural
 from confcom.addon.resources import REAL, SIMULATED, set_of, uses_ours
 from confcom.device_plugin.resources import DEFAULT_NAMES
 
@@ -49,6 +49,10 @@ def test_the_usual_kinds_are_those_of_the_chart():
     hooks = (CHART / "templates" / "simulated-root.yaml").read_text()
     assert {kind for _, kind in USUAL_HOOK_KINDS} == set(re.findall(r"^kind: (\w+)", hooks, re.MULTILINE))
     assert set(USUAL_HOOK_KINDS) <= set(USUAL_KINDS)
+    others = [one.read_text() for one in (CHART / "templates").glob("*.yaml") if one.name != "simulated-root.yaml"]
+    lasting = {kind for one in others for kind in re.findall(r"^kind: (\w+)", one, re.MULTILINE)}
+    assert {kind for _, kind in USUAL_LASTING_KINDS} == lasting - optional
+    assert set(USUAL_LASTING_KINDS) <= set(USUAL_KINDS)
 
 
 def test_every_permission_is_asked_for_once():
@@ -68,6 +72,9 @@ def test_every_permission_is_asked_for_once():
         Permission("list", "jobs", "batch"),
     } <= set(asked)
     assert Permission("list", "jobs", "batch", "sgx") not in asked  # where it is asked for everywhere
+    assert not [one for one in asked if (one.verb, one.group) == ("update", "apps")]
+    helm_3 = needed(kinds, [], "sgx", namespace_is_there=True, labels_nodes=False, replaced=[("apps", "DaemonSet")])
+    assert Permission("update", "daemonsets", "apps", "sgx") in helm_3
     attributes = Permission("patch", "nodes/status").review()["spec"]["resourceAttributes"]
     assert attributes == {"verb": "patch", "resource": "nodes", "subresource": "status"}
 

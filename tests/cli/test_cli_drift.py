@@ -165,6 +165,37 @@ def test_an_interrupted_change_is_told(problems, enabled):
     assert problem.startswith("the release is pending-upgrade (revision 2): if no helm is at work on it")
 
 
+ENABLE_AGAIN = "; then `confcom enable`"
+REMEDIES = {
+    ("failed",): "`confcom enable` makes it again, `confcom disable` removes it",
+    ("pending-install",): f"`confcom disable` removes what it made{ENABLE_AGAIN}",
+    ("failed", "pending-upgrade"): f"`confcom disable` removes what it made{ENABLE_AGAIN}",
+    ("uninstalling",): f"`confcom disable` finishes the removal{ENABLE_AGAIN}",
+    ("deployed", "uninstalling"): f"`confcom disable` finishes the removal{ENABLE_AGAIN}",
+    ("deployed", "failed"): "`confcom enable` makes it again, `confcom rollback` undoes it",
+    ("deployed", "pending-upgrade"): "`confcom rollback` undoes what it did",
+    ("deployed", "pending-rollback"): "`confcom rollback` undoes what it did",
+}
+"""By the revisions' statuses: how the problem ends."""
+
+
+@pytest.mark.parametrize("statuses", REMEDIES, ids=" ".join)
+def test_the_remedy_for_a_change_that_was_not_finished_is_one_that_helm_takes(enabled, problems, statuses):
+    described = {"failed": 'Upgrade "confcom" failed: x', "pending-upgrade": "Preparing upgrade"}
+    enabled.revisions[:] = [
+        enabled.revisions[0] | {"revision": number, "status": status, "description": described.get(status, "done")}
+        for number, status in enumerate(statuses, 1)
+    ]
+    (problem,) = problems()
+    assert problem.endswith(f", and {REMEDIES[statuses]}" if statuses[-1] != "failed" else f": {REMEDIES[statuses]}")
+
+
+def test_a_release_that_was_removed_and_whose_history_helm_keeps_was_not_interrupted(enabled, problems):
+    enabled.remove({("DaemonSet", f"confcom-{one}") for one in ("quote-helper", "device-plugin")})
+    enabled.revisions[0] |= {"status": "uninstalled"}
+    assert not [one for one in problems() if "interrupted" in one]
+
+
 @pytest.mark.parametrize("kind", ["ServiceAccount", "DaemonSet"])
 def test_what_somebody_deleted_is_named(confcom, enabled, problems, kind):
     gone = enabled.find(kind, "confcom-quote-helper")[0]
@@ -240,6 +271,46 @@ def test_manifests_without_a_release_are_not_compared(confcom, enabled):
 
 
 @pytest.mark.parametrize(
+    ("version", "force"), [("v4.3.1", {"--server-side=true", "--force-conflicts"}), ("v3.22.0", {"--force"})]
+)
+def test_helm_is_told_to_overwrite_where_something_has_drifted(confcom, cluster, version, force):
+    cluster.helm_version = version
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    for command in (["update", "--set", "logLevel=debug"], ["rollback"], ["enable"]):
+        set_image(cluster.find("DaemonSet", "confcom-quote-helper")[0])
+        assert confcom(*command).exit_code == ExitCode.OK
+    assert flags_of_changes(cluster) == [set(), force, force, force]
+
+
+def flags_of_changes(cluster):
+    """By which helm overwrites, of each of its changes."""
+    return [
+        {word for word in line if "force" in word or "server-side" in word}
+        for line in cluster.calls
+        if line[:2] in (["helm", "upgrade"], ["helm", "rollback"]) and "--dry-run=server" not in line
+    ]
+
+
+def test_helm_3_replaces_objects_which_needs_a_permission_of_its_own(confcom, cluster):
+    cluster.helm_version = "v3.22.0"
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    cluster.denied = {"update daemonsets"}
+    done = confcom("update", "--set", "logLevel=debug")
+    assert done.exit_code == ExitCode.REFUSED
+    assert f"why: not allowed: update daemonsets.apps in {SYSTEM}\n" in done.stderr
+    set_image(cluster.find("DaemonSet", "confcom-quote-helper")[0])
+    done = confcom("rollback", "1")
+    assert done.exit_code == ExitCode.FAILED
+    assert 'cannot update resource "daemonsets"' in done.stderr
+
+
+def test_helm_4_replaces_nothing(confcom, enabled):
+    enabled.denied = {"update daemonsets"}
+    set_image(enabled.find("DaemonSet", "confcom-quote-helper")[0])
+    assert confcom("update", "--set", "logLevel=debug").exit_code == ExitCode.OK
+
+
+@pytest.mark.parametrize(
     ("version", "force"), [("v4.3.1", {"--server-side=true", "--force-conflicts"}), ("v3.22.0", set())]
 )
 def test_helm_is_given_its_own_flags(confcom, cluster, version, force):
@@ -247,9 +318,4 @@ def test_helm_is_given_its_own_flags(confcom, cluster, version, force):
     assert confcom("enable", "--simulated").exit_code == ExitCode.OK
     assert confcom("update", "--set", "logLevel=debug").exit_code == ExitCode.OK
     assert confcom("rollback").exit_code == ExitCode.OK
-    lines = [
-        {word for word in line if "force" in word or "server-side" in word}
-        for line in cluster.calls
-        if line[:2] in (["helm", "upgrade"], ["helm", "rollback"]) and "--dry-run=server" not in line
-    ]
-    assert lines == [set(), force, force]
+    assert flags_of_changes(cluster) == [set(), force, force]

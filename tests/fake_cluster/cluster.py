@@ -26,6 +26,11 @@ def name_of(one):
     return one["kind"], one["metadata"]["name"]
 
 
+def plural_of(one):
+    kind = one["kind"].lower()
+    return f"{kind.removesuffix('y')}ies" if kind.endswith("y") else f"{kind}s"
+
+
 @dataclass
 class FakeCluster:
     """Everything that a test may set is a field."""
@@ -284,9 +289,7 @@ class FakeCluster:
 
     def _read(self, asked):
         """With managed fields. Of several objects, kubectl prints none if one of them is refused."""
-        kinds = [
-            f"{one['kind'].lower().removesuffix('y')}" + ("ies" if one["kind"].endswith("y") else "s") for one in asked
-        ]
+        kinds = list(map(plural_of, asked))
         groups = [one["apiVersion"].rpartition("/")[0] for one in asked]
         refused = [
             f'Error from server (Forbidden): {f"{kind}.{group}".rstrip(".")} "{one["metadata"]["name"]}" is forbidden: '
@@ -460,6 +463,13 @@ class FakeCluster:
         made, failures = {}, []
         for one in new["manifests"]:
             old = self.find(*name_of(one))
+            resource = plural_of(one)
+            if helm_3 and force and f"update {resource}" in self.denied:
+                failures.append(
+                    f'failed to replace object: {resource} "{one["metadata"]["name"]}" is forbidden: User "eve" cannot '
+                    f'update resource "{resource}"'
+                )
+                continue
             try:
                 made[name_of(one)] = fields.changed(old[0] if old else None, one, helm_3=helm_3, force=force)
             except fields.ConflictError as error:

@@ -23,9 +23,8 @@ from confcom.addon.installed_release import read_live
 from confcom.addon.kubectl import KubeApi
 from confcom.addon.objects import KubernetesObject
 from confcom.addon.programs import ForbiddenError
-from confcom.addon.versions import major_minor
+from confcom.addon.versions import is_helm_3
 
-HELM_3_MAJOR = 3
 FORCE_OF_HELM_4 = ("--server-side=true", "--force-conflicts")
 FORCE_OF_HELM_3 = ("--force",)
 
@@ -42,8 +41,7 @@ def prepare(helm: Helm, api: KubeApi, manifests: Sequence[KubernetesObject]) -> 
         ClusterAccessError: something cannot be read or patched.
         HelmError: helm cannot tell what is installed.
     """
-    version = major_minor(helm.version())
-    if version is not None and version[0] == HELM_3_MAJOR:
+    if is_helm_3(helm.version()):
         return FORCE_OF_HELM_3 if _drifted(helm, api) else ()
     with contextlib.suppress(ForbiddenError):  # helm itself looks at each object, and says what it may not
         _hand_over(api, manifests)

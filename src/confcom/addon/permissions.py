@@ -10,6 +10,8 @@ from confcom.addon.objects import KubernetesObject, mapping
 
 _CHANGE = ("get", "create", "patch", "delete")
 """What helm does to the objects of a release over its life."""
+_REPLACE = "update"
+"""What helm 3 needs beside, for its --force, where somebody has edited objects."""
 STORING = ("get", "list", "create", "update", "delete")
 """What it does to Secrets, in which it keeps a release's revisions."""
 _GRANTED = ("get", "create", "delete")
@@ -95,6 +97,14 @@ USUAL_HOOK_KINDS = (
 )
 """Those of them that are hooks: the simulated root's."""
 
+USUAL_LASTING_KINDS = (
+    ("", "ServiceAccount"),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
+    ("apps", "DaemonSet"),
+)
+"""Those of them that are, or are also, in the release itself."""
+
 READING = (
     Permission("list", "nodes"),
     Permission("list", "pods"),
@@ -119,6 +129,7 @@ def needed(
     *,
     namespace_is_there: bool,
     labels_nodes: bool,
+    replaced: Iterable[tuple[str, str]] = (),
 ) -> tuple[Permission, ...]:
     """Everything that enabling or updating does.
 
@@ -128,6 +139,7 @@ def needed(
         namespace: of the release.
         namespace_is_there: if not, it is made.
         labels_nodes: whether nodes are labelled too.
+        replaced: group and kind of what helm may replace, rather than patch.
     """
     found = [
         *READING,
@@ -136,7 +148,7 @@ def needed(
         Permission("list", "events", namespace=namespace),
         Permission("list", "controllerrevisions", "apps", namespace),
     ]
-    for verbs, some in ((_CHANGE, kinds), (_WATCH, hooks)):
+    for verbs, some in ((_CHANGE, kinds), (_WATCH, hooks), ((_REPLACE,), replaced)):
         for group, kind in some:
             where = "" if is_cluster_wide(kind) else namespace
             found += [Permission(verb, plural(kind), group, where) for verb in verbs]

@@ -15,11 +15,20 @@ from confcom.addon.history import Revision
 from confcom.addon.kubectl import KubeApi
 from confcom.addon.node_selection import with_label
 from confcom.addon.objects import KubernetesObject, labels_of, name_of
-from confcom.addon.permissions import CLEANING, USUAL_HOOK_KINDS, USUAL_KINDS, Permission, denied, needed, probing
+from confcom.addon.permissions import (
+    CLEANING,
+    USUAL_HOOK_KINDS,
+    USUAL_KINDS,
+    USUAL_LASTING_KINDS,
+    Permission,
+    denied,
+    needed,
+    probing,
+)
 from confcom.addon.plan import Plan
 from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED, Surroundings
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
-from confcom.addon.versions import check_helm
+from confcom.addon.versions import check_helm, is_helm_3
 from confcom.errors import ConfcomError
 
 T = TypeVar("T")
@@ -76,7 +85,7 @@ def survey(helm: Helm, api: KubeApi, wish: Wish) -> Survey:
     rendering = unreadable[0] if unreadable else _try(lambda: helm.render(wish.chart, values))
     plan = rendering if isinstance(rendering, ConfcomError) else Plan((*rendering.manifests, *rendering.hooks))
     namespace = _try(api.find_namespace)
-    lacking = _try(lambda: _lacking(api, wish, plan, is_there=namespace is not None))
+    lacking = _try(lambda: _lacking(api, wish, plan, is_there=namespace is not None, replaces=is_helm_3(str(version))))
     found = dataclasses.replace(
         base,
         plan=plan,
@@ -108,10 +117,20 @@ def _with_nodes(
     )
 
 
-def _lacking(api: KubeApi, wish: Wish, plan: Plan | ConfcomError, *, is_there: bool) -> Sequence[Permission]:
+def _lacking(
+    api: KubeApi, wish: Wish, plan: Plan | ConfcomError, *, is_there: bool, replaces: bool
+) -> Sequence[Permission]:
     here = api.cluster.namespace
+    lasting = plan.lasting_kinds if isinstance(plan, Plan) else USUAL_LASTING_KINDS
     kinds, hooks = (plan.kinds, plan.hook_kinds) if isinstance(plan, Plan) else (USUAL_KINDS, USUAL_HOOK_KINDS)
-    asked = needed(kinds, hooks, here, namespace_is_there=is_there, labels_nodes=bool(wish.simulated_nodes))
+    asked = needed(
+        kinds,
+        hooks,
+        here,
+        namespace_is_there=is_there,
+        labels_nodes=bool(wish.simulated_nodes),
+        replaced=lasting if replaces else (),
+    )
     asked = (*asked, CLEANING, probing(here))
     return denied(asked, api.review([one.review() for one in asked]))
 

@@ -9,6 +9,7 @@ from confcom.errors import ConfcomError
 
 HELM_MAJORS = (3, 4)
 """Helm 4; 3 too, whose support ended in November 2026, since many clusters' pipelines still have it."""
+_MERGING_HELM = 3
 OLDEST_HELM = (3, 13)
 """The first whose --dry-run takes `server`: what would be installed is rendered with it before anything is changed."""
 OLDEST_KUBERNETES = (1, 30)
@@ -23,6 +24,12 @@ def major_minor(version: str) -> tuple[int, int] | None:
     """The first two numbers of a version, as in `v4.3.1+gabc`."""
     match = _VERSION.match(version)
     return (int(match[1]), int(match[2])) if match else None
+
+
+def is_helm_3(version: str) -> bool:
+    """Whether a helm of this version merges three ways instead of applying on the server."""
+    found = major_minor(version)
+    return found is not None and found[0] == _MERGING_HELM
 
 
 def check_helm(version: str | ConfcomError) -> Finding:
