@@ -8,8 +8,9 @@ from fake_cluster import objects as make
 from fake_cluster.objects import SYSTEM
 
 from confcom.addon.daemon_pods import REVISION_LABEL
+from confcom.addon.rollout import rollout
 from confcom.addon.snapshot import Snapshot
-from confcom.addon.stalled_update import QUIET_SECONDS, WOKEN_ANNOTATION, RestWatch, stall_problems
+from confcom.addon.stalled_update import QUIET_SECONDS, RECONCILE_ANNOTATION, RestWatch, stall_problems
 
 OLD, NEW = "1", "2"
 MIN_READY = 5
@@ -73,8 +74,8 @@ BUSY = {
 }
 
 
-def woken(*looks):
-    """Each look is a time and what was seen; what is woken at which time."""
+def reconciled(*looks):
+    """Each look is a time and what was seen; which DaemonSet is to be reconciled at which time."""
     watch, found = RestWatch(), []
     for now, what in looks:
         watch, stalled = watch.after(what, now)
@@ -83,38 +84,67 @@ def woken(*looks):
 
 
 @pytest.mark.parametrize("pods", [SURGED, UNBEGUN], ids=["surged", "unbegun"])
-def test_it_is_woken_after_its_patience_and_again_after_the_same(pods):
+def test_it_is_reconciled_after_its_patience_and_again_after_the_same(pods):
     looks = [(float(now), seen(*pods)) for now in range(0, 100, 5)]
-    expected = ("confcom-device-plugin", f"{WOKEN_ANNOTATION}=77")
-    assert woken(*looks) == [(PATIENCE, *expected), (2 * PATIENCE, *expected)]
+    expected = ("confcom-device-plugin", f"{RECONCILE_ANNOTATION}=77")
+    assert reconciled(*looks) == [(PATIENCE, *expected), (2 * PATIENCE, *expected)]
 
 
 @pytest.mark.parametrize("what", BUSY.values(), ids=BUSY)
-def test_what_waits_for_something_else_is_not_woken(what):
-    assert woken((0.0, what), (1000.0, what)) == []
+def test_what_waits_for_something_else_is_not_reconciled(what):
+    assert reconciled((0.0, what), (1000.0, what)) == []
     assert list(stall_problems(what, NOON + timedelta(hours=1))) == []
 
 
 @pytest.mark.parametrize("what", [seen(*UNBEGUN), BUSY["a pod starts"]], ids=["other pods", "a pod starts"])
 def test_progress_begins_the_patience_anew(what):
-    assert woken((0.0, seen(*SURGED)), (PATIENCE - 1, what), (PATIENCE, seen(*SURGED)), (PATIENCE + 1, what)) == []
+    assert reconciled((0.0, seen(*SURGED)), (PATIENCE - 1, what), (PATIENCE, seen(*SURGED)), (PATIENCE + 1, what)) == []
 
 
-def test_status_names_it_by_the_pods_own_times_with_the_command_that_wakes_it():
+def test_status_names_it_by_the_pods_own_times_with_the_command_that_has_it_reconciled():
     quiet = NOON + timedelta(seconds=11)  # when the newest pod became ready
     assert list(stall_problems(seen(*SURGED), quiet + timedelta(seconds=PATIENCE - 1))) == []
     (said,) = stall_problems(seen(*SURGED), quiet + timedelta(seconds=PATIENCE))
     assert said == (
         "the update of the DaemonSet confcom-device-plugin has stood still for 35 s, and all of its Pods are ready: "
-        "the DaemonSet controller does not act. This has it look again: kubectl annotate daemonset "
-        "confcom-device-plugin -n confcom-system --overwrite confcom.internal/woken-at-resource-version=77"
+        "the DaemonSet controller does not act. This has it reconcile again: kubectl annotate daemonset "
+        "confcom-device-plugin -n confcom-system --overwrite confcom.internal/reconcile-at-resource-version=77"
     )
 
 
-def test_status_tells_the_controllers_own_complaint():
-    events = [make.event("confcom-device-plugin", "FailedCreate", "exceeded quota")]
-    (said,) = stall_problems(seen(*UNBEGUN, events=events), NOON + timedelta(hours=1))
-    assert "does not act (its last warning: FailedCreate: exceeded quota)." in said
+def refused_at(seconds, reason="FailedCreate"):
+    return make.event("confcom-device-plugin", reason, "exceeded quota", at=stamp(seconds))
+
+
+@pytest.mark.parametrize("when", [10, 11, 3600], ids=["as the last pod", "later", "much later"])
+def test_a_controller_whose_pods_are_refused_acts_and_its_reason_is_told(when):
+    what = seen(*SURGED, events=[refused_at(when), refused_at(when + 1, "FailedDaemonPod")])
+    assert reconciled((0.0, what), (1000.0, what)) == []
+    said = ["the DaemonSet confcom-device-plugin cannot make its Pods: FailedCreate: exceeded quota"]
+    assert list(stall_problems(what, NOON + timedelta(hours=1))) == said
+    assert [one for one in rollout(what).problems if "cannot make its Pods: FailedCreate: exceeded quota" in one]
+
+
+def test_a_pod_that_was_made_since_ends_a_refusal():
+    what = seen(*SURGED, events=[refused_at(9)])
+    assert [when for when, *_ in reconciled((0.0, what), (PATIENCE, what))] == [PATIENCE]
+    (said,) = stall_problems(what, NOON + timedelta(hours=1))
+    assert "(its last warning: FailedCreate: exceeded quota)" in said
+    assert rollout(what).problems == ()
+
+
+def test_other_warnings_and_those_of_others_are_no_refusal():
+    events = [refused_at(99, "FailedDaemonPod"), make.event("other", "FailedCreate", "x", at=stamp(99))]
+    what = seen(*SURGED, events=events)
+    assert [when for when, *_ in reconciled((0.0, what), (PATIENCE, what))] == [PATIENCE]
+    (said,) = stall_problems(what, NOON + timedelta(hours=1))
+    assert "(its last warning: FailedDaemonPod: exceeded quota)" in said
+
+
+def test_a_refusal_in_a_finished_update_is_past():
+    what = seen(plugin("a", NEW), plugin("b", NEW), plugin("c", NEW), updated=3, events=[refused_at(99)])
+    assert rollout(what).problems == ()
+    assert list(stall_problems(what, NOON + timedelta(hours=1))) == []
 
 
 @pytest.mark.parametrize("broken", ["", "yesterday", None])

@@ -6,7 +6,7 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import EPC, SYSTEM
 
-from confcom.addon.stalled_update import QUIET_SECONDS, WOKEN_ANNOTATION
+from confcom.addon.stalled_update import QUIET_SECONDS, RECONCILE_ANNOTATION
 from confcom.errors import ExitCode
 
 IMAGES = "registry.test/confcom/"
@@ -209,7 +209,9 @@ def test_each_daemon_set_that_cannot_make_its_pods_is_told_once(confcom, cluster
     done = confcom("enable", "--simulated", "--timeout", "30")
     assert done.exit_code == ExitCode.NOT_READY
     told = [line for line in done.stderr.splitlines() if line.startswith("  !!")]
-    assert told == [f"  !!  DaemonSet {SYSTEM}/{name}  FailedCreate: no room for {name}" for name in names]
+    assert told == [
+        f"  !!  DaemonSet {SYSTEM}/{name}  cannot make its Pods: FailedCreate: no room for {name}" for name in names
+    ]
 
 
 @pytest.fixture
@@ -599,27 +601,38 @@ def test_a_change_that_was_interrupted_is_in_the_way_of_the_next_and_is_told_wit
 @pytest.mark.parametrize(
     "command", [("update", "--version", "0.2.0"), ("rollback",), ("enable", "--set", "quoteHelper.image.tag=9")]
 )
-def test_an_update_that_stands_still_is_woken(confcom, enabled, command):
+def test_an_update_that_stands_still_is_reconciled_again(confcom, enabled, command):
     assert confcom("update", "--version", "0.3.0").exit_code == ExitCode.OK
-    enabled.sleeping, started = True, enabled.now
+    enabled.stalling, started = True, enabled.now
     done = confcom(*command)
     assert done.exit_code == ExitCode.OK, done.output
     assert QUIET_SECONDS <= enabled.now - started < QUIET_SECONDS + 10
-    said = (
-        "The update of the DaemonSet confcom-quote-helper stood still with every Pod ready: the controller was woken by"
+    said = "The update of the DaemonSet confcom-quote-helper stood still with every Pod ready"
+    assert (
+        f"{said}: the controller was made to reconcile it again, by the annotation {RECONCILE_ANNOTATION}="
+        in done.stderr
     )
-    assert said in done.stderr
     annotated = [line for line in enabled.calls if line[:2] == ["kubectl", "annotate"]]
     assert {line[2] for line in annotated} == {"daemonset.apps"}
     (helper,) = enabled.find("DaemonSet", "confcom-quote-helper")
-    assert WOKEN_ANNOTATION in helper["metadata"]["annotations"]
-    assert WOKEN_ANNOTATION not in helper["spec"]["template"]["metadata"].get("annotations", {})
+    assert RECONCILE_ANNOTATION in helper["metadata"]["annotations"]
+    assert RECONCILE_ANNOTATION not in helper["spec"]["template"]["metadata"].get("annotations", {})
 
 
-def test_who_may_not_wake_the_controller_is_told_how(confcom, enabled):
-    enabled.sleeping = True
+def test_who_may_not_annotate_is_told_how(confcom, enabled):
+    enabled.stalling = True
     enabled.on_tick = lambda fake: fake.denied.add("patch daemonsets")
     done = confcom("update", "--version", "0.2.0", "--timeout", "60")
     assert done.exit_code == ExitCode.NOT_READY
-    assert "the controller could not be woken (" in done.stderr
+    assert "and the controller could not be made to reconcile it again (" in done.stderr
     assert ": kubectl annotate daemonset confcom-quote-helper -n confcom-system --overwrite " in done.stderr
+
+
+def test_an_update_whose_pods_are_refused_is_not_annotated_and_says_why(confcom, enabled):
+    enabled.stalling = True
+    names = ("confcom-device-plugin", "confcom-quote-helper")
+    enabled.objects += [make.event(name, "FailedCreate", "exceeded quota") for name in names]
+    done = confcom("update", "--version", "0.2.0", "--timeout", "60")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert "confcom-quote-helper: cannot make its Pods: FailedCreate: exceeded quota" in done.stderr
+    assert not [line for line in enabled.calls if line[:2] == ["kubectl", "annotate"]]

@@ -559,7 +559,7 @@ def test_it_reads_no_secret_but_helms_record(confcom, cluster):
 
 
 def test_an_update_that_stands_still_is_named_and_not_touched(confcom, enabled, wrong):
-    enabled.sleeping = True
+    enabled.stalling = True
     confcom("update", "--version", "0.2.0", "--no-wait")
     enabled.sleep(1.0)
     enabled.sleep(1.0)
@@ -568,5 +568,5 @@ def test_an_update_that_stands_still_is_named_and_not_touched(confcom, enabled, 
     enabled.calls.clear()
     told = [one for one in wrong() if "has stood still for" in one]
     assert sorted(one.split()[5] for one in told) == ["confcom-device-plugin", "confcom-quote-helper"]
-    assert all("This has it look again: kubectl annotate daemonset " in one for one in told)
+    assert all("This has it reconcile again: kubectl annotate daemonset " in one for one in told)
     assert {line[1] for line in enabled.calls if line[0] == "kubectl"} <= {"get", "config", "logs"}

@@ -58,7 +58,7 @@ class FakeCluster:
     chart: object = default_chart
     lasting: bool = False
     """Whether an update that was begun goes nowhere."""
-    sleeping: bool = False
+    stalling: bool = False
     """Whether the DaemonSet controller misses that new pods are ready, until a DaemonSet is annotated."""
     revisions: list = field(default_factory=list)
     calls: list = field(default_factory=list)
@@ -193,11 +193,11 @@ class FakeCluster:
 
     def _replaced(self, pods, new):
         """End a node's old pods beside its ready one; whether there are none left."""
-        if not self.sleeping:
+        if not self.stalling:
             for old in pods:
                 if old is not new:
                     self.objects.remove(old)
-        return not self.sleeping or pods == [new]
+        return not self.stalling or pods == [new]
 
     def _kubelet(self, node):
         name, status = node["metadata"]["name"], node["status"]
@@ -329,7 +329,7 @@ class FakeCluster:
         (found,) = self.find("DaemonSet", name)
         key, _, value = annotation.partition("=")
         found["metadata"].setdefault("annotations", {})[key] = value
-        self.sleeping = False
+        self.stalling = False
         return 0, "annotated", ""
 
     def _kubectl_patch(self, words, flags, stdin):

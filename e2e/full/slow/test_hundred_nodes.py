@@ -19,7 +19,8 @@ COMMAND_SECONDS = 1500.0
 WAIT_SECONDS = 30
 """minReadySeconds of a chart that has it: long enough to begin an update within it."""
 STOOD_STILL = (
-    "The update of the DaemonSet confcom-device-plugin stood still with every Pod ready: the controller was woken"
+    "The update of the DaemonSet confcom-device-plugin stood still with every Pod ready: "
+    "the controller was made to reconcile it again"
 )
 
 
@@ -101,7 +102,7 @@ def waiting_chart(tmp_path):
 
 
 @pytest.mark.timeout(COMMAND_SECONDS, func_only=True)
-def test_an_update_that_the_controller_leaves_is_woken(cluster, faked, confcom, waiting_chart, tell):
+def test_an_update_that_the_controller_leaves_is_reconciled_again(cluster, faked, confcom, waiting_chart, tell):
     names = faked(3)
     chart = f"--chart={waiting_chart}"
     enable(cluster, confcom, names, chart)

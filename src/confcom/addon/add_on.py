@@ -218,20 +218,22 @@ class AddOn:
                     return state.steps
                 if verdict is Verdict.STALLED:
                     raise stalled(state, remedy)
-                rest, asleep = rest.after(seen, self.clock())
-                for update in asleep:
-                    self._wake(update)
+                rest, standing = rest.after(seen, self.clock())
+                for update in standing:
+                    self._reconcile(update)
                 self.sleep(POLL_SECONDS)
 
-    def _wake(self, update: StalledUpdate) -> None:
-        """Have the DaemonSet controller look again at an update that stands still."""
+    def _reconcile(self, update: StalledUpdate) -> None:
+        """Make the DaemonSet controller reconcile an update that stands still."""
         what = f"The update of the DaemonSet {update.daemon_set} stood still with every Pod ready"
         try:
             self.api.annotate("daemonset.apps", update.daemon_set, update.annotation)
         except ClusterAccessError as error:  # the wait goes on, and its end tells where it stands
-            self.teller.say(f"{what}, and the controller could not be woken ({error.why}): {update.remedy}")
+            why = f"the controller could not be made to reconcile it again ({error.why})"
+            self.teller.say(f"{what}, and {why}: {update.remedy}")
         else:
-            self.teller.say(f"{what}: the controller was woken by the annotation {update.annotation}.")
+            how = f"by the annotation {update.annotation}"
+            self.teller.say(f"{what}: the controller was made to reconcile it again, {how}.")
 
 
 def _first(steps: Sequence[NodeStep]) -> list[NodeStep]:

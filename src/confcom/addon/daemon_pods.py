@@ -223,11 +223,12 @@ def last_warning(name: str, events: Sequence[KubernetesObject]) -> str:
         and text(event, "type") == "Warning"
         and text(event, "reason") not in _HARMLESS
     ]
-    latest = max(about, key=_when, default=None)
+    latest = max(about, key=event_time, default=None)
     return _joined(text(latest, "reason"), text(latest, "message")) if latest else ""
 
 
-def _when(event: KubernetesObject) -> str:
+def event_time(event: KubernetesObject) -> str:
+    """When an event was seen last, as the API server writes it."""
     return (
         text(event, "series", "lastObservedTime")
         or text(event, "lastTimestamp")

@@ -196,7 +196,7 @@ class KubeApi:
         return last_words(done.stderr) or "kubectl said nothing" if done.returncode else ""
 
     def delete(self, kind: str, names: Sequence[str], *, namespace: str = "") -> None:
-        """Delete objects of a kind by name; those that are gone already are as good.
+        """Delete objects of a kind by name; those that are gone already are no error.
 
         Args:
             kind: as in manifests' `kind`, with its group (`Role.rbac.authorization.k8s.io`).

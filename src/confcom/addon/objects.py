@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
@@ -45,6 +46,15 @@ def number(thing: KubernetesObject, *path: str) -> int:
     """The whole number at a path, or 0."""
     found = mapping(thing, *path[:-1]).get(path[-1])
     return found if isinstance(found, int) else 0
+
+
+def time_of(stamp: str) -> datetime | None:
+    """The time that the API server writes so; None for what is none."""
+    try:
+        found = datetime.fromisoformat(stamp)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def name_of(thing: KubernetesObject) -> str:

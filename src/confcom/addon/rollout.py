@@ -10,6 +10,7 @@ from confcom.addon.daemon_pods import REVISION_LABEL, DaemonPod, PodState, daemo
 from confcom.addon.node_selection import selects, untolerated
 from confcom.addon.objects import KubernetesObject, condition, labels_of, name_of, namespace_of, number, owner_of, text
 from confcom.addon.plan import Component, component_of, pod_spec_of
+from confcom.addon.pod_creation import creation_refusal
 from confcom.addon.resources import SETS, allocatable
 from confcom.addon.snapshot import Snapshot
 
@@ -78,7 +79,7 @@ def rollout(seen: Snapshot) -> Rollout:
     steps = [_held_up(step) if step.node in away and not step.done else step for step in steps]
     return Rollout(
         steps=tuple(sorted(steps, key=lambda one: (one.node, list(Step).index(one.step)))),
-        problems=tuple(_problems(daemons, pods, seen.events)),
+        problems=tuple(_problems(daemons, pods, seen)),
         observed=not unsettled(daemons, pods),
     )
 
@@ -107,11 +108,10 @@ def updating(daemons: Iterable[KubernetesObject], pods: Sequence[DaemonPod], awa
 
 
 def is_updating(daemon: KubernetesObject, pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
-    """Whether old pods of a DaemonSet are left.
+    """Say whether old pods of a DaemonSet are left, by the controller's count of updated nodes.
 
-    That is the controller's count, but that a pod which no kubelet is there to end hides the new one of its node.
-
-    It judges a node by the oldest pod, whether that is ready or not, and counts no node without a pod as updated.
+    The controller looks at the oldest pod of each node, ready or not, and counts no node without a pod as updated. An
+    old pod on a node whose kubelet is away stays "ending" there; if the node has a new pod, it counts as updated here.
     """
     newest = pods[-1].revision if pods else ""
     alive = [pod for pod in pods if pod.state is not PodState.ENDING]
@@ -218,14 +218,18 @@ def _epc(node: KubernetesObject) -> NodeStep:
     )
 
 
-def _problems(
-    daemons: Sequence[KubernetesObject], pods: Sequence[DaemonPod], events: Sequence[KubernetesObject]
-) -> Iterator[str]:
+def _problems(daemons: Sequence[KubernetesObject], pods: Sequence[DaemonPod], seen: Snapshot) -> Iterator[str]:
     """DaemonSets that cannot make their pods: only an event says so."""
+    away = nodes_away(seen.nodes)
     for daemon in daemons:
-        made = sum(pod.owner == name_of(daemon) for pod in pods)
-        if made < number(daemon, "status", "desiredNumberScheduled") and (why := last_warning(name_of(daemon), events)):
-            yield f"{namespace_of(daemon)}/{name_of(daemon)}: {why}"
+        mine = pods_of(daemon, pods)
+        why = ""
+        if len(mine) < number(daemon, "status", "desiredNumberScheduled"):
+            why = last_warning(name_of(daemon), seen.events)
+        elif is_updating(daemon, mine, away):
+            why = creation_refusal(daemon, seen.pods, seen.events)
+        if why:
+            yield f"{namespace_of(daemon)}/{name_of(daemon)}: cannot make its Pods: {why}"
 
 
 class Verdict(StrEnum):

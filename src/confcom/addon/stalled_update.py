@@ -2,22 +2,25 @@
 
 With minReadySeconds the controller needs a timer to see that a new pod has been ready for long enough. It has one for
 all pods of a DaemonSet, and an earlier use of it drops the later one: docs/explanation/updates-and-faults.md. Any event
-of the DaemonSet or its pods has the controller look again.
+of the DaemonSet or its pods makes the controller reconcile again.
+
+A controller whose pods are refused does act: it tries again by itself, and no annotation helps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from confcom.addon.daemon_pods import DaemonPod, PodState, daemon_pods, last_warning
-from confcom.addon.objects import KubernetesObject, condition, name_of, namespace_of, number, owner_of, text
+from confcom.addon.objects import KubernetesObject, condition, name_of, namespace_of, number, owner_of, text, time_of
 from confcom.addon.plan import component_of
+from confcom.addon.pod_creation import creation_refusal
 from confcom.addon.rollout import is_updating, nodes_away, pods_of
 from confcom.addon.snapshot import Snapshot
 
-WOKEN_ANNOTATION = "confcom.internal/woken-at-resource-version"
+RECONCILE_ANNOTATION = "confcom.internal/reconcile-at-resource-version"
 """On a DaemonSet, not on its template: writing it is an event that changes no pod. Its value is the resourceVersion
 that the DaemonSet had, so that each writing is a change."""
 QUIET_SECONDS = 30.0
@@ -31,17 +34,17 @@ class StalledUpdate:
 
     daemon_set: str
     namespace: str
-    woken_at: str
-    """What WOKEN_ANNOTATION is set to."""
+    resource_version: str
+    """What RECONCILE_ANNOTATION is set to."""
 
     @property
     def annotation(self) -> str:
         """As kubectl spells it."""
-        return f"{WOKEN_ANNOTATION}={self.woken_at}"
+        return f"{RECONCILE_ANNOTATION}={self.resource_version}"
 
     @property
     def remedy(self) -> str:
-        """The command that wakes the controller."""
+        """The command that makes the controller reconcile it again."""
         return f"kubectl annotate daemonset {self.daemon_set} -n {self.namespace} --overwrite {self.annotation}"
 
 
@@ -104,7 +107,8 @@ class RestWatch:
             rest = _Rest(frozenset(pod.uid for pod in pods), now)
             before = self.rests.get(name, rest)
             if before.pods == rest.pods:
-                if now - before.since >= _patience(daemon):
+                refused = creation_refusal(daemon, seen.pods, seen.events)
+                if now - before.since >= _patience(daemon) and not refused:
                     stalled.append(_stalled(daemon))
                 else:
                     rest = before
@@ -120,6 +124,9 @@ def stall_problems(seen: Snapshot, now: datetime) -> Iterator[str]:
         now: by this machine's clock.
     """
     for daemon, _ in _resting(seen):
+        if refused := creation_refusal(daemon, seen.pods, seen.events):
+            yield f"the DaemonSet {name_of(daemon)} cannot make its Pods: {refused}"
+            continue
         own = [pod for pod in seen.pods if text(owner_of(pod), "name") == name_of(daemon)]
         last = _last_change([pod for pod in own if namespace_of(pod) == seen.namespace])
         if last is None or (quiet := (now - last).total_seconds()) < _patience(daemon):
@@ -128,7 +135,7 @@ def stall_problems(seen: Snapshot, now: datetime) -> Iterator[str]:
         why = f" (its last warning: {warning})" if warning else ""
         yield (
             f"the update of the DaemonSet {name_of(daemon)} has stood still for {quiet:.0f} s, and all of its Pods are "
-            f"ready: the DaemonSet controller does not act{why}. This has it look again: {_stalled(daemon).remedy}"
+            f"ready: the DaemonSet controller does not act{why}. This has it reconcile again: {_stalled(daemon).remedy}"
         )
 
 
@@ -139,12 +146,4 @@ def _last_change(pods: Iterable[KubernetesObject]) -> datetime | None:
         for pod in pods
         for stamp in (text(pod, "metadata", "creationTimestamp"), text(condition(pod, "Ready"), "lastTransitionTime"))
     ]
-    return max(filter(None, map(_time, stamps)), default=None)
-
-
-def _time(stamp: str) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(stamp)
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return max(filter(None, map(time_of, stamps)), default=None)

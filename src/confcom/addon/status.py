@@ -102,7 +102,7 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
         nodes=tuple(told),
         other_nodes=len(nodes) - len(told),
         workloads=troubled_workloads(seen.pods, seen.jobs),
-        problems=tuple(problems),
+        problems=tuple(dict.fromkeys(problems)),
         drifts=release.drifts,
         doubts=(release.doubt,) if release.doubt and daemons else (),
     )

@@ -1,0 +1,35 @@
+"""Pods of a DaemonSet that the API server refuses to create, as for a quota or by admission. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from confcom.addon.daemon_pods import event_time, last_warning
+from confcom.addon.objects import KubernetesObject, name_of, namespace_of, owner_of, text, time_of
+
+_FAILED_CREATE = "FailedCreate"
+"""The reason of the DaemonSet controller's event."""
+
+
+def creation_refusal(
+    daemon: KubernetesObject, pods: Iterable[KubernetesObject], events: Sequence[KubernetesObject]
+) -> str:
+    """Say why the controller cannot create pods of a DaemonSet; empty if it has created one since it failed.
+
+    The controller tries again by itself, at last every 17 minutes, and updates its event each time.
+
+    Args:
+        daemon: the DaemonSet.
+        pods: those of its namespace, or of all.
+        events: those of its namespace.
+    """
+    name = name_of(daemon)
+    failures = [
+        one for one in events if text(one, "reason") == _FAILED_CREATE and text(one, "involvedObject", "name") == name
+    ]
+    mine = [pod for pod in pods if text(owner_of(pod), "name") == name and namespace_of(pod) == namespace_of(daemon)]
+    failed = max(filter(None, map(time_of, map(event_time, failures))), default=None)
+    created = max(filter(None, (time_of(text(pod, "metadata", "creationTimestamp")) for pod in mine)), default=None)
+    if failed and created and failed < created:
+        return ""
+    return last_warning(name, failures)
