@@ -79,7 +79,8 @@ def enable(
                                                         nodes with SGX hardware, EPC only
       confcom enable --simulated-node worker-1 --set image.registry=registry.example.com/mirror
                                                         no SGX hardware anywhere
-      confcom enable --simulated --dry-run              what would be done?
+      confcom enable --simulated --dry-run --set image.registry=registry.example.com/mirror
+                                                        what would be done?
 
     Exit codes: 7 a check failed and nothing was changed, 8 it is installed and some node is not ready, 6 the cluster,
     kubectl or helm does not answer, 2 the chart refuses the values, 1 helm failed: mostly its Job, which comes before
