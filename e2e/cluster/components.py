@@ -165,7 +165,7 @@ def control_plane(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -
             f"--cluster-cidr={POD_NETWORK}",
             f"--service-cluster-ip-range={SERVICE_NETWORK}",
             "--flex-volume-plugin-dir=/var/lib/kubelet/volume-plugins",
-            "--vmodule=daemon_controller=4",  # which event woke the DaemonSet controller, and when it looked
+            "--vmodule=daemon_controller=4",  # which event the DaemonSet controller got, and when it reconciled
         ),
         control("scheduler", "--bind-address=127.0.0.1"),
         *(
