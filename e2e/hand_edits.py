@@ -106,7 +106,7 @@ EDITS = (
         "added to the template",
         add_to_template,
         (
-            "containers[quote-helper].env was added (by kubectl-set at ",
+            "containers[quote-helper].env[DEBUG] was added (by kubectl-set at ",
             "containers[debug] was added (by kubectl-patch at ",
             "dnsPolicy was added (by kubectl-patch at ",
         ),

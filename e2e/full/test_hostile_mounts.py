@@ -50,7 +50,7 @@ def with_host_path(name: str, path: PurePosixPath, program: str) -> Manifest:
     """A Pod of root's that has a path of the node, whatever is there, at the same place."""
     mounted = container("main", program=program, volumeMounts=[{"name": "host", "mountPath": str(path)}])
     volumes = [{"name": "host", "hostPath": {"path": str(path)}}]
-    return pod(name, mounted, node=NODE_NAME, volumes=volumes)
+    return pod(name, mounted, node=NODE_NAME, volumes=volumes, securityContext={"runAsUser": 0, "runAsGroup": 0})
 
 
 def quote_as_nobody(tenant: Tenant, name: str) -> bytes:
