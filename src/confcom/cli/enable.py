@@ -82,9 +82,9 @@ def enable(
       confcom enable --simulated --dry-run --set image.registry=registry.example.com/mirror
                                                         what would be done?
 
-    Exit codes: 7 a check failed and nothing was changed, 8 it is installed and some node is not ready, 6 the cluster,
-    kubectl or helm does not answer, 2 the chart refuses the values, 1 helm failed: mostly its Job, which comes before
-    any daemon and has the quote helper's image.
+    Exit codes: 7 a check failed and nothing was changed, 8 it is installed, and some node is not ready or some quote
+    helper does not quote by the cluster's root, 6 the cluster, kubectl or helm does not answer, 2 the chart refuses the
+    values, 1 helm failed: mostly its Job, which comes before any daemon and has the quote helper's image.
     """
     from confcom.addon import enabling
     from confcom.addon.survey import Wish
@@ -153,8 +153,8 @@ def update(
       confcom update --image-digest device-plugin=sha256:4567... --image-digest quote-helper=sha256:89ab...
       confcom update --set logLevel=debug
 
-    Exit codes: 8 it stopped at some node, 7 a check failed and nothing was changed, 1 helm failed: mostly its Job, and
-    then no daemon was changed, 6 and 2 as for enable.
+    Exit codes: 8 it stopped at some node, or some quote helper does not quote by the cluster's root, 7 a check failed
+    and nothing was changed, 1 helm failed: mostly its Job, and then no daemon was changed, 6 and 2 as for enable.
     """
     from confcom.addon import enabling
     from confcom.addon.survey import Wish
