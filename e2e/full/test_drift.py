@@ -219,7 +219,7 @@ def test_who_may_read_less_is_told_what_was_not_compared(enabled, confcom, tmp_p
         set_image(enabled)
         enabled.kubectl("rollout", "status", HERE, f"daemonset/{HELPER}")
         done = confcom("status", before=as_eve)
-        assert "Not compared with what was installed:\n  the release cannot be looked up: " in done.stdout
+        assert "Not compared:\n  the release cannot be looked up: " in done.stdout
         enabled.kubectl("create", "clusterrolebinding", "case-records", "--clusterrole=case-records", "--user=eve")
         done = confcom("status", before=as_eve, code=ExitCode.NOT_READY)
         assert f"image is {LATEST} instead of" in done.stdout

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import subprocess
 import sys
@@ -6,7 +7,7 @@ import sys
 import pytest
 
 from confcom.addon.api_server import RETRY_DELAYS
-from confcom.addon.platform_secret import decode_secret
+from confcom.addon.platform_secret import decode_secret, encode_secret
 from confcom.addon.root_record import RECORD_NAME, SECRET_NAME, RootRecord
 from confcom.addon.simulated_root import main
 from confcom.errors import ExitCode
@@ -65,7 +66,7 @@ def test_creates_the_root_as_the_pod(api_server, job, clock):
 def test_the_roots_fingerprint_is_published_and_goes_with_the_secret(api_server, job, clock):
     job(api_server.pod())
     record = RootRecord.read(published(api_server))
-    assert record == RootRecord(fingerprint(7, clock), stored(api_server)["metadata"]["creationTimestamp"])
+    assert record == RootRecord(fingerprint(7, clock), published(api_server)["metadata"]["creationTimestamp"])
     (owner,) = published(api_server)["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["uid"]) == ("Secret", stored(api_server)["metadata"]["uid"])
     assert "blockOwnerDeletion" not in owner  # which would need a right on the Secret's finalizers
@@ -104,6 +105,20 @@ def test_another_root_is_published_in_place_of_the_deleted_one(api_server, job, 
     assert published(api_server)["metadata"]["uid"] != uid  # the collector deletes by UID
     api_server.collect_garbage()
     assert published(api_server)
+
+
+def test_an_edited_secret_gets_a_record_with_the_time_of_its_publication(api_server, job, clock):
+    directory = api_server.pod()
+    job(directory, seed=1)
+    first = RootRecord.read(published(api_server))
+    edited = SimulatedPlatform.create(bytes([2]) * 32, clock())
+    made = stored(api_server)["metadata"]["creationTimestamp"]
+    api_server.put("secrets", stored(api_server) | {"data": json.loads(encode_secret(edited, "sgx-here"))["data"]})
+    stored(api_server)["metadata"]["creationTimestamp"] = made  # an edit keeps it
+    assert job(directory, seed=3)[0] == ExitCode.OK
+    second = RootRecord.read(published(api_server))
+    assert second.fingerprint == edited.root_fingerprint
+    assert second.published > first.published
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"data": 1}'])

@@ -24,9 +24,15 @@ def start_at(pod, time):
     container["state"] = {"running": {"startedAt": time}}
 
 
-def publish(cluster, fingerprint, created=MADE):
-    (record,) = cluster.find("ConfigMap", RECORD["metadata"]["name"], SYSTEM)
-    record["data"] = {"sha256": fingerprint, "created": created}
+def record(cluster):
+    (found,) = cluster.find("ConfigMap", RECORD["metadata"]["name"], SYSTEM)
+    return found
+
+
+def publish(cluster, fingerprint):
+    cluster.new_root = fingerprint  # of the Secret, which the Job publishes
+    record(cluster)["metadata"]["creationTimestamp"] = MADE
+    record(cluster)["data"] = {"sha256": fingerprint}
 
 
 @pytest.fixture
@@ -57,9 +63,11 @@ def asked(cluster):
     return [word for line in cluster.calls for word in line if word.startswith("--raw=")]
 
 
-def test_helpers_that_are_younger_than_the_root_are_not_asked(confcom, enabled):
+@pytest.mark.parametrize(("started", "times"), [(BEFORE, 1), (MADE, 1), (AFTER, 0)])
+def test_only_helpers_that_are_not_younger_than_the_published_root_are_asked(confcom, followed, started, times):
+    start_at(helper(followed), started)
     assert confcom("status").exit_code == ExitCode.OK
-    assert asked(enabled) == []
+    assert len(asked(followed)) == times
 
 
 def test_status_asks_an_older_helper_and_reads_no_secret(confcom, followed):
@@ -94,19 +102,52 @@ def test_a_helper_that_cannot_be_asked_is_told(confcom, behind, denied):
     if denied:
         behind.denied.add("get pods/proxy")
     behind.roots.clear()
-    (problem,) = json.loads(confcom("status", "-o", "json").stdout)["problems"]
-    assert "cannot be asked by which one it quotes" in problem
-    assert ("cannot get resource" in problem) is denied
+    done = confcom("status", "-o", "json")
+    assert done.exit_code == ExitCode.OK
+    (doubt,) = json.loads(done.stdout)["not_compared"]
+    assert "cannot be asked by which one it quotes" in doubt
+    assert ("cannot get resource" in doubt) is denied
 
 
-def test_who_may_not_read_what_is_published_is_told_the_rest(confcom, behind):
+def test_who_may_not_read_what_is_published_is_told_so(confcom, behind):
     behind.denied.add("get configmaps")
-    assert confcom("status").exit_code == ExitCode.OK
+    done = confcom("status")
+    assert done.exit_code == ExitCode.OK
+    assert "Not compared:" in done.stdout
+    assert "the ConfigMap confcom-simulated-root cannot be read: " in done.stdout
 
 
-def test_a_record_that_somebody_changed_counts_as_none(confcom, behind):
-    publish(behind, "my root")
-    assert "the ConfigMap confcom-simulated-root is missing" in confcom("status").stdout
+@pytest.mark.parametrize("data", [{"sha256": "my root"}, {}])
+def test_enable_mends_a_record_that_somebody_damaged(confcom, followed, data):
+    record(followed)["data"] = data
+    told = confcom("status")
+    assert told.exit_code == ExitCode.NOT_READY
+    assert "the ConfigMap confcom-simulated-root holds no fingerprint" in told.stdout
+    assert "is missing" not in told.stdout
+    done = confcom("enable", "--simulated")
+    assert done.exit_code == ExitCode.OK, done.output
+    assert "The ConfigMap confcom-simulated-root holds no fingerprint of the simulated root" in done.stderr
+    assert record(followed)["data"] == {"sha256": NEW}
+    assert confcom("status").stdout.splitlines()[-1] == "All is well."
+
+
+def test_a_wrong_fingerprint_is_mended_by_deleting_the_record_and_enabling(confcom, followed):
+    record(followed)["data"] = {"sha256": "ef" * 32}
+    told = confcom("status").stdout
+    assert "quotes by another simulated root" in told
+    assert "somebody edited the ConfigMap confcom-simulated-root, delete it, and `confcom enable` publishes" in told
+    followed.remove({("ConfigMap", RECORD["metadata"]["name"])})
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    assert record(followed)["data"] == {"sha256": NEW}
+    assert confcom("status").stdout.splitlines()[-1] == "All is well."
+
+
+def test_disable_asks_no_helper_and_reads_no_record(confcom, behind):
+    behind.denied |= {"get configmaps", "get pods/proxy"}
+    done = confcom("disable", "--yes", "--no-wait")
+    assert asked(behind) == []
+    assert not [line for line in behind.calls if "configmap" in line]
+    assert done.exit_code == ExitCode.OK, done.output
 
 
 def test_not_more_helpers_are_asked_than_that(confcom, behind):
@@ -171,11 +212,39 @@ def test_enable_again_waits_for_helpers_that_are_behind_though_nothing_is_change
 @pytest.mark.parametrize("silent", [False, True])
 def test_a_helper_that_does_not_follow_ends_the_wait_with_what_to_do(confcom, behind, silent):
     name = helper(behind)["metadata"]["name"]
-    if silent:
-        behind.roots.clear()
+    if silent:  # after it was seen to be behind
+        later = behind.now + 10
+        behind.on_tick = lambda cluster: cluster.now >= later and cluster.roots.clear()
     started = behind.now
     done = confcom("enable", "--simulated")
     assert done.exit_code == ExitCode.NOT_READY
-    assert "not every quote helper is known to quote by the cluster's simulated root" in done.stderr
+    assert "not every quote helper quotes by the cluster's simulated root" in done.stderr
     assert f"kubectl delete pod --namespace={SYSTEM} {name}" in done.stderr
     assert behind.now - started >= 300
+
+
+def test_each_helper_that_does_not_follow_has_a_command_of_its_own(confcom, behind):
+    name = helper(behind)["metadata"]["name"]
+    other = make.pod("another-helper", namespace=SYSTEM, on="a", labels=make.labels("quote-helper"))
+    start_at(other, BEFORE)
+    behind.objects.append(other)
+    behind.roots["another-helper"] = OLD
+    done = confcom("enable", "--simulated")
+    assert done.exit_code == ExitCode.NOT_READY
+    for pod in (name, "another-helper"):
+        assert done.stderr.count(f"kubectl delete pod --namespace={SYSTEM} {pod}") == 1
+
+
+@pytest.mark.parametrize("command", ["enable", "update"])
+@pytest.mark.parametrize("denied", [False, True])
+def test_helpers_that_cannot_be_asked_are_told_and_not_waited_for(confcom, behind, command, denied):
+    behind.roots.clear()
+    if denied:
+        behind.denied.add("get pods/proxy")
+    started = behind.now
+    done = confcom(command, *(["--simulated"] if command == "enable" else []))
+    assert done.exit_code == ExitCode.OK, done.output
+    assert behind.now - started < 60
+    assert "cannot be asked by which one it quotes" in done.stderr
+    assert "The cluster has another simulated root now" not in done.stderr
+    assert ("not allowed: get pods/proxy" in done.stderr) is denied

@@ -20,9 +20,10 @@ RECORD = {
     "metadata": {
         "name": "confcom-simulated-root",
         "namespace": SYSTEM,
+        "creationTimestamp": "2026-11-24T12:30:15Z",
         "ownerReferences": [{"kind": "Secret", "name": SECRET["metadata"]["name"]}],
     },
-    "data": {"sha256": "ab" * 32, "created": "2026-11-24T12:30:15Z"},
+    "data": {"sha256": "ab" * 32},
 }
 """What the Job makes and publishes."""
 
@@ -69,8 +70,11 @@ class HookRun:
                 return f"resource Job/{SYSTEM}/{name} not ready. status: Failed, message: Job Failed. failed: 1/1"
             if not cluster.find("Secret", SECRET["metadata"]["name"], SYSTEM):
                 cluster.objects.append(copy.deepcopy(SECRET))
-            if not cluster.find("ConfigMap", RECORD["metadata"]["name"], SYSTEM):
-                cluster.objects.append(copy.deepcopy(RECORD | {"data": RECORD["data"] | {"sha256": cluster.new_root}}))
+            wanted = copy.deepcopy(RECORD | {"data": {"sha256": cluster.new_root}})
+            there = cluster.find("ConfigMap", RECORD["metadata"]["name"], SYSTEM)
+            if [one["data"] for one in there] != [wanted["data"]]:
+                cluster.remove({("ConfigMap", RECORD["metadata"]["name"])})
+                cluster.objects.append(wanted)
             return ""
 
     def look(self):

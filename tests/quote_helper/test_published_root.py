@@ -26,9 +26,16 @@ OLD, NEW, OTHER = "a" * 64, "b" * 64, "c" * 64
         (OLD, OLD, "", False, ""),
         (OLD, OLD, OLD, False, ""),
         (OLD, NEW, "", False, "none is published"),
-        (OLD, NEW, OLD, False, "if somebody changed the Secret on purpose"),
+        (OLD, NEW, OLD, False, "changed the Secret on purpose, delete the ConfigMap confcom-simulated-root"),
         (OLD, OLD, NEW, False, f"root is SHA-256 {NEW[:16]}..., and this helper quotes by SHA-256 {OLD[:16]}..."),
         (OLD, OTHER, NEW, False, f"the mounted platform is that of SHA-256 {OTHER[:16]}..."),
+        (
+            OLD,
+            OLD,
+            NEW,
+            False,
+            "if somebody edited the ConfigMap confcom-simulated-root, delete that, and `confcom enable`",
+        ),
         (OLD, NEW, NEW, True, ""),
     ],
 )

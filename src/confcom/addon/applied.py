@@ -12,7 +12,7 @@ from confcom.addon.installed_release import read_live
 from confcom.addon.objects import KubernetesObject, name_of, text
 from confcom.addon.plan import is_hook
 from confcom.addon.programs import ForbiddenError
-from confcom.addon.root_record import RECORD_NAME, SECRET_NAME
+from confcom.addon.root_record import RECORD_NAME, SECRET_NAME, RootRecord
 from confcom.addon.survey import Survey
 
 _ROOT = (
@@ -48,7 +48,9 @@ def applied(add_on: AddOn, seen: Survey) -> Applied:
     try:
         live = read_live(add_on.api, manifests)
         secrets = [one for one in manifests if text(one, "kind") == SECRET]
-        gone = add_on.api.missing([*secrets, *expected_beside(seen.rendering.hooks)])
+        beside = expected_beside(seen.rendering.hooks)
+        gone = add_on.api.missing([*secrets, *beside])
+        record = add_on.api.find_config_map(RECORD_NAME) if beside else None
     except ForbiddenError as error:
         # Whoever may not look has no use for an upgrade either, in which helm looks at each of them.
         add_on.teller.say(f"Whether all of the release is there cannot be seen: {error.why}")
@@ -58,10 +60,13 @@ def applied(add_on: AddOn, seen: Survey) -> Applied:
     missing += [f"{text(one, 'kind')} {name_of(one)}" for one in gone]
     if missing:
         add_on.teller.say(f"Gone from the cluster, to be made again: {', '.join(missing)}.")
+    damaged = record is not None and RootRecord.read(record) is None
+    if damaged:
+        add_on.teller.say(f"The ConfigMap {RECORD_NAME} holds no fingerprint of the simulated root: it is made again.")
     for one in drifts:
         if not one.gone:
             add_on.teller.say(f"Not as the release has it, to be set back: {described(one)}.")
-    return Applied(recorded, complete=not gone, drifts=drifts)
+    return Applied(recorded, complete=not gone and not damaged, drifts=drifts)
 
 
 def expected_beside(hooks: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:

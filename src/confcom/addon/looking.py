@@ -10,7 +10,6 @@ from confcom.addon.kubectl import KubeApi
 from confcom.addon.objects import KubernetesObject, condition, name_of, namespace_of, node_of, of_kind
 from confcom.addon.plan import ADD_ON, NAME_LABEL
 from confcom.addon.programs import ClusterAccessError
-from confcom.addon.root_looking import look_at_root
 from confcom.addon.snapshot import Snapshot
 
 LOG_LINES = 2_000
@@ -32,8 +31,6 @@ def look_everywhere(api: KubeApi) -> Snapshot:
     """
     objects = api.list_objects("nodes,daemonsets.apps,pods,jobs.batch", "--all-namespaces")
     seen = _snapshot(api, objects, api.list_objects("events", api.cluster.here))
-    here = [one for one in seen.daemon_sets if namespace_of(one) == seen.namespace]
-    seen = dataclasses.replace(seen, root=look_at_root(api, here, seen.pods))
     try:
         policies = api.list_objects(POLICIES, f"--selector={NAME_LABEL}={ADD_ON}")
     except ClusterAccessError:  # who may look at the rest may often not look at these

@@ -117,6 +117,11 @@ CLEANING = Permission("patch", "nodes/status")
 """To take the dead resources from the nodes when the add-on is disabled."""
 
 
+def asking_helpers(namespace: str) -> Permission:
+    """To ask quote helpers by which simulated root they quote. Without it nobody waits for them."""
+    return Permission("get", "pods/proxy", namespace=namespace)
+
+
 def probing(namespace: str) -> Permission:
     """To try whether admission takes the daemons' Pods. Enabling goes without it: they are made by a controller."""
     return Permission("create", "pods", namespace=namespace)

@@ -74,6 +74,6 @@ def _not_a_platform(why: str) -> MalformedError:
     return MalformedError(
         f"the Secret {SECRET_NAME} does not hold a simulated platform",
         why=why,
-        remedy="find out who wrote it; if nobody relies on its root, delete it and run `helm upgrade`, which makes a "
-        "new one",
+        remedy="find out who wrote it; if nobody relies on its root, delete it and run `confcom enable` (or "
+        "`helm upgrade`), which makes a new one",
     )

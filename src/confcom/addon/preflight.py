@@ -9,7 +9,7 @@ from confcom.addon.admission import ProbeAnswer
 from confcom.addon.findings import Check, Finding, Outcome
 from confcom.addon.node_checks import check_nodes, check_owners, check_simulation
 from confcom.addon.objects import KubernetesObject, labels_of, namespace_of
-from confcom.addon.permissions import CLEANING, Permission, probing
+from confcom.addon.permissions import CLEANING, Permission, asking_helpers, probing
 from confcom.addon.plan import INSTANCE_LABEL, Plan, component_of
 from confcom.addon.versions import check_helm, check_kubernetes
 from confcom.errors import ConfcomError
@@ -93,7 +93,8 @@ def _permissions(seen: Surroundings) -> Finding:
         return Finding.of(Check.PERMISSIONS, seen.denied)
     if seen.denied is None:
         return Finding(Check.PERMISSIONS, Outcome.SKIPPED, "not asked for")
-    needless = (CLEANING, probing(seen.namespace_name))
+    asking = asking_helpers(seen.namespace_name)
+    needless = (CLEANING, asking, probing(seen.namespace_name))
     missing = [one for one in seen.denied if one not in needless]
     if missing:
         return Finding(
@@ -110,6 +111,14 @@ def _permissions(seen: Surroundings) -> Finding:
             "this user could not disable the add-on without leftovers",
             why=f"not allowed: {CLEANING}, which takes the resources' names from the nodes in the end",
             remedy="somebody who may has to run `confcom disable` then",
+        )
+    if asking in seen.denied:
+        return Finding(
+            Check.PERMISSIONS,
+            Outcome.WARNING,
+            "this user could not see by which simulated root the quote helpers quote",
+            why=f"not allowed: {asking}, which asks them after the root was made anew",
+            remedy="if the root's Secret is deleted or changed, somebody who may has to run `confcom status`",
         )
     return Finding(Check.PERMISSIONS, Outcome.OK, "everything needed is allowed")
 

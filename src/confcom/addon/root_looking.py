@@ -12,7 +12,7 @@ from confcom.addon.root_record import RECORD_NAME, RootRecord
 from confcom.addon.root_sight import RootSight, follows_root, older_helpers, place_of, root_of
 
 MOST_ASKED = 100
-"""Helpers in one look, each by a kubectl of its own. Only those are asked that started before the root was made."""
+"""Helpers in one look, each by a kubectl of its own. Only those are asked that are older than the published root."""
 ASKED_AT_ONCE = 8
 """A kubectl takes a tenth of a second of CPU, and waits for the API server otherwise."""
 METRICS_PORT = 8080
@@ -30,7 +30,7 @@ def look_at_root(
         pods: any, the add-on's among them.
 
     Returns:
-        None if no helper follows a published root, or this user may not read it.
+        None if no helper follows a published root.
 
     Raises:
         ClusterAccessError: the API server does not answer.
@@ -39,23 +39,23 @@ def look_at_root(
         return None
     try:
         found = api.find_config_map(RECORD_NAME)
-    except ForbiddenError:
-        return None
+    except ForbiddenError as error:
+        return RootSight(None, refusal=error.why or error.what)
     record = RootRecord.read(found) if found is not None else None
     if record is None:
-        return RootSight(None)
+        return RootSight(None, damaged=found is not None)
     older = older_helpers(pods, record, api.cluster.namespace)
     names = [name_of(pod) for pod in older]
-    told: dict[str, str] = {}
-    untold = dict.fromkeys(names[MOST_ASKED:], f"more than {MOST_ASKED} would have to be asked")
+    fingerprints: dict[str, str] = {}
+    unreachable = dict.fromkeys(names[MOST_ASKED:], f"more than {MOST_ASKED} would have to be asked")
     with futures.ThreadPoolExecutor(max_workers=ASKED_AT_ONCE) as pool:
         asked = names[:MOST_ASKED]
         for name, (fingerprint, why) in zip(asked, pool.map(lambda one: _ask(api, one), asked), strict=True):
             if fingerprint:
-                told[name] = fingerprint
+                fingerprints[name] = fingerprint
             else:
-                untold[name] = why
-    return RootSight(record, told, untold, place_of(older))
+                unreachable[name] = why
+    return RootSight(record, fingerprints=fingerprints, unreachable=unreachable, nodes=place_of(older))
 
 
 def _ask(api: KubeApi, pod: str) -> tuple[str, str]:

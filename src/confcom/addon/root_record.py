@@ -19,8 +19,6 @@ RECORD_NAME = "confcom-simulated-root"
 """The ConfigMap's: the chart mounts it into the quote helpers by this name."""
 FINGERPRINT_KEY = "sha256"
 """SHA-256 of the root certificate's DER, as `confcom simulation export` prints it."""
-CREATED_KEY = "created"
-"""When the Secret was made, by the API server's clock."""
 PART_LABELS = {"app.kubernetes.io/name": "confcom", "app.kubernetes.io/component": "simulated-platform"}
 """Of the Secret and of its record."""
 
@@ -31,25 +29,31 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 @dataclass(frozen=True, slots=True)
 class RootRecord:
-    """What is published about the simulated root."""
+    """What is published about the simulated root.
+
+    Args:
+        fingerprint: of the root's certificate.
+        published: when it was, by the API server's clock: a ConfigMap is made anew for each root.
+    """
 
     fingerprint: str
-    created: str
+    published: str
 
     @classmethod
     def read(cls, config_map: KubernetesObject) -> RootRecord | None:
         """Read the ConfigMap; None if it holds no fingerprint, as when somebody has changed it."""
-        fingerprint, created = (text(config_map, "data", key) for key in (FINGERPRINT_KEY, CREATED_KEY))
-        if not _FINGERPRINT.fullmatch(fingerprint) or not _TIME.fullmatch(created):
+        fingerprint = text(config_map, "data", FINGERPRINT_KEY)
+        published = text(config_map, "metadata", "creationTimestamp")
+        if not _FINGERPRINT.fullmatch(fingerprint) or not _TIME.fullmatch(published):
             return None
-        return cls(fingerprint, created)
+        return cls(fingerprint, published)
 
 
 def encode_record(secret: KubernetesObject, fingerprint: str, namespace: str) -> bytes:
     """The ConfigMap to create, as JSON.
 
     Args:
-        secret: as the API server has it, with its UID and its time.
+        secret: as the API server has it, with its UID.
         fingerprint: of its root certificate.
         namespace: of both.
     """
@@ -64,7 +68,7 @@ def encode_record(secret: KubernetesObject, fingerprint: str, namespace: str) ->
                 {"apiVersion": "v1", "kind": "Secret", "name": name_of(secret), "uid": text(secret, "metadata", "uid")}
             ],
         },
-        "data": {FINGERPRINT_KEY: fingerprint, CREATED_KEY: text(secret, "metadata", "creationTimestamp")},
+        "data": {FINGERPRINT_KEY: fingerprint},
     }
     return json.dumps(manifest).encode()
 

@@ -1,6 +1,6 @@
 """Whether the quote helpers quote by the simulated root that the cluster has. Pure.
 
-A helper that starts takes the root that is there, so only those are asked that started before the root was made.
+A helper that starts takes the root that is there, so only those are asked that started before it was published.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from confcom.addon.root_record import RECORD_NAME, SECRET_NAME, RootRecord
 FOLLOW_MINUTES = 5
 """For a helper to take another root. A kubelet renews volumes every minute or so, and after failures, as while there
 was no Secret, up to two minutes later; the helper looks every 10 s."""
+EDITED_REMEDY = (
+    f"and somebody edited the ConfigMap {RECORD_NAME}, delete it, and `confcom enable` publishes the root that is there"
+)
+"""First: a helper that starts while another root than the Secret's is published makes no quotes."""
 
 _ROOT_METRIC = re.compile(
     r'^confcom_quote_helper_simulated_root_info\{sha256="([0-9a-f]{64})"\} 1(?:\.0)?$', re.MULTILINE
@@ -27,22 +31,26 @@ class RootSight:
     """What one look saw.
 
     Args:
-        record: what is published; None: nothing.
-        told: by the pod's name, the fingerprint by which a helper quotes; only of those that had to be asked.
-        untold: by the pod's name, why it could not be asked.
+        record: what is published; None: nothing, or it was not read.
+        damaged: whether the ConfigMap is there and holds no fingerprint.
+        refusal: why the ConfigMap was not read; empty: it was.
+        fingerprints: by the pod's name, the fingerprint by which a helper quotes; only of those that had to be asked.
+        unreachable: by the pod's name, why it could not be asked.
         nodes: by the pod's name, where it is.
     """
 
     record: RootRecord | None
-    told: Mapping[str, str] = field(default_factory=dict)
-    untold: Mapping[str, str] = field(default_factory=dict)
+    damaged: bool = False
+    refusal: str = ""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    unreachable: Mapping[str, str] = field(default_factory=dict)
     nodes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def behind(self) -> tuple[str, ...]:
         """The helpers that quote by another root than the published one."""
         wanted = self.record.fingerprint if self.record else ""
-        return tuple(pod for pod, fingerprint in self.told.items() if fingerprint != wanted)
+        return tuple(pod for pod, fingerprint in self.fingerprints.items() if fingerprint != wanted)
 
 
 def follows_root(daemon: KubernetesObject) -> bool:
@@ -51,7 +59,7 @@ def follows_root(daemon: KubernetesObject) -> bool:
 
 
 def older_helpers(pods: Iterable[KubernetesObject], record: RootRecord, namespace: str) -> tuple[KubernetesObject, ...]:
-    """The quote helpers that run and started before the root was made.
+    """The quote helpers that run and started before the root was published.
 
     Args:
         pods: any.
@@ -65,7 +73,7 @@ def older_helpers(pods: Iterable[KubernetesObject], record: RootRecord, namespac
         and namespace_of(pod) == namespace
         and not text(pod, "metadata", "deletionTimestamp")
         and any(
-            text(one, "state", "running", "startedAt") <= record.created
+            text(one, "state", "running", "startedAt") <= record.published
             for one in listing(pod, "status", "containerStatuses")
             if mapping(one, "state", "running")
         )
@@ -82,11 +90,17 @@ def root_problems(sight: RootSight | None, daemons: Sequence[KubernetesObject], 
     """What is wrong, for `status`.
 
     Args:
-        sight: what was seen; None: nobody looked, or might.
+        sight: what was seen; None: nobody looked.
         daemons: the DaemonSets.
         namespace: theirs.
     """
-    if sight is None or not any(map(follows_root, daemons)):
+    if sight is None or sight.refusal or not any(map(follows_root, daemons)):
+        return
+    if sight.damaged:
+        yield (
+            f"the ConfigMap {RECORD_NAME} holds no fingerprint of the simulated root: somebody has changed it: "
+            "`confcom enable` makes it again"
+        )
         return
     if sight.record is None:
         yield (
@@ -98,7 +112,23 @@ def root_problems(sight: RootSight | None, daemons: Sequence[KubernetesObject], 
         return
     for pod in sight.behind:
         yield f"{sight.nodes[pod]}: {behind_text(sight, pod)}: {_remedy(pod, namespace)}"
-    for pod, why in sight.untold.items():
+
+
+def root_doubts(sight: RootSight | None, namespace: str) -> Iterator[str]:
+    """What is not known, for `status`, `enable` and `update`.
+
+    Args:
+        sight: what was seen; None: nobody looked.
+        namespace: of the helpers.
+    """
+    if sight is None:
+        return
+    if sight.refusal:
+        yield (
+            f"whether the quote helpers quote by the cluster's simulated root: the ConfigMap {RECORD_NAME} cannot be "
+            f"read: {sight.refusal}"
+        )
+    for pod, why in sight.unreachable.items():
         yield (
             f"{sight.nodes[pod]}: the quote helper {pod} is older than the cluster's simulated root, and cannot be "
             f"asked by which one it quotes ({why}): if its quotes do not verify, "
@@ -110,7 +140,7 @@ def behind_text(sight: RootSight, pod: str) -> str:
     """By which root a helper quotes, and by which it should."""
     wanted = sight.record.fingerprint if sight.record else ""
     return (
-        f"the quote helper {pod} quotes by another simulated root (SHA-256 {sight.told[pod][:16]}...) than the "
+        f"the quote helper {pod} quotes by another simulated root (SHA-256 {sight.fingerprints[pod][:16]}...) than the "
         f"cluster's ({wanted[:16]}...), so its quotes do not verify by that one"
     )
 
@@ -118,7 +148,7 @@ def behind_text(sight: RootSight, pod: str) -> str:
 def _remedy(pod: str, namespace: str) -> str:
     return (
         f"it takes the cluster's when its kubelet renews its volumes, within {FOLLOW_MINUTES} minutes; if it does not, "
-        f"kubectl delete pod -n {namespace} {pod}"
+        f"{EDITED_REMEDY}; else kubectl delete pod -n {namespace} {pod}"
     )
 
 

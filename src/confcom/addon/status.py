@@ -19,7 +19,7 @@ from confcom.addon.objects import KubernetesObject, labels_of, mapping, name_of,
 from confcom.addon.plan import ADD_ON, NAME_LABEL, POLICY_ANNOTATION, component_of, pod_spec_of, simulates
 from confcom.addon.resources import offered
 from confcom.addon.rollout import unsettled, updating
-from confcom.addon.root_sight import root_problems
+from confcom.addon.root_sight import root_doubts, root_problems
 from confcom.addon.sgx_nodes import SgxKind
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.stalled_update import stall_problems
@@ -104,7 +104,7 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
         workloads=troubled_workloads(seen.pods, seen.jobs),
         problems=tuple(dict.fromkeys(problems)),
         drifts=release.drifts,
-        doubts=(release.doubt,) if release.doubt and daemons else (),
+        doubts=(*filter(None, (release.doubt,)), *root_doubts(seen.root, seen.namespace)) if daemons else (),
     )
 
 

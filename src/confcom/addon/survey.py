@@ -21,6 +21,8 @@ from confcom.addon.permissions import (
     USUAL_KINDS,
     USUAL_LASTING_KINDS,
     Permission,
+    Permission,
+    asking_helpers,
     denied,
     needed,
     probing,
@@ -132,6 +134,8 @@ def _lacking(
         replaced=lasting if replaces else (),
     )
     asked = (*asked, CLEANING, probing(here))
+    if hooks:
+        asked = (*asked, asking_helpers(here))
     return denied(asked, api.review([one.review() for one in asked]))
 
 

@@ -43,11 +43,15 @@ def status(*, namespace: str, context: str, output: str) -> None:
     """
     from confcom.addon.installed_release import look_at_release
     from confcom.addon.looking import look_everywhere
+    from confcom.addon.objects import namespace_of
+    from confcom.addon.root_looking import look_at_root
     from confcom.addon.status import add_on_status
 
     it = add_on(namespace, context)
     seen = look_everywhere(it.api)
-    found = add_on_status(dataclasses.replace(seen, release=look_at_release(it.helm, it.api)), datetime.now(UTC))
+    here = [one for one in seen.daemon_sets if namespace_of(one) == seen.namespace]
+    release, root = look_at_release(it.helm, it.api), look_at_root(it.api, here, seen.pods)
+    found = add_on_status(dataclasses.replace(seen, release=release, root=root), datetime.now(UTC))
     show_result(found.to_json(), "\n".join(printable(line) for line in status_lines(found)), output)
     if not found.ok:
         click.get_current_context().exit(ExitCode.NOT_READY)
@@ -71,7 +75,7 @@ def status_lines(found: AddOnStatus) -> Iterator[str]:
         yield from (f"  {problem}" for problem in found.problems)
     if found.doubts:
         yield ""
-        yield "Not compared with what was installed:"
+        yield "Not compared:"
         yield from (f"  {doubt}" for doubt in found.doubts)
     if found.workloads:
         yield ""

@@ -43,18 +43,22 @@ def choose(in_use: str, kept: str, published: str) -> Course:
     if not published:
         return Course(
             trouble=f"the simulated platform that is mounted has another root ({_short(kept)}) than this helper quotes "
-            f"by ({_short(in_use)}), and none is published for the cluster: `helm upgrade` publishes it"
+            f"by ({_short(in_use)}), and none is published for the cluster: `confcom enable` (or `helm upgrade`) "
+            "publishes it"
         )
     if published == in_use:
         return Course(
             trouble=f"the simulated platform that is mounted has another root ({_short(kept)}) than the one published "
             f"for the cluster, by which this helper goes on ({_short(published)}): if somebody changed the Secret on "
-            "purpose, `helm upgrade` publishes its root; else delete the Secret, and `helm upgrade` makes a new root"
+            "purpose, delete the ConfigMap confcom-simulated-root, and `confcom enable` (or `helm upgrade`) publishes "
+            "its root; else delete the Secret, and the same makes a new root"
         )
     doing = f"this helper quotes by {_short(in_use)}" if in_use else "this helper does not quote"
     return Course(
         trouble=f"the cluster's simulated root is {_short(published)}, and {doing}: the mounted platform is that of "
-        f"{_short(kept)} until the kubelet renews it; if that takes longer than five minutes, delete this Pod"
+        f"{_short(kept)} until the kubelet renews it; if that takes longer than five minutes, delete "
+        "this Pod; if somebody edited the ConfigMap confcom-simulated-root, delete that, and `confcom enable` (or "
+        "`helm upgrade`) publishes the root again"
     )
 
 
