@@ -21,7 +21,6 @@ from confcom.addon.permissions import (
     USUAL_KINDS,
     USUAL_LASTING_KINDS,
     Permission,
-    Permission,
     asking_helpers,
     denied,
     needed,
