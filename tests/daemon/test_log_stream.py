@@ -12,7 +12,15 @@ import pytest
 from full_pipe import fill, full_pipe, lines_of
 from prometheus_client import CollectorRegistry
 
-from confcom.daemon.log_stream import CHUNK_BYTES, MAX_WAITING_BYTES, MAX_WAITING_RECORDS, LogMetrics, LogStream
+from confcom.daemon.log_stream import (
+    CHUNK_BYTES,
+    CUT_MARK,
+    MAX_RECORD_BYTES,
+    MAX_WAITING_BYTES,
+    MAX_WAITING_RECORDS,
+    LogMetrics,
+    LogStream,
+)
 from confcom.daemon.logs import LogFormat, configure_logging
 
 DROPPED = "confcom_log_records_dropped_total"
@@ -90,6 +98,19 @@ def test_a_reader_that_stalls_stops_nobody_and_is_told_what_it_missed(pipe, root
     assert [int(line) for line in lines] == list(range(kept))
     told = json.loads(last)
     assert (told["message"], told["level"], told["count"]) == ("log records were dropped", "warning", dropped)
+
+
+@pytest.mark.parametrize("letter", ["x", "\N{EURO SIGN}"])
+@pytest.mark.parametrize("length", [MAX_RECORD_BYTES, 2 * MAX_WAITING_BYTES])
+def test_a_record_that_is_too_long_is_cut_and_the_next_ones_arrive(pipe, letter, length):
+    pipe.stream.write(letter * length + "\n")
+    pipe.stream.write("next\n")
+    cut, following = pipe.read_all()
+    assert following == "next"
+    assert cut.startswith(letter)
+    assert cut.endswith(letter + CUT_MARK)
+    assert MAX_RECORD_BYTES - 4 < len((cut + "\n").encode()) <= MAX_RECORD_BYTES
+    assert pipe.stream.dropped == 0
 
 
 def test_a_pipe_that_nobody_has_any_more_costs_records_and_no_error(pipe):

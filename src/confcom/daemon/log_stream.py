@@ -27,6 +27,11 @@ MAX_WAITING_BYTES: Final = 1 << 20
 128 MiB), and some 2,500 lines."""
 MAX_WAITING_RECORDS: Final = 4096
 """The same in records. Each costs about 50 bytes beside its text, so that short ones cannot use much more memory."""
+MAX_RECORD_BYTES: Final = 64 << 10
+"""A longer record is cut: 64 KiB is as much as a pipe holds (pipe(7)), and a sixteenth of what may wait, so that one
+record always fits into an empty queue. A line of a daemon with a traceback has a few KiB."""
+CUT_MARK: Final = "... (cut)"
+"""The end of a record that was cut."""
 CHUNK_BYTES: Final = select.PIPE_BUF
 """Whole records that are written by one call, together: what the kernel writes to a pipe undivided (pipe(7)), so that a
 line is never mixed with another process' line. A longer record is written alone."""
@@ -56,34 +61,35 @@ class LogStream(io.TextIOBase):
         self._waiting_bytes = 0
         self._dropping = False
         self._dropped = 0
-        self._told = 0
-        self._telling = False
+        self._reported = 0
+        self._reporting = False
         self._ending = False
         threading.Thread(target=self._work, name="log", daemon=True).start()
 
     @property
     def dropped(self) -> int:
-        """Records that were dropped since the start."""
+        """Return the number of records that were dropped since the start."""
         return self._dropped
 
     def isatty(self) -> bool:
-        """Whether the other stream is a terminal."""
+        """Say whether the other stream is a terminal."""
         return self._terminal
 
     def writable(self) -> bool:
-        """Always."""
+        """Return True: this stream can always be written."""
         return True
 
     def write(self, text: str) -> int:
-        """Queue a record, or drop it; never wait."""
-        record = text.encode(self._encoding, "backslashreplace")
+        """Queue a record, cut to MAX_RECORD_BYTES, or drop it; never wait."""
+        record = self._encoded(text)
         with self._changed:
             if (
                 self._dropping
                 or len(self._waiting) >= MAX_WAITING_RECORDS
                 or self._waiting_bytes + len(record) > MAX_WAITING_BYTES
             ):
-                self._dropping = True
+                # Only what is removed from the queue ends the dropping.
+                self._dropping = bool(self._waiting)
                 self._dropped += 1
             else:
                 self._waiting.append(record)
@@ -99,7 +105,16 @@ class LogStream(io.TextIOBase):
         with self._changed:
             self._ending = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._waiting and not self._telling, seconds)
+            self._changed.wait_for(lambda: not self._waiting and not self._reporting, seconds)
+
+    def _encoded(self, text: str) -> bytes:
+        record = text.encode(self._encoding, "backslashreplace")
+        if len(record) <= MAX_RECORD_BYTES:
+            return record
+        ending = (CUT_MARK + "\n" * text.endswith("\n")).encode(self._encoding)
+        start = record[: MAX_RECORD_BYTES - len(ending)]
+        # A character that the cut divides is left out.
+        return start.decode(self._encoding, "ignore").encode(self._encoding) + ending
 
     def _work(self) -> None:
         while chunk := self._next_chunk():
@@ -109,9 +124,9 @@ class LogStream(io.TextIOBase):
                 _logger.warning("log records were dropped", extra={"count": lost})
 
     def _next_chunk(self) -> list[bytes]:
-        """The records to be written next, which stay among those that wait; none: the stream has ended."""
+        """Return the records to write next, which stay in the queue; none: the stream has ended."""
         with self._changed:
-            self._telling = False
+            self._reporting = False
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._waiting or self._ending)
             chunk: list[bytes] = []
@@ -134,7 +149,7 @@ class LogStream(io.TextIOBase):
         return True
 
     def _forget(self, chunk: list[bytes], *, written: bool) -> int:
-        """Remove what was written or cannot be; how many dropped records are to be told now."""
+        """Remove what was written or cannot be; return the number of dropped records to report now."""
         with self._changed:
             for record in chunk:
                 self._waiting.popleft()
@@ -145,8 +160,8 @@ class LogStream(io.TextIOBase):
                 self._dropping = False
             lost = 0
             if written and not self._dropping:
-                lost, self._told = self._dropped - self._told, self._dropped
-            self._telling = lost > 0
+                lost, self._reported = self._dropped - self._reported, self._dropped
+            self._reporting = lost > 0
             return lost
 
 
@@ -163,11 +178,11 @@ class LogMetrics(Collector):
         registry.register(self)
 
     def describe(self) -> Iterator[Metric]:
-        """The metric without a value, so that the registry knows its name."""
+        """Yield the metric without a value, so that the registry knows its name."""
         yield self._family()
 
     def collect(self) -> Iterator[Metric]:
-        """The value as it is now."""
+        """Yield the metric with its present value."""
         family = self._family()
         family.add_metric([], self._stream.dropped)
         yield family
