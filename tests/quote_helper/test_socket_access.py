@@ -11,7 +11,13 @@ import pytest
 
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits import HelperLimits
-from confcom.quote_helper.socket_access import FileAccess, cannot_connect, cannot_enter, who_else_can_replace
+from confcom.quote_helper.socket_access import (
+    FileAccess,
+    cannot_connect,
+    cannot_enter,
+    mended_mode,
+    who_else_can_replace,
+)
 from confcom.quote_helper.socket_decisions import Instance
 from confcom.quote_helper.socket_keeper import SocketKeeper
 from confcom.quote_helper.stale_target import StaleTargetPolicy
@@ -113,6 +119,50 @@ def test_who_can_enter(bits, entered):
 @pytest.mark.parametrize(("bits", "connected"), [(0o666, True), (0o777, True), (0o660, False), (0o600, False)])
 def test_who_can_connect(bits, connected):
     assert (cannot_connect(FileAccess(0, 0, bits)) is None) is connected
+
+
+@pytest.mark.parametrize(
+    ("bits", "mended"),
+    [
+        (0o755, 0o755),
+        (0o700, 0o755),
+        (0o000, 0o755),
+        (0o705, 0o755),
+        (0o777, 0o755),
+        (0o555, 0o755),
+        (0o711, 0o711),
+        (0o2755, 0o2755),
+        (0o2770, 0o2755),
+        (0o1777, 0o1777),
+        (0o1700, 0o1700),
+    ],
+)
+def test_the_mode_that_a_directory_gets(bits, mended):
+    assert mended_mode(FileAccess(ME, ME, bits)) == mended
+
+
+async def test_the_mode_of_a_shared_directory_with_the_sticky_bit_stays(start, path):
+    path.parent.mkdir()
+    path.parent.chmod(0o1777)
+    keeper = await start()
+    assert keeper.reason is None
+    path.chmod(0o600)
+    await eventually(lambda: mode(path) == 0o666)
+    assert mode(path.parent) == 0o1777
+    path.parent.chmod(0o1700)
+    await eventually(lambda: keeper.reason is not None)
+    assert "it has the sticky bit" in keeper.reason
+    assert mode(path.parent) == 0o1700
+
+
+async def test_the_mode_of_a_directory_that_a_symbolic_link_leads_to_stays(start, path, short_dir):
+    target = short_dir / "target"
+    target.mkdir(mode=0o700)
+    path.parent.symlink_to(target)
+    keeper = await start()
+    await eventually(lambda: keeper.reason is not None)
+    assert f"{path.parent} is a symbolic link" in keeper.reason
+    assert mode(target) == 0o700
 
 
 @pytest.mark.parametrize("bits", [0o700, 0o000, 0o750, 0o777])

@@ -20,6 +20,7 @@ from confcom.quote_helper.limits import DIRECTORY_MODE, SOCKET_MODE, HelperLimit
 _logger = logging.getLogger(__name__)
 
 _ROOT: Final = 0
+_ENTER_BY_OTHERS: Final = stat.S_IXGRP | stat.S_IXOTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class FileAccess:
 
     @classmethod
     def of(cls, status: os.stat_result) -> FileAccess:
-        """What the system says of a file."""
+        """Return what fstat(2) says of a file."""
         return cls(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
 
     def __str__(self) -> str:
@@ -40,7 +41,7 @@ class FileAccess:
 
 
 def who_else_can_replace(directory: FileAccess, *, me: int) -> str | None:
-    """Who beside root and this user can put another socket in this one's place, or None if nobody can.
+    """Say who beside root and this user can put another socket in this one's place; None: nobody can.
 
     Args:
         directory: the socket's.
@@ -58,7 +59,7 @@ def who_else_can_replace(directory: FileAccess, *, me: int) -> str | None:
 
 
 def cannot_enter(directory: FileAccess) -> str | None:
-    """Why clients of some users cannot reach what is in a directory, or None if all can.
+    """Say why clients of some users cannot reach what is in a directory; None: all can.
 
     Access control lists are not looked at.
     """
@@ -68,10 +69,25 @@ def cannot_enter(directory: FileAccess) -> str | None:
 
 
 def cannot_connect(socket: FileAccess) -> str | None:
-    """Why clients of some users cannot connect to a socket that they reach, or None if all can."""
+    """Say why clients of some users cannot connect to a socket that they reach; None: all can."""
     if socket.mode & SOCKET_MODE == SOCKET_MODE:
         return None
     return f"clients of other users cannot connect to the socket ({socket})"
+
+
+def mended_mode(directory: FileAccess) -> int:
+    """Return the mode that lets every user enter the socket's directory and only its owner write it.
+
+    A directory with the sticky bit, such as /tmp, is shared with other programs, and keeps its mode. Bits that make no
+    difference to either, such as setgid, stay too.
+    """
+    mode = directory.mode
+    if mode & stat.S_ISVTX:
+        return mode
+    if mode & _ENTER_BY_OTHERS != _ENTER_BY_OTHERS:
+        mode |= DIRECTORY_MODE
+    # The owner makes the socket there.
+    return (mode | stat.S_IRWXU) & ~(stat.S_IWGRP | stat.S_IWOTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,29 +117,39 @@ class SocketAccess:
         self._warned: str | None = None
 
     def look_at_directory(self) -> str | None:
-        """Why clients of some users cannot enter the directory, once its mode is mended; and warn who can write it.
+        """Mend the directory's mode, warn who can write it, and say why clients of some users cannot enter it.
 
-        It comes before anything else: without the right to enter it, the socket is not even seen.
+        A symbolic link is not followed to change a mode: it can lead to a directory that is not the helper's. This look
+        comes before anything else: without the right to enter it, the socket is not even seen.
         """
         directory = self._path.parent
         try:
-            with _open_directory(directory) as opened:
-                self._mend(opened, directory, DIRECTORY_MODE)
+            with _open_directory(directory) as (opened, linked):
+                if not linked:
+                    self._mend(opened, directory, mended_mode)
                 found = FileAccess.of(os.fstat(opened))
         except OSError as error:
             _logger.debug("the socket's directory cannot be looked at", extra={"error": str(error)})
             return None
         self._warn(found)
-        return self._explained(cannot_enter(found))
+        reason = cannot_enter(found) if self._open_to_all else None
+        if reason is not None and linked:
+            reason += f", and its mode is not changed, because {directory} is a symbolic link"
+        elif reason is not None and found.mode & stat.S_ISVTX:
+            return (
+                f"{reason}, and its mode is not changed, because it has the sticky bit; give the socket a "
+                f"directory of its own, or run on the node: chmod a+rx {directory}"
+            )
+        return self._explained(reason)
 
     def look_at_socket(self, bound: BoundUnixSocket) -> Reach:
-        """Whether clients of every user can connect to the socket at the path, once its mode is mended."""
+        """Mend the socket's mode, and say whether clients of every user can connect to it."""
         try:
             with open_path(self._path) as opened:
                 status = os.fstat(opened)
                 if FileIdentity(status.st_dev, status.st_ino) != bound.identity:
                     return Reach()  # it was replaced since, which the next look tells
-                self._mend(opened, self._path, SOCKET_MODE)
+                self._mend(opened, self._path, lambda _: SOCKET_MODE)
                 found = FileAccess.of(os.fstat(opened))
         except OSError as error:
             _logger.debug("the socket cannot be looked at", extra={"error": str(error)})
@@ -131,8 +157,9 @@ class SocketAccess:
         reason = self._explained(cannot_connect(found))
         return Reach(reason, needs_new_socket=reason is not None and found.uid != os.geteuid())
 
-    def _mend(self, descriptor: int, path: Path, mode: int) -> None:
+    def _mend(self, descriptor: int, path: Path, wanted: Callable[[FileAccess], int]) -> None:
         found = FileAccess.of(os.fstat(descriptor))
+        mode = wanted(found)
         if not self._open_to_all or found.mode == mode or found.uid != os.geteuid():
             return
         set_mode(descriptor, mode)
@@ -196,10 +223,16 @@ def remove_directory(path: Path) -> None:
 
 
 @contextmanager
-def _open_directory(directory: Path) -> Iterator[int]:
-    """Give a descriptor that needs no permission for the directory itself."""
-    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _open_directory(directory: Path) -> Iterator[tuple[int, bool]]:
+    """Give a descriptor that needs no permission for the directory itself, and whether a symbolic link led to it."""
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    linked = False
     try:
-        yield descriptor
+        descriptor = os.open(directory, flags | os.O_NOFOLLOW)
+    except NotADirectoryError:
+        descriptor = os.open(directory, flags)
+        linked = True
+    try:
+        yield descriptor, linked
     finally:
         os.close(descriptor)
