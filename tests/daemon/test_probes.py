@@ -19,6 +19,7 @@ from confcom.daemon.probe_server import (
     MAX_REQUEST_BYTES,
     SLICE_SECONDS,
     ProbeServer,
+    _Connection,
 )
 from confcom.daemon.probes import (
     JSON,
@@ -134,6 +135,29 @@ async def test_byte_by_byte_and_pipelined(served):
     writer.close()
     double = await talk(address, b"GET /livez HTTP/1.1\r\n\r\nGET /livez HTTP/1.1\r\n\r\n")
     assert double.count(b"200 OK") == 1
+
+
+async def test_who_sends_byte_by_byte_is_read_at_a_bounded_rate(served, monkeypatch):
+    server, address = served
+    reads, slices = [], []
+    receive, begin = _Connection._receive, ProbeServer._begin_slice
+    monkeypatch.setattr(_Connection, "_receive", lambda self: (reads.append(1), receive(self)))
+    monkeypatch.setattr(ProbeServer, "_begin_slice", lambda self: (slices.append(1), begin(self)))
+    loop = asyncio.get_running_loop()
+    clients = [socket.create_connection((address.host, address.port)) for _ in range(server.max_connections)]
+    try:
+        for byte in b"GET /livez HTTP/1.1\r\nX: " + 500 * b"a" + b"\r\n\r\n":
+            for client in clients:
+                client.send(bytes([byte]))
+            await asyncio.sleep(0)
+        # A turn reads at once, and once more if there was nothing yet.
+        assert len(reads) <= 2 * EXCHANGES_PER_SLICE * (len(slices) + 1)
+        for client in clients:
+            client.setblocking(False)
+            assert (await loop.sock_recv(client, 1000)).endswith(b"ok\n")
+    finally:
+        for client in clients:
+            client.close()
 
 
 async def test_over_the_cap_the_oldest_of_the_address_that_holds_most_goes(served):

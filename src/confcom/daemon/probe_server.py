@@ -35,8 +35,8 @@ chart wait 2 s. Beyond it a client's first packet is dropped, and sent again aft
 SLICE_SECONDS: Final = 0.02
 """The time for which the next two bounds hold."""
 EXCHANGES_PER_SLICE: Final = 4
-"""200 requests in a second, each about 0.1 ms: a fiftieth of the event loop. A kubelet, a scraper and a person together
-ask a few times in a second."""
+"""200 requests, or parts of one, in a second, each about 0.1 ms: a fiftieth of the event loop. A kubelet, a scraper and a
+person together ask a few times in a second."""
 ACCEPTS_PER_SLICE: Final = 32
 """1,600 connections in a second, each about 50 µs if it is closed for others: less than a tenth of the event loop. More
 than are answered, so that who comes from another address need not wait for them."""
@@ -48,6 +48,8 @@ FAILURE_LOG_SECONDS: Final = 60.0
 """At most one log line about a route that fails in this time: whoever asks can cause it."""
 _RECEIVE_BYTES: Final = 2 * MAX_REQUEST_BYTES
 """More than the largest head: one call takes what follows it too. What is left unread resets the connection."""
+
+_END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 class ProbeServer:
@@ -135,8 +137,13 @@ class ProbeServer:
                 _logger.exception("a probe route failed", extra={"route": path, "suppressed": suppressed})
             return ProbeResponse(b"the route failed; see the log\n", HTTPStatus.INTERNAL_SERVER_ERROR), ""
 
+    def postpone(self, connection: _Connection) -> None:
+        """Give a connection another turn, because its request is not complete."""
+        self._queue.put(connection.source, connection)
+        self._schedule_slice()
+
     def forget(self, connection: _Connection) -> None:
-        """A connection has ended."""
+        """Remove a connection that has ended."""
         self._queue.discard(connection.source, connection)
         held = self._connections[connection.source]
         del held[connection]
@@ -168,6 +175,9 @@ class ProbeServer:
         self._serve()
         if not self._accepts_left:
             self._watch(on=False)
+        self._schedule_slice()
+
+    def _schedule_slice(self) -> None:
         if self._slice is None:
             self._slice = self._loop.call_later(SLICE_SECONDS, self._begin_slice)
 
@@ -176,7 +186,9 @@ class ProbeServer:
         self._accepts_left, self._exchanges_left = ACCEPTS_PER_SLICE, EXCHANGES_PER_SLICE
         self._watch(on=True)
         self._serve()
-        self._slice = None if idle else self._loop.call_later(SLICE_SECONDS, self._begin_slice)
+        self._slice = None
+        if self._queue or not idle:
+            self._schedule_slice()
 
     def _admit(self, sock: socket.socket, source: str) -> None:
         sock.setblocking(False)
@@ -218,7 +230,7 @@ class _Connection:
         self._deadline = self._loop.call_later(server.deadline, self.end)
 
     def start(self) -> None:
-        """It is this connection's turn: take what has arrived, and wait for the rest."""
+        """Take what has arrived, in this connection's turn, or wait for it."""
         self._loop.add_reader(self._sock.fileno(), self._receive)
         self._receive()
 
@@ -240,12 +252,17 @@ class _Connection:
         if not data:
             self.end()
             return
+        searched = max(0, len(self._received) - len(_END_OF_HEAD) + 1)
         self._received += data
-        head, end, _ = self._received.partition(b"\r\n\r\n")
-        if len(head) > MAX_REQUEST_BYTES:
+        end = self._received.find(_END_OF_HEAD, searched)
+        if (len(self._received) if end < 0 else end) > MAX_REQUEST_BYTES:
             self._respond(ProbeResponse(b"the request is too large\n", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), "")
-        elif end:
-            self._respond(*self._server.answer(bytes(head)))
+        elif end >= 0:
+            self._respond(*self._server.answer(bytes(self._received[:end])))
+        else:
+            # The rest is read in a later turn, so that a client that sends byte by byte takes no more than its share.
+            self._loop.remove_reader(self._sock.fileno())
+            self._server.postpone(self)
 
     def _respond(self, response: ProbeResponse, header: str) -> None:
         head = (
