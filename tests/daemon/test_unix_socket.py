@@ -10,7 +10,7 @@ import pytest
 
 from confcom.daemon import unix_socket
 from confcom.daemon.socket_path import PathInspection, PathState, inspect_path, inspect_socket
-from confcom.daemon.unix_socket import MAX_PATH_BYTES, bind_unix_socket, link_socket, replace_socket
+from confcom.daemon.unix_socket import MAX_PATH_BYTES, bind_unix_socket, link_socket, make_directory, replace_socket
 from confcom.errors import SettingsError, UnavailableError
 
 
@@ -286,6 +286,21 @@ def test_the_directory_is_a_file(short_dir):
     (short_dir / "f").write_text("")
     with pytest.raises(UnavailableError, match="cannot be bound"):
         bind(short_dir / "f" / "s", directory_mode=0o755)
+
+
+@pytest.mark.parametrize("number", [errno.ENOTEMPTY, errno.EEXIST])
+def test_a_directory_that_another_starter_makes_at_the_same_time_is_used(short_dir, monkeypatch, number):
+    """rename(2) permits either error when the new path is a directory that is not empty."""
+    made = short_dir / "made"
+
+    def rename(source, target, *, src_dir_fd):
+        (made / "theirs").mkdir(parents=True)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "rename", rename)
+    make_directory(made, 0o755)
+    assert names(short_dir) == ["made"]
+    assert names(made) == ["theirs"]
 
 
 def test_many_starters_one_winner(short_dir):

@@ -51,15 +51,15 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Whether there is nothing in the way."""
+        """Say whether there is nothing in the way."""
         return self.reason is None
 
     def set_ready(self) -> None:
-        """The daemon can serve."""
+        """Record that the daemon can serve."""
         self.reason = None
 
     def set_unready(self, reason: str) -> None:
-        """The daemon cannot serve, for this reason."""
+        """Record that the daemon cannot serve, for this reason."""
         self.reason = reason
 
 
@@ -155,7 +155,7 @@ class MetricsPage:
         self._text = b""
 
     def text(self) -> bytes:
-        """The newest rendering, which may be RENDERING_SECONDS old."""
+        """Return the newest rendering, which may be RENDERING_SECONDS old."""
         now = self._clock()
         if now >= self._due:
             self._text = generate_latest(self._registry)
@@ -164,7 +164,7 @@ class MetricsPage:
 
 
 def standard_routes(readiness: Readiness, registry: CollectorRegistry, clock: Callable[[], float]) -> dict[str, Route]:
-    """`/livez`, `/readyz` and `/metrics`; a daemon adds its own beside them.
+    """Return the routes `/livez`, `/readyz` and `/metrics`; a daemon adds its own beside them.
 
     Args:
         readiness: what `/readyz` shows.

@@ -60,7 +60,7 @@ class BoundUnixSocket:
     identity: FileIdentity
 
     def owns_path(self) -> bool:
-        """Whether the path still leads to this socket."""
+        """Say whether the path still leads to this socket."""
         return FileIdentity.of(self.path) == self.identity
 
     def unlink(self) -> bool:
@@ -174,7 +174,7 @@ def make_directory(directory: Path, mode: int) -> None:
             os.rename(_NEW_DIRECTORY, directory, src_dir_fd=private)
         except OSError as error:
             os.rmdir(_NEW_DIRECTORY, dir_fd=private)
-            if error.errno != errno.ENOTEMPTY:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # rename(2) permits both
                 raise
 
 
@@ -241,7 +241,7 @@ def _open_private(name: str, parent: Path) -> int:
 
 
 def _about(directory: Path, error: OSError) -> OSError:
-    """The same error without a random name, so that the same failure reads the same each time."""
+    """Return the error without a random name, so that the same failure reads the same each time."""
     return OSError(error.errno, error.strerror, os.fspath(directory))
 
 
