@@ -35,8 +35,8 @@ chart wait 2 s. Beyond it a client's first packet is dropped, and sent again aft
 SLICE_SECONDS: Final = 0.02
 """The time for which the next two bounds hold."""
 EXCHANGES_PER_SLICE: Final = 4
-"""200 requests, or parts of one, in a second, each about 0.1 ms: a fiftieth of the event loop. A kubelet, a scraper and a
-person together ask a few times in a second."""
+"""200 requests, or parts of one, in a second, each about 0.1 ms: a fiftieth of the event loop. A kubelet, a scraper and
+a person together ask a few times in a second."""
 ACCEPTS_PER_SLICE: Final = 32
 """1,600 connections in a second, each about 50 µs if it is closed for others: less than a tenth of the event loop. More
 than are answered, so that who comes from another address need not wait for them."""
