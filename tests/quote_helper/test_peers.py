@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ client = socket.socket(socket.AF_UNIX)
 client.connect(sys.argv[1])
 sys.stdin.read()
 """
+
+OUTLIVE_MAIN_THREAD = """
+import ctypes, socket, sys, threading
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+threading.Thread(target=sys.stdin.read).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+ROOT_ON_V1 = "2:memory:/\n1:name=systemd:/\n0::/\n"
 
 
 class OldKernelSocket(socket.socket):
@@ -98,9 +108,9 @@ def process(listener):
     """A process that connects, and ends when it is told to: the accepted end, and the process."""
     with contextlib.ExitStack() as stack:
 
-        def make():
+        def make(program=CONNECT):
             child = stack.enter_context(
-                subprocess.Popen([sys.executable, "-c", CONNECT, listener.getsockname()], stdin=subprocess.PIPE)
+                subprocess.Popen([sys.executable, "-c", program, listener.getsockname()], stdin=subprocess.PIPE)
             )
             stack.callback(child.stdin.close)
             return stack.enter_context(listener.accept()[0]), child
@@ -170,6 +180,24 @@ def test_a_process_that_is_gone_is_gone_whoever_has_its_id_now(process, proc, ke
     end(child)
     with kernel(accepted) as connection:
         assert ByPod(proc.path)(connection) == Peer(GONE, os.getuid(), child.pid)
+
+
+def test_a_process_without_its_main_thread_is_gone_where_v1_shows_it_in_the_root(process, proc):
+    """Its other threads live on, in a Pod perhaps, and may take any uid."""
+    accepted, child = process(OUTLIVE_MAIN_THREAD)
+    proc.file(child.pid).write_text(ROOT_ON_V1)
+    state = Path(f"/proc/{child.pid}/stat")
+    while state.read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.001)
+    (proc.file(child.pid).parent / "stat").write_bytes(state.read_bytes())
+    assert ByPod(proc.path)(accepted) == Peer(GONE, os.getuid(), child.pid)
+
+
+def test_a_process_in_the_root_of_v1_is_by_uid_while_its_main_thread_lives(connect, proc):
+    accepted, _ = connect()
+    proc.file(os.getpid()).write_text(ROOT_ON_V1)
+    (proc.file(os.getpid()).parent / "stat").write_bytes(Path("/proc/self/stat").read_bytes())
+    assert ByPod(proc.path)(accepted) == by_uid(accepted)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to connect as other users")

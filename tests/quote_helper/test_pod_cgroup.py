@@ -117,6 +117,21 @@ def test_no_pod(text):
     assert parse_pod_cgroup(text) == UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("text", "perhaps"),
+    [
+        ("3:cpu:/\n2:memory:/\n1:name=systemd:/\n", True),
+        ("1:name=systemd:/\n0::/\n", True),
+        ("1:name=systemd:/\n0::/user.slice\n", True),
+        ("2:memory:/docker\n1:name=systemd:/\n", False),
+        ("0::/\n", False),
+        ("", False),
+    ],
+)
+def test_a_process_whose_main_thread_has_ended_is_in_the_root_of_each_hierarchy_of_v1(text, perhaps):
+    assert parse_pod_cgroup(text) == PodCgroup(perhaps_exiting=perhaps)
+
+
 def test_a_container_cannot_name_itself_after_another_pod():
     text = f"0::/kubepods/pod{UID}/{ID}/kubepods/pod{OTHER_UID}/{OTHER_ID}\n"
     assert parse_pod_cgroup(text) == PodCgroup(UID, ID)

@@ -109,8 +109,8 @@ class ByPod:
         try:
             try:
                 place = self._place(_read(f"{self._proc}/{pid}/cgroup"))
-                if not place.pod and _main_thread_has_ended(f"{self._proc}/{pid}/stat"):
-                    # cgroup v1 shows the root then, while other threads of the process live.
+                # Other threads of such a process may live. To read its state costs as much as all the rest.
+                if place.perhaps_exiting and _main_thread_has_ended(f"{self._proc}/{pid}/stat"):
                     raise ProcessLookupError(errno.ESRCH, "the main thread of the process that connected has ended")
             except (FileNotFoundError, PermissionError):
                 place = UNKNOWN  # not always gone: a /proc that hides processes (hidepid) answers so too

@@ -46,10 +46,16 @@ class PodCgroup:
     """The pod's UID, with dashes, as the API server shows it."""
     container: str = ""
     """The container's ID, as the runtime shows it. Without it, the process is one beside the containers."""
+    perhaps_exiting: bool = False
+    """Whether a process whose main thread has ended is shown so, wherever it is: in the root of each hierarchy of
+    cgroup v1. Those of v2 are shown until the end (kernel: proc_cgroup_show)."""
 
 
 UNKNOWN: Final = PodCgroup()
 """In no pod, or nothing that can be read."""
+_PERHAPS_EXITING: Final = PodCgroup(perhaps_exiting=True)
+_V2: Final = "0::"
+"""How the line of the one hierarchy of v2 starts (cgroups(7)); it may be there beside those of v1."""
 
 
 def parse_pod_cgroup(text: str) -> PodCgroup:
@@ -59,7 +65,7 @@ def parse_pod_cgroup(text: str) -> PodCgroup:
         text: what the file holds, whoever wrote it; everything beyond `MAX_CGROUP_SIZE` characters is ignored.
 
     Returns:
-        The first place that names a container, else the first that names a pod, else `UNKNOWN`; never an exception.
+        The first place that names a container, else the first that names a pod, else one without; never an exception.
     """
     lines = text[:MAX_CGROUP_SIZE].split("\n")
     if len(text) >= MAX_CGROUP_SIZE:
@@ -72,7 +78,12 @@ def parse_pod_cgroup(text: str) -> PodCgroup:
             return place
         if not found.pod:
             found = place
-    return found
+    return found if found.pod or not _all_in_root(lines) else _PERHAPS_EXITING
+
+
+def _all_in_root(lines: list[str]) -> bool:
+    v1 = [line for line in lines if line and not line.startswith(_V2)]
+    return bool(v1) and all(line.endswith(":/") for line in v1)
 
 
 def _place(path: str) -> PodCgroup:
