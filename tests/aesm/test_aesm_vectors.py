@@ -28,7 +28,7 @@ def test_our_client_writes_what_intels_writes(vector, call):
 def test_our_server_answers_what_intels_answers(vector, call):
     session, request = received(vector(f"intel229_{call}"))
     recorded = vector(f"resp_intel229_{call}")
-    facts = decode_response(recorded[4:], request.KIND)
+    facts = decode_response(recorded[4:], request.kind)
     match plan(request):
         case NeedIdentity() as need:
             response = need.answer(TargetInfo.parse(facts.target_info), facts.pub_key_id)
@@ -52,4 +52,4 @@ def test_our_client_reads_what_intels_server_answers(vector, call):
     _, request = received(vector(f"intel229_{call}"))
     response = ClientSession(request).receive(vector(f"resp_intel229_{call}"))
     assert response.error_code == 0
-    assert response.KIND is request.KIND
+    assert response.kind is request.kind

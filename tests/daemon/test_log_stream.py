@@ -63,6 +63,16 @@ class Pipe:
         return lines_of(b"".join(text))
 
 
+class CountingStream(io.StringIO):
+    """A stream in memory that counts its writes."""
+
+    writes = 0
+
+    def write(self, text):
+        self.writes += 1
+        return super().write(text)
+
+
 @pytest.fixture
 def pipe():
     return Pipe()
@@ -73,6 +83,24 @@ def test_records_arrive_in_order_and_none_is_missing_at_the_end(pipe):
         pipe.stream.write(f"{number}\n")
     assert pipe.read_all() == [str(number) for number in range(1000)]
     assert pipe.stream.dropped == 0
+
+
+def test_a_record_arrives_though_none_follows(pipe):
+    with os.fdopen(os.dup(pipe.reader)) as reader:
+        for number in range(3):
+            pipe.stream.write(f"{number}\n")
+            assert reader.readline() == f"{number}\n"
+    assert pipe.read_all() == []
+
+
+def test_records_that_come_fast_are_written_together():
+    memory = CountingStream()
+    stream = LogStream(memory)
+    for number in range(1000):
+        stream.write(f"{number}\n")
+    stream.finish(30)
+    assert lines_of(memory.getvalue().encode()) == [str(number) for number in range(1000)]
+    assert memory.writes < 500
 
 
 def test_what_cannot_be_encoded_is_escaped(pipe):

@@ -80,7 +80,7 @@ def ask(exchange):
 
     def run(path, request):
         answer = exchange(path, encode_frame(encode_request(request)))
-        return decode_response(answer[4:], request.KIND)
+        return decode_response(answer[4:], request.kind)
 
     return run
 
@@ -321,7 +321,7 @@ class RunningHelper:
         async with asyncio.timeout(WAIT_SECONDS):
             answer = await reader.read()
         writer.close()
-        return decode_response(answer[4:], request.KIND)
+        return decode_response(answer[4:], request.kind)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def quote_frame(provider, enclave):
 
 
 async def attest(harness, peer, frame):
-    response = decode_response((await harness.read(harness.connect(peer, frame)))[4:], GetQuoteExRequest.KIND)
+    response = decode_response((await harness.read(harness.connect(peer, frame)))[4:], GetQuoteExRequest.kind)
     assert response.error_code == AesmErrorCode.SUCCESS
 
 
@@ -78,7 +78,7 @@ async def test_small_answers_that_are_not_read_are_bounded_too(serve, provider):
     for _ in range(5):
         for _ in range(40):
             harness.connect("greedy", NUM)
-            assert (await harness.ask("good", NUM, GetSupportedAttKeyIdNumRequest.KIND)).error_code == 0
+            assert (await harness.ask("good", NUM, GetSupportedAttKeyIdNumRequest.kind)).error_code == 0
         await settled(harness)
     assert SHARE // CONNECTION_MEMORY // 2 < harness.observer.count("answered", "greedy") <= 80
 
@@ -98,7 +98,7 @@ async def test_answers_that_are_not_read_take_no_place_of_others(serve, provider
     harness = serve(provider, max_connections=10)
     unread = [harness.connect("late", NUM) for _ in range(50)]
     await harness.observer.until(lambda: harness.server.unread == 50)
-    assert (await harness.ask("good", NUM, GetSupportedAttKeyIdNumRequest.KIND)).error_code == 0
+    assert (await harness.ask("good", NUM, GetSupportedAttKeyIdNumRequest.kind)).error_code == 0
     assert harness.observer.count("dropped") == 0
     for client in unread:
         assert await harness.read(client) != b""
@@ -113,7 +113,7 @@ async def test_a_peer_that_reads_at_last_gets_every_answer(serve, provider, quot
     assert 0 < harness.observer.count("answered", "late") < 30
     for client in clients:
         answer = await harness.read(client)
-        assert decode_response(answer[4:], GetQuoteExRequest.KIND).error_code == AesmErrorCode.SUCCESS
+        assert decode_response(answer[4:], GetQuoteExRequest.kind).error_code == AesmErrorCode.SUCCESS
     await harness.observer.until(lambda: harness.observer.open == 0)
     assert harness.server.client_memory == 0
 
@@ -125,7 +125,7 @@ async def test_a_request_that_waits_too_long_for_its_own_peer_is_refused_as_busy
         harness.connect("greedy", quote_frame(LARGEST))
     await settled(harness)
     refused = harness.connect("greedy", quote_frame(LARGEST))
-    response = decode_response((await harness.read(refused))[4:], GetQuoteExRequest.KIND)
+    response = decode_response((await harness.read(refused))[4:], GetQuoteExRequest.kind)
     assert response.error_code == AesmErrorCode.BUSY
     assert harness.observer.count("answered", "greedy", AesmErrorCode.SUCCESS) == 3
 
@@ -168,7 +168,7 @@ async def test_a_client_that_closes_unread_or_reads_by_pieces_gives_back_what_it
     with contextlib.suppress(BlockingIOError):
         while chunk := slow.recv(1000):
             answer += chunk
-    assert decode_response(answer[4:], GetQuoteExRequest.KIND).error_code == AesmErrorCode.SUCCESS
+    assert decode_response(answer[4:], GetQuoteExRequest.kind).error_code == AesmErrorCode.SUCCESS
     await harness.observer.until(lambda: harness.observer.open == 0)
     assert harness.server.client_memory == 0
 
@@ -181,7 +181,7 @@ async def test_a_client_that_does_not_read_sees_the_end_of_its_answer_all_the_sa
     # The loop does not run in between: nobody can have closed the connection because it was read.
     answer = client.recv(200_000)
     assert client.recv(1) == b""
-    assert len(decode_response(answer[4:], GetQuoteExRequest.KIND).quote) == LARGEST
+    assert len(decode_response(answer[4:], GetQuoteExRequest.kind).quote) == LARGEST
 
 
 async def test_requests_that_do_not_end_are_bounded_and_others_are_served(serve, provider, quote_frame):
@@ -250,7 +250,7 @@ async def test_whatever_is_raised_while_a_connection_is_served_it_ends_and_other
     assert await harness.read(at_once) == await harness.read(later) == b""
     assert harness.observer.count("dropped", "unlucky", "failed") == 2
     assert (harness.server.connections, harness.server.client_memory) == (0, 0)
-    assert (await harness.ask("unlucky", NUM, GetSupportedAttKeyIdNumRequest.KIND)).error_code == 0
+    assert (await harness.ask("unlucky", NUM, GetSupportedAttKeyIdNumRequest.kind)).error_code == 0
 
 
 @pytest.mark.parametrize("step", ["has_unread", "finish", "end_answer", "send"])
@@ -270,7 +270,7 @@ async def test_an_error_in_any_step_ends_that_connection_and_nothing_of_it_stays
     await harness.observer.until(lambda: not failing and harness.observer.open == 0)
     assert harness.observer.count("dropped", "unlucky", "failed") == 1
     assert (harness.server.unread, harness.server.client_memory) == (0, 0)
-    assert (await harness.ask("unlucky", NUM, GetSupportedAttKeyIdNumRequest.KIND)).error_code == 0
+    assert (await harness.ask("unlucky", NUM, GetSupportedAttKeyIdNumRequest.kind)).error_code == 0
 
 
 @pytest.mark.parametrize("size", [7, 566, 2_500, 8_201, 13_346, LARGEST])

@@ -52,7 +52,7 @@ def ask(path, request):
         answer = b""
         while chunk := client.recv(65536):
             answer += chunk
-    response = decode_response(answer[4:], request.KIND)
+    response = decode_response(answer[4:], request.kind)
     if response.error_code != AesmErrorCode.SUCCESS:
         raise RefusedError(AesmErrorCode(response.error_code).name)
     return response

@@ -294,7 +294,7 @@ async def test_a_half_close_while_the_answer_is_made(in_process, provider):
         writer.write_eof()
         assert (await running.ask(NUM)).error_code == 0
         release.set()
-        answer = decode_response((await reader.read())[4:], INIT.KIND)
+        answer = decode_response((await reader.read())[4:], INIT.kind)
         assert answer.error_code == 0
         writer.close()
 

@@ -7,7 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from confcom.aesm.messages import GetQuoteExRequest, InitQuoteExRequest
-from confcom.quote_helper.published_root import choose, read_published
+from confcom.quote_helper.published_root import decide, read_published
 from confcom.quote_helper.simulated_backend import open_simulated
 from confcom.quote_provider.state_directory import STATE_FILE, open_or_create_platform
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
@@ -40,10 +40,10 @@ OLD, NEW, OTHER = "a" * 64, "b" * 64, "c" * 64
     ],
 )
 def test_only_the_published_root_is_taken(in_use, kept, published, takes, tells):
-    course = choose(in_use, kept, published)
-    assert course.take is takes
-    assert tells in course.trouble
-    assert bool(course.trouble) is bool(tells)
+    decision = decide(in_use, kept, published)
+    assert decision.take is takes
+    assert tells in decision.problem
+    assert bool(decision.problem) is bool(tells)
 
 
 @pytest.mark.parametrize(

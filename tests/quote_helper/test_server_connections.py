@@ -67,7 +67,7 @@ async def test_without_places_an_incomplete_request_has_a_moment_also_as_its_pee
     harness = serve(provider, max_connections=50, crowded_seconds=0.05, crowded_retry_seconds=0.01)
     for number in range(300):
         harness.connect(f"peer{number}", NUM[:1])
-    assert (await harness.ask("late", NUM, GetSupportedAttKeyIdNumRequest.KIND)).error_code == 0
+    assert (await harness.ask("late", NUM, GetSupportedAttKeyIdNumRequest.kind)).error_code == 0
     assert harness.observer.count("dropped", detail="shed") >= 250
     assert harness.observer.count("dropped", "late") == 0
 
@@ -102,7 +102,7 @@ async def test_a_flood_delays_another_peer_by_turns_and_not_by_its_queue(serve, 
     for _ in range(600):
         harness.connect("flood", SIZE)
     quiet = harness.connect("quiet", SIZE)
-    assert decode_response((await harness.read(quiet))[4:], GetQuoteSizeExRequest.KIND).error_code == 0
+    assert decode_response((await harness.read(quiet))[4:], GetQuoteSizeExRequest.kind).error_code == 0
     await harness.observer.until(lambda: len(served) == 601)
     # First come first served would be place 600; calls go on while the kernel's backlog is accepted.
     assert served.index("quiet") < 300
@@ -115,7 +115,7 @@ async def test_a_flood_for_a_blocking_provider_delays_another_peer_by_one_call(s
     quiet = harness.connect("quiet", SIZE)
     await harness.observer.until(lambda: harness.observer.total == 61)
     assert harness.service.waiting == 61
-    assert (await harness.ask("other", NUM, GetSupportedAttKeyIdNumRequest.KIND)).error_code == 0
+    assert (await harness.ask("other", NUM, GetSupportedAttKeyIdNumRequest.kind)).error_code == 0
     harness.service.provide(blocking_provider)
     assert await harness.read(quiet) != b""
     assert harness.observer.count("answered", "flood", AesmErrorCode.SUCCESS) <= 4
@@ -133,9 +133,9 @@ async def test_five_thousand_idle_connections_of_one_peer_and_another_is_served(
         for number in range(5000):
             harness.connect("idle")
             if number % 500 == 0:
-                assert (await harness.ask("good", SIZE, GetQuoteSizeExRequest.KIND)).error_code == 0
+                assert (await harness.ask("good", SIZE, GetQuoteSizeExRequest.kind)).error_code == 0
         await harness.observer.until(lambda: harness.observer.count("dropped", "idle", "shed") >= 904)
-        assert (await harness.ask("good", SIZE, GetQuoteSizeExRequest.KIND)).error_code == 0
+        assert (await harness.ask("good", SIZE, GetQuoteSizeExRequest.kind)).error_code == 0
         assert harness.observer.open <= 4096
         assert harness.observer.count("dropped", "good") == 0
     finally:
@@ -146,7 +146,7 @@ async def test_a_header_sent_byte_by_byte_ends_at_its_deadline_and_holds_up_nobo
     harness = serve(provider, first_byte_seconds=0.05, whole_request_seconds=0.1)
     slow = harness.connect("slow", NUM[:1])
     for _ in range(20):
-        assert (await harness.ask("good", NUM, GetSupportedAttKeyIdNumRequest.KIND)).error_code == 0
+        assert (await harness.ask("good", NUM, GetSupportedAttKeyIdNumRequest.kind)).error_code == 0
     assert await harness.read(slow) == b""
     assert harness.observer.count("dropped", "slow", "timeout") == 1
 
@@ -158,7 +158,7 @@ async def test_a_client_that_never_reads_is_dropped_and_one_that_reads_late_gets
     never = harness.connect("never", frame)
     late = harness.connect("late", frame)
     await harness.observer.until(lambda: harness.observer.total == 2)
-    assert len(decode_response((await harness.read(late))[4:], GetQuoteExRequest.KIND).quote) == 65536
+    assert len(decode_response((await harness.read(late))[4:], GetQuoteExRequest.kind).quote) == 65536
     await harness.observer.until(lambda: harness.observer.count("dropped", "never", "write_timeout") == 1)
     assert harness.observer.count("answered", "late", 0) == 1
     # What the kernel had taken is still the helper's memory.

@@ -12,6 +12,7 @@ from confcom.sgx.report import (
     ReportBody,
     TargetInfo,
     attribute_names,
+    mr_enclave_of,
     report_data_from,
 )
 
@@ -90,6 +91,13 @@ def test_report_layout():
     assert report.body.encode() == b"\x01" * 384
     assert report.key_id == b"\x02" * 32
     assert report.mac == b"\x03" * 16
+
+
+def test_mr_enclave_is_taken_out_of_a_report_without_reading_the_rest():
+    report = bytes(range(256)) + bytes(176)
+    assert mr_enclave_of(report) == Report.parse(report).body.mr_enclave == bytes(range(64, 96))
+    with pytest.raises(MalformedError):
+        mr_enclave_of(report[:-1])
 
 
 def test_qe_report_info_layout():

@@ -36,7 +36,6 @@ from confcom.aesm.messages import (
     Response,
     SelectAttKeyIdRequest,
     SelectAttKeyIdResponse,
-    kind_of,
 )
 
 SERVING_ORDER: Final = tuple(
@@ -52,7 +51,7 @@ _KINDS: Final[Mapping[int, MessageKind]] = MappingProxyType({kind.value: kind fo
 _FIELDS: Final[Mapping[MessageKind, str]] = MappingProxyType({kind: kind.name.lower() for kind in MessageKind})
 _REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = MappingProxyType(
     {
-        message.KIND: message
+        message.kind: message
         for message in (
             InitQuoteExRequest,
             GetQuoteSizeExRequest,
@@ -65,7 +64,7 @@ _REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = MappingProxyType(
 )
 _RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = MappingProxyType(
     {
-        message.KIND: message
+        message.kind: message
         for message in (
             InitQuoteExResponse,
             GetQuoteSizeExResponse,
@@ -81,7 +80,7 @@ _RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = MappingProxyTyp
 def encode_request(request: QuotingRequest) -> bytes:
     """A request's body, as Intel's client writes it."""
     wire = messages_pb2.Request()
-    _write(_sub_message(wire, request.KIND), request)
+    _write(_sub_message(wire, request.kind), request)
     return wire.SerializeToString()
 
 
@@ -116,7 +115,7 @@ def decode_request(body: bytes) -> Request:
 def encode_response(response: Response) -> bytes:
     """A response's body, as Intel's server writes it."""
     wire = messages_pb2.Response()
-    sub = _sub_message(wire, kind_of(response))
+    sub = _sub_message(wire, response.kind)
     if isinstance(response, LegacyResponse):
         for field in sub.DESCRIPTOR.fields:
             setattr(sub, field.name, response.error_code if field.name == "error_code" else 0)

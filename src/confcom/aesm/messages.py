@@ -43,7 +43,7 @@ class InitQuoteExRequest:
     `timeout` is in the caller's own unit (Intel: ms, Fortanix: us), so no server can honour it; Intel's ignores it.
     """
 
-    KIND: ClassVar = MessageKind.INIT_QUOTE_EX
+    kind: ClassVar = MessageKind.INIT_QUOTE_EX
     REQUIRED: ClassVar = ("b_pub_key_id",)
 
     b_pub_key_id: bool
@@ -56,7 +56,7 @@ class InitQuoteExRequest:
 class GetQuoteSizeExRequest:
     """Ask for the exact size of a quote in bytes."""
 
-    KIND: ClassVar = MessageKind.GET_QUOTE_SIZE_EX
+    kind: ClassVar = MessageKind.GET_QUOTE_SIZE_EX
     REQUIRED: ClassVar[tuple[str, ...]] = ()
 
     att_key_id: bytes | None = None
@@ -67,7 +67,7 @@ class GetQuoteSizeExRequest:
 class GetQuoteExRequest:
     """Ask for a quote over a report; with qe_report_info, also for the QE's report over the quote."""
 
-    KIND: ClassVar = MessageKind.GET_QUOTE_EX
+    kind: ClassVar = MessageKind.GET_QUOTE_EX
     REQUIRED: ClassVar = ("report", "buf_size")
 
     report: bytes
@@ -81,7 +81,7 @@ class GetQuoteExRequest:
 class SelectAttKeyIdRequest:
     """Ask which of some attestation keys the service can use; without a list, which it prefers."""
 
-    KIND: ClassVar = MessageKind.SELECT_ATT_KEY_ID
+    kind: ClassVar = MessageKind.SELECT_ATT_KEY_ID
     REQUIRED: ClassVar[tuple[str, ...]] = ()
 
     att_key_id_list: bytes | None = None
@@ -92,7 +92,7 @@ class SelectAttKeyIdRequest:
 class GetSupportedAttKeyIdNumRequest:
     """Ask how many attestation keys there are. Open Enclave asks once and remembers a failure for its whole life."""
 
-    KIND: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM
+    kind: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM
     REQUIRED: ClassVar[tuple[str, ...]] = ()
 
     timeout: int | None = None
@@ -102,7 +102,7 @@ class GetSupportedAttKeyIdNumRequest:
 class GetSupportedAttKeyIdsRequest:
     """Ask for the attestation key ids, into a buffer of exactly their size."""
 
-    KIND: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_IDS
+    kind: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_IDS
     REQUIRED: ClassVar = ("buf_size",)
 
     buf_size: int
@@ -128,7 +128,7 @@ class IncompleteRequest:
 class InitQuoteExResponse:
     """`pub_key_id_size` is 32 on success, and what was asked for on failure."""
 
-    KIND: ClassVar = MessageKind.INIT_QUOTE_EX
+    kind: ClassVar = MessageKind.INIT_QUOTE_EX
 
     error_code: int
     target_info: bytes | None = None
@@ -140,7 +140,7 @@ class InitQuoteExResponse:
 class GetQuoteSizeExResponse:
     """`quote_size` in bytes, 0 on failure."""
 
-    KIND: ClassVar = MessageKind.GET_QUOTE_SIZE_EX
+    kind: ClassVar = MessageKind.GET_QUOTE_SIZE_EX
 
     error_code: int
     quote_size: int | None = None
@@ -150,7 +150,7 @@ class GetQuoteSizeExResponse:
 class GetQuoteExResponse:
     """`quote` fills the buffer that was asked for: zeros follow it."""
 
-    KIND: ClassVar = MessageKind.GET_QUOTE_EX
+    kind: ClassVar = MessageKind.GET_QUOTE_EX
 
     error_code: int
     quote: bytes | None = None
@@ -161,7 +161,7 @@ class GetQuoteExResponse:
 class SelectAttKeyIdResponse:
     """One key id of 256 bytes."""
 
-    KIND: ClassVar = MessageKind.SELECT_ATT_KEY_ID
+    kind: ClassVar = MessageKind.SELECT_ATT_KEY_ID
 
     error_code: int
     selected_att_key_id: bytes | None = None
@@ -171,7 +171,7 @@ class SelectAttKeyIdResponse:
 class GetSupportedAttKeyIdNumResponse:
     """How many key ids there are; 0 on failure."""
 
-    KIND: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM
+    kind: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM
 
     error_code: int
     att_key_id_num: int | None = None
@@ -181,7 +181,7 @@ class GetSupportedAttKeyIdNumResponse:
 class GetSupportedAttKeyIdsResponse:
     """Key ids of 256 bytes each, one after the other."""
 
-    KIND: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_IDS
+    kind: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_IDS
 
     error_code: int
     att_key_ids: bytes | None = None
@@ -213,12 +213,3 @@ QuotingResponse = (
     | GetSupportedAttKeyIdsResponse
 )
 Response = QuotingResponse | LegacyResponse
-
-_OfAnyKind = LegacyRequest | IncompleteRequest | LegacyResponse
-
-
-def kind_of(message: Request | Response) -> MessageKind:
-    """The field number that a message has or had on the wire."""
-    if isinstance(message, _OfAnyKind):
-        return message.kind
-    return message.KIND

@@ -13,7 +13,7 @@ from typing import Final
 from confcom.aesm.errors import ConnectionClosedError, FrameError, ProtocolError, SessionMisuseError
 from confcom.aesm.framing import MAX_REQUEST_SIZE, FrameDecoder, encode_frame
 from confcom.aesm.message_codec import decode_request, decode_response, encode_request, encode_response
-from confcom.aesm.messages import MessageKind, QuotingRequest, QuotingResponse, Request, Response, kind_of
+from confcom.aesm.messages import MessageKind, QuotingRequest, QuotingResponse, Request, Response
 
 MAX_RESPONSE_SIZE: Final = 128 * 1024
 """Largest response body that our client believes, in bytes: twice the largest quote buffer that our service honours,
@@ -86,7 +86,7 @@ class ServerSession:
             self._state = _State.CLOSED
             return ProtocolViolation(error)
         self._state = _State.AWAITING_RESPONSE
-        self._kind = kind_of(request)
+        self._kind = request.kind
         return RequestReceived(request)
 
     def receive_eof(self) -> PeerClosed | ProtocolViolation | None:
@@ -117,9 +117,9 @@ class ServerSession:
         """
         if self._state is not _State.AWAITING_RESPONSE:
             raise SessionMisuseError("an AESM session was asked to answer while no request waits for an answer")
-        if kind_of(response) is not self._kind:
+        if response.kind is not self._kind:
             raise SessionMisuseError(
-                f"an answer to {kind_of(response).call} was given for another request",
+                f"an answer to {response.kind.call} was given for another request",
                 why="Intel's client library crashes on an answer in the wrong field",
             )
         self._state = _State.CLOSED
@@ -137,7 +137,7 @@ class ClientSession:
     __slots__ = ("_decoder", "_kind", "data_to_send")
 
     def __init__(self, request: QuotingRequest, max_response_size: int = MAX_RESPONSE_SIZE) -> None:
-        self._kind = request.KIND
+        self._kind = request.kind
         self._decoder = FrameDecoder(max_response_size)
         self.data_to_send: Final = encode_frame(encode_request(request))
 

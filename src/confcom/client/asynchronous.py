@@ -74,7 +74,7 @@ class AsyncAesmClient:
 
     async def _exchange(self, request: QuotingRequest) -> QuotingResponse:
         session = ClientSession(request)
-        call = request.KIND.call
+        call = request.kind.call
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.setblocking(False)

@@ -109,7 +109,7 @@ class AesmClient:
     def _exchange(self, request: QuotingRequest) -> QuotingResponse:
         session = ClientSession(request)
         deadline = time.monotonic() + self.timeout
-        call = request.KIND.call
+        call = request.kind.call
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             try:
                 self._connect(connection, deadline)

@@ -148,9 +148,9 @@ def quote_fresh_report(
 def _ask(request: QuotingRequest, answer: type[ResponseT]) -> Conversation[ResponseT]:
     response = yield request
     if not isinstance(response, answer):
-        raise SessionMisuseError(f"a conversation was sent something else than the answer to {request.KIND.call}")
+        raise SessionMisuseError(f"a conversation was sent something else than the answer to {request.kind.call}")
     if response.error_code:
-        raise service_error(response.error_code, request.KIND.call)
+        raise service_error(response.error_code, request.kind.call)
     return response
 
 

@@ -35,6 +35,9 @@ CUT_MARK: Final = "... (cut)"
 CHUNK_BYTES: Final = select.PIPE_BUF
 """Whole records that are written by one call, together: what the kernel writes to a pipe undivided (pipe(7)), so that a
 line is never mixed with another process' line. A longer record is written alone."""
+GATHER_SECONDS: Final = 0.02
+"""How long the thread waits after it has written, so that lines that come fast are written together: to wake a thread
+for a line costs more than the line. A line that comes alone is written at once."""
 FLUSH_SECONDS: Final = 1.0
 """At the end, for the last lines to be written. A reader that reads needs milliseconds; one that does not must not keep
 the daemon from ending within the time that a kubelet gives it."""
@@ -55,8 +58,10 @@ class LogStream(io.TextIOBase):
         self._terminal = stream.isatty()
         self._encoding = stream.encoding or "utf-8"
         self._write_bytes = _writer_to(stream, self._encoding)
-        # Condition's lock may be taken again by the thread that has it: a destructor may write to stderr at any time.
-        self._changed = threading.Condition()
+        # A lock that the thread that has it may take again: a destructor may write to stderr at any time.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._idle = False
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._dropping = False
@@ -82,7 +87,7 @@ class LogStream(io.TextIOBase):
     def write(self, text: str) -> int:
         """Queue a record, cut to MAX_RECORD_BYTES, or drop it; never wait."""
         record = self._encoded(text)
-        with self._changed:
+        with self._lock:
             if (
                 self._dropping
                 or len(self._waiting) >= MAX_WAITING_RECORDS
@@ -94,7 +99,8 @@ class LogStream(io.TextIOBase):
             else:
                 self._waiting.append(record)
                 self._waiting_bytes += len(record)
-                self._changed.notify_all()
+                if self._idle:
+                    self._changed.notify_all()
         return len(text)
 
     def flush(self) -> None:
@@ -122,13 +128,16 @@ class LogStream(io.TextIOBase):
             lost = self._forget(chunk, written=written)
             if lost:
                 _logger.warning("log records were dropped", extra={"count": lost})
+            self._gather()
 
     def _next_chunk(self) -> list[bytes]:
         """Return the records to write next, which stay in the queue; none: the stream has ended."""
         with self._changed:
             self._reporting = False
             self._changed.notify_all()
+            self._idle = True
             self._changed.wait_for(lambda: self._waiting or self._ending)
+            self._idle = False
             chunk: list[bytes] = []
             size = 0
             # By index: a destructor may append meanwhile, which ends an iterator.
@@ -138,6 +147,11 @@ class LogStream(io.TextIOBase):
                     break
                 chunk.append(self._waiting[index])
             return chunk
+
+    def _gather(self) -> None:
+        """Let more records come, unless there is enough of them for a write."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ending or self._waiting_bytes >= CHUNK_BYTES, GATHER_SECONDS)
 
     def _write_whole(self, data: bytes) -> bool:
         rest = memoryview(data)

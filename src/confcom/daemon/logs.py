@@ -18,6 +18,8 @@ from confcom.errors import printable
 
 LEVELS = ("debug", "info", "warning", "error")
 
+_TO_JSON = json.JSONEncoder(default=str, ensure_ascii=False).encode
+"""What json.dumps does with these arguments, which makes an encoder for each line."""
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -44,7 +46,7 @@ class JsonFormatter(logging.Formatter):
         line.update(_extra(record))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return _TO_JSON(line)
 
 
 class TextFormatter(logging.Formatter):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.messages import GetQuoteExRequest, MessageKind, Request, Response, kind_of
+from confcom.aesm.messages import GetQuoteExRequest, MessageKind, Request, Response
 from confcom.quote_helper.peers import GONE, Peer
-from confcom.sgx.report import Report
+from confcom.sgx.report import mr_enclave_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class AnswerRecord:
         """Take from a request and its answer what may be told."""
         code = response.error_code
         if code == AesmErrorCode.SUCCESS and isinstance(request, GetQuoteExRequest):
-            return cls(peer, request.KIND, code, Report.parse(request.report).body.mr_enclave)
-        return cls(peer, kind_of(request), code)
+            return cls(peer, request.kind, code, mr_enclave_of(request.report))
+        return cls(peer, request.kind, code)
 
     @property
     def result(self) -> str:

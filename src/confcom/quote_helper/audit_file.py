@@ -24,7 +24,7 @@ DEFAULT_MAX_MIB: Final = 64
 MAX_MAX_MIB: Final = 65_536
 """A node's disk is meant for more than 64 GiB of this, twice."""
 FILE_MODE: Final = 0o600
-"""Who attests what is nobody else's business. A file that is there keeps its mode, so that it can be shared."""
+"""Only the helper's user may read who attests what. A file that is there keeps its mode, so that it can be shared."""
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 """A symbolic link could point to any file of the helper's, and a pipe that nobody reads would block (fifo(7))."""

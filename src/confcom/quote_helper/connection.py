@@ -25,9 +25,9 @@ unread when a unix socket is closed reaches the client as ECONNRESET behind its 
 _NOTHING: Final = memoryview(b"")
 _ZERO: Final = bytes(4)
 """What SIOCOUTQ fills in: an int."""
-_LEFT_WHILE_FREEING: Final = 1
-"""The kernel subtracts the last byte only after it has raised EPOLLOUT (sock_wfree), so that one byte means that all is
-read. No buffer is that small."""
+_READ: Final = (_ZERO, (1).to_bytes(len(_ZERO), sys.byteorder))
+"""What it says when all is read. The kernel subtracts the last byte only after it has raised EPOLLOUT (sock_wfree), and
+no buffer is that small."""
 
 
 def request_memory(request: Request, received: int) -> int:
@@ -98,7 +98,7 @@ class Connection:
         "watched",
     )
 
-    def __init__(self, owner: Owner, sock: socket.socket, peer: Peer) -> None:
+    def __init__(self, owner: Owner, sock: socket.SocketType, peer: Peer) -> None:
         self._owner = owner
         self.sock = sock
         self.peer = peer
@@ -198,10 +198,7 @@ class Connection:
 
         A client that has closed its end has none.
         """
-        return (
-            int.from_bytes(fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, _ZERO), sys.byteorder)
-            > _LEFT_WHILE_FREEING
-        )
+        return fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, _ZERO) not in _READ
 
     def deliver(self, response: Response) -> None:
         """The service has the answer."""

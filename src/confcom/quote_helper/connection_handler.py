@@ -98,7 +98,7 @@ class ConnectionHandler:
         """How many bytes are held for clients."""
         return self._table.memory
 
-    def admit(self, sock: socket.socket, peer: Peer) -> None:
+    def admit(self, sock: socket.SocketType, peer: Peer) -> None:
         """Serve a connection that was accepted; it is closed here."""
         connection = Connection(self, sock, peer)
         connection.holding = self._table.add(peer.share_key, connection)

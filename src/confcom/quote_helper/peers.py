@@ -56,11 +56,11 @@ as they like, since a container's root may take any uid."""
 class PeerIdentifier(Protocol):
     """Names the peer of an accepted connection; called once for each, takes microseconds and never raises."""
 
-    def __call__(self, sock: socket.socket) -> Peer:
+    def __call__(self, sock: socket.SocketType) -> Peer:
         """Who is at the other end of `sock`."""
 
 
-def by_uid(sock: socket.socket) -> Peer:
+def by_uid(sock: socket.SocketType) -> Peer:
     """Tell peers apart by the uid that connected (SO_PEERCRED)."""
     pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return Peer(uid, uid, pid)
@@ -86,7 +86,7 @@ class ByPod:
         # A text means the same whoever is in that cgroup. Processes are not remembered: their IDs are used again.
         self._place = lru_cache(_PLACES_REMEMBERED)(parse_pod_cgroup)
 
-    def __call__(self, sock: socket.socket) -> Peer:
+    def __call__(self, sock: socket.SocketType) -> Peer:
         """Who is at the other end of `sock`."""
         peer = by_uid(sock)
         if peer.pid == 0:
@@ -99,7 +99,7 @@ class ByPod:
             return peer
         return Peer((place.pod, place.container), peer.uid, peer.pid, place.pod, place.container)
 
-    def _read_place(self, sock: socket.socket, pid: int) -> PodCgroup:
+    def _read_place(self, sock: socket.SocketType, pid: int) -> PodCgroup:
         """Read where the process is that connected.
 
         Raises:
@@ -121,7 +121,7 @@ class ByPod:
         return place
 
 
-def _open_pidfd(sock: socket.socket, pid: int) -> tuple[int, bool]:
+def _open_pidfd(sock: socket.SocketType, pid: int) -> tuple[int, bool]:
     """A pidfd, and whether it is certainly that of the process that connected."""
     try:
         return _DESCRIPTOR.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, _DESCRIPTOR.size))[0], True

@@ -18,20 +18,20 @@ _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Decision:
     """What to do now.
 
     Args:
         take: whether to quote by the platform that is kept now.
-        trouble: why the helper is not as it should be; empty: it is.
+        problem: why the helper is not as it should be; empty: it is.
     """
 
     take: bool = False
-    trouble: str = ""
+    problem: str = ""
 
 
-def choose(in_use: str, kept: str, published: str) -> Course:
-    """Choose by the fingerprints of three roots.
+def decide(in_use: str, kept: str, published: str) -> Decision:
+    """Decide by the fingerprints of three roots.
 
     Args:
         in_use: by which the helper quotes; empty: it has just started.
@@ -39,23 +39,23 @@ def choose(in_use: str, kept: str, published: str) -> Course:
         published: for the cluster; empty: none is.
     """
     if kept == (published or in_use or kept):
-        return Course(take=kept != in_use)
+        return Decision(take=kept != in_use)
     if not published:
-        return Course(
-            trouble=f"the simulated platform that is mounted has another root ({_short(kept)}) than this helper quotes "
+        return Decision(
+            problem=f"the simulated platform that is mounted has another root ({_short(kept)}) than this helper quotes "
             f"by ({_short(in_use)}), and none is published for the cluster: `confcom enable` (or `helm upgrade`) "
             "publishes it"
         )
     if published == in_use:
-        return Course(
-            trouble=f"the simulated platform that is mounted has another root ({_short(kept)}) than the one published "
+        return Decision(
+            problem=f"the simulated platform that is mounted has another root ({_short(kept)}) than the one published "
             f"for the cluster, by which this helper goes on ({_short(published)}): if somebody changed the Secret on "
             "purpose, delete the ConfigMap confcom-simulated-root, and `confcom enable` (or `helm upgrade`) publishes "
             "its root; else delete the Secret, and the same makes a new root"
         )
     doing = f"this helper quotes by {_short(in_use)}" if in_use else "this helper does not quote"
-    return Course(
-        trouble=f"the cluster's simulated root is {_short(published)}, and {doing}: the mounted platform is that of "
+    return Decision(
+        problem=f"the cluster's simulated root is {_short(published)}, and {doing}: the mounted platform is that of "
         f"{_short(kept)} until the kubelet renews it; if that takes longer than five minutes, delete "
         "this Pod; if somebody edited the ConfigMap confcom-simulated-root, delete that, and `confcom enable` (or "
         "`helm upgrade`) publishes the root again"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.messages import MessageKind, Request, Response, kind_of
+from confcom.aesm.messages import MessageKind, Request, Response
 from confcom.aesm.session import ProtocolViolation
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.answer_record import AnswerRecord, peer_fields
@@ -50,7 +50,7 @@ class QuoteLog:
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """A request was answered, `seconds` after it was complete; only quotes are of interest."""
-        if kind_of(request) is not MessageKind.GET_QUOTE_EX:
+        if request.kind is not MessageKind.GET_QUOTE_EX:
             return
         if self._quotes.admit(peer, response.error_code):
             record = AnswerRecord.of(peer, request, response)

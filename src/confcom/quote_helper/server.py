@@ -122,7 +122,7 @@ class AesmServer:
         # A connection whose answer is not read takes no place: nobody could free it. Its memory is bounded.
         return self._limits.max_connections - self._handler.unanswered
 
-    def _admit(self, sock: socket.socket) -> None:
+    def _admit(self, sock: socket.SocketType) -> None:
         self._handler.admit(sock, self._identify(sock))
 
     def _connections_changed(self) -> None:

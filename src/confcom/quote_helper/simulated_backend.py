@@ -10,7 +10,7 @@ from pathlib import Path
 
 from confcom.errors import ConfcomError
 from confcom.quote_helper.provider_state import Backend, NotYetError, Outlook
-from confcom.quote_helper.published_root import choose, read_published
+from confcom.quote_helper.published_root import decide, read_published
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import STATE_FILE, exposure, is_read_only, open_platform
 from confcom.sgx.report import REPORT_DATA_SIZE
@@ -49,9 +49,9 @@ def open_simulated(
         identity = replace(identity, isv_svn=qe_isv_svn)
     provider = SimulatedQuoteProvider.open_or_create(state_dir, qe_identity=identity)
     if published_root is not None:
-        course = choose("", provider.root_fingerprint, read_published(published_root))
-        if not course.take:
-            raise NotYetError(course.trouble)
+        decision = decide("", provider.root_fingerprint, read_published(published_root))
+        if not decision.take:
+            raise NotYetError(decision.problem)
     # A mounted Secret is reached through Kubernetes, and its path means nothing outside the Pod.
     origin = "" if is_read_only(state_dir) else f"--state-dir {shlex.quote(str(state_dir))} "
     _logger.info(
@@ -111,9 +111,9 @@ class PublishedPlatform:
             platform = self._kept()
         except (ConfcomError, OSError) as error:
             return Outlook(trouble=f"this helper goes on by the platform that it has: {error}")
-        course = choose(in_use, platform.root_fingerprint, read_published(self._published_root))
-        if not course.take:
-            return Outlook(trouble=course.trouble)
+        decision = decide(in_use, platform.root_fingerprint, read_published(self._published_root))
+        if not decision.take:
+            return Outlook(trouble=decision.problem)
         return Outlook(successor=self.backend(SimulatedQuoteProvider(platform, self._identity)))
 
     def _kept(self) -> SimulatedPlatform:

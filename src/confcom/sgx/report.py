@@ -21,6 +21,9 @@ REPORT_DATA_SIZE = 64
 NONCE_SIZE = 16
 KEY_ID_SIZE = 32
 MAC_SIZE = 16
+_MR_ENCLAVE_START = 64
+"""Bytes from the start of a report (SDM vol. 3D, "REPORT")."""
+MR_ENCLAVE_SIZE = 32
 
 _BODY = Layout(
     "an SGX report body",
@@ -172,6 +175,16 @@ class Report:
         require_length(self.key_id, KEY_ID_SIZE, "key_id of an SGX report")
         require_length(self.mac, MAC_SIZE, "mac of an SGX report")
         return self.body.encode() + self.key_id + self.mac
+
+
+def mr_enclave_of(report: bytes) -> bytes:
+    """Take the 32 bytes of MRENCLAVE out of a report, without reading the rest.
+
+    Raises:
+        MalformedError: not 432 bytes.
+    """
+    require_length(report, REPORT_SIZE, "an SGX report")
+    return report[_MR_ENCLAVE_START : _MR_ENCLAVE_START + MR_ENCLAVE_SIZE]
 
 
 @dataclass(frozen=True, slots=True)
