@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from confcom.errors import UnavailableError
 from confcom.playground.examples_folder import examples_folder
 from e2e.add_on import EPC, EPC_MIB, SYSTEM, allocatable, install, names, uninstall
 from e2e.cluster import Cluster
@@ -159,7 +160,13 @@ def test_uninstall_leaves_nothing_but_the_roots_secret(cluster: Cluster) -> None
 
     uninstall(cluster)
 
-    until(lambda: api_objects(cluster) - before == {SECRET}, "nothing is left but the root's Secret")
+    def only_the_secret_is_left() -> bool:
+        left = api_objects(cluster) - before
+        if left != {SECRET}:
+            raise UnavailableError(f"left is {', '.join(sorted(left)) or 'nothing'}")
+        return True
+
+    until(only_the_secret_is_left, "nothing is left but the root's Secret")
     # What the kubelet keeps by itself: the resources' names, at 0 once it has noticed.
     until(lambda: allocatable(cluster) == "0", "the node offers no EPC any more")
     install(cluster)
