@@ -19,6 +19,8 @@ from e2e.images_workshop import references
 from e2e.waiting import until
 
 SECRET = f"secrets/{SYSTEM}/confcom-simulated-platform"
+ROOT = {SECRET, f"configmaps/{SYSTEM}/confcom-simulated-root"}
+"""What an uninstall leaves: the simulated root's seed, and its fingerprint, which goes when the Secret goes."""
 PLACEHOLDER = "0" * 64
 QUOTE_PREFIX = "quote: "
 
@@ -151,22 +153,22 @@ def test_a_restarted_kubelet_has_its_epc_back_and_running_pods_live(installed: C
     assert (container["restartCount"], list(container["state"])) == (0, ["running"])
 
 
-def test_uninstall_leaves_nothing_but_the_roots_secret(cluster: Cluster) -> None:
+def test_uninstall_leaves_nothing_but_the_root(cluster: Cluster) -> None:
     uninstall(cluster)
     cluster.kubectl("create", "namespace", SYSTEM, check=False)
     until(lambda: "kube-root-ca.crt" in names(cluster, "configmaps", SYSTEM), "the namespace is complete")
-    before = api_objects(cluster) - {SECRET}
+    before = api_objects(cluster) - ROOT
     install(cluster)
 
     uninstall(cluster)
 
-    def only_the_secret_is_left() -> bool:
+    def only_the_root_is_left() -> bool:
         left = api_objects(cluster) - before
-        if left != {SECRET}:
+        if left != ROOT:
             raise UnavailableError(f"left is {', '.join(sorted(left)) or 'nothing'}")
         return True
 
-    until(only_the_secret_is_left, "nothing is left but the root's Secret")
+    until(only_the_root_is_left, "nothing is left but the root")
     # What the kubelet keeps by itself: the resources' names, at 0 once it has noticed.
     until(lambda: allocatable(cluster) == "0", "the node offers no EPC any more")
     install(cluster)
