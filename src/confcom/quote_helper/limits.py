@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Final
 
 from confcom.aesm.answers import MAX_QUOTE_BUFFER_SIZE
@@ -32,6 +33,9 @@ CLIENT_MEMORY_PART: Final = 2
 """Half of the container's memory is for what clients send, and do not read. With 256 MiB, of the other half a helper
 takes 50 MiB by itself, 10 for 4,096 connections without an answer, and 10 for logs, audit records and metrics. The rest
 is for what a container that ended has left in the Pod's memory control group."""
+UNANSWERED_PART: Final = Fraction(2, 3)
+"""Of the descriptors, where there are not enough for all connections: those without an answer come first, because
+clients read their answers at once."""
 PEERS: Final = 128
 """One peer may have one part in so many of it, so that no node's Pods can take all of it: a kubelet runs at most 110 by
 default."""
@@ -138,6 +142,24 @@ class HelperLimits:
     after 20 to 30 s; who can quote meanwhile should."""
     holder_answer_seconds: float = 15.0
     """For its answer: longer than a helper makes a request wait, and as long as Intel's client waits."""
+
+    @property
+    def descriptors(self) -> int:
+        """Count the descriptors of all connections: those without an answer, and those that the memory allows."""
+        return self.max_connections + self.client_memory // CONNECTION_MEMORY
+
+    def with_descriptors(self, available: int) -> HelperLimits:
+        """Adapt to the descriptors that connections may have."""
+        if available >= self.descriptors:
+            return self
+        unread = self.client_memory // CONNECTION_MEMORY
+        connections = min(self.max_connections, max(1, int(available * UNANSWERED_PART), available - unread))
+        return replace(
+            self,
+            max_connections=connections,
+            max_waiting=max(1, min(self.max_waiting, connections // 2)),
+            client_memory=max(1, available - connections) * CONNECTION_MEMORY,
+        )
 
     @property
     def memory_per_peer(self) -> int:

@@ -19,7 +19,6 @@ from confcom.quote_helper.audit_file import MIB
 from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits import (
     CLIENT_MEMORY_PART,
-    CONNECTION_MEMORY,
     RESERVED_FILE_DESCRIPTORS,
     HelperLimits,
 )
@@ -76,20 +75,9 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
 
 
 def _affordable(limits: HelperLimits, *, memory_limit: int) -> HelperLimits:
-    """Adapt limits to the memory, in bytes, and to the descriptors that this process may use.
-
-    Each connection has a descriptor: those without an answer are counted, and the memory bounds those with one.
-    """
-    memory = memory_limit // CLIENT_MEMORY_PART
-    unread = memory // CONNECTION_MEMORY
-    affordable = _affordable_descriptors(limits.max_connections + unread) / (limits.max_connections + unread)
-    connections = max(1, int(limits.max_connections * affordable))
-    return replace(
-        limits,
-        max_connections=connections,
-        max_waiting=max(1, min(limits.max_waiting, connections // 2)),
-        client_memory=int(memory * affordable),
-    )
+    """Adapt limits to the memory, in bytes, and to the descriptors that this process may use."""
+    limits = replace(limits, client_memory=memory_limit // CLIENT_MEMORY_PART)
+    return limits.with_descriptors(_affordable_descriptors(limits.descriptors))
 
 
 def _affordable_descriptors(wanted: int) -> int:
