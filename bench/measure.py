@@ -106,10 +106,12 @@ def measure(plan: Plan, directory: Path, *, say: Callable[[str], None]) -> Resul
         signature = seconds_per_signature(SIGNATURES)
         deterministic = seconds_per_signature(SIGNATURES, deterministic=True)
     with contextlib.ExitStack() as stack:
-        servers = {variant.key: stack.enter_context(variant.start(bench)) for variant in VARIANTS}
-        if plan.beside is not None:
-            for key in FEATURES:
-                servers[beside_key(key)] = stack.enter_context(helper_of(key, plan.beside)(bench))
+        servers = {}
+        for variant in VARIANTS:
+            servers[variant.key] = stack.enter_context(variant.start(bench))
+            if plan.beside is not None and variant.key in FEATURES:
+                # Next to it in each round, so that a machine whose speed drifts does so for both.
+                servers[beside_key(variant.key)] = stack.enter_context(helper_of(variant.key, plan.beside)(bench))
         default = servers[DEFAULT]
         at_start = resident_bytes(default.pid)
         with on_core(cores.clients):
