@@ -100,7 +100,7 @@ def decode_request(body: bytes) -> Request:
             why="its field number is none of Intel's",
             remedy="check the client: DCAP quoting uses fields 15, 16, 17, 19, 21 and 22",
         )
-    descriptor, sub = min(present, key=_serving_rank)
+    descriptor, sub = present[0] if len(present) == 1 else min(present, key=_serving_rank)
     kind = _KINDS[descriptor.number]
     message = _REQUESTS.get(kind)
     if message is None:

@@ -6,7 +6,7 @@ All integers are little-endian.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Self
 
@@ -123,6 +123,8 @@ class ReportBody:
     reserved4: bytes
     isv_family_id: bytes
     report_data: bytes
+    _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
+    """What it was parsed from, so that a quote, which carries the same bytes, need not write them again."""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -131,7 +133,9 @@ class ReportBody:
         Raises:
             MalformedError: not 384 bytes.
         """
-        return cls(*_BODY.unpack(data))
+        body = cls(*_BODY.unpack(data))
+        object.__setattr__(body, "_encoded", bytes(data))
+        return body
 
     def encode(self) -> bytes:
         """The 384 bytes again, identical to what was parsed.
@@ -139,7 +143,7 @@ class ReportBody:
         Raises:
             MalformedError: a field does not fit.
         """
-        return _BODY.pack(self)
+        return self._encoded or _BODY.pack(self)
 
     @property
     def debug(self) -> bool:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hmac import compare_digest
 from typing import Self
-
-from cryptography.hazmat.primitives.constant_time import bytes_eq
 
 from confcom.errors import ConfcomError
 from confcom.sgx.binary import require_length
@@ -179,7 +178,7 @@ class ReportChecker:
                 mac = macs[cpu_svn]
             else:
                 mac = ReportMac(report_key(key_format, self.target, cpu_svn, report.key_id))
-            if bytes_eq(mac(body), report.mac):
+            if compare_digest(mac(body), report.mac):
                 return key_format
         raise ReportRejectedError(
             "the report's MAC does not fit",
