@@ -75,6 +75,10 @@ class Demands(TypedDict):
     isv_prod_id: int | None
     min_isv_svn: int | None
     report_data: bytes | None
+    config_id: bytes | None
+    min_config_svn: int | None
+    isv_ext_prod_id: bytes | None
+    isv_family_id: bytes | None
     accept_tcb: tuple[str, ...]
     reject_advisory: tuple[str, ...]
     allow_simulated: bool
@@ -97,6 +101,10 @@ class Demands(TypedDict):
     metavar="HEX",
     help="What the enclave was asked to report; under 64 bytes, zeros follow.",
 )
+@click.option("--config-id", type=_hexadecimal, metavar="HEX", help="The CONFIGID that is expected (KSS), 64 bytes.")
+@click.option("--min-config-svn", type=int, help="The lowest CONFIGSVN to accept (KSS).")
+@click.option("--isv-ext-prod-id", type=_hexadecimal, metavar="HEX", help="The ISVEXTPRODID that is expected (KSS).")
+@click.option("--isv-family-id", type=_hexadecimal, metavar="HEX", help="The ISVFAMILYID that is expected (KSS).")
 @click.option(
     "--accept-tcb",
     type=click.Choice(_TCB_STATUSES),
@@ -165,10 +173,14 @@ def _policy(demands: Demands) -> Policy:
         isv_prod_id=demands["isv_prod_id"],
         min_isv_svn=demands["min_isv_svn"],
         report_data=None if report_data is None else pad_report_data(report_data),
+        config_id=demands["config_id"],
+        min_config_svn=demands["min_config_svn"],
+        isv_ext_prod_id=demands["isv_ext_prod_id"],
+        isv_family_id=demands["isv_family_id"],
         allow_simulated=demands["allow_simulated"],
         allow_debug=demands["allow_debug"],
-        accepted_tcb_statuses=frozenset(TcbStatus(status) for status in demands["accept_tcb"] or ("UpToDate",)),
-        rejected_advisories=frozenset(demands["reject_advisory"]),
+        accepted_tcb_statuses=demands["accept_tcb"] or (TcbStatus.UP_TO_DATE,),
+        rejected_advisories=demands["reject_advisory"],
     )
 
 

@@ -1,17 +1,37 @@
 """Quotes for your program: an AESM client, blocking and asyncio, and the choice of in or out of process."""
 
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.errors import AesmError, ConnectionClosedError, ProtocolError, StaleTargetError
 from confcom.client.asynchronous import AsyncAesmClient
 from confcom.client.blocking import AesmClient
 from confcom.client.conversation import AesmQuote, QuotingTarget
-from confcom.client.mode import QuotingMode
+from confcom.client.errors import ServiceTimeoutError, ServiceUnreachableError
+from confcom.client.mode import InProcessQuotingError, MixedModeError, QuotingMode
 from confcom.client.request import request_quote, request_quote_async
+from confcom.errors import ConfcomError, SettingsError, UnavailableError
+from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 
 __all__ = [
     "AesmClient",
+    "AesmError",
+    "AesmErrorCode",
     "AesmQuote",
     "AsyncAesmClient",
+    "ConfcomError",
+    "ConnectionClosedError",
+    "InProcessQuotingError",
+    "MixedModeError",
+    "ProtocolError",
+    "QeReportInfo",
     "QuotingMode",
     "QuotingTarget",
+    "Report",
+    "ServiceTimeoutError",
+    "ServiceUnreachableError",
+    "SettingsError",
+    "StaleTargetError",
+    "TargetInfo",
+    "UnavailableError",
     "request_quote",
     "request_quote_async",
 ]

@@ -30,9 +30,11 @@ class AsyncAesmClient:
         socket_path: str | os.PathLike[str] | None = None,
         *,
         timeout: float = EXCHANGE_SECONDS,
-        environ: Mapping[str, str] = os.environ,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
-        path = aesm_socket_path(environ) if socket_path is None else Path(socket_path)
+        path = (
+            aesm_socket_path(os.environ if environ is None else environ) if socket_path is None else Path(socket_path)
+        )
         self.socket_path = checked_socket_path(path)
         self.timeout = timeout
 

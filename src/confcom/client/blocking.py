@@ -37,7 +37,7 @@ class AesmClient:
     Args:
         socket_path: the service's socket; by default CONFCOM_AESM_SOCKET, else /var/run/aesmd/aesm.socket.
         timeout: seconds that one request may take.
-        environ: where CONFCOM_AESM_SOCKET is looked up.
+        environ: where CONFCOM_AESM_SOCKET is looked up; None: os.environ.
 
     Raises:
         SettingsError: the path is too long for a unix socket.
@@ -48,9 +48,11 @@ class AesmClient:
         socket_path: str | os.PathLike[str] | None = None,
         *,
         timeout: float = EXCHANGE_SECONDS,
-        environ: Mapping[str, str] = os.environ,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
-        path = aesm_socket_path(environ) if socket_path is None else Path(socket_path)
+        path = (
+            aesm_socket_path(os.environ if environ is None else environ) if socket_path is None else Path(socket_path)
+        )
         self.socket_path = checked_socket_path(path)
         self.timeout = timeout
 

@@ -20,7 +20,7 @@ def request_quote(
     *,
     qe_report_info: QeReportInfo | None = None,
     client: AesmClient | None = None,
-    environ: Mapping[str, str] = os.environ,
+    environ: Mapping[str, str] | None = None,
     process_mode: ProcessMode = PROCESS_MODE,
 ) -> AesmQuote:
     """Get a quote over a report that is made for the quoting enclave of this node.
@@ -31,7 +31,7 @@ def request_quote(
         make_report: has the enclave make a report for a target info; called again if the quoting enclave changes.
         qe_report_info: a nonce and the target info of the enclave that will check the QE's report.
         client: whom to ask out of process; by default the service at the usual path.
-        environ: the environment that decides.
+        environ: the environment that decides; None: os.environ.
         process_mode: what remembers the decision.
 
     Raises:
@@ -50,7 +50,7 @@ async def request_quote_async(
     *,
     qe_report_info: QeReportInfo | None = None,
     client: AsyncAesmClient | None = None,
-    environ: Mapping[str, str] = os.environ,
+    environ: Mapping[str, str] | None = None,
     process_mode: ProcessMode = PROCESS_MODE,
 ) -> AesmQuote:
     """`request_quote` for asyncio programs."""
@@ -59,7 +59,7 @@ async def request_quote_async(
     return await asked.quote_fresh_report(make_report, qe_report_info=qe_report_info)
 
 
-def _settle(process_mode: ProcessMode, environ: Mapping[str, str], client: AesmClient | AsyncAesmClient) -> None:
-    choice = process_mode.settle(choose_mode(environ))
+def _settle(process_mode: ProcessMode, environ: Mapping[str, str] | None, client: AesmClient | AsyncAesmClient) -> None:
+    choice = process_mode.settle(choose_mode(os.environ if environ is None else environ))
     require_out_of_process(choice)
     _LOGGER.info("%s; AESM socket %s", choice, client.socket_path)

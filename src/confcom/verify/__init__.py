@@ -1,1 +1,50 @@
-"""A relying party's room: quote, collateral, policy in, verdict out. No network; no simulated quote by accident."""
+"""Verify quotes: quote, policy and collateral in, verdict out. No network; no simulated quote by accident.
+
+verdict = verify(quote, policy, collateral)
+claims = verdict.require_ok()
+"""
+
+from confcom.errors import ConfcomError, MalformedError, SettingsError
+from confcom.sgx.collateral import Collateral
+from confcom.sgx.tcb import TcbStatus
+from confcom.verify.argument_types import WrongTypeError
+from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
+from confcom.verify.policy import Policy, pad_report_data
+from confcom.verify.trust import Platform, TrustedRoot
+from confcom.verify.verdict import (
+    AmbiguousVerdictError,
+    Check,
+    CheckStatus,
+    Claims,
+    NotVerifiedError,
+    Verdict,
+    VerdictKind,
+)
+from confcom.verify.verification import INTEL, KnownRoot, verify
+
+__all__ = [
+    "INTEL",
+    "AmbiguousVerdictError",
+    "Check",
+    "CheckStatus",
+    "Claims",
+    "Collateral",
+    "ConfcomError",
+    "KnownRoot",
+    "MalformedError",
+    "NotVerifiedError",
+    "Platform",
+    "Policy",
+    "SettingsError",
+    "TcbStatus",
+    "TrustedRoot",
+    "UnreadableInputError",
+    "Verdict",
+    "VerdictKind",
+    "WrongTypeError",
+    "pad_report_data",
+    "read_collateral",
+    "read_quote",
+    "read_root",
+    "verify",
+]

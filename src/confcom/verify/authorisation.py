@@ -25,6 +25,22 @@ def identity_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
     ):
         if expected is not None:
             yield _compared(name, expected.hex(), found.hex(), "another enclave made this quote")
+    for name, expected, found in (
+        ("config_id", policy.config_id, claims.config_id),
+        ("isv_ext_prod_id", policy.isv_ext_prod_id, claims.isv_ext_prod_id),
+        ("isv_family_id", policy.isv_family_id, claims.isv_family_id),
+    ):
+        if expected is not None:
+            why = "the enclave has another one; without Key Separation and Sharing it is zero"
+            yield _compared(name, expected.hex(), found.hex(), why)
+    if policy.min_config_svn is not None:
+        yield _compared(
+            "config_svn",
+            f"at least {policy.min_config_svn}",
+            str(claims.config_svn),
+            "the enclave's configuration is older than the policy accepts",
+            equal=claims.config_svn >= policy.min_config_svn,
+        )
     if policy.isv_prod_id is not None:
         why = "the same signer's other product made this quote"
         yield _compared("isv_prod_id", str(policy.isv_prod_id), str(claims.isv_prod_id), why)

@@ -9,7 +9,7 @@ from enum import Enum
 
 from confcom.errors import UnavailableError
 from confcom.sgx.collateral import Collateral
-from confcom.sgx.report import AttributeFlag
+from confcom.sgx.report import ReportBody
 from confcom.sgx.tcb import TcbStatus
 from confcom.verify.verdict import Claims, VerdictKind
 
@@ -61,6 +61,23 @@ _TEXTS = (
     ("TCB", Finding.TCB),
 )
 """Parts of dcap-qvl's texts, the first match counts. An unknown text is OTHER, hence not authentic."""
+
+
+_REPORT_FIELDS = (
+    ("cpu_svn", 16),
+    ("misc_select", 4),
+    ("reserved1", 28),
+    ("attributes", 16),
+    ("mr_enclave", 32),
+    ("reserved2", 32),
+    ("mr_signer", 32),
+    ("reserved3", 96),
+    ("isv_prod_id", 2),
+    ("isv_svn", 2),
+    ("reserved4", 60),
+    ("report_data", 64),
+)
+"""The report body as dcap-qvl divides it: what Key Separation and Sharing added is in its reserved fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +137,16 @@ def _finding(text: str) -> Finding:
     return next((finding for part, finding in _TEXTS if part in text), Finding.OTHER)
 
 
+def _field(value: str | int, size: int) -> bytes:
+    return value.to_bytes(size, "little") if isinstance(value, int) else bytes.fromhex(value)
+
+
 def _appraisal(text: str) -> Appraisal:
     claims = json.loads(text)
     report = claims["report"]["SgxEnclave"]
-    flags = int.from_bytes(bytes.fromhex(report["attributes"])[:8], "little")
+    body = b"".join(_field(report[name], size) for name, size in _REPORT_FIELDS)
     return Appraisal(
-        claims=Claims(
-            mr_enclave=bytes.fromhex(report["mr_enclave"]),
-            mr_signer=bytes.fromhex(report["mr_signer"]),
-            isv_prod_id=report["isv_prod_id"],
-            isv_svn=report["isv_svn"],
-            report_data=bytes.fromhex(report["report_data"]),
-            debug=bool(flags & AttributeFlag.DEBUG),
-        ),
+        claims=Claims.of(ReportBody.parse(body)),
         root_key_id=bytes(claims["platform"]["root_key_id"]),
         tcb_status=TcbStatus(claims["tcb"]["status"]),
         advisory_ids=tuple(claims["tcb"]["advisory_ids"]),

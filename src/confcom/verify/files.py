@@ -10,6 +10,7 @@ from pathlib import Path
 
 from confcom.errors import ConfcomError, ExitCode
 from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
+from confcom.verify.argument_types import path_argument
 from confcom.verify.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.trust import MAX_ROOT_SIZE, TrustedRoot
 
@@ -29,12 +30,13 @@ class UnreadableInputError(ConfcomError):
     exit_code = ExitCode.UNUSABLE
 
 
-def read_quote(path: Path) -> bytes:
+def read_quote(path: str | os.PathLike[str]) -> bytes:
     """Read what should be a quote from a regular file, or from standard input (`-`), which may be a pipe.
 
     Raises:
         UnreadableInputError: it cannot be read, is not a regular file, or is longer than any quote.
     """
+    path = path_argument("the quote", path)
     if path != STDIN:
         return _read_regular_file(path, MAX_QUOTE_SIZE, "pass a file, or `-` and the quote through standard input")
     try:
@@ -44,14 +46,14 @@ def read_quote(path: Path) -> bytes:
     return _require_size(path, data, MAX_QUOTE_SIZE)
 
 
-def read_root(path: Path) -> TrustedRoot:
+def read_root(path: str | os.PathLike[str]) -> TrustedRoot:
     """Read a root certificate, PEM or DER.
 
     Raises:
         UnreadableInputError: the file cannot be read.
         MalformedError: it is not exactly one certificate.
     """
-    return TrustedRoot.load(_read_regular_file(path, MAX_ROOT_SIZE))
+    return TrustedRoot.load(_read_regular_file(path_argument("the root", path), MAX_ROOT_SIZE))
 
 
 def intel_root() -> TrustedRoot:
@@ -59,7 +61,7 @@ def intel_root() -> TrustedRoot:
     return TrustedRoot.load(importlib.resources.files("confcom.verify").joinpath(INTEL_ROOT_FILE).read_bytes())
 
 
-def read_collateral(directory: Path) -> Collateral:
+def read_collateral(directory: str | os.PathLike[str]) -> Collateral:
     """Read the files of a collateral directory, as `confcom simulation export` lays them out.
 
     Symbolic links are followed, since mounted ConfigMaps and Secrets consist of them; anything but a regular file is
@@ -69,6 +71,7 @@ def read_collateral(directory: Path) -> Collateral:
         UnreadableInputError: no such directory, or a file missing, too large or not a regular file.
         MalformedError: a file's content is not what its name says.
     """
+    directory = path_argument("the collateral", directory)
     if not directory.is_dir():
         raise UnreadableInputError(
             f"there is no collateral directory {directory}",

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from confcom.errors import MalformedError, SettingsError
+from confcom.sgx.marks import ADVISORY_ID as SIMULATED_ADVISORY_ID
 from confcom.sgx.report import REPORT_DATA_SIZE, report_data_from
 from confcom.sgx.tcb import TcbStatus
+from confcom.verify.argument_types import WrongTypeError, binary, boolean, number
 
 MEASUREMENT_SIZE = 32
 """MRENCLAVE and MRSIGNER are SHA-256 digests (SDM, "SECS")."""
-
+CONFIG_ID_SIZE = 64
+"""CONFIGID (SDM, "REPORT")."""
+KSS_ID_SIZE = 16
+"""ISVEXTPRODID and ISVFAMILYID (SDM, "REPORT")."""
 MAX_UINT16 = 0xFFFF
-"""ISVPRODID and ISVSVN are 16-bit fields of the report body (SDM, "REPORT")."""
+"""ISVPRODID, ISVSVN and CONFIGSVN are 16-bit fields of the report body (SDM, "REPORT")."""
+
+_INTEL_ADVISORY: Final = re.compile(r"INTEL-SA-[0-9]{5}")
+DEFAULT_TCB_STATUSES: Final = frozenset({TcbStatus.UP_TO_DATE})
 
 
 def pad_report_data(data: bytes) -> bytes:
@@ -27,52 +38,130 @@ def pad_report_data(data: bytes) -> bytes:
         raise SettingsError(f"expected {error.what}", why=error.why, remedy=error.remedy) from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Policy:
     """A relying party's demands. The default demands nothing and therefore authorises nothing.
 
-    A quote can be verified only if the policy names an identity (`mr_enclave` or `mr_signer`, 32 bytes each) and
-    `report_data` (64 bytes): without the first any enclave would do, without the second any old quote would.
-    `allow_debug` takes effect on simulated platforms only.
+    A quote can be verified only if the policy names an identity (`mr_enclave` or `mr_signer`) and `report_data`:
+    without the first any enclave would do, without the second any old quote would.
+
+    Args:
+        mr_enclave: 32 bytes.
+        mr_signer: 32 bytes.
+        isv_prod_id: 0 to 65,535.
+        min_isv_svn: 0 to 65,535, the lowest that is accepted.
+        report_data: 64 bytes; `pad_report_data` extends what is shorter.
+        config_id: CONFIGID, 64 bytes: the configuration that the enclave was started with. Like the next three it is
+            zero in enclaves without Key Separation and Sharing (SDM, "Key Separation and Sharing").
+        min_config_svn: CONFIGSVN, 0 to 65,535, the lowest that is accepted.
+        isv_ext_prod_id: ISVEXTPRODID, 16 bytes.
+        isv_family_id: ISVFAMILYID, 16 bytes.
+        allow_simulated: accept a simulated platform, which protects nothing.
+        allow_debug: accept debug enclaves, of simulated platforms only.
+        accepted_tcb_statuses: TcbStatus, or their names as Intel writes them.
+        rejected_advisories: such as INTEL-SA-00334, in any case; or SIMULATED-NOT-GENUINE-INTEL.
+
+    Bytes may also be given as hexadecimal text.
+
+    Raises:
+        SettingsError: a value that no quote could have: a mistake must not look like a bad quote.
+        WrongTypeError: a value of another type; it is a SettingsError and a TypeError.
     """
 
-    mr_enclave: bytes | None = None
-    mr_signer: bytes | None = None
-    isv_prod_id: int | None = None
-    min_isv_svn: int | None = None
-    report_data: bytes | None = None
-    allow_simulated: bool = False
-    allow_debug: bool = False
-    accepted_tcb_statuses: frozenset[TcbStatus] = frozenset({TcbStatus.UP_TO_DATE})
-    rejected_advisories: frozenset[str] = frozenset()
+    mr_enclave: bytes | None
+    mr_signer: bytes | None
+    isv_prod_id: int | None
+    min_isv_svn: int | None
+    report_data: bytes | None
+    config_id: bytes | None
+    min_config_svn: int | None
+    isv_ext_prod_id: bytes | None
+    isv_family_id: bytes | None
+    allow_simulated: bool
+    allow_debug: bool
+    accepted_tcb_statuses: frozenset[TcbStatus]
+    rejected_advisories: frozenset[str]
 
-    def __post_init__(self) -> None:
-        """Refuse a policy that could never match: a typing mistake must not look like a bad quote."""
-        for name, value, size in (
-            ("mr_enclave", self.mr_enclave, MEASUREMENT_SIZE),
-            ("mr_signer", self.mr_signer, MEASUREMENT_SIZE),
-            ("report_data", self.report_data, REPORT_DATA_SIZE),
-        ):
-            if value is not None and len(value) != size:
-                raise SettingsError(
-                    f"the policy's {name} must be {size} bytes, not {len(value)}",
-                    remedy=f"pass {size * 2} hexadecimal digits; `confcom inspect` shows what a quote carries",
-                )
-        for name, number in (("isv_prod_id", self.isv_prod_id), ("min_isv_svn", self.min_isv_svn)):
-            if number is not None and not 0 <= number <= MAX_UINT16:
-                raise SettingsError(
-                    f"the policy's {name} must be between 0 and {MAX_UINT16}, not {number}",
-                    why="the field has 16 bits",
-                    remedy="pass the number that the enclave was built with",
-                )
-        if TcbStatus.REVOKED in self.accepted_tcb_statuses:
-            raise SettingsError(
-                "a revoked TCB cannot be accepted",
-                why="keys of a revoked TCB are known to be compromised",
-                remedy="remove Revoked from the accepted statuses",
-            )
+    def __init__(
+        self,
+        *,
+        mr_enclave: bytes | str | None = None,
+        mr_signer: bytes | str | None = None,
+        isv_prod_id: int | None = None,
+        min_isv_svn: int | None = None,
+        report_data: bytes | str | None = None,
+        config_id: bytes | str | None = None,
+        min_config_svn: int | None = None,
+        isv_ext_prod_id: bytes | str | None = None,
+        isv_family_id: bytes | str | None = None,
+        allow_simulated: bool = False,
+        allow_debug: bool = False,
+        accepted_tcb_statuses: Iterable[TcbStatus | str] = DEFAULT_TCB_STATUSES,
+        rejected_advisories: Iterable[str] = (),
+    ) -> None:
+        values = {
+            "mr_enclave": binary("the policy's mr_enclave", mr_enclave, MEASUREMENT_SIZE),
+            "mr_signer": binary("the policy's mr_signer", mr_signer, MEASUREMENT_SIZE),
+            "isv_prod_id": number("the policy's isv_prod_id", isv_prod_id, MAX_UINT16),
+            "min_isv_svn": number("the policy's min_isv_svn", min_isv_svn, MAX_UINT16),
+            "report_data": binary("the policy's report_data", report_data, REPORT_DATA_SIZE),
+            "config_id": binary("the policy's config_id", config_id, CONFIG_ID_SIZE),
+            "min_config_svn": number("the policy's min_config_svn", min_config_svn, MAX_UINT16),
+            "isv_ext_prod_id": binary("the policy's isv_ext_prod_id", isv_ext_prod_id, KSS_ID_SIZE),
+            "isv_family_id": binary("the policy's isv_family_id", isv_family_id, KSS_ID_SIZE),
+            "allow_simulated": boolean("the policy's allow_simulated", allow_simulated),
+            "allow_debug": boolean("the policy's allow_debug", allow_debug),
+            "accepted_tcb_statuses": frozenset(
+                map(_tcb_status, _several("accepted_tcb_statuses", accepted_tcb_statuses))
+            ),
+            "rejected_advisories": frozenset(map(advisory_id, _several("rejected_advisories", rejected_advisories))),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @property
     def names_identity(self) -> bool:
         """Whether there is an enclave identity to compare with."""
         return self.mr_enclave is not None or self.mr_signer is not None
+
+
+def advisory_id(text: object) -> str:
+    """Check and normalise an advisory's name: it is compared with those in TCB info, which are in upper case.
+
+    Raises:
+        SettingsError: neither `INTEL-SA-` and five digits, nor the mark of simulated collateral.
+    """
+    if not isinstance(text, str):
+        raise WrongTypeError("an advisory", "text such as INTEL-SA-00334", text)
+    normal = text.strip().upper()
+    if normal == SIMULATED_ADVISORY_ID or _INTEL_ADVISORY.fullmatch(normal):
+        return normal
+    raise SettingsError(
+        f"{text!r} is not the name of an advisory",
+        why=f"Intel's are INTEL-SA- and five digits, and simulated platforms have {SIMULATED_ADVISORY_ID}; another "
+        "text would reject nothing",
+        remedy="pass one name, such as INTEL-SA-00334; for several, each by itself",
+    )
+
+
+def _several(name: str, values: Iterable[object]) -> tuple[object, ...]:
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise WrongTypeError(f"the policy's {name}", "a set, list or tuple", values)
+    return tuple(values)
+
+
+def _tcb_status(value: object) -> TcbStatus:
+    names = [status.value for status in TcbStatus if status is not TcbStatus.REVOKED]
+    if isinstance(value, str) and value in {status.value for status in TcbStatus}:
+        value = TcbStatus(value)
+    if value is TcbStatus.REVOKED:
+        raise SettingsError(
+            "a revoked TCB cannot be accepted",
+            why="keys of a revoked TCB are known to be compromised",
+            remedy="remove Revoked from the accepted statuses",
+        )
+    if isinstance(value, TcbStatus):
+        return value
+    if isinstance(value, str):
+        raise SettingsError(f"{value!r} is not a TCB status", remedy="pass one of " + ", ".join(names))
+    raise WrongTypeError("a TCB status", "a TcbStatus or its name, such as OutOfDate", value)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NoReturn, Self
 
 from confcom.errors import ConfcomError, ExitCode, printable
+from confcom.sgx.report import ReportBody
 from confcom.verify.trust import Platform
 
 
@@ -99,7 +101,8 @@ def failed_by(name: str, required: str, error: ConfcomError) -> Check:
 class Claims:
     """What the quote says of its enclave. Worth something only if the verdict's kind says that it is authentic.
 
-    mr_enclave and mr_signer are 32 bytes, report_data 64.
+    mr_enclave and mr_signer are 32 bytes, report_data and config_id 64, isv_ext_prod_id and isv_family_id 16. The last
+    four fields are zero in enclaves without Key Separation and Sharing.
     """
 
     mr_enclave: bytes
@@ -108,6 +111,26 @@ class Claims:
     isv_svn: int
     report_data: bytes
     debug: bool
+    config_id: bytes
+    config_svn: int
+    isv_ext_prod_id: bytes
+    isv_family_id: bytes
+
+    @classmethod
+    def of(cls, body: ReportBody) -> Self:
+        """Take them out of the report body that the quote carries."""
+        return cls(
+            mr_enclave=body.mr_enclave,
+            mr_signer=body.mr_signer,
+            isv_prod_id=body.isv_prod_id,
+            isv_svn=body.isv_svn,
+            report_data=body.report_data,
+            debug=body.debug,
+            config_id=body.config_id,
+            config_svn=body.config_svn,
+            isv_ext_prod_id=body.isv_ext_prod_id,
+            isv_family_id=body.isv_family_id,
+        )
 
     def to_json(self) -> dict[str, object]:
         """Plain values for `json.dumps`; bytes as hex."""
@@ -118,6 +141,10 @@ class Claims:
             "isv_svn": self.isv_svn,
             "report_data": self.report_data.hex(),
             "debug": self.debug,
+            "config_id": self.config_id.hex(),
+            "config_svn": self.config_svn,
+            "isv_ext_prod_id": self.isv_ext_prod_id.hex(),
+            "isv_family_id": self.isv_family_id.hex(),
         }
 
 
@@ -139,6 +166,27 @@ class Verdict:
         """Whether to rely on the quote: false for a simulated one unless the policy itself asks for simulated."""
         return self.kind is VerdictKind.VERIFIED
 
+    def __bool__(self) -> NoReturn:
+        """Raise: whether a verdict is true would be read as whether the quote is good.
+
+        Raises:
+            AmbiguousVerdictError: always.
+        """
+        raise AmbiguousVerdictError
+
+    def require_ok(self) -> Claims:
+        """Go on only with a quote that may be relied on.
+
+        Returns:
+            What the quote says of its enclave.
+
+        Raises:
+            NotVerifiedError: the quote may not be relied on; it names the checks that failed.
+        """
+        if not self.ok or self.claims is None:
+            raise NotVerifiedError(self)
+        return self.claims
+
     @property
     def failures(self) -> tuple[Check, ...]:
         """The checks that failed, in order."""
@@ -156,6 +204,35 @@ class Verdict:
             "claims": self.claims.to_json() if self.claims else None,
             "checks": [check.to_json() for check in self.checks],
         }
+
+
+class AmbiguousVerdictError(ConfcomError, TypeError):
+    """A verdict was used as a condition."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a verdict is neither true nor false",
+            why="it has four kinds, and `if verdict:` would be read as whether the quote is good",
+            remedy="ask `verdict.ok`, or call `verdict.require_ok()`",
+        )
+
+
+class NotVerifiedError(ConfcomError):
+    """A quote may not be relied on.
+
+    Args:
+        verdict: says why.
+    """
+
+    def __init__(self, verdict: Verdict) -> None:
+        failures = verdict.failures
+        super().__init__(
+            f"the quote is {verdict.kind.value.replace('-', ' ')}",
+            why="; ".join(f"{check.name}: {check.why or check.found}" for check in failures),
+            remedy="look at the verdict's checks: each says what was required and what was found",
+        )
+        self.verdict = verdict
+        self.exit_code = verdict.kind.exit_code
 
 
 def kind_of(checks: Iterable[Check]) -> VerdictKind:

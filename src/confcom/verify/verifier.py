@@ -70,7 +70,7 @@ def verify_quote(
     platform = Platform.UNKNOWN
     if rooted.status is signatures.status is CheckStatus.PASSED:
         platform = platform_of(root.key_id, root_is_marked=root_is_marked(root.certificate))
-    claims = _claims(parsed)
+    claims = Claims.of(parsed.body)
     checks = [
         passed("format", _FORMAT, f"version {parsed.header.version}, {parsed.size} bytes"),
         authenticity.trailing_bytes_check(parsed),
@@ -116,18 +116,6 @@ def _read(data: bytes) -> tuple[Quote, PckChain]:
         )
     quote = Quote.parse(data)
     return quote, PckChain.from_quote(quote)
-
-
-def _claims(quote: Quote) -> Claims:
-    body = quote.body
-    return Claims(
-        mr_enclave=body.mr_enclave,
-        mr_signer=body.mr_signer,
-        isv_prod_id=body.isv_prod_id,
-        isv_svn=body.isv_svn,
-        report_data=body.report_data,
-        debug=body.debug,
-    )
 
 
 def _appraisal_check(result: Appraisal | Rejection, claims: Claims, root: TrustedRoot) -> Check:

@@ -1,0 +1,271 @@
+"""The Python interface for relying parties and applications: its names, its types, and what cannot be misread."""
+
+from __future__ import annotations
+
+import pydoc
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
+
+import confcom
+import confcom.client
+import confcom.verify
+from confcom.errors import ConfcomError, SettingsError
+from confcom.verify import (
+    INTEL,
+    AmbiguousVerdictError,
+    NotVerifiedError,
+    Policy,
+    TcbStatus,
+    TrustedRoot,
+    VerdictKind,
+    WrongTypeError,
+    read_collateral,
+    read_quote,
+    read_root,
+    verify,
+)
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "python.md"
+PROGRAM = """
+import sys
+
+from confcom.verify import INTEL, Policy, read_collateral, read_quote, verify
+
+policy = Policy(mr_enclave=sys.argv[2], report_data=bytes(64))
+verdict = verify(read_quote(sys.argv[1]), policy, read_collateral("collateral"), root=INTEL)
+claims = verdict.require_ok()
+security_version: int = claims.isv_svn
+signer: bytes = claims.mr_signer
+print(signer.hex(), security_version, verdict.ok)
+"""
+
+
+def of_page(module: str) -> set[str]:
+    """The names that the page lists for a module: the first cell of each row."""
+    (section,) = re.findall(rf"^## `{re.escape(module)}`\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    cells = re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+
+
+@pytest.mark.parametrize("module", [confcom.verify, confcom.client])
+def test_the_page_lists_the_public_names_and_no_others(module) -> None:
+    assert of_page(module.__name__) == set(module.__all__)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+
+
+def test_the_package_tells_its_version() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", confcom.__version__)
+    with pytest.raises(AttributeError):
+        _ = confcom.nothing
+
+
+@pytest.mark.parametrize("module", [confcom.client, confcom.verify])
+def test_help_shows_no_environment(module, monkeypatch) -> None:
+    program = "import pydoc, sys; sys.stdout.write(pydoc.render_doc(sys.argv[1], renderer=pydoc.plaintext))"
+    monkeypatch.setenv("DATABASE_PASSWORD", "correct horse battery staple")
+    for name in module.__all__:
+        text = subprocess.run(
+            [sys.executable, "-c", program, f"{module.__name__}.{name}"], capture_output=True, text=True, check=True
+        ).stdout
+        assert pydoc.describe(getattr(module, name)) or text
+        assert "correct horse" not in text
+
+
+def test_what_key_separation_and_sharing_adds_is_claimed_and_demanded(lab: Lab, evidence: Evidence) -> None:
+    values = {
+        "config_id": bytes(range(64)),
+        "config_svn": 7,
+        "isv_ext_prod_id": bytes(range(16)),
+        "isv_family_id": bytes(range(16, 32)),
+    }
+    configured = lab.edit_signed(evidence, body=values)
+    policy = replace(
+        lab.policy,
+        config_id=values["config_id"],
+        min_config_svn=7,
+        isv_ext_prod_id=values["isv_ext_prod_id"],
+        isv_family_id=values["isv_family_id"],
+    )
+    claims = configured.verdict(policy).require_ok()
+    assert {name: getattr(claims, name) for name in values} == values
+    told = configured.verdict(policy).to_json()["claims"]
+    assert told["config_id"] == values["config_id"].hex()
+    assert told["config_svn"] == 7
+    assert [check.name for check in evidence.verdict(policy).failures] == [
+        "config_id",
+        "isv_ext_prod_id",
+        "isv_family_id",
+        "config_svn",
+    ]
+
+
+def test_a_verdict_is_no_condition(lab: Lab, evidence: Evidence) -> None:
+    forged = bytearray(evidence.quote)
+    forged[200] ^= 1
+    for quote in (evidence.quote, bytes(forged)):
+        verdict = verify(quote, lab.policy, evidence.collateral, root=root_of(evidence), now=NOW)
+        with pytest.raises(AmbiguousVerdictError):
+            bool(verdict)
+        with pytest.raises(TypeError):
+            assert verdict
+
+
+def test_require_ok_returns_claims_or_tells_what_failed(lab: Lab, evidence: Evidence) -> None:
+    verdict = verify(evidence.quote, lab.policy, evidence.collateral, root=root_of(evidence), now=NOW)
+    assert verdict.require_ok() == verdict.claims
+    assert verdict.require_ok().report_data == CHALLENGE
+    for policy, kind, check in (
+        (replace(lab.policy, mr_enclave=bytes(32)), VerdictKind.AUTHENTIC_NOT_AUTHORISED, "mr_enclave"),
+        (replace(lab.policy, allow_simulated=False), VerdictKind.AUTHENTIC_NOT_AUTHORISED, "platform"),
+    ):
+        verdict = verify(evidence.quote, policy, evidence.collateral, root=root_of(evidence), now=NOW)
+        with pytest.raises(NotVerifiedError) as raised:
+            verdict.require_ok()
+        assert raised.value.verdict is verdict
+        assert raised.value.exit_code is kind.exit_code
+        assert check in raised.value.why
+    with pytest.raises(NotVerifiedError):
+        verify(b"no quote", lab.policy, None).require_ok()
+
+
+def test_intels_root_and_the_present_are_the_defaults(lab: Lab, evidence: Evidence) -> None:
+    verdict = verify(evidence.quote, lab.policy, evidence.collateral)
+    assert verdict == verify(evidence.quote, lab.policy, evidence.collateral, root=INTEL, now=datetime.now(UTC))
+    assert "root" in {check.name for check in verdict.failures}
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_any_bytes_are_a_quote(lab: Lab, evidence: Evidence, kind) -> None:
+    assert verify(kind(evidence.quote), lab.policy, evidence.collateral, root=root_of(evidence), now=NOW).ok
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("quote", "text"),
+        ("quote", None),
+        ("policy", None),
+        ("policy", {"mr_enclave": bytes(32)}),
+        ("collateral", "collateral"),
+        ("collateral", Path("collateral")),
+        ("root", "intel"),
+        ("root", b"-----BEGIN CERTIFICATE-----"),
+        ("now", "2026-11-24T12:00:00Z"),
+        ("now", 1_800_000_000),
+    ],
+)
+def test_an_argument_of_another_type_is_told(lab: Lab, evidence: Evidence, argument: str, value: object) -> None:
+    arguments = {"quote": evidence.quote, "policy": lab.policy, "collateral": evidence.collateral}
+    with pytest.raises(WrongTypeError) as raised:
+        verify(**(arguments | {argument: value}))
+    assert isinstance(raised.value, TypeError)
+    assert isinstance(raised.value, ConfcomError)
+    assert raised.value.remedy
+
+
+def test_hexadecimal_text_is_as_good_as_bytes(lab: Lab, evidence: Evidence) -> None:
+    policy = Policy(
+        mr_enclave=lab.enclave.mr_enclave.hex().upper(),
+        report_data=CHALLENGE.hex(),
+        accepted_tcb_statuses=["UpToDate", TcbStatus.SW_HARDENING_NEEDED],
+        rejected_advisories=["intel-sa-00334 "],
+        allow_simulated=True,
+    )
+    assert policy == replace(
+        lab.policy,
+        accepted_tcb_statuses={TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED},
+        rejected_advisories=("INTEL-SA-00334",),
+    )
+    assert verify(evidence.quote, policy, evidence.collateral, root=root_of(evidence), now=NOW).ok
+
+
+@pytest.mark.parametrize(
+    ("demand", "is_type"),
+    [
+        ({"mr_enclave": "00" * 31}, False),
+        ({"mr_enclave": "x" * 32}, False),
+        ({"mr_enclave": 5}, True),
+        ({"mr_signer": ["00"] * 32}, True),
+        ({"report_data": "abc"}, False),
+        ({"config_id": bytes(32)}, False),
+        ({"isv_ext_prod_id": bytes(15)}, False),
+        ({"isv_prod_id": "1"}, True),
+        ({"isv_prod_id": True}, True),
+        ({"min_config_svn": 65536}, False),
+        ({"min_isv_svn": 1.0}, True),
+        ({"allow_simulated": "no"}, True),
+        ({"allow_debug": 1}, True),
+        ({"accepted_tcb_statuses": "OutOfDate"}, True),
+        ({"accepted_tcb_statuses": {"outofdate"}}, False),
+        ({"accepted_tcb_statuses": {"Revoked"}}, False),
+        ({"accepted_tcb_statuses": {3}}, True),
+        ({"rejected_advisories": "INTEL-SA-00334"}, True),
+        ({"rejected_advisories": {"INTEL-SA-00334,INTEL-SA-00615"}}, False),
+        ({"rejected_advisories": {"INTEL-SA-334"}}, False),
+        ({"rejected_advisories": {334}}, True),
+    ],
+)
+def test_a_demand_that_no_quote_could_meet_is_told_where_it_is_given(demand: dict[str, object], is_type: bool) -> None:
+    with pytest.raises(SettingsError) as raised:
+        Policy(**demand)
+    assert isinstance(raised.value, WrongTypeError) is is_type
+    assert raised.value.remedy
+
+
+def test_the_mark_of_simulated_collateral_is_an_advisory() -> None:
+    assert Policy(rejected_advisories=["simulated-not-genuine-intel"]).rejected_advisories == {
+        "SIMULATED-NOT-GENUINE-INTEL"
+    }
+
+
+@pytest.mark.parametrize("as_path", [str, Path])
+def test_a_path_is_text_or_a_path(tmp_path: Path, lab: Lab, evidence: Evidence, as_path) -> None:
+    (tmp_path / "q.bin").write_bytes(evidence.quote)
+    (tmp_path / "root.pem").write_bytes(evidence.root.public_bytes(Encoding.PEM))
+    (tmp_path / "collateral").mkdir()
+    for name, data in evidence.collateral.to_files().items():
+        (tmp_path / "collateral" / name).write_bytes(data)
+    verdict = verify(
+        read_quote(as_path(tmp_path / "q.bin")),
+        lab.policy,
+        read_collateral(as_path(tmp_path / "collateral")),
+        root=read_root(as_path(tmp_path / "root.pem")),
+        now=NOW,
+    )
+    assert verdict.ok
+
+
+@pytest.mark.parametrize("read", [read_quote, read_root, read_collateral])
+@pytest.mark.parametrize("value", [None, 3, b"path"])
+def test_what_is_no_path_is_told(read, value: object) -> None:
+    with pytest.raises(WrongTypeError):
+        read(value)
+
+
+def test_a_relying_partys_program_is_typed(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(program)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    program.write_text(PROGRAM.replace("verdict.ok)", "verdict.okay)"))
+    checked = subprocess.run(checked.args, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert checked.returncode == 1, "an attribute that is not there must be told"
+
+
+def root_of(evidence: Evidence) -> TrustedRoot:
+    return TrustedRoot.load(evidence.root.public_bytes(Encoding.DER))
