@@ -223,6 +223,8 @@ def test_tcb_info_out_of_range_is_refused(path, value):
         (("isvprodid",), 65536),
         (("tcbLevels", 0, "tcb", "isvsvn"), 65536),
         (("tcbLevels", 1, "tcbStatus"), "Unknown"),
+        (("tcbLevels", 1, "tcbStatus"), "SWHardeningNeeded"),
+        (("tcbLevels", 0, "tcbStatus"), "ConfigurationNeeded"),
     ],
 )
 def test_qe_identity_out_of_range_is_refused(path, value):

@@ -92,6 +92,13 @@ def test_the_empty_policy_authorises_nothing(evidence: Evidence) -> None:
     assert failed_names(verdict) == ["platform", "identity", "report_data"]
 
 
+@pytest.mark.parametrize("status", [status.value for status in TcbStatus])
+def test_a_quoting_enclave_is_up_to_date_only_by_that_status(lab: Lab, evidence: Evidence, status: str) -> None:
+    """dcap-qvl takes every status that a quoting enclave cannot have for UpToDate."""
+    edit = tampering.edit("qe_identity", lambda identity: identity["tcbLevels"][0].update(tcbStatus=status))
+    assert edit(lab, evidence).verdict(lab.policy).ok == (status == "UpToDate")
+
+
 def test_out_of_date_is_accepted_on_request_only(lab: Lab, evidence: Evidence) -> None:
     outdated = tampering.edit("tcb_info", lambda info: info["tcbLevels"][0].update(tcbStatus="OutOfDate"))(
         lab, evidence

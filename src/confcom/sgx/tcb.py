@@ -37,6 +37,10 @@ class TcbStatus(Enum):
     REVOKED = "Revoked"
 
 
+QE_STATUSES = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
+"""Those of a quoting enclave's levels (PCS API v4, enclave identity); dcap-qvl takes every other one for UpToDate."""
+
+
 @dataclass(frozen=True, slots=True)
 class TcbLevel:
     """One level of a platform: the SVNs that reach it, and what Intel thinks of it."""
@@ -158,19 +162,22 @@ def _tcb_level(level: JsonObject) -> TcbLevel:
     components = tuple(c.integer("svn", MAX_COMPONENT_SVN) for c in tcb.children("sgxtcbcomponents"))
     if len(components) != TCB_COMPONENT_COUNT:
         raise MalformedError(f"{tcb.path} has {len(components)} components, not {TCB_COMPONENT_COUNT}")
-    return TcbLevel(components, tcb.integer("pcesvn", MAX_PCE_SVN), *_rating(level))
+    return TcbLevel(components, tcb.integer("pcesvn", MAX_PCE_SVN), *_rating(level, frozenset(TcbStatus)))
 
 
 def _qe_tcb_level(level: JsonObject) -> QeTcbLevel:
-    return QeTcbLevel(level.child("tcb").integer("isvsvn", MAX_ISV_SVN), *_rating(level))
+    return QeTcbLevel(level.child("tcb").integer("isvsvn", MAX_ISV_SVN), *_rating(level, QE_STATUSES))
 
 
-def _rating(level: JsonObject) -> tuple[datetime, TcbStatus, tuple[str, ...]]:
+def _rating(level: JsonObject, statuses: frozenset[TcbStatus]) -> tuple[datetime, TcbStatus, tuple[str, ...]]:
     text = level.text("tcbStatus")
-    try:
-        status = TcbStatus(text)
-    except ValueError as error:
-        raise MalformedError(f"{level.path}.tcbStatus is not a status that Intel documents: {text[:40]!r}") from error
+    status = next((status for status in statuses if status.value == text), None)
+    if status is None:
+        raise MalformedError(
+            f"{level.path}.tcbStatus is not a status that Intel documents: {text[:40]!r}",
+            why="verifiers would not agree on what it means",
+            remedy="fetch the collateral again, from Intel's own service or a cache of it",
+        )
     advisories = level.texts("advisoryIDs") if level.has("advisoryIDs") else ()
     return level.date("tcbDate"), status, advisories
 
