@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import errno
 import json
 import os
 import subprocess
@@ -141,6 +143,31 @@ def test_json_where_the_input_cannot_be_read(files: Path, lab: Lab, tmp_path: Pa
         text = run("verify", given["quote"], *options[:-2])
         assert text.exit_code == 5
         assert what in text.stderr
+
+
+@pytest.mark.parametrize("argument", ["quote", "root", "collateral"])
+def test_a_file_without_permission_is_unusable_input(files: Path, argument: str, monkeypatch) -> None:
+    given = {"quote": files / "q.bin", "root": files / "root.pem", "collateral": files / "collateral"}
+    opened = os.open
+
+    def refuse(path, *arguments, **options):
+        if str(path).startswith(str(given[argument])):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # as the kernel tells users who are not root
+    options = ["--root", given["root"], "--collateral", given["collateral"], "--output", "json"]
+    result = run("verify", given["quote"], *options)
+    assert (result.exit_code, json.loads(result.stdout)["kind"]) == (5, "unusable")
+    assert "Permission denied" in result.stdout
+    assert argument != "quote" or run("inspect", given["quote"]).exit_code == 5
+
+
+@pytest.mark.parametrize("encode", [bytes.hex, lambda quote: base64.b64encode(quote).decode()])
+def test_a_quote_as_text(files: Path, demands: list[str], evidence: Evidence, encode) -> None:
+    result = verify(files, *demands, quote="-", stdin=encode(evidence.quote).encode())
+    assert result.exit_code == 0, result.output
 
 
 def test_a_mistake_on_the_command_line_is_no_verdict(files: Path) -> None:

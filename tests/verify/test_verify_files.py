@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from verify.verify_lab import Evidence, Lab
 
 from confcom.errors import ConfcomError, ExitCode, MalformedError
@@ -13,6 +16,18 @@ from confcom.sgx.collateral import COLLATERAL_FILES
 from confcom.verify import files
 from confcom.verify.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
+from confcom.verify.text_encodings import decoded
+
+IN_TEXT = {
+    "hexadecimal": lambda quote: quote.hex().encode(),
+    "upper case, and a line feed": lambda quote: quote.hex().upper().encode() + b"\n",
+    "0x": lambda quote: b"0x" + quote.hex().encode(),
+    "spaced": lambda quote: quote.hex(" ").encode(),
+    "base64": base64.b64encode,
+    "base64 in lines": base64.encodebytes,
+    "base64url": base64.urlsafe_b64encode,
+    "base64url without padding": lambda quote: base64.urlsafe_b64encode(quote).rstrip(b"="),
+}
 
 
 @pytest.fixture
@@ -105,6 +120,29 @@ def test_what_cannot_be_opened(read, tmp_path: Path) -> None:
             read(path)
         assert str(path) in raised.value.what
         assert raised.value.exit_code is ExitCode.UNUSABLE
+
+
+@pytest.mark.parametrize("encode", IN_TEXT.values(), ids=IN_TEXT.keys())
+def test_a_quote_may_be_text(encode, evidence: Evidence, tmp_path: Path) -> None:
+    (tmp_path / "q.txt").write_bytes(encode(evidence.quote))
+    assert read_quote(tmp_path / "q.txt") == evidence.quote
+    (tmp_path / "q.txt").write_bytes(encode(bytes([3, 0]) + bytes(MAX_QUOTE_SIZE - 2)))
+    assert len(read_quote(tmp_path / "q.txt")) == MAX_QUOTE_SIZE
+    (tmp_path / "q.txt").write_bytes(encode(bytes([3, 0]) + bytes(MAX_QUOTE_SIZE - 1)))
+    with pytest.raises(UnreadableInputError):
+        read_quote(tmp_path / "q.txt")
+
+
+@given(rest=st.binary(max_size=200), encode=st.sampled_from(sorted(IN_TEXT)))
+def test_text_is_decoded_and_a_quote_is_no_text(rest: bytes, encode: str) -> None:
+    quote = b"\3\0" + rest
+    assert decoded(quote) == quote
+    assert decoded(IN_TEXT[encode](quote)) == quote
+
+
+@given(st.binary(max_size=300))
+def test_whatever_comes_is_decoded_or_left_as_it_is(data: bytes) -> None:
+    assert len(decoded(data)) <= len(data)
 
 
 def test_quote_longer_than_any(tmp_path: Path) -> None:

@@ -26,11 +26,11 @@ Examples:
 
 
 @click.command(no_args_is_help=True, epilog=EPILOG)
-@click.argument("quote", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("quote", type=click.Path(path_type=Path, allow_dash=True, readable=False))
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_context
 def inspect(ctx: click.Context, quote: Path, output: str) -> None:
-    """Show the anatomy of QUOTE (a file, or - for standard input), without deciding whether to trust it.
+    """Show the anatomy of QUOTE (a file, or - for standard input; binary, hex or base64), and decide nothing.
 
     Exit code 5 if it is not, or only in part, a quote that can be read; what could be read is shown all the same.
     """

@@ -86,10 +86,13 @@ class Demands(TypedDict):
 
 
 @click.command(no_args_is_help=True, epilog=EPILOG)
-@click.argument("quote", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("quote", type=click.Path(path_type=Path, allow_dash=True, readable=False))
 @click.option("--root", required=True, metavar="FILE|intel", help="The root certificate to trust, PEM or DER.")
 @click.option(
-    "--collateral", type=click.Path(path_type=Path), metavar="DIR", help="TCB info, QE identity, revocation lists."
+    "--collateral",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="DIR",
+    help="TCB info, QE identity, revocation lists.",
 )
 @click.option("--mrenclave", type=_hexadecimal, metavar="HEX", help="The enclave that is expected, by measurement.")
 @click.option("--mrsigner", type=_hexadecimal, metavar="HEX", help="The enclave that is expected, by signer.")
@@ -131,7 +134,7 @@ def verify(
     output: str,
     **demands: Unpack[Demands],
 ) -> None:
-    """Check QUOTE (a file, or - for standard input) against a root, collateral and your policy.
+    """Check QUOTE (a file, or - for standard input; binary, hex or base64) against a root, collateral and your policy.
 
     Nothing is fetched from anywhere. A quote is verified only if you say which enclave you expect (--mrenclave or
     --mrsigner) and what it was asked to report (--report-data).

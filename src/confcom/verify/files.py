@@ -12,10 +12,14 @@ from confcom.errors import ConfcomError, ExitCode
 from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
 from confcom.verify.argument_types import path_argument
 from confcom.verify.authenticity import MAX_QUOTE_SIZE
+from confcom.verify.text_encodings import TEXT_BYTES_PER_BYTE, decoded
 from confcom.verify.trust import MAX_ROOT_SIZE, TrustedRoot
 
 STDIN = Path("-")
 """By custom, the file name that means standard input."""
+
+MAX_QUOTE_TEXT_SIZE = TEXT_BYTES_PER_BYTE * MAX_QUOTE_SIZE
+"""Bytes of a quote's file, which may be text."""
 
 MAX_COLLATERAL_FILE_SIZE = 4 * 1024 * 1024
 """Bytes per file. TCB info takes some 20 KiB; a revocation list may grow with every revoked PCK."""
@@ -33,17 +37,20 @@ class UnreadableInputError(ConfcomError):
 def read_quote(path: str | os.PathLike[str]) -> bytes:
     """Read what should be a quote from a regular file, or from standard input (`-`), which may be a pipe.
 
+    Hexadecimal and base64 text is decoded.
+
     Raises:
         UnreadableInputError: it cannot be read, is not a regular file, or is longer than any quote.
     """
     path = path_argument("the quote", path)
     if path != STDIN:
-        return _read_regular_file(path, MAX_QUOTE_SIZE, "pass a file, or `-` and the quote through standard input")
+        advice = "pass a file, or `-` and the quote through standard input"
+        return _require_size(path, decoded(_read_regular_file(path, MAX_QUOTE_TEXT_SIZE, advice)), MAX_QUOTE_SIZE)
     try:
-        data = sys.stdin.buffer.read(MAX_QUOTE_SIZE + 1)
+        data = sys.stdin.buffer.read(MAX_QUOTE_TEXT_SIZE + 1)
     except OSError as error:
         raise _unreadable(path, error) from error
-    return _require_size(path, data, MAX_QUOTE_SIZE)
+    return _require_size(path, decoded(data), MAX_QUOTE_SIZE)
 
 
 def read_root(path: str | os.PathLike[str]) -> TrustedRoot:
