@@ -1,4 +1,5 @@
 import hashlib
+import struct
 from dataclasses import replace
 
 import pytest
@@ -194,6 +195,27 @@ def test_other_versions_are_named(ppid_quote, version, why):
         Quote.parse(version.to_bytes(2, "little") + ppid_quote[2:])
     assert why in caught.value.why
     assert "version 3" in caught.value.remedy
+
+
+def stub_quote() -> bytes:
+    """What sgx_get_quote of the SDK's libsgx_uae_service_sim writes: sgx_quote_t, then filling and random numbers."""
+    header = struct.pack("<HHIHHI", 2, 1, 0x0B, 0xEF, 0xEF, 0xEFEFEFEF) + bytes(range(16)) + bytes(16)
+    return header + bytes(384) + (680).to_bytes(4, "little") + b"\xee" * 680
+
+
+@pytest.mark.parametrize("data", [stub_quote(), stub_quote()[:436], bytes(4096)])
+def test_what_the_sdks_stubs_give_is_named(data):
+    with pytest.raises(MalformedError) as caught:
+        Quote.parse(data)
+    assert "_sim" in caught.value.why
+    assert "-lsgx_quote_ex," in caught.value.remedy
+
+
+def test_an_epid_quote_is_none_of_the_stubs():
+    data = bytearray(stub_quote())
+    data[8] = 0xEE
+    with pytest.raises(MalformedError, match="a quote of version 2 cannot be read"):
+        Quote.parse(bytes(data))
 
 
 def test_the_version_is_judged_before_the_length():

@@ -51,6 +51,12 @@ _OTHER_KEY_TYPES = {
 }
 
 
+_STUB_VERSION = 2
+_STUB_SVNS_AND_GROUP = b"\xef\x00\xef\x00\xef\xef\xef\xef"
+"""Bytes 8 to 15 of what the simulation libraries of Intel's SDK make in place of a quote: SVN of QE and PCE, and the
+extended EPID group (sdk/simulation/uae_service_sim/quoting_sim.cpp). No quoting enclave has these values."""
+
+
 @dataclass(frozen=True, slots=True)
 class QuoteHeader:
     """The first 48 bytes; together with the report body, what the attestation key signs."""
@@ -234,9 +240,27 @@ def _require_version(data: bytes) -> None:
             remedy="take the 16 bytes off (confcom.sgx.open_enclave.strip_open_enclave_header)",
         )
     version = ByteReader(data, "the quote").integer(2, "the version")
+    if why := _stub_trace(data, version):
+        raise MalformedError(
+            "this is no quote: a simulation library of Intel's SDK stood in for the service that makes quotes",
+            why=why,
+            remedy="link -lsgx_quote_ex, also in simulation mode, and run the quote helper",
+        )
     if version != QUOTE_VERSION:
         raise MalformedError(
             f"a quote of version {version} cannot be read",
             why=_OTHER_VERSIONS.get(version, "no SGX quote has this version: these bytes are probably not a quote"),
             remedy=f"pass an SGX quote of version {QUOTE_VERSION}",
         )
+
+
+def _stub_trace(data: bytes, version: int) -> str:
+    """Say which of the SDK's stubs left these bytes; empty: none did."""
+    if version == _STUB_VERSION and data[8:16] == _STUB_SVNS_AND_GROUP:
+        return (
+            "the program is linked with -lsgx_quote_ex_sim or -lsgx_uae_service_sim, which ask no service and report "
+            "success; nothing signs what they give"
+        )
+    if data and not any(data):
+        return "these are zeros, as a buffer has after -lsgx_quote_ex_sim reported success without writing to it"
+    return ""
