@@ -16,13 +16,13 @@ from confcom.sgx.marks import ADVISORY_ID, SIMULATION_MEMBER, Mark
 from confcom.sgx.tcb import TcbStatus
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.verify import dcap_qvl_adapter
-from confcom.verify.authorisation import DEBUG_CAVEAT, platform_check
+from confcom.verify.authorisation import DEBUG_CAVEAT, debug_check, platform_check
 from confcom.verify.collateral_checks import marks_check
 from confcom.verify.dcap_qvl_adapter import Finding, Rejection
 from confcom.verify.files import intel_root
 from confcom.verify.policy import Policy, pad_report_data
 from confcom.verify.trust import INTEL_ROOT_KEY_ID, Platform, TrustedRoot
-from confcom.verify.verdict import CheckStatus, Verdict, VerdictKind, failed, kind_of, not_checked, passed
+from confcom.verify.verdict import CheckStatus, Claims, Verdict, VerdictKind, failed, kind_of, not_checked, passed
 from confcom.verify.verifier import verify_quote
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
@@ -152,6 +152,18 @@ def test_what_nobody_judges_of_a_debug_enclave_is_refused_if_asked_for(lab: Lab,
     assert all(failure.found == "not known: a debug enclave" for failure in verdict.failures)
 
 
+def test_a_debug_enclave_is_never_authorised_on_hardware_and_not_for_that_called_forged(lab: Lab) -> None:
+    debug = lab.evidence(enclave=SimulatedEnclave.from_name("app", debug=True))
+    claims = Claims.of(debug.parsed.body)
+    for platform in (Platform.GENUINE, Platform.UNKNOWN):
+        made = debug_check(claims, platform, replace(lab.policy, allow_debug=True))
+        assert (made.status, made.consequence) == (CheckStatus.FAILED, REFUSED)
+    # What is forged or revoked is told by its own check, although it is a debug enclave.
+    for case in tampering.cases():
+        if case.kind is FALSE and "DEBUG" not in case.name:
+            assert case.tamper(lab, debug).verdict(lab.policy).kind is FALSE, case.name
+
+
 def test_genuine_debug_enclave_is_rejected_whatever_the_policy() -> None:
     quote = (GENUINE / "quote_pck_cert_chain.bin").read_bytes()
     everything = Policy(
@@ -162,7 +174,7 @@ def test_genuine_debug_enclave_is_rejected_whatever_the_policy() -> None:
         accepted_tcb_statuses=frozenset(TcbStatus) - {TcbStatus.REVOKED},
     )
     verdict = verify_quote(quote, intel_root(), None, everything, IN_2024)
-    assert verdict.kind is FALSE
+    assert verdict.kind is UNUSABLE, "without collateral nobody knows whether it is revoked"
     assert verdict.platform is Platform.GENUINE
     assert failed_names(verdict) == ["debug", "collateral"]
     assert check(verdict, "signatures").status is CheckStatus.PASSED

@@ -144,12 +144,11 @@ def debug_check(claims: Claims, platform: Platform, policy: Policy) -> Check:
         return passed("debug", "not a debug enclave", "not a debug enclave")
     found = "a debug enclave: its host can read and change its memory"
     if platform is not Platform.SIMULATED:
-        return failed(
+        return _refused(
             "debug",
             "not a debug enclave",
             found,
             "whatever a debug enclave says, its host may have put there; no policy accepts that",
-            VerdictKind.NOT_AUTHENTIC,
         )
     if policy.allow_debug:
         return passed("debug", "a debug enclave is allowed", "debug, not checked by dcap-qvl", DEBUG_CAVEAT)
@@ -158,8 +157,8 @@ def debug_check(claims: Claims, platform: Platform, policy: Policy) -> Check:
 
 
 DEBUG_CAVEAT = (
-    "dcap-qvl refuses debug enclaves and so reports neither TCB status nor advisories;"
-    " the signatures from the enclave up to the root are checked by confcom itself"
+    "dcap-qvl refuses debug enclaves, after it has checked signatures, revocation and QE identity, and reports neither"
+    " TCB status nor advisories"
 )
 
 
