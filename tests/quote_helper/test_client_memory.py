@@ -6,6 +6,7 @@ import fcntl
 import socket
 import sys
 import termios
+from itertools import pairwise
 
 import pytest
 
@@ -226,6 +227,26 @@ async def test_answers_that_are_not_read_delay_no_stop(serve, provider):
     await harness.observer.until(lambda: harness.server.unread == 1)
     await asyncio.wait_for(harness.server.drain(), 30)
     assert client.recv(1000) != b""
+
+
+async def test_a_stop_closes_incomplete_requests_in_turns(serve, provider):
+    """Thousands take a tenth of a second, and others wait for their answers meanwhile."""
+    harness = serve(provider, receive_drain_seconds=0.0)
+    several = 3 * EVENTS_PER_TURN
+    for number in range(several):
+        harness.connect(f"peer {number}", INCOMPLETE)
+    await harness.observer.until(lambda: harness.server.connections == several)
+    seen = []
+
+    def look():
+        seen.append(harness.server.connections)
+        if seen[-1]:
+            asyncio.get_running_loop().call_soon(look)
+
+    look()
+    await harness.server.drain()
+    assert harness.server.connections == 0
+    assert max(before - after for before, after in pairwise([*seen, 0])) <= EVENTS_PER_TURN
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("unforeseen"), OSError(5, "Input/output error")])

@@ -91,7 +91,7 @@ class ConnectionHandler:
     @property
     def unserved(self) -> int:
         """How many of them have no complete request, or one that is paused."""
-        return len(self._table.sheddable)
+        return self._table.sheddable
 
     @property
     def memory(self) -> int:
@@ -127,8 +127,8 @@ class ConnectionHandler:
         return True
 
     def drop_unserved(self) -> None:
-        """Close the connections whose request is not complete, and refuse those that are paused: the helper stops."""
-        for connection in self._table.sheddable:
+        """Close connections whose request is not complete, and refuse those that are paused, as many as in one turn."""
+        for connection in self._table.oldest_sheddable(EVENTS_PER_TURN):
             if connection.complete:
                 self._run(self._refuse_paused, connection)
             else:

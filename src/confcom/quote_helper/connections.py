@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Generic, TypeVar
 
 C = TypeVar("C", bound=Hashable)
@@ -73,9 +74,13 @@ class ConnectionTable(Generic[C]):
         return iter(list(self._open))
 
     @property
-    def sheddable(self) -> list[C]:
-        """The connections that may be closed for want of places."""
-        return list(self._sheddable)
+    def sheddable(self) -> int:
+        """How many connections may be closed for want of places."""
+        return len(self._sheddable)
+
+    def oldest_sheddable(self, most: int) -> list[C]:
+        """The oldest connections that may be closed for want of places, at most so many."""
+        return list(islice(self._sheddable, most))
 
     @property
     def memory(self) -> int:
