@@ -174,6 +174,8 @@ def test_a_limit_of_nothing_is_no_request(installed: Cluster, tenant: Tenant) ->
 
     for name in limits:
         until(lambda name=name: f"asks for {name}" in refusal({name: 1}).stderr, "the policy is enforced")
-    tenant.create(pod("nothing", container("main", limits=limits, program="import os; print(os.listdir('/dev'))")))
+    # On another node the kubelet refuses a resource that it has never heard of, of 0 too.
+    sees = container("main", limits=limits, program="import os; print(os.listdir('/dev'))")
+    tenant.create(pod("nothing", sees, node=NODE_NAME))
     tenant.wait_for_phase("nothing", "Succeeded")
     assert "sgx" not in tenant.log("nothing")
