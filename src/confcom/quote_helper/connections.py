@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -63,7 +64,8 @@ class ConnectionTable(Generic[C]):
         self._memory_per_peer = memory_per_peer
         self._holdings: dict[Hashable, Holding[C]] = {}
         self._open: dict[C, None] = {}
-        self._sheddable: dict[C, float] = {}
+        # Not a dict: its first entry is found in constant time also after thousands before it were removed.
+        self._sheddable: OrderedDict[C, float] = OrderedDict()
         self._large: dict[Holding[C], None] = {}
 
     def __len__(self) -> int:
