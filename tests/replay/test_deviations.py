@@ -203,6 +203,7 @@ def test_malformed_log():
         for _ in range(20):
             assert helper.send(wire.frame(b"\xff" * 8)) == b""
         assert helper.metric(DROPPED("malformed")) == 20
+        helper.wait_until(lambda: "malformed request" in helper.log.read_text())
         assert helper.log.read_text().count("malformed request") == 1
 
 

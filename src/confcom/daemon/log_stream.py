@@ -35,7 +35,7 @@ CUT_MARK: Final = "... (cut)"
 CHUNK_BYTES: Final = select.PIPE_BUF
 """Whole records that are written by one call, together: what the kernel writes to a pipe undivided (pipe(7)), so that a
 line is never mixed with another process' line. A longer record is written alone."""
-GATHER_SECONDS: Final = 0.02
+GATHER_SECONDS: Final = 0.002
 """How long the thread waits after it has written, so that lines that come fast are written together: to wake a thread
 for a line costs more than the line. A line that comes alone is written at once."""
 FLUSH_SECONDS: Final = 1.0
