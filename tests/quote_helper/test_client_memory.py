@@ -229,6 +229,21 @@ async def test_answers_that_are_not_read_delay_no_stop(serve, provider):
     assert client.recv(1000) != b""
 
 
+async def test_who_sends_on_before_it_reads_is_told_and_still_has_its_answer(serve, provider):
+    """More than a socket's buffer holds: without an error it would wait for ever to send."""
+    harness = serve(provider)
+    client = harness.connect("talkative", NUM)
+    client.settimeout(30)
+
+    def send_on():
+        with pytest.raises(BrokenPipeError):
+            client.sendall(bytes(4 << 20))
+        return client.recv(1000)
+
+    answer = await asyncio.to_thread(send_on)
+    assert decode_response(answer[4:], GetSupportedAttKeyIdNumRequest.kind).error_code == AesmErrorCode.SUCCESS
+
+
 async def test_a_stop_closes_incomplete_requests_in_turns(serve, provider):
     """Thousands take a tenth of a second, and others wait for their answers meanwhile."""
     harness = serve(provider, receive_drain_seconds=0.0)

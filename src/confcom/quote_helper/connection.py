@@ -186,12 +186,12 @@ class Connection:
         del self.request, self.response, self._session
 
     def end_answer(self) -> None:
-        """Tell the client that nothing follows.
+        """Tell the client that nothing follows, and that nothing more is read: what it still sends fails with EPIPE.
 
         Raises:
             OSError: the connection is dead.
         """
-        self.sock.shutdown(socket.SHUT_WR)
+        self.sock.shutdown(socket.SHUT_RDWR)
 
     def has_unread(self) -> bool:
         """Say whether the kernel holds bytes that the client has not read (SIOCOUTQ, unix(7)).
