@@ -1,7 +1,7 @@
 """The certificates that a quote brings along, and our own check of the signatures from the enclave up to the root.
 
-dcap-qvl checks these signatures too, with other code, and both must hold. Ours also works without collateral, looks at
-certificates' names, and is what remains for debug enclaves of simulated platforms, which dcap-qvl refuses to look at.
+dcap-qvl checks these signatures too, with other code, and both must hold. Ours also works without collateral, and looks
+at certificates' names.
 """
 
 from __future__ import annotations
