@@ -38,7 +38,7 @@ def _failures(soaked: Soaked) -> Iterator[str]:
 
 def _complaints(soaked: Soaked, tally: Tally) -> Iterator[str]:
     for began, complaint in tally.failures:
-        if not is_spared(began, soaked.phases):
+        if not is_spared(began, complaint, soaked.phases):
             yield f"{complaint} ({began - soaked.changed_at:+.3f} s from the change of the quoting enclave)"
     early = sum(began < soaked.changed_at for began in tally.renewals)
     if early:

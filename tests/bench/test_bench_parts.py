@@ -143,6 +143,12 @@ def test_a_client_may_fail_only_while_an_attacker_takes_what_all_share():
     soaked = passed()
     soaked.changed_at = 0.0
     soaked.phases = attacks.phases(0.0, 100.0)
+    filled = next(one for one in soaked.phases if one.attack is not None and one.attack.fills_backlog)
+    soaked.tallies["Gramine"].failures = [(filled.begins, "Num: the backlog is full")]
+    assert failures_of(soaked) == []
+    soaked.tallies["Gramine"].failures = [(filled.begins, "Num: no answer")]
+    assert len(failures_of(soaked)) == 1
+    soaked.tallies["Gramine"].failures = []
     spared = next(one for one in soaked.phases if one.attack is not None and one.attack.takes_all)
     other = next(one for one in soaked.phases if one.attack is not None and not one.attack.takes_all)
     soaked.tallies["Gramine"].failures = [(spared.begins, "refused")]
