@@ -12,7 +12,7 @@ from fuzz.wire import HEADER_SIZE, MAX_GROUP_DEPTH, NotProtobufError, WireType, 
 
 INIT, QUOTE_SIZE, GET_QUOTE, SELECT, NUM, IDS = 15, 16, 17, 19, 21, 22
 LEGACY_KINDS: Final = (1, 2, 3, 4, 10, 11, 12, 13, 14, 18)
-SERVING_ORDER: Final = (3, 1, 2, 4, 18, 10, 11, 12, 13, 14, 15, 16, 17, 19, 21, 22)
+SERVING_ORDER: Final = (15, 16, 17, 19, 21, 22, 3, 1, 2, 4, 18, 10, 11, 12, 13, 14)
 
 MAX_REQUEST_SIZE: Final = 64 * 1024
 MAX_QUOTE_BUFFER: Final = 64 * 1024
@@ -135,7 +135,9 @@ def _requests(body: bytes) -> dict[int, Sent]:
         kind = field.number
         if kind in SERVING_ORDER and field.wire_type is WireType.BYTES and isinstance(field.value, bytes):
             sent = found.setdefault(kind, Sent({}, {}))
-            for inner in scan(field.value, MAX_GROUP_DEPTH - 1, lowest=int(kind not in LEGACY_KINDS)):
+            if kind in LEGACY_KINDS:
+                continue
+            for inner in scan(field.value, MAX_GROUP_DEPTH - 1, lowest=1):
                 if isinstance(inner.value, int):
                     if inner.number in _NUMBERS.get(kind, ()):
                         sent.numbers[inner.number] = inner.value
@@ -166,18 +168,18 @@ def _size(sent: Sent, _: Rules) -> int:
 
 def _quote(sent: Sent, rules: Rules) -> int:
     report, info, size = sent.texts[1], sent.texts.get(3), _uint32(sent, 4)
+    code = _key_code(sent.texts.get(2))
+    if code != SUCCESS:
+        return code
     if (
         len(report) != REPORT_SIZE
         or (info is not None and len(info) != REPORT_INFO_SIZE)
         or not 0 < size <= MAX_QUOTE_BUFFER
     ):
         return PARAMETER
-    code = _key_code(sent.texts.get(2))
-    if code != SUCCESS:
-        return code
-    if report not in rules.reports:
-        return rules.rejected
-    return SUCCESS if size >= rules.quote_size else PARAMETER
+    if size < rules.quote_size:
+        return PARAMETER
+    return SUCCESS if report in rules.reports else rules.rejected
 
 
 def _select(sent: Sent, _: Rules) -> int:

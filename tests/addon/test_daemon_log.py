@@ -52,7 +52,8 @@ def test_what_a_daemon_writes_about_its_readiness_is_found():
     handler = logging.StreamHandler(written)
     handler.setFormatter(JsonFormatter())
     logger.addHandler(handler)
-    level, logger.level = logger.level, logging.INFO
+    level = logger.level
+    logger.setLevel(logging.INFO)
     try:
         log = ReadinessLog("starting", lambda: now[0])
         log.tell("starting")
@@ -69,9 +70,13 @@ def test_what_a_daemon_writes_about_its_readiness_is_found():
         log.tell(None)
         assert own_reason(written.getvalue()) == ""
         assert written.getvalue().count("\n") == 3
+        log.tell("a newer one serves", expected=True)
+        log.tell("no quote can be made")
+        levels = [json.loads(line)["level"] for line in written.getvalue().splitlines()]
+        assert levels == ["warning", "warning", "info", "info", "warning"]
     finally:
         logger.removeHandler(handler)
-        logger.level = level
+        logger.setLevel(level)
     assert (daemon_log.ABOUT, daemon_log.READINESS) == (readiness_log.ABOUT, readiness_log.READINESS)
 
 

@@ -42,7 +42,7 @@ def serve(quoting_enclave):
                 try:
                     return need.answer(*quoting_enclave.quote(need.report, need.qe_report_info))
                 except ReportRejectedError:
-                    return need.refuse(AesmErrorCode.INVALID_REPORT)
+                    return need.reject_report(AesmErrorCode.INVALID_REPORT, quoting_enclave.quote_size)
             case response:
                 return response
 

@@ -189,9 +189,16 @@ def test_a_quote_is_refused_for_its_key_and_qe_report_info_goes_back(key_id, cod
         (REPORT, 2**32 - 1, None, None),
     ],
 )
-@pytest.mark.parametrize("key_id", [KEY, bytes(256)])
-def test_a_quote_is_refused_for_its_sizes(report, buf_size, info, echoed, key_id):
-    assert plan(m.GetQuoteExRequest(report, buf_size, key_id, info)) == m.GetQuoteExResponse(3, None, echoed)
+@pytest.mark.parametrize("key", [(KEY, 3), (bytes(256), 38), (bytes(255), 3), (None, 3)])
+def test_a_quote_is_refused_for_its_sizes_after_its_key(report, buf_size, info, echoed, key):
+    key_id, code = key
+    assert plan(m.GetQuoteExRequest(report, buf_size, key_id, info)) == m.GetQuoteExResponse(code, None, echoed)
+
+
+@pytest.mark.parametrize(("buf_size", "code"), [(4599, 3), (4600, 42), (4601, 42)])
+def test_a_buffer_that_is_too_small_comes_before_a_report_that_is_rejected(buf_size, code):
+    need = need_quote(buf_size, QeReportInfo.parse(INFO))
+    assert need.reject_report(Code.ATT_KEY_NOT_INITIALIZED, 4600) == m.GetQuoteExResponse(code, None, INFO)
 
 
 def need_quote(buf_size: int, info: QeReportInfo | None = None) -> NeedQuote:

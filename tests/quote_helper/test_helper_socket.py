@@ -43,9 +43,9 @@ def test_recorded_init_and_size_are_answered_from_the_provider(helper, exchange,
 
 
 @pytest.mark.parametrize("name", ["quote", "quote0"])
-def test_recorded_quotes_for_another_quoting_enclave_are_refused_with_42_at_first(helper, exchange, vector, name):
+def test_recorded_quotes_are_refused_for_their_buffer_before_their_report(helper, exchange, vector, name):
     answer = decode_response(exchange(helper.socket, vector(f"intel229_{name}"))[4:], MessageKind.GET_QUOTE_EX)
-    assert answer.error_code == AesmErrorCode.ATT_KEY_NOT_INITIALIZED
+    assert answer.error_code == AesmErrorCode.PARAMETER_ERROR
     assert answer.quote is None
     assert len(answer.qe_report_info or b"") == (QE_REPORT_INFO_SIZE if name == "quote" else 0)
 

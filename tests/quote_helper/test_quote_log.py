@@ -25,6 +25,7 @@ from confcom.quote_helper.quote_log import (
     MALFORMED_LINES_IN_ALL,
     QuoteLog,
 )
+from confcom.quote_helper.rejected_reports import LINES_IN_ALL
 from confcom.sgx.report import REPORT_DATA_SIZE, TargetInfo
 
 POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
@@ -280,3 +281,42 @@ def test_one_peer_may_have_more_lines_if_the_operator_says_so(clock, lines, requ
     for _ in range(1500):
         log.answered(PEER, request_, SUCCESS, 0)
     assert len(lines("quote")) == 1000
+
+
+STALE = GetQuoteExResponse(AesmErrorCode.ATT_KEY_NOT_INITIALIZED)
+REPEATED_LINE = "reports are made for another quoting enclave"
+
+
+def test_the_third_stale_report_of_a_peer_in_a_minute_is_explained_once(clock, lines, request_):
+    log = QuoteLog(0, clock)
+    for count in range(5):
+        assert len(lines(REPEATED_LINE)) == int(count >= 3)
+        log.answered(PEER, request_, STALE, 0)
+        log.answered(OTHER, request_, REFUSED, 0)
+    (line,) = lines(REPEATED_LINE)
+    assert (line["level"], line["pod"], line["code"]) == ("warning", POD, 42)
+    assert line["why"]
+    assert line["remedy"]
+    clock.now += WINDOW_SECONDS
+    log.tick()
+    for _ in range(3):
+        log.answered(PEER, request_, STALE, 0)
+    assert len(lines(REPEATED_LINE)) == 2
+
+
+def test_a_client_that_follows_an_update_is_not_explained(clock, lines, request_):
+    log = QuoteLog(0, clock)
+    for _ in range(10):
+        log.answered(PEER, request_, STALE, 0)
+        log.answered(PEER, request_, SUCCESS, 0)
+        clock.now += WINDOW_SECONDS / 2
+        log.tick()
+    assert lines(REPEATED_LINE) == []
+
+
+def test_explanations_are_bounded_in_all(clock, lines, request_):
+    log = QuoteLog(0, clock)
+    for peer in peers(2 * MAX_PEERS):
+        for _ in range(4):
+            log.answered(peer, request_, STALE, 0)
+    assert len(lines(REPEATED_LINE)) == LINES_IN_ALL

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import socket
@@ -216,6 +217,29 @@ async def test_a_live_helper_is_replaced_when_a_quote_was_made_and_not_before(ke
     await old.waits("a newer quote helper serves")
     await ticks(old)
     assert new.keeper.reason is None
+
+
+async def test_nothing_that_an_update_does_is_a_warning(keeper, caplog):
+    caplog.set_level(logging.INFO)
+    old = await keeper(1).start()
+    old.quote()
+    new = await keeper(2).start()
+    assert new.keeper.expected
+    new.quote()
+    await new.serves()
+    await old.waits("a newer quote helper serves")
+    assert old.keeper.expected
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+
+
+async def test_what_is_in_the_way_is_a_warning(keeper, path, caplog):
+    path.parent.mkdir()
+    path.write_text("")
+    running = keeper(1)
+    with pytest.raises(SettingsError):
+        await running.start()
+    assert not running.keeper.expected
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 async def test_the_old_one_still_serves_who_had_connected_and_then_lets_its_socket_go(keeper, path):

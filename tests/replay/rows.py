@@ -200,6 +200,12 @@ QUOTING = (
     Row("Quote: a report of 433 bytes: 3", lambda made: quote(made.report + b"\0"), {17: {1: 3}}),
     fixed("Quote: an empty report: 3", quote(b""), {17: {1: 3}}),
     Row("Quote: buf_size 0: 3", lambda made: quote(made.report, buf_size=0), {17: {1: 3}}),
+    Row(
+        "Quote: an unsupported key and a report of 431 bytes: 38",
+        lambda made: quote(made.report[:-1], key=OTHER_SIGNER),
+        {17: {1: 38}},
+    ),
+    fixed("Quote: a report with a wrong MAC and buf_size 1: 3", quote(bytes(432), buf_size=1), {17: {1: 3}}),
     Row("Quote: buf_size one too small: 3", lambda made: quote(made.report, buf_size=made.size - 1), {17: {1: 3}}),
     Row("Quote: an empty qe_report_info: 3", lambda made: quote(made.report, info=b""), {17: {1: 3}}),
     Row(
@@ -219,10 +225,8 @@ BOTH = (
     fixed("two requests in one: Size before Select", select(None) + size(KEY[:1]), {16: {1: 3, 2: 0}}),
     fixed("two requests in one: Select before Num", num() + select(b""), {19: {1: 3}}),
     fixed("two requests in one: Num before IDs", ids(256) + num(), {21: {1: 0, 2: 1}}),
-    fixed("two requests in one: GetLicToken before all", init() + wire.data(1, b"") + wire.data(3, b""), {3: {1: 30}}),
-    fixed(
-        "two requests in one: EPID's CheckUpdateStatus before Init", init() + wire.data(18, b""), {18: {1: 30, 3: 0}}
-    ),
+    fixed("a legacy call beside a valid one: the valid one is served", wire.data(3, b"\xff") + init(), {15: INIT_DONE}),
+    fixed("a legacy call beside one that lacks a field: 1", wire.data(18, b"") + ids(None), {22: {1: 1}}),
     fixed("a valid request and an unknown field: served", num() + wire.data(99, b"x" * 40), {21: {1: 0, 2: 1}}),
     fixed("an unknown field in the request itself: ignored", wire.data(21, wire.number(50, 7)), {21: {1: 0, 2: 1}}),
     fixed(

@@ -64,8 +64,8 @@ def test_legacy_refused(helper, call):
 
 @pytest.mark.parametrize(
     "body",
-    [wire.data(2, b""), wire.data(14, wire.data(1, b"x") + wire.number(2, 1))],
-    ids=["GetQuote without anything", "sgxRegister with data_type 1"],
+    [wire.data(2, b""), wire.data(14, wire.data(1, b"x") + wire.number(2, 1)), wire.data(1, b"\xff" * 9)],
+    ids=["GetQuote without anything", "sgxRegister with data_type 1", "InitQuote whose content is no protobuf"],
 )
 def test_legacy_unread(helper, body):
     ((field, answer),) = fields(helper.ask(body)).items()

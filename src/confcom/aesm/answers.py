@@ -117,6 +117,17 @@ class NeedQuote:
             AesmErrorCode.SUCCESS, quote.ljust(self.buf_size, b"\0"), echoed.encode() if echoed else None
         )
 
+    def reject_report(self, code: AesmErrorCode, quote_size: int) -> GetQuoteExResponse:
+        """The answer to a report that was not made for this QE; error 3 if the buffer is too small as well.
+
+        Intel's library looks at the buffer before the QE looks at the report.
+
+        Args:
+            code: 42 or 47.
+            quote_size: of a quote, in bytes.
+        """
+        return self.refuse(code if quote_size <= self.buf_size else AesmErrorCode.PARAMETER_ERROR)
+
     def refuse(self, code: AesmErrorCode) -> GetQuoteExResponse:
         """The answer if the provider cannot; qe_report_info goes back as it came, as Intel's server sends it."""
         return GetQuoteExResponse(code, qe_report_info=self.qe_report_info.encode() if self.qe_report_info else None)
@@ -190,9 +201,10 @@ def _init(request: InitQuoteExRequest) -> NeedIdentity | InitQuoteExResponse:
 
 
 def _quote(request: GetQuoteExRequest) -> NeedQuote | GetQuoteExResponse:
+    # The key is looked at before all sizes, as Intel's quote_ex service does.
     code = _key_id_refusal(request.att_key_id)
     info = request.qe_report_info
-    if (
+    if code is None and (
         len(request.report) != REPORT_SIZE
         or (info is not None and len(info) != QE_REPORT_INFO_SIZE)
         or not 0 < request.buf_size <= MAX_QUOTE_BUFFER_SIZE

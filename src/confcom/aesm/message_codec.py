@@ -39,9 +39,10 @@ from confcom.aesm.messages import (
 )
 
 SERVING_ORDER: Final = tuple(
-    MessageKind(number) for number in (3, 1, 2, 4, 18, 10, 11, 12, 13, 14, 15, 16, 17, 19, 21, 22)
+    MessageKind(number) for number in (15, 16, 17, 19, 21, 22, 3, 1, 2, 4, 18, 10, 11, 12, 13, 14)
 )
-"""If a request holds several sub-messages, Intel's server serves the first of these (ProtobufSerializer.cpp)."""
+"""If a request holds several calls, the first of these is served. Intel's order (ProtobufSerializer.cpp), in which 2.26
+had the legacy calls first; 2.28 and later do not know them, and serve the call beside them."""
 
 
 _SERVING_RANKS: Final[Mapping[int, int]] = MappingProxyType(

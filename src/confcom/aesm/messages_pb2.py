@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63onfcom/aesm/messages.proto\x12\x0c\x61\x65sm.message\"\xa7\x0c\n\x07Request\x12\x37\n\ninit_quote\x18\x01 \x01(\x0b\x32#.aesm.message.Request.LegacyRequest\x12\x36\n\tget_quote\x18\x02 \x01(\x0b\x32#.aesm.message.Request.LegacyRequest\x12:\n\rget_lic_token\x18\x03 \x01(\x0b\x32#.aesm.message.Request.LegacyRequest\x12\x37\n\nreport_err\x18\x04 \x01(\x0b\x32#.aesm.message.Request.LegacyRequest\x12@\n\x13get_white_list_size\x18\n \x01(\x0b\x32#.aesm.message.Request.LegacyRequest\x12;\n\x0eget_white_list\x18\x0b \x01(\x0b\x32#.aesm.message.Request.LegacyRequest\x12K\n\x1esgx_get_extended_epid_group_id\x18\x0c \x01(\x0b\x32#.aesm.message.Request.LegacyRequest\x12K\n\x1esgx_switch_extended_epid_group\x18\r \x01(\x0b\x32#.aesm.message.Request.LegacyRequest\x12\x39\n\x0csgx_register\x18\x0e \x01(\x0b\x32#.aesm.message.Request.LegacyRequest\x12?\n\rinit_quote_ex\x18\x0f \x01(\x0b\x32(.aesm.message.Request.InitQuoteExRequest\x12\x46\n\x11get_quote_size_ex\x18\x10 \x01(\x0b\x32+.aesm.message.Request.GetQuoteSizeExRequest\x12=\n\x0cget_quote_ex\x18\x11 \x01(\x0b\x32\'.aesm.message.Request.GetQuoteExRequest\x12@\n\x13\x63heck_update_status\x18\x12 \x01(\x0b\x32#.aesm.message.Request.LegacyRequest\x12\x46\n\x11select_att_key_id\x18\x13 \x01(\x0b\x32+.aesm.message.Request.SelectAttKeyIdRequest\x12Z\n\x1cget_supported_att_key_id_num\x18\x15 \x01(\x0b\x32\x34.aesm.message.Request.GetSupportedAttKeyIdNumRequest\x12U\n\x19get_supported_att_key_ids\x18\x16 \x01(\x0b\x32\x32.aesm.message.Request.GetSupportedAttKeyIdsRequest\x1a\x0f\n\rLegacyRequest\x1a\x61\n\x12InitQuoteExRequest\x12\x12\n\natt_key_id\x18\x01 \x01(\x0c\x12\x14\n\x0c\x62_pub_key_id\x18\x03 \x01(\x08\x12\x10\n\x08\x62uf_size\x18\x04 \x01(\x04\x12\x0f\n\x07timeout\x18\t \x01(\r\x1a<\n\x15GetQuoteSizeExRequest\x12\x12\n\natt_key_id\x18\x01 \x01(\x0c\x12\x0f\n\x07timeout\x18\t \x01(\r\x1ar\n\x11GetQuoteExRequest\x12\x0e\n\x06report\x18\x01 \x01(\x0c\x12\x12\n\natt_key_id\x18\x02 \x01(\x0c\x12\x16\n\x0eqe_report_info\x18\x03 \x01(\x0c\x12\x10\n\x08\x62uf_size\x18\x04 \x01(\r\x12\x0f\n\x07timeout\x18\t \x01(\r\x1a\x41\n\x15SelectAttKeyIdRequest\x12\x17\n\x0f\x61tt_key_id_list\x18\x01 \x01(\x0c\x12\x0f\n\x07timeout\x18\x02 \x01(\r\x1a\x31\n\x1eGetSupportedAttKeyIdNumRequest\x12\x0f\n\x07timeout\x18\t \x01(\r\x1a\x41\n\x1cGetSupportedAttKeyIdsRequest\x12\x10\n\x08\x62uf_size\x18\x01 \x01(\r\x12\x0f\n\x07timeout\x18\t \x01(\r\"\x87\x0e\n\x08Response\x12\x39\n\ninit_quote\x18\x01 \x01(\x0b\x32%.aesm.message.Response.LegacyResponse\x12\x38\n\tget_quote\x18\x02 \x01(\x0b\x32%.aesm.message.Response.LegacyResponse\x12<\n\rget_lic_token\x18\x03 \x01(\x0b\x32%.aesm.message.Response.LegacyResponse\x12\x39\n\nreport_err\x18\x04 \x01(\x0b\x32%.aesm.message.Response.LegacyResponse\x12H\n\x13get_white_list_size\x18\n \x01(\x0b\x32+.aesm.message.Response.LegacyNumberResponse\x12=\n\x0eget_white_list\x18\x0b \x01(\x0b\x32%.aesm.message.Response.LegacyResponse\x12S\n\x1esgx_get_extended_epid_group_id\x18\x0c \x01(\x0b\x32+.aesm.message.Response.LegacyNumberResponse\x12M\n\x1esgx_switch_extended_epid_group\x18\r \x01(\x0b\x32%.aesm.message.Response.LegacyResponse\x12;\n\x0csgx_register\x18\x0e \x01(\x0b\x32%.aesm.message.Response.LegacyResponse\x12\x41\n\rinit_quote_ex\x18\x0f \x01(\x0b\x32*.aesm.message.Response.InitQuoteExResponse\x12H\n\x11get_quote_size_ex\x18\x10 \x01(\x0b\x32-.aesm.message.Response.GetQuoteSizeExResponse\x12?\n\x0cget_quote_ex\x18\x11 \x01(\x0b\x32).aesm.message.Response.GetQuoteExResponse\x12M\n\x13\x63heck_update_status\x18\x12 \x01(\x0b\x32\x30.aesm.message.Response.CheckUpdateStatusResponse\x12H\n\x11select_att_key_id\x18\x13 \x01(\x0b\x32-.aesm.message.Response.SelectAttKeyIdResponse\x12\\\n\x1cget_supported_att_key_id_num\x18\x15 \x01(\x0b\x32\x36.aesm.message.Response.GetSupportedAttKeyIdNumResponse\x12W\n\x19get_supported_att_key_ids\x18\x16 \x01(\x0b\x32\x34.aesm.message.Response.GetSupportedAttKeyIdsResponse\x1a$\n\x0eLegacyResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x1a:\n\x14LegacyNumberResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x0e\n\x06number\x18\x02 \x01(\r\x1a?\n\x19\x43heckUpdateStatusResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x0e\n\x06status\x18\x03 \x01(\r\x1ak\n\x13InitQuoteExResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x13\n\x0btarget_info\x18\x02 \x01(\x0c\x12\x17\n\x0fpub_key_id_size\x18\x03 \x01(\x04\x12\x12\n\npub_key_id\x18\x04 \x01(\x0c\x1a@\n\x16GetQuoteSizeExResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x12\n\nquote_size\x18\x02 \x01(\r\x1aO\n\x12GetQuoteExResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\r\n\x05quote\x18\x02 \x01(\x0c\x12\x16\n\x0eqe_report_info\x18\x03 \x01(\x0c\x1aI\n\x16SelectAttKeyIdResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x1b\n\x13selected_att_key_id\x18\x02 \x01(\x0c\x1aM\n\x1fGetSupportedAttKeyIdNumResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x16\n\x0e\x61tt_key_id_num\x18\x02 \x01(\r\x1aH\n\x1dGetSupportedAttKeyIdsResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x13\n\x0b\x61tt_key_ids\x18\x02 \x01(\x0c')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63onfcom/aesm/messages.proto\x12\x0c\x61\x65sm.message\"\xa4\t\n\x07Request\x12\x12\n\ninit_quote\x18\x01 \x01(\x0c\x12\x11\n\tget_quote\x18\x02 \x01(\x0c\x12\x15\n\rget_lic_token\x18\x03 \x01(\x0c\x12\x12\n\nreport_err\x18\x04 \x01(\x0c\x12\x1b\n\x13get_white_list_size\x18\n \x01(\x0c\x12\x16\n\x0eget_white_list\x18\x0b \x01(\x0c\x12&\n\x1esgx_get_extended_epid_group_id\x18\x0c \x01(\x0c\x12&\n\x1esgx_switch_extended_epid_group\x18\r \x01(\x0c\x12\x14\n\x0csgx_register\x18\x0e \x01(\x0c\x12?\n\rinit_quote_ex\x18\x0f \x01(\x0b\x32(.aesm.message.Request.InitQuoteExRequest\x12\x46\n\x11get_quote_size_ex\x18\x10 \x01(\x0b\x32+.aesm.message.Request.GetQuoteSizeExRequest\x12=\n\x0cget_quote_ex\x18\x11 \x01(\x0b\x32\'.aesm.message.Request.GetQuoteExRequest\x12\x1b\n\x13\x63heck_update_status\x18\x12 \x01(\x0c\x12\x46\n\x11select_att_key_id\x18\x13 \x01(\x0b\x32+.aesm.message.Request.SelectAttKeyIdRequest\x12Z\n\x1cget_supported_att_key_id_num\x18\x15 \x01(\x0b\x32\x34.aesm.message.Request.GetSupportedAttKeyIdNumRequest\x12U\n\x19get_supported_att_key_ids\x18\x16 \x01(\x0b\x32\x32.aesm.message.Request.GetSupportedAttKeyIdsRequest\x1a\x61\n\x12InitQuoteExRequest\x12\x12\n\natt_key_id\x18\x01 \x01(\x0c\x12\x14\n\x0c\x62_pub_key_id\x18\x03 \x01(\x08\x12\x10\n\x08\x62uf_size\x18\x04 \x01(\x04\x12\x0f\n\x07timeout\x18\t \x01(\r\x1a<\n\x15GetQuoteSizeExRequest\x12\x12\n\natt_key_id\x18\x01 \x01(\x0c\x12\x0f\n\x07timeout\x18\t \x01(\r\x1ar\n\x11GetQuoteExRequest\x12\x0e\n\x06report\x18\x01 \x01(\x0c\x12\x12\n\natt_key_id\x18\x02 \x01(\x0c\x12\x16\n\x0eqe_report_info\x18\x03 \x01(\x0c\x12\x10\n\x08\x62uf_size\x18\x04 \x01(\r\x12\x0f\n\x07timeout\x18\t \x01(\r\x1a\x41\n\x15SelectAttKeyIdRequest\x12\x17\n\x0f\x61tt_key_id_list\x18\x01 \x01(\x0c\x12\x0f\n\x07timeout\x18\x02 \x01(\r\x1a\x31\n\x1eGetSupportedAttKeyIdNumRequest\x12\x0f\n\x07timeout\x18\t \x01(\r\x1a\x41\n\x1cGetSupportedAttKeyIdsRequest\x12\x10\n\x08\x62uf_size\x18\x01 \x01(\r\x12\x0f\n\x07timeout\x18\t \x01(\r\"\x87\x0e\n\x08Response\x12\x39\n\ninit_quote\x18\x01 \x01(\x0b\x32%.aesm.message.Response.LegacyResponse\x12\x38\n\tget_quote\x18\x02 \x01(\x0b\x32%.aesm.message.Response.LegacyResponse\x12<\n\rget_lic_token\x18\x03 \x01(\x0b\x32%.aesm.message.Response.LegacyResponse\x12\x39\n\nreport_err\x18\x04 \x01(\x0b\x32%.aesm.message.Response.LegacyResponse\x12H\n\x13get_white_list_size\x18\n \x01(\x0b\x32+.aesm.message.Response.LegacyNumberResponse\x12=\n\x0eget_white_list\x18\x0b \x01(\x0b\x32%.aesm.message.Response.LegacyResponse\x12S\n\x1esgx_get_extended_epid_group_id\x18\x0c \x01(\x0b\x32+.aesm.message.Response.LegacyNumberResponse\x12M\n\x1esgx_switch_extended_epid_group\x18\r \x01(\x0b\x32%.aesm.message.Response.LegacyResponse\x12;\n\x0csgx_register\x18\x0e \x01(\x0b\x32%.aesm.message.Response.LegacyResponse\x12\x41\n\rinit_quote_ex\x18\x0f \x01(\x0b\x32*.aesm.message.Response.InitQuoteExResponse\x12H\n\x11get_quote_size_ex\x18\x10 \x01(\x0b\x32-.aesm.message.Response.GetQuoteSizeExResponse\x12?\n\x0cget_quote_ex\x18\x11 \x01(\x0b\x32).aesm.message.Response.GetQuoteExResponse\x12M\n\x13\x63heck_update_status\x18\x12 \x01(\x0b\x32\x30.aesm.message.Response.CheckUpdateStatusResponse\x12H\n\x11select_att_key_id\x18\x13 \x01(\x0b\x32-.aesm.message.Response.SelectAttKeyIdResponse\x12\\\n\x1cget_supported_att_key_id_num\x18\x15 \x01(\x0b\x32\x36.aesm.message.Response.GetSupportedAttKeyIdNumResponse\x12W\n\x19get_supported_att_key_ids\x18\x16 \x01(\x0b\x32\x34.aesm.message.Response.GetSupportedAttKeyIdsResponse\x1a$\n\x0eLegacyResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x1a:\n\x14LegacyNumberResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x0e\n\x06number\x18\x02 \x01(\r\x1a?\n\x19\x43heckUpdateStatusResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x0e\n\x06status\x18\x03 \x01(\r\x1ak\n\x13InitQuoteExResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x13\n\x0btarget_info\x18\x02 \x01(\x0c\x12\x17\n\x0fpub_key_id_size\x18\x03 \x01(\x04\x12\x12\n\npub_key_id\x18\x04 \x01(\x0c\x1a@\n\x16GetQuoteSizeExResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x12\n\nquote_size\x18\x02 \x01(\r\x1aO\n\x12GetQuoteExResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\r\n\x05quote\x18\x02 \x01(\x0c\x12\x16\n\x0eqe_report_info\x18\x03 \x01(\x0c\x1aI\n\x16SelectAttKeyIdResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x1b\n\x13selected_att_key_id\x18\x02 \x01(\x0c\x1aM\n\x1fGetSupportedAttKeyIdNumResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x16\n\x0e\x61tt_key_id_num\x18\x02 \x01(\r\x1aH\n\x1dGetSupportedAttKeyIdsResponse\x12\x12\n\nerror_code\x18\x01 \x01(\r\x12\x13\n\x0b\x61tt_key_ids\x18\x02 \x01(\x0c')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,39 +32,37 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'confcom.aesm.messages_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REQUEST']._serialized_start=46
-  _globals['_REQUEST']._serialized_end=1621
-  _globals['_REQUEST_LEGACYREQUEST']._serialized_start=1144
-  _globals['_REQUEST_LEGACYREQUEST']._serialized_end=1159
-  _globals['_REQUEST_INITQUOTEEXREQUEST']._serialized_start=1161
-  _globals['_REQUEST_INITQUOTEEXREQUEST']._serialized_end=1258
-  _globals['_REQUEST_GETQUOTESIZEEXREQUEST']._serialized_start=1260
-  _globals['_REQUEST_GETQUOTESIZEEXREQUEST']._serialized_end=1320
-  _globals['_REQUEST_GETQUOTEEXREQUEST']._serialized_start=1322
-  _globals['_REQUEST_GETQUOTEEXREQUEST']._serialized_end=1436
-  _globals['_REQUEST_SELECTATTKEYIDREQUEST']._serialized_start=1438
-  _globals['_REQUEST_SELECTATTKEYIDREQUEST']._serialized_end=1503
-  _globals['_REQUEST_GETSUPPORTEDATTKEYIDNUMREQUEST']._serialized_start=1505
-  _globals['_REQUEST_GETSUPPORTEDATTKEYIDNUMREQUEST']._serialized_end=1554
-  _globals['_REQUEST_GETSUPPORTEDATTKEYIDSREQUEST']._serialized_start=1556
-  _globals['_REQUEST_GETSUPPORTEDATTKEYIDSREQUEST']._serialized_end=1621
-  _globals['_RESPONSE']._serialized_start=1624
-  _globals['_RESPONSE']._serialized_end=3423
-  _globals['_RESPONSE_LEGACYRESPONSE']._serialized_start=2778
-  _globals['_RESPONSE_LEGACYRESPONSE']._serialized_end=2814
-  _globals['_RESPONSE_LEGACYNUMBERRESPONSE']._serialized_start=2816
-  _globals['_RESPONSE_LEGACYNUMBERRESPONSE']._serialized_end=2874
-  _globals['_RESPONSE_CHECKUPDATESTATUSRESPONSE']._serialized_start=2876
-  _globals['_RESPONSE_CHECKUPDATESTATUSRESPONSE']._serialized_end=2939
-  _globals['_RESPONSE_INITQUOTEEXRESPONSE']._serialized_start=2941
-  _globals['_RESPONSE_INITQUOTEEXRESPONSE']._serialized_end=3048
-  _globals['_RESPONSE_GETQUOTESIZEEXRESPONSE']._serialized_start=3050
-  _globals['_RESPONSE_GETQUOTESIZEEXRESPONSE']._serialized_end=3114
-  _globals['_RESPONSE_GETQUOTEEXRESPONSE']._serialized_start=3116
-  _globals['_RESPONSE_GETQUOTEEXRESPONSE']._serialized_end=3195
-  _globals['_RESPONSE_SELECTATTKEYIDRESPONSE']._serialized_start=3197
-  _globals['_RESPONSE_SELECTATTKEYIDRESPONSE']._serialized_end=3270
-  _globals['_RESPONSE_GETSUPPORTEDATTKEYIDNUMRESPONSE']._serialized_start=3272
-  _globals['_RESPONSE_GETSUPPORTEDATTKEYIDNUMRESPONSE']._serialized_end=3349
-  _globals['_RESPONSE_GETSUPPORTEDATTKEYIDSRESPONSE']._serialized_start=3351
-  _globals['_RESPONSE_GETSUPPORTEDATTKEYIDSRESPONSE']._serialized_end=3423
+  _globals['_REQUEST']._serialized_end=1234
+  _globals['_REQUEST_INITQUOTEEXREQUEST']._serialized_start=774
+  _globals['_REQUEST_INITQUOTEEXREQUEST']._serialized_end=871
+  _globals['_REQUEST_GETQUOTESIZEEXREQUEST']._serialized_start=873
+  _globals['_REQUEST_GETQUOTESIZEEXREQUEST']._serialized_end=933
+  _globals['_REQUEST_GETQUOTEEXREQUEST']._serialized_start=935
+  _globals['_REQUEST_GETQUOTEEXREQUEST']._serialized_end=1049
+  _globals['_REQUEST_SELECTATTKEYIDREQUEST']._serialized_start=1051
+  _globals['_REQUEST_SELECTATTKEYIDREQUEST']._serialized_end=1116
+  _globals['_REQUEST_GETSUPPORTEDATTKEYIDNUMREQUEST']._serialized_start=1118
+  _globals['_REQUEST_GETSUPPORTEDATTKEYIDNUMREQUEST']._serialized_end=1167
+  _globals['_REQUEST_GETSUPPORTEDATTKEYIDSREQUEST']._serialized_start=1169
+  _globals['_REQUEST_GETSUPPORTEDATTKEYIDSREQUEST']._serialized_end=1234
+  _globals['_RESPONSE']._serialized_start=1237
+  _globals['_RESPONSE']._serialized_end=3036
+  _globals['_RESPONSE_LEGACYRESPONSE']._serialized_start=2391
+  _globals['_RESPONSE_LEGACYRESPONSE']._serialized_end=2427
+  _globals['_RESPONSE_LEGACYNUMBERRESPONSE']._serialized_start=2429
+  _globals['_RESPONSE_LEGACYNUMBERRESPONSE']._serialized_end=2487
+  _globals['_RESPONSE_CHECKUPDATESTATUSRESPONSE']._serialized_start=2489
+  _globals['_RESPONSE_CHECKUPDATESTATUSRESPONSE']._serialized_end=2552
+  _globals['_RESPONSE_INITQUOTEEXRESPONSE']._serialized_start=2554
+  _globals['_RESPONSE_INITQUOTEEXRESPONSE']._serialized_end=2661
+  _globals['_RESPONSE_GETQUOTESIZEEXRESPONSE']._serialized_start=2663
+  _globals['_RESPONSE_GETQUOTESIZEEXRESPONSE']._serialized_end=2727
+  _globals['_RESPONSE_GETQUOTEEXRESPONSE']._serialized_start=2729
+  _globals['_RESPONSE_GETQUOTEEXRESPONSE']._serialized_end=2808
+  _globals['_RESPONSE_SELECTATTKEYIDRESPONSE']._serialized_start=2810
+  _globals['_RESPONSE_SELECTATTKEYIDRESPONSE']._serialized_end=2883
+  _globals['_RESPONSE_GETSUPPORTEDATTKEYIDNUMRESPONSE']._serialized_start=2885
+  _globals['_RESPONSE_GETSUPPORTEDATTKEYIDNUMRESPONSE']._serialized_end=2962
+  _globals['_RESPONSE_GETSUPPORTEDATTKEYIDSRESPONSE']._serialized_start=2964
+  _globals['_RESPONSE_GETSUPPORTEDATTKEYIDSRESPONSE']._serialized_end=3036
 # @@protoc_insertion_point(module_scope)

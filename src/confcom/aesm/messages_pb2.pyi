@@ -7,9 +7,6 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 class Request(_message.Message):
     __slots__ = ("init_quote", "get_quote", "get_lic_token", "report_err", "get_white_list_size", "get_white_list", "sgx_get_extended_epid_group_id", "sgx_switch_extended_epid_group", "sgx_register", "init_quote_ex", "get_quote_size_ex", "get_quote_ex", "check_update_status", "select_att_key_id", "get_supported_att_key_id_num", "get_supported_att_key_ids")
-    class LegacyRequest(_message.Message):
-        __slots__ = ()
-        def __init__(self) -> None: ...
     class InitQuoteExRequest(_message.Message):
         __slots__ = ("att_key_id", "b_pub_key_id", "buf_size", "timeout")
         ATT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -76,23 +73,23 @@ class Request(_message.Message):
     SELECT_ATT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
     GET_SUPPORTED_ATT_KEY_ID_NUM_FIELD_NUMBER: _ClassVar[int]
     GET_SUPPORTED_ATT_KEY_IDS_FIELD_NUMBER: _ClassVar[int]
-    init_quote: Request.LegacyRequest
-    get_quote: Request.LegacyRequest
-    get_lic_token: Request.LegacyRequest
-    report_err: Request.LegacyRequest
-    get_white_list_size: Request.LegacyRequest
-    get_white_list: Request.LegacyRequest
-    sgx_get_extended_epid_group_id: Request.LegacyRequest
-    sgx_switch_extended_epid_group: Request.LegacyRequest
-    sgx_register: Request.LegacyRequest
+    init_quote: bytes
+    get_quote: bytes
+    get_lic_token: bytes
+    report_err: bytes
+    get_white_list_size: bytes
+    get_white_list: bytes
+    sgx_get_extended_epid_group_id: bytes
+    sgx_switch_extended_epid_group: bytes
+    sgx_register: bytes
     init_quote_ex: Request.InitQuoteExRequest
     get_quote_size_ex: Request.GetQuoteSizeExRequest
     get_quote_ex: Request.GetQuoteExRequest
-    check_update_status: Request.LegacyRequest
+    check_update_status: bytes
     select_att_key_id: Request.SelectAttKeyIdRequest
     get_supported_att_key_id_num: Request.GetSupportedAttKeyIdNumRequest
     get_supported_att_key_ids: Request.GetSupportedAttKeyIdsRequest
-    def __init__(self, init_quote: _Optional[_Union[Request.LegacyRequest, _Mapping]] = ..., get_quote: _Optional[_Union[Request.LegacyRequest, _Mapping]] = ..., get_lic_token: _Optional[_Union[Request.LegacyRequest, _Mapping]] = ..., report_err: _Optional[_Union[Request.LegacyRequest, _Mapping]] = ..., get_white_list_size: _Optional[_Union[Request.LegacyRequest, _Mapping]] = ..., get_white_list: _Optional[_Union[Request.LegacyRequest, _Mapping]] = ..., sgx_get_extended_epid_group_id: _Optional[_Union[Request.LegacyRequest, _Mapping]] = ..., sgx_switch_extended_epid_group: _Optional[_Union[Request.LegacyRequest, _Mapping]] = ..., sgx_register: _Optional[_Union[Request.LegacyRequest, _Mapping]] = ..., init_quote_ex: _Optional[_Union[Request.InitQuoteExRequest, _Mapping]] = ..., get_quote_size_ex: _Optional[_Union[Request.GetQuoteSizeExRequest, _Mapping]] = ..., get_quote_ex: _Optional[_Union[Request.GetQuoteExRequest, _Mapping]] = ..., check_update_status: _Optional[_Union[Request.LegacyRequest, _Mapping]] = ..., select_att_key_id: _Optional[_Union[Request.SelectAttKeyIdRequest, _Mapping]] = ..., get_supported_att_key_id_num: _Optional[_Union[Request.GetSupportedAttKeyIdNumRequest, _Mapping]] = ..., get_supported_att_key_ids: _Optional[_Union[Request.GetSupportedAttKeyIdsRequest, _Mapping]] = ...) -> None: ...
+    def __init__(self, init_quote: _Optional[bytes] = ..., get_quote: _Optional[bytes] = ..., get_lic_token: _Optional[bytes] = ..., report_err: _Optional[bytes] = ..., get_white_list_size: _Optional[bytes] = ..., get_white_list: _Optional[bytes] = ..., sgx_get_extended_epid_group_id: _Optional[bytes] = ..., sgx_switch_extended_epid_group: _Optional[bytes] = ..., sgx_register: _Optional[bytes] = ..., init_quote_ex: _Optional[_Union[Request.InitQuoteExRequest, _Mapping]] = ..., get_quote_size_ex: _Optional[_Union[Request.GetQuoteSizeExRequest, _Mapping]] = ..., get_quote_ex: _Optional[_Union[Request.GetQuoteExRequest, _Mapping]] = ..., check_update_status: _Optional[bytes] = ..., select_att_key_id: _Optional[_Union[Request.SelectAttKeyIdRequest, _Mapping]] = ..., get_supported_att_key_id_num: _Optional[_Union[Request.GetSupportedAttKeyIdNumRequest, _Mapping]] = ..., get_supported_att_key_ids: _Optional[_Union[Request.GetSupportedAttKeyIdsRequest, _Mapping]] = ...) -> None: ...
 
 class Response(_message.Message):
     __slots__ = ("init_quote", "get_quote", "get_lic_token", "report_err", "get_white_list_size", "get_white_list", "sgx_get_extended_epid_group_id", "sgx_switch_extended_epid_group", "sgx_register", "init_quote_ex", "get_quote_size_ex", "get_quote_ex", "check_update_status", "select_att_key_id", "get_supported_att_key_id_num", "get_supported_att_key_ids")

@@ -29,22 +29,29 @@ class ReadinessLog:
 
     def __init__(self, first: str | None, clock: Callable[[], float]) -> None:
         self._reason = first
+        self._expected = False
         self._clock = clock
         self._told_at = clock()
 
-    def tell(self, reason: str | None) -> None:
-        """The daemon is not ready for this reason, or is ready; to be called again while it lasts."""
+    def tell(self, reason: str | None, *, expected: bool = False) -> None:
+        """Log that the daemon is ready, or why it is not; to be called again while it lasts.
+
+        Args:
+            reason: why it is not ready; None: it is.
+            expected: whether that is part of every update, and no warning.
+        """
         now = self._clock()
         if reason == self._reason and (reason is None or now - self._told_at < REPEAT_SECONDS):
             return
-        self._reason, self._told_at = reason, now
+        self._reason, self._expected, self._told_at = reason, expected, now
         if reason is None:
             _logger.info("ready", extra={ABOUT: READINESS})
         else:
-            _logger.warning("not ready", extra={ABOUT: READINESS, "reason": reason})
+            level = logging.INFO if expected else logging.WARNING
+            _logger.log(level, "not ready", extra={ABOUT: READINESS, "reason": reason})
 
     async def repeat(self) -> None:
         """Say again what was said last, until cancelled."""
         while True:
             await asyncio.sleep(REPEAT_SECONDS)
-            self.tell(self._reason)
+            self.tell(self._reason, expected=self._expected)

@@ -104,13 +104,13 @@ class QuoteHelper:
             limits=limits,
             replace_foreign=settings.replace_foreign_socket,
             open_to_all=settings.open_to_all_users,
-            on_change=lambda: self._show_readiness(provider.status, sockets.reason),
+            on_change=lambda: self._show_readiness(provider.status, sockets),
         )
 
         def provider_changed(status: ProviderStatus) -> None:
             self._metrics.provider_changed(status)
             sockets.set_can_quote(can_quote=status.ready)
-            self._show_readiness(status, sockets.reason)
+            self._show_readiness(status, sockets)
 
         provider = ProviderKeeper(
             open_backend=self._open_backend,
@@ -155,11 +155,12 @@ class QuoteHelper:
         self._observations.expiry.watch(backend.provider)
         self._metrics.quotes_by(backend.root)
 
-    def _show_readiness(self, status: ProviderStatus, socket_reason: str | None) -> None:
-        """Ready is who has made a whole quote and has the path."""
-        reason = (status.reason or socket_reason) if status.ready else status.reason
+    def _show_readiness(self, status: ProviderStatus, sockets: SocketKeeper) -> None:
+        """Show that this instance is ready if it has made a whole quote and has the path, else why it is not."""
+        waits_for_path = status.ready and not status.reason
+        reason = sockets.reason if waits_for_path else status.reason
         self._metrics.ready.set(reason is None)
-        self._readiness_log.tell(reason)
+        self._readiness_log.tell(reason, expected=waits_for_path and sockets.expected)
         if reason is None:
             self._readiness.set_ready()
         else:

@@ -13,6 +13,7 @@ from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.answer_record import AnswerRecord, peer_fields
 from confcom.quote_helper.peer_windows import OTHERS, WINDOW_SECONDS, LineBudget, PeerWindows
 from confcom.quote_helper.peers import Peer
+from confcom.quote_helper.rejected_reports import RejectedReports
 
 _logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ MAX_QUOTE_LINES: Final = 60_000
 MALFORMED_LINES: Final = 1
 """Lines about malformed requests per peer and minute: one shows what is wrong, and more are the peer's to cause."""
 FIRST_LINES_IN_ALL: Final = 240
-"""First lines of all peers in a minute: twice as many as a kubelet runs Pods by default. With the others at most 550
+"""First lines of all peers in a minute: twice as many as a kubelet runs Pods by default. With the others at most 560
 lines of some 350 bytes in a minute: of the 50 MiB that a kubelet keeps by default, more than four hours."""
 FURTHER_LINES_IN_ALL: Final = 240
 """Further lines of all peers in a minute: four peers' DEFAULT_QUOTE_LINES. More if one peer may have more."""
@@ -46,12 +47,15 @@ class QuoteLog:
         self._quotes = PeerWindows(quote_lines, budget, clock, _summarise_quotes)
         budget = LineBudget(first=MALFORMED_LINES_IN_ALL, further=0, clock=clock)
         self._malformed = PeerWindows(MALFORMED_LINES, budget, clock, _summarise_malformed)
+        self._rejected = RejectedReports(clock)
         self._pauses = LogLimiter(WINDOW_SECONDS, clock)
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """A request was answered, `seconds` after it was complete; only quotes are of interest."""
         if request.kind is not MessageKind.GET_QUOTE_EX:
             return
+        if response.error_code == AesmErrorCode.ATT_KEY_NOT_INITIALIZED:
+            self._rejected.rejected(peer)
         if self._quotes.admit(peer, response.error_code):
             record = AnswerRecord.of(peer, request, response)
             _logger.info("quote", extra=record.fields() | {"seconds": round(seconds, 6)})
@@ -73,6 +77,7 @@ class QuoteLog:
         """Say what was counted, of peers whose minute is over."""
         self._quotes.tick()
         self._malformed.tick()
+        self._rejected.tick()
 
     def close(self) -> None:
         """Say what was counted, of all."""

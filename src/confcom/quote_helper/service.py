@@ -218,8 +218,8 @@ class QuoteService:
             if suppressed is not None:
                 fields = {"code": error.code.name, "error": str(error), "suppressed": suppressed}
                 _logger.debug("the provider refused", extra=fields)
-            if error.code is AesmErrorCode.INVALID_REPORT:
-                return need.refuse(self._stale.code_for_rejected_report())
+            if error.code is AesmErrorCode.INVALID_REPORT and isinstance(need, NeedQuote):
+                return need.reject_report(self._stale.code_for_rejected_report(), _quote_size(provider))
             return need.refuse(error.code)
         except BaseException:  # a panic in Rust is no Exception (pyo3), and others wait beside this one
             suppressed = self._failure_log.admit()
@@ -228,6 +228,14 @@ class QuoteService:
                     "the quote provider failed", extra={"provider": provider.name, "suppressed": suppressed}
                 )
             return need.refuse(AesmErrorCode.UNEXPECTED_ERROR)
+
+
+def _quote_size(provider: QuoteProvider) -> int:
+    """The size of a quote in bytes; 0 if the provider cannot say it now."""
+    try:
+        return provider.quote_size()
+    except QuoteProviderError:
+        return 0
 
 
 def _call(need: Need, provider: QuoteProvider) -> Response:

@@ -130,6 +130,8 @@ class Decision:
 
     step: Step
     reason: str = ""
+    expected: bool = False
+    """Whether an update alone explains the wait: another quote helper serves."""
 
 
 _KEEP: Final = Decision(Step.KEEP)
@@ -167,7 +169,8 @@ def _meet(holder: Instance, *, me: Instance, can_quote: bool, holder_can_quote: 
         return _REPLACE
     if not can_quote:
         age = "newer" if holder > me else "older"
-        return Decision(Step.WAIT, f"the quote helper that serves is {age}, and no quote can be made here")
+        reason = f"the quote helper that serves is {age}, and no quote can be made here"
+        return Decision(Step.WAIT, reason, expected=True)
     if holder < me or not holder_can_quote:
         return _REPLACE
-    return Decision(Step.WAIT, "a newer quote helper serves")
+    return Decision(Step.WAIT, "a newer quote helper serves", expected=True)

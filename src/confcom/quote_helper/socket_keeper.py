@@ -95,6 +95,7 @@ class SocketKeeper:
         clock = asyncio.get_running_loop().time
         self._access = SocketAccess(path, open_to_all=open_to_all, limits=limits, clock=clock)
         self._reason: str | None = "the socket is not bound yet"
+        self._expected = True
         self._bound: BoundUnixSocket | None = None
         self._retired: set[BoundUnixSocket] = set()
         self._can_quote = False
@@ -107,6 +108,11 @@ class SocketKeeper:
     def reason(self) -> str | None:
         """Why the path does not lead here, or None if it does."""
         return self._reason
+
+    @property
+    def expected(self) -> bool:
+        """Whether `reason` is part of every update: this instance waits for another one."""
+        return self._expected
 
     async def start(self) -> None:
         """Take the path if nobody serves there; else `run` waits for it.
@@ -184,7 +190,7 @@ class SocketKeeper:
                 return None
             self._retire(self._bound)
             self._bound = None
-            self._reason = "the path does not lead here any more"
+            self._reason, self._expected = "the path does not lead here any more", True
             self._on_change()
         sight = await self._look()
         decision = self._decide(sight)
@@ -201,7 +207,7 @@ class SocketKeeper:
         if isinstance(sight, Ours) and decision.step is Step.WAIT and self._can_quote:
             self._examine(sight.instance)
         if decision.step is Step.WAIT:
-            self._settle(decision.reason)
+            self._settle(decision.reason, expected=decision.expected)
             return sight.error if isinstance(sight, Blocked) else None
         return self._take(sight, replace=decision.step is Step.REPLACE)
 
@@ -229,7 +235,7 @@ class SocketKeeper:
                 remove_directory(self._path)
             self._bound = make(self._path, tag=self._me.mark, mode=SOCKET_MODE, backlog=BACKLOG)
         except FileExistsError:
-            self._settle("another instance was faster")
+            self._settle("another instance was faster", expected=True)
             self._wake.set()
             return None
         except ConfcomError as error:
@@ -270,14 +276,15 @@ class SocketKeeper:
 
         self._examination = loop.create_task(examine())
 
-    def _settle(self, reason: str | None) -> None:
+    def _settle(self, reason: str | None, *, expected: bool = False) -> None:
         if reason == self._reason:
             return
-        self._reason = reason
+        self._reason, self._expected = reason, expected
         if reason is None:
             _logger.info("answering AESM's protocol on %s", self._path)
         else:
-            _logger.warning("not answering on %s: %s", self._path, reason)
+            level = logging.INFO if expected else logging.WARNING
+            _logger.log(level, "not answering on %s: %s", self._path, reason)
         self._on_change()
 
 
