@@ -4,7 +4,7 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import SYSTEM
 
-from confcom.addon.daemon_pods import PodState, daemon_pods, mute_pods, version_of
+from confcom.addon.daemon_pods import PodState, daemon_pods, mute_pods, pod_reason, version_of
 from confcom.addon.plan import Component
 
 LOG_TAIL = """{"level": "info", "message": "started"}
@@ -83,6 +83,72 @@ def test_what_clients_had_logged_is_no_reason_why_a_container_ended():
     line = '{"level": "warning", "message": "malformed request", "peer": "pay to x"}\n'
     status = make.waiting("CrashLoopBackOff", "back-off", ended={"exitCode": 137, "message": line * 9}, restarts=3)
     assert one(status).reason == "CrashLoopBackOff: exit code 137, 3 restarts"
+
+
+def killed(component, *, limit="256Mi", status=None, labels=None):
+    """A daemon that was killed for memory, and waits to be started again."""
+    ended = {"exitCode": 137, "reason": "OOMKilled"}
+    pod = make.pod(
+        "p",
+        labels=labels or make.labels(component),
+        status=status or make.waiting("CrashLoopBackOff", ended=ended, restarts=4),
+    )
+    pod["status"]["containerStatuses"][0]["name"] = "main"
+    init = {"name": "init", "resources": {"limits": {"memory": "1Mi"}}}
+    pod["spec"]["initContainers"] = [init]
+    pod["spec"]["containers"][0]["resources"]["limits"] = {"memory": limit} if limit else {}
+    return pod
+
+
+@pytest.mark.parametrize(
+    ("component", "limit", "told"),
+    [
+        ("quote-helper", "256Mi", "256Mi (exit code 137, 4 restarts): `confcom update --set quoteHelper{}=512Mi`"),
+        ("device-plugin", "128Mi", "128Mi (exit code 137, 4 restarts): `confcom update --set devicePlugin{}=256Mi`"),
+        ("quote-helper", "1Gi", "1Gi (exit code 137, 4 restarts): `confcom update --set quoteHelper{}=2048Mi`"),
+        ("quote-helper", "100M", "100M (exit code 137, 4 restarts): `confcom update --set quoteHelper{}=200000000`"),
+    ],
+)
+def test_a_daemon_that_is_killed_for_memory_says_so_with_its_limit_and_the_remedy(component, limit, told):
+    (found,) = daemon_pods([killed(component, limit=limit)])
+    value = ".resources.limits.memory"
+    assert found.reason == f"OOMKilled: its memory limit is {told.format(value)} allows twice as much"
+    assert found.state is PodState.FAILING
+
+
+def test_without_a_limit_the_node_ran_out_of_memory():
+    (found,) = daemon_pods([killed("quote-helper", limit="")])
+    assert "so the node itself ran out" in found.reason
+    assert "--set" not in found.reason
+
+
+def test_just_killed_is_told_before_the_kubelet_waits():
+    status = {
+        "phase": "Running",
+        "containerStatuses": [{"state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}, "restartCount": 0}],
+    }
+    (found,) = daemon_pods([killed("quote-helper", status=status)])
+    assert found.reason.startswith("OOMKilled: its memory limit is 256Mi")
+
+
+def test_one_that_runs_again_and_is_not_ready_tells_what_it_says_itself():
+    status = make.not_ready()
+    status["containerStatuses"][0] |= {"lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
+    pod = killed("quote-helper", status=status)
+    assert daemon_pods([pod], said={"p": "no quote"})[0].reason == "it says: no quote"
+    assert daemon_pods([pod])[0].reason.startswith("OOMKilled: ")
+
+
+def test_who_is_killed_by_hand_was_not_killed_for_memory():
+    ended = {"exitCode": 137, "reason": "Error"}
+    status = make.waiting("CrashLoopBackOff", ended=ended, restarts=4)
+    (found,) = daemon_pods([killed("quote-helper", status=status)])
+    assert found.reason == "CrashLoopBackOff: exit code 137, 4 restarts"
+
+
+def test_a_job_of_ours_that_is_killed_for_memory_names_no_value_of_a_daemon():
+    _, reason = pod_reason(killed("", labels=make.labels("simulated-root")))
+    assert reason == "OOMKilled: its memory limit is 256Mi (exit code 137, 4 restarts)"
 
 
 def test_a_simulated_nodes_daemon_beside_hardware_is_the_same_component():

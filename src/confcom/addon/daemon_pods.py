@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.addon.daemon_log import own_reason
+from confcom.addon.memory_kill import memory_kill
 from confcom.addon.objects import (
     KubernetesObject,
     condition,
@@ -108,7 +110,12 @@ def daemon_pods(
         said: by the pod's name, why it is not ready by its own log, for those that run.
     """
     ours = sorted(pods, key=lambda pod: (text(pod, "metadata", "creationTimestamp"), name_of(pod)))
-    return tuple(_daemon_pod(pod, component, events, said or {}) for pod in ours if (component := component_of(pod)))
+    about = defaultdict[str, list[KubernetesObject]](list)  # of a thousand daemons that fail, each has its events
+    for event in events:
+        about[text(event, "involvedObject", "name")].append(event)
+    return tuple(
+        _daemon_pod(pod, component, about[name_of(pod)], said or {}) for pod in ours if (component := component_of(pod))
+    )
 
 
 def mute_pods(pods: Sequence[KubernetesObject]) -> tuple[str, ...]:
@@ -194,8 +201,24 @@ def _reasons(
     if state is PodState.WAITING:
         scheduled = condition(pod, "PodScheduled")
         yield _joined(text(scheduled, "reason"), text(scheduled, "message"))
+    yield from _container_reasons(pod, said)
+    if complaint := said.get(name_of(pod)):
+        yield f"it says: {complaint}"
+    yield from filter(None, (memory_kill(pod, one) for one in _containers(pod)))
+    warning = last_warning(name_of(pod), events)
+    if warning:
+        yield warning
+    if state is PodState.NOT_READY:
+        yield text(condition(pod, "Ready"), "message")
+    yield "its containers are being started"
+
+
+def _container_reasons(pod: KubernetesObject, said: Mapping[str, str]) -> Iterator[str]:
+    """Why containers that do not run do not."""
     for one in _containers(pod):
         waiting = text(one, "state", "waiting", "reason")
+        if not mapping(one, "state", "running") and (killed := memory_kill(pod, one)):
+            yield killed
         if waiting in _MUTE:
             continue
         ended = mapping(one, "lastState", "terminated")
@@ -204,14 +227,6 @@ def _reasons(
             told = text(ended, "message")  # the last of its log, as the chart has it
             yield _joined(waiting, _joined(code, own_reason(told) or said.get(name_of(pod), "")))
         yield _joined(waiting, text(one, "state", "waiting", "message"))
-    if complaint := said.get(name_of(pod)):
-        yield f"it says: {complaint}"
-    warning = last_warning(name_of(pod), events)
-    if warning:
-        yield warning
-    if state is PodState.NOT_READY:
-        yield text(condition(pod, "Ready"), "message")
-    yield "its containers are being started"
 
 
 def last_warning(name: str, events: Sequence[KubernetesObject]) -> str:
