@@ -2,6 +2,7 @@
 
 import copy
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from fake_cluster import fields
@@ -163,6 +164,21 @@ def test_an_interrupted_change_is_told(problems, enabled):
     enabled.revisions.append(enabled.revisions[0] | {"revision": 2, "status": "pending-upgrade"})
     (problem,) = problems()
     assert problem.startswith("the release is pending-upgrade (revision 2): if no helm is at work on it")
+
+
+PENDING = ["pending-install", "pending-upgrade", "pending-rollback"]
+
+
+@pytest.mark.parametrize("status", PENDING)
+@pytest.mark.parametrize("ago", [None, 30, 86_400])
+def test_with_an_unfinished_change_nothing_is_called_well(confcom, enabled, status, ago):
+    enabled.revisions.append(enabled.revisions[0] | {"revision": 2, "status": status})
+    if ago is not None:
+        enabled.revisions[-1]["updated"] = (datetime.now(UTC) - timedelta(seconds=ago)).isoformat()
+    done = confcom("status")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert "All is well" not in done.stdout
+    assert "`confcom rollback` undoes what it did" in done.stdout
 
 
 ENABLE_AGAIN = "; then `confcom enable`"

@@ -45,7 +45,7 @@ class FakeCluster:
     away: bool = False
     """The API server does not answer."""
     denied: set = field(default_factory=set)
-    """`VERB RESOURCE` that the user may not."""
+    """`VERB RESOURCE` that the user may not; `VERB RESOURCE everywhere`: not in all namespaces at once."""
     pod_refusal: str = ""
     """What kubectl says when a daemon's pod is tried."""
     broken_images: dict = field(default_factory=dict)
@@ -251,7 +251,8 @@ class FakeCluster:
             self.hook.look()
         for kind in kinds:
             verb, plural = ("get", f"{kind}s") if len(words) > 1 else ("list", kind)
-            if f"{verb} {plural}" in self.denied:
+            everywhere = " everywhere" if "all-namespaces" in flags else ""
+            if {f"{verb} {plural}", f"{verb} {plural}{everywhere}"} & self.denied:
                 return 1, "", f'Error from server (Forbidden): {plural} is forbidden: User "eve" cannot {verb} resource'
         found = [
             one
@@ -263,6 +264,7 @@ class FakeCluster:
                 or one["metadata"].get("namespace") == flags["namespace"]
             )
             and (len(words) == 1 or one["metadata"]["name"] == words[1])
+            and flags.get("field-selector", "") in {"", f"reason={one.get('reason')}"}
         ]
         if flags.get("output") == "name":
             return 0, "\n".join(f"{one['kind'].lower()}/{one['metadata']['name']}" for one in found), ""
@@ -392,8 +394,8 @@ class FakeCluster:
     def _helm_history(self, words, flags, rest, stdin):
         if not self.revisions:
             return 1, "", "Error: release: not found"
-        shown = ("revision", "status", "description")
-        return 0, json.dumps([{key: one[key] for key in shown} for one in self.revisions]), ""
+        shown = ("revision", "status", "description", "updated")
+        return 0, json.dumps([{key: one[key] for key in shown if key in one} for one in self.revisions]), ""
 
     def _helm_get(self, words, flags, rest, stdin):
         now = self.revisions[-1]

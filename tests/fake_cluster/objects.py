@@ -121,6 +121,20 @@ def event(about, reason, message, at="2026-11-25T00:00:00Z", kind="Warning"):
     }
 
 
+def failed_create(kind, name, message, *, namespace="default", at="2026-11-25T00:00:00Z"):
+    """A controller's event about a Pod that it cannot create."""
+    made = event(name, "FailedCreate", f"Error creating: {message}", at)
+    made["metadata"]["namespace"] = namespace
+    made["involvedObject"] |= {"kind": kind, "namespace": namespace}
+    return made
+
+
+def controller(kind, name, *, owner=None, spec=(), status=(), namespace="default"):
+    references = [{"kind": owner[0], "name": owner[1], "controller": True}] if owner else []
+    metadata = {"name": name, "namespace": namespace, "ownerReferences": references}
+    return {"kind": kind, "metadata": metadata, "spec": dict(spec), "status": dict(status)}
+
+
 def failed_hook(name, reason, message, *, namespace=SYSTEM, labels=None):
     ours = {"app.kubernetes.io/name": "confcom", "app.kubernetes.io/component": "simulated-root"}
     failed = {"type": "Failed", "status": "True", "reason": reason, "message": message}

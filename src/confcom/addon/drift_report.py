@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from confcom.addon.drift import Deviation, Drift, FieldDrift, ReleaseSeen
 from confcom.addon.field_managers import Path
-from confcom.addon.history import DEPLOYED, FAILED, UNINSTALLED, UNINSTALLING
+from confcom.addon.history import DEPLOYED, FAILED, PENDING, UNINSTALLED, UNINSTALLING, Revision
+from confcom.addon.objects import time_of
 
 MOST_FIELDS = 3
 """Of one object that are named, so that a line stays a line; `--output json` has all."""
+CHANGE_SECONDS = 360.0
+"""How long a change by `confcom` may take: helm's limit for its hooks, and what `confcom` gives helm beside. Helm's own
+default is 300 s."""
 MAX_VALUE_CHARACTERS = 80
 """Of a value that is shown: an image with its digest is longer than that only with a long registry's name."""
 _POD_SPEC: Path = ("spec", "template", "spec")
@@ -15,8 +21,13 @@ _UNSHOWN = frozenset({"env", "data"})
 """Fields whose values are not shown, because they may be confidential."""
 
 
-def change_problem(seen: ReleaseSeen) -> str:
-    """What is wrong with the release's last change, and what to do; empty if it was made to its end."""
+def change_problem(seen: ReleaseSeen, now: datetime) -> str:
+    """What is wrong with the release's last change, and what to do; empty if it was made to its end.
+
+    Args:
+        seen: the release.
+        now: by this machine's clock.
+    """
     if seen.last is None or seen.last.status in {DEPLOYED, UNINSTALLED}:
         return ""
     number, status, said = seen.last.number, seen.last.status, seen.last.description
@@ -32,7 +43,26 @@ def change_problem(seen: ReleaseSeen) -> str:
         remedy = "`confcom rollback` undoes what it did"
     else:
         remedy = "`confcom disable` removes what it made; then `confcom enable`"
-    return f"the release is {status} (revision {number}): if no helm is at work on it, it was interrupted, and {remedy}"
+    return f"{_unfinished(seen.last, now)}, and {remedy}"
+
+
+def _unfinished(last: Revision, now: datetime) -> str:
+    """Whether a change goes on, by the time at which it began; helm leaves no other sign of it."""
+    if_none = "if no helm is at work on it, it was interrupted"
+    began = time_of(last.updated)
+    if began is None or last.status not in PENDING:
+        return f"the release is {last.status} (revision {last.number}): {if_none}"
+    since = began.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    seconds = (now - began).total_seconds()
+    if seconds < CHANGE_SECONDS:
+        return (
+            f"a change of the release is in progress since {since}, {max(0.0, seconds):.0f} s ago ({last.status}, "
+            f"revision {last.number}): wait for it; {if_none}"
+        )
+    return (
+        f"a change of the release was interrupted: it is {last.status} (revision {last.number}) since {since}, longer "
+        "than helm waits by default"
+    )
 
 
 def drift_problem(drift: Drift) -> str:

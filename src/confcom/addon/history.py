@@ -23,6 +23,8 @@ UNINSTALLING = "uninstalling"
 UNINSTALLED = "uninstalled"
 """Of one that was removed with `helm uninstall --keep-history`."""
 _BEGUN = "pending-rollback"
+PENDING = frozenset({"pending-install", "pending-upgrade", _BEGUN})
+"""Of one that helm is at work on, or was when it was interrupted."""
 
 
 class NoRevisionError(ConfcomError):
@@ -39,14 +41,14 @@ class Revision:
     status: str
     description: str
     chart: str = ""
+    updated: str = ""
+    """When it was made, or begun, as helm writes it."""
 
     @classmethod
     def parse(cls, found: Mapping[str, object]) -> Revision:
         """From `helm history -o json`."""
-        number, status, description, chart = (
-            found.get(key, "") for key in ("revision", "status", "description", "chart")
-        )
-        return cls(int(str(number) or 0), str(status), str(description), str(chart))
+        number, *texts = (found.get(key, "") for key in ("revision", "status", "description", "chart", "updated"))
+        return cls(int(str(number) or 0), *map(str, texts))
 
     @property
     def target(self) -> int:

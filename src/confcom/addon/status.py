@@ -87,7 +87,7 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
     ours_on, all_on = _by_node(pods, lambda pod: pod.node), _by_node(seen.pods, node_of)
     nodes = [(node, node_status(node, ours_on[name_of(node)], all_on[name_of(node)], daemons)) for node in seen.nodes]
     told = [one for node, one in nodes if _is_told(one, node)]
-    problems = [*_cluster_problems(seen, daemons), *stall_problems(seen, now)]
+    problems = [*_cluster_problems(seen, daemons, now), *stall_problems(seen, now)]
     problems += [f"{node.name}: {problem}" for node in told for problem in node.problems]
     going_on = updating(daemons, pods, {one.name for _, one in nodes if not one.ready})
     if not problems and not going_on:
@@ -120,7 +120,7 @@ def _is_told(status: NodeStatus, node: KubernetesObject) -> bool:
     return bool(status.sgx is not SgxKind.NONE or status.plugins or status.helpers or offered(node))
 
 
-def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[str]:
+def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[str]:
     for job, why in failed_hooks([job for job in seen.jobs if namespace_of(job) == seen.namespace]).items():
         do = "the daemons go on as they were, and `confcom rollback` undoes it" if daemons else "`confcom enable` again"
         yield f"the last change was not made, since helm's Job {job} failed ({why}): {do}"
@@ -129,7 +129,7 @@ def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> It
         for one in seen.daemon_sets
         if labels_of(one).get(NAME_LABEL) == ADD_ON and namespace_of(one) != seen.namespace
     }
-    yield from _release_problems(seen, daemons)
+    yield from _release_problems(seen, daemons, now)
     if not daemons:
         there = f"; it is in {', '.join(sorted(elsewhere))}, which --namespace names" if elsewhere else ""
         yield f"the add-on is not enabled in the namespace {seen.namespace}{there}"
@@ -157,12 +157,12 @@ def _unavailable(daemon: KubernetesObject) -> str:
     return f"not all Pods of the DaemonSet {name_of(daemon)} count as available yet: {why}"
 
 
-def _release_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[str]:
+def _release_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[str]:
     """What helm keeps of the release, and what is not as it says; what is told elsewhere is not told twice."""
     if seen.release is None:
         return
     hook_failed = any(failed_hooks([job for job in seen.jobs if namespace_of(job) == seen.namespace]))
-    if not hook_failed and (told := change_problem(seen.release)):
+    if not hook_failed and (told := change_problem(seen.release, now)):
         yield told
     policies = {(kind, name) for name, kinds in _missing_policies(seen, daemons) for kind in kinds}
     yield from (drift_problem(one) for one in seen.release.drifts if (one.kind, one.name) not in policies)
