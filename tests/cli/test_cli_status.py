@@ -93,8 +93,19 @@ def test_json(confcom, enabled):
             }
         ],
         "nodes_without_sgx": 1,
+        "nodes_well": [
+            {
+                "sgx": "simulated",
+                "nodes": 1,
+                "epc": {"resource": EPC, "capacity_mib": 162, "allocatable_mib": 162, "used_mib": 0},
+                "device_plugin": {"0.1.0": 1},
+                "quote_helper": {"0.1.0": 1},
+                "provision_device": {"yes": 1},
+            }
+        ],
         "workloads": [],
         "problems": [],
+        "problem_groups": [],
         "drift": [],
         "not_compared": [],
     }
@@ -184,7 +195,7 @@ def test_dead_names_of_simulation_beside_hardware_do_no_harm(confcom, enabled):
 
 def test_what_an_earlier_installation_left(wrong, cluster):
     cluster.node("a")["status"]["capacity"][EPC] = "0"
-    assert wrong()[1] == "resources of an earlier installation are left on a: `confcom disable` removes them"
+    assert wrong()[1] == "a: resources of an earlier installation are left here: `confcom disable` removes them"
 
 
 def test_a_selector_of_ones_own(confcom, cluster):

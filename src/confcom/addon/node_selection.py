@@ -32,12 +32,16 @@ def selects(pod_spec: KubernetesObject, node: KubernetesObject) -> bool:
 
 def untolerated(pod_spec: KubernetesObject, node: KubernetesObject) -> tuple[str, ...]:
     """The node's taints that keep a DaemonSet's pod off it, as kubectl writes them (`KEY=VALUE:EFFECT`)."""
+    return tuple(taint for taint in taints_against(pod_spec, node) if taint.partition("=")[0] not in _DAEMONS_TOLERATE)
+
+
+def taints_against(pod_spec: KubernetesObject, node: KubernetesObject) -> tuple[str, ...]:
+    """The node's taints that keep any other pod off it, in the same form."""
     tolerations = listing(pod_spec, "tolerations")
     return tuple(
         f"{text(taint, 'key')}={text(taint, 'value')}:{text(taint, 'effect')}"
         for taint in listing(node, "spec", "taints")
         if text(taint, "effect") in {"NoSchedule", "NoExecute"}
-        and text(taint, "key") not in _DAEMONS_TOLERATE
         and not any(_tolerates(one, taint) for one in tolerations)
     )
 

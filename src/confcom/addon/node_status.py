@@ -12,6 +12,7 @@ from confcom.addon.objects import KubernetesObject, amount, condition, listing, 
 from confcom.addon.plan import Component, component_of, pod_spec_of, simulates
 from confcom.addon.resources import SETS, allocatable, set_of
 from confcom.addon.sgx_nodes import SgxKind, sgx_kind
+from confcom.addon.socket_holders import suspects_of
 from confcom.addon.workloads import used
 
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
@@ -53,6 +54,16 @@ class NodeStatus:
     provision: Provision
     """Of the newest helper, without those that the kubelet rejected where there is another."""
     problems: tuple[str, ...]
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """The problems without those that follow from another: nothing is right where the kubelet is not well."""
+        return self.problems if self.ready else self.problems[:1]
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return self.ready and not self.problems
 
     def to_json(self) -> dict[str, object]:
         """For `--output json`."""
@@ -105,7 +116,7 @@ def node_status(
     for component, found in ((Component.DEVICE_PLUGIN, plugins), (Component.QUOTE_HELPER, helpers)):
         is_wanted = component in map(component_of, wanted)
         if component not in map(component_of, kept_off) and (found or is_wanted):
-            problems += _daemon_problems(component, found, daemons)
+            problems += _daemon_problems(component, found, daemons, pods)
     problems += _epc_problems(epc, plugins)
     if helpers and provision is Provision.NOT_REQUESTED and not _is_simulated(helpers, daemons):
         problems.append("the quote helper does not ask for the provision device, without which it cannot quote")
@@ -157,7 +168,10 @@ def _alive(pods: Iterable[DaemonPod], component: Component | None) -> list[Daemo
 
 
 def _daemon_problems(
-    component: Component, pods: Sequence[DaemonPod], daemons: Sequence[KubernetesObject]
+    component: Component,
+    pods: Sequence[DaemonPod],
+    daemons: Sequence[KubernetesObject],
+    neighbours: Sequence[KubernetesObject],
 ) -> Iterator[str]:
     alive = _alive(pods, component)
     if not alive:
@@ -171,7 +185,8 @@ def _daemon_problems(
         if pod.state is not PodState.READY:
             serving = any(one.state is PodState.READY for one in pods)
             rest = "; another one serves meanwhile" if serving else ""
-            yield f"the {component.words} {_how(pod)}{rest}"
+            suspects = suspects_of(pod.reason, neighbours) if component is Component.QUOTE_HELPER else ""
+            yield f"the {component.words} {_how(pod)}{f': {suspects}' if suspects else ''}{rest}"
 
 
 def _changes(daemon: KubernetesObject) -> bool:

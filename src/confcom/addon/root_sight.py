@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from confcom.addon.objects import KubernetesObject, listing, mapping, name_of, namespace_of, node_of, text
 from confcom.addon.plan import Component, component_of, pod_spec_of
+from confcom.addon.problems import Problem
 from confcom.addon.root_record import RECORD_NAME, SECRET_NAME, RootRecord
 
 FOLLOW_MINUTES = 5
@@ -86,7 +87,7 @@ def root_of(metrics: str) -> str:
     return found[1] if found else ""
 
 
-def root_problems(sight: RootSight | None, daemons: Sequence[KubernetesObject], namespace: str) -> Iterator[str]:
+def root_problems(sight: RootSight | None, daemons: Sequence[KubernetesObject], namespace: str) -> Iterator[Problem]:
     """What is wrong, for `status`.
 
     Args:
@@ -97,13 +98,13 @@ def root_problems(sight: RootSight | None, daemons: Sequence[KubernetesObject], 
     if sight is None or sight.refusal or not any(map(follows_root, daemons)):
         return
     if sight.damaged:
-        yield (
+        yield Problem(
             f"the ConfigMap {RECORD_NAME} holds no fingerprint of the simulated root: somebody has changed it: "
             "`confcom enable` makes it again"
         )
         return
     if sight.record is None:
-        yield (
+        yield Problem(
             f"the ConfigMap {RECORD_NAME} is missing, which Kubernetes removes when the simulated root's Secret "
             f"{SECRET_NAME} is deleted: helpers that run keep the root that they have, and none can start without the "
             "Secret: `confcom enable` makes what is missing; if that is the Secret, whoever verifies quotes needs "
@@ -111,10 +112,10 @@ def root_problems(sight: RootSight | None, daemons: Sequence[KubernetesObject], 
         )
         return
     for pod in sight.behind:
-        yield f"{sight.nodes[pod]}: {behind_text(sight, pod)}: {_remedy(pod, namespace)}"
+        yield Problem(f"{behind_text(sight, pod)}: {_remedy(pod, namespace)}", sight.nodes[pod])
 
 
-def root_doubts(sight: RootSight | None, namespace: str) -> Iterator[str]:
+def root_doubts(sight: RootSight | None, namespace: str) -> Iterator[Problem]:
     """What is not known, for `status`, `enable` and `update`.
 
     Args:
@@ -124,15 +125,15 @@ def root_doubts(sight: RootSight | None, namespace: str) -> Iterator[str]:
     if sight is None:
         return
     if sight.refusal:
-        yield (
+        yield Problem(
             f"whether the quote helpers quote by the cluster's simulated root: the ConfigMap {RECORD_NAME} cannot be "
             f"read: {sight.refusal}"
         )
     for pod, why in sight.unreachable.items():
-        yield (
-            f"{sight.nodes[pod]}: the quote helper {pod} is older than the cluster's simulated root, and cannot be "
-            f"asked by which one it quotes ({why}): if its quotes do not verify, "
-            f"kubectl delete pod -n {namespace} {pod}"
+        yield Problem(
+            f"the quote helper {pod} is older than the cluster's simulated root, and cannot be asked by which one it "
+            f"quotes ({why}): if its quotes do not verify, kubectl delete pod -n {namespace} {pod}",
+            sight.nodes[pod],
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from confcom.addon.drift import ReleaseSeen
 from confcom.addon.objects import KubernetesObject
+from confcom.addon.refused_pods import RefusalSight
 from confcom.addon.root_sight import RootSight
 
 
@@ -28,5 +29,7 @@ class Snapshot:
     """None if it was not looked at."""
     said: Mapping[str, str] = field(default_factory=dict)
     """By the pod's name: the last complaint in its log, for daemons that run and are not ready."""
+    refusals: RefusalSight | None = None
+    """Which controllers of workloads cannot create Pods; None if nobody looked."""
     root: RootSight | None = None
     """Which simulated root there is and who quotes by it; None if nobody looked."""

@@ -15,8 +15,11 @@ from confcom.addon.drift_report import change_problem, drift_problem, to_json
 from confcom.addon.hook_watch import failed_hooks
 from confcom.addon.node_selection import selects
 from confcom.addon.node_status import NodeStatus, node_status
+from confcom.addon.node_summary import summarised
 from confcom.addon.objects import KubernetesObject, labels_of, mapping, name_of, namespace_of, node_of, number, text
 from confcom.addon.plan import ADD_ON, NAME_LABEL, POLICY_ANNOTATION, component_of, pod_spec_of, simulates
+from confcom.addon.problems import Problem, ProblemGroup, grouped
+from confcom.addon.refused_pods import refused_workloads
 from confcom.addon.resources import offered
 from confcom.addon.rollout import unsettled, updating
 from confcom.addon.root_sight import root_doubts, root_problems
@@ -44,17 +47,35 @@ class AddOnStatus:
     other_nodes: int
     """How many have neither."""
     workloads: tuple[TroubledWorkload, ...]
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
     """Of the whole cluster and of every node."""
     drifts: tuple[Drift, ...] = ()
     """What is not as the release has it; `problems` tell it too."""
-    doubts: tuple[str, ...] = ()
+    doubts: tuple[Problem, ...] = ()
     """What was not compared, and why."""
+    daemon_names: frozenset[str] = frozenset()
+    """Of the daemons' Pods, by which problems of several nodes differ."""
 
     @property
     def ok(self) -> bool:
         """Whether it is enabled and nothing is wrong with the add-on itself."""
         return self.enabled and not self.problems and not self.updating
+
+    @property
+    def problem_groups(self) -> tuple[ProblemGroup, ...]:
+        """Alike problems together; what follows from a kubelet that is not well is left out."""
+        causes = {Problem(text, node.name) for node in self.nodes for text in node.causes}
+        follows = {Problem(text, node.name) for node in self.nodes for text in node.problems} - causes
+        return grouped((one for one in self.problems if one not in follows), self._names)
+
+    @property
+    def doubt_groups(self) -> tuple[ProblemGroup, ...]:
+        """Alike doubts together."""
+        return grouped(self.doubts, self._names)
+
+    @property
+    def _names(self) -> frozenset[str]:
+        return self.daemon_names | {node.name for node in self.nodes}
 
     def to_json(self) -> dict[str, object]:
         """For `--output json`."""
@@ -67,10 +88,12 @@ class AddOnStatus:
             "update_in_progress": self.updating,
             "nodes": [node.to_json() for node in self.nodes],
             "nodes_without_sgx": self.other_nodes,
+            "nodes_well": [summary.to_json() for summary in summarised(self.nodes)],
             "workloads": [workload.to_json() for workload in self.workloads],
-            "problems": list(self.problems),
+            "problems": list(map(str, self.problems)),
+            "problem_groups": [group.to_json() for group in self.problem_groups],
             "drift": [to_json(one) for one in self.drifts],
-            "not_compared": list(self.doubts),
+            "not_compared": list(map(str, self.doubts)),
         }
 
 
@@ -87,12 +110,12 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
     ours_on, all_on = _by_node(pods, lambda pod: pod.node), _by_node(seen.pods, node_of)
     nodes = [(node, node_status(node, ours_on[name_of(node)], all_on[name_of(node)], daemons)) for node in seen.nodes]
     told = [one for node, one in nodes if _is_told(one, node)]
-    problems = [*_cluster_problems(seen, daemons, now), *stall_problems(seen, now)]
-    problems += [f"{node.name}: {problem}" for node in told for problem in node.problems]
+    problems = [*_cluster_problems(seen, daemons, now), *map(Problem, stall_problems(seen, now))]
+    problems += [Problem(problem, node.name) for node in told for problem in node.problems]
     going_on = updating(daemons, pods, {one.name for _, one in nodes if not one.ready})
     if not problems and not going_on:
         waiting = unsettled(daemons, pods)
-        problems += [_unavailable(one) for one in daemons if name_of(one) in waiting]
+        problems += [Problem(_unavailable(one)) for one in daemons if name_of(one) in waiting]
     return AddOnStatus(
         namespace=seen.namespace,
         enabled=bool(daemons),
@@ -101,11 +124,34 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
         updating=going_on,
         nodes=tuple(told),
         other_nodes=len(nodes) - len(told),
-        workloads=troubled_workloads(seen.pods, seen.jobs),
+        workloads=_workloads(seen, daemons),
         problems=tuple(dict.fromkeys(problems)),
         drifts=release.drifts,
-        doubts=(*filter(None, (release.doubt,)), *root_doubts(seen.root, seen.namespace)) if daemons else (),
+        doubts=tuple(_doubts(seen, release)) if daemons else (),
+        daemon_names=frozenset(pod.name for pod in pods),
     )
+
+
+def admission_policies(daemons: Iterable[KubernetesObject]) -> frozenset[str]:
+    """The names of the policies that were installed with the daemons, by the annotation of their DaemonSets."""
+    return frozenset(text(daemon, "metadata", "annotations", POLICY_ANNOTATION) for daemon in daemons) - {""}
+
+
+def _workloads(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> tuple[TroubledWorkload, ...]:
+    troubled = troubled_workloads(seen.nodes, seen.pods, seen.jobs)
+    if seen.refusals is None:
+        return troubled
+    ours = {(namespace_of(one), name_of(one)) for one in daemons}  # told among the problems
+    refused = refused_workloads(seen.refusals, admission_policies(daemons), seen.pods)
+    return (*troubled, *(one for one in refused if (one.namespace, one.name) not in ours))
+
+
+def _doubts(seen: Snapshot, release: ReleaseSeen) -> Iterator[Problem]:
+    if release.doubt:
+        yield Problem(release.doubt)
+    if seen.refusals is not None and seen.refusals.doubt:
+        yield Problem(seen.refusals.doubt)
+    yield from root_doubts(seen.root, seen.namespace)
 
 
 def _by_node(pods: Iterable[T], node: Callable[[T], str]) -> defaultdict[str, list[T]]:
@@ -120,7 +166,12 @@ def _is_told(status: NodeStatus, node: KubernetesObject) -> bool:
     return bool(status.sgx is not SgxKind.NONE or status.plugins or status.helpers or offered(node))
 
 
-def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[str]:
+def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[Problem]:
+    yield from map(Problem, _whole_problems(seen, daemons, now))
+    yield from root_problems(seen.root, daemons, seen.namespace) if daemons else _leftovers(seen.nodes)
+
+
+def _whole_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[str]:
     for job, why in failed_hooks([job for job in seen.jobs if namespace_of(job) == seen.namespace]).items():
         do = "the daemons go on as they were, and `confcom rollback` undoes it" if daemons else "`confcom enable` again"
         yield f"the last change was not made, since helm's Job {job} failed ({why}): {do}"
@@ -133,7 +184,6 @@ def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: 
     if not daemons:
         there = f"; it is in {', '.join(sorted(elsewhere))}, which --namespace names" if elsewhere else ""
         yield f"the add-on is not enabled in the namespace {seen.namespace}{there}"
-        yield from _leftovers(seen.nodes)
         return
     if not any(selects(pod_spec_of(daemon), node) for daemon in daemons for node in seen.nodes):
         wanted = sorted({f"{key}={value}" for one in daemons for key, value in _selector(one)})
@@ -145,7 +195,6 @@ def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: 
         if missing > 0 and (why := last_warning(name_of(daemon), seen.events)):
             yield f"the DaemonSet {name_of(daemon)} cannot make its Pods: {why}"
     yield from _policy_problems(seen, daemons)
-    yield from root_problems(seen.root, daemons, seen.namespace)
 
 
 def _unavailable(daemon: KubernetesObject) -> str:
@@ -180,16 +229,17 @@ def _missing_policies(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> It
     if seen.policies is None:
         return
     there = {(text(one, "kind"), name_of(one)) for one in seen.policies}
-    for name in sorted({text(daemon, "metadata", "annotations", POLICY_ANNOTATION) for daemon in daemons} - {""}):
+    for name in sorted(admission_policies(daemons)):
         kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
         if gone := [kind for kind in kinds if (kind, name) not in there]:
             yield name, gone
 
 
-def _leftovers(nodes: Sequence[KubernetesObject]) -> Iterator[str]:
-    left = [name_of(node) for node in nodes if remains(node).stage not in {Stage.CLEAN, Stage.OFFERED}]
-    if left:
-        yield f"resources of an earlier installation are left on {', '.join(left)}: `confcom disable` removes them"
+def _leftovers(nodes: Sequence[KubernetesObject]) -> Iterator[Problem]:
+    told = "resources of an earlier installation are left here: `confcom disable` removes them"
+    for node in nodes:
+        if remains(node).stage not in {Stage.CLEAN, Stage.OFFERED}:
+            yield Problem(told, name_of(node))
 
 
 def _selector(daemon: KubernetesObject) -> Iterable[tuple[str, object]]:

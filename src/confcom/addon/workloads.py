@@ -20,14 +20,14 @@ from confcom.addon.objects import (
     text,
 )
 from confcom.addon.plan import component_of
-from confcom.addon.resources import OURS, SETS, uses_ours
+from confcom.addon.problems import likeness
+from confcom.addon.resources import OURS, uses_ours
+from confcom.addon.unschedulable import Cause, Scheduling
 
 ADMISSION_ERROR = "UnexpectedAdmissionError"
 """The kubelet's reason for a pod whose devices no plugin gave, as after a reboot before the plugin was up."""
 _OUT_OF = "OutOf"
 """How the kubelet's reason begins for a pod whose resource was not there."""
-_MISTAKEN_MIB = 1024 * 1024
-"""No node has a TiB of EPC: who asks for so many MiB wrote `10Mi`, which is 10,485,760 of them."""
 
 
 class Trouble(StrEnum):
@@ -37,20 +37,24 @@ class Trouble(StrEnum):
     """It ended for good, since the kubelet refused it, and nothing makes another one."""
     STUCK = "stuck"
     """It waits."""
+    REFUSED = "refused"
+    """Its controller asks for Pods, and the API server refuses them."""
 
 
 @dataclass(frozen=True, slots=True)
 class TroubledWorkload:
-    """A pod, or the Job that made it, which needs somebody's help."""
+    """A pod, or the controller that makes such pods, which needs somebody's help."""
 
     namespace: str
     name: str
     kind: str
-    """`Pod` or `Job`."""
+    """`Pod`, or the controller's, such as `Job`."""
     node: str
     trouble: Trouble
     cause: str
     remedy: str
+    message: str = ""
+    """What Kubernetes said, which may differ between workloads of one cause."""
 
     def to_json(self) -> dict[str, str]:
         """For `--output json`."""
@@ -60,9 +64,22 @@ class TroubledWorkload:
             "kind": self.kind,
             "node": self.node,
             "trouble": self.trouble,
-            "cause": self.cause,
+            "cause": ": ".join(filter(None, (self.cause, self.message))),
             "remedy": self.remedy,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadGroup:
+    """Workloads that are alike in all that is said of them but names."""
+
+    workloads: tuple[TroubledWorkload, ...]
+    """At least one; what is said of the first is said of all."""
+
+    @property
+    def first(self) -> TroubledWorkload:
+        """The one whose words are shown."""
+        return self.workloads[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +112,23 @@ def used(pods: Sequence[KubernetesObject], node: str, resource: str) -> int:
 
 
 def troubled_workloads(
-    pods: Sequence[KubernetesObject], jobs: Sequence[KubernetesObject]
+    nodes: Sequence[KubernetesObject], pods: Sequence[KubernetesObject], jobs: Sequence[KubernetesObject]
 ) -> tuple[TroubledWorkload, ...]:
     """Those that will not run without somebody's help, each once, and those that wait for our resources."""
-    ours = [pod for pod in pods if uses_ours(pod) and component_of(pod) is None]
+    others = [pod for pod in pods if component_of(pod) is None]
     failed_jobs = {(namespace_of(job), name_of(job)): job for job in jobs if has_failed(job)}
-    return (*_rejected(ours, failed_jobs), *_stuck(ours))
+    stuck = (_stuck(pod, cause) for pod, cause in Scheduling.of(nodes, pods).causes(others))
+    return (*_rejected([pod for pod in others if uses_ours(pod)], failed_jobs), *stuck)
+
+
+def alike(workloads: Sequence[TroubledWorkload]) -> tuple[WorkloadGroup, ...]:
+    """Put workloads of one cause and remedy together, the largest groups first."""
+    names = {name for one in workloads for name in (one.namespace, one.name)}
+    found: dict[tuple[str, ...], list[TroubledWorkload]] = {}
+    for one in workloads:
+        said = (likeness(words, names) for words in (one.cause, one.remedy))
+        found.setdefault((one.kind, one.trouble, *said), []).append(one)
+    return tuple(sorted(map(WorkloadGroup, map(tuple, found.values())), key=lambda group: -len(group.workloads)))
 
 
 def _rejected(
@@ -112,7 +140,7 @@ def _rejected(
         if text(pod, "status", "phase") != "Failed" or not _is_rejection(reason):
             continue
         owner = owner_of(pod)
-        cause = f"{reason}: {text(pod, 'status', 'message')}"
+        message = text(pod, "status", "message")
         where = namespace_of(pod)
         if not owner:
             yield TroubledWorkload(
@@ -121,8 +149,9 @@ def _rejected(
                 "Pod",
                 node_of(pod),
                 Trouble.REJECTED,
-                cause,
+                reason,
                 f"nothing makes it again: kubectl delete pod -n {where} {name_of(pod)}, and create it once more",
+                message,
             )
         elif text(owner, "kind") == "Job" and (where, text(owner, "name")) in failed_jobs:
             name = text(owner, "name")
@@ -136,37 +165,24 @@ def _rejected(
                 "Job",
                 node_of(pod),
                 Trouble.REJECTED,
-                f"{cause} ({text(failure, 'reason') or 'it failed'})",
+                reason,
                 f"it has no retries left: kubectl delete job -n {where} {name}, and create it once more with a higher "
                 "backoffLimit (a rejected Pod has no condition that a podFailurePolicy could name)",
+                f"{message} ({text(failure, 'reason') or 'it failed'})",
             )
 
 
-def _stuck(pods: Sequence[KubernetesObject]) -> Iterator[TroubledWorkload]:
-    for pod in pods:
-        scheduled = condition(pod, "PodScheduled")
-        message = text(scheduled, "message")
-        if text(pod, "status", "phase") != "Pending" or scheduled.get("status") != "False":
-            continue
-        if not any(name in message for name in OURS) and not any(_mistaken(pod)):
-            continue
-        remedy = next(_mistaken(pod), "")
-        yield TroubledWorkload(
-            namespace_of(pod),
-            name_of(pod),
-            "Pod",
-            "",
-            Trouble.STUCK,
-            message,
-            remedy or "it runs when there is room: see `used` and `allocatable` of the nodes",
-        )
-
-
-def _mistaken(pod: KubernetesObject) -> Iterator[str]:
-    for names in SETS:
-        wanted = requests_of(pod, names.epc)
-        if wanted >= _MISTAKEN_MIB:
-            yield (f"it asks for {wanted} MiB: {names.epc} counts MiB, so 10 MiB are written 10, not 10Mi")
+def _stuck(pod: KubernetesObject, cause: Cause) -> TroubledWorkload:
+    return TroubledWorkload(
+        namespace_of(pod),
+        name_of(pod),
+        "Pod",
+        "",
+        Trouble.STUCK,
+        cause.what,
+        cause.remedy,
+        text(condition(pod, "PodScheduled"), "message"),
+    )
 
 
 def _is_rejection(reason: str) -> bool:

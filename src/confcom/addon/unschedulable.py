@@ -1,0 +1,231 @@
+"""Why a Pod that asks for the add-on's resources finds no node, by what the nodes offer and allow. Pure.
+
+The scheduler's message counts nodes by the first thing that keeps the Pod off each. Which of these the Pod's owner can
+change is decided here, from the nodes that offer what it asks for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from confcom.addon.node_checks import shown
+from confcom.addon.node_selection import selects, taints_against
+from confcom.addon.objects import (
+    TERMINAL,
+    KubernetesObject,
+    amount,
+    condition,
+    labels_of,
+    listing,
+    mapping,
+    name_of,
+    requests_of,
+    resource_names,
+    text,
+)
+from confcom.addon.resources import INTEL_EPC, OURS, REAL, SETS, SIMULATED, allocatable, set_of
+
+_MIB = 1024 * 1024
+_MISTAKEN_MIB = 1024 * 1024
+"""No node has a TiB of EPC: who asks for so many MiB wrote `10Mi`, which is 10,485,760 of them."""
+_GATED = "SchedulingGated"
+"""The reason of a Pod that its owner holds back."""
+_DECIDING = ("containers", "initContainers", "nodeSelector", "affinity", "tolerations")
+"""Parts of a Pod's spec: those with the same ones wait for the same cause."""
+_CORDONED = "node.kubernetes.io/unschedulable"
+_AWAY = frozenset({"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"})
+_COUNTERPARTS = {
+    other: name
+    for here, there in ((REAL, SIMULATED), (SIMULATED, REAL))
+    for other, name in zip(here.names, there.names, strict=True)
+}
+"""A resource's name on the other kind of node (`simulated.besideHardware`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a Pod waits."""
+
+    what: str
+    remedy: str
+
+
+_Keeps = Callable[[KubernetesObject], bool]
+_Why = Callable[[Sequence[KubernetesObject]], Cause]
+"""Of the nodes that a filter was given and of which it kept none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduling:
+    """The nodes as the scheduler sees them.
+
+    Args:
+        nodes: all of them.
+        taken: by node and resource, how much the pods that are bound take.
+    """
+
+    nodes: Sequence[KubernetesObject]
+    taken: Mapping[tuple[str, str], int]
+
+    @classmethod
+    def of(cls, nodes: Sequence[KubernetesObject], pods: Iterable[KubernetesObject]) -> Scheduling:
+        """By all nodes and pods of the cluster."""
+        taken = Counter[tuple[str, str]]()
+        for pod in pods:
+            node = text(pod, "spec", "nodeName")
+            if node and text(pod, "status", "phase") not in TERMINAL:
+                for name in set(resource_names(pod)) & OURS:
+                    taken[node, name] += requests_of(pod, name)
+        return cls(nodes, taken)
+
+    def causes(self, pods: Iterable[KubernetesObject]) -> Iterator[tuple[KubernetesObject, Cause]]:
+        """Those of the pods that wait for resources of ours, or for Intel's name of EPC, each with the cause."""
+        known: dict[str, Cause | None] = {}  # a Deployment's pods are alike, and each is held against every node
+        for pod in pods:
+            scheduled = condition(pod, "PodScheduled")
+            if text(pod, "status", "phase") != "Pending" or scheduled.get("status") != "False":
+                continue
+            wanted = {name: requests_of(pod, name) for name in sorted({*resource_names(pod)} & {*OURS, INTEL_EPC})}
+            if not wanted or text(scheduled, "reason") == _GATED:
+                continue
+            named = any(name in text(scheduled, "message") for name in OURS)
+            spec = mapping(pod, "spec")
+            likeness = json.dumps([named, *(spec.get(part) for part in _DECIDING)], sort_keys=True)
+            if likeness not in known:
+                known[likeness] = self._intel(spec) if INTEL_EPC in wanted else self._decided(spec, wanted, named=named)
+            if cause := known[likeness]:
+                yield pod, cause
+
+    def _intel(self, spec: KubernetesObject) -> Cause | None:
+        """What to write in place of Intel's name, which is in bytes; None if another plugin offers it."""
+        if any(allocatable(node, INTEL_EPC) for node in self.nodes):
+            return None
+        name = next((set_of(node).epc for node in self.nodes if allocatable(node, set_of(node).epc)), REAL.epc)
+        asked = {
+            text(one, "name"): amount(
+                text(one, "resources", "limits", INTEL_EPC) or text(one, "resources", "requests", INTEL_EPC)
+            )
+            for one in [*listing(spec, "initContainers"), *listing(spec, "containers")]
+        }
+        written = ", ".join(
+            f"{name}: {-(-size // _MIB)} in the container {container}" for container, size in asked.items() if size
+        )
+        return Cause(
+            f"it asks for {INTEL_EPC}, in bytes, which is the name of Intel's device plugin and is offered by no node",
+            f"write {written} (in MiB), in place of {INTEL_EPC}",
+        )
+
+    def _decided(self, spec: KubernetesObject, wanted: Mapping[str, int], *, named: bool) -> Cause | None:
+        """Filter the nodes as the scheduler does; the filter that leaves none is the cause."""
+        if mistaken := next(_mistaken(wanted), None):
+            return mistaken
+        asked = _amounts(wanted)
+        room = Cause(
+            f"no node that it may be on has {asked} left",
+            "it runs when there is room: see EPC MiB and USED of the nodes",
+        )
+        filters: tuple[tuple[_Keeps, _Why], ...] = (
+            (lambda node: all(allocatable(node, name) for name in wanted), lambda _: self._nowhere(wanted)),
+            (
+                lambda node: all(allocatable(node, name) >= size for name, size in wanted.items()),
+                lambda nodes: _too_large(nodes, wanted),
+            ),
+            (lambda node: selects(spec, node), lambda nodes: _unselected(spec, nodes)),
+            (lambda node: not taints_against(spec, node), lambda nodes: _tainted(spec, nodes)),
+            (lambda node: all(self._free(node, name) >= size for name, size in wanted.items()), lambda _: room),
+        )
+        left = self.nodes
+        for keeps, why in filters:
+            passing = [node for node in left if keeps(node)]
+            if not passing:
+                return why(left)
+            left = passing
+        if not named:
+            return None
+        return Cause(
+            f"{asked} is left on {shown([name_of(node) for node in left])}, and something else keeps it off there",
+            "see what the scheduler says of CPU, memory, volumes and other Pods",
+        )
+
+    def _free(self, node: KubernetesObject, name: str) -> int:
+        return allocatable(node, name) - self.taken.get((name_of(node), name), 0)
+
+    def _nowhere(self, wanted: Mapping[str, int]) -> Cause:
+        offered = {name for node in self.nodes for name in OURS if allocatable(node, name)}
+        missing = [name for name in wanted if name not in offered]
+        others = [f"{_COUNTERPARTS[name]} in place of {name}" for name in missing if _COUNTERPARTS[name] in offered]
+        if others:
+            return Cause(f"no node offers {', '.join(missing)}", f"write {', and '.join(others)}")
+        if missing:
+            remedy = "it runs when a node offers it: see which nodes have SGX, and what is wrong with them"
+            return Cause(f"no node offers {', '.join(missing)}", remedy)
+        return Cause(
+            f"no node offers all of {', '.join(wanted)}",
+            "ask for the names of one kind of node: confcom.internal/simulated-sgx=true, or hardware",
+        )
+
+
+def _amounts(wanted: Mapping[str, int]) -> str:
+    return " and ".join(f"{size} of {name}" for name, size in wanted.items())
+
+
+def _mistaken(wanted: Mapping[str, int]) -> Iterator[Cause]:
+    for names in SETS:
+        if (size := wanted.get(names.epc, 0)) >= _MISTAKEN_MIB:
+            yield Cause(
+                f"no node offers {size} MiB of EPC",
+                f"it asks for {size} MiB: {names.epc} counts MiB, so 10 MiB are written 10, not 10Mi",
+            )
+
+
+def _too_large(having: Sequence[KubernetesObject], wanted: Mapping[str, int]) -> Cause:
+    largest = {name: max(allocatable(node, name) for node in having) for name in wanted}
+    short = {name: largest[name] for name, size in wanted.items() if size > largest[name]}
+    if not short:
+        return Cause(f"no node offers {_amounts(wanted)} together", "ask for less, or add a larger node")
+    return Cause(
+        f"it asks for {_amounts({name: wanted[name] for name in short})}, and no node offers more than "
+        f"{', '.join(map(str, short.values()))}",
+        f"ask for {', '.join(map(str, short.values()))} at most, or add a larger node",
+    )
+
+
+def _unselected(spec: KubernetesObject, large: Sequence[KubernetesObject]) -> Cause:
+    selector = mapping(spec, "nodeSelector")
+    lacking = [
+        f"{key}={value}"
+        for key, value in selector.items()
+        if not any(labels_of(node).get(key) == value for node in large)
+    ]
+    by = f"nodeSelector ({', '.join(lacking)})" if lacking else "nodeSelector or node affinity"
+    return Cause(
+        f"its {by} allows no node that offers what it asks for ({shown(list(map(name_of, large)))})",
+        "change it in the Pod's template"
+        + (f", or label such a node: kubectl label node {name_of(large[0])} {' '.join(lacking)}" if lacking else ""),
+    )
+
+
+def _tainted(spec: KubernetesObject, chosen: Sequence[KubernetesObject]) -> Cause:
+    """Nodes that could be used soonest are told: a cordon is undone faster than a toleration is written."""
+    keys = {name_of(node): {one.partition("=")[0] for one in taints_against(spec, node)} for node in chosen}
+    if cordoned := [node for node, found in keys.items() if found == {_CORDONED}]:
+        return Cause(
+            f"the nodes that offer what it asks for are cordoned ({shown(cordoned)})",
+            f"it runs after kubectl uncordon {cordoned[0]}",
+        )
+    away = [node for node, found in keys.items() if found & _AWAY]
+    if len(away) == len(keys):
+        return Cause(
+            f"the nodes that offer what it asks for are not Ready ({shown(away)})", f"bring {shown(away)} back"
+        )
+    own = {node: found - _AWAY - {_CORDONED} for node, found in keys.items() if node not in away}
+    names = sorted({key for found in own.values() for key in found})
+    tolerations = ", ".join(f"{{key: {key}, operator: Exists}}" for key in names)
+    return Cause(
+        f"it does not tolerate the taints {', '.join(names)} of the nodes that offer what it asks for "
+        f"({shown(list(own))})",
+        f"write into the Pod's template: tolerations: [{tolerations}]",
+    )

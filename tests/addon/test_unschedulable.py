@@ -1,0 +1,169 @@
+"""Why a workload waits, by what the nodes offer and allow."""
+
+import pytest
+from fake_cluster import objects as make
+from fake_cluster.objects import ENCLAVE, EPC, PROVISION
+
+from confcom.addon.workloads import troubled_workloads
+
+INTEL = "sgx.intel.com/epc"
+SIMULATED_EPC = "simulated.confcom.internal/sgx_epc_mem_in_MiB"
+OFFERED = {EPC: 162, ENCLAVE: 1024, PROVISION: 1024}
+INSUFFICIENT = f"0/3 nodes are available: 3 Insufficient {EPC}."
+TAINTED = "0/3 nodes are available: 1 node(s) had untolerated taint {sgx: only}, 2 node(s) didn't match"
+ROOM = "it runs when there is room"
+
+
+def sgx(name="a", *, labels=(), resources=(), **more):
+    return make.node(name, labels, resources=OFFERED | dict(resources), **more)
+
+
+def waiting(limits=(), message=INSUFFICIENT, *, reason="Unschedulable", name="app", **spec):
+    pod = make.pod(name, limits=dict(limits) or {EPC: 10}, status=make.unschedulable(message))
+    pod["spec"] |= spec
+    pod["status"]["conditions"][0]["reason"] = reason
+    return pod
+
+
+def explained(nodes, pod, *others):
+    """Cause and remedy of the one that waits; None: it is not listed."""
+    found = troubled_workloads([*nodes, make.node("plain")], [pod, *others], [])
+    assert len(found) <= 1
+    return (found[0].cause, found[0].remedy) if found else None
+
+
+def test_room_is_the_cause_where_others_have_it():
+    others = make.pod("other", on="a", limits={EPC: 160})
+    cause, remedy = explained([sgx()], waiting(), others)
+    assert cause == f"no node that it may be on has 10 of {EPC} left"
+    assert remedy.startswith(ROOM)
+
+
+def test_what_ended_takes_no_room():
+    ended = make.pod("other", on="a", limits={EPC: 160}, status={"phase": "Succeeded"})
+    cause, _ = explained([sgx()], waiting(), ended)
+    assert cause == f"10 of {EPC} is left on a, and something else keeps it off there"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "pod", "cause", "remedy"),
+    [
+        ([], waiting(), f"no node offers {EPC}", "it runs when a node offers it"),
+        (
+            [make.node("s", resources={SIMULATED_EPC: 162})],
+            waiting(),
+            f"no node offers {EPC}",
+            f"write {SIMULATED_EPC} in place of {EPC}",
+        ),
+        (
+            [sgx(), sgx("b", resources={EPC: 300})],
+            waiting({EPC: 400}),
+            f"it asks for 400 of {EPC}, and no node offers more than 300",
+            "ask for 300 at most, or add a larger node",
+        ),
+        (
+            [sgx(labels={"zone": "1"})],
+            waiting(nodeSelector={"zone": "2"}),
+            "its nodeSelector (zone=2) allows no node that offers what it asks for (a)",
+            "change it in the Pod's template, or label such a node: kubectl label node a zone=2",
+        ),
+        (
+            [sgx(taints=[{"key": "sgx", "value": "only", "effect": "NoSchedule"}])],
+            waiting(message=TAINTED),
+            "it does not tolerate the taints sgx of the nodes that offer what it asks for (a)",
+            "write into the Pod's template: tolerations: [{key: sgx, operator: Exists}]",
+        ),
+        (
+            [sgx(taints=[{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}])],
+            waiting(message=TAINTED),
+            "the nodes that offer what it asks for are cordoned (a)",
+            "it runs after kubectl uncordon a",
+        ),
+        (
+            [sgx(taints=[{"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}])],
+            waiting(message=TAINTED),
+            "the nodes that offer what it asks for are not Ready (a)",
+            "bring a back",
+        ),
+    ],
+    ids=["nowhere", "other name", "too much", "selector", "taint", "cordon", "away"],
+)
+def test_what_is_no_want_of_room_has_its_own_remedy(nodes, pod, cause, remedy):
+    found = explained(nodes, pod)
+    assert found[0] == cause
+    assert found[1].startswith(remedy)
+    assert ROOM not in found[1]
+
+
+def test_node_affinity_counts_as_the_selector_does():
+    term = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["2"]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    cause, _ = explained([sgx()], waiting(affinity={"nodeAffinity": required}))
+    assert cause.startswith("its nodeSelector or node affinity allows no node")
+
+
+def test_a_taint_that_is_tolerated_is_not_the_cause():
+    node = sgx(taints=[{"key": "sgx", "value": "only", "effect": "NoSchedule"}])
+    pod = waiting(tolerations=[{"key": "sgx", "operator": "Exists"}])
+    _, remedy = explained([node], pod, make.pod("other", on="a", limits={EPC: 160}))
+    assert remedy.startswith(ROOM)
+
+
+def test_of_two_nodes_the_one_that_could_have_it_decides():
+    cordoned = sgx("b", taints=[{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}])
+    _, remedy = explained([sgx(), cordoned], waiting(), make.pod("other", on="a", limits={EPC: 160}))
+    assert remedy.startswith(ROOM)
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        waiting(message="0/3 nodes are available: 3 Insufficient cpu."),
+        waiting(message="Scheduling is blocked due to non-empty scheduling gates", reason="SchedulingGated"),
+        waiting({"nvidia.com/gpu": 1}, message="0/3 nodes are available: 3 Insufficient nvidia.com/gpu."),
+    ],
+    ids=["cpu", "gated", "foreign"],
+)
+def test_what_has_another_cause_than_the_add_on_is_not_listed(pod):
+    assert explained([sgx()], pod) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "mib"), [("10Mi", 10), ("10485760", 10), ("10485761", 11), ("1Gi", 1024), ("512Ki", 1), ("10M", 10)]
+)
+def test_intels_name_is_answered_with_ours_in_mib(size, mib):
+    pod = waiting({INTEL: size, ENCLAVE: 1}, message=f"0/3 nodes are available: 3 Insufficient {INTEL}.")
+    cause, remedy = explained([sgx()], pod)
+    assert INTEL in cause
+    assert remedy == f"write {EPC}: {mib} in the container main (in MiB), in place of {INTEL}"
+
+
+def test_intels_name_in_a_cluster_that_simulates_under_other_names():
+    pod = waiting({INTEL: "10Mi"}, message=f"0/3 nodes are available: 3 Insufficient {INTEL}.")
+    _, remedy = explained([make.node("s", resources={SIMULATED_EPC: 162})], pod)
+    assert f"write {SIMULATED_EPC}: 10 " in remedy
+
+
+def test_intels_name_is_not_ours_to_explain_where_another_plugin_offers_it():
+    pod = waiting({INTEL: "10Mi"}, message=f"0/3 nodes are available: 3 Insufficient {INTEL}.")
+    assert explained([sgx(resources={INTEL: 10485760})], pod) is None
+
+
+class Counted(dict):
+    """A node that counts how often its labels are read."""
+
+    reads = 0
+
+    def get(self, key, default=None):
+        self.reads += 1
+        return super().get(key, default)
+
+
+def test_pods_that_are_alike_are_held_against_the_nodes_once():
+    def reads(pods):
+        node = Counted(sgx())
+        found = troubled_workloads([node], [waiting({EPC: 400}, name=f"p{number}") for number in range(pods)], [])
+        assert len(found) == pods
+        return node.reads
+
+    assert reads(50) == reads(1)

@@ -1,0 +1,179 @@
+"""`confcom status` on a cluster of a thousand nodes: what people read is short, what programs read is whole."""
+
+import json
+
+import pytest
+from fake_cluster import large
+from fake_cluster import objects as make
+from fake_cluster.objects import EPC, HARDWARE, SYSTEM
+
+from confcom.addon.node_checks import shown
+from confcom.cli.status_lines import MOST_GROUPS, MOST_ROWS
+from confcom.errors import ExitCode
+
+A_SCREEN = 24 + MOST_ROWS
+"""Lines: the rows of some nodes, and as much around them as a terminal shows at once."""
+
+WELL = "hardware, 162000 MiB of EPC, 80000 used; device plugin 0.1.0; quote helper 0.1.0; provision device: yes"
+
+
+@pytest.fixture
+def enabled(cluster):
+    """Puts objects into the cluster in place of those that it has, with a release that was made to its end."""
+
+    def put(objects):
+        cluster.objects = list(objects)
+        cluster.revisions = [
+            {"revision": 1, "status": "deployed", "description": "", "manifests": [], "values": {}, "hooks": []}
+        ]
+        return cluster
+
+    return put
+
+
+@pytest.fixture
+def told(confcom):
+    return lambda *options: confcom("status", *options).stdout.splitlines()
+
+
+@pytest.fixture
+def document(confcom):
+    return lambda: json.loads(confcom("status", "-o", "json").stdout)
+
+
+def test_nodes_that_are_well_are_one_line(confcom, enabled, told):
+    enabled(large.cluster())
+    assert confcom("status").exit_code == ExitCode.OK
+    assert told() == [
+        "confcom 0.1.0 in confcom-system, on SGX hardware",
+        "",
+        f"1000 nodes are well: {WELL}",
+        "",
+        "All is well.",
+    ]
+
+
+def test_an_unwell_cluster_is_told_on_a_screen(enabled, told, document):
+    enabled(large.cluster(silent=250, failing=250, waiting=1000))
+    lines = told()
+    assert len(lines) <= A_SCREEN
+    text = "\n".join(lines)
+    assert "500 nodes are well: " in text
+    assert "250 nodes are not Ready" in text
+    assert text.count("the kubelet is not well") == 1
+    assert text.count("the quote helper ") == 1
+    names = shown(list(map(large.name, range(250, 500))))
+    assert f"  250 nodes ({names}): for example, the quote helper " in text
+    assert "  1000 Pods (default/web-00000, " in text
+    whole = document()
+    assert len(whole["nodes"]) == large.NODES
+    assert len(whole["workloads"]) == 1000
+    assert len([one for one in whole["problems"] if "the kubelet is not well" in one]) == 250
+    silent, failing = whole["problem_groups"]
+    assert silent["nodes"] == [large.name(number) for number in range(250)]
+    assert failing["nodes"] == [large.name(number) for number in range(250, 500)]
+    (well,) = whole["nodes_well"]
+    assert (well["nodes"], well["epc"]["allocatable_mib"], well["device_plugin"]) == (500, 500 * 162, {"0.1.0": 500})
+
+
+def test_all_nodes_are_shown_to_who_asks(enabled, told):
+    enabled(large.cluster(nodes=2 * MOST_ROWS, tenants=0, silent=1, failing=MOST_ROWS + 3))
+    short, whole = told(), told("--all-nodes")
+    rows = [line for line in whole if line.startswith(large.name(0)[:-2])]
+    assert len(rows) == 2 * MOST_ROWS
+    assert "and 3 more that are not well: `confcom status --all-nodes` shows them all" in short
+    assert len([line for line in whole if " is failing: CrashLoopBackOff" in line]) == MOST_ROWS + 3
+    assert not [line for line in whole if "--all-nodes" in line]
+
+
+def test_few_nodes_have_a_row_each(enabled, told):
+    enabled(large.cluster(nodes=MOST_ROWS, tenants=0))
+    assert len([line for line in told() if line.startswith("aks-")]) == MOST_ROWS
+    enabled(large.cluster(nodes=MOST_ROWS + 1, tenants=0))
+    assert not [line for line in told() if line.startswith("aks-")]
+
+
+def test_a_long_name_moves_its_own_row_only(enabled, told):
+    objects = large.cluster(nodes=3, tenants=0)
+    enabled(objects)
+    plain = told()
+    long = "a" * 240
+    enabled([*objects, make.node(long, HARDWARE, taints=[{"key": "x", "effect": "NoSchedule"}])])
+    lines = told()
+    assert [line for line in lines if line.startswith(("NODE", "aks-"))] == plain[2:6]
+    (row,) = [line for line in lines if line.startswith(long) and ":" not in line]
+    assert row.startswith(f"{long}  hardware")
+
+
+def test_where_all_names_are_long_the_columns_stay_straight(enabled, told):
+    names = [f"{number}{'a' * 80}" for number in range(3)]
+    objects = [make.node(name, HARDWARE, taints=[{"key": "x", "effect": "NoSchedule"}]) for name in names]
+    enabled([*large.cluster(nodes=1, tenants=0), *objects])
+    columns = {line.index("hardware") for line in told() if line.startswith(tuple(names)) and ":" not in line}
+    assert len(columns) == 1
+
+
+def test_different_causes_are_told_apart(enabled, told):
+    objects = large.cluster(nodes=30, tenants=0)
+    helpers = [one for one in objects if one["kind"] == "Pod" and "quote-helper" in one["metadata"]["name"]]
+    for number, helper in enumerate(helpers):
+        helper["status"] = make.waiting("CrashLoopBackOff", ended={"exitCode": 5 + number % 2}, restarts=3 + number)
+    enabled(objects)
+    wrong = [line for line in told() if line.startswith("  15 nodes (")]
+    assert [line.partition("exit code ")[2].partition(",")[0] for line in wrong] == ["5", "6"]
+
+
+def test_more_causes_than_anybody_reads_are_cut(enabled, told, document):
+    objects = large.cluster(nodes=100, tenants=0)
+    helpers = [one for one in objects if one["kind"] == "Pod" and "quote-helper" in one["metadata"]["name"]]
+    for number, helper in enumerate(helpers):
+        helper["status"] = make.waiting("ErrImagePull", f"no image of kind {number}")
+    enabled(objects)
+    lines = told()
+    assert len([line for line in lines if "no image of kind" in line]) == MOST_GROUPS
+    assert f"  and {100 - MOST_GROUPS} more of other kinds: `confcom status --all-nodes` shows them all" in lines
+    assert len([one for one in document()["problems"] if "no image of kind" in one]) == 100
+
+
+def test_two_daemons_of_one_node_that_fail_alike_are_both_counted(enabled, told):
+    objects = large.cluster(nodes=1, tenants=0)
+    failing = make.waiting("ErrImagePull", "no such image")
+    (helper,) = [one for one in objects if "quote-helper" in one["metadata"]["name"] and one["kind"] == "Pod"]
+    helper["status"] = failing
+    other = large.daemon("quote-helper", 0, failing)
+    other["metadata"] |= {"name": "confcom-quote-helper-other", "uid": "other"}
+    enabled([*objects, other])
+    assert [line for line in told() if line.startswith(f"  2 times on {large.name(0)}: for example, the quote helper ")]
+
+
+def test_versions_are_counted_during_an_update(enabled, told):
+    objects = large.cluster(nodes=30, tenants=0)
+    for one in objects:
+        if one["metadata"]["name"] in {f"confcom-device-plugin-{number:05}" for number in range(10)}:
+            one["spec"]["containers"][0]["image"] = "registry.test/confcom/device-plugin:0.2.0"
+    enabled(objects)
+    assert "device plugin 0.2.0 (10), 0.1.0 (20); quote helper 0.1.0;" in "\n".join(told())
+
+
+def test_doubts_that_are_alike_are_one_line(confcom, cluster, told):
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    names = [f"n{number}" for number in range(9)]
+    for name in names:
+        cluster.objects.append(make.node(name, make.SIMULATED))
+    cluster.sleep(1)
+    cluster.sleep(1)
+    cluster.denied = {"get pods/proxy"}
+    for pod in cluster.find("Pod", namespace=SYSTEM):
+        pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = "2020-01-01T00:00:00Z"
+    lines = told()
+    at = lines.index("Not compared:")
+    assert [
+        line for line in lines[at + 1 :] if line.startswith("  10 nodes (a, n0, n1, n2, n3 and 5 more): for example, ")
+    ]
+    assert lines[-1] == "All is well, as far as it was compared."
+
+
+def test_resources_of_an_earlier_installation_are_told_once(cluster, told):
+    cluster.objects = [make.node(f"n{number:03}", resources={EPC: 0}) for number in range(100)]
+    (line,) = [line for line in told() if "resources of an earlier installation are left" in line]
+    assert line.startswith("  100 nodes (n000, n001, ")

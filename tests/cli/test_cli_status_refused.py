@@ -1,0 +1,184 @@
+"""Workloads whose Pods the API server refuses because of the add-on: `confcom status` lists them with what to write."""
+
+import json
+
+import pytest
+from fake_cluster import objects as make
+from fake_cluster.chart import POLICY
+from fake_cluster.cluster import default_chart
+from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
+
+from confcom.addon.refusal_looking import MOST_CONTROLLERS
+from confcom.errors import ExitCode
+
+LATER, NOW, BEFORE = "2026-11-25T00:09:00Z", "2026-11-25T00:00:00Z", "2026-11-24T23:00:00Z"
+PROVISION_RULE = (
+    f"container app asks for {PROVISION}, which namespace default may not: with it an enclave can ask for the "
+    "platform's provisioning key."
+)
+HELPER_RULE = f"container app asks for {HELPER_EPC}, which is set aside for the quote helper."
+QUOTA = f"exceeded quota: sgx, requested: requests.{EPC}=10, used: requests.{EPC}=40, limited: requests.{EPC}=40"
+
+
+def denied(said, policy=POLICY):
+    """As the API server words it."""
+    by = f"ValidatingAdmissionPolicy '{policy}' with binding '{policy}'"
+    return f'pods "web-x7" is forbidden: {by} denied request: {said}'
+
+
+def replica_set(name="web-5f", *, replicas=1, there=0, owner=("Deployment", "web")):
+    return make.controller("ReplicaSet", name, owner=owner, spec={"replicas": replicas}, status={"replicas": there})
+
+
+@pytest.fixture
+def enabled(confcom, cluster):
+    def chart(values):
+        rendered = default_chart(values)
+        for one in rendered:
+            if one["kind"] == "DaemonSet":
+                one["metadata"]["annotations"] = {"confcom.internal/admission-policy": POLICY}
+        return rendered
+
+    cluster.chart = chart
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    return cluster
+
+
+@pytest.fixture
+def listed(confcom):
+    def call():
+        done = confcom("status", "-o", "json")
+        assert done.exit_code == ExitCode.OK, done.stdout
+        return json.loads(done.stdout)["workloads"]
+
+    return call
+
+
+def test_a_deployment_that_may_not_ask_for_the_provision_device(confcom, enabled, listed):
+    enabled.objects += [replica_set(), make.failed_create("ReplicaSet", "web-5f", denied(PROVISION_RULE))]
+    (one,) = listed()
+    assert (one["kind"], one["namespace"], one["name"], one["trouble"]) == ("Deployment", "default", "web", "refused")
+    assert one["cause"] == f"the admission policy {POLICY} refuses its Pods: {PROVISION_RULE}"
+    assert one["remedy"].startswith(f"take {PROVISION} out of its Pod template")
+    assert one["remedy"].endswith("adds default to the chart's value provision.namespaces")
+    assert "  Deployment default/web is refused: the admission policy" in confcom("status").stdout
+
+
+def test_the_quote_helpers_memory_is_answered_with_the_name_for_applications(enabled, listed):
+    enabled.objects += [replica_set(), make.failed_create("ReplicaSet", "web-5f", denied(HELPER_RULE))]
+    (one,) = listed()
+    assert one["remedy"] == f"write {EPC} in place of {HELPER_EPC} in its Pod template"
+
+
+def test_a_quota_of_the_add_ons_resources(enabled, listed):
+    message = f'pods "web-x7" is forbidden: {QUOTA}'
+    enabled.objects += [replica_set(), make.failed_create("ReplicaSet", "web-5f", message)]
+    (one,) = listed()
+    assert one["cause"].startswith("the ResourceQuota sgx refuses its Pods: exceeded quota: sgx")
+    assert one["remedy"] == "ask for less, or raise it: kubectl edit resourcequota -n default sgx"
+
+
+WANTING = {
+    "Job": make.controller("Job", "w"),
+    "StatefulSet": make.controller("StatefulSet", "w"),
+    "DaemonSet": make.controller("DaemonSet", "w", status={"desiredNumberScheduled": 2, "currentNumberScheduled": 1}),
+    "ReplicationController": make.controller(
+        "ReplicationController", "w", spec={"replicas": 2}, status={"replicas": 1}
+    ),
+}
+COMPLETE = {"conditions": [{"type": "Complete", "status": "True"}]}
+SATISFIED = [
+    make.controller("Job", "w", status=COMPLETE),
+    make.controller("Job", "w", spec={"suspend": True}),
+    make.controller("StatefulSet", "w", spec={"replicas": 0}),
+    make.controller("DaemonSet", "w", status={"desiredNumberScheduled": 2, "currentNumberScheduled": 2}),
+    replica_set("w", replicas=0),
+]
+
+
+@pytest.mark.parametrize("kind", WANTING)
+def test_every_controller_that_wants_pods(enabled, listed, kind):
+    enabled.objects += [WANTING[kind], make.failed_create(kind, "w", denied(HELPER_RULE))]
+    assert [(one["kind"], one["name"]) for one in listed()] == [(kind, "w")]
+
+
+@pytest.mark.parametrize("controller", SATISFIED, ids=lambda one: one["kind"])
+def test_one_that_has_its_pods_is_not_listed(enabled, listed, controller):
+    enabled.objects += [controller, make.failed_create(controller["kind"], "w", denied(HELPER_RULE))]
+    assert listed() == []
+
+
+def test_one_that_is_gone_is_not_listed(enabled, listed):
+    enabled.objects.append(make.failed_create("ReplicaSet", "web-5f", denied(HELPER_RULE)))
+    assert listed() == []
+
+
+@pytest.mark.parametrize(("created", "count"), [(BEFORE, 1), (LATER, 0)])
+def test_one_that_could_create_a_pod_since_is_not_listed(enabled, listed, created, count):
+    pod = make.pod("web-5f-1", owner=("ReplicaSet", "web-5f"))
+    pod["metadata"]["creationTimestamp"] = created
+    event = make.failed_create("ReplicaSet", "web-5f", denied(HELPER_RULE), at=NOW)
+    enabled.objects += [replica_set(replicas=2, there=1), pod, event]
+    assert len(listed()) == count
+
+
+def test_what_another_policy_or_quota_refuses_is_not_listed(enabled, listed):
+    messages = [
+        denied(PROVISION_RULE, "somebody-elses"),
+        'pods "x" is forbidden: exceeded quota: cpu, requested: requests.cpu=1, used: requests.cpu=1',
+        'pods "x" is forbidden: violates PodSecurity "restricted:latest"',
+    ]
+    enabled.objects.append(replica_set())
+    enabled.objects += [make.failed_create("ReplicaSet", "web-5f", message) for message in messages]
+    assert listed() == []
+
+
+def test_two_replica_sets_of_one_deployment_are_one_workload(enabled, listed):
+    for name in ("web-5f", "web-6a"):
+        enabled.objects += [replica_set(name), make.failed_create("ReplicaSet", name, denied(HELPER_RULE))]
+    assert [one["name"] for one in listed()] == ["web"]
+
+
+def test_who_may_not_read_the_controllers_is_told_of_the_event_alone(enabled, listed):
+    enabled.objects += [replica_set(), make.failed_create("ReplicaSet", "web-5f", denied(HELPER_RULE))]
+    enabled.denied = {"get replicasets"}
+    assert [(one["kind"], one["name"]) for one in listed()] == [("ReplicaSet", "web-5f")]
+
+
+def test_who_may_not_read_events_everywhere_is_told_so(confcom, enabled):
+    enabled.objects += [replica_set(), make.failed_create("ReplicaSet", "web-5f", denied(HELPER_RULE))]
+    enabled.denied = {"list events everywhere"}
+    done = confcom("status", "-o", "json")
+    assert done.exit_code == ExitCode.OK
+    document = json.loads(done.stdout)
+    assert document["workloads"] == []
+    (doubt,) = document["not_compared"]
+    assert doubt.startswith("whether Pods of workloads are refused: events of all namespaces: events cannot be listed")
+
+
+def test_only_these_events_are_asked_for_everywhere(confcom, enabled):
+    enabled.calls.clear()
+    assert confcom("status").exit_code == ExitCode.OK
+    (asked,) = [line for line in enabled.calls if "events" in line and "--all-namespaces" in line]
+    assert "--field-selector=reason=FailedCreate" in asked
+
+
+def test_so_many_controllers_are_looked_up_and_no_more(enabled, listed):
+    for number in range(MOST_CONTROLLERS + 5):
+        name = f"rs-{number:03}"
+        enabled.objects.append(replica_set(name, replicas=0, owner=("Deployment", f"d-{number:03}")))
+        enabled.objects.append(make.failed_create("ReplicaSet", name, denied(HELPER_RULE)))
+    enabled.said.clear()
+    assert len(listed()) == 5  # the others are known to want no Pods
+    asked = [json.loads(said)["items"] for said in enabled.said]
+    assert max(len([one for one in items if one["kind"] == "ReplicaSet"]) for items in asked) == MOST_CONTROLLERS
+
+
+def test_the_daemons_own_refusal_is_told_among_the_problems_only(confcom, enabled):
+    (daemons,) = enabled.find("DaemonSet", "confcom-quote-helper")
+    daemons["status"]["currentNumberScheduled"] = 0
+    message = f'pods "confcom-quote-helper-" is forbidden: exceeded quota: x, requested: requests.{HELPER_EPC}=3'
+    enabled.objects.append(make.failed_create("DaemonSet", "confcom-quote-helper", message, namespace=SYSTEM))
+    document = json.loads(confcom("status", "-o", "json").stdout)
+    assert document["workloads"] == []
+    assert any("cannot make its Pods: FailedCreate" in one for one in document["problems"])
