@@ -63,6 +63,27 @@ def test_events_tell_what_a_starting_pod_does_not():
     assert one(make.waiting("ContainerCreating"), events=events).reason == 'FailedMount: secret "x" not found'
 
 
+class Counted(dict):
+    """An event that counts how often it is read."""
+
+    reads = 0
+
+    def get(self, key, default=None):
+        self.reads += 1
+        return super().get(key, default)
+
+
+def test_events_are_not_looked_through_for_each_pod():
+    def reads(pods):
+        event = Counted(make.event("p0", "FailedMount", "x"))
+        starting = make.waiting("ContainerCreating")
+        labels = make.labels("quote-helper")
+        daemon_pods([make.pod(f"p{number}", labels=labels, status=starting) for number in range(pods)], [event])
+        return event.reads
+
+    assert reads(40) == reads(2)
+
+
 def test_what_it_says_itself_comes_before_events():
     events = [make.event("p", "Unhealthy", "Readiness probe failed: 503")]
     assert one(make.not_ready(), events=events, said={"p": "no quote"}).reason == "it says: no quote"
