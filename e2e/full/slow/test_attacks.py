@@ -149,7 +149,7 @@ def test_a_minute_of_attack_costs_no_restart_and_no_attestation(cluster, attacke
     during = Period.of("attacked", attestations, attacked, ended)
     for line in table([before, during], seen):
         tell(line)
-    tell(f"the attacker: {did}")
+    tell(f"the attacker, {chosen}: {did}")
     assert before.failures == ()
     assert before.made
     assert [complaint for one in seen for complaint in one.complaints] == []
