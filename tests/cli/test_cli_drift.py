@@ -168,13 +168,13 @@ def test_an_interrupted_change_is_told(problems, enabled):
 ENABLE_AGAIN = "; then `confcom enable`"
 REMEDIES = {
     ("failed",): "`confcom enable` makes it again, `confcom disable` removes it",
-    ("pending-install",): f"`confcom disable` removes what it made{ENABLE_AGAIN}",
-    ("failed", "pending-upgrade"): f"`confcom disable` removes what it made{ENABLE_AGAIN}",
+    ("pending-install",): f"`confcom disable --interrupted` removes what it made{ENABLE_AGAIN}",
+    ("failed", "pending-upgrade"): f"`confcom disable --interrupted` removes what it made{ENABLE_AGAIN}",
     ("uninstalling",): f"`confcom disable` finishes the removal{ENABLE_AGAIN}",
     ("deployed", "uninstalling"): f"`confcom disable` finishes the removal{ENABLE_AGAIN}",
     ("deployed", "failed"): "`confcom enable` makes it again, `confcom rollback` undoes it",
-    ("deployed", "pending-upgrade"): "`confcom rollback` undoes what it did",
-    ("deployed", "pending-rollback"): "`confcom rollback` undoes what it did",
+    ("deployed", "pending-upgrade"): "`confcom rollback --interrupted` undoes what it did",
+    ("deployed", "pending-rollback"): "`confcom rollback --interrupted` undoes what it did",
 }
 """By the revisions' statuses: how the problem ends."""
 

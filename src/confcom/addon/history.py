@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from confcom.addon.objects import time_of
 from confcom.errors import ConfcomError, ExitCode
 
 _ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
@@ -39,6 +41,8 @@ class Revision:
     status: str
     description: str
     chart: str = ""
+    updated: datetime | None = None
+    """When it was begun; None: helm does not tell."""
 
     @classmethod
     def parse(cls, found: Mapping[str, object]) -> Revision:
@@ -46,7 +50,14 @@ class Revision:
         number, status, description, chart = (
             found.get(key, "") for key in ("revision", "status", "description", "chart")
         )
-        return cls(int(str(number) or 0), str(status), str(description), str(chart))
+        updated = time_of(str(found.get("updated", "")))
+        at = updated.astimezone(UTC) if updated else None
+        return cls(int(str(number) or 0), str(status), str(description), str(chart), at)
+
+    @property
+    def pending(self) -> bool:
+        """Whether helm has begun it and not ended it."""
+        return self.status.startswith("pending-")
 
     @property
     def target(self) -> int:

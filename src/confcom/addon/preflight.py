@@ -41,6 +41,8 @@ class Surroundings:
     """By the DaemonSet's name: what admission says to a pod of it; none where that need not be asked."""
     unknown_nodes: Sequence[str] = ()
     """Nodes that are to be labelled and are not there."""
+    unlabelled_nodes: Sequence[str] = ()
+    """Nodes that are to be labelled, and are not yet."""
     allow_no_nodes: bool = False
 
 

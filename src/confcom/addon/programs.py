@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from confcom.addon.detached import StopRequest, run_detached
 from confcom.errors import UnavailableError
 
 PROGRAM_SECONDS = 60.0
@@ -46,8 +47,9 @@ class Run(Protocol):
         *,
         stdin: bytes | None = None,
         timeout: float = PROGRAM_SECONDS,
+        stop: StopRequest | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Its exit code and all that it said.
+        """Its exit code and all that it said. With a stop request, Ctrl-C reaches the program by that alone.
 
         Raises:
             OSError, subprocess.TimeoutExpired: it could not be run, or did not end.
@@ -55,11 +57,34 @@ class Run(Protocol):
 
 
 def run_program(
-    arguments: Sequence[str], /, *, stdin: bytes | None = None, timeout: float = PROGRAM_SECONDS
+    arguments: Sequence[str],
+    /,
+    *,
+    stdin: bytes | None = None,
+    timeout: float = PROGRAM_SECONDS,
+    stop: StopRequest | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program with this process's environment, and its terminal input if it is given none."""
     environment = without_another_cluster(os.environ)
+    if stop is not None:
+        return run_detached(arguments, stdin=stdin, timeout=timeout, environment=environment, stop=stop)
     return subprocess.run(arguments, input=stdin, capture_output=True, timeout=timeout, check=False, env=environment)
+
+
+def within(run: Run, seconds: float) -> Run:
+    """The same, with at most so many seconds for each program."""
+
+    def run_soon(
+        arguments: Sequence[str],
+        /,
+        *,
+        stdin: bytes | None = None,
+        timeout: float = PROGRAM_SECONDS,
+        stop: StopRequest | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        return run(arguments, stdin=stdin, timeout=min(timeout, seconds), stop=stop)
+
+    return run_soon
 
 
 def without_another_cluster(environment: Mapping[str, str]) -> dict[str, str]:
