@@ -177,7 +177,15 @@ def _pod_security(seen: Surroundings) -> Iterator[Finding]:
 
 def _answered(answers: Mapping[str, ProbeAnswer], name: str) -> Iterator[Finding]:
     for daemon, answer in answers.items():
-        if answer.refusal:
+        if answer.invalid:
+            yield Finding(
+                Check.VALUES,
+                Outcome.FAILED,
+                f"the API server calls the Pods of {daemon} invalid",
+                why=answer.refusal,
+                remedy="correct the values that it names, such as a request that is larger than its limit",
+            )
+        elif answer.refusal:
             yield Finding(
                 Check.POD_SECURITY,
                 Outcome.FAILED,

@@ -29,6 +29,11 @@ _FORBIDDEN = re.compile(r"\(Forbidden\)|\bis forbidden\b|\bforbidden: User\b")
 """How kubectl and helm tell that the API server answered, and refused."""
 
 
+_DEFAULT_SERVER = "localhost:8080"
+"""Which kubectl and helm ask where no kubeconfig names a cluster."""
+_NO_SUCH_CONTEXT = re.compile('context was not found for specified context|context "[^"]*" does not exist')
+
+
 class ClusterAccessError(UnavailableError):
     """The cluster, or what was to be read there, cannot be reached with this person's kubectl or helm."""
 
@@ -147,6 +152,22 @@ def call(
 
 def access_error(failure: str, why: str, *, remedy: str = "") -> ClusterAccessError:
     """The error for what a program said when it failed."""
+    if _DEFAULT_SERVER in why:
+        why = (
+            "there is no current context, neither in a file that KUBECONFIG names nor in ~/.kube/config; kubectl and "
+            f"helm then ask {_DEFAULT_SERVER}, where nothing answers"
+        )
+        remedy = (
+            "put the cluster's kubeconfig at ~/.kube/config, or name it: export KUBECONFIG=FILE; `kubectl config "
+            "get-contexts` lists its contexts, and `kubectl config use-context` or --context chooses one"
+        )
+        return ClusterAccessError(failure, why=why, remedy=remedy)
+    if _NO_SUCH_CONTEXT.search(why):
+        remedy = (
+            "`kubectl config get-contexts` lists those that there are, of the file that KUBECONFIG names or else of "
+            "~/.kube/config"
+        )
+        return ClusterAccessError(failure, why=why, remedy=remedy)
     kind = ForbiddenError if _FORBIDDEN.search(why) else ClusterAccessError
     return kind(failure, why=why, remedy=remedy)
 
