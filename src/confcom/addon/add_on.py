@@ -123,7 +123,7 @@ class AddOn:
             HelmError: it failed.
             RunningChangeError: another change is in the way.
         """
-        self.journal.before = last
+        self.journal.before, self.journal.restores = last, True
         force = prepare(self.helm, self.api, self.helm.installed(revision))
         self.under_watch(title, lambda helm: helm.rollback(revision, force), stoppable=False)
 

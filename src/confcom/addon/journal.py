@@ -30,6 +30,7 @@ class Journal:
 
     Args:
         removes: whether the command removes the add-on.
+        restores: whether helm makes the release what a revision of it is, which another rollback does not undo.
         phase: how far it is.
         before: the number of the release's last revision before helm was started; 0: there was none.
         helm_goes_on: whether helm had not ended when the command was interrupted.
@@ -38,6 +39,7 @@ class Journal:
     """
 
     removes: bool = False
+    restores: bool = False
     phase: Phase = Phase.BEFORE
     before: int = 0
     helm_goes_on: bool = False
@@ -96,8 +98,14 @@ def interrupted(journal: Journal, history: Sequence[Revision] | None) -> ChangeI
     return ChangeInterruptedError(
         "interrupted while the add-on was waited for",
         why=f"the change is made{which}, and the cluster goes on with it by itself",
-        remedy="`confcom status` shows how far it is; `confcom rollback` undoes it",
+        remedy=_after(journal),
     )
+
+
+def _after(journal: Journal) -> str:
+    """What to do when the change is made."""
+    look = "`confcom status` shows how far it is"
+    return look if journal.restores else f"{look}; `confcom rollback` undoes it"
 
 
 def _changing(journal: Journal, history: Sequence[Revision] | None) -> tuple[str, str]:
@@ -114,7 +122,7 @@ def _changing(journal: Journal, history: Sequence[Revision] | None) -> tuple[str
         return f"helm goes on by itself: it has recorded revision {last.number} as {last.status}", status
     if last.status == DEPLOYED:
         made = f"helm has recorded revision {last.number} as {DEPLOYED}: the change is made, and the cluster goes on"
-        return made, "`confcom status` shows how far it is; `confcom rollback` undoes it"
+        return made, _after(journal)
     return unfinished(ReleaseSeen(last, can_roll_back=can_roll_back(history)))
 
 

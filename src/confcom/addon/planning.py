@@ -47,6 +47,8 @@ def planned(add_on: AddOn, seen: Survey, findings: Sequence[Finding]) -> Changed
             say(f"  {unfinished(ReleaseSeen(last))[0]}: it is made again")
         for line in change_lines(changes):
             say(f"  {line}")
+        if not changes and last is not None and last.status == DEPLOYED:
+            say("  helm records the same objects once more")
     else:
         say("Nothing was changed, and nothing would change without --dry-run.")
     if isinstance(found.plan, Plan) and found.nodes and not isinstance(found.nodes, ConfcomError):
