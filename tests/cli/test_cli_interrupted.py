@@ -103,7 +103,9 @@ def test_while_helm_upgrades_it_is_told_what_helm_has_recorded(confcom, enabled,
     )
     assert do == "do:  `confcom enable` makes it again, `confcom rollback` undoes it"
     enabled.on_tick = None
+    assert enabled.find("Job")
     assert confcom("rollback").exit_code == ExitCode.OK
+    assert not enabled.find("Job")  # it would fail later, and `status` would name it
 
 
 def test_while_helm_installs_it_is_told_with_what_was_done_before(confcom, cluster):

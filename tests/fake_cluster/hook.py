@@ -65,8 +65,7 @@ class HookRun:
                 before = self._looks
                 if not self._news.wait(SECONDS) and before == self._looks:
                     raise TimeoutError("nobody watches helm's Job")
-            if self._cancelled:
-                cluster.objects = [one for one in cluster.objects if one is not self._pod and one not in made]
+            if self._cancelled:  # helm leaves what it has made
                 self._cancelled = False
                 return CANCELLED
             failed = "status" in self._job

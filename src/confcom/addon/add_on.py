@@ -15,11 +15,13 @@ from confcom.addon.detached import StopRequest, beside
 from confcom.addon.findings import Finding, PreflightError, failed
 from confcom.addon.helm import BusyError, Helm, HelmError
 from confcom.addon.history import Revision
-from confcom.addon.hook_watch import HookWatch, failed_hooks
+from confcom.addon.hook_watch import HookWatch
 from confcom.addon.journal import Journal, Phase, interrupted
 from confcom.addon.kubectl import Cluster, KubeApi
 from confcom.addon.looking import look_at_daemons
+from confcom.addon.objects import name_of
 from confcom.addon.overwriting import prepare
+from confcom.addon.plan import is_hook
 from confcom.addon.preflight import judge
 from confcom.addon.programs import ClusterAccessError, ForbiddenError, Run, within
 from confcom.addon.rollout import NodeStep, Verdict, Watch, look, rollout
@@ -159,10 +161,10 @@ class AddOn:
             except HelmError as error:
                 why = "; ".join([*watch.told, error.why])
                 raise type(error)(error.what, why=why, remedy=error.remedy) from error
-        # Those of changes before this one, which is made: `status` would go on naming them.
+        # Helm has removed its Job. Others are of changes that failed or were interrupted: `status` would name them.
         with contextlib.suppress(ClusterAccessError):  # the change is made; the next one tidies as well
-            if failed := list(failed_hooks(self.api.list_objects("jobs", self.cluster.here))):
-                self.api.delete("Job.batch", failed, namespace=self.cluster.namespace)
+            if left := [name_of(job) for job in self.api.list_objects("jobs", self.cluster.here) if is_hook(job)]:
+                self.api.delete("Job.batch", left, namespace=self.cluster.namespace)
 
     def run_helm(
         self, change: Callable[[Helm], None], *, stoppable: bool, meanwhile: Callable[[], None] | None = None
