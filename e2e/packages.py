@@ -5,18 +5,34 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from confcom.errors import UnavailableError
-from e2e.progress import timed
+from e2e.progress import say, timed
+
+LOCK_SECONDS = 600
+"""For another apt or dpkg to end, such as a first boot's or an unattended upgrade, which takes some minutes."""
+LOOK_SECONDS = 2.0
+"""Between attempts to get the lock of apt's lists, for which apt itself does not wait."""
+_WAITS, _LOCKED = "Waiting for cache lock:", "Could not get lock"
+"""How apt begins the line in which it says that it waits, and the one in which it gives up."""
 
 
-def install(programs: Mapping[str, str], *, purpose: str) -> None:
-    """Install the packages of the programs that are missing.
+def install(
+    programs: Mapping[str, str],
+    *,
+    purpose: str,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Install the packages of the programs that are missing; another apt or dpkg at work is waited for.
 
     Args:
         programs: the package (as Debian and Ubuntu call it) of each program; a program is a name or a path.
         purpose: who needs them, for the error.
+        clock: seconds, of a clock that is never set.
+        sleep: waits so many seconds.
 
     Raises:
         UnavailableError: something is missing and cannot be installed; names the packages.
@@ -24,7 +40,7 @@ def install(programs: Mapping[str, str], *, purpose: str) -> None:
     packages = sorted({package for program, package in programs.items() if not find(program)})
     if not packages:
         return
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
+    command = ["install", "--yes", "--no-install-recommends", *packages]
     by_hand = f"install by hand: {' '.join(packages)} (names of Debian's packages)"
     if os.geteuid() or not shutil.which("apt-get"):
         raise UnavailableError(
@@ -32,16 +48,40 @@ def install(programs: Mapping[str, str], *, purpose: str) -> None:
             why="only root on a system with apt-get can have them installed",
             remedy=by_hand,
         )
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with timed(f"installed {', '.join(packages)}"):
-        for step in (["apt-get", "update"], command):
-            done = subprocess.run(step, env=environ, capture_output=True, text=True, check=False)
-        if done.returncode:
+        _apt_get(["update"], clock, sleep)  # the lists that are there may do, so only the installation counts
+        code, said = _apt_get(command, clock, sleep)
+        if code:
             raise UnavailableError(
                 f"{purpose} needs {', '.join(packages)}",
-                why=f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}",
+                why=f"apt-get {' '.join(command)} failed: {said.strip()[-500:]}",
                 remedy=by_hand,
             )
+
+
+def _apt_get(arguments: Sequence[str], clock: Callable[[], float], sleep: Callable[[float], None]) -> tuple[int, str]:
+    """Run it, and again while another program has a lock that it does not wait for; gives its code and its words."""
+    command = ["apt-get", f"--option=DPkg::Lock::Timeout={LOCK_SECONDS}", *arguments]
+    deadline, waiting = clock() + LOCK_SECONDS, False
+    while True:
+        lines = []
+        with subprocess.Popen(
+            command,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            for line in process.stdout or ():
+                lines.append(line)
+                if not waiting and (_WAITS in line or _LOCKED in line):
+                    waiting = True
+                    say(f"another apt or dpkg is at work, and is waited for up to {LOCK_SECONDS} s: {line.strip()}")
+        code, said = process.returncode, "".join(lines)
+        if not code or _LOCKED not in said or clock() >= deadline:
+            return code, said
+        sleep(LOOK_SECONDS)
 
 
 def find(program: str) -> str | None:

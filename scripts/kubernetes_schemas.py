@@ -32,7 +32,13 @@ KINDS = {
         "io.k8s.api.rbac.v1.Role",
         "io.k8s.api.rbac.v1.RoleBinding",
     ),
-    DOCS: ("io.k8s.api.core.v1.ResourceQuota",),
+    DOCS: (
+        "io.k8s.api.core.v1.ResourceQuota",
+        "io.k8s.api.rbac.v1.ClusterRole",
+        "io.k8s.api.rbac.v1.ClusterRoleBinding",
+        "io.k8s.api.rbac.v1.Role",
+        "io.k8s.api.rbac.v1.RoleBinding",
+    ),
 }
 """By where they are kept."""
 SEVERAL_TYPES = {

@@ -3,6 +3,7 @@
 import re
 import shlex
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -10,6 +11,7 @@ PAGES = tuple(sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md")
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PROMPT = re.compile(r"^[$#] ")
 CONTROL = set("|;&()")
+REDIRECTIONS = {">", "<", ">>", ">&"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,12 @@ def _program(words):
     while words and ("=" in words[0] or words[0] in {"in", "esac"} or words[0].isdigit()):
         words = words[1:]
     kept, skipping = [], False
-    for word in words:
+    for word, following in pairwise([*words, ""]):
         if skipping:
             skipping = False
-        elif word in {">", "<", ">>"}:
+        elif word in REDIRECTIONS:
             skipping = True
-        else:
+        elif not (word.isdigit() and following in REDIRECTIONS):  # which stream is redirected
             kept.append(word)
     if kept:
         yield kept

@@ -1,12 +1,13 @@
 """`confcom enable`, `status`, `update`, `rollback` and `disable` on the real cluster, as a person runs them there."""
 
 import json
+import re
 import sys
 
 import pytest
 
 from confcom.errors import ExitCode
-from e2e.add_on import DAEMONS, EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, names
+from e2e.add_on import DAEMONS, EPC, EPC_MIB, ROOT, SIMULATED_LABEL, SYSTEM, names
 from e2e.cluster.addresses import NODE_NAME
 from e2e.images_workshop import CHART_REGISTRY
 from e2e.waiting import until
@@ -41,6 +42,16 @@ def test_without_a_registry_nothing_is_changed(bare):
     assert "--set image.registry=REGISTRY" in done.stderr
     assert SIMULATED_LABEL not in bare.kubectl_json("get", "node", NODE_NAME)["metadata"]["labels"]
     assert not names(bare, "daemonsets", SYSTEM)
+    assert not bare.helm("list", "--short", f"--namespace={SYSTEM}").stdout
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_too_little_memory_is_told_before_anything_is_changed(bare):
+    little = ("--set", "quoteHelper.resources.limits.memory=16Mi")
+    done = confcom(bare, "enable", "--simulated-node", NODE_NAME, "--set", CHART_REGISTRY, *little, code=ExitCode.USAGE)
+    assert "quoteHelper.resources.limits.memory is 16Mi, which is too small" in done.stderr
+    assert "the smallest limit with which the daemon works is 128Mi" in done.stderr
+    assert SIMULATED_LABEL not in bare.kubectl_json("get", "node", NODE_NAME)["metadata"]["labels"]
     assert not bare.helm("list", "--short", f"--namespace={SYSTEM}").stdout
 
 
@@ -183,6 +194,28 @@ def test_a_namespace_that_refuses_the_daemons_is_told_before_anything_is_changed
         assert not bare.helm("list", "--short", f"--namespace={namespace}").stdout
     finally:
         bare.kubectl("delete", "namespace", namespace)
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_the_documented_roles_are_enough_to_look(enabled, tmp_path):
+    page = (ROOT / "docs" / "how-to" / "let-people-look.md").read_text()
+    plain, record = re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    document = json.loads(enabled.kubectl("config", "view", "--raw", "--flatten", "--output=json").stdout)
+    document["users"][0]["user"] |= {"as": "somebody", "as-groups": ["confcom-viewers"]}
+    mine = tmp_path / "somebody.json"
+    mine.write_text(json.dumps(document))
+    status = ["env", f"KUBECONFIG={mine}", sys.executable, "-m", "confcom", "status", "--output=json"]
+    assert enabled.run(status, check=False).returncode == ExitCode.UNAVAILABLE
+    try:
+        enabled.kubectl("apply", "--filename=-", input=plain)
+        seen = json.loads(enabled.run(status).stdout)
+        assert seen["ok"] is True
+        assert "secrets is forbidden" in " ".join(seen["not_compared"])
+        enabled.kubectl("apply", "--filename=-", input=record)
+        assert json.loads(enabled.run(status).stdout)["not_compared"] == []
+    finally:
+        for manifests in (plain, record):
+            enabled.kubectl("delete", "--filename=-", "--ignore-not-found", input=manifests)
 
 
 @pytest.mark.timeout(300, func_only=True)

@@ -14,7 +14,10 @@ REFUSALS = [
     'Error from server (BadRequest): admission webhook "x" denied the request without explanation',
     "The pods \"p\" is invalid: : ValidatingAdmissionPolicy 'x' with binding 'y' denied request: no hostPath",
     f"{CREATING}pods \"p\" is forbidden: ValidatingAdmissionPolicy 'x' with binding 'y' denied request: no",
+]
+INVALID = [
     'The Pod "p" is invalid: spec.containers[0].image: Required value',
+    'The Pod "p" is invalid: spec.containers[0].resources.requests: Invalid value: "64Mi": must be less',
 ]
 DOUBTS = [
     'Error from server (Forbidden): pods is forbidden: User "eve" cannot create resource "pods" in API group ""',
@@ -30,6 +33,11 @@ DOUBTS = [
 @pytest.mark.parametrize("said", REFUSALS)
 def test_admission_refuses(said):
     assert ProbeAnswer.read(said, "m") == ProbeAnswer(refusal="m")
+
+
+@pytest.mark.parametrize("said", INVALID)
+def test_the_pod_itself_is_at_fault(said):
+    assert ProbeAnswer.read(said, "m") == ProbeAnswer(refusal="m", invalid=True)
 
 
 @pytest.mark.parametrize("said", DOUBTS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.addon.helm import ChartError, Helm, HelmError, UnfinishedError, Values
+from confcom.addon.helm import BusyError, ChartError, Helm, HelmError, UnfinishedError, Values
 from confcom.addon.kubectl import Cluster, KubeApi
 from confcom.addon.programs import ClusterAccessError, ForbiddenError, last_words, run_program
 
@@ -62,7 +62,10 @@ def test_rendering_changes_nothing_and_tells_hooks_apart(helm, release, tmp_path
         ('Error: failed to query: secrets is forbidden: User "eve" cannot list', ClusterAccessError, "forbidden"),
         ("Error: connection refused", ClusterAccessError, "connection refused"),
         ('Error: UPGRADE FAILED: "confcom" has no deployed releases', UnfinishedError, "no deployed releases"),
-        ("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in", UnfinishedError, "another op"),
+        ("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in", BusyError, "another op"),
+        ("Error: INSTALLATION FAILED: release: already exists", BusyError, "already exists"),
+        ("Error: INSTALLATION FAILED: cannot reuse a name that is still in use", BusyError, "still in use"),
+        ("Error: cannot re-use a name that is still in use", BusyError, "still in use"),
         ("", ClusterAccessError, "helm said nothing"),
     ],
 )
@@ -76,7 +79,7 @@ def test_who_is_to_blame_when_it_cannot_be_rendered(helm, release, said, kind, w
 @pytest.mark.parametrize(
     ("said", "remedy"),
     [
-        ("another operation (install/upgrade/rollback) is in progress", "an earlier one was interrupted"),
+        ("another operation (install/upgrade/rollback) is in progress", "see `confcom status`"),
         ("UPGRADE FAILED: pre-upgrade hooks failed", "the daemons go on as they were"),
         ("INSTALLATION FAILED: failed pre-install", "kubectl describe jobs,pods --namespace=sgx"),
         ('"confcom" has no deployed releases', "`confcom disable`, which was interrupted, finishes its work"),

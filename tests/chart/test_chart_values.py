@@ -9,6 +9,7 @@ from chart_manifests import HELPER, NFD_LABEL, PLUGIN, SIMULATED_LABEL, daemon, 
 
 from confcom.addon.kubectl import DEFAULT_NAMESPACE
 from confcom.addon.root_record import SECRET_NAME
+from confcom.quote_helper.settings import MIN_MEMORY_LIMIT_MIB
 
 ROOT = Path(__file__).parent.parent.parent
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -222,6 +223,18 @@ CONTRADICTIONS = {
         ("simulated.enabled=true", "simulated.epcMiB=28", "devicePlugin.reserveEpcMiB=22"),
         ["simulated.epcMiB is 28", "devicePlugin.reserveEpcMiB is 22"],
     ),
+    "too little memory for the helper": (
+        ("simulated.enabled=true", "quoteHelper.resources.limits.memory=16Mi"),
+        ["quoteHelper.resources.limits.memory is 16Mi, which is too small", "is 128Mi; with less", "give it 128Mi"],
+    ),
+    "too little memory for the plugin": (
+        ("simulated.enabled=true", "devicePlugin.resources.limits.memory=63.9Mi"),
+        ["devicePlugin.resources.limits.memory is 63.9Mi, which is too small", "is 64Mi; with less"],
+    ),
+    "a request above its limit": (
+        ("simulated.enabled=true", "quoteHelper.resources.requests.memory=1Gi"),
+        ["quoteHelper.resources.requests.memory is 1Gi, and limits.memory is 256Mi", "request more than their limit"],
+    ),
     "namespaces without policy": (
         ("simulated.enabled=true", "provision.policy=false", "provision.namespaces[0]=a"),
         ["provision.policy is false", "every namespace may ask for sgx.intel.com/provision"],
@@ -240,6 +253,27 @@ def test_values_that_contradict_each_other_are_explained(plain_template, case):
     assert "  why: " in done.stderr
     assert "  do:  " in done.stderr
     assert [part for part in parts if part not in done.stderr] == []
+
+
+def test_the_smallest_memory_of_the_helper_is_the_programs_own(plain_template):
+    def refused(limit):
+        done = plain_template("simulated.enabled=true", f"quoteHelper.resources.limits.memory={limit}")
+        return "which is too small" in done.stderr
+
+    assert not refused(f"{MIN_MEMORY_LIMIT_MIB}Mi")
+    assert refused(f"{MIN_MEMORY_LIMIT_MIB - 1}Mi")
+
+
+@pytest.mark.parametrize("memory", [128 * 2**20, "131072Ki", "0.125Gi", "135M", None])
+def test_enough_memory_however_it_is_written(plain_template, values_file, memory):
+    resources = {"limits": {"memory": memory}, "requests": {"memory": 1000}}
+    values = values_file({"simulated": {"enabled": True}, "quoteHelper": {"resources": resources}})
+    done = plain_template(values=values)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_memory_of_a_helper_that_does_not_run_is_not_looked_at(plain_template):
+    assert not plain_template("quoteHelper.enabled=false", "quoteHelper.resources.limits.memory=16Mi").returncode
 
 
 def test_two_conditions_for_nodes_are_refused(plain_template, values_file, chart):

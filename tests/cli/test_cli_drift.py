@@ -178,19 +178,19 @@ def test_with_an_unfinished_change_nothing_is_called_well(confcom, enabled, stat
     done = confcom("status")
     assert done.exit_code == ExitCode.NOT_READY
     assert "All is well" not in done.stdout
-    assert "`confcom rollback` undoes what it did" in done.stdout
+    assert "`confcom rollback --interrupted` undoes what it did" in done.stdout
 
 
 ENABLE_AGAIN = "; then `confcom enable`"
 REMEDIES = {
     ("failed",): "`confcom enable` makes it again, `confcom disable` removes it",
-    ("pending-install",): f"`confcom disable` removes what it made{ENABLE_AGAIN}",
-    ("failed", "pending-upgrade"): f"`confcom disable` removes what it made{ENABLE_AGAIN}",
+    ("pending-install",): f"`confcom disable --interrupted` removes what it made{ENABLE_AGAIN}",
+    ("failed", "pending-upgrade"): f"`confcom disable --interrupted` removes what it made{ENABLE_AGAIN}",
     ("uninstalling",): f"`confcom disable` finishes the removal{ENABLE_AGAIN}",
     ("deployed", "uninstalling"): f"`confcom disable` finishes the removal{ENABLE_AGAIN}",
     ("deployed", "failed"): "`confcom enable` makes it again, `confcom rollback` undoes it",
-    ("deployed", "pending-upgrade"): "`confcom rollback` undoes what it did",
-    ("deployed", "pending-rollback"): "`confcom rollback` undoes what it did",
+    ("deployed", "pending-upgrade"): "`confcom rollback --interrupted` undoes what it did",
+    ("deployed", "pending-rollback"): "`confcom rollback --interrupted` undoes what it did",
 }
 """By the revisions' statuses: how the problem ends."""
 

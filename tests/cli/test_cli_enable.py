@@ -152,8 +152,8 @@ def test_a_dry_run_says_what_would_be_and_changes_nothing(confcom, cluster):
     done = confcom("enable", "--simulated-node", "b", "--dry-run")
     assert done.exit_code == ExitCode.OK
     assert "the daemons run on a, b" in done.stderr
-    assert "the node b is labelled confcom.internal/simulated-sgx=true" in done.stderr
-    assert "DaemonSet confcom-quote-helper is there" in done.stderr
+    assert "Node b is changed:\n    metadata.labels.confcom.internal/simulated-sgx: (none) -> true\n" in done.stderr
+    assert "DaemonSet confcom-quote-helper is made" in done.stderr
     assert not changes(cluster)
     assert not cluster.find("DaemonSet")
 
@@ -587,14 +587,10 @@ def test_a_change_that_was_interrupted_is_in_the_way_of_the_next_and_is_told_wit
     assert confcom("update", "--set", "logLevel=debug").exit_code == ExitCode.OK
     rollback = enabled.revisions[0] | {"revision": 3, "status": "pending-rollback", "description": "Rollback to 1"}
     enabled.revisions.append(rollback)
-    upgrade = enabled._helm_upgrade
-    busy = "Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress"
-    enabled._helm_upgrade = lambda *_: (1, "", busy)
     done = confcom("enable")
     assert done.exit_code == ExitCode.REFUSED
-    assert "`confcom rollback` undoes what it did" in done.stderr
-    enabled._helm_upgrade = upgrade
-    assert confcom("rollback").exit_code == ExitCode.OK
+    assert "`confcom rollback --interrupted` undoes what it did" in done.stderr
+    assert confcom("rollback", "--interrupted").exit_code == ExitCode.OK
     assert enabled.revisions[-1]["description"] == "Rollback to 1"
 
 

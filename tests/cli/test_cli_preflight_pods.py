@@ -36,6 +36,16 @@ def test_another_policy_refuses_the_daemons_pods(refused, cluster):
     assert told[1].endswith('admission webhook "x" denied the request: no hostPath')
 
 
+def test_pods_that_are_invalid_are_no_matter_of_pod_security(refused, cluster):
+    cluster.objects.append({"kind": "Namespace", "metadata": {"name": SYSTEM}})
+    said = 'spec.containers[0].resources.requests: Invalid value: "64Mi": must be less than or equal to memory limit'
+    cluster.pod_refusal = f'The Pod "confcom-quote-helper-preflight" is invalid: {said}'
+    told = refused("--simulated")
+    assert told[0] == "FAILED   chart and values    the API server calls the Pods of confcom-device-plugin invalid"
+    assert told[1].endswith(said)
+    assert "Pod Security" not in told[2]
+
+
 def pod_security(done):
     """What is told of that check."""
     lines = done.stderr.splitlines()

@@ -7,7 +7,6 @@ server, helm renders the chart with the values of those that install it, and mak
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from click.testing import CliRunner
 from documentation import PAGES, ROOT, blocks, commands
 from fake_cluster import objects as make
 from fake_cluster.cluster import FakeCluster
+from tool_programs import newest
 
 from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
@@ -49,7 +49,7 @@ NOT_RUN = {
     "/tmp/atheris/bin/python": "it is for atheris, which tests do not install",
     ".venv/bin/python": "it needs root and a running cluster; the cases on real Kubernetes use it",
 }
-SHELL = {"cd", "export", "sed", "base64", "cat", "ls", "echo", "case", "python", "python3", "."}
+SHELL = {"cd", "export", "sed", "base64", "cat", "ls", "echo", "case", "until", "do", "done", "python", "python3", "."}
 """What every system has; that they do what they should is seen where the whole block is run."""
 ABBREVIATED = "it is abbreviated for its readers"
 ADD_ON = {"enable", "status", "update", "rollback", "disable"}
@@ -76,13 +76,6 @@ STARTED = [(command, words) for page in PAGES for command in commands(page) for 
 def started(program):
     """A case for each time that a page starts this program."""
     return [pytest.param(command, words[1:], id=str(command)) for command, words in STARTED if words[0] == program]
-
-
-def newest(pattern):
-    """A program of the cluster for tests, if it was built on this machine, or the system's."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "confcom" / "tools"
-    built = sorted(cache.glob(pattern), key=lambda path: path.stat().st_mtime)
-    return str(built[-1]) if built else shutil.which(pattern.rpartition("/")[2])
 
 
 @pytest.fixture(scope="session")
@@ -221,7 +214,7 @@ REFUSED = "docs/how-to/enable-the-add-on.md: confcom enable --simulated-node wor
 )
 def test_the_chart_takes_its_values(helm, command, arguments, tmp_path):
     kept = [] if str(command) == REFUSED else kept_registry(command)
-    settings = [*kept, *chart_settings(arguments)]
+    settings = [word.replace("$REGISTRY", "REGISTRY") for word in (*kept, *chart_settings(arguments))]
     assert settings, command
     done = subprocess.run(
         [helm, "template", "confcom", "charts/confcom", "--namespace", "confcom-system", *settings],

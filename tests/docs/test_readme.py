@@ -3,15 +3,20 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
+import yaml
+from click.testing import CliRunner
 from documentation import PAGES, ROOT
+from fake_cluster import objects as make
+from fake_cluster.cluster import FakeCluster
+
+from confcom.cli.add_on_options import Machine
+from confcom.cli.group import cli
 
 README = (ROOT / "README.md").read_text()
 
@@ -29,46 +34,76 @@ def home():
 
 
 @pytest.fixture
-def shell(home):
-    """Runs shell text with `confcom` and `python` of this environment, in a home and folder of its own."""
+def environment(home):
+    """A reader's, in a home and folder of its own, with the checkout's `.venv`."""
+    (home / ".venv").symlink_to(Path(sys.executable).parent.parent)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_", "XDG_"))}
-    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = inherited | {"HOME": str(home), "PATH": search}
-    started = []
-
-    def start(text):
-        text = text.replace("/tmp/aesmd/", f"{home}/aesmd/")
-        command = ["/bin/sh", "-c", f"exec {text}" if text.startswith("confcom quote-helper") else text]
-        process = subprocess.Popen(command, env=environment, cwd=home, stdout=-1, stderr=-1, text=True)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+    return inherited | {"HOME": str(home)}
 
 
 @pytest.mark.slow
-def test_point_your_program_at_it(shell, home):
-    activate, helper, *rest = block("Point your program at it", "sh").splitlines()
-    assert activate.startswith(". .venv/bin/activate")
-    shell(helper)
-    deadline = time.monotonic() + 20
-    while not (home / "aesmd" / "aesm.socket").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    following = shell("\n".join(rest))
-    out, err = following.communicate(timeout=50)
-    assert following.returncode == 3, out + err
-    assert "exit code 3" in block("Point your program at it", "sh")
-    assert "SIMULATED-NOT-INTEL!" in out
+def test_point_your_program_at_it_as_pasted(home, environment):
+    """All lines at once, as one pastes them, and then the Python program beside the same helper."""
+    pasted, program = (block("Point your program at it", language) for language in ("sh", "python"))
+    (home / "program.py").write_text(program.replace("/tmp/aesmd", f"{home}/aesmd") + "\nassert len(quote) > 4000")
+    ending = "code=$?\npython program.py || code=99\nkill $!\nwait\nexit $code\n"
+    done = subprocess.run(
+        ["/bin/sh", "-c", pasted.replace("/tmp/aesmd", f"{home}/aesmd") + ending],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "exit code 3" in pasted
+    assert "SIMULATED-NOT-INTEL!" in done.stdout
     assert (home / "q.bin").stat().st_size > 4000
-    program = block("Point your program at it", "python") + "\nassert len(quote) > 4000"
-    (home / "program.py").write_text(program.replace("/tmp/aesmd/", f"{home}/aesmd/"))
-    done = shell("python program.py")
-    out, err = done.communicate(timeout=50)
-    assert done.returncode == 0, out + err
+
+
+STUB = """#!/bin/sh
+printf '%s\\n' "${0##*/} $*" >>"$CALLS"
+case "${0##*/} $*" in
+"kubectl get nodes "*) printf worker-1 ;;
+"kubectl apply "*) cat >"$APPLIED" ;;
+esac
+"""
+
+
+@pytest.fixture
+def stubs(home, environment):
+    """Programs that note how they are called."""
+    programs = home / "bin"
+    programs.mkdir()
+    for name in ("kubectl", "confcom"):
+        (programs / name).write_text(STUB)
+        (programs / name).chmod(0o755)
+    (home / "examples").symlink_to(ROOT / "examples")
+    return environment | {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "CALLS": str(home / "calls"),
+        "APPLIED": str(home / "applied.yaml"),
+    }
+
+
+def test_on_a_cluster_as_pasted(home, stubs):
+    """By a shell, and then confcom's own commands, as the shell gave them, on a cluster in memory."""
+    pasted = block("On a cluster", "sh")
+    subprocess.run(["/bin/sh", "-eu", "-c", pasted], cwd=home, env=stubs, check=True, timeout=30)
+    calls = [line.split() for line in (home / "calls").read_text().splitlines()]
+    (job,) = yaml.safe_load_all((home / "applied.yaml").read_text())
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.example.com/mirror/confcom/sample-workload:0.1.0"
+    cluster = FakeCluster(objects=[make.node("worker-1"), make.node("worker-2")])
+    ran = [words[1:] for words in calls if words[0] == "confcom" and words[1] != "simulation"]
+    for words in ran:
+        machine = Machine(cluster.run, cluster.clock, cluster.sleep, terminal=False)
+        done = CliRunner().invoke(cli, words, obj=machine, catch_exceptions=False)
+        assert done.exit_code == 0, f"{words}\n{done.output}"
+    assert [words[0] for words in ran] == ["enable", "status", "update", "update", "disable"]
+    assert "registry.example.com/mirror" in ran[0][-1]
+    assert not cluster.find("DaemonSet")
 
 
 def anchors(page):

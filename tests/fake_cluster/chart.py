@@ -129,7 +129,10 @@ def _helper(values, suffix):
         resources = {f"simulated.confcom.internal/{name.partition('/')[2]}": count for name, count in resources.items()}
     image = _image(values, "quoteHelper")
     volumes = [{"name": "simulated-root", "configMap": {"name": ROOT_MAKER, "optional": True}}]
-    return _installed(make.daemon_set(f"quote-helper{suffix}", image=image, limits=resources, volumes=volumes))
+    first = [{"name": "aesmd-directory", "image": image}]
+    return _installed(
+        make.daemon_set(f"quote-helper{suffix}", image=image, limits=resources, volumes=volumes, initContainers=first)
+    )
 
 
 def _installed(daemon):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fake_cluster import fields
 from fake_cluster import objects as make
 from fake_cluster.chart import HOOK, default_chart
-from fake_cluster.hook import HookRun
+from fake_cluster.hook import CANCELLED, HookRun
 from fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
 CLUSTER_WIDE = {"Node", "Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
@@ -107,7 +107,9 @@ class FakeCluster:
             self.tick()
             self.hook.tick()
 
-    def run(self, arguments, /, *, stdin=None, timeout=60.0):
+    def run(self, arguments, /, *, stdin=None, timeout=60.0, stop=None):
+        if stop is not None:
+            stop.when_asked(self.hook.cancel)
         self.calls.append(list(arguments))
         program, *rest = arguments
         if stdin is not None and program == "kubectl":
@@ -406,6 +408,8 @@ class FakeCluster:
         return 0, "\n---\n".join(json.dumps(one) for one in now["manifests" if words[0] == "manifest" else "hooks"]), ""
 
     def _helm_upgrade(self, words, flags, rest, stdin):
+        if self.revisions and self.revisions[-1]["status"].startswith("pending-"):
+            return 1, "", "Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress"
         values = json.loads(stdin)
         for word in rest:
             if word.startswith("--set"):
@@ -430,7 +434,10 @@ class FakeCluster:
         new = {"values": copy.deepcopy(values), "manifests": manifests, "hooks": hooks}
         with self.lock:
             failure = self.hook.play(hooks)
-            if failure:
+            if failure == CANCELLED:
+                failure = f"UPGRADE FAILED: {failure}"
+                self._record(new, f'Upgrade "confcom" failed: {CANCELLED}', "failed")
+            elif failure:
                 failure = (
                     "UPGRADE FAILED: pre-upgrade hooks failed: " if self.revisions else "failed pre-install: "
                 ) + failure

@@ -12,6 +12,8 @@ from fake_cluster.objects import SYSTEM
 CANNOT_START = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"}
 """What keeps the Job from starting as well: it has the quote helper's image, and runs another program of it."""
 TOO_LATE = ("DeadlineExceeded", "Job was active longer than specified deadline")
+CANCELLED = "context canceled"
+"""What helm says when it gets a SIGINT while it waits."""
 SECONDS = 30.0
 """Of real time without a look, after which nobody watches."""
 SECRET = {"kind": "Secret", "metadata": {"name": "confcom-simulated-platform", "namespace": SYSTEM}}
@@ -35,7 +37,7 @@ class HookRun:
         self._cluster = cluster
         self._news = threading.Condition(cluster.lock)
         self._job = self._pod = None
-        self._looks, self._over = 0, False
+        self._looks, self._over, self._cancelled = 0, False, False
 
     def play(self, hooks):
         """Make them and wait for the Job; if helm cannot go on, why."""
@@ -59,10 +61,13 @@ class HookRun:
             )
             cluster.objects += [*made, self._pod]
             self._looks, self._over = 0, False
-            while not self._over:
+            while not (self._over or self._cancelled):
                 before = self._looks
                 if not self._news.wait(SECONDS) and before == self._looks:
                     raise TimeoutError("nobody watches helm's Job")
+            if self._cancelled:  # helm leaves what it has made
+                self._cancelled = False
+                return CANCELLED
             failed = "status" in self._job
             gone = [one for one in made if not failed or one is not self._job]  # a failed one stays
             cluster.objects = [one for one in cluster.objects if one is not self._pod and one not in gone]
@@ -76,6 +81,12 @@ class HookRun:
                 cluster.remove({("ConfigMap", RECORD["metadata"]["name"])})
                 cluster.objects.append(wanted)
             return ""
+
+    def cancel(self):
+        """Helm gets a SIGINT."""
+        with self._news:
+            self._cancelled = True
+            self._news.notify_all()
 
     def look(self):
         """Somebody lists Pods."""

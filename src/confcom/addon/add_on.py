@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from confcom.addon.findings import Finding, Outcome, PreflightError, failed
-from confcom.addon.helm import Helm, HelmError
+from confcom.addon.detached import StopRequest, beside
+from confcom.addon.findings import Finding, PreflightError, failed
+from confcom.addon.helm import BusyError, Helm, HelmError
 from confcom.addon.history import Revision
-from confcom.addon.hook_watch import HookWatch, failed_hooks
+from confcom.addon.hook_watch import HookWatch
+from confcom.addon.journal import Journal, Phase, interrupted
 from confcom.addon.kubectl import Cluster, KubeApi
 from confcom.addon.looking import look_at_daemons
-from confcom.addon.node_checks import shown
+from confcom.addon.objects import name_of
 from confcom.addon.overwriting import prepare
+from confcom.addon.plan import is_hook
 from confcom.addon.preflight import judge
-from confcom.addon.programs import ClusterAccessError, ForbiddenError, Run
-from confcom.addon.rollout import NodeStep, Rollout, Step, Verdict, Watch, look, rollout
+from confcom.addon.programs import ClusterAccessError, ForbiddenError, Run, within
+from confcom.addon.rollout import NodeStep, Verdict, Watch, look, rollout
+from confcom.addon.rollout_report import rows_of, stalled
+from confcom.addon.running_change import RunningChangeError, busy
 from confcom.addon.stalled_update import RestWatch, StalledUpdate
 from confcom.addon.survey import Survey, Wish, survey
 from confcom.addon.telling import Board, Mark, Row, Teller
-from confcom.errors import ConfcomError, ExitCode
 
 T = TypeVar("T")
 
@@ -33,37 +39,12 @@ POLL_SECONDS = 1.5
 GLANCE_SECONDS = 0.05
 """Before helm's Job is looked for: a helm that ends at once has none."""
 
+ENDING_SECONDS = 5.0
+"""For helm to end when somebody interrupts. `helm upgrade` records within a second that it failed; a rollback or an
+uninstall waits for nothing, and takes a second or two. Whoever sent SIGTERM kills after 10 s as a rule."""
 
-class NotReadyError(ConfcomError):
-    """The daemons are not as they were asked to be."""
-
-    exit_code = ExitCode.NOT_READY
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """What a change came to.
-
-    Args:
-        changed: whether the release is another one now.
-        revision: the release's number; 0: there is none.
-        findings: what preflight found.
-        steps: each daemon on each node, as they were at the end; none if it was not waited for.
-    """
-
-    changed: bool
-    revision: int
-    findings: tuple[Finding, ...] = ()
-    steps: tuple[NodeStep, ...] = ()
-
-    def to_json(self) -> dict[str, object]:
-        """For `--output json`."""
-        return {
-            "changed": self.changed,
-            "revision": self.revision,
-            "warnings": [one.what for one in self.findings if one.outcome is Outcome.WARNING],
-            "nodes": [{"node": step.node, "step": step.step, "state": step.text} for step in self.steps],
-        }
+LOOK_SECONDS = 3.0
+"""For what helm has recorded then: a lookup takes a fifth of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +57,8 @@ class AddOn:
         teller: is told what happens.
         clock: seconds, of a clock that is never set.
         sleep: waits so many seconds.
+        now: the time, by this machine's clock.
+        journal: how far this command's change has come.
     """
 
     cluster: Cluster
@@ -83,6 +66,8 @@ class AddOn:
     teller: Teller
     clock: Callable[[], float]
     sleep: Callable[[float], None]
+    now: Callable[[], datetime]
+    journal: Journal = field(default_factory=Journal)
 
     @property
     def api(self) -> KubeApi:
@@ -99,11 +84,14 @@ class AddOn:
 
         Raises:
             PreflightError: something would.
+            RunningChangeError: another change is in the way.
         """
         with self.teller.busy("Checking the cluster"):
-            seen = survey(self.helm, self.api, wish)
+            seen = survey(self.helm, self.api, wish, self.now)
         findings = judge(seen.surroundings)
         self.teller.findings(findings)
+        if isinstance(seen.surroundings.plan, RunningChangeError):
+            raise seen.surroundings.plan
         if failed(findings):
             raise PreflightError(findings)
         return seen, findings
@@ -114,33 +102,50 @@ class AddOn:
         Raises:
             ClusterAccessError: something cannot be read or patched.
             HelmError: it failed.
+            RunningChangeError: another change is in the way.
         """
-        if not seen.history:
-            self.under_watch("helm installs the chart", lambda: self.helm.upgrade(chart, seen.values))
-            return
-        force = prepare(self.helm, self.api, seen.rendering.manifests if seen.rendering else ())
-        self.under_watch("helm upgrades the release", lambda: self.helm.upgrade(chart, seen.values, force))
+        self.journal.before = seen.history[-1].number if seen.history else 0
+        title = "helm installs the chart"
+        force: Sequence[str] = ()
+        if seen.history:
+            title = "helm upgrades the release"
+            force = prepare(self.helm, self.api, seen.rendering.manifests if seen.rendering else ())
+        self.under_watch(title, lambda helm: helm.upgrade(chart, seen.values, force), stoppable=True)
 
-    def set_back(self, revision: int, title: str) -> None:
+    def set_back(self, revision: int, title: str, *, last: int) -> None:
         """Make the release what a revision of it is; that may be the present one, for what has drifted from it.
+
+        Args:
+            revision: which.
+            title: what is shown meanwhile.
+            last: the number of the last revision.
 
         Raises:
             ClusterAccessError: something cannot be read or patched.
             HelmError: it failed.
+            RunningChangeError: another change is in the way.
         """
+        self.journal.before, self.journal.restores = last, True
         force = prepare(self.helm, self.api, self.helm.installed(revision))
-        self.under_watch(title, lambda: self.helm.rollback(revision, force))
+        self.under_watch(title, lambda helm: helm.rollback(revision, force), stoppable=False)
 
-    def under_watch(self, title: str, change: Callable[[], None]) -> None:
+    def under_watch(self, title: str, change: Callable[[Helm], None], *, stoppable: bool) -> None:
         """Let helm make a change, and watch the Job that it waits for: if that cannot start, its wait is cut short.
+
+        Args:
+            title: what is shown meanwhile.
+            change: what helm does.
+            stoppable: whether this helm, told to end, records what it has not done.
 
         Raises:
             HelmError: it failed; tells what was seen of the Job.
+            RunningChangeError: another change is in the way.
         """
         watch = HookWatch()
-        with self.teller.waiting(title) as board, futures.ThreadPoolExecutor(max_workers=1) as beside:
-            made = beside.submit(change)
-            while not futures.wait([made], GLANCE_SECONDS).done:
+        with self.teller.waiting(title) as board:
+
+            def look() -> None:
+                nonlocal watch
                 with contextlib.suppress(ClusterAccessError):  # helm tells by itself if it stays away
                     seen = self.api.list_objects("pods,jobs.batch,events", self.cluster.here)
                     watch = watch.after(seen, self.clock())
@@ -148,15 +153,69 @@ class AddOn:
                     for job in watch.hopeless(self.clock()):
                         self.api.end_job(job)
                 self.sleep(POLL_SECONDS)
+
             try:
-                made.result()
+                self.run_helm(change, stoppable=stoppable, meanwhile=look)
+            except BusyError as error:
+                raise busy(self.helm.history(), self.now(), made=self.journal.told) from error
             except HelmError as error:
                 why = "; ".join([*watch.told, error.why])
                 raise type(error)(error.what, why=why, remedy=error.remedy) from error
-        # Those of changes before this one, which is made: `status` would go on naming them.
+        # Helm has removed its Job. Others are of changes that failed or were interrupted: `status` would name them.
         with contextlib.suppress(ClusterAccessError):  # the change is made; the next one tidies as well
-            if failed := list(failed_hooks(self.api.list_objects("jobs", self.cluster.here))):
-                self.api.delete("Job.batch", failed, namespace=self.cluster.namespace)
+            if left := [name_of(job) for job in self.api.list_objects("jobs", self.cluster.here) if is_hook(job)]:
+                self.api.delete("Job.batch", left, namespace=self.cluster.namespace)
+
+    def run_helm(
+        self, change: Callable[[Helm], None], *, stoppable: bool, meanwhile: Callable[[], None] | None = None
+    ) -> None:
+        """Let helm make a change in a session of its own, so that an interruption finds a record that tells the truth.
+
+        Args:
+            change: what helm does.
+            stoppable: as for `under_watch`.
+            meanwhile: done again and again until helm has ended.
+
+        Raises:
+            HelmError: it failed.
+            KeyboardInterrupt: somebody interrupts. Helm was asked to end if it is stoppable, and has had time to end.
+        """
+        stop = StopRequest()
+        self.journal.phase = Phase.HELM
+        made = beside(lambda: change(Helm(self.cluster, functools.partial(self.run, stop=stop))))
+        try:
+            while not futures.wait([made], GLANCE_SECONDS).done:
+                if meanwhile is not None:
+                    meanwhile()
+        except KeyboardInterrupt:
+            self.journal.helm_goes_on = True
+            if stoppable:
+                stop.ask()
+            self.journal.helm_goes_on = not futures.wait([made], ENDING_SECONDS).done
+            raise
+        made.result()
+        self.journal.phase = Phase.MADE
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Turn an interruption into the error that says what was changed.
+
+        Raises:
+            ChangeInterruptedError: Ctrl-C, or SIGTERM where it is taken for that.
+        """
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            raise interrupted(self.journal, self._recorded()) from error
+
+    def _recorded(self) -> Sequence[Revision] | None:
+        """What helm has recorded, if it tells soon."""
+        if self.journal.phase is Phase.BEFORE:
+            return ()
+        try:
+            return Helm(self.cluster, within(self.run, LOOK_SECONDS)).history()
+        except (ClusterAccessError, KeyboardInterrupt):  # whoever interrupts again does not want to wait
+            return None
 
     def revision(self, *, deadline: float) -> int:
         """The release's number, after a change; asked for as patiently as `wait` looks.
@@ -234,37 +293,3 @@ class AddOn:
         else:
             how = f"by the annotation {update.annotation}"
             self.teller.say(f"{what}: the controller was made to reconcile it again, {how}.")
-
-
-def _first(steps: Sequence[NodeStep]) -> list[NodeStep]:
-    """Without the steps that wait for another one on their node."""
-    daemons = {step.node for step in steps if step.step is not Step.EPC}
-    return [step for step in steps if step.step is not Step.EPC or step.node not in daemons]
-
-
-def rows_of(state: Rollout) -> list[Row]:
-    """A rollout as people read it."""
-    told = (problem.partition(": ") for problem in state.problems)
-    rows = [Row(f"DaemonSet {name}", why, Mark.BAD) for name, _, why in told]
-    for step in state.steps:
-        mark = Mark.DONE if step.done else Mark.BAD if step.failing else Mark.WAITING
-        rows.append(Row(f"{step.node}  {step.step}", step.text, mark))
-    return rows
-
-
-def stalled(state: Rollout, remedy: str) -> NotReadyError:
-    """The error that says where it stalled, and why."""
-    blocked = _first(state.open)
-    reasons = [*state.problems, *(f"{step.node}: {step.step} {step.text}" for step in blocked)]
-    nodes = sorted({step.node for step in blocked})
-    what = f"the add-on is not ready on {', '.join(nodes)}" if nodes else "the daemons' Pods cannot be made"
-    serving = sorted({step.node for step in blocked if step.serving})
-    if serving:
-        what += f" ({', '.join(serving)}: the old one goes on serving)"
-    down = sorted({step.node for step in blocked if not step.node_ready})
-    if down:
-        remedy = (
-            f"bring {shown(down)} back, which goes on by itself then, or take it out of the cluster "
-            f"(kubectl delete node {down[0]}); else {remedy}"
-        )
-    return NotReadyError(what, why="; ".join(reasons) or "the DaemonSet controller does not act", remedy=remedy)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from confcom.addon.objects import KubernetesObject, name_of
 
-_REFUSES = re.compile(r'"[^"]+" is (forbidden|invalid): |denied (the )?request')
+_DENIES = re.compile("denied (the )?request")
+_REFUSES = re.compile(rf'"[^"]+" is (forbidden|invalid): |{_DENIES.pattern}')
 """Admission plugins and Pod Security; webhooks and policies; validation. Who lacks permission is told of no name."""
 _UNDECIDED = re.compile("error looking up service account|status unknown for quota")
 """Refusals that are over when the namespace's controllers have done their work."""
@@ -20,10 +21,12 @@ class ProbeAnswer:
     Args:
         refusal: what admission says against it.
         doubt: why it is not known what admission would say.
+        invalid: whether the Pod itself is at fault, whatever the namespace allows.
     """
 
     refusal: str = ""
     doubt: str = ""
+    invalid: bool = False
 
     @classmethod
     def read(cls, said: str, message: str) -> ProbeAnswer:
@@ -34,7 +37,9 @@ class ProbeAnswer:
             message: for people.
         """
         refused = _REFUSES.search(said) and not _UNDECIDED.search(said)
-        return cls(refusal=message) if refused else cls(doubt=message or "kubectl said nothing")
+        if not refused:
+            return cls(doubt=message or "kubectl said nothing")
+        return cls(refusal=message, invalid=" is invalid: " in said and not _DENIES.search(said))
 
 
 def pod_probe(daemon: KubernetesObject, namespace: str) -> KubernetesObject:

@@ -35,6 +35,13 @@ class Applied:
     recorded: bool
     complete: bool = False
     drifts: tuple[Drift, ...] = ()
+    gone: tuple[tuple[str, str], ...] = ()
+    """Kinds and names of what only an upgrade makes again."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.recorded and self.complete and not self.drifts
 
 
 def applied(add_on: AddOn, seen: Survey) -> Applied:
@@ -66,7 +73,9 @@ def applied(add_on: AddOn, seen: Survey) -> Applied:
     for one in drifts:
         if not one.gone:
             add_on.teller.say(f"Not as the release has it, to be set back: {described(one)}.")
-    return Applied(recorded, complete=not gone and not damaged, drifts=drifts)
+    lost = [*gone, *([_ROOT[1]] if damaged else [])]
+    named = tuple((text(one, "kind"), name_of(one)) for one in lost)
+    return Applied(recorded, complete=not lost, drifts=drifts, gone=named)
 
 
 def expected_beside(hooks: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 
-from confcom.addon.add_on import POLL_SECONDS, AddOn, NotReadyError
+from confcom.addon.add_on import POLL_SECONDS, AddOn
 from confcom.addon.dead_resources import (
     KUBELET_KEEPS_SECONDS,
     LATE_SECONDS,
@@ -18,6 +18,7 @@ from confcom.addon.dead_resources import (
 from confcom.addon.node_checks import shown
 from confcom.addon.objects import name_of
 from confcom.addon.programs import ClusterAccessError
+from confcom.addon.rollout_report import NotReadyError
 from confcom.addon.telling import Mark, Row
 
 PATIENCE_SECONDS = KUBELET_KEEPS_SECONDS + REPORT_SECONDS + LATE_SECONDS

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from confcom.addon.kubectl import Cluster
 from confcom.addon.platform_secret import decode_secret
-from confcom.addon.programs import ClusterAccessError, Purpose, Run, by_hand, call, last_words, run_program
+from confcom.addon.programs import (
+    ClusterAccessError,
+    Purpose,
+    Run,
+    access_error,
+    by_hand,
+    call,
+    last_words,
+    run_program,
+)
 from confcom.addon.root_record import SECRET_NAME
 from confcom.simulation.platform import SimulatedPlatform
 
@@ -48,6 +57,4 @@ def _explained(cluster: Cluster, stderr: bytes) -> ClusterAccessError:
             why=last_words(stderr),
             remedy="ask someone who may to export; the files written are public",
         )
-    return ClusterAccessError(
-        _FAILURE, why=last_words(stderr) or "kubectl said nothing", remedy=by_hand(_get(cluster, "name"))
-    )
+    return access_error(_FAILURE, last_words(stderr) or "kubectl said nothing", remedy=by_hand(_get(cluster, "name")))

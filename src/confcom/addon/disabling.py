@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from confcom.addon.add_on import POLL_SECONDS, AddOn, NotReadyError
+from confcom.addon.add_on import POLL_SECONDS, AddOn
 from confcom.addon.cleaning import clean_nodes
 from confcom.addon.dead_resources import Stage, remains
 from confcom.addon.enabling import NotEnabledError, namespaces_of_others
 from confcom.addon.findings import Check, Finding, Outcome, PreflightError
 from confcom.addon.helm import RELEASE, HelmError
+from confcom.addon.journal import Phase
 from confcom.addon.looking import look_at_daemons, look_everywhere
 from confcom.addon.node_checks import shown
 from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of
 from confcom.addon.permissions import CLEANING, READING, STORING, Permission, denied, is_cluster_wide, plural
 from confcom.addon.plan import component_of, group_of
+from confcom.addon.rollout_report import NotReadyError
 from confcom.addon.root_record import RECORD_NAME, SECRET_NAME
+from confcom.addon.running_change import running_change
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.telling import Mark, Row
@@ -65,7 +68,7 @@ class Disabled:
         }
 
 
-def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
+def disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) -> Disabled:
     """Remove policies, then the daemons, then what is left of their resources on the nodes.
 
     Doing so again finishes what an earlier call left, and changes nothing in the end.
@@ -74,18 +77,28 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
         add_on: of which cluster.
         consent: asked if workloads use it.
         wait: whether to wait out the kubelet's five minutes and clean the nodes.
+        interrupted: whether somebody knows that no helm is at work on the last change any more.
 
     Raises:
         NotEnabledError: it is in another namespace, or was not installed by helm.
+        RunningChangeError: helm may still be at work on the last change.
         NoConsentError: workloads use it, and nobody agreed; nothing was changed.
         PreflightError: this user may not.
         HelmError: helm failed.
         NotReadyError: something is left that can only be removed later.
     """
+    add_on.journal.removes = True
+    with add_on.interruptible():
+        return _disable(add_on, consent=consent, wait=wait, interrupted=interrupted)
+
+
+def _disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) -> Disabled:
     with add_on.teller.busy("Looking at the cluster"):
         seen = look_everywhere(add_on.api)
         history = add_on.helm.history()
         parts = (add_on.helm.installed(), add_on.helm.hooks()) if history else ((), ())
+    if not interrupted and (other := running_change(history, add_on.now())):
+        raise other
     _refuse_foreign(seen, add_on, released=bool(history))
     _check_permissions(add_on, (*parts[0], *parts[1]))
     workloads = running_workloads(seen.pods) if history else ()
@@ -99,6 +112,7 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
         _remove(add_on, *parts)
     else:
         add_on.teller.say("The add-on is not enabled.")
+        add_on.journal.phase = Phase.MADE
     kept = add_on.patiently(lambda: _kept(add_on, seen), deadline=ENDING_SECONDS)
     if wait:
         clean_nodes(add_on)
@@ -143,11 +157,12 @@ def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject], hooks: Sequenc
     for kind in POLICY_KINDS:
         names = [name_of(one) for one in manifests if one["kind"] == kind]
         if names:
-            add_on.api.delete(kind, names)
+            with add_on.journal.change(f"{kind} {', '.join(names)} was removed"):
+                add_on.api.delete(kind, names)
             add_on.teller.say(f"Removed {kind} {', '.join(names)}.")
     with add_on.teller.busy("helm removes the daemons"):
         try:
-            add_on.helm.uninstall()
+            add_on.run_helm(lambda helm: helm.uninstall(), stoppable=False)
         except HelmError as error:
             remedy = "`confcom disable` again removes the rest; `confcom enable` puts back what is gone"
             raise type(error)(error.what, why=error.why, remedy=f"{remedy}; {error.remedy}") from error

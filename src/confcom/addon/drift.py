@@ -17,7 +17,7 @@ from confcom.addon.history import Revision
 from confcom.addon.objects import KubernetesObject, mapping, name_of, namespace_of, quantity, text
 from confcom.addon.plan import group_of
 
-_MERGE_KEYS = {
+MERGE_KEYS = {
     "containers": "name",
     "initContainers": "name",
     "volumes": "name",
@@ -67,6 +67,8 @@ _ALLOCATED = frozenset({"ipFamilies", "ipFamilyPolicy"})
 _NOT_COMPARED = frozenset({"apiVersion", "kind", "metadata", "status"})
 _COMPARED_METADATA = ("labels", "annotations")
 _TEMPLATE_METADATA: Path = ("spec", "template", "metadata")
+UNSHOWN = frozenset({"env", "data"})
+"""Fields whose values are not shown, because they may be confidential."""
 SECRET = "Secret"  # noqa: S105 # a kind
 """Of these, the content is not looked at."""
 
@@ -201,7 +203,7 @@ def _differences(wanted: object, live: object, at: Path) -> Iterator[FieldDrift]
 
 
 def _list_differences(wanted: Sequence[object], live: list[object], at: Path) -> Iterator[FieldDrift]:
-    key = _MERGE_KEYS.get(str(at[-1]))
+    key = MERGE_KEYS.get(str(at[-1]))
     if key is None:
         alike = len(wanted) == len(live) and not any(
             list(_differences(one, other, at)) for one, other in zip(wanted, live, strict=True)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
-from confcom.addon.drift import Deviation, Drift, FieldDrift, ReleaseSeen
+from confcom.addon.drift import UNSHOWN, Deviation, Drift, FieldDrift, ReleaseSeen
 from confcom.addon.field_managers import Path
-from confcom.addon.history import DEPLOYED, FAILED, PENDING, UNINSTALLED, UNINSTALLING, Revision
-from confcom.addon.objects import time_of
+from confcom.addon.history import DEPLOYED, FAILED, LONGEST_CHANGE_SECONDS, UNINSTALLED, UNINSTALLING
 
 MOST_FIELDS = 3
 """Of one object that are named, so that a line stays a line; `--output json` has all."""
-CHANGE_SECONDS = 360.0
-"""How long a change by `confcom` may take: helm's limit for its hooks, and what `confcom` gives helm beside. Helm's own
-default is 300 s."""
 MAX_VALUE_CHARACTERS = 80
 """Of a value that is shown: an image with its digest is longer than that only with a long registry's name."""
-_POD_SPEC: Path = ("spec", "template", "spec")
-_UNSHOWN = frozenset({"env", "data"})
-"""Fields whose values are not shown, because they may be confidential."""
+INTERRUPTED_FLAG = "--interrupted"
+"""By which a person says that no helm is at work on the last change any more."""
+POD_SPEC: Path = ("spec", "template", "spec")
 
 
 def change_problem(seen: ReleaseSeen, now: datetime) -> str:
@@ -30,39 +26,39 @@ def change_problem(seen: ReleaseSeen, now: datetime) -> str:
     """
     if seen.last is None or seen.last.status in {DEPLOYED, UNINSTALLED}:
         return ""
+    what, remedy = unfinished(seen)
+    age = seen.last.age(now)
+    if seen.last.pending and age is not None:
+        which = f"{seen.last.status}{seen.last.since} (revision {seen.last.number})"
+        if age <= LONGEST_CHANGE_SECONDS:
+            return f"a change of the release is in progress, {which}, {age:.0f} s ago: wait for it; {remedy}"
+        what = f"a change of the release was interrupted: {which}, longer ago than helm takes"
+        remedy = undoing(can_roll_back=seen.can_roll_back)
+    return f"{what}: {remedy}"
+
+
+def unfinished(seen: ReleaseSeen) -> tuple[str, str]:
+    """Of a last change that was not made to its end: what is wrong, and what to do."""
+    if seen.last is None:
+        return "", ""
     number, status, said = seen.last.number, seen.last.status, seen.last.description
     if status == FAILED:
         undo = "`confcom rollback` undoes it" if seen.can_roll_back else "`confcom disable` removes it"
-        return (
-            f"the last change (revision {number}) failed and may be half made ({said}): `confcom enable` makes it "
-            f"again, {undo}"
-        )
+        what = f"the last change (revision {number}) failed and may be half made ({said})"
+        return what, f"`confcom enable` makes it again, {undo}"
     if status == UNINSTALLING:
         remedy = "`confcom disable` finishes the removal; then `confcom enable`"
-    elif seen.can_roll_back:
-        remedy = "`confcom rollback` undoes what it did"
     else:
-        remedy = "`confcom disable` removes what it made; then `confcom enable`"
-    return f"{_unfinished(seen.last, now)}, and {remedy}"
+        remedy = undoing(can_roll_back=seen.can_roll_back)
+    what = f"the release is {status}{seen.last.since} (revision {number})"
+    return what, f"if no helm is at work on it, it was interrupted, and {remedy}"
 
 
-def _unfinished(last: Revision, now: datetime) -> str:
-    """Whether a change goes on, by the time at which it began; helm leaves no other sign of it."""
-    if_none = "if no helm is at work on it, it was interrupted"
-    began = time_of(last.updated)
-    if began is None or last.status not in PENDING:
-        return f"the release is {last.status} (revision {last.number}): {if_none}"
-    since = began.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    seconds = (now - began).total_seconds()
-    if seconds < CHANGE_SECONDS:
-        return (
-            f"a change of the release is in progress since {since}, {max(0.0, seconds):.0f} s ago ({last.status}, "
-            f"revision {last.number}): wait for it; {if_none}"
-        )
-    return (
-        f"a change of the release was interrupted: it is {last.status} (revision {last.number}) since {since}, longer "
-        "than helm waits by default"
-    )
+def undoing(*, can_roll_back: bool) -> str:
+    """What undoes a change that was interrupted. Said so, it is done also while the change might still go on."""
+    if can_roll_back:
+        return f"`confcom rollback {INTERRUPTED_FLAG}` undoes what it did"
+    return f"`confcom disable {INTERRUPTED_FLAG}` removes what it made; then `confcom enable`"
 
 
 def drift_problem(drift: Drift) -> str:
@@ -95,7 +91,7 @@ def shown(path: Path) -> str:
 
 
 def _field(one: FieldDrift) -> str:
-    path = one.path[len(_POD_SPEC) :] if one.path[: len(_POD_SPEC)] == _POD_SPEC else one.path
+    path = one.path[len(POD_SPEC) :] if one.path[: len(POD_SPEC)] == POD_SPEC else one.path
     who = f" (by {one.manager}{f' at {one.time}' if one.time else ''})" if one.manager else ""
     return f"{shown(path)} {_how(one)}{who}"
 
@@ -105,12 +101,12 @@ def _how(one: FieldDrift) -> str:
         return "was added"
     if one.deviation is Deviation.MISSING:
         return "is missing"
-    if _UNSHOWN & {step for step in one.path if isinstance(step, str)}:
+    if UNSHOWN & {step for step in one.path if isinstance(step, str)}:
         return "differs"
     if isinstance(one.wanted, list) and isinstance(one.found, list):
         return _words(one.wanted, one.found)
     if isinstance(one.wanted, str | int) and isinstance(one.found, str | int):
-        return f"is {_cut(one.found)} instead of {_cut(one.wanted)}"
+        return f"is {cut(one.found)} instead of {cut(one.wanted)}"
     return "differs"
 
 
@@ -120,10 +116,11 @@ def _words(wanted: list[object], found: list[object]) -> str:
     less = [one for one in wanted if one not in found]
     if not all(isinstance(one, str | int) for one in (*more, *less)) or not (more or less):
         return "differs"
-    told = [f"has {_cut(' '.join(map(str, more)))}"] if more else []
-    return " and ".join([*told, *([f"lacks {_cut(' '.join(map(str, less)))}"] if less else [])])
+    told = [f"has {cut(' '.join(map(str, more)))}"] if more else []
+    return " and ".join([*told, *([f"lacks {cut(' '.join(map(str, less)))}"] if less else [])])
 
 
-def _cut(value: object) -> str:
+def cut(value: object) -> str:
+    """A value as it is written in YAML, up to a bound."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= MAX_VALUE_CHARACTERS else f"{text[:MAX_VALUE_CHARACTERS]}..."

@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 
-from confcom.addon.add_on import AddOn, Changed
+from confcom.addon.add_on import AddOn
 from confcom.addon.applied import applied
+from confcom.addon.changed import Changed
 from confcom.addon.findings import Outcome, PreflightError
 from confcom.addon.helm import RELEASE
 from confcom.addon.history import NoRevisionError, previous
-from confcom.addon.node_checks import BESIDE_HARDWARE, check_losses, check_simulation, shown
-from confcom.addon.objects import KubernetesObject, name_of, namespace_of
+from confcom.addon.node_checks import BESIDE_HARDWARE, check_losses, check_simulation
+from confcom.addon.objects import KubernetesObject, namespace_of
 from confcom.addon.plan import ADD_ON, NAME_LABEL, Plan, component_of
+from confcom.addon.planning import planned
 from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED
 from confcom.addon.programs import ClusterAccessError
 from confcom.addon.rollout import NodeStep
 from confcom.addon.root_following import await_root
+from confcom.addon.running_change import running_change
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.survey import Survey, Wish
 from confcom.errors import ConfcomError, ExitCode
@@ -56,19 +59,21 @@ def enable(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: fl
         HelmError: helm failed.
         NotReadyError: it is installed, and some node is not ready.
     """
-    seen, findings = add_on.preflight(wish)
-    if dry_run:
-        _tell_plan(add_on, seen, wish)
-        return Changed(changed=False, revision=seen.history[-1].number if seen.history else 0, findings=findings)
-    for node in wish.simulated_nodes:
-        add_on.api.label_node(node, f"{SIMULATED_LABEL}=true")
-        add_on.teller.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")
-    if seen.surroundings.namespace is None:
-        add_on.api.create(_namespace(add_on.cluster.namespace))
-    changed = _apply(add_on, wish, seen)
-    remedy = "see `confcom status`; `confcom enable` again waits on"
-    steps = _settle(add_on, "Waiting for the daemons", deadline=deadline, remedy=remedy) if wait else ()
-    return Changed(changed, add_on.revision(deadline=deadline), findings, steps)
+    with add_on.interruptible():
+        seen, findings = add_on.preflight(wish)
+        if dry_run:
+            return planned(add_on, seen, findings)
+        for node in wish.simulated_nodes:
+            with add_on.journal.change(f"the node {node} was labelled {SIMULATED_LABEL}=true"):
+                add_on.api.label_node(node, f"{SIMULATED_LABEL}=true")
+            add_on.teller.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")
+        if seen.surroundings.namespace is None:
+            with add_on.journal.change(f"the namespace {add_on.cluster.namespace} was made"):
+                add_on.api.create(_namespace(add_on.cluster.namespace))
+        changed = _apply(add_on, wish, seen)
+        remedy = "see `confcom status`; `confcom enable` again waits on"
+        steps = _settle(add_on, "Waiting for the daemons", deadline=deadline, remedy=remedy) if wait else ()
+        return Changed(changed, add_on.revision(deadline=deadline), findings, steps)
 
 
 def update(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
@@ -87,49 +92,54 @@ def update(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: fl
         HelmError: helm failed.
         NotReadyError: the update stopped at some node, whose old daemon goes on serving.
     """
-    # Before preflight: values that are enough for an update need not be enough to enable it, as the chart would say.
-    with contextlib.suppress(ClusterAccessError):  # preflight tells that, with what else it needs
-        if not add_on.helm.history():
-            raise NotEnabledError.of("there is nothing to update", _elsewhere(add_on))
-    seen, findings = add_on.preflight(wish)
-    if dry_run:
-        _tell_plan(add_on, seen, wish)
-        return Changed(changed=False, revision=seen.history[-1].number if seen.history else 0, findings=findings)
-    changed = _apply(add_on, wish, seen)
-    remedy = "`confcom rollback` undoes it"
-    steps = _settle(add_on, "Updating node by node", deadline=deadline, remedy=remedy) if wait else ()
-    return Changed(changed, add_on.revision(deadline=deadline), findings, steps)
+    with add_on.interruptible():
+        # Before preflight: values that are enough for an update need not be enough to enable it, as the chart says.
+        with contextlib.suppress(ClusterAccessError):  # preflight tells that, with what else it needs
+            if not add_on.helm.history():
+                raise NotEnabledError.of("there is nothing to update", _elsewhere(add_on))
+        seen, findings = add_on.preflight(wish)
+        if dry_run:
+            return planned(add_on, seen, findings)
+        changed = _apply(add_on, wish, seen)
+        remedy = "`confcom rollback` undoes it"
+        steps = _settle(add_on, "Updating node by node", deadline=deadline, remedy=remedy) if wait else ()
+        return Changed(changed, add_on.revision(deadline=deadline), findings, steps)
 
 
-def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, deadline: float) -> Changed:
+def roll_back(add_on: AddOn, revision: int | None, *, interrupted: bool, wait: bool, deadline: float) -> Changed:
     """Make the add-on what it was before its last change.
 
     Args:
         add_on: of which cluster.
         revision: another one than that before the last change.
+        interrupted: whether somebody knows that no helm is at work on the last change any more.
         wait: whether to wait until every node is ready.
         deadline: seconds without progress.
 
     Raises:
         NotEnabledError: there is nothing to roll back.
+        RunningChangeError: helm may still be at work on the last change.
         NoRevisionError: there is none to go back to.
         PreflightError: the nodes are not those that it was made for, and nothing was changed.
         HelmError: helm failed.
         NotReadyError: some node is not ready.
     """
-    history = add_on.helm.history()
-    if not history:
-        raise NotEnabledError.of("there is nothing to roll back", _elsewhere(add_on))
-    target = previous(history) if revision is None else revision
-    if target not in {one.number for one in history}:
-        known = ", ".join(str(one.number) for one in history)
-        raise NoRevisionError(f"there is no revision {target}", why=f"there are {known or 'none'}")
-    _check_target(add_on, target)
-    add_on.set_back(target, f"helm rolls back to revision {target}")
-    remedy = "see `confcom status`"
-    title = f"Back to revision {target}, node by node"
-    steps = add_on.wait(title, deadline=deadline, remedy=remedy) if wait else ()
-    return Changed(changed=True, revision=add_on.revision(deadline=deadline), steps=steps)
+    with add_on.interruptible():
+        history = add_on.helm.history()
+        if not history:
+            raise NotEnabledError.of("there is nothing to roll back", _elsewhere(add_on))
+        if not interrupted and (other := running_change(history, add_on.now())):
+            raise other
+        target = previous(history) if revision is None else revision
+        if target not in {one.number for one in history}:
+            known = ", ".join(str(one.number) for one in history)
+            raise NoRevisionError(f"there is no revision {target}", why=f"there are {known or 'none'}")
+        _check_target(add_on, target)
+        add_on.set_back(target, f"helm rolls back to revision {target}", last=history[-1].number)
+        remedy = "see `confcom status`"
+        title = f"Back to revision {target}, node by node"
+        steps = add_on.wait(title, deadline=deadline, remedy=remedy) if wait else ()
+        return Changed(changed=True, revision=add_on.revision(deadline=deadline), steps=steps)
 
 
 def _check_target(add_on: AddOn, target: int) -> None:
@@ -173,7 +183,8 @@ def _apply(add_on: AddOn, wish: Wish, seen: Survey) -> bool:
         add_on.apply(wish.chart, seen)
     elif found.drifts:
         # Not an upgrade, which would be one more change for `confcom rollback` to undo.
-        add_on.set_back(seen.history[-1].number, "helm sets back what was changed")
+        last = seen.history[-1].number
+        add_on.set_back(last, "helm sets back what was changed", last=last)
     else:
         add_on.teller.say("The release is as it was asked to be already.")
         return False
@@ -190,17 +201,3 @@ def _settle(add_on: AddOn, title: str, *, deadline: float, remedy: str) -> tuple
 def _namespace(name: str) -> KubernetesObject:
     labels = {NAME_LABEL: ADD_ON, ENFORCE_LABEL: PRIVILEGED}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-
-
-def _tell_plan(add_on: AddOn, seen: Survey, wish: Wish) -> None:
-    say, found = add_on.teller.say, seen.surroundings
-    say("Nothing was changed. Without --dry-run:")
-    if found.namespace is None:
-        say(f"  the namespace {found.namespace_name} is made")
-    for node in wish.simulated_nodes:
-        say(f"  the node {node} is labelled {SIMULATED_LABEL}=true")
-    for one in seen.rendering.manifests if seen.rendering else ():
-        say(f"  {one['kind']} {name_of(one)} is there")
-    applied(add_on, seen)  # tells what would be made again and set back
-    if isinstance(found.plan, Plan) and found.nodes and not isinstance(found.nodes, ConfcomError):
-        say(f"  the daemons run on {shown(found.plan.nodes(found.nodes)) or 'no node yet'}")

@@ -28,6 +28,8 @@ _CHARTS_FAULT = re.compile(
     "execution error at|values don't meet|failed to load|chart|template|parse|YAML", re.IGNORECASE
 )
 """In helm's message, if the values or the chart are to blame; else it is the cluster."""
+_BUSY = re.compile("another operation|release: already exists|cannot re-?use a name that is still in use")
+"""In helm's message, if another change has begun: it is pending, or was recorded after this helm had looked."""
 _EXPLAINED = re.compile(r"confcom: (?P<what>.+?)\n\s+why: (?P<why>.+?)\n\s+do: +(?P<do>.+?)(\n\n|\Z)", re.DOTALL)
 """How the chart's own refusals are worded."""
 _DEEPER = re.compile(r"\n {8,}")
@@ -48,6 +50,10 @@ class UnfinishedError(HelmError):
     """An earlier change of the release was interrupted, and helm makes no other one before it is undone."""
 
     exit_code = ExitCode.REFUSED
+
+
+class BusyError(UnfinishedError):
+    """Another change of the release is going on, or was interrupted; or one was recorded at the same moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +257,8 @@ class Helm:
         done = self._call(*arguments, failure=failure, stdin=stdin)
         if done.returncode:
             why = last_words(done.stderr) or "helm said nothing"
-            if remedy := _unfinished(why):
-                raise UnfinishedError(failure, why=why, remedy=remedy)
+            if unfinished := _unfinished(failure, why):
+                raise unfinished
             raise HelmError(failure, why=why, remedy=_remedy(why, self.cluster))
         return Answer.of(done, failure)
 
@@ -262,16 +268,14 @@ def _upgrade(chart: Path, values: Values) -> list[str]:
     return [*command, *values.flags]
 
 
-def _unfinished(why: str) -> str:
-    """What to do about an interrupted change, if that is what keeps helm from the next one."""
-    if "another operation" in why:
-        return (
-            "if no other helm is at work on it, an earlier one was interrupted: `confcom rollback` undoes what it did, "
-            "`confcom disable` removes it all"
-        )
+def _unfinished(failure: str, why: str) -> UnfinishedError | None:
+    """The error about another change, if that is what keeps helm from this one."""
+    if _BUSY.search(why):
+        return BusyError(failure, why=why, remedy="see `confcom status`")
     if "has no deployed releases" in why:
-        return "`confcom disable`, which was interrupted, finishes its work; then `confcom enable`"
-    return ""
+        remedy = "`confcom disable`, which was interrupted, finishes its work; then `confcom enable`"
+        return UnfinishedError(failure, why=why, remedy=remedy)
+    return None
 
 
 def _remedy(why: str, cluster: Cluster) -> str:
@@ -291,8 +295,8 @@ def _rendering_error(stderr: bytes) -> ConfcomError:
         what = what.removeprefix("nothing was changed, because ").removeprefix("nothing was installed, because ")
         return ChartError(f"the chart refuses these values: {what.rstrip('.')}", why=why.rstrip("."), remedy=do)
     why = last_words(stderr) or "helm said nothing"
-    if remedy := _unfinished(why):
-        return UnfinishedError("helm cannot change the release", why=why, remedy=remedy)
+    if unfinished := _unfinished("helm cannot change the release", why):
+        return unfinished
     if "forbidden" in why or not _CHARTS_FAULT.search(why):
         return ClusterAccessError("helm cannot look up the release", why=why)
     return ChartError(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from confcom.addon.objects import time_of
 from confcom.errors import ConfcomError, ExitCode
 
 _ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
@@ -23,8 +25,11 @@ UNINSTALLING = "uninstalling"
 UNINSTALLED = "uninstalled"
 """Of one that was removed with `helm uninstall --keep-history`."""
 _BEGUN = "pending-rollback"
-PENDING = frozenset({"pending-install", "pending-upgrade", _BEGUN})
-"""Of one that helm is at work on, or was when it was interrupted."""
+_PENDING = "pending-"
+"""How the status begins of one that helm is at work on, or was when it was interrupted."""
+LONGEST_CHANGE_SECONDS = 360.0
+"""For one change by helm: its own limit of 300 s for hooks (confcom.addon.helm), and a minute for all else. An older
+change has no helm any more."""
 
 
 class NoRevisionError(ConfcomError):
@@ -41,14 +46,32 @@ class Revision:
     status: str
     description: str
     chart: str = ""
-    updated: str = ""
-    """When it was made, or begun, as helm writes it."""
+    updated: datetime | None = None
+    """When it was begun; None: helm does not tell."""
 
     @classmethod
     def parse(cls, found: Mapping[str, object]) -> Revision:
         """From `helm history -o json`."""
-        number, *texts = (found.get(key, "") for key in ("revision", "status", "description", "chart", "updated"))
-        return cls(int(str(number) or 0), *map(str, texts))
+        number, status, description, chart = (
+            found.get(key, "") for key in ("revision", "status", "description", "chart")
+        )
+        updated = time_of(str(found.get("updated", "")))
+        at = updated.astimezone(UTC) if updated else None
+        return cls(int(str(number) or 0), str(status), str(description), str(chart), at)
+
+    @property
+    def pending(self) -> bool:
+        """Whether helm has begun it and not ended it."""
+        return self.status.startswith(_PENDING)
+
+    @property
+    def since(self) -> str:
+        """When it was begun, to follow its status; empty if that is not known."""
+        return f" since {self.updated:%Y-%m-%d %H:%M:%S} UTC" if self.updated else ""
+
+    def age(self, now: datetime) -> float | None:
+        """How many seconds ago it was begun; None if that is not known."""
+        return None if self.updated is None else max(0.0, (now - self.updated).total_seconds())
 
     @property
     def target(self) -> int:

@@ -41,6 +41,8 @@ class Surroundings:
     """By the DaemonSet's name: what admission says to a pod of it; none where that need not be asked."""
     unknown_nodes: Sequence[str] = ()
     """Nodes that are to be labelled and are not there."""
+    unlabelled_nodes: Sequence[str] = ()
+    """Nodes that are to be labelled, and are not yet."""
     allow_no_nodes: bool = False
 
 
@@ -175,7 +177,15 @@ def _pod_security(seen: Surroundings) -> Iterator[Finding]:
 
 def _answered(answers: Mapping[str, ProbeAnswer], name: str) -> Iterator[Finding]:
     for daemon, answer in answers.items():
-        if answer.refusal:
+        if answer.invalid:
+            yield Finding(
+                Check.VALUES,
+                Outcome.FAILED,
+                f"the API server calls the Pods of {daemon} invalid",
+                why=answer.refusal,
+                remedy="correct the values that it names, such as a request that is larger than its limit",
+            )
+        elif answer.refusal:
             yield Finding(
                 Check.POD_SECURITY,
                 Outcome.FAILED,

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from confcom.addon.detached import StopRequest, run_detached
 from confcom.errors import UnavailableError
 
 PROGRAM_SECONDS = 60.0
@@ -26,6 +27,11 @@ _LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
 
 _FORBIDDEN = re.compile(r"\(Forbidden\)|\bis forbidden\b|\bforbidden: User\b")
 """How kubectl and helm tell that the API server answered, and refused."""
+
+
+_DEFAULT_SERVER = "localhost:8080"
+"""Which kubectl and helm ask where no kubeconfig names a cluster."""
+_NO_SUCH_CONTEXT = re.compile('context was not found for specified context|context "[^"]*" does not exist')
 
 
 class ClusterAccessError(UnavailableError):
@@ -46,8 +52,9 @@ class Run(Protocol):
         *,
         stdin: bytes | None = None,
         timeout: float = PROGRAM_SECONDS,
+        stop: StopRequest | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Its exit code and all that it said.
+        """Its exit code and all that it said. With a stop request, Ctrl-C reaches the program by that alone.
 
         Raises:
             OSError, subprocess.TimeoutExpired: it could not be run, or did not end.
@@ -55,11 +62,34 @@ class Run(Protocol):
 
 
 def run_program(
-    arguments: Sequence[str], /, *, stdin: bytes | None = None, timeout: float = PROGRAM_SECONDS
+    arguments: Sequence[str],
+    /,
+    *,
+    stdin: bytes | None = None,
+    timeout: float = PROGRAM_SECONDS,
+    stop: StopRequest | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program with this process's environment, and its terminal input if it is given none."""
     environment = without_another_cluster(os.environ)
+    if stop is not None:
+        return run_detached(arguments, stdin=stdin, timeout=timeout, environment=environment, stop=stop)
     return subprocess.run(arguments, input=stdin, capture_output=True, timeout=timeout, check=False, env=environment)
+
+
+def within(run: Run, seconds: float) -> Run:
+    """The same, with at most so many seconds for each program."""
+
+    def run_soon(
+        arguments: Sequence[str],
+        /,
+        *,
+        stdin: bytes | None = None,
+        timeout: float = PROGRAM_SECONDS,
+        stop: StopRequest | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        return run(arguments, stdin=stdin, timeout=min(timeout, seconds), stop=stop)
+
+    return run_soon
 
 
 def without_another_cluster(environment: Mapping[str, str]) -> dict[str, str]:
@@ -122,6 +152,22 @@ def call(
 
 def access_error(failure: str, why: str, *, remedy: str = "") -> ClusterAccessError:
     """The error for what a program said when it failed."""
+    if _DEFAULT_SERVER in why:
+        why = (
+            "there is no current context, neither in a file that KUBECONFIG names nor in ~/.kube/config; kubectl and "
+            f"helm then ask {_DEFAULT_SERVER}, where nothing answers"
+        )
+        remedy = (
+            "put the cluster's kubeconfig at ~/.kube/config, or name it: export KUBECONFIG=FILE; `kubectl config "
+            "get-contexts` lists its contexts, and `kubectl config use-context` or --context chooses one"
+        )
+        return ClusterAccessError(failure, why=why, remedy=remedy)
+    if _NO_SUCH_CONTEXT.search(why):
+        remedy = (
+            "`kubectl config get-contexts` lists those that there are, of the file that KUBECONFIG names or else of "
+            "~/.kube/config"
+        )
+        return ClusterAccessError(failure, why=why, remedy=remedy)
     kind = ForbiddenError if _FORBIDDEN.search(why) else ClusterAccessError
     return kind(failure, why=why, remedy=remedy)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Sequence
 
-from confcom.addon.add_on import POLL_SECONDS, AddOn, NotReadyError
+from confcom.addon.add_on import POLL_SECONDS, AddOn
 from confcom.addon.objects import of_kind
+from confcom.addon.rollout_report import NotReadyError
 from confcom.addon.root_looking import look_at_root
 from confcom.addon.root_sight import EDITED_REMEDY, FOLLOW_MINUTES, RootSight, behind_text, root_doubts
 from confcom.addon.telling import Mark, Row

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from confcom.addon.admission import ProbeAnswer, pod_probe
 from confcom.addon.findings import Outcome
-from confcom.addon.helm import RELEASE, Helm, Rendering, Values
+from confcom.addon.helm import RELEASE, BusyError, Helm, Rendering, Values
 from confcom.addon.history import Revision
 from confcom.addon.kubectl import KubeApi
 from confcom.addon.node_selection import with_label
@@ -28,6 +29,7 @@ from confcom.addon.permissions import (
 )
 from confcom.addon.plan import Plan
 from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED, Surroundings
+from confcom.addon.running_change import busy
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.versions import check_helm, is_helm_3
 from confcom.errors import ConfcomError
@@ -73,7 +75,7 @@ class Survey:
     rendering: Rendering | None
 
 
-def survey(helm: Helm, api: KubeApi, wish: Wish) -> Survey:
+def survey(helm: Helm, api: KubeApi, wish: Wish, now: Callable[[], datetime]) -> Survey:
     """Look at everything; what cannot be found is told in its place, and stops nothing but what needs it."""
     version, server = _try(helm.version), _try(api.server_version)
     base = Surroundings(api.cluster.namespace, RELEASE, version, server, allow_no_nodes=wish.allow_no_nodes)
@@ -84,6 +86,8 @@ def survey(helm: Helm, api: KubeApi, wish: Wish) -> Survey:
     values = Values({} if isinstance(stored, ConfcomError) else stored, wish.files, wish.settings, wish.texts)
     unreadable = [one for one in (history, stored) if isinstance(one, ConfcomError)]
     rendering = unreadable[0] if unreadable else _try(lambda: helm.render(wish.chart, values))
+    if isinstance(rendering, BusyError):
+        rendering = _try(lambda: busy(helm.history(), now()))
     plan = rendering if isinstance(rendering, ConfcomError) else Plan((*rendering.manifests, *rendering.hooks))
     namespace = _try(api.find_namespace)
     lacking = _try(lambda: _lacking(api, wish, plan, is_there=namespace is not None, replaces=is_helm_3(str(version))))
@@ -110,11 +114,12 @@ def _with_nodes(
     """With the nodes as they will be when the chosen ones are labelled."""
     if isinstance(nodes, ConfcomError):
         return dataclasses.replace(found, nodes=nodes)
-    known = {name_of(node) for node in nodes}
+    known = {name_of(node): labels_of(node) for node in nodes}
     return dataclasses.replace(
         found,
         nodes=[with_label(one, SIMULATED_LABEL, "true") if name_of(one) in chosen else one for one in nodes],
         unknown_nodes=[name for name in chosen if name not in known],
+        unlabelled_nodes=[name for name in chosen if known.get(name, {}).get(SIMULATED_LABEL) != "true"],
     )
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -34,6 +35,7 @@ class Machine:
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     terminal: bool
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @classmethod
     def here(cls) -> Machine:
@@ -66,6 +68,12 @@ def cluster_options(command: Callable[P, R]) -> Callable[P, R]:
     ):
         command = option(command)
     return command
+
+
+interrupted_option = click.option(
+    "--interrupted", is_flag=True, help="The last change was interrupted: no helm is at work on it any more."
+)
+"""Without it, a change that helm may still be at work on is left alone."""
 
 
 def waiting_options(command: Callable[P, R]) -> Callable[P, R]:
@@ -131,7 +139,7 @@ def add_on(namespace: str, context: str) -> AddOn:
 
     machine = click.get_current_context().find_object(Machine) or Machine.here()
     cluster = chosen(Cluster(namespace, context), machine.run)
-    return AddOn(cluster, machine.run, teller(terminal=machine.terminal), machine.clock, machine.sleep)
+    return AddOn(cluster, machine.run, teller(terminal=machine.terminal), machine.clock, machine.sleep, machine.now)
 
 
 def chart_of(chart: Path | None) -> Path:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from confcom.cli.add_on_options import add_on, cluster_options, errors_as_json, show_result
+from confcom.cli.add_on_options import add_on, cluster_options, errors_as_json, interrupted_option, show_result
+from confcom.cli.interruption import tells_interruptions
 from confcom.errors import printable
 
 if TYPE_CHECKING:
@@ -25,9 +26,11 @@ _SHOWN = 10
     default=True,
     help="Wait until the kubelets have forgotten the resources, and clean the nodes.  [default: wait]",
 )
+@interrupted_option
 @cluster_options
 @errors_as_json
-def disable(*, yes: bool, wait: bool, namespace: str, context: str, output: str) -> None:
+@tells_interruptions
+def disable(*, yes: bool, wait: bool, interrupted: bool, namespace: str, context: str, output: str) -> None:
     """Disable the add-on, so that nothing of it stays but the simulated root.
 
     First the policies go, then the daemons. Kubelets keep the resources for five more minutes; after that, this takes
@@ -39,6 +42,9 @@ def disable(*, yes: bool, wait: bool, namespace: str, context: str, output: str)
       confcom disable
       confcom disable --no-wait         leave the nodes' status; `confcom disable` again cleans it later
       confcom disable --yes --output json
+
+    Exit codes: 8 something is left that can only be removed later, 7 nobody agreed, a permission is missing or another
+    change is running, and nothing was changed, 6 and 130 as for enable, 1 helm failed.
     """
     from confcom.addon import disabling
 
@@ -49,7 +55,7 @@ def disable(*, yes: bool, wait: bool, namespace: str, context: str, output: str)
             it.teller.say(line)
         return yes or (sys.stdin.isatty() and click.confirm("Disable it all the same?", err=True))
 
-    done = disabling.disable(it, consent=consent, wait=wait)
+    done = disabling.disable(it, consent=consent, wait=wait, interrupted=interrupted)
     lines = ["The add-on is disabled."]
     lines += [f"Kept: {one}" for one in done.kept]
     for node, names in done.leftovers:

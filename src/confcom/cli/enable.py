@@ -13,9 +13,11 @@ from confcom.cli.add_on_options import (
     chart_options,
     cluster_options,
     errors_as_json,
+    interrupted_option,
     show_result,
     waiting_options,
 )
+from confcom.cli.interruption import tells_interruptions
 from confcom.errors import SettingsError
 
 _COMPONENTS = {"device-plugin": "devicePlugin", "quote-helper": "quoteHelper"}
@@ -47,6 +49,7 @@ _DIGEST = re.compile(r"(?:(?P<component>[a-z-]+)=)?(?P<digest>sha256:[0-9a-f]{64
 @waiting_options
 @cluster_options
 @errors_as_json
+@tells_interruptions
 def enable(
     *,
     simulated: bool,
@@ -82,9 +85,10 @@ def enable(
       confcom enable --simulated --dry-run --set image.registry=registry.example.com/mirror
                                                         what would be done?
 
-    Exit codes: 7 a check failed and nothing was changed, 8 it is installed, and some node is not ready or some quote
-    helper does not quote by the cluster's root, 6 the cluster, kubectl or helm does not answer, 2 the chart refuses the
-    values, 1 helm failed: mostly its Job, which comes before any daemon and has the quote helper's image.
+    Exit codes: 7 a check failed or another change is running, and nothing was changed, 8 it is installed, and some node
+    is not ready or some quote helper does not quote by the cluster's root, 6 the cluster, kubectl or helm does not
+    answer, 2 the chart refuses the values, 1 helm failed: mostly its Job, which comes before any daemon and has the
+    quote helper's image, 130 Ctrl-C or SIGTERM: its last lines say what was changed, and what to do.
     """
     from confcom.addon import enabling
     from confcom.addon.survey import Wish
@@ -121,6 +125,7 @@ def enable(
 @waiting_options
 @cluster_options
 @errors_as_json
+@tells_interruptions
 def update(
     *,
     version: str | None,
@@ -149,12 +154,14 @@ def update(
     Examples:
       confcom update
       confcom update --version 0.2.0
+      confcom update --version 0.2.0 --dry-run          what would change, object by object?
       confcom update --image-digest sha256:0123...
       confcom update --image-digest device-plugin=sha256:4567... --image-digest quote-helper=sha256:89ab...
       confcom update --set logLevel=debug
 
     Exit codes: 8 it stopped at some node, or some quote helper does not quote by the cluster's root, 7 a check failed
-    and nothing was changed, 1 helm failed: mostly its Job, and then no daemon was changed, 6 and 2 as for enable.
+    or another change is running, and nothing was changed, 1 helm failed: mostly its Job, and then no daemon was
+    changed, 130, 6 and 2 as for enable.
     """
     from confcom.addon import enabling
     from confcom.addon.survey import Wish
@@ -174,24 +181,40 @@ def update(
 
 @click.command()
 @click.argument("revision", type=click.IntRange(min=1), required=False)
+@interrupted_option
 @waiting_options
 @cluster_options
 @errors_as_json
-def rollback(*, revision: int | None, wait: bool, timeout: int, namespace: str, context: str, output: str) -> None:
+@tells_interruptions
+def rollback(
+    *,
+    revision: int | None,
+    interrupted: bool,
+    wait: bool,
+    timeout: int,
+    namespace: str,
+    context: str,
+    output: str,
+) -> None:
     """Undo the last update: the add-on is what it was before.
 
     Another rollback undoes the update before that. REVISION, as `helm history` numbers them, names one.
+
+    It does not begin beside another change: what helm has begun and not ended is left alone for six minutes, longer
+    than helm takes. --interrupted says that it was killed, and undoes it at once.
 
     \b
     Examples:
       confcom rollback
       confcom rollback 3
 
-    Exit codes: 8 some node is not ready, 7 there is nothing to go back to, 6 as for enable, 1 helm failed.
+    Exit codes: 8 some node is not ready, 7 there is nothing to go back to or another change is running, 130 as for
+    enable, 6 as for enable, 1 helm failed.
     """
     from confcom.addon import enabling
 
-    done = enabling.roll_back(add_on(namespace, context), revision, wait=wait, deadline=timeout)
+    it = add_on(namespace, context)
+    done = enabling.roll_back(it, revision, interrupted=interrupted, wait=wait, deadline=timeout)
     show_result(done.to_json(), f"Rolled back (revision {done.revision}).{_next(wait)}", output)
 
 

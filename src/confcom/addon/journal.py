@@ -1,0 +1,136 @@
+"""How far a change has come, and what is said of it when somebody interrupts it. Pure."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from confcom.addon.drift import ReleaseSeen
+from confcom.addon.drift_report import unfinished
+from confcom.addon.history import DEPLOYED, UNINSTALLED, Revision, can_roll_back
+from confcom.errors import ConfcomError, ExitCode
+
+_AGAIN = "the same command again, if the change is still wanted"
+_REST = "`confcom disable` again removes the rest"
+
+
+class Phase(Enum):
+    """How far."""
+
+    BEFORE = "before helm is started"
+    HELM = "helm is at work"
+    MADE = "helm has ended well"
+
+
+@dataclass(slots=True)
+class Journal:
+    """What one command has changed so far. It grows with the command: an interruption comes at any moment.
+
+    Args:
+        removes: whether the command removes the add-on.
+        restores: whether helm makes the release what a revision of it is, which another rollback does not undo.
+        phase: how far it is.
+        before: the number of the release's last revision before helm was started; 0: there was none.
+        helm_goes_on: whether helm had not ended when the command was interrupted.
+        made: what was changed without helm.
+        begun: what was being changed without helm.
+    """
+
+    removes: bool = False
+    restores: bool = False
+    phase: Phase = Phase.BEFORE
+    before: int = 0
+    helm_goes_on: bool = False
+    made: list[str] = field(default_factory=list)
+    begun: str = ""
+
+    @contextlib.contextmanager
+    def change(self, what: str) -> Iterator[None]:
+        """Make a change without helm, as in "the node worker-1 was labelled"."""
+        self.begun = what
+        yield
+        self.made.append(what)
+        self.begun = ""
+
+    @property
+    def told(self) -> str:
+        """What was changed without helm."""
+        parts = list(self.made)
+        if self.begun:
+            parts.append(f"perhaps {self.begun}")
+        return "; ".join(parts)
+
+
+class ChangeInterruptedError(ConfcomError):
+    """Somebody interrupted a change by Ctrl-C or SIGTERM."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+    @classmethod
+    def before_anything(cls) -> ChangeInterruptedError:
+        """Nothing was changed."""
+        return cls("interrupted before anything was changed", remedy=_AGAIN)
+
+
+def interrupted(journal: Journal, history: Sequence[Revision] | None) -> ChangeInterruptedError:
+    """Say what was changed and what was not, and what to do.
+
+    Args:
+        journal: of the command.
+        history: the release's revisions now; None: they could not be looked up.
+    """
+    if journal.phase is Phase.BEFORE:
+        if not journal.told:
+            return ChangeInterruptedError.before_anything()
+        remedy = _REST if journal.removes else "the same command again goes on"
+        why = f"helm has changed nothing; without helm: {journal.told}"
+        return ChangeInterruptedError("interrupted before helm was started", why=why, remedy=remedy)
+    if journal.phase is Phase.HELM:
+        why, remedy = (_removing if journal.removes else _changing)(journal, history)
+        why = f"{why}; without helm: {journal.told}" if journal.told else why
+        return ChangeInterruptedError("interrupted while helm was at work", why=why, remedy=remedy)
+    if journal.removes:
+        why = "the release is removed; the daemons may be ending still, and the nodes keep the names of the resources"
+        return ChangeInterruptedError("interrupted while the rest was removed", why=why, remedy=_REST)
+    which = f" (revision {history[-1].number})" if history else ""
+    return ChangeInterruptedError(
+        "interrupted while the add-on was waited for",
+        why=f"the change is made{which}, and the cluster goes on with it by itself",
+        remedy=_after(journal),
+    )
+
+
+def _after(journal: Journal) -> str:
+    """What to do when the change is made."""
+    look = "`confcom status` shows how far it is"
+    return look if journal.restores else f"{look}; `confcom rollback` undoes it"
+
+
+def _changing(journal: Journal, history: Sequence[Revision] | None) -> tuple[str, str]:
+    status = "`confcom status` says what came of it"
+    if history is None:
+        return "what helm has recorded could not be looked up", status
+    last = history[-1] if history else None
+    if last is None or last.number <= journal.before:
+        was = f"the release is as it was (revision {last.number})" if last else "there is no release"
+        if journal.helm_goes_on:
+            return f"helm goes on by itself, and has recorded no new revision yet: {was}", status
+        return f"helm has recorded no new revision: {was}", _AGAIN
+    if journal.helm_goes_on:
+        return f"helm goes on by itself: it has recorded revision {last.number} as {last.status}", status
+    if last.status == DEPLOYED:
+        made = f"helm has recorded revision {last.number} as {DEPLOYED}: the change is made, and the cluster goes on"
+        return made, _after(journal)
+    return unfinished(ReleaseSeen(last, can_roll_back=can_roll_back(history)))
+
+
+def _removing(journal: Journal, history: Sequence[Revision] | None) -> tuple[str, str]:
+    remedy = f"{_REST}; `confcom enable` puts back what is gone"
+    if history is None:
+        return "whether helm has removed the release could not be looked up", remedy
+    if not history or history[-1].status == UNINSTALLED:
+        return "helm has removed the release", _REST
+    goes_on = "helm goes on by itself: " if journal.helm_goes_on else ""
+    return f"{goes_on}the release is not removed, and is {history[-1].status} (revision {history[-1].number})", remedy

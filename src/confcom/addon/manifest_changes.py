@@ -1,0 +1,152 @@
+"""What a change would do to each object, field by field, from the manifests before and after it. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from confcom.addon.drift import MERGE_KEYS, SECRET, UNSHOWN, Drift, identity
+from confcom.addon.field_managers import Item, Path
+from confcom.addon.objects import KubernetesObject, mapping, name_of, text
+
+VALUES = "values"
+"""In the place of a kind: what is chosen of the chart's values."""
+SHORTEST_SECRET = 4
+"""Characters of a Secret's value that is looked for within other values; a shorter one hides only what equals it."""
+
+
+class Effect(StrEnum):
+    """What is done to an object."""
+
+    MADE = "made"
+    REMOVED = "removed"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field; None: it is not set."""
+
+    path: Path
+    old: object = None
+    new: object = None
+    hidden: bool = False
+    """Whether its values may be confidential."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectChange:
+    """One object; fields only of one that is there before and after."""
+
+    kind: str
+    name: str
+    effect: Effect
+    fields: tuple[FieldChange, ...] = ()
+
+
+def manifest_changes(
+    before: Sequence[KubernetesObject], after: Sequence[KubernetesObject], namespace: str
+) -> tuple[ObjectChange, ...]:
+    """Compare two sets of manifests: what is made, what is removed, what is changed.
+
+    Args:
+        before: as they are installed.
+        after: as they would be.
+        namespace: of those that name none.
+    """
+    old, new = ({identity(one, namespace): one for one in some} for some in (before, after))
+    secrets = _secret_values((*before, *after))
+    found = []
+    for key, one in new.items():
+        if key not in old:
+            found.append(ObjectChange(text(one, "kind"), name_of(one), Effect.MADE))
+        elif fields := tuple(_hiding(_differences(old[key], one, ()), text(one, "kind"), secrets)):
+            found.append(ObjectChange(text(one, "kind"), name_of(one), Effect.CHANGED, fields))
+    gone = [one for key, one in old.items() if key not in new]
+    return (*found, *(ObjectChange(text(one, "kind"), name_of(one), Effect.REMOVED) for one in gone))
+
+
+def value_changes(
+    before: KubernetesObject, after: KubernetesObject, manifests: Iterable[KubernetesObject], release: str
+) -> tuple[ObjectChange, ...]:
+    """Compare what is chosen of the chart's values: one change, or none.
+
+    Args:
+        before: as the release has them.
+        after: as it would have them.
+        manifests: of both; what their Secrets hold is not shown.
+        release: its name.
+    """
+    fields = tuple(_hiding(_differences(before, after, ()), VALUES, _secret_values(manifests)))
+    return (ObjectChange(VALUES, release, Effect.CHANGED, fields),) if fields else ()
+
+
+def with_drift(changes: Sequence[ObjectChange], drifts: Iterable[Drift]) -> tuple[ObjectChange, ...]:
+    """Add what is set back: a field's old value is then that of the cluster, not that of the release."""
+    found = {(one.kind, one.name): one for one in changes}
+    for drift in drifts:
+        key = (drift.kind, drift.name)
+        there = found.get(key, ObjectChange(drift.kind, drift.name, Effect.CHANGED))
+        if there.effect is Effect.REMOVED:
+            continue
+        if drift.gone:
+            found[key] = replace(there, effect=Effect.MADE, fields=())
+            continue
+        fields = {one.path: one for one in there.fields}
+        for one in drift.fields:
+            new = fields[one.path].new if one.path in fields else one.wanted
+            fields[one.path] = FieldChange(one.path, one.found, new, hidden=_is_unshown(one.path, drift.kind))
+        found[key] = replace(there, fields=tuple(one for one in fields.values() if one.hidden or one.old != one.new))
+    return tuple(one for one in found.values() if one.fields or one.effect is not Effect.CHANGED)
+
+
+def _differences(old: object, new: object, at: Path) -> Iterator[FieldChange]:
+    """Depth first; a list without keys is one field."""
+    if old == new:
+        return
+    if isinstance(old, Mapping | None) and isinstance(new, Mapping | None):
+        for key in dict.fromkeys([*(old or {}), *(new or {})]):
+            yield from _differences((old or {}).get(key), (new or {}).get(key), (*at, str(key)))
+    elif at and (key := MERGE_KEYS.get(str(at[-1]))) and isinstance(old, list | None) and isinstance(new, list | None):
+        for item in _items(key, [*(old or []), *(new or [])]):
+            yield from _differences(item.within(old), item.within(new), (*at, item))
+    else:
+        yield FieldChange(at, old, new)
+
+
+def _items(key: str, of: Iterable[object]) -> Iterator[Item]:
+    yield from dict.fromkeys(Item(((key, one.get(key)),)) for one in of if isinstance(one, Mapping))
+
+
+def _hiding(changes: Iterable[FieldChange], kind: str, secrets: frozenset[str]) -> Iterator[FieldChange]:
+    for one in changes:
+        hidden = _is_unshown(one.path, kind) or any(_holds(value, secrets) for value in (one.old, one.new))
+        yield replace(one, old=None, new=None, hidden=True) if hidden else one
+
+
+def _is_unshown(path: Path, kind: str) -> bool:
+    return (kind == SECRET and path[0] in {"data", "stringData"}) or any(step in UNSHOWN for step in path)
+
+
+def _holds(value: object, secrets: frozenset[str]) -> bool:
+    if value is None:
+        return False
+    told = str(value)
+    return told in secrets or any(len(one) >= SHORTEST_SECRET and one in told for one in secrets)
+
+
+def _secret_values(manifests: Iterable[KubernetesObject]) -> frozenset[str]:
+    """What the Secrets among them hold, also as it is encoded there."""
+    found: set[str] = set()
+    for one in manifests:
+        if text(one, "kind") == SECRET:
+            found.update(str(value) for value in mapping(one, "stringData").values())
+            for value in map(str, mapping(one, "data").values()):
+                found.add(value)
+                with contextlib.suppress(binascii.Error, UnicodeError):  # it holds no text
+                    found.add(base64.b64decode(value, validate=True).decode())
+    return frozenset(found - {""})

@@ -1,0 +1,80 @@
+"""What enabling or updating would change, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from confcom.addon.add_on import AddOn
+from confcom.addon.applied import Applied, applied
+from confcom.addon.changed import Changed
+from confcom.addon.changes_report import change_lines
+from confcom.addon.drift import ReleaseSeen
+from confcom.addon.drift_report import unfinished
+from confcom.addon.findings import Finding
+from confcom.addon.helm import RELEASE
+from confcom.addon.history import DEPLOYED
+from confcom.addon.manifest_changes import (
+    Effect,
+    FieldChange,
+    ObjectChange,
+    manifest_changes,
+    value_changes,
+    with_drift,
+)
+from confcom.addon.node_checks import shown
+from confcom.addon.objects import KubernetesObject
+from confcom.addon.plan import Plan
+from confcom.addon.sgx_nodes import SIMULATED_LABEL
+from confcom.addon.survey import Survey
+from confcom.errors import ConfcomError
+
+
+def planned(add_on: AddOn, seen: Survey, findings: Sequence[Finding]) -> Changed:
+    """Tell what would be changed, and give it.
+
+    Args:
+        add_on: of which cluster.
+        seen: what preflight looked at.
+        findings: what it found.
+    """
+    say, found = add_on.teller.say, seen.surroundings
+    there = applied(add_on, seen)  # tells what would be made again and set back
+    changes = (*_without_helm(seen), *_by_helm(add_on, seen, there))
+    last = seen.history[-1] if seen.history else None
+    if changes or not there.whole:
+        say("Nothing was changed. Without --dry-run:")
+        if last is not None and last.status != DEPLOYED:
+            say(f"  {unfinished(ReleaseSeen(last))[0]}: it is made again")
+        for line in change_lines(changes):
+            say(f"  {line}")
+        if not changes and last is not None and last.status == DEPLOYED:
+            say("  helm records the same objects once more")
+    else:
+        say("Nothing was changed, and nothing would change without --dry-run.")
+    if isinstance(found.plan, Plan) and found.nodes and not isinstance(found.nodes, ConfcomError):
+        say(f"  the daemons run on {shown(found.plan.nodes(found.nodes)) or 'no node yet'}")
+    revision = last.number if last else 0
+    return Changed(changed=False, revision=revision, findings=tuple(findings), would_change=changes)
+
+
+def _without_helm(seen: Survey) -> tuple[ObjectChange, ...]:
+    label = FieldChange(("metadata", "labels", SIMULATED_LABEL), new="true")
+    found = seen.surroundings
+    nodes = [ObjectChange("Node", name, Effect.CHANGED, (label,)) for name in found.unlabelled_nodes]
+    made = [ObjectChange("Namespace", found.namespace_name, Effect.MADE)] if found.namespace is None else []
+    return (*made, *nodes)
+
+
+def _by_helm(add_on: AddOn, seen: Survey, there: Applied) -> tuple[ObjectChange, ...]:
+    if seen.rendering is None:
+        return ()
+    before, after = _applied_last(add_on, seen), seen.rendering.manifests
+    values = value_changes(seen.values.stored, seen.rendering.config, (*before, *after), RELEASE)
+    objects = with_drift(manifest_changes(before, after, add_on.cluster.namespace), there.drifts)
+    return (*values, *objects, *(ObjectChange(kind, name, Effect.MADE) for kind, name in there.gone))
+
+
+def _applied_last(add_on: AddOn, seen: Survey) -> tuple[KubernetesObject, ...]:
+    """The manifests of the last revision that was made to its end."""
+    number = next((one.number for one in reversed(seen.history) if one.status == DEPLOYED), None)
+    return add_on.helm.installed(number) if number is not None else ()

@@ -1,0 +1,71 @@
+"""Another change of the release that is going on, or was interrupted. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from confcom.addon.drift_report import undoing
+from confcom.addon.history import LONGEST_CHANGE_SECONDS, Revision, can_roll_back
+from confcom.errors import ConfcomError, ExitCode
+
+
+class RunningChangeError(ConfcomError):
+    """Another change keeps this one from being made; this one has changed nothing."""
+
+    exit_code = ExitCode.REFUSED
+
+
+def running_change(history: Sequence[Revision], now: datetime) -> RunningChangeError | None:
+    """Why a change must not be made beside one that has begun; None if the last one may have no helm any more.
+
+    Args:
+        history: the release's revisions, oldest first.
+        now: by this machine's clock.
+    """
+    if not history or not history[-1].pending:
+        return None
+    age = history[-1].age(now)
+    return busy(history, now) if age is not None and age <= LONGEST_CHANGE_SECONDS else None
+
+
+def busy(history: Sequence[Revision], now: datetime, *, made: str = "") -> RunningChangeError:
+    """Say which change is in the way when helm refuses to make another one.
+
+    Args:
+        history: the release's revisions, oldest first, looked up after helm refused.
+        now: by this machine's clock.
+        made: what this command has changed without helm.
+    """
+    what, why, remedy = _told(history, now)
+    if made:
+        return RunningChangeError(
+            f"helm has changed nothing: {what}", why=f"{why}; without helm: {made}", remedy=remedy
+        )
+    return RunningChangeError(f"nothing was changed: {what}", why=why, remedy=remedy)
+
+
+def _told(history: Sequence[Revision], now: datetime) -> tuple[str, str, str]:
+    """What is in the way, why that is known, and what to do."""
+    look = "look at `confcom status`, then the same command again"
+    running = "another change of the release is running"
+    if not history:
+        return running, "helm says so, and the other one has recorded no revision yet", look
+    last = history[-1]
+    since = last.since
+    if not last.pending:
+        at_once = "another change of the release was made at the same time"
+        return at_once, f"it is revision {last.number}, which is {last.status}{since}", look
+    undo = undoing(can_roll_back=can_roll_back(history))
+    age = last.age(now)
+    told = f"revision {last.number} is {last.status}{since}"
+    if age is None or age > LONGEST_CHANGE_SECONDS:
+        longer = (
+            f", longer than the {LONGEST_CHANGE_SECONDS:.0f} s that a change takes at most" if age is not None else ""
+        )
+        remedy = f"if no helm is at work on it, it was interrupted, and {undo}; then the same command again"
+        return "an earlier change of the release has not ended", told + longer, remedy
+    remedy = (
+        f"wait until it has ended, as `confcom status` shows, then the same command again; if it was killed, {undo}"
+    )
+    return running, f"{told} ({age:.0f} s ago), and may take {LONGEST_CHANGE_SECONDS:.0f} s", remedy

@@ -1,0 +1,148 @@
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.addon.changes_report import MOST_LINES, change_lines, changes_json
+from confcom.addon.drift import Deviation, Drift, FieldDrift
+from confcom.addon.field_managers import Item
+from confcom.addon.manifest_changes import manifest_changes, value_changes, with_drift
+
+
+def daemon(*, image="r/a:1", args=("--x", "--y"), name="a", memory="64Mi", env=(), labels=()):
+    container = {"name": "main", "image": image, "args": list(args), "env": list(env)}
+    container["resources"] = {"limits": {"memory": memory}}
+    metadata = {"name": name, "labels": dict(labels)}
+    spec = {"template": {"spec": {"containers": [container]}}}
+    return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec}
+
+
+def told(before, after):
+    return list(change_lines(manifest_changes(before, after, "here")))
+
+
+def test_nothing_would_change():
+    assert told([daemon()], [daemon()]) == []
+    named = daemon()
+    named["metadata"]["namespace"] = "here"
+    assert [one.name for one in manifest_changes([daemon()], [named], "here")] == ["a"]
+    assert [str(one.effect) for one in manifest_changes([daemon()], [named], "there")] == ["made", "removed"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"image": "r/a:2"}, "containers[main].image: r/a:1 -> r/a:2"),
+        ({"args": ["--x", "--z"]}, "containers[main].args: --y -> --z"),
+        ({"args": ["--x", "--y", "--z"]}, "containers[main].args: (none) -> --z"),
+        ({"args": ["--y", "--x"]}, "containers[main].args: --x --y -> --y --x"),
+        ({"memory": "128Mi"}, "containers[main].resources.limits.memory: 64Mi -> 128Mi"),
+        ({"labels": {"v": "2"}}, "metadata.labels.v: (none) -> 2"),
+    ],
+)
+def test_each_field_is_told_with_its_old_and_its_new_value(changed, line):
+    assert told([daemon()], [daemon(**changed)]) == ["DaemonSet a is changed:", f"  {line}"]
+
+
+def test_objects_come_and_go():
+    changes = manifest_changes([daemon(name="old")], [daemon(name="new")], "here")
+    assert list(change_lines(changes)) == ["DaemonSet new is made", "DaemonSet old is removed"]
+    assert changes_json(changes)[0] == {"kind": "DaemonSet", "name": "new", "change": "made", "fields": []}
+
+
+def test_a_container_that_comes_is_told_by_its_fields():
+    more = daemon()
+    more["spec"]["template"]["spec"]["containers"].append({"name": "side", "image": "r/side:1"})
+    assert "  containers[side].image: (none) -> r/side:1" in told([daemon()], [more])
+
+
+SECRET = "hunter2-of-the-database"
+
+
+def secret(value, **more):
+    data = {"password": base64.b64encode(value.encode()).decode()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", **more}, "data": data}
+
+
+def all_that_is_told(changes):
+    return "\n".join([*change_lines(changes), json.dumps(changes_json(changes))])
+
+
+@pytest.mark.parametrize("other", ["x", "another-password"])
+def test_no_secrets_values_are_told(other):
+    changes = manifest_changes([secret(SECRET)], [secret(other)], "here")
+    text = all_that_is_told(changes)
+    assert "Secret s is changed:\n  data.password: another value, which is not shown" in text
+    for value in (SECRET, other):
+        assert f'"{value}"' not in text
+        assert base64.b64encode(value.encode()).decode() not in text
+
+
+def test_what_a_secret_holds_is_told_nowhere_else():
+    before, after = [secret(SECRET), daemon()], [secret(SECRET), daemon(args=[f"--password={SECRET}"])]
+    assert SECRET not in all_that_is_told(manifest_changes(before, after, "here"))
+    values = value_changes({}, {"db": {"password": SECRET, "user": "u"}}, after, "confcom")
+    assert SECRET not in all_that_is_told(values)
+    assert "  db.user: (none) -> u" in change_lines(values)
+
+
+def test_variables_values_are_not_told():
+    one, other = ([{"name": "TOKEN", "value": value}] for value in ("abc123", "def456"))
+    text = all_that_is_told(manifest_changes([daemon(env=one)], [daemon(env=other)], "here"))
+    assert "env[TOKEN].value: another value, which is not shown" in text
+    assert "abc123" not in text
+    assert "def456" not in text
+
+
+def test_values_are_told():
+    old, new = {"logLevel": "info", "simulated": {"enabled": True}}, {"simulated": {"enabled": False}}
+    assert list(change_lines(value_changes(old, new, [], "confcom"))) == [
+        "the chart's values change:",
+        "  logLevel: info -> (none)",
+        "  simulated.enabled: true -> false",
+    ]
+    assert value_changes(old, old, [], "confcom") == ()
+
+
+def test_lines_are_bounded_and_json_has_all():
+    after = [daemon(name=f"d{number}") for number in range(100)]
+    changes = manifest_changes([], after, "here")
+    lines = list(change_lines(changes))
+    assert len(lines) == MOST_LINES + 1
+    assert lines[-1].startswith(f"... and {100 - MOST_LINES} lines more")
+    assert len(changes_json(changes)) == 100
+
+
+IMAGE = ("spec", "template", "spec", "containers", Item((("name", "main"),)), "image")
+
+
+def test_the_old_value_is_what_is_in_the_cluster():
+    changes = manifest_changes([daemon()], [daemon(image="r/a:2")], "here")
+    edited = Drift("DaemonSet", "a", (FieldDrift(IMAGE, Deviation.CHANGED, "r/a:1", "evil:1"),))
+    assert "  containers[main].image: evil:1 -> r/a:2" in change_lines(with_drift(changes, [edited]))
+    assert "  containers[main].image: evil:1 -> r/a:1" in change_lines(with_drift([], [edited]))
+    assert list(change_lines(with_drift([], [Drift("DaemonSet", "a")]))) == ["DaemonSet a is made"]
+
+
+def test_what_somebody_edited_to_what_it_becomes_is_no_change():
+    changes = manifest_changes([daemon()], [daemon(image="r/a:2")], "here")
+    edited = Drift("DaemonSet", "a", (FieldDrift(IMAGE, Deviation.CHANGED, "r/a:1", "r/a:2"),))
+    assert with_drift(changes, [edited]) == ()
+
+
+LEAVES = st.none() | st.booleans() | st.integers(0, 9) | st.text("ab", max_size=3)
+TREES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+)
+
+
+@given(st.dictionaries(st.sampled_from("abc"), TREES), st.dictionaries(st.sampled_from("abc"), TREES))
+def test_whatever_is_compared_equal_things_have_no_change_and_each_field_is_told_once(old, new):
+    base = {"apiVersion": "v1", "kind": "X", "metadata": {"name": "x"}}
+    assert manifest_changes([base | {"spec": old}], [base | {"spec": old}], "here") == ()
+    for one in manifest_changes([base | {"spec": old}], [base | {"spec": new}], "here"):
+        paths = [field.path for field in one.fields]
+        assert len(paths) == len(set(paths))
+        assert all(field.old != field.new for field in one.fields)

@@ -1,0 +1,96 @@
+"""`--dry-run` says what would change, on a cluster in memory."""
+
+import copy
+import json
+
+import pytest
+from fake_cluster.fields import edit
+
+from confcom.errors import ExitCode
+
+IMAGE = ("spec", "template", "spec", "containers", ("name", "quote-helper"), "image")
+NOTHING = "Nothing was changed, and nothing would change without --dry-run.\n"
+
+
+@pytest.fixture
+def enabled(confcom, cluster):
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    return cluster
+
+
+@pytest.fixture
+def dry(confcom, cluster):
+    """Runs it, and sees that nothing is changed."""
+
+    def call(*arguments):
+        before = copy.deepcopy((cluster.objects, cluster.revisions))
+        done = confcom(*arguments, "--dry-run")
+        assert done.exit_code == ExitCode.OK, done.output
+        assert (cluster.objects, cluster.revisions) == before
+        return done
+
+    return call
+
+
+@pytest.mark.parametrize("command", [["enable", "--simulated"], ["enable", "--simulated-node", "a"], ["update"]])
+def test_nothing_would_change(dry, confcom, enabled, command):
+    confcom("update")  # whose values name no tag, where enabling names none at all
+    assert NOTHING in dry(*command).stderr
+    assert json.loads(dry(*command, "--output", "json").stdout)["would_change"] == []
+
+
+def test_an_update_is_told_by_object_and_field(dry, enabled):
+    done = dry("update", "--version", "0.2.0")
+    assert "  the chart's values change:\n    devicePlugin.image.tag: (none) -> 0.2.0\n" in done.stderr
+    assert (
+        "  DaemonSet confcom-quote-helper is changed:\n    containers[quote-helper].image: "
+        "registry.test/confcom/quote-helper:0.1.0 -> registry.test/confcom/quote-helper:0.2.0\n"
+    ) in done.stderr
+    assert "ServiceAccount" not in done.stderr
+    found = json.loads(dry("update", "--version", "0.2.0", "-o", "json").stdout)
+    (helper,) = [one for one in found["would_change"] if one["name"] == "confcom-quote-helper"]
+    assert helper["fields"] == [
+        {
+            "field": f"spec.template.spec.{container}.image",
+            "old": "registry.test/confcom/quote-helper:0.1.0",
+            "new": "registry.test/confcom/quote-helper:0.2.0",
+        }
+        for container in ("containers[quote-helper]", "initContainers[aesmd-directory]")
+    ]
+    assert found["changed"] is False
+
+
+def test_what_goes_is_told(dry, enabled):
+    done = dry("enable", "--no-quote-helper")
+    assert "DaemonSet confcom-quote-helper is removed" in done.stderr
+
+
+def test_what_somebody_edited_is_told_with_what_is_in_the_cluster(dry, enabled):
+    (helper,) = enabled.find("DaemonSet", "confcom-quote-helper")
+    edit(helper, "kubectl-set", IMAGE, "evil:1")
+    done = dry("enable", "--simulated")
+    assert "containers[quote-helper].image: evil:1 -> registry.test/confcom/quote-helper:0.1.0" in done.stderr
+    assert NOTHING not in done.stderr
+
+
+def test_what_somebody_deleted_is_made(dry, enabled):
+    enabled.remove({("Secret", "confcom-simulated-platform"), ("ValidatingAdmissionPolicy", "confcom-provision")})
+    found = json.loads(dry("enable", "--simulated", "-o", "json").stdout)["would_change"]
+    assert {(one["kind"], one["name"], one["change"]) for one in found} >= {
+        ("Secret", "confcom-simulated-platform", "made"),
+        ("ValidatingAdmissionPolicy", "confcom-provision", "made"),
+    }
+
+
+def test_a_change_that_failed_is_compared_with_what_was_made_before(dry, confcom, enabled):
+    failed = copy.deepcopy(enabled.revisions[0])
+    failed |= {"revision": 2, "status": "failed", "description": 'Upgrade "confcom" failed: no'}
+    failed["values"]["logLevel"] = "debug"
+    enabled.revisions.append(failed)
+    done = dry("enable", "--simulated")
+    assert "the last change (revision 2) failed and may be half made" in done.stderr
+    assert NOTHING not in done.stderr
+
+
+def test_other_commands_results_have_no_such_list(confcom, enabled):
+    assert "would_change" not in json.loads(confcom("update", "--version", "0.2.0", "-o", "json").stdout)

@@ -1,0 +1,79 @@
+"""No kubeconfig, or no context in it: what kubectl and helm say then is about a server that nobody named."""
+
+import json
+import os
+import subprocess
+
+import pytest
+from click.testing import CliRunner
+from tool_programs import newest
+
+from confcom.cli.group import cli
+from confcom.errors import ExitCode
+
+COMMANDS = [["status"], ["enable"], ["update"], ["rollback"], ["disable"], ["simulation", "export", "trust"]]
+KUBECTL = "The connection to the server localhost:8080 was refused - did you specify the right host or port?"
+HELM = 'Error: kubernetes cluster unreachable: Get "http://localhost:8080/version": dial tcp: connection refused'
+
+
+def explained(done):
+    assert done.exit_code == ExitCode.UNAVAILABLE, done.output
+    assert "KUBECONFIG" in done.stderr
+    assert "~/.kube/config" in done.stderr
+    assert "did you specify" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize("command", COMMANDS[:-1], ids=" ".join)
+def test_it_is_said_where_a_kubeconfig_is_looked_for(confcom, cluster, command):
+    run = cluster.run
+
+    def nowhere(arguments, /, **more):
+        if "version" in arguments and arguments[0] == "helm":
+            return run(arguments, **more)
+        said = HELM if arguments[0] == "helm" else KUBECTL
+        return subprocess.CompletedProcess(arguments, 1, b"", said.encode())
+
+    cluster.run = nowhere
+    explained(confcom(*command))
+    if command == ["status"]:
+        error = json.loads(confcom(*command, "-o", "json").stdout)["error"]
+        assert "KUBECONFIG" in error["why"]
+        assert "export KUBECONFIG=FILE" in error["do"]
+
+
+def test_a_context_that_is_not_there(confcom, cluster):
+    said = b"Error in configuration: context was not found for specified context: foo"
+    cluster.run = lambda arguments, /, **_: subprocess.CompletedProcess(arguments, 1, b"", said)
+    done = confcom("status", "--context", "foo")
+    assert done.exit_code == ExitCode.UNAVAILABLE
+    assert "specified context: foo" in done.stderr
+    assert "`kubectl config get-contexts` lists those" in done.stderr
+
+
+@pytest.fixture
+def nobodys_machine(tmp_path, monkeypatch):
+    """With the real programs, and no kubeconfig."""
+    for pattern in ("kubernetes-*/kubectl", f"helm-{'[0-9a-f]' * 16}/helm"):
+        program = newest(pattern) or pytest.skip("no kubectl or helm here: `make e2e-tools` builds them")
+        (tmp_path / os.path.basename(program)).symlink_to(program)  # noqa: PTH119
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("nobodys_machine")
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_with_the_real_programs(command):
+    explained(CliRunner().invoke(cli, command, catch_exceptions=False))
+
+
+@pytest.mark.usefixtures("nobodys_machine")
+def test_a_kubeconfig_without_a_context(tmp_path, monkeypatch):
+    (tmp_path / "config").write_text("apiVersion: v1\nkind: Config\n")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    explained(CliRunner().invoke(cli, ["status"], catch_exceptions=False))
+    done = CliRunner().invoke(cli, ["status", "--context", "foo"], catch_exceptions=False)
+    assert "kubectl config get-contexts" in done.stderr

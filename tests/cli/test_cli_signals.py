@@ -1,0 +1,166 @@
+"""Signals to the command as a process, with programs that stand for kubectl and helm and ask a cluster in memory."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from fake_cluster import objects as make
+from fake_cluster.cluster import FakeCluster
+
+from confcom.addon.detached import StopRequest
+from confcom.errors import ExitCode
+
+PROGRAM = f"""#!{sys.executable}
+import json, os, socket, sys
+from pathlib import Path
+
+def tell(**what):
+    there = socket.socket(socket.AF_UNIX)
+    there.connect(os.environ["CLUSTER"])
+    there.sendall(json.dumps(what).encode() + b"\\n")
+    return there
+
+given = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
+called = [Path(sys.argv[0]).name, *sys.argv[1:]]
+there = tell(argv=called, stdin=given, pid=os.getpid(), sid=os.getsid(0))
+answer = there.makefile()
+while True:
+    try:
+        code, out, err = json.loads(answer.readline())
+        break
+    except KeyboardInterrupt:  # as helm: it records that it failed, and ends
+        tell(stop=os.getpid())
+sys.stdout.write(out)
+sys.stderr.write(err)
+sys.exit(code)
+"""
+
+
+@contextmanager
+def served(cluster, path):
+    """Answers the programs; `begun` is set when helm changes the release."""
+    seen, begun, stops = [], threading.Event(), {}
+
+    def answer(connection):
+        with connection, connection.makefile("rw") as stream:
+            asked = json.loads(stream.readline())
+            if "stop" in asked:
+                stops[asked["stop"]].ask()
+                return
+            seen.append(asked)
+            stop = stops[asked["pid"]] = StopRequest()
+            verb = asked["argv"][1]
+            if verb in {"upgrade", "rollback"} and not any("dry-run" in word for word in asked["argv"]):
+                begun.set()
+            given = asked["stdin"].encode() if asked["stdin"] else None
+            done = cluster.run(asked["argv"], stdin=given, stop=stop)
+            stream.write(json.dumps([done.returncode, done.stdout.decode(), done.stderr.decode()]) + "\n")
+            stream.flush()
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(64)
+
+        def accept():
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield seen, begun
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Starts `confcom` in a session of its own, as a terminal does, on a cluster of one node."""
+    folder = Path(tempfile.mkdtemp(prefix="csg-", dir="/tmp"))  # short, since sockets' paths are
+    cluster = FakeCluster(objects=[make.node("a", make.SIMULATED)])
+    for name in ("kubectl", "helm"):
+        (tmp_path / name).write_text(PROGRAM)
+        (tmp_path / name).chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CLUSTER": str(folder / "s")}
+    started = []
+    with served(cluster, folder / "s") as (seen, begun):
+
+        def start(*arguments):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "confcom", *arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            started.append(process)
+            return process
+
+        yield start, cluster, seen, begun
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+    shutil.rmtree(folder)
+
+
+def by_terminal(process):
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def by_name(process):
+    process.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("send", [by_terminal, by_name])
+def test_the_last_lines_and_the_document_say_what_helm_has_recorded(command, send):
+    start, cluster, seen, begun = command
+    process = start("enable", "--simulated", "--set", "image.registry=registry.test", "--output", "json")
+    assert begun.wait(30)
+    send(process)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == ExitCode.INTERRUPTED, err
+    assert [one["status"] for one in cluster.revisions] == ["failed"]
+    assert err.splitlines()[-3] == "Error: interrupted while helm was at work"
+    assert "(revision 1) failed and may be half made" in err.splitlines()[-2]
+    assert "`confcom enable` makes it again" in err.splitlines()[-1]
+    assert json.loads(out)["error"]["exit_code"] == ExitCode.INTERRUPTED
+    (helm,) = [one for one in seen if one["argv"][:2] == ["helm", "upgrade"] and "--dry-run=server" not in one["argv"]]
+    assert helm["sid"] != process.pid
+    assert {one["sid"] for one in seen if one["argv"][0] == "kubectl"} == {process.pid}
+
+
+@pytest.mark.slow
+def test_helm_goes_on_when_the_command_is_killed(command):
+    start, cluster, _, begun = command
+    process = start("enable", "--simulated", "--set", "image.registry=registry.test")
+    assert begun.wait(30)
+    process.kill()
+    process.communicate(timeout=30)
+    cluster.hook.look()
+    ended = threading.Event()
+    close = cluster.hook.close
+
+    def closed():
+        close()
+        ended.set()
+
+    cluster.hook.close = closed
+    while not ended.wait(0.05):
+        cluster.sleep(1.5)
+    assert [one["status"] for one in cluster.revisions] == ["deployed"]
