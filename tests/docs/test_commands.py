@@ -7,7 +7,6 @@ server, helm renders the chart with the values of those that install it, and mak
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner
+from cluster_programs import find_helm, find_kubectl
 from documentation import PAGES, ROOT, blocks, commands
 from fake_cluster import objects as make
 from fake_cluster.cluster import FakeCluster
@@ -78,23 +78,14 @@ def started(program):
     return [pytest.param(command, words[1:], id=str(command)) for command, words in STARTED if words[0] == program]
 
 
-def newest(pattern):
-    """A program of the cluster for tests, if it was built on this machine, or the system's."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "confcom" / "tools"
-    built = sorted(cache.glob(pattern), key=lambda path: path.stat().st_mtime)
-    return str(built[-1]) if built else shutil.which(pattern.rpartition("/")[2])
-
-
 @pytest.fixture(scope="session")
 def kubectl():
-    found = newest("kubernetes-*/kubectl")
-    return found or pytest.skip("no kubectl: put it on PATH, or build it with `make e2e-tools`")
+    return find_kubectl() or pytest.skip("no kubectl: put it on PATH, or build it with `make e2e-tools`")
 
 
 @pytest.fixture(scope="session")
 def helm():
-    found = newest(f"helm-{'[0-9a-f]' * 16}/helm")  # no other one, such as helm-3-...
-    return found or pytest.skip("no helm: put it on PATH, or build it with `make e2e-tools`")
+    return find_helm() or pytest.skip("no helm: put it on PATH, or build it with `make e2e-tools`")
 
 
 def story_cluster(page):
