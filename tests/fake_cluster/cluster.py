@@ -114,7 +114,7 @@ class FakeCluster:
             self.tick()
             self.hook.tick()
 
-    def run(self, arguments, /, *, stdin=None, timeout=60.0):
+    def run(self, arguments, /, *, stdin=None, timeout=60.0, most=0):
         self.calls.append(list(arguments))
         program, *rest = arguments
         if stdin is not None and program == "kubectl":

@@ -15,7 +15,7 @@ from confcom.addon.history import Revision
 from confcom.addon.kubectl import Cluster
 from confcom.addon.objects import KubernetesObject, listing, mapping, text
 from confcom.addon.plan import ADD_ON
-from confcom.addon.programs import ClusterAccessError, Purpose, Run, access_error, call, last_words, run_program
+from confcom.addon.programs import MIB, ClusterAccessError, Purpose, Run, access_error, call, last_words, run_program
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
 
 RELEASE = ADD_ON
@@ -23,6 +23,8 @@ HELM_SECONDS = 300
 """What helm gives its hooks: the Job that makes the simulated root has 240 s, images to be pulled included."""
 _GRACE_SECONDS = 60.0
 """More than helm's own limit, so that helm explains what it waited for."""
+MAX_HELM_BYTES = 64 * MIB
+"""A release is kept in a Secret of at most 1 MiB, compressed; a chart's text shrinks to a tenth of its size or more."""
 _DRY = ("--dry-run=server", "--output=json")
 _CHARTS_FAULT = re.compile(
     "execution error at|values don't meet|failed to load|chart|template|parse|YAML", re.IGNORECASE
@@ -253,7 +255,8 @@ class Helm:
         """Run helm with a command and flags; no operand behind `--` can be taken for a flag."""
         context = [f"--kube-context={self.cluster.context}"] if self.cluster.context else []
         command = ["helm", *arguments, self.cluster.here, *context, "--", *operands]
-        return call(self.run, command, Purpose(failure), stdin=stdin, timeout=HELM_SECONDS + _GRACE_SECONDS)
+        seconds = HELM_SECONDS + _GRACE_SECONDS
+        return call(self.run, command, Purpose(failure), stdin=stdin, timeout=seconds, most=MAX_HELM_BYTES)
 
     def _checked(self, *arguments: str, operands: Sequence[str], failure: str) -> Answer:
         return self._judged(self._call(*arguments, operands=operands, failure=failure), failure)

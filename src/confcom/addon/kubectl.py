@@ -13,6 +13,7 @@ from confcom.addon.answers import Answer
 from confcom.addon.objects import KubernetesObject, name_of, namespace_of, text
 from confcom.addon.plan import group_of
 from confcom.addon.programs import (
+    MIB,
     ClusterAccessError,
     Purpose,
     Run,
@@ -29,6 +30,8 @@ API_SECONDS = 20
 """What kubectl gives the API server; without it, kubectl waits for ever."""
 LOG_SECONDS = 5.0
 """For a pod's log: it comes through the node's kubelet, and who waits for one that is silent sees nothing else."""
+MAX_LOG_BYTES = 4 * MIB
+"""For a pod's log or its metrics. 2,000 lines of a daemon's log are 600 KB; metrics are 1 KB for each pod of a node."""
 
 _FOUND_AS_JSON = ("--output=json", "--ignore-not-found")
 
@@ -142,7 +145,8 @@ class KubeApi:
         namespace, name = (quote(one, safe="") for one in (self.cluster.namespace, pod))
         path = f"/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics"
         failure = f"the metrics of {pod} cannot be read"
-        done = call(self.run, self.cluster.kubectl("get", f"--raw={path}"), Purpose(failure), timeout=LOG_SECONDS)
+        command = self.cluster.kubectl("get", f"--raw={path}")
+        done = call(self.run, command, Purpose(failure), timeout=LOG_SECONDS, most=MAX_LOG_BYTES)
         if done.returncode:
             raise access_error(failure, last_words(done.stderr) or "kubectl said nothing")
         return done.stdout.decode("utf-8", errors="replace")
@@ -278,7 +282,8 @@ class KubeApi:
         flags = [self.cluster.here, f"--tail={lines}", "--all-containers=false"]
         arguments = self.cluster.kubectl("logs", *flags, operands=[pod])
         try:
-            done = call(self.run, arguments, Purpose(f"the log of {pod} cannot be read"), timeout=LOG_SECONDS)
+            purpose = Purpose(f"the log of {pod} cannot be read")
+            done = call(self.run, arguments, purpose, timeout=LOG_SECONDS, most=MAX_LOG_BYTES)
         except ClusterAccessError:
             return ""
         return "" if done.returncode else done.stdout.decode("utf-8", errors="replace")
