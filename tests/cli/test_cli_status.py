@@ -309,9 +309,9 @@ def test_a_log_that_does_not_come_is_done_without(wrong, enabled, monkeypatch):
     def silent(words, flags, stdin):
         raise subprocess.TimeoutExpired("kubectl", given[-1])
 
-    def timed(arguments, /, *, stdin=None, timeout=60.0):
+    def timed(arguments, /, *, stdin=None, timeout=60.0, **more):
         given.append(timeout)
-        return FakeCluster.run(enabled, arguments, stdin=stdin, timeout=timeout)
+        return FakeCluster.run(enabled, arguments, stdin=stdin, timeout=timeout, **more)
 
     monkeypatch.setattr(enabled, "_kubectl_logs", silent, raising=False)
     monkeypatch.setattr(enabled, "run", timed, raising=False)

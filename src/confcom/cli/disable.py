@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from confcom.cli.add_on_options import add_on, cluster_options, errors_as_json, show_result
+from confcom.cli.add_on_options import add_on, cluster_options, show_result
 from confcom.errors import printable
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ _SHOWN = 10
     help="Wait until the kubelets have forgotten the resources, and clean the nodes.  [default: wait]",
 )
 @cluster_options
-@errors_as_json
 def disable(*, yes: bool, wait: bool, namespace: str, context: str, output: str) -> None:
     """Disable the add-on, so that nothing of it stays but the simulated root.
 

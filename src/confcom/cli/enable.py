@@ -12,7 +12,6 @@ from confcom.cli.add_on_options import (
     chart_of,
     chart_options,
     cluster_options,
-    errors_as_json,
     show_result,
     waiting_options,
 )
@@ -46,7 +45,6 @@ _DIGEST = re.compile(r"(?:(?P<component>[a-z-]+)=)?(?P<digest>sha256:[0-9a-f]{64
 @chart_options
 @waiting_options
 @cluster_options
-@errors_as_json
 def enable(
     *,
     simulated: bool,
@@ -120,7 +118,6 @@ def enable(
 @chart_options
 @waiting_options
 @cluster_options
-@errors_as_json
 def update(
     *,
     version: str | None,
@@ -176,7 +173,6 @@ def update(
 @click.argument("revision", type=click.IntRange(min=1), required=False)
 @waiting_options
 @cluster_options
-@errors_as_json
 def rollback(*, revision: int | None, wait: bool, timeout: int, namespace: str, context: str, output: str) -> None:
     """Undo the last update: the add-on is what it was before.
 

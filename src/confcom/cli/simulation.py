@@ -9,18 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from confcom.cli.output_option import JSON, output_option
 from confcom.errors import printable
 
 if TYPE_CHECKING:
     from confcom.simulation.platform import SimulatedPlatform
 
-_OUTPUT = click.option(
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="For people, or for programs.",
-)
 _STATE_DIR = click.option(
     "--state-dir",
     type=click.Path(path_type=Path),
@@ -49,7 +43,7 @@ def simulation() -> None:
 
 @simulation.command(short_help="Make a platform, unless it is there already.")
 @click.argument("state_dir", type=click.Path(path_type=Path))
-@_OUTPUT
+@output_option
 def create(state_dir: Path, output: str) -> None:
     """Make a platform in STATE_DIR, unless it is there already.
 
@@ -77,7 +71,7 @@ def create(state_dir: Path, output: str) -> None:
 
 @simulation.command(short_help="Show who the platform is. No secrets.")
 @_STATE_DIR
-@_OUTPUT
+@output_option
 def show(state_dir: Path, output: str) -> None:
     """Show who the platform is: root, quoting enclave, collateral's dates. No secrets.
 
@@ -103,7 +97,7 @@ def show(state_dir: Path, output: str) -> None:
 @click.option("--namespace", "-n", metavar="NAMESPACE", help="Where the chart is installed.  [default: confcom-system]")
 @click.option("--context", metavar="CONTEXT", help="Which cluster of the kubeconfig.  [default: the current one]")
 @click.argument("out_dir", type=click.Path(path_type=Path))
-@_OUTPUT
+@output_option
 def export(state_dir: Path | None, namespace: str | None, context: str | None, out_dir: Path, output: str) -> None:
     """Write what relying parties need to OUT_DIR: root, fingerprint, collateral.
 
@@ -176,7 +170,7 @@ def _summary(platform: SimulatedPlatform) -> Mapping[str, object]:
 
 
 def _show(data: Mapping[str, object], text: Iterable[str], output: str) -> None:
-    lines = [json.dumps(data, indent=2)] if output == "json" else map(printable, text)
+    lines = [json.dumps(data, indent=2)] if output == JSON else map(printable, text)
     click.echo("\n".join(lines))
 
 
