@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from confcom.addon.cluster_platform import read_platform
 from confcom.addon.helm import Helm, Values
 from confcom.addon.kubectl import Cluster, KubeApi
+from confcom.addon.kubectl import chosen as chosen_cluster
 from confcom.addon.programs import ClusterAccessError
 from confcom.errors import ConfcomError
 
@@ -158,3 +159,18 @@ def test_a_failure_can_be_typed_as_it_was_run():
     assert caught.value.remedy.endswith(
         "kubectl get '--namespace=x y' --output=json --ignore-not-found --request-timeout=20s -- configmap --all"
     )
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_name_that_no_program_can_be_given_is_told(name):
+    with pytest.raises(ClusterAccessError) as caught:
+        KubeApi(Cluster()).find_config_map(name)
+    assert "no program can be given this as an argument" in caught.value.why
+
+
+@pytest.mark.parametrize("said", ["\0", "\x1b[2J", "a\nb"])
+def test_what_is_no_contexts_name_is_not_taken_for_one(said):
+    def run(arguments, /, **_):
+        return subprocess.CompletedProcess(arguments, 0, said.encode(), b"")
+
+    assert chosen_cluster(Cluster(), run) == Cluster()

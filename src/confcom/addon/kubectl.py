@@ -70,7 +70,8 @@ def chosen(cluster: Cluster, run: Run = run_program) -> Cluster:
     """The cluster with its context by name, also if that is the current one.
 
     Somebody may switch to another one while a command waits, and each program that it runs reads the kubeconfig anew.
-    Where none is current it stays without, as in a pod; and where kubectl fails, which whatever is asked next tells.
+    Where none is current it stays without, as in a pod; and where kubectl fails or prints no name, which whatever is
+    asked next tells.
     """
     if cluster.context:
         return cluster
@@ -79,7 +80,7 @@ def chosen(cluster: Cluster, run: Run = run_program) -> Cluster:
     except ClusterAccessError:
         return cluster
     context = "" if done.returncode else done.stdout.decode("utf-8", errors="replace").strip()
-    return dataclasses.replace(cluster, context=context)
+    return dataclasses.replace(cluster, context=context) if context.isprintable() else cluster
 
 
 @dataclass(frozen=True, slots=True)

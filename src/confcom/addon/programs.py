@@ -129,6 +129,10 @@ def call(
             why=f"there is no {program} on PATH",
             remedy=f"install {program}" + (f"; {purpose.without_program}" if purpose.without_program else ""),
         ) from error
+    except ValueError as error:  # a zero byte, or half of a surrogate pair: JSON may have both
+        raise ClusterAccessError(
+            purpose.failure, why=f"no program can be given this as an argument: {error}"
+        ) from error
     except OSError as error:
         raise ClusterAccessError(
             f"{program} cannot be run", why=error.strerror or str(error), remedy=f"check the {program} on PATH"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from confcom.cli.output_option import TEXT, output_option
+from confcom.cli.path_type import NamedPath
 from confcom.errors import ExitCode, SettingsError, printable
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ MODES = ("auto", "root", "user-namespace", "no-namespace")
 @click.option(
     "--dir",
     "folder",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     help="A short, new folder for it (default: a temporary one); emptied at the end, whatever is in it.",
 )
 @output_option

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from confcom.cli.output_option import JSON, TEXT, output_option
+from confcom.cli.path_type import NamedPath
 from confcom.errors import printable
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 directory_option = click.option(
     "--dir",
     "directory",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False),
     envvar="CONFCOM_PLAYGROUND_DIR",
     show_envvar=True,
     required=True,

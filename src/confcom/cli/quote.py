@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from confcom.cli.output_option import JSON, output_option
+from confcom.cli.path_type import NamedPath
 from confcom.errors import ConfcomError, MalformedError, OutputError, printable
 
 if TYPE_CHECKING:
@@ -67,14 +68,14 @@ def _printable(ctx: click.Context, param: click.Parameter, value: str) -> str:
 )
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
+    type=NamedPath(dir_okay=False, allow_dash=True),
     metavar="FILE",
     help="Write the quote's bytes to FILE; - is stdout, and all else goes to stderr then.",
 )
 @click.option(
     "--socket",
     "socket_path",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     metavar="PATH",
     help="The AESM socket. Default: CONFCOM_AESM_SOCKET, else /var/run/aesmd/aesm.socket.",
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from confcom.cli.output_option import JSON, output_option
+from confcom.cli.path_type import NamedPath
 from confcom.errors import printable
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 _STATE_DIR = click.option(
     "--state-dir",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     required=True,
     metavar="STATE_DIR",
     help="Where the platform is kept.",
@@ -42,7 +43,7 @@ def simulation() -> None:
 
 
 @simulation.command(short_help="Make a platform, unless it is there already.")
-@click.argument("state_dir", type=click.Path(path_type=Path))
+@click.argument("state_dir", type=NamedPath())
 @output_option
 def create(state_dir: Path, output: str) -> None:
     """Make a platform in STATE_DIR, unless it is there already.
@@ -90,13 +91,13 @@ def show(state_dir: Path, output: str) -> None:
 @simulation.command(short_help="Write root, fingerprint and collateral to files.")
 @click.option(
     "--state-dir",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     metavar="STATE_DIR",
     help="A platform on this machine. Without it, the cluster's is exported.",
 )
 @click.option("--namespace", "-n", metavar="NAMESPACE", help="Where the chart is installed.  [default: confcom-system]")
 @click.option("--context", metavar="CONTEXT", help="Which cluster of the kubeconfig.  [default: the current one]")
-@click.argument("out_dir", type=click.Path(path_type=Path))
+@click.argument("out_dir", type=NamedPath())
 @output_option
 def export(state_dir: Path | None, namespace: str | None, context: str | None, out_dir: Path, output: str) -> None:
     """Write what relying parties need to OUT_DIR: root, fingerprint, collateral.
