@@ -87,6 +87,11 @@ def explain(error: ConfcomError) -> str:
     return "\n".join(lines) + "\n"
 
 
+def as_data(error: ConfcomError) -> dict[str, str | int]:
+    """The members of `error` in every command's JSON."""
+    return {"what": error.what, "why": error.why, "do": error.remedy, "exit_code": int(error.exit_code)}
+
+
 def printable(text: str) -> str:
     r"""Text from elsewhere, fit for a terminal: everything that is not printable is shown as its backslash escape.
 

@@ -55,7 +55,8 @@ def test_the_same_files_as_from_a_state_directory(kubectl, export, platform, tmp
         assert (tmp_path / folder / "root.sha256").read_text().strip() == platform.root_fingerprint
     names = {path.relative_to(tmp_path / "expected") for path in (tmp_path / "expected").rglob("*")}
     assert {path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*")} == names
-    assert called()[:3] == ["get", "secret", SECRET_NAME]
+    assert called()[0] == "get"
+    assert called()[-3:] == ["--", "secret", SECRET_NAME]
     assert {"--namespace=confcom-system", "--output=json", "--request-timeout=20s"} <= set(called())
     assert not any(word.startswith("--context") for word in called())
 
@@ -87,7 +88,12 @@ def test_the_secret_itself_is_written_nowhere(kubectl, export, platform, tmp_pat
         ),
         (
             "The connection to the server 127.0.0.1:1 was refused",
-            ["cannot be asked", "was refused", "kubectl get secret", "--output=name"],
+            [
+                "cannot be asked",
+                "was refused",
+                "kubectl get --namespace=confcom-system --output=name",
+                f"-- secret {SECRET_NAME}",
+            ],
         ),
         (
             'E1124 19:30:01.1 7 memcache.go:265] "Unhandled Error" err="so long"\n' * 20 + "no route to host",

@@ -20,7 +20,7 @@ def helm():
         def __init__(self):
             self.asked, self.answer = [], (0, "", "")
 
-        def __call__(self, arguments, /, *, stdin=None, timeout=60.0):
+        def __call__(self, arguments, /, *, stdin=None, timeout=60.0, most=0):
             self.asked.append((list(arguments), stdin))
             code, out, err = self.answer
             return subprocess.CompletedProcess(arguments, code, out.encode(), err.encode())

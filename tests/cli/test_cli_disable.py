@@ -4,6 +4,7 @@ import json
 
 import pytest
 from fake_cluster import objects as make
+from fake_cluster.cluster import words_and_flags
 from fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
 from confcom.addon.dead_resources import OTHERS_SECONDS
@@ -51,7 +52,7 @@ def test_nothing_stays_but_the_roots_secret(confcom, enabled):
 
 def test_policies_go_before_the_daemons_and_bindings_before_policies(confcom, enabled):
     confcom("disable", "--no-wait")
-    changing = [line[:3] for line in enabled.calls if line[1] in {"delete", "uninstall"}]
+    changing = [words_and_flags(line)[0][:3] for line in enabled.calls if line[1] in {"delete", "uninstall"}]
     assert changing[:3] == [
         ["kubectl", "delete", "ValidatingAdmissionPolicyBinding"],
         ["kubectl", "delete", "ValidatingAdmissionPolicy"],

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from fake_cluster import objects as make
+from fake_cluster.cluster import words_and_flags
 from fake_cluster.objects import EPC, SYSTEM
 
 from confcom.addon.stalled_update import QUIET_SECONDS, RECONCILE_ANNOTATION
@@ -609,7 +610,7 @@ def test_an_update_that_stands_still_is_reconciled_again(confcom, enabled, comma
         in done.stderr
     )
     annotated = [line for line in enabled.calls if line[:2] == ["kubectl", "annotate"]]
-    assert {line[2] for line in annotated} == {"daemonset.apps"}
+    assert {words_and_flags(line)[0][2] for line in annotated} == {"daemonset.apps"}
     (helper,) = enabled.find("DaemonSet", "confcom-quote-helper")
     assert RECONCILE_ANNOTATION in helper["metadata"]["annotations"]
     assert RECONCILE_ANNOTATION not in helper["spec"]["template"]["metadata"].get("annotations", {})

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 from fake_cluster import objects as make
 from fake_cluster.chart import POLICY
-from fake_cluster.cluster import FakeCluster, default_chart, name_of
+from fake_cluster.cluster import FakeCluster, default_chart, name_of, words_and_flags
 from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
 
 from confcom.addon.kubectl import LOG_SECONDS
@@ -274,7 +274,7 @@ def test_a_helper_that_cannot_quote_says_why(wrong, enabled):
 
 
 def asked_for_logs(cluster):
-    return [line[2] for line in cluster.calls if line[1] == "logs"]
+    return [line[-1] for line in cluster.calls if line[1] == "logs"]
 
 
 def test_a_dead_nodes_pods_are_not_asked_for_their_logs(wrong, enabled):
@@ -309,9 +309,9 @@ def test_a_log_that_does_not_come_is_done_without(wrong, enabled, monkeypatch):
     def silent(words, flags, stdin):
         raise subprocess.TimeoutExpired("kubectl", given[-1])
 
-    def timed(arguments, /, *, stdin=None, timeout=60.0):
+    def timed(arguments, /, *, stdin=None, timeout=60.0, **more):
         given.append(timeout)
-        return FakeCluster.run(enabled, arguments, stdin=stdin, timeout=timeout)
+        return FakeCluster.run(enabled, arguments, stdin=stdin, timeout=timeout, **more)
 
     monkeypatch.setattr(enabled, "_kubectl_logs", silent, raising=False)
     monkeypatch.setattr(enabled, "run", timed, raising=False)
@@ -566,7 +566,8 @@ def test_it_reads_no_secret_but_helms_record(confcom, cluster):
     assert not [line for line in asked if "secret" in " ".join(line)]
     assert asked
     assert "Secret" not in "".join(cluster.said)
-    assert [line[1:3] for line in cluster.calls if line[0] == "helm"] == [["history", "confcom"], ["get", "manifest"]]
+    words = [words_and_flags(line)[0] for line in cluster.calls if line[0] == "helm"]
+    assert words == [["helm", "history", "confcom"], ["helm", "get", "manifest", "confcom"]]
 
 
 def test_an_update_that_stands_still_is_named_and_not_touched(confcom, enabled, wrong):

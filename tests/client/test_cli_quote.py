@@ -22,7 +22,7 @@ def quote(socket_path):
 def test_a_quote_into_a_file(quote, listen, honest, tmp_path):
     listen(honest)
     target = tmp_path / "my q.bin"
-    result = quote("--report-data", "c0ffee", "-o", str(target))
+    result = quote("--report-data", "c0ffee", "--out", str(target))
     assert result.exit_code == 0, result.output
     parsed = Quote.parse(target.read_bytes())
     assert parsed.body.report_data == REPORT_DATA
@@ -43,7 +43,7 @@ def test_a_quote_on_the_screen(quote, listen, honest):
 
 def test_a_quote_as_data(quote, listen, honest, socket_path, tmp_path):
     listen(honest)
-    facts = json.loads(quote("--report-data", "c0ffee", "--output", "json", "-o", str(tmp_path / "q")).stdout)
+    facts = json.loads(quote("--report-data", "c0ffee", "--output", "json", "--out", str(tmp_path / "q")).stdout)
     parsed = Quote.parse(base64.b64decode(facts.pop("quote")))
     assert facts == {
         "quote_size": parsed.size,
@@ -101,7 +101,7 @@ def test_wrong_arguments_are_usage_errors(quote, args, words):
 
 def test_a_file_that_cannot_be_written(quote, listen, honest, tmp_path):
     listen(honest)
-    result = quote("--report-data", "00", "-o", str(tmp_path / "absent" / "q.bin"))
+    result = quote("--report-data", "00", "--out", str(tmp_path / "absent" / "q.bin"))
     assert result.exit_code == 1
     assert "could not be written" in result.stderr
 
@@ -109,7 +109,7 @@ def test_a_file_that_cannot_be_written(quote, listen, honest, tmp_path):
 def test_a_file_name_that_is_no_text_is_shown_escaped(quote, listen, honest, tmp_path):
     listen(honest)
     target = tmp_path / "\udcff\x1b[2Kq.bin"
-    result = quote("--report-data", "00", "-o", str(target))
+    result = quote("--report-data", "00", "--out", str(target))
     assert result.exit_code == 0, result.output
     assert target.exists()
     assert f"Written to {tmp_path}/\\udcff\\x1b[2Kq.bin;" in result.stdout
@@ -122,3 +122,19 @@ def test_no_service(quote, socket_path):
     assert "why:" in result.stderr
     assert "do:" in result.stderr
     assert result.stdout == ""
+
+
+def test_the_quotes_bytes_on_stdout(quote, listen, honest):
+    listen(honest)
+    result = quote("--report-data", "c0ffee", "--out", "-")
+    assert result.exit_code == 0, result.output
+    assert Quote.parse(result.stdout_bytes).body.report_data == REPORT_DATA
+    assert "MRENCLAVE" in result.stderr
+    assert "quote: " not in result.stderr
+
+
+def test_two_documents_do_not_go_to_stdout(quote, listen, honest):
+    listen(honest)
+    result = quote("--report-data", "c0ffee", "--out", "-", "--output", "json")
+    assert result.exit_code == 2
+    assert "both write to stdout" in json.loads(result.stdout)["error"]["what"]

@@ -14,10 +14,10 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner
+from cluster_programs import find_helm, find_kubectl
 from documentation import PAGES, ROOT, blocks, commands
 from fake_cluster import objects as make
 from fake_cluster.cluster import FakeCluster
-from tool_programs import newest
 
 from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
@@ -80,14 +80,12 @@ def started(program):
 
 @pytest.fixture(scope="session")
 def kubectl():
-    found = newest("kubernetes-*/kubectl")
-    return found or pytest.skip("no kubectl: put it on PATH, or build it with `make e2e-tools`")
+    return find_kubectl() or pytest.skip("no kubectl: put it on PATH, or build it with `make e2e-tools`")
 
 
 @pytest.fixture(scope="session")
 def helm():
-    found = newest(f"helm-{'[0-9a-f]' * 16}/helm")  # no other one, such as helm-3-...
-    return found or pytest.skip("no helm: put it on PATH, or build it with `make e2e-tools`")
+    return find_helm() or pytest.skip("no helm: put it on PATH, or build it with `make e2e-tools`")
 
 
 def story_cluster(page):

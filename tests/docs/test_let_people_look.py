@@ -93,7 +93,7 @@ def granted(block):
 
 @pytest.fixture
 def cluster():
-    """One where `status` has reason for each look: all kinds of the chart, an older root, a failing daemon, refusals."""
+    """One where `status` has reason for each look: all kinds of the chart, an older root, a failing daemon, no Pods."""
     found = FakeCluster(objects=[make.node("a", make.SIMULATED)])
     more = ["networkPolicy.enabled=true", "serviceMonitor.enabled=true", "image.registry=registry.test"]
     done = confcom(found, "enable", "--simulated", *(f"--set={one}" for one in more))

@@ -69,15 +69,16 @@ def test_get_a_quote(folder, socket, typed):
 
 def test_verify_a_quote(folder, socket, typed):
     export, fingerprint, verify, hardware, in_a_script, decide = lines_of(VERIFY)
-    quote = typed(f"confcom quote --socket {socket} --report-data abcdef --output json -o q.bin")
+    quote = typed(f"confcom quote --socket {socket} --report-data abcdef --output json --out q.bin")
     assert quote.returncode == 0, quote.stderr
     shown = typed("confcom inspect q.bin --output json").stdout
     expected = re.search(r'"mr_enclave": "(\w+)"', shown)[1]
     assert typed(f"{export} && {fingerprint}").returncode == 0
     done = typed(verify, MRENCLAVE=expected)
     assert done.returncode == 0, done.stdout
-    told = text_of(VERIFY).partition("--allow-simulated\n")[2].partition("...")[0]
-    assert done.stdout.startswith(told)
+    begins, _, ends = text_of(VERIFY).partition("--allow-simulated\n")[2].partition("```")[0].partition("...\n")
+    assert done.stdout.startswith(begins)
+    assert done.stdout.endswith(f"\n{ends}")
     assert typed(f"{in_a_script}\n{decide}", MRENCLAVE=expected).stdout == "rely on it\n"
     assert typed(f"{in_a_script}\n{decide}", MRENCLAVE="00" * 32).stdout == "not what I asked for\n"
     assert hardware.startswith("confcom verify q.bin --root intel")

@@ -31,6 +31,13 @@ def plural_of(one):
     return f"{kind.removesuffix('y')}ies" if kind.endswith("y") else f"{kind}s"
 
 
+def words_and_flags(arguments):
+    """As kubectl and helm read them: what stands behind `--` is no flag."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = dict(word.lstrip("-").partition("=")[::2] for word in arguments[:at] if word.startswith("-"))
+    return [word for word in arguments[:at] if not word.startswith("-")] + arguments[at + 1 :], flags
+
+
 @dataclass
 class FakeCluster:
     """Everything that a test may set is a field."""
@@ -107,7 +114,7 @@ class FakeCluster:
             self.tick()
             self.hook.tick()
 
-    def run(self, arguments, /, *, stdin=None, timeout=60.0, stop=None):
+    def run(self, arguments, /, *, stdin=None, timeout=60.0, stop=None, most=0):
         if stop is not None:
             stop.when_asked(self.hook.cancel)
         self.calls.append(list(arguments))
@@ -116,8 +123,7 @@ class FakeCluster:
             self.said.append(stdin.decode())
         if program in self.missing:
             raise FileNotFoundError(program)
-        flags = dict(word.lstrip("-").partition("=")[::2] for word in rest if word.startswith("-"))
-        words = [word for word in rest if not word.startswith("-")]
+        words, flags = words_and_flags(rest)
         code, out, err = getattr(self, f"_{program}")(words, flags, rest, stdin)
         return subprocess.CompletedProcess(arguments, code, out.encode(), err.encode())
 

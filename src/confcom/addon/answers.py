@@ -19,8 +19,11 @@ from confcom.errors import printable
 
 MAX_SHOWN_CHARACTERS = 120
 """Of what was printed, and of what is wrong with it: a page's title or a wrapper's first line is in there."""
+_HEAD_BYTES = 100 * MAX_SHOWN_CHARACTERS
+"""Of what was printed, in which these are found although it is indented or begins with empty lines."""
 _RESOURCE_NAME = re.compile("[a-z0-9.-]+/[^/]+")
 """A line of kubectl's with --output=name."""
+_SPACE = re.compile(r"\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +119,17 @@ class Answer:
         why = f"{program} printed nothing instead of {expected}"
         if not self._empty:
             told = f"{expected} ({_beginning(fault)})" if fault else expected
-            why = f"{program} printed this instead of {told}: {_beginning(self.stdout.decode(errors='replace'))}"
+            why = f"{program} printed this instead of {told}: {_beginning(self._head)}"
         remedy = f"see whether a wrapper of {program}, or a proxy, answers in its place; {by_hand(self.command)}"
         return ClusterAccessError(self.failure, why=why, remedy=remedy)
 
     @property
+    def _head(self) -> str:
+        return self.stdout[:_HEAD_BYTES].decode(errors="replace")
+
+    @property
     def _empty(self) -> bool:
-        return not self.stdout.strip()
+        return not self.stdout or self.stdout.isspace()
 
     def _json(self, expected: str) -> object:
         documents = self._documents(expected)
@@ -134,11 +141,12 @@ class Answer:
         decoder = json.JSONDecoder()
         found: list[object] = []
         try:
-            text = self.stdout.decode("utf-8-sig").strip()
-            while text:
-                document, end = decoder.raw_decode(text)
+            text = self.stdout.decode("utf-8-sig")
+            at = _behind_space(text, 0)
+            while at < len(text):  # by index: a copy of a large cluster's objects would take 300 MB more
+                document, end = decoder.raw_decode(text, at)
                 found.append(document)
-                text = text[end:].lstrip()
+                at = _behind_space(text, end)
         except (ValueError, RecursionError) as error:
             raise self.unreadable(expected, str(error)) from error
         return found
@@ -158,6 +166,11 @@ class Answer:
             if not all(isinstance(one.get(key), str) for one in resources):
                 raise self.unreadable(expected, f"without {key}")
         return resources
+
+
+def _behind_space(text: str, start: int) -> int:
+    match = _SPACE.match(text, start)
+    return match.end() if match else start
 
 
 def _beginning(text: str) -> str:

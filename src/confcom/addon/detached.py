@@ -11,6 +11,8 @@ from concurrent import futures
 from contextlib import ExitStack
 from typing import IO, TypeVar
 
+from confcom.addon.bounded_process import OutputLimitError
+
 T = TypeVar("T")
 
 
@@ -46,6 +48,7 @@ def run_detached(
     timeout: float,
     environment: Mapping[str, str],
     stop: StopRequest,
+    most: int,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program in a session of its own, with files for what it reads and writes.
 
@@ -57,8 +60,10 @@ def run_detached(
         timeout: seconds after which it is killed.
         environment: its variables.
         stop: asked, it gets a SIGINT.
+        most: bytes that it may print on each of its outputs.
 
     Raises:
+        OutputLimitError: it printed more, and may have done all that it was to do.
         OSError, subprocess.TimeoutExpired: it could not be run, or did not end.
     """
     with ExitStack() as stack:
@@ -74,14 +79,19 @@ def run_detached(
         except subprocess.TimeoutExpired as error:
             process.kill()
             process.wait()
-            error.stderr = _written(err)
+            error.stderr = _written(err, "stderr", most)
             raise
-        return subprocess.CompletedProcess(arguments, code, _written(out), _written(err))
+        return subprocess.CompletedProcess(
+            arguments, code, _written(out, "stdout", most), _written(err, "stderr", most)
+        )
 
 
-def _written(file: IO[bytes]) -> bytes:
+def _written(file: IO[bytes], stream: str, most: int) -> bytes:
     file.seek(0)
-    return file.read()
+    found = file.read(most + 1)
+    if len(found) > most:
+        raise OutputLimitError(stream, most)
+    return found
 
 
 def beside(work: Callable[[], T]) -> futures.Future[T]:

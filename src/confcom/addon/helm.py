@@ -15,7 +15,7 @@ from confcom.addon.history import Revision
 from confcom.addon.kubectl import Cluster
 from confcom.addon.objects import KubernetesObject, listing, mapping, text
 from confcom.addon.plan import ADD_ON
-from confcom.addon.programs import ClusterAccessError, Purpose, Run, access_error, call, last_words, run_program
+from confcom.addon.programs import MIB, ClusterAccessError, Purpose, Run, access_error, call, last_words, run_program
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
 
 RELEASE = ADD_ON
@@ -23,6 +23,8 @@ HELM_SECONDS = 300
 """What helm gives its hooks: the Job that makes the simulated root has 240 s, images to be pulled included."""
 _GRACE_SECONDS = 60.0
 """More than helm's own limit, so that helm explains what it waited for."""
+MAX_HELM_BYTES = 64 * MIB
+"""A release is kept in a Secret of at most 1 MiB, compressed; a chart's text shrinks to a tenth of its size or more."""
 _DRY = ("--dry-run=server", "--output=json")
 _CHARTS_FAULT = re.compile(
     "execution error at|values don't meet|failed to load|chart|template|parse|YAML", re.IGNORECASE
@@ -143,7 +145,7 @@ class Helm:
         Raises:
             ClusterAccessError: they cannot be read.
         """
-        done = self._call("history", RELEASE, "--output=json", failure="the release cannot be looked up")
+        done = self._call("history", "--output=json", operands=[RELEASE], failure="the release cannot be looked up")
         if done.returncode:
             if b"release: not found" in done.stderr:
                 return ()
@@ -161,8 +163,8 @@ class Helm:
             HelmError: they cannot be read.
             ClusterAccessError: something else than helm answered; so for the manifests and hooks.
         """
-        answer = self._checked("get", "values", RELEASE, "--output=json", failure="the release's values cannot be read")
-        return answer.mapping_or_null()
+        failure = "the release's values cannot be read"
+        return self._checked("get", "values", "--output=json", operands=[RELEASE], failure=failure).mapping_or_null()
 
     def installed(self, revision: int | None = None) -> tuple[KubernetesObject, ...]:
         """The release's manifests, hooks excepted.
@@ -175,7 +177,7 @@ class Helm:
         """
         failure = "the release's manifests cannot be read"
         which = [] if revision is None else [f"--revision={revision}"]
-        return self._checked("get", "manifest", RELEASE, *which, failure=failure).manifests()
+        return self._checked("get", "manifest", *which, operands=[RELEASE], failure=failure).manifests()
 
     def hooks(self) -> tuple[KubernetesObject, ...]:
         """The release's hooks, of which a failed one may still be in the cluster.
@@ -184,7 +186,7 @@ class Helm:
             HelmError: they cannot be read.
         """
         failure = "the release's hooks cannot be read"
-        return self._checked("get", "hooks", RELEASE, failure=failure).manifests()
+        return self._checked("get", "hooks", operands=[RELEASE], failure=failure).manifests()
 
     def render(self, chart: Path, values: Values) -> Rendering:
         """What would be installed, as the cluster's API server is asked what it serves. Nothing is changed.
@@ -199,7 +201,7 @@ class Helm:
             ClusterAccessError: the release so far cannot be looked up.
         """
         failure = "the chart cannot be rendered"
-        done = self._call(*_upgrade(chart, values), *_DRY, failure=failure, stdin=values.stdin)
+        done = self._upgrade(chart, values, _DRY, failure=failure)
         if done.returncode:
             raise _rendering_error(done.stderr)
         answer = Answer.of(done, failure)
@@ -224,7 +226,7 @@ class Helm:
             HelmError: it failed; the release is as helm left it.
         """
         failure = "the chart could not be installed"
-        self._checked(*_upgrade(chart, values), *force, failure=failure, stdin=values.stdin)
+        self._judged(self._upgrade(chart, values, force, failure=failure), failure)
 
     def rollback(self, revision: int, force: Sequence[str] = ()) -> None:
         """Make the release what it was.
@@ -237,7 +239,8 @@ class Helm:
             HelmError: it failed.
         """
         failure = f"the release could not be rolled back to revision {revision}"
-        self._checked("rollback", RELEASE, str(revision), f"--timeout={HELM_SECONDS}s", *force, failure=failure)
+        flags = [f"--timeout={HELM_SECONDS}s", *force]
+        self._checked("rollback", *flags, operands=[RELEASE, str(revision)], failure=failure)
 
     def uninstall(self) -> None:
         """Remove the release; its pods end afterwards.
@@ -245,27 +248,32 @@ class Helm:
         Raises:
             HelmError: it failed.
         """
-        arguments = ["uninstall", RELEASE, "--ignore-not-found", f"--timeout={HELM_SECONDS}s"]
-        self._checked(*arguments, failure="the release could not be removed")
+        flags = ["--ignore-not-found", f"--timeout={HELM_SECONDS}s"]
+        self._checked("uninstall", *flags, operands=[RELEASE], failure="the release could not be removed")
 
-    def _call(self, *arguments: str, failure: str, stdin: bytes | None = None) -> CompletedProcess[bytes]:
+    def _upgrade(self, chart: Path, values: Values, flags: Sequence[str], *, failure: str) -> CompletedProcess[bytes]:
+        every = ["--install", "--reset-values", f"--timeout={HELM_SECONDS}s", *values.flags, *flags]
+        return self._call("upgrade", *every, operands=[RELEASE, str(chart)], failure=failure, stdin=values.stdin)
+
+    def _call(
+        self, *arguments: str, operands: Sequence[str], failure: str, stdin: bytes | None = None
+    ) -> CompletedProcess[bytes]:
+        """Run helm with a command and flags; no operand behind `--` can be taken for a flag."""
         context = [f"--kube-context={self.cluster.context}"] if self.cluster.context else []
-        command = ["helm", *arguments, self.cluster.here, *context]
-        return call(self.run, command, Purpose(failure), stdin=stdin, timeout=HELM_SECONDS + _GRACE_SECONDS)
+        command = ["helm", *arguments, self.cluster.here, *context, "--", *operands]
+        seconds = HELM_SECONDS + _GRACE_SECONDS
+        return call(self.run, command, Purpose(failure), stdin=stdin, timeout=seconds, most=MAX_HELM_BYTES)
 
-    def _checked(self, *arguments: str, failure: str, stdin: bytes | None = None) -> Answer:
-        done = self._call(*arguments, failure=failure, stdin=stdin)
+    def _checked(self, *arguments: str, operands: Sequence[str], failure: str) -> Answer:
+        return self._judged(self._call(*arguments, operands=operands, failure=failure), failure)
+
+    def _judged(self, done: CompletedProcess[bytes], failure: str) -> Answer:
         if done.returncode:
             why = last_words(done.stderr) or "helm said nothing"
             if unfinished := _unfinished(failure, why):
                 raise unfinished
             raise HelmError(failure, why=why, remedy=_remedy(why, self.cluster))
         return Answer.of(done, failure)
-
-
-def _upgrade(chart: Path, values: Values) -> list[str]:
-    command = ["upgrade", RELEASE, str(chart), "--install", "--reset-values", f"--timeout={HELM_SECONDS}s"]
-    return [*command, *values.flags]
 
 
 def _unfinished(failure: str, why: str) -> UnfinishedError | None:

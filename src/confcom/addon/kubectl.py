@@ -6,12 +6,14 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from confcom.addon.admission import ProbeAnswer
 from confcom.addon.answers import Answer
 from confcom.addon.objects import KubernetesObject, name_of, namespace_of, text
 from confcom.addon.plan import group_of
 from confcom.addon.programs import (
+    MIB,
     ClusterAccessError,
     Purpose,
     Run,
@@ -28,6 +30,10 @@ API_SECONDS = 20
 """What kubectl gives the API server; without it, kubectl waits for ever."""
 LOG_SECONDS = 5.0
 """For a pod's log: it comes through the node's kubelet, and who waits for one that is silent sees nothing else."""
+MAX_LOG_BYTES = 4 * MIB
+"""For a pod's log or its metrics. 2,000 lines of a daemon's log are 600 KB; metrics are 1 KB for each pod of a node."""
+
+_FOUND_AS_JSON = ("--output=json", "--ignore-not-found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +44,16 @@ class Cluster:
     context: str = ""
     """A name in the kubeconfig; empty: the current one."""
 
-    def kubectl(self, *arguments: str) -> list[str]:
-        """A kubectl command line; values are joined to their flags, so that none can be taken for a flag itself."""
+    def kubectl(self, *arguments: str, operands: Sequence[str] = ()) -> list[str]:
+        """Make a kubectl command line in which no value can be taken for a flag.
+
+        Args:
+            arguments: the command, and flags to which their values are joined by `=`.
+            operands: kinds and names. They stand behind `--`, so that kubectl reads no flag in them.
+        """
         context = [f"--context={self.context}"] if self.context else []
-        return ["kubectl", *arguments, *context, f"--request-timeout={API_SECONDS}s"]
+        behind = ["--", *operands] if operands else []
+        return ["kubectl", *arguments, *context, f"--request-timeout={API_SECONDS}s", *behind]
 
     @property
     def here(self) -> str:
@@ -58,7 +70,8 @@ def chosen(cluster: Cluster, run: Run = run_program) -> Cluster:
     """The cluster with its context by name, also if that is the current one.
 
     Somebody may switch to another one while a command waits, and each program that it runs reads the kubeconfig anew.
-    Where none is current it stays without, as in a pod; and where kubectl fails, which whatever is asked next tells.
+    Where none is current it stays without, as in a pod; and where kubectl fails or prints no name, which whatever is
+    asked next tells.
     """
     if cluster.context:
         return cluster
@@ -67,7 +80,7 @@ def chosen(cluster: Cluster, run: Run = run_program) -> Cluster:
     except ClusterAccessError:
         return cluster
     context = "" if done.returncode else done.stdout.decode("utf-8", errors="replace").strip()
-    return dataclasses.replace(cluster, context=context)
+    return dataclasses.replace(cluster, context=context) if context.isprintable() else cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +115,7 @@ class KubeApi:
         Raises:
             ClusterAccessError: they cannot be listed.
         """
-        arguments = self.cluster.kubectl("get", kinds, *selection, "--output=json", "--ignore-not-found")
+        arguments = self.cluster.kubectl("get", *selection, *_FOUND_AS_JSON, operands=[kinds])
         return self._checked(arguments, f"{kinds} cannot be listed").items()
 
     def find_namespace(self) -> KubernetesObject | None:
@@ -112,7 +125,7 @@ class KubeApi:
             ClusterAccessError: it cannot be read.
         """
         name = self.cluster.namespace
-        arguments = self.cluster.kubectl("get", "namespace", name, "--output=json", "--ignore-not-found")
+        arguments = self.cluster.kubectl("get", *_FOUND_AS_JSON, operands=["namespace", name])
         return self._checked(arguments, f"the namespace {name} cannot be read").resource()
 
     def find_config_map(self, name: str) -> KubernetesObject | None:
@@ -121,9 +134,7 @@ class KubeApi:
         Raises:
             ClusterAccessError: it cannot be read.
         """
-        arguments = self.cluster.kubectl(
-            "get", "configmap", name, self.cluster.here, "--output=json", "--ignore-not-found"
-        )
+        arguments = self.cluster.kubectl("get", self.cluster.here, *_FOUND_AS_JSON, operands=["configmap", name])
         return self._checked(arguments, f"the ConfigMap {name} cannot be read").resource()
 
     def pod_metrics(self, pod: str, port: int) -> str:
@@ -132,9 +143,11 @@ class KubeApi:
         Raises:
             ClusterAccessError: it does not answer, or may not be asked.
         """
-        path = f"/api/v1/namespaces/{self.cluster.namespace}/pods/{pod}:{port}/proxy/metrics"
+        namespace, name = (quote(one, safe="") for one in (self.cluster.namespace, pod))
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics"
         failure = f"the metrics of {pod} cannot be read"
-        done = call(self.run, self.cluster.kubectl("get", f"--raw={path}"), Purpose(failure), timeout=LOG_SECONDS)
+        command = self.cluster.kubectl("get", f"--raw={path}")
+        done = call(self.run, command, Purpose(failure), timeout=LOG_SECONDS, most=MAX_LOG_BYTES)
         if done.returncode:
             raise access_error(failure, last_words(done.stderr) or "kubectl said nothing")
         return done.stdout.decode("utf-8", errors="replace")
@@ -175,7 +188,7 @@ class KubeApi:
         Raises:
             ClusterAccessError: it was refused.
         """
-        arguments = self.cluster.kubectl("label", "node", node, label, "--overwrite")
+        arguments = self.cluster.kubectl("label", "--overwrite", operands=["node", node, label])
         self._checked(arguments, f"the node {node} cannot be labelled")
 
     def annotate(self, kind: str, name: str, annotation: str) -> None:
@@ -184,14 +197,15 @@ class KubeApi:
         Raises:
             ClusterAccessError: it was refused.
         """
-        arguments = self.cluster.kubectl("annotate", kind, name, annotation, "--overwrite", self.cluster.here)
+        arguments = self.cluster.kubectl(
+            "annotate", "--overwrite", self.cluster.here, operands=[kind, name, annotation]
+        )
         self._checked(arguments, f"{kind} {name} cannot be annotated")
 
     def patch_node_status(self, node: str, patch: Sequence[Mapping[str, str]]) -> str:
         """Apply a JSON patch to a node's status; says why it was refused, or nothing."""
-        arguments = self.cluster.kubectl(
-            "patch", "node", node, "--subresource=status", "--type=json", f"--patch={json.dumps(list(patch))}"
-        )
+        flags = ["--subresource=status", "--type=json", f"--patch={json.dumps(list(patch))}"]
+        arguments = self.cluster.kubectl("patch", *flags, operands=["node", node])
         done = call(self.run, arguments, Purpose(f"the status of the node {node} cannot be changed"))
         return last_words(done.stderr) or "kubectl said nothing" if done.returncode else ""
 
@@ -207,7 +221,8 @@ class KubeApi:
             ClusterAccessError: it was refused.
         """
         where = [f"--namespace={namespace}"] if namespace else []
-        arguments = self.cluster.kubectl("delete", kind, *names, *where, "--ignore-not-found", "--wait=false")
+        flags = [*where, "--ignore-not-found", "--wait=false"]
+        arguments = self.cluster.kubectl("delete", *flags, operands=[kind, *names])
         self._checked(arguments, f"{kind} {', '.join(names)} cannot be deleted")
 
     def end_job(self, name: str) -> None:
@@ -217,7 +232,7 @@ class KubeApi:
             ClusterAccessError: it was refused.
         """
         patch = json.dumps({"spec": {"activeDeadlineSeconds": 1}})
-        arguments = self.cluster.kubectl("patch", "job", name, self.cluster.here, f"--patch={patch}")
+        arguments = self.cluster.kubectl("patch", self.cluster.here, f"--patch={patch}", operands=["job", name])
         self._checked(arguments, f"the Job {name} cannot be ended")
 
     def exists(self, kind: str, name: str) -> bool:
@@ -226,7 +241,8 @@ class KubeApi:
         Raises:
             ClusterAccessError: it cannot be asked.
         """
-        arguments = self.cluster.kubectl("get", kind, name, self.cluster.here, "--output=name", "--ignore-not-found")
+        flags = [self.cluster.here, "--output=name", "--ignore-not-found"]
+        arguments = self.cluster.kubectl("get", *flags, operands=[kind, name])
         return bool(self._checked(arguments, f"{kind} {name} cannot be looked up").names())
 
     def missing(self, things: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
@@ -253,7 +269,8 @@ class KubeApi:
         """
         kind, name = f"{thing['kind']}.{group_of(thing)}".rstrip("."), name_of(thing)
         where = [f"--namespace={namespace_of(thing)}"] if namespace_of(thing) else []
-        arguments = self.cluster.kubectl("patch", kind, name, *where, "--type=json", f"--patch={json.dumps(patch)}")
+        flags = [*where, "--type=json", f"--patch={json.dumps(patch)}"]
+        arguments = self.cluster.kubectl("patch", *flags, operands=[kind, name])
         self._checked(arguments, f"{thing['kind']} {name} cannot be patched")
 
     def named(self, thing: KubernetesObject) -> KubernetesObject:
@@ -263,9 +280,11 @@ class KubeApi:
 
     def log_tail(self, pod: str, lines: int) -> str:
         """The last lines that a pod of the namespace logged; empty if there is none to be had."""
-        arguments = self.cluster.kubectl("logs", pod, self.cluster.here, f"--tail={lines}", "--all-containers=false")
+        flags = [self.cluster.here, f"--tail={lines}", "--all-containers=false"]
+        arguments = self.cluster.kubectl("logs", *flags, operands=[pod])
         try:
-            done = call(self.run, arguments, Purpose(f"the log of {pod} cannot be read"), timeout=LOG_SECONDS)
+            purpose = Purpose(f"the log of {pod} cannot be read")
+            done = call(self.run, arguments, purpose, timeout=LOG_SECONDS, most=MAX_LOG_BYTES)
         except ClusterAccessError:
             return ""
         return "" if done.returncode else done.stdout.decode("utf-8", errors="replace")

@@ -14,11 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from confcom.addon.bounded_process import OutputLimitError, run_bounded
 from confcom.addon.detached import StopRequest, run_detached
 from confcom.errors import UnavailableError
 
 PROGRAM_SECONDS = 60.0
 """For the whole of one kubectl, a credential plugin that asks a person to log in included."""
+MIB = 1 << 20
+MAX_STDOUT_BYTES = 512 * MIB
+"""Of a list of everything. As kubectl indents JSON, a node with 50 images takes 22 KB and a Pod 10 KB: 5,000 nodes and
+20,000 Pods, which is as many nodes as Kubernetes supports, take 310 MB."""
+MAX_STDERR_BYTES = 8 * MIB
+"""Warnings come once for each object or kind, and a login's instructions once. Nobody asks for a debug log."""
 MAX_MESSAGE_CHARACTERS = 500
 """Of a program's message in ours: its last words say what failed."""
 _LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
@@ -53,11 +60,13 @@ class Run(Protocol):
         stdin: bytes | None = None,
         timeout: float = PROGRAM_SECONDS,
         stop: StopRequest | None = None,
+        most: int = MAX_STDOUT_BYTES,
     ) -> subprocess.CompletedProcess[bytes]:
         """Its exit code and all that it said. With a stop request, Ctrl-C reaches the program by that alone.
 
         Raises:
             OSError, subprocess.TimeoutExpired: it could not be run, or did not end.
+            OutputLimitError: it printed more than `most` bytes on stdout, or MAX_STDERR_BYTES on stderr.
         """
 
 
@@ -68,12 +77,27 @@ def run_program(
     stdin: bytes | None = None,
     timeout: float = PROGRAM_SECONDS,
     stop: StopRequest | None = None,
+    most: int = MAX_STDOUT_BYTES,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program with this process's environment, and its terminal input if it is given none."""
     environment = without_another_cluster(os.environ)
     if stop is not None:
-        return run_detached(arguments, stdin=stdin, timeout=timeout, environment=environment, stop=stop)
-    return subprocess.run(arguments, input=stdin, capture_output=True, timeout=timeout, check=False, env=environment)
+        return run_detached(
+            arguments,
+            stdin=stdin,
+            timeout=timeout,
+            environment=environment,
+            stop=stop,
+            most=most,
+        )
+    return run_bounded(
+        arguments,
+        stdin=stdin,
+        timeout=timeout,
+        environment=environment,
+        most_stdout=most,
+        most_stderr=MAX_STDERR_BYTES,
+    )
 
 
 def within(run: Run, seconds: float) -> Run:
@@ -86,8 +110,9 @@ def within(run: Run, seconds: float) -> Run:
         stdin: bytes | None = None,
         timeout: float = PROGRAM_SECONDS,
         stop: StopRequest | None = None,
+        most: int = MAX_STDOUT_BYTES,
     ) -> subprocess.CompletedProcess[bytes]:
-        return run(arguments, stdin=stdin, timeout=min(timeout, seconds), stop=stop)
+        return run(arguments, stdin=stdin, timeout=min(timeout, seconds), stop=stop, most=most)
 
     return run_soon
 
@@ -123,24 +148,35 @@ def call(
     *,
     stdin: bytes | None = None,
     timeout: float = PROGRAM_SECONDS,
+    most: int = MAX_STDOUT_BYTES,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program; how it ended is the caller's to judge.
 
     Raises:
-        ClusterAccessError: it is not there, cannot be run, or does not end.
+        ClusterAccessError: it is not there, cannot be run, does not end, or prints more than `most` bytes.
     """
     program = arguments[0]
     try:
-        return run(arguments, stdin=stdin, timeout=timeout)
+        return run(arguments, stdin=stdin, timeout=timeout, most=most)
     except FileNotFoundError as error:
         raise ClusterAccessError(
             purpose.failure,
             why=f"there is no {program} on PATH",
             remedy=f"install {program}" + (f"; {purpose.without_program}" if purpose.without_program else ""),
         ) from error
+    except ValueError as error:  # a zero byte, or half of a surrogate pair: JSON may have both
+        raise ClusterAccessError(
+            purpose.failure, why=f"no program can be given this as an argument: {error}"
+        ) from error
     except OSError as error:
         raise ClusterAccessError(
             f"{program} cannot be run", why=error.strerror or str(error), remedy=f"check the {program} on PATH"
+        ) from error
+    except OutputLimitError as error:
+        raise ClusterAccessError(
+            purpose.failure,
+            why=f"{program} was ended, because it printed more than {error.limit // MIB} MiB on {error.stream}",
+            remedy=f"see whether a wrapper of {program} answers in its place; {by_hand(purpose.by_hand or arguments)}",
         ) from error
     except subprocess.TimeoutExpired as error:
         raise ClusterAccessError(

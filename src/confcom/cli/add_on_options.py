@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import click
 
 from confcom.addon.kubectl import DEFAULT_NAMESPACE
+from confcom.cli.output_option import JSON, output_option
+from confcom.cli.terminals import is_plain
 
 if TYPE_CHECKING:
     from confcom.addon.add_on import AddOn
@@ -35,6 +37,7 @@ class Machine:
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     terminal: bool
+    """Whether what is shown there may move and be coloured."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @classmethod
@@ -42,20 +45,14 @@ class Machine:
         """This one."""
         from confcom.addon.programs import run_program
 
-        return cls(run_program, time.monotonic, time.sleep, sys.stderr.isatty())
+        moving = sys.stderr.isatty() and not is_plain(os.environ)
+        return cls(run_program, time.monotonic, time.sleep, moving)
 
 
 def cluster_options(command: Callable[P, R]) -> Callable[P, R]:
     """--namespace, --context and --output."""
     for option in (
-        click.option(
-            "-o",
-            "--output",
-            type=click.Choice(["text", "json"]),
-            default="text",
-            show_default=True,
-            help="For people, or for programs.",
-        ),
+        output_option,
         click.option("--context", metavar="CONTEXT", default="", help="Which cluster of the kubeconfig."),
         click.option(
             "-n",
@@ -151,22 +148,4 @@ def chart_of(chart: Path | None) -> Path:
 
 def show_result(data: Mapping[str, object], text: str, output: str) -> None:
     """The result, on stdout."""
-    click.echo(json.dumps(data, indent=2) if output == "json" else text)
-
-
-def errors_as_json(command: Callable[P, R]) -> Callable[P, R]:
-    """With --output json, an error is a document on stdout too; its exit code stays."""
-
-    @functools.wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        from confcom.errors import ConfcomError
-
-        try:
-            return command(*args, **kwargs)
-        except ConfcomError as error:
-            if kwargs.get("output") == "json":
-                described = {"what": error.what, "why": error.why, "do": error.remedy, "exit_code": error.exit_code}
-                click.echo(json.dumps({"error": described}, indent=2))
-            raise
-
-    return wrapped
+    click.echo(json.dumps(data, indent=2) if output == JSON else text)

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from confcom.errors import ExitCode, SettingsError
+from confcom.cli.output_option import TEXT, output_option
+from confcom.cli.path_type import NamedPath
+from confcom.errors import ExitCode, SettingsError, printable
 
 if TYPE_CHECKING:
     from confcom.playground.story.interrupts import Interrupts
@@ -40,16 +42,10 @@ MODES = ("auto", "root", "user-namespace", "no-namespace")
 @click.option(
     "--dir",
     "folder",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     help="A short, new folder for it (default: a temporary one); emptied at the end, whatever is in it.",
 )
-@click.option(
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="For people, or for programs.",
-)
+@output_option
 def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
     """The whole story on this machine, without SGX hardware.
 
@@ -70,7 +66,7 @@ def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
     interrupts = Interrupts()
     interrupts.install()
     chosen = choose_mode(mode)
-    text = output == "text"
+    text = output == TEXT
     if text:
         click.echo(f"confcom demo: one node without Kubernetes and without SGX. Mode: {chosen.mode} ({chosen.reason})")
     from confcom.playground.story.story import tell
@@ -185,10 +181,10 @@ class Storyteller:
         mark = click.style("held", fg="green") if report.ok else click.style("DID NOT HOLD", fg="red", bold=True)
         click.echo(f"   {mark} after {report.seconds:.2f} s")
         if report.error is not None:
-            click.echo(f"Error in step {report.number} ({report.title}): {report.error['what']}", err=True)
-            for word, key in (("why", "why"), ("do", "remedy")):
-                if report.error[key]:
-                    click.echo(f"  {word}: {report.error[key]}", err=True)
+            click.echo(printable(f"Error in step {report.number} ({report.title}): {report.error['what']}"), err=True)
+            for word in ("why", "do"):
+                if report.error[word]:
+                    click.echo(printable(f"  {word}: {report.error[word]}"), err=True)
 
 
 def _keep(scene: Scene, *, ok: bool, enabled: bool) -> None:

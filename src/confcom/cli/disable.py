@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from confcom.cli.add_on_options import add_on, cluster_options, errors_as_json, interrupted_option, show_result
+from confcom.cli.add_on_options import add_on, cluster_options, interrupted_option, show_result
 from confcom.cli.interruption import tells_interruptions
 from confcom.errors import printable
 
@@ -28,7 +28,6 @@ _SHOWN = 10
 )
 @interrupted_option
 @cluster_options
-@errors_as_json
 @tells_interruptions
 def disable(*, yes: bool, wait: bool, interrupted: bool, namespace: str, context: str, output: str) -> None:
     """Disable the add-on, so that nothing of it stays but the simulated root.

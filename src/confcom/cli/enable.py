@@ -12,7 +12,6 @@ from confcom.cli.add_on_options import (
     chart_of,
     chart_options,
     cluster_options,
-    errors_as_json,
     interrupted_option,
     show_result,
     waiting_options,
@@ -48,7 +47,6 @@ _DIGEST = re.compile(r"(?:(?P<component>[a-z-]+)=)?(?P<digest>sha256:[0-9a-f]{64
 @chart_options
 @waiting_options
 @cluster_options
-@errors_as_json
 @tells_interruptions
 def enable(
     *,
@@ -124,7 +122,6 @@ def enable(
 @chart_options
 @waiting_options
 @cluster_options
-@errors_as_json
 @tells_interruptions
 def update(
     *,
@@ -184,7 +181,6 @@ def update(
 @interrupted_option
 @waiting_options
 @cluster_options
-@errors_as_json
 @tells_interruptions
 def rollback(
     *,

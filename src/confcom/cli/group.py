@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import importlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import os
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
-from confcom.errors import ConfcomError, ExitCode, OutputError, explain
-
-OUTPUT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-"""What write(2) on stdout fails with: no space, no quota, a file size limit, a terminal or disk that is gone."""
+from confcom.cli.failures import show_error, show_mistake
+from confcom.cli.output_option import JSON, OUTPUT, TEXT, asks_for_json
+from confcom.cli.terminals import is_plain
+from confcom.errors import ConfcomError, ExitCode
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("confcom.cli.demo:demo", "The whole story on this machine, without SGX hardware."),
@@ -67,46 +66,39 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401 # as click has it
+    ) -> click.Context:
+        """Parse what stands before the command; what is wrong with it is told as errors of commands are."""
+        if is_plain(os.environ):
+            extra.setdefault("color", False)
+        as_json = asks_for_json(args)
+        try:
+            context = super().make_context(info_name, args, parent, **extra)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.ClickException as mistake:
+            raise click.exceptions.Exit(show_mistake(mistake, as_json=as_json).exit_code) from mistake
+        context.meta[OUTPUT] = JSON if as_json else TEXT
+        return context
+
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; an error of our tree becomes its message and its exit code."""
+        """Run a command; an error of our tree, or in the command line, becomes its message and its exit code."""
         try:
             return super().invoke(ctx)
         except ConfcomError as error:
-            show_error(error)
+            show_error(error, as_json=ctx.meta[OUTPUT] == JSON)
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            ctx.exit(ExitCode.INTERRUPTED)
-
-
-def show_error(error: ConfcomError) -> None:
-    """Print what happened, why, and what to do, each on its line, to stderr."""
-    # When nobody can be told any more, the exit code still tells.
-    with contextlib.suppress(OSError):
-        click.echo(explain(error), err=True, nl=False)
-
-
-@contextmanager
-def output_failures_explained() -> Iterator[None]:
-    """Around the whole command: a full disk under stdout becomes a message and an exit code, not a traceback.
-
-    A reader that went away (EPIPE, as with `| head`) is left to click, which ends quietly with code 1.
-
-    Raises:
-        SystemExit: the output could not be written.
-        OSError: something else failed; that is a bug and keeps its traceback.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in OUTPUT_ERRNOS or error.filename is not None:
+        except click.exceptions.NoArgsIsHelpError:
             raise
-        failure = OutputError(
-            "the output could not be written",
-            why=error.strerror or str(error),
-            remedy="check the disk, the quota and the terminal that stdout goes to",
-        )
-        show_error(failure)
-        raise SystemExit(failure.exit_code) from error
+        except click.ClickException as mistake:
+            ctx.exit(show_mistake(mistake, as_json=ctx.meta[OUTPUT] == JSON).exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            ctx.exit(ExitCode.INTERRUPTED)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

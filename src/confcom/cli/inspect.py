@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from confcom.cli.output_option import JSON, output_option
 from confcom.errors import ExitCode, printable
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Examples:
 
 @click.command(no_args_is_help=True, epilog=EPILOG)
 @click.argument("quote", type=click.Path(path_type=Path, allow_dash=True, readable=False))
-@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@output_option
 @click.pass_context
 def inspect(ctx: click.Context, quote: Path, output: str) -> None:
     """Show the anatomy of QUOTE (a file, or - for standard input; binary, hex or base64), and decide nothing.
@@ -38,7 +39,7 @@ def inspect(ctx: click.Context, quote: Path, output: str) -> None:
     from confcom.verify.files import read_quote
 
     anatomy = dissect(read_quote(quote))
-    if output == "json":
+    if output == JSON:
         click.echo(json.dumps(anatomy.to_json(), indent=2))
     else:
         click.echo("\n".join(_lines(anatomy)))

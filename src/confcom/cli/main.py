@@ -1,12 +1,12 @@
-"""The `confcom` command: finds a command's module by name and imports nothing else."""
+"""The `confcom` command: finds a command's module by name and imports nothing else.
+
+Nothing is imported before `main` runs but what the interpreter has already, so that Ctrl-C ends it quietly from the
+first moment.
+"""
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
-
-from confcom.daemon.grpc_log import silence_grpc
 
 INSTALL_HINT = """confcom's command line needs packages that the node daemons do without.
 Install them with: pip install 'confcom[all]'
@@ -15,18 +15,32 @@ The daemons also start without them: python -m confcom.quote_helper, python -m c
 
 def main() -> None:
     """Entry point of the console script."""
+    try:
+        _run()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # confcom.errors.ExitCode, which may not have been imported yet
+
+
+def _run() -> None:
+    import os
+
+    from confcom.cli.standard_streams import open_closed_streams
+    from confcom.daemon.grpc_log import silence_grpc
+
+    open_closed_streams()
     silence_grpc(os.environ)
     try:
-        from confcom.cli.group import cli, output_failures_explained
+        from confcom.cli.failures import unexpected_failures_explained
+        from confcom.cli.group import cli
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"click", "rich", "yaml"}:
             raise
         sys.stderr.write(INSTALL_HINT + "\n")
         raise SystemExit(2) from error
-    with output_failures_explained():
+    with unexpected_failures_explained(sys.argv[1:]):
         cli(prog_name=program_name(sys.argv[0]))
 
 
 def program_name(path: str) -> str:
     """As the person called it: kubectl runs a program `kubectl-confcom` for `kubectl confcom`."""
-    return "kubectl confcom" if Path(path).name == "kubectl-confcom" else "confcom"
+    return "kubectl confcom" if path.rpartition("/")[2] == "kubectl-confcom" else "confcom"

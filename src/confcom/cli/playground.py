@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from confcom.cli.output_option import JSON, TEXT, output_option
+from confcom.cli.path_type import NamedPath
+from confcom.errors import printable
+
 if TYPE_CHECKING:
     from confcom.playground.client import NodeClient
     from confcom.playground.views import NodeState
@@ -17,14 +21,11 @@ if TYPE_CHECKING:
 directory_option = click.option(
     "--dir",
     "directory",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False),
     envvar="CONFCOM_PLAYGROUND_DIR",
     show_envvar=True,
     required=True,
     help="The node's directory.",
-)
-output_option = click.option(
-    "--output", "output", type=click.Choice(["text", "json"]), default="text", help="How to show it."
 )
 
 
@@ -91,7 +92,8 @@ def node(*, directory: Path, mode: str, kubelet: str, images: Sequence[str], log
     from confcom.playground.plugin_registry import KubeletRules
 
     def announce(chosen: ChosenMode) -> None:
-        click.echo(f"node ready in {directory}, mode {chosen.mode} ({chosen.reason}): {chosen.mode.explanation}")
+        ready = f"node ready in {directory}, mode {chosen.mode} ({chosen.reason}): {chosen.mode.explanation}"
+        click.echo(printable(ready))
 
     configure_logging(level=log_level, log_format=LogFormat(log_format), stream=sys.stderr)
     rules = KubeletRules(kubelet)
@@ -116,12 +118,12 @@ def apply(directory: Path, output: str, files: Sequence[TextIO]) -> None:
             result = client.apply(_read(file))
             objects += result.objects
             warnings += result.warnings
-            if output == "text":
+            if output == TEXT:
                 for warning in result.warnings:
-                    click.echo(f"Warning: {warning}", err=True)
+                    click.echo(printable(f"Warning: {warning}"), err=True)
                 for created in result.objects:
                     click.echo(f"{created} created")
-    if output == "json":
+    if output == JSON:
         click.echo(json.dumps({"objects": objects, "warnings": warnings}, indent=2))
 
 
@@ -138,7 +140,7 @@ def get(directory: Path, output: str) -> None:
     """
     with _client(directory) as client:
         state = client.state()
-    if output == "json":
+    if output == JSON:
         click.echo(json.dumps(state.to_json(), indent=2))
     else:
         _show(state)
@@ -162,12 +164,19 @@ def logs(directory: Path, container: str | None, pod: str) -> None:
 
 @playground.command()
 @directory_option
+@output_option
 @click.option("-f", "--file", "file", type=click.File(encoding="utf-8"), help="Delete what a manifest names.")
 @click.option("--grace-period", type=click.FloatRange(min=0), help="Seconds between SIGTERM and SIGKILL.")
 @click.argument("kind", required=False, shell_complete=_kinds)
 @click.argument("name", required=False)
 def delete(
-    directory: Path, file: TextIO | None, grace_period: float | None, kind: str | None, name: str | None
+    *,
+    directory: Path,
+    output: str,
+    file: TextIO | None,
+    grace_period: float | None,
+    kind: str | None,
+    name: str | None,
 ) -> None:
     """Delete a Job or a Pod, and wait until its processes have ended.
 
@@ -188,7 +197,10 @@ def delete(
         for each_kind, each_name in targets:
             waiting = functools.partial(_say_waiting, each_kind, each_name)
             client.delete(each_kind, each_name, grace_period=grace_period, waiting=waiting)
-            click.echo(f'{each_kind} "{each_name}" deleted')
+            if output == TEXT:
+                click.echo(printable(f'{each_kind} "{each_name}" deleted'))
+    if output == JSON:
+        click.echo(json.dumps({"deleted": [f"{kind}/{name}" for kind, name in targets]}, indent=2))
 
 
 @playground.command()
@@ -205,16 +217,17 @@ def images(directory: Path, output: str) -> None:
 
     with _client(directory) as client:
         table = client.images()
-    if output == "json":
+    if output == JSON:
         click.echo(json.dumps(table, indent=2))
     else:
         _table(("IMAGE", "RUNS"), [(name, shlex.join(argv)) for name, argv in table.items()])
 
 
 def _say_waiting(kind: str, name: str, seconds: float) -> None:
+    what = printable(f'{kind} "{name}"')
     click.echo(
-        f'Waiting for {kind} "{name}" to end, {seconds:g} s so far: its containers were sent SIGTERM, and are killed '
-        "when their grace period is over (--grace-period sets it)",
+        f"Waiting for {what} to end, {seconds:g} s so far: its containers were sent SIGTERM, and are killed when their "
+        "grace period is over (--grace-period sets it)",
         err=True,
     )
 
@@ -233,6 +246,8 @@ def _read(file: TextIO) -> str:
         return file.read(MAX_MANIFEST_BYTES + 1)
     except UnicodeDecodeError as error:
         raise ManifestError(f"{file.name} is not a text file", why=str(error)) from None
+    except OSError as error:
+        raise ManifestError(f"{file.name} cannot be read", why=error.strerror or str(error)) from None
 
 
 def _show(state: NodeState) -> None:
@@ -279,4 +294,4 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header) - 1)]
     for row in (header, *rows):
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        click.echo("  ".join([*cells, row[-1]]).rstrip())
+        click.echo(printable("  ".join([*cells, row[-1]]).rstrip()))

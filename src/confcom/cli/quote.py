@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import shlex
 from pathlib import Path
@@ -10,11 +11,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from confcom.cli.output_option import JSON, output_option
+from confcom.cli.path_type import NamedPath
 from confcom.errors import ConfcomError, MalformedError, OutputError, printable
 
 if TYPE_CHECKING:
     from confcom.sgx.report import QeReportInfo
     from confcom.simulation.enclave import SimulatedEnclave
+
+
+STDOUT = Path("-")
+"""By custom, the file name that means standard output."""
 
 
 def _hex_bytes(ctx: click.Context, param: click.Parameter, value: str) -> bytes:
@@ -60,16 +67,15 @@ def _printable(ctx: click.Context, param: click.Parameter, value: str) -> str:
     "filled up with zeros.",
 )
 @click.option(
-    "-o",
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="Write the quote's bytes to FILE.",
+    help="Write the quote's bytes to FILE; - is stdout, and all else goes to stderr then.",
 )
 @click.option(
     "--socket",
     "socket_path",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     metavar="PATH",
     help="The AESM socket. Default: CONFCOM_AESM_SOCKET, else /var/run/aesmd/aesm.socket.",
 )
@@ -88,9 +94,7 @@ def _printable(ctx: click.Context, param: click.Parameter, value: str) -> str:
     metavar="HEX",
     help="Ask for the quoting enclave's report too, over these 16 bytes and the quote, and check it.",
 )
-@click.option(
-    "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to show it."
-)
+@output_option
 def quote(
     *,
     report_data: bytes,
@@ -105,13 +109,16 @@ def quote(
 
     \b
     Examples:
-      confcom quote --report-data c0ffee -o q.bin
+      confcom quote --report-data c0ffee --out q.bin
+      confcom quote --report-data c0ffee --out - | confcom inspect -
       confcom quote --report-data c0ffee --socket DIR/aesm.socket --output json
       confcom quote --report-data c0ffee --nonce 000102030405060708090a0b0c0d0e0f
 
     Only a simulated platform makes quotes for simulated enclaves; a quote helper on SGX hardware refuses the report
     (error 47, INVALID_REPORT).
     """
+    if out == STDOUT and output == JSON:
+        raise click.UsageError("'--out -' and '--output json' both write to stdout; the JSON has the quote too.")
     from confcom.client import AesmClient
     from confcom.sgx.report import REPORT_SIZE, QeReportInfo
     from confcom.simulation.enclave import SimulatedEnclave
@@ -137,19 +144,20 @@ def quote(
         "qe_report_checked": quoted.qe_report_info is not None,
     }
     encoded = base64.b64encode(quoted.quote).decode()
-    if output == "json":
+    if output == JSON:
         click.echo(json.dumps({**facts, "quote": encoded}, indent=2))
         return
-    click.echo(f"A quote of {facts['quote_size']} bytes, through {printable(str(client.socket_path))}")
-    click.echo(f"  MRENCLAVE   {facts['mrenclave']} (simulated enclave {enclave!r})")
-    click.echo(f"  MRSIGNER    {facts['mrsigner']}")
-    click.echo(f"  report data {facts['report_data']}")
+    say = functools.partial(click.echo, err=out == STDOUT)
+    say(f"A quote of {facts['quote_size']} bytes, through {printable(str(client.socket_path))}")
+    say(f"  MRENCLAVE   {facts['mrenclave']} (simulated enclave {enclave!r})")
+    say(f"  MRSIGNER    {facts['mrsigner']}")
+    say(f"  report data {facts['report_data']}")
     if facts["qe_report_checked"]:
-        click.echo("  The quoting enclave's report over nonce and quote is genuine.")
+        say("  The quoting enclave's report over nonce and quote is genuine.")
     if out is None:
-        click.echo(f"quote: {encoded}")
-    else:
-        click.echo(printable(f"Written to {out}; look into it with: confcom inspect {shlex.quote(str(out))}"))
+        say(f"quote: {encoded}")
+    elif out != STDOUT:
+        say(printable(f"Written to {out}; look into it with: confcom inspect {shlex.quote(str(out))}"))
 
 
 def _require_genuine(info: QeReportInfo, enclave: SimulatedEnclave) -> None:
@@ -167,6 +175,9 @@ def _require_genuine(info: QeReportInfo, enclave: SimulatedEnclave) -> None:
 
 
 def _write(path: Path, quote: bytes) -> None:
+    if path == STDOUT:
+        click.echo(quote, nl=False)
+        return
     try:
         path.write_bytes(quote)
     except OSError as error:

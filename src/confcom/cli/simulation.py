@@ -9,21 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from confcom.cli.output_option import JSON, output_option
+from confcom.cli.path_type import NamedPath
 from confcom.errors import printable
 
 if TYPE_CHECKING:
     from confcom.simulation.platform import SimulatedPlatform
 
-_OUTPUT = click.option(
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="For people, or for programs.",
-)
 _STATE_DIR = click.option(
     "--state-dir",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     required=True,
     metavar="STATE_DIR",
     help="Where the platform is kept.",
@@ -48,8 +43,8 @@ def simulation() -> None:
 
 
 @simulation.command(short_help="Make a platform, unless it is there already.")
-@click.argument("state_dir", type=click.Path(path_type=Path))
-@_OUTPUT
+@click.argument("state_dir", type=NamedPath())
+@output_option
 def create(state_dir: Path, output: str) -> None:
     """Make a platform in STATE_DIR, unless it is there already.
 
@@ -77,7 +72,7 @@ def create(state_dir: Path, output: str) -> None:
 
 @simulation.command(short_help="Show who the platform is. No secrets.")
 @_STATE_DIR
-@_OUTPUT
+@output_option
 def show(state_dir: Path, output: str) -> None:
     """Show who the platform is: root, quoting enclave, collateral's dates. No secrets.
 
@@ -96,14 +91,14 @@ def show(state_dir: Path, output: str) -> None:
 @simulation.command(short_help="Write root, fingerprint and collateral to files.")
 @click.option(
     "--state-dir",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     metavar="STATE_DIR",
     help="A platform on this machine. Without it, the cluster's is exported.",
 )
 @click.option("--namespace", "-n", metavar="NAMESPACE", help="Where the chart is installed.  [default: confcom-system]")
 @click.option("--context", metavar="CONTEXT", help="Which cluster of the kubeconfig.  [default: the current one]")
-@click.argument("out_dir", type=click.Path(path_type=Path))
-@_OUTPUT
+@click.argument("out_dir", type=NamedPath())
+@output_option
 def export(state_dir: Path | None, namespace: str | None, context: str | None, out_dir: Path, output: str) -> None:
     """Write what relying parties need to OUT_DIR: root, fingerprint, collateral.
 
@@ -176,7 +171,7 @@ def _summary(platform: SimulatedPlatform) -> Mapping[str, object]:
 
 
 def _show(data: Mapping[str, object], text: Iterable[str], output: str) -> None:
-    lines = [json.dumps(data, indent=2)] if output == "json" else map(printable, text)
+    lines = [json.dumps(data, indent=2)] if output == JSON else map(printable, text)
     click.echo("\n".join(lines))
 
 

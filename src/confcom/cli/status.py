@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
-from confcom.cli.add_on_options import add_on, cluster_options, errors_as_json, show_result
+from confcom.cli.add_on_options import add_on, cluster_options, show_result
 from confcom.errors import ExitCode, printable
 
 
@@ -18,7 +18,6 @@ from confcom.errors import ExitCode, printable
     is_flag=True,
     help="A row for each node, and each problem by itself, however many there are.",
 )
-@errors_as_json
 def status(*, namespace: str, context: str, output: str, all_nodes: bool) -> None:
     """Show the add-on node by node: EPC, both daemons, and what is wrong.
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from confcom.errors import MalformedError, printable
+from confcom.cli.output_option import JSON, TEXT, output_option
+from confcom.errors import MalformedError, as_data, printable
 
 if TYPE_CHECKING:
     from confcom.verify.policy import Policy
@@ -51,8 +52,11 @@ _PLATFORM_NOTES = {
     "unknown": ": no root that stands for SGX hardware vouches for it",
 }
 
+_COLOURS = {"passed": "green", "failed": "red", "not-checked": "yellow"}
+_STATUS_WIDTH = max(map(len, _COLOURS))
+
 EPILOG = """\b
-Exit codes:
+The last line is the verdict. Exit codes:
   0  verified
   3  authentic, but not what you ask for, or you ask for nothing
   4  not authentic
@@ -121,7 +125,7 @@ class Demands(TypedDict):
 @click.option(
     "--at", type=_instant, metavar="TIME", help="Verify for this time, UTC unless it says otherwise [default: now]."
 )
-@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@output_option
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -144,18 +148,20 @@ def verify(
     from confcom.verify.verifier import verify_quote
 
     policy = _policy(demands)
+    unreadable: dict[str, object] = {}
     try:
         data = read_quote(quote)
         trusted = _root(root)
         evidence = read_collateral(collateral) if collateral else None
     except (UnreadableInputError, MalformedError) as error:
-        if output == "text":
+        if output == TEXT:
             raise
         verdict = unusable("input", "a quote, a root certificate and collateral that can be read", error)
+        unreadable = {"error": as_data(error)}
     else:
         verdict = verify_quote(data, trusted, evidence, policy, at or datetime.now(UTC))
-    if output == "json":
-        click.echo(json.dumps(verdict.to_json(), indent=2))
+    if output == JSON:
+        click.echo(json.dumps(verdict.to_json() | unreadable, indent=2))
     else:
         click.echo("\n".join(_lines(verdict)))
     ctx.exit(verdict.kind.exit_code)
@@ -194,22 +200,27 @@ def _root(root: str) -> TrustedRoot:
 
 
 def _lines(verdict: Verdict) -> Iterator[str]:
-    yield click.style(verdict.kind.value.upper().replace("-", " "), fg="green" if verdict.ok else "red", bold=True)
+    """The verdict is the last line, where it stands in front of the reader when the command has ended."""
     yield f"platform: {verdict.platform.value}{_PLATFORM_NOTES[verdict.platform.value]}"
     if verdict.tcb_status:
         advisories = printable(", ".join(verdict.advisory_ids)) or "none"
         yield f"TCB: {verdict.tcb_status}; advisories: {advisories}"
+    width = max((len(check.name) for check in verdict.checks), default=0)
     for check in verdict.checks:
-        yield from _check_lines(check)
-    if not verdict.ok and verdict.failures:
-        yield ""
+        yield from _check_lines(check, width)
+    if verdict.failures:
         yield "failed: " + ", ".join(check.name for check in verdict.failures)
+    yield click.style(verdict.kind.value.upper().replace("-", " "), fg="green" if verdict.ok else "red", bold=True)
 
 
-def _check_lines(check: Check) -> Iterator[str]:
-    colors = {"passed": "green", "failed": "red", "not-checked": "yellow"}
-    yield ""
-    yield f"{click.style(check.status.value, fg=colors[check.status.value])}  {check.name}"
+def _check_lines(check: Check, width: int) -> Iterator[str]:
+    """One line for a check that did not fail; for one that did, what was required and found, and why it failed."""
+    status = click.style(f"{check.status.value:<{_STATUS_WIDTH}}", fg=_COLOURS[check.status.value])
+    if not check.consequence:
+        told = check.found or check.why or check.required
+        yield f"{status}  {check.name:<{width}}  {printable(told)}".rstrip()
+        return
+    yield f"{status}  {check.name}"
     for label, text in (("required", check.required), ("found", check.found), ("why", check.why)):
         if text:
             yield f"  {label + ':':10}{printable(text)}"

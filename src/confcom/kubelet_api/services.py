@@ -6,6 +6,7 @@ Generic handlers instead of generated servicers: the device list then goes out a
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from typing import Protocol, TypeAlias
 from urllib.parse import quote
@@ -132,7 +133,7 @@ class DevicePluginStub:
 
 def unix_target(path: str) -> str:
     """The gRPC address of a unix socket; gRPC reads it as a URI, so a path's special characters are escaped."""
-    return "unix:" + quote(path)
+    return "unix:" + quote(os.fsencode(path))
 
 
 def unix_channel(path: str) -> grpc.aio.Channel:

@@ -220,7 +220,10 @@ class NodeClient:
         return answer["result"]
 
     def _unavailable(self, error: grpc.RpcError) -> NodeUnavailableError:
-        there = self._socket.exists()
+        try:
+            there = self._socket.exists()
+        except OSError:  # who may not look gets the reason from gRPC
+            there = True
         details = getattr(error, "details", error.__str__)()
         return NodeUnavailableError(
             f"the playground node at {self._socket.parent} does not answer",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from confcom.errors import SettingsError
+from confcom.errors import SettingsError, UnavailableError
 
 DEVICE_PLUGIN_DIR = PurePosixPath("/var/lib/kubelet/device-plugins")
 """Where kubelets look for device plugins: the path is compiled in, and `--root-dir` does not move it."""
@@ -83,7 +84,7 @@ class Layout:
         Raises:
             SettingsError: its name is too long.
         """
-        length = len(str(self.directory).encode())
+        length = len(os.fsencode(self.directory))
         if length > MAX_DIR_BYTES:
             raise SettingsError(
                 f"the directory's name {self.directory} is too long",
@@ -96,8 +97,19 @@ class Layout:
 
         Raises:
             SettingsError: DIR is too long for the unix sockets below it.
+            UnavailableError: this user may not create them, or something else stands in their place.
         """
         self.require_short()
+        try:
+            self._create_directories()
+        except OSError as error:
+            raise UnavailableError(
+                f"no node can be kept in {self.directory}",
+                why=error.strerror or str(error),
+                remedy="choose a directory that this user may create or write to, such as /tmp/node",
+            ) from error
+
+    def _create_directories(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o755)
         self.pods.mkdir(exist_ok=True)
         self.logs.mkdir(exist_ok=True)

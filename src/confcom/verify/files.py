@@ -79,6 +79,13 @@ def read_collateral(directory: str | os.PathLike[str]) -> Collateral:
         MalformedError: a file's content is not what its name says.
     """
     directory = path_argument("the collateral", directory)
+    try:
+        return _read_collateral(directory)
+    except OSError as error:
+        raise _unreadable(directory, error) from error
+
+
+def _read_collateral(directory: Path) -> Collateral:
     if not directory.is_dir():
         raise UnreadableInputError(
             f"there is no collateral directory {directory}",

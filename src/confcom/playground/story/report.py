@@ -23,7 +23,7 @@ class StepReport:
     happened: tuple[str, ...]
     commands: tuple[str, ...]
     data: Mapping[str, object]
-    error: Mapping[str, str] | None = None
+    error: Mapping[str, str | int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

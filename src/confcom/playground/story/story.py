@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from confcom.errors import ConfcomError
+from confcom.errors import ConfcomError, as_data
 from confcom.playground.story.ledger_step import pending_then_runs
 from confcom.playground.story.report import StepReport, StoryReport
 from confcom.playground.story.scene import Notes, Scene
@@ -73,11 +73,11 @@ def tell(scene: Scene, narrator: Narrator, *, after_step: Callable[[int, Scene],
 
 def _play(number: int, step: Step, scene: Scene) -> StepReport:
     notes, began = Notes(), time.monotonic()
-    error: dict[str, str] | None = None
+    error: dict[str, str | int] | None = None
     try:
         step.act(scene, notes)
     except ConfcomError as failure:
-        error = {"what": failure.what, "why": failure.why, "remedy": failure.remedy}
+        error = as_data(failure)
     return StepReport(
         number=number,
         title=step.title,

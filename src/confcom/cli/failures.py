@@ -1,0 +1,99 @@
+"""How a command that failed ends: what, why and what to do on stderr, and as JSON on stdout if that was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from confcom.cli.output_option import asks_for_json
+from confcom.errors import ConfcomError, OutputError, SettingsError, UnavailableError, as_data, explain
+
+OUTPUT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+"""What write(2) on stdout fails with: no space, no quota, a file size limit, a terminal or disk that is gone, a closed
+descriptor."""
+TRACEBACK_VARIABLE = "CONFCOM_TRACEBACK"
+"""Set to anything, it has an error that is a bug end with its traceback."""
+
+
+def show_error(error: ConfcomError, *, as_json: bool) -> None:
+    """Print what happened, why, and what to do, each on its line, to stderr; as JSON to stdout too if that is asked."""
+    # When nobody can be told any more, the exit code still tells.
+    if as_json:
+        with contextlib.suppress(OSError):
+            click.echo(json.dumps({"error": as_data(error)}, indent=2))
+    with contextlib.suppress(OSError):
+        click.echo(explain(error), err=True, nl=False)
+
+
+def show_mistake(mistake: click.ClickException, *, as_json: bool) -> SettingsError:
+    """Print what is wrong with the command line, and the usage; gives the error that it amounts to."""
+    context = mistake.ctx if isinstance(mistake, click.UsageError) else None
+    # On one line, as click's list of the values that an argument may have is not.
+    what = " ".join(mistake.format_message().split()).rstrip(".")
+    error = SettingsError(what, remedy=f"see {context.command_path} --help" if context else "see confcom --help")
+    if context:
+        with contextlib.suppress(OSError):
+            click.echo(context.get_usage(), err=True)
+    show_error(error, as_json=as_json)
+    return error
+
+
+@contextmanager
+def unexpected_failures_explained(arguments: Sequence[str]) -> Iterator[None]:
+    """Around the whole command: what no command expects becomes a message and an exit code, not a traceback.
+
+    A reader that went away (EPIPE, as with `| head`) is left to click, which ends quietly with code 1.
+
+    Args:
+        arguments: the command line, which may ask for JSON.
+
+    Raises:
+        SystemExit: with the exit code.
+    """
+    try:
+        yield
+    except OSError as error:
+        failure = _of_the_system(error)
+    except Exception as error:  # a bug
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        failure = _of_ours(error)
+    else:
+        return
+    show_error(failure, as_json=asks_for_json(arguments))
+    raise SystemExit(failure.exit_code)
+
+
+def _of_the_system(error: OSError) -> ConfcomError:
+    why = error.strerror or str(error)
+    if error.filename is not None:
+        return UnavailableError(
+            f"{os.fsdecode(error.filename)} cannot be used", why=why, remedy="check the path and its permissions"
+        )
+    if error.errno in OUTPUT_ERRNOS:
+        return OutputError(
+            "the output could not be written",
+            why=why,
+            remedy="check the disk, the quota and the terminal that stdout goes to",
+        )
+    return UnavailableError("the system refused something", why=why, remedy=_REPORT)
+
+
+def _of_ours(error: Exception) -> ConfcomError:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return ConfcomError(
+        "confcom has failed by a bug of its own",
+        why=f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})",
+        remedy=_REPORT,
+    )
+
+
+_REPORT = f"report it, with what the same command prints with {TRACEBACK_VARIABLE}=1"

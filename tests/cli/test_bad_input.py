@@ -1,0 +1,365 @@
+"""Whatever it is given: a documented exit code, a last line that says something and is printable, and no traceback."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from confcom_process import Case, Server, execute
+
+from confcom.errors import ExitCode
+
+pytestmark = pytest.mark.slow
+
+QUOTE = Path(__file__).parent.parent / "vectors" / "genuine-quotes" / "quote_pck_cert_chain.bin"
+ESCAPES = b"\x1b[2J\x1b]0;owned\x07\r\nError: forged\xe2\x80\xae\xff"
+"""Clears a terminal, renames its window, begins a line, turns the direction of writing, and is no UTF-8."""
+JSON = b'{"kind": "List", "apiVersion": "v1", "items": []}'
+VERDICTS = {ExitCode.NOT_AUTHORISED, ExitCode.NOT_AUTHENTIC, ExitCode.UNUSABLE, ExitCode.NOT_READY}
+"""With these, the result on stdout may say what is wrong."""
+
+
+def script(stdout=b"", stderr=b"", code=0):
+    """A program that prints this, whatever it is asked."""
+    read = b"".join(b"\\%03o" % byte for byte in stdout)
+    told = b"".join(b"\\%03o" % byte for byte in stderr)
+    return b"#!/bin/sh\nprintf '%s'\nprintf '%s' >&2\nexit %d\n" % (read, told, code)
+
+
+RESULT = {
+    "demo": [],
+    "enable": [],
+    "status": [],
+    "update": [],
+    "rollback": [],
+    "disable": [],
+    "quote": ["--report-data", "00"],
+    "inspect": [],
+    "verify": ["--root", "intel"],
+    "simulation create": [],
+    "simulation show": ["--state-dir", "missing"],
+    "simulation export": ["--state-dir", "missing"],
+    "playground apply": ["--dir", "missing"],
+    "playground get": ["--dir", "missing"],
+    "playground delete": ["--dir", "missing"],
+    "playground images": ["--dir", "missing"],
+}
+"""Commands with a result, and the options that they need."""
+OTHERS = {
+    "playground node": ["--dir", "missing"],
+    "playground logs": ["--dir", "missing"],
+    "quote-helper": [],
+    "device-plugin": [],
+    "completion": [],
+}
+COMMANDS = RESULT | OTHERS
+CLUSTER = {
+    "enable": ["enable", "--simulated", "--timeout", "1", "--set", "image.registry=r"],
+    "status": ["status"],
+    "update": ["update", "--timeout", "1"],
+    "rollback": ["rollback", "--timeout", "1"],
+    "disable": ["disable", "--yes", "--no-wait"],
+    "export": ["simulation", "export", "out"],
+}
+KUBECTLS = {
+    "missing": {},
+    "no program": {"kubectl": b"\x7fELF garbage"},
+    "garbage": {"kubectl": script(bytes(range(256)))},
+    "a page": {"kubectl": script(b"<!DOCTYPE html><html><title>Log in</title>" + ESCAPES)},
+    "nothing": {"kubectl": script()},
+    "half of it": {"kubectl": script(JSON[:20])},
+    "another type": {"kubectl": script(b'[{"a": 1}, 2]')},
+    "deep": {"kubectl": script(b"[" * 5000)},
+    "another context": {"kubectl": script(b"", b'error: context "' + ESCAPES + b'" does not exist', 1)},
+    "silence": {"kubectl": script(b"", b"", 1)},
+    "killed": {"kubectl": b"#!/bin/sh\nkill -9 $$\n"},
+}
+ANSWERING = {"kubectl": script(JSON)}
+FILES = {
+    "missing": "missing",
+    "a directory": "folder",
+    "no permission": "closed.bin",
+    "behind no permission": "closed/x",
+    "huge": "huge.bin",
+    "binary": "binary.bin",
+    "empty": "empty.bin",
+    "deep": "deep.json",
+    "zeros": "/dev/zero",
+    "a loop": "loop",
+    "below a file": "empty.bin/x",
+    "escapes": b"missing" + ESCAPES,
+    "a long name": "x" * 5000,
+    "no name": "",
+}
+
+
+def of_commands():
+    """Mistakes that every command can be given."""
+    found = {
+        "no command": Case(()),
+        "unknown command": Case((b"bogus" + ESCAPES,)),
+        "unknown option before the command": Case((b"--bogus" + ESCAPES,)),
+        "unknown command, as JSON": Case(("bogus", "-o", "json")),
+        "group without a command": Case(("simulation",)),
+        "unknown command of a group": Case(("playground", b"bogus" + ESCAPES)),
+        "unknown shell": Case(("completion", b"tcsh" + ESCAPES)),
+    }
+    for command, needed in COMMANDS.items():
+        words = command.split()
+        found[f"{command}: unknown option"] = Case((*words, *needed, b"--bogus" + ESCAPES))
+        found[f"{command}: too many arguments"] = Case((*words, *needed, *[b"--", b"a" + ESCAPES] * 5))
+        if command in RESULT:
+            found[f"{command}: unknown format"] = Case((*words, *needed, b"-o", b"yaml" + ESCAPES))
+    return found
+
+
+def of_clusters():
+    """Programs that are not kubectl and helm, or that fail."""
+    found = {}
+    for command, words in CLUSTER.items():
+        for kind, programs in KUBECTLS.items():
+            found[f"{command}: kubectl: {kind}"] = Case(tuple(words), programs=programs)
+    for kind, programs in KUBECTLS.items():
+        if "kubectl" in programs:
+            helm = {"helm": programs["kubectl"]}
+            found[f"status: helm: {kind}"] = Case(("status",), programs=ANSWERING | helm)
+            found[f"update: helm: {kind}"] = Case(("update", "--timeout", "1"), programs=ANSWERING | helm)
+    return found
+
+
+def of_files():
+    """Files, directories and sockets that are not what they should be."""
+    found = {}
+    for kind, file in FILES.items():
+        found |= {
+            f"inspect: {kind}": Case(("inspect", file)),
+            f"verify: quote: {kind}": Case(("verify", file, "--root", "intel")),
+            f"verify: root: {kind}": Case(("verify", str(QUOTE), "--root", file)),
+            f"verify: collateral: {kind}": Case(("verify", str(QUOTE), "--root", "intel", "--collateral", file)),
+            f"simulation show: {kind}": Case(("simulation", "show", "--state-dir", file)),
+            f"playground apply: {kind}": Case(("playground", "apply", "--dir", "missing", file)),
+            f"quote: socket: {kind}": Case(("quote", "--report-data", "00", "--socket", file)),
+            f"enable: values: {kind}": Case(("enable", "--dry-run", "--values", file), programs=ANSWERING),
+            f"enable: chart: {kind}": Case(("enable", "--dry-run", "--chart", file), programs=ANSWERING),
+        }
+        if kind not in {"missing", "a directory", "escapes"}:
+            found[f"simulation create: {kind}"] = Case(("simulation", "create", file))
+        if kind not in {"missing", "a directory"}:
+            found[f"playground node: {kind}"] = Case(("playground", "node", "--dir", file))
+            found[f"playground get: {kind}"] = Case(("playground", "get", "--dir", file))
+        if kind not in {"missing", "a directory", "escapes"}:
+            found[f"demo: {kind}"] = Case(("demo", "--dir", file))
+            found[f"export: {kind}"] = Case(("simulation", "export", "--state-dir", "platform", file))
+    return found
+
+
+def of_arguments():
+    """Values that no option takes."""
+    found = {}
+    verify = ("verify", str(QUOTE), "--root", "intel")
+    for option, value in (
+        *(("--mrenclave", "zz"), ("--mrenclave", "00"), ("--mrsigner", ""), ("--report-data", "00" * 65)),
+        *(("--min-isv-svn", "x"), ("--min-isv-svn", "9" * 5000), ("--isv-prod-id", "-1"), ("--accept-tcb", "Revoked")),
+        *(("--at", "tomorrow"), ("--at", "0001-01-01T00:00:00+23:59"), ("--at", "9999-12-31T23:59:59-23:59")),
+        *(("--reject-advisory", ESCAPES), ("--config-id", "00"), ("--output", ""), ("--root", "")),
+    ):
+        found[f"verify: {option} {value[:30]!r}"] = Case((*verify, option, value))
+    for words in (
+        *(["quote", "--report-data", value] for value in ("", "zz", "00" * 65, ESCAPES)),
+        ["quote", "--report-data", "00", "--nonce", "00"],
+        ["quote", "--report-data", "00", "--enclave", ESCAPES],
+        ["quote", "--report-data", "00", "--out", "folder"],
+        ["quote", "--report-data", "00", "--out", "-", "--output", "json"],
+        ["enable", "--timeout", "x"],
+        ["enable", "--timeout", "0"],
+        ["enable", "--context"],
+        ["enable", "--set"],
+        ["update", "--image-digest", "sha256:" + "0" * 63],
+        ["update", "--image-digest", ESCAPES],
+        *(["rollback", number] for number in ("0", "-1", "x", "9" * 5000)),
+        ["simulation", "export", "--state-dir", "platform", "--context", "x", "out"],
+        ["playground", "node", "--dir", "n", "--image", ESCAPES],
+        ["playground", "node", "--dir", "n", "--kubelet", "1.0"],
+        ["playground", "logs", "--dir", "missing", ESCAPES],
+        ["playground", "delete", "--dir", "missing"],
+        ["playground", "delete", "--dir", "missing", "--grace-period", "-1", "pod", "a"],
+        ["playground", "delete", "--dir", "missing", "--grace-period", "nan", "pod", ESCAPES],
+        ["demo", "--mode", "magic"],
+        ["demo", "--dir", "."],
+        ["quote-helper", "--log-level", ESCAPES],
+        ["quote-helper", "--simulated", "--state-dir", "empty.bin", "--socket", "a/aesm.socket"],
+        ["quote-helper", "--simulated", "--state-dir", "s", "--socket", "closed/x/aesm.socket"],
+        ["quote-helper", "--simulated", "--probe-address", "nowhere"],
+        ["device-plugin", "--simulated", "--device-plugin-dir", "missing"],
+        ["device-plugin", "--simulated", "--simulated-epc-mib", "x"],
+        ["device-plugin", "--max-epc-mib", ESCAPES],
+    ):
+        name = " ".join(repr(word[:40]) if isinstance(word, bytes) else word[:40] for word in words)
+        found[f"arguments: {name}"] = Case(tuple(words))
+    return found
+
+
+def of_streams():
+    """Standard streams that are closed, empty or full of garbage, and the environment."""
+    found = {}
+    for name, arguments in {
+        "inspect": ("inspect", "-"),
+        "verify": ("verify", "-", "--root", "intel"),
+        "playground apply": ("playground", "apply", "--dir", "missing", "-"),
+        "disable": ("disable",),
+    }.items():
+        found[f"{name}: closed stdin"] = Case(arguments, closed=(0,), programs=ANSWERING)
+        found[f"{name}: nothing on stdin"] = Case(arguments, programs=ANSWERING)
+        found[f"{name}: garbage on stdin"] = Case(arguments, stdin=bytes(range(256)) * 9000, programs=ANSWERING)
+    found |= {
+        "closed stdout: help": Case(("--help",), closed=(1,)),
+        "closed stdout: inspect": Case(("inspect", str(QUOTE)), closed=(1,)),
+        "closed stdout: a mistake": Case(("status", "--bogus", "-o", "json"), closed=(1,)),
+        "closed stdin and stdout": Case(("inspect", "-"), closed=(0, 1)),
+        "the variable of an option": Case(("playground", "get"), environ={"CONFCOM_PLAYGROUND_DIR": "\x1b[2J"}),
+        "the variable of a daemon's option": Case(("quote-helper",), environ={"CONFCOM_LOG_LEVEL": "\x1b[2J"}),
+        "an encoding without letters": Case(
+            ("inspect", "ü\u202e".encode()), environ={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        ),
+        "no home": Case(("simulation", "show", "--state-dir", "~nobody/x"), environ={"HOME": ""}),
+    }
+    return found
+
+
+CASES = of_commands() | of_clusters() | of_files() | of_arguments() | of_streams()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with all that the cases name; its name is short, because sockets' paths are."""
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "folder").mkdir()
+    (folder / "empty.bin").touch()
+    (folder / "binary.bin").write_bytes(bytes(range(256)) * 40)
+    (folder / "deep.json").write_text("[" * 100_000)
+    with (folder / "huge.bin").open("wb") as file:
+        file.truncate(8 << 30)
+    (folder / "loop").symlink_to("loop")
+    (folder / "platform").mkdir()
+    (folder / "platform" / "platform.json").write_bytes(bytes(1000))
+    (folder / "closed.bin").write_bytes(QUOTE.read_bytes())
+    (folder / "closed").mkdir()
+    for one in ("closed.bin", "closed"):
+        (folder / one).chmod(0)
+    yield folder
+    (folder / "closed").chmod(0o700)
+
+
+@pytest.fixture(scope="module")
+def run(place):
+    """Runs a case, in a process that has what it needs at hand, or in one of its own."""
+    server = Server(place)
+    yield lambda case: execute(case, place) if case.closed or case.environ else server.run(case)
+    server.close()
+
+
+def fault(case, done):
+    """What is wrong with how it ended; nothing, if nothing is."""
+    out, err = done.stdout, done.stderr
+    if done.returncode not in set(ExitCode) - {ExitCode.OK}:
+        return f"exit code {done.returncode}"
+    for word in (b"Traceback", b"by a bug of its own", b"the system refused something", b"Exception ignored"):
+        if word in out + err:
+            return word.decode()
+    told = err or (out if done.returncode in VERDICTS else b"")
+    try:
+        lines = told.decode().split("\n")
+    except UnicodeDecodeError:
+        return "no UTF-8"
+    if lines[-1] or not "".join(lines[-2:]).strip():
+        return "no last line"
+    if not all(line.isprintable() for line in lines) or "Error: forged" in lines:
+        return "not printable"
+    return ""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_ends_with_a_message_and_a_documented_code(name, run):
+    case = CASES[name]
+    done = run(case)
+    assert not fault(case, done), (
+        f"{fault(case, done)}\n{done.stdout.decode(errors='replace')}\n{done.stderr.decode(errors='replace')}"
+    )
+
+
+@pytest.mark.parametrize("command", RESULT)
+@pytest.mark.parametrize("option", [("-o", "json"), ("--output=json",), ("-ojson",)])
+def test_a_mistake_is_told_as_json_if_that_is_asked_for(command, option, run):
+    done = run(Case((*command.split(), *RESULT[command], *option, b"--bogus" + ESCAPES)))
+    assert done.returncode == ExitCode.USAGE
+    (error,) = json.loads(done.stdout).values()
+    assert set(error) == {"what", "why", "do", "exit_code"}
+    assert error["exit_code"] == ExitCode.USAGE
+    assert "--bogus" in error["what"]
+    assert error["do"] == f"see confcom {command} --help"
+
+
+FAILING = {
+    "enable": Case(("enable", "--simulated")),
+    "status": Case(("status",)),
+    "update": Case(("update",)),
+    "rollback": Case(("rollback",)),
+    "disable": Case(("disable",)),
+    "quote": Case(("quote", "--report-data", "00", "--socket", "missing")),
+    "inspect": Case(("inspect", "missing")),
+    "verify": Case(("verify", "missing", "--root", "intel")),
+    "simulation create": Case(("simulation", "create", "empty.bin")),
+    "simulation show": Case(("simulation", "show", "--state-dir", "missing")),
+    "simulation export": Case(("simulation", "export", "out")),
+    "playground apply": Case(("playground", "apply", "--dir", "missing", "binary.bin")),
+    "playground get": Case(("playground", "get", "--dir", "missing")),
+    "playground delete": Case(("playground", "delete", "--dir", "missing", "pod", "a")),
+    "playground images": Case(("playground", "images", "--dir", "missing")),
+    "demo": Case(("demo", "--dir", "empty.bin")),
+}
+
+
+@pytest.mark.parametrize("command", RESULT)
+def test_an_error_is_told_as_json_if_that_is_asked_for(command, run):
+    case = FAILING[command]
+    done = run(Case((*case.arguments, "--output", "json")))
+    error = json.loads(done.stdout)["error"]
+    assert set(error) == {"what", "why", "do", "exit_code"}
+    assert error["exit_code"] == done.returncode != 0
+    assert error["what"] in done.stderr.decode() or command == "verify"
+
+
+def test_a_bug_is_told_as_an_error_and_its_traceback_only_when_it_is_asked_for(run, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import confcom.verify.files\nconfcom.verify.files.read_quote = lambda path: {}['a bug']\n"
+    )
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    done = run(Case(("inspect", str(QUOTE), "-o", "json"), environ={"PYTHONPATH": path}))
+    assert done.returncode == ExitCode.FAILED
+    assert "KeyError: 'a bug' (sitecustomize.py, line 2)" in json.loads(done.stdout)["error"]["why"]
+    assert b"Traceback" not in done.stderr
+    environ = {"PYTHONPATH": path, "CONFCOM_TRACEBACK": "1"}
+    assert b"Traceback" in run(Case(("inspect", str(QUOTE)), environ=environ)).stderr
+
+
+def test_ctrl_c_while_it_is_imported_ends_it_quietly(run, tmp_path):
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    done = run(Case(("status",), environ={"PYTHONPATH": path}))
+    assert (done.returncode, done.stdout) == (ExitCode.INTERRUPTED, b"")
+    assert len(done.stderr.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("command", ["status", "export"])
+def test_ctrl_c_while_kubectl_works_ends_it_quietly(command, run):
+    kubectl = f"#!{sys.executable}\nimport os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)\n"
+    done = run(Case(tuple(CLUSTER[command]), programs={"kubectl": kubectl.encode()}))
+    assert (done.returncode, done.stdout) == (ExitCode.INTERRUPTED, b"")
+    assert len(done.stderr.splitlines()) <= 1
+
+
+def test_a_change_goes_on_when_nobody_can_be_told(run):
+    """What it says is dropped where stderr is closed, and it ends with the code that it would have ended with."""
+    codes = [run(Case(tuple(CLUSTER["enable"]), closed=closed)).returncode for closed in ((), (2,))]
+    assert codes == [ExitCode.UNAVAILABLE] * 2

@@ -1,0 +1,60 @@
+"""One option for the format, on every command that prints a result, and no other one that could be taken for it."""
+
+import click
+import pytest
+
+from confcom.cli.group import COMMANDS, cli
+from confcom.cli.output_option import asks_for_json
+
+WITHOUT = {"playground node", "playground logs", "quote-helper", "device-plugin", "completion"}
+"""They print a log or a script."""
+
+
+def leaves(command, path=()):
+    if isinstance(command, click.Group):
+        for name in command.list_commands(None):
+            yield from leaves(command.get_command(None, name), (*path, name))
+    else:
+        yield " ".join(path), command
+
+
+EVERY = dict(leaves(cli))
+
+
+def test_every_command_is_looked_at():
+    assert {name.partition(" ")[0] for name in EVERY} == set(COMMANDS)
+    assert set(EVERY) > WITHOUT
+
+
+@pytest.mark.parametrize("name", sorted(set(EVERY) - WITHOUT))
+def test_the_format_is_chosen_in_one_way(name):
+    (option,) = [one for one in EVERY[name].params if one.name == "output"]
+    assert option.opts == ["-o", "--output"]
+    assert list(option.type.choices) == ["text", "json"]
+    assert option.default == "text"
+
+
+@pytest.mark.parametrize("name", sorted(EVERY))
+def test_a_file_is_never_written_by_a_flag_of_the_format(name):
+    for one in EVERY[name].params:
+        assert name in WITHOUT or one.name == "output" or not {"-o", "--output"} & set(one.opts)
+        assert one.name != "out" or one.opts == ["--out"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("status -o json", True),
+        ("status -ojson --bogus", True),
+        ("status --output json", True),
+        ("status --output=json", True),
+        ("status -o text -o json", True),
+        ("status -o json -o text", False),
+        ("status", False),
+        ("status -o", False),
+        ("inspect -- -o json", False),
+        ("inspect json", False),
+    ],
+)
+def test_a_line_that_cannot_be_parsed_asks_for_json(line, expected):
+    assert asks_for_json(line.split()) is expected
