@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from confcom.addon.bounded_process import OutputLimitError
 from confcom.addon.detached import StopRequest, beside
 from confcom.addon.programs import run_program, within
 
@@ -61,10 +62,21 @@ def test_it_is_killed_at_its_time_limit():
         run_program([sys.executable, "-c", "import signal; signal.pause()"], stop=StopRequest(), timeout=0.2)
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_it_prints_is_read_with_a_bound(stream):
+    program = [sys.executable, "-c", f"import sys; sys.{stream}.write('x' * 1001)"]
+    done = run_program(program, stop=StopRequest(), most=1001)
+    assert len(done.stdout + done.stderr) == 1001
+    with pytest.raises(OutputLimitError) as caught:
+        run_program(program, stop=StopRequest(), most=1000)
+    assert (caught.value.stream, caught.value.limit) == (stream, 1000)
+
+
 def test_a_shorter_limit_wins():
     seen = []
 
-    def run(arguments, /, *, stdin=None, timeout=60.0, stop=None):
+    def run(arguments, /, *, timeout, **more):
+        del more
         seen.append(timeout)
         return subprocess.CompletedProcess(arguments, 0, b"", b"")
 

@@ -55,6 +55,7 @@ def test_something_else_is_explained(document, why):
     assert caught.value.remedy
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:confcom")  # of a serial number that is not positive
 @given(st.data())
 def test_a_damaged_secret_is_an_error_that_tells_no_secret(platform, data):
     intact = encode_secret(platform, "sgx")
