@@ -41,7 +41,8 @@ def serving(cluster):
 @pytest.fixture
 def enabled(bare):
     confcom(bare, "enable", "--simulated-node", NODE_NAME, "--set", CHART_REGISTRY)
-    return bare
+    yield bare
+    confcom(bare, "disable", "--yes", "--no-wait")  # also what a failed hook has left, which `helm uninstall` does not
 
 
 @contextmanager
