@@ -70,10 +70,12 @@ class Scheduling:
 
     Args:
         nodes: all of them.
+        offers: by node and resource, how much pods may have: read once, since each kind of Pod is held against it.
         taken: by node and resource, how much the pods that are bound take.
     """
 
     nodes: Sequence[KubernetesObject]
+    offers: Mapping[tuple[str, str], int]
     taken: Mapping[tuple[str, str], int]
 
     @classmethod
@@ -85,7 +87,8 @@ class Scheduling:
             if node and text(pod, "status", "phase") not in TERMINAL:
                 for name in set(resource_names(pod)) & OURS:
                     taken[node, name] += requests_of(pod, name)
-        return cls(nodes, taken)
+        offers = {(name_of(node), name): size for node in nodes for name in OURS if (size := allocatable(node, name))}
+        return cls(nodes, offers, taken)
 
     def causes(self, pods: Iterable[KubernetesObject]) -> Iterator[tuple[KubernetesObject, Cause]]:
         """Those of the pods that wait for resources of ours, or for Intel's name of EPC, each with the cause."""
@@ -128,10 +131,10 @@ class Scheduling:
             "it runs when there is room: see EPC MiB and USED of the nodes",
         )
         filters: tuple[tuple[_Keeps, _Why], ...] = (
-            (lambda node: all(allocatable(node, name) for name in wanted), lambda _: self._nowhere(wanted)),
+            (lambda node: all(self._offer(node, name) for name in wanted), lambda _: self._nowhere(wanted)),
             (
-                lambda node: all(allocatable(node, name) >= size for name, size in wanted.items()),
-                lambda nodes: _too_large(nodes, wanted),
+                lambda node: all(self._offer(node, name) >= size for name, size in wanted.items()),
+                lambda nodes: self._too_large(nodes, wanted),
             ),
             (lambda node: selects(spec, node), lambda nodes: _unselected(spec, nodes)),
             (lambda node: not taints_against(spec, node), lambda nodes: _tainted(spec, nodes)),
@@ -151,10 +154,13 @@ class Scheduling:
         )
 
     def _free(self, node: KubernetesObject, name: str) -> int:
-        return allocatable(node, name) - self.taken.get((name_of(node), name), 0)
+        return self._offer(node, name) - self.taken.get((name_of(node), name), 0)
+
+    def _offer(self, node: KubernetesObject, name: str) -> int:
+        return self.offers.get((name_of(node), name), 0)
 
     def _nowhere(self, wanted: Mapping[str, int]) -> Cause:
-        offered = {name for node in self.nodes for name in OURS if allocatable(node, name)}
+        offered = {name for _, name in self.offers}
         missing = [name for name in wanted if name not in offered]
         others = [f"{_COUNTERPARTS[name]} in place of {name}" for name in missing if _COUNTERPARTS[name] in offered]
         if others:
@@ -165,6 +171,17 @@ class Scheduling:
         return Cause(
             f"no node offers all of {', '.join(wanted)}",
             "ask for the names of one kind of node: confcom.internal/simulated-sgx=true, or hardware",
+        )
+
+    def _too_large(self, having: Sequence[KubernetesObject], wanted: Mapping[str, int]) -> Cause:
+        largest = {name: max(self._offer(node, name) for node in having) for name in wanted}
+        short = {name: largest[name] for name, size in wanted.items() if size > largest[name]}
+        if not short:
+            return Cause(f"no node offers {_amounts(wanted)} together", "ask for less, or add a larger node")
+        return Cause(
+            f"it asks for {_amounts({name: wanted[name] for name in short})}, and no node offers more than "
+            f"{', '.join(map(str, short.values()))}",
+            f"ask for {', '.join(map(str, short.values()))} at most, or add a larger node",
         )
 
 
@@ -200,18 +217,6 @@ def _mistaken(wanted: Mapping[str, int]) -> Iterator[Cause]:
                 f"no node offers {size} MiB of EPC",
                 f"it asks for {size} MiB: {names.epc} counts MiB, so 10 MiB are written 10, not 10Mi",
             )
-
-
-def _too_large(having: Sequence[KubernetesObject], wanted: Mapping[str, int]) -> Cause:
-    largest = {name: max(allocatable(node, name) for node in having) for name in wanted}
-    short = {name: largest[name] for name, size in wanted.items() if size > largest[name]}
-    if not short:
-        return Cause(f"no node offers {_amounts(wanted)} together", "ask for less, or add a larger node")
-    return Cause(
-        f"it asks for {_amounts({name: wanted[name] for name in short})}, and no node offers more than "
-        f"{', '.join(map(str, short.values()))}",
-        f"ask for {', '.join(map(str, short.values()))} at most, or add a larger node",
-    )
 
 
 def _unselected(spec: KubernetesObject, large: Sequence[KubernetesObject]) -> Cause:
