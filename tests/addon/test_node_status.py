@@ -2,21 +2,12 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from fake_cluster import objects as make
-from fake_cluster.objects import EPC, SYSTEM
+from fake_cluster.objects import EPC, SYSTEM, Counted
 
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.status import add_on_status
-
-
-class Counted(dict):
-    """A pod that counts how often something of it is read."""
-
-    reads = 0
-
-    def get(self, key, default=None):
-        self.reads += 1
-        return super().get(key, default)
 
 
 def reads_of_a_pod(nodes):
@@ -32,3 +23,12 @@ def reads_of_a_pod(nodes):
 
 def test_pods_are_not_looked_through_for_each_node():
     assert reads_of_a_pod(40) == reads_of_a_pod(2)
+
+
+@pytest.mark.parametrize("value", [None, 1, True, [], {}])
+@pytest.mark.parametrize("label", ["component", "version"])
+def test_a_label_that_is_no_text_ends_in_no_bug(label, value):
+    odd = make.daemon_set("quote-helper")
+    odd["metadata"]["labels"][f"app.kubernetes.io/{label}"] = value
+    found = add_on_status(Snapshot(SYSTEM, daemon_sets=(make.daemon_set("device-plugin"), odd)), datetime.now(UTC))
+    assert found.enabled

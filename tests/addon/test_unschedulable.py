@@ -2,7 +2,7 @@
 
 import pytest
 from fake_cluster import objects as make
-from fake_cluster.objects import ENCLAVE, EPC, PROVISION
+from fake_cluster.objects import ENCLAVE, EPC, PROVISION, Counted
 
 from confcom.addon.workloads import troubled_workloads
 
@@ -62,7 +62,7 @@ def test_what_ended_takes_no_room():
             "ask for 300 at most, or add a larger node",
         ),
         (
-            [sgx(labels={"zone": "1"})],
+            [sgx()],
             waiting(nodeSelector={"zone": "2"}),
             "its nodeSelector (zone=2) allows no node that offers what it asks for (a)",
             "change it in the Pod's template, or label such a node: kubectl label node a zone=2",
@@ -93,6 +93,46 @@ def test_what_is_no_want_of_room_has_its_own_remedy(nodes, pod, cause, remedy):
     assert found[0] == cause
     assert found[1].startswith(remedy)
     assert ROOM not in found[1]
+
+
+ZONE_2 = {"nodeSelector": {"zone": "2"}}
+LABEL = "kubectl label node"
+
+
+def test_no_label_is_proposed_that_a_node_has_with_another_value():
+    cause, remedy = explained([sgx(labels={"zone": "1"})], waiting(**ZONE_2))
+    assert "zone=2" in cause
+    assert LABEL not in remedy
+
+
+def test_a_label_is_proposed_for_the_node_where_it_suffices():
+    nodes = [sgx(labels={"disk": "hdd"}), sgx("b", labels={"disk": "ssd"})]
+    _, remedy = explained(nodes, waiting(nodeSelector={"zone": "2", "disk": "ssd"}))
+    assert f"{LABEL} b zone=2" in remedy
+
+
+def test_no_label_is_proposed_where_affinity_forbids_the_node_anyway():
+    term = {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    _, remedy = explained([sgx()], waiting(**ZONE_2, affinity={"nodeAffinity": required}))
+    assert LABEL not in remedy
+
+
+PRESSURE = {"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"}
+AWAY = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+
+
+@pytest.mark.parametrize("others", [[], [sgx("b", taints=[AWAY])]], ids=["alone", "beside one that is away"])
+def test_nobody_is_told_to_tolerate_a_nodes_condition(others):
+    cause, remedy = explained([sgx(taints=[PRESSURE]), *others], waiting(message=TAINTED))
+    assert "node.kubernetes.io/disk-pressure" in cause
+    assert "tolerations" not in remedy
+
+
+def test_a_taint_that_somebody_wrote_is_told_beside_a_nodes_condition():
+    tainted = sgx("b", taints=[{"key": "sgx", "value": "only", "effect": "NoSchedule"}])
+    _, remedy = explained([sgx(taints=[PRESSURE]), tainted], waiting(message=TAINTED))
+    assert "tolerations: [{key: sgx, operator: Exists}]" in remedy
 
 
 def test_node_affinity_counts_as_the_selector_does():
@@ -149,20 +189,16 @@ def test_intels_name_is_not_ours_to_explain_where_another_plugin_offers_it():
     assert explained([sgx(resources={INTEL: 10485760})], pod) is None
 
 
-class Counted(dict):
-    """A node that counts how often its labels are read."""
-
-    reads = 0
-
-    def get(self, key, default=None):
-        self.reads += 1
-        return super().get(key, default)
+def with_token(pod):
+    """As the API server admits it: with a volume whose name no other Pod has."""
+    pod["spec"]["containers"][0]["volumeMounts"] = [{"name": f"kube-api-access-{pod['metadata']['name']}"}]
+    return pod
 
 
 def test_pods_that_are_alike_are_held_against_the_nodes_once():
     def reads(pods):
         node = Counted(sgx())
-        found = troubled_workloads([node], [waiting({EPC: 400}, name=f"p{number}") for number in range(pods)], [])
+        found = troubled_workloads([node], [with_token(waiting({EPC: 400}, name=f"p{n}")) for n in range(pods)], [])
         assert len(found) == pods
         return node.reads
 

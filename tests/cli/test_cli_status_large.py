@@ -8,6 +8,7 @@ from fake_cluster import objects as make
 from fake_cluster.objects import EPC, HARDWARE, SYSTEM
 
 from confcom.addon.node_checks import shown
+from confcom.addon.socket_holders import FOREIGN_SOCKET
 from confcom.cli.status_lines import MOST_GROUPS, MOST_ROWS
 from confcom.errors import ExitCode
 
@@ -177,3 +178,34 @@ def test_resources_of_an_earlier_installation_are_told_once(cluster, told):
     cluster.objects = [make.node(f"n{number:03}", resources={EPC: 0}) for number in range(100)]
     (line,) = [line for line in told() if "resources of an earlier installation are left" in line]
     assert line.startswith("  100 nodes (n000, n001, ")
+
+
+def test_nodes_that_have_no_daemon_and_want_none_are_counted_as_such(enabled, told):
+    objects = large.cluster()
+    chosen, others = {"pool": "sgx"}, {large.name(number) for number in range(5)}
+    for one in objects:
+        if one["kind"] == "DaemonSet":
+            one["spec"]["template"]["spec"]["nodeSelector"] = chosen
+        if one["kind"] == "Node" and one["metadata"]["name"] not in others:
+            one["metadata"]["labels"] |= chosen
+    ours = [one for one in objects if one["metadata"].get("namespace") == SYSTEM and one["kind"] == "Pod"]
+    enabled([one for one in objects if one not in ours or one["spec"]["nodeName"] not in others])
+    (line,) = (line for line in told() if "well:" in line)
+    assert "device plugin 0.1.0 (995), none (5); quote helper 0.1.0 (995), none (5)" in line
+
+
+def test_nodes_whose_socket_a_daemon_set_of_somebody_serves_have_one_problem(enabled, document):
+    objects = large.cluster(50, 0)
+    for number in range(50):
+        pod = make.pod(f"aesmd-{number:05}", namespace="intel", on=large.name(number))
+        pod["spec"]["volumes"] = [{"name": "socket", "hostPath": {"path": "/var/run/aesmd"}}]
+        pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "socket"}]
+        objects.append(pod)
+    for one in objects:
+        if one["metadata"]["name"].startswith("confcom-quote-helper-"):
+            one["status"] = make.not_ready()
+            one["status"]["conditions"][0]["message"] = f"in use; {FOREIGN_SOCKET[0]}"
+    enabled(objects)
+    (group,) = document()["problem_groups"]
+    assert "intel/aesmd-00000" in group["problem"]
+    assert group["count"] == 50

@@ -182,3 +182,18 @@ def test_the_daemons_own_refusal_is_told_among_the_problems_only(confcom, enable
     document = json.loads(confcom("status", "-o", "json").stdout)
     assert document["workloads"] == []
     assert any("cannot make its Pods: FailedCreate" in one for one in document["problems"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "quota"),
+    [
+        ("ReplicaSet", "web-5f", "sgx; touch /tmp/x #"),
+        ("ReplicaSet", "web-5f", "$(touch /tmp/x)"),
+        ("ReplicaSet", "web; touch /tmp/x", "sgx"),
+        ("Job is fine. All is well: ", "web-5f", "sgx"),
+    ],
+)
+def test_an_event_with_names_that_no_object_has_is_not_believed(enabled, listed, kind, name, quota):
+    said = QUOTA.replace("quota: sgx", f"quota: {quota}")
+    enabled.objects += [replica_set(), make.failed_create(kind, name, said)]
+    assert listed() == []

@@ -9,6 +9,16 @@ HARDWARE = {"feature.node.kubernetes.io/cpu-security.sgx.enabled": "true"}
 SYSTEM = "confcom-system"
 
 
+class Counted(dict):
+    """An object that counts how often it is read."""
+
+    reads = 0
+
+    def get(self, key, default=None):
+        self.reads += 1
+        return super().get(key, default)
+
+
 def node(name, labels=(), *, resources=(), taints=(), annotations=(), ready=True):
     kept = {"cpu": "2"} | {key: str(value) for key, value in dict(resources).items()}
     condition = {"type": "Ready", "status": "True" if ready else "Unknown", "message": "" if ready else "silent"}

@@ -32,13 +32,18 @@ def check_owners(
         others: DaemonSets that are not of this installation.
         installed: whether the add-on is there already, and so owns its names.
     """
-    chosen = [node for node in nodes if name_of(node) in set(plan.nodes(nodes))]
+    chosen = _chosen(plan, nodes)
     found = [*_other_plugins(chosen, others), *_nfd(chosen)]
     if not installed and not found:
         found += _unknown_owner(chosen)
     yield from found
     if not found:
         yield Finding(Check.OWNERS, Outcome.OK, "nobody else offers them")
+
+
+def _chosen(plan: Plan, nodes: Sequence[KubernetesObject]) -> list[KubernetesObject]:
+    names = set(plan.nodes(nodes))
+    return [node for node in nodes if name_of(node) in names]
 
 
 def _other_plugins(nodes: Sequence[KubernetesObject], others: Sequence[KubernetesObject]) -> Iterator[Finding]:
@@ -219,7 +224,7 @@ def check_nodes(
             remedy="kubectl get nodes shows their names",
         )
         return
-    chosen = [node for node in nodes if name_of(node) in set(plan.nodes(nodes))]
+    chosen = _chosen(plan, nodes)
     if not chosen:
         yield _none(plan, allowed=allow_none)
         return

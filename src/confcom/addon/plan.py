@@ -95,7 +95,7 @@ def component_of(thing: KubernetesObject) -> Component | None:
     if labels.get(NAME_LABEL) != ADD_ON:
         return None
     # Beside hardware, simulated nodes have a DaemonSet of their own: device-plugin-simulated.
-    label = labels.get(COMPONENT_LABEL, "").removesuffix("-simulated")
+    label = text(labels, COMPONENT_LABEL).removesuffix("-simulated")
     return next((one for one in Component if one == label), None)
 
 

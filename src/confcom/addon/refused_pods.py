@@ -27,7 +27,11 @@ from confcom.addon.workloads import Trouble, TroubledWorkload
 FAILED_CREATE = "FailedCreate"
 """The reason of a controller's event about a Pod that it cannot create."""
 _POLICY = re.compile(r"ValidatingAdmissionPolicy '([^']+)' with binding '[^']+' denied request: (.*)", re.DOTALL)
-_QUOTA = re.compile(r"exceeded quota: ([^,]+), requested: (.*)", re.DOTALL)
+_QUOTA = re.compile(r"exceeded quota: ([a-z0-9][a-z0-9.-]*), requested: (.*)", re.DOTALL)
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_KIND = re.compile(r"[A-Za-z][A-Za-z0-9]*")
+"""What names and kinds are (RFC 1123). An event may say anything: whoever may create events in a namespace writes them,
+and remedies are pasted into shells."""
 API_VERSIONS = {
     "DaemonSet": "apps/v1",
     "Job": "batch/v1",
@@ -80,8 +84,11 @@ def refusals(
     for event in sorted(events, key=event_time):
         about = mapping(event, "involvedObject")
         where = text(about, "namespace") or namespace_of(event)
+        kind, name = text(about, "kind"), text(about, "name")
+        if not (_KIND.fullmatch(kind) and _NAME.fullmatch(name) and _NAME.fullmatch(where)):
+            continue
         if refusal := _refusal(text(event, "message"), where, policies):
-            found[where, text(about, "kind"), text(about, "name")] = (event, refusal)
+            found[where, kind, name] = (event, refusal)
     return found
 
 
@@ -120,7 +127,7 @@ def _refusal(message: str, namespace: str, policies: Collection[str]) -> Refusal
         said = " ".join(found[2].split())
         return Refusal(f"the admission policy {found[1]} refuses its Pods", _to_write(said, namespace), said)
     if (found := _QUOTA.search(message)) and any(name in found[2] for name in OURS):
-        quota = found[1].strip()
+        quota = found[1]
         return Refusal(
             f"the ResourceQuota {quota} refuses its Pods",
             f"ask for less, or raise it: kubectl edit resourcequota -n {namespace} {quota}",

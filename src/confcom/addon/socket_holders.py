@@ -31,7 +31,7 @@ def suspects_of(reason: str, neighbours: Sequence[KubernetesObject]) -> str:
     """
     if not any(words in reason for words in FOREIGN_SOCKET):
         return ""
-    pods = sorted(filter(_may_serve, neighbours), key=_is_named_otherwise)
+    pods = sorted(filter(may_serve, neighbours), key=_is_named_otherwise)
     found = [f"{namespace_of(pod)}/{name_of(pod)}" for pod in pods]
     if not found:
         return "no Pod of this node mounts its directory to write there: perhaps a program of the node itself serves it"
@@ -45,7 +45,7 @@ def _is_named_otherwise(pod: KubernetesObject) -> bool:
     return not any(_SERVICE in name for name in (name_of(pod), *images))
 
 
-def _may_serve(pod: KubernetesObject) -> bool:
+def may_serve(pod: KubernetesObject) -> bool:
     """Whether it is none of ours, runs, and may make a socket there; whoever mounts it read-only is a client."""
     if component_of(pod) is not None or text(pod, "status", "phase") in TERMINAL:
         return False

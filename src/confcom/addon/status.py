@@ -25,10 +25,12 @@ from confcom.addon.rollout import unsettled, updating
 from confcom.addon.root_sight import root_doubts, root_problems
 from confcom.addon.sgx_nodes import SgxKind
 from confcom.addon.snapshot import Snapshot
+from confcom.addon.socket_holders import may_serve
 from confcom.addon.stalled_update import stall_problems
 from confcom.addon.workloads import TroubledWorkload, troubled_workloads
 
 T = TypeVar("T")
+_VERSION_LABEL = "app.kubernetes.io/version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,8 @@ class AddOnStatus:
     """What is not as the release has it; `problems` tell it too."""
     doubts: tuple[Problem, ...] = ()
     """What was not compared, and why."""
-    daemon_names: frozenset[str] = frozenset()
-    """Of the daemons' Pods, by which problems of several nodes differ."""
+    pod_names: frozenset[str] = frozenset()
+    """Of the Pods that problems name, by which those of several nodes differ."""
 
     @property
     def ok(self) -> bool:
@@ -75,7 +77,7 @@ class AddOnStatus:
 
     @property
     def _names(self) -> frozenset[str]:
-        return self.daemon_names | {node.name for node in self.nodes}
+        return self.pod_names | {node.name for node in self.nodes}
 
     def to_json(self) -> dict[str, object]:
         """For `--output json`."""
@@ -120,7 +122,7 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
         namespace=seen.namespace,
         enabled=bool(daemons),
         simulated=any(simulates(daemon) for daemon in daemons),
-        version=", ".join(sorted({labels_of(one).get("app.kubernetes.io/version", "") for one in daemons})),
+        version=", ".join(sorted({text(one, "metadata", "labels", _VERSION_LABEL) for one in daemons})),
         updating=going_on,
         nodes=tuple(told),
         other_nodes=len(nodes) - len(told),
@@ -128,7 +130,7 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
         problems=tuple(dict.fromkeys(problems)),
         drifts=release.drifts,
         doubts=tuple(_doubts(seen, release)) if daemons else (),
-        daemon_names=frozenset(pod.name for pod in pods),
+        pod_names=frozenset([*(pod.name for pod in pods), *map(name_of, filter(may_serve, seen.pods))]),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from confcom.addon.node_checks import shown
-from confcom.addon.node_selection import selects, taints_against
+from confcom.addon.node_selection import selects, taints_against, with_label
 from confcom.addon.objects import (
     TERMINAL,
     KubernetesObject,
@@ -33,10 +33,16 @@ _MISTAKEN_MIB = 1024 * 1024
 """No node has a TiB of EPC: who asks for so many MiB wrote `10Mi`, which is 10,485,760 of them."""
 _GATED = "SchedulingGated"
 """The reason of a Pod that its owner holds back."""
-_DECIDING = ("containers", "initContainers", "nodeSelector", "affinity", "tolerations")
-"""Parts of a Pod's spec: those with the same ones wait for the same cause."""
 _CORDONED = "node.kubernetes.io/unschedulable"
 _AWAY = frozenset({"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"})
+_UNWELL = _AWAY | {
+    "node.cloudprovider.kubernetes.io/uninitialized",
+    "node.kubernetes.io/disk-pressure",
+    "node.kubernetes.io/memory-pressure",
+    "node.kubernetes.io/network-unavailable",
+    "node.kubernetes.io/pid-pressure",
+}
+"""Taints that Kubernetes takes off when a node's condition has gone: a Pod that tolerates them is evicted there."""
 _COUNTERPARTS = {
     other: name
     for here, there in ((REAL, SIMULATED), (SIMULATED, REAL))
@@ -64,10 +70,12 @@ class Scheduling:
 
     Args:
         nodes: all of them.
+        offers: by node and resource, how much pods may have: read once, since each kind of Pod is held against it.
         taken: by node and resource, how much the pods that are bound take.
     """
 
     nodes: Sequence[KubernetesObject]
+    offers: Mapping[tuple[str, str], int]
     taken: Mapping[tuple[str, str], int]
 
     @classmethod
@@ -79,7 +87,8 @@ class Scheduling:
             if node and text(pod, "status", "phase") not in TERMINAL:
                 for name in set(resource_names(pod)) & OURS:
                     taken[node, name] += requests_of(pod, name)
-        return cls(nodes, taken)
+        offers = {(name_of(node), name): size for node in nodes for name in OURS if (size := allocatable(node, name))}
+        return cls(nodes, offers, taken)
 
     def causes(self, pods: Iterable[KubernetesObject]) -> Iterator[tuple[KubernetesObject, Cause]]:
         """Those of the pods that wait for resources of ours, or for Intel's name of EPC, each with the cause."""
@@ -93,7 +102,7 @@ class Scheduling:
                 continue
             named = any(name in text(scheduled, "message") for name in OURS)
             spec = mapping(pod, "spec")
-            likeness = json.dumps([named, *(spec.get(part) for part in _DECIDING)], sort_keys=True)
+            likeness = _deciding(spec, wanted, named=named)
             if likeness not in known:
                 known[likeness] = self._intel(spec) if INTEL_EPC in wanted else self._decided(spec, wanted, named=named)
             if cause := known[likeness]:
@@ -104,14 +113,8 @@ class Scheduling:
         if any(allocatable(node, INTEL_EPC) for node in self.nodes):
             return None
         name = next((set_of(node).epc for node in self.nodes if allocatable(node, set_of(node).epc)), REAL.epc)
-        asked = {
-            text(one, "name"): amount(
-                text(one, "resources", "limits", INTEL_EPC) or text(one, "resources", "requests", INTEL_EPC)
-            )
-            for one in [*listing(spec, "initContainers"), *listing(spec, "containers")]
-        }
         written = ", ".join(
-            f"{name}: {-(-size // _MIB)} in the container {container}" for container, size in asked.items() if size
+            f"{name}: {-(-size // _MIB)} in the container {container}" for container, size in _intel_asked(spec).items()
         )
         return Cause(
             f"it asks for {INTEL_EPC}, in bytes, which is the name of Intel's device plugin and is offered by no node",
@@ -128,10 +131,10 @@ class Scheduling:
             "it runs when there is room: see EPC MiB and USED of the nodes",
         )
         filters: tuple[tuple[_Keeps, _Why], ...] = (
-            (lambda node: all(allocatable(node, name) for name in wanted), lambda _: self._nowhere(wanted)),
+            (lambda node: all(self._offer(node, name) for name in wanted), lambda _: self._nowhere(wanted)),
             (
-                lambda node: all(allocatable(node, name) >= size for name, size in wanted.items()),
-                lambda nodes: _too_large(nodes, wanted),
+                lambda node: all(self._offer(node, name) >= size for name, size in wanted.items()),
+                lambda nodes: self._too_large(nodes, wanted),
             ),
             (lambda node: selects(spec, node), lambda nodes: _unselected(spec, nodes)),
             (lambda node: not taints_against(spec, node), lambda nodes: _tainted(spec, nodes)),
@@ -151,10 +154,13 @@ class Scheduling:
         )
 
     def _free(self, node: KubernetesObject, name: str) -> int:
-        return allocatable(node, name) - self.taken.get((name_of(node), name), 0)
+        return self._offer(node, name) - self.taken.get((name_of(node), name), 0)
+
+    def _offer(self, node: KubernetesObject, name: str) -> int:
+        return self.offers.get((name_of(node), name), 0)
 
     def _nowhere(self, wanted: Mapping[str, int]) -> Cause:
-        offered = {name for node in self.nodes for name in OURS if allocatable(node, name)}
+        offered = {name for _, name in self.offers}
         missing = [name for name in wanted if name not in offered]
         others = [f"{_COUNTERPARTS[name]} in place of {name}" for name in missing if _COUNTERPARTS[name] in offered]
         if others:
@@ -166,6 +172,38 @@ class Scheduling:
             f"no node offers all of {', '.join(wanted)}",
             "ask for the names of one kind of node: confcom.internal/simulated-sgx=true, or hardware",
         )
+
+    def _too_large(self, having: Sequence[KubernetesObject], wanted: Mapping[str, int]) -> Cause:
+        largest = {name: max(self._offer(node, name) for node in having) for name in wanted}
+        short = {name: largest[name] for name, size in wanted.items() if size > largest[name]}
+        if not short:
+            return Cause(f"no node offers {_amounts(wanted)} together", "ask for less, or add a larger node")
+        return Cause(
+            f"it asks for {_amounts({name: wanted[name] for name in short})}, and no node offers more than "
+            f"{', '.join(map(str, short.values()))}",
+            f"ask for {', '.join(map(str, short.values()))} at most, or add a larger node",
+        )
+
+
+def _deciding(spec: KubernetesObject, wanted: Mapping[str, int], *, named: bool) -> str:
+    """What Pods have in common that wait for the same cause.
+
+    Whole containers would not do: in each Pod they mount a token volume whose name no other Pod has.
+    """
+    affinity = mapping(spec, "affinity", "nodeAffinity")
+    parts = (named, wanted, _intel_asked(spec), spec.get("nodeSelector"), affinity, spec.get("tolerations"))
+    return json.dumps(parts, sort_keys=True)
+
+
+def _intel_asked(spec: KubernetesObject) -> Mapping[str, int]:
+    """By the container: how many bytes it asks for by Intel's name."""
+    asked = {
+        text(one, "name"): amount(
+            text(one, "resources", "limits", INTEL_EPC) or text(one, "resources", "requests", INTEL_EPC)
+        )
+        for one in [*listing(spec, "initContainers"), *listing(spec, "containers")]
+    }
+    return {container: size for container, size in asked.items() if size}
 
 
 def _amounts(wanted: Mapping[str, int]) -> str:
@@ -181,18 +219,6 @@ def _mistaken(wanted: Mapping[str, int]) -> Iterator[Cause]:
             )
 
 
-def _too_large(having: Sequence[KubernetesObject], wanted: Mapping[str, int]) -> Cause:
-    largest = {name: max(allocatable(node, name) for node in having) for name in wanted}
-    short = {name: largest[name] for name, size in wanted.items() if size > largest[name]}
-    if not short:
-        return Cause(f"no node offers {_amounts(wanted)} together", "ask for less, or add a larger node")
-    return Cause(
-        f"it asks for {_amounts({name: wanted[name] for name in short})}, and no node offers more than "
-        f"{', '.join(map(str, short.values()))}",
-        f"ask for {', '.join(map(str, short.values()))} at most, or add a larger node",
-    )
-
-
 def _unselected(spec: KubernetesObject, large: Sequence[KubernetesObject]) -> Cause:
     selector = mapping(spec, "nodeSelector")
     lacking = [
@@ -201,11 +227,23 @@ def _unselected(spec: KubernetesObject, large: Sequence[KubernetesObject]) -> Ca
         if not any(labels_of(node).get(key) == value for node in large)
     ]
     by = f"nodeSelector ({', '.join(lacking)})" if lacking else "nodeSelector or node affinity"
+    label = next(filter(None, (_labelling(spec, node) for node in large)), "")
     return Cause(
         f"its {by} allows no node that offers what it asks for ({shown(list(map(name_of, large)))})",
-        "change it in the Pod's template"
-        + (f", or label such a node: kubectl label node {name_of(large[0])} {' '.join(lacking)}" if lacking else ""),
+        "change it in the Pod's template" + (f", or label such a node: {label}" if label else ""),
     )
+
+
+def _labelling(spec: KubernetesObject, node: KubernetesObject) -> str:
+    """The command after which a Pod may be on a node; empty where labels that are there, or affinity, forbid it."""
+    labels = labels_of(node)
+    lacking = {key: value for key, value in mapping(spec, "nodeSelector").items() if labels.get(key) != value}
+    labelled = node
+    for key, value in lacking.items():
+        labelled = with_label(labelled, key, value)
+    if not lacking or lacking.keys() & labels.keys() or not selects(spec, labelled):
+        return ""
+    return f"kubectl label node {name_of(node)} {' '.join(f'{key}={value}' for key, value in lacking.items())}"
 
 
 def _tainted(spec: KubernetesObject, chosen: Sequence[KubernetesObject]) -> Cause:
@@ -221,7 +259,15 @@ def _tainted(spec: KubernetesObject, chosen: Sequence[KubernetesObject]) -> Caus
         return Cause(
             f"the nodes that offer what it asks for are not Ready ({shown(away)})", f"bring {shown(away)} back"
         )
-    own = {node: found - _AWAY - {_CORDONED} for node, found in keys.items() if node not in away}
+    unwell = [node for node, found in keys.items() if found & _UNWELL]
+    if len(unwell) == len(keys):
+        conditions = sorted({key for found in keys.values() for key in found & _UNWELL})
+        return Cause(
+            f"the nodes that offer what it asks for are not well, by their taints {', '.join(conditions)} "
+            f"({shown(unwell)})",
+            f"it runs when a node is well again: see kubectl describe node {unwell[0]}",
+        )
+    own = {node: found - {_CORDONED} for node, found in keys.items() if node not in unwell}
     names = sorted({key for found in own.values() for key in found})
     tolerations = ", ".join(f"{{key: {key}, operator: Exists}}" for key in names)
     return Cause(

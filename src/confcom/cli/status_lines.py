@@ -109,16 +109,18 @@ def _summary(kind: NodeSummary) -> str:
     epc = str(kind.allocatable) if kind.allocatable == kind.capacity else f"{kind.allocatable} of {kind.capacity}"
     return (
         f"{_count(kind.nodes)} well: {kind.sgx}, {epc} MiB of EPC, {kind.used} used; "
-        f"device plugin {_counted(kind.plugins)}; quote helper {_counted(kind.helpers)}; "
-        f"provision device: {_counted(kind.provision)}"
+        f"device plugin {_counted(kind.plugins, kind.nodes)}; quote helper {_counted(kind.helpers, kind.nodes)}; "
+        f"provision device: {_counted(kind.provision, kind.nodes)}"
     )
 
 
-def _counted(counts: Mapping[str, int]) -> str:
-    """With counts only if there are several."""
-    if len(counts) == 1:
-        return next(iter(counts))
-    return ", ".join(f"{one} ({count})" for one, count in counts.items()) or "none"
+def _counted(counts: Mapping[str, int], nodes: int) -> str:
+    """With counts only if there are several; nodes that are in none of them are told too."""
+    without = nodes - sum(counts.values())
+    told = dict(counts) | ({"none": without} if without else {})
+    if len(told) == 1:
+        return next(iter(told))
+    return ", ".join(f"{one} ({count})" for one, count in told.items())
 
 
 def _rows(nodes: Iterable[NodeStatus]) -> Iterator[str]:

@@ -1,0 +1,27 @@
+"""Preflight's checks of the nodes, by themselves."""
+
+import pytest
+from fake_cluster import objects as make
+from fake_cluster.objects import SIMULATED, Counted
+
+from confcom.addon.node_checks import check_nodes, check_owners
+from confcom.addon.plan import Plan
+
+PLAN = Plan((make.daemon_set("device-plugin"), make.daemon_set("quote-helper")))
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda nodes: check_owners(PLAN, nodes, [], installed=True),
+        lambda nodes: check_nodes(PLAN, nodes, [], unknown=[], allow_none=False),
+    ],
+    ids=["owners", "nodes"],
+)
+def test_each_node_is_looked_at_as_often_in_a_large_cluster_as_in_a_small_one(check):
+    def reads(count):
+        nodes = [Counted(make.node(f"n{number}", SIMULATED)) for number in range(count)]
+        list(check(nodes))
+        return max(node.reads for node in nodes)
+
+    assert reads(40) == reads(20)
