@@ -85,8 +85,17 @@ def value_changes(
     return (ObjectChange(VALUES, release, Effect.CHANGED, fields),) if fields else ()
 
 
-def with_drift(changes: Sequence[ObjectChange], drifts: Iterable[Drift]) -> tuple[ObjectChange, ...]:
-    """Add what is set back: a field's old value is then that of the cluster, not that of the release."""
+def with_drift(
+    changes: Sequence[ObjectChange], drifts: Iterable[Drift], manifests: Iterable[KubernetesObject]
+) -> tuple[ObjectChange, ...]:
+    """Add what is set back: a field's old value is then that of the cluster, not that of the release.
+
+    Args:
+        changes: without it.
+        drifts: what is set back.
+        manifests: before and after; what their Secrets hold is not shown.
+    """
+    secrets = _secret_values(manifests)
     found = {(one.kind, one.name): one for one in changes}
     for drift in drifts:
         key = (drift.kind, drift.name)
@@ -98,8 +107,9 @@ def with_drift(changes: Sequence[ObjectChange], drifts: Iterable[Drift]) -> tupl
             continue
         fields = {one.path: one for one in there.fields}
         for one in drift.fields:
-            new = fields[one.path].new if one.path in fields else one.wanted
-            fields[one.path] = FieldChange(one.path, one.found, new, hidden=_is_unshown(one.path, drift.kind))
+            planned = fields.get(one.path, FieldChange(one.path, new=one.wanted))
+            if not planned.hidden:
+                (fields[one.path],) = _hiding([replace(planned, old=one.found)], drift.kind, secrets)
         found[key] = replace(there, fields=tuple(one for one in fields.values() if one.hidden or one.old != one.new))
     return tuple(one for one in found.values() if one.fields or one.effect is not Effect.CHANGED)
 
@@ -133,10 +143,18 @@ def _is_unshown(path: Path, kind: str) -> bool:
 
 
 def _holds(value: object, secrets: frozenset[str]) -> bool:
-    if value is None:
+    """Whether a value is, contains or is a part of what a Secret holds; a part, as a password in a registry's login."""
+    if isinstance(value, Mapping):
+        return any(_holds(one, secrets) for one in value.values())
+    if isinstance(value, list):
+        return any(_holds(one, secrets) for one in value)
+    if value is None or isinstance(value, bool):
         return False
     told = str(value)
-    return told in secrets or any(len(one) >= SHORTEST_SECRET and one in told for one in secrets)
+    return told in secrets or any(
+        (len(one) >= SHORTEST_SECRET and one in told) or (len(told) >= SHORTEST_SECRET and told in one)
+        for one in secrets
+    )
 
 
 def _secret_values(manifests: Iterable[KubernetesObject]) -> frozenset[str]:
