@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import click
 
 from confcom.addon.kubectl import DEFAULT_NAMESPACE
+from confcom.cli.interruption import JOURNAL
 from confcom.cli.output_option import JSON, output_option
 from confcom.cli.terminals import is_plain
 
@@ -134,9 +135,13 @@ def add_on(namespace: str, context: str) -> AddOn:
     from confcom.addon.kubectl import Cluster, chosen
     from confcom.cli.progress_display import teller
 
-    machine = click.get_current_context().find_object(Machine) or Machine.here()
+    here = click.get_current_context()
+    machine = here.find_object(Machine) or Machine.here()
     cluster = chosen(Cluster(namespace, context), machine.run)
-    return AddOn(cluster, machine.run, teller(terminal=machine.terminal), machine.clock, machine.sleep, machine.now)
+    shown = teller(terminal=machine.terminal)
+    found = AddOn(cluster, machine.run, shown, machine.clock, machine.sleep, machine.now)
+    here.meta[JOURNAL] = found.journal
+    return found
 
 
 def chart_of(chart: Path | None) -> Path:
