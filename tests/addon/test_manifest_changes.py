@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.addon.changes_report import MOST_LINES, change_lines, changes_json
-from confcom.addon.drift import Deviation, Drift, FieldDrift
+from confcom.addon.drift import Deviation, Drift, FieldDrift, drift
+from confcom.addon.drift_report import described
 from confcom.addon.field_managers import Item
 from confcom.addon.manifest_changes import manifest_changes, value_changes, with_drift
+from confcom.addon.secret_values import without_secrets
 
 
 def daemon(*, image="r/a:1", args=("--x", "--y"), name="a", memory="64Mi", env=(), labels=()):
@@ -111,6 +113,14 @@ def test_what_a_secret_holds_is_not_told_of_what_somebody_edited():
         told = all_that_is_told(with_drift(changes, [edited], before))
         assert SECRET not in told
         assert "containers[main].args: another value, which is not shown" in told
+
+
+def test_the_line_about_what_somebody_edited_has_nothing_that_a_secret_holds():
+    release, live = (daemon(args=[f"--password={one}"]) for one in (SECRET, "x"))
+    (seen,) = without_secrets(drift([release], [live], "here"), [secret(SECRET), release])
+    assert described(seen) == "the DaemonSet a was changed: containers[main].args differs"
+    (seen,) = without_secrets(drift([release], [live], "here"), [release])
+    assert described(seen).endswith(f"has --password=x and lacks --password={SECRET}")
 
 
 def test_variables_values_are_not_told():

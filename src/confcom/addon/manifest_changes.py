@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from confcom.addon.drift import MERGE_KEYS, SECRET, UNSHOWN, Drift, identity
 from confcom.addon.field_managers import Item, Path
-from confcom.addon.objects import KubernetesObject, mapping, name_of, text
+from confcom.addon.objects import KubernetesObject, name_of, text
+from confcom.addon.secret_values import holds, secret_values
 
 VALUES = "values"
 """In the place of a kind: what is chosen of the chart's values."""
-SHORTEST_SECRET = 4
-"""Characters of a Secret's value that is looked for within other values; a shorter one hides only what equals it."""
 
 
 class Effect(StrEnum):
@@ -59,7 +55,7 @@ def manifest_changes(
         namespace: of those that name none.
     """
     old, new = ({identity(one, namespace): one for one in some} for some in (before, after))
-    secrets = _secret_values((*before, *after))
+    secrets = secret_values((*before, *after))
     found = []
     for key, one in new.items():
         if key not in old:
@@ -81,7 +77,7 @@ def value_changes(
         manifests: of both; what their Secrets hold is not shown.
         release: its name.
     """
-    fields = tuple(_hiding(_differences(before, after, ()), VALUES, _secret_values(manifests)))
+    fields = tuple(_hiding(_differences(before, after, ()), VALUES, secret_values(manifests)))
     return (ObjectChange(VALUES, release, Effect.CHANGED, fields),) if fields else ()
 
 
@@ -95,7 +91,7 @@ def with_drift(
         drifts: what is set back.
         manifests: before and after; what their Secrets hold is not shown.
     """
-    secrets = _secret_values(manifests)
+    secrets = secret_values(manifests)
     found = {(one.kind, one.name): one for one in changes}
     for drift in drifts:
         key = (drift.kind, drift.name)
@@ -134,37 +130,9 @@ def _items(key: str, of: Iterable[object]) -> Iterator[Item]:
 
 def _hiding(changes: Iterable[FieldChange], kind: str, secrets: frozenset[str]) -> Iterator[FieldChange]:
     for one in changes:
-        hidden = _is_unshown(one.path, kind) or any(_holds(value, secrets) for value in (one.old, one.new))
+        hidden = _is_unshown(one.path, kind) or any(holds(value, secrets) for value in (one.old, one.new))
         yield replace(one, old=None, new=None, hidden=True) if hidden else one
 
 
 def _is_unshown(path: Path, kind: str) -> bool:
     return (kind == SECRET and path[0] in {"data", "stringData"}) or any(step in UNSHOWN for step in path)
-
-
-def _holds(value: object, secrets: frozenset[str]) -> bool:
-    """Whether a value is, contains or is a part of what a Secret holds; a part, as a password in a registry's login."""
-    if isinstance(value, Mapping):
-        return any(_holds(one, secrets) for one in value.values())
-    if isinstance(value, list):
-        return any(_holds(one, secrets) for one in value)
-    if value is None or isinstance(value, bool):
-        return False
-    told = str(value)
-    return told in secrets or any(
-        (len(one) >= SHORTEST_SECRET and one in told) or (len(told) >= SHORTEST_SECRET and told in one)
-        for one in secrets
-    )
-
-
-def _secret_values(manifests: Iterable[KubernetesObject]) -> frozenset[str]:
-    """What the Secrets among them hold, also as it is encoded there."""
-    found: set[str] = set()
-    for one in manifests:
-        if text(one, "kind") == SECRET:
-            found.update(str(value) for value in mapping(one, "stringData").values())
-            for value in map(str, mapping(one, "data").values()):
-                found.add(value)
-                with contextlib.suppress(binascii.Error, UnicodeError):  # it holds no text
-                    found.add(base64.b64decode(value, validate=True).decode())
-    return frozenset(found - {""})
