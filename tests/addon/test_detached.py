@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future
 
 import pytest
 
@@ -29,9 +30,9 @@ def obedient(tmp_path):
     os.mkfifo(fifo)
 
     def start(stop, **more):
-        running = beside(
-            lambda: run_program([sys.executable, "-c", OBEDIENT, str(fifo)], stdin=b"values", stop=stop, **more)
-        )
+        running = Future()
+        command = [sys.executable, "-c", OBEDIENT, str(fifo)]
+        beside(lambda: run_program(command, stdin=b"values", stop=stop, **more), running)
         fifo.read_bytes()
         return running
 
@@ -89,5 +90,7 @@ def test_what_fails_beside_fails_where_it_is_asked_for():
     def fail():
         raise KeyError(threading.current_thread().daemon)
 
+    done = Future()
+    beside(fail, done)
     with pytest.raises(KeyError, match="True"):
-        beside(fail).result(30)
+        done.result(30)

@@ -1,5 +1,6 @@
 """Helm's command lines and what its answers mean."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -41,6 +42,13 @@ def test_values_are_given_in_the_order_in_which_they_win(helm, release, tmp_path
     assert flags == ["--values=-", f"--values={tmp_path}/v.yaml", "--set=b=2", "--set-string=c=3"]
     assert json.loads(stdin) == {"a": 1}
     assert {"--install", "--reset-values", "--namespace=sgx", "--kube-context==strange"} <= set(line)
+
+
+@pytest.mark.parametrize("name", ["a, b.yaml", 'a"b.yaml', '"a",b.yaml', "plain.yaml"])
+def test_a_file_of_values_is_one_file_whatever_its_name(helm, release, tmp_path, name):
+    release.upgrade(tmp_path, Values({}, (tmp_path / name,)))
+    given = [word.partition("=")[2] for word in helm.asked[0][0] if word.startswith("--values=")]
+    assert [next(csv.reader([one], strict=True)) for one in given] == [["-"], [str(tmp_path / name)]]
 
 
 def test_rendering_changes_nothing_and_tells_hooks_apart(helm, release, tmp_path):

@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.addon.changes_report import MOST_LINES, change_lines, changes_json
-from confcom.addon.drift import Deviation, Drift, FieldDrift
+from confcom.addon.drift import Deviation, Drift, FieldDrift, drift
+from confcom.addon.drift_report import described
 from confcom.addon.field_managers import Item
 from confcom.addon.manifest_changes import manifest_changes, value_changes, with_drift
+from confcom.addon.secret_values import without_secrets
 
 
 def daemon(*, image="r/a:1", args=("--x", "--y"), name="a", memory="64Mi", env=(), labels=()):
@@ -88,6 +90,39 @@ def test_what_a_secret_holds_is_told_nowhere_else():
     assert "  db.user: (none) -> u" in change_lines(values)
 
 
+LOGIN = json.dumps({"auths": {"r": {"auth": f"u:{SECRET}"}}})
+KEY = "-----BEGIN PRIVATE KEY-----\nMC4CAQAw\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("held", "value"), [(LOGIN, SECRET), (f"{SECRET}\n", SECRET), (KEY, [KEY, "x"]), (KEY, [{"pem": KEY}])]
+)
+def test_what_a_secret_is_made_of_is_not_told(held, value):
+    told = all_that_is_told(value_changes({}, {"db": {"password": value}}, [secret(held)], "confcom"))
+    assert "db.password: another value, which is not shown" in told
+    assert SECRET not in told
+    assert "MC4CAQAw" not in told
+
+
+def test_what_a_secret_holds_is_not_told_of_what_somebody_edited():
+    before, after = ([secret(SECRET), daemon(args=[f"--password={SECRET}", *more])] for more in ((), ("--z",)))
+    args = (*IMAGE[:-1], "args")
+    live = [f"--password={SECRET}", "--debug"]
+    edited = Drift("DaemonSet", "a", (FieldDrift(args, Deviation.CHANGED, [f"--password={SECRET}"], live),))
+    for changes in ((), manifest_changes(before, after, "here")):
+        told = all_that_is_told(with_drift(changes, [edited], before))
+        assert SECRET not in told
+        assert "containers[main].args: another value, which is not shown" in told
+
+
+def test_the_line_about_what_somebody_edited_has_nothing_that_a_secret_holds():
+    release, live = (daemon(args=[f"--password={one}"]) for one in (SECRET, "x"))
+    (seen,) = without_secrets(drift([release], [live], "here"), [secret(SECRET), release])
+    assert described(seen) == "the DaemonSet a was changed: containers[main].args differs"
+    (seen,) = without_secrets(drift([release], [live], "here"), [release])
+    assert described(seen).endswith(f"has --password=x and lacks --password={SECRET}")
+
+
 def test_variables_values_are_not_told():
     one, other = ([{"name": "TOKEN", "value": value}] for value in ("abc123", "def456"))
     text = all_that_is_told(manifest_changes([daemon(env=one)], [daemon(env=other)], "here"))
@@ -121,15 +156,15 @@ IMAGE = ("spec", "template", "spec", "containers", Item((("name", "main"),)), "i
 def test_the_old_value_is_what_is_in_the_cluster():
     changes = manifest_changes([daemon()], [daemon(image="r/a:2")], "here")
     edited = Drift("DaemonSet", "a", (FieldDrift(IMAGE, Deviation.CHANGED, "r/a:1", "evil:1"),))
-    assert "  containers[main].image: evil:1 -> r/a:2" in change_lines(with_drift(changes, [edited]))
-    assert "  containers[main].image: evil:1 -> r/a:1" in change_lines(with_drift([], [edited]))
-    assert list(change_lines(with_drift([], [Drift("DaemonSet", "a")]))) == ["DaemonSet a is made"]
+    assert "  containers[main].image: evil:1 -> r/a:2" in change_lines(with_drift(changes, [edited], []))
+    assert "  containers[main].image: evil:1 -> r/a:1" in change_lines(with_drift([], [edited], []))
+    assert list(change_lines(with_drift([], [Drift("DaemonSet", "a")], []))) == ["DaemonSet a is made"]
 
 
 def test_what_somebody_edited_to_what_it_becomes_is_no_change():
     changes = manifest_changes([daemon()], [daemon(image="r/a:2")], "here")
     edited = Drift("DaemonSet", "a", (FieldDrift(IMAGE, Deviation.CHANGED, "r/a:1", "r/a:2"),))
-    assert with_drift(changes, [edited]) == ()
+    assert with_drift(changes, [edited], []) == ()
 
 
 LEAVES = st.none() | st.booleans() | st.integers(0, 9) | st.text("ab", max_size=3)

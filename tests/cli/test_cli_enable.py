@@ -633,3 +633,17 @@ def test_an_update_whose_pods_are_refused_is_not_annotated_and_says_why(confcom,
     assert done.exit_code == ExitCode.NOT_READY
     assert "confcom-quote-helper: cannot make its Pods: FailedCreate: exceeded quota" in done.stderr
     assert not [line for line in enabled.calls if line[:2] == ["kubectl", "annotate"]]
+
+
+@pytest.mark.parametrize("namespace", ["", "-n", "Upper", "a_b", "a.b", "a-", "a" * 64])
+@pytest.mark.parametrize(
+    "command", [["enable", "--simulated-node", "b"], ["disable"], ["status"]], ids=lambda it: it[0]
+)
+def test_what_is_no_namespace_is_refused_before_anything_is_asked(confcom, cluster, command, namespace):
+    def run(*_, **__):
+        pytest.fail("a program was run")
+
+    cluster.run = run
+    done = confcom(*command, f"--namespace={namespace}", "-o", "json")
+    assert done.exit_code == ExitCode.USAGE
+    assert "is no namespace" in json.loads(done.stdout)["error"]["what"]

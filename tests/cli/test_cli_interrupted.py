@@ -220,3 +220,33 @@ def test_ctrl_c_at_the_question_changes_nothing(confcom, enabled, monkeypatch):
     done = confcom("disable")
     assert told(done)[-2] == "Error: interrupted before anything was changed"
     assert enabled.find("DaemonSet", namespace=SYSTEM)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["update", "--set", "logLevel=debug"], "interrupted while the add-on was waited for"),
+        (["disable"], "interrupted while the rest was removed"),
+        (["enable", "--simulated"], "interrupted before anything was changed"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_while_the_result_is_written_the_change_is_made(confcom, enabled, monkeypatch, command, expected):
+    del enabled
+    for module in ("enable", "disable"):
+        monkeypatch.setattr(f"confcom.cli.{module}.show_result", interrupt)
+    assert f"Error: {expected}" in told(confcom(*command))
+
+
+def test_helm_that_has_just_been_started_is_asked_to_end_as_well(confcom, enabled, monkeypatch):
+    from confcom.addon import detached
+
+    def beside(work, done):
+        detached.beside(work, done)
+        interrupt()
+
+    monkeypatch.setattr("confcom.addon.add_on.beside", beside)
+    what, why, _ = told(confcom("update", "--set", "logLevel=debug"))
+    assert what == "Error: interrupted while helm was at work"
+    assert why.startswith("why: the last change (revision 2) failed and may be half made")
+    assert [one["status"] for one in enabled.revisions] == ["deployed", "failed"]

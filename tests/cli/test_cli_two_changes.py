@@ -3,9 +3,12 @@
 import copy
 import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
+import click
 import pytest
 from fake_cluster import objects as make
+from fake_cluster.objects import EPC
 
 from confcom.addon.history import LONGEST_CHANGE_SECONDS
 from confcom.errors import ExitCode
@@ -133,3 +136,18 @@ def test_a_node_is_not_labelled_by_the_second_one(confcom, enabled):
     begin(enabled)
     assert confcom("enable", "--simulated-node", "b").exit_code == ExitCode.REFUSED
     assert enabled.node("b")["metadata"]["labels"] != make.SIMULATED
+
+
+def test_one_that_begins_while_somebody_is_asked_is_not_disturbed(confcom, enabled, monkeypatch):
+    enabled.objects.append(make.pod("user", on="a", limits={EPC: 10}))
+    seen = []
+
+    def agree(*_, **__):
+        begin(enabled)
+        seen.extend(state(enabled))
+        return True
+
+    monkeypatch.setattr("confcom.cli.disable.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    monkeypatch.setattr(click, "confirm", agree)
+    what, _, _ = refused(confcom("disable"), enabled, seen)
+    assert what == "Error: nothing was changed: another change of the release is running"

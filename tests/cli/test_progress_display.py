@@ -1,9 +1,11 @@
 """What people see while they wait: on a terminal, and in a log."""
 
 import json
+import os
 import subprocess
 import sys
 
+import pytest
 from rich.console import Console
 
 from confcom.addon.findings import Check, Finding, Outcome
@@ -29,6 +31,22 @@ def test_in_a_log_every_change_is_one_line(capsys):
         "  !!  b  quote helper  failing: \\x1b[2Jcleared",
         "  ok  a  quote helper  ready (0.1.0)",
     ]
+
+
+def test_whoever_reads_the_log_no_more_ends_no_change(monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering=1, closefd=False) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        teller = LineTeller()
+        teller.say("Labelled the node a.")
+        teller.findings([Finding(Check.HELM, Outcome.OK, "v4")])
+        with teller.busy("Checking"), teller.waiting("Waiting") as board:
+            board.show([WAITS])
+        with pytest.raises(BrokenPipeError):
+            print("x", file=stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # for what its buffer holds
+    os.close(writing)
 
 
 def test_in_a_log_rows_of_one_subject_are_told_apart(capsys):

@@ -180,15 +180,15 @@ class AddOn:
             HelmError: it failed.
             KeyboardInterrupt: somebody interrupts. Helm was asked to end if it is stoppable, and has had time to end.
         """
-        stop = StopRequest()
-        self.journal.phase = Phase.HELM
-        made = beside(lambda: change(Helm(self.cluster, functools.partial(self.run, stop=stop))))
+        stop, made = StopRequest(), futures.Future[None]()
+        self.journal.phase, self.journal.helm_goes_on = Phase.HELM, True
         try:
+            beside(lambda: change(Helm(self.cluster, functools.partial(self.run, stop=stop))), made)
             while not futures.wait([made], GLANCE_SECONDS).done:
                 if meanwhile is not None:
                     meanwhile()
+            self.journal.helm_goes_on = False
         except KeyboardInterrupt:
-            self.journal.helm_goes_on = True
             if stoppable:
                 stop.ask()
             self.journal.helm_goes_on = not futures.wait([made], ENDING_SECONDS).done

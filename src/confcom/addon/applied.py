@@ -13,6 +13,7 @@ from confcom.addon.objects import KubernetesObject, name_of, text
 from confcom.addon.plan import is_hook
 from confcom.addon.programs import ForbiddenError
 from confcom.addon.root_record import RECORD_NAME, SECRET_NAME, RootRecord
+from confcom.addon.secret_values import without_secrets
 from confcom.addon.survey import Survey
 
 _ROOT = (
@@ -62,7 +63,9 @@ def applied(add_on: AddOn, seen: Survey) -> Applied:
         # Whoever may not look has no use for an upgrade either, in which helm looks at each of them.
         add_on.teller.say(f"Whether all of the release is there cannot be seen: {error.why}")
         return Applied(recorded, complete=True)
-    drifts = drift([one for one in manifests if one not in live.refused], live.objects, here)
+    drifts = without_secrets(
+        drift([one for one in manifests if one not in live.refused], live.objects, here), manifests
+    )
     missing = [f"{one.kind} {one.name}" for one in drifts if one.gone]
     missing += [f"{text(one, 'kind')} {name_of(one)}" for one in gone]
     if missing:

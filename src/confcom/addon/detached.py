@@ -94,9 +94,13 @@ def _written(file: IO[bytes], stream: str, most: int) -> bytes:
     return found
 
 
-def beside(work: Callable[[], T]) -> futures.Future[T]:
-    """Do something in a thread that does not keep this program from ending."""
-    done: futures.Future[T] = futures.Future()
+def beside(work: Callable[[], T], done: futures.Future[T]) -> None:
+    """Do something in a thread that does not keep this program from ending.
+
+    Args:
+        work: what.
+        done: gets the result. The caller has it also where an interruption comes while the thread starts.
+    """
 
     def run() -> None:
         try:
@@ -105,4 +109,3 @@ def beside(work: Callable[[], T]) -> futures.Future[T]:
             done.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    return done

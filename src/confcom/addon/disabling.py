@@ -102,12 +102,16 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) 
     _refuse_foreign(seen, add_on, released=bool(history))
     _check_permissions(add_on, (*parts[0], *parts[1]))
     workloads = running_workloads(seen.pods) if history else ()
-    if workloads and not consent(workloads):
-        raise NoConsentError(
-            "nothing was changed",
-            why=f"{len(workloads)} Pods use the add-on, and nobody agreed to take it from them",
-            remedy="end them first, or say --yes",
-        )
+    if workloads:
+        if not consent(workloads):
+            raise NoConsentError(
+                "nothing was changed",
+                why=f"{len(workloads)} Pods use the add-on, and nobody agreed to take it from them",
+                remedy="end them first, or say --yes",
+            )
+        # A question may stand for minutes, and helm removes a release also while another helm changes it.
+        if not interrupted and (other := running_change(add_on.helm.history(), add_on.now())):
+            raise other
     if history:
         _remove(add_on, *parts)
     else:

@@ -93,6 +93,8 @@ class FieldDrift:
     """Who wrote it last (`kubectl-set`); empty where the API server does not keep that, as of what is missing."""
     time: str = ""
     """When, as the API server writes it."""
+    hidden: bool = False
+    """Whether its values hold what a Secret holds (confcom.addon.secret_values)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def _how(one: FieldDrift) -> str:
         return "was added"
     if one.deviation is Deviation.MISSING:
         return "is missing"
-    if UNSHOWN & {step for step in one.path if isinstance(step, str)}:
+    if one.hidden or UNSHOWN & {step for step in one.path if isinstance(step, str)}:
         return "differs"
     if isinstance(one.wanted, list) and isinstance(one.found, list):
         return _words(one.wanted, one.found)

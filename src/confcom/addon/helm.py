@@ -78,12 +78,17 @@ class Values:
     def flags(self) -> list[str]:
         """For helm, which reads the stored ones from its standard input."""
         sets = [*(f"--set={one}" for one in self.settings), *(f"--set-string={one}" for one in self.texts)]
-        return ["--values=-", *(f"--values={path}" for path in self.files), *sets]
+        return ["--values=-", *(f"--values={_one_of_a_list(str(path))}" for path in self.files), *sets]
 
     @property
     def stdin(self) -> bytes:
         """The stored ones; JSON is YAML."""
         return json.dumps(self.stored).encode()
+
+
+def _one_of_a_list(path: str) -> str:
+    """A path as helm's --values takes it, which is a line of CSV."""
+    return f'"{path.replace(chr(34), chr(34) * 2)}"' if {",", '"'} & set(path) else path
 
 
 def chart_folder() -> Path:

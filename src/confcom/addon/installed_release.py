@@ -14,6 +14,7 @@ from confcom.addon.objects import KubernetesObject, listing, name_of, text
 from confcom.addon.permissions import plural
 from confcom.addon.plan import group_of
 from confcom.addon.programs import ClusterAccessError, Purpose, access_error, by_hand, call, last_words
+from confcom.addon.secret_values import without_secrets
 from confcom.errors import ConfcomError
 
 _FAILURE = "what is installed cannot be read"
@@ -71,7 +72,8 @@ def look_at_release(helm: Helm, api: KubeApi) -> ReleaseSeen:
     readable = [one for one in manifests if one not in live.refused]
     hidden = [f"{text(one, 'kind')} {name_of(one)}" for one in live.refused if text(one, "kind") != SECRET]
     doubt = f"this user may not read {', '.join(hidden)}" if hidden else ""
-    return ReleaseSeen(last, drift(readable, live.objects, api.cluster.namespace), doubt)
+    drifts = without_secrets(drift(readable, live.objects, api.cluster.namespace), manifests)
+    return ReleaseSeen(last, drifts, doubt)
 
 
 def _told(error: ConfcomError) -> str:

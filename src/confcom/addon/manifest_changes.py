@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from confcom.addon.drift import MERGE_KEYS, SECRET, UNSHOWN, Drift, identity
 from confcom.addon.field_managers import Item, Path
-from confcom.addon.objects import KubernetesObject, mapping, name_of, text
+from confcom.addon.objects import KubernetesObject, name_of, text
+from confcom.addon.secret_values import holds, secret_values
 
 VALUES = "values"
 """In the place of a kind: what is chosen of the chart's values."""
-SHORTEST_SECRET = 4
-"""Characters of a Secret's value that is looked for within other values; a shorter one hides only what equals it."""
 
 
 class Effect(StrEnum):
@@ -59,7 +55,7 @@ def manifest_changes(
         namespace: of those that name none.
     """
     old, new = ({identity(one, namespace): one for one in some} for some in (before, after))
-    secrets = _secret_values((*before, *after))
+    secrets = secret_values((*before, *after))
     found = []
     for key, one in new.items():
         if key not in old:
@@ -81,12 +77,21 @@ def value_changes(
         manifests: of both; what their Secrets hold is not shown.
         release: its name.
     """
-    fields = tuple(_hiding(_differences(before, after, ()), VALUES, _secret_values(manifests)))
+    fields = tuple(_hiding(_differences(before, after, ()), VALUES, secret_values(manifests)))
     return (ObjectChange(VALUES, release, Effect.CHANGED, fields),) if fields else ()
 
 
-def with_drift(changes: Sequence[ObjectChange], drifts: Iterable[Drift]) -> tuple[ObjectChange, ...]:
-    """Add what is set back: a field's old value is then that of the cluster, not that of the release."""
+def with_drift(
+    changes: Sequence[ObjectChange], drifts: Iterable[Drift], manifests: Iterable[KubernetesObject]
+) -> tuple[ObjectChange, ...]:
+    """Add what is set back: a field's old value is then that of the cluster, not that of the release.
+
+    Args:
+        changes: without it.
+        drifts: what is set back.
+        manifests: before and after; what their Secrets hold is not shown.
+    """
+    secrets = secret_values(manifests)
     found = {(one.kind, one.name): one for one in changes}
     for drift in drifts:
         key = (drift.kind, drift.name)
@@ -98,8 +103,9 @@ def with_drift(changes: Sequence[ObjectChange], drifts: Iterable[Drift]) -> tupl
             continue
         fields = {one.path: one for one in there.fields}
         for one in drift.fields:
-            new = fields[one.path].new if one.path in fields else one.wanted
-            fields[one.path] = FieldChange(one.path, one.found, new, hidden=_is_unshown(one.path, drift.kind))
+            planned = fields.get(one.path, FieldChange(one.path, new=one.wanted))
+            if not planned.hidden:
+                (fields[one.path],) = _hiding([replace(planned, old=one.found)], drift.kind, secrets)
         found[key] = replace(there, fields=tuple(one for one in fields.values() if one.hidden or one.old != one.new))
     return tuple(one for one in found.values() if one.fields or one.effect is not Effect.CHANGED)
 
@@ -124,29 +130,9 @@ def _items(key: str, of: Iterable[object]) -> Iterator[Item]:
 
 def _hiding(changes: Iterable[FieldChange], kind: str, secrets: frozenset[str]) -> Iterator[FieldChange]:
     for one in changes:
-        hidden = _is_unshown(one.path, kind) or any(_holds(value, secrets) for value in (one.old, one.new))
+        hidden = _is_unshown(one.path, kind) or any(holds(value, secrets) for value in (one.old, one.new))
         yield replace(one, old=None, new=None, hidden=True) if hidden else one
 
 
 def _is_unshown(path: Path, kind: str) -> bool:
     return (kind == SECRET and path[0] in {"data", "stringData"}) or any(step in UNSHOWN for step in path)
-
-
-def _holds(value: object, secrets: frozenset[str]) -> bool:
-    if value is None:
-        return False
-    told = str(value)
-    return told in secrets or any(len(one) >= SHORTEST_SECRET and one in told for one in secrets)
-
-
-def _secret_values(manifests: Iterable[KubernetesObject]) -> frozenset[str]:
-    """What the Secrets among them hold, also as it is encoded there."""
-    found: set[str] = set()
-    for one in manifests:
-        if text(one, "kind") == SECRET:
-            found.update(str(value) for value in mapping(one, "stringData").values())
-            for value in map(str, mapping(one, "data").values()):
-                found.add(value)
-                with contextlib.suppress(binascii.Error, UnicodeError):  # it holds no text
-                    found.add(base64.b64decode(value, validate=True).decode())
-    return frozenset(found - {""})

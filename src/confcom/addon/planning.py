@@ -69,8 +69,9 @@ def _by_helm(add_on: AddOn, seen: Survey, there: Applied) -> tuple[ObjectChange,
     if seen.rendering is None:
         return ()
     before, after = _applied_last(add_on, seen), seen.rendering.manifests
-    values = value_changes(seen.values.stored, seen.rendering.config, (*before, *after), RELEASE)
-    objects = with_drift(manifest_changes(before, after, add_on.cluster.namespace), there.drifts)
+    both = (*before, *after)
+    values = value_changes(seen.values.stored, seen.rendering.config, both, RELEASE)
+    objects = with_drift(manifest_changes(before, after, add_on.cluster.namespace), there.drifts, both)
     return (*values, *objects, *(ObjectChange(kind, name, Effect.MADE) for kind, name in there.gone))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import click
 
 from confcom.addon.kubectl import DEFAULT_NAMESPACE
+from confcom.cli.interruption import JOURNAL
 from confcom.cli.output_option import JSON, output_option
 from confcom.cli.terminals import is_plain
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+"""How Kubernetes has namespaces named (RFC 1123)."""
 DEADLINE = 180
 """Seconds without progress: enough to pull an image of 70 MB, and to be Ready."""
 
@@ -49,6 +53,14 @@ class Machine:
         return cls(run_program, time.monotonic, time.sleep, moving)
 
 
+def _namespace(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Refuse what is no namespace's name: kubectl and helm take an empty one for that of the kubeconfig's context."""
+    if not _LABEL.fullmatch(value):
+        rule = "a name has 1 to 63 lower-case letters, digits and hyphens, and no hyphen at either end"
+        raise click.BadParameter(f"{value!r} is no namespace: {rule}", ctx, param)
+    return value
+
+
 def cluster_options(command: Callable[P, R]) -> Callable[P, R]:
     """--namespace, --context and --output."""
     for option in (
@@ -60,6 +72,7 @@ def cluster_options(command: Callable[P, R]) -> Callable[P, R]:
             metavar="NAMESPACE",
             default=DEFAULT_NAMESPACE,
             show_default=True,
+            callback=_namespace,
             help="Where the add-on is.",
         ),
     ):
@@ -134,9 +147,13 @@ def add_on(namespace: str, context: str) -> AddOn:
     from confcom.addon.kubectl import Cluster, chosen
     from confcom.cli.progress_display import teller
 
-    machine = click.get_current_context().find_object(Machine) or Machine.here()
+    here = click.get_current_context()
+    machine = here.find_object(Machine) or Machine.here()
     cluster = chosen(Cluster(namespace, context), machine.run)
-    return AddOn(cluster, machine.run, teller(terminal=machine.terminal), machine.clock, machine.sleep, machine.now)
+    shown = teller(terminal=machine.terminal)
+    found = AddOn(cluster, machine.run, shown, machine.clock, machine.sleep, machine.now)
+    here.meta[JOURNAL] = found.journal
+    return found
 
 
 def chart_of(chart: Path | None) -> Path:

@@ -8,9 +8,15 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from confcom.addon.journal import Journal
+
+JOURNAL = "confcom.journal"
+"""Where click's contexts keep how far the command's change has come."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,13 +27,16 @@ def tells_interruptions(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        from confcom.addon.journal import ChangeInterruptedError
+        from confcom.addon.journal import ChangeInterruptedError, interrupted
 
         with _sigterm_interrupts():
             try:
                 return command(*args, **kwargs)
-            except (KeyboardInterrupt, click.Abort) as error:  # before the add-on is looked at, or at a question
-                raise ChangeInterruptedError.before_anything() from error
+            except (KeyboardInterrupt, click.Abort) as error:  # at a question, or before or after the change
+                journal: Journal | None = click.get_current_context().meta.get(JOURNAL)
+                if journal is None:
+                    raise ChangeInterruptedError.before_anything() from error
+                raise interrupted(journal, None) from error
 
     return wrapped
 

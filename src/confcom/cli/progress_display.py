@@ -27,17 +27,23 @@ REFRESH_PER_SECOND = 8
 """Of the display on a terminal: enough for its spinner to turn."""
 
 
+def _print(line: str) -> None:
+    # No change to a cluster may end in its middle because nobody reads this any more, as with `2>&1 | head`.
+    with contextlib.suppress(OSError):
+        click.echo(line, err=True)
+
+
 class LineTeller:
     """For logs and pipes: every line once."""
 
     def say(self, line: str) -> None:
         """Print it."""
-        click.echo(printable(line), err=True)
+        _print(printable(line))
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Each with what to do."""
         for line in finding_lines(findings):
-            click.echo(line, err=True)
+            _print(line)
 
     @contextlib.contextmanager
     def busy(self, title: str) -> Iterator[None]:
@@ -66,7 +72,7 @@ class _Lines:
         for row in rows:
             now.setdefault(row.subject, []).append(row)
             if row not in self._shown.get(row.subject, ()):
-                click.echo(printable(f"  {_PLAIN_MARKS[row.mark]}  {row.subject}  {row.text}"), err=True)
+                _print(printable(f"  {_PLAIN_MARKS[row.mark]}  {row.subject}  {row.text}"))
         self._shown |= now
 
 

@@ -1,0 +1,57 @@
+"""Keeping what Secrets hold out of what is shown of other objects. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from confcom.addon.drift import SECRET, Drift
+from confcom.addon.objects import KubernetesObject, mapping, text
+
+SHORTEST_SECRET = 4
+"""Characters of a Secret's value that is looked for within other values; a shorter one hides only what equals it."""
+
+
+def secret_values(manifests: Iterable[KubernetesObject]) -> frozenset[str]:
+    """Give what the Secrets among them hold, also as it is encoded there."""
+    found: set[str] = set()
+    for one in manifests:
+        if text(one, "kind") == SECRET:
+            found.update(str(value) for value in mapping(one, "stringData").values())
+            for value in map(str, mapping(one, "data").values()):
+                found.add(value)
+                with contextlib.suppress(binascii.Error, UnicodeError):  # it holds no text
+                    found.add(base64.b64decode(value, validate=True).decode())
+    return frozenset(found - {""})
+
+
+def holds(value: object, secrets: frozenset[str]) -> bool:
+    """Tell whether a value is, contains or is part of what a Secret holds, as a password is of a registry's login."""
+    if isinstance(value, Mapping):
+        return any(holds(one, secrets) for one in value.values())
+    if isinstance(value, list):
+        return any(holds(one, secrets) for one in value)
+    if value is None or isinstance(value, bool):
+        return False
+    told = str(value)
+    return told in secrets or any(
+        (len(one) >= SHORTEST_SECRET and one in told) or (len(told) >= SHORTEST_SECRET and told in one)
+        for one in secrets
+    )
+
+
+def without_secrets(drifts: Iterable[Drift], manifests: Iterable[KubernetesObject]) -> tuple[Drift, ...]:
+    """Mark the fields whose values are not to be shown, because a Secret among the manifests holds them."""
+    secrets = secret_values(manifests)
+    return tuple(
+        replace(
+            drift,
+            fields=tuple(
+                replace(one, hidden=holds(one.wanted, secrets) or holds(one.found, secrets)) for one in drift.fields
+            ),
+        )
+        for drift in drifts
+    )
