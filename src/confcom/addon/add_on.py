@@ -26,7 +26,7 @@ from confcom.addon.preflight import judge
 from confcom.addon.programs import ClusterAccessError, ForbiddenError, Run, within
 from confcom.addon.rollout import NodeStep, Verdict, Watch, look, rollout
 from confcom.addon.rollout_report import rows_of, stalled
-from confcom.addon.running_change import RunningChangeError, busy
+from confcom.addon.running_change import RunningChangeError, busy, running_change
 from confcom.addon.stalled_update import RestWatch, StalledUpdate
 from confcom.addon.survey import Survey, Wish, survey
 from confcom.addon.telling import Board, Mark, Row, Teller
@@ -163,6 +163,8 @@ class AddOn:
                 raise type(error)(error.what, why=why, remedy=error.remedy) from error
         # Helm has removed its Job. Others are of changes that failed or were interrupted: `status` would name them.
         with contextlib.suppress(ClusterAccessError):  # the change is made; the next one tidies as well
+            if running_change(self.helm.history(), self.now()):
+                return  # its Job is not to be taken from it
             if left := [name_of(job) for job in self.api.list_objects("jobs", self.cluster.here) if is_hook(job)]:
                 self.api.delete("Job.batch", left, namespace=self.cluster.namespace)
 

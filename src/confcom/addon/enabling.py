@@ -133,7 +133,9 @@ def roll_back(add_on: AddOn, revision: int | None, *, interrupted: bool, wait: b
         target = previous(history) if revision is None else revision
         if target not in {one.number for one in history}:
             known = ", ".join(str(one.number) for one in history)
-            raise NoRevisionError(f"there is no revision {target}", why=f"there are {known or 'none'}")
+            raise NoRevisionError(
+                f"there is no revision {target}", why=f"there are {known or 'none'}", remedy="name one of them"
+            )
         _check_target(add_on, target)
         add_on.set_back(target, f"helm rolls back to revision {target}", last=history[-1].number)
         remedy = "see `confcom status`"
