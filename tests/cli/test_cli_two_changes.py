@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import click
 import pytest
 from fake_cluster import objects as make
-from fake_cluster.objects import EPC
+from fake_cluster.objects import EPC, SYSTEM
 
 from confcom.addon.history import LONGEST_CHANGE_SECONDS
 from confcom.errors import ExitCode
@@ -151,3 +151,22 @@ def test_one_that_begins_while_somebody_is_asked_is_not_disturbed(confcom, enabl
     monkeypatch.setattr(click, "confirm", agree)
     what, _, _ = refused(confcom("disable"), enabled, seen)
     assert what == "Error: nothing was changed: another change of the release is running"
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_the_job_of_a_change_that_follows_at_once_is_left_to_it(confcom, enabled, follows):
+    labels = make.labels("simulated-root")
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x", "namespace": SYSTEM, "labels": labels}}
+    run = enabled.run
+
+    def followed(arguments, /, **more):
+        done = run(arguments, **more)
+        if arguments[1] == "upgrade" and not any("--dry-run" in one for one in arguments):
+            enabled.objects.append(job)
+            if follows:
+                begin(enabled, revision=3)
+        return done
+
+    enabled.run = followed
+    confcom("update", "--set", "logLevel=debug", "--no-wait")
+    assert enabled.find("Job") == ([job] if follows else [])
