@@ -545,6 +545,8 @@ def test_workloads_that_need_help(confcom, enabled):
     assert told["Pod", "large"]["trouble"] == "stuck"
     assert "asks for 10485760 MiB" in told["Pod", "mistaken"]["remedy"]
     text = confcom("status").stdout
+    assert "All is well" not in text
+    assert text.splitlines()[-1].startswith("The add-on is well")
     assert "Pod default/bare is rejected: UnexpectedAdmissionError: no healthy devices present" in text
 
 

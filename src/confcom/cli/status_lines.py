@@ -51,7 +51,8 @@ def status_lines(found: AddOnStatus, *, everything: bool = False) -> Iterator[st
         yield from _section("Workloads that need help:", map(_workload, groups), everything=everything)
     if found.ok:
         yield ""
-        yield "All is well, as far as it was compared." if found.doubts else "All is well."
+        what = "The add-on is well" if found.workloads else "All is well"
+        yield f"{what}, as far as it was compared." if found.doubts else f"{what}."
 
 
 def _section(title: str, parts: Iterable[Sequence[str]], *, everything: bool) -> Iterator[str]:
