@@ -44,6 +44,6 @@ def test_each_line_of_the_clusters_half_succeeds_and_the_quote_verifies(newcomer
     last = max(at for at, line in enumerate(lines) if line.startswith("confcom verify"))
     answer = done.stdout.partition(f"exit 0: line {last - 1}\n")[2].partition(f"exit 0: line {last}\n")[0]
     tell(lines[last])
-    tell(answer.strip().splitlines()[0])
+    tell(answer.strip().splitlines()[-1])
     assert re.search(r"^VERIFIED$", answer, re.MULTILINE), said
     assert "SIMULATED" in answer
