@@ -18,7 +18,7 @@ from confcom.aesm.session import ProtocolViolation
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits import BACKLOG, HelperLimits
-from confcom.quote_helper.peers import Peer, by_uid
+from confcom.quote_helper.peers import ByUid, Peer
 from confcom.quote_helper.server import AesmServer
 from confcom.quote_helper.service import QuoteService
 from confcom.quote_helper.stale_target import StaleTargetPolicy
@@ -27,12 +27,6 @@ from confcom.quote_provider.simulated import SimulatedQuoteProvider
 
 class Deaf:
     """An Observer that makes nothing of what it is told."""
-
-    def accepted(self, peer: Peer) -> None:
-        """Nothing."""
-
-    def closed(self, peer: Peer) -> None:
-        """Nothing."""
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """Nothing."""
@@ -58,7 +52,7 @@ async def serve(path: Path, state_dir: Path) -> None:
         clock=clock,
     )
     service.provide(SimulatedQuoteProvider.open(state_dir))
-    server = AesmServer(service=service, observer=Deaf(), identify=by_uid, limits=limits, clock=clock)
+    server = AesmServer(service=service, observer=Deaf(), identify=ByUid(), limits=limits, clock=clock)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(BACKLOG)

@@ -107,16 +107,12 @@ def series(registry):
 # What goes where.
 
 
-def test_a_connections_life_is_counted(observe, metrics):
+def test_what_ends_without_an_answer_is_counted(observe, metrics):
     observer = observe()
-    observer.accepted(PEER)
     observer.dropped(PEER, "timeout")
-    observer.closed(PEER)
     observer.accepting_paused("no descriptor is left")
     assert metrics.told == [
-        ("accepted", PEER),
         ("dropped", PEER, "timeout"),
-        ("closed", PEER),
         ("accepting_paused", "no descriptor is left"),
     ]
 

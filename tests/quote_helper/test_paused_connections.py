@@ -69,4 +69,4 @@ async def test_all_that_may_go_on_do_wherever_they_stand(make):
     paused.try_soon()
     assert 0 < await most_in_a_turn(went_on) <= EVENTS_PER_TURN
     assert len(went_on) == len(set(went_on)) == 2 * len(connections[:PEERS:3])
-    assert paused.any
+    assert paused.by_peer

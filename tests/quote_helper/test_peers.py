@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.quote_helper.peers import GONE, ByPod, Peer, by_uid
+from confcom.quote_helper.peers import GONE, ByPod, ByUid, Peer
 
 POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
 CONTAINER = "3f7a" * 16
@@ -129,7 +129,7 @@ def open_descriptors():
 
 def test_by_uid_is_who_connected(connect):
     accepted, _ = connect()
-    assert by_uid(accepted) == Peer(os.getuid(), os.getuid(), os.getpid())
+    assert ByUid()(accepted) == Peer(os.getuid(), os.getuid(), os.getpid())
 
 
 @pytest.mark.parametrize("kernel", [as_it_is, as_on_an_old_kernel])
@@ -170,7 +170,7 @@ def test_in_no_pod_one_uid_is_one_peer(connect, proc, kernel, text):
         proc.file(os.getpid()).write_text(text)
     accepted, _ = connect()
     with kernel(accepted) as connection:
-        assert ByPod(proc.path)(connection) == by_uid(connection)
+        assert ByPod(proc.path)(connection) == ByUid()(connection)
 
 
 @pytest.mark.parametrize("kernel", [as_it_is, as_on_an_old_kernel])
@@ -197,7 +197,7 @@ def test_a_process_in_the_root_of_v1_is_by_uid_while_its_main_thread_lives(conne
     accepted, _ = connect()
     proc.file(os.getpid()).write_text(ROOT_ON_V1)
     (proc.file(os.getpid()).parent / "stat").write_bytes(Path("/proc/self/stat").read_bytes())
-    assert ByPod(proc.path)(accepted) == by_uid(accepted)
+    assert ByPod(proc.path)(accepted) == ByUid()(accepted)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to connect as other users")
@@ -207,7 +207,7 @@ def test_all_that_are_gone_are_one_peer_whatever_their_uid(listener, proc):
     for uid in (1000, 2000, 3000):
         with as_user_that_ends(listener, uid) as accepted:
             keys.add(ByPod(proc.path)(accepted).key)
-            uids.add(by_uid(accepted).key)
+            uids.add(ByUid()(accepted).key)
     assert (keys, uids) == ({GONE}, {1000, 2000, 3000})
 
 

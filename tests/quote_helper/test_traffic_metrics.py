@@ -48,7 +48,7 @@ def test_as_prometheus_client_counts(answers, connections):
     registry = CollectorRegistry()
     traffic = TrafficMetrics()
     registry.register(traffic)
-    traffic.connections += connections
+    traffic.accepted = lambda: connections
     for kind, code, duration in answers:
         traffic.answered(kind, code, duration)
     assert shown(registry) == shown(usual(answers, connections))

@@ -110,6 +110,7 @@ def test_qe_report_info_layout():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"encoded_body": bytes(383)}, "body of an SGX report must be 384 bytes, not 383"),
         ({"key_id": bytes(31)}, "key_id of an SGX report must be 32 bytes, not 31"),
         ({"mac": bytes(17)}, "mac of an SGX report must be 16 bytes, not 17"),
     ],

@@ -60,12 +60,12 @@ class FrameDecoder:
         """
         if self._done:
             return None
-        if not self._buffer and len(data) >= HEADER_SIZE:
+        if not self._buffer:
             # Nearly every frame comes whole, and is not copied into the buffer first.
-            end = HEADER_SIZE + self._length(data)
-            if len(data) >= end:
+            length = len(data) - HEADER_SIZE
+            if 0 < length <= self._max_body_size and data.startswith(length.to_bytes(HEADER_SIZE, "little")):
                 self._done = True
-                return data[HEADER_SIZE:end]
+                return data[HEADER_SIZE:]
         # Room is taken as bytes arrive, never for a length that was merely announced.
         consumed = self._take(data, 0)
         if len(self._buffer) < HEADER_SIZE:

@@ -81,7 +81,9 @@ _RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = MappingProxyTyp
 def encode_request(request: QuotingRequest) -> bytes:
     """A request's body, as Intel's client writes it."""
     wire = messages_pb2.Request()
-    _write(_sub_message(wire, request.kind), request)
+    sub = _sub_message(wire, request.kind)
+    sub.SetInParent()  # it may have no field at all
+    _write(sub, request)
     return wire.SerializeToString()
 
 
@@ -175,7 +177,6 @@ def _read(message: type[QuotingRequest | QuotingResponse], sub: Message) -> list
 
 
 def _write(sub: Message, message: QuotingRequest | QuotingResponse) -> None:
-    sub.SetInParent()
     for name in message.__slots__:
         value = getattr(message, name)
         if value is not None:

@@ -54,6 +54,8 @@ class ConnectionHandler:
         self._observer = observer
         self._changed = changed
         self._clock = clock
+        self.admitted = 0
+        """How many connections were admitted since the start."""
         self._table: ConnectionTable[Connection] = ConnectionTable(
             places=limits.max_connections,
             waiting=limits.max_waiting,
@@ -70,7 +72,7 @@ class ConnectionHandler:
             clock=clock,
         )
         self._unsent = Deadlines(limits.write_seconds, clock, self._answer_is_due)
-        self._unread = UnreadAnswers(watch=self._watch_unread, read=self._end, run=self._run, clock=clock)
+        self._unread = UnreadAnswers(watch=self._watch_unread, read=self._end, fail=self._fail, clock=clock)
         self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
 
     @property
@@ -100,10 +102,10 @@ class ConnectionHandler:
 
     def admit(self, sock: socket.SocketType, peer: Peer) -> None:
         """Serve a connection that was accepted; it is closed here."""
+        self.admitted += 1
         connection = Connection(self, sock, peer)
         connection.holding = self._table.add(peer.share_key, connection)
         try:
-            self._observer.accepted(peer)
             self._receive(connection)
         except Exception as error:  # noqa: BLE001 # it may not keep others from being accepted
             self._fail(connection, error)
@@ -227,7 +229,7 @@ class ConnectionHandler:
             return
         self._start_waiting(connection, size)
         connection.stage = _ANSWERING
-        answer = self._service.respond(connection.request, connection.peer.share_key, connection)
+        answer = self._service.respond(connection.request, connection.holding.peer, connection)
         if not isinstance(answer, Ticket):
             self.send(connection, answer)
             return
@@ -304,7 +306,7 @@ class ConnectionHandler:
         more = size - connection.charged
         connection.charged = size
         self._table.charge(connection.holding, more)
-        if more < 0 and self._paused.any:
+        if more < 0 and self._paused.by_peer:
             self._paused.try_soon()
 
     def _may_wait(self, connection: Connection, size: int) -> bool:
@@ -320,7 +322,7 @@ class ConnectionHandler:
     def _stop_waiting(self, connection: Connection) -> None:
         self._table.stop_waiting(connection.holding)
         connection.waiting = False
-        if self._paused.any:
+        if self._paused.by_peer:
             self._paused.try_soon()
 
     def _count_for_peer(self, connection: Connection) -> None:
@@ -359,10 +361,9 @@ class ConnectionHandler:
             self._stop_waiting(connection)
         if connection.in_time:
             self._table.return_memory(connection.charged)
-            if self._paused.any:
+            if self._paused.by_peer:
                 self._paused.try_soon()
         elif connection.charged:
             self._charge(connection, 0)
         self._table.remove(connection, connection.holding)
-        self._observer.closed(connection.peer)
         self._changed()

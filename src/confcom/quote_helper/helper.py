@@ -19,7 +19,7 @@ from confcom.quote_helper.limits import HelperLimits
 from confcom.quote_helper.loop_watch import watch_loop
 from confcom.quote_helper.metrics import HelperMetrics
 from confcom.quote_helper.observations import make_observations
-from confcom.quote_helper.peers import ByPod, by_uid
+from confcom.quote_helper.peers import ByPod, ByUid
 from confcom.quote_helper.provider_state import Backend, ProviderKeeper, ProviderStatus
 from confcom.quote_helper.server import AesmServer
 from confcom.quote_helper.service import QuoteService
@@ -88,10 +88,11 @@ class QuoteHelper:
         server = AesmServer(
             service=service,
             observer=self._observations,
-            identify=ByPod() if settings.identify_pods else by_uid,
+            identify=ByPod() if settings.identify_pods else ByUid(),
             limits=limits,
             clock=self._clock,
         )
+        self._metrics.show_accepted(lambda: server.accepted)
         self._metrics.connections.set_function(lambda: server.connections)
         self._metrics.unread.set_function(lambda: server.unread)
         self._metrics.client_memory.set_function(lambda: server.client_memory)

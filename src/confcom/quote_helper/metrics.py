@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from confcom.aesm.messages import Request, Response
@@ -80,13 +82,9 @@ class HelperMetrics:
         for reason in DROP_REASONS:
             self._dropped.labels(reason)
 
-    def accepted(self, peer: Peer) -> None:
-        """A connection was made."""
-        del peer
-        self._traffic.connections += 1
-
-    def closed(self, peer: Peer) -> None:
-        """A connection is gone; the server knows how many are open."""
+    def show_accepted(self, accepted: Callable[[], int]) -> None:
+        """Show how many connections were made since the start, as this function says."""
+        self._traffic.accepted = accepted
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """A request got its answer."""

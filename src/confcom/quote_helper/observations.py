@@ -26,6 +26,8 @@ from confcom.quote_provider.expiry import ReportsExpiry
 
 _logger = logging.getLogger(__name__)
 
+_SUCCESS: Final = AesmErrorCode.SUCCESS  # looking it up by its enum takes a tenth of a microsecond
+
 TICK_SECONDS: Final = 1.0
 """How often counts are looked through for what is due; a minute's summary is at most this late."""
 MAX_PODS: Final = 512
@@ -78,18 +80,10 @@ class Observations:
         if self._audit is not None:
             await self._audit.close()
 
-    def accepted(self, peer: Peer) -> None:
-        """A connection was made."""
-        self._metrics.accepted(peer)
-
-    def closed(self, peer: Peer) -> None:
-        """A connection is gone."""
-        self._metrics.closed(peer)
-
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """A request got its answer."""
         self._metrics.answered(peer, request, response, seconds)
-        self._pods.answered(peer.pod, succeeded=response.error_code == AesmErrorCode.SUCCESS)
+        self._pods.answered(peer.pod, succeeded=response.error_code == _SUCCESS)
         self._log.answered(peer, request, response, seconds)
         if self._audit is not None:
             self._audit.add(AnswerRecord.of(peer, request, response))

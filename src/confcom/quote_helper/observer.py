@@ -10,13 +10,10 @@ from confcom.quote_helper.peers import Peer
 
 
 class Observer(Protocol):
-    """Told of every connection's life. Every method returns at once: it is called between a request and its answer."""
+    """Told of every answer, and of connections that end without one.
 
-    def accepted(self, peer: Peer) -> None:
-        """A connection was made."""
-
-    def closed(self, peer: Peer) -> None:
-        """A connection is gone: once for each that was accepted."""
+    Every method returns at once: it is called between a request and its answer.
+    """
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """A request got its answer, `seconds` after it was complete."""

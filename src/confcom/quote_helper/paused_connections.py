@@ -28,7 +28,7 @@ class PausedConnections:
         clock: monotonic seconds.
     """
 
-    __slots__ = ("_again", "_by_peer", "_complete", "_go_on", "_may_go_on", "_next", "_refuse", "_scheduled", "_stuck")
+    __slots__ = ("_again", "_complete", "_go_on", "_may_go_on", "_next", "_refuse", "_scheduled", "_stuck", "by_peer")
 
     def __init__(
         self,
@@ -42,7 +42,8 @@ class PausedConnections:
         self._may_go_on = may_go_on
         self._go_on = go_on
         self._refuse = refuse
-        self._by_peer: dict[Holding[Connection], dict[Connection, None]] = {}
+        self.by_peer: dict[Holding[Connection], dict[Connection, None]] = {}
+        """Empty while none is paused: each answer looks here."""
         # Not dicts: their first entry is found in constant time also after thousands before it were removed.
         self._next: OrderedDict[Holding[Connection], None] = OrderedDict()
         self._stuck: OrderedDict[Holding[Connection], None] = OrderedDict()
@@ -50,16 +51,11 @@ class PausedConnections:
         self._scheduled = False
         self._complete: Deadlines[Connection] = Deadlines(wait_seconds, clock, self._waited)
 
-    @property
-    def any(self) -> bool:
-        """Whether a connection is paused."""
-        return bool(self._by_peer)
-
     def add(self, connection: Connection) -> None:
         """Pause a connection."""
-        connections = self._by_peer.get(connection.holding)
+        connections = self.by_peer.get(connection.holding)
         if connections is None:
-            connections = self._by_peer[connection.holding] = {}
+            connections = self.by_peer[connection.holding] = {}
             self._stuck[connection.holding] = None
         connections[connection] = None
         if connection.complete:
@@ -68,12 +64,12 @@ class PausedConnections:
     def discard(self, connection: Connection) -> None:
         """Forget a connection, if it is paused."""
         holding = connection.holding
-        connections = self._by_peer.get(holding)
+        connections = self.by_peer.get(holding)
         if connections is None or connection not in connections:
             return
         del connections[connection]
         if not connections:
-            del self._by_peer[holding]
+            del self.by_peer[holding]
             self._next.pop(holding, None)
             self._stuck.pop(holding, None)
         self._complete.discard(connection)
@@ -85,7 +81,7 @@ class PausedConnections:
 
     def close(self) -> None:
         """Forget all of them; the connections are the caller's to close."""
-        for peers in (self._by_peer, self._next, self._stuck):
+        for peers in (self.by_peer, self._next, self._stuck):
             peers.clear()
         self._complete.close()
 
@@ -105,7 +101,7 @@ class PausedConnections:
         while left and looks and self._next:
             looks -= 1
             holding = next(iter(self._next))
-            connection = next(iter(self._by_peer[holding]))
+            connection = next(iter(self.by_peer[holding]))
             if self._may_go_on(connection):
                 left -= 1
                 self._next.move_to_end(holding)

@@ -21,6 +21,8 @@ _SO_PEERPIDFD: Final = 77
 """Linux 6.5, include/uapi/asm-generic/socket.h, which x86 uses; Python's socket module has no name for it yet."""
 _PLACES_REMEMBERED: Final = 256
 """Texts of /proc/PID/cgroup whose meaning is kept: a node has some hundred containers, each with one text."""
+_PROCESSES_REMEMBERED: Final = 256
+"""Credentials whose Peer is kept: a process connects several times for one quote."""
 
 
 class Peer(NamedTuple):
@@ -60,10 +62,15 @@ class PeerIdentifier(Protocol):
         """Who is at the other end of `sock`."""
 
 
-def by_uid(sock: socket.SocketType) -> Peer:
+class ByUid:
     """Tell peers apart by the uid that connected (SO_PEERCRED)."""
-    pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return Peer(uid, uid, pid)
+
+    def __init__(self) -> None:
+        self._peer = lru_cache(_PROCESSES_REMEMBERED)(_peer_of)
+
+    def __call__(self, sock: socket.SocketType) -> Peer:
+        """Who is at the other end of `sock`."""
+        return self._peer(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
 
 
 class ByPod:
@@ -83,12 +90,13 @@ class ByPod:
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = str(proc)
+        self._by_uid = ByUid()
         # A text means the same whoever is in that cgroup. Processes are not remembered: their IDs are used again.
         self._place = lru_cache(_PLACES_REMEMBERED)(parse_pod_cgroup)
 
     def __call__(self, sock: socket.SocketType) -> Peer:
         """Who is at the other end of `sock`."""
-        peer = by_uid(sock)
+        peer = self._by_uid(sock)
         if peer.pid == 0:
             return peer
         try:
@@ -119,6 +127,11 @@ class ByPod:
         finally:
             os.close(pidfd)
         return place
+
+
+def _peer_of(credentials: bytes) -> Peer:
+    pid, uid, _ = _CREDENTIALS.unpack(credentials)
+    return Peer(uid, uid, pid)
 
 
 def _open_pidfd(sock: socket.SocketType, pid: int) -> tuple[int, bool]:

@@ -17,6 +17,10 @@ from confcom.quote_helper.rejected_reports import RejectedReports
 
 _logger = logging.getLogger(__name__)
 
+# Looking them up by their enum takes a tenth of a microsecond, and each answer passes here.
+_GET_QUOTE_EX: Final = MessageKind.GET_QUOTE_EX
+_ATT_KEY_NOT_INITIALIZED: Final = AesmErrorCode.ATT_KEY_NOT_INITIALIZED
+
 DEFAULT_QUOTE_LINES: Final = 60
 """Quotes of one peer that are logged one by one in a minute. Programs attest when they start and once per session: more
 than one a second is a load test, of which counts say as much."""
@@ -52,9 +56,9 @@ class QuoteLog:
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """A request was answered, `seconds` after it was complete; only quotes are of interest."""
-        if request.kind is not MessageKind.GET_QUOTE_EX:
+        if request.kind is not _GET_QUOTE_EX:
             return
-        if response.error_code == AesmErrorCode.ATT_KEY_NOT_INITIALIZED:
+        if response.error_code == _ATT_KEY_NOT_INITIALIZED:
             self._rejected.rejected(peer)
         if self._quotes.admit(peer, response.error_code):
             record = AnswerRecord.of(peer, request, response)

@@ -48,6 +48,7 @@ class AesmServer:
         self._limits = limits
         self._clock = clock
         self._changed = asyncio.Event()
+        self._awaited = False
         self._epoll = select.epoll()
         self._handler = ConnectionHandler(
             epoll=self._epoll,
@@ -68,6 +69,11 @@ class AesmServer:
         )
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._epoll.fileno(), self._take_turn)
+
+    @property
+    def accepted(self) -> int:
+        """How many connections were made since the start."""
+        return self._handler.admitted
 
     @property
     def connections(self) -> int:
@@ -129,11 +135,13 @@ class AesmServer:
         self._handler.admit(sock, self._identify(sock))
 
     def _connections_changed(self) -> None:
-        self._changed.set()
+        if self._awaited:
+            self._changed.set()
         if self._acceptor.hindered:
             self._acceptor.go_on()
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        self._awaited = True
         try:
             async with asyncio.timeout(seconds):
                 while not condition():

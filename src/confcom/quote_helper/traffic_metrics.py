@@ -7,7 +7,7 @@ a seventh of a signature. Here only the event loop counts and collects, so that 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Final
 
@@ -40,11 +40,11 @@ class _Answers:
 class TrafficMetrics(Collector):
     """Connections made, and answers by kind and result with the time that they took; counted in the event loop."""
 
-    __slots__ = ("_answers", "connections")
+    __slots__ = ("_answers", "accepted")
 
     def __init__(self) -> None:
-        self.connections = 0
-        """Made since the start."""
+        self.accepted: Callable[[], int] = lambda: 0
+        """Says how many connections were made since the start."""
         self._answers: dict[MessageKind, _Answers] = {}
 
     def answered(self, kind: MessageKind, code: int, seconds: float) -> None:
@@ -68,7 +68,7 @@ class TrafficMetrics(Collector):
                 requests.add_metric([kind.call, AesmErrorCode(code).name.lower()], count)
             counts = zip(_BOUNDS, accumulate(answers.buckets), strict=True)
             seconds.add_metric([kind.call], list(counts), answers.seconds)
-        accepted.add_metric([], self.connections)
+        accepted.add_metric([], self.accepted())
         yield from (requests, seconds, accepted)
 
     @staticmethod

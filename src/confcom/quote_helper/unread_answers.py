@@ -29,23 +29,23 @@ class UnreadAnswers:
     Args:
         watch: has the event loop call `check_one` when READ_EVENTS occur on a connection.
         read: ends a connection.
-        run: runs one step of a connection, and ends the connection if that raises.
+        fail: ends a connection for an error.
         clock: monotonic seconds.
     """
 
-    __slots__ = ("_clock", "_count", "_looked_at", "_read", "_run", "_sent", "_timer", "_watch")
+    __slots__ = ("_clock", "_count", "_fail", "_looked_at", "_read", "_sent", "_timer", "_watch")
 
     def __init__(
         self,
         *,
         watch: Callable[[Connection], None],
         read: Callable[[Connection], None],
-        run: Callable[[Callable[[Connection], None], Connection], None],
+        fail: Callable[[Connection, Exception], None],
         clock: Callable[[], float],
     ) -> None:
         self._watch = watch
         self._read = read
-        self._run = run
+        self._fail = fail
         self._clock = clock
         self._sent: deque[Connection] = deque()
         self._looked_at: deque[Connection] = deque()
@@ -74,7 +74,7 @@ class UnreadAnswers:
         sent = self._sent
         sent_before = self._clock() - READING_SECONDS
         while sent and sent[0].answered_at <= sent_before:
-            self._run(self._look_first, sent.popleft())
+            self._look(sent.popleft(), self._looked_at.append)
 
     def check_one(self, connection: Connection) -> None:
         """Look at a connection that is watched."""
@@ -97,20 +97,18 @@ class UnreadAnswers:
         try:
             for _ in range(len(self._looked_at)):
                 connection = self._looked_at.popleft()
-                self._run(self._look_at_late if connection.answered_at <= sent_before else self._look_first, connection)
+                late = connection.answered_at <= sent_before
+                self._look(connection, self._watch if late else self._looked_at.append)
             self.check()
         finally:
             if self._sent or self._looked_at:
                 self._start_timer()
 
-    def _look_first(self, connection: Connection) -> None:
-        if connection.has_unread():
-            self._looked_at.append(connection)
-        else:
-            self._read(connection)
-
-    def _look_at_late(self, connection: Connection) -> None:
-        if connection.has_unread():
-            self._watch(connection)
-        else:
-            self._read(connection)
+    def _look(self, connection: Connection, unread: Callable[[Connection], None]) -> None:
+        try:
+            if connection.has_unread():
+                unread(connection)
+            else:
+                self._read(connection)
+        except Exception as error:  # noqa: BLE001 # it may not keep others from being looked at
+            self._fail(connection, error)

@@ -15,11 +15,11 @@ from cryptography import x509
 from confcom.errors import MalformedError
 from confcom.sgx import pck_extension_der as der_of
 from confcom.sgx.binary import require_length
+from confcom.sgx.report import CPU_SVN_SIZE
 from confcom.sgx.x509_errors import UNREADABLE_X509
 
 SGX_EXTENSION_OID = der_of.SGX_EXTENSION_OID
 TCB_COMPONENT_COUNT = 16
-CPU_SVN_SIZE = 16
 PPID_SIZE = 16
 PCE_ID_SIZE = 2
 FMSPC_SIZE = 6

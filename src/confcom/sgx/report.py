@@ -6,7 +6,7 @@ All integers are little-endian.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntFlag
 from typing import Self
 
@@ -19,6 +19,7 @@ TARGET_INFO_SIZE = 512
 QE_REPORT_INFO_SIZE = 960
 REPORT_DATA_SIZE = 64
 NONCE_SIZE = 16
+CPU_SVN_SIZE = 16
 KEY_ID_SIZE = 32
 MAC_SIZE = 16
 _MR_ENCLAVE_START = 64
@@ -123,8 +124,6 @@ class ReportBody:
     reserved4: bytes
     isv_family_id: bytes
     report_data: bytes
-    _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
-    """What it was parsed from, so that a quote, which carries the same bytes, need not write them again."""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -133,9 +132,7 @@ class ReportBody:
         Raises:
             MalformedError: not 384 bytes.
         """
-        body = cls(*_BODY.unpack(data))
-        object.__setattr__(body, "_encoded", bytes(data))
-        return body
+        return cls(*_BODY.unpack(data))
 
     def encode(self) -> bytes:
         """The 384 bytes again, identical to what was parsed.
@@ -143,7 +140,7 @@ class ReportBody:
         Raises:
             MalformedError: a field does not fit.
         """
-        return self._encoded or _BODY.pack(self)
+        return _BODY.pack(self)
 
     @property
     def debug(self) -> bool:
@@ -155,7 +152,8 @@ class ReportBody:
 class Report:
     """What EREPORT returns: a body, and a MAC that only the target enclave can check."""
 
-    body: ReportBody
+    encoded_body: bytes
+    """The 384 bytes that the MAC covers. Whoever makes a quote needs them as they are, and their fields rarely."""
     key_id: bytes
     mac: bytes
 
@@ -167,8 +165,21 @@ class Report:
             MalformedError: not 432 bytes.
         """
         require_length(data, REPORT_SIZE, "an SGX report")
-        body = ReportBody.parse(data[:REPORT_BODY_SIZE])
-        return cls(body=body, key_id=data[REPORT_BODY_SIZE:-MAC_SIZE], mac=data[-MAC_SIZE:])
+        return cls(data[:REPORT_BODY_SIZE], data[REPORT_BODY_SIZE:-MAC_SIZE], data[-MAC_SIZE:])
+
+    @property
+    def body(self) -> ReportBody:
+        """The fields of the body.
+
+        Raises:
+            MalformedError: the body is not 384 bytes.
+        """
+        return ReportBody.parse(self.encoded_body)
+
+    @property
+    def cpu_svn(self) -> bytes:
+        """The first field of the body: of the platform on which the report was made."""
+        return self.encoded_body[:CPU_SVN_SIZE]
 
     def encode(self) -> bytes:
         """The 432 bytes again.
@@ -176,9 +187,10 @@ class Report:
         Raises:
             MalformedError: a field does not fit.
         """
+        require_length(self.encoded_body, REPORT_BODY_SIZE, "body of an SGX report")
         require_length(self.key_id, KEY_ID_SIZE, "key_id of an SGX report")
         require_length(self.mac, MAC_SIZE, "mac of an SGX report")
-        return self.body.encode() + self.key_id + self.mac
+        return self.encoded_body + self.key_id + self.mac
 
 
 def mr_enclave_of(report: bytes) -> bytes:

@@ -122,7 +122,7 @@ class SimulatedEnclave:
         Raises:
             ReportRejectedError: another platform's CPUSVN, or neither layout's key fits.
         """
-        return ReportChecker.of(self.target_info()).check(report, report.body.encode())
+        return ReportChecker.of(self.target_info()).check(report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +153,8 @@ class ReportChecker:
             ),
         )
 
-    def check(self, report: Report, body: bytes) -> ReportKeyFormat:
+    def check(self, report: Report) -> ReportKeyFormat:
         """Check a report that was made for this enclave.
-
-        Args:
-            report: the report.
-            body: its encoded body, which the caller needs anyway.
 
         Returns:
             The layout whose key fits, to answer in the same one.
@@ -166,7 +162,7 @@ class ReportChecker:
         Raises:
             ReportRejectedError: another platform's CPUSVN, or neither layout's key fits.
         """
-        cpu_svn = report.body.cpu_svn
+        cpu_svn = report.cpu_svn
         if cpu_svn not in SIMULATION_CPU_SVNS:
             raise ReportRejectedError(
                 f"the report comes from a platform with CPUSVN {cpu_svn.hex()}",
@@ -178,7 +174,7 @@ class ReportChecker:
                 mac = macs[cpu_svn]
             else:
                 mac = ReportMac(report_key(key_format, self.target, cpu_svn, report.key_id))
-            if compare_digest(mac(body), report.mac):
+            if compare_digest(mac(report.encoded_body), report.mac):
                 return key_format
         raise ReportRejectedError(
             "the report's MAC does not fit",
@@ -196,4 +192,5 @@ def sign_report(
 ) -> Report:
     """Put KEYID and MAC behind any report body, as the SDK's simulated EREPORT does."""
     key = report_key(key_format, target_info, body.cpu_svn, key_id)
-    return Report(body=body, key_id=key_id, mac=report_mac(key, body.encode()))
+    encoded = body.encode()
+    return Report(encoded, key_id, report_mac(key, encoded))

@@ -98,6 +98,8 @@ class QuotingEnclave:
     pub_key_id: bytes
     """SHA-256 of attestation public key and authentication data: what binds the key to the QE's report."""
     header: bytes
+    signature_data_size: bytes
+    """The field between what is signed and the signature data."""
     after_signature: bytes
     """The quote's bytes from the attestation key on; they are the same in every quote."""
 
@@ -133,6 +135,7 @@ class QuotingEnclave:
             attestation_key,
             pub_key_id,
             header.encode(),
+            (SIGNATURE_SIZE + len(after_signature)).to_bytes(_SIZE_FIELD, "little"),
             after_signature,
         )
 
@@ -159,18 +162,16 @@ class QuotingEnclave:
         Raises:
             ReportRejectedError: the report's MAC does not fit, or it comes from another platform.
         """
-        body = report.body.encode()
-        key_format = self.checker.check(report, body)
-        signed_part = self.header + body
-        signature_size = (SIGNATURE_SIZE + len(self.after_signature)).to_bytes(_SIZE_FIELD, "little")
+        key_format = self.checker.check(report)
+        signed_part = self.header + report.encoded_body
         signature = sign(self.attestation_key, signed_part)
-        quote = signed_part + signature_size + signature + self.after_signature
+        quote = signed_part + self.signature_data_size + signature + self.after_signature
         if qe_report_info is None:
             return quote, None
         qe_report = self.enclave.create_report(
             qe_report_info.app_enclave_target_info,
             hashlib.sha256(qe_report_info.nonce + quote).digest() + _HASH_PADDING,
-            cpu_svn=report.body.cpu_svn,
+            cpu_svn=report.cpu_svn,
             key_format=key_format,
         )
         answer = QeReportInfo(qe_report_info.nonce, qe_report_info.app_enclave_target_info, qe_report.encode())
