@@ -334,9 +334,9 @@ async def test_many_that_may_go_on_at_once_do_so_in_bounded_turns(serve, provide
     go_on = PausedConnections._try
 
     def counted(paused):
-        before = sum(map(len, paused._by_peer.values()))
+        before = sum(map(len, paused.by_peer.values()))
         go_on(paused)
-        turns.append(before - sum(map(len, paused._by_peer.values())))
+        turns.append(before - sum(map(len, paused.by_peer.values())))
 
     monkeypatch.setattr(PausedConnections, "_try", counted)
     for client in filling:
