@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 from replay.sequences import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE, ReplayedClient
 
 from bench.other_user import Work, stopped
+from bench.soak.attacks import BACKLOG_FULL
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import ConfcomError
 from confcom.simulation.enclave import SimulatedEnclave
@@ -28,6 +30,8 @@ SAMPLE_EVERY = 50
 FORTANIX_PROGRAM = "Fortanix' program"
 PROGRAM_RATE = 1.0
 """Attestations per second: each is a process of its own."""
+PROGRAM_PATIENCE_SECONDS = 1.0
+"""How long the program waits for an answer. It tells that by EAGAIN too, but not before this time has passed."""
 
 ENCLAVE = SimulatedEnclave.from_name("soak")
 SEQUENCES = MappingProxyType(
@@ -96,7 +100,10 @@ def program(executable: Path, path: str) -> Attest:
                 if re.search(rf"_{AesmErrorCode.ATT_KEY_NOT_INITIALIZED.value}\b", error.why):
                     tally.renewals.append(began)
                     continue
-                tally.failures.append((began, str(error)))
+                refused = (
+                    f"os error {errno.EAGAIN}" in str(error) and time.monotonic() < began + PROGRAM_PATIENCE_SECONDS
+                )
+                tally.failures.append((began, f"{BACKLOG_FULL}: {error}" if refused else str(error)))
                 return
             tally.latencies.append(time.monotonic() - began)
             tally.moments.append(began)
