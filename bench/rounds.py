@@ -12,7 +12,7 @@ from bench.signature import seconds_per_signature
 from bench.summary import Latency, Spread
 
 SIGNATURES = 1000
-"""For one measurement, before and after each round: 25 ms."""
+"""For one measurement, between those of two servers: 25 ms."""
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class Tally:
     cpu_seconds: list[float] = field(default_factory=list)
     """Of the server, for one quote."""
     ratios: list[float] = field(default_factory=list)
-    """To the bare signature of the same round."""
+    """To the bare signature, measured right before and after: the speed of a shared machine changes within seconds."""
     rates: list[float] = field(default_factory=list)
     """Quotes per second by the wall clock; bounded by the measuring clients too."""
     latencies: list[float] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Rounds:
     """What all rounds gave.
 
     Args:
-        signatures: CPU seconds of a bare signature, one for each round.
+        signatures: CPU seconds of a bare signature, one for each server and round.
         tallies: by server.
     """
 
@@ -73,13 +73,15 @@ def run_rounds(servers: Mapping[str, Server], *, cores: Cores, rounds: int, quot
         for number in range(rounds):
             prepared = prepare(target, size, quotes)
             before = _signature(cores)
-            order = list(servers) if number % 2 == 0 else list(servers)[::-1]
-            cpu = {key: _measure(servers[key], prepared, clients, result.tallies[key]) for key in order}
-            signature = (before + _signature(cores)) / 2
-            result.signatures.append(signature)
-            for key, seconds in cpu.items():
-                result.tallies[key].cpu_seconds.append(seconds)
-                result.tallies[key].ratios.append(seconds / signature)
+            for key in list(servers) if number % 2 == 0 else list(servers)[::-1]:
+                tally = result.tallies[key]
+                seconds = _measure(servers[key], prepared, clients, tally)
+                after = _signature(cores)
+                signature = (before + after) / 2
+                before = after
+                result.signatures.append(signature)
+                tally.cpu_seconds.append(seconds)
+                tally.ratios.append(seconds / signature)
     return result
 
 
