@@ -15,7 +15,7 @@ from typing import Any
 from replay.sequences import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE, ReplayedClient
 
 from bench.other_user import Work, stopped
-from bench.soak.attacks import BACKLOG_FULL
+from bench.soak.attacks import BACKLOG_FULL, OUT_OF_PATIENCE
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import ConfcomError
 from confcom.simulation.enclave import SimulatedEnclave
@@ -31,7 +31,7 @@ FORTANIX_PROGRAM = "Fortanix' program"
 PROGRAM_RATE = 1.0
 """Attestations per second: each is a process of its own."""
 PROGRAM_PATIENCE_SECONDS = 1.0
-"""How long the program waits for an answer. It tells that by EAGAIN too, but not before this time has passed."""
+"""How long the program waits for each answer. It tells that by EAGAIN as well, but not before this time has passed."""
 
 ENCLAVE = SimulatedEnclave.from_name("soak")
 SEQUENCES = MappingProxyType(
@@ -100,10 +100,11 @@ def program(executable: Path, path: str) -> Attest:
                 if re.search(rf"_{AesmErrorCode.ATT_KEY_NOT_INITIALIZED.value}\b", error.why):
                     tally.renewals.append(began)
                     continue
-                refused = (
-                    f"os error {errno.EAGAIN}" in str(error) and time.monotonic() < began + PROGRAM_PATIENCE_SECONDS
-                )
-                tally.failures.append((began, f"{BACKLOG_FULL}: {error}" if refused else str(error)))
+                complaint = str(error)
+                if f"os error {errno.EAGAIN}" in complaint:
+                    at_once = time.monotonic() < began + PROGRAM_PATIENCE_SECONDS
+                    complaint = f"{BACKLOG_FULL if at_once else OUT_OF_PATIENCE}: {complaint}"
+                tally.failures.append((began, complaint))
                 return
             tally.latencies.append(time.monotonic() - began)
             tally.moments.append(began)

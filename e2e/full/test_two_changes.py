@@ -65,9 +65,14 @@ def test_an_update_that_is_interrupted_says_what_helm_has_recorded(enabled, tmp_
         done = result.result()
     assert done.returncode == ExitCode.INTERRUPTED, done.stderr
     *_, what, why, do = done.stderr.splitlines()
-    assert what == "Error: interrupted while helm was at work"
-    assert "the last change (revision 2) failed and may be half made" in why
-    assert "`confcom rollback` undoes it" in do
+    assert what == "Error: interrupted while helm was at work", done.stderr
+    # On a machine that is short of CPU helm needs more than the seconds that the command gives it.
+    if "could not be looked up" in why or "helm goes on by itself" in why:
+        assert "`confcom status`" in do, done.stderr
+        until(lambda: last_status(enabled) == "failed", "helm has recorded that it was interrupted")
+    else:
+        assert "the last change (revision 2) failed and may be half made" in why, done.stderr
+        assert "`confcom rollback` undoes it" in do, done.stderr
     assert last_status(enabled) == "failed"
     assert "Rolled back" in confcom(enabled, "rollback").stdout
     assert serving(enabled) == before

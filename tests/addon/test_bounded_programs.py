@@ -11,7 +11,7 @@ import pytest
 
 from confcom.addon import programs
 from confcom.addon.bounded_process import OutputLimitError, run_bounded
-from confcom.addon.helm import MAX_HELM_BYTES, Helm
+from confcom.addon.helm import MAX_HELM_BYTES, Helm, Values
 from confcom.addon.kubectl import MAX_LOG_BYTES, Cluster, KubeApi
 from confcom.addon.programs import MAX_STDERR_BYTES, MAX_STDOUT_BYTES, ClusterAccessError, Purpose, call, run_program
 
@@ -67,7 +67,7 @@ def test_each_kind_of_answer_has_its_bound():
 
     def run(arguments, /, *, most, **_):
         asked.append(most)
-        raise OutputLimitError("stdout", most)
+        raise OutputLimitError("stdout", most, killed=True)
 
     api, helm = KubeApi(Cluster(), run), Helm(Cluster(), run)
     for ask, bound in (
@@ -80,6 +80,27 @@ def test_each_kind_of_answer_has_its_bound():
         assert asked.pop() == bound
     assert api.log_tail("a", 1) == ""
     assert asked == [MAX_LOG_BYTES]
+
+
+@pytest.mark.parametrize(("killed", "told"), [(True, "was ended"), (False, "may have made the change")])
+def test_whether_a_program_was_ended_for_what_it_printed_is_told(killed, told):
+    def run(*_, most, **__):
+        raise OutputLimitError("stderr", most, killed=killed)
+
+    with pytest.raises(ClusterAccessError) as caught:
+        Helm(Cluster(), run).uninstall()
+    assert told in caught.value.why
+
+
+def test_a_value_that_was_set_is_not_repeated_in_what_to_try_by_hand(tmp_path):
+    def run(arguments, /, *, timeout, **_):
+        raise subprocess.TimeoutExpired(arguments, timeout)
+
+    values = Values({}, settings=("a.key=s3cret",), texts=("b=s3cret\ns3cret=1",))
+    with pytest.raises(ClusterAccessError) as caught:
+        Helm(Cluster(), run).upgrade(tmp_path, values)
+    assert "--set=a.key=... --set-string=b=..." in caught.value.remedy
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_large_clusters_objects_are_less_than_the_bound():

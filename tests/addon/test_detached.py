@@ -70,7 +70,7 @@ def test_what_it_prints_is_read_with_a_bound(stream):
     assert len(done.stdout + done.stderr) == 1001
     with pytest.raises(OutputLimitError) as caught:
         run_program(program, stop=StopRequest(), most=1000)
-    assert (caught.value.stream, caught.value.limit) == (stream, 1000)
+    assert (caught.value.stream, caught.value.limit, caught.value.killed) == (stream, 1000, False)
 
 
 def test_a_shorter_limit_wins():

@@ -4,6 +4,7 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import ENCLAVE, EPC, PROVISION, Counted
 
+from confcom.addon.unschedulable import KINDS_EXAMINED
 from confcom.addon.workloads import troubled_workloads
 
 INTEL = "sgx.intel.com/epc"
@@ -203,3 +204,12 @@ def test_pods_that_are_alike_are_held_against_the_nodes_once():
         return node.reads
 
     assert reads(50) == reads(1)
+
+
+def test_of_very_many_kinds_of_pods_only_some_are_held_against_the_nodes():
+    pods = [waiting({EPC: 200 + number}, name=f"app-{number}") for number in range(KINDS_EXAMINED + 10)]
+    found = troubled_workloads([sgx()], [*pods, waiting({EPC: 200}, name="alike")], [])
+    assert len(found) == len(pods) + 1
+    causes = {one.name: one.cause for one in found}
+    assert causes["alike"] == causes["app-0"]
+    assert sum("was not looked for" in cause for cause in causes.values()) == 10

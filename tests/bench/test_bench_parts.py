@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,14 @@ from replay import wire
 
 from bench.load import WrongAnswerError, prepare, quote_in
 from bench.rounds import Tally as ServerTally
-from bench.soak import attacks, misbehaving
+from bench.soak import attacks, misbehaving, well_behaved
 from bench.soak.run import MEMORY_LIMIT, UPDATES, Soaked, SoakPlan
 from bench.soak.verdict import as_json, as_table, failures_of
 from bench.soak.watch import Watched
 from bench.soak.well_behaved import Tally
 from bench.summary import Latency, Spread, percentile
 from confcom.aesm.session import ProtocolViolation, ServerSession
+from confcom.errors import ConfcomError
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 
 ROOT = Path(__file__).parent.parent.parent
@@ -146,6 +148,8 @@ def test_a_client_may_fail_only_while_an_attacker_takes_what_all_share():
     filled = next(one for one in soaked.phases if one.attack is not None and one.attack.fills_backlog)
     soaked.tallies["Gramine"].failures = [(filled.begins, "Num: the backlog is full")]
     assert failures_of(soaked) == []
+    soaked.tallies["Gramine"].failures = [(filled.begins, attacks.OUT_OF_PATIENCE)]
+    assert failures_of(soaked) == []
     soaked.tallies["Gramine"].failures = [(filled.begins, "Num: no answer")]
     assert len(failures_of(soaked)) == 1
     soaked.tallies["Gramine"].failures = []
@@ -155,6 +159,20 @@ def test_a_client_may_fail_only_while_an_attacker_takes_what_all_share():
     assert failures_of(soaked) == []
     soaked.tallies["Gramine"].failures = [(other.begins, "refused")]
     assert len(failures_of(soaked)) == 1
+
+
+@pytest.mark.parametrize(
+    ("ago", "told"), [(0.0, attacks.BACKLOG_FULL), (well_behaved.PROGRAM_PATIENCE_SECONDS, attacks.OUT_OF_PATIENCE)]
+)
+def test_why_the_program_was_told_to_try_again_is_told_by_the_time_that_it_took(monkeypatch, ago, told):
+    def refused(*_, **__):
+        raise ConfcomError("no quote", why="Resource temporarily unavailable (os error 11)")
+
+    monkeypatch.setattr(well_behaved, "quote_once", refused)
+    tally = Tally()
+    well_behaved.program(Path("program"), "socket")(tally, time.monotonic() - ago)
+    ((_, complaint),) = tally.failures
+    assert complaint.startswith(told)
 
 
 def run_program(module, *arguments):

@@ -94,7 +94,7 @@ def workload(enabled):
 def test_with_workloads_it_says_what_will_happen_and_wants_consent(confcom, workload):
     done = confcom("disable")
     assert done.exit_code == ExitCode.REFUSED
-    assert "1 Pods use the add-on:\n  default/job-1 on a, of Job job\n" in done.stderr
+    assert "1 Pod uses the add-on:\n  default/job-1 on a, of Job job\n" in done.stderr
     assert "Those that run go on running" in done.stderr
     assert workload.revisions
     assert workload.find("ValidatingAdmissionPolicy")

@@ -162,7 +162,7 @@ def test_a_dry_run_says_what_would_be_and_changes_nothing(confcom, cluster):
 def test_no_wait_says_so(confcom, cluster):
     done = confcom("enable", "--simulated", "--no-wait")
     assert done.exit_code == ExitCode.OK
-    assert "It is not waited for" in done.stdout
+    assert "Its daemons start by and by: see `confcom status`." in done.stdout
 
 
 def test_a_node_that_does_not_become_ready_is_named_with_the_reason(confcom, cluster):
@@ -468,6 +468,21 @@ def test_a_job_that_cannot_start_ends_helms_wait(confcom, cluster):
         "why: the Pod root of the Job confcom-simulated-root-1 is failing: ErrImagePull: no such image;" in done.stderr
     )
     assert cluster.find("Job")[0]["spec"] == {"activeDeadlineSeconds": 1}
+
+
+def test_if_helm_fails_it_is_told_what_was_done_before(confcom, cluster):
+    upgrade = cluster._helm_upgrade
+
+    def fail(words, flags, rest, stdin):
+        if "dry-run" in flags:
+            return upgrade(words, flags, rest, stdin)
+        return 1, "", "Error: INSTALLATION FAILED: it was full"
+
+    cluster._helm_upgrade = fail
+    done = confcom("enable", "--simulated-node", "b")
+    assert done.exit_code == ExitCode.FAILED
+    label = "the node b was labelled confcom.internal/simulated-sgx=true"
+    assert f"why: INSTALLATION FAILED: it was full; done without helm: {label}; the namespace" in done.stderr
 
 
 def test_the_next_change_forgets_a_job_that_failed(confcom, enabled):

@@ -86,7 +86,7 @@ def test_what_was_done_before_helm_is_told(confcom, cluster):
         "why: helm has changed nothing; without helm: the node b was labelled confcom.internal/simulated-sgx=true; "
         "perhaps the namespace confcom-system was made"
     )
-    assert do == "do:  the same command again goes on"
+    assert do == "do:  the same command again makes the rest of the change"
     assert not cluster.revisions
 
 
@@ -206,6 +206,14 @@ def test_disabling_that_is_interrupted_goes_on_with_the_same_command(confcom, en
     assert why.startswith("why: the release is removed; ")
     assert do == "do:  `confcom disable` again removes the rest"
     assert confcom("disable").exit_code == ExitCode.OK
+
+
+def test_of_what_was_never_enabled_nothing_is_said_to_be_removed(confcom, cluster):
+    when_called(cluster, "nodes", "--output=json")
+    what, why, do = told(confcom("disable"))
+    assert what == "Error: interrupted while the rest was removed"
+    assert why == "why: there was no release, and the nodes keep the names of the resources"
+    assert do == "do:  `confcom disable` again removes the rest"
 
 
 def abort(*_, **__):

@@ -46,6 +46,10 @@ def test_a_file_is_never_written_by_a_flag_of_the_format(name):
     [
         ("status -o json", True),
         ("status -ojson --bogus", True),
+        ("disable -yo json --bogus", True),
+        ("disable -yojson --bogus", True),
+        ("disable -yotext --bogus", False),
+        ("status -fojson", False),
         ("status --output json", True),
         ("status --output=json", True),
         ("status -o text -o json", True),

@@ -159,7 +159,8 @@ class AddOn:
             except BusyError as error:
                 raise busy(self.helm.history(), self.now(), made=self.journal.told) from error
             except HelmError as error:
-                why = "; ".join([*watch.told, error.why])
+                before = [f"done without helm: {self.journal.told}"] if self.journal.told else []
+                why = "; ".join([*watch.told, error.why, *before])
                 raise type(error)(error.what, why=why, remedy=error.remedy) from error
         # Helm has removed its Job. Others are of changes that failed or were interrupted: `status` would name them.
         with contextlib.suppress(ClusterAccessError):  # the change is made; the next one tidies as well

@@ -15,17 +15,19 @@ READ_BYTES = 1 << 20
 
 
 class OutputLimitError(Exception):
-    """A program printed more than it may, and was killed.
+    """A program printed more than it may.
 
     Args:
         stream: `stdout` or `stderr`.
         limit: bytes.
+        killed: whether it was killed for that; else it ran to its end, and may have done all that it was to do.
     """
 
-    def __init__(self, stream: str, limit: int) -> None:
+    def __init__(self, stream: str, limit: int, *, killed: bool) -> None:
         super().__init__(f"more than {limit} bytes on {stream}")
         self.stream = stream
         self.limit = limit
+        self.killed = killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class _Output:
 
     def add(self, data: bytes) -> None:
         if self.content.tell() + len(data) > self.limit:
-            raise OutputLimitError(self.stream, self.limit)
+            raise OutputLimitError(self.stream, self.limit, killed=True)
         self.content.write(data)
 
 

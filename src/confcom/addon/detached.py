@@ -90,7 +90,7 @@ def _written(file: IO[bytes], stream: str, most: int) -> bytes:
     file.seek(0)
     found = file.read(most + 1)
     if len(found) > most:
-        raise OutputLimitError(stream, most)
+        raise OutputLimitError(stream, most, killed=False)
     return found
 
 

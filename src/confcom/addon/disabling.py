@@ -23,7 +23,7 @@ from confcom.addon.running_change import running_change
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.telling import Mark, Row
-from confcom.addon.workloads import RunningWorkload, running_workloads
+from confcom.addon.workloads import RunningWorkload, in_use, running_workloads
 from confcom.errors import ConfcomError, ExitCode
 
 POLICY_KINDS = (
@@ -106,13 +106,14 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) 
         if not consent(workloads):
             raise NoConsentError(
                 "nothing was changed",
-                why=f"{len(workloads)} Pods use the add-on, and nobody agreed to take it from them",
+                why=f"{in_use(workloads)}, and nobody agreed to take it from them",
                 remedy="end them first, or say --yes",
             )
         # A question may stand for minutes, and helm removes a release also while another helm changes it.
         if not interrupted and (other := running_change(add_on.helm.history(), add_on.now())):
             raise other
     if history:
+        add_on.journal.before = history[-1].number
         _remove(add_on, *parts)
     else:
         add_on.teller.say("The add-on is not enabled.")

@@ -84,7 +84,7 @@ def interrupted(journal: Journal, history: Sequence[Revision] | None) -> ChangeI
     if journal.phase is Phase.BEFORE:
         if not journal.told:
             return ChangeInterruptedError.before_anything()
-        remedy = _REST if journal.removes else "the same command again goes on"
+        remedy = _REST if journal.removes else "the same command again makes the rest of the change"
         why = f"helm has changed nothing; without helm: {journal.told}"
         return ChangeInterruptedError("interrupted before helm was started", why=why, remedy=remedy)
     if journal.phase is Phase.HELM:
@@ -92,7 +92,10 @@ def interrupted(journal: Journal, history: Sequence[Revision] | None) -> ChangeI
         why = f"{why}; without helm: {journal.told}" if journal.told else why
         return ChangeInterruptedError("interrupted while helm was at work", why=why, remedy=remedy)
     if journal.removes:
-        why = "the release is removed; the daemons may be ending still, and the nodes keep the names of the resources"
+        release = (
+            "the release is removed; the daemons may be ending still" if journal.before else "there was no release"
+        )
+        why = f"{release}, and the nodes keep the names of the resources"
         return ChangeInterruptedError("interrupted while the rest was removed", why=why, remedy=_REST)
     which = f" (revision {history[-1].number})" if history else ""
     return ChangeInterruptedError(

@@ -32,6 +32,8 @@ _LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
 """How klog and slog begin a line: kubectl and helm log each attempt so, before they say in plain words what failed."""
 
 
+_SET_VALUE = re.compile(r"^(--set(?:-string)?=[^=]*=).*", re.DOTALL)
+"""A value that helm is given."""
 _FORBIDDEN = re.compile(r"\(Forbidden\)|\bis forbidden\b|\bforbidden: User\b")
 """How kubectl and helm tell that the API server answered, and refused."""
 
@@ -173,9 +175,12 @@ def call(
             f"{program} cannot be run", why=error.strerror or str(error), remedy=f"check the {program} on PATH"
         ) from error
     except OutputLimitError as error:
+        too_much = f"more than {error.limit // MIB} MiB on {error.stream}"
         raise ClusterAccessError(
             purpose.failure,
-            why=f"{program} was ended, because it printed more than {error.limit // MIB} MiB on {error.stream}",
+            why=f"{program} was ended, because it printed {too_much}"
+            if error.killed
+            else f"{program} printed {too_much}; it ran to its end, and may have made the change",
             remedy=f"see whether a wrapper of {program} answers in its place; {by_hand(purpose.by_hand or arguments)}",
         ) from error
     except subprocess.TimeoutExpired as error:
@@ -209,8 +214,9 @@ def access_error(failure: str, why: str, *, remedy: str = "") -> ClusterAccessEr
 
 
 def by_hand(arguments: Sequence[str]) -> str:
-    """What a person can type to see a failure."""
-    return f"try by hand: {shlex.join(arguments)}"
+    """What a person can type to see a failure. Values of helm's --set are left out: they may be secrets."""
+    shown = [_SET_VALUE.sub(r"\1...", one) for one in arguments]
+    return f"try by hand: {shlex.join(shown)}"
 
 
 def last_words(stderr: bytes | None) -> str:

@@ -30,6 +30,11 @@ _OUT_OF = "OutOf"
 """How the kubelet's reason begins for a pod whose resource was not there."""
 
 
+def in_use(workloads: Sequence[RunningWorkload]) -> str:
+    """As in "2 Pods use the add-on"."""
+    return "1 Pod uses the add-on" if len(workloads) == 1 else f"{len(workloads)} Pods use the add-on"
+
+
 class Trouble(StrEnum):
     """What is wrong with a workload."""
 

@@ -66,7 +66,9 @@ def disable(*, yes: bool, wait: bool, interrupted: bool, namespace: str, context
 
 def consequences(workloads: Sequence[RunningWorkload]) -> list[str]:
     """What people are told before they agree."""
-    lines = [f"{len(workloads)} Pods use the add-on:"]
+    from confcom.addon.workloads import in_use
+
+    lines = [f"{in_use(workloads)}:"]
     for one in workloads[:_SHOWN]:
         where = f"on {one.node}" if one.node else "not scheduled yet"
         owner = f", of {one.owner}" if one.owner else ""

@@ -145,7 +145,7 @@ def update(
     `confcom rollback` undoes it. If the quote helper's image cannot be had, no daemon is changed.
 
     Without options it goes to this program's version, also from a version or digest that was named before. With
-    options, just these change.
+    options, only what they set is changed.
 
     \b
     Examples:
@@ -245,4 +245,4 @@ def image_texts(version: str | None, digests: tuple[str, ...], *, others: bool) 
 
 
 def _next(wait: bool) -> str:  # noqa: FBT001 # as the option
-    return "" if wait else " It is not waited for: see `confcom status`."
+    return "" if wait else " Its daemons start by and by: see `confcom status`."

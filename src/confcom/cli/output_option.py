@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import click
@@ -9,6 +10,9 @@ import click
 TEXT, JSON = "text", "json"
 OUTPUT = "confcom.output"
 """Where click's contexts keep the chosen format, for errors."""
+
+_SHORT = re.compile(r"-[hy]*o(?P<value>.*)", re.DOTALL)
+"""The short option, alone or behind those that take no value."""
 
 
 def _remembered(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -37,10 +41,10 @@ def asks_for_json(arguments: Sequence[str]) -> bool:
             chosen, expected = word, False
         elif word == "--":
             break
-        elif word in {"-o", "--output"}:
+        elif word == "--output":
             expected = True
         elif word.startswith("--output="):
             chosen = word.partition("=")[2]
-        elif word.startswith("-o"):
-            chosen = word.removeprefix("-o")
+        elif short := _SHORT.fullmatch(word):
+            chosen, expected = short["value"], not short["value"]
     return chosen == JSON

@@ -56,7 +56,7 @@ _COLOURS = {"passed": "green", "failed": "red", "not-checked": "yellow"}
 _STATUS_WIDTH = max(map(len, _COLOURS))
 
 EPILOG = """\b
-The last line is the verdict. Exit codes:
+The last line is the verdict; if a file cannot be read there is none. Exit codes:
   0  verified
   3  authentic, but not what you ask for, or you ask for nothing
   4  not authentic
