@@ -15,7 +15,7 @@ from pathlib import Path
 from replay.helper import running_helper
 
 from bench.machine import on_core
-from confcom.quote_helper.quote_log import MAX_QUOTE_LINES
+from confcom.quote_helper.telemetry.quote_log import MAX_QUOTE_LINES
 from confcom.quote_provider.state_directory import open_or_create_platform
 
 START_SECONDS = 30.0

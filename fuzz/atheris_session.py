@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
             why=str(error),
             remedy="see docs/how-to/fuzz.md: it needs an environment of its own",
         ) from error
-    with atheris.instrument_imports(include=["confcom.aesm", "confcom.quote_helper.service"]):
+    with atheris.instrument_imports(include=["confcom.aesm", "confcom.quote_helper.quoting.service"]):
         from fuzz.inputs import Ending, Input  # noqa: PLC0415
         from fuzz.mutations import Generator  # noqa: PLC0415
         from fuzz.oracle import Finding  # noqa: PLC0415

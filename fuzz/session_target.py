@@ -22,8 +22,8 @@ from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived,
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits import HelperLimits
-from confcom.quote_helper.service import QuoteService, Ticket
-from confcom.quote_helper.stale_target import StaleTargetPolicy
+from confcom.quote_helper.quoting.service import QuoteService, Ticket
+from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_provider.base import QuoteProvider
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.simulation.platform import SimulatedPlatform

@@ -19,8 +19,8 @@ from confcom.daemon.settings import Flag, SettingsParser
 from confcom.device_plugin import settings as plugin
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.quote_helper import settings as helper
-from confcom.quote_helper.metrics import HelperMetrics
-from confcom.quote_helper.observations import make_observations
+from confcom.quote_helper.helper import make_observations
+from confcom.quote_helper.telemetry.metrics import HelperMetrics
 
 
 def main() -> int:

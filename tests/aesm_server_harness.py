@@ -10,10 +10,10 @@ from confcom.aesm.message_codec import decode_response
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits import HelperLimits
-from confcom.quote_helper.peers import Peer
-from confcom.quote_helper.server import AesmServer
-from confcom.quote_helper.service import QuoteService
-from confcom.quote_helper.stale_target import StaleTargetPolicy
+from confcom.quote_helper.quoting.service import QuoteService
+from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
+from confcom.quote_helper.transport.peers import Peer
+from confcom.quote_helper.transport.server import AesmServer
 
 LOOK_SECONDS = 0.002
 """Between looks of whoever waits for something."""

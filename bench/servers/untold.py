@@ -18,10 +18,10 @@ from confcom.aesm.session import ProtocolViolation
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits import BACKLOG, HelperLimits
-from confcom.quote_helper.peers import ByUid, Peer
-from confcom.quote_helper.server import AesmServer
-from confcom.quote_helper.service import QuoteService
-from confcom.quote_helper.stale_target import StaleTargetPolicy
+from confcom.quote_helper.quoting.service import QuoteService
+from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
+from confcom.quote_helper.transport.peers import ByUid, Peer
+from confcom.quote_helper.transport.server import AesmServer
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 
 

@@ -8,7 +8,7 @@ from fake_cluster.objects import HARDWARE, SYSTEM
 
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.status import add_on_status
-from confcom.quote_helper.socket_decisions import Foreign, Instance, decide
+from confcom.quote_helper.takeover.takeover_policy import Foreign, Instance, decide
 
 ME = Instance(started_ms=1, token=1)
 NOBODY = "no Pod of this node mounts its directory to write there"

@@ -7,12 +7,13 @@ import asyncio
 import os
 import sys
 
-from confcom.device_plugin import device_watch, registration
 from confcom.device_plugin import main as composition
-from confcom.device_plugin.device_watch import DeviceWatch
-from confcom.device_plugin.endpoint import Endpoint
-from confcom.device_plugin.registration import RegistrationCause
-from confcom.device_plugin.socket_names import Siblings
+from confcom.device_plugin.discovery import device_watch
+from confcom.device_plugin.discovery.device_watch import DeviceWatch
+from confcom.device_plugin.kubelet import registration
+from confcom.device_plugin.kubelet.endpoint import Endpoint
+from confcom.device_plugin.kubelet.registration import RegistrationCause
+from confcom.device_plugin.kubelet.socket_names import Siblings
 
 
 async def _never(*_):

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.device_plugin.allocation import AllocationError, Allocator
-from confcom.device_plugin.discovery import Discovery, Platform
-from confcom.device_plugin.epc_sources import EpcSection, EpcSource
+from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
+from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
+from confcom.device_plugin.kubelet.allocation import AllocationError, Allocator
 from confcom.device_plugin.resources import plan_resources
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import device_id

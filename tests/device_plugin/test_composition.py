@@ -5,8 +5,8 @@ from http import HTTPStatus
 import pytest
 from prometheus_client import CollectorRegistry
 
-from confcom.device_plugin.discovery import discover
-from confcom.device_plugin.host import HostFiles
+from confcom.device_plugin.discovery.epc_discovery import discover
+from confcom.device_plugin.discovery.host import HostFiles
 from confcom.device_plugin.main import compose, probe_routes
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.settings import parse_settings

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.device_plugin.cpuid import read_cpuid
+from confcom.device_plugin.discovery.cpuid import read_cpuid
 from confcom.errors import UnavailableError
 
 on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="CPUID is an instruction of x86-64")
@@ -59,7 +59,7 @@ def test_a_process_without_privileges_can():
         "print(read_cpuid(0, 0).eax)\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", "from confcom.device_plugin.cpuid import read_cpuid\n" + program],
+        [sys.executable, "-c", "from confcom.device_plugin.discovery.cpuid import read_cpuid\n" + program],
         capture_output=True, text=True, timeout=30, check=True,
     )  # fmt: skip
     assert ended.stdout == f"{kernel_says('cpuid level')}\n"
@@ -93,8 +93,8 @@ def test_a_system_that_lets_no_page_become_executable_is_told():
         "libc = ctypes.CDLL(None, use_errno=True)\n"
         "if libc.prctl(65, 1, 0, 0, 0):\n"
         "    print('no MDWE'); sys.exit()\n"
-        "from confcom.device_plugin.epc_sources import find_epc\n"
-        "from confcom.device_plugin.host import HostFiles\n"
+        "from confcom.device_plugin.discovery.epc_sources import find_epc\n"
+        "from confcom.device_plugin.discovery.host import HostFiles\n"
         "from pathlib import Path\n"
         "print(find_epc(HostFiles(Path('/nonexistent'))).reason)\n"
     )

@@ -16,8 +16,8 @@ from hosts.fake import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.device_plugin.device_nodes import Device, look_at_devices, mounted_noexec
-from confcom.device_plugin.host import FileStatus
+from confcom.device_plugin.discovery.device_nodes import Device, look_at_devices, mounted_noexec
+from confcom.device_plugin.discovery.host import FileStatus
 
 ROOT_MOUNT = "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw"
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from confcom.device_plugin.device_nodes import Device
-from confcom.device_plugin.device_watch import STEADY_LOOKS, DeviceWatch, SgxSearch, Steadiness
-from confcom.device_plugin.discovery import SimulatedOnHardwareError, discover
+from confcom.device_plugin.discovery.device_nodes import Device
+from confcom.device_plugin.discovery.device_watch import STEADY_LOOKS, DeviceWatch, SgxSearch, Steadiness
+from confcom.device_plugin.discovery.epc_discovery import SimulatedOnHardwareError, discover
 from confcom.device_plugin.metrics import PluginMetrics
 
 

@@ -5,9 +5,15 @@ from hosts.fake import DRIVER, MIB, FakeHost, device, hardware, processor, sysfs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.device_plugin.discovery import Discovery, NoSgxError, Platform, SimulatedOnHardwareError, discover
-from confcom.device_plugin.epc_sources import EpcSource
-from confcom.device_plugin.host import FileStatus, HostFiles
+from confcom.device_plugin.discovery.epc_discovery import (
+    Discovery,
+    NoSgxError,
+    Platform,
+    SimulatedOnHardwareError,
+    discover,
+)
+from confcom.device_plugin.discovery.epc_sources import EpcSource
+from confcom.device_plugin.discovery.host import FileStatus, HostFiles
 from confcom.errors import ExitCode
 
 FILE = FileStatus(character_device=False, mode=0o666, uid=0, gid=0)

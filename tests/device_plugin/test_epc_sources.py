@@ -3,7 +3,7 @@
 import pytest
 from hosts.fake import GIB, MIB, FakeHost, processor, sysfs
 
-from confcom.device_plugin.epc_sources import EpcSource, find_epc
+from confcom.device_plugin.discovery.epc_sources import EpcSource, find_epc
 from confcom.sgx.epc import AZURE_DCSV2_EPC_MIB, CpuidRegisters
 
 NOT_THERE = "/sys/devices/system/node/node*/x86/sgx_total_bytes is not there (it needs kernel 5.17)"

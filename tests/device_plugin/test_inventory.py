@@ -3,13 +3,13 @@ import json
 
 from prometheus_client import CollectorRegistry
 
-from confcom.device_plugin.device_nodes import Device, HostDevices, NodeState, Problem
-from confcom.device_plugin.discovery import Discovery, Platform
-from confcom.device_plugin.epc_sources import EpcSection, EpcSource
-from confcom.device_plugin.host import FileStatus
+from confcom.device_plugin.discovery.device_nodes import Device, HostDevices, NodeState, Problem
+from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
+from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
+from confcom.device_plugin.discovery.host import FileStatus
 from confcom.device_plugin.inventory import ResourceState, encode_inventory, encode_waiting
+from confcom.device_plugin.kubelet.registration import RegistrationCause, RegistrationStatus
 from confcom.device_plugin.metrics import PluginMetrics
-from confcom.device_plugin.registration import RegistrationCause, RegistrationStatus
 from confcom.device_plugin.resources import plan_resources
 from confcom.sgx.epc import MIB
 

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from confcom.device_plugin import endpoint, registration_attempt
-from confcom.device_plugin.allocation import Allocator
-from confcom.device_plugin.backoff import Backoff
-from confcom.device_plugin.device_watch import Presence
-from confcom.device_plugin.discovery import Platform
-from confcom.device_plugin.endpoint import Endpoint
+from confcom.device_plugin.discovery.device_watch import Presence
+from confcom.device_plugin.discovery.epc_discovery import Platform
+from confcom.device_plugin.kubelet.allocation import Allocator
+from confcom.device_plugin.kubelet.backoff import Backoff
+from confcom.device_plugin.kubelet.endpoint import Endpoint
+from confcom.device_plugin.kubelet.registration import Registrar, RegistrationCause
+from confcom.device_plugin.kubelet.servicer import ResourceServicer, StreamWatch
+from confcom.device_plugin.kubelet.socket_names import SocketNames
 from confcom.device_plugin.metrics import PluginMetrics
-from confcom.device_plugin.registration import Registrar, RegistrationCause
 from confcom.device_plugin.resources import EPC_RESOURCE, Resource, ResourceKind
-from confcom.device_plugin.servicer import ResourceServicer, StreamWatch
-from confcom.device_plugin.socket_names import SocketNames
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
 from confcom.kubelet_api.device_list import encode_device_list

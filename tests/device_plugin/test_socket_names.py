@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confcom.device_plugin.kubelet.socket_names import (
+    INSTANCES,
+    NAME_BYTES,
+    SocketNames,
+    remove_stale_sockets,
+    unused_instance,
+)
 from confcom.device_plugin.resources import EPC_RESOURCE, Resource, ResourceKind
-from confcom.device_plugin.socket_names import INSTANCES, NAME_BYTES, SocketNames, remove_stale_sockets, unused_instance
 
 EPC = Resource(ResourceKind.EPC, EPC_RESOURCE, 4)
 ENCLAVE = Resource(ResourceKind.ENCLAVE, "sgx.intel.com/enclave", 4)

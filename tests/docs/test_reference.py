@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from confcom.device_plugin.kubelet.registration import RegistrationCause
 from confcom.device_plugin.metrics import PluginMetrics
-from confcom.device_plugin.registration import RegistrationCause
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ import pytest
 from documentation import PAGES, ROOT, text_of
 
 from confcom.client.errors import connect_error
-from confcom.quote_helper.socket_decisions import Foreign, Instance, decide
+from confcom.quote_helper.takeover.takeover_policy import Foreign, Instance, decide
 
 PAGE = "docs/how-to/troubleshoot.md"
 PATH = "/var/run/aesmd/aesm.socket"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from confcom.device_plugin.host import FileStatus
+from confcom.device_plugin.discovery.host import FileStatus
 from confcom.errors import UnavailableError
 from confcom.sgx.epc import CpuidRegisters
 

@@ -21,9 +21,9 @@ from confcom.aesm.framing import encode_frame
 from confcom.aesm.message_codec import decode_response, encode_request
 from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits import HelperLimits
-from confcom.quote_helper.provider_state import Backend
+from confcom.quote_helper.quoting.provider_state import Backend
 from confcom.quote_helper.settings import parse_settings
-from confcom.quote_helper.socket_decisions import TOKEN_BYTES, Instance
+from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.sgx.report import REPORT_DATA_SIZE

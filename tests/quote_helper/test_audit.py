@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry
 
 from confcom.aesm.messages import MessageKind
 from confcom.errors import OutputError
-from confcom.quote_helper import audit
-from confcom.quote_helper.answer_record import AnswerRecord
-from confcom.quote_helper.audit import MAX_WAITING, AuditLog
-from confcom.quote_helper.audit_file import FILE_MODE, MIB, AuditFile
-from confcom.quote_helper.peers import Peer
+from confcom.quote_helper.telemetry import audit
+from confcom.quote_helper.telemetry.answer_record import AnswerRecord
+from confcom.quote_helper.telemetry.audit import MAX_WAITING, AuditLog
+from confcom.quote_helper.telemetry.audit_file import FILE_MODE, MIB, AuditFile
+from confcom.quote_helper.transport.peers import Peer
 
 POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
 CONTAINER = "3f7a" * 16
@@ -257,7 +257,7 @@ FULL_DISK = """
 import json, resource, sys
 from pathlib import Path
 from confcom.errors import OutputError
-from confcom.quote_helper.audit_file import MIB, AuditFile
+from confcom.quote_helper.telemetry.audit_file import MIB, AuditFile
 
 path = Path(sys.argv[1])
 file = AuditFile(path, MIB)

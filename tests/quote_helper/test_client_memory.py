@@ -14,9 +14,9 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
 from confcom.aesm.message_codec import decode_response, encode_request
 from confcom.aesm.messages import GetQuoteExRequest, GetQuoteSizeExRequest, GetSupportedAttKeyIdNumRequest
-from confcom.quote_helper.connection import Connection
 from confcom.quote_helper.limits import CONNECTION_MEMORY, EVENTS_PER_TURN, PEERS, UNWATCHED_SECONDS, HelperLimits
-from confcom.quote_helper.paused_connections import PausedConnections
+from confcom.quote_helper.transport.connection import Connection
+from confcom.quote_helper.transport.paused_connections import PausedConnections
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 
 KEY_ID = ECDSA_P256_KEY_ID.encode()

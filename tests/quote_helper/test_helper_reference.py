@@ -8,11 +8,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from confcom.daemon.log_stream import LogMetrics, LogStream
-from confcom.quote_helper.connections import FEW_CONNECTIONS
+from confcom.quote_helper.helper import make_observations
 from confcom.quote_helper.limits import BACKLOG, PEERS, HelperLimits
-from confcom.quote_helper.metrics import HelperMetrics
-from confcom.quote_helper.observations import make_observations
 from confcom.quote_helper.settings import parse_settings
+from confcom.quote_helper.telemetry.metrics import HelperMetrics
+from confcom.quote_helper.transport.connection_table import FEW_CONNECTIONS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "quote-helper.md").read_text()
 

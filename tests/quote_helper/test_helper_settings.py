@@ -5,8 +5,8 @@ import pytest
 from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
 from confcom.errors import SettingsError
+from confcom.quote_helper.quoting.simulated_backend import open_simulated
 from confcom.quote_helper.settings import DEFAULT_SOCKET, default_state_dir, parse_settings
-from confcom.quote_helper.simulated_backend import open_simulated
 
 HOME = {"HOME": "/home/ada"}
 

@@ -1,7 +1,7 @@
 import asyncio
 import time
 
-from confcom.quote_helper.loop_watch import watch_loop
+from confcom.quote_helper.telemetry.loop_watch import watch_loop
 
 
 async def test_a_blocked_loop_is_told():

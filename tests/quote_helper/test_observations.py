@@ -12,10 +12,10 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
 from confcom.aesm.messages import GetQuoteExRequest, GetQuoteExResponse
 from confcom.aesm.session import ServerSession
-from confcom.quote_helper import observations
-from confcom.quote_helper.audit import AuditLog
-from confcom.quote_helper.audit_file import MIB, AuditFile
-from confcom.quote_helper.observations import (
+from confcom.quote_helper.telemetry import observations
+from confcom.quote_helper.telemetry.audit import AuditLog
+from confcom.quote_helper.telemetry.audit_file import MIB, AuditFile
+from confcom.quote_helper.telemetry.observations import (
     EXPIRY_SECONDS,
     MAX_PODS,
     OTHER_PODS,
@@ -24,9 +24,9 @@ from confcom.quote_helper.observations import (
     Observations,
     PodMetrics,
 )
-from confcom.quote_helper.peer_windows import WINDOW_SECONDS
-from confcom.quote_helper.peers import Peer
-from confcom.quote_helper.quote_log import QuoteLog
+from confcom.quote_helper.telemetry.peer_windows import WINDOW_SECONDS
+from confcom.quote_helper.telemetry.quote_log import QuoteLog
+from confcom.quote_helper.transport.peers import Peer
 from confcom.quote_provider.expiry import Expiring
 from confcom.sgx.report import TargetInfo
 

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from confcom.quote_helper.connections import Holding
 from confcom.quote_helper.limits import EVENTS_PER_TURN
-from confcom.quote_helper.paused_connections import PEERS_PER_TURN, PausedConnections
+from confcom.quote_helper.transport.connection_table import Holding
+from confcom.quote_helper.transport.paused_connections import PEERS_PER_TURN, PausedConnections
 
 PEERS = 10 * PEERS_PER_TURN
 TURNS = 200

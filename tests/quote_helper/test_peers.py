@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.quote_helper.peers import GONE, ByPod, ByUid, Peer
+from confcom.quote_helper.transport.peers import GONE, ByPod, ByUid, Peer
 
 POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
 CONTAINER = "3f7a" * 16

@@ -7,8 +7,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from confcom.aesm.messages import GetQuoteExRequest, InitQuoteExRequest
-from confcom.quote_helper.published_root import decide, read_published
-from confcom.quote_helper.simulated_backend import open_simulated
+from confcom.quote_helper.quoting.published_root import decide, read_published
+from confcom.quote_helper.quoting.simulated_backend import open_simulated
 from confcom.quote_provider.state_directory import STATE_FILE, open_or_create_platform
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.quote import Quote

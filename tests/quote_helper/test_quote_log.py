@@ -17,15 +17,15 @@ from confcom.aesm.messages import (
 )
 from confcom.aesm.session import ServerSession
 from confcom.daemon.logs import JsonFormatter
-from confcom.quote_helper.peer_windows import MAX_PEERS, WINDOW_SECONDS
-from confcom.quote_helper.peers import Peer
-from confcom.quote_helper.quote_log import (
+from confcom.quote_helper.telemetry.peer_windows import MAX_PEERS, WINDOW_SECONDS
+from confcom.quote_helper.telemetry.quote_log import (
     FIRST_LINES_IN_ALL,
     FURTHER_LINES_IN_ALL,
     MALFORMED_LINES_IN_ALL,
     QuoteLog,
 )
-from confcom.quote_helper.rejected_reports import LINES_IN_ALL
+from confcom.quote_helper.telemetry.rejected_reports import LINES_IN_ALL
+from confcom.quote_helper.transport.peers import Peer
 from confcom.sgx.report import REPORT_DATA_SIZE, TargetInfo
 
 POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"

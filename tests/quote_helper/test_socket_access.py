@@ -11,16 +11,16 @@ import pytest
 
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits import HelperLimits
-from confcom.quote_helper.socket_access import (
+from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
+from confcom.quote_helper.takeover.socket_access import (
     FileAccess,
     cannot_connect,
     cannot_enter,
     mended_mode,
     who_else_can_replace,
 )
-from confcom.quote_helper.socket_decisions import Instance
-from confcom.quote_helper.socket_keeper import SocketKeeper
-from confcom.quote_helper.stale_target import StaleTargetPolicy
+from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
+from confcom.quote_helper.takeover.takeover_policy import Instance
 
 WAIT_SECONDS = 30
 ME, STRANGER = 10001, 1000

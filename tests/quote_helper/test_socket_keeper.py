@@ -17,12 +17,12 @@ from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.daemon import socket_path
 from confcom.daemon.worker import WorkerPool
 from confcom.errors import SettingsError, UnavailableError
-from confcom.quote_helper import socket_keeper, socket_sight
-from confcom.quote_helper.holder import HolderAnswer, ask_holder
 from confcom.quote_helper.limits import HelperLimits
-from confcom.quote_helper.socket_decisions import MAX_SOCKET_PATH_BYTES, Instance
-from confcom.quote_helper.socket_keeper import SocketKeeper
-from confcom.quote_helper.stale_target import StaleTargetPolicy
+from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
+from confcom.quote_helper.takeover import socket_inspection, socket_keeper
+from confcom.quote_helper.takeover.holder_probe import HolderAnswer, ask_holder
+from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
+from confcom.quote_helper.takeover.takeover_policy import MAX_SOCKET_PATH_BYTES, Instance
 
 WAIT_SECONDS = 30
 LIMITS = HelperLimits(
@@ -362,7 +362,7 @@ async def test_another_programs_live_socket_is_replaced_when_that_is_asked_for_a
 
 
 async def test_a_full_backlog_hides_whose_socket_it_is_so_it_stays(keeper, path, monkeypatch):
-    monkeypatch.setattr(socket_sight, "LOOK_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(socket_inspection, "LOOK_PATIENCE_SECONDS", 0.01)
     with listening(path) as other, contextlib.ExitStack() as waiting:
         other.listen(0)
         waiting.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
@@ -493,7 +493,7 @@ async def test_without_a_descriptor_nothing_is_seen_and_nothing_is_lost(keeper, 
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     running = await keeper(1).start()
-    monkeypatch.setattr(socket_sight, "inspect_socket", refuse)
+    monkeypatch.setattr(socket_inspection, "inspect_socket", refuse)
     path.unlink()
     await running.waits("Too many open files")
     monkeypatch.undo()

@@ -3,7 +3,7 @@
 import pytest
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.quote_helper.stale_target import StaleTargetPolicy
+from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 
 ASK_AGAIN, FINAL = AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.INVALID_REPORT
 

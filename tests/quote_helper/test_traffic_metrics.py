@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
-from confcom.quote_helper.traffic_metrics import BUCKETS, TrafficMetrics
+from confcom.quote_helper.telemetry.traffic_metrics import BUCKETS, TrafficMetrics
 
 KINDS = st.sampled_from([MessageKind.GET_QUOTE_EX, MessageKind.INIT_QUOTE_EX, MessageKind.INIT_QUOTE])
 SECONDS = st.sampled_from([*BUCKETS, 0.0, 16.0]) | st.floats(0, 60)

@@ -13,8 +13,8 @@ import threading
 from typing import Any
 
 from confcom.quote_helper import main as composition
-from confcom.quote_helper import simulated_backend
 from confcom.quote_helper.limits import HelperLimits
+from confcom.quote_helper.quoting import simulated_backend
 
 
 def never(*_: Any, **__: Any) -> None:

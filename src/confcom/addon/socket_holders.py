@@ -14,7 +14,7 @@ from confcom.addon.plan import component_of
 
 FOREIGN_SOCKET = ("without --replace-foreign-socket it stays", "no quote was made here yet")
 """How a quote helper's reason ends that waits for another program's live socket
-(confcom.quote_helper.socket_decisions)."""
+(confcom.quote_helper.takeover.takeover_policy)."""
 _ABOVE_THE_SOCKET = frozenset({"/", "/run", "/run/aesmd", "/var", "/var/run", "/var/run/aesmd"})
 """The socket's directory, and those that it is in; /var/run is a link to /run on most nodes."""
 

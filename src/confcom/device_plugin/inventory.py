@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from confcom.device_plugin.device_nodes import HostDevices, NodeState
-from confcom.device_plugin.discovery import Discovery, Platform
-from confcom.device_plugin.epc_sources import EpcSource
-from confcom.device_plugin.registration import RegistrationStatus
+from confcom.device_plugin.discovery.device_nodes import HostDevices, NodeState
+from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
+from confcom.device_plugin.discovery.epc_sources import EpcSource
+from confcom.device_plugin.kubelet.registration import RegistrationStatus
 from confcom.device_plugin.resources import Resource, ResourcePlan
 
 INVENTORY_VERSION = 1

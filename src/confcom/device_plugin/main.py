@@ -20,15 +20,22 @@ from confcom.daemon.probe_server import ProbeServer
 from confcom.daemon.probes import JSON, ProbeResponse, Readiness, Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
-from confcom.device_plugin.allocation import Allocator
-from confcom.device_plugin.device_nodes import Device
-from confcom.device_plugin.device_watch import DeviceWatch, SgxSearch
-from confcom.device_plugin.discovery import Discovery
-from confcom.device_plugin.endpoint import Endpoint, require_directory
-from confcom.device_plugin.host import HostFiles
+from confcom.device_plugin.discovery.device_nodes import Device
+from confcom.device_plugin.discovery.device_watch import DeviceWatch, SgxSearch
+from confcom.device_plugin.discovery.epc_discovery import Discovery
+from confcom.device_plugin.discovery.host import HostFiles
 from confcom.device_plugin.inventory import ResourceState, encode_inventory, encode_waiting
+from confcom.device_plugin.kubelet.allocation import Allocator
+from confcom.device_plugin.kubelet.endpoint import Endpoint, require_directory
+from confcom.device_plugin.kubelet.registration import Registrar
+from confcom.device_plugin.kubelet.servicer import ResourceServicer
+from confcom.device_plugin.kubelet.socket_names import (
+    SocketNames,
+    refuse_second_plugin,
+    remove_stale_sockets,
+    unused_instance,
+)
 from confcom.device_plugin.metrics import PluginMetrics
-from confcom.device_plugin.registration import Registrar
 from confcom.device_plugin.resources import (
     DEFAULT_MAX_EPC_DEVICES,
     Resource,
@@ -36,9 +43,7 @@ from confcom.device_plugin.resources import (
     ResourcePlan,
     plan_resources,
 )
-from confcom.device_plugin.servicer import ResourceServicer
 from confcom.device_plugin.settings import PluginSettings, parse_settings
-from confcom.device_plugin.socket_names import SocketNames, refuse_second_plugin, remove_stale_sockets, unused_instance
 from confcom.kubelet_api.device_list import encode_device_list
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from confcom.device_plugin.device_nodes import Device, HostDevices
-from confcom.device_plugin.discovery import Discovery
+from confcom.device_plugin.discovery.device_nodes import Device, HostDevices
+from confcom.device_plugin.discovery.epc_discovery import Discovery
 from confcom.device_plugin.resources import ResourcePlan
 from confcom.sgx.epc import MIB
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from confcom.device_plugin.discovery import Discovery
+from confcom.device_plugin.discovery.epc_discovery import Discovery
 from confcom.errors import SettingsError
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"

@@ -9,7 +9,7 @@ from pathlib import Path
 from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
 from confcom.daemon.settings import SettingsParser, add_common_flags, integer_between, parse_path
-from confcom.device_plugin.allocation import AESMD_DIRECTORY
+from confcom.device_plugin.kubelet.allocation import AESMD_DIRECTORY
 from confcom.device_plugin.resources import (
     DEFAULT_HELPER_MIB,
     DEFAULT_MAX_EPC_DEVICES,

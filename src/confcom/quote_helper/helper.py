@@ -16,17 +16,20 @@ from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import run_until_stopped
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits import HelperLimits
-from confcom.quote_helper.loop_watch import watch_loop
-from confcom.quote_helper.metrics import HelperMetrics
-from confcom.quote_helper.observations import make_observations
-from confcom.quote_helper.peers import ByPod, ByUid
-from confcom.quote_helper.provider_state import Backend, ProviderKeeper, ProviderStatus
-from confcom.quote_helper.server import AesmServer
-from confcom.quote_helper.service import QuoteService
+from confcom.quote_helper.quoting.provider_state import Backend, ProviderKeeper, ProviderStatus
+from confcom.quote_helper.quoting.service import QuoteService
+from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import HelperSettings
-from confcom.quote_helper.socket_decisions import Instance
-from confcom.quote_helper.socket_keeper import SocketKeeper
-from confcom.quote_helper.stale_target import StaleTargetPolicy
+from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
+from confcom.quote_helper.takeover.takeover_policy import Instance
+from confcom.quote_helper.telemetry.audit import AuditLog
+from confcom.quote_helper.telemetry.audit_file import MIB, AuditFile
+from confcom.quote_helper.telemetry.loop_watch import watch_loop
+from confcom.quote_helper.telemetry.metrics import HelperMetrics
+from confcom.quote_helper.telemetry.observations import ExpiryMetrics, Observations, PodMetrics
+from confcom.quote_helper.telemetry.quote_log import QuoteLog
+from confcom.quote_helper.transport.peers import ByPod, ByUid
+from confcom.quote_helper.transport.server import AesmServer
 
 _logger = logging.getLogger(__name__)
 
@@ -166,3 +169,33 @@ class QuoteHelper:
             self._readiness.set_ready()
         else:
             self._readiness.set_unready(reason)
+
+
+def make_observations(
+    settings: HelperSettings,
+    *,
+    metrics: HelperMetrics,
+    registry: CollectorRegistry,
+    clock: Callable[[], float],
+    wall_clock: Callable[[], float],
+) -> Observations:
+    """What these settings ask for; the audit file's thread runs from here on.
+
+    Args:
+        settings: how much is logged, and where the audit file is.
+        metrics: counts by request and result.
+        registry: where all other metrics are registered.
+        clock: monotonic seconds.
+        wall_clock: seconds since the epoch.
+    """
+    audit = None
+    if settings.audit_file is not None:
+        file = AuditFile(settings.audit_file, settings.audit_max_mib * MIB)
+        audit = AuditLog(file, registry=registry, wall_clock=wall_clock, clock=clock)
+    return Observations(
+        metrics=metrics,
+        pods=PodMetrics(registry, clock),
+        log=QuoteLog(settings.log_quotes_per_peer, clock),
+        audit=audit,
+        expiry=ExpiryMetrics(registry, wall_clock),
+    )

@@ -15,16 +15,16 @@ from prometheus_client import CollectorRegistry
 from confcom.daemon.log_stream import LogMetrics, LogStream
 from confcom.daemon.logs import configure_logging
 from confcom.daemon.supervision import exit_status, run_daemon
-from confcom.quote_helper.audit_file import MIB
 from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits import (
     CLIENT_MEMORY_PART,
     RESERVED_FILE_DESCRIPTORS,
     HelperLimits,
 )
-from confcom.quote_helper.provider_state import Backend
+from confcom.quote_helper.quoting.provider_state import Backend
 from confcom.quote_helper.settings import parse_settings
-from confcom.quote_helper.socket_decisions import TOKEN_BYTES, Instance
+from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
+from confcom.quote_helper.telemetry.audit_file import MIB
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         LogMetrics(log, registry)
 
         def open_backend() -> Backend:
-            from confcom.quote_helper.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound
+            from confcom.quote_helper.quoting.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound
 
             return open_simulated(
                 settings.state_dir,

@@ -12,9 +12,12 @@ from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
 from confcom.daemon.settings import SettingsParser, add_common_flags, integer_between, parse_path
 from confcom.errors import SettingsError
-from confcom.quote_helper.audit_file import DEFAULT_MAX_MIB, MAX_MAX_MIB
-from confcom.quote_helper.quote_log import DEFAULT_QUOTE_LINES, MAX_QUOTE_LINES
-from confcom.quote_helper.stale_target import DEFAULT_STALE_REPORT_WINDOW_SECONDS, MAX_STALE_REPORT_WINDOW_SECONDS
+from confcom.quote_helper.quoting.stale_target import (
+    DEFAULT_STALE_REPORT_WINDOW_SECONDS,
+    MAX_STALE_REPORT_WINDOW_SECONDS,
+)
+from confcom.quote_helper.telemetry.audit_file import DEFAULT_MAX_MIB, MAX_MAX_MIB
+from confcom.quote_helper.telemetry.quote_log import DEFAULT_QUOTE_LINES, MAX_QUOTE_LINES
 
 DEFAULT_SOCKET: Final = Path("/var/run/aesmd/aesm.socket")
 """Compiled into Intel's client library and every other known client."""

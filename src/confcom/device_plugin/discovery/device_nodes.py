@@ -1,0 +1,162 @@
+"""What is right and wrong with the host's SGX device nodes, each problem with its remedy. Decisions only.
+
+A container gets a device node with the host's owner, group and mode, so that what a program on the host may not open, a
+container with the same user may not open either.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from confcom.device_plugin.discovery.epc_discovery import ENCLAVE_NODES, PROVISION_NODES, find_driver, find_node
+from confcom.device_plugin.discovery.host import FileStatus, HostReader
+
+MOUNTINFO = "/proc/1/mountinfo"
+"""The mounts as the first process sees them: the host's, if the host's /proc is below the host's root. A container's
+own mount of the host's /dev need not have the same options."""
+GROUP_FILE = "/etc/group"
+READ_WRITE = 0o6
+"""The driver is opened for both, to build enclaves and to map them."""
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+"""How mountinfo writes space, tab, line feed and backslash (proc_pid_mountinfo(5))."""
+
+
+class Device(StrEnum):
+    """An SGX device, whatever its path."""
+
+    ENCLAVE = "enclave"
+    PROVISION = "provision"
+
+
+SPELLINGS = {Device.ENCLAVE: ENCLAVE_NODES, Device.PROVISION: PROVISION_NODES}
+_RULES = {
+    Device.ENCLAVE: 'MODE="0666"',
+    Device.PROVISION: 'GROUP="sgx_prv", MODE="0660"',
+}
+"""What Intel's udev rules say of each (91-sgx-enclave.rules and 92-sgx-provision.rules of its PSW)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that keeps programs from using a device, or lets too many."""
+
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """One device as it is now."""
+
+    device: Device
+    path: str | None
+    """The spelling that is there, None if none is."""
+    status: FileStatus | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HostDevices:
+    """Driver and devices as they are now."""
+
+    driver: str | None
+    """Its entry in sysfs, None if it is not loaded."""
+    nodes: tuple[NodeState, ...]
+
+    def has(self, path: str) -> bool:
+        """Whether the driver is loaded and its device is at this path."""
+        return self.driver is not None and any(node.path == path for node in self.nodes)
+
+    def healthy(self, device: Device) -> bool:
+        """Whether driver and device are there, and those who should can use it."""
+        node = self.node(device)
+        return self.driver is not None and node.path is not None and not node.problems
+
+    def node(self, device: Device) -> NodeState:
+        """The state of one device."""
+        return next(node for node in self.nodes if node.device is device)
+
+
+def look_at_devices(host: HostReader, *, expected: Iterable[str] = ()) -> HostDevices:
+    """Look once.
+
+    Args:
+        host: where to look.
+        expected: the paths that containers are given: looked at rather than the other spelling.
+    """
+    mountinfo = host.read_text(MOUNTINFO) or ""
+    preferred = tuple(expected)
+    return HostDevices(find_driver(host), tuple(_look_at(host, device, preferred, mountinfo) for device in SPELLINGS))
+
+
+def mounted_noexec(mountinfo: str, path: str) -> bool:
+    """Whether the mount that a path lies on has the option noexec: the last of the deepest ones.
+
+    Args:
+        mountinfo: as proc_pid_mountinfo(5) has it; lines that do not follow it count for nothing.
+        path: absolute, without links.
+    """
+    depth, noexec = 0, False
+    for line in mountinfo.splitlines():
+        fields = line.split(" ", 6)
+        if len(fields) < 7:
+            continue
+        point = _OCTAL.sub(lambda found: chr(int(found[1], 8)), fields[4])
+        below = point in ("/", path) or path.startswith(point + "/")
+        if below and len(point) >= depth:
+            depth, noexec = len(point), "noexec" in fields[5].split(",")
+    return noexec
+
+
+def _look_at(host: HostReader, device: Device, preferred: tuple[str, ...], mountinfo: str) -> NodeState:
+    spellings = SPELLINGS[device]
+    path = find_node(host, (*(path for path in spellings if path in preferred), *spellings))
+    status = host.status(path) if path else None
+    if path is None or status is None:
+        return NodeState(device, None)
+    problems = [*_access_problems(host, device, path, status)]
+    if given := [wanted for wanted in spellings if wanted in preferred and wanted != path]:
+        problems.append(Problem(f"{path} is there, and containers are given {given[0]}", "restart the plugin"))
+    if device is Device.ENCLAVE and mounted_noexec(mountinfo, path):
+        problems.append(
+            Problem(
+                f"{path} is on a mount with the option noexec: mapping an enclave's code fails with EPERM, on the host "
+                "and in containers that mount the host's /dev",
+                "mount -o remount,exec /dev, and take noexec out of what mounts it",
+            )
+        )
+    return NodeState(device, path, status, tuple(problems))
+
+
+def _access_problems(host: HostReader, device: Device, path: str, status: FileStatus) -> Iterable[Problem]:
+    """By who may open it for reading and writing: others, the group, the owner."""
+    rule = f'a udev rule: SUBSYSTEM=="misc", KERNEL=="{path.rpartition("/")[2]}", {_RULES[device]}'
+    if status.uid:
+        yield Problem(f"{path} belongs to user {status.uid}, who may change who opens it", f"chown root {path}")
+    everyone, members, owner = (status.mode >> shift & READ_WRITE == READ_WRITE for shift in (0, 3, 6))
+    if everyone:
+        if device is Device.PROVISION:
+            yield Problem(
+                f"{path} has mode {status.mode:04o}: any user of the host may ask for the provisioning key", rule
+            )
+    elif not members or not status.gid:
+        whose = "only root" if owner else "nobody without CAP_DAC_OVERRIDE"
+        yield Problem(f"{path} has mode {status.mode:04o}: {whose} can open it, and no container of another user", rule)
+    elif device is Device.ENCLAVE:
+        group = _group_name(host, status.gid)
+        yield Problem(
+            f"{path} has mode {status.mode:04o}: only root and members of group {group} can open it",
+            f"{rule}; or give pods supplementalGroups: [{status.gid}]",
+        )
+
+
+def _group_name(host: HostReader, gid: int) -> str:
+    for line in (host.read_text(GROUP_FILE) or "").splitlines():
+        name, _, rest = line.partition(":")
+        if rest.split(":")[1:2] == [str(gid)]:
+            return f"{name} ({gid})"
+    return str(gid)

@@ -1,0 +1,98 @@
+"""How much EPC the node has, by the first source that knows, and why the ones before it did not. Decisions only."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from confcom.device_plugin.discovery.host import HostReader
+from confcom.errors import UnavailableError
+from confcom.sgx.epc import FEATURES_LEAF, MIB, SGX_LEAF, enumerate_epc, sgx_supported
+
+NODE_DIRECTORY = "/sys/devices/system/node"
+SYSFS_ATTRIBUTE = f"{NODE_DIRECTORY}/node*/x86/sgx_total_bytes"
+"""Each NUMA node's is there from kernel 5.17 on (Documentation/ABI/stable/sysfs-devices-node)."""
+
+_NUMA_NODE = re.compile(r"node([0-9]{1,9})")
+_NUMBER = re.compile(r"[0-9]{1,20}")
+
+
+class EpcSource(StrEnum):
+    """Where the size of the EPC was found."""
+
+    SYSFS = "sysfs"
+    CPUID = "cpuid"
+    SIMULATED = "simulated"
+    NONE = "none"
+    """Nowhere: there is no EPC, or nobody tells its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpcSection:
+    """A part of the EPC, in bytes."""
+
+    numa_node: int | None
+    """None: CPUID tells sections, and not to which NUMA node they belong."""
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpcFinding:
+    """The EPC, where that was found, and why not elsewhere."""
+
+    source: EpcSource
+    reason: str
+    sections: tuple[EpcSection, ...] = ()
+
+
+def find_epc(host: HostReader) -> EpcFinding:
+    """Ask sysfs, which knows NUMA nodes and what the kernel really uses; else the processor.
+
+    Less than 1 MiB is as good as nothing, since a device is 1 MiB.
+    """
+    sections, sysfs_problem = _ask_sysfs(host)
+    if not sysfs_problem:
+        return EpcFinding(EpcSource.SYSFS, SYSFS_ATTRIBUTE, sections)
+    sections, cpuid_problem = _ask_cpuid(host)
+    if not cpuid_problem:
+        reason = f"CPUID leaf 0x12 has {len(sections)} EPC section{'s'[: len(sections) > 1]}; {sysfs_problem}"
+        return EpcFinding(EpcSource.CPUID, reason, sections)
+    return EpcFinding(EpcSource.NONE, f"{sysfs_problem}; {cpuid_problem}")
+
+
+def _ask_sysfs(host: HostReader) -> tuple[tuple[EpcSection, ...], str]:
+    found = []
+    for name in host.children(NODE_DIRECTORY):
+        match = _NUMA_NODE.fullmatch(name)
+        path = f"{NODE_DIRECTORY}/{name}/x86/sgx_total_bytes"
+        text = host.read_text(path) if match else None
+        if match is None or text is None:
+            continue
+        if not _NUMBER.fullmatch(text.strip()):
+            return (), f"{path} holds {text[:32]!r}, where the kernel writes a number of bytes"
+        found.append(EpcSection(numa_node=int(match[1]), size=int(text)))
+    if not found:
+        return (), f"{SYSFS_ATTRIBUTE} is not there (it needs kernel 5.17)"
+    return tuple(sorted(found, key=lambda section: section.numa_node or 0)), _too_small(SYSFS_ATTRIBUTE, found)
+
+
+def _ask_cpuid(host: HostReader) -> tuple[tuple[EpcSection, ...], str]:
+    try:
+        max_leaf = host.cpuid(0, 0).eax
+        if max_leaf < SGX_LEAF:
+            return (), f"the processor has no SGX: CPUID ends with leaf {max_leaf:#x}, before {SGX_LEAF:#x}"
+        if not sgx_supported(max_leaf, host.cpuid(FEATURES_LEAF, 0).ebx):
+            return (), "the processor has no SGX, or the firmware has switched it off: CPUID leaf 7, EBX bit 2, is 0"
+        declared = enumerate_epc(host.cpuid)
+    except UnavailableError as error:
+        return (), f"{error.what}: {error.why}"
+    if not declared:
+        return (), "the processor has SGX, and the firmware gives it no EPC: CPUID leaf 0x12 has no EPC section"
+    sections = tuple(EpcSection(numa_node=None, size=section.size) for section in declared if section.size)
+    return sections, _too_small("CPUID leaf 0x12", sections)
+
+
+def _too_small(source: str, sections: tuple[EpcSection, ...] | list[EpcSection]) -> str:
+    total = sum(section.size for section in sections)
+    return f"{source} says {total} bytes" if total < MIB else ""

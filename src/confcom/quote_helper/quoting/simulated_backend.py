@@ -1,0 +1,125 @@
+"""The simulated platform as a backend. Imported late: each kind of backend needs libraries of its own."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from confcom.errors import ConfcomError
+from confcom.quote_helper.quoting.provider_state import Backend, NotYetError, Outlook
+from confcom.quote_helper.quoting.published_root import decide, read_published
+from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.quote_provider.state_directory import STATE_FILE, exposure, is_read_only, open_platform
+from confcom.sgx.report import REPORT_DATA_SIZE
+from confcom.simulation.enclave import SimulatedEnclave
+from confcom.simulation.platform import SimulatedPlatform
+from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclaveIdentity
+
+_logger = logging.getLogger(__name__)
+
+
+def open_simulated(
+    state_dir: Path,
+    *,
+    qe_mr_enclave: bytes | None = None,
+    qe_isv_svn: int | None = None,
+    published_root: Path | None = None,
+) -> Backend:
+    """Open the simulated platform, or make it, and say how its quotes are verified.
+
+    Args:
+        state_dir: where it is kept.
+        qe_mr_enclave: of its quoting enclave; None: the usual one's.
+        qe_isv_svn: of its quoting enclave; None: the usual one's.
+        published_root: a file with the SHA-256 of the root by which quotes are to be made; None: that of any.
+
+    Raises:
+        NotYetError: the platform that is kept has another root than the published one.
+        UnavailableError: it can neither be read nor made.
+        MalformedError: what is there is damaged.
+        SettingsError: the quoting enclave would have an identity of Intel's.
+    """
+    identity = DEFAULT_QE_IDENTITY
+    if qe_mr_enclave is not None:
+        identity = replace(identity, mr_enclave=qe_mr_enclave)
+    if qe_isv_svn is not None:
+        identity = replace(identity, isv_svn=qe_isv_svn)
+    provider = SimulatedQuoteProvider.open_or_create(state_dir, qe_identity=identity)
+    if published_root is not None:
+        decision = decide("", provider.root_fingerprint, read_published(published_root))
+        if not decision.take:
+            raise NotYetError(decision.problem)
+    # A mounted Secret is reached through Kubernetes, and its path means nothing outside the Pod.
+    origin = "" if is_read_only(state_dir) else f"--state-dir {shlex.quote(str(state_dir))} "
+    _logger.info(
+        "the platform is simulated: root sha256 %s, kept in %s; to verify its quotes: "
+        "confcom simulation export %sOUT && "
+        "confcom verify QUOTE --root OUT/root.pem --collateral OUT/collateral --allow-simulated "
+        "--mrenclave EXPECTED --report-data EXPECTED",
+        provider.root_fingerprint,
+        state_dir,
+        origin,
+    )
+    if identity != DEFAULT_QE_IDENTITY:
+        _logger.info(
+            "the simulated quoting enclave is not the usual one",
+            extra={"qe_mrenclave": identity.mr_enclave.hex(), "qe_isvsvn": identity.isv_svn},
+        )
+    warning = exposure(state_dir)
+    if warning is not None:
+        _logger.warning("%s", warning)
+    if published_root is None:
+        return _backend(provider)
+    return PublishedPlatform(state_dir, published_root, identity).backend(provider)
+
+
+def _backend(provider: SimulatedQuoteProvider, look: Callable[[], Outlook] | None = None) -> Backend:
+    enclave = SimulatedEnclave.from_name("confcom quote helper self-test")
+    return Backend(
+        provider,
+        lambda target_info: enclave.create_report(target_info, bytes(REPORT_DATA_SIZE)),
+        root=provider.root_fingerprint,
+        look=look,
+    )
+
+
+class PublishedPlatform:
+    """The platform in a state directory, which another one may replace, and the root that is published.
+
+    Args:
+        state_dir: where the platform is kept.
+        published_root: the file with the root's SHA-256.
+        identity: of the quoting enclave.
+    """
+
+    def __init__(self, state_dir: Path, published_root: Path, identity: QuotingEnclaveIdentity) -> None:
+        self._state_dir = state_dir
+        self._published_root = published_root
+        self._identity = identity
+        self._read: tuple[tuple[int, int, int], SimulatedPlatform] | None = None
+
+    def backend(self, provider: SimulatedQuoteProvider) -> Backend:
+        """A backend of this platform, which looks after it."""
+        return _backend(provider, lambda: self.look(provider.root_fingerprint))
+
+    def look(self, in_use: str) -> Outlook:
+        """See by which root the helper, which quotes by `in_use`, is to go on."""
+        try:
+            platform = self._kept()
+        except (ConfcomError, OSError) as error:
+            return Outlook(trouble=f"this helper goes on by the platform that it has: {error}")
+        decision = decide(in_use, platform.root_fingerprint, read_published(self._published_root))
+        if not decision.take:
+            return Outlook(trouble=decision.problem)
+        return Outlook(successor=self.backend(SimulatedQuoteProvider(platform, self._identity)))
+
+    def _kept(self) -> SimulatedPlatform:
+        """The platform that is kept now; read anew only if its file is another one, since that takes milliseconds."""
+        found = (self._state_dir / STATE_FILE).stat()
+        file = (found.st_dev, found.st_ino, found.st_mtime_ns)
+        if self._read is None or self._read[0] != file:
+            self._read = (file, open_platform(self._state_dir))
+        return self._read[1]

@@ -1,0 +1,217 @@
+"""Everything that is told about the socket's clients: metrics, log lines, the audit file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Gauge, Metric
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.messages import Request, Response
+from confcom.aesm.session import ProtocolViolation
+from confcom.quote_helper.telemetry.answer_record import AnswerRecord
+from confcom.quote_helper.telemetry.audit import AuditLog
+from confcom.quote_helper.telemetry.metrics import HelperMetrics
+from confcom.quote_helper.telemetry.quote_log import QuoteLog
+from confcom.quote_helper.transport.peers import Peer
+from confcom.quote_provider.expiry import ReportsExpiry
+
+_logger = logging.getLogger(__name__)
+
+_SUCCESS: Final = AesmErrorCode.SUCCESS  # looking it up by its enum takes a tenth of a microsecond
+
+TICK_SECONDS: Final = 1.0
+"""How often counts are looked through for what is due; a minute's summary is at most this late."""
+MAX_PODS: Final = 512
+"""Pods with series of their own; a kubelet runs 110 by default, and at most 500 in practice. Others share one."""
+POD_AWAY_SECONDS: Final = 900.0
+"""After which a pod without requests loses its series: three times as long as Prometheus looks back for a value."""
+EXPIRY_SECONDS: Final = 60.0
+"""How often the provider is asked for dates, which change within days."""
+OTHER_PODS: Final = "other"
+"""The label of pods beyond MAX_PODS; no UID."""
+
+
+class Observations:
+    """An Observer that passes everything on; `run` is to run beside the server.
+
+    Args:
+        metrics: counts by request and result.
+        pods: counts by pod.
+        log: says who got which quote.
+        audit: keeps who asked what, if that is wanted.
+        expiry: shows when certificates and collateral end.
+    """
+
+    def __init__(
+        self,
+        *,
+        metrics: HelperMetrics,
+        pods: PodMetrics,
+        log: QuoteLog,
+        audit: AuditLog | None,
+        expiry: ExpiryMetrics,
+    ) -> None:
+        self._metrics = metrics
+        self._pods = pods
+        self._log = log
+        self._audit = audit
+        self.expiry = expiry
+
+    async def run(self) -> None:
+        """Do what is due from time to time, until cancelled."""
+        while True:
+            self._pods.tick()
+            self._log.tick()
+            self.expiry.tick()
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def close(self) -> None:
+        """Say and write what is left."""
+        self._log.close()
+        if self._audit is not None:
+            await self._audit.close()
+
+    def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
+        """A request got its answer."""
+        self._metrics.answered(peer, request, response, seconds)
+        self._pods.answered(peer.pod, succeeded=response.error_code == _SUCCESS)
+        self._log.answered(peer, request, response, seconds)
+        if self._audit is not None:
+            self._audit.add(AnswerRecord.of(peer, request, response))
+
+    def dropped(self, peer: Peer, reason: str) -> None:
+        """A connection was closed without an answer."""
+        self._metrics.dropped(peer, reason)
+
+    def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
+        """What came was no AESM request."""
+        self._log.malformed(peer, violation)
+
+    def accepting_paused(self, reason: str) -> None:
+        """No connection is accepted for a while."""
+        self._metrics.accepting_paused(reason)
+        self._log.accepting_paused(reason)
+
+
+class _Pod:
+    """One pod's counts."""
+
+    __slots__ = ("failures", "last_seen", "seen", "successes")
+
+    def __init__(self, last_seen: float) -> None:
+        self.successes = 0
+        self.failures = 0
+        self.last_seen = last_seen
+        self.seen = True
+
+
+class PodMetrics(Collector):
+    """Requests by pod: a bounded number of pods, and none that has been away for long. Counts in the event loop.
+
+    Args:
+        registry: where the metric is registered.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._pods: dict[str, _Pod] = {}
+        self._unknown = _Pod(clock())
+        self._others = _Pod(clock())
+        registry.register(self)
+
+    def answered(self, pod: str, *, succeeded: bool) -> None:
+        """A request of a pod was answered."""
+        counts = self._pods.get(pod)
+        if counts is None:
+            counts = self._admit(pod)
+        counts.seen = True
+        if succeeded:
+            counts.successes += 1
+        else:
+            counts.failures += 1
+
+    def tick(self) -> None:
+        """Forget the pods that have been away for long."""
+        now = self._clock()
+        for pod, counts in list(self._pods.items()):
+            if counts.seen:
+                counts.seen = False
+                counts.last_seen = now
+            elif now - counts.last_seen >= POD_AWAY_SECONDS:
+                del self._pods[pod]
+
+    def describe(self) -> Iterator[Metric]:
+        """The metric without values, so that the registry knows its name."""
+        yield self._family()
+
+    def collect(self) -> Iterator[Metric]:
+        """The values as they are now."""
+        family = self._family()
+        for pod, counts in (("", self._unknown), (OTHER_PODS, self._others), *self._pods.items()):
+            family.add_metric([pod, "success"], counts.successes)
+            family.add_metric([pod, "failure"], counts.failures)
+        yield family
+
+    def _admit(self, pod: str) -> _Pod:
+        if not pod:
+            return self._unknown
+        if len(self._pods) >= MAX_PODS:
+            return self._others
+        counts = self._pods[pod] = _Pod(self._clock())
+        return counts
+
+    @staticmethod
+    def _family() -> CounterMetricFamily:
+        return CounterMetricFamily(
+            "confcom_quote_helper_pod_requests",
+            "Answers, by the pod's UID (empty: not known; other: beyond those told apart), and success or failure",
+            labels=["pod", "outcome"],
+        )
+
+
+class ExpiryMetrics:
+    """When certificates and collateral end, as far as the provider knows.
+
+    Args:
+        registry: where the metric is registered.
+        wall_clock: seconds since the epoch.
+    """
+
+    def __init__(self, registry: CollectorRegistry, wall_clock: Callable[[], float]) -> None:
+        self._expiry = Gauge(
+            "confcom_quote_helper_expiry_timestamp_seconds",
+            "When the pck_certificate, or the collateral given to verifiers now, ends; seconds since the epoch",
+            ["what"],
+            registry=registry,
+        )
+        self._wall_clock = wall_clock
+        self._provider: ReportsExpiry | None = None
+        self._due = 0.0
+
+    def watch(self, provider: object) -> None:
+        """From now on show the dates of this provider, if it has any."""
+        self._due = 0.0
+        self._provider = provider if isinstance(provider, ReportsExpiry) else None
+
+    def tick(self) -> None:
+        """Ask the provider, if it is time; one that fails is asked again later, and keeps the dates it had."""
+        seconds = self._wall_clock()
+        # A date that was set back does not put it off.
+        if self._provider is None or 0 < self._due - seconds <= EXPIRY_SECONDS:
+            return
+        self._due = seconds + EXPIRY_SECONDS
+        try:
+            expiries = self._provider.expiries(datetime.fromtimestamp(seconds, UTC))
+        except Exception:
+            _logger.exception("the quote provider does not tell when its certificates end")
+            return
+        for what, end in expiries.items():
+            self._expiry.labels(what.value).set(end.timestamp())
