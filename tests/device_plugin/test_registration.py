@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from confcom.device_plugin.kubelet import endpoint, registration_attempt
 from confcom.device_plugin.discovery.device_watch import Presence
 from confcom.device_plugin.discovery.epc_discovery import Platform
+from confcom.device_plugin.kubelet import endpoint, registration_attempt
 from confcom.device_plugin.kubelet.allocation import Allocator
 from confcom.device_plugin.kubelet.backoff import Backoff
 from confcom.device_plugin.kubelet.endpoint import Endpoint
