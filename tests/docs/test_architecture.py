@@ -1,0 +1,90 @@
+"""The architecture page, held to the folders, to their imports, and to the contracts of import-linter."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "confcom"
+PAGE = (ROOT / "docs/explanation/architecture.md").read_text()
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+
+
+def rows(heading):
+    """The first cells, and the whole rows, of the table that begins so."""
+    _, _, rest = PAGE.partition(f"| {heading} |")
+    lines = rest.partition("\n\n")[0].splitlines()[2:]
+    return {line.split("|")[1].strip().strip("`"): line.split("|")[1:-1] for line in lines}
+
+
+def folders(parent):
+    return {one.name for one in parent.iterdir() if (one / "__init__.py").is_file()}
+
+
+def imported(package):
+    """Names of the other packages that modules of this one import, in type annotations and functions too."""
+    found = set()
+    for path in (SOURCE / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{one.name}" for one in node.names if node.module == "confcom")]
+            elif isinstance(node, ast.Import):
+                names = [one.name for one in node.names]
+            found |= {name.split(".")[1] for name in names if name.startswith("confcom.")}
+    return {one for one in found - {package} if (SOURCE / one).is_dir() or (SOURCE / f"{one}.py").is_file()}
+
+
+def layers(contract):
+    (found,) = (one["layers"] for one in CONTRACTS if one["id"] == contract)
+    return [[name.strip().rpartition(".")[2] for name in layer.split("|")] for layer in found]
+
+
+def permitted():
+    """By package: what the layers let it import, without what another contract forbids."""
+    order = layers("layers")
+    below = {
+        package: {name for lower in order[number + 1 :] for name in lower}
+        for number, layer in enumerate(order)
+        for package in layer
+    }
+    for contract in CONTRACTS:
+        for source in contract.get("source_modules", ()):
+            package = source.removeprefix("confcom.")
+            if package in below:
+                below[package] -= {one.removeprefix("confcom.") for one in contract["forbidden_modules"]}
+    return below
+
+
+def test_every_package_has_a_row_and_no_other():
+    assert set(rows("package")) == folders(SOURCE)
+    for daemon in ("quote_helper", "device_plugin"):
+        assert set(rows(f"package of `{daemon}`")) == folders(SOURCE / daemon)
+
+
+def test_each_row_names_what_the_package_imports_and_the_contracts_permit_it():
+    allowed = permitted()
+    for package, cells in rows("package").items():
+        named = re.findall(r"`([a-z_]+)`", cells[-1])
+        assert named == sorted(imported(package)), package
+        assert set(named) <= allowed[package], package
+
+
+def test_packages_of_the_quote_helper_are_in_the_order_of_their_layers():
+    order = [name for layer in layers("quote-helper") for name in layer]
+    named = list(rows("package of `quote_helper`"))
+    assert named == [name for name in order if name in named]
+
+
+def test_every_module_that_a_flow_names_is_there():
+    flows = PAGE.partition("## A quote, hop by hop")[2].partition("## Words that are ours")[0]
+    named = {name for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", flows) if name.partition(".")[0] != "kubernetes"}
+    assert len(named) > 20
+    missing = [name for name in named if not (SOURCE / f"{name.replace('.', '/')}.py").is_file()]
+    assert missing == []
+
+
+def test_it_is_found_from_the_readme_and_from_contributing():
+    for page in ("README.md", "CONTRIBUTING.md", "docs/README.md"):
+        assert "architecture.md" in (ROOT / page).read_text(), page
