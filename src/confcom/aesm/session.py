@@ -66,7 +66,7 @@ class ServerSession:
 
     @property
     def buffered(self) -> int:
-        """How many bytes of an incomplete request are held."""
+        """Number of buffered bytes of an incomplete request."""
         return self._decoder.buffered
 
     def receive(self, data: bytes) -> RequestReceived | ProtocolViolation | None:
