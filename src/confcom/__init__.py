@@ -9,7 +9,7 @@ __version__: str
 
 
 def __getattr__(name: str) -> object:
-    """Look `__version__` up when it is asked for: that takes longer than a daemon's other imports of this package."""
+    """Look up `__version__` on first use: the look-up takes longer than a daemon's other imports of this package."""
     if name == "__version__":
         from importlib.metadata import version  # noqa: PLC0415 # see above
 

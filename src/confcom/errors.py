@@ -1,4 +1,4 @@
-"""The one error tree: every error says what happened, why, and what to do about it."""
+"""Base classes of all errors, and exit codes. Every error says what happened, why, and what to do about it."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every command, by kind of outcome, so that scripts need not read prose."""
+    """Exit codes of every command, by kind of outcome, so that scripts need not parse messages."""
 
     OK = 0
     FAILED = 1
-    """Something that should have worked did not; the message says what."""
+    """An operation failed; the message says which."""
     USAGE = 2
-    """The command line itself is wrong (click's and argparse's own code)."""
+    """The command line is invalid (click and argparse use the same code)."""
     NOT_AUTHORISED = 3
-    """verify: authentic, but not what the policy asks for (or the policy asks for nothing)."""
+    """verify: the quote is authentic, but does not meet the policy (or the policy demands nothing)."""
     NOT_AUTHENTIC = 4
     """verify: the quote is not authentic."""
     UNUSABLE = 5
-    """The input cannot be used: not a quote, no collateral, a malformed file."""
+    """The input cannot be used: not a quote, missing collateral, a malformed file."""
     UNAVAILABLE = 6
-    """A service, a file or a device that the command needs is not there or does not answer."""
+    """A service, a file or a device that the command needs is missing or does not answer."""
     REFUSED = 7
-    """A check before a change to a cluster failed, or nobody consented; nothing was changed."""
+    """A check before a change to a cluster failed, or the user did not confirm; nothing was changed."""
     NOT_READY = 8
-    """The cluster's add-on is not, or not yet, as it was asked to be; the message says where and why."""
+    """The cluster's add-on is not, or not yet, in the requested state; the message says where and why."""
     INTERRUPTED = 130
     """Ended by Ctrl-C, as shells report it."""
 
 
 class ConfcomError(Exception):
-    """Root of the tree.
+    """Base class of all errors of this package.
 
     Args:
         what: what happened, in one sentence without a full stop.
@@ -47,7 +47,7 @@ class ConfcomError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        """All three parts on one line, for logs."""
+        """Join the three parts into one line, for logs."""
         parts = [self.what]
         if self.why:
             parts.append(f"because {self.why}")
@@ -56,29 +56,29 @@ class ConfcomError(Exception):
 
 
 class MalformedError(ConfcomError):
-    """Bytes or text that do not follow their format; nothing was done with them."""
+    """Bytes or text do not follow their format; they were not used."""
 
     exit_code = ExitCode.UNUSABLE
 
 
 class SettingsError(ConfcomError):
-    """A flag, an environment variable or a manifest asks for something that cannot be."""
+    """A flag, an environment variable or a manifest asks for something impossible."""
 
     exit_code = ExitCode.USAGE
 
 
 class UnavailableError(ConfcomError):
-    """A service, a file or a device that is needed is not there (yet)."""
+    """A required service, file or device is not there (yet)."""
 
     exit_code = ExitCode.UNAVAILABLE
 
 
 class OutputError(ConfcomError):
-    """What was asked for exists, and cannot be written to where it was to go."""
+    """A result exists, but cannot be written to its destination."""
 
 
 def explain(error: ConfcomError) -> str:
-    """What happened, why, and what to do, a line each, fit for a terminal whatever the texts hold."""
+    """Format an error for a terminal: what, why and remedy on a line each, with unprintable characters escaped."""
     lines = [f"Error: {printable(error.what)}"]
     if error.why:
         lines.append(f"  why: {printable(error.why)}")
@@ -88,16 +88,16 @@ def explain(error: ConfcomError) -> str:
 
 
 def as_data(error: ConfcomError) -> dict[str, str | int]:
-    """The members of `error` in every command's JSON."""
+    """Return the members that describe `error` in every command's JSON."""
     return {"what": error.what, "why": error.why, "do": error.remedy, "exit_code": int(error.exit_code)}
 
 
 def printable(text: str) -> str:
-    r"""Text from elsewhere, fit for a terminal: everything that is not printable is shown as its backslash escape.
+    r"""Return untrusted text in a form that is safe on a terminal: unprintable characters become backslash escapes.
 
-    Certificates, quotes, file names and answers of services may hold line feeds, terminal control sequences or
-    characters that turn the direction of writing, and with these could forge lines of a report. What is printable
-    (`str.isprintable`: letters of every script, and the space) stays; so does the backslash itself, because this is
+    Certificates, quotes, file names and answers of services may contain line feeds, terminal control sequences or
+    characters that change the direction of writing, which could forge lines of a report. Printable characters
+    (`str.isprintable`: letters of every script, and the space) are kept. So is the backslash itself: the result is
     for reading and not for parsing.
     """
     if text.isprintable():

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
-from confcom.sgx.open_enclave import OpenEnclaveReportType, names_open_enclave_report, strip_open_enclave_header
+from confcom.sgx.open_enclave import OpenEnclaveReportType, has_open_enclave_header, strip_open_enclave_header
 from confcom.sgx.quote import Quote
 
 
@@ -13,7 +13,7 @@ def report(content: bytes, *, version=1, kind=2, size=None) -> bytes:
 
 
 def test_the_quote_of_a_remote_report_is_read_after_stripping(chain_quote):
-    assert names_open_enclave_report(report(chain_quote))
+    assert has_open_enclave_header(report(chain_quote))
     assert strip_open_enclave_header(report(chain_quote)) == chain_quote
 
 
@@ -53,19 +53,19 @@ def test_a_size_that_disagrees_is_refused(size):
     ],
 )
 def test_other_bytes_do_not_name_an_open_enclave_report(data):
-    assert not names_open_enclave_report(data)
+    assert not has_open_enclave_header(data)
     with pytest.raises(MalformedError, match="do not begin with Open Enclave's report header"):
         strip_open_enclave_header(data)
 
 
 def test_a_header_alone_is_named():
-    assert names_open_enclave_report(report(b""))
+    assert has_open_enclave_header(report(b""))
     assert strip_open_enclave_header(report(b"")) == b""
 
 
 def test_quotes_are_not_taken_for_open_enclave_reports(chain_quote, ppid_quote):
-    assert not names_open_enclave_report(chain_quote)
-    assert not names_open_enclave_report(ppid_quote)
+    assert not has_open_enclave_header(chain_quote)
+    assert not has_open_enclave_header(ppid_quote)
 
 
 @given(st.binary(max_size=100))

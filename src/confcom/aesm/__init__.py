@@ -1,1 +1,1 @@
-"""The AESM protocol, sans I/O: framing, messages, and both sides' sessions."""
+"""The AESM protocol, sans I/O: framing, messages, and the sessions of client and server."""

@@ -1,4 +1,4 @@
-"""What each AESM error code means to a person and what to do about it."""
+"""The meaning of each AESM error code, and what the user can do about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from confcom.aesm.error_code import AesmErrorCode as Code
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Both as clauses without a full stop, to be put into an error's `why` and `remedy`."""
+    """Meaning and remedy as clauses without a full stop, for an error's `why` and `remedy`."""
 
     meaning: str
     remedy: str
@@ -162,12 +162,12 @@ _UNKNOWN: Final = Advice("Intel's documents do not list this number", _READ_LOG)
 
 
 def advice_for(code: int) -> Advice:
-    """What this number means and what to do; numbers that nobody documents have an answer too."""
+    """Return the meaning and the remedy of an error code; undocumented codes get a general answer."""
     return _ADVICE.get(code, _UNKNOWN)
 
 
 def describe(code: int) -> str:
-    """The number with its name, as it is always shown: `30 (SERVICE_UNAVAILABLE)`."""
+    """Return the code with its name, as all messages show it: `30 (SERVICE_UNAVAILABLE)`."""
     try:
         return f"{code} ({Code(code).name})"
     except ValueError:

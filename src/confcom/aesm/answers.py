@@ -1,7 +1,7 @@
-"""What the service answers, given what a quote provider says: Intel's rules for every parameter, as pure functions.
+"""The service's answers to requests: Intel's rules for every parameter, as pure functions.
 
-`plan` answers at once what needs no provider, and says for the rest what is needed of it. Whoever has a provider calls
-it and completes the answer:
+`plan` returns the answer if no quote provider is needed, else what the provider must supply. The caller then calls the
+provider and completes the answer:
 
     match plan(request):
         case NeedIdentity() as need: response = need.answer(identity.target_info, identity.pub_key_id)
@@ -9,8 +9,8 @@ it and completes the answer:
         case NeedQuote() as need: response = need.answer(result.quote, result.qe_report_info)
         case response: ...
 
-and `need.refuse(code)` in place of `answer` if the provider fails. Sources: Intel's quote_ex_service_bundle.cpp and
-AE*Request.cpp, and answers recorded from its server.
+If the provider fails, the caller uses `need.refuse(code)` instead of `answer`. Sources: Intel's
+quote_ex_service_bundle.cpp and AE*Request.cpp, and answers recorded from its server.
 """
 
 from __future__ import annotations
@@ -52,46 +52,46 @@ from confcom.sgx.report import (
 )
 
 PUB_KEY_ID_SIZE: Final = 32
-"""A SHA-256; Intel's ql wrapper gives up on any other size."""
+"""Size of a SHA-256 digest; Intel's ql wrapper fails on any other size."""
 
 MAX_QUOTE_BUFFER_SIZE: Final = 64 * 1024
-"""Largest buf_size of GetQuoteEx, in bytes; the answer is as long as the buffer, so this bounds what one request can
-make the service hold. Intel's library makes quotes of at most 13,346 bytes (certification data of 12,294), Gramine asks
-for 8,192; Intel's server honours 64 MiB."""
+"""Largest buf_size of GetQuoteEx, in bytes. The answer is as long as the buffer, so this limits the memory that one
+request can use. Intel's library makes quotes of at most 13,346 bytes (certification data of 12,294), Gramine asks for
+8,192; Intel's server accepts up to 64 MiB."""
 
 MAX_LISTED_KEY_IDS: Final = 10
-"""SelectAttKeyID refuses longer lists (Intel's quote_ex service)."""
+"""SelectAttKeyID rejects longer lists (Intel's quote_ex service)."""
 
 _LIST_HEADER: Final = struct.Struct("<HHI")
 """sgx_att_key_id_list_t: id, version, number of entries."""
 
 _SUPPORTED: Final = ECDSA_P256_KEY_ID.encode()
-_SUPPORTED_NAME: Final = _SUPPORTED[:ATT_KEY_ID_COMPARED]
+_SUPPORTED_PREFIX: Final = _SUPPORTED[:ATT_KEY_ID_COMPARED]
 
 
 @dataclass(frozen=True, slots=True)
 class NeedIdentity:
-    """InitQuoteEx: the provider must say whom reports are to be targeted at."""
+    """InitQuoteEx: the provider must supply the quoting enclave's target info and public key id."""
 
     def answer(self, target_info: TargetInfo, pub_key_id: bytes) -> InitQuoteExResponse:
-        """The answer of a quoting enclave that is ready; `pub_key_id` is 32 bytes."""
+        """Return the answer with the target info and the public key id (32 bytes)."""
         return InitQuoteExResponse(AesmErrorCode.SUCCESS, target_info.encode(), PUB_KEY_ID_SIZE, pub_key_id)
 
     def refuse(self, code: AesmErrorCode) -> InitQuoteExResponse:
-        """The answer if the provider cannot."""
+        """Return the answer if the provider failed."""
         return InitQuoteExResponse(code, pub_key_id_size=PUB_KEY_ID_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
 class NeedQuoteSize:
-    """GetQuoteSizeEx: the provider must say the exact size of its next quote."""
+    """GetQuoteSizeEx: the provider must supply the exact size of its next quote."""
 
     def answer(self, size: int) -> GetQuoteSizeExResponse:
-        """`size` in bytes, exact: Open Enclave and Fortanix keep what follows a quote that is shorter."""
+        """Return the answer; `size` in bytes must be exact: Open Enclave and Fortanix keep what follows the quote."""
         return GetQuoteSizeExResponse(AesmErrorCode.SUCCESS, size)
 
     def refuse(self, code: AesmErrorCode) -> GetQuoteSizeExResponse:
-        """The answer if the provider cannot."""
+        """Return the answer if the provider failed."""
         return GetQuoteSizeExResponse(code, 0)
 
 
@@ -104,11 +104,12 @@ class NeedQuote:
     buf_size: int
 
     def answer(self, quote: bytes, qe_report_info: QeReportInfo | None) -> GetQuoteExResponse:
-        """The quote, followed by zeros up to the buffer's size; error 3 if the buffer is too small for it.
+        """Return the quote, padded with zeros to the buffer's size; error 3 if the buffer is too small.
 
         Args:
             quote: exactly the quote.
-            qe_report_info: as the provider completed it. Whoever gave one gets one (Fortanix's client panics without).
+            qe_report_info: as the provider completed it; if None, the client's own is returned (Fortanix's client
+                panics without one).
         """
         if len(quote) > self.buf_size:
             return self.refuse(AesmErrorCode.PARAMETER_ERROR)
@@ -118,18 +119,18 @@ class NeedQuote:
         )
 
     def reject_report(self, code: AesmErrorCode, quote_size: int) -> GetQuoteExResponse:
-        """The answer to a report that was not made for this QE; error 3 if the buffer is too small as well.
+        """Return the answer to a report that was not made for this QE; error 3 if the buffer is also too small.
 
-        Intel's library looks at the buffer before the QE looks at the report.
+        Intel's library checks the buffer before the QE checks the report.
 
         Args:
             code: 42 or 47.
-            quote_size: of a quote, in bytes.
+            quote_size: size of a quote in bytes.
         """
         return self.refuse(code if quote_size <= self.buf_size else AesmErrorCode.PARAMETER_ERROR)
 
     def refuse(self, code: AesmErrorCode) -> GetQuoteExResponse:
-        """The answer if the provider cannot; qe_report_info goes back as it came, as Intel's server sends it."""
+        """Return the answer if the provider failed; qe_report_info is returned unchanged, as Intel's server does."""
         return GetQuoteExResponse(code, qe_report_info=self.qe_report_info.encode() if self.qe_report_info else None)
 
 
@@ -138,9 +139,10 @@ Plan = Need | Response
 
 
 def plan(request: Request) -> Plan:
-    """Answer, or say what is needed of a provider to answer.
+    """Return the answer, or what the provider must supply to complete it.
 
-    Num, IDs and Select never need one: they can be answered at once, whatever state the provider is in.
+    GetSupportedAttKeyIDNum, GetSupportedAttKeyIDs and SelectAttKeyID never need a provider: they can be answered at
+    once, whatever state the provider is in.
     """
     planned: Plan
     match request:
@@ -159,13 +161,13 @@ def plan(request: Request) -> Plan:
             planned = NeedQuoteSize() if refusal is None else NeedQuoteSize().refuse(refusal)
         case LegacyRequest():
             planned = refuse(request.kind, AesmErrorCode.SERVICE_UNAVAILABLE)
-        case _:  # IncompleteRequest, the last kind there is
+        case _:  # IncompleteRequest, the only remaining type
             planned = refuse(request.kind, AesmErrorCode.UNEXPECTED_ERROR)
     return planned
 
 
 def refuse(kind: MessageKind, code: AesmErrorCode) -> Response:
-    """An error answer to a request of which only the kind is known, with the zeros that Intel's server writes."""
+    """Return an error answer to a request of this kind, with the zeros that Intel's server writes."""
     make = _REFUSALS.get(kind)
     return LegacyResponse(kind, code) if make is None else make(code)
 
@@ -193,7 +195,7 @@ def _init(request: InitQuoteExRequest) -> NeedIdentity | InitQuoteExResponse:
     if refusal is not None:
         return InitQuoteExResponse(refusal, pub_key_id_size=request.buf_size or 0)
     if not request.b_pub_key_id:
-        # buf_size is not looked at: Intel's ql wrapper sends uninitialised stack there.
+        # buf_size is ignored: Intel's ql wrapper sends uninitialised stack memory in it.
         return InitQuoteExResponse(AesmErrorCode.SUCCESS, bytes(TARGET_INFO_SIZE), PUB_KEY_ID_SIZE)
     if request.buf_size != PUB_KEY_ID_SIZE:
         return InitQuoteExResponse(AesmErrorCode.PARAMETER_ERROR, pub_key_id_size=request.buf_size or 0)
@@ -201,7 +203,7 @@ def _init(request: InitQuoteExRequest) -> NeedIdentity | InitQuoteExResponse:
 
 
 def _quote(request: GetQuoteExRequest) -> NeedQuote | GetQuoteExResponse:
-    # The key is looked at before all sizes, as Intel's quote_ex service does.
+    # The key id is checked before all sizes, as in Intel's quote_ex service.
     code = _key_id_refusal(request.att_key_id)
     info = request.qe_report_info
     if code is None and (
@@ -226,7 +228,7 @@ def _key_id_refusal(key_id: bytes | None) -> AesmErrorCode | None:
 
 
 def _is_supported(key_id: bytes) -> bool:
-    return key_id.startswith(_SUPPORTED_NAME)
+    return key_id.startswith(_SUPPORTED_PREFIX)
 
 
 def _select(listed: bytes | None) -> SelectAttKeyIdResponse:
@@ -235,7 +237,7 @@ def _select(listed: bytes | None) -> SelectAttKeyIdResponse:
     entries = _listed_key_ids(listed)
     if not entries:
         return SelectAttKeyIdResponse(AesmErrorCode.PARAMETER_ERROR)
-    # The caller's own bytes go back: what it put beside the key's name is its own.
+    # The client's own entry is returned, because the bytes that are not compared belong to the client.
     chosen = next((entry for entry in entries if _is_supported(entry)), None)
     if chosen is None:
         return SelectAttKeyIdResponse(AesmErrorCode.UNSUPPORTED_ATT_KEY_ID)
@@ -243,7 +245,7 @@ def _select(listed: bytes | None) -> SelectAttKeyIdResponse:
 
 
 def _listed_key_ids(listed: bytes) -> tuple[bytes, ...]:
-    """The entries of a list, or none if it is not one."""
+    """Return the entries of a key id list; empty if `listed` is malformed."""
     if len(listed) < _LIST_HEADER.size:
         return ()
     list_id, version, count = _LIST_HEADER.unpack_from(listed)

@@ -1,4 +1,4 @@
-"""AESM's error numbers, from Intel's aesm_error.h; what each means to a person is in `confcom.aesm.advice`."""
+"""AESM's error codes, from Intel's aesm_error.h; `confcom.aesm.advice` explains each of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong between an AESM client and its service."""
+"""Errors of the AESM protocol, and errors that an AESM service reports."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _TRANSIENT = frozenset(
 
 
 class ProtocolError(MalformedError):
-    """Bytes that are not AESM's protocol. A server closes the connection without a byte, as Intel's does."""
+    """Bytes that violate the AESM protocol. A server closes the connection without an answer, as Intel's does."""
 
 
 class FrameError(ProtocolError):
-    """A length that no known client or server sends."""
+    """A frame with a length that no known client or server sends, or a frame that was cut."""
 
 
 class MalformedMessageError(ProtocolError):
-    """A frame whose body is not the message it should be."""
+    """A frame whose body is not the expected message."""
 
 
 class UnknownRequestError(ProtocolError):
-    """A well-formed request of a kind that AESM does not know."""
+    """A well-formed request of an unknown kind."""
 
 
 class SessionMisuseError(ConfcomError):
-    """The program that drives a session broke its order of calls: a bug in that program, not in the peer."""
+    """The calling program used a session in the wrong order: a bug in that program, not in the peer."""
 
 
 class ConnectionClosedError(UnavailableError):
@@ -43,11 +43,11 @@ class ConnectionClosedError(UnavailableError):
 
 
 class AesmError(ConfcomError):
-    """The service answered, with an error; its number is never shown without its name and advice.
+    """The service answered with an error code; messages show the code with its name and advice.
 
     Args:
         code: the number from the wire, known or not.
-        call: what was asked, for the message: `InitQuoteEx`.
+        call: name of the request, for the message: `InitQuoteEx`.
     """
 
     def __init__(self, code: int, call: str) -> None:
@@ -62,14 +62,14 @@ class AesmError(ConfcomError):
 
 
 class StaleTargetError(AesmError):
-    """42: the quoting enclave changed since InitQuoteEx; call it again, make a new report, and ask again."""
+    """Code 42: the quoting enclave changed since InitQuoteEx. Call InitQuoteEx again and make a new report."""
 
     def __init__(self, call: str) -> None:
         super().__init__(AesmErrorCode.ATT_KEY_NOT_INITIALIZED, call)
 
 
 def service_error(code: int, call: str) -> AesmError:
-    """The error for a code other than 0; the one that callers react to has a type of its own."""
+    """Return the error for a code other than 0; code 42, which callers handle, has its own type."""
     if code == AesmErrorCode.ATT_KEY_NOT_INITIALIZED:
         return StaleTargetError(call)
     return AesmError(code, call)

@@ -1,6 +1,6 @@
 """AESM's framing: four bytes of length, little-endian, then that many bytes of protobuf.
 
-No magic, version or checksum; the same both ways (Intel's SocketTransporter.cpp).
+A frame has no magic, version or checksum; requests and responses use the same format (Intel's SocketTransporter.cpp).
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ HEADER_SIZE: Final = 4
 
 MAX_REQUEST_SIZE: Final = 64 * 1024
 """Largest request body accepted, in bytes. The largest that a known client sends is 1,667 (GetQuoteEx with
-qe_report_info, recorded); Intel's server has no bound and dies of a length of 4 GiB."""
+qe_report_info, recorded). Intel's server has no limit and crashes if the length is 4 GiB."""
 
 
 def encode_frame(body: bytes) -> bytes:
-    """Header and body as one bytes object, to be sent by one call.
+    """Return header and body as one bytes object, to be sent by one call.
 
-    Intel's client library crashes on answers that arrive in small pieces, so they must never be split.
+    Intel's client library crashes on answers that arrive in small pieces, so a frame must never be split.
     """
     return len(body).to_bytes(HEADER_SIZE, "little") + body
 
 
 class FrameDecoder:
-    """Takes one frame in any segmentation. Holds at most header and body; what follows the frame is dropped.
+    """Decodes one frame that arrives in pieces of any size. Buffers at most the frame; bytes after it are dropped.
 
     Args:
-        max_body_size: largest length that is believed, in bytes.
+        max_body_size: largest length accepted, in bytes.
     """
 
     __slots__ = ("_buffer", "_done", "_max_body_size", "_wanted")
@@ -46,27 +46,27 @@ class FrameDecoder:
 
     @property
     def buffered(self) -> int:
-        """How many bytes of an incomplete frame are held."""
+        """Number of buffered bytes of an incomplete frame."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> bytes | None:
-        """Take what arrived.
+        """Consume received bytes.
 
         Returns:
             the body, once, when the frame is complete; else None.
 
         Raises:
-            FrameError: the length is 0 or too large. Nothing is taken afterwards.
+            FrameError: the length is 0 or too large. Later bytes are ignored.
         """
         if self._done:
             return None
         if not self._buffer:
-            # Nearly every frame comes whole, and is not copied into the buffer first.
+            # Nearly every frame arrives in one piece; then the buffer, and a copy, are avoided.
             length = len(data) - HEADER_SIZE
             if 0 < length <= self._max_body_size and data.startswith(length.to_bytes(HEADER_SIZE, "little")):
                 self._done = True
                 return data[HEADER_SIZE:]
-        # Room is taken as bytes arrive, never for a length that was merely announced.
+        # The buffer grows as bytes arrive; the announced length allocates nothing.
         consumed = self._take(data, 0)
         if len(self._buffer) < HEADER_SIZE:
             return None

@@ -1,7 +1,7 @@
-"""AESM's messages to bytes and back, byte for byte as Intel's client and server write them.
+"""Encoding and decoding of AESM messages, byte for byte as Intel's client and server write them.
 
-The protobuf classes stay inside this module. Only the wire's own rules are kept here: which sub-message is served if
-there are several, and which fields a request cannot do without.
+Only this module uses the protobuf classes. It enforces only the rules of the wire format: which sub-message is served
+if there are several, and which fields of a request are required.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from confcom.aesm.messages import (
 SERVING_ORDER: Final = tuple(
     MessageKind(number) for number in (15, 16, 17, 19, 21, 22, 3, 1, 2, 4, 18, 10, 11, 12, 13, 14)
 )
-"""If a request holds several calls, the first of these is served. Intel's order (ProtobufSerializer.cpp), in which 2.26
-had the legacy calls first; 2.28 and later do not know them, and serve the call beside them."""
+"""If a request holds several calls, the first of these is served. The order is Intel's (ProtobufSerializer.cpp), except
+that version 2.26 had the legacy calls first; 2.28 and later do not know the legacy calls, and serve the other one."""
 
 
 _SERVING_RANKS: Final[Mapping[int, int]] = MappingProxyType(
@@ -79,19 +79,19 @@ _RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = MappingProxyTyp
 
 
 def encode_request(request: QuotingRequest) -> bytes:
-    """A request's body, as Intel's client writes it."""
+    """Encode a request's body, as Intel's client does."""
     wire = messages_pb2.Request()
     sub = _sub_message(wire, request.kind)
-    sub.SetInParent()  # it may have no field at all
+    sub.SetInParent()  # a sub-message without any field would be left out otherwise
     _write(sub, request)
     return wire.SerializeToString()
 
 
 def decode_request(body: bytes) -> Request:
-    """Read a request's body; fields that are not known are skipped, as Intel's server does.
+    """Decode a request's body; unknown fields are skipped, as Intel's server does.
 
     Raises:
-        MalformedMessageError: not protobuf, or cut. (Intel's server serves what it read before the cut.)
+        MalformedMessageError: not protobuf, or truncated. (Intel's server serves what it read before the truncation.)
         UnknownRequestError: none of the requests that AESM knows.
     """
     wire = messages_pb2.Request()
@@ -109,14 +109,14 @@ def decode_request(body: bytes) -> Request:
     if message is None:
         return LegacyRequest(kind)
     values = _read(message, sub)
-    # A dataclass' fields without a default come first: those that a request cannot do without.
+    # Required fields come first: they are the dataclass' fields without a default.
     if None in values[: len(message.REQUIRED)]:
         return IncompleteRequest(kind, tuple(name for name in message.REQUIRED if not sub.HasField(name)))
     return message(*values)
 
 
 def encode_response(response: Response) -> bytes:
-    """A response's body, as Intel's server writes it."""
+    """Encode a response's body, as Intel's server does."""
     wire = messages_pb2.Response()
     sub = _sub_message(wire, response.kind)
     if isinstance(response, LegacyResponse):
@@ -128,10 +128,10 @@ def encode_response(response: Response) -> bytes:
 
 
 def decode_response(body: bytes, kind: MessageKind) -> QuotingResponse:
-    """Read the body of the answer to a request of this kind.
+    """Decode the body of the response to a request of this kind.
 
     Raises:
-        MalformedMessageError: not protobuf, not the answer to this request, or without an error code.
+        MalformedMessageError: not protobuf, not a response to this request, or without an error code.
     """
     wire = messages_pb2.Response()
     _parse(wire, body)

@@ -1,6 +1,6 @@
 """AESM's requests and responses as typed values.
 
-What their fields may be is `answers`' business; their bytes are `message_codec`'s.
+`answers` checks the values of their fields; `message_codec` encodes and decodes them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 
 class MessageKind(IntEnum):
-    """Field numbers of requests; a response has the number of its request."""
+    """Protobuf field numbers of requests; a response has the number of its request."""
 
     INIT_QUOTE = 1
     GET_QUOTE = 2
@@ -32,15 +32,16 @@ class MessageKind(IntEnum):
 
     @property
     def call(self) -> str:
-        """The call's name as Intel's documents write it, for people and metrics."""
+        """The call's name as in Intel's documents, for messages and metrics."""
         return "".join(part.capitalize() for part in self.name.split("_")).replace("KeyId", "KeyID")
 
 
 @dataclass(frozen=True, slots=True)
 class InitQuoteExRequest:
-    """Ask whom reports must be targeted at; without b_pub_key_id, only for the public key id's size.
+    """Ask for the quoting enclave's target info; without b_pub_key_id, only for the size of the public key id.
 
-    `timeout` is in the caller's own unit (Intel: ms, Fortanix: us), so no server can honour it; Intel's ignores it.
+    `timeout` is in a unit that the client chooses (Intel: ms, Fortanix: us), so no server can honour it; Intel's
+    server ignores it.
     """
 
     kind: ClassVar = MessageKind.INIT_QUOTE_EX
@@ -65,7 +66,7 @@ class GetQuoteSizeExRequest:
 
 @dataclass(frozen=True, slots=True)
 class GetQuoteExRequest:
-    """Ask for a quote over a report; with qe_report_info, also for the QE's report over the quote."""
+    """Ask for a quote of a report; with qe_report_info, also for the QE's own report about the quote."""
 
     kind: ClassVar = MessageKind.GET_QUOTE_EX
     REQUIRED: ClassVar = ("report", "buf_size")
@@ -79,7 +80,7 @@ class GetQuoteExRequest:
 
 @dataclass(frozen=True, slots=True)
 class SelectAttKeyIdRequest:
-    """Ask which of some attestation keys the service can use; without a list, which it prefers."""
+    """Ask which of the listed attestation keys the service supports; without a list, which one it prefers."""
 
     kind: ClassVar = MessageKind.SELECT_ATT_KEY_ID
     REQUIRED: ClassVar[tuple[str, ...]] = ()
@@ -90,7 +91,7 @@ class SelectAttKeyIdRequest:
 
 @dataclass(frozen=True, slots=True)
 class GetSupportedAttKeyIdNumRequest:
-    """Ask how many attestation keys there are. Open Enclave asks once and remembers a failure for its whole life."""
+    """Ask for the number of supported attestation keys. Open Enclave asks once and keeps a failure for its lifetime."""
 
     kind: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM
     REQUIRED: ClassVar[tuple[str, ...]] = ()
@@ -100,7 +101,7 @@ class GetSupportedAttKeyIdNumRequest:
 
 @dataclass(frozen=True, slots=True)
 class GetSupportedAttKeyIdsRequest:
-    """Ask for the attestation key ids, into a buffer of exactly their size."""
+    """Ask for the supported attestation key ids; `buf_size` must be exactly their total size."""
 
     kind: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_IDS
     REQUIRED: ClassVar = ("buf_size",)
@@ -111,14 +112,14 @@ class GetSupportedAttKeyIdsRequest:
 
 @dataclass(frozen=True, slots=True)
 class LegacyRequest:
-    """EPID, launch token or white list: recognised by its number, its content unread."""
+    """A request about EPID, launch tokens or the white list: only its field number is read, not its content."""
 
     kind: MessageKind
 
 
 @dataclass(frozen=True, slots=True)
 class IncompleteRequest:
-    """A request of a known kind without what it cannot do without; the answer is an error of the same kind."""
+    """A request of a known kind that lacks required fields; the answer is an error of the same kind."""
 
     kind: MessageKind
     missing: tuple[str, ...]
@@ -126,7 +127,7 @@ class IncompleteRequest:
 
 @dataclass(frozen=True, slots=True)
 class InitQuoteExResponse:
-    """`pub_key_id_size` is 32 on success, and what was asked for on failure."""
+    """Target info and public key id. `pub_key_id_size` is 32 on success, and the requested size on failure."""
 
     kind: ClassVar = MessageKind.INIT_QUOTE_EX
 
@@ -138,7 +139,7 @@ class InitQuoteExResponse:
 
 @dataclass(frozen=True, slots=True)
 class GetQuoteSizeExResponse:
-    """`quote_size` in bytes, 0 on failure."""
+    """Size of a quote: `quote_size` in bytes, 0 on failure."""
 
     kind: ClassVar = MessageKind.GET_QUOTE_SIZE_EX
 
@@ -148,7 +149,7 @@ class GetQuoteSizeExResponse:
 
 @dataclass(frozen=True, slots=True)
 class GetQuoteExResponse:
-    """`quote` fills the buffer that was asked for: zeros follow it."""
+    """A quote, padded with zeros to the requested buffer size."""
 
     kind: ClassVar = MessageKind.GET_QUOTE_EX
 
@@ -169,7 +170,7 @@ class SelectAttKeyIdResponse:
 
 @dataclass(frozen=True, slots=True)
 class GetSupportedAttKeyIdNumResponse:
-    """How many key ids there are; 0 on failure."""
+    """Number of supported key ids; 0 on failure."""
 
     kind: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM
 
@@ -189,7 +190,7 @@ class GetSupportedAttKeyIdsResponse:
 
 @dataclass(frozen=True, slots=True)
 class LegacyResponse:
-    """The refusal of a legacy request; its numbers, where it has any, are 0."""
+    """The error response to a legacy request; its other numeric fields, if any, are 0."""
 
     kind: MessageKind
     error_code: int

@@ -1,7 +1,7 @@
-"""Both sides of one AESM connection, sans I/O: bytes in, events out.
+"""Client and server session of one AESM connection, sans I/O: bytes in, events out.
 
-One request per connection, as every known client does it. Whoever owns the socket feeds what arrives, acts on the
-event, and sends what it is given by one call.
+A connection carries one request, as with every known client. The owner of the socket passes received bytes to the
+session, acts on the event, and sends the bytes that the session returns by one call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from confcom.aesm.message_codec import decode_request, decode_response, encode_r
 from confcom.aesm.messages import MessageKind, QuotingRequest, QuotingResponse, Request, Response
 
 MAX_RESPONSE_SIZE: Final = 128 * 1024
-"""Largest response body that our client believes, in bytes: twice the largest quote buffer that our service honours,
+"""Largest response body that our client accepts, in bytes: twice the largest quote buffer that our service accepts,
 and fifteen times the largest answer that a known client asks for (Gramine: 8,209)."""
 
 
@@ -29,14 +29,14 @@ class RequestReceived:
 
 @dataclass(frozen=True, slots=True)
 class ProtocolViolation:
-    """What came is no AESM request: close without a byte, as Intel's server does."""
+    """The received bytes are not an AESM request: close without an answer, as Intel's server does."""
 
     error: ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
 class PeerClosed:
-    """The peer went without having sent anything, as liveness probes do: close, and do not call it an error."""
+    """The peer closed without sending anything, as liveness probes do: close, and do not count it as an error."""
 
 
 class _State(Enum):
@@ -46,7 +46,7 @@ class _State(Enum):
 
 
 class ServerSession:
-    """The service's side of one connection; holds at most one request's bytes.
+    """The service's side of one connection; buffers at most one request.
 
     Args:
         max_request_size: largest request body accepted, in bytes.
@@ -66,14 +66,14 @@ class ServerSession:
 
     @property
     def buffered(self) -> int:
-        """How many bytes of an incomplete request are held."""
+        """Number of buffered bytes of an incomplete request."""
         return self._decoder.buffered
 
     def receive(self, data: bytes) -> RequestReceived | ProtocolViolation | None:
-        """Take what arrived; bytes after the request are dropped.
+        """Consume received bytes; bytes after the request are dropped.
 
         Returns:
-            one event in the session's life, when the request is complete or cannot be one; else None.
+            one event per session, when the request is complete or invalid; else None.
         """
         if self._state is not _State.RECEIVING:
             return None
@@ -90,11 +90,11 @@ class ServerSession:
         return RequestReceived(request)
 
     def receive_eof(self) -> PeerClosed | ProtocolViolation | None:
-        """The peer sends no more.
+        """Handle the end of the peer's stream.
 
         Returns:
-            None if the request is complete (the peer only closed its sending half and still waits for the answer) or
-            the session is over.
+            None if the request is complete (the peer only shut down its sending side and still waits for the answer)
+            or the session is over.
         """
         if self._state is not _State.RECEIVING:
             return None
@@ -110,10 +110,10 @@ class ServerSession:
         )
 
     def respond(self, response: Response) -> bytes:
-        """The answer's bytes, to be sent by one call; then close.
+        """Return the answer's bytes, to be sent by one call; then close.
 
         Raises:
-            SessionMisuseError: no request is waiting, or the answer is one to another request.
+            SessionMisuseError: no request is waiting, or the answer belongs to another kind of request.
         """
         if self._state is not _State.AWAITING_RESPONSE:
             raise SessionMisuseError("an AESM session was asked to answer while no request waits for an answer")
@@ -130,8 +130,8 @@ class ClientSession:
     """The client's side of one connection.
 
     Args:
-        request: what to ask.
-        max_response_size: largest response body that is believed, in bytes.
+        request: the request to send.
+        max_response_size: largest response body accepted, in bytes.
     """
 
     __slots__ = ("_decoder", "_kind", "data_to_send")
@@ -142,14 +142,14 @@ class ClientSession:
         self.data_to_send: Final = encode_frame(encode_request(request))
 
     def receive(self, data: bytes) -> QuotingResponse | None:
-        """Take what arrived; an empty `data` is the end of the stream, as sockets report it.
+        """Consume received bytes; an empty `data` is the end of the stream, as sockets report it.
 
         Returns:
-            the response when it is complete.
+            the response when it is complete; else None.
 
         Raises:
-            ConnectionClosedError: the stream ended first.
-            ProtocolError: what came is not the answer.
+            ConnectionClosedError: the stream ended before the response was complete.
+            ProtocolError: the received bytes are not the response.
         """
         if not data:
             raise self._closed()

@@ -1,4 +1,4 @@
-"""Quotes for your program: an AESM client, blocking and asyncio, and the choice of in or out of process."""
+"""Quotes for applications: a blocking and an asyncio AESM client, and the choice between in and out of process."""
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import AesmError, ConnectionClosedError, ProtocolError, StaleTargetError

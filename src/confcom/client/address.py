@@ -1,4 +1,4 @@
-"""Where the AESM service is."""
+"""Path of the AESM socket."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ DEFAULT_SOCKET_PATH: Final = Path("/var/run/aesmd/aesm.socket")
 """Compiled into Intel's libraries, Gramine, Fortanix and Open Enclave."""
 
 SOCKET_VARIABLE: Final = "CONFCOM_AESM_SOCKET"
-"""Only our client reads it: for places where nothing can be mounted at the default path."""
+"""Only our client reads this variable; it helps where nothing can be mounted at the default path."""
 
 MAX_PATH_BYTES: Final = 107
-"""sun_path holds 108 bytes with its final zero (unix(7))."""
+"""sun_path holds 108 bytes including the terminating zero (unix(7))."""
 
 
 def aesm_socket_path(environ: Mapping[str, str]) -> Path:
-    """The path named by the environment, else the one that every client knows."""
+    """Return the path from CONFCOM_AESM_SOCKET, else the default path that every client uses."""
     return Path(environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET_PATH)
 
 
 def checked_socket_path(path: Path) -> Path:
-    """The path itself.
+    """Return the path unchanged if a unix socket can have it.
 
     Raises:
-        SettingsError: no unix socket can be at such a path.
+        SettingsError: no unix socket can have this path.
     """
     if "\0" in str(path):
         raise SettingsError(

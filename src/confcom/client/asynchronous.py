@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class AsyncAesmClient:
-    """`AesmClient` with awaitable methods; errors and parameters are the same."""
+    """`AesmClient` with coroutine methods; parameters and errors are the same."""
 
     def __init__(
         self,
@@ -39,15 +39,15 @@ class AsyncAesmClient:
         self.timeout = timeout
 
     async def init_quote(self) -> QuotingTarget:
-        """Learn whom reports must be targeted at."""
+        """Get the quoting enclave's target info and public key id."""
         return await self.converse(conversation.init_quote())
 
     async def quote_size(self) -> int:
-        """Learn the exact size of a quote in bytes."""
+        """Get the exact size of a quote in bytes."""
         return await self.converse(conversation.quote_size())
 
     async def get_quote(self, report: Report, *, qe_report_info: QeReportInfo | None = None) -> AesmQuote:
-        """Turn a report into a quote.
+        """Get a quote of a report.
 
         Raises:
             StaleTargetError: the quoting enclave changed since `init_quote`.
@@ -55,21 +55,21 @@ class AsyncAesmClient:
         return await self.converse(conversation.get_quote(report, qe_report_info))
 
     async def supported_key_ids(self) -> tuple[AttKeyId, ...]:
-        """List the attestation keys that the service can use."""
+        """List the ids of the attestation keys that the service supports."""
         return await self.converse(conversation.supported_key_ids())
 
     async def quote_fresh_report(
         self, make_report: Callable[[TargetInfo], Report], *, qe_report_info: QeReportInfo | None = None
     ) -> AesmQuote:
-        """The whole way to a quote; a changed quoting enclave is asked again with a new report, once."""
+        """Get target info, report and quote; repeat once with a new report if the quoting enclave changed."""
         return await self.converse(conversation.quote_fresh_report(make_report, qe_report_info))
 
-    async def converse(self, talk: Conversation[T]) -> T:
-        """Ask what a conversation asks until it has its result."""
+    async def converse(self, generator: Conversation[T]) -> T:
+        """Send the requests that a conversation yields, and return its result."""
         try:
-            request = next(talk)
+            request = next(generator)
             while True:
-                request = talk.send(await self._exchange(request))
+                request = generator.send(await self._exchange(request))
         except StopIteration as finished:
             result: T = finished.value
             return result
@@ -87,7 +87,7 @@ class AsyncAesmClient:
             raise timeout_error(self.socket_path, call, self.timeout) from error
 
     async def _connect(self, connection: socket.socket) -> None:
-        # Not loop.sock_connect: it takes a full listen queue for a connection in progress, and then for a finished one.
+        # Not loop.sock_connect: if the backlog is full, it treats EAGAIN as a connection in progress, then as finished.
         while True:
             try:
                 connection.connect(str(self.socket_path))

@@ -1,4 +1,4 @@
-"""The AESM client for ordinary programs."""
+"""The blocking AESM client."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 T = TypeVar("T")
 
 EXCHANGE_SECONDS: Final = 15.0
-"""How long one request may take, from connecting to the last byte of the answer. Intel's client waits as long for each
-single step; services are built to answer within that."""
+"""Time limit of one request, from connecting to the last byte of the answer. Intel's client waits this long for each
+single step, and services are built to answer within that time."""
 
 RECEIVE_SIZE: Final = 16 * 1024
-"""Bytes asked of the kernel at once: more than any usual answer, so that most take one call."""
+"""Maximum size of one recv call: more than any usual answer, so that most answers take one call."""
 
 FULL_QUEUE_PAUSE_SECONDS: Final = 0.02
-"""Linux refuses to connect at once while a listener's queue is full; then we try again, this much later."""
+"""On Linux, connect fails at once with EAGAIN while the listener's backlog is full. This is the pause before the next
+attempt."""
 
 
 class AesmClient:
-    """Asks an AESM service, one connection per request. It holds no connection, and threads may share it.
+    """A client of an AESM service, with one connection per request. It keeps no connection, and threads may share it.
 
     Args:
         socket_path: the service's socket; by default CONFCOM_AESM_SOCKET, else /var/run/aesmd/aesm.socket.
-        timeout: seconds that one request may take.
+        timeout: maximum duration of one request in seconds.
         environ: where CONFCOM_AESM_SOCKET is looked up; None: os.environ.
 
     Raises:
-        SettingsError: the path is too long for a unix socket.
+        SettingsError: no unix socket can have this path (too long, or with a zero byte).
     """
 
     def __init__(
@@ -57,53 +58,53 @@ class AesmClient:
         self.timeout = timeout
 
     def init_quote(self) -> QuotingTarget:
-        """Learn whom reports must be targeted at.
+        """Get the quoting enclave's target info and public key id.
 
         Raises:
             AesmError: the service refused; every method may raise it.
-            UnavailableError: nobody answers (in time); every method may raise it.
-            MalformedError: the answer is not AESM's; every method may raise it.
+            UnavailableError: no service answers (in time); every method may raise it.
+            MalformedError: the answer is not valid; every method may raise it.
         """
         return self.converse(conversation.init_quote())
 
     def quote_size(self) -> int:
-        """Learn the exact size of a quote in bytes."""
+        """Get the exact size of a quote in bytes."""
         return self.converse(conversation.quote_size())
 
     def get_quote(self, report: Report, *, qe_report_info: QeReportInfo | None = None) -> AesmQuote:
-        """Turn a report into a quote.
+        """Get a quote of a report.
 
         Args:
             report: made for the target info of `init_quote`.
-            qe_report_info: a nonce and the target info of the enclave that will check the QE's report.
+            qe_report_info: a nonce and the target info of the enclave that will verify the QE's report.
 
         Raises:
-            StaleTargetError: the quoting enclave changed since `init_quote`: call that again and make a new report.
-                `quote_fresh_report` does so by itself.
+            StaleTargetError: the quoting enclave changed since `init_quote`: call `init_quote` again and make a new
+                report. `quote_fresh_report` does this itself.
         """
         return self.converse(conversation.get_quote(report, qe_report_info))
 
     def supported_key_ids(self) -> tuple[AttKeyId, ...]:
-        """List the attestation keys that the service can use."""
+        """List the ids of the attestation keys that the service supports."""
         return self.converse(conversation.supported_key_ids())
 
     def quote_fresh_report(
         self, make_report: Callable[[TargetInfo], Report], *, qe_report_info: QeReportInfo | None = None
     ) -> AesmQuote:
-        """The whole way to a quote; a changed quoting enclave is asked again with a new report, once.
+        """Get target info, report and quote; repeat once with a new report if the quoting enclave changed.
 
         Args:
-            make_report: has the enclave make a report for a target info.
+            make_report: makes the enclave's report for a target info.
             qe_report_info: as for `get_quote`.
         """
         return self.converse(conversation.quote_fresh_report(make_report, qe_report_info))
 
-    def converse(self, talk: Conversation[T]) -> T:
-        """Ask what a conversation asks until it has its result."""
+    def converse(self, generator: Conversation[T]) -> T:
+        """Send the requests that a conversation yields, and return its result."""
         try:
-            request = next(talk)
+            request = next(generator)
             while True:
-                request = talk.send(self._exchange(request))
+                request = generator.send(self._exchange(request))
         except StopIteration as finished:
             result: T = finished.value
             return result
@@ -120,11 +121,11 @@ class AesmClient:
             except OSError as error:
                 raise connect_error(self.socket_path, error) from error
             try:
-                connection.settimeout(_left(deadline))
+                connection.settimeout(_remaining_seconds(deadline))
                 connection.sendall(session.data_to_send)
                 response = None
                 while response is None:
-                    connection.settimeout(_left(deadline))
+                    connection.settimeout(_remaining_seconds(deadline))
                     response = session.receive(connection.recv(RECEIVE_SIZE))
             except TimeoutError as error:
                 raise timeout_error(self.socket_path, call, self.timeout) from error
@@ -134,7 +135,7 @@ class AesmClient:
 
     def _connect(self, connection: socket.socket, deadline: float) -> None:
         while True:
-            connection.settimeout(_left(deadline))
+            connection.settimeout(_remaining_seconds(deadline))
             try:
                 connection.connect(str(self.socket_path))
             except BlockingIOError:
@@ -143,9 +144,13 @@ class AesmClient:
                 return
 
 
-def _left(deadline: float) -> float:
-    """Seconds until the deadline; a socket's timeout of 0 would mean "do not wait"."""
-    left = deadline - time.monotonic()
-    if left <= 0:
+def _remaining_seconds(deadline: float) -> float:
+    """Return the seconds until the deadline; never 0, which would make the socket non-blocking.
+
+    Raises:
+        TimeoutError: the deadline has passed.
+    """
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
         raise TimeoutError
-    return left
+    return remaining

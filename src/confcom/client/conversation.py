@@ -1,6 +1,6 @@
-"""What a client asks and in which order, without I/O: generators that yield requests and are sent responses.
+"""Request sequences of a client, sans I/O: generators that yield requests and are sent the responses.
 
-Both clients, blocking and asyncio, run the same ones.
+The blocking and the asyncio client run the same generators.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ ResponseT = TypeVar("ResponseT", bound=QuotingResponse)
 Conversation = Generator[QuotingRequest, QuotingResponse, T]
 
 TIMEOUT_FIELD_MS: Final = 15_000
-"""What Intel's client writes into every request's timeout field; no server honours it."""
+"""Value of every request's timeout field, as in Intel's client; no server honours it."""
 
 _KEY_ID: Final = ECDSA_P256_KEY_ID.encode()
 
 
 @dataclass(frozen=True, slots=True)
 class QuotingTarget:
-    """Whom to make the report for, and which key will sign the quote."""
+    """The target info for reports, and the id of the key that will sign the quote."""
 
     target_info: TargetInfo
     pub_key_id: bytes
-    """SHA-256 of the attestation public key and the QE's auth data: 32 bytes."""
+    """SHA-256 of the attestation public key and the QE's authentication data: 32 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class AesmQuote:
-    """A quote without the padding, and what the quoting enclave reported about it."""
+    """A quote without padding, and the quoting enclave's own report about it if it was requested."""
 
     quote: bytes
     qe_report_info: QeReportInfo | None = None
 
 
 def init_quote() -> Conversation[QuotingTarget]:
-    """Learn whom reports must be targeted at."""
+    """Get the quoting enclave's target info and public key id."""
     response = yield from _ask(
         InitQuoteExRequest(b_pub_key_id=True, att_key_id=_KEY_ID, buf_size=PUB_KEY_ID_SIZE, timeout=TIMEOUT_FIELD_MS),
         InitQuoteExResponse,
@@ -70,7 +70,7 @@ def init_quote() -> Conversation[QuotingTarget]:
 
 
 def quote_size() -> Conversation[int]:
-    """Learn the exact size of a quote in bytes."""
+    """Get the exact size of a quote in bytes."""
     response = yield from _ask(
         GetQuoteSizeExRequest(att_key_id=_KEY_ID, timeout=TIMEOUT_FIELD_MS), GetQuoteSizeExResponse
     )
@@ -81,11 +81,11 @@ def quote_size() -> Conversation[int]:
 
 
 def get_quote(report: Report, qe_report_info: QeReportInfo | None = None) -> Conversation[AesmQuote]:
-    """Turn a report into a quote, and make sure that the quote is one over this report.
+    """Get a quote of a report, and check that it contains this report's body.
 
     Args:
         report: made for the target info of `init_quote`.
-        qe_report_info: a nonce and the target info of the enclave that will check the QE's report.
+        qe_report_info: a nonce and the target info of the enclave that will verify the QE's report.
     """
     size = yield from quote_size()
     response = yield from _ask(
@@ -108,12 +108,12 @@ def get_quote(report: Report, qe_report_info: QeReportInfo | None = None) -> Con
     if qe_report_info is None:
         return AesmQuote(quote)
     returned = QeReportInfo.parse(response.qe_report_info or b"")
-    _require_about(returned, qe_report_info, quote)
+    _require_matching_qe_report(returned, qe_report_info, quote)
     return AesmQuote(quote, returned)
 
 
 def supported_key_ids() -> Conversation[tuple[AttKeyId, ...]]:
-    """List the attestation keys that the service can use."""
+    """List the ids of the attestation keys that the service supports."""
     counted = yield from _ask(GetSupportedAttKeyIdNumRequest(timeout=TIMEOUT_FIELD_MS), GetSupportedAttKeyIdNumResponse)
     count = counted.att_key_id_num or 0
     if not 0 < count <= MAX_LISTED_KEY_IDS:
@@ -131,10 +131,10 @@ def supported_key_ids() -> Conversation[tuple[AttKeyId, ...]]:
 def quote_fresh_report(
     make_report: Callable[[TargetInfo], Report], qe_report_info: QeReportInfo | None = None
 ) -> Conversation[AesmQuote]:
-    """The whole way to a quote; once more with a new report if the quoting enclave changed meanwhile (42).
+    """Get target info, report and quote; repeat once with a new report if the quoting enclave changed (code 42).
 
     Args:
-        make_report: has the enclave make a report for a target info.
+        make_report: makes the enclave's report for a target info.
         qe_report_info: as for `get_quote`.
     """
     target = yield from init_quote()
@@ -154,12 +154,12 @@ def _ask(request: QuotingRequest, answer: type[ResponseT]) -> Conversation[Respo
     return response
 
 
-def _require_about(returned: QeReportInfo, asked: QeReportInfo, quote: bytes) -> None:
-    """Only the enclave can check the QE report's MAC; anybody can check what it is about."""
-    if (returned.nonce, returned.app_enclave_target_info) != (asked.nonce, asked.app_enclave_target_info):
+def _require_matching_qe_report(returned: QeReportInfo, requested: QeReportInfo, quote: bytes) -> None:
+    """Check nonce, target info and quote hash of a QE report; only the enclave can verify its MAC."""
+    if (returned.nonce, returned.app_enclave_target_info) != (requested.nonce, requested.app_enclave_target_info):
         raise _unusable("a QE report for another nonce or enclave than ours")
     body = ReportBody.parse(returned.qe_report[:REPORT_BODY_SIZE])
-    if body.report_data != hashlib.sha256(asked.nonce + quote).digest() + bytes(32):
+    if body.report_data != hashlib.sha256(requested.nonce + quote).digest() + bytes(32):
         raise _unusable("a QE report over another quote")
 
 

@@ -1,4 +1,4 @@
-"""Why the AESM service could not be reached, in words that name the usual causes."""
+"""Errors for an AESM service that cannot be reached; their texts name the usual causes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _MOUNT: Final = (
 
 
 class ServiceUnreachableError(UnavailableError):
-    """Nobody answers at the AESM socket's path."""
+    """No service accepts connections at the AESM socket's path."""
 
 
 class ServiceTimeoutError(UnavailableError):
-    """The service took longer than the client waits."""
+    """The service did not answer before the client's deadline."""
 
 
 def timeout_error(path: Path, call: str, seconds: float) -> ServiceTimeoutError:
-    """The service accepted the request, or its queue is full, and the time is over."""
+    """Return the error for a deadline that passed while the service was working or its backlog was full."""
     return ServiceTimeoutError(
         f"the AESM service at {path} did not answer {call} within {seconds:g} s",
         why="it is overloaded, or waits for a provisioning service (PCCS) that it cannot reach",
@@ -34,7 +34,7 @@ def timeout_error(path: Path, call: str, seconds: float) -> ServiceTimeoutError:
 
 
 def closed_error(path: Path, call: str, error: OSError) -> ConnectionClosedError:
-    """The connection broke after it was made."""
+    """Return the error for a connection that broke after it was established."""
     return ConnectionClosedError(
         f"the AESM service at {path} broke off {call}",
         why=error.strerror or str(error),
@@ -43,17 +43,17 @@ def closed_error(path: Path, call: str, error: OSError) -> ConnectionClosedError
 
 
 def connect_error(path: Path, error: OSError) -> ConfcomError:
-    """No connection could be made: tell apart what people confuse most.
+    """Return the error for a failed connect(); its text distinguishes the causes that users often confuse.
 
     Args:
-        path: the socket's path; looked at once more, to see what is there instead.
-        error: what connect() said.
+        path: the socket's path; it is checked again to see what is there instead.
+        error: the error of connect().
     """
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
             return _missing(path)
         case errno.ECONNREFUSED | errno.ENOTSOCK | errno.EPROTOTYPE:
-            return _nobody(path)
+            return _not_listening(path)
         case errno.EACCES | errno.EPERM:
             return ServiceUnreachableError(
                 f"this user may not connect to the AESM socket {path}",
@@ -79,7 +79,7 @@ def _missing(path: Path) -> ConfcomError:
     return ServiceUnreachableError(f"there is no AESM socket at {path}", why=why, remedy=remedy.format(path=path))
 
 
-def _nobody(path: Path) -> ConfcomError:
+def _not_listening(path: Path) -> ConfcomError:
     if not path.is_socket():
         return ServiceUnreachableError(
             f"{path} is not a socket",

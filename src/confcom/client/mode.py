@@ -1,4 +1,4 @@
-"""In process or out of process: decided as Intel's libraries do, once per process."""
+"""The choice between quoting in process and out of process: made once per process, as in Intel's libraries."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ from typing import Final
 from confcom.errors import ConfcomError, UnavailableError
 
 MODE_VARIABLE: Final = "SGX_AESM_ADDR"
-"""Its presence decides; its value, even an empty one, means nothing (libsgx_dcap_ql, Open Enclave)."""
+"""Only its presence matters; its value, even an empty one, is ignored (libsgx_dcap_ql, Open Enclave)."""
 
 
 class QuotingMode(Enum):
-    """Where the quoting enclave is."""
+    """Where the quoting enclave runs."""
 
     IN_PROCESS = "in process"
     OUT_OF_PROCESS = "out of process"
 
 
 class MixedModeError(ConfcomError):
-    """One process asked for quotes both in process and out of process."""
+    """A process requested quotes both in process and out of process."""
 
 
 class InProcessQuotingError(UnavailableError):
-    """Quoting in process was chosen, and nothing here can do that."""
+    """Quoting in process was chosen, but is not supported."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModeChoice:
-    """Which way, and why, for people."""
+    """A mode, and the reason for it as text for users."""
 
     mode: QuotingMode
     reason: str
 
     def __str__(self) -> str:
-        """One line for logs."""
+        """Return one line for logs."""
         return f"quoting {self.mode.value}, because {self.reason}"
 
 
 def choose_mode(environ: Mapping[str, str]) -> ModeChoice:
-    """The way that the environment asks for."""
+    """Return the mode that the environment selects."""
     if MODE_VARIABLE in environ:
         return ModeChoice(QuotingMode.OUT_OF_PROCESS, f"{MODE_VARIABLE} is set (its value does not matter)")
     return ModeChoice(QuotingMode.IN_PROCESS, f"{MODE_VARIABLE} is not set")
 
 
 class ProcessMode:
-    """Remembers the first choice, for the life of whatever owns it; normally the process."""
+    """Stores the first choice of a mode; normally there is one instance per process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._first: ModeChoice | None = None
 
     def settle(self, choice: ModeChoice) -> ModeChoice:
-        """Make the first choice final.
+        """Store the first choice; return it, and reject a later choice of another mode.
 
         Raises:
-            MixedModeError: another way was used before.
+            MixedModeError: another mode was chosen before.
         """
         with self._lock:
             first = self._first = self._first or choice
@@ -73,12 +73,12 @@ class ProcessMode:
 
 
 PROCESS_MODE: Final = ProcessMode()
-"""The one state that a module keeps in this project: it belongs to the process, as for Intel's libraries, whose choice
-is made by a constructor when they are loaded."""
+"""The only module-level state in this project. It belongs to the process, as in Intel's libraries, where a constructor
+makes the choice when the library is loaded."""
 
 
 def require_out_of_process(choice: ModeChoice) -> None:
-    """Refuse what cannot be done yet, and say what can.
+    """Reject quoting in process, which is not supported yet.
 
     Raises:
         InProcessQuotingError: the choice is in process.

@@ -1,4 +1,4 @@
-"""One call from a report to a quote, whichever way this process quotes."""
+"""One call that gets a quote, in the quoting mode of this process."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ def request_quote(
     environ: Mapping[str, str] | None = None,
     process_mode: ProcessMode = PROCESS_MODE,
 ) -> AesmQuote:
-    """Get a quote over a report that is made for the quoting enclave of this node.
+    """Get a quote of a report that is made for the quoting enclave of this node.
 
-    Which way is decided by the presence of SGX_AESM_ADDR, at first use, and logged with its reason.
+    The presence of SGX_AESM_ADDR at first use selects the mode, which is logged with its reason.
 
     Args:
-        make_report: has the enclave make a report for a target info; called again if the quoting enclave changes.
-        qe_report_info: a nonce and the target info of the enclave that will check the QE's report.
-        client: whom to ask out of process; by default the service at the usual path.
-        environ: the environment that decides; None: os.environ.
-        process_mode: what remembers the decision.
+        make_report: makes the enclave's report for a target info; called again if the quoting enclave changes.
+        qe_report_info: a nonce and the target info of the enclave that will verify the QE's report.
+        client: the client for quoting out of process; by default one for the service at the usual path.
+        environ: the environment that selects the mode; None: os.environ.
+        process_mode: where the selected mode is stored.
 
     Raises:
         InProcessQuotingError: SGX_AESM_ADDR is not set.
-        MixedModeError: this process quoted the other way before.
+        MixedModeError: this process used the other mode before.
         AesmError: the service refused.
         UnavailableError: the service is not there or does not answer.
     """
-    asked = client or AesmClient(environ=environ)
-    _settle(process_mode, environ, asked)
-    return asked.quote_fresh_report(make_report, qe_report_info=qe_report_info)
+    aesm_client = client or AesmClient(environ=environ)
+    _select_mode(process_mode, environ, aesm_client)
+    return aesm_client.quote_fresh_report(make_report, qe_report_info=qe_report_info)
 
 
 async def request_quote_async(
@@ -53,13 +53,15 @@ async def request_quote_async(
     environ: Mapping[str, str] | None = None,
     process_mode: ProcessMode = PROCESS_MODE,
 ) -> AesmQuote:
-    """`request_quote` for asyncio programs."""
-    asked = client or AsyncAesmClient(environ=environ)
-    _settle(process_mode, environ, asked)
-    return await asked.quote_fresh_report(make_report, qe_report_info=qe_report_info)
+    """Get a quote like `request_quote`, in asyncio programs."""
+    aesm_client = client or AsyncAesmClient(environ=environ)
+    _select_mode(process_mode, environ, aesm_client)
+    return await aesm_client.quote_fresh_report(make_report, qe_report_info=qe_report_info)
 
 
-def _settle(process_mode: ProcessMode, environ: Mapping[str, str] | None, client: AesmClient | AsyncAesmClient) -> None:
+def _select_mode(
+    process_mode: ProcessMode, environ: Mapping[str, str] | None, client: AesmClient | AsyncAesmClient
+) -> None:
     choice = process_mode.settle(choose_mode(os.environ if environ is None else environ))
     require_out_of_process(choice)
     _LOGGER.info("%s; AESM socket %s", choice, client.socket_path)

@@ -1,1 +1,1 @@
-"""What makes quotes, behind one interface; the quote helper knows nothing else."""
+"""Quote providers behind one interface; the quote helper uses only this package to make quotes."""

@@ -1,4 +1,4 @@
-"""What a provider may tell of the dates after which verifiers no longer believe its quotes."""
+"""Optional interface of a quote provider: the dates after which verifiers no longer accept its quotes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Protocol, runtime_checkable
 
 
 class Expiring(StrEnum):
-    """What expires."""
+    """Kinds of data that expire."""
 
     PCK_CERTIFICATE = "pck_certificate"
-    """The leaf of the chain in every quote."""
+    """The leaf of the certificate chain in every quote."""
     COLLATERAL = "collateral"
-    """TCB info, QE identity and revocation lists, as a verifier would be given them now: whichever ends first."""
+    """TCB info, QE identity and revocation lists, as a verifier would get them now: the earliest expiry of these."""
 
 
 @runtime_checkable
@@ -22,7 +22,7 @@ class ReportsExpiry(Protocol):
     """A QuoteProvider that knows these dates."""
 
     def expiries(self, now: datetime) -> Mapping[Expiring, datetime]:
-        """When each of them ends, as far as it is known: from what is at hand, without waiting, from any thread.
+        """Return the known expiry dates. The call must not block, and may come from any thread.
 
         Args:
             now: the current time (aware).

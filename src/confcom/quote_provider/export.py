@@ -1,4 +1,4 @@
-"""What relying parties need of a simulated platform, as files: its root, the root's fingerprint, its collateral."""
+"""Export of a simulated platform for relying parties, as files: root, fingerprint of the root, and collateral."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ _PUBLIC_MODE = 0o644
 
 
 def export_platform(platform: SimulatedPlatform, out_dir: Path, now: datetime) -> tuple[Path, ...]:
-    """Write root, fingerprint and collateral; nothing in them is secret.
+    """Write root, fingerprint and collateral; they contain no secrets.
 
-    Writing again renews the collateral in place, each file at once; within one renewal period the bytes are the same.
+    A second export renews the collateral in place and replaces each file atomically; within one renewal period the
+    bytes are the same.
 
     Args:
-        platform: whose.
-        out_dir: made if missing.
-        now: the time (aware) that the collateral is for.
+        platform: the platform to export.
+        out_dir: created if missing.
+        now: the time (aware) for which the collateral is made.
 
     Returns:
         The files written, the root first.
 
     Raises:
         SettingsError: the directory holds another platform's root, or a platform's secrets.
-        OutputError: it cannot be written.
+        OutputError: a file cannot be written.
     """
     root = platform.pki.root.pem
     files = {ROOT_FILE: root, FINGERPRINT_FILE: f"{platform.root_fingerprint}\n".encode()}
     for name, content in platform.collateral(now).to_files().items():
         files[f"{COLLATERAL_DIRECTORY}/{name}"] = content
     try:
-        _refuse_mixing(out_dir, root)
+        _check_out_dir(out_dir, root)
         (out_dir / COLLATERAL_DIRECTORY).mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             _replace(out_dir / name, content)
@@ -53,7 +54,7 @@ def export_platform(platform: SimulatedPlatform, out_dir: Path, now: datetime) -
     return tuple(out_dir / name for name in files)
 
 
-def _refuse_mixing(out_dir: Path, root: bytes) -> None:
+def _check_out_dir(out_dir: Path, root: bytes) -> None:
     if (out_dir / STATE_FILE).exists():
         raise SettingsError(
             f"{out_dir} is a state directory",
@@ -61,7 +62,7 @@ def _refuse_mixing(out_dir: Path, root: bytes) -> None:
             remedy="export to another directory",
         )
     existing = out_dir / ROOT_FILE
-    if existing.exists() and not (existing.is_file() and _is_exactly(existing, root)):
+    if existing.exists() and not (existing.is_file() and _has_content(existing, root)):
         raise SettingsError(
             f"{existing} is the root of another platform",
             why="whoever trusts it would lose it",
@@ -69,7 +70,7 @@ def _refuse_mixing(out_dir: Path, root: bytes) -> None:
         )
 
 
-def _is_exactly(path: Path, content: bytes) -> bool:
+def _has_content(path: Path, content: bytes) -> bool:
     with path.open("rb") as file:
         return file.read(len(content) + 1) == content
 

@@ -1,4 +1,4 @@
-"""Quotes from a simulated quoting enclave, in this process."""
+"""A quote provider with a simulated quoting enclave in this process."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from confcom.simulation.validity import Validity
 
 
 class SimulatedQuoteProvider:
-    """A QuoteProvider over a simulated platform.
+    """A QuoteProvider for a simulated platform.
 
-    Everything it tells a client before a quote (target info, key id, size) follows from the platform and the QE's
-    identity, so a client may Init with one instance and Quote with another.
+    Target info, public key id and quote size depend only on the platform and the QE's identity, so a client may call
+    InitQuoteEx on one instance and GetQuoteEx on another.
     """
 
     def __init__(self, platform: SimulatedPlatform, qe_identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> None:
@@ -32,11 +32,11 @@ class SimulatedQuoteProvider:
 
     @classmethod
     def open(cls, state_dir: Path) -> Self:
-        """Use the platform that is kept in a directory.
+        """Load the platform from a state directory.
 
         Raises:
-            UnavailableError: there is none, or it may not be read.
-            PlatformStateError: it is damaged.
+            UnavailableError: there is none, or it cannot be read.
+            PlatformStateError: it is damaged, or written by another version.
         """
         return cls(open_platform(state_dir))
 
@@ -49,50 +49,50 @@ class SimulatedQuoteProvider:
         clock: Callable[[], datetime] = utc_now,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> Self:
-        """Use the platform that is kept in a directory, made now if there is none.
+        """Load the platform from a state directory, or create one if there is none.
 
         Args:
             state_dir: the directory.
-            qe_identity: the quoting enclave on it; the platform and its root are the same with every one.
-            clock: when it is made, if it is made.
-            random_bytes: its seed, if it is made.
+            qe_identity: the quoting enclave; the platform and its root do not depend on it.
+            clock: gives the creation time of a new platform.
+            random_bytes: gives the seed of a new platform.
 
         Raises:
-            UnavailableError: it can neither be read nor made.
-            PlatformStateError: what is there is damaged; it is left as it is.
+            UnavailableError: it can neither be read nor created.
+            PlatformStateError: the stored platform is damaged; it is left unchanged.
         """
         return cls(open_or_create_platform(state_dir, clock=clock, random_bytes=random_bytes).platform, qe_identity)
 
     @property
     def name(self) -> str:
-        """For logs and metrics."""
+        """Name for logs and metrics."""
         return "simulated"
 
     @property
     def blocking(self) -> bool:
-        """A quote takes some tens of microseconds of CPU and waits for nothing."""
+        """False: a quote takes some tens of microseconds of CPU time and does not wait."""
         return False
 
     @property
     def max_concurrent_calls(self) -> int:
-        """It is called inline, one call after the other."""
+        """1: calls are made inline, one after the other."""
         return 1
 
     @property
     def root_fingerprint(self) -> str:
-        """SHA-256 of the root certificate's DER, in hex: public, for logs."""
+        """SHA-256 of the root certificate's DER, in hex; public, for logs."""
         return self._platform.root_fingerprint
 
     def identity(self) -> QuotingIdentity:
-        """Whom reports must be made for, and the attestation key's id."""
+        """Return the quoting enclave's target info and the attestation key's id."""
         return QuotingIdentity(self._quoting_enclave.target_info, self._quoting_enclave.pub_key_id)
 
     def quote_size(self) -> int:
-        """The exact size in bytes of every quote."""
+        """Return the exact size of every quote in bytes."""
         return self._quoting_enclave.quote_size
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> QuoteResult:
-        """Check the report's MAC and sign its body.
+        """Verify the report's MAC and sign its body.
 
         Raises:
             QuoteProviderError: INVALID_REPORT if the report was not made for this QE.
@@ -106,7 +106,7 @@ class SimulatedQuoteProvider:
         return QuoteResult(quote, answer)
 
     def expiries(self, now: datetime) -> Mapping[Expiring, datetime]:
-        """When the PCK certificate ends, and collateral that is exported now."""
+        """Return when the PCK certificate expires, and when collateral that is exported now expires."""
         pki = self._platform.pki
         return {
             Expiring.PCK_CERTIFICATE: pki.pck.certificate.not_valid_after_utc,
@@ -114,4 +114,4 @@ class SimulatedQuoteProvider:
         }
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: this provider holds no resources."""

@@ -1,7 +1,7 @@
-"""Where a simulated platform is kept: one secret file in a directory, made once and never replaced.
+"""State directory of a simulated platform: it holds one secret file, which is created once and never replaced.
 
-One file, because then there is no half of a platform: it is there with all that belongs to it, or it is not there.
-In a cluster the same file comes from a Secret, mounted read-only (and through symbolic links).
+A single file is either complete or missing, so a platform is never stored in part. In a cluster the same file comes
+from a Secret, mounted read-only (and through symbolic links).
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from confcom.simulation.keys import SEED_SIZE
 from confcom.simulation.platform import MAX_STATE_SIZE, PlatformStateError, SimulatedPlatform
 
 STATE_FILE = "platform.json"
-"""Also the key of the Secret that carries it."""
+"""Also the key of the file in a Secret."""
 
 _DIRECTORY_MODE = 0o700
-"""The file is as good as all keys of the platform. (The file itself is 0600: mkstemp makes nothing wider.)"""
+"""The file gives access to all keys of the platform. (The file itself is 0600, the mode that mkstemp uses.)"""
 
-_OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-"""A directory that others can only read or enter exposes nothing as long as the file is closed."""
+"""A directory that others can only read or search exposes nothing as long as they have no access to the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPlatform:
-    """A platform, and whether this call made it."""
+    """A platform, and whether this call created it."""
 
     platform: SimulatedPlatform
     created: bool
 
 
 def utc_now() -> datetime:
-    """The clock used where none is injected."""
+    """Return the current time; the default clock."""
     return datetime.now(UTC)
 
 
 def open_platform(state_dir: Path) -> SimulatedPlatform:
-    """Read the platform that is kept in a directory.
+    """Load the platform from a state directory.
 
     Raises:
-        UnavailableError: there is none, or it may not be read.
+        UnavailableError: there is none, or it cannot be read.
         PlatformStateError: it is damaged, or written by another version.
     """
     platform = _read(state_dir)
@@ -68,18 +68,18 @@ def open_or_create_platform(
     clock: Callable[[], datetime] = utc_now,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> StoredPlatform:
-    """Read the platform that is kept in a directory, or make one if there is none.
+    """Load the platform from a state directory, or create one if there is none.
 
-    Of several processes that start at once, one makes the platform and all get that one.
+    If several processes start at once, one of them creates the platform, and all return that one.
 
     Args:
-        state_dir: made with mode 0700 if missing.
-        clock: when it is made, if it is made.
-        random_bytes: its seed, if it is made.
+        state_dir: created with mode 0700 if missing.
+        clock: gives the creation time of a new platform.
+        random_bytes: gives the seed of a new platform.
 
     Raises:
-        UnavailableError: it can neither be read nor made.
-        PlatformStateError: what is there is damaged; it is left as it is.
+        UnavailableError: it can neither be read nor created.
+        PlatformStateError: the stored platform is damaged; it is left unchanged.
     """
     existing = _read(state_dir)
     if existing is not None:
@@ -96,10 +96,10 @@ def open_or_create_platform(
 
 
 def exposure(state_dir: Path) -> str | None:
-    """What lets other users of this machine read or replace the platform that is kept here, in words; or None.
+    """Describe the file mode that lets other users of this machine read or replace the stored platform; None if none.
 
-    Only worth a warning: it may be meant. A read-only file system, such as a mounted Secret's volume, has modes that
-    say nothing about who gets there, and is passed over.
+    Callers should only warn, because the mode may be intended. Read-only file systems, such as a mounted Secret's
+    volume, are skipped: their modes do not show who has access.
     """
     path = state_dir / STATE_FILE
     if is_read_only(state_dir):
@@ -108,7 +108,7 @@ def exposure(state_dir: Path) -> str | None:
         file_mode, directory_mode = path.stat().st_mode, state_dir.stat().st_mode
     except OSError:
         return None
-    if file_mode & _OF_OTHERS:
+    if file_mode & _GROUP_AND_OTHERS:
         return (
             f"{path} has mode {stat.S_IMODE(file_mode):04o}: other users can read or change it, and forge this "
             f"platform's quotes; to close it: chmod 600 {shlex.quote(str(path))}"
@@ -122,7 +122,7 @@ def exposure(state_dir: Path) -> str | None:
 
 
 def is_read_only(state_dir: Path) -> bool:
-    """Whether the platform that is kept here lies on a read-only file system, as a mounted Secret does."""
+    """Return whether the stored platform is on a read-only file system, such as a mounted Secret."""
     try:
         return bool(os.statvfs(state_dir / STATE_FILE).f_flag & os.ST_RDONLY)
     except OSError:
@@ -142,7 +142,7 @@ def _read(state_dir: Path) -> SimulatedPlatform | None:
 
 
 def _read_file(path: Path) -> bytes:
-    # O_NONBLOCK: a FIFO in its place must not make a daemon wait for a writer.
+    # O_NONBLOCK: if the path is a FIFO, a daemon must not wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -167,7 +167,11 @@ def _refuse_dangling_link(path: Path) -> None:
 
 
 def _link_new(state_dir: Path, data: bytes) -> bool:
-    """Put a complete file at its name if nothing is there; link(2) never replaces, unlike rename(2)."""
+    """Create the complete file unless it exists; unlike rename(2), link(2) never replaces a file.
+
+    Returns:
+        Whether this call created it.
+    """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{STATE_FILE}.", dir=state_dir)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -187,7 +191,7 @@ def _link_new(state_dir: Path, data: bytes) -> bool:
 def _sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # Some file systems cannot sync a directory; then the name is as durable as they make it.
+        # Some file systems cannot sync a directory; then the durability of the name depends on them.
         with contextlib.suppress(OSError):
             os.fsync(descriptor)
     finally:

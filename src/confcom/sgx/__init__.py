@@ -1,1 +1,1 @@
-"""SGX's own data structures: bytes in, values out. Pure; names follow the SDM and Intel's headers."""
+"""SGX data structures: parsing and encoding, without I/O. Names follow the SDM and Intel's headers."""

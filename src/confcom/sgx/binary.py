@@ -1,4 +1,4 @@
-"""What the codecs of this room share: strict lengths, and errors that name the structure and the field."""
+"""Helpers for the codecs of this package: strict lengths, and errors that name the structure and the field."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from confcom.errors import MalformedError
 
 
 def require_length(data: bytes, size: int, structure: str) -> None:
-    """Refuse bytes that are not exactly one structure.
+    """Reject bytes that are not exactly one structure.
 
     Args:
         data: the bytes to check.
@@ -29,19 +29,22 @@ def require_length(data: bytes, size: int, structure: str) -> None:
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[object], tuple[Any, ...]]:
-    """Reads attributes in one call, a third of the time of one by one; of one name attrgetter makes no tuple."""
+    """Return a function that reads attributes as a tuple.
+
+    attrgetter takes a third of the time of single look-ups; for a single name it would return no tuple.
+    """
     if len(names) > 1:
         return attrgetter(*names)
     return lambda value: tuple(getattr(value, name) for name in names)
 
 
 class Layout:
-    """A fixed-size little-endian structure: struct's formats, but a value that does not fit is an error.
+    """A fixed-size little-endian structure, as in the struct module, but a value that does not fit is an error.
 
-    struct cuts and pads byte strings without a word; a report whose MRENCLAVE was cut must never reach a signature.
+    struct silently truncates and pads byte strings; a report with a truncated MRENCLAVE must never be signed.
 
     Args:
-        structure: the name for messages, with its article.
+        structure: its name for messages, with an article.
         fields: name and struct code (`16s`, `B`, `H`, `I`, `Q`) of every field, in order.
     """
 
@@ -56,29 +59,29 @@ class Layout:
         self.size = self._struct.size
 
     def unpack(self, data: bytes) -> tuple[Any, ...]:
-        """The fields' values, in order.
+        """Return the values of the fields, in order.
 
         Raises:
-            MalformedError: not exactly this structure's size.
+            MalformedError: `data` does not have this structure's size.
         """
         require_length(data, self.size, self.structure)
         return self._struct.unpack(data)
 
     def pack(self, value: object) -> bytes:
-        """The bytes of an object that has this structure's fields as attributes.
+        """Encode an object that has this structure's fields as attributes.
 
         Raises:
             MalformedError: a field is too long, too short, or an integer out of range.
         """
         lengths = tuple(map(len, self._string_values(value)))
         if lengths != self._widths:
-            raise self._misfit(lengths)
+            raise self._length_error(lengths)
         try:
             return self._struct.pack(*self._values(value))
         except struct.error as error:
             raise MalformedError(f"{self.structure} cannot be written", why=str(error)) from error
 
-    def _misfit(self, lengths: tuple[int, ...]) -> MalformedError:
+    def _length_error(self, lengths: tuple[int, ...]) -> MalformedError:
         name, width, length = next(
             found for found in zip(self._strings, self._widths, lengths, strict=True) if found[1] != found[2]
         )
@@ -86,11 +89,11 @@ class Layout:
 
 
 class ByteReader:
-    """Reads a structure whose parts declare their own sizes; never past the end.
+    """Reads a structure whose parts declare their own sizes; never reads past the end.
 
     Args:
         data: the whole structure.
-        structure: its name for messages, with its article.
+        structure: its name for messages, with an article.
     """
 
     __slots__ = ("_data", "_offset", "_structure")
@@ -102,14 +105,14 @@ class ByteReader:
 
     @property
     def remaining(self) -> int:
-        """How many bytes have not been read."""
+        """Number of bytes that have not been read."""
         return len(self._data) - self._offset
 
     def take(self, size: int, field: str) -> bytes:
-        """The next bytes.
+        """Read the next `size` bytes.
 
         Raises:
-            MalformedError: fewer are left.
+            MalformedError: fewer bytes are left.
         """
         if size > self.remaining:
             raise MalformedError(
@@ -122,7 +125,7 @@ class ByteReader:
         return self._data[start : self._offset]
 
     def integer(self, size: int, field: str) -> int:
-        """The next little-endian unsigned integer of `size` bytes.
+        """Read the next little-endian unsigned integer of `size` bytes.
 
         Raises:
             MalformedError: fewer bytes are left.
@@ -130,13 +133,13 @@ class ByteReader:
         return int.from_bytes(self.take(size, field), "little")
 
     def rest(self) -> bytes:
-        """Everything that has not been read."""
+        """Read all remaining bytes."""
         start = self._offset
         self._offset = len(self._data)
         return self._data[start:]
 
     def finish(self) -> None:
-        """Refuse what is left over.
+        """Reject remaining bytes.
 
         Raises:
             MalformedError: bytes are left.

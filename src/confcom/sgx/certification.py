@@ -1,4 +1,4 @@
-"""Certification data: how a quote says by which PCK its quoting enclave was certified.
+"""Certification data: the part of a quote that identifies the PCK that certified the quoting enclave.
 
 Layout: u16 type, u32 size, data (sgx_ql_certification_data_t in Intel's sgx_quote_3.h; types 6 and 7 as in
 Intel's "ECDSA Quote Library API").
@@ -17,12 +17,13 @@ from confcom.sgx.binary import ByteReader, Layout
 
 CERTIFICATION_HEADER_SIZE = 6
 MAX_CHAIN_CERTIFICATES = 8
-"""A PCK chain has three certificates and an issuer chain two; a longer one is no SGX chain, and each costs a parse."""
+"""A PCK chain has three certificates and an issuer chain two. A longer chain is not an SGX chain, and parsing each
+certificate takes time."""
 
 _PEM_CERTIFICATE = re.compile(
     rb"-----BEGIN CERTIFICATE-----[ \t]*\r?\n([A-Za-z0-9+/][A-Za-z0-9+/= \t\r\n]*)-----END CERTIFICATE-----[ \t\r\n\0]*"
 )
-_BETWEEN = b" \t\r\n\0"
+_SEPARATORS = b" \t\r\n\0"
 
 
 class CertificationDataType(IntEnum):
@@ -31,12 +32,12 @@ class CertificationDataType(IntEnum):
     PPID_CLEARTEXT = 1
     PPID_RSA2048_ENCRYPTED = 2
     PPID_RSA3072_ENCRYPTED = 3
-    """What a platform without a provider library for PCK certificates puts into its quotes."""
+    """Used by platforms without a provider library for PCK certificates."""
     PCK_CERTIFICATE = 4
     PCK_CERT_CHAIN = 5
-    """The usual one: leaf, intermediate and root as PEM."""
+    """The usual type: leaf, intermediate and root as PEM."""
     QE_REPORT_CERTIFICATION_DATA = 6
-    """Only within quotes of version 4 and later."""
+    """Only in quotes of version 4 and later."""
     PLATFORM_MANIFEST = 7
 
 
@@ -45,7 +46,7 @@ PPID_SIZES = {
     CertificationDataType.PPID_RSA2048_ENCRYPTED: 256,
     CertificationDataType.PPID_RSA3072_ENCRYPTED: 384,
 }
-"""Bytes of the PPID as each type carries it: plain, or one RSA-OAEP block (sgx_quote_3.h)."""
+"""Size in bytes of the PPID in each type: plain, or one RSA-OAEP block (sgx_quote_3.h)."""
 
 _PPID_LAYOUTS = {
     kind: Layout(f"certification data of type {kind.value}", ppid=f"{size}s", cpu_svn="16s", pce_svn="H", pce_id="H")
@@ -55,7 +56,7 @@ _PPID_LAYOUTS = {
 
 @dataclass(frozen=True, slots=True)
 class PpidData:
-    """Types 1 to 3: the platform's provisioning id and its TCB, by which a PCK certificate can be looked up."""
+    """Data of types 1 to 3: the platform's provisioning id and its TCB, which identify a PCK certificate."""
 
     kind: CertificationDataType
     ppid: bytes
@@ -65,15 +66,15 @@ class PpidData:
 
     @classmethod
     def parse(cls, kind: CertificationDataType, data: bytes) -> Self:
-        """Read the data of one of the three PPID types.
+        """Parse the data of one of the three PPID types.
 
         Raises:
-            MalformedError: not that type's size, or no PPID type.
+            MalformedError: not that type's size, or not a PPID type.
         """
         return cls(kind, *_ppid_layout(kind).unpack(data))
 
     def encode(self) -> bytes:
-        """The 36, 276 or 404 bytes again.
+        """Encode to 36, 276 or 404 bytes, depending on the type.
 
         Raises:
             MalformedError: a field does not fit.
@@ -90,14 +91,14 @@ def _ppid_layout(kind: CertificationDataType) -> Layout:
 
 @dataclass(frozen=True, slots=True)
 class CertificationData:
-    """A type and its data, kept as they are: unknown types survive a round trip."""
+    """A type and its uninterpreted data, so that unknown types are encoded unchanged."""
 
     type: int
     data: bytes
 
     @classmethod
     def read(cls, reader: ByteReader) -> Self:
-        """Read type, size and data from where `reader` stands.
+        """Read type, size and data at the position of `reader`.
 
         Raises:
             MalformedError: the data ends early.
@@ -108,7 +109,7 @@ class CertificationData:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read exactly one certification data structure, header included.
+        """Parse exactly one certification data structure, including its header.
 
         Raises:
             MalformedError: too short or too long for its declared size.
@@ -119,7 +120,7 @@ class CertificationData:
         return parsed
 
     def encode(self) -> bytes:
-        """Header and data again.
+        """Encode header and data.
 
         Raises:
             MalformedError: the type does not fit into 16 bits.
@@ -130,19 +131,19 @@ class CertificationData:
 
     @property
     def size(self) -> int:
-        """Bytes of the whole structure."""
+        """Size of the whole structure in bytes."""
         return CERTIFICATION_HEADER_SIZE + len(self.data)
 
     @property
     def kind(self) -> CertificationDataType | None:
-        """The type by name; None for one that Intel's documents do not name."""
+        """The type as an enum member; None for a type that Intel's documents do not name."""
         try:
             return CertificationDataType(self.type)
         except ValueError:
             return None
 
     def ppid_data(self) -> PpidData:
-        """What types 1 to 3 carry.
+        """Parse the data of types 1 to 3.
 
         Raises:
             MalformedError: another type, or not that type's size.
@@ -153,7 +154,7 @@ class CertificationData:
         return PpidData.parse(kind, self.data)
 
     def pem_chain(self) -> tuple[bytes, ...]:
-        """The certificates of a type 5, in the order in which they come.
+        """Return the certificates of type 5, in their order in the data.
 
         Raises:
             MalformedError: another type, or not a chain of PEM certificates.
@@ -171,19 +172,19 @@ class CertificationData:
 def split_pem_chain(data: bytes) -> tuple[bytes, ...]:
     """Split concatenated PEM certificates.
 
-    The field does not agree on an order (leaf, root, intermediate was seen) nor on an end (newline, newline and
-    NUL, nothing), so both are left to the caller: certificates come in the order in which they stand.
+    Implementations differ in the order (leaf, root, intermediate occurs) and in the end (newline, newline and NUL,
+    nothing). So the order is not checked: certificates are returned in their order in `data`.
 
     Args:
-        data: PEM certificates, with nothing but white space and NUL bytes between and after them.
+        data: PEM certificates, with nothing but white space and NUL bytes before, between and after them.
 
     Returns:
-        One PEM certificate each, ending in a newline, with a base64 body that decodes.
+        One PEM certificate each, ending in a newline, with a valid base64 body.
 
     Raises:
         MalformedError: no certificate, more than MAX_CHAIN_CERTIFICATES, other text, or a body that is not base64.
     """
-    offset = len(data) - len(data.lstrip(_BETWEEN))
+    offset = len(data) - len(data.lstrip(_SEPARATORS))
     certificates: list[bytes] = []
     while offset < len(data):
         match = _PEM_CERTIFICATE.match(data, offset)
@@ -195,7 +196,7 @@ def split_pem_chain(data: bytes) -> tuple[bytes, ...]:
         if len(certificates) == MAX_CHAIN_CERTIFICATES:
             raise MalformedError(f"a certificate chain has more than {MAX_CHAIN_CERTIFICATES} certificates")
         _require_base64(match[1], len(certificates))
-        certificates.append(match[0].rstrip(_BETWEEN) + b"\n")
+        certificates.append(match[0].rstrip(_SEPARATORS) + b"\n")
         offset = match.end()
     if not certificates:
         raise MalformedError("a certificate chain is empty", remedy="pass at least one PEM certificate")

@@ -1,6 +1,6 @@
-"""Collateral: everything besides a quote and a root that its verification needs.
+"""Collateral: everything that verification needs besides the quote and the root certificate.
 
-The parts are what Intel's PCS answers to tcb, qe/identity, pckcrl and for the root's revocation list; each is kept
+The parts are the responses of Intel's PCS to tcb, qe/identity and pckcrl, and the root's revocation list; each is kept
 byte for byte.
 """
 
@@ -28,7 +28,7 @@ _FILES = {
 }
 
 COLLATERAL_FILES = tuple(_FILES.values())
-"""The files that a collateral directory consists of."""
+"""The files of a collateral directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +38,21 @@ class Collateral:
     tcb_info: bytes
     """`{"tcbInfo":{...},"signature":"..."}`"""
     tcb_info_issuer_chain: bytes
-    """PEM, as all chains here: the signer first, then the root."""
+    """PEM, like all chains here: the signer first, then the root."""
     qe_identity: bytes
     """`{"enclaveIdentity":{...},"signature":"..."}`"""
     qe_identity_issuer_chain: bytes
     pck_crl: bytes
-    """DER, as the other list."""
+    """DER, like the other revocation list."""
     pck_crl_issuer_chain: bytes
     root_ca_crl: bytes
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        """Take the contents of a collateral directory by file name; other names are ignored.
+        """Build collateral from the contents of a directory's files by name; other names are ignored.
 
         Raises:
-            MalformedError: a file is missing, or is not what its name says.
+            MalformedError: a file is missing or malformed.
         """
         missing = [name for name in COLLATERAL_FILES if name not in files]
         if missing:
@@ -66,14 +66,14 @@ class Collateral:
         return collateral
 
     def to_files(self) -> dict[str, bytes]:
-        """The contents of a collateral directory by file name."""
+        """Return the contents of a collateral directory's files by name."""
         return {name: getattr(self, field) for field, name in _FILES.items()}
 
     def require_well_formed(self) -> None:
-        """Refuse parts that cannot be read; whether they are trustworthy and current is for a verifier to say.
+        """Reject parts that cannot be parsed. A verifier checks whether they are authentic and current.
 
         Raises:
-            MalformedError: a part is not what its name says.
+            MalformedError: a part does not have its format.
         """
         self.read_tcb_info()
         self.read_qe_identity()
@@ -84,18 +84,18 @@ class Collateral:
             _require_crl(getattr(self, name), name)
 
     def read_tcb_info(self) -> TcbInfo:
-        """TCB info, taken apart.
+        """Parse the TCB info.
 
         Raises:
-            MalformedError: it cannot be read.
+            MalformedError: it cannot be parsed.
         """
         return TcbInfo.parse(self.tcb_info)
 
     def read_qe_identity(self) -> QeIdentity:
-        """The QE identity, taken apart.
+        """Parse the QE identity.
 
         Raises:
-            MalformedError: it cannot be read.
+            MalformedError: it cannot be parsed.
         """
         return QeIdentity.parse(self.qe_identity)
 

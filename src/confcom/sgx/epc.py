@@ -1,6 +1,6 @@
-"""Enclave page cache (EPC) as the processor declares it: decoding of CPUID leaves 7 and 0x12.
+"""Enclave page cache (EPC) as the processor reports it: decoding of CPUID leaves 7 and 0x12.
 
-Source: Intel SDM vol. 3D, "Enumeration of EPC". Reading CPUID is the shell's business; this module is given a reader.
+Source: Intel SDM vol. 3D, "Enumeration of EPC". The caller supplies a function that executes CPUID.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FEATURES_LEAF = 0x07
 SGX_LEAF = 0x12
 FIRST_EPC_SUBLEAF = 2
 MAX_EPC_SECTIONS = 8
-"""Linux looks at eight sub-leaves (SGX_MAX_EPC_SECTIONS); memory beyond them could not be used anyway."""
+"""Linux reads eight sub-leaves (SGX_MAX_EPC_SECTIONS), so it cannot use EPC in further ones."""
 
 _SGX_FEATURE = 1 << 2
 _TYPE_MASK = 0xF
@@ -29,18 +29,18 @@ AZURE_DCSV2_EPC_MIB = MappingProxyType(
 
 
 class EpcSectionKind(IntEnum):
-    """EAX[3:0] of a sub-leaf."""
+    """Type of a sub-leaf: EAX[3:0]."""
 
     END = 0
-    """No further sub-leaf is meaningful."""
+    """This sub-leaf and all further ones are invalid."""
     EPC = 1
     UNKNOWN = -1
-    """A type that the SDM does not define (yet): skipped."""
+    """A type that the SDM does not define (yet); it is skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class CpuidRegisters:
-    """What CPUID returns."""
+    """The registers that CPUID returns."""
 
     eax: int
     ebx: int
@@ -58,7 +58,7 @@ class EpcSection:
 
 
 def sgx_supported(max_leaf: int, leaf7_ebx: int) -> bool:
-    """Whether the processor has SGX, and firmware has not hidden it.
+    """Return whether the processor has SGX, and firmware has not hidden it.
 
     Args:
         max_leaf: EAX of CPUID leaf 0.
@@ -70,7 +70,7 @@ def sgx_supported(max_leaf: int, leaf7_ebx: int) -> bool:
 def decode_epc_section(eax: int, ebx: int, ecx: int, edx: int) -> EpcSection:
     """Decode one sub-leaf (2 and up) of leaf 0x12.
 
-    Base is EBX[19:0]:EAX[31:12], size EDX[19:0]:ECX[31:12], both with 12 zero bits below.
+    The base is EBX[19:0]:EAX[31:12] and the size EDX[19:0]:ECX[31:12]; the low 12 bits of both are 0.
     """
     section_type = eax & _TYPE_MASK
     if section_type == EpcSectionKind.END:
@@ -81,10 +81,10 @@ def decode_epc_section(eax: int, ebx: int, ecx: int, edx: int) -> EpcSection:
 
 
 def enumerate_epc(cpuid: Callable[[int, int], CpuidRegisters]) -> tuple[EpcSection, ...]:
-    """All EPC sections, in the processor's order; none without SGX.
+    """Return all EPC sections, in the processor's order; none without SGX.
 
     Args:
-        cpuid: gives the registers for a leaf and a sub-leaf.
+        cpuid: returns the registers for a leaf and a sub-leaf.
     """
     max_leaf = cpuid(0, 0).eax
     if max_leaf < SGX_LEAF or not sgx_supported(max_leaf, cpuid(FEATURES_LEAF, 0).ebx):
@@ -101,7 +101,7 @@ def enumerate_epc(cpuid: Callable[[int, int], CpuidRegisters]) -> tuple[EpcSecti
 
 
 def whole_mib(sizes: Iterable[int]) -> int:
-    """Sizes in bytes as whole MiB: summed first, then rounded down once, so that sections do not each lose a part."""
+    """Return the sum of sizes in bytes as whole MiB; only the sum is rounded down, not each section."""
     return sum(sizes) // MIB
 
 

@@ -1,4 +1,4 @@
-"""The attestation key id by which clients and AESM name a kind of quote.
+"""The attestation key id, by which clients and AESM name the kind of a quote.
 
 Layout: sgx_ql_att_key_id_t (158 bytes, packed) inside sgx_att_key_id_ext_t (256 bytes), Intel's sgx_quote.h.
 """
@@ -13,7 +13,8 @@ from confcom.sgx.binary import Layout
 
 ATT_KEY_ID_SIZE = 256
 ATT_KEY_ID_COMPARED = 158
-"""Only these bytes name a key; spid, att_key_type and reserved are the caller's own (Intel's quote_ex service)."""
+"""Only these first bytes identify a key; the client may set spid, att_key_type and reserved freely (Intel's quote_ex
+service)."""
 
 INTEL_QE_MRSIGNER = bytes.fromhex("8c4f5775d796503e96137f77c68a829a0056ac8ded70140b081b094490c57bff")
 """MRSIGNER of Intel's production quoting enclave: public, and hard-coded in Gramine and Intel's ql wrapper."""
@@ -63,7 +64,7 @@ class AttKeyId:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read exactly one key id.
+        """Parse exactly one key id.
 
         Raises:
             MalformedError: not 256 bytes.
@@ -71,7 +72,7 @@ class AttKeyId:
         return cls(*_KEY_ID.unpack(data))
 
     def encode(self) -> bytes:
-        """The 256 bytes again.
+        """Encode to 256 bytes.
 
         Raises:
             MalformedError: a field does not fit.
@@ -90,4 +91,4 @@ ECDSA_P256_KEY_ID = AttKeyId(
     family_id=bytes(16),
     algorithm_id=AttKeyAlgorithm.ECDSA_P256,
 )
-"""The only key that DCAP quoting offers. A simulated QE offers the same name, since clients hard-code it."""
+"""The only key id of DCAP quoting. A simulated QE uses the same one, since clients hard-code it."""

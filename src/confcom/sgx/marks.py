@@ -1,8 +1,8 @@
-"""The marks by which everything that a simulated platform makes can be told from Intel's.
+"""Marks that distinguish quotes, certificates and collateral of a simulated platform from Intel's.
 
-A mark only ever lowers trust: whoever forges a quote can leave marks out, and cannot gain anything by putting them
-in. What makes a quote genuine is Intel's root key and nothing else. The marks are here, in the room of formats, so
-that the simulated platform (which writes them) and the verifier (which looks for them) share one list.
+A mark can only lower trust: a forger can leave marks out, and gains nothing by adding them. Only a signature chain to
+Intel's root key makes a quote genuine. The marks are defined in this package because both the simulated platform
+(which writes them) and the verifier (which looks for them) import it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ SIMULATION_CPU_SVNS = (
 )
 """CPUSVN of Intel's SDK simulation mode: default, upgraded, downgraded (sdk/simulation/tinst/deriv.h).
 
-The only mark that a report body can carry, and it comes from the SDK, not from us: no processor reports these.
+This is the only mark in a report body. The SDK sets it, not this project; no processor reports these values.
 """
 
 HEADER_USER_DATA = b"SIMULATED-NOT-INTEL!"
-"""Quote header, user_data (20 bytes). Intel's QE puts its QE_ID there; verifiers do not look at it."""
+"""Quote header, user_data (20 bytes). Intel's QE puts its QE_ID there; verifiers ignore it."""
 
 QE_AUTH_DATA = b"SIMULATED-SGX-NOT-INTEL-HARDWARE"
-"""QE authentication data: 32 bytes, since dcap-qvl accepts no other length. Intel's is 00 01 02 ... 1f."""
+"""QE authentication data: 32 bytes, since dcap-qvl accepts no other length. Intel's are 00 01 02 ... 1f."""
 
 FMSPC = b"SIMSGX"
-"""Family, model, stepping, platform type, custom SKU (6 bytes): what TCB info is looked up by."""
+"""Family, model, stepping, platform type, custom SKU (6 bytes): the key by which TCB info is looked up."""
 
 PPID = b"SIMULATED-PPID!!"
 """Platform provisioning id in the PCK certificate (16 bytes)."""
@@ -40,15 +40,15 @@ COMMON_NAME_PREFIX = "SIMULATED "
 COMMON_NAME_SUFFIX = " - NOT INTEL"
 ORGANIZATION = "confcom simulated platform - not Intel Corporation"
 COUNTRY = "ZZ"
-"""A user-assigned code of ISO 3166: no country has it."""
+"""A user-assigned code of ISO 3166, which no country has."""
 
 NS_COMMENT_OID = x509.ObjectIdentifier("2.16.840.1.113730.1.13")
-"""Netscape's comment extension: tools print it, and as it is not critical no verifier refuses it."""
+"""Netscape's comment extension: tools print it, and no verifier rejects it, because it is not critical."""
 
 NS_COMMENT = "Made by a simulated SGX platform. No hardware protects anything attested with it. Not by Intel."
 
 ADVISORY_ID = "SIMULATED-NOT-GENUINE-INTEL"
-"""Advisory on the UpToDate levels of TCB info and QE identity: shows in every dcap-qvl result and can be rejected."""
+"""Advisory on all levels of TCB info and QE identity: every dcap-qvl result shows it, and it can be rejected."""
 
 SIMULATION_MEMBER = "simulation"
 """Name of the extra, signed JSON object in TCB info and QE identity."""
@@ -56,7 +56,7 @@ SIMULATION_MEMBER = "simulation"
 
 @unique
 class Mark(Enum):
-    """One place where simulation shows; the value says where, for people."""
+    """A place that carries a mark of simulation; the value describes it for users."""
 
     CPU_SVN = "report body: CPUSVN of Intel's SDK simulation mode"
     HEADER_USER_DATA = "quote header: user data"
@@ -72,7 +72,7 @@ class Mark(Enum):
 
 
 def has_simulated_name(name: x509.Name) -> bool:
-    """Whether a distinguished name says, by itself, that it is simulated and not Intel's."""
+    """Return whether a distinguished name says that it is simulated and not Intel's."""
     common_names = [a.value for a in name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     organizations = [a.value for a in name.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)]
     countries = [a.value for a in name.get_attributes_for_oid(x509.NameOID.COUNTRY_NAME)]

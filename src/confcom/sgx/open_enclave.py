@@ -1,6 +1,6 @@
 """Open Enclave's header in front of a quote (oe_report_header_t in its internal/report.h).
 
-Its remote reports are a quote behind 16 bytes: u32 version 1, u32 type (1 local, 2 remote), u64 size of the rest.
+A remote report is a header of 16 bytes and a quote: u32 version 1, u32 type (1 local, 2 remote), u64 size of the rest.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ class OpenEnclaveReportType(IntEnum):
     """A quote follows."""
 
 
-def names_open_enclave_report(data: bytes) -> bool:
-    """Whether these bytes begin like an Open Enclave report.
+def has_open_enclave_header(data: bytes) -> bool:
+    """Return whether these bytes begin with Open Enclave's report header.
 
-    An EPID quote of version 1 begins alike; it is told apart by the size, whose upper half is never used.
+    An EPID quote of version 1 can begin with the same bytes; the upper half of the size, which Open Enclave never uses,
+    distinguishes them.
     """
     return (
         len(data) >= OPEN_ENCLAVE_HEADER_SIZE
@@ -36,15 +37,15 @@ def names_open_enclave_report(data: bytes) -> bool:
 
 
 def strip_open_enclave_header(data: bytes) -> bytes:
-    """The quote inside an Open Enclave remote report.
+    """Return the quote of an Open Enclave remote report.
 
     Args:
         data: header and quote, nothing else.
 
     Raises:
-        MalformedError: no such header, a local report, or a size other than the declared one.
+        MalformedError: no such header, a local report, or a size that differs from the declared one.
     """
-    if not names_open_enclave_report(data):
+    if not has_open_enclave_header(data):
         raise MalformedError("these bytes do not begin with Open Enclave's report header")
     kind = int.from_bytes(data[4:8], "little")
     if kind != OpenEnclaveReportType.REMOTE:

@@ -1,4 +1,4 @@
-"""The SGX extension of a PCK certificate: which platform it is, and at which TCB.
+"""The SGX extension of a PCK certificate: it identifies the platform and its TCB.
 
 Intel's "SGX PCK Certificate and CRL Profile Specification", OID 1.2.840.113741.1.13.1: a SEQUENCE of (OID, value)
 pairs, 5 for certificates of the Processor CA and 7 for those of the Platform CA.
@@ -13,12 +13,12 @@ from typing import Self
 from cryptography import x509
 
 from confcom.errors import MalformedError
-from confcom.sgx import pck_extension_der as der_of
+from confcom.sgx import pck_extension_der as der_codec
 from confcom.sgx.binary import require_length
 from confcom.sgx.report import CPU_SVN_SIZE
 from confcom.sgx.x509_errors import UNREADABLE_X509
 
-SGX_EXTENSION_OID = der_of.SGX_EXTENSION_OID
+SGX_EXTENSION_OID = der_codec.SGX_EXTENSION_OID
 TCB_COMPONENT_COUNT = 16
 PPID_SIZE = 16
 PCE_ID_SIZE = 2
@@ -27,7 +27,7 @@ PLATFORM_INSTANCE_ID_SIZE = 16
 MAX_COMPONENT_SVN = 0xFF
 """A TCB component is one byte of the CPUSVN."""
 MAX_PCE_SVN = 0xFFFF
-"""ISVSVN of the PCE, 16 bits as in every report."""
+"""ISVSVN of the PCE: 16 bits, as in every report."""
 
 
 class SgxType(IntEnum):
@@ -40,30 +40,30 @@ class SgxType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class PckTcb:
-    """The TCB that a PCK certificate is for."""
+    """The TCB for which a PCK certificate was issued."""
 
     components: tuple[int, ...]
     """SVNs of the 16 components, 0 to 255, as TCB info compares them."""
     pce_svn: int
     cpu_svn: bytes
-    """16 bytes as the processor reports them."""
+    """The 16 bytes that the processor reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformConfiguration:
-    """How a multi-package platform is set up (member 7)."""
+    """Configuration of a multi-package platform (member 7)."""
 
     dynamic_platform: bool
-    """Packages may be added later."""
+    """Whether packages may be added later."""
     cached_keys: bool
-    """Intel's registration service holds the platform's root keys."""
+    """Whether Intel's registration service holds the platform's root keys."""
     smt_enabled: bool
-    """Hyper-threading is on."""
+    """Whether hyper-threading is on."""
 
 
 @dataclass(frozen=True, slots=True)
 class PckExtension:
-    """The whole extension; the last two members are both there (Platform CA) or both None (Processor CA)."""
+    """The whole extension; the last two members are both set (Platform CA) or both None (Processor CA)."""
 
     ppid: bytes
     tcb: PckTcb
@@ -75,14 +75,14 @@ class PckExtension:
 
     @classmethod
     def parse(cls, der: bytes) -> Self:
-        """Read the extension's value.
+        """Parse the extension's value.
 
-        Members out of order, missing or unknown are refused, so that encoding gives the same bytes again.
+        Members that are out of order, missing or unknown are rejected, so that encoding returns the same bytes.
 
         Raises:
             MalformedError: not DER, or not this structure, or a value out of its range.
         """
-        raw = der_of.decode(der)
+        raw = der_codec.decode(der)
         extension = cls(
             ppid=raw.ppid.value,
             tcb=_tcb(raw.tcb.value),
@@ -97,7 +97,7 @@ class PckExtension:
 
     @classmethod
     def from_certificate(cls, certificate: x509.Certificate) -> Self:
-        """Read the extension of a PCK certificate.
+        """Parse the extension of a PCK certificate.
 
         Raises:
             MalformedError: the certificate has no such extension, or a malformed one.
@@ -113,23 +113,23 @@ class PckExtension:
         return cls.parse(extension.public_bytes())
 
     def encode(self) -> bytes:
-        """The extension's value as DER.
+        """Encode the extension's value as DER.
 
         Raises:
-            MalformedError: a value out of its range.
+            MalformedError: a value is out of its range.
         """
         self._require_ranges()
         members = [
-            der_of.member(1, der_of.octets(self.ppid)),
-            der_of.member(2, _encode_tcb(self.tcb)),
-            der_of.member(3, der_of.octets(self.pce_id)),
-            der_of.member(4, der_of.octets(self.fmspc)),
-            der_of.member(5, der_of.enumerated(self.sgx_type)),
+            der_codec.member(1, der_codec.octets(self.ppid)),
+            der_codec.member(2, _encode_tcb(self.tcb)),
+            der_codec.member(3, der_codec.octets(self.pce_id)),
+            der_codec.member(4, der_codec.octets(self.fmspc)),
+            der_codec.member(5, der_codec.enumerated(self.sgx_type)),
         ]
         if self.platform_instance_id is not None and self.configuration is not None:
-            members.append(der_of.member(6, der_of.octets(self.platform_instance_id)))
-            members.append(der_of.member(7, _encode_configuration(self.configuration)))
-        return der_of.sequence(*members)
+            members.append(der_codec.member(6, der_codec.octets(self.platform_instance_id)))
+            members.append(der_codec.member(7, _encode_configuration(self.configuration)))
+        return der_codec.sequence(*members)
 
     def _require_ranges(self) -> None:
         require_length(self.ppid, PPID_SIZE, "a PPID")
@@ -155,29 +155,29 @@ def _require_range(value: int, maximum: int, name: str) -> None:
         raise MalformedError(f"{name} is not between 0 and {maximum}")
 
 
-def _tcb(members: der_of.TcbMembers) -> PckTcb:
-    components = tuple(getattr(members, name).value for name in der_of.COMPONENT_NAMES)
+def _tcb(members: der_codec.TcbMembers) -> PckTcb:
+    components = tuple(getattr(members, name).value for name in der_codec.COMPONENT_NAMES)
     return PckTcb(components, members.pce_svn.value, members.cpu_svn.value)
 
 
 def _encode_tcb(tcb: PckTcb) -> bytes:
-    components = (der_of.member((2, n), der_of.integer(svn)) for n, svn in enumerate(tcb.components, 1))
-    return der_of.sequence(
+    components = (der_codec.member((2, n), der_codec.integer(svn)) for n, svn in enumerate(tcb.components, 1))
+    return der_codec.sequence(
         *components,
-        der_of.member((2, 17), der_of.integer(tcb.pce_svn)),
-        der_of.member((2, 18), der_of.octets(tcb.cpu_svn)),
+        der_codec.member((2, 17), der_codec.integer(tcb.pce_svn)),
+        der_codec.member((2, 18), der_codec.octets(tcb.cpu_svn)),
     )
 
 
-def _configuration(members: der_of.ConfigurationMembers) -> PlatformConfiguration:
+def _configuration(members: der_codec.ConfigurationMembers) -> PlatformConfiguration:
     return PlatformConfiguration(members.dynamic_platform.value, members.cached_keys.value, members.smt_enabled.value)
 
 
 def _encode_configuration(configuration: PlatformConfiguration) -> bytes:
-    return der_of.sequence(
-        der_of.member((7, 1), der_of.boolean(value=configuration.dynamic_platform)),
-        der_of.member((7, 2), der_of.boolean(value=configuration.cached_keys)),
-        der_of.member((7, 3), der_of.boolean(value=configuration.smt_enabled)),
+    return der_codec.sequence(
+        der_codec.member((7, 1), der_codec.boolean(value=configuration.dynamic_platform)),
+        der_codec.member((7, 2), der_codec.boolean(value=configuration.cached_keys)),
+        der_codec.member((7, 3), der_codec.boolean(value=configuration.smt_enabled)),
     )
 
 

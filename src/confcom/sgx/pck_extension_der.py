@@ -1,7 +1,7 @@
-"""The DER of a PCK certificate's SGX extension: read by cryptography's declarative ASN.1, written by a few functions.
+"""DER of a PCK certificate's SGX extension: decoded by cryptography's declarative ASN.1, encoded by own functions.
 
-That interface is documented as unstable, so this module is the only one that uses it. It reads any element but cannot
-write an ENUMERATED (docs/adr/0003). Values are not judged here, only structure and member numbers.
+The declarative ASN.1 interface is documented as unstable, so only this module uses it. It can read any element but
+cannot write an ENUMERATED (docs/adr/0003). This module checks structure and member numbers, not values.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from confcom.errors import MalformedError
 
 SGX_EXTENSION_OID = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 MAX_EXTENSION_SIZE = 4096
-"""Real ones take 453 (processor) to about 555 bytes (platform); nothing much longer is worth decoding."""
+"""Real extensions take 453 (Processor CA) to about 555 bytes (Platform CA); much longer ones are not decoded."""
 
 ENUMERATED_TAG = b"\x0a"
 COMPONENT_NAMES = tuple(f"comp{number:02}" for number in range(1, 17))
 
 _SGX_EXTENSION_OID_CONTENT = bytes.fromhex("2a864886f84d010d01")
-"""SGX_EXTENSION_OID as DER has it; members add one or two arcs below 128, a byte each."""
+"""Content bytes of SGX_EXTENSION_OID in DER; members add one or two arcs below 128, one byte each."""
 
 
 def member_oid(*arcs: int) -> x509.ObjectIdentifier:
-    """The OID of a member, by its number (and the number within it)."""
+    """Return the OID of a member from its number (and the number of a sub-member)."""
     return x509.ObjectIdentifier(".".join((SGX_EXTENSION_OID.dotted_string, *map(str, arcs))))
 
 
@@ -134,7 +134,7 @@ class Extension:
 
 
 def decode(der: bytes) -> Extension:
-    """Read the structure; each member must stand in its place under its own number.
+    """Decode the extension; every member must be at its position and have its own OID.
 
     Raises:
         MalformedError: too long, not DER, or not this structure.
@@ -152,38 +152,38 @@ def decode(der: bytes) -> Extension:
 
 
 def sequence(*items: bytes) -> bytes:
-    """A SEQUENCE of elements in DER."""
+    """Encode a SEQUENCE of elements as DER."""
     return _element(0x30, b"".join(items))
 
 
 def member(number: int | tuple[int, int], value: bytes) -> bytes:
-    """A pair of OID and value in DER; the OID by the member's number (and the number within it)."""
+    """Encode a pair of OID and value as DER; `number` is the member's (and the sub-member's) number in the OID."""
     arcs = bytes((number,) if isinstance(number, int) else number)
     return sequence(_element(0x06, _SGX_EXTENSION_OID_CONTENT + arcs), value)
 
 
 def octets(value: bytes) -> bytes:
-    """An OCTET STRING in DER."""
+    """Encode an OCTET STRING as DER."""
     return _element(0x04, value)
 
 
 def integer(value: int) -> bytes:
-    """An INTEGER in DER, not negative."""
+    """Encode an INTEGER that is not negative as DER."""
     return _element(0x02, value.to_bytes(value.bit_length() // 8 + 1))
 
 
 def enumerated(value: int) -> bytes:
-    """An ENUMERATED in DER, 0 to 127."""
+    """Encode an ENUMERATED from 0 to 127 as DER."""
     return _element(ENUMERATED_TAG[0], bytes((value,)))
 
 
 def boolean(*, value: bool) -> bytes:
-    """A BOOLEAN in DER."""
+    """Encode a BOOLEAN as DER."""
     return _element(0x01, b"\xff" if value else b"\x00")
 
 
 def _element(tag: int, content: bytes) -> bytes:
-    """Tag, length in its shortest form, content."""
+    """Encode tag, length in its shortest form, and content."""
     size = len(content)
     if size < 0x80:
         return bytes((tag, size)) + content

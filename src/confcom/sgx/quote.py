@@ -1,4 +1,4 @@
-"""ECDSA quotes of version 3, byte for byte.
+"""Parsing and encoding of ECDSA quotes of version 3.
 
 Layout: sgx_quote3_t and sgx_ql_ecdsa_sig_data_t in Intel's sgx_quote_3.h. Integers are little-endian;
 signatures (r, s) and public keys (X, Y) are pairs of 32-byte big-endian numbers.
@@ -13,7 +13,7 @@ from typing import Self
 from confcom.errors import MalformedError
 from confcom.sgx.binary import ByteReader, Layout, require_length
 from confcom.sgx.certification import CertificationData
-from confcom.sgx.open_enclave import names_open_enclave_report
+from confcom.sgx.open_enclave import has_open_enclave_header
 from confcom.sgx.report import REPORT_BODY_SIZE, ReportBody
 
 QUOTE_VERSION = 3
@@ -25,7 +25,7 @@ PUBLIC_KEY_SIZE = 64
 MAX_AUTH_DATA_SIZE = 0xFFFF
 
 INTEL_QE_VENDOR_ID = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
-"""The one vendor id that verifiers accept, UUID 939a7233-f79c-4ca9-940a-0db3957f0607 (sgx_quote_3.h)."""
+"""The only vendor id that verifiers accept, UUID 939a7233-f79c-4ca9-940a-0db3957f0607 (sgx_quote_3.h)."""
 
 _HEADER = Layout(
     "a quote header",
@@ -53,18 +53,19 @@ _OTHER_KEY_TYPES = {
 
 _STUB_VERSION = 2
 _STUB_SVNS_AND_GROUP = b"\xef\x00\xef\x00\xef\xef\xef\xef"
-"""Bytes 8 to 15 of what the simulation libraries of Intel's SDK make in place of a quote: SVN of QE and PCE, and the
-extended EPID group (sdk/simulation/uae_service_sim/quoting_sim.cpp). No quoting enclave has these values."""
+"""Bytes 8 to 15 of the placeholder that the simulation libraries of Intel's SDK return instead of a quote: SVN of QE
+and PCE, and the extended EPID group (sdk/simulation/uae_service_sim/quoting_sim.cpp). No quoting enclave uses these
+values."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuoteHeader:
-    """The first 48 bytes; together with the report body, what the attestation key signs."""
+    """The first 48 bytes. The attestation key signs them together with the report body."""
 
     qe_svn: int
     pce_svn: int
     user_data: bytes
-    """20 bytes of the quoting enclave's own: Intel's writes its QE id (16) and four zeros."""
+    """20 bytes that the quoting enclave chooses: Intel's writes its QE id (16 bytes) and four zeros."""
     version: int = QUOTE_VERSION
     att_key_type: int = ATT_KEY_TYPE_ECDSA_P256
     att_key_data_0: int = 0
@@ -73,7 +74,7 @@ class QuoteHeader:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read exactly one header, whatever version it names.
+        """Parse exactly one header of any version.
 
         Raises:
             MalformedError: not 48 bytes.
@@ -82,7 +83,7 @@ class QuoteHeader:
         return cls(qe_svn, pce_svn, user_data, version, att_key_type, att_key_data_0, vendor_id)
 
     def encode(self) -> bytes:
-        """The 48 bytes again.
+        """Encode to 48 bytes.
 
         Raises:
             MalformedError: a field does not fit.
@@ -92,7 +93,7 @@ class QuoteHeader:
 
 @dataclass(frozen=True, slots=True)
 class EcdsaSignatureData:
-    """What proves a quote: the attestation key's signature, and the PCK's over the enclave that holds that key."""
+    """Signatures of a quote: the attestation key's over the quote, and the PCK's over the QE that holds that key."""
 
     isv_signature: bytes
     """r and s over the quote's first 432 bytes, by the attestation key."""
@@ -106,10 +107,10 @@ class EcdsaSignatureData:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read exactly one signature data structure.
+        """Parse exactly one signature data structure.
 
         Raises:
-            MalformedError: it ends early, or the sizes declared in it do not add up to its own.
+            MalformedError: it ends early, or the sizes declared in it do not add up to its own size.
         """
         reader = ByteReader(data, "the quote's signature data")
         parsed = cls(
@@ -124,7 +125,7 @@ class EcdsaSignatureData:
         return parsed
 
     def encode(self) -> bytes:
-        """The bytes again.
+        """Encode the structure.
 
         Raises:
             MalformedError: a field does not fit.
@@ -148,44 +149,45 @@ class EcdsaSignatureData:
 
     @property
     def size(self) -> int:
-        """Bytes of the whole structure: 610 with Intel's 32 bytes of auth data, then the certification data."""
+        """Size of the whole structure in bytes: 610 with Intel's 32 bytes of auth data, plus the certification data."""
         fixed = SIGNATURE_SIZE + PUBLIC_KEY_SIZE + REPORT_BODY_SIZE + SIGNATURE_SIZE + 2
         return fixed + len(self.auth_data) + self.certification.size
 
     @property
     def pub_key_id(self) -> bytes:
-        """The attestation key's id: what InitQuoteEx returns, and what the QE's report data must begin with."""
+        """The attestation key's id: InitQuoteEx returns it, and the QE's report data must begin with it."""
         return attestation_pub_key_id(self.attestation_key, self.auth_data)
 
 
 def attestation_pub_key_id(attestation_key: bytes, auth_data: bytes) -> bytes:
-    """SHA-256 over an attestation key (64 bytes, X and Y) and the QE's authentication data.
+    """Return the SHA-256 of an attestation key (64 bytes, X and Y) and the QE's authentication data.
 
-    A QE's report binds its key by carrying these 32 bytes, then 32 zeros, as report data.
+    The QE's report binds the key: its report data is these 32 bytes followed by 32 zeros.
     """
     return hashlib.sha256(attestation_key + auth_data).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """One quote, and whatever came after it."""
+    """A quote, and the bytes after it."""
 
     header: QuoteHeader
     body: ReportBody
     signature: EcdsaSignatureData
     trailing: bytes = b""
-    """Bytes after the quote. AESM pads quotes with zeros up to the client's buffer, and some clients keep them."""
+    """Bytes after the quote. AESM pads quotes with zeros to the size of the client's buffer, and some clients keep
+    them."""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a quote of version 3 by an ECDSA P-256 key.
+        """Parse a quote of version 3 with an ECDSA P-256 signature.
 
-        Every size declared in the quote is checked against what is there; only bytes after the quote are let
-        through, and kept apart.
+        Every size declared in the quote is checked against the data. Bytes after the quote are accepted, and kept in
+        `trailing`.
 
         Raises:
-            MalformedError: anything else, with the reason: cut, sizes that disagree, another version or key type,
-                Open Enclave's header in front.
+            MalformedError: `data` is not such a quote; the error gives the reason: truncated, inconsistent sizes,
+                another version or key type, Open Enclave's header in front.
         """
         _require_version(data)
         reader = ByteReader(data, "the quote")
@@ -208,7 +210,7 @@ class Quote:
         return cls(header, body, signature, reader.rest())
 
     def encode(self) -> bytes:
-        """The quote's bytes again, trailing ones included.
+        """Encode the quote, including the trailing bytes.
 
         Raises:
             MalformedError: a field does not fit.
@@ -218,7 +220,7 @@ class Quote:
 
     @property
     def signed_part(self) -> bytes:
-        """The 432 bytes that the attestation key signs: header and report body.
+        """Header and report body: the 432 bytes that the attestation key signs.
 
         Raises:
             MalformedError: a field does not fit.
@@ -227,20 +229,20 @@ class Quote:
 
     @property
     def size(self) -> int:
-        """Bytes of the quote itself, without trailing ones."""
+        """Size of the quote in bytes, without the trailing ones."""
         return SIGNED_PART_SIZE + 4 + self.signature.size
 
 
 def _require_version(data: bytes) -> None:
-    """Say what it is, if not our version, before its length is judged by our layout."""
-    if names_open_enclave_report(data):
+    """Reject other formats and versions with their own error, before any length is checked against version 3."""
+    if has_open_enclave_header(data):
         raise MalformedError(
             "this is an Open Enclave report, not a bare quote",
             why="it begins with Open Enclave's 16-byte header",
             remedy="take the 16 bytes off (confcom.sgx.open_enclave.strip_open_enclave_header)",
         )
     version = ByteReader(data, "the quote").integer(2, "the version")
-    if why := _stub_trace(data, version):
+    if why := _sdk_stub_reason(data, version):
         raise MalformedError(
             "this is no quote: a simulation library of Intel's SDK stood in for the service that makes quotes",
             why=why,
@@ -254,8 +256,8 @@ def _require_version(data: bytes) -> None:
         )
 
 
-def _stub_trace(data: bytes, version: int) -> str:
-    """Say which of the SDK's stubs left these bytes; empty: none did."""
+def _sdk_stub_reason(data: bytes, version: int) -> str:
+    """Return why the bytes come from a stub of Intel's SDK; empty if they do not."""
     if version == _STUB_VERSION and data[8:16] == _STUB_SVNS_AND_GROUP:
         return (
             "the program is linked with -lsgx_quote_ex_sim or -lsgx_uae_service_sim, which ask no service and report "

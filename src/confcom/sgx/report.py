@@ -1,4 +1,4 @@
-"""REPORT, its body, TARGETINFO, and the qe_report_info that goes around a quote.
+"""Parsing and encoding of REPORT, its body, TARGETINFO, and qe_report_info.
 
 Layouts: Intel SDM vol. 3D, "REPORT" and "TARGETINFO"; Intel's sgx_report.h and sgx_quote.h.
 All integers are little-endian.
@@ -23,7 +23,7 @@ CPU_SVN_SIZE = 16
 KEY_ID_SIZE = 32
 MAC_SIZE = 16
 _MR_ENCLAVE_START = 64
-"""Bytes from the start of a report (SDM vol. 3D, "REPORT")."""
+"""Offset in bytes from the start of a report (SDM vol. 3D, "REPORT")."""
 MR_ENCLAVE_SIZE = 32
 
 _BODY = Layout(
@@ -61,7 +61,7 @@ _TARGET_INFO = Layout(
 
 
 class AttributeFlag(IntFlag):
-    """SECS.ATTRIBUTES.FLAGS bits that quoting cares about (SDM, "ATTRIBUTES")."""
+    """Bits of SECS.ATTRIBUTES.FLAGS that are relevant to quoting (SDM, "ATTRIBUTES")."""
 
     INITTED = 0x01
     DEBUG = 0x02
@@ -74,7 +74,7 @@ class AttributeFlag(IntFlag):
 
 
 def attribute_names(flags: int) -> tuple[str, ...]:
-    """The flags for people, lowest bit first; a bit without a name appears as its value.
+    """Return the names of the flags, lowest bit first; a bit without a name is shown as its value.
 
     >>> attribute_names(0x8000_0005)
     ('INITTED', 'MODE64BIT', '0x80000000')
@@ -84,9 +84,10 @@ def attribute_names(flags: int) -> tuple[str, ...]:
 
 
 def report_data_from(challenge: bytes) -> bytes:
-    """The 64 bytes of report data for a challenge (or a hash of a key): the bytes, then zeros.
+    """Return the 64 bytes of report data for a challenge (or a hash of a key): the bytes, then zeros.
 
-    Enclaves and relying parties must fill up in the same way. Nothing at all is no challenge: any old quote fits it.
+    Enclaves and relying parties must pad in the same way. An empty challenge is rejected, because any old quote would
+    match it.
 
     Raises:
         MalformedError: empty, or longer than 64 bytes.
@@ -104,7 +105,7 @@ def report_data_from(challenge: bytes) -> bytes:
 class ReportBody:
     """The 384 bytes that a report's MAC and a quote's signature cover.
 
-    Reserved fields are kept: a quote carries the body byte for byte, whatever hardware put there.
+    Reserved fields are kept, because a quote contains the body byte for byte as the hardware wrote it.
     """
 
     cpu_svn: bytes
@@ -127,7 +128,7 @@ class ReportBody:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read exactly one report body.
+        """Parse exactly one report body.
 
         Raises:
             MalformedError: not 384 bytes.
@@ -135,7 +136,7 @@ class ReportBody:
         return cls(*_BODY.unpack(data))
 
     def encode(self) -> bytes:
-        """The 384 bytes again, identical to what was parsed.
+        """Encode to 384 bytes, identical to the parsed ones.
 
         Raises:
             MalformedError: a field does not fit.
@@ -144,22 +145,23 @@ class ReportBody:
 
     @property
     def debug(self) -> bool:
-        """Whether the enclave was launched with DEBUG: its memory is readable from outside."""
+        """Whether the enclave was launched with DEBUG, so that its memory is readable from outside."""
         return bool(self.flags & AttributeFlag.DEBUG)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What EREPORT returns: a body, and a MAC that only the target enclave can check."""
+    """The result of EREPORT: a body, and a MAC that only the target enclave can check."""
 
     encoded_body: bytes
-    """The 384 bytes that the MAC covers. Whoever makes a quote needs them as they are, and their fields rarely."""
+    """The 384 bytes that the MAC covers. They are kept unparsed, because making a quote needs the bytes, rarely the
+    fields."""
     key_id: bytes
     mac: bytes
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read exactly one report.
+        """Parse exactly one report.
 
         Raises:
             MalformedError: not 432 bytes.
@@ -169,7 +171,7 @@ class Report:
 
     @property
     def body(self) -> ReportBody:
-        """The fields of the body.
+        """The parsed body.
 
         Raises:
             MalformedError: the body is not 384 bytes.
@@ -178,11 +180,11 @@ class Report:
 
     @property
     def cpu_svn(self) -> bytes:
-        """The first field of the body: of the platform on which the report was made."""
+        """CPUSVN of the platform on which the report was made, the body's first field."""
         return self.encoded_body[:CPU_SVN_SIZE]
 
     def encode(self) -> bytes:
-        """The 432 bytes again.
+        """Encode to 432 bytes.
 
         Raises:
             MalformedError: a field does not fit.
@@ -194,7 +196,7 @@ class Report:
 
 
 def mr_enclave_of(report: bytes) -> bytes:
-    """Take the 32 bytes of MRENCLAVE out of a report, without reading the rest.
+    """Return MRENCLAVE (32 bytes) of a report without parsing the rest.
 
     Raises:
         MalformedError: not 432 bytes.
@@ -205,7 +207,7 @@ def mr_enclave_of(report: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class TargetInfo:
-    """Whom a report is for: the identity that the report key is derived from."""
+    """TARGETINFO: identity of the enclave that a report is for; the report key is derived from it."""
 
     mr_enclave: bytes
     flags: int
@@ -219,7 +221,7 @@ class TargetInfo:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read exactly one TARGETINFO.
+        """Parse exactly one TARGETINFO.
 
         Raises:
             MalformedError: not 512 bytes.
@@ -227,7 +229,7 @@ class TargetInfo:
         return cls(*_TARGET_INFO.unpack(data))
 
     def encode(self) -> bytes:
-        """The 512 bytes again.
+        """Encode to 512 bytes.
 
         Raises:
             MalformedError: a field does not fit.
@@ -237,7 +239,7 @@ class TargetInfo:
 
 @dataclass(frozen=True, slots=True)
 class QeReportInfo:
-    """sgx_qe_report_info_t: a client's nonce and target going in, the QE's own report coming out."""
+    """sgx_qe_report_info_t: the client supplies nonce and target info, and the QE adds its own report."""
 
     nonce: bytes
     app_enclave_target_info: TargetInfo
@@ -245,7 +247,7 @@ class QeReportInfo:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read exactly one qe_report_info; the report in it may still be all zeros.
+        """Parse exactly one qe_report_info; in a request the report in it may be all zeros.
 
         Raises:
             MalformedError: not 960 bytes.
@@ -255,7 +257,7 @@ class QeReportInfo:
         return cls(data[:NONCE_SIZE], target, data[NONCE_SIZE + TARGET_INFO_SIZE :])
 
     def encode(self) -> bytes:
-        """The 960 bytes again.
+        """Encode to 960 bytes.
 
         Raises:
             MalformedError: a field does not fit.

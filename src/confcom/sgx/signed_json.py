@@ -1,7 +1,7 @@
-"""Signed JSON as Intel's Provisioning Certification Service (PCS) serves it, and strict reading of what is inside.
+"""Signed JSON as Intel's Provisioning Certification Service (PCS) serves it, and strict parsing of its content.
 
-The document is `{"NAME":{...},"signature":"128 hex digits"}`. The signature (r, s; ECDSA P-256 with SHA-256) is over
-the bytes of the inner object exactly as they stand, so they are cut out and never written anew.
+The document is `{"NAME":{...},"signature":"128 hex digits"}`. The signature (r, s; ECDSA P-256 with SHA-256) covers
+the exact bytes of the inner object, so these bytes are extracted and never serialized again.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from confcom.errors import MalformedError
 
 SIGNATURE_SIZE = 64
 MAX_DOCUMENT_SIZE = 1024 * 1024
-"""TCB info, the largest, takes about 20 KiB; decoding takes some ten times a document's size in memory."""
+"""TCB info, the largest document, takes about 20 KiB. Decoding takes about ten times a document's size in memory."""
 MAX_INTEGER = 0x7FFF_FFFF
-"""No number in these documents needs more than 31 bits; verifiers read them into 32."""
+"""No number in these documents needs more than 31 bits; verifiers store them in 32 bits."""
 
 _SIGNATURE_TAIL = re.compile(rb',"signature":"([0-9a-fA-F]{128})"\}')
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
@@ -28,16 +28,16 @@ _TAIL_SIZE = len(',"signature":""}') + 2 * SIGNATURE_SIZE
 
 @dataclass(frozen=True, slots=True)
 class SignedJson:
-    """One signed document taken apart."""
+    """A signed document: name, inner object and signature."""
 
     name: str
     body: bytes
-    """The inner object, byte for byte as signed."""
+    """The inner object: the exact bytes that were signed."""
     signature: bytes
 
     @classmethod
     def parse(cls, document: bytes, name: str) -> Self:
-        """Take apart a document whose inner object is called `name`.
+        """Parse a document whose inner object is called `name`.
 
         Raises:
             MalformedError: too large, or not exactly in the form that PCS serves.
@@ -56,14 +56,14 @@ class SignedJson:
         return cls(name, stripped[len(head) : -_TAIL_SIZE], bytes.fromhex(tail[1].decode()))
 
     def encode(self) -> bytes:
-        """The document in the form that PCS serves."""
+        """Return the document in the form that PCS serves."""
         return f'{{"{self.name}":'.encode() + self.body + f',"signature":"{self.signature.hex()}"}}'.encode()
 
     def read(self) -> JsonObject:
-        """The inner object, for strict reading.
+        """Decode the inner object for typed access.
 
         Raises:
-            MalformedError: it is no JSON object, or has a key twice.
+            MalformedError: it is not a JSON object, has a duplicate key, or a number that is not an integer.
         """
         try:
             value = json.loads(
@@ -94,31 +94,31 @@ def _refuse_float(text: str) -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class JsonObject:
-    """A JSON object whose members are read by type; errors name the member by its path."""
+    """A JSON object with typed access to its members; errors name the member by its path."""
 
     members: Mapping[str, object]
     path: str
 
     @classmethod
     def of(cls, value: object, path: str) -> Self:
-        """Take `value` as an object.
+        """Wrap `value`, which must be an object.
 
         Raises:
-            MalformedError: it is something else.
+            MalformedError: `value` is not an object.
         """
         if not isinstance(value, dict):
             raise MalformedError(f"{path} is not a JSON object")
         return cls(value, path)
 
     def has(self, key: str) -> bool:
-        """Whether the member is there."""
+        """Return whether the object has this member."""
         return key in self.members
 
     def text(self, key: str) -> str:
-        """A string member.
+        """Return a string member.
 
         Raises:
-            MalformedError: missing or something else; so for all that follow.
+            MalformedError: the member is missing or of another type; this also applies to the methods below.
         """
         value = self._member(key)
         if not isinstance(value, str):
@@ -126,21 +126,21 @@ class JsonObject:
         return value
 
     def integer(self, key: str, maximum: int = MAX_INTEGER) -> int:
-        """An integer member between 0 and `maximum`."""
+        """Return an integer member between 0 and `maximum`."""
         value = self._member(key)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= maximum:
             raise self._error(key, f"an integer between 0 and {maximum}")
         return value
 
     def hexadecimal(self, key: str, size: int) -> bytes:
-        """A member that is `size` bytes as hex digits."""
+        """Return a member that is `size` bytes as hex digits."""
         value = self.text(key)
         if not re.fullmatch(rf"[0-9a-fA-F]{{{2 * size}}}", value):
             raise self._error(key, f"{2 * size} hex digits")
         return bytes.fromhex(value)
 
     def date(self, key: str) -> datetime:
-        """A date member in the one form that all verifiers read, 2026-11-24T00:00:00Z."""
+        """Return a date member in the only form that all verifiers read, 2026-11-24T00:00:00Z."""
         value = self.text(key)
         try:
             if _DATE.fullmatch(value):
@@ -150,15 +150,15 @@ class JsonObject:
         raise self._error(key, "a date of the form YYYY-MM-DDTHH:MM:SSZ")
 
     def child(self, key: str) -> JsonObject:
-        """A member that is an object."""
+        """Return a member that is an object."""
         return JsonObject.of(self._member(key), f"{self.path}.{key}")
 
     def children(self, key: str) -> tuple[JsonObject, ...]:
-        """A member that is an array of objects."""
+        """Return a member that is an array of objects."""
         return tuple(JsonObject.of(item, f"{self.path}.{key}[{i}]") for i, item in enumerate(self._array(key)))
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A member that is an array of strings."""
+        """Return a member that is an array of strings."""
         items = self._array(key)
         texts = tuple(item for item in items if isinstance(item, str))
         if len(texts) != len(items):

@@ -1,7 +1,7 @@
-"""TCB info and QE identity: what Intel says about platforms and quoting enclaves, as people look at it.
+"""Strict parsing of TCB info and QE identity: Intel's statements about platforms and quoting enclaves.
 
-Formats: PCS API v4, TCB info version 3 and QE identity version 2, both for SGX. Comparing a platform with the levels
-is the verifier's business; this module reads, strictly, and judges nothing.
+Formats: PCS API v4, TCB info version 3 and QE identity version 2, both for SGX. This module only parses; the verifier
+compares a platform with the levels.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ class TcbStatus(Enum):
 
 
 QE_STATUSES = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
-"""Those of a quoting enclave's levels (PCS API v4, enclave identity); dcap-qvl takes every other one for UpToDate."""
+"""Statuses of a quoting enclave's levels (PCS API v4, enclave identity); dcap-qvl treats every other one as
+UpToDate."""
 
 
 @dataclass(frozen=True, slots=True)
 class TcbLevel:
-    """One level of a platform: the SVNs that reach it, and what Intel thinks of it."""
+    """One TCB level of a platform: the minimum SVNs, and Intel's status for it."""
 
     components: tuple[int, ...]
     pce_svn: int
@@ -54,7 +55,7 @@ class TcbLevel:
 
 @dataclass(frozen=True, slots=True)
 class QeTcbLevel:
-    """One level of a quoting enclave."""
+    """One TCB level of a quoting enclave."""
 
     isv_svn: int
     date: datetime
@@ -75,14 +76,14 @@ class TcbInfo:
     tcb_evaluation_data_number: int
     levels: tuple[TcbLevel, ...]
     simulation: Mapping[str, object] | None
-    """The extra object by which a simulated platform marks its collateral; Intel's has none."""
+    """The extra object that marks collateral of a simulated platform; Intel's collateral has none."""
 
     @classmethod
     def parse(cls, document: bytes) -> Self:
-        """Read `{"tcbInfo":{...},"signature":"..."}`.
+        """Parse `{"tcbInfo":{...},"signature":"..."}`.
 
         Raises:
-            MalformedError: not that, or not of version 3 for SGX.
+            MalformedError: not such a document, or not of version 3 for SGX.
         """
         signed = SignedJson.parse(document, TCB_INFO_NAME)
         info = signed.read()
@@ -102,7 +103,7 @@ class TcbInfo:
 
 @dataclass(frozen=True, slots=True)
 class QeIdentity:
-    """Which quoting enclave is trusted, and at which levels."""
+    """QE identity: the trusted quoting enclave, and its TCB levels."""
 
     signed: SignedJson
     issue_date: datetime
@@ -120,10 +121,10 @@ class QeIdentity:
 
     @classmethod
     def parse(cls, document: bytes) -> Self:
-        """Read `{"enclaveIdentity":{...},"signature":"..."}`.
+        """Parse `{"enclaveIdentity":{...},"signature":"..."}`.
 
         Raises:
-            MalformedError: not that, or not of version 2 for SGX's quoting enclave.
+            MalformedError: not such a document, or not of version 2 for SGX's quoting enclave.
         """
         signed = SignedJson.parse(document, QE_IDENTITY_NAME)
         identity = signed.read()

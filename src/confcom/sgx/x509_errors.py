@@ -1,4 +1,4 @@
-"""What the cryptography library raises for bytes that are not, or not quite, X.509."""
+"""Exceptions that the cryptography library raises for malformed or unsupported X.509 data."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ UNREADABLE_X509 = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""For an `except` clause around loading a certificate or a revocation list, and around using its parts, which are
-decoded only when they are asked for. Three of them are no ValueError."""
+"""For an `except` clause around loading a certificate or a revocation list, and around access to its parts, which are
+decoded only on access. Only the first one is a ValueError."""

@@ -1,1 +1,1 @@
-"""simulation."""
+"""A simulated SGX platform: keys, certificates, enclave reports, quoting enclave and collateral."""

@@ -1,7 +1,7 @@
-"""The collateral of a simulated platform: what a verifier compares a quote's TCB and certificates with.
+"""The collateral of a simulated platform, with which a verifier compares a quote's TCB and certificates.
 
-Documents as Intel's Provisioning Certification Service version 4 gives them (TCB info version 3, QE identity version
-2), signed by the simulated TCB signer, with the marks of simulation inside what is signed.
+The documents have the format of Intel's Provisioning Certification Service version 4 (TCB info version 3, QE identity
+version 2). The simulated TCB signer signs them; the marks of simulation are part of the signed data.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from confcom.simulation.tcb import PCE_ID, PCE_SVN, TCB_COMPONENTS
 from confcom.simulation.validity import Validity
 
 TCB_EVALUATION_DATA_NUMBER = 1
-"""The first of this platform; Intel's counts its TCB recoveries."""
+"""Constant for a simulated platform; Intel's number counts TCB recoveries."""
 
 _QE_ATTRIBUTES = "11000000000000000000000000000000"
 _QE_ATTRIBUTES_MASK = "FBFFFFFFFFFFFFFF0000000000000000"
-"""As in Intel's QE identity: INITTED and PROVISION_KEY, DEBUG clear, MODE64BIT and XFRM not compared."""
+"""As in Intel's QE identity: INITTED and PROVISION_KEY set, DEBUG clear, MODE64BIT and XFRM not compared."""
 
 _SIMULATION = {"genuine": False, "comment": marks.NS_COMMENT}
 
@@ -37,12 +37,12 @@ Document = Mapping[str, object]
 
 
 def create_collateral(pki: Pki, identity: QuotingEnclaveIdentity, now: datetime) -> Collateral:
-    """Everything that a verifier needs besides the quote and the root.
+    """Create everything that a verifier needs besides the quote and the root.
 
     Args:
         pki: the platform's certificates and keys.
         identity: the quoting enclave that makes the quotes.
-        now: the current time (aware); decides only for which period the collateral is.
+        now: the current time (aware); only selects the validity period of the collateral.
     """
     validity = Validity.around(pki.root.certificate.not_valid_before_utc, now)
     signer_chain = pki.tcb_signer.pem + pki.root.pem
@@ -62,11 +62,11 @@ def create_collateral(pki: Pki, identity: QuotingEnclaveIdentity, now: datetime)
 
 
 def tcb_info(validity: Validity, tcb_date: datetime) -> Document:
-    """TCB info with two levels: the platform's own, up to date, and everything below, out of date.
+    """Return TCB info with two levels: the platform's own (up to date), and everything below (out of date).
 
     Args:
-        validity: its dates.
-        tcb_date: since when the levels are what they are.
+        validity: the document's issue date and next update.
+        tcb_date: date of both levels.
     """
     current = {"sgxtcbcomponents": [{"svn": svn} for svn in TCB_COMPONENTS], "pcesvn": PCE_SVN}
     lowest = {"sgxtcbcomponents": [{"svn": 0} for _ in TCB_COMPONENTS], "pcesvn": 0}
@@ -88,12 +88,12 @@ def tcb_info(validity: Validity, tcb_date: datetime) -> Document:
 
 
 def qe_identity(identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: datetime) -> Document:
-    """The quoting enclave that is trusted, up to date at its own SVN and out of date below.
+    """Return the QE identity of the trusted quoting enclave: up to date at its own SVN, out of date below.
 
     Args:
         identity: the quoting enclave.
-        validity: its dates.
-        tcb_date: since when the levels are what they are.
+        validity: the document's issue date and next update.
+        tcb_date: date of the levels.
     """
     levels = [_level({"isvsvn": identity.isv_svn}, tcb_date, TcbStatus.UP_TO_DATE, marks.ADVISORY_ID)]
     if identity.isv_svn > 0:
@@ -116,19 +116,19 @@ def qe_identity(identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: 
 
 
 def sign_document(member: str, document: Document, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A document and the signature over its bytes, as the certification service sends them.
+    """Serialize and sign a document, in the form that the certification service sends.
 
     Args:
         member: the document's name: `tcbInfo` or `enclaveIdentity`.
-        document: ASCII text only; verifiers check the signature over exactly these bytes, without white space.
-        key: the TCB signer's.
+        document: ASCII text only; it is serialized without white space, and the signature covers exactly these bytes.
+        key: the TCB signer's key.
     """
     inner = json.dumps(document, separators=(",", ":")).encode("ascii")
     return SignedJson(member, inner, sign(key, inner)).encode()
 
 
 def format_time(time: datetime) -> str:
-    """The only form of a time that verifiers read: `YYYY-MM-DDTHH:MM:SSZ`, for an aware UTC time."""
+    """Format an aware UTC time as `YYYY-MM-DDTHH:MM:SSZ`, the only form that verifiers read."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -13,13 +13,13 @@ from confcom.simulation.pki import CertifiedKey
 def create_crl(
     issuer: CertifiedKey, *, last_update: datetime, next_update: datetime, revoked: tuple[int, ...] = ()
 ) -> x509.CertificateRevocationList:
-    """The CRL of one CA.
+    """Create the CRL of one CA.
 
     Args:
         issuer: the CA.
-        last_update: when it was made; also gives the CRL number, which thus never decreases.
-        next_update: when it ends.
-        revoked: serial numbers.
+        last_update: time of issue; also used as the CRL number, which therefore never decreases.
+        next_update: end of its validity.
+        revoked: serial numbers of revoked certificates.
     """
     builder = (
         x509.CertificateRevocationListBuilder()

@@ -1,4 +1,4 @@
-"""A software enclave: makes and checks reports as an enclave of Intel's SDK simulation mode does."""
+"""A software enclave that creates and verifies reports like an enclave in Intel's SDK simulation mode."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from confcom.simulation.report_key import (
 )
 
 XFRM_X87_SSE_AVX = 0x07
-"""Extended features of a simulated enclave: the least that every 64-bit processor with SGX enables."""
+"""Extended features of a simulated enclave: the minimum that every 64-bit processor with SGX enables."""
 
 _ENCLAVE_DOMAIN = b"confcom simulated enclave: "
 _SIGNER_DOMAIN = b"confcom simulated enclave signer"
 
 
 class ReportRejectedError(ConfcomError):
-    """A report that this enclave cannot check: forged, damaged, or made for another target or platform."""
+    """A report that this enclave cannot verify: forged, damaged, or made for another target or platform."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedEnclave:
-    """An enclave's identity, and what EREPORT and EGETKEY do with it.
+    """An enclave's identity, with software versions of EREPORT and EGETKEY.
 
-    Nothing is isolated or measured: an identity is whatever the caller says it is.
+    Nothing is isolated or measured: the caller chooses the identity.
     """
 
     mr_enclave: bytes
@@ -48,11 +48,12 @@ class SimulatedEnclave:
 
     @classmethod
     def from_name(cls, name: str, *, debug: bool = False) -> Self:
-        """An enclave that has the same measurement wherever the same name is given.
+        """Create an enclave whose measurement depends only on a name.
 
         Args:
-            name: any text; MRENCLAVE is a hash of it. All named enclaves have one MRSIGNER, as those of one vendor do.
-            debug: whether it is launched with DEBUG; like on hardware, this changes no measurement.
+            name: any text; MRENCLAVE is a hash of it. All named enclaves have the same MRSIGNER, like those of one
+                vendor.
+            debug: whether it is launched with DEBUG; as on hardware, this does not change the measurement.
         """
         flags = AttributeFlag.INITTED | AttributeFlag.MODE64BIT
         return cls(
@@ -62,11 +63,11 @@ class SimulatedEnclave:
         )
 
     def target_info(self) -> TargetInfo:
-        """What others need in order to make a report for this enclave."""
+        """Return the target info with which other enclaves make a report for this one."""
         return TargetInfo(mr_enclave=self.mr_enclave, flags=self.flags, xfrm=self.xfrm)
 
     def report_body(self, report_data: bytes, *, cpu_svn: bytes = DEFAULT_CPU_SVN) -> ReportBody:
-        """This enclave's identity around the caller's 64 bytes.
+        """Return a report body with this enclave's identity and the caller's 64 bytes of report data.
 
         Raises:
             MalformedError: `report_data` is not 64 bytes.
@@ -100,13 +101,13 @@ class SimulatedEnclave:
         cpu_svn: bytes = DEFAULT_CPU_SVN,
         key_format: ReportKeyFormat = ReportKeyFormat.CURRENT,
     ) -> Report:
-        """EREPORT: a report that only the enclave named by `target_info` can check.
+        """Create a report, like EREPORT, that only the enclave with this target info can verify.
 
         Args:
-            target_info: the enclave that will check it, for a quote the quoting enclave.
-            report_data: 64 bytes of the caller's, bound into the report.
-            cpu_svn: one of the three of the SDK's simulation mode.
-            key_format: the SDK's layout; the quoting enclave accepts both.
+            target_info: the enclave that will verify it; for a quote, the quoting enclave.
+            report_data: 64 bytes that the report binds.
+            cpu_svn: one of the three CPUSVNs of the SDK's simulation mode.
+            key_format: layout of the report key's derivation data; the quoting enclave accepts both.
 
         Raises:
             MalformedError: `report_data` is not 64 bytes.
@@ -114,31 +115,31 @@ class SimulatedEnclave:
         return sign_report(self.report_body(report_data, cpu_svn=cpu_svn), target_info, key_format=key_format)
 
     def verify_report(self, report: Report) -> ReportKeyFormat:
-        """Check a report that was made for this enclave.
+        """Verify a report that was made for this enclave.
 
         Returns:
-            The layout whose key fits, to answer in the same one.
+            The layout whose key matches, so that a report in reply can use the same one.
 
         Raises:
-            ReportRejectedError: another platform's CPUSVN, or neither layout's key fits.
+            ReportRejectedError: another platform's CPUSVN, or the MAC matches with neither layout's key.
         """
         return ReportChecker.of(self.target_info()).check(report)
 
 
 @dataclass(frozen=True, slots=True)
 class ReportChecker:
-    """EGETKEY and the comparison, for one enclave that checks many reports.
+    """Verifies many reports for one enclave.
 
-    All simulated reports have one KEYID, so the keys of the reports that it will see are derived once.
+    All simulated reports have the same KEYID, so their report keys are derived only once.
     """
 
     target: TargetInfo
     macs: tuple[tuple[ReportKeyFormat, Mapping[bytes, ReportMac]], ...]
-    """For each layout, the MAC with the report key by the reporter's CPUSVN."""
+    """For each layout: CPUSVN of the reporting platform -> MAC with the report key."""
 
     @classmethod
     def of(cls, target: TargetInfo) -> Self:
-        """Derive the keys of the enclave with this target info."""
+        """Create a checker for the enclave with this target info; derives its report keys."""
         return cls(
             target,
             tuple(
@@ -154,13 +155,13 @@ class ReportChecker:
         )
 
     def check(self, report: Report) -> ReportKeyFormat:
-        """Check a report that was made for this enclave.
+        """Verify a report that was made for this enclave.
 
         Returns:
-            The layout whose key fits, to answer in the same one.
+            The layout whose key matches, so that a report in reply can use the same one.
 
         Raises:
-            ReportRejectedError: another platform's CPUSVN, or neither layout's key fits.
+            ReportRejectedError: another platform's CPUSVN, or the MAC matches with neither layout's key.
         """
         cpu_svn = report.cpu_svn
         if cpu_svn not in SIMULATION_CPU_SVNS:
@@ -190,7 +191,7 @@ def sign_report(
     key_format: ReportKeyFormat = ReportKeyFormat.CURRENT,
     key_id: bytes = SIMULATION_KEY_ID,
 ) -> Report:
-    """Put KEYID and MAC behind any report body, as the SDK's simulated EREPORT does."""
+    """Append KEYID and MAC to any report body, as the SDK's simulated EREPORT does."""
     key = report_key(key_format, target_info, body.cpu_svn, key_id)
     encoded = body.encode()
     return Report(encoded, key_id, report_mac(key, encoded))

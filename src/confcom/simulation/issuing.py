@@ -1,6 +1,6 @@
-"""Issues the certificates of a simulated platform, once in its life; whoever uses the platform loads them.
+"""Issues the certificates of a simulated platform when it is created; later starts load the stored certificates.
 
-What verifiers ask for, and what Intel's certificates never have, is put in here; `confcom.simulation.pki` says why.
+The certificates have what verifiers require and, in addition, the marks of simulation; see `confcom.simulation.pki`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from confcom.simulation.pki import BACKDATE, CertifiedKey, PckCaType, Pki, Role,
 from confcom.simulation.tcb import PCE_ID, PCE_SVN, TCB_COMPONENTS
 
 CERTIFICATE_VALIDITY = timedelta(days=20 * 365)
-"""A simulated root is never replaced, since relying parties pin it, so it outlives any installation; and it ends
-before 2050 (when made before 2030), where X.509 changes its time format."""
+"""Relying parties pin a simulated root, so it is never replaced and must outlive any installation. It ends before 2050
+(if made before 2030), because X.509 changes its time format in that year."""
 
 ROOT_CRL_URL = "https://simulated-sgx.invalid/rootCA.crl"
 PCK_CRL_URL = "https://simulated-sgx.invalid/pckCRL.der"
-"""Verifiers want a distribution point in every certificate. `.invalid` never resolves (RFC 2606)."""
+"""Verifiers require a CRL distribution point in every certificate. `.invalid` never resolves (RFC 2606)."""
 
 _SERIAL_NUMBER_BYTES = 19
-"""20 bytes at most, of which one is kept clear so that the number is positive (RFC 5280, 4.1.2.2)."""
+"""A serial number has at most 20 bytes; one stays zero so that the number is positive (RFC 5280, 4.1.2.2)."""
 
 _IA5_STRING = 0x16
 
@@ -42,29 +42,29 @@ _PROCESSOR_CA_EXTENSION = PckExtension(
 
 
 def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM) -> Pki:
-    """Make a PKI; the same arguments give the same bytes.
+    """Issue all certificates of a platform; the same arguments give the same bytes.
 
     Args:
         seed: 32 random bytes.
-        now: when it is made (an aware time); certificates are valid from 24 h before.
-        ca_type: a platform CA's PCK certificate also has a platform instance id and a configuration.
+        now: the current time (aware); certificates are valid from 24 h before.
+        ca_type: the PCK certificate of a Platform CA also has a platform instance id and a configuration.
 
     Raises:
         MalformedError: the seed is not 32 bytes.
     """
-    issuing = _Issuing(seed, now - BACKDATE)
+    factory = _CertificateFactory(seed, now - BACKDATE)
     platform_ca = ca_type is PckCaType.PLATFORM
-    root = issuing.certify(Role.ROOT, "SGX Root CA", None, ROOT_CRL_URL, ca_path_length=1)
+    root = factory.certify(Role.ROOT, "SGX Root CA", None, ROOT_CRL_URL, ca_path_length=1)
     pck_ca_name = f"SGX PCK {ca_type.value.capitalize()} CA"
-    pck_ca = issuing.certify(Role.PCK_CA, pck_ca_name, root, ROOT_CRL_URL, ca_path_length=0)
-    tcb_signer = issuing.certify(Role.TCB_SIGNER, "SGX TCB Signing", root, ROOT_CRL_URL)
+    pck_ca = factory.certify(Role.PCK_CA, pck_ca_name, root, ROOT_CRL_URL, ca_path_length=0)
+    tcb_signer = factory.certify(Role.TCB_SIGNER, "SGX TCB Signing", root, ROOT_CRL_URL)
     extension = x509.UnrecognizedExtension(SGX_EXTENSION_OID, _pck_extension(platform_ca=platform_ca).encode())
-    pck = issuing.certify(Role.PCK, "SGX PCK Certificate", pck_ca, PCK_CRL_URL, extra=(extension,))
+    pck = factory.certify(Role.PCK, "SGX PCK Certificate", pck_ca, PCK_CRL_URL, extra=(extension,))
     return Pki(root, pck_ca, tcb_signer, pck)
 
 
 def simulated_name(common_name: str) -> x509.Name:
-    """The distinguished name of a simulated certificate.
+    """Return the distinguished name of a simulated certificate.
 
     Args:
         common_name: the part that verifiers look for, such as `SGX Root CA`.
@@ -81,10 +81,10 @@ def simulated_name(common_name: str) -> x509.Name:
 
 
 def sign_certificate(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    """Sign a certificate, but only one that says it is simulated.
+    """Sign a certificate whose names say that it is simulated.
 
     Raises:
-        IntelNameError: subject or issuer does not say so; nothing is handed out.
+        IntelNameError: subject or issuer does not say so; the certificate is discarded.
     """
     certificate = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
     require_simulated_names(certificate)
@@ -92,7 +92,7 @@ def sign_certificate(builder: x509.CertificateBuilder, key: ec.EllipticCurvePriv
 
 
 @dataclass(frozen=True, slots=True)
-class _Issuing:
+class _CertificateFactory:
     seed: bytes = field(repr=False)
     not_before: datetime
 
@@ -135,10 +135,10 @@ class _Issuing:
 
 
 def _pck_extension(*, platform_ca: bool) -> PckExtension:
-    """The SGX extension of the PCK certificate.
+    """Return the SGX extension of the PCK certificate.
 
     Args:
-        platform_ca: whether a platform CA issues it: then it has seven members instead of five.
+        platform_ca: whether a Platform CA issues it; then it has seven members instead of five.
     """
     if not platform_ca:
         return _PROCESSOR_CA_EXTENSION

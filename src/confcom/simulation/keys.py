@@ -1,4 +1,4 @@
-"""Keys of a simulated platform: all derived from one seed, so that whoever has the seed makes the same platform."""
+"""Keys of a simulated platform. All keys are derived from one seed, so the same seed gives the same keys."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from confcom.errors import MalformedError
 
 SEED_SIZE = 32
-"""Bytes of a platform's seed: twice the strength of P-256, the strongest thing derived from it."""
+"""Size of a platform's seed in bytes: twice the security strength of P-256, the strongest key derived from it."""
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-"""n of P-256 (SP 800-186, 3.2.1.3)."""
+"""Order n of P-256 (SP 800-186, 3.2.1.3)."""
 
 _DOMAIN = b"confcom simulated platform, version 1: "
 _PRIVATE_KEY_BYTES = 40
-"""64 bits more than n has, so that reducing modulo n - 1 has no bias to speak of (FIPS 186-5, A.2.1)."""
+"""64 bits more than n, so that the bias of the reduction modulo n - 1 is negligible (FIPS 186-5, A.2.1)."""
 
 _SIGNATURE_ALGORITHM = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
-"""RFC 6979: the same seed and inputs give the same bytes everywhere, and no signature draws on randomness."""
+"""RFC 6979: signatures need no random numbers, and the same seed and inputs give the same bytes everywhere."""
 
 
 def derive_bytes(seed: bytes, label: str, size: int) -> bytes:
-    """Bytes that only the seed and the label determine (HKDF-SHA256).
+    """Derive bytes from the seed and a label (HKDF-SHA256).
 
     Raises:
         MalformedError: the seed is not 32 bytes.
@@ -39,7 +39,7 @@ def derive_bytes(seed: bytes, label: str, size: int) -> bytes:
 
 
 def derive_private_key(seed: bytes, label: str) -> ec.EllipticCurvePrivateKey:
-    """The P-256 key that the seed and the label determine (FIPS 186-5, A.2.1: extra random bits).
+    """Derive a P-256 key from the seed and a label (FIPS 186-5, A.2.1: extra random bits).
 
     Raises:
         MalformedError: the seed is not 32 bytes.
@@ -49,11 +49,11 @@ def derive_private_key(seed: bytes, label: str) -> ec.EllipticCurvePrivateKey:
 
 
 def sign(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
-    """ECDSA with SHA-256 as quotes and collateral carry it: r and s, 32 bytes each, big-endian."""
+    """Sign with ECDSA and SHA-256 in the format of quotes and collateral: r and s, 32 bytes each, big-endian."""
     r, s = decode_dss_signature(key.sign(message, _SIGNATURE_ALGORITHM))
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 def public_point(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """The public key as quotes carry it: X and Y, 32 bytes each, big-endian."""
+    """Return the public key in the format of quotes: X and Y, 32 bytes each, big-endian."""
     return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]

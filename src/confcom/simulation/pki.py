@@ -1,8 +1,8 @@
-"""The simulated platform's own PKI, shaped like Intel's: root, PCK CA, TCB signer, and one PCK certificate.
+"""The simulated platform's own PKI, structured like Intel's: root, PCK CA, TCB signer, and one PCK certificate.
 
-Verifiers ask for the names, key usages and extensions that Intel's certificates have; these have all of that. They also
-have what Intel's never have: every name, and a comment in every certificate, says what it is. Names are checked where
-certificates are issued (`confcom.simulation.issuing`) and where they are loaded, so that none claims to be Intel's.
+Verifiers require the names, key usages and extensions of Intel's certificates, so these certificates have all of them.
+Unlike Intel's, every name and a comment in every certificate say that the platform is simulated. Names are checked when
+certificates are issued (`confcom.simulation.issuing`) and when they are loaded, so that none claims to be Intel's.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from confcom.sgx.x509_errors import UNREADABLE_X509
 from confcom.simulation.keys import derive_private_key
 
 BACKDATE = timedelta(hours=24)
-"""How long before their making certificates and collateral begin: dcap-qvl refuses an issue date in the future, and
-clocks of test machines, and time zones of code that forgets them, differ by up to a day."""
+"""Certificates and collateral are valid from this long before they are made: dcap-qvl rejects an issue date in the
+future, and clocks of test machines, and times whose time zone was ignored, differ by up to a day."""
 
 
 class IntelNameError(MalformedError):
-    """A certificate for a simulated platform whose name does not say that it is simulated."""
+    """A certificate of a simulated platform has a name that does not say that it is simulated."""
 
 
 @unique
 class PckCaType(Enum):
-    """Which of the two kinds of CA issues the PCK certificate; the value is what collateral services call it."""
+    """Kind of CA that issues the PCK certificate; the value is the name that collateral services use."""
 
     PROCESSOR = "processor"
     PLATFORM = "platform"
@@ -42,7 +42,7 @@ class PckCaType(Enum):
 
 @unique
 class Role(Enum):
-    """The four certificates; the value labels their derived keys and serial numbers."""
+    """The four certificates; the value is the label from which keys and serial numbers are derived."""
 
     ROOT = "root"
     PCK_CA = "pck-ca"
@@ -52,11 +52,11 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CertifiedKey:
-    """A certificate and the key it certifies."""
+    """A certificate and its private key."""
 
     certificate: x509.Certificate
     private_key: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
-    """Left out of comparisons: key objects have no equality, and the certificate names the key."""
+    """Excluded from comparison: key objects do not implement equality, and the certificate identifies the key."""
 
     @property
     def pem(self) -> bytes:
@@ -80,11 +80,11 @@ class Pki:
 
     @classmethod
     def load(cls, seed: bytes, certificates: Mapping[Role, x509.Certificate]) -> Self:
-        """Put stored certificates together with their keys.
+        """Combine stored certificates with their derived keys.
 
         Raises:
-            MalformedError: a certificate is not for the seed's key, was not issued by the one above it, or does not
-                say that it is simulated.
+            MalformedError: a certificate is not for the key derived from the seed, was not signed by its issuer, or
+                does not say that it is simulated.
         """
         keys = {role: CertifiedKey(certificates[role], derive_private_key(seed, role.value)) for role in Role}
         pki = cls(keys[Role.ROOT], keys[Role.PCK_CA], keys[Role.TCB_SIGNER], keys[Role.PCK])
@@ -93,13 +93,13 @@ class Pki:
             try:
                 _require_certified(role, keys[role], issuer)
             except UNREADABLE_X509 as error:
-                # cryptography reads a certificate's parts only when they are asked for.
+                # cryptography decodes a certificate's parts only on access.
                 raise MalformedError(f"the {role.value} certificate cannot be read", why=str(error)) from error
         return pki
 
     @property
     def certificates(self) -> Mapping[Role, x509.Certificate]:
-        """What has to be stored besides the seed."""
+        """The certificates, which must be stored besides the seed."""
         return {
             Role.ROOT: self.root.certificate,
             Role.PCK_CA: self.pck_ca.certificate,
@@ -109,12 +109,12 @@ class Pki:
 
     @property
     def pck_chain(self) -> bytes:
-        """Leaf, intermediate, root as PEM: what goes into quotes."""
+        """Leaf, intermediate and root as PEM, for quotes."""
         return self.pck.pem + self.pck_ca.pem + self.root.pem
 
 
 def require_simulated_names(certificate: x509.Certificate) -> None:
-    """Let a certificate pass only if subject and issuer both say that they are simulated.
+    """Reject a certificate unless subject and issuer both say that they are simulated.
 
     Raises:
         IntelNameError: one of them does not.

@@ -1,4 +1,4 @@
-"""One simulated SGX platform: its seed, its certificates, and what follows from both."""
+"""One simulated SGX platform: its seed, its certificates, and what is derived from them."""
 
 from __future__ import annotations
 
@@ -22,46 +22,46 @@ if TYPE_CHECKING:
     from confcom.sgx.collateral import Collateral
 
 STATE_FORMAT = "confcom-simulated-platform-1"
-"""First thing in a stored platform; another number means another version of confcom wrote it."""
+"""Format and version of a stored platform; another number means that another version of confcom wrote it."""
 
 MAX_STATE_SIZE = 65_536
-"""Bytes. A stored platform takes about 4 KB; what is much larger was not written by us and is not read."""
+"""In bytes. A stored platform takes about 4 KB; a much larger file is not one, and is rejected."""
 
 
 class PlatformStateError(MalformedError):
-    """A stored platform that cannot be used as it is."""
+    """A stored platform cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedPlatform:
-    """Everything that one simulated platform is; whoever has the seed is the platform."""
+    """A simulated platform. The seed is secret: with it, anyone can make this platform's quotes."""
 
     seed: bytes = field(repr=False)
     pki: Pki = field(repr=False)
 
     @classmethod
     def create(cls, seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM) -> Self:
-        """Make a platform; the same arguments give the same platform, byte for byte.
+        """Create a platform; the same arguments give the same platform, byte for byte.
 
         Args:
             seed: 32 random bytes.
-            now: when it is made (an aware time).
-            ca_type: which kind of CA issues the PCK certificate.
+            now: the current time (aware).
+            ca_type: kind of CA that issues the PCK certificate.
 
         Raises:
             MalformedError: the seed is not 32 bytes.
         """
-        # A platform is made once and loaded at every start: what issues certificates would only slow the latter down.
+        # A platform is created once but loaded at every start, which this import would slow down.
         from confcom.simulation.issuing import issue_pki  # noqa: PLC0415 # see above
 
         return cls(seed, issue_pki(seed, now, ca_type=ca_type))
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read what `encode` wrote. Nothing is repaired: a damaged platform must not come back as another one.
+        """Parse the output of `encode`. Nothing is repaired: a damaged platform must not become another one.
 
         Raises:
-            PlatformStateError: anything else, with the reason.
+            PlatformStateError: `data` is not a stored platform of this version; the error gives the reason.
         """
         try:
             return cls._parse(data)
@@ -88,9 +88,9 @@ class SimulatedPlatform:
         return cls(seed, Pki.load(seed, certificates))
 
     def encode(self) -> bytes:
-        """The platform as it is stored: JSON, secret, complete.
+        """Encode the whole platform, including its secret, as JSON for storage.
 
-        Certificates are stored and not made again, so that a new version of this software cannot change the root
+        Certificates are stored and not issued again, so that a new version of this software cannot change the root
         that relying parties pinned.
         """
         fields = {"format": STATE_FORMAT, "seed": self.seed.hex()}
@@ -103,15 +103,15 @@ class SimulatedPlatform:
         return QuotingEnclave.load(self.seed, self.pki, identity)
 
     def collateral(self, now: datetime, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> Collateral:
-        """What a relying party needs besides the root, signed for the time around `now`."""
-        # For exports, which are other processes than the one that quotes.
+        """Create what a relying party needs besides the root, signed for the period that contains `now`."""
+        # Only exports need this import, and they run in other processes than quoting.
         from confcom.simulation.collateral import create_collateral  # noqa: PLC0415 # see above
 
         return create_collateral(self.pki, identity, now)
 
     @property
     def root_fingerprint(self) -> str:
-        """SHA-256 of the root certificate's DER, in hex: what relying parties compare."""
+        """SHA-256 of the root certificate's DER, in hex, for relying parties to compare."""
         return hashlib.sha256(self.pki.root.der).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The simulated quoting enclave: checks a report that was made for it, and signs its body into a quote."""
+"""The simulated quoting enclave: verifies a report that was made for it, and signs its body as a quote."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from confcom.simulation.pki import Pki
 from confcom.simulation.tcb import PCE_SVN
 
 QE_ISV_PROD_ID = 1
-"""ISVPRODID of Intel's QE: the QE identity names it, and so does the attestation key id that clients ask for."""
+"""ISVPRODID of Intel's QE, as in the QE identity and in the attestation key id that clients ask for."""
 
 QE_FLAGS = AttributeFlag.INITTED | AttributeFlag.MODE64BIT | AttributeFlag.PROVISION_KEY
-"""As Intel's QE is launched: 0x15."""
+"""The flags of Intel's QE: 0x15."""
 
 INTEL_QE_MRENCLAVES = frozenset(
     {
@@ -31,22 +31,22 @@ INTEL_QE_MRENCLAVES = frozenset(
         bytes.fromhex("d08a1ef2a01ff905050980140aa7d6ab1c06b27935cd0092ba20e3a876cad0c9"),
     }
 )
-"""Of the two versions of Intel's QE of which we have genuine quotes (tests/vectors/PROVENANCE.md). Not all that there
-are: verifiers do not compare it. What they compare is MRSIGNER, and that is not Intel's here whatever the rest is."""
+"""MRENCLAVE of the two versions of Intel's QE of which we have genuine quotes (tests/vectors/PROVENANCE.md). The list
+is not complete, and need not be: verifiers compare MRSIGNER, not MRENCLAVE, and MRSIGNER is never Intel's here."""
 
 _SIZE_FIELD = 4
-"""Bytes of the signature data's size, between what is signed and the signature data."""
+"""Size in bytes of the length field between the signed part and the signature data."""
 
 _HASH_PADDING = bytes(32)
-"""Report data is 64 bytes; where a QE puts a SHA-256 into it, zeros follow."""
+"""Zeros after a SHA-256 in a QE's report data, which has 64 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuotingEnclaveIdentity:
-    """Which quoting enclave it is; an update of the QE is another identity.
+    """Identity of a quoting enclave; an update of the QE has another identity.
 
-    MISCSELECT, CONFIGSVN and CONFIGID are always zero: only then do both of the SDK's report key layouts say whom a
-    report is for.
+    MISCSELECT, CONFIGSVN and CONFIGID are always zero: otherwise the SDK's legacy report key layout, which leaves them
+    out, would not identify the target of a report.
     """
 
     mr_enclave: bytes
@@ -54,7 +54,7 @@ class QuotingEnclaveIdentity:
     isv_svn: int
 
     def __post_init__(self) -> None:
-        """Keep Intel's identity out.
+        """Reject Intel's identity.
 
         Raises:
             SettingsError: MRSIGNER or MRENCLAVE is that of Intel's QE.
@@ -71,7 +71,7 @@ class QuotingEnclaveIdentity:
                 )
 
     def enclave(self) -> SimulatedEnclave:
-        """The enclave that has this identity."""
+        """Return the enclave with this identity."""
         return SimulatedEnclave(
             mr_enclave=self.mr_enclave,
             mr_signer=self.mr_signer,
@@ -90,25 +90,25 @@ DEFAULT_QE_IDENTITY = QuotingEnclaveIdentity(
 
 @dataclass(frozen=True, slots=True)
 class QuotingEnclave:
-    """A certified quoting enclave: everything but the report and its signature is made once, when it is loaded."""
+    """A certified quoting enclave. All parts of a quote except report and signature are made once, on loading."""
 
     enclave: SimulatedEnclave
     checker: ReportChecker = field(repr=False)
     attestation_key: ec.EllipticCurvePrivateKey = field(repr=False)
     pub_key_id: bytes
-    """SHA-256 of attestation public key and authentication data: what binds the key to the QE's report."""
+    """SHA-256 of attestation public key and authentication data; it binds the key to the QE's report."""
     header: bytes
     signature_data_size: bytes
-    """The field between what is signed and the signature data."""
+    """The length field between the signed part and the signature data."""
     after_signature: bytes
-    """The quote's bytes from the attestation key on; they are the same in every quote."""
+    """The quote's bytes from the attestation key to the end; they are the same in every quote."""
 
     @classmethod
     def load(cls, seed: bytes, pki: Pki, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> Self:
-        """Derive the attestation key and have it certified by the PCK.
+        """Derive the attestation key and certify it with the PCK.
 
-        As on hardware, the key depends on platform, signer and SVN of the QE, so it survives restarts and changes
-        with the QE's version; MRENCLAVE alone does not change it.
+        As on hardware, the key depends on the platform and on signer and SVN of the QE, so it survives restarts and
+        changes with the QE's SVN; a different MRENCLAVE alone does not change it.
 
         Raises:
             MalformedError: the seed is not 32 bytes.
@@ -141,23 +141,23 @@ class QuotingEnclave:
 
     @property
     def target_info(self) -> TargetInfo:
-        """Whom a report must be made for in order to be quoted here."""
+        """The target info for which reports must be made."""
         return self.enclave.target_info()
 
     @property
     def quote_size(self) -> int:
-        """Exact bytes of every quote."""
+        """Exact size of every quote in bytes."""
         return SIGNED_PART_SIZE + _SIZE_FIELD + SIGNATURE_SIZE + len(self.after_signature)
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> tuple[bytes, QeReportInfo | None]:
-        """Check a report and sign its body, as it is, DEBUG included.
+        """Verify a report and sign its body unchanged; reports of DEBUG enclaves are accepted.
 
         Args:
-            report: made for `target_info`, in either of the SDK's layouts.
-            qe_report_info: nonce and target for the QE's own report over the quote, if the client wants one.
+            report: made for `target_info`, with the report key in either of the SDK's layouts.
+            qe_report_info: nonce and target info for the QE's own report about the quote, if the client wants one.
 
         Returns:
-            The quote; and nonce and target unchanged with the QE's report, in the layout that `report` has.
+            The quote; and nonce and target info unchanged with the QE's report, which uses the key layout of `report`.
 
         Raises:
             ReportRejectedError: the report's MAC does not fit, or it comes from another platform.

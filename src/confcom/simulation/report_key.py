@@ -1,9 +1,9 @@
-"""Report keys and report MACs as Intel's SDK simulation mode makes them.
+"""Report keys and report MACs as in the simulation mode of Intel's SDK.
 
-On hardware the report key comes from a secret of the processor; the SDK's simulation library derives it from public
-constants instead (sdk/simulation/tinst/deriv.cpp, t_instructions.cpp). Deriving it in exactly the same way is what
-lets enclaves built with the SDK's simulation libraries be quoted here. The keys are public: a MAC that fits says which
-target a report was made for, and nothing about who made it.
+On hardware the report key is derived from a secret of the processor. The SDK's simulation library derives it from
+public constants instead (sdk/simulation/tinst/deriv.cpp, t_instructions.cpp). This module derives it in exactly the
+same way, so that enclaves built with the SDK's simulation libraries can be quoted. Because the keys are public, a
+matching MAC proves which target a report was made for, but not who made it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from confcom.sgx.marks import SIMULATION_CPU_SVNS
 from confcom.sgx.report import TargetInfo
 
 BASE_REPORT_KEY = bytes.fromhex("ff00") * 8
-"""Stands in for the processor's secret (BASE_REPORT_KEY of the SDK's deriv.h)."""
+"""Replaces the processor's secret (BASE_REPORT_KEY of the SDK's deriv.h)."""
 
 SIMULATION_KEY_ID = BASE_REPORT_KEY + bytes(16)
-"""KEYID of every simulated report. It is part of a report, never of a quote."""
+"""KEYID of every simulated report. It is part of a report, but not of a quote."""
 
 OWNER_EPOCH = b"THISISOWNEREPOCH"
-"""Stands in for the platform owner's epoch (SIMU_OWNER_EPOCH_MSR)."""
+"""Replaces the platform owner's epoch (SIMU_OWNER_EPOCH_MSR)."""
 
 DEFAULT_CPU_SVN, UPGRADED_CPU_SVN, DOWNGRADED_CPU_SVN = SIMULATION_CPU_SVNS
 
@@ -37,21 +37,21 @@ _LEGACY = struct.Struct("<H6xQQ16s32s16s32s")
 
 @unique
 class ReportKeyFormat(Enum):
-    """How the SDK lays out what a report key is derived from."""
+    """Layouts of the data from which the SDK derives a report key."""
 
     CURRENT = "current"
-    """SDK 2.18.1 and later, 192 bytes: binds MISCSELECT, CONFIGSVN and CONFIGID of the target too."""
+    """SDK 2.18.1 and later, 192 bytes: also binds MISCSELECT, CONFIGSVN and CONFIGID of the target."""
     LEGACY = "legacy"
     """SDK up to 2.18, 120 bytes."""
 
 
 def derivation_data(key_format: ReportKeyFormat, target: TargetInfo, cpu_svn: bytes, key_id: bytes) -> bytes:
-    """What the report key is the CMAC of.
+    """Return the data whose CMAC is the report key.
 
     Args:
         key_format: the SDK's layout.
-        target: whom the report is for; its attributes go in unmasked.
-        cpu_svn: CPUSVN of the reporting process, from the report body (16 bytes).
+        target: the enclave that the report is for; its attributes are not masked.
+        cpu_svn: CPUSVN of the reporting platform, from the report body (16 bytes).
         key_id: the report's KEYID (32 bytes).
 
     Returns:
@@ -76,17 +76,17 @@ def derivation_data(key_format: ReportKeyFormat, target: TargetInfo, cpu_svn: by
 
 
 def report_key(key_format: ReportKeyFormat, target: TargetInfo, cpu_svn: bytes, key_id: bytes) -> bytes:
-    """The 16-byte key with which a report for `target` is authenticated."""
+    """Derive the 16-byte key that authenticates a report for `target`."""
     return _cmac(BASE_REPORT_KEY, derivation_data(key_format, target, cpu_svn, key_id))
 
 
 def report_mac(key: bytes, body: bytes) -> bytes:
-    """The MAC (16 bytes) over a report's 384-byte body."""
+    """Return the MAC (16 bytes) over a report's 384-byte body."""
     return _cmac(key, body)
 
 
 class ReportMac:
-    """The MACs of many reports with one key: to set the cipher up takes twice as long as such a MAC.
+    """Computes the MACs of many reports with one key: setting up the cipher takes twice as long as one MAC.
 
     Args:
         key: a report key (16 bytes).
@@ -98,7 +98,7 @@ class ReportMac:
         self._cmac = CMAC(AES(key))
 
     def __call__(self, body: bytes) -> bytes:
-        """The MAC (16 bytes) over a report's 384-byte body."""
+        """Return the MAC (16 bytes) over a report's 384-byte body."""
         cmac = self._cmac.copy()
         cmac.update(body)
         return cmac.finalize()

@@ -1,6 +1,6 @@
-"""From when until when the collateral of a simulated platform is good.
+"""Validity period of a simulated platform's collateral.
 
-Apart from the collateral itself, so that whoever only says when it ends need not be able to make it.
+A module of its own, so that code that only reports the expiry need not import what creates the collateral.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from typing import Self
 from confcom.simulation.pki import BACKDATE
 
 VALIDITY = timedelta(days=30)
-"""From issue date to next update, as Intel's collateral has it."""
+"""Time from issue date to next update, as in Intel's collateral."""
 
 RENEWAL_INTERVAL = VALIDITY / 2
-"""Collateral is signed anew at half its life, so that a copy is good for two weeks whenever it was taken."""
+"""Collateral is signed again after half its validity, so that every copy is valid for two weeks or longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """From when until when collateral is good; whole seconds, aware times."""
+    """Validity period of collateral; whole seconds, aware times."""
 
     issue_date: datetime
     next_update: datetime
 
     @classmethod
     def around(cls, origin: datetime, now: datetime) -> Self:
-        """The period that `now` falls into.
+        """Return the validity of collateral made at `now`.
 
-        Periods follow each other from `origin` on, each as long as the renewal interval. Whoever asks within one
-        period gets the same dates, and with deterministic signatures the same bytes: several helpers and exports of
-        one platform agree without talking to each other.
+        Issue dates start at `origin` and are one renewal interval apart. All calls within one interval return the same
+        dates and, because signatures are deterministic, lead to the same bytes: several helpers and exports of one
+        platform agree without communication.
 
         Args:
-            origin: when the platform's certificates begin.
+            origin: start of validity of the platform's certificates.
             now: the current time.
         """
         start = origin + (now - BACKDATE - origin) // RENEWAL_INTERVAL * RENEWAL_INTERVAL

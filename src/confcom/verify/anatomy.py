@@ -11,7 +11,7 @@ from confcom.errors import MalformedError, printable
 from confcom.sgx.certification import PPID_SIZES, CertificationDataType
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER, AttKeyAlgorithm
 from confcom.sgx.marks import SIMULATION_CPU_SVNS
-from confcom.sgx.open_enclave import OPEN_ENCLAVE_HEADER_SIZE, names_open_enclave_report, strip_open_enclave_header
+from confcom.sgx.open_enclave import OPEN_ENCLAVE_HEADER_SIZE, has_open_enclave_header, strip_open_enclave_header
 from confcom.sgx.pck_extension import PckExtension
 from confcom.sgx.quote import INTEL_QE_VENDOR_ID, QUOTE_HEADER_SIZE, QUOTE_VERSION, SIGNED_PART_SIZE, Quote, QuoteHeader
 from confcom.sgx.report import AttributeFlag, ReportBody, attribute_names
@@ -97,7 +97,7 @@ def dissect(data: bytes) -> Anatomy:
 
 
 def _dissect(data: bytes) -> Iterator[Section | str]:
-    if names_open_enclave_report(data):
+    if has_open_enclave_header(data):
         yield _open_enclave_header(data)
         yield "this is a report of Open Enclave; the quote begins after its 16-byte header"
         data = strip_open_enclave_header(data)
