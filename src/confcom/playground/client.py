@@ -210,7 +210,7 @@ class NodeClient:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method_path(method))
         text = json.dumps(request).encode()
         try:
-            body = _patiently(self._calls.submit(lambda: call(text, timeout=timeout)), waiting)
+            body = _wait_for_outcome(self._calls.submit(lambda: call(text, timeout=timeout)), waiting)
         except grpc.RpcError as error:
             raise self._unavailable(error) from None
         answer: dict[str, Json] = json.loads(body)
@@ -232,7 +232,7 @@ class NodeClient:
         )
 
 
-def _patiently(outcome: SimpleQueue[Outcome], waiting: Callable[[float], None] | None) -> bytes:
+def _wait_for_outcome(outcome: SimpleQueue[Outcome], waiting: Callable[[float], None] | None) -> bytes:
     waited, notice = 0.0, FIRST_NOTICE_SECONDS
     while True:
         try:

@@ -63,7 +63,7 @@ class ContainerProcess:
         code = await self._process.wait()
         await self._end()
         if self._ready is not None and not self._ready.exists():
-            raise ContainerError("the container could not be started", why=self._complaint(code))
+            raise ContainerError("the container could not be started", why=self._setup_error(code))
         return code if code >= 0 else SIGNAL_EXIT_BASE - code
 
     async def stop(self, grace_period: float) -> None:
@@ -88,7 +88,7 @@ class ContainerProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
 
-    def _complaint(self, code: int) -> str:
+    def _setup_error(self, code: int) -> str:
         with contextlib.suppress(OSError):
             if text := self._setup_log.read_bytes()[-MAX_MESSAGE_BYTES:].decode(errors="replace").strip():
                 return text
@@ -140,14 +140,14 @@ class Runner:
         ready = None if self._chosen.mode is Mode.NO_NAMESPACE else directory / "ready"
         try:
             script = self._write_script(plan, directory, ready)
-            with log.open("ab") as output, setup_log.open("ab") as complaints:
+            with log.open("ab") as output, setup_log.open("ab") as setup_output:
                 process = await asyncio.create_subprocess_exec(
                     *self._chosen.prefix,
                     self._chosen.tools.sh,
                     str(script),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
-                    stderr=complaints,
+                    stderr=setup_output,
                     cwd="/",
                     env={},
                     start_new_session=True,

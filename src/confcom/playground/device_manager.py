@@ -170,7 +170,7 @@ class DeviceManager:
             ids = self._ledger.allocate(pod, container, resource, count)
             if not ids:
                 continue
-            client = self._registry.asked(resource)
+            client = self._registry.endpoint(resource)
             if client is None:
                 raise AdmissionError(f"endpoint of {resource} has been stopped", why="its device plugin is gone")
             responses.append(await client.allocate(ids))
@@ -195,7 +195,7 @@ class DeviceManager:
     async def _follow(self, client: PluginClient) -> None:
         reason = "the plugin ended the stream"
         try:
-            async for devices in client.lists():
+            async for devices in client.list_and_watch():
                 self._ledger.replace(client.resource, devices)
                 _logger.info("device list received", extra={"resource": client.resource, "devices": len(devices)})
                 self._changed()

@@ -70,9 +70,9 @@ class DeviceLedger:
 
     _resources: dict[str, _Resource] = field(default_factory=dict)
     _holdings: list[_Holding] = field(default_factory=list)
-    _gone: dict[str, None] = field(default_factory=dict)
+    _removed: dict[str, None] = field(default_factory=dict)
     """Names whose plugin stayed away, in an ordered set."""
-    _known_held: set[str] = field(default_factory=set)
+    _allocated_names: set[str] = field(default_factory=set)
     """Names that were held when the device manager last looked: it looks only when a pod asks for a device."""
     _events: deque[Event] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))
 
@@ -83,7 +83,7 @@ class DeviceLedger:
             resource: its name.
             devices: ID -> healthy, in the list's order.
         """
-        self._gone.pop(resource, None)
+        self._removed.pop(resource, None)
         self._resources[resource] = _Resource(
             {device: None for device, healthy in devices.items() if healthy},
             {device for device, healthy in devices.items() if not healthy},
@@ -101,13 +101,13 @@ class DeviceLedger:
         Holdings stay until their pods end.
         """
         if self._resources.pop(resource, None) is not None:
-            self._gone[resource] = None
+            self._removed[resource] = None
 
     def forget_devices(self) -> None:
         """A kubelet's restart: names and holdings come back from its checkpoint, devices only with a new list."""
         for resource in self._resources:
             self._resources[resource] = _Resource()
-        self._known_held = {holding.resource for holding in self._holdings}
+        self._allocated_names = {holding.resource for holding in self._holdings}
 
     @property
     def resources(self) -> tuple[str, ...]:
@@ -117,11 +117,11 @@ class DeviceLedger:
     def capacity(self) -> dict[str, int]:
         """All devices, healthy or not, by resource name."""
         counts = {name: len(known.healthy) + len(known.unhealthy) for name, known in self._resources.items()}
-        return counts | dict.fromkeys(self._gone, 0)
+        return counts | dict.fromkeys(self._removed, 0)
 
     def allocatable(self) -> dict[str, int]:
         """Healthy devices, held or free."""
-        return {name: len(known.healthy) for name, known in self._resources.items()} | dict.fromkeys(self._gone, 0)
+        return {name: len(known.healthy) for name, known in self._resources.items()} | dict.fromkeys(self._removed, 0)
 
     def allocated(self, pod: str | None = None) -> dict[str, int]:
         """Held devices by resource name; of one pod, or of all."""
@@ -150,11 +150,11 @@ class DeviceLedger:
             AdmissionError: there are not that many, the plugin has been gone for long, or no device is healthy.
         """
         known = self._resources.get(resource)
-        if known is None and resource not in self._known_held:
-            if resource in self._gone:
+        if known is None and resource not in self._allocated_names:
+            if resource in self._removed:
                 raise OutOfResourceError(resource, count)
             return ()
-        self._known_held = {holding.resource for holding in self._holdings}
+        self._allocated_names = {holding.resource for holding in self._holdings}
         if known is None:
             raise AdmissionError(
                 f"cannot allocate unregistered device {resource}",
@@ -176,7 +176,7 @@ class DeviceLedger:
         chosen = tuple(free[:count])
         holding = _Holding(pod, container, resource, chosen)
         self._holdings.append(holding)
-        self._known_held.add(resource)
+        self._allocated_names.add(resource)
         self._record("Allocated", holding)
         return chosen
 

@@ -76,7 +76,7 @@ def choose_mode(wanted: str = AUTO, programs: Programs | None = None, *, scratch
             remedy="install coreutils and util-linux",
         )
     reasons: list[str] = []
-    for mode in _wanted(wanted):
+    for mode in _candidates(wanted):
         command = prefix(mode, programs)
         obstacle = obstacle_to(mode, command, tools, scratch)
         if not obstacle:
@@ -90,7 +90,7 @@ def choose_mode(wanted: str = AUTO, programs: Programs | None = None, *, scratch
     )
 
 
-def _wanted(name: str) -> tuple[Mode, ...]:
+def _candidates(name: str) -> tuple[Mode, ...]:
     if name == AUTO:
         return tuple(Mode)
     try:
@@ -127,10 +127,10 @@ def obstacle_to(mode: Mode, command: tuple[str, ...], tools: Tools, scratch: Pat
     if not command:
         return "setpriv(1) or unshare(1) is missing (package util-linux)"
     with tempfile.TemporaryDirectory(prefix="confcom-probe-", dir=scratch) as name:
-        return _try(command, Path(name), tools)
+        return _run_probe(command, Path(name), tools)
 
 
-def _try(command: tuple[str, ...], directory: Path, tools: Tools) -> str:
+def _run_probe(command: tuple[str, ...], directory: Path, tools: Tools) -> str:
     (root := directory / "root").mkdir()
     (source := directory / "source").mkdir()
     ready = directory / "ready"

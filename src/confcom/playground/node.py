@@ -78,7 +78,7 @@ class Node:
         self._revision = 0
         self._change = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
-        self._pass_due = False
+        self._reconcile_scheduled = False
         self._ledger = DeviceLedger()
         self._devices = DeviceManager(
             layout.device_plugin_dir,
@@ -208,13 +208,13 @@ class Node:
         self._revision += 1
         self._change.set()
         self._change = asyncio.Event()
-        if not self._pass_due:
-            self._pass_due = True
-            asyncio.get_running_loop().call_soon(self._pass)
+        if not self._reconcile_scheduled:
+            self._reconcile_scheduled = True
+            asyncio.get_running_loop().call_soon(self._reconcile)
 
-    def _pass(self) -> None:
+    def _reconcile(self) -> None:
         """The scheduler's and the Job controller's turn, after every change."""
-        self._pass_due = False
+        self._reconcile_scheduled = False
         pods = list(self._objects.pods.values())
         used = total(pod.spec.requests for pod in pods if pod.bound and not pod.phase.terminal)
         for pod in pods:
@@ -222,7 +222,7 @@ class Node:
                 used = total((used, pod.spec.requests))
         for job in self._objects.jobs.values():
             own = self._objects.pods_of(job)
-            if job.status is JobStatus.RUNNING and job.give_up_if_exceeded(sum(pod.restarts for pod in own)):
+            if job.status is JobStatus.RUNNING and job.fail_if_limit_exceeded(sum(pod.restarts for pod in own)):
                 for pod in own:
                     self._spawn(self._remove(pod, pod.spec.grace_period))
                 self._changed()
@@ -255,7 +255,7 @@ class Node:
             job.complete()
             self._changed()
         else:
-            self._job_failed_once(job)
+            self._record_job_failure(job)
 
     def _running_owner(self, pod: Pod) -> Job | None:
         job = pod.owner
@@ -263,9 +263,9 @@ class Node:
             return None
         return job
 
-    def _job_failed_once(self, job: Job) -> None:
+    def _record_job_failure(self, job: Job) -> None:
         job.failed += 1
-        if not job.give_up_if_exceeded(0):
+        if not job.fail_if_limit_exceeded(0):
             delay = self._job_back_off.after(job.failed)
             job.retry = asyncio.get_running_loop().call_later(delay, self._next_pod, job)
         self._changed()
@@ -284,16 +284,16 @@ class Node:
         del self._objects.pods[pod.name]
         shutil.rmtree(self._layout.pods / pod.name, ignore_errors=True)
         if (job := self._running_owner(pod)) is not None and not pod.phase.terminal:
-            self._job_failed_once(job)
+            self._record_job_failure(job)
         self._changed()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._background.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._task_done)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _task_done(self, task: asyncio.Task[None]) -> None:
         self._background.discard(task)
         if not task.cancelled() and (bug := task.exception()) is not None:
             _logger.error("a task of the node failed", exc_info=bug)

@@ -27,7 +27,7 @@ class Container:
     devices: tuple[DeviceView, ...] = ()
     mounts: tuple[MountView, ...] = ()
 
-    def become(self, state: ContainerState, reason: str = "", message: str = "") -> None:
+    def set_state(self, state: ContainerState, reason: str = "", message: str = "") -> None:
         """Take a new state."""
         self.state, self.reason, self.message = state, reason, message
 
@@ -83,8 +83,8 @@ class Pod:
         """
         reason, message = self.reason, self.message
         if not reason:
-            telling = next((c for c in self.containers if c.exit_code), self.containers[0])
-            reason, message = telling.reason, telling.message
+            failed = next((c for c in self.containers if c.exit_code), self.containers[0])
+            reason, message = failed.reason, failed.message
         return PodView(
             name=self.name,
             owner_kind="Job" if self.owner else "",
@@ -122,7 +122,7 @@ class Job:
         self.status, self.reason = JobStatus.COMPLETE, "CompletionsReached"
         self.message = "Reached expected number of succeeded pods"
 
-    def give_up_if_exceeded(self, restart_count: int) -> bool:
+    def fail_if_limit_exceeded(self, restart_count: int) -> bool:
         """Fail if there were too many failures; say whether it has."""
         policy: RestartPolicy = self.manifest.spec.restart_policy
         if not backoff_limit_exceeded(

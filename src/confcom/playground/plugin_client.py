@@ -61,7 +61,7 @@ class PluginClient:
                 remedy="a plugin must serve before it registers",
             ) from None
 
-    async def lists(self) -> AsyncIterator[dict[str, bool]]:
+    async def list_and_watch(self) -> AsyncIterator[dict[str, bool]]:
         """Every device list that the plugin sends, as ID -> healthy, until the stream ends.
 
         Raises:

@@ -54,7 +54,7 @@ class PluginRegistry(Protocol):
     def ended(self, client: PluginClient) -> StreamEnd:
         """The stream of a registered client has ended."""
 
-    def asked(self, resource: str) -> PluginClient | None:
+    def endpoint(self, resource: str) -> PluginClient | None:
         """Who is asked to allocate."""
 
     def resources(self) -> Iterable[str]:
@@ -92,7 +92,7 @@ class _ByResource:
         self._endpoints.pop(client.resource, None)
         return StreamEnd(current, resource_lost=True)
 
-    def asked(self, resource: str) -> PluginClient | None:
+    def endpoint(self, resource: str) -> PluginClient | None:
         return self._endpoints.get(resource)
 
     def resources(self) -> Iterable[str]:
@@ -150,7 +150,7 @@ class _BySocket:
         del self._endpoints[client.resource], self._primary[client.resource]
         return StreamEnd(of_path[0], resource_lost=True)
 
-    def asked(self, resource: str) -> PluginClient | None:
+    def endpoint(self, resource: str) -> PluginClient | None:
         return self._primary.get(resource)
 
     def resources(self) -> Iterable[str]:

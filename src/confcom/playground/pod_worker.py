@@ -18,7 +18,7 @@ from confcom.playground.log_files import log_path
 from confcom.playground.objects import Container, Pod
 from confcom.playground.rules import BackOff, ContainerState, pod_phase, restarts
 from confcom.playground.views import Phase
-from confcom.playground.volumes import prepare_host_path, prepare_mounts, source
+from confcom.playground.volumes import prepare_host_path, prepare_mounts, resolve_host_path
 
 _logger = logging.getLogger(__name__)
 
@@ -81,16 +81,16 @@ class PodWorker:
             except ContainerError as error:
                 failures += 1
                 reason = "ErrImageNeverPull" if isinstance(error, ImageMissingError) else "CreateContainerError"
-                self._become(pod, container, ContainerState.WAITING, reason, str(error))
+                self._set_state(pod, container, ContainerState.WAITING, reason, str(error))
                 await asyncio.sleep(self.back_off.after(failures))
                 continue
-            self._become(pod, container, ContainerState.RUNNING)
+            self._set_state(pod, container, ContainerState.RUNNING)
             await self._wait(pod, container, process)
             if not restarts(pod.spec.restart_policy, container.exit_code or 0):
                 return
             container.restarts += 1
             message = f"{container.reason}, exit code {container.exit_code}; it starts again after a pause"
-            self._become(pod, container, ContainerState.WAITING, "CrashLoopBackOff", message)
+            self._set_state(pod, container, ContainerState.WAITING, "CrashLoopBackOff", message)
             await asyncio.sleep(self.back_off.after(container.restarts))
 
     async def _start(self, pod: Pod, container: Container, allocation: Allocation) -> ContainerProcess:
@@ -108,7 +108,7 @@ class PodWorker:
             image,
             allocation,
             hostname=pod.name,
-            host_path=lambda path: source(self.layout, path),
+            host_path=lambda path: resolve_host_path(self.layout, path),
             empty_dir=lambda name: pod_directory / "volumes" / name,
         )
         prepare_mounts(plan)
@@ -135,14 +135,14 @@ class PodWorker:
         finally:
             pod.processes.discard(process)
         container.exit_code = code
-        self._become(pod, container, ContainerState.TERMINATED, reason, message)
+        self._set_state(pod, container, ContainerState.TERMINATED, reason, message)
 
-    def _become(
+    def _set_state(
         self, pod: Pod, container: Container, state: ContainerState, reason: str = "", message: str = ""
     ) -> None:
         if (container.state, container.reason, container.message) == (state, reason, message):
             return
-        container.become(state, reason, message)
+        container.set_state(state, reason, message)
         pod.phase = pod_phase(((one.state, one.exit_code) for one in pod.containers), pod.spec.restart_policy)
         if pod.phase.terminal:
             self.ledger.release(pod.name)

@@ -114,8 +114,8 @@ class _Builder:
         """The machine's own files, /proc of the new process namespace, and a /dev of our own."""
         self._mount("-t", "tmpfs", "-o", "mode=755", "playground", str(self._root))
         # First what the new root itself lies in: what is bound later is then not seen once more inside of it.
-        holder = self._root.parts[1] if len(self._root.parts) > 1 else ""
-        for name in sorted(self._tree.entries(_ROOT), key=lambda name: (name != holder, name)):
+        root_entry = self._root.parts[1] if len(self._root.parts) > 1 else ""
+        for name in sorted(self._tree.entries(_ROOT), key=lambda name: (name != root_entry, name)):
             if _ROOT / name not in _OWN:
                 self._copy(_ROOT / name)
         for hidden in self._hidden:
@@ -204,10 +204,10 @@ class _Builder:
                 self._link(path, self._tree.link_target(path))
             case Kind.DIRECTORY:
                 self._directory(path)
-                self._mount("--rbind", str(path), str(self._at(path)), otherwise=" || :")
+                self._mount("--rbind", str(path), str(self._at(path)), on_failure=" || :")
             case Kind.FILE:
                 self.lines.append(f": > {_quote(self._at(path))}")
-                self._mount("--bind", str(path), str(self._at(path)), otherwise=" || :")
+                self._mount("--bind", str(path), str(self._at(path)), on_failure=" || :")
             case Kind.MISSING:
                 pass
 
@@ -241,9 +241,9 @@ class _Builder:
     def _link(self, path: PurePosixPath, target: str) -> None:
         self.lines.append(f"{_quote(self._tools.ln)} -s -- {_quote(target)} {_quote(self._at(path))}")
 
-    def _mount(self, *arguments: str, otherwise: str = "") -> None:
+    def _mount(self, *arguments: str, on_failure: str = "") -> None:
         # -n: mount(8) would otherwise keep notes in the machine's /run/mount.
-        self.lines.append(f"{_quote(self._tools.mount)} -n {shlex.join(arguments)}{otherwise}")
+        self.lines.append(f"{_quote(self._tools.mount)} -n {shlex.join(arguments)}{on_failure}")
 
 
 def _quote(text: str | Path) -> str:

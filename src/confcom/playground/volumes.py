@@ -29,7 +29,7 @@ def prepare_host_path(layout: Layout, volume: Volume) -> None:
     """
     if volume.host_path is None:
         return
-    path = source(layout, volume.host_path)
+    path = resolve_host_path(layout, volume.host_path)
     try:
         if not path.exists():
             if volume.host_path_type == "FileOrCreate":
@@ -66,7 +66,7 @@ def prepare_mounts(plan: ContainerPlan) -> None:
             raise ContainerError(f"the source of {bind.container_path} cannot be created", why=str(error)) from None
 
 
-def source(layout: Layout, host_path: str) -> Path:
+def resolve_host_path(layout: Layout, host_path: str) -> Path:
     """The real place of a path of the simulated node, with no symbolic link that leads out of it.
 
     Raises:

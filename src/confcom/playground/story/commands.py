@@ -38,14 +38,14 @@ class CommandResult:
             value = json.loads(self.stdout)
         except ValueError as error:
             raise StepError(
-                f"`{self.shown}` printed no JSON", why=self.last_words, remedy="run it by hand to see more"
+                f"`{self.shown}` printed no JSON", why=self.last_output, remedy="run it by hand to see more"
             ) from error
         if not isinstance(value, dict):
             raise StepError(f"`{self.shown}` printed JSON that is no object", why=self.stdout[:200])
         return value
 
     @property
-    def last_words(self) -> str:
+    def last_output(self) -> str:
         """What it said last, for error messages."""
         lines = [line.strip() for line in (self.stderr or self.stdout).splitlines() if line.strip()]
         return " / ".join(lines[-3:])[:500] or f"it printed nothing and exited {self.exit_code}"
@@ -56,20 +56,20 @@ class Commands:
     """How to start `confcom`, and what to start instead of single commands (tests sabotage the story with it).
 
     Attributes:
-        instead: command name -> argv prefix that replaces `confcom NAME`.
+        replacements: command name -> argv prefix that replaces `confcom NAME`.
         environment: the whole environment of every process.
         interrupts: holds signals back while a process is started.
-        names: shell variable -> the long value that it stands for where commands are shown.
+        variables: shell variable -> the long value that it stands for where commands are shown.
     """
 
     environment: Mapping[str, str]
-    instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
+    replacements: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
     interrupts: Interrupts = field(default_factory=Interrupts)
 
     def argv(self, name: str, *arguments: str) -> list[str]:
         """What is executed for `confcom NAME ARGUMENTS`."""
-        return [*self.instead.get(name, (*self._module("confcom"), name)), *arguments]
+        return [*self.replacements.get(name, (*self._module("confcom"), name)), *arguments]
 
     def shown(self, name: str, *arguments: str) -> str:
         """What a person types for the same."""
@@ -77,13 +77,13 @@ class Commands:
 
     def abbreviate(self, text: str) -> str:
         """A command with the names that were given to long values."""
-        for name, value in self.names.items():
+        for name, value in self.variables.items():
             text = text.replace(value, f"${name}")
         return text
 
-    def start_guardian(self, folder: Path, *, itself: bool) -> subprocess.Popen[bytes]:
+    def start_guardian(self, folder: Path, *, remove_folder: bool) -> subprocess.Popen[bytes]:
         """Start the process that ends everything of this demo if the demo is killed; it waits on its stdin."""
-        argv = [*self._module("confcom.playground.story.guardian"), str(folder), "remove" if itself else "empty"]
+        argv = [*self._module("confcom.playground.story.guardian"), str(folder), "remove" if remove_folder else "empty"]
         inherited = {name: value for name, value in self.environment.items() if name != MARK_VARIABLE}
         quiet = subprocess.DEVNULL
         return subprocess.Popen(
@@ -135,7 +135,7 @@ class Commands:
             wanted = " or ".join(map(str, accept))
             raise StepError(
                 f"`{shown}` exited {result.exit_code} where {wanted} was due",
-                why=result.last_words,
+                why=result.last_output,
                 remedy="run the command by hand; `confcom demo --keep` keeps its folder",
             )
         return result

@@ -25,7 +25,7 @@ TERMINATE_SECONDS = 5.0
 POLL_SECONDS = 0.05
 
 
-def clear(folder: Path, *, itself: bool) -> None:
+def clear(folder: Path, *, remove_folder: bool) -> None:
     """Empty the demo's folder, and remove it unless it is the user's own."""
     with contextlib.suppress(OSError):
         for entry in folder.iterdir():
@@ -33,11 +33,11 @@ def clear(folder: Path, *, itself: bool) -> None:
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)
-    if itself:
+    if remove_folder:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def main(folder: Path, *, itself: bool) -> None:
+def main(folder: Path, *, remove_folder: bool) -> None:
     """Wait for the end of standard input, then end what is left: orderly, then by force."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -51,8 +51,8 @@ def main(folder: Path, *, itself: bool) -> None:
     while marked(mark.encode()) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     sweep(mark)
-    clear(folder, itself=itself)
+    clear(folder, remove_folder=remove_folder)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), itself=sys.argv[2] == "remove")
+    main(Path(sys.argv[1]), remove_folder=sys.argv[2] == "remove")

@@ -23,7 +23,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._holders = 0
-        self._waiting: int | None = None
+        self._pending: int | None = None
         self._raised = False
 
     def install(self) -> None:
@@ -42,7 +42,7 @@ class Interrupts:
         if self._raised:
             return
         if self._holders:
-            self._waiting = number
+            self._pending = number
         else:
             self._raise(number)
 
@@ -58,6 +58,6 @@ class Interrupts:
             yield
         finally:
             self._holders -= 1
-        if self._waiting is not None and not self._holders:
-            number, self._waiting = self._waiting, None
+        if self._pending is not None and not self._holders:
+            number, self._pending = self._pending, None
             self._raise(number)

@@ -9,7 +9,7 @@ from pathlib import Path
 from confcom.playground.client import NodeClient
 from confcom.playground.layout import Layout
 from confcom.playground.story.commands import CommandResult, Commands
-from confcom.playground.story.stage import Stage
+from confcom.playground.story.stage import ProcessGroup
 from confcom.sgx.epc import AZURE_DCSV2_EPC_MIB
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
@@ -37,22 +37,22 @@ class Notes:
         """Add a line of what happened."""
         self.happened.append(line)
 
-    def name(self, commands: Commands, name: str, value: str) -> None:
+    def define(self, commands: Commands, name: str, value: str) -> None:
         """Give a long value a shell variable's name, in the commands that follow."""
-        commands.names[name] = value
+        commands.variables[name] = value
         self.commands.append(f"{name}={value}")
 
-    def repeat(self, command: str) -> None:
+    def add_command(self, command: str) -> None:
         """Add a command that repeats the step."""
         self.commands.append(command)
 
 
 @dataclass(slots=True)
-class Scene:
+class DemoContext:
     """One demo on its way through the steps.
 
     Attributes:
-        stage: the processes.
+        processes: the demo's processes and their folder.
         node: the playground's control API.
         mode_flag: the playground's mode, as its `--mode` takes it.
         random: random bytes, for the relying party's challenge.
@@ -60,7 +60,7 @@ class Scene:
         job_seconds: how long to wait for anything that becomes of a Job.
     """
 
-    stage: Stage
+    processes: ProcessGroup
     node: NodeClient
     mode_flag: str
     random: Callable[[int], bytes]
@@ -72,12 +72,12 @@ class Scene:
     @property
     def folder(self) -> Path:
         """Everything of this demo is below it."""
-        return self.stage.folder
+        return self.processes.folder
 
     @property
     def commands(self) -> Commands:
         """The public commands."""
-        return self.stage.commands
+        return self.processes.commands
 
     @property
     def layout(self) -> Layout:
@@ -102,5 +102,5 @@ class Scene:
     def run(self, notes: Notes, name: str, *arguments: str, accept: tuple[int, ...] = (0,)) -> CommandResult:
         """Run a command and note it."""
         result = self.commands.run(name, *arguments, accept=accept)
-        notes.repeat(result.shown)
+        notes.add_command(result.shown)
         return result

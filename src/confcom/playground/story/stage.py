@@ -57,7 +57,7 @@ def probe(path: Path) -> tuple[bool, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningProcess:
     """One process of the stage."""
 
     name: str
@@ -71,7 +71,7 @@ class Running:
             raise StepError(f"the {self.name} ended with exit code {code}", why=read_tail(self.log))
 
 
-class Stage:
+class ProcessGroup:
     """Starts processes, each in a session of its own, and ends them in reverse order.
 
     Args:
@@ -87,14 +87,14 @@ class Stage:
         self.folder = folder
         self.commands = commands
         self.ready_seconds = ready_seconds
-        self.running: dict[str, Running] = {}
+        self.running: dict[str, RunningProcess] = {}
         self._owns_folder = owns_folder
         self._guardian: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         """Start the guardian, and make the folder of the logs."""
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
-        self._guardian = self.commands.start_guardian(self.folder, itself=self._owns_folder)
+        self._guardian = self.commands.start_guardian(self.folder, remove_folder=self._owns_folder)
         return self
 
     def __exit__(
@@ -118,7 +118,7 @@ class Stage:
         log = self.folder / "logs" / f"{name}.log"
         with log.open("ab") as output, self.commands.interrupts.held():
             process = self.commands.popen(self.commands.argv(command, *arguments), output, output)
-            self.running[name] = Running(name, process, log)
+            self.running[name] = RunningProcess(name, process, log)
         return self.commands.shown(command, *arguments)
 
     def wait_until(self, what: str, ready: Callable[[], tuple[bool, str]]) -> None:
@@ -147,7 +147,7 @@ class Stage:
         for running in reversed(self.running.values()):
             _end(running.process)
         self.running.clear()
-        clear(self.folder, itself=self._owns_folder)
+        clear(self.folder, remove_folder=self._owns_folder)
         if self._guardian is not None:
             self._guardian.communicate()
             self._guardian = None

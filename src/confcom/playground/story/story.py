@@ -10,7 +10,7 @@ from typing import Protocol
 from confcom.errors import ConfcomError, as_data
 from confcom.playground.story.ledger_step import pending_then_runs
 from confcom.playground.story.report import StepReport, StoryReport
-from confcom.playground.story.scene import Notes, Scene
+from confcom.playground.story.scene import DemoContext, Notes
 from confcom.playground.story.steps import daemons, quote_out_of_process, seed_job, simulated_platform
 from confcom.playground.story.trust_steps import verification
 
@@ -20,7 +20,7 @@ class Step:
     """One step: its title and what it does."""
 
     title: str
-    act: Callable[[Scene, Notes], None]
+    run: Callable[[DemoContext, Notes], None]
 
 
 STEPS = (
@@ -33,7 +33,7 @@ STEPS = (
 )
 
 
-class Narrator(Protocol):
+class StepListener(Protocol):
     """Who tells the story while it happens."""
 
     def begin(self, number: int, title: str) -> None:
@@ -43,39 +43,41 @@ class Narrator(Protocol):
         """A step ended."""
 
 
-def tell(scene: Scene, narrator: Narrator, *, after_step: Callable[[int, Scene], None] | None = None) -> StoryReport:
+def run(
+    context: DemoContext, listener: StepListener, *, after_step: Callable[[int, DemoContext], None] | None = None
+) -> StoryReport:
     """Play every step in order; the first that does not hold ends the story.
 
     Args:
-        scene: an open stage.
-        narrator: is told of each step.
+        context: an open stage.
+        listener: is told of each step.
         after_step: called after each step that held, with its number; the tests' way to break something.
     """
     began = time.monotonic()
     reports: list[StepReport] = []
     for number, step in enumerate(STEPS, start=1):
-        narrator.begin(number, step.title)
-        report = _play(number, step, scene)
+        listener.begin(number, step.title)
+        report = _run_step(number, step, context)
         reports.append(report)
-        narrator.end(report)
+        listener.end(report)
         if not report.ok:
             break
         if after_step is not None:
-            after_step(number, scene)
+            after_step(number, context)
     return StoryReport(
-        mode=scene.mode_flag,
-        folder=str(scene.folder),
+        mode=context.mode_flag,
+        folder=str(context.folder),
         steps=tuple(reports),
         expected_steps=len(STEPS),
         seconds=round(time.monotonic() - began, 3),
     )
 
 
-def _play(number: int, step: Step, scene: Scene) -> StepReport:
+def _run_step(number: int, step: Step, context: DemoContext) -> StepReport:
     notes, began = Notes(), time.monotonic()
     error: dict[str, str | int] | None = None
     try:
-        step.act(scene, notes)
+        step.run(context, notes)
     except ConfcomError as failure:
         error = as_data(failure)
     return StepReport(
