@@ -1,4 +1,4 @@
-"""The node and its small API server: objects, scheduling, Jobs. Everything that the control API offers."""
+"""The node and its small API server: objects, scheduler, Job controller. It implements the control API."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ NAME = "playground"
 """The node's name."""
 
 NODE_STOP_GRACE_SECONDS = 2.0
-"""What containers get between SIGTERM and SIGKILL when the node itself stops."""
+"""The containers' grace period, between SIGTERM and SIGKILL, when the node stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What tests make shorter."""
+    """Delays that tests shorten."""
 
     container_back_off: BackOff = CONTAINER_BACK_OFF
     job_back_off: BackOff = JOB_BACK_OFF
@@ -49,12 +49,12 @@ class Node:
     """One node.
 
     Args:
-        layout: its directory, which `create` has made.
+        layout: its directory; `create` has been called.
         images: the image table.
-        chosen: how containers are run.
-        instance: marks its processes.
-        suffix: a random name suffix for a Job's pods.
-        rules: the kubelet's towards device plugins.
+        chosen: the mode of its containers.
+        instance: identifies its processes.
+        suffix: returns a random name suffix for a Job's pods.
+        rules: the Kubernetes version whose rules the device manager follows.
         timing: delays.
     """
 
@@ -99,13 +99,13 @@ class Node:
         )
 
     async def start(self) -> None:
-        """Clear what an earlier node left of its pods, and open for device plugins."""
+        """Remove the pod directories of an earlier node, and start the device manager."""
         for leftover in self._layout.pods.iterdir():
             shutil.rmtree(leftover, ignore_errors=True)
         await self._devices.start()
 
     async def stop(self) -> None:
-        """End every container, and close for device plugins."""
+        """Stop every container, then the device manager."""
         for job in self._objects.jobs.values():
             job.cancel_retry()
         self._objects.jobs.clear()
@@ -117,13 +117,13 @@ class Node:
         await self._devices.stop()
 
     def kill(self) -> None:
-        """SIGKILL to every container; a `stop` that is under way then waits for none of them."""
+        """Send SIGKILL to every container, so that a running `stop` need not wait for grace periods."""
         for pod in self._objects.pods.values():
             for process in pod.processes:
                 process.kill()
 
     def state(self) -> NodeState:
-        """Everything at this moment."""
+        """Return the current state."""
         return NodeState(
             revision=self._revision,
             node=NodeView(
@@ -142,7 +142,7 @@ class Node:
         )
 
     async def changed_since(self, revision: int, seconds: float) -> NodeState:
-        """The state once it differs from a revision, or after so many seconds as it is."""
+        """Return the state when it differs from a revision, or the unchanged state after so many seconds."""
         if revision >= self._revision:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -153,8 +153,8 @@ class Node:
         """Create the objects of a manifest, all or none.
 
         Raises:
-            ManifestError: it is refused.
-            AlreadyExistsError: an object of that name is there, or twice in the manifest.
+            ManifestError: the manifest is refused.
+            AlreadyExistsError: an object of that name exists, or the manifest has it twice.
             ConfcomError: there are too many objects.
         """
         result = self._objects.create(text)
@@ -165,7 +165,7 @@ class Node:
         """Delete an object, and return when its processes have ended and its devices are free.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: no such object.
         """
         found = self._objects.find(kind, name)
         if isinstance(found, Job):
@@ -178,13 +178,13 @@ class Node:
             self._spawn(self._remove(pod, pod.spec.grace_period if grace_period is None else grace_period))
             for pod in pods
         ]
-        # Waiting, and not gathering: a client that goes away does not undo a deletion.
+        # wait(), not gather(): the deletion continues if the client disconnects and this call is cancelled.
         if removals:
             await asyncio.wait(removals)
         self._changed()
 
     def logs(self, name: str, container: str | None) -> str:
-        """The end of a container's log.
+        """Return the end of a container's log.
 
         Raises:
             NotFoundError: no such pod or container, or the pod has several and none is named.
@@ -192,11 +192,11 @@ class Node:
         return read_log(self._layout, self._objects.pod(name), container)
 
     def images(self) -> dict[str, tuple[str, ...]]:
-        """Image table: name -> argv."""
+        """Return the image table: name -> argv."""
         return {name: image.argv for name, image in sorted(self._images.items())}
 
     async def restart_kubelet(self) -> None:
-        """What a kubelet's restart does to device plugins; containers go on."""
+        """Simulate a restart of the kubelet for device plugins; containers keep running."""
         await self._devices.restart()
 
     def _next_pod(self, job: Job) -> None:
@@ -213,7 +213,7 @@ class Node:
             asyncio.get_running_loop().call_soon(self._reconcile)
 
     def _reconcile(self) -> None:
-        """The scheduler's and the Job controller's turn, after every change."""
+        """Run the scheduler and the Job controller once; this is called after every change."""
         self._reconcile_scheduled = False
         pods = list(self._objects.pods.values())
         used = total(pod.spec.requests for pod in pods if pod.bound and not pod.phase.terminal)
@@ -271,7 +271,7 @@ class Node:
         self._changed()
 
     async def _remove(self, pod: Pod, grace_period: float) -> None:
-        """End a pod's containers and forget it."""
+        """Stop a pod's containers and delete the pod."""
         if not pod.deleting:
             pod.deleting, pod.stop_grace = True, grace_period
             self._changed()

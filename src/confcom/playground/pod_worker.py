@@ -1,4 +1,4 @@
-"""A pod's life on the node: admission, its containers, their restarts, its end. The kubelet's pod worker."""
+"""The kubelet's pod worker: admission of a pod, its containers, their restarts, its end."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _logger = logging.getLogger(__name__)
 
 
 class ImageMissingError(ContainerError):
-    """The image table does not have it; its reason in the pod's status is ErrImageNeverPull."""
+    """The image table lacks an image; the reason in the pod's status is ErrImageNeverPull."""
 
 
 @dataclass(frozen=True, slots=True)
 class PodWorker:
-    """Runs pods that the scheduler gave to the node.
+    """Runs pods that are bound to the node.
 
     Args:
-        layout: where everything is.
+        layout: the node's paths.
         devices: the device manager.
-        ledger: its book, from which an ended pod is removed.
+        ledger: its state; the worker releases an ended pod's devices there.
         runner: starts containers.
         images: the image table.
-        changed: is called after every change of a pod.
-        back_off: before a container starts again.
+        changed: called after every change of a pod.
+        back_off: the delay before a container is restarted.
     """
 
     layout: Layout
@@ -50,7 +50,7 @@ class PodWorker:
     back_off: BackOff
 
     async def run(self, pod: Pod) -> None:
-        """Run a pod until it has ended; cancelling stops its containers first, within `pod.stop_grace`."""
+        """Run a pod until it ends. Cancellation stops its containers, with the grace period `pod.stop_grace`."""
         try:
             if (allocations := await self._admit(pod)) is None:
                 return
@@ -73,7 +73,7 @@ class PodWorker:
             return None
 
     async def _keep_running(self, pod: Pod, container: Container, allocation: Allocation) -> None:
-        """Start a container, again if its pod's policy says so. The allocation is the same each time."""
+        """Run a container, and restart it by the pod's restart policy, each time with the same allocation."""
         failures = 0
         while True:
             try:
