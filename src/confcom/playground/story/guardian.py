@@ -1,7 +1,8 @@
-"""Ends a demo's processes and removes its folder if the demo itself cannot: after SIGKILL, or out of memory.
+"""The demo's guardian process: it ends the demo's processes and clears its folder if the demo is killed.
 
-A process of its own that waits until the demo closes a pipe, as the kernel does for it however it ends. Everything
-that the demo starts carries the demo's folder in its environment; whatever still does is then ended.
+That happens after SIGKILL, or when memory runs out. The guardian waits until its pipe from the demo is closed, which
+the kernel does however the demo ends. Every process of the demo has the demo's folder in its environment; the guardian
+ends those that still run.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from pathlib import Path
 from confcom.playground.guardian import marked, sweep
 
 MARK_VARIABLE = "CONFCOM_DEMO"
-"""Holds the demo's folder."""
+"""The variable in the processes' environment whose value is the demo's folder."""
 
 TERMINATE_SECONDS = 5.0
-"""What a daemon gets between SIGTERM and SIGKILL, as from the demo itself."""
+"""The grace period between SIGTERM and SIGKILL; the demo gives its daemons the same."""
 
 POLL_SECONDS = 0.05
 
 
 def clear(folder: Path, *, remove_folder: bool) -> None:
-    """Empty the demo's folder, and remove it unless it is the user's own."""
+    """Empty the demo's folder; with `remove_folder`, which is unset for a user's own folder, remove it too."""
     with contextlib.suppress(OSError):
         for entry in folder.iterdir():
             if entry.is_dir() and not entry.is_symlink():
@@ -38,7 +39,7 @@ def clear(folder: Path, *, remove_folder: bool) -> None:
 
 
 def main(folder: Path, *, remove_folder: bool) -> None:
-    """Wait for the end of standard input, then end what is left: orderly, then by force."""
+    """Wait for the end of standard input, then end the remaining processes with SIGTERM, then SIGKILL."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while os.read(0, 4096):

@@ -1,4 +1,4 @@
-"""How the steps submit manifests and wait for what becomes of them."""
+"""Functions with which the steps submit Jobs and wait for their phases and events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from confcom.playground.views import Event, NodeState, Phase, PodView
 
 
 def submit(context: DemoContext, notes: Notes, manifest: Path) -> tuple[str, ...]:
-    """Apply a manifest with the public command; its warnings come back."""
+    """Apply a manifest with the public command, and return its warnings."""
     arguments = ("playground", "apply", "--dir", str(context.folder), "--output", "json", str(manifest))
     applied = context.run(notes, *arguments).json()
     notes.say(f"submitted {manifest.name}: {', '.join(map(str, _strings(applied, 'objects')))}")
@@ -20,7 +20,7 @@ def submit(context: DemoContext, notes: Notes, manifest: Path) -> tuple[str, ...
 
 
 def submit_example(context: DemoContext, notes: Notes, name: str) -> tuple[str, ...]:
-    """Submit an example manifest as it is, from a copy in the demo's folder."""
+    """Submit an unchanged example manifest, from a copy in the demo's folder."""
     manifest = context.folder / name
     shutil.copyfile(context.manifests / name, manifest)
     return submit(context, notes, manifest)
@@ -32,7 +32,7 @@ def _strings(answer: dict[str, object], key: str) -> tuple[str, ...]:
 
 
 def pod_of(state: NodeState, job: str) -> PodView | None:
-    """A Job's newest pod."""
+    """Return a Job's newest pod."""
     pods = state.pods_of(job)
     return pods[-1] if pods else None
 
@@ -41,7 +41,7 @@ def require_phase(context: DemoContext, job: str, phase: Phase) -> PodView:
     """Wait until a Job's pod is in a phase.
 
     Raises:
-        StepError: it ended otherwise, or did not get there in time.
+        StepError: the pod ended in another phase, or did not reach the phase in time.
     """
 
     def settled(state: NodeState) -> bool:
@@ -76,7 +76,7 @@ def epc_event(context: DemoContext, job: str, reason: str) -> Event:
     """Wait for a ledger event of a Job's pod: EPC `Allocated` to it or `Released` by it.
 
     Raises:
-        StepError: there was none in time.
+        StepError: no such event in time.
     """
 
     def found(state: NodeState) -> Event | None:

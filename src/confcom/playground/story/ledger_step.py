@@ -1,4 +1,4 @@
-"""Step 6: EPC is finite. What does not fit waits, with the reason, and runs when room is made."""
+"""Step 6: EPC is finite. A Job that does not fit stays Pending, with the reason, and runs when EPC is released."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from confcom.playground.views import NodeState, Phase
 HOLDING_JOB = "sgx-holding"
 LARGE_JOB = "sgx-large"
 UNSCHEDULABLE = f"0/1 nodes are available: 1 Insufficient {EPC_RESOURCE}."
-"""The scheduler's own words; what it says about preemption follows."""
+"""The beginning of the scheduler's message; its part about preemption follows."""
 
 
 def pending_then_runs(context: DemoContext, notes: Notes) -> None:
-    """A Job that holds EPC, one that does not fit beside it, and what its deletion changes."""
+    """Submit a Job that holds EPC and a Job that does not fit beside it; delete the first, so that the second runs."""
     submit_example(context, notes, "job-holding.yaml")
     held = epc_event(context, HOLDING_JOB, "Allocated")
     holder = require_phase(context, HOLDING_JOB, Phase.RUNNING)
-    # Until its handler is there, the first process of a container ignores SIGTERM, here as on Kubernetes.
+    # Before it installs a handler, the first process of a container ignores SIGTERM, here as on Kubernetes.
     context.processes.wait_until(f"a quote of Job {HOLDING_JOB}", lambda: _has_quoted(context, holder.name))
     notes.say(f"ledger: {held.message}")
 
@@ -53,12 +53,12 @@ def _has_quoted(context: DemoContext, pod: str) -> tuple[bool, str]:
 
 
 def _pending_reason(context: DemoContext) -> str:
-    def judged(state: NodeState) -> bool:
+    def scheduling_attempted(state: NodeState) -> bool:
         pod = pod_of(state, LARGE_JOB)
         return pod is not None and (pod.phase is not Phase.PENDING or bool(pod.message))
 
     try:
-        pod = pod_of(context.node.wait(judged, context.job_seconds), LARGE_JOB)
+        pod = pod_of(context.node.wait(scheduling_attempted, context.job_seconds), LARGE_JOB)
     except WaitTimeoutError as error:
         raise StepError(f"Job {LARGE_JOB} was never looked at", why=str(error)) from error
     if pod is None or pod.phase is not Phase.PENDING:

@@ -1,4 +1,4 @@
-"""Steps 1 to 4: a platform, the daemons, the seed's Job, and the quote that leaves its container."""
+"""Steps 1 to 4: a platform, the daemons, the Job of examples/job.yaml, and the quote from its container."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from confcom.playground.story.scene import (
 from confcom.playground.story.stage import probe
 from confcom.playground.views import Phase
 
-SEED_JOB = "sgx-test"
-SEED_JOB_MIB = 10
+EXAMPLE_JOB = "sgx-test"
+EXAMPLE_JOB_MIB = 10
 CHALLENGE_SIZE = 32
-"""Bytes of the relying party's challenge: what a hash would fill of the 64 bytes of report data."""
+"""Bytes of the relying party's challenge: the size of a hash, of the 64 bytes of report data."""
 
 CHALLENGE_PLACEHOLDER = "0" * 64
-"""What examples/job.yaml has where a relying party's challenge belongs."""
+"""The placeholder for the relying party's challenge in examples/job.yaml."""
 
 
 def simulated_platform(context: DemoContext, notes: Notes) -> None:
-    """Step 1: a platform with a root of its own."""
+    """Step 1: create a simulated platform with its own root."""
     notes.define(context.commands, "DEMO", str(context.folder))
     created = context.run(notes, "simulation", "create", str(context.platform), "--output", "json").json()
     context.fingerprint = str(created["root_sha256"])
@@ -45,7 +45,7 @@ def simulated_platform(context: DemoContext, notes: Notes) -> None:
 
 
 def daemons(context: DemoContext, notes: Notes) -> None:
-    """Step 2: the node, the device plugin and the quote helper as processes of their own."""
+    """Step 2: start the node, the device plugin and the quote helper as processes of their own."""
     processes, folder = context.processes, context.folder
     notes.add_command(processes.start("node", "playground", "node", "--dir", str(folder), "--mode", context.mode_flag))
     processes.wait_until(
@@ -91,7 +91,11 @@ def daemons(context: DemoContext, notes: Notes) -> None:
 
 
 def _allocatable(context: DemoContext) -> tuple[bool, str]:
-    """Whether tenants and quote helpers together are offered all EPC of the platform."""
+    """Return whether the node offers all EPC of the platform to tenants and quote helpers, and a text for the wait.
+
+    Raises:
+        StepError: the node offers both resources, and their sum differs from the platform's EPC.
+    """
     allocatable = context.node.node().allocatable
     offered = [allocatable.get(name, 0) for name in (EPC_RESOURCE, HELPER_EPC_RESOURCE)]
     if all(offered) and sum(offered) != EPC_MIB:
@@ -99,8 +103,8 @@ def _allocatable(context: DemoContext) -> tuple[bool, str]:
     return all(offered), f"the node does not offer both {EPC_RESOURCE} and {HELPER_EPC_RESOURCE} yet"
 
 
-def seed_job(context: DemoContext, notes: Notes) -> None:
-    """Step 3: the seed's Job is submitted and gets its EPC."""
+def submit_job(context: DemoContext, notes: Notes) -> None:
+    """Step 3: submit the Job, and check that EPC is allocated to it."""
     context.challenge = context.random(CHALLENGE_SIZE)
     text = (context.manifests / "job.yaml").read_text()
     if CHALLENGE_PLACEHOLDER not in text:
@@ -110,9 +114,9 @@ def seed_job(context: DemoContext, notes: Notes) -> None:
     manifest.write_text(text.replace(CHALLENGE_PLACEHOLDER, context.challenge.hex()))
     for warning in submit(context, notes, manifest):
         notes.say(f"warning: {warning}")
-    held = epc_event(context, SEED_JOB, "Allocated")
-    if held.count != SEED_JOB_MIB:
-        raise StepError(f"the Job asked for {SEED_JOB_MIB} MiB of EPC and got {held.count}")
+    held = epc_event(context, EXAMPLE_JOB, "Allocated")
+    if held.count != EXAMPLE_JOB_MIB:
+        raise StepError(f"the Job asked for {EXAMPLE_JOB_MIB} MiB of EPC and got {held.count}")
     notes.say("the relying party's challenge, 32 random bytes, is in the manifest")
     notes.say(f"ledger: {held.message}")
     notes.add_command(context.commands.shown("playground", "get", "--dir", str(context.folder)))
@@ -120,8 +124,8 @@ def seed_job(context: DemoContext, notes: Notes) -> None:
 
 
 def quote_out_of_process(context: DemoContext, notes: Notes) -> None:
-    """Step 4: the container makes a report, gets a quote from the node's helper, and ends well."""
-    pod = require_phase(context, SEED_JOB, Phase.SUCCEEDED)
+    """Step 4: the container makes a report, gets a quote from the node's quote helper, and exits 0."""
+    pod = require_phase(context, EXAMPLE_JOB, Phase.SUCCEEDED)
     container = pod.containers[0]
     notes.say(f"container {container.name} of pod {pod.name} ran {container.image} with SGX_AESM_ADDR=1")
     for device in container.devices:

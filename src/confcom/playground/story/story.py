@@ -1,4 +1,4 @@
-"""The story itself: which steps there are, and what happens when one does not hold."""
+"""The demo's sequence of steps, which ends at the first failure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from confcom.errors import ConfcomError, as_data
 from confcom.playground.story.ledger_step import pending_then_runs
 from confcom.playground.story.report import StepReport, StoryReport
 from confcom.playground.story.scene import DemoContext, Notes
-from confcom.playground.story.steps import daemons, quote_out_of_process, seed_job, simulated_platform
+from confcom.playground.story.steps import daemons, quote_out_of_process, submit_job, simulated_platform
 from confcom.playground.story.trust_steps import verification
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: its title and what it does."""
+    """One step: its title and its function."""
 
     title: str
     run: Callable[[DemoContext, Notes], None]
@@ -26,7 +26,7 @@ class Step:
 STEPS = (
     Step("A simulated SGX platform", simulated_platform),
     Step("A node, its SGX device plugin and its quote helper", daemons),
-    Step("The Job is submitted and gets its EPC", seed_job),
+    Step("The Job is submitted and gets its EPC", submit_job),
     Step("Its container gets a quote, out of process", quote_out_of_process),
     Step("A relying party verifies the quote", verification),
     Step("EPC is finite: a Job that does not fit waits", pending_then_runs),
@@ -34,24 +34,24 @@ STEPS = (
 
 
 class StepListener(Protocol):
-    """Who tells the story while it happens."""
+    """Receives the progress of the demo."""
 
     def begin(self, number: int, title: str) -> None:
-        """A step begins."""
+        """Handle the begin of a step."""
 
     def end(self, report: StepReport) -> None:
-        """A step ended."""
+        """Handle the end of a step."""
 
 
 def run(
     context: DemoContext, listener: StepListener, *, after_step: Callable[[int, DemoContext], None] | None = None
 ) -> StoryReport:
-    """Play every step in order; the first that does not hold ends the story.
+    """Run the steps in order, up to the first that fails.
 
     Args:
-        context: an open stage.
-        listener: is told of each step.
-        after_step: called after each step that held, with its number; the tests' way to break something.
+        context: the demo's context, with open processes and client.
+        listener: receives the begin and the end of each step.
+        after_step: called after each step that succeeded, with its number; tests use it to break something.
     """
     began = time.monotonic()
     reports: list[StepReport] = []

@@ -1,4 +1,4 @@
-"""Step 5: a relying party, with nothing but public files, judges the quote."""
+"""Step 5: a relying party verifies the quote with public files only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from confcom.playground.story.report import StepError
 from confcom.playground.story.scene import DemoContext, Notes
 
 REPORT_DATA_OFFSET = 48 + 320
-"""Where a quote carries its report data: after the header and 320 bytes of the report body."""
+"""The offset of the report data in a quote: after the header (48 bytes) and 320 bytes of the report body."""
 
 
 CHANGE_COMMAND = (
@@ -18,7 +18,7 @@ CHANGE_COMMAND = (
 
 
 def verification(context: DemoContext, notes: Notes) -> None:
-    """The quote holds; a changed byte, Intel's root and a replay do not."""
+    """Step 5: verify the quote; check that a changed byte, Intel's root and a replay are refused."""
     exported = ("simulation", "export", "--state-dir", str(context.platform), str(context.trust))
     context.run(notes, *exported)
     policy = ("--mrenclave", _expected_mrenclave(context, notes), "--report-data", context.challenge.hex())
@@ -53,7 +53,7 @@ def verification(context: DemoContext, notes: Notes) -> None:
 
 
 def _expected_mrenclave(context: DemoContext, notes: Notes) -> str:
-    """What the workload's builder published: the relying party does not ask the workload itself."""
+    """Return the MRENCLAVE that the workload's builder published; the relying party does not ask the workload."""
     published = context.commands.run_module("confcom.sample_workload", "--print-identity")
     notes.add_command(published.shown)
     identity = published.json()
