@@ -11,7 +11,7 @@ from confcom.errors import ConfcomError, as_data
 from confcom.playground.story.ledger_step import pending_then_runs
 from confcom.playground.story.report import StepReport, StoryReport
 from confcom.playground.story.scene import DemoContext, Notes
-from confcom.playground.story.steps import daemons, quote_out_of_process, submit_job, simulated_platform
+from confcom.playground.story.steps import daemons, quote_out_of_process, simulated_platform, submit_job
 from confcom.playground.story.trust_steps import verification
 
 
