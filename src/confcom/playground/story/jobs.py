@@ -38,7 +38,7 @@ def pod_of(state: NodeState, job: str) -> PodView | None:
 
 
 def require_phase(context: DemoContext, job: str, phase: Phase) -> PodView:
-    """Wait until a Job's pod is in a phase.
+    """Wait until a Job's pod is in a phase, and return the pod.
 
     Raises:
         StepError: the pod ended in another phase, or did not reach the phase in time.

@@ -37,7 +37,7 @@ class StepListener(Protocol):
     """Receives the progress of the demo."""
 
     def begin(self, number: int, title: str) -> None:
-        """Handle the begin of a step."""
+        """Handle the start of a step."""
 
     def end(self, report: StepReport) -> None:
         """Handle the end of a step."""
@@ -50,7 +50,7 @@ def run(
 
     Args:
         context: the demo's context, with open processes and client.
-        listener: receives the begin and the end of each step.
+        listener: receives the start and the end of each step.
         after_step: called after each step that succeeded, with its number; tests use it to break something.
     """
     began = time.monotonic()
