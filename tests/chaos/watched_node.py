@@ -88,7 +88,7 @@ class WatchedNode(Node):
 
     def asked(self, resource):
         """The socket of the plugin that would be asked to allocate, or None."""
-        client = self._devices._registry.asked(resource)
+        client = self._devices._registry.endpoint(resource)
         return None if client is None else client.socket
 
     def registered_sockets(self):

@@ -214,7 +214,7 @@ def test_notices_come_after_2_s_and_then_every_10():
                 raise queue.Empty
             return b"done"
 
-    assert client_module._patiently(Late(), said.append) == b"done"
+    assert client_module._wait_for_outcome(Late(), said.append) == b"done"
     assert said == [2, 12, 22]
 
 
@@ -226,8 +226,8 @@ def test_an_error_of_a_call_is_the_callers():
             raise error
 
         with pytest.raises(type(error)):
-            client_module._patiently(calls.submit(fail), None)
-    assert client_module._patiently(calls.submit(lambda: b"later"), None) == b"later"
+            client_module._wait_for_outcome(calls.submit(fail), None)
+    assert client_module._wait_for_outcome(calls.submit(lambda: b"later"), None) == b"later"
     calls.close()
 
 

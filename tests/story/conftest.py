@@ -13,9 +13,9 @@ import pytest
 from confcom.playground.client import NodeClient
 from confcom.playground.examples_folder import examples_folder
 from confcom.playground.story.commands import Commands
-from confcom.playground.story.scene import Scene
-from confcom.playground.story.stage import Stage
-from confcom.playground.story.story import tell
+from confcom.playground.story.scene import DemoContext
+from confcom.playground.story.stage import ProcessGroup
+from confcom.playground.story.story import run as run_story
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_", "COV_"))}
 
@@ -39,9 +39,12 @@ def play(tmp_path):
         folder = Path(tempfile.mkdtemp(prefix="cst-", dir="/tmp"))
         folder.chmod(0o755)
         commands = Commands(ENVIRONMENT, instead or {})
-        with Stage(folder, commands, owns_folder=True, ready_seconds=patience) as stage, NodeClient(folder) as node:
-            scene = Scene(stage, node, mode, os.urandom, examples_folder(), job_seconds=patience)
-            report = tell(scene, Silent(), after_step=after_step)
+        with (
+            ProcessGroup(folder, commands, owns_folder=True, ready_seconds=patience) as processes,
+            NodeClient(folder) as node,
+        ):
+            context = DemoContext(processes, node, mode, os.urandom, examples_folder(), job_seconds=patience)
+            report = run_story(context, Silent(), after_step=after_step)
         assert not folder.exists()
         return report
 

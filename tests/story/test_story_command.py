@@ -111,7 +111,7 @@ def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch):
     from confcom.playground.story import story
     from confcom.playground.story.report import StepError
 
-    def broken(scene, notes):
+    def broken(context, notes):
         raise StepError("the machine is on fire", why="a test said so", remedy="call somebody")
 
     monkeypatch.setattr(story, "STEPS", (story.Step("A broken step", broken),))

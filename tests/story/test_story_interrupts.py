@@ -9,7 +9,7 @@ import pytest
 
 from confcom.playground.story.commands import Commands
 from confcom.playground.story.interrupts import SIGNALS, Interrupts
-from confcom.playground.story.stage import Stage
+from confcom.playground.story.stage import ProcessGroup
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ class SignalsWhileStarting(Commands):
 
 def test_a_command_interrupted_while_it_starts_is_ended(interrupts):
     sleeper = (sys.executable, "-c", "import time; time.sleep(60)")
-    commands = SignalsWhileStarting({}, instead={"sleep": sleeper}, interrupts=interrupts)
+    commands = SignalsWhileStarting({}, replacements={"sleep": sleeper}, interrupts=interrupts)
     with pytest.raises(SystemExit):
         commands.run("sleep")
     assert commands.started.pop().returncode == -signal.SIGKILL
@@ -74,11 +74,11 @@ def test_a_command_interrupted_while_it_starts_is_ended(interrupts):
 
 def test_a_daemon_interrupted_while_it_starts_is_ended(interrupts, tmp_path):
     sleeper = (sys.executable, "-c", "import time; time.sleep(60)")
-    commands = SignalsWhileStarting({}, instead={"sleep": sleeper}, interrupts=interrupts)
-    with pytest.raises(SystemExit), Stage(tmp_path / "stage", commands, owns_folder=True) as stage:
-        stage.start("sleeper", "sleep")
+    commands = SignalsWhileStarting({}, replacements={"sleep": sleeper}, interrupts=interrupts)
+    with pytest.raises(SystemExit), ProcessGroup(tmp_path / "demo", commands, owns_folder=True) as processes:
+        processes.start("sleeper", "sleep")
     assert commands.started.pop().returncode == -signal.SIGTERM
-    assert not (tmp_path / "stage").exists()
+    assert not (tmp_path / "demo").exists()
 
 
 def test_only_the_first_signal_counts(interrupts):

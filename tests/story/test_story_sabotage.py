@@ -65,8 +65,8 @@ def fails_at(report, number):
 
 
 def kill(name):
-    def act(scene):
-        process = scene.stage.running[name].process
+    def act(context):
+        process = context.processes.running[name].process
         process.send_signal(signal.SIGKILL)
         process.wait()
 
@@ -74,7 +74,7 @@ def kill(name):
 
 
 def after(number, act):
-    return lambda reached, scene: act(scene) if reached == number else None
+    return lambda reached, context: act(context) if reached == number else None
 
 
 def test_undisturbed_it_holds(play):

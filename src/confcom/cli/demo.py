@@ -23,7 +23,7 @@ from confcom.errors import ExitCode, SettingsError, printable
 if TYPE_CHECKING:
     from confcom.playground.story.interrupts import Interrupts
     from confcom.playground.story.report import StepReport, StoryReport
-    from confcom.playground.story.scene import Scene
+    from confcom.playground.story.scene import DemoContext
 
 PROGRESS_SECONDS = 2.0
 """A step that takes longer says so."""
@@ -69,16 +69,16 @@ def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
     text = output == TEXT
     if text:
         click.echo(f"confcom demo: one node without Kubernetes and without SGX. Mode: {chosen.mode} ({chosen.reason})")
-    from confcom.playground.story.story import tell
+    from confcom.playground.story.story import run
 
     try:
         with ExitStack() as stack:
             with interrupts.held():
-                scene = _open_scene(stack, folder, str(chosen.mode), dict(os.environ), interrupts)
-            report = tell(scene, Storyteller(interrupts, enabled=text))
+                context = _open_context(stack, folder, str(chosen.mode), dict(os.environ), interrupts)
+            report = run(context, Storyteller(interrupts, enabled=text))
             _conclude(report, keep=keep, text=text)
             if keep:
-                _keep(scene, ok=report.ok, enabled=text)
+                _keep(context, ok=report.ok, enabled=text)
     except SystemExit as ended:
         if text and ended.code in {SIGNALLED + number for number in SIGNALS}:
             click.echo("Stopped; nothing is left.", err=True)
@@ -98,22 +98,22 @@ def _conclude(report: StoryReport, *, keep: bool, text: bool) -> None:
             click.echo(f"To have `confcom` on your PATH: . {Path(sys.executable).parent}/activate")
 
 
-def _open_scene(
+def _open_context(
     stack: ExitStack, folder: Path | None, mode: str, environment: Mapping[str, str], interrupts: Interrupts
-) -> Scene:
+) -> DemoContext:
     from confcom.playground.client import NodeClient
     from confcom.playground.examples_folder import examples_folder
     from confcom.playground.story.commands import Commands
     from confcom.playground.story.guardian import MARK_VARIABLE
-    from confcom.playground.story.scene import Scene
-    from confcom.playground.story.stage import Stage
+    from confcom.playground.story.scene import DemoContext
+    from confcom.playground.story.stage import ProcessGroup
 
     place, ours = _place(folder)
     inherited = {name: value for name, value in environment.items() if not name.startswith(("CONFCOM_", "SGX_"))}
     commands = Commands(inherited | {MARK_VARIABLE: str(place)}, interrupts=interrupts)
-    stage = stack.enter_context(Stage(place, commands, owns_folder=ours))
+    processes = stack.enter_context(ProcessGroup(place, commands, owns_folder=ours))
     node = stack.enter_context(NodeClient(place))
-    return Scene(stage=stage, node=node, mode_flag=mode, random=os.urandom, manifests=examples_folder())
+    return DemoContext(processes=processes, node=node, mode_flag=mode, random=os.urandom, manifests=examples_folder())
 
 
 def _place(folder: Path | None) -> tuple[Path, bool]:
@@ -187,21 +187,21 @@ class Storyteller:
                     click.echo(printable(f"  {word}: {report.error[word]}"), err=True)
 
 
-def _keep(scene: Scene, *, ok: bool, enabled: bool) -> None:
+def _keep(context: DemoContext, *, ok: bool, enabled: bool) -> None:
     """Say what to try, and wait for Ctrl-C or the end of a daemon."""
     if enabled:
-        click.echo(_advice(scene) if ok else f"\n{scene.folder} stays until Ctrl-C; its logs are in logs/.")
+        click.echo(_advice(context) if ok else f"\n{context.folder} stays until Ctrl-C; its logs are in logs/.")
     while True:
         time.sleep(WATCH_SECONDS)
         if ok:
-            for running in scene.stage.running.values():
+            for running in context.processes.running.values():
                 running.require_alive()
 
 
-def _advice(scene: Scene) -> str:
-    socket, trust = scene.layout.aesm_socket, scene.trust
+def _advice(context: DemoContext) -> str:
+    socket, trust = context.layout.aesm_socket, context.trust
     return f"""
-Everything stays up until Ctrl-C, which empties {scene.folder}, whatever is in it.
+Everything stays up until Ctrl-C, which empties {context.folder}, whatever is in it.
 Three things to try, in another terminal and another folder:
 
  1. Your own program gets a quote, in six lines of Python ({sys.executable}):

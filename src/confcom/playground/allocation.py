@@ -1,4 +1,4 @@
-"""What device plugins answered for one container, merged as the kubelet merges it."""
+"""Allocate responses for one container, merged as the kubelet merges them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from confcom.playground.views import DeviceView
 
 @dataclass(frozen=True, slots=True)
 class AllocateMount:
-    """A path of the node that a plugin wants in the container."""
+    """A path of the node that a plugin mounts into the container."""
 
     container_path: str
     host_path: str
@@ -20,7 +20,7 @@ class AllocateMount:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """Cached for the life of a container and used again at each of its restarts."""
+    """The merged Allocate responses; cached for a container's life and reused at each of its restarts."""
 
     envs: Mapping[str, str] = field(default_factory=dict)
     devices: tuple[DeviceView, ...] = ()
@@ -28,9 +28,9 @@ class Allocation:
 
 
 def merge(responses: Iterable[pb.ContainerAllocateResponse]) -> Allocation:
-    """One allocation from the answers for each resource; the first to name a variable or a path wins.
+    """Merge the responses for each resource; the first response that sets a variable or a path wins.
 
-    That is what the kubelet does (pkg/kubelet/cm/devicemanager, deviceRunContainerOptions).
+    The kubelet does the same (pkg/kubelet/cm/devicemanager, deviceRunContainerOptions).
     """
     envs: dict[str, str] = {}
     devices: dict[str, DeviceView] = {}

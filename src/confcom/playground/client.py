@@ -1,4 +1,4 @@
-"""The node's control socket, from the other side: what the CLI and the demo's story use."""
+"""The client of the node's control API, used by the CLI and the demo."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from confcom.playground.layout import Layout
 from confcom.playground.views import ApplyResult, JobView, NodeState, NodeView, PodView
 
 CALL_TIMEOUT = 10.0
-"""Seconds for a call that the node answers at once: it does no work that takes longer than a directory listing."""
+"""Seconds for a call that the node answers at once: none of its work takes longer than a directory listing."""
 
 WATCH_SECONDS = 5.0
-"""How long one watch call may wait in the node before it is asked again, so that a lost node is noticed."""
+"""How long one watch call may wait in the node before the client sends the next, so that it notices a lost node."""
 
 FIRST_NOTICE_SECONDS, NOTICE_SECONDS = 2.0, 10.0
-"""When a deletion that takes its time is spoken of: a person wonders after two seconds, and knows after that."""
+"""When a slow deletion is reported: first after 2 s, when a user begins to wonder, then every 10 s."""
 
 WAKE_SECONDS = 0.1
-"""How often a waiting main thread looks for signals: one that comes just before it waits does not wake it."""
+"""How often a waiting main thread checks for signals: a signal that arrives just before the wait does not end it."""
 
 
 Outcome = bytes | BaseException
 
 
 class _CallThread:
-    """Makes calls, one after the other, where no signal handler runs.
+    """Makes calls, one after the other, in a thread where no signal handler runs.
 
-    Ctrl-C raises between any two instructions of the main thread. Inside gRPC that can leave a call that nobody
-    finishes, and closing its channel then waits for ever (measured with grpcio 1.85: 1 in 80 interrupted demos). So
-    the main thread waits at a SimpleQueue, which is one instruction; a Future's condition is several, and complains of
-    its lock when it is interrupted between two of them.
+    Ctrl-C raises KeyboardInterrupt between any two instructions of the main thread. Inside gRPC this can leave a call
+    unfinished, and closing its channel then blocks for ever (measured with grpcio 1.85: 1 in 80 interrupted demos).
+    The main thread therefore waits on a SimpleQueue, which is one instruction. Waiting on a Future's condition takes
+    several, and an interrupt between two of them causes an error about its lock.
     """
 
     def __init__(self) -> None:
@@ -50,13 +50,13 @@ class _CallThread:
         threading.Thread(target=self._work, name="node-client", daemon=True).start()
 
     def submit(self, call: Callable[[], bytes]) -> SimpleQueue[Outcome]:
-        """Make a call when those before it have ended; its result or error comes out of the queue."""
+        """Queue a call, and return the queue that receives its result or error."""
         outcome: SimpleQueue[Outcome] = SimpleQueue()
         self._calls.put((call, outcome))
         return outcome
 
     def close(self) -> None:
-        """End after the calls so far."""
+        """End the thread after the calls that are queued."""
         self._calls.put(None)
 
     def _work(self) -> None:
@@ -64,12 +64,12 @@ class _CallThread:
             call, outcome = item
             try:
                 outcome.put(call())
-            except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever waits
+            except BaseException as error:  # noqa: BLE001 - every error is raised again in the waiting thread
                 outcome.put(error)
 
 
 class NodeClient:
-    """Talks to one node. Synchronous; one channel; close it, or use it in a `with` statement.
+    """Client of one node: synchronous, with one channel. Close it, or use it in a `with` statement.
 
     Args:
         directory: the node's DIR.
@@ -89,16 +89,16 @@ class NodeClient:
         self.close()
 
     def close(self) -> None:
-        """Close the channel, which ends a call that is under way."""
+        """Close the channel, which ends a running call."""
         self._channel.close()
         self._calls.close()
 
     def state(self, *, after_revision: int = -1, timeout: float = CALL_TIMEOUT) -> NodeState:
-        """Everything at one moment.
+        """Return the node's state.
 
         Args:
-            after_revision: wait until the node has changed since that revision (at most `timeout` seconds, then the
-                unchanged state comes back); -1 answers at once.
+            after_revision: wait until the node has changed since that revision; after `timeout` seconds, return the
+                unchanged state. -1 returns at once.
             timeout: seconds.
         """
         request = {"after_revision": after_revision, "seconds": timeout}
@@ -106,30 +106,30 @@ class NodeClient:
         return NodeState.from_json(answer)
 
     def node(self) -> NodeView:
-        """The node: mode, capacity, allocatable, allocated, the ledger."""
+        """Return the node: mode, capacity, allocatable, allocated, the ledger."""
         return self.state().node
 
     def pods(self) -> tuple[PodView, ...]:
-        """All pods, oldest first."""
+        """Return all pods, oldest first."""
         return self.state().pods
 
     def jobs(self) -> tuple[JobView, ...]:
-        """All Jobs, oldest first."""
+        """Return all Jobs, oldest first."""
         return self.state().jobs
 
     def wait(self, predicate: Callable[[NodeState], bool], timeout: float, *, what: str = "") -> NodeState:
         """Wait until a condition holds, without polling.
 
         Args:
-            predicate: is asked at once and after every change of the node.
+            predicate: the condition; evaluated at once and after every change of the node.
             timeout: seconds.
             what: the condition in words, for the error.
 
         Returns:
-            The first state for which it held.
+            The first state for which the condition held.
 
         Raises:
-            WaitTimeoutError: it did not hold in time.
+            WaitTimeoutError: the condition did not hold in time.
         """
         deadline = time.monotonic() + timeout
         state = self.state()
@@ -151,18 +151,18 @@ class NodeClient:
             text: YAML (or JSON), one or more documents.
 
         Raises:
-            ManifestError: the API server would refuse it.
-            AlreadyExistsError: an object of that kind and name is there.
+            ManifestError: the API server would refuse the manifest.
+            AlreadyExistsError: an object of that kind and name exists.
         """
         answer = self._call(Method.APPLY, {"text": text})
         return ApplyResult(tuple(answer["objects"]), tuple(answer["warnings"]))
 
     def logs(self, pod: str, *, container: str | None = None) -> str:
-        """A container's log, or its last mebibyte if it is longer.
+        """Return a container's log, or its last mebibyte if it is longer.
 
         Args:
-            pod: the pod's name; it may have ended.
-            container: needed if the pod has several.
+            pod: the pod's name; the pod may have ended.
+            container: required if the pod has several.
 
         Raises:
             NotFoundError: no such pod or container.
@@ -180,10 +180,10 @@ class NodeClient:
         """Delete a Job (with its pods) or a Pod, and return when its processes have ended and its devices are free.
 
         Args:
-            kind: `job` or `pod`, as kubectl takes it (`jobs`, `job.batch`, `po`, ... too).
+            kind: `job` or `pod`, in any form that kubectl accepts (`jobs`, `job.batch`, `po`, ...).
             name: the object's name.
-            grace_period: seconds between SIGTERM and SIGKILL; None takes terminationGracePeriodSeconds (30).
-            waiting: is called with the seconds so far after FIRST_NOTICE_SECONDS, then every NOTICE_SECONDS.
+            grace_period: seconds between SIGTERM and SIGKILL; None means terminationGracePeriodSeconds (30).
+            waiting: called with the seconds so far, first after FIRST_NOTICE_SECONDS, then every NOTICE_SECONDS.
 
         Raises:
             NotFoundError: no such object.
@@ -192,11 +192,11 @@ class NodeClient:
         self._call(Method.DELETE, request, timeout=None, waiting=waiting)
 
     def images(self) -> dict[str, tuple[str, ...]]:
-        """The node's image table: name -> argv."""
+        """Return the node's image table: name -> argv."""
         return {name: tuple(argv) for name, argv in self._call(Method.IMAGES, {}).items()}
 
     def restart_kubelet(self) -> None:
-        """Do what a kubelet's restart does: every socket in its directory is unlinked, plugins must register again."""
+        """Simulate a restart of the kubelet: it unlinks every socket in its directory, and plugins must re-register."""
         self._call(Method.RESTART_KUBELET, {})
 
     def _call(
@@ -210,7 +210,7 @@ class NodeClient:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method_path(method))
         text = json.dumps(request).encode()
         try:
-            body = _patiently(self._calls.submit(lambda: call(text, timeout=timeout)), waiting)
+            body = _wait_for_outcome(self._calls.submit(lambda: call(text, timeout=timeout)), waiting)
         except grpc.RpcError as error:
             raise self._unavailable(error) from None
         answer: dict[str, Json] = json.loads(body)
@@ -222,7 +222,7 @@ class NodeClient:
     def _unavailable(self, error: grpc.RpcError) -> NodeUnavailableError:
         try:
             there = self._socket.exists()
-        except OSError:  # who may not look gets the reason from gRPC
+        except OSError:  # this user may not look there; gRPC's error has the reason
             there = True
         details = getattr(error, "details", error.__str__)()
         return NodeUnavailableError(
@@ -232,7 +232,7 @@ class NodeClient:
         )
 
 
-def _patiently(outcome: SimpleQueue[Outcome], waiting: Callable[[float], None] | None) -> bytes:
+def _wait_for_outcome(outcome: SimpleQueue[Outcome], waiting: Callable[[float], None] | None) -> bytes:
     waited, notice = 0.0, FIRST_NOTICE_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""One container's process: started in the node's mode, watched, ended."""
+"""One container's process: start, wait, stop."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from confcom.playground.modes import ChosenMode, Mode
 from confcom.playground.root_file_system import program, root_script
 
 MAX_MESSAGE_BYTES = 2048
-"""How much of a failed start is repeated in the pod's status."""
+"""How much of a failed start's output the pod's status repeats."""
 
 SIGNAL_EXIT_BASE = 128
-"""Exit code of a program that a signal ended is this plus the signal's number, as shells and runtimes report it."""
+"""The exit code of a program that a signal ended is this plus the signal's number, as shells and runtimes report."""
 
 START_ERROR = 128
-"""Exit code of a container whose start failed, as containerd reports it."""
+"""The exit code of a container whose start failed, as containerd reports it."""
 
 MARK_VARIABLE = "CONFCOM_PLAYGROUND_CONTAINER"
-"""Marks a container's processes where no namespace holds them together: NODE/DIRECTORY."""
+"""Marks a container's processes in the mode without namespaces; its value is NODE/DIRECTORY."""
 
 _ENCLAVE_DEVICES = ("/dev/sgx_enclave", "/dev/sgx/enclave")
-"""Both spellings: in-tree and out-of-tree driver."""
+"""The paths of the in-tree and the out-of-tree driver."""
 
 
 class ContainerProcess:
-    """A container that was started.
+    """A started container.
 
     Args:
-        process: its process, leader of a session of its own.
-        ready: exists once all was mounted; None if there is nothing to mount, and nothing that holds its processes
-            together.
-        setup_log: what the start complained about.
-        mark: is in the environment of all its processes.
+        process: its first process, which leads a session of its own.
+        ready: a file that exists once everything is mounted; None in the mode without namespaces, where nothing is
+            mounted and processes can outlive the first one.
+        setup_log: the output of the setup script.
+        mark: an environment variable of all its processes, as NAME=VALUE.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, *, ready: Path | None, setup_log: Path, mark: str) -> None:
@@ -52,22 +52,22 @@ class ContainerProcess:
         self._mark = mark
 
     async def wait(self) -> int:
-        """Wait for its end, and end what it left behind.
+        """Wait until the container ends, and kill its remaining processes.
 
         Returns:
             Its exit code; SIGNAL_EXIT_BASE + the signal's number if a signal ended it.
 
         Raises:
-            ContainerError: it never started.
+            ContainerError: the container never started.
         """
         code = await self._process.wait()
         await self._end()
         if self._ready is not None and not self._ready.exists():
-            raise ContainerError("the container could not be started", why=self._complaint(code))
+            raise ContainerError("the container could not be started", why=self._setup_error(code))
         return code if code >= 0 else SIGNAL_EXIT_BASE - code
 
     async def stop(self, grace_period: float) -> None:
-        """SIGTERM, wait, SIGKILL, to its whole process group."""
+        """Send SIGTERM to the whole process group, wait, then send SIGKILL."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_period):
@@ -75,7 +75,7 @@ class ContainerProcess:
         await self._end()
 
     def kill(self) -> None:
-        """SIGKILL to its whole process group."""
+        """Send SIGKILL to the whole process group."""
         self._signal(signal.SIGKILL)
 
     async def _end(self) -> None:
@@ -88,7 +88,7 @@ class ContainerProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
 
-    def _complaint(self, code: int) -> str:
+    def _setup_error(self, code: int) -> str:
         with contextlib.suppress(OSError):
             if text := self._setup_log.read_bytes()[-MAX_MESSAGE_BYTES:].decode(errors="replace").strip():
                 return text
@@ -99,8 +99,8 @@ class Runner:
     """Starts containers in one mode.
 
     Args:
-        chosen: how.
-        instance: tells this node's processes from another's.
+        chosen: the mode.
+        instance: distinguishes this node's processes from another node's.
     """
 
     def __init__(self, chosen: ChosenMode, *, instance: str) -> None:
@@ -108,10 +108,10 @@ class Runner:
         self._instance = instance
 
     def environment(self, plan: ContainerPlan, directory: Path) -> Mapping[str, str]:
-        """What the container's program finds in its environment.
+        """Return the environment of the container's program.
 
-        Without a mount namespace its paths are not in place, so our client is told where they are instead; what the
-        manifest says of the same variables goes before.
+        Without a mount namespace nothing is at its container path, so two variables tell our client the real paths.
+        If the manifest sets the same variables, the manifest's values are used.
         """
         if self._chosen.mode is not Mode.NO_NAMESPACE:
             return plan.env
@@ -129,25 +129,25 @@ class Runner:
         """Start a container.
 
         Args:
-            plan: what it is made of; the sources of its binds exist.
-            directory: a directory of its own, which is emptied.
-            log: where its output is appended.
+            plan: argv, environment, devices and mounts; the sources of its binds exist.
+            directory: the container's own directory, which is emptied.
+            log: the file to which its output is appended.
 
         Raises:
-            ContainerError: it cannot be made.
+            ContainerError: the container cannot be created.
         """
         setup_log = directory / "setup.log"
         ready = None if self._chosen.mode is Mode.NO_NAMESPACE else directory / "ready"
         try:
             script = self._write_script(plan, directory, ready)
-            with log.open("ab") as output, setup_log.open("ab") as complaints:
+            with log.open("ab") as output, setup_log.open("ab") as setup_output:
                 process = await asyncio.create_subprocess_exec(
                     *self._chosen.prefix,
                     self._chosen.tools.sh,
                     str(script),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
-                    stderr=complaints,
+                    stderr=setup_output,
                     cwd="/",
                     env={},
                     start_new_session=True,
@@ -181,12 +181,12 @@ class Runner:
 
 
 def _inside(directory: Path, container_path: str) -> Path:
-    """Where a path of the container is without a mount namespace."""
+    """Return where a container path is in the mode without namespaces."""
     return directory / "root" / container_path.lstrip("/")
 
 
 def _link(link: Path, target: Path) -> None:
-    """A link in a mount's place; one that would lie inside of another mount is left out."""
+    """Create a symbolic link instead of a mount; skip a link that would lie inside another mount."""
     with contextlib.suppress(FileExistsError, NotADirectoryError):
         if not any(parent.is_symlink() for parent in link.parents):
             link.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a container is made of, decided before anything runs: argv, environment, devices, mounts."""
+"""The plan of a container, made before anything runs: argv, environment, devices, mounts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from confcom.playground.manifest import ContainerSpec, Volume
 from confcom.playground.views import DeviceView, MountView
 
 HOST_DEVICE = "/dev/null"
-"""The one device of the machine that containers get: a simulated enclave device is it under SGX's names."""
+"""The only device of the machine that containers get; a simulated enclave device is this one at SGX's paths."""
 
 
 class ContainerError(ConfcomError):
-    """A container cannot be created; its reason in the pod's status is CreateContainerError."""
+    """A container cannot be created; the reason in the pod's status is CreateContainerError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A real file or directory that appears at a path of the container."""
+    """A real file or directory to mount at a path of the container."""
 
     source: Path
     container_path: PurePosixPath
@@ -32,7 +32,7 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class ContainerPlan:
-    """Everything that the runner needs, and what the node shows of it."""
+    """Everything that the runner needs, and what the node shows of the container."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -40,7 +40,7 @@ class ContainerPlan:
     devices: tuple[DeviceView, ...]
     mounts: tuple[MountView, ...]
     binds: tuple[Bind, ...]
-    """In the order in which they are mounted: parents first, a later one on top of an earlier one."""
+    """In mount order: parents first; a later mount covers an earlier one at the same path."""
 
 
 def plan_container(
@@ -53,19 +53,20 @@ def plan_container(
     host_path: Callable[[str], Path],
     empty_dir: Callable[[str], Path],
 ) -> ContainerPlan:
-    """Put manifest, image and allocation together, as kubelet and container runtime do.
+    """Combine manifest, image and allocation, as kubelet and container runtime do.
 
     Args:
         spec: the container.
-        volumes: the pod's, by name.
-        image: what its image name stands for.
-        allocation: what device plugins answered.
+        volumes: the pod's volumes by name.
+        image: the image that the container names.
+        allocation: the merged Allocate responses.
         hostname: the pod's name.
-        host_path: real place of a path of the simulated node.
-        empty_dir: real place of an empty directory of the pod, by the volume's name.
+        host_path: returns the real path of a path of the simulated node.
+        empty_dir: returns the real path of an emptyDir of the pod, by the volume's name.
 
     Raises:
-        ContainerError: a plugin asks for a device of the machine, or for a path that is not absolute.
+        ContainerError: a plugin asks for another device of the machine than HOST_DEVICE, nothing can be mounted at a
+            mount path, or the program's name contains '='.
     """
     for device in allocation.devices:
         if device.host_path != HOST_DEVICE:
@@ -90,7 +91,7 @@ def plan_container(
         view = MountView(mount.mount_path, volume.host_path or "", mount.read_only, f"volume {mount.name}")
         source = empty_dir(volume.name) if volume.host_path is None else host_path(volume.host_path)
         mounts.append((view, _bind(view, source)))
-    # As containerd orders them: a plugin's mount lies below the user's own at the same path, parents come first.
+    # The order of containerd: parents first; at the same path the user's mount covers a plugin's mount.
     mounts.sort(key=lambda mount: len(mount[1].container_path.parts))
     return ContainerPlan(
         argv=argv,

@@ -1,4 +1,4 @@
-"""The node's control API: gRPC's framing, deadlines and limits around JSON bodies, on a unix socket of its own."""
+"""The node's control API: JSON bodies with gRPC's framing, deadlines and limits, on a unix socket of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""Both ways. A manifest is at most 1 MiB; the state of some thousand pods fits."""
+"""Limit for requests and responses. A manifest has at most 1 MiB; the state of some thousand pods fits."""
 
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -14,15 +14,15 @@ CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
 )
-"""A pool of its own: another client's failed attempt on the same path must not delay this one."""
+"""The subchannel pool is local: another client's failed connection to the same path must not delay this one."""
 
 
 Json: TypeAlias = dict[str, Any]
-"""A body, decoded."""
+"""A decoded body."""
 
 
 class Method(StrEnum):
-    """The calls."""
+    """The methods of the control API."""
 
     STATE = "State"
     APPLY = "Apply"
@@ -36,5 +36,5 @@ SERVICE = "confcom.playground.Node"
 
 
 def method_path(method: Method) -> str:
-    """A call's full name on the wire."""
+    """Return a method's full name on the wire."""
     return f"/{SERVICE}/{method}"

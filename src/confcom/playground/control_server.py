@@ -1,4 +1,4 @@
-"""The node's end of the control API."""
+"""The server of the node's control API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from confcom.playground.control import CHANNEL_OPTIONS, SERVICE, Json, Method
 from confcom.playground.node import Node
 
 MAX_WATCH_SECONDS = 60.0
-"""A client that waits longer asks again; so a lost one is not kept for ever."""
+"""Limit for one watch call; a client that waits longer calls again. The call of a lost client ends after this time."""
 
 _logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class ControlServer:
 
     Args:
         node: the node.
-        socket: where; an earlier socket there is replaced, the node's lock says that nobody uses it.
+        socket: its path; an existing socket is replaced, since the node's lock ensures that no other node uses it.
     """
 
     def __init__(self, node: Node, socket: Path) -> None:
@@ -62,13 +62,13 @@ class ControlServer:
             server.add_insecure_port(unix_target(str(self._socket)))
         except RuntimeError as error:
             raise UnavailableError(f"cannot listen at {self._socket}", why=str(error)) from None
-        # What runs on the node runs as whoever owns it: nobody else may start programs there.
+        # Containers run as the node's user, so only that user may start them.
         self._socket.chmod(0o600)
         await server.start()
         self._server = server
 
     async def stop(self) -> None:
-        """Stop serving; calls that wait are ended."""
+        """Stop serving, and end waiting calls."""
         if self._server is not None:
             await self._server.stop(grace=None)
             self._server = None

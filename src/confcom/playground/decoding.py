@@ -1,4 +1,4 @@
-"""Manifests as the API server decodes them: Go's JSON rules, and its words when a value has the wrong type."""
+"""Manifest decoding as in the API server: Go's JSON rules, and Go's error texts for values of a wrong type."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from confcom.playground.quantity import parse_quantity
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A string, an integer or a boolean; `go` is the type's name in errors."""
+    """A string, an integer or a boolean; `go` is the type's name in error texts."""
 
     go: str
     python: type
@@ -20,7 +20,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A resource.Quantity: a string or a number; decoded to its text."""
+    """A resource.Quantity: a string or a number, decoded to text."""
 
     go: str = "resource.Quantity"
 
@@ -33,7 +33,7 @@ class ListOf:
 
     @property
     def go(self) -> str:
-        """Name in errors."""
+        """The type's name in error texts."""
         return f"[]{self.element.go}"
 
 
@@ -47,11 +47,11 @@ class MapOf:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """An object with known fields; every other field is named in a warning.
+    """An object with known fields; every other field causes a warning.
 
     Args:
         name: the Go struct's name.
-        fields: what the playground takes.
+        fields: the fields that the playground supports.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Struct:
 
     @property
     def go(self) -> str:
-        """Name in errors: all of these live in packages called v1."""
+        """The type's name in error texts: all of these structs are in packages called v1."""
         return f"v1.{self.name}"
 
 
@@ -71,14 +71,14 @@ INT64 = Scalar("int64", int)
 BOOL = Scalar("bool", bool)
 
 MAX_SHOWN = 64
-"""Characters of a bad value that an error repeats."""
+"""Characters of an invalid value that an error repeats."""
 
 _BITS = {"int32": 31, "int64": 63}
 
 
 @dataclass(slots=True)
 class Decoder:
-    """Decodes one document of one kind, and collects what has no effect.
+    """Decodes one document of one kind, and collects a warning for each field that has no effect.
 
     Args:
         kind: `Job` or `Pod`.
@@ -90,7 +90,7 @@ class Decoder:
     warnings: list[str] = field(default_factory=list)
 
     def decode(self, document: Mapping[str, Any], schema: Struct) -> dict[str, Any]:
-        """The document's known fields, each of its type; absent and null fields are left out.
+        """Return the document's known fields, checked for their types; absent and null fields are left out.
 
         Raises:
             ManifestError: a value has a type that Go's decoder would refuse.

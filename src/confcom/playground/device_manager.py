@@ -1,7 +1,7 @@
-"""The kubelet's device manager: takes registrations, follows device lists, allocates.
+"""The kubelet's device manager: accepts registrations, receives device lists, allocates.
 
-Its rules are those of Kubernetes (pkg/kubelet/cm/devicemanager), its odd ones included: tests/kubelet_contract holds
-both to the same. Up to 1.36 and from 1.37 on they differ in who is disconnected when (plugin_registry).
+It follows the rules of Kubernetes (pkg/kubelet/cm/devicemanager), including the unexpected ones; tests/kubelet_contract
+runs against both. The rules up to 1.36 and from 1.37 on differ in which plugin is disconnected when (plugin_registry).
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from confcom.playground.plugin_client import PluginClient
 from confcom.playground.plugin_registry import KubeletRules
 
 DIAL_SECONDS = 10.0
-"""The kubelet dials back during Register and gives up after this time (devicemanager/plugin/v1beta1/client.go)."""
+"""The kubelet dials the plugin during Register, for at most this time (devicemanager/plugin/v1beta1/client.go)."""
 
 ENDPOINT_STOP_GRACE_SECONDS = 300.0
-"""A resource whose plugin is gone stays on the node, with allocatable 0, for 5 minutes (endpointStopGracePeriod)."""
+"""A resource without a plugin stays on the node, with allocatable 0, for 5 minutes (endpointStopGracePeriod)."""
 
 MAX_RESOURCES = 64
-"""Resource names that may register: no node has that many, and each holds memory."""
+"""Limit for registered resource names: no node has that many, and each needs memory."""
 
 _logger = logging.getLogger(__name__)
 
 
 class DeviceManager:
-    """The device side of the kubelet stand-in.
+    """The device manager of the kubelet stand-in.
 
     Args:
         directory: the device plugin directory.
-        ledger: the book it keeps.
-        changed: is called after every change of the ledger.
-        rules: whose rules it keeps.
+        ledger: its state.
+        changed: called after every change of the ledger.
+        rules: the Kubernetes version whose rules it follows.
         dial_seconds: DIAL_SECONDS, or less in tests.
         stop_grace_seconds: ENDPOINT_STOP_GRACE_SECONDS, or less in tests.
     """
@@ -97,8 +97,8 @@ class DeviceManager:
         self._server = server
 
     async def stop(self) -> None:
-        """End every stream and stop serving; what is in the ledger stays."""
-        # Nobody registers any more before streams end: a plugin that has lost its stream comes back at once.
+        """End every stream and stop serving; the ledger keeps its content."""
+        # Registration stops before the streams end, since a plugin that lost its stream registers again at once.
         registry, self._registry = self._registry, self._rules.new_registry()
         if self._server is not None:
             server, self._server = self._server, None
@@ -115,7 +115,7 @@ class DeviceManager:
         (self._directory / KUBELET_SOCKET_NAME).unlink(missing_ok=True)
 
     async def restart(self) -> None:
-        """Do what a kubelet's restart does: plugins must register again, allocations are remembered."""
+        """Simulate a restart of the kubelet: plugins must register again, allocations are kept."""
         async with self._restarting:
             await self.stop()
             self._ledger.forget_devices()
@@ -125,7 +125,7 @@ class DeviceManager:
         self._changed()
 
     async def register(self, request: pb.RegisterRequest, context: RegisterContext) -> pb.Empty:
-        """Take a plugin in: check its request, dial back, follow its list. The kubelet's end of Registration."""
+        """Handle Register, the kubelet's service: check the request, dial the plugin, and start ListAndWatch."""
         if refusal := self._refusal(request):
             _logger.warning("registration refused", extra={"resource": request.resource_name, "reason": refusal})
             await context.abort(grpc.StatusCode.UNKNOWN, refusal)
@@ -156,9 +156,9 @@ class DeviceManager:
         return pb.Empty()
 
     async def allocate(self, pod: str, container: str, requests: Mapping[str, int]) -> Allocation:
-        """Choose devices for a container and ask their plugins what it needs.
+        """Choose devices for a container, and call Allocate of their plugins.
 
-        On failure the devices stay booked until the pod is released.
+        On failure the devices stay allocated until the pod is released.
 
         Raises:
             AdmissionError: not enough devices, or a plugin refused.
@@ -170,7 +170,7 @@ class DeviceManager:
             ids = self._ledger.allocate(pod, container, resource, count)
             if not ids:
                 continue
-            client = self._registry.asked(resource)
+            client = self._registry.endpoint(resource)
             if client is None:
                 raise AdmissionError(f"endpoint of {resource} has been stopped", why="its device plugin is gone")
             responses.append(await client.allocate(ids))
@@ -195,7 +195,7 @@ class DeviceManager:
     async def _follow(self, client: PluginClient) -> None:
         reason = "the plugin ended the stream"
         try:
-            async for devices in client.lists():
+            async for devices in client.list_and_watch():
                 self._ledger.replace(client.resource, devices)
                 _logger.info("device list received", extra={"resource": client.resource, "devices": len(devices)})
                 self._changed()
@@ -207,7 +207,7 @@ class DeviceManager:
             self._ledger.mark_unhealthy(client.resource)
             self._remove_later(client.resource)
             self._changed()
-        # Whose end went unnoticed may still be asked to allocate.
+        # A client whose end goes unnoticed may still be an endpoint: it stays connected for Allocate.
         for gone in {client, end.disconnect or client} - self._registry.clients():
             await gone.close()
 

@@ -1,4 +1,4 @@
-"""YAML text to plain JSON-like documents, read as Kubernetes' tools read it, within bounds."""
+"""Conversion of YAML text to JSON-like documents, as Kubernetes' tools do it, with limits."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import yaml
 from confcom.playground.errors import ManifestError
 
 MAX_MANIFEST_BYTES = 1024 * 1024
-"""etcd's default limit for one request is 1.5 MiB: a larger object could not be stored anyway."""
+"""etcd's default limit for one request is 1.5 MiB, so a larger object could not be stored in a cluster."""
 
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _TIMESTAMP_TAG = "tag:yaml.org,2002:timestamp"
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader without aliases and timestamps, with duplicate keys and half characters refused."""
+    """SafeLoader without timestamps and merge keys; it refuses aliases, duplicate keys and lone surrogates."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -27,8 +27,8 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def compose_scalar_node(self, anchor: dict[Any, yaml.Node]) -> yaml.ScalarNode:
-        # JSON writes what is beyond 16 bits as a pair of surrogates; one alone is no character and could not be passed
-        # to any program.
+        # JSON encodes a character beyond 16 bits as a pair of surrogates. A lone surrogate is not a character and
+        # cannot be passed to a program.
         node = super().compose_scalar_node(anchor)
         try:
             node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
@@ -56,10 +56,10 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def load_documents(text: str) -> list[dict[str, Any]]:
-    """All documents of a manifest that are not empty.
+    """Return a manifest's documents that are not empty.
 
     Raises:
-        ManifestError: too long, not YAML, or not objects.
+        ManifestError: the manifest is too long or not YAML, or a document is not an object.
     """
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_MANIFEST_BYTES:

@@ -1,4 +1,4 @@
-"""The playground's branch of the error tree. Errors cross the control socket by class name."""
+"""The playground's errors. The control API transfers an error by its class name."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from confcom.playground.views import NodeState
 
 
 class ManifestError(MalformedError):
-    """The API server would not take this manifest; `what` is in its words."""
+    """The API server would refuse this manifest; `what` is the API server's text."""
 
 
 class AlreadyExistsError(ConfcomError):
-    """An object of that kind and name is there already."""
+    """An object of that kind and name exists already."""
 
 
 class NotFoundError(ConfcomError):
-    """No object of that kind and name."""
+    """No object of that kind and name exists."""
 
 
 class NodeUnavailableError(UnavailableError):
@@ -23,7 +23,7 @@ class NodeUnavailableError(UnavailableError):
 
 
 class WaitTimeoutError(ConfcomError):
-    """What was waited for did not happen in time; `state` is the last that was seen."""
+    """A condition did not hold in time; `state` is the last state that the client received."""
 
     exit_code = ExitCode.FAILED
 

@@ -9,7 +9,7 @@ from confcom.errors import UnavailableError
 
 
 def examples_folder() -> Path:
-    """Where job.yaml and the other examples are.
+    """Return the directory of job.yaml and the other examples.
 
     Raises:
         UnavailableError: they are missing from this installation.

@@ -9,7 +9,7 @@ _REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))")
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
-    """Replace `$(NAME)` by the variable's value; `$$` is a plain `$`; unknown names stay as they are."""
+    """Replace `$(NAME)` by the variable's value and `$$` by `$`; leave unknown names unchanged."""
 
     def replacement(match: re.Match[str]) -> str:
         if match[1] is None:
@@ -20,10 +20,10 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 
 
 def environment(base: Mapping[str, str], manifest: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """A container's environment: each value may refer to what is above it, and replaces an equal name.
+    """Return a container's environment. A manifest value may refer to earlier variables, and replaces one of its name.
 
     Args:
-        base: what the image and the device plugins set.
+        base: the variables of the image and the device plugins.
         manifest: the manifest's pairs in their order.
     """
     variables = dict(base)

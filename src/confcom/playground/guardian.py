@@ -1,8 +1,8 @@
-"""Ends what a node without namespaces leaves behind, however the node ended.
+"""The guardian process: kills a node's remaining container processes in the mode without namespaces.
 
-Namespaces die with their first process; plain processes do not. The guardian is a process of its own that waits until
-the node closes a pipe, as the kernel does for it even after SIGKILL, and then kills every process that carries the
-node's mark in its environment, and so also those that left their process group.
+The processes of a PID namespace end with its first process; plain processes do not. The guardian waits until its pipe
+from the node is closed, which the kernel does even after SIGKILL. It then kills every process that has the node's mark
+in its environment, including those that left their process group.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 ROUNDS = 20
-"""Sweeps at most: a process that forks while it is looked for is found in the next one."""
+"""Limit for the number of sweeps: the next sweep finds the child of a process that forked during this one."""
 PAUSE_SECONDS = 0.05
 """Between two sweeps."""
 
 
 def marked(mark: bytes) -> list[int]:
-    """Ids of processes with a variable that starts with the mark, this process excepted."""
+    """Return the IDs of all processes except this one that have an environment variable starting with the mark."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
@@ -32,7 +32,7 @@ def marked(mark: bytes) -> list[int]:
 
 
 def sweep(mark: str) -> None:
-    """Kill until nothing marked is left.
+    """Kill marked processes until none is left, in at most ROUNDS sweeps.
 
     Args:
         mark: the beginning of `NAME=VALUE`.
@@ -48,7 +48,7 @@ def sweep(mark: str) -> None:
 
 
 def main(mark: str) -> None:
-    """Wait for the end of standard input, then sweep."""
+    """Wait for the end of standard input, then kill the marked processes."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while os.read(0, 4096):

@@ -1,4 +1,4 @@
-"""Images without a registry that serves them: a table from a name to what would be in the image."""
+"""The image table: it maps an image name to a program of this machine, since nothing is pulled from a registry."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from types import MappingProxyType
 from confcom.errors import SettingsError
 
 SAMPLE_WORKLOAD = "registry.test/confcom/sample-workload:latest"
-"""The program that the examples run; started with -P, so that nothing in its working directory is imported."""
+"""The image of the examples. Its program is started with -P, so that it imports nothing from its working directory."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""What container runtimes set if an image does not."""
+"""The PATH that container runtimes set if the image sets none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What a container starts with.
+    """The entrypoint and the environment of an image.
 
     Args:
         argv: entrypoint; a manifest's `command` replaces it, `args` follow it.
@@ -36,13 +36,13 @@ class Image:
 def image_table(
     additions: Iterable[str] = (), *, python: str = sys.executable, python_path: str | None = None
 ) -> dict[str, Image]:
-    """The built-in images and what `--image` adds.
+    """Return the built-in images and those that `--image` adds.
 
     Args:
-        additions: `NAME=ARGV`, ARGV as a shell would split it.
-        python: the interpreter that runs the built-in ones.
-        python_path: PYTHONPATH of the built-in ones; by default what this process found by its own and by its user's
-            site directory, which a container with another HOME would not find.
+        additions: `NAME=ARGV`; ARGV is split as a shell splits it.
+        python: the interpreter that runs the built-in images.
+        python_path: PYTHONPATH of the built-in images. The default is this process' PYTHONPATH and the user's site
+            directory, which a container with another HOME would not find.
 
     Raises:
         SettingsError: an addition is not of that form.
@@ -63,7 +63,7 @@ def image_table(
 
 
 def missing_image(name: str, table: Iterable[str]) -> str:
-    """The kubelet's message for an image that is not there, and what to do about it here."""
+    """Return the kubelet's message for a missing image, and how to add the image to the playground."""
     return (
         f'Container image "{name}" is not present with pull policy of Never. The playground pulls nothing: '
         f"it knows {', '.join(sorted(table))}; start the node with --image '{name}=PROGRAM ARG ...' to add it"

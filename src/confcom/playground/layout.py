@@ -1,4 +1,4 @@
-"""Where everything of a node lies below its one directory."""
+"""The paths in a node's directory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path, PurePosixPath
 from confcom.errors import SettingsError, UnavailableError
 
 DEVICE_PLUGIN_DIR = PurePosixPath("/var/lib/kubelet/device-plugins")
-"""Where kubelets look for device plugins: the path is compiled in, and `--root-dir` does not move it."""
+"""The kubelet's device plugin directory: a constant in the kubelet, which `--root-dir` does not change."""
 
 AESMD_DIR = PurePosixPath("/var/run/aesmd")
-"""Where Intel's libraries look for AESM's socket; not configurable in them."""
+"""The directory in which Intel's libraries look for AESM's socket; they have no setting for it."""
 
 MAX_DIR_BYTES = 35
-"""Longest DIR. The longest path of a unix socket below it is a device plugin's: 37 bytes of directories, 27 of its own
-name, and 99 are what the daemons accept of the 107 that unix(7) allows."""
+"""Longest DIR. The longest socket path below it is a device plugin's: 37 bytes of directories and 27 of the socket's
+name. The daemons accept 99 bytes of the 107 that unix(7) allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Layout:
 
     @property
     def control_socket(self) -> Path:
-        """The node's control API."""
+        """The socket of the node's control API."""
         return self.directory / "control.sock"
 
     @property
@@ -37,17 +37,17 @@ class Layout:
 
     @property
     def device_plugin_dir(self) -> Path:
-        """Where plugins put their sockets and find the kubelet's."""
+        """The device plugin directory, with the plugins' and the kubelet's sockets."""
         return self.host_path(DEVICE_PLUGIN_DIR)
 
     @property
     def kubelet_socket(self) -> Path:
-        """The kubelet stand-in's registration service."""
+        """The socket of the kubelet stand-in's Registration service."""
         return self.device_plugin_dir / "kubelet.sock"
 
     @property
     def aesm_socket(self) -> Path:
-        """Where the quote helper is to listen."""
+        """The quote helper's socket."""
         return self.host_path(AESMD_DIR) / "aesm.socket"
 
     @property
@@ -66,9 +66,9 @@ class Layout:
         return self.directory / "logs"
 
     def host_path(self, path: PurePosixPath | str) -> Path:
-        """The real place of a path on the simulated node.
+        """Return the real path of a path on the simulated node.
 
-        `..` is resolved first, as text, so that no path leaves the node's root.
+        `..` is resolved first, as text, so that no path leads out of the node's root.
         """
         parts: list[str] = []
         for part in PurePosixPath(path).parts:
@@ -79,10 +79,10 @@ class Layout:
         return self.node_root.joinpath(*parts)
 
     def require_short(self) -> None:
-        """Refuse a directory below which unix sockets have no room.
+        """Refuse a directory whose name is too long for the paths of the unix sockets below it.
 
         Raises:
-            SettingsError: its name is too long.
+            SettingsError: its name is longer than MAX_DIR_BYTES.
         """
         length = len(os.fsencode(self.directory))
         if length > MAX_DIR_BYTES:
@@ -93,11 +93,11 @@ class Layout:
             )
 
     def create(self) -> None:
-        """Create the directories, the node's `/run` and its `/var/run` beside each other as every Linux has them.
+        """Create the directories; the node's `/var/run` is a link to its `/run`, as on Linux systems.
 
         Raises:
             SettingsError: DIR is too long for the unix sockets below it.
-            UnavailableError: this user may not create them, or something else stands in their place.
+            UnavailableError: this user may not create them, or a path exists and is not a directory.
         """
         self.require_short()
         try:

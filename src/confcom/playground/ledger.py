@@ -1,4 +1,4 @@
-"""The device manager's book: which devices exist, which are healthy, who holds which."""
+"""The device manager's state: which devices exist, which are healthy, and which container holds which."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from confcom.errors import ConfcomError
 from confcom.playground.views import Event, LedgerLine
 
 MAX_EVENTS = 200
-"""Entries of the journal that are kept: enough to see what just happened, and the state stays small."""
+"""Limit for stored events: enough to see the latest changes, and the state stays small."""
 
 
 class AdmissionError(ConfcomError):
-    """The kubelet refuses a pod that the scheduler gave it; `what` is in its words."""
+    """The kubelet rejects a pod that is bound to the node; `what` is the kubelet's text."""
 
     @property
     def pod_reason(self) -> str:
@@ -28,7 +28,7 @@ class AdmissionError(ConfcomError):
 
 
 class OutOfResourceError(AdmissionError):
-    """The node's status has the resource, and too little of it (the kubelet's predicate admission)."""
+    """The node's status has too little of the resource (the kubelet's predicate admission)."""
 
     def __init__(self, resource: str, count: int) -> None:
         super().__init__(
@@ -40,19 +40,19 @@ class OutOfResourceError(AdmissionError):
 
     @property
     def pod_reason(self) -> str:
-        """OutOf and the resource's name."""
+        """`OutOf` and the resource's name."""
         return f"OutOf{self._resource}"
 
     @property
     def pod_message(self) -> str:
-        """The predicate's words."""
+        """The predicate's message."""
         return f"Pod was rejected: {self.what}"
 
 
 @dataclass(slots=True)
 class _Resource:
     healthy: dict[str, None] = field(default_factory=dict)
-    """IDs in the order of the list: a dict is an ordered set."""
+    """IDs in the order of the device list; the dict serves as an ordered set."""
     unhealthy: set[str] = field(default_factory=set)
 
 
@@ -66,65 +66,68 @@ class _Holding:
 
 @dataclass(slots=True)
 class DeviceLedger:
-    """The device manager's state; its rules are those of Kubernetes 1.36 (pkg/kubelet/cm/devicemanager)."""
+    """The device manager's state, with the rules of Kubernetes 1.36 (pkg/kubelet/cm/devicemanager)."""
 
     _resources: dict[str, _Resource] = field(default_factory=dict)
     _holdings: list[_Holding] = field(default_factory=list)
-    _gone: dict[str, None] = field(default_factory=dict)
-    """Names whose plugin stayed away, in an ordered set."""
-    _known_held: set[str] = field(default_factory=set)
-    """Names that were held when the device manager last looked: it looks only when a pod asks for a device."""
+    _removed: dict[str, None] = field(default_factory=dict)
+    """Resources whose plugin did not return in time; an ordered set."""
+    _allocated_names: set[str] = field(default_factory=set)
+    """Resources with held devices; updated only when a pod requests a device, so it may be out of date."""
     _events: deque[Event] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))
 
     def replace(self, resource: str, devices: Mapping[str, bool]) -> None:
-        """Take a list: it replaces everything that was known of that resource.
+        """Replace the devices of a resource by a new device list.
 
         Args:
             resource: its name.
             devices: ID -> healthy, in the list's order.
         """
-        self._gone.pop(resource, None)
+        self._removed.pop(resource, None)
         self._resources[resource] = _Resource(
             {device: None for device, healthy in devices.items() if healthy},
             {device for device, healthy in devices.items() if not healthy},
         )
 
     def mark_unhealthy(self, resource: str) -> None:
-        """The plugin is gone: capacity stays, nothing is allocatable."""
+        """Mark all devices of a resource unhealthy, since its plugin is gone: capacity stays, allocatable becomes 0."""
         if (known := self._resources.get(resource)) is not None:
             known.unhealthy.update(known.healthy)
             known.healthy.clear()
 
     def remove(self, resource: str) -> None:
-        """The plugin stayed away: the device manager forgets the resource, and the node's status says 0 of it for ever.
+        """Remove a resource whose plugin did not return: the node's status keeps it, with 0 devices.
 
-        Holdings stay until their pods end.
+        Allocations stay until their pods end.
         """
         if self._resources.pop(resource, None) is not None:
-            self._gone[resource] = None
+            self._removed[resource] = None
 
     def forget_devices(self) -> None:
-        """A kubelet's restart: names and holdings come back from its checkpoint, devices only with a new list."""
+        """Forget the devices but not the resources and allocations, as a restarted kubelet does.
+
+        A kubelet restores these two from its checkpoint; devices return only with a new device list.
+        """
         for resource in self._resources:
             self._resources[resource] = _Resource()
-        self._known_held = {holding.resource for holding in self._holdings}
+        self._allocated_names = {holding.resource for holding in self._holdings}
 
     @property
     def resources(self) -> tuple[str, ...]:
-        """Names on the node."""
+        """Names of the resources on the node."""
         return tuple(self._resources)
 
     def capacity(self) -> dict[str, int]:
-        """All devices, healthy or not, by resource name."""
+        """Return the number of devices, healthy or not, by resource name."""
         counts = {name: len(known.healthy) + len(known.unhealthy) for name, known in self._resources.items()}
-        return counts | dict.fromkeys(self._gone, 0)
+        return counts | dict.fromkeys(self._removed, 0)
 
     def allocatable(self) -> dict[str, int]:
-        """Healthy devices, held or free."""
-        return {name: len(known.healthy) for name, known in self._resources.items()} | dict.fromkeys(self._gone, 0)
+        """Return the number of healthy devices, held or free, by resource name."""
+        return {name: len(known.healthy) for name, known in self._resources.items()} | dict.fromkeys(self._removed, 0)
 
     def allocated(self, pod: str | None = None) -> dict[str, int]:
-        """Held devices by resource name; of one pod, or of all."""
+        """Return the number of held devices by resource name, of one pod or of all."""
         total: dict[str, int] = {}
         for holding in self._holdings:
             if pod is None or holding.pod == pod:
@@ -132,29 +135,29 @@ class DeviceLedger:
         return total
 
     def lines(self) -> tuple[LedgerLine, ...]:
-        """One line per container and resource."""
+        """Return one line per container and resource."""
         return tuple(LedgerLine(held.pod, held.container, held.resource, len(held.ids)) for held in self._holdings)
 
     def events(self) -> tuple[Event, ...]:
-        """What was allocated and released, oldest first."""
+        """Return the allocations and releases, oldest first."""
         return tuple(self._events)
 
     def allocate(self, pod: str, container: str, resource: str, count: int) -> tuple[str, ...]:
-        """Choose free, healthy devices and give them to a container.
+        """Allocate free, healthy devices to a container.
 
         Returns:
-            their IDs; none for a resource that no plugin has ever offered: the kubelet takes it for another
-            component's business, and such a pod runs without.
+            The devices' IDs. None for a resource that no plugin has ever offered: the kubelet assumes that another
+            component manages it, and runs the pod without it.
 
         Raises:
-            AdmissionError: there are not that many, the plugin has been gone for long, or no device is healthy.
+            AdmissionError: too few devices are free, the plugin has been gone for long, or no device is healthy.
         """
         known = self._resources.get(resource)
-        if known is None and resource not in self._known_held:
-            if resource in self._gone:
+        if known is None and resource not in self._allocated_names:
+            if resource in self._removed:
                 raise OutOfResourceError(resource, count)
             return ()
-        self._known_held = {holding.resource for holding in self._holdings}
+        self._allocated_names = {holding.resource for holding in self._holdings}
         if known is None:
             raise AdmissionError(
                 f"cannot allocate unregistered device {resource}",
@@ -176,12 +179,12 @@ class DeviceLedger:
         chosen = tuple(free[:count])
         holding = _Holding(pod, container, resource, chosen)
         self._holdings.append(holding)
-        self._known_held.add(resource)
+        self._allocated_names.add(resource)
         self._record("Allocated", holding)
         return chosen
 
     def release(self, pod: str) -> None:
-        """A pod has ended: what it held is free."""
+        """Release the devices of a pod that has ended."""
         released = [holding for holding in self._holdings if holding.pod == pod]
         self._holdings = [holding for holding in self._holdings if holding.pod != pod]
         for holding in released:

@@ -1,4 +1,4 @@
-"""Containers' logs: one file each."""
+"""The containers' logs: one file per container."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from confcom.playground.layout import Layout
 from confcom.playground.objects import Pod
 
 MAX_LOG_BYTES = 1024 * 1024
-"""The end of a log that is shown: more than anybody reads, little enough for one message."""
+"""At most this much of a log's end is returned: more than a user reads, and small enough for one gRPC message."""
 
 
 def log_path(layout: Layout, pod: Pod, container: str) -> Path:
-    """Where a container's output goes: POD.log, or POD_CONTAINER.log if the pod has several."""
+    """Return the path of a container's log: POD.log, or POD_CONTAINER.log if the pod has several containers."""
     name = pod.name if len(pod.containers) == 1 else f"{pod.name}_{container}"
     return layout.logs / f"{name}.log"
 
 
 def read_log(layout: Layout, pod: Pod, container: str | None) -> str:
-    """The end of a container's log; empty if it has not started.
+    """Return the end of a container's log, or "" if the container has not started.
 
     Raises:
         NotFoundError: no such container, or the pod has several and none is named.

@@ -1,4 +1,4 @@
-"""This machine, as the file system scripts look at it, and the programs that they call."""
+"""This machine's file system, as the generator of root file systems reads it, and the programs that containers need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Machine:
     """The FileTree of the real file system."""
 
     def kind(self, path: PurePosixPath) -> Kind:
-        """What is there, links not followed."""
+        """Return the kind of a path, without following links."""
         real = Path(path)
         try:
             if real.is_symlink():
@@ -29,18 +29,21 @@ class Machine:
             return Kind.MISSING
 
     def entries(self, path: PurePosixPath) -> Sequence[str]:
-        """Names in a directory; none if it cannot be read."""
+        """Return the names in a directory; none if it cannot be read."""
         try:
             return sorted(entry.name for entry in Path(path).iterdir())
         except OSError:
             return ()
 
     def link_target(self, path: PurePosixPath) -> str:
-        """Where a symbolic link points."""
+        """Return the target of a symbolic link."""
         return str(Path(path).readlink())
 
     def mount_flags(self, path: Path) -> Sequence[str]:
-        """Flags that a remount in a user namespace must repeat: the kernel locks them there (mount_namespaces(7))."""
+        """Return the flags that a remount in a user namespace must repeat: the kernel locks them.
+
+        See mount_namespaces(7).
+        """
         try:
             flags = os.statvfs(path).f_flag
         except OSError:
@@ -50,7 +53,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Absolute paths of the programs that containers are made with; None where the machine has none."""
+    """Absolute paths of the programs that create containers; None for a missing program."""
 
     setpriv: str | None
     unshare: str | None
@@ -58,7 +61,7 @@ class Programs:
 
     @classmethod
     def find(cls) -> Programs:
-        """Look them up in PATH, and where distributions put them even if PATH does not say so."""
+        """Find them in PATH, and in the usual directories even if PATH lacks these."""
         search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
         names = ("mount", "chroot", "env", "sh", "mkdir", "ln")
         found = {name: shutil.which(name, path=search) for name in names}

@@ -1,4 +1,4 @@
-"""Job and Pod manifests: what the playground runs, validated as the API server validates it."""
+"""Job and Pod manifests, validated as the API server validates them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from confcom.playground.scheduler import total
 from confcom.playground.validation import validate
 
 DEFAULT_BACKOFF_LIMIT = 6
-"""Retries of a Job whose manifest says nothing (batch/v1 defaults)."""
+"""Retries of a Job whose manifest sets no backoffLimit (batch/v1 defaults)."""
 DEFAULT_GRACE_PERIOD = 30
-"""Seconds between SIGTERM and SIGKILL if the manifest says nothing (core/v1 defaults)."""
+"""Seconds between SIGTERM and SIGKILL if the manifest sets no grace period (core/v1 defaults)."""
 
 
 class RestartPolicy(StrEnum):
-    """When a container that ended is started again."""
+    """When a container that ended is restarted."""
 
     ALWAYS = "Always"
     ON_FAILURE = "OnFailure"
@@ -50,7 +50,7 @@ class EnvVar:
 
 @dataclass(frozen=True, slots=True)
 class VolumeMount:
-    """Where a container sees a volume."""
+    """The path at which a container mounts a volume."""
 
     name: str
     mount_path: str
@@ -77,30 +77,30 @@ class ContainerSpec:
     working_dir: str
     env: tuple[EnvVar, ...]
     resources: Mapping[str, int]
-    """Extended resources only: request and limit are the same number."""
+    """Extended resources only: their request and limit are equal."""
     volume_mounts: tuple[VolumeMount, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PodSpec:
-    """What a pod is made of."""
+    """The spec of a pod."""
 
     containers: tuple[ContainerSpec, ...]
     volumes: tuple[Volume, ...]
     restart_policy: RestartPolicy
     grace_period: int
     node_name: str = ""
-    """The node that the manifest names itself: the scheduler is passed over."""
+    """The manifest's nodeName; if it is set, the pod bypasses the scheduler."""
 
     @property
     def requests(self) -> dict[str, int]:
-        """What the scheduler sees: the sum over its containers."""
+        """The requests that the scheduler uses: the sum over the pod's containers."""
         return total(container.resources for container in self.containers)
 
 
 @dataclass(frozen=True, slots=True)
 class PodManifest:
-    """A pod submitted as such."""
+    """A Pod that is not created by a Job."""
 
     name: str
     spec: PodSpec
@@ -179,7 +179,7 @@ _SCHEMAS = {
 
 
 def parse_manifests(text: str) -> tuple[tuple[Manifest, ...], tuple[str, ...]]:
-    """Read a manifest file.
+    """Parse a manifest file.
 
     Args:
         text: YAML or JSON; one or more documents.
@@ -188,7 +188,8 @@ def parse_manifests(text: str) -> tuple[tuple[Manifest, ...], tuple[str, ...]]:
         The objects in their order, and a warning for every field that has no effect here.
 
     Raises:
-        ManifestError: the API server would refuse it (in its words), or the playground does not run that kind.
+        ManifestError: the API server would refuse it (with the API server's text), or the playground does not support
+            that kind.
     """
     documents = load_documents(text)
     if not documents:

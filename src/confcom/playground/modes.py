@@ -1,4 +1,4 @@
-"""How containers are kept apart on this machine: what is asked for, and what works here."""
+"""The modes in which containers are isolated, and the choice of one that works on this machine."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from confcom.playground.root_file_system import Tools, root_script
 from confcom.playground.views import DeviceView
 
 PROBE_SECONDS = 10.0
-"""A probe container takes about 0.1 s; on a machine where it takes this long, nothing else would work either."""
+"""Deadline of a probe container, which takes about 0.1 s; a machine that needs this long could run nothing else."""
 
 AUTO = "auto"
-"""Asks for the first mode that works."""
+"""Selects the first mode that works."""
 
 
 class Mode(StrEnum):
-    """The three ways."""
+    """The three modes."""
 
     ROOT = "root"
-    """Mount and process namespaces, made by root."""
+    """Mount and PID namespaces, created by root."""
     USER_NAMESPACE = "user-namespace"
-    """The same, made by anyone in a user namespace of their own."""
+    """The same, created by any user in a new user namespace."""
     NO_NAMESPACE = "no-namespace"
-    """Plain processes; variables tell our client where its paths are."""
+    """Plain processes; environment variables tell our client the real paths."""
 
     @property
     def explanation(self) -> str:
-        """One sentence for people."""
+        """One sentence for the user."""
         return {
             Mode.ROOT: "containers get a file system and processes of their own",
             Mode.USER_NAMESPACE: "containers get a file system and processes of their own, without root",
@@ -45,23 +45,23 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChosenMode:
-    """A mode that works here, why it was taken, and what containers are started with."""
+    """A mode that works here, the reason for the choice, and the programs that start containers."""
 
     mode: Mode
     reason: str
     prefix: tuple[str, ...]
-    """Command that runs a shell script in new namespaces; empty without namespaces."""
+    """The command that runs a shell script in new namespaces; empty without namespaces."""
     tools: Tools
 
 
 def choose_mode(wanted: str = AUTO, programs: Programs | None = None, *, scratch: Path | None = None) -> ChosenMode:
-    """Take the wanted mode, or the best that works.
+    """Choose the wanted mode, or the best one that works.
 
     Args:
         wanted: a Mode's value, or AUTO.
-        programs: what the machine has; looked up by default.
-        scratch: where the probe makes its folder, for callers who remove that place whatever happens; a temporary
-            one by default.
+        programs: the machine's programs; by default `Programs.find()`.
+        scratch: the directory in which the probe creates its own, for callers that remove it in any case; by default
+            the system's directory for temporary files.
 
     Raises:
         UnavailableError: the machine lacks a program that every mode needs.
@@ -76,7 +76,7 @@ def choose_mode(wanted: str = AUTO, programs: Programs | None = None, *, scratch
             remedy="install coreutils and util-linux",
         )
     reasons: list[str] = []
-    for mode in _wanted(wanted):
+    for mode in _candidates(wanted):
         command = prefix(mode, programs)
         obstacle = obstacle_to(mode, command, tools, scratch)
         if not obstacle:
@@ -90,7 +90,7 @@ def choose_mode(wanted: str = AUTO, programs: Programs | None = None, *, scratch
     )
 
 
-def _wanted(name: str) -> tuple[Mode, ...]:
+def _candidates(name: str) -> tuple[Mode, ...]:
     if name == AUTO:
         return tuple(Mode)
     try:
@@ -101,11 +101,11 @@ def _wanted(name: str) -> tuple[Mode, ...]:
 
 
 def prefix(mode: Mode, programs: Programs) -> tuple[str, ...]:
-    """The command that runs a script in new namespaces; empty if there are to be none, or it cannot be made.
+    """Return the command that runs a script in new namespaces; empty in the mode without, or if a program is missing.
 
-    Everything in them dies with the process that started it: `setpriv` has unshare(1) killed when its parent ends,
-    however that happens; unshare has its child killed in turn; and that child is process 1 of its namespace, which
-    takes every other process with it.
+    All processes in the namespaces end with the process that started the command. `setpriv` sets the parent-death
+    signal of unshare(1), so that the kernel kills unshare when its parent ends in any way. With --kill-child the child
+    of unshare is killed then. That child is process 1 of its PID namespace, so the kernel kills all others there.
     """
     if mode is Mode.NO_NAMESPACE or programs.setpriv is None or programs.unshare is None:
         return ()
@@ -115,10 +115,10 @@ def prefix(mode: Mode, programs: Programs) -> tuple[str, ...]:
 
 
 def obstacle_to(mode: Mode, command: tuple[str, ...], tools: Tools, scratch: Path | None = None) -> str:
-    """Why a mode does not work here; empty if it does.
+    """Return why a mode does not work here, or "" if it works.
 
-    Runs a real container with a bound device and a bound directory: some systems allow the namespace and deny the
-    mount (Ubuntu 24.04 with its AppArmor restriction on user namespaces).
+    The probe runs a real container with a bound device and a bound directory, since some systems allow the namespace
+    but deny the mount (Ubuntu 24.04 with its AppArmor restriction on user namespaces).
     """
     if mode is Mode.NO_NAMESPACE:
         return ""
@@ -127,10 +127,10 @@ def obstacle_to(mode: Mode, command: tuple[str, ...], tools: Tools, scratch: Pat
     if not command:
         return "setpriv(1) or unshare(1) is missing (package util-linux)"
     with tempfile.TemporaryDirectory(prefix="confcom-probe-", dir=scratch) as name:
-        return _try(command, Path(name), tools)
+        return _run_probe(command, Path(name), tools)
 
 
-def _try(command: tuple[str, ...], directory: Path, tools: Tools) -> str:
+def _run_probe(command: tuple[str, ...], directory: Path, tools: Tools) -> str:
     (root := directory / "root").mkdir()
     (source := directory / "source").mkdir()
     ready = directory / "ready"

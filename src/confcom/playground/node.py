@@ -1,4 +1,4 @@
-"""The node and its small API server: objects, scheduling, Jobs. Everything that the control API offers."""
+"""The node and its small API server: objects, scheduler, Job controller. It implements the control API."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ NAME = "playground"
 """The node's name."""
 
 NODE_STOP_GRACE_SECONDS = 2.0
-"""What containers get between SIGTERM and SIGKILL when the node itself stops."""
+"""The containers' grace period, between SIGTERM and SIGKILL, when the node stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What tests make shorter."""
+    """Delays that tests shorten."""
 
     container_back_off: BackOff = CONTAINER_BACK_OFF
     job_back_off: BackOff = JOB_BACK_OFF
@@ -49,12 +49,12 @@ class Node:
     """One node.
 
     Args:
-        layout: its directory, which `create` has made.
+        layout: its directory; `create` has been called.
         images: the image table.
-        chosen: how containers are run.
-        instance: marks its processes.
-        suffix: a random name suffix for a Job's pods.
-        rules: the kubelet's towards device plugins.
+        chosen: the mode of its containers.
+        instance: identifies its processes.
+        suffix: returns a random name suffix for a Job's pods.
+        rules: the Kubernetes version whose rules the device manager follows.
         timing: delays.
     """
 
@@ -78,7 +78,7 @@ class Node:
         self._revision = 0
         self._change = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
-        self._pass_due = False
+        self._reconcile_scheduled = False
         self._ledger = DeviceLedger()
         self._devices = DeviceManager(
             layout.device_plugin_dir,
@@ -99,13 +99,13 @@ class Node:
         )
 
     async def start(self) -> None:
-        """Clear what an earlier node left of its pods, and open for device plugins."""
+        """Remove the pod directories of an earlier node, and start the device manager."""
         for leftover in self._layout.pods.iterdir():
             shutil.rmtree(leftover, ignore_errors=True)
         await self._devices.start()
 
     async def stop(self) -> None:
-        """End every container, and close for device plugins."""
+        """Stop every container, then the device manager."""
         for job in self._objects.jobs.values():
             job.cancel_retry()
         self._objects.jobs.clear()
@@ -117,13 +117,13 @@ class Node:
         await self._devices.stop()
 
     def kill(self) -> None:
-        """SIGKILL to every container; a `stop` that is under way then waits for none of them."""
+        """Send SIGKILL to every container, so that a running `stop` need not wait for grace periods."""
         for pod in self._objects.pods.values():
             for process in pod.processes:
                 process.kill()
 
     def state(self) -> NodeState:
-        """Everything at this moment."""
+        """Return the current state."""
         return NodeState(
             revision=self._revision,
             node=NodeView(
@@ -142,7 +142,7 @@ class Node:
         )
 
     async def changed_since(self, revision: int, seconds: float) -> NodeState:
-        """The state once it differs from a revision, or after so many seconds as it is."""
+        """Return the state when it differs from a revision, or the unchanged state after so many seconds."""
         if revision >= self._revision:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -153,8 +153,8 @@ class Node:
         """Create the objects of a manifest, all or none.
 
         Raises:
-            ManifestError: it is refused.
-            AlreadyExistsError: an object of that name is there, or twice in the manifest.
+            ManifestError: the manifest is refused.
+            AlreadyExistsError: an object of that name exists, or the manifest has it twice.
             ConfcomError: there are too many objects.
         """
         result = self._objects.create(text)
@@ -165,7 +165,7 @@ class Node:
         """Delete an object, and return when its processes have ended and its devices are free.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: no such object.
         """
         found = self._objects.find(kind, name)
         if isinstance(found, Job):
@@ -178,13 +178,13 @@ class Node:
             self._spawn(self._remove(pod, pod.spec.grace_period if grace_period is None else grace_period))
             for pod in pods
         ]
-        # Waiting, and not gathering: a client that goes away does not undo a deletion.
+        # wait(), not gather(): the deletion continues if the client disconnects and this call is cancelled.
         if removals:
             await asyncio.wait(removals)
         self._changed()
 
     def logs(self, name: str, container: str | None) -> str:
-        """The end of a container's log.
+        """Return the end of a container's log.
 
         Raises:
             NotFoundError: no such pod or container, or the pod has several and none is named.
@@ -192,11 +192,11 @@ class Node:
         return read_log(self._layout, self._objects.pod(name), container)
 
     def images(self) -> dict[str, tuple[str, ...]]:
-        """Image table: name -> argv."""
+        """Return the image table: name -> argv."""
         return {name: image.argv for name, image in sorted(self._images.items())}
 
     async def restart_kubelet(self) -> None:
-        """What a kubelet's restart does to device plugins; containers go on."""
+        """Simulate a restart of the kubelet for device plugins; containers keep running."""
         await self._devices.restart()
 
     def _next_pod(self, job: Job) -> None:
@@ -208,13 +208,13 @@ class Node:
         self._revision += 1
         self._change.set()
         self._change = asyncio.Event()
-        if not self._pass_due:
-            self._pass_due = True
-            asyncio.get_running_loop().call_soon(self._pass)
+        if not self._reconcile_scheduled:
+            self._reconcile_scheduled = True
+            asyncio.get_running_loop().call_soon(self._reconcile)
 
-    def _pass(self) -> None:
-        """The scheduler's and the Job controller's turn, after every change."""
-        self._pass_due = False
+    def _reconcile(self) -> None:
+        """Run the scheduler and the Job controller once; this is called after every change."""
+        self._reconcile_scheduled = False
         pods = list(self._objects.pods.values())
         used = total(pod.spec.requests for pod in pods if pod.bound and not pod.phase.terminal)
         for pod in pods:
@@ -222,7 +222,7 @@ class Node:
                 used = total((used, pod.spec.requests))
         for job in self._objects.jobs.values():
             own = self._objects.pods_of(job)
-            if job.status is JobStatus.RUNNING and job.give_up_if_exceeded(sum(pod.restarts for pod in own)):
+            if job.status is JobStatus.RUNNING and job.fail_if_limit_exceeded(sum(pod.restarts for pod in own)):
                 for pod in own:
                     self._spawn(self._remove(pod, pod.spec.grace_period))
                 self._changed()
@@ -255,7 +255,7 @@ class Node:
             job.complete()
             self._changed()
         else:
-            self._job_failed_once(job)
+            self._record_job_failure(job)
 
     def _running_owner(self, pod: Pod) -> Job | None:
         job = pod.owner
@@ -263,15 +263,15 @@ class Node:
             return None
         return job
 
-    def _job_failed_once(self, job: Job) -> None:
+    def _record_job_failure(self, job: Job) -> None:
         job.failed += 1
-        if not job.give_up_if_exceeded(0):
+        if not job.fail_if_limit_exceeded(0):
             delay = self._job_back_off.after(job.failed)
             job.retry = asyncio.get_running_loop().call_later(delay, self._next_pod, job)
         self._changed()
 
     async def _remove(self, pod: Pod, grace_period: float) -> None:
-        """End a pod's containers and forget it."""
+        """Stop a pod's containers and delete the pod."""
         if not pod.deleting:
             pod.deleting, pod.stop_grace = True, grace_period
             self._changed()
@@ -284,16 +284,16 @@ class Node:
         del self._objects.pods[pod.name]
         shutil.rmtree(self._layout.pods / pod.name, ignore_errors=True)
         if (job := self._running_owner(pod)) is not None and not pod.phase.terminal:
-            self._job_failed_once(job)
+            self._record_job_failure(job)
         self._changed()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._background.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._task_done)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _task_done(self, task: asyncio.Task[None]) -> None:
         self._background.discard(task)
         if not task.cancelled() and (bug := task.exception()) is not None:
             _logger.error("a task of the node failed", exc_info=bug)

@@ -1,4 +1,4 @@
-"""The node as a process of its own: `confcom playground node`."""
+"""The process of a node: `confcom playground node`."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from confcom.playground.object_store import SUFFIX_CHARACTERS
 from confcom.playground.plugin_registry import KubeletRules
 
 STOP_SECONDS = 10.0
-"""For everything at the end: containers get 2 s, the rest is a few sockets."""
+"""Deadline for the whole stop: containers have a grace period of 2 s, and the rest is to close a few sockets."""
 
 KILLED_SECONDS = 5.0
-"""For the same after a second signal: containers are killed by then, and ending what they left takes 1 s at most."""
+"""Deadline for the stop after a second signal: containers are killed then, and the sweeps take 1 s at most."""
 
 GUARDIAN_SECONDS = 5.0
 """The guardian's sweeps take 1 s at most."""
 
 _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-"""Kubernetes' own: no vowels and nothing that looks like one, so that no words come out."""
+"""The alphabet of Kubernetes, without vowels and similar characters, so that no suffix is a word."""
 
 
 def run_node(
@@ -45,11 +45,11 @@ def run_node(
     """Run a node in the foreground until SIGTERM, SIGINT or SIGHUP.
 
     Args:
-        directory: DIR; created if need be.
+        directory: DIR; created if it is missing.
         wanted: the mode, or `auto` for the best that works.
         images: the image table.
-        rules: the kubelet's towards device plugins.
-        announce: is called once the node is ready.
+        rules: the Kubernetes version whose rules the device manager follows.
+        announce: called once the node is ready.
 
     Raises:
         SettingsError: the mode does not work here, or the directory's name is too long.
@@ -77,7 +77,7 @@ def run_node(
 
 
 async def _stop(control: ControlServer, node: Node) -> None:
-    """Stop to the end, even when it is cancelled: then containers are killed and no longer waited for."""
+    """Stop the node; if this is cancelled, kill the containers and finish within KILLED_SECONDS."""
 
     async def in_order() -> None:
         await control.stop()
@@ -97,7 +97,7 @@ async def _stop(control: ControlServer, node: Node) -> None:
 
 @contextlib.contextmanager
 def _lock(layout: Layout) -> Iterator[None]:
-    """One node per directory; the kernel releases the lock however the process ends."""
+    """Hold the directory's lock, which allows one node; the kernel releases it however the process ends."""
     with (layout.directory / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,13 +112,13 @@ def _lock(layout: Layout) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def _guardian(chosen: ChosenMode, instance: str) -> AsyncIterator[None]:
-    """Where no namespace does it, another process ends the containers if this one cannot."""
+    """Run the guardian in the mode without namespaces: it kills the containers if this process cannot."""
     if chosen.mode is not Mode.NO_NAMESPACE:
         yield
         return
     guardian = await asyncio.create_subprocess_exec(
         sys.executable,
-        # No directory of the user's on sys.path: a secrets.py there is not ours.
+        # -P: the working directory is not on sys.path, where a user's secrets.py would replace the standard module.
         "-P",
         "-m",
         "confcom.playground.guardian",

@@ -1,4 +1,4 @@
-"""The objects that the small API server holds, by kind and name."""
+"""The API server's objects by kind and name."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from confcom.playground.objects import Job, Pod
 from confcom.playground.views import ApplyResult
 
 MAX_OBJECTS = 1000
-"""Jobs and pods together. A kubelet takes 110 pods; ended ones stay here until they are deleted."""
+"""Limit for Jobs and pods together. A kubelet runs 110 pods; here ended pods count until they are deleted."""
 
 SUFFIX_CHARACTERS = 5
-"""Random characters of a Job's pods' names (apiserver/pkg/storage/names)."""
+"""Random characters at the end of the names of a Job's pods (apiserver/pkg/storage/names)."""
 
 _MAX_GENERATED_BASE = 63 - SUFFIX_CHARACTERS
-"""What is kept of the Job's name before them (the same)."""
+"""Characters of the Job's name that are kept before the suffix (the same source)."""
 
 _JOB_NAMES = {"job", "jobs", "job.batch", "jobs.batch"}
 _POD_NAMES = {"pod", "pods", "po"}
 
 
 class ObjectStore:
-    """Jobs and pods.
+    """The Jobs and pods.
 
     Args:
-        suffix: a random name suffix of SUFFIX_CHARACTERS.
+        suffix: returns a random name suffix of SUFFIX_CHARACTERS.
     """
 
     def __init__(self, suffix: Callable[[], str]) -> None:
@@ -36,11 +36,11 @@ class ObjectStore:
         self._suffix = suffix
 
     def create(self, text: str) -> ApplyResult:
-        """Create the objects of a manifest, all or none; a Job's first pod with it.
+        """Create the objects of a manifest, all or none, and the first pod of each Job.
 
         Raises:
-            ManifestError: it is refused.
-            AlreadyExistsError: an object of that name is there, or twice in the manifest.
+            ManifestError: the manifest is refused.
+            AlreadyExistsError: an object of that name exists, or the manifest has it twice.
             ConfcomError: there are too many objects.
         """
         manifests, warnings = parse_manifests(text)
@@ -60,10 +60,10 @@ class ObjectStore:
         return ApplyResult(tuple(self._add(manifest) for manifest in manifests), warnings)
 
     def find(self, kind: str, name: str) -> Job | Pod:
-        """An object by kind and name, the kind as kubectl takes it.
+        """Return an object by kind and name; the kind may have any form that kubectl accepts.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: no such object or kind.
         """
         if kind.lower() in _POD_NAMES:
             return self.pod(name)
@@ -76,21 +76,21 @@ class ObjectStore:
         return job
 
     def pod(self, name: str) -> Pod:
-        """A pod.
+        """Return a pod by name.
 
         Raises:
-            NotFoundError: there is none of that name.
+            NotFoundError: no pod has that name.
         """
         if (pod := self.pods.get(name)) is None:
             raise _not_found("pod", name)
         return pod
 
     def pods_of(self, job: Job) -> tuple[Pod, ...]:
-        """A Job's pods, oldest first."""
+        """Return a Job's pods, oldest first."""
         return tuple(pod for pod in self.pods.values() if pod.owner is job)
 
     def add_pod_of(self, job: Job) -> None:
-        """A Job's next pod."""
+        """Create a Job's next pod."""
         base = f"{job.name}-"[:_MAX_GENERATED_BASE]
         while (name := base + self._suffix()) in self.pods:
             pass

@@ -1,4 +1,4 @@
-"""The node's objects while they live: pods, their containers, Jobs."""
+"""The mutable state of the node's objects: pods, their containers, Jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from confcom.playground.views import ContainerView, DeviceView, JobStatus, JobVi
 
 @dataclass(slots=True)
 class Container:
-    """One container and what became of it."""
+    """A container's spec and status."""
 
     spec: ContainerSpec
     state: ContainerState = ContainerState.WAITING
@@ -27,12 +27,12 @@ class Container:
     devices: tuple[DeviceView, ...] = ()
     mounts: tuple[MountView, ...] = ()
 
-    def become(self, state: ContainerState, reason: str = "", message: str = "") -> None:
-        """Take a new state."""
+    def set_state(self, state: ContainerState, reason: str = "", message: str = "") -> None:
+        """Set state, reason and message."""
         self.state, self.reason, self.message = state, reason, message
 
     def view(self) -> ContainerView:
-        """What is shown of it."""
+        """Return the container's view."""
         return ContainerView(
             name=self.spec.name,
             image=self.spec.image,
@@ -50,7 +50,7 @@ class Container:
 
 @dataclass(slots=True)
 class Pod:
-    """One pod and what became of it."""
+    """A pod's spec and status."""
 
     name: str
     spec: PodSpec
@@ -59,32 +59,32 @@ class Pod:
     reason: str = ""
     message: str = ""
     bound: bool = False
-    """The scheduler has given it to the node."""
+    """Whether the pod is bound to the node."""
     deleting: bool = False
     stop_grace: float = 0.0
     task: asyncio.Task[None] | None = None
     containers: tuple[Container, ...] = ()
     processes: set[ContainerProcess] = field(default_factory=set)
-    """Of its containers that run now."""
+    """The processes of its running containers."""
 
     def __post_init__(self) -> None:
         self.containers = tuple(Container(spec) for spec in self.spec.containers)
 
     @property
     def restarts(self) -> int:
-        """Of all its containers."""
+        """The number of restarts of all its containers."""
         return sum(container.restarts for container in self.containers)
 
     def view(self, allocated: Mapping[str, int]) -> PodView:
-        """What is shown of it.
+        """Return the pod's view.
 
         Args:
-            allocated: devices that it holds.
+            allocated: the devices that it holds.
         """
         reason, message = self.reason, self.message
         if not reason:
-            telling = next((c for c in self.containers if c.exit_code), self.containers[0])
-            reason, message = telling.reason, telling.message
+            failed = next((c for c in self.containers if c.exit_code), self.containers[0])
+            reason, message = failed.reason, failed.message
         return PodView(
             name=self.name,
             owner_kind="Job" if self.owner else "",
@@ -101,7 +101,7 @@ class Pod:
 
 @dataclass(slots=True)
 class Job:
-    """One Job and what became of it."""
+    """A Job's manifest and status."""
 
     manifest: JobManifest
     status: JobStatus = JobStatus.RUNNING
@@ -117,13 +117,13 @@ class Job:
         return self.manifest.name
 
     def complete(self) -> None:
-        """Its pod succeeded."""
+        """Set the status Complete: the Job's pod succeeded."""
         self.succeeded += 1
         self.status, self.reason = JobStatus.COMPLETE, "CompletionsReached"
         self.message = "Reached expected number of succeeded pods"
 
-    def give_up_if_exceeded(self, restart_count: int) -> bool:
-        """Fail if there were too many failures; say whether it has."""
+    def fail_if_limit_exceeded(self, restart_count: int) -> bool:
+        """Set the status Failed if the backoff limit is exceeded, and return whether it is."""
         policy: RestartPolicy = self.manifest.spec.restart_policy
         if not backoff_limit_exceeded(
             policy, failed_pods=self.failed, restart_count=restart_count, limit=self.manifest.backoff_limit
@@ -134,13 +134,13 @@ class Job:
         return True
 
     def cancel_retry(self) -> None:
-        """No next pod."""
+        """Cancel the creation of the next pod."""
         if self.retry is not None:
             self.retry.cancel()
             self.retry = None
 
     def view(self, pods: tuple[Pod, ...]) -> JobView:
-        """What is shown of it.
+        """Return the Job's view.
 
         Args:
             pods: its pods.

@@ -15,14 +15,14 @@ from confcom.kubelet_api.services import HEALTHY, DevicePluginStub, unix_channel
 from confcom.playground.ledger import AdmissionError
 
 ALLOCATE_SECONDS = 60.0
-"""The real kubelet waits for ever, and so does everything else on its node; here a pod fails instead."""
+"""Deadline for Allocate. The real kubelet waits for ever, which blocks its whole node; here the pod fails instead."""
 
 _CLOSING = "rpc error: code = Canceled desc = grpc: the client connection is closing"
-"""What grpc-go, and so the kubelet, says to a call whose connection it closes (ErrClientConnClosing)."""
+"""The error of grpc-go, and so of the kubelet, for a call whose connection it closes (ErrClientConnClosing)."""
 
 
 class PluginClient:
-    """One registration: a channel to the plugin's socket, as `Register` announced it.
+    """The client of one registered plugin: a channel to the socket that `Register` named.
 
     Args:
         resource: the resource name.
@@ -37,13 +37,13 @@ class PluginClient:
         self._stub = DevicePluginStub(self._channel)
 
     async def connect(self, seconds: float) -> pb.DevicePluginOptions:
-        """Dial the plugin and ask for its options; on failure the client is closed.
+        """Dial the plugin and call GetDevicePluginOptions; on failure, close the client.
 
         Args:
-            seconds: for both together.
+            seconds: the deadline for both together.
 
         Raises:
-            UnavailableError: it cannot be reached, or does not answer in time.
+            UnavailableError: the plugin cannot be reached, or does not answer in time.
         """
         try:
             async with asyncio.timeout(seconds):
@@ -61,11 +61,11 @@ class PluginClient:
                 remedy="a plugin must serve before it registers",
             ) from None
 
-    async def lists(self) -> AsyncIterator[dict[str, bool]]:
-        """Every device list that the plugin sends, as ID -> healthy, until the stream ends.
+    async def list_and_watch(self) -> AsyncIterator[dict[str, bool]]:
+        """Yield every device list that the plugin sends, as ID -> healthy, until the stream ends.
 
         Raises:
-            UnavailableError: the stream broke, or a list was larger than the kubelet receives.
+            UnavailableError: the stream broke, or a list exceeded the kubelet's limit for a message.
         """
         try:
             async for response in self._stub.list_and_watch(pb.Empty()):
@@ -76,10 +76,10 @@ class PluginClient:
             ) from None
 
     async def allocate(self, ids: Sequence[str]) -> pb.ContainerAllocateResponse:
-        """Ask for what a container with these devices needs.
+        """Call Allocate for one container with these devices.
 
         Raises:
-            AdmissionError: the plugin refused, or answered for no container.
+            AdmissionError: the call failed, or the response is for no container.
         """
         request = pb.AllocateRequest(container_requests=[pb.ContainerAllocateRequest(devices_ids=ids)])
         try:
@@ -101,13 +101,13 @@ class PluginClient:
         return response.container_responses[0]
 
     async def close(self) -> None:
-        """Close the channel; streams and calls on it end."""
+        """Close the channel, which ends its streams and calls."""
         self._closed = True
         await self._channel.close()
 
 
 def _go_name(code: grpc.StatusCode) -> str:
-    """The code as grpc-go writes it in its errors, and so the kubelet in a pod's message: `DeadlineExceeded`."""
+    """Return the code as grpc-go, and so the kubelet in a pod's message, writes it, such as `DeadlineExceeded`."""
     if code is grpc.StatusCode.CANCELLED:
         return "Canceled"
     return "".join(word.capitalize() for word in code.name.split("_"))

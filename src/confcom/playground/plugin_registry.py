@@ -1,9 +1,10 @@
-"""Which device plugins the kubelet knows, by the rules of one version: here the versions differ, and only here.
+"""The device plugins that the kubelet knows, by the rules of one version. The versions differ only in this module.
 
-Both keep two books (pkg/kubelet/cm/devicemanager). The *clients* decide what the end of a stream disconnects
-(plugin/v1beta1/handler.go), the *endpoints* who is asked to allocate and when a resource is lost (manager.go).
+The kubelet keeps two maps (pkg/kubelet/cm/devicemanager). The *clients* decide which client the end of a stream
+disconnects (plugin/v1beta1/handler.go). The *endpoints* decide which client Allocate calls, and when a resource is lost
+(manager.go).
 
-Nothing here does I/O: the device manager tells a registry what happened, and does what it answers.
+A registry does no I/O: the device manager reports events to it, and acts on the results.
 """
 
 from __future__ import annotations
@@ -17,58 +18,58 @@ from confcom.playground.plugin_client import PluginClient
 
 
 class KubeletRules(StrEnum):
-    """Whose rules towards device plugins the stand-in keeps; the value is the Kubernetes version to name them by."""
+    """The rules for device plugins that the stand-in follows; the value is the Kubernetes version that names them."""
 
     UP_TO_1_36 = "1.36"
-    """One client for a resource name."""
+    """One client per resource name."""
     FROM_1_37 = "1.37"
-    """One client for a socket path (as in 1.37.2)."""
+    """One client per resource name and socket path (as in 1.37.2)."""
 
     def new_registry(self) -> PluginRegistry:
-        """A registry that knows nobody, as a kubelet begins with."""
+        """Return an empty registry, as a kubelet has at its start."""
         return _ByResource() if self is KubeletRules.UP_TO_1_36 else _BySocket()
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEnd:
-    """What the end of one stream means."""
+    """The consequences of the end of one stream."""
 
     disconnect: PluginClient | None = None
-    """Whose connection is closed: not always the one whose stream ended, and nobody's if the end goes unnoticed."""
+    """The client to disconnect: not always the one whose stream ended; None if the end goes unnoticed."""
     resource_lost: bool = False
     """Whether every device of the resource becomes unhealthy."""
 
 
 class PluginRegistry(Protocol):
-    """The two books. A registration is `dialling`, then `failed` or `connected`; a stream's end is `ended`."""
+    """The clients and the endpoints. A registration is `dialling`, then `failed` or `connected`, and later `ended`."""
 
     def dialling(self, client: PluginClient) -> None:
-        """A registration has come; the plugin is about to be dialled."""
+        """Add the client of a registration whose plugin is to be dialled."""
 
     def failed(self, client: PluginClient) -> None:
-        """The registration came to nothing."""
+        """Remove the clients that a failed registration removes."""
 
     def connected(self, client: PluginClient) -> str:
-        """The plugin answered; returns why it is refused all the same, or nothing."""
+        """Add the endpoint of a plugin that answered; return why it is refused, or ""."""
 
     def ended(self, client: PluginClient) -> StreamEnd:
-        """The stream of a registered client has ended."""
+        """Remove what the end of a registered client's stream removes, and return its consequences."""
 
-    def asked(self, resource: str) -> PluginClient | None:
-        """Who is asked to allocate."""
+    def endpoint(self, resource: str) -> PluginClient | None:
+        """Return the client that Allocate calls for a resource."""
 
     def resources(self) -> Iterable[str]:
-        """Names with a client."""
+        """Return the resource names that have a client."""
 
     def clients(self) -> set[PluginClient]:
-        """Everyone in either book."""
+        """Return all clients and endpoints."""
 
 
 class _ByResource:
-    """Up to 1.36: the end of any stream for a name disconnects whichever client has that name by then.
+    """The rules up to 1.36: the end of any stream of a resource disconnects the current client of that resource.
 
-    A registration that fails takes the name's client out as well: the plugin that had registered before goes on, and
-    the end of its stream goes unnoticed.
+    A registration that fails removes the resource's client as well: the plugin that registered before keeps working,
+    and the end of its stream goes unnoticed.
     """
 
     def __init__(self) -> None:
@@ -92,7 +93,7 @@ class _ByResource:
         self._endpoints.pop(client.resource, None)
         return StreamEnd(current, resource_lost=True)
 
-    def asked(self, resource: str) -> PluginClient | None:
+    def endpoint(self, resource: str) -> PluginClient | None:
         return self._endpoints.get(resource)
 
     def resources(self) -> Iterable[str]:
@@ -103,14 +104,14 @@ class _ByResource:
 
 
 class _BySocket:
-    """From 1.37: the end of a stream disconnects the client of that socket path, and no other.
+    """The rules from 1.37 on: the end of a stream disconnects only the client of that socket path.
 
-    The resource is lost with its last endpoint. Until then the devices stay as the latest list had them, whoever sent
-    it, and one of the remaining endpoints is asked to allocate: any one in the kubelet, the oldest here.
+    The resource is lost with its last endpoint. Until then its devices are those of the latest list from any plugin,
+    and Allocate calls one of the remaining endpoints: an arbitrary one in the kubelet, the oldest one here.
 
-    A path that has an endpoint is refused: "device plugin already connected". Like any registration that fails, that
-    takes out every client of the path, the working one too: the end of its stream goes unnoticed from then on, its
-    endpoint stays, and the path is refused until the kubelet restarts.
+    A registration of a path that has an endpoint is refused: "device plugin already connected". Like every failed
+    registration it removes all clients of the path, including the working one. From then on the end of that client's
+    stream goes unnoticed, its endpoint stays, and the path is refused until the kubelet restarts.
     """
 
     def __init__(self) -> None:
@@ -150,7 +151,7 @@ class _BySocket:
         del self._endpoints[client.resource], self._primary[client.resource]
         return StreamEnd(of_path[0], resource_lost=True)
 
-    def asked(self, resource: str) -> PluginClient | None:
+    def endpoint(self, resource: str) -> PluginClient | None:
         return self._primary.get(resource)
 
     def resources(self) -> Iterable[str]:

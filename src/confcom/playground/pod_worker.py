@@ -1,4 +1,4 @@
-"""A pod's life on the node: admission, its containers, their restarts, its end. The kubelet's pod worker."""
+"""The kubelet's pod worker: admission of a pod, its containers, their restarts, its end."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from confcom.playground.log_files import log_path
 from confcom.playground.objects import Container, Pod
 from confcom.playground.rules import BackOff, ContainerState, pod_phase, restarts
 from confcom.playground.views import Phase
-from confcom.playground.volumes import prepare_host_path, prepare_mounts, source
+from confcom.playground.volumes import prepare_host_path, prepare_mounts, resolve_host_path
 
 _logger = logging.getLogger(__name__)
 
 
 class ImageMissingError(ContainerError):
-    """The image table does not have it; its reason in the pod's status is ErrImageNeverPull."""
+    """The image table lacks an image; the reason in the pod's status is ErrImageNeverPull."""
 
 
 @dataclass(frozen=True, slots=True)
 class PodWorker:
-    """Runs pods that the scheduler gave to the node.
+    """Runs pods that are bound to the node.
 
     Args:
-        layout: where everything is.
+        layout: the node's paths.
         devices: the device manager.
-        ledger: its book, from which an ended pod is removed.
+        ledger: its state; the worker releases an ended pod's devices there.
         runner: starts containers.
         images: the image table.
-        changed: is called after every change of a pod.
-        back_off: before a container starts again.
+        changed: called after every change of a pod.
+        back_off: the delay before a container is restarted.
     """
 
     layout: Layout
@@ -50,7 +50,7 @@ class PodWorker:
     back_off: BackOff
 
     async def run(self, pod: Pod) -> None:
-        """Run a pod until it has ended; cancelling stops its containers first, within `pod.stop_grace`."""
+        """Run a pod until it ends. Cancellation stops its containers, with the grace period `pod.stop_grace`."""
         try:
             if (allocations := await self._admit(pod)) is None:
                 return
@@ -73,7 +73,7 @@ class PodWorker:
             return None
 
     async def _keep_running(self, pod: Pod, container: Container, allocation: Allocation) -> None:
-        """Start a container, again if its pod's policy says so. The allocation is the same each time."""
+        """Run a container, and restart it by the pod's restart policy, each time with the same allocation."""
         failures = 0
         while True:
             try:
@@ -81,16 +81,16 @@ class PodWorker:
             except ContainerError as error:
                 failures += 1
                 reason = "ErrImageNeverPull" if isinstance(error, ImageMissingError) else "CreateContainerError"
-                self._become(pod, container, ContainerState.WAITING, reason, str(error))
+                self._set_state(pod, container, ContainerState.WAITING, reason, str(error))
                 await asyncio.sleep(self.back_off.after(failures))
                 continue
-            self._become(pod, container, ContainerState.RUNNING)
+            self._set_state(pod, container, ContainerState.RUNNING)
             await self._wait(pod, container, process)
             if not restarts(pod.spec.restart_policy, container.exit_code or 0):
                 return
             container.restarts += 1
             message = f"{container.reason}, exit code {container.exit_code}; it starts again after a pause"
-            self._become(pod, container, ContainerState.WAITING, "CrashLoopBackOff", message)
+            self._set_state(pod, container, ContainerState.WAITING, "CrashLoopBackOff", message)
             await asyncio.sleep(self.back_off.after(container.restarts))
 
     async def _start(self, pod: Pod, container: Container, allocation: Allocation) -> ContainerProcess:
@@ -108,7 +108,7 @@ class PodWorker:
             image,
             allocation,
             hostname=pod.name,
-            host_path=lambda path: source(self.layout, path),
+            host_path=lambda path: resolve_host_path(self.layout, path),
             empty_dir=lambda name: pod_directory / "volumes" / name,
         )
         prepare_mounts(plan)
@@ -135,14 +135,14 @@ class PodWorker:
         finally:
             pod.processes.discard(process)
         container.exit_code = code
-        self._become(pod, container, ContainerState.TERMINATED, reason, message)
+        self._set_state(pod, container, ContainerState.TERMINATED, reason, message)
 
-    def _become(
+    def _set_state(
         self, pod: Pod, container: Container, state: ContainerState, reason: str = "", message: str = ""
     ) -> None:
         if (container.state, container.reason, container.message) == (state, reason, message):
             return
-        container.become(state, reason, message)
+        container.set_state(state, reason, message)
         pod.phase = pod_phase(((one.state, one.exit_code) for one in pod.containers), pod.spec.restart_policy)
         if pod.phase.terminal:
             self.ledger.release(pod.name)

@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 
 MAX_DIGITS = 40
-"""More digits than any amount of anything has; keeps `1e999999999` from filling memory."""
+"""Limit for digits, larger than any real amount needs; it keeps a quantity from filling memory."""
 
 PATTERN = r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
 """As the API server quotes it in its error (apimachinery, pkg/api/resource)."""
@@ -32,10 +32,11 @@ _SUFFIXES = {
     "Ei": Fraction(2**60),
 }
 _EXPONENT = re.compile(r"[eE]([+-]?[0-9]{1,2})")
+"""At most two digits: the value of `1e999999999` would fill memory."""
 
 
 def parse_quantity(text: str) -> Fraction:
-    """The exact value of a quantity.
+    """Return the exact value of a quantity.
 
     Raises:
         ValueError: not a quantity; the message is the API server's.
@@ -56,5 +57,5 @@ def parse_quantity(text: str) -> Fraction:
 
 
 def has_suffix(text: str) -> bool:
-    """Whether a unit or an exponent is written behind the number."""
+    """Return whether a unit or an exponent follows the number."""
     return not text.lstrip("+-").replace(".", "").isdigit()

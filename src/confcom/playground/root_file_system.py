@@ -1,7 +1,7 @@
-"""A container's file system as a shell script of mounts: the machine's own, with a /dev and the mounts of its own.
+"""A shell script that builds a container's root file system: the machine's files, with a new /dev and more mounts.
 
-The script runs in a new mount namespace and builds a new root on a tmpfs, so nothing is created on the machine, not
-even the directories that mounts lie on. Pure: it reads the machine through `FileTree` and returns text.
+The script runs in a new mount namespace and builds the root on a tmpfs. It therefore creates nothing on the machine,
+not even mount points. This module does no I/O: it reads the machine through `FileTree` and returns text.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from confcom.playground.container_plan import Bind, ContainerError, ContainerPla
 from confcom.playground.layout import AESMD_DIR
 
 MAX_SHADOWED_ENTRIES = 512
-"""Entries of one machine directory that are bound one by one; a directory with more takes too long to mount."""
+"""Limit for the entries of a machine's directory that are bound one by one; more would take too long to mount."""
 MAX_LINKS = 40
-"""Symbolic links followed in one path, as the kernel does (ELOOP, path_resolution(7))."""
+"""Limit for the symbolic links that are followed in one path: the kernel's (ELOOP, path_resolution(7))."""
 
 DEVICE_NODES = ("null", "zero", "full", "random", "urandom", "tty")
-"""What the OCI runtime specification puts into every container, bound from the machine."""
+"""The devices of every container by the OCI runtime specification; they are bound from the machine."""
 
 _ROOT = PurePosixPath("/")
 _DEV = PurePosixPath("/dev")
 _OWN = {_DEV, PurePosixPath("/proc")}
 _HIDDEN = (PurePosixPath(AESMD_DIR), PurePosixPath("/run/aesmd"))
-"""A container sees the node's aesmd, never the machine's: a quote from there would be a different story."""
+"""Paths of the machine's aesmd, which are hidden: a container must get its quotes from the simulated node's."""
 
 
 class Kind(Enum):
-    """What a path is; everything that is neither directory nor link is mounted like a file."""
+    """The kind of a path; everything that is neither a directory nor a link is mounted like a file."""
 
     DIRECTORY = "directory"
     FILE = "file"
@@ -41,24 +41,24 @@ class Kind(Enum):
 
 
 class FileTree(Protocol):
-    """The machine's file system, to look at."""
+    """Read access to the machine's file system."""
 
     def kind(self, path: PurePosixPath) -> Kind:
-        """What is there, links not followed."""
+        """Return the kind of a path, without following links."""
 
     def entries(self, path: PurePosixPath) -> Sequence[str]:
-        """Names in a directory; none if it cannot be read."""
+        """Return the names in a directory; none if it cannot be read."""
 
     def link_target(self, path: PurePosixPath) -> str:
-        """Where a symbolic link points."""
+        """Return the target of a symbolic link."""
 
     def mount_flags(self, path: Path) -> Sequence[str]:
-        """Options of the mount that it lies on which a read-only remount has to repeat: nosuid, nodev, noexec."""
+        """Return those options of the path's mount that a read-only remount must repeat: nosuid, nodev, noexec."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Absolute paths of what the script calls: it runs with whatever environment, and inside the container."""
+    """Absolute paths of the script's programs, since the script cannot rely on PATH, also inside the container."""
 
     mount: str
     chroot: str
@@ -69,17 +69,17 @@ class Tools:
 
 
 def root_script(plan: ContainerPlan, tree: FileTree, tools: Tools, *, root: Path, ready: Path) -> str:
-    """The script that builds the root and becomes the container's program.
+    """Return the script that builds the root and executes the container's program.
 
     Args:
         plan: the container.
         tree: the machine.
-        tools: what the script calls.
-        root: an empty directory to build on.
-        ready: a file that the script creates when all is mounted.
+        tools: the script's programs.
+        root: an empty directory, over which the new root is mounted.
+        ready: a file that the script creates when everything is mounted.
 
     Raises:
-        ContainerError: a mount path cannot be made.
+        ContainerError: a mount point cannot be created.
     """
     builder = _Builder(tree, tools, root)
     builder.machine()
@@ -92,7 +92,10 @@ def root_script(plan: ContainerPlan, tree: FileTree, tools: Tools, *, root: Path
 
 
 def program(plan: ContainerPlan, tools: Tools) -> str:
-    """The words that end a script: change directory, clear the environment, become the program; output to stdout."""
+    """Return the last command of a script: change directory, clear and set the environment, execute the program.
+
+    Its stderr goes to stdout.
+    """
     variables = [f"{name}={value}" for name, value in plan.env.items()]
     words = [plan.working_dir, tools.env, "-i", "--", *variables, *plan.argv]
     change = 'cd -- "$0" && exec "$@"'
@@ -106,16 +109,16 @@ class _Builder:
         self._tools = tools
         self._root = root
         self._shadowed = {_ROOT}
-        """Directories of the new root that are a tmpfs of ours."""
+        """Directories of the new root on which the script has mounted a tmpfs."""
         self._bound: list[PurePosixPath] = []
         self._hidden = {self._resolve(path) for path in _HIDDEN}
 
     def machine(self) -> None:
-        """The machine's own files, /proc of the new process namespace, and a /dev of our own."""
+        """Add the machine's files, the /proc of the new PID namespace, and a new /dev."""
         self._mount("-t", "tmpfs", "-o", "mode=755", "playground", str(self._root))
-        # First what the new root itself lies in: what is bound later is then not seen once more inside of it.
-        holder = self._root.parts[1] if len(self._root.parts) > 1 else ""
-        for name in sorted(self._tree.entries(_ROOT), key=lambda name: (name != holder, name)):
+        # The directory that contains the new root is bound first, so that it does not show the later mounts again.
+        root_entry = self._root.parts[1] if len(self._root.parts) > 1 else ""
+        for name in sorted(self._tree.entries(_ROOT), key=lambda name: (name != root_entry, name)):
             if _ROOT / name not in _OWN:
                 self._copy(_ROOT / name)
         for hidden in self._hidden:
@@ -124,10 +127,10 @@ class _Builder:
         self._directory(PurePosixPath("/proc"))
         proc = _quote(self._at(PurePosixPath("/proc")))
         mount = _quote(self._tools.mount)
-        # A machine that hides parts of its /proc (as containers do) lets nobody mount a complete one.
+        # Where parts of /proc are hidden, as in containers, the kernel refuses to mount a complete one.
         self.lines.append(f"{mount} -n -t proc proc {proc} 2>/dev/null || {mount} -n --rbind /proc {proc}")
         self._directory(_DEV)
-        # Mode 755: in a world-writable, sticky directory open(O_CREAT) on a device node is refused.
+        # Mode 755: in a world-writable, sticky directory the kernel refuses open(O_CREAT) on a device node.
         self._mount("-t", "tmpfs", "-o", "mode=755", "playground", str(self._at(_DEV)))
         self._shadowed.add(_DEV)
         for name in DEVICE_NODES:
@@ -139,7 +142,7 @@ class _Builder:
         self._mount("-t", "tmpfs", "-o", "mode=1777", "playground", str(self._at(_DEV / "shm")))
 
     def devices(self, paths: Iterable[str]) -> None:
-        """Device nodes from Allocate: each is the machine's /dev/null."""
+        """Add the device nodes from Allocate; each is the machine's /dev/null."""
         for path in paths:
             target = self._resolve(PurePosixPath("/", path))
             self._place(target, Kind.FILE)
@@ -147,7 +150,7 @@ class _Builder:
             self._bound.append(target)
 
     def bind(self, bind: Bind) -> None:
-        """One mount."""
+        """Add one mount."""
         target = self._resolve(bind.container_path)
         source_kind = self._tree.kind(PurePosixPath(bind.source))
         self._place(target, Kind.DIRECTORY if source_kind is Kind.DIRECTORY else Kind.FILE)
@@ -158,7 +161,7 @@ class _Builder:
         self._bound.append(target)
 
     def _place(self, target: PurePosixPath, kind: Kind) -> None:
-        """Make sure that there is something of that kind to mount on."""
+        """Create a mount point of that kind if the path does not exist."""
         if not any(bound in target.parents for bound in self._bound):
             if not self._is_own(target) and self._kind(target) is not Kind.MISSING:
                 return
@@ -181,7 +184,7 @@ class _Builder:
         return next(parent for parent in target.parents if self._kind(parent) is Kind.DIRECTORY)
 
     def _shadow(self, directory: PurePosixPath) -> None:
-        """Put a tmpfs with the same entries in a directory's place, so that entries can be added."""
+        """Mount a tmpfs with the same entries over a directory, so that entries can be added."""
         if directory in self._shadowed:
             return
         names = self._tree.entries(directory)
@@ -198,21 +201,21 @@ class _Builder:
             self._copy(directory / name)
 
     def _copy(self, path: PurePosixPath) -> None:
-        """One entry of the machine, at the same path of the new root; one that cannot be mounted is left empty."""
+        """Add the machine's entry at the same path of the new root; if its mount fails, it stays empty."""
         match self._kind(path):
             case Kind.LINK:
                 self._link(path, self._tree.link_target(path))
             case Kind.DIRECTORY:
                 self._directory(path)
-                self._mount("--rbind", str(path), str(self._at(path)), otherwise=" || :")
+                self._mount("--rbind", str(path), str(self._at(path)), on_failure=" || :")
             case Kind.FILE:
                 self.lines.append(f": > {_quote(self._at(path))}")
-                self._mount("--bind", str(path), str(self._at(path)), otherwise=" || :")
+                self._mount("--bind", str(path), str(self._at(path)), on_failure=" || :")
             case Kind.MISSING:
                 pass
 
     def _resolve(self, path: PurePosixPath) -> PurePosixPath:
-        """Follow the machine's symbolic links, inside of the new root: /var/run/aesmd is /run/aesmd."""
+        """Resolve the machine's symbolic links within the new root, such as /var/run/aesmd to /run/aesmd."""
         pending, resolved, links = list(path.parts[1:]), _ROOT, 0
         while pending:
             part = pending.pop(0)
@@ -241,9 +244,9 @@ class _Builder:
     def _link(self, path: PurePosixPath, target: str) -> None:
         self.lines.append(f"{_quote(self._tools.ln)} -s -- {_quote(target)} {_quote(self._at(path))}")
 
-    def _mount(self, *arguments: str, otherwise: str = "") -> None:
-        # -n: mount(8) would otherwise keep notes in the machine's /run/mount.
-        self.lines.append(f"{_quote(self._tools.mount)} -n {shlex.join(arguments)}{otherwise}")
+    def _mount(self, *arguments: str, on_failure: str = "") -> None:
+        # -n: otherwise mount(8) would write to the machine's /run/mount.
+        self.lines.append(f"{_quote(self._tools.mount)} -n {shlex.join(arguments)}{on_failure}")
 
 
 def _quote(text: str | Path) -> str:

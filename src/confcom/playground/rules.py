@@ -1,4 +1,4 @@
-"""When a container starts again, what phase its pod is in, when a Job gives up: Kubernetes' rules, without a clock."""
+"""Kubernetes' rules for container restarts, pod phases and the failure of Jobs; none of them reads a clock."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ class BackOff:
 
     Args:
         first: seconds before the first retry.
-        most: seconds at most.
+        most: the longest delay in seconds.
     """
 
     first: float
     most: float
 
     def after(self, failures: int) -> float:
-        """Seconds to wait after so many failures; at least one."""
+        """Return the seconds to wait after so many failures (1 or more)."""
         return float(min(self.first * 2.0 ** min(failures - 1, 32), self.most))
 
 
 CONTAINER_BACK_OFF = BackOff(1.0, 30.0)
-"""Before a container starts again. A cluster waits 10 s to 5 min; here somebody is watching."""
+"""The delay before a container is restarted. A cluster waits 10 s to 5 min; here a user is watching."""
 
 JOB_BACK_OFF = BackOff(1.0, 30.0)
-"""Before a Job's next pod. A cluster waits 10 s to 10 min (pkg/controller/job)."""
+"""The delay before a Job's next pod. A cluster waits 10 s to 10 min (pkg/controller/job)."""
 
 
 def restarts(policy: RestartPolicy, exit_code: int) -> bool:
-    """Whether a container that ended with this code is started again."""
+    """Return whether a container that ended with this exit code is restarted."""
     return policy is RestartPolicy.ALWAYS or (policy is RestartPolicy.ON_FAILURE and exit_code != 0)
 
 
 def pod_phase(containers: Iterable[tuple[ContainerState, int | None]], policy: RestartPolicy) -> Phase:
-    """A pod's phase from its containers' states and last exit codes (getPhase of the kubelet)."""
+    """Return a pod's phase from its containers' states and last exit codes (getPhase of the kubelet)."""
     states = list(containers)
     if all(state is ContainerState.TERMINATED and not restarts(policy, code or 0) for state, code in states):
         return Phase.SUCCEEDED if all(code == 0 for _, code in states) else Phase.FAILED
@@ -58,9 +58,10 @@ def pod_phase(containers: Iterable[tuple[ContainerState, int | None]], policy: R
 
 
 def backoff_limit_exceeded(policy: RestartPolicy, *, failed_pods: int, restart_count: int, limit: int) -> bool:
-    """Whether a Job has failed too often.
+    """Return whether a Job has exceeded its backoff limit.
 
-    With OnFailure restarts inside the pod count, and a limit of 0 allows none (pastBackoffLimitOnFailure).
+    With OnFailure, restarts of the pod's containers count too, and a limit of 0 allows none
+    (pastBackoffLimitOnFailure).
     """
     if failed_pods > limit:
         return True

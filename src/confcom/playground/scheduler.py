@@ -1,4 +1,4 @@
-"""Which pods fit the one node, and the scheduler's words for those that do not."""
+"""The scheduler: which pods fit the node, and the scheduler's message for those that do not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 
 def total(requests: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """The sum of requests, by resource name."""
+    """Return the sum of requests, by resource name."""
     used: dict[str, int] = {}
     for one in requests:
         for resource, count in one.items():
@@ -15,15 +15,15 @@ def total(requests: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def unschedulable(requests: Mapping[str, int], allocatable: Mapping[str, int], used: Mapping[str, int]) -> str:
-    """Why a pod does not fit, as the event FailedScheduling tells it; empty if it fits.
+    """Return why a pod does not fit, as the message of the event FailedScheduling, or "" if it fits.
 
-    A resource that the node does not have at all is as insufficient as one that is used up: that is what a user sees
-    whose device plugin is off or late.
+    A resource that the node does not have is reported as insufficient, like one that is used up. A user sees this
+    message when the device plugin is off or has not registered yet.
 
     Args:
-        requests: of the pod, by resource name.
-        allocatable: of the node.
-        used: requests of all pods on the node that have not ended, together.
+        requests: the pod's requests by resource name.
+        allocatable: the node's allocatable resources.
+        used: the sum of the requests of all pods on the node that have not ended.
     """
     short = sorted(
         resource

@@ -1,4 +1,4 @@
-"""The API server's validation of what decoding let through, with its field paths and its words."""
+"""The API server's validation of decoded manifests, with its field paths and error texts."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _HOST_PATH_TYPES = (
 )  # fmt: skip
 
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
-"""core/v1 PullPolicy. Nothing is pulled here, so the three come to the same."""
+"""core/v1 PullPolicy. Nothing is pulled here, so the three have the same effect."""
 
 
 def validate(decoded: Mapping[str, Any], kind: str) -> None:
-    """Refuse what the API server refuses.
+    """Refuse a manifest that the API server refuses.
 
     Args:
-        decoded: what the decoder returned.
+        decoded: the decoder's result.
         kind: `Job` or `Pod`.
 
     Raises:
-        ManifestError: with all that is wrong, as `kubectl` shows it.
+        ManifestError: the manifest is invalid; the message lists all errors as `kubectl` shows them.
     """
     errors = list(_object(decoded, kind))
     if not errors:
@@ -68,7 +68,7 @@ def _name(name: str | None, path: str) -> Iterator[str]:
     elif not re.fullmatch(SUBDOMAIN, name):
         yield f'{path}: Invalid value: "{name}": {_NOT_A_SUBDOMAIN}'
     elif len(name) > MAX_LABEL:
-        # A pod's name may be longer in a cluster; here it names directories and files too.
+        # In a cluster a pod's name may be longer; here it is also the name of a directory and of files.
         yield f'{path}: Invalid value: "{name}": must be no more than {MAX_LABEL} characters'
 
 

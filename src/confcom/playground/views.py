@@ -1,4 +1,4 @@
-"""What the node shows of itself: plain data, the same in JSON, in the client and on the screen."""
+"""The node's state as plain data: the same in JSON, in the client and in the CLI's output."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Phase(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether the pod has ended: its devices are free."""
+        """Whether the pod has ended, and its devices are released."""
         return self in {Phase.SUCCEEDED, Phase.FAILED}
 
 
 class JobStatus(StrEnum):
-    """What `kubectl get jobs` says in its STATUS column."""
+    """A Job's status, as `kubectl get jobs` shows it in its STATUS column."""
 
     RUNNING = "Running"
     COMPLETE = "Complete"
@@ -62,26 +62,26 @@ class ContainerView:
     reason: str
     message: str
     exit_code: int | None
-    """Of the last run; negative if a signal ended it is never shown: 128 + the signal is, as shells do."""
+    """The exit code of the last run; 128 + the signal's number if a signal ended it, as in shells, never negative."""
     restarts: int
     argv: tuple[str, ...]
     env: Mapping[str, str]
-    """What the manifest, the image and the device plugin set, not what the machine adds."""
+    """The variables that the manifest, the image and the device plugin set, without those that the machine adds."""
     devices: tuple[DeviceView, ...]
     mounts: tuple[MountView, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """One pod; its containers' facts are also offered flat, since most pods have one container."""
+    """One pod, with properties that combine its containers' values, since most pods have one container."""
 
     name: str
     owner_kind: str
-    """`Job`, or empty for a pod that was submitted as such."""
+    """`Job`, or empty for a pod that no Job created."""
     owner_name: str
     phase: Phase
     reason: str
-    """Why it is so: `Unschedulable`, `ErrImageNeverPull`, `UnexpectedAdmissionError`, `Completed`, `Error`, ..."""
+    """The reason of the phase: `Unschedulable`, `ErrImageNeverPull`, `UnexpectedAdmissionError`, `Completed`, ..."""
     message: str
     deleting: bool
     requested: Mapping[str, int]
@@ -137,7 +137,7 @@ class LedgerLine:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One entry of the ledger's journal."""
+    """One event of the ledger."""
 
     reason: str
     """`Allocated` or `Released`."""
@@ -150,7 +150,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """The node: how it runs containers, and what it has to give."""
+    """The node: its mode and its resources."""
 
     name: str
     mode: str
@@ -165,34 +165,34 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """Everything at one moment. `revision` grows with every change."""
+    """The whole state at one moment. `revision` grows with every change."""
 
     revision: int
     node: NodeView
     pods: tuple[PodView, ...]
     jobs: tuple[JobView, ...]
     events: tuple[Event, ...]
-    """The ledger's journal, oldest first; only the latest are kept."""
+    """The ledger's events, oldest first; only the latest are kept."""
 
     def pod(self, name: str) -> PodView | None:
-        """The pod of that name."""
+        """Return the pod of that name."""
         return next((pod for pod in self.pods if pod.name == name), None)
 
     def job(self, name: str) -> JobView | None:
-        """The Job of that name."""
+        """Return the Job of that name."""
         return next((job for job in self.jobs if job.name == name), None)
 
     def pods_of(self, job: str) -> tuple[PodView, ...]:
-        """A Job's pods, oldest first."""
+        """Return a Job's pods, oldest first."""
         return tuple(pod for pod in self.pods if pod.owner_kind == "Job" and pod.owner_name == job)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` is the way back."""
+        """Return JSON values; `from_json` reads them."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> NodeState:
-        """The way back. Trusts its input: it comes from the node."""
+        """Read the values of `to_json`, without validation, since they come from the node."""
         return cls(
             revision=data["revision"],
             node=NodeView(**{**data["node"], "ledger": tuple(LedgerLine(**line) for line in data["node"]["ledger"])}),
@@ -207,12 +207,12 @@ class NodeState:
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
-    """What a manifest brought about."""
+    """The result of applying a manifest."""
 
     objects: tuple[str, ...]
     """Created objects as kubectl names them: `job.batch/sgx-test`, `pod/NAME`."""
     warnings: tuple[str, ...] = field(default=())
-    """Fields that have no effect here, each with its path."""
+    """Warnings for fields that have no effect here, each with the field's path."""
 
 
 def _pod(data: Mapping[str, Any]) -> PodView:

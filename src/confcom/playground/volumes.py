@@ -18,18 +18,18 @@ _CHECKS = {
     "CharDevice": stat.S_ISCHR,
     "BlockDevice": stat.S_ISBLK,
 }
-"""What each hostPath type asks of an existing path; the empty type asks nothing."""
+"""The check of an existing path for each hostPath type; the empty type has none."""
 
 
 def prepare_host_path(layout: Layout, volume: Volume) -> None:
     """Create or check a hostPath volume's source on the simulated node, as the kubelet does.
 
     Raises:
-        ContainerError: its type's check fails (the kubelet's FailedMount), or it leaves the node's root.
+        ContainerError: the check of its type fails (the kubelet's FailedMount), or it leads out of the node's root.
     """
     if volume.host_path is None:
         return
-    path = source(layout, volume.host_path)
+    path = resolve_host_path(layout, volume.host_path)
     try:
         if not path.exists():
             if volume.host_path_type == "FileOrCreate":
@@ -53,10 +53,10 @@ def prepare_host_path(layout: Layout, volume: Volume) -> None:
 
 
 def prepare_mounts(plan: ContainerPlan) -> None:
-    """Create what is still missing of a plan's sources: container runtimes make a directory of it.
+    """Create each missing source of a plan's binds as a directory, as container runtimes do.
 
     Raises:
-        ContainerError: it cannot be created.
+        ContainerError: a source cannot be created.
     """
     for bind in plan.binds:
         try:
@@ -66,11 +66,11 @@ def prepare_mounts(plan: ContainerPlan) -> None:
             raise ContainerError(f"the source of {bind.container_path} cannot be created", why=str(error)) from None
 
 
-def source(layout: Layout, host_path: str) -> Path:
-    """The real place of a path of the simulated node, with no symbolic link that leads out of it.
+def resolve_host_path(layout: Layout, host_path: str) -> Path:
+    """Return the real path of a path of the simulated node; refuse one that leads out of the node's root.
 
     Raises:
-        ContainerError: a link on the node leads to the machine.
+        ContainerError: a symbolic link on the node leads out of its root.
     """
     path = layout.host_path(host_path)
     root = layout.node_root.resolve()

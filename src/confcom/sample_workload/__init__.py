@@ -1,1 +1,1 @@
-"""The program of the demo's container: an ordinary enclave program, as far as one can be without an enclave."""
+"""The program of the demo's container: it does what an enclave program does, with a simulated enclave."""

@@ -1,4 +1,4 @@
-"""The SGX device node, opened as an enclave loader opens it."""
+"""The SGX device node, which is opened as an enclave loader opens it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from confcom.errors import UnavailableError
 
 
 class NoEnclaveDeviceError(UnavailableError):
-    """This container was not given the device node that enclaves are loaded through."""
+    """The container has no usable SGX device node, which is needed to load enclaves."""
 
 
 @contextmanager
 def open_enclave_device(candidates: Sequence[Path]) -> Iterator[Path]:
-    """Hold the first candidate that exists open for reading and writing.
+    """Open the first existing candidate for reading and writing, and close it at the end of the `with` block.
 
     Raises:
-        NoEnclaveDeviceError: none exists, it is no character device, or this user may not open it.
+        NoEnclaveDeviceError: none exists, it is not a character device, or this user may not open it.
     """
     path, descriptor = _open_first(candidates)
     try:

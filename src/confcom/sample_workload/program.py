@@ -1,4 +1,4 @@
-"""Load an enclave, have it report on a challenge, get the report quoted, say so."""
+"""The sample workload: load an enclave, create its report for a challenge, get a quote, print it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from confcom.sample_workload.settings import EPC_VARIABLE, PLATFORM_VARIABLE, Wo
 from confcom.simulation.enclave import SimulatedEnclave
 
 QUOTE_PREFIX: Final = "quote: "
-"""Begins the one line by which the quote leaves a pod through its log; base64 follows."""
+"""The prefix of the log line with the quote; base64 follows. A quote leaves the pod through its log."""
 
 TERMINATED: Final = 128 + signal.SIGTERM
-"""What a shell reports for a program that SIGTERM ended."""
+"""The exit code that a shell reports for a program that SIGTERM ended."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run as a container's program; errors go to stderr, and the exit code tells their kind."""
-    # The first process of a PID namespace ignores SIGTERM unless it says what to do.
+    """Run as a container's program; errors go to stderr, and the exit code is that of the error's kind."""
+    # The first process of a PID namespace ignores SIGTERM unless it installs a handler.
     signal.signal(signal.SIGTERM, _exit_now)
     try:
         settings = WorkloadSettings.read(argv, os.environ)
@@ -56,18 +56,18 @@ def run(
     clock: Callable[[], float] = time.perf_counter,
     process_mode: ProcessMode = PROCESS_MODE,
 ) -> None:
-    """Do it once.
+    """Get one quote, and print it.
 
     Args:
-        settings: what to do.
-        environ: decides how quotes are got, and where the AESM socket is.
-        say: takes one line for people at a time.
-        hold: waits for so many seconds, or until told to stop; the device is open meanwhile.
-        clock: seconds, to tell how long the quote took.
-        process_mode: remembers how this process quotes.
+        settings: the settings of this run.
+        environ: selects the quoting mode and the AESM socket.
+        say: prints one line.
+        hold: waits for so many seconds, or until SIGTERM; the device is open meanwhile.
+        clock: returns seconds, to measure the duration of the quote.
+        process_mode: stores the quoting mode of this process.
 
     Raises:
-        ConfcomError: it could not be done; every kind has its exit code.
+        ConfcomError: no quote was made, or it could not be written; every kind of error has its exit code.
     """
     _require_simulated(settings.platform)
     say(f"SGX platform: {settings.platform or f'not told ({PLATFORM_VARIABLE} is not set)'}")
@@ -98,7 +98,7 @@ def run(
 
 
 def identity(settings: WorkloadSettings) -> dict[str, str]:
-    """Whom a relying party should expect, known without running the enclave anywhere."""
+    """Return the MRENCLAVE and MRSIGNER that a relying party should expect; no enclave runs for this."""
     enclave = SimulatedEnclave.from_name(settings.enclave_name, debug=settings.debug)
     return {"mr_enclave": enclave.mr_enclave.hex(), "mr_signer": enclave.mr_signer.hex()}
 
@@ -125,7 +125,7 @@ def _write(path: Path, quote: bytes) -> None:
 
 def _say(line: str) -> None:
     sys.stdout.write(printable(line) + "\n")
-    # A pod's log is a pipe: without this, lines would appear only at the end.
+    # stdout may be a pipe, which is block-buffered: without the flush the log would show lines late.
     sys.stdout.flush()
 
 

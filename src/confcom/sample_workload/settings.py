@@ -1,4 +1,4 @@
-"""What the workload is told, by its arguments and by its container's environment."""
+"""The workload's settings, from its arguments and its container's environment."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from confcom.errors import MalformedError, SettingsError
 from confcom.sgx.report import REPORT_DATA_SIZE, report_data_from
 
 CHALLENGE_VARIABLE: Final = "CONFCOM_CHALLENGE"
-"""What a relying party chose, in hex: it becomes the report data, filled up with zeros."""
+"""The relying party's challenge in hex; it becomes the report data, padded with zeros."""
 
 DEVICE_VARIABLE: Final = "CONFCOM_SGX_ENCLAVE_DEVICE"
-"""Set by a runner that cannot put the device node at its usual path."""
+"""The path of the device node; set by a runner that cannot provide the device at its usual path."""
 
 PLATFORM_VARIABLE: Final = "CONFCOM_SGX_PLATFORM"
 """`hardware` or `simulated`, from the device plugin."""
@@ -27,12 +27,12 @@ EPC_VARIABLE: Final = "CONFCOM_SGX_EPC_MIB"
 DEFAULT_ENCLAVE_NAME: Final = "confcom sample workload"
 
 ENCLAVE_DEVICES: Final = (Path("/dev/sgx_enclave"), Path("/dev/sgx/enclave"))
-"""Where Linux since 5.11 and Intel's older driver put the node that enclaves are loaded through."""
+"""The device nodes for loading enclaves, of Linux since 5.11 and of Intel's older driver."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSettings:
-    """Everything that one run depends on."""
+    """The settings of one run."""
 
     report_data: bytes
     """64 bytes: the challenge, then zeros."""
@@ -125,7 +125,7 @@ def _mebibytes(text: str) -> str:
 
 
 def _challenge(text: str) -> tuple[bytes, bytes]:
-    """The challenge and its report data; without a challenge, which the program's output shows, zeros."""
+    """Return the challenge and its report data, which is all zeros without a challenge; the output shows its size."""
     try:
         challenge = bytes.fromhex(text)
         return challenge, report_data_from(challenge) if challenge else bytes(REPORT_DATA_SIZE)

@@ -1,5 +1,5 @@
-"""The demo's story: six steps, told with public commands only.
+"""The demo's six steps, which use public commands only.
 
-Nothing here makes or checks a quote. Daemons, workload and verifier are processes of their own, started by the
-same commands that the story prints, so whoever doubts a step can repeat it by hand.
+Nothing in this package makes or checks a quote. Daemons, workload and verifier are processes of their own. The demo
+starts them with the same commands that it prints, so that a user can repeat each step by hand.
 """

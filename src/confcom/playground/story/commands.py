@@ -1,4 +1,4 @@
-"""The public commands that the story uses: what is printed is what is run."""
+"""The public commands that the demo runs and prints."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from confcom.playground.story.interrupts import Interrupts
 from confcom.playground.story.report import StepError
 
 COMMAND_SECONDS = 30
-"""A command of the story takes under a second; one that takes this long hangs."""
+"""Deadline for a command: it normally takes less than a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """How a command ended."""
+    """The result of a command."""
 
     shown: str
     exit_code: int
@@ -29,61 +29,61 @@ class CommandResult:
     stderr: str
 
     def json(self) -> dict[str, object]:
-        """Its `--output json`.
+        """Parse its output as a JSON object.
 
         Raises:
-            StepError: it printed something else.
+            StepError: the output is something else.
         """
         try:
             value = json.loads(self.stdout)
         except ValueError as error:
             raise StepError(
-                f"`{self.shown}` printed no JSON", why=self.last_words, remedy="run it by hand to see more"
+                f"`{self.shown}` printed no JSON", why=self.last_output, remedy="run it by hand to see more"
             ) from error
         if not isinstance(value, dict):
             raise StepError(f"`{self.shown}` printed JSON that is no object", why=self.stdout[:200])
         return value
 
     @property
-    def last_words(self) -> str:
-        """What it said last, for error messages."""
+    def last_output(self) -> str:
+        """The last lines of its output, for error messages."""
         lines = [line.strip() for line in (self.stderr or self.stdout).splitlines() if line.strip()]
         return " / ".join(lines[-3:])[:500] or f"it printed nothing and exited {self.exit_code}"
 
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """How to start `confcom`, and what to start instead of single commands (tests sabotage the story with it).
+    """Starts `confcom` commands, or replacements of them, with which tests make steps fail.
 
     Attributes:
-        instead: command name -> argv prefix that replaces `confcom NAME`.
+        replacements: command name -> argv prefix that replaces `confcom NAME`.
         environment: the whole environment of every process.
-        interrupts: holds signals back while a process is started.
-        names: shell variable -> the long value that it stands for where commands are shown.
+        interrupts: delays signals while a process is started.
+        variables: shell variable -> the long value that it replaces in printed commands.
     """
 
     environment: Mapping[str, str]
-    instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
+    replacements: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
     interrupts: Interrupts = field(default_factory=Interrupts)
 
     def argv(self, name: str, *arguments: str) -> list[str]:
-        """What is executed for `confcom NAME ARGUMENTS`."""
-        return [*self.instead.get(name, (*self._module("confcom"), name)), *arguments]
+        """Return the argv that is executed for `confcom NAME ARGUMENTS`."""
+        return [*self.replacements.get(name, (*self._module("confcom"), name)), *arguments]
 
     def shown(self, name: str, *arguments: str) -> str:
-        """What a person types for the same."""
+        """Return the same command as a user types it."""
         return self.abbreviate(shlex.join(["confcom", name, *arguments]))
 
     def abbreviate(self, text: str) -> str:
-        """A command with the names that were given to long values."""
-        for name, value in self.names.items():
+        """Replace the long values in a command by their shell variables."""
+        for name, value in self.variables.items():
             text = text.replace(value, f"${name}")
         return text
 
-    def start_guardian(self, folder: Path, *, itself: bool) -> subprocess.Popen[bytes]:
-        """Start the process that ends everything of this demo if the demo is killed; it waits on its stdin."""
-        argv = [*self._module("confcom.playground.story.guardian"), str(folder), "remove" if itself else "empty"]
+    def start_guardian(self, folder: Path, *, remove_folder: bool) -> subprocess.Popen[bytes]:
+        """Start the guardian, which ends the demo's processes if the demo is killed; it waits on its stdin."""
+        argv = [*self._module("confcom.playground.story.guardian"), str(folder), "remove" if remove_folder else "empty"]
         inherited = {name: value for name, value in self.environment.items() if name != MARK_VARIABLE}
         quiet = subprocess.DEVNULL
         return subprocess.Popen(
@@ -91,26 +91,26 @@ class Commands:
         )
 
     def _module(self, module: str) -> list[str]:
-        """Run a module without looking for it, or for anything it imports, in the current directory (-P)."""
+        """Return the argv that runs a module; with -P nothing is imported from the current directory."""
         return [sys.executable, "-P", "-m", module]
 
     def popen(self, argv: list[str], stdout: IO[bytes] | int, stderr: IO[bytes] | int) -> subprocess.Popen[bytes]:
-        """Start a process in a session of its own: a Ctrl-C at the terminal reaches the demo alone."""
+        """Start a process in a session of its own, so that Ctrl-C at the terminal reaches only the demo."""
         environment = dict(self.environment)
         return subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=environment, start_new_session=True
         )
 
     def run(self, name: str, *arguments: str, accept: Sequence[int] = (0,)) -> CommandResult:
-        """Run a command to its end.
+        """Run a command, and wait until it ends.
 
         Raises:
-            StepError: an exit code that is not in `accept`, or it hangs.
+            StepError: its exit code is not in `accept`, or it exceeds COMMAND_SECONDS.
         """
         return self._run(self.shown(name, *arguments), self.argv(name, *arguments), accept)
 
     def run_module(self, module: str, *arguments: str) -> CommandResult:
-        """Run one of the project's programs that is no `confcom` command, with the same interpreter.
+        """Run a program of the project that is not a `confcom` command, with the same interpreter.
 
         Raises:
             StepError: it failed.
@@ -135,14 +135,14 @@ class Commands:
             wanted = " or ".join(map(str, accept))
             raise StepError(
                 f"`{shown}` exited {result.exit_code} where {wanted} was due",
-                why=result.last_words,
+                why=result.last_output,
                 remedy="run the command by hand; `confcom demo --keep` keeps its folder",
             )
         return result
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Wait until a command has ended; one that was interrupted is killed first."""
+    """Kill a command that is still running, wait for its end, and close its pipes."""
     if process.poll() is None:
         process.kill()
         process.wait()
@@ -152,7 +152,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def read_tail(path: Path, lines: int = 5) -> str:
-    """The last lines of a log, for an error message; empty if there is none."""
+    """Return the last lines of a log, for an error message; "" if the log cannot be read."""
     try:
         return " / ".join(path.read_text(errors="replace").splitlines()[-lines:])
     except OSError:

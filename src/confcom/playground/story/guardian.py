@@ -1,7 +1,8 @@
-"""Ends a demo's processes and removes its folder if the demo itself cannot: after SIGKILL, or out of memory.
+"""The demo's guardian process: it ends the demo's processes and clears its folder if the demo is killed.
 
-A process of its own that waits until the demo closes a pipe, as the kernel does for it however it ends. Everything
-that the demo starts carries the demo's folder in its environment; whatever still does is then ended.
+That happens after SIGKILL, or when memory runs out. The guardian waits until its pipe from the demo is closed, which
+the kernel does however the demo ends. Every process of the demo has the demo's folder in its environment; the guardian
+ends those that still run.
 """
 
 from __future__ import annotations
@@ -17,28 +18,28 @@ from pathlib import Path
 from confcom.playground.guardian import marked, sweep
 
 MARK_VARIABLE = "CONFCOM_DEMO"
-"""Holds the demo's folder."""
+"""The variable in the processes' environment whose value is the demo's folder."""
 
 TERMINATE_SECONDS = 5.0
-"""What a daemon gets between SIGTERM and SIGKILL, as from the demo itself."""
+"""The grace period between SIGTERM and SIGKILL; the demo gives its daemons the same."""
 
 POLL_SECONDS = 0.05
 
 
-def clear(folder: Path, *, itself: bool) -> None:
-    """Empty the demo's folder, and remove it unless it is the user's own."""
+def clear(folder: Path, *, remove_folder: bool) -> None:
+    """Empty the demo's folder; with `remove_folder`, which is unset for a user's own folder, remove it too."""
     with contextlib.suppress(OSError):
         for entry in folder.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)
-    if itself:
+    if remove_folder:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def main(folder: Path, *, itself: bool) -> None:
-    """Wait for the end of standard input, then end what is left: orderly, then by force."""
+def main(folder: Path, *, remove_folder: bool) -> None:
+    """Wait for the end of standard input, then end the remaining processes with SIGTERM, then SIGKILL."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while os.read(0, 4096):
@@ -51,8 +52,8 @@ def main(folder: Path, *, itself: bool) -> None:
     while marked(mark.encode()) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     sweep(mark)
-    clear(folder, itself=itself)
+    clear(folder, remove_folder=remove_folder)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), itself=sys.argv[2] == "remove")
+    main(Path(sys.argv[1]), remove_folder=sys.argv[2] == "remove")

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal end the demo at once, but never between a process's start and its note."""
+"""Signal handling: Ctrl-C, SIGTERM and a closed terminal end the demo, but not while it starts a process."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from typing import NoReturn
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 SIGNALLED = 128
-"""What shells add to the number of the signal that ended a program."""
+"""Shells add this to the number of the signal that ended a program."""
 
 
 class Interrupts:
-    """Turns signals into SystemExit; while `held`, only after the held part has ended.
+    """Raises SystemExit for signals; within `held`, only after that block ends.
 
-    Without this, an exception could leave subprocess.Popen after its child has been made and before anybody
-    knows of it: that child would be left behind.
+    Otherwise the exception could leave subprocess.Popen after the child was created and before its caller has the
+    Popen object, and nothing would end that child.
     """
 
     def __init__(self) -> None:
         self._holders = 0
-        self._waiting: int | None = None
+        self._pending: int | None = None
         self._raised = False
 
     def install(self) -> None:
-        """Handle SIGNALS from now on, except those that were ignored (nohup); only the main thread can."""
+        """Handle SIGNALS from now on, except those that are ignored (nohup). Only the main thread can call this."""
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self.handle)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler. Only the first signal counts: an impatient second one must not end the cleaning.
+        """Handle a signal; only the first one has an effect, so that a second one cannot interrupt the cleanup.
 
         Raises:
-            SystemExit: with the exit code that shells use, unless held.
+            SystemExit: with the exit code that shells use, unless signals are held.
         """
         del frame
         if self._raised:
             return
         if self._holders:
-            self._waiting = number
+            self._pending = number
         else:
             self._raise(number)
 
@@ -52,12 +52,12 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let signals wait until the end of the `with` block."""
+        """Delay signals until the end of the `with` block."""
         self._holders += 1
         try:
             yield
         finally:
             self._holders -= 1
-        if self._waiting is not None and not self._holders:
-            number, self._waiting = self._waiting, None
+        if self._pending is not None and not self._holders:
+            number, self._pending = self._pending, None
             self._raise(number)

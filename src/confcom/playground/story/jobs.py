@@ -1,4 +1,4 @@
-"""How the steps submit manifests and wait for what becomes of them."""
+"""Functions with which the steps submit Jobs and wait for their phases and events."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from pathlib import Path
 
 from confcom.playground.errors import WaitTimeoutError
 from confcom.playground.story.report import StepError
-from confcom.playground.story.scene import EPC_RESOURCE, Notes, Scene
+from confcom.playground.story.scene import EPC_RESOURCE, DemoContext, Notes
 from confcom.playground.views import Event, NodeState, Phase, PodView
 
 
-def submit(scene: Scene, notes: Notes, manifest: Path) -> tuple[str, ...]:
-    """Apply a manifest with the public command; its warnings come back."""
-    arguments = ("playground", "apply", "--dir", str(scene.folder), "--output", "json", str(manifest))
-    applied = scene.run(notes, *arguments).json()
+def submit(context: DemoContext, notes: Notes, manifest: Path) -> tuple[str, ...]:
+    """Apply a manifest with the public command, and return its warnings."""
+    arguments = ("playground", "apply", "--dir", str(context.folder), "--output", "json", str(manifest))
+    applied = context.run(notes, *arguments).json()
     notes.say(f"submitted {manifest.name}: {', '.join(map(str, _strings(applied, 'objects')))}")
     return _strings(applied, "warnings")
 
 
-def submit_example(scene: Scene, notes: Notes, name: str) -> tuple[str, ...]:
-    """Submit an example manifest as it is, from a copy in the demo's folder."""
-    manifest = scene.folder / name
-    shutil.copyfile(scene.manifests / name, manifest)
-    return submit(scene, notes, manifest)
+def submit_example(context: DemoContext, notes: Notes, name: str) -> tuple[str, ...]:
+    """Submit an unchanged example manifest, from a copy in the demo's folder."""
+    manifest = context.folder / name
+    shutil.copyfile(context.manifests / name, manifest)
+    return submit(context, notes, manifest)
 
 
 def _strings(answer: dict[str, object], key: str) -> tuple[str, ...]:
@@ -32,16 +32,16 @@ def _strings(answer: dict[str, object], key: str) -> tuple[str, ...]:
 
 
 def pod_of(state: NodeState, job: str) -> PodView | None:
-    """A Job's newest pod."""
+    """Return a Job's newest pod."""
     pods = state.pods_of(job)
     return pods[-1] if pods else None
 
 
-def require_phase(scene: Scene, job: str, phase: Phase) -> PodView:
-    """Wait until a Job's pod is in a phase.
+def require_phase(context: DemoContext, job: str, phase: Phase) -> PodView:
+    """Wait until a Job's pod is in a phase, and return the pod.
 
     Raises:
-        StepError: it ended otherwise, or did not get there in time.
+        StepError: the pod ended in another phase, or did not reach the phase in time.
     """
 
     def settled(state: NodeState) -> bool:
@@ -49,34 +49,34 @@ def require_phase(scene: Scene, job: str, phase: Phase) -> PodView:
         return pod is not None and (pod.phase is phase or pod.phase.terminal)
 
     try:
-        pod = pod_of(scene.node.wait(settled, scene.job_seconds, what=f"Job {job} being {phase}"), job)
+        pod = pod_of(context.node.wait(settled, context.job_seconds, what=f"Job {job} being {phase}"), job)
     except WaitTimeoutError as error:
         pod = pod_of(error.state, job)
         why = f"its pod is {pod.phase}: {pod.reason} {pod.message}" if pod else "it has no pod"
         raise StepError(
-            f"Job {job} was not {phase} within {scene.job_seconds:g} s", why=why, remedy=error.remedy
+            f"Job {job} was not {phase} within {context.job_seconds:g} s", why=why, remedy=error.remedy
         ) from error
     if pod is None or pod.phase is not phase:
         raise StepError(
             f"Job {job} ended {pod.phase if pod else 'without a pod'} where {phase} was due",
-            why=_last_words(scene, pod),
+            why=_failure_reason(context, pod),
             remedy="`confcom demo --keep` leaves the node up; `confcom playground logs` shows the whole log",
         )
     return pod
 
 
-def _last_words(scene: Scene, pod: PodView | None) -> str:
+def _failure_reason(context: DemoContext, pod: PodView | None) -> str:
     if pod is None:
         return ""
-    log = scene.node.logs(pod.name).strip().splitlines()
+    log = context.node.logs(pod.name).strip().splitlines()
     return f"exit code {pod.exit_code}, {pod.reason}: {log[-1] if log else pod.message}"
 
 
-def epc_event(scene: Scene, job: str, reason: str) -> Event:
+def epc_event(context: DemoContext, job: str, reason: str) -> Event:
     """Wait for a ledger event of a Job's pod: EPC `Allocated` to it or `Released` by it.
 
     Raises:
-        StepError: there was none in time.
+        StepError: no such event in time.
     """
 
     def found(state: NodeState) -> Event | None:
@@ -85,8 +85,8 @@ def epc_event(scene: Scene, job: str, reason: str) -> Event:
         return next((e for e in wanted if e.pod in pods or e.pod.startswith(f"{job}-")), None)
 
     try:
-        state = scene.node.wait(
-            lambda state: found(state) is not None, scene.job_seconds, what=f"EPC {reason} for {job}"
+        state = context.node.wait(
+            lambda state: found(state) is not None, context.job_seconds, what=f"EPC {reason} for {job}"
         )
     except WaitTimeoutError as error:
         pod = pod_of(error.state, job)

@@ -1,44 +1,44 @@
-"""Step 6: EPC is finite. What does not fit waits, with the reason, and runs when room is made."""
+"""Step 6: EPC is finite. A Job that does not fit stays Pending, with the reason, and runs when EPC is released."""
 
 from __future__ import annotations
 
 from confcom.playground.errors import WaitTimeoutError
 from confcom.playground.story.jobs import epc_event, pod_of, require_phase, submit_example
 from confcom.playground.story.report import StepError
-from confcom.playground.story.scene import EPC_RESOURCE, QUOTE_PREFIX, Notes, Scene
+from confcom.playground.story.scene import EPC_RESOURCE, QUOTE_PREFIX, DemoContext, Notes
 from confcom.playground.views import NodeState, Phase
 
 HOLDING_JOB = "sgx-holding"
 LARGE_JOB = "sgx-large"
 UNSCHEDULABLE = f"0/1 nodes are available: 1 Insufficient {EPC_RESOURCE}."
-"""The scheduler's own words; what it says about preemption follows."""
+"""The beginning of the scheduler's message; its part about preemption follows."""
 
 
-def pending_then_runs(scene: Scene, notes: Notes) -> None:
-    """A Job that holds EPC, one that does not fit beside it, and what its deletion changes."""
-    submit_example(scene, notes, "job-holding.yaml")
-    held = epc_event(scene, HOLDING_JOB, "Allocated")
-    holder = require_phase(scene, HOLDING_JOB, Phase.RUNNING)
-    # Until its handler is there, the first process of a container ignores SIGTERM, here as on Kubernetes.
-    scene.stage.wait_until(f"a quote of Job {HOLDING_JOB}", lambda: _has_quoted(scene, holder.name))
+def pending_then_runs(context: DemoContext, notes: Notes) -> None:
+    """Submit a Job that holds EPC and a Job that does not fit beside it; delete the first, so that the second runs."""
+    submit_example(context, notes, "job-holding.yaml")
+    held = epc_event(context, HOLDING_JOB, "Allocated")
+    holder = require_phase(context, HOLDING_JOB, Phase.RUNNING)
+    # Before it installs a handler, the first process of a container ignores SIGTERM, here as on Kubernetes.
+    context.processes.wait_until(f"a quote of Job {HOLDING_JOB}", lambda: _has_quoted(context, holder.name))
     notes.say(f"ledger: {held.message}")
 
-    submit_example(scene, notes, "job-large.yaml")
-    message = _pending_reason(scene)
+    submit_example(context, notes, "job-large.yaml")
+    message = _pending_reason(context)
     if not message.startswith(UNSCHEDULABLE):
         raise StepError(f"Job {LARGE_JOB} waits for another reason than EPC", why=message)
     notes.say(f"Job {LARGE_JOB} stays Pending: {UNSCHEDULABLE}")
 
-    scene.run(notes, "playground", "delete", "--dir", str(scene.folder), "job", HOLDING_JOB)
-    released = epc_event(scene, HOLDING_JOB, "Released")
+    context.run(notes, "playground", "delete", "--dir", str(context.folder), "job", HOLDING_JOB)
+    released = epc_event(context, HOLDING_JOB, "Released")
     notes.say(f"ledger: {released.message}")
 
-    allocated = epc_event(scene, LARGE_JOB, "Allocated")
+    allocated = epc_event(context, LARGE_JOB, "Allocated")
     notes.say(f"ledger: {allocated.message}")
-    pod = require_phase(scene, LARGE_JOB, Phase.SUCCEEDED)
+    pod = require_phase(context, LARGE_JOB, Phase.SUCCEEDED)
     notes.say(f"Job {LARGE_JOB} ran: exit code {pod.exit_code}")
-    epc_event(scene, LARGE_JOB, "Released")
-    left = scene.node.node().allocated.get(EPC_RESOURCE, 0)
+    epc_event(context, LARGE_JOB, "Released")
+    left = context.node.node().allocated.get(EPC_RESOURCE, 0)
     if left:
         raise StepError(f"{left} MiB of EPC are still held although every pod has ended")
     notes.say("all EPC is free again")
@@ -47,18 +47,18 @@ def pending_then_runs(scene: Scene, notes: Notes) -> None:
     )
 
 
-def _has_quoted(scene: Scene, pod: str) -> tuple[bool, str]:
-    log = scene.node.logs(pod)
+def _has_quoted(context: DemoContext, pod: str) -> tuple[bool, str]:
+    log = context.node.logs(pod)
     return f"\n{QUOTE_PREFIX}" in log, f"its log says: {log[-200:]!r}"
 
 
-def _pending_reason(scene: Scene) -> str:
-    def judged(state: NodeState) -> bool:
+def _pending_reason(context: DemoContext) -> str:
+    def scheduling_attempted(state: NodeState) -> bool:
         pod = pod_of(state, LARGE_JOB)
         return pod is not None and (pod.phase is not Phase.PENDING or bool(pod.message))
 
     try:
-        pod = pod_of(scene.node.wait(judged, scene.job_seconds), LARGE_JOB)
+        pod = pod_of(context.node.wait(scheduling_attempted, context.job_seconds), LARGE_JOB)
     except WaitTimeoutError as error:
         raise StepError(f"Job {LARGE_JOB} was never looked at", why=str(error)) from error
     if pod is None or pod.phase is not Phase.PENDING:

@@ -1,4 +1,4 @@
-"""What the story leaves behind: one record per step, as data and as the source of what is printed."""
+"""The demo's report: one record per step. It is printed as text or as JSON."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from confcom.errors import ConfcomError
 
 
 class StepError(ConfcomError):
-    """A step of the story did not hold."""
+    """A step of the demo failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One step: what happened, how long it took, and the commands that repeat it."""
+    """One step: its events, its duration, and the commands that repeat it."""
 
     number: int
     title: str
@@ -28,7 +28,7 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True)
 class StoryReport:
-    """The whole story. `ok` only if every step was reached and held."""
+    """All steps. `ok` is true only if every step ran and succeeded."""
 
     mode: str
     folder: str
@@ -38,9 +38,9 @@ class StoryReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every step held."""
+        """Whether every step ran and succeeded."""
         return len(self.steps) == self.expected_steps and all(step.ok for step in self.steps)
 
     def as_data(self) -> dict[str, object]:
-        """For `--output json`."""
+        """Return the data of `--output json`."""
         return {"ok": self.ok} | asdict(self)

@@ -1,4 +1,4 @@
-"""What the steps share: the folder's layout, the node's client, and what earlier steps found."""
+"""The context of the demo's steps: the folder's layout, the node's client, and the results of earlier steps."""
 
 from __future__ import annotations
 
@@ -9,58 +9,58 @@ from pathlib import Path
 from confcom.playground.client import NodeClient
 from confcom.playground.layout import Layout
 from confcom.playground.story.commands import CommandResult, Commands
-from confcom.playground.story.stage import Stage
+from confcom.playground.story.stage import ProcessGroup
 from confcom.sgx.epc import AZURE_DCSV2_EPC_MIB
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 HELPER_EPC_RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
-"""As the plugin's documentation names them: the story knows the daemons from outside only."""
+"""The names in the device plugin's documentation: the demo uses the daemons only through public interfaces."""
 VM_SIZE, EPC_MIB = max(AZURE_DCSV2_EPC_MIB.items(), key=lambda size: size[1])
-"""The largest size of Azure's DCsv2 series, and its EPC."""
+"""The largest size of Azure's DCsv2 series, and its EPC in MiB."""
 
 QUOTE_PREFIX = "quote: "
-"""The sample workload prints its quote on a line of its own, so that it can leave a pod through its log."""
+"""The prefix of the line with the quote in the sample workload's output, and so in the pod's log."""
 
 JOB_SECONDS = 20.0
-"""The sample workload takes half a second; a loaded machine may need several."""
+"""Deadline for what a Job does: the sample workload takes half a second; a loaded machine may need several."""
 
 
 @dataclass(slots=True)
 class Notes:
-    """What one step tells: lines for people, commands to repeat it, and the same as data."""
+    """The output of one step: lines of text, the commands that repeat it, and its data."""
 
     happened: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     data: dict[str, object] = field(default_factory=dict)
 
     def say(self, line: str) -> None:
-        """Add a line of what happened."""
+        """Add a line of text."""
         self.happened.append(line)
 
-    def name(self, commands: Commands, name: str, value: str) -> None:
-        """Give a long value a shell variable's name, in the commands that follow."""
-        commands.names[name] = value
+    def define(self, commands: Commands, name: str, value: str) -> None:
+        """Define a shell variable that replaces a long value in the following commands."""
+        commands.variables[name] = value
         self.commands.append(f"{name}={value}")
 
-    def repeat(self, command: str) -> None:
+    def add_command(self, command: str) -> None:
         """Add a command that repeats the step."""
         self.commands.append(command)
 
 
 @dataclass(slots=True)
-class Scene:
-    """One demo on its way through the steps.
+class DemoContext:
+    """The context of one demo.
 
     Attributes:
-        stage: the processes.
+        processes: the demo's processes and their folder.
         node: the playground's control API.
-        mode_flag: the playground's mode, as its `--mode` takes it.
-        random: random bytes, for the relying party's challenge.
-        manifests: where the example manifests are.
-        job_seconds: how long to wait for anything that becomes of a Job.
+        mode_flag: the playground's mode, as a value of its `--mode`.
+        random: returns random bytes, for the relying party's challenge.
+        manifests: the directory of the example manifests.
+        job_seconds: how long to wait for a Job's phase or event.
     """
 
-    stage: Stage
+    processes: ProcessGroup
     node: NodeClient
     mode_flag: str
     random: Callable[[int], bytes]
@@ -71,36 +71,36 @@ class Scene:
 
     @property
     def folder(self) -> Path:
-        """Everything of this demo is below it."""
-        return self.stage.folder
+        """The folder of this demo's files."""
+        return self.processes.folder
 
     @property
     def commands(self) -> Commands:
         """The public commands."""
-        return self.stage.commands
+        return self.processes.commands
 
     @property
     def layout(self) -> Layout:
-        """Where things are below the folder."""
+        """The paths of the node in the folder."""
         return Layout(self.folder)
 
     @property
     def platform(self) -> Path:
-        """The simulated platform's state."""
+        """The simulated platform's state directory."""
         return self.layout.platform
 
     @property
     def trust(self) -> Path:
-        """What the relying party was given: root and collateral."""
+        """The relying party's files: root and collateral."""
         return self.folder / "trust"
 
     @property
     def quote(self) -> Path:
-        """The quote that left the container."""
+        """The file of the container's quote."""
         return self.folder / "q.bin"
 
     def run(self, notes: Notes, name: str, *arguments: str, accept: tuple[int, ...] = (0,)) -> CommandResult:
-        """Run a command and note it."""
+        """Run a command, and add it to the notes."""
         result = self.commands.run(name, *arguments, accept=accept)
-        notes.repeat(result.shown)
+        notes.add_command(result.shown)
         return result

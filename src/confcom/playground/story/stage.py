@@ -1,4 +1,4 @@
-"""The processes and the folder of one demo: everything that was started is ended, whatever happens."""
+"""The processes and the folder of one demo. Every process that was started is ended, also after an error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from confcom.playground.story.interrupts import SIGNALS
 from confcom.playground.story.report import StepError
 
 READY_SECONDS = 20
-"""A daemon is ready in a fraction of a second; a loaded machine may need several."""
+"""Deadline for a daemon's readiness, which takes a fraction of a second; a loaded machine may need several seconds."""
 
 STOP_SECONDS = 5
 """A daemon that has not ended this long after SIGTERM is killed."""
@@ -44,7 +44,7 @@ class UnixHTTPConnection(http.client.HTTPConnection):
 
 
 def probe(path: Path) -> tuple[bool, str]:
-    """Ask a daemon's /readyz: whether it is ready, and what it says."""
+    """Request a daemon's /readyz; return whether it is ready, and the answer's text."""
     connection = UnixHTTPConnection(path, timeout=2)
     try:
         connection.request("GET", "/readyz")
@@ -57,8 +57,8 @@ def probe(path: Path) -> tuple[bool, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """One process of the stage."""
+class RunningProcess:
+    """One process of the demo."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -71,13 +71,13 @@ class Running:
             raise StepError(f"the {self.name} ended with exit code {code}", why=read_tail(self.log))
 
 
-class Stage:
-    """Starts processes, each in a session of its own, and ends them in reverse order.
+class ProcessGroup:
+    """The demo's processes: starts each in a session of its own, and ends them in reverse order.
 
     Args:
-        folder: everything of the demo is below it; emptied at the end.
+        folder: the folder of the demo's files; emptied at the end.
         commands: starts processes.
-        owns_folder: whether the folder itself goes too.
+        owns_folder: whether the folder is removed too.
         ready_seconds: how long to wait for a daemon.
     """
 
@@ -87,20 +87,20 @@ class Stage:
         self.folder = folder
         self.commands = commands
         self.ready_seconds = ready_seconds
-        self.running: dict[str, Running] = {}
+        self.running: dict[str, RunningProcess] = {}
         self._owns_folder = owns_folder
         self._guardian: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        """Start the guardian, and make the folder of the logs."""
+        """Create the folder of the logs, and start the guardian."""
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
-        self._guardian = self.commands.start_guardian(self.folder, itself=self._owns_folder)
+        self._guardian = self.commands.start_guardian(self.folder, remove_folder=self._owns_folder)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End everything; an impatient second Ctrl-C does not interrupt the cleaning."""
+        """End all processes and clear the folder; another Ctrl-C does not interrupt the cleanup."""
         del kind, error, trace
         handlers = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
         try:
@@ -113,20 +113,20 @@ class Stage:
         """Start a command as a process of its own; its output goes to logs/NAME.log.
 
         Returns:
-            The command as a person types it.
+            The command as a user types it.
         """
         log = self.folder / "logs" / f"{name}.log"
         with log.open("ab") as output, self.commands.interrupts.held():
             process = self.commands.popen(self.commands.argv(command, *arguments), output, output)
-            self.running[name] = Running(name, process, log)
+            self.running[name] = RunningProcess(name, process, log)
         return self.commands.shown(command, *arguments)
 
     def wait_until(self, what: str, ready: Callable[[], tuple[bool, str]]) -> None:
-        """Poll until `ready` says so, while every process of the stage lives.
+        """Poll until `ready` returns true; fail as soon as a process of the demo has ended.
 
         Args:
-            what: for the message, as in "the quote helper became ready".
-            ready: whether it is so, and what it says meanwhile.
+            what: the condition as a noun, for the error, such as "readiness of the quote helper".
+            ready: returns whether the condition holds, and a description of the current state.
 
         Raises:
             StepError: a process ended, or it took longer than `ready_seconds`.
@@ -143,11 +143,11 @@ class Stage:
             time.sleep(POLL_SECONDS)
 
     def close(self) -> None:
-        """End every process, SIGTERM first; empty the folder, and remove it if the demo made it."""
+        """End every process, SIGTERM first; empty the folder, and remove it if the demo created it."""
         for running in reversed(self.running.values()):
             _end(running.process)
         self.running.clear()
-        clear(self.folder, itself=self._owns_folder)
+        clear(self.folder, remove_folder=self._owns_folder)
         if self._guardian is not None:
             self._guardian.communicate()
             self._guardian = None
