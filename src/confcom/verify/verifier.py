@@ -132,7 +132,7 @@ def _appraisal_check(result: Appraisal | Rejection, claims: Claims, root: Truste
 def _policy_checks(platform: Platform, claims: Claims, appraisal: Appraisal | None, policy: Policy) -> Iterator[Check]:
     yield authorisation.platform_check(platform, policy)
     if appraisal is None:
-        yield from authorisation.unjudged_checks(policy)
+        yield from authorisation.debug_enclave_tcb_checks(policy)
     else:
         yield authorisation.tcb_check(appraisal.tcb_status, policy)
         yield authorisation.advisories_check(appraisal.advisory_ids, policy)
