@@ -139,7 +139,7 @@ def advisories_check(advisory_ids: tuple[str, ...], policy: Policy) -> Check:
 
 
 def debug_check(claims: Claims, platform: Platform, policy: Policy) -> Check:
-    """Check that the enclave is not a debug enclave; one is accepted only if it is simulated and `allow_debug` is set."""
+    """Check that the enclave is no debug enclave, which only `allow_debug` accepts, on simulated platforms only."""
     if not claims.debug:
         return passed("debug", "not a debug enclave", "not a debug enclave")
     found = "a debug enclave: its host can read and change its memory"
