@@ -92,7 +92,7 @@ def verify_quote(
             collateral_checks.signer_check(collateral, root.certificate),
             collateral_checks.marks_check(collateral, platform),
         ]
-        # Some forged input makes dcap-qvl end the whole process, so it gets no quote that our checks found not authentic.
+        # Some forged input makes dcap-qvl end the whole process: it gets no quote that our checks found not authentic.
         if kind_of(checks) is VerdictKind.NOT_AUTHENTIC:
             checks.append(not_checked("appraisal", _APPRAISAL, "confcom's own checks show that this is not authentic"))
         else:
