@@ -269,7 +269,7 @@ def _marks(quote: Quote, chain: PckChain | None) -> Section:
 
 
 def _as_text(data: bytes) -> str:
-    """Return the bytes as quoted text if they are printable ASCII, without zeros at the end; otherwise nothing."""
+    """Return the bytes as quoted text if they are printable ASCII, without zeros at the end, else ""."""
     text = data.rstrip(b"\0")
     if text and text.isascii() and text.decode("ascii").isprintable():
         return f'"{text.decode("ascii")}"'
