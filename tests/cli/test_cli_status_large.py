@@ -9,10 +9,10 @@ from fake_cluster.objects import EPC, HARDWARE, SYSTEM
 
 from confcom.addon.node_checks import shown
 from confcom.addon.socket_holders import FOREIGN_SOCKET
-from confcom.cli.status_lines import MOST_GROUPS, MOST_ROWS
+from confcom.cli.status_lines import MAX_GROUPS, MAX_ROWS
 from confcom.errors import ExitCode
 
-A_SCREEN = 24 + MOST_ROWS
+A_SCREEN = 24 + MAX_ROWS
 """Lines: the rows of some nodes, and as much around them as a terminal shows at once."""
 
 WELL = "hardware, 162000 MiB of EPC, 80000 used; device plugin 0.1.0; quote helper 0.1.0; provision device: yes"
@@ -78,19 +78,19 @@ def test_an_unwell_cluster_is_told_on_a_screen(enabled, told, document):
 
 
 def test_all_nodes_are_shown_to_who_asks(enabled, told):
-    enabled(large.cluster(nodes=2 * MOST_ROWS, tenants=0, silent=1, failing=MOST_ROWS + 3))
+    enabled(large.cluster(nodes=2 * MAX_ROWS, tenants=0, silent=1, failing=MAX_ROWS + 3))
     short, whole = told(), told("--all-nodes")
     rows = [line for line in whole if line.startswith(large.name(0)[:-2])]
-    assert len(rows) == 2 * MOST_ROWS
+    assert len(rows) == 2 * MAX_ROWS
     assert "and 3 more that are not well: `confcom status --all-nodes` shows them all" in short
-    assert len([line for line in whole if " is failing: CrashLoopBackOff" in line]) == MOST_ROWS + 3
+    assert len([line for line in whole if " is failing: CrashLoopBackOff" in line]) == MAX_ROWS + 3
     assert not [line for line in whole if "--all-nodes" in line]
 
 
 def test_few_nodes_have_a_row_each(enabled, told):
-    enabled(large.cluster(nodes=MOST_ROWS, tenants=0))
-    assert len([line for line in told() if line.startswith("aks-")]) == MOST_ROWS
-    enabled(large.cluster(nodes=MOST_ROWS + 1, tenants=0))
+    enabled(large.cluster(nodes=MAX_ROWS, tenants=0))
+    assert len([line for line in told() if line.startswith("aks-")]) == MAX_ROWS
+    enabled(large.cluster(nodes=MAX_ROWS + 1, tenants=0))
     assert not [line for line in told() if line.startswith("aks-")]
 
 
@@ -131,8 +131,8 @@ def test_more_causes_than_anybody_reads_are_cut(enabled, told, document):
         helper["status"] = make.waiting("ErrImagePull", f"no image of kind {number}")
     enabled(objects)
     lines = told()
-    assert len([line for line in lines if "no image of kind" in line]) == MOST_GROUPS
-    assert f"  and {100 - MOST_GROUPS} more of other kinds: `confcom status --all-nodes` shows them all" in lines
+    assert len([line for line in lines if "no image of kind" in line]) == MAX_GROUPS
+    assert f"  and {100 - MAX_GROUPS} more of other kinds: `confcom status --all-nodes` shows them all" in lines
     assert len([one for one in document()["problems"] if "no image of kind" in one]) == 100
 
 

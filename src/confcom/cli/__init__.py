@@ -1,1 +1,1 @@
-"""What a person types. Thin: each command parses, calls one room, and prints; imports happen when a command runs."""
+"""The command line. Each command parses its options, calls one package, and prints; imports happen when it runs."""

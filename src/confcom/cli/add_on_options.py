@@ -1,4 +1,4 @@
-"""What the commands that change or show a cluster's add-on have in common."""
+"""Options and helpers that the commands for a cluster's add-on share."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-"""How Kubernetes has namespaces named (RFC 1123)."""
+"""A namespace's name in Kubernetes (a DNS label, RFC 1123)."""
 DEADLINE = 180
-"""Seconds without progress: enough to pull an image of 70 MB, and to be Ready."""
+"""Seconds without progress: enough for a Pod to pull an image of 70 MB and to become Ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What commands use of this machine. Tests hand in another one as click's context object."""
+    """The programs, clocks and terminal that commands use. Tests pass another one as click's context object."""
 
     run: Run
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     terminal: bool
-    """Whether what is shown there may move and be coloured."""
+    """Whether stderr is a terminal that takes colours and a moving display."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @classmethod
-    def here(cls) -> Machine:
-        """This one."""
+    def local(cls) -> Machine:
+        """Return the machine that this program runs on."""
         from confcom.addon.programs import run_program
 
-        moving = sys.stderr.isatty() and not is_plain(os.environ)
-        return cls(run_program, time.monotonic, time.sleep, moving)
+        terminal = sys.stderr.isatty() and not is_plain(os.environ)
+        return cls(run_program, time.monotonic, time.sleep, terminal)
 
 
 def _namespace(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """Refuse what is no namespace's name: kubectl and helm take an empty one for that of the kubeconfig's context."""
+    """Refuse an invalid namespace; kubectl and helm take an empty one as that of the kubeconfig's context."""
     if not _LABEL.fullmatch(value):
         rule = "a name has 1 to 63 lower-case letters, digits and hyphens, and no hyphen at either end"
         raise click.BadParameter(f"{value!r} is no namespace: {rule}", ctx, param)
@@ -62,7 +62,7 @@ def _namespace(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 
 def cluster_options(command: Callable[P, R]) -> Callable[P, R]:
-    """--namespace, --context and --output."""
+    """Add --namespace, --context and --output to a command."""
     for option in (
         output_option,
         click.option("--context", metavar="CONTEXT", default="", help="Which cluster of the kubeconfig."),
@@ -83,11 +83,11 @@ def cluster_options(command: Callable[P, R]) -> Callable[P, R]:
 interrupted_option = click.option(
     "--interrupted", is_flag=True, help="The last change was interrupted: no helm is at work on it any more."
 )
-"""Without it, a change that helm may still be at work on is left alone."""
+"""Without it, a change that helm may still be working on is not touched."""
 
 
 def waiting_options(command: Callable[P, R]) -> Callable[P, R]:
-    """--no-wait and --timeout."""
+    """Add --no-wait and --timeout to a command."""
     for option in (
         click.option(
             "--timeout",
@@ -104,7 +104,7 @@ def waiting_options(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def chart_options(command: Callable[P, R]) -> Callable[P, R]:
-    """--set, --set-string, --values, --chart and --dry-run."""
+    """Add --set, --set-string, --values, --chart and --dry-run to a command."""
     for option in (
         click.option("--dry-run", is_flag=True, help="Check everything, say what would be done, and change nothing."),
         click.option(
@@ -142,27 +142,27 @@ def chart_options(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def add_on(namespace: str, context: str) -> AddOn:
-    """The add-on of the cluster that the options name."""
+    """Return the add-on of the cluster that the options name; its journal is kept in click's context."""
     from confcom.addon.add_on import AddOn
     from confcom.addon.kubectl import Cluster, chosen
     from confcom.cli.progress_display import teller
 
-    here = click.get_current_context()
-    machine = here.find_object(Machine) or Machine.here()
+    ctx = click.get_current_context()
+    machine = ctx.find_object(Machine) or Machine.local()
     cluster = chosen(Cluster(namespace, context), machine.run)
-    shown = teller(terminal=machine.terminal)
-    found = AddOn(cluster, machine.run, shown, machine.clock, machine.sleep, machine.now)
-    here.meta[JOURNAL] = found.journal
-    return found
+    display = teller(terminal=machine.terminal)
+    result = AddOn(cluster, machine.run, display, machine.clock, machine.sleep, machine.now)
+    ctx.meta[JOURNAL] = result.journal
+    return result
 
 
 def chart_of(chart: Path | None) -> Path:
-    """The chart that was named, or the one that comes with this program."""
+    """Return the chart that was named, or the one that comes with this program."""
     from confcom.addon.helm import chart_folder
 
     return chart.absolute() if chart is not None else chart_folder()
 
 
 def show_result(data: Mapping[str, object], text: str, output: str) -> None:
-    """The result, on stdout."""
+    """Print the result on stdout, as JSON or text."""
     click.echo(json.dumps(data, indent=2) if output == JSON else text)

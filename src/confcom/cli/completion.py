@@ -1,4 +1,4 @@
-"""Shell completion, from click's own generator."""
+"""Shell completion scripts, made by click."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 _NO_FILES = ":4"
-"""What kubectl's completion takes for: offer no file names beside these (cobra's ShellCompDirectiveNoFileComp)."""
+"""Tells kubectl's completion to offer no file names beside these (cobra's ShellCompDirectiveNoFileComp)."""
 
 
 @click.command()
@@ -36,9 +36,10 @@ def completion(shell: str) -> None:
 
 
 def complete_for_kubectl() -> None:
-    """The program `kubectl_complete-confcom`, which kubectl runs to complete `kubectl confcom` in any shell.
+    """Print completions for `kubectl confcom`: kubectl runs this as `kubectl_complete-confcom`, in any shell.
 
-    It gets the words so far, the one to be completed last, and prints what may stand there.
+    The arguments are the words so far; the last one is the word to complete. The output is one completion per line, and
+    a last line that tells kubectl to offer no file names.
     """
     from confcom.cli.group import cli
 

@@ -1,4 +1,4 @@
-"""The node daemons in the foreground: every argument goes to the daemon's own command line."""
+"""Commands that run the node daemons in the foreground; all arguments go to the daemon's own parser."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 _PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 _PATH_KINDS = {"DIR": "dir", "PATH": "file"}
-"""What a flag's metavar means to click's completion scripts."""
+"""The completion type, in click's completion scripts, of a flag with this metavar."""
 
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 class _Daemon(click.Command):
-    """A command whose flags are the daemon's own, so that click knows none of them."""
+    """A command that passes all flags to the daemon; click has no options for them."""
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete a flag's name as the arguments do, which are the only parameter."""
+        """Complete flag names with the completion of the only parameter, the arguments."""
         return self.params[0].shell_complete(ctx, incomplete)
 
 
 def _flags_of(module: str) -> Completion:
-    """Completion from the flags that `settings_parser` in the module declares; it is imported when it is needed."""
+    """Return a completion for the flags of the module's `settings_parser`; the module is imported when it runs."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         parser: SettingsParser = importlib.import_module(module).settings_parser("", {})
         given = ctx.params.get(param.name or "") or ("",)
-        before = next((flag for flag in parser.flags if flag.name == given[-1] and flag.metavar), None)
-        if before is None:
+        previous = next((flag for flag in parser.flags if flag.name == given[-1] and flag.metavar), None)
+        if previous is None:
             offered = [CompletionItem(flag.name, help=flag.text) for flag in parser.flags if flag.name not in given]
             offered.append(CompletionItem("--help", help="show all flags and their variables"))
-        elif before.metavar in _PATH_KINDS:
-            return [CompletionItem(incomplete, type=_PATH_KINDS[before.metavar])]
+        elif previous.metavar in _PATH_KINDS:
+            return [CompletionItem(incomplete, type=_PATH_KINDS[previous.metavar])]
         else:
-            offered = [CompletionItem(word) for word in before.words]
+            offered = [CompletionItem(word) for word in previous.words]
         return [item for item in offered if item.value.startswith(incomplete)]
 
     return complete

@@ -1,4 +1,4 @@
-"""`confcom demo`: opens a stage, tells the story on it, and leaves nothing behind."""
+"""The command `confcom demo`: starts a platform, a node and its daemons, runs the demo's steps, and cleans up."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from confcom.playground.story.scene import DemoContext
 
 PROGRESS_SECONDS = 2.0
-"""A step that takes longer says so."""
+"""A step that takes longer prints a progress line, and another after each such interval."""
 
 WATCH_SECONDS = 0.5
-"""How often a kept demo looks whether its daemons live."""
+"""Interval at which `--keep` checks that the daemons are alive."""
 
 MODES = ("auto", "root", "user-namespace", "no-namespace")
 
@@ -75,10 +75,10 @@ def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
         with ExitStack() as stack:
             with interrupts.held():
                 context = _open_context(stack, folder, str(chosen.mode), dict(os.environ), interrupts)
-            report = run(context, Storyteller(interrupts, enabled=text))
-            _conclude(report, keep=keep, text=text)
+            report = run(context, StepPrinter(interrupts, enabled=text))
+            _print_result(report, keep=keep, text=text)
             if keep:
-                _keep(context, ok=report.ok, enabled=text)
+                _keep_running(context, ok=report.ok, enabled=text)
     except SystemExit as ended:
         if text and ended.code in {SIGNALLED + number for number in SIGNALS}:
             click.echo("Stopped; nothing is left.", err=True)
@@ -87,7 +87,7 @@ def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
         sys.exit(ExitCode.FAILED)
 
 
-def _conclude(report: StoryReport, *, keep: bool, text: bool) -> None:
+def _print_result(report: StoryReport, *, keep: bool, text: bool) -> None:
     if not text:
         click.echo(json.dumps(report.as_data(), indent=2))
     elif report.ok:
@@ -108,70 +108,70 @@ def _open_context(
     from confcom.playground.story.scene import DemoContext
     from confcom.playground.story.stage import ProcessGroup
 
-    place, ours = _place(folder)
+    demo_folder, owned = _demo_folder(folder)
     inherited = {name: value for name, value in environment.items() if not name.startswith(("CONFCOM_", "SGX_"))}
-    commands = Commands(inherited | {MARK_VARIABLE: str(place)}, interrupts=interrupts)
-    processes = stack.enter_context(ProcessGroup(place, commands, owns_folder=ours))
-    node = stack.enter_context(NodeClient(place))
+    commands = Commands(inherited | {MARK_VARIABLE: str(demo_folder)}, interrupts=interrupts)
+    processes = stack.enter_context(ProcessGroup(demo_folder, commands, owns_folder=owned))
+    node = stack.enter_context(NodeClient(demo_folder))
     return DemoContext(processes=processes, node=node, mode_flag=mode, random=os.urandom, manifests=examples_folder())
 
 
-def _place(folder: Path | None) -> tuple[Path, bool]:
-    """The demo's folder, and whether it is the demo's to remove."""
+def _demo_folder(folder: Path | None) -> tuple[Path, bool]:
+    """Return the demo's folder, and whether the demo made it and removes it."""
     from confcom.playground.layout import Layout
 
     if folder is None:
-        place = Path(tempfile.mkdtemp(prefix="confcom-", dir="/tmp"))
-        place.chmod(0o755)
-        return place, True
-    place = folder.absolute()
-    Layout(place).require_short()
+        path = Path(tempfile.mkdtemp(prefix="confcom-", dir="/tmp"))
+        path.chmod(0o755)
+        return path, True
+    path = folder.absolute()
+    Layout(path).require_short()
     try:
-        if place.is_dir():
-            if any(place.iterdir()):
+        if path.is_dir():
+            if any(path.iterdir()):
                 raise SettingsError(
                     f"{folder} is not empty",
                     why="the demo makes a platform and a node in it, and empties it at the end",
                     remedy="name a new folder, or leave --dir out",
                 )
-            return place, False
-        place.mkdir(parents=True, mode=0o755)
+            return path, False
+        path.mkdir(parents=True, mode=0o755)
     except OSError as error:
         raise SettingsError(
             f"{folder} cannot be the demo's folder", why=error.strerror or str(error), remedy="name another with --dir"
         ) from error
-    return place, True
+    return path, True
 
 
-class Storyteller:
-    """Prints the story as it happens."""
+class StepPrinter:
+    """Prints the demo's steps as they run."""
 
     def __init__(self, interrupts: Interrupts, *, enabled: bool) -> None:
         self._interrupts = interrupts
         self._enabled = enabled
-        self._ticker: threading.Timer | None = None
+        self._timer: threading.Timer | None = None
 
     def begin(self, number: int, title: str) -> None:
-        """The step's title, at once: some steps take a second."""
+        """Print the step's title at its start, since some steps take a second."""
         if self._enabled:
             click.echo(f"\n{click.style(f'{number}. {title}', bold=True)}")
-            # Held, because a thread that is interrupted at its start complains on stderr.
+            # Signals are held, because starting a thread writes to stderr if a signal interrupts it.
             with self._interrupts.held():
-                self._tick(time.monotonic())
+                self._start_timer(time.monotonic())
 
-    def _tick(self, began: float) -> None:
-        self._ticker = threading.Timer(PROGRESS_SECONDS, self._still_at_it, (began,))
-        self._ticker.daemon = True
-        self._ticker.start()
+    def _start_timer(self, began: float) -> None:
+        self._timer = threading.Timer(PROGRESS_SECONDS, self._print_progress, (began,))
+        self._timer.daemon = True
+        self._timer.start()
 
-    def _still_at_it(self, began: float) -> None:
+    def _print_progress(self, began: float) -> None:
         click.echo(f"   ... still at it after {time.monotonic() - began:.0f} s", err=True)
-        self._tick(began)
+        self._start_timer(began)
 
     def end(self, report: StepReport) -> None:
-        """What happened, the time, and the commands."""
-        if self._ticker is not None:
-            self._ticker.cancel()
+        """Print what happened, the commands, the result and the time."""
+        if self._timer is not None:
+            self._timer.cancel()
         if not self._enabled:
             return
         for line in report.happened:
@@ -187,8 +187,8 @@ class Storyteller:
                     click.echo(printable(f"  {word}: {report.error[word]}"), err=True)
 
 
-def _keep(context: DemoContext, *, ok: bool, enabled: bool) -> None:
-    """Say what to try, and wait for Ctrl-C or the end of a daemon."""
+def _keep_running(context: DemoContext, *, ok: bool, enabled: bool) -> None:
+    """Print what to try, and wait until Ctrl-C or, if every step held, until a daemon ends."""
     if enabled:
         click.echo(_advice(context) if ok else f"\n{context.folder} stays until Ctrl-C; its logs are in logs/.")
     while True:

@@ -1,4 +1,4 @@
-"""`confcom disable`."""
+"""The command `confcom disable`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from confcom.cli.add_on_options import add_on, cluster_options, interrupted_option, show_result
-from confcom.cli.interruption import tells_interruptions
+from confcom.cli.interruption import reports_interruption
 from confcom.errors import printable
 
 if TYPE_CHECKING:
     from confcom.addon.workloads import RunningWorkload
 
 _SHOWN = 10
-"""Workloads that are named; of hundreds nobody reads all."""
+"""The most workloads that are named; nobody reads a list of hundreds."""
 
 
 @click.command()
@@ -28,7 +28,7 @@ _SHOWN = 10
 )
 @interrupted_option
 @cluster_options
-@tells_interruptions
+@reports_interruption
 def disable(*, yes: bool, wait: bool, interrupted: bool, namespace: str, context: str, output: str) -> None:
     """Disable the add-on, so that nothing of it stays but the simulated root.
 
@@ -47,14 +47,14 @@ def disable(*, yes: bool, wait: bool, interrupted: bool, namespace: str, context
     """
     from confcom.addon import disabling
 
-    it = add_on(namespace, context)
+    addon = add_on(namespace, context)
 
     def consent(workloads: Sequence[RunningWorkload]) -> bool:
         for line in consequences(workloads):
-            it.teller.say(line)
+            addon.teller.say(line)
         return yes or (sys.stdin.isatty() and click.confirm("Disable it all the same?", err=True))
 
-    done = disabling.disable(it, consent=consent, wait=wait, interrupted=interrupted)
+    done = disabling.disable(addon, consent=consent, wait=wait, interrupted=interrupted)
     lines = ["The add-on is disabled."]
     lines += [f"Kept: {one}" for one in done.kept]
     for node, names in done.leftovers:
@@ -65,7 +65,7 @@ def disable(*, yes: bool, wait: bool, interrupted: bool, namespace: str, context
 
 
 def consequences(workloads: Sequence[RunningWorkload]) -> list[str]:
-    """What people are told before they agree."""
+    """Return the lines that tell people, before they agree, what happens to their workloads."""
     from confcom.addon.workloads import in_use
 
     lines = [f"{in_use(workloads)}:"]

@@ -1,4 +1,4 @@
-"""`confcom enable`, `update` and `rollback`."""
+"""The commands `confcom enable`, `update` and `rollback`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from confcom.cli.add_on_options import (
     show_result,
     waiting_options,
 )
-from confcom.cli.interruption import tells_interruptions
+from confcom.cli.interruption import reports_interruption
 from confcom.errors import SettingsError
 
 _COMPONENTS = {"device-plugin": "devicePlugin", "quote-helper": "quoteHelper"}
-"""As people name them, and as the chart's values do."""
+"""The components' names on the command line, and in the chart's values."""
 _DIGEST = re.compile(r"(?:(?P<component>[a-z-]+)=)?(?P<digest>sha256:[0-9a-f]{64})")
 
 
@@ -47,7 +47,7 @@ _DIGEST = re.compile(r"(?:(?P<component>[a-z-]+)=)?(?P<digest>sha256:[0-9a-f]{64
 @chart_options
 @waiting_options
 @cluster_options
-@tells_interruptions
+@reports_interruption
 def enable(
     *,
     simulated: bool,
@@ -99,11 +99,11 @@ def enable(
     if quote_helper is not None:
         chosen.append(f"quoteHelper.enabled={str(quote_helper).lower()}")
     wish = Wish(chart_of(chart), files, (*chosen, *settings), texts, simulated_nodes, allow_no_nodes)
-    it = add_on(namespace, context)
-    done = enabling.enable(it, wish, dry_run=dry_run, wait=wait, deadline=timeout)
+    addon = add_on(namespace, context)
+    done = enabling.enable(addon, wish, dry_run=dry_run, wait=wait, deadline=timeout)
     if not dry_run:
         how = "enabled" if done.changed else "enabled already"
-        show_result(done.to_json(), f"The add-on is {how} (revision {done.revision}).{_next(wait)}", output)
+        show_result(done.to_json(), f"The add-on is {how} (revision {done.revision}).{_start_note(wait)}", output)
     elif output == "json":
         show_result(done.to_json(), "", output)
 
@@ -122,7 +122,7 @@ def enable(
 @chart_options
 @waiting_options
 @cluster_options
-@tells_interruptions
+@reports_interruption
 def update(
     *,
     version: str | None,
@@ -164,14 +164,14 @@ def update(
     from confcom.addon.survey import Wish
 
     wanted = image_texts(version, digests, others=bool(settings or texts or files))
-    # Helm has --set-string win over --set: what somebody set stays set, as for the other options.
+    # In helm --set-string overrides --set, so a key that the user set is left out here and keeps the user's value.
     named = {one.partition("=")[0] for one in ",".join(settings).split(",")}
     wanted = tuple(one for one in wanted if one.partition("=")[0] not in named)
     wish = Wish(chart_of(chart), files, settings, (*wanted, *texts), allow_no_nodes=True)
     done = enabling.update(add_on(namespace, context), wish, dry_run=dry_run, wait=wait, deadline=timeout)
     if not dry_run:
         how = "updated" if done.changed else "up to date already"
-        show_result(done.to_json(), f"The add-on is {how} (revision {done.revision}).{_next(wait)}", output)
+        show_result(done.to_json(), f"The add-on is {how} (revision {done.revision}).{_start_note(wait)}", output)
     elif output == "json":
         show_result(done.to_json(), "", output)
 
@@ -181,7 +181,7 @@ def update(
 @interrupted_option
 @waiting_options
 @cluster_options
-@tells_interruptions
+@reports_interruption
 def rollback(
     *,
     revision: int | None,
@@ -209,21 +209,21 @@ def rollback(
     """
     from confcom.addon import enabling
 
-    it = add_on(namespace, context)
-    done = enabling.roll_back(it, revision, interrupted=interrupted, wait=wait, deadline=timeout)
-    show_result(done.to_json(), f"Rolled back (revision {done.revision}).{_next(wait)}", output)
+    addon = add_on(namespace, context)
+    done = enabling.roll_back(addon, revision, interrupted=interrupted, wait=wait, deadline=timeout)
+    show_result(done.to_json(), f"Rolled back (revision {done.revision}).{_start_note(wait)}", output)
 
 
 def image_texts(version: str | None, digests: tuple[str, ...], *, others: bool) -> tuple[str, ...]:
-    """The chart's values that say which images run; text, also where a tag looks like a number.
+    """Return the chart's values that choose the images, as text, since a tag may look like a number.
 
     Args:
-        version: of both images.
-        digests: of single ones, `[COMPONENT=]sha256:...`.
-        others: whether other values are to be changed, and images are not named.
+        version: the tag of both images.
+        digests: digests of single images, `[COMPONENT=]sha256:...`.
+        others: whether other values are changed; then the images stay as they are unless they are named.
 
     Raises:
-        SettingsError: a digest is none, or of an unknown component.
+        SettingsError: a text is no digest, or its component is unknown.
     """
     if not version and not digests:
         wanted = () if others else ("tag=", "digest=")
@@ -244,5 +244,5 @@ def image_texts(version: str | None, digests: tuple[str, ...], *, others: bool) 
     return tuple(found)
 
 
-def _next(wait: bool) -> str:  # noqa: FBT001 # as the option
+def _start_note(wait: bool) -> str:  # noqa: FBT001 # as the option
     return "" if wait else " Its daemons start by and by: see `confcom status`."

@@ -1,4 +1,4 @@
-"""How a command that failed ends: what, why and what to do on stderr, and as JSON on stdout if that was asked for."""
+"""Error output of commands: what happened, why and what to do on stderr, and also as JSON on stdout if asked for."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from confcom.cli.output_option import asks_for_json
 from confcom.errors import ConfcomError, OutputError, SettingsError, UnavailableError, as_data, explain
 
 OUTPUT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
-"""What write(2) on stdout fails with: no space, no quota, a file size limit, a terminal or disk that is gone, a closed
+"""Errors of write(2) on stdout: no space, no quota, a file size limit, a terminal or disk that is gone, a closed
 descriptor."""
 TRACEBACK_VARIABLE = "CONFCOM_TRACEBACK"
-"""Set to anything, it has an error that is a bug end with its traceback."""
+"""If it is set to any text, an exception that is a bug ends with its traceback."""
 
 
 def show_error(error: ConfcomError, *, as_json: bool) -> None:
-    """Print what happened, why, and what to do, each on its line, to stderr; as JSON to stdout too if that is asked."""
-    # When nobody can be told any more, the exit code still tells.
+    """Print what happened, why, and what to do to stderr, each on its own line; with `as_json` to stdout too."""
+    # A stream that cannot be written to is ignored: the exit code still reports the error.
     if as_json:
         with contextlib.suppress(OSError):
             click.echo(json.dumps({"error": as_data(error)}, indent=2))
@@ -33,11 +33,11 @@ def show_error(error: ConfcomError, *, as_json: bool) -> None:
         click.echo(explain(error), err=True, nl=False)
 
 
-def show_mistake(mistake: click.ClickException, *, as_json: bool) -> SettingsError:
-    """Print what is wrong with the command line, and the usage; gives the error that it amounts to."""
-    context = mistake.ctx if isinstance(mistake, click.UsageError) else None
-    # On one line, as click's list of the values that an argument may have is not.
-    what = " ".join(mistake.format_message().split()).rstrip(".")
+def show_usage_error(exception: click.ClickException, *, as_json: bool) -> SettingsError:
+    """Print what is wrong with the command line, and the usage; return it as a SettingsError."""
+    context = exception.ctx if isinstance(exception, click.UsageError) else None
+    # Joined to one line, because click lists an argument's choices on several lines.
+    what = " ".join(exception.format_message().split()).rstrip(".")
     error = SettingsError(what, remedy=f"see {context.command_path} --help" if context else "see confcom --help")
     if context:
         with contextlib.suppress(OSError):
@@ -47,10 +47,10 @@ def show_mistake(mistake: click.ClickException, *, as_json: bool) -> SettingsErr
 
 
 @contextmanager
-def unexpected_failures_explained(arguments: Sequence[str]) -> Iterator[None]:
-    """Around the whole command: what no command expects becomes a message and an exit code, not a traceback.
+def explain_unexpected_failures(arguments: Sequence[str]) -> Iterator[None]:
+    """Turn exceptions that no command handles into a message and an exit code instead of a traceback.
 
-    A reader that went away (EPIPE, as with `| head`) is left to click, which ends quietly with code 1.
+    Click handles a reader that closed the pipe (EPIPE, as with `| head`): it ends without a message, with code 1.
 
     Args:
         arguments: the command line, which may ask for JSON.
@@ -61,18 +61,18 @@ def unexpected_failures_explained(arguments: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        failure = _of_the_system(error)
+        failure = _system_failure(error)
     except Exception as error:  # a bug
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
-        failure = _of_ours(error)
+        failure = _bug(error)
     else:
         return
     show_error(failure, as_json=asks_for_json(arguments))
     raise SystemExit(failure.exit_code)
 
 
-def _of_the_system(error: OSError) -> ConfcomError:
+def _system_failure(error: OSError) -> ConfcomError:
     why = error.strerror or str(error)
     if error.filename is not None:
         return UnavailableError(
@@ -87,7 +87,7 @@ def _of_the_system(error: OSError) -> ConfcomError:
     return UnavailableError("the system refused something", why=why, remedy=_REPORT)
 
 
-def _of_ours(error: Exception) -> ConfcomError:
+def _bug(error: Exception) -> ConfcomError:
     place = traceback.extract_tb(error.__traceback__)[-1]
     return ConfcomError(
         "confcom has failed by a bug of its own",

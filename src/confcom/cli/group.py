@@ -1,4 +1,4 @@
-"""The command table and how errors reach a person."""
+"""The command table, and the top-level group, which turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from confcom.cli.failures import show_error, show_mistake
+from confcom.cli.failures import show_error, show_usage_error
 from confcom.cli.output_option import JSON, OUTPUT, TEXT, asks_for_json
 from confcom.cli.terminals import is_plain
 from confcom.errors import ConfcomError, ExitCode
@@ -42,15 +42,15 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 
 
 class LazyGroup(click.Group):
-    """Lists commands without importing them, and turns the error tree into messages and exit codes."""
+    """A group that lists commands without importing them, and turns ConfcomErrors into messages and exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands, in the order a newcomer meets them."""
+        """Return all commands, in the order in which a new user needs them."""
         del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the one command that is wanted."""
+        """Import and return the named command; None if there is none."""
         del ctx
         if cmd_name not in COMMANDS:
             return None
@@ -61,7 +61,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Help without importing every command."""
+        """Write the commands' help from the table, without importing them."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -73,7 +73,7 @@ class LazyGroup(click.Group):
         parent: click.Context | None = None,
         **extra: Any,  # noqa: ANN401 # as click has it
     ) -> click.Context:
-        """Parse what stands before the command; what is wrong with it is told as errors of commands are."""
+        """Parse the arguments before the command; mistakes in them are printed in the format of commands' errors."""
         if is_plain(os.environ):
             extra.setdefault("color", False)
         as_json = asks_for_json(args)
@@ -81,13 +81,13 @@ class LazyGroup(click.Group):
             context = super().make_context(info_name, args, parent, **extra)
         except click.exceptions.NoArgsIsHelpError:
             raise
-        except click.ClickException as mistake:
-            raise click.exceptions.Exit(show_mistake(mistake, as_json=as_json).exit_code) from mistake
+        except click.ClickException as error:
+            raise click.exceptions.Exit(show_usage_error(error, as_json=as_json).exit_code) from error
         context.meta[OUTPUT] = JSON if as_json else TEXT
         return context
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; an error of our tree, or in the command line, becomes its message and its exit code."""
+        """Run a command; a ConfcomError or a mistake in the command line ends with its message and exit code."""
         try:
             return super().invoke(ctx)
         except ConfcomError as error:
@@ -95,8 +95,8 @@ class LazyGroup(click.Group):
             ctx.exit(error.exit_code)
         except click.exceptions.NoArgsIsHelpError:
             raise
-        except click.ClickException as mistake:
-            ctx.exit(show_mistake(mistake, as_json=ctx.meta[OUTPUT] == JSON).exit_code)
+        except click.ClickException as error:
+            ctx.exit(show_usage_error(error, as_json=ctx.meta[OUTPUT] == JSON).exit_code)
         except (KeyboardInterrupt, click.Abort):
             ctx.exit(ExitCode.INTERRUPTED)
 

@@ -1,4 +1,4 @@
-"""`confcom inspect`: what a quote says, in words."""
+"""The command `confcom inspect`: prints a quote's fields for people or programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from confcom.verify.anatomy import Anatomy, Field
 
 HEX_LINE = 64
-"""Hexadecimal digits per line: longer values, such as report data and keys, are broken."""
+"""Hexadecimal digits per line; longer values, such as report data and keys, are wrapped."""
 
 
 EPILOG = """\b

@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do to the commands that change a cluster."""
+"""Handling of Ctrl-C and SIGTERM in the commands that change a cluster."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from confcom.addon.journal import Journal
 
 JOURNAL = "confcom.journal"
-"""Where click's contexts keep how far the command's change has come."""
+"""Key of the command's `Journal` in the meta of click's contexts."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def tells_interruptions(command: Callable[P, R]) -> Callable[P, R]:
-    """SIGTERM interrupts as Ctrl-C does, and either ends in an error that says what was changed."""
+def reports_interruption(command: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a command so that Ctrl-C and SIGTERM end in an error that says what was changed."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         from confcom.addon.journal import ChangeInterruptedError, interrupted
 
-        with _sigterm_interrupts():
+        with _sigterm_as_keyboard_interrupt():
             try:
                 return command(*args, **kwargs)
-            except (KeyboardInterrupt, click.Abort) as error:  # at a question, or before or after the change
+            except (KeyboardInterrupt, click.Abort) as error:  # at a confirmation, or before or after the change
                 journal: Journal | None = click.get_current_context().meta.get(JOURNAL)
                 if journal is None:
                     raise ChangeInterruptedError.before_anything() from error
@@ -42,17 +42,17 @@ def tells_interruptions(command: Callable[P, R]) -> Callable[P, R]:
 
 
 @contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
+def _sigterm_as_keyboard_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread gets signals
+        yield  # only the main thread can set signal handlers
         return
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    previous = signal.signal(signal.SIGTERM, _raise_keyboard_interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _raise_keyboard_interrupt(number: int, frame: FrameType | None) -> None:
     del number, frame
     raise KeyboardInterrupt

@@ -1,7 +1,7 @@
-"""The `confcom` command: finds a command's module by name and imports nothing else.
+"""The `confcom` program. Of the commands, it imports only the one that runs.
 
-Nothing is imported before `main` runs but what the interpreter has already, so that Ctrl-C ends it quietly from the
-first moment.
+Until `main` runs, only modules that the interpreter has already loaded are imported, so that Ctrl-C ends the program
+quietly from the start.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ The daemons also start without them: python -m confcom.quote_helper, python -m c
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line; this is the entry point of the console script."""
     try:
         _run()
     except KeyboardInterrupt:
@@ -30,17 +30,17 @@ def _run() -> None:
     open_closed_streams()
     silence_grpc(os.environ)
     try:
-        from confcom.cli.failures import unexpected_failures_explained
+        from confcom.cli.failures import explain_unexpected_failures
         from confcom.cli.group import cli
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"click", "rich", "yaml"}:
             raise
         sys.stderr.write(INSTALL_HINT + "\n")
         raise SystemExit(2) from error
-    with unexpected_failures_explained(sys.argv[1:]):
+    with explain_unexpected_failures(sys.argv[1:]):
         cli(prog_name=program_name(sys.argv[0]))
 
 
 def program_name(path: str) -> str:
-    """As the person called it: kubectl runs a program `kubectl-confcom` for `kubectl confcom`."""
+    """Return the program's name as the user typed it; kubectl runs `kubectl-confcom` for `kubectl confcom`."""
     return "kubectl confcom" if path.rpartition("/")[2] == "kubectl-confcom" else "confcom"

@@ -1,4 +1,4 @@
-"""`-o/--output`, which every command has that prints a result, and what the command line says of it."""
+"""`-o/--output`, the option of every command that prints a result, and its detection in unparsed arguments."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import click
 
 TEXT, JSON = "text", "json"
 OUTPUT = "confcom.output"
-"""Where click's contexts keep the chosen format, for errors."""
+"""Key of the chosen format, which errors use too, in the meta of click's contexts."""
 
 _SHORT = re.compile(r"-[hy]*o(?P<value>.*)", re.DOTALL)
-"""The short option, alone or behind those that take no value."""
+"""The short option, alone or after the short options without a value (`-h`, `-y`)."""
 
 
-def _remembered(ctx: click.Context, param: click.Parameter, value: str) -> str:
+def _store_format(ctx: click.Context, param: click.Parameter, value: str) -> str:
     del param
     ctx.meta[OUTPUT] = value
     return value
@@ -27,14 +27,14 @@ output_option = click.option(
     type=click.Choice([TEXT, JSON]),
     default=TEXT,
     show_default=True,
-    is_eager=True,  # so that mistakes in the other options are told in this format
-    callback=_remembered,
+    is_eager=True,  # so that mistakes in the other options are reported in this format
+    callback=_store_format,
     help="For people, or for programs.",
 )
 
 
 def asks_for_json(arguments: Sequence[str]) -> bool:
-    """Whether a command line that cannot be parsed asks for JSON. The last one counts, as for click."""
+    """Return whether a command line asks for JSON, also if it cannot be parsed. The last option counts, as in click."""
     chosen, expected = "", False
     for word in arguments:
         if expected:

@@ -1,4 +1,4 @@
-"""Paths on the command line."""
+"""The parameter type for paths on the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 
 class NamedPath(click.Path):
-    """A path that is not empty: an empty one, as from a variable that is not set, would mean the current directory."""
+    """A path that is not empty. An empty one, as from an unset variable, would mean the current directory."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 # as click has them
         super().__init__(path_type=Path, **options)
@@ -18,7 +18,7 @@ class NamedPath(click.Path):
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:
-        """Refuse an empty one."""
+        """Convert a value as click.Path does, but refuse an empty path."""
         if not os.fspath(value):
             self.fail("a path cannot be empty", param, ctx)
         return super().convert(value, param, ctx)

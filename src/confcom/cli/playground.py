@@ -1,4 +1,4 @@
-"""`confcom playground`: one node without Kubernetes."""
+"""The commands `confcom playground ...`: one node without Kubernetes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ directory_option = click.option(
 )
 
 
-def _kinds(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+def _complete_kind(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     del ctx, param
     return [kind for kind in ("job", "pod") if kind.startswith(incomplete)]
 
@@ -115,7 +115,7 @@ def apply(directory: Path, output: str, files: Sequence[TextIO]) -> None:
     warnings: list[str] = []
     with _client(directory) as client:
         for file in files:
-            result = client.apply(_read(file))
+            result = client.apply(_read_manifest(file))
             objects += result.objects
             warnings += result.warnings
             if output == TEXT:
@@ -143,7 +143,7 @@ def get(directory: Path, output: str) -> None:
     if output == JSON:
         click.echo(json.dumps(state.to_json(), indent=2))
     else:
-        _show(state)
+        _print_state(state)
 
 
 @playground.command()
@@ -167,7 +167,7 @@ def logs(directory: Path, container: str | None, pod: str) -> None:
 @output_option
 @click.option("-f", "--file", "file", type=click.File(encoding="utf-8"), help="Delete what a manifest names.")
 @click.option("--grace-period", type=click.FloatRange(min=0), help="Seconds between SIGTERM and SIGKILL.")
-@click.argument("kind", required=False, shell_complete=_kinds)
+@click.argument("kind", required=False, shell_complete=_complete_kind)
 @click.argument("name", required=False)
 def delete(
     *,
@@ -191,11 +191,11 @@ def delete(
         raise click.UsageError("give either KIND NAME or -f FILE")
     targets = [(kind or "", name or "")]
     if file is not None:
-        manifests, _ = parse_manifests(_read(file))
+        manifests, _ = parse_manifests(_read_manifest(file))
         targets = [("job" if isinstance(each, JobManifest) else "pod", each.name) for each in manifests]
     with _client(directory) as client:
         for each_kind, each_name in targets:
-            waiting = functools.partial(_say_waiting, each_kind, each_name)
+            waiting = functools.partial(_print_waiting, each_kind, each_name)
             client.delete(each_kind, each_name, grace_period=grace_period, waiting=waiting)
             if output == TEXT:
                 click.echo(printable(f'{each_kind} "{each_name}" deleted'))
@@ -223,7 +223,7 @@ def images(directory: Path, output: str) -> None:
         _table(("IMAGE", "RUNS"), [(name, shlex.join(argv)) for name, argv in table.items()])
 
 
-def _say_waiting(kind: str, name: str, seconds: float) -> None:
+def _print_waiting(kind: str, name: str, seconds: float) -> None:
     what = printable(f'{kind} "{name}"')
     click.echo(
         f"Waiting for {what} to end, {seconds:g} s so far: its containers were sent SIGTERM, and are killed when their "
@@ -238,7 +238,7 @@ def _client(directory: Path) -> NodeClient:
     return NodeClient(directory)
 
 
-def _read(file: TextIO) -> str:
+def _read_manifest(file: TextIO) -> str:
     from confcom.playground.documents import MAX_MANIFEST_BYTES
     from confcom.playground.errors import ManifestError
 
@@ -250,7 +250,7 @@ def _read(file: TextIO) -> str:
         raise ManifestError(f"{file.name} cannot be read", why=error.strerror or str(error)) from None
 
 
-def _show(state: NodeState) -> None:
+def _print_state(state: NodeState) -> None:
     node = state.node
     click.echo(f"node {node.name}, mode {node.mode} ({node.mode_reason})\n")
     resources = [
@@ -290,7 +290,7 @@ def _show(state: NodeState) -> None:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as their widest cell; the last one is left as it is, so that nothing is cut in a pipe."""
+    """Print rows in columns as wide as their widest cell; the last column is not padded, and nothing is cut."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header) - 1)]
     for row in (header, *rows):
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]

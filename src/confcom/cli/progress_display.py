@@ -1,6 +1,6 @@
-"""What a person sees while a cluster is changed: on a terminal it moves, elsewhere each change is a line of its own.
+"""Progress output while a cluster is changed: a live display on a terminal, otherwise one line for each change.
 
-All of it goes to stderr, so that stdout holds nothing but the result.
+All of it goes to stderr, so that stdout has only the result.
 """
 
 from __future__ import annotations
@@ -24,48 +24,48 @@ _PLAIN_MARKS = {Mark.DONE: "ok", Mark.WAITING: "..", Mark.BAD: "!!"}
 _COLOURS = {Mark.DONE: "green", Mark.WAITING: "yellow", Mark.BAD: "red"}
 _OUTCOME_COLOURS = {Outcome.OK: "green", Outcome.WARNING: "yellow", Outcome.FAILED: "red", Outcome.SKIPPED: "white"}
 REFRESH_PER_SECOND = 8
-"""Of the display on a terminal: enough for its spinner to turn."""
+"""Refresh rate of the display on a terminal, high enough for its spinner."""
 
 
 def _print(line: str) -> None:
-    # No change to a cluster may end in its middle because nobody reads this any more, as with `2>&1 | head`.
+    # A closed pipe, as with `2>&1 | head`, must not stop a change to a cluster half-way.
     with contextlib.suppress(OSError):
         click.echo(line, err=True)
 
 
 class LineTeller:
-    """For logs and pipes: every line once."""
+    """The display for logs and pipes: it prints every line once."""
 
     def say(self, line: str) -> None:
-        """Print it."""
+        """Print a line."""
         _print(printable(line))
 
     def findings(self, findings: Sequence[Finding]) -> None:
-        """Each with what to do."""
+        """Print the findings, each with its reason and remedy."""
         for line in finding_lines(findings):
             _print(line)
 
     @contextlib.contextmanager
     def busy(self, title: str) -> Iterator[None]:
-        """Say what is being done."""
+        """Print what is being done."""
         self.say(f"{title} ...")
         yield
 
     @contextlib.contextmanager
     def waiting(self, title: str) -> Iterator[Board]:
-        """Say what is waited for, and then what changes."""
+        """Print what is waited for, and yield a board that prints changes."""
         self.say(f"{title} ...")
-        yield _Lines()
+        yield _LineBoard()
 
 
-class _Lines:
+class _LineBoard:
     def __init__(self) -> None:
         self._shown: dict[str, list[Row]] = {}
 
     def show(self, rows: Sequence[Row], *, note: str = "") -> None:
-        """Print the rows that are not as they were; a note changes at every look, and is for terminals.
+        """Print the rows that have changed. The note is ignored, because it changes at every call.
 
-        Rows may share a subject, as those of a node whose device plugin becomes another DaemonSet's.
+        Rows may share a subject, for example when a node's device plugin moves to another DaemonSet.
         """
         del note
         now: dict[str, list[Row]] = {}
@@ -77,7 +77,7 @@ class _Lines:
 
 
 class TerminalTeller:
-    """For a terminal."""
+    """The display for a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -85,30 +85,30 @@ class TerminalTeller:
         self._console: Console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
     def say(self, line: str) -> None:
-        """Print it."""
+        """Print a line."""
         self._console.print(printable(line))
 
     def findings(self, findings: Sequence[Finding]) -> None:
-        """Each with what to do."""
+        """Print the findings in colour, each with its reason and remedy."""
         for line in finding_lines(findings, colour=True):
             click.echo(line, err=True)
 
     @contextlib.contextmanager
     def busy(self, title: str) -> Iterator[None]:
-        """A spinner, which goes away."""
+        """Show a spinner, and remove it at the end."""
         with self._console.status(printable(title)):
             yield
 
     @contextlib.contextmanager
     def waiting(self, title: str) -> Iterator[Board]:
-        """A table under a spinner, which stays as it was at the end."""
+        """Show a table under a spinner; its last state stays on the terminal."""
         from rich.live import Live
 
         with Live(console=self._console, refresh_per_second=REFRESH_PER_SECOND) as live:
-            yield _Table(live, printable(title))
+            yield _TableBoard(live, printable(title))
 
 
-class _Table:
+class _TableBoard:
     def __init__(self, live: Live, title: str) -> None:
         from rich.spinner import Spinner
 
@@ -117,7 +117,7 @@ class _Table:
         self.show(())
 
     def show(self, rows: Sequence[Row], *, note: str = "") -> None:
-        """Draw them anew."""
+        """Redraw the table with these rows."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
@@ -133,7 +133,7 @@ class _Table:
 
 
 def finding_lines(findings: Sequence[Finding], *, colour: bool = False) -> Iterator[str]:
-    """What preflight found, for people: a line each, and under it why and what to do."""
+    """Return the lines for preflight's findings: one for each, and below it the reason and the remedy."""
     width = max((len(str(one.check)) for one in findings), default=0)
     for one in findings:
         outcome = f"{one.outcome:<7}"
@@ -146,5 +146,5 @@ def finding_lines(findings: Sequence[Finding], *, colour: bool = False) -> Itera
 
 
 def teller(*, terminal: bool) -> LineTeller | TerminalTeller:
-    """The one that fits where stderr goes."""
+    """Return the display for stderr."""
     return TerminalTeller() if terminal else LineTeller()

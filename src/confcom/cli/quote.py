@@ -1,4 +1,4 @@
-"""`confcom quote`."""
+"""The command `confcom quote`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 STDOUT = Path("-")
-"""By custom, the file name that means standard output."""
+"""The conventional file name for standard output."""
 
 
 def _hex_bytes(ctx: click.Context, param: click.Parameter, value: str) -> bytes:

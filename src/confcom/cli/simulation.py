@@ -1,4 +1,4 @@
-"""`confcom simulation`: create, show and export a simulated platform."""
+"""The commands `confcom simulation ...`: create, show and export a simulated platform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`confcom status`."""
+"""The command `confcom status`."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def status(*, namespace: str, context: str, output: str, all_nodes: bool) -> Non
     from confcom.addon.status import add_on_status, admission_policies
     from confcom.cli.status_lines import status_lines
 
-    it = add_on(namespace, context)
-    seen = look_everywhere(it.api)
-    here = [one for one in seen.daemon_sets if namespace_of(one) == seen.namespace]
+    addon = add_on(namespace, context)
+    seen = look_everywhere(addon.api)
+    daemon_sets = [one for one in seen.daemon_sets if namespace_of(one) == seen.namespace]
     seen = dataclasses.replace(
         seen,
-        release=look_at_release(it.helm, it.api),
-        root=look_at_root(it.api, here, seen.pods),
-        refusals=look_at_refusals(it.api, admission_policies(here)) if here else None,
+        release=look_at_release(addon.helm, addon.api),
+        root=look_at_root(addon.api, daemon_sets, seen.pods),
+        refusals=look_at_refusals(addon.api, admission_policies(daemon_sets)) if daemon_sets else None,
     )
     found = add_on_status(seen, datetime.now(UTC))
     lines = status_lines(found, everything=all_nodes)

@@ -1,4 +1,4 @@
-"""What `confcom status` prints for people: as much as they read, however large the cluster is."""
+"""The text output of `confcom status`, limited to a readable length for large clusters."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from confcom.addon.problems import ProblemGroup
 from confcom.addon.status import AddOnStatus
 from confcom.addon.workloads import WorkloadGroup, alike
 
-MOST_ROWS = 20
-"""Nodes that have a row each: as many as a terminal of 24 lines shows at once, which everybody reads."""
-MOST_GROUPS = 20
-"""Different problems, doubts or workloads: with more than a screen of causes, the first one is mended first anyway."""
+MAX_ROWS = 20
+"""The most nodes that have a row each: as many as a terminal of 24 lines shows at once."""
+MAX_GROUPS = 20
+"""The most problems, doubts or workloads in a section; people fix the first of so many before they read the others."""
 USUAL_WIDTH = 50
-"""Of a column, unless half of its cells are wider. Names of cloud nodes take 20 to 45; DNS allows 253."""
+"""Width of a column, unless half of its cells are wider. Names of cloud nodes take 20 to 45; DNS allows 253."""
 _HEADER = ("NODE", "SGX", "EPC MiB", "USED", "DEVICE PLUGIN", "QUOTE HELPER", "PROVISION")
 _ALL = "`confcom status --all-nodes` shows them all"
 
 
 def status_lines(found: AddOnStatus, *, everything: bool = False) -> Iterator[str]:
-    """For people.
+    """Return the lines that describe the add-on for people.
 
     Args:
-        found: the add-on.
+        found: the add-on's status.
         everything: whether each node has a row, and each problem and workload a line of its own.
     """
     if found.enabled:
@@ -37,18 +37,18 @@ def status_lines(found: AddOnStatus, *, everything: bool = False) -> Iterator[st
             yield "An update is in progress."
     if found.nodes:
         yield ""
-        yield from _rows(found.nodes) if everything or len(found.nodes) <= MOST_ROWS else _shortened(found.nodes)
+        yield from _rows(found.nodes) if everything or len(found.nodes) <= MAX_ROWS else _summarised_nodes(found.nodes)
     if found.other_nodes and found.enabled:
         yield f"{found.other_nodes} more without SGX"
     if found.problems:
-        problems = map(str, found.problems) if everything else map(_problem, found.problem_groups)
+        problems = map(str, found.problems) if everything else map(_problem_line, found.problem_groups)
         yield from _section("Wrong:", ([one] for one in problems), everything=everything)
     if found.doubts:
-        doubts = map(str, found.doubts) if everything else map(_problem, found.doubt_groups)
+        doubts = map(str, found.doubts) if everything else map(_problem_line, found.doubt_groups)
         yield from _section("Not compared:", ([one] for one in doubts), everything=everything)
     if found.workloads:
         groups = [WorkloadGroup((one,)) for one in found.workloads] if everything else alike(found.workloads)
-        yield from _section("Workloads that need help:", map(_workload, groups), everything=everything)
+        yield from _section("Workloads that need help:", map(_workload_lines, groups), everything=everything)
     if found.ok:
         yield ""
         what = "The add-on is well" if found.workloads else "All is well"
@@ -56,17 +56,17 @@ def status_lines(found: AddOnStatus, *, everything: bool = False) -> Iterator[st
 
 
 def _section(title: str, parts: Iterable[Sequence[str]], *, everything: bool) -> Iterator[str]:
-    """A title, and what is below it, each part some lines."""
-    told = list(parts)
-    shown = told if everything else told[:MOST_GROUPS]
+    """Return a title and the indented lines of its parts; without `everything`, of the first MAX_GROUPS parts."""
+    all_parts = list(parts)
+    first_parts = all_parts if everything else all_parts[:MAX_GROUPS]
     yield ""
     yield title
-    yield from (f"  {line}" for part in shown for line in part)
-    if len(shown) < len(told):
-        yield f"  and {len(told) - len(shown)} more of other kinds: {_ALL}"
+    yield from (f"  {line}" for part in first_parts for line in part)
+    if len(first_parts) < len(all_parts):
+        yield f"  and {len(all_parts) - len(first_parts)} more of other kinds: {_ALL}"
 
 
-def _problem(group: ProblemGroup) -> str:
+def _problem_line(group: ProblemGroup) -> str:
     if not group.nodes:
         return group.text
     nodes = group.nodes[0] if len(group.nodes) == 1 else f"{len(group.nodes)} nodes ({shown(group.nodes)})"
@@ -74,54 +74,55 @@ def _problem(group: ProblemGroup) -> str:
     return f"{times}{nodes}: {'' if group.same else 'for example, '}{group.text}"
 
 
-def _workload(group: WorkloadGroup) -> tuple[str, str]:
+def _workload_lines(group: WorkloadGroup) -> tuple[str, str]:
     first = group.first
     names = [f"{one.namespace}/{one.name}" for one in group.workloads]
-    said = f"{first.trouble}: {': '.join(filter(None, (first.cause, first.message)))}"
+    trouble = f"{first.trouble}: {': '.join(filter(None, (first.cause, first.message)))}"
     if len(names) == 1:
-        return f"{first.kind} {names[0]} is {said}", f"  do: {first.remedy}"
+        return f"{first.kind} {names[0]} is {trouble}", f"  do: {first.remedy}"
     same = all(one.remedy == first.remedy for one in group.workloads)
     do = "do" if same else f"do, as for {names[0]}"
-    return f"{len(names)} {first.kind}s ({shown(names)}) are {said}", f"  {do}: {first.remedy}"
+    return f"{len(names)} {first.kind}s ({shown(names)}) are {trouble}", f"  {do}: {first.remedy}"
 
 
-def _shortened(nodes: Sequence[NodeStatus]) -> Iterator[str]:
-    """Of many nodes: sums of those that are well, and rows of some that are not.
+def _summarised_nodes(nodes: Sequence[NodeStatus]) -> Iterator[str]:
+    """Return summaries of the nodes that are well, and rows of at most MAX_ROWS that are not.
 
-    Nodes whose kubelet is not well have no row, since the cluster knows nothing new of them.
+    Nodes that are not Ready are only counted, since the cluster has no new information about them.
     """
-    yield from map(_summary, summarised(nodes))
-    if silent := sum(not node.ready for node in nodes):
-        yield f"{_count(silent)} not Ready"
+    yield from map(_summary_line, summarised(nodes))
+    if not_ready := sum(not node.ready for node in nodes):
+        yield f"{_nodes_are(not_ready)} not Ready"
     bad = [node for node in nodes if node.ready and not node.well]
     if bad:
-        yield f"{_count(len(bad))} Ready, and not well:"
+        yield f"{_nodes_are(len(bad))} Ready, and not well:"
         yield ""
-        yield from _rows(bad[:MOST_ROWS])
-    if len(bad) > MOST_ROWS:
-        yield f"and {len(bad) - MOST_ROWS} more that are not well: {_ALL}"
+        yield from _rows(bad[:MAX_ROWS])
+    if len(bad) > MAX_ROWS:
+        yield f"and {len(bad) - MAX_ROWS} more that are not well: {_ALL}"
 
 
-def _count(nodes: int) -> str:
+def _nodes_are(nodes: int) -> str:
     return "1 node is" if nodes == 1 else f"{nodes} nodes are"
 
 
-def _summary(kind: NodeSummary) -> str:
+def _summary_line(kind: NodeSummary) -> str:
     epc = str(kind.allocatable) if kind.allocatable == kind.capacity else f"{kind.allocatable} of {kind.capacity}"
     return (
-        f"{_count(kind.nodes)} well: {kind.sgx}, {epc} MiB of EPC, {kind.used} used; "
-        f"device plugin {_counted(kind.plugins, kind.nodes)}; quote helper {_counted(kind.helpers, kind.nodes)}; "
-        f"provision device: {_counted(kind.provision, kind.nodes)}"
+        f"{_nodes_are(kind.nodes)} well: {kind.sgx}, {epc} MiB of EPC, {kind.used} used; "
+        f"device plugin {_with_counts(kind.plugins, kind.nodes)}; "
+        f"quote helper {_with_counts(kind.helpers, kind.nodes)}; "
+        f"provision device: {_with_counts(kind.provision, kind.nodes)}"
     )
 
 
-def _counted(counts: Mapping[str, int], nodes: int) -> str:
-    """With counts only if there are several; nodes that are in none of them are told too."""
+def _with_counts(counts: Mapping[str, int], nodes: int) -> str:
+    """Return the values, with their counts if there are several; nodes without a value are counted as "none"."""
     without = nodes - sum(counts.values())
-    told = dict(counts) | ({"none": without} if without else {})
-    if len(told) == 1:
-        return next(iter(told))
-    return ", ".join(f"{one} ({count})" for one, count in told.items())
+    values = dict(counts) | ({"none": without} if without else {})
+    if len(values) == 1:
+        return next(iter(values))
+    return ", ".join(f"{value} ({count})" for value, count in values.items())
 
 
 def _rows(nodes: Iterable[NodeStatus]) -> Iterator[str]:
@@ -137,25 +138,28 @@ def _row(node: NodeStatus) -> tuple[str, ...]:
         sgx,
         amount,
         str(epc.used),
-        _daemons(node.plugins),
-        _daemons(node.helpers),
+        _daemon_cell(node.plugins),
+        _daemon_cell(node.helpers),
         node.provision,
     )
 
 
-def _daemons(pods: Sequence[DaemonPod]) -> str:
-    """Alike ones are counted: of those that a kubelet rejected, Kubernetes may leave dozens for minutes."""
-    alike = Counter(f"{pod.state} {pod.version}" for pod in pods)
-    return ", ".join(one if count == 1 else f"{one} ({count})" for one, count in alike.items()) or "none"
+def _daemon_cell(pods: Sequence[DaemonPod]) -> str:
+    """Return the states of a node's daemon Pods, equal ones once with their count.
+
+    For minutes, Kubernetes may keep dozens of Pods that a kubelet rejected.
+    """
+    counts = Counter(f"{pod.state} {pod.version}" for pod in pods)
+    return ", ".join(state if count == 1 else f"{state} ({count})" for state, count in counts.items()) or "none"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [_width([len(cell) for cell in column]) for column in zip(*rows, strict=True)]
+    widths = [_column_width([len(cell) for cell in column]) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _width(lengths: Sequence[int]) -> int:
-    """Of a column: a cell that is much longer than the others moves the rest of its own row only."""
+def _column_width(lengths: Sequence[int]) -> int:
+    """Return a column's width; a cell that is much longer than the others shifts only the rest of its own row."""
     usual = sorted(lengths)[len(lengths) // 2]
     return max(length for length in lengths if length <= max(usual, USUAL_WIDTH))

@@ -1,4 +1,4 @@
-"""`confcom verify`: a quote against a root, collateral and a policy."""
+"""The command `confcom verify`: checks a quote against a root, collateral and a policy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from confcom.verify.verdict import Check, Verdict
 
 INTEL = "intel"
-"""What --root takes instead of a file name for Intel's root, which comes with this package."""
+"""The value of --root for Intel's root, which comes with this package."""
 
 _TCB_STATUSES = (
     "UpToDate",
@@ -148,20 +148,20 @@ def verify(
     from confcom.verify.verifier import verify_quote
 
     policy = _policy(demands)
-    unreadable: dict[str, object] = {}
+    input_error: dict[str, object] = {}
     try:
         data = read_quote(quote)
         trusted = _root(root)
-        evidence = read_collateral(collateral) if collateral else None
+        parsed_collateral = read_collateral(collateral) if collateral else None
     except (UnreadableInputError, MalformedError) as error:
         if output == TEXT:
             raise
         verdict = unusable("input", "a quote, a root certificate and collateral that can be read", error)
-        unreadable = {"error": as_data(error)}
+        input_error = {"error": as_data(error)}
     else:
-        verdict = verify_quote(data, trusted, evidence, policy, at or datetime.now(UTC))
+        verdict = verify_quote(data, trusted, parsed_collateral, policy, at or datetime.now(UTC))
     if output == JSON:
-        click.echo(json.dumps(verdict.to_json() | unreadable, indent=2))
+        click.echo(json.dumps(verdict.to_json() | input_error, indent=2))
     else:
         click.echo("\n".join(_lines(verdict)))
     ctx.exit(verdict.kind.exit_code)
@@ -200,7 +200,7 @@ def _root(root: str) -> TrustedRoot:
 
 
 def _lines(verdict: Verdict) -> Iterator[str]:
-    """The verdict is the last line, where it stands in front of the reader when the command has ended."""
+    """Return the lines for a verdict; the verdict is the last one, next to the prompt when the command has ended."""
     yield f"platform: {verdict.platform.value}{_PLATFORM_NOTES[verdict.platform.value]}"
     if verdict.tcb_status:
         advisories = printable(", ".join(verdict.advisory_ids)) or "none"
@@ -214,11 +214,11 @@ def _lines(verdict: Verdict) -> Iterator[str]:
 
 
 def _check_lines(check: Check, width: int) -> Iterator[str]:
-    """One line for a check that did not fail; for one that did, what was required and found, and why it failed."""
+    """Return one line for a check that did not fail; otherwise also what was required and found, and why it failed."""
     status = click.style(f"{check.status.value:<{_STATUS_WIDTH}}", fg=_COLOURS[check.status.value])
     if not check.consequence:
-        told = check.found or check.why or check.required
-        yield f"{status}  {check.name:<{width}}  {printable(told)}".rstrip()
+        detail = check.found or check.why or check.required
+        yield f"{status}  {check.name:<{width}}  {printable(detail)}".rstrip()
         return
     yield f"{status}  {check.name}"
     for label, text in (("required", check.required), ("found", check.found), ("why", check.why)):

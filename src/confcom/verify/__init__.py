@@ -1,4 +1,6 @@
-"""Verify quotes: quote, policy and collateral in, verdict out. No network; no simulated quote by accident.
+"""Verification of SGX quotes for relying parties: `verify` decides about a quote by a policy and collateral.
+
+Nothing is fetched over the network. A simulated quote is accepted only if the policy allows simulated platforms.
 
 verdict = verify(quote, policy, collateral)
 claims = verdict.require_ok()

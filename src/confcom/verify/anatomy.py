@@ -1,4 +1,4 @@
-"""What a quote says, in words: for people who look at one, before and without deciding whether to trust it. Pure."""
+"""The decoder behind `confcom inspect`: a quote's fields with labels and notes for people. It decides nothing. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PLATFORM_NOTES = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One value: `key` for programs, `label` and `note` for people."""
+    """One decoded value: `key` is for programs, `label` and `note` are for people."""
 
     key: str
     label: str
@@ -48,7 +48,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One part of a quote, in the order of its bytes."""
+    """One part of a quote; sections follow the order of the quote's bytes."""
 
     key: str
     title: str
@@ -57,7 +57,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
-    """All that could be read; `stopped` says what ended the reading early."""
+    """The sections that could be read; `stopped` is the error that ended the reading early, if there was one."""
 
     size: int
     sections: tuple[Section, ...]
@@ -65,7 +65,7 @@ class Anatomy:
     stopped: MalformedError | None = None
 
     def to_json(self) -> dict[str, object]:
-        """Plain values for `json.dumps`; the format of `confcom inspect --output json`."""
+        """Return plain values for `json.dumps`, in the format of `confcom inspect --output json`."""
         stopped = self.stopped
         return {
             "size": self.size,
@@ -78,25 +78,25 @@ class Anatomy:
 
 
 def dissect(data: bytes) -> Anatomy:
-    """Take a quote apart as far as it can be read.
+    """Decode a quote as far as it can be read.
 
-    Never raises: bytes that are no quote, or only its beginning, give the sections before the fault, and the fault.
+    Malformed input does not raise: the result has the sections before the error, and the error in `stopped`.
     """
     sections: list[Section] = []
     warnings: list[str] = []
     stopped = None
     try:
-        for part in _dissect(data):
-            if isinstance(part, Section):
-                sections.append(part)
+        for item in _sections_and_warnings(data):
+            if isinstance(item, Section):
+                sections.append(item)
             else:
-                warnings.append(part)
+                warnings.append(item)
     except MalformedError as error:
         stopped = error
     return Anatomy(len(data), tuple(sections), tuple(warnings), stopped)
 
 
-def _dissect(data: bytes) -> Iterator[Section | str]:
+def _sections_and_warnings(data: bytes) -> Iterator[Section | str]:
     if has_open_enclave_header(data):
         yield _open_enclave_header(data)
         yield "this is a report of Open Enclave; the quote begins after its 16-byte header"
@@ -104,7 +104,7 @@ def _dissect(data: bytes) -> Iterator[Section | str]:
     try:
         quote = Quote.parse(data)
     except MalformedError:
-        yield from _beginning(data)
+        yield from _fixed_part(data)
         raise
     yield _header(quote.header)
     yield from _report_body("report_body", "Enclave report (what is attested)", quote.body)
@@ -118,8 +118,11 @@ def _dissect(data: bytes) -> Iterator[Section | str]:
         yield f"{len(quote.trailing)}{zeros} bytes follow the quote; nothing signs them"
 
 
-def _beginning(data: bytes) -> Iterator[Section]:
-    """What stands before the fault: header and report body have fixed places in every version that SGX uses."""
+def _fixed_part(data: bytes) -> Iterator[Section]:
+    """Decode the header of a malformed quote, and its report body if the version is 3.
+
+    Both have fixed offsets in every version that SGX uses.
+    """
     if len(data) >= QUOTE_HEADER_SIZE:
         header = QuoteHeader.parse(data[:QUOTE_HEADER_SIZE])
         yield _header(header)
@@ -266,7 +269,7 @@ def _marks(quote: Quote, chain: PckChain | None) -> Section:
 
 
 def _as_text(data: bytes) -> str:
-    """The bytes as quoted ASCII if that is what they are, apart from zeros at the end."""
+    """Return the bytes as quoted text if they are printable ASCII, without zeros at the end, else ""."""
     text = data.rstrip(b"\0")
     if text and text.isascii() and text.decode("ascii").isprintable():
         return f'"{text.decode("ascii")}"'

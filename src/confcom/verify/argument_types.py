@@ -1,4 +1,4 @@
-"""Checks of arguments of the public interface: a value of another type is told where it is given."""
+"""Type checks for arguments of the public interface, so that a wrong type is reported at the call that passed it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from confcom.errors import SettingsError
 
 
 class WrongTypeError(SettingsError, TypeError):
-    """An argument has another type than it must have.
+    """An argument has the wrong type.
 
     Args:
-        name: of the argument, with its article.
-        expected: what it must be.
-        value: what it is.
+        name: the argument's name with its article, such as "the quote".
+        expected: the expected type, in words.
+        value: the value that was passed.
     """
 
     def __init__(self, name: str, expected: str, value: object) -> None:
@@ -22,11 +22,11 @@ class WrongTypeError(SettingsError, TypeError):
 
 
 def binary(name: str, value: object, size: int) -> bytes | None:
-    """Take bytes, or the same as hexadecimal text; None stays None.
+    """Return bytes that were given as bytes or as hexadecimal text; None stays None.
 
     Raises:
-        WrongTypeError: anything else.
-        SettingsError: another size, or text that is not hexadecimal.
+        WrongTypeError: the value has another type.
+        SettingsError: the size is wrong, or the text is not hexadecimal.
     """
     if value is None:
         return None
@@ -52,11 +52,11 @@ def binary(name: str, value: object, size: int) -> bytes | None:
 
 
 def number(name: str, value: object, most: int) -> int | None:
-    """Take an integer from 0 to `most`; None stays None.
+    """Return the value if it is an integer from 0 to `most`; None stays None.
 
     Raises:
-        WrongTypeError: anything else, a bool among it.
-        SettingsError: out of range.
+        WrongTypeError: the value has another type; a bool is not accepted as an integer.
+        SettingsError: the value is out of range.
     """
     if value is None:
         return None
@@ -72,10 +72,10 @@ def number(name: str, value: object, most: int) -> int | None:
 
 
 def boolean(name: str, value: object) -> bool:
-    """Take True or False.
+    """Return the value if it is True or False.
 
     Raises:
-        WrongTypeError: anything else.
+        WrongTypeError: the value has another type.
     """
     if not isinstance(value, bool):
         raise WrongTypeError(name, "True or False", value)
@@ -83,10 +83,10 @@ def boolean(name: str, value: object) -> bool:
 
 
 def path_argument(name: str, value: object) -> Path:
-    """Take a path.
+    """Return the value as a Path.
 
     Raises:
-        WrongTypeError: neither text nor os.PathLike.
+        WrongTypeError: the value is neither text nor os.PathLike.
     """
     if not isinstance(value, (str, os.PathLike)):
         raise WrongTypeError(name, "a path: text, or os.PathLike", value)

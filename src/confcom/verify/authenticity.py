@@ -1,4 +1,4 @@
-"""Gates of our own beside dcap-qvl: what it lets through, and what can be known without collateral."""
+"""Authenticity checks beside dcap-qvl's: cases that dcap-qvl accepts, and checks that need no collateral."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from confcom.verify.trust import Platform, TrustedRoot, key_id, name_text
 from confcom.verify.verdict import Check, VerdictKind, failed, passed
 
 MAX_QUOTE_SIZE = 64 * 1024
-"""Bytes. Real quotes have under 5 KiB; with the most certification data that Intel's library allows, under 14 KiB."""
+"""Bytes. Real quotes are under 5 KiB; with the most certification data that Intel's library allows, under 14 KiB."""
 
 SHOWN_KEY_ID_DIGITS = 16
-"""Hexadecimal digits of a root key id in a message: enough to compare by eye, as short fingerprints are."""
+"""Hexadecimal digits of a root key id in a message: as in short fingerprints, enough to compare by eye."""
 
 
 def trailing_bytes_check(quote: Quote) -> Check:
-    """Whether the input ends where the quote does: nothing signs what follows, and dcap-qvl ignores it."""
+    """Check that the input ends where the quote ends: no signature covers what follows, and dcap-qvl ignores it."""
     required = f"a quote of {quote.size} bytes and nothing after it"
     if not quote.trailing:
         return passed("trailing_bytes", required, "nothing after it")
@@ -35,7 +35,7 @@ def trailing_bytes_check(quote: Quote) -> Check:
 
 
 def root_check(chain: PckChain, root: TrustedRoot) -> Check:
-    """Whether the chain in the quote ends in the trusted root's key. dcap-qvl also accepts a chain without its root."""
+    """Check that the quote's chain ends in the trusted root's key. dcap-qvl also accepts a chain without a root."""
     required = f"a chain that ends in the trusted root {_describe(root.key_id, root.certificate.subject)}"
     if chain.root is None:
         why = "a complete chain is leaf, intermediate and root; without the root it is not what a platform makes"
@@ -48,7 +48,7 @@ def root_check(chain: PckChain, root: TrustedRoot) -> Check:
 
 
 def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
-    """Whether the trusted root is valid at `now`. dcap-qvl does not look at a trust anchor's dates."""
+    """Check that the trusted root is valid at `now`. dcap-qvl does not check the dates of a trust anchor."""
     begin, end = root.certificate.not_valid_before_utc, root.certificate.not_valid_after_utc
     required = f"the root is valid at {utc_text(now)}"
     found = f"valid from {utc_text(begin)} to {utc_text(end)}"
@@ -59,7 +59,11 @@ def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
 
 
 def marks_check(quote: Quote, chain: PckChain, platform: Platform) -> Check:
-    """Whether the marks of simulation agree with the root: none under Intel's, all under a simulated one."""
+    """Check that the marks of simulation agree with the root.
+
+    Under a simulated root every required mark must be present. Under any other root none may be, except those that a
+    third party's quoting enclave has too (`UNDECLARED_MARKS`).
+    """
     present = present_marks(quote, chain)
     found = "; ".join(sorted(mark.value for mark in present)) or "none"
     if platform is Platform.SIMULATED:
@@ -81,7 +85,7 @@ def marks_check(quote: Quote, chain: PckChain, platform: Platform) -> Check:
 
 
 def signatures_check(quote: Quote, chain: PckChain, root: TrustedRoot, now: datetime) -> Check:
-    """The signatures from the enclave's report up to the root, by our own code; no collateral is needed."""
+    """Check the signatures from the enclave's report up to the root with our own code; no collateral is needed."""
     required = "report signed by the attestation key, which the QE's report names, which the PCK's chain certifies"
     broken = (
         chain.broken_link(root.certificate, now)

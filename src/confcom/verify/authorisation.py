@@ -1,4 +1,4 @@
-"""The policy's checks: what an authentic quote says against what the relying party demands. Pure."""
+"""The policy's checks: they compare the claims of an authentic quote with the relying party's demands. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from confcom.verify.verdict import Check, Claims, VerdictKind, failed, not_check
 
 
 def identity_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
-    """Whether the enclave is the expected one, and whether the policy expects one at all."""
+    """Check that the enclave is the expected one; fail if the policy names no enclave."""
     if not policy.names_identity:
         yield _refused(
             "identity",
@@ -39,7 +39,7 @@ def identity_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
             f"at least {policy.min_config_svn}",
             str(claims.config_svn),
             "the enclave's configuration is older than the policy accepts",
-            equal=claims.config_svn >= policy.min_config_svn,
+            holds=claims.config_svn >= policy.min_config_svn,
         )
     if policy.isv_prod_id is not None:
         why = "the same signer's other product made this quote"
@@ -50,12 +50,12 @@ def identity_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
             f"at least {policy.min_isv_svn}",
             str(claims.isv_svn),
             "the enclave is older than the policy accepts",
-            equal=claims.isv_svn >= policy.min_isv_svn,
+            holds=claims.isv_svn >= policy.min_isv_svn,
         )
 
 
 def report_data_check(claims: Claims, policy: Policy) -> Check:
-    """Whether the quote answers the relying party's challenge: without one, an old quote passes for a new one."""
+    """Check that the quote has the expected report data; without a challenge, an old quote could be replayed."""
     found = claims.report_data.hex()
     if policy.report_data is None:
         return _refused(
@@ -70,7 +70,7 @@ def report_data_check(claims: Claims, policy: Policy) -> Check:
 
 
 def platform_check(platform: Platform, policy: Policy) -> Check:
-    """Whether the policy accepts what made the quote: genuine always, simulated on request, an unknown root never."""
+    """Check the kind of platform: genuine is accepted always, simulated if the policy allows it, unknown never."""
     if platform is Platform.GENUINE:
         return passed("platform", "genuine", platform.value)
     if platform is Platform.SIMULATED and policy.allow_simulated:
@@ -87,29 +87,29 @@ def platform_check(platform: Platform, policy: Policy) -> Check:
 
 
 def tcb_check(tcb_status: TcbStatus, policy: Policy) -> Check:
-    """Whether firmware and microcode are as current as the policy asks: dcap-qvl reports this, and accepts."""
+    """Check that the policy accepts the TCB status; dcap-qvl reports the status but does not reject by it."""
     return _compared(
         "tcb_status",
         _accepted_statuses(policy),
         tcb_status.value,
         "known weaknesses of this platform are not fixed",
-        equal=tcb_status in policy.accepted_tcb_statuses,
+        holds=tcb_status in policy.accepted_tcb_statuses,
     )
 
 
-def unjudged_checks(policy: Policy) -> Iterator[Check]:
-    """TCB status and advisories of a debug enclave, which nobody judges.
+def debug_enclave_tcb_checks(policy: Policy) -> Iterator[Check]:
+    """Return the TCB status and advisories checks of a debug enclave, for which dcap-qvl reports neither.
 
-    Allowing debug enclaves waives that the platform is up to date, the least that any policy asks for, but nothing that
-    the policy asks for by itself: a list of statuses without UpToDate, or advisories to reject.
+    `allow_debug` waives the default demand that the TCB is UpToDate. It does not waive explicit demands: a set of
+    statuses without UpToDate, or rejected advisories. Those checks fail.
     """
     accepted = _accepted_statuses(policy)
     if TcbStatus.UP_TO_DATE in policy.accepted_tcb_statuses:
         yield not_checked("tcb_status", accepted, DEBUG_CAVEAT)
     else:
-        yield _refused("tcb_status", accepted, _UNJUDGED, DEBUG_CAVEAT)
+        yield _refused("tcb_status", accepted, _NOT_KNOWN, DEBUG_CAVEAT)
     if policy.rejected_advisories:
-        yield _refused("advisories", _rejected_advisories(policy), _UNJUDGED, DEBUG_CAVEAT)
+        yield _refused("advisories", _rejected_advisories(policy), _NOT_KNOWN, DEBUG_CAVEAT)
     else:
         yield not_checked("advisories", _NO_ADVISORY_REJECTED, DEBUG_CAVEAT)
 
@@ -124,7 +124,7 @@ def _rejected_advisories(policy: Policy) -> str:
 
 
 def advisories_check(advisory_ids: tuple[str, ...], policy: Policy) -> Check:
-    """Whether an advisory that the policy rejects applies to the platform."""
+    """Check that no advisory that the policy rejects applies to the platform."""
     found = ", ".join(advisory_ids) or "none"
     if not policy.rejected_advisories:
         return passed("advisories", _NO_ADVISORY_REJECTED, found)
@@ -134,12 +134,12 @@ def advisories_check(advisory_ids: tuple[str, ...], policy: Policy) -> Check:
         _rejected_advisories(policy),
         found,
         "the policy rejects " + ", ".join(sorted(hits)),
-        equal=not hits,
+        holds=not hits,
     )
 
 
 def debug_check(claims: Claims, platform: Platform, policy: Policy) -> Check:
-    """Whether the enclave is closed to its host. Only a simulated one may be a debug enclave, and only on request."""
+    """Check that the enclave is no debug enclave, which only `allow_debug` accepts, on simulated platforms only."""
     if not claims.debug:
         return passed("debug", "not a debug enclave", "not a debug enclave")
     found = "a debug enclave: its host can read and change its memory"
@@ -164,11 +164,11 @@ DEBUG_CAVEAT = (
 
 _NO_ADVISORY_REJECTED = "any: the policy rejects none"
 
-_UNJUDGED = "not known: a debug enclave"
+_NOT_KNOWN = "not known: a debug enclave"
 
 
-def _compared(name: str, required: str, found: str, why: str, *, equal: bool | None = None) -> Check:
-    if required == found if equal is None else equal:
+def _compared(name: str, required: str, found: str, why: str, *, holds: bool | None = None) -> Check:
+    if required == found if holds is None else holds:
         return passed(name, required, found)
     return _refused(name, required, found, why)
 

@@ -1,7 +1,7 @@
-"""Gates of our own on collateral: that it is current, for this platform, signed by who may sign it, and marked. Pure.
+"""Collateral checks beside dcap-qvl's: dates, platform, signing certificate and marks of simulation. Pure.
 
-dcap-qvl compares neither the PCE id nor the names of certificates: with it alone, a PCK, which belongs to one platform,
-could sign TCB info for all of them.
+dcap-qvl compares neither the PCE id nor the names of certificates. With dcap-qvl alone, a PCK, which belongs to one
+platform, could sign TCB info for all platforms.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from confcom.verify.trust import Platform, load_certificate, name_text
 from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, passed
 
 SIGNER_CHAIN_LENGTH = 2
-"""Signer and root (PCS API v4, TCB-Info-Issuer-Chain)."""
+"""The signing certificate and the root (PCS API v4, TCB-Info-Issuer-Chain)."""
 
 TCB_SIGNER_NAME = "SGX TCB Signing"
-"""In the common name of the certificate that signs TCB info and QE identity (Intel's QVL asks for it too)."""
+"""Part of the common name of the certificate that signs TCB info and QE identity (Intel's QVL requires it too)."""
 
 
 def currency_check(collateral: Collateral | None, now: datetime) -> Check:
-    """Whether there is collateral, and each part of it has been issued and has not expired at `now`."""
+    """Check that there is collateral, and that each part of it has been issued and has not expired at `now`."""
     required = f"TCB info, QE identity and revocation lists that are current at {utc_text(now)}"
     if collateral is None:
         why = "without it nobody can say whether the platform is revoked or out of date"
@@ -47,7 +47,7 @@ def currency_check(collateral: Collateral | None, now: datetime) -> Check:
 
 
 def platform_match_check(collateral: Collateral, leaf: x509.Certificate) -> Check:
-    """Whether the TCB info is for the platform family and PCE that the PCK certificate names."""
+    """Check that the TCB info is for the FMSPC and PCE id in the PCK certificate."""
     try:
         tcb_info, extension = collateral.read_tcb_info(), PckExtension.from_certificate(leaf)
     except MalformedError as error:
@@ -62,7 +62,7 @@ def platform_match_check(collateral: Collateral, leaf: x509.Certificate) -> Chec
 
 
 def signer_check(collateral: Collateral, trusted_root: x509.Certificate) -> Check:
-    """Whether TCB info and QE identity come with the root's own certificate for signing them, and that root."""
+    """Check that both issuer chains consist of the root's TCB signing certificate and the trusted root itself."""
     required = f"TCB info and QE identity signed by {TCB_SIGNER_NAME}, which the trusted root issued"
     try:
         for chain in (collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain):
@@ -81,7 +81,7 @@ def signer_check(collateral: Collateral, trusted_root: x509.Certificate) -> Chec
 
 
 def marks_check(collateral: Collateral, platform: Platform) -> Check:
-    """Whether the marks of simulation in collateral agree with the root, as those in the quote must.
+    """Check that the collateral's marks of simulation agree with the root: all if it is simulated, otherwise none.
 
     Raises:
         MalformedError: TCB info or QE identity cannot be read (`currency_check` finds that first).

@@ -1,4 +1,4 @@
-"""The only module that knows dcap-qvl: our types in, our types out, its error texts as a closed set of findings."""
+"""The adapter to dcap-qvl, and the only module that imports it. It maps dcap-qvl's error texts to `Finding`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ except ModuleNotFoundError as missing:
 
 
 class Finding(Enum):
-    """Why dcap-qvl rejects. Its errors are all of one type; what they mean is told by their text (version 0.7)."""
+    """Why dcap-qvl rejects a quote. All its errors have one type, so their texts are matched (version 0.7)."""
 
     DEBUG = "dcap-qvl refuses debug enclaves"
     NOT_CURRENT = "part of the collateral is not current"
@@ -38,7 +38,7 @@ class Finding(Enum):
 
     @property
     def consequence(self) -> VerdictKind:
-        """What the verdict becomes; anything that is not plainly a matter of unsuitable input is not authentic."""
+        """The kind of verdict: unusable for the three findings about unsuitable input, otherwise not authentic."""
         unusable = {Finding.NOT_CURRENT, Finding.OTHER_PLATFORM, Finding.UNREADABLE}
         return VerdictKind.UNUSABLE if self in unusable else VerdictKind.NOT_AUTHENTIC
 
@@ -60,7 +60,7 @@ _TEXTS = (
     ("QE ", Finding.QUOTING_ENCLAVE),
     ("TCB", Finding.TCB),
 )
-"""Parts of dcap-qvl's texts, the first match counts. An unknown text is OTHER, hence not authentic."""
+"""Substrings of dcap-qvl's error texts; the first match counts. An unknown text is OTHER, so it is not authentic."""
 
 
 _REPORT_FIELDS = (
@@ -77,12 +77,12 @@ _REPORT_FIELDS = (
     ("reserved4", 60),
     ("report_data", 64),
 )
-"""The report body as dcap-qvl divides it: what Key Separation and Sharing added is in its reserved fields."""
+"""The report body's fields and sizes in dcap-qvl. Its reserved fields have what Key Separation and Sharing added."""
 
 
 @dataclass(frozen=True, slots=True)
 class Appraisal:
-    """dcap-qvl accepts. The status is for the policy to judge: platforms that are out of date are accepted too."""
+    """The result if dcap-qvl accepts. It also accepts out-of-date platforms; the policy decides by `tcb_status`."""
 
     claims: Claims
     root_key_id: bytes
@@ -92,20 +92,20 @@ class Appraisal:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """dcap-qvl rejects: the finding, and its own words."""
+    """The result if dcap-qvl rejects: the finding, and dcap-qvl's error text."""
 
     finding: Finding
     text: str
 
 
 def appraise(quote: bytes, root_der: bytes, collateral: Collateral, now: datetime) -> Appraisal | Rejection:
-    """Let dcap-qvl judge a quote under an explicit root, at an explicit time.
+    """Verify a quote with dcap-qvl, under an explicit root and at an explicit time.
 
     Args:
         quote: the quote's bytes.
-        root_der: the trust anchor.
+        root_der: the trust anchor, as DER.
         collateral: well-formed collateral (`Collateral.require_well_formed`).
-        now: aware, after 1970.
+        now: a time with its time zone, after 1970.
 
     Raises:
         MalformedError: TCB info or QE identity cannot be read.
@@ -113,7 +113,7 @@ def appraise(quote: bytes, root_der: bytes, collateral: Collateral, now: datetim
     tcb_info, qe_identity = collateral.read_tcb_info().signed, collateral.read_qe_identity().signed
     seconds = int(now.timestamp())
     try:
-        theirs = dcap_qvl.QuoteCollateralV3(
+        qvl_collateral = dcap_qvl.QuoteCollateralV3(
             pck_crl_issuer_chain=collateral.pck_crl_issuer_chain.decode(),
             root_ca_crl=collateral.root_ca_crl,
             pck_crl=collateral.pck_crl,
@@ -125,8 +125,8 @@ def appraise(quote: bytes, root_der: bytes, collateral: Collateral, now: datetim
             qe_identity_signature=qe_identity.signature,
         )
         verifier = dcap_qvl.QuoteVerifier(root_der)
-        # claims_only turns every knob of dcap-qvl's policy off: one policy, ours, decides.
-        claims = verifier.verify_with_policy(quote, theirs, seconds, dcap_qvl.QuotePolicy.claims_only(seconds))
+        # claims_only turns every check of dcap-qvl's own policy off, so that only our policy decides.
+        claims = verifier.verify_with_policy(quote, qvl_collateral, seconds, dcap_qvl.QuotePolicy.claims_only(seconds))
         return _appraisal(claims.to_json())
     except (ValueError, KeyError) as error:
         text = str(error).removeprefix("Verification failed: ")

@@ -1,4 +1,4 @@
-"""Quotes, roots and collateral from files. The only module of this room that touches the file system."""
+"""Readers for files of quotes, roots and collateral. The only module of `confcom.verify` that does file I/O."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from confcom.verify.text_encodings import TEXT_BYTES_PER_BYTE, decoded
 from confcom.verify.trust import MAX_ROOT_SIZE, TrustedRoot
 
 STDIN = Path("-")
-"""By custom, the file name that means standard input."""
+"""The conventional file name for standard input."""
 
 MAX_QUOTE_TEXT_SIZE = TEXT_BYTES_PER_BYTE * MAX_QUOTE_SIZE
-"""Bytes of a quote's file, which may be text."""
+"""Bytes of a quote's file, which may be hexadecimal or base64 text."""
 
 MAX_COLLATERAL_FILE_SIZE = 4 * 1024 * 1024
-"""Bytes per file. TCB info takes some 20 KiB; a revocation list may grow with every revoked PCK."""
+"""Bytes per file. TCB info has about 20 KiB; a revocation list grows with every revoked PCK."""
 
 INTEL_ROOT_FILE = "intel_sgx_root_ca.pem"
 """Intel's SGX Root CA, valid until 2049; its key is the one that `trust.INTEL_ROOT_KEY_ID` pins."""
 
 
 class UnreadableInputError(ConfcomError):
-    """A file that verification needs is missing, too large or of the wrong kind, so nothing can be decided."""
+    """A file that verification needs is missing, unreadable, too large or not regular, so nothing can be decided."""
 
     exit_code = ExitCode.UNUSABLE
 
 
 def read_quote(path: str | os.PathLike[str]) -> bytes:
-    """Read what should be a quote from a regular file, or from standard input (`-`), which may be a pipe.
+    """Read a quote from a regular file, or from standard input (`-`), which may be a pipe.
 
-    Hexadecimal and base64 text is decoded.
+    Hexadecimal and base64 text is decoded. The result is not parsed: it need not be a quote.
 
     Raises:
-        UnreadableInputError: it cannot be read, is not a regular file, or is longer than any quote.
+        UnreadableInputError: the file cannot be read, is not a regular file, or is longer than any quote.
     """
     path = path_argument("the quote", path)
     if path != STDIN:
@@ -54,29 +54,29 @@ def read_quote(path: str | os.PathLike[str]) -> bytes:
 
 
 def read_root(path: str | os.PathLike[str]) -> TrustedRoot:
-    """Read a root certificate, PEM or DER.
+    """Read a root certificate from a PEM or DER file.
 
     Raises:
         UnreadableInputError: the file cannot be read.
-        MalformedError: it is not exactly one certificate.
+        MalformedError: the file is not exactly one root certificate.
     """
     return TrustedRoot.load(_read_regular_file(path_argument("the root", path), MAX_ROOT_SIZE))
 
 
 def intel_root() -> TrustedRoot:
-    """Intel's SGX Root CA, which comes with this package."""
+    """Return Intel's SGX Root CA, which comes with this package."""
     return TrustedRoot.load(importlib.resources.files("confcom.verify").joinpath(INTEL_ROOT_FILE).read_bytes())
 
 
 def read_collateral(directory: str | os.PathLike[str]) -> Collateral:
-    """Read the files of a collateral directory, as `confcom simulation export` lays them out.
+    """Read the files of a collateral directory that is laid out as `confcom simulation export` writes it.
 
-    Symbolic links are followed, since mounted ConfigMaps and Secrets consist of them; anything but a regular file is
-    refused without waiting for it.
+    Symbolic links are followed, since mounted ConfigMaps and Secrets consist of them. A file that is not regular is
+    refused, and opening it does not block.
 
     Raises:
-        UnreadableInputError: no such directory, or a file missing, too large or not a regular file.
-        MalformedError: a file's content is not what its name says.
+        UnreadableInputError: there is no such directory, or a file is missing, too large or not a regular file.
+        MalformedError: the content of a file does not have the expected format.
     """
     directory = path_argument("the collateral", directory)
     try:
@@ -107,7 +107,7 @@ def _read_collateral(directory: Path) -> Collateral:
 
 def _read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a link to one") -> bytes:
     try:
-        # Without O_NONBLOCK, opening a FIFO that nobody writes to would wait forever.
+        # Without O_NONBLOCK, opening a FIFO without a writer would block forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):

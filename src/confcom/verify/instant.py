@@ -1,4 +1,4 @@
-"""Instants: the one form in which they are written here, and which ones can be verified for."""
+"""Instants: their text form, and the range that verification accepts."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from confcom.errors import SettingsError
 
 
 def utc_text(instant: datetime) -> str:
-    """`YYYY-MM-DDTHH:MM:SSZ`, as certificates and collateral have it."""
+    """Return the instant as `YYYY-MM-DDTHH:MM:SSZ`, the form that collateral uses."""
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def require_instant(time: datetime) -> datetime:
-    """The time in UTC.
+    """Return the time in UTC.
 
     Raises:
-        SettingsError: it has no time zone, lies before 1970 (verifiers count seconds from there), or after year 9999.
+        SettingsError: the time has no time zone, is before 1970 (verifiers count seconds from there), or is after the
+            year 9999.
     """
     try:
         if time.tzinfo is not None and time.timestamp() >= 0:

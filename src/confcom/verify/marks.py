@@ -1,4 +1,4 @@
-"""Which marks of simulation a quote and its collateral carry, and which of those that they must carry they lack."""
+"""Detection of the marks of simulation in quotes and collateral: those present, and required ones that are missing."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ REQUIRED_MARKS = frozenset(
         Mark.FMSPC,
     }
 )
-"""What a quote under a simulated root must carry: enough that the quote alone, each certificate alone and a look-up by
-FMSPC show what they are. The others depend on the application's enclave or on the kind of CA."""
+"""Marks that a quote under a simulated root must have. With these the quote alone, each certificate alone and a look-up
+by FMSPC show that they are simulated. The other marks depend on the application's enclave or on the kind of CA."""
 
 COLLATERAL_MARKS = frozenset({Mark.ADVISORY, Mark.COLLATERAL_MEMBER})
-"""What collateral under a simulated root must carry, TCB info and QE identity alike, and no other may."""
+"""Marks that TCB info and QE identity under a simulated root must both have. Other collateral must have none."""
 
 UNDECLARED_MARKS = frozenset({Mark.QE_MRSIGNER})
-"""Marks that a third party's quoting enclave shows too, without saying that it is simulated."""
+"""Marks that a third party's quoting enclave has too; they do not declare that it is simulated."""
 
 
 def root_is_marked(root: x509.Certificate) -> bool:
-    """Whether a root certificate says of itself that it is a simulated platform's."""
+    """Return whether a root certificate is marked as a simulated platform's, by its subject and its comment."""
     return marks.has_simulated_name(root.subject) and _has_comment(root)
 
 
 def present_marks(quote: Quote, chain: PckChain | None) -> frozenset[Mark]:
-    """Every mark that shows anywhere in a quote; one marked certificate in the chain is enough."""
+    """Return every mark that is anywhere in a quote; one marked certificate in the chain is enough."""
     return frozenset(_quote_marks(quote)) | frozenset(_chain_marks(chain, any) if chain else ())
 
 
 def missing_marks(quote: Quote, chain: PckChain) -> frozenset[Mark]:
-    """Marks that a simulated platform always sets and this quote lacks; every certificate must carry its own."""
+    """Return the required marks that a quote lacks; every certificate of the chain must have its own."""
     return REQUIRED_MARKS - frozenset(_quote_marks(quote)) - frozenset(_chain_marks(chain, all))
 
 
 def present_collateral_marks(collateral: Collateral) -> frozenset[Mark]:
-    """Every mark that shows anywhere in collateral; one marked document, or one level, is enough.
+    """Return every mark that is anywhere in collateral; one marked document, or one TCB level, is enough.
 
     Raises:
         MalformedError: TCB info or QE identity cannot be read.
@@ -63,7 +63,7 @@ def present_collateral_marks(collateral: Collateral) -> frozenset[Mark]:
 
 
 def missing_collateral_marks(collateral: Collateral) -> frozenset[Mark]:
-    """Marks that a simulated platform's collateral always has and this lacks; each document must carry its own.
+    """Return the required marks that collateral lacks; each document, and each UpToDate TCB level, must have its own.
 
     Raises:
         MalformedError: TCB info or QE identity cannot be read.
@@ -105,8 +105,8 @@ def _chain_marks(chain: PckChain, quantifier: Callable[[Iterable[bool]], bool]) 
 
 
 def _collateral_marks(*, advised: bool, member: bool) -> frozenset[Mark]:
-    shown = {Mark.ADVISORY: advised, Mark.COLLATERAL_MEMBER: member}
-    return frozenset(mark for mark, shows in shown.items() if shows)
+    marked = {Mark.ADVISORY: advised, Mark.COLLATERAL_MEMBER: member}
+    return frozenset(mark for mark, present in marked.items() if present)
 
 
 def _readable_extension(leaf: x509.Certificate) -> PckExtension | None:

@@ -1,7 +1,7 @@
-"""The certificates that a quote brings along, and our own check of the signatures from the enclave up to the root.
+"""The PCK certificate chain in a quote, and our own check of the signatures from the enclave up to the root.
 
-dcap-qvl checks these signatures too, with other code, and both must hold. Ours also works without collateral, and looks
-at certificates' names.
+dcap-qvl checks these signatures too, with other code, and both checks must pass. Ours also works without collateral,
+and it checks the certificates' names.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from confcom.verify.instant import utc_text
 from confcom.verify.trust import is_self_issued, load_certificate, name_text
 
 CHAIN_NAMES = ("SGX PCK Certificate", "CA", "SGX Root CA")
-"""What the common names of leaf, intermediate and root contain (Intel's "PCK Certificate and CRL Profile"; QVL asks for
-the same). The intermediate is named PCK Processor CA or PCK Platform CA."""
+"""Text that the common names of leaf, intermediate and root contain (Intel's "PCK Certificate and CRL Profile"; QVL
+requires the same). The intermediate is named PCK Processor CA or PCK Platform CA."""
 
 
 @dataclass(frozen=True, slots=True)
 class PckChain:
-    """A quote's certificates, told apart by what they are: the order varies in the field, but the leaf leads."""
+    """A quote's certificates by role. Their order differs among real quotes, but the leaf is always first."""
 
     leaf: x509.Certificate
     intermediates: tuple[x509.Certificate, ...]
@@ -40,16 +40,16 @@ class PckChain:
         """Read the chain of a quote with certification data type 5.
 
         Raises:
-            MalformedError: another type, or not a readable chain.
+            MalformedError: the quote has another type, or the chain cannot be read.
         """
         return cls.from_pem(quote.signature.certification.pem_chain())
 
     @classmethod
     def from_pem(cls, certificates: tuple[bytes, ...]) -> Self:
-        """Sort PEM certificates, leaf first, into a chain.
+        """Build a chain from PEM certificates; the leaf must be the first, the others may have any order.
 
         Raises:
-            MalformedError: one of them cannot be read, or more than one issued itself.
+            MalformedError: a certificate cannot be read, or more than one is self-issued.
         """
         leaf, *others = (
             load_certificate(pem, f"certificate {number} of the quote's chain")
@@ -66,13 +66,13 @@ class PckChain:
 
     @property
     def certificates(self) -> tuple[x509.Certificate, ...]:
-        """Leaf, intermediates, and the root if there is one."""
+        """The leaf, the intermediates, and the root if there is one."""
         return (self.leaf, *self.intermediates, *((self.root,) if self.root else ()))
 
     def broken_link(self, trusted_root: x509.Certificate, now: datetime) -> str | None:
-        """Why the chain does not lead from the leaf to `trusted_root`, by names, signatures and dates; None if it does.
+        """Return why the chain does not lead from the leaf to `trusted_root`, or None if it does.
 
-        Revocation is not looked at here.
+        Names, signatures and dates are checked, and that issuers are CAs. Revocation is not checked here.
         """
         path = self.certificates
         if len(path) != len(CHAIN_NAMES):
@@ -85,13 +85,13 @@ class PckChain:
                 return f"{name} is not valid at {utc_text(now)}"
             if not is_issued_by(certificate, issuer):
                 return f"{name} was not issued by {name_text(issuer.subject)}"
-            if not _may_issue(issuer):
+            if not _is_certificate_authority(issuer):
                 return f"{name_text(issuer.subject)} is no certificate authority"
         return None
 
 
 def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether names and signature say so."""
+    """Return whether `issuer` issued the certificate, by their names and the signature."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, *UNREADABLE_X509):
@@ -100,12 +100,12 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
 
 
 def common_name(name: x509.Name) -> str:
-    """The common name of a subject; empty if it has none, or several that could be read differently."""
+    """Return the common name of a name; empty if it has none, or several, which verifiers could read differently."""
     values = [attribute.value for attribute in name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     return str(values[0]) if len(values) == 1 else ""
 
 
-def _may_issue(certificate: x509.Certificate) -> bool:
+def _is_certificate_authority(certificate: x509.Certificate) -> bool:
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (x509.ExtensionNotFound, ValueError):
@@ -113,17 +113,17 @@ def _may_issue(certificate: x509.Certificate) -> bool:
 
 
 def qe_report_is_certified(quote: Quote, leaf: x509.Certificate) -> bool:
-    """Whether the PCK signed the quoting enclave's report body."""
+    """Return whether the PCK signed the quoting enclave's report body."""
     return _signed_by(leaf.public_key(), quote.signature.qe_report_signature, quote.signature.qe_report_body.encode())
 
 
 def attestation_key_is_bound(quote: Quote) -> bool:
-    """Whether the quoting enclave's report names the attestation key of this quote."""
+    """Return whether the quoting enclave's report data names this quote's attestation key and authentication data."""
     return quote.signature.qe_report_body.report_data == quote.signature.pub_key_id + bytes(32)
 
 
 def body_is_signed(quote: Quote) -> bool:
-    """Whether the attestation key signed this header and report body."""
+    """Return whether the attestation key signed the quote's header and report body."""
     try:
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\4" + quote.signature.attestation_key)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a relying party demands of a quote, beyond that it is authentic."""
+"""The policy: a relying party's demands on a quote, beyond its authenticity."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ DEFAULT_TCB_STATUSES: Final = frozenset({TcbStatus.UP_TO_DATE})
 
 
 def pad_report_data(data: bytes) -> bytes:
-    """Extend report data to its 64 bytes with zeros, as enclaves do with a shorter value such as a hash.
+    """Extend report data to 64 bytes with zeros, as enclaves do with a shorter value such as a hash.
 
     Raises:
-        SettingsError: longer than 64 bytes, or empty.
+        SettingsError: the data is longer than 64 bytes, or empty.
     """
     try:
         return report_data_from(data)
@@ -40,32 +40,33 @@ def pad_report_data(data: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Policy:
-    """A relying party's demands. The default demands nothing and therefore authorises nothing.
+    """A relying party's demands. The default policy demands nothing, and therefore no quote is verified by it.
 
-    A quote can be verified only if the policy names an identity (`mr_enclave` or `mr_signer`) and `report_data`:
-    without the first any enclave would do, without the second any old quote would.
+    A quote can be verified only if the policy names an identity (`mr_enclave` or `mr_signer`) and `report_data`.
+    Without an identity any enclave would be accepted; without report data an old quote could be replayed.
 
     Args:
         mr_enclave: 32 bytes.
         mr_signer: 32 bytes.
         isv_prod_id: 0 to 65,535.
         min_isv_svn: 0 to 65,535, the lowest that is accepted.
-        report_data: 64 bytes; `pad_report_data` extends what is shorter.
-        config_id: CONFIGID, 64 bytes: the configuration that the enclave was started with. Like the next three it is
+        report_data: 64 bytes; `pad_report_data` extends a shorter value.
+        config_id: CONFIGID, 64 bytes: the configuration that the enclave was started with. It and the next three are
             zero in enclaves without Key Separation and Sharing (SDM, "Key Separation and Sharing").
         min_config_svn: CONFIGSVN, 0 to 65,535, the lowest that is accepted.
         isv_ext_prod_id: ISVEXTPRODID, 16 bytes.
         isv_family_id: ISVFAMILYID, 16 bytes.
         allow_simulated: accept a simulated platform, which protects nothing.
         allow_debug: accept debug enclaves, of simulated platforms only.
-        accepted_tcb_statuses: TcbStatus, or their names as Intel writes them.
-        rejected_advisories: such as INTEL-SA-00334, in any case; or SIMULATED-NOT-GENUINE-INTEL.
+        accepted_tcb_statuses: members of TcbStatus, or their names as Intel writes them.
+        rejected_advisories: names such as INTEL-SA-00334, in any case; or SIMULATED-NOT-GENUINE-INTEL.
 
     Bytes may also be given as hexadecimal text.
 
     Raises:
-        SettingsError: a value that no quote could have: a mistake must not look like a bad quote.
-        WrongTypeError: a value of another type; it is a SettingsError and a TypeError.
+        SettingsError: no quote could have such a value. It is refused here, so that the mistake does not look like a
+            bad quote.
+        WrongTypeError: a value has the wrong type; the error is a SettingsError and a TypeError.
     """
 
     mr_enclave: bytes | None
@@ -112,24 +113,25 @@ class Policy:
             "allow_simulated": boolean("the policy's allow_simulated", allow_simulated),
             "allow_debug": boolean("the policy's allow_debug", allow_debug),
             "accepted_tcb_statuses": frozenset(
-                map(_tcb_status, _several("accepted_tcb_statuses", accepted_tcb_statuses))
+                map(_tcb_status, _collection("accepted_tcb_statuses", accepted_tcb_statuses))
             ),
-            "rejected_advisories": frozenset(map(advisory_id, _several("rejected_advisories", rejected_advisories))),
+            "rejected_advisories": frozenset(map(advisory_id, _collection("rejected_advisories", rejected_advisories))),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
     @property
     def names_identity(self) -> bool:
-        """Whether there is an enclave identity to compare with."""
+        """Whether the policy names an enclave identity (`mr_enclave` or `mr_signer`)."""
         return self.mr_enclave is not None or self.mr_signer is not None
 
 
 def advisory_id(text: object) -> str:
-    """Check and normalise an advisory's name: it is compared with those in TCB info, which are in upper case.
+    """Return an advisory's name in upper case, as TCB info has it.
 
     Raises:
-        SettingsError: neither `INTEL-SA-` and five digits, nor the mark of simulated collateral.
+        SettingsError: the name is neither `INTEL-SA-` and five digits, nor the mark of simulated collateral.
+        WrongTypeError: the name is not text.
     """
     if not isinstance(text, str):
         raise WrongTypeError("an advisory", "text such as INTEL-SA-00334", text)
@@ -144,7 +146,7 @@ def advisory_id(text: object) -> str:
     )
 
 
-def _several(name: str, values: Iterable[object]) -> tuple[object, ...]:
+def _collection(name: str, values: Iterable[object]) -> tuple[object, ...]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise WrongTypeError(f"the policy's {name}", "a set, list or tuple", values)
     return tuple(values)

@@ -1,4 +1,4 @@
-"""Quotes as text: hexadecimal and base64, as they come out of logs, JSON documents and HTTP headers. Pure."""
+"""Decoding of quotes that are text: hexadecimal or base64, as in logs, JSON documents and HTTP headers. Pure."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import re
 from typing import Final
 
 TEXT_BYTES_PER_BYTE: Final = 3
-"""Of the longest text that is read: two hexadecimal digits and a space."""
+"""Bytes of text per byte of a quote, in the longest text that is read: two hexadecimal digits and a space."""
 
 _HEXADECIMAL: Final = re.compile(rb"(?:0[xX])?(?:[0-9a-fA-F]{2})+")
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/]+={0,2}|[A-Za-z0-9_-]+={0,2}")
 
 
 def decoded(data: bytes) -> bytes:
-    """Decode hexadecimal or base64 text (RFC 4648, both alphabets, padding or not); all else stays as it is.
+    """Decode hexadecimal or base64 text (RFC 4648, both alphabets, with or without padding).
 
-    White space between characters does not matter. No quote is text: its second byte is zero (its version's upper one).
+    White space between characters is ignored. Other data is returned unchanged. A binary quote is never taken for
+    text, because its second byte, the upper byte of its version, is zero.
     """
     text = b"".join(data.split())
     if _HEXADECIMAL.fullmatch(text):

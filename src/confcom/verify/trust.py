@@ -1,6 +1,7 @@
-"""The trust anchor: which root a relying party trusts, and what kind of platform that root stands for.
+"""The trust anchor: the root that a relying party trusts, and the kind of platform that the root stands for.
 
-Genuine is decided by the root's *key* alone, pinned here. Everything else about a root can only lower trust.
+Only the root's *key* decides that a platform is genuine; Intel's key is pinned here. Everything else about a root can
+only lower trust.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ from confcom.sgx.x509_errors import UNREADABLE_X509
 INTEL_ROOT_KEY_ID = bytes.fromhex(
     "46e403bd34f05a3f2817ab9badcaacc7ffc98e0f261008cd30dae936cace18d5dcf58eef31463613de1570d516200993"
 )
-"""SHA-384 of the public point of Intel's SGX Root CA: of the root in genuine quotes, and what dcap-qvl pins."""
+"""SHA-384 of the public point of Intel's SGX Root CA, which is the root in genuine quotes; dcap-qvl pins it too."""
 
 PEM_BEGIN = b"-----BEGIN "
 
 MAX_ROOT_SIZE = 64 * 1024
-"""Bytes of a root certificate file. A real one has under 1 KiB; a chain fits too, so that the error can name it."""
+"""Bytes of a root certificate file. A real one is under 1 KiB; a chain fits too, so that the error can say so."""
 
 
 class Platform(Enum):
-    """What made the quote, as far as the trusted root tells."""
+    """The kind of platform that made the quote, as far as the trusted root shows."""
 
     GENUINE = "genuine"
     """The chain ends in Intel's pinned root key."""
     SIMULATED = "simulated"
-    """The chain ends in the root that was given, and that root says that it is a simulated platform's."""
+    """The chain ends in the root that was given, and that root is marked as a simulated platform's."""
     UNKNOWN = "unknown"
-    """A third root, or no chain that could be followed to a root."""
+    """The root is neither of these, or no valid chain leads to a root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ class TrustedRoot:
         """Read a root certificate, PEM or DER.
 
         Raises:
-            MalformedError: not exactly one certificate with a key on the curve P-256, or one that names another as its
-                issuer: dcap-qvl ends the whole process over such an anchor.
+            MalformedError: the data is not exactly one certificate with a key on the curve P-256, or the certificate
+                is not self-issued: with such an anchor dcap-qvl ends the whole process.
         """
         if len(data) > MAX_ROOT_SIZE:
             raise MalformedError(
@@ -78,16 +79,20 @@ class TrustedRoot:
 
 
 def load_certificate(data: bytes, what: str) -> x509.Certificate:
-    """Read one certificate, PEM or DER, with a P-256 key, the only kind in SGX's PKI.
+    """Read one certificate, PEM or DER, with a P-256 key; SGX's PKI has no other keys.
+
+    Args:
+        data: the certificate.
+        what: its name in error messages.
 
     Raises:
-        MalformedError: not such a certificate; `what` names it in the message.
+        MalformedError: the data is not such a certificate.
     """
     try:
         load = x509.load_pem_x509_certificate if data.startswith(PEM_BEGIN) else x509.load_der_x509_certificate
         certificate = load(data)
         key = certificate.public_key()
-        _read_whole(certificate)
+        _decode_all_fields(certificate)
     except UNREADABLE_X509 as error:
         raise MalformedError(
             f"{what} is not a readable X.509 certificate",
@@ -103,8 +108,8 @@ def load_certificate(data: bytes, what: str) -> x509.Certificate:
     return certificate
 
 
-def _read_whole(certificate: x509.Certificate) -> tuple[object, ...]:
-    """Make cryptography decode what it would decode at first use: what is malformed must show here, not later."""
+def _decode_all_fields(certificate: x509.Certificate) -> tuple[object, ...]:
+    """Decode the fields that cryptography decodes at first use, so that malformed ones raise here and not later."""
     return (
         certificate.subject.public_bytes(),
         certificate.issuer.public_bytes(),
@@ -116,23 +121,23 @@ def _read_whole(certificate: x509.Certificate) -> tuple[object, ...]:
 
 
 def name_text(name: x509.Name) -> str:
-    """A distinguished name for people (RFC 4514), also of a hostile one: the RFC lets control characters through."""
+    """Return a distinguished name for people (RFC 4514), escaped, since the RFC permits control characters."""
     return printable(name.rfc4514_string())
 
 
 def is_self_issued(certificate: x509.Certificate) -> bool:
-    """Whether subject and issuer are the same bytes: for verifiers, equal text in another encoding is another name."""
+    """Return whether subject and issuer are the same bytes: to verifiers, equal text in two encodings is two names."""
     return certificate.subject.public_bytes() == certificate.issuer.public_bytes()
 
 
 def key_id(certificate: x509.Certificate) -> bytes:
-    """SHA-384 of the certificate's public key as an uncompressed point: 48 bytes, as dcap-qvl names roots."""
+    """Return the SHA-384 of the public key as an uncompressed point, 48 bytes; dcap-qvl identifies roots by it."""
     point = certificate.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     return hashlib.sha384(point).digest()
 
 
 def platform_of(root_key_id: bytes, *, root_is_marked: bool) -> Platform:
-    """What a root stands for: its key makes it genuine; otherwise its own marks may make it simulated."""
+    """Return the kind of platform that a root stands for: genuine by its key, else simulated by its marks."""
     if root_key_id == INTEL_ROOT_KEY_ID:
         return Platform.GENUINE
     return Platform.SIMULATED if root_is_marked else Platform.UNKNOWN

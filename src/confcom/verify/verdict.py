@@ -1,4 +1,4 @@
-"""What a verification comes to: each check with what was required, found and why, and one kind for the whole."""
+"""The result of a verification: its checks, each with what was required and found, and one kind for the whole."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class VerdictKind(Enum):
     VERIFIED = "verified"
     """Authentic, and everything that the policy asks for holds."""
     AUTHENTIC_NOT_AUTHORISED = "authentic-not-authorised"
-    """The signatures hold up to the root, but the policy wants something else, or names nothing to compare with."""
+    """The signatures hold up to the root, but the policy demands something else, or names nothing to compare with."""
     NOT_AUTHENTIC = "not-authentic"
-    """A signature, a certificate, a revocation list or a mark says that this is not what it claims to be."""
+    """A signature, a certificate, a revocation list or a mark shows that the quote is not what it claims to be."""
     UNUSABLE = "unusable"
     """Nothing could be decided: not a quote, or collateral that is malformed, expired or for another platform."""
 
     @property
     def exit_code(self) -> ExitCode:
-        """The exit code by which scripts tell the kinds apart."""
+        """The exit code of this kind, for scripts."""
         return _EXIT_CODES[self]
 
 
@@ -38,24 +38,24 @@ _EXIT_CODES = {
 }
 
 _SEVERITY = (VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE, VerdictKind.AUTHENTIC_NOT_AUTHORISED)
-"""Proof that a quote is false outweighs what could not be decided, and both outweigh the policy."""
+"""Gravest first: proof that a quote is false outweighs an undecided check, and both outweigh the policy."""
 
 
 class CheckStatus(Enum):
-    """How one check ended."""
+    """The outcome of one check."""
 
     PASSED = "passed"
     FAILED = "failed"
     NOT_CHECKED = "not-checked"
-    """The check needs something that an earlier failure took away, or that the policy does not ask for."""
+    """The check was skipped, because of an earlier failure or because nothing reports its value; `why` says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
     """One check; `required`, `found` and `why` are for people and are never parsed.
 
-    They may repeat what stands in a hostile quote; `passed`, `failed` and `not_checked` make them `printable`.
-    `consequence` is what the verdict becomes when this check failed; it is None otherwise.
+    They may contain text from a hostile quote; `passed`, `failed` and `not_checked` escape it with `printable`.
+    `consequence` is the kind of verdict that a failed check leads to; it is None for other checks.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Check:
     consequence: VerdictKind | None = None
 
     def to_json(self) -> dict[str, str]:
-        """Plain values for `json.dumps`."""
+        """Return plain values for `json.dumps`."""
         return {
             "name": self.name,
             "status": self.status.value,
@@ -77,29 +77,29 @@ class Check:
 
 
 def passed(name: str, required: str, found: str, why: str = "") -> Check:
-    """A check that holds."""
+    """Return a check that passed."""
     return Check(name, CheckStatus.PASSED, printable(required), printable(found), printable(why))
 
 
 def failed(name: str, required: str, found: str, why: str, consequence: VerdictKind) -> Check:
-    """A check that does not hold, and what follows from that."""
+    """Return a check that failed, with its consequence for the verdict."""
     return Check(name, CheckStatus.FAILED, printable(required), printable(found), printable(why), consequence)
 
 
 def not_checked(name: str, required: str, why: str) -> Check:
-    """A check that was not made, with the reason: silence would read as a pass."""
+    """Return a check that was skipped, with the reason; a check that is left out could be taken for a pass."""
     return Check(name, CheckStatus.NOT_CHECKED, printable(required), "", printable(why))
 
 
 def failed_by(name: str, required: str, error: ConfcomError) -> Check:
-    """A check that an error ended: nothing could be decided; what to do is part of the reason."""
+    """Return a check that failed with an error, so the quote is unusable; `why` includes the error's remedy."""
     why = ". ".join(part for part in (error.why, error.remedy) if part)
     return failed(name, required, error.what, why, VerdictKind.UNUSABLE)
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What the quote says of its enclave. Worth something only if the verdict's kind says that it is authentic.
+    """A quote's claims about its enclave. They mean something only if the verdict's kind says that it is authentic.
 
     mr_enclave and mr_signer are 32 bytes, report_data and config_id 64, isv_ext_prod_id and isv_family_id 16. The last
     four fields are zero in enclaves without Key Separation and Sharing.
@@ -118,7 +118,7 @@ class Claims:
 
     @classmethod
     def of(cls, body: ReportBody) -> Self:
-        """Take them out of the report body that the quote carries."""
+        """Read the claims from a quote's report body."""
         return cls(
             mr_enclave=body.mr_enclave,
             mr_signer=body.mr_signer,
@@ -133,7 +133,7 @@ class Claims:
         )
 
     def to_json(self) -> dict[str, object]:
-        """Plain values for `json.dumps`; bytes as hex."""
+        """Return plain values for `json.dumps`, with bytes as hex."""
         return {
             "mr_enclave": self.mr_enclave.hex(),
             "mr_signer": self.mr_signer.hex(),
@@ -150,7 +150,7 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome. Check `ok`; `kind` and `checks` say why."""
+    """The outcome of a verification. Use `ok` or `require_ok`; `kind` and `checks` give the reasons."""
 
     kind: VerdictKind
     platform: Platform
@@ -159,15 +159,15 @@ class Verdict:
     tcb_status: str | None = None
     advisory_ids: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
-    """Marks of simulation that the quote and its certificates carry."""
+    """Marks of simulation that the quote, its certificates and the collateral have."""
 
     @property
     def ok(self) -> bool:
-        """Whether to rely on the quote: false for a simulated one unless the policy itself asks for simulated."""
+        """Whether to rely on the quote. False for a simulated quote unless the policy allows simulated platforms."""
         return self.kind is VerdictKind.VERIFIED
 
     def __bool__(self) -> NoReturn:
-        """Raise: whether a verdict is true would be read as whether the quote is good.
+        """Raise an error, because `if verdict:` would be read as whether the quote is good.
 
         Raises:
             AmbiguousVerdictError: always.
@@ -175,13 +175,13 @@ class Verdict:
         raise AmbiguousVerdictError
 
     def require_ok(self) -> Claims:
-        """Go on only with a quote that may be relied on.
+        """Return the claims if the quote may be relied on.
 
         Returns:
-            What the quote says of its enclave.
+            The quote's claims about its enclave.
 
         Raises:
-            NotVerifiedError: the quote may not be relied on; it names the checks that failed.
+            NotVerifiedError: the quote may not be relied on; the error names the checks that failed.
         """
         if not self.ok or self.claims is None:
             raise NotVerifiedError(self)
@@ -193,7 +193,7 @@ class Verdict:
         return tuple(check for check in self.checks if check.status is CheckStatus.FAILED)
 
     def to_json(self) -> dict[str, object]:
-        """Plain values for `json.dumps`; the format of `confcom verify --output json`."""
+        """Return plain values for `json.dumps`, in the format of `confcom verify --output json`."""
         return {
             "ok": self.ok,
             "kind": self.kind.value,
@@ -221,7 +221,7 @@ class NotVerifiedError(ConfcomError):
     """A quote may not be relied on.
 
     Args:
-        verdict: says why.
+        verdict: the verdict, which has the failed checks.
     """
 
     def __init__(self, verdict: Verdict) -> None:
@@ -236,11 +236,11 @@ class NotVerifiedError(ConfcomError):
 
 
 def kind_of(checks: Iterable[Check]) -> VerdictKind:
-    """The kind that a set of checks comes to: the gravest consequence, or verified if none failed."""
+    """Return the kind of verdict for a set of checks: the gravest consequence, or verified if none failed."""
     consequences = {check.consequence for check in checks}
     return next((kind for kind in _SEVERITY if kind in consequences), VerdictKind.VERIFIED)
 
 
 def unusable(name: str, required: str, error: ConfcomError) -> Verdict:
-    """The verdict of one failed check, for input that could not even be read."""
+    """Return the verdict for input that could not be read, with one failed check."""
     return Verdict(VerdictKind.UNUSABLE, Platform.UNKNOWN, (failed_by(name, required, error),))

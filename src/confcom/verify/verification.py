@@ -1,4 +1,4 @@
-"""The function that relying parties call."""
+"""`verify`, the entry point for relying parties."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class KnownRoot(Enum):
     """A root that comes with this package."""
 
     INTEL = "intel"
-    """Intel's SGX Root CA, of all SGX hardware."""
+    """Intel's SGX Root CA, the root of all SGX hardware."""
 
 
 INTEL: Final = KnownRoot.INTEL
@@ -31,22 +31,22 @@ def verify(
     root: TrustedRoot | KnownRoot = INTEL,
     now: datetime | None = None,
 ) -> Verdict:
-    """Decide whether to rely on a quote. Nothing is fetched, and nothing about the quote raises.
+    """Decide whether to rely on a quote. Nothing is fetched, and a bad quote does not raise.
 
     Args:
         quote: one quote and nothing else, at most 64 KiB.
-        policy: what you demand of it.
+        policy: your demands on the quote.
         collateral: TCB info, QE identity and revocation lists of the quote's platform (`read_collateral`). With None
             the verdict is never better than unusable.
         root: the root certificate that you trust: INTEL, or a simulated platform's (`read_root`).
-        now: the instant at which everything must be valid, with its time zone; None: the present.
+        now: the instant at which everything must be valid, with its time zone; None means the present.
 
     Returns:
         The verdict. `verdict.require_ok()` returns the claims, or raises.
 
     Raises:
-        WrongTypeError: an argument of another type.
-        SettingsError: `now` is no instant.
+        WrongTypeError: an argument has the wrong type.
+        SettingsError: `now` has no time zone, is before 1970, or is after the year 9999.
         UnavailableError: the package dcap-qvl is not installed.
     """
     if isinstance(quote, (bytearray, memoryview)):
@@ -60,7 +60,7 @@ def verify(
     ):
         if not isinstance(value, kinds):
             raise WrongTypeError(name, expected, value)
-    # Who only reads quotes needs no dcap-qvl.
+    # Imported here, so that programs that only read quotes do not need dcap-qvl.
     from confcom.verify.verifier import verify_quote  # noqa: PLC0415
 
     trusted = intel_root() if isinstance(root, KnownRoot) else root

@@ -1,7 +1,7 @@
-"""Quote, root, collateral, policy and time in; verdict out.
+"""The verifier: it runs every check on a quote, in order, and returns the verdict.
 
-No quote, root or collateral makes it raise, wait or fetch anything. A time that is no instant is the caller's mistake
-and raises.
+Bad quotes, roots and collateral do not make it raise, and it neither waits nor fetches anything. An invalid time is the
+caller's mistake and raises.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ def verify_quote(
 ) -> Verdict:
     """Decide whether to rely on a quote.
 
-    Every gate that can be judged is judged and reported, so that one run shows all that is wrong. Nothing is fetched:
-    no URL in a quote, a certificate or collateral is followed.
+    Every check that is possible is made and reported, so that one run shows all that is wrong. Nothing is fetched: URLs
+    in a quote, a certificate or collateral are not followed.
 
     Args:
         quote: one quote and nothing else, at most MAX_QUOTE_SIZE bytes.
-        root: the trust anchor, chosen by the relying party; nothing in the quote can replace it.
+        root: the trust anchor that the relying party chose; nothing in the quote can replace it.
         collateral: TCB info, QE identity, revocation lists. Without it the verdict is never better than unusable.
-        policy: what the relying party demands.
-        now: the instant at which everything must be valid (aware).
+        policy: the relying party's demands.
+        now: the instant at which everything must be valid, with its time zone.
 
     Returns:
         The verdict. Its `ok` says whether to rely on the quote.
 
     Raises:
-        SettingsError: `now` is no instant (`require_instant`). Nothing about the quote raises.
+        SettingsError: `now` is not a valid instant (`require_instant`).
     """
     now = require_instant(now)
     try:
@@ -65,16 +65,16 @@ def verify_quote(
     except MalformedError as error:
         return unusable("format", _FORMAT, error)
 
-    rooted = authenticity.root_check(chain, root)
+    root_result = authenticity.root_check(chain, root)
     signatures = authenticity.signatures_check(parsed, chain, root, now)
     platform = Platform.UNKNOWN
-    if rooted.status is signatures.status is CheckStatus.PASSED:
+    if root_result.status is signatures.status is CheckStatus.PASSED:
         platform = platform_of(root.key_id, root_is_marked=root_is_marked(root.certificate))
     claims = Claims.of(parsed.body)
     checks = [
         passed("format", _FORMAT, f"version {parsed.header.version}, {parsed.size} bytes"),
         authenticity.trailing_bytes_check(parsed),
-        rooted,
+        root_result,
         authenticity.root_validity_check(root, now),
         signatures,
         authenticity.marks_check(parsed, chain, platform),
@@ -92,7 +92,7 @@ def verify_quote(
             collateral_checks.signer_check(collateral, root.certificate),
             collateral_checks.marks_check(collateral, platform),
         ]
-        # Some forged input makes dcap-qvl end the whole process: it gets only what our own checks have not refuted.
+        # Some forged input makes dcap-qvl end the whole process: it gets no quote that our checks found not authentic.
         if kind_of(checks) is VerdictKind.NOT_AUTHENTIC:
             checks.append(not_checked("appraisal", _APPRAISAL, "confcom's own checks show that this is not authentic"))
         else:
@@ -132,7 +132,7 @@ def _appraisal_check(result: Appraisal | Rejection, claims: Claims, root: Truste
 def _policy_checks(platform: Platform, claims: Claims, appraisal: Appraisal | None, policy: Policy) -> Iterator[Check]:
     yield authorisation.platform_check(platform, policy)
     if appraisal is None:
-        yield from authorisation.unjudged_checks(policy)
+        yield from authorisation.debug_enclave_tcb_checks(policy)
     else:
         yield authorisation.tcb_check(appraisal.tcb_status, policy)
         yield authorisation.advisories_check(appraisal.advisory_ids, policy)
