@@ -124,8 +124,8 @@ def check_simulation(
     if not simulated:
         yield Finding(Check.SIMULATION, Outcome.OK, "not wanted")
         return
-    pretending = [*simulated, *(daemon for daemon in installed if simulates(daemon))]
-    hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE or _is_served(node, pretending)]
+    simulating = [*simulated, *(daemon for daemon in installed if simulates(daemon))]
+    hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE or _is_served(node, simulating)]
     both = _selected(simulated, hardware)
     twice = _selected(simulated, [node for node in nodes if _selected(plan.plugins(simulated=False), [node])])
     if twice and not both:
@@ -193,10 +193,10 @@ def check_losses(
             )
 
 
-def _is_served(node: KubernetesObject, pretending: Sequence[KubernetesObject]) -> bool:
+def _is_served(node: KubernetesObject, simulating: Sequence[KubernetesObject]) -> bool:
     """Whether a plugin of hardware serves it, ours or another vendor's: where none pretends, nobody else offers EPC."""
     offers = any(allocatable(node, name) for name in REAL.names)
-    return offers and not any(selects(pod_spec_of(daemon), node) for daemon in pretending)
+    return offers and not any(selects(pod_spec_of(daemon), node) for daemon in simulating)
 
 
 def check_nodes(
@@ -226,15 +226,15 @@ def check_nodes(
         return
     chosen = _chosen(plan, nodes)
     if not chosen:
-        yield _none(plan, allowed=allow_none)
+        yield _no_nodes(plan, allowed=allow_none)
         return
     for node in chosen:
         there = any(selects(pod_spec_of(daemon), node) for daemon in installed)
-        yield from _problems(plan, node, installed=there)
+        yield from _node_findings(plan, node, installed=there)
     yield Finding(Check.NODES, Outcome.OK, shown([name_of(node) for node in chosen]))
 
 
-def _none(plan: Plan, *, allowed: bool) -> Finding:
+def _no_nodes(plan: Plan, *, allowed: bool) -> Finding:
     wanted = {
         f"{key}={value}"
         for daemon in plan.daemon_sets
@@ -261,7 +261,7 @@ def _none(plan: Plan, *, allowed: bool) -> Finding:
     )
 
 
-def _problems(plan: Plan, node: KubernetesObject, *, installed: bool) -> Iterator[Finding]:
+def _node_findings(plan: Plan, node: KubernetesObject, *, installed: bool) -> Iterator[Finding]:
     name = name_of(node)
     if condition(node, "Ready").get("status") != "True":
         yield Finding(

@@ -61,7 +61,7 @@ class NodeStatus:
         return self.problems if self.ready else self.problems[:1]
 
     @property
-    def well(self) -> bool:
+    def healthy(self) -> bool:
         """Whether nothing is wrong with it."""
         return self.ready and not self.problems
 
@@ -176,9 +176,9 @@ def _daemon_problems(
     alive = _alive(pods, component)
     if not alive:
         rejected = [pod for pod in pods if pod.state is PodState.REJECTED]
-        yield ": ".join([f"no {component.words}", *map(_how, rejected[-1:])])
+        yield ": ".join([f"no {component.words}", *map(_state_text, rejected[-1:])])
     elif pods[-1].state is PodState.REJECTED and any(
-        _changes(one) for one in daemons if name_of(one) == pods[-1].owner
+        _is_updating(one) for one in daemons if name_of(one) == pods[-1].owner
     ):
         alive.append(pods[-1])  # an update's; else it is one that was replaced, or undone, and not removed yet
     for pod in alive:
@@ -186,15 +186,15 @@ def _daemon_problems(
             serving = any(one.state is PodState.READY for one in pods)
             rest = "; another one serves meanwhile" if serving else ""
             suspects = suspects_of(pod.reason, neighbours) if component is Component.QUOTE_HELPER else ""
-            yield f"the {component.words} {_how(pod)}{f': {suspects}' if suspects else ''}{rest}"
+            yield f"the {component.words} {_state_text(pod)}{f': {suspects}' if suspects else ''}{rest}"
 
 
-def _changes(daemon: KubernetesObject) -> bool:
+def _is_updating(daemon: KubernetesObject) -> bool:
     status = mapping(daemon, "status")
     return number(status, "updatedNumberScheduled") < number(status, "currentNumberScheduled")
 
 
-def _how(pod: DaemonPod) -> str:
+def _state_text(pod: DaemonPod) -> str:
     return f"{pod.name} is {pod.state}: {pod.reason}".removesuffix(": ")
 
 

@@ -49,7 +49,7 @@ def summarised(nodes: Iterable[NodeStatus]) -> tuple[NodeSummary, ...]:
     """Sum up those that are well: one summary for each kind of node and name of EPC."""
     kinds: dict[tuple[SgxKind, str], list[NodeStatus]] = {}
     for node in nodes:
-        if node.well:
+        if node.healthy:
             kinds.setdefault((node.sgx, node.epc.resource), []).append(node)
     return tuple(
         NodeSummary(

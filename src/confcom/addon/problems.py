@@ -48,7 +48,7 @@ class ProblemGroup:
         return {"problem": self.text, "count": self.count, "nodes": list(self.nodes)}
 
 
-def likeness(text: str, names: Collection[str]) -> str:
+def masked_text(text: str, names: Collection[str]) -> str:
     """What texts have in common that are about the same thing on several nodes.
 
     Args:
@@ -67,7 +67,7 @@ def grouped(problems: Iterable[Problem], names: Collection[str]) -> tuple[Proble
     """
     found: dict[object, list[Problem]] = {}
     for one in dict.fromkeys(problems):
-        found.setdefault(likeness(one.text, names) if one.node else one, []).append(one)
+        found.setdefault(masked_text(one.text, names) if one.node else one, []).append(one)
     groups = [
         ProblemGroup(
             text=alike[0].text,

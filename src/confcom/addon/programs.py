@@ -82,7 +82,7 @@ def run_program(
     most: int = MAX_STDOUT_BYTES,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program with this process's environment, and its terminal input if it is given none."""
-    environment = without_another_cluster(os.environ)
+    environment = without_helm_overrides(os.environ)
     if stop is not None:
         return run_detached(
             arguments,
@@ -119,7 +119,7 @@ def within(run: Run, seconds: float) -> Run:
     return run_soon
 
 
-def without_another_cluster(environment: Mapping[str, str]) -> dict[str, str]:
+def without_helm_overrides(environment: Mapping[str, str]) -> dict[str, str]:
     """Without what leads helm to another cluster, user or namespace than kubectl, which does not read it."""
     return {
         name: value
@@ -129,24 +129,24 @@ def without_another_cluster(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Purpose:
+class ErrorContext:
     """What a call is for, as its errors tell it.
 
     Args:
         failure: what happened if it fails, as in "the nodes cannot be listed".
-        by_hand: the command line that a person can type to see the same failure; empty: the one that was run.
+        manual_command: the command line that a person can type to see the same failure; empty: the one that was run.
         without_program: what else a person can do who has not got the program.
     """
 
     failure: str
-    by_hand: Sequence[str] = ()
+    manual_command: Sequence[str] = ()
     without_program: str = ""
 
 
 def call(
     run: Run,
     arguments: Sequence[str],
-    purpose: Purpose,
+    error_context: ErrorContext,
     *,
     stdin: bytes | None = None,
     timeout: float = PROGRAM_SECONDS,
@@ -162,13 +162,14 @@ def call(
         return run(arguments, stdin=stdin, timeout=timeout, most=most)
     except FileNotFoundError as error:
         raise ClusterAccessError(
-            purpose.failure,
+            error_context.failure,
             why=f"there is no {program} on PATH",
-            remedy=f"install {program}" + (f"; {purpose.without_program}" if purpose.without_program else ""),
+            remedy=f"install {program}"
+            + (f"; {error_context.without_program}" if error_context.without_program else ""),
         ) from error
     except ValueError as error:  # a zero byte, or half of a surrogate pair: JSON may have both
         raise ClusterAccessError(
-            purpose.failure, why=f"no program can be given this as an argument: {error}"
+            error_context.failure, why=f"no program can be given this as an argument: {error}"
         ) from error
     except OSError as error:
         raise ClusterAccessError(
@@ -177,17 +178,18 @@ def call(
     except OutputLimitError as error:
         too_much = f"more than {error.limit // MIB} MiB on {error.stream}"
         raise ClusterAccessError(
-            purpose.failure,
+            error_context.failure,
             why=f"{program} was ended, because it printed {too_much}"
             if error.killed
             else f"{program} printed {too_much}; it ran to its end, and may have made the change",
-            remedy=f"see whether a wrapper of {program} answers in its place; {by_hand(purpose.by_hand or arguments)}",
+            remedy=f"see whether a wrapper of {program} answers in its place; "
+            f"{manual_command(error_context.manual_command or arguments)}",
         ) from error
     except subprocess.TimeoutExpired as error:
         raise ClusterAccessError(
             f"{program} did not end within {timeout:.0f} s",
-            why=last_words(error.stderr) or "the cluster does not answer, or a login waits for somebody",
-            remedy=by_hand(purpose.by_hand or arguments),
+            why=stderr_summary(error.stderr) or "the cluster does not answer, or a login waits for somebody",
+            remedy=manual_command(error_context.manual_command or arguments),
         ) from error
 
 
@@ -213,13 +215,13 @@ def access_error(failure: str, why: str, *, remedy: str = "") -> ClusterAccessEr
     return kind(failure, why=why, remedy=remedy)
 
 
-def by_hand(arguments: Sequence[str]) -> str:
+def manual_command(arguments: Sequence[str]) -> str:
     """What a person can type to see a failure. Values of helm's --set are left out: they may be secrets."""
     shown = [_SET_VALUE.sub(r"\1...", one) for one in arguments]
     return f"try by hand: {shlex.join(shown)}"
 
 
-def last_words(stderr: bytes | None) -> str:
+def stderr_summary(stderr: bytes | None) -> str:
     """What a program said in the end, on one line, each thing once, without its log."""
     lines = (stderr or b"").decode("utf-8", errors="replace").split("\n")
     telling = [line for line in lines if not _LOG_LINE.match(line)]

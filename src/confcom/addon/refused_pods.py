@@ -46,7 +46,7 @@ Controller = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class RefusalSight:
+class RefusalObservation:
     """What one look saw.
 
     Args:
@@ -93,22 +93,22 @@ def refusals(
 
 
 def refused_workloads(
-    sight: RefusalSight, policies: Collection[str], pods: Sequence[KubernetesObject]
+    observation: RefusalObservation, policies: Collection[str], pods: Sequence[KubernetesObject]
 ) -> Iterator[TroubledWorkload]:
     """Those whose Pods are still refused, each once.
 
     Args:
-        sight: what was seen.
+        observation: what was seen.
         policies: the names of the add-on's admission policies.
         pods: of the cluster, by which a controller is known that could create one since.
     """
-    found = refusals(sight.events, policies)
-    there = {(namespace_of(one), text(one, "kind"), name_of(one)): one for one in sight.controllers}
+    found = refusals(observation.events, policies)
+    there = {(namespace_of(one), text(one, "kind"), name_of(one)): one for one in observation.controllers}
     newest = _newest_pods(pods)
     told = set()
     for controller, (event, refusal) in found.items():
         live = there.get(controller)
-        if (live is None and controller not in sight.unread) or (live is not None and _has_its_pods(live)):
+        if (live is None and controller not in observation.unread) or (live is not None and _has_its_pods(live)):
             continue
         if newest.get(controller, "") > event_time(event):
             continue
@@ -125,7 +125,7 @@ def refused_workloads(
 def _refusal(message: str, namespace: str, policies: Collection[str]) -> Refusal | None:
     if (found := _POLICY.search(message)) and found[1] in policies:
         said = " ".join(found[2].split())
-        return Refusal(f"the admission policy {found[1]} refuses its Pods", _to_write(said, namespace), said)
+        return Refusal(f"the admission policy {found[1]} refuses its Pods", _template_fix(said, namespace), said)
     if (found := _QUOTA.search(message)) and any(name in found[2] for name in OURS):
         quota = found[1]
         return Refusal(
@@ -136,7 +136,7 @@ def _refusal(message: str, namespace: str, policies: Collection[str]) -> Refusal
     return None
 
 
-def _to_write(said: str, namespace: str) -> str:
+def _template_fix(said: str, namespace: str) -> str:
     """What a Pod template that the policy refuses has to say, by which of its two rules it names."""
     for names in SETS:
         if names.helper in said:

@@ -72,11 +72,11 @@ def rollout(seen: Snapshot) -> Rollout:
     pods = daemon_pods(seen.pods, seen.events, seen.said)
     newest = _newest_revisions(seen.revisions)
     steps = [step for daemon in daemons for step in _steps(daemon, pods, newest)]
-    steps += _unmade(daemons, seen.nodes, steps)
+    steps += _missing_pods(daemons, seen.nodes, steps)
     with_plugin = {step.node for step in steps if step.step is Step.DEVICE_PLUGIN}
     steps += [_epc(node) for node in seen.nodes if name_of(node) in with_plugin]
     away = nodes_away(seen.nodes)
-    steps = [_held_up(step) if step.node in away and not step.done else step for step in steps]
+    steps = [_node_not_ready(step) if step.node in away and not step.done else step for step in steps]
     return Rollout(
         steps=tuple(sorted(steps, key=lambda one: (one.node, list(Step).index(one.step)))),
         problems=tuple(_problems(daemons, pods, seen)),
@@ -182,7 +182,7 @@ def _step_of(daemon: KubernetesObject) -> Step:
     return Step.DEVICE_PLUGIN if component_of(daemon) is Component.DEVICE_PLUGIN else Step.QUOTE_HELPER
 
 
-def _unmade(
+def _missing_pods(
     daemons: Iterable[KubernetesObject], nodes: Sequence[KubernetesObject], steps: Sequence[NodeStep]
 ) -> Iterator[NodeStep]:
     """Of nodes for which the controller has made no pod yet: a new label changes no DaemonSet's generation."""
@@ -194,7 +194,7 @@ def _unmade(
                 yield NodeStep(name_of(node), step, done=False, text="waits for the DaemonSet controller")
 
 
-def _held_up(step: NodeStep) -> NodeStep:
+def _node_not_ready(step: NodeStep) -> NodeStep:
     return replace(step, text="waits: its node is not Ready", node_ready=False)
 
 
@@ -241,7 +241,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class ProgressTracker:
     """What has been reached, and since when nothing more was.
 
     Args:
@@ -255,23 +255,27 @@ class Watch:
     failing_since: float | None = None
 
 
-def look(watch: Watch | None, state: Rollout, now: float, *, deadline: float) -> tuple[Watch, Verdict]:
+def evaluate(
+    tracker: ProgressTracker | None, state: Rollout, now: float, *, deadline: float
+) -> tuple[ProgressTracker, Verdict]:
     """Judge one look at a rollout by what the looks before saw.
 
     Args:
-        watch: from the look before.
+        tracker: from the look before.
         state: now.
         now: seconds of the same clock.
         deadline: seconds without progress after which it is taken for stuck.
     """
     reached = frozenset((step.node, step.step, step.pod) for step in state.steps if step.done)
     failing = any(step.failing for step in state.steps)
-    if watch is None or reached - watch.reached:
-        watch = Watch(reached | (watch.reached if watch else frozenset()), now, now if failing else None)
-    elif failing != (watch.failing_since is not None):
-        watch = Watch(watch.reached, watch.since, now if failing else None)
+    if tracker is None or reached - tracker.reached:
+        tracker = ProgressTracker(
+            reached | (tracker.reached if tracker else frozenset()), now, now if failing else None
+        )
+    elif failing != (tracker.failing_since is not None):
+        tracker = ProgressTracker(tracker.reached, tracker.since, now if failing else None)
     if state.done:
-        return watch, Verdict.DONE
-    late = now - watch.since >= deadline
-    hopeless = watch.failing_since is not None and now - watch.failing_since >= STUCK_SECONDS
-    return watch, Verdict.STALLED if late or hopeless else Verdict.WAITING
+        return tracker, Verdict.DONE
+    late = now - tracker.since >= deadline
+    hopeless = tracker.failing_since is not None and now - tracker.failing_since >= STUCK_SECONDS
+    return tracker, Verdict.STALLED if late or hopeless else Verdict.WAITING

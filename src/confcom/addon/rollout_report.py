@@ -16,7 +16,7 @@ class NotReadyError(ConfcomError):
     exit_code = ExitCode.NOT_READY
 
 
-def _first(steps: Sequence[NodeStep]) -> list[NodeStep]:
+def _independent(steps: Sequence[NodeStep]) -> list[NodeStep]:
     """Without the steps that wait for another one on their node."""
     daemons = {step.node for step in steps if step.step is not Step.EPC}
     return [step for step in steps if step.step is not Step.EPC or step.node not in daemons]
@@ -34,7 +34,7 @@ def rows_of(state: Rollout) -> list[Row]:
 
 def stalled(state: Rollout, remedy: str) -> NotReadyError:
     """The error that says where it stalled, and why."""
-    blocked = _first(state.open)
+    blocked = _independent(state.open)
     reasons = [*state.problems, *(f"{step.node}: {step.step} {step.text}" for step in blocked)]
     nodes = sorted({step.node for step in blocked})
     what = f"the add-on is not ready on {', '.join(nodes)}" if nodes else "the daemons' Pods cannot be made"

@@ -9,7 +9,7 @@ from confcom.addon.kubectl import KubeApi
 from confcom.addon.objects import KubernetesObject, name_of
 from confcom.addon.programs import ClusterAccessError, ForbiddenError
 from confcom.addon.root_record import RECORD_NAME, RootRecord
-from confcom.addon.root_sight import RootSight, follows_root, older_helpers, place_of, root_of
+from confcom.addon.root_sight import RootObservation, follows_root, nodes_by_pod, older_helpers, root_of
 
 MOST_ASKED = 100
 """Helpers in one look, each by a kubectl of its own. Only those are asked that are older than the published root."""
@@ -21,7 +21,7 @@ METRICS_PORT = 8080
 
 def look_at_root(
     api: KubeApi, daemons: Sequence[KubernetesObject], pods: Sequence[KubernetesObject]
-) -> RootSight | None:
+) -> RootObservation | None:
     """See which root is published and, of helpers that may have an older one, by which they quote.
 
     Args:
@@ -40,10 +40,10 @@ def look_at_root(
     try:
         found = api.find_config_map(RECORD_NAME)
     except ForbiddenError as error:
-        return RootSight(None, refusal=error.why or error.what)
+        return RootObservation(None, refusal=error.why or error.what)
     record = RootRecord.read(found) if found is not None else None
     if record is None:
-        return RootSight(None, damaged=found is not None)
+        return RootObservation(None, damaged=found is not None)
     older = older_helpers(pods, record, api.cluster.namespace)
     names = [name_of(pod) for pod in older]
     fingerprints: dict[str, str] = {}
@@ -55,7 +55,7 @@ def look_at_root(
                 fingerprints[name] = fingerprint
             else:
                 unreachable[name] = why
-    return RootSight(record, fingerprints=fingerprints, unreachable=unreachable, nodes=place_of(older))
+    return RootObservation(record, fingerprints=fingerprints, unreachable=unreachable, nodes=nodes_by_pod(older))
 
 
 def _ask(api: KubeApi, pod: str) -> tuple[str, str]:

@@ -28,7 +28,7 @@ _ROOT_METRIC = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class RootSight:
+class RootObservation:
     """What one look saw.
 
     Args:
@@ -87,23 +87,25 @@ def root_of(metrics: str) -> str:
     return found[1] if found else ""
 
 
-def root_problems(sight: RootSight | None, daemons: Sequence[KubernetesObject], namespace: str) -> Iterator[Problem]:
+def root_problems(
+    observation: RootObservation | None, daemons: Sequence[KubernetesObject], namespace: str
+) -> Iterator[Problem]:
     """What is wrong, for `status`.
 
     Args:
-        sight: what was seen; None: nobody looked.
+        observation: what was seen; None: nobody looked.
         daemons: the DaemonSets.
         namespace: theirs.
     """
-    if sight is None or sight.refusal or not any(map(follows_root, daemons)):
+    if observation is None or observation.refusal or not any(map(follows_root, daemons)):
         return
-    if sight.damaged:
+    if observation.damaged:
         yield Problem(
             f"the ConfigMap {RECORD_NAME} holds no fingerprint of the simulated root: somebody has changed it: "
             "`confcom enable` makes it again"
         )
         return
-    if sight.record is None:
+    if observation.record is None:
         yield Problem(
             f"the ConfigMap {RECORD_NAME} is missing, which Kubernetes removes when the simulated root's Secret "
             f"{SECRET_NAME} is deleted: helpers that run keep the root that they have, and none can start without the "
@@ -111,38 +113,38 @@ def root_problems(sight: RootSight | None, daemons: Sequence[KubernetesObject], 
             "`confcom simulation export` again"
         )
         return
-    for pod in sight.behind:
-        yield Problem(f"{behind_text(sight, pod)}: {_remedy(pod, namespace)}", sight.nodes[pod])
+    for pod in observation.behind:
+        yield Problem(f"{behind_text(observation, pod)}: {_remedy(pod, namespace)}", observation.nodes[pod])
 
 
-def root_doubts(sight: RootSight | None, namespace: str) -> Iterator[Problem]:
+def root_doubts(observation: RootObservation | None, namespace: str) -> Iterator[Problem]:
     """What is not known, for `status`, `enable` and `update`.
 
     Args:
-        sight: what was seen; None: nobody looked.
+        observation: what was seen; None: nobody looked.
         namespace: of the helpers.
     """
-    if sight is None:
+    if observation is None:
         return
-    if sight.refusal:
+    if observation.refusal:
         yield Problem(
             f"whether the quote helpers quote by the cluster's simulated root: the ConfigMap {RECORD_NAME} cannot be "
-            f"read: {sight.refusal}"
+            f"read: {observation.refusal}"
         )
-    for pod, why in sight.unreachable.items():
+    for pod, why in observation.unreachable.items():
         yield Problem(
             f"the quote helper {pod} is older than the cluster's simulated root, and cannot be asked by which one it "
             f"quotes ({why}): if its quotes do not verify, kubectl delete pod -n {namespace} {pod}",
-            sight.nodes[pod],
+            observation.nodes[pod],
         )
 
 
-def behind_text(sight: RootSight, pod: str) -> str:
+def behind_text(observation: RootObservation, pod: str) -> str:
     """By which root a helper quotes, and by which it should."""
-    wanted = sight.record.fingerprint if sight.record else ""
+    wanted = observation.record.fingerprint if observation.record else ""
     return (
-        f"the quote helper {pod} quotes by another simulated root (SHA-256 {sight.fingerprints[pod][:16]}...) than the "
-        f"cluster's ({wanted[:16]}...), so its quotes do not verify by that one"
+        f"the quote helper {pod} quotes by another simulated root (SHA-256 {observation.fingerprints[pod][:16]}...) "
+        f"than the cluster's ({wanted[:16]}...), so its quotes do not verify by that one"
     )
 
 
@@ -153,6 +155,6 @@ def _remedy(pod: str, namespace: str) -> str:
     )
 
 
-def place_of(pods: Iterable[KubernetesObject]) -> dict[str, str]:
+def nodes_by_pod(pods: Iterable[KubernetesObject]) -> dict[str, str]:
     """The node of each pod, by the pod's name."""
     return {name_of(pod): node_of(pod) for pod in pods}

@@ -37,7 +37,7 @@ def busy(history: Sequence[Revision], now: datetime, *, made: str = "") -> Runni
         now: by this machine's clock.
         made: what this command has changed without helm.
     """
-    what, why, remedy = _told(history, now)
+    what, why, remedy = _explanation(history, now)
     if made:
         return RunningChangeError(
             f"helm has changed nothing: {what}", why=f"{why}; without helm: {made}", remedy=remedy
@@ -45,7 +45,7 @@ def busy(history: Sequence[Revision], now: datetime, *, made: str = "") -> Runni
     return RunningChangeError(f"nothing was changed: {what}", why=why, remedy=remedy)
 
 
-def _told(history: Sequence[Revision], now: datetime) -> tuple[str, str, str]:
+def _explanation(history: Sequence[Revision], now: datetime) -> tuple[str, str, str]:
     """What is in the way, why that is known, and what to do."""
     look = "look at `confcom status`, then the same command again"
     running = "another change of the release is running"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from confcom.addon.drift import ReleaseSeen
 from confcom.addon.objects import KubernetesObject
-from confcom.addon.refused_pods import RefusalSight
-from confcom.addon.root_sight import RootSight
+from confcom.addon.refused_pods import RefusalObservation
+from confcom.addon.root_sight import RootObservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Snapshot:
     """None if it was not looked at."""
     said: Mapping[str, str] = field(default_factory=dict)
     """By the pod's name: the last complaint in its log, for daemons that run and are not ready."""
-    refusals: RefusalSight | None = None
+    refusals: RefusalObservation | None = None
     """Which controllers of workloads cannot create Pods; None if nobody looked."""
-    root: RootSight | None = None
+    root: RootObservation | None = None
     """Which simulated root there is and who quotes by it; None if nobody looked."""

@@ -31,7 +31,7 @@ def suspects_of(reason: str, neighbours: Sequence[KubernetesObject]) -> str:
     """
     if not any(words in reason for words in FOREIGN_SOCKET):
         return ""
-    pods = sorted(filter(may_serve, neighbours), key=_is_named_otherwise)
+    pods = sorted(filter(may_serve, neighbours), key=_lacks_aesm_name)
     found = [f"{namespace_of(pod)}/{name_of(pod)}" for pod in pods]
     if not found:
         return "no Pod of this node mounts its directory to write there: perhaps a program of the node itself serves it"
@@ -39,7 +39,7 @@ def suspects_of(reason: str, neighbours: Sequence[KubernetesObject]) -> str:
     return f"perhaps the {who} {shown(found)}, which {mount} its directory to write there"
 
 
-def _is_named_otherwise(pod: KubernetesObject) -> bool:
+def _lacks_aesm_name(pod: KubernetesObject) -> bool:
     """Whether neither its name nor its images speak of AESM: clients that mount the directory so come last."""
     images = (text(one, "image") for one in listing(pod, "spec", "containers"))
     return not any(_SERVICE in name for name in (name_of(pod), *images))
@@ -50,7 +50,7 @@ def may_serve(pod: KubernetesObject) -> bool:
     if component_of(pod) is not None or text(pod, "status", "phase") in TERMINAL:
         return False
     writable = set(_writable(pod))
-    return any(text(one, "name") in writable for one in listing(pod, "spec", "volumes") if _leads_there(one))
+    return any(text(one, "name") in writable for one in listing(pod, "spec", "volumes") if _contains_socket(one))
 
 
 def _writable(pod: KubernetesObject) -> Iterator[str]:
@@ -61,7 +61,7 @@ def _writable(pod: KubernetesObject) -> Iterator[str]:
                 yield text(mount, "name")
 
 
-def _leads_there(volume: KubernetesObject) -> bool:
+def _contains_socket(volume: KubernetesObject) -> bool:
     """Whether a volume is the socket's directory, or one above it. The socket file alone is a client's."""
     path = text(volume, "hostPath", "path")
     return path.startswith("/") and f"/{'/'.join(filter(None, path.split('/')))}" in _ABOVE_THE_SOCKET

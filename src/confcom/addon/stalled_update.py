@@ -48,7 +48,7 @@ class StalledUpdate:
         return f"kubectl annotate daemonset {self.daemon_set} -n {self.namespace} --overwrite {self.annotation}"
 
 
-def _at_rest(daemon: KubernetesObject, pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
+def _awaits_controller(daemon: KubernetesObject, pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
     """Whether an update is not finished, and only the controller can go on with it.
 
     Args:
@@ -61,16 +61,16 @@ def _at_rest(daemon: KubernetesObject, pods: Sequence[DaemonPod], away: Collecti
     return observed and bool(pods) and ready and is_updating(daemon, pods, away)
 
 
-def _resting(seen: Snapshot) -> Iterator[tuple[KubernetesObject, tuple[DaemonPod, ...]]]:
+def _awaiting_controller(seen: Snapshot) -> Iterator[tuple[KubernetesObject, tuple[DaemonPod, ...]]]:
     away = nodes_away(seen.nodes)
     pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace])
     for daemon in seen.daemon_sets:
         mine = pods_of(daemon, pods)
-        if component_of(daemon) and namespace_of(daemon) == seen.namespace and _at_rest(daemon, mine, away):
+        if component_of(daemon) and namespace_of(daemon) == seen.namespace and _awaits_controller(daemon, mine, away):
             yield daemon, tuple(mine)
 
 
-def _patience(daemon: KubernetesObject) -> float:
+def _quiet_limit(daemon: KubernetesObject) -> float:
     return number(daemon, "spec", "minReadySeconds") + QUIET_SECONDS
 
 
@@ -79,8 +79,8 @@ def _stalled(daemon: KubernetesObject) -> StalledUpdate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rest:
-    """Since when a DaemonSet rests."""
+class _QuietPeriod:
+    """Since when a DaemonSet quiet_periods."""
 
     pods: frozenset[str]
     """Their UIDs: other pods are progress."""
@@ -88,32 +88,32 @@ class _Rest:
 
 
 @dataclass(frozen=True, slots=True)
-class RestWatch:
+class StabilityTracker:
     """What all looks of one wait saw, by the clock of who waits."""
 
-    rests: Mapping[str, _Rest] = field(default_factory=dict)
+    quiet_periods: Mapping[str, _QuietPeriod] = field(default_factory=dict)
     """By the DaemonSet's name."""
 
-    def after(self, seen: Snapshot, now: float) -> tuple[RestWatch, tuple[StalledUpdate, ...]]:
+    def after(self, seen: Snapshot, now: float) -> tuple[StabilityTracker, tuple[StalledUpdate, ...]]:
         """With one more look; and what has come to stand still, which counts anew from here.
 
         Args:
             seen: the cluster.
             now: seconds of any clock.
         """
-        rests, stalled = {}, []
-        for daemon, pods in _resting(seen):
+        quiet_periods, stalled = {}, []
+        for daemon, pods in _awaiting_controller(seen):
             name = name_of(daemon)
-            rest = _Rest(frozenset(pod.uid for pod in pods), now)
-            before = self.rests.get(name, rest)
-            if before.pods == rest.pods:
+            period = _QuietPeriod(frozenset(pod.uid for pod in pods), now)
+            before = self.quiet_periods.get(name, period)
+            if before.pods == period.pods:
                 refused = creation_refusal(daemon, seen.pods, seen.events)
-                if now - before.since >= _patience(daemon) and not refused:
+                if now - before.since >= _quiet_limit(daemon) and not refused:
                     stalled.append(_stalled(daemon))
                 else:
-                    rest = before
-            rests[name] = rest
-        return RestWatch(rests), tuple(stalled)
+                    period = before
+            quiet_periods[name] = period
+        return StabilityTracker(quiet_periods), tuple(stalled)
 
 
 def stall_problems(seen: Snapshot, now: datetime) -> Iterator[str]:
@@ -123,13 +123,13 @@ def stall_problems(seen: Snapshot, now: datetime) -> Iterator[str]:
         seen: the cluster; its DaemonSets were read before its pods.
         now: by this machine's clock.
     """
-    for daemon, _ in _resting(seen):
+    for daemon, _ in _awaiting_controller(seen):
         if refused := creation_refusal(daemon, seen.pods, seen.events):
             yield f"the DaemonSet {name_of(daemon)} cannot make its Pods: {refused}"
             continue
         own = [pod for pod in seen.pods if text(owner_of(pod), "name") == name_of(daemon)]
         last = _last_change([pod for pod in own if namespace_of(pod) == seen.namespace])
-        if last is None or (quiet := (now - last).total_seconds()) < _patience(daemon):
+        if last is None or (quiet := (now - last).total_seconds()) < _quiet_limit(daemon):
             continue
         warning = last_warning(name_of(daemon), seen.events)
         why = f" (its last warning: {warning})" if warning else ""

@@ -111,7 +111,7 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
     release = seen.release or ReleaseSeen()
     ours_on, all_on = _by_node(pods, lambda pod: pod.node), _by_node(seen.pods, node_of)
     nodes = [(node, node_status(node, ours_on[name_of(node)], all_on[name_of(node)], daemons)) for node in seen.nodes]
-    told = [one for node, one in nodes if _is_told(one, node)]
+    told = [one for node, one in nodes if _is_listed(one, node)]
     problems = [*_cluster_problems(seen, daemons, now), *map(Problem, stall_problems(seen, now))]
     problems += [Problem(problem, node.name) for node in told for problem in node.problems]
     going_on = updating(daemons, pods, {one.name for _, one in nodes if not one.ready})
@@ -164,16 +164,16 @@ def _by_node(pods: Iterable[T], node: Callable[[T], str]) -> defaultdict[str, li
     return found
 
 
-def _is_told(status: NodeStatus, node: KubernetesObject) -> bool:
+def _is_listed(status: NodeStatus, node: KubernetesObject) -> bool:
     return bool(status.sgx is not SgxKind.NONE or status.plugins or status.helpers or offered(node))
 
 
 def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[Problem]:
-    yield from map(Problem, _whole_problems(seen, daemons, now))
+    yield from map(Problem, _add_on_problems(seen, daemons, now))
     yield from root_problems(seen.root, daemons, seen.namespace) if daemons else _leftovers(seen.nodes)
 
 
-def _whole_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[str]:
+def _add_on_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[str]:
     for job, why in failed_hooks([job for job in seen.jobs if namespace_of(job) == seen.namespace]).items():
         do = "the daemons go on as they were, and `confcom rollback` undoes it" if daemons else "`confcom enable` again"
         yield f"the last change was not made, since helm's Job {job} failed ({why}): {do}"

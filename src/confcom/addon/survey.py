@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class InstallRequest:
     """What is to be installed.
 
     Args:
@@ -59,13 +59,13 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class PreflightContext:
     """What was found.
 
     Args:
         surroundings: for the checks.
         history: the release's revisions; none also if they could not be read.
-        values: the wish, on top of what the release has.
+        values: the request, on top of what the release has.
         rendering: what would be installed, if the chart and the cluster allow to tell.
     """
 
@@ -75,22 +75,24 @@ class Survey:
     rendering: Rendering | None
 
 
-def survey(helm: Helm, api: KubeApi, wish: Wish, now: Callable[[], datetime]) -> Survey:
+def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], datetime]) -> PreflightContext:
     """Look at everything; what cannot be found is told in its place, and stops nothing but what needs it."""
     version, server = _try(helm.version), _try(api.server_version)
-    base = Surroundings(api.cluster.namespace, RELEASE, version, server, allow_no_nodes=wish.allow_no_nodes)
+    base = Surroundings(api.cluster.namespace, RELEASE, version, server, allow_no_nodes=request.allow_no_nodes)
     if check_helm(version).outcome is Outcome.FAILED or isinstance(server, ConfcomError):
-        return Survey(base, (), Values({}, wish.files, wish.settings, wish.texts), None)
+        return PreflightContext(base, (), Values({}, request.files, request.settings, request.texts), None)
     history = _try(helm.history)
     stored = {} if isinstance(history, ConfcomError) or not history else _try(helm.values)
-    values = Values({} if isinstance(stored, ConfcomError) else stored, wish.files, wish.settings, wish.texts)
+    values = Values({} if isinstance(stored, ConfcomError) else stored, request.files, request.settings, request.texts)
     unreadable = [one for one in (history, stored) if isinstance(one, ConfcomError)]
-    rendering = unreadable[0] if unreadable else _try(lambda: helm.render(wish.chart, values))
+    rendering = unreadable[0] if unreadable else _try(lambda: helm.render(request.chart, values))
     if isinstance(rendering, BusyError):
         rendering = _try(lambda: busy(helm.history(), now()))
     plan = rendering if isinstance(rendering, ConfcomError) else Plan((*rendering.manifests, *rendering.hooks))
     namespace = _try(api.find_namespace)
-    lacking = _try(lambda: _lacking(api, wish, plan, is_there=namespace is not None, replaces=is_helm_3(str(version))))
+    lacking = _try(
+        lambda: _denied(api, request, plan, is_there=namespace is not None, replaces=is_helm_3(str(version)))
+    )
     found = dataclasses.replace(
         base,
         plan=plan,
@@ -99,8 +101,8 @@ def survey(helm: Helm, api: KubeApi, wish: Wish, now: Callable[[], datetime]) ->
         denied=lacking,
         answers=_answers(api, plan, namespace, lacking) if isinstance(plan, Plan) else None,
     )
-    found = _with_nodes(found, _try(lambda: api.list_objects("nodes")), wish.simulated_nodes)
-    return Survey(
+    found = _with_nodes(found, _try(lambda: api.list_objects("nodes")), request.simulated_nodes)
+    return PreflightContext(
         found,
         () if isinstance(history, ConfcomError) else history,
         values,
@@ -123,8 +125,8 @@ def _with_nodes(
     )
 
 
-def _lacking(
-    api: KubeApi, wish: Wish, plan: Plan | ConfcomError, *, is_there: bool, replaces: bool
+def _denied(
+    api: KubeApi, request: InstallRequest, plan: Plan | ConfcomError, *, is_there: bool, replaces: bool
 ) -> Sequence[Permission]:
     here = api.cluster.namespace
     lasting = plan.lasting_kinds if isinstance(plan, Plan) else USUAL_LASTING_KINDS
@@ -134,7 +136,7 @@ def _lacking(
         hooks,
         here,
         namespace_is_there=is_there,
-        labels_nodes=bool(wish.simulated_nodes),
+        labels_nodes=bool(request.simulated_nodes),
         replaced=lasting if replaces else (),
     )
     asked = (*asked, CLEANING, probing(here))

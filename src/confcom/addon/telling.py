@@ -28,7 +28,7 @@ class Row:
     mark: Mark
 
 
-class Teller(Protocol):
+class ProgressReporter(Protocol):
     """Tells people, and says nothing to programs."""
 
     def say(self, line: str) -> None:
@@ -40,11 +40,11 @@ class Teller(Protocol):
     def busy(self, title: str) -> AbstractContextManager[None]:
         """Something of unknown length is being done."""
 
-    def waiting(self, title: str) -> AbstractContextManager[Board]:
+    def waiting(self, title: str) -> AbstractContextManager[ProgressTable]:
         """Something is waited for, whose state can be shown."""
 
 
-class Board(Protocol):
+class ProgressTable(Protocol):
     """Shows rows that change."""
 
     def show(self, rows: Sequence[Row], *, note: str = "") -> None:

@@ -65,8 +65,8 @@ _NOT_EXAMINED = Cause(
     f"its cause was not looked for, since Pods of {KINDS_EXAMINED} other kinds wait as well",
     "see what the scheduler says: kubectl describe pod",
 )
-_Keeps = Callable[[KubernetesObject], bool]
-_Why = Callable[[Sequence[KubernetesObject]], Cause]
+_Filter = Callable[[KubernetesObject], bool]
+_CauseOf = Callable[[Sequence[KubernetesObject]], Cause]
 """Of the nodes that a filter was given and of which it kept none."""
 
 
@@ -108,39 +108,44 @@ class Scheduling:
                 continue
             named = any(name in text(scheduled, "message") for name in OURS)
             spec = mapping(pod, "spec")
-            likeness = _deciding(spec, wanted, named=named)
-            if likeness not in known:
+            key = _cause_key(spec, wanted, named=named)
+            if key not in known:
                 if len(known) >= KINDS_EXAMINED:
                     yield pod, _NOT_EXAMINED
                     continue
-                known[likeness] = self._intel(spec) if INTEL_EPC in wanted else self._decided(spec, wanted, named=named)
-            if cause := known[likeness]:
+                known[key] = (
+                    self._intel_cause(spec)
+                    if INTEL_EPC in wanted
+                    else self._first_empty_filter(spec, wanted, named=named)
+                )
+            if cause := known[key]:
                 yield pod, cause
 
-    def _intel(self, spec: KubernetesObject) -> Cause | None:
+    def _intel_cause(self, spec: KubernetesObject) -> Cause | None:
         """What to write in place of Intel's name, which is in bytes; None if another plugin offers it."""
         if any(allocatable(node, INTEL_EPC) for node in self.nodes):
             return None
         name = next((set_of(node).epc for node in self.nodes if allocatable(node, set_of(node).epc)), REAL.epc)
         written = ", ".join(
-            f"{name}: {-(-size // _MIB)} in the container {container}" for container, size in _intel_asked(spec).items()
+            f"{name}: {-(-size // _MIB)} in the container {container}"
+            for container, size in _intel_requests(spec).items()
         )
         return Cause(
             f"it asks for {INTEL_EPC}, in bytes, which is the name of Intel's device plugin and is offered by no node",
             f"write {written} (in MiB), in place of {INTEL_EPC}",
         )
 
-    def _decided(self, spec: KubernetesObject, wanted: Mapping[str, int], *, named: bool) -> Cause | None:
+    def _first_empty_filter(self, spec: KubernetesObject, wanted: Mapping[str, int], *, named: bool) -> Cause | None:
         """Filter the nodes as the scheduler does; the filter that leaves none is the cause."""
-        if mistaken := next(_mistaken(wanted), None):
+        if mistaken := next(_unit_mistakes(wanted), None):
             return mistaken
         asked = _amounts(wanted)
         room = Cause(
             f"no node that it may be on has {asked} left",
             "it runs when there is room: see EPC MiB and USED of the nodes",
         )
-        filters: tuple[tuple[_Keeps, _Why], ...] = (
-            (lambda node: all(self._offer(node, name) for name in wanted), lambda _: self._nowhere(wanted)),
+        filters: tuple[tuple[_Filter, _CauseOf], ...] = (
+            (lambda node: all(self._offer(node, name) for name in wanted), lambda _: self._not_offered(wanted)),
             (
                 lambda node: all(self._offer(node, name) >= size for name, size in wanted.items()),
                 lambda nodes: self._too_large(nodes, wanted),
@@ -168,7 +173,7 @@ class Scheduling:
     def _offer(self, node: KubernetesObject, name: str) -> int:
         return self.offers.get((name_of(node), name), 0)
 
-    def _nowhere(self, wanted: Mapping[str, int]) -> Cause:
+    def _not_offered(self, wanted: Mapping[str, int]) -> Cause:
         offered = {name for _, name in self.offers}
         missing = [name for name in wanted if name not in offered]
         others = [f"{_COUNTERPARTS[name]} in place of {name}" for name in missing if _COUNTERPARTS[name] in offered]
@@ -194,17 +199,17 @@ class Scheduling:
         )
 
 
-def _deciding(spec: KubernetesObject, wanted: Mapping[str, int], *, named: bool) -> str:
+def _cause_key(spec: KubernetesObject, wanted: Mapping[str, int], *, named: bool) -> str:
     """What Pods have in common that wait for the same cause.
 
     Whole containers would not do: in each Pod they mount a token volume whose name no other Pod has.
     """
     affinity = mapping(spec, "affinity", "nodeAffinity")
-    parts = (named, wanted, _intel_asked(spec), spec.get("nodeSelector"), affinity, spec.get("tolerations"))
+    parts = (named, wanted, _intel_requests(spec), spec.get("nodeSelector"), affinity, spec.get("tolerations"))
     return json.dumps(parts, sort_keys=True)
 
 
-def _intel_asked(spec: KubernetesObject) -> Mapping[str, int]:
+def _intel_requests(spec: KubernetesObject) -> Mapping[str, int]:
     """By the container: how many bytes it asks for by Intel's name."""
     asked = {
         text(one, "name"): amount(
@@ -219,7 +224,7 @@ def _amounts(wanted: Mapping[str, int]) -> str:
     return " and ".join(f"{size} of {name}" for name, size in wanted.items())
 
 
-def _mistaken(wanted: Mapping[str, int]) -> Iterator[Cause]:
+def _unit_mistakes(wanted: Mapping[str, int]) -> Iterator[Cause]:
     for names in SETS:
         if (size := wanted.get(names.epc, 0)) >= _MISTAKEN_MIB:
             yield Cause(
@@ -236,14 +241,14 @@ def _unselected(spec: KubernetesObject, large: Sequence[KubernetesObject]) -> Ca
         if not any(labels_of(node).get(key) == value for node in large)
     ]
     by = f"nodeSelector ({', '.join(lacking)})" if lacking else "nodeSelector or node affinity"
-    label = next(filter(None, (_labelling(spec, node) for node in large)), "")
+    label = next(filter(None, (_label_command(spec, node) for node in large)), "")
     return Cause(
         f"its {by} allows no node that offers what it asks for ({shown(list(map(name_of, large)))})",
         "change it in the Pod's template" + (f", or label such a node: {label}" if label else ""),
     )
 
 
-def _labelling(spec: KubernetesObject, node: KubernetesObject) -> str:
+def _label_command(spec: KubernetesObject, node: KubernetesObject) -> str:
     """The command after which a Pod may be on a node; empty where labels that are there, or affinity, forbid it."""
     labels = labels_of(node)
     lacking = {key: value for key, value in mapping(spec, "nodeSelector").items() if labels.get(key) != value}

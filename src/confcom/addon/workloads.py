@@ -20,7 +20,7 @@ from confcom.addon.objects import (
     text,
 )
 from confcom.addon.plan import component_of
-from confcom.addon.problems import likeness
+from confcom.addon.problems import masked_text
 from confcom.addon.resources import OURS, uses_ours
 from confcom.addon.unschedulable import Cause, Scheduling
 
@@ -126,12 +126,12 @@ def troubled_workloads(
     return (*_rejected([pod for pod in others if uses_ours(pod)], failed_jobs), *stuck)
 
 
-def alike(workloads: Sequence[TroubledWorkload]) -> tuple[WorkloadGroup, ...]:
+def group_workloads(workloads: Sequence[TroubledWorkload]) -> tuple[WorkloadGroup, ...]:
     """Put workloads of one cause and remedy together, the largest groups first."""
     names = {name for one in workloads for name in (one.namespace, one.name)}
     found: dict[tuple[str, ...], list[TroubledWorkload]] = {}
     for one in workloads:
-        said = (likeness(words, names) for words in (one.cause, one.remedy))
+        said = (masked_text(words, names) for words in (one.cause, one.remedy))
         found.setdefault((one.kind, one.trouble, *said), []).append(one)
     return tuple(sorted(map(WorkloadGroup, map(tuple, found.values())), key=lambda group: -len(group.workloads)))
 

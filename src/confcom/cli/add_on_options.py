@@ -145,12 +145,12 @@ def add_on(namespace: str, context: str) -> AddOn:
     """The add-on of the cluster that the options name."""
     from confcom.addon.add_on import AddOn
     from confcom.addon.kubectl import Cluster, chosen
-    from confcom.cli.progress_display import teller
+    from confcom.cli.progress_display import reporter
 
     here = click.get_current_context()
     machine = here.find_object(Machine) or Machine.here()
     cluster = chosen(Cluster(namespace, context), machine.run)
-    shown = teller(terminal=machine.terminal)
+    shown = reporter(terminal=machine.terminal)
     found = AddOn(cluster, machine.run, shown, machine.clock, machine.sleep, machine.now)
     here.meta[JOURNAL] = found.journal
     return found

@@ -51,7 +51,7 @@ def disable(*, yes: bool, wait: bool, interrupted: bool, namespace: str, context
 
     def consent(workloads: Sequence[RunningWorkload]) -> bool:
         for line in consequences(workloads):
-            it.teller.say(line)
+            it.reporter.say(line)
         return yes or (sys.stdin.isatty() and click.confirm("Disable it all the same?", err=True))
 
     done = disabling.disable(it, consent=consent, wait=wait, interrupted=interrupted)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from confcom.addon.findings import Finding, Outcome
-from confcom.addon.telling import Board, Mark, Row
+from confcom.addon.telling import Mark, ProgressTable, Row
 from confcom.errors import printable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _print(line: str) -> None:
         click.echo(line, err=True)
 
 
-class LineTeller:
+class LineReporter:
     """For logs and pipes: every line once."""
 
     def say(self, line: str) -> None:
@@ -52,7 +52,7 @@ class LineTeller:
         yield
 
     @contextlib.contextmanager
-    def waiting(self, title: str) -> Iterator[Board]:
+    def waiting(self, title: str) -> Iterator[ProgressTable]:
         """Say what is waited for, and then what changes."""
         self.say(f"{title} ...")
         yield _Lines()
@@ -76,7 +76,7 @@ class _Lines:
         self._shown |= now
 
 
-class TerminalTeller:
+class TerminalReporter:
     """For a terminal."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class TerminalTeller:
             yield
 
     @contextlib.contextmanager
-    def waiting(self, title: str) -> Iterator[Board]:
+    def waiting(self, title: str) -> Iterator[ProgressTable]:
         """A table under a spinner, which stays as it was at the end."""
         from rich.live import Live
 
@@ -145,6 +145,6 @@ def finding_lines(findings: Sequence[Finding], *, colour: bool = False) -> Itera
                 yield f"           {label}{printable(words)}"
 
 
-def teller(*, terminal: bool) -> LineTeller | TerminalTeller:
+def reporter(*, terminal: bool) -> LineReporter | TerminalReporter:
     """The one that fits where stderr goes."""
-    return TerminalTeller() if terminal else LineTeller()
+    return TerminalReporter() if terminal else LineReporter()
