@@ -1,4 +1,4 @@
-"""What enabling or updating would change, without doing it."""
+"""The dry run of enabling and updating: what they would change."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from confcom.errors import ConfcomError
 
 
 def planned(add_on: AddOn, seen: PreflightContext, findings: Sequence[Finding]) -> Changed:
-    """Tell what would be changed, and give it.
+    """Report what would be changed, and return it.
 
     Args:
-        add_on: of which cluster.
-        seen: what preflight looked at.
-        findings: what it found.
+        add_on: the add-on of the cluster.
+        seen: what preflight read.
+        findings: the results of preflight's checks.
     """
     say, found = add_on.reporter.say, seen.surroundings
-    there = applied(add_on, seen)  # tells what would be made again and set back
+    there = applied(add_on, seen)  # reports what would be created again or reverted
     changes = (*_without_helm(seen), *_by_helm(add_on, seen, there))
     last = seen.history[-1] if seen.history else None
     if changes or not there.whole:
@@ -76,6 +76,6 @@ def _by_helm(add_on: AddOn, seen: PreflightContext, there: Applied) -> tuple[Obj
 
 
 def _applied_last(add_on: AddOn, seen: PreflightContext) -> tuple[KubernetesObject, ...]:
-    """The manifests of the last revision that was made to its end."""
+    """Return the manifests of the last revision that was deployed completely."""
     number = next((one.number for one in reversed(seen.history) if one.status == DEPLOYED), None)
     return add_on.helm.installed(number) if number is not None else ()

@@ -1,4 +1,4 @@
-"""Looking for workloads whose Pods the API server refuses to create."""
+"""Finds workloads whose Pods the API server refuses to create."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from confcom.addon.programs import ClusterAccessError
 from confcom.addon.refused_pods import API_VERSIONS, FAILED_CREATE, Controller, RefusalObservation, refusals
 
 MOST_CONTROLLERS = 50
-"""Looked up in one call: each is one request of kubectl's to the API server."""
+"""Maximum number of controllers in one call: kubectl sends one request to the API server for each."""
 
 
 def look_at_refusals(api: KubeApi, policies: Collection[str]) -> RefusalObservation:
-    """See which controllers of all namespaces cannot create Pods; what may not be read is told in its place.
+    """Return which controllers of all namespaces cannot create Pods; failed reads are stored in the result.
 
     Args:
         api: the cluster.
