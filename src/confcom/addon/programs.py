@@ -216,7 +216,7 @@ def access_error(failure: str, why: str, *, remedy: str = "") -> ClusterAccessEr
 
 
 def manual_command(arguments: Sequence[str]) -> str:
-    """Return a remedy with the command to run by hand; values of helm's --set are left out, since they may be secret."""
+    """Return a remedy with the command to run by hand; values of helm's --set are left out: they may be secret."""
     shown = [_SET_VALUE.sub(r"\1...", one) for one in arguments]
     return f"try by hand: {shlex.join(shown)}"
 

@@ -1,4 +1,4 @@
-"""Waiting until the quote helpers quote by the cluster's simulated root."""
+"""Waits until the quote helpers use the cluster's simulated root."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _TITLE = "The quote helpers take it when their kubelets renew their volumes"
 
 
 def await_root(add_on: AddOn, *, deadline: float) -> None:
-    """Wait until every quote helper quotes by the cluster's simulated root, which takes a while if that is a new one.
+    """Wait until every quote helper uses the cluster's simulated root, which takes minutes after a new one was made.
 
-    Helpers that cannot be asked are told, and not waited for.
+    Helpers that cannot be asked from the start are reported, and not waited for.
 
     Args:
-        add_on: of which cluster.
+        add_on: the add-on of the cluster.
         deadline: seconds without progress.
 
     Raises:
-        NotReadyError: some helper quotes by another one.
-        ClusterAccessError: the API server stayed away for as long, or refuses.
+        NotReadyError: a helper still uses another root.
+        ClusterAccessError: the API server did not answer within the deadline, or denies access.
     """
     observation = add_on.patiently(lambda: _look(add_on), deadline=deadline)
     waited_for = _still_behind(observation, ())
@@ -53,7 +53,7 @@ def await_root(add_on: AddOn, *, deadline: float) -> None:
 
 
 def _still_behind(observation: RootObservation | None, before: Collection[str]) -> tuple[str, ...]:
-    """The helpers to wait for: one that was behind, and cannot be asked now, still counts as behind."""
+    """Return the helpers to wait for; one that was behind and has become unreachable still counts as behind."""
     if observation is None:
         return ()
     return (*observation.behind, *(pod for pod in observation.unreachable if pod in before))

@@ -1,6 +1,6 @@
-"""Whether the quote helpers quote by the simulated root that the cluster has. Pure.
+"""Compares the simulated root that quote helpers use with the published one of the cluster. Pure.
 
-A helper that starts takes the root that is there, so only those are asked that started before it was published.
+A helper takes the current root when it starts, so only helpers that started before its publication are asked.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from confcom.addon.problems import Problem
 from confcom.addon.root_record import RECORD_NAME, SECRET_NAME, RootRecord
 
 FOLLOW_MINUTES = 5
-"""For a helper to take another root. A kubelet renews volumes every minute or so, and after failures, as while there
-was no Secret, up to two minutes later; the helper looks every 10 s."""
+"""Time for a helper to take a new root. A kubelet updates mounted volumes about every minute, and after failures (as
+while there was no Secret) up to two minutes later; the helper checks every 10 s."""
 EDITED_REMEDY = (
     f"and somebody edited the ConfigMap {RECORD_NAME}, delete it, and `confcom enable` publishes the root that is there"
 )
-"""First: a helper that starts while another root than the Secret's is published makes no quotes."""
+"""The first remedy to try: a helper that starts while the published root differs from the Secret's makes no quotes."""
 
 _ROOT_METRIC = re.compile(
     r'^confcom_quote_helper_simulated_root_info\{sha256="([0-9a-f]{64})"\} 1(?:\.0)?$', re.MULTILINE
@@ -29,15 +29,15 @@ _ROOT_METRIC = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RootObservation:
-    """What one look saw.
+    """The result of one read.
 
     Args:
-        record: what is published; None: nothing, or it was not read.
-        damaged: whether the ConfigMap is there and holds no fingerprint.
-        refusal: why the ConfigMap was not read; empty: it was.
-        fingerprints: by the pod's name, the fingerprint by which a helper quotes; only of those that had to be asked.
-        unreachable: by the pod's name, why it could not be asked.
-        nodes: by the pod's name, where it is.
+        record: the published record; None if there is none or it could not be read.
+        damaged: whether the ConfigMap exists and contains no fingerprint.
+        refusal: why the ConfigMap could not be read; empty if it was.
+        fingerprints: by pod name, the fingerprint of the root that a helper uses; only of helpers that had to be asked.
+        unreachable: by pod name, why a helper could not be asked.
+        nodes: by pod name, the node.
     """
 
     record: RootRecord | None
@@ -49,23 +49,23 @@ class RootObservation:
 
     @property
     def behind(self) -> tuple[str, ...]:
-        """The helpers that quote by another root than the published one."""
+        """The helpers that use another root than the published one."""
         wanted = self.record.fingerprint if self.record else ""
         return tuple(pod for pod, fingerprint in self.fingerprints.items() if fingerprint != wanted)
 
 
 def follows_root(daemon: KubernetesObject) -> bool:
-    """Whether a DaemonSet's pods quote by the published root: those of older versions know of none."""
+    """Return whether a DaemonSet's pods use the published root; those of older versions do not."""
     return any(text(one, "configMap", "name") == RECORD_NAME for one in listing(pod_spec_of(daemon), "volumes"))
 
 
 def older_helpers(pods: Iterable[KubernetesObject], record: RootRecord, namespace: str) -> tuple[KubernetesObject, ...]:
-    """The quote helpers that run and started before the root was published.
+    """Return the running quote helpers that started before the root was published.
 
     Args:
-        pods: any.
-        record: of the root.
-        namespace: of the add-on.
+        pods: pods of any kind.
+        record: the root's record.
+        namespace: the add-on's namespace.
     """
     return tuple(
         pod
@@ -82,7 +82,7 @@ def older_helpers(pods: Iterable[KubernetesObject], record: RootRecord, namespac
 
 
 def root_of(metrics: str) -> str:
-    """The fingerprint in a helper's metrics; empty if it tells none."""
+    """Return the fingerprint in a helper's metrics; empty if there is none."""
     found = _ROOT_METRIC.search(metrics)
     return found[1] if found else ""
 
@@ -90,12 +90,12 @@ def root_of(metrics: str) -> str:
 def root_problems(
     observation: RootObservation | None, daemons: Sequence[KubernetesObject], namespace: str
 ) -> Iterator[Problem]:
-    """What is wrong, for `status`.
+    """Yield the problems with the root, for `status`.
 
     Args:
-        observation: what was seen; None: nobody looked.
-        daemons: the DaemonSets.
-        namespace: theirs.
+        observation: the observation; None if the root was not read.
+        daemons: the add-on's DaemonSets.
+        namespace: their namespace.
     """
     if observation is None or observation.refusal or not any(map(follows_root, daemons)):
         return
@@ -118,11 +118,11 @@ def root_problems(
 
 
 def root_doubts(observation: RootObservation | None, namespace: str) -> Iterator[Problem]:
-    """What is not known, for `status`, `enable` and `update`.
+    """Yield what is unknown about the root, for `status`, `enable` and `update`.
 
     Args:
-        observation: what was seen; None: nobody looked.
-        namespace: of the helpers.
+        observation: the observation; None if the root was not read.
+        namespace: the helpers' namespace.
     """
     if observation is None:
         return
@@ -140,7 +140,7 @@ def root_doubts(observation: RootObservation | None, namespace: str) -> Iterator
 
 
 def behind_text(observation: RootObservation, pod: str) -> str:
-    """By which root a helper quotes, and by which it should."""
+    """Return a text with the root that a helper uses and the one that it should use."""
     wanted = observation.record.fingerprint if observation.record else ""
     return (
         f"the quote helper {pod} quotes by another simulated root (SHA-256 {observation.fingerprints[pod][:16]}...) "
@@ -156,5 +156,5 @@ def _remedy(pod: str, namespace: str) -> str:
 
 
 def nodes_by_pod(pods: Iterable[KubernetesObject]) -> dict[str, str]:
-    """The node of each pod, by the pod's name."""
+    """Return the node of each pod, by pod name."""
     return {name_of(pod): node_of(pod) for pod in pods}
