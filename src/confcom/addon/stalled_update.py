@@ -1,10 +1,10 @@
-"""An update that the DaemonSet controller has left standing: nothing starts, fails or ends, and old pods remain. Pure.
+"""Detects an update that the DaemonSet controller has stopped: no pod starts, fails or ends, and old pods remain. Pure.
 
-With minReadySeconds the controller needs a timer to see that a new pod has been ready for long enough. It has one for
-all pods of a DaemonSet, and an earlier use of it drops the later one: docs/explanation/updates-and-faults.md. Any event
-of the DaemonSet or its pods makes the controller reconcile again.
+With minReadySeconds the controller needs a timer to see that a new pod has been ready for long enough. There is one
+timer for all pods of a DaemonSet, and an earlier one replaces a later one: docs/explanation/updates-and-faults.md. Any
+event of the DaemonSet or its pods makes the controller reconcile again.
 
-A controller whose pods are refused does act: it tries again by itself, and no annotation helps.
+A controller whose pods are refused has not stopped: it retries by itself, and an annotation does not help.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from confcom.addon.rollout import is_updating, nodes_away, pods_of
 from confcom.addon.snapshot import Snapshot
 
 RECONCILE_ANNOTATION = "confcom.internal/reconcile-at-resource-version"
-"""On a DaemonSet, not on its template: writing it is an event that changes no pod. Its value is the resourceVersion
-that the DaemonSet had, so that each writing is a change."""
+"""On a DaemonSet, not on its template: writing it causes an event and changes no pod. Its value is the previous
+resourceVersion of the DaemonSet, so that each write is a change."""
 QUIET_SECONDS = 30.0
-"""Beyond minReadySeconds. The controller acts within two seconds of it; where a controller manager has lost its lease,
-the next one takes it after 15 s, and then reads everything."""
+"""Seconds without a change, after minReadySeconds, until an update counts as stalled. The controller acts within two
+seconds of minReadySeconds; if a controller manager has lost its lease, the next one takes it after 15 s, and then reads
+everything."""
 
 
 @dataclass(frozen=True, slots=True)
 class StalledUpdate:
-    """A DaemonSet whose update stands still."""
+    """A DaemonSet whose update has stalled."""
 
     daemon_set: str
     namespace: str
     resource_version: str
-    """What RECONCILE_ANNOTATION is set to."""
+    """The value for RECONCILE_ANNOTATION."""
 
     @property
     def annotation(self) -> str:
-        """As kubectl spells it."""
+        """The annotation as an argument of `kubectl annotate`."""
         return f"{RECONCILE_ANNOTATION}={self.resource_version}"
 
     @property
@@ -49,12 +50,12 @@ class StalledUpdate:
 
 
 def _awaits_controller(daemon: KubernetesObject, pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
-    """Whether an update is not finished, and only the controller can go on with it.
+    """Return whether an update is incomplete, and only the controller can continue it.
 
     Args:
         daemon: the DaemonSet.
-        pods: its own.
-        away: nodes whose kubelet does not report.
+        pods: its pods.
+        away: nodes that are not Ready.
     """
     observed = number(daemon, "status", "observedGeneration") >= number(daemon, "metadata", "generation")
     ready = all(pod.state is PodState.READY and pod.node not in away for pod in pods)
@@ -80,26 +81,26 @@ def _stalled(daemon: KubernetesObject) -> StalledUpdate:
 
 @dataclass(frozen=True, slots=True)
 class _QuietPeriod:
-    """Since when a DaemonSet quiet_periods."""
+    """The time since which a DaemonSet with the same pods waits for the controller."""
 
     pods: frozenset[str]
-    """Their UIDs: other pods are progress."""
+    """The UIDs of its pods; a change of them is progress."""
     since: float
 
 
 @dataclass(frozen=True, slots=True)
 class StabilityTracker:
-    """What all looks of one wait saw, by the clock of who waits."""
+    """The quiet periods over all snapshots of one wait, by the waiting command's clock."""
 
     quiet_periods: Mapping[str, _QuietPeriod] = field(default_factory=dict)
-    """By the DaemonSet's name."""
+    """By DaemonSet name."""
 
     def after(self, seen: Snapshot, now: float) -> tuple[StabilityTracker, tuple[StalledUpdate, ...]]:
-        """With one more look; and what has come to stand still, which counts anew from here.
+        """Return the tracker after one more snapshot, and the updates that have stalled; their quiet periods restart.
 
         Args:
-            seen: the cluster.
-            now: seconds of any clock.
+            seen: the snapshot of the cluster.
+            now: the current time, in seconds of any clock.
         """
         quiet_periods, stalled = {}, []
         for daemon, pods in _awaiting_controller(seen):
@@ -117,11 +118,13 @@ class StabilityTracker:
 
 
 def stall_problems(seen: Snapshot, now: datetime) -> Iterator[str]:
-    """What `status`, which looks once, says of updates that stand still, by the times that the pods themselves have.
+    """Yield the problems with stalled updates, for `status`.
+
+    Since `status` takes only one snapshot, the times in the pods' objects decide.
 
     Args:
-        seen: the cluster; its DaemonSets were read before its pods.
-        now: by this machine's clock.
+        seen: the snapshot of the cluster; its DaemonSets were read before its pods.
+        now: the time by this machine's clock.
     """
     for daemon, _ in _awaiting_controller(seen):
         if refused := creation_refusal(daemon, seen.pods, seen.events):
@@ -140,7 +143,7 @@ def stall_problems(seen: Snapshot, now: datetime) -> Iterator[str]:
 
 
 def _last_change(pods: Iterable[KubernetesObject]) -> datetime | None:
-    """When a pod was made, or became ready."""
+    """Return the last time when a pod was created or its Ready condition changed."""
     stamps = [
         stamp
         for pod in pods

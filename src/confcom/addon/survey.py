@@ -1,4 +1,4 @@
-"""Looking at helm and the cluster before a change, for the checks to judge."""
+"""Reads everything from helm and the cluster that the preflight checks need."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class InstallRequest:
     """What is to be installed.
 
     Args:
-        chart: its folder or archive.
-        files: of values.
-        settings: `KEY=VALUE`.
-        texts: `KEY=VALUE`, whose values are text whatever they look like.
-        simulated_nodes: to be labelled.
-        allow_no_nodes: whether nodes may come later.
+        chart: the chart's folder or archive.
+        files: values files.
+        settings: `KEY=VALUE` of --set.
+        texts: `KEY=VALUE` of --set-string; the values are always strings.
+        simulated_nodes: nodes that are to be labelled for simulation.
+        allow_no_nodes: whether nodes may be added later.
     """
 
     chart: Path
@@ -60,13 +60,13 @@ class InstallRequest:
 
 @dataclass(frozen=True, slots=True)
 class PreflightContext:
-    """What was found.
+    """The data that preflight read.
 
     Args:
-        surroundings: for the checks.
-        history: the release's revisions; none also if they could not be read.
-        values: the request, on top of what the release has.
-        rendering: what would be installed, if the chart and the cluster allow to tell.
+        surroundings: the input of the checks.
+        history: the release's revisions; empty also if they could not be read.
+        values: the requested values, on top of the release's.
+        rendering: what would be installed; None if the chart could not be rendered.
     """
 
     surroundings: Surroundings
@@ -76,7 +76,7 @@ class PreflightContext:
 
 
 def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], datetime]) -> PreflightContext:
-    """Look at everything; what cannot be found is told in its place, and stops nothing but what needs it."""
+    """Read everything that the checks need. Failed look-ups are stored; only dependent checks are skipped."""
     version, server = _try(helm.version), _try(api.server_version)
     base = Surroundings(api.cluster.namespace, RELEASE, version, server, allow_no_nodes=request.allow_no_nodes)
     if check_helm(version).outcome is Outcome.FAILED or isinstance(server, ConfcomError):
@@ -113,7 +113,7 @@ def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], 
 def _with_nodes(
     found: Surroundings, nodes: Sequence[KubernetesObject] | ConfcomError, chosen: Sequence[str]
 ) -> Surroundings:
-    """With the nodes as they will be when the chosen ones are labelled."""
+    """Return the surroundings with the nodes, labelled as they will be."""
     if isinstance(nodes, ConfcomError):
         return dataclasses.replace(found, nodes=nodes)
     known = {name_of(node): labels_of(node) for node in nodes}
@@ -154,7 +154,7 @@ def _answers(
     if isinstance(namespace, ConfcomError):
         return None
     if namespace is None or labels_of(namespace).get(ENFORCE_LABEL, PRIVILEGED) != PRIVILEGED:
-        return {}  # it will be made with the right level; or its label tells already
+        return {}  # a new namespace gets the right level; otherwise the check reads the level from its label
     permission = probing(api.cluster.namespace)
     if not isinstance(lacking, ConfcomError) and permission in lacking:
         doubt = ProbeAnswer(doubt=f"not allowed: {permission}, by which it is tried; none would be created")
