@@ -105,7 +105,7 @@ def refused_workloads(
     found = refusals(observation.events, policies)
     there = {(namespace_of(one), text(one, "kind"), name_of(one)): one for one in observation.controllers}
     newest = _newest_pods(pods)
-    told = set()
+    yielded = set()
     for controller, (event, refusal) in found.items():
         live = there.get(controller)
         if (live is None and controller not in observation.unread) or (live is not None and _has_its_pods(live)):
@@ -115,8 +115,8 @@ def refused_workloads(
         namespace, kind, name = controller
         maker = owner_of(live) if live is not None else {}
         workload = (namespace, text(maker, "kind") or kind, text(maker, "name") or name)
-        if workload not in told:
-            told.add(workload)
+        if workload not in yielded:
+            yielded.add(workload)
             yield TroubledWorkload(
                 namespace, workload[2], workload[1], "", Trouble.REFUSED, refusal.cause, refusal.remedy, refusal.message
             )
@@ -124,8 +124,8 @@ def refused_workloads(
 
 def _refusal(message: str, namespace: str, policies: Collection[str]) -> Refusal | None:
     if (found := _POLICY.search(message)) and found[1] in policies:
-        said = " ".join(found[2].split())
-        return Refusal(f"the admission policy {found[1]} refuses its Pods", _template_fix(said, namespace), said)
+        reason = " ".join(found[2].split())
+        return Refusal(f"the admission policy {found[1]} refuses its Pods", _template_fix(reason, namespace), reason)
     if (found := _QUOTA.search(message)) and any(name in found[2] for name in OURS):
         quota = found[1]
         return Refusal(
@@ -136,12 +136,12 @@ def _refusal(message: str, namespace: str, policies: Collection[str]) -> Refusal
     return None
 
 
-def _template_fix(said: str, namespace: str) -> str:
+def _template_fix(reason: str, namespace: str) -> str:
     """Return the fix for a Pod template, by the resource name in the message of the policy's two rules."""
     for names in SETS:
-        if names.helper in said:
+        if names.helper in reason:
             return f"write {names.epc} in place of {names.helper} in its Pod template"
-    name = next((names.provision for names in reversed(SETS) if names.provision in said), SETS[0].provision)
+    name = next((names.provision for names in reversed(SETS) if names.provision in reason), SETS[0].provision)
     return (
         f"take {name} out of its Pod template: quotes from the quote helper do not need it; if it makes quotes in "
         f"process, an administrator adds {namespace} to the chart's value provision.namespaces"

@@ -217,9 +217,9 @@ def _text(new: Sequence[DaemonPod], old: Sequence[DaemonPod], *, ready: bool) ->
 
 def _epc(node: KubernetesObject) -> NodeStep:
     found = [(names.epc, count) for names in SETS if (count := allocatable(node, names.epc))]
-    told = ", ".join(f"{count} MiB as {name}" for name, count in found)
+    amounts = ", ".join(f"{count} MiB as {name}" for name, count in found)
     return NodeStep(
-        name_of(node), Step.EPC, bool(found), told or "not reported yet; the kubelet does so every 10 seconds"
+        name_of(node), Step.EPC, bool(found), amounts or "not reported yet; the kubelet does so every 10 seconds"
     )
 
 

@@ -61,14 +61,14 @@ def _explanation(history: Sequence[Revision], now: datetime) -> tuple[str, str, 
         return at_once, f"it is revision {last.number}, which is {last.status}{since}", look
     undo = undoing(can_roll_back=can_roll_back(history))
     age = last.age(now)
-    told = f"revision {last.number} is {last.status}{since}"
+    state = f"revision {last.number} is {last.status}{since}"
     if age is None or age > LONGEST_CHANGE_SECONDS:
         longer = (
             f", longer than the {LONGEST_CHANGE_SECONDS:.0f} s that a change takes at most" if age is not None else ""
         )
         remedy = f"if no helm is at work on it, it was interrupted, and {undo}; then the same command again"
-        return "an earlier change of the release has not ended", told + longer, remedy
+        return "an earlier change of the release has not ended", state + longer, remedy
     remedy = (
         f"wait until it has ended, as `confcom status` shows, then the same command again; if it was killed, {undo}"
     )
-    return running, f"{told} ({age:.0f} s ago), and may take {LONGEST_CHANGE_SECONDS:.0f} s", remedy
+    return running, f"{state} ({age:.0f} s ago), and may take {LONGEST_CHANGE_SECONDS:.0f} s", remedy

@@ -37,9 +37,9 @@ def holds(value: object, secrets: frozenset[str]) -> bool:
         return any(holds(one, secrets) for one in value)
     if value is None or isinstance(value, bool):
         return False
-    told = str(value)
-    return told in secrets or any(
-        (len(one) >= SHORTEST_SECRET and one in told) or (len(told) >= SHORTEST_SECRET and told in one)
+    shown = str(value)
+    return shown in secrets or any(
+        (len(one) >= SHORTEST_SECRET and one in shown) or (len(shown) >= SHORTEST_SECRET and shown in one)
         for one in secrets
     )
 

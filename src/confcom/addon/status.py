@@ -111,9 +111,9 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
     release = seen.release or ReleaseSeen()
     ours_on, all_on = _by_node(pods, lambda pod: pod.node), _by_node(seen.pods, node_of)
     nodes = [(node, node_status(node, ours_on[name_of(node)], all_on[name_of(node)], daemons)) for node in seen.nodes]
-    told = [one for node, one in nodes if _is_listed(one, node)]
+    listed = [one for node, one in nodes if _is_listed(one, node)]
     problems = [*_cluster_problems(seen, daemons, now), *map(Problem, stall_problems(seen, now))]
-    problems += [Problem(problem, node.name) for node in told for problem in node.problems]
+    problems += [Problem(problem, node.name) for node in listed for problem in node.problems]
     going_on = updating(daemons, pods, {one.name for _, one in nodes if not one.ready})
     if not problems and not going_on:
         waiting = unsettled(daemons, pods)
@@ -124,8 +124,8 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
         simulated=any(simulates(daemon) for daemon in daemons),
         version=", ".join(sorted({text(one, "metadata", "labels", _VERSION_LABEL) for one in daemons})),
         updating=going_on,
-        nodes=tuple(told),
-        other_nodes=len(nodes) - len(told),
+        nodes=tuple(listed),
+        other_nodes=len(nodes) - len(listed),
         workloads=_workloads(seen, daemons),
         problems=tuple(dict.fromkeys(problems)),
         drifts=release.drifts,
@@ -213,8 +213,8 @@ def _release_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: 
     if seen.release is None:
         return
     hook_failed = any(failed_hooks([job for job in seen.jobs if namespace_of(job) == seen.namespace]))
-    if not hook_failed and (told := change_problem(seen.release, now)):
-        yield told
+    if not hook_failed and (problem := change_problem(seen.release, now)):
+        yield problem
     policies = {(kind, name) for name, kinds in _missing_policies(seen, daemons) for kind in kinds}
     yield from (drift_problem(one) for one in seen.release.drifts if (one.kind, one.name) not in policies)
 
@@ -241,10 +241,10 @@ def _missing_policies(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> It
 
 
 def _leftovers(nodes: Sequence[KubernetesObject]) -> Iterator[Problem]:
-    told = "resources of an earlier installation are left here: `confcom disable` removes them"
+    message = "resources of an earlier installation are left here: `confcom disable` removes them"
     for node in nodes:
         if remains(node).stage not in {Stage.CLEAN, Stage.OFFERED}:
-            yield Problem(told, name_of(node))
+            yield Problem(message, name_of(node))
 
 
 def _selector(daemon: KubernetesObject) -> Iterable[tuple[str, object]]:

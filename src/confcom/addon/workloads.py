@@ -131,8 +131,8 @@ def group_workloads(workloads: Sequence[TroubledWorkload]) -> tuple[WorkloadGrou
     names = {name for one in workloads for name in (one.namespace, one.name)}
     found: dict[tuple[str, ...], list[TroubledWorkload]] = {}
     for one in workloads:
-        said = (masked_text(words, names) for words in (one.cause, one.remedy))
-        found.setdefault((one.kind, one.trouble, *said), []).append(one)
+        masked = (masked_text(words, names) for words in (one.cause, one.remedy))
+        found.setdefault((one.kind, one.trouble, *masked), []).append(one)
     return tuple(sorted(map(WorkloadGroup, map(tuple, found.values())), key=lambda group: -len(group.workloads)))
 
 
