@@ -252,7 +252,7 @@ class ProgressTracker:
     Args:
         reached: all steps that were done at any time, each with its pod.
         since: the time of the last progress, in seconds of any clock.
-        failing_since: since when a pod fails; None if none does.
+        failing_since: since when a pod fails, counted anew after progress; None if none does.
     """
 
     reached: frozenset[tuple[str, Step, str]]

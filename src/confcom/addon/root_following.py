@@ -23,7 +23,7 @@ def await_root(add_on: AddOn, *, deadline: float) -> None:
 
     Args:
         add_on: the add-on of the cluster.
-        deadline: seconds without progress.
+        deadline: seconds without progress; at least FOLLOW_SECONDS count.
 
     Raises:
         NotReadyError: a helper still uses another root.

@@ -62,7 +62,7 @@ def _awaits_controller(daemon: KubernetesObject, pods: Sequence[DaemonPod], away
     return observed and bool(pods) and ready and is_updating(daemon, pods, away)
 
 
-def _awaiting_controller(seen: Snapshot) -> Iterator[tuple[KubernetesObject, tuple[DaemonPod, ...]]]:
+def _waiting_daemon_sets(seen: Snapshot) -> Iterator[tuple[KubernetesObject, tuple[DaemonPod, ...]]]:
     away = nodes_away(seen.nodes)
     pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace])
     for daemon in seen.daemon_sets:
@@ -103,7 +103,7 @@ class StabilityTracker:
             now: the current time, in seconds of any clock.
         """
         quiet_periods, stalled = {}, []
-        for daemon, pods in _awaiting_controller(seen):
+        for daemon, pods in _waiting_daemon_sets(seen):
             name = name_of(daemon)
             period = _QuietPeriod(frozenset(pod.uid for pod in pods), now)
             before = self.quiet_periods.get(name, period)
@@ -126,7 +126,7 @@ def stall_problems(seen: Snapshot, now: datetime) -> Iterator[str]:
         seen: the snapshot of the cluster; its DaemonSets were read before its pods.
         now: the time by this machine's clock.
     """
-    for daemon, _ in _awaiting_controller(seen):
+    for daemon, _ in _waiting_daemon_sets(seen):
         if refused := creation_refusal(daemon, seen.pods, seen.events):
             yield f"the DaemonSet {name_of(daemon)} cannot make its Pods: {refused}"
             continue
