@@ -3,7 +3,7 @@
 import pytest
 
 from confcom.addon.admission import ProbeAnswer
-from confcom.addon.programs import MAX_MESSAGE_CHARACTERS, last_words
+from confcom.addon.programs import MAX_MESSAGE_CHARACTERS, stderr_summary
 
 CREATING = 'Error from server (Forbidden): error when creating "STDIN": '
 REFUSALS = [
@@ -51,6 +51,6 @@ def test_silence_is_no_refusal():
 
 def test_a_long_refusal_is_one():
     said = REFUSALS[0] + ", restricted volume types" * MAX_MESSAGE_CHARACTERS
-    message = last_words(said.encode())
+    message = stderr_summary(said.encode())
     assert "forbidden" not in message
     assert ProbeAnswer.read(said, message).refusal == message

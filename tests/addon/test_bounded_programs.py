@@ -13,7 +13,14 @@ from confcom.addon import programs
 from confcom.addon.bounded_process import OutputLimitError, run_bounded
 from confcom.addon.helm import MAX_HELM_BYTES, Helm, Values
 from confcom.addon.kubectl import MAX_LOG_BYTES, Cluster, KubeApi
-from confcom.addon.programs import MAX_STDERR_BYTES, MAX_STDOUT_BYTES, ClusterAccessError, Purpose, call, run_program
+from confcom.addon.programs import (
+    MAX_STDERR_BYTES,
+    MAX_STDOUT_BYTES,
+    ClusterAccessError,
+    ErrorContext,
+    call,
+    run_program,
+)
 
 MIB = 1 << 20
 ENDLESS = """#!{python}
@@ -50,7 +57,7 @@ def test_a_program_that_writes_for_ever_is_killed_and_takes_no_more_memory_than_
     tracemalloc.start()
     try:
         with pytest.raises(ClusterAccessError) as caught:
-            call(run_program, ["kubectl", "get", "nodes"], Purpose("nodes cannot be listed"), most=4 * MIB)
+            call(run_program, ["kubectl", "get", "nodes"], ErrorContext("nodes cannot be listed"), most=4 * MIB)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

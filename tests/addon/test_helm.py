@@ -10,7 +10,7 @@ import pytest
 
 from confcom.addon.helm import BusyError, ChartError, Helm, HelmError, UnfinishedError, Values
 from confcom.addon.kubectl import Cluster, KubeApi
-from confcom.addon.programs import ClusterAccessError, ForbiddenError, last_words, run_program
+from confcom.addon.programs import ClusterAccessError, ForbiddenError, run_program, stderr_summary
 
 
 @pytest.fixture
@@ -112,11 +112,11 @@ def test_no_release_has_no_history(helm, release):
 
 def test_logs_of_a_program_are_not_its_last_words():
     said = b'level=WARN msg="x"\ntime=2026-11-25 level=ERROR msg="y"\nI1124 10:00:00.0 1 x.go:1] z\nError: in words\n'
-    assert last_words(said) == "in words"
+    assert stderr_summary(said) == "in words"
 
 
 def test_what_kubectl_says_for_each_kind_is_told_once():
-    assert last_words(b"it was refused\n" * 3 + b"so it ended\n") == "it was refused so it ended"
+    assert stderr_summary(b"it was refused\n" * 3 + b"so it ended\n") == "it was refused so it ended"
 
 
 def test_every_flags_value_is_joined_to_it(helm):

@@ -5,7 +5,7 @@ from fake_cluster import objects as make
 from fake_cluster.objects import SYSTEM
 
 from confcom.addon.daemon_pods import REVISION_LABEL, daemon_pods
-from confcom.addon.rollout import STUCK_SECONDS, NodeStep, Rollout, Step, Verdict, look, rollout, updating
+from confcom.addon.rollout import STUCK_SECONDS, NodeStep, Rollout, Step, Verdict, evaluate, rollout, updating
 from confcom.addon.snapshot import Snapshot
 
 DEADLINE = 100.0
@@ -23,7 +23,7 @@ def verdicts(*looks):
     """Each look is a time and what was seen."""
     watch, found = None, []
     for now, seen in looks:
-        watch, verdict = look(watch, seen, now, deadline=DEADLINE)
+        watch, verdict = evaluate(watch, seen, now, deadline=DEADLINE)
         found.append(verdict)
     return found
 

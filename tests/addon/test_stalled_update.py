@@ -10,7 +10,7 @@ from fake_cluster.objects import SYSTEM
 from confcom.addon.daemon_pods import REVISION_LABEL
 from confcom.addon.rollout import rollout
 from confcom.addon.snapshot import Snapshot
-from confcom.addon.stalled_update import QUIET_SECONDS, RECONCILE_ANNOTATION, RestWatch, stall_problems
+from confcom.addon.stalled_update import QUIET_SECONDS, RECONCILE_ANNOTATION, StabilityTracker, stall_problems
 
 OLD, NEW = "1", "2"
 MIN_READY = 5
@@ -76,7 +76,7 @@ BUSY = {
 
 def reconciled(*looks):
     """Each look is a time and what was seen; which DaemonSet is to be reconciled at which time."""
-    watch, found = RestWatch(), []
+    watch, found = StabilityTracker(), []
     for now, what in looks:
         watch, stalled = watch.after(what, now)
         found += [(now, one.daemon_set, one.annotation) for one in stalled]

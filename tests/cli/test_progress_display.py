@@ -11,7 +11,7 @@ from rich.console import Console
 from confcom.addon.findings import Check, Finding, Outcome
 from confcom.addon.telling import Mark, Row
 from confcom.cli import progress_display
-from confcom.cli.progress_display import LineTeller, TerminalTeller, finding_lines
+from confcom.cli.progress_display import LineReporter, TerminalReporter, finding_lines
 
 WAITS = Row("a  quote helper", "starting", Mark.WAITING)
 DONE = Row("a  quote helper", "ready (0.1.0)", Mark.DONE)
@@ -19,10 +19,10 @@ BAD = Row("b  quote helper", "failing: \x1b[2Jcleared", Mark.BAD)
 
 
 def test_in_a_log_every_change_is_one_line(capsys):
-    with LineTeller().waiting("Waiting") as board:
-        board.show([WAITS, BAD], note="1 s")
-        board.show([WAITS, BAD], note="2 s")
-        board.show([DONE, BAD], note="3 s")
+    with LineReporter().waiting("Waiting") as table:
+        table.show([WAITS, BAD], note="1 s")
+        table.show([WAITS, BAD], note="2 s")
+        table.show([DONE, BAD], note="3 s")
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines() == [
@@ -38,11 +38,11 @@ def test_whoever_reads_the_log_no_more_ends_no_change(monkeypatch):
     os.close(reading)
     with os.fdopen(writing, "w", buffering=1, closefd=False) as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
-        teller = LineTeller()
-        teller.say("Labelled the node a.")
-        teller.findings([Finding(Check.HELM, Outcome.OK, "v4")])
-        with teller.busy("Checking"), teller.waiting("Waiting") as board:
-            board.show([WAITS])
+        reporter = LineReporter()
+        reporter.say("Labelled the node a.")
+        reporter.findings([Finding(Check.HELM, Outcome.OK, "v4")])
+        with reporter.busy("Checking"), reporter.waiting("Waiting") as table:
+            table.show([WAITS])
         with pytest.raises(BrokenPipeError):
             print("x", file=stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # for what its buffer holds
@@ -51,13 +51,13 @@ def test_whoever_reads_the_log_no_more_ends_no_change(monkeypatch):
 
 def test_in_a_log_rows_of_one_subject_are_told_apart(capsys):
     old, new = Row("a  device plugin", "ends", Mark.WAITING), Row("a  device plugin", "starting", Mark.WAITING)
-    with LineTeller().waiting("Waiting") as board:
-        board.show([old, new])
-        board.show([old, new])
-        board.show([old])
-        board.show([old, new, WAITS])
-        board.show([Row("API server", "refused", Mark.BAD)])
-        board.show([old, new, WAITS])
+    with LineReporter().waiting("Waiting") as table:
+        table.show([old, new])
+        table.show([old, new])
+        table.show([old])
+        table.show([old, new, WAITS])
+        table.show([Row("API server", "refused", Mark.BAD)])
+        table.show([old, new, WAITS])
     assert capsys.readouterr().err.splitlines() == [
         "Waiting ...",
         "  ..  a  device plugin  ends",
@@ -70,19 +70,19 @@ def test_in_a_log_rows_of_one_subject_are_told_apart(capsys):
 
 def test_on_a_terminal_the_last_state_stays(monkeypatch):
     console = Console(record=True, force_terminal=True, width=100, highlight=False, markup=False)
-    teller = TerminalTeller()
-    teller._console = console
-    with teller.busy("Looking"):
-        teller.say("[bold] is no markup")
-    with teller.waiting("Waiting") as board:
-        board.show([WAITS], note="1 s")
-        board.show([DONE, BAD], note="2 s of at most 9 s")
+    reporter = TerminalReporter()
+    reporter._console = console
+    with reporter.busy("Looking"):
+        reporter.say("[bold] is no markup")
+    with reporter.waiting("Waiting") as table:
+        table.show([WAITS], note="1 s")
+        table.show([DONE, BAD], note="2 s of at most 9 s")
     shown = console.export_text()
     assert "[bold] is no markup" in shown
     assert "✓  a  quote helper  ready (0.1.0)" in shown
     assert "✗  b  quote helper  failing: \\x1b[2Jcleared" in shown
     assert "2 s of at most 9 s" in shown
-    assert progress_display.teller(terminal=True).__class__ is TerminalTeller
+    assert progress_display.reporter(terminal=True).__class__ is TerminalReporter
 
 
 def test_findings_say_why_and_what_to_do():

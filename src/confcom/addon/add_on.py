@@ -24,12 +24,12 @@ from confcom.addon.overwriting import prepare
 from confcom.addon.plan import is_hook
 from confcom.addon.preflight import judge
 from confcom.addon.programs import ClusterAccessError, ForbiddenError, Run, within
-from confcom.addon.rollout import NodeStep, Verdict, Watch, look, rollout
+from confcom.addon.rollout import NodeStep, ProgressTracker, Verdict, evaluate, rollout
 from confcom.addon.rollout_report import rows_of, stalled
 from confcom.addon.running_change import RunningChangeError, busy, running_change
-from confcom.addon.stalled_update import RestWatch, StalledUpdate
-from confcom.addon.survey import Survey, Wish, survey
-from confcom.addon.telling import Board, Mark, Row, Teller
+from confcom.addon.stalled_update import StabilityTracker, StalledUpdate
+from confcom.addon.survey import InstallRequest, PreflightContext, survey
+from confcom.addon.telling import Mark, ProgressReporter, ProgressTable, Row
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class AddOn:
     Args:
         cluster: which.
         run: runs kubectl and helm.
-        teller: is told what happens.
+        reporter: is told what happens.
         clock: seconds, of a clock that is never set.
         sleep: waits so many seconds.
         now: the time, by this machine's clock.
@@ -63,7 +63,7 @@ class AddOn:
 
     cluster: Cluster
     run: Run
-    teller: Teller
+    reporter: ProgressReporter
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     now: Callable[[], datetime]
@@ -79,24 +79,24 @@ class AddOn:
         """The release."""
         return Helm(self.cluster, self.run)
 
-    def preflight(self, wish: Wish) -> tuple[Survey, tuple[Finding, ...]]:
+    def preflight(self, request: InstallRequest) -> tuple[PreflightContext, tuple[Finding, ...]]:
         """Look at everything that could make the change fail, and tell it.
 
         Raises:
             PreflightError: something would.
             RunningChangeError: another change is in the way.
         """
-        with self.teller.busy("Checking the cluster"):
-            seen = survey(self.helm, self.api, wish, self.now)
+        with self.reporter.busy("Checking the cluster"):
+            seen = survey(self.helm, self.api, request, self.now)
         findings = judge(seen.surroundings)
-        self.teller.findings(findings)
+        self.reporter.findings(findings)
         if isinstance(seen.surroundings.plan, RunningChangeError):
             raise seen.surroundings.plan
         if failed(findings):
             raise PreflightError(findings)
         return seen, findings
 
-    def apply(self, chart: Path, seen: Survey) -> None:
+    def apply(self, chart: Path, seen: PreflightContext) -> None:
         """Install or upgrade.
 
         Raises:
@@ -142,14 +142,14 @@ class AddOn:
             RunningChangeError: another change is in the way.
         """
         watch = HookWatch()
-        with self.teller.waiting(title) as board:
+        with self.reporter.waiting(title) as table:
 
             def look() -> None:
                 nonlocal watch
                 with contextlib.suppress(ClusterAccessError):  # helm tells by itself if it stays away
                     seen = self.api.list_objects("pods,jobs.batch,events", self.cluster.here)
                     watch = watch.after(seen, self.clock())
-                    board.show(watch.rows)
+                    table.show(watch.rows)
                     for job in watch.hopeless(self.clock()):
                         self.api.end_job(job)
                 self.sleep(POLL_SECONDS)
@@ -229,13 +229,13 @@ class AddOn:
         history: Sequence[Revision] = self.patiently(self.helm.history, deadline=deadline)
         return history[-1].number if history else 0
 
-    def patiently(self, ask: Callable[[], T], *, deadline: float, board: Board | None = None) -> T:
+    def patiently(self, ask: Callable[[], T], *, deadline: float, table: ProgressTable | None = None) -> T:
         """Ask the cluster, again if its API server is away: a change that was made is not to be given up for that.
 
         Args:
             ask: what; done again from its beginning.
             deadline: seconds until it has to answer.
-            board: where it is shown that it is away.
+            table: where it is shown that it is away.
 
         Raises:
             ForbiddenError: it refuses.
@@ -249,10 +249,10 @@ class AddOn:
                 # An API server that has just started refuses everybody, until it has read who may do what.
                 if (isinstance(error, ForbiddenError) and not away) or self.clock() - asked >= deadline:
                     raise
-                if board is not None:
-                    board.show([Row("API server", error.why or error.what, Mark.BAD)])
+                if table is not None:
+                    table.show([Row("API server", error.why or error.what, Mark.BAD)])
                 elif not away:
-                    self.teller.say(f"The API server is waited for: {error.why or error.what}")
+                    self.reporter.say(f"The API server is waited for: {error.why or error.what}")
                 away = True
             self.sleep(POLL_SECONDS)
 
@@ -268,19 +268,19 @@ class AddOn:
             NotReadyError: it stalled; says where and why.
             ClusterAccessError: the API server stayed away for as long, or refuses.
         """
-        watch: Watch | None = None
-        rest = RestWatch()
-        with self.teller.waiting(title) as board:
+        tracker: ProgressTracker | None = None
+        stability = StabilityTracker()
+        with self.reporter.waiting(title) as table:
             while True:
-                seen = self.patiently(lambda: look_at_daemons(self.api), deadline=deadline, board=board)
+                seen = self.patiently(lambda: look_at_daemons(self.api), deadline=deadline, table=table)
                 state = rollout(seen)
-                watch, verdict = look(watch, state, self.clock(), deadline=deadline)
-                board.show(rows_of(state))
+                tracker, verdict = evaluate(tracker, state, self.clock(), deadline=deadline)
+                table.show(rows_of(state))
                 if verdict is Verdict.DONE:
                     return state.steps
                 if verdict is Verdict.STALLED:
                     raise stalled(state, remedy)
-                rest, standing = rest.after(seen, self.clock())
+                stability, standing = stability.after(seen, self.clock())
                 for update in standing:
                     self._reconcile(update)
                 self.sleep(POLL_SECONDS)
@@ -292,7 +292,7 @@ class AddOn:
             self.api.annotate("daemonset.apps", update.daemon_set, update.annotation)
         except ClusterAccessError as error:  # the wait goes on, and its end tells where it stands
             why = f"the controller could not be made to reconcile it again ({error.why})"
-            self.teller.say(f"{what}, and {why}: {update.remedy}")
+            self.reporter.say(f"{what}, and {why}: {update.remedy}")
         else:
             how = f"by the annotation {update.annotation}"
-            self.teller.say(f"{what}: the controller was made to reconcile it again, {how}.")
+            self.reporter.say(f"{what}: the controller was made to reconcile it again, {how}.")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from subprocess import CompletedProcess
 
 from confcom.addon.objects import KubernetesObject
-from confcom.addon.programs import ClusterAccessError, by_hand
+from confcom.addon.programs import ClusterAccessError, manual_command
 from confcom.errors import printable
 
 MAX_SHOWN_CHARACTERS = 120
@@ -120,7 +120,7 @@ class Answer:
         if not self._empty:
             told = f"{expected} ({_beginning(fault)})" if fault else expected
             why = f"{program} printed this instead of {told}: {_beginning(self._head)}"
-        remedy = f"see whether a wrapper of {program}, or a proxy, answers in its place; {by_hand(self.command)}"
+        remedy = f"see whether a wrapper of {program}, or a proxy, answers in its place; {manual_command(self.command)}"
         return ClusterAccessError(self.failure, why=why, remedy=remedy)
 
     @property

@@ -14,7 +14,7 @@ from confcom.addon.plan import is_hook
 from confcom.addon.programs import ForbiddenError
 from confcom.addon.root_record import RECORD_NAME, SECRET_NAME, RootRecord
 from confcom.addon.secret_values import without_secrets
-from confcom.addon.survey import Survey
+from confcom.addon.survey import PreflightContext
 
 _ROOT = (
     {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET_NAME}},
@@ -45,7 +45,7 @@ class Applied:
         return self.recorded and self.complete and not self.drifts
 
 
-def applied(add_on: AddOn, seen: Survey) -> Applied:
+def applied(add_on: AddOn, seen: PreflightContext) -> Applied:
     """Compare; tells what is gone that should be there, and what somebody changed."""
     if not seen.history or seen.history[-1].status != "deployed" or seen.rendering is None:
         return Applied(recorded=False)
@@ -61,7 +61,7 @@ def applied(add_on: AddOn, seen: Survey) -> Applied:
         record = add_on.api.find_config_map(RECORD_NAME) if beside else None
     except ForbiddenError as error:
         # Whoever may not look has no use for an upgrade either, in which helm looks at each of them.
-        add_on.teller.say(f"Whether all of the release is there cannot be seen: {error.why}")
+        add_on.reporter.say(f"Whether all of the release is there cannot be seen: {error.why}")
         return Applied(recorded, complete=True)
     drifts = without_secrets(
         drift([one for one in manifests if one not in live.refused], live.objects, here), manifests
@@ -69,13 +69,15 @@ def applied(add_on: AddOn, seen: Survey) -> Applied:
     missing = [f"{one.kind} {one.name}" for one in drifts if one.gone]
     missing += [f"{text(one, 'kind')} {name_of(one)}" for one in gone]
     if missing:
-        add_on.teller.say(f"Gone from the cluster, to be made again: {', '.join(missing)}.")
+        add_on.reporter.say(f"Gone from the cluster, to be made again: {', '.join(missing)}.")
     damaged = record is not None and RootRecord.read(record) is None
     if damaged:
-        add_on.teller.say(f"The ConfigMap {RECORD_NAME} holds no fingerprint of the simulated root: it is made again.")
+        add_on.reporter.say(
+            f"The ConfigMap {RECORD_NAME} holds no fingerprint of the simulated root: it is made again."
+        )
     for one in drifts:
         if not one.gone:
-            add_on.teller.say(f"Not as the release has it, to be set back: {described(one)}.")
+            add_on.reporter.say(f"Not as the release has it, to be set back: {described(one)}.")
     lost = [*gone, *([_ROOT[1]] if damaged else [])]
     named = tuple((text(one, "kind"), name_of(one)) for one in lost)
     return Applied(recorded, complete=not lost, drifts=drifts, gone=named)

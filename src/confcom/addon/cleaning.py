@@ -37,7 +37,7 @@ def clean_nodes(add_on: AddOn) -> None:
     started = add_on.clock()
     settling = Settling()
     title = f"Kubelets keep a resource for {KUBELET_KEEPS_SECONDS / 60:.0f} minutes after its plugin has gone"
-    with add_on.teller.waiting(title) as board:
+    with add_on.reporter.waiting(title) as table:
         while True:
             passed = add_on.clock() - started
             left: Sequence[Remains] = ()
@@ -46,10 +46,10 @@ def clean_nodes(add_on: AddOn) -> None:
             except ClusterAccessError as error:
                 if passed >= PATIENCE_SECONDS:
                     raise
-                board.show([Row("API server", error.why or error.what, Mark.BAD)])
+                table.show([Row("API server", error.why or error.what, Mark.BAD)])
             else:
                 settling = settling.after(left, passed)
-                board.show(_rows(left, failures), note=f"{passed:.0f} s of at most {PATIENCE_SECONDS:.0f} s")
+                table.show(_rows(left, failures), note=f"{passed:.0f} s of at most {PATIENCE_SECONDS:.0f} s")
                 if settling.settled(left, passed):
                     break
                 if passed >= PATIENCE_SECONDS:
@@ -57,7 +57,7 @@ def clean_nodes(add_on: AddOn) -> None:
             add_on.sleep(POLL_SECONDS)
     for one in left:
         if one.others:
-            add_on.teller.say(f"Left on {one.node}: {', '.join(one.others)}, which another device plugin offers.")
+            add_on.reporter.say(f"Left on {one.node}: {', '.join(one.others)}, which another device plugin offers.")
 
 
 def _look_and_remove(add_on: AddOn, ours: Container[str], passed: float) -> tuple[Sequence[Remains], Mapping[str, str]]:

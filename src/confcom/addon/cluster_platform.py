@@ -6,13 +6,13 @@ from confcom.addon.kubectl import Cluster
 from confcom.addon.platform_secret import decode_secret
 from confcom.addon.programs import (
     ClusterAccessError,
-    Purpose,
+    ErrorContext,
     Run,
     access_error,
-    by_hand,
     call,
-    last_words,
+    manual_command,
     run_program,
+    stderr_summary,
 )
 from confcom.addon.root_record import SECRET_NAME
 from confcom.simulation.platform import SimulatedPlatform
@@ -32,8 +32,10 @@ def read_platform(cluster: Cluster, *, run: Run = run_program) -> SimulatedPlatf
         MalformedError: the Secret is not ours, or damaged.
     """
     # By hand without the secret itself, should it succeed.
-    purpose = Purpose(_FAILURE, _get(cluster, "name"), "or, for a platform on this machine, give --state-dir")
-    done = call(run, _get(cluster, "json"), purpose)
+    error_context = ErrorContext(
+        _FAILURE, _get(cluster, "name"), "or, for a platform on this machine, give --state-dir"
+    )
+    done = call(run, _get(cluster, "json"), error_context)
     if done.returncode != 0:
         raise _explained(cluster, done.stderr)
     return decode_secret(done.stdout)
@@ -54,7 +56,9 @@ def _explained(cluster: Cluster, stderr: bytes) -> ClusterAccessError:
     if b"(Forbidden)" in stderr:
         return ClusterAccessError(
             f"this user may not read the Secret {SECRET_NAME} in {cluster.described}",
-            why=last_words(stderr),
+            why=stderr_summary(stderr),
             remedy="ask someone who may to export; the files written are public",
         )
-    return access_error(_FAILURE, last_words(stderr) or "kubectl said nothing", remedy=by_hand(_get(cluster, "name")))
+    return access_error(
+        _FAILURE, stderr_summary(stderr) or "kubectl said nothing", remedy=manual_command(_get(cluster, "name"))
+    )

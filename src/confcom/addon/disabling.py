@@ -93,7 +93,7 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) -
 
 
 def _disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) -> Disabled:
-    with add_on.teller.busy("Looking at the cluster"):
+    with add_on.reporter.busy("Looking at the cluster"):
         seen = look_everywhere(add_on.api)
         history = add_on.helm.history()
         parts = (add_on.helm.installed(), add_on.helm.hooks()) if history else ((), ())
@@ -116,7 +116,7 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) 
         add_on.journal.before = history[-1].number
         _remove(add_on, *parts)
     else:
-        add_on.teller.say("The add-on is not enabled.")
+        add_on.reporter.say("The add-on is not enabled.")
         add_on.journal.phase = Phase.MADE
     kept = add_on.patiently(lambda: _kept(add_on, seen), deadline=ENDING_SECONDS)
     if wait:
@@ -154,7 +154,7 @@ def _check_permissions(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> 
             why=f"not allowed: {'; '.join(map(str, missing))}",
             remedy="ask a cluster administrator for these permissions, or to run this command",
         )
-        add_on.teller.findings([finding])
+        add_on.reporter.findings([finding])
         raise PreflightError([finding])
 
 
@@ -164,8 +164,8 @@ def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject], hooks: Sequenc
         if names:
             with add_on.journal.change(f"{kind} {', '.join(names)} was removed"):
                 add_on.api.delete(kind, names)
-            add_on.teller.say(f"Removed {kind} {', '.join(names)}.")
-    with add_on.teller.busy("helm removes the daemons"):
+            add_on.reporter.say(f"Removed {kind} {', '.join(names)}.")
+    with add_on.reporter.busy("helm removes the daemons"):
         try:
             add_on.run_helm(lambda helm: helm.uninstall(), stoppable=False)
         except HelmError as error:
@@ -186,11 +186,11 @@ def _remove_hooks(add_on: AddOn, hooks: Sequence[KubernetesObject]) -> None:
 
 def _wait_for_the_end(add_on: AddOn) -> None:
     deadline = add_on.clock() + ENDING_SECONDS
-    with add_on.teller.waiting("The daemons end") as board:
+    with add_on.reporter.waiting("The daemons end") as table:
         while True:
-            seen = add_on.patiently(lambda: look_at_daemons(add_on.api), deadline=ENDING_SECONDS, board=board)
+            seen = add_on.patiently(lambda: look_at_daemons(add_on.api), deadline=ENDING_SECONDS, table=table)
             pods = [pod for pod in seen.pods if component_of(pod)]
-            board.show([Row(name_of(pod), "ends", Mark.WAITING) for pod in pods])
+            table.show([Row(name_of(pod), "ends", Mark.WAITING) for pod in pods])
             if not pods:
                 return
             if add_on.clock() > deadline:

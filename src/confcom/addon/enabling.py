@@ -21,7 +21,7 @@ from confcom.addon.rollout import NodeStep
 from confcom.addon.root_following import await_root
 from confcom.addon.running_change import running_change
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
-from confcom.addon.survey import Survey, Wish
+from confcom.addon.survey import InstallRequest, PreflightContext
 from confcom.errors import ConfcomError, ExitCode
 
 
@@ -44,12 +44,12 @@ class NotEnabledError(ConfcomError):
         return cls(what, why=why, remedy=f"the same with --namespace {elsewhere[0]}")
 
 
-def enable(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
+def enable(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
     """Install the add-on, or make it what is wished for; doing so again changes nothing.
 
     Args:
         add_on: of which cluster.
-        wish: what is to be installed.
+        request: what is to be installed.
         dry_run: whether to stop before anything is changed.
         wait: whether to wait until every node is ready.
         deadline: seconds without progress.
@@ -60,28 +60,28 @@ def enable(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: fl
         NotReadyError: it is installed, and some node is not ready.
     """
     with add_on.interruptible():
-        seen, findings = add_on.preflight(wish)
+        seen, findings = add_on.preflight(request)
         if dry_run:
             return planned(add_on, seen, findings)
-        for node in wish.simulated_nodes:
+        for node in request.simulated_nodes:
             with add_on.journal.change(f"the node {node} was labelled {SIMULATED_LABEL}=true"):
                 add_on.api.label_node(node, f"{SIMULATED_LABEL}=true")
-            add_on.teller.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")
+            add_on.reporter.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")
         if seen.surroundings.namespace is None:
             with add_on.journal.change(f"the namespace {add_on.cluster.namespace} was made"):
                 add_on.api.create(_namespace(add_on.cluster.namespace))
-        changed = _apply(add_on, wish, seen)
+        changed = _apply(add_on, request, seen)
         remedy = "see `confcom status`; `confcom enable` again waits on"
         steps = _settle(add_on, "Waiting for the daemons", deadline=deadline, remedy=remedy) if wait else ()
         return Changed(changed, add_on.revision(deadline=deadline), findings, steps)
 
 
-def update(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
+def update(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
     """Change an enabled add-on, node by node: on each, the old daemon serves until the new one is ready.
 
     Args:
         add_on: of which cluster.
-        wish: what is to be another.
+        request: what is to be another.
         dry_run: whether to stop before anything is changed.
         wait: whether to wait until every node is ready.
         deadline: seconds without progress.
@@ -97,10 +97,10 @@ def update(add_on: AddOn, wish: Wish, *, dry_run: bool, wait: bool, deadline: fl
         with contextlib.suppress(ClusterAccessError):  # preflight tells that, with what else it needs
             if not add_on.helm.history():
                 raise NotEnabledError.of("there is nothing to update", _elsewhere(add_on))
-        seen, findings = add_on.preflight(wish)
+        seen, findings = add_on.preflight(request)
         if dry_run:
             return planned(add_on, seen, findings)
-        changed = _apply(add_on, wish, seen)
+        changed = _apply(add_on, request, seen)
         remedy = "`confcom rollback` undoes it"
         steps = _settle(add_on, "Updating node by node", deadline=deadline, remedy=remedy) if wait else ()
         return Changed(changed, add_on.revision(deadline=deadline), findings, steps)
@@ -161,7 +161,7 @@ def _check_target(add_on: AddOn, target: int) -> None:
     present = {one.what for one in check_simulation(Plan(tuple(ours)), nodes, ours)}
     findings = [one for one in found if one.outcome is Outcome.FAILED and one.what not in present]
     if findings:
-        add_on.teller.findings(findings)
+        add_on.reporter.findings(findings)
         raise PreflightError(findings)
 
 
@@ -178,17 +178,17 @@ def _elsewhere(add_on: AddOn) -> tuple[str, ...]:
     return namespaces_of_others(found, add_on.cluster.namespace)
 
 
-def _apply(add_on: AddOn, wish: Wish, seen: Survey) -> bool:
+def _apply(add_on: AddOn, request: InstallRequest, seen: PreflightContext) -> bool:
     """Unless that would change nothing; says whether it did."""
     found = applied(add_on, seen)
     if not (found.recorded and found.complete):
-        add_on.apply(wish.chart, seen)
+        add_on.apply(request.chart, seen)
     elif found.drifts:
         # Not an upgrade, which would be one more change for `confcom rollback` to undo.
         last = seen.history[-1].number
         add_on.set_back(last, "helm sets back what was changed", last=last)
     else:
-        add_on.teller.say("The release is as it was asked to be already.")
+        add_on.reporter.say("The release is as it was asked to be already.")
         return False
     return True
 

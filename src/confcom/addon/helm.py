@@ -15,7 +15,16 @@ from confcom.addon.history import Revision
 from confcom.addon.kubectl import Cluster
 from confcom.addon.objects import KubernetesObject, listing, mapping, text
 from confcom.addon.plan import ADD_ON
-from confcom.addon.programs import MIB, ClusterAccessError, Purpose, Run, access_error, call, last_words, run_program
+from confcom.addon.programs import (
+    MIB,
+    ClusterAccessError,
+    ErrorContext,
+    Run,
+    access_error,
+    call,
+    run_program,
+    stderr_summary,
+)
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
 
 RELEASE = ADD_ON
@@ -140,8 +149,10 @@ class Helm:
         Raises:
             ClusterAccessError: there is no helm.
         """
-        purpose = Purpose("the chart cannot be installed", without_program="https://helm.sh/docs/intro/install/")
-        done = call(self.run, ["helm", "version", "--short"], purpose)
+        error_context = ErrorContext(
+            "the chart cannot be installed", without_program="https://helm.sh/docs/intro/install/"
+        )
+        done = call(self.run, ["helm", "version", "--short"], error_context)
         return done.stdout.decode(errors="replace").strip()
 
     def history(self) -> tuple[Revision, ...]:
@@ -154,7 +165,7 @@ class Helm:
         if done.returncode:
             if b"release: not found" in done.stderr:
                 return ()
-            raise access_error("the release cannot be looked up", last_words(done.stderr) or "helm said nothing")
+            raise access_error("the release cannot be looked up", stderr_summary(done.stderr) or "helm said nothing")
         answer = Answer.of(done, "the release cannot be looked up")
         try:
             return tuple(map(Revision.parse, answer.mappings()))
@@ -267,14 +278,14 @@ class Helm:
         context = [f"--kube-context={self.cluster.context}"] if self.cluster.context else []
         command = ["helm", *arguments, self.cluster.here, *context, "--", *operands]
         seconds = HELM_SECONDS + _GRACE_SECONDS
-        return call(self.run, command, Purpose(failure), stdin=stdin, timeout=seconds, most=MAX_HELM_BYTES)
+        return call(self.run, command, ErrorContext(failure), stdin=stdin, timeout=seconds, most=MAX_HELM_BYTES)
 
     def _checked(self, *arguments: str, operands: Sequence[str], failure: str) -> Answer:
         return self._judged(self._call(*arguments, operands=operands, failure=failure), failure)
 
     def _judged(self, done: CompletedProcess[bytes], failure: str) -> Answer:
         if done.returncode:
-            why = last_words(done.stderr) or "helm said nothing"
+            why = stderr_summary(done.stderr) or "helm said nothing"
             if unfinished := _unfinished(failure, why):
                 raise unfinished
             raise HelmError(failure, why=why, remedy=_remedy(why, self.cluster))
@@ -307,7 +318,7 @@ def _rendering_error(stderr: bytes) -> ConfcomError:
         do = "; ".join(line.strip() for line in do.splitlines())
         what = what.removeprefix("nothing was changed, because ").removeprefix("nothing was installed, because ")
         return ChartError(f"the chart refuses these values: {what.rstrip('.')}", why=why.rstrip("."), remedy=do)
-    why = last_words(stderr) or "helm said nothing"
+    why = stderr_summary(stderr) or "helm said nothing"
     if unfinished := _unfinished("helm cannot change the release", why):
         return unfinished
     if "forbidden" in why or not _CHARTS_FAULT.search(why):

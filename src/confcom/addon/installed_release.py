@@ -13,7 +13,7 @@ from confcom.addon.kubectl import KubeApi, list_of
 from confcom.addon.objects import KubernetesObject, listing, name_of, text
 from confcom.addon.permissions import plural
 from confcom.addon.plan import group_of
-from confcom.addon.programs import ClusterAccessError, Purpose, access_error, by_hand, call, last_words
+from confcom.addon.programs import ClusterAccessError, ErrorContext, access_error, call, manual_command, stderr_summary
 from confcom.addon.secret_values import without_secrets
 from confcom.errors import ConfcomError
 
@@ -42,7 +42,7 @@ def read_live(api: KubeApi, manifests: Sequence[KubernetesObject]) -> LiveObject
     command = api.cluster.kubectl("get", "--filename=-", "--output=json", "--show-managed-fields", "--ignore-not-found")
     refused = [one for one in manifests if text(one, "kind") == SECRET]
     while asked := [one for one in manifests if one not in refused]:
-        done = call(api.run, command, Purpose(_FAILURE), stdin=list_of([api.named(one) for one in asked]))
+        done = call(api.run, command, ErrorContext(_FAILURE), stdin=list_of([api.named(one) for one in asked]))
         if not done.returncode:
             found = Answer.of(done, _FAILURE).resources()
             items = [one for each in found for one in ([each] if each["kind"] != "List" else listing(each, "items"))]
@@ -51,8 +51,8 @@ def read_live(api: KubeApi, manifests: Sequence[KubernetesObject]) -> LiveObject
         denied = [one for one in asked if _is_denied(one, done.stderr)]
         refused += denied
         if not denied or len(refused) == len(manifests):
-            why = last_words(done.stderr) or "kubectl said nothing"
-            raise access_error(_FAILURE, why, remedy=by_hand(command))
+            why = stderr_summary(done.stderr) or "kubectl said nothing"
+            raise access_error(_FAILURE, why, remedy=manual_command(command))
     return LiveObjects((), tuple(refused))
 
 

@@ -15,13 +15,13 @@ from confcom.addon.plan import group_of
 from confcom.addon.programs import (
     MIB,
     ClusterAccessError,
-    Purpose,
+    ErrorContext,
     Run,
     access_error,
-    by_hand,
     call,
-    last_words,
+    manual_command,
     run_program,
+    stderr_summary,
 )
 
 DEFAULT_NAMESPACE = "confcom-system"
@@ -76,7 +76,7 @@ def chosen(cluster: Cluster, run: Run = run_program) -> Cluster:
     if cluster.context:
         return cluster
     try:
-        done = call(run, ["kubectl", "config", "current-context"], Purpose("the current context cannot be read"))
+        done = call(run, ["kubectl", "config", "current-context"], ErrorContext("the current context cannot be read"))
     except ClusterAccessError:
         return cluster
     context = "" if done.returncode else done.stdout.decode("utf-8", errors="replace").strip()
@@ -147,9 +147,9 @@ class KubeApi:
         path = f"/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics"
         failure = f"the metrics of {pod} cannot be read"
         command = self.cluster.kubectl("get", f"--raw={path}")
-        done = call(self.run, command, Purpose(failure), timeout=LOG_SECONDS, most=MAX_LOG_BYTES)
+        done = call(self.run, command, ErrorContext(failure), timeout=LOG_SECONDS, most=MAX_LOG_BYTES)
         if done.returncode:
-            raise access_error(failure, last_words(done.stderr) or "kubectl said nothing")
+            raise access_error(failure, stderr_summary(done.stderr) or "kubectl said nothing")
         return done.stdout.decode("utf-8", errors="replace")
 
     def review(self, objects: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
@@ -174,13 +174,13 @@ class KubeApi:
     def refusal(self, thing: KubernetesObject) -> ProbeAnswer:
         """Whether admission would refuse an object, and why. Nothing is created."""
         arguments = self.cluster.kubectl("create", "--filename=-", "--dry-run=server", "--output=name")
-        purpose = Purpose("the API server cannot be asked about a Pod")
+        error_context = ErrorContext("the API server cannot be asked about a Pod")
         try:
-            done = call(self.run, arguments, purpose, stdin=json.dumps(thing).encode())
+            done = call(self.run, arguments, error_context, stdin=json.dumps(thing).encode())
         except ClusterAccessError as error:
             return ProbeAnswer(doubt=f"{error.what}: {error.why}")
         said = done.stderr.decode("utf-8", errors="replace")
-        return ProbeAnswer.read(said, last_words(done.stderr)) if done.returncode else ProbeAnswer()
+        return ProbeAnswer.read(said, stderr_summary(done.stderr)) if done.returncode else ProbeAnswer()
 
     def label_node(self, node: str, label: str) -> None:
         """Put a label (`KEY=VALUE`) on a node.
@@ -206,8 +206,8 @@ class KubeApi:
         """Apply a JSON patch to a node's status; says why it was refused, or nothing."""
         flags = ["--subresource=status", "--type=json", f"--patch={json.dumps(list(patch))}"]
         arguments = self.cluster.kubectl("patch", *flags, operands=["node", node])
-        done = call(self.run, arguments, Purpose(f"the status of the node {node} cannot be changed"))
-        return last_words(done.stderr) or "kubectl said nothing" if done.returncode else ""
+        done = call(self.run, arguments, ErrorContext(f"the status of the node {node} cannot be changed"))
+        return stderr_summary(done.stderr) or "kubectl said nothing" if done.returncode else ""
 
     def delete(self, kind: str, names: Sequence[str], *, namespace: str = "") -> None:
         """Delete objects of a kind by name; those that are gone already are no error.
@@ -283,16 +283,18 @@ class KubeApi:
         flags = [self.cluster.here, f"--tail={lines}", "--all-containers=false"]
         arguments = self.cluster.kubectl("logs", *flags, operands=[pod])
         try:
-            purpose = Purpose(f"the log of {pod} cannot be read")
-            done = call(self.run, arguments, purpose, timeout=LOG_SECONDS, most=MAX_LOG_BYTES)
+            error_context = ErrorContext(f"the log of {pod} cannot be read")
+            done = call(self.run, arguments, error_context, timeout=LOG_SECONDS, most=MAX_LOG_BYTES)
         except ClusterAccessError:
             return ""
         return "" if done.returncode else done.stdout.decode("utf-8", errors="replace")
 
     def _checked(self, arguments: Sequence[str], failure: str, *, stdin: bytes | None = None) -> Answer:
-        done = call(self.run, arguments, Purpose(failure), stdin=stdin)
+        done = call(self.run, arguments, ErrorContext(failure), stdin=stdin)
         if done.returncode:
-            raise access_error(failure, last_words(done.stderr) or "kubectl said nothing", remedy=by_hand(arguments))
+            raise access_error(
+                failure, stderr_summary(done.stderr) or "kubectl said nothing", remedy=manual_command(arguments)
+            )
         return Answer.of(done, failure)
 
 

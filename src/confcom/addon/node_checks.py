@@ -1,4 +1,4 @@
-"""Preflight's checks of the nodes: are there any, may they simulate, does somebody else offer their EPC. Pure."""
+"""Preflight checks of nodes: presence, taints, simulation, and other providers of their EPC. Pure."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from confcom.addon.resources import INTEL_EPC, OURS, REAL, SETS, allocatable, of
 from confcom.addon.sgx_nodes import SIMULATED_LABEL, SgxKind, sgx_kind
 
 NFD_RESOURCES = "nfd.node.kubernetes.io/extended-resources"
-"""The annotation in which Node Feature Discovery lists the extended resources that it keeps on a node."""
+"""The annotation in which Node Feature Discovery lists the extended resources that it maintains on a node."""
 _OTHER_PLUGINS = ("sgx-device-plugin", "sgx-plugin", "sgx_device_plugin")
-"""In the image names of the SGX device plugins of AKS, Alibaba and Intel."""
+"""Substrings of the image names of the SGX device plugins of AKS, Alibaba and Intel."""
 BESIDE_HARDWARE = "--beside-hardware"
-"""The option of `confcom enable` that has simulated nodes in a cluster with hardware."""
+"""The option of `confcom enable` that allows simulated nodes in a cluster with SGX hardware."""
 _SHOWN = 5
-"""Names in one message; of a thousand nodes nobody reads all."""
+"""Maximum number of names in one message: a cluster may have a thousand nodes."""
 
 
 def check_owners(
     plan: Plan, nodes: Sequence[KubernetesObject], others: Sequence[KubernetesObject], *, installed: bool
 ) -> Iterator[Finding]:
-    """Whether somebody else offers these resources on the nodes of the plan.
+    """Check whether another provider offers these resources on the nodes of the plan.
 
     Args:
         plan: what is to be installed.
-        nodes: of the cluster.
-        others: DaemonSets that are not of this installation.
-        installed: whether the add-on is there already, and so owns its names.
+        nodes: all nodes of the cluster.
+        others: DaemonSets that do not belong to this installation.
+        installed: whether the add-on is already installed, and therefore owns the resource names.
     """
     chosen = _chosen(plan, nodes)
     found = [*_other_plugins(chosen, others), *_nfd(chosen)]
@@ -90,7 +90,7 @@ def _nfd(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
 
 
 def _unknown_owner(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
-    # Of a plugin that ended less than five minutes ago there is capacity, and nothing that pods may have.
+    # Less than five minutes after a plugin ended, its resources are still in capacity, but allocatable is 0.
     held = {name_of(node): sorted(name for name in offered(node) if allocatable(node, name)) for node in nodes}
     held = {node: names for node, names in held.items() if names}
     if held:
@@ -112,20 +112,20 @@ def check_simulation(
     *,
     consent: str = f"add {BESIDE_HARDWARE}",
 ) -> Iterator[Finding]:
-    """Whether simulated and hardware nodes would come together without consent, or on one node.
+    """Check that the cluster does not mix simulated and hardware nodes without consent, and that no node is both.
 
     Args:
         plan: what is to be installed.
-        nodes: of the cluster.
-        installed: the DaemonSets that are there already.
-        consent: how to have both, in an imperative.
+        nodes: all nodes of the cluster.
+        installed: the DaemonSets that are already installed.
+        consent: how to allow both, as an imperative.
     """
     simulated = plan.plugins(simulated=True)
     if not simulated:
         yield Finding(Check.SIMULATION, Outcome.OK, "not wanted")
         return
-    pretending = [*simulated, *(daemon for daemon in installed if simulates(daemon))]
-    hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE or _is_served(node, pretending)]
+    simulating = [*simulated, *(daemon for daemon in installed if simulates(daemon))]
+    hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE or _is_served(node, simulating)]
     both = _selected(simulated, hardware)
     twice = _selected(simulated, [node for node in nodes if _selected(plan.plugins(simulated=False), [node])])
     if twice and not both:
@@ -163,16 +163,16 @@ def _selected(daemons: Sequence[KubernetesObject], nodes: Sequence[KubernetesObj
 def check_losses(
     plan: Plan, nodes: Sequence[KubernetesObject], installed: Sequence[KubernetesObject], *, anyway: str
 ) -> Iterator[Finding]:
-    """Whether nodes that offer EPC would lose the daemons for want of the labels that were asked for at another time.
+    """Check whether nodes that offer EPC would lose the daemons because they lack the labels that the plan selects.
 
-    A platform that the plan does not have at all is no loss: it was added since, and is taken back. Terms of an
-    affinity are taken at their word, as the chart does: who wrote them meant those nodes.
+    A platform that the plan lacks entirely is not reported: it was added since, and this change removes it. Affinity
+    terms are not checked: as in the chart, they are taken to select exactly the nodes that their author meant.
 
     Args:
         plan: what is to be installed again.
-        nodes: of the cluster.
-        installed: the DaemonSets that are there.
-        anyway: the command that asks nobody.
+        nodes: all nodes of the cluster.
+        installed: the DaemonSets that are installed.
+        anyway: the command that makes the change without this check.
     """
     present = Plan(tuple(installed))
     serving = [node for node in nodes if any(allocatable(node, names.epc) for names in SETS)]
@@ -193,10 +193,13 @@ def check_losses(
             )
 
 
-def _is_served(node: KubernetesObject, pretending: Sequence[KubernetesObject]) -> bool:
-    """Whether a plugin of hardware serves it, ours or another vendor's: where none pretends, nobody else offers EPC."""
+def _is_served(node: KubernetesObject, simulating: Sequence[KubernetesObject]) -> bool:
+    """Return whether a hardware plugin (ours or another vendor's) serves the node.
+
+    That is the case if the node offers resources of the real set and no simulating DaemonSet selects it.
+    """
     offers = any(allocatable(node, name) for name in REAL.names)
-    return offers and not any(selects(pod_spec_of(daemon), node) for daemon in pretending)
+    return offers and not any(selects(pod_spec_of(daemon), node) for daemon in simulating)
 
 
 def check_nodes(
@@ -207,14 +210,14 @@ def check_nodes(
     unknown: Sequence[str],
     allow_none: bool,
 ) -> Iterator[Finding]:
-    """Whether there are nodes for the daemons, and can run them.
+    """Check that there are nodes for the daemons, and that these can run them.
 
     Args:
         plan: what is to be installed.
-        nodes: of the cluster.
-        installed: the DaemonSets that are there already.
-        unknown: nodes that are to be labelled and are not there.
-        allow_none: whether nodes may come later.
+        nodes: all nodes of the cluster.
+        installed: the DaemonSets that are already installed.
+        unknown: nodes that are to be labelled and do not exist.
+        allow_none: whether nodes may be added later.
     """
     if unknown:
         yield Finding(
@@ -226,15 +229,15 @@ def check_nodes(
         return
     chosen = _chosen(plan, nodes)
     if not chosen:
-        yield _none(plan, allowed=allow_none)
+        yield _no_nodes(plan, allowed=allow_none)
         return
     for node in chosen:
         there = any(selects(pod_spec_of(daemon), node) for daemon in installed)
-        yield from _problems(plan, node, installed=there)
+        yield from _node_findings(plan, node, installed=there)
     yield Finding(Check.NODES, Outcome.OK, shown([name_of(node) for node in chosen]))
 
 
-def _none(plan: Plan, *, allowed: bool) -> Finding:
+def _no_nodes(plan: Plan, *, allowed: bool) -> Finding:
     wanted = {
         f"{key}={value}"
         for daemon in plan.daemon_sets
@@ -261,7 +264,7 @@ def _none(plan: Plan, *, allowed: bool) -> Finding:
     )
 
 
-def _problems(plan: Plan, node: KubernetesObject, *, installed: bool) -> Iterator[Finding]:
+def _node_findings(plan: Plan, node: KubernetesObject, *, installed: bool) -> Iterator[Finding]:
     name = name_of(node)
     if condition(node, "Ready").get("status") != "True":
         yield Finding(
@@ -279,7 +282,8 @@ def _problems(plan: Plan, node: KubernetesObject, *, installed: bool) -> Iterato
         tolerate = tolerating(specs, taints)
         yield Finding(
             Check.NODES,
-            # Where they are, it may have come later: nodes are tainted to be drained, which the rest need not wait for.
+            # With the daemons installed, the taint may be newer: nodes are tainted to be drained, and that must not
+            # block a change of the other nodes.
             Outcome.WARNING if installed else Outcome.FAILED,
             f"{name} is tainted {', '.join(taints)}",
             why="the daemons do not tolerate that: none starts there, and a change ends those that run"
@@ -292,6 +296,6 @@ def _problems(plan: Plan, node: KubernetesObject, *, installed: bool) -> Iterato
 
 
 def shown(names: Sequence[str]) -> str:
-    """Some names for a message, and how many more there are."""
+    """Return the first names for a message, and the number of the others."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Which nodes a DaemonSet's pods may be on, decided as the scheduler decides it. Pure."""
+"""The nodes that a DaemonSet's pods may run on, by the scheduler's rules. Pure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _DAEMONS_TOLERATE = frozenset(
         "node.kubernetes.io/unschedulable",
     }
 )
-"""Taints that the DaemonSet controller lets its pods tolerate by itself (Kubernetes: "Taints and tolerations");
-network-unavailable is for pods on the host's network only, which ours are not."""
+"""Taints for which the DaemonSet controller adds tolerations to its pods (Kubernetes: "Taints and tolerations").
+It adds network-unavailable only for pods on the host's network, which ours are not."""
 
 
 def selects(pod_spec: KubernetesObject, node: KubernetesObject) -> bool:
-    """Whether nodeSelector and required nodeAffinity of a pod's spec allow a node."""
+    """Return whether nodeSelector and required nodeAffinity of a pod's spec allow a node."""
     labels = labels_of(node)
     if any(labels.get(key) != value for key, value in mapping(pod_spec, "nodeSelector").items()):
         return False
@@ -31,12 +31,12 @@ def selects(pod_spec: KubernetesObject, node: KubernetesObject) -> bool:
 
 
 def untolerated(pod_spec: KubernetesObject, node: KubernetesObject) -> tuple[str, ...]:
-    """The node's taints that keep a DaemonSet's pod off it, as kubectl writes them (`KEY=VALUE:EFFECT`)."""
+    """Return the node's taints that a DaemonSet's pod does not tolerate, in kubectl's form (`KEY=VALUE:EFFECT`)."""
     return tuple(taint for taint in taints_against(pod_spec, node) if taint.partition("=")[0] not in _DAEMONS_TOLERATE)
 
 
 def taints_against(pod_spec: KubernetesObject, node: KubernetesObject) -> tuple[str, ...]:
-    """The node's taints that keep any other pod off it, in the same form."""
+    """Return the node's taints that any other pod does not tolerate, in the same form."""
     tolerations = listing(pod_spec, "tolerations")
     return tuple(
         f"{text(taint, 'key')}={text(taint, 'value')}:{text(taint, 'effect')}"
@@ -47,13 +47,13 @@ def taints_against(pod_spec: KubernetesObject, node: KubernetesObject) -> tuple[
 
 
 def tolerating(pod_specs: Sequence[KubernetesObject], taints: Sequence[str]) -> str:
-    """The options of `confcom enable` and `update` that have the daemons tolerate more.
+    """Return the options of `confcom enable` and `update` that add tolerations to the daemons.
 
     Args:
-        pod_specs: of the daemons, as they are, or would be.
-        taints: as `untolerated` gives them.
+        pod_specs: pod specs of the daemons, as they are or would be.
+        taints: as `untolerated` returns them.
     """
-    # Helm replaces what is at an index, so that a toleration which is there already would be lost.
+    # Helm replaces the element at an index: start behind the existing tolerations, which would be lost otherwise.
     first = min(len(listing(one, "tolerations")) for one in pod_specs)
     keys = dict.fromkeys(taint.partition("=")[0] for taint in taints)
     return " ".join(
@@ -63,7 +63,7 @@ def tolerating(pod_specs: Sequence[KubernetesObject], taints: Sequence[str]) -> 
 
 
 def with_label(node: KubernetesObject, key: str, value: str) -> KubernetesObject:
-    """The node as it would be with one more label."""
+    """Return a copy of the node with one more label."""
     metadata = mapping(node, "metadata")
     return {**node, "metadata": {**metadata, "labels": {**labels_of(node), key: value}}}
 

@@ -1,4 +1,4 @@
-"""What there is to say about one node, and what is wrong with it. Pure."""
+"""The status of one node and its problems. Pure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from confcom.addon.socket_holders import suspects_of
 from confcom.addon.workloads import used
 
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
-"""Conditions of a node under which its kubelet evicts pods, our daemons too."""
+"""Node conditions under which the kubelet evicts pods, including our daemons."""
 _GONE = frozenset({PodState.ENDING, PodState.REJECTED})
 
 
 class Provision(StrEnum):
-    """Whether a node's quote helper got the provision device."""
+    """Whether the provision device was allocated to a node's quote helper."""
 
     GRANTED = "yes"
     NOT_REQUESTED = "not requested"
@@ -31,7 +31,7 @@ class Provision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EpcStatus:
-    """A node's enclave memory, in MiB, under the name by which it is offered."""
+    """A node's EPC in MiB, and the resource name under which it is offered."""
 
     resource: str
     capacity: int
@@ -41,32 +41,32 @@ class EpcStatus:
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """One node."""
+    """The status of one node."""
 
     name: str
     sgx: SgxKind
     ready: bool
-    """Whether its kubelet reports that it can run pods."""
+    """Whether its Ready condition is True."""
     epc: EpcStatus
     plugins: tuple[DaemonPod, ...]
     """More than one during an update."""
     helpers: tuple[DaemonPod, ...]
     provision: Provision
-    """Of the newest helper, without those that the kubelet rejected where there is another."""
+    """Of the newest helper; rejected pods count only if there is no other."""
     problems: tuple[str, ...]
 
     @property
     def causes(self) -> tuple[str, ...]:
-        """The problems without those that follow from another: nothing is right where the kubelet is not well."""
+        """The problems without consequential ones: if the kubelet is not Ready, all others follow from that."""
         return self.problems if self.ready else self.problems[:1]
 
     @property
-    def well(self) -> bool:
-        """Whether nothing is wrong with it."""
+    def healthy(self) -> bool:
+        """Whether the node is Ready and has no problems."""
         return self.ready and not self.problems
 
     def to_json(self) -> dict[str, object]:
-        """For `--output json`."""
+        """Return the object for `--output json`."""
         return {
             "name": self.name,
             "sgx": self.sgx,
@@ -90,13 +90,13 @@ def node_status(
     pods: Sequence[KubernetesObject],
     daemons: Sequence[KubernetesObject],
 ) -> NodeStatus:
-    """Judge one node.
+    """Return the status of one node.
 
     Args:
-        node: that one.
-        ours: the daemons' pods on it, the older ones first.
-        pods: all that are on it, or made for it.
-        daemons: the DaemonSets.
+        node: the node.
+        ours: the daemons' pods on it, oldest first.
+        pods: all pods that are bound to it or that a DaemonSet made for it.
+        daemons: our DaemonSets.
     """
     name, names = name_of(node), set_of(node)
     plugins = [pod for pod in ours if pod.component is Component.DEVICE_PLUGIN]
@@ -133,7 +133,7 @@ def node_status(
 
 
 def _kind(node: KubernetesObject, daemons: Sequence[KubernetesObject]) -> SgxKind:
-    """By the device plugin that is for this node; where none is, by the node's labels."""
+    """Return the kind by the device plugin DaemonSet that selects the node; if none does, by the node's labels."""
     for daemon in daemons:
         if component_of(daemon) is Component.DEVICE_PLUGIN and selects(pod_spec_of(daemon), node):
             return SgxKind.SIMULATED if simulates(daemon) else SgxKind.HARDWARE
@@ -152,7 +152,10 @@ def _pressures(node: KubernetesObject) -> Iterator[str]:
 
 
 def _tainted(node: KubernetesObject, kept_off: Sequence[KubernetesObject], wanted: Sequence[KubernetesObject]) -> str:
-    """Somebody has chosen this node by its label: that it gets no daemon is worth an exit code, and has this cause."""
+    """Return the problem text for daemons that the node's taints keep off.
+
+    It counts as a problem, and so in the exit code, because the node's label asks for the daemons.
+    """
     taints = list(dict.fromkeys(taint for one in kept_off for taint in untolerated(pod_spec_of(one), node)))
     some = component_of(kept_off[0])
     who = f"the {some.words} does" if some and len(kept_off) < len(wanted) else "the daemons do"
@@ -176,25 +179,27 @@ def _daemon_problems(
     alive = _alive(pods, component)
     if not alive:
         rejected = [pod for pod in pods if pod.state is PodState.REJECTED]
-        yield ": ".join([f"no {component.words}", *map(_how, rejected[-1:])])
+        yield ": ".join([f"no {component.words}", *map(_state_text, rejected[-1:])])
     elif pods[-1].state is PodState.REJECTED and any(
-        _changes(one) for one in daemons if name_of(one) == pods[-1].owner
+        _is_updating(one) for one in daemons if name_of(one) == pods[-1].owner
     ):
-        alive.append(pods[-1])  # an update's; else it is one that was replaced, or undone, and not removed yet
+        # During an update, a rejected newest pod is the update's. Otherwise it was replaced or rolled back, and is only
+        # not removed yet.
+        alive.append(pods[-1])
     for pod in alive:
         if pod.state is not PodState.READY:
             serving = any(one.state is PodState.READY for one in pods)
             rest = "; another one serves meanwhile" if serving else ""
             suspects = suspects_of(pod.reason, neighbours) if component is Component.QUOTE_HELPER else ""
-            yield f"the {component.words} {_how(pod)}{f': {suspects}' if suspects else ''}{rest}"
+            yield f"the {component.words} {_state_text(pod)}{f': {suspects}' if suspects else ''}{rest}"
 
 
-def _changes(daemon: KubernetesObject) -> bool:
+def _is_updating(daemon: KubernetesObject) -> bool:
     status = mapping(daemon, "status")
     return number(status, "updatedNumberScheduled") < number(status, "currentNumberScheduled")
 
 
-def _how(pod: DaemonPod) -> str:
+def _state_text(pod: DaemonPod) -> str:
     return f"{pod.name} is {pod.state}: {pod.reason}".removesuffix(": ")
 
 
@@ -208,9 +213,10 @@ def _epc_problems(epc: EpcStatus, plugins: Iterable[DaemonPod]) -> Iterator[str]
 
 
 def _provision(helpers: Sequence[DaemonPod], pods: Sequence[KubernetesObject]) -> Provision:
-    """By the newest helper: who asks for the device and runs has got it, since the kubelet starts nobody without.
+    """Return the provision state of the newest helper.
 
-    Pods that the kubelet rejected can be newer than the one that runs, and stay for minutes.
+    A helper that requests the device and has started has the device: the kubelet starts no container before its devices
+    are allocated. Pods that the kubelet rejected can be newer than the running one, and stay for minutes.
     """
     if not helpers:
         return Provision.NO_HELPER

@@ -1,4 +1,4 @@
-"""Nodes that are well, in sums: of a thousand nobody reads each row. Pure."""
+"""Summaries of healthy nodes, for clusters with too many nodes to list each. Pure."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from confcom.addon.sgx_nodes import SgxKind
 
 @dataclass(frozen=True, slots=True)
 class NodeSummary:
-    """All nodes of one kind that are well."""
+    """All healthy nodes of one kind."""
 
     sgx: SgxKind
     resource: str
-    """The name under which they offer EPC."""
+    """The resource name under which they offer EPC."""
     nodes: int
     capacity: int
-    """Of all of them together, in MiB."""
+    """The sum over all nodes, in MiB; so are the next two."""
     allocatable: int
     used: int
     plugins: Mapping[str, int]
-    """By version, how many nodes have it; two during an update."""
+    """Number of nodes by version; there are two versions during an update."""
     helpers: Mapping[str, int]
     provision: Mapping[str, int]
-    """By whether helpers got the provision device."""
+    """Number of nodes by the state of the helper's provision device."""
 
     def to_json(self) -> dict[str, object]:
-        """For `--output json`."""
+        """Return the object for `--output json`."""
         return {
             "sgx": self.sgx,
             "nodes": self.nodes,
@@ -46,10 +46,10 @@ class NodeSummary:
 
 
 def summarised(nodes: Iterable[NodeStatus]) -> tuple[NodeSummary, ...]:
-    """Sum up those that are well: one summary for each kind of node and name of EPC."""
+    """Return one summary for each kind of node and EPC resource name; unhealthy nodes are left out."""
     kinds: dict[tuple[SgxKind, str], list[NodeStatus]] = {}
     for node in nodes:
-        if node.well:
+        if node.healthy:
             kinds.setdefault((node.sgx, node.epc.resource), []).append(node)
     return tuple(
         NodeSummary(

@@ -1,4 +1,4 @@
-"""Reading Kubernetes objects as they are in JSON: whatever is missing reads as empty. Pure."""
+"""Accessors for Kubernetes objects decoded from JSON: missing fields read as empty. Pure."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from fractions import Fraction
 from typing import Any
 
 KubernetesObject = Mapping[str, Any]
-"""A decoded object of the API, or a part of one."""
+"""A decoded API object, or a part of one."""
 
 _QUANTITY = re.compile(r"([+-]?[0-9.]+)([num]|[kMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?")
 _DECIMAL = {unit: Fraction(1000) ** n for n, unit in enumerate(["n", "u", "m", "", *"kMGTPE"], -3)}
 _BINARY = {f"{unit}i": Fraction(1024**n) for n, unit in enumerate("KMGTPE", 1)}
 
 TERMINAL = frozenset({"Succeeded", "Failed"})
-"""Phases in which a pod holds nothing any more."""
+"""Pod phases in which a pod holds no resources any more."""
 
 
 def mapping(thing: KubernetesObject, *path: str) -> KubernetesObject:
-    """What is at a path, if it is an object; else an empty one."""
+    """Return the object at a path; an empty one if there is none."""
     for key in path:
         found = thing.get(key)
         if not isinstance(found, Mapping):
@@ -31,25 +31,25 @@ def mapping(thing: KubernetesObject, *path: str) -> KubernetesObject:
 
 
 def listing(thing: KubernetesObject, *path: str) -> Sequence[KubernetesObject]:
-    """The objects of the list at a path."""
+    """Return the objects of the list at a path; an empty list if there is none."""
     found = mapping(thing, *path[:-1]).get(path[-1])
     return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
 
 
 def text(thing: KubernetesObject, *path: str) -> str:
-    """The text, number or truth at a path, as text."""
+    """Return the string, number or boolean at a path as text; empty if there is none."""
     found = mapping(thing, *path[:-1]).get(path[-1])
     return "" if found is None else str(found)
 
 
 def number(thing: KubernetesObject, *path: str) -> int:
-    """The whole number at a path, or 0."""
+    """Return the integer at a path, or 0."""
     found = mapping(thing, *path[:-1]).get(path[-1])
     return found if isinstance(found, int) else 0
 
 
 def time_of(stamp: str) -> datetime | None:
-    """The time that the API server writes so; None for what is none."""
+    """Parse a time as the API server writes it; None if it is not a time."""
     try:
         found = datetime.fromisoformat(stamp)
     except ValueError:
@@ -58,42 +58,42 @@ def time_of(stamp: str) -> datetime | None:
 
 
 def name_of(thing: KubernetesObject) -> str:
-    """Its name."""
+    """Return the object's name."""
     return text(thing, "metadata", "name")
 
 
 def namespace_of(thing: KubernetesObject) -> str:
-    """Its namespace."""
+    """Return the object's namespace."""
     return text(thing, "metadata", "namespace")
 
 
 def labels_of(thing: KubernetesObject) -> Mapping[str, str]:
-    """Its labels."""
+    """Return the object's labels."""
     return mapping(thing, "metadata", "labels")
 
 
 def of_kind(things: Sequence[KubernetesObject], kind: str) -> tuple[KubernetesObject, ...]:
-    """Those of one kind."""
+    """Return the objects of one kind."""
     return tuple(thing for thing in things if thing.get("kind") == kind)
 
 
 def condition(thing: KubernetesObject, kind: str) -> KubernetesObject:
-    """A condition of its status, or an empty one."""
+    """Return the status condition of a type, or an empty object."""
     return next((one for one in listing(thing, "status", "conditions") if one.get("type") == kind), {})
 
 
 def has_failed(job: KubernetesObject) -> bool:
-    """Whether a Job has no retries or no time left."""
+    """Return whether a Job has failed: it has no retries or no time left."""
     return condition(job, "Failed").get("status") == "True"
 
 
 def owner_of(thing: KubernetesObject) -> KubernetesObject:
-    """The reference to its controller, or an empty one."""
+    """Return the owner reference of the object's controller, or an empty object."""
     return next((one for one in listing(thing, "metadata", "ownerReferences") if one.get("controller")), {})
 
 
 def node_of(pod: KubernetesObject) -> str:
-    """The node that a pod is on, or that a DaemonSet made it for while it is not scheduled yet."""
+    """Return the node that a pod is bound to; if it is not scheduled yet, the one that a DaemonSet made it for."""
     if bound := text(pod, "spec", "nodeName"):
         return bound
     required = mapping(pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
@@ -106,7 +106,7 @@ def node_of(pod: KubernetesObject) -> str:
 
 
 def quantity(text: str) -> Fraction | None:
-    """The exact value of a quantity such as `128Mi` or `0.5`; None for what is none."""
+    """Return the exact value of a quantity such as `128Mi` or `0.5`; None if it is not a quantity."""
     match = _QUANTITY.fullmatch(text)
     if match is None:
         return None
@@ -118,14 +118,15 @@ def quantity(text: str) -> Fraction | None:
 
 
 def amount(text: str) -> int:
-    """A quantity as a whole number, rounded up; 0 for what is none."""
+    """Return a quantity as an integer, rounded up; 0 if it is not a quantity."""
     return math.ceil(quantity(text) or 0)
 
 
 def requests_of(pod: KubernetesObject, resource: str) -> int:
-    """What a pod takes of an extended resource, as the scheduler counts.
+    """Return how much of an extended resource a pod takes, as the scheduler counts.
 
-    That is its containers and sidecars together, or its largest init container with the sidecars before it.
+    That is the larger of two sums: all containers and sidecars; or the largest init container and the sidecars before
+    it.
     """
     sidecars = largest = 0
     for container in listing(pod, "spec", "initContainers"):
@@ -139,7 +140,7 @@ def requests_of(pod: KubernetesObject, resource: str) -> int:
 
 
 def resource_names(pod: KubernetesObject) -> Iterator[str]:
-    """Every resource that a container of a pod limits or requests some of; 0 asks for nothing."""
+    """Yield each resource in the limits and requests of a pod's containers; amounts of 0 are ignored."""
     for container in [*listing(pod, "spec", "containers"), *listing(pod, "spec", "initContainers")]:
         for kind in ("limits", "requests"):
             asked = mapping(container, "resources", kind)

@@ -1,14 +1,14 @@
-"""Having helm's next change overwrite what others wrote into the release's objects.
+"""Helm flags and field ownership with which the next change overwrites what other managers wrote into the release.
 
-Helm 4 uses server-side apply. Where somebody else wrote a field, it reports a conflict and goes on with the other
-objects: the change is half made. `--force-conflicts` takes over the fields that are in the manifests. It keeps fields
-that somebody added; those are handed over to helm before, and the same apply then removes them. So a DaemonSet's
-template changes once, and not twice within a second. Without `--server-side=true`, helm 4 patches a release of helm 3
-on the client, and refuses `--force-conflicts`.
+Helm 4 uses server-side apply. If another field manager wrote a field, helm reports a conflict and continues with the
+other objects: the change is incomplete. `--force-conflicts` takes over the fields that are in the manifests. It keeps
+fields that others added, so their ownership is transferred to helm first, and the same apply then removes them. A
+DaemonSet's template therefore changes once, not twice within a second. Without `--server-side=true`, helm 4 patches a
+release of helm 3 on the client, and refuses `--force-conflicts`.
 
-Helm 3 merges the old manifest, the new one and the live object: it sets back what was changed, and keeps what was
-added. Its `--force` replaces each object by its manifest. It is given only where something has drifted, because it also
-removes the annotation of `kubectl rollout restart`, and the Pods are replaced once more.
+Helm 3 merges the old manifest, the new one and the live object: it reverts changed fields, and keeps added ones. Its
+`--force` replaces each object by its manifest. It is given only if something has drifted, because it also removes the
+annotation of `kubectl rollout restart`, and the Pods are then replaced once more.
 """
 
 from __future__ import annotations
@@ -30,20 +30,22 @@ FORCE_OF_HELM_3 = ("--force",)
 
 
 def prepare(helm: Helm, api: KubeApi, manifests: Sequence[KubernetesObject]) -> tuple[str, ...]:
-    """Give the flags for the next change of a release that is there; the objects' content stays as it is until then.
+    """Return the flags for the next change of an installed release; transfer field ownership to helm 4 if needed.
+
+    The transfer does not change the content of the objects.
 
     Args:
-        helm: which makes it.
+        helm: makes the change.
         api: the cluster.
-        manifests: which it is going to apply.
+        manifests: the manifests that helm will apply.
 
     Raises:
-        ClusterAccessError: something cannot be read or patched.
-        HelmError: helm cannot tell what is installed.
+        ClusterAccessError: an object cannot be read or patched.
+        HelmError: helm cannot show what is installed.
     """
     if is_helm_3(helm.version()):
         return FORCE_OF_HELM_3 if _drifted(helm, api) else ()
-    with contextlib.suppress(ForbiddenError):  # helm itself looks at each object, and says what it may not
+    with contextlib.suppress(ForbiddenError):  # helm accesses each object too, and reports what is forbidden
         _hand_over(api, manifests)
     return FORCE_OF_HELM_4
 

@@ -1,4 +1,4 @@
-"""What a person must be permitted before the add-on is changed, and how the API server is asked. Pure."""
+"""The permissions that a change of the add-on needs, and the access reviews that ask for them. Pure."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from confcom.addon.objects import KubernetesObject, mapping
 
 _CHANGE = ("get", "create", "patch", "delete")
-"""What helm does to the objects of a release over its life."""
+"""Verbs that helm needs on the objects of a release over its life."""
 _REPLACE = "update"
-"""What helm 3 needs beside, for its --force, where somebody has edited objects."""
+"""The verb that helm 3 also needs, for its --force, if somebody has edited objects."""
 STORING = ("get", "list", "create", "update", "delete")
-"""What it does to Secrets, in which it keeps a release's revisions."""
+"""Verbs that helm needs on Secrets, in which it stores a release's revisions."""
 _GRANTED = ("get", "create", "delete")
-"""On ConfigMaps, to the Job of the hooks: RBAC lets nobody grant what they may not do. Secrets are among STORING."""
+"""Verbs on ConfigMaps that the hooks' Role grants to their Job. RBAC requires that whoever grants a permission has it.
+The Role's verbs on Secrets are among STORING."""
 _WATCH = ("list", "watch")
-"""What it does beside to those of hooks, of every kind, until they are done."""
+"""Verbs that helm also needs on the objects of hooks, of every kind, until they are done."""
 
 _CLUSTER_WIDE = frozenset(
     {
@@ -30,26 +31,26 @@ _CLUSTER_WIDE = frozenset(
         "MutatingWebhookConfiguration",
     }
 )
-"""Kinds that charts contain and that are in no namespace; every other one is."""
+"""Cluster-scoped kinds that charts contain; all other kinds are namespaced."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Permission:
-    """One thing to be allowed."""
+    """One verb on one resource."""
 
     verb: str
     resource: str
-    """Plural, and with a subresource behind a slash, as in `nodes/status`."""
+    """The plural, with a subresource after a slash, as in `nodes/status`."""
     group: str = ""
     namespace: str = ""
-    """Empty: in the whole cluster."""
+    """Empty for the whole cluster."""
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""
         return f"{self.verb} {self.resource}{f'.{self.group}' if self.group else ''}{where}"
 
     def review(self) -> KubernetesObject:
-        """The question to the API server."""
+        """Return the SelfSubjectAccessReview that asks the API server."""
         resource, _, subresource = self.resource.partition("/")
         wanted = {"verb": self.verb, "resource": resource, "group": self.group, "namespace": self.namespace}
         attributes = {key: value for key, value in (wanted | {"subresource": subresource}).items() if value}
@@ -61,7 +62,7 @@ class Permission:
 
 
 def plural(kind: str) -> str:
-    """A kind's resource, by the rule that every kind in charts follows."""
+    """Return a kind's resource name, by the rule that every kind in charts follows."""
     word = kind.lower()
     if word.endswith(("s", "x", "ch")):
         return f"{word}es"
@@ -71,7 +72,7 @@ def plural(kind: str) -> str:
 
 
 def is_cluster_wide(kind: str) -> bool:
-    """Whether objects of a kind are in no namespace."""
+    """Return whether a kind is cluster-scoped."""
     return kind in _CLUSTER_WIDE
 
 
@@ -84,8 +85,8 @@ USUAL_KINDS = (
     ("rbac.authorization.k8s.io", "Role"),
     ("rbac.authorization.k8s.io", "RoleBinding"),
 )
-"""What the chart contains unless values say otherwise: asked about when it cannot be rendered, as by who may not look
-up the release, so that whoever lacks permissions is told of all of them at once."""
+"""Group and kind of the chart's objects, unless values say otherwise. They are checked if the chart cannot be rendered,
+as without permission to read the release, so that all missing permissions are reported at once."""
 
 USUAL_HOOK_KINDS = (
     ("", "ServiceAccount"),
@@ -95,7 +96,7 @@ USUAL_HOOK_KINDS = (
     ("rbac.authorization.k8s.io", "Role"),
     ("rbac.authorization.k8s.io", "RoleBinding"),
 )
-"""Those of them that are hooks: the simulated root's."""
+"""Those of the usual kinds that are hooks: they make the simulated root."""
 
 USUAL_LASTING_KINDS = (
     ("", "ServiceAccount"),
@@ -103,7 +104,7 @@ USUAL_LASTING_KINDS = (
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
     ("apps", "DaemonSet"),
 )
-"""Those of them that are, or are also, in the release itself."""
+"""Those of the usual kinds that are (also) in the release itself."""
 
 READING = (
     Permission("list", "nodes"),
@@ -111,19 +112,25 @@ READING = (
     Permission("list", "daemonsets", "apps"),
     Permission("list", "jobs", "batch"),
 )
-"""What preflight and status look at."""
+"""Permissions that preflight and status need."""
 
 CLEANING = Permission("patch", "nodes/status")
-"""To take the dead resources from the nodes when the add-on is disabled."""
+"""The permission to remove dead resources from the nodes when the add-on is disabled."""
 
 
 def asking_helpers(namespace: str) -> Permission:
-    """To ask quote helpers by which simulated root they quote. Without it nobody waits for them."""
+    """Return the permission to ask quote helpers which simulated root they use.
+
+    Without it, no command waits for them.
+    """
     return Permission("get", "pods/proxy", namespace=namespace)
 
 
 def probing(namespace: str) -> Permission:
-    """To try whether admission takes the daemons' Pods. Enabling goes without it: they are made by a controller."""
+    """Return the permission for the dry run that checks whether admission accepts the daemons' Pods.
+
+    Enabling works without it: a controller creates the Pods.
+    """
     return Permission("create", "pods", namespace=namespace)
 
 
@@ -136,15 +143,15 @@ def needed(
     labels_nodes: bool,
     replaced: Iterable[tuple[str, str]] = (),
 ) -> tuple[Permission, ...]:
-    """Everything that enabling or updating does.
+    """Return all permissions that enabling or updating needs.
 
     Args:
-        kinds: group and kind of what the chart contains.
-        hooks: those of its hooks.
-        namespace: of the release.
-        namespace_is_there: if not, it is made.
+        kinds: group and kind of the chart's objects.
+        hooks: group and kind of its hooks.
+        namespace: the release's namespace.
+        namespace_is_there: if not, the namespace is created.
         labels_nodes: whether nodes are labelled too.
-        replaced: group and kind of what helm may replace, rather than patch.
+        replaced: group and kind of objects that helm may replace rather than patch.
     """
     found = [
         *READING,
@@ -172,6 +179,6 @@ def needed(
 
 
 def denied(asked: Sequence[Permission], answers: Sequence[KubernetesObject]) -> tuple[Permission, ...]:
-    """Those that were not allowed; an answer that is missing allows nothing."""
+    """Return the permissions that were not allowed; a missing answer counts as not allowed."""
     allowed = [mapping(answer, "status").get("allowed") is True for answer in answers]
     return tuple(one for one, yes in zip(asked, [*allowed, *([False] * len(asked))], strict=False) if not yes)

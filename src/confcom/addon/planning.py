@@ -1,4 +1,4 @@
-"""What enabling or updating would change, without doing it."""
+"""The dry run of enabling and updating: what they would change."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from confcom.addon.node_checks import shown
 from confcom.addon.objects import KubernetesObject
 from confcom.addon.plan import Plan
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
-from confcom.addon.survey import Survey
+from confcom.addon.survey import PreflightContext
 from confcom.errors import ConfcomError
 
 
-def planned(add_on: AddOn, seen: Survey, findings: Sequence[Finding]) -> Changed:
-    """Tell what would be changed, and give it.
+def planned(add_on: AddOn, seen: PreflightContext, findings: Sequence[Finding]) -> Changed:
+    """Report what would be changed, and return it.
 
     Args:
-        add_on: of which cluster.
-        seen: what preflight looked at.
-        findings: what it found.
+        add_on: the add-on of the cluster.
+        seen: what preflight read.
+        findings: the results of preflight's checks.
     """
-    say, found = add_on.teller.say, seen.surroundings
-    there = applied(add_on, seen)  # tells what would be made again and set back
+    say, found = add_on.reporter.say, seen.surroundings
+    there = applied(add_on, seen)  # reports what would be created again or reverted
     changes = (*_without_helm(seen), *_by_helm(add_on, seen, there))
     last = seen.history[-1] if seen.history else None
     if changes or not there.whole:
@@ -57,7 +57,7 @@ def planned(add_on: AddOn, seen: Survey, findings: Sequence[Finding]) -> Changed
     return Changed(changed=False, revision=revision, findings=tuple(findings), would_change=changes)
 
 
-def _without_helm(seen: Survey) -> tuple[ObjectChange, ...]:
+def _without_helm(seen: PreflightContext) -> tuple[ObjectChange, ...]:
     label = FieldChange(("metadata", "labels", SIMULATED_LABEL), new="true")
     found = seen.surroundings
     nodes = [ObjectChange("Node", name, Effect.CHANGED, (label,)) for name in found.unlabelled_nodes]
@@ -65,7 +65,7 @@ def _without_helm(seen: Survey) -> tuple[ObjectChange, ...]:
     return (*made, *nodes)
 
 
-def _by_helm(add_on: AddOn, seen: Survey, there: Applied) -> tuple[ObjectChange, ...]:
+def _by_helm(add_on: AddOn, seen: PreflightContext, there: Applied) -> tuple[ObjectChange, ...]:
     if seen.rendering is None:
         return ()
     before, after = _applied_last(add_on, seen), seen.rendering.manifests
@@ -75,7 +75,7 @@ def _by_helm(add_on: AddOn, seen: Survey, there: Applied) -> tuple[ObjectChange,
     return (*values, *objects, *(ObjectChange(kind, name, Effect.MADE) for kind, name in there.gone))
 
 
-def _applied_last(add_on: AddOn, seen: Survey) -> tuple[KubernetesObject, ...]:
-    """The manifests of the last revision that was made to its end."""
+def _applied_last(add_on: AddOn, seen: PreflightContext) -> tuple[KubernetesObject, ...]:
+    """Return the manifests of the last revision that was deployed completely."""
     number = next((one.number for one in reversed(seen.history) if one.status == DEPLOYED), None)
     return add_on.helm.installed(number) if number is not None else ()

@@ -1,6 +1,6 @@
 """The Secret that holds a cluster's simulated platform: one root for all nodes. Bytes in, bytes out.
 
-Its only key is the state file's name, so that the Secret, mounted, is a state directory.
+Its only key is the state file's name, so that the mounted Secret is a state directory.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from confcom.quote_provider.state_directory import STATE_FILE
 from confcom.simulation.platform import SimulatedPlatform
 
 MAX_SECRET_BYTES = 3 * 1024 * 1024
-"""A Secret's data is at most 1 MiB (core/v1 MaxSecretSize), a third more in base64, plus labels and annotations."""
+"""Limit of the JSON. A Secret's data is at most 1 MiB (core/v1 MaxSecretSize); base64 adds a third, and labels and
+annotations come on top."""
 
 
 def encode_secret(platform: SimulatedPlatform, namespace: str) -> bytes:
-    """The Secret to create, as JSON. It is secret: whoever reads it can be the platform.
+    """Return the Secret to create, as JSON. Its content is secret: with it, anybody can impersonate the platform.
 
-    Not immutable: a kubelet keeps an immutable Secret that was deleted, and gives it to new Pods too, for as long as
-    any Pod of its node uses it. Helpers quote by the root whose fingerprint is published, so an edit changes no root.
+    It is not immutable: a kubelet caches an immutable Secret that was deleted, and mounts it into new Pods too, for as
+    long as any Pod of its node uses it. Helpers use the root whose fingerprint is published, so editing the Secret
+    changes no root.
 
     Args:
-        platform: whose state it holds.
-        namespace: where it is created.
+        platform: the platform to store.
+        namespace: where the Secret is created.
     """
     manifest = {
         "apiVersion": "v1",
@@ -43,11 +45,11 @@ def encode_secret(platform: SimulatedPlatform, namespace: str) -> bytes:
 
 
 def decode_secret(document: bytes) -> SimulatedPlatform:
-    """Read the platform from the Secret's JSON, as the API server gives it.
+    """Read the platform from the Secret's JSON, as the API server returns it.
 
     Raises:
-        MalformedError: it is not such a Secret; the message holds nothing of its content.
-        PlatformStateError: its platform is damaged, or written by another version.
+        MalformedError: it is not such a Secret; the message contains nothing of its content.
+        PlatformStateError: the platform is damaged, or was written by another version.
     """
     return SimulatedPlatform.parse(_state(document))
 
@@ -58,7 +60,7 @@ def _state(document: bytes) -> bytes:
     try:
         secret = json.loads(document)
     except (ValueError, RecursionError):
-        # Not chained: the text of a JSON error may quote the document.
+        # Not chained: a JSON error's text may quote the document.
         raise _not_a_platform("it is not JSON") from None
     data = secret.get("data") if isinstance(secret, dict) else None
     encoded = data.get(STATE_FILE) if isinstance(data, dict) else None

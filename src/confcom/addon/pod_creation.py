@@ -1,4 +1,4 @@
-"""Pods of a DaemonSet that the API server refuses to create, as for a quota or by admission. Pure."""
+"""DaemonSet pods that the API server refuses to create, for example because of a quota or admission. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _FAILED_CREATE = "FailedCreate"
 def creation_refusal(
     daemon: KubernetesObject, pods: Iterable[KubernetesObject], events: Sequence[KubernetesObject]
 ) -> str:
-    """Say why the controller cannot create pods of a DaemonSet; empty if it has created one since it failed.
+    """Return why the controller cannot create pods of a DaemonSet; empty if it has created one since the failure.
 
-    The controller tries again by itself, at last every 17 minutes, and updates its event each time.
+    The controller retries by itself, with a backoff of up to 17 minutes, and updates its event each time.
 
     Args:
         daemon: the DaemonSet.
-        pods: those of its namespace, or of all.
-        events: those of its namespace.
+        pods: pods of its namespace, or of all.
+        events: events of its namespace.
     """
     name = name_of(daemon)
     failures = [

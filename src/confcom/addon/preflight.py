@@ -1,4 +1,4 @@
-"""Everything that could make a change fail, looked at before it is made. Pure: surroundings in, findings out."""
+"""Preflight: checks for everything that could make a change fail. Pure: surroundings in, findings out."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from confcom.errors import ConfcomError
 
 ENFORCE_LABEL = "pod-security.kubernetes.io/enforce"
 PRIVILEGED = "privileged"
-"""The only Pod Security level that lets the daemons have host directories and the node's process IDs."""
+"""The only Pod Security level that allows the daemons host directories and the node's PID namespace."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What was found of helm and the cluster. An error stands for what could not be found, and is a finding itself."""
+    """What was read from helm and the cluster. A value that could not be read is the error, which becomes a finding."""
 
     namespace_name: str
     release: str
     helm: str | ConfcomError
-    """Its version."""
+    """Helm's version."""
     server: str | ConfcomError
     """The API server's version."""
     plan: Plan | ConfcomError | None = None
-    """None: the chart was not rendered, for want of helm or the API server; the same for what follows."""
+    """None if the chart was not rendered because helm or the API server is missing; so for the fields that follow."""
     denied: Sequence[Permission] | ConfcomError | None = None
     namespace: KubernetesObject | ConfcomError | None = None
     nodes: Sequence[KubernetesObject] | ConfcomError | None = None
-    """As they will be, with the labels that are to be put on them."""
+    """The nodes with the labels that are to be added."""
     daemon_sets: Sequence[KubernetesObject] | ConfcomError | None = None
     """Of all namespaces."""
     answers: Mapping[str, ProbeAnswer] | None = None
-    """By the DaemonSet's name: what admission says to a pod of it; none where that need not be asked."""
+    """By the DaemonSet's name: admission's answer to a pod of it; absent where no answer is needed."""
     unknown_nodes: Sequence[str] = ()
-    """Nodes that are to be labelled and are not there."""
+    """Nodes that are to be labelled and do not exist."""
     unlabelled_nodes: Sequence[str] = ()
-    """Nodes that are to be labelled, and are not yet."""
+    """Nodes that are to be labelled and lack the label."""
     allow_no_nodes: bool = False
 
 
 def judge(seen: Surroundings) -> tuple[Finding, ...]:
-    """All findings, at least one for each check, in the order of the checks."""
+    """Return all findings, at least one for each check, in the order of the checks."""
     found = [check_helm(seen.helm), check_kubernetes_reached(seen)]
     if not isinstance(seen.server, ConfcomError):
         found.append(check_kubernetes(seen.server))
@@ -76,7 +76,7 @@ def judge(seen: Surroundings) -> tuple[Finding, ...]:
 
 
 def check_kubernetes_reached(seen: Surroundings) -> Finding:
-    """Whether the API server answers."""
+    """Check whether the API server answers."""
     if isinstance(seen.server, ConfcomError):
         return Finding.of(Check.API_SERVER, seen.server)
     return Finding(Check.API_SERVER, Outcome.OK, "it answers")

@@ -1,7 +1,8 @@
-"""Running kubectl and helm, the two programs by which a person's machine reaches a cluster.
+"""Runs kubectl and helm, the two programs through which a workstation reaches a cluster.
 
-Programs and not a library: both read the kubeconfig by the same rules, so that what is checked is what is changed, with
-the contexts, credential plugins and proxies that work already (docs/adr, "Clusters are reached by kubectl and helm").
+They are used instead of a library because both read the kubeconfig by the same rules: the cluster that is checked is
+the one that is changed, and the user's contexts, credential plugins and proxies work unchanged (docs/adr, "Clusters are
+reached by kubectl and helm").
 """
 
 from __future__ import annotations
@@ -19,40 +20,36 @@ from confcom.addon.detached import StopRequest, run_detached
 from confcom.errors import UnavailableError
 
 PROGRAM_SECONDS = 60.0
-"""For the whole of one kubectl, a credential plugin that asks a person to log in included."""
+"""Timeout of one kubectl run, including a credential plugin that asks for a login."""
 MIB = 1 << 20
 MAX_STDOUT_BYTES = 512 * MIB
-"""Of a list of everything. As kubectl indents JSON, a node with 50 images takes 22 KB and a Pod 10 KB: 5,000 nodes and
-20,000 Pods, which is as many nodes as Kubernetes supports, take 310 MB."""
+"""Limit of one list. As kubectl indents JSON, a node with 50 images takes 22 KB and a Pod 10 KB: 5,000 nodes, the most
+that Kubernetes supports, and 20,000 Pods take 310 MB."""
 MAX_STDERR_BYTES = 8 * MIB
-"""Warnings come once for each object or kind, and a login's instructions once. Nobody asks for a debug log."""
+"""Warnings are printed once per object or kind, and a login's instructions once. No debug log is requested."""
 MAX_MESSAGE_CHARACTERS = 500
-"""Of a program's message in ours: its last words say what failed."""
+"""Length of a program's message in ours. The end of its output is kept, since that says what failed."""
 _LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
-"""How klog and slog begin a line: kubectl and helm log each attempt so, before they say in plain words what failed."""
-
-
+"""The beginning of a line by klog or slog: kubectl and helm log each attempt, before they print what failed."""
 _SET_VALUE = re.compile(r"^(--set(?:-string)?=[^=]*=).*", re.DOTALL)
-"""A value that helm is given."""
+"""A helm option with a value, which may be a secret."""
 _FORBIDDEN = re.compile(r"\(Forbidden\)|\bis forbidden\b|\bforbidden: User\b")
-"""How kubectl and helm tell that the API server answered, and refused."""
-
-
+"""Texts by which kubectl and helm report that the API server answered and denied the request."""
 _DEFAULT_SERVER = "localhost:8080"
-"""Which kubectl and helm ask where no kubeconfig names a cluster."""
+"""The server that kubectl and helm use if no kubeconfig names a cluster."""
 _NO_SUCH_CONTEXT = re.compile('context was not found for specified context|context "[^"]*" does not exist')
 
 
 class ClusterAccessError(UnavailableError):
-    """The cluster, or what was to be read there, cannot be reached with this person's kubectl or helm."""
+    """The cluster, or an object in it, cannot be reached with the user's kubectl or helm."""
 
 
 class ForbiddenError(ClusterAccessError):
-    """The API server answers, and does not permit it: to ask again is of no use."""
+    """The API server answered and denied the request; a retry does not help."""
 
 
 class Run(Protocol):
-    """Runs one program to its end."""
+    """The function that runs one program to its end."""
 
     def __call__(
         self,
@@ -64,7 +61,7 @@ class Run(Protocol):
         stop: StopRequest | None = None,
         most: int = MAX_STDOUT_BYTES,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Its exit code and all that it said. With a stop request, Ctrl-C reaches the program by that alone.
+        """Return the exit code and the whole output. With a stop request, only that forwards Ctrl-C to the program.
 
         Raises:
             OSError, subprocess.TimeoutExpired: it could not be run, or did not end.
@@ -81,8 +78,8 @@ def run_program(
     stop: StopRequest | None = None,
     most: int = MAX_STDOUT_BYTES,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program with this process's environment, and its terminal input if it is given none."""
-    environment = without_another_cluster(os.environ)
+    """Run a program with this process's environment; without `stdin` and `stop`, it inherits standard input too."""
+    environment = without_helm_overrides(os.environ)
     if stop is not None:
         return run_detached(
             arguments,
@@ -103,7 +100,7 @@ def run_program(
 
 
 def within(run: Run, seconds: float) -> Run:
-    """The same, with at most so many seconds for each program."""
+    """Return `run` with a timeout of at most `seconds` for each program."""
 
     def run_soon(
         arguments: Sequence[str],
@@ -119,8 +116,11 @@ def within(run: Run, seconds: float) -> Run:
     return run_soon
 
 
-def without_another_cluster(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without what leads helm to another cluster, user or namespace than kubectl, which does not read it."""
+def without_helm_overrides(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without the variables that could direct helm to another cluster, user or namespace.
+
+    kubectl does not read these variables, so the two would disagree.
+    """
     return {
         name: value
         for name, value in environment.items()
@@ -129,46 +129,47 @@ def without_another_cluster(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Purpose:
-    """What a call is for, as its errors tell it.
+class ErrorContext:
+    """The texts of a call's errors.
 
     Args:
-        failure: what happened if it fails, as in "the nodes cannot be listed".
-        by_hand: the command line that a person can type to see the same failure; empty: the one that was run.
-        without_program: what else a person can do who has not got the program.
+        failure: what the error says has failed, as in "the nodes cannot be listed".
+        manual_command: a command line that shows the same failure; if empty, the one that was run.
+        without_program: the alternative for a user who does not have the program.
     """
 
     failure: str
-    by_hand: Sequence[str] = ()
+    manual_command: Sequence[str] = ()
     without_program: str = ""
 
 
 def call(
     run: Run,
     arguments: Sequence[str],
-    purpose: Purpose,
+    error_context: ErrorContext,
     *,
     stdin: bytes | None = None,
     timeout: float = PROGRAM_SECONDS,
     most: int = MAX_STDOUT_BYTES,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program; how it ended is the caller's to judge.
+    """Run a program; the caller checks the exit code.
 
     Raises:
-        ClusterAccessError: it is not there, cannot be run, does not end, or prints more than `most` bytes.
+        ClusterAccessError: it is missing, cannot be run, does not end, or prints more than `most` bytes.
     """
     program = arguments[0]
     try:
         return run(arguments, stdin=stdin, timeout=timeout, most=most)
     except FileNotFoundError as error:
         raise ClusterAccessError(
-            purpose.failure,
+            error_context.failure,
             why=f"there is no {program} on PATH",
-            remedy=f"install {program}" + (f"; {purpose.without_program}" if purpose.without_program else ""),
+            remedy=f"install {program}"
+            + (f"; {error_context.without_program}" if error_context.without_program else ""),
         ) from error
-    except ValueError as error:  # a zero byte, or half of a surrogate pair: JSON may have both
+    except ValueError as error:  # a NUL byte, or half of a surrogate pair: JSON strings may contain both
         raise ClusterAccessError(
-            purpose.failure, why=f"no program can be given this as an argument: {error}"
+            error_context.failure, why=f"no program can be given this as an argument: {error}"
         ) from error
     except OSError as error:
         raise ClusterAccessError(
@@ -177,22 +178,23 @@ def call(
     except OutputLimitError as error:
         too_much = f"more than {error.limit // MIB} MiB on {error.stream}"
         raise ClusterAccessError(
-            purpose.failure,
+            error_context.failure,
             why=f"{program} was ended, because it printed {too_much}"
             if error.killed
             else f"{program} printed {too_much}; it ran to its end, and may have made the change",
-            remedy=f"see whether a wrapper of {program} answers in its place; {by_hand(purpose.by_hand or arguments)}",
+            remedy=f"see whether a wrapper of {program} answers in its place; "
+            f"{manual_command(error_context.manual_command or arguments)}",
         ) from error
     except subprocess.TimeoutExpired as error:
         raise ClusterAccessError(
             f"{program} did not end within {timeout:.0f} s",
-            why=last_words(error.stderr) or "the cluster does not answer, or a login waits for somebody",
-            remedy=by_hand(purpose.by_hand or arguments),
+            why=stderr_summary(error.stderr) or "the cluster does not answer, or a login waits for somebody",
+            remedy=manual_command(error_context.manual_command or arguments),
         ) from error
 
 
 def access_error(failure: str, why: str, *, remedy: str = "") -> ClusterAccessError:
-    """The error for what a program said when it failed."""
+    """Return the error for a failed program's message."""
     if _DEFAULT_SERVER in why:
         why = (
             "there is no current context, neither in a file that KUBECONFIG names nor in ~/.kube/config; kubectl and "
@@ -213,14 +215,14 @@ def access_error(failure: str, why: str, *, remedy: str = "") -> ClusterAccessEr
     return kind(failure, why=why, remedy=remedy)
 
 
-def by_hand(arguments: Sequence[str]) -> str:
-    """What a person can type to see a failure. Values of helm's --set are left out: they may be secrets."""
+def manual_command(arguments: Sequence[str]) -> str:
+    """Return a remedy with the command to run by hand; values of helm's --set are left out: they may be secret."""
     shown = [_SET_VALUE.sub(r"\1...", one) for one in arguments]
     return f"try by hand: {shlex.join(shown)}"
 
 
-def last_words(stderr: bytes | None) -> str:
-    """What a program said in the end, on one line, each thing once, without its log."""
+def stderr_summary(stderr: bytes | None) -> str:
+    """Return the end of a program's stderr on one line, without repeated lines and log lines."""
     lines = (stderr or b"").decode("utf-8", errors="replace").split("\n")
     telling = [line for line in lines if not _LOG_LINE.match(line)]
     return " ".join(" ".join(dict.fromkeys(telling)).split()).removeprefix("Error: ")[-MAX_MESSAGE_CHARACTERS:]

@@ -1,4 +1,4 @@
-"""Looking for workloads whose Pods the API server refuses to create."""
+"""Finds workloads whose Pods the API server refuses to create."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from confcom.addon.installed_release import read_live
 from confcom.addon.kubectl import KubeApi
 from confcom.addon.objects import KubernetesObject, name_of, namespace_of, text
 from confcom.addon.programs import ClusterAccessError
-from confcom.addon.refused_pods import API_VERSIONS, FAILED_CREATE, Controller, RefusalSight, refusals
+from confcom.addon.refused_pods import API_VERSIONS, FAILED_CREATE, Controller, RefusalObservation, refusals
 
 MOST_CONTROLLERS = 50
-"""Looked up in one call: each is one request of kubectl's to the API server."""
+"""Maximum number of controllers in one call: kubectl sends one request to the API server for each."""
 
 
-def look_at_refusals(api: KubeApi, policies: Collection[str]) -> RefusalSight:
-    """See which controllers of all namespaces cannot create Pods; what may not be read is told in its place.
+def look_at_refusals(api: KubeApi, policies: Collection[str]) -> RefusalObservation:
+    """Return which controllers of all namespaces cannot create Pods; failed reads are stored in the result.
 
     Args:
         api: the cluster.
@@ -25,19 +25,19 @@ def look_at_refusals(api: KubeApi, policies: Collection[str]) -> RefusalSight:
         events = api.list_objects("events", "--all-namespaces", f"--field-selector=reason={FAILED_CREATE}")
     except ClusterAccessError as error:
         why = f"{error.what}: {error.why}" if error.why else error.what
-        return RefusalSight(doubt=f"whether Pods of workloads are refused: events of all namespaces: {why}")
+        return RefusalObservation(doubt=f"whether Pods of workloads are refused: events of all namespaces: {why}")
     found = tuple(refusals(events, policies))
     known = [one for one in found if one[1] in API_VERSIONS]
     asked = [_named(one) for one in known[:MOST_CONTROLLERS]]
     unread = frozenset(found) - frozenset(known[:MOST_CONTROLLERS])
     if not asked:
-        return RefusalSight(events, (), unread)
+        return RefusalObservation(events, (), unread)
     try:
         live = read_live(api, asked)
     except ClusterAccessError:
-        return RefusalSight(events, (), frozenset(found))
+        return RefusalObservation(events, (), frozenset(found))
     refused = ((namespace_of(one), text(one, "kind"), name_of(one)) for one in live.refused)
-    return RefusalSight(events, live.objects, unread | frozenset(refused))
+    return RefusalObservation(events, live.objects, unread | frozenset(refused))
 
 
 def _named(controller: Controller) -> KubernetesObject:

@@ -1,7 +1,7 @@
 """Workloads whose Pods the API server refuses to create because of the add-on, by their controllers' events. Pure.
 
-The controller is accepted and has no Pods: only its FailedCreate events say why. They stay for an hour, also after
-somebody has changed the controller.
+The controller exists and has no Pods: only its FailedCreate events say why. Events are kept for an hour, even if the
+controller is changed meanwhile.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from confcom.addon.resources import OURS, SETS
 from confcom.addon.workloads import Trouble, TroubledWorkload
 
 FAILED_CREATE = "FailedCreate"
-"""The reason of a controller's event about a Pod that it cannot create."""
+"""The event reason for a Pod that a controller cannot create."""
 _POLICY = re.compile(r"ValidatingAdmissionPolicy '([^']+)' with binding '[^']+' denied request: (.*)", re.DOTALL)
 _QUOTA = re.compile(r"exceeded quota: ([a-z0-9][a-z0-9.-]*), requested: (.*)", re.DOTALL)
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9]*")
-"""What names and kinds are (RFC 1123). An event may say anything: whoever may create events in a namespace writes them,
-and remedies are pasted into shells."""
+"""Valid names (RFC 1123) and kinds. An event's content is untrusted: any user who may create events in a namespace
+controls it, and remedies are pasted into shells."""
 API_VERSIONS = {
     "DaemonSet": "apps/v1",
     "Job": "batch/v1",
@@ -39,20 +39,20 @@ API_VERSIONS = {
     "ReplicationController": "v1",
     "StatefulSet": "apps/v1",
 }
-"""Controllers that make Pods, whose state can be looked up."""
+"""Kinds of controllers that create Pods and whose state can be read."""
 
 Controller = tuple[str, str, str]
 """Namespace, kind and name."""
 
 
 @dataclass(frozen=True, slots=True)
-class RefusalSight:
-    """What one look saw.
+class RefusalObservation:
+    """The result of one read.
 
     Args:
-        events: about Pods that cannot be created, of all namespaces.
-        controllers: those that the events are about and that are there.
-        unread: those that this user may not read, or that were not asked for.
+        events: events of all namespaces about Pods that cannot be created.
+        controllers: the existing controllers that the events are about.
+        unread: controllers that this user may not read, or that were not read.
         doubt: why the events were not read; empty if they were.
     """
 
@@ -64,7 +64,7 @@ class RefusalSight:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the API server refuses a controller's Pods, and what to write."""
+    """Why the API server refuses a controller's Pods, and the remedy."""
 
     cause: str
     remedy: str
@@ -74,10 +74,10 @@ class Refusal:
 def refusals(
     events: Iterable[KubernetesObject], policies: Collection[str]
 ) -> dict[Controller, tuple[KubernetesObject, Refusal]]:
-    """The latest refusal of each controller that the add-on's policies, or a quota of its resources, caused.
+    """Return each controller's latest refusal by the add-on's policies or by a quota on its resources.
 
     Args:
-        events: about Pods that cannot be created.
+        events: events about Pods that cannot be created.
         policies: the names of the add-on's admission policies.
     """
     found = {}
@@ -93,30 +93,30 @@ def refusals(
 
 
 def refused_workloads(
-    sight: RefusalSight, policies: Collection[str], pods: Sequence[KubernetesObject]
+    observation: RefusalObservation, policies: Collection[str], pods: Sequence[KubernetesObject]
 ) -> Iterator[TroubledWorkload]:
-    """Those whose Pods are still refused, each once.
+    """Yield the workloads whose Pods are still refused, each once.
 
     Args:
-        sight: what was seen.
+        observation: the events and controllers.
         policies: the names of the add-on's admission policies.
-        pods: of the cluster, by which a controller is known that could create one since.
+        pods: pods of the cluster; a controller that has created one since the event is skipped.
     """
-    found = refusals(sight.events, policies)
-    there = {(namespace_of(one), text(one, "kind"), name_of(one)): one for one in sight.controllers}
+    found = refusals(observation.events, policies)
+    there = {(namespace_of(one), text(one, "kind"), name_of(one)): one for one in observation.controllers}
     newest = _newest_pods(pods)
-    told = set()
+    yielded = set()
     for controller, (event, refusal) in found.items():
         live = there.get(controller)
-        if (live is None and controller not in sight.unread) or (live is not None and _has_its_pods(live)):
+        if (live is None and controller not in observation.unread) or (live is not None and _has_its_pods(live)):
             continue
         if newest.get(controller, "") > event_time(event):
             continue
         namespace, kind, name = controller
         maker = owner_of(live) if live is not None else {}
         workload = (namespace, text(maker, "kind") or kind, text(maker, "name") or name)
-        if workload not in told:
-            told.add(workload)
+        if workload not in yielded:
+            yielded.add(workload)
             yield TroubledWorkload(
                 namespace, workload[2], workload[1], "", Trouble.REFUSED, refusal.cause, refusal.remedy, refusal.message
             )
@@ -124,8 +124,8 @@ def refused_workloads(
 
 def _refusal(message: str, namespace: str, policies: Collection[str]) -> Refusal | None:
     if (found := _POLICY.search(message)) and found[1] in policies:
-        said = " ".join(found[2].split())
-        return Refusal(f"the admission policy {found[1]} refuses its Pods", _to_write(said, namespace), said)
+        reason = " ".join(found[2].split())
+        return Refusal(f"the admission policy {found[1]} refuses its Pods", _template_fix(reason, namespace), reason)
     if (found := _QUOTA.search(message)) and any(name in found[2] for name in OURS):
         quota = found[1]
         return Refusal(
@@ -136,12 +136,12 @@ def _refusal(message: str, namespace: str, policies: Collection[str]) -> Refusal
     return None
 
 
-def _to_write(said: str, namespace: str) -> str:
-    """What a Pod template that the policy refuses has to say, by which of its two rules it names."""
+def _template_fix(reason: str, namespace: str) -> str:
+    """Return the fix for a Pod template, by the resource name in the message of the policy's two rules."""
     for names in SETS:
-        if names.helper in said:
+        if names.helper in reason:
             return f"write {names.epc} in place of {names.helper} in its Pod template"
-    name = next((names.provision for names in reversed(SETS) if names.provision in said), SETS[0].provision)
+    name = next((names.provision for names in reversed(SETS) if names.provision in reason), SETS[0].provision)
     return (
         f"take {name} out of its Pod template: quotes from the quote helper do not need it; if it makes quotes in "
         f"process, an administrator adds {namespace} to the chart's value provision.namespaces"
@@ -149,7 +149,7 @@ def _to_write(said: str, namespace: str) -> str:
 
 
 def _newest_pods(pods: Iterable[KubernetesObject]) -> Mapping[Controller, str]:
-    """By the controller: when its newest pod was created."""
+    """Return the creation time of the newest pod by controller."""
     found: dict[Controller, str] = {}
     for pod in pods:
         owner = owner_of(pod)
@@ -159,7 +159,7 @@ def _newest_pods(pods: Iterable[KubernetesObject]) -> Mapping[Controller, str]:
 
 
 def _has_its_pods(controller: KubernetesObject) -> bool:
-    """Whether a controller wants no more Pods than it has."""
+    """Return whether a controller wants no more Pods than it has."""
     spec, status = mapping(controller, "spec"), mapping(controller, "status")
     match text(controller, "kind"):
         case "Job":

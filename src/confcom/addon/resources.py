@@ -1,4 +1,4 @@
-"""The resources that the device plugin offers, under the names that the chart gives them. Pure."""
+"""The extended resources that the device plugin offers, by the names that the chart gives them. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from confcom.addon.objects import KubernetesObject, amount, mapping, resource_na
 
 @dataclass(frozen=True, slots=True)
 class ResourceSet:
-    """The names of one kind of node."""
+    """The resource names of one kind of node."""
 
     epc: str
     enclave: str
@@ -19,7 +19,7 @@ class ResourceSet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them."""
+        """All names of the set."""
         return (self.epc, self.enclave, self.provision, self.helper)
 
 
@@ -29,7 +29,7 @@ REAL = ResourceSet(
     provision="sgx.intel.com/provision",
     helper="confcom.internal/quote_helper_epc_mem_in_MiB",
 )
-"""What every manifest in the wild asks for."""
+"""The names that existing manifests request."""
 
 SIMULATED = ResourceSet(
     epc="simulated.confcom.internal/sgx_epc_mem_in_MiB",
@@ -37,34 +37,34 @@ SIMULATED = ResourceSet(
     provision="simulated.confcom.internal/provision",
     helper="simulated.confcom.internal/quote_helper_epc_mem_in_MiB",
 )
-"""What simulated nodes offer beside hardware nodes (`simulated.besideHardware`)."""
+"""The names that simulated nodes offer in a cluster with hardware nodes (`simulated.besideHardware`)."""
 
 SETS = (REAL, SIMULATED)
 OURS = frozenset(name for names in SETS for name in names.names)
 
 SHARED = frozenset({REAL.enclave, REAL.provision})
-"""Those of ours that other vendors' plugins offer too, on nodes that never were ours."""
+"""Names that other vendors' plugins offer too, also on nodes that never ran the add-on."""
 
 INTEL_EPC = "sgx.intel.com/epc"
-"""Today's name for the same memory, in bytes: whoever offers it counts it a second time."""
+"""The current name of Intel's plugin for the same memory, in bytes; offering it too counts the memory twice."""
 
 
 def offered(node: KubernetesObject) -> Mapping[str, int]:
-    """Our resources in a node's capacity; one at 0 is what a plugin that is gone has left."""
+    """Return our resources in a node's capacity; one at 0 was left behind by a plugin that is gone."""
     capacity = mapping(node, "status", "capacity")
     return {name: amount(str(quantity)) for name, quantity in capacity.items() if name in OURS}
 
 
 def allocatable(node: KubernetesObject, resource: str) -> int:
-    """How much of a resource the kubelet says pods may have."""
+    """Return a node's allocatable amount of a resource."""
     return amount(text(node, "status", "allocatable", resource))
 
 
 def set_of(node: KubernetesObject) -> ResourceSet:
-    """The names under which a node offers, or is to offer, its EPC.
+    """Return the names under which a node offers, or is to offer, its EPC.
 
-    After another choice of names (`simulated.besideHardware`) it has both for long: the kubelet keeps the former ones
-    for five minutes, and then their keys at 0.
+    After a change of names (`simulated.besideHardware`) a node has both sets for a long time: the kubelet keeps the
+    former resources for five minutes, and their keys at 0 afterwards.
     """
     there = offered(node)
     having = [
@@ -76,5 +76,5 @@ def set_of(node: KubernetesObject) -> ResourceSet:
 
 
 def uses_ours(pod: KubernetesObject) -> bool:
-    """Whether a pod asks for any resource of ours."""
+    """Return whether a pod requests any of our resources."""
     return any(name in OURS for name in resource_names(pod))

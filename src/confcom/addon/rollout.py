@@ -1,4 +1,4 @@
-"""How far the daemons are on each node, and whether it goes on. Pure."""
+"""The progress of a rollout on each node, and whether it has stalled. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from confcom.addon.resources import SETS, allocatable
 from confcom.addon.snapshot import Snapshot
 
 STUCK_SECONDS = 60.0
-"""How long a pod that fails to start is watched before that counts as the end: several restarts and pulls, whose
+"""How long a pod may fail before the rollout counts as stalled: long enough for several restarts and pulls, whose
 back-off grows to 40 s by then."""
 
 
 class Step(StrEnum):
-    """What is waited for on a node."""
+    """A step of the rollout on a node."""
 
     DEVICE_PLUGIN = "device plugin"
     QUOTE_HELPER = "quote helper"
@@ -29,54 +29,54 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NodeStep:
-    """One thing on one node."""
+    """The state of one step on one node."""
 
     node: str
     step: Step
     done: bool
     text: str
-    """How it is, and why it is not done."""
+    """The state, and why the step is not done."""
     failing: bool = False
-    """Its pod fails, and will hardly recover by itself."""
+    """Its pod fails, and is unlikely to recover by itself."""
     serving: bool = False
-    """Not done, but an older pod serves meanwhile."""
+    """An older pod is still ready."""
     pod: str = ""
-    """The UID of the pod that is to be ready."""
+    """The UID of the pod that has to become ready."""
     node_ready: bool = True
-    """Whether the kubelet says so; if not, nothing can start there, nor end."""
+    """Whether the node is Ready; if not, no pod can start or end there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """All nodes, and what is wrong with the DaemonSets themselves."""
+    """The steps on all nodes, and the problems of the DaemonSets themselves."""
 
     steps: tuple[NodeStep, ...]
     problems: tuple[str, ...]
     observed: bool
-    """Whether the DaemonSet controller has seen the newest templates and made all of its pods."""
+    """Whether the DaemonSet controller has observed the newest templates, and all their pods are available."""
 
     @property
     def done(self) -> bool:
-        """Whether everything is as it was asked to be."""
+        """Whether the rollout is complete."""
         return self.observed and not self.problems and all(step.done for step in self.steps)
 
     @property
     def open(self) -> tuple[NodeStep, ...]:
-        """What is not done."""
+        """The steps that are not done."""
         return tuple(step for step in self.steps if not step.done)
 
 
 def rollout(seen: Snapshot) -> Rollout:
-    """The state of a rollout."""
+    """Return the state of a rollout."""
     daemons = [one for one in seen.daemon_sets if component_of(one) and namespace_of(one) == seen.namespace]
     pods = daemon_pods(seen.pods, seen.events, seen.said)
     newest = _newest_revisions(seen.revisions)
     steps = [step for daemon in daemons for step in _steps(daemon, pods, newest)]
-    steps += _unmade(daemons, seen.nodes, steps)
+    steps += _missing_pods(daemons, seen.nodes, steps)
     with_plugin = {step.node for step in steps if step.step is Step.DEVICE_PLUGIN}
     steps += [_epc(node) for node in seen.nodes if name_of(node) in with_plugin]
     away = nodes_away(seen.nodes)
-    steps = [_held_up(step) if step.node in away and not step.done else step for step in steps]
+    steps = [_node_not_ready(step) if step.node in away and not step.done else step for step in steps]
     return Rollout(
         steps=tuple(sorted(steps, key=lambda one: (one.node, list(Step).index(one.step)))),
         problems=tuple(_problems(daemons, pods, seen)),
@@ -85,33 +85,34 @@ def rollout(seen: Snapshot) -> Rollout:
 
 
 def nodes_away(nodes: Iterable[KubernetesObject]) -> frozenset[str]:
-    """Those whose kubelet does not report that it is well."""
+    """Return the names of the nodes that are not Ready."""
     return frozenset(name_of(one) for one in nodes if condition(one, "Ready").get("status") != "True")
 
 
 def unsettled(daemons: Iterable[KubernetesObject], pods: Sequence[DaemonPod]) -> tuple[str, ...]:
-    """The DaemonSets that have pods which are not of the newest template, or not ready for long enough."""
+    """Return the names of the DaemonSets with pods that are not of the newest template, or not available yet."""
     return tuple(name_of(one) for one in daemons if not _observed(one, pods_of(one, pods)))
 
 
 def updating(daemons: Iterable[KubernetesObject], pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
-    """Whether any DaemonSet's newest template has not come to every node yet that has a pod of it.
+    """Return whether any DaemonSet's newest template has not yet reached every node that has a pod of it.
 
-    A pod that fails, ends or cannot be made is no update, and neither is a node that is off.
+    A pod that fails, ends or cannot be created does not count as an update, and neither does a node that is down.
 
     Args:
-        daemons: ours.
-        pods: theirs, the older ones first.
-        away: nodes whose kubelet does not report.
+        daemons: our DaemonSets.
+        pods: their pods, oldest first.
+        away: nodes that are not Ready.
     """
     return any(is_updating(one, pods_of(one, pods), away) for one in daemons)
 
 
 def is_updating(daemon: KubernetesObject, pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
-    """Say whether old pods of a DaemonSet are left, by the controller's count of updated nodes.
+    """Return whether old pods of a DaemonSet are left, by the controller's count of updated nodes.
 
-    The controller looks at the oldest pod of each node, ready or not, and counts no node without a pod as updated. An
-    old pod on a node whose kubelet is away stays "ending" there; if the node has a new pod, it counts as updated here.
+    The controller checks the oldest pod of each node, ready or not, and does not count a node without a pod as updated.
+    An old pod on a node that is not Ready stays "ending" there; if the node has a new pod too, it counts as updated
+    here.
     """
     newest = pods[-1].revision if pods else ""
     alive = [pod for pod in pods if pod.state is not PodState.ENDING]
@@ -124,15 +125,16 @@ def is_updating(daemon: KubernetesObject, pods: Sequence[DaemonPod], away: Colle
 
 
 def pods_of(daemon: KubernetesObject, pods: Iterable[DaemonPod]) -> list[DaemonPod]:
-    """A DaemonSet's own, in the same order."""
+    """Return the pods of a DaemonSet, in the same order."""
     return [pod for pod in pods if pod.owner == name_of(daemon)]
 
 
 def _observed(daemon: KubernetesObject, pods: Sequence[DaemonPod]) -> bool:
-    """The controller's count, but that a rejected pod which it has not removed yet hides the ready one of its node.
+    """Return whether all pods are updated and available, by the controller's counts, corrected for rejected pods.
 
-    It judges a node by the oldest pod, and removes what the kubelet rejected more and more slowly (minutes were seen,
-    where the kubelet had lost the resource for seconds).
+    The controller judges a node by its oldest pod, so a rejected pod that is not removed yet hides the ready one. It
+    removes rejected pods with a growing delay (minutes were observed after the kubelet had lost the resource for
+    seconds).
     """
     desired = number(daemon, "status", "desiredNumberScheduled")
     rejecting = {pod.node for pod in pods if pod.state is PodState.REJECTED}
@@ -145,7 +147,7 @@ def _observed(daemon: KubernetesObject, pods: Sequence[DaemonPod]) -> bool:
 
 
 def _newest_revisions(revisions: Sequence[KubernetesObject]) -> Mapping[str, str]:
-    """By the DaemonSet's name: the label of the pods that are made from its newest template."""
+    """Return by DaemonSet name the revision label of the pods that are made from its newest template."""
     newest: dict[str, tuple[int, str]] = {}
     for one in revisions:
         owner = text(owner_of(one), "name")
@@ -182,10 +184,13 @@ def _step_of(daemon: KubernetesObject) -> Step:
     return Step.DEVICE_PLUGIN if component_of(daemon) is Component.DEVICE_PLUGIN else Step.QUOTE_HELPER
 
 
-def _unmade(
+def _missing_pods(
     daemons: Iterable[KubernetesObject], nodes: Sequence[KubernetesObject], steps: Sequence[NodeStep]
 ) -> Iterator[NodeStep]:
-    """Of nodes for which the controller has made no pod yet: a new label changes no DaemonSet's generation."""
+    """Yield a step for each node without a pod yet.
+
+    The counts do not show these nodes at first: labelling a node does not change a DaemonSet's generation.
+    """
     there = {(step.node, step.step) for step in steps}
     for daemon in daemons:
         spec, step = pod_spec_of(daemon), _step_of(daemon)
@@ -194,12 +199,12 @@ def _unmade(
                 yield NodeStep(name_of(node), step, done=False, text="waits for the DaemonSet controller")
 
 
-def _held_up(step: NodeStep) -> NodeStep:
+def _node_not_ready(step: NodeStep) -> NodeStep:
     return replace(step, text="waits: its node is not Ready", node_ready=False)
 
 
 def _text(new: Sequence[DaemonPod], old: Sequence[DaemonPod], *, ready: bool) -> str:
-    """How it is; new ones that the kubelet has rejected count where there are no others, since they say why."""
+    """Return the state of a step; `new` contains rejected pods only if there are no others, since they say why."""
     if ready and not old:
         return f"ready ({new[-1].version})"
     if ready:
@@ -212,14 +217,14 @@ def _text(new: Sequence[DaemonPod], old: Sequence[DaemonPod], *, ready: bool) ->
 
 def _epc(node: KubernetesObject) -> NodeStep:
     found = [(names.epc, count) for names in SETS if (count := allocatable(node, names.epc))]
-    told = ", ".join(f"{count} MiB as {name}" for name, count in found)
+    amounts = ", ".join(f"{count} MiB as {name}" for name, count in found)
     return NodeStep(
-        name_of(node), Step.EPC, bool(found), told or "not reported yet; the kubelet does so every 10 seconds"
+        name_of(node), Step.EPC, bool(found), amounts or "not reported yet; the kubelet does so every 10 seconds"
     )
 
 
 def _problems(daemons: Sequence[KubernetesObject], pods: Sequence[DaemonPod], seen: Snapshot) -> Iterator[str]:
-    """DaemonSets that cannot make their pods: only an event says so."""
+    """Yield the DaemonSets that cannot create their pods, which only events report."""
     away = nodes_away(seen.nodes)
     for daemon in daemons:
         mine = pods_of(daemon, pods)
@@ -233,7 +238,7 @@ def _problems(daemons: Sequence[KubernetesObject], pods: Sequence[DaemonPod], se
 
 
 class Verdict(StrEnum):
-    """Whether waiting makes sense."""
+    """The result of one evaluation."""
 
     DONE = "done"
     WAITING = "waiting"
@@ -241,13 +246,13 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """What has been reached, and since when nothing more was.
+class ProgressTracker:
+    """The completed steps, and the time of the last progress.
 
     Args:
-        reached: grows with every step that is done, each by its pod.
-        since: when it grew last, in seconds of any clock.
-        failing_since: since when a pod fails.
+        reached: all steps that were done at any time, each with its pod.
+        since: the time of the last progress, in seconds of any clock.
+        failing_since: since when a pod fails, counted anew after progress; None if none does.
     """
 
     reached: frozenset[tuple[str, Step, str]]
@@ -255,23 +260,27 @@ class Watch:
     failing_since: float | None = None
 
 
-def look(watch: Watch | None, state: Rollout, now: float, *, deadline: float) -> tuple[Watch, Verdict]:
-    """Judge one look at a rollout by what the looks before saw.
+def evaluate(
+    tracker: ProgressTracker | None, state: Rollout, now: float, *, deadline: float
+) -> tuple[ProgressTracker, Verdict]:
+    """Evaluate the state of a rollout against the earlier progress.
 
     Args:
-        watch: from the look before.
-        state: now.
-        now: seconds of the same clock.
-        deadline: seconds without progress after which it is taken for stuck.
+        tracker: from the previous evaluation; None for the first one.
+        state: the current state.
+        now: the current time, in seconds of the same clock.
+        deadline: seconds without progress after which the rollout counts as stalled.
     """
     reached = frozenset((step.node, step.step, step.pod) for step in state.steps if step.done)
     failing = any(step.failing for step in state.steps)
-    if watch is None or reached - watch.reached:
-        watch = Watch(reached | (watch.reached if watch else frozenset()), now, now if failing else None)
-    elif failing != (watch.failing_since is not None):
-        watch = Watch(watch.reached, watch.since, now if failing else None)
+    if tracker is None or reached - tracker.reached:
+        tracker = ProgressTracker(
+            reached | (tracker.reached if tracker else frozenset()), now, now if failing else None
+        )
+    elif failing != (tracker.failing_since is not None):
+        tracker = ProgressTracker(tracker.reached, tracker.since, now if failing else None)
     if state.done:
-        return watch, Verdict.DONE
-    late = now - watch.since >= deadline
-    hopeless = watch.failing_since is not None and now - watch.failing_since >= STUCK_SECONDS
-    return watch, Verdict.STALLED if late or hopeless else Verdict.WAITING
+        return tracker, Verdict.DONE
+    late = now - tracker.since >= deadline
+    hopeless = tracker.failing_since is not None and now - tracker.failing_since >= STUCK_SECONDS
+    return tracker, Verdict.STALLED if late or hopeless else Verdict.WAITING

@@ -1,4 +1,4 @@
-"""A rollout as people read it. Pure."""
+"""Progress rows of a rollout, and the error of a stalled one. Pure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from confcom.errors import ConfcomError, ExitCode
 
 
 class NotReadyError(ConfcomError):
-    """The daemons are not as they were asked to be."""
+    """The daemons are not ready as requested."""
 
     exit_code = ExitCode.NOT_READY
 
 
-def _first(steps: Sequence[NodeStep]) -> list[NodeStep]:
-    """Without the steps that wait for another one on their node."""
+def _independent(steps: Sequence[NodeStep]) -> list[NodeStep]:
+    """Return the steps without those that wait for another step on their node."""
     daemons = {step.node for step in steps if step.step is not Step.EPC}
     return [step for step in steps if step.step is not Step.EPC or step.node not in daemons]
 
 
 def rows_of(state: Rollout) -> list[Row]:
-    """A rollout as people read it."""
-    told = (problem.partition(": ") for problem in state.problems)
-    rows = [Row(f"DaemonSet {name}", why, Mark.BAD) for name, _, why in told]
+    """Return a rollout as rows of a progress table."""
+    problems = (problem.partition(": ") for problem in state.problems)
+    rows = [Row(f"DaemonSet {name}", why, Mark.BAD) for name, _, why in problems]
     for step in state.steps:
         mark = Mark.DONE if step.done else Mark.BAD if step.failing else Mark.WAITING
         rows.append(Row(f"{step.node}  {step.step}", step.text, mark))
@@ -33,8 +33,8 @@ def rows_of(state: Rollout) -> list[Row]:
 
 
 def stalled(state: Rollout, remedy: str) -> NotReadyError:
-    """The error that says where it stalled, and why."""
-    blocked = _first(state.open)
+    """Return the error for a stalled rollout: the nodes and the reasons."""
+    blocked = _independent(state.open)
     reasons = [*state.problems, *(f"{step.node}: {step.step} {step.text}" for step in blocked)]
     nodes = sorted({step.node for step in blocked})
     what = f"the add-on is not ready on {', '.join(nodes)}" if nodes else "the daemons' Pods cannot be made"

@@ -1,4 +1,4 @@
-"""Asking the quote helpers by which simulated root they quote."""
+"""Asks the quote helpers which simulated root they use."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from confcom.addon.kubectl import KubeApi
 from confcom.addon.objects import KubernetesObject, name_of
 from confcom.addon.programs import ClusterAccessError, ForbiddenError
 from confcom.addon.root_record import RECORD_NAME, RootRecord
-from confcom.addon.root_sight import RootSight, follows_root, older_helpers, place_of, root_of
+from confcom.addon.root_sight import RootObservation, follows_root, nodes_by_pod, older_helpers, root_of
 
 MOST_ASKED = 100
-"""Helpers in one look, each by a kubectl of its own. Only those are asked that are older than the published root."""
+"""Maximum number of helpers in one read, each with its own kubectl. Only helpers that are older than the published root
+are asked."""
 ASKED_AT_ONCE = 8
-"""A kubectl takes a tenth of a second of CPU, and waits for the API server otherwise."""
+"""Concurrent kubectls: each takes a tenth of a second of CPU, and otherwise waits for the API server."""
 METRICS_PORT = 8080
-"""Of the helpers' probes and metrics, as the chart has it."""
+"""The port of the helpers' probes and metrics, as in the chart."""
 
 
 def look_at_root(
     api: KubeApi, daemons: Sequence[KubernetesObject], pods: Sequence[KubernetesObject]
-) -> RootSight | None:
-    """See which root is published and, of helpers that may have an older one, by which they quote.
+) -> RootObservation | None:
+    """Read which root is published, and which root the helpers use that may have an older one.
 
     Args:
         api: the cluster.
         daemons: the add-on's DaemonSets.
-        pods: any, the add-on's among them.
+        pods: pods of any kind, including the add-on's.
 
     Returns:
-        None if no helper follows a published root.
+        The observation; None if no helper follows a published root.
 
     Raises:
         ClusterAccessError: the API server does not answer.
@@ -40,10 +41,10 @@ def look_at_root(
     try:
         found = api.find_config_map(RECORD_NAME)
     except ForbiddenError as error:
-        return RootSight(None, refusal=error.why or error.what)
+        return RootObservation(None, refusal=error.why or error.what)
     record = RootRecord.read(found) if found is not None else None
     if record is None:
-        return RootSight(None, damaged=found is not None)
+        return RootObservation(None, damaged=found is not None)
     older = older_helpers(pods, record, api.cluster.namespace)
     names = [name_of(pod) for pod in older]
     fingerprints: dict[str, str] = {}
@@ -55,11 +56,11 @@ def look_at_root(
                 fingerprints[name] = fingerprint
             else:
                 unreachable[name] = why
-    return RootSight(record, fingerprints=fingerprints, unreachable=unreachable, nodes=place_of(older))
+    return RootObservation(record, fingerprints=fingerprints, unreachable=unreachable, nodes=nodes_by_pod(older))
 
 
 def _ask(api: KubeApi, pod: str) -> tuple[str, str]:
-    """The fingerprint by which a helper quotes, or why it is not known."""
+    """Return the fingerprint of the root that a helper uses, and why it is unknown; one of the two is empty."""
     try:
         fingerprint = root_of(api.pod_metrics(pod, METRICS_PORT))
     except ClusterAccessError as error:

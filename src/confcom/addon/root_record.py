@@ -1,7 +1,7 @@
-"""The ConfigMap by which a cluster's simulated root is known without reading its Secret. Pure.
+"""The ConfigMap that publishes a cluster's simulated root, so that nobody has to read its Secret. Pure.
 
-Its owner is the Secret, so that Kubernetes removes it when the Secret is deleted: where the record is, the Secret is.
-Why so: docs/adr, "One simulated root per cluster".
+The ConfigMap's owner is the Secret, so Kubernetes deletes it with the Secret: if the record exists, the Secret does.
+Reasons: docs/adr, "One simulated root per cluster".
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ from dataclasses import dataclass
 from confcom.addon.objects import KubernetesObject, listing, name_of, text
 
 SECRET_NAME = "confcom-simulated-platform"  # noqa: S105 # a name, not a secret
-"""Fixed: a second installation in the namespace must meet the same root, and the chart mounts it by this name."""
+"""Fixed: a second installation in the namespace must find the same root, and the chart mounts the Secret by this name.
+"""
 RECORD_NAME = "confcom-simulated-root"
-"""The ConfigMap's: the chart mounts it into the quote helpers by this name."""
+"""The name of the ConfigMap; the chart mounts it into the quote helpers by this name."""
 FINGERPRINT_KEY = "sha256"
-"""SHA-256 of the root certificate's DER, as `confcom simulation export` prints it."""
+"""The key of the root certificate's fingerprint: SHA-256 of its DER, as `confcom simulation export` prints it."""
 PART_LABELS = {"app.kubernetes.io/name": "confcom", "app.kubernetes.io/component": "simulated-platform"}
-"""Of the Secret and of its record."""
+"""Labels of the Secret and of the ConfigMap."""
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
-"""As the API server writes times (meta/v1 Time): texts that sort as the times do."""
+"""A time as the API server writes it (meta/v1 Time); these strings sort chronologically."""
 
 
 @dataclass(frozen=True, slots=True)
 class RootRecord:
-    """What is published about the simulated root.
+    """The published data of the simulated root.
 
     Args:
-        fingerprint: of the root's certificate.
-        published: when it was, by the API server's clock: a ConfigMap is made anew for each root.
+        fingerprint: the fingerprint of the root's certificate.
+        published: when the ConfigMap was created, by the API server's clock; each root gets a new ConfigMap.
     """
 
     fingerprint: str
@@ -41,7 +42,7 @@ class RootRecord:
 
     @classmethod
     def read(cls, config_map: KubernetesObject) -> RootRecord | None:
-        """Read the ConfigMap; None if it holds no fingerprint, as when somebody has changed it."""
+        """Parse the ConfigMap; None if it contains no fingerprint, for example because somebody changed it."""
         fingerprint = text(config_map, "data", FINGERPRINT_KEY)
         published = text(config_map, "metadata", "creationTimestamp")
         if not _FINGERPRINT.fullmatch(fingerprint) or not _TIME.fullmatch(published):
@@ -50,12 +51,12 @@ class RootRecord:
 
 
 def encode_record(secret: KubernetesObject, fingerprint: str, namespace: str) -> bytes:
-    """The ConfigMap to create, as JSON.
+    """Return the ConfigMap to create, as JSON.
 
     Args:
-        secret: as the API server has it, with its UID.
-        fingerprint: of its root certificate.
-        namespace: of both.
+        secret: the Secret as the API server returns it, with its UID.
+        fingerprint: the fingerprint of its root certificate.
+        namespace: the namespace of both.
     """
     manifest = {
         "apiVersion": "v1",
@@ -74,7 +75,7 @@ def encode_record(secret: KubernetesObject, fingerprint: str, namespace: str) ->
 
 
 def is_recorded(found: bytes, wanted: bytes) -> bool:
-    """Whether a ConfigMap, as the API server gives it, says what is wanted, of the same Secret."""
+    """Return whether a ConfigMap, as the API server returns it, has the wanted data and the same owner."""
     try:
         there = json.loads(found)
     except (ValueError, RecursionError):

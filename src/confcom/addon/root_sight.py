@@ -1,6 +1,6 @@
-"""Whether the quote helpers quote by the simulated root that the cluster has. Pure.
+"""Compares the simulated root that quote helpers use with the published one of the cluster. Pure.
 
-A helper that starts takes the root that is there, so only those are asked that started before it was published.
+A helper takes the current root when it starts, so only helpers that started before its publication are asked.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from confcom.addon.problems import Problem
 from confcom.addon.root_record import RECORD_NAME, SECRET_NAME, RootRecord
 
 FOLLOW_MINUTES = 5
-"""For a helper to take another root. A kubelet renews volumes every minute or so, and after failures, as while there
-was no Secret, up to two minutes later; the helper looks every 10 s."""
+"""Time for a helper to take a new root. A kubelet updates mounted volumes about every minute, and after failures (as
+while there was no Secret) up to two minutes later; the helper checks every 10 s."""
 EDITED_REMEDY = (
     f"and somebody edited the ConfigMap {RECORD_NAME}, delete it, and `confcom enable` publishes the root that is there"
 )
-"""First: a helper that starts while another root than the Secret's is published makes no quotes."""
+"""The first remedy to try: a helper that starts while the published root differs from the Secret's makes no quotes."""
 
 _ROOT_METRIC = re.compile(
     r'^confcom_quote_helper_simulated_root_info\{sha256="([0-9a-f]{64})"\} 1(?:\.0)?$', re.MULTILINE
@@ -28,16 +28,16 @@ _ROOT_METRIC = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class RootSight:
-    """What one look saw.
+class RootObservation:
+    """The result of one read.
 
     Args:
-        record: what is published; None: nothing, or it was not read.
-        damaged: whether the ConfigMap is there and holds no fingerprint.
-        refusal: why the ConfigMap was not read; empty: it was.
-        fingerprints: by the pod's name, the fingerprint by which a helper quotes; only of those that had to be asked.
-        unreachable: by the pod's name, why it could not be asked.
-        nodes: by the pod's name, where it is.
+        record: the published record; None if there is none or it could not be read.
+        damaged: whether the ConfigMap exists and contains no fingerprint.
+        refusal: why the ConfigMap could not be read; empty if it was.
+        fingerprints: by pod name, the fingerprint of the root that a helper uses; only of helpers that had to be asked.
+        unreachable: by pod name, why a helper could not be asked.
+        nodes: by pod name, the node.
     """
 
     record: RootRecord | None
@@ -49,23 +49,23 @@ class RootSight:
 
     @property
     def behind(self) -> tuple[str, ...]:
-        """The helpers that quote by another root than the published one."""
+        """The helpers that use another root than the published one."""
         wanted = self.record.fingerprint if self.record else ""
         return tuple(pod for pod, fingerprint in self.fingerprints.items() if fingerprint != wanted)
 
 
 def follows_root(daemon: KubernetesObject) -> bool:
-    """Whether a DaemonSet's pods quote by the published root: those of older versions know of none."""
+    """Return whether a DaemonSet's pods use the published root; those of older versions do not."""
     return any(text(one, "configMap", "name") == RECORD_NAME for one in listing(pod_spec_of(daemon), "volumes"))
 
 
 def older_helpers(pods: Iterable[KubernetesObject], record: RootRecord, namespace: str) -> tuple[KubernetesObject, ...]:
-    """The quote helpers that run and started before the root was published.
+    """Return the running quote helpers that started before the root was published.
 
     Args:
-        pods: any.
-        record: of the root.
-        namespace: of the add-on.
+        pods: pods of any kind.
+        record: the root's record.
+        namespace: the add-on's namespace.
     """
     return tuple(
         pod
@@ -82,28 +82,30 @@ def older_helpers(pods: Iterable[KubernetesObject], record: RootRecord, namespac
 
 
 def root_of(metrics: str) -> str:
-    """The fingerprint in a helper's metrics; empty if it tells none."""
+    """Return the fingerprint in a helper's metrics; empty if there is none."""
     found = _ROOT_METRIC.search(metrics)
     return found[1] if found else ""
 
 
-def root_problems(sight: RootSight | None, daemons: Sequence[KubernetesObject], namespace: str) -> Iterator[Problem]:
-    """What is wrong, for `status`.
+def root_problems(
+    observation: RootObservation | None, daemons: Sequence[KubernetesObject], namespace: str
+) -> Iterator[Problem]:
+    """Yield the problems with the root, for `status`.
 
     Args:
-        sight: what was seen; None: nobody looked.
-        daemons: the DaemonSets.
-        namespace: theirs.
+        observation: the observation; None if the root was not read.
+        daemons: the add-on's DaemonSets.
+        namespace: their namespace.
     """
-    if sight is None or sight.refusal or not any(map(follows_root, daemons)):
+    if observation is None or observation.refusal or not any(map(follows_root, daemons)):
         return
-    if sight.damaged:
+    if observation.damaged:
         yield Problem(
             f"the ConfigMap {RECORD_NAME} holds no fingerprint of the simulated root: somebody has changed it: "
             "`confcom enable` makes it again"
         )
         return
-    if sight.record is None:
+    if observation.record is None:
         yield Problem(
             f"the ConfigMap {RECORD_NAME} is missing, which Kubernetes removes when the simulated root's Secret "
             f"{SECRET_NAME} is deleted: helpers that run keep the root that they have, and none can start without the "
@@ -111,38 +113,38 @@ def root_problems(sight: RootSight | None, daemons: Sequence[KubernetesObject], 
             "`confcom simulation export` again"
         )
         return
-    for pod in sight.behind:
-        yield Problem(f"{behind_text(sight, pod)}: {_remedy(pod, namespace)}", sight.nodes[pod])
+    for pod in observation.behind:
+        yield Problem(f"{behind_text(observation, pod)}: {_remedy(pod, namespace)}", observation.nodes[pod])
 
 
-def root_doubts(sight: RootSight | None, namespace: str) -> Iterator[Problem]:
-    """What is not known, for `status`, `enable` and `update`.
+def root_doubts(observation: RootObservation | None, namespace: str) -> Iterator[Problem]:
+    """Yield what is unknown about the root, for `status`, `enable` and `update`.
 
     Args:
-        sight: what was seen; None: nobody looked.
-        namespace: of the helpers.
+        observation: the observation; None if the root was not read.
+        namespace: the helpers' namespace.
     """
-    if sight is None:
+    if observation is None:
         return
-    if sight.refusal:
+    if observation.refusal:
         yield Problem(
             f"whether the quote helpers quote by the cluster's simulated root: the ConfigMap {RECORD_NAME} cannot be "
-            f"read: {sight.refusal}"
+            f"read: {observation.refusal}"
         )
-    for pod, why in sight.unreachable.items():
+    for pod, why in observation.unreachable.items():
         yield Problem(
             f"the quote helper {pod} is older than the cluster's simulated root, and cannot be asked by which one it "
             f"quotes ({why}): if its quotes do not verify, kubectl delete pod -n {namespace} {pod}",
-            sight.nodes[pod],
+            observation.nodes[pod],
         )
 
 
-def behind_text(sight: RootSight, pod: str) -> str:
-    """By which root a helper quotes, and by which it should."""
-    wanted = sight.record.fingerprint if sight.record else ""
+def behind_text(observation: RootObservation, pod: str) -> str:
+    """Return a text with the root that a helper uses and the one that it should use."""
+    wanted = observation.record.fingerprint if observation.record else ""
     return (
-        f"the quote helper {pod} quotes by another simulated root (SHA-256 {sight.fingerprints[pod][:16]}...) than the "
-        f"cluster's ({wanted[:16]}...), so its quotes do not verify by that one"
+        f"the quote helper {pod} quotes by another simulated root (SHA-256 {observation.fingerprints[pod][:16]}...) "
+        f"than the cluster's ({wanted[:16]}...), so its quotes do not verify by that one"
     )
 
 
@@ -153,6 +155,6 @@ def _remedy(pod: str, namespace: str) -> str:
     )
 
 
-def place_of(pods: Iterable[KubernetesObject]) -> dict[str, str]:
-    """The node of each pod, by the pod's name."""
+def nodes_by_pod(pods: Iterable[KubernetesObject]) -> dict[str, str]:
+    """Return the node of each pod, by pod name."""
     return {name_of(pod): node_of(pod) for pod in pods}

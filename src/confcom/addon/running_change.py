@@ -1,4 +1,4 @@
-"""Another change of the release that is going on, or was interrupted. Pure."""
+"""Errors about another change of the release that is running or was interrupted. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from confcom.errors import ConfcomError, ExitCode
 
 
 class RunningChangeError(ConfcomError):
-    """Another change keeps this one from being made; this one has changed nothing."""
+    """Another change blocks this one; helm has changed nothing."""
 
     exit_code = ExitCode.REFUSED
 
 
 def running_change(history: Sequence[Revision], now: datetime) -> RunningChangeError | None:
-    """Why a change must not be made beside one that has begun; None if the last one may have no helm any more.
+    """Return the error if another change may still be running.
 
     Args:
         history: the release's revisions, oldest first.
-        now: by this machine's clock.
+        now: the time by this machine's clock.
+
+    Returns:
+        None if no revision is pending, or if the last one is so old that helm may not be running any more.
     """
     if not history or not history[-1].pending:
         return None
@@ -30,14 +33,14 @@ def running_change(history: Sequence[Revision], now: datetime) -> RunningChangeE
 
 
 def busy(history: Sequence[Revision], now: datetime, *, made: str = "") -> RunningChangeError:
-    """Say which change is in the way when helm refuses to make another one.
+    """Return the error that names the blocking change, for when helm refuses to start another one.
 
     Args:
-        history: the release's revisions, oldest first, looked up after helm refused.
-        now: by this machine's clock.
-        made: what this command has changed without helm.
+        history: the release's revisions, oldest first, read after helm's refusal.
+        now: the time by this machine's clock.
+        made: what this command has already changed without helm.
     """
-    what, why, remedy = _told(history, now)
+    what, why, remedy = _explanation(history, now)
     if made:
         return RunningChangeError(
             f"helm has changed nothing: {what}", why=f"{why}; without helm: {made}", remedy=remedy
@@ -45,8 +48,8 @@ def busy(history: Sequence[Revision], now: datetime, *, made: str = "") -> Runni
     return RunningChangeError(f"nothing was changed: {what}", why=why, remedy=remedy)
 
 
-def _told(history: Sequence[Revision], now: datetime) -> tuple[str, str, str]:
-    """What is in the way, why that is known, and what to do."""
+def _explanation(history: Sequence[Revision], now: datetime) -> tuple[str, str, str]:
+    """Return what blocks the change, why, and the remedy."""
     look = "look at `confcom status`, then the same command again"
     running = "another change of the release is running"
     if not history:
@@ -58,14 +61,14 @@ def _told(history: Sequence[Revision], now: datetime) -> tuple[str, str, str]:
         return at_once, f"it is revision {last.number}, which is {last.status}{since}", look
     undo = undoing(can_roll_back=can_roll_back(history))
     age = last.age(now)
-    told = f"revision {last.number} is {last.status}{since}"
+    state = f"revision {last.number} is {last.status}{since}"
     if age is None or age > LONGEST_CHANGE_SECONDS:
         longer = (
             f", longer than the {LONGEST_CHANGE_SECONDS:.0f} s that a change takes at most" if age is not None else ""
         )
         remedy = f"if no helm is at work on it, it was interrupted, and {undo}; then the same command again"
-        return "an earlier change of the release has not ended", told + longer, remedy
+        return "an earlier change of the release has not ended", state + longer, remedy
     remedy = (
         f"wait until it has ended, as `confcom status` shows, then the same command again; if it was killed, {undo}"
     )
-    return running, f"{told} ({age:.0f} s ago), and may take {LONGEST_CHANGE_SECONDS:.0f} s", remedy
+    return running, f"{state} ({age:.0f} s ago), and may take {LONGEST_CHANGE_SECONDS:.0f} s", remedy

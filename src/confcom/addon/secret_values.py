@@ -1,4 +1,4 @@
-"""Keeping what Secrets hold out of what is shown of other objects. Pure."""
+"""Hides the values of Secrets in what is shown of other objects. Pure."""
 
 from __future__ import annotations
 
@@ -12,39 +12,40 @@ from confcom.addon.drift import SECRET, Drift
 from confcom.addon.objects import KubernetesObject, mapping, text
 
 SHORTEST_SECRET = 4
-"""Characters of a Secret's value that is looked for within other values; a shorter one hides only what equals it."""
+"""Minimum length in characters to search for a Secret's value within other values; a shorter one hides only values that
+are equal to it."""
 
 
 def secret_values(manifests: Iterable[KubernetesObject]) -> frozenset[str]:
-    """Give what the Secrets among them hold, also as it is encoded there."""
+    """Return the values of the Secrets among the manifests, both decoded and as encoded there."""
     found: set[str] = set()
     for one in manifests:
         if text(one, "kind") == SECRET:
             found.update(str(value) for value in mapping(one, "stringData").values())
             for value in map(str, mapping(one, "data").values()):
                 found.add(value)
-                with contextlib.suppress(binascii.Error, UnicodeError):  # it holds no text
+                with contextlib.suppress(binascii.Error, UnicodeError):  # the value is not text
                     found.add(base64.b64decode(value, validate=True).decode())
     return frozenset(found - {""})
 
 
 def holds(value: object, secrets: frozenset[str]) -> bool:
-    """Tell whether a value is, contains or is part of what a Secret holds, as a password is of a registry's login."""
+    """Return whether a value equals, contains or is part of a Secret's value, as a password is of a registry login."""
     if isinstance(value, Mapping):
         return any(holds(one, secrets) for one in value.values())
     if isinstance(value, list):
         return any(holds(one, secrets) for one in value)
     if value is None or isinstance(value, bool):
         return False
-    told = str(value)
-    return told in secrets or any(
-        (len(one) >= SHORTEST_SECRET and one in told) or (len(told) >= SHORTEST_SECRET and told in one)
+    shown = str(value)
+    return shown in secrets or any(
+        (len(one) >= SHORTEST_SECRET and one in shown) or (len(shown) >= SHORTEST_SECRET and shown in one)
         for one in secrets
     )
 
 
 def without_secrets(drifts: Iterable[Drift], manifests: Iterable[KubernetesObject]) -> tuple[Drift, ...]:
-    """Mark the fields whose values are not to be shown, because a Secret among the manifests holds them."""
+    """Return the drifts with the fields marked as hidden whose values are in a Secret of the manifests."""
     secrets = secret_values(manifests)
     return tuple(
         replace(

@@ -1,4 +1,4 @@
-"""What kind of SGX a node has, by what the cluster knows of it. Pure."""
+"""The kind of SGX that a node has, by its labels. Pure."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from enum import StrEnum
 from confcom.addon.objects import KubernetesObject, labels_of
 
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"
-"""Put on a node by somebody who wants it to simulate."""
+"""The label by which a user marks a node for simulation."""
 NFD_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
-"""Put by Node Feature Discovery on a node whose CPU and firmware have SGX enabled."""
+"""The label that Node Feature Discovery puts on a node whose CPU and firmware have SGX enabled."""
 _INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 _AZURE_SGX_SIZES = re.compile(r"Standard_DC([0-9]+d?s_v[23]|8_v2)", re.IGNORECASE)
-"""Azure's virtual machine sizes with SGX: DCsv2, whose largest has no `s` in its name, DCsv3 and DCdsv3."""
+"""Azure's virtual machine sizes with SGX: DCsv2 (the largest has no `s` in its name), DCsv3 and DCdsv3."""
 
 
 class SgxKind(StrEnum):
-    """What a node's labels say of SGX."""
+    """The kinds of SGX."""
 
     HARDWARE = "hardware"
     SIMULATED = "simulated"
@@ -25,7 +25,10 @@ class SgxKind(StrEnum):
 
 
 def sgx_kind(node: KubernetesObject) -> SgxKind:
-    """Hardware comes first: a node that is labelled both ways has an SGX CPU, and refuses to simulate."""
+    """Return the kind by the node's labels.
+
+    Hardware takes precedence: a node with both labels has an SGX CPU, and the plugin refuses to simulate there.
+    """
     labels = labels_of(node)
     if labels.get(NFD_LABEL) == "true" or _AZURE_SGX_SIZES.fullmatch(labels.get(_INSTANCE_TYPE, "")):
         return SgxKind.HARDWARE

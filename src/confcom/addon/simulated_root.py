@@ -1,7 +1,7 @@
-"""Gives a cluster its simulated root, once: `python -m confcom.addon.simulated_root`, in the chart's Job.
+"""Creates a cluster's simulated root, once: `python -m confcom.addon.simulated_root`, in the chart's Job.
 
-It makes a platform in memory and offers it as a Secret; if there is one already, the new one is forgotten. Then it
-publishes the fingerprint of the root that is there. Why so: docs/adr, "One simulated root per cluster".
+It makes a platform in memory and tries to create the Secret with it; if the Secret exists already, the new platform is
+discarded. Then it publishes the fingerprint of the Secret's root. Reasons: docs/adr, "One simulated root per cluster".
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from confcom.simulation.platform import SimulatedPlatform
 
 _MANAGER = "fieldManager=confcom"
 _ATTEMPTS = 3
-"""Of publishing: the garbage collector may remove a record of a deleted Secret between two requests."""
+"""Attempts to publish: the garbage collector may remove the record of a deleted Secret between two requests."""
 
 
 def main(
@@ -46,16 +46,16 @@ def main(
     clock: Callable[[], datetime] = utc_now,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> int:
-    """Create the Secret unless it is there, and publish its root's fingerprint. Prints both, and never a secret.
+    """Create the Secret unless it exists, and publish its root's fingerprint. Both are printed, but no secret value.
 
     Args:
         environ: the process environment.
-        stdout: where the outcome goes.
-        stderr: where an error goes.
+        stdout: receives the result.
+        stderr: receives an error.
         directory: the mounted ServiceAccount.
-        sleep: waits so many seconds.
-        clock: when the platform is made.
-        random_bytes: the platform's seed.
+        sleep: waits for a number of seconds.
+        clock: returns the platform's creation time.
+        random_bytes: returns the platform's seed.
 
     Returns:
         The exit code (confcom.errors.ExitCode).
@@ -77,9 +77,9 @@ def main(
 
 
 def _publish(api: InClusterApi, sleep: Callable[[float], None]) -> str:
-    """Have the ConfigMap say which root the Secret holds; returns its fingerprint.
+    """Publish the fingerprint of the Secret's root in the ConfigMap, and return it.
 
-    The Secret is read, not mounted: a kubelet may mount one that was deleted.
+    The Secret is read through the API, not mounted: a kubelet may mount one that was deleted.
     """
     home = f"/api/v1/namespaces/{api.namespace}"
     secret_path, record_path = f"{home}/secrets/{SECRET_NAME}", f"{home}/configmaps/{RECORD_NAME}"
@@ -95,7 +95,7 @@ def _publish(api: InClusterApi, sleep: Callable[[float], None]) -> str:
         if found is not None:
             if is_recorded(found, record):
                 return fingerprint
-            # Not updated: the garbage collector may be about to delete the one that belongs to a deleted Secret.
+            # Not updated: the garbage collector may be about to delete a ConfigMap that belongs to a deleted Secret.
             delete_object(lambda: api.request("DELETE", record_path), what=record_name, sleep=sleep)
         created = create_object(
             lambda body=record: api.post(f"{home}/configmaps?{_MANAGER}", body),  # type: ignore[misc]

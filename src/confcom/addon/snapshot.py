@@ -1,4 +1,4 @@
-"""What one look at the cluster saw. Pure."""
+"""The snapshot of the cluster by which status and rollouts are evaluated. Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from confcom.addon.drift import ReleaseSeen
 from confcom.addon.objects import KubernetesObject
-from confcom.addon.refused_pods import RefusalSight
-from confcom.addon.root_sight import RootSight
+from confcom.addon.refused_pods import RefusalObservation
+from confcom.addon.root_sight import RootObservation
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The objects that status and rollouts are judged by, as they were at one moment."""
+    """The objects of the cluster, as read at about the same time."""
 
     namespace: str
     nodes: tuple[KubernetesObject, ...] = ()
@@ -22,14 +22,14 @@ class Snapshot:
     jobs: tuple[KubernetesObject, ...] = ()
     revisions: tuple[KubernetesObject, ...] = ()
     events: tuple[KubernetesObject, ...] = ()
-    """Of the add-on's namespace."""
+    """Events of the add-on's namespace."""
     policies: tuple[KubernetesObject, ...] | None = None
-    """Ours of admission, and their bindings; None if they were not looked at."""
+    """The add-on's admission policies and their bindings; None if they were not read."""
     release: ReleaseSeen | None = None
-    """None if it was not looked at."""
+    """None if it was not read."""
     said: Mapping[str, str] = field(default_factory=dict)
-    """By the pod's name: the last complaint in its log, for daemons that run and are not ready."""
-    refusals: RefusalSight | None = None
-    """Which controllers of workloads cannot create Pods; None if nobody looked."""
-    root: RootSight | None = None
-    """Which simulated root there is and who quotes by it; None if nobody looked."""
+    """By pod name: the reason from its log, for daemons that run and are not ready."""
+    refusals: RefusalObservation | None = None
+    """The controllers of workloads that cannot create Pods; None if they were not read."""
+    root: RootObservation | None = None
+    """The published simulated root, and the helpers that use another one; None if it was not read."""

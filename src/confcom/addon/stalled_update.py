@@ -1,10 +1,10 @@
-"""An update that the DaemonSet controller has left standing: nothing starts, fails or ends, and old pods remain. Pure.
+"""Detects an update that the DaemonSet controller has stopped: no pod starts, fails or ends, and old pods remain. Pure.
 
-With minReadySeconds the controller needs a timer to see that a new pod has been ready for long enough. It has one for
-all pods of a DaemonSet, and an earlier use of it drops the later one: docs/explanation/updates-and-faults.md. Any event
-of the DaemonSet or its pods makes the controller reconcile again.
+With minReadySeconds the controller needs a timer to see that a new pod has been ready for long enough. There is one
+timer for all pods of a DaemonSet, and an earlier one replaces a later one: docs/explanation/updates-and-faults.md. Any
+event of the DaemonSet or its pods makes the controller reconcile again.
 
-A controller whose pods are refused does act: it tries again by itself, and no annotation helps.
+A controller whose pods are refused has not stopped: it retries by itself, and an annotation does not help.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from confcom.addon.rollout import is_updating, nodes_away, pods_of
 from confcom.addon.snapshot import Snapshot
 
 RECONCILE_ANNOTATION = "confcom.internal/reconcile-at-resource-version"
-"""On a DaemonSet, not on its template: writing it is an event that changes no pod. Its value is the resourceVersion
-that the DaemonSet had, so that each writing is a change."""
+"""On a DaemonSet, not on its template: writing it causes an event and changes no pod. Its value is the previous
+resourceVersion of the DaemonSet, so that each write is a change."""
 QUIET_SECONDS = 30.0
-"""Beyond minReadySeconds. The controller acts within two seconds of it; where a controller manager has lost its lease,
-the next one takes it after 15 s, and then reads everything."""
+"""Seconds without a change, after minReadySeconds, until an update counts as stalled. The controller acts within two
+seconds of minReadySeconds; if a controller manager has lost its lease, the next one takes it after 15 s, and then reads
+everything."""
 
 
 @dataclass(frozen=True, slots=True)
 class StalledUpdate:
-    """A DaemonSet whose update stands still."""
+    """A DaemonSet whose update has stalled."""
 
     daemon_set: str
     namespace: str
     resource_version: str
-    """What RECONCILE_ANNOTATION is set to."""
+    """The value for RECONCILE_ANNOTATION."""
 
     @property
     def annotation(self) -> str:
-        """As kubectl spells it."""
+        """The annotation as an argument of `kubectl annotate`."""
         return f"{RECONCILE_ANNOTATION}={self.resource_version}"
 
     @property
@@ -48,29 +49,29 @@ class StalledUpdate:
         return f"kubectl annotate daemonset {self.daemon_set} -n {self.namespace} --overwrite {self.annotation}"
 
 
-def _at_rest(daemon: KubernetesObject, pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
-    """Whether an update is not finished, and only the controller can go on with it.
+def _awaits_controller(daemon: KubernetesObject, pods: Sequence[DaemonPod], away: Collection[str]) -> bool:
+    """Return whether an update is incomplete, and only the controller can continue it.
 
     Args:
         daemon: the DaemonSet.
-        pods: its own.
-        away: nodes whose kubelet does not report.
+        pods: its pods.
+        away: nodes that are not Ready.
     """
     observed = number(daemon, "status", "observedGeneration") >= number(daemon, "metadata", "generation")
     ready = all(pod.state is PodState.READY and pod.node not in away for pod in pods)
     return observed and bool(pods) and ready and is_updating(daemon, pods, away)
 
 
-def _resting(seen: Snapshot) -> Iterator[tuple[KubernetesObject, tuple[DaemonPod, ...]]]:
+def _waiting_daemon_sets(seen: Snapshot) -> Iterator[tuple[KubernetesObject, tuple[DaemonPod, ...]]]:
     away = nodes_away(seen.nodes)
     pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace])
     for daemon in seen.daemon_sets:
         mine = pods_of(daemon, pods)
-        if component_of(daemon) and namespace_of(daemon) == seen.namespace and _at_rest(daemon, mine, away):
+        if component_of(daemon) and namespace_of(daemon) == seen.namespace and _awaits_controller(daemon, mine, away):
             yield daemon, tuple(mine)
 
 
-def _patience(daemon: KubernetesObject) -> float:
+def _quiet_limit(daemon: KubernetesObject) -> float:
     return number(daemon, "spec", "minReadySeconds") + QUIET_SECONDS
 
 
@@ -79,57 +80,59 @@ def _stalled(daemon: KubernetesObject) -> StalledUpdate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rest:
-    """Since when a DaemonSet rests."""
+class _QuietPeriod:
+    """The time since which a DaemonSet with the same pods waits for the controller."""
 
     pods: frozenset[str]
-    """Their UIDs: other pods are progress."""
+    """The UIDs of its pods; a change of them is progress."""
     since: float
 
 
 @dataclass(frozen=True, slots=True)
-class RestWatch:
-    """What all looks of one wait saw, by the clock of who waits."""
+class StabilityTracker:
+    """The quiet periods over all snapshots of one wait, by the waiting command's clock."""
 
-    rests: Mapping[str, _Rest] = field(default_factory=dict)
-    """By the DaemonSet's name."""
+    quiet_periods: Mapping[str, _QuietPeriod] = field(default_factory=dict)
+    """By DaemonSet name."""
 
-    def after(self, seen: Snapshot, now: float) -> tuple[RestWatch, tuple[StalledUpdate, ...]]:
-        """With one more look; and what has come to stand still, which counts anew from here.
+    def after(self, seen: Snapshot, now: float) -> tuple[StabilityTracker, tuple[StalledUpdate, ...]]:
+        """Return the tracker after one more snapshot, and the updates that have stalled; their quiet periods restart.
 
         Args:
-            seen: the cluster.
-            now: seconds of any clock.
+            seen: the snapshot of the cluster.
+            now: the current time, in seconds of any clock.
         """
-        rests, stalled = {}, []
-        for daemon, pods in _resting(seen):
+        quiet_periods, stalled = {}, []
+        for daemon, pods in _waiting_daemon_sets(seen):
             name = name_of(daemon)
-            rest = _Rest(frozenset(pod.uid for pod in pods), now)
-            before = self.rests.get(name, rest)
-            if before.pods == rest.pods:
+            period = _QuietPeriod(frozenset(pod.uid for pod in pods), now)
+            before = self.quiet_periods.get(name, period)
+            if before.pods == period.pods:
                 refused = creation_refusal(daemon, seen.pods, seen.events)
-                if now - before.since >= _patience(daemon) and not refused:
+                if now - before.since >= _quiet_limit(daemon) and not refused:
                     stalled.append(_stalled(daemon))
                 else:
-                    rest = before
-            rests[name] = rest
-        return RestWatch(rests), tuple(stalled)
+                    period = before
+            quiet_periods[name] = period
+        return StabilityTracker(quiet_periods), tuple(stalled)
 
 
 def stall_problems(seen: Snapshot, now: datetime) -> Iterator[str]:
-    """What `status`, which looks once, says of updates that stand still, by the times that the pods themselves have.
+    """Yield the problems with stalled updates, for `status`.
+
+    Since `status` takes only one snapshot, the times in the pods' objects decide.
 
     Args:
-        seen: the cluster; its DaemonSets were read before its pods.
-        now: by this machine's clock.
+        seen: the snapshot of the cluster; its DaemonSets were read before its pods.
+        now: the time by this machine's clock.
     """
-    for daemon, _ in _resting(seen):
+    for daemon, _ in _waiting_daemon_sets(seen):
         if refused := creation_refusal(daemon, seen.pods, seen.events):
             yield f"the DaemonSet {name_of(daemon)} cannot make its Pods: {refused}"
             continue
         own = [pod for pod in seen.pods if text(owner_of(pod), "name") == name_of(daemon)]
         last = _last_change([pod for pod in own if namespace_of(pod) == seen.namespace])
-        if last is None or (quiet := (now - last).total_seconds()) < _patience(daemon):
+        if last is None or (quiet := (now - last).total_seconds()) < _quiet_limit(daemon):
             continue
         warning = last_warning(name_of(daemon), seen.events)
         why = f" (its last warning: {warning})" if warning else ""
@@ -140,7 +143,7 @@ def stall_problems(seen: Snapshot, now: datetime) -> Iterator[str]:
 
 
 def _last_change(pods: Iterable[KubernetesObject]) -> datetime | None:
-    """When a pod was made, or became ready."""
+    """Return the last time when a pod was created or its Ready condition changed."""
     stamps = [
         stamp
         for pod in pods

@@ -1,4 +1,4 @@
-"""What there is to say about the add-on in a cluster, and what is wrong. Pure."""
+"""The status of the add-on in a cluster, and its problems. Pure."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ _VERSION_LABEL = "app.kubernetes.io/version"
 
 @dataclass(frozen=True, slots=True)
 class AddOnStatus:
-    """The add-on in a cluster."""
+    """The status of the add-on in a cluster."""
 
     namespace: str
     enabled: bool
     simulated: bool
     version: str
-    """As the DaemonSets' label says; several during an update that changes it."""
+    """The DaemonSets' version label; several versions during an update that changes it."""
     updating: bool
-    """Whether the daemons' newest template has not come to every node yet."""
+    """Whether the daemons' newest template has not reached every node yet."""
     nodes: tuple[NodeStatus, ...]
-    """Those with SGX, and those that have something of ours."""
+    """Nodes with SGX, with our daemons or with our resources."""
     other_nodes: int
-    """How many have neither."""
+    """The number of other nodes."""
     workloads: tuple[TroubledWorkload, ...]
     problems: tuple[Problem, ...]
-    """Of the whole cluster and of every node."""
+    """The problems of the whole cluster and of every node."""
     drifts: tuple[Drift, ...] = ()
-    """What is not as the release has it; `problems` tell it too."""
+    """Differences between the cluster and the release; they are also among `problems`."""
     doubts: tuple[Problem, ...] = ()
     """What was not compared, and why."""
     pod_names: frozenset[str] = frozenset()
-    """Of the Pods that problems name, by which those of several nodes differ."""
+    """Names of Pods that texts of problems may contain; the same problem differs in them between nodes."""
 
     @property
     def ok(self) -> bool:
@@ -65,14 +65,14 @@ class AddOnStatus:
 
     @property
     def problem_groups(self) -> tuple[ProblemGroup, ...]:
-        """Alike problems together; what follows from a kubelet that is not well is left out."""
+        """Similar problems, grouped; consequences of a node that is not Ready are left out."""
         causes = {Problem(text, node.name) for node in self.nodes for text in node.causes}
         follows = {Problem(text, node.name) for node in self.nodes for text in node.problems} - causes
         return grouped((one for one in self.problems if one not in follows), self._names)
 
     @property
     def doubt_groups(self) -> tuple[ProblemGroup, ...]:
-        """Alike doubts together."""
+        """Similar doubts, grouped."""
         return grouped(self.doubts, self._names)
 
     @property
@@ -80,7 +80,7 @@ class AddOnStatus:
         return self.pod_names | {node.name for node in self.nodes}
 
     def to_json(self) -> dict[str, object]:
-        """For `--output json`."""
+        """Return the object for `--output json`."""
         return {
             "enabled": self.enabled,
             "ok": self.ok,
@@ -100,20 +100,20 @@ class AddOnStatus:
 
 
 def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
-    """Judge what was seen.
+    """Return the status of the add-on.
 
     Args:
-        seen: the cluster.
-        now: by this machine's clock.
+        seen: the snapshot of the cluster.
+        now: the time by this machine's clock.
     """
     daemons = [one for one in seen.daemon_sets if component_of(one) and namespace_of(one) == seen.namespace]
     pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace], seen.events, seen.said)
     release = seen.release or ReleaseSeen()
     ours_on, all_on = _by_node(pods, lambda pod: pod.node), _by_node(seen.pods, node_of)
     nodes = [(node, node_status(node, ours_on[name_of(node)], all_on[name_of(node)], daemons)) for node in seen.nodes]
-    told = [one for node, one in nodes if _is_told(one, node)]
+    listed = [one for node, one in nodes if _is_listed(one, node)]
     problems = [*_cluster_problems(seen, daemons, now), *map(Problem, stall_problems(seen, now))]
-    problems += [Problem(problem, node.name) for node in told for problem in node.problems]
+    problems += [Problem(problem, node.name) for node in listed for problem in node.problems]
     going_on = updating(daemons, pods, {one.name for _, one in nodes if not one.ready})
     if not problems and not going_on:
         waiting = unsettled(daemons, pods)
@@ -124,8 +124,8 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
         simulated=any(simulates(daemon) for daemon in daemons),
         version=", ".join(sorted({text(one, "metadata", "labels", _VERSION_LABEL) for one in daemons})),
         updating=going_on,
-        nodes=tuple(told),
-        other_nodes=len(nodes) - len(told),
+        nodes=tuple(listed),
+        other_nodes=len(nodes) - len(listed),
         workloads=_workloads(seen, daemons),
         problems=tuple(dict.fromkeys(problems)),
         drifts=release.drifts,
@@ -135,7 +135,7 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
 
 
 def admission_policies(daemons: Iterable[KubernetesObject]) -> frozenset[str]:
-    """The names of the policies that were installed with the daemons, by the annotation of their DaemonSets."""
+    """Return the names of the admission policies that were installed with the daemons, from their annotation."""
     return frozenset(text(daemon, "metadata", "annotations", POLICY_ANNOTATION) for daemon in daemons) - {""}
 
 
@@ -143,7 +143,7 @@ def _workloads(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> tuple[Tro
     troubled = troubled_workloads(seen.nodes, seen.pods, seen.jobs)
     if seen.refusals is None:
         return troubled
-    ours = {(namespace_of(one), name_of(one)) for one in daemons}  # told among the problems
+    ours = {(namespace_of(one), name_of(one)) for one in daemons}  # these are reported among the problems
     refused = refused_workloads(seen.refusals, admission_policies(daemons), seen.pods)
     return (*troubled, *(one for one in refused if (one.namespace, one.name) not in ours))
 
@@ -157,23 +157,23 @@ def _doubts(seen: Snapshot, release: ReleaseSeen) -> Iterator[Problem]:
 
 
 def _by_node(pods: Iterable[T], node: Callable[[T], str]) -> defaultdict[str, list[T]]:
-    """Once for all nodes: a cluster has thousands of pods, most of them on nodes without SGX."""
+    """Group pods by node, once for all nodes: a cluster has thousands of pods, most of them on nodes without SGX."""
     found: defaultdict[str, list[T]] = defaultdict(list)
     for pod in pods:
         found[node(pod)].append(pod)
     return found
 
 
-def _is_told(status: NodeStatus, node: KubernetesObject) -> bool:
+def _is_listed(status: NodeStatus, node: KubernetesObject) -> bool:
     return bool(status.sgx is not SgxKind.NONE or status.plugins or status.helpers or offered(node))
 
 
 def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[Problem]:
-    yield from map(Problem, _whole_problems(seen, daemons, now))
+    yield from map(Problem, _add_on_problems(seen, daemons, now))
     yield from root_problems(seen.root, daemons, seen.namespace) if daemons else _leftovers(seen.nodes)
 
 
-def _whole_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[str]:
+def _add_on_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[str]:
     for job, why in failed_hooks([job for job in seen.jobs if namespace_of(job) == seen.namespace]).items():
         do = "the daemons go on as they were, and `confcom rollback` undoes it" if daemons else "`confcom enable` again"
         yield f"the last change was not made, since helm's Job {job} failed ({why}): {do}"
@@ -200,7 +200,7 @@ def _whole_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: da
 
 
 def _unavailable(daemon: KubernetesObject) -> str:
-    """What is said of a DaemonSet where nothing else tells why not all is well."""
+    """Return the problem text for a DaemonSet whose pods are not all available, if no other problem explains that."""
     if seconds := number(daemon, "spec", "minReadySeconds"):
         why = f"Kubernetes waits until they have been ready for {seconds} s"
     else:
@@ -209,25 +209,28 @@ def _unavailable(daemon: KubernetesObject) -> str:
 
 
 def _release_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[str]:
-    """What helm keeps of the release, and what is not as it says; what is told elsewhere is not told twice."""
+    """Yield problems of helm's release record, and drifts; problems that other checks report are left out."""
     if seen.release is None:
         return
     hook_failed = any(failed_hooks([job for job in seen.jobs if namespace_of(job) == seen.namespace]))
-    if not hook_failed and (told := change_problem(seen.release, now)):
-        yield told
+    if not hook_failed and (problem := change_problem(seen.release, now)):
+        yield problem
     policies = {(kind, name) for name, kinds in _missing_policies(seen, daemons) for kind in kinds}
     yield from (drift_problem(one) for one in seen.release.drifts if (one.kind, one.name) not in policies)
 
 
 def _policy_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[str]:
-    """A policy that was installed, and is not there or not bound: no Pod fails for that."""
+    """Yield a problem for each installed policy that is missing or not bound, which makes no Pod fail."""
     for name, gone in _missing_policies(seen, daemons):
         what = f"the {' and the '.join(gone)} {name} {'is' if len(gone) == 1 else 'are'} missing"
         yield f"{what}, and so the rule who may ask for the provision device: `confcom enable` installs it again"
 
 
 def _missing_policies(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[tuple[str, Sequence[str]]]:
-    """By the name in the daemons' annotation, which also who may not read the release can see: the kinds."""
+    """Yield the name and the missing kinds of each policy that the daemons' annotation names.
+
+    The annotation is readable also by users who may not read the release.
+    """
     if seen.policies is None:
         return
     there = {(text(one, "kind"), name_of(one)) for one in seen.policies}
@@ -238,10 +241,10 @@ def _missing_policies(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> It
 
 
 def _leftovers(nodes: Sequence[KubernetesObject]) -> Iterator[Problem]:
-    told = "resources of an earlier installation are left here: `confcom disable` removes them"
+    message = "resources of an earlier installation are left here: `confcom disable` removes them"
     for node in nodes:
         if remains(node).stage not in {Stage.CLEAN, Stage.OFFERED}:
-            yield Problem(told, name_of(node))
+            yield Problem(message, name_of(node))
 
 
 def _selector(daemon: KubernetesObject) -> Iterable[tuple[str, object]]:

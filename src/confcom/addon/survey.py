@@ -1,4 +1,4 @@
-"""Looking at helm and the cluster before a change, for the checks to judge."""
+"""Reads everything from helm and the cluster that the preflight checks need."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class InstallRequest:
     """What is to be installed.
 
     Args:
-        chart: its folder or archive.
-        files: of values.
-        settings: `KEY=VALUE`.
-        texts: `KEY=VALUE`, whose values are text whatever they look like.
-        simulated_nodes: to be labelled.
-        allow_no_nodes: whether nodes may come later.
+        chart: the chart's folder or archive.
+        files: values files.
+        settings: `KEY=VALUE` of --set.
+        texts: `KEY=VALUE` of --set-string; the values are always strings.
+        simulated_nodes: nodes that are to be labelled for simulation.
+        allow_no_nodes: whether nodes may be added later.
     """
 
     chart: Path
@@ -59,14 +59,14 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
-    """What was found.
+class PreflightContext:
+    """The data that preflight read.
 
     Args:
-        surroundings: for the checks.
-        history: the release's revisions; none also if they could not be read.
-        values: the wish, on top of what the release has.
-        rendering: what would be installed, if the chart and the cluster allow to tell.
+        surroundings: the input of the checks.
+        history: the release's revisions; empty also if they could not be read.
+        values: the requested values, on top of the release's.
+        rendering: what would be installed; None if the chart could not be rendered.
     """
 
     surroundings: Surroundings
@@ -75,22 +75,24 @@ class Survey:
     rendering: Rendering | None
 
 
-def survey(helm: Helm, api: KubeApi, wish: Wish, now: Callable[[], datetime]) -> Survey:
-    """Look at everything; what cannot be found is told in its place, and stops nothing but what needs it."""
+def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], datetime]) -> PreflightContext:
+    """Read everything that the checks need. Failed look-ups are stored; only dependent checks are skipped."""
     version, server = _try(helm.version), _try(api.server_version)
-    base = Surroundings(api.cluster.namespace, RELEASE, version, server, allow_no_nodes=wish.allow_no_nodes)
+    base = Surroundings(api.cluster.namespace, RELEASE, version, server, allow_no_nodes=request.allow_no_nodes)
     if check_helm(version).outcome is Outcome.FAILED or isinstance(server, ConfcomError):
-        return Survey(base, (), Values({}, wish.files, wish.settings, wish.texts), None)
+        return PreflightContext(base, (), Values({}, request.files, request.settings, request.texts), None)
     history = _try(helm.history)
     stored = {} if isinstance(history, ConfcomError) or not history else _try(helm.values)
-    values = Values({} if isinstance(stored, ConfcomError) else stored, wish.files, wish.settings, wish.texts)
+    values = Values({} if isinstance(stored, ConfcomError) else stored, request.files, request.settings, request.texts)
     unreadable = [one for one in (history, stored) if isinstance(one, ConfcomError)]
-    rendering = unreadable[0] if unreadable else _try(lambda: helm.render(wish.chart, values))
+    rendering = unreadable[0] if unreadable else _try(lambda: helm.render(request.chart, values))
     if isinstance(rendering, BusyError):
         rendering = _try(lambda: busy(helm.history(), now()))
     plan = rendering if isinstance(rendering, ConfcomError) else Plan((*rendering.manifests, *rendering.hooks))
     namespace = _try(api.find_namespace)
-    lacking = _try(lambda: _lacking(api, wish, plan, is_there=namespace is not None, replaces=is_helm_3(str(version))))
+    lacking = _try(
+        lambda: _denied(api, request, plan, is_there=namespace is not None, replaces=is_helm_3(str(version)))
+    )
     found = dataclasses.replace(
         base,
         plan=plan,
@@ -99,8 +101,8 @@ def survey(helm: Helm, api: KubeApi, wish: Wish, now: Callable[[], datetime]) ->
         denied=lacking,
         answers=_answers(api, plan, namespace, lacking) if isinstance(plan, Plan) else None,
     )
-    found = _with_nodes(found, _try(lambda: api.list_objects("nodes")), wish.simulated_nodes)
-    return Survey(
+    found = _with_nodes(found, _try(lambda: api.list_objects("nodes")), request.simulated_nodes)
+    return PreflightContext(
         found,
         () if isinstance(history, ConfcomError) else history,
         values,
@@ -111,7 +113,7 @@ def survey(helm: Helm, api: KubeApi, wish: Wish, now: Callable[[], datetime]) ->
 def _with_nodes(
     found: Surroundings, nodes: Sequence[KubernetesObject] | ConfcomError, chosen: Sequence[str]
 ) -> Surroundings:
-    """With the nodes as they will be when the chosen ones are labelled."""
+    """Return the surroundings with the nodes, labelled as they will be."""
     if isinstance(nodes, ConfcomError):
         return dataclasses.replace(found, nodes=nodes)
     known = {name_of(node): labels_of(node) for node in nodes}
@@ -123,8 +125,8 @@ def _with_nodes(
     )
 
 
-def _lacking(
-    api: KubeApi, wish: Wish, plan: Plan | ConfcomError, *, is_there: bool, replaces: bool
+def _denied(
+    api: KubeApi, request: InstallRequest, plan: Plan | ConfcomError, *, is_there: bool, replaces: bool
 ) -> Sequence[Permission]:
     here = api.cluster.namespace
     lasting = plan.lasting_kinds if isinstance(plan, Plan) else USUAL_LASTING_KINDS
@@ -134,7 +136,7 @@ def _lacking(
         hooks,
         here,
         namespace_is_there=is_there,
-        labels_nodes=bool(wish.simulated_nodes),
+        labels_nodes=bool(request.simulated_nodes),
         replaced=lasting if replaces else (),
     )
     asked = (*asked, CLEANING, probing(here))
@@ -152,7 +154,7 @@ def _answers(
     if isinstance(namespace, ConfcomError):
         return None
     if namespace is None or labels_of(namespace).get(ENFORCE_LABEL, PRIVILEGED) != PRIVILEGED:
-        return {}  # it will be made with the right level; or its label tells already
+        return {}  # a new namespace gets the right level; otherwise the check reads the level from its label
     permission = probing(api.cluster.namespace)
     if not isinstance(lacking, ConfcomError) and permission in lacking:
         doubt = ProbeAnswer(doubt=f"not allowed: {permission}, by which it is tried; none would be created")

@@ -1,4 +1,4 @@
-"""What a change tells while it is being made; who is told is the command's affair."""
+"""Progress reporting of a change; the commands implement these protocols for their output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from confcom.addon.findings import Finding
 
 
 class Mark(StrEnum):
-    """How a row stands."""
+    """The state of a row."""
 
     DONE = "done"
     WAITING = "waiting"
@@ -21,36 +21,36 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a progress display."""
+    """One row of a progress table."""
 
     subject: str
     text: str
     mark: Mark
 
 
-class Teller(Protocol):
-    """Tells people, and says nothing to programs."""
+class ProgressReporter(Protocol):
+    """Reports progress to people; programs do not read it."""
 
     def say(self, line: str) -> None:
-        """One line that stays."""
+        """Print one line."""
 
     def findings(self, findings: Sequence[Finding]) -> None:
-        """What preflight found."""
+        """Print preflight's findings."""
 
     def busy(self, title: str) -> AbstractContextManager[None]:
-        """Something of unknown length is being done."""
+        """Show a title while work of unknown length runs."""
 
-    def waiting(self, title: str) -> AbstractContextManager[Board]:
-        """Something is waited for, whose state can be shown."""
+    def waiting(self, title: str) -> AbstractContextManager[ProgressTable]:
+        """Show a title and a table while the command waits."""
 
 
-class Board(Protocol):
-    """Shows rows that change."""
+class ProgressTable(Protocol):
+    """Shows rows, which may change."""
 
     def show(self, rows: Sequence[Row], *, note: str = "") -> None:
-        """The rows as they are now.
+        """Show the current rows.
 
         Args:
-            rows: all of them.
-            note: one more line, such as how long it may still take.
+            rows: all rows.
+            note: one more line, such as the remaining time.
         """

@@ -1,7 +1,7 @@
-"""Why a Pod that asks for the add-on's resources finds no node, by what the nodes offer and allow. Pure.
+"""Why a Pod that requests the add-on's resources is unschedulable, by what the nodes offer and allow. Pure.
 
-The scheduler's message counts nodes by the first thing that keeps the Pod off each. Which of these the Pod's owner can
-change is decided here, from the nodes that offer what it asks for.
+The scheduler's message counts nodes by the first reason that excludes each. This module finds the reason that the Pod's
+owner can act on, by the nodes that offer what the Pod requests.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from confcom.addon.resources import INTEL_EPC, OURS, REAL, SETS, SIMULATED, allo
 
 _MIB = 1024 * 1024
 _MISTAKEN_MIB = 1024 * 1024
-"""No node has a TiB of EPC: who asks for so many MiB wrote `10Mi`, which is 10,485,760 of them."""
+"""No node has a TiB of EPC: such a request is a mistake for MiB, as `10Mi` means 10,485,760 MiB."""
 KINDS_EXAMINED = 50
-"""Kinds of Pods whose cause is looked for. On 5,000 nodes each takes 0.1 s, and one tenant can make any number."""
+"""Maximum number of kinds of Pods that are examined. Each takes 0.1 s on 5,000 nodes, and a tenant can create any
+number of kinds."""
 _GATED = "SchedulingGated"
-"""The reason of a Pod that its owner holds back."""
+"""The PodScheduled reason of a Pod with scheduling gates, which its owner holds back."""
 _CORDONED = "node.kubernetes.io/unschedulable"
 _AWAY = frozenset({"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"})
 _UNWELL = _AWAY | {
@@ -44,18 +45,19 @@ _UNWELL = _AWAY | {
     "node.kubernetes.io/network-unavailable",
     "node.kubernetes.io/pid-pressure",
 }
-"""Taints that Kubernetes takes off when a node's condition has gone: a Pod that tolerates them is evicted there."""
+"""Taints that Kubernetes removes when the node's condition ends. A toleration does not help: Pods on such a node are
+evicted."""
 _COUNTERPARTS = {
     other: name
     for here, there in ((REAL, SIMULATED), (SIMULATED, REAL))
     for other, name in zip(here.names, there.names, strict=True)
 }
-"""A resource's name on the other kind of node (`simulated.besideHardware`)."""
+"""By resource: its name on the other kind of node (`simulated.besideHardware`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a Pod waits."""
+    """Why a Pod is pending, and the remedy."""
 
     what: str
     remedy: str
@@ -65,9 +67,9 @@ _NOT_EXAMINED = Cause(
     f"its cause was not looked for, since Pods of {KINDS_EXAMINED} other kinds wait as well",
     "see what the scheduler says: kubectl describe pod",
 )
-_Keeps = Callable[[KubernetesObject], bool]
-_Why = Callable[[Sequence[KubernetesObject]], Cause]
-"""Of the nodes that a filter was given and of which it kept none."""
+_Filter = Callable[[KubernetesObject], bool]
+_CauseOf = Callable[[Sequence[KubernetesObject]], Cause]
+"""Returns the cause, given the nodes of which a filter kept none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,9 @@ class Scheduling:
     """The nodes as the scheduler sees them.
 
     Args:
-        nodes: all of them.
-        offers: by node and resource, how much pods may have: read once, since each kind of Pod is held against it.
-        taken: by node and resource, how much the pods that are bound take.
+        nodes: all nodes.
+        offers: allocatable amounts by node and resource; read once, because each kind of Pod is compared with them.
+        taken: by node and resource, the amount that bound pods take.
     """
 
     nodes: Sequence[KubernetesObject]
@@ -86,7 +88,7 @@ class Scheduling:
 
     @classmethod
     def of(cls, nodes: Sequence[KubernetesObject], pods: Iterable[KubernetesObject]) -> Scheduling:
-        """By all nodes and pods of the cluster."""
+        """Compute the amounts from all nodes and pods of the cluster."""
         taken = Counter[tuple[str, str]]()
         for pod in pods:
             node = text(pod, "spec", "nodeName")
@@ -97,8 +99,9 @@ class Scheduling:
         return cls(nodes, offers, taken)
 
     def causes(self, pods: Iterable[KubernetesObject]) -> Iterator[tuple[KubernetesObject, Cause]]:
-        """Those of the pods that wait for resources of ours, or for Intel's name of EPC, each with the cause."""
-        known: dict[str, Cause | None] = {}  # a Deployment's pods are alike, and each is held against every node
+        """Yield the pods that wait for our resources, or for EPC by Intel's name, each with the cause."""
+        # A Deployment's pods have the same cause, and finding it takes a comparison with every node.
+        known: dict[str, Cause | None] = {}
         for pod in pods:
             scheduled = condition(pod, "PodScheduled")
             if text(pod, "status", "phase") != "Pending" or scheduled.get("status") != "False":
@@ -108,39 +111,44 @@ class Scheduling:
                 continue
             named = any(name in text(scheduled, "message") for name in OURS)
             spec = mapping(pod, "spec")
-            likeness = _deciding(spec, wanted, named=named)
-            if likeness not in known:
+            key = _cause_key(spec, wanted, named=named)
+            if key not in known:
                 if len(known) >= KINDS_EXAMINED:
                     yield pod, _NOT_EXAMINED
                     continue
-                known[likeness] = self._intel(spec) if INTEL_EPC in wanted else self._decided(spec, wanted, named=named)
-            if cause := known[likeness]:
+                known[key] = (
+                    self._intel_cause(spec)
+                    if INTEL_EPC in wanted
+                    else self._first_empty_filter(spec, wanted, named=named)
+                )
+            if cause := known[key]:
                 yield pod, cause
 
-    def _intel(self, spec: KubernetesObject) -> Cause | None:
-        """What to write in place of Intel's name, which is in bytes; None if another plugin offers it."""
+    def _intel_cause(self, spec: KubernetesObject) -> Cause | None:
+        """Return what to write instead of Intel's name, which counts bytes; None if another plugin offers it."""
         if any(allocatable(node, INTEL_EPC) for node in self.nodes):
             return None
         name = next((set_of(node).epc for node in self.nodes if allocatable(node, set_of(node).epc)), REAL.epc)
         written = ", ".join(
-            f"{name}: {-(-size // _MIB)} in the container {container}" for container, size in _intel_asked(spec).items()
+            f"{name}: {-(-size // _MIB)} in the container {container}"
+            for container, size in _intel_requests(spec).items()
         )
         return Cause(
             f"it asks for {INTEL_EPC}, in bytes, which is the name of Intel's device plugin and is offered by no node",
             f"write {written} (in MiB), in place of {INTEL_EPC}",
         )
 
-    def _decided(self, spec: KubernetesObject, wanted: Mapping[str, int], *, named: bool) -> Cause | None:
-        """Filter the nodes as the scheduler does; the filter that leaves none is the cause."""
-        if mistaken := next(_mistaken(wanted), None):
+    def _first_empty_filter(self, spec: KubernetesObject, wanted: Mapping[str, int], *, named: bool) -> Cause | None:
+        """Filter the nodes as the scheduler does, and return the cause of the first filter that leaves none."""
+        if mistaken := next(_unit_mistakes(wanted), None):
             return mistaken
         asked = _amounts(wanted)
         room = Cause(
             f"no node that it may be on has {asked} left",
             "it runs when there is room: see EPC MiB and USED of the nodes",
         )
-        filters: tuple[tuple[_Keeps, _Why], ...] = (
-            (lambda node: all(self._offer(node, name) for name in wanted), lambda _: self._nowhere(wanted)),
+        filters: tuple[tuple[_Filter, _CauseOf], ...] = (
+            (lambda node: all(self._offer(node, name) for name in wanted), lambda _: self._not_offered(wanted)),
             (
                 lambda node: all(self._offer(node, name) >= size for name, size in wanted.items()),
                 lambda nodes: self._too_large(nodes, wanted),
@@ -168,7 +176,7 @@ class Scheduling:
     def _offer(self, node: KubernetesObject, name: str) -> int:
         return self.offers.get((name_of(node), name), 0)
 
-    def _nowhere(self, wanted: Mapping[str, int]) -> Cause:
+    def _not_offered(self, wanted: Mapping[str, int]) -> Cause:
         offered = {name for _, name in self.offers}
         missing = [name for name in wanted if name not in offered]
         others = [f"{_COUNTERPARTS[name]} in place of {name}" for name in missing if _COUNTERPARTS[name] in offered]
@@ -194,18 +202,18 @@ class Scheduling:
         )
 
 
-def _deciding(spec: KubernetesObject, wanted: Mapping[str, int], *, named: bool) -> str:
-    """What Pods have in common that wait for the same cause.
+def _cause_key(spec: KubernetesObject, wanted: Mapping[str, int], *, named: bool) -> str:
+    """Return a key that is equal for Pods with the same cause.
 
-    Whole containers would not do: in each Pod they mount a token volume whose name no other Pod has.
+    It does not contain whole containers: each Pod's mount a token volume with a unique name.
     """
     affinity = mapping(spec, "affinity", "nodeAffinity")
-    parts = (named, wanted, _intel_asked(spec), spec.get("nodeSelector"), affinity, spec.get("tolerations"))
+    parts = (named, wanted, _intel_requests(spec), spec.get("nodeSelector"), affinity, spec.get("tolerations"))
     return json.dumps(parts, sort_keys=True)
 
 
-def _intel_asked(spec: KubernetesObject) -> Mapping[str, int]:
-    """By the container: how many bytes it asks for by Intel's name."""
+def _intel_requests(spec: KubernetesObject) -> Mapping[str, int]:
+    """Return the requested bytes of EPC by Intel's name, by container."""
     asked = {
         text(one, "name"): amount(
             text(one, "resources", "limits", INTEL_EPC) or text(one, "resources", "requests", INTEL_EPC)
@@ -219,7 +227,7 @@ def _amounts(wanted: Mapping[str, int]) -> str:
     return " and ".join(f"{size} of {name}" for name, size in wanted.items())
 
 
-def _mistaken(wanted: Mapping[str, int]) -> Iterator[Cause]:
+def _unit_mistakes(wanted: Mapping[str, int]) -> Iterator[Cause]:
     for names in SETS:
         if (size := wanted.get(names.epc, 0)) >= _MISTAKEN_MIB:
             yield Cause(
@@ -236,15 +244,15 @@ def _unselected(spec: KubernetesObject, large: Sequence[KubernetesObject]) -> Ca
         if not any(labels_of(node).get(key) == value for node in large)
     ]
     by = f"nodeSelector ({', '.join(lacking)})" if lacking else "nodeSelector or node affinity"
-    label = next(filter(None, (_labelling(spec, node) for node in large)), "")
+    label = next(filter(None, (_label_command(spec, node) for node in large)), "")
     return Cause(
         f"its {by} allows no node that offers what it asks for ({shown(list(map(name_of, large)))})",
         "change it in the Pod's template" + (f", or label such a node: {label}" if label else ""),
     )
 
 
-def _labelling(spec: KubernetesObject, node: KubernetesObject) -> str:
-    """The command after which a Pod may be on a node; empty where labels that are there, or affinity, forbid it."""
+def _label_command(spec: KubernetesObject, node: KubernetesObject) -> str:
+    """Return the command that labels a node for a Pod; empty if existing labels or affinity would still exclude it."""
     labels = labels_of(node)
     lacking = {key: value for key, value in mapping(spec, "nodeSelector").items() if labels.get(key) != value}
     labelled = node
@@ -256,7 +264,10 @@ def _labelling(spec: KubernetesObject, node: KubernetesObject) -> str:
 
 
 def _tainted(spec: KubernetesObject, chosen: Sequence[KubernetesObject]) -> Cause:
-    """Nodes that could be used soonest are told: a cordon is undone faster than a toleration is written."""
+    """Return the cause for nodes with taints; it names the nodes that can be used soonest.
+
+    For example, a cordon is undone faster than a toleration is written.
+    """
     keys = {name_of(node): {one.partition("=")[0] for one in taints_against(spec, node)} for node in chosen}
     if cordoned := [node for node, found in keys.items() if found == {_CORDONED}]:
         return Cause(

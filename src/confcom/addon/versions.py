@@ -1,4 +1,4 @@
-"""Versions of helm and Kubernetes that the add-on works with. Pure."""
+"""Supported versions of helm and Kubernetes. Pure."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from confcom.addon.findings import Check, Finding, Outcome
 from confcom.errors import ConfcomError
 
 HELM_MAJORS = (3, 4)
-"""Helm 4; 3 too, whose support ended in November 2026, since many clusters' pipelines still have it."""
+"""Helm 4; also helm 3, whose support ended in November 2026, because many clusters' pipelines still use it."""
 _MERGING_HELM = 3
 OLDEST_HELM = (3, 13)
-"""The first whose --dry-run takes `server`: what would be installed is rendered with it before anything is changed."""
+"""The first version with --dry-run=server, which renders the chart before anything is changed."""
 OLDEST_KUBERNETES = (1, 30)
-"""The first that serves ValidatingAdmissionPolicy as v1, which the chart contains."""
+"""The first version that serves ValidatingAdmissionPolicy as v1, which the chart contains."""
 TESTED_KUBERNETES = ((1, 34), (1, 37))
-"""From and to: the chart is checked against these versions' schemas."""
+"""The oldest and the newest tested version: the chart is checked against their schemas."""
 
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})")
 
 
 def major_minor(version: str) -> tuple[int, int] | None:
-    """The first two numbers of a version, as in `v4.3.1+gabc`."""
+    """Return the first two numbers of a version such as `v4.3.1+gabc`; None if it has none."""
     match = _VERSION.match(version)
     return (int(match[1]), int(match[2])) if match else None
 
 
 def is_helm_3(version: str) -> bool:
-    """Whether a helm of this version merges three ways instead of applying on the server."""
+    """Return whether this is helm 3, which uses a three-way merge instead of server-side apply."""
     found = major_minor(version)
     return found is not None and found[0] == _MERGING_HELM
 
 
 def check_helm(version: str | ConfcomError) -> Finding:
-    """Whether helm is there, and one that installs the chart."""
+    """Check that helm is installed, and that its version can install the chart."""
     if isinstance(version, ConfcomError):
         return Finding.of(Check.HELM, version)
     found = major_minor(version)
@@ -58,7 +58,7 @@ def check_helm(version: str | ConfcomError) -> Finding:
 
 
 def check_kubernetes(version: str) -> Finding:
-    """Whether the cluster is new enough."""
+    """Check that the cluster's version is supported."""
     found = major_minor(version)
     oldest, newest = (".".join(map(str, one)) for one in TESTED_KUBERNETES)
     if found is None or found < OLDEST_KUBERNETES:

@@ -1,4 +1,4 @@
-"""Pods that use the add-on's resources, and those that cannot because of it. Pure."""
+"""Workloads that use the add-on's resources, and those that fail because of them. Pure."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from confcom.addon.objects import (
     text,
 )
 from confcom.addon.plan import component_of
-from confcom.addon.problems import likeness
+from confcom.addon.problems import masked_text
 from confcom.addon.resources import OURS, uses_ours
 from confcom.addon.unschedulable import Cause, Scheduling
 
 ADMISSION_ERROR = "UnexpectedAdmissionError"
-"""The kubelet's reason for a pod whose devices no plugin gave, as after a reboot before the plugin was up."""
+"""The kubelet's reason for a pod whose devices no plugin allocated, as after a reboot before the plugin has started."""
 _OUT_OF = "OutOf"
-"""How the kubelet's reason begins for a pod whose resource was not there."""
+"""The prefix of the kubelet's reason for a pod whose resource was not available."""
 
 
 def in_use(workloads: Sequence[RunningWorkload]) -> str:
-    """As in "2 Pods use the add-on"."""
+    """Return a text such as "2 Pods use the add-on"."""
     return "1 Pod uses the add-on" if len(workloads) == 1 else f"{len(workloads)} Pods use the add-on"
 
 
@@ -39,30 +39,30 @@ class Trouble(StrEnum):
     """What is wrong with a workload."""
 
     REJECTED = "rejected"
-    """It ended for good, since the kubelet refused it, and nothing makes another one."""
+    """The kubelet rejected it, which is final, and no controller creates another one."""
     STUCK = "stuck"
-    """It waits."""
+    """It is pending."""
     REFUSED = "refused"
-    """Its controller asks for Pods, and the API server refuses them."""
+    """The API server refuses the Pods that its controller creates."""
 
 
 @dataclass(frozen=True, slots=True)
 class TroubledWorkload:
-    """A pod, or the controller that makes such pods, which needs somebody's help."""
+    """A pod, or a controller of such pods, that needs help or waits for resources."""
 
     namespace: str
     name: str
     kind: str
-    """`Pod`, or the controller's, such as `Job`."""
+    """`Pod`, or the controller's kind, such as `Job`."""
     node: str
     trouble: Trouble
     cause: str
     remedy: str
     message: str = ""
-    """What Kubernetes said, which may differ between workloads of one cause."""
+    """The message of Kubernetes, which may differ between workloads with the same cause."""
 
     def to_json(self) -> dict[str, str]:
-        """For `--output json`."""
+        """Return the object for `--output json`."""
         return {
             "namespace": self.namespace,
             "name": self.name,
@@ -76,30 +76,30 @@ class TroubledWorkload:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadGroup:
-    """Workloads that are alike in all that is said of them but names."""
+    """Workloads with the same kind, trouble, cause and remedy, apart from names."""
 
     workloads: tuple[TroubledWorkload, ...]
-    """At least one; what is said of the first is said of all."""
+    """At least one; the texts of the first apply to all."""
 
     @property
     def first(self) -> TroubledWorkload:
-        """The one whose words are shown."""
+        """The workload whose texts are shown."""
         return self.workloads[0]
 
 
 @dataclass(frozen=True, slots=True)
 class RunningWorkload:
-    """A pod that holds resources of ours."""
+    """A pod that holds, or waits for, our resources."""
 
     namespace: str
     name: str
     node: str
     owner: str
-    """Kind and name of its controller, or empty for a bare pod."""
+    """Kind and name of its controller; empty for a bare pod."""
 
 
 def running_workloads(pods: Sequence[KubernetesObject]) -> tuple[RunningWorkload, ...]:
-    """Pods that hold, or wait for, resources of ours; our daemons excepted."""
+    """Return the pods that hold, or wait for, our resources, without our daemons."""
     return tuple(
         RunningWorkload(namespace_of(pod), name_of(pod), node_of(pod), _owner_text(pod))
         for pod in pods
@@ -108,7 +108,7 @@ def running_workloads(pods: Sequence[KubernetesObject]) -> tuple[RunningWorkload
 
 
 def used(pods: Sequence[KubernetesObject], node: str, resource: str) -> int:
-    """How much of a resource the pods bound to a node take."""
+    """Return how much of a resource the pods that are bound to a node take."""
     return sum(
         requests_of(pod, resource)
         for pod in pods
@@ -119,20 +119,20 @@ def used(pods: Sequence[KubernetesObject], node: str, resource: str) -> int:
 def troubled_workloads(
     nodes: Sequence[KubernetesObject], pods: Sequence[KubernetesObject], jobs: Sequence[KubernetesObject]
 ) -> tuple[TroubledWorkload, ...]:
-    """Those that will not run without somebody's help, each once, and those that wait for our resources."""
+    """Return the workloads that will not run without help, each once, and those that wait for our resources."""
     others = [pod for pod in pods if component_of(pod) is None]
     failed_jobs = {(namespace_of(job), name_of(job)): job for job in jobs if has_failed(job)}
     stuck = (_stuck(pod, cause) for pod, cause in Scheduling.of(nodes, pods).causes(others))
     return (*_rejected([pod for pod in others if uses_ours(pod)], failed_jobs), *stuck)
 
 
-def alike(workloads: Sequence[TroubledWorkload]) -> tuple[WorkloadGroup, ...]:
-    """Put workloads of one cause and remedy together, the largest groups first."""
+def group_workloads(workloads: Sequence[TroubledWorkload]) -> tuple[WorkloadGroup, ...]:
+    """Group workloads with the same cause and remedy, largest groups first."""
     names = {name for one in workloads for name in (one.namespace, one.name)}
     found: dict[tuple[str, ...], list[TroubledWorkload]] = {}
     for one in workloads:
-        said = (likeness(words, names) for words in (one.cause, one.remedy))
-        found.setdefault((one.kind, one.trouble, *said), []).append(one)
+        masked = (masked_text(words, names) for words in (one.cause, one.remedy))
+        found.setdefault((one.kind, one.trouble, *masked), []).append(one)
     return tuple(sorted(map(WorkloadGroup, map(tuple, found.values())), key=lambda group: -len(group.workloads)))
 
 

@@ -145,12 +145,12 @@ def add_on(namespace: str, context: str) -> AddOn:
     """Return the add-on of the cluster that the options name; its journal is kept in click's context."""
     from confcom.addon.add_on import AddOn
     from confcom.addon.kubectl import Cluster, chosen
-    from confcom.cli.progress_display import teller
+    from confcom.cli.progress_display import reporter
 
     ctx = click.get_current_context()
     machine = ctx.find_object(Machine) or Machine.local()
     cluster = chosen(Cluster(namespace, context), machine.run)
-    display = teller(terminal=machine.terminal)
+    display = reporter(terminal=machine.terminal)
     result = AddOn(cluster, machine.run, display, machine.clock, machine.sleep, machine.now)
     ctx.meta[JOURNAL] = result.journal
     return result

@@ -51,7 +51,7 @@ def disable(*, yes: bool, wait: bool, interrupted: bool, namespace: str, context
 
     def consent(workloads: Sequence[RunningWorkload]) -> bool:
         for line in consequences(workloads):
-            addon.teller.say(line)
+            addon.reporter.say(line)
         return yes or (sys.stdin.isatty() and click.confirm("Disable it all the same?", err=True))
 
     done = disabling.disable(addon, consent=consent, wait=wait, interrupted=interrupted)

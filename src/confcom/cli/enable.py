@@ -89,7 +89,7 @@ def enable(
     quote helper's image, 130 Ctrl-C or SIGTERM: its last lines say what was changed, and what to do.
     """
     from confcom.addon import enabling
-    from confcom.addon.survey import Wish
+    from confcom.addon.survey import InstallRequest
 
     chosen = []
     if simulated or simulated_nodes:
@@ -98,9 +98,9 @@ def enable(
         chosen.append("simulated.besideHardware=true")
     if quote_helper is not None:
         chosen.append(f"quoteHelper.enabled={str(quote_helper).lower()}")
-    wish = Wish(chart_of(chart), files, (*chosen, *settings), texts, simulated_nodes, allow_no_nodes)
+    request = InstallRequest(chart_of(chart), files, (*chosen, *settings), texts, simulated_nodes, allow_no_nodes)
     addon = add_on(namespace, context)
-    done = enabling.enable(addon, wish, dry_run=dry_run, wait=wait, deadline=timeout)
+    done = enabling.enable(addon, request, dry_run=dry_run, wait=wait, deadline=timeout)
     if not dry_run:
         how = "enabled" if done.changed else "enabled already"
         show_result(done.to_json(), f"The add-on is {how} (revision {done.revision}).{_start_note(wait)}", output)
@@ -161,14 +161,14 @@ def update(
     changed, 130, 6 and 2 as for enable.
     """
     from confcom.addon import enabling
-    from confcom.addon.survey import Wish
+    from confcom.addon.survey import InstallRequest
 
     wanted = image_texts(version, digests, others=bool(settings or texts or files))
     # In helm --set-string overrides --set, so a key that the user set is left out here and keeps the user's value.
     named = {one.partition("=")[0] for one in ",".join(settings).split(",")}
     wanted = tuple(one for one in wanted if one.partition("=")[0] not in named)
-    wish = Wish(chart_of(chart), files, settings, (*wanted, *texts), allow_no_nodes=True)
-    done = enabling.update(add_on(namespace, context), wish, dry_run=dry_run, wait=wait, deadline=timeout)
+    request = InstallRequest(chart_of(chart), files, settings, (*wanted, *texts), allow_no_nodes=True)
+    done = enabling.update(add_on(namespace, context), request, dry_run=dry_run, wait=wait, deadline=timeout)
     if not dry_run:
         how = "updated" if done.changed else "up to date already"
         show_result(done.to_json(), f"The add-on is {how} (revision {done.revision}).{_start_note(wait)}", output)

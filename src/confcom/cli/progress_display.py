@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from confcom.addon.findings import Finding, Outcome
-from confcom.addon.telling import Board, Mark, Row
+from confcom.addon.telling import Mark, ProgressTable, Row
 from confcom.errors import printable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _print(line: str) -> None:
         click.echo(line, err=True)
 
 
-class LineTeller:
+class LineReporter:
     """The display for logs and pipes: it prints every line once."""
 
     def say(self, line: str) -> None:
@@ -52,7 +52,7 @@ class LineTeller:
         yield
 
     @contextlib.contextmanager
-    def waiting(self, title: str) -> Iterator[Board]:
+    def waiting(self, title: str) -> Iterator[ProgressTable]:
         """Print what is waited for, and yield a board that prints changes."""
         self.say(f"{title} ...")
         yield _LineBoard()
@@ -76,7 +76,7 @@ class _LineBoard:
         self._shown |= now
 
 
-class TerminalTeller:
+class TerminalReporter:
     """The display for a terminal."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class TerminalTeller:
             yield
 
     @contextlib.contextmanager
-    def waiting(self, title: str) -> Iterator[Board]:
+    def waiting(self, title: str) -> Iterator[ProgressTable]:
         """Show a table under a spinner; its last state stays on the terminal."""
         from rich.live import Live
 
@@ -145,6 +145,6 @@ def finding_lines(findings: Sequence[Finding], *, colour: bool = False) -> Itera
                 yield f"           {label}{printable(words)}"
 
 
-def teller(*, terminal: bool) -> LineTeller | TerminalTeller:
+def reporter(*, terminal: bool) -> LineReporter | TerminalReporter:
     """Return the display for stderr."""
-    return TerminalTeller() if terminal else LineTeller()
+    return TerminalReporter() if terminal else LineReporter()

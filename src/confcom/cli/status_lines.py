@@ -11,7 +11,7 @@ from confcom.addon.node_status import NodeStatus
 from confcom.addon.node_summary import NodeSummary, summarised
 from confcom.addon.problems import ProblemGroup
 from confcom.addon.status import AddOnStatus
-from confcom.addon.workloads import WorkloadGroup, alike
+from confcom.addon.workloads import WorkloadGroup, group_workloads
 
 MAX_ROWS = 20
 """The most nodes that have a row each: as many as a terminal of 24 lines shows at once."""
@@ -47,7 +47,7 @@ def status_lines(found: AddOnStatus, *, everything: bool = False) -> Iterator[st
         doubts = map(str, found.doubts) if everything else map(_problem_line, found.doubt_groups)
         yield from _section("Not compared:", ([one] for one in doubts), everything=everything)
     if found.workloads:
-        groups = [WorkloadGroup((one,)) for one in found.workloads] if everything else alike(found.workloads)
+        groups = [WorkloadGroup((one,)) for one in found.workloads] if everything else group_workloads(found.workloads)
         yield from _section("Workloads that need help:", map(_workload_lines, groups), everything=everything)
     if found.ok:
         yield ""
@@ -93,7 +93,7 @@ def _summarised_nodes(nodes: Sequence[NodeStatus]) -> Iterator[str]:
     yield from map(_summary_line, summarised(nodes))
     if not_ready := sum(not node.ready for node in nodes):
         yield f"{_nodes_are(not_ready)} not Ready"
-    bad = [node for node in nodes if node.ready and not node.well]
+    bad = [node for node in nodes if node.ready and not node.healthy]
     if bad:
         yield f"{_nodes_are(len(bad))} Ready, and not well:"
         yield ""
