@@ -11,14 +11,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from confcom.addon.detached import StopRequest, beside
+from confcom.addon.detached import StopRequest, run_in_background
 from confcom.addon.findings import Finding, PreflightError, failed
 from confcom.addon.helm import BusyError, Helm, HelmError
 from confcom.addon.history import Revision
 from confcom.addon.hook_watch import HookWatch
 from confcom.addon.journal import Journal, Phase, interrupted
 from confcom.addon.kubectl import Cluster, KubeApi
-from confcom.addon.looking import look_at_daemons
+from confcom.addon.looking import fetch_daemon_snapshot
 from confcom.addon.objects import name_of
 from confcom.addon.overwriting import prepare
 from confcom.addon.plan import is_hook
@@ -36,14 +36,14 @@ T = TypeVar("T")
 POLL_SECONDS = 1.5
 """Between two looks at the cluster. A look is two kubectls, which take a tenth of a second of CPU each."""
 
-GLANCE_SECONDS = 0.05
+JOB_POLL_DELAY_SECONDS = 0.05
 """Before helm's Job is looked for: a helm that ends at once has none."""
 
-ENDING_SECONDS = 5.0
+HELM_EXIT_SECONDS = 5.0
 """For helm to end when somebody interrupts. `helm upgrade` records within a second that it failed; a rollback or an
 uninstall waits for nothing, and takes a second or two. Whoever sent SIGTERM kills after 10 s as a rule."""
 
-LOOK_SECONDS = 3.0
+HISTORY_SECONDS = 3.0
 """For what helm has recorded then: a lookup takes a fifth of a second."""
 
 
@@ -110,9 +110,9 @@ class AddOn:
         if seen.history:
             title = "helm upgrades the release"
             force = prepare(self.helm, self.api, seen.rendering.manifests if seen.rendering else ())
-        self.under_watch(title, lambda helm: helm.upgrade(chart, seen.values, force), stoppable=True)
+        self.run_watched(title, lambda helm: helm.upgrade(chart, seen.values, force), stoppable=True)
 
-    def set_back(self, revision: int, title: str, *, last: int) -> None:
+    def restore_revision(self, revision: int, title: str, *, last: int) -> None:
         """Make the release what a revision of it is; that may be the present one, for what has drifted from it.
 
         Args:
@@ -127,9 +127,9 @@ class AddOn:
         """
         self.journal.before, self.journal.restores = last, True
         force = prepare(self.helm, self.api, self.helm.installed(revision))
-        self.under_watch(title, lambda helm: helm.rollback(revision, force), stoppable=False)
+        self.run_watched(title, lambda helm: helm.rollback(revision, force), stoppable=False)
 
-    def under_watch(self, title: str, change: Callable[[Helm], None], *, stoppable: bool) -> None:
+    def run_watched(self, title: str, change: Callable[[Helm], None], *, stoppable: bool) -> None:
         """Let helm make a change, and watch the Job that it waits for: if that cannot start, its wait is cut short.
 
         Args:
@@ -147,26 +147,32 @@ class AddOn:
             def look() -> None:
                 nonlocal watch
                 with contextlib.suppress(ClusterAccessError):  # helm tells by itself if it stays away
-                    seen = self.api.list_objects("pods,jobs.batch,events", self.cluster.here)
+                    seen = self.api.list_objects("pods,jobs.batch,events", self.cluster.namespace_flag)
                     watch = watch.after(seen, self.clock())
                     board.show(watch.rows)
-                    for job in watch.hopeless(self.clock()):
+                    for job in watch.stuck_jobs(self.clock()):
                         self.api.end_job(job)
                 self.sleep(POLL_SECONDS)
 
             try:
                 self.run_helm(change, stoppable=stoppable, meanwhile=look)
             except BusyError as error:
-                raise busy(self.helm.history(), self.now(), made=self.journal.told) from error
+                raise busy(self.helm.history(), self.now(), made=self.journal.changes_without_helm) from error
             except HelmError as error:
-                before = [f"done without helm: {self.journal.told}"] if self.journal.told else []
-                why = "; ".join([*watch.told, error.why, *before])
+                before = (
+                    [f"done without helm: {self.journal.changes_without_helm}"]
+                    if self.journal.changes_without_helm
+                    else []
+                )
+                why = "; ".join([*watch.failure_reasons, error.why, *before])
                 raise type(error)(error.what, why=why, remedy=error.remedy) from error
         # Helm has removed its Job. Others are of changes that failed or were interrupted: `status` would name them.
         with contextlib.suppress(ClusterAccessError):  # the change is made; the next one tidies as well
             if running_change(self.helm.history(), self.now()):
                 return  # its Job is not to be taken from it
-            if left := [name_of(job) for job in self.api.list_objects("jobs", self.cluster.here) if is_hook(job)]:
+            if left := [
+                name_of(job) for job in self.api.list_objects("jobs", self.cluster.namespace_flag) if is_hook(job)
+            ]:
                 self.api.delete("Job.batch", left, namespace=self.cluster.namespace)
 
     def run_helm(
@@ -176,7 +182,7 @@ class AddOn:
 
         Args:
             change: what helm does.
-            stoppable: as for `under_watch`.
+            stoppable: as for `run_watched`.
             meanwhile: done again and again until helm has ended.
 
         Raises:
@@ -186,15 +192,15 @@ class AddOn:
         stop, made = StopRequest(), futures.Future[None]()
         self.journal.phase, self.journal.helm_goes_on = Phase.HELM, True
         try:
-            beside(lambda: change(Helm(self.cluster, functools.partial(self.run, stop=stop))), made)
-            while not futures.wait([made], GLANCE_SECONDS).done:
+            run_in_background(lambda: change(Helm(self.cluster, functools.partial(self.run, stop=stop))), made)
+            while not futures.wait([made], JOB_POLL_DELAY_SECONDS).done:
                 if meanwhile is not None:
                     meanwhile()
             self.journal.helm_goes_on = False
         except KeyboardInterrupt:
             if stoppable:
                 stop.ask()
-            self.journal.helm_goes_on = not futures.wait([made], ENDING_SECONDS).done
+            self.journal.helm_goes_on = not futures.wait([made], HELM_EXIT_SECONDS).done
             raise
         made.result()
         self.journal.phase = Phase.MADE
@@ -216,7 +222,7 @@ class AddOn:
         if self.journal.phase is Phase.BEFORE:
             return ()
         try:
-            return Helm(self.cluster, within(self.run, LOOK_SECONDS)).history()
+            return Helm(self.cluster, within(self.run, HISTORY_SECONDS)).history()
         except (ClusterAccessError, KeyboardInterrupt):  # whoever interrupts again does not want to wait
             return None
 
@@ -226,10 +232,10 @@ class AddOn:
         Raises:
             ClusterAccessError: the API server stayed away for as long as the deadline, or refuses.
         """
-        history: Sequence[Revision] = self.patiently(self.helm.history, deadline=deadline)
+        history: Sequence[Revision] = self.retry_while_unreachable(self.helm.history, deadline=deadline)
         return history[-1].number if history else 0
 
-    def patiently(self, ask: Callable[[], T], *, deadline: float, board: Board | None = None) -> T:
+    def retry_while_unreachable(self, ask: Callable[[], T], *, deadline: float, board: Board | None = None) -> T:
         """Ask the cluster, again if its API server is away: a change that was made is not to be given up for that.
 
         Args:
@@ -272,7 +278,9 @@ class AddOn:
         rest = RestWatch()
         with self.teller.waiting(title) as board:
             while True:
-                seen = self.patiently(lambda: look_at_daemons(self.api), deadline=deadline, board=board)
+                seen = self.retry_while_unreachable(
+                    lambda: fetch_daemon_snapshot(self.api), deadline=deadline, board=board
+                )
                 state = rollout(seen)
                 watch, verdict = look(watch, state, self.clock(), deadline=deadline)
                 board.show(rows_of(state))

@@ -27,7 +27,7 @@ _SPACE = re.compile(r"\s*")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandOutput:
     """What a program printed; each way to read it raises ClusterAccessError if it cannot be read so.
 
     Args:
@@ -41,11 +41,11 @@ class Answer:
     stdout: bytes
 
     @classmethod
-    def of(cls, done: CompletedProcess[bytes], failure: str) -> Answer:
+    def of(cls, done: CompletedProcess[bytes], failure: str) -> CommandOutput:
         """Of a program that has ended well."""
         return cls(done.args, failure, done.stdout)
 
-    def within(self, part: str) -> Answer:
+    def within(self, part: str) -> CommandOutput:
         """A part of it that is to be read in another way."""
         return dataclasses.replace(self, stdout=part.encode("utf-8", errors="surrogatepass"))
 

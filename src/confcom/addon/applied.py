@@ -40,12 +40,12 @@ class Applied:
     """Kinds and names of what only an upgrade makes again."""
 
     @property
-    def whole(self) -> bool:
+    def is_up_to_date(self) -> bool:
         """Whether there is nothing to do."""
         return self.recorded and self.complete and not self.drifts
 
 
-def applied(add_on: AddOn, seen: Survey) -> Applied:
+def compare_with_cluster(add_on: AddOn, seen: Survey) -> Applied:
     """Compare; tells what is gone that should be there, and what somebody changed."""
     if not seen.history or seen.history[-1].status != "deployed" or seen.rendering is None:
         return Applied(recorded=False)
@@ -56,9 +56,9 @@ def applied(add_on: AddOn, seen: Survey) -> Applied:
     try:
         live = read_live(add_on.api, manifests)
         secrets = [one for one in manifests if text(one, "kind") == SECRET]
-        beside = expected_beside(seen.rendering.hooks)
-        gone = add_on.api.missing([*secrets, *beside])
-        record = add_on.api.find_config_map(RECORD_NAME) if beside else None
+        of_hooks = objects_of_hooks(seen.rendering.hooks)
+        gone = add_on.api.missing([*secrets, *of_hooks])
+        record = add_on.api.find_config_map(RECORD_NAME) if of_hooks else None
     except ForbiddenError as error:
         # Whoever may not look has no use for an upgrade either, in which helm looks at each of them.
         add_on.teller.say(f"Whether all of the release is there cannot be seen: {error.why}")
@@ -81,6 +81,6 @@ def applied(add_on: AddOn, seen: Survey) -> Applied:
     return Applied(recorded, complete=not lost, drifts=drifts, gone=named)
 
 
-def expected_beside(hooks: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
+def objects_of_hooks(hooks: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
     """What is in a cluster beside the manifests where a release with these hooks is installed."""
     return _ROOT if any(map(is_hook, hooks)) else ()

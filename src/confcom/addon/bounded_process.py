@@ -79,7 +79,7 @@ def run_bounded(
         env=environment,
     ) as process:
         try:
-            _converse(process, stdin or b"", (stdout, stderr), deadline)
+            _communicate(process, stdin or b"", (stdout, stderr), deadline)
             process.wait(max(0.0, deadline - time.monotonic()))
         except (TimeoutError, subprocess.TimeoutExpired):
             process.kill()
@@ -94,7 +94,7 @@ def run_bounded(
     )
 
 
-def _converse(process: subprocess.Popen[bytes], stdin: bytes, outputs: Sequence[_Output], deadline: float) -> None:
+def _communicate(process: subprocess.Popen[bytes], stdin: bytes, outputs: Sequence[_Output], deadline: float) -> None:
     """Write and read until the program has closed both of its outputs.
 
     Raises:

@@ -6,14 +6,14 @@ from collections.abc import Container, Mapping, Sequence
 
 from confcom.addon.add_on import POLL_SECONDS, AddOn
 from confcom.addon.dead_resources import (
+    BUSY_KUBELET_SECONDS,
     KUBELET_KEEPS_SECONDS,
-    LATE_SECONDS,
     REPORT_SECONDS,
-    Remains,
     Settling,
     Stage,
-    remains,
+    StaleResources,
     removal,
+    stale_resources,
 )
 from confcom.addon.node_checks import shown
 from confcom.addon.objects import name_of
@@ -21,7 +21,7 @@ from confcom.addon.programs import ClusterAccessError
 from confcom.addon.rollout_report import NotReadyError
 from confcom.addon.telling import Mark, Row
 
-PATIENCE_SECONDS = KUBELET_KEEPS_SECONDS + REPORT_SECONDS + LATE_SECONDS
+CLEANING_SECONDS = KUBELET_KEEPS_SECONDS + REPORT_SECONDS + BUSY_KUBELET_SECONDS
 """After the plugin's end; a kubelet that reports takes no longer."""
 
 
@@ -40,19 +40,19 @@ def clean_nodes(add_on: AddOn) -> None:
     with add_on.teller.waiting(title) as board:
         while True:
             passed = add_on.clock() - started
-            left: Sequence[Remains] = ()
+            left: Sequence[StaleResources] = ()
             try:
                 left, failures = _look_and_remove(add_on, settling.last_seen, passed)
             except ClusterAccessError as error:
-                if passed >= PATIENCE_SECONDS:
+                if passed >= CLEANING_SECONDS:
                     raise
                 board.show([Row("API server", error.why or error.what, Mark.BAD)])
             else:
                 settling = settling.after(left, passed)
-                board.show(_rows(left, failures), note=f"{passed:.0f} s of at most {PATIENCE_SECONDS:.0f} s")
+                board.show(_rows(left, failures), note=f"{passed:.0f} s of at most {CLEANING_SECONDS:.0f} s")
                 if settling.settled(left, passed):
                     break
-                if passed >= PATIENCE_SECONDS:
+                if passed >= CLEANING_SECONDS:
                     raise _too_late(left, failures)
             add_on.sleep(POLL_SECONDS)
     for one in left:
@@ -60,10 +60,12 @@ def clean_nodes(add_on: AddOn) -> None:
             add_on.teller.say(f"Left on {one.node}: {', '.join(one.others)}, which another device plugin offers.")
 
 
-def _look_and_remove(add_on: AddOn, ours: Container[str], passed: float) -> tuple[Sequence[Remains], Mapping[str, str]]:
+def _look_and_remove(
+    add_on: AddOn, ours: Container[str], passed: float
+) -> tuple[Sequence[StaleResources], Mapping[str, str]]:
     """What was left, and by the node's name why it could not be removed now."""
     nodes = add_on.api.list_objects("nodes")
-    left = [remains(node, ours=name_of(node) in ours, passed=passed) for node in nodes]
+    left = [stale_resources(node, ours=name_of(node) in ours, passed=passed) for node in nodes]
     failures = {}
     for node, one in zip(nodes, left, strict=True):
         # What failed is tried again: a plugin came back, or the kubelet reported in between. A webhook or a policy may
@@ -73,7 +75,7 @@ def _look_and_remove(add_on: AddOn, ours: Container[str], passed: float) -> tupl
     return left, failures
 
 
-def _rows(left: Sequence[Remains], failures: Mapping[str, str]) -> list[Row]:
+def _rows(left: Sequence[StaleResources], failures: Mapping[str, str]) -> list[Row]:
     rows = []
     for one in left:
         if one.names:
@@ -85,7 +87,7 @@ def _rows(left: Sequence[Remains], failures: Mapping[str, str]) -> list[Row]:
     return rows
 
 
-def _too_late(left: Sequence[Remains], failures: Mapping[str, str]) -> NotReadyError:
+def _too_late(left: Sequence[StaleResources], failures: Mapping[str, str]) -> NotReadyError:
     open_ones = [one for one in left if one.stage is not Stage.CLEAN]
     told = [f"{one.node}: {', '.join(one.names)}, {one.stage}" for one in open_ones]
     for why in dict.fromkeys(failures.values()):  # the same for many nodes, as a rule

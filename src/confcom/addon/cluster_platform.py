@@ -40,7 +40,7 @@ def read_platform(cluster: Cluster, *, run: Run = run_program) -> SimulatedPlatf
 
 
 def _get(cluster: Cluster, output: str) -> list[str]:
-    return cluster.kubectl("get", cluster.here, f"--output={output}", operands=["secret", SECRET_NAME])
+    return cluster.kubectl("get", cluster.namespace_flag, f"--output={output}", operands=["secret", SECRET_NAME])
 
 
 def _explained(cluster: Cluster, stderr: bytes) -> ClusterAccessError:

@@ -26,7 +26,7 @@ from confcom.errors import printable
 
 REVISION_LABEL = "controller-revision-hash"
 """On a DaemonSet's pods and revisions: which template a pod was made from."""
-_HOPELESS = frozenset(
+_FAILURE_REASONS = frozenset(
     {
         "CrashLoopBackOff",
         "ImagePullBackOff",
@@ -39,7 +39,7 @@ _HOPELESS = frozenset(
     }
 )
 """The kubelet's waiting reasons that seldom go away by themselves."""
-_HARMLESS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedScheduling"})
+_HARMLESS_WARNINGS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedScheduling"})
 """Warnings that keep no pod from starting; the scheduler's are in the pod itself while they hold."""
 MAX_REASON_CHARACTERS = 300
 """Runtimes repeat themselves: the first sentences say what failed."""
@@ -47,7 +47,7 @@ _MAX_RAW_CHARACTERS = 10 * MAX_REASON_CHARACTERS
 """Of which it is made: enough for the line feeds and indents that are left out."""
 _MANY_RESTARTS = 2
 """A container that ended this often and is not ready again is failing, also while it runs once more."""
-_MUTE = frozenset({"", "ContainerCreating", "PodInitializing"})
+_UNINFORMATIVE_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
 """Waiting reasons that say nothing: an event may."""
 
 
@@ -66,7 +66,7 @@ class PodState(StrEnum):
     """The kubelet refused it; the DaemonSet makes another one."""
 
 
-_TALKING = frozenset({PodState.NOT_READY, PodState.FAILING})
+_STATES_WITH_LOGS = frozenset({PodState.NOT_READY, PodState.FAILING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,11 @@ def daemon_pods(
     )
 
 
-def mute_pods(pods: Sequence[KubernetesObject]) -> tuple[str, ...]:
+def pods_needing_logs(pods: Sequence[KubernetesObject]) -> tuple[str, ...]:
     """The names of those that run, or ran, and are not ready: only they themselves know why."""
-    return tuple(name_of(pod) for pod in pods if component_of(pod) and _state(pod) in _TALKING and _has_run(pod))
+    return tuple(
+        name_of(pod) for pod in pods if component_of(pod) and _state(pod) in _STATES_WITH_LOGS and _has_run(pod)
+    )
 
 
 def version_of(image: str) -> str:
@@ -171,7 +173,7 @@ def _state(pod: KubernetesObject) -> PodState:
     if condition(pod, "PodScheduled").get("status") == "False":
         return PodState.WAITING
     if any(
-        text(one, "state", "waiting", "reason") in _HOPELESS or number(one, "restartCount") >= _MANY_RESTARTS
+        text(one, "state", "waiting", "reason") in _FAILURE_REASONS or number(one, "restartCount") >= _MANY_RESTARTS
         for one in _containers(pod)
     ):
         return PodState.FAILING
@@ -219,7 +221,7 @@ def _container_reasons(pod: KubernetesObject, said: Mapping[str, str]) -> Iterat
         waiting = text(one, "state", "waiting", "reason")
         if not mapping(one, "state", "running") and (killed := memory_kill(pod, one)):
             yield killed
-        if waiting in _MUTE:
+        if waiting in _UNINFORMATIVE_REASONS:
             continue
         ended = mapping(one, "lastState", "terminated")
         if waiting == "CrashLoopBackOff" and ended:
@@ -236,7 +238,7 @@ def last_warning(name: str, events: Sequence[KubernetesObject]) -> str:
         for event in events
         if text(event, "involvedObject", "name") == name
         and text(event, "type") == "Warning"
-        and text(event, "reason") not in _HARMLESS
+        and text(event, "reason") not in _HARMLESS_WARNINGS
     ]
     latest = max(about, key=event_time, default=None)
     return _joined(text(latest, "reason"), text(latest, "message")) if latest else ""

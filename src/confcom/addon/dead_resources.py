@@ -18,9 +18,9 @@ KUBELET_KEEPS_SECONDS = 300.0
 """The kubelet's endpointStopGracePeriod."""
 REPORT_SECONDS = 10.0
 """The kubelet's nodeStatusUpdateFrequency: what it knows is in the API at most so much later."""
-LATE_SECONDS = 60.0
+BUSY_KUBELET_SECONDS = 60.0
 """Patience beyond both, for a kubelet that is busy."""
-OTHERS_SECONDS = REPORT_SECONDS + LATE_SECONDS
+FOREIGN_AFTER_SECONDS = REPORT_SECONDS + BUSY_KUBELET_SECONDS
 """What pods can have for so long after our plugin's end is another plugin's."""
 SETTLED_SECONDS = 12.0
 """A key that is still away after more than one report of the kubelet stays away."""
@@ -38,7 +38,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
+class StaleResources:
     """What is left on one node."""
 
     node: str
@@ -48,7 +48,7 @@ class Remains:
     """What another plugin offers there, and is none of ours to remove."""
 
 
-def remains(node: KubernetesObject, *, ours: bool = False, passed: float = 0) -> Remains:
+def stale_resources(node: KubernetesObject, *, ours: bool = False, passed: float = 0) -> StaleResources:
     """What is left of our resources on a node.
 
     Args:
@@ -58,10 +58,10 @@ def remains(node: KubernetesObject, *, ours: bool = False, passed: float = 0) ->
     """
     left = offered(node)
     if not ours and left.keys() <= SHARED:
-        return Remains(name_of(node), Stage.CLEAN, ())
+        return StaleResources(name_of(node), Stage.CLEAN, ())
     reports = condition(node, "Ready").get("status") == "True"
     served = sorted(name for name in left if reports and allocatable(node, name))
-    others = tuple(served) if passed >= OTHERS_SECONDS else ()
+    others = tuple(served) if passed >= FOREIGN_AFTER_SECONDS else ()
     names = tuple(sorted(left.keys() - set(others)))
     if not names:
         stage = Stage.CLEAN
@@ -71,7 +71,7 @@ def remains(node: KubernetesObject, *, ours: bool = False, passed: float = 0) ->
         stage = Stage.SILENT
     else:
         stage = Stage.KEPT if set(served) <= set(others) else Stage.OFFERED
-    return Remains(name_of(node), stage, names, others)
+    return StaleResources(name_of(node), stage, names, others)
 
 
 def removal(node: KubernetesObject) -> Sequence[Mapping[str, str]]:
@@ -95,11 +95,11 @@ class Settling:
 
     last_seen: Mapping[str, float] = field(default_factory=dict)
 
-    def after(self, left: Sequence[Remains], now: float) -> Settling:
+    def after(self, left: Sequence[StaleResources], now: float) -> Settling:
         """With one more look."""
         return Settling({**self.last_seen, **{one.node: now for one in left if one.stage is not Stage.CLEAN}})
 
-    def settled(self, left: Sequence[Remains], now: float) -> bool:
+    def settled(self, left: Sequence[StaleResources], now: float) -> bool:
         """Whether all nodes are clean, and have been for longer than a kubelet takes to report."""
         clean = all(one.stage is Stage.CLEAN for one in left)
         return clean and all(now - seen >= SETTLED_SECONDS for seen in self.last_seen.values())

@@ -94,7 +94,7 @@ def _written(file: IO[bytes], stream: str, most: int) -> bytes:
     return found
 
 
-def beside(work: Callable[[], T], done: futures.Future[T]) -> None:
+def run_in_background(work: Callable[[], T], done: futures.Future[T]) -> None:
     """Do something in a thread that does not keep this program from ending.
 
     Args:

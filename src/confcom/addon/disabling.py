@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from confcom.addon.add_on import POLL_SECONDS, AddOn
 from confcom.addon.cleaning import clean_nodes
-from confcom.addon.dead_resources import Stage, remains
+from confcom.addon.dead_resources import Stage, stale_resources
 from confcom.addon.enabling import NotEnabledError, namespaces_of_others
 from confcom.addon.findings import Check, Finding, Outcome, PreflightError
 from confcom.addon.helm import RELEASE, HelmError
 from confcom.addon.journal import Phase
-from confcom.addon.looking import look_at_daemons, look_everywhere
+from confcom.addon.looking import fetch_cluster_snapshot, fetch_daemon_snapshot
 from confcom.addon.node_checks import shown
 from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of
 from confcom.addon.permissions import CLEANING, READING, STORING, Permission, denied, is_cluster_wide, plural
@@ -33,7 +33,7 @@ POLICY_KINDS = (
     "MutatingWebhookConfiguration",
 )
 """What could refuse pods, in the order of removal: a binding without its policy would be an error for every pod."""
-ENDING_SECONDS = 120.0
+POD_TERMINATION_SECONDS = 120.0
 """For the daemons' pods: their grace period is 30 s, and a kubelet that starts again needs some more."""
 
 Consent = Callable[[Sequence[RunningWorkload]], bool]
@@ -94,7 +94,7 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) -
 
 def _disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) -> Disabled:
     with add_on.teller.busy("Looking at the cluster"):
-        seen = look_everywhere(add_on.api)
+        seen = fetch_cluster_snapshot(add_on.api)
         history = add_on.helm.history()
         parts = (add_on.helm.installed(), add_on.helm.hooks()) if history else ((), ())
     if not interrupted and (other := running_change(history, add_on.now())):
@@ -118,12 +118,12 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) 
     else:
         add_on.teller.say("The add-on is not enabled.")
         add_on.journal.phase = Phase.MADE
-    kept = add_on.patiently(lambda: _kept(add_on, seen), deadline=ENDING_SECONDS)
+    kept = add_on.retry_while_unreachable(lambda: _kept(add_on, seen), deadline=POD_TERMINATION_SECONDS)
     if wait:
         clean_nodes(add_on)
         return Disabled(bool(history), kept)
-    nodes = add_on.patiently(lambda: add_on.api.list_objects("nodes"), deadline=ENDING_SECONDS)
-    left = [remains(node) for node in nodes]
+    nodes = add_on.retry_while_unreachable(lambda: add_on.api.list_objects("nodes"), deadline=POD_TERMINATION_SECONDS)
+    left = [stale_resources(node) for node in nodes]
     names = tuple((one.node, one.names) for one in left if one.stage is not Stage.CLEAN)
     return Disabled(bool(history), kept, names)
 
@@ -171,7 +171,7 @@ def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject], hooks: Sequenc
         except HelmError as error:
             remedy = "`confcom disable` again removes the rest; `confcom enable` puts back what is gone"
             raise type(error)(error.what, why=error.why, remedy=f"{remedy}; {error.remedy}") from error
-    add_on.patiently(lambda: _remove_hooks(add_on, hooks), deadline=ENDING_SECONDS)
+    add_on.retry_while_unreachable(lambda: _remove_hooks(add_on, hooks), deadline=POD_TERMINATION_SECONDS)
     _wait_for_the_end(add_on)
 
 
@@ -185,17 +185,19 @@ def _remove_hooks(add_on: AddOn, hooks: Sequence[KubernetesObject]) -> None:
 
 
 def _wait_for_the_end(add_on: AddOn) -> None:
-    deadline = add_on.clock() + ENDING_SECONDS
+    deadline = add_on.clock() + POD_TERMINATION_SECONDS
     with add_on.teller.waiting("The daemons end") as board:
         while True:
-            seen = add_on.patiently(lambda: look_at_daemons(add_on.api), deadline=ENDING_SECONDS, board=board)
+            seen = add_on.retry_while_unreachable(
+                lambda: fetch_daemon_snapshot(add_on.api), deadline=POD_TERMINATION_SECONDS, board=board
+            )
             pods = [pod for pod in seen.pods if component_of(pod)]
             board.show([Row(name_of(pod), "ends", Mark.WAITING) for pod in pods])
             if not pods:
                 return
             if add_on.clock() > deadline:
                 raise NotReadyError(
-                    f"{shown([name_of(pod) for pod in pods])} did not end within {ENDING_SECONDS:.0f} s",
+                    f"{shown([name_of(pod) for pod in pods])} did not end within {POD_TERMINATION_SECONDS:.0f} s",
                     why="their kubelet does not answer, or something holds them with a finalizer",
                     remedy="see kubectl describe pod; `confcom disable` again when they are gone",
                 )

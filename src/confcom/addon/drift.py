@@ -167,7 +167,7 @@ def field_drift(wanted: KubernetesObject, live: KubernetesObject) -> Iterator[Fi
         owners = [entry for entry in written if entry.owns(one.path)]
         # Admission webhooks act after managers are recorded: what they change still belongs to helm alone.
         if not owners or not all(entry.is_helm for entry in owners):
-            yield _by(one, owners)
+            yield _with_last_writer(one, owners)
     seen = set[Path]()
     for entry in written:
         # What helm applied is in its manifest, unless it was handed over to helm to be removed, and helm has not.
@@ -175,7 +175,7 @@ def field_drift(wanted: KubernetesObject, live: KubernetesObject) -> Iterator[Fi
             for one in _additions(entry.fields, wanted, live, ()):
                 if one.path[0] == "spec" and one.path not in seen:
                     seen.add(one.path)
-                    yield _by(one, [entry])
+                    yield _with_last_writer(one, [entry])
 
 
 def _compared(wanted: KubernetesObject) -> KubernetesObject:
@@ -183,7 +183,7 @@ def _compared(wanted: KubernetesObject) -> KubernetesObject:
     return {"metadata": metadata, **{key: value for key, value in wanted.items() if key not in _NOT_COMPARED}}
 
 
-def _by(one: FieldDrift, owners: Sequence[Entry]) -> FieldDrift:
+def _with_last_writer(one: FieldDrift, owners: Sequence[Entry]) -> FieldDrift:
     others = sorted((entry for entry in owners if not entry.is_helm), key=lambda entry: entry.time)
     if not others:
         return one
@@ -247,7 +247,7 @@ def _additions(tree: Mapping[str, object], wanted: object, live: object, at: Pat
         return
     for step, below in steps(tree):
         path = (*at, step)
-        mine, there = (_below(one, step) for one in (wanted, live))
+        mine, there = (_child(one, step) for one in (wanted, live))
         if there is None:
             continue
         if mine is None:
@@ -265,7 +265,7 @@ def _is_default(step: Step, value: object) -> bool:
     return isinstance(step, str) and (step in _ALIASES | _ALLOCATED or (step in _DEFAULTS and _DEFAULTS[step] == value))
 
 
-def _below(thing: object, step: Step) -> object:
+def _child(thing: object, step: Step) -> object:
     if isinstance(step, str):
         return thing.get(step) if isinstance(thing, Mapping) else None
     return step.within(thing)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 
 from confcom.addon.add_on import AddOn
-from confcom.addon.applied import applied
+from confcom.addon.applied import compare_with_cluster
 from confcom.addon.changed import Changed
 from confcom.addon.findings import Outcome, PreflightError
 from confcom.addon.helm import RELEASE
@@ -137,7 +137,7 @@ def roll_back(add_on: AddOn, revision: int | None, *, interrupted: bool, wait: b
                 f"there is no revision {target}", why=f"there are {known or 'none'}", remedy="name one of them"
             )
         _check_target(add_on, target)
-        add_on.set_back(target, f"helm rolls back to revision {target}", last=history[-1].number)
+        add_on.restore_revision(target, f"helm rolls back to revision {target}", last=history[-1].number)
         remedy = "see `confcom status`"
         title = f"Back to revision {target}, node by node"
         steps = add_on.wait(title, deadline=deadline, remedy=remedy) if wait else ()
@@ -154,9 +154,9 @@ def _check_target(add_on: AddOn, target: int) -> None:
     """
     plan = Plan(add_on.helm.installed(target))
     nodes = add_on.api.list_objects("nodes")
-    ours = [one for one in add_on.api.list_objects("daemonsets", add_on.cluster.here) if component_of(one)]
+    ours = [one for one in add_on.api.list_objects("daemonsets", add_on.cluster.namespace_flag) if component_of(one)]
     consent = f"go back to another revision, or change the present one with `confcom enable {BESIDE_HARDWARE}`"
-    anyway = f"helm rollback {RELEASE} {target} {add_on.cluster.here}"
+    anyway = f"helm rollback {RELEASE} {target} {add_on.cluster.namespace_flag}"
     found = [*check_simulation(plan, nodes, ours, consent=consent), *check_losses(plan, nodes, ours, anyway=anyway)]
     present = {one.what for one in check_simulation(Plan(tuple(ours)), nodes, ours)}
     findings = [one for one in found if one.outcome is Outcome.FAILED and one.what not in present]
@@ -180,13 +180,13 @@ def _elsewhere(add_on: AddOn) -> tuple[str, ...]:
 
 def _apply(add_on: AddOn, wish: Wish, seen: Survey) -> bool:
     """Unless that would change nothing; says whether it did."""
-    found = applied(add_on, seen)
+    found = compare_with_cluster(add_on, seen)
     if not (found.recorded and found.complete):
         add_on.apply(wish.chart, seen)
     elif found.drifts:
         # Not an upgrade, which would be one more change for `confcom rollback` to undo.
         last = seen.history[-1].number
-        add_on.set_back(last, "helm sets back what was changed", last=last)
+        add_on.restore_revision(last, "helm sets back what was changed", last=last)
     else:
         add_on.teller.say("The release is as it was asked to be already.")
         return False

@@ -119,7 +119,7 @@ def steps(tree: Mapping[str, object]) -> Iterator[tuple[Step, Mapping[str, objec
             yield step, below
 
 
-def handed_over(thing: KubernetesObject, paths: Sequence[Path]) -> list[dict[str, object]]:
+def handover_patch(thing: KubernetesObject, paths: Sequence[Path]) -> list[dict[str, object]]:
     """A JSON patch that makes helm the only manager of some fields, so that its next server-side apply removes them.
 
     An apply removes what its manager had applied before and does not apply again, if nobody else has it. Nothing else

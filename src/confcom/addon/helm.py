@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from confcom.addon.answers import Answer
+from confcom.addon.answers import CommandOutput
 from confcom.addon.history import Revision
 from confcom.addon.kubectl import Cluster
 from confcom.addon.objects import KubernetesObject, listing, mapping, text
@@ -26,15 +26,15 @@ _GRACE_SECONDS = 60.0
 MAX_HELM_BYTES = 64 * MIB
 """A release is kept in a Secret of at most 1 MiB, compressed; a chart's text shrinks to a tenth of its size or more."""
 _DRY = ("--dry-run=server", "--output=json")
-_CHARTS_FAULT = re.compile(
+_CHART_AT_FAULT = re.compile(
     "execution error at|values don't meet|failed to load|chart|template|parse|YAML", re.IGNORECASE
 )
 """In helm's message, if the values or the chart are to blame; else it is the cluster."""
 _BUSY = re.compile("another operation|release: already exists|cannot re-?use a name that is still in use")
 """In helm's message, if another change has begun: it is pending, or was recorded after this helm had looked."""
-_EXPLAINED = re.compile(r"confcom: (?P<what>.+?)\n\s+why: (?P<why>.+?)\n\s+do: +(?P<do>.+?)(\n\n|\Z)", re.DOTALL)
+_CHART_REFUSAL = re.compile(r"confcom: (?P<what>.+?)\n\s+why: (?P<why>.+?)\n\s+do: +(?P<do>.+?)(\n\n|\Z)", re.DOTALL)
 """How the chart's own refusals are worded."""
-_DEEPER = re.compile(r"\n {8,}")
+_CONTINUATION = re.compile(r"\n {8,}")
 """Before a command, which belongs to the line before it; a line that is not indented so is one more thing to do."""
 
 
@@ -155,7 +155,7 @@ class Helm:
             if b"release: not found" in done.stderr:
                 return ()
             raise access_error("the release cannot be looked up", last_words(done.stderr) or "helm said nothing")
-        answer = Answer.of(done, "the release cannot be looked up")
+        answer = CommandOutput.of(done, "the release cannot be looked up")
         try:
             return tuple(map(Revision.parse, answer.mappings()))
         except ValueError as error:
@@ -209,7 +209,7 @@ class Helm:
         done = self._upgrade(chart, values, _DRY, failure=failure)
         if done.returncode:
             raise _rendering_error(done.stderr)
-        answer = Answer.of(done, failure)
+        answer = CommandOutput.of(done, failure)
         found = answer.mapping()
         streams = [text(one, "manifest") for one in (found, *listing(found, "hooks"))]
         manifests, *hooks = (answer.within(one).manifests() for one in streams)
@@ -231,7 +231,7 @@ class Helm:
             HelmError: it failed; the release is as helm left it.
         """
         failure = "the chart could not be installed"
-        self._judged(self._upgrade(chart, values, force, failure=failure), failure)
+        self._check_exit_code(self._upgrade(chart, values, force, failure=failure), failure)
 
     def rollback(self, revision: int, force: Sequence[str] = ()) -> None:
         """Make the release what it was.
@@ -265,20 +265,20 @@ class Helm:
     ) -> CompletedProcess[bytes]:
         """Run helm with a command and flags; no operand behind `--` can be taken for a flag."""
         context = [f"--kube-context={self.cluster.context}"] if self.cluster.context else []
-        command = ["helm", *arguments, self.cluster.here, *context, "--", *operands]
+        command = ["helm", *arguments, self.cluster.namespace_flag, *context, "--", *operands]
         seconds = HELM_SECONDS + _GRACE_SECONDS
         return call(self.run, command, Purpose(failure), stdin=stdin, timeout=seconds, most=MAX_HELM_BYTES)
 
-    def _checked(self, *arguments: str, operands: Sequence[str], failure: str) -> Answer:
-        return self._judged(self._call(*arguments, operands=operands, failure=failure), failure)
+    def _checked(self, *arguments: str, operands: Sequence[str], failure: str) -> CommandOutput:
+        return self._check_exit_code(self._call(*arguments, operands=operands, failure=failure), failure)
 
-    def _judged(self, done: CompletedProcess[bytes], failure: str) -> Answer:
+    def _check_exit_code(self, done: CompletedProcess[bytes], failure: str) -> CommandOutput:
         if done.returncode:
             why = last_words(done.stderr) or "helm said nothing"
             if unfinished := _unfinished(failure, why):
                 raise unfinished
             raise HelmError(failure, why=why, remedy=_remedy(why, self.cluster))
-        return Answer.of(done, failure)
+        return CommandOutput.of(done, failure)
 
 
 def _unfinished(failure: str, why: str) -> UnfinishedError | None:
@@ -295,22 +295,25 @@ def _remedy(why: str, cluster: Cluster) -> str:
     if "pre-upgrade" in why or "pre-rollback" in why:
         return "the daemons go on as they were; `confcom rollback` puts the release back to what it was"
     if "simulated-root" in why or "pre-install" in why:
-        return f"see why the Job failed: kubectl describe jobs,pods {cluster.here} -l app.kubernetes.io/name={ADD_ON}"
-    return f"see helm history {RELEASE} {cluster.here}"
+        return (
+            f"see why the Job failed: kubectl describe jobs,pods {cluster.namespace_flag} "
+            f"-l app.kubernetes.io/name={ADD_ON}"
+        )
+    return f"see helm history {RELEASE} {cluster.namespace_flag}"
 
 
 def _rendering_error(stderr: bytes) -> ConfcomError:
     said = stderr.decode("utf-8", errors="replace")
-    if explained := _EXPLAINED.search(said):
+    if explained := _CHART_REFUSAL.search(said):
         what, why = (" ".join(explained[part].split()) for part in ("what", "why"))
-        do = _DEEPER.sub(" ", explained["do"])
+        do = _CONTINUATION.sub(" ", explained["do"])
         do = "; ".join(line.strip() for line in do.splitlines())
         what = what.removeprefix("nothing was changed, because ").removeprefix("nothing was installed, because ")
         return ChartError(f"the chart refuses these values: {what.rstrip('.')}", why=why.rstrip("."), remedy=do)
     why = last_words(stderr) or "helm said nothing"
     if unfinished := _unfinished("helm cannot change the release", why):
         return unfinished
-    if "forbidden" in why or not _CHARTS_FAULT.search(why):
+    if "forbidden" in why or not _CHART_AT_FAULT.search(why):
         return ClusterAccessError("helm cannot look up the release", why=why)
     return ChartError(
         "the chart refuses these values", why=why, remedy="see the values and their reasons: helm show values CHART"

@@ -12,7 +12,7 @@ from confcom.errors import ConfcomError, ExitCode
 
 _ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
 """How helm describes a revision that is an older one again."""
-_LOST = re.compile(r'(Rollback|Release) "[^"]*" failed')
+_FAILED_ROLLBACK = re.compile(r'(Rollback|Release) "[^"]*" failed')
 """How it describes a rollback that failed: what it was to is overwritten (Helm's action.Rollback)."""
 _NOT_APPLIED = re.compile(r'(Release|Upgrade|Rollback) "[^"]*" failed|Preparing upgrade|Initial install underway')
 """What it leaves of others; their status may be "superseded" later, as if they had been applied."""
@@ -24,7 +24,7 @@ UNINSTALLING = "uninstalling"
 """Of one whose removal has begun: helm makes no other change before that is finished."""
 UNINSTALLED = "uninstalled"
 """Of one that was removed with `helm uninstall --keep-history`."""
-_BEGUN = "pending-rollback"
+_PENDING_ROLLBACK = "pending-rollback"
 _PENDING = "pending-"
 """How the status begins of one that helm is at work on, or was when it was interrupted."""
 LONGEST_CHANGE_SECONDS = 360.0
@@ -120,9 +120,9 @@ class _History:
     def wanted(self) -> int | None:
         """The content that undoes the last change."""
         last = self.revisions[-1]
-        if last.status == _BEGUN and last.target:
+        if last.status == _PENDING_ROLLBACK and last.target:
             return self.content(last)
-        if not _LOST.match(last.description):
+        if not _FAILED_ROLLBACK.match(last.description):
             return self.before(self.content(last))
         if not self.applied:
             return None

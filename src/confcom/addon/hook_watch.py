@@ -54,7 +54,7 @@ class HookWatch:
     reasons: Mapping[_Identity, str] = field(default_factory=dict)
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def failure_reasons(self) -> tuple[str, ...]:
         """Why pods of Jobs that have not succeeded failed."""
         return tuple(self.reasons.values())
 
@@ -85,7 +85,7 @@ class HookWatch:
                 reasons[identity] = f"the Pod {name_of(pod)} of the Job {job} {told}"
         return HookWatch(tuple(rows), failing, reasons)
 
-    def hopeless(self, now: float) -> tuple[str, ...]:
+    def stuck_jobs(self, now: float) -> tuple[str, ...]:
         """Jobs whose newest pod has failed to start for so long that it will not."""
         return tuple(job for job, since in self.failing_since.items() if now - since >= STUCK_SECONDS)
 

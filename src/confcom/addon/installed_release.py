@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from confcom.addon.answers import Answer
+from confcom.addon.answers import CommandOutput
 from confcom.addon.drift import SECRET, ReleaseSeen, drift
 from confcom.addon.helm import RELEASE, Helm, HelmError
 from confcom.addon.history import DEPLOYED, can_roll_back
@@ -44,7 +44,7 @@ def read_live(api: KubeApi, manifests: Sequence[KubernetesObject]) -> LiveObject
     while asked := [one for one in manifests if one not in refused]:
         done = call(api.run, command, Purpose(_FAILURE), stdin=list_of([api.named(one) for one in asked]))
         if not done.returncode:
-            found = Answer.of(done, _FAILURE).resources()
+            found = CommandOutput.of(done, _FAILURE).resources()
             items = [one for each in found for one in ([each] if each["kind"] != "List" else listing(each, "items"))]
             return LiveObjects(tuple(items), tuple(refused))
         # Of several objects kubectl prints none if the API server refuses one of them.

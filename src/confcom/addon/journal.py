@@ -55,7 +55,7 @@ class Journal:
         self.begun = ""
 
     @property
-    def told(self) -> str:
+    def changes_without_helm(self) -> str:
         """What was changed without helm."""
         parts = list(self.made)
         if self.begun:
@@ -82,14 +82,14 @@ def interrupted(journal: Journal, history: Sequence[Revision] | None) -> ChangeI
         history: the release's revisions now; None: they could not be looked up.
     """
     if journal.phase is Phase.BEFORE:
-        if not journal.told:
+        if not journal.changes_without_helm:
             return ChangeInterruptedError.before_anything()
         remedy = _REST if journal.removes else "the same command again makes the rest of the change"
-        why = f"helm has changed nothing; without helm: {journal.told}"
+        why = f"helm has changed nothing; without helm: {journal.changes_without_helm}"
         return ChangeInterruptedError("interrupted before helm was started", why=why, remedy=remedy)
     if journal.phase is Phase.HELM:
         why, remedy = (_removing if journal.removes else _changing)(journal, history)
-        why = f"{why}; without helm: {journal.told}" if journal.told else why
+        why = f"{why}; without helm: {journal.changes_without_helm}" if journal.changes_without_helm else why
         return ChangeInterruptedError("interrupted while helm was at work", why=why, remedy=remedy)
     if journal.removes:
         release = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from confcom.addon.admission import ProbeAnswer
-from confcom.addon.answers import Answer
+from confcom.addon.answers import CommandOutput
 from confcom.addon.objects import KubernetesObject, name_of, namespace_of, text
 from confcom.addon.plan import group_of
 from confcom.addon.programs import (
@@ -56,7 +56,7 @@ class Cluster:
         return ["kubectl", *arguments, *context, f"--request-timeout={API_SECONDS}s", *behind]
 
     @property
-    def here(self) -> str:
+    def namespace_flag(self) -> str:
         """The flag that names the namespace, as kubectl and helm know it."""
         return f"--namespace={self.namespace}"
 
@@ -66,7 +66,7 @@ class Cluster:
         return f"the namespace {self.namespace}" + (f" of {self.context}" if self.context else "")
 
 
-def chosen(cluster: Cluster, run: Run = run_program) -> Cluster:
+def resolve_context(cluster: Cluster, run: Run = run_program) -> Cluster:
     """The cluster with its context by name, also if that is the current one.
 
     Somebody may switch to another one while a command waits, and each program that it runs reads the kubeconfig anew.
@@ -134,7 +134,9 @@ class KubeApi:
         Raises:
             ClusterAccessError: it cannot be read.
         """
-        arguments = self.cluster.kubectl("get", self.cluster.here, *_FOUND_AS_JSON, operands=["configmap", name])
+        arguments = self.cluster.kubectl(
+            "get", self.cluster.namespace_flag, *_FOUND_AS_JSON, operands=["configmap", name]
+        )
         return self._checked(arguments, f"the ConfigMap {name} cannot be read").resource()
 
     def pod_metrics(self, pod: str, port: int) -> str:
@@ -198,7 +200,7 @@ class KubeApi:
             ClusterAccessError: it was refused.
         """
         arguments = self.cluster.kubectl(
-            "annotate", "--overwrite", self.cluster.here, operands=[kind, name, annotation]
+            "annotate", "--overwrite", self.cluster.namespace_flag, operands=[kind, name, annotation]
         )
         self._checked(arguments, f"{kind} {name} cannot be annotated")
 
@@ -232,7 +234,9 @@ class KubeApi:
             ClusterAccessError: it was refused.
         """
         patch = json.dumps({"spec": {"activeDeadlineSeconds": 1}})
-        arguments = self.cluster.kubectl("patch", self.cluster.here, f"--patch={patch}", operands=["job", name])
+        arguments = self.cluster.kubectl(
+            "patch", self.cluster.namespace_flag, f"--patch={patch}", operands=["job", name]
+        )
         self._checked(arguments, f"the Job {name} cannot be ended")
 
     def exists(self, kind: str, name: str) -> bool:
@@ -241,7 +245,7 @@ class KubeApi:
         Raises:
             ClusterAccessError: it cannot be asked.
         """
-        flags = [self.cluster.here, "--output=name", "--ignore-not-found"]
+        flags = [self.cluster.namespace_flag, "--output=name", "--ignore-not-found"]
         arguments = self.cluster.kubectl("get", *flags, operands=[kind, name])
         return bool(self._checked(arguments, f"{kind} {name} cannot be looked up").names())
 
@@ -280,7 +284,7 @@ class KubeApi:
 
     def log_tail(self, pod: str, lines: int) -> str:
         """The last lines that a pod of the namespace logged; empty if there is none to be had."""
-        flags = [self.cluster.here, f"--tail={lines}", "--all-containers=false"]
+        flags = [self.cluster.namespace_flag, f"--tail={lines}", "--all-containers=false"]
         arguments = self.cluster.kubectl("logs", *flags, operands=[pod])
         try:
             purpose = Purpose(f"the log of {pod} cannot be read")
@@ -289,11 +293,11 @@ class KubeApi:
             return ""
         return "" if done.returncode else done.stdout.decode("utf-8", errors="replace")
 
-    def _checked(self, arguments: Sequence[str], failure: str, *, stdin: bytes | None = None) -> Answer:
+    def _checked(self, arguments: Sequence[str], failure: str, *, stdin: bytes | None = None) -> CommandOutput:
         done = call(self.run, arguments, Purpose(failure), stdin=stdin)
         if done.returncode:
             raise access_error(failure, last_words(done.stderr) or "kubectl said nothing", remedy=by_hand(arguments))
-        return Answer.of(done, failure)
+        return CommandOutput.of(done, failure)
 
 
 def list_of(objects: Sequence[KubernetesObject]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from confcom.addon.daemon_log import own_reason
-from confcom.addon.daemon_pods import mute_pods
+from confcom.addon.daemon_pods import pods_needing_logs
 from confcom.addon.kubectl import KubeApi
 from confcom.addon.objects import KubernetesObject, condition, name_of, namespace_of, node_of, of_kind
 from confcom.addon.plan import ADD_ON, NAME_LABEL
@@ -23,14 +23,14 @@ POLICIES = ",".join(
 )
 
 
-def look_everywhere(api: KubeApi) -> Snapshot:
+def fetch_cluster_snapshot(api: KubeApi) -> Snapshot:
     """Everything, workloads of all namespaces included.
 
     Raises:
         ClusterAccessError: the API server does not answer, or does not permit it.
     """
     objects = api.list_objects("nodes,daemonsets.apps,pods,jobs.batch", "--all-namespaces")
-    seen = _snapshot(api, objects, api.list_objects("events", api.cluster.here))
+    seen = _snapshot(api, objects, api.list_objects("events", api.cluster.namespace_flag))
     try:
         policies = api.list_objects(POLICIES, f"--selector={NAME_LABEL}={ADD_ON}")
     except ClusterAccessError:  # who may look at the rest may often not look at these
@@ -38,14 +38,14 @@ def look_everywhere(api: KubeApi) -> Snapshot:
     return dataclasses.replace(seen, policies=policies)
 
 
-def look_at_daemons(api: KubeApi) -> Snapshot:
+def fetch_daemon_snapshot(api: KubeApi) -> Snapshot:
     """What a rollout is judged by: the nodes, and the add-on's own namespace.
 
     Raises:
         ClusterAccessError: the API server does not answer, or does not permit it.
     """
     kinds = "daemonsets.apps,pods,controllerrevisions.apps,events"  # a DaemonSet is never newer than its pods
-    return _snapshot(api, api.list_objects("nodes"), api.list_objects(kinds, api.cluster.here))
+    return _snapshot(api, api.list_objects("nodes"), api.list_objects(kinds, api.cluster.namespace_flag))
 
 
 def _snapshot(api: KubeApi, *lists: tuple[KubernetesObject, ...]) -> Snapshot:
@@ -62,5 +62,5 @@ def _snapshot(api: KubeApi, *lists: tuple[KubernetesObject, ...]) -> Snapshot:
         jobs=of_kind(objects, "Job"),
         revisions=of_kind(objects, "ControllerRevision"),
         events=of_kind(objects, "Event"),
-        said={name: own_reason(api.log_tail(name, LOG_LINES)) for name in mute_pods(asked)[:MOST_LOGS]},
+        said={name: own_reason(api.log_tail(name, LOG_LINES)) for name in pods_needing_logs(asked)[:MOST_LOGS]},
     )

@@ -29,7 +29,7 @@ def await_root(add_on: AddOn, *, deadline: float) -> None:
         NotReadyError: some helper quotes by another one.
         ClusterAccessError: the API server stayed away for as long, or refuses.
     """
-    sight = add_on.patiently(lambda: _look(add_on), deadline=deadline)
+    sight = add_on.retry_while_unreachable(lambda: _look(add_on), deadline=deadline)
     waited_for = _still_behind(sight, ())
     if sight is not None and sight.record is not None and waited_for:
         add_on.teller.say(
@@ -46,7 +46,7 @@ def await_root(add_on: AddOn, *, deadline: float) -> None:
             if add_on.clock() - progress >= max(deadline, FOLLOW_SECONDS):
                 raise _late(add_on, sight, waited_for)
             add_on.sleep(POLL_SECONDS)
-            sight = add_on.patiently(lambda: _look(add_on), deadline=deadline, board=board)
+            sight = add_on.retry_while_unreachable(lambda: _look(add_on), deadline=deadline, board=board)
             waited_for = _still_behind(sight, waited_for)
     for doubt in root_doubts(sight, add_on.cluster.namespace):
         add_on.teller.say(f"Not known: {doubt}")
@@ -60,7 +60,7 @@ def _still_behind(sight: RootSight | None, before: Collection[str]) -> tuple[str
 
 
 def _look(add_on: AddOn) -> RootSight | None:
-    objects = add_on.api.list_objects("pods,daemonsets.apps", add_on.cluster.here)
+    objects = add_on.api.list_objects("pods,daemonsets.apps", add_on.cluster.namespace_flag)
     return look_at_root(add_on.api, of_kind(objects, "DaemonSet"), of_kind(objects, "Pod"))
 
 
@@ -77,7 +77,7 @@ def _text(sight: RootSight, pod: str) -> str:
 
 
 def _late(add_on: AddOn, sight: RootSight, pods: Sequence[str]) -> NotReadyError:
-    commands = "; ".join(f"kubectl delete pod {add_on.cluster.here} {pod}" for pod in pods)
+    commands = "; ".join(f"kubectl delete pod {add_on.cluster.namespace_flag} {pod}" for pod in pods)
     return NotReadyError(
         "not every quote helper quotes by the cluster's simulated root",
         why="; ".join(f"{sight.nodes[pod]}: {_text(sight, pod)}" for pod in pods),

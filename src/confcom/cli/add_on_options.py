@@ -144,12 +144,12 @@ def chart_options(command: Callable[P, R]) -> Callable[P, R]:
 def add_on(namespace: str, context: str) -> AddOn:
     """The add-on of the cluster that the options name."""
     from confcom.addon.add_on import AddOn
-    from confcom.addon.kubectl import Cluster, chosen
+    from confcom.addon.kubectl import Cluster, resolve_context
     from confcom.cli.progress_display import teller
 
     here = click.get_current_context()
     machine = here.find_object(Machine) or Machine.here()
-    cluster = chosen(Cluster(namespace, context), machine.run)
+    cluster = resolve_context(Cluster(namespace, context), machine.run)
     shown = teller(terminal=machine.terminal)
     found = AddOn(cluster, machine.run, shown, machine.clock, machine.sleep, machine.now)
     here.meta[JOURNAL] = found.journal
