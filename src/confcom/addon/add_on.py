@@ -1,4 +1,4 @@
-"""The add-on of one cluster, and what changes of it have in common."""
+"""The add-on of one cluster, and the steps that all changes of it share."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from confcom.addon.telling import Board, Mark, Row, Teller
 T = TypeVar("T")
 
 POLL_SECONDS = 1.5
-"""Between two looks at the cluster. A look is two kubectls, which take a tenth of a second of CPU each."""
+"""Interval between two polls of the cluster. A poll runs kubectl twice, at a tenth of a second of CPU each."""
 
 JOB_POLL_DELAY_SECONDS = 0.05
-"""Before helm's Job is looked for: a helm that ends at once has none."""
+"""Delay before helm's Job is looked for: a helm that ends at once has no Job."""
 
 HELM_EXIT_SECONDS = 5.0
-"""For helm to end when somebody interrupts. `helm upgrade` records within a second that it failed; a rollback or an
-uninstall waits for nothing, and takes a second or two. Whoever sent SIGTERM kills after 10 s as a rule."""
+"""How long helm may take to exit after an interruption. `helm upgrade` records its failure within a second; a rollback
+or an uninstall waits for nothing, and takes a second or two. A SIGTERM is usually followed by SIGKILL after 10 s."""
 
 HISTORY_SECONDS = 3.0
-"""For what helm has recorded then: a lookup takes a fifth of a second."""
+"""Timeout for reading helm's history after an interruption: a lookup takes a fifth of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,13 @@ class AddOn:
     """The add-on of one cluster.
 
     Args:
-        cluster: which.
+        cluster: the cluster and the namespace.
         run: runs kubectl and helm.
-        teller: is told what happens.
-        clock: seconds, of a clock that is never set.
-        sleep: waits so many seconds.
-        now: the time, by this machine's clock.
-        journal: how far this command's change has come.
+        teller: reports progress to the user.
+        clock: returns seconds of a monotonic clock.
+        sleep: waits for a number of seconds.
+        now: returns the time by this machine's clock.
+        journal: records what this command has changed.
     """
 
     cluster: Cluster
@@ -80,11 +80,11 @@ class AddOn:
         return Helm(self.cluster, self.run)
 
     def preflight(self, wish: Wish) -> tuple[Survey, tuple[Finding, ...]]:
-        """Look at everything that could make the change fail, and tell it.
+        """Check everything that could make the change fail, and report the findings.
 
         Raises:
-            PreflightError: something would.
-            RunningChangeError: another change is in the way.
+            PreflightError: a check failed.
+            RunningChangeError: another change is in progress.
         """
         with self.teller.busy("Checking the cluster"):
             seen = survey(self.helm, self.api, wish, self.now)
@@ -97,12 +97,12 @@ class AddOn:
         return seen, findings
 
     def apply(self, chart: Path, seen: Survey) -> None:
-        """Install or upgrade.
+        """Install or upgrade the release.
 
         Raises:
-            ClusterAccessError: something cannot be read or patched.
-            HelmError: it failed.
-            RunningChangeError: another change is in the way.
+            ClusterAccessError: an object cannot be read or patched.
+            HelmError: helm failed.
+            RunningChangeError: another change is in progress.
         """
         self.journal.before = seen.history[-1].number if seen.history else 0
         title = "helm installs the chart"
@@ -113,40 +113,40 @@ class AddOn:
         self.run_watched(title, lambda helm: helm.upgrade(chart, seen.values, force), stoppable=True)
 
     def restore_revision(self, revision: int, title: str, *, last: int) -> None:
-        """Make the release what a revision of it is; that may be the present one, for what has drifted from it.
+        """Restore a revision of the release. Restoring the current revision undoes drift.
 
         Args:
-            revision: which.
-            title: what is shown meanwhile.
+            revision: the number of the revision to restore.
+            title: the progress title.
             last: the number of the last revision.
 
         Raises:
-            ClusterAccessError: something cannot be read or patched.
-            HelmError: it failed.
-            RunningChangeError: another change is in the way.
+            ClusterAccessError: an object cannot be read or patched.
+            HelmError: helm failed.
+            RunningChangeError: another change is in progress.
         """
         self.journal.before, self.journal.restores = last, True
         force = prepare(self.helm, self.api, self.helm.installed(revision))
         self.run_watched(title, lambda helm: helm.rollback(revision, force), stoppable=False)
 
     def run_watched(self, title: str, change: Callable[[Helm], None], *, stoppable: bool) -> None:
-        """Let helm make a change, and watch the Job that it waits for: if that cannot start, its wait is cut short.
+        """Run a change by helm, and watch the Job that helm waits for. A Job that cannot start is ended early.
 
         Args:
-            title: what is shown meanwhile.
-            change: what helm does.
-            stoppable: whether this helm, told to end, records what it has not done.
+            title: the progress title.
+            change: runs helm.
+            stoppable: whether this helm command records its failure when it gets a SIGINT.
 
         Raises:
-            HelmError: it failed; tells what was seen of the Job.
-            RunningChangeError: another change is in the way.
+            HelmError: helm failed; the error includes why the Job's pods failed.
+            RunningChangeError: another change is in progress.
         """
         watch = HookWatch()
         with self.teller.waiting(title) as board:
 
             def look() -> None:
                 nonlocal watch
-                with contextlib.suppress(ClusterAccessError):  # helm tells by itself if it stays away
+                with contextlib.suppress(ClusterAccessError):  # helm itself fails if the API server stays unreachable
                     seen = self.api.list_objects("pods,jobs.batch,events", self.cluster.namespace_flag)
                     watch = watch.after(seen, self.clock())
                     board.show(watch.rows)
@@ -166,10 +166,10 @@ class AddOn:
                 )
                 why = "; ".join([*watch.failure_reasons, error.why, *before])
                 raise type(error)(error.what, why=why, remedy=error.remedy) from error
-        # Helm has removed its Job. Others are of changes that failed or were interrupted: `status` would name them.
-        with contextlib.suppress(ClusterAccessError):  # the change is made; the next one tidies as well
+        # Helm has removed its own Job. Jobs of failed or interrupted changes are left, and `status` would report them.
+        with contextlib.suppress(ClusterAccessError):  # the change is made; the next change cleans up too
             if running_change(self.helm.history(), self.now()):
-                return  # its Job is not to be taken from it
+                return  # a running change still needs its Job
             if left := [
                 name_of(job) for job in self.api.list_objects("jobs", self.cluster.namespace_flag) if is_hook(job)
             ]:
@@ -178,16 +178,16 @@ class AddOn:
     def run_helm(
         self, change: Callable[[Helm], None], *, stoppable: bool, meanwhile: Callable[[], None] | None = None
     ) -> None:
-        """Let helm make a change in a session of its own, so that an interruption finds a record that tells the truth.
+        """Run helm in a session of its own: after an interruption, helm's record of the release is still correct.
 
         Args:
-            change: what helm does.
+            change: runs helm.
             stoppable: as for `run_watched`.
-            meanwhile: done again and again until helm has ended.
+            meanwhile: called repeatedly until helm has ended.
 
         Raises:
-            HelmError: it failed.
-            KeyboardInterrupt: somebody interrupts. Helm was asked to end if it is stoppable, and has had time to end.
+            HelmError: helm failed.
+            KeyboardInterrupt: the user interrupted. A stoppable helm got a SIGINT; helm was given HELM_EXIT_SECONDS.
         """
         stop, made = StopRequest(), futures.Future[None]()
         self.journal.phase, self.journal.helm_goes_on = Phase.HELM, True
@@ -207,10 +207,10 @@ class AddOn:
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Turn an interruption into the error that says what was changed.
+        """Convert a KeyboardInterrupt to the error that says what was changed.
 
         Raises:
-            ChangeInterruptedError: Ctrl-C, or SIGTERM where it is taken for that.
+            ChangeInterruptedError: on Ctrl-C, and on SIGTERM where it is handled as Ctrl-C.
         """
         try:
             yield
@@ -218,41 +218,41 @@ class AddOn:
             raise interrupted(self.journal, self._recorded()) from error
 
     def _recorded(self) -> Sequence[Revision] | None:
-        """What helm has recorded, if it tells soon."""
+        """Return helm's history, empty if helm was not started; None if it cannot be read within HISTORY_SECONDS."""
         if self.journal.phase is Phase.BEFORE:
             return ()
         try:
             return Helm(self.cluster, within(self.run, HISTORY_SECONDS)).history()
-        except (ClusterAccessError, KeyboardInterrupt):  # whoever interrupts again does not want to wait
+        except (ClusterAccessError, KeyboardInterrupt):  # a second interruption means: do not wait
             return None
 
     def revision(self, *, deadline: float) -> int:
-        """The release's number, after a change; asked for as patiently as `wait` looks.
+        """Return the release's revision number after a change, or 0; retries like `wait`.
 
         Raises:
-            ClusterAccessError: the API server stayed away for as long as the deadline, or refuses.
+            ClusterAccessError: the API server was unreachable until the deadline, or refuses.
         """
         history: Sequence[Revision] = self.retry_while_unreachable(self.helm.history, deadline=deadline)
         return history[-1].number if history else 0
 
     def retry_while_unreachable(self, ask: Callable[[], T], *, deadline: float, board: Board | None = None) -> T:
-        """Ask the cluster, again if its API server is away: a change that was made is not to be given up for that.
+        """Query the cluster, and retry while its API server is unreachable: the change itself has already been made.
 
         Args:
-            ask: what; done again from its beginning.
-            deadline: seconds until it has to answer.
-            board: where it is shown that it is away.
+            ask: the query; each retry repeats all of it.
+            deadline: seconds after which the failure is final.
+            board: shows that the API server is unreachable; None: the teller says it once.
 
         Raises:
-            ForbiddenError: it refuses.
-            ClusterAccessError: it stayed away for as long.
+            ForbiddenError: the API server refuses.
+            ClusterAccessError: the API server was unreachable until the deadline.
         """
         asked, away = self.clock(), False
         while True:
             try:
                 return ask()
             except ClusterAccessError as error:
-                # An API server that has just started refuses everybody, until it has read who may do what.
+                # An API server that has just started refuses every request until it has loaded its RBAC rules.
                 if (isinstance(error, ForbiddenError) and not away) or self.clock() - asked >= deadline:
                     raise
                 if board is not None:
@@ -263,16 +263,16 @@ class AddOn:
             self.sleep(POLL_SECONDS)
 
     def wait(self, title: str, *, deadline: float, remedy: str) -> tuple[NodeStep, ...]:
-        """Wait until every daemon is ready on every node; give up when nothing goes on.
+        """Wait until every daemon is ready on every node; fail when there is no progress.
 
         Args:
-            title: what is waited for.
+            title: the progress title.
             deadline: seconds without progress.
-            remedy: what to do if it stalls.
+            remedy: the error's advice if the rollout stalls.
 
         Raises:
-            NotReadyError: it stalled; says where and why.
-            ClusterAccessError: the API server stayed away for as long, or refuses.
+            NotReadyError: the rollout stalled; the error says where and why.
+            ClusterAccessError: the API server was unreachable until the deadline, or refuses.
         """
         watch: Watch | None = None
         rest = RestWatch()
@@ -294,11 +294,11 @@ class AddOn:
                 self.sleep(POLL_SECONDS)
 
     def _reconcile(self, update: StalledUpdate) -> None:
-        """Make the DaemonSet controller reconcile an update that stands still."""
+        """Make the DaemonSet controller reconcile a stalled update."""
         what = f"The update of the DaemonSet {update.daemon_set} stood still with every Pod ready"
         try:
             self.api.annotate("daemonset.apps", update.daemon_set, update.annotation)
-        except ClusterAccessError as error:  # the wait goes on, and its end tells where it stands
+        except ClusterAccessError as error:  # the wait continues, and reports the state at its end
             why = f"the controller could not be made to reconcile it again ({error.why})"
             self.teller.say(f"{what}, and {why}: {update.remedy}")
         else:
