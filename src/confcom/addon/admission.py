@@ -9,8 +9,8 @@ from confcom.addon.objects import KubernetesObject, name_of
 
 _DENIES = re.compile("denied (the )?request")
 _REFUSES = re.compile(rf'"[^"]+" is (forbidden|invalid): |{_DENIES.pattern}')
-"""Refusals by admission plugins and Pod Security, by webhooks and policies, and by validation. The message for a missing
-permission names no object, so it does not match."""
+"""Refusals by admission plugins and Pod Security, by webhooks and policies, and by validation. The message about a
+missing permission names no object, so it does not match."""
 _UNDECIDED = re.compile("error looking up service account|status unknown for quota")
 """Temporary refusals: they end when the namespace's controllers have created its ServiceAccount and quota status."""
 

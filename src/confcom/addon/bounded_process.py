@@ -125,7 +125,7 @@ def _communicate(process: subprocess.Popen[bytes], stdin: bytes, outputs: Sequen
 
 
 def _write(descriptor: int, data: memoryview) -> int:
-    """Write as much as the pipe takes, and return how much; if the program has closed the pipe, all counts as written."""
+    """Write as much as the pipe takes, and return how much. If the program closed the pipe, all counts as written."""
     try:
         return os.write(descriptor, data)
     except BrokenPipeError:
