@@ -38,7 +38,7 @@ _FAILURE_REASONS = frozenset(
         "RunContainerError",
     }
 )
-"""The kubelet's waiting reasons that seldom end without a change by the user."""
+"""The kubelet's waiting reasons that seldom go away without intervention."""
 _HARMLESS_WARNINGS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedScheduling"})
 """Warnings that do not keep a pod from starting. A current scheduler warning is also in the pod's own conditions."""
 MAX_REASON_CHARACTERS = 300
@@ -58,7 +58,7 @@ class PodState(StrEnum):
     STARTING = "starting"
     NOT_READY = "not ready"
     FAILING = "failing"
-    """It does not start, and is unlikely to start without a change by the user."""
+    """It does not start, and is unlikely to start without intervention."""
     WAITING = "waiting"
     """The scheduler has found no node for it."""
     ENDING = "ending"

@@ -1,4 +1,4 @@
-"""Disabling the add-on, so that nothing of it stays but the simulated root."""
+"""Disabling the add-on: everything is removed except what is kept on purpose, such as the simulated root."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ POLICY_KINDS = (
     "ValidatingWebhookConfiguration",
     "MutatingWebhookConfiguration",
 )
-"""What could refuse pods, in the order of removal: a binding without its policy would be an error for every pod."""
+"""Kinds that can refuse pods, in the order of removal: a binding without its policy would be an error for every pod."""
 POD_TERMINATION_SECONDS = 120.0
-"""For the daemons' pods: their grace period is 30 s, and a kubelet that starts again needs some more."""
+"""Deadline for the end of the daemons' pods: their grace period is 30 s, and a kubelet that restarts needs longer."""
 
 Consent = Callable[[Sequence[RunningWorkload]], bool]
 
 
 class NoConsentError(ConfcomError):
-    """Somebody said no."""
+    """The user did not consent."""
 
     exit_code = ExitCode.REFUSED
 
 
 @dataclass(frozen=True, slots=True)
 class Disabled:
-    """What disabling came to.
+    """The result of disabling the add-on.
 
     Args:
         removed: whether there was a release to remove.
-        kept: what stays on purpose, for people.
-        leftovers: by the node's name: resources that are in its status still.
+        kept: descriptions of what is kept on purpose.
+        leftovers: by the node's name, the resources that are still in its status.
     """
 
     removed: bool
@@ -60,7 +60,7 @@ class Disabled:
     leftovers: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """For `--output json`."""
+        """Return it for `--output json`."""
         return {
             "removed": self.removed,
             "kept": list(self.kept),
@@ -69,21 +69,21 @@ class Disabled:
 
 
 def disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) -> Disabled:
-    """Remove policies, then the daemons, then what is left of their resources on the nodes.
+    """Remove the policies, then the daemons, then what is left of their resources on the nodes.
 
-    Doing so again finishes what an earlier call left, and changes nothing in the end.
+    It is idempotent: a repeated call finishes what an earlier one left, and otherwise changes nothing.
 
     Args:
-        add_on: of which cluster.
-        consent: asked if workloads use it.
-        wait: whether to wait out the kubelet's five minutes and clean the nodes.
-        interrupted: whether somebody knows that no helm is at work on the last change any more.
+        add_on: the add-on of the cluster.
+        consent: asks the user whether workloads that use the add-on may lose it.
+        wait: whether to wait for the kubelet's five minutes and to clean the nodes.
+        interrupted: whether the user states that no helm is running the last change any more.
 
     Raises:
-        NotEnabledError: it is in another namespace, or was not installed by helm.
-        RunningChangeError: helm may still be at work on the last change.
-        NoConsentError: workloads use it, and nobody agreed; nothing was changed.
-        PreflightError: this user may not.
+        NotEnabledError: the add-on is in another namespace, or was not installed by helm.
+        RunningChangeError: helm may still be running the last change.
+        NoConsentError: workloads use the add-on, and the user did not consent; nothing was changed.
+        PreflightError: this user lacks permissions.
         HelmError: helm failed.
         NotReadyError: something is left that can only be removed later.
     """
@@ -109,7 +109,7 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) 
                 why=f"{in_use(workloads)}, and nobody agreed to take it from them",
                 remedy="end them first, or say --yes",
             )
-        # A question may stand for minutes, and helm removes a release also while another helm changes it.
+        # The user may take minutes to answer, and helm uninstalls a release even while another helm changes it.
         if not interrupted and (other := running_change(add_on.helm.history(), add_on.now())):
             raise other
     if history:
@@ -176,8 +176,8 @@ def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject], hooks: Sequenc
 
 
 def _remove_hooks(add_on: AddOn, hooks: Sequence[KubernetesObject]) -> None:
-    # Those of a hook that failed are helm's to look at, and nobody's afterwards. In the order of the kinds' names, so
-    # that rights go before the policy that limits them.
+    # Helm leaves the objects of a failed hook for inspection, and never removes them. In the order of the kinds' names,
+    # so that Roles and bindings are removed before the policy that limits them.
     for kind in sorted({f"{one['kind']}.{group_of(one)}".rstrip(".") for one in hooks}):
         short = kind.partition(".")[0]
         names = [name_of(one) for one in hooks if one["kind"] == short]
