@@ -75,7 +75,7 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) -
 
     Args:
         add_on: the add-on of the cluster.
-        consent: asks the user whether workloads that use the add-on may lose it.
+        consent: called if workloads use the add-on; returns whether the user consents to their loss of it.
         wait: whether to wait for the kubelet's five minutes and to clean the nodes.
         interrupted: whether the user states that no helm is running the last change any more.
 

@@ -31,7 +31,10 @@ class Item:
     keys: tuple[tuple[str, object], ...]
 
     def within(self, items: object) -> KubernetesObject | None:
-        """Return the list's item with these keys; None if there is none."""
+        """Return the list's item with these keys, or None; a key that the item lacks is a default, and matches.
+
+        The first key must be present.
+        """
         found = (one for one in items if isinstance(one, Mapping)) if isinstance(items, list) else iter(())
         first, rest = self.keys[0], self.keys[1:]
         return next(

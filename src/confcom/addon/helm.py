@@ -1,4 +1,4 @@
-"""The add-on's release, each call one helm."""
+"""Helm for the add-on's release: each method runs helm once."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from confcom.errors import ConfcomError, ExitCode, UnavailableError
 
 RELEASE = ADD_ON
 HELM_SECONDS = 300
-"""What helm gives its hooks: the Job that makes the simulated root has 240 s, images to be pulled included."""
+"""Helm's timeout for its hooks: the Job that creates the simulated root has 240 s, image pulls included."""
 _GRACE_SECONDS = 60.0
-"""More than helm's own limit, so that helm explains what it waited for."""
+"""Added to helm's own timeout, so that helm's error explains what it waited for."""
 MAX_HELM_BYTES = 64 * MIB
-"""A release is kept in a Secret of at most 1 MiB, compressed; a chart's text shrinks to a tenth of its size or more."""
+"""Limit of helm's output. A release is stored compressed in a Secret of at most 1 MiB; a chart's text compresses to no
+less than a tenth of its size."""
 _DRY = ("--dry-run=server", "--output=json")
 _CHART_AT_FAULT = re.compile(
     "execution error at|values don't meet|failed to load|chart|template|parse|YAML", re.IGNORECASE
 )
-"""In helm's message, if the values or the chart are to blame; else it is the cluster."""
+"""Matches helm's message if the values or the chart are the cause; otherwise the cluster is."""
 _BUSY = re.compile("another operation|release: already exists|cannot re-?use a name that is still in use")
-"""In helm's message, if another change has begun: it is pending, or was recorded after this helm had looked."""
+"""Matches helm's message if another change has begun: it is pending, or was recorded after this helm's check."""
 _CHART_REFUSAL = re.compile(r"confcom: (?P<what>.+?)\n\s+why: (?P<why>.+?)\n\s+do: +(?P<do>.+?)(\n\n|\Z)", re.DOTALL)
-"""How the chart's own refusals are worded."""
+"""Matches the chart's own error messages."""
 _CONTINUATION = re.compile(r"\n {8,}")
-"""Before a command, which belongs to the line before it; a line that is not indented so is one more thing to do."""
+"""The indent of a command, which continues the line before it; a line with less indent is another piece of advice."""
 
 
 class ChartError(ConfcomError):
@@ -45,27 +46,27 @@ class ChartError(ConfcomError):
 
 
 class HelmError(ConfcomError):
-    """Helm could not do what it was asked to."""
+    """Helm failed."""
 
 
 class UnfinishedError(HelmError):
-    """An earlier change of the release was interrupted, and helm makes no other one before it is undone."""
+    """An earlier change of the release was interrupted, and helm makes no other change before it is undone."""
 
     exit_code = ExitCode.REFUSED
 
 
 class BusyError(UnfinishedError):
-    """Another change of the release is going on, or was interrupted; or one was recorded at the same moment."""
+    """Another change of the release is in progress, or was interrupted; or one was recorded at the same moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What is chosen of the chart's values.
+    """The chart's values that the user sets.
 
     Args:
-        stored: those of the release so far.
-        files: of values, later ones win over earlier ones and over the stored ones.
-        settings: `KEY=VALUE` as for helm's --set, which win over all.
+        stored: the values of the release so far.
+        files: values files; later ones override earlier ones and the stored values.
+        settings: `KEY=VALUE` as for helm's --set; they override the files.
         texts: the same for --set-string.
     """
 
@@ -76,23 +77,23 @@ class Values:
 
     @property
     def flags(self) -> list[str]:
-        """For helm, which reads the stored ones from its standard input."""
+        """Helm's flags; helm reads the stored values from its standard input."""
         sets = [*(f"--set={one}" for one in self.settings), *(f"--set-string={one}" for one in self.texts)]
         return ["--values=-", *(f"--values={_one_of_a_list(str(path))}" for path in self.files), *sets]
 
     @property
     def stdin(self) -> bytes:
-        """The stored ones; JSON is YAML."""
+        """The stored values as JSON, which is valid YAML."""
         return json.dumps(self.stored).encode()
 
 
 def _one_of_a_list(path: str) -> str:
-    """A path as helm's --values takes it, which is a line of CSV."""
+    """Return a path quoted for helm's --values, which parses its value as a line of CSV."""
     return f'"{path.replace(chr(34), chr(34) * 2)}"' if {",", '"'} & set(path) else path
 
 
 def chart_folder() -> Path:
-    """The chart that comes with this program.
+    """Return the folder of the chart that is part of this program.
 
     Raises:
         UnavailableError: it is missing from this installation.
@@ -112,9 +113,9 @@ class Rendering:
     """What helm would install.
 
     Args:
-        manifests: without hooks.
-        hooks: what is there only while helm is at work.
-        config: all values that are not the chart's own, as the release would keep them.
+        manifests: the release's objects, without hooks.
+        hooks: objects that exist only while helm runs.
+        config: the values that are set in addition to the chart's defaults, as the release would store them.
     """
 
     manifests: tuple[KubernetesObject, ...]
@@ -135,7 +136,7 @@ class Helm:
     run: Run = run_program
 
     def version(self) -> str:
-        """As in `v4.3.1`.
+        """Return helm's version, as in `v4.3.1`.
 
         Raises:
             ClusterAccessError: there is no helm.
@@ -145,7 +146,7 @@ class Helm:
         return done.stdout.decode(errors="replace").strip()
 
     def history(self) -> tuple[Revision, ...]:
-        """The release's revisions, oldest first; none if it is not installed.
+        """Return the release's revisions, oldest first; empty if it is not installed.
 
         Raises:
             ClusterAccessError: they cannot be read.
@@ -162,20 +163,20 @@ class Helm:
             raise answer.unreadable("the release's revisions", str(error)) from error
 
     def values(self) -> KubernetesObject:
-        """What was chosen of the chart's values.
+        """Return the chart's values that the user set for the release.
 
         Raises:
             HelmError: they cannot be read.
-            ClusterAccessError: something else than helm answered; so for the manifests and hooks.
+            ClusterAccessError: the output is not helm's; `installed` and `hooks` raise it too.
         """
         failure = "the release's values cannot be read"
         return self._checked("get", "values", "--output=json", operands=[RELEASE], failure=failure).mapping_or_null()
 
     def installed(self, revision: int | None = None) -> tuple[KubernetesObject, ...]:
-        """The release's manifests, hooks excepted.
+        """Return the release's manifests without hooks.
 
         Args:
-            revision: of this one, rather than of the present one.
+            revision: the number of the revision; None: the current one.
 
         Raises:
             HelmError: they cannot be read.
@@ -185,7 +186,7 @@ class Helm:
         return self._checked("get", "manifest", *which, operands=[RELEASE], failure=failure).manifests()
 
     def hooks(self) -> tuple[KubernetesObject, ...]:
-        """The release's hooks, of which a failed one may still be in the cluster.
+        """Return the release's hooks; those that failed may still be in the cluster.
 
         Raises:
             HelmError: they cannot be read.
@@ -194,16 +195,16 @@ class Helm:
         return self._checked("get", "hooks", operands=[RELEASE], failure=failure).manifests()
 
     def render(self, chart: Path, values: Values) -> Rendering:
-        """What would be installed, as the cluster's API server is asked what it serves. Nothing is changed.
+        """Return what would be installed; helm asks the API server which APIs it serves. Nothing is changed.
 
         Args:
-            chart: its folder or archive.
-            values: chosen ones.
+            chart: the chart's folder or archive.
+            values: the values that the user sets.
 
         Raises:
             ChartError: the chart refuses the values, or cannot be read.
             UnfinishedError: an earlier change was interrupted.
-            ClusterAccessError: the release so far cannot be looked up.
+            ClusterAccessError: the current release cannot be looked up.
         """
         failure = "the chart cannot be rendered"
         done = self._upgrade(chart, values, _DRY, failure=failure)
@@ -220,12 +221,12 @@ class Helm:
         )
 
     def upgrade(self, chart: Path, values: Values, force: Sequence[str] = ()) -> None:
-        """Install or upgrade the release, and wait for its hooks only.
+        """Install or upgrade the release, and wait only for its hooks.
 
         Args:
-            chart: its folder or archive.
-            values: chosen ones.
-            force: flags by which it overwrites what others have written (`confcom.addon.overwriting`).
+            chart: the chart's folder or archive.
+            values: the values that the user sets.
+            force: flags that make helm overwrite the changes of other managers (`confcom.addon.overwriting`).
 
         Raises:
             HelmError: it failed; the release is as helm left it.
@@ -234,11 +235,11 @@ class Helm:
         self._check_exit_code(self._upgrade(chart, values, force, failure=failure), failure)
 
     def rollback(self, revision: int, force: Sequence[str] = ()) -> None:
-        """Make the release what it was.
+        """Roll the release back to a revision.
 
         Args:
-            revision: which.
-            force: as for an upgrade.
+            revision: its number.
+            force: as for `upgrade`.
 
         Raises:
             HelmError: it failed.
@@ -248,7 +249,7 @@ class Helm:
         self._checked("rollback", *flags, operands=[RELEASE, str(revision)], failure=failure)
 
     def uninstall(self) -> None:
-        """Remove the release; its pods end afterwards.
+        """Remove the release, without waiting for the end of its pods.
 
         Raises:
             HelmError: it failed.
@@ -263,7 +264,7 @@ class Helm:
     def _call(
         self, *arguments: str, operands: Sequence[str], failure: str, stdin: bytes | None = None
     ) -> CompletedProcess[bytes]:
-        """Run helm with a command and flags; no operand behind `--` can be taken for a flag."""
+        """Run helm with a command and flags; operands follow `--`, so that helm cannot read them as flags."""
         context = [f"--kube-context={self.cluster.context}"] if self.cluster.context else []
         command = ["helm", *arguments, self.cluster.namespace_flag, *context, "--", *operands]
         seconds = HELM_SECONDS + _GRACE_SECONDS
@@ -282,7 +283,7 @@ class Helm:
 
 
 def _unfinished(failure: str, why: str) -> UnfinishedError | None:
-    """The error about another change, if that is what keeps helm from this one."""
+    """Return the error about another change if that is why helm failed, else None."""
     if _BUSY.search(why):
         return BusyError(failure, why=why, remedy="see `confcom status`")
     if "has no deployed releases" in why:
