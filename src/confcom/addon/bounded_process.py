@@ -95,7 +95,7 @@ def run_bounded(
 
 
 def _communicate(process: subprocess.Popen[bytes], stdin: bytes, outputs: Sequence[_Output], deadline: float) -> None:
-    """Write its input and read its outputs until the program has closed both outputs.
+    """Write the program's input and read its outputs until all of them are closed.
 
     Raises:
         TimeoutError: the deadline has passed.
