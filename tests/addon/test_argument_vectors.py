@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from confcom.addon.cluster_platform import read_platform
 from confcom.addon.helm import Helm, Values
-from confcom.addon.kubectl import Cluster, KubeApi
-from confcom.addon.kubectl import chosen as chosen_cluster
+from confcom.addon.kubectl import Cluster, KubeApi, resolve_context
 from confcom.addon.programs import ClusterAccessError
 from confcom.errors import ConfcomError
 
@@ -24,7 +23,7 @@ NOBODY = "http://127.0.0.1:1"
 
 KUBECTL = {
     "server_version": lambda api, _: api.server_version(),
-    "list_objects": lambda api, _: api.list_objects("nodes,pods", api.cluster.here),
+    "list_objects": lambda api, _: api.list_objects("nodes,pods", api.cluster.namespace_flag),
     "find_namespace": lambda api, _: api.find_namespace(),
     "find_config_map": lambda api, name: api.find_config_map(name),
     "pod_metrics": lambda api, name: api.pod_metrics(name, 80),
@@ -173,4 +172,4 @@ def test_what_is_no_contexts_name_is_not_taken_for_one(said):
     def run(arguments, /, **_):
         return subprocess.CompletedProcess(arguments, 0, said.encode(), b"")
 
-    assert chosen_cluster(Cluster(), run) == Cluster()
+    assert resolve_context(Cluster(), run) == Cluster()

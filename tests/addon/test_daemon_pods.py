@@ -4,7 +4,7 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import SYSTEM
 
-from confcom.addon.daemon_pods import PodState, daemon_pods, mute_pods, pod_reason, version_of
+from confcom.addon.daemon_pods import PodState, daemon_pods, pod_reason, pods_needing_logs, version_of
 from confcom.addon.plan import Component
 
 LOG_TAIL = """{"level": "info", "message": "started"}
@@ -192,7 +192,7 @@ def test_only_those_that_have_run_are_asked_for_their_logs():
         pod("pulling", make.waiting("ErrImagePull")),
         make.pod("foreign", status=make.not_ready()),
     ]
-    assert mute_pods(pods) == ("mute", "crashed")
+    assert pods_needing_logs(pods) == ("mute", "crashed")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,15 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import EPC
 
-from confcom.addon.dead_resources import OTHERS_SECONDS, SETTLED_SECONDS, Remains, Settling, Stage, remains, removal
+from confcom.addon.dead_resources import (
+    FOREIGN_AFTER_SECONDS,
+    SETTLED_SECONDS,
+    Settling,
+    Stage,
+    StaleResources,
+    removal,
+    stale_resources,
+)
 
 
 def node(capacity, allocatable, **more):
@@ -22,12 +30,12 @@ def node(capacity, allocatable, **more):
     ],
 )
 def test_stages(capacity, allocatable, stage):
-    assert remains(node(capacity, allocatable)).stage is stage
+    assert stale_resources(node(capacity, allocatable)).stage is stage
 
 
 def test_a_kubelet_that_is_silent_cannot_forget_but_what_is_at_0_can_go():
-    assert remains(node("162", "162", ready=False)).stage is Stage.SILENT
-    assert remains(node("0", "0", ready=False)).stage is Stage.DEAD
+    assert stale_resources(node("162", "162", ready=False)).stage is Stage.SILENT
+    assert stale_resources(node("0", "0", ready=False)).stage is Stage.DEAD
 
 
 def test_only_our_keys_that_are_at_0_are_removed_each_tested_first():
@@ -40,7 +48,7 @@ def test_only_our_keys_that_are_at_0_are_removed_each_tested_first():
 
 
 def test_a_node_settles_a_while_after_it_was_seen_with_a_key():
-    dirty, clean = [Remains("a", Stage.DEAD, (EPC,))], [Remains("a", Stage.CLEAN, ())]
+    dirty, clean = [StaleResources("a", Stage.DEAD, (EPC,))], [StaleResources("a", Stage.CLEAN, ())]
     watch = Settling().after(dirty, 0)
     assert not watch.settled(dirty, 100)
     assert not watch.settled(clean, SETTLED_SECONDS - 1)
@@ -55,20 +63,22 @@ ENCLAVE = "sgx.intel.com/enclave"
 @pytest.mark.parametrize("count", ["0", "110"])
 def test_a_node_that_has_only_names_of_others_is_clean_unless_it_was_ours(count):
     made = node(None, None, resources={ENCLAVE: count})
-    assert remains(made, passed=1000) == Remains("a", Stage.CLEAN, ())
+    assert stale_resources(made, passed=1000) == StaleResources("a", Stage.CLEAN, ())
     stage = Stage.OFFERED if int(count) else Stage.DEAD
-    assert remains(made, ours=True) == Remains("a", stage, (ENCLAVE,))
+    assert stale_resources(made, ours=True) == StaleResources("a", stage, (ENCLAVE,))
 
 
 def test_what_is_offered_long_after_our_plugins_end_is_anothers():
     made = node("0", "0", resources={ENCLAVE: "110"})
-    assert remains(made) == Remains("a", Stage.OFFERED, (EPC, ENCLAVE))
-    assert remains(made, passed=OTHERS_SECONDS) == Remains("a", Stage.DEAD, (EPC,), (ENCLAVE,))
-    assert remains(node("162", "162"), passed=OTHERS_SECONDS) == Remains("a", Stage.CLEAN, (), (EPC,))
+    assert stale_resources(made) == StaleResources("a", Stage.OFFERED, (EPC, ENCLAVE))
+    assert stale_resources(made, passed=FOREIGN_AFTER_SECONDS) == StaleResources("a", Stage.DEAD, (EPC,), (ENCLAVE,))
+    assert stale_resources(node("162", "162"), passed=FOREIGN_AFTER_SECONDS) == StaleResources(
+        "a", Stage.CLEAN, (), (EPC,)
+    )
     kept = node("162", "0", resources={ENCLAVE: "110"})
-    assert remains(kept, passed=OTHERS_SECONDS) == Remains("a", Stage.KEPT, (EPC,), (ENCLAVE,))
+    assert stale_resources(kept, passed=FOREIGN_AFTER_SECONDS) == StaleResources("a", Stage.KEPT, (EPC,), (ENCLAVE,))
     silent = node("162", "162", ready=False)
-    assert remains(silent, passed=OTHERS_SECONDS) == Remains("a", Stage.SILENT, (EPC,))
+    assert stale_resources(silent, passed=FOREIGN_AFTER_SECONDS) == StaleResources("a", Stage.SILENT, (EPC,))
 
 
 def test_a_name_whose_devices_are_all_ill_is_not_removed():

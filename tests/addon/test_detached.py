@@ -9,7 +9,7 @@ from concurrent.futures import Future
 import pytest
 
 from confcom.addon.bounded_process import OutputLimitError
-from confcom.addon.detached import StopRequest, beside
+from confcom.addon.detached import StopRequest, run_in_background
 from confcom.addon.programs import run_program, within
 
 OBEDIENT = """
@@ -32,7 +32,7 @@ def obedient(tmp_path):
     def start(stop, **more):
         running = Future()
         command = [sys.executable, "-c", OBEDIENT, str(fifo)]
-        beside(lambda: run_program(command, stdin=b"values", stop=stop, **more), running)
+        run_in_background(lambda: run_program(command, stdin=b"values", stop=stop, **more), running)
         fifo.read_bytes()
         return running
 
@@ -91,6 +91,6 @@ def test_what_fails_beside_fails_where_it_is_asked_for():
         raise KeyError(threading.current_thread().daemon)
 
     done = Future()
-    beside(fail, done)
+    run_in_background(fail, done)
     with pytest.raises(KeyError, match="True"):
         done.result(30)

@@ -7,7 +7,7 @@ import pytest
 
 from confcom.addon.drift import Deviation, drift, field_drift
 from confcom.addon.drift_report import MAX_VALUE_CHARACTERS, described, shown
-from confcom.addon.field_managers import Entry, Item, Value, entries, handed_over
+from confcom.addon.field_managers import Entry, Item, Value, entries, handover_patch
 
 KEY = 'k:{"name":"main"}'
 CONTAINER = ("spec", "template", "spec", "containers", Item((("name", "main"),)))
@@ -245,7 +245,7 @@ def applied(kept, patch):
 
 def handing_over(managed, *paths):
     live = daemon_set(managed=managed)
-    return applied(managed, json.loads(json.dumps(handed_over(live, paths))))
+    return applied(managed, json.loads(json.dumps(handover_patch(live, paths))))
 
 
 def test_what_was_added_is_handed_over_to_helm():
@@ -286,12 +286,12 @@ def test_an_item_of_a_set():
     live["metadata"]["managedFields"] = managed
     path = ("spec", "actions", Value("Warn"))
     assert path in {one.path for one in field_drift(wanted, live) if one.deviation is Deviation.ADDED}
-    left = applied(managed, handed_over(live, [path]))[1]
+    left = applied(managed, handover_patch(live, [path]))[1]
     assert left["fieldsV1"] == {"f:spec": {"f:actions": {".": {}}}}
 
 
 def test_nothing_is_handed_over_where_nothing_was_added():
-    assert handed_over(daemon_set(managed=[HELM]), []) == []
+    assert handover_patch(daemon_set(managed=[HELM]), []) == []
 
 
 def test_a_port_is_known_by_its_number():

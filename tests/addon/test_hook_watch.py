@@ -37,19 +37,19 @@ def watched(*looks):
 def test_a_pod_that_cannot_start_is_told_and_given_up():
     look = [pod("a", NO_IMAGE, 0), job()]
     watch = watched((0, look), (STUCK_SECONDS - 1, look))
-    assert watch.told == (f"the Pod a of the Job {JOB} is failing: ErrImagePull: no such image",)
-    assert watch.hopeless(STUCK_SECONDS - 1) == ()
-    assert watch.hopeless(STUCK_SECONDS) == (JOB,)
+    assert watch.failure_reasons == (f"the Pod a of the Job {JOB} is failing: ErrImagePull: no such image",)
+    assert watch.stuck_jobs(STUCK_SECONDS - 1) == ()
+    assert watch.stuck_jobs(STUCK_SECONDS) == (JOB,)
 
 
 def test_a_second_pod_that_runs_well_is_not_ended_for_the_first():
     first = pod("a", make.rejected("it ended with 1", "Error"), 0)
     watch = watched((0, [first, job()]), (90, [pod("b", make.running(), 20), first, job()]))
     assert [row.text for row in watch.rows] == ["ready"]
-    assert watch.hopeless(90) == ()
-    assert "it ended with 1" in watch.told[0]  # if the second is too slow, this is why
+    assert watch.stuck_jobs(90) == ()
+    assert "it ended with 1" in watch.failure_reasons[0]  # if the second is too slow, this is why
     again = watched((0, [first, job()]), (20, [pod("b", NO_IMAGE, 20), first, job()]))
-    assert "the Pod b" in again.told[0]
+    assert "the Pod b" in again.failure_reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -62,19 +62,19 @@ def test_a_second_pod_that_runs_well_is_not_ended_for_the_first():
 )
 def test_a_job_that_succeeded_or_was_replaced_has_nothing_to_tell(later):
     watch = watched((0, [pod("a", make.rejected(), 0), job()]), (20, later))
-    assert (watch.rows, watch.told, watch.failing_since) == ((), (), {})
+    assert (watch.rows, watch.failure_reasons, watch.failing_since) == ((), (), {})
 
 
 def test_an_earlier_changes_job_is_nobodys_business():
     old = [pod("a", NO_IMAGE, 0), job(failed=True)]
     watch = watched((0, old), (90, old))
-    assert (watch.rows, watch.told, watch.hopeless(90)) == ((), (), ())
+    assert (watch.rows, watch.failure_reasons, watch.stuck_jobs(90)) == ((), (), ())
 
 
 def test_what_a_job_told_before_it_failed_is_kept():
     watch = watched((0, [pod("a", NO_IMAGE, 0), job()]), (90, [job(failed=True)]))
-    assert "ErrImagePull" in watch.told[0]
-    assert watch.hopeless(90) == ()
+    assert "ErrImagePull" in watch.failure_reasons[0]
+    assert watch.stuck_jobs(90) == ()
 
 
 def test_a_program_that_ended_is_told_with_its_last_words():
@@ -82,4 +82,4 @@ def test_a_program_that_ended_is_told_with_its_last_words():
     ended = {"state": {"terminated": {"exitCode": 6, "reason": "Error", "message": said}}}
     watch = watched((0, [pod("a", {"phase": "Failed", "containerStatuses": [ended]}, 0), job()]))
     words = "Error: the Secret cannot be made why: it is forbidden do: ask somebody"
-    assert watch.told == (f"the Pod a of the Job {JOB} has failed: exit code 6: {words}",)
+    assert watch.failure_reasons == (f"the Pod a of the Job {JOB} has failed: exit code 6: {words}",)

@@ -7,7 +7,7 @@ from fake_cluster import objects as make
 from fake_cluster.cluster import words_and_flags
 from fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
-from confcom.addon.dead_resources import OTHERS_SECONDS
+from confcom.addon.dead_resources import FOREIGN_AFTER_SECONDS
 from confcom.errors import ExitCode
 
 OURS = {EPC, ENCLAVE, HELPER_EPC, PROVISION}
@@ -130,7 +130,7 @@ def test_another_plugin_that_took_over_is_told(confcom, enabled):
     started = enabled.now
     done = confcom("disable")
     assert done.exit_code == ExitCode.OK, done.stderr
-    assert enabled.now - started < OTHERS_SECONDS + 20
+    assert enabled.now - started < FOREIGN_AFTER_SECONDS + 20
     assert f"Left on a: {', '.join(sorted(OURS))}, which another device plugin offers." in done.stderr
     assert enabled.node("a")["status"]["capacity"][EPC] == "28"
 

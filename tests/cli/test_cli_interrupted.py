@@ -249,11 +249,11 @@ def test_while_the_result_is_written_the_change_is_made(confcom, enabled, monkey
 def test_helm_that_has_just_been_started_is_asked_to_end_as_well(confcom, enabled, monkeypatch):
     from confcom.addon import detached
 
-    def beside(work, done):
-        detached.beside(work, done)
+    def run_in_background(work, done):
+        detached.run_in_background(work, done)
         interrupt()
 
-    monkeypatch.setattr("confcom.addon.add_on.beside", beside)
+    monkeypatch.setattr("confcom.addon.add_on.run_in_background", run_in_background)
     what, why, _ = told(confcom("update", "--set", "logLevel=debug"))
     assert what == "Error: interrupted while helm was at work"
     assert why.startswith("why: the last change (revision 2) failed and may be half made")

@@ -1,1 +1,1 @@
-"""The add-on of a cluster: what is created in it once, and how a person's machine reads it."""
+"""The add-on of a cluster: installing, updating, checking and removing it from a user's machine."""

@@ -1,4 +1,4 @@
-"""The add-on of one cluster, and what changes of it have in common."""
+"""The add-on of one cluster, and the steps that all changes of it share."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from confcom.addon.detached import StopRequest, beside
+from confcom.addon.detached import StopRequest, run_in_background
 from confcom.addon.findings import Finding, PreflightError, failed
 from confcom.addon.helm import BusyError, Helm, HelmError
 from confcom.addon.history import Revision
 from confcom.addon.hook_watch import HookWatch
 from confcom.addon.journal import Journal, Phase, interrupted
 from confcom.addon.kubectl import Cluster, KubeApi
-from confcom.addon.looking import look_at_daemons
+from confcom.addon.looking import fetch_daemon_snapshot
 from confcom.addon.objects import name_of
 from confcom.addon.overwriting import prepare
 from confcom.addon.plan import is_hook
@@ -34,17 +34,17 @@ from confcom.addon.telling import Mark, ProgressReporter, ProgressTable, Row
 T = TypeVar("T")
 
 POLL_SECONDS = 1.5
-"""Between two looks at the cluster. A look is two kubectls, which take a tenth of a second of CPU each."""
+"""Interval between two polls of the cluster. A poll runs kubectl twice, at a tenth of a second of CPU each."""
 
-GLANCE_SECONDS = 0.05
-"""Before helm's Job is looked for: a helm that ends at once has none."""
+JOB_POLL_DELAY_SECONDS = 0.05
+"""Delay before helm's Job is looked for: a helm that ends at once has no Job."""
 
-ENDING_SECONDS = 5.0
-"""For helm to end when somebody interrupts. `helm upgrade` records within a second that it failed; a rollback or an
-uninstall waits for nothing, and takes a second or two. Whoever sent SIGTERM kills after 10 s as a rule."""
+HELM_EXIT_SECONDS = 5.0
+"""How long helm may take to exit after an interruption. `helm upgrade` records its failure within a second; a rollback
+or an uninstall waits for nothing, and takes a second or two. A SIGTERM is usually followed by SIGKILL after 10 s."""
 
-LOOK_SECONDS = 3.0
-"""For what helm has recorded then: a lookup takes a fifth of a second."""
+HISTORY_SECONDS = 3.0
+"""Timeout for reading helm's history after an interruption: a lookup takes a fifth of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,13 @@ class AddOn:
     """The add-on of one cluster.
 
     Args:
-        cluster: which.
+        cluster: the cluster and the namespace.
         run: runs kubectl and helm.
-        reporter: is told what happens.
-        clock: seconds, of a clock that is never set.
-        sleep: waits so many seconds.
-        now: the time, by this machine's clock.
-        journal: how far this command's change has come.
+        reporter: reports progress to the user.
+        clock: returns seconds of a monotonic clock.
+        sleep: waits for a number of seconds.
+        now: returns the time by this machine's clock.
+        journal: records what this command has changed.
     """
 
     cluster: Cluster
@@ -80,11 +80,11 @@ class AddOn:
         return Helm(self.cluster, self.run)
 
     def preflight(self, request: InstallRequest) -> tuple[PreflightContext, tuple[Finding, ...]]:
-        """Look at everything that could make the change fail, and tell it.
+        """Check everything that could make the change fail, and report the findings.
 
         Raises:
-            PreflightError: something would.
-            RunningChangeError: another change is in the way.
+            PreflightError: a check failed.
+            RunningChangeError: another change is in progress.
         """
         with self.reporter.busy("Checking the cluster"):
             seen = survey(self.helm, self.api, request, self.now)
@@ -97,12 +97,12 @@ class AddOn:
         return seen, findings
 
     def apply(self, chart: Path, seen: PreflightContext) -> None:
-        """Install or upgrade.
+        """Install or upgrade the release.
 
         Raises:
-            ClusterAccessError: something cannot be read or patched.
-            HelmError: it failed.
-            RunningChangeError: another change is in the way.
+            ClusterAccessError: an object cannot be read or patched.
+            HelmError: helm failed.
+            RunningChangeError: another change is in progress.
         """
         self.journal.before = seen.history[-1].number if seen.history else 0
         title = "helm installs the chart"
@@ -110,101 +110,107 @@ class AddOn:
         if seen.history:
             title = "helm upgrades the release"
             force = prepare(self.helm, self.api, seen.rendering.manifests if seen.rendering else ())
-        self.under_watch(title, lambda helm: helm.upgrade(chart, seen.values, force), stoppable=True)
+        self.run_watched(title, lambda helm: helm.upgrade(chart, seen.values, force), stoppable=True)
 
-    def set_back(self, revision: int, title: str, *, last: int) -> None:
-        """Make the release what a revision of it is; that may be the present one, for what has drifted from it.
+    def restore_revision(self, revision: int, title: str, *, last: int) -> None:
+        """Restore a revision of the release. Restoring the current revision undoes drift.
 
         Args:
-            revision: which.
-            title: what is shown meanwhile.
+            revision: the number of the revision to restore.
+            title: the progress title.
             last: the number of the last revision.
 
         Raises:
-            ClusterAccessError: something cannot be read or patched.
-            HelmError: it failed.
-            RunningChangeError: another change is in the way.
+            ClusterAccessError: an object cannot be read or patched.
+            HelmError: helm failed.
+            RunningChangeError: another change is in progress.
         """
         self.journal.before, self.journal.restores = last, True
         force = prepare(self.helm, self.api, self.helm.installed(revision))
-        self.under_watch(title, lambda helm: helm.rollback(revision, force), stoppable=False)
+        self.run_watched(title, lambda helm: helm.rollback(revision, force), stoppable=False)
 
-    def under_watch(self, title: str, change: Callable[[Helm], None], *, stoppable: bool) -> None:
-        """Let helm make a change, and watch the Job that it waits for: if that cannot start, its wait is cut short.
+    def run_watched(self, title: str, change: Callable[[Helm], None], *, stoppable: bool) -> None:
+        """Run a change by helm, and watch the Job that helm waits for. A Job that cannot start is ended early.
 
         Args:
-            title: what is shown meanwhile.
-            change: what helm does.
-            stoppable: whether this helm, told to end, records what it has not done.
+            title: the progress title.
+            change: runs helm.
+            stoppable: whether this helm command records its failure when it gets a SIGINT.
 
         Raises:
-            HelmError: it failed; tells what was seen of the Job.
-            RunningChangeError: another change is in the way.
+            HelmError: helm failed; the error includes why the Job's pods failed.
+            RunningChangeError: another change is in progress.
         """
         watch = HookWatch()
         with self.reporter.waiting(title) as table:
 
             def look() -> None:
                 nonlocal watch
-                with contextlib.suppress(ClusterAccessError):  # helm tells by itself if it stays away
-                    seen = self.api.list_objects("pods,jobs.batch,events", self.cluster.here)
+                with contextlib.suppress(ClusterAccessError):  # helm itself fails if the API server stays unreachable
+                    seen = self.api.list_objects("pods,jobs.batch,events", self.cluster.namespace_flag)
                     watch = watch.after(seen, self.clock())
                     table.show(watch.rows)
-                    for job in watch.hopeless(self.clock()):
+                    for job in watch.stuck_jobs(self.clock()):
                         self.api.end_job(job)
                 self.sleep(POLL_SECONDS)
 
             try:
                 self.run_helm(change, stoppable=stoppable, meanwhile=look)
             except BusyError as error:
-                raise busy(self.helm.history(), self.now(), made=self.journal.told) from error
+                raise busy(self.helm.history(), self.now(), made=self.journal.changes_without_helm) from error
             except HelmError as error:
-                before = [f"done without helm: {self.journal.told}"] if self.journal.told else []
-                why = "; ".join([*watch.told, error.why, *before])
+                before = (
+                    [f"done without helm: {self.journal.changes_without_helm}"]
+                    if self.journal.changes_without_helm
+                    else []
+                )
+                why = "; ".join([*watch.failure_reasons, error.why, *before])
                 raise type(error)(error.what, why=why, remedy=error.remedy) from error
-        # Helm has removed its Job. Others are of changes that failed or were interrupted: `status` would name them.
-        with contextlib.suppress(ClusterAccessError):  # the change is made; the next one tidies as well
+        # Helm has removed its own Job. Jobs of failed or interrupted changes are left, and `status` would report them.
+        with contextlib.suppress(ClusterAccessError):  # the change is made; the next change cleans up too
             if running_change(self.helm.history(), self.now()):
-                return  # its Job is not to be taken from it
-            if left := [name_of(job) for job in self.api.list_objects("jobs", self.cluster.here) if is_hook(job)]:
+                return  # a running change still needs its Job
+            if left := [
+                name_of(job) for job in self.api.list_objects("jobs", self.cluster.namespace_flag) if is_hook(job)
+            ]:
                 self.api.delete("Job.batch", left, namespace=self.cluster.namespace)
 
     def run_helm(
         self, change: Callable[[Helm], None], *, stoppable: bool, meanwhile: Callable[[], None] | None = None
     ) -> None:
-        """Let helm make a change in a session of its own, so that an interruption finds a record that tells the truth.
+        """Run helm in a session of its own: after an interruption, helm's record of the release is still correct.
 
         Args:
-            change: what helm does.
-            stoppable: as for `under_watch`.
-            meanwhile: done again and again until helm has ended.
+            change: runs helm.
+            stoppable: as for `run_watched`.
+            meanwhile: called repeatedly until helm has ended.
 
         Raises:
-            HelmError: it failed.
-            KeyboardInterrupt: somebody interrupts. Helm was asked to end if it is stoppable, and has had time to end.
+            HelmError: helm failed.
+            KeyboardInterrupt: the user interrupted. A stoppable helm got a SIGINT; helm was given HELM_EXIT_SECONDS.
         """
         stop, made = StopRequest(), futures.Future[None]()
         self.journal.phase, self.journal.helm_goes_on = Phase.HELM, True
         try:
-            beside(lambda: change(Helm(self.cluster, functools.partial(self.run, stop=stop))), made)
-            while not futures.wait([made], GLANCE_SECONDS).done:
+            run_in_background(lambda: change(Helm(self.cluster, functools.partial(self.run, stop=stop))), made)
+            while not futures.wait([made], JOB_POLL_DELAY_SECONDS).done:
                 if meanwhile is not None:
                     meanwhile()
             self.journal.helm_goes_on = False
         except KeyboardInterrupt:
             if stoppable:
                 stop.ask()
-            self.journal.helm_goes_on = not futures.wait([made], ENDING_SECONDS).done
+            self.journal.helm_goes_on = not futures.wait([made], HELM_EXIT_SECONDS).done
             raise
         made.result()
         self.journal.phase = Phase.MADE
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Turn an interruption into the error that says what was changed.
+        """Convert a KeyboardInterrupt to the error that says what was changed.
 
         Raises:
-            ChangeInterruptedError: Ctrl-C, or SIGTERM where it is taken for that.
+            ChangeInterruptedError: on Ctrl-C, and on SIGTERM where it is handled as Ctrl-C.
         """
         try:
             yield
@@ -212,41 +218,43 @@ class AddOn:
             raise interrupted(self.journal, self._recorded()) from error
 
     def _recorded(self) -> Sequence[Revision] | None:
-        """What helm has recorded, if it tells soon."""
+        """Return helm's history, empty if helm was not started; None if it cannot be read within HISTORY_SECONDS."""
         if self.journal.phase is Phase.BEFORE:
             return ()
         try:
-            return Helm(self.cluster, within(self.run, LOOK_SECONDS)).history()
-        except (ClusterAccessError, KeyboardInterrupt):  # whoever interrupts again does not want to wait
+            return Helm(self.cluster, within(self.run, HISTORY_SECONDS)).history()
+        except (ClusterAccessError, KeyboardInterrupt):  # a second interruption means: do not wait
             return None
 
     def revision(self, *, deadline: float) -> int:
-        """The release's number, after a change; asked for as patiently as `wait` looks.
+        """Return the release's revision number after a change, or 0; retries like `wait`.
 
         Raises:
-            ClusterAccessError: the API server stayed away for as long as the deadline, or refuses.
+            ClusterAccessError: the API server was unreachable until the deadline, or refuses.
         """
-        history: Sequence[Revision] = self.patiently(self.helm.history, deadline=deadline)
+        history: Sequence[Revision] = self.retry_while_unreachable(self.helm.history, deadline=deadline)
         return history[-1].number if history else 0
 
-    def patiently(self, ask: Callable[[], T], *, deadline: float, table: ProgressTable | None = None) -> T:
-        """Ask the cluster, again if its API server is away: a change that was made is not to be given up for that.
+    def retry_while_unreachable(
+        self, ask: Callable[[], T], *, deadline: float, table: ProgressTable | None = None
+    ) -> T:
+        """Query the cluster, and retry while its API server is unreachable: the change itself has already been made.
 
         Args:
-            ask: what; done again from its beginning.
-            deadline: seconds until it has to answer.
-            table: where it is shown that it is away.
+            ask: the query; each retry repeats all of it.
+            deadline: seconds after which the failure is final.
+            table: shows that the API server is unreachable; None: the reporter says it once.
 
         Raises:
-            ForbiddenError: it refuses.
-            ClusterAccessError: it stayed away for as long.
+            ForbiddenError: the API server refuses.
+            ClusterAccessError: the API server was unreachable until the deadline.
         """
         asked, away = self.clock(), False
         while True:
             try:
                 return ask()
             except ClusterAccessError as error:
-                # An API server that has just started refuses everybody, until it has read who may do what.
+                # An API server that has just started refuses every request until it has loaded its RBAC rules.
                 if (isinstance(error, ForbiddenError) and not away) or self.clock() - asked >= deadline:
                     raise
                 if table is not None:
@@ -257,22 +265,24 @@ class AddOn:
             self.sleep(POLL_SECONDS)
 
     def wait(self, title: str, *, deadline: float, remedy: str) -> tuple[NodeStep, ...]:
-        """Wait until every daemon is ready on every node; give up when nothing goes on.
+        """Wait until every daemon is ready on every node; fail when there is no progress.
 
         Args:
-            title: what is waited for.
+            title: the progress title.
             deadline: seconds without progress.
-            remedy: what to do if it stalls.
+            remedy: the error's advice if the rollout stalls.
 
         Raises:
-            NotReadyError: it stalled; says where and why.
-            ClusterAccessError: the API server stayed away for as long, or refuses.
+            NotReadyError: the rollout stalled; the error says where and why.
+            ClusterAccessError: the API server was unreachable until the deadline, or refuses.
         """
         tracker: ProgressTracker | None = None
         stability = StabilityTracker()
         with self.reporter.waiting(title) as table:
             while True:
-                seen = self.patiently(lambda: look_at_daemons(self.api), deadline=deadline, table=table)
+                seen = self.retry_while_unreachable(
+                    lambda: fetch_daemon_snapshot(self.api), deadline=deadline, table=table
+                )
                 state = rollout(seen)
                 tracker, verdict = evaluate(tracker, state, self.clock(), deadline=deadline)
                 table.show(rows_of(state))
@@ -286,11 +296,11 @@ class AddOn:
                 self.sleep(POLL_SECONDS)
 
     def _reconcile(self, update: StalledUpdate) -> None:
-        """Make the DaemonSet controller reconcile an update that stands still."""
+        """Make the DaemonSet controller reconcile a stalled update."""
         what = f"The update of the DaemonSet {update.daemon_set} stood still with every Pod ready"
         try:
             self.api.annotate("daemonset.apps", update.daemon_set, update.annotation)
-        except ClusterAccessError as error:  # the wait goes on, and its end tells where it stands
+        except ClusterAccessError as error:  # the wait continues, and reports the state at its end
             why = f"the controller could not be made to reconcile it again ({error.why})"
             self.reporter.say(f"{what}, and {why}: {update.remedy}")
         else:

@@ -1,4 +1,4 @@
-"""Whether admission would take the daemons' Pods: what is tried, and what the API server's answer means. Pure."""
+"""Whether admission would accept the daemons' Pods: the probe Pod, and how to read the API server's answer. Pure."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from confcom.addon.objects import KubernetesObject, name_of
 
 _DENIES = re.compile("denied (the )?request")
 _REFUSES = re.compile(rf'"[^"]+" is (forbidden|invalid): |{_DENIES.pattern}')
-"""Admission plugins and Pod Security; webhooks and policies; validation. Who lacks permission is told of no name."""
+"""Refusals by admission plugins and Pod Security, by webhooks and policies, and by validation. The message about a
+missing permission names no object, so it does not match."""
 _UNDECIDED = re.compile("error looking up service account|status unknown for quota")
-"""Refusals that are over when the namespace's controllers have done their work."""
+"""Temporary refusals: they end when the namespace's controllers have created its ServiceAccount and quota status."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
-    """What came of trying a Pod; both are empty if it would be taken.
+    """The result of probing admission with a Pod; refusal and doubt are empty if the Pod would be accepted.
 
     Args:
-        refusal: what admission says against it.
-        doubt: why it is not known what admission would say.
-        invalid: whether the Pod itself is at fault, whatever the namespace allows.
+        refusal: admission's message, if it refuses the Pod.
+        doubt: why the result is unknown.
+        invalid: whether the Pod itself is invalid, in any namespace.
     """
 
     refusal: str = ""
@@ -30,11 +31,11 @@ class ProbeAnswer:
 
     @classmethod
     def read(cls, said: str, message: str) -> ProbeAnswer:
-        """What an error means: a refusal, or that there was none to be had.
+        """Classify kubectl's error as a refusal or as an unknown result.
 
         Args:
-            said: all of kubectl's words.
-            message: for people.
+            said: all of kubectl's stderr.
+            message: the part of it that is shown to the user.
         """
         refused = _REFUSES.search(said) and not _UNDECIDED.search(said)
         if not refused:
@@ -43,7 +44,7 @@ class ProbeAnswer:
 
 
 def pod_probe(daemon: KubernetesObject, namespace: str) -> KubernetesObject:
-    """A pod like the DaemonSet's, to ask whether admission would take it. Its ServiceAccount may not be there yet."""
+    """Return a Pod from the DaemonSet's template; its ServiceAccount is `default`, since its own may not exist yet."""
     template = daemon["spec"]["template"]
     return {
         "apiVersion": "v1",

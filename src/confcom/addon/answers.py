@@ -1,7 +1,7 @@
-"""What kubectl and helm printed when they ended well, which need not be what they were asked for.
+"""Parsing what kubectl and helm print when they exit with 0.
 
-A wrapper of the same name, or a proxy with its login page, ends well too. What it printed is shown then; it is taken
-neither for a bug of ours nor for an empty cluster.
+The output need not be theirs: a wrapper of the same name, or a proxy with a login page, exits with 0 too. Unexpected
+output is shown in the error; it is not reported as an internal error, and not read as an empty cluster.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from confcom.addon.programs import ClusterAccessError, manual_command
 from confcom.errors import printable
 
 MAX_SHOWN_CHARACTERS = 120
-"""Of what was printed, and of what is wrong with it: a page's title or a wrapper's first line is in there."""
+"""Limit for the output and for the parse error in a message: enough for a page's title or a wrapper's first line."""
 _HEAD_BYTES = 100 * MAX_SHOWN_CHARACTERS
-"""Of what was printed, in which these are found although it is indented or begins with empty lines."""
+"""How much of the output is searched for them: enough if it is indented or begins with empty lines."""
 _RESOURCE_NAME = re.compile("[a-z0-9.-]+/[^/]+")
 """A line of kubectl's with --output=name."""
 _SPACE = re.compile(r"\s*")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a program printed; each way to read it raises ClusterAccessError if it cannot be read so.
+class CommandOutput:
+    """What a program printed. Each method parses it in one way, and raises ClusterAccessError if that fails.
 
     Args:
-        command: the one that was run.
-        failure: what happened if it cannot be read, as in "nodes cannot be listed".
-        stdout: all of it.
+        command: the command that was run.
+        failure: the error's text if parsing fails, as in "nodes cannot be listed".
+        stdout: all of the output.
     """
 
     command: Sequence[str]
@@ -41,16 +41,16 @@ class Answer:
     stdout: bytes
 
     @classmethod
-    def of(cls, done: CompletedProcess[bytes], failure: str) -> Answer:
-        """Of a program that has ended well."""
+    def of(cls, done: CompletedProcess[bytes], failure: str) -> CommandOutput:
+        """Create it from a completed process with exit code 0."""
         return cls(done.args, failure, done.stdout)
 
-    def within(self, part: str) -> Answer:
-        """A part of it that is to be read in another way."""
+    def within(self, part: str) -> CommandOutput:
+        """Return an output that consists of this part only, to parse it in another way."""
         return dataclasses.replace(self, stdout=part.encode("utf-8", errors="surrogatepass"))
 
     def mapping(self) -> KubernetesObject:
-        """A JSON object."""
+        """Parse one JSON object."""
         expected = "a JSON object"
         found = self._json(expected)
         if not isinstance(found, Mapping):
@@ -58,28 +58,28 @@ class Answer:
         return found
 
     def mapping_or_null(self) -> KubernetesObject:
-        """A JSON object; Go writes one that was never filled as null."""
+        """Parse one JSON object; null is an empty one, since Go writes a nil map as null."""
         return {} if self.stdout.strip() == b"null" else self.mapping()
 
     def mappings(self) -> tuple[KubernetesObject, ...]:
-        """The objects of a JSON list."""
+        """Parse a JSON list of objects."""
         expected = "a list of JSON objects"
         return self._mappings(self._json(expected), expected)
 
     def resource(self) -> KubernetesObject | None:
-        """A Kubernetes object; with --ignore-not-found, kubectl prints nothing for none."""
+        """Parse at most one Kubernetes object; with --ignore-not-found, kubectl prints nothing if it does not exist."""
         found = self.resources()
         if len(found) > 1:
             raise self.unreadable("a Kubernetes object", f"{len(found)} documents")
         return found[0] if found else None
 
     def resources(self) -> tuple[KubernetesObject, ...]:
-        """Kubernetes objects, one JSON document behind the other."""
+        """Parse Kubernetes objects: JSON documents, one after the other."""
         expected = "Kubernetes objects"
         return self._resources(self._documents(expected), expected)
 
     def items(self) -> tuple[KubernetesObject, ...]:
-        """The objects of a Kubernetes list; of several kinds, kubectl prints nothing where there is none."""
+        """Parse a Kubernetes list; when several kinds are asked for and none exists, kubectl prints nothing."""
         if self._empty:
             return ()
         expected = "a list of Kubernetes objects"
@@ -89,8 +89,8 @@ class Answer:
         return self._resources(found["items"], expected)
 
     def manifests(self) -> tuple[KubernetesObject, ...]:
-        """The Kubernetes objects of a stream of YAML documents."""
-        import yaml  # noqa: PLC0415 # 20 ms that most commands do without
+        """Parse Kubernetes objects from a stream of YAML documents."""
+        import yaml  # noqa: PLC0415 # takes 20 ms, and most commands do not need it
 
         expected = "manifests"
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -101,7 +101,7 @@ class Answer:
         return self._resources(documents, expected, keys=("kind", "apiVersion"))
 
     def names(self) -> frozenset[str]:
-        """What there is, as kubectl tells it with --output=name."""
+        """Parse the output of kubectl --output=name."""
         lines = self.stdout.decode("utf-8", errors="replace").split("\n")
         found = frozenset(line.strip() for line in lines if line.strip())
         if not all(map(_RESOURCE_NAME.fullmatch, found)):
@@ -109,11 +109,11 @@ class Answer:
         return found
 
     def unreadable(self, expected: str, fault: str = "") -> ClusterAccessError:
-        """The error that shows what was printed.
+        """Return the error that shows what was printed.
 
         Args:
-            expected: what should have been.
-            fault: what is wrong with it, if that is known.
+            expected: the kind of output that was expected.
+            fault: the parse error, if known.
         """
         program = self.command[0]
         why = f"{program} printed nothing instead of {expected}"
@@ -143,7 +143,7 @@ class Answer:
         try:
             text = self.stdout.decode("utf-8-sig")
             at = _behind_space(text, 0)
-            while at < len(text):  # by index: a copy of a large cluster's objects would take 300 MB more
+            while at < len(text):  # by index: a copy of a large cluster's objects would take another 300 MB
                 document, end = decoder.raw_decode(text, at)
                 found.append(document)
                 at = _behind_space(text, end)
@@ -153,7 +153,7 @@ class Answer:
 
     def _mappings(self, found: object, expected: str) -> tuple[KubernetesObject, ...]:
         if found is None:
-            return ()  # as Go writes a slice that was never filled
+            return ()  # Go writes a nil slice as null
         if not isinstance(found, list) or not all(isinstance(one, Mapping) for one in found):
             raise self.unreadable(expected)
         return tuple(found)

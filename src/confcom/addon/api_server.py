@@ -1,7 +1,7 @@
-"""Creating and reading single objects on the API server from inside a pod, with the standard library only.
+"""Creating, reading and deleting single objects on the API server from inside a pod, with the standard library only.
 
-http.client and not urllib.request, because that one follows redirects with the token in its headers, and lets proxy
-variables of the environment lead a cluster's inner traffic outside.
+It uses http.client and not urllib.request: the latter follows redirects with the token in its headers, and the proxy
+variables of the environment would send the cluster's internal traffic outside.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ SERVICE_ACCOUNT_DIRECTORY = Path("/var/run/secrets/kubernetes.io/serviceaccount"
 """Where the kubelet mounts a pod's token, the API server's CA and the namespace (Kubernetes: "Accessing the API from a
 Pod")."""
 REQUEST_SECONDS = 10.0
-"""For each step of one request. Creating an object takes milliseconds; the API server itself gives up after 60 s."""
+"""Timeout of each step of a request. Creating an object takes milliseconds; the API server's own timeout is 60 s."""
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
-"""Seconds between attempts. 24 s outlast an API server's restart and a Role that was applied just after the Job;
-beyond that the Job's own retries go on."""
+"""Seconds between attempts. 24 s are longer than a restart of the API server, or than a Role needs that is applied just
+after the Job; after that the Job's own retries continue."""
 MAX_ANSWER_BYTES = 64 * 1024
-"""What is read of an answer: a Status takes under 1 KiB, a simulated platform's Secret about 10 KiB."""
+"""Read limit of an answer: a Status takes less than 1 KiB, a simulated platform's Secret about 10 KiB."""
 _MAX_MESSAGE_CHARACTERS = 500
-"""Of an API server's message in ours; its own are one or two sentences."""
+"""Limit of the API server's message within an error; the API server's own messages are one or two sentences."""
 
 
 class ApiRefusedError(ConfcomError):
-    """The API server understood and said no; asking again would not help."""
+    """The API server refused the request for good: a retry would not help."""
 
 
 class Creation(Enum):
-    """How an object came to be there."""
+    """Whether an object was created, or existed already."""
 
     CREATED = "created"
     EXISTS = "exists"
@@ -55,7 +55,7 @@ class ApiAnswer:
 
 @dataclass(frozen=True, slots=True)
 class InClusterApi:
-    """The API server as a pod reaches it, with the pod's own identity."""
+    """A client for the API server inside a pod, with the pod's ServiceAccount."""
 
     host: str
     port: int
@@ -64,14 +64,14 @@ class InClusterApi:
 
     @classmethod
     def find(cls, environ: Mapping[str, str], directory: Path = SERVICE_ACCOUNT_DIRECTORY) -> InClusterApi:
-        """Find it by what the kubelet gave the pod.
+        """Create the client from the environment and the files that the kubelet gives a pod.
 
         Args:
-            environ: has KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT.
-            directory: has `token`, `ca.crt` and `namespace`.
+            environ: contains KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT.
+            directory: contains `token`, `ca.crt` and `namespace`.
 
         Raises:
-            SettingsError: this is no pod, or one without a ServiceAccount's token.
+            SettingsError: this is not a pod, or a pod without a ServiceAccount's token.
         """
         host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "")
         if not host or not port.isdecimal():
@@ -79,7 +79,7 @@ class InClusterApi:
         return cls(host, int(port), directory, _read(directory / "namespace"))
 
     def post(self, path: str, body: bytes) -> ApiAnswer:
-        """Send one POST request of JSON; raises as `request` does."""
+        """Send one POST request with a JSON body; raises the errors of `request`."""
         return self.request("POST", path, body)
 
     def request(self, method: str, path: str, body: bytes | None = None) -> ApiAnswer:
@@ -89,7 +89,7 @@ class InClusterApi:
             OSError, http.client.HTTPException: no answer came.
             SettingsError: the pod's token or CA cannot be read.
         """
-        # Read anew each time: the kubelet renews the token.
+        # Read for each request: the kubelet renews the token.
         token = _read(self.directory / "token")
         connection = http.client.HTTPSConnection(
             self.host, self.port, timeout=REQUEST_SECONDS, context=_trust(self.directory / "ca.crt")
@@ -112,17 +112,17 @@ def create_object(
     sleep: Callable[[float], None],
     delays: tuple[float, ...] = RETRY_DELAYS,
 ) -> Creation:
-    """Create an object if there is none by its name; never replace one, never read one.
+    """Create an object unless one of that name exists; never replace or read the existing one.
 
     Args:
-        post: one attempt.
-        what: names the object in errors.
-        sleep: waits so many seconds.
-        delays: between attempts; there is one attempt more than delays.
+        post: sends one request.
+        what: the object's name in errors.
+        sleep: waits for a number of seconds.
+        delays: seconds between attempts; there is one attempt more than delays.
 
     Raises:
-        ApiRefusedError: the API server will not have it.
-        UnavailableError: no usable answer came in all attempts.
+        ApiRefusedError: the API server refused it for good.
+        UnavailableError: no attempt got a usable answer.
     """
 
     def outcome(answer: ApiAnswer) -> Creation | None:
@@ -141,7 +141,7 @@ def read_object(
     sleep: Callable[[float], None],
     delays: tuple[float, ...] = RETRY_DELAYS,
 ) -> bytes | None:
-    """Read an object's JSON; None if there is none by its name. Arguments and errors are those of `create_object`."""
+    """Read an object's JSON; None if it does not exist. Arguments and errors are those of `create_object`."""
 
     def outcome(answer: ApiAnswer) -> tuple[bytes | None] | None:
         if answer.status == HTTPStatus.OK:
@@ -158,7 +158,7 @@ def delete_object(
     sleep: Callable[[float], None],
     delays: tuple[float, ...] = RETRY_DELAYS,
 ) -> None:
-    """Delete an object, which may be gone already. Arguments and errors are those of `create_object`."""
+    """Delete an object; a missing object is no error. Arguments and errors are those of `create_object`."""
 
     def outcome(answer: ApiAnswer) -> bool | None:
         return answer.status in {HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.NOT_FOUND} or None
@@ -175,7 +175,7 @@ def _repeat(
     sleep: Callable[[float], None],
     delays: tuple[float, ...],
 ) -> T:
-    """Ask until there is an outcome, or a refusal that repeating cannot change."""
+    """Repeat a request until there is an outcome; raise at a permanent refusal, or when the attempts are used up."""
     waits: Iterator[float] = iter(delays)
     while True:
         try:
@@ -204,14 +204,14 @@ def _repeat(
 
 
 def _passing_problem(answer: ApiAnswer, what: str) -> str:
-    """Why it is worth asking again.
+    """Return the reason of a temporary failure.
 
     Raises:
-        ApiRefusedError: it is not.
+        ApiRefusedError: the failure is permanent.
     """
     _, message = _status_of(answer)
     told = f"the API server answered {answer.status}" + (f": {message}" if message else "")
-    # 401 and 403 too: a token or Role that is being created at this moment takes a while to be known.
+    # 401 and 403 too: the API server takes a while to know a token or Role that was just created.
     passing = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
     if answer.status in passing or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return told

@@ -1,4 +1,4 @@
-"""Whether a release is as it is wished for, and all of it is in the cluster as it says."""
+"""Whether a release matches what the user asked for, and whether the cluster matches the release."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ _ROOT = (
     {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET_NAME}},
     {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": RECORD_NAME}},
 )
-"""No manifest has them: the hook's Job makes them, and only helm runs that."""
+"""No manifest contains them: the hook's Job creates them, and only helm runs the hook."""
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """How much of a wish is there.
+    """How much of what the user asked for is already in the cluster.
 
     Args:
-        recorded: whether the release, as helm keeps it, is as wished for.
-        complete: whether there is also all that only an upgrade makes.
-        drifts: what is there otherwise than the release says.
+        recorded: whether the release that helm stores matches what the user asked for.
+        complete: whether all objects exist that only an upgrade creates.
+        drifts: objects in the cluster that differ from the release.
     """
 
     recorded: bool
     complete: bool = False
     drifts: tuple[Drift, ...] = ()
     gone: tuple[tuple[str, str], ...] = ()
-    """Kinds and names of what only an upgrade makes again."""
+    """Kinds and names of the missing objects that only an upgrade creates again."""
 
     @property
-    def whole(self) -> bool:
-        """Whether there is nothing to do."""
+    def is_up_to_date(self) -> bool:
+        """Whether nothing needs to be changed."""
         return self.recorded and self.complete and not self.drifts
 
 
-def applied(add_on: AddOn, seen: PreflightContext) -> Applied:
-    """Compare; tells what is gone that should be there, and what somebody changed."""
+def compare_with_cluster(add_on: AddOn, seen: PreflightContext) -> Applied:
+    """Compare the release and the cluster with what the user asked for; tell the user what is missing or changed."""
     if not seen.history or seen.history[-1].status != "deployed" or seen.rendering is None:
         return Applied(recorded=False)
     manifests, here = add_on.helm.installed(), add_on.cluster.namespace
@@ -56,11 +56,11 @@ def applied(add_on: AddOn, seen: PreflightContext) -> Applied:
     try:
         live = read_live(add_on.api, manifests)
         secrets = [one for one in manifests if text(one, "kind") == SECRET]
-        beside = expected_beside(seen.rendering.hooks)
-        gone = add_on.api.missing([*secrets, *beside])
-        record = add_on.api.find_config_map(RECORD_NAME) if beside else None
+        of_hooks = objects_of_hooks(seen.rendering.hooks)
+        gone = add_on.api.missing([*secrets, *of_hooks])
+        record = add_on.api.find_config_map(RECORD_NAME) if of_hooks else None
     except ForbiddenError as error:
-        # Whoever may not look has no use for an upgrade either, in which helm looks at each of them.
+        # An upgrade would fail for the same user: helm reads each of these objects too.
         add_on.reporter.say(f"Whether all of the release is there cannot be seen: {error.why}")
         return Applied(recorded, complete=True)
     drifts = without_secrets(
@@ -83,6 +83,6 @@ def applied(add_on: AddOn, seen: PreflightContext) -> Applied:
     return Applied(recorded, complete=not lost, drifts=drifts, gone=named)
 
 
-def expected_beside(hooks: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
-    """What is in a cluster beside the manifests where a release with these hooks is installed."""
+def objects_of_hooks(hooks: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
+    """Return the objects that a release's hooks create: they are in no manifest."""
     return _ROOT if any(map(is_hook, hooks)) else ()

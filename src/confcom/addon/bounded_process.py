@@ -1,4 +1,4 @@
-"""One program, run to its end; it is killed if it prints more than was expected of it, or takes too long."""
+"""Running one program with limits: it is killed if it prints too much, or takes too long."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from io import BytesIO
 
 READ_BYTES = 1 << 20
-"""In one read: as much as a pipe can hold without privileges (fs.pipe-max-size); by default it holds 64 KiB."""
+"""Size of one read: the most that a pipe can hold without privileges (fs.pipe-max-size); the default is 64 KiB."""
 
 
 class OutputLimitError(Exception):
-    """A program printed more than it may.
+    """A program printed more than the limit.
 
     Args:
         stream: `stdout` or `stderr`.
         limit: bytes.
-        killed: whether it was killed for that; else it ran to its end, and may have done all that it was to do.
+        killed: whether it was killed for that; if not, it ran to its end, and may have done all of its work.
     """
 
     def __init__(self, stream: str, limit: int, *, killed: bool) -> None:
@@ -32,7 +32,7 @@ class OutputLimitError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Output:
-    """What a program has printed on one stream so far."""
+    """What a program has printed to one stream so far."""
 
     stream: str
     limit: int
@@ -53,19 +53,19 @@ def run_bounded(
     most_stdout: int,
     most_stderr: int,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program to its end, and keep what it prints; whatever ends this early kills the program.
+    """Run a program to its end, and return what it printed. Any exception on the way kills the program.
 
     Args:
         arguments: the program and its arguments.
-        stdin: what it reads; None: this process's own standard input.
-        timeout: seconds for the whole of it.
-        environment: its whole environment.
-        most_stdout: bytes.
-        most_stderr: bytes.
+        stdin: its standard input; None: this process's own standard input.
+        timeout: seconds for the whole run.
+        environment: its complete environment.
+        most_stdout: limit in bytes.
+        most_stderr: limit in bytes.
 
     Raises:
-        OutputLimitError: it printed more.
-        subprocess.TimeoutExpired: it did not end in time; with what it has printed.
+        OutputLimitError: it printed more than a limit.
+        subprocess.TimeoutExpired: it did not end in time; contains what it has printed.
         OSError: it could not be run.
     """
     stdout, stderr = _Output("stdout", most_stdout), _Output("stderr", most_stderr)
@@ -79,7 +79,7 @@ def run_bounded(
         env=environment,
     ) as process:
         try:
-            _converse(process, stdin or b"", (stdout, stderr), deadline)
+            _communicate(process, stdin or b"", (stdout, stderr), deadline)
             process.wait(max(0.0, deadline - time.monotonic()))
         except (TimeoutError, subprocess.TimeoutExpired):
             process.kill()
@@ -94,8 +94,8 @@ def run_bounded(
     )
 
 
-def _converse(process: subprocess.Popen[bytes], stdin: bytes, outputs: Sequence[_Output], deadline: float) -> None:
-    """Write and read until the program has closed both of its outputs.
+def _communicate(process: subprocess.Popen[bytes], stdin: bytes, outputs: Sequence[_Output], deadline: float) -> None:
+    """Write the program's input and read its outputs until all of them are closed.
 
     Raises:
         TimeoutError: the deadline has passed.
@@ -125,7 +125,7 @@ def _converse(process: subprocess.Popen[bytes], stdin: bytes, outputs: Sequence[
 
 
 def _write(descriptor: int, data: memoryview) -> int:
-    """Write as much as the pipe takes; what a program does not want to read counts as written."""
+    """Write as much as the pipe takes, and return how much. If the program closed the pipe, all counts as written."""
     try:
         return os.write(descriptor, data)
     except BrokenPipeError:

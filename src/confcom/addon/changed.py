@@ -1,4 +1,4 @@
-"""What a change of the add-on came to. Pure."""
+"""The result of a change of the add-on. Pure."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from confcom.addon.rollout import NodeStep
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a change came to.
+    """The result of a change.
 
     Args:
-        changed: whether the release is another one now.
-        revision: the release's number; 0: there is none.
-        findings: what preflight found.
-        steps: each daemon on each node, as they were at the end; none if it was not waited for.
-        would_change: with --dry-run, what would be done; None: it was no dry run.
+        changed: whether the release was changed.
+        revision: the release's revision number; 0: there is no release.
+        findings: preflight's findings.
+        steps: the final state of each daemon on each node; empty if the command did not wait.
+        would_change: with --dry-run, what would be changed; None without it.
     """
 
     changed: bool
@@ -29,7 +29,7 @@ class Changed:
     would_change: tuple[ObjectChange, ...] | None = None
 
     def to_json(self) -> dict[str, object]:
-        """For `--output json`."""
+        """Return it for `--output json`."""
         would = {} if self.would_change is None else {"would_change": changes_json(self.would_change)}
         return {
             "changed": self.changed,

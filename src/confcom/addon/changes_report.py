@@ -1,4 +1,4 @@
-"""What a change would do, as people and programs read it. Pure."""
+"""Formatting what a change would do, as text and as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from confcom.addon.drift_report import POD_SPEC, cut, shown
 from confcom.addon.manifest_changes import VALUES, Effect, FieldChange, ObjectChange
 
 MOST_LINES = 40
-"""A change of both daemons' images, arguments and labels has about twenty; `--output json` has all."""
+"""A change of both daemons' images, arguments and labels takes about twenty lines; `--output json` shows all."""
 
 
 def change_lines(changes: Sequence[ObjectChange]) -> Iterator[str]:
-    """For people, with a bound."""
+    """Yield at most MOST_LINES lines of text, and the number of lines left out."""
     lines = [line for one in changes for line in _lines(one)]
     yield from lines[:MOST_LINES]
     if len(lines) > MOST_LINES:
@@ -20,7 +20,7 @@ def change_lines(changes: Sequence[ObjectChange]) -> Iterator[str]:
 
 
 def changes_json(changes: Sequence[ObjectChange]) -> list[dict[str, object]]:
-    """For `--output json`, all of them."""
+    """Return all changes for `--output json`."""
     return [
         {"kind": one.kind, "name": one.name, "change": str(one.effect), "fields": list(map(_field_json, one.fields))}
         for one in changes

@@ -1,4 +1,4 @@
-"""Taking from the nodes what the kubelet leaves of resources whose plugin is gone."""
+"""Removing from the nodes' status what the kubelet keeps of resources whose device plugin is gone."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Container, Mapping, Sequence
 
 from confcom.addon.add_on import POLL_SECONDS, AddOn
 from confcom.addon.dead_resources import (
+    BUSY_KUBELET_SECONDS,
     KUBELET_KEEPS_SECONDS,
-    LATE_SECONDS,
     REPORT_SECONDS,
-    Remains,
     Settling,
     Stage,
-    remains,
+    StaleResources,
     removal,
+    stale_resources,
 )
 from confcom.addon.node_checks import shown
 from confcom.addon.objects import name_of
@@ -21,18 +21,19 @@ from confcom.addon.programs import ClusterAccessError
 from confcom.addon.rollout_report import NotReadyError
 from confcom.addon.telling import Mark, Row
 
-PATIENCE_SECONDS = KUBELET_KEEPS_SECONDS + REPORT_SECONDS + LATE_SECONDS
-"""After the plugin's end; a kubelet that reports takes no longer."""
+CLEANING_SECONDS = KUBELET_KEEPS_SECONDS + REPORT_SECONDS + BUSY_KUBELET_SECONDS
+"""Deadline, counted from the plugin's end: a kubelet that reports has forgotten the resources by then."""
 
 
 def clean_nodes(add_on: AddOn) -> None:
     """Wait until every kubelet has forgotten our resources, and remove their keys from the nodes' status.
 
-    Nodes that never were ours are left alone; what another plugin offers on those that were is told, and stays.
+    Nodes that never had the add-on are not changed. Resources that another plugin offers on the add-on's nodes are
+    reported, and stay.
 
     Raises:
-        NotReadyError: some node still has them.
-        ClusterAccessError: the API server stayed away.
+        NotReadyError: some nodes still have our resources.
+        ClusterAccessError: the API server was unreachable until the deadline.
     """
     started = add_on.clock()
     settling = Settling()
@@ -40,19 +41,19 @@ def clean_nodes(add_on: AddOn) -> None:
     with add_on.reporter.waiting(title) as table:
         while True:
             passed = add_on.clock() - started
-            left: Sequence[Remains] = ()
+            left: Sequence[StaleResources] = ()
             try:
                 left, failures = _look_and_remove(add_on, settling.last_seen, passed)
             except ClusterAccessError as error:
-                if passed >= PATIENCE_SECONDS:
+                if passed >= CLEANING_SECONDS:
                     raise
                 table.show([Row("API server", error.why or error.what, Mark.BAD)])
             else:
                 settling = settling.after(left, passed)
-                table.show(_rows(left, failures), note=f"{passed:.0f} s of at most {PATIENCE_SECONDS:.0f} s")
+                table.show(_rows(left, failures), note=f"{passed:.0f} s of at most {CLEANING_SECONDS:.0f} s")
                 if settling.settled(left, passed):
                     break
-                if passed >= PATIENCE_SECONDS:
+                if passed >= CLEANING_SECONDS:
                     raise _too_late(left, failures)
             add_on.sleep(POLL_SECONDS)
     for one in left:
@@ -60,20 +61,22 @@ def clean_nodes(add_on: AddOn) -> None:
             add_on.reporter.say(f"Left on {one.node}: {', '.join(one.others)}, which another device plugin offers.")
 
 
-def _look_and_remove(add_on: AddOn, ours: Container[str], passed: float) -> tuple[Sequence[Remains], Mapping[str, str]]:
-    """What was left, and by the node's name why it could not be removed now."""
+def _look_and_remove(
+    add_on: AddOn, ours: Container[str], passed: float
+) -> tuple[Sequence[StaleResources], Mapping[str, str]]:
+    """Return what each node still has, and by the node's name why its removal failed."""
     nodes = add_on.api.list_objects("nodes")
-    left = [remains(node, ours=name_of(node) in ours, passed=passed) for node in nodes]
+    left = [stale_resources(node, ours=name_of(node) in ours, passed=passed) for node in nodes]
     failures = {}
     for node, one in zip(nodes, left, strict=True):
-        # What failed is tried again: a plugin came back, or the kubelet reported in between. A webhook or a policy may
-        # refuse it as well, of which the API server's review of permissions knows nothing.
+        # A failed patch is retried: a plugin came back, or the kubelet reported in between. A webhook or a policy may
+        # refuse it too, which the API server's review of permissions does not show.
         if one.stage is Stage.DEAD and (why := add_on.api.patch_node_status(one.node, removal(node))):
             failures[one.node] = why
     return left, failures
 
 
-def _rows(left: Sequence[Remains], failures: Mapping[str, str]) -> list[Row]:
+def _rows(left: Sequence[StaleResources], failures: Mapping[str, str]) -> list[Row]:
     rows = []
     for one in left:
         if one.names:
@@ -85,10 +88,10 @@ def _rows(left: Sequence[Remains], failures: Mapping[str, str]) -> list[Row]:
     return rows
 
 
-def _too_late(left: Sequence[Remains], failures: Mapping[str, str]) -> NotReadyError:
+def _too_late(left: Sequence[StaleResources], failures: Mapping[str, str]) -> NotReadyError:
     open_ones = [one for one in left if one.stage is not Stage.CLEAN]
     told = [f"{one.node}: {', '.join(one.names)}, {one.stage}" for one in open_ones]
-    for why in dict.fromkeys(failures.values()):  # the same for many nodes, as a rule
+    for why in dict.fromkeys(failures.values()):  # usually the same for many nodes
         nodes = shown([node for node in failures if failures[node] == why])
         told += [f"their removal failed on {nodes}: {why}"]
     remedies = []

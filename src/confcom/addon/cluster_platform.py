@@ -1,4 +1,4 @@
-"""Reading a cluster's simulated platform with kubectl, as the person who runs it."""
+"""Reading a cluster's simulated platform with kubectl, with the user's own credentials."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _FAILURE = "the cluster cannot be asked for its simulated root"
 
 
 def read_platform(cluster: Cluster, *, run: Run = run_program) -> SimulatedPlatform:
-    """Read the simulated platform of a cluster. It stays in memory: only what is exported from it is written.
+    """Read the simulated platform of a cluster. It stays in memory; the caller writes only what is exported from it.
 
     Args:
-        cluster: which.
+        cluster: the cluster and the namespace.
         run: runs one program.
 
     Raises:
-        ClusterAccessError: kubectl is not there, the cluster does not answer or does not permit it, or has no root.
-        MalformedError: the Secret is not ours, or damaged.
+        ClusterAccessError: kubectl is missing, the cluster does not answer or forbids it, or there is no root.
+        MalformedError: the Secret is not from the add-on, or damaged.
     """
-    # By hand without the secret itself, should it succeed.
+    # The command that the error advises prints only the Secret's name, in case it succeeds.
     error_context = ErrorContext(
         _FAILURE, _get(cluster, "name"), "or, for a platform on this machine, give --state-dir"
     )
@@ -42,7 +42,7 @@ def read_platform(cluster: Cluster, *, run: Run = run_program) -> SimulatedPlatf
 
 
 def _get(cluster: Cluster, output: str) -> list[str]:
-    return cluster.kubectl("get", cluster.here, f"--output={output}", operands=["secret", SECRET_NAME])
+    return cluster.kubectl("get", cluster.namespace_flag, f"--output={output}", operands=["secret", SECRET_NAME])
 
 
 def _explained(cluster: Cluster, stderr: bytes) -> ClusterAccessError:

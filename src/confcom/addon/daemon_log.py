@@ -1,7 +1,7 @@
-"""What a log says: why a daemon is not ready by its own words, and how a program ended. Pure.
+"""Parsing logs: why a daemon is not ready, and how a program ended. Pure.
 
-A daemon's log also has lines that its clients cause, such as one about a malformed request. Anybody on a node can have
-one written, so none of them is taken for the reason why a daemon is not ready.
+A daemon's log also contains lines that its clients cause, such as one about a malformed request. Any process on a node
+can cause such a line, so none of them counts as the reason why a daemon is not ready.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from collections.abc import Sequence
 from confcom.addon.objects import KubernetesObject
 
 ABOUT, READINESS = "about", "readiness"
-"""What lines about a daemon's own readiness bear, and no others (confcom.daemon.readiness_log)."""
+"""The key and the value that only log lines about the daemon's own readiness have (confcom.daemon.readiness_log)."""
 _ERROR, _ERROR_LINES = "Error: ", 3
-"""How a program of ours ends: what, why, and what to do (confcom.errors.explain)."""
+"""The first words and the number of lines of our programs' final error: what, why, what to do
+(confcom.errors.explain)."""
 _LEVELS = re.compile(rf'^{_ERROR}|\b(WARNING|ERROR|CRITICAL)\b|"level": ?"(warning|error|critical)"')
 _TEXT_RECORD = re.compile(r"\d\d:\d\d:\d\d (debug|info|warning|error|critical)\b")
-"""How a log line begins in the format for terminals, which does not tell what it is about."""
+"""The beginning of a log line in the terminal format, which does not contain the ABOUT key."""
 
 
 def own_reason(log: str) -> str:
-    """Why a daemon is not ready, or how it ended; empty if its log says neither.
+    """Return why a daemon is not ready, or how it ended; empty if its log says neither.
 
-    That is the last of: a line about its readiness; the error that it ended with; a line that is no log record, such as
-    the end of a traceback.
+    The reason is the last of these: a line about its readiness; the error that it ended with; a line that is not a log
+    record, such as the end of a traceback.
     """
     lines = log.splitlines()
     for index in range(len(lines) - 1, -1, -1):
@@ -42,7 +43,7 @@ def own_reason(log: str) -> str:
 
 
 def last_complaint(log: str) -> str:
-    """The last warning or error in the log of a program that has no clients, or the error that it ended with."""
+    """Return the last warning or error in the log of a program without clients, or the error that it ended with."""
     lines = log.splitlines()
     telling = [index for index, line in enumerate(lines) if _LEVELS.search(line)]
     if not telling:
@@ -56,12 +57,12 @@ def _ending(lines: Sequence[str], index: int) -> str:
 
 
 def _is_of_an_error(lines: Sequence[str], index: int) -> bool:
-    """Whether a line is the second or third of an error's, which is told as a whole."""
+    """Return whether a line is the second or third line of an error, which is reported as a whole."""
     return any(line.startswith(_ERROR) for line in lines[max(0, index - _ERROR_LINES + 1) : index])
 
 
 def _is_cut_record(line: str) -> bool:
-    """Whether a line is a record of the format for terminals, or the rest of a JSON one whose beginning was cut off."""
+    """Return whether a line is a record in the terminal format, or the end of a JSON record that was cut off."""
     return line.endswith("}") or _TEXT_RECORD.match(line) is not None
 
 

@@ -1,4 +1,4 @@
-"""A daemon's pod: how it is, and why it is not ready. Pure."""
+"""A daemon's pod: its state, and why it is not ready. Pure."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from confcom.addon.plan import Component, component_of
 from confcom.errors import printable
 
 REVISION_LABEL = "controller-revision-hash"
-"""On a DaemonSet's pods and revisions: which template a pod was made from."""
-_HOPELESS = frozenset(
+"""The label on a DaemonSet's pods and revisions that identifies the template of a pod."""
+_FAILURE_REASONS = frozenset(
     {
         "CrashLoopBackOff",
         "ImagePullBackOff",
@@ -38,35 +38,35 @@ _HOPELESS = frozenset(
         "RunContainerError",
     }
 )
-"""The kubelet's waiting reasons that seldom go away by themselves."""
-_HARMLESS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedScheduling"})
-"""Warnings that keep no pod from starting; the scheduler's are in the pod itself while they hold."""
+"""The kubelet's waiting reasons that seldom go away without intervention."""
+_HARMLESS_WARNINGS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedScheduling"})
+"""Warnings that do not keep a pod from starting. A current scheduler warning is also in the pod's own conditions."""
 MAX_REASON_CHARACTERS = 300
-"""Runtimes repeat themselves: the first sentences say what failed."""
+"""Container runtimes repeat themselves; the first sentences say what failed."""
 _MAX_RAW_CHARACTERS = 10 * MAX_REASON_CHARACTERS
-"""Of which it is made: enough for the line feeds and indents that are left out."""
+"""How much of the original text is read: enough, with the line feeds and indents that are removed."""
 _MANY_RESTARTS = 2
-"""A container that ended this often and is not ready again is failing, also while it runs once more."""
-_MUTE = frozenset({"", "ContainerCreating", "PodInitializing"})
-"""Waiting reasons that say nothing: an event may."""
+"""A container that was restarted this often and is not ready counts as failing, even while it runs again."""
+_UNINFORMATIVE_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
+"""Waiting reasons that do not explain anything; an event may."""
 
 
 class PodState(StrEnum):
-    """How a daemon's pod is."""
+    """The state of a daemon's pod."""
 
     READY = "ready"
     STARTING = "starting"
     NOT_READY = "not ready"
     FAILING = "failing"
-    """It does not start, and will hardly do so by itself."""
+    """It does not start, and is unlikely to start without intervention."""
     WAITING = "waiting"
-    """The scheduler has found no place for it."""
+    """The scheduler has found no node for it."""
     ENDING = "ending"
     REJECTED = "rejected"
-    """The kubelet refused it; the DaemonSet makes another one."""
+    """The kubelet rejected it; the DaemonSet controller creates another one."""
 
 
-_TALKING = frozenset({PodState.NOT_READY, PodState.FAILING})
+_STATES_WITH_LOGS = frozenset({PodState.NOT_READY, PodState.FAILING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +81,15 @@ class DaemonPod:
     reason: str
     """Why it is not ready; empty if it is."""
     version: str
-    """Its image's tag, or the beginning of its digest."""
+    """Its image's tag, or the first digits of its digest."""
     image: str
     owner: str
     """Its DaemonSet's name."""
     revision: str
-    """Which template of its DaemonSet it was made from."""
+    """The revision of the DaemonSet's template that it was created from."""
 
     def to_json(self) -> dict[str, str]:
-        """For `--output json`."""
+        """Return it for `--output json`."""
         return {
             "pod": self.name,
             "state": self.state,
@@ -102,15 +102,15 @@ class DaemonPod:
 def daemon_pods(
     pods: Sequence[KubernetesObject], events: Sequence[KubernetesObject] = (), said: Mapping[str, str] | None = None
 ) -> tuple[DaemonPod, ...]:
-    """All pods of the two daemons, the older ones first.
+    """Return all pods of the two daemons, oldest first.
 
     Args:
-        pods: of the add-on's namespace.
-        events: of that namespace.
-        said: by the pod's name, why it is not ready by its own log, for those that run.
+        pods: those of the add-on's namespace.
+        events: those of that namespace.
+        said: by the pod's name, the reason in its own log why it is not ready.
     """
     ours = sorted(pods, key=lambda pod: (text(pod, "metadata", "creationTimestamp"), name_of(pod)))
-    about = defaultdict[str, list[KubernetesObject]](list)  # of a thousand daemons that fail, each has its events
+    about = defaultdict[str, list[KubernetesObject]](list)  # an index: a thousand failing daemons have events each
     for event in events:
         about[text(event, "involvedObject", "name")].append(event)
     return tuple(
@@ -118,13 +118,15 @@ def daemon_pods(
     )
 
 
-def mute_pods(pods: Sequence[KubernetesObject]) -> tuple[str, ...]:
-    """The names of those that run, or ran, and are not ready: only they themselves know why."""
-    return tuple(name_of(pod) for pod in pods if component_of(pod) and _state(pod) in _TALKING and _has_run(pod))
+def pods_needing_logs(pods: Sequence[KubernetesObject]) -> tuple[str, ...]:
+    """Return the names of the daemons' pods that run, or ran, and are not ready: only their logs say why."""
+    return tuple(
+        name_of(pod) for pod in pods if component_of(pod) and _state(pod) in _STATES_WITH_LOGS and _has_run(pod)
+    )
 
 
 def version_of(image: str) -> str:
-    """The tag, or the digest's first digits where it decides."""
+    """Return an image reference's tag, or the first digits of its digest if it has one."""
     reference, _, digest = image.partition("@")
     if digest:
         return digest[: len("sha256:") + 12]
@@ -135,7 +137,7 @@ def version_of(image: str) -> str:
 def pod_reason(
     pod: KubernetesObject, events: Sequence[KubernetesObject] = (), said: Mapping[str, str] | None = None
 ) -> tuple[PodState, str]:
-    """How any pod is, and why it is not ready; the reason is on one line."""
+    """Return a pod's state, and on one line why it is not ready; the pod need not be a daemon's."""
     state = _state(pod)
     reason = "" if state is PodState.READY else next(_reasons(pod, state, events, said or {}), "")
     words = printable(" ".join(reason[:_MAX_RAW_CHARACTERS].split()))
@@ -171,7 +173,7 @@ def _state(pod: KubernetesObject) -> PodState:
     if condition(pod, "PodScheduled").get("status") == "False":
         return PodState.WAITING
     if any(
-        text(one, "state", "waiting", "reason") in _HOPELESS or number(one, "restartCount") >= _MANY_RESTARTS
+        text(one, "state", "waiting", "reason") in _FAILURE_REASONS or number(one, "restartCount") >= _MANY_RESTARTS
         for one in _containers(pod)
     ):
         return PodState.FAILING
@@ -193,7 +195,7 @@ def _containers(pod: KubernetesObject) -> list[KubernetesObject]:
 def _reasons(
     pod: KubernetesObject, state: PodState, events: Sequence[KubernetesObject], said: Mapping[str, str]
 ) -> Iterator[str]:
-    """The best one first."""
+    """Yield the reasons why a pod is not ready, the most specific first."""
     if state is PodState.ENDING:
         yield "it was told to end"
     if state is PodState.REJECTED:
@@ -214,36 +216,36 @@ def _reasons(
 
 
 def _container_reasons(pod: KubernetesObject, said: Mapping[str, str]) -> Iterator[str]:
-    """Why containers that do not run do not."""
+    """Yield why containers that do not run have ended or are waiting."""
     for one in _containers(pod):
         waiting = text(one, "state", "waiting", "reason")
         if not mapping(one, "state", "running") and (killed := memory_kill(pod, one)):
             yield killed
-        if waiting in _MUTE:
+        if waiting in _UNINFORMATIVE_REASONS:
             continue
         ended = mapping(one, "lastState", "terminated")
         if waiting == "CrashLoopBackOff" and ended:
             code = f"exit code {number(ended, 'exitCode')}, {number(one, 'restartCount')} restarts"
-            told = text(ended, "message")  # the last of its log, as the chart has it
+            told = text(ended, "message")  # the end of its log: the chart sets FallbackToLogsOnError
             yield _joined(waiting, _joined(code, own_reason(told) or said.get(name_of(pod), "")))
         yield _joined(waiting, text(one, "state", "waiting", "message"))
 
 
 def last_warning(name: str, events: Sequence[KubernetesObject]) -> str:
-    """The latest warning about an object."""
+    """Return the latest warning event about an object; empty if there is none."""
     about = [
         event
         for event in events
         if text(event, "involvedObject", "name") == name
         and text(event, "type") == "Warning"
-        and text(event, "reason") not in _HARMLESS
+        and text(event, "reason") not in _HARMLESS_WARNINGS
     ]
     latest = max(about, key=event_time, default=None)
     return _joined(text(latest, "reason"), text(latest, "message")) if latest else ""
 
 
 def event_time(event: KubernetesObject) -> str:
-    """When an event was seen last, as the API server writes it."""
+    """Return when an event was last seen, as the API server writes it."""
     return (
         text(event, "series", "lastObservedTime")
         or text(event, "lastTimestamp")

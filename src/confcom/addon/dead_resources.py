@@ -1,8 +1,8 @@
-"""What a device plugin that is gone leaves in a node's status, and how it is removed. Pure.
+"""Stale resources: what a device plugin that is gone leaves in a node's status, and how it is removed. Pure.
 
-The kubelet keeps a resource for five minutes after its plugin has gone, then reports 0 and forgets it; the key stays
-for ever. A key is removed and never set to 0: at the kubelet's next start, a 0 ends pods that still run with the
-resource.
+The kubelet keeps a resource for five minutes after its plugin has gone, then reports 0 and forgets it; the key in the
+node's status stays for ever. A key is removed and never set to 0: at the kubelet's next start, a 0 ends pods that still
+run with the resource.
 """
 
 from __future__ import annotations
@@ -17,51 +17,51 @@ from confcom.addon.resources import SHARED, allocatable, offered
 KUBELET_KEEPS_SECONDS = 300.0
 """The kubelet's endpointStopGracePeriod."""
 REPORT_SECONDS = 10.0
-"""The kubelet's nodeStatusUpdateFrequency: what it knows is in the API at most so much later."""
-LATE_SECONDS = 60.0
-"""Patience beyond both, for a kubelet that is busy."""
-OTHERS_SECONDS = REPORT_SECONDS + LATE_SECONDS
-"""What pods can have for so long after our plugin's end is another plugin's."""
+"""The kubelet's nodeStatusUpdateFrequency: the longest delay until its state is in the API."""
+BUSY_KUBELET_SECONDS = 60.0
+"""Additional time beyond both, for a kubelet that is busy."""
+FOREIGN_AFTER_SECONDS = REPORT_SECONDS + BUSY_KUBELET_SECONDS
+"""A resource that is still allocatable this long after our plugin's end is offered by another plugin."""
 SETTLED_SECONDS = 12.0
-"""A key that is still away after more than one report of the kubelet stays away."""
+"""A key that has not come back for longer than one report interval of the kubelet does not come back."""
 
 
 class Stage(StrEnum):
-    """How far a node is."""
+    """How far the removal is on a node."""
 
     CLEAN = "clean"
     KEPT = "kept by the kubelet"
     DEAD = "at 0"
     OFFERED = "offered"
-    """Pods can have it: a plugin serves, or the kubelet has not reported yet that none does."""
+    """Allocatable: a plugin serves it, or the kubelet has not reported yet that none does."""
     SILENT = "the kubelet does not report"
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
-    """What is left on one node."""
+class StaleResources:
+    """The add-on's resources that are left in one node's status."""
 
     node: str
     stage: Stage
     names: tuple[str, ...]
     others: tuple[str, ...] = ()
-    """What another plugin offers there, and is none of ours to remove."""
+    """Resources that another plugin offers there; they are not removed."""
 
 
-def remains(node: KubernetesObject, *, ours: bool = False, passed: float = 0) -> Remains:
-    """What is left of our resources on a node.
+def stale_resources(node: KubernetesObject, *, ours: bool = False, passed: float = 0) -> StaleResources:
+    """Return what is left of our resources on a node.
 
     Args:
-        node: as it is now.
-        ours: whether it was seen with a name that only we use; one that has such a name is ours anyhow.
+        node: its current object.
+        ours: whether the node had a resource name before that only the add-on uses; a current one counts anyway.
         passed: seconds since our plugin's end.
     """
     left = offered(node)
     if not ours and left.keys() <= SHARED:
-        return Remains(name_of(node), Stage.CLEAN, ())
+        return StaleResources(name_of(node), Stage.CLEAN, ())
     reports = condition(node, "Ready").get("status") == "True"
     served = sorted(name for name in left if reports and allocatable(node, name))
-    others = tuple(served) if passed >= OTHERS_SECONDS else ()
+    others = tuple(served) if passed >= FOREIGN_AFTER_SECONDS else ()
     names = tuple(sorted(left.keys() - set(others)))
     if not names:
         stage = Stage.CLEAN
@@ -71,13 +71,13 @@ def remains(node: KubernetesObject, *, ours: bool = False, passed: float = 0) ->
         stage = Stage.SILENT
     else:
         stage = Stage.KEPT if set(served) <= set(others) else Stage.OFFERED
-    return Remains(name_of(node), stage, names, others)
+    return StaleResources(name_of(node), stage, names, others)
 
 
 def removal(node: KubernetesObject) -> Sequence[Mapping[str, str]]:
-    """The JSON patch (RFC 6902) of the node's status that takes away the keys that are at 0, and nothing else.
+    """Return the JSON patch (RFC 6902) of the node's status that removes the keys that are at 0, and nothing else.
 
-    Each is tested before, so that the whole patch fails if a plugin has come back meanwhile.
+    Each removal is preceded by a test, so that the whole patch fails if a plugin has come back meanwhile.
     """
     patch = []
     dead = {name for name, count in offered(node).items() if not count}
@@ -91,15 +91,15 @@ def removal(node: KubernetesObject) -> Sequence[Mapping[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Settling:
-    """When each node was last seen with something left: a kubelet's report may bring a key back."""
+    """When each node last had something left: a report of the kubelet may bring a key back."""
 
     last_seen: Mapping[str, float] = field(default_factory=dict)
 
-    def after(self, left: Sequence[Remains], now: float) -> Settling:
-        """With one more look."""
+    def after(self, left: Sequence[StaleResources], now: float) -> Settling:
+        """Return it updated by one more poll."""
         return Settling({**self.last_seen, **{one.node: now for one in left if one.stage is not Stage.CLEAN}})
 
-    def settled(self, left: Sequence[Remains], now: float) -> bool:
-        """Whether all nodes are clean, and have been for longer than a kubelet takes to report."""
+    def settled(self, left: Sequence[StaleResources], now: float) -> bool:
+        """Return whether all nodes are clean, and have been for SETTLED_SECONDS."""
         clean = all(one.stage is Stage.CLEAN for one in left)
         return clean and all(now - seen >= SETTLED_SECONDS for seen in self.last_seen.values())

@@ -1,4 +1,4 @@
-"""Running a program that a person's Ctrl-C does not reach, and that goes on if this one is killed."""
+"""Running a program that Ctrl-C does not reach, and that continues if this process is killed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class StopRequest:
-    """By which a program that runs in another thread is asked to end. Only the first request counts."""
+    """A request to end a program that another thread runs. Only the first request has an effect."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,7 +25,7 @@ class StopRequest:
         self._act: Callable[[], None] | None = None
 
     def when_asked(self, act: Callable[[], None]) -> None:
-        """Say what ends the program; it is done at once if that was asked already."""
+        """Set the action that ends the program; it is called at once if the end was requested already."""
         with self._lock:
             self._act = act
             if not self._asked:
@@ -33,7 +33,7 @@ class StopRequest:
         act()
 
     def ask(self) -> None:
-        """Ask it to end. Returns at once."""
+        """Request the program's end, without waiting for it."""
         with self._lock:
             act = None if self._asked else self._act
             self._asked = True
@@ -50,20 +50,21 @@ def run_detached(
     stop: StopRequest,
     most: int,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program in a session of its own, with files for what it reads and writes.
+    """Run a program in a session of its own, with files as its standard input and outputs.
 
-    A terminal's Ctrl-C reaches every program of its session; a pipe that nobody reads any more ends who writes to it.
+    A session of its own, since a terminal's Ctrl-C reaches the programs of the terminal's session. Files, since a pipe
+    without a reader would end the program by SIGPIPE if this process is killed.
 
     Args:
         arguments: the command line.
-        stdin: what it reads; None: nothing.
+        stdin: its standard input; None: empty.
         timeout: seconds after which it is killed.
-        environment: its variables.
-        stop: asked, it gets a SIGINT.
-        most: bytes that it may print on each of its outputs.
+        environment: its environment variables.
+        stop: sends the program a SIGINT when the end is requested.
+        most: limit in bytes for each of its outputs.
 
     Raises:
-        OutputLimitError: it printed more, and may have done all that it was to do.
+        OutputLimitError: it printed more, and may have done all of its work.
         OSError, subprocess.TimeoutExpired: it could not be run, or did not end.
     """
     with ExitStack() as stack:
@@ -94,18 +95,18 @@ def _written(file: IO[bytes], stream: str, most: int) -> bytes:
     return found
 
 
-def beside(work: Callable[[], T], done: futures.Future[T]) -> None:
-    """Do something in a thread that does not keep this program from ending.
+def run_in_background(work: Callable[[], T], done: futures.Future[T]) -> None:
+    """Run a function in a daemon thread, which does not keep this process from ending.
 
     Args:
-        work: what.
-        done: gets the result. The caller has it also where an interruption comes while the thread starts.
+        work: the function.
+        done: gets the result. The caller passes it in, so that it has it even if interrupted while the thread starts.
     """
 
     def run() -> None:
         try:
             done.set_result(work())
-        except BaseException as error:  # noqa: BLE001 # whatever it is, it is who asks for the result that gets it
+        except BaseException as error:  # noqa: BLE001 # raised again where the result is read
             done.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Disabling the add-on, so that nothing of it stays but the simulated root."""
+"""Disabling the add-on: everything is removed except what is kept on purpose, such as the simulated root."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from confcom.addon.add_on import POLL_SECONDS, AddOn
 from confcom.addon.cleaning import clean_nodes
-from confcom.addon.dead_resources import Stage, remains
+from confcom.addon.dead_resources import Stage, stale_resources
 from confcom.addon.enabling import NotEnabledError, namespaces_of_others
 from confcom.addon.findings import Check, Finding, Outcome, PreflightError
 from confcom.addon.helm import RELEASE, HelmError
 from confcom.addon.journal import Phase
-from confcom.addon.looking import look_at_daemons, look_everywhere
+from confcom.addon.looking import fetch_cluster_snapshot, fetch_daemon_snapshot
 from confcom.addon.node_checks import shown
 from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of
 from confcom.addon.permissions import CLEANING, READING, STORING, Permission, denied, is_cluster_wide, plural
@@ -32,27 +32,27 @@ POLICY_KINDS = (
     "ValidatingWebhookConfiguration",
     "MutatingWebhookConfiguration",
 )
-"""What could refuse pods, in the order of removal: a binding without its policy would be an error for every pod."""
-ENDING_SECONDS = 120.0
-"""For the daemons' pods: their grace period is 30 s, and a kubelet that starts again needs some more."""
+"""Kinds that can refuse pods, in the order of removal: a binding without its policy would be an error for every pod."""
+POD_TERMINATION_SECONDS = 120.0
+"""Deadline for the end of the daemons' pods: their grace period is 30 s, and a kubelet that restarts needs longer."""
 
 Consent = Callable[[Sequence[RunningWorkload]], bool]
 
 
 class NoConsentError(ConfcomError):
-    """Somebody said no."""
+    """The user did not consent."""
 
     exit_code = ExitCode.REFUSED
 
 
 @dataclass(frozen=True, slots=True)
 class Disabled:
-    """What disabling came to.
+    """The result of disabling the add-on.
 
     Args:
         removed: whether there was a release to remove.
-        kept: what stays on purpose, for people.
-        leftovers: by the node's name: resources that are in its status still.
+        kept: descriptions of what is kept on purpose.
+        leftovers: by the node's name, the resources that are still in its status.
     """
 
     removed: bool
@@ -60,7 +60,7 @@ class Disabled:
     leftovers: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """For `--output json`."""
+        """Return it for `--output json`."""
         return {
             "removed": self.removed,
             "kept": list(self.kept),
@@ -69,21 +69,21 @@ class Disabled:
 
 
 def disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) -> Disabled:
-    """Remove policies, then the daemons, then what is left of their resources on the nodes.
+    """Remove the policies, then the daemons, then what is left of their resources on the nodes.
 
-    Doing so again finishes what an earlier call left, and changes nothing in the end.
+    It is idempotent: a repeated call finishes what an earlier one left, and otherwise changes nothing.
 
     Args:
-        add_on: of which cluster.
-        consent: asked if workloads use it.
-        wait: whether to wait out the kubelet's five minutes and clean the nodes.
-        interrupted: whether somebody knows that no helm is at work on the last change any more.
+        add_on: the add-on of the cluster.
+        consent: called if workloads use the add-on; returns whether the user consents to their loss of it.
+        wait: whether to wait for the kubelet's five minutes and to clean the nodes.
+        interrupted: whether the user states that no helm is running the last change any more.
 
     Raises:
-        NotEnabledError: it is in another namespace, or was not installed by helm.
-        RunningChangeError: helm may still be at work on the last change.
-        NoConsentError: workloads use it, and nobody agreed; nothing was changed.
-        PreflightError: this user may not.
+        NotEnabledError: the add-on is in another namespace, or was not installed by helm.
+        RunningChangeError: helm may still be running the last change.
+        NoConsentError: workloads use the add-on, and the user did not consent; nothing was changed.
+        PreflightError: this user lacks permissions.
         HelmError: helm failed.
         NotReadyError: something is left that can only be removed later.
     """
@@ -94,7 +94,7 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) -
 
 def _disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) -> Disabled:
     with add_on.reporter.busy("Looking at the cluster"):
-        seen = look_everywhere(add_on.api)
+        seen = fetch_cluster_snapshot(add_on.api)
         history = add_on.helm.history()
         parts = (add_on.helm.installed(), add_on.helm.hooks()) if history else ((), ())
     if not interrupted and (other := running_change(history, add_on.now())):
@@ -109,7 +109,7 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) 
                 why=f"{in_use(workloads)}, and nobody agreed to take it from them",
                 remedy="end them first, or say --yes",
             )
-        # A question may stand for minutes, and helm removes a release also while another helm changes it.
+        # The user may take minutes to answer, and helm uninstalls a release even while another helm changes it.
         if not interrupted and (other := running_change(add_on.helm.history(), add_on.now())):
             raise other
     if history:
@@ -118,12 +118,12 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) 
     else:
         add_on.reporter.say("The add-on is not enabled.")
         add_on.journal.phase = Phase.MADE
-    kept = add_on.patiently(lambda: _kept(add_on, seen), deadline=ENDING_SECONDS)
+    kept = add_on.retry_while_unreachable(lambda: _kept(add_on, seen), deadline=POD_TERMINATION_SECONDS)
     if wait:
         clean_nodes(add_on)
         return Disabled(bool(history), kept)
-    nodes = add_on.patiently(lambda: add_on.api.list_objects("nodes"), deadline=ENDING_SECONDS)
-    left = [remains(node) for node in nodes]
+    nodes = add_on.retry_while_unreachable(lambda: add_on.api.list_objects("nodes"), deadline=POD_TERMINATION_SECONDS)
+    left = [stale_resources(node) for node in nodes]
     names = tuple((one.node, one.names) for one in left if one.stage is not Stage.CLEAN)
     return Disabled(bool(history), kept, names)
 
@@ -171,13 +171,13 @@ def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject], hooks: Sequenc
         except HelmError as error:
             remedy = "`confcom disable` again removes the rest; `confcom enable` puts back what is gone"
             raise type(error)(error.what, why=error.why, remedy=f"{remedy}; {error.remedy}") from error
-    add_on.patiently(lambda: _remove_hooks(add_on, hooks), deadline=ENDING_SECONDS)
+    add_on.retry_while_unreachable(lambda: _remove_hooks(add_on, hooks), deadline=POD_TERMINATION_SECONDS)
     _wait_for_the_end(add_on)
 
 
 def _remove_hooks(add_on: AddOn, hooks: Sequence[KubernetesObject]) -> None:
-    # Those of a hook that failed are helm's to look at, and nobody's afterwards. In the order of the kinds' names, so
-    # that rights go before the policy that limits them.
+    # Helm leaves the objects of a failed hook for inspection, and never removes them. In the order of the kinds' names,
+    # so that Roles and bindings are removed before the policy that limits them.
     for kind in sorted({f"{one['kind']}.{group_of(one)}".rstrip(".") for one in hooks}):
         short = kind.partition(".")[0]
         names = [name_of(one) for one in hooks if one["kind"] == short]
@@ -185,17 +185,19 @@ def _remove_hooks(add_on: AddOn, hooks: Sequence[KubernetesObject]) -> None:
 
 
 def _wait_for_the_end(add_on: AddOn) -> None:
-    deadline = add_on.clock() + ENDING_SECONDS
+    deadline = add_on.clock() + POD_TERMINATION_SECONDS
     with add_on.reporter.waiting("The daemons end") as table:
         while True:
-            seen = add_on.patiently(lambda: look_at_daemons(add_on.api), deadline=ENDING_SECONDS, table=table)
+            seen = add_on.retry_while_unreachable(
+                lambda: fetch_daemon_snapshot(add_on.api), deadline=POD_TERMINATION_SECONDS, table=table
+            )
             pods = [pod for pod in seen.pods if component_of(pod)]
             table.show([Row(name_of(pod), "ends", Mark.WAITING) for pod in pods])
             if not pods:
                 return
             if add_on.clock() > deadline:
                 raise NotReadyError(
-                    f"{shown([name_of(pod) for pod in pods])} did not end within {ENDING_SECONDS:.0f} s",
+                    f"{shown([name_of(pod) for pod in pods])} did not end within {POD_TERMINATION_SECONDS:.0f} s",
                     why="their kubelet does not answer, or something holds them with a finalizer",
                     remedy="see kubectl describe pod; `confcom disable` again when they are gone",
                 )

@@ -1,9 +1,9 @@
-"""What is in the cluster otherwise than a release's manifests say, by content. Pure.
+"""Drift: how the content of the cluster's objects differs from a release's manifests. Pure.
 
 What a manifest sets must be the same in the live object. Defaults that the API server fills in are no drift. A field
-that somebody other than helm added to a spec is drift. A value that belongs to helm alone is not, whatever the manifest
-says: an admission webhook changed it in helm's own request, and would do so again. Labels and annotations that others
-add are no drift either, such as that of `kubectl rollout restart`.
+that a manager other than helm added to a spec is drift. A different value that helm alone owns is no drift: an
+admission webhook changed it in helm's own request, and would do so again. Labels and annotations that others add are no
+drift either, such as the annotation of `kubectl rollout restart`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ MERGE_KEYS = {
     "volumeMounts": "mountPath",
     "imagePullSecrets": "name",
 }
-"""By the list's name: the key of its items, in any order (x-kubernetes-list-map-keys of the API). Others are compared
-item by item."""
+"""By the list's name, the key of its items, whose order does not matter (x-kubernetes-list-map-keys of the API). Other
+lists are compared item by item."""
 _ONLY_FROM_US = frozenset({"nodeSelector", "matchLabels"})
-"""Maps that have one owner as a whole and no defaults: what a manifest does not have in them was added."""
+"""Maps that are owned as a whole and have no defaults: an entry that is not in the manifest was added."""
 _OMITTED = frozenset(
     {"hostPID", "hostIPC", "hostNetwork", "readOnly", "stdin", "stdinOnce", "tty", "minReadySeconds"}
     | {"initialDelaySeconds"}
 )
-"""Fields that the API does not show when they are false or 0 (no pointers in its types). Others that are false and not
-there are not what was set: `automountServiceAccountToken` is true then."""
+"""Fields that the API omits when they are false or 0 (they are no pointers in its types). Another field that is set to
+false and missing in the live object is drift: a missing `automountServiceAccountToken` means true."""
 _QUANTITIES = frozenset({"limits", "requests", "sizeLimit"})
-"""Where a value, or all values in the map, are quantities: `0.5` is shown as `500m`."""
+"""Fields whose value, or whose map's values, are quantities: the API shows `0.5` as `500m`."""
 _DEFAULTS: Mapping[str, object] = {
     "defaultMode": 0o644,
     "dnsPolicy": "ClusterFirst",
@@ -58,19 +58,19 @@ _DEFAULTS: Mapping[str, object] = {
     "resources": {},
     "type": "ClusterIP",
 }
-"""What the API server fills in, by the field's name. Its manager is whoever made the object; somebody who made it again
-from an export has added nothing with it."""
+"""The API server's defaults, by the field's name. Their manager is the one that created the object; creating it again
+from an export does not count as adding them."""
 _ALIASES = frozenset({"serviceAccount", "clusterIPs"})
-"""Which the API server keeps like another field (serviceAccountName, clusterIP)."""
+"""Fields that the API server keeps equal to another field (serviceAccountName, clusterIP)."""
 _ALLOCATED = frozenset({"ipFamilies", "ipFamilyPolicy"})
-"""Which it chooses for a Service by the cluster's networks."""
+"""Fields that the API server chooses for a Service by the cluster's networks."""
 _NOT_COMPARED = frozenset({"apiVersion", "kind", "metadata", "status"})
 _COMPARED_METADATA = ("labels", "annotations")
 _TEMPLATE_METADATA: Path = ("spec", "template", "metadata")
 UNSHOWN = frozenset({"env", "data"})
 """Fields whose values are not shown, because they may be confidential."""
 SECRET = "Secret"  # noqa: S105 # a kind
-"""Of these, the content is not looked at."""
+"""A kind whose content is not compared."""
 
 
 class Deviation(StrEnum):
@@ -83,28 +83,29 @@ class Deviation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldDrift:
-    """One field that is not as the release has it."""
+    """One field that differs from the release."""
 
     path: Path
     deviation: Deviation
     wanted: object = None
     found: object = None
     manager: str = ""
-    """Who wrote it last (`kubectl-set`); empty where the API server does not keep that, as of what is missing."""
+    """The last manager that wrote it (`kubectl-set`); empty if the API server does not record one, as for a missing
+    field."""
     time: str = ""
-    """When, as the API server writes it."""
+    """When it was written, as the API server writes it."""
     hidden: bool = False
-    """Whether its values hold what a Secret holds (confcom.addon.secret_values)."""
+    """Whether its values contain a value of a Secret (confcom.addon.secret_values)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One object that is not as the release has it."""
+    """One object that differs from the release."""
 
     kind: str
     name: str
     fields: tuple[FieldDrift, ...] = ()
-    """None: all of it is gone."""
+    """Empty: the object itself is missing."""
 
     @property
     def gone(self) -> bool:
@@ -113,18 +114,18 @@ class Drift:
 
     @property
     def added(self) -> tuple[Path, ...]:
-        """What somebody added."""
+        """The paths of the added fields."""
         return tuple(one.path for one in self.fields if one.deviation is Deviation.ADDED)
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseSeen:
-    """What a look at the release saw.
+    """The state of the release, and its drift.
 
     Args:
-        last: its last revision; what is there is compared with it only if it was made to its end.
-        drifts: what is not as it says.
-        doubt: what could not be looked at, and why; empty if all was.
+        last: its last revision; the cluster is compared with it only if it was deployed completely.
+        drifts: the objects that differ from it.
+        doubt: what could not be read, and why; empty if everything could.
         can_roll_back: whether there is a revision that undoes the last change.
     """
 
@@ -135,12 +136,12 @@ class ReleaseSeen:
 
 
 def drift(manifests: Iterable[KubernetesObject], live: Sequence[KubernetesObject], namespace: str) -> tuple[Drift, ...]:
-    """Compare all of a release with what is there.
+    """Compare a release's manifests with the live objects.
 
     Args:
-        manifests: of the release, those that could be read in the cluster.
-        live: what is there of them, with managed fields.
-        namespace: of those that name none.
+        manifests: the release's manifests whose objects the user may read.
+        live: the objects that exist, with their managed fields.
+        namespace: the namespace of manifests without one.
     """
     there = {identity(one, namespace): one for one in live}
     found = []
@@ -154,28 +155,29 @@ def drift(manifests: Iterable[KubernetesObject], live: Sequence[KubernetesObject
 
 
 def identity(thing: KubernetesObject, namespace: str) -> tuple[str, str, str, str]:
-    """Group, kind, namespace and name; the namespace is the given one if it names none, as of the whole cluster's."""
+    """Return group, kind, namespace and name; objects without a namespace get the given one, cluster-wide ones too."""
     return group_of(thing), text(thing, "kind"), namespace_of(thing) or namespace, name_of(thing)
 
 
 def field_drift(wanted: KubernetesObject, live: KubernetesObject) -> Iterator[FieldDrift]:
-    """The fields of one object that are not as its manifest has them."""
+    """Yield the fields of one object that differ from its manifest."""
     if text(wanted, "kind") == SECRET:
         return
     written = entries(live)
     for one in _differences(_compared(wanted), live, ()):
         owners = [entry for entry in written if entry.owns(one.path)]
-        # Admission webhooks act after managers are recorded: what they change still belongs to helm alone.
+        # Admission webhooks run after the managers are recorded: helm alone still owns what they change.
         if not owners or not all(entry.is_helm for entry in owners):
-            yield _by(one, owners)
+            yield _with_last_writer(one, owners)
     seen = set[Path]()
     for entry in written:
-        # What helm applied is in its manifest, unless it was handed over to helm to be removed, and helm has not.
+        # Helm's manifest contains what helm applied, except fields that were handed over to helm for their removal, if
+        # helm has not removed them yet.
         if not entry.is_helm or entry.applied:
             for one in _additions(entry.fields, wanted, live, ()):
                 if one.path[0] == "spec" and one.path not in seen:
                     seen.add(one.path)
-                    yield _by(one, [entry])
+                    yield _with_last_writer(one, [entry])
 
 
 def _compared(wanted: KubernetesObject) -> KubernetesObject:
@@ -183,7 +185,7 @@ def _compared(wanted: KubernetesObject) -> KubernetesObject:
     return {"metadata": metadata, **{key: value for key, value in wanted.items() if key not in _NOT_COMPARED}}
 
 
-def _by(one: FieldDrift, owners: Sequence[Entry]) -> FieldDrift:
+def _with_last_writer(one: FieldDrift, owners: Sequence[Entry]) -> FieldDrift:
     others = sorted((entry for entry in owners if not entry.is_helm), key=lambda entry: entry.time)
     if not others:
         return one
@@ -192,7 +194,7 @@ def _by(one: FieldDrift, owners: Sequence[Entry]) -> FieldDrift:
 
 
 def _differences(wanted: object, live: object, at: Path) -> Iterator[FieldDrift]:
-    """Depth first; a list without keys is one field."""
+    """Yield the differing fields, depth first; a list without keys is one field."""
     if isinstance(wanted, Mapping) and (live is None or isinstance(live, Mapping)):
         for key, value in wanted.items():
             yield from _differences(value, (live or {}).get(key), (*at, str(key)))
@@ -230,7 +232,7 @@ def _difference(wanted: object, live: object, at: Path) -> FieldDrift:
 def _same(wanted: object, live: object, at: Path) -> bool:
     name, around = str(at[-1]), str(at[-2]) if len(at) > 1 else ""
     if wanted is None:
-        return True  # an apply leaves it to the API server
+        return True  # null in an apply leaves the value to the API server
     if live is None:
         return wanted == "" or (name in _OMITTED and not wanted)
     if isinstance(wanted, bool) or isinstance(live, bool):
@@ -242,12 +244,12 @@ def _same(wanted: object, live: object, at: Path) -> bool:
 
 
 def _additions(tree: Mapping[str, object], wanted: object, live: object, at: Path) -> Iterator[FieldDrift]:
-    """What a manager owns, the manifest has not, and is there; of several fields within each other, the outermost."""
+    """Yield the live fields that a manager owns and the manifest lacks; of nested ones, only the outermost."""
     if at == _TEMPLATE_METADATA:
         return
     for step, below in steps(tree):
         path = (*at, step)
-        mine, there = (_below(one, step) for one in (wanted, live))
+        mine, there = (_child(one, step) for one in (wanted, live))
         if there is None:
             continue
         if mine is None:
@@ -265,7 +267,7 @@ def _is_default(step: Step, value: object) -> bool:
     return isinstance(step, str) and (step in _ALIASES | _ALLOCATED or (step in _DEFAULTS and _DEFAULTS[step] == value))
 
 
-def _below(thing: object, step: Step) -> object:
+def _child(thing: object, step: Step) -> object:
     if isinstance(step, str):
         return thing.get(step) if isinstance(thing, Mapping) else None
     return step.within(thing)

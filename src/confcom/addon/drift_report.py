@@ -1,4 +1,4 @@
-"""Drift as people and programs read it. Pure."""
+"""Formatting drift and the state of the last change, as text and as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from confcom.addon.field_managers import Path
 from confcom.addon.history import DEPLOYED, FAILED, LONGEST_CHANGE_SECONDS, UNINSTALLED, UNINSTALLING
 
 MOST_FIELDS = 3
-"""Of one object that are named, so that a line stays a line; `--output json` has all."""
+"""Limit of the fields that are named of one object, so that it fits on one line; `--output json` shows all."""
 MAX_VALUE_CHARACTERS = 80
-"""Of a value that is shown: an image with its digest is longer than that only with a long registry's name."""
+"""Limit of a shown value: an image with its digest is longer only if its registry's name is long."""
 INTERRUPTED_FLAG = "--interrupted"
-"""By which a person says that no helm is at work on the last change any more."""
+"""The flag by which the user states that no helm is running the last change any more."""
 POD_SPEC: Path = ("spec", "template", "spec")
 
 
 def change_problem(seen: ReleaseSeen, now: datetime) -> str:
-    """What is wrong with the release's last change, and what to do; empty if it was made to its end.
+    """Return what is wrong with the release's last change, and what to do; empty if it was completed.
 
     Args:
         seen: the release.
-        now: by this machine's clock.
+        now: the time by this machine's clock.
     """
     if seen.last is None or seen.last.status in {DEPLOYED, UNINSTALLED}:
         return ""
@@ -38,7 +38,7 @@ def change_problem(seen: ReleaseSeen, now: datetime) -> str:
 
 
 def unfinished(seen: ReleaseSeen) -> tuple[str, str]:
-    """Of a last change that was not made to its end: what is wrong, and what to do."""
+    """Return what is wrong with a last change that was not completed, and what to do."""
     if seen.last is None:
         return "", ""
     number, status, said = seen.last.number, seen.last.status, seen.last.description
@@ -55,19 +55,19 @@ def unfinished(seen: ReleaseSeen) -> tuple[str, str]:
 
 
 def undoing(*, can_roll_back: bool) -> str:
-    """What undoes a change that was interrupted. Said so, it is done also while the change might still go on."""
+    """Return the advice that undoes an interrupted change. With the flag, no check for a running change is made."""
     if can_roll_back:
         return f"`confcom rollback {INTERRUPTED_FLAG}` undoes what it did"
     return f"`confcom disable {INTERRUPTED_FLAG}` removes what it made; then `confcom enable`"
 
 
 def drift_problem(drift: Drift) -> str:
-    """What is wrong with one object, and what mends it."""
+    """Return what is wrong with one object, and what repairs it."""
     return f"{described(drift)}: `confcom enable` {'makes it again' if drift.gone else 'sets it back'}"
 
 
 def described(drift: Drift) -> str:
-    """One object, with what differs and who wrote it."""
+    """Describe one object's drift: which fields differ, and who wrote them."""
     if drift.gone:
         return f"the {drift.kind} {drift.name} is missing"
     told = [_field(one) for one in drift.fields[:MOST_FIELDS]]
@@ -77,7 +77,7 @@ def described(drift: Drift) -> str:
 
 
 def to_json(drift: Drift) -> dict[str, object]:
-    """For `--output json`."""
+    """Return one object's drift for `--output json`."""
     fields = [
         {"field": shown(one.path), "deviation": str(one.deviation), "manager": one.manager, "time": one.time}
         for one in drift.fields
@@ -86,7 +86,7 @@ def to_json(drift: Drift) -> dict[str, object]:
 
 
 def shown(path: Path) -> str:
-    """As in `spec.template.spec.containers[quote-helper].image`."""
+    """Format a path, as in `spec.template.spec.containers[quote-helper].image`."""
     return "".join(f".{step}" if isinstance(step, str) else str(step) for step in path).removeprefix(".")
 
 
@@ -111,7 +111,7 @@ def _how(one: FieldDrift) -> str:
 
 
 def _words(wanted: list[object], found: list[object]) -> str:
-    """Of lists of words, such as a container's arguments."""
+    """Describe the difference of two lists of words, such as a container's arguments."""
     more = [one for one in found if one not in wanted]
     less = [one for one in wanted if one not in found]
     if not all(isinstance(one, str | int) for one in (*more, *less)) or not (more or less):
@@ -121,6 +121,6 @@ def _words(wanted: list[object], found: list[object]) -> str:
 
 
 def cut(value: object) -> str:
-    """A value as it is written in YAML, up to a bound."""
+    """Return a value as it is written in YAML, cut at MAX_VALUE_CHARACTERS."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= MAX_VALUE_CHARACTERS else f"{text[:MAX_VALUE_CHARACTERS]}..."

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 
 from confcom.addon.add_on import AddOn
-from confcom.addon.applied import applied
+from confcom.addon.applied import compare_with_cluster
 from confcom.addon.changed import Changed
 from confcom.addon.findings import Outcome, PreflightError
 from confcom.addon.helm import RELEASE
@@ -26,17 +26,17 @@ from confcom.errors import ConfcomError, ExitCode
 
 
 class NotEnabledError(ConfcomError):
-    """There is no add-on to be changed."""
+    """The add-on is not enabled in this namespace, or was not installed by helm."""
 
     exit_code = ExitCode.REFUSED
 
     @classmethod
     def of(cls, what: str, elsewhere: Sequence[str]) -> NotEnabledError:
-        """With what to do.
+        """Create the error, with advice that names other namespaces of the add-on.
 
         Args:
-            what: could not be done.
-            elsewhere: other namespaces that have the add-on.
+            what: what could not be done.
+            elsewhere: the other namespaces that have the add-on.
         """
         if not elsewhere:
             return cls(what, why="the add-on is not enabled", remedy="confcom enable")
@@ -45,19 +45,19 @@ class NotEnabledError(ConfcomError):
 
 
 def enable(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
-    """Install the add-on, or make it what is wished for; doing so again changes nothing.
+    """Install the add-on, or change it to what the user asked for; it is idempotent.
 
     Args:
-        add_on: of which cluster.
-        request: what is to be installed.
+        add_on: the add-on of the cluster.
+        request: what the user asked for.
         dry_run: whether to stop before anything is changed.
         wait: whether to wait until every node is ready.
-        deadline: seconds without progress.
+        deadline: seconds without progress after which waiting ends.
 
     Raises:
         PreflightError: a check failed, and nothing was changed.
         HelmError: helm failed.
-        NotReadyError: it is installed, and some node is not ready.
+        NotReadyError: the add-on is installed, and some node is not ready.
     """
     with add_on.interruptible():
         seen, findings = add_on.preflight(request)
@@ -77,24 +77,25 @@ def enable(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
 
 
 def update(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
-    """Change an enabled add-on, node by node: on each, the old daemon serves until the new one is ready.
+    """Update an enabled add-on, node by node: on each node, the old daemon serves until the new one is ready.
 
     Args:
-        add_on: of which cluster.
-        request: what is to be another.
+        add_on: the add-on of the cluster.
+        request: what the user wants to change.
         dry_run: whether to stop before anything is changed.
         wait: whether to wait until every node is ready.
-        deadline: seconds without progress.
+        deadline: seconds without progress after which waiting ends.
 
     Raises:
         NotEnabledError: there is nothing to update.
         PreflightError: a check failed, and nothing was changed.
         HelmError: helm failed.
-        NotReadyError: the update stopped at some node, whose old daemon goes on serving.
+        NotReadyError: the update stopped at some node; the old daemon there continues to serve.
     """
     with add_on.interruptible():
-        # Before preflight: values that are enough for an update need not be enough to enable it, as the chart says.
-        with contextlib.suppress(ClusterAccessError):  # preflight tells that, with what else it needs
+        # Before preflight: values that suffice for an update may not suffice to enable the add-on, and the chart would
+        # refuse them.
+        with contextlib.suppress(ClusterAccessError):  # preflight reports it, together with its other findings
             if not add_on.helm.history():
                 raise NotEnabledError.of("there is nothing to update", _elsewhere(add_on))
         seen, findings = add_on.preflight(request)
@@ -107,20 +108,20 @@ def update(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
 
 
 def roll_back(add_on: AddOn, revision: int | None, *, interrupted: bool, wait: bool, deadline: float) -> Changed:
-    """Make the add-on what it was before its last change.
+    """Roll the add-on back to the revision before its last change, or to a given one.
 
     Args:
-        add_on: of which cluster.
-        revision: another one than that before the last change.
-        interrupted: whether somebody knows that no helm is at work on the last change any more.
+        add_on: the add-on of the cluster.
+        revision: the revision to roll back to; None: the one that undoes the last change.
+        interrupted: whether the user states that no helm is running the last change any more.
         wait: whether to wait until every node is ready.
-        deadline: seconds without progress.
+        deadline: seconds without progress after which waiting ends.
 
     Raises:
         NotEnabledError: there is nothing to roll back.
-        RunningChangeError: helm may still be at work on the last change.
-        NoRevisionError: there is none to go back to.
-        PreflightError: the nodes are not those that it was made for, and nothing was changed.
+        RunningChangeError: helm may still be running the last change.
+        NoRevisionError: there is no such revision.
+        PreflightError: the revision does not fit the current nodes, and nothing was changed.
         HelmError: helm failed.
         NotReadyError: some node is not ready.
     """
@@ -137,7 +138,7 @@ def roll_back(add_on: AddOn, revision: int | None, *, interrupted: bool, wait: b
                 f"there is no revision {target}", why=f"there are {known or 'none'}", remedy="name one of them"
             )
         _check_target(add_on, target)
-        add_on.set_back(target, f"helm rolls back to revision {target}", last=history[-1].number)
+        add_on.restore_revision(target, f"helm rolls back to revision {target}", last=history[-1].number)
         remedy = "see `confcom status`"
         title = f"Back to revision {target}, node by node"
         steps = add_on.wait(title, deadline=deadline, remedy=remedy) if wait else ()
@@ -145,18 +146,18 @@ def roll_back(add_on: AddOn, revision: int | None, *, interrupted: bool, wait: b
 
 
 def _check_target(add_on: AddOn, target: int) -> None:
-    """By the nodes as they are now: helm applies what the chart made of those of that time.
+    """Check a revision against the current nodes: helm applies what the chart rendered for the nodes of that time.
 
-    What is wrong with the present installation too is no reason to keep that.
+    A problem that the present installation has too does not prevent the rollback.
 
     Raises:
-        PreflightError: simulated and hardware nodes would come together without consent, or nodes lose the daemons.
+        PreflightError: simulated and hardware nodes would be mixed without consent, or nodes would lose the daemons.
     """
     plan = Plan(add_on.helm.installed(target))
     nodes = add_on.api.list_objects("nodes")
-    ours = [one for one in add_on.api.list_objects("daemonsets", add_on.cluster.here) if component_of(one)]
+    ours = [one for one in add_on.api.list_objects("daemonsets", add_on.cluster.namespace_flag) if component_of(one)]
     consent = f"go back to another revision, or change the present one with `confcom enable {BESIDE_HARDWARE}`"
-    anyway = f"helm rollback {RELEASE} {target} {add_on.cluster.here}"
+    anyway = f"helm rollback {RELEASE} {target} {add_on.cluster.namespace_flag}"
     found = [*check_simulation(plan, nodes, ours, consent=consent), *check_losses(plan, nodes, ours, anyway=anyway)]
     present = {one.what for one in check_simulation(Plan(tuple(ours)), nodes, ours)}
     findings = [one for one in found if one.outcome is Outcome.FAILED and one.what not in present]
@@ -166,7 +167,7 @@ def _check_target(add_on: AddOn, target: int) -> None:
 
 
 def namespaces_of_others(daemon_sets: Iterable[KubernetesObject], here: str) -> tuple[str, ...]:
-    """Other namespaces than this one that have daemons of ours."""
+    """Return the other namespaces that have daemons of the add-on."""
     return tuple(sorted({namespace_of(one) for one in daemon_sets if component_of(one)} - {here}))
 
 
@@ -174,19 +175,19 @@ def _elsewhere(add_on: AddOn) -> tuple[str, ...]:
     try:
         found = add_on.api.list_objects("daemonsets.apps", "--all-namespaces")
     except ClusterAccessError:
-        return ()  # it is a hint only
+        return ()  # it is only a hint
     return namespaces_of_others(found, add_on.cluster.namespace)
 
 
 def _apply(add_on: AddOn, request: InstallRequest, seen: PreflightContext) -> bool:
-    """Unless that would change nothing; says whether it did."""
-    found = applied(add_on, seen)
+    """Apply what the user asked for unless nothing needs to be changed; return whether it was applied."""
+    found = compare_with_cluster(add_on, seen)
     if not (found.recorded and found.complete):
         add_on.apply(request.chart, seen)
     elif found.drifts:
-        # Not an upgrade, which would be one more change for `confcom rollback` to undo.
+        # Not an upgrade: it would be one more change for `confcom rollback` to undo.
         last = seen.history[-1].number
-        add_on.set_back(last, "helm sets back what was changed", last=last)
+        add_on.restore_revision(last, "helm sets back what was changed", last=last)
     else:
         add_on.reporter.say("The release is as it was asked to be already.")
         return False
@@ -194,7 +195,7 @@ def _apply(add_on: AddOn, request: InstallRequest, seen: PreflightContext) -> bo
 
 
 def _settle(add_on: AddOn, title: str, *, deadline: float, remedy: str) -> tuple[NodeStep, ...]:
-    """Wait for the daemons, and for their quotes to be of the cluster's simulated root."""
+    """Wait for the daemons, and until their quotes are made under the cluster's simulated root."""
     steps = add_on.wait(title, deadline=deadline, remedy=remedy)
     await_root(add_on, deadline=deadline)
     return steps

@@ -1,7 +1,8 @@
-"""Who wrote which field of an object, as the API server keeps it in `metadata.managedFields`. Pure.
+"""Field managers: who wrote which field of an object, from `metadata.managedFields`. Pure.
 
 Kubernetes: "Server-Side Apply", field management. An entry's `fieldsV1` is a tree: `f:NAME` is a field, `k:{...}` an
-item of a list by its keys, `.` the item itself; an empty tree is a field that is owned as a whole.
+item of a list by its keys, `v:...` an item of a set, `.` the item itself; an empty tree is a field that is owned as a
+whole.
 """
 
 from __future__ import annotations
@@ -15,22 +16,25 @@ from confcom.addon.objects import KubernetesObject, listing, mapping, text
 
 HELM = "helm"
 KUBECTL = "kubectl"
-"""How the names of its managers begin: `kubectl-edit`, `kubectl-client-side-apply`. Helm's annotation is its too when
-it makes an object from an export."""
+"""The prefix of kubectl's manager names: `kubectl-edit`, `kubectl-client-side-apply`. kubectl also owns helm's
+annotation if it created the object from an export."""
 _ANNOTATIONS = ("f:metadata", "f:annotations")
 _OWNERSHIP = "f:meta.helm.sh/release-name"
-"""The annotation that helm writes on each object of a release. If `helm` did not write it, the manager that did is helm
-under another name, such as Flux's helm-controller."""
+"""The annotation that helm writes on each object of a release. If a manager other than `helm` wrote it, that manager is
+helm under another name, such as Flux's helm-controller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A list's item by its keys, as a step of a path."""
+    """A step of a path: a list's item, identified by its keys."""
 
     keys: tuple[tuple[str, object], ...]
 
     def within(self, items: object) -> KubernetesObject | None:
-        """The item of a list that has these keys; keys that it does not have are defaults, and match."""
+        """Return the list's item with these keys, or None; a key that the item lacks is a default, and matches.
+
+        The first key must be present.
+        """
         found = (one for one in items if isinstance(one, Mapping)) if isinstance(items, list) else iter(())
         first, rest = self.keys[0], self.keys[1:]
         return next(
@@ -43,12 +47,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """An item of a list that is a set (as of words), as a step of a path."""
+    """A step of a path: an item of a list that is a set, such as a set of words."""
 
     value: object
 
     def within(self, items: object) -> object:
-        """The same, if the list has it."""
+        """Return the value if the list contains it, else None."""
         return self.value if isinstance(items, list) and self.value in items else None
 
     def __str__(self) -> str:
@@ -57,15 +61,15 @@ class Value:
 
 Step = str | Item | Value
 Path = tuple[Step, ...]
-"""Of a field within an object, as in `("spec", "template", "spec", "containers", Item(...), "image")`."""
+"""The path of a field in an object, as in `("spec", "template", "spec", "containers", Item(...), "image")`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One manager's entry."""
+    """One manager's entry in `managedFields`."""
 
     index: int
-    """In the object's list of them."""
+    """Its index in the object's list of entries."""
     manager: str
     operation: str
     time: str
@@ -74,11 +78,11 @@ class Entry:
 
     @property
     def applied(self) -> bool:
-        """Whether it was made by a server-side apply: its fields are those that were sent, and no defaults."""
+        """Whether it is from a server-side apply: it contains the fields that were sent, and no defaults."""
         return self.operation == "Apply"
 
     def owns(self, path: Path) -> bool:
-        """Whether it has a field, or has it with the one around it as a whole."""
+        """Return whether it owns a field, or owns a field around it as a whole."""
         at = self.fields
         for step in path:
             if not at:
@@ -92,7 +96,7 @@ class Entry:
 
 
 def entries(thing: KubernetesObject) -> tuple[Entry, ...]:
-    """Those of an object, without those of its status."""
+    """Return the entries of an object, without those of subresources such as its status."""
     found = listing(thing, "metadata", "managedFields")
     owners = {text(one, "manager") for one in found if _OWNERSHIP in mapping(one, "fieldsV1", *_ANNOTATIONS)}
     others = {one for one in owners if not one.startswith(KUBECTL)}
@@ -112,22 +116,22 @@ def entries(thing: KubernetesObject) -> tuple[Entry, ...]:
 
 
 def steps(tree: Mapping[str, object]) -> Iterator[tuple[Step, Mapping[str, object]]]:
-    """What is directly below a tree: steps of paths, and their trees."""
+    """Yield the direct children of a tree: the step of each, and its subtree."""
     for key, below in tree.items():
         step = _step(key)
         if step is not None and isinstance(below, Mapping):
             yield step, below
 
 
-def handed_over(thing: KubernetesObject, paths: Sequence[Path]) -> list[dict[str, object]]:
-    """A JSON patch that makes helm the only manager of some fields, so that its next server-side apply removes them.
+def handover_patch(thing: KubernetesObject, paths: Sequence[Path]) -> list[dict[str, object]]:
+    """Return a JSON patch that makes helm the only manager of some fields: its next server-side apply removes them.
 
-    An apply removes what its manager had applied before and does not apply again, if nobody else has it. Nothing else
-    of the object changes. Each entry is compared with what it was, and the patch refused if it has changed meanwhile.
+    An apply removes the fields that its manager applied before and does not apply again, if no other manager owns them.
+    Nothing else of the object changes. The patch tests each entry first, and fails if one has changed meanwhile.
 
     Args:
         thing: the object, with its managed fields.
-        paths: of fields that are not in helm's manifest.
+        paths: the paths of fields that are not in helm's manifest.
     """
     kept = listing(thing, "metadata", "managedFields")
     moved: dict[str, object] = {}
@@ -154,7 +158,7 @@ def handed_over(thing: KubernetesObject, paths: Sequence[Path]) -> list[dict[str
     else:
         _merge(moved, helm.fields)
         patch.append({"op": "replace", "path": f"/metadata/managedFields/{helm.index}/fieldsV1", "value": moved})
-    for index in sorted(left, reverse=True):  # from the last one on: to remove one renumbers those behind it
+    for index in sorted(left, reverse=True):  # the last one first: a removal renumbers the entries after it
         where = f"/metadata/managedFields/{index}"
         if left[index]:
             patch.append({"op": "replace", "path": f"{where}/fieldsV1", "value": left[index]})
@@ -179,13 +183,13 @@ def _step(key: str) -> Step | None:
 
 
 def _precedence(key: tuple[str, object]) -> tuple[int, str]:
-    """Of an item's keys, the one that people know it by comes first, and is never a default."""
+    """Return the sort key of an item's key: the one that users know the item by, which is never a default, is first."""
     known = ("name", "mountPath", "containerPort", "port")
     return (known.index(key[0]) if key[0] in known else len(known), key[0])
 
 
 def _key_of(tree: Mapping[str, object], step: Step) -> str | None:
-    """Under which a step is in a tree."""
+    """Return the tree's key for a step; None if the tree does not contain it."""
     if isinstance(step, str):
         return f"f:{step}" if f"f:{step}" in tree else None
     for key in tree:
@@ -198,7 +202,7 @@ def _key_of(tree: Mapping[str, object], step: Step) -> str | None:
 
 
 def _move(tree: dict[str, object], to: dict[str, object], path: Path) -> None:
-    """Take a path out of a tree, and what is empty then, and put it into another one."""
+    """Move a path from one tree to another, and remove the subtrees that are empty then."""
     key = _key_of(tree, path[0])
     below = None if key is None else tree[key]
     if key is None or not isinstance(below, dict):

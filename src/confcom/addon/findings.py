@@ -1,4 +1,4 @@
-"""What a check before a change found. Pure."""
+"""The findings of the checks before a change. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from confcom.errors import ConfcomError, ExitCode
 
 
 class Check(StrEnum):
-    """What is looked at, in the order in which it is told."""
+    """The checks, in the order in which they are reported."""
 
     HELM = "helm"
     API_SERVER = "API server"
@@ -25,18 +25,18 @@ class Check(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a check ended."""
+    """The outcome of a check."""
 
     OK = "ok"
     WARNING = "warning"
     FAILED = "FAILED"
     SKIPPED = "skipped"
-    """It needs what another check did not find."""
+    """The check depends on something that another check did not find."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a check found; like an error, it says what, why, and what to do."""
+    """One finding of a check; like an error, it says what, why, and what to do."""
 
     check: Check
     outcome: Outcome
@@ -47,12 +47,12 @@ class Finding:
 
     @classmethod
     def of(cls, check: Check, error: ConfcomError) -> Finding:
-        """A check that ended in an error."""
+        """Create the finding of a check that ended in an error."""
         return cls(check, Outcome.FAILED, error.what, error.why, error.remedy, error.exit_code)
 
 
 class PreflightError(ConfcomError):
-    """A check before the change failed, and nothing was changed; the findings have been told by themselves."""
+    """A check before the change failed, and nothing was changed; the findings were reported before."""
 
     exit_code = ExitCode.REFUSED
 
@@ -65,5 +65,5 @@ class PreflightError(ConfcomError):
 
 
 def failed(findings: Sequence[Finding]) -> bool:
-    """Whether any of them forbids the change."""
+    """Return whether any finding forbids the change."""
     return any(one.outcome is Outcome.FAILED for one in findings)

@@ -1,4 +1,4 @@
-"""The add-on's release, each call one helm."""
+"""Helm for the add-on's release: each method runs helm once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from confcom.addon.answers import Answer
+from confcom.addon.answers import CommandOutput
 from confcom.addon.history import Revision
 from confcom.addon.kubectl import Cluster
 from confcom.addon.objects import KubernetesObject, listing, mapping, text
@@ -29,22 +29,23 @@ from confcom.errors import ConfcomError, ExitCode, UnavailableError
 
 RELEASE = ADD_ON
 HELM_SECONDS = 300
-"""What helm gives its hooks: the Job that makes the simulated root has 240 s, images to be pulled included."""
+"""Helm's timeout for its hooks: the Job that creates the simulated root has 240 s, image pulls included."""
 _GRACE_SECONDS = 60.0
-"""More than helm's own limit, so that helm explains what it waited for."""
+"""Added to helm's own timeout, so that helm's error explains what it waited for."""
 MAX_HELM_BYTES = 64 * MIB
-"""A release is kept in a Secret of at most 1 MiB, compressed; a chart's text shrinks to a tenth of its size or more."""
+"""Limit of helm's output. A release is stored compressed in a Secret of at most 1 MiB; a chart's text compresses to no
+less than a tenth of its size."""
 _DRY = ("--dry-run=server", "--output=json")
-_CHARTS_FAULT = re.compile(
+_CHART_AT_FAULT = re.compile(
     "execution error at|values don't meet|failed to load|chart|template|parse|YAML", re.IGNORECASE
 )
-"""In helm's message, if the values or the chart are to blame; else it is the cluster."""
+"""Matches helm's message if the values or the chart are the cause; otherwise the cluster is."""
 _BUSY = re.compile("another operation|release: already exists|cannot re-?use a name that is still in use")
-"""In helm's message, if another change has begun: it is pending, or was recorded after this helm had looked."""
-_EXPLAINED = re.compile(r"confcom: (?P<what>.+?)\n\s+why: (?P<why>.+?)\n\s+do: +(?P<do>.+?)(\n\n|\Z)", re.DOTALL)
-"""How the chart's own refusals are worded."""
-_DEEPER = re.compile(r"\n {8,}")
-"""Before a command, which belongs to the line before it; a line that is not indented so is one more thing to do."""
+"""Matches helm's message if another change has begun: it is pending, or was recorded after this helm's check."""
+_CHART_REFUSAL = re.compile(r"confcom: (?P<what>.+?)\n\s+why: (?P<why>.+?)\n\s+do: +(?P<do>.+?)(\n\n|\Z)", re.DOTALL)
+"""Matches the chart's own error messages."""
+_CONTINUATION = re.compile(r"\n {8,}")
+"""The indent of a command, which continues the line before it; a line with less indent is another piece of advice."""
 
 
 class ChartError(ConfcomError):
@@ -54,27 +55,27 @@ class ChartError(ConfcomError):
 
 
 class HelmError(ConfcomError):
-    """Helm could not do what it was asked to."""
+    """Helm failed."""
 
 
 class UnfinishedError(HelmError):
-    """An earlier change of the release was interrupted, and helm makes no other one before it is undone."""
+    """An earlier change of the release was interrupted, and helm makes no other change before it is undone."""
 
     exit_code = ExitCode.REFUSED
 
 
 class BusyError(UnfinishedError):
-    """Another change of the release is going on, or was interrupted; or one was recorded at the same moment."""
+    """Another change of the release is in progress, or was interrupted; or one was recorded at the same moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What is chosen of the chart's values.
+    """The chart's values that the user sets.
 
     Args:
-        stored: those of the release so far.
-        files: of values, later ones win over earlier ones and over the stored ones.
-        settings: `KEY=VALUE` as for helm's --set, which win over all.
+        stored: the values of the release so far.
+        files: values files; later ones override earlier ones and the stored values.
+        settings: `KEY=VALUE` as for helm's --set; they override the files.
         texts: the same for --set-string.
     """
 
@@ -85,23 +86,23 @@ class Values:
 
     @property
     def flags(self) -> list[str]:
-        """For helm, which reads the stored ones from its standard input."""
+        """Helm's flags; helm reads the stored values from its standard input."""
         sets = [*(f"--set={one}" for one in self.settings), *(f"--set-string={one}" for one in self.texts)]
         return ["--values=-", *(f"--values={_one_of_a_list(str(path))}" for path in self.files), *sets]
 
     @property
     def stdin(self) -> bytes:
-        """The stored ones; JSON is YAML."""
+        """The stored values as JSON, which is valid YAML."""
         return json.dumps(self.stored).encode()
 
 
 def _one_of_a_list(path: str) -> str:
-    """A path as helm's --values takes it, which is a line of CSV."""
+    """Return a path quoted for helm's --values, which parses its value as a line of CSV."""
     return f'"{path.replace(chr(34), chr(34) * 2)}"' if {",", '"'} & set(path) else path
 
 
 def chart_folder() -> Path:
-    """The chart that comes with this program.
+    """Return the folder of the chart that is part of this program.
 
     Raises:
         UnavailableError: it is missing from this installation.
@@ -121,9 +122,9 @@ class Rendering:
     """What helm would install.
 
     Args:
-        manifests: without hooks.
-        hooks: what is there only while helm is at work.
-        config: all values that are not the chart's own, as the release would keep them.
+        manifests: the release's objects, without hooks.
+        hooks: objects that exist only while helm runs.
+        config: the values that are set in addition to the chart's defaults, as the release would store them.
     """
 
     manifests: tuple[KubernetesObject, ...]
@@ -144,7 +145,7 @@ class Helm:
     run: Run = run_program
 
     def version(self) -> str:
-        """As in `v4.3.1`.
+        """Return helm's version, as in `v4.3.1`.
 
         Raises:
             ClusterAccessError: there is no helm.
@@ -156,7 +157,7 @@ class Helm:
         return done.stdout.decode(errors="replace").strip()
 
     def history(self) -> tuple[Revision, ...]:
-        """The release's revisions, oldest first; none if it is not installed.
+        """Return the release's revisions, oldest first; empty if it is not installed.
 
         Raises:
             ClusterAccessError: they cannot be read.
@@ -166,27 +167,27 @@ class Helm:
             if b"release: not found" in done.stderr:
                 return ()
             raise access_error("the release cannot be looked up", stderr_summary(done.stderr) or "helm said nothing")
-        answer = Answer.of(done, "the release cannot be looked up")
+        answer = CommandOutput.of(done, "the release cannot be looked up")
         try:
             return tuple(map(Revision.parse, answer.mappings()))
         except ValueError as error:
             raise answer.unreadable("the release's revisions", str(error)) from error
 
     def values(self) -> KubernetesObject:
-        """What was chosen of the chart's values.
+        """Return the chart's values that the user set for the release.
 
         Raises:
             HelmError: they cannot be read.
-            ClusterAccessError: something else than helm answered; so for the manifests and hooks.
+            ClusterAccessError: the output is not helm's; `installed` and `hooks` raise it too.
         """
         failure = "the release's values cannot be read"
         return self._checked("get", "values", "--output=json", operands=[RELEASE], failure=failure).mapping_or_null()
 
     def installed(self, revision: int | None = None) -> tuple[KubernetesObject, ...]:
-        """The release's manifests, hooks excepted.
+        """Return the release's manifests without hooks.
 
         Args:
-            revision: of this one, rather than of the present one.
+            revision: the number of the revision; None: the current one.
 
         Raises:
             HelmError: they cannot be read.
@@ -196,7 +197,7 @@ class Helm:
         return self._checked("get", "manifest", *which, operands=[RELEASE], failure=failure).manifests()
 
     def hooks(self) -> tuple[KubernetesObject, ...]:
-        """The release's hooks, of which a failed one may still be in the cluster.
+        """Return the release's hooks; those that failed may still be in the cluster.
 
         Raises:
             HelmError: they cannot be read.
@@ -205,22 +206,22 @@ class Helm:
         return self._checked("get", "hooks", operands=[RELEASE], failure=failure).manifests()
 
     def render(self, chart: Path, values: Values) -> Rendering:
-        """What would be installed, as the cluster's API server is asked what it serves. Nothing is changed.
+        """Return what would be installed; helm asks the API server which APIs it serves. Nothing is changed.
 
         Args:
-            chart: its folder or archive.
-            values: chosen ones.
+            chart: the chart's folder or archive.
+            values: the values that the user sets.
 
         Raises:
             ChartError: the chart refuses the values, or cannot be read.
             UnfinishedError: an earlier change was interrupted.
-            ClusterAccessError: the release so far cannot be looked up.
+            ClusterAccessError: the current release cannot be looked up.
         """
         failure = "the chart cannot be rendered"
         done = self._upgrade(chart, values, _DRY, failure=failure)
         if done.returncode:
             raise _rendering_error(done.stderr)
-        answer = Answer.of(done, failure)
+        answer = CommandOutput.of(done, failure)
         found = answer.mapping()
         streams = [text(one, "manifest") for one in (found, *listing(found, "hooks"))]
         manifests, *hooks = (answer.within(one).manifests() for one in streams)
@@ -231,25 +232,25 @@ class Helm:
         )
 
     def upgrade(self, chart: Path, values: Values, force: Sequence[str] = ()) -> None:
-        """Install or upgrade the release, and wait for its hooks only.
+        """Install or upgrade the release, and wait only for its hooks.
 
         Args:
-            chart: its folder or archive.
-            values: chosen ones.
-            force: flags by which it overwrites what others have written (`confcom.addon.overwriting`).
+            chart: the chart's folder or archive.
+            values: the values that the user sets.
+            force: flags that make helm overwrite the changes of other managers (`confcom.addon.overwriting`).
 
         Raises:
             HelmError: it failed; the release is as helm left it.
         """
         failure = "the chart could not be installed"
-        self._judged(self._upgrade(chart, values, force, failure=failure), failure)
+        self._check_exit_code(self._upgrade(chart, values, force, failure=failure), failure)
 
     def rollback(self, revision: int, force: Sequence[str] = ()) -> None:
-        """Make the release what it was.
+        """Roll the release back to a revision.
 
         Args:
-            revision: which.
-            force: as for an upgrade.
+            revision: its number.
+            force: as for `upgrade`.
 
         Raises:
             HelmError: it failed.
@@ -259,7 +260,7 @@ class Helm:
         self._checked("rollback", *flags, operands=[RELEASE, str(revision)], failure=failure)
 
     def uninstall(self) -> None:
-        """Remove the release; its pods end afterwards.
+        """Remove the release, without waiting for the end of its pods.
 
         Raises:
             HelmError: it failed.
@@ -274,26 +275,26 @@ class Helm:
     def _call(
         self, *arguments: str, operands: Sequence[str], failure: str, stdin: bytes | None = None
     ) -> CompletedProcess[bytes]:
-        """Run helm with a command and flags; no operand behind `--` can be taken for a flag."""
+        """Run helm with a command and flags; operands follow `--`, so that helm cannot read them as flags."""
         context = [f"--kube-context={self.cluster.context}"] if self.cluster.context else []
-        command = ["helm", *arguments, self.cluster.here, *context, "--", *operands]
+        command = ["helm", *arguments, self.cluster.namespace_flag, *context, "--", *operands]
         seconds = HELM_SECONDS + _GRACE_SECONDS
         return call(self.run, command, ErrorContext(failure), stdin=stdin, timeout=seconds, most=MAX_HELM_BYTES)
 
-    def _checked(self, *arguments: str, operands: Sequence[str], failure: str) -> Answer:
-        return self._judged(self._call(*arguments, operands=operands, failure=failure), failure)
+    def _checked(self, *arguments: str, operands: Sequence[str], failure: str) -> CommandOutput:
+        return self._check_exit_code(self._call(*arguments, operands=operands, failure=failure), failure)
 
-    def _judged(self, done: CompletedProcess[bytes], failure: str) -> Answer:
+    def _check_exit_code(self, done: CompletedProcess[bytes], failure: str) -> CommandOutput:
         if done.returncode:
             why = stderr_summary(done.stderr) or "helm said nothing"
             if unfinished := _unfinished(failure, why):
                 raise unfinished
             raise HelmError(failure, why=why, remedy=_remedy(why, self.cluster))
-        return Answer.of(done, failure)
+        return CommandOutput.of(done, failure)
 
 
 def _unfinished(failure: str, why: str) -> UnfinishedError | None:
-    """The error about another change, if that is what keeps helm from this one."""
+    """Return the error about another change if that is why helm failed, else None."""
     if _BUSY.search(why):
         return BusyError(failure, why=why, remedy="see `confcom status`")
     if "has no deployed releases" in why:
@@ -306,22 +307,25 @@ def _remedy(why: str, cluster: Cluster) -> str:
     if "pre-upgrade" in why or "pre-rollback" in why:
         return "the daemons go on as they were; `confcom rollback` puts the release back to what it was"
     if "simulated-root" in why or "pre-install" in why:
-        return f"see why the Job failed: kubectl describe jobs,pods {cluster.here} -l app.kubernetes.io/name={ADD_ON}"
-    return f"see helm history {RELEASE} {cluster.here}"
+        return (
+            f"see why the Job failed: kubectl describe jobs,pods {cluster.namespace_flag} "
+            f"-l app.kubernetes.io/name={ADD_ON}"
+        )
+    return f"see helm history {RELEASE} {cluster.namespace_flag}"
 
 
 def _rendering_error(stderr: bytes) -> ConfcomError:
     said = stderr.decode("utf-8", errors="replace")
-    if explained := _EXPLAINED.search(said):
+    if explained := _CHART_REFUSAL.search(said):
         what, why = (" ".join(explained[part].split()) for part in ("what", "why"))
-        do = _DEEPER.sub(" ", explained["do"])
+        do = _CONTINUATION.sub(" ", explained["do"])
         do = "; ".join(line.strip() for line in do.splitlines())
         what = what.removeprefix("nothing was changed, because ").removeprefix("nothing was installed, because ")
         return ChartError(f"the chart refuses these values: {what.rstrip('.')}", why=why.rstrip("."), remedy=do)
     why = stderr_summary(stderr) or "helm said nothing"
     if unfinished := _unfinished("helm cannot change the release", why):
         return unfinished
-    if "forbidden" in why or not _CHARTS_FAULT.search(why):
+    if "forbidden" in why or not _CHART_AT_FAULT.search(why):
         return ClusterAccessError("helm cannot look up the release", why=why)
     return ChartError(
         "the chart refuses these values", why=why, remedy="see the values and their reasons: helm show values CHART"

@@ -11,29 +11,30 @@ from confcom.addon.objects import time_of
 from confcom.errors import ConfcomError, ExitCode
 
 _ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
-"""How helm describes a revision that is an older one again."""
-_LOST = re.compile(r'(Rollback|Release) "[^"]*" failed')
-"""How it describes a rollback that failed: what it was to is overwritten (Helm's action.Rollback)."""
+"""Helm's description of a revision that is a copy of an older one."""
+_FAILED_ROLLBACK = re.compile(r'(Rollback|Release) "[^"]*" failed')
+"""Helm's description of a rollback that failed: it replaces the one that named the target (Helm's action.Rollback)."""
 _NOT_APPLIED = re.compile(r'(Release|Upgrade|Rollback) "[^"]*" failed|Preparing upgrade|Initial install underway')
-"""What it leaves of others; their status may be "superseded" later, as if they had been applied."""
+"""Helm's descriptions of revisions that were not applied completely; their status may later become "superseded", as if
+they had been applied."""
 _APPLIED = frozenset({"deployed", "superseded"})
 DEPLOYED = "deployed"
-"""The status of a revision that was applied to its end, and is the last one."""
+"""The status of the last revision that was applied completely."""
 FAILED = "failed"
 UNINSTALLING = "uninstalling"
-"""Of one whose removal has begun: helm makes no other change before that is finished."""
+"""The status of a revision whose removal has begun: helm makes no other change before the removal is finished."""
 UNINSTALLED = "uninstalled"
-"""Of one that was removed with `helm uninstall --keep-history`."""
-_BEGUN = "pending-rollback"
+"""The status of a revision that was removed with `helm uninstall --keep-history`."""
+_PENDING_ROLLBACK = "pending-rollback"
 _PENDING = "pending-"
-"""How the status begins of one that helm is at work on, or was when it was interrupted."""
+"""The prefix of the status of a revision that helm is applying, or was applying when it was interrupted."""
 LONGEST_CHANGE_SECONDS = 360.0
-"""For one change by helm: its own limit of 300 s for hooks (confcom.addon.helm), and a minute for all else. An older
-change has no helm any more."""
+"""The longest time that helm takes for one change: its timeout of 300 s for hooks (confcom.addon.helm), and a minute
+for everything else. For an older change, no helm is running any more."""
 
 
 class NoRevisionError(ConfcomError):
-    """There is nothing to roll back to."""
+    """There is no revision to roll back to."""
 
     exit_code = ExitCode.REFUSED
 
@@ -47,11 +48,11 @@ class Revision:
     description: str
     chart: str = ""
     updated: datetime | None = None
-    """When it was begun; None: helm does not tell."""
+    """When it was begun; None: unknown."""
 
     @classmethod
     def parse(cls, found: Mapping[str, object]) -> Revision:
-        """From `helm history -o json`."""
+        """Parse one entry of `helm history -o json`."""
         number, status, description, chart = (
             found.get(key, "") for key in ("revision", "status", "description", "chart")
         )
@@ -61,21 +62,21 @@ class Revision:
 
     @property
     def pending(self) -> bool:
-        """Whether helm has begun it and not ended it."""
+        """Whether helm has begun it and not finished it."""
         return self.status.startswith(_PENDING)
 
     @property
     def since(self) -> str:
-        """When it was begun, to follow its status; empty if that is not known."""
+        """When it was begun, as text that follows its status; empty if unknown."""
         return f" since {self.updated:%Y-%m-%d %H:%M:%S} UTC" if self.updated else ""
 
     def age(self, now: datetime) -> float | None:
-        """How many seconds ago it was begun; None if that is not known."""
+        """Return how many seconds ago it was begun; None if unknown."""
         return None if self.updated is None else max(0.0, (now - self.updated).total_seconds())
 
     @property
     def target(self) -> int:
-        """The number of the revision that it was made from; 0, if it is none's copy."""
+        """The number of the revision that it is a copy of; 0 if it is not a copy."""
         match = _ROLLED_BACK.fullmatch(self.description)
         found = int(match[1]) if match else 0
         return found if found < self.number else 0
@@ -83,13 +84,13 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class _History:
-    """What a release was, one after the other; a content is known by the number of the revision that had it first."""
+    """The contents of a release over time; a content is identified by the number of the first revision with it."""
 
     revisions: tuple[Revision, ...]
-    """Oldest first; the oldest may be gone, since Helm keeps ten."""
+    """Oldest first; the first ones may be missing, since Helm keeps ten."""
 
     def content(self, revision: Revision) -> int:
-        """A copy of a copy has the first one's."""
+        """Return a revision's content: that of the original, also for a copy of a copy."""
         by_number = {one.number: one for one in self.revisions}
         found = revision
         while found.target:
@@ -100,8 +101,9 @@ class _History:
 
     @property
     def applied(self) -> tuple[Revision, ...]:
-        """Those that were applied to their end."""
-        # A rollback that fails calls its predecessor superseded, an interrupted one too; "deployed" stays true.
+        """The revisions that were applied completely."""
+        # A failed or interrupted rollback marks the revision before it as superseded, whether it was applied or not;
+        # "deployed" is reliable.
         last = max((one.number for one in self.revisions if one.status == DEPLOYED), default=None)
         return tuple(
             one
@@ -112,17 +114,17 @@ class _History:
         )
 
     def before(self, content: int) -> int | None:
-        """What was applied when a content was made."""
+        """Return the content that was applied when the given one was created; None if there was none."""
         found = [self.content(one) for one in self.applied if one.number < content]
         return found[-1] if found else None
 
     @property
     def wanted(self) -> int | None:
-        """The content that undoes the last change."""
+        """The content that undoes the last change; None if there is none."""
         last = self.revisions[-1]
-        if last.status == _BEGUN and last.target:
+        if last.status == _PENDING_ROLLBACK and last.target:
             return self.content(last)
-        if not _LOST.match(last.description):
+        if not _FAILED_ROLLBACK.match(last.description):
             return self.before(self.content(last))
         if not self.applied:
             return None
@@ -130,7 +132,7 @@ class _History:
         return self.before(really) or really
 
     def holder(self, content: int) -> int:
-        """The number of a revision that has a content and is there: the first, or a copy."""
+        """Return the number of a stored revision with a content: the original, or a copy of it."""
         have = [one for one in self.revisions if self.content(one) == content]
         kept = [one for one in have if one in self.applied]
         first = next((one for one in have if one.number == content), None)
@@ -138,13 +140,13 @@ class _History:
 
 
 def previous(history: Sequence[Revision]) -> int:
-    """The revision that undoes the last change that has not been undone yet.
+    """Return the number of the revision that undoes the last change that has not been undone yet.
 
-    A second rollback goes further back instead of undoing the first. Revisions that failed are passed over, and so are
-    those that were undone before. A rollback that was interrupted, or failed, is gone on with.
+    A second rollback goes further back instead of undoing the first. Revisions that failed or were undone before are
+    skipped. A rollback that was interrupted or failed is continued.
 
     Args:
-        history: oldest first.
+        history: the revisions, oldest first.
 
     Raises:
         NoRevisionError: there is none, or none that was applied.
@@ -163,7 +165,7 @@ def previous(history: Sequence[Revision]) -> int:
 
 
 def can_roll_back(history: Sequence[Revision]) -> bool:
-    """Whether there is a revision that undoes the last change."""
+    """Return whether there is a revision that undoes the last change."""
     try:
         previous(history)
     except NoRevisionError:

@@ -1,4 +1,4 @@
-"""The Job that helm waits for before it changes anything else: what is seen of it. Pure."""
+"""Watching the Job that helm waits for before it changes anything else. Pure."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ from confcom.addon.telling import Mark, Row
 
 
 def failed_hooks(jobs: Sequence[KubernetesObject]) -> dict[str, str]:
-    """By the Job's name, why it failed: a change of the release that was not made. Kubernetes keeps them for an hour.
+    """Return by the Job's name why each failed hook Job failed: the change of the release was not made.
+
+    Kubernetes keeps failed Jobs for an hour.
 
     Args:
-        jobs: of the add-on's namespace.
+        jobs: the Jobs of the add-on's namespace.
     """
     failed = {name_of(job): condition(job, "Failed") for job in jobs if is_hook(job) and has_failed(job)}
     return {name: ": ".join(filter(None, (text(one, "reason"), text(one, "message")))) for name, one in failed.items()}
@@ -36,17 +38,17 @@ def failed_hooks(jobs: Sequence[KubernetesObject]) -> dict[str, str]:
 
 _BAD = frozenset({PodState.FAILING, PodState.REJECTED})
 _Identity = tuple[str, str]
-"""A Job's name and UID: helm makes a new one of the same name in place of one that failed."""
+"""A Job's name and UID: helm replaces a failed Job by a new one of the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class HookWatch:
-    """What all looks together saw.
+    """The state of helm's Jobs, from all polls so far.
 
     Args:
-        rows: of the last look.
-        failing_since: by the Job's name; its newest pod counts, since a Job tries again.
-        reasons: by the Job, why a pod of it failed; kept, since a Job that has failed takes its pods with it.
+        rows: the progress rows of the last poll.
+        failing_since: by the Job's name, since when its newest pod fails; a Job replaces failed pods.
+        reasons: by the Job, why a pod of it failed; kept, since the pods of a failed Job are deleted.
     """
 
     rows: tuple[Row, ...] = ()
@@ -54,25 +56,25 @@ class HookWatch:
     reasons: Mapping[_Identity, str] = field(default_factory=dict)
 
     @property
-    def told(self) -> tuple[str, ...]:
-        """Why pods of Jobs that have not succeeded failed."""
+    def failure_reasons(self) -> tuple[str, ...]:
+        """Why pods failed, for the Jobs that have not succeeded."""
         return tuple(self.reasons.values())
 
     def after(self, objects: Sequence[KubernetesObject], now: float) -> HookWatch:
-        """With one more look.
+        """Return it updated by one more poll.
 
         Args:
-            objects: pods, Jobs and events of the add-on's namespace.
-            now: seconds of any clock.
+            objects: the pods, Jobs and events of the add-on's namespace.
+            now: seconds, of the same clock in every call.
         """
         events = of_kind(objects, "Event")
         jobs = {(name_of(job), text(job, "metadata", "uid")): job for job in of_kind(objects, "Job")}
         rows, failing = [], {}
-        # Helm removes a Job that has succeeded at once, and one that failed with the next change only.
+        # Helm removes a succeeded Job at once, and a failed one only with the next change.
         reasons = {job: reason for job, reason in self.reasons.items() if job in jobs}
         for identity, pod in _newest_pods(of_kind(objects, "Pod")).items():
             if identity not in jobs or has_failed(jobs[identity]):
-                continue  # an earlier change's; or it has ended, which helm tells
+                continue  # it belongs to an earlier change, or its Job has failed, which helm reports
             job, _ = identity
             if text(pod, "status", "phase") == "Succeeded":
                 reasons.pop(identity, None)
@@ -85,15 +87,18 @@ class HookWatch:
                 reasons[identity] = f"the Pod {name_of(pod)} of the Job {job} {told}"
         return HookWatch(tuple(rows), failing, reasons)
 
-    def hopeless(self, now: float) -> tuple[str, ...]:
-        """Jobs whose newest pod has failed to start for so long that it will not."""
+    def stuck_jobs(self, now: float) -> tuple[str, ...]:
+        """Return the Jobs whose newest pod has been failing for STUCK_SECONDS."""
         return tuple(job for job, since in self.failing_since.items() if now - since >= STUCK_SECONDS)
 
 
 def _ending(pod: KubernetesObject) -> str:
-    """How its program failed, if it did: a Job's pod is not started again, and says so in no other place."""
+    """Return how the program of a Job's pod failed; empty if it did not.
+
+    A Job's pod is not restarted, so that only its container status tells how it ended.
+    """
     if text(pod, "status", "phase") != "Failed" or text(pod, "status", "reason"):
-        return ""  # the kubelet tells, as for an evicted one
+        return ""  # the pod's own status has the reason, as for an evicted pod
     for one in listing(pod, "status", "containerStatuses"):
         if ended := mapping(one, "state", "terminated"):
             message = text(ended, "message")
@@ -103,6 +108,6 @@ def _ending(pod: KubernetesObject) -> str:
 
 
 def _newest_pods(pods: Sequence[KubernetesObject]) -> dict[_Identity, KubernetesObject]:
-    """By the Job that made them."""
+    """Return the newest pod of each hook Job."""
     ours = sorted(filter(is_hook, pods), key=lambda pod: text(pod, "metadata", "creationTimestamp"))
     return {(text(owner_of(pod), "name"), text(owner_of(pod), "uid")): pod for pod in ours}

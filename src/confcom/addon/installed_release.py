@@ -1,11 +1,11 @@
-"""Looking at a release as helm keeps it, and at what is in the cluster of it."""
+"""Reading a release from helm, and its objects from the cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from confcom.addon.answers import Answer
+from confcom.addon.answers import CommandOutput
 from confcom.addon.drift import SECRET, ReleaseSeen, drift
 from confcom.addon.helm import RELEASE, Helm, HelmError
 from confcom.addon.history import DEPLOYED, can_roll_back
@@ -22,11 +22,11 @@ _FAILURE = "what is installed cannot be read"
 
 @dataclass(frozen=True, slots=True)
 class LiveObjects:
-    """What is in the cluster of some manifests.
+    """The live objects of some manifests. A manifest that is in neither tuple has no object any more.
 
     Args:
-        objects: with their managed fields.
-        refused: the manifests of those that this user may not read; what is in neither is gone.
+        objects: the objects, with their managed fields.
+        refused: the manifests of the objects that this user may not read.
     """
 
     objects: tuple[KubernetesObject, ...] = ()
@@ -34,7 +34,7 @@ class LiveObjects:
 
 
 def read_live(api: KubeApi, manifests: Sequence[KubernetesObject]) -> LiveObjects:
-    """Read what is there of some manifests. Secrets are taken for refused: nobody has to read what is in them.
+    """Read the live objects of some manifests. Secrets count as refused: their content is not needed.
 
     Raises:
         ClusterAccessError: none of them can be read.
@@ -44,10 +44,10 @@ def read_live(api: KubeApi, manifests: Sequence[KubernetesObject]) -> LiveObject
     while asked := [one for one in manifests if one not in refused]:
         done = call(api.run, command, ErrorContext(_FAILURE), stdin=list_of([api.named(one) for one in asked]))
         if not done.returncode:
-            found = Answer.of(done, _FAILURE).resources()
+            found = CommandOutput.of(done, _FAILURE).resources()
             items = [one for each in found for one in ([each] if each["kind"] != "List" else listing(each, "items"))]
             return LiveObjects(tuple(items), tuple(refused))
-        # Of several objects kubectl prints none if the API server refuses one of them.
+        # kubectl prints no object at all if the API server refuses one of them.
         denied = [one for one in asked if _is_denied(one, done.stderr)]
         refused += denied
         if not denied or len(refused) == len(manifests):
@@ -57,7 +57,7 @@ def read_live(api: KubeApi, manifests: Sequence[KubernetesObject]) -> LiveObject
 
 
 def look_at_release(helm: Helm, api: KubeApi) -> ReleaseSeen:
-    """What helm keeps of the release, compared with what is there; what cannot be looked at is told in its place."""
+    """Compare the release that helm stores with the cluster; a failed look-up is described in the result's `doubt`."""
     try:
         history = helm.history()
         if not history:
@@ -81,6 +81,6 @@ def _told(error: ConfcomError) -> str:
 
 
 def _is_denied(thing: KubernetesObject, stderr: bytes) -> bool:
-    """Whether kubectl says that the API server refused this object."""
+    """Return whether kubectl reports that the API server refused this object."""
     resource = f"{plural(text(thing, 'kind'))}.{group_of(thing)}".rstrip(".")
     return f'{resource} "{name_of(thing)}" is forbidden'.encode() in stderr

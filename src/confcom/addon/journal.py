@@ -1,4 +1,4 @@
-"""How far a change has come, and what is said of it when somebody interrupts it. Pure."""
+"""How far a change has come, and the error that describes it after an interruption. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REST = "`confcom disable` again removes the rest"
 
 
 class Phase(Enum):
-    """How far."""
+    """How far a change has come."""
 
     BEFORE = "before helm is started"
     HELM = "helm is at work"
@@ -26,16 +26,16 @@ class Phase(Enum):
 
 @dataclass(slots=True)
 class Journal:
-    """What one command has changed so far. It grows with the command: an interruption comes at any moment.
+    """What one command has changed so far. It is mutable, since an interruption may come at any moment.
 
     Args:
         removes: whether the command removes the add-on.
-        restores: whether helm makes the release what a revision of it is, which another rollback does not undo.
-        phase: how far it is.
+        restores: whether helm restores a revision of the release, which another rollback does not undo.
+        phase: how far the change has come.
         before: the number of the release's last revision before helm was started; 0: there was none.
         helm_goes_on: whether helm had not ended when the command was interrupted.
-        made: what was changed without helm.
-        begun: what was being changed without helm.
+        made: the changes that were made without helm.
+        begun: the change without helm that has begun and not ended; empty if there is none.
     """
 
     removes: bool = False
@@ -48,15 +48,15 @@ class Journal:
 
     @contextlib.contextmanager
     def change(self, what: str) -> Iterator[None]:
-        """Make a change without helm, as in "the node worker-1 was labelled"."""
+        """Record a change without helm that the body makes, as in "the node worker-1 was labelled"."""
         self.begun = what
         yield
         self.made.append(what)
         self.begun = ""
 
     @property
-    def told(self) -> str:
-        """What was changed without helm."""
+    def changes_without_helm(self) -> str:
+        """The changes that were made without helm, and the one that has perhaps been made."""
         parts = list(self.made)
         if self.begun:
             parts.append(f"perhaps {self.begun}")
@@ -64,32 +64,32 @@ class Journal:
 
 
 class ChangeInterruptedError(ConfcomError):
-    """Somebody interrupted a change by Ctrl-C or SIGTERM."""
+    """A change was interrupted by Ctrl-C or SIGTERM."""
 
     exit_code = ExitCode.INTERRUPTED
 
     @classmethod
     def before_anything(cls) -> ChangeInterruptedError:
-        """Nothing was changed."""
+        """Create the error for an interruption before anything was changed."""
         return cls("interrupted before anything was changed", remedy=_AGAIN)
 
 
 def interrupted(journal: Journal, history: Sequence[Revision] | None) -> ChangeInterruptedError:
-    """Say what was changed and what was not, and what to do.
+    """Return the error that says what was changed, what was not, and what to do.
 
     Args:
-        journal: of the command.
-        history: the release's revisions now; None: they could not be looked up.
+        journal: the command's journal.
+        history: the release's current revisions; None: they could not be looked up.
     """
     if journal.phase is Phase.BEFORE:
-        if not journal.told:
+        if not journal.changes_without_helm:
             return ChangeInterruptedError.before_anything()
         remedy = _REST if journal.removes else "the same command again makes the rest of the change"
-        why = f"helm has changed nothing; without helm: {journal.told}"
+        why = f"helm has changed nothing; without helm: {journal.changes_without_helm}"
         return ChangeInterruptedError("interrupted before helm was started", why=why, remedy=remedy)
     if journal.phase is Phase.HELM:
         why, remedy = (_removing if journal.removes else _changing)(journal, history)
-        why = f"{why}; without helm: {journal.told}" if journal.told else why
+        why = f"{why}; without helm: {journal.changes_without_helm}" if journal.changes_without_helm else why
         return ChangeInterruptedError("interrupted while helm was at work", why=why, remedy=remedy)
     if journal.removes:
         release = (
@@ -106,7 +106,7 @@ def interrupted(journal: Journal, history: Sequence[Revision] | None) -> ChangeI
 
 
 def _after(journal: Journal) -> str:
-    """What to do when the change is made."""
+    """Return what the user can do after the change was made."""
     look = "`confcom status` shows how far it is"
     return look if journal.restores else f"{look}; `confcom rollback` undoes it"
 

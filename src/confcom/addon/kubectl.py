@@ -1,4 +1,4 @@
-"""Asking a cluster's API server with kubectl, as the person who runs it."""
+"""Access to a cluster's API server by kubectl, with the user's own credentials."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from confcom.addon.admission import ProbeAnswer
-from confcom.addon.answers import Answer
+from confcom.addon.answers import CommandOutput
 from confcom.addon.objects import KubernetesObject, name_of, namespace_of, text
 from confcom.addon.plan import group_of
 from confcom.addon.programs import (
@@ -25,53 +25,53 @@ from confcom.addon.programs import (
 )
 
 DEFAULT_NAMESPACE = "confcom-system"
-"""Where the add-on is installed."""
+"""The namespace of the add-on, unless --namespace names another."""
 API_SECONDS = 20
-"""What kubectl gives the API server; without it, kubectl waits for ever."""
+"""kubectl's request timeout; without it, kubectl waits for ever."""
 LOG_SECONDS = 5.0
-"""For a pod's log: it comes through the node's kubelet, and who waits for one that is silent sees nothing else."""
+"""Timeout for a pod's log: it comes through the node's kubelet, and a silent kubelet would delay everything else."""
 MAX_LOG_BYTES = 4 * MIB
-"""For a pod's log or its metrics. 2,000 lines of a daemon's log are 600 KB; metrics are 1 KB for each pod of a node."""
+"""Limit for a pod's log or metrics. 2,000 lines of a daemon's log are 600 KB; metrics are 1 KB per pod of a node."""
 
 _FOUND_AS_JSON = ("--output=json", "--ignore-not-found")
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Which cluster, and where in it."""
+    """A cluster, and the add-on's namespace in it."""
 
     namespace: str = DEFAULT_NAMESPACE
     context: str = ""
-    """A name in the kubeconfig; empty: the current one."""
+    """A context of the kubeconfig; empty: the current context."""
 
     def kubectl(self, *arguments: str, operands: Sequence[str] = ()) -> list[str]:
-        """Make a kubectl command line in which no value can be taken for a flag.
+        """Return a kubectl command line in which no value can be read as a flag.
 
         Args:
-            arguments: the command, and flags to which their values are joined by `=`.
-            operands: kinds and names. They stand behind `--`, so that kubectl reads no flag in them.
+            arguments: the command, and flags with their values joined by `=`.
+            operands: kinds and names. They follow `--`, so that kubectl cannot read them as flags.
         """
         context = [f"--context={self.context}"] if self.context else []
         behind = ["--", *operands] if operands else []
         return ["kubectl", *arguments, *context, f"--request-timeout={API_SECONDS}s", *behind]
 
     @property
-    def here(self) -> str:
-        """The flag that names the namespace, as kubectl and helm know it."""
+    def namespace_flag(self) -> str:
+        """The flag for the namespace, which kubectl and helm have in common."""
         return f"--namespace={self.namespace}"
 
     @property
     def described(self) -> str:
-        """For people."""
+        """The namespace and the context, as text for messages."""
         return f"the namespace {self.namespace}" + (f" of {self.context}" if self.context else "")
 
 
-def chosen(cluster: Cluster, run: Run = run_program) -> Cluster:
-    """The cluster with its context by name, also if that is the current one.
+def resolve_context(cluster: Cluster, run: Run = run_program) -> Cluster:
+    """Return the cluster with the name of the current context if it has none.
 
-    Somebody may switch to another one while a command waits, and each program that it runs reads the kubeconfig anew.
-    Where none is current it stays without, as in a pod; and where kubectl fails or prints no name, which whatever is
-    asked next tells.
+    The user may switch to another context while a command waits, and each kubectl and helm reads the kubeconfig again.
+    The context stays empty if there is no current one, as in a pod, and if kubectl fails or prints no name: the next
+    query reports that failure.
     """
     if cluster.context:
         return cluster
@@ -85,10 +85,10 @@ def chosen(cluster: Cluster, run: Run = run_program) -> Cluster:
 
 @dataclass(frozen=True, slots=True)
 class KubeApi:
-    """The cluster's objects, each call one kubectl.
+    """Access to the cluster's objects: each method runs kubectl once.
 
     Args:
-        cluster: which.
+        cluster: the cluster and the namespace.
         run: runs one program.
     """
 
@@ -96,7 +96,7 @@ class KubeApi:
     run: Run = run_program
 
     def server_version(self) -> str:
-        """As in `v1.36.3`.
+        """Return the API server's version, as in `v1.36.3`.
 
         Raises:
             ClusterAccessError: the API server does not answer.
@@ -106,10 +106,10 @@ class KubeApi:
         return text(found, "serverVersion", "gitVersion")
 
     def list_objects(self, kinds: str, *selection: str) -> tuple[KubernetesObject, ...]:
-        """Objects of one or more kinds (`nodes,pods`).
+        """List the objects of one or more kinds (`nodes,pods`).
 
         Args:
-            kinds: as kubectl spells them.
+            kinds: the kinds, as kubectl spells them.
             selection: flags, such as `--all-namespaces` or a selector.
 
         Raises:
@@ -119,7 +119,7 @@ class KubeApi:
         return self._checked(arguments, f"{kinds} cannot be listed").items()
 
     def find_namespace(self) -> KubernetesObject | None:
-        """The add-on's namespace, if it is there.
+        """Return the add-on's namespace; None if it does not exist.
 
         Raises:
             ClusterAccessError: it cannot be read.
@@ -129,19 +129,21 @@ class KubeApi:
         return self._checked(arguments, f"the namespace {name} cannot be read").resource()
 
     def find_config_map(self, name: str) -> KubernetesObject | None:
-        """A ConfigMap of the add-on's namespace, if it is there.
+        """Return a ConfigMap of the add-on's namespace; None if it does not exist.
 
         Raises:
             ClusterAccessError: it cannot be read.
         """
-        arguments = self.cluster.kubectl("get", self.cluster.here, *_FOUND_AS_JSON, operands=["configmap", name])
+        arguments = self.cluster.kubectl(
+            "get", self.cluster.namespace_flag, *_FOUND_AS_JSON, operands=["configmap", name]
+        )
         return self._checked(arguments, f"the ConfigMap {name} cannot be read").resource()
 
     def pod_metrics(self, pod: str, port: int) -> str:
-        """What a pod of the add-on's namespace answers at /metrics, asked through the API server.
+        """Return the /metrics of a pod of the add-on's namespace, through the API server's proxy.
 
         Raises:
-            ClusterAccessError: it does not answer, or may not be asked.
+            ClusterAccessError: the pod does not answer, or this user may not ask it.
         """
         namespace, name = (quote(one, safe="") for one in (self.cluster.namespace, pod))
         path = f"/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics"
@@ -153,10 +155,10 @@ class KubeApi:
         return done.stdout.decode("utf-8", errors="replace")
 
     def review(self, objects: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
-        """Ask the API server's opinion in one go, as with SelfSubjectAccessReviews; the answers in the same order.
+        """Create several reviews in one call, such as SelfSubjectAccessReviews; return the answers in the same order.
 
         Raises:
-            ClusterAccessError: it did not answer all of them.
+            ClusterAccessError: the API server did not answer all of them.
         """
         arguments = self.cluster.kubectl("create", "--filename=-", "--output=json")
         return self._checked(arguments, "permissions cannot be asked for", stdin=list_of(objects)).resources()
@@ -172,7 +174,7 @@ class KubeApi:
         self._checked(arguments, f"{kind} {name} cannot be created", stdin=json.dumps(thing).encode())
 
     def refusal(self, thing: KubernetesObject) -> ProbeAnswer:
-        """Whether admission would refuse an object, and why. Nothing is created."""
+        """Return whether admission would refuse an object, and why. Nothing is created."""
         arguments = self.cluster.kubectl("create", "--filename=-", "--dry-run=server", "--output=name")
         error_context = ErrorContext("the API server cannot be asked about a Pod")
         try:
@@ -183,42 +185,42 @@ class KubeApi:
         return ProbeAnswer.read(said, stderr_summary(done.stderr)) if done.returncode else ProbeAnswer()
 
     def label_node(self, node: str, label: str) -> None:
-        """Put a label (`KEY=VALUE`) on a node.
+        """Set a label (`KEY=VALUE`) on a node.
 
         Raises:
-            ClusterAccessError: it was refused.
+            ClusterAccessError: the API server refused it.
         """
         arguments = self.cluster.kubectl("label", "--overwrite", operands=["node", node, label])
         self._checked(arguments, f"the node {node} cannot be labelled")
 
     def annotate(self, kind: str, name: str, annotation: str) -> None:
-        """Put an annotation (`KEY=VALUE`) on an object of the add-on's namespace.
+        """Set an annotation (`KEY=VALUE`) on an object of the add-on's namespace.
 
         Raises:
-            ClusterAccessError: it was refused.
+            ClusterAccessError: the API server refused it.
         """
         arguments = self.cluster.kubectl(
-            "annotate", "--overwrite", self.cluster.here, operands=[kind, name, annotation]
+            "annotate", "--overwrite", self.cluster.namespace_flag, operands=[kind, name, annotation]
         )
         self._checked(arguments, f"{kind} {name} cannot be annotated")
 
     def patch_node_status(self, node: str, patch: Sequence[Mapping[str, str]]) -> str:
-        """Apply a JSON patch to a node's status; says why it was refused, or nothing."""
+        """Apply a JSON patch to a node's status; return why it was refused, or an empty string."""
         flags = ["--subresource=status", "--type=json", f"--patch={json.dumps(list(patch))}"]
         arguments = self.cluster.kubectl("patch", *flags, operands=["node", node])
         done = call(self.run, arguments, ErrorContext(f"the status of the node {node} cannot be changed"))
         return stderr_summary(done.stderr) or "kubectl said nothing" if done.returncode else ""
 
     def delete(self, kind: str, names: Sequence[str], *, namespace: str = "") -> None:
-        """Delete objects of a kind by name; those that are gone already are no error.
+        """Delete objects of a kind by name; missing objects are ignored.
 
         Args:
-            kind: as in manifests' `kind`, with its group (`Role.rbac.authorization.k8s.io`).
-            names: at least one.
-            namespace: empty for those of the cluster.
+            kind: the manifests' `kind`, with its group (`Role.rbac.authorization.k8s.io`).
+            names: at least one name.
+            namespace: empty for cluster-wide kinds.
 
         Raises:
-            ClusterAccessError: it was refused.
+            ClusterAccessError: the API server refused it.
         """
         where = [f"--namespace={namespace}"] if namespace else []
         flags = [*where, "--ignore-not-found", "--wait=false"]
@@ -226,33 +228,35 @@ class KubeApi:
         self._checked(arguments, f"{kind} {', '.join(names)} cannot be deleted")
 
     def end_job(self, name: str) -> None:
-        """Have a Job of the add-on's namespace fail within a second, as if its time were over.
+        """Make a Job of the add-on's namespace fail within a second, by its activeDeadlineSeconds.
 
         Raises:
-            ClusterAccessError: it was refused.
+            ClusterAccessError: the API server refused it.
         """
         patch = json.dumps({"spec": {"activeDeadlineSeconds": 1}})
-        arguments = self.cluster.kubectl("patch", self.cluster.here, f"--patch={patch}", operands=["job", name])
+        arguments = self.cluster.kubectl(
+            "patch", self.cluster.namespace_flag, f"--patch={patch}", operands=["job", name]
+        )
         self._checked(arguments, f"the Job {name} cannot be ended")
 
     def exists(self, kind: str, name: str) -> bool:
-        """Whether the add-on's namespace has such an object; its content is not read.
+        """Return whether an object exists in the add-on's namespace; its content is not read.
 
         Raises:
-            ClusterAccessError: it cannot be asked.
+            ClusterAccessError: the look-up failed.
         """
-        flags = [self.cluster.here, "--output=name", "--ignore-not-found"]
+        flags = [self.cluster.namespace_flag, "--output=name", "--ignore-not-found"]
         arguments = self.cluster.kubectl("get", *flags, operands=[kind, name])
         return bool(self._checked(arguments, f"{kind} {name} cannot be looked up").names())
 
     def missing(self, things: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
-        """Those that are not in the cluster; contents are not read.
+        """Return the objects that are not in the cluster; their contents are not read.
 
         Args:
-            things: as in manifests; in the add-on's namespace, if they name none.
+            things: manifests; those without a namespace are looked up in the add-on's.
 
         Raises:
-            ClusterAccessError: they cannot be asked for.
+            ClusterAccessError: the look-up failed.
         """
         if not things:
             return ()
@@ -265,7 +269,7 @@ class KubeApi:
         """Apply a JSON patch to an object.
 
         Raises:
-            ClusterAccessError: it was refused, or a test in the patch failed.
+            ClusterAccessError: the API server refused it, or a test in the patch failed.
         """
         kind, name = f"{thing['kind']}.{group_of(thing)}".rstrip("."), name_of(thing)
         where = [f"--namespace={namespace_of(thing)}"] if namespace_of(thing) else []
@@ -274,13 +278,13 @@ class KubeApi:
         self._checked(arguments, f"{thing['kind']} {name} cannot be patched")
 
     def named(self, thing: KubernetesObject) -> KubernetesObject:
-        """What identifies an object in a manifest, by which kubectl finds it."""
+        """Return the part of a manifest that identifies the object: API version, kind, name and namespace."""
         metadata = {"name": name_of(thing), "namespace": namespace_of(thing) or self.cluster.namespace}
         return {"apiVersion": thing["apiVersion"], "kind": thing["kind"], "metadata": metadata}
 
     def log_tail(self, pod: str, lines: int) -> str:
-        """The last lines that a pod of the namespace logged; empty if there is none to be had."""
-        flags = [self.cluster.here, f"--tail={lines}", "--all-containers=false"]
+        """Return the last lines of the log of a pod of the namespace; empty if it cannot be read."""
+        flags = [self.cluster.namespace_flag, f"--tail={lines}", "--all-containers=false"]
         arguments = self.cluster.kubectl("logs", *flags, operands=[pod])
         try:
             error_context = ErrorContext(f"the log of {pod} cannot be read")
@@ -289,21 +293,21 @@ class KubeApi:
             return ""
         return "" if done.returncode else done.stdout.decode("utf-8", errors="replace")
 
-    def _checked(self, arguments: Sequence[str], failure: str, *, stdin: bytes | None = None) -> Answer:
+    def _checked(self, arguments: Sequence[str], failure: str, *, stdin: bytes | None = None) -> CommandOutput:
         done = call(self.run, arguments, ErrorContext(failure), stdin=stdin)
         if done.returncode:
             raise access_error(
                 failure, stderr_summary(done.stderr) or "kubectl said nothing", remedy=manual_command(arguments)
             )
-        return Answer.of(done, failure)
+        return CommandOutput.of(done, failure)
 
 
 def list_of(objects: Sequence[KubernetesObject]) -> bytes:
-    """Several objects as one document, for kubectl's standard input."""
+    """Return several objects as one document, for kubectl's standard input."""
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}).encode()
 
 
 def _resource_name(thing: KubernetesObject) -> str:
-    """As kubectl prints it with --output=name."""
+    """Return an object's name as kubectl prints it with --output=name."""
     kind = f"{thing['kind']}.{group_of(thing)}".rstrip(".").lower()
     return f"{kind}/{name_of(thing)}"

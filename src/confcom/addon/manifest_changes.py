@@ -1,4 +1,4 @@
-"""What a change would do to each object, field by field, from the manifests before and after it. Pure."""
+"""Comparing the manifests before and after a change: what it does to each object, field by field. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from confcom.addon.objects import KubernetesObject, name_of, text
 from confcom.addon.secret_values import holds, secret_values
 
 VALUES = "values"
-"""In the place of a kind: what is chosen of the chart's values."""
+"""Used in place of a kind for the chart's values that the user sets."""
 
 
 class Effect(StrEnum):
-    """What is done to an object."""
+    """What a change does to an object."""
 
     MADE = "made"
     REMOVED = "removed"
@@ -25,7 +25,7 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """One field; None: it is not set."""
+    """The change of one field; old or new is None if the field is not set."""
 
     path: Path
     old: object = None
@@ -36,7 +36,7 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class ObjectChange:
-    """One object; fields only of one that is there before and after."""
+    """The change of one object; it has fields only if the object exists before and after."""
 
     kind: str
     name: str
@@ -47,12 +47,12 @@ class ObjectChange:
 def manifest_changes(
     before: Sequence[KubernetesObject], after: Sequence[KubernetesObject], namespace: str
 ) -> tuple[ObjectChange, ...]:
-    """Compare two sets of manifests: what is made, what is removed, what is changed.
+    """Compare two sets of manifests: which objects are created, removed and changed.
 
     Args:
-        before: as they are installed.
-        after: as they would be.
-        namespace: of those that name none.
+        before: the installed manifests.
+        after: the manifests after the change.
+        namespace: the namespace of manifests without one.
     """
     old, new = ({identity(one, namespace): one for one in some} for some in (before, after))
     secrets = secret_values((*before, *after))
@@ -69,13 +69,13 @@ def manifest_changes(
 def value_changes(
     before: KubernetesObject, after: KubernetesObject, manifests: Iterable[KubernetesObject], release: str
 ) -> tuple[ObjectChange, ...]:
-    """Compare what is chosen of the chart's values: one change, or none.
+    """Compare the chart's values that the user sets; return one change, or none.
 
     Args:
-        before: as the release has them.
-        after: as it would have them.
-        manifests: of both; what their Secrets hold is not shown.
-        release: its name.
+        before: the release's values.
+        after: the release's values after the change.
+        manifests: the manifests before and after; the values of their Secrets are not shown.
+        release: the release's name.
     """
     fields = tuple(_hiding(_differences(before, after, ()), VALUES, secret_values(manifests)))
     return (ObjectChange(VALUES, release, Effect.CHANGED, fields),) if fields else ()
@@ -84,12 +84,12 @@ def value_changes(
 def with_drift(
     changes: Sequence[ObjectChange], drifts: Iterable[Drift], manifests: Iterable[KubernetesObject]
 ) -> tuple[ObjectChange, ...]:
-    """Add what is set back: a field's old value is then that of the cluster, not that of the release.
+    """Add the drift that the change undoes: such a field's old value is the cluster's, not the release's.
 
     Args:
-        changes: without it.
-        drifts: what is set back.
-        manifests: before and after; what their Secrets hold is not shown.
+        changes: the changes without the drift.
+        drifts: the drift that the change undoes.
+        manifests: the manifests before and after; the values of their Secrets are not shown.
     """
     secrets = secret_values(manifests)
     found = {(one.kind, one.name): one for one in changes}
@@ -111,7 +111,7 @@ def with_drift(
 
 
 def _differences(old: object, new: object, at: Path) -> Iterator[FieldChange]:
-    """Depth first; a list without keys is one field."""
+    """Yield the changed fields, depth first; a list without keys is one field."""
     if old == new:
         return
     if isinstance(old, Mapping | None) and isinstance(new, Mapping | None):

@@ -1,4 +1,4 @@
-"""A container that the kernel killed for memory: what is said of it, and which value gives it more. Pure."""
+"""Describing a container that the kernel killed for memory, and the chart value that gives it more. Pure."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ OOM_KILLED = "OOMKilled"
 """The kubelet's reason for a container that the kernel killed for memory."""
 _MIB = 1024 * 1024
 _VALUES = {Component.DEVICE_PLUGIN: "devicePlugin", Component.QUOTE_HELPER: "quoteHelper"}
-"""Whose `resources` in the chart's values are a daemon's."""
+"""By the daemon, the key in the chart's values that contains its `resources`."""
 
 
 def memory_kill(pod: KubernetesObject, container: KubernetesObject) -> str:
-    """Say that a container was killed for memory, with its limit and what to do; empty if it was not.
+    """Describe that a container was killed for memory, with its limit and what to do; empty if it was not.
 
     Args:
-        pod: the container's.
-        container: its status.
+        pod: the container's pod.
+        container: the container's status.
     """
     ended = next(
         (
@@ -42,7 +42,7 @@ def memory_kill(pod: KubernetesObject, container: KubernetesObject) -> str:
 
 
 def _limit(pod: KubernetesObject, container: str) -> str:
-    """The memory limit of the container of that name."""
+    """Return the memory limit of the container with that name; empty if it has none."""
     containers = [*listing(pod, "spec", "initContainers"), *listing(pod, "spec", "containers")]
     found = next((one for one in containers if text(one, "name") == container), {})
     return text(found, "resources", "limits", "memory")

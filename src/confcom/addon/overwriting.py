@@ -17,7 +17,7 @@ import contextlib
 from collections.abc import Sequence
 
 from confcom.addon.drift import drift, identity
-from confcom.addon.field_managers import handed_over
+from confcom.addon.field_managers import handover_patch
 from confcom.addon.helm import Helm
 from confcom.addon.installed_release import read_live
 from confcom.addon.kubectl import KubeApi
@@ -67,5 +67,5 @@ def _hand_over(api: KubeApi, manifests: Sequence[KubernetesObject]) -> None:
         one = live.get(identity(wanted, here))
         if one is not None:
             added = [path for each in drift([wanted], [one], here) for path in each.added]
-            if patch := handed_over(one, added):
+            if patch := handover_patch(one, added):
                 api.patch(one, patch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from confcom.addon.add_on import AddOn
-from confcom.addon.applied import Applied, applied
+from confcom.addon.applied import Applied, compare_with_cluster
 from confcom.addon.changed import Changed
 from confcom.addon.changes_report import change_lines
 from confcom.addon.drift import ReleaseSeen
@@ -38,10 +38,10 @@ def planned(add_on: AddOn, seen: PreflightContext, findings: Sequence[Finding]) 
         findings: the results of preflight's checks.
     """
     say, found = add_on.reporter.say, seen.surroundings
-    there = applied(add_on, seen)  # reports what would be created again or reverted
+    there = compare_with_cluster(add_on, seen)  # reports what would be created again or reverted
     changes = (*_without_helm(seen), *_by_helm(add_on, seen, there))
     last = seen.history[-1] if seen.history else None
-    if changes or not there.whole:
+    if changes or not there.is_up_to_date:
         say("Nothing was changed. Without --dry-run:")
         if last is not None and last.status != DEPLOYED:
             say(f"  {unfinished(ReleaseSeen(last))[0]}: it is made again")

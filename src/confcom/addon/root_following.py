@@ -29,7 +29,7 @@ def await_root(add_on: AddOn, *, deadline: float) -> None:
         NotReadyError: a helper still uses another root.
         ClusterAccessError: the API server did not answer within the deadline, or denies access.
     """
-    observation = add_on.patiently(lambda: _look(add_on), deadline=deadline)
+    observation = add_on.retry_while_unreachable(lambda: _look(add_on), deadline=deadline)
     waited_for = _still_behind(observation, ())
     if observation is not None and observation.record is not None and waited_for:
         add_on.reporter.say(
@@ -46,7 +46,7 @@ def await_root(add_on: AddOn, *, deadline: float) -> None:
             if add_on.clock() - progress >= max(deadline, FOLLOW_SECONDS):
                 raise _timeout_error(add_on, observation, waited_for)
             add_on.sleep(POLL_SECONDS)
-            observation = add_on.patiently(lambda: _look(add_on), deadline=deadline, table=table)
+            observation = add_on.retry_while_unreachable(lambda: _look(add_on), deadline=deadline, table=table)
             waited_for = _still_behind(observation, waited_for)
     for doubt in root_doubts(observation, add_on.cluster.namespace):
         add_on.reporter.say(f"Not known: {doubt}")
@@ -60,7 +60,7 @@ def _still_behind(observation: RootObservation | None, before: Collection[str]) 
 
 
 def _look(add_on: AddOn) -> RootObservation | None:
-    objects = add_on.api.list_objects("pods,daemonsets.apps", add_on.cluster.here)
+    objects = add_on.api.list_objects("pods,daemonsets.apps", add_on.cluster.namespace_flag)
     return look_at_root(add_on.api, of_kind(objects, "DaemonSet"), of_kind(objects, "Pod"))
 
 
@@ -82,7 +82,7 @@ def _text(observation: RootObservation, pod: str) -> str:
 
 
 def _timeout_error(add_on: AddOn, observation: RootObservation, pods: Sequence[str]) -> NotReadyError:
-    commands = "; ".join(f"kubectl delete pod {add_on.cluster.here} {pod}" for pod in pods)
+    commands = "; ".join(f"kubectl delete pod {add_on.cluster.namespace_flag} {pod}" for pod in pods)
     return NotReadyError(
         "not every quote helper quotes by the cluster's simulated root",
         why="; ".join(f"{observation.nodes[pod]}: {_text(observation, pod)}" for pod in pods),

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from confcom.addon.daemon_pods import daemon_pods, last_warning
-from confcom.addon.dead_resources import Stage, remains
+from confcom.addon.dead_resources import Stage, stale_resources
 from confcom.addon.drift import Drift, ReleaseSeen
 from confcom.addon.drift_report import change_problem, drift_problem, to_json
 from confcom.addon.hook_watch import failed_hooks
@@ -243,7 +243,7 @@ def _missing_policies(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> It
 def _leftovers(nodes: Sequence[KubernetesObject]) -> Iterator[Problem]:
     message = "resources of an earlier installation are left here: `confcom disable` removes them"
     for node in nodes:
-        if remains(node).stage not in {Stage.CLEAN, Stage.OFFERED}:
+        if stale_resources(node).stage not in {Stage.CLEAN, Stage.OFFERED}:
             yield Problem(message, name_of(node))
 
 

@@ -144,12 +144,12 @@ def chart_options(command: Callable[P, R]) -> Callable[P, R]:
 def add_on(namespace: str, context: str) -> AddOn:
     """Return the add-on of the cluster that the options name; its journal is kept in click's context."""
     from confcom.addon.add_on import AddOn
-    from confcom.addon.kubectl import Cluster, chosen
+    from confcom.addon.kubectl import Cluster, resolve_context
     from confcom.cli.progress_display import reporter
 
     ctx = click.get_current_context()
     machine = ctx.find_object(Machine) or Machine.local()
-    cluster = chosen(Cluster(namespace, context), machine.run)
+    cluster = resolve_context(Cluster(namespace, context), machine.run)
     display = reporter(terminal=machine.terminal)
     result = AddOn(cluster, machine.run, display, machine.clock, machine.sleep, machine.now)
     ctx.meta[JOURNAL] = result.journal

@@ -42,7 +42,7 @@ def status(*, namespace: str, context: str, output: str, all_nodes: bool) -> Non
     Exit codes: 0 all is well, 8 something is not (or the add-on is not enabled), 6 the API server does not answer.
     """
     from confcom.addon.installed_release import look_at_release
-    from confcom.addon.looking import look_everywhere
+    from confcom.addon.looking import fetch_cluster_snapshot
     from confcom.addon.objects import namespace_of
     from confcom.addon.refusal_looking import look_at_refusals
     from confcom.addon.root_looking import look_at_root
@@ -50,7 +50,7 @@ def status(*, namespace: str, context: str, output: str, all_nodes: bool) -> Non
     from confcom.cli.status_lines import status_lines
 
     addon = add_on(namespace, context)
-    seen = look_everywhere(addon.api)
+    seen = fetch_cluster_snapshot(addon.api)
     daemon_sets = [one for one in seen.daemon_sets if namespace_of(one) == seen.namespace]
     seen = dataclasses.replace(
         seen,
