@@ -13,7 +13,7 @@ from confcom.device_plugin.discovery.device_watch import DeviceWatch
 from confcom.device_plugin.kubelet import registration
 from confcom.device_plugin.kubelet.endpoint import Endpoint
 from confcom.device_plugin.kubelet.registration import RegistrationCause
-from confcom.device_plugin.kubelet.socket_names import Siblings
+from confcom.device_plugin.kubelet.socket_names import PeerInstances
 
 
 async def _never(*_):
@@ -35,7 +35,7 @@ def forgets_lost_streams():
 
 def registers_in_a_loop():
     registration._until_lost = _soon
-    registration.STEADY_SECONDS = 0.0
+    registration.STABLE_SECONDS = 0.0
 
 
 def never_looks_for_its_socket():
@@ -47,7 +47,7 @@ def trusts_its_socket():
 
 
 def forgets_other_instances():
-    Siblings.one_has_ended = lambda _self: False
+    PeerInstances.any_ended = lambda _self: False
 
 
 def never_looks_at_the_device():

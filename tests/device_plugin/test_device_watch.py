@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from confcom.device_plugin.discovery.device_nodes import Device
-from confcom.device_plugin.discovery.device_watch import STEADY_LOOKS, DeviceWatch, SgxSearch, Steadiness
+from confcom.device_plugin.discovery.device_watch import DEBOUNCE_LOOKS, Debounce, DeviceWatch, SgxSearch
 from confcom.device_plugin.discovery.epc_discovery import SimulatedOnHardwareError, discover
 from confcom.device_plugin.metrics import PluginMetrics
 
@@ -57,17 +57,19 @@ def looks(watch, number):
 
 
 def there(watch):
-    return {device.value for device, presence in watch.presences.items() if presence.there.is_set()}
+    return {device.value for device, availability in watch.availability.items() if availability.available.is_set()}
 
 
 @given(st.lists(st.booleans(), max_size=40))
 def test_gone_at_the_first_look_and_back_after_three_in_a_row(found):
-    state = Steadiness(there=True)
+    state = Debounce(present=True)
     for number, now in enumerate(found):
-        before, state = state, state.after(found=now)
-        lately = found[max(0, number - STEADY_LOOKS + 1) : number + 1]
-        assert state.there == (all(found[: number + 1]) or (before.there and now) or lately == [True] * STEADY_LOOKS)
-        assert now or not state.there
+        before, state = state, state.update(found=now)
+        lately = found[max(0, number - DEBOUNCE_LOOKS + 1) : number + 1]
+        assert state.present == (
+            all(found[: number + 1]) or (before.present and now) or lately == [True] * DEBOUNCE_LOOKS
+        )
+        assert now or not state.present
 
 
 def test_all_is_well(tried):
@@ -87,16 +89,16 @@ def test_an_unloaded_driver_is_told_once_and_its_return_once(tried):
     looks(watch, 5)
     assert there(watch) == set()
     assert tried.said() == ["SGX device lost"] * 2
-    assert "driver of /dev/sgx_enclave is not loaded any more" in watch.presences[Device.ENCLAVE].why_gone
+    assert "driver of /dev/sgx_enclave is not loaded any more" in watch.availability[Device.ENCLAVE].reason
     assert tried.healthy("enclave") == 0
     host.nodes, host.entries = nodes, {DRIVER}
-    looks(watch, STEADY_LOOKS - 1)
+    looks(watch, DEBOUNCE_LOOKS - 1)
     assert there(watch) == set()
     assert tried.said() == []
     looks(watch, 3)
     assert there(watch) == {"enclave", "provision"}
     assert tried.said() == ["SGX device back"] * 2
-    assert watch.presences[Device.ENCLAVE].why_gone == ""
+    assert watch.availability[Device.ENCLAVE].reason == ""
     assert tried.healthy("enclave") == 1
 
 
@@ -104,7 +106,7 @@ def test_a_device_that_comes_and_goes_is_lost_once(tried):
     host = hardware(28 * MIB)
     watch = tried.watch(host)
     for number in range(40):
-        host.entries = {DRIVER} if number % STEADY_LOOKS else set()
+        host.entries = {DRIVER} if number % DEBOUNCE_LOOKS else set()
         watch.look()
     assert there(watch) == set()
     assert tried.said() == ["SGX device lost"] * 2
@@ -116,7 +118,7 @@ def test_the_provision_device_alone_takes_only_its_own_resource(tried):
     del host.nodes[PROVISION]
     looks(watch, 2)
     assert there(watch) == {"enclave"}
-    assert watch.presences[Device.PROVISION].why_gone.startswith("/dev/sgx_provision is no character device any more")
+    assert watch.availability[Device.PROVISION].reason.startswith("/dev/sgx_provision is no character device any more")
     assert (tried.healthy("enclave"), tried.healthy("provision")) == (1, 0)
 
 
@@ -127,7 +129,9 @@ def test_another_driver_with_another_path_is_not_the_device_that_containers_are_
     looks(watch, 10)
     assert there(watch) == {"provision"}
     assert tried.healthy("enclave") == 0
-    assert "/dev/sgx/enclave now and was /dev/sgx_enclave at start; restart" in watch.presences[Device.ENCLAVE].why_gone
+    assert (
+        "/dev/sgx/enclave now and was /dev/sgx_enclave at start; restart" in watch.availability[Device.ENCLAVE].reason
+    )
 
 
 def test_an_epc_of_another_size_is_told_once_and_changes_nothing(tried):
@@ -193,7 +197,7 @@ def test_a_driver_beside_a_simulated_plugin_ends_it_for_good(tried):
     looks(watch, 10)
     assert there(watch) == set()
     assert tried.said() == ["a simulated plugin on SGX hardware offers nothing any more"]
-    assert DRIVER in watch.presences[Device.ENCLAVE].why_gone
+    assert DRIVER in watch.availability[Device.ENCLAVE].reason
 
 
 async def test_a_complete_node_is_found_at_the_first_look(tried):
@@ -215,17 +219,17 @@ async def test_a_driver_that_is_loaded_late(tried):
     reasons = []
 
     def load():
-        reasons.append((tried.searching.why_not, tried.healthy("enclave")))
+        reasons.append((tried.searching.reason, tried.healthy("enclave")))
         host.entries = {DRIVER}
 
     def make_nodes():
-        reasons.append((tried.searching.why_not, tried.healthy("enclave")))
+        reasons.append((tried.searching.reason, tried.healthy("enclave")))
         host.nodes = dict(BY_INTELS_RULES)
 
     found = await tried.search(host, lambda: None, load, make_nodes)
     assert found.epc_mib == 28
     assert found.provision_node == PROVISION
-    assert tried.sleeps == 3 + STEADY_LOOKS - 1
+    assert tried.sleeps == 3 + DEBOUNCE_LOOKS - 1
     assert "although there is EPC, by CPUID" in reasons[0][0]
     assert "is a character device" in reasons[1][0]
     assert [healthy for _, healthy in reasons] == [0, 0]
@@ -238,11 +242,11 @@ async def test_an_enclave_device_is_waited_for_to_get_its_provision_device(tried
     assert found.provision_node == PROVISION
     host = hardware(28 * MIB, nodes={ENCLAVE: device()})
     found = await tried.search(host)
-    assert (found.provision_node, tried.sleeps) == (None, STEADY_LOOKS - 1)
+    assert (found.provision_node, tried.sleeps) == (None, DEBOUNCE_LOOKS - 1)
 
 
 async def test_what_comes_and_goes_is_not_found_until_it_stays(tried):
     host = FakeHost(sysfs(28 * MIB), dict(BY_INTELS_RULES))
     changes = [lambda: host.entries.add(DRIVER), lambda: host.entries.add(DRIVER), host.entries.clear] * 4
     found = await tried.search(host, *changes, lambda: host.entries.add(DRIVER))
-    assert (found.epc_mib, tried.sleeps) == (28, 12 + STEADY_LOOKS)
+    assert (found.epc_mib, tried.sleeps) == (28, 12 + DEBOUNCE_LOOKS)

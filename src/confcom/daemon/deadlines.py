@@ -26,44 +26,44 @@ class Deadlines(Generic[T]):
         expired: called once for each item that is late; it is not held any more then.
     """
 
-    __slots__ = ("_clock", "_expired", "_held", "_seconds", "_timer")
+    __slots__ = ("_clock", "_deadlines", "_expired", "_seconds", "_timer")
 
     def __init__(self, seconds: float, clock: Callable[[], float], expired: Callable[[T], None]) -> None:
         self._seconds = seconds
         self._clock = clock
         self._expired = expired
-        self._held: dict[T, float] = {}
+        self._deadlines: dict[T, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, item: T) -> None:
         """The time of this item begins now."""
-        self._held[item] = self._clock() + self._seconds
+        self._deadlines[item] = self._clock() + self._seconds
         if self._timer is None:
             self._arm(self._seconds)
 
     def discard(self, item: T) -> None:
         """This item is done, if it was held."""
-        self._held.pop(item, None)
+        self._deadlines.pop(item, None)
 
     def close(self) -> None:
         """Nothing expires any more."""
-        self._held.clear()
+        self._deadlines.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _arm(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds + _TIMER_STEP, self._look)
+        self._timer = asyncio.get_running_loop().call_later(seconds + _TIMER_STEP, self._expire_due)
 
-    def _look(self) -> None:
+    def _expire_due(self) -> None:
         self._timer = None
         now = self._clock()
         due: list[T] = []
-        for item, deadline in self._held.items():
+        for item, deadline in self._deadlines.items():
             if deadline > now or len(due) == EXPIRED_PER_TURN:
                 self._arm(max(0.0, deadline - now))
                 break
             due.append(item)
         for item in due:
-            if self._held.pop(item, None) is not None:
+            if self._deadlines.pop(item, None) is not None:
                 self._expired(item)

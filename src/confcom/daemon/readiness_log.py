@@ -31,7 +31,7 @@ class ReadinessLog:
         self._reason = first
         self._expected = False
         self._clock = clock
-        self._told_at = clock()
+        self._logged_at = clock()
 
     def tell(self, reason: str | None, *, expected: bool = False) -> None:
         """Log that the daemon is ready, or why it is not; to be called again while it lasts.
@@ -41,9 +41,9 @@ class ReadinessLog:
             expected: whether that is part of every update, and no warning.
         """
         now = self._clock()
-        if reason == self._reason and (reason is None or now - self._told_at < REPEAT_SECONDS):
+        if reason == self._reason and (reason is None or now - self._logged_at < REPEAT_SECONDS):
             return
-        self._reason, self._expected, self._told_at = reason, expected, now
+        self._reason, self._expected, self._logged_at = reason, expected, now
         if reason is None:
             _logger.info("ready", extra={ABOUT: READINESS})
         else:

@@ -142,11 +142,11 @@ async def _supervise(main: Main, stop_deadline: float, library_seconds: float) -
     except BaseExceptionGroup as failures:
         raise first_failure(failures) from failures
     finally:
-        await _outlast_libraries(library_seconds)
+        await _wait_for_library_tasks(library_seconds)
     return ExitCode.OK
 
 
-async def _outlast_libraries(seconds: float) -> None:
+async def _wait_for_library_tasks(seconds: float) -> None:
     """Let every other task end by itself: gRPC prints a traceback for a call's that is cancelled, not one log line.
 
     Its server counts as stopped as soon as no call is open, which can be before the tasks of its calls have ended.

@@ -80,10 +80,10 @@ def encode_inventory(
     return json.dumps(document, indent=2).encode() + b"\n"
 
 
-def encode_waiting(why_not: str, devices: HostDevices) -> bytes:
+def encode_waiting(reason: str, devices: HostDevices) -> bytes:
     """The document of a plugin that waits for SGX: the same shape, and nothing offered."""
-    nothing = Discovery(Platform.HARDWARE, EpcSource.NONE, why_not, (), "", None)
-    return encode_inventory(nothing, ResourcePlan((), 0, 0, 0, 0, why_not, 0.0), (), devices)
+    nothing = Discovery(Platform.HARDWARE, EpcSource.NONE, reason, (), "", None)
+    return encode_inventory(nothing, ResourcePlan((), 0, 0, 0, 0, reason, 0.0), (), devices)
 
 
 def _node(node: NodeState, *, healthy: bool) -> dict[str, object]:

@@ -70,7 +70,7 @@ class DevicePlugin:
     async def run(self, stop: asyncio.Event) -> None:
         """Keep every resource registered while its device is there, until `stop` is set."""
         running = [
-            registrar.run_while(self.watch.presences[_device_of(resource)])
+            registrar.run_while(self.watch.availability[_device_of(resource)])
             for resource, registrar in zip(self.plan.resources, self.registrars, strict=True)
         ]
         await run_until_stopped(stop, self.watch.run(), *running)
@@ -79,7 +79,7 @@ class DevicePlugin:
         """End every stream and server, and leave no socket behind."""
         await asyncio.gather(*(registrar.end() for registrar in self.registrars))
 
-    def hindrance(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why an older plugin cannot end yet, or None: a resource is not served, or no kubelet has ever watched it.
 
         One stream is enough. Up to 1.36 the kubelet ends the newer plugin's stream with the older plugin, and an older
@@ -87,7 +87,7 @@ class DevicePlugin:
         """
         unserved = [registrar.resource_name for registrar in self.registrars if registrar.socket_path is None]
         if unserved:
-            reasons = {presence.why_gone for presence in self.watch.presences.values() if presence.why_gone}
+            reasons = {availability.reason for availability in self.watch.availability.values() if availability.reason}
             return ": ".join([f"no socket is served for {', '.join(unserved)}", *sorted(reasons)])
         unknown = [registrar for registrar in self.registrars if not registrar.status.registrations]
         if unknown:
@@ -105,10 +105,10 @@ class DevicePlugin:
         return encode_inventory(self.discovery, self.plan, states, self.watch.devices)
 
 
-class Probed(Protocol):
+class ProbeTarget(Protocol):
     """What the probes ask: the plugin, or what waits until there can be one."""
 
-    def hindrance(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why the plugin is not ready, or None."""
 
     def inventory(self) -> bytes:
@@ -116,18 +116,18 @@ class Probed(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingPlugin:
     """A plugin without SGX (yet): live, not ready, and it says why."""
 
     search: SgxSearch
 
-    def hindrance(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why nothing is offered."""
-        return self.search.why_not
+        return self.search.reason
 
     def inventory(self) -> bytes:
         """The document behind `/inventory`, with nothing in it but the reason and what devices there are."""
-        return encode_waiting(self.search.why_not, self.search.devices)
+        return encode_waiting(self.search.reason, self.search.devices)
 
 
 def compose(
@@ -171,7 +171,7 @@ def compose(
             resource_name=resource.name,
             kubelet_socket=settings.device_plugin_dir / KUBELET_SOCKET_NAME,
             new_endpoint=new_endpoint,
-            siblings=names.siblings(resource),
+            peers=names.peers(resource),
             metrics=metrics,
             jitter=jitter,
             clock=clock,
@@ -182,7 +182,7 @@ def compose(
 
 
 def probe_routes(
-    probed: Callable[[], Probed], registry: CollectorRegistry, clock: Callable[[], float]
+    target: Callable[[], ProbeTarget], registry: CollectorRegistry, clock: Callable[[], float]
 ) -> dict[str, Route]:
     """The probes: ready means that the kubelet has taken every resource; `/inventory` says whether it has them now."""
     readiness = Readiness()
@@ -190,12 +190,12 @@ def probe_routes(
     standard = standard_routes(readiness, registry, clock)
 
     def ready() -> ProbeResponse:
-        readiness.reason = probed().hindrance()
+        readiness.reason = target().not_ready_reason()
         log.tell(readiness.reason)
         return standard["/readyz"]()
 
     def inventory() -> ProbeResponse:
-        return ProbeResponse(probed().inventory(), content_type=JSON)
+        return ProbeResponse(target().inventory(), content_type=JSON)
 
     return standard | {"/readyz": ready, "/inventory": inventory}
 
@@ -214,8 +214,8 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
     require_directory(settings.device_plugin_dir)
     metrics = PluginMetrics(registry)
     search = SgxSearch(HostFiles(settings.host_root), simulated_epc_mib=settings.simulated_epc_mib, metrics=metrics)
-    probed: Probed = Waiting(search)
-    probes = ProbeServer(probe_routes(lambda: probed, registry, time.monotonic))
+    target: ProbeTarget = WaitingPlugin(search)
+    probes = ProbeServer(probe_routes(lambda: target, registry, time.monotonic))
     try:
         if settings.probe_address is not None:
             address = await probes.start(settings.probe_address)
@@ -231,11 +231,11 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
             jitter=random.SystemRandom().random,
             clock=time.monotonic,
         )
-        _tell_what_was_found(settings, plugin)
+        _log_discovery(settings, plugin)
         refuse_second_plugin(settings.device_plugin_dir, plugin.plan.resources, settings.installation)
         if removed := remove_stale_sockets(settings.device_plugin_dir):
             _logger.info("removed sockets that earlier instances left", extra={"sockets": removed})
-        probed = plugin
+        target = plugin
         try:
             await plugin.start()
             await plugin.run(stop)
@@ -245,7 +245,7 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
         await probes.close()
 
 
-def _tell_what_was_found(settings: PluginSettings, plugin: DevicePlugin) -> None:
+def _log_discovery(settings: PluginSettings, plugin: DevicePlugin) -> None:
     _logger.info(
         "SGX found",
         extra={

@@ -81,7 +81,7 @@ def encode_device_list(count: int) -> bytes:
     return b"".join(before + device_id(index).encode() + after for index in range(count))
 
 
-def most_allocate_bytes(count: int) -> int:
+def max_allocate_bytes(count: int) -> int:
     """How long an AllocateRequest can be that names each of `count` devices once.
 
     Five bytes for an ID, with its tag and length; and what up to MAX_CONTAINERS containers that share the devices add.

@@ -32,7 +32,7 @@ class Device(StrEnum):
     PROVISION = "provision"
 
 
-SPELLINGS = {Device.ENCLAVE: ENCLAVE_NODES, Device.PROVISION: PROVISION_NODES}
+NODE_PATHS = {Device.ENCLAVE: ENCLAVE_NODES, Device.PROVISION: PROVISION_NODES}
 _RULES = {
     Device.ENCLAVE: 'MODE="0666"',
     Device.PROVISION: 'GROUP="sgx_prv", MODE="0660"',
@@ -81,7 +81,7 @@ class HostDevices:
         return next(node for node in self.nodes if node.device is device)
 
 
-def look_at_devices(host: HostReader, *, expected: Iterable[str] = ()) -> HostDevices:
+def inspect_devices(host: HostReader, *, expected: Iterable[str] = ()) -> HostDevices:
     """Look once.
 
     Args:
@@ -90,7 +90,9 @@ def look_at_devices(host: HostReader, *, expected: Iterable[str] = ()) -> HostDe
     """
     mountinfo = host.read_text(MOUNTINFO) or ""
     preferred = tuple(expected)
-    return HostDevices(find_driver(host), tuple(_look_at(host, device, preferred, mountinfo) for device in SPELLINGS))
+    return HostDevices(
+        find_driver(host), tuple(_inspect_device(host, device, preferred, mountinfo) for device in NODE_PATHS)
+    )
 
 
 def mounted_noexec(mountinfo: str, path: str) -> bool:
@@ -112,14 +114,14 @@ def mounted_noexec(mountinfo: str, path: str) -> bool:
     return noexec
 
 
-def _look_at(host: HostReader, device: Device, preferred: tuple[str, ...], mountinfo: str) -> NodeState:
-    spellings = SPELLINGS[device]
-    path = find_node(host, (*(path for path in spellings if path in preferred), *spellings))
+def _inspect_device(host: HostReader, device: Device, preferred: tuple[str, ...], mountinfo: str) -> NodeState:
+    candidates = NODE_PATHS[device]
+    path = find_node(host, (*(path for path in candidates if path in preferred), *candidates))
     status = host.status(path) if path else None
     if path is None or status is None:
         return NodeState(device, None)
     problems = [*_access_problems(host, device, path, status)]
-    if given := [wanted for wanted in spellings if wanted in preferred and wanted != path]:
+    if given := [wanted for wanted in candidates if wanted in preferred and wanted != path]:
         problems.append(Problem(f"{path} is there, and containers are given {given[0]}", "restart the plugin"))
     if device is Device.ENCLAVE and mounted_noexec(mountinfo, path):
         problems.append(

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from confcom.device_plugin.discovery.device_nodes import Device, HostDevices, NodeState, look_at_devices
+from confcom.device_plugin.discovery.device_nodes import Device, HostDevices, NodeState, inspect_devices
 from confcom.device_plugin.discovery.epc_discovery import Discovery, NoSgxError, Platform, discover, find_driver
 from confcom.device_plugin.discovery.epc_sources import find_epc
 from confcom.device_plugin.discovery.host import HostReader
@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0
 """How often the host is looked at: soon enough for whoever loads a driver, and a look is a dozen calls of stat and one
 read of mountinfo, which has thousands of lines on a busy node."""
-STEADY_LOOKS = 3
+DEBOUNCE_LOOKS = 3
 """Looks in a row that find a device before it counts as back, so 4 s at least. udev sets owner and mode after a node
 has appeared, and an update of a driver loads and unloads it more than once. A device that comes and goes then costs
 the kubelet one registration in 6 s at most. A device that is gone is gone at the first look: containers started now
@@ -32,43 +32,43 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Steadiness:
+class Debounce:
     """Whether a device counts as there, from look to look. Pure."""
 
-    there: bool
+    present: bool
     seen: int = 0
     """Looks in a row that found it, while it does not count as there."""
 
-    def after(self, *, found: bool) -> Steadiness:
+    def update(self, *, found: bool) -> Debounce:
         """The next state."""
         if not found:
-            return Steadiness(there=False)
-        if self.there or self.seen + 1 >= STEADY_LOOKS:
-            return Steadiness(there=True)
-        return Steadiness(there=False, seen=self.seen + 1)
+            return Debounce(present=False)
+        if self.present or self.seen + 1 >= DEBOUNCE_LOOKS:
+            return Debounce(present=True)
+        return Debounce(present=False, seen=self.seen + 1)
 
 
-class Presence:
+class DeviceAvailability:
     """Whether what a resource hands out is there; others wait for a change."""
 
     def __init__(self) -> None:
-        self.why_gone = ""
+        self.reason = ""
         """Why not, or empty."""
-        self.there = asyncio.Event()
-        self.gone = asyncio.Event()
-        self.there.set()
+        self.available = asyncio.Event()
+        self.unavailable = asyncio.Event()
+        self.available.set()
 
-    def lose(self, why: str) -> None:
+    def mark_unavailable(self, why: str) -> None:
         """It is gone."""
-        self.why_gone = why
-        self.there.clear()
-        self.gone.set()
+        self.reason = why
+        self.available.clear()
+        self.unavailable.set()
 
-    def regain(self) -> None:
+    def mark_available(self) -> None:
         """It is back."""
-        self.why_gone = ""
-        self.gone.clear()
-        self.there.set()
+        self.reason = ""
+        self.unavailable.clear()
+        self.available.set()
 
 
 class SgxSearch:
@@ -89,7 +89,7 @@ class SgxSearch:
         metrics: PluginMetrics,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        self.why_not = "the node has not been looked at yet"
+        self.reason = "the node has not been looked at yet"
         self.devices = HostDevices(None, ())
         self._host = host
         self._simulated_epc_mib = simulated_epc_mib
@@ -100,7 +100,7 @@ class SgxSearch:
         """Look until there is something to offer; at once if all of it is there at the first look.
 
         Whatever is not complete at the first look (the enclave device without the provision device, as while udev is
-        at work) has to look the same `STEADY_LOOKS` times in a row, because what is decided then stays.
+        at work) has to look the same `DEBOUNCE_LOOKS` times in a row, because what is decided then stays.
 
         Raises:
             SimulatedOnHardwareError: simulated was asked for, and an SGX driver is loaded.
@@ -109,7 +109,7 @@ class SgxSearch:
         if found is not None and found.provision_node is not None:
             return found
         seen = 1
-        while found is None or seen < STEADY_LOOKS:
+        while found is None or seen < DEBOUNCE_LOOKS:
             await self._sleep(LOOK_SECONDS)
             before, found = found, self._look()
             seen = seen + 1 if found == before else 1
@@ -119,15 +119,15 @@ class SgxSearch:
         try:
             found = discover(self._host, simulated_epc_mib=self._simulated_epc_mib)
         except NoSgxError as error:
-            found, why_not = None, str(error)
+            found, reason = None, str(error)
         else:
-            why_not = "SGX has just appeared; it is offered once it is seen steadily"
+            reason = "SGX has just appeared; it is offered once it is seen steadily"
         if found is None or found.platform is Platform.HARDWARE:
-            self.devices = look_at_devices(self._host)
+            self.devices = inspect_devices(self._host)
             self._metrics.record_devices(self.devices, offered=(Device.ENCLAVE,))
-        if found is None and why_not != self.why_not:
-            _logger.warning("no SGX to offer yet", extra={"reason": why_not})
-        self.why_not = why_not
+        if found is None and reason != self.reason:
+            _logger.warning("no SGX to offer yet", extra={"reason": reason})
+        self.reason = reason
         return found
 
 
@@ -152,11 +152,11 @@ class DeviceWatch:
         self._paths = {Device.ENCLAVE: discovery.enclave_node}
         if discovery.provision_node is not None:
             self._paths[Device.PROVISION] = discovery.provision_node
-        self.presences = {device: Presence() for device in self._paths}
+        self.availability = {device: DeviceAvailability() for device in self._paths}
         """Of each device that is handed out."""
-        self._steadiness = dict.fromkeys(self._paths, Steadiness(there=True))
-        self._told: dict[Device, tuple[str, ...]] = {}
-        self._late: set[Device] = set()
+        self._debounce = dict.fromkeys(self._paths, Debounce(present=True))
+        self._logged_problems: dict[Device, tuple[str, ...]] = {}
+        self._logged_late: set[Device] = set()
 
     async def run(self) -> None:
         """Look every now and then, until cancelled."""
@@ -169,41 +169,41 @@ class DeviceWatch:
         if self._discovery.platform is Platform.SIMULATED:
             self._look_for_hardware()
             return
-        self.devices = look_at_devices(self._host, expected=self._paths.values())
+        self.devices = inspect_devices(self._host, expected=self._paths.values())
         self._metrics.record_devices(self.devices, offered=tuple(self._paths))
         for node in self.devices.nodes:
-            self._tell_problems(node)
+            self._log_problems(node)
             if node.device in self._paths:
-                self._follow(node.device, self._paths[node.device])
+                self._update_availability(node.device, self._paths[node.device])
             else:
-                self._tell_late(node)
+                self._log_late_device(node)
 
     def _look_for_hardware(self) -> None:
         self.devices = HostDevices(find_driver(self._host), ())
-        if self.devices.driver is None or self.presences[Device.ENCLAVE].gone.is_set():
+        if self.devices.driver is None or self.availability[Device.ENCLAVE].unavailable.is_set():
             return
         why = (
             f"{self.devices.driver} shows that an SGX driver was loaded since this simulated plugin started; take the "
             "simulation label off this node, and restart the plugin without --simulated"
         )
         _logger.error("a simulated plugin on SGX hardware offers nothing any more", extra={"reason": why})
-        for presence in self.presences.values():
-            presence.lose(why)
+        for availability in self.availability.values():
+            availability.mark_unavailable(why)
 
-    def _follow(self, device: Device, path: str) -> None:
-        before, after = self._steadiness[device], self._steadiness[device].after(found=self.devices.has(path))
-        self._steadiness[device] = after
-        presence = self.presences[device]
-        if before.there and not after.there:
-            presence.lose(self._why_gone(device, path))
-            _logger.error("SGX device lost", extra={"device": device, "reason": presence.why_gone})
-        elif after.there and not before.there:
+    def _update_availability(self, device: Device, path: str) -> None:
+        before, after = self._debounce[device], self._debounce[device].update(found=self.devices.has(path))
+        self._debounce[device] = after
+        availability = self.availability[device]
+        if before.present and not after.present:
+            availability.mark_unavailable(self._loss_reason(device, path))
+            _logger.error("SGX device lost", extra={"device": device, "reason": availability.reason})
+        elif after.present and not before.present:
             _logger.info("SGX device back", extra={"device": device, "path": path})
             if device is Device.ENCLAVE:
                 self._compare_epc()
-            presence.regain()
+            availability.mark_available()
 
-    def _why_gone(self, device: Device, path: str) -> str:
+    def _loss_reason(self, device: Device, path: str) -> str:
         if self.devices.driver is None:
             return f"the SGX driver of {path} is not loaded any more; load it again"
         other = self.devices.node(device).path
@@ -220,24 +220,24 @@ class DeviceWatch:
                 extra={"bytes_at_start": then, "bytes_now": now, "source": epc.source, "reason": epc.reason},
             )
 
-    def _tell_problems(self, node: NodeState) -> None:
+    def _log_problems(self, node: NodeState) -> None:
         """Once per change, also when all is well again; a device that is not there has no problems of its own."""
         if node.path is None:
             return
-        told, now = self._told.get(node.device, ()), tuple(problem.what for problem in node.problems)
-        self._told[node.device] = now
+        logged, now = self._logged_problems.get(node.device, ()), tuple(problem.what for problem in node.problems)
+        self._logged_problems[node.device] = now
         for problem in node.problems:
-            if problem.what not in told:
+            if problem.what not in logged:
                 _logger.warning(
                     "an SGX device cannot be used as it should be",
                     extra={"device": node.device, "problem": problem.what, "remedy": problem.remedy},
                 )
-        if told and not now:
+        if logged and not now:
             _logger.info("an SGX device can be used again", extra={"device": node.device, "path": node.path})
 
-    def _tell_late(self, node: NodeState) -> None:
-        if node.path is not None and node.device not in self._late:
-            self._late.add(node.device)
+    def _log_late_device(self, node: NodeState) -> None:
+        if node.path is not None and node.device not in self._logged_late:
+            self._logged_late.add(node.device)
             _logger.warning(
                 "an SGX device has appeared that was not there at start; restart the plugin to offer it",
                 extra={"device": node.device, "path": node.path},

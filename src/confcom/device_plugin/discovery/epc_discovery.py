@@ -71,9 +71,9 @@ def find_driver(host: HostReader) -> str | None:
     return next((entry for entry in DRIVER_ENTRIES if host.exists(entry)), None)
 
 
-def find_node(host: HostReader, spellings: tuple[str, ...]) -> str | None:
-    """The first of the spellings that is a character device."""
-    return next((node for node in spellings if (found := host.status(node)) and found.character_device), None)
+def find_node(host: HostReader, candidates: tuple[str, ...]) -> str | None:
+    """The first of the candidates that is a character device."""
+    return next((node for node in candidates if (found := host.status(node)) and found.character_device), None)
 
 
 def discover(host: HostReader, *, simulated_epc_mib: int | None) -> Discovery:

@@ -51,7 +51,7 @@ class Endpoint:
         server = grpc.aio.server(
             maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
             options=(
-                ("grpc.max_receive_message_length", self.servicer.most_request_bytes),
+                ("grpc.max_receive_message_length", self.servicer.max_request_bytes),
                 # gRPC would else enlarge what it receives ahead of us, for each connection, up to several MiB.
                 ("grpc.http2.bdp_probe", 0),
             ),
@@ -96,54 +96,56 @@ class Serving:
     def __init__(self, new_endpoint: Callable[[], Endpoint]) -> None:
         self._new_endpoint = new_endpoint
         self._endpoint: Endpoint | None = None
-        self._kept: Endpoint | None = None
-        self._why_anew = ""
-        self._keeps = False
+        self._retained: Endpoint | None = None
+        self._restart_reason = ""
+        self._retain_current = False
 
     @property
     def path(self) -> Path | None:
         """Of the latest socket."""
         return None if self._endpoint is None else self._endpoint.path
 
-    def spend(self) -> None:
+    def mark_path_used(self) -> None:
         """The kubelet may know the path from a Register that failed: from 1.37 on it refuses a known one."""
-        self._why_anew = self._why_anew or "the kubelet may know the old one"
+        self._restart_reason = self._restart_reason or "the kubelet may know the old one"
 
-    def keep(self) -> None:
+    def retain(self) -> None:
         """The kubelet may follow the latest socket, or have left it without telling: it cannot be registered again.
 
         It is served beside the next one, since its end would take the resource from a kubelet that follows it. What was
         kept before it ends now: up to 1.36 the kubelet has no eye on it, and from 1.37 on it has the other.
         """
-        self._why_anew, self._keeps = "an instance that registered later has ended", True
+        self._restart_reason, self._retain_current = "an instance that registered later has ended", True
 
-    async def answering(self) -> Endpoint:
+    async def ensure_served(self) -> Endpoint:
         """One that answers whoever dials it, at a path that may be registered.
 
         Raises:
             UnavailableError: no socket can be bound.
         """
-        if self._endpoint is not None and not self._why_anew:
+        if self._endpoint is not None and not self._restart_reason:
             if self._endpoint.answers():
                 return self._endpoint
-            self._why_anew = "the old one is gone"
-        _logger.info("serving at a new socket", extra={"reason": self._why_anew or "the old one could not be served"})
-        return await self.anew()
+            self._restart_reason = "the old one is gone"
+        _logger.info(
+            "serving at a new socket", extra={"reason": self._restart_reason or "the old one could not be served"}
+        )
+        return await self.restart()
 
-    async def anew(self) -> Endpoint:
+    async def restart(self) -> Endpoint:
         """Serve at a new path.
 
         Raises:
             UnavailableError: the socket cannot be bound.
         """
-        leaving = None
-        if self._keeps:
-            leaving, self._kept = self._kept, self._endpoint
+        ending = None
+        if self._retain_current:
+            ending, self._retained = self._retained, self._endpoint
             self._endpoint = None
-        elif self._kept is not None and self._kept.servicer.streams.lost.is_set():
-            leaving, self._kept = self._kept, None
-        await _close_all(leaving, self._endpoint)
-        self._endpoint, self._why_anew, self._keeps = None, "", False
+        elif self._retained is not None and self._retained.servicer.streams.lost.is_set():
+            ending, self._retained = self._retained, None
+        await _close_all(ending, self._endpoint)
+        self._endpoint, self._restart_reason, self._retain_current = None, "", False
         endpoint = self._new_endpoint()
         await endpoint.start()
         self._endpoint = endpoint
@@ -151,8 +153,8 @@ class Serving:
 
     async def close(self) -> None:
         """End the kubelet's streams and the servers, and remove the sockets."""
-        await _close_all(self._endpoint, self._kept)
-        self._endpoint = self._kept = None
+        await _close_all(self._endpoint, self._retained)
+        self._endpoint = self._retained = None
 
 
 async def _close_all(*endpoints: Endpoint | None) -> None:

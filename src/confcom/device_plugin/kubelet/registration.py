@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from confcom.device_plugin.discovery.device_watch import Presence
+from confcom.device_plugin.discovery.device_watch import DeviceAvailability
 from confcom.device_plugin.kubelet.backoff import Backoff
 from confcom.device_plugin.kubelet.endpoint import Endpoint, Serving
 from confcom.device_plugin.kubelet.registration_attempt import (
@@ -21,7 +21,7 @@ from confcom.device_plugin.kubelet.registration_attempt import (
     register_once,
     why_no_kubelet,
 )
-from confcom.device_plugin.kubelet.socket_names import Siblings
+from confcom.device_plugin.kubelet.socket_names import PeerInstances
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.errors import ConfcomError
 
@@ -30,9 +30,9 @@ _logger = logging.getLogger(__name__)
 SOCKET_CHECK_SECONDS = 1.0
 """How often a registered plugin looks whether its socket's path is still there, and which other instances are: one
 lstat, one listing of the directory, and a connect to each socket of another instance."""
-SEEN_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
+MIN_VISIBLE_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
 """How long an instance is there at least once it may have registered, for another to see it; with some patience."""
-STEADY_SECONDS = 1.0
+STABLE_SECONDS = 1.0
 """A stream that lasted this long was a working registration, and the next one is tried without delay."""
 ABSENT_FIRST_SECONDS, ABSENT_LIMIT_SECONDS = 0.05, 0.25
 """Looking for a kubelet that does not listen costs one connect, and it should be met soon after it starts."""
@@ -76,7 +76,7 @@ class Registrar:
         resource_name: what is registered.
         kubelet_socket: the kubelet's registration socket; it may be missing for as long as it likes.
         new_endpoint: makes an endpoint that is not yet served, with a path never used before.
-        siblings: the other instances that serve it.
+        peers: the other instances that serve it.
         metrics: where registrations are counted.
         jitter: random numbers in [0, 1).
         clock: monotonic seconds.
@@ -89,7 +89,7 @@ class Registrar:
         resource_name: str,
         kubelet_socket: Path,
         new_endpoint: Callable[[], Endpoint],
-        siblings: Siblings,
+        peers: PeerInstances,
         metrics: PluginMetrics,
         jitter: Callable[[], float],
         clock: Callable[[], float],
@@ -99,7 +99,7 @@ class Registrar:
         self.resource_name = resource_name
         self._kubelet_socket = kubelet_socket
         self._serving = Serving(new_endpoint)
-        self._siblings = siblings
+        self._peers = peers
         self._metrics = metrics
         self._clock = clock
         self._sleep = sleep
@@ -118,9 +118,9 @@ class Registrar:
         Raises:
             UnavailableError: the socket cannot be bound.
         """
-        await self._serving.anew()
+        await self._serving.restart()
 
-    async def run_while(self, device: Presence) -> None:
+    async def run_while(self, device: DeviceAvailability) -> None:
         """Stay registered while the device is there, and unregistered while it is not, until cancelled.
 
         A lost device ends the kubelet's stream, which leaves the devices in the node's capacity and takes them from
@@ -128,16 +128,16 @@ class Registrar:
         """
         cause = RegistrationCause.START
         while True:
-            if device.gone.is_set():
+            if device.unavailable.is_set():
                 await self._wait_unregistered(device)
                 cause = RegistrationCause.DEVICE_BACK
-            await _first_done(self.run(cause), device.gone.wait())
+            await _first_done(self.run(cause), device.unavailable.wait())
 
-    async def _wait_unregistered(self, device: Presence) -> None:
+    async def _wait_unregistered(self, device: DeviceAvailability) -> None:
         await self.close()
-        self.status.problem = device.why_gone
-        _logger.warning("not offered any more", extra={"resource": self.resource_name, "reason": device.why_gone})
-        await device.there.wait()
+        self.status.problem = device.reason
+        _logger.warning("not offered any more", extra={"resource": self.resource_name, "reason": device.reason})
+        await device.available.wait()
         with contextlib.suppress(ConfcomError):  # it is tried again for each attempt to register, and told then
             await self.start()
 
@@ -145,21 +145,21 @@ class Registrar:
         """Register, and again whenever it is needed, until cancelled."""
         while True:
             endpoint = await self._register(cause)
-            cause = await _until_lost(endpoint, self._siblings)
+            cause = await _until_lost(endpoint, self._peers)
             if cause is RegistrationCause.SIBLING_ENDED:
-                self._serving.keep()
+                self._serving.retain()
             self._show_registered(registered=False)
             _logger.warning("no longer registered", extra={"resource": self.resource_name, "cause": cause})
-            if self._clock() - self._registered_at >= STEADY_SECONDS:
+            if self._clock() - self._registered_at >= STABLE_SECONDS:
                 self._retry.reset()
             elif not why_no_kubelet(self._kubelet_socket):
                 await self._sleep(self._retry.next_delay())
 
     async def end(self) -> None:
         """Close, but not before an older instance has seen that we were there: it takes the resource back then."""
-        unseen_seconds = self._offered_at + SEEN_SECONDS - self._clock()
-        if unseen_seconds > 0 and self._siblings.any_alive():
-            await self._sleep(unseen_seconds)
+        remaining = self._offered_at + MIN_VISIBLE_SECONDS - self._clock()
+        if remaining > 0 and self._peers.any_alive():
+            await self._sleep(remaining)
         await self.close()
 
     async def close(self) -> None:
@@ -182,7 +182,7 @@ class Registrar:
                     await self._sleep(self._absent.next_delay())
         self._absent.reset()
         self._registered_at = self._clock()
-        self._siblings.registered(endpoint.path, within=REGISTER_SECONDS)
+        self._peers.record_registration(endpoint.path, within=REGISTER_SECONDS)
         self.status.cause = cause
         self.status.problem = ""
         self.status.registrations += 1
@@ -193,14 +193,14 @@ class Registrar:
 
     async def _offered_endpoint(self) -> Endpoint:
         self._offered_at = self._clock()
-        return await self._serving.answering()
+        return await self._serving.ensure_served()
 
     def _note_failure(self, failure: AttemptFailedError) -> None:
         if failure.problem != self.status.problem:
             _logger.warning("not registered yet", extra={"resource": self.resource_name, "reason": failure.problem})
         self.status.problem = failure.problem
-        if failure.path_is_spent:
-            self._serving.spend()
+        if failure.path_is_used:
+            self._serving.mark_path_used()
         if failure.kubelet_listens:
             self._metrics.registration_failures.labels(self.resource_name).inc()
 
@@ -223,7 +223,7 @@ async def _first_done(*parts: Coroutine[Any, Any, Any]) -> None:
             task.result()
 
 
-async def _until_lost(endpoint: Endpoint, siblings: Siblings) -> RegistrationCause:
+async def _until_lost(endpoint: Endpoint, peers: PeerInstances) -> RegistrationCause:
     while True:
         try:
             async with asyncio.timeout(SOCKET_CHECK_SECONDS):
@@ -231,7 +231,7 @@ async def _until_lost(endpoint: Endpoint, siblings: Siblings) -> RegistrationCau
         except TimeoutError:
             if not endpoint.has_path():
                 return RegistrationCause.SOCKET_LOST
-            if siblings.one_has_ended():
+            if peers.any_ended():
                 return RegistrationCause.SIBLING_ENDED
         else:
             return RegistrationCause.STREAM_LOST

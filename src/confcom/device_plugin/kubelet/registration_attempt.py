@@ -35,14 +35,14 @@ class AttemptFailedError(Exception):
     Args:
         problem: the reason, for people.
         kubelet_listens: whether there is a kubelet at all.
-        path_is_spent: whether the kubelet may know our path all the same: from 1.37 on it refuses a known one.
+        path_is_used: whether the kubelet may know our path all the same: from 1.37 on it refuses a known one.
     """
 
-    def __init__(self, problem: str, *, kubelet_listens: bool = True, path_is_spent: bool = False) -> None:
+    def __init__(self, problem: str, *, kubelet_listens: bool = True, path_is_used: bool = False) -> None:
         super().__init__(problem)
         self.problem = problem
         self.kubelet_listens = kubelet_listens
-        self.path_is_spent = path_is_spent
+        self.path_is_used = path_is_used
 
 
 async def register_once(
@@ -75,7 +75,7 @@ async def register_once(
             raise AttemptFailedError(f"{kubelet_socket} speaks no gRPC") from None
         except grpc.aio.AioRpcError as error:
             answer = f"the kubelet answers {error.code().name}: {error.details()}"
-            raise AttemptFailedError(answer, path_is_spent=True) from error
+            raise AttemptFailedError(answer, path_is_used=True) from error
         except ConfcomError as error:
             raise AttemptFailedError(str(error)) from error
         if not await _first_stream(endpoint, channel):

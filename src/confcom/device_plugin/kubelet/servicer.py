@@ -10,7 +10,7 @@ import grpc
 from confcom.device_plugin.kubelet.allocation import AllocationError, Allocator
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.kubelet_api import deviceplugin_pb2 as pb
-from confcom.kubelet_api.device_list import most_allocate_bytes
+from confcom.kubelet_api.device_list import max_allocate_bytes
 from confcom.kubelet_api.services import AllocateContext, ListContext, OptionsContext
 
 MAX_STREAMS = 8
@@ -27,25 +27,25 @@ class StreamWatch:
         self.opened = asyncio.Event()
         self.lost = asyncio.Event()
         self.open_streams = 0
-        self._kubelets: object | None = None
+        self._kubelet_stream: object | None = None
 
     def expect(self) -> None:
         """We are about to register: the next stream is the kubelet's."""
         self.opened.clear()
         self.lost.clear()
-        self._kubelets = None
+        self._kubelet_stream = None
 
     def enter(self, stream: object) -> None:
         """A stream was opened."""
         self.open_streams += 1
-        if self._kubelets is None:
-            self._kubelets = stream
+        if self._kubelet_stream is None:
+            self._kubelet_stream = stream
             self.opened.set()
 
     def leave(self, stream: object) -> None:
         """A stream has ended."""
         self.open_streams -= 1
-        if stream is self._kubelets:
+        if stream is self._kubelet_stream:
             self.lost.set()
 
 
@@ -70,9 +70,9 @@ class ResourceServicer:
         self._closing = asyncio.Event()
 
     @property
-    def most_request_bytes(self) -> int:
+    def max_request_bytes(self) -> int:
         """How long a request can be that asks for what there is."""
-        return most_allocate_bytes(self._allocator.resource.count)
+        return max_allocate_bytes(self._allocator.resource.count)
 
     def end_streams(self) -> None:
         """Let every ListAndWatch end; a gRPC server would otherwise wait for them when it stops."""

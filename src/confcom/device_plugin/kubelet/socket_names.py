@@ -18,7 +18,7 @@ from confcom.daemon.socket_path import PathState, inspect_path
 from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.errors import UnavailableError
 
-_MARK_LETTERS = 4
+_DIGEST_LETTERS = 4
 """Of the digest of a name, in hex. Two of a node are alike once in 65,536."""
 _KIND_LETTERS = 3
 _LETTERS = string.digits + string.ascii_lowercase
@@ -27,11 +27,11 @@ _INSTANCE_LETTERS = 3
 _NUMBER_LETTERS = 3
 """46,656 sockets of one instance. Each costs a kubelet restart or the like; then they begin anew."""
 INSTANCES = len(_LETTERS) ** _INSTANCE_LETTERS
-NAME_BYTES = len("sgx--.sock") + _KIND_LETTERS + 2 * _MARK_LETTERS + _INSTANCE_LETTERS + _NUMBER_LETTERS
+NAME_BYTES = len("sgx--.sock") + _KIND_LETTERS + 2 * _DIGEST_LETTERS + _INSTANCE_LETTERS + _NUMBER_LETTERS
 """Of a socket's name, whatever is served there: short, for directories of kubelets are long."""
 _NAME = re.compile(
-    rf"sgx-({'|'.join(kind[:_KIND_LETTERS] for kind in ResourceKind)})-(?P<resource>[0-9a-f]{{{_MARK_LETTERS}}})"
-    rf"(?P<installation>[0-9a-f]{{{_MARK_LETTERS}}})(?P<instance>[0-9a-z]{{{_INSTANCE_LETTERS}}})"
+    rf"sgx-({'|'.join(kind[:_KIND_LETTERS] for kind in ResourceKind)})-(?P<resource>[0-9a-f]{{{_DIGEST_LETTERS}}})"
+    rf"(?P<installation>[0-9a-f]{{{_DIGEST_LETTERS}}})(?P<instance>[0-9a-z]{{{_INSTANCE_LETTERS}}})"
     rf"[0-9a-z]{{{_NUMBER_LETTERS}}}\.sock"
 )
 
@@ -52,16 +52,16 @@ class SocketNames:
 
     def path(self, resource: Resource, number: int) -> Path:
         """Where the instance serves a resource for the `number`-th time."""
-        marks = f"{_mark(resource.name)}{_mark(self.installation)}{self.instance}"
-        return self.directory / f"sgx-{resource.kind[:_KIND_LETTERS]}-{marks}{_digits(number, _NUMBER_LETTERS)}.sock"
+        digests = f"{_digest(resource.name)}{_digest(self.installation)}{self.instance}"
+        return self.directory / f"sgx-{resource.kind[:_KIND_LETTERS]}-{digests}{_digits(number, _NUMBER_LETTERS)}.sock"
 
-    def siblings(self, resource: Resource) -> Siblings:
+    def peers(self, resource: Resource) -> PeerInstances:
         """The other instances that serve the same."""
-        return Siblings(self, _mark(resource.name))
+        return PeerInstances(self, _digest(resource.name))
 
 
 @dataclass(slots=True)
-class Siblings:
+class PeerInstances:
     """Other instances of this installation that serve one resource, while an update overlaps them or is rolled back.
 
     Up to 1.36 the kubelet knows one plugin for a name, the one that registered last. When that one ends, the resource
@@ -72,9 +72,9 @@ class Siblings:
     _resource: str
     _older: frozenset[Path] = frozenset()
     _alive: frozenset[str] = frozenset()
-    _over: frozenset[str] = frozenset()
+    _stale: frozenset[str] = frozenset()
 
-    def registered(self, own: Path, *, within: float) -> None:
+    def record_registration(self, own: Path, *, within: float) -> None:
         """We have registered: from here on, only the end of one that registers later concerns us.
 
         Args:
@@ -84,13 +84,13 @@ class Siblings:
         """
         latest = _bound_at(own) - within
         self._older = frozenset(path for path, _ in self._sockets() if _bound_at(path) < latest)
-        self._alive, self._over = self._look()
+        self._alive, self._stale = self._look()
 
-    def one_has_ended(self) -> bool:
+    def any_ended(self) -> bool:
         """Whether one that may have registered after us is gone since the last look."""
-        alive, over = self._look()
-        ended = (self._alive - alive) | (over - alive - self._over)
-        self._alive, self._over = alive, over
+        alive, stale = self._look()
+        ended = (self._alive - alive) | (stale - alive - self._stale)
+        self._alive, self._stale = alive, stale
         return bool(ended)
 
     def any_alive(self) -> bool:
@@ -99,7 +99,7 @@ class Siblings:
 
     def _look(self) -> tuple[frozenset[str], frozenset[str]]:
         """Which are served somewhere, and which have left sockets that nobody serves."""
-        alive, over = set(), set()
+        alive, stale = set(), set()
         for path, instance in self._sockets():
             if path in self._older:
                 continue
@@ -107,11 +107,11 @@ class Siblings:
                 case PathState.LIVE | None:
                     alive.add(instance)
                 case PathState.STALE:
-                    over.add(instance)
-        return frozenset(alive), frozenset(over)
+                    stale.add(instance)
+        return frozenset(alive), frozenset(stale)
 
     def _sockets(self) -> Iterator[tuple[Path, str]]:
-        mine = (self._resource, _mark(self._names.installation))
+        mine = (self._resource, _digest(self._names.installation))
         for path, found in _our_sockets(self._names.directory):
             if (found["resource"], found["installation"]) == mine and found["instance"] != self._names.instance:
                 yield path, found["instance"]
@@ -141,9 +141,9 @@ def refuse_second_plugin(directory: Path, resources: Iterable[Resource], install
     Raises:
         UnavailableError: there is such a plugin.
     """
-    mine = {_mark(resource.name): resource.name for resource in resources}
+    mine = {_digest(resource.name): resource.name for resource in resources}
     for path, found in _our_sockets(directory):
-        foreign = found["resource"] in mine and found["installation"] != _mark(installation)
+        foreign = found["resource"] in mine and found["installation"] != _digest(installation)
         if foreign and _state(path) is PathState.LIVE:
             raise UnavailableError(
                 f"another device plugin offers {mine[found['resource']]} on this node",
@@ -194,8 +194,8 @@ def _bound_at(path: Path) -> float:
         return 0.0
 
 
-def _mark(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[:_MARK_LETTERS]
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LETTERS]
 
 
 def _digits(number: int, letters: int) -> str:
