@@ -1,7 +1,7 @@
-"""Looking at the host while the plugin runs: waiting for SGX, a device that is lost, one that is back.
+"""Periodic inspection of the host while the plugin runs: waiting for SGX, and detecting lost and returned devices.
 
-What was decided at start stays: resources, device IDs, paths. A lost device ends the kubelet's streams, and nothing is
-withdrawn from a list.
+What was decided at start does not change: resources, device IDs, paths. A lost device ends the kubelet's streams; no
+device is ever withdrawn from a list.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from confcom.device_plugin.metrics import PluginMetrics
 _logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
-"""How often the host is looked at: soon enough for whoever loads a driver, and a look is a dozen calls of stat and one
-read of mountinfo, which has thousands of lines on a busy node."""
+"""Interval between inspections. It is short enough for a person who loads a driver, and an inspection costs a dozen
+calls of stat and one read of mountinfo, which has thousands of lines on a busy node."""
 DEBOUNCE_LOOKS = 3
-"""Looks in a row that find a device before it counts as back, so 4 s at least. udev sets owner and mode after a node
-has appeared, and an update of a driver loads and unloads it more than once. A device that comes and goes then costs
-the kubelet one registration in 6 s at most. A device that is gone is gone at the first look: containers started now
-would fail."""
+"""Consecutive inspections that must find a device before it counts as present again, so at least 4 s. udev sets owner
+and mode after a node has appeared, and a driver update loads and unloads the driver more than once. A flapping device
+then costs the kubelet at most one registration in 6 s. A loss counts at the first inspection, because containers
+started from then on would fail."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Debounce:
-    """Whether a device counts as there, from look to look. Pure."""
+    """The debounced presence of one device: lost at once, present again after DEBOUNCE_LOOKS inspections. Pure."""
 
     present: bool
     seen: int = 0
-    """Looks in a row that found it, while it does not count as there."""
+    """Consecutive inspections that found the device while it does not count as present."""
 
     def update(self, *, found: bool) -> Debounce:
-        """The next state."""
+        """Return the state after one more inspection."""
         if not found:
             return Debounce(present=False)
         if self.present or self.seen + 1 >= DEBOUNCE_LOOKS:
@@ -49,35 +49,35 @@ class Debounce:
 
 
 class DeviceAvailability:
-    """Whether what a resource hands out is there; others wait for a change."""
+    """Whether a resource's device is available, as two events that others can wait for."""
 
     def __init__(self) -> None:
         self.reason = ""
-        """Why not, or empty."""
+        """Why the device is unavailable; empty if it is available."""
         self.available = asyncio.Event()
         self.unavailable = asyncio.Event()
         self.available.set()
 
-    def mark_unavailable(self, why: str) -> None:
-        """It is gone."""
-        self.reason = why
+    def mark_unavailable(self, reason: str) -> None:
+        """Record that the device is lost, and why."""
+        self.reason = reason
         self.available.clear()
         self.unavailable.set()
 
     def mark_available(self) -> None:
-        """It is back."""
+        """Record that the device is available again."""
         self.reason = ""
         self.unavailable.clear()
         self.available.set()
 
 
 class SgxSearch:
-    """Waits on a node for SGX that can be offered: a driver may be loaded late.
+    """A search that waits until the node has SGX to offer, since a driver may be loaded late.
 
     Args:
-        host: where to look.
-        simulated_epc_mib: MiB of EPC to pretend, or None to look for hardware.
-        metrics: where the health of devices is shown.
+        host: the host to inspect.
+        simulated_epc_mib: MiB of EPC to simulate, or None to look for hardware.
+        metrics: where the health of devices is recorded.
         sleep: waits that many seconds.
     """
 
@@ -97,13 +97,13 @@ class SgxSearch:
         self._sleep = sleep
 
     async def find(self) -> Discovery:
-        """Look until there is something to offer; at once if all of it is there at the first look.
+        """Inspect the host until it has SGX to offer, and return it; at once if it is complete at the first inspection.
 
-        Whatever is not complete at the first look (the enclave device without the provision device, as while udev is
-        at work) has to look the same `DEBOUNCE_LOOKS` times in a row, because what is decided then stays.
+        If it is not complete at first (such as the enclave device without the provision device, while udev is still at
+        work), `DEBOUNCE_LOOKS` consecutive inspections must find the same, because the decision is final.
 
         Raises:
-            SimulatedOnHardwareError: simulated was asked for, and an SGX driver is loaded.
+            SimulatedOnHardwareError: simulated EPC was requested, and an SGX driver is loaded.
         """
         found = self._look()
         if found is not None and found.provision_node is not None:
@@ -132,12 +132,12 @@ class SgxSearch:
 
 
 class DeviceWatch:
-    """Looks at the driver and the devices that were found at start, and says of each whether it is there.
+    """A periodic inspection of the driver and the devices found at start, which updates each device's availability.
 
     Args:
-        host: where to look.
+        host: the host to inspect.
         discovery: what was decided at start.
-        metrics: where the health of devices is shown.
+        metrics: where the health of devices is recorded.
         sleep: waits that many seconds.
     """
 
@@ -153,19 +153,19 @@ class DeviceWatch:
         if discovery.provision_node is not None:
             self._paths[Device.PROVISION] = discovery.provision_node
         self.availability = {device: DeviceAvailability() for device in self._paths}
-        """Of each device that is handed out."""
+        """For each device that containers are given."""
         self._debounce = dict.fromkeys(self._paths, Debounce(present=True))
         self._logged_problems: dict[Device, tuple[str, ...]] = {}
         self._logged_late: set[Device] = set()
 
     async def run(self) -> None:
-        """Look every now and then, until cancelled."""
+        """Inspect the host every LOOK_SECONDS, until cancelled."""
         while True:
             self.look()
             await self._sleep(LOOK_SECONDS)
 
     def look(self) -> None:
-        """Look once, and tell what has changed since the last time."""
+        """Inspect the host once, log what has changed, and update the availability of devices."""
         if self._discovery.platform is Platform.SIMULATED:
             self._look_for_hardware()
             return
@@ -221,7 +221,7 @@ class DeviceWatch:
             )
 
     def _log_problems(self, node: NodeState) -> None:
-        """Once per change, also when all is well again; a device that is not there has no problems of its own."""
+        """Log each new problem once, and once when there is none any more; a missing device has no problems."""
         if node.path is None:
             return
         logged, now = self._logged_problems.get(node.device, ()), tuple(problem.what for problem in node.problems)
