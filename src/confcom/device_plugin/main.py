@@ -1,4 +1,4 @@
-"""The device plugin's composition root: what it finds, what it serves, and how it ends."""
+"""The device plugin's composition root and entry point."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
 _logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
-"""Ending takes milliseconds; a kubelet that keeps a connection half open does not hold us up."""
+"""Timeout of the orderly stop, which takes milliseconds; a kubelet with a half-open connection must not delay it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DevicePlugin:
-    """One node's plugin, composed and not yet started."""
+    """One node's device plugin, as `compose` makes it; `start` starts it."""
 
     discovery: Discovery
     plan: ResourcePlan
@@ -63,12 +63,12 @@ class DevicePlugin:
     watch: DeviceWatch
 
     async def start(self) -> None:
-        """Serve every resource. From here on the kubelet could be answered."""
+        """Start serving every resource, so that the kubelet's calls can be answered."""
         for registrar in self.registrars:
             await registrar.start()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep every resource registered while its device is there, until `stop` is set."""
+        """Keep every resource registered while its device is available, until `stop` is set."""
         running = [
             registrar.run_while(self.watch.availability[_device_of(resource)])
             for resource, registrar in zip(self.plan.resources, self.registrars, strict=True)
@@ -76,14 +76,15 @@ class DevicePlugin:
         await run_until_stopped(stop, self.watch.run(), *running)
 
     async def close(self) -> None:
-        """End every stream and server, and leave no socket behind."""
+        """End all streams and servers, and remove all sockets."""
         await asyncio.gather(*(registrar.end() for registrar in self.registrars))
 
     def not_ready_reason(self) -> str | None:
-        """Why an older plugin cannot end yet, or None: a resource is not served, or no kubelet has ever watched it.
+        """Return why the plugin is not ready, or None: a resource is not served, or no kubelet has watched it yet.
 
-        One stream is enough. Up to 1.36 the kubelet ends the newer plugin's stream with the older plugin, and an older
-        plugin that were not ready for that moment would be deleted before the newer one is.
+        An update ends the older plugin once this one is ready. One stream since start is enough for that. Up to 1.36
+        the kubelet ends the newer plugin's stream when the older plugin ends, and an older plugin that was not ready
+        at that moment would be deleted before the newer one is ready.
         """
         unserved = [registrar.resource_name for registrar in self.registrars if registrar.socket_path is None]
         if unserved:
@@ -97,7 +98,7 @@ class DevicePlugin:
         return None
 
     def inventory(self) -> bytes:
-        """The document behind `/inventory`."""
+        """Return the document of `/inventory`."""
         states = [
             ResourceState(resource, registrar.socket_path.name if registrar.socket_path else "", registrar.status)
             for resource, registrar in zip(self.plan.resources, self.registrars, strict=True)
@@ -106,27 +107,27 @@ class DevicePlugin:
 
 
 class ProbeTarget(Protocol):
-    """What the probes ask: the plugin, or what waits until there can be one."""
+    """What the probes report on: the plugin, or the wait for SGX before there is one."""
 
     def not_ready_reason(self) -> str | None:
-        """Why the plugin is not ready, or None."""
+        """Return why the plugin is not ready, or None if it is."""
 
     def inventory(self) -> bytes:
-        """The document behind `/inventory`."""
+        """Return the document of `/inventory`."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingPlugin:
-    """A plugin without SGX (yet): live, not ready, and it says why."""
+    """A plugin that waits for SGX: live and not ready, with the reason."""
 
     search: SgxSearch
 
     def not_ready_reason(self) -> str | None:
-        """Why nothing is offered."""
+        """Return why no SGX is offered."""
         return self.search.reason
 
     def inventory(self) -> bytes:
-        """The document behind `/inventory`, with nothing in it but the reason and what devices there are."""
+        """Return the document of `/inventory`, which has only the reason and the devices found so far."""
         return encode_waiting(self.search.reason, self.search.devices)
 
 
@@ -139,18 +140,18 @@ def compose(
     jitter: Callable[[], float],
     clock: Callable[[], float],
 ) -> DevicePlugin:
-    """Plan, and put the parts together.
+    """Plan the resources, and return the plugin that serves them.
 
     Args:
-        settings: what was asked for.
+        settings: the operator's settings.
         discovery: what the node has.
-        metrics: where the parts count.
-        instance: tells this one from others on the node; `unused_instance` finds one.
+        metrics: the plugin's metrics.
+        instance: identifies this instance on the node; `unused_instance` returns one.
         jitter: random numbers in [0, 1).
         clock: monotonic seconds.
 
     Raises:
-        SettingsError: what is there cannot be offered as it was asked for.
+        SettingsError: the node's EPC does not suffice for the settings.
     """
     plan = plan_resources(discovery, settings.resources)
     metrics.record_discovery(discovery, plan)
@@ -184,7 +185,10 @@ def compose(
 def probe_routes(
     target: Callable[[], ProbeTarget], registry: CollectorRegistry, clock: Callable[[], float]
 ) -> dict[str, Route]:
-    """The probes: ready means that the kubelet has taken every resource; `/inventory` says whether it has them now."""
+    """Return the probe routes.
+
+    Ready means that the kubelet has watched every resource since start; `/inventory` has whether it watches them now.
+    """
     readiness = Readiness()
     log = ReadinessLog(readiness.reason, clock)
     standard = standard_routes(readiness, registry, clock)
@@ -204,12 +208,12 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
     """Run the plugin until `stop` is set.
 
     Args:
-        settings: what was asked for.
-        stop: ends it.
-        registry: where the metrics are registered that are shown.
+        settings: the operator's settings.
+        stop: stops the plugin.
+        registry: where the metrics are registered.
 
     Raises:
-        ConfcomError: it cannot start. A node without SGX is waited on instead.
+        ConfcomError: the plugin cannot start. On a node without SGX it waits instead.
     """
     require_directory(settings.device_plugin_dir)
     metrics = PluginMetrics(registry)
@@ -263,7 +267,7 @@ def _log_discovery(settings: PluginSettings, plugin: DevicePlugin) -> None:
 
 
 async def _unless_stopped(stop: asyncio.Event, search: Coroutine[Any, Any, Discovery]) -> Discovery | None:
-    """What is found, or None if `stop` is set first."""
+    """Return the search's result, or None if `stop` is set first."""
     finding, stopping = asyncio.create_task(search), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({finding, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -105,17 +105,17 @@ class SgxSearch:
         Raises:
             SimulatedOnHardwareError: simulated EPC was requested, and an SGX driver is loaded.
         """
-        found = self._look()
+        found = self._inspect()
         if found is not None and found.provision_node is not None:
             return found
         seen = 1
         while found is None or seen < DEBOUNCE_LOOKS:
             await self._sleep(LOOK_SECONDS)
-            before, found = found, self._look()
+            before, found = found, self._inspect()
             seen = seen + 1 if found == before else 1
         return found
 
-    def _look(self) -> Discovery | None:
+    def _inspect(self) -> Discovery | None:
         try:
             found = discover(self._host, simulated_epc_mib=self._simulated_epc_mib)
         except NoSgxError as error:

@@ -52,17 +52,17 @@ def find_epc(host: HostReader) -> EpcFinding:
 
     Less than 1 MiB counts as none, since a device is 1 MiB.
     """
-    sections, sysfs_problem = _ask_sysfs(host)
+    sections, sysfs_problem = _read_sysfs(host)
     if not sysfs_problem:
         return EpcFinding(EpcSource.SYSFS, SYSFS_ATTRIBUTE, sections)
-    sections, cpuid_problem = _ask_cpuid(host)
+    sections, cpuid_problem = _read_cpuid(host)
     if not cpuid_problem:
         reason = f"CPUID leaf 0x12 has {len(sections)} EPC section{'s'[: len(sections) > 1]}; {sysfs_problem}"
         return EpcFinding(EpcSource.CPUID, reason, sections)
     return EpcFinding(EpcSource.NONE, f"{sysfs_problem}; {cpuid_problem}")
 
 
-def _ask_sysfs(host: HostReader) -> tuple[tuple[EpcSection, ...], str]:
+def _read_sysfs(host: HostReader) -> tuple[tuple[EpcSection, ...], str]:
     found = []
     for name in host.children(NODE_DIRECTORY):
         match = _NUMA_NODE.fullmatch(name)
@@ -78,7 +78,7 @@ def _ask_sysfs(host: HostReader) -> tuple[tuple[EpcSection, ...], str]:
     return tuple(sorted(found, key=lambda section: section.numa_node or 0)), _too_small(SYSFS_ATTRIBUTE, found)
 
 
-def _ask_cpuid(host: HostReader) -> tuple[tuple[EpcSection, ...], str]:
+def _read_cpuid(host: HostReader) -> tuple[tuple[EpcSection, ...], str]:
     try:
         max_leaf = host.cpuid(0, 0).eax
         if max_leaf < SGX_LEAF:

@@ -1,4 +1,4 @@
-"""Staying registered with the kubelet, for one resource, through everything that a kubelet does."""
+"""Registration of one resource with the kubelet, repeated whenever it is lost."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from confcom.errors import ConfcomError
 _logger = logging.getLogger(__name__)
 
 SOCKET_CHECK_SECONDS = 1.0
-"""How often a registered plugin looks whether its socket's path is still there, and which other instances are: one
-lstat, one listing of the directory, and a connect to each socket of another instance."""
+"""Interval at which a registered plugin checks whether its socket's path still exists and which other instances run:
+one lstat, one listing of the directory, and a connect to each socket of another instance."""
 MIN_VISIBLE_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
-"""How long an instance is there at least once it may have registered, for another to see it; with some patience."""
+"""Minimum time that an instance serves after it may have registered, so that other instances see it; with a margin."""
 STABLE_SECONDS = 1.0
-"""A stream that lasted this long was a working registration, and the next one is tried without delay."""
+"""A stream that lasted this long counts as a working registration; the next attempt follows without delay."""
 ABSENT_FIRST_SECONDS, ABSENT_LIMIT_SECONDS = 0.05, 0.25
-"""Looking for a kubelet that does not listen costs one connect, and it should be met soon after it starts."""
+"""Backoff while no kubelet listens. An attempt costs one connect, and a kubelet is to be found soon after its start."""
 RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS = 0.02, 5.0
-"""A kubelet that refuses, or drops us at once, must not be called in a loop (one plugin in the wild: 300 times a s).
-A kubelet that ended is another matter: its successor is a stranger, and begins with the first delay."""
+"""Backoff while a kubelet refuses the plugin or drops it at once, so that it is not called in a loop (one known plugin:
+300 times a second). When the kubelet ends, the backoff is reset, because nothing is known about its successor."""
 
 
 class RegistrationCause(StrEnum):
@@ -48,35 +48,35 @@ class RegistrationCause(StrEnum):
     STREAM_LOST = "stream_lost"
     """The kubelet restarted, or another instance that had registered before us ended (up to 1.36)."""
     SOCKET_LOST = "socket_lost"
-    """Our socket's path was removed while the stream went on; nobody could dial us again."""
+    """Our socket's path was removed while the stream stayed open; the kubelet could not dial it again."""
     SIBLING_ENDED = "sibling_ended"
     """Another instance that had registered after us ended: up to 1.36 the kubelet has lost the resource with it."""
     DEVICE_BACK = "device_back"
-    """The SGX device was lost, and we ended the stream ourselves; now it is back."""
+    """The SGX device was lost, and we ended the stream; now it is back."""
 
 
 @dataclass(slots=True)
 class RegistrationStatus:
-    """Where one resource stands, for /inventory."""
+    """The state of one resource's registration, for /inventory."""
 
     registered: bool = False
-    """Whether the kubelet is watching our list now."""
+    """Whether the kubelet watches our list now."""
     registrations: int = 0
-    """How many led to a stream since start."""
+    """Number of registrations since start that led to a stream."""
     cause: RegistrationCause = RegistrationCause.START
-    """Why the last one was needed."""
+    """Why the last registration was needed."""
     problem: str = "not tried yet"
-    """Why the last attempt failed, or empty."""
+    """Why the last attempt failed; empty if it succeeded."""
 
 
 class Registrar:
     """Serves one resource and keeps it registered.
 
     Args:
-        resource_name: what is registered.
-        kubelet_socket: the kubelet's registration socket; it may be missing for as long as it likes.
-        new_endpoint: makes an endpoint that is not yet served, with a path never used before.
-        peers: the other instances that serve it.
+        resource_name: the resource to register.
+        kubelet_socket: the kubelet's registration socket; it may be missing for any length of time.
+        new_endpoint: makes an endpoint that has not started, at a path that was never used.
+        peers: the other instances that serve the resource.
         metrics: where registrations are counted.
         jitter: random numbers in [0, 1).
         clock: monotonic seconds.
@@ -109,11 +109,11 @@ class Registrar:
 
     @property
     def socket_path(self) -> Path | None:
-        """Where the resource is served now."""
+        """The socket on which the resource is served now; None if it is not served."""
         return self._serving.path
 
     async def start(self) -> None:
-        """Serve. From here on the kubelet could be answered.
+        """Start serving, so that the kubelet's calls can be answered.
 
         Raises:
             UnavailableError: the socket cannot be bound.
@@ -121,10 +121,10 @@ class Registrar:
         await self._serving.restart()
 
     async def run_while(self, device: DeviceAvailability) -> None:
-        """Stay registered while the device is there, and unregistered while it is not, until cancelled.
+        """Keep the resource registered while the device is available, and unregistered otherwise, until cancelled.
 
-        A lost device ends the kubelet's stream, which leaves the devices in the node's capacity and takes them from
-        what can be allocated. The server goes with it, so that nobody is given a device that is not there.
+        A lost device ends the kubelet's stream: the devices stay in the node's capacity and are removed from what is
+        allocatable. The server stops too, so that no container is given a missing device.
         """
         cause = RegistrationCause.START
         while True:
@@ -138,11 +138,11 @@ class Registrar:
         self.status.problem = device.reason
         _logger.warning("not offered any more", extra={"resource": self.resource_name, "reason": device.reason})
         await device.available.wait()
-        with contextlib.suppress(ConfcomError):  # it is tried again for each attempt to register, and told then
+        with contextlib.suppress(ConfcomError):  # each attempt to register tries it again, and reports the failure
             await self.start()
 
     async def run(self, cause: RegistrationCause = RegistrationCause.START) -> None:
-        """Register, and again whenever it is needed, until cancelled."""
+        """Register, and register again whenever the registration is lost, until cancelled."""
         while True:
             endpoint = await self._register(cause)
             cause = await _until_lost(endpoint, self._peers)
@@ -156,14 +156,14 @@ class Registrar:
                 await self._sleep(self._retry.next_delay())
 
     async def end(self) -> None:
-        """Close, but not before an older instance has seen that we were there: it takes the resource back then."""
+        """Close, after older instances had time to see this one, so that they detect its end and register again."""
         remaining = self._offered_at + MIN_VISIBLE_SECONDS - self._clock()
         if remaining > 0 and self._peers.any_alive():
             await self._sleep(remaining)
         await self.close()
 
     async def close(self) -> None:
-        """End the kubelet's stream and the server, and remove the socket."""
+        """End the kubelet's stream, stop the server, and remove the socket."""
         await self._serving.close()
         self._show_registered(registered=False)
 
@@ -210,7 +210,7 @@ class Registrar:
 
 
 async def _first_done(*parts: Coroutine[Any, Any, Any]) -> None:
-    """Run side by side until one is done; the others are cancelled, and a failure of any is raised."""
+    """Run coroutines concurrently until one is done, cancel the others, and raise the failure of any."""
     tasks = [asyncio.create_task(part) for part in parts]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
