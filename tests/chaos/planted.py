@@ -39,11 +39,11 @@ def registers_in_a_loop():
 
 
 def never_looks_for_its_socket():
-    Endpoint.has_path = lambda _self: True
+    Endpoint.path_exists = lambda _self: True
 
 
 def trusts_its_socket():
-    Endpoint.answers = lambda _self: True
+    Endpoint.is_live = lambda _self: True
 
 
 def forgets_other_instances():
@@ -51,7 +51,7 @@ def forgets_other_instances():
 
 
 def never_looks_at_the_device():
-    DeviceWatch.look = lambda _self: None
+    DeviceWatch.poll = lambda _self: None
 
 
 def one_name_for_all():
@@ -68,6 +68,6 @@ RARER_BUGS = (never_looks_for_its_socket, forgets_other_instances, never_looks_a
 """Chaos may take minutes to come upon them."""
 
 if __name__ == "__main__":
-    device_watch.LOOK_SECONDS = 0.02
+    device_watch.POLL_SECONDS = 0.02
     next(bug for bug in (no_bug, *BUGS, *RARER_BUGS) if bug.__name__ == sys.argv[1])()
     sys.exit(composition.main(sys.argv[2:], prog="planted", environ=os.environ, stderr=sys.stderr))

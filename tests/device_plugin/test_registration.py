@@ -317,7 +317,7 @@ async def test_a_failure_inside_is_not_swallowed(registrar, device, monkeypatch)
     def broken(_socket):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(registration_attempt, "why_no_kubelet", broken)
+    monkeypatch.setattr(registration_attempt, "kubelet_absence_reason", broken)
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(device.run(), 20)
 

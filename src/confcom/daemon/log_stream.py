@@ -125,10 +125,10 @@ class LogStream(io.TextIOBase):
     def _work(self) -> None:
         while chunk := self._next_chunk():
             written = self._write_whole(b"".join(chunk))
-            lost = self._forget(chunk, written=written)
+            lost = self._remove(chunk, written=written)
             if lost:
                 _logger.warning("log records were dropped", extra={"count": lost})
-            self._gather()
+            self._wait_for_more()
 
     def _next_chunk(self) -> list[bytes]:
         """Return the records to write next, which stay in the queue; an empty list once the stream has ended."""
@@ -148,7 +148,7 @@ class LogStream(io.TextIOBase):
                 chunk.append(self._waiting[index])
             return chunk
 
-    def _gather(self) -> None:
+    def _wait_for_more(self) -> None:
         """Wait for more records, unless there are enough for a write."""
         with self._changed:
             self._changed.wait_for(lambda: self._ending or self._waiting_bytes >= CHUNK_BYTES, GATHER_SECONDS)
@@ -162,7 +162,7 @@ class LogStream(io.TextIOBase):
             return False
         return True
 
-    def _forget(self, chunk: list[bytes], *, written: bool) -> int:
+    def _remove(self, chunk: list[bytes], *, written: bool) -> int:
         """Remove a chunk that was written or cannot be; return the number of dropped records to report now."""
         with self._changed:
             for record in chunk:

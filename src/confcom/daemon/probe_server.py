@@ -80,10 +80,10 @@ class ProbeServer:
         self._loop: asyncio.AbstractEventLoop
         self._listeners: list[socket.socket] = []
         self._unlink: Callable[[], object] = lambda: None
-        self._watching = False
+        self._accepting = False
         self._connections: dict[str, dict[_Connection, None]] = {}
         self._queue: FairQueue[_Connection] = FairQueue()
-        self._slice: asyncio.TimerHandle | None = None
+        self._slice_timer: asyncio.TimerHandle | None = None
         self._accepts_left = ACCEPTS_PER_SLICE
         self._exchanges_left = EXCHANGES_PER_SLICE
 
@@ -102,21 +102,21 @@ class ProbeServer:
         else:
             self._listeners = await listen(address, backlog=BACKLOG)
             address = ProbeAddress(address.host, self._listeners[0].getsockname()[1])
-        self._watch(on=True)
+        self._set_accepting(on=True)
         return address
 
     async def close(self) -> None:
         """Stop listening and close all connections."""
         # First: the path can be told from a later socket's only while this socket is open.
         self._unlink()
-        self._watch(on=False)
+        self._set_accepting(on=False)
         for listener in self._listeners:
             listener.close()
         self._listeners = []
-        for connection in list(self._all()):
+        for connection in list(self._all_connections()):
             connection.end()
-        if self._slice is not None:
-            self._slice.cancel()
+        if self._slice_timer is not None:
+            self._slice_timer.cancel()
 
     def answer(self, head: bytes) -> tuple[ProbeResponse, str]:
         """Return the response to one request head, and an additional header line or ''."""
@@ -139,12 +139,12 @@ class ProbeServer:
                 _logger.exception("a probe route failed", extra={"route": path, "suppressed": suppressed})
             return ProbeResponse(b"the route failed; see the log\n", HTTPStatus.INTERNAL_SERVER_ERROR), ""
 
-    def postpone(self, connection: _Connection) -> None:
+    def requeue(self, connection: _Connection) -> None:
         """Queue a connection again, because its request is not complete."""
         self._queue.put(connection.source, connection)
         self._schedule_slice()
 
-    def forget(self, connection: _Connection) -> None:
+    def remove(self, connection: _Connection) -> None:
         """Remove a connection that has ended."""
         self._queue.discard(connection.source, connection)
         held = self._connections[connection.source]
@@ -152,10 +152,10 @@ class ProbeServer:
         if not held:
             del self._connections[connection.source]
 
-    def _watch(self, *, on: bool) -> None:
-        if self._watching is on:
+    def _set_accepting(self, *, on: bool) -> None:
+        if self._accepting is on:
             return
-        self._watching = on
+        self._accepting = on
         for listener in self._listeners:
             if on:
                 self._loop.add_reader(listener.fileno(), self._accept_from, listener)
@@ -176,19 +176,19 @@ class ProbeServer:
             self._admit(sock, address[0] if address else "")
         self._serve()
         if not self._accepts_left:
-            self._watch(on=False)
+            self._set_accepting(on=False)
         self._schedule_slice()
 
     def _schedule_slice(self) -> None:
-        if self._slice is None:
-            self._slice = self._loop.call_later(SLICE_SECONDS, self._begin_slice)
+        if self._slice_timer is None:
+            self._slice_timer = self._loop.call_later(SLICE_SECONDS, self._begin_slice)
 
     def _begin_slice(self) -> None:
         idle = self._accepts_left == ACCEPTS_PER_SLICE and self._exchanges_left == EXCHANGES_PER_SLICE
         self._accepts_left, self._exchanges_left = ACCEPTS_PER_SLICE, EXCHANGES_PER_SLICE
-        self._watch(on=True)
+        self._set_accepting(on=True)
         self._serve()
-        self._slice = None
+        self._slice_timer = None
         if self._queue or not idle:
             self._schedule_slice()
 
@@ -206,7 +206,7 @@ class ProbeServer:
             self._exchanges_left -= 1
             connection.start()
 
-    def _all(self) -> Iterator[_Connection]:
+    def _all_connections(self) -> Iterator[_Connection]:
         for held in self._connections.values():
             yield from held
 
@@ -242,7 +242,7 @@ class _Connection:
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
-        self._server.forget(self)
+        self._server.remove(self)
 
     def _receive(self) -> None:
         try:
@@ -264,7 +264,7 @@ class _Connection:
         else:
             # The rest is read in a later turn, so that a client that sends single bytes gets no more than its share.
             self._loop.remove_reader(self._sock.fileno())
-            self._server.postpone(self)
+            self._server.requeue(self)
 
     def _respond(self, response: ProbeResponse, header: str) -> None:
         head = (

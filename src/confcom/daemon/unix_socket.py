@@ -188,7 +188,7 @@ def private_directory(parent: Path) -> Iterator[int]:
     try:
         name = tempfile.mkdtemp(prefix=_PRIVATE_PREFIX, dir=parent)
     except OSError as error:
-        raise _about(parent, error) from error
+        raise _with_directory(parent, error) from error
     try:
         descriptor = _open_private(name, parent)
         try:
@@ -232,7 +232,7 @@ def _open_private(name: str, parent: Path) -> int:
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise _about(parent, error) from error
+        raise _with_directory(parent, error) from error
     status = os.fstat(descriptor)
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         os.close(descriptor)
@@ -240,7 +240,7 @@ def _open_private(name: str, parent: Path) -> int:
     return descriptor
 
 
-def _about(directory: Path, error: OSError) -> OSError:
+def _with_directory(directory: Path, error: OSError) -> OSError:
     """Return the error with the parent directory in place of a random name, so that equal failures have equal texts."""
     return OSError(error.errno, error.strerror, os.fspath(directory))
 

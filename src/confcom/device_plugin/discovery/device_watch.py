@@ -19,10 +19,10 @@ from confcom.device_plugin.metrics import PluginMetrics
 
 _logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
 """Interval between inspections. It is short enough for a person who loads a driver, and an inspection costs a dozen
 calls of stat and one read of mountinfo, which has thousands of lines on a busy node."""
-DEBOUNCE_LOOKS = 3
+DEBOUNCE_POLLS = 3
 """Consecutive inspections that must find a device before it counts as present again, so at least 4 s. udev sets owner
 and mode after a node has appeared, and a driver update loads and unloads the driver more than once. A flapping device
 then costs the kubelet at most one registration in 6 s. A loss counts at the first inspection, because containers
@@ -33,7 +33,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Debounce:
-    """The debounced presence of one device: lost at once, present again after DEBOUNCE_LOOKS inspections. Pure."""
+    """The debounced presence of one device: lost at once, present again after DEBOUNCE_POLLS inspections. Pure."""
 
     present: bool
     seen: int = 0
@@ -43,7 +43,7 @@ class Debounce:
         """Return the state after one more inspection."""
         if not found:
             return Debounce(present=False)
-        if self.present or self.seen + 1 >= DEBOUNCE_LOOKS:
+        if self.present or self.seen + 1 >= DEBOUNCE_POLLS:
             return Debounce(present=True)
         return Debounce(present=False, seen=self.seen + 1)
 
@@ -100,7 +100,7 @@ class SgxSearch:
         """Inspect the host until it has SGX to offer, and return it; at once if it is complete at the first inspection.
 
         If it is not complete at first (such as the enclave device without the provision device, while udev is still at
-        work), `DEBOUNCE_LOOKS` consecutive inspections must find the same, because the decision is final.
+        work), `DEBOUNCE_POLLS` consecutive inspections must find the same, because the decision is final.
 
         Raises:
             SimulatedOnHardwareError: simulated EPC was requested, and an SGX driver is loaded.
@@ -109,8 +109,8 @@ class SgxSearch:
         if found is not None and found.provision_node is not None:
             return found
         seen = 1
-        while found is None or seen < DEBOUNCE_LOOKS:
-            await self._sleep(LOOK_SECONDS)
+        while found is None or seen < DEBOUNCE_POLLS:
+            await self._sleep(POLL_SECONDS)
             before, found = found, self._inspect()
             seen = seen + 1 if found == before else 1
         return found
@@ -159,12 +159,12 @@ class DeviceWatch:
         self._logged_late: set[Device] = set()
 
     async def run(self) -> None:
-        """Inspect the host every LOOK_SECONDS, until cancelled."""
+        """Inspect the host every POLL_SECONDS, until cancelled."""
         while True:
-            self.look()
-            await self._sleep(LOOK_SECONDS)
+            self.poll()
+            await self._sleep(POLL_SECONDS)
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Inspect the host once, log what has changed, and update the availability of devices."""
         if self._discovery.platform is Platform.SIMULATED:
             self._look_for_hardware()

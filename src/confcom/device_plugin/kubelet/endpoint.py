@@ -68,12 +68,12 @@ class Endpoint:
         self._server = server
         await server.start()
 
-    def answers(self) -> bool:
+    def is_live(self) -> bool:
         """Return whether the path accepts connections; a kubelet that starts removes all sockets in its directory."""
         return inspect_path(self.path) is PathState.LIVE
 
-    def has_path(self) -> bool:
-        """Return whether the path still exists; cheaper than `answers`, for periodic checks."""
+    def path_exists(self) -> bool:
+        """Return whether the path still exists; cheaper than `is_live`, for periodic checks."""
         return os.path.lexists(self.path)
 
     async def close(self) -> None:
@@ -129,7 +129,7 @@ class Serving:
             UnavailableError: no socket can be bound.
         """
         if self._endpoint is not None and not self._restart_reason:
-            if self._endpoint.answers():
+            if self._endpoint.is_live():
                 return self._endpoint
             self._restart_reason = "the old one is gone"
         _logger.info(

@@ -18,8 +18,8 @@ from confcom.device_plugin.kubelet.endpoint import Endpoint, Serving
 from confcom.device_plugin.kubelet.registration_attempt import (
     REGISTER_SECONDS,
     AttemptFailedError,
+    kubelet_absence_reason,
     register_once,
-    why_no_kubelet,
 )
 from confcom.device_plugin.kubelet.socket_names import PeerInstances
 from confcom.device_plugin.metrics import PluginMetrics
@@ -103,8 +103,8 @@ class Registrar:
         self._metrics = metrics
         self._clock = clock
         self._sleep = sleep
-        self._absent = Backoff(ABSENT_FIRST_SECONDS, ABSENT_LIMIT_SECONDS, jitter)
-        self._retry = Backoff(RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS, jitter)
+        self._absent_backoff = Backoff(ABSENT_FIRST_SECONDS, ABSENT_LIMIT_SECONDS, jitter)
+        self._retry_backoff = Backoff(RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS, jitter)
         self._registered_at = self._offered_at = -math.inf
 
     @property
@@ -148,12 +148,12 @@ class Registrar:
             cause = await _until_lost(endpoint, self._peers)
             if cause is RegistrationCause.SIBLING_ENDED:
                 self._serving.retain()
-            self._show_registered(registered=False)
+            self._set_registered(registered=False)
             _logger.warning("no longer registered", extra={"resource": self.resource_name, "cause": cause})
             if self._clock() - self._registered_at >= STABLE_SECONDS:
-                self._retry.reset()
-            elif not why_no_kubelet(self._kubelet_socket):
-                await self._sleep(self._retry.next_delay())
+                self._retry_backoff.reset()
+            elif not kubelet_absence_reason(self._kubelet_socket):
+                await self._sleep(self._retry_backoff.next_delay())
 
     async def end(self) -> None:
         """Close, after older instances had time to see this one, so that they detect its end and register again."""
@@ -165,7 +165,7 @@ class Registrar:
     async def close(self) -> None:
         """End the kubelet's stream, stop the server, and remove the socket."""
         await self._serving.close()
-        self._show_registered(registered=False)
+        self._set_registered(registered=False)
 
     async def _register(self, cause: RegistrationCause) -> Endpoint:
         while True:
@@ -173,21 +173,21 @@ class Registrar:
                 endpoint = await register_once(self._kubelet_socket, self.resource_name, self._offered_endpoint)
                 break
             except AttemptFailedError as failure:
-                self._note_failure(failure)
+                self._record_failure(failure)
                 if failure.kubelet_listens:
-                    self._absent.reset()
-                    await self._sleep(self._retry.next_delay())
+                    self._absent_backoff.reset()
+                    await self._sleep(self._retry_backoff.next_delay())
                 else:
-                    self._retry.reset()
-                    await self._sleep(self._absent.next_delay())
-        self._absent.reset()
+                    self._retry_backoff.reset()
+                    await self._sleep(self._absent_backoff.next_delay())
+        self._absent_backoff.reset()
         self._registered_at = self._clock()
         self._peers.record_registration(endpoint.path, within=REGISTER_SECONDS)
         self.status.cause = cause
         self.status.problem = ""
         self.status.registrations += 1
         self._metrics.registrations.labels(self.resource_name, cause).inc()
-        self._show_registered(registered=True)
+        self._set_registered(registered=True)
         _logger.info("registered", extra={"resource": self.resource_name, "cause": cause, "socket": endpoint.path.name})
         return endpoint
 
@@ -195,7 +195,7 @@ class Registrar:
         self._offered_at = self._clock()
         return await self._serving.ensure_served()
 
-    def _note_failure(self, failure: AttemptFailedError) -> None:
+    def _record_failure(self, failure: AttemptFailedError) -> None:
         if failure.problem != self.status.problem:
             _logger.warning("not registered yet", extra={"resource": self.resource_name, "reason": failure.problem})
         self.status.problem = failure.problem
@@ -204,7 +204,7 @@ class Registrar:
         if failure.kubelet_listens:
             self._metrics.registration_failures.labels(self.resource_name).inc()
 
-    def _show_registered(self, *, registered: bool) -> None:
+    def _set_registered(self, *, registered: bool) -> None:
         self.status.registered = registered
         self._metrics.registered.labels(self.resource_name).set(registered)
 
@@ -229,7 +229,7 @@ async def _until_lost(endpoint: Endpoint, peers: PeerInstances) -> RegistrationC
             async with asyncio.timeout(SOCKET_CHECK_SECONDS):
                 await endpoint.servicer.streams.lost.wait()
         except TimeoutError:
-            if not endpoint.has_path():
+            if not endpoint.path_exists():
                 return RegistrationCause.SOCKET_LOST
             if peers.any_ended():
                 return RegistrationCause.SIBLING_ENDED

@@ -62,7 +62,7 @@ async def register_once(
     Raises:
         AttemptFailedError: the resource is not registered.
     """
-    if absence := why_no_kubelet(kubelet_socket):
+    if absence := kubelet_absence_reason(kubelet_socket):
         raise AttemptFailedError(absence, kubelet_listens=False)
     async with unix_channel(str(kubelet_socket)) as channel:
         try:
@@ -84,7 +84,7 @@ async def register_once(
     return endpoint
 
 
-def why_no_kubelet(kubelet_socket: Path) -> str:
+def kubelet_absence_reason(kubelet_socket: Path) -> str:
     """Return why no kubelet listens at its registration socket; empty if one does."""
     try:
         state = inspect_path(kubelet_socket)
