@@ -23,18 +23,18 @@ from prometheus_client.registry import Collector
 _logger = logging.getLogger(__name__)
 
 MAX_WAITING_BYTES: Final = 1 << 20
-"""Size of the queue. 1 MiB is less than a hundredth of each daemon's memory limit in the chart (128 MiB for the device
-plugin) and holds about 2,500 lines."""
+"""Maximum size of the queue. 1 MiB is less than a hundredth of each daemon's memory limit in the chart (128 MiB for the
+device plugin) and holds about 2,500 lines."""
 MAX_WAITING_RECORDS: Final = 4096
-"""Records in the queue. Each costs about 50 bytes beside its text, so short records cannot use much more memory."""
+"""Maximum records in the queue. Each costs about 50 bytes beside its text, so short ones cannot use much more space."""
 MAX_RECORD_BYTES: Final = 64 << 10
 """A longer record is cut. 64 KiB is the capacity of a pipe (pipe(7)) and a sixteenth of the queue, so one record always
 fits into an empty queue. A daemon's line with a traceback has a few KiB."""
 CUT_MARK: Final = "... (cut)"
 """The end of a record that was cut."""
 CHUNK_BYTES: Final = select.PIPE_BUF
-"""Size of the whole records that one call writes together. The kernel writes up to PIPE_BUF bytes to a pipe atomically
-(pipe(7)), so lines of two processes are never mixed. A longer record is written alone."""
+"""Maximum size of the whole records that one call writes together. The kernel writes up to PIPE_BUF bytes to a pipe
+atomically (pipe(7)), so lines of two processes are never mixed. A longer record is written alone."""
 GATHER_SECONDS: Final = 0.002
 """How long the thread waits after a write, so that lines in quick succession are written together: waking a thread for
 a line costs more than writing it. A single line is written at once."""

@@ -187,7 +187,8 @@ def probe_routes(
 ) -> dict[str, Route]:
     """Return the probe routes.
 
-    Ready means that the kubelet has watched every resource since start; `/inventory` has whether it watches them now.
+    Ready means that the kubelet has watched every resource at least once since start; `/inventory` has whether it
+    watches them now.
     """
     readiness = Readiness()
     log = ReadinessLog(readiness.reason, clock)

@@ -52,8 +52,8 @@ class SocketNames:
 
     def path(self, resource: Resource, number: int) -> Path:
         """Return the path of the instance's socket number `number` for a resource."""
-        digests = f"{_digest(resource.name)}{_digest(self.installation)}{self.instance}"
-        return self.directory / f"sgx-{resource.kind[:_KIND_LETTERS]}-{digests}{_digits(number, _NUMBER_LETTERS)}.sock"
+        identity = f"{_digest(resource.name)}{_digest(self.installation)}{self.instance}"
+        return self.directory / f"sgx-{resource.kind[:_KIND_LETTERS]}-{identity}{_digits(number, _NUMBER_LETTERS)}.sock"
 
     def peers(self, resource: Resource) -> PeerInstances:
         """Return the other instances of the installation that serve a resource."""
