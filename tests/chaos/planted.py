@@ -13,7 +13,7 @@ from confcom.device_plugin.discovery.device_watch import DeviceWatch
 from confcom.device_plugin.kubelet import registration
 from confcom.device_plugin.kubelet.endpoint import Endpoint
 from confcom.device_plugin.kubelet.registration import RegistrationCause
-from confcom.device_plugin.kubelet.socket_names import Siblings
+from confcom.device_plugin.kubelet.socket_names import PeerInstances
 
 
 async def _never(*_):
@@ -35,23 +35,23 @@ def forgets_lost_streams():
 
 def registers_in_a_loop():
     registration._until_lost = _soon
-    registration.STEADY_SECONDS = 0.0
+    registration.STABLE_SECONDS = 0.0
 
 
 def never_looks_for_its_socket():
-    Endpoint.has_path = lambda _self: True
+    Endpoint.path_exists = lambda _self: True
 
 
 def trusts_its_socket():
-    Endpoint.answers = lambda _self: True
+    Endpoint.is_live = lambda _self: True
 
 
 def forgets_other_instances():
-    Siblings.one_has_ended = lambda _self: False
+    PeerInstances.any_ended = lambda _self: False
 
 
 def never_looks_at_the_device():
-    DeviceWatch.look = lambda _self: None
+    DeviceWatch.poll = lambda _self: None
 
 
 def one_name_for_all():
@@ -68,6 +68,6 @@ RARER_BUGS = (never_looks_for_its_socket, forgets_other_instances, never_looks_a
 """Chaos may take minutes to come upon them."""
 
 if __name__ == "__main__":
-    device_watch.LOOK_SECONDS = 0.02
+    device_watch.POLL_SECONDS = 0.02
     next(bug for bug in (no_bug, *BUGS, *RARER_BUGS) if bug.__name__ == sys.argv[1])()
     sys.exit(composition.main(sys.argv[2:], prog="planted", environ=os.environ, stderr=sys.stderr))

@@ -16,7 +16,7 @@ from hosts.fake import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.device_plugin.discovery.device_nodes import Device, look_at_devices, mounted_noexec
+from confcom.device_plugin.discovery.device_nodes import Device, inspect_devices, mounted_noexec
 from confcom.device_plugin.discovery.host import FileStatus
 
 ROOT_MOUNT = "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw"
@@ -28,7 +28,7 @@ def dev_mount(options):
 
 def problems(path, status, **files):
     host = FakeHost(files, {path: status}, {DRIVER})
-    devices = look_at_devices(host)
+    devices = inspect_devices(host)
     (node,) = [node for node in devices.nodes if node.path == path]
     assert devices.healthy(node.device) == (not node.problems)
     assert all(problem.remedy for problem in node.problems)
@@ -36,7 +36,7 @@ def problems(path, status, **files):
 
 
 def test_intels_rules_are_right():
-    devices = look_at_devices(hardware(28 * MIB))
+    devices = inspect_devices(hardware(28 * MIB))
     assert devices.driver == DRIVER
     assert [(node.device, node.path, devices.healthy(node.device)) for node in devices.nodes] == [
         (Device.ENCLAVE, ENCLAVE, True),
@@ -84,34 +84,34 @@ def test_owner_and_mode_are_two_problems():
 
 def test_the_remedies_name_rule_and_group():
     host = FakeHost({"/etc/group": "root:x:0:\nsgx:x:106:alice\nbroken\n"}, {ENCLAVE: device(0o660, gid=106)}, {DRIVER})
-    (problem,) = look_at_devices(host).node(Device.ENCLAVE).problems
+    (problem,) = inspect_devices(host).node(Device.ENCLAVE).problems
     assert "members of group sgx (106)" in problem.what
     assert 'KERNEL=="sgx_enclave", MODE="0666"' in problem.remedy
     assert "supplementalGroups: [106]" in problem.remedy
-    (problem,) = look_at_devices(FakeHost(nodes={"/dev/sgx/provision": device(0o600)})).node(Device.PROVISION).problems
+    (problem,) = inspect_devices(FakeHost(nodes={"/dev/sgx/provision": device(0o600)})).node(Device.PROVISION).problems
     assert 'KERNEL=="provision", GROUP="sgx_prv", MODE="0660"' in problem.remedy
 
 
 def test_a_file_in_the_devices_place_is_no_device():
     file = FileStatus(character_device=False, mode=0o666, uid=0, gid=0)
-    devices = look_at_devices(FakeHost(nodes={ENCLAVE: file}, entries={DRIVER}))
+    devices = inspect_devices(FakeHost(nodes={ENCLAVE: file}, entries={DRIVER}))
     assert [node.path for node in devices.nodes] == [None, None]
     assert not any(devices.healthy(device) for device in Device)
 
 
 def test_the_spelling_that_containers_are_given_is_looked_at():
     host = FakeHost(nodes={ENCLAVE: device(), "/dev/sgx/enclave": device(0o600)}, entries={DRIVER})
-    assert look_at_devices(host).node(Device.ENCLAVE).path == ENCLAVE
-    assert look_at_devices(host, expected=["/dev/sgx/enclave"]).node(Device.ENCLAVE).path == "/dev/sgx/enclave"
+    assert inspect_devices(host).node(Device.ENCLAVE).path == ENCLAVE
+    assert inspect_devices(host, expected=["/dev/sgx/enclave"]).node(Device.ENCLAVE).path == "/dev/sgx/enclave"
 
 
 def test_another_spelling_than_containers_are_given_is_a_problem():
-    (problem,) = look_at_devices(hardware(MIB), expected=["/dev/sgx/enclave"]).node(Device.ENCLAVE).problems
+    (problem,) = inspect_devices(hardware(MIB), expected=["/dev/sgx/enclave"]).node(Device.ENCLAVE).problems
     assert problem.what == "/dev/sgx_enclave is there, and containers are given /dev/sgx/enclave"
 
 
 def test_a_device_without_a_driver_is_not_there():
-    devices = look_at_devices(FakeHost(nodes=dict(BY_INTELS_RULES)))
+    devices = inspect_devices(FakeHost(nodes=dict(BY_INTELS_RULES)))
     assert devices.driver is None
     assert not devices.healthy(Device.ENCLAVE)
     assert not devices.has(ENCLAVE)
@@ -121,7 +121,7 @@ def test_dev_mounted_noexec_is_a_problem_of_the_enclave_device_alone():
     mounts = f"{ROOT_MOUNT}\n{dev_mount('rw,nosuid,noexec')}\n"
     host = hardware(28 * MIB)
     host.files["/proc/1/mountinfo"] = mounts
-    devices = look_at_devices(host)
+    devices = inspect_devices(host)
     enclave = devices.node(Device.ENCLAVE)
     (problem,) = enclave.problems
     assert "noexec" in problem.what
@@ -160,7 +160,7 @@ def test_noexec_is_read_from_the_mount_that_the_device_is_on(lines, noexec):
 def test_any_text_and_status_is_taken(text, mode, uid, gid):
     files = {"/proc/1/mountinfo": text, "/etc/group": text}
     host = FakeHost(files, {ENCLAVE: device(mode, uid, gid), PROVISION: device(mode, uid, gid)}, {DRIVER})
-    devices = look_at_devices(host)
+    devices = inspect_devices(host)
     if devices.healthy(Device.ENCLAVE):
         assert mode & 0o006 == 0o006, "healthy means that anyone can open it"
     if devices.healthy(Device.PROVISION):

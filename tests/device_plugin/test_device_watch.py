@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from confcom.device_plugin.discovery.device_nodes import Device
-from confcom.device_plugin.discovery.device_watch import STEADY_LOOKS, DeviceWatch, SgxSearch, Steadiness
+from confcom.device_plugin.discovery.device_watch import DEBOUNCE_POLLS, Debounce, DeviceWatch, SgxSearch
 from confcom.device_plugin.discovery.epc_discovery import SimulatedOnHardwareError, discover
 from confcom.device_plugin.metrics import PluginMetrics
 
@@ -51,29 +51,31 @@ def tried(caplog):
     return Tried(caplog)
 
 
-def looks(watch, number):
+def polls(watch, number):
     for _ in range(number):
-        watch.look()
+        watch.poll()
 
 
 def there(watch):
-    return {device.value for device, presence in watch.presences.items() if presence.there.is_set()}
+    return {device.value for device, availability in watch.availability.items() if availability.available.is_set()}
 
 
 @given(st.lists(st.booleans(), max_size=40))
 def test_gone_at_the_first_look_and_back_after_three_in_a_row(found):
-    state = Steadiness(there=True)
+    state = Debounce(present=True)
     for number, now in enumerate(found):
-        before, state = state, state.after(found=now)
-        lately = found[max(0, number - STEADY_LOOKS + 1) : number + 1]
-        assert state.there == (all(found[: number + 1]) or (before.there and now) or lately == [True] * STEADY_LOOKS)
-        assert now or not state.there
+        before, state = state, state.update(found=now)
+        lately = found[max(0, number - DEBOUNCE_POLLS + 1) : number + 1]
+        assert state.present == (
+            all(found[: number + 1]) or (before.present and now) or lately == [True] * DEBOUNCE_POLLS
+        )
+        assert now or not state.present
 
 
 def test_all_is_well(tried):
     host = hardware(28 * MIB)
     watch = tried.watch(host)
-    looks(watch, 10)
+    polls(watch, 10)
     assert there(watch) == {"enclave", "provision"}
     assert tried.said() == []
     assert (tried.healthy("enclave"), tried.healthy("provision")) == (1, 1)
@@ -82,21 +84,21 @@ def test_all_is_well(tried):
 def test_an_unloaded_driver_is_told_once_and_its_return_once(tried):
     host = hardware(28 * MIB)
     watch = tried.watch(host)
-    looks(watch, 1)
+    polls(watch, 1)
     nodes, host.nodes, host.entries = host.nodes, {}, set()
-    looks(watch, 5)
+    polls(watch, 5)
     assert there(watch) == set()
     assert tried.said() == ["SGX device lost"] * 2
-    assert "driver of /dev/sgx_enclave is not loaded any more" in watch.presences[Device.ENCLAVE].why_gone
+    assert "driver of /dev/sgx_enclave is not loaded any more" in watch.availability[Device.ENCLAVE].reason
     assert tried.healthy("enclave") == 0
     host.nodes, host.entries = nodes, {DRIVER}
-    looks(watch, STEADY_LOOKS - 1)
+    polls(watch, DEBOUNCE_POLLS - 1)
     assert there(watch) == set()
     assert tried.said() == []
-    looks(watch, 3)
+    polls(watch, 3)
     assert there(watch) == {"enclave", "provision"}
     assert tried.said() == ["SGX device back"] * 2
-    assert watch.presences[Device.ENCLAVE].why_gone == ""
+    assert watch.availability[Device.ENCLAVE].reason == ""
     assert tried.healthy("enclave") == 1
 
 
@@ -104,8 +106,8 @@ def test_a_device_that_comes_and_goes_is_lost_once(tried):
     host = hardware(28 * MIB)
     watch = tried.watch(host)
     for number in range(40):
-        host.entries = {DRIVER} if number % STEADY_LOOKS else set()
-        watch.look()
+        host.entries = {DRIVER} if number % DEBOUNCE_POLLS else set()
+        watch.poll()
     assert there(watch) == set()
     assert tried.said() == ["SGX device lost"] * 2
 
@@ -114,9 +116,9 @@ def test_the_provision_device_alone_takes_only_its_own_resource(tried):
     host = hardware(28 * MIB)
     watch = tried.watch(host)
     del host.nodes[PROVISION]
-    looks(watch, 2)
+    polls(watch, 2)
     assert there(watch) == {"enclave"}
-    assert watch.presences[Device.PROVISION].why_gone.startswith("/dev/sgx_provision is no character device any more")
+    assert watch.availability[Device.PROVISION].reason.startswith("/dev/sgx_provision is no character device any more")
     assert (tried.healthy("enclave"), tried.healthy("provision")) == (1, 0)
 
 
@@ -124,20 +126,22 @@ def test_another_driver_with_another_path_is_not_the_device_that_containers_are_
     host = hardware(28 * MIB)
     watch = tried.watch(host)
     host.nodes = {"/dev/sgx/enclave": device(), PROVISION: device(0o660, gid=107)}
-    looks(watch, 10)
+    polls(watch, 10)
     assert there(watch) == {"provision"}
     assert tried.healthy("enclave") == 0
-    assert "/dev/sgx/enclave now and was /dev/sgx_enclave at start; restart" in watch.presences[Device.ENCLAVE].why_gone
+    assert (
+        "/dev/sgx/enclave now and was /dev/sgx_enclave at start; restart" in watch.availability[Device.ENCLAVE].reason
+    )
 
 
 def test_an_epc_of_another_size_is_told_once_and_changes_nothing(tried):
     host = hardware(28 * MIB)
     watch = tried.watch(host)
     host.entries = set()
-    looks(watch, 1)
+    polls(watch, 1)
     host.entries, host.files = {DRIVER}, sysfs(56 * MIB)
     tried.said()
-    looks(watch, 10)
+    polls(watch, 10)
     assert [text for text in tried.said() if "EPC" in text] == [
         "the EPC has another size than at start; what is offered stays until the plugin restarts"
     ]
@@ -147,34 +151,34 @@ def test_an_epc_of_another_size_is_told_once_and_changes_nothing(tried):
 def test_changed_permissions_are_told_once_each_and_take_nothing_away(tried):
     host = hardware(28 * MIB)
     watch = tried.watch(host)
-    looks(watch, 2)
+    polls(watch, 2)
     host.nodes[ENCLAVE] = device(0o600)
-    looks(watch, 3)
+    polls(watch, 3)
     assert tried.said() == ["an SGX device cannot be used as it should be"]
     host.nodes[ENCLAVE] = device(0o660, gid=106)
-    looks(watch, 3)
+    polls(watch, 3)
     assert tried.said() == ["an SGX device cannot be used as it should be"]
     assert there(watch) == {"enclave", "provision"}
     assert tried.healthy("enclave") == 0
     host.nodes[ENCLAVE] = device()
-    looks(watch, 3)
+    polls(watch, 3)
     assert tried.said() == ["an SGX device can be used again"]
     assert tried.healthy("enclave") == 1
 
 
 def test_a_problem_that_was_there_at_start_is_told(tried):
     watch = tried.watch(hardware(28 * MIB, nodes=BY_INTELS_RULES | {ENCLAVE: device(0o600)}))
-    looks(watch, 5)
+    polls(watch, 5)
     assert tried.said() == ["an SGX device cannot be used as it should be"]
 
 
 def test_a_provision_device_that_was_not_there_at_start_is_told_once_and_not_offered(tried):
     host = hardware(28 * MIB, nodes={ENCLAVE: device()})
     watch = tried.watch(host)
-    looks(watch, 2)
+    polls(watch, 2)
     assert tried.healthy("provision") is None
     host.nodes = dict(BY_INTELS_RULES)
-    looks(watch, 5)
+    polls(watch, 5)
     assert tried.said() == ["an SGX device has appeared that was not there at start; restart the plugin to offer it"]
     assert there(watch) == {"enclave"}
 
@@ -182,18 +186,18 @@ def test_a_provision_device_that_was_not_there_at_start_is_told_once_and_not_off
 def test_a_driver_beside_a_simulated_plugin_ends_it_for_good(tried):
     host = FakeHost()
     watch = tried.watch(host, simulated_epc_mib=28)
-    looks(watch, 3)
+    polls(watch, 3)
     assert there(watch) == {"enclave", "provision"}
     host.nodes = dict(BY_INTELS_RULES)
-    looks(watch, 3)
+    polls(watch, 3)
     assert there(watch) == {"enclave", "provision"}, "a device node alone is no driver"
     host.entries = {DRIVER}
-    looks(watch, 3)
+    polls(watch, 3)
     host.entries = set()
-    looks(watch, 10)
+    polls(watch, 10)
     assert there(watch) == set()
     assert tried.said() == ["a simulated plugin on SGX hardware offers nothing any more"]
-    assert DRIVER in watch.presences[Device.ENCLAVE].why_gone
+    assert DRIVER in watch.availability[Device.ENCLAVE].reason
 
 
 async def test_a_complete_node_is_found_at_the_first_look(tried):
@@ -215,17 +219,17 @@ async def test_a_driver_that_is_loaded_late(tried):
     reasons = []
 
     def load():
-        reasons.append((tried.searching.why_not, tried.healthy("enclave")))
+        reasons.append((tried.searching.reason, tried.healthy("enclave")))
         host.entries = {DRIVER}
 
     def make_nodes():
-        reasons.append((tried.searching.why_not, tried.healthy("enclave")))
+        reasons.append((tried.searching.reason, tried.healthy("enclave")))
         host.nodes = dict(BY_INTELS_RULES)
 
     found = await tried.search(host, lambda: None, load, make_nodes)
     assert found.epc_mib == 28
     assert found.provision_node == PROVISION
-    assert tried.sleeps == 3 + STEADY_LOOKS - 1
+    assert tried.sleeps == 3 + DEBOUNCE_POLLS - 1
     assert "although there is EPC, by CPUID" in reasons[0][0]
     assert "is a character device" in reasons[1][0]
     assert [healthy for _, healthy in reasons] == [0, 0]
@@ -238,11 +242,11 @@ async def test_an_enclave_device_is_waited_for_to_get_its_provision_device(tried
     assert found.provision_node == PROVISION
     host = hardware(28 * MIB, nodes={ENCLAVE: device()})
     found = await tried.search(host)
-    assert (found.provision_node, tried.sleeps) == (None, STEADY_LOOKS - 1)
+    assert (found.provision_node, tried.sleeps) == (None, DEBOUNCE_POLLS - 1)
 
 
 async def test_what_comes_and_goes_is_not_found_until_it_stays(tried):
     host = FakeHost(sysfs(28 * MIB), dict(BY_INTELS_RULES))
     changes = [lambda: host.entries.add(DRIVER), lambda: host.entries.add(DRIVER), host.entries.clear] * 4
     found = await tried.search(host, *changes, lambda: host.entries.add(DRIVER))
-    assert (found.epc_mib, tried.sleeps) == (28, 12 + STEADY_LOOKS)
+    assert (found.epc_mib, tried.sleeps) == (28, 12 + DEBOUNCE_POLLS)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from confcom.device_plugin.discovery.device_watch import Presence
+from confcom.device_plugin.discovery.device_watch import DeviceAvailability
 from confcom.device_plugin.discovery.epc_discovery import Platform
 from confcom.device_plugin.kubelet import endpoint, registration_attempt
 from confcom.device_plugin.kubelet.allocation import Allocator
@@ -61,7 +61,7 @@ async def registrar(directory, sleeps):
         resource_name=EPC_RESOURCE,
         kubelet_socket=directory / "kubelet.sock",
         new_endpoint=new_endpoint,
-        siblings=names.siblings(resource),
+        peers=names.peers(resource),
         metrics=metrics,
         jitter=lambda: 0.0,
         clock=lambda: 0.0,
@@ -229,18 +229,18 @@ async def test_closing_ends_streams_and_server_without_waiting_and_removes_the_s
 @pytest.fixture
 async def device(registrar):
     """Start the registrar with a device, as the daemon does; it is ended before the kubelet is."""
-    presence = Presence()
-    presence.tasks = []
+    availability = DeviceAvailability()
+    availability.tasks = []
 
     def run():
-        presence.tasks.append(asyncio.create_task(registrar.run_while(presence)))
-        return presence.tasks[-1]
+        availability.tasks.append(asyncio.create_task(registrar.run_while(availability)))
+        return availability.tasks[-1]
 
-    presence.run = run
-    yield presence
-    for task in presence.tasks:
+    availability.run = run
+    yield availability
+    for task in availability.tasks:
         task.cancel()
-    await asyncio.gather(*presence.tasks, return_exceptions=True)
+    await asyncio.gather(*availability.tasks, return_exceptions=True)
 
 
 async def until(predicate):
@@ -258,11 +258,11 @@ async def test_a_device_lost_while_the_kubelet_does_not_answer_ends_the_attempt(
     await kubelet.start()
     device.run()
     await kubelet.until(lambda: kubelet.requests)
-    device.lose("taken")
+    device.mark_unavailable("taken")
     await until_unserved(registrar)
     assert [path.name for path in directory.iterdir()] == ["kubelet.sock"]
     kubelet.hang = False
-    device.regain()
+    device.mark_available()
     await kubelet.until_list(EPC_RESOURCE, registrations=2)
     assert len(kubelet.requests) == 2
     assert kubelet.failed_dial_backs == 0
@@ -270,11 +270,11 @@ async def test_a_device_lost_while_the_kubelet_does_not_answer_ends_the_attempt(
 
 async def test_a_device_lost_before_the_first_registration_is_not_served(kubelet, sleeps, registrar, device):
     await kubelet.start()
-    device.lose("taken")
+    device.mark_unavailable("taken")
     device.run()
     await until_unserved(registrar)
     assert kubelet.requests == []
-    device.regain()
+    device.mark_available()
     await kubelet.until_list(EPC_RESOURCE)
     await until(lambda: registrar.status.registered)
     assert registrar.status.cause is RegistrationCause.DEVICE_BACK
@@ -287,13 +287,13 @@ async def test_a_device_that_is_back_while_the_directory_is_gone_waits_for_it(
     await kubelet.start()
     device.run()
     await kubelet.until_list(EPC_RESOURCE)
-    device.lose("taken")
+    device.mark_unavailable("taken")
     await until_unserved(registrar)
     await kubelet.stop()
     shutil.rmtree(directory)
     missed = asyncio.Event()
     sleeps.then = lambda _number: missed.set()
-    device.regain()
+    device.mark_available()
     await asyncio.wait_for(missed.wait(), 20)
     directory.mkdir()
     await kubelet.start()
@@ -305,10 +305,10 @@ async def test_each_loss_and_return_is_one_registration_at_a_new_socket(kubelet,
     device.run()
     for number in range(1, 6):
         await kubelet.until_list(EPC_RESOURCE, registrations=number)
-        device.lose("taken")
+        device.mark_unavailable("taken")
         await until_unserved(registrar)
         await kubelet.until(lambda: not kubelet.lists[EPC_RESOURCE])
-        device.regain()
+        device.mark_available()
     await kubelet.until_list(EPC_RESOURCE, registrations=6)
     assert len({request.endpoint for request in kubelet.requests}) == len(kubelet.requests) == 6
 
@@ -317,7 +317,7 @@ async def test_a_failure_inside_is_not_swallowed(registrar, device, monkeypatch)
     def broken(_socket):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(registration_attempt, "why_no_kubelet", broken)
+    monkeypatch.setattr(registration_attempt, "kubelet_absence_reason", broken)
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(device.run(), 20)
 

@@ -9,7 +9,7 @@ import pytest
 from confcom.device_plugin.resources import EPC_RESOURCE as EPC
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
-from confcom.kubelet_api.device_list import MAX_CONTAINERS, MAX_DEVICES, device_id, most_allocate_bytes
+from confcom.kubelet_api.device_list import MAX_CONTAINERS, MAX_DEVICES, device_id, max_allocate_bytes
 
 MIB = 1024
 """In KiB, as /proc counts."""
@@ -42,8 +42,8 @@ def whole(count, *, containers=1):
 @pytest.mark.parametrize("count", [1, 6, 28, 1024, 2048, MAX_DEVICES])
 def test_whatever_can_be_asked_for_fits_and_hardly_more(count, containers):
     size = whole(count, containers=containers).ByteSize()
-    assert size <= most_allocate_bytes(count)
-    assert most_allocate_bytes(count) <= 5 * count + 100
+    assert size <= max_allocate_bytes(count)
+    assert max_allocate_bytes(count) <= 5 * count + 100
 
 
 @pytest.mark.parametrize("shape", HUGE)

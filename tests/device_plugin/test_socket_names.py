@@ -60,9 +60,9 @@ def mine(directory, other):
 
 
 @pytest.fixture
-def siblings(mine):
-    found = mine.siblings(EPC)
-    found.registered(mine.path(EPC, 0), within=WITHIN)
+def peers(mine):
+    found = mine.peers(EPC)
+    found.record_registration(mine.path(EPC, 0), within=WITHIN)
     return found
 
 
@@ -72,83 +72,83 @@ def age(path, seconds):
 
 
 @pytest.mark.parametrize("ending", [Other.end, Other.kill])
-def test_the_end_of_another_is_noticed_once(siblings, other, ending):
-    assert not siblings.one_has_ended()
+def test_the_end_of_another_is_noticed_once(peers, other, ending):
+    assert not peers.any_ended()
     later = other("it0")
-    assert not siblings.one_has_ended()
+    assert not peers.any_ended()
     ending(later)
-    assert siblings.one_has_ended()
-    assert not siblings.one_has_ended()
+    assert peers.any_ended()
+    assert not peers.any_ended()
 
 
-def test_one_that_was_killed_before_it_was_seen_is_noticed_once(siblings, other):
+def test_one_that_was_killed_before_it_was_seen_is_noticed_once(peers, other):
     other("it0").kill()
-    assert siblings.one_has_ended()
-    assert not siblings.one_has_ended()
+    assert peers.any_ended()
+    assert not peers.any_ended()
 
 
 def test_what_lay_there_when_we_registered_concerns_nobody(mine, other):
     other("it0").kill()
-    found = mine.siblings(EPC)
-    found.registered(mine.path(EPC, 0), within=WITHIN)
-    assert not found.one_has_ended()
+    found = mine.peers(EPC)
+    found.record_registration(mine.path(EPC, 0), within=WITHIN)
+    assert not found.any_ended()
 
 
-def test_another_that_moves_to_a_new_socket_has_not_ended(siblings, other):
+def test_another_that_moves_to_a_new_socket_has_not_ended(peers, other):
     first = other("it0")
-    assert not siblings.one_has_ended()
+    assert not peers.any_ended()
     other("it0", number=1)
     first.end()
-    assert not siblings.one_has_ended()
-    assert siblings.any_alive()
+    assert not peers.any_ended()
+    assert peers.any_alive()
 
 
 @pytest.mark.parametrize(
     "of_others", [{"resource": ENCLAVE}, {"installation": "another"}], ids=["resource", "installation"]
 )
-def test_who_serves_something_else_concerns_nobody(siblings, other, of_others):
+def test_who_serves_something_else_concerns_nobody(peers, other, of_others):
     later = other("it0", **of_others)
-    assert not siblings.one_has_ended()
-    assert not siblings.any_alive()
+    assert not peers.any_ended()
+    assert not peers.any_alive()
     later.end()
-    assert not siblings.one_has_ended()
+    assert not peers.any_ended()
 
 
-def test_our_own_sockets_concern_nobody(siblings, mine, other):
+def test_our_own_sockets_concern_nobody(peers, mine, other):
     second = other("me0", number=1)
-    assert not siblings.any_alive()
+    assert not peers.any_alive()
     second.kill()
-    assert not siblings.one_has_ended()
+    assert not peers.any_ended()
 
 
 @pytest.mark.parametrize(("older_by", "noticed"), [(WITHIN + 1, False), (WITHIN - 1, True)])
 def test_the_end_of_one_that_had_registered_before_is_the_kubelets_to_tell(mine, other, older_by, noticed):
     older = other("it0")
     age(older.path, older_by)
-    found = mine.siblings(EPC)
-    found.registered(mine.path(EPC, 0), within=WITHIN)
+    found = mine.peers(EPC)
+    found.record_registration(mine.path(EPC, 0), within=WITHIN)
     assert found.any_alive()
     older.end()
-    assert found.one_has_ended() == noticed
+    assert found.any_ended() == noticed
 
 
 def test_one_that_registers_anew_is_no_older_one_any_more(mine, other):
     older = other("it0")
     age(older.path, WITHIN + 1)
-    found = mine.siblings(EPC)
-    found.registered(mine.path(EPC, 0), within=WITHIN)
+    found = mine.peers(EPC)
+    found.record_registration(mine.path(EPC, 0), within=WITHIN)
     anew = other("it0", number=1)
-    assert not found.one_has_ended()
+    assert not found.any_ended()
     anew.end()
     older.end()
-    assert found.one_has_ended()
+    assert found.any_ended()
 
 
 def test_a_directory_that_is_gone_says_nothing(directory):
     names = SocketNames(directory / "gone", "confcom", "me0")
-    found = names.siblings(EPC)
-    found.registered(names.path(EPC, 0), within=WITHIN)
-    assert not found.one_has_ended()
+    found = names.peers(EPC)
+    found.record_registration(names.path(EPC, 0), within=WITHIN)
+    assert not found.any_ended()
     assert not found.any_alive()
 
 

@@ -1,1 +1,1 @@
-"""What the daemons share: settings, logs, probes, supervision, unix sockets. Knows nothing of SGX."""
+"""Code shared by the daemons: settings, logs, probes, supervision, unix sockets. Independent of SGX."""

@@ -1,4 +1,4 @@
-"""Deadlines of many things that are all allowed the same time, with one timer."""
+"""Deadlines of many items with the same timeout, on one timer."""
 
 from __future__ import annotations
 
@@ -9,61 +9,61 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T", bound=Hashable)
 
 EXPIRED_PER_TURN: Final = 64
-"""Items handed over before others have the event loop. Ending a connection takes about 30 µs."""
+"""Items that expire in one turn of the event loop. Closing a connection takes about 30 µs."""
 _TIMER_STEP: Final = 0.001
-"""Seconds. uvloop's timers count whole milliseconds and may fire that much early."""
+"""Seconds added to each timer: uvloop's timers count whole milliseconds and may fire one early."""
 
 
 class Deadlines(Generic[T]):
-    """What is added must be discarded within `seconds`, or is handed to `expired`.
+    """A set of items that expire `seconds` after they were added, unless they are discarded before.
 
-    Everything here has the same time, so the order of adding is the order of deadlines, and adding and discarding cost
-    a dict entry each. The timer is not moved when something is discarded: nearly everything is, long before its time.
+    All items have the same timeout, so insertion order is deadline order, and adding and discarding cost one dict
+    operation each. The timer is not moved when an item is discarded: nearly every item is, long before its deadline.
 
     Args:
-        seconds: allowed from adding on.
+        seconds: the timeout, from adding on.
         clock: monotonic seconds.
-        expired: called once for each item that is late; it is not held any more then.
+        expired: called once for each expired item, after its removal.
     """
 
-    __slots__ = ("_clock", "_expired", "_held", "_seconds", "_timer")
+    __slots__ = ("_clock", "_deadlines", "_expired", "_seconds", "_timer")
 
     def __init__(self, seconds: float, clock: Callable[[], float], expired: Callable[[T], None]) -> None:
         self._seconds = seconds
         self._clock = clock
         self._expired = expired
-        self._held: dict[T, float] = {}
+        self._deadlines: dict[T, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, item: T) -> None:
-        """The time of this item begins now."""
-        self._held[item] = self._clock() + self._seconds
+        """Add an item; its timeout begins now."""
+        self._deadlines[item] = self._clock() + self._seconds
         if self._timer is None:
             self._arm(self._seconds)
 
     def discard(self, item: T) -> None:
-        """This item is done, if it was held."""
-        self._held.pop(item, None)
+        """Remove an item; nothing happens if it is not there."""
+        self._deadlines.pop(item, None)
 
     def close(self) -> None:
-        """Nothing expires any more."""
-        self._held.clear()
+        """Remove all items and cancel the timer."""
+        self._deadlines.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _arm(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds + _TIMER_STEP, self._look)
+        self._timer = asyncio.get_running_loop().call_later(seconds + _TIMER_STEP, self._expire_due)
 
-    def _look(self) -> None:
+    def _expire_due(self) -> None:
         self._timer = None
         now = self._clock()
         due: list[T] = []
-        for item, deadline in self._held.items():
+        for item, deadline in self._deadlines.items():
             if deadline > now or len(due) == EXPIRED_PER_TURN:
                 self._arm(max(0.0, deadline - now))
                 break
             due.append(item)
         for item in due:
-            if self._held.pop(item, None) is not None:
+            if self._deadlines.pop(item, None) is not None:
                 self._expired(item)

@@ -1,4 +1,4 @@
-"""Fair turns: what waits is taken in turn between its owners, first come first served within each."""
+"""A fair queue: round robin between owners, first in, first out for each owner."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ T = TypeVar("T", bound=Hashable)
 
 
 class FairQueue(Generic[T]):
-    """A queue with one lane per owner, served round robin: who fills a lane delays nobody but itself.
+    """A queue with one lane per owner, served round robin: an owner with a long lane delays only itself.
 
-    An owner that was away comes in at the end of the round, so coming and going gains nothing.
-
+    An owner whose lane was empty joins at the end of the round, so leaving and rejoining is no advantage.
     """
 
     __slots__ = ("_lanes", "_size")
@@ -26,7 +25,7 @@ class FairQueue(Generic[T]):
         return self._size
 
     def put(self, owner: Hashable, item: T) -> None:
-        """Queue an item, once."""
+        """Queue an item, which must not be queued already."""
         lane = self._lanes.get(owner)
         if lane is None:
             lane = self._lanes[owner] = OrderedDict()
@@ -34,7 +33,7 @@ class FairQueue(Generic[T]):
         self._size += 1
 
     def take(self) -> T | None:
-        """The next item, whose owner then goes to the end of the round; None if nothing waits."""
+        """Remove and return the next item, and move its owner to the end of the round; None if the queue is empty."""
         if not self._lanes:
             return None
         owner, lane = self._lanes.popitem(last=False)
@@ -45,7 +44,7 @@ class FairQueue(Generic[T]):
         return item
 
     def discard(self, owner: Hashable, item: T) -> None:
-        """Take an item out of its turn; nothing happens if it does not wait any more."""
+        """Remove an item; nothing happens if it is not queued."""
         lane = self._lanes.get(owner)
         if lane is None or item not in lane:
             return

@@ -1,4 +1,4 @@
-"""Keep gRPC's C core from writing lines of its own between ours."""
+"""A switch for the log lines that gRPC's C core writes to stderr."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ SILENT = "NONE"
 
 
 def silence_grpc(environ: MutableMapping[str, str]) -> None:
-    """Have gRPC say nothing on stderr, unless the user asked for it.
+    """Set GRPC_VERBOSITY so that gRPC writes nothing to stderr; a value that the user has set stays.
 
-    Call it before grpc is first imported: the C core reads the variable then, and never again (grpcio 1.85, tried).
-    At every end of a peer it writes lines such as "Got goaway", which are no JSON; what matters of them it also
-    returns to its caller, who logs it.
+    Call this before grpc is first imported: the C core reads the variable only then (grpcio 1.85, tried). Whenever a
+    peer ends, gRPC writes lines such as "Got goaway", which are not JSON. gRPC also returns errors to its caller,
+    which logs them.
 
     Args:
         environ: the process's own environment.

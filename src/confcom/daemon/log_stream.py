@@ -1,8 +1,8 @@
-"""A log stream that never blocks: what waits for the reader is bounded, and what is dropped is counted.
+"""A log stream that never blocks: its queue is bounded, and dropped records are counted.
 
 stderr is a pipe in a container, and a write to a full pipe blocks until somebody reads. Here a thread writes, and the
 caller only queues. The standard library's QueueListener is not used: its queue is bounded in records and not in bytes,
-and its `stop` waits for its thread without a limit.
+and its `stop` waits for its thread without a timeout.
 """
 
 from __future__ import annotations
@@ -23,42 +23,42 @@ from prometheus_client.registry import Collector
 _logger = logging.getLogger(__name__)
 
 MAX_WAITING_BYTES: Final = 1 << 20
-"""What may wait for the reader: 1 MiB is under a hundredth of what the chart lets each daemon use (the device plugin
-128 MiB), and some 2,500 lines."""
+"""Maximum size of the queue. 1 MiB is less than a hundredth of each daemon's memory limit in the chart (128 MiB for the
+device plugin) and holds about 2,500 lines."""
 MAX_WAITING_RECORDS: Final = 4096
-"""The same in records. Each costs about 50 bytes beside its text, so that short ones cannot use much more memory."""
+"""Maximum records in the queue. Each costs about 50 bytes beside its text, so short ones cannot use much more space."""
 MAX_RECORD_BYTES: Final = 64 << 10
-"""A longer record is cut: 64 KiB is as much as a pipe holds (pipe(7)), and a sixteenth of what may wait, so that one
-record always fits into an empty queue. A line of a daemon with a traceback has a few KiB."""
+"""A longer record is cut. 64 KiB is the capacity of a pipe (pipe(7)) and a sixteenth of the queue, so one record always
+fits into an empty queue. A daemon's line with a traceback has a few KiB."""
 CUT_MARK: Final = "... (cut)"
 """The end of a record that was cut."""
 CHUNK_BYTES: Final = select.PIPE_BUF
-"""Whole records that are written by one call, together: what the kernel writes to a pipe undivided (pipe(7)), so that a
-line is never mixed with another process' line. A longer record is written alone."""
+"""Maximum size of the whole records that one call writes together. The kernel writes up to PIPE_BUF bytes to a pipe
+atomically (pipe(7)), so lines of two processes are never mixed. A longer record is written alone."""
 GATHER_SECONDS: Final = 0.002
-"""How long the thread waits after it has written, so that lines that come fast are written together: to wake a thread
-for a line costs more than the line. A line that comes alone is written at once."""
+"""How long the thread waits after a write, so that lines in quick succession are written together: waking a thread for
+a line costs more than writing it. A single line is written at once."""
 FLUSH_SECONDS: Final = 1.0
-"""At the end, for the last lines to be written. A reader that reads needs milliseconds; one that does not must not keep
-the daemon from ending within the time that a kubelet gives it."""
+"""Time to write the last lines when the daemon ends. An active reader needs milliseconds; an inactive one must not
+delay the daemon beyond the kubelet's termination grace period."""
 
 
 class LogStream(io.TextIOBase):
-    """A text stream that a thread writes to another one; each `write` is one record.
+    """A text stream that a thread copies to another one; each `write` is one record.
 
-    Once too much waits, records are dropped until half of it is written: then one line tells how many were. A record
-    that cannot be written (a closed pipe, a full disk) is dropped too.
+    Once the queue is full, records are dropped until it is half empty; then one line reports how many were dropped. A
+    record that cannot be written (a closed pipe, a full disk) is dropped too.
 
     Args:
-        stream: where the records go. If it has a descriptor, they are written to that without the stream's own lock:
-            the interpreter takes this lock when it ends, and would wait for a write that is blocked.
+        stream: where the records go. If it has a descriptor, records are written to the descriptor, without the
+            stream's own lock: the interpreter takes this lock when it exits, and would wait for a blocked write.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._terminal = stream.isatty()
         self._encoding = stream.encoding or "utf-8"
         self._write_bytes = _writer_to(stream, self._encoding)
-        # A lock that the thread that has it may take again: a destructor may write to stderr at any time.
+        # Reentrant: a destructor may write to stderr at any time, also in the thread that holds the lock.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._idle = False
@@ -73,11 +73,11 @@ class LogStream(io.TextIOBase):
 
     @property
     def dropped(self) -> int:
-        """Return the number of records that were dropped since the start."""
+        """Number of records that were dropped since the start."""
         return self._dropped
 
     def isatty(self) -> bool:
-        """Say whether the other stream is a terminal."""
+        """Return whether the other stream is a terminal."""
         return self._terminal
 
     def writable(self) -> bool:
@@ -93,7 +93,7 @@ class LogStream(io.TextIOBase):
                 or len(self._waiting) >= MAX_WAITING_RECORDS
                 or self._waiting_bytes + len(record) > MAX_WAITING_BYTES
             ):
-                # Only what is removed from the queue ends the dropping.
+                # Only a removal from the queue ends dropping, and nothing is removed from an empty queue.
                 self._dropping = bool(self._waiting)
                 self._dropped += 1
             else:
@@ -104,10 +104,10 @@ class LogStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: records are written as soon as they can be."""
+        """Do nothing: the thread writes records as soon as it can."""
 
     def finish(self, seconds: float = FLUSH_SECONDS) -> None:
-        """Wait until everything is written, at most so long; what is written to this stream afterwards is lost."""
+        """Wait until the queue is written, for at most `seconds`; later records are lost."""
         with self._changed:
             self._ending = True
             self._changed.notify_all()
@@ -119,19 +119,19 @@ class LogStream(io.TextIOBase):
             return record
         ending = (CUT_MARK + "\n" * text.endswith("\n")).encode(self._encoding)
         start = record[: MAX_RECORD_BYTES - len(ending)]
-        # A character that the cut divides is left out.
+        # "ignore" drops a character that the cut divides.
         return start.decode(self._encoding, "ignore").encode(self._encoding) + ending
 
     def _work(self) -> None:
         while chunk := self._next_chunk():
             written = self._write_whole(b"".join(chunk))
-            lost = self._forget(chunk, written=written)
+            lost = self._remove(chunk, written=written)
             if lost:
                 _logger.warning("log records were dropped", extra={"count": lost})
-            self._gather()
+            self._wait_for_more()
 
     def _next_chunk(self) -> list[bytes]:
-        """Return the records to write next, which stay in the queue; none: the stream has ended."""
+        """Return the records to write next, which stay in the queue; an empty list once the stream has ended."""
         with self._changed:
             self._reporting = False
             self._changed.notify_all()
@@ -140,7 +140,7 @@ class LogStream(io.TextIOBase):
             self._idle = False
             chunk: list[bytes] = []
             size = 0
-            # By index: a destructor may append meanwhile, which ends an iterator.
+            # By index: a destructor may append meanwhile, which would invalidate an iterator.
             for index in range(len(self._waiting)):
                 size += len(self._waiting[index])
                 if chunk and size > CHUNK_BYTES:
@@ -148,8 +148,8 @@ class LogStream(io.TextIOBase):
                 chunk.append(self._waiting[index])
             return chunk
 
-    def _gather(self) -> None:
-        """Let more records come, unless there is enough of them for a write."""
+    def _wait_for_more(self) -> None:
+        """Wait for more records, unless there are enough for a write."""
         with self._changed:
             self._changed.wait_for(lambda: self._ending or self._waiting_bytes >= CHUNK_BYTES, GATHER_SECONDS)
 
@@ -162,8 +162,8 @@ class LogStream(io.TextIOBase):
             return False
         return True
 
-    def _forget(self, chunk: list[bytes], *, written: bool) -> int:
-        """Remove what was written or cannot be; return the number of dropped records to report now."""
+    def _remove(self, chunk: list[bytes], *, written: bool) -> int:
+        """Remove a chunk that was written or cannot be; return the number of dropped records to report now."""
         with self._changed:
             for record in chunk:
                 self._waiting.popleft()
@@ -180,7 +180,7 @@ class LogStream(io.TextIOBase):
 
 
 class LogMetrics(Collector):
-    """What a scraper is told of the log.
+    """The log's metrics.
 
     Args:
         stream: whose records are counted.
@@ -192,11 +192,11 @@ class LogMetrics(Collector):
         registry.register(self)
 
     def describe(self) -> Iterator[Metric]:
-        """Yield the metric without a value, so that the registry knows its name."""
+        """Yield the metric without a value, which tells the registry its name."""
         yield self._family()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metric with its present value."""
+        """Yield the metric with its current value."""
         family = self._family()
         family.add_metric([], self._stream.dropped)
         yield family
@@ -219,7 +219,7 @@ def _writer_to(stream: TextIO, encoding: str) -> Callable[[memoryview], int]:
         try:
             return os.write(descriptor, data)
         except BlockingIOError:
-            # Another process that has the same pipe has made it non-blocking.
+            # Another process with the same pipe has made it non-blocking.
             poll = select.poll()
             poll.register(descriptor, select.POLLOUT)
             poll.poll()

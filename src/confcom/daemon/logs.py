@@ -1,7 +1,7 @@
 """Logs of a daemon: the standard logging module, one line per event on stderr, JSON for machines.
 
-Fields go in by logging's own `extra={...}`. Nothing secret belongs in a log: callers log identities and counts,
-never report data or keys.
+Callers pass fields by logging's own `extra={...}`. They log identities and counts, never secrets such as report data or
+keys.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from confcom.errors import printable
 LEVELS = ("debug", "info", "warning", "error")
 
 _TO_JSON = json.JSONEncoder(default=str, ensure_ascii=False).encode
-"""What json.dumps does with these arguments, which makes an encoder for each line."""
+"""As json.dumps with these arguments, which would make a new encoder for each line."""
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -36,7 +36,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object per line: time (UTC, ISO 8601, milliseconds), level, logger, message, then the extra fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line; an exception becomes the field `exception`."""
+        """Return the record as one line; an exception becomes the field `exception`."""
         line: dict[str, Any] = {
             "time": _time(record),
             "level": record.levelname.lower(),
@@ -50,10 +50,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """For a person at a terminal: time, level, message, extra fields as key=value."""
+    """One line of text for a terminal: time, level, message, extra fields as key=value."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one printable line, followed by the traceback if there is one."""
+        """Return the record as one printable line, followed by the traceback if there is one."""
         fields = "".join(f"  {key}={value}" for key, value in _extra(record).items())
         clock = _time(record)[11:19]
         text = f"{clock} {record.levelname.lower():7} {record.getMessage()}{fields}"
@@ -62,11 +62,11 @@ class TextFormatter(logging.Formatter):
 
 
 def configure_logging(*, level: str, log_format: LogFormat, stream: TextIO | LogStream) -> None:
-    """Send the root logger's records to `stream`, replacing whatever handlers there were.
+    """Send the root logger's records to `stream`, in place of all earlier handlers.
 
     Args:
         level: one of LEVELS.
-        log_format: AUTO asks the stream whether it is a terminal.
+        log_format: AUTO chooses text if the stream is a terminal, else JSON.
         stream: normally stderr; stdout stays free for output.
     """
     as_text = log_format is LogFormat.TEXT or (log_format is LogFormat.AUTO and stream.isatty())
@@ -87,7 +87,7 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class LogLimiter:
-    """Lets one event through per interval and counts the others, so that no peer can fill a disk.
+    """A rate limiter: admits one event per interval and counts the others, so that no peer can fill a disk.
 
     Args:
         interval: seconds.
@@ -101,7 +101,7 @@ class LogLimiter:
         self._suppressed = 0
 
     def admit(self) -> int | None:
-        """None if this event is to be kept quiet, else how many were since the last one let through."""
+        """Return None if this event is suppressed, else the number of events suppressed since the last admitted one."""
         now = self._clock()
         if now < self._next:
             self._suppressed += 1

@@ -1,8 +1,8 @@
-"""Probes and metrics over HTTP, GET only, answered by the daemon's own event loop.
+"""An HTTP server for probes and metrics, GET only, in the daemon's own event loop.
 
-In its own loop on purpose: a stuck loop then fails its liveness probe. Small on purpose: a web framework would cost a
-node daemon 11 MiB. Whoever asks in a loop, from however many connections, gets a bounded part of the event loop, and
-a bounded number of places.
+It shares the daemon's event loop so that a stuck loop fails the liveness probe. It uses no web framework, which would
+cost a node daemon 11 MiB. Clients together get a bounded share of the event loop and a bounded number of connections,
+however many requests they send.
 """
 
 from __future__ import annotations
@@ -23,44 +23,46 @@ from confcom.daemon.unix_socket import bind_unix_socket
 _logger = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES: Final = 8192
-"""Request line and headers together; kubelet and Prometheus send under 1 KiB. 8 KiB is what common servers allow."""
+"""Request line and headers together. The kubelet and Prometheus send less than 1 KiB; common servers allow 8 KiB."""
 DEADLINE_SECONDS: Final = 5.0
-"""For a whole exchange: the kubelet's own probe timeout is 1 s by default, Prometheus' scrape 10 s."""
+"""For a whole exchange. The default timeouts are 1 s for a kubelet's probe and 10 s for a Prometheus scrape."""
 MAX_CONNECTIONS: Final = 32
-"""A kubelet, a scraper and a person need three. Beyond it the oldest of the address that holds most is closed, so that
-neither idle nor busy clients starve probes."""
+"""A kubelet, a scraper and a person need three. Beyond the limit, the oldest connection of the address with the most
+connections is closed, so that neither idle nor busy clients starve probes."""
 BACKLOG: Final = 1024
-"""Connections that the kernel holds until they are accepted, which takes 0.7 s for so many; a kubelet's probes of the
-chart wait 2 s. Beyond it a client's first packet is dropped, and sent again after a second."""
+"""Connections that the kernel holds until they are accepted. Accepting a full backlog takes 0.7 s; the kubelet's probes
+in the chart wait 2 s. Beyond the limit the kernel drops a client's first packet, and the client sends it again after a
+second."""
 SLICE_SECONDS: Final = 0.02
-"""The time for which the next two bounds hold."""
+"""The interval of the next two limits."""
 EXCHANGES_PER_SLICE: Final = 4
-"""200 requests, or parts of one, in a second, each about 0.1 ms: a fiftieth of the event loop. A kubelet, a scraper and
-a person together ask a few times in a second."""
+"""200 requests, or parts of one, per second, each about 0.1 ms: a fiftieth of the event loop. A kubelet, a scraper and
+a person together send a few per second."""
 ACCEPTS_PER_SLICE: Final = 32
-"""1,600 connections in a second, each about 50 µs if it is closed for others: less than a tenth of the event loop. More
-than are answered, so that who comes from another address need not wait for them."""
+"""1,600 connections per second, each about 50 µs if it is closed in favour of others: less than a tenth of the event
+loop. More than EXCHANGES_PER_SLICE, so that a client at another address need not wait until all these are answered."""
 ACCEPT_BATCH: Final = 16
-"""Connections accepted before others have the event loop: about a millisecond."""
+"""Connections accepted in one turn of the event loop: about a millisecond."""
 PROBE_SOCKET_MODE: Final = 0o660
-"""A unix probe socket is for the owner's tools; unlike the AESM socket it is not for everyone."""
+"""A unix probe socket is for its owner's tools; unlike the AESM socket it is not open to everyone."""
 FAILURE_LOG_SECONDS: Final = 60.0
-"""At most one log line about a route that fails in this time: whoever asks can cause it."""
+"""Interval of log lines about failing routes, which any client can cause."""
 _RECEIVE_BYTES: Final = 2 * MAX_REQUEST_BYTES
-"""More than the largest head: one call takes what follows it too. What is left unread resets the connection."""
+"""More than the largest head, so that one call also reads what follows it: closing a socket with unread data resets the
+connection."""
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 class ProbeServer:
-    """Answers GET requests for `routes`, one request per connection.
+    """An HTTP server that answers GET requests for `routes`, one request per connection.
 
-    Connections are answered in fair turns between the addresses that they come from.
+    Connections are served round robin between client addresses.
 
     Args:
-        routes: path -> callable. A route that raises is answered 500 and logged; the daemon lives on.
+        routes: path -> callable. If a route raises, the response is 500, the error is logged, and the daemon continues.
         deadline: seconds for a whole exchange.
-        max_connections: at most so many at once.
+        max_connections: the maximum number of open connections.
         clock: monotonic seconds.
     """
 
@@ -78,19 +80,19 @@ class ProbeServer:
         self._loop: asyncio.AbstractEventLoop
         self._listeners: list[socket.socket] = []
         self._unlink: Callable[[], object] = lambda: None
-        self._watching = False
+        self._accepting = False
         self._connections: dict[str, dict[_Connection, None]] = {}
         self._queue: FairQueue[_Connection] = FairQueue()
-        self._slice: asyncio.TimerHandle | None = None
+        self._slice_timer: asyncio.TimerHandle | None = None
         self._accepts_left = ACCEPTS_PER_SLICE
         self._exchanges_left = EXCHANGES_PER_SLICE
 
     async def start(self, address: ProbeAddress) -> ProbeAddress:
-        """Listen, and say where: with port 0, the port that the kernel chose.
+        """Listen, and return the address: for port 0, with the port that the kernel chose.
 
         Raises:
             SettingsError: the host is no address of this machine.
-            UnavailableError: the address is taken or not permitted.
+            UnavailableError: the address is in use or not permitted.
         """
         self._loop = asyncio.get_running_loop()
         if address.path is not None:
@@ -100,24 +102,24 @@ class ProbeServer:
         else:
             self._listeners = await listen(address, backlog=BACKLOG)
             address = ProbeAddress(address.host, self._listeners[0].getsockname()[1])
-        self._watch(on=True)
+        self._set_accepting(on=True)
         return address
 
     async def close(self) -> None:
-        """Stop answering and close what is open."""
-        # First, while the open socket still tells its path from a later one.
+        """Stop listening and close all connections."""
+        # First: the path can be told from a later socket's only while this socket is open.
         self._unlink()
-        self._watch(on=False)
+        self._set_accepting(on=False)
         for listener in self._listeners:
             listener.close()
         self._listeners = []
-        for connection in list(self._all()):
+        for connection in list(self._all_connections()):
             connection.end()
-        if self._slice is not None:
-            self._slice.cancel()
+        if self._slice_timer is not None:
+            self._slice_timer.cancel()
 
     def answer(self, head: bytes) -> tuple[ProbeResponse, str]:
-        """Decide what one request head gets: the response, and an additional header line or ''."""
+        """Return the response to one request head, and an additional header line or ''."""
         parts = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
         if len(parts) != 3 or not parts[2].startswith("HTTP/1.") or not parts[1].startswith("/"):
             return ProbeResponse(b"not an HTTP/1 request\n", HTTPStatus.BAD_REQUEST), ""
@@ -137,12 +139,12 @@ class ProbeServer:
                 _logger.exception("a probe route failed", extra={"route": path, "suppressed": suppressed})
             return ProbeResponse(b"the route failed; see the log\n", HTTPStatus.INTERNAL_SERVER_ERROR), ""
 
-    def postpone(self, connection: _Connection) -> None:
-        """Give a connection another turn, because its request is not complete."""
+    def requeue(self, connection: _Connection) -> None:
+        """Queue a connection again, because its request is not complete."""
         self._queue.put(connection.source, connection)
         self._schedule_slice()
 
-    def forget(self, connection: _Connection) -> None:
+    def remove(self, connection: _Connection) -> None:
         """Remove a connection that has ended."""
         self._queue.discard(connection.source, connection)
         held = self._connections[connection.source]
@@ -150,10 +152,10 @@ class ProbeServer:
         if not held:
             del self._connections[connection.source]
 
-    def _watch(self, *, on: bool) -> None:
-        if self._watching is on:
+    def _set_accepting(self, *, on: bool) -> None:
+        if self._accepting is on:
             return
-        self._watching = on
+        self._accepting = on
         for listener in self._listeners:
             if on:
                 self._loop.add_reader(listener.fileno(), self._accept_from, listener)
@@ -167,26 +169,26 @@ class ProbeServer:
             except BlockingIOError:
                 break
             except OSError:
-                # No descriptor or no memory is left, or that client has gone: look again in the next slice.
+                # No descriptor or no memory is left, or the client has disconnected: try again in the next slice.
                 self._accepts_left = 0
                 break
             self._accepts_left -= 1
             self._admit(sock, address[0] if address else "")
         self._serve()
         if not self._accepts_left:
-            self._watch(on=False)
+            self._set_accepting(on=False)
         self._schedule_slice()
 
     def _schedule_slice(self) -> None:
-        if self._slice is None:
-            self._slice = self._loop.call_later(SLICE_SECONDS, self._begin_slice)
+        if self._slice_timer is None:
+            self._slice_timer = self._loop.call_later(SLICE_SECONDS, self._begin_slice)
 
     def _begin_slice(self) -> None:
         idle = self._accepts_left == ACCEPTS_PER_SLICE and self._exchanges_left == EXCHANGES_PER_SLICE
         self._accepts_left, self._exchanges_left = ACCEPTS_PER_SLICE, EXCHANGES_PER_SLICE
-        self._watch(on=True)
+        self._set_accepting(on=True)
         self._serve()
-        self._slice = None
+        self._slice_timer = None
         if self._queue or not idle:
             self._schedule_slice()
 
@@ -204,18 +206,18 @@ class ProbeServer:
             self._exchanges_left -= 1
             connection.start()
 
-    def _all(self) -> Iterator[_Connection]:
+    def _all_connections(self) -> Iterator[_Connection]:
         for held in self._connections.values():
             yield from held
 
 
 class _Connection:
-    """One exchange: read a head, answer, close.
+    """One exchange: read a head, respond, close.
 
     Args:
-        server: gives the answer.
-        sock: does not block.
-        source: the address that it comes from, empty if it has none.
+        server: makes the response.
+        sock: a non-blocking socket.
+        source: the client's address, empty if it has none.
     """
 
     __slots__ = ("_deadline", "_loop", "_received", "_server", "_sock", "_unsent", "source")
@@ -230,17 +232,17 @@ class _Connection:
         self._deadline = self._loop.call_later(server.deadline, self.end)
 
     def start(self) -> None:
-        """Take what has arrived, in this connection's turn, or wait for it."""
+        """Read what has arrived, or wait for it; called in this connection's turn."""
         self._loop.add_reader(self._sock.fileno(), self._receive)
         self._receive()
 
     def end(self) -> None:
-        """Close at once, whatever state the exchange is in."""
+        """Close at once, in any state of the exchange."""
         self._deadline.cancel()
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
-        self._server.forget(self)
+        self._server.remove(self)
 
     def _receive(self) -> None:
         try:
@@ -260,9 +262,9 @@ class _Connection:
         elif end >= 0:
             self._respond(*self._server.answer(bytes(self._received[:end])))
         else:
-            # The rest is read in a later turn, so that a client that sends byte by byte takes no more than its share.
+            # The rest is read in a later turn, so that a client that sends single bytes gets no more than its share.
             self._loop.remove_reader(self._sock.fileno())
-            self._server.postpone(self)
+            self._server.requeue(self)
 
     def _respond(self, response: ProbeResponse, header: str) -> None:
         head = (

@@ -1,4 +1,4 @@
-"""What a daemon's probes answer, and where. Routes are callables that return at once."""
+"""A daemon's probes: addresses, readiness, and the standard routes, which are callables that return at once."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from confcom.errors import SettingsError, UnavailableError
 
 RENDERING_SECONDS: Final = 1.0
-"""How long a rendering of the metrics is given to all who ask. Making one takes the event loop some milliseconds, and
-whoever asks in a loop would take them from everybody. Scrapers ask every 15 s or less often."""
+"""How long a rendering of the metrics is cached. Rendering takes some milliseconds of the event loop, which a client
+that sends requests in a loop would take from all others. Scrapers ask every 15 s or less often."""
 
 _NO_SUCH_FAMILY: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
-"""A kernel without IPv6, or with IPv6 switched off: a host name also means its other addresses."""
+"""The errors of a kernel without IPv6, or with IPv6 disabled. A host name's other addresses may still be usable."""
 _PORT = re.compile(r"[0-9]{1,5}")
 
 TEXT = "text/plain; charset=utf-8"
@@ -32,7 +32,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class ProbeResponse:
-    """What a route answers."""
+    """A route's response."""
 
     body: bytes
     status: HTTPStatus = HTTPStatus.OK
@@ -43,15 +43,15 @@ Route = Callable[[], ProbeResponse]
 
 
 class Readiness:
-    """Whether the daemon can serve, and if not, why not. `/readyz` shows it."""
+    """Whether the daemon can serve, and if not, the reason. `/readyz` shows it."""
 
     def __init__(self, reason: str | None = "starting") -> None:
         self.reason = reason
-        """None when ready."""
+        """Why the daemon is not ready; None if it is."""
 
     @property
     def ready(self) -> bool:
-        """Say whether there is nothing in the way."""
+        """Whether the daemon can serve."""
         return self.reason is None
 
     def set_ready(self) -> None:
@@ -59,13 +59,13 @@ class Readiness:
         self.reason = None
 
     def set_unready(self, reason: str) -> None:
-        """Record that the daemon cannot serve, for this reason."""
+        """Record that the daemon cannot serve, and why."""
         self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeAddress:
-    """Where probes are answered: `HOST:PORT` (`[HOST]:PORT` for IPv6, `:PORT` for all) or `unix:PATH`."""
+    """The address of a probe server: `HOST:PORT` (`[HOST]:PORT` for IPv6, `:PORT` for all) or `unix:PATH`."""
 
     host: str = ""
     port: int = 0
@@ -73,10 +73,10 @@ class ProbeAddress:
 
     @classmethod
     def parse(cls, text: str) -> ProbeAddress:
-        """Read the text of a flag.
+        """Parse the value of a flag.
 
         Raises:
-            ValueError: it is neither form; the reason is the message.
+            ValueError: the text has neither form; the message is the reason.
         """
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
@@ -99,15 +99,15 @@ class ProbeAddress:
 
 
 async def listen(address: ProbeAddress, *, backlog: int) -> list[socket.socket]:
-    """Listen at every address that a host's name means, or at all of this machine's.
+    """Listen at every address of a host name, or at all addresses of this machine if the host is empty.
 
     Args:
         address: a host and a port.
-        backlog: connections that the kernel holds for each.
+        backlog: connections that the kernel holds for each address until they are accepted.
 
     Raises:
         SettingsError: the host is no address of this machine.
-        UnavailableError: the address is taken or not permitted.
+        UnavailableError: the address is in use or not permitted.
     """
     listeners: list[socket.socket] = []
     try:
@@ -141,10 +141,10 @@ async def listen(address: ProbeAddress, *, backlog: int) -> list[socket.socket]:
 
 
 class MetricsPage:
-    """The metrics as text, rendered at most once within RENDERING_SECONDS, whoever asks.
+    """The metrics as text, rendered at most once in RENDERING_SECONDS for all clients together.
 
     Args:
-        registry: what is rendered.
+        registry: the metrics to render.
         clock: monotonic seconds.
     """
 
@@ -155,7 +155,7 @@ class MetricsPage:
         self._text = b""
 
     def text(self) -> bytes:
-        """Return the newest rendering, which may be RENDERING_SECONDS old."""
+        """Return the latest rendering, which is at most RENDERING_SECONDS old."""
         now = self._clock()
         if now >= self._due:
             self._text = generate_latest(self._registry)
@@ -164,11 +164,11 @@ class MetricsPage:
 
 
 def standard_routes(readiness: Readiness, registry: CollectorRegistry, clock: Callable[[], float]) -> dict[str, Route]:
-    """Return the routes `/livez`, `/readyz` and `/metrics`; a daemon adds its own beside them.
+    """Return the routes `/livez`, `/readyz` and `/metrics`, to which a daemon adds its own.
 
     Args:
-        readiness: what `/readyz` shows.
-        registry: what `/metrics` shows.
+        readiness: the state that `/readyz` shows.
+        registry: the metrics that `/metrics` shows.
         clock: monotonic seconds.
     """
     page = MetricsPage(registry, clock)

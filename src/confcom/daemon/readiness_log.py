@@ -1,7 +1,7 @@
 """A daemon's log lines about its own readiness, which `confcom status` shows to administrators.
 
-They bear a field that no other line has. What clients cause is logged too, in lines of its own, and must not be taken
-for the reason why a daemon is not ready.
+They have a field that no other line has, so that lines caused by clients are not mistaken for the reason why a daemon
+is not ready.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _logger = logging.getLogger(__name__)
 ABOUT, READINESS = "about", "readiness"
 """The field and its value; `confcom.addon.daemon_log` looks for them."""
 REPEAT_SECONDS = 30.0
-"""While a daemon is not ready it says so again: whoever reads the end of its log finds the reason there, however much
-its clients have had logged since."""
+"""Interval at which the reason is logged again while a daemon is not ready, so that the end of its log has the reason
+even if clients have caused many lines since."""
 
 
 class ReadinessLog:
-    """Logs why a daemon is not ready: when the reason changes, and every REPEAT_SECONDS while it lasts.
+    """A log of why a daemon is not ready: a line when the reason changes, and every REPEAT_SECONDS while it lasts.
 
     Args:
         first: the reason while the daemon starts, which is not logged at once.
@@ -31,19 +31,19 @@ class ReadinessLog:
         self._reason = first
         self._expected = False
         self._clock = clock
-        self._told_at = clock()
+        self._logged_at = clock()
 
     def tell(self, reason: str | None, *, expected: bool = False) -> None:
-        """Log that the daemon is ready, or why it is not; to be called again while it lasts.
+        """Log that the daemon is ready, or why it is not, if that is new or due again.
 
         Args:
-            reason: why it is not ready; None: it is.
-            expected: whether that is part of every update, and no warning.
+            reason: why it is not ready; None if it is.
+            expected: whether the reason occurs in every update, so that the line is no warning.
         """
         now = self._clock()
-        if reason == self._reason and (reason is None or now - self._told_at < REPEAT_SECONDS):
+        if reason == self._reason and (reason is None or now - self._logged_at < REPEAT_SECONDS):
             return
-        self._reason, self._expected, self._told_at = reason, expected, now
+        self._reason, self._expected, self._logged_at = reason, expected, now
         if reason is None:
             _logger.info("ready", extra={ABOUT: READINESS})
         else:
@@ -51,7 +51,7 @@ class ReadinessLog:
             _logger.log(level, "not ready", extra={ABOUT: READINESS, "reason": reason})
 
     async def repeat(self) -> None:
-        """Say again what was said last, until cancelled."""
+        """Log the last reason again whenever it is due, until cancelled."""
         while True:
             await asyncio.sleep(REPEAT_SECONDS)
             self.tell(self._reason, expected=self._expected)

@@ -1,6 +1,6 @@
-"""Settings of a daemon: argparse flags, each with an environment variable behind it, and nothing else.
+"""Settings of a daemon: argparse flags, each with an environment variable as its fallback.
 
-There is no configuration file: a flag, a chart value and a variable map one to one, and `--help` is the reference.
+There is no configuration file: flags, chart values and variables map one to one, and `--help` is the reference.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from confcom.daemon.probes import ProbeAddress
 from confcom.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "CONFCOM_"
-"""Every fallback starts with it, so that `env | grep CONFCOM_` shows all that can influence a daemon."""
+"""The prefix of every fallback's name, so that `env | grep CONFCOM_` shows all variables that influence a daemon."""
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -27,21 +27,21 @@ _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false":
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One declared flag: what parsing, shell completion and the reference need to know of it."""
+    """One declared flag, as parsing, shell completion and the reference use it."""
 
     name: str
     """With its dashes."""
     text: str
     variable: str
-    """The environment variable behind it."""
+    """The environment variable that is its fallback."""
     convert: Callable[[str], Any]
     default: Any
     shown_default: str
-    """What people are told of the default."""
+    """The default as `--help` shows it."""
     metavar: str = ""
-    """What stands for its value; empty for a switch."""
+    """The placeholder of its value in `--help`; empty for a switch."""
     words: tuple[str, ...] = ()
-    """All values there are, if they are a closed set."""
+    """All possible values, if they are a closed set."""
 
     @property
     def destination(self) -> str:
@@ -50,20 +50,20 @@ class Flag:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, with its errors in our tree instead of an exit from inside a library."""
+    """An argument parser that raises SettingsError where argparse would exit the process."""
 
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{self.prog}: {message}", remedy=f"see {self.prog} --help")
 
 
 class SettingsParser:
-    """Declares a daemon's flags once and reads them from a command line, the environment, or their defaults.
+    """A parser of a daemon's flags, which reads them from a command line, the environment, or their defaults.
 
     Args:
         prog: the command's name in help and errors.
-        description: what the daemon does; the head of `--help`.
-        environ: the process environment (injected, so that tests need not change theirs).
-        epilog: examples, shown as they are at the end of `--help`.
+        description: what the daemon does; the beginning of `--help`.
+        environ: the process environment (a parameter, so that tests need not change their own).
+        epilog: examples, shown unchanged at the end of `--help`.
     """
 
     def __init__(self, prog: str, *, description: str, environ: Mapping[str, str], epilog: str = "") -> None:
@@ -93,13 +93,13 @@ class SettingsParser:
 
         Args:
             name: the flag with its dashes, `--probe-address`.
-            convert: makes a value of the text, or raises ValueError with the reason.
-            default: the value when neither flag nor variable is given.
-            metavar: what stands for the value in `--help`.
+            convert: converts the text to a value, or raises ValueError with the reason.
+            default: the value if neither flag nor variable is given.
+            metavar: the placeholder of the value in `--help`.
             text: one sentence for `--help`.
-            shown_default: what `--help` says about the default, when its own text would not do.
+            shown_default: the default as `--help` shows it, if `str(default)` is not suitable.
             variable: the fallback's name; by default `CONFCOM_` and the flag's name in capitals.
-            words: all values there are, for shell completion.
+            words: all possible values, for shell completion.
         """
         shown = shown_default or ("none" if default is None else str(default))
         flag = Flag(name, text, variable or _variable(name), convert, default, shown, metavar, words)
@@ -114,7 +114,7 @@ class SettingsParser:
         )
 
     def add_switch(self, name: str, *, text: str, variable: str = "", default: bool = False) -> None:
-        """Declare `name` and `--no-name`. The variable takes true/false, yes/no, on/off, 1/0."""
+        """Declare `name` and `--no-name`. The variable accepts true/false, yes/no, on/off, 1/0."""
         shown = "on" if default else "off"
         flag = Flag(name, text, variable or _variable(name), parse_switch, default, shown)
         self.flags.append(flag)
@@ -127,10 +127,10 @@ class SettingsParser:
         )
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Read the settings: a flag wins over its variable, a variable over the default; an empty variable is none.
+        """Parse the settings: a flag overrides its variable, a variable the default; an empty variable is ignored.
 
         Raises:
-            SettingsError: an unknown flag, or a value that its `convert` refuses, in either place.
+            SettingsError: a flag is unknown, or `convert` refuses the value of a flag or a variable.
         """
         values = self._parser.parse_args(arguments)
         for flag in self.flags:
@@ -139,7 +139,7 @@ class SettingsParser:
         return values
 
     def format_help(self) -> str:
-        """What `--help` prints."""
+        """Return the text that `--help` prints."""
         return self._parser.format_help()
 
     def _fallback(self, flag: Flag) -> object:
@@ -157,7 +157,7 @@ class SettingsParser:
 
 
 def parse_switch(text: str) -> bool:
-    """On or off, in the words that people and charts write."""
+    """Return the value of a switch, written as true/false, yes/no, on/off or 1/0, in any case."""
     try:
         return _WORDS[text.strip().lower()]
     except KeyError:
@@ -165,7 +165,7 @@ def parse_switch(text: str) -> bool:
 
 
 def parse_path(text: str) -> Path:
-    """A path; empty is refused, since it would silently mean the current directory."""
+    """Return a path; an empty text is refused, since it would mean the current directory."""
     if not text:
         raise ValueError("a path cannot be empty")
     if "\0" in text:
@@ -174,7 +174,7 @@ def parse_path(text: str) -> Path:
 
 
 def integer_between(lowest: int, highest: int) -> Callable[[str], int]:
-    """A converter for whole numbers from `lowest` to `highest`, both included."""
+    """Return a converter for whole numbers from `lowest` to `highest`, both included."""
 
     def convert(text: str) -> int:
         try:
@@ -189,7 +189,7 @@ def integer_between(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def one_of(*words: str) -> Callable[[str], str]:
-    """A converter for a closed set of words, in any case."""
+    """Return a converter for a closed set of words, in any case."""
 
     def convert(text: str) -> str:
         word = text.strip().lower()
@@ -201,7 +201,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 
 def member_of(kind: type[E]) -> Callable[[str], E]:
-    """A converter for the values of a string enum, in any case."""
+    """Return a converter for the values of a string enum, in any case."""
     choose = one_of(*kind)
 
     def convert(text: str) -> E:
@@ -211,7 +211,7 @@ def member_of(kind: type[E]) -> Callable[[str], E]:
 
 
 def add_common_flags(parser: SettingsParser) -> None:
-    """Declare what every daemon has: `--probe-address`, `--log-level`, `--log-format`."""
+    """Declare the flags of every daemon: `--probe-address`, `--log-level`, `--log-format`."""
     parser.add(
         "--probe-address",
         convert=ProbeAddress.parse,

@@ -1,6 +1,6 @@
-"""What is at the path of a unix socket: nothing, a dead socket, a program's, or something else; and whose it is.
+"""Inspection of the path of a unix socket: free, a stale socket, a live one and its owner, or something else.
 
-Looking sends nothing, so that a program that is looked at sees no more than a client that thinks better of it.
+A live socket is connected to and nothing is sent, so its program sees only a client that disconnects at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from confcom.errors import SettingsError, UnavailableError
 
 SUN_PATH_BYTES = 107
-"""sun_path holds 108 bytes with its final zero (unix(7))."""
+"""Maximum length of a path: sun_path has 108 bytes including the final zero (unix(7))."""
 _TIMEVAL = struct.Struct("@qq")
 """struct timeval of 64-bit Linux, for SO_SNDTIMEO."""
 _UCRED = struct.Struct("@iII")
@@ -25,7 +25,7 @@ _UCRED = struct.Struct("@iII")
 
 
 class PathState(Enum):
-    """What is at a path where a socket is to be."""
+    """What is at the path of a socket."""
 
     FREE = "nothing"
     STALE = "a socket on which nobody listens"
@@ -35,10 +35,10 @@ class PathState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """Tells a socket's file from others at the same path.
+    """Device and inode of a socket's file, which tell it from another file at the same path.
 
-    Only while the socket is open: the kernel then holds the inode, and its number is not used again. Times would not do
-    beside it, because link(2), rename(2) and chmod(2) change them.
+    This holds only while the socket is open: the kernel then holds the inode, so its number is not reused. Timestamps
+    are no part of the identity, because link(2), rename(2) and chmod(2) change them.
     """
 
     device: int
@@ -46,7 +46,7 @@ class FileIdentity:
 
     @classmethod
     def of(cls, path: Path) -> FileIdentity | None:
-        """The identity of what is at the path now, or None if there is nothing, or nothing that we may see."""
+        """Return the identity of what is at the path now, or None if nothing is there or it cannot be inspected."""
         try:
             status = path.lstat()
         except OSError:
@@ -56,41 +56,41 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class SocketHolder:
-    """Whose socket is at a path, as the kernel tells a client. It is no authentication: any name can be bound."""
+    """The owner of a live socket, as the kernel reports it to a client. No authentication: any name can be bound."""
 
     bound_name: str
-    """The name that its program bound it to, which another one may have replaced since; empty if it has none."""
+    """The name that the socket was bound to, which may have been replaced since; empty if it has none."""
     uid: int
-    """Of the program when it began to listen, in our user namespace."""
+    """User of the program when it began to listen, in our user namespace."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathInspection:
-    """What is at a path, and whose it is if it lives and says so."""
+    """What is at a path, and the owner of a live socket if it is known."""
 
     state: PathState
     holder: SocketHolder | None = None
-    """None although it lives: its backlog is full, or it may not be connected to."""
+    """None also for a live socket to which no connection could be made, such as one with a full backlog."""
 
 
 def inspect_path(path: Path) -> PathState:
-    """Look at what is there; a socket is tried with a connect that sends nothing and waits for nothing.
+    """Return what is at a path; a socket is tested with a non-blocking connect, and nothing is sent.
 
     Raises:
-        UnavailableError: it may not be looked at.
+        UnavailableError: the path cannot be inspected.
     """
     return inspect_socket(path, patience=0).state
 
 
 def inspect_socket(path: Path, *, patience: float) -> PathInspection:
-    """Look at what is there, and whose it is.
+    """Return what is at a path, and the owner of a live socket.
 
     Args:
-        path: where.
-        patience: seconds to wait for a place in a full backlog; without one, its program is not told.
+        path: the path to inspect.
+        patience: seconds to wait for a place in a full backlog; without a place, the owner remains unknown.
 
     Raises:
-        UnavailableError: it may not be looked at.
+        UnavailableError: the path cannot be inspected.
     """
     try:
         mode = path.lstat().st_mode
@@ -104,14 +104,14 @@ def inspect_socket(path: Path, *, patience: float) -> PathInspection:
 
 
 def require_usable_path(path: Path, most: int) -> None:
-    """Refuse what can never be a socket's path.
+    """Raise an error if a path can never be a socket's.
 
     Args:
-        path: where a socket is to be.
-        most: bytes that it may have.
+        path: the path to check.
+        most: its maximum length in bytes.
 
     Raises:
-        SettingsError: it is too long, or names nothing.
+        SettingsError: the path is too long, or does not end in a file name.
     """
     size = len(os.fsencode(path))
     if size > most:
@@ -125,18 +125,18 @@ def require_usable_path(path: Path, most: int) -> None:
 
 
 def not_a_socket(path: Path) -> SettingsError:
-    """What is to be said when something else than a stream socket is in a socket's place."""
+    """Return the error for a path at which there is something other than a stream socket."""
     found = "a directory" if path.is_dir() else "a file that is no stream socket"
     return _not_replaced(path, f"there is {found}, and only stale sockets are replaced")
 
 
 def not_an_empty_directory(path: Path) -> SettingsError:
-    """What is to be said when a directory in a socket's place has something in it."""
+    """Return the error for a path at which there is a directory that is not empty."""
     return _not_replaced(path, "there is a directory that is not empty, and only an empty one is removed")
 
 
 def unusable(path: Path, error: OSError) -> UnavailableError:
-    """What is to be said when the system refuses a path."""
+    """Return the error for a path that the operating system refuses."""
     return UnavailableError(
         f"{path} cannot be bound",
         why=f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else ""),
@@ -155,7 +155,7 @@ def _not_replaced(path: Path, why: str) -> SettingsError:
 def _try_connecting(path: Path, patience: float) -> PathInspection:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         if patience > 0:
-            # Not settimeout(), which makes connect() fail at once where the kernel itself would wait for a place.
+            # Not settimeout(), with which connect() fails at once if the backlog is full; with SO_SNDTIMEO it waits.
             whole = int(patience)
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(whole, int((patience - whole) * 1e6)))
         else:
@@ -173,7 +173,7 @@ def _try_connecting(path: Path, patience: float) -> PathInspection:
         except PermissionError as error:
             raise unusable(path, error) from error
         except OSError as error:
-            # ENOTCONN: a signal ended the wait for a place, which connect() in Python takes for success (PEP 475).
+            # ENOTCONN: a signal interrupted the wait for a place, which Python's connect() takes for success (PEP 475).
             return PathInspection(PathState.LIVE if error.errno == errno.ENOTCONN else PathState.OTHER)
-    # A name in Linux' abstract space comes as bytes, and so does one that is not UTF-8.
+    # Names in Linux' abstract namespace, and names that are not UTF-8, are bytes.
     return PathInspection(PathState.LIVE, SocketHolder(os.fsdecode(bound_name or ""), uid))

@@ -1,4 +1,4 @@
-"""Running a daemon: signals become an orderly stop with a deadline, failures an exit code and one clear message."""
+"""Supervision of a daemon: an orderly stop on signals, with a deadline, and an exit code and one message on failure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from confcom.errors import ConfcomError, ExitCode, explain
 _logger = logging.getLogger(__name__)
 
 STOP_DEADLINE_SECONDS = 20.0
-"""From the first signal to the end; below the 30 s after which a kubelet kills (terminationGracePeriodSeconds)."""
+"""From the first signal to the exit; less than the 30 s after which a kubelet kills (terminationGracePeriodSeconds)."""
 LIBRARY_SECONDS = 1.0
-"""For tasks that libraries have left when the daemon is done; gRPC's take a few steps (grpcio 1.85, seen)."""
+"""Timeout for tasks that libraries have left running when the daemon is done; gRPC's need a few turns of the event loop
+(grpcio 1.85, seen)."""
 
 Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
@@ -33,20 +34,20 @@ def run_daemon(
 ) -> ExitCode:
     """Run `main(stop)` until it returns; SIGTERM, SIGINT and SIGHUP set `stop`, then it has `stop_deadline` seconds.
 
-    A second SIGTERM or SIGINT, or the deadline, cancels it. A second SIGHUP does not: a terminal that goes away sends
-    it twice, by its shell and by the kernel. Where SIGHUP is ignored from the start (nohup), it stays so.
+    A second SIGTERM or SIGINT, or the deadline, cancels `main`. A second SIGHUP does not: when a terminal closes, its
+    shell and the kernel send one each. If SIGHUP is ignored from the start (nohup), it stays ignored.
 
     Args:
-        main: the daemon; it returns soon after `stop` is set, and leaves nothing behind when it is cancelled.
+        main: the daemon; it returns soon after `stop` is set, and cleans up when it is cancelled.
         stop_deadline: seconds for the orderly stop.
-        library_seconds: for tasks that libraries have left then; those that remain are cancelled and named in the log.
+        library_seconds: timeout for tasks that libraries have left running; the rest are cancelled and logged by name.
         use_uvloop: uvloop's event loop instead of asyncio's own.
 
     Returns:
         OK after an orderly stop, FAILED when the stop had to be forced.
 
     Raises:
-        ConfcomError: what ended `main`; of several failures at once, the first of our own kind.
+        ConfcomError: `main` failed with it; of several failures at once, the first that is a ConfcomError.
     """
     factory = importlib.import_module("uvloop").new_event_loop if use_uvloop else None
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -54,10 +55,10 @@ def run_daemon(
 
 
 async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, None]) -> None:
-    """Run services side by side until `stop` is set; the first that fails, or ends by itself, stops all.
+    """Run services concurrently until `stop` is set; the first that fails, or returns before, stops all.
 
     Raises:
-        ConfcomError: a service failed with it, or ended although nobody asked it to.
+        ConfcomError: a service failed with it, or returned before `stop` was set.
     """
 
     async def serve(service: Coroutine[Any, Any, None]) -> None:
@@ -77,7 +78,7 @@ async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, 
 
 
 def first_failure(failure: BaseException) -> BaseException:
-    """Of a group of failures, the first of our own kind, else simply the first."""
+    """Return the first ConfcomError in an exception group, else its first exception."""
     if not isinstance(failure, BaseExceptionGroup):
         return failure
     leaves = [first_failure(part) for part in failure.exceptions]
@@ -85,14 +86,14 @@ def first_failure(failure: BaseException) -> BaseException:
 
 
 def exit_status(body: Callable[[LogStream], int], *, stderr: TextIO) -> int:
-    """Run a daemon's whole main and turn what ends it into an exit code, with the reason on stderr.
+    """Run a daemon's main and return its exit code; errors are written to stderr.
 
-    Our own errors are explained; anything else is a bug and keeps its traceback. While `body` runs, sys.stderr is the
-    stream that it is given, so that nobody's line waits for the reader.
+    A ConfcomError is explained; any other exception is a bug and is written with its traceback. While `body` runs,
+    sys.stderr is the stream that `body` gets, so that no write to it blocks.
 
     Args:
-        body: the daemon's main; logs go to the stream.
-        stderr: what the stream is written to.
+        body: the daemon's main; it logs to the stream.
+        stderr: where the stream's records are written.
     """
     stream = LogStream(stderr)
     try:
@@ -103,7 +104,7 @@ def exit_status(body: Callable[[LogStream], int], *, stderr: TextIO) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except Exception:  # noqa: BLE001 # the interpreter's own report would wait for the reader
+    except Exception:  # noqa: BLE001 # the interpreter's own report could block on stderr
         stream.write(traceback.format_exc())
         return ExitCode.FAILED
     finally:
@@ -142,14 +143,14 @@ async def _supervise(main: Main, stop_deadline: float, library_seconds: float) -
     except BaseExceptionGroup as failures:
         raise first_failure(failures) from failures
     finally:
-        await _outlast_libraries(library_seconds)
+        await _wait_for_library_tasks(library_seconds)
     return ExitCode.OK
 
 
-async def _outlast_libraries(seconds: float) -> None:
-    """Let every other task end by itself: gRPC prints a traceback for a call's that is cancelled, not one log line.
+async def _wait_for_library_tasks(seconds: float) -> None:
+    """Wait until all other tasks have ended: gRPC prints a traceback for each call whose task is cancelled.
 
-    Its server counts as stopped as soon as no call is open, which can be before the tasks of its calls have ended.
+    A gRPC server counts as stopped as soon as no call is open, which can be before the tasks of its calls have ended.
     """
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if not others:

@@ -1,16 +1,16 @@
-"""Listening unix sockets that neither take another program's place nor delete what is not theirs.
+"""Listening unix sockets that do not replace another program's live socket or delete its path.
 
-Intel's AESM unlinks the path by name at start and at stop, so that an old instance that ends deletes its successor's
-socket. Here a path is bound only if nothing lives there, appears only when it already listens, with its final mode,
-and is removed only by the one that made it.
+Intel's AESM unlinks the path by name at start and at stop, so an old instance that ends deletes its successor's socket.
+Here `bind_unix_socket` binds a path only if no live socket is there; only `replace_socket` replaces one. A path appears
+with its final mode when its socket already listens, and only the program that made it removes it.
 
-A socket is bound in a private directory beside its path, and then given the path by link(2), which never replaces, or
-by rename(2), which replaces at once: no client ever finds the path missing. The kernel goes on telling the name that
-was bound to every client (getpeername(2)), which is how programs of one kind recognise each other's sockets.
+A socket is bound in a private directory beside its path and then gets the path by link(2), which never replaces, or by
+rename(2), which replaces atomically, so that no client finds the path missing. getpeername(2) still reports the bound
+name to every client, and programs of one kind recognise each other's sockets by it.
 
 The private directory protects against users who may write the directory of the path: they can rename it or put a
-symbolic link in its place, but they cannot change what is in it, and it is used only by its descriptor. chmod(2) of a
-name that they could exchange would change the mode of any file that they choose.
+symbolic link in its place, but they cannot change its content, and it is used only by its descriptor. Otherwise they
+could replace the name before chmod(2), which would then change the mode of a file of their choice.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from confcom.daemon.socket_path import (
 from confcom.errors import UnavailableError
 
 _TEMPORARY_BYTES = 3
-"""Random bytes in the name `.NAME.xxxxxx` that is bound, which `ss -xl` goes on showing: people recognise it."""
+"""Random bytes in the bound name, `.NAME.xxxxxx`, which people can recognise in the output of `ss -xl`."""
 MAX_PATH_BYTES = SUN_PATH_BYTES - 2 - 2 * _TEMPORARY_BYTES
-"""As if `.NAME.xxxxxx` beside the path had to fit into sun_path too."""
+"""Short enough that `.NAME.xxxxxx` beside the path would also fit into sun_path."""
 _BOUND_NAME_BYTES = SUN_PATH_BYTES - len("/proc/self/fd/1048576/")
-"""What fits into sun_path after the private directory's descriptor; a process has at most 1,048,576 (fs.nr_open)."""
+"""Bytes of sun_path after the private directory's descriptor; a process has at most 1,048,576 (fs.nr_open)."""
 _PRIVATE_PREFIX = ".confcom-"
-"""Of the private directory's name; a program that is killed while it binds leaves an empty one behind."""
+"""Prefix of the private directory's name; a program that is killed while it binds leaves an empty one behind."""
 _NEW_DIRECTORY = "new"
-"""What a directory is called in the private one, until it has its mode."""
+"""Name of a new directory in the private one, until its mode is set."""
 _ATTEMPTS = 3
-"""Another starter may bind or remove the path between our look and our step; then look again."""
+"""Another program may bind or remove the path between our inspection and our bind; then both are repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +60,31 @@ class BoundUnixSocket:
     identity: FileIdentity
 
     def owns_path(self) -> bool:
-        """Say whether the path still leads to this socket."""
+        """Return whether the path still leads to this socket."""
         return FileIdentity.of(self.path) == self.identity
 
     def unlink(self) -> bool:
-        """Remove the path if it is ours; say whether it was. The socket must still be open."""
+        """Remove the path if it still leads to this socket, and return whether it did. The socket must be open."""
         if not self.owns_path():
             return False
         self.path.unlink(missing_ok=True)
         return True
 
     def close(self) -> None:
-        """Remove the path if it is ours, and close the socket. May be called twice."""
+        """Remove the path if it still leads to this socket, and close the socket. May be called twice."""
         if self.socket.fileno() >= 0:
             self.unlink()
             self.socket.close()
 
 
 def bind_unix_socket(path: Path, *, mode: int, backlog: int, directory_mode: int | None = None) -> BoundUnixSocket:
-    """Listen at `path`: with its final mode and already accepting when the path appears.
+    """Listen at `path`, which appears with its final mode when the socket already listens.
 
     Args:
-        path: where; at most MAX_PATH_BYTES long.
+        path: the socket's path, at most MAX_PATH_BYTES long.
         mode: permission bits of the socket. Connecting needs write permission (unix(7)).
-        backlog: connections that the kernel holds until they are accepted; cut to net.core.somaxconn.
-        directory_mode: make missing directories with this mode; None: a missing directory is an error.
+        backlog: connections that the kernel holds until they are accepted; limited by net.core.somaxconn.
+        directory_mode: mode of missing directories, which are made; if None, a missing directory is an error.
 
     Raises:
         SettingsError: the path cannot be a socket's.
@@ -120,46 +120,46 @@ def bind_unix_socket(path: Path, *, mode: int, backlog: int, directory_mode: int
 
 
 def link_socket(path: Path, *, tag: str, mode: int, backlog: int) -> BoundUnixSocket:
-    """Listen, and give the socket a path at which there is nothing.
+    """Listen at a path at which there is nothing.
 
     Args:
-        path: where.
-        tag: makes the temporary name, `.NAME.TAG`, unlike any other's.
+        path: the socket's path.
+        tag: makes the temporary name, `.NAME.TAG`, unique.
         mode: permission bits of the socket.
-        backlog: cut to net.core.somaxconn.
+        backlog: limited by net.core.somaxconn.
 
     Raises:
-        FileExistsError: there is something.
-        OSError: it cannot be done.
+        FileExistsError: something is at the path.
+        OSError: the socket cannot be bound.
     """
     return _listen(path, tag, mode, backlog, replace=False)
 
 
 def replace_socket(path: Path, *, tag: str, mode: int, backlog: int) -> BoundUnixSocket:
-    """Listen, and give the socket its path, whatever is there: who connects meets the one or the other.
+    """Listen at a path and atomically replace what is there: each client connects to the old or to the new socket.
 
     Args:
-        path: where.
-        tag: makes the temporary name, `.NAME.TAG`, unlike any other's.
+        path: the socket's path.
+        tag: makes the temporary name, `.NAME.TAG`, unique.
         mode: permission bits of the socket.
-        backlog: cut to net.core.somaxconn.
+        backlog: limited by net.core.somaxconn.
 
     Raises:
-        OSError: it cannot be done.
+        OSError: the socket cannot be bound.
     """
     return _listen(path, tag, mode, backlog, replace=True)
 
 
 def make_directory(directory: Path, mode: int) -> None:
-    """Make a directory and those above it unless they are there; what is there stays as it is.
+    """Make a directory and its missing parents; existing directories are not changed.
 
     Args:
-        directory: where.
-        mode: permission bits of each directory that is made, whatever the umask is.
+        directory: the directory's path.
+        mode: permission bits of each directory that is made, independent of the umask.
 
     Raises:
-        NotADirectoryError: something else is there.
-        OSError: it cannot be done.
+        NotADirectoryError: something else is at the path.
+        OSError: the directory cannot be made.
     """
     if directory.is_dir():
         return
@@ -170,7 +170,7 @@ def make_directory(directory: Path, mode: int) -> None:
         try:
             with open_path(_NEW_DIRECTORY, directory=private) as made:
                 set_mode(made, mode)
-            # Replaces nothing but an empty directory that another starter has made since.
+            # This replaces at most an empty directory that another program has made meanwhile.
             os.rename(_NEW_DIRECTORY, directory, src_dir_fd=private)
         except OSError as error:
             os.rmdir(_NEW_DIRECTORY, dir_fd=private)
@@ -180,15 +180,15 @@ def make_directory(directory: Path, mode: int) -> None:
 
 @contextlib.contextmanager
 def private_directory(parent: Path) -> Iterator[int]:
-    """Make a directory that only this user can use, for as long as the context lasts; its descriptor is given.
+    """Make a directory that only this user can use, and yield its descriptor; it is removed at the end.
 
     Raises:
-        OSError: it cannot be made, or somebody has put another one in its place.
+        OSError: it cannot be made, or another user has replaced it.
     """
     try:
         name = tempfile.mkdtemp(prefix=_PRIVATE_PREFIX, dir=parent)
     except OSError as error:
-        raise _about(parent, error) from error
+        raise _with_directory(parent, error) from error
     try:
         descriptor = _open_private(name, parent)
         try:
@@ -202,14 +202,14 @@ def private_directory(parent: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def open_path(name: str | bytes | Path, *, directory: int | None = None) -> Iterator[int]:
-    """Give a descriptor (O_PATH) of a file itself, never of what a symbolic link leads to.
+    """Yield a descriptor (O_PATH) of a file; a symbolic link is not followed.
 
     Args:
-        name: where.
+        name: the file's name.
         directory: the descriptor of the directory that a relative name is in.
 
     Raises:
-        OSError: there is nothing, or it may not be reached.
+        OSError: the file does not exist or cannot be reached.
     """
     descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
@@ -219,12 +219,12 @@ def open_path(name: str | bytes | Path, *, directory: int | None = None) -> Iter
 
 
 def set_mode(descriptor: int, mode: int) -> None:
-    """Set the permission bits of the file that a descriptor of `open_path` stands for.
+    """Set the permission bits of the file of a descriptor from `open_path`.
 
     Raises:
-        OSError: it cannot be done.
+        OSError: the mode cannot be set.
     """
-    # fchmod(2) refuses O_PATH; its entry in /proc leads to that file, whatever has happened to its name.
+    # fchmod(2) refuses O_PATH; the entry in /proc leads to the same file even if its name was replaced.
     Path(f"/proc/self/fd/{descriptor}").chmod(mode)
 
 
@@ -232,7 +232,7 @@ def _open_private(name: str, parent: Path) -> int:
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise _about(parent, error) from error
+        raise _with_directory(parent, error) from error
     status = os.fstat(descriptor)
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         os.close(descriptor)
@@ -240,8 +240,8 @@ def _open_private(name: str, parent: Path) -> int:
     return descriptor
 
 
-def _about(directory: Path, error: OSError) -> OSError:
-    """Return the error without a random name, so that the same failure reads the same each time."""
+def _with_directory(directory: Path, error: OSError) -> OSError:
+    """Return the error with the parent directory in place of a random name, so that equal failures have equal texts."""
     return OSError(error.errno, error.strerror, os.fspath(directory))
 
 

@@ -1,4 +1,4 @@
-"""Blocking calls beside an event loop that must not wait for them."""
+"""A thread pool for blocking calls, which the event loop must not make itself."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ T = TypeVar("T")
 
 
 class WorkerPool:
-    """Runs calls in a bounded number of threads, which never keep the process from ending.
+    """A bounded number of threads that run blocking calls and never keep the process from exiting.
 
-    concurrent.futures joins its threads when the interpreter ends, so that one call that hangs would keep the whole
-    daemon from stopping; this does not. Callers bound how many calls wait. Everything but the calls themselves
-    happens in the event loop's thread.
+    concurrent.futures joins its threads when the interpreter exits, so one call that hangs would keep the daemon from
+    stopping; this class does not. Callers limit how many calls wait. Everything but the calls themselves happens in the
+    event loop's thread.
 
     Args:
         name: the threads' name.
-        size: how many calls run at once; threads are started as they are needed.
+        size: the maximum number of concurrent calls; threads are started when they are needed.
     """
 
     def __init__(self, name: str, size: int = 1) -> None:
@@ -32,13 +32,14 @@ class WorkerPool:
         self._unfinished = 0
 
     def grow_to(self, size: int) -> None:
-        """From now on so many calls run at once; a pool never shrinks."""
+        """Raise the maximum number of concurrent calls to `size`; a pool never shrinks."""
         self._size = max(self._size, size)
 
     def submit(self, call: Callable[[], T]) -> asyncio.Future[T]:
-        """Queue a call; the future belongs to the running loop and is done when the call is, even if cancelled before.
+        """Queue a call, and return a future of the running loop with the call's result.
 
-        The call itself cannot be cancelled: a cancelled future only throws its result away.
+        The call itself cannot be cancelled: if the future is cancelled, the call still runs and its result is
+        discarded.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -46,7 +47,7 @@ class WorkerPool:
         def run() -> None:
             try:
                 result = call()
-            except BaseException as error:  # noqa: BLE001 # it is handed over, whatever it is
+            except BaseException as error:  # noqa: BLE001 # the future passes on any exception
                 self._hand_over(loop, future, future.set_exception, error)
             else:
                 self._hand_over(loop, future, future.set_result, result)
@@ -59,7 +60,7 @@ class WorkerPool:
         return future
 
     def close(self) -> None:
-        """Take no more calls; what is running is left to end, or not, by itself."""
+        """Stop the threads after the queued calls; running calls are not waited for."""
         for _ in range(self._threads):
             self._calls.put(None)
 
@@ -79,6 +80,6 @@ class WorkerPool:
             if not future.done():
                 set_outcome(outcome)
 
-        # A closed loop refuses; nobody waits for the result any more.
+        # A closed loop raises RuntimeError; nothing waits for the result any more.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(deliver)

@@ -1,1 +1,1 @@
-"""The SGX device plugin: finds EPC, offers it to the kubelet, and says what a container entitled to it gets."""
+"""The SGX device plugin: discovers EPC, advertises it to the kubelet, and answers Allocate."""

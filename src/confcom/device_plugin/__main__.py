@@ -8,8 +8,8 @@ from confcom.daemon.grpc_log import silence_grpc
 
 if __name__ == "__main__":
     silence_grpc(os.environ)
-    # As for the quote helper: what is imported stays until the end, and looking for garbage meanwhile takes a
-    # fifteenth of the start.
+    # As in the quote helper: imported objects live until the process exits, and collecting garbage while importing
+    # takes a fifteenth of the startup time.
     gc.disable()
     from confcom.device_plugin.main import main
 

@@ -1,4 +1,4 @@
-"""What the plugin found and how it stands with the kubelet, as versioned JSON for `/inventory`. Pure."""
+"""The plugin's discovery and registrations as versioned JSON for `/inventory`. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from confcom.device_plugin.kubelet.registration import RegistrationStatus
 from confcom.device_plugin.resources import Resource, ResourcePlan
 
 INVENTORY_VERSION = 1
-"""Grows when a field changes its meaning or goes; new fields alone do not change it."""
+"""Increased when a field is removed or changes its meaning, not when fields are added."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceState:
-    """One resource and its registration."""
+    """One resource and the state of its registration."""
 
     resource: Resource
     socket: str
@@ -28,13 +28,13 @@ class ResourceState:
 def encode_inventory(
     discovery: Discovery, plan: ResourcePlan, states: Iterable[ResourceState], devices: HostDevices
 ) -> bytes:
-    """The document, in UTF-8. `registered` at its top means that the kubelet watches every list.
+    """Return the document, in UTF-8. Its top-level `registered` is true while the kubelet watches every list.
 
     Args:
         discovery: what was decided at start.
-        plan: what is offered of it.
-        states: each resource, and how it stands with the kubelet.
-        devices: driver and device nodes as they were at the last look.
+        plan: what is advertised of it.
+        states: each resource and the state of its registration.
+        devices: driver and device nodes as of the last inspection.
     """
     resources = [
         {
@@ -80,10 +80,10 @@ def encode_inventory(
     return json.dumps(document, indent=2).encode() + b"\n"
 
 
-def encode_waiting(why_not: str, devices: HostDevices) -> bytes:
-    """The document of a plugin that waits for SGX: the same shape, and nothing offered."""
-    nothing = Discovery(Platform.HARDWARE, EpcSource.NONE, why_not, (), "", None)
-    return encode_inventory(nothing, ResourcePlan((), 0, 0, 0, 0, why_not, 0.0), (), devices)
+def encode_waiting(reason: str, devices: HostDevices) -> bytes:
+    """Return the document of a plugin that waits for SGX: the same fields, without resources."""
+    nothing = Discovery(Platform.HARDWARE, EpcSource.NONE, reason, (), "", None)
+    return encode_inventory(nothing, ResourcePlan((), 0, 0, 0, 0, reason, 0.0), (), devices)
 
 
 def _node(node: NodeState, *, healthy: bool) -> dict[str, object]:

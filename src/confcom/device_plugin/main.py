@@ -1,4 +1,4 @@
-"""The device plugin's composition root: what it finds, what it serves, and how it ends."""
+"""The device plugin's composition root and entry point."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
 _logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
-"""Ending takes milliseconds; a kubelet that keeps a connection half open does not hold us up."""
+"""Timeout of the orderly stop, which takes milliseconds; a kubelet with a half-open connection must not delay it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DevicePlugin:
-    """One node's plugin, composed and not yet started."""
+    """One node's device plugin, as `compose` makes it; `start` starts it."""
 
     discovery: Discovery
     plan: ResourcePlan
@@ -63,31 +63,32 @@ class DevicePlugin:
     watch: DeviceWatch
 
     async def start(self) -> None:
-        """Serve every resource. From here on the kubelet could be answered."""
+        """Start serving every resource, so that the kubelet's calls can be answered."""
         for registrar in self.registrars:
             await registrar.start()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep every resource registered while its device is there, until `stop` is set."""
+        """Keep every resource registered while its device is available, until `stop` is set."""
         running = [
-            registrar.run_while(self.watch.presences[_device_of(resource)])
+            registrar.run_while(self.watch.availability[_device_of(resource)])
             for resource, registrar in zip(self.plan.resources, self.registrars, strict=True)
         ]
         await run_until_stopped(stop, self.watch.run(), *running)
 
     async def close(self) -> None:
-        """End every stream and server, and leave no socket behind."""
+        """End all streams and servers, and remove all sockets."""
         await asyncio.gather(*(registrar.end() for registrar in self.registrars))
 
-    def hindrance(self) -> str | None:
-        """Why an older plugin cannot end yet, or None: a resource is not served, or no kubelet has ever watched it.
+    def not_ready_reason(self) -> str | None:
+        """Return why the plugin is not ready, or None: a resource is not served, or no kubelet has watched it yet.
 
-        One stream is enough. Up to 1.36 the kubelet ends the newer plugin's stream with the older plugin, and an older
-        plugin that were not ready for that moment would be deleted before the newer one is.
+        An update ends the older plugin once this one is ready. One stream since start is enough for that. Up to 1.36
+        the kubelet ends the newer plugin's stream when the older plugin ends, and an older plugin that was not ready
+        at that moment would be deleted before the newer one is ready.
         """
         unserved = [registrar.resource_name for registrar in self.registrars if registrar.socket_path is None]
         if unserved:
-            reasons = {presence.why_gone for presence in self.watch.presences.values() if presence.why_gone}
+            reasons = {availability.reason for availability in self.watch.availability.values() if availability.reason}
             return ": ".join([f"no socket is served for {', '.join(unserved)}", *sorted(reasons)])
         unknown = [registrar for registrar in self.registrars if not registrar.status.registrations]
         if unknown:
@@ -97,7 +98,7 @@ class DevicePlugin:
         return None
 
     def inventory(self) -> bytes:
-        """The document behind `/inventory`."""
+        """Return the document of `/inventory`."""
         states = [
             ResourceState(resource, registrar.socket_path.name if registrar.socket_path else "", registrar.status)
             for resource, registrar in zip(self.plan.resources, self.registrars, strict=True)
@@ -105,29 +106,29 @@ class DevicePlugin:
         return encode_inventory(self.discovery, self.plan, states, self.watch.devices)
 
 
-class Probed(Protocol):
-    """What the probes ask: the plugin, or what waits until there can be one."""
+class ProbeTarget(Protocol):
+    """What the probes report on: the plugin, or the wait for SGX before there is one."""
 
-    def hindrance(self) -> str | None:
-        """Why the plugin is not ready, or None."""
+    def not_ready_reason(self) -> str | None:
+        """Return why the plugin is not ready, or None if it is."""
 
     def inventory(self) -> bytes:
-        """The document behind `/inventory`."""
+        """Return the document of `/inventory`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A plugin without SGX (yet): live, not ready, and it says why."""
+class WaitingPlugin:
+    """A plugin that waits for SGX: live and not ready, with the reason."""
 
     search: SgxSearch
 
-    def hindrance(self) -> str | None:
-        """Why nothing is offered."""
-        return self.search.why_not
+    def not_ready_reason(self) -> str | None:
+        """Return why no SGX is offered."""
+        return self.search.reason
 
     def inventory(self) -> bytes:
-        """The document behind `/inventory`, with nothing in it but the reason and what devices there are."""
-        return encode_waiting(self.search.why_not, self.search.devices)
+        """Return the document of `/inventory`, which has only the reason and the devices found so far."""
+        return encode_waiting(self.search.reason, self.search.devices)
 
 
 def compose(
@@ -139,18 +140,18 @@ def compose(
     jitter: Callable[[], float],
     clock: Callable[[], float],
 ) -> DevicePlugin:
-    """Plan, and put the parts together.
+    """Plan the resources, and return the plugin that serves them.
 
     Args:
-        settings: what was asked for.
+        settings: the operator's settings.
         discovery: what the node has.
-        metrics: where the parts count.
-        instance: tells this one from others on the node; `unused_instance` finds one.
+        metrics: the plugin's metrics.
+        instance: identifies this instance on the node; `unused_instance` returns one.
         jitter: random numbers in [0, 1).
         clock: monotonic seconds.
 
     Raises:
-        SettingsError: what is there cannot be offered as it was asked for.
+        SettingsError: the node's EPC does not suffice for the settings.
     """
     plan = plan_resources(discovery, settings.resources)
     metrics.record_discovery(discovery, plan)
@@ -171,7 +172,7 @@ def compose(
             resource_name=resource.name,
             kubelet_socket=settings.device_plugin_dir / KUBELET_SOCKET_NAME,
             new_endpoint=new_endpoint,
-            siblings=names.siblings(resource),
+            peers=names.peers(resource),
             metrics=metrics,
             jitter=jitter,
             clock=clock,
@@ -182,20 +183,24 @@ def compose(
 
 
 def probe_routes(
-    probed: Callable[[], Probed], registry: CollectorRegistry, clock: Callable[[], float]
+    target: Callable[[], ProbeTarget], registry: CollectorRegistry, clock: Callable[[], float]
 ) -> dict[str, Route]:
-    """The probes: ready means that the kubelet has taken every resource; `/inventory` says whether it has them now."""
+    """Return the probe routes.
+
+    Ready means that the kubelet has watched every resource at least once since start; `/inventory` has whether it
+    watches them now.
+    """
     readiness = Readiness()
     log = ReadinessLog(readiness.reason, clock)
     standard = standard_routes(readiness, registry, clock)
 
     def ready() -> ProbeResponse:
-        readiness.reason = probed().hindrance()
+        readiness.reason = target().not_ready_reason()
         log.tell(readiness.reason)
         return standard["/readyz"]()
 
     def inventory() -> ProbeResponse:
-        return ProbeResponse(probed().inventory(), content_type=JSON)
+        return ProbeResponse(target().inventory(), content_type=JSON)
 
     return standard | {"/readyz": ready, "/inventory": inventory}
 
@@ -204,18 +209,18 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
     """Run the plugin until `stop` is set.
 
     Args:
-        settings: what was asked for.
-        stop: ends it.
-        registry: where the metrics are registered that are shown.
+        settings: the operator's settings.
+        stop: stops the plugin.
+        registry: where the metrics are registered.
 
     Raises:
-        ConfcomError: it cannot start. A node without SGX is waited on instead.
+        ConfcomError: the plugin cannot start. On a node without SGX it waits instead.
     """
     require_directory(settings.device_plugin_dir)
     metrics = PluginMetrics(registry)
     search = SgxSearch(HostFiles(settings.host_root), simulated_epc_mib=settings.simulated_epc_mib, metrics=metrics)
-    probed: Probed = Waiting(search)
-    probes = ProbeServer(probe_routes(lambda: probed, registry, time.monotonic))
+    target: ProbeTarget = WaitingPlugin(search)
+    probes = ProbeServer(probe_routes(lambda: target, registry, time.monotonic))
     try:
         if settings.probe_address is not None:
             address = await probes.start(settings.probe_address)
@@ -231,11 +236,11 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
             jitter=random.SystemRandom().random,
             clock=time.monotonic,
         )
-        _tell_what_was_found(settings, plugin)
+        _log_discovery(settings, plugin)
         refuse_second_plugin(settings.device_plugin_dir, plugin.plan.resources, settings.installation)
         if removed := remove_stale_sockets(settings.device_plugin_dir):
             _logger.info("removed sockets that earlier instances left", extra={"sockets": removed})
-        probed = plugin
+        target = plugin
         try:
             await plugin.start()
             await plugin.run(stop)
@@ -245,7 +250,7 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
         await probes.close()
 
 
-def _tell_what_was_found(settings: PluginSettings, plugin: DevicePlugin) -> None:
+def _log_discovery(settings: PluginSettings, plugin: DevicePlugin) -> None:
     _logger.info(
         "SGX found",
         extra={
@@ -263,7 +268,7 @@ def _tell_what_was_found(settings: PluginSettings, plugin: DevicePlugin) -> None
 
 
 async def _unless_stopped(stop: asyncio.Event, search: Coroutine[Any, Any, Discovery]) -> Discovery | None:
-    """What is found, or None if `stop` is set first."""
+    """Return the search's result, or None if `stop` is set first."""
     finding, stopping = asyncio.create_task(search), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({finding, stopping}, return_when=asyncio.FIRST_COMPLETED)

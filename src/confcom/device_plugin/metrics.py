@@ -1,4 +1,4 @@
-"""Metrics of the device plugin; each has its meaning in its help text."""
+"""Metrics of the device plugin; the help texts explain them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from confcom.device_plugin.resources import ResourcePlan
 from confcom.sgx.epc import MIB
 
 ALLOCATE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
-"""Seconds, around the goal of 0.5 ms: Allocate runs inside of the kubelet's sync loop, which has no deadline for it."""
+"""Seconds, around the goal of 0.5 ms: the kubelet calls Allocate in its sync loop, without a deadline."""
 
 
 class PluginMetrics:
-    """Counters and gauges of one plugin process, in a registry of their own."""
+    """The metrics of one plugin process, registered in `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.epc = Gauge(
@@ -77,7 +77,7 @@ class PluginMetrics:
         )
 
     def record_discovery(self, discovery: Discovery, plan: ResourcePlan) -> None:
-        """Set what does not change while the plugin runs; EPC whose NUMA node CPUID does not tell is `unknown`'s."""
+        """Set the metrics that stay the same while the plugin runs; EPC without a NUMA node is labelled `unknown`."""
         for section in discovery.sections:
             node = "unknown" if section.numa_node is None else str(section.numa_node)
             self.epc.labels(node).inc(section.size)
@@ -88,7 +88,7 @@ class PluginMetrics:
         self.platform.labels(discovery.platform).set(1)
 
     def record_devices(self, devices: HostDevices, *, offered: Iterable[Device]) -> None:
-        """Show the health of devices that are offered or there; a device that a node never had is no failure."""
+        """Set the health of devices that are offered or present; a device that the node never had is no failure."""
         for node in devices.nodes:
             if node.path is not None or node.device in offered:
                 self.device_healthy.labels(node.device).set(devices.healthy(node.device))

@@ -1,4 +1,4 @@
-"""Which resources the node advertises, and how many devices of each. Pure."""
+"""The resources that the node advertises, and the number of devices of each. Pure."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from confcom.device_plugin.discovery.epc_discovery import Discovery
 from confcom.errors import SettingsError
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
-"""AKS' name, which manifests in the wild use; one device is one MiB."""
+"""AKS' name, which existing manifests use; one device is one MiB."""
 ENCLAVE_RESOURCE = "sgx.intel.com/enclave"
 PROVISION_RESOURCE = "sgx.intel.com/provision"
 """The names of Intel's device plugin; one device is one container that may use the device node."""
 HELPER_RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
-"""The quote helper's own EPC. `.internal` is reserved for private use (ICANN, 2024): nobody else can own this name."""
+"""The quote helper's own EPC. `.internal` is reserved for private use (ICANN, 2024), so no one can own the name."""
 
 DEFAULT_MAX_EPC_DEVICES = 2_048
-"""A 1.36 kubelet stalls after a restart in proportion to devices times allocated ones: 0.4 s at 2,048 fully allocated,
-1.75 s at 4,096 (measured)."""
+"""A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices: 0.4 s for 2,048 devices
+that are all allocated, 1.75 s for 4,096 (measured)."""
 STALL_SECONDS_PER_PAIR = 0.12e-6
-"""Of a 1.36 kubelet's stall after its restart, for each pair of a device and an allocated one (measured)."""
+"""A 1.36 kubelet's stall after its restart, for each pair of a device and an allocated device (measured)."""
 DEFAULT_NODE_USERS = 1_024
-"""How many containers at once may use a device node. The node is not scarce: it only must never run out before the
-kubelet's own limit of pods (110 by default), least of all for the quote helper, which needs the provision device."""
+"""How many containers may use a device node at the same time. A device node is not scarce, so this limit must not be
+reached before the kubelet's own limit of pods (110 by default), above all for the quote helper, which needs the
+provision device."""
 HELPERS = 2
-"""Quote helpers that a node runs at most: an update starts the new one before it ends the old one."""
+"""Maximum number of quote helpers on a node: an update starts the new one before it stops the old one."""
 DEFAULT_HELPER_MIB = 3
-"""For one quote helper's enclaves. Intel's quoting enclave has one thread, 256 KiB of stack and 128 KiB of heap (its
-config.xml), and it, the PCE and the ID enclave have less than 1 MiB of code and data each. Two helpers then take 6 of
-the 28 MiB of the smallest Azure node."""
+"""EPC for one quote helper's enclaves. Intel's quoting enclave has one thread, 256 KiB of stack and 128 KiB of heap
+(its config.xml), and it, the PCE and the ID enclave have less than 1 MiB of code and data each. Two helpers then take 6
+of the 28 MiB of the smallest Azure node."""
 
 
 class ResourceKind(StrEnum):
-    """What one device of a resource stands for."""
+    """What one device of a resource represents."""
 
     EPC = "epc"
     """One MiB of EPC, and the enclave device."""
     ENCLAVE = "enclave"
     """Use of the enclave device."""
     PROVISION = "provision"
-    """Use of the provision device: an enclave may then ask for the platform's provisioning key."""
+    """Use of the provision device, which lets an enclave request the platform's provisioning key."""
     HELPER = "helper"
     """One MiB of the EPC that is set aside for quote helpers, and the enclave device."""
 
@@ -64,20 +65,20 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class ResourceSettings:
-    """What an operator may choose."""
+    """The operator's choices."""
 
     max_epc_devices: int = DEFAULT_MAX_EPC_DEVICES
-    """Devices, so MiB, to advertise at most."""
+    """Maximum number of devices, and so of MiB, to advertise."""
     reserve_mib: int = 0
-    """MiB that nobody is offered: for enclaves outside of Kubernetes."""
+    """MiB that are not advertised, for enclaves outside of Kubernetes."""
     helper_mib: int = DEFAULT_HELPER_MIB
-    """MiB for each of `HELPERS` quote helpers; 0: they ask for none."""
+    """MiB for each of `HELPERS` quote helpers; 0 if they request none."""
     enclave_users: int = DEFAULT_NODE_USERS
     provision_users: int = DEFAULT_NODE_USERS
     names: dict[ResourceKind, str] = field(default_factory=lambda: dict(DEFAULT_NAMES))
 
     def __post_init__(self) -> None:
-        """Raises SettingsError if two resources have one name: the kubelet would take the second for the first."""
+        """Raise SettingsError if two resources have the same name: the kubelet would take the second for the first."""
         if len(set(self.names.values())) != len(self.names):
             raise SettingsError(
                 "two resources have the same name",
@@ -88,32 +89,32 @@ class ResourceSettings:
 
 @dataclass(frozen=True, slots=True)
 class ResourcePlan:
-    """What is advertised, and what is not, in MiB of EPC, with the reason. The four numbers add up to all EPC."""
+    """How much EPC is advertised and how much is not, in MiB, with the reason. The four numbers add up to all EPC."""
 
     resources: tuple[Resource, ...]
     advertised_mib: int
     set_aside_mib: int
-    """For quote helpers, under a name of its own."""
+    """For quote helpers, as a resource of its own."""
     reserved_mib: int
     held_back_mib: int
-    """Beyond the maximum of devices."""
+    """Beyond the maximum number of devices."""
     reason: str
     stall_seconds: float
-    """How long a 1.36 kubelet may stall after its restart when all of it is allocated."""
+    """How long a 1.36 kubelet may stall after its restart if all devices are allocated."""
 
 
 def plan_resources(discovery: Discovery, settings: ResourceSettings | None = None) -> ResourcePlan:
-    """Device accounting: one device per MiB of EPC up to a maximum; the two device nodes beside it.
+    """Plan one device per MiB of EPC, up to a maximum, and the resources of the two device nodes.
 
-    First comes what the system keeps, then the quote helpers' part, then the tenants': no tenant is ever preempted for
-    an update of the helper, however full the node.
+    The system's reserve is subtracted first, then the quote helpers' part; the rest is for tenants. So no tenant is
+    ever preempted for an update of the helper, even on a full node.
 
     Args:
         discovery: what the node has.
-        settings: what the operator chose.
+        settings: the operator's choices.
 
     Raises:
-        SettingsError: nothing would be left for tenants.
+        SettingsError: no EPC is left for tenants.
     """
     settings = settings or ResourceSettings()
     total = discovery.epc_mib

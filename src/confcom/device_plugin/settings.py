@@ -24,16 +24,16 @@ from confcom.kubelet_api.device_list import MAX_DEVICES
 from confcom.kubelet_api.resource_names import extended_resource
 
 DEFAULT_DEVICE_PLUGIN_DIRECTORY = Path("/var/lib/kubelet/device-plugins")
-"""Compiled into the kubelet: its --root-dir does not move it."""
+"""A constant of the kubelet, independent of its --root-dir."""
 DEFAULT_SIMULATED_EPC_MIB = 168
-"""What a Standard_DC8_v2 has, the largest of the sizes that device accounting was made for."""
+"""The EPC of a Standard_DC8_v2, the largest of the sizes that device accounting was made for."""
 LARGEST_SIMULATED_EPC_MIB = 1024 * 1024
-"""1 TiB: two sockets with the largest EPC that a processor offers (512 GiB)."""
+"""1 TiB: two sockets with the largest EPC of a processor (512 GiB)."""
 
 DEFAULT_INSTALLATION = "confcom"
-"""One for all, so that plugins that nobody named apart follow each other as an update's instances do."""
+"""The same for all plugins without a name of their own, which then count as instances of one update."""
 _INSTALLATION_CHARACTERS = 253
-"""As long as Kubernetes' longest names, for a namespace and a release's name."""
+"""The length of Kubernetes' longest names, enough for a namespace and a release's name."""
 
 _DESCRIPTION = """\
 Offer this node's EPC to the kubelet as kubernetes.azure.com/sgx_epc_mem_in_MiB (one device is one MiB), and the SGX
@@ -58,16 +58,16 @@ _WHAT = {
 
 @dataclass(frozen=True, slots=True)
 class PluginSettings:
-    """All that can be set; each is a flag."""
+    """The settings of the device plugin, as its flags give them."""
 
     simulated_epc_mib: int | None
-    """None: look for hardware."""
+    """None to look for hardware."""
     resources: ResourceSettings
     installation: str
-    """Two plugins of one installation are instances of an update; those of two do not share a node's resource."""
+    """Two plugins of one installation are instances of an update; plugins of two never serve the same resource."""
     device_plugin_dir: Path
     aesmd_dir: str | None
-    """None: containers mount the directory themselves."""
+    """None if containers mount the directory themselves."""
     host_root: Path
     probe_address: ProbeAddress | None
     log_level: str
@@ -75,7 +75,7 @@ class PluginSettings:
 
 
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
-    """The flags, for parsing, for `--help` and for shell completion."""
+    """Return the declared flags, for parsing, `--help` and shell completion."""
     parser = SettingsParser(prog, description=_DESCRIPTION, environ=environ, epilog=_EPILOG)
     parser.add_switch("--simulated", text="offer simulated EPC; refused on a node with an SGX driver")
     parser.add(
@@ -159,10 +159,10 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
 
 
 def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> PluginSettings:
-    """Read the settings.
+    """Parse the settings.
 
     Raises:
-        SettingsError: a value that cannot be, or values that contradict each other.
+        SettingsError: a value is invalid, or values contradict each other.
     """
     values = vars(settings_parser(prog, environ).parse(arguments))
     simulated, epc_mib = values.pop("simulated"), values.pop("simulated_epc_mib")

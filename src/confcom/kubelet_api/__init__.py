@@ -1,1 +1,1 @@
-"""The kubelet's device plugin API: messages, services, device lists; both ends use it."""
+"""The kubelet's device plugin API, for both of its sides: messages, services, device lists."""

@@ -1,7 +1,7 @@
-"""Device IDs, and the bytes of a whole device list.
+"""Device IDs, and the encoding of a whole device list.
 
-The kubelet takes a list as one message of at most 4 MiB, so the length of an ID decides how many devices a node can
-have: decimal IDs end near 230,000 devices, three characters reach 262,144 in exactly 4 MiB.
+The kubelet receives a list as one message of at most 4 MiB, so the length of an ID limits the number of devices on a
+node: decimal IDs allow about 230,000 devices, IDs of three characters 262,144 in exactly 4 MiB.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.services import HEALTHY, RECEIVE_LIMIT
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-"""base64url's digits in their order: all are safe in checkpoints, pod status and logs."""
+"""The digits of base64url, in order; all are safe in checkpoints, pod status and logs."""
 ID_LENGTH = 3
-"""Characters of every ID. One length for all, so that list entries differ only in the ID."""
+"""Characters of every ID. All IDs have the same length, so that list entries differ only in the ID."""
 MAX_DEVICES = len(ALPHABET) ** ID_LENGTH
-"""262,144: as many IDs as there are, and as many 16-byte entries as fit the kubelet's receive limit."""
+"""262,144: the number of possible IDs, and of 16-byte entries within the kubelet's receive limit."""
 
 MAX_CONTAINERS = 16
-"""In one AllocateRequest. The kubelet, to 1.37, asks for one container at a time; the API permits several."""
+"""Containers in one AllocateRequest. Up to 1.37 the kubelet sends one container at a time; the API permits several."""
 _CONTAINER_BYTES = 1 + 3
-"""Tag and length of one ContainerAllocateRequest: the length of MAX_DEVICES IDs takes 3 bytes."""
+"""Tag and length of one ContainerAllocateRequest: the encoded length of MAX_DEVICES IDs takes 3 bytes."""
 
 _DIGITS = {character: value for value, character in enumerate(ALPHABET)}
 _NO_DIGIT = 255
 _VALUES = bytes(_DIGITS.get(chr(byte), _NO_DIGIT) for byte in range(256))
-"""For bytes.translate."""
+"""The table of bytes.translate from the characters of an ID to the values of its digits."""
 
 
 class DeviceListTooLongError(ConfcomError):
-    """The kubelet would reject the list, and the resource would never appear on the node."""
+    """A device list is so long that the kubelet would reject it, and the resource would never appear on the node."""
 
     exit_code = ExitCode.USAGE
 
 
 def device_id(index: int) -> str:
-    """The ID of the device at an index; the same at every start, so that a kubelet's allocations stay valid.
+    """Return the ID of the device at an index; it is the same at every start, so a kubelet's allocations stay valid.
 
     Raises:
-        DeviceListTooLongError: the index is outside of what IDs can name.
+        DeviceListTooLongError: there is no ID for the index.
     """
     if not 0 <= index < MAX_DEVICES:
         raise _too_long(index + 1)
@@ -50,10 +50,12 @@ def device_id(index: int) -> str:
 
 
 def all_below(identifiers: Sequence[str], count: int) -> bool:
-    """Whether every one is the ID of a device below a count; without a table of all IDs, and quick for a thousand.
+    """Return whether every identifier is the ID of a device with an index below `count`.
+
+    This needs no table of all IDs, and is fast for a thousand IDs.
 
     Args:
-        identifiers: in any order; with none, it holds.
+        identifiers: in any order; if there are none, the result is true.
         count: at most MAX_DEVICES.
     """
     if not identifiers:
@@ -66,12 +68,13 @@ def all_below(identifiers: Sequence[str], count: int) -> bool:
 
 
 def encode_device_list(count: int) -> bytes:
-    """One ListAndWatchResponse with the devices 0 to count - 1, all healthy.
+    """Return an encoded ListAndWatchResponse with the devices 0 to count - 1, all healthy.
 
-    Entries of a repeated field concatenate, and ours differ only in the ID: protobuf encodes one, the rest follow.
+    Entries of a repeated field are concatenated, and ours differ only in the ID. So protobuf encodes one entry, and the
+    others are copies with another ID.
 
     Raises:
-        DeviceListTooLongError: the kubelet would not receive the list.
+        DeviceListTooLongError: the list exceeds the kubelet's receive limit.
     """
     model = device_id(0)
     entry = pb.ListAndWatchResponse(devices=[pb.Device(ID=model, health=HEALTHY)]).SerializeToString()
@@ -81,10 +84,10 @@ def encode_device_list(count: int) -> bytes:
     return b"".join(before + device_id(index).encode() + after for index in range(count))
 
 
-def most_allocate_bytes(count: int) -> int:
-    """How long an AllocateRequest can be that names each of `count` devices once.
+def max_allocate_bytes(count: int) -> int:
+    """Return the maximum size in bytes of an AllocateRequest that names each of `count` devices once.
 
-    Five bytes for an ID, with its tag and length; and what up to MAX_CONTAINERS containers that share the devices add.
+    An ID takes five bytes, with its tag and length; up to MAX_CONTAINERS containers that share the devices add theirs.
     """
     one_id = len(pb.ContainerAllocateRequest(devices_ids=[device_id(0)]).SerializeToString())
     return one_id * count + _CONTAINER_BYTES * MAX_CONTAINERS

@@ -1,4 +1,4 @@
-"""Which names a device plugin's resource may have: the kubelet, and so its stand-in, refuses others.
+"""The valid names of a device plugin's resources; the kubelet, and so its stand-in, refuses others.
 
 Follows IsExtendedResourceName of Kubernetes (pkg/apis/core/helper, pkg/apis/core/v1/helper).
 """
@@ -8,18 +8,18 @@ from __future__ import annotations
 import re
 
 MAX_SUBDOMAIN = 253
-"""Characters of the part before the slash, `requests.` before it included (RFC 1123; quotas name it so)."""
+"""Maximum characters of the part before the slash, including the prefix `requests.` that quotas add (RFC 1123)."""
 MAX_LABEL = 63
-"""Characters of the part behind the slash (RFC 1123)."""
+"""Maximum characters of the part after the slash (RFC 1123)."""
 
 LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 SUBDOMAIN = rf"{LABEL}(\.{LABEL})*"
-"""A DNS label and a DNS subdomain, as Kubernetes writes its own patterns."""
+"""A DNS label and a DNS subdomain, as in Kubernetes' own patterns."""
 _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
 
 
 def extended_resource(name: str) -> bool:
-    """Whether device plugins may use this resource name."""
+    """Return whether a device plugin may use this resource name."""
     domain, slash, rest = name.partition("/")
     return bool(
         slash

@@ -1,7 +1,7 @@
-"""Service paths and constants of the device plugin API, and both of its ends over grpc.aio.
+"""Service paths and constants of the device plugin API, and its servers and stubs over grpc.aio.
 
-Generic handlers instead of generated servicers: the device list then goes out as bytes that were assembled once
-(no serializer), which costs 5 ms of CPU per stream at 262,144 devices where message objects cost 177 ms.
+Handlers are generic instead of generated servicers, so that the device list is sent as bytes that were assembled once,
+without a serializer. At 262,144 devices this costs 5 ms of CPU per stream; message objects cost 177 ms.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ LIST_AND_WATCH = f"/{DEVICE_PLUGIN_SERVICE}/ListAndWatch"
 ALLOCATE = f"/{DEVICE_PLUGIN_SERVICE}/Allocate"
 
 RECEIVE_LIMIT = 4_194_304
-"""Bytes the kubelet receives in one message: grpc-go's default, not raised (kubernetes#109304)."""
+"""Maximum bytes of a message that the kubelet receives: grpc-go's default, which it does not raise
+(kubernetes#109304)."""
 
 RegisterContext: TypeAlias = "grpc.aio.ServicerContext[pb.RegisterRequest, pb.Empty]"
 OptionsContext: TypeAlias = "grpc.aio.ServicerContext[pb.Empty, pb.DevicePluginOptions]"
@@ -40,31 +41,31 @@ AllocateContext: TypeAlias = "grpc.aio.ServicerContext[bytes, pb.AllocateRespons
 
 
 class RegistrationServicer(Protocol):
-    """The kubelet's end of Registration."""
+    """The kubelet's side of Registration."""
 
     async def register(self, request: pb.RegisterRequest, context: RegisterContext) -> pb.Empty:
-        """Take a plugin in; aborts the context if the request is refused."""
+        """Register a plugin; abort the context if the request is refused."""
 
 
 class DevicePluginServicer(Protocol):
-    """The plugin's end of DevicePlugin.
+    """The plugin's side of DevicePlugin.
 
-    GetPreferredAllocation and PreStartContainer are left out: the kubelet calls them only if the options ask for it,
-    and the former would send every free ID with each call.
+    GetPreferredAllocation and PreStartContainer are not implemented: the kubelet calls them only if the options request
+    it, and it would send every free ID with each call of GetPreferredAllocation.
     """
 
     async def get_device_plugin_options(self, request: pb.Empty, context: OptionsContext) -> pb.DevicePluginOptions:
-        """What the kubelet has to do around Allocate; it asks while Register runs."""
+        """Return which other calls the kubelet has to make around Allocate; it asks during Register."""
 
     def list_and_watch(self, request: pb.Empty, context: ListContext) -> AsyncIterator[bytes]:
-        """Encoded ListAndWatchResponse messages, each the whole list, until the stream ends."""
+        """Yield encoded ListAndWatchResponse messages, each with the whole list, until the stream ends."""
 
     async def allocate(self, request: pb.AllocateRequest, context: AllocateContext) -> pb.AllocateResponse:
-        """What a container gets for the device IDs that the kubelet chose."""
+        """Return what containers get for the device IDs that the kubelet chose."""
 
 
 def registration_handler(servicer: RegistrationServicer) -> grpc.GenericRpcHandler:
-    """Registration, for grpc.aio.Server.add_generic_rpc_handlers."""
+    """Return the handler of Registration, for grpc.aio.Server.add_generic_rpc_handlers."""
     return grpc.method_handlers_generic_handler(
         REGISTRATION_SERVICE,
         {
@@ -76,10 +77,10 @@ def registration_handler(servicer: RegistrationServicer) -> grpc.GenericRpcHandl
 
 
 def device_plugin_handler(servicer: DevicePluginServicer) -> grpc.GenericRpcHandler:
-    """DevicePlugin, for grpc.aio.Server.add_generic_rpc_handlers; lists go out as the bytes that they are.
+    """Return the handler of DevicePlugin, for grpc.aio.Server.add_generic_rpc_handlers; it sends lists as given bytes.
 
-    Allocate is decoded here, one request at a time: gRPC would hold each decoded request until its answer is sent, and
-    decoded it takes several times as many bytes.
+    Allocate requests are decoded here, one at a time: gRPC would hold each decoded request until its answer is sent,
+    and a decoded request takes several times as many bytes.
     """
 
     async def allocate(request: bytes, context: AllocateContext) -> pb.AllocateResponse:
@@ -106,7 +107,7 @@ def device_plugin_handler(servicer: DevicePluginServicer) -> grpc.GenericRpcHand
 
 
 class RegistrationStub:
-    """A plugin's way to call the kubelet."""
+    """A client of the kubelet's Registration service."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.register: grpc.aio.UnaryUnaryMultiCallable[pb.RegisterRequest, pb.Empty] = channel.unary_unary(
@@ -115,7 +116,7 @@ class RegistrationStub:
 
 
 class DevicePluginStub:
-    """The kubelet's way to call a plugin."""
+    """A client of a plugin's DevicePlugin service."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.get_device_plugin_options: grpc.aio.UnaryUnaryMultiCallable[pb.Empty, pb.DevicePluginOptions] = (
@@ -132,15 +133,15 @@ class DevicePluginStub:
 
 
 def unix_target(path: str) -> str:
-    """The gRPC address of a unix socket; gRPC reads it as a URI, so a path's special characters are escaped."""
+    """Return the gRPC address of a unix socket; gRPC reads it as a URI, so a path's special characters are escaped."""
     return "unix:" + quote(os.fsencode(path))
 
 
 def unix_channel(path: str) -> grpc.aio.Channel:
-    """A channel of its own to a unix socket, with the kubelet's receive limit.
+    """Return a channel with a connection of its own to a unix socket, and with the kubelet's receive limit.
 
-    Its own, because gRPC otherwise shares one connection, and its back-off after failures, between all channels of a
-    process to the same path; a socket that was just created again would then be refused without being tried.
+    Otherwise gRPC shares one connection, and its backoff after failures, between all channels of a process to the same
+    path; calls to a socket that was just created again would then fail without an attempt to connect.
     """
     return grpc.aio.insecure_channel(
         unix_target(path),

@@ -1,4 +1,4 @@
-"""What the node has: EPC sections, the SGX device nodes, and changes of both.
+"""Discovery of the node's EPC sections and SGX device nodes, and of changes to them.
 
-Reads CPUID, /sys and /dev. Knows nothing of the kubelet.
+Reads CPUID, /sys, /dev, /proc and /etc/group. Independent of the kubelet.
 """

@@ -1,7 +1,7 @@
 """The CPUID instruction, for a process without privileges.
 
-Python has no way to it, and `/dev/cpu/*/cpuid` needs a kernel module and root. So a few bytes of machine code are put
-into a page of their own, which is writable first and executable afterwards, never both. This is one of the two places
+Python cannot execute it, and `/dev/cpu/*/cpuid` needs a kernel module and root. So a few bytes of machine code are
+written to a page of their own, which is first writable and then executable, never both. This is one of the two places
 where ctypes is allowed.
 """
 
@@ -19,7 +19,7 @@ from confcom.errors import UnavailableError
 from confcom.sgx.epc import CpuidRegisters
 
 MACHINES = ("x86_64", "AMD64")
-"""What platform.machine() says where the code below can run."""
+"""The values of platform.machine() on which the code below can run."""
 _REGISTERS = 4
 _CODE = bytes.fromhex(
     "53"  # push rbx, which the caller owns and cpuid overwrites
@@ -38,15 +38,15 @@ _CODE = bytes.fromhex(
 
 
 def read_cpuid(leaf: int, subleaf: int, *, machine: str | None = None) -> CpuidRegisters:
-    """What the processor that runs this thread answers; the SGX leaves are the same on all of a machine.
+    """Return the registers of the processor that runs this thread; the SGX leaves are equal on all of a machine's.
 
     Args:
         leaf: in EAX.
         subleaf: in ECX.
-        machine: the kind of processor; by default this machine's.
+        machine: the processor's architecture; by default this machine's.
 
     Raises:
-        UnavailableError: another kind of processor, or a page must not become executable here.
+        UnavailableError: the architecture is another one, or the system does not let a page become executable.
     """
     machine = platform.machine() if machine is None else machine
     if machine not in MACHINES or struct.calcsize("P") != 8:
@@ -64,7 +64,7 @@ def read_cpuid(leaf: int, subleaf: int, *, machine: str | None = None) -> CpuidR
 
 @contextmanager
 def _executable(code: bytes) -> Iterator[int]:
-    """The address of the code on a page of its own, for as long as the context lasts."""
+    """Yield the address of an executable page with the code; the page is unmapped at the end."""
     with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
         page.write(code)
         view = ctypes.c_char.from_buffer(page)
@@ -73,7 +73,7 @@ def _executable(code: bytes) -> Iterator[int]:
             _make_executable(address)
             yield address
         finally:
-            del view  # a page that is looked at cannot be unmapped
+            del view  # a mapping with an exported buffer cannot be closed
 
 
 def _make_executable(address: int) -> None:

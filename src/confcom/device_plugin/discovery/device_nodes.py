@@ -1,7 +1,7 @@
-"""What is right and wrong with the host's SGX device nodes, each problem with its remedy. Decisions only.
+"""The state of the host's SGX device nodes: each problem, with its remedy. Reads the host only by a HostReader.
 
-A container gets a device node with the host's owner, group and mode, so that what a program on the host may not open, a
-container with the same user may not open either.
+A container gets a device node with the host's owner, group and mode: if a user cannot open it on the host, a container
+that runs as the same user cannot open it either.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from confcom.device_plugin.discovery.epc_discovery import ENCLAVE_NODES, PROVISI
 from confcom.device_plugin.discovery.host import FileStatus, HostReader
 
 MOUNTINFO = "/proc/1/mountinfo"
-"""The mounts as the first process sees them: the host's, if the host's /proc is below the host's root. A container's
-own mount of the host's /dev need not have the same options."""
+"""The mounts of process 1, which are the host's if the host's /proc is below the host root. A container's own mount of
+the host's /dev may have other options."""
 GROUP_FILE = "/etc/group"
 READ_WRITE = 0o6
-"""The driver is opened for both, to build enclaves and to map them."""
+"""Programs open the device for reading and writing, to build enclaves and to map them."""
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
-"""How mountinfo writes space, tab, line feed and backslash (proc_pid_mountinfo(5))."""
+"""mountinfo's escape sequences for space, tab, line feed and backslash (proc_pid_mountinfo(5))."""
 
 
 class Device(StrEnum):
-    """An SGX device, whatever its path."""
+    """An SGX device, independent of its path."""
 
     ENCLAVE = "enclave"
     PROVISION = "provision"
 
 
-SPELLINGS = {Device.ENCLAVE: ENCLAVE_NODES, Device.PROVISION: PROVISION_NODES}
+NODE_PATHS = {Device.ENCLAVE: ENCLAVE_NODES, Device.PROVISION: PROVISION_NODES}
 _RULES = {
     Device.ENCLAVE: 'MODE="0666"',
     Device.PROVISION: 'GROUP="sgx_prv", MODE="0660"',
 }
-"""What Intel's udev rules say of each (91-sgx-enclave.rules and 92-sgx-provision.rules of its PSW)."""
+"""Intel's udev rule for each device (91-sgx-enclave.rules and 92-sgx-provision.rules of its PSW)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that keeps programs from using a device, or lets too many."""
+    """A reason why programs cannot use a device, or why too many can."""
 
     what: str
     remedy: str
@@ -50,54 +50,56 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """One device as it is now."""
+    """The current state of one device."""
 
     device: Device
     path: str | None
-    """The spelling that is there, None if none is."""
+    """The path of its device node; None if there is none."""
     status: FileStatus | None = None
     problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class HostDevices:
-    """Driver and devices as they are now."""
+    """The current state of driver and devices."""
 
     driver: str | None
-    """Its entry in sysfs, None if it is not loaded."""
+    """The driver's entry in sysfs; None if no driver is loaded."""
     nodes: tuple[NodeState, ...]
 
     def has(self, path: str) -> bool:
-        """Whether the driver is loaded and its device is at this path."""
+        """Return whether the driver is loaded and a device is at this path."""
         return self.driver is not None and any(node.path == path for node in self.nodes)
 
     def healthy(self, device: Device) -> bool:
-        """Whether driver and device are there, and those who should can use it."""
+        """Return whether driver and device are present, and the device has no problem."""
         node = self.node(device)
         return self.driver is not None and node.path is not None and not node.problems
 
     def node(self, device: Device) -> NodeState:
-        """The state of one device."""
+        """Return the state of one device."""
         return next(node for node in self.nodes if node.device is device)
 
 
-def look_at_devices(host: HostReader, *, expected: Iterable[str] = ()) -> HostDevices:
-    """Look once.
+def inspect_devices(host: HostReader, *, expected: Iterable[str] = ()) -> HostDevices:
+    """Inspect the driver and all devices once.
 
     Args:
-        host: where to look.
-        expected: the paths that containers are given: looked at rather than the other spelling.
+        host: the host to inspect.
+        expected: the paths that containers are given, which take precedence over a device's other path.
     """
     mountinfo = host.read_text(MOUNTINFO) or ""
     preferred = tuple(expected)
-    return HostDevices(find_driver(host), tuple(_look_at(host, device, preferred, mountinfo) for device in SPELLINGS))
+    return HostDevices(
+        find_driver(host), tuple(_inspect_device(host, device, preferred, mountinfo) for device in NODE_PATHS)
+    )
 
 
 def mounted_noexec(mountinfo: str, path: str) -> bool:
-    """Whether the mount that a path lies on has the option noexec: the last of the deepest ones.
+    """Return whether a path's mount, the last of the deepest mounts above it, has the option noexec.
 
     Args:
-        mountinfo: as proc_pid_mountinfo(5) has it; lines that do not follow it count for nothing.
+        mountinfo: in the format of proc_pid_mountinfo(5); lines in another format are ignored.
         path: absolute, without links.
     """
     depth, noexec = 0, False
@@ -112,14 +114,14 @@ def mounted_noexec(mountinfo: str, path: str) -> bool:
     return noexec
 
 
-def _look_at(host: HostReader, device: Device, preferred: tuple[str, ...], mountinfo: str) -> NodeState:
-    spellings = SPELLINGS[device]
-    path = find_node(host, (*(path for path in spellings if path in preferred), *spellings))
+def _inspect_device(host: HostReader, device: Device, preferred: tuple[str, ...], mountinfo: str) -> NodeState:
+    candidates = NODE_PATHS[device]
+    path = find_node(host, (*(path for path in candidates if path in preferred), *candidates))
     status = host.status(path) if path else None
     if path is None or status is None:
         return NodeState(device, None)
     problems = [*_access_problems(host, device, path, status)]
-    if given := [wanted for wanted in spellings if wanted in preferred and wanted != path]:
+    if given := [wanted for wanted in candidates if wanted in preferred and wanted != path]:
         problems.append(Problem(f"{path} is there, and containers are given {given[0]}", "restart the plugin"))
     if device is Device.ENCLAVE and mounted_noexec(mountinfo, path):
         problems.append(
@@ -133,7 +135,7 @@ def _look_at(host: HostReader, device: Device, preferred: tuple[str, ...], mount
 
 
 def _access_problems(host: HostReader, device: Device, path: str, status: FileStatus) -> Iterable[Problem]:
-    """By who may open it for reading and writing: others, the group, the owner."""
+    """Yield the problems of owner and mode, by who can open the device for reading and writing."""
     rule = f'a udev rule: SUBSYSTEM=="misc", KERNEL=="{path.rpartition("/")[2]}", {_RULES[device]}'
     if status.uid:
         yield Problem(f"{path} belongs to user {status.uid}, who may change who opens it", f"chown root {path}")

@@ -1,7 +1,7 @@
-"""Looking at the host while the plugin runs: waiting for SGX, a device that is lost, one that is back.
+"""Periodic inspection of the host while the plugin runs: waiting for SGX, and detecting lost and returned devices.
 
-What was decided at start stays: resources, device IDs, paths. A lost device ends the kubelet's streams, and nothing is
-withdrawn from a list.
+What was decided at start does not change: resources, device IDs, paths. A lost device ends the kubelet's streams; no
+device is ever withdrawn from a list.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from confcom.device_plugin.discovery.device_nodes import Device, HostDevices, NodeState, look_at_devices
+from confcom.device_plugin.discovery.device_nodes import Device, HostDevices, NodeState, inspect_devices
 from confcom.device_plugin.discovery.epc_discovery import Discovery, NoSgxError, Platform, discover, find_driver
 from confcom.device_plugin.discovery.epc_sources import find_epc
 from confcom.device_plugin.discovery.host import HostReader
@@ -19,65 +19,65 @@ from confcom.device_plugin.metrics import PluginMetrics
 
 _logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0
-"""How often the host is looked at: soon enough for whoever loads a driver, and a look is a dozen calls of stat and one
-read of mountinfo, which has thousands of lines on a busy node."""
-STEADY_LOOKS = 3
-"""Looks in a row that find a device before it counts as back, so 4 s at least. udev sets owner and mode after a node
-has appeared, and an update of a driver loads and unloads it more than once. A device that comes and goes then costs
-the kubelet one registration in 6 s at most. A device that is gone is gone at the first look: containers started now
-would fail."""
+POLL_SECONDS = 2.0
+"""Interval between inspections. It is short enough for a person who loads a driver, and an inspection costs a dozen
+calls of stat and one read of mountinfo, which has thousands of lines on a busy node."""
+DEBOUNCE_POLLS = 3
+"""Consecutive inspections that must find a device before it counts as present again, so at least 4 s. udev sets owner
+and mode after a node has appeared, and a driver update loads and unloads the driver more than once. A flapping device
+then costs the kubelet at most one registration in 6 s. A loss counts at the first inspection, because containers
+started from then on would fail."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Steadiness:
-    """Whether a device counts as there, from look to look. Pure."""
+class Debounce:
+    """The debounced presence of one device: lost at once, present again after DEBOUNCE_POLLS inspections. Pure."""
 
-    there: bool
+    present: bool
     seen: int = 0
-    """Looks in a row that found it, while it does not count as there."""
+    """Consecutive inspections that found the device while it does not count as present."""
 
-    def after(self, *, found: bool) -> Steadiness:
-        """The next state."""
+    def update(self, *, found: bool) -> Debounce:
+        """Return the state after one more inspection."""
         if not found:
-            return Steadiness(there=False)
-        if self.there or self.seen + 1 >= STEADY_LOOKS:
-            return Steadiness(there=True)
-        return Steadiness(there=False, seen=self.seen + 1)
+            return Debounce(present=False)
+        if self.present or self.seen + 1 >= DEBOUNCE_POLLS:
+            return Debounce(present=True)
+        return Debounce(present=False, seen=self.seen + 1)
 
 
-class Presence:
-    """Whether what a resource hands out is there; others wait for a change."""
+class DeviceAvailability:
+    """Whether a resource's device is available, as two events that others can wait for."""
 
     def __init__(self) -> None:
-        self.why_gone = ""
-        """Why not, or empty."""
-        self.there = asyncio.Event()
-        self.gone = asyncio.Event()
-        self.there.set()
+        self.reason = ""
+        """Why the device is unavailable; empty if it is available."""
+        self.available = asyncio.Event()
+        self.unavailable = asyncio.Event()
+        self.available.set()
 
-    def lose(self, why: str) -> None:
-        """It is gone."""
-        self.why_gone = why
-        self.there.clear()
-        self.gone.set()
+    def mark_unavailable(self, reason: str) -> None:
+        """Record that the device is lost, and why."""
+        self.reason = reason
+        self.available.clear()
+        self.unavailable.set()
 
-    def regain(self) -> None:
-        """It is back."""
-        self.why_gone = ""
-        self.gone.clear()
-        self.there.set()
+    def mark_available(self) -> None:
+        """Record that the device is available again."""
+        self.reason = ""
+        self.unavailable.clear()
+        self.available.set()
 
 
 class SgxSearch:
-    """Waits on a node for SGX that can be offered: a driver may be loaded late.
+    """A search that waits until the node has SGX to offer, since a driver may be loaded late.
 
     Args:
-        host: where to look.
-        simulated_epc_mib: MiB of EPC to pretend, or None to look for hardware.
-        metrics: where the health of devices is shown.
+        host: the host to inspect.
+        simulated_epc_mib: MiB of EPC to simulate, or None to look for hardware.
+        metrics: where the health of devices is recorded.
         sleep: waits that many seconds.
     """
 
@@ -89,7 +89,7 @@ class SgxSearch:
         metrics: PluginMetrics,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        self.why_not = "the node has not been looked at yet"
+        self.reason = "the node has not been looked at yet"
         self.devices = HostDevices(None, ())
         self._host = host
         self._simulated_epc_mib = simulated_epc_mib
@@ -97,47 +97,47 @@ class SgxSearch:
         self._sleep = sleep
 
     async def find(self) -> Discovery:
-        """Look until there is something to offer; at once if all of it is there at the first look.
+        """Inspect the host until it has SGX to offer, and return it; at once if it is complete at the first inspection.
 
-        Whatever is not complete at the first look (the enclave device without the provision device, as while udev is
-        at work) has to look the same `STEADY_LOOKS` times in a row, because what is decided then stays.
+        If it is not complete at first (such as the enclave device without the provision device, while udev is still at
+        work), `DEBOUNCE_POLLS` consecutive inspections must find the same, because the decision is final.
 
         Raises:
-            SimulatedOnHardwareError: simulated was asked for, and an SGX driver is loaded.
+            SimulatedOnHardwareError: simulated EPC was requested, and an SGX driver is loaded.
         """
-        found = self._look()
+        found = self._inspect()
         if found is not None and found.provision_node is not None:
             return found
         seen = 1
-        while found is None or seen < STEADY_LOOKS:
-            await self._sleep(LOOK_SECONDS)
-            before, found = found, self._look()
+        while found is None or seen < DEBOUNCE_POLLS:
+            await self._sleep(POLL_SECONDS)
+            before, found = found, self._inspect()
             seen = seen + 1 if found == before else 1
         return found
 
-    def _look(self) -> Discovery | None:
+    def _inspect(self) -> Discovery | None:
         try:
             found = discover(self._host, simulated_epc_mib=self._simulated_epc_mib)
         except NoSgxError as error:
-            found, why_not = None, str(error)
+            found, reason = None, str(error)
         else:
-            why_not = "SGX has just appeared; it is offered once it is seen steadily"
+            reason = "SGX has just appeared; it is offered once it is seen steadily"
         if found is None or found.platform is Platform.HARDWARE:
-            self.devices = look_at_devices(self._host)
+            self.devices = inspect_devices(self._host)
             self._metrics.record_devices(self.devices, offered=(Device.ENCLAVE,))
-        if found is None and why_not != self.why_not:
-            _logger.warning("no SGX to offer yet", extra={"reason": why_not})
-        self.why_not = why_not
+        if found is None and reason != self.reason:
+            _logger.warning("no SGX to offer yet", extra={"reason": reason})
+        self.reason = reason
         return found
 
 
 class DeviceWatch:
-    """Looks at the driver and the devices that were found at start, and says of each whether it is there.
+    """A periodic inspection of the driver and the devices found at start, which updates each device's availability.
 
     Args:
-        host: where to look.
+        host: the host to inspect.
         discovery: what was decided at start.
-        metrics: where the health of devices is shown.
+        metrics: where the health of devices is recorded.
         sleep: waits that many seconds.
     """
 
@@ -152,58 +152,58 @@ class DeviceWatch:
         self._paths = {Device.ENCLAVE: discovery.enclave_node}
         if discovery.provision_node is not None:
             self._paths[Device.PROVISION] = discovery.provision_node
-        self.presences = {device: Presence() for device in self._paths}
-        """Of each device that is handed out."""
-        self._steadiness = dict.fromkeys(self._paths, Steadiness(there=True))
-        self._told: dict[Device, tuple[str, ...]] = {}
-        self._late: set[Device] = set()
+        self.availability = {device: DeviceAvailability() for device in self._paths}
+        """For each device that containers are given."""
+        self._debounce = dict.fromkeys(self._paths, Debounce(present=True))
+        self._logged_problems: dict[Device, tuple[str, ...]] = {}
+        self._logged_late: set[Device] = set()
 
     async def run(self) -> None:
-        """Look every now and then, until cancelled."""
+        """Inspect the host every POLL_SECONDS, until cancelled."""
         while True:
-            self.look()
-            await self._sleep(LOOK_SECONDS)
+            self.poll()
+            await self._sleep(POLL_SECONDS)
 
-    def look(self) -> None:
-        """Look once, and tell what has changed since the last time."""
+    def poll(self) -> None:
+        """Inspect the host once, log what has changed, and update the availability of devices."""
         if self._discovery.platform is Platform.SIMULATED:
             self._look_for_hardware()
             return
-        self.devices = look_at_devices(self._host, expected=self._paths.values())
+        self.devices = inspect_devices(self._host, expected=self._paths.values())
         self._metrics.record_devices(self.devices, offered=tuple(self._paths))
         for node in self.devices.nodes:
-            self._tell_problems(node)
+            self._log_problems(node)
             if node.device in self._paths:
-                self._follow(node.device, self._paths[node.device])
+                self._update_availability(node.device, self._paths[node.device])
             else:
-                self._tell_late(node)
+                self._log_late_device(node)
 
     def _look_for_hardware(self) -> None:
         self.devices = HostDevices(find_driver(self._host), ())
-        if self.devices.driver is None or self.presences[Device.ENCLAVE].gone.is_set():
+        if self.devices.driver is None or self.availability[Device.ENCLAVE].unavailable.is_set():
             return
         why = (
             f"{self.devices.driver} shows that an SGX driver was loaded since this simulated plugin started; take the "
             "simulation label off this node, and restart the plugin without --simulated"
         )
         _logger.error("a simulated plugin on SGX hardware offers nothing any more", extra={"reason": why})
-        for presence in self.presences.values():
-            presence.lose(why)
+        for availability in self.availability.values():
+            availability.mark_unavailable(why)
 
-    def _follow(self, device: Device, path: str) -> None:
-        before, after = self._steadiness[device], self._steadiness[device].after(found=self.devices.has(path))
-        self._steadiness[device] = after
-        presence = self.presences[device]
-        if before.there and not after.there:
-            presence.lose(self._why_gone(device, path))
-            _logger.error("SGX device lost", extra={"device": device, "reason": presence.why_gone})
-        elif after.there and not before.there:
+    def _update_availability(self, device: Device, path: str) -> None:
+        before, after = self._debounce[device], self._debounce[device].update(found=self.devices.has(path))
+        self._debounce[device] = after
+        availability = self.availability[device]
+        if before.present and not after.present:
+            availability.mark_unavailable(self._loss_reason(device, path))
+            _logger.error("SGX device lost", extra={"device": device, "reason": availability.reason})
+        elif after.present and not before.present:
             _logger.info("SGX device back", extra={"device": device, "path": path})
             if device is Device.ENCLAVE:
                 self._compare_epc()
-            presence.regain()
+            availability.mark_available()
 
-    def _why_gone(self, device: Device, path: str) -> str:
+    def _loss_reason(self, device: Device, path: str) -> str:
         if self.devices.driver is None:
             return f"the SGX driver of {path} is not loaded any more; load it again"
         other = self.devices.node(device).path
@@ -220,24 +220,24 @@ class DeviceWatch:
                 extra={"bytes_at_start": then, "bytes_now": now, "source": epc.source, "reason": epc.reason},
             )
 
-    def _tell_problems(self, node: NodeState) -> None:
-        """Once per change, also when all is well again; a device that is not there has no problems of its own."""
+    def _log_problems(self, node: NodeState) -> None:
+        """Log each new problem once, and once when there is none any more; a missing device has no problems."""
         if node.path is None:
             return
-        told, now = self._told.get(node.device, ()), tuple(problem.what for problem in node.problems)
-        self._told[node.device] = now
+        logged, now = self._logged_problems.get(node.device, ()), tuple(problem.what for problem in node.problems)
+        self._logged_problems[node.device] = now
         for problem in node.problems:
-            if problem.what not in told:
+            if problem.what not in logged:
                 _logger.warning(
                     "an SGX device cannot be used as it should be",
                     extra={"device": node.device, "problem": problem.what, "remedy": problem.remedy},
                 )
-        if told and not now:
+        if logged and not now:
             _logger.info("an SGX device can be used again", extra={"device": node.device, "path": node.path})
 
-    def _tell_late(self, node: NodeState) -> None:
-        if node.path is not None and node.device not in self._late:
-            self._late.add(node.device)
+    def _log_late_device(self, node: NodeState) -> None:
+        if node.path is not None and node.device not in self._logged_late:
+            self._logged_late.add(node.device)
             _logger.warning(
                 "an SGX device has appeared that was not there at start; restart the plugin to offer it",
                 extra={"device": node.device, "path": node.path},

@@ -1,7 +1,7 @@
-"""What SGX the node has: platform, EPC and device nodes, each with the reason. Decisions only; a HostReader looks.
+"""Discovery of the node's SGX: platform, EPC and device nodes, with the reason. Reads the host only by a HostReader.
 
-Hardware or simulated is decided here, once, and carried to every container by Allocate. It follows the driver's entry
-in sysfs, never a path in /dev: anyone can put a file there, and a simulated node does.
+Hardware or simulated is decided here, once, and Allocate tells every container. The decision depends on the driver's
+entry in sysfs, never on a path in /dev: any program can create a file there, and on a simulated node there is one.
 """
 
 from __future__ import annotations
@@ -15,38 +15,39 @@ from confcom.errors import ConfcomError, ExitCode, UnavailableError
 from confcom.sgx.epc import MIB, whole_mib
 
 DRIVER_ENTRIES = ("/sys/class/misc/sgx_enclave", "/sys/class/misc/enclave", "/sys/class/misc/isgx")
-"""The misc device of the kernel's driver (5.11+) and of Intel's out-of-tree driver (its README: from V1.32 in "misc";
+"""The misc devices of the kernel's driver (5.11+), of Intel's out-of-tree driver (its README: in "misc" from V1.32 on;
 `enclave` before it was renamed), and of the legacy driver."""
 LEGACY_DRIVER_ENTRY = "/sys/class/misc/isgx"
 ENCLAVE_NODES = ("/dev/sgx_enclave", "/dev/sgx/enclave")
-"""The enclave device as the kernel's driver and as the out-of-tree driver name it; programs look for either."""
+"""The enclave device's paths with the kernel's and with the out-of-tree driver; programs look for either."""
 PROVISION_NODES = ("/dev/sgx_provision", "/dev/sgx/provision")
 LEGACY_ENCLAVE_NODE = "/dev/isgx"
-"""The legacy driver's. It has no provision device and cannot serve DCAP attestation: told of, never offered."""
+"""The legacy driver's device. This driver has no provision device and cannot serve DCAP attestation, so the device is
+reported and never offered."""
 SIMULATED_NODE = "/dev/null"
-"""What a simulated node hands out under SGX's names: it exists on every host, and nothing has to be created."""
+"""The device that containers on a simulated node get under SGX's names. Every host has it, so nothing is created."""
 
 
 class Platform(StrEnum):
-    """Where enclaves run; containers see it as CONFCOM_SGX_PLATFORM."""
+    """The kind of platform on which enclaves run; containers get it as CONFCOM_SGX_PLATFORM."""
 
     HARDWARE = "hardware"
     SIMULATED = "simulated"
 
 
 class SimulatedOnHardwareError(ConfcomError):
-    """A simulated plugin on a node with an SGX driver: it would hand out pretended devices where real ones are."""
+    """A simulated plugin on a node with an SGX driver: containers would get simulated devices instead of real ones."""
 
     exit_code = ExitCode.USAGE
 
 
 class NoSgxError(UnavailableError):
-    """The node has no SGX that can be offered; the reason is in the error."""
+    """The node has no SGX that can be offered; the error has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What was found, and how it was decided."""
+    """What was discovered, and the reason of the decision."""
 
     platform: Platform
     source: EpcSource
@@ -57,35 +58,35 @@ class Discovery:
 
     @property
     def epc_bytes(self) -> int:
-        """All sections together."""
+        """Size of all sections together."""
         return sum(section.size for section in self.sections)
 
     @property
     def epc_mib(self) -> int:
-        """Whole MiB: summed first, then rounded down once."""
+        """Whole MiB of all sections: the sum, rounded down."""
         return whole_mib(section.size for section in self.sections)
 
 
 def find_driver(host: HostReader) -> str | None:
-    """The loaded SGX driver's entry in sysfs."""
+    """Return the loaded SGX driver's entry in sysfs; None if no driver is loaded."""
     return next((entry for entry in DRIVER_ENTRIES if host.exists(entry)), None)
 
 
-def find_node(host: HostReader, spellings: tuple[str, ...]) -> str | None:
-    """The first of the spellings that is a character device."""
-    return next((node for node in spellings if (found := host.status(node)) and found.character_device), None)
+def find_node(host: HostReader, candidates: tuple[str, ...]) -> str | None:
+    """Return the first candidate that is a character device; None if none is."""
+    return next((node for node in candidates if (found := host.status(node)) and found.character_device), None)
 
 
 def discover(host: HostReader, *, simulated_epc_mib: int | None) -> Discovery:
     """Decide what this node offers.
 
     Args:
-        host: where to look.
-        simulated_epc_mib: MiB of EPC to pretend, or None to look for hardware.
+        host: the host to inspect.
+        simulated_epc_mib: MiB of EPC to simulate, or None to look for hardware.
 
     Raises:
-        SimulatedOnHardwareError: simulated was asked for, and an SGX driver is loaded.
-        NoSgxError: hardware was asked for, and there is none that can be used.
+        SimulatedOnHardwareError: simulated EPC was requested, and an SGX driver is loaded.
+        NoSgxError: hardware was requested, and none can be used.
     """
     driver = find_driver(host)
     if simulated_epc_mib is None:

@@ -1,4 +1,4 @@
-"""How much EPC the node has, by the first source that knows, and why the ones before it did not. Decisions only."""
+"""The size of the node's EPC, from sysfs or else from CPUID, and why a source failed. Reads only by a HostReader."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from confcom.sgx.epc import FEATURES_LEAF, MIB, SGX_LEAF, enumerate_epc, sgx_sup
 
 NODE_DIRECTORY = "/sys/devices/system/node"
 SYSFS_ATTRIBUTE = f"{NODE_DIRECTORY}/node*/x86/sgx_total_bytes"
-"""Each NUMA node's is there from kernel 5.17 on (Documentation/ABI/stable/sysfs-devices-node)."""
+"""Each NUMA node has it from kernel 5.17 on (Documentation/ABI/stable/sysfs-devices-node)."""
 
 _NUMA_NODE = re.compile(r"node([0-9]{1,9})")
 _NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 class EpcSource(StrEnum):
-    """Where the size of the EPC was found."""
+    """The source of the EPC's size."""
 
     SYSFS = "sysfs"
     CPUID = "cpuid"
     SIMULATED = "simulated"
     NONE = "none"
-    """Nowhere: there is no EPC, or nobody tells its size."""
+    """There is no EPC, or no source has its size."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpcSection:
-    """A part of the EPC, in bytes."""
+    """A section of the EPC."""
 
     numa_node: int | None
-    """None: CPUID tells sections, and not to which NUMA node they belong."""
+    """None if CPUID is the source, which has sections without their NUMA nodes."""
     size: int
+    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpcFinding:
-    """The EPC, where that was found, and why not elsewhere."""
+    """The EPC's sections, their source, and the reason why it is this source."""
 
     source: EpcSource
     reason: str
@@ -47,21 +48,21 @@ class EpcFinding:
 
 
 def find_epc(host: HostReader) -> EpcFinding:
-    """Ask sysfs, which knows NUMA nodes and what the kernel really uses; else the processor.
+    """Return the EPC according to sysfs, which has NUMA nodes and what the kernel uses; else according to CPUID.
 
-    Less than 1 MiB is as good as nothing, since a device is 1 MiB.
+    Less than 1 MiB counts as none, since a device is 1 MiB.
     """
-    sections, sysfs_problem = _ask_sysfs(host)
+    sections, sysfs_problem = _read_sysfs(host)
     if not sysfs_problem:
         return EpcFinding(EpcSource.SYSFS, SYSFS_ATTRIBUTE, sections)
-    sections, cpuid_problem = _ask_cpuid(host)
+    sections, cpuid_problem = _read_cpuid(host)
     if not cpuid_problem:
         reason = f"CPUID leaf 0x12 has {len(sections)} EPC section{'s'[: len(sections) > 1]}; {sysfs_problem}"
         return EpcFinding(EpcSource.CPUID, reason, sections)
     return EpcFinding(EpcSource.NONE, f"{sysfs_problem}; {cpuid_problem}")
 
 
-def _ask_sysfs(host: HostReader) -> tuple[tuple[EpcSection, ...], str]:
+def _read_sysfs(host: HostReader) -> tuple[tuple[EpcSection, ...], str]:
     found = []
     for name in host.children(NODE_DIRECTORY):
         match = _NUMA_NODE.fullmatch(name)
@@ -77,7 +78,7 @@ def _ask_sysfs(host: HostReader) -> tuple[tuple[EpcSection, ...], str]:
     return tuple(sorted(found, key=lambda section: section.numa_node or 0)), _too_small(SYSFS_ATTRIBUTE, found)
 
 
-def _ask_cpuid(host: HostReader) -> tuple[tuple[EpcSection, ...], str]:
+def _read_cpuid(host: HostReader) -> tuple[tuple[EpcSection, ...], str]:
     try:
         max_leaf = host.cpuid(0, 0).eax
         if max_leaf < SGX_LEAF:

@@ -1,4 +1,4 @@
-"""How discovery looks at the host: five read-only questions, so that decisions can be tried on any fixture."""
+"""Discovery's interface to the host: five read-only methods, so that tests can use any fixture as the host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from confcom.sgx.epc import CpuidRegisters
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """What stat says of a file, as far as it matters for a device node."""
+    """The part of a file's status that matters for a device node."""
 
     character_device: bool
     mode: int
@@ -23,57 +23,57 @@ class FileStatus:
 
 
 class HostReader(Protocol):
-    """Read-only questions about the host; paths are absolute, as on the host."""
+    """Read-only access to the host; paths are absolute, as on the host."""
 
     def read_text(self, path: str) -> str | None:
-        """A small file's text, or None if it cannot be read."""
+        """Return the text of a small file, or None if it cannot be read."""
 
     def children(self, path: str) -> tuple[str, ...]:
-        """Names in a directory, sorted; none if it is not there."""
+        """Return the names in a directory, sorted; none if it cannot be read."""
 
     def exists(self, path: str) -> bool:
-        """Whether there is anything at the path."""
+        """Return whether something is at the path."""
 
     def status(self, path: str) -> FileStatus | None:
-        """What is at the path, or None if nothing is, or it may not be looked at."""
+        """Return the status of the file at the path, or None if there is none or it cannot be read."""
 
     def cpuid(self, leaf: int, subleaf: int) -> CpuidRegisters:
-        """What the processor answers.
+        """Return the registers of CPUID.
 
         Raises:
-            UnavailableError: it cannot be asked, with the reason.
+            UnavailableError: CPUID cannot be read; the error has the reason.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class HostFiles:
-    """The host's files below a root: `/`, or where a container or a playground has the host's file system.
+    """The host's files below a root: `/`, or the host's file system as mounted in a container or a playground.
 
-    The processor is the same below every root.
+    CPUID is independent of the root.
     """
 
     root: Path
 
     def read_text(self, path: str) -> str | None:
-        """A small file's text, or None if it cannot be read."""
+        """Return the text of a small file, or None if it cannot be read."""
         try:
             return self._at(path).read_text(encoding="ascii", errors="replace")
         except OSError:
             return None
 
     def children(self, path: str) -> tuple[str, ...]:
-        """Names in a directory, sorted; none if it is not there."""
+        """Return the names in a directory, sorted; none if it cannot be read."""
         try:
             return tuple(sorted(child.name for child in self._at(path).iterdir()))
         except OSError:
             return ()
 
     def exists(self, path: str) -> bool:
-        """Whether there is anything at the path."""
+        """Return whether something is at the path."""
         return self._at(path).exists()
 
     def status(self, path: str) -> FileStatus | None:
-        """What is at the path, or None if nothing is, or it may not be looked at."""
+        """Return the status of the file at the path, or None if there is none or it cannot be read."""
         try:
             found = self._at(path).stat()
         except OSError:
@@ -81,7 +81,7 @@ class HostFiles:
         return FileStatus(stat.S_ISCHR(found.st_mode), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
     def cpuid(self, leaf: int, subleaf: int) -> CpuidRegisters:
-        """What the processor answers."""
+        """Return the registers of CPUID."""
         return read_cpuid(leaf, subleaf)
 
     def _at(self, path: str) -> Path:

@@ -1,4 +1,4 @@
-"""The kubelet's side of the device plugin: sockets, ListAndWatch and Allocate, and registration.
+"""The device plugin's interface to the kubelet: sockets, ListAndWatch, Allocate, and registration.
 
-Owns the gRPC servers and clients. What there is to offer comes from `discovery` by way of the inventory.
+Owns the gRPC servers and clients. The advertised resources are planned from what `discovery` finds.
 """

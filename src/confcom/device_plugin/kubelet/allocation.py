@@ -1,6 +1,6 @@
-"""What a container gets for the devices that the kubelet chose for it.
+"""The answers to Allocate: what a container gets for the devices that the kubelet chose for it.
 
-Pure, and the same for the same request: the kubelet keeps the answer and replays it when the container restarts.
+Pure, and equal for equal requests: the kubelet keeps the answer and replays it when the container restarts.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import all_below
 
 EPC_VARIABLE = "CONFCOM_SGX_EPC_MIB"
-"""A container's EPC budget in MiB. One number, never the device IDs: a list of them passes Linux's limit of 128 KiB
-for one environment string at about 20 GiB of EPC."""
+"""A container's EPC budget in MiB. It is a number and not the list of device IDs, which would exceed Linux's limit of
+128 KiB for one environment string at about 20 GiB of EPC."""
 PLATFORM_VARIABLE = "CONFCOM_SGX_PLATFORM"
 AESMD_DIRECTORY = "/var/run/aesmd"
-"""Where AESM clients look for the socket. The directory is mounted, never the socket file: that would be stale after
-the quote helper's next start."""
+"""Where AESM clients look for the socket. Containers mount the directory and not the socket file, which would be stale
+after the quote helper's next start."""
 DEVICE_PERMISSIONS = "rw"
-"""The driver needs both; a container never makes device nodes (m)."""
+"""The driver needs both; containers never make device nodes (m)."""
 
 
 class AllocationError(ConfcomError):
@@ -31,14 +31,14 @@ class AllocationError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Allocator:
-    """Answers Allocate for one resource.
+    """Answers Allocate requests for one resource.
 
     Args:
-        resource: whose devices are asked for.
-        platform: told to the container.
-        container_nodes: the names under which a container gets the device node.
-        host_node: the device node on the host.
-        aesmd_directory: the host's directory with the AESM socket, or None if it does not come with this resource.
+        resource: the resource that is allocated.
+        platform: the platform that containers are told.
+        container_nodes: the paths of the device node in a container.
+        host_node: the path of the device node on the host.
+        aesmd_directory: the host's directory with the AESM socket, or None if this resource does not mount it.
     """
 
     resource: Resource
@@ -49,26 +49,27 @@ class Allocator:
 
     @classmethod
     def of(cls, resource: Resource, discovery: Discovery, *, aesmd_directory: str | None) -> Allocator:
-        """The allocator of one resource on a node where this was discovered.
+        """Return the allocator of one resource of a node.
 
         Args:
-            resource: whose devices are asked for.
+            resource: the resource that is allocated.
             discovery: what the node has.
-            aesmd_directory: what tenants of EPC or the enclave device get beside it; None: they mount it themselves.
+            aesmd_directory: mounted with the resources of EPC and the enclave device; None if containers mount it
+                themselves.
         """
         if resource.kind is ResourceKind.PROVISION:
             if discovery.provision_node is None:
                 raise ValueError("no provision resource is planned on a node without a provision device")
             return cls(resource, discovery.platform, PROVISION_NODES, discovery.provision_node, None)
-        # The quote helper makes that directory's socket, and mounts it by itself to write there.
+        # The quote helper makes the socket in that directory, and mounts the directory itself, writable.
         directory = None if resource.kind is ResourceKind.HELPER else aesmd_directory
         return cls(resource, discovery.platform, ENCLAVE_NODES, discovery.enclave_node, directory)
 
     def allocate(self, request: pb.AllocateRequest) -> pb.AllocateResponse:
-        """One answer per container, at a cost in proportion to the IDs asked for.
+        """Return one answer per container, in time proportional to the number of device IDs.
 
         Raises:
-            AllocationError: no, unknown or repeated device IDs.
+            AllocationError: a container has no device IDs, or an ID is unknown or repeated.
         """
         containers = request.container_requests
         self._check([identifier for container in containers for identifier in container.devices_ids])

@@ -1,4 +1,4 @@
-"""Waiting between attempts: longer each time, up to a limit, and never in step with other nodes."""
+"""Exponential backoff with jitter, so that nodes do not retry in step."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Backoff:
-    """Delays that double from `first` to `limit` seconds, each cut by up to half at random.
+    """Delays that double from `first` to `limit` seconds, each reduced at random by up to half.
 
     Args:
         first: the first delay, in seconds.
-        limit: no delay is longer.
+        limit: the maximum delay, in seconds.
         jitter: random numbers in [0, 1).
     """
 
@@ -25,11 +25,11 @@ class Backoff:
         self._next = self.first
 
     def next_delay(self) -> float:
-        """Seconds to wait before the next attempt."""
+        """Return the seconds to wait before the next attempt."""
         delay = self._next
         self._next = min(delay * 2, self.limit)
         return delay * (1 - self.jitter() / 2)
 
     def reset(self) -> None:
-        """An attempt succeeded for good: begin with the first delay again."""
+        """Start again with the first delay, after a lasting success."""
         self._next = self.first

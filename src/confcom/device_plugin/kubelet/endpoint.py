@@ -1,4 +1,4 @@
-"""One resource's gRPC server on a socket of its own, as the kubelet dials it."""
+"""One resource's gRPC server, on a socket of its own that the kubelet dials."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from confcom.kubelet_api.services import device_plugin_handler, unix_target
 _logger = logging.getLogger(__name__)
 
 MAX_CONCURRENT_CALLS = MAX_STREAMS + 4
-"""The kubelet makes one call at a time beside its stream; more are refused instead of piling up in memory. With 2,048
-devices a request has at most 10 KiB. With 262,144 it has 1.3 MiB, and twelve of them are 16 MiB of the 128 that the
-chart gives to the plugin."""
+"""The kubelet makes one call at a time beside its stream. Calls beyond the limit are refused, so that requests do not
+accumulate in memory. For 2,048 devices a request has at most 10 KiB. For 262,144 it has 1.3 MiB, and twelve of those
+are 16 MiB of the plugin's 128 MiB in the chart."""
 STOP_SECONDS = 1.0
 """For calls in flight when the server stops. Streams are ended before, and Allocate takes less than a millisecond."""
 
 
 @dataclass(slots=True)
 class Endpoint:
-    """A served socket. The path is used once: a new server gets a new name.
+    """One gRPC server on one socket. Every server has a new path, which is never used again.
 
-    A name of its own, since a 1.37 kubelet refuses a path that it is still connected to, and since gRPC silently takes
-    over a live socket's path and removes the path, whosever it is by then, when the server ends.
+    A 1.37 kubelet refuses a path that it is still connected to. Also, gRPC silently takes over a live socket's path and
+    removes the path when the server ends, even if another server has it by then.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class Endpoint:
     _server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
-        """Bind and serve.
+        """Bind the socket and serve.
 
         Raises:
             UnavailableError: the socket cannot be bound.
@@ -51,8 +51,8 @@ class Endpoint:
         server = grpc.aio.server(
             maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
             options=(
-                ("grpc.max_receive_message_length", self.servicer.most_request_bytes),
-                # gRPC would else enlarge what it receives ahead of us, for each connection, up to several MiB.
+                ("grpc.max_receive_message_length", self.servicer.max_request_bytes),
+                # Otherwise gRPC would enlarge the receive window of each connection, up to several MiB.
                 ("grpc.http2.bdp_probe", 0),
             ),
         )
@@ -68,16 +68,16 @@ class Endpoint:
         self._server = server
         await server.start()
 
-    def answers(self) -> bool:
-        """Whether someone who dials the path now is served: a starting kubelet removes every socket it finds."""
+    def is_live(self) -> bool:
+        """Return whether the path accepts connections; a kubelet that starts removes all sockets in its directory."""
         return inspect_path(self.path) is PathState.LIVE
 
-    def has_path(self) -> bool:
-        """Whether the path is still there; cheaper than `answers`, for looking every now and then."""
+    def path_exists(self) -> bool:
+        """Return whether the path still exists; cheaper than `is_live`, for periodic checks."""
         return os.path.lexists(self.path)
 
     async def close(self) -> None:
-        """End the streams, then the server, which removes its path."""
+        """End the streams, then stop the server, which removes its path."""
         self.servicer.end_streams()
         if self._server is not None:
             await self._server.stop(STOP_SECONDS)
@@ -87,72 +87,79 @@ class Endpoint:
 
 
 class Serving:
-    """Where one resource is served: on one socket, or two while the first must not end yet.
+    """The endpoints that serve one resource: the latest, and one retained endpoint that must not end yet.
 
     Args:
-        new_endpoint: makes an endpoint that is not yet served, with a path never used before.
+        new_endpoint: makes an endpoint that has not started, at a path that was never used.
     """
 
     def __init__(self, new_endpoint: Callable[[], Endpoint]) -> None:
         self._new_endpoint = new_endpoint
         self._endpoint: Endpoint | None = None
-        self._kept: Endpoint | None = None
-        self._why_anew = ""
-        self._keeps = False
+        self._retained: Endpoint | None = None
+        self._restart_reason = ""
+        self._retain_current = False
 
     @property
     def path(self) -> Path | None:
-        """Of the latest socket."""
+        """Path of the latest socket."""
         return None if self._endpoint is None else self._endpoint.path
 
-    def spend(self) -> None:
-        """The kubelet may know the path from a Register that failed: from 1.37 on it refuses a known one."""
-        self._why_anew = self._why_anew or "the kubelet may know the old one"
+    def mark_path_used(self) -> None:
+        """Have the next endpoint use a new path, because the kubelet may know this one from a Register that failed.
 
-    def keep(self) -> None:
-        """The kubelet may follow the latest socket, or have left it without telling: it cannot be registered again.
-
-        It is served beside the next one, since its end would take the resource from a kubelet that follows it. What was
-        kept before it ends now: up to 1.36 the kubelet has no eye on it, and from 1.37 on it has the other.
+        From 1.37 on the kubelet refuses a path that it knows.
         """
-        self._why_anew, self._keeps = "an instance that registered later has ended", True
+        self._restart_reason = self._restart_reason or "the kubelet may know the old one"
 
-    async def answering(self) -> Endpoint:
-        """One that answers whoever dials it, at a path that may be registered.
+    def retain(self) -> None:
+        """Have the next endpoint use a new path, and serve the latest one beside it.
+
+        The kubelet may still watch the latest endpoint, or have dropped it without notice, so it cannot be registered
+        again. If the kubelet still watches it, closing it would make the resource unavailable. An endpoint that was
+        retained before is closed at the next restart: up to 1.36 the kubelet does not watch it any more, and from 1.37
+        on it has the latest one.
+        """
+        self._restart_reason, self._retain_current = "an instance that registered later has ended", True
+
+    async def ensure_served(self) -> Endpoint:
+        """Return an endpoint that accepts connections at a path that may be registered; restart if there is none.
 
         Raises:
             UnavailableError: no socket can be bound.
         """
-        if self._endpoint is not None and not self._why_anew:
-            if self._endpoint.answers():
+        if self._endpoint is not None and not self._restart_reason:
+            if self._endpoint.is_live():
                 return self._endpoint
-            self._why_anew = "the old one is gone"
-        _logger.info("serving at a new socket", extra={"reason": self._why_anew or "the old one could not be served"})
-        return await self.anew()
+            self._restart_reason = "the old one is gone"
+        _logger.info(
+            "serving at a new socket", extra={"reason": self._restart_reason or "the old one could not be served"}
+        )
+        return await self.restart()
 
-    async def anew(self) -> Endpoint:
-        """Serve at a new path.
+    async def restart(self) -> Endpoint:
+        """Serve at a new path, and close the endpoints that are not retained.
 
         Raises:
             UnavailableError: the socket cannot be bound.
         """
-        leaving = None
-        if self._keeps:
-            leaving, self._kept = self._kept, self._endpoint
+        ending = None
+        if self._retain_current:
+            ending, self._retained = self._retained, self._endpoint
             self._endpoint = None
-        elif self._kept is not None and self._kept.servicer.streams.lost.is_set():
-            leaving, self._kept = self._kept, None
-        await _close_all(leaving, self._endpoint)
-        self._endpoint, self._why_anew, self._keeps = None, "", False
+        elif self._retained is not None and self._retained.servicer.streams.lost.is_set():
+            ending, self._retained = self._retained, None
+        await _close_all(ending, self._endpoint)
+        self._endpoint, self._restart_reason, self._retain_current = None, "", False
         endpoint = self._new_endpoint()
         await endpoint.start()
         self._endpoint = endpoint
         return endpoint
 
     async def close(self) -> None:
-        """End the kubelet's streams and the servers, and remove the sockets."""
-        await _close_all(self._endpoint, self._kept)
-        self._endpoint = self._kept = None
+        """End the streams, stop the servers, and remove the sockets."""
+        await _close_all(self._endpoint, self._retained)
+        self._endpoint = self._retained = None
 
 
 async def _close_all(*endpoints: Endpoint | None) -> None:
@@ -160,11 +167,11 @@ async def _close_all(*endpoints: Endpoint | None) -> None:
 
 
 def require_directory(directory: Path) -> None:
-    """See that sockets can be bound there.
+    """Check that sockets can be bound in the kubelet's directory.
 
     Raises:
-        SettingsError: their paths would be too long.
-        UnavailableError: they cannot, with the reason.
+        SettingsError: the socket paths would be too long.
+        UnavailableError: sockets cannot be bound; the error has the reason.
     """
     size = len(os.fsencode(directory)) + 1 + NAME_BYTES
     if size > MAX_PATH_BYTES:

@@ -1,4 +1,4 @@
-"""Staying registered with the kubelet, for one resource, through everything that a kubelet does."""
+"""Registration of one resource with the kubelet, repeated whenever it is lost."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from confcom.device_plugin.discovery.device_watch import Presence
+from confcom.device_plugin.discovery.device_watch import DeviceAvailability
 from confcom.device_plugin.kubelet.backoff import Backoff
 from confcom.device_plugin.kubelet.endpoint import Endpoint, Serving
 from confcom.device_plugin.kubelet.registration_attempt import (
     REGISTER_SECONDS,
     AttemptFailedError,
+    kubelet_absence_reason,
     register_once,
-    why_no_kubelet,
 )
-from confcom.device_plugin.kubelet.socket_names import Siblings
+from confcom.device_plugin.kubelet.socket_names import PeerInstances
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.errors import ConfcomError
 
 _logger = logging.getLogger(__name__)
 
 SOCKET_CHECK_SECONDS = 1.0
-"""How often a registered plugin looks whether its socket's path is still there, and which other instances are: one
-lstat, one listing of the directory, and a connect to each socket of another instance."""
-SEEN_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
-"""How long an instance is there at least once it may have registered, for another to see it; with some patience."""
-STEADY_SECONDS = 1.0
-"""A stream that lasted this long was a working registration, and the next one is tried without delay."""
+"""Interval at which a registered plugin checks whether its socket's path still exists and which other instances run:
+one lstat, one listing of the directory, and a connect to each socket of another instance."""
+MIN_VISIBLE_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
+"""Minimum time that an instance serves after it may have registered, so that other instances see it; with a margin."""
+STABLE_SECONDS = 1.0
+"""A stream that lasted this long counts as a working registration; the next attempt follows without delay."""
 ABSENT_FIRST_SECONDS, ABSENT_LIMIT_SECONDS = 0.05, 0.25
-"""Looking for a kubelet that does not listen costs one connect, and it should be met soon after it starts."""
+"""Backoff while no kubelet listens. An attempt costs one connect, and a kubelet is to be found soon after its start."""
 RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS = 0.02, 5.0
-"""A kubelet that refuses, or drops us at once, must not be called in a loop (one plugin in the wild: 300 times a s).
-A kubelet that ended is another matter: its successor is a stranger, and begins with the first delay."""
+"""Backoff while a kubelet refuses the plugin or drops it at once, so that it is not called in a loop (one known plugin:
+300 times a second). When the kubelet ends, the backoff is reset, because nothing is known about its successor."""
 
 
 class RegistrationCause(StrEnum):
@@ -48,35 +48,35 @@ class RegistrationCause(StrEnum):
     STREAM_LOST = "stream_lost"
     """The kubelet restarted, or another instance that had registered before us ended (up to 1.36)."""
     SOCKET_LOST = "socket_lost"
-    """Our socket's path was removed while the stream went on; nobody could dial us again."""
+    """Our socket's path was removed while the stream stayed open; the kubelet could not dial it again."""
     SIBLING_ENDED = "sibling_ended"
     """Another instance that had registered after us ended: up to 1.36 the kubelet has lost the resource with it."""
     DEVICE_BACK = "device_back"
-    """The SGX device was lost, and we ended the stream ourselves; now it is back."""
+    """The SGX device was lost, and we ended the stream; now it is back."""
 
 
 @dataclass(slots=True)
 class RegistrationStatus:
-    """Where one resource stands, for /inventory."""
+    """The state of one resource's registration, for /inventory."""
 
     registered: bool = False
-    """Whether the kubelet is watching our list now."""
+    """Whether the kubelet watches our list now."""
     registrations: int = 0
-    """How many led to a stream since start."""
+    """Number of registrations since start that led to a stream."""
     cause: RegistrationCause = RegistrationCause.START
-    """Why the last one was needed."""
+    """Why the last registration was needed."""
     problem: str = "not tried yet"
-    """Why the last attempt failed, or empty."""
+    """Why the last attempt failed; empty if it succeeded."""
 
 
 class Registrar:
     """Serves one resource and keeps it registered.
 
     Args:
-        resource_name: what is registered.
-        kubelet_socket: the kubelet's registration socket; it may be missing for as long as it likes.
-        new_endpoint: makes an endpoint that is not yet served, with a path never used before.
-        siblings: the other instances that serve it.
+        resource_name: the resource to register.
+        kubelet_socket: the kubelet's registration socket; it may be missing for any length of time.
+        new_endpoint: makes an endpoint that has not started, at a path that was never used.
+        peers: the other instances that serve the resource.
         metrics: where registrations are counted.
         jitter: random numbers in [0, 1).
         clock: monotonic seconds.
@@ -89,7 +89,7 @@ class Registrar:
         resource_name: str,
         kubelet_socket: Path,
         new_endpoint: Callable[[], Endpoint],
-        siblings: Siblings,
+        peers: PeerInstances,
         metrics: PluginMetrics,
         jitter: Callable[[], float],
         clock: Callable[[], float],
@@ -99,73 +99,73 @@ class Registrar:
         self.resource_name = resource_name
         self._kubelet_socket = kubelet_socket
         self._serving = Serving(new_endpoint)
-        self._siblings = siblings
+        self._peers = peers
         self._metrics = metrics
         self._clock = clock
         self._sleep = sleep
-        self._absent = Backoff(ABSENT_FIRST_SECONDS, ABSENT_LIMIT_SECONDS, jitter)
-        self._retry = Backoff(RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS, jitter)
+        self._absent_backoff = Backoff(ABSENT_FIRST_SECONDS, ABSENT_LIMIT_SECONDS, jitter)
+        self._retry_backoff = Backoff(RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS, jitter)
         self._registered_at = self._offered_at = -math.inf
 
     @property
     def socket_path(self) -> Path | None:
-        """Where the resource is served now."""
+        """The socket on which the resource is served now; None if it is not served."""
         return self._serving.path
 
     async def start(self) -> None:
-        """Serve. From here on the kubelet could be answered.
+        """Start serving, so that the kubelet's calls can be answered.
 
         Raises:
             UnavailableError: the socket cannot be bound.
         """
-        await self._serving.anew()
+        await self._serving.restart()
 
-    async def run_while(self, device: Presence) -> None:
-        """Stay registered while the device is there, and unregistered while it is not, until cancelled.
+    async def run_while(self, device: DeviceAvailability) -> None:
+        """Keep the resource registered while the device is available, and unregistered otherwise, until cancelled.
 
-        A lost device ends the kubelet's stream, which leaves the devices in the node's capacity and takes them from
-        what can be allocated. The server goes with it, so that nobody is given a device that is not there.
+        A lost device ends the kubelet's stream: the devices stay in the node's capacity and are removed from what is
+        allocatable. The server stops too, so that no container is given a missing device.
         """
         cause = RegistrationCause.START
         while True:
-            if device.gone.is_set():
+            if device.unavailable.is_set():
                 await self._wait_unregistered(device)
                 cause = RegistrationCause.DEVICE_BACK
-            await _first_done(self.run(cause), device.gone.wait())
+            await _first_done(self.run(cause), device.unavailable.wait())
 
-    async def _wait_unregistered(self, device: Presence) -> None:
+    async def _wait_unregistered(self, device: DeviceAvailability) -> None:
         await self.close()
-        self.status.problem = device.why_gone
-        _logger.warning("not offered any more", extra={"resource": self.resource_name, "reason": device.why_gone})
-        await device.there.wait()
-        with contextlib.suppress(ConfcomError):  # it is tried again for each attempt to register, and told then
+        self.status.problem = device.reason
+        _logger.warning("not offered any more", extra={"resource": self.resource_name, "reason": device.reason})
+        await device.available.wait()
+        with contextlib.suppress(ConfcomError):  # each attempt to register tries it again, and reports the failure
             await self.start()
 
     async def run(self, cause: RegistrationCause = RegistrationCause.START) -> None:
-        """Register, and again whenever it is needed, until cancelled."""
+        """Register, and register again whenever the registration is lost, until cancelled."""
         while True:
             endpoint = await self._register(cause)
-            cause = await _until_lost(endpoint, self._siblings)
+            cause = await _until_lost(endpoint, self._peers)
             if cause is RegistrationCause.SIBLING_ENDED:
-                self._serving.keep()
-            self._show_registered(registered=False)
+                self._serving.retain()
+            self._set_registered(registered=False)
             _logger.warning("no longer registered", extra={"resource": self.resource_name, "cause": cause})
-            if self._clock() - self._registered_at >= STEADY_SECONDS:
-                self._retry.reset()
-            elif not why_no_kubelet(self._kubelet_socket):
-                await self._sleep(self._retry.next_delay())
+            if self._clock() - self._registered_at >= STABLE_SECONDS:
+                self._retry_backoff.reset()
+            elif not kubelet_absence_reason(self._kubelet_socket):
+                await self._sleep(self._retry_backoff.next_delay())
 
     async def end(self) -> None:
-        """Close, but not before an older instance has seen that we were there: it takes the resource back then."""
-        unseen_seconds = self._offered_at + SEEN_SECONDS - self._clock()
-        if unseen_seconds > 0 and self._siblings.any_alive():
-            await self._sleep(unseen_seconds)
+        """Close, after older instances had time to see this one, so that they detect its end and register again."""
+        remaining = self._offered_at + MIN_VISIBLE_SECONDS - self._clock()
+        if remaining > 0 and self._peers.any_alive():
+            await self._sleep(remaining)
         await self.close()
 
     async def close(self) -> None:
-        """End the kubelet's stream and the server, and remove the socket."""
+        """End the kubelet's stream, stop the server, and remove the socket."""
         await self._serving.close()
-        self._show_registered(registered=False)
+        self._set_registered(registered=False)
 
     async def _register(self, cause: RegistrationCause) -> Endpoint:
         while True:
@@ -173,44 +173,44 @@ class Registrar:
                 endpoint = await register_once(self._kubelet_socket, self.resource_name, self._offered_endpoint)
                 break
             except AttemptFailedError as failure:
-                self._note_failure(failure)
+                self._record_failure(failure)
                 if failure.kubelet_listens:
-                    self._absent.reset()
-                    await self._sleep(self._retry.next_delay())
+                    self._absent_backoff.reset()
+                    await self._sleep(self._retry_backoff.next_delay())
                 else:
-                    self._retry.reset()
-                    await self._sleep(self._absent.next_delay())
-        self._absent.reset()
+                    self._retry_backoff.reset()
+                    await self._sleep(self._absent_backoff.next_delay())
+        self._absent_backoff.reset()
         self._registered_at = self._clock()
-        self._siblings.registered(endpoint.path, within=REGISTER_SECONDS)
+        self._peers.record_registration(endpoint.path, within=REGISTER_SECONDS)
         self.status.cause = cause
         self.status.problem = ""
         self.status.registrations += 1
         self._metrics.registrations.labels(self.resource_name, cause).inc()
-        self._show_registered(registered=True)
+        self._set_registered(registered=True)
         _logger.info("registered", extra={"resource": self.resource_name, "cause": cause, "socket": endpoint.path.name})
         return endpoint
 
     async def _offered_endpoint(self) -> Endpoint:
         self._offered_at = self._clock()
-        return await self._serving.answering()
+        return await self._serving.ensure_served()
 
-    def _note_failure(self, failure: AttemptFailedError) -> None:
+    def _record_failure(self, failure: AttemptFailedError) -> None:
         if failure.problem != self.status.problem:
             _logger.warning("not registered yet", extra={"resource": self.resource_name, "reason": failure.problem})
         self.status.problem = failure.problem
-        if failure.path_is_spent:
-            self._serving.spend()
+        if failure.path_is_used:
+            self._serving.mark_path_used()
         if failure.kubelet_listens:
             self._metrics.registration_failures.labels(self.resource_name).inc()
 
-    def _show_registered(self, *, registered: bool) -> None:
+    def _set_registered(self, *, registered: bool) -> None:
         self.status.registered = registered
         self._metrics.registered.labels(self.resource_name).set(registered)
 
 
 async def _first_done(*parts: Coroutine[Any, Any, Any]) -> None:
-    """Run side by side until one is done; the others are cancelled, and a failure of any is raised."""
+    """Run coroutines concurrently until one is done, cancel the others, and raise the failure of any."""
     tasks = [asyncio.create_task(part) for part in parts]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -223,15 +223,15 @@ async def _first_done(*parts: Coroutine[Any, Any, Any]) -> None:
             task.result()
 
 
-async def _until_lost(endpoint: Endpoint, siblings: Siblings) -> RegistrationCause:
+async def _until_lost(endpoint: Endpoint, peers: PeerInstances) -> RegistrationCause:
     while True:
         try:
             async with asyncio.timeout(SOCKET_CHECK_SECONDS):
                 await endpoint.servicer.streams.lost.wait()
         except TimeoutError:
-            if not endpoint.has_path():
+            if not endpoint.path_exists():
                 return RegistrationCause.SOCKET_LOST
-            if siblings.one_has_ended():
+            if peers.any_ended():
                 return RegistrationCause.SIBLING_ENDED
         else:
             return RegistrationCause.STREAM_LOST

@@ -1,9 +1,9 @@
-"""One attempt to register one resource with the kubelet, in the order that a starting kubelet asks for.
+"""One attempt to register one resource with the kubelet, in an order that is safe while the kubelet starts.
 
-A kubelet that starts removes every socket in the directory before it listens, and while it answers Register it dials
-the plugin back. Hence the order: connect to the kubelet, then see that our own socket is served, then Register over
-that connection, then wait there for the kubelet's stream. Looking at our socket before the connection loses 10 s to a
-dial-back that finds nothing (measured, 4 of 4).
+A kubelet that starts removes every socket in the directory before it listens, and it dials the plugin back while it
+answers Register. Hence the order: connect to the kubelet, make sure that our own socket is served, call Register over
+that connection, then wait for the kubelet's stream while watching the connection. Checking our socket before connecting
+would lose 10 s to a dial-back that finds no socket (measured, 4 of 4).
 """
 
 from __future__ import annotations
@@ -22,46 +22,47 @@ from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.services import API_VERSION, RegistrationStub, unix_channel
 
 CONNECT_SECONDS = 2.0
-"""A unix socket that listens accepts at once; a kubelet that takes longer is stopped or overwhelmed."""
+"""A listening unix socket accepts at once; a kubelet that takes longer is stopped or overloaded."""
 REGISTER_SECONDS = 12.0
-"""The kubelet dials back for up to 10 s before it answers, so that its own reason arrives rather than our deadline."""
+"""The kubelet dials back for up to 10 s before it answers; a longer deadline lets its own error arrive."""
 FIRST_STREAM_SECONDS = 10.0
-"""From a successful Register to the kubelet's ListAndWatch; it normally comes within milliseconds."""
+"""From a successful Register to the kubelet's ListAndWatch, which normally comes within milliseconds."""
 
 
 class AttemptFailedError(Exception):
-    """An attempt failed for a reason that the next one may not meet.
+    """An attempt to register failed; a later one may succeed.
 
     Args:
         problem: the reason, for people.
-        kubelet_listens: whether there is a kubelet at all.
-        path_is_spent: whether the kubelet may know our path all the same: from 1.37 on it refuses a known one.
+        kubelet_listens: whether a kubelet listens at all.
+        path_is_used: whether the kubelet may know our path although Register failed; from 1.37 on it refuses a path
+            that it knows.
     """
 
-    def __init__(self, problem: str, *, kubelet_listens: bool = True, path_is_spent: bool = False) -> None:
+    def __init__(self, problem: str, *, kubelet_listens: bool = True, path_is_used: bool = False) -> None:
         super().__init__(problem)
         self.problem = problem
         self.kubelet_listens = kubelet_listens
-        self.path_is_spent = path_is_spent
+        self.path_is_used = path_is_used
 
 
 async def register_once(
     kubelet_socket: Path, resource_name: str, served_endpoint: Callable[[], Awaitable[Endpoint]]
 ) -> Endpoint:
-    """Register, and wait until the kubelet asks for the list.
+    """Register, and wait until the kubelet opens its ListAndWatch stream.
 
     Args:
-        kubelet_socket: its registration socket.
-        resource_name: what is registered.
-        served_endpoint: gives one that answers now.
+        kubelet_socket: the kubelet's registration socket.
+        resource_name: the resource to register.
+        served_endpoint: returns an endpoint that accepts connections now.
 
     Returns:
-        The endpoint that is registered.
+        The registered endpoint.
 
     Raises:
-        AttemptFailedError: it is not.
+        AttemptFailedError: the resource is not registered.
     """
-    if absence := why_no_kubelet(kubelet_socket):
+    if absence := kubelet_absence_reason(kubelet_socket):
         raise AttemptFailedError(absence, kubelet_listens=False)
     async with unix_channel(str(kubelet_socket)) as channel:
         try:
@@ -75,7 +76,7 @@ async def register_once(
             raise AttemptFailedError(f"{kubelet_socket} speaks no gRPC") from None
         except grpc.aio.AioRpcError as error:
             answer = f"the kubelet answers {error.code().name}: {error.details()}"
-            raise AttemptFailedError(answer, path_is_spent=True) from error
+            raise AttemptFailedError(answer, path_is_used=True) from error
         except ConfcomError as error:
             raise AttemptFailedError(str(error)) from error
         if not await _first_stream(endpoint, channel):
@@ -83,8 +84,8 @@ async def register_once(
     return endpoint
 
 
-def why_no_kubelet(kubelet_socket: Path) -> str:
-    """Why nobody could be registered with there, or nothing."""
+def kubelet_absence_reason(kubelet_socket: Path) -> str:
+    """Return why no kubelet listens at its registration socket; empty if one does."""
     try:
         state = inspect_path(kubelet_socket)
     except UnavailableError as error:
@@ -93,7 +94,7 @@ def why_no_kubelet(kubelet_socket: Path) -> str:
 
 
 async def _first_stream(endpoint: Endpoint, channel: grpc.aio.Channel) -> bool:
-    """Whether the kubelet asks for the list; given up at once when its end of the registration connection goes."""
+    """Return whether the kubelet opens its stream; do not wait longer once the registration connection is closed."""
     opened = endpoint.servicer.streams.opened
     asked = asyncio.create_task(opened.wait())
     gone = asyncio.create_task(channel.wait_for_state_change(grpc.ChannelConnectivity.READY))

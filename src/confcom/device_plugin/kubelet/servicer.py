@@ -1,4 +1,4 @@
-"""The plugin's end of the device plugin API, for one resource, and whose stream is the kubelet's."""
+"""The plugin's side of the device plugin API for one resource, and detection of the kubelet's stream."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ import grpc
 from confcom.device_plugin.kubelet.allocation import AllocationError, Allocator
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.kubelet_api import deviceplugin_pb2 as pb
-from confcom.kubelet_api.device_list import most_allocate_bytes
+from confcom.kubelet_api.device_list import max_allocate_bytes
 from confcom.kubelet_api.services import AllocateContext, ListContext, OptionsContext
 
 MAX_STREAMS = 8
-"""Open ListAndWatch streams. A kubelet has one, two after registering twice; the rest is for people who look."""
+"""Open ListAndWatch streams. A kubelet has one, or two after two registrations; the rest is for other clients."""
 
 
 class StreamWatch:
-    """Which of the open streams is the kubelet's: the first that is opened once we ask to be registered.
+    """The state of the kubelet's ListAndWatch stream: the first that is opened once we register.
 
-    Only its end calls for a new registration. Others may look at the list too, and come and go.
+    Only the end of this stream requires a new registration. Other clients may open and close streams too.
     """
 
     def __init__(self) -> None:
         self.opened = asyncio.Event()
         self.lost = asyncio.Event()
         self.open_streams = 0
-        self._kubelets: object | None = None
+        self._kubelet_stream: object | None = None
 
     def expect(self) -> None:
-        """We are about to register: the next stream is the kubelet's."""
+        """Take the next stream for the kubelet's; called just before Register."""
         self.opened.clear()
         self.lost.clear()
-        self._kubelets = None
+        self._kubelet_stream = None
 
     def enter(self, stream: object) -> None:
-        """A stream was opened."""
+        """Record that a stream was opened."""
         self.open_streams += 1
-        if self._kubelets is None:
-            self._kubelets = stream
+        if self._kubelet_stream is None:
+            self._kubelet_stream = stream
             self.opened.set()
 
     def leave(self, stream: object) -> None:
-        """A stream has ended."""
+        """Record that a stream has ended."""
         self.open_streams -= 1
-        if stream is self._kubelets:
+        if stream is self._kubelet_stream:
             self.lost.set()
 
 
 class ResourceServicer:
-    """Serves one resource: its cached list, and Allocate.
+    """Serves one resource: its encoded device list, and Allocate.
 
     Args:
-        allocator: decides what a container gets.
+        allocator: answers Allocate.
         list_bytes: the whole device list, encoded once.
         metrics: where requests are counted.
         clock: monotonic seconds.
@@ -70,21 +70,21 @@ class ResourceServicer:
         self._closing = asyncio.Event()
 
     @property
-    def most_request_bytes(self) -> int:
-        """How long a request can be that asks for what there is."""
-        return most_allocate_bytes(self._allocator.resource.count)
+    def max_request_bytes(self) -> int:
+        """Maximum size of a request that asks for every device once."""
+        return max_allocate_bytes(self._allocator.resource.count)
 
     def end_streams(self) -> None:
-        """Let every ListAndWatch end; a gRPC server would otherwise wait for them when it stops."""
+        """End every ListAndWatch stream; a gRPC server that stops would otherwise wait for them."""
         self._closing.set()
 
     async def get_device_plugin_options(self, request: pb.Empty, context: OptionsContext) -> pb.DevicePluginOptions:
-        """Nothing beyond Allocate is wanted."""
+        """Return the default options: the kubelet calls nothing but Allocate."""
         del request, context
         return pb.DevicePluginOptions()
 
     async def list_and_watch(self, request: pb.Empty, context: ListContext) -> AsyncIterator[bytes]:
-        """The whole list at once, then silence: devices are never withdrawn while the plugin runs."""
+        """Send the whole list once, then keep the stream open: devices are never withdrawn while the plugin runs."""
         del request
         if self.streams.open_streams >= MAX_STREAMS:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_STREAMS} streams are open already")
@@ -97,7 +97,7 @@ class ResourceServicer:
             self.streams.leave(stream)
 
     async def allocate(self, request: pb.AllocateRequest, context: AllocateContext) -> pb.AllocateResponse:
-        """What containers get; a refusal reaches the pod's status through the kubelet, so it explains itself."""
+        """Answer Allocate; a refusal has an explanation, because the kubelet copies it to the pod's status."""
         name = self._allocator.resource.name
         started = self._clock()
         response, refusal = None, ""
@@ -107,7 +107,7 @@ class ResourceServicer:
             self._metrics.allocate_failures.labels(name).inc()
             refusal = str(error)
         if response is None:
-            # Not while the error is handled: its traceback holds every ID of the request.
+            # Outside of the except block, in which the error's traceback would hold every ID of the request.
             del request
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, refusal)
         self._metrics.allocate_seconds.labels(name).observe(self._clock() - started)

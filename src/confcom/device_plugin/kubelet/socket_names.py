@@ -1,7 +1,7 @@
-"""The names of our sockets in the kubelet's directory, and what they tell instances of each other.
+"""The names of our sockets in the kubelet's directory, by which instances find each other.
 
-A name holds what is served, whose plugin it is, which instance of it, and which of the instance's sockets: nothing else
-in that directory survives a kubelet's start, and nothing else is needed.
+A name identifies the resource, the installation, the instance, and the instance's socket by number. Instances exchange
+nothing else: the names are enough, and a kubelet clears the directory when it starts.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from confcom.daemon.socket_path import PathState, inspect_path
 from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.errors import UnavailableError
 
-_MARK_LETTERS = 4
-"""Of the digest of a name, in hex. Two of a node are alike once in 65,536."""
+_DIGEST_LETTERS = 4
+"""Hex digits of a name's digest. Two names on a node have the same digits with a probability of 1 in 65,536."""
 _KIND_LETTERS = 3
 _LETTERS = string.digits + string.ascii_lowercase
 _INSTANCE_LETTERS = 3
-"""46,656 instances; one that is in use on the node is not taken again."""
+"""46,656 instances; an identifier that is in use on the node is not chosen again."""
 _NUMBER_LETTERS = 3
-"""46,656 sockets of one instance. Each costs a kubelet restart or the like; then they begin anew."""
+"""46,656 sockets of one instance, after which the numbers repeat. A new socket takes a kubelet restart or the like."""
 INSTANCES = len(_LETTERS) ** _INSTANCE_LETTERS
-NAME_BYTES = len("sgx--.sock") + _KIND_LETTERS + 2 * _MARK_LETTERS + _INSTANCE_LETTERS + _NUMBER_LETTERS
-"""Of a socket's name, whatever is served there: short, for directories of kubelets are long."""
+NAME_BYTES = len("sgx--.sock") + _KIND_LETTERS + 2 * _DIGEST_LETTERS + _INSTANCE_LETTERS + _NUMBER_LETTERS
+"""Length of every socket name. It is short because kubelets' directories have long paths."""
 _NAME = re.compile(
-    rf"sgx-({'|'.join(kind[:_KIND_LETTERS] for kind in ResourceKind)})-(?P<resource>[0-9a-f]{{{_MARK_LETTERS}}})"
-    rf"(?P<installation>[0-9a-f]{{{_MARK_LETTERS}}})(?P<instance>[0-9a-z]{{{_INSTANCE_LETTERS}}})"
+    rf"sgx-({'|'.join(kind[:_KIND_LETTERS] for kind in ResourceKind)})-(?P<resource>[0-9a-f]{{{_DIGEST_LETTERS}}})"
+    rf"(?P<installation>[0-9a-f]{{{_DIGEST_LETTERS}}})(?P<instance>[0-9a-z]{{{_INSTANCE_LETTERS}}})"
     rf"[0-9a-z]{{{_NUMBER_LETTERS}}}\.sock"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SocketNames:
-    """The names that one instance gives.
+    """The socket names of one instance.
 
     Args:
-        directory: the kubelet's.
-        installation: whose plugin it is.
-        instance: `unused_instance` found it.
+        directory: the kubelet's device plugin directory.
+        installation: the plugin's installation.
+        instance: the instance's identifier, from `unused_instance`.
     """
 
     directory: Path
@@ -51,55 +51,57 @@ class SocketNames:
     instance: str
 
     def path(self, resource: Resource, number: int) -> Path:
-        """Where the instance serves a resource for the `number`-th time."""
-        marks = f"{_mark(resource.name)}{_mark(self.installation)}{self.instance}"
-        return self.directory / f"sgx-{resource.kind[:_KIND_LETTERS]}-{marks}{_digits(number, _NUMBER_LETTERS)}.sock"
+        """Return the path of the instance's socket number `number` for a resource."""
+        identity = f"{_digest(resource.name)}{_digest(self.installation)}{self.instance}"
+        return self.directory / f"sgx-{resource.kind[:_KIND_LETTERS]}-{identity}{_digits(number, _NUMBER_LETTERS)}.sock"
 
-    def siblings(self, resource: Resource) -> Siblings:
-        """The other instances that serve the same."""
-        return Siblings(self, _mark(resource.name))
+    def peers(self, resource: Resource) -> PeerInstances:
+        """Return the other instances of the installation that serve a resource."""
+        return PeerInstances(self, _digest(resource.name))
 
 
 @dataclass(slots=True)
-class Siblings:
-    """Other instances of this installation that serve one resource, while an update overlaps them or is rolled back.
+class PeerInstances:
+    """Other instances of this installation that serve one resource, during an update or a rollback.
 
-    Up to 1.36 the kubelet knows one plugin for a name, the one that registered last. When that one ends, the resource
-    is lost, and an older one that still runs is not told: its stream stays open. So it has to look for itself.
+    Up to 1.36 the kubelet knows one plugin per resource, the one that registered last. When that instance ends, the
+    kubelet loses the resource, and an older instance that still runs gets no notice: its stream stays open. So each
+    instance has to watch for the end of others.
     """
 
     _names: SocketNames
     _resource: str
     _older: frozenset[Path] = frozenset()
     _alive: frozenset[str] = frozenset()
-    _over: frozenset[str] = frozenset()
+    _stale: frozenset[str] = frozenset()
 
-    def registered(self, own: Path, *, within: float) -> None:
-        """We have registered: from here on, only the end of one that registers later concerns us.
+    def record_registration(self, own: Path, *, within: float) -> None:
+        """Record that we have registered: from here on, only the end of an instance that registers later matters.
 
         Args:
             own: our socket.
-            within: seconds that a Register may take. A socket that is older than ours by more is of one that had
-                registered before: whoever registers again does so with a new socket, but for the latest one.
+            within: seconds that a Register may take. A socket that is older than ours by more belongs to an instance
+                that had registered before us: an instance that registers again uses a new socket, unless it was the
+                latest to register.
         """
         latest = _bound_at(own) - within
         self._older = frozenset(path for path, _ in self._sockets() if _bound_at(path) < latest)
-        self._alive, self._over = self._look()
+        self._alive, self._stale = self._inspect()
 
-    def one_has_ended(self) -> bool:
-        """Whether one that may have registered after us is gone since the last look."""
-        alive, over = self._look()
-        ended = (self._alive - alive) | (over - alive - self._over)
-        self._alive, self._over = alive, over
+    def any_ended(self) -> bool:
+        """Return whether an instance that may have registered after us has ended since the last call."""
+        alive, stale = self._inspect()
+        ended = (self._alive - alive) | (stale - alive - self._stale)
+        self._alive, self._stale = alive, stale
         return bool(ended)
 
     def any_alive(self) -> bool:
-        """Whether there is one now, whenever it registered."""
+        """Return whether another instance serves the resource now, whether it registered before or after us."""
         return any(_state(path) is PathState.LIVE for path, _ in self._sockets())
 
-    def _look(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Which are served somewhere, and which have left sockets that nobody serves."""
-        alive, over = set(), set()
+    def _inspect(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the instances with a live socket, or one that cannot be inspected, and those with a stale socket."""
+        alive, stale = set(), set()
         for path, instance in self._sockets():
             if path in self._older:
                 continue
@@ -107,24 +109,24 @@ class Siblings:
                 case PathState.LIVE | None:
                     alive.add(instance)
                 case PathState.STALE:
-                    over.add(instance)
-        return frozenset(alive), frozenset(over)
+                    stale.add(instance)
+        return frozenset(alive), frozenset(stale)
 
     def _sockets(self) -> Iterator[tuple[Path, str]]:
-        mine = (self._resource, _mark(self._names.installation))
+        mine = (self._resource, _digest(self._names.installation))
         for path, found in _our_sockets(self._names.directory):
             if (found["resource"], found["installation"]) == mine and found["instance"] != self._names.instance:
                 yield path, found["instance"]
 
 
 def unused_instance(directory: Path, random_below: Callable[[int], int]) -> str:
-    """A mark that no socket in the directory has.
+    """Return an instance identifier that no socket in the directory has.
 
-    gRPC silently takes over a live socket's path, so two instances must never meet in a name.
+    gRPC silently takes over a live socket's path, so two instances must never have the same name.
 
     Args:
-        directory: the kubelet's.
-        random_below: a random number from 0 to below its argument.
+        directory: the kubelet's device plugin directory.
+        random_below: returns a random number from 0 to below its argument.
     """
     used = {found["instance"] for _, found in _our_sockets(directory)}
     while (instance := _digits(random_below(INSTANCES), _INSTANCE_LETTERS)) in used:
@@ -133,17 +135,17 @@ def unused_instance(directory: Path, random_below: Callable[[int], int]) -> str:
 
 
 def refuse_second_plugin(directory: Path, resources: Iterable[Resource], installation: str) -> None:
-    """Let nobody start beside a plugin of another installation that serves one of the same resources.
+    """Raise an error if a plugin of another installation serves one of the same resources.
 
-    The kubelet would take the later one for the earlier one's successor, hand out the same EPC twice, and lose the
-    resource when either ends. An instance of the same installation is the next one of an update.
+    The kubelet would take the later plugin for the successor of the earlier one, allocate the same EPC twice, and lose
+    the resource when either ends. An instance of the same installation is its successor in an update.
 
     Raises:
         UnavailableError: there is such a plugin.
     """
-    mine = {_mark(resource.name): resource.name for resource in resources}
+    mine = {_digest(resource.name): resource.name for resource in resources}
     for path, found in _our_sockets(directory):
-        foreign = found["resource"] in mine and found["installation"] != _mark(installation)
+        foreign = found["resource"] in mine and found["installation"] != _digest(installation)
         if foreign and _state(path) is PathState.LIVE:
             raise UnavailableError(
                 f"another device plugin offers {mine[found['resource']]} on this node",
@@ -153,12 +155,12 @@ def refuse_second_plugin(directory: Path, resources: Iterable[Resource], install
 
 
 def remove_stale_sockets(directory: Path) -> list[str]:
-    """Remove sockets of ours on which nobody listens: an instance that was killed could not.
+    """Remove this program's sockets on which no process listens, such as those of an instance that was killed.
 
     A kubelet clears the directory too, but only when it starts.
 
     Returns:
-        The names of what was removed. What may not be looked at or removed stays.
+        The names of the removed sockets. A socket that cannot be inspected or removed stays.
     """
     removed = []
     for path, _ in _our_sockets(directory):
@@ -170,7 +172,7 @@ def remove_stale_sockets(directory: Path) -> list[str]:
 
 
 def _our_sockets(directory: Path) -> list[tuple[Path, re.Match[str]]]:
-    """What is named as sockets of this program are, of any installation; nothing if it may not be looked at."""
+    """Return the paths of this program's sockets by name, of any installation; none if the directory is unreadable."""
     try:
         paths = sorted(directory.iterdir())
     except OSError:
@@ -179,7 +181,7 @@ def _our_sockets(directory: Path) -> list[tuple[Path, re.Match[str]]]:
 
 
 def _state(path: Path) -> PathState | None:
-    """What is there, or None if it may not be looked at."""
+    """Return what is at the path, or None if it cannot be inspected."""
     try:
         return inspect_path(path)
     except UnavailableError:
@@ -187,15 +189,15 @@ def _state(path: Path) -> PathState | None:
 
 
 def _bound_at(path: Path) -> float:
-    """When a socket was made, by the file system's clock; one that is gone, long ago."""
+    """Return when a socket was bound, by the file system's clock; 0 if it is gone."""
     try:
         return path.lstat().st_mtime
     except OSError:
         return 0.0
 
 
-def _mark(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[:_MARK_LETTERS]
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LETTERS]
 
 
 def _digits(number: int, letters: int) -> str:
