@@ -104,9 +104,9 @@ async def test_without_descriptors_one_timer_tries_again_and_none_outlives_the_a
         acceptor.add(listener)
         for _ in range(5):
             acceptor.accept_from(sock.fileno())
-            acceptor.go_on()
+            acceptor.resume()
         assert listener.asked >= 5
-        assert acceptor.hindered
+        assert acceptor.needs_resume
         acceptor.close()
         before = open_descriptors()
         over = asyncio.Event()
