@@ -16,7 +16,7 @@ from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import run_until_stopped
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits import HelperLimits
-from confcom.quote_helper.quoting.provider_state import Backend, ProviderKeeper, ProviderStatus
+from confcom.quote_helper.quoting.provider_state import Backend, ProviderStatus, ProviderSupervisor
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import HelperSettings
@@ -116,7 +116,7 @@ class QuoteHelper:
             sockets.set_can_quote(can_quote=status.ready)
             self._show_readiness(status, sockets)
 
-        provider = ProviderKeeper(
+        provider = ProviderSupervisor(
             open_backend=self._open_backend,
             opened=self._opened,
             service=service,
