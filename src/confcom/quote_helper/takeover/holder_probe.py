@@ -62,7 +62,7 @@ async def _init(path: Path) -> QuotingResponse:
     session = ClientSession(_REQUEST)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.setblocking(False)
-        # A non-blocking connect() on a unix socket succeeds or fails at once: it would wait only for room in the backlog.
+        # A unix socket's connect() would wait only for room in the backlog; non-blocking, it succeeds or fails at once.
         client.connect(os.fspath(path))
         await loop.sock_sendall(client, session.data_to_send)
         while (response := session.receive(await loop.sock_recv(client, _CHUNK_BYTES))) is None:
