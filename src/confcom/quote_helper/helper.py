@@ -160,7 +160,7 @@ class QuoteHelper:
         self._metrics.quotes_by(backend.root)
 
     def _show_readiness(self, status: ProviderStatus, sockets: SocketKeeper) -> None:
-        """Set ready if the last self-test made a quote and this instance serves the path; else set the reason."""
+        """Set ready if quotes are made without a problem and this instance serves the path; else set the reason."""
         waits_for_path = status.ready and not status.reason
         reason = sockets.reason if waits_for_path else status.reason
         self._metrics.ready.set(reason is None)

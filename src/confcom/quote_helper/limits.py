@@ -126,7 +126,7 @@ class HelperLimits:
     refusal_log_seconds: float = 1.0
     """At most one debug line in this time about requests that the provider refuses: any client can cause them."""
     repeated_log_seconds: float = 60.0
-    """At most one log line about malformed input, and one about a failing provider, in this time; metrics count all."""
+    """At most one log line in this time about each of: a failing provider, failing connections, repaired modes."""
 
     socket_tick_seconds: float = 0.5
     """Between checks of the socket's path: its loss is noticed and repaired within a second. A check costs one
