@@ -104,7 +104,7 @@ async def test_without_descriptors_one_timer_tries_again_and_none_outlives_the_a
         acceptor.add(listener)
         for _ in range(5):
             acceptor.accept_from(sock.fileno())
-            acceptor.go_on()
+            acceptor.resume()
         assert listener.asked >= 5
         acceptor.close()
         before = open_descriptors()

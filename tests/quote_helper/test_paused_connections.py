@@ -27,9 +27,9 @@ class Paused:
 async def make():
     made = []
 
-    def make(may_go_on, go_on):
+    def make(may_resume, resume):
         paused = PausedConnections(
-            may_go_on=may_go_on, go_on=go_on, refuse=lambda _: None, wait_seconds=3600.0, clock=lambda: 0.0
+            may_resume=may_resume, resume=resume, refuse=lambda _: None, wait_seconds=3600.0, clock=lambda: 0.0
         )
         made.append(paused)
         return paused

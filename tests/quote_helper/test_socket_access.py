@@ -16,7 +16,7 @@ from confcom.quote_helper.takeover.socket_access import (
     FileAccess,
     cannot_connect,
     cannot_enter,
-    mended_mode,
+    repaired_mode,
     who_else_can_replace,
 )
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
@@ -138,7 +138,7 @@ def test_who_can_connect(bits, connected):
     ],
 )
 def test_the_mode_that_a_directory_gets(bits, mended):
-    assert mended_mode(FileAccess(ME, ME, bits)) == mended
+    assert repaired_mode(FileAccess(ME, ME, bits)) == mended
 
 
 async def test_the_mode_of_a_shared_directory_with_the_sticky_bit_stays(start, path):

@@ -20,7 +20,7 @@ from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_helper.limits import HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.takeover import socket_inspection, socket_keeper
-from confcom.quote_helper.takeover.holder_probe import HolderAnswer, ask_holder
+from confcom.quote_helper.takeover.holder_probe import HolderStatus, probe_holder
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import MAX_SOCKET_PATH_BYTES, Instance
 
@@ -291,7 +291,9 @@ async def test_when_the_newer_one_dies_the_old_one_takes_the_path_back(keeper, p
     await old.waits("newer")
     await new.end()
     await old.serves()
-    assert await ask_holder(path, deadline_seconds=WAIT_SECONDS) == HolderAnswer(can_quote=True, target_info=b"T" * 512)
+    assert await probe_holder(path, deadline_seconds=WAIT_SECONDS) == HolderStatus(
+        can_quote=True, target_info=b"T" * 512
+    )
 
 
 @pytest.mark.parametrize("trouble", ["hangs", "lost its provider"])
@@ -322,7 +324,7 @@ async def test_a_removed_path_is_bound_again(keeper, path):
     path.parent.rmdir()
     await eventually(path.exists)
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
-    assert await ask_holder(path, deadline_seconds=WAIT_SECONDS) == HolderAnswer(can_quote=False)
+    assert await probe_holder(path, deadline_seconds=WAIT_SECONDS) == HolderStatus(can_quote=False)
     assert running.keeper.reason is None
 
 
@@ -507,10 +509,10 @@ async def test_who_could_not_be_asked_is_not_called_unable(keeper, path, monkeyp
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(socket, "socket", refuse)
-    answer = await ask_holder(path, deadline_seconds=WAIT_SECONDS)
+    answer = await probe_holder(path, deadline_seconds=WAIT_SECONDS)
     monkeypatch.undo()
-    assert answer == HolderAnswer(can_quote=True)
-    assert await ask_holder(path.with_name("nothing"), deadline_seconds=WAIT_SECONDS) == HolderAnswer(can_quote=False)
+    assert answer == HolderStatus(can_quote=True)
+    assert await probe_holder(path.with_name("nothing"), deadline_seconds=WAIT_SECONDS) == HolderStatus(can_quote=False)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")

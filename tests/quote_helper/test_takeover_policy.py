@@ -12,9 +12,9 @@ from confcom.quote_helper.takeover.takeover_policy import (
     Directory,
     Foreign,
     Instance,
+    LiveHelper,
     Nobody,
-    Ours,
-    Own,
+    OwnSocket,
     Stale,
     Step,
     decide,
@@ -27,24 +27,24 @@ BLOCKED = Blocked(UnavailableError("it may not be looked at"))
 
 
 @pytest.mark.parametrize(
-    ("sight", "can_quote", "replace_foreign", "step"),
+    ("state", "can_quote", "replace_foreign", "step"),
     [
-        (Own(), False, False, Step.KEEP),
-        (Own(), True, True, Step.KEEP),
+        (OwnSocket(), False, False, Step.KEEP),
+        (OwnSocket(), True, True, Step.KEEP),
         (Nobody(), False, False, Step.BIND),
         (Nobody(), True, False, Step.BIND),
         (STALE, False, False, Step.BIND),
         (STALE, True, False, Step.BIND),
         (Directory(), False, False, Step.BIND),
-        (Ours(OLDER), False, False, Step.WAIT),
-        (Ours(OLDER), True, False, Step.REPLACE),
-        (Ours(OLDER, can_quote=False), False, False, Step.WAIT),
-        (Ours(OLDER, can_quote=False), True, False, Step.REPLACE),
-        (Ours(NEWER), False, False, Step.WAIT),
-        (Ours(NEWER), True, False, Step.WAIT),
-        (Ours(NEWER, can_quote=False), False, False, Step.WAIT),
-        (Ours(NEWER, can_quote=False), True, False, Step.REPLACE),
-        (Ours(ME), False, False, Step.REPLACE),
+        (LiveHelper(OLDER), False, False, Step.WAIT),
+        (LiveHelper(OLDER), True, False, Step.REPLACE),
+        (LiveHelper(OLDER, can_quote=False), False, False, Step.WAIT),
+        (LiveHelper(OLDER, can_quote=False), True, False, Step.REPLACE),
+        (LiveHelper(NEWER), False, False, Step.WAIT),
+        (LiveHelper(NEWER), True, False, Step.WAIT),
+        (LiveHelper(NEWER, can_quote=False), False, False, Step.WAIT),
+        (LiveHelper(NEWER, can_quote=False), True, False, Step.REPLACE),
+        (LiveHelper(ME), False, False, Step.REPLACE),
         (FOREIGN, False, False, Step.WAIT),
         (FOREIGN, True, False, Step.WAIT),
         (FOREIGN, False, True, Step.WAIT),
@@ -52,20 +52,20 @@ BLOCKED = Blocked(UnavailableError("it may not be looked at"))
         (BLOCKED, True, True, Step.WAIT),
     ],
 )
-def test_the_rules(sight, can_quote, replace_foreign, step):
-    decision = decide(sight, me=ME, can_quote=can_quote, replace_foreign=replace_foreign)
+def test_the_rules(state, can_quote, replace_foreign, step):
+    decision = decide(state, me=ME, can_quote=can_quote, replace_foreign=replace_foreign)
     assert decision.step is step
     assert bool(decision.reason) is (step is Step.WAIT)
 
 
 def test_the_reason_for_waiting_says_what_would_help():
-    def reason(sight, **changes):
-        return decide(sight, **({"me": ME, "can_quote": True, "replace_foreign": False} | changes)).reason
+    def reason(state, **changes):
+        return decide(state, **({"me": ME, "can_quote": True, "replace_foreign": False} | changes)).reason
 
     assert reason(FOREIGN) == f"{FOREIGN.reason}, and without --replace-foreign-socket it stays"
     assert reason(FOREIGN, can_quote=False, replace_foreign=True).endswith("no quote was made here yet")
-    assert reason(Ours(NEWER)) == "a newer quote helper serves"
-    assert "older" in reason(Ours(OLDER), can_quote=False)
+    assert reason(LiveHelper(NEWER)) == "a newer quote helper serves"
+    assert "older" in reason(LiveHelper(OLDER), can_quote=False)
     assert reason(BLOCKED) == "it may not be looked at"
 
 
@@ -125,9 +125,9 @@ class Updates(RuleBasedStateMachine):
             case "foreign":
                 return FOREIGN
             case Model() as holder if holder is model:
-                return Own()
+                return OwnSocket()
             case Model() as holder:
-                return Ours(holder.instance, holder.quotes)
+                return LiveHelper(holder.instance, holder.quotes)
 
     def tick(self, model):
         if model.hangs or model.stopping:

@@ -1,4 +1,4 @@
-"""The quote helper's life: serve the path or wait for it, prepare, drain."""
+"""The quote helper's life cycle: serve the path or wait for it, prepare the provider, drain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import run_until_stopped
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits import HelperLimits
-from confcom.quote_helper.quoting.provider_state import Backend, ProviderKeeper, ProviderStatus
+from confcom.quote_helper.quoting.provider_state import Backend, ProviderStatus, ProviderSupervisor
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import HelperSettings
@@ -38,12 +38,12 @@ class QuoteHelper:
     """One quote helper on one socket.
 
     Args:
-        settings: where to serve.
-        open_backend: opens what makes the quotes. It may block: it is called in a thread.
-        instance: which run of the helper this is.
+        settings: the flags.
+        open_backend: opens the backend. It may block: it is called in a worker thread.
+        instance: identifies this run of the helper.
         clock: monotonic seconds.
         limits: deadlines and caps.
-        registry: where the metrics are registered that are shown.
+        registry: where the metrics are registered.
         wall_clock: seconds since the epoch, for the audit file.
     """
 
@@ -72,13 +72,13 @@ class QuoteHelper:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then drain; nothing is left behind, however it ends.
+        """Serve until `stop` is set, then drain; all resources are released in every case.
 
         Raises:
-            ConfcomError: the socket or the probe address can never be had, or the backend cannot be opened.
+            ConfcomError: the socket or the probe address cannot be bound, or the backend cannot be opened.
         """
         limits, settings = self._limits, self._settings
-        workers, looks = WorkerPool("quote-provider"), WorkerPool("aesm-socket")
+        workers, socket_workers = WorkerPool("quote-provider"), WorkerPool("aesm-socket")
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
         service = QuoteService(
             workers=workers,
@@ -103,7 +103,7 @@ class QuoteHelper:
             settings.socket,
             me=self._instance,
             host=server,
-            workers=looks,
+            workers=socket_workers,
             stale=stale,
             limits=limits,
             replace_foreign=settings.replace_foreign_socket,
@@ -116,7 +116,7 @@ class QuoteHelper:
             sockets.set_can_quote(can_quote=status.ready)
             self._show_readiness(status, sockets)
 
-        provider = ProviderKeeper(
+        provider = ProviderSupervisor(
             open_backend=self._open_backend,
             opened=self._opened,
             service=service,
@@ -150,7 +150,7 @@ class QuoteHelper:
             server.close()
             service.close()
             sockets.close()
-            looks.close()
+            socket_workers.close()
             await provider.close()
             await self._observations.close()
             await self._probes.close()
@@ -160,7 +160,7 @@ class QuoteHelper:
         self._metrics.quotes_by(backend.root)
 
     def _show_readiness(self, status: ProviderStatus, sockets: SocketKeeper) -> None:
-        """Show that this instance is ready if it has made a whole quote and has the path, else why it is not."""
+        """Set ready if quotes are made without a problem and this instance serves the path; else set the reason."""
         waits_for_path = status.ready and not status.reason
         reason = sockets.reason if waits_for_path else status.reason
         self._metrics.ready.set(reason is None)
@@ -179,7 +179,7 @@ def make_observations(
     clock: Callable[[], float],
     wall_clock: Callable[[], float],
 ) -> Observations:
-    """What these settings ask for; the audit file's thread runs from here on.
+    """Return the observers that the settings ask for; the audit file's thread is started.
 
     Args:
         settings: how much is logged, and where the audit file is.

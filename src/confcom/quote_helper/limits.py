@@ -10,146 +10,148 @@ from confcom.aesm.answers import MAX_QUOTE_BUFFER_SIZE
 from confcom.aesm.framing import HEADER_SIZE, MAX_REQUEST_SIZE
 
 SOCKET_MODE: Final = 0o666
-"""Connecting needs write permission (unix(7)), and enclave programs run as any user. Intel's aesmd: 0777."""
+"""Connecting needs write permission (unix(7)), and enclave programs run as any user. Intel's aesmd uses 0777."""
 DIRECTORY_MODE: Final = 0o755
-"""Everyone may reach the socket, nobody else may put one in its place."""
+"""Every user may reach the socket, and no other user may replace it."""
 BACKLOG: Final = 4096
-"""Linux' default net.core.somaxconn, to which the kernel cuts it. Intel's client hangs in connect() without limit when
-the backlog is full, and asyncio's default of 100 refuses at 1,024 connects at once (measured)."""
+"""Linux' default of net.core.somaxconn, to which the kernel limits it. Intel's client blocks in connect() without a
+limit when the backlog is full, and asyncio's default of 100 refuses at 1,024 concurrent connects (measured)."""
 RESERVED_FILE_DESCRIPTORS: Final = 64
-"""Kept free for files, probes and the loop itself, so that connections can never use up RLIMIT_NOFILE."""
+"""Reserved for files, probes and the loop itself, so that connections cannot use up RLIMIT_NOFILE."""
 
 DROP_REASONS: Final = ("malformed", "timeout", "write_timeout", "shed", "over_share", "gone", "failed", "stopping")
-"""Why a connection ends without a whole answer, for metrics. over_share: its peer held as much as it may for too long;
-gone: its client had closed before it could be answered; failed: an error in the helper."""
+"""Why a connection ends without a whole answer, for metrics. over_share: its peer was at its limits for too long; gone:
+its client disconnected before it could be answered; failed: an error in the helper."""
 CONNECTION_MEMORY: Final = 5 * 1024
-"""Bytes that a request is counted for besides its own and those of a quote. Measured: a connection takes 2,321
+"""Bytes counted for each request in addition to its own and those of a quote. Measured: a connection takes 2,321
 (objects, file, socket), and the kernel's buffers take up to 1,852 more than the answer that they hold."""
 LARGEST_FRAME: Final = HEADER_SIZE + MAX_REQUEST_SIZE
 """Bytes of the largest request."""
 DEFAULT_MEMORY_LIMIT: Final = 256 * 1024 * 1024
 """Bytes that the helper's container may use, by the chart's default."""
 CLIENT_MEMORY_PART: Final = 2
-"""Half of the container's memory is for what clients send, and do not read. With 256 MiB, of the other half a helper
-takes 50 MiB by itself, 10 for 4,096 connections without an answer, and 10 for logs, audit records and metrics. The rest
-is for what a container that ended has left in the Pod's memory control group."""
+"""One part in 2 of the container's memory is for requests, and for answers that clients do not read. With 256 MiB, a
+helper uses of the other half 50 MiB by itself, 10 for 4,096 connections without an answer, and 10 for logs, audit
+records and metrics. The rest is for memory of ended containers that is still charged to the Pod's memory control
+group."""
 UNANSWERED_PART: Final = Fraction(2, 3)
-"""Of the descriptors, where there are not enough for all connections: those without an answer come first, because
+"""Of the descriptors, if there are too few for all connections. Those without an answer get the larger part, because
 clients read their answers at once."""
 PEERS: Final = 128
-"""One peer may have one part in so many of it, so that no node's Pods can take all of it: a kubelet runs at most 110 by
-default."""
+"""One peer may hold 1/128 of the client memory, so that the Pods of a node cannot use up all of it: a kubelet runs at
+most 110 by default."""
 READING_SECONDS: Final = 0.0002
-"""How soon after an answer was sent it is worth a look whether the client has read it."""
+"""How long after an answer was sent the helper first checks whether the client has read it."""
 UNREAD_LOOK_SECONDS: Final = 0.005
-"""Between further looks: a client that waits for its connection to be closed waits that long."""
+"""Between further checks: a client that waits for its connection to be closed may wait that long."""
 UNWATCHED_SECONDS: Final = 0.02
-"""How long after an answer was sent the helper looks by itself. Then it watches the connection, which costs as much as
-several looks, and the answer counts for its peer. A client on a busy node may wait for a processor that long."""
+"""How long after an answer was sent the helper polls. Then it watches the connection, which costs as much as several
+checks, and the answer counts for its peer. A client on a busy node may wait for a processor that long."""
 ACCEPT_BATCH: Final = 16
-"""Connections accepted before the first of them is read: enough that clients have sent by then, few enough that the
-caps are looked at often."""
+"""Connections accepted before the first of them is read: enough that clients have sent their requests by then, few
+enough that the limits are checked often."""
 QUOTE_BATCH: Final = 16
-"""Calls of an inline provider before their answers are encoded and sent: a batch costs a sixth less than one by one
+"""Calls of an inline provider before their answers are encoded and sent: a batch costs a sixth less than single calls
 (measured: caches), and delays its first answer by about a millisecond."""
 EVENTS_PER_TURN: Final = 64
 """Connections read in one turn of the event loop. Reading and decoding the largest request takes under 0.3 ms, so even
-64 of the worst stay below the 50 ms that nothing may block the loop."""
+64 of these stay below the 50 ms that is the most for which the loop may be blocked."""
 
 
 @dataclass(frozen=True, slots=True)
 class HelperLimits:
-    """Caps and deadlines; the defaults are what every helper runs with, and tests shrink them."""
+    """Caps and deadlines. Helpers use the defaults, adapted to memory and descriptors; tests use smaller values."""
 
     max_connections: int = 4096
     """Connections without an answer. Each costs a file descriptor and 2.3 KiB (measured). A node has at most a few
-    hundred containers, with one connection per request. Beyond it, incomplete requests are closed. Intel's aesmd dies
-    at 255."""
+    hundred containers, with one connection per request. Beyond it, incomplete requests are closed. Intel's aesmd
+    crashes at 255."""
     max_waiting: int = 2048
-    """Complete requests without an answer: half of all places, since they cannot be closed for others, and incomplete
-    ones can. A lone peer may have half of these."""
+    """Complete requests without an answer: half of `max_connections`, since they cannot be shed for other connections,
+    and incomplete ones can. A lone peer may have half of these."""
     client_memory: int = DEFAULT_MEMORY_LIMIT // CLIENT_MEMORY_PART
-    """Bytes that all clients together may make the helper hold."""
+    """Bytes that the helper may hold for all clients together."""
     crowded_seconds: float = 1.0
-    """When all places are taken, how long a connection may take for its request. Every known client sends its request
-    right after connecting; a second is what a node that is out of CPU may need for that."""
+    """How long a connection may take for its request when the connection limit is reached. Every known client sends its
+    request right after connecting; on a node that is out of CPU this may take a second."""
     crowded_retry_seconds: float = 0.05
-    """Until accepting is tried again when all places are taken and none may be freed yet."""
+    """Until accepting is retried when the connection limit is reached and no connection may be shed yet."""
     turn_seconds: float = 0.005
-    """For accepting, and for calls of an inline provider, before others have the event loop: with both well under the
-    50 ms that nothing may block it, and long against one quote (under 0.1 ms)."""
+    """For accepting, and for calls of an inline provider, before the event loop runs other tasks. Both together are
+    well under the 50 ms that is the most for which the loop may be blocked. It is long compared to one quote (under
+    0.1 ms)."""
     accept_retry_seconds: float = 1.0
-    """Until accepting is tried again when there was no descriptor for it, if no connection has ended before."""
+    """Until accepting is retried after descriptors ran out, if no connection ends before."""
     provider_threads: int = 8
-    """Calls of a blocking provider at once, at most; it may bear fewer. An enclave has a few threads (TCS), and each
-    thread here costs a stack."""
+    """Most concurrent calls of a blocking provider, which may support fewer. An enclave has a few threads (TCS), and
+    each thread here costs a stack."""
 
     first_byte_seconds: float = 10.0
-    """Every known client sends its request right after connecting; Intel's server waits for ever."""
+    """Every known client sends its request right after connecting; Intel's server waits forever."""
     whole_request_seconds: float = 20.0
     """From connecting to the last byte. Intel's client allows itself 15 s for each of the two writes it needs."""
     place_seconds: float = 12.0
     """How long a request waits for the provider to be ready and free before it is refused. Intel's client gives up
-    after 15 s, and a refusal that it reads explains more than a time-out."""
+    after 15 s, and a refusal explains more than a time-out."""
     share_seconds: float = 3.0
-    """How long a complete request waits for its peer to hold less, before it is refused. The wait for its turn may
-    follow, and both together are no longer than Intel's client waits."""
+    """How long a complete request waits for its peer to fall below its limits, before it is refused. The wait for its
+    turn may follow; both together are no longer than Intel's client waits."""
     call_seconds: float = 48.0
-    """For one call of a blocking provider: with the wait for a place, a minute. Only clients that never give up
+    """For one call of a blocking provider: a minute together with `place_seconds`. Only clients that never give up
     (Gramine) still wait then; the limit frees what a hung provider would hold."""
     write_seconds: float = 15.0
-    """For the kernel to take the whole answer. It fits the socket's buffer, unless that was made smaller on the node
+    """For the kernel to take the whole answer. It fits the socket's buffer, unless the node has a smaller one
     (net.core.wmem_default); then the client has to read a part of it first."""
 
     accept_drain_seconds: float = 1.0
-    """After SIGTERM, or when a newer instance has taken it, the path does not lead here any more; connections that the
-    kernel had already made are still accepted. A client that found the path needs microseconds to connect; on a node
-    that is out of CPU, a second."""
+    """How long a socket that lost its path, after SIGTERM or to a newer instance, still accepts connections that the
+    kernel has already made. A client that found the path needs microseconds to connect; on a node that is out of CPU, a
+    second."""
     receive_drain_seconds: float = 1.0
-    """After that, for requests that are on their way."""
+    """After that, for requests that are being sent."""
     drain_seconds: float = 12.0
-    """After SIGTERM, for requests that have arrived: as long as one may wait for a place."""
+    """After SIGTERM, for complete requests: as long as `place_seconds`."""
 
     close_seconds: float = 2.0
-    """For the provider to release what it holds; a hung one is left behind, and ends with the process."""
+    """For the provider to release its resources; a hung one is left behind, and ends with the process."""
 
     self_test_interval_seconds: float = 10.0
-    """Between self-tests that succeed: as often as a kubelet asks for readiness by default."""
+    """Between self-tests that succeed: the default interval of a kubelet's readiness probe."""
     self_test_seconds: float = 15.0
-    """For one self-test; then the provider hangs. Intel's client waits no longer for its answer either."""
+    """For one self-test; after that the provider counts as hung. Intel's client does not wait longer either."""
     self_test_retry_seconds: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 30.0)
     """Waits between self-tests that failed; the last one repeats."""
     reopen_seconds: float = 5.0
     """Between attempts to open a backend that cannot be opened yet: it waits for a kubelet, which takes a minute."""
     refusal_log_seconds: float = 1.0
-    """At most one debug line about a request that the provider refuses in this time: any client can cause them."""
+    """At most one debug line in this time about requests that the provider refuses: any client can cause them."""
     repeated_log_seconds: float = 60.0
-    """At most one log line about malformed input, and one about a failing provider, in this time; metrics count all."""
+    """At most one log line in this time about each of: a failing provider, failing connections, repaired modes."""
 
     socket_tick_seconds: float = 0.5
-    """Between looks at the socket's path: its loss is noticed, and repaired, within a second. A look costs one
+    """Between checks of the socket's path: its loss is noticed and repaired within a second. A check costs one
     lstat(2)."""
     hand_back_seconds: float = 1.0
-    """After SIGTERM, for another instance that can quote to take the path: it looks every half second, and asks for the
-    target info. Then the path is removed."""
+    """After SIGTERM, for another instance that can quote to take the path: it checks the path every half second, and
+    asks for the TargetInfo. Then the path is removed."""
     hand_back_look_seconds: float = 0.02
-    """Between looks whether it did."""
+    """Between checks whether another instance has taken the path."""
     holder_target_seconds: float = 1.0
-    """For the instance that is being replaced to say whom it quotes for. Without an answer its target info counts as
-    another, which only makes clients ask again."""
+    """For the instance that is being replaced to give its TargetInfo. Without an answer its TargetInfo counts as
+    different, which only makes clients ask again."""
     holder_examination_seconds: float = 5.0
-    """Between questions to the newer instance that has the path, whether it can quote. A kubelet notices a hung one
-    after 20 to 30 s; who can quote meanwhile should."""
+    """Between probes of a newer instance that serves the path: can it quote? A kubelet notices a hung one after 20 to
+    30 s; an instance that can quote should serve meanwhile."""
     holder_answer_seconds: float = 15.0
-    """For its answer: longer than a helper makes a request wait, and as long as Intel's client waits."""
+    """For the answer to this probe: longer than a helper lets a request wait, and as long as Intel's client waits."""
 
     @property
     def descriptors(self) -> int:
-        """Count the descriptors of all connections: those without an answer, and those that the memory allows."""
+        """Descriptors of all connections: those without an answer, and those that the memory allows."""
         return self.max_connections + self.client_memory // CONNECTION_MEMORY
 
     def with_descriptors(self, available: int) -> HelperLimits:
-        """Adapt to the descriptors that connections may have."""
+        """Return limits that fit the descriptors available to connections."""
         if available >= self.descriptors:
             return self
         unread = self.client_memory // CONNECTION_MEMORY
@@ -163,5 +165,5 @@ class HelperLimits:
 
     @property
     def memory_per_peer(self) -> int:
-        """Bytes that one peer may make the helper hold: its part, but at least one request and answer of any size."""
+        """Bytes that the helper may hold for one peer: its part, but at least one request and answer of any size."""
         return max(self.client_memory // PEERS, CONNECTION_MEMORY + LARGEST_FRAME + MAX_QUOTE_BUFFER_SIZE)

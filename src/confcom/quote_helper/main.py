@@ -1,4 +1,4 @@
-"""The quote helper's composition root: settings in, a daemon out."""
+"""The quote helper's composition root: builds the daemon from its settings."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
                 published_root=settings.published_root,
             )
 
-        limits = _affordable(HelperLimits(), memory_limit=settings.memory_limit_mib * MIB)
+        limits = _fit_limits(HelperLimits(), memory_limit=settings.memory_limit_mib * MIB)
         instance = Instance.started(time.clock_gettime_ns(time.CLOCK_BOOTTIME), secrets.token_bytes(TOKEN_BYTES))
 
         def run(stop: asyncio.Event) -> Coroutine[Any, Any, None]:
@@ -74,18 +74,18 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
     return exit_status(body, stderr=stderr)
 
 
-def _affordable(limits: HelperLimits, *, memory_limit: int) -> HelperLimits:
-    """Adapt limits to the memory, in bytes, and to the descriptors that this process may use."""
+def _fit_limits(limits: HelperLimits, *, memory_limit: int) -> HelperLimits:
+    """Return the limits adapted to the memory, in bytes, and the descriptors that this process may use."""
     limits = replace(limits, client_memory=memory_limit // CLIENT_MEMORY_PART)
-    return limits.with_descriptors(_affordable_descriptors(limits.descriptors))
+    return limits.with_descriptors(_raise_descriptor_limit(limits.descriptors))
 
 
-def _affordable_descriptors(wanted: int) -> int:
-    """Raise the soft limit of open files as far as needed and allowed; how many of those wanted it allows then."""
+def _raise_descriptor_limit(wanted: int) -> int:
+    """Raise the soft limit of open files as far as needed and allowed; return how many of `wanted` it then allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = wanted + RESERVED_FILE_DESCRIPTORS
-    if soft == resource.RLIM_INFINITY or soft >= most:
+    needed = wanted + RESERVED_FILE_DESCRIPTORS
+    if soft == resource.RLIM_INFINITY or soft >= needed:
         return wanted
-    allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     return max(1, allowed - RESERVED_FILE_DESCRIPTORS)

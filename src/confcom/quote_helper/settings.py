@@ -1,4 +1,4 @@
-"""The quote helper's settings: one frozen value, from flags and their CONFCOM_* fallbacks."""
+"""The quote helper's settings: one frozen dataclass, from flags and their CONFCOM_* environment variables."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ DEFAULT_SOCKET: Final = Path("/var/run/aesmd/aesm.socket")
 """Compiled into Intel's client library and every other known client."""
 
 DEFAULT_MEMORY_LIMIT_MIB: Final = 256
-"""The container's limit by the chart's default."""
+"""The container's memory limit by the chart's default."""
 MIN_MEMORY_LIMIT_MIB: Final = 128
-"""Below that the helper itself, with all places for connections taken, may not fit beside what clients hold."""
+"""With less, the helper itself, at its connection limit, may not fit beside what clients hold."""
 MAX_MEMORY_LIMIT_MIB: Final = 1 << 24
-"""16 TiB: without a limit, the downward API gives what the node has."""
+"""16 TiB: for a container without a limit, the downward API gives the node's memory."""
 
 _MR_ENCLAVE_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
 _MAX_ISV_SVN: Final = 0xFFFF
@@ -48,10 +48,10 @@ examples:
 
 @dataclass(frozen=True, slots=True)
 class HelperSettings:
-    """What the quote helper was asked to do."""
+    """The quote helper's settings."""
 
     state_dir: Path
-    """The simulated platform's; made if it is missing."""
+    """The simulated platform's directory; created if it is missing."""
     socket: Path
     probe_address: ProbeAddress | None
     log_level: str
@@ -59,27 +59,27 @@ class HelperSettings:
     replace_foreign_socket: bool = False
     """Whether another program's live socket is replaced, once a quote was made."""
     open_to_all_users: bool = False
-    """Whether the modes of the socket and of its directory are kept at what lets every user connect."""
+    """Whether modes of the socket and its directory are kept so that every user can connect."""
     stale_report_window_seconds: int = DEFAULT_STALE_REPORT_WINDOW_SECONDS
-    """For how long a report that the quoting enclave rejects counts as made for the one before."""
+    """How long a report that the quoting enclave rejects is taken as made for the previous quoting enclave."""
     simulated_qe_mr_enclave: bytes | None = None
-    """The simulated quoting enclave's; None: the usual one's."""
+    """MRENCLAVE of the simulated quoting enclave; None: the default."""
     simulated_qe_isv_svn: int | None = None
-    """The simulated quoting enclave's; None: the usual one's."""
+    """ISVSVN of the simulated quoting enclave; None: the default."""
     identify_pods: bool = False
-    """Whether peers are told apart by pod and container, not by uid."""
+    """Whether peers are identified by pod and container instead of uid."""
     log_quotes_per_peer: int = DEFAULT_QUOTE_LINES
-    """Quotes of one peer that get a log line of their own within a minute."""
+    """Quotes of one peer that get their own log line within a minute."""
     audit_file: Path | None = None
     audit_max_mib: int = DEFAULT_MAX_MIB
     memory_limit_mib: int = DEFAULT_MEMORY_LIMIT_MIB
-    """What the helper's memory control group allows."""
+    """The limit of the helper's memory control group."""
     published_root: Path | None = None
-    """A file with the SHA-256 of the simulated root by which the helpers of a cluster are to quote."""
+    """A file with the SHA-256 of the simulated root that all helpers of a cluster must use."""
 
 
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
-    """The flags, for parsing, for `--help` and for shell completion."""
+    """Return the flags, for parsing, for `--help` and for shell completion."""
     parser = SettingsParser(prog, description=_DESCRIPTION, environ=environ, epilog=_EPILOG.format(prog=prog))
     parser.add_switch("--simulated", text="make quotes by a simulated platform, which proves nothing about hardware")
     parser.add(
@@ -182,7 +182,7 @@ def _add_peer_flags(parser: SettingsParser) -> None:
 
 
 def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> HelperSettings:
-    """Read the command line and the environment.
+    """Return the settings from the command line and the environment.
 
     Raises:
         SettingsError: a value is wrong, or no platform was chosen.
@@ -216,10 +216,10 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:
-    """Where a person's simulated platform is kept (XDG Base Directory Specification).
+    """Return the default directory of a user's simulated platform (XDG Base Directory Specification).
 
     Raises:
-        SettingsError: the user has no home.
+        SettingsError: the user has no home directory.
     """
     state_home = Path(environ.get("XDG_STATE_HOME", ""))
     if not state_home.is_absolute():

@@ -1,4 +1,4 @@
-"""Whether quotes can be made: the provider is prepared, tested, lost and found again, and everybody can see it."""
+"""Supervision of the quote provider: open its backend, test it periodically, and report whether quotes can be made."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, Quoti
 _logger = logging.getLogger(__name__)
 
 
-class NotYetError(Exception):
-    """The backend cannot be opened now, and may be later; the message says why."""
+class BackendNotReadyError(Exception):
+    """The backend cannot be opened yet; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
-    """What a backend found about itself."""
+class BackendCheck:
+    """The result of a backend's check of itself."""
 
-    trouble: str = ""
-    """Why the helper is not as it should be, though it makes quotes."""
+    problem: str = ""
+    """Why the backend is not the intended one, although it makes quotes."""
     successor: Backend | None = None
-    """What makes the quotes from now on."""
+    """The backend that replaces this one from now on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What makes the quotes, and an enclave on its platform that can make a report for the self-test."""
+    """A quote provider, with an enclave on its platform that makes the self-test's report."""
 
     provider: QuoteProvider
     make_report: ReportMaker
     root: str = ""
-    """SHA-256 of the root certificate, in hex, if the platform has one of its own."""
-    look: Callable[[], Outlook] | None = None
-    """Looks whether it is still what is to make the quotes. It may block."""
+    """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
+    check: Callable[[], BackendCheck] | None = None
+    """Checks whether this is still the backend to use. It may block."""
 
 
 class ProviderPhase(StrEnum):
-    """Where the provider is in its life."""
+    """The state of the provider."""
 
     PREPARING = "preparing"
     """No quote was made yet."""
     READY = "ready"
     """The last self-test made a quote."""
     LOST = "lost"
-    """Quotes were made, and the last self-test made none, or has not come back."""
+    """Quotes were made before, and the last self-test failed, or has not returned."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """Where the provider is, and why it is not ready, or not as it should be."""
+    """The provider's phase, and why it is not ready, or not the intended one."""
 
     phase: ProviderPhase
     reason: str = ""
@@ -67,20 +67,20 @@ class ProviderStatus:
         return self.phase is ProviderPhase.READY
 
 
-class ProviderKeeper:
-    """Opens the backend, and makes a whole quote for an enclave of the helper's own, again and again.
+class ProviderSupervisor:
+    """Opens the backend, and runs the self-test periodically: a whole quote for an enclave of the helper's own.
 
-    The service has the provider exactly while the last self-test succeeded; what needs it waits otherwise.
+    The service has the provider only while the last self-test succeeded; otherwise requests that need it wait.
 
     Args:
-        open_backend: opens what makes the quotes. It may block.
-        opened: told of the backend that is opened, and of each that takes its place.
-        service: is given the provider.
-        workers: where everything runs that may block.
-        tested: told the identity after every self-test that made a quote, before `changed`.
-        changed: told of every new status, also when only the reason is another.
-        self_test_failed: told of every self-test that made no quote.
-        limits: how often, how long.
+        open_backend: opens the backend. It may block.
+        opened: called with the backend that was opened, and with each that replaces it.
+        service: gets the provider.
+        workers: runs calls that may block.
+        tested: called with the identity after every self-test that made a quote, before `changed`.
+        changed: called with every new status, also when only the reason differs.
+        self_test_failed: called after every self-test that made no quote.
+        limits: intervals and deadlines.
     """
 
     def __init__(
@@ -105,13 +105,13 @@ class ProviderKeeper:
         self._limits = limits
         self._backend: Backend | None = None
         self._provided: QuoteProvider | None = None
-        self._trouble = ""
+        self._problem = ""
         self.status = ProviderStatus(ProviderPhase.PREPARING, "the quote provider is being prepared")
         self.ready = asyncio.Event()
         """Set while the status is READY."""
 
     async def run(self) -> None:
-        """Keep looking until cancelled.
+        """Open the backend, then test it periodically until cancelled.
 
         Raises:
             ConfcomError: the backend cannot be opened.
@@ -120,21 +120,21 @@ class ProviderKeeper:
         self._opened(backend)
         failures = 0
         while True:
-            backend = await self._look(backend)
+            backend = await self._check(backend)
             reason = await self._self_test(backend)
             if reason is None:
                 failures = 0
-                self._found_working(backend)
+                self._on_success(backend)
                 await asyncio.sleep(self._limits.self_test_interval_seconds)
             else:
                 self._self_test_failed()
-                self._found_failing(reason)
+                self._on_failure(reason)
                 waits = self._limits.self_test_retry_seconds
                 await asyncio.sleep(waits[min(failures, len(waits) - 1)])
                 failures += 1
 
     async def close(self) -> None:
-        """Release the provider; one that hangs is left behind."""
+        """Close the provider; after `close_seconds` a hanging one is left behind."""
         if self._backend is not None:
             closing = self._workers.submit(self._backend.provider.close)
             try:
@@ -150,58 +150,58 @@ class ProviderKeeper:
         while True:
             try:
                 return await self._workers.submit(self._open_backend)
-            except NotYetError as error:
+            except BackendNotReadyError as error:
                 _logger.warning("no quotes can be made yet: %s", error)
-                self._found_failing(str(error))
+                self._on_failure(str(error))
                 await asyncio.sleep(self._limits.reopen_seconds)
 
-    async def _look(self, backend: Backend) -> Backend:
-        """The backend that is to make the quotes from now on."""
-        if backend.look is None:
+    async def _check(self, backend: Backend) -> Backend:
+        """Return the backend to use from now on."""
+        if backend.check is None:
             return backend
-        outlook = await self._workers.submit(backend.look)
-        self._trouble = outlook.trouble
-        if outlook.trouble:
-            _logger.warning("%s", outlook.trouble)  # each time: `confcom status` shows the end of the log
-        if outlook.successor is None:
+        result = await self._workers.submit(backend.check)
+        self._problem = result.problem
+        if result.problem:
+            _logger.warning("%s", result.problem)  # each time: `confcom status` shows the end of the log
+        if result.successor is None:
             return backend
-        self._backend = outlook.successor
-        return outlook.successor
+        self._backend = result.successor
+        return result.successor
 
     async def _self_test(self, backend: Backend) -> str | None:
-        """Why no quote can be made, or None."""
+        """Run the self-test; return why no quote can be made, or None."""
         try:
             if self.status.ready and not backend.provider.blocking:
-                # It is the event loop's own now, and no thread may use it beside.
+                # The event loop uses this provider for clients now, and no other thread may use it at the same time.
                 identity = run_self_test(backend.provider, backend.make_report)
             else:
-                identity = await self._self_test_beside(backend)
+                identity = await self._self_test_in_worker(backend)
         except QuoteProviderError as error:
             _logger.warning("no quote can be made", extra={"error": str(error), "code": error.code.name})
             return str(error)
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # a panic in Rust is no Exception (pyo3)
+        except BaseException as error:  # a panic in Rust is not an Exception (pyo3)
             _logger.exception("the self-test failed in an unexpected way")
             return f"the self-test failed: {type(error).__name__}"
         self._tested(identity)
         return None
 
-    async def _self_test_beside(self, backend: Backend) -> QuotingIdentity:
+    async def _self_test_in_worker(self, backend: Backend) -> QuotingIdentity:
         call = self._workers.submit(lambda: run_self_test(backend.provider, backend.make_report))
-        # Seen by somebody, even when the helper stops meanwhile: asyncio would log it, with its traceback, at the end.
+        # Retrieve the exception even if the helper stops meanwhile: else asyncio logs it with its traceback at the end.
         call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         done, _ = await asyncio.wait({call}, timeout=self._limits.self_test_seconds)
         if not done:
-            self._found_failing(f"the quote provider hangs: no quote within {self._limits.self_test_seconds:g} s")
-            # A second one would hang too, and take another thread.
+            self._on_failure(f"the quote provider hangs: no quote within {self._limits.self_test_seconds:g} s")
+            # Wait for it: a second call would hang too, and take another thread.
             await asyncio.wait({call})
         return call.result()
 
-    def _found_working(self, backend: Backend) -> None:
+    def _on_success(self, backend: Backend) -> None:
         provider = backend.provider
         before = self.status.phase
-        status = ProviderStatus(ProviderPhase.READY, self._trouble)
+        status = ProviderStatus(ProviderPhase.READY, self._problem)
         if self.status != status:
             self._set(status)
         if before is ProviderPhase.READY and provider is self._provided:
@@ -217,7 +217,7 @@ class ProviderKeeper:
         message = "the quote provider is back" if before is ProviderPhase.LOST else "ready: a whole quote was made"
         _logger.info(message, extra={"provider": provider.name})
 
-    def _found_failing(self, reason: str) -> None:
+    def _on_failure(self, reason: str) -> None:
         was_ready = self.status.ready
         phase = ProviderPhase.LOST if was_ready else self.status.phase
         self._set(ProviderStatus(phase, reason))

@@ -1,7 +1,7 @@
-"""Which simulated root a quote helper is to quote by, where one is published for the whole cluster.
+"""The choice of a quote helper's simulated platform where one root is published for the whole cluster.
 
-A state directory's platform may change while the helper runs, as a mounted Secret does. The helper quotes by it only if
-its root is the published one, so that no helper has a root that relying parties do not know.
+The platform in a state directory may change while the helper runs, for example if it is a mounted Secret. The helper
+uses it only if its root is the published one, so that no helper has a root that relying parties do not know.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Final
 
 MAX_PUBLISHED_BYTES: Final = 128
-"""Of the file: 64 digits, and a line break."""
+"""Bytes read of the file, which has 64 digits and a line break."""
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do now.
+    """Whether to switch to the platform in the state directory.
 
     Args:
-        take: whether to quote by the platform that is kept now.
-        problem: why the helper is not as it should be; empty: it is.
+        take: whether to use the platform that is in the state directory now.
+        problem: why the helper's platform is not the intended one; empty if it is.
     """
 
     take: bool = False
@@ -31,12 +31,12 @@ class Decision:
 
 
 def decide(in_use: str, kept: str, published: str) -> Decision:
-    """Decide by the fingerprints of three roots.
+    """Decide from the fingerprints of three roots.
 
     Args:
-        in_use: by which the helper quotes; empty: it has just started.
-        kept: of the platform in the state directory.
-        published: for the cluster; empty: none is.
+        in_use: root of the platform that the helper uses; empty: it has just started.
+        kept: root of the platform in the state directory.
+        published: root that is published for the cluster; empty: none is.
     """
     if kept == (published or in_use or kept):
         return Decision(take=kept != in_use)
@@ -63,7 +63,7 @@ def decide(in_use: str, kept: str, published: str) -> Decision:
 
 
 def read_published(path: Path) -> str:
-    """The published fingerprint; empty if none is, or what is there is none."""
+    """Return the published fingerprint; empty if the file is missing or does not hold one."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:

@@ -1,4 +1,4 @@
-"""A whole quote before readiness is claimed: an identity alone does not show that quoting works."""
+"""The self-test, which makes a whole quote before the helper is ready: an identity alone does not show that it can."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from confcom.sgx.quote import Quote
 from confcom.sgx.report import Report, TargetInfo
 
 ReportMaker = Callable[[TargetInfo], Report]
-"""Makes a report for a quoting enclave: on hardware this takes an enclave, so it comes with the provider."""
+"""Makes a report for a quoting enclave. It comes with the provider, because on hardware it needs an enclave."""
 
 
 def run_self_test(provider: QuoteProvider, make_report: ReportMaker) -> QuotingIdentity:
-    """Do what a client does: identity, size, quote; and look at the result.
+    """Get identity, quote size and a quote, as a client does, and check the quote.
 
     Returns:
-        The identity that clients are told.
+        The identity that clients get.
 
     Raises:
-        QuoteProviderError: no quote came, or it is not what was asked for.
+        QuoteProviderError: no quote was made, or it does not match the request.
     """
     identity = provider.identity()
     size = provider.quote_size()

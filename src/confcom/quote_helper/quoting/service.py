@@ -1,4 +1,4 @@
-"""From a request to its answer: what needs no provider at once, the rest in fair turns, whatever the provider does."""
+"""Answering of requests: at once if no provider is needed, else in fair turns and within a deadline."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _logger = logging.getLogger(__name__)
 
 
 class Asker(Protocol):
-    """Whoever waits for an answer."""
+    """The receiver of an answer."""
 
     def deliver(self, response: Response) -> None:
-        """Take the answer. It is never an exception, and comes once."""
+        """Take the answer, which is never an exception. Called at most once."""
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A request that waits for the provider, or for its call to come back."""
+    """A request that waits for the provider, or for its call to return."""
 
     owner: Hashable
-    """Whose turn it takes."""
+    """The peer in whose turns it is served."""
     need: Need
     asker: Asker
 
@@ -43,13 +43,13 @@ class QuoteService:
     """Answers requests. Num, IDs and Select never wait, whatever state the provider is in.
 
     The others wait for their peer's turn, and for a provider while there is none (it is being prepared, or was lost).
-    An inline provider is called in the event loop, for as long as one turn may last; then others have the loop. A
-    provider that blocks is called in the worker pool, as many calls at once as it bears.
+    An inline provider is called in the event loop, for at most one turn's time before the loop runs other tasks. A
+    blocking provider is called in the worker pool, with as many concurrent calls as it supports.
 
     Args:
-        workers: where a blocking provider's calls run.
-        stale: which code a report gets that the provider does not accept.
-        failure_log: bounds the lines about a provider that fails in ways it should not.
+        workers: runs a blocking provider's calls.
+        stale: chooses the code for a report that the provider rejects.
+        failure_log: limits log lines about unexpected failures of the provider.
         limits: how long requests wait, and how many calls run at once.
         clock: monotonic seconds.
     """
@@ -73,57 +73,57 @@ class QuoteService:
         self._stopping = False
         self._scheduled = False
         self._waiting: FairQueue[Ticket] = FairQueue()
-        self._placeless: Deadlines[Ticket] = Deadlines(limits.place_seconds, clock, self._found_no_place)
-        self._calling: Deadlines[Ticket] = Deadlines(limits.call_seconds, clock, self._never_came_back)
+        self._queue_deadlines: Deadlines[Ticket] = Deadlines(limits.place_seconds, clock, self._on_queue_timeout)
+        self._call_deadlines: Deadlines[Ticket] = Deadlines(limits.call_seconds, clock, self._on_call_timeout)
         self._calls: dict[Ticket, None] = {}
-        self._places_taken = 0
+        self._active_calls = 0
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for their turn."""
+        """Number of requests that wait for their turn."""
         return len(self._waiting)
 
     @property
     def calls(self) -> int:
-        """How many calls of a blocking provider have not come back, those that nobody waits for any more included."""
-        return self._places_taken
+        """Number of running calls of a blocking provider, including those whose request was refused or abandoned."""
+        return self._active_calls
 
     @property
     def prompt(self) -> bool:
-        """Whether what waits is served within some turns of the loop, so that its client need not be watched."""
+        """Whether requests are served within a few turns of the loop, so that their connections need no watching."""
         return self._provider is not None and not self._provider.blocking
 
     def provide(self, provider: QuoteProvider) -> None:
-        """The provider is ready: what waited for it goes on."""
+        """Set the provider, which is ready, and serve the requests that wait for it."""
         self._provider = provider
         self._schedule()
 
     def withdraw(self) -> None:
-        """The provider was lost: what needs it waits for its return. Calls that are running may still come back."""
+        """Remove the provider, which was lost: requests wait for its return. Running calls may still complete."""
         self._provider = None
         if self._stopping:
             self._refuse_all_waiting()
 
     def stop(self) -> None:
-        """Nothing will be provided any more: what still waits for a provider is refused."""
+        """Refuse requests whenever there is no provider, now and from now on: no other one will be set."""
         self._stopping = True
         if self._provider is None:
             self._refuse_all_waiting()
 
     def close(self) -> None:
-        """Answer nobody any more."""
-        self._placeless.close()
-        self._calling.close()
+        """Drop all requests; none is answered any more."""
+        self._queue_deadlines.close()
+        self._call_deadlines.close()
         self._calls.clear()
         while self._waiting.take() is not None:
             pass
 
     def respond(self, request: Request, owner: Hashable, asker: Asker) -> Response | Ticket:
-        """The answer, or a ticket if it takes a turn: then the asker is called.
+        """Return the answer, or a ticket if the request has to wait; the asker then gets the answer later.
 
         Args:
-            request: what is asked.
-            owner: whose turn it takes, equal for all requests of one peer.
+            request: the request.
+            owner: the peer in whose turns it is served; equal for all requests of one peer.
             asker: gets the answer if it is not returned.
         """
         planned = plan(request)
@@ -133,20 +133,20 @@ class QuoteService:
             return planned.refuse(AesmErrorCode.SERVICE_UNAVAILABLE)
         ticket = Ticket(owner, planned, asker)
         self._waiting.put(owner, ticket)
-        self._placeless.add(ticket)
+        self._queue_deadlines.add(ticket)
         self._schedule()
         return ticket
 
     def refuse_as_busy(self, request: Request) -> Response:
-        """Answer a request that was not given to `respond`: as BUSY, if it needs the provider."""
+        """Return the answer to a request that was not given to `respond`: BUSY if it needs the provider."""
         planned = plan(request)
         return planned.refuse(AesmErrorCode.BUSY) if isinstance(planned, Need) else planned
 
     def abandon(self, ticket: Ticket) -> None:
-        """Its client has gone. A call that is running goes on and keeps its place: the provider is one."""
+        """Forget a ticket whose client disconnected; a running call still counts against the limit."""
         self._waiting.discard(ticket.owner, ticket)
-        self._placeless.discard(ticket)
-        self._calling.discard(ticket)
+        self._queue_deadlines.discard(ticket)
+        self._call_deadlines.discard(ticket)
         self._calls.pop(ticket, None)
 
     def _schedule(self) -> None:
@@ -160,7 +160,7 @@ class QuoteService:
         if provider is None:
             return
         if provider.blocking:
-            self._fill_places(provider)
+            self._start_calls(provider)
             return
         ends = self._clock() + self._limits.turn_seconds
         while len(self._waiting) and self._clock() < ends:
@@ -168,46 +168,46 @@ class QuoteService:
         self._schedule()
 
     def _quote_batch(self, provider: QuoteProvider) -> None:
-        # Making quotes and sending them use other parts of the machine: one after the other, each runs warm.
+        # Make a batch of quotes, then send them: each phase keeps its code in the CPU's caches.
         answers: list[tuple[Asker, Response]] = []
         while len(answers) < QUOTE_BATCH and (ticket := self._waiting.take()) is not None:
-            self._placeless.discard(ticket)
+            self._queue_deadlines.discard(ticket)
             answers.append((ticket.asker, self._complete(ticket.need, provider)))
         for asker, answer in answers:
             asker.deliver(answer)
 
-    def _fill_places(self, provider: QuoteProvider) -> None:
-        places = min(provider.max_concurrent_calls, self._limits.provider_threads)
-        self._workers.grow_to(places)
-        while self._places_taken < places and (ticket := self._waiting.take()) is not None:
-            self._placeless.discard(ticket)
-            self._calling.add(ticket)
+    def _start_calls(self, provider: QuoteProvider) -> None:
+        most = min(provider.max_concurrent_calls, self._limits.provider_threads)
+        self._workers.grow_to(most)
+        while self._active_calls < most and (ticket := self._waiting.take()) is not None:
+            self._queue_deadlines.discard(ticket)
+            self._call_deadlines.add(ticket)
             self._calls[ticket] = None
-            self._places_taken += 1
+            self._active_calls += 1
             self._start_call(ticket, provider)
 
     def _start_call(self, ticket: Ticket, provider: QuoteProvider) -> None:
-        def came_back(call: asyncio.Future[Response]) -> None:
-            self._places_taken -= 1
+        def on_done(call: asyncio.Future[Response]) -> None:
+            self._active_calls -= 1
             if ticket in self._calls:
                 self.abandon(ticket)
                 ticket.asker.deliver(call.result())
             self._schedule()
 
-        self._workers.submit(lambda: self._complete(ticket.need, provider)).add_done_callback(came_back)
+        self._workers.submit(lambda: self._complete(ticket.need, provider)).add_done_callback(on_done)
 
-    def _found_no_place(self, ticket: Ticket) -> None:
+    def _on_queue_timeout(self, ticket: Ticket) -> None:
         self._waiting.discard(ticket.owner, ticket)
         code = AesmErrorCode.SERVICE_UNAVAILABLE if self._provider is None else AesmErrorCode.BUSY
         ticket.asker.deliver(ticket.need.refuse(code))
 
-    def _never_came_back(self, ticket: Ticket) -> None:
+    def _on_call_timeout(self, ticket: Ticket) -> None:
         self._calls.pop(ticket, None)
         ticket.asker.deliver(ticket.need.refuse(AesmErrorCode.SERVICE_UNAVAILABLE))
 
     def _refuse_all_waiting(self) -> None:
         while (ticket := self._waiting.take()) is not None:
-            self._placeless.discard(ticket)
+            self._queue_deadlines.discard(ticket)
             ticket.asker.deliver(ticket.need.refuse(AesmErrorCode.SERVICE_UNAVAILABLE))
 
     def _complete(self, need: Need, provider: QuoteProvider) -> Response:
@@ -221,7 +221,7 @@ class QuoteService:
             if error.code is AesmErrorCode.INVALID_REPORT and isinstance(need, NeedQuote):
                 return need.reject_report(self._stale.code_for_rejected_report(), _quote_size(provider))
             return need.refuse(error.code)
-        except BaseException:  # a panic in Rust is no Exception (pyo3), and others wait beside this one
+        except BaseException:  # a panic in Rust is not an Exception (pyo3), and it must not fail other requests
             suppressed = self._failure_log.admit()
             if suppressed is not None:
                 _logger.exception(
@@ -231,7 +231,7 @@ class QuoteService:
 
 
 def _quote_size(provider: QuoteProvider) -> int:
-    """The size of a quote in bytes; 0 if the provider cannot say it now."""
+    """Return the size of a quote in bytes; 0 if the provider fails to give it."""
     try:
         return provider.quote_size()
     except QuoteProviderError:

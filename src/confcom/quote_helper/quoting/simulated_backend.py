@@ -1,4 +1,4 @@
-"""The simulated platform as a backend. Imported late: each kind of backend needs libraries of its own."""
+"""The simulated platform as a backend. Imported on demand, because each kind of backend needs its own libraries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from confcom.errors import ConfcomError
-from confcom.quote_helper.quoting.provider_state import Backend, NotYetError, Outlook
+from confcom.quote_helper.quoting.provider_state import Backend, BackendCheck, BackendNotReadyError
 from confcom.quote_helper.quoting.published_root import decide, read_published
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import STATE_FILE, exposure, is_read_only, open_platform
@@ -28,18 +28,18 @@ def open_simulated(
     qe_isv_svn: int | None = None,
     published_root: Path | None = None,
 ) -> Backend:
-    """Open the simulated platform, or make it, and say how its quotes are verified.
+    """Open the simulated platform, creating it if it is missing, and log how to verify its quotes.
 
     Args:
-        state_dir: where it is kept.
-        qe_mr_enclave: of its quoting enclave; None: the usual one's.
-        qe_isv_svn: of its quoting enclave; None: the usual one's.
-        published_root: a file with the SHA-256 of the root by which quotes are to be made; None: that of any.
+        state_dir: the platform's directory.
+        qe_mr_enclave: MRENCLAVE of its quoting enclave; None: the default.
+        qe_isv_svn: ISVSVN of its quoting enclave; None: the default.
+        published_root: a file with the SHA-256 of the root that the platform must have; None: any root.
 
     Raises:
-        NotYetError: the platform that is kept has another root than the published one.
-        UnavailableError: it can neither be read nor made.
-        MalformedError: what is there is damaged.
+        BackendNotReadyError: the platform has another root than the published one.
+        UnavailableError: the platform can neither be read nor created.
+        MalformedError: the platform's file is damaged.
         SettingsError: the quoting enclave would have an identity of Intel's.
     """
     identity = DEFAULT_QE_IDENTITY
@@ -51,8 +51,8 @@ def open_simulated(
     if published_root is not None:
         decision = decide("", provider.root_fingerprint, read_published(published_root))
         if not decision.take:
-            raise NotYetError(decision.problem)
-    # A mounted Secret is reached through Kubernetes, and its path means nothing outside the Pod.
+            raise BackendNotReadyError(decision.problem)
+    # A mounted Secret is exported through Kubernetes: its path does not exist outside the Pod.
     origin = "" if is_read_only(state_dir) else f"--state-dir {shlex.quote(str(state_dir))} "
     _logger.info(
         "the platform is simulated: root sha256 %s, kept in %s; to verify its quotes: "
@@ -76,21 +76,21 @@ def open_simulated(
     return PublishedPlatform(state_dir, published_root, identity).backend(provider)
 
 
-def _backend(provider: SimulatedQuoteProvider, look: Callable[[], Outlook] | None = None) -> Backend:
+def _backend(provider: SimulatedQuoteProvider, check: Callable[[], BackendCheck] | None = None) -> Backend:
     enclave = SimulatedEnclave.from_name("confcom quote helper self-test")
     return Backend(
         provider,
         lambda target_info: enclave.create_report(target_info, bytes(REPORT_DATA_SIZE)),
         root=provider.root_fingerprint,
-        look=look,
+        check=check,
     )
 
 
 class PublishedPlatform:
-    """The platform in a state directory, which another one may replace, and the root that is published.
+    """The platform in a state directory, which may be replaced, together with the published root.
 
     Args:
-        state_dir: where the platform is kept.
+        state_dir: the platform's directory.
         published_root: the file with the root's SHA-256.
         identity: of the quoting enclave.
     """
@@ -99,27 +99,27 @@ class PublishedPlatform:
         self._state_dir = state_dir
         self._published_root = published_root
         self._identity = identity
-        self._read: tuple[tuple[int, int, int], SimulatedPlatform] | None = None
+        self._cached: tuple[tuple[int, int, int], SimulatedPlatform] | None = None
 
     def backend(self, provider: SimulatedQuoteProvider) -> Backend:
-        """A backend of this platform, which looks after it."""
-        return _backend(provider, lambda: self.look(provider.root_fingerprint))
+        """Return a backend for `provider` that checks this platform for a replacement."""
+        return _backend(provider, lambda: self.check(provider.root_fingerprint))
 
-    def look(self, in_use: str) -> Outlook:
-        """See by which root the helper, which quotes by `in_use`, is to go on."""
+    def check(self, in_use: str) -> BackendCheck:
+        """Return whether the helper, which uses the root `in_use`, must switch to the platform that is there now."""
         try:
-            platform = self._kept()
+            platform = self._load()
         except (ConfcomError, OSError) as error:
-            return Outlook(trouble=f"this helper goes on by the platform that it has: {error}")
+            return BackendCheck(problem=f"this helper goes on by the platform that it has: {error}")
         decision = decide(in_use, platform.root_fingerprint, read_published(self._published_root))
         if not decision.take:
-            return Outlook(trouble=decision.problem)
-        return Outlook(successor=self.backend(SimulatedQuoteProvider(platform, self._identity)))
+            return BackendCheck(problem=decision.problem)
+        return BackendCheck(successor=self.backend(SimulatedQuoteProvider(platform, self._identity)))
 
-    def _kept(self) -> SimulatedPlatform:
-        """The platform that is kept now; read anew only if its file is another one, since that takes milliseconds."""
+    def _load(self) -> SimulatedPlatform:
+        """Return the platform that is there now. It is read only if its file has changed: that takes milliseconds."""
         found = (self._state_dir / STATE_FILE).stat()
         file = (found.st_dev, found.st_ino, found.st_mtime_ns)
-        if self._read is None or self._read[0] != file:
-            self._read = (file, open_platform(self._state_dir))
-        return self._read[1]
+        if self._cached is None or self._cached[0] != file:
+            self._cached = (file, open_platform(self._state_dir))
+        return self._cached[1]

@@ -1,4 +1,4 @@
-"""Ask whoever serves the path, as a client does: can it quote, and for which quoting enclave?"""
+"""A probe of the instance that serves the path, sent like a client's request: can it quote, and with which enclave?"""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 
 _REQUEST: Final = InitQuoteExRequest(b_pub_key_id=True, att_key_id=ECDSA_P256_KEY_ID.encode(), buf_size=PUB_KEY_ID_SIZE)
 _CHUNK_BYTES: Final = 4096
-"""More than an answer to InitQuoteEx has."""
+"""More than the size of an answer to InitQuoteEx."""
 
 
 @dataclass(frozen=True, slots=True)
-class HolderAnswer:
-    """What an instance told of itself."""
+class HolderStatus:
+    """The result of a probe."""
 
     can_quote: bool
-    """Busy counts as able, since it works for others; so does whoever could not be asked."""
+    """True also for BUSY, since the instance serves others, and if the probe itself failed."""
     target_info: bytes = b""
-    """Of its quoting enclave; empty if it gave none."""
+    """TargetInfo of its quoting enclave; empty if the instance gave none."""
 
 
-_CANNOT_QUOTE: Final = HolderAnswer(can_quote=False)
-_UNKNOWN: Final = HolderAnswer(can_quote=True)
+_CANNOT_QUOTE: Final = HolderStatus(can_quote=False)
+_UNKNOWN: Final = HolderStatus(can_quote=True)
 
 
-async def ask_holder(path: Path, *, deadline_seconds: float) -> HolderAnswer:
-    """Send one InitQuoteEx. That no answer comes is an answer too: it cannot quote.
+async def probe_holder(path: Path, *, deadline_seconds: float) -> HolderStatus:
+    """Send one InitQuoteEx to the instance at `path`. An instance that does not answer cannot quote.
 
     Args:
         path: the socket.
-        deadline_seconds: for everything.
+        deadline_seconds: for the whole probe.
     """
     try:
         async with asyncio.timeout(deadline_seconds):
@@ -48,13 +48,13 @@ async def ask_holder(path: Path, *, deadline_seconds: float) -> HolderAnswer:
     except (TimeoutError, ConnectionError, FileNotFoundError, ConfcomError):
         return _CANNOT_QUOTE
     except OSError:
-        # It could not be asked: its backlog is full, or we have no descriptor.
+        # The probe failed: the instance's backlog is full, or this process is out of descriptors.
         return _UNKNOWN
     if not isinstance(response, InitQuoteExResponse):
         return _CANNOT_QUOTE
     if response.error_code == AesmErrorCode.SUCCESS:
-        return HolderAnswer(can_quote=True, target_info=response.target_info or b"")
-    return HolderAnswer(can_quote=response.error_code == AesmErrorCode.BUSY)
+        return HolderStatus(can_quote=True, target_info=response.target_info or b"")
+    return HolderStatus(can_quote=response.error_code == AesmErrorCode.BUSY)
 
 
 async def _init(path: Path) -> QuotingResponse:
@@ -62,7 +62,7 @@ async def _init(path: Path) -> QuotingResponse:
     session = ClientSession(_REQUEST)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.setblocking(False)
-        # At once or never: a unix socket's connect() waits for nothing but a place in the backlog.
+        # A unix socket's connect() would wait only for room in the backlog; non-blocking, it succeeds or fails at once.
         client.connect(os.fspath(path))
         await loop.sock_sendall(client, session.data_to_send)
         while (response := session.receive(await loop.sock_recv(client, _CHUNK_BYTES))) is None:

@@ -1,4 +1,4 @@
-"""Who can reach the AESM socket, and who could replace it: the owners and modes of the socket and of its directory."""
+"""Owners and modes of the AESM socket and its directory: which users can connect, and which can replace the socket."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from confcom.quote_helper.limits import DIRECTORY_MODE, SOCKET_MODE, HelperLimit
 _logger = logging.getLogger(__name__)
 
 _ROOT: Final = 0
-_ENTER_BY_OTHERS: Final = stat.S_IXGRP | stat.S_IXOTH
+_OTHERS_MAY_ENTER: Final = stat.S_IXGRP | stat.S_IXOTH
 
 
 @dataclass(frozen=True, slots=True)
 class FileAccess:
-    """Whose a file is, and what its mode permits."""
+    """Owner, group and mode of a file."""
 
     uid: int
     gid: int
@@ -33,7 +33,7 @@ class FileAccess:
 
     @classmethod
     def of(cls, status: os.stat_result) -> FileAccess:
-        """Return what fstat(2) says of a file."""
+        """Return owner, group and mode from the result of fstat(2)."""
         return cls(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
 
     def __str__(self) -> str:
@@ -41,16 +41,16 @@ class FileAccess:
 
 
 def who_else_can_replace(directory: FileAccess, *, me: int) -> str | None:
-    """Say who beside root and this user can put another socket in this one's place; None: nobody can.
+    """Return who, besides root and this user, can replace the socket; None: nobody.
 
     Args:
-        directory: the socket's.
-        me: the user of this helper.
+        directory: the socket's directory.
+        me: the uid of this helper.
     """
     if directory.uid not in (_ROOT, me):
         return f"the user {directory.uid}, who owns the directory,"
     if directory.mode & stat.S_ISVTX:
-        return None  # who may make files there may not rename or remove those of others
+        return None  # users may create files there, but may not rename or remove those of other users
     if directory.mode & stat.S_IWOTH:
         return "every user"
     if directory.mode & stat.S_IWGRP and directory.gid != _ROOT:
@@ -59,9 +59,9 @@ def who_else_can_replace(directory: FileAccess, *, me: int) -> str | None:
 
 
 def cannot_enter(directory: FileAccess) -> str | None:
-    """Say why clients of some users cannot reach what is in a directory; None: all can.
+    """Return why clients of some users cannot enter a directory; None: all can.
 
-    Access control lists are not looked at.
+    Access control lists are not checked.
     """
     if directory.mode & stat.S_IXOTH:
         return None
@@ -69,43 +69,43 @@ def cannot_enter(directory: FileAccess) -> str | None:
 
 
 def cannot_connect(socket: FileAccess) -> str | None:
-    """Say why clients of some users cannot connect to a socket that they reach; None: all can."""
+    """Return why clients of some users cannot connect to a socket whose directory they can enter; None: all can."""
     if socket.mode & SOCKET_MODE == SOCKET_MODE:
         return None
     return f"clients of other users cannot connect to the socket ({socket})"
 
 
-def mended_mode(directory: FileAccess) -> int:
+def repaired_mode(directory: FileAccess) -> int:
     """Return the mode that lets every user enter the socket's directory and only its owner write it.
 
-    A directory with the sticky bit, such as /tmp, is shared with other programs, and keeps its mode. Bits that make no
-    difference to either, such as setgid, stay too.
+    A directory with the sticky bit, such as /tmp, is shared with other programs, and keeps its mode. Unrelated bits,
+    such as setgid, are kept too.
     """
     mode = directory.mode
     if mode & stat.S_ISVTX:
         return mode
-    if mode & _ENTER_BY_OTHERS != _ENTER_BY_OTHERS:
+    if mode & _OTHERS_MAY_ENTER != _OTHERS_MAY_ENTER:
         mode |= DIRECTORY_MODE
-    # The owner makes the socket there.
+    # The owner must be able to create the socket there.
     return (mode | stat.S_IRWXU) & ~(stat.S_IWGRP | stat.S_IWOTH)
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """Whether clients of every user can connect."""
+class Reachability:
+    """Whether clients of every user can connect to the socket."""
 
     reason: str | None = None
-    """Why not; None also if it cannot be told, or if it is not wanted."""
+    """Why not; None if they can, if that is not known, or if it is not required."""
     needs_new_socket: bool = False
-    """Whether the reason is the socket itself, which now belongs to another user, so that its mode cannot be set."""
+    """Whether the socket itself is the reason: it now belongs to another user, so that its mode cannot be set."""
 
 
 class SocketAccess:
-    """Looks after the modes of one socket and its directory.
+    """Checks and repairs the modes of one socket and its directory.
 
     Args:
-        path: the socket's.
-        open_to_all: whether they are to be set back to what lets every user connect.
+        path: the socket's path.
+        open_to_all: whether modes are set back, so that every user can connect.
         limits: how often a change is logged.
         clock: monotonic seconds.
     """
@@ -113,20 +113,20 @@ class SocketAccess:
     def __init__(self, path: Path, *, open_to_all: bool, limits: HelperLimits, clock: Callable[[], float]) -> None:
         self._path = path
         self._open_to_all = open_to_all
-        self._mended = LogLimiter(limits.repeated_log_seconds, clock)
+        self._repair_log = LogLimiter(limits.repeated_log_seconds, clock)
         self._warned: str | None = None
 
-    def look_at_directory(self) -> str | None:
-        """Mend the directory's mode, warn who can write it, and say why clients of some users cannot enter it.
+    def check_directory(self) -> str | None:
+        """Repair the directory's mode, warn if others can replace the socket, and return why some users cannot enter.
 
-        A symbolic link is not followed to change a mode: it can lead to a directory that is not the helper's. This look
-        comes before anything else: without the right to enter it, the socket is not even seen.
+        The mode is not changed through a symbolic link, which can lead to a directory that is not the helper's. This
+        check comes first, because the socket cannot be inspected without the right to enter the directory.
         """
         directory = self._path.parent
         try:
             with _open_directory(directory) as (opened, linked):
                 if not linked:
-                    self._mend(opened, directory, mended_mode)
+                    self._repair_mode(opened, directory, repaired_mode)
                 found = FileAccess.of(os.fstat(opened))
         except OSError as error:
             _logger.debug("the socket's directory cannot be looked at", extra={"error": str(error)})
@@ -140,30 +140,30 @@ class SocketAccess:
                 f"{reason}, and its mode is not changed, because it has the sticky bit; give the socket a "
                 f"directory of its own, or run on the node: chmod a+rx {directory}"
             )
-        return self._explained(reason)
+        return self._with_remedy(reason)
 
-    def look_at_socket(self, bound: BoundUnixSocket) -> Reach:
-        """Mend the socket's mode, and say whether clients of every user can connect to it."""
+    def check_socket(self, bound: BoundUnixSocket) -> Reachability:
+        """Repair the socket's mode, and return whether clients of every user can connect to it."""
         try:
             with open_path(self._path) as opened:
                 status = os.fstat(opened)
                 if FileIdentity(status.st_dev, status.st_ino) != bound.identity:
-                    return Reach()  # it was replaced since, which the next look tells
-                self._mend(opened, self._path, lambda _: SOCKET_MODE)
+                    return Reachability()  # it was replaced meanwhile, which the next check will find
+                self._repair_mode(opened, self._path, lambda _: SOCKET_MODE)
                 found = FileAccess.of(os.fstat(opened))
         except OSError as error:
             _logger.debug("the socket cannot be looked at", extra={"error": str(error)})
-            return Reach()
-        reason = self._explained(cannot_connect(found))
-        return Reach(reason, needs_new_socket=reason is not None and found.uid != os.geteuid())
+            return Reachability()
+        reason = self._with_remedy(cannot_connect(found))
+        return Reachability(reason, needs_new_socket=reason is not None and found.uid != os.geteuid())
 
-    def _mend(self, descriptor: int, path: Path, wanted: Callable[[FileAccess], int]) -> None:
+    def _repair_mode(self, descriptor: int, path: Path, wanted: Callable[[FileAccess], int]) -> None:
         found = FileAccess.of(os.fstat(descriptor))
         mode = wanted(found)
         if not self._open_to_all or found.mode == mode or found.uid != os.geteuid():
             return
         set_mode(descriptor, mode)
-        if (suppressed := self._mended.admit()) is not None:
+        if (suppressed := self._repair_log.admit()) is not None:
             _logger.warning(
                 "somebody changed the mode of %s; it was set back to %04o",
                 path,
@@ -187,7 +187,7 @@ class SocketAccess:
                 },
             )
 
-    def _explained(self, reason: str | None) -> str | None:
+    def _with_remedy(self, reason: str | None) -> str | None:
         if reason is None or not self._open_to_all:
             return None
         directory, mode = self._path.parent, f"{DIRECTORY_MODE:04o}"
@@ -198,7 +198,7 @@ class SocketAccess:
 
 
 def remove_directory(path: Path) -> None:
-    """Remove an empty directory in the socket's place.
+    """Remove an empty directory at the socket's path.
 
     Raises:
         SettingsError: it is not empty.
@@ -224,7 +224,7 @@ def remove_directory(path: Path) -> None:
 
 @contextmanager
 def _open_directory(directory: Path) -> Iterator[tuple[int, bool]]:
-    """Give a descriptor that needs no permission for the directory itself, and whether a symbolic link led to it."""
+    """Open a directory with O_PATH, which needs no permission on it; yield the descriptor, and whether it is a link."""
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
     linked = False
     try:

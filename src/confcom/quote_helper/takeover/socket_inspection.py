@@ -1,4 +1,4 @@
-"""What is at the AESM socket's path, as the rules of `takeover_policy` want to know it."""
+"""Inspection of the AESM socket's path, as input for `takeover_policy`."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from confcom.quote_helper.takeover.takeover_policy import (
     Directory,
     Foreign,
     Instance,
+    LiveHelper,
     Nobody,
-    Ours,
-    Sight,
+    SocketState,
     Stale,
 )
 
 LOOK_PATIENCE_SECONDS: Final = 1.0
-"""How long a look waits for a place in a live socket's full backlog, in a thread of its own."""
+"""How long an inspection waits for room in a live socket's full backlog; it runs in a worker thread."""
 
 
-def look(path: Path, unable: Instance | None) -> Sight:
-    """What is at the path that is not our own. It may wait for LOOK_PATIENCE_SECONDS.
+def read_socket_state(path: Path, unable_holder: Instance | None) -> SocketState:
+    """Return what is at a path that this instance does not serve. It may block for LOOK_PATIENCE_SECONDS.
 
     Args:
-        path: where.
-        unable: an instance that was found not to quote.
+        path: the socket's path.
+        unable_holder: an instance whose probe showed that it cannot quote.
     """
     identity = FileIdentity.of(path)
     try:
@@ -43,13 +43,13 @@ def look(path: Path, unable: Instance | None) -> Sight:
         case PathState.STALE:
             return Nobody() if identity is None else Stale(identity)
         case PathState.OTHER:
-            # Whether it is empty, only rmdir(2) tells without a race.
+            # Only rmdir(2) can tell without a race whether it is empty.
             return Directory() if path.is_dir() and not path.is_symlink() else Blocked(not_a_socket(path))
         case PathState.LIVE:
-            return _recognise(found.holder, unable)
+            return _identify(found.holder, unable_holder)
 
 
-def _recognise(holder: SocketHolder | None, unable: Instance | None) -> Sight:
+def _identify(holder: SocketHolder | None, unable_holder: Instance | None) -> SocketState:
     if holder is None:
         return Foreign("a live socket is there whose backlog is full, so that its program cannot be told")
     instance = Instance.parse(holder.bound_name)
@@ -57,4 +57,4 @@ def _recognise(holder: SocketHolder | None, unable: Instance | None) -> Sight:
         return Foreign("another program serves there")
     if holder.uid not in (0, os.geteuid()):
         return Foreign(f"a program of uid {holder.uid} serves there under a quote helper's name")
-    return Ours(instance, can_quote=instance != unable)
+    return LiveHelper(instance, can_quote=instance != unable_holder)

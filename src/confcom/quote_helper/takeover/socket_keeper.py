@@ -1,8 +1,8 @@
-"""Keeps the AESM socket's path: binds it, takes it over, notices its loss, and leaves it to a newer instance.
+"""Reconciliation of the AESM socket's path: bind it, take it over, notice its loss, leave it to a newer instance.
 
-The rules are those of `takeover_policy`; here they meet the file system. A file watch would need inotify instances,
-which are few per user and shared by the node's programs; one lstat(2) every half second costs nothing that can be
-measured.
+The decisions come from `takeover_policy`; this module applies them. It polls by one lstat(2) every half second, whose
+cost is not measurable. A file watch would need inotify instances, which are few per user and shared by the node's
+programs.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from confcom.daemon.worker import WorkerPool
 from confcom.errors import ConfcomError, UnavailableError
 from confcom.quote_helper.limits import BACKLOG, DIRECTORY_MODE, SOCKET_MODE, HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
-from confcom.quote_helper.takeover.holder_probe import ask_holder
+from confcom.quote_helper.takeover.holder_probe import probe_holder
 from confcom.quote_helper.takeover.socket_access import SocketAccess, remove_directory
-from confcom.quote_helper.takeover.socket_inspection import look
+from confcom.quote_helper.takeover.socket_inspection import read_socket_state
 from confcom.quote_helper.takeover.takeover_policy import (
     MAX_SOCKET_PATH_BYTES,
     Blocked,
     Decision,
     Directory,
     Instance,
-    Ours,
-    Own,
-    Sight,
+    LiveHelper,
+    OwnSocket,
+    SocketState,
     Stale,
     Step,
     decide,
@@ -41,33 +41,33 @@ from confcom.quote_helper.takeover.takeover_policy import (
 
 _logger = logging.getLogger(__name__)
 
-_NEVER_HEALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
-"""At the start these mean that path or permissions are set wrong, and a helper that waited would only hide it. What
-passes by itself (a full disk, no descriptor left) is waited for, and so is everything once the helper runs."""
+_PERMANENT_ERRORS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
+"""At the start these mean a wrong path or wrong permissions, which waiting would only hide. Transient errors (a full
+disk, no descriptors) are retried, and once the helper runs, all errors are."""
 
 
 class ListenerHost(Protocol):
     """Accepts connections from listening sockets."""
 
     def add_listener(self, listener: socket.socket) -> None:
-        """Accept from it."""
+        """Start accepting from a listening socket."""
 
     def remove_listener(self, listener: socket.socket) -> None:
-        """Accept from it no more; nothing happens if it was not there."""
+        """Stop accepting from a listening socket, if it was added."""
 
 
 class SocketKeeper:
-    """One instance's hold on the path.
+    """Binds the path for one instance, and watches over it.
 
     Args:
-        path: where clients look.
+        path: the socket's path.
         me: this instance.
-        host: gets the listening sockets.
-        workers: where a look runs that may have to wait.
-        stale: told whom this instance took over from.
-        limits: how often, and how long.
+        host: accepts from the listening sockets.
+        workers: runs inspections of the path, which may block.
+        stale: gets the TargetInfo of the instance that this one replaces.
+        limits: intervals and deadlines.
         replace_foreign: whether another program's live socket may be replaced.
-        open_to_all: whether the modes of the socket and of its directory are kept at what lets every user connect.
+        open_to_all: whether modes of the socket and its directory are kept so that every user can connect.
         on_change: called whenever `reason` changes.
     """
 
@@ -100,33 +100,33 @@ class SocketKeeper:
         self._retired: set[BoundUnixSocket] = set()
         self._can_quote = False
         self._wake = asyncio.Event()
-        self._unable: Instance | None = None
-        self._examination: asyncio.Task[None] | None = None
-        self._next_examination = float("-inf")
+        self._unable_holder: Instance | None = None
+        self._probe_task: asyncio.Task[None] | None = None
+        self._next_probe = float("-inf")
 
     @property
     def reason(self) -> str | None:
-        """Why the path does not lead here, or None if it does."""
+        """Why this instance does not serve the path, or why some clients cannot reach it; else None."""
         return self._reason
 
     @property
     def expected(self) -> bool:
-        """Whether `reason` is part of every update: this instance waits for another one."""
+        """Whether `reason` is normal during an update: this instance waits for another one."""
         return self._expected
 
     async def start(self) -> None:
-        """Take the path if nobody serves there; else `run` waits for it.
+        """Bind the path if no instance serves it; else `run` waits for it.
 
         Raises:
-            ConfcomError: the path can never be bound as things are.
+            ConfcomError: the path cannot be bound, and waiting will not help.
         """
         require_usable_path(self._path, MAX_SOCKET_PATH_BYTES)
-        error = await self._step()
-        if error is not None and _never_heals(error):
+        error = await self._reconcile()
+        if error is not None and _is_permanent(error):
             raise error
 
     async def run(self) -> None:
-        """Look after the path until cancelled."""
+        """Reconcile the path periodically until cancelled."""
         try:
             while True:
                 try:
@@ -135,21 +135,21 @@ class SocketKeeper:
                 except TimeoutError:
                     pass
                 self._wake.clear()
-                await self._step()
+                await self._reconcile()
         finally:
-            if self._examination is not None:
-                self._examination.cancel()
+            if self._probe_task is not None:
+                self._probe_task.cancel()
 
     def set_can_quote(self, *, can_quote: bool) -> None:
-        """Whether this instance has made a whole quote, and lost nothing since. It acts on it at once."""
+        """Set whether this instance's last self-test made a whole quote. A change is acted on at once."""
         if can_quote is not self._can_quote:
             self._can_quote = can_quote
             self._wake.set()
 
     async def hand_back(self) -> None:
-        """Let another instance that can quote take the path without a gap; `run` has ended, and clients are served.
+        """Let another instance that can quote take the path without a gap, while clients are served. Call after `run`.
 
-        Others leave the path to a newer instance, so from here on it bears a name that is older than any.
+        Other instances do not replace a newer one, so the path gets a new socket whose mark is older than any other.
         """
         if self._bound is None or not self._bound.owns_path():
             return
@@ -163,95 +163,95 @@ class SocketKeeper:
         self._host.add_listener(oldest.socket)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.hand_back_seconds):
-                while oldest.owns_path():  # noqa: ASYNC110 # nobody tells it: what takes the path is another process
+                while oldest.owns_path():  # noqa: ASYNC110 # another process takes the path, so there is no event to wait for
                     await asyncio.sleep(self._limits.hand_back_look_seconds)
 
     def leave(self) -> None:
-        """Remove the path if it is ours; `run` has ended. Who had connected is still accepted."""
+        """Remove the path if it leads to this instance; its backlog is still accepted. Call after `run`."""
         if self._bound is not None and self._bound.unlink():
             _logger.debug("the path was removed", extra={"path": str(self._path)})
 
     def close(self) -> None:
-        """Leave, and stop listening."""
+        """Remove the path if it leads to this instance, and close all listening sockets."""
         if self._bound is not None:
             self._retired.add(self._bound)
             self._bound = None
         for bound in list(self._retired):
             self._remove(bound)
 
-    async def _step(self) -> ConfcomError | None:
-        """Look, decide, act; say what is in the way, if it is an error."""
-        if (barrier := self._access.look_at_directory()) is not None:
-            self._settle(barrier)
+    async def _reconcile(self) -> ConfcomError | None:
+        """Inspect the path, decide and act; return the error that prevents binding, if any."""
+        if (barrier := self._access.check_directory()) is not None:
+            self._set_reason(barrier)
             return None
         if self._bound is not None:
             if self._bound.owns_path():
-                self._keep_open(self._bound)
+                self._keep_reachable(self._bound)
                 return None
             self._retire(self._bound)
             self._bound = None
             self._reason, self._expected = "the path does not lead here any more", True
             self._on_change()
-        sight = await self._look()
-        decision = self._decide(sight)
+        state = await self._inspect()
+        decision = self._decide(state)
         if decision.step is Step.REPLACE:
-            # Before the rename, since afterwards nobody reaches it. Then look again: a second may have passed.
-            answer = await ask_holder(self._path, deadline_seconds=self._limits.holder_target_seconds)
-            sight = await self._look()
-            decision = self._decide(sight)
-            if decision.step is Step.REPLACE and sight != Ours(self._me):
-                self._stale.took_over_from(answer.target_info)
+            # Probe before the rename, which makes that socket unreachable. Then inspect again: the probe may take 1 s.
+            holder = await probe_holder(self._path, deadline_seconds=self._limits.holder_target_seconds)
+            state = await self._inspect()
+            decision = self._decide(state)
+            if decision.step is Step.REPLACE and state != LiveHelper(self._me):
+                self._stale.took_over_from(holder.target_info)
         if decision.step is Step.BIND:
-            # Who served here until now, if anybody did, cannot be asked any more.
+            # An instance that served here before, if any, cannot be probed any more.
             self._stale.took_over_from(b"")
-        if isinstance(sight, Ours) and decision.step is Step.WAIT and self._can_quote:
-            self._examine(sight.instance)
+        if isinstance(state, LiveHelper) and decision.step is Step.WAIT and self._can_quote:
+            self._start_probe(state.instance)
         if decision.step is Step.WAIT:
-            self._settle(decision.reason, expected=decision.expected)
-            return sight.error if isinstance(sight, Blocked) else None
-        return self._take(sight, replace=decision.step is Step.REPLACE)
+            self._set_reason(decision.reason, expected=decision.expected)
+            return state.error if isinstance(state, Blocked) else None
+        return self._bind(state, replace=decision.step is Step.REPLACE)
 
-    def _keep_open(self, bound: BoundUnixSocket) -> None:
-        reach = self._access.look_at_socket(bound)
-        if not reach.needs_new_socket:
-            self._settle(reach.reason)
-        elif self._take(Own(), replace=True) is None:
+    def _keep_reachable(self, bound: BoundUnixSocket) -> None:
+        reachability = self._access.check_socket(bound)
+        if not reachability.needs_new_socket:
+            self._set_reason(reachability.reason)
+        elif self._bind(OwnSocket(), replace=True) is None:
             self._retire(bound)
 
-    def _decide(self, sight: Sight) -> Decision:
-        return decide(sight, me=self._me, can_quote=self._can_quote, replace_foreign=self._replace_foreign)
+    def _decide(self, state: SocketState) -> Decision:
+        return decide(state, me=self._me, can_quote=self._can_quote, replace_foreign=self._replace_foreign)
 
-    async def _look(self) -> Sight:
-        return await self._workers.submit(lambda: look(self._path, self._unable))
+    async def _inspect(self) -> SocketState:
+        return await self._workers.submit(lambda: read_socket_state(self._path, self._unable_holder))
 
-    def _take(self, sight: Sight, *, replace: bool) -> ConfcomError | None:
-        """In the event loop, so that no stop comes between the socket and what remembers it."""
+    def _bind(self, state: SocketState, *, replace: bool) -> ConfcomError | None:
+        """Bind the path. It runs in the event loop, so that a stop cannot come before `_bound` holds the socket."""
         make = replace_socket if replace else link_socket
         try:
             make_directory(self._path.parent, DIRECTORY_MODE)
-            if isinstance(sight, Stale) and FileIdentity.of(self._path) == sight.identity:
+            if isinstance(state, Stale) and FileIdentity.of(self._path) == state.identity:
                 self._path.unlink(missing_ok=True)
-            if isinstance(sight, Directory):
+            if isinstance(state, Directory):
                 remove_directory(self._path)
             self._bound = make(self._path, tag=self._me.mark, mode=SOCKET_MODE, backlog=BACKLOG)
         except FileExistsError:
-            self._settle("another instance was faster", expected=True)
+            self._set_reason("another instance was faster", expected=True)
             self._wake.set()
             return None
         except ConfcomError as error:
-            self._settle(str(error))
+            self._set_reason(str(error))
             return error
         except OSError as error:
-            unavailable = _refusal(self._path, error)
-            self._settle(str(unavailable))
+            unavailable = _bind_error(self._path, error)
+            self._set_reason(str(unavailable))
             return unavailable
         self._host.add_listener(self._bound.socket)
-        self._unable = None
-        self._settle(None)
+        self._unable_holder = None
+        self._set_reason(None)
         return None
 
     def _retire(self, bound: BoundUnixSocket) -> None:
-        """Somebody else has the path: who had connected before is still served."""
+        """Close a socket that lost the path after `accept_drain_seconds`: its backlog is still accepted."""
         self._retired.add(bound)
         asyncio.get_running_loop().call_later(self._limits.accept_drain_seconds, self._remove, bound)
 
@@ -261,22 +261,22 @@ class SocketKeeper:
             self._host.remove_listener(bound.socket)
             bound.close()
 
-    def _examine(self, holder: Instance) -> None:
-        """Ask the newer instance in the background, once in a while, whether it can quote."""
+    def _start_probe(self, holder: Instance) -> None:
+        """Probe the newer instance in the background, at most every `holder_examination_seconds`: can it quote?"""
         loop = asyncio.get_running_loop()
-        if loop.time() < self._next_examination or (self._examination and not self._examination.done()):
+        if loop.time() < self._next_probe or (self._probe_task and not self._probe_task.done()):
             return
-        self._next_examination = loop.time() + self._limits.holder_examination_seconds
+        self._next_probe = loop.time() + self._limits.holder_examination_seconds
 
-        async def examine() -> None:
-            answer = await ask_holder(self._path, deadline_seconds=self._limits.holder_answer_seconds)
-            if not answer.can_quote:
-                self._unable = holder
+        async def probe() -> None:
+            status = await probe_holder(self._path, deadline_seconds=self._limits.holder_answer_seconds)
+            if not status.can_quote:
+                self._unable_holder = holder
                 self._wake.set()
 
-        self._examination = loop.create_task(examine())
+        self._probe_task = loop.create_task(probe())
 
-    def _settle(self, reason: str | None, *, expected: bool = False) -> None:
+    def _set_reason(self, reason: str | None, *, expected: bool = False) -> None:
         if reason == self._reason:
             return
         self._reason, self._expected = reason, expected
@@ -288,19 +288,19 @@ class SocketKeeper:
         self._on_change()
 
 
-def _never_heals(error: ConfcomError) -> bool:
+def _is_permanent(error: ConfcomError) -> bool:
     cause = error.__cause__
-    return not isinstance(error, UnavailableError) or (isinstance(cause, OSError) and cause.errno in _NEVER_HEALS)
+    return not isinstance(error, UnavailableError) or (isinstance(cause, OSError) and cause.errno in _PERMANENT_ERRORS)
 
 
-def _refusal(path: Path, error: OSError) -> UnavailableError:
+def _bind_error(path: Path, error: OSError) -> UnavailableError:
     if error.errno == errno.ENOENT and path.parent.is_dir():
-        refusal = UnavailableError(
+        unavailable = UnavailableError(
             f"{path} cannot be bound",
             why="its directory was removed where it had been mounted from",
             remedy="restart the helper's container, so that the new directory is mounted",
         )
     else:
-        refusal = unusable(path, error)
-    refusal.__cause__ = error
-    return refusal
+        unavailable = unusable(path, error)
+    unavailable.__cause__ = error
+    return unavailable

@@ -1,8 +1,8 @@
-"""Who serves the path: pure decisions, from what is seen there and the state that this instance is in.
+"""Which instance serves the path: pure decisions, from the state of the path and of this instance.
 
-Several instances meet at one path while an update replaces one by the other. Each decides for itself, by these rules,
-and together they keep the path served: whoever finds nobody there binds it at once; a live socket of ours is taken over
-only by an instance that can quote, and by the newer of two that can; one of another program stays.
+During an update several instances share one path. Each decides for itself by these rules, and together they keep the
+path served: an instance that finds no live socket binds the path at once; a live socket of a quote helper is replaced
+only by an instance that can quote, and of two that can, by the newer; another program's socket stays.
 """
 
 from __future__ import annotations
@@ -16,52 +16,52 @@ from confcom.daemon.socket_path import SUN_PATH_BYTES, FileIdentity
 from confcom.errors import ConfcomError
 
 TOKEN_BYTES: Final = 3
-"""Random bytes that tell apart instances which started in the same millisecond."""
+"""Random bytes that distinguish instances started in the same millisecond."""
 
 _MARK: Final = re.compile(r"\.confcom-([0-9a-f]{10})-([0-9a-f]{6})")
 _MARK_BYTES: Final = len("confcom-0123456789-abcdef")
 
 MAX_SOCKET_PATH_BYTES: Final = SUN_PATH_BYTES - len("..") - _MARK_BYTES
-"""Of the AESM socket, so that `.NAME.MARK` beside it fits into sun_path too."""
+"""Longest path of the AESM socket; `.NAME.MARK` in the same directory must fit into sun_path too."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Instance:
-    """One run of the quote helper; a later one is greater. It is what the mark on its sockets says.
+    """One run of the quote helper, as encoded in the mark on its sockets; a later run is greater.
 
-    The mark is a name: any program that may write the directory can bind the same. It prevents accidents; what protects
-    the path is that nobody else may write its directory.
+    The mark is only a name: any program that may write the directory can bind the same one. It prevents accidents. The
+    path is protected only if nobody else may write its directory.
     """
 
     started_ms: int
-    """CLOCK_BOOTTIME, which all containers of a node share (unless one was given a time namespace of its own): after a
-    reboot no older socket lives, and no change of the date makes the newer one older. 40 bits of it last 34 years."""
+    """CLOCK_BOOTTIME, which all containers of a node share (except one with its own time namespace). No socket survives
+    a reboot, and setting the date does not change the order. 40 bits last 34 years."""
     token: int
 
     @classmethod
     def started(cls, boottime_ns: int, token: bytes) -> Self:
-        """The instance that starts now.
+        """Return the instance that starts now.
 
         Args:
-            boottime_ns: CLOCK_BOOTTIME.
+            boottime_ns: CLOCK_BOOTTIME now.
             token: TOKEN_BYTES random bytes.
         """
         return cls(boottime_ns // 1_000_000, int.from_bytes(token, "big"))
 
     @classmethod
     def parse(cls, bound_name: str) -> Self | None:
-        """The instance that bound a socket to this name, or None if it is not one of ours."""
+        """Return the instance that bound a socket to this name, or None if it has no quote helper's mark."""
         found = _MARK.fullmatch(bound_name[-_MARK_BYTES - 1 :])
         return None if found is None else cls(int(found[1], 16), int(found[2], 16))
 
     @property
     def as_oldest(self) -> Instance:
-        """The same run as one that every other is newer than: it is about to end."""
+        """The same run with a start time of 0, so that every other instance is newer; used before it stops."""
         return Instance(0, self.token)
 
     @property
     def mark(self) -> str:
-        """What its sockets' names end with; people see it in `ss -xl`."""
+        """The end of its sockets' names, which `ss -xl` shows."""
         return f"confcom-{self.started_ms:010x}-{self.token:06x}"
 
 
@@ -72,29 +72,29 @@ class Nobody:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """A socket on which nobody listens."""
+    """A socket without a listener."""
 
     identity: FileIdentity
-    """Which one, so that no other is removed in its place."""
+    """Its file, so that no other one is removed instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory, as a container runtime makes it for a hostPath volume that names a socket that is not there yet."""
+    """A directory; a container runtime makes one for a hostPath volume that names the socket while it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
-    """Our own socket."""
+class OwnSocket:
+    """The socket of this instance."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ours:
+class LiveHelper:
     """A live socket of a quote helper."""
 
     instance: Instance
     can_quote: bool = True
-    """False when it was asked and does not answer, or cannot quote."""
+    """False if a probe got no answer, or showed that it cannot quote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +102,21 @@ class Foreign:
     """A live socket that is not known to be a quote helper's."""
 
     reason: str
-    """What is known of it."""
+    """What is known about it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Nothing can be bound: something else is there, or may not be looked at."""
+    """The path cannot be bound: something else is there, or it may not be inspected."""
 
     error: ConfcomError
 
 
-Sight = Nobody | Stale | Directory | Own | Ours | Foreign | Blocked
+SocketState = Nobody | Stale | Directory | OwnSocket | LiveHelper | Foreign | Blocked
 
 
 class Step(Enum):
-    """What to do now."""
+    """The action to take."""
 
     KEEP = "the path is ours"
     BIND = "nobody serves: take the path, unless somebody was faster"
@@ -126,12 +126,12 @@ class Step(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A step, and for WAIT the reason, which `/readyz` tells."""
+    """A step, and for WAIT the reason, which `/readyz` shows."""
 
     step: Step
     reason: str = ""
     expected: bool = False
-    """Whether an update alone explains the wait: another quote helper serves."""
+    """Whether the wait is normal during an update: another quote helper serves."""
 
 
 _KEEP: Final = Decision(Step.KEEP)
@@ -139,22 +139,22 @@ _BIND: Final = Decision(Step.BIND)
 _REPLACE: Final = Decision(Step.REPLACE)
 
 
-def decide(sight: Sight, *, me: Instance, can_quote: bool, replace_foreign: bool) -> Decision:
-    """What an instance that is not stopping does about the path.
+def decide(state: SocketState, *, me: Instance, can_quote: bool, replace_foreign: bool) -> Decision:
+    """Decide what an instance that is not stopping does with the path.
 
     Args:
-        sight: what is there.
+        state: what is at the path.
         me: this instance.
-        can_quote: whether this instance has made a whole quote, and lost nothing since.
+        can_quote: whether this instance's last self-test made a whole quote.
         replace_foreign: whether another program's socket may be replaced too.
     """
-    match sight:
-        case Own():
+    match state:
+        case OwnSocket():
             return _KEEP
         case Nobody() | Stale() | Directory():
             return _BIND
-        case Ours(instance, holder_can_quote):
-            return _meet(instance, me=me, can_quote=can_quote, holder_can_quote=holder_can_quote)
+        case LiveHelper(instance, holder_can_quote):
+            return _decide_against(instance, me=me, can_quote=can_quote, holder_can_quote=holder_can_quote)
         case Foreign(reason):
             if replace_foreign and can_quote:
                 return _REPLACE
@@ -164,7 +164,7 @@ def decide(sight: Sight, *, me: Instance, can_quote: bool, replace_foreign: bool
             return Decision(Step.WAIT, str(error))
 
 
-def _meet(holder: Instance, *, me: Instance, can_quote: bool, holder_can_quote: bool) -> Decision:
+def _decide_against(holder: Instance, *, me: Instance, can_quote: bool, holder_can_quote: bool) -> Decision:
     if holder == me:
         return _REPLACE
     if not can_quote:

@@ -1,4 +1,4 @@
-"""Metrics, log lines and the audit file: what operators learn of clients and quotes.
+"""Metrics, log lines and the audit file: what operators learn about clients and quotes.
 
-Is told of events by `transport` and `quoting`. Writes logs and the audit file, and touches no socket.
+Receives events from `transport` and `quoting`. Writes logs and the audit file. Does not use sockets.
 """

@@ -1,4 +1,4 @@
-"""What logs and the audit file tell of one answer: who asked what, and the result; never report data or keys."""
+"""The record of one answer in logs and the audit file: peer, request and result; never report data or keys."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from confcom.sgx.report import mr_enclave_of
 
 @dataclass(frozen=True, slots=True)
 class AnswerRecord:
-    """One answer."""
+    """The peer, request and result of one answer."""
 
     peer: Peer
     kind: MessageKind
     code: int
     """AESM's error code."""
     mr_enclave: bytes = b""
-    """Whose report was quoted; empty unless a quote was made. Anyone can write any MRENCLAVE into a report, so it says
-    something only after the quoting enclave has accepted the report's MAC."""
+    """MRENCLAVE of the quoted report; empty unless a quote was made. Anyone can write any MRENCLAVE into a report, so
+    it is meaningful only after the quoting enclave has accepted the report's MAC."""
 
     @classmethod
     def of(cls, peer: Peer, request: Request, response: Response) -> Self:
-        """Take from a request and its answer what may be told."""
+        """Return the record of a request and its answer."""
         code = response.error_code
         if code == AesmErrorCode.SUCCESS and isinstance(request, GetQuoteExRequest):
             return cls(peer, request.kind, code, mr_enclave_of(request.report))
@@ -33,11 +33,11 @@ class AnswerRecord:
 
     @property
     def result(self) -> str:
-        """The code's name, as metrics have it."""
+        """The code's name, as in metrics."""
         return AesmErrorCode(self.code).name.lower()
 
     def fields(self) -> dict[str, object]:
-        """For JSON; `mrenclave` only if a quote was made."""
+        """Return the fields for JSON; `mrenclave` is present only if a quote was made."""
         fields = {"uid": self.peer.uid} | peer_fields(self.peer)
         fields |= {"pid": self.peer.pid, "call": self.kind.call, "result": self.result}
         if self.mr_enclave:
@@ -46,7 +46,7 @@ class AnswerRecord:
 
 
 def peer_fields(peer: Peer) -> dict[str, object]:
-    """What is the same for all connections of a peer; texts are empty where they are not known."""
+    """Return the fields that are equal for all connections of a peer; values that are not known are empty."""
     if peer.key == GONE:
         return {"peers": GONE}
     return {"uid": peer.uid, "pod": peer.pod, "container": peer.container}

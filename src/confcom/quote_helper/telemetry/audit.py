@@ -1,4 +1,4 @@
-"""The audit file: a JSON line for every answer, appended by a thread of its own, so that a slow disk delays nobody."""
+"""The audit log: a JSON line for every answer, written by its own thread, so that a slow disk delays no client."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from confcom.quote_helper.telemetry.audit_file import AuditFile
 _logger = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 10_000
-"""Records that wait for the disk: about a second of as many answers as one helper can give, and some megabytes. What
-comes beyond is dropped and counted."""
+"""Records that may wait for the disk: about a second of answers at a helper's highest rate, and a few megabytes.
+Further records are dropped and counted."""
 BATCH_RECORDS: Final = 500
-"""Records that are written by one call. Formatting them takes about 3 ms (measured), less than Python lets one thread
-hold up another (5 ms)."""
+"""Records per write call. Formatting them takes about 3 ms (measured), less than the interpreter's switch interval of
+5 ms, for which one thread may hold up another."""
 BATCH_SECONDS: Final = 0.05
-"""How long records are gathered: to wake the thread for each one costs more than the record itself."""
+"""How long records are gathered into a batch: waking the thread for each record costs more than the record itself."""
 RETRY_SECONDS: Final = 1.0
-"""After a failure to write: a full disk is not helped by asking more often."""
+"""Wait after a failed write: trying more often does not help with a full disk."""
 CLOSE_SECONDS: Final = 2.0
-"""For the records that wait at an orderly stop; a disk that hangs does not keep the process from ending."""
-TOLD_SECONDS: Final = 60.0
-"""At most one log line about a file that cannot be written in this time."""
+"""For writing the waiting records at an orderly stop; a hanging disk does not keep the process from ending."""
+FAILURE_LOG_SECONDS: Final = 60.0
+"""At most one log line in this time about a file that cannot be written."""
 
 
 class AuditLog:
-    """Takes records from the event loop, never waits, and counts what is lost.
+    """Takes records from the event loop without blocking, writes them in a thread, and counts those that are lost.
 
     Args:
-        file: where they go; from here on it belongs to this object's thread.
-        registry: for the count of records.
+        file: the file to append to; used only by this object's thread from here on.
+        registry: where the counter of records is registered.
         wall_clock: seconds since the epoch.
         clock: monotonic seconds.
     """
@@ -64,9 +64,9 @@ class AuditLog:
         self._dropped = records.labels("dropped")
         self._file = file
         self._wall_clock = wall_clock
-        self._told = LogLimiter(TOLD_SECONDS, clock)
+        self._failure_log = LogLimiter(FAILURE_LOG_SECONDS, clock)
         self._failing = False
-        # One thread appends to it and one takes from it, each at its own end: both are atomic.
+        # The event loop appends at one end, the thread takes from the other; both operations are atomic.
         self._waiting: deque[tuple[float, AnswerRecord]] = deque()
         self._wake = threading.Event()
         self._ending = threading.Event()
@@ -74,7 +74,7 @@ class AuditLog:
         self._thread.start()
 
     def add(self, record: AnswerRecord) -> None:
-        """Write a record soon."""
+        """Queue a record for writing, or drop and count it if MAX_WAITING are queued."""
         if len(self._waiting) >= MAX_WAITING:
             self._dropped.inc()
             return
@@ -83,7 +83,7 @@ class AuditLog:
             self._wake.set()
 
     async def close(self) -> None:
-        """Write what waits, within CLOSE_SECONDS; nothing may be added afterwards."""
+        """Write the waiting records, within CLOSE_SECONDS; nothing may be added afterwards."""
         self._ending.set()
         self._wake.set()
         await asyncio.to_thread(self._thread.join, CLOSE_SECONDS)
@@ -104,15 +104,15 @@ class AuditLog:
         self._file.close()
 
     def _write_batch(self) -> bool:
-        """Write some of what waits; false if nothing could be written."""
+        """Write up to BATCH_RECORDS waiting records; return whether any could be written."""
         batch = [self._waiting[index] for index in range(min(BATCH_RECORDS, len(self._waiting)))]
         try:
             written = self._file.append([_line(time, record) for time, record in batch])
         except OutputError as error:
             self._failing = True
-            suppressed = self._told.admit()
+            suppressed = self._failure_log.admit()
             if suppressed is not None:
-                _logger.error("audit records wait", extra={"error": str(error), "count": len(self._waiting)})  # noqa: TRY400 # a full disk is no bug
+                _logger.error("audit records wait", extra={"error": str(error), "count": len(self._waiting)})  # noqa: TRY400 # a full disk is not a bug
             return False
         for _ in range(written):
             self._waiting.popleft()

@@ -1,9 +1,9 @@
-"""An append-only file of lines that is bounded: when it is full it becomes `NAME.1`, and a new one is begun.
+"""An append-only file of lines with a size limit: a full file is renamed to `NAME.1`, and a new one is started.
 
-The newest lines are therefore always there, the oldest go, and both files together never hold more than twice the
-bound. Several processes may append to one file, as two helpers do during an update: each line is whole, and each
-process notices that another one, or a tool like logrotate, has put the file aside. A line that was cut, because the
-disk became full or a process died over it, is ended by a line feed before the next; readers skip what is not JSON.
+So the newest lines are kept, the oldest are lost, and both files together never exceed twice the limit. Several
+processes may append to one file, as two helpers do during an update: each line is whole, and each process notices when
+another one, or a tool such as logrotate, has renamed the file. A line that was cut, because the disk became full or a
+process died while writing, is ended by a line feed before the next one; readers skip lines that are not JSON.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from confcom.errors import OutputError
 
 MIB: Final = 1024 * 1024
 DEFAULT_MAX_MIB: Final = 64
-"""About 200,000 records, and as many again in the file before."""
+"""About 200,000 records, and as many again in `NAME.1`."""
 MAX_MAX_MIB: Final = 65_536
-"""A node's disk is meant for more than 64 GiB of this, twice."""
+"""Two files of 64 GiB; a node's disk is needed for other things."""
 FILE_MODE: Final = 0o600
-"""Only the helper's user may read who attests what. A file that is there keeps its mode, so that it can be shared."""
+"""Only the helper's user may read which peer attests what. An existing file keeps its mode, so it can be shared."""
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-"""A symbolic link could point to any file of the helper's, and a pipe that nobody reads would block (fifo(7))."""
+"""O_NOFOLLOW: a symbolic link could point to any file of the helper. O_NONBLOCK: a pipe without a reader would block
+(fifo(7))."""
 
 
 class AuditFile:
-    """Appends lines. Its methods may block, and belong to one thread.
+    """Appends lines to the file. Its methods may block; they must be called from one thread.
 
     Args:
-        path: the file; made when the first line is written.
-        max_bytes: how large it may become.
+        path: the file; created when the first line is written.
+        max_bytes: the size limit.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
@@ -47,7 +48,7 @@ class AuditFile:
         """Append lines, each with its line feed.
 
         Returns:
-            How many were written whole, the first ones: all, or fewer if the disk became full meanwhile.
+            How many of the first lines were written whole: all, or fewer if the disk became full meanwhile.
 
         Raises:
             OutputError: nothing could be written.
@@ -67,19 +68,19 @@ class AuditFile:
             ) from error
 
     def close(self) -> None:
-        """Close the file; a line that follows opens it again."""
+        """Close the file; `append` opens it again."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def _descriptor_for(self, size: int) -> int:
-        """The file that is at the path now, with room for `size` bytes or empty."""
+        """Return a descriptor of the file at the path: one with room for `size` bytes, empty, or in rotation."""
         if self._descriptor is not None and not self._is_at_path(self._descriptor):
             self.close()
         if self._descriptor is None:
             self._descriptor = self._open()
         used = os.fstat(self._descriptor).st_size
-        if used and used + size > self._max_bytes and self._put_aside(self._descriptor):
+        if used and used + size > self._max_bytes and self._rotate(self._descriptor):
             self.close()
             self._descriptor = self._open()
         return self._descriptor
@@ -97,8 +98,8 @@ class AuditFile:
         except FileNotFoundError:
             return False
 
-    def _put_aside(self, descriptor: int) -> bool:
-        """Rename the full file; false if another process is doing so."""
+    def _rotate(self, descriptor: int) -> bool:
+        """Rename the full file; return False if another process is doing so."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -109,19 +110,19 @@ class AuditFile:
 
 
 def _ends_with_line_feed(descriptor: int) -> bool:
-    """False after a line that was cut: a process died over it, or the disk was full."""
+    """Return whether the file ends with a whole line: not if a process died while writing, or the disk was full."""
     size = os.fstat(descriptor).st_size
     return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
 
 
 def _write(descriptor: int, data: bytes) -> int:
-    """Write as much as goes.
+    """Write as much as possible.
 
     Returns:
         How many line feeds were written, at least one.
 
     Raises:
-        OSError: none was.
+        OSError: no line feed was written.
     """
     view = memoryview(data)
     done = 0

@@ -1,4 +1,4 @@
-"""How long the event loop is kept from its work: what every client and probe waits beside its own request."""
+"""Measurement of event loop stalls, which delay every client and probe."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable
 from typing import Final
 
 INTERVAL_SECONDS: Final = 0.05
-"""Between looks: a stall of the 50 ms that nothing may take is met by at least one. Twenty looks a second cost under a
-thousandth of a CPU."""
+"""Between measurements: a stall of 50 ms, which nothing may cause, meets at least one. Twenty measurements a second
+cost under a thousandth of a CPU."""
 
 
 async def watch_loop(clock: Callable[[], float], late: Callable[[float], None]) -> None:
-    """Ask to be called at a time, and tell how many seconds later it was, until cancelled.
+    """Sleep repeatedly, and report how many seconds late each wake-up was, until cancelled.
 
     Args:
         clock: monotonic seconds.
-        late: told of every look. A busy machine counts too: the kernel ran something else.
+        late: called with the delay of every wake-up. It includes time in which the kernel ran other processes.
     """
     while True:
         due = clock() + INTERVAL_SECONDS

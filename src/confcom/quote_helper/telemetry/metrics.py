@@ -1,4 +1,4 @@
-"""What the quote helper counts. Label sets are closed: kinds of requests and AESM codes, never peers or enclaves."""
+"""The quote helper's metrics. Label sets are closed: kinds of requests and AESM codes, never peers or enclaves."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from confcom.quote_helper.telemetry.traffic_metrics import TrafficMetrics
 from confcom.quote_helper.transport.peers import Peer
 
 _STALL_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
-"""Seconds: around the 10 ms of a full turn and the 50 ms that nothing may block the loop."""
+"""Seconds: around the 10 ms of a full turn, and the 50 ms that is the most for which the loop may be blocked."""
 
 
 class HelperMetrics:
-    """The helper's metrics, in the registry that is given."""
+    """The helper's metrics, registered in `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._traffic = TrafficMetrics()
@@ -83,32 +83,32 @@ class HelperMetrics:
             self._dropped.labels(reason)
 
     def show_accepted(self, accepted: Callable[[], int]) -> None:
-        """Show how many connections were made since the start, as this function says."""
+        """Set the function that returns the number of connections accepted since the start."""
         self._traffic.accepted = accepted
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
-        """A request got its answer."""
+        """Count an answer."""
         del peer
         self._traffic.answered(request.kind, response.error_code, seconds)
 
     def dropped(self, peer: Peer, reason: str) -> None:
-        """A connection was closed without an answer."""
+        """Count a connection that was closed without an answer."""
         del peer
         self._dropped.labels(reason).inc()
 
     def accepting_paused(self, reason: str) -> None:
-        """No connection is accepted for a while."""
+        """Count a pause in accepting."""
         del reason
         self._paused.inc()
 
     def quotes_by(self, root: str) -> None:
-        """Quotes are made by this simulated root from now on; empty: by none."""
+        """Set the simulated root by which quotes are made from now on; empty: none."""
         self._root.clear()
         if root:
             self._root.labels(root).set(1)
 
     def provider_changed(self, status: ProviderStatus) -> None:
-        """The quote provider is in this state now."""
+        """Set the state of the quote provider."""
         if status.phase is ProviderPhase.LOST and self._provider_phase is not ProviderPhase.LOST:
             self._losses.inc()
         self._provider_phase = status.phase

@@ -1,4 +1,4 @@
-"""Everything that is told about the socket's clients: metrics, log lines, the audit file."""
+"""The server's observer: metrics, log lines and the audit file about the socket's clients."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from confcom.quote_provider.expiry import ReportsExpiry
 
 _logger = logging.getLogger(__name__)
 
-_SUCCESS: Final = AesmErrorCode.SUCCESS  # looking it up by its enum takes a tenth of a microsecond
+_SUCCESS: Final = AesmErrorCode.SUCCESS  # looking up the enum member takes 0.1 µs
 
 TICK_SECONDS: Final = 1.0
-"""How often counts are looked through for what is due; a minute's summary is at most this late."""
+"""How often counts are checked for summaries that are due; a minute's summary is at most this late."""
 MAX_PODS: Final = 512
-"""Pods with series of their own; a kubelet runs 110 by default, and at most 500 in practice. Others share one."""
+"""Pods with their own series; a kubelet runs 110 by default, and at most 500 in practice. Further pods share one."""
 POD_AWAY_SECONDS: Final = 900.0
-"""After which a pod without requests loses its series: three times as long as Prometheus looks back for a value."""
+"""After this time without requests a pod loses its series: three times as long as Prometheus looks back for a value."""
 EXPIRY_SECONDS: Final = 60.0
-"""How often the provider is asked for dates, which change within days."""
+"""How often the provider is asked for expiry dates, which change within days."""
 OTHER_PODS: Final = "other"
-"""The label of pods beyond MAX_PODS; no UID."""
+"""The label of pods beyond MAX_PODS; it cannot be a UID."""
 
 
 class Observations:
-    """An Observer that passes everything on; `run` is to run beside the server.
+    """An Observer that passes events to metrics, log and audit; `run` must run beside the server.
 
     Args:
         metrics: counts by request and result.
         pods: counts by pod.
-        log: says who got which quote.
-        audit: keeps who asked what, if that is wanted.
-        expiry: shows when certificates and collateral end.
+        log: logs which peer got which quote.
+        audit: records every answer; None if not wanted.
+        expiry: shows when certificates and collateral expire.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Observations:
         self.expiry = expiry
 
     async def run(self) -> None:
-        """Do what is due from time to time, until cancelled."""
+        """Run the periodic work until cancelled."""
         while True:
             self._pods.tick()
             self._log.tick()
@@ -73,13 +73,13 @@ class Observations:
             await asyncio.sleep(TICK_SECONDS)
 
     async def close(self) -> None:
-        """Say and write what is left."""
+        """Log the remaining counts, and write the remaining audit records."""
         self._log.close()
         if self._audit is not None:
             await self._audit.close()
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
-        """A request got its answer."""
+        """Record an answer."""
         self._metrics.answered(peer, request, response, seconds)
         self._pods.answered(peer.pod, succeeded=response.error_code == _SUCCESS)
         self._log.answered(peer, request, response, seconds)
@@ -87,15 +87,15 @@ class Observations:
             self._audit.add(AnswerRecord.of(peer, request, response))
 
     def dropped(self, peer: Peer, reason: str) -> None:
-        """A connection was closed without an answer."""
+        """Record a connection that was closed without an answer."""
         self._metrics.dropped(peer, reason)
 
     def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
-        """What came was no AESM request."""
+        """Record input that is not an AESM request."""
         self._log.malformed(peer, violation)
 
     def accepting_paused(self, reason: str) -> None:
-        """No connection is accepted for a while."""
+        """Record a pause in accepting."""
         self._metrics.accepting_paused(reason)
         self._log.accepting_paused(reason)
 
@@ -113,7 +113,7 @@ class _Pod:
 
 
 class PodMetrics(Collector):
-    """Requests by pod: a bounded number of pods, and none that has been away for long. Counts in the event loop.
+    """Requests by pod, for a bounded number of pods with recent requests. Counted in the event loop.
 
     Args:
         registry: where the metric is registered.
@@ -128,7 +128,7 @@ class PodMetrics(Collector):
         registry.register(self)
 
     def answered(self, pod: str, *, succeeded: bool) -> None:
-        """A request of a pod was answered."""
+        """Count an answer to a pod's request."""
         counts = self._pods.get(pod)
         if counts is None:
             counts = self._admit(pod)
@@ -139,7 +139,7 @@ class PodMetrics(Collector):
             counts.failures += 1
 
     def tick(self) -> None:
-        """Forget the pods that have been away for long."""
+        """Remove the pods without requests for POD_AWAY_SECONDS."""
         now = self._clock()
         for pod, counts in list(self._pods.items()):
             if counts.seen:
@@ -149,11 +149,11 @@ class PodMetrics(Collector):
                 del self._pods[pod]
 
     def describe(self) -> Iterator[Metric]:
-        """The metric without values, so that the registry knows its name."""
+        """Return the metric without values, so that the registry knows its name."""
         yield self._family()
 
     def collect(self) -> Iterator[Metric]:
-        """The values as they are now."""
+        """Return the current values."""
         family = self._family()
         for pod, counts in (("", self._unknown), (OTHER_PODS, self._others), *self._pods.items()):
             family.add_metric([pod, "success"], counts.successes)
@@ -178,7 +178,7 @@ class PodMetrics(Collector):
 
 
 class ExpiryMetrics:
-    """When certificates and collateral end, as far as the provider knows.
+    """Expiry dates of certificates and collateral, as far as the provider knows them.
 
     Args:
         registry: where the metric is registered.
@@ -197,14 +197,14 @@ class ExpiryMetrics:
         self._due = 0.0
 
     def watch(self, provider: object) -> None:
-        """From now on show the dates of this provider, if it has any."""
+        """Show the dates of this provider from now on, if it has any."""
         self._due = 0.0
         self._provider = provider if isinstance(provider, ReportsExpiry) else None
 
     def tick(self) -> None:
-        """Ask the provider, if it is time; one that fails is asked again later, and keeps the dates it had."""
+        """Ask the provider, if it is time; after a failure it is asked again later, and the last dates stay."""
         seconds = self._wall_clock()
-        # A date that was set back does not put it off.
+        # If the wall clock was set back, the provider is asked now, not only when `_due` is reached.
         if self._provider is None or 0 < self._due - seconds <= EXPIRY_SECONDS:
             return
         self._due = seconds + EXPIRY_SECONDS

@@ -1,4 +1,4 @@
-"""Log lines by peer and minute: a peer's first events are let through, the others are counted, and all are bounded."""
+"""Rate limiting of log lines by peer and minute: a peer's first events are logged, the others are counted."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Final
 from confcom.quote_helper.transport.peers import Peer
 
 WINDOW_SECONDS: Final = 60.0
-"""The minute of "so many lines per peer and minute"; each peer's begins with its first event."""
+"""The minute of the limits per peer and minute; each peer's minute begins with its first event."""
 MAX_PEERS: Final = 512
-"""Peers that are told apart within a minute; a node runs at most some hundred containers. Those beyond share one count:
-whoever can change its uid could otherwise make the helper remember four billion."""
+"""Peers counted separately within a minute; a node runs at most a few hundred containers. Further peers share one
+count: a process that can change its uid could otherwise make the helper store four billion peers."""
 
 OTHERS: Final = Peer("others", -1, 0)
-"""Stands for all peers that have no line of their own; no peer that connects has this uid or a text for a key."""
+"""Stands for all peers without a log line of their own; no connecting peer has this uid or this key."""
 
 
 class LineBudget:
-    """How many lines all peers together get in each window.
+    """The number of log lines that all peers together get in each window.
 
     Args:
-        first: for each peer's first line in its window, which may be the count of the one before. They are kept apart,
-            so that peers with many lines leave the others theirs.
+        first: for first lines of a peer's window, which may be the count of its previous window. They are budgeted
+            separately, so that peers with many lines do not use up the lines of others.
         further: for all other lines.
         clock: monotonic seconds.
     """
@@ -35,7 +35,7 @@ class LineBudget:
         self._since = float("-inf")
 
     def take(self, *, first: bool) -> bool:
-        """Take a line, if one is left in this window."""
+        """Take a line from the budget; return whether one was left in this window."""
         now = self._clock()
         if now - self._since >= WINDOW_SECONDS:
             self._since = now
@@ -49,29 +49,29 @@ class LineBudget:
 class _Window:
     """One peer's minute."""
 
-    __slots__ = ("asked", "counted", "counted_since", "lines_left", "peer", "since")
+    __slots__ = ("counted", "counted_since", "first_line_decided", "lines_left", "peer", "since")
 
-    def __init__(self, peer: Peer, since: float, lines_left: int, *, asked: bool) -> None:
+    def __init__(self, peer: Peer, since: float, lines_left: int, *, first_line_decided: bool) -> None:
         self.peer = peer
         self.since = since
         self.lines_left = lines_left
-        self.asked = asked
-        """Whether the first line was given, or refused."""
+        self.first_line_decided = first_line_decided
+        """Whether the first line was granted or refused already."""
         self.counted: Counter[int] = Counter()
         self.counted_since = since
 
 
 class PeerWindows:
-    """A peer's first events within a window are let through, as far as the budget goes; the others are counted by code.
+    """Admits a peer's first events within a window, as far as the budget allows, and counts the others by code.
 
-    The count is handed over when the window ends, and is itself one line of the window that follows it. Counts for
-    which no line is left in the budget are put together, and handed over a window later as those of OTHERS.
+    The count is reported when the window ends, and is itself one line of the next window. Counts for which the budget
+    has no line left are added up, and reported one window later as those of OTHERS.
 
     Args:
         lines: of one peer within a window.
         budget: of all peers together.
         clock: monotonic seconds.
-        summarise: takes a count: whose, by code, and of how many seconds.
+        summarise: called with a count: the peer, the counts by code, and the seconds that they cover.
     """
 
     def __init__(
@@ -85,16 +85,16 @@ class PeerWindows:
         self._budget = budget
         self._clock = clock
         self._summarise = summarise
-        # All windows are equally long, so the order in which they were opened is that in which they end.
+        # All windows are equally long, so they end in the order in which they were opened.
         self._windows: dict[object, _Window] = {}
 
     def admit(self, peer: Peer, code: int) -> bool:
-        """Whether this event gets a line of its own."""
+        """Return whether this event gets its own log line; else count it."""
         window = self._windows.get(peer.key)
         if window is None:
             window = self._open(peer)
         if window.lines_left > 0:
-            first, window.asked = not window.asked, True
+            first, window.first_line_decided = not window.first_line_decided, True
             if self._budget.take(first=first):
                 window.lines_left -= 1
                 return True
@@ -109,22 +109,25 @@ class PeerWindows:
             if now - window.since < WINDOW_SECONDS:
                 return
             del self._windows[key]
-            if window.counted and self._tell(window, now) and window.peer is not OTHERS:
-                self._windows[key] = _Window(window.peer, now, self._lines - 1, asked=True)
+            if window.counted and self._report(window, now) and window.peer is not OTHERS:
+                self._windows[key] = _Window(window.peer, now, self._lines - 1, first_line_decided=True)
 
     def close(self) -> None:
         """End all windows."""
         now = self._clock()
         for window in list(self._windows.values()):
             if window.counted and window.peer is not OTHERS:
-                self._tell(window, now)
+                self._report(window, now)
         others = self._windows.get(OTHERS.key)
         if others is not None and others.counted:
-            self._tell(others, now)
+            self._report(others, now)
         self._windows.clear()
 
-    def _tell(self, window: _Window, now: float) -> bool:
-        """Hand the count over, or put it to that of OTHERS, whose line is always given: there is one in a window."""
+    def _report(self, window: _Window, now: float) -> bool:
+        """Report the count, or add it to that of OTHERS; return whether it was reported.
+
+        The line of OTHERS needs no budget: there is one per window.
+        """
         if window.peer is OTHERS or self._budget.take(first=True):
             self._summarise(window.peer, window.counted, now - window.counted_since)
             return True
@@ -137,11 +140,11 @@ class PeerWindows:
         now = self._clock()
         if len(self._windows) >= MAX_PEERS:
             return self._others(now)
-        window = self._windows[peer.key] = _Window(peer, now, self._lines, asked=False)
+        window = self._windows[peer.key] = _Window(peer, now, self._lines, first_line_decided=False)
         return window
 
     def _others(self, now: float) -> _Window:
         others = self._windows.get(OTHERS.key)
         if others is None:
-            others = self._windows[OTHERS.key] = _Window(OTHERS, now, 0, asked=True)
+            others = self._windows[OTHERS.key] = _Window(OTHERS, now, 0, first_line_decided=True)
         return others

@@ -1,4 +1,7 @@
-"""One log line for each quote up to a rate per peer and one for all, then counts; what else clients can cause."""
+"""Log lines about quotes and other events that clients cause: one each up to a rate per peer and in all, else counts.
+
+The counts are logged once a minute.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +20,33 @@ from confcom.quote_helper.transport.peers import Peer
 
 _logger = logging.getLogger(__name__)
 
-# Looking them up by their enum takes a tenth of a microsecond, and each answer passes here.
+# Names of their own, because looking up an enum member takes 0.1 µs, and this runs for each answer.
 _GET_QUOTE_EX: Final = MessageKind.GET_QUOTE_EX
 _ATT_KEY_NOT_INITIALIZED: Final = AesmErrorCode.ATT_KEY_NOT_INITIALIZED
 
 DEFAULT_QUOTE_LINES: Final = 60
-"""Quotes of one peer that are logged one by one in a minute. Programs attest when they start and once per session: more
-than one a second is a load test, of which counts say as much."""
+"""Quotes of one peer that are logged individually in a minute. Programs attest when they start and once per session;
+more than one quote a second is a load test, for which counts are enough."""
 MAX_QUOTE_LINES: Final = 60_000
 """More than a thousand lines a second would cost more than the quotes."""
 MALFORMED_LINES: Final = 1
-"""Lines about malformed requests per peer and minute: one shows what is wrong, and more are the peer's to cause."""
+"""Lines about malformed requests per peer and minute: one shows what is wrong, and a peer could cause any number."""
 FIRST_LINES_IN_ALL: Final = 240
-"""First lines of all peers in a minute: twice as many as a kubelet runs Pods by default. With the others at most 560
-lines of some 350 bytes in a minute: of the 50 MiB that a kubelet keeps by default, more than four hours."""
+"""First lines of all peers in a minute: twice as many as a kubelet runs Pods by default. With all other lines these are
+at most 560 lines of about 350 bytes in a minute, so that the 50 MiB that a kubelet keeps by default cover more than
+four hours."""
 FURTHER_LINES_IN_ALL: Final = 240
-"""Further lines of all peers in a minute: four peers' DEFAULT_QUOTE_LINES. More if one peer may have more."""
+"""Further lines of all peers in a minute: four times DEFAULT_QUOTE_LINES; more if the limit per peer is higher."""
 MALFORMED_LINES_IN_ALL: Final = 60
-"""Lines about malformed requests of all peers in a minute. They have a bound of their own, so that they cost no quote
-its line."""
+"""Lines about malformed requests of all peers in a minute. They have a separate limit, so that they do not use up the
+lines about quotes."""
 
 
 class QuoteLog:
-    """Says who got which quote. `tick` is to be called about once a second: what was only counted is said there.
+    """Logs which peer got which quote. `tick` must be called about once a second, and logs the counts.
 
     Args:
-        quote_lines: quotes of one peer that are logged one by one within WINDOW_SECONDS; 0 for counts only.
+        quote_lines: quotes of one peer that are logged individually within WINDOW_SECONDS; 0 for counts only.
         clock: monotonic seconds.
     """
 
@@ -55,7 +59,7 @@ class QuoteLog:
         self._pauses = LogLimiter(WINDOW_SECONDS, clock)
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
-        """A request was answered, `seconds` after it was complete; only quotes are of interest."""
+        """Log or count an answer, sent `seconds` after its request was complete; only quotes are logged."""
         if request.kind is not _GET_QUOTE_EX:
             return
         if response.error_code == _ATT_KEY_NOT_INITIALIZED:
@@ -65,26 +69,26 @@ class QuoteLog:
             _logger.info("quote", extra=record.fields() | {"seconds": round(seconds, 6)})
 
     def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
-        """What came was no AESM request."""
+        """Log or count input that is not an AESM request."""
         if self._malformed.admit(peer, 0):
             _logger.warning(
                 "malformed request", extra=peer_fields(peer) | {"pid": peer.pid, "error": str(violation.error)}
             )
 
     def accepting_paused(self, reason: str) -> None:
-        """No connection is accepted for a while. Where all places are taken, each client that comes does it."""
+        """Log a pause in accepting, once per WINDOW_SECONDS: at the connection limit each new client may cause one."""
         suppressed = self._pauses.admit()
         if suppressed is not None:
             _logger.warning("no connection is accepted for a while", extra={"reason": reason, "suppressed": suppressed})
 
     def tick(self) -> None:
-        """Say what was counted, of peers whose minute is over."""
+        """Log the counts of peers whose minute is over."""
         self._quotes.tick()
         self._malformed.tick()
         self._rejected.tick()
 
     def close(self) -> None:
-        """Say what was counted, of all."""
+        """Log the counts of all peers."""
         self._quotes.close()
         self._malformed.close()
 

@@ -1,4 +1,4 @@
-"""One log line about a peer whose reports are rejected again and again: the code alone does not say why."""
+"""A log line about each peer whose reports are rejected repeatedly: the code alone does not tell the client why."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from confcom.quote_helper.transport.peers import Peer
 _logger = logging.getLogger(__name__)
 
 REPEATED: Final = 3
-"""Rejected reports of one peer in a minute that are worth a line. A client that keeps the target info of the time
-before an update has one report rejected by 42, calls InitQuoteEx again, and succeeds."""
+"""Rejected reports of one peer in a minute at which it is logged. A client that keeps the TargetInfo from before an
+update has one report rejected by 42, calls InitQuoteEx again, and succeeds."""
 LINES_IN_ALL: Final = 10
-"""Lines in a minute. They say the same of each peer, and a peer can cause one a minute."""
+"""Lines in a minute, for all peers. They say the same about each peer, and a peer can cause one a minute."""
 
 _WHY: Final = "a client that follows an update gets 42 once; one that gets it again makes reports for another target"
 _REMEDY: Final = (
@@ -27,7 +27,7 @@ _REMEDY: Final = (
 
 
 class RejectedReports:
-    """Counts reports that were answered by 42, by peer and minute, and logs each peer's third.
+    """Counts reports that were answered by 42, by peer and minute, and logs the third one of each peer.
 
     Args:
         clock: monotonic seconds.
@@ -35,12 +35,12 @@ class RejectedReports:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        # By the time of the first report, since that is when an entry is made.
+        # Ordered by the time of each peer's first report, because the entry is made then.
         self._counts: dict[Hashable, tuple[float, int]] = {}
         self._lines: tuple[float, int] = (float("-inf"), 0)
 
     def rejected(self, peer: Peer) -> None:
-        """Count a report of this peer. Of more than MAX_PEERS in a minute the others are not counted."""
+        """Count a rejected report of this peer. Peers beyond MAX_PEERS in a minute are not counted."""
         since, count = self._counts.get(peer.key, (0.0, 0))
         if not count:
             if len(self._counts) >= MAX_PEERS:
@@ -55,7 +55,7 @@ class RejectedReports:
             )
 
     def tick(self) -> None:
-        """Forget the peers whose minute is over."""
+        """Remove the peers whose minute is over."""
         now = self._clock()
         while self._counts:
             key, (since, _) = next(iter(self._counts.items()))

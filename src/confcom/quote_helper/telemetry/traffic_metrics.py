@@ -1,7 +1,7 @@
-"""What is counted for every connection and every answer: plain numbers, made into metrics when somebody asks for them.
+"""Counts for every connection and every answer: plain numbers, converted into metrics on each scrape.
 
-A counter of prometheus_client takes a lock, and its histogram one for each of three of them: together 3 µs per answer,
-a seventh of a signature. Here only the event loop counts and collects, so that nothing needs a lock.
+A counter of prometheus_client takes a lock, and its histogram takes three: together 3 µs per answer, a seventh of the
+time of a signature. Here only the event loop counts and collects, so that no lock is needed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
 
 BUCKETS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 15.0)
-"""Seconds: from a simulated quote (under a tenth of a millisecond) to Intel's client's patience (15 s)."""
+"""Seconds: from a simulated quote (under 0.1 ms) to the time-out of Intel's client (15 s)."""
 _BOUNDS: Final = (*map(floatToGoString, BUCKETS), "+Inf")
 
 
@@ -31,24 +31,24 @@ class _Answers:
 
     def __init__(self) -> None:
         self.results: dict[int, int] = {}
-        """By AESM's code."""
+        """Counts by AESM's code."""
         self.buckets = [0] * len(_BOUNDS)
-        """By time, each bucket without those below it."""
+        """Counts by time; not cumulative."""
         self.seconds = 0.0
 
 
 class TrafficMetrics(Collector):
-    """Connections made, and answers by kind and result with the time that they took; counted in the event loop."""
+    """Accepted connections, and answers with their times by kind and result; counted in the event loop."""
 
     __slots__ = ("_answers", "accepted")
 
     def __init__(self) -> None:
         self.accepted: Callable[[], int] = lambda: 0
-        """Says how many connections were made since the start."""
+        """Returns the number of connections accepted since the start."""
         self._answers: dict[MessageKind, _Answers] = {}
 
     def answered(self, kind: MessageKind, code: int, seconds: float) -> None:
-        """A request got its answer."""
+        """Count an answer."""
         answers = self._answers.get(kind)
         if answers is None:
             answers = self._answers[kind] = _Answers()
@@ -57,11 +57,11 @@ class TrafficMetrics(Collector):
         answers.seconds += seconds
 
     def describe(self) -> Iterator[Metric]:
-        """The families without values, so that the registry knows their names."""
+        """Return the families without values, so that the registry knows their names."""
         yield from self._families()
 
     def collect(self) -> Iterator[Metric]:
-        """The values as they are now."""
+        """Return the current values."""
         requests, seconds, accepted = self._families()
         for kind, answers in self._answers.items():
             for code, count in answers.results.items():

@@ -1,4 +1,4 @@
-"""Accepting: in bounded batches, through floods, and when there is neither room nor a descriptor."""
+"""Accepting connections in bounded batches, also under floods, at the connection limit, and out of descriptors."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Final
 
 from confcom.quote_helper.limits import ACCEPT_BATCH, HelperLimits
 
-_NO_MEANS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """accept() lacks a descriptor or memory (accept(2)); the connection stays in the backlog."""
 
 
 class Acceptor:
-    """Accepts from listening sockets, which it does not own, as long as there is room.
+    """Accepts from listening sockets, which it does not own, up to the connection limit.
 
-    Without room or a descriptor, and with nothing that may be closed for it, it looks at no listener until a connection
-    has ended, or for a moment: clients wait in the kernel's backlog, and the loop does not spin.
+    Accepting pauses when the limit is reached or descriptors run out, and no connection may be shed. It resumes when a
+    connection ends, or after a short time. Meanwhile clients wait in the kernel's backlog, and the loop does not spin.
 
     Args:
-        epoll: where the listeners are watched; whoever polls it calls `accept_from`.
-        room: how many more connections there may be; negative if there are too many.
-        shed: close one that may go; whether there was one.
+        epoll: watches the listeners; its poller calls `accept_from`.
+        room: returns how many more connections are allowed; negative if there are too many.
+        shed: closes one connection that may be closed; returns whether there was one.
         admit: takes an accepted socket.
-        paused: told the reason when accepting pauses.
-        limits: how long one turn may last, when to try again.
+        paused: called with the reason when accepting pauses.
+        limits: how long one turn may last, and when to retry.
         clock: monotonic seconds.
     """
 
@@ -47,7 +47,7 @@ class Acceptor:
         self._room = room
         self._shed = shed
         self._admit = admit
-        self._tell_pause = paused
+        self._on_pause = paused
         self._limits = limits
         self._clock = clock
         self._listeners: dict[int, socket.socket] = {}
@@ -57,39 +57,39 @@ class Acceptor:
 
     @property
     def listeners(self) -> list[socket.socket]:
-        """Those that are served."""
+        """The listening sockets that are served."""
         return list(self._listeners.values())
 
     @property
-    def hindered(self) -> bool:
-        """Whether a connection's end is worth `go_on`."""
+    def needs_resume(self) -> bool:
+        """Whether to call `resume` when a connection ends: accepting is paused, or the reserve descriptor is used."""
         return self._paused or self._reserve is None
 
     def add(self, listener: socket.socket) -> None:
-        """Serve a listening socket too."""
+        """Start serving a listening socket."""
         listener.setblocking(False)
         self._listeners[listener.fileno()] = listener
         self._epoll.register(listener.fileno(), 0 if self._paused else select.EPOLLIN)
 
     def remove(self, listener: socket.socket) -> None:
-        """Serve it no more: who had connected by now is still accepted, who comes later is refused by the kernel."""
+        """Stop serving a listening socket: accept its backlog; the kernel refuses later connections."""
         if self._listeners.pop(listener.fileno(), None) is None:
             return
         self._epoll.unregister(listener.fileno())
-        # Nobody can connect any more, and what is in the backlog can still be accepted.
+        # New connections are refused from here on, and those in the backlog can still be accepted.
         listener.shutdown(socket.SHUT_RD)
         while self._accept_batch(listener):
             pass
 
     def accept_from(self, descriptor: int) -> None:
-        """Accept from a listener that is readable, for at most one turn's time; what is left comes in the next."""
+        """Accept from a readable listener, for at most one turn's time; the rest is accepted in the next turn."""
         listener = self._listeners.get(descriptor)
         ends = self._clock() + self._limits.turn_seconds
         while listener is not None and self._accept_batch(listener) and self._clock() < ends:
             pass
 
-    def go_on(self) -> None:
-        """A connection has ended, or it is time to try again."""
+    def resume(self) -> None:
+        """Resume accepting after a pause, and reopen the reserve: a connection has ended, or the retry timer fired."""
         if self._reserve is None:
             self._reserve = _open_reserve()
         if self._paused:
@@ -97,7 +97,7 @@ class Acceptor:
             self._watch_listeners(select.EPOLLIN)
 
     def close(self) -> None:
-        """Serve no listener any more, and release what is held."""
+        """Stop serving all listeners, and release the timer and the reserve descriptor."""
         for descriptor in self._listeners:
             self._epoll.unregister(descriptor)
         self._listeners.clear()
@@ -108,9 +108,10 @@ class Acceptor:
             self._reserve = None
 
     def _accept_batch(self, listener: socket.socket) -> bool:
-        """Whether there may be more to accept."""
+        """Accept one batch; return whether there may be more to accept."""
         room = self._room()
-        # At the cap one more is accepted before another goes for it: there may be none. If nothing may go, it stays.
+        # At the limit (room is 0) one more is accepted before another is shed for it, since the backlog may be empty.
+        # If nothing can be shed, the new connection stays.
         if room < 0 and not self._shed():
             self._pause(
                 "all places for connections are taken, and none of them may be freed yet",
@@ -119,7 +120,7 @@ class Acceptor:
             return False
         accepted: list[socket.SocketType] = []
         more = self._accept(listener, accepted, max(1, min(room, ACCEPT_BATCH)))
-        # A whole batch is accepted before the first is read: its clients have had that time to send.
+        # A whole batch is accepted before the first is read, which gives its clients time to send.
         for sock in accepted:
             if room <= 0:
                 self._shed()
@@ -133,14 +134,14 @@ class Acceptor:
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno in _NO_MEANS:
-                return self._find_means(error)
-            # EINVAL: it was shut down and is empty. ECONNABORTED: that client has gone, the next may be there.
+            if error.errno in _OUT_OF_RESOURCES:
+                return self._free_descriptor(error)
+            # EINVAL: the listener was shut down and is empty. ECONNABORTED: one client disconnected, others may follow.
             return error.errno == errno.ECONNABORTED
         return True
 
-    def _find_means(self, error: OSError) -> bool:
-        """Give up the reserve, which lets one connection in at a time whoever has all others; or shed; or pause."""
+    def _free_descriptor(self, error: OSError) -> bool:
+        """Free a descriptor: use the reserve, else shed a connection, else pause. Return whether one was freed."""
         if self._reserve is not None:
             os.close(self._reserve)
             self._reserve = None
@@ -151,14 +152,14 @@ class Acceptor:
         return False
 
     def _pause(self, reason: str, seconds: float) -> None:
-        """Look at no listener until a connection has ended, or for so many seconds."""
+        """Stop watching listeners until `resume` is called, at the latest after `seconds`."""
         if not self._paused:
             self._paused = True
             self._watch_listeners(0)
-            self._tell_pause(reason)
+            self._on_pause(reason)
         if self._retry is not None:
             self._retry.cancel()
-        self._retry = asyncio.get_running_loop().call_later(seconds, self.go_on)
+        self._retry = asyncio.get_running_loop().call_later(seconds, self.resume)
 
     def _watch_listeners(self, events: int) -> None:
         for descriptor in self._listeners:
@@ -166,8 +167,8 @@ class Acceptor:
 
 
 def _accept_one(listener: socket.socket) -> socket.SocketType:
-    """Accept as `listener.accept()` does, without its look-ups in enums: 4 µs of the 90 that a quote costs."""
-    # What accept() is made of; typeshed does not have it.
+    """Accept like `listener.accept()`, without its enum look-ups, which cost 4 µs of the 90 µs that a quote takes."""
+    # `socket.accept` calls this method; typeshed does not declare it.
     descriptor, _ = listener._accept()  # type: ignore[attr-defined] # noqa: SLF001
     return socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
 

@@ -1,4 +1,4 @@
-"""One client: its socket, its session, and where it is between its request and its answer."""
+"""One client's connection: its socket, its session, and its stage between request and answer."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from confcom.quote_helper.transport.connection_table import Holding
 from confcom.quote_helper.transport.peers import Peer
 
 RECEIVE_BYTES: Final = HEADER_SIZE + MAX_REQUEST_SIZE
-"""The largest request arrives by one call, and so does what a client sent needlessly behind a small one: what is left
-unread when a unix socket is closed reaches the client as ECONNRESET behind its answer."""
+"""One call takes the largest request, and also bytes that a client sent needlessly after a small one: bytes left unread
+when a unix socket is closed give the client ECONNRESET after its answer."""
 
 _NOTHING: Final = memoryview(b"")
 _ZERO: Final = bytes(4)
-"""What SIOCOUTQ fills in: an int."""
+"""The buffer for SIOCOUTQ: an int."""
 _READ: Final = (_ZERO, (1).to_bytes(len(_ZERO), sys.byteorder))
-"""What it says when all is read. The kernel subtracts the last byte only after it has raised EPOLLOUT (sock_wfree), and
-no buffer is that small."""
+"""What SIOCOUTQ returns when the client has read everything: 0, or 1, because the kernel subtracts the last byte only
+after it has raised EPOLLOUT (sock_wfree). No buffer is that small, so 1 is unambiguous."""
 
 
 def request_memory(request: Request, received: int) -> int:
-    """How many bytes a complete request makes the helper hold until its answer is read, at most.
+    """Return how many bytes the helper holds at most for a complete request, until its answer is read.
 
     Args:
-        request: decides how long the answer may be.
+        request: determines how long the answer may be.
         received: how many bytes were received for it.
     """
     quote = min(request.buf_size, MAX_QUOTE_BUFFER_SIZE) if isinstance(request, GetQuoteExRequest) else 0
@@ -42,7 +42,7 @@ def request_memory(request: Request, received: int) -> int:
 
 
 def unread_memory(answer_size: int) -> int:
-    """How many bytes an answer of this size, which the client does not read, makes the helper hold at most."""
+    """Return how many bytes the helper holds at most for an unread answer of this size."""
     return CONNECTION_MEMORY + answer_size
 
 
@@ -52,28 +52,28 @@ class Stage(Enum):
     RECEIVING = auto()
     """The client's request."""
     PAUSED = auto()
-    """Its peer to hold less."""
+    """Its peer to fall below its limits."""
     ANSWERING = auto()
     """Its turn, or the provider."""
     SENDING = auto()
     """The kernel to take the rest of its answer."""
     UNREAD = auto()
-    """The client to read its answer, which the kernel holds at the helper's expense."""
+    """The client to read its answer, which the kernel charges to the helper's memory."""
     ENDED = auto()
-    """Nothing any more."""
+    """Nothing: the connection is closed."""
 
 
 class Owner(Protocol):
-    """Whoever runs the connection."""
+    """The handler of a connection."""
 
     def send(self, connection: Connection, response: Response) -> None:
-        """Answer it."""
+        """Send the answer of this connection."""
 
 
 class Connection:
-    """The state of one connection; the server does everything that touches others.
+    """The state of one connection; the handler does everything that affects other connections.
 
-    Its socket stays in blocking mode, and each call says MSG_DONTWAIT: that saves a system call for each connection.
+    Its socket stays in blocking mode, and each call uses MSG_DONTWAIT, which saves a system call per connection.
     """
 
     __slots__ = (
@@ -103,30 +103,30 @@ class Connection:
         self.sock = sock
         self.peer = peer
         self.holding: Holding[Connection]
-        """What its peer holds."""
+        """Its peer's entry in the connection table."""
         self.charged = 0
-        """Bytes that it adds to what all peers hold."""
+        """Bytes counted for this connection in the connection table."""
         self.in_time = False
-        """Whether its client has still time to read the answer, so that its bytes do not count for its peer."""
+        """Whether its client still has time to read the answer, so that its bytes do not count for its peer."""
         self.waiting = False
-        """Whether it adds a waiting request to what its peer holds."""
+        """Whether it counts as a waiting request of its peer."""
         self.stage = Stage.RECEIVING
         self.complete = False
         """Whether its request has arrived."""
         self.received = 0
-        """How many bytes have been read from it."""
+        """Number of bytes received."""
         self.request: Request
         self.response: Response
         self.since = 0.0
         """When the request was complete."""
         self.answer_size = 0
-        """Bytes."""
+        """Bytes of the encoded answer."""
         self.answered_at = 0.0
         """When the kernel had taken the whole answer."""
         self.ticket: Ticket | None = None
-        """While its request waits for the provider."""
+        """Set while its request waits for the provider."""
         self.watched = False
-        """Whether it had to wait for anything, and so is known to the server's epoll."""
+        """Whether it is registered in the server's epoll, because it had to wait."""
         self._session = ServerSession()
         self._unsent = _NOTHING
 
@@ -137,28 +137,28 @@ class Connection:
 
     @property
     def buffered_memory(self) -> int:
-        """How many bytes its incomplete request takes: a bytearray that grows has up to an eighth to spare."""
+        """Bytes that its incomplete request takes: a growing bytearray is overallocated by up to an eighth."""
         buffered = self._session.buffered
         return buffered + (buffered >> 3)
 
     def receive(self, most: int) -> RequestReceived | ProtocolViolation | PeerClosed | None:
-        """Take what has arrived, if anything has; None if more is needed.
+        """Receive what has arrived; return None if the request needs more bytes.
 
         Args:
-            most: how many bytes to take, at least 1.
+            most: the most bytes to receive, at least 1.
 
         Raises:
-            OSError: BlockingIOError if nothing has arrived; else the connection is dead.
+            OSError: BlockingIOError if nothing has arrived; else the connection is broken.
         """
         data = self.sock.recv(most, socket.MSG_DONTWAIT)
         self.received += len(data)
         return self._session.receive(data) if data else self._session.receive_eof()
 
     def send(self, response: Response) -> bool:
-        """Answer, by one call; whether the kernel took it whole.
+        """Send the answer by one call; return whether the kernel took all of it.
 
         Raises:
-            OSError: the connection is dead.
+            OSError: the connection is broken.
         """
         self.response = response
         self._unsent = memoryview(self._session.respond(response))
@@ -166,10 +166,10 @@ class Connection:
         return self.send_rest()
 
     def send_rest(self) -> bool:
-        """Send what the kernel did not take yet; whether it is all gone.
+        """Send the rest of the answer; return whether the kernel has taken all of it.
 
         Raises:
-            OSError: the connection is dead.
+            OSError: the connection is broken.
         """
         try:
             sent = self.sock.send(self._unsent, socket.MSG_DONTWAIT)
@@ -181,26 +181,26 @@ class Connection:
         return False
 
     def finish(self) -> None:
-        """Release the messages, with what the kernel has not taken of them: nothing is received or sent any more."""
+        """Release the messages, including the part that was not sent: nothing more is received or sent."""
         self._unsent = _NOTHING
         del self.request, self.response, self._session
 
     def end_answer(self) -> None:
-        """Tell the client that nothing follows, and that nothing more is read: what it still sends fails with EPIPE.
+        """Shut down both directions: the client gets end of file, and EPIPE if it sends more.
 
         Raises:
-            OSError: the connection is dead.
+            OSError: the connection is broken.
         """
         self.sock.shutdown(socket.SHUT_RDWR)
 
     def has_unread(self) -> bool:
-        """Say whether the kernel holds bytes that the client has not read (SIOCOUTQ, unix(7)).
+        """Return whether the kernel holds bytes that the client has not read (SIOCOUTQ, unix(7)).
 
-        A client that has closed its end has none.
+        There are none once the client has closed its end.
         """
         return fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, _ZERO) not in _READ
 
     def deliver(self, response: Response) -> None:
-        """The service has the answer."""
+        """Send the answer that the service has made."""
         self.ticket = None
         self._owner.send(self, response)

@@ -1,4 +1,4 @@
-"""What happens to each connection: its request is received, waits, is answered, and its answer is read."""
+"""The life of each connection: receive the request, wait, send the answer, wait until the client has read it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from confcom.quote_helper.transport.unread_answers import READ_EVENTS, UnreadAns
 _logger = logging.getLogger(__name__)
 
 _RECEIVING, _PAUSED, _ANSWERING, _SENDING, _UNREAD, _ENDED = Stage
-"""Looking a member up by its enum takes a tenth of a microsecond, and each connection goes through four stages."""
+"""Names of their own, because looking up an enum member takes 0.1 µs, and each connection goes through four stages."""
 
 
 class ConnectionHandler:
-    """Serves connections until they end; whatever one of them raises ends it alone.
+    """Serves connections until they end; an exception in one of them ends only that one.
 
     Args:
-        epoll: where connections are watched that have to wait; whoever polls it calls `poll`.
+        epoll: watches the connections that have to wait.
         service: makes the answers.
-        observer: is told of everything.
+        observer: receives all events.
         changed: called when a connection has ended, or its request is complete.
         limits: deadlines and caps.
         clock: monotonic seconds.
@@ -55,7 +55,7 @@ class ConnectionHandler:
         self._changed = changed
         self._clock = clock
         self.admitted = 0
-        """How many connections were admitted since the start."""
+        """Number of connections admitted since the start."""
         self._table: ConnectionTable[Connection] = ConnectionTable(
             places=limits.max_connections,
             waiting=limits.max_waiting,
@@ -63,65 +63,65 @@ class ConnectionHandler:
             memory_per_peer=limits.memory_per_peer,
         )
         self._watched: dict[int, Connection] = {}
-        self._late = RequestDeadlines(limits, clock, self._request_is_late)
+        self._request_deadlines = RequestDeadlines(limits, clock, self._on_request_timeout)
         self._paused = PausedConnections(
-            may_go_on=self._may_go_on,
-            go_on=self._go_on_paused,
+            may_resume=self._may_resume,
+            resume=self._resume,
             refuse=lambda connection: self._run(self._refuse_paused, connection),
             wait_seconds=limits.share_seconds,
             clock=clock,
         )
-        self._unsent = Deadlines(limits.write_seconds, clock, self._answer_is_due)
+        self._write_deadlines = Deadlines(limits.write_seconds, clock, self._on_write_timeout)
         self._unread = UnreadAnswers(watch=self._watch_unread, read=self._end, fail=self._fail, clock=clock)
         self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
 
     @property
     def open(self) -> int:
-        """How many connections there are."""
+        """Number of open connections."""
         return len(self._table)
 
     @property
     def unread(self) -> int:
-        """How many of them have their answer, which the client has not read."""
+        """Number of open connections whose answer was sent, and not read by the client."""
         return len(self._unread)
 
     @property
     def unanswered(self) -> int:
-        """How many of them have no answer yet."""
+        """Number of open connections without an answer yet."""
         return len(self._table) - len(self._unread)
 
     @property
     def unserved(self) -> int:
-        """How many of them have no complete request, or one that is paused."""
+        """Number of open connections whose request is incomplete or paused."""
         return self._table.sheddable
 
     @property
     def memory(self) -> int:
-        """How many bytes are held for clients."""
+        """Bytes held for clients."""
         return self._table.memory
 
     def admit(self, sock: socket.SocketType, peer: Peer) -> None:
-        """Serve a connection that was accepted; it is closed here."""
+        """Serve an accepted connection, and close it at the end."""
         self.admitted += 1
         connection = Connection(self, sock, peer)
         connection.holding = self._table.add(peer.share_key, connection)
         try:
             self._receive(connection)
-        except Exception as error:  # noqa: BLE001 # it may not keep others from being accepted
+        except Exception as error:  # noqa: BLE001 # a failure must not keep others from being accepted
             self._fail(connection, error)
 
     def poll(self) -> Iterator[int]:
-        """Go on with the connections that have events; descriptors of others that have are the caller's."""
+        """Handle the events of connections; yield the other descriptors that have events."""
         self._unread.check()
         for descriptor, _ in self._epoll.poll(0, EVENTS_PER_TURN):
             connection = self._watched.get(descriptor)
             if connection is None:
                 yield descriptor
             else:
-                self._run(self._go_on, connection)
+                self._run(self._handle_event, connection)
 
     def shed(self, began_before: float) -> bool:
-        """Close one connection for want of places; whether there was one that may be closed."""
+        """Close one connection to make room for another; return whether there was one that may be closed."""
         connection = self._table.to_shed(began_before)
         if connection is None:
             return False
@@ -129,7 +129,7 @@ class ConnectionHandler:
         return True
 
     def drop_unserved(self) -> None:
-        """Close connections whose request is not complete, and refuse those that are paused, as many as in one turn."""
+        """Close connections with an incomplete request and refuse paused ones, as many as one turn handles."""
         for connection in self._table.oldest_sheddable(EVENTS_PER_TURN):
             if connection.complete:
                 self._run(self._refuse_paused, connection)
@@ -144,29 +144,29 @@ class ConnectionHandler:
                 self._end(connection)
             else:
                 self._drop(connection, "stopping")
-        self._late.close()
+        self._request_deadlines.close()
         self._paused.close()
-        self._unsent.close()
+        self._write_deadlines.close()
 
     def send(self, connection: Connection, response: Response) -> None:
-        """Answer a connection, and close it when the client has read the answer."""
+        """Send the answer, and close the connection when the client has read it."""
         try:
             if connection.send(response):
                 self._answered(connection)
             else:
                 connection.stage = _SENDING
-                # The kernel has a part of the answer, and the helper still all of it.
+                # The kernel holds a part of the answer, and the helper still holds all of it.
                 self._charge(connection, connection.charged + connection.answer_size)
                 self._watch(connection, select.EPOLLOUT)
-                self._unsent.add(connection)
-        except Exception as error:  # noqa: BLE001 # the caller answers others too
+                self._write_deadlines.add(connection)
+        except Exception as error:  # noqa: BLE001 # the caller has other connections to answer
             self._fail(connection, error)
 
     def _run(self, step: Callable[[Connection], None], connection: Connection) -> None:
-        """Run one step of a connection; whatever it raises ends this connection and nothing else."""
+        """Run one step of a connection; an exception ends only this connection."""
         try:
             step(connection)
-        except Exception as error:  # noqa: BLE001 # the memory that it needs is not there, say
+        except Exception as error:  # noqa: BLE001 # for example MemoryError
             self._fail(connection, error)
 
     def _fail(self, connection: Connection, error: Exception) -> None:
@@ -176,14 +176,14 @@ class ConnectionHandler:
         if not gone and (suppressed := self._failure_log.admit()) is not None:
             _logger.error("a connection failed", exc_info=error, extra={"suppressed": suppressed})
 
-    def _go_on(self, connection: Connection) -> None:
+    def _handle_event(self, connection: Connection) -> None:
         stage = connection.stage
         if stage is _RECEIVING:
             self._receive(connection)
         elif stage is _UNREAD:
             self._unread.check_one(connection)
         elif stage is not _SENDING:
-            # It is watched for nothing but its end.
+            # In the other stages only a hang-up is watched for.
             self._drop(connection, "gone")
         elif connection.send_rest():
             self._answered(connection)
@@ -205,24 +205,24 @@ class ConnectionHandler:
                 self._take_request(connection)
             case None:
                 self._charge(connection, connection.buffered_memory)
-                self._await(connection, select.EPOLLIN)
+                self._wait_sheddable(connection, select.EPOLLIN)
             case ProtocolViolation():
                 self._observer.malformed(connection.peer, event)
                 self._drop(connection, "malformed")
             case PeerClosed():
-                # Probes connect and go; that is no error.
+                # Probes connect and disconnect; that is no error.
                 self._end(connection)
 
-    def _await(self, connection: Connection, events: int) -> None:
-        """Leave a connection whose request is not served yet, until one of `events`; it may be closed for others."""
+    def _wait_sheddable(self, connection: Connection, events: int) -> None:
+        """Wait for `events` on a connection whose request is not served yet; it may be shed meanwhile."""
         first = not connection.watched
         self._watch(connection, events)
         if first:
-            self._late.add(connection)
+            self._request_deadlines.add(connection)
             self._table.allow_shedding(connection, connection.holding, self._clock())
 
     def _take_request(self, connection: Connection) -> None:
-        """Serve a complete request, as soon as its peer may have one more."""
+        """Pass a complete request to the service, or pause it if its peer's limits do not allow one more."""
         size = request_memory(connection.request, connection.received)
         if not self._table.may_wait(connection.holding, size - connection.charged):
             self._pause(connection)
@@ -235,23 +235,23 @@ class ConnectionHandler:
             return
         connection.ticket = answer
         if connection.watched or not self._service.prompt:
-            # Nothing more is read: a client that sends for ever must not cost anything. Its end is always told.
+            # Watch only for a hang-up, which epoll always reports. Further input is not read: it must cost nothing.
             self._watch(connection, 0)
 
     def _pause(self, connection: Connection) -> None:
         connection.stage = _PAUSED
-        self._await(connection, 0)
+        self._wait_sheddable(connection, 0)
         if connection.complete:
             self._charge(connection, connection.received)
-            self._late.discard(connection)
+            self._request_deadlines.discard(connection)
         self._paused.add(connection)
 
-    def _may_go_on(self, connection: Connection) -> bool:
+    def _may_resume(self, connection: Connection) -> bool:
         if connection.complete:
             return self._may_wait(connection, request_memory(connection.request, connection.received))
         return self._table.room(connection.holding) > 0
 
-    def _go_on_paused(self, connection: Connection) -> None:
+    def _resume(self, connection: Connection) -> None:
         connection.stage = _RECEIVING
         self._run(self._take_request if connection.complete else self._receive, connection)
 
@@ -262,7 +262,7 @@ class ConnectionHandler:
         self._await_read(connection)
 
     def _await_read(self, connection: Connection) -> None:
-        """Wait, without limit, until the client has read: closing would not free what the kernel holds for it."""
+        """Wait, without a limit, until the client has read the answer: closing would not free the kernel's buffers."""
         connection.finish()
         self._stop_waiting(connection)
         connection.stage = _UNREAD
@@ -271,17 +271,17 @@ class ConnectionHandler:
         self._unread.add(connection)
 
     def _watch_unread(self, connection: Connection) -> None:
-        self._unsent.discard(connection)
+        self._write_deadlines.discard(connection)
         self._count_for_peer(connection)
         self._charge(connection, unread_memory(connection.answer_size))
         connection.end_answer()
         self._watch(connection, READ_EVENTS)
 
-    def _request_is_late(self, connection: Connection) -> None:
+    def _on_request_timeout(self, connection: Connection) -> None:
         self._drop(connection, "over_share" if connection.stage is _PAUSED else "timeout")
 
     def _refuse_paused(self, connection: Connection) -> None:
-        """Refuse a request whose peer has held too much for too long; without a byte if it may not have that either."""
+        """Refuse a request whose peer was at its limits for too long; close it without an answer if memory is short."""
         size = CONNECTION_MEMORY + connection.received
         if size - connection.charged > self._table.room(connection.holding):
             self._drop(connection, "over_share")
@@ -289,7 +289,7 @@ class ConnectionHandler:
         self._start_waiting(connection, size)
         self.send(connection, self._service.refuse_as_busy(connection.request))
 
-    def _answer_is_due(self, connection: Connection) -> None:
+    def _on_write_timeout(self, connection: Connection) -> None:
         self._observer.dropped(connection.peer, "write_timeout")
         self._run(self._await_read, connection)
 
@@ -302,7 +302,7 @@ class ConnectionHandler:
             self._epoll.register(connection.sock, events)
 
     def _charge(self, connection: Connection, size: int) -> None:
-        """Count so many bytes for a connection, in place of those that it had."""
+        """Set the bytes that are counted for a connection."""
         more = size - connection.charged
         connection.charged = size
         self._table.charge(connection.holding, more)
@@ -331,13 +331,13 @@ class ConnectionHandler:
             connection.holding.memory += connection.charged
 
     def _stop_receiving(self, connection: Connection) -> None:
-        self._late.discard(connection)
+        self._request_deadlines.discard(connection)
         self._paused.discard(connection)
         self._table.forbid_shedding(connection, connection.holding)
         self._changed()
 
     def _drop(self, connection: Connection, reason: str) -> None:
-        """Close without an answer, and say why."""
+        """Close a connection without an answer, and report the reason."""
         try:
             self._observer.dropped(connection.peer, reason)
         finally:
@@ -348,7 +348,7 @@ class ConnectionHandler:
             return
         if connection.watched:
             self._stop_receiving(connection)
-            self._unsent.discard(connection)
+            self._write_deadlines.discard(connection)
             self._watched.pop(connection.sock.fileno(), None)
         if connection.ticket is not None:
             self._service.abandon(connection.ticket)

@@ -1,4 +1,4 @@
-"""What each peer holds: connections, waiting requests and memory; what it may still have; whose connection must go."""
+"""Connections, waiting requests and memory of each peer, their limits, and the choice of a connection to shed."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from typing import Final, Generic, TypeVar
 C = TypeVar("C", bound=Hashable)
 
 FEW_CONNECTIONS: Final = 64
-"""A peer with at most one in so many of all places has few connections, and loses none of them at once: it does not
-cause a shortage. At most so many peers have more, and the one that holds the most is found among them."""
+"""A peer that holds at most 1/64 of the connection limit does not cause a shortage: none of its connections is shed
+before its time. At most 64 peers can hold more, and the search for the one that holds the most is among these."""
 
 
 @dataclass(slots=True, eq=False)
 class Holding(Generic[C]):
-    """What one peer holds."""
+    """Connections, waiting requests and memory of one peer."""
 
     peer: Hashable
     open: int = 0
-    """Connections."""
+    """Number of connections."""
     waiting: int = 0
     """Complete requests that are not answered."""
     memory: int = 0
     """Bytes: of requests that were received, and of answers that were not read in time."""
     sheddable: dict[C, float] = field(default_factory=dict)
-    """Connections that may be closed for want of places, the oldest first."""
+    """Connections that may be shed, the oldest first, and since when."""
 
 
 class ConnectionTable(Generic[C]):
-    """All open connections by peer, and two things that peers share.
+    """All open connections by peer, and the two resources that peers share: waiting requests and memory.
 
-    Waiting requests are answered sooner or later, so a peer may have as many as are left for all others: the more peers
-    there are, the less each gets. Memory is different: a client that does not read its answer holds it for as long as
-    it likes, and what one peer got cannot be taken back when others come. So each peer may have the same small part.
+    Every waiting request is answered sooner or later, so a peer may have as many as are left free for all others: the
+    more peers there are, the fewer each gets. Memory is different: a client that does not read its answer holds it
+    without a time limit, and it cannot be taken back when other peers come. So each peer has the same small limit.
 
     Args:
-        places: how many connections there are to be; only for the choice of the one to close.
+        places: the connection limit; used only to choose the connection to shed.
         waiting: how many requests of all peers may wait.
         memory: how many bytes all peers may hold together.
         memory_per_peer: how many bytes one peer may hold.
@@ -64,7 +64,7 @@ class ConnectionTable(Generic[C]):
         self._memory_per_peer = memory_per_peer
         self._holdings: dict[Hashable, Holding[C]] = {}
         self._open: dict[C, None] = {}
-        # Not a dict: its first entry is found in constant time also after thousands before it were removed.
+        # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
         self._sheddable: OrderedDict[C, float] = OrderedDict()
         self._large: dict[Holding[C], None] = {}
 
@@ -72,25 +72,25 @@ class ConnectionTable(Generic[C]):
         return len(self._open)
 
     def __iter__(self) -> Iterator[C]:
-        """All that are open now; the table may change meanwhile."""
+        """Iterate over a copy of the open connections; the table may change meanwhile."""
         return iter(list(self._open))
 
     @property
     def sheddable(self) -> int:
-        """How many connections may be closed for want of places."""
+        """Number of connections that may be shed."""
         return len(self._sheddable)
 
     def oldest_sheddable(self, most: int) -> list[C]:
-        """The oldest connections that may be closed for want of places, at most so many."""
+        """Return the oldest connections that may be shed, at most `most`."""
         return list(islice(self._sheddable, most))
 
     @property
     def memory(self) -> int:
-        """How many bytes all peers hold."""
+        """Bytes that all peers hold."""
         return self._memory - self._free_memory
 
     def add(self, peer: Hashable, connection: C) -> Holding[C]:
-        """Count a new connection; the holding is its peer's."""
+        """Count a new connection; return its peer's holding."""
         holding = self._holdings.get(peer)
         if holding is None:
             holding = self._holdings[peer] = Holding(peer)
@@ -101,7 +101,7 @@ class ConnectionTable(Generic[C]):
         return holding
 
     def remove(self, connection: C, holding: Holding[C]) -> None:
-        """Forget a connection that does not wait, holds no memory and may not be closed for want of places."""
+        """Remove a connection that does not wait, holds no memory and may not be shed."""
         del self._open[connection]
         if holding.open == self._few + 1:
             del self._large[holding]
@@ -110,11 +110,11 @@ class ConnectionTable(Generic[C]):
             del self._holdings[holding.peer]
 
     def room(self, holding: Holding[C]) -> int:
-        """How many more bytes this peer may hold; not positive if none."""
+        """Return how many more bytes this peer may hold; zero or negative if none."""
         return min(self._memory_per_peer - holding.memory, self._free_memory)
 
     def may_wait(self, holding: Holding[C], size: int) -> bool:
-        """Whether this peer may have one more waiting request, and hold `size` more bytes."""
+        """Return whether this peer may have one more waiting request, and hold `size` more bytes."""
         return (
             holding.memory + size <= self._memory_per_peer
             and size <= self._free_memory
@@ -122,12 +122,12 @@ class ConnectionTable(Generic[C]):
         )
 
     def charge(self, holding: Holding[C], size: int) -> None:
-        """Count bytes that this peer holds from now on; a negative size returns them."""
+        """Add `size` bytes to what this peer holds; a negative size returns them."""
         holding.memory += size
         self._free_memory -= size
 
     def return_memory(self, size: int) -> None:
-        """Return bytes that count in all, and for no peer."""
+        """Return bytes that count for the total, and for no peer."""
         self._free_memory += size
 
     def start_waiting(self, holding: Holding[C], size: int) -> None:
@@ -138,25 +138,25 @@ class ConnectionTable(Generic[C]):
         self._free_memory -= size
 
     def stop_waiting(self, holding: Holding[C]) -> None:
-        """Count one waiting request less."""
+        """Count one waiting request less of this peer."""
         holding.waiting -= 1
         self._free_waiting += 1
 
     def allow_shedding(self, connection: C, holding: Holding[C], now: float) -> None:
-        """Allow this connection to be closed for want of places, from `now` on."""
+        """Allow this connection to be shed, from `now` on."""
         if connection not in holding.sheddable:
             holding.sheddable[connection] = self._sheddable[connection] = now
 
     def forbid_shedding(self, connection: C, holding: Holding[C]) -> None:
-        """Do not allow it any more."""
+        """Forbid shedding this connection."""
         if holding.sheddable.pop(connection, None) is not None:
             del self._sheddable[connection]
 
     def to_shed(self, began_before: float) -> C | None:
-        """Choose the connection to close for want of places, among those that may be closed.
+        """Return the connection to shed, or None if none may be shed yet.
 
-        The oldest goes, if it has been one since `began_before`. Else it is the oldest of the peer that holds the most
-        connections, if these are more than few. None: no connection may be closed yet.
+        It is the oldest sheddable one, if it has been sheddable since `began_before`. Else it is the oldest sheddable
+        one of the peer with the most connections, among the peers that have more than a few.
         """
         oldest = next(iter(self._sheddable.items()), None)
         if oldest is None:

@@ -1,4 +1,4 @@
-"""What the server tells whoever counts and logs."""
+"""The interface through which the server reports events for metrics and logs."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from confcom.quote_helper.transport.peers import Peer
 
 
 class Observer(Protocol):
-    """Told of every answer, and of connections that end without one.
+    """Receives every answer, and every connection that ends without one.
 
-    Every method returns at once: it is called between a request and its answer.
+    No method may block: each is called between a request and its answer.
     """
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
-        """A request got its answer, `seconds` after it was complete."""
+        """Record an answer, sent `seconds` after its request was complete."""
 
     def dropped(self, peer: Peer, reason: str) -> None:
-        """A connection was closed without an answer. `reason` is one of DROP_REASONS in `limits`."""
+        """Record a connection that was closed without an answer. `reason` is one of DROP_REASONS in `limits`."""
 
     def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
-        """What came was no AESM request; `dropped` follows."""
+        """Record input that is not an AESM request; `dropped` follows."""
 
     def accepting_paused(self, reason: str) -> None:
-        """No connection is accepted for a while: all places are taken and none may be freed, or no descriptor is left.
+        """Record a pause in accepting: the connection limit is reached and none may be shed, or descriptors ran out.
 
-        Those that connect meanwhile wait in the kernel's backlog.
+        Clients that connect meanwhile wait in the kernel's backlog.
         """

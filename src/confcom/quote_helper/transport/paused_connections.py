@@ -1,4 +1,4 @@
-"""Connections that are neither read nor answered, because their peer holds as much as it may."""
+"""Connections that are neither read nor answered, because their peer has reached its limits."""
 
 from __future__ import annotations
 
@@ -13,56 +13,68 @@ from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.connection_table import Holding
 
 PEERS_PER_TURN: Final = 256
-"""Peers that are looked at before others have the event loop, a microsecond each. Where clients are told apart by their
-users, one container can be thousands of peers."""
+"""Peers checked in one turn of the event loop, a microsecond each. Where peers are identified by uid, one container can
+be thousands of peers."""
 
 
 class PausedConnections:
-    """Keeps them, by peer and in their order, until the peer may hold more; complete requests for a limited time.
+    """Holds paused connections, by peer and in order, until the peer is below its limits.
+
+    A connection whose request is complete is refused after `wait_seconds`.
 
     Args:
-        may_go_on: whether the connection's peer may hold what the next step needs.
-        go_on: takes this step.
-        refuse: ends the wait of a complete request that has waited for too long; it is not paused any more then.
+        may_resume: returns whether the peer's limits allow the connection's next step.
+        resume: takes this step.
+        refuse: called for a complete request that has waited too long; it is no longer paused then.
         wait_seconds: how long a complete request may wait.
         clock: monotonic seconds.
     """
 
-    __slots__ = ("_again", "_complete", "_go_on", "_may_go_on", "_next", "_refuse", "_scheduled", "_stuck", "by_peer")
+    __slots__ = (
+        "_again",
+        "_blocked",
+        "_may_resume",
+        "_next",
+        "_refuse",
+        "_resume",
+        "_scheduled",
+        "_wait_deadlines",
+        "by_peer",
+    )
 
     def __init__(
         self,
         *,
-        may_go_on: Callable[[Connection], bool],
-        go_on: Callable[[Connection], None],
+        may_resume: Callable[[Connection], bool],
+        resume: Callable[[Connection], None],
         refuse: Callable[[Connection], None],
         wait_seconds: float,
         clock: Callable[[], float],
     ) -> None:
-        self._may_go_on = may_go_on
-        self._go_on = go_on
+        self._may_resume = may_resume
+        self._resume = resume
         self._refuse = refuse
         self.by_peer: dict[Holding[Connection], dict[Connection, None]] = {}
-        """Empty while none is paused: each answer looks here."""
-        # Not dicts: their first entry is found in constant time also after thousands before it were removed.
+        """Empty while none is paused, so that the check after each answer is cheap."""
+        # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
         self._next: OrderedDict[Holding[Connection], None] = OrderedDict()
-        self._stuck: OrderedDict[Holding[Connection], None] = OrderedDict()
+        self._blocked: OrderedDict[Holding[Connection], None] = OrderedDict()
         self._again = False
         self._scheduled = False
-        self._complete: Deadlines[Connection] = Deadlines(wait_seconds, clock, self._waited)
+        self._wait_deadlines: Deadlines[Connection] = Deadlines(wait_seconds, clock, self._on_wait_timeout)
 
     def add(self, connection: Connection) -> None:
         """Pause a connection."""
         connections = self.by_peer.get(connection.holding)
         if connections is None:
             connections = self.by_peer[connection.holding] = {}
-            self._stuck[connection.holding] = None
+            self._blocked[connection.holding] = None
         connections[connection] = None
         if connection.complete:
-            self._complete.add(connection)
+            self._wait_deadlines.add(connection)
 
     def discard(self, connection: Connection) -> None:
-        """Forget a connection, if it is paused."""
+        """Remove a connection, if it is paused."""
         holding = connection.holding
         connections = self.by_peer.get(holding)
         if connections is None or connection not in connections:
@@ -71,19 +83,19 @@ class PausedConnections:
         if not connections:
             del self.by_peer[holding]
             self._next.pop(holding, None)
-            self._stuck.pop(holding, None)
-        self._complete.discard(connection)
+            self._blocked.pop(holding, None)
+        self._wait_deadlines.discard(connection)
 
     def try_soon(self) -> None:
-        """Look at all peers again, from the loop's next turn on: some peer holds less now."""
+        """Schedule a check of all peers for the loop's next turns: some peer holds less now."""
         self._again = True
         self._schedule()
 
     def close(self) -> None:
-        """Forget all of them; the connections are the caller's to close."""
-        for peers in (self.by_peer, self._next, self._stuck):
+        """Remove all connections without closing them; the caller closes them."""
+        for peers in (self.by_peer, self._next, self._blocked):
             peers.clear()
-        self._complete.close()
+        self._wait_deadlines.close()
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -91,28 +103,28 @@ class PausedConnections:
             self._scheduled = True
 
     def _try(self) -> None:
-        """Go on with some connections, one of each peer in turn; the others come in the loop's next turn."""
+        """Resume connections, one per peer in turn, up to this turn's bounds; the rest follow in the next turn."""
         self._scheduled = False
         if not self._next:
-            self._next, self._stuck = self._stuck, self._next
+            self._next, self._blocked = self._blocked, self._next
             self._again = False
-        left = EVENTS_PER_TURN
-        looks = PEERS_PER_TURN
-        while left and looks and self._next:
-            looks -= 1
+        connections_left = EVENTS_PER_TURN
+        peers_left = PEERS_PER_TURN
+        while connections_left and peers_left and self._next:
+            peers_left -= 1
             holding = next(iter(self._next))
             connection = next(iter(self.by_peer[holding]))
-            if self._may_go_on(connection):
-                left -= 1
+            if self._may_resume(connection):
+                connections_left -= 1
                 self._next.move_to_end(holding)
                 self.discard(connection)
-                self._go_on(connection)
+                self._resume(connection)
             else:
                 del self._next[holding]
-                self._stuck[holding] = None
+                self._blocked[holding] = None
         if self._next or self._again:
             self._schedule()
 
-    def _waited(self, connection: Connection) -> None:
+    def _on_wait_timeout(self, connection: Connection) -> None:
         self.discard(connection)
         self._refuse(connection)

@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection."""
+"""Identification of the peer of a connection."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _CREDENTIALS: Final = struct.Struct("iII")
 _DESCRIPTOR: Final = struct.Struct("i")
 _SO_PEERPIDFD: Final = 77
 """Linux 6.5, include/uapi/asm-generic/socket.h, which x86 uses; Python's socket module has no name for it yet."""
-_PLACES_REMEMBERED: Final = 256
-"""Texts of /proc/PID/cgroup whose meaning is kept: a node has some hundred containers, each with one text."""
-_PROCESSES_REMEMBERED: Final = 256
-"""Credentials whose Peer is kept: a process connects several times for one quote."""
+_CGROUP_CACHE_SIZE: Final = 256
+"""Contents of /proc/PID/cgroup whose parsed result is cached: a node has a few hundred containers, one content each."""
+_CREDENTIALS_CACHE_SIZE: Final = 256
+"""Credentials whose Peer is cached: a process connects several times for one quote."""
 
 
 class Peer(NamedTuple):
-    """Who is at the other end, for logs, metrics and fairness.
+    """The process at the other end of a connection, for logs, metrics and fairness.
 
-    A tuple, because one is made for each connection, and a frozen dataclass takes twice as long.
+    A NamedTuple, because one is made for each connection, and making a frozen dataclass takes twice as long.
     """
 
     key: Hashable
     """Equal for connections of one container, or of one uid where the container is not known; or GONE."""
     uid: int
     pid: int
-    """0: in a PID namespace that we do not see."""
+    """0: in a PID namespace that is not visible here."""
     pod: str = ""
     """Pod UID, empty if unknown."""
     container: str = ""
@@ -43,90 +43,90 @@ class Peer(NamedTuple):
 
     @property
     def share_key(self) -> Hashable:
-        """Equal for connections that share one peer's turns and bounds: those of one Pod, else those of one key.
+        """Equal for connections that share turns and limits: those of one Pod, else those of one key.
 
-        Not of one container: a Pod may have as many of them as it likes.
+        It is not per container, because a Pod may have any number of containers.
         """
         return self.pod or self.key
 
 
 GONE: Final = "gone"
-"""The key of all clients whose process has ended by the time it is looked for. By their uid they would be as many peers
-as they like, since a container's root may take any uid."""
+"""The key of all clients whose process has ended before it was identified. They are not told apart by uid, because a
+container's root may take any uid, and could be any number of peers."""
 
 
 class PeerIdentifier(Protocol):
-    """Names the peer of an accepted connection; called once for each, takes microseconds and never raises."""
+    """Identifies the peer of an accepted connection; called once for each, takes microseconds and never raises."""
 
     def __call__(self, sock: socket.SocketType) -> Peer:
-        """Who is at the other end of `sock`."""
+        """Return the peer of `sock`."""
 
 
 class ByUid:
-    """Tell peers apart by the uid that connected (SO_PEERCRED)."""
+    """Identifies peers by the uid that connected (SO_PEERCRED)."""
 
     def __init__(self) -> None:
-        self._peer = lru_cache(_PROCESSES_REMEMBERED)(_peer_of)
+        self._peer = lru_cache(_CREDENTIALS_CACHE_SIZE)(_peer_of)
 
     def __call__(self, sock: socket.SocketType) -> Peer:
-        """Who is at the other end of `sock`."""
+        """Return the peer of `sock`."""
         return self._peer(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
 
 
 class ByPod:
-    """Tell peers apart by pod and container, by the cgroup of the process that connected.
+    """Identifies peers by pod and container, from the cgroup of the process that connected.
 
-    A process that lives in no pod, and one in a PID namespace that is not seen (pid 0), is told by its uid. All whose
-    process is gone are one peer. A process ID may pass on to another process while its cgroup is read, so the answer
-    counts only if the process that connected, for which the pidfd stands, lived after that.
+    A process in no pod, or in a PID namespace that is not visible here (pid 0), is identified by its uid. All peers
+    whose process has ended share one key. A process ID may be reused while its cgroup is read, so the result counts
+    only if the process that connected, which the pidfd refers to, is still alive after the read.
 
-    Before Linux 6.5 the kernel gives no pidfd of the peer, and one is opened by the process ID. Then the connection
-    must be open at both ends too, as it is not when its process is gone, unless another one inherited it: a container
-    that does so on purpose, and whose process' ID is used again before the helper accepts, passes for another one.
+    Before Linux 6.5 the kernel gives no pidfd of the peer, and one is opened by process ID. Then the connection must
+    also be open at both ends. It is closed when its process ends, unless another process inherited it: a container that
+    does this on purpose, and whose process ID is reused before the helper accepts, is taken for another container.
 
     Args:
-        proc: where the processes are seen, in the PID namespace of this process.
+        proc: the proc file system of this process' PID namespace.
     """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = str(proc)
         self._by_uid = ByUid()
-        # A text means the same whoever is in that cgroup. Processes are not remembered: their IDs are used again.
-        self._place = lru_cache(_PLACES_REMEMBERED)(parse_pod_cgroup)
+        # The result depends on the content alone, so it can be cached. By process ID it cannot: these are reused.
+        self._parse = lru_cache(_CGROUP_CACHE_SIZE)(parse_pod_cgroup)
 
     def __call__(self, sock: socket.SocketType) -> Peer:
-        """Who is at the other end of `sock`."""
+        """Return the peer of `sock`."""
         peer = self._by_uid(sock)
         if peer.pid == 0:
             return peer
         try:
-            place = self._read_place(sock, peer.pid)
+            cgroup = self._read_cgroup(sock, peer.pid)
         except OSError:
             return Peer(GONE, peer.uid, peer.pid)
-        if not place.pod:
+        if not cgroup.pod:
             return peer
-        return Peer((place.pod, place.container), peer.uid, peer.pid, place.pod, place.container)
+        return Peer((cgroup.pod, cgroup.container), peer.uid, peer.pid, cgroup.pod, cgroup.container)
 
-    def _read_place(self, sock: socket.SocketType, pid: int) -> PodCgroup:
-        """Read where the process is that connected.
+    def _read_cgroup(self, sock: socket.SocketType, pid: int) -> PodCgroup:
+        """Return the pod cgroup of the process that connected.
 
         Raises:
-            OSError: it is gone, or no descriptor is left to look for it.
+            OSError: the process has ended, or no descriptor is left to check it.
         """
         pidfd, certain = _open_pidfd(sock, pid)
         try:
             try:
-                place = self._place(_read(f"{self._proc}/{pid}/cgroup"))
-                # Other threads of such a process may live. To read its state costs as much as all the rest.
-                if place.perhaps_exiting and _main_thread_has_ended(f"{self._proc}/{pid}/stat"):
+                cgroup = self._parse(_read(f"{self._proc}/{pid}/cgroup"))
+                # Its other threads may still run. The state is read only here: that costs as much as all the rest.
+                if cgroup.perhaps_exiting and _main_thread_has_ended(f"{self._proc}/{pid}/stat"):
                     raise ProcessLookupError(errno.ESRCH, "the main thread of the process that connected has ended")
             except (FileNotFoundError, PermissionError):
-                place = UNKNOWN  # not always gone: a /proc that hides processes (hidepid) answers so too
+                cgroup = UNKNOWN  # the process need not have ended: a /proc with hidepid gives these errors too
             if _has_event(pidfd, select.POLLIN) or (not certain and _has_event(sock.fileno(), 0)):
                 raise ProcessLookupError(errno.ESRCH, "the process that connected is gone")
         finally:
             os.close(pidfd)
-        return place
+        return cgroup
 
 
 def _peer_of(credentials: bytes) -> Peer:
@@ -135,7 +135,7 @@ def _peer_of(credentials: bytes) -> Peer:
 
 
 def _open_pidfd(sock: socket.SocketType, pid: int) -> tuple[int, bool]:
-    """A pidfd, and whether it is certainly that of the process that connected."""
+    """Return a pidfd, and whether it certainly refers to the process that connected."""
     try:
         return _DESCRIPTOR.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, _DESCRIPTOR.size))[0], True
     except OSError as error:
@@ -153,7 +153,7 @@ def _read(path: str) -> str:
 
 
 def _main_thread_has_ended(stat_path: str) -> bool:
-    """Say whether a process' main thread is a zombie (proc_pid_stat(5): the state follows the name in parentheses)."""
+    """Return whether the main thread is a zombie (proc_pid_stat(5): the state follows the name in parentheses)."""
     try:
         return _read(stat_path).rpartition(")")[2].lstrip().startswith("Z")
     except FileNotFoundError:
@@ -161,7 +161,7 @@ def _main_thread_has_ended(stat_path: str) -> bool:
 
 
 def _has_event(descriptor: int, events: int) -> bool:
-    """Whether a descriptor has one of `events`, or has been hung up, now."""
+    """Return whether a descriptor has one of `events` now, or has been hung up."""
     poll = select.poll()
     poll.register(descriptor, events)
     return bool(poll.poll(0))

@@ -1,4 +1,4 @@
-"""How long a connection may take for its request: soon the first byte, later the rest."""
+"""Deadlines for receiving a request: one for its first byte, a later one for the whole."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from confcom.quote_helper.transport.connection import Connection
 
 
 class RequestDeadlines:
-    """Hands over each connection whose request is late.
+    """Reports each connection whose request misses its deadline.
 
     Args:
-        limits: how long it may take, counted from `add` on.
+        limits: the deadlines, counted from `add`.
         clock: monotonic seconds.
-        expired: called once for each connection that is late.
+        expired: called once for each connection that misses a deadline.
     """
 
-    __slots__ = ("_expired", "_partial", "_silent")
+    __slots__ = ("_expired", "_first_byte", "_whole_request")
 
     def __init__(self, limits: HelperLimits, clock: Callable[[], float], expired: Callable[[Connection], None]) -> None:
         self._expired = expired
-        self._silent = Deadlines(limits.first_byte_seconds, clock, self._first_byte_is_due)
-        self._partial = Deadlines(
+        self._first_byte = Deadlines(limits.first_byte_seconds, clock, self._on_first_byte_timeout)
+        self._whole_request = Deadlines(
             max(0.0, limits.whole_request_seconds - limits.first_byte_seconds), clock, self._expired
         )
 
     def add(self, connection: Connection) -> None:
-        """Start both times for a connection."""
-        self._silent.add(connection)
+        """Start both deadlines of a connection."""
+        self._first_byte.add(connection)
 
     def discard(self, connection: Connection) -> None:
-        """Forget a connection, if it is held."""
-        self._silent.discard(connection)
-        self._partial.discard(connection)
+        """Remove a connection, if present."""
+        self._first_byte.discard(connection)
+        self._whole_request.discard(connection)
 
     def close(self) -> None:
-        """Forget all of them."""
-        self._silent.close()
-        self._partial.close()
+        """Cancel all deadlines."""
+        self._first_byte.close()
+        self._whole_request.close()
 
-    def _first_byte_is_due(self, connection: Connection) -> None:
+    def _on_first_byte_timeout(self, connection: Connection) -> None:
         if connection.started:
-            self._partial.add(connection)
+            self._whole_request.add(connection)
         else:
             self._expired(connection)

@@ -1,7 +1,7 @@
-"""The AESM sockets: one request per connection, a deadline for each of its stages, and answers in one write.
+"""The AESM server: one request per connection, a deadline for each of its stages, and answers in one write.
 
-Connections are plain sockets in an epoll of the server's own, which the event loop watches as one descriptor: most of
-them are accepted, read, answered and closed without ever waiting (docs/adr/0005-plain-sockets.md).
+Connections are plain sockets in the server's own epoll, which the event loop watches as one descriptor. Most
+connections are accepted, read, answered and closed without ever waiting (docs/adr/0005-plain-sockets.md).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _logger = logging.getLogger(__name__)
 
 
 class AesmServer:
-    """Serves listening sockets, which it does not own, and knows no path. All of them share one table of connections.
+    """Serves listening sockets, which it does not own; all share one connection table. It knows no path.
 
-    Made and closed in the running event loop.
+    Must be created and closed in the running event loop.
 
     Args:
         service: makes the answers.
-        observer: is told of everything.
-        identify: names the peer of each connection.
+        observer: receives all events.
+        identify: identifies the peer of each connection.
         limits: deadlines and caps.
-        clock: monotonic seconds, finer than uvloop's own, which counts milliseconds.
+        clock: monotonic seconds, finer than uvloop's clock, which counts milliseconds.
     """
 
     def __init__(
@@ -72,63 +72,63 @@ class AesmServer:
 
     @property
     def accepted(self) -> int:
-        """How many connections were made since the start."""
+        """Number of connections accepted since the start."""
         return self._handler.admitted
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """Number of open connections."""
         return self._handler.open
 
     @property
     def unread(self) -> int:
-        """How many of them have their answer, which the client has not read."""
+        """Number of open connections whose answer was sent, and not read by the client."""
         return self._handler.unread
 
     @property
     def client_memory(self) -> int:
-        """How many bytes are held for clients: received, and sent but not read."""
+        """Bytes held for clients: received, and sent but not read."""
         return self._handler.memory
 
     def add_listener(self, listener: socket.socket) -> None:
-        """Serve a listening socket too; it stays the caller's to close, after `remove_listener`."""
+        """Start serving a listening socket; the caller closes it after `remove_listener`."""
         self._acceptor.add(listener)
 
     def remove_listener(self, listener: socket.socket) -> None:
-        """Serve it no more: who had connected by now is still served, who comes later is refused by the kernel."""
+        """Stop serving a listening socket: serve its backlog; the kernel refuses later connections."""
         self._acceptor.remove(listener)
 
     async def stop_accepting(self, after_seconds: float) -> None:
-        """Go on for a while, for those who had found the path before it went; then serve no listener any more."""
+        """Accept for `after_seconds` more, for clients that found the path before its removal; then stop."""
         await asyncio.sleep(after_seconds)
         for listener in self._acceptor.listeners:
             self.remove_listener(listener)
 
     async def drain(self) -> None:
-        """Wait until what has arrived is answered; requests that are not complete have a moment to become so."""
+        """Wait until complete requests are answered; incomplete ones get `receive_drain_seconds` to complete."""
         await self._until(lambda: not self._handler.unserved, self._limits.receive_drain_seconds)
         while self._handler.unserved:
             self._handler.drop_unserved()
-            # Others have the loop: to close thousands takes a tenth of a second.
+            # Yield to the loop: closing thousands takes a tenth of a second.
             await asyncio.sleep(0)
         if not await self._until(lambda: not self._handler.unanswered, self._limits.drain_seconds):
             _logger.warning("requests were left unanswered", extra={"connections": self._handler.unanswered})
 
     def close(self) -> None:
-        """Close every connection at once; listeners are left alone, and served no more."""
+        """Close every connection at once and stop serving listeners, without closing those."""
         self._handler.close()
-        # After the connections, each of whose ends may reopen its reserve.
+        # After the handler: each connection that ends may make the acceptor reopen its reserve.
         self._acceptor.close()
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
 
     def _take_turn(self) -> None:
-        # Connections before listeners: what is accepted may get the descriptor of one that ends here.
+        # Connections before listeners: an accepted socket may reuse the descriptor of a connection that ends here.
         for descriptor in list(self._handler.poll()):
             self._acceptor.accept_from(descriptor)
 
     def _room(self) -> int:
-        # A connection whose answer is not read takes no place: nobody could free it. Its memory is bounded.
+        # Unread answers do not count: only their clients could end those connections. Their memory is bounded.
         return self._limits.max_connections - self._handler.unanswered
 
     def _admit(self, sock: socket.SocketType) -> None:
@@ -137,8 +137,8 @@ class AesmServer:
     def _connections_changed(self) -> None:
         if self._awaited:
             self._changed.set()
-        if self._acceptor.hindered:
-            self._acceptor.go_on()
+        if self._acceptor.needs_resume:
+            self._acceptor.resume()
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
         self._awaited = True
