@@ -63,6 +63,17 @@ def test_it_is_killed_at_its_time_limit():
         run_program([sys.executable, "-c", "import signal; signal.pause()"], stop=StopRequest(), timeout=0.2)
 
 
+def test_what_it_printed_before_its_time_limit_is_read_with_a_bound():
+    program = [
+        sys.executable,
+        "-c",
+        "import signal, sys; print('x' * 5000, file=sys.stderr, flush=True); signal.pause()",
+    ]
+    with pytest.raises(subprocess.TimeoutExpired) as caught:
+        run_program(program, stop=StopRequest(), timeout=2.0, most=1000)
+    assert len(caught.value.stderr) <= 1000
+
+
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_what_it_prints_is_read_with_a_bound(stream):
     program = [sys.executable, "-c", f"import sys; sys.{stream}.write('x' * 1001)"]

@@ -6,6 +6,7 @@ Whatever the bug, it looks at the host often: a device that is back is seen stea
 import asyncio
 import os
 import sys
+from unittest import mock
 
 from confcom.device_plugin import main as composition
 from confcom.device_plugin.discovery import device_watch
@@ -14,6 +15,11 @@ from confcom.device_plugin.kubelet import registration
 from confcom.device_plugin.kubelet.endpoint import Endpoint
 from confcom.device_plugin.kubelet.registration import RegistrationCause
 from confcom.device_plugin.kubelet.socket_names import PeerInstances
+
+
+def plant(target, name, value):
+    """Replace an attribute that is there: a plant in a name that is gone would do nothing."""
+    mock.patch.object(target, name, value).start()
 
 
 async def _never(*_):
@@ -30,32 +36,32 @@ def no_bug():
 
 
 def forgets_lost_streams():
-    registration._until_lost = _never
+    plant(registration, "_until_lost", _never)
 
 
 def registers_in_a_loop():
-    registration._until_lost = _soon
-    registration.STABLE_SECONDS = 0.0
+    plant(registration, "_until_lost", _soon)
+    plant(registration, "STABLE_SECONDS", 0.0)
 
 
 def never_looks_for_its_socket():
-    Endpoint.path_exists = lambda _self: True
+    plant(Endpoint, "path_exists", lambda _self: True)
 
 
 def trusts_its_socket():
-    Endpoint.is_live = lambda _self: True
+    plant(Endpoint, "is_live", lambda _self: True)
 
 
 def forgets_other_instances():
-    PeerInstances.any_ended = lambda _self: False
+    plant(PeerInstances, "any_ended", lambda _self: False)
 
 
 def never_looks_at_the_device():
-    DeviceWatch.poll = lambda _self: None
+    plant(DeviceWatch, "poll", lambda _self: None)
 
 
 def one_name_for_all():
-    composition.unused_instance = lambda *_: "000"
+    plant(composition, "unused_instance", lambda *_: "000")
 
 
 BUGS = {
@@ -68,6 +74,6 @@ RARER_BUGS = (never_looks_for_its_socket, forgets_other_instances, never_looks_a
 """Chaos may take minutes to come upon them."""
 
 if __name__ == "__main__":
-    device_watch.POLL_SECONDS = 0.02
+    plant(device_watch, "POLL_SECONDS", 0.02)
     next(bug for bug in (no_bug, *BUGS, *RARER_BUGS) if bug.__name__ == sys.argv[1])()
     sys.exit(composition.main(sys.argv[2:], prog="planted", environ=os.environ, stderr=sys.stderr))

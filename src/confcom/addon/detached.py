@@ -80,7 +80,8 @@ def run_detached(
         except subprocess.TimeoutExpired as error:
             process.kill()
             process.wait()
-            error.stderr = _written(err, "stderr", most)
+            err.seek(0)
+            error.stderr = err.read(most)
             raise
         return subprocess.CompletedProcess(
             arguments, code, _written(out, "stdout", most), _written(err, "stderr", most)

@@ -10,15 +10,14 @@ from enum import Enum, auto
 from typing import Final, Protocol
 
 from confcom.aesm.answers import MAX_QUOTE_BUFFER_SIZE
-from confcom.aesm.framing import HEADER_SIZE, MAX_REQUEST_SIZE
 from confcom.aesm.messages import GetQuoteExRequest, Request, Response
 from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived, ServerSession
-from confcom.quote_helper.limits import CONNECTION_MEMORY
+from confcom.quote_helper.limits import CONNECTION_MEMORY, LARGEST_FRAME
 from confcom.quote_helper.quoting.service import Ticket
 from confcom.quote_helper.transport.connection_table import Holding
 from confcom.quote_helper.transport.peers import Peer
 
-RECEIVE_BYTES: Final = HEADER_SIZE + MAX_REQUEST_SIZE
+RECEIVE_BYTES: Final = LARGEST_FRAME
 """One call takes the largest request, and also bytes that a client sent needlessly after a small one: bytes left unread
 when a unix socket is closed give the client ECONNRESET after its answer."""
 
