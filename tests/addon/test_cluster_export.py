@@ -11,12 +11,12 @@ from click.testing import CliRunner
 
 from confcom.addon.cluster_platform import read_platform
 from confcom.addon.kubectl import Cluster
-from confcom.addon.platform_secret import encode_secret
 from confcom.addon.programs import ClusterAccessError
-from confcom.addon.root_record import SECRET_NAME
 from confcom.cli.group import cli
 from confcom.errors import ExitCode
 from confcom.quote_provider.export import export_platform
+from confcom.simulated_root.record import SECRET_NAME
+from confcom.simulated_root.secret import encode_secret
 
 
 @pytest.fixture

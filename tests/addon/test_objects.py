@@ -2,7 +2,7 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import EPC
 
-from confcom.addon.objects import amount, listing, mapping, node_of, number, requests_of, text
+from confcom.kubernetes.objects import amount, listing, mapping, node_of, number, requests_of, text
 
 
 @pytest.mark.parametrize(

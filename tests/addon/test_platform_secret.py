@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.addon.platform_secret import MAX_SECRET_BYTES, decode_secret, encode_secret
-from confcom.addon.root_record import SECRET_NAME
 from confcom.errors import MalformedError
 from confcom.quote_provider.state_directory import STATE_FILE, open_platform
+from confcom.simulated_root.record import SECRET_NAME
+from confcom.simulated_root.secret import MAX_SECRET_BYTES, decode_secret, encode_secret
 from confcom.simulation.platform import PlatformStateError
 
 

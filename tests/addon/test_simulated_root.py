@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from confcom.addon.api_server import RETRY_DELAYS
-from confcom.addon.platform_secret import decode_secret, encode_secret
-from confcom.addon.root_record import RECORD_NAME, SECRET_NAME, RootRecord
-from confcom.addon.simulated_root import main
 from confcom.errors import ExitCode
+from confcom.simulated_root.api_server import RETRY_DELAYS
+from confcom.simulated_root.job import main
+from confcom.simulated_root.record import RECORD_NAME, SECRET_NAME, RootRecord
+from confcom.simulated_root.secret import decode_secret, encode_secret
 from confcom.simulation.platform import SimulatedPlatform
 
 
@@ -272,11 +272,10 @@ def test_an_incomplete_pod_is_explained(api_server, job, missing, content):
     assert api_server.requests == []
 
 
-def test_outside_a_pod(tmp_path):
+@pytest.mark.parametrize("module", ["confcom.simulated_root", "confcom.addon.simulated_root"])
+def test_outside_a_pod(module):
     environ = {name: value for name, value in os.environ.items() if not name.startswith("KUBERNETES_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "confcom.addon.simulated_root"], capture_output=True, text=True, env=environ, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", module], capture_output=True, text=True, env=environ, check=False)
     assert done.returncode == ExitCode.USAGE
     assert "no access to a Kubernetes API" in done.stderr
     assert "KUBERNETES_SERVICE_HOST" in done.stderr

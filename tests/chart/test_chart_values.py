@@ -8,8 +8,8 @@ import pytest
 from chart_manifests import HELPER, NFD_LABEL, PLUGIN, SIMULATED_LABEL, daemon, only_container, pods
 
 from confcom.addon.kubectl import DEFAULT_NAMESPACE
-from confcom.addon.root_record import SECRET_NAME
 from confcom.quote_helper.settings import MIN_MEMORY_LIMIT_MIB
+from confcom.simulated_root.record import SECRET_NAME
 
 ROOT = Path(__file__).parent.parent.parent
 DIGEST = "sha256:" + "0123456789abcdef" * 4

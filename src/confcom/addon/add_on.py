@@ -19,7 +19,6 @@ from confcom.addon.hook_watch import HookWatch
 from confcom.addon.journal import Journal, Phase, interrupted
 from confcom.addon.kubectl import Cluster, KubeApi
 from confcom.addon.looking import fetch_daemon_snapshot
-from confcom.addon.objects import name_of
 from confcom.addon.overwriting import prepare
 from confcom.addon.plan import is_hook
 from confcom.addon.preflight import judge
@@ -30,6 +29,7 @@ from confcom.addon.running_change import RunningChangeError, busy, running_chang
 from confcom.addon.stalled_update import StabilityTracker, StalledUpdate
 from confcom.addon.survey import InstallRequest, PreflightContext, survey
 from confcom.addon.telling import Mark, ProgressReporter, ProgressTable, Row
+from confcom.kubernetes.objects import name_of
 
 T = TypeVar("T")
 

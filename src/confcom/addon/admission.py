@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from confcom.addon.objects import KubernetesObject, name_of
+from confcom.kubernetes.objects import KubernetesObject, name_of
 
 _DENIES = re.compile("denied (the )?request")
 _REFUSES = re.compile(rf'"[^"]+" is (forbidden|invalid): |{_DENIES.pattern}')

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from subprocess import CompletedProcess
 
-from confcom.addon.objects import KubernetesObject
 from confcom.addon.programs import ClusterAccessError, manual_command
 from confcom.errors import printable
+from confcom.kubernetes.objects import KubernetesObject
 
 MAX_SHOWN_CHARACTERS = 120
 """Limit for the output and for the parse error in a message: enough for a page's title or a wrapper's first line."""

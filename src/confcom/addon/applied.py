@@ -9,12 +9,12 @@ from confcom.addon.add_on import AddOn
 from confcom.addon.drift import SECRET, Drift, drift
 from confcom.addon.drift_report import described
 from confcom.addon.installed_release import read_live
-from confcom.addon.objects import KubernetesObject, name_of, text
 from confcom.addon.plan import is_hook
 from confcom.addon.programs import ForbiddenError
-from confcom.addon.root_record import RECORD_NAME, SECRET_NAME, RootRecord
 from confcom.addon.secret_values import without_secrets
 from confcom.addon.survey import PreflightContext
+from confcom.kubernetes.objects import KubernetesObject, name_of, text
+from confcom.simulated_root.record import RECORD_NAME, SECRET_NAME, RootRecord
 
 _ROOT = (
     {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET_NAME}},

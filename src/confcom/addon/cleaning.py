@@ -16,10 +16,10 @@ from confcom.addon.dead_resources import (
     stale_resources,
 )
 from confcom.addon.node_checks import shown
-from confcom.addon.objects import name_of
 from confcom.addon.programs import ClusterAccessError
 from confcom.addon.rollout_report import NotReadyError
 from confcom.addon.telling import Mark, Row
+from confcom.kubernetes.objects import name_of
 
 CLEANING_SECONDS = KUBELET_KEEPS_SECONDS + REPORT_SECONDS + BUSY_KUBELET_SECONDS
 """Deadline, counted from the plugin's end: a kubelet that reports has forgotten the resources by then."""

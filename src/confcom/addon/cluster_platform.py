@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from confcom.addon.kubectl import Cluster
-from confcom.addon.platform_secret import decode_secret
 from confcom.addon.programs import (
     ClusterAccessError,
     ErrorContext,
@@ -14,7 +13,8 @@ from confcom.addon.programs import (
     run_program,
     stderr_summary,
 )
-from confcom.addon.root_record import SECRET_NAME
+from confcom.simulated_root.record import SECRET_NAME
+from confcom.simulated_root.secret import decode_secret
 from confcom.simulation.platform import SimulatedPlatform
 
 _FAILURE = "the cluster cannot be asked for its simulated root"

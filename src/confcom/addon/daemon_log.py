@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from confcom.addon.objects import KubernetesObject
+from confcom.kubernetes.objects import KubernetesObject
 
 ABOUT, READINESS = "about", "readiness"
 """The key and the value that only log lines about the daemon's own readiness have (confcom.daemon.readiness_log)."""

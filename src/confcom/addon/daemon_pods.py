@@ -9,7 +9,9 @@ from enum import StrEnum
 
 from confcom.addon.daemon_log import own_reason
 from confcom.addon.memory_kill import memory_kill
-from confcom.addon.objects import (
+from confcom.addon.plan import Component, component_of
+from confcom.errors import printable
+from confcom.kubernetes.objects import (
     KubernetesObject,
     condition,
     labels_of,
@@ -21,8 +23,6 @@ from confcom.addon.objects import (
     owner_of,
     text,
 )
-from confcom.addon.plan import Component, component_of
-from confcom.errors import printable
 
 REVISION_LABEL = "controller-revision-hash"
 """The label on a DaemonSet's pods and revisions that identifies the template of a pod."""

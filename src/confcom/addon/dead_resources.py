@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from confcom.addon.objects import KubernetesObject, amount, condition, mapping, name_of
 from confcom.addon.resources import SHARED, allocatable, offered
+from confcom.kubernetes.objects import KubernetesObject, amount, condition, mapping, name_of
 
 KUBELET_KEEPS_SECONDS = 300.0
 """The kubelet's endpointStopGracePeriod."""

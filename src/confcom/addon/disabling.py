@@ -14,17 +14,17 @@ from confcom.addon.helm import RELEASE, HelmError
 from confcom.addon.journal import Phase
 from confcom.addon.looking import fetch_cluster_snapshot, fetch_daemon_snapshot
 from confcom.addon.node_checks import shown
-from confcom.addon.objects import KubernetesObject, labels_of, name_of, namespace_of
 from confcom.addon.permissions import CLEANING, READING, STORING, Permission, denied, is_cluster_wide, plural
 from confcom.addon.plan import component_of, group_of
 from confcom.addon.rollout_report import NotReadyError
-from confcom.addon.root_record import RECORD_NAME, SECRET_NAME
 from confcom.addon.running_change import running_change
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.telling import Mark, Row
 from confcom.addon.workloads import RunningWorkload, in_use, running_workloads
 from confcom.errors import ConfcomError, ExitCode
+from confcom.kubernetes.objects import KubernetesObject, labels_of, name_of, namespace_of
+from confcom.simulated_root.record import RECORD_NAME, SECRET_NAME
 
 POLICY_KINDS = (
     "ValidatingAdmissionPolicyBinding",

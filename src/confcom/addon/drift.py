@@ -14,8 +14,8 @@ from enum import StrEnum
 
 from confcom.addon.field_managers import Entry, Item, Path, Step, entries, steps
 from confcom.addon.history import Revision
-from confcom.addon.objects import KubernetesObject, mapping, name_of, namespace_of, quantity, text
 from confcom.addon.plan import group_of
+from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, namespace_of, quantity, text
 
 MERGE_KEYS = {
     "containers": "name",

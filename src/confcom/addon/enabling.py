@@ -12,7 +12,6 @@ from confcom.addon.findings import Outcome, PreflightError
 from confcom.addon.helm import RELEASE
 from confcom.addon.history import NoRevisionError, previous
 from confcom.addon.node_checks import BESIDE_HARDWARE, check_losses, check_simulation
-from confcom.addon.objects import KubernetesObject, namespace_of
 from confcom.addon.plan import ADD_ON, NAME_LABEL, Plan, component_of
 from confcom.addon.planning import planned
 from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED
@@ -23,6 +22,7 @@ from confcom.addon.running_change import running_change
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.survey import InstallRequest, PreflightContext
 from confcom.errors import ConfcomError, ExitCode
+from confcom.kubernetes.objects import KubernetesObject, namespace_of
 
 
 class NotEnabledError(ConfcomError):

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from confcom.addon.objects import KubernetesObject, listing, mapping, text
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, text
 
 HELM = "helm"
 KUBECTL = "kubectl"

@@ -13,7 +13,6 @@ from subprocess import CompletedProcess
 from confcom.addon.answers import CommandOutput
 from confcom.addon.history import Revision
 from confcom.addon.kubectl import Cluster
-from confcom.addon.objects import KubernetesObject, listing, mapping, text
 from confcom.addon.plan import ADD_ON
 from confcom.addon.programs import (
     MIB,
@@ -26,6 +25,7 @@ from confcom.addon.programs import (
     stderr_summary,
 )
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, text
 
 RELEASE = ADD_ON
 HELM_SECONDS = 300

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from confcom.addon.objects import time_of
 from confcom.errors import ConfcomError, ExitCode
+from confcom.kubernetes.objects import time_of
 
 _ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
 """Helm's description of a revision that is a copy of an older one."""

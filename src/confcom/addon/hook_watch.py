@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from confcom.addon.daemon_log import last_complaint
 from confcom.addon.daemon_pods import PodState, pod_reason
-from confcom.addon.objects import (
+from confcom.addon.plan import is_hook
+from confcom.addon.rollout import STUCK_SECONDS
+from confcom.addon.telling import Mark, Row
+from confcom.kubernetes.objects import (
     KubernetesObject,
     condition,
     has_failed,
@@ -19,9 +22,6 @@ from confcom.addon.objects import (
     owner_of,
     text,
 )
-from confcom.addon.plan import is_hook
-from confcom.addon.rollout import STUCK_SECONDS
-from confcom.addon.telling import Mark, Row
 
 
 def failed_hooks(jobs: Sequence[KubernetesObject]) -> dict[str, str]:

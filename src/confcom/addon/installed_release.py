@@ -10,12 +10,12 @@ from confcom.addon.drift import SECRET, ReleaseSeen, drift
 from confcom.addon.helm import RELEASE, Helm, HelmError
 from confcom.addon.history import DEPLOYED, can_roll_back
 from confcom.addon.kubectl import KubeApi, list_of
-from confcom.addon.objects import KubernetesObject, listing, name_of, text
 from confcom.addon.permissions import plural
 from confcom.addon.plan import group_of
 from confcom.addon.programs import ClusterAccessError, ErrorContext, access_error, call, manual_command, stderr_summary
 from confcom.addon.secret_values import without_secrets
 from confcom.errors import ConfcomError
+from confcom.kubernetes.objects import KubernetesObject, listing, name_of, text
 
 _FAILURE = "what is installed cannot be read"
 

@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from confcom.addon.admission import ProbeAnswer
 from confcom.addon.answers import CommandOutput
-from confcom.addon.objects import KubernetesObject, name_of, namespace_of, text
 from confcom.addon.plan import group_of
 from confcom.addon.programs import (
     MIB,
@@ -23,6 +22,7 @@ from confcom.addon.programs import (
     run_program,
     stderr_summary,
 )
+from confcom.kubernetes.objects import KubernetesObject, name_of, namespace_of, text
 
 DEFAULT_NAMESPACE = "confcom-system"
 """The namespace of the add-on, unless --namespace names another."""

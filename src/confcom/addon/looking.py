@@ -7,10 +7,10 @@ import dataclasses
 from confcom.addon.daemon_log import own_reason
 from confcom.addon.daemon_pods import pods_needing_logs
 from confcom.addon.kubectl import KubeApi
-from confcom.addon.objects import KubernetesObject, condition, name_of, namespace_of, node_of, of_kind
 from confcom.addon.plan import ADD_ON, NAME_LABEL
 from confcom.addon.programs import ClusterAccessError
 from confcom.addon.snapshot import Snapshot
+from confcom.kubernetes.objects import KubernetesObject, condition, name_of, namespace_of, node_of, of_kind
 
 LOG_LINES = 2_000
 """How many lines are read of the log of a pod that is not ready. The pod logs the reason every 30 s

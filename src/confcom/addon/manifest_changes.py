@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from confcom.addon.drift import MERGE_KEYS, SECRET, UNSHOWN, Drift, identity
 from confcom.addon.field_managers import Item, Path
-from confcom.addon.objects import KubernetesObject, name_of, text
 from confcom.addon.secret_values import holds, secret_values
+from confcom.kubernetes.objects import KubernetesObject, name_of, text
 
 VALUES = "values"
 """Used in place of a kind for the chart's values that the user sets."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from confcom.addon.objects import KubernetesObject, listing, mapping, number, quantity, text
 from confcom.addon.plan import Component, component_of
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, number, quantity, text
 
 OOM_KILLED = "OOMKilled"
 """The kubelet's reason for a container that the kernel killed for memory."""

@@ -6,10 +6,19 @@ from collections.abc import Iterator, Sequence
 
 from confcom.addon.findings import Check, Finding, Outcome
 from confcom.addon.node_selection import selects, tolerating, untolerated
-from confcom.addon.objects import KubernetesObject, condition, labels_of, listing, mapping, name_of, namespace_of, text
 from confcom.addon.plan import Plan, pod_spec_of, simulates
 from confcom.addon.resources import INTEL_EPC, OURS, REAL, SETS, allocatable, offered
 from confcom.addon.sgx_nodes import SIMULATED_LABEL, SgxKind, sgx_kind
+from confcom.kubernetes.objects import (
+    KubernetesObject,
+    condition,
+    labels_of,
+    listing,
+    mapping,
+    name_of,
+    namespace_of,
+    text,
+)
 
 NFD_RESOURCES = "nfd.node.kubernetes.io/extended-resources"
 """The annotation in which Node Feature Discovery lists the extended resources that it maintains on a node."""

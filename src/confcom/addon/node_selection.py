@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from confcom.addon.objects import KubernetesObject, labels_of, listing, mapping, name_of, text
+from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, text
 
 _DAEMONS_TOLERATE = frozenset(
     {

@@ -8,12 +8,12 @@ from enum import StrEnum
 
 from confcom.addon.daemon_pods import DaemonPod, PodState
 from confcom.addon.node_selection import selects, tolerating, untolerated
-from confcom.addon.objects import KubernetesObject, amount, condition, listing, mapping, name_of, number, text
 from confcom.addon.plan import Component, component_of, pod_spec_of, simulates
 from confcom.addon.resources import SETS, allocatable, set_of
 from confcom.addon.sgx_nodes import SgxKind, sgx_kind
 from confcom.addon.socket_holders import suspects_of
 from confcom.addon.workloads import used
+from confcom.kubernetes.objects import KubernetesObject, amount, condition, listing, mapping, name_of, number, text
 
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
 """Node conditions under which the kubelet evicts pods, including our daemons."""

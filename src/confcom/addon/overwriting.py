@@ -21,9 +21,9 @@ from confcom.addon.field_managers import handover_patch
 from confcom.addon.helm import Helm
 from confcom.addon.installed_release import read_live
 from confcom.addon.kubectl import KubeApi
-from confcom.addon.objects import KubernetesObject
 from confcom.addon.programs import ForbiddenError
 from confcom.addon.versions import is_helm_3
+from confcom.kubernetes.objects import KubernetesObject
 
 FORCE_OF_HELM_4 = ("--server-side=true", "--force-conflicts")
 FORCE_OF_HELM_3 = ("--force",)

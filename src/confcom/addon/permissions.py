@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from confcom.addon.objects import KubernetesObject, mapping
+from confcom.kubernetes.objects import KubernetesObject, mapping
 
 _CHANGE = ("get", "create", "patch", "delete")
 """Verbs that helm needs on the objects of a release over its life."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.addon.node_selection import selects
-from confcom.addon.objects import KubernetesObject, labels_of, listing, mapping, name_of, text
+from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, text
 
 COMPONENT_LABEL = "app.kubernetes.io/component"
 NAME_LABEL = "app.kubernetes.io/name"

@@ -22,11 +22,11 @@ from confcom.addon.manifest_changes import (
     with_drift,
 )
 from confcom.addon.node_checks import shown
-from confcom.addon.objects import KubernetesObject
 from confcom.addon.plan import Plan
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.survey import PreflightContext
 from confcom.errors import ConfcomError
+from confcom.kubernetes.objects import KubernetesObject
 
 
 def planned(add_on: AddOn, seen: PreflightContext, findings: Sequence[Finding]) -> Changed:

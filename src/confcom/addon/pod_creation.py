@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from confcom.addon.daemon_pods import event_time, last_warning
-from confcom.addon.objects import KubernetesObject, name_of, namespace_of, owner_of, text, time_of
+from confcom.kubernetes.objects import KubernetesObject, name_of, namespace_of, owner_of, text, time_of
 
 _FAILED_CREATE = "FailedCreate"
 """The reason of the DaemonSet controller's event."""

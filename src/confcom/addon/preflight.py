@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from confcom.addon.admission import ProbeAnswer
 from confcom.addon.findings import Check, Finding, Outcome
 from confcom.addon.node_checks import check_nodes, check_owners, check_simulation
-from confcom.addon.objects import KubernetesObject, labels_of, namespace_of
 from confcom.addon.permissions import CLEANING, Permission, asking_helpers, probing
 from confcom.addon.plan import INSTANCE_LABEL, Plan, component_of
 from confcom.addon.versions import check_helm, check_kubernetes
 from confcom.errors import ConfcomError
+from confcom.kubernetes.objects import KubernetesObject, labels_of, namespace_of
 
 ENFORCE_LABEL = "pod-security.kubernetes.io/enforce"
 PRIVILEGED = "privileged"

@@ -6,9 +6,9 @@ from collections.abc import Collection
 
 from confcom.addon.installed_release import read_live
 from confcom.addon.kubectl import KubeApi
-from confcom.addon.objects import KubernetesObject, name_of, namespace_of, text
 from confcom.addon.programs import ClusterAccessError
 from confcom.addon.refused_pods import API_VERSIONS, FAILED_CREATE, Controller, RefusalObservation, refusals
+from confcom.kubernetes.objects import KubernetesObject, name_of, namespace_of, text
 
 MOST_CONTROLLERS = 50
 """Maximum number of controllers in one call: kubectl sends one request to the API server for each."""

@@ -11,7 +11,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from confcom.addon.daemon_pods import event_time
-from confcom.addon.objects import (
+from confcom.addon.resources import OURS, SETS
+from confcom.addon.workloads import Trouble, TroubledWorkload
+from confcom.kubernetes.objects import (
     KubernetesObject,
     condition,
     mapping,
@@ -21,8 +23,6 @@ from confcom.addon.objects import (
     owner_of,
     text,
 )
-from confcom.addon.resources import OURS, SETS
-from confcom.addon.workloads import Trouble, TroubledWorkload
 
 FAILED_CREATE = "FailedCreate"
 """The event reason for a Pod that a controller cannot create."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from confcom.addon.objects import KubernetesObject, amount, mapping, resource_names, text
+from confcom.kubernetes.objects import KubernetesObject, amount, mapping, resource_names, text
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,20 @@ from enum import StrEnum
 
 from confcom.addon.daemon_pods import REVISION_LABEL, DaemonPod, PodState, daemon_pods, last_warning
 from confcom.addon.node_selection import selects, untolerated
-from confcom.addon.objects import KubernetesObject, condition, labels_of, name_of, namespace_of, number, owner_of, text
 from confcom.addon.plan import Component, component_of, pod_spec_of
 from confcom.addon.pod_creation import creation_refusal
 from confcom.addon.resources import SETS, allocatable
 from confcom.addon.snapshot import Snapshot
+from confcom.kubernetes.objects import (
+    KubernetesObject,
+    condition,
+    labels_of,
+    name_of,
+    namespace_of,
+    number,
+    owner_of,
+    text,
+)
 
 STUCK_SECONDS = 60.0
 """How long a pod may fail before the rollout counts as stalled: long enough for several restarts and pulls, whose

@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Collection, Sequence
 
 from confcom.addon.add_on import POLL_SECONDS, AddOn
-from confcom.addon.objects import of_kind
 from confcom.addon.rollout_report import NotReadyError
 from confcom.addon.root_looking import look_at_root
 from confcom.addon.root_sight import EDITED_REMEDY, FOLLOW_MINUTES, RootObservation, behind_text, root_doubts
 from confcom.addon.telling import Mark, Row
+from confcom.kubernetes.objects import of_kind
 
 FOLLOW_SECONDS = 60.0 * FOLLOW_MINUTES
 _TITLE = "The quote helpers take it when their kubelets renew their volumes"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from concurrent import futures
 
 from confcom.addon.kubectl import KubeApi
-from confcom.addon.objects import KubernetesObject, name_of
 from confcom.addon.programs import ClusterAccessError, ForbiddenError
-from confcom.addon.root_record import RECORD_NAME, RootRecord
 from confcom.addon.root_sight import RootObservation, follows_root, nodes_by_pod, older_helpers, root_of
+from confcom.kubernetes.objects import KubernetesObject, name_of
+from confcom.simulated_root.record import RECORD_NAME, RootRecord
 
 MOST_ASKED = 100
 """Maximum number of helpers in one read, each with its own kubectl. Only helpers that are older than the published root

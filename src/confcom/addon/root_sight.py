@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from confcom.addon.objects import KubernetesObject, listing, mapping, name_of, namespace_of, node_of, text
 from confcom.addon.plan import Component, component_of, pod_spec_of
 from confcom.addon.problems import Problem
-from confcom.addon.root_record import RECORD_NAME, SECRET_NAME, RootRecord
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, namespace_of, node_of, text
+from confcom.simulated_root.record import RECORD_NAME, SECRET_NAME, RootRecord
 
 FOLLOW_MINUTES = 5
 """Time for a helper to take a new root. A kubelet updates mounted volumes about every minute, and after failures (as

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from confcom.addon.drift import SECRET, Drift
-from confcom.addon.objects import KubernetesObject, mapping, text
+from confcom.kubernetes.objects import KubernetesObject, mapping, text
 
 SHORTEST_SECRET = 4
 """Minimum length in characters to search for a Secret's value within other values; a shorter one hides only values that

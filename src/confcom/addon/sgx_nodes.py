@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from confcom.addon.objects import KubernetesObject, labels_of
+from confcom.kubernetes.objects import KubernetesObject, labels_of
 
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 """The label by which a user marks a node for simulation."""

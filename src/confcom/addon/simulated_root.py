@@ -1,115 +1,14 @@
-"""Creates a cluster's simulated root, once: `python -m confcom.addon.simulated_root`, in the chart's Job.
+"""The entry point of the Job that makes the simulated root, for charts that know it by this name.
 
-It makes a platform in memory and tries to create the Secret with it; if the Secret exists already, the new platform is
-discarded. Then it publishes the fingerprint of the Secret's root. Reasons: docs/adr, "One simulated root per cluster".
+A chart may meet images of another version, so the name stays; the Job's program is `confcom.simulated_root`.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
 import sys
-import time
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from pathlib import Path
-from typing import TextIO
 
-from confcom.addon.api_server import (
-    SERVICE_ACCOUNT_DIRECTORY,
-    Creation,
-    InClusterApi,
-    create_object,
-    delete_object,
-    read_object,
-)
-from confcom.addon.platform_secret import decode_secret, encode_secret
-from confcom.addon.root_record import RECORD_NAME, SECRET_NAME, encode_record, is_recorded
-from confcom.errors import ConfcomError, ExitCode, UnavailableError, explain
-from confcom.quote_provider.state_directory import utc_now
-from confcom.simulation.keys import SEED_SIZE
-from confcom.simulation.platform import SimulatedPlatform
-
-_MANAGER = "fieldManager=confcom"
-_ATTEMPTS = 3
-"""Attempts to publish: the garbage collector may remove the record of a deleted Secret between two requests."""
-
-
-def main(
-    *,
-    environ: Mapping[str, str],
-    stdout: TextIO,
-    stderr: TextIO,
-    directory: Path = SERVICE_ACCOUNT_DIRECTORY,
-    sleep: Callable[[float], None] = time.sleep,
-    clock: Callable[[], datetime] = utc_now,
-    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
-) -> int:
-    """Create the Secret unless it exists, and publish its root's fingerprint. Both are printed, but no secret value.
-
-    Args:
-        environ: the process environment.
-        stdout: receives the result.
-        stderr: receives an error.
-        directory: the mounted ServiceAccount.
-        sleep: waits for a number of seconds.
-        clock: returns the platform's creation time.
-        random_bytes: returns the platform's seed.
-
-    Returns:
-        The exit code (confcom.errors.ExitCode).
-    """
-    try:
-        api = InClusterApi.find(environ, directory)
-        platform = SimulatedPlatform.create(random_bytes(SEED_SIZE), clock())
-        body = encode_secret(platform, api.namespace)
-        path = f"/api/v1/namespaces/{api.namespace}/secrets?{_MANAGER}"
-        name = f"the Secret {api.namespace}/{SECRET_NAME}"
-        creation = create_object(lambda: api.post(path, body), what=name, sleep=sleep)
-        there = "created" if creation is Creation.CREATED else "kept, since it is there already,"
-        stdout.write(f"{there} {name}\n")
-        stdout.write(f"published: its root certificate's SHA-256 is {_publish(api, sleep)}\n")
-    except ConfcomError as error:
-        stderr.write(explain(error))
-        return error.exit_code
-    return ExitCode.OK
-
-
-def _publish(api: InClusterApi, sleep: Callable[[float], None]) -> str:
-    """Publish the fingerprint of the Secret's root in the ConfigMap, and return it.
-
-    The Secret is read through the API, not mounted: a kubelet may mount one that was deleted.
-    """
-    home = f"/api/v1/namespaces/{api.namespace}"
-    secret_path, record_path = f"{home}/secrets/{SECRET_NAME}", f"{home}/configmaps/{RECORD_NAME}"
-    secret_name = f"the Secret {api.namespace}/{SECRET_NAME}"
-    record_name = f"the ConfigMap {api.namespace}/{RECORD_NAME}"
-    for _ in range(_ATTEMPTS):
-        document = read_object(lambda: api.request("GET", secret_path), what=secret_name, sleep=sleep)
-        if document is None:
-            break
-        fingerprint = decode_secret(document).root_fingerprint
-        record = encode_record(json.loads(document), fingerprint, api.namespace)
-        found = read_object(lambda: api.request("GET", record_path), what=record_name, sleep=sleep)
-        if found is not None:
-            if is_recorded(found, record):
-                return fingerprint
-            # Not updated: the garbage collector may be about to delete a ConfigMap that belongs to a deleted Secret.
-            delete_object(lambda: api.request("DELETE", record_path), what=record_name, sleep=sleep)
-        created = create_object(
-            lambda body=record: api.post(f"{home}/configmaps?{_MANAGER}", body),  # type: ignore[misc]
-            what=record_name,
-            sleep=sleep,
-        )
-        if created is Creation.CREATED:
-            return fingerprint
-    raise UnavailableError(
-        f"{record_name} cannot be made",
-        why=f"somebody deletes or makes {secret_name} or it at the same time",
-        remedy="run `confcom enable` or `helm upgrade` again",
-    )
-
+from confcom.simulated_root.job import main
 
 if __name__ == "__main__":
     sys.exit(main(environ=os.environ, stdout=sys.stdout, stderr=sys.stderr))

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from confcom.addon.drift import ReleaseSeen
-from confcom.addon.objects import KubernetesObject
 from confcom.addon.refused_pods import RefusalObservation
 from confcom.addon.root_sight import RootObservation
+from confcom.kubernetes.objects import KubernetesObject
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from confcom.addon.node_checks import shown
-from confcom.addon.objects import TERMINAL, KubernetesObject, listing, name_of, namespace_of, text
 from confcom.addon.plan import component_of
+from confcom.kubernetes.objects import TERMINAL, KubernetesObject, listing, name_of, namespace_of, text
 
 FOREIGN_SOCKET = ("without --replace-foreign-socket it stays", "no quote was made here yet")
 """Texts in the reason of a quote helper that waits for another program's live socket

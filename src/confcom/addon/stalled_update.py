@@ -14,11 +14,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from confcom.addon.daemon_pods import DaemonPod, PodState, daemon_pods, last_warning
-from confcom.addon.objects import KubernetesObject, condition, name_of, namespace_of, number, owner_of, text, time_of
 from confcom.addon.plan import component_of
 from confcom.addon.pod_creation import creation_refusal
 from confcom.addon.rollout import is_updating, nodes_away, pods_of
 from confcom.addon.snapshot import Snapshot
+from confcom.kubernetes.objects import (
+    KubernetesObject,
+    condition,
+    name_of,
+    namespace_of,
+    number,
+    owner_of,
+    text,
+    time_of,
+)
 
 RECONCILE_ANNOTATION = "confcom.internal/reconcile-at-resource-version"
 """On a DaemonSet, not on its template: writing it causes an event and changes no pod. Its value is the previous

@@ -16,7 +16,6 @@ from confcom.addon.hook_watch import failed_hooks
 from confcom.addon.node_selection import selects
 from confcom.addon.node_status import NodeStatus, node_status
 from confcom.addon.node_summary import summarised
-from confcom.addon.objects import KubernetesObject, labels_of, mapping, name_of, namespace_of, node_of, number, text
 from confcom.addon.plan import ADD_ON, NAME_LABEL, POLICY_ANNOTATION, component_of, pod_spec_of, simulates
 from confcom.addon.problems import Problem, ProblemGroup, grouped
 from confcom.addon.refused_pods import refused_workloads
@@ -28,6 +27,16 @@ from confcom.addon.snapshot import Snapshot
 from confcom.addon.socket_holders import may_serve
 from confcom.addon.stalled_update import stall_problems
 from confcom.addon.workloads import TroubledWorkload, troubled_workloads
+from confcom.kubernetes.objects import (
+    KubernetesObject,
+    labels_of,
+    mapping,
+    name_of,
+    namespace_of,
+    node_of,
+    number,
+    text,
+)
 
 T = TypeVar("T")
 _VERSION_LABEL = "app.kubernetes.io/version"

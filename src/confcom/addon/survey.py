@@ -15,7 +15,6 @@ from confcom.addon.helm import RELEASE, BusyError, Helm, Rendering, Values
 from confcom.addon.history import Revision
 from confcom.addon.kubectl import KubeApi
 from confcom.addon.node_selection import with_label
-from confcom.addon.objects import KubernetesObject, labels_of, name_of
 from confcom.addon.permissions import (
     CLEANING,
     USUAL_HOOK_KINDS,
@@ -33,6 +32,7 @@ from confcom.addon.running_change import busy
 from confcom.addon.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.versions import check_helm, is_helm_3
 from confcom.errors import ConfcomError
+from confcom.kubernetes.objects import KubernetesObject, labels_of, name_of
 
 T = TypeVar("T")
 

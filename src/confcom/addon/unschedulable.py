@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from confcom.addon.node_checks import shown
 from confcom.addon.node_selection import selects, taints_against, with_label
-from confcom.addon.objects import (
+from confcom.addon.resources import INTEL_EPC, OURS, REAL, SETS, SIMULATED, allocatable, set_of
+from confcom.kubernetes.objects import (
     TERMINAL,
     KubernetesObject,
     amount,
@@ -26,7 +27,6 @@ from confcom.addon.objects import (
     resource_names,
     text,
 )
-from confcom.addon.resources import INTEL_EPC, OURS, REAL, SETS, SIMULATED, allocatable, set_of
 
 _MIB = 1024 * 1024
 _MISTAKEN_MIB = 1024 * 1024

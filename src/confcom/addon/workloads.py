@@ -6,7 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from confcom.addon.objects import (
+from confcom.addon.plan import component_of
+from confcom.addon.problems import masked_text
+from confcom.addon.resources import OURS, uses_ours
+from confcom.addon.unschedulable import Cause, Scheduling
+from confcom.kubernetes.objects import (
     TERMINAL,
     KubernetesObject,
     condition,
@@ -19,10 +23,6 @@ from confcom.addon.objects import (
     requests_of,
     text,
 )
-from confcom.addon.plan import component_of
-from confcom.addon.problems import masked_text
-from confcom.addon.resources import OURS, uses_ours
-from confcom.addon.unschedulable import Cause, Scheduling
 
 ADMISSION_ERROR = "UnexpectedAdmissionError"
 """The kubelet's reason for a pod whose devices no plugin allocated, as after a reboot before the plugin has started."""

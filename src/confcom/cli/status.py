@@ -43,11 +43,11 @@ def status(*, namespace: str, context: str, output: str, all_nodes: bool) -> Non
     """
     from confcom.addon.installed_release import look_at_release
     from confcom.addon.looking import fetch_cluster_snapshot
-    from confcom.addon.objects import namespace_of
     from confcom.addon.refusal_looking import look_at_refusals
     from confcom.addon.root_looking import look_at_root
     from confcom.addon.status import add_on_status, admission_policies
     from confcom.cli.status_lines import status_lines
+    from confcom.kubernetes.objects import namespace_of
 
     addon = add_on(namespace, context)
     seen = fetch_cluster_snapshot(addon.api)

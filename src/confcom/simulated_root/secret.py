@@ -9,9 +9,9 @@ import base64
 import binascii
 import json
 
-from confcom.addon.root_record import PART_LABELS, SECRET_NAME
 from confcom.errors import MalformedError
 from confcom.quote_provider.state_directory import STATE_FILE
+from confcom.simulated_root.record import PART_LABELS, SECRET_NAME
 from confcom.simulation.platform import SimulatedPlatform
 
 MAX_SECRET_BYTES = 3 * 1024 * 1024

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from confcom.addon.objects import KubernetesObject, listing, name_of, text
+from confcom.kubernetes.objects import KubernetesObject, listing, name_of, text
 
 SECRET_NAME = "confcom-simulated-platform"  # noqa: S105 # a name, not a secret
 """Fixed: a second installation in the namespace must find the same root, and the chart mounts the Secret by this name.

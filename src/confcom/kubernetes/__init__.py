@@ -1,0 +1,1 @@
+"""Kubernetes objects as JSON gives them: names, labels, quantities, resource requests. Pure."""
