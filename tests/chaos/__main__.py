@@ -8,7 +8,7 @@ import sys
 
 from chaos.disturbance import Disturbance
 from chaos.world import World
-from confcom.playground.plugin_registry import KubeletRules
+from confcom.playground.kubelet.plugin_registry import KubeletRules
 
 KILLS = 100
 COMMON = (

@@ -16,7 +16,7 @@ from chaos.disturbance import Disturbance
 from chaos.instance import PLANTED
 from chaos.planted import BUGS
 from chaos.world import BrokenInvariantError, World
-from confcom.playground.plugin_registry import KubeletRules
+from confcom.playground.kubelet.plugin_registry import KubeletRules
 
 EXAMPLES = int(os.environ.get("CHAOS_EXAMPLES", "3"))
 STEPS = 8

@@ -7,12 +7,12 @@ import itertools
 import secrets
 import time
 
-from confcom.playground.container_plan import HOST_DEVICE
-from confcom.playground.images import Image
-from confcom.playground.modes import Mode, choose_mode
+from confcom.playground.kubelet.plugin_registry import KubeletRules
+from confcom.playground.kubelet.rules import BackOff
 from confcom.playground.node import Node, Timing
-from confcom.playground.plugin_registry import KubeletRules
-from confcom.playground.rules import BackOff
+from confcom.playground.runtime.container_plan import HOST_DEVICE
+from confcom.playground.runtime.images import Image
+from confcom.playground.runtime.modes import Mode, choose_mode
 
 IMAGES = {"true": Image(("/bin/true",)), "sleep": Image(("/bin/sleep", "1000"))}
 QUICK = Timing(BackOff(0.05, 0.05), BackOff(0.05, 0.5), dial_seconds=5, stop_grace_seconds=300)

@@ -1,6 +1,6 @@
 """A node, its kubelet and the plugins on it, and what must hold once nothing is disturbed any more.
 
-The model is the real kubelet, by `confcom.playground.plugin_registry` and these rules of it:
+The model is the real kubelet, by `confcom.playground.kubelet.plugin_registry` and these rules of it:
 
 * a start unlinks every socket and forgets every plugin, and no allocation;
 * a stream that ends takes its resource's allocatable devices: up to 1.36 whoever's it was, from 1.37 on the last one;
@@ -26,9 +26,9 @@ from chaos.instance import LOOKS_OFTEN, Instance
 from chaos.watched_node import PATIENCE_SECONDS, WatchedNode
 from confcom.device_plugin.resources import EPC_RESOURCE
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
+from confcom.playground.api.views import Phase
 from confcom.playground.layout import Layout
 from confcom.playground.node import NAME
-from confcom.playground.views import Phase
 
 EPC_MIB = 8
 """Small, so that pods compete."""

@@ -20,10 +20,10 @@ from chaos.instance import Instance
 from chaos.watched_node import PATIENCE_SECONDS, WatchedNode
 
 from confcom.device_plugin.resources import EPC_RESOURCE
+from confcom.playground.api.views import JobStatus, Phase
+from confcom.playground.kubelet.plugin_registry import KubeletRules
 from confcom.playground.layout import Layout
 from confcom.playground.node import NAME
-from confcom.playground.plugin_registry import KubeletRules
-from confcom.playground.views import JobStatus, Phase
 
 EPC_MIB = 168
 BURST = 80

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 from kubelet_contract.plugin import Plugin
 
-from confcom.playground.client import NodeClient
-from confcom.playground.images import Image
+from confcom.playground.api.client import NodeClient
+from confcom.playground.kubelet.plugin_registry import KubeletRules
+from confcom.playground.kubelet.rules import BackOff
 from confcom.playground.layout import Layout
-from confcom.playground.machine import Programs
-from confcom.playground.modes import Mode, choose_mode, obstacle_to, prefix
 from confcom.playground.node import Node, Timing
-from confcom.playground.plugin_registry import KubeletRules
-from confcom.playground.rules import BackOff
+from confcom.playground.runtime.images import Image
+from confcom.playground.runtime.machine import Programs
+from confcom.playground.runtime.modes import Mode, choose_mode, obstacle_to, prefix
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import signal
 import sys
 from pathlib import Path
 
-from confcom.playground.client import NodeClient
+from confcom.playground.api.client import NodeClient
 
 
 class InterruptedAtError(Exception):

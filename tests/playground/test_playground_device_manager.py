@@ -8,8 +8,8 @@ import pytest
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import MAX_DEVICES, encode_device_list
 from confcom.kubelet_api.services import HEALTHY, RECEIVE_LIMIT, unix_target
-from confcom.playground.device_manager import MAX_RESOURCES, DeviceManager
-from confcom.playground.ledger import AdmissionError, DeviceLedger
+from confcom.playground.kubelet.device_manager import MAX_RESOURCES, DeviceManager
+from confcom.playground.kubelet.ledger import AdmissionError, DeviceLedger
 
 RESOURCE = "example.com/thing"
 IDS = ("a", "b", "c", "d")

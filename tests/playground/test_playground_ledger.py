@@ -3,7 +3,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from confcom.playground.ledger import MAX_EVENTS, AdmissionError, DeviceLedger, OutOfResourceError
+from confcom.playground.kubelet.ledger import MAX_EVENTS, AdmissionError, DeviceLedger, OutOfResourceError
 
 RESOURCES = ["example.com/a", "example.com/b"]
 PODS = ["p", "q", "r"]

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confcom.errors import ConfcomError
-from confcom.playground.documents import MAX_MANIFEST_BYTES
-from confcom.playground.errors import ManifestError
-from confcom.playground.examples_folder import examples_folder
-from confcom.playground.manifest import JobManifest, PodManifest, RestartPolicy, parse_manifests
-from confcom.playground.quantity import NOT_A_QUANTITY, parse_quantity
+from confcom.playground.api.errors import ManifestError
+from confcom.playground.manifests.documents import MAX_MANIFEST_BYTES
+from confcom.playground.manifests.examples_folder import examples_folder
+from confcom.playground.manifests.manifest import JobManifest, PodManifest, RestartPolicy, parse_manifests
+from confcom.playground.manifests.quantity import NOT_A_QUANTITY, parse_quantity
 
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 

@@ -3,9 +3,9 @@ import dataclasses
 import pytest
 
 from confcom.errors import ExitCode, SettingsError, UnavailableError
-from confcom.playground.machine import Machine, Programs
-from confcom.playground.modes import Mode, choose_mode, prefix
-from confcom.playground.root_file_system import Kind
+from confcom.playground.runtime.machine import Machine, Programs
+from confcom.playground.runtime.modes import Mode, choose_mode, prefix
+from confcom.playground.runtime.root_file_system import Kind
 
 FOUND = Programs.find()
 

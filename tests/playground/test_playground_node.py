@@ -8,13 +8,13 @@ import pytest
 
 from confcom.errors import ConfcomError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
-from confcom.playground.errors import AlreadyExistsError, ManifestError, NotFoundError
-from confcom.playground.log_files import MAX_LOG_BYTES
-from confcom.playground.modes import Mode
+from confcom.playground.api.errors import AlreadyExistsError, ManifestError, NotFoundError
+from confcom.playground.api.object_store import MAX_OBJECTS
+from confcom.playground.api.views import JobStatus, NodeState, Phase
+from confcom.playground.kubelet.rules import BackOff
 from confcom.playground.node import Timing
-from confcom.playground.object_store import MAX_OBJECTS
-from confcom.playground.rules import BackOff
-from confcom.playground.views import JobStatus, NodeState, Phase
+from confcom.playground.runtime.log_files import MAX_LOG_BYTES
+from confcom.playground.runtime.modes import Mode
 
 RESOURCE = "example.com/thing"
 IDS = tuple(f"d{number}" for number in range(8))

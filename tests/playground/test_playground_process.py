@@ -16,14 +16,14 @@ from click.testing import CliRunner
 
 from confcom.cli import group
 from confcom.errors import ExitCode, UnavailableError
-from confcom.playground import client as client_module
-from confcom.playground.control import Method, method_path
-from confcom.playground.errors import ManifestError, NodeUnavailableError, NotFoundError, WaitTimeoutError
-from confcom.playground.examples_folder import examples_folder
-from confcom.playground.guardian import marked
-from confcom.playground.images import SAMPLE_WORKLOAD
+from confcom.playground.api import client as client_module
+from confcom.playground.api.control import Method, method_path
+from confcom.playground.api.errors import ManifestError, NodeUnavailableError, NotFoundError, WaitTimeoutError
+from confcom.playground.api.views import Phase
 from confcom.playground.layout import Layout
-from confcom.playground.views import Phase
+from confcom.playground.manifests.examples_folder import examples_folder
+from confcom.playground.runtime.guardian import marked
+from confcom.playground.runtime.images import SAMPLE_WORKLOAD
 
 
 def cli(*arguments, text=None, env=None):
@@ -345,7 +345,9 @@ def test_the_guardian_kills_what_carries_the_mark_and_nothing_else():
     marked_process = subprocess.Popen(["/bin/sleep", "1000"], env={name: value + "x"}, start_new_session=True)
     other = subprocess.Popen(["/bin/sleep", "1000"], env={name: "1" + value}, start_new_session=True)
     guardian = subprocess.Popen(
-        [sys.executable, "-m", "confcom.playground.guardian", mark], stdin=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-m", "confcom.playground.runtime.guardian", mark],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         assert marked(mark.encode()) == [marked_process.pid]

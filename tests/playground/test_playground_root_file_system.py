@@ -2,12 +2,12 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from confcom.playground.allocation import AllocateMount, Allocation
-from confcom.playground.container_plan import Bind, ContainerError, ContainerPlan, plan_container
-from confcom.playground.images import Image
-from confcom.playground.manifest import ContainerSpec, EnvVar, Volume, VolumeMount
-from confcom.playground.root_file_system import MAX_SHADOWED_ENTRIES, Kind, Tools, root_script
-from confcom.playground.views import DeviceView, MountView
+from confcom.playground.api.views import DeviceView, MountView
+from confcom.playground.kubelet.allocation import AllocateMount, Allocation
+from confcom.playground.manifests.manifest import ContainerSpec, EnvVar, Volume, VolumeMount
+from confcom.playground.runtime.container_plan import Bind, ContainerError, ContainerPlan, plan_container
+from confcom.playground.runtime.images import Image
+from confcom.playground.runtime.root_file_system import MAX_SHADOWED_ENTRIES, Kind, Tools, root_script
 
 TOOLS = Tools(mount="mount", chroot="chroot", env="env", sh="sh", mkdir="mkdir", ln="ln")
 ROOT = Path("/r")

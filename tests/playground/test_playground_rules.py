@@ -5,14 +5,14 @@ from hypothesis import strategies as st
 from confcom.errors import SettingsError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.resource_names import extended_resource
-from confcom.playground.allocation import AllocateMount, merge
-from confcom.playground.expansion import environment, expand
-from confcom.playground.images import SAMPLE_WORKLOAD, image_table, missing_image
+from confcom.playground.api.views import DeviceView, Phase
+from confcom.playground.kubelet.allocation import AllocateMount, merge
+from confcom.playground.kubelet.rules import BackOff, ContainerState, backoff_limit_exceeded, pod_phase, restarts
+from confcom.playground.kubelet.scheduler import total, unschedulable
 from confcom.playground.layout import MAX_DIR_BYTES, Layout
-from confcom.playground.manifest import RestartPolicy
-from confcom.playground.rules import BackOff, ContainerState, backoff_limit_exceeded, pod_phase, restarts
-from confcom.playground.scheduler import total, unschedulable
-from confcom.playground.views import DeviceView, Phase
+from confcom.playground.manifests.expansion import environment, expand
+from confcom.playground.manifests.manifest import RestartPolicy
+from confcom.playground.runtime.images import SAMPLE_WORKLOAD, image_table, missing_image
 
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 NEVER, ON_FAILURE, ALWAYS = RestartPolicy.NEVER, RestartPolicy.ON_FAILURE, RestartPolicy.ALWAYS

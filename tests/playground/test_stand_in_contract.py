@@ -16,10 +16,10 @@ from kubelet_contract.kubelet import Bench, PodSeen
 from kubelet_contract.version_cases import From137Contract, UpTo136Contract
 
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
-from confcom.playground.errors import NotFoundError
+from confcom.playground.api.errors import NotFoundError
+from confcom.playground.kubelet.plugin_registry import KubeletRules
+from confcom.playground.kubelet.rules import BackOff
 from confcom.playground.node import NAME, Timing
-from confcom.playground.plugin_registry import KubeletRules
-from confcom.playground.rules import BackOff
 
 QUICK = Timing(BackOff(0.05, 0.05), BackOff(0.05, 0.05), dial_seconds=1, stop_grace_seconds=300)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from confcom.playground.client import NodeClient
-from confcom.playground.examples_folder import examples_folder
+from confcom.playground.api.client import NodeClient
+from confcom.playground.manifests.examples_folder import examples_folder
 from confcom.playground.story.commands import Commands
 from confcom.playground.story.scene import DemoContext
 from confcom.playground.story.stage import ProcessGroup

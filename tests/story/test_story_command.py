@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from confcom.playground.client import NodeClient
-from confcom.playground.examples_folder import examples_folder
-from confcom.playground.views import Phase
+from confcom.playground.api.client import NodeClient
+from confcom.playground.api.views import Phase
+from confcom.playground.manifests.examples_folder import examples_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from confcom.errors import ConfcomError
-from confcom.playground.modes import Mode, choose_mode
+from confcom.playground.runtime.modes import Mode, choose_mode
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

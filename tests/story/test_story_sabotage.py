@@ -144,7 +144,7 @@ def test_verifier_that_accepts_everything(play, script, answer, complaint):
 
 
 def test_epc_that_is_not_freed(play, script):
-    patch = "from confcom.playground import ledger; ledger.DeviceLedger.release = lambda *arguments: None"
+    patch = "from confcom.playground.kubelet import ledger; ledger.DeviceLedger.release = lambda *arguments: None"
     report = play(instead={"playground": script(PATCHED_COMMAND.format(patch=patch, name="playground"))}, patience=3)
     assert "sgx-holding" in fails_at(report, 6)
 

@@ -60,7 +60,7 @@ def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
       confcom demo --output json | jq .ok
       confcom demo --mode no-namespace    containers as plain processes
     """
-    from confcom.playground.modes import choose_mode
+    from confcom.playground.runtime.modes import choose_mode
     from confcom.playground.story.interrupts import SIGNALLED, SIGNALS, Interrupts
 
     interrupts = Interrupts()
@@ -101,8 +101,8 @@ def _print_result(report: StoryReport, *, keep: bool, text: bool) -> None:
 def _open_context(
     stack: ExitStack, folder: Path | None, mode: str, environment: Mapping[str, str], interrupts: Interrupts
 ) -> DemoContext:
-    from confcom.playground.client import NodeClient
-    from confcom.playground.examples_folder import examples_folder
+    from confcom.playground.api.client import NodeClient
+    from confcom.playground.manifests.examples_folder import examples_folder
     from confcom.playground.story.commands import Commands
     from confcom.playground.story.guardian import MARK_VARIABLE
     from confcom.playground.story.scene import DemoContext

@@ -15,8 +15,8 @@ from confcom.cli.path_type import NamedPath
 from confcom.errors import printable
 
 if TYPE_CHECKING:
-    from confcom.playground.client import NodeClient
-    from confcom.playground.views import NodeState
+    from confcom.playground.api.client import NodeClient
+    from confcom.playground.api.views import NodeState
 
 directory_option = click.option(
     "--dir",
@@ -86,10 +86,10 @@ def node(*, directory: Path, mode: str, kubelet: str, images: Sequence[str], log
     import sys
 
     from confcom.daemon.logs import LogFormat, configure_logging
-    from confcom.playground.images import image_table
-    from confcom.playground.modes import ChosenMode
+    from confcom.playground.kubelet.plugin_registry import KubeletRules
     from confcom.playground.node_main import run_node
-    from confcom.playground.plugin_registry import KubeletRules
+    from confcom.playground.runtime.images import image_table
+    from confcom.playground.runtime.modes import ChosenMode
 
     def announce(chosen: ChosenMode) -> None:
         ready = f"node ready in {directory}, mode {chosen.mode} ({chosen.reason}): {chosen.mode.explanation}"
@@ -185,7 +185,7 @@ def delete(
       confcom playground delete --dir /tmp/node job sgx-test
       confcom playground delete --dir /tmp/node -f examples/job.yaml
     """
-    from confcom.playground.manifest import JobManifest, parse_manifests
+    from confcom.playground.manifests.manifest import JobManifest, parse_manifests
 
     if (file is None) == (kind is None or name is None):
         raise click.UsageError("give either KIND NAME or -f FILE")
@@ -233,14 +233,14 @@ def _print_waiting(kind: str, name: str, seconds: float) -> None:
 
 
 def _client(directory: Path) -> NodeClient:
-    from confcom.playground.client import NodeClient
+    from confcom.playground.api.client import NodeClient
 
     return NodeClient(directory)
 
 
 def _read_manifest(file: TextIO) -> str:
-    from confcom.playground.documents import MAX_MANIFEST_BYTES
-    from confcom.playground.errors import ManifestError
+    from confcom.playground.api.errors import ManifestError
+    from confcom.playground.manifests.documents import MAX_MANIFEST_BYTES
 
     try:
         return file.read(MAX_MANIFEST_BYTES + 1)

@@ -11,20 +11,20 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from confcom.playground.container import Runner
-from confcom.playground.device_manager import DIAL_SECONDS, ENDPOINT_STOP_GRACE_SECONDS, DeviceManager
-from confcom.playground.images import Image
+from confcom.playground.api.object_store import ObjectStore
+from confcom.playground.api.objects import Job, Pod
+from confcom.playground.api.views import ApplyResult, JobStatus, NodeState, NodeView, Phase
+from confcom.playground.kubelet.device_manager import DIAL_SECONDS, ENDPOINT_STOP_GRACE_SECONDS, DeviceManager
+from confcom.playground.kubelet.ledger import DeviceLedger
+from confcom.playground.kubelet.plugin_registry import KubeletRules
+from confcom.playground.kubelet.pod_worker import PodWorker
+from confcom.playground.kubelet.rules import CONTAINER_BACK_OFF, JOB_BACK_OFF, BackOff
+from confcom.playground.kubelet.scheduler import total, unschedulable
 from confcom.playground.layout import Layout
-from confcom.playground.ledger import DeviceLedger
-from confcom.playground.log_files import log_path, read_log
-from confcom.playground.modes import ChosenMode
-from confcom.playground.object_store import ObjectStore
-from confcom.playground.objects import Job, Pod
-from confcom.playground.plugin_registry import KubeletRules
-from confcom.playground.pod_worker import PodWorker
-from confcom.playground.rules import CONTAINER_BACK_OFF, JOB_BACK_OFF, BackOff
-from confcom.playground.scheduler import total, unschedulable
-from confcom.playground.views import ApplyResult, JobStatus, NodeState, NodeView, Phase
+from confcom.playground.runtime.container import Runner
+from confcom.playground.runtime.images import Image
+from confcom.playground.runtime.log_files import log_path, read_log
+from confcom.playground.runtime.modes import ChosenMode
 
 _logger = logging.getLogger(__name__)
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from confcom.daemon.supervision import run_daemon
 from confcom.errors import ExitCode, UnavailableError
-from confcom.playground.container import MARK_VARIABLE
-from confcom.playground.control_server import ControlServer
-from confcom.playground.images import Image
+from confcom.playground.api.control_server import ControlServer
+from confcom.playground.api.object_store import SUFFIX_CHARACTERS
+from confcom.playground.kubelet.plugin_registry import KubeletRules
 from confcom.playground.layout import Layout
-from confcom.playground.modes import ChosenMode, Mode, choose_mode
 from confcom.playground.node import Node
-from confcom.playground.object_store import SUFFIX_CHARACTERS
-from confcom.playground.plugin_registry import KubeletRules
+from confcom.playground.runtime.container import MARK_VARIABLE
+from confcom.playground.runtime.images import Image
+from confcom.playground.runtime.modes import ChosenMode, Mode, choose_mode
 
 STOP_SECONDS = 10.0
 """Deadline for the whole stop: containers have a grace period of 2 s, and the rest is to close a few sockets."""
@@ -121,7 +121,7 @@ async def _guardian(chosen: ChosenMode, instance: str) -> AsyncIterator[None]:
         # -P: the working directory is not on sys.path, where a user's secrets.py would replace the standard module.
         "-P",
         "-m",
-        "confcom.playground.guardian",
+        "confcom.playground.runtime.guardian",
         f"{MARK_VARIABLE}={instance}/",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,

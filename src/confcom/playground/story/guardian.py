@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from confcom.playground.guardian import marked, sweep
+from confcom.playground.runtime.guardian import marked, sweep
 
 MARK_VARIABLE = "CONFCOM_DEMO"
 """The variable in the processes' environment whose value is the demo's folder."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from confcom.playground.errors import WaitTimeoutError
+from confcom.playground.api.errors import WaitTimeoutError
+from confcom.playground.api.views import Event, NodeState, Phase, PodView
 from confcom.playground.story.report import StepError
 from confcom.playground.story.scene import EPC_RESOURCE, DemoContext, Notes
-from confcom.playground.views import Event, NodeState, Phase, PodView
 
 
 def submit(context: DemoContext, notes: Notes, manifest: Path) -> tuple[str, ...]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from confcom.playground.errors import WaitTimeoutError
+from confcom.playground.api.errors import WaitTimeoutError
+from confcom.playground.api.views import NodeState, Phase
 from confcom.playground.story.jobs import epc_event, pod_of, require_phase, submit_example
 from confcom.playground.story.report import StepError
 from confcom.playground.story.scene import EPC_RESOURCE, QUOTE_PREFIX, DemoContext, Notes
-from confcom.playground.views import NodeState, Phase
 
 HOLDING_JOB = "sgx-holding"
 LARGE_JOB = "sgx-large"

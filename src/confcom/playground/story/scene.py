@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confcom.playground.client import NodeClient
+from confcom.playground.api.client import NodeClient
 from confcom.playground.layout import Layout
 from confcom.playground.story.commands import CommandResult, Commands
 from confcom.playground.story.stage import ProcessGroup

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 
-from confcom.playground.modes import Mode
+from confcom.playground.api.views import Phase
+from confcom.playground.runtime.modes import Mode
 from confcom.playground.story.jobs import (
     epc_event,
     require_phase,
@@ -22,7 +23,6 @@ from confcom.playground.story.scene import (
     Notes,
 )
 from confcom.playground.story.stage import probe
-from confcom.playground.views import Phase
 
 EXAMPLE_JOB = "sgx-test"
 EXAMPLE_JOB_MIB = 10

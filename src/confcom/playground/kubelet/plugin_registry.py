@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from confcom.playground.plugin_client import PluginClient
+from confcom.playground.kubelet.plugin_client import PluginClient
 
 
 class KubeletRules(StrEnum):

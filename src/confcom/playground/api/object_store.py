@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from confcom.errors import ConfcomError
-from confcom.playground.errors import AlreadyExistsError, NotFoundError
-from confcom.playground.manifest import JobManifest, Manifest, parse_manifests
-from confcom.playground.objects import Job, Pod
-from confcom.playground.views import ApplyResult
+from confcom.playground.api.errors import AlreadyExistsError, NotFoundError
+from confcom.playground.api.objects import Job, Pod
+from confcom.playground.api.views import ApplyResult
+from confcom.playground.manifests.manifest import JobManifest, Manifest, parse_manifests
 
 MAX_OBJECTS = 1000
 """Limit for Jobs and pods together. A kubelet runs 110 pods; here ended pods count until they are deleted."""

@@ -25,10 +25,10 @@ from confcom.kubelet_api.services import (
     registration_handler,
     unix_target,
 )
-from confcom.playground.allocation import Allocation, merge
-from confcom.playground.ledger import AdmissionError, DeviceLedger
-from confcom.playground.plugin_client import PluginClient
-from confcom.playground.plugin_registry import KubeletRules
+from confcom.playground.kubelet.allocation import Allocation, merge
+from confcom.playground.kubelet.ledger import AdmissionError, DeviceLedger
+from confcom.playground.kubelet.plugin_client import PluginClient
+from confcom.playground.kubelet.plugin_registry import KubeletRules
 
 DIAL_SECONDS = 10.0
 """The kubelet dials the plugin during Register, for at most this time (devicemanager/plugin/v1beta1/client.go)."""

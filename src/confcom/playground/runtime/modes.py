@@ -10,10 +10,10 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from confcom.errors import SettingsError, UnavailableError
-from confcom.playground.container_plan import HOST_DEVICE, Bind, ContainerPlan
-from confcom.playground.machine import Machine, Programs
-from confcom.playground.root_file_system import Tools, root_script
-from confcom.playground.views import DeviceView
+from confcom.playground.api.views import DeviceView
+from confcom.playground.runtime.container_plan import HOST_DEVICE, Bind, ContainerPlan
+from confcom.playground.runtime.machine import Machine, Programs
+from confcom.playground.runtime.root_file_system import Tools, root_script
 
 PROBE_SECONDS = 10.0
 """Deadline of a probe container, which takes about 0.1 s; a machine that needs this long could run nothing else."""

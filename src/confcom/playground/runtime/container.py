@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from confcom.playground.container_plan import ContainerError, ContainerPlan
-from confcom.playground.guardian import sweep
 from confcom.playground.layout import AESMD_DIR
-from confcom.playground.machine import Machine
-from confcom.playground.modes import ChosenMode, Mode
-from confcom.playground.root_file_system import program, root_script
+from confcom.playground.runtime.container_plan import ContainerError, ContainerPlan
+from confcom.playground.runtime.guardian import sweep
+from confcom.playground.runtime.machine import Machine
+from confcom.playground.runtime.modes import ChosenMode, Mode
+from confcom.playground.runtime.root_file_system import program, root_script
 
 MAX_MESSAGE_BYTES = 2048
 """How much of a failed start's output the pod's status repeats."""

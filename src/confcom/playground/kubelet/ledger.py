@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from confcom.errors import ConfcomError
-from confcom.playground.views import Event, LedgerLine
+from confcom.playground.api.views import Event, LedgerLine
 
 MAX_EVENTS = 200
 """Limit for stored events: enough to see the latest changes, and the state stays small."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from confcom.playground.errors import ManifestError
-from confcom.playground.quantity import parse_quantity
+from confcom.playground.api.errors import ManifestError
+from confcom.playground.manifests.quantity import parse_quantity
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ import grpc
 
 from confcom.errors import ConfcomError
 from confcom.kubelet_api.services import unix_target
-from confcom.playground.control import CHANNEL_OPTIONS, Json, Method, method_path
-from confcom.playground.errors import BY_NAME, NodeUnavailableError, WaitTimeoutError
+from confcom.playground.api.control import CHANNEL_OPTIONS, Json, Method, method_path
+from confcom.playground.api.errors import BY_NAME, NodeUnavailableError, WaitTimeoutError
+from confcom.playground.api.views import ApplyResult, JobView, NodeState, NodeView, PodView
 from confcom.playground.layout import Layout
-from confcom.playground.views import ApplyResult, JobView, NodeState, NodeView, PodView
 
 CALL_TIMEOUT = 10.0
 """Seconds for a call that the node answers at once: none of its work takes longer than a directory listing."""

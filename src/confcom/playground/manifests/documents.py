@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from confcom.playground.errors import ManifestError
+from confcom.playground.api.errors import ManifestError
 
 MAX_MANIFEST_BYTES = 1024 * 1024
 """etcd's default limit for one request is 1.5 MiB, so a larger object could not be stored in a cluster."""

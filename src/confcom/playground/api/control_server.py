@@ -13,7 +13,7 @@ import grpc.aio
 
 from confcom.errors import ConfcomError, MalformedError, UnavailableError
 from confcom.kubelet_api.services import unix_target
-from confcom.playground.control import CHANNEL_OPTIONS, SERVICE, Json, Method
+from confcom.playground.api.control import CHANNEL_OPTIONS, SERVICE, Json, Method
 from confcom.playground.node import Node
 
 MAX_WATCH_SECONDS = 60.0

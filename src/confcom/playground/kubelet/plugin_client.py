@@ -12,7 +12,7 @@ import grpc.aio
 from confcom.errors import UnavailableError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.services import HEALTHY, DevicePluginStub, unix_channel
-from confcom.playground.ledger import AdmissionError
+from confcom.playground.kubelet.ledger import AdmissionError
 
 ALLOCATE_SECONDS = 60.0
 """Deadline for Allocate. The real kubelet waits for ever, which blocks its whole node; here the pod fails instead."""

@@ -6,9 +6,9 @@ import contextlib
 import os
 from pathlib import Path
 
-from confcom.playground.errors import NotFoundError
+from confcom.playground.api.errors import NotFoundError
+from confcom.playground.api.objects import Pod
 from confcom.playground.layout import Layout
-from confcom.playground.objects import Pod
 
 MAX_LOG_BYTES = 1024 * 1024
 """At most this much of a log's end is returned: more than a user reads, and small enough for one gRPC message."""

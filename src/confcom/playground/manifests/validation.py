@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from confcom.kubelet_api.resource_names import LABEL, MAX_LABEL, SUBDOMAIN, extended_resource
-from confcom.playground.errors import ManifestError
-from confcom.playground.quantity import parse_quantity
+from confcom.playground.api.errors import ManifestError
+from confcom.playground.manifests.quantity import parse_quantity
 
 _NOT_A_LABEL = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "

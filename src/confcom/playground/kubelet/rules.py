@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from confcom.playground.manifest import RestartPolicy
-from confcom.playground.views import Phase
+from confcom.playground.api.views import Phase
+from confcom.playground.manifests.manifest import RestartPolicy
 
 
 class ContainerState(StrEnum):

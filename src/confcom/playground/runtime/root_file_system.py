@@ -13,8 +13,8 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from confcom.playground.container_plan import Bind, ContainerError, ContainerPlan
 from confcom.playground.layout import AESMD_DIR
+from confcom.playground.runtime.container_plan import Bind, ContainerError, ContainerPlan
 
 MAX_SHADOWED_ENTRIES = 512
 """Limit for the entries of a machine's directory that are bound one by one; more would take too long to mount."""

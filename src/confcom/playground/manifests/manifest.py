@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from confcom.playground.decoding import (
+from confcom.playground.api.errors import ManifestError
+from confcom.playground.kubelet.scheduler import total
+from confcom.playground.manifests.decoding import (
     BOOL,
     INT32,
     INT64,
@@ -20,11 +22,9 @@ from confcom.playground.decoding import (
     Struct,
     Type,
 )
-from confcom.playground.documents import load_documents
-from confcom.playground.errors import ManifestError
-from confcom.playground.quantity import has_suffix, parse_quantity
-from confcom.playground.scheduler import total
-from confcom.playground.validation import validate
+from confcom.playground.manifests.documents import load_documents
+from confcom.playground.manifests.quantity import has_suffix, parse_quantity
+from confcom.playground.manifests.validation import validate
 
 DEFAULT_BACKOFF_LIMIT = 6
 """Retries of a Job whose manifest sets no backoffLimit (batch/v1 defaults)."""

@@ -7,18 +7,18 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from confcom.playground.allocation import Allocation
-from confcom.playground.container import START_ERROR, ContainerProcess, Runner
-from confcom.playground.container_plan import ContainerError, plan_container
-from confcom.playground.device_manager import DeviceManager
-from confcom.playground.images import Image, missing_image
+from confcom.playground.api.objects import Container, Pod
+from confcom.playground.api.views import Phase
+from confcom.playground.kubelet.allocation import Allocation
+from confcom.playground.kubelet.device_manager import DeviceManager
+from confcom.playground.kubelet.ledger import AdmissionError, DeviceLedger
+from confcom.playground.kubelet.rules import BackOff, ContainerState, pod_phase, restarts
+from confcom.playground.kubelet.volumes import prepare_host_path, prepare_mounts, resolve_host_path
 from confcom.playground.layout import Layout
-from confcom.playground.ledger import AdmissionError, DeviceLedger
-from confcom.playground.log_files import log_path
-from confcom.playground.objects import Container, Pod
-from confcom.playground.rules import BackOff, ContainerState, pod_phase, restarts
-from confcom.playground.views import Phase
-from confcom.playground.volumes import prepare_host_path, prepare_mounts, resolve_host_path
+from confcom.playground.runtime.container import START_ERROR, ContainerProcess, Runner
+from confcom.playground.runtime.container_plan import ContainerError, plan_container
+from confcom.playground.runtime.images import Image, missing_image
+from confcom.playground.runtime.log_files import log_path
 
 _logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from confcom.kubelet_api import deviceplugin_pb2 as pb
-from confcom.playground.views import DeviceView
+from confcom.playground.api.views import DeviceView
 
 
 @dataclass(frozen=True, slots=True)

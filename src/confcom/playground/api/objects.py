@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from confcom.playground.container import ContainerProcess
-from confcom.playground.manifest import ContainerSpec, JobManifest, PodSpec, RestartPolicy
-from confcom.playground.rules import ContainerState, backoff_limit_exceeded
-from confcom.playground.views import ContainerView, DeviceView, JobStatus, JobView, MountView, Phase, PodView
+from confcom.playground.api.views import ContainerView, DeviceView, JobStatus, JobView, MountView, Phase, PodView
+from confcom.playground.kubelet.rules import ContainerState, backoff_limit_exceeded
+from confcom.playground.manifests.manifest import ContainerSpec, JobManifest, PodSpec, RestartPolicy
+from confcom.playground.runtime.container import ContainerProcess
 
 
 @dataclass(slots=True)

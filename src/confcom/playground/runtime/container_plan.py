@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from confcom.errors import ConfcomError
-from confcom.playground.allocation import Allocation
-from confcom.playground.expansion import environment, expand
-from confcom.playground.images import Image
-from confcom.playground.manifest import ContainerSpec, Volume
-from confcom.playground.views import DeviceView, MountView
+from confcom.playground.api.views import DeviceView, MountView
+from confcom.playground.kubelet.allocation import Allocation
+from confcom.playground.manifests.expansion import environment, expand
+from confcom.playground.manifests.manifest import ContainerSpec, Volume
+from confcom.playground.runtime.images import Image
 
 HOST_DEVICE = "/dev/null"
 """The only device of the machine that containers get; a simulated enclave device is this one at SGX's paths."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from confcom.errors import ConfcomError, ExitCode, MalformedError, SettingsError, UnavailableError
-from confcom.playground.views import NodeState
+from confcom.playground.api.views import NodeState
 
 
 class ManifestError(MalformedError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from confcom.playground.container_plan import ContainerError, ContainerPlan
 from confcom.playground.layout import Layout
-from confcom.playground.manifest import Volume
+from confcom.playground.manifests.manifest import Volume
+from confcom.playground.runtime.container_plan import ContainerError, ContainerPlan
 
 _CHECKS = {
     "Directory": stat.S_ISDIR,

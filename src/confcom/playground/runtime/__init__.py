@@ -1,0 +1,1 @@
+"""The container runtime's part: processes with a root file system, mounts and devices of their own, and their logs."""
