@@ -59,8 +59,8 @@ def permitted():
 
 def test_every_package_has_a_row_and_no_other():
     assert set(rows("package")) == folders(SOURCE)
-    for daemon in ("quote_helper", "device_plugin"):
-        assert set(rows(f"package of `{daemon}`")) == folders(SOURCE / daemon)
+    for parent in ("quote_helper", "device_plugin", "playground"):
+        assert set(rows(f"package of `{parent}`")) == folders(SOURCE / parent)
 
 
 def test_each_row_names_what_the_package_imports_and_the_contracts_permit_it():
