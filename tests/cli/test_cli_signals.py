@@ -47,8 +47,15 @@ sys.exit(code)
 
 @contextmanager
 def served(cluster, path):
-    """Answers the programs; `begun` is set when helm changes the release."""
+    """Answers the programs; `begun` is set when helm has rendered the chart, and changes the release."""
     seen, begun, stops = [], threading.Event(), {}
+    play = cluster.hook.play
+
+    def played(hooks):
+        begun.set()
+        return play(hooks)
+
+    cluster.hook.play = played
 
     def answer(connection):
         with connection, connection.makefile("rw") as stream:
@@ -58,9 +65,6 @@ def served(cluster, path):
                 return
             seen.append(asked)
             stop = stops[asked["pid"]] = StopRequest()
-            verb = asked["argv"][1]
-            if verb in {"upgrade", "rollback"} and not any("dry-run" in word for word in asked["argv"]):
-                begun.set()
             given = asked["stdin"].encode() if asked["stdin"] else None
             done = cluster.run(asked["argv"], stdin=given, stop=stop)
             stream.write(json.dumps([done.returncode, done.stdout.decode(), done.stderr.decode()]) + "\n")
