@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from confcom.addon.helm import chart_folder
-from confcom.addon.permissions import USUAL_HOOK_KINDS, USUAL_KINDS, USUAL_LASTING_KINDS, Permission, needed, plural
-from confcom.addon.resources import REAL, SIMULATED, set_of, uses_ours
+from confcom.addon.cluster.helm import chart_folder
+from confcom.addon.model.resources import REAL, SIMULATED, set_of, uses_ours
+from confcom.addon.preflight.permissions import (
+    USUAL_HOOK_KINDS,
+    USUAL_KINDS,
+    USUAL_LASTING_KINDS,
+    Permission,
+    needed,
+    plural,
+)
 from confcom.device_plugin.resources import DEFAULT_NAMES
 
 CHART = Path(__file__).parents[2] / "charts" / "confcom"

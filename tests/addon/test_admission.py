@@ -2,8 +2,8 @@
 
 import pytest
 
-from confcom.addon.admission import ProbeAnswer
-from confcom.addon.programs import MAX_MESSAGE_CHARACTERS, stderr_summary
+from confcom.addon.cluster.programs import MAX_MESSAGE_CHARACTERS, stderr_summary
+from confcom.addon.preflight.admission import ProbeAnswer
 
 CREATING = 'Error from server (Forbidden): error when creating "STDIN": '
 REFUSALS = [

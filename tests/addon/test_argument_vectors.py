@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.addon.cluster_platform import read_platform
-from confcom.addon.helm import Helm, Values
-from confcom.addon.kubectl import Cluster, KubeApi, resolve_context
-from confcom.addon.programs import ClusterAccessError
+from confcom.addon.cluster.helm import Helm, Values
+from confcom.addon.cluster.kubectl import Cluster, KubeApi, resolve_context
+from confcom.addon.cluster.programs import ClusterAccessError
+from confcom.addon.cluster.simulated_platform import read_platform
 from confcom.errors import ConfcomError
 
 NAMES = ["--cluster=prod", "--all", "-n", "--", "-", "-f-", "--kubeconfig", "a b", "$(reboot)", "\x1b[2J", "é/..%2f"]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from confcom.addon import programs
-from confcom.addon.bounded_process import OutputLimitError, run_bounded
-from confcom.addon.helm import MAX_HELM_BYTES, Helm, Values
-from confcom.addon.kubectl import MAX_LOG_BYTES, Cluster, KubeApi
-from confcom.addon.programs import (
+from confcom.addon.cluster import programs
+from confcom.addon.cluster.bounded_process import OutputLimitError, run_bounded
+from confcom.addon.cluster.helm import MAX_HELM_BYTES, Helm, Values
+from confcom.addon.cluster.kubectl import MAX_LOG_BYTES, Cluster, KubeApi
+from confcom.addon.cluster.programs import (
     MAX_STDERR_BYTES,
     MAX_STDOUT_BYTES,
     ClusterAccessError,

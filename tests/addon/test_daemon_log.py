@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from confcom.addon import daemon_log
-from confcom.addon.daemon_log import last_complaint, own_reason
+from confcom.addon.daemons import daemon_log
+from confcom.addon.daemons.daemon_log import last_complaint, own_reason
 from confcom.daemon import readiness_log
 from confcom.daemon.logs import JsonFormatter
 from confcom.daemon.readiness_log import REPEAT_SECONDS, ReadinessLog

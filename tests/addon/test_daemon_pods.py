@@ -4,8 +4,8 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import SYSTEM
 
-from confcom.addon.daemon_pods import PodState, daemon_pods, pod_reason, pods_needing_logs, version_of
-from confcom.addon.plan import Component
+from confcom.addon.daemons.daemon_pods import PodState, daemon_pods, pod_reason, pods_needing_logs, version_of
+from confcom.addon.model.chart_objects import Component
 
 LOG_TAIL = """{"level": "info", "message": "started"}
 {"level": "warning", "message": "not ready", "about": "readiness", "reason": "no room left"}

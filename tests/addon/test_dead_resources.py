@@ -2,7 +2,7 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import EPC
 
-from confcom.addon.dead_resources import (
+from confcom.addon.status.stale_resources import (
     FOREIGN_AFTER_SECONDS,
     SETTLED_SECONDS,
     Settling,

@@ -8,9 +8,9 @@ from concurrent.futures import Future
 
 import pytest
 
-from confcom.addon.bounded_process import OutputLimitError
-from confcom.addon.detached import StopRequest, run_in_background
-from confcom.addon.programs import run_program, within
+from confcom.addon.cluster.bounded_process import OutputLimitError
+from confcom.addon.cluster.detached_process import StopRequest, run_in_background
+from confcom.addon.cluster.programs import run_program, within
 
 OBEDIENT = """
 import os, signal, sys

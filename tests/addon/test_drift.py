@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from confcom.addon.drift import Deviation, drift, field_drift
-from confcom.addon.drift_report import MAX_VALUE_CHARACTERS, described, shown
-from confcom.addon.field_managers import Entry, Item, Value, entries, handover_patch
+from confcom.addon.release.drift import Deviation, drift, field_drift
+from confcom.addon.release.drift_report import MAX_VALUE_CHARACTERS, described, shown
+from confcom.addon.release.field_managers import Entry, Item, Value, entries, handover_patch
 
 KEY = 'k:{"name":"main"}'
 CONTAINER = ("spec", "template", "spec", "containers", Item((("name", "main"),)))

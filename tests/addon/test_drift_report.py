@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from confcom.addon import helm
-from confcom.addon.drift import ReleaseSeen
-from confcom.addon.drift_report import change_problem
-from confcom.addon.history import LONGEST_CHANGE_SECONDS, Revision
+from confcom.addon.cluster import helm
+from confcom.addon.release.drift import ReleaseSeen
+from confcom.addon.release.drift_report import change_problem
+from confcom.addon.release.history import LONGEST_CHANGE_SECONDS, Revision
 
 NOON = datetime(2026, 11, 26, 12, 0, 0, 123456, tzinfo=UTC)
 AS_HELM_WRITES_IT = "2026-11-26T13:00:00.123456789+01:00"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from confcom.addon.helm import BusyError, ChartError, Helm, HelmError, UnfinishedError, Values
-from confcom.addon.kubectl import Cluster, KubeApi
-from confcom.addon.programs import ClusterAccessError, ForbiddenError, run_program, stderr_summary
+from confcom.addon.cluster.helm import BusyError, ChartError, Helm, HelmError, UnfinishedError, Values
+from confcom.addon.cluster.kubectl import Cluster, KubeApi
+from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError, run_program, stderr_summary
 
 
 @pytest.fixture

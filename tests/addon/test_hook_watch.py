@@ -4,8 +4,8 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import SYSTEM
 
-from confcom.addon.hook_watch import HookWatch
-from confcom.addon.rollout import STUCK_SECONDS
+from confcom.addon.rollout.hook_job import HookWatch
+from confcom.addon.rollout.rollout import STUCK_SECONDS
 
 JOB = "confcom-simulated-root-1"
 NO_IMAGE = make.waiting("ErrImagePull", "no such image")

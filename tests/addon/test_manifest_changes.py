@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.addon.changes_report import MOST_LINES, change_lines, changes_json
-from confcom.addon.drift import Deviation, Drift, FieldDrift, drift
-from confcom.addon.drift_report import described
-from confcom.addon.field_managers import Item
-from confcom.addon.manifest_changes import manifest_changes, value_changes, with_drift
-from confcom.addon.secret_values import without_secrets
+from confcom.addon.release.changes_report import MOST_LINES, change_lines, changes_json
+from confcom.addon.release.drift import Deviation, Drift, FieldDrift, drift
+from confcom.addon.release.drift_report import described
+from confcom.addon.release.field_managers import Item
+from confcom.addon.release.manifest_changes import manifest_changes, value_changes, with_drift
+from confcom.addon.release.secret_values import without_secrets
 
 
 def daemon(*, image="r/a:1", args=("--x", "--y"), name="a", memory="64Mi", env=(), labels=()):

@@ -4,8 +4,8 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import SIMULATED, Counted
 
-from confcom.addon.node_checks import check_nodes, check_owners
-from confcom.addon.plan import Plan
+from confcom.addon.model.chart_objects import Plan
+from confcom.addon.preflight.node_checks import check_nodes, check_owners
 
 PLAN = Plan((make.daemon_set("device-plugin"), make.daemon_set("quote-helper")))
 

@@ -6,8 +6,8 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import EPC, SYSTEM, Counted
 
-from confcom.addon.snapshot import Snapshot
-from confcom.addon.status import add_on_status
+from confcom.addon.rollout.snapshot import Snapshot
+from confcom.addon.status.status import add_on_status
 
 
 def reads_of_a_pod(nodes):

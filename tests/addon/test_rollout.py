@@ -4,9 +4,9 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import SYSTEM
 
-from confcom.addon.daemon_pods import REVISION_LABEL, daemon_pods
-from confcom.addon.rollout import STUCK_SECONDS, NodeStep, Rollout, Step, Verdict, evaluate, rollout, updating
-from confcom.addon.snapshot import Snapshot
+from confcom.addon.daemons.daemon_pods import REVISION_LABEL, daemon_pods
+from confcom.addon.rollout.rollout import STUCK_SECONDS, NodeStep, Rollout, Step, Verdict, evaluate, rollout, updating
+from confcom.addon.rollout.snapshot import Snapshot
 
 DEADLINE = 100.0
 

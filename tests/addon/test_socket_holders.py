@@ -6,8 +6,8 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import HARDWARE, SYSTEM
 
-from confcom.addon.snapshot import Snapshot
-from confcom.addon.status import add_on_status
+from confcom.addon.rollout.snapshot import Snapshot
+from confcom.addon.status.status import add_on_status
 from confcom.quote_helper.takeover.takeover_policy import Foreign, Instance, decide
 
 ME = Instance(started_ms=1, token=1)

@@ -4,8 +4,8 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import ENCLAVE, EPC, PROVISION, Counted
 
-from confcom.addon.unschedulable import KINDS_EXAMINED
-from confcom.addon.workloads import troubled_workloads
+from confcom.addon.workloads.unschedulable import KINDS_EXAMINED
+from confcom.addon.workloads.workloads import troubled_workloads
 
 INTEL = "sgx.intel.com/epc"
 SIMULATED_EPC = "simulated.confcom.internal/sgx_epc_mem_in_MiB"

@@ -9,8 +9,8 @@ import json
 
 import pytest
 
-from confcom.addon.drift import drift
-from confcom.addon.drift_report import described
+from confcom.addon.release.drift import drift
+from confcom.addon.release.drift_report import described
 
 NAMESPACE = "sgx"
 SIMULATED = "simulated.enabled=true"

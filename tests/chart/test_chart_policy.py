@@ -15,7 +15,7 @@ from chart_manifests import (
     only_container,
 )
 
-from confcom.addon.plan import POLICY_ANNOTATION
+from confcom.addon.model.chart_objects import POLICY_ANNOTATION
 from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind
 
 BESIDE = "simulated.besideHardware=true"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from chart_manifests import HELPER, NFD_LABEL, PLUGIN, SIMULATED_LABEL, daemon, only_container, pods
 
-from confcom.addon.kubectl import DEFAULT_NAMESPACE
+from confcom.addon.cluster.kubectl import DEFAULT_NAMESPACE
 from confcom.quote_helper.settings import MIN_MEMORY_LIMIT_MIB
 from confcom.simulated_root.record import SECRET_NAME
 

@@ -85,7 +85,7 @@ def test_values_are_offered(line, expected):
     ],
 )
 def test_kubectl_completes_the_plugin(words, expected, monkeypatch, capsys):
-    from confcom.cli.completion import complete_for_kubectl
+    from confcom.cli.commands.completion import complete_for_kubectl
 
     monkeypatch.setattr(sys, "argv", ["kubectl_complete-confcom", *words])
     complete_for_kubectl()

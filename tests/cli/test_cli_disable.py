@@ -7,7 +7,7 @@ from fake_cluster import objects as make
 from fake_cluster.cluster import words_and_flags
 from fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
-from confcom.addon.dead_resources import FOREIGN_AFTER_SECONDS
+from confcom.addon.status.stale_resources import FOREIGN_AFTER_SECONDS
 from confcom.errors import ExitCode
 
 OURS = {EPC, ENCLAVE, HELPER_EPC, PROVISION}

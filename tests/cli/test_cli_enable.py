@@ -7,7 +7,7 @@ from fake_cluster import objects as make
 from fake_cluster.cluster import words_and_flags
 from fake_cluster.objects import EPC, SYSTEM
 
-from confcom.addon.stalled_update import QUIET_SECONDS, RECONCILE_ANNOTATION
+from confcom.addon.rollout.stalled_update import QUIET_SECONDS, RECONCILE_ANNOTATION
 from confcom.errors import ExitCode
 
 IMAGES = "registry.test/confcom/"

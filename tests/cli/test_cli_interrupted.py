@@ -223,7 +223,7 @@ def abort(*_, **__):
 def test_ctrl_c_at_the_question_changes_nothing(confcom, enabled, monkeypatch):
     enabled.objects.append(make.pod("user", on="a", limits={EPC: 10}))
     terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
-    monkeypatch.setattr("confcom.cli.disable.sys", terminal)
+    monkeypatch.setattr("confcom.cli.commands.disable.sys", terminal)
     monkeypatch.setattr(click, "confirm", abort)
     done = confcom("disable")
     assert told(done)[-2] == "Error: interrupted before anything was changed"
@@ -247,13 +247,13 @@ def test_while_the_result_is_written_the_change_is_made(confcom, enabled, monkey
 
 
 def test_helm_that_has_just_been_started_is_asked_to_end_as_well(confcom, enabled, monkeypatch):
-    from confcom.addon import detached
+    from confcom.addon.cluster import detached_process as detached
 
     def run_in_background(work, done):
         detached.run_in_background(work, done)
         interrupt()
 
-    monkeypatch.setattr("confcom.addon.add_on.run_in_background", run_in_background)
+    monkeypatch.setattr("confcom.addon.operations.add_on.run_in_background", run_in_background)
     what, why, _ = told(confcom("update", "--set", "logLevel=debug"))
     assert what == "Error: interrupted while helm was at work"
     assert why.startswith("why: the last change (revision 2) failed and may be half made")

@@ -5,7 +5,7 @@ import yaml
 from fake_cluster import objects as make
 from fake_cluster.objects import EPC
 
-from confcom.addon.helm import chart_folder
+from confcom.addon.cluster.helm import chart_folder
 from confcom.errors import ExitCode
 
 TOLERATE_IT = "--set tolerations[0].key=ToBeDeletedByClusterAutoscaler --set tolerations[0].operator=Exists"

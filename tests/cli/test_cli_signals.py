@@ -16,7 +16,7 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.cluster import FakeCluster
 
-from confcom.addon.detached import StopRequest
+from confcom.addon.cluster.detached_process import StopRequest
 from confcom.errors import ExitCode
 
 PROGRAM = f"""#!{sys.executable}

@@ -7,7 +7,7 @@ from fake_cluster import objects as make
 from fake_cluster.hook import RECORD, SECRET
 from fake_cluster.objects import SYSTEM
 
-from confcom.addon.root_looking import MOST_ASKED
+from confcom.addon.cluster.root_reader import MOST_ASKED
 from confcom.errors import ExitCode
 
 OLD, NEW = RECORD["data"]["sha256"], "cd" * 32

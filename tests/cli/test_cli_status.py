@@ -11,8 +11,8 @@ from fake_cluster.chart import POLICY
 from fake_cluster.cluster import FakeCluster, default_chart, name_of, words_and_flags
 from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
 
-from confcom.addon.kubectl import LOG_SECONDS
-from confcom.addon.looking import MOST_LOGS
+from confcom.addon.cluster.kubectl import LOG_SECONDS
+from confcom.addon.cluster.snapshot_reader import MOST_LOGS
 from confcom.errors import ExitCode
 
 

@@ -7,8 +7,8 @@ from fake_cluster import large
 from fake_cluster import objects as make
 from fake_cluster.objects import EPC, HARDWARE, SYSTEM
 
-from confcom.addon.node_checks import shown
-from confcom.addon.socket_holders import FOREIGN_SOCKET
+from confcom.addon.preflight.node_checks import shown
+from confcom.addon.status.socket_holders import FOREIGN_SOCKET
 from confcom.cli.status_lines import MAX_GROUPS, MAX_ROWS
 from confcom.errors import ExitCode
 

@@ -10,7 +10,7 @@ import pytest
 from fake_cluster import objects as make
 from fake_cluster.objects import EPC, SYSTEM
 
-from confcom.addon.history import LONGEST_CHANGE_SECONDS
+from confcom.addon.release.history import LONGEST_CHANGE_SECONDS
 from confcom.errors import ExitCode
 
 
@@ -147,7 +147,7 @@ def test_one_that_begins_while_somebody_is_asked_is_not_disturbed(confcom, enabl
         seen.extend(state(enabled))
         return True
 
-    monkeypatch.setattr("confcom.cli.disable.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    monkeypatch.setattr("confcom.cli.commands.disable.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
     monkeypatch.setattr(click, "confirm", agree)
     what, _, _ = refused(confcom("disable"), enabled, seen)
     assert what == "Error: nothing was changed: another change of the release is running"

@@ -8,8 +8,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from confcom.addon.findings import Check, Finding, Outcome
-from confcom.addon.telling import Mark, Row
+from confcom.addon.preflight.findings import Check, Finding, Outcome
+from confcom.addon.rollout.progress import Mark, Row
 from confcom.cli import progress_display
 from confcom.cli.progress_display import LineReporter, TerminalReporter, finding_lines
 

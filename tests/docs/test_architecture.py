@@ -5,6 +5,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "confcom"
 PAGE = (ROOT / "docs/explanation/architecture.md").read_text()
@@ -59,7 +61,7 @@ def permitted():
 
 def test_every_package_has_a_row_and_no_other():
     assert set(rows("package")) == folders(SOURCE)
-    for parent in ("quote_helper", "device_plugin", "playground"):
+    for parent in ("quote_helper", "device_plugin", "addon", "playground"):
         assert set(rows(f"package of `{parent}`")) == folders(SOURCE / parent)
 
 
@@ -71,9 +73,10 @@ def test_each_row_names_what_the_package_imports_and_the_contracts_permit_it():
         assert set(named) <= allowed[package], package
 
 
-def test_packages_of_the_quote_helper_are_in_the_order_of_their_layers():
-    order = [name for layer in layers("quote-helper") for name in layer]
-    named = list(rows("package of `quote_helper`"))
+@pytest.mark.parametrize(("package", "contract"), [("quote_helper", "quote-helper"), ("addon", "addon")])
+def test_packages_with_layers_are_in_their_order(package, contract):
+    order = [name for layer in layers(contract) for name in layer]
+    named = list(rows(f"package of `{package}`"))
     assert named == [name for name in order if name in named]
 
 

@@ -12,8 +12,8 @@ from fake_cluster import objects as make
 from fake_cluster.cluster import FakeCluster
 from fake_cluster.objects import SYSTEM
 
-from confcom.addon.permissions import is_cluster_wide, plural
-from confcom.addon.refused_pods import API_VERSIONS
+from confcom.addon.preflight.permissions import is_cluster_wide, plural
+from confcom.addon.workloads.refused_pods import API_VERSIONS
 from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
 from confcom.errors import ExitCode

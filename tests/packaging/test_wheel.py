@@ -59,7 +59,7 @@ def test_the_wheel_installs_the_command_and_kubectls_plugin(wheel):
     assert dict(parser["console_scripts"]) == {
         "confcom": "confcom.cli.main:main",
         "kubectl-confcom": "confcom.cli.main:main",
-        "kubectl_complete-confcom": "confcom.cli.completion:complete_for_kubectl",
+        "kubectl_complete-confcom": "confcom.cli.commands.completion:complete_for_kubectl",
     }
 
 

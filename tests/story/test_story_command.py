@@ -197,7 +197,7 @@ def test_nothing_is_imported_from_the_current_directory(demo_process, tmp_path):
 def test_a_step_that_takes_long_says_so(monkeypatch):
     from click.testing import CliRunner
 
-    from confcom.cli import demo
+    from confcom.cli.commands import demo
     from confcom.cli.group import cli
     from confcom.playground.story import story
 

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from verify.tampering import reissued_intermediate
 from verify.verify_lab import NOW, Lab
 
-from confcom.verify.pck_chain import PckChain, is_issued_by
+from confcom.verify.checks.pck_chain import PckChain, is_issued_by
 
 BASIC_CONSTRAINTS = x509.BasicConstraints.oid
 

@@ -8,8 +8,8 @@ from verify import intel_qvl, tampering
 from verify.tampering import Case
 from verify.verify_lab import Evidence, Lab
 
-from confcom.verify import dcap_qvl_adapter
-from confcom.verify.dcap_qvl_adapter import Appraisal, Finding, Rejection
+from confcom.verify.checks import dcap_qvl_adapter
+from confcom.verify.checks.dcap_qvl_adapter import Appraisal, Finding, Rejection
 from confcom.verify.verdict import VerdictKind
 
 CASES = tuple(tampering.cases())

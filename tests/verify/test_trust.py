@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from verify.verify_lab import NOW, Lab
 
 from confcom.errors import MalformedError
+from confcom.verify.checks.marks import root_is_marked
+from confcom.verify.checks.pck_chain import PckChain
 from confcom.verify.files import intel_root
-from confcom.verify.marks import root_is_marked
-from confcom.verify.pck_chain import PckChain
 from confcom.verify.trust import INTEL_ROOT_KEY_ID, MAX_ROOT_SIZE, Platform, TrustedRoot, platform_of
 
 

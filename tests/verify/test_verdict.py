@@ -15,10 +15,10 @@ from confcom.errors import ExitCode, SettingsError
 from confcom.sgx.marks import ADVISORY_ID, SIMULATION_MEMBER, Mark
 from confcom.sgx.tcb import TcbStatus
 from confcom.simulation.enclave import SimulatedEnclave
-from confcom.verify import dcap_qvl_adapter
-from confcom.verify.authorisation import DEBUG_CAVEAT, debug_check, platform_check
-from confcom.verify.collateral_checks import marks_check
-from confcom.verify.dcap_qvl_adapter import Finding, Rejection
+from confcom.verify.checks import dcap_qvl_adapter
+from confcom.verify.checks.authorisation import DEBUG_CAVEAT, debug_check, platform_check
+from confcom.verify.checks.collateral_checks import marks_check
+from confcom.verify.checks.dcap_qvl_adapter import Finding, Rejection
 from confcom.verify.files import intel_root
 from confcom.verify.policy import Policy, pad_report_data
 from confcom.verify.trust import INTEL_ROOT_KEY_ID, Platform, TrustedRoot

@@ -17,7 +17,7 @@ from verify.verify_lab import CHALLENGE, Evidence, Lab
 
 from confcom.cli.group import cli
 from confcom.sgx.collateral import COLLATERAL_FILES
-from confcom.verify.authenticity import MAX_QUOTE_SIZE
+from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.policy import Policy
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"

@@ -14,7 +14,7 @@ from verify.verify_lab import Evidence, Lab
 from confcom.errors import ConfcomError, ExitCode, MalformedError
 from confcom.sgx.collateral import COLLATERAL_FILES
 from confcom.verify import files
-from confcom.verify.authenticity import MAX_QUOTE_SIZE
+from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
 from confcom.verify.text_encodings import decoded
 

@@ -15,8 +15,8 @@ from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
 from confcom.sgx.quote import Quote
 from confcom.simulation.keys import P256_ORDER
 from confcom.verify.anatomy import dissect
-from confcom.verify.authenticity import MAX_QUOTE_SIZE
-from confcom.verify.pck_chain import PckChain
+from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
+from confcom.verify.checks.pck_chain import PckChain
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import VerdictKind
 from confcom.verify.verifier import verify_quote

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
-from confcom.addon.kubectl import DEFAULT_NAMESPACE
+from confcom.addon.cluster.kubectl import DEFAULT_NAMESPACE
 from confcom.cli.interruption import JOURNAL
 from confcom.cli.output_option import JSON, output_option
 from confcom.cli.terminals import is_plain
 
 if TYPE_CHECKING:
-    from confcom.addon.add_on import AddOn
-    from confcom.addon.programs import Run
+    from confcom.addon.cluster.programs import Run
+    from confcom.addon.operations.add_on import AddOn
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,7 +47,7 @@ class Machine:
     @classmethod
     def local(cls) -> Machine:
         """Return the machine that this program runs on."""
-        from confcom.addon.programs import run_program
+        from confcom.addon.cluster.programs import run_program
 
         terminal = sys.stderr.isatty() and not is_plain(os.environ)
         return cls(run_program, time.monotonic, time.sleep, terminal)
@@ -143,8 +143,8 @@ def chart_options(command: Callable[P, R]) -> Callable[P, R]:
 
 def add_on(namespace: str, context: str) -> AddOn:
     """Return the add-on of the cluster that the options name; its journal is kept in click's context."""
-    from confcom.addon.add_on import AddOn
-    from confcom.addon.kubectl import Cluster, resolve_context
+    from confcom.addon.cluster.kubectl import Cluster, resolve_context
+    from confcom.addon.operations.add_on import AddOn
     from confcom.cli.progress_display import reporter
 
     ctx = click.get_current_context()
@@ -158,7 +158,7 @@ def add_on(namespace: str, context: str) -> AddOn:
 
 def chart_of(chart: Path | None) -> Path:
     """Return the chart that was named, or the one that comes with this program."""
-    from confcom.addon.helm import chart_folder
+    from confcom.addon.cluster.helm import chart_folder
 
     return chart.absolute() if chart is not None else chart_folder()
 

@@ -15,29 +15,29 @@ from confcom.cli.terminals import is_plain
 from confcom.errors import ConfcomError, ExitCode
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "demo": ("confcom.cli.demo:demo", "The whole story on this machine, without SGX hardware."),
-    "enable": ("confcom.cli.enable:enable", "Enable the SGX add-on on a cluster."),
-    "status": ("confcom.cli.status:status", "Show the add-on node by node, and what is wrong."),
-    "update": ("confcom.cli.enable:update", "Update it node by node while applications go on attesting."),
-    "rollback": ("confcom.cli.enable:rollback", "Undo the last update."),
-    "disable": ("confcom.cli.disable:disable", "Disable it, so that nothing of it stays."),
+    "demo": ("confcom.cli.commands.demo:demo", "The whole story on this machine, without SGX hardware."),
+    "enable": ("confcom.cli.commands.enable:enable", "Enable the SGX add-on on a cluster."),
+    "status": ("confcom.cli.commands.status:status", "Show the add-on node by node, and what is wrong."),
+    "update": ("confcom.cli.commands.enable:update", "Update it node by node while applications go on attesting."),
+    "rollback": ("confcom.cli.commands.enable:rollback", "Undo the last update."),
+    "disable": ("confcom.cli.commands.disable:disable", "Disable it, so that nothing of it stays."),
     "quote": (
-        "confcom.cli.quote:quote",
+        "confcom.cli.commands.quote:quote",
         "Get a quote through the AESM socket, for a simulated enclave's report.",
     ),
-    "inspect": ("confcom.cli.inspect:inspect", "Show what a quote says, in words."),
-    "verify": ("confcom.cli.verify:verify", "Check a quote against a root, collateral and your policy."),
-    "simulation": ("confcom.cli.simulation:simulation", "The simulated platform's root and collateral."),
+    "inspect": ("confcom.cli.commands.inspect:inspect", "Show what a quote says, in words."),
+    "verify": ("confcom.cli.commands.verify:verify", "Check a quote against a root, collateral and your policy."),
+    "simulation": ("confcom.cli.commands.simulation:simulation", "The simulated platform's root and collateral."),
     "quote-helper": (
-        "confcom.cli.daemons:quote_helper",
+        "confcom.cli.commands.daemons:quote_helper",
         "Run the SGX quote helper (AESM) in the foreground.",
     ),
-    "device-plugin": ("confcom.cli.daemons:device_plugin", "Run the SGX device plugin in the foreground."),
+    "device-plugin": ("confcom.cli.commands.daemons:device_plugin", "Run the SGX device plugin in the foreground."),
     "playground": (
-        "confcom.cli.playground:playground",
+        "confcom.cli.commands.playground:playground",
         "One node without Kubernetes: run Job and Pod manifests.",
     ),
-    "completion": ("confcom.cli.completion:completion", "Print the shell completion script."),
+    "completion": ("confcom.cli.commands.completion:completion", "Print the shell completion script."),
 }
 
 

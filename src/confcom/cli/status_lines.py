@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from confcom.addon.daemon_pods import DaemonPod
-from confcom.addon.node_checks import shown
-from confcom.addon.node_status import NodeStatus
-from confcom.addon.node_summary import NodeSummary, summarised
-from confcom.addon.problems import ProblemGroup
-from confcom.addon.status import AddOnStatus
-from confcom.addon.workloads import WorkloadGroup, group_workloads
+from confcom.addon.daemons.daemon_pods import DaemonPod
+from confcom.addon.model.problems import ProblemGroup
+from confcom.addon.preflight.node_checks import shown
+from confcom.addon.status.node_status import NodeStatus
+from confcom.addon.status.node_summary import NodeSummary, summarised
+from confcom.addon.status.status import AddOnStatus
+from confcom.addon.workloads.workloads import WorkloadGroup, group_workloads
 
 MAX_ROWS = 20
 """The most nodes that have a row each: as many as a terminal of 24 lines shows at once."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 _logger = logging.getLogger(__name__)
 
 ABOUT, READINESS = "about", "readiness"
-"""The field and its value; `confcom.addon.daemon_log` looks for them."""
+"""The field and its value; `confcom.addon.daemons.daemon_log` looks for them."""
 REPEAT_SECONDS = 30.0
 """Interval at which the reason is logged again while a daemon is not ready, so that the end of its log has the reason
 even if clients have caused many lines since."""

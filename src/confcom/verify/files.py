@@ -11,7 +11,7 @@ from pathlib import Path
 from confcom.errors import ConfcomError, ExitCode
 from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
 from confcom.verify.argument_types import path_argument
-from confcom.verify.authenticity import MAX_QUOTE_SIZE
+from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.text_encodings import TEXT_BYTES_PER_BYTE, decoded
 from confcom.verify.trust import MAX_ROOT_SIZE, TrustedRoot
 

@@ -13,12 +13,12 @@ from confcom.errors import MalformedError
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.marks import Mark
 from confcom.sgx.quote import Quote
-from confcom.verify import authenticity, authorisation, collateral_checks, dcap_qvl_adapter
-from confcom.verify.authenticity import MAX_QUOTE_SIZE
-from confcom.verify.dcap_qvl_adapter import Appraisal, Finding, Rejection
+from confcom.verify.checks import authenticity, authorisation, collateral_checks, dcap_qvl_adapter
+from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
+from confcom.verify.checks.dcap_qvl_adapter import Appraisal, Finding, Rejection
+from confcom.verify.checks.marks import present_collateral_marks, present_marks, root_is_marked
+from confcom.verify.checks.pck_chain import PckChain
 from confcom.verify.instant import require_instant
-from confcom.verify.marks import present_collateral_marks, present_marks, root_is_marked
-from confcom.verify.pck_chain import PckChain
 from confcom.verify.policy import Policy
 from confcom.verify.trust import Platform, TrustedRoot, platform_of
 from confcom.verify.verdict import (

@@ -1,0 +1,93 @@
+"""Reading a release from helm, and its objects from the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from confcom.addon.cluster.command_output import CommandOutput
+from confcom.addon.cluster.helm import RELEASE, Helm, HelmError
+from confcom.addon.cluster.kubectl import KubeApi, list_of
+from confcom.addon.cluster.programs import (
+    ClusterAccessError,
+    ErrorContext,
+    access_error,
+    call,
+    manual_command,
+    stderr_summary,
+)
+from confcom.addon.model.chart_objects import group_of
+from confcom.addon.preflight.permissions import plural
+from confcom.addon.release.drift import SECRET, ReleaseSeen, drift
+from confcom.addon.release.history import DEPLOYED, can_roll_back
+from confcom.addon.release.secret_values import without_secrets
+from confcom.errors import ConfcomError
+from confcom.kubernetes.objects import KubernetesObject, listing, name_of, text
+
+_FAILURE = "what is installed cannot be read"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveObjects:
+    """The live objects of some manifests. A manifest that is in neither tuple has no object any more.
+
+    Args:
+        objects: the objects, with their managed fields.
+        refused: the manifests of the objects that this user may not read.
+    """
+
+    objects: tuple[KubernetesObject, ...] = ()
+    refused: tuple[KubernetesObject, ...] = ()
+
+
+def read_live(api: KubeApi, manifests: Sequence[KubernetesObject]) -> LiveObjects:
+    """Read the live objects of some manifests. Secrets count as refused: their content is not needed.
+
+    Raises:
+        ClusterAccessError: none of them can be read.
+    """
+    command = api.cluster.kubectl("get", "--filename=-", "--output=json", "--show-managed-fields", "--ignore-not-found")
+    refused = [one for one in manifests if text(one, "kind") == SECRET]
+    while asked := [one for one in manifests if one not in refused]:
+        done = call(api.run, command, ErrorContext(_FAILURE), stdin=list_of([api.named(one) for one in asked]))
+        if not done.returncode:
+            found = CommandOutput.of(done, _FAILURE).resources()
+            items = [one for each in found for one in ([each] if each["kind"] != "List" else listing(each, "items"))]
+            return LiveObjects(tuple(items), tuple(refused))
+        # kubectl prints no object at all if the API server refuses one of them.
+        denied = [one for one in asked if _is_denied(one, done.stderr)]
+        refused += denied
+        if not denied or len(refused) == len(manifests):
+            why = stderr_summary(done.stderr) or "kubectl said nothing"
+            raise access_error(_FAILURE, why, remedy=manual_command(command))
+    return LiveObjects((), tuple(refused))
+
+
+def look_at_release(helm: Helm, api: KubeApi) -> ReleaseSeen:
+    """Compare the release that helm stores with the cluster; a failed look-up is described in the result's `doubt`."""
+    try:
+        history = helm.history()
+        if not history:
+            return ReleaseSeen(doubt=f"helm has no release {RELEASE} in {api.cluster.namespace}")
+        last = history[-1]
+        if last.status != DEPLOYED:
+            return ReleaseSeen(last, can_roll_back=can_roll_back(history))
+        manifests = helm.installed()
+        live = read_live(api, manifests)
+    except (ClusterAccessError, HelmError) as error:
+        return ReleaseSeen(doubt=_told(error))
+    readable = [one for one in manifests if one not in live.refused]
+    hidden = [f"{text(one, 'kind')} {name_of(one)}" for one in live.refused if text(one, "kind") != SECRET]
+    doubt = f"this user may not read {', '.join(hidden)}" if hidden else ""
+    drifts = without_secrets(drift(readable, live.objects, api.cluster.namespace), manifests)
+    return ReleaseSeen(last, drifts, doubt)
+
+
+def _told(error: ConfcomError) -> str:
+    return f"{error.what}: {error.why}" if error.why else error.what
+
+
+def _is_denied(thing: KubernetesObject, stderr: bytes) -> bool:
+    """Return whether kubectl reports that the API server refused this object."""
+    resource = f"{plural(text(thing, 'kind'))}.{group_of(thing)}".rstrip(".")
+    return f'{resource} "{name_of(thing)}" is forbidden'.encode() in stderr

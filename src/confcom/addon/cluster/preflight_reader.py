@@ -1,0 +1,169 @@
+"""Reads everything from helm and the cluster that the preflight checks need."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from confcom.addon.cluster.helm import RELEASE, BusyError, Helm, Rendering, Values
+from confcom.addon.cluster.kubectl import KubeApi
+from confcom.addon.model.chart_objects import Plan
+from confcom.addon.model.node_selection import with_label
+from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
+from confcom.addon.preflight.admission import ProbeAnswer, pod_probe
+from confcom.addon.preflight.findings import Outcome
+from confcom.addon.preflight.permissions import (
+    CLEANING,
+    USUAL_HOOK_KINDS,
+    USUAL_KINDS,
+    USUAL_LASTING_KINDS,
+    Permission,
+    asking_helpers,
+    denied,
+    needed,
+    probing,
+)
+from confcom.addon.preflight.preflight import ENFORCE_LABEL, PRIVILEGED, Surroundings
+from confcom.addon.preflight.versions import check_helm, is_helm_3
+from confcom.addon.release.history import Revision
+from confcom.addon.release.running_change import busy
+from confcom.errors import ConfcomError
+from confcom.kubernetes.objects import KubernetesObject, labels_of, name_of
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class InstallRequest:
+    """What is to be installed.
+
+    Args:
+        chart: the chart's folder or archive.
+        files: values files.
+        settings: `KEY=VALUE` of --set.
+        texts: `KEY=VALUE` of --set-string; the values are always strings.
+        simulated_nodes: nodes that are to be labelled for simulation.
+        allow_no_nodes: whether nodes may be added later.
+    """
+
+    chart: Path
+    files: tuple[Path, ...] = ()
+    settings: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    simulated_nodes: tuple[str, ...] = ()
+    allow_no_nodes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightContext:
+    """The data that preflight read.
+
+    Args:
+        surroundings: the input of the checks.
+        history: the release's revisions; empty also if they could not be read.
+        values: the requested values, on top of the release's.
+        rendering: what would be installed; None if the chart could not be rendered.
+    """
+
+    surroundings: Surroundings
+    history: tuple[Revision, ...]
+    values: Values
+    rendering: Rendering | None
+
+
+def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], datetime]) -> PreflightContext:
+    """Read everything that the checks need. Failed look-ups are stored; only dependent checks are skipped."""
+    version, server = _try(helm.version), _try(api.server_version)
+    base = Surroundings(api.cluster.namespace, RELEASE, version, server, allow_no_nodes=request.allow_no_nodes)
+    if check_helm(version).outcome is Outcome.FAILED or isinstance(server, ConfcomError):
+        return PreflightContext(base, (), Values({}, request.files, request.settings, request.texts), None)
+    history = _try(helm.history)
+    stored = {} if isinstance(history, ConfcomError) or not history else _try(helm.values)
+    values = Values({} if isinstance(stored, ConfcomError) else stored, request.files, request.settings, request.texts)
+    unreadable = [one for one in (history, stored) if isinstance(one, ConfcomError)]
+    rendering = unreadable[0] if unreadable else _try(lambda: helm.render(request.chart, values))
+    if isinstance(rendering, BusyError):
+        rendering = _try(lambda: busy(helm.history(), now()))
+    plan = rendering if isinstance(rendering, ConfcomError) else Plan((*rendering.manifests, *rendering.hooks))
+    namespace = _try(api.find_namespace)
+    lacking = _try(
+        lambda: _denied(api, request, plan, is_there=namespace is not None, replaces=is_helm_3(str(version)))
+    )
+    found = dataclasses.replace(
+        base,
+        plan=plan,
+        namespace=namespace,
+        daemon_sets=_try(lambda: api.list_objects("daemonsets", "--all-namespaces")),
+        denied=lacking,
+        answers=_answers(api, plan, namespace, lacking) if isinstance(plan, Plan) else None,
+    )
+    found = _with_nodes(found, _try(lambda: api.list_objects("nodes")), request.simulated_nodes)
+    return PreflightContext(
+        found,
+        () if isinstance(history, ConfcomError) else history,
+        values,
+        None if isinstance(rendering, ConfcomError) else rendering,
+    )
+
+
+def _with_nodes(
+    found: Surroundings, nodes: Sequence[KubernetesObject] | ConfcomError, chosen: Sequence[str]
+) -> Surroundings:
+    """Return the surroundings with the nodes, labelled as they will be."""
+    if isinstance(nodes, ConfcomError):
+        return dataclasses.replace(found, nodes=nodes)
+    known = {name_of(node): labels_of(node) for node in nodes}
+    return dataclasses.replace(
+        found,
+        nodes=[with_label(one, SIMULATED_LABEL, "true") if name_of(one) in chosen else one for one in nodes],
+        unknown_nodes=[name for name in chosen if name not in known],
+        unlabelled_nodes=[name for name in chosen if known.get(name, {}).get(SIMULATED_LABEL) != "true"],
+    )
+
+
+def _denied(
+    api: KubeApi, request: InstallRequest, plan: Plan | ConfcomError, *, is_there: bool, replaces: bool
+) -> Sequence[Permission]:
+    here = api.cluster.namespace
+    lasting = plan.lasting_kinds if isinstance(plan, Plan) else USUAL_LASTING_KINDS
+    kinds, hooks = (plan.kinds, plan.hook_kinds) if isinstance(plan, Plan) else (USUAL_KINDS, USUAL_HOOK_KINDS)
+    asked = needed(
+        kinds,
+        hooks,
+        here,
+        namespace_is_there=is_there,
+        labels_nodes=bool(request.simulated_nodes),
+        replaced=lasting if replaces else (),
+    )
+    asked = (*asked, CLEANING, probing(here))
+    if hooks:
+        asked = (*asked, asking_helpers(here))
+    return denied(asked, api.review([one.review() for one in asked]))
+
+
+def _answers(
+    api: KubeApi,
+    plan: Plan,
+    namespace: KubernetesObject | ConfcomError | None,
+    lacking: Sequence[Permission] | ConfcomError,
+) -> dict[str, ProbeAnswer] | None:
+    if isinstance(namespace, ConfcomError):
+        return None
+    if namespace is None or labels_of(namespace).get(ENFORCE_LABEL, PRIVILEGED) != PRIVILEGED:
+        return {}  # a new namespace gets the right level; otherwise the check reads the level from its label
+    permission = probing(api.cluster.namespace)
+    if not isinstance(lacking, ConfcomError) and permission in lacking:
+        doubt = ProbeAnswer(doubt=f"not allowed: {permission}, by which it is tried; none would be created")
+        return {name_of(one): doubt for one in plan.daemon_sets}
+    return {name_of(one): api.refusal(pod_probe(one, api.cluster.namespace)) for one in plan.daemon_sets}
+
+
+def _try(ask: Callable[[], T]) -> T | ConfcomError:
+    try:
+        return ask()
+    except ConfcomError as error:
+        return error

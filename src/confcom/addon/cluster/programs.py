@@ -1,0 +1,228 @@
+"""Runs kubectl and helm, the two programs through which a workstation reaches a cluster.
+
+They are used instead of a library because both read the kubeconfig by the same rules: the cluster that is checked is
+the one that is changed, and the user's contexts, credential plugins and proxies work unchanged (docs/adr, "Clusters are
+reached by kubectl and helm").
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from confcom.addon.cluster.bounded_process import OutputLimitError, run_bounded
+from confcom.addon.cluster.detached_process import StopRequest, run_detached
+from confcom.errors import UnavailableError
+
+PROGRAM_SECONDS = 60.0
+"""Timeout of one kubectl run, including a credential plugin that asks for a login."""
+MIB = 1 << 20
+MAX_STDOUT_BYTES = 512 * MIB
+"""Limit of one list. As kubectl indents JSON, a node with 50 images takes 22 KB and a Pod 10 KB: 5,000 nodes, the most
+that Kubernetes supports, and 20,000 Pods take 310 MB."""
+MAX_STDERR_BYTES = 8 * MIB
+"""Warnings are printed once per object or kind, and a login's instructions once. No debug log is requested."""
+MAX_MESSAGE_CHARACTERS = 500
+"""Length of a program's message in ours. The end of its output is kept, since that says what failed."""
+_LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
+"""The beginning of a line by klog or slog: kubectl and helm log each attempt, before they print what failed."""
+_SET_VALUE = re.compile(r"^(--set(?:-string)?=[^=]*=).*", re.DOTALL)
+"""A helm option with a value, which may be a secret."""
+_FORBIDDEN = re.compile(r"\(Forbidden\)|\bis forbidden\b|\bforbidden: User\b")
+"""Texts by which kubectl and helm report that the API server answered and denied the request."""
+_DEFAULT_SERVER = "localhost:8080"
+"""The server that kubectl and helm use if no kubeconfig names a cluster."""
+_NO_SUCH_CONTEXT = re.compile('context was not found for specified context|context "[^"]*" does not exist')
+
+
+class ClusterAccessError(UnavailableError):
+    """The cluster, or an object in it, cannot be reached with the user's kubectl or helm."""
+
+
+class ForbiddenError(ClusterAccessError):
+    """The API server answered and denied the request; a retry does not help."""
+
+
+class Run(Protocol):
+    """The function that runs one program to its end."""
+
+    def __call__(
+        self,
+        arguments: Sequence[str],
+        /,
+        *,
+        stdin: bytes | None = None,
+        timeout: float = PROGRAM_SECONDS,
+        stop: StopRequest | None = None,
+        most: int = MAX_STDOUT_BYTES,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Return the exit code and the whole output. With a stop request, only that forwards Ctrl-C to the program.
+
+        Raises:
+            OSError, subprocess.TimeoutExpired: it could not be run, or did not end.
+            OutputLimitError: it printed more than `most` bytes on stdout, or MAX_STDERR_BYTES on stderr.
+        """
+
+
+def run_program(
+    arguments: Sequence[str],
+    /,
+    *,
+    stdin: bytes | None = None,
+    timeout: float = PROGRAM_SECONDS,
+    stop: StopRequest | None = None,
+    most: int = MAX_STDOUT_BYTES,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program with this process's environment; without `stdin` and `stop`, it inherits standard input too."""
+    environment = without_helm_overrides(os.environ)
+    if stop is not None:
+        return run_detached(
+            arguments,
+            stdin=stdin,
+            timeout=timeout,
+            environment=environment,
+            stop=stop,
+            most=most,
+        )
+    return run_bounded(
+        arguments,
+        stdin=stdin,
+        timeout=timeout,
+        environment=environment,
+        most_stdout=most,
+        most_stderr=MAX_STDERR_BYTES,
+    )
+
+
+def within(run: Run, seconds: float) -> Run:
+    """Return `run` with a timeout of at most `seconds` for each program."""
+
+    def run_soon(
+        arguments: Sequence[str],
+        /,
+        *,
+        stdin: bytes | None = None,
+        timeout: float = PROGRAM_SECONDS,
+        stop: StopRequest | None = None,
+        most: int = MAX_STDOUT_BYTES,
+    ) -> subprocess.CompletedProcess[bytes]:
+        return run(arguments, stdin=stdin, timeout=min(timeout, seconds), stop=stop, most=most)
+
+    return run_soon
+
+
+def without_helm_overrides(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without the variables that could direct helm to another cluster, user or namespace.
+
+    kubectl does not read these variables, so the two would disagree.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith("HELM_KUBE") and name != "HELM_NAMESPACE"
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorContext:
+    """The texts of a call's errors.
+
+    Args:
+        failure: what the error says has failed, as in "the nodes cannot be listed".
+        manual_command: a command line that shows the same failure; if empty, the one that was run.
+        without_program: the alternative for a user who does not have the program.
+    """
+
+    failure: str
+    manual_command: Sequence[str] = ()
+    without_program: str = ""
+
+
+def call(
+    run: Run,
+    arguments: Sequence[str],
+    error_context: ErrorContext,
+    *,
+    stdin: bytes | None = None,
+    timeout: float = PROGRAM_SECONDS,
+    most: int = MAX_STDOUT_BYTES,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program; the caller checks the exit code.
+
+    Raises:
+        ClusterAccessError: it is missing, cannot be run, does not end, or prints more than `most` bytes.
+    """
+    program = arguments[0]
+    try:
+        return run(arguments, stdin=stdin, timeout=timeout, most=most)
+    except FileNotFoundError as error:
+        raise ClusterAccessError(
+            error_context.failure,
+            why=f"there is no {program} on PATH",
+            remedy=f"install {program}"
+            + (f"; {error_context.without_program}" if error_context.without_program else ""),
+        ) from error
+    except ValueError as error:  # a NUL byte, or half of a surrogate pair: JSON strings may contain both
+        raise ClusterAccessError(
+            error_context.failure, why=f"no program can be given this as an argument: {error}"
+        ) from error
+    except OSError as error:
+        raise ClusterAccessError(
+            f"{program} cannot be run", why=error.strerror or str(error), remedy=f"check the {program} on PATH"
+        ) from error
+    except OutputLimitError as error:
+        too_much = f"more than {error.limit // MIB} MiB on {error.stream}"
+        raise ClusterAccessError(
+            error_context.failure,
+            why=f"{program} was ended, because it printed {too_much}"
+            if error.killed
+            else f"{program} printed {too_much}; it ran to its end, and may have made the change",
+            remedy=f"see whether a wrapper of {program} answers in its place; "
+            f"{manual_command(error_context.manual_command or arguments)}",
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise ClusterAccessError(
+            f"{program} did not end within {timeout:.0f} s",
+            why=stderr_summary(error.stderr) or "the cluster does not answer, or a login waits for somebody",
+            remedy=manual_command(error_context.manual_command or arguments),
+        ) from error
+
+
+def access_error(failure: str, why: str, *, remedy: str = "") -> ClusterAccessError:
+    """Return the error for a failed program's message."""
+    if _DEFAULT_SERVER in why:
+        why = (
+            "there is no current context, neither in a file that KUBECONFIG names nor in ~/.kube/config; kubectl and "
+            f"helm then ask {_DEFAULT_SERVER}, where nothing answers"
+        )
+        remedy = (
+            "put the cluster's kubeconfig at ~/.kube/config, or name it: export KUBECONFIG=FILE; `kubectl config "
+            "get-contexts` lists its contexts, and `kubectl config use-context` or --context chooses one"
+        )
+        return ClusterAccessError(failure, why=why, remedy=remedy)
+    if _NO_SUCH_CONTEXT.search(why):
+        remedy = (
+            "`kubectl config get-contexts` lists those that there are, of the file that KUBECONFIG names or else of "
+            "~/.kube/config"
+        )
+        return ClusterAccessError(failure, why=why, remedy=remedy)
+    kind = ForbiddenError if _FORBIDDEN.search(why) else ClusterAccessError
+    return kind(failure, why=why, remedy=remedy)
+
+
+def manual_command(arguments: Sequence[str]) -> str:
+    """Return a remedy with the command to run by hand; values of helm's --set are left out: they may be secret."""
+    shown = [_SET_VALUE.sub(r"\1...", one) for one in arguments]
+    return f"try by hand: {shlex.join(shown)}"
+
+
+def stderr_summary(stderr: bytes | None) -> str:
+    """Return the end of a program's stderr on one line, without repeated lines and log lines."""
+    lines = (stderr or b"").decode("utf-8", errors="replace").split("\n")
+    telling = [line for line in lines if not _LOG_LINE.match(line)]
+    return " ".join(" ".join(dict.fromkeys(telling)).split()).removeprefix("Error: ")[-MAX_MESSAGE_CHARACTERS:]

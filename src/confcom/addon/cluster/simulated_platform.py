@@ -1,0 +1,64 @@
+"""Reading a cluster's simulated platform with kubectl, with the user's own credentials."""
+
+from __future__ import annotations
+
+from confcom.addon.cluster.kubectl import Cluster
+from confcom.addon.cluster.programs import (
+    ClusterAccessError,
+    ErrorContext,
+    Run,
+    access_error,
+    call,
+    manual_command,
+    run_program,
+    stderr_summary,
+)
+from confcom.simulated_root.record import SECRET_NAME
+from confcom.simulated_root.secret import decode_secret
+from confcom.simulation.platform import SimulatedPlatform
+
+_FAILURE = "the cluster cannot be asked for its simulated root"
+
+
+def read_platform(cluster: Cluster, *, run: Run = run_program) -> SimulatedPlatform:
+    """Read the simulated platform of a cluster. It stays in memory; the caller writes only what is exported from it.
+
+    Args:
+        cluster: the cluster and the namespace.
+        run: runs one program.
+
+    Raises:
+        ClusterAccessError: kubectl is missing, the cluster does not answer or forbids it, or there is no root.
+        MalformedError: the Secret is not from the add-on, or damaged.
+    """
+    # The command that the error advises prints only the Secret's name, in case it succeeds.
+    error_context = ErrorContext(
+        _FAILURE, _get(cluster, "name"), "or, for a platform on this machine, give --state-dir"
+    )
+    done = call(run, _get(cluster, "json"), error_context)
+    if done.returncode != 0:
+        raise _explained(cluster, done.stderr)
+    return decode_secret(done.stdout)
+
+
+def _get(cluster: Cluster, output: str) -> list[str]:
+    return cluster.kubectl("get", cluster.namespace_flag, f"--output={output}", operands=["secret", SECRET_NAME])
+
+
+def _explained(cluster: Cluster, stderr: bytes) -> ClusterAccessError:
+    if b"(NotFound)" in stderr:
+        return ClusterAccessError(
+            f"there is no Secret {SECRET_NAME} in {cluster.described}",
+            why="the chart is not installed there with simulated.enabled=true, or its Job has not succeeded yet",
+            remedy="name the installation's namespace with --namespace (`helm list -A` shows it) and the cluster with "
+            "--context",
+        )
+    if b"(Forbidden)" in stderr:
+        return ClusterAccessError(
+            f"this user may not read the Secret {SECRET_NAME} in {cluster.described}",
+            why=stderr_summary(stderr),
+            remedy="ask someone who may to export; the files written are public",
+        )
+    return access_error(
+        _FAILURE, stderr_summary(stderr) or "kubectl said nothing", remedy=manual_command(_get(cluster, "name"))
+    )

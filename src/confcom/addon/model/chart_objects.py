@@ -1,0 +1,109 @@
+"""The objects that the chart would install, read from its rendered manifests. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from confcom.addon.model.node_selection import selects
+from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, mapping, name_of, text
+
+COMPONENT_LABEL = "app.kubernetes.io/component"
+NAME_LABEL = "app.kubernetes.io/name"
+HOOK_ANNOTATION = "helm.sh/hook"
+INSTANCE_LABEL = "app.kubernetes.io/instance"
+POLICY_ANNOTATION = "confcom.internal/admission-policy"
+"""On a device plugin's DaemonSet: the name of the admission policy that is installed with it, and of its binding."""
+ADD_ON = "confcom"
+"""The release's name, and the value of the name label on all our objects."""
+
+
+class Component(StrEnum):
+    """The two daemons, by the value of their component label."""
+
+    DEVICE_PLUGIN = "device-plugin"
+    QUOTE_HELPER = "quote-helper"
+
+    @property
+    def words(self) -> str:
+        """The name for messages."""
+        return self.value.replace("-", " ")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The rendered manifests, hooks included."""
+
+    manifests: tuple[KubernetesObject, ...]
+
+    @property
+    def daemon_sets(self) -> tuple[KubernetesObject, ...]:
+        """The DaemonSets of the chart."""
+        return tuple(thing for thing in self.manifests if thing.get("kind") == "DaemonSet")
+
+    def plugins(self, *, simulated: bool) -> tuple[KubernetesObject, ...]:
+        """Return the device plugin DaemonSets that simulate EPC, or those that discover it."""
+        found = (one for one in self.daemon_sets if component_of(one) is Component.DEVICE_PLUGIN)
+        return tuple(one for one in found if simulates(one) is simulated)
+
+    def nodes(self, nodes: Iterable[KubernetesObject]) -> tuple[str, ...]:
+        """Return the names of the nodes that any of our daemons selects."""
+        return tuple(
+            name_of(node) for node in nodes if any(selects(pod_spec_of(daemon), node) for daemon in self.daemon_sets)
+        )
+
+    @property
+    def kinds(self) -> tuple[tuple[str, str], ...]:
+        """Group and kind of all objects, each once."""
+        return _kinds(self.manifests)
+
+    @property
+    def lasting_kinds(self) -> tuple[tuple[str, str], ...]:
+        """Group and kind of the objects that are in the release itself, which hooks are not."""
+        return _kinds(one for one in self.manifests if HOOK_ANNOTATION not in mapping(one, "metadata", "annotations"))
+
+    @property
+    def hook_kinds(self) -> tuple[tuple[str, str], ...]:
+        """Group and kind of the hooks, which helm creates and waits for before anything else."""
+        return _kinds(one for one in self.manifests if HOOK_ANNOTATION in mapping(one, "metadata", "annotations"))
+
+
+def _kinds(things: Iterable[KubernetesObject]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted({(group_of(thing), text(thing, "kind")) for thing in things}))
+
+
+def group_of(thing: KubernetesObject) -> str:
+    """Return the object's API group; empty for the core group."""
+    group, slash, _ = text(thing, "apiVersion").partition("/")
+    return group if slash else ""
+
+
+def pod_spec_of(workload: KubernetesObject) -> KubernetesObject:
+    """Return the pod spec in the template of a DaemonSet or a Job."""
+    return mapping(workload, "spec", "template", "spec")
+
+
+def simulates(daemon: KubernetesObject) -> bool:
+    """Return whether a daemon's pods run on a simulated platform."""
+    return any("--simulated" in _words(one.get("args")) for one in listing(pod_spec_of(daemon), "containers"))
+
+
+def component_of(thing: KubernetesObject) -> Component | None:
+    """Return which of the two daemons an object belongs to; None if it is neither's."""
+    labels = labels_of(thing)
+    if labels.get(NAME_LABEL) != ADD_ON:
+        return None
+    # In a cluster with hardware, simulated nodes have their own DaemonSet: device-plugin-simulated.
+    label = text(labels, COMPONENT_LABEL).removesuffix("-simulated")
+    return next((one for one in Component if one == label), None)
+
+
+def is_hook(thing: KubernetesObject) -> bool:
+    """Return whether an object is the hook Job that makes the simulated root before the installation, or its pod."""
+    labels = labels_of(thing)
+    return labels.get(NAME_LABEL) == ADD_ON and labels.get(COMPONENT_LABEL) == "simulated-root"
+
+
+def _words(found: object) -> Sequence[object]:
+    return found if isinstance(found, list) else ()

@@ -1,0 +1,81 @@
+"""The dry run of enabling and updating: what they would change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from confcom.addon.cluster.helm import RELEASE
+from confcom.addon.cluster.preflight_reader import PreflightContext
+from confcom.addon.model.chart_objects import Plan
+from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
+from confcom.addon.operations.add_on import AddOn
+from confcom.addon.operations.change_result import Changed
+from confcom.addon.operations.up_to_date import Applied, compare_with_cluster
+from confcom.addon.preflight.findings import Finding
+from confcom.addon.preflight.node_checks import shown
+from confcom.addon.release.changes_report import change_lines
+from confcom.addon.release.drift import ReleaseSeen
+from confcom.addon.release.drift_report import unfinished
+from confcom.addon.release.history import DEPLOYED
+from confcom.addon.release.manifest_changes import (
+    Effect,
+    FieldChange,
+    ObjectChange,
+    manifest_changes,
+    value_changes,
+    with_drift,
+)
+from confcom.errors import ConfcomError
+from confcom.kubernetes.objects import KubernetesObject
+
+
+def planned(add_on: AddOn, seen: PreflightContext, findings: Sequence[Finding]) -> Changed:
+    """Report what would be changed, and return it.
+
+    Args:
+        add_on: the add-on of the cluster.
+        seen: what preflight read.
+        findings: the results of preflight's checks.
+    """
+    say, found = add_on.reporter.say, seen.surroundings
+    there = compare_with_cluster(add_on, seen)  # reports what would be created again or reverted
+    changes = (*_without_helm(seen), *_by_helm(add_on, seen, there))
+    last = seen.history[-1] if seen.history else None
+    if changes or not there.is_up_to_date:
+        say("Nothing was changed. Without --dry-run:")
+        if last is not None and last.status != DEPLOYED:
+            say(f"  {unfinished(ReleaseSeen(last))[0]}: it is made again")
+        for line in change_lines(changes):
+            say(f"  {line}")
+        if not changes and last is not None and last.status == DEPLOYED:
+            say("  helm records the same objects once more")
+    else:
+        say("Nothing was changed, and nothing would change without --dry-run.")
+    if isinstance(found.plan, Plan) and found.nodes and not isinstance(found.nodes, ConfcomError):
+        say(f"  the daemons run on {shown(found.plan.nodes(found.nodes)) or 'no node yet'}")
+    revision = last.number if last else 0
+    return Changed(changed=False, revision=revision, findings=tuple(findings), would_change=changes)
+
+
+def _without_helm(seen: PreflightContext) -> tuple[ObjectChange, ...]:
+    label = FieldChange(("metadata", "labels", SIMULATED_LABEL), new="true")
+    found = seen.surroundings
+    nodes = [ObjectChange("Node", name, Effect.CHANGED, (label,)) for name in found.unlabelled_nodes]
+    made = [ObjectChange("Namespace", found.namespace_name, Effect.MADE)] if found.namespace is None else []
+    return (*made, *nodes)
+
+
+def _by_helm(add_on: AddOn, seen: PreflightContext, there: Applied) -> tuple[ObjectChange, ...]:
+    if seen.rendering is None:
+        return ()
+    before, after = _applied_last(add_on, seen), seen.rendering.manifests
+    both = (*before, *after)
+    values = value_changes(seen.values.stored, seen.rendering.config, both, RELEASE)
+    objects = with_drift(manifest_changes(before, after, add_on.cluster.namespace), there.drifts, both)
+    return (*values, *objects, *(ObjectChange(kind, name, Effect.MADE) for kind, name in there.gone))
+
+
+def _applied_last(add_on: AddOn, seen: PreflightContext) -> tuple[KubernetesObject, ...]:
+    """Return the manifests of the last revision that was deployed completely."""
+    number = next((one.number for one in reversed(seen.history) if one.status == DEPLOYED), None)
+    return add_on.helm.installed(number) if number is not None else ()

@@ -1,0 +1,109 @@
+"""Removing from the nodes' status what the kubelet keeps of resources whose device plugin is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+
+from confcom.addon.cluster.programs import ClusterAccessError
+from confcom.addon.operations.add_on import POLL_SECONDS, AddOn
+from confcom.addon.preflight.node_checks import shown
+from confcom.addon.rollout.progress import Mark, Row
+from confcom.addon.rollout.rollout_report import NotReadyError
+from confcom.addon.status.stale_resources import (
+    BUSY_KUBELET_SECONDS,
+    KUBELET_KEEPS_SECONDS,
+    REPORT_SECONDS,
+    Settling,
+    Stage,
+    StaleResources,
+    removal,
+    stale_resources,
+)
+from confcom.kubernetes.objects import name_of
+
+CLEANING_SECONDS = KUBELET_KEEPS_SECONDS + REPORT_SECONDS + BUSY_KUBELET_SECONDS
+"""Deadline, counted from the plugin's end: a kubelet that reports has forgotten the resources by then."""
+
+
+def clean_nodes(add_on: AddOn) -> None:
+    """Wait until every kubelet has forgotten our resources, and remove their keys from the nodes' status.
+
+    Nodes that never had the add-on are not changed. Resources that another plugin offers on the add-on's nodes are
+    reported, and stay.
+
+    Raises:
+        NotReadyError: some nodes still have our resources.
+        ClusterAccessError: the API server was unreachable until the deadline.
+    """
+    started = add_on.clock()
+    settling = Settling()
+    title = f"Kubelets keep a resource for {KUBELET_KEEPS_SECONDS / 60:.0f} minutes after its plugin has gone"
+    with add_on.reporter.waiting(title) as table:
+        while True:
+            passed = add_on.clock() - started
+            left: Sequence[StaleResources] = ()
+            try:
+                left, failures = _look_and_remove(add_on, settling.last_seen, passed)
+            except ClusterAccessError as error:
+                if passed >= CLEANING_SECONDS:
+                    raise
+                table.show([Row("API server", error.why or error.what, Mark.BAD)])
+            else:
+                settling = settling.after(left, passed)
+                table.show(_rows(left, failures), note=f"{passed:.0f} s of at most {CLEANING_SECONDS:.0f} s")
+                if settling.settled(left, passed):
+                    break
+                if passed >= CLEANING_SECONDS:
+                    raise _too_late(left, failures)
+            add_on.sleep(POLL_SECONDS)
+    for one in left:
+        if one.others:
+            add_on.reporter.say(f"Left on {one.node}: {', '.join(one.others)}, which another device plugin offers.")
+
+
+def _look_and_remove(
+    add_on: AddOn, ours: Container[str], passed: float
+) -> tuple[Sequence[StaleResources], Mapping[str, str]]:
+    """Return what each node still has, and by the node's name why its removal failed."""
+    nodes = add_on.api.list_objects("nodes")
+    left = [stale_resources(node, ours=name_of(node) in ours, passed=passed) for node in nodes]
+    failures = {}
+    for node, one in zip(nodes, left, strict=True):
+        # A failed patch is retried: a plugin came back, or the kubelet reported in between. A webhook or a policy may
+        # refuse it too, which the API server's review of permissions does not show.
+        if one.stage is Stage.DEAD and (why := add_on.api.patch_node_status(one.node, removal(node))):
+            failures[one.node] = why
+    return left, failures
+
+
+def _rows(left: Sequence[StaleResources], failures: Mapping[str, str]) -> list[Row]:
+    rows = []
+    for one in left:
+        if one.names:
+            told = f"{one.stage}: {', '.join(one.names)}"
+            if one.node in failures:
+                told += f"; their removal failed: {failures[one.node]}"
+            mark = Mark.BAD if one.stage is Stage.SILENT or one.node in failures else Mark.WAITING
+            rows.append(Row(one.node, told, mark))
+    return rows
+
+
+def _too_late(left: Sequence[StaleResources], failures: Mapping[str, str]) -> NotReadyError:
+    open_ones = [one for one in left if one.stage is not Stage.CLEAN]
+    told = [f"{one.node}: {', '.join(one.names)}, {one.stage}" for one in open_ones]
+    for why in dict.fromkeys(failures.values()):  # usually the same for many nodes
+        nodes = shown([node for node in failures if failures[node] == why])
+        told += [f"their removal failed on {nodes}: {why}"]
+    remedies = []
+    if failures:
+        remedies.append(
+            "have the webhook, the policy or the missing permission that is named let you patch nodes/status, then "
+            "`confcom disable` again"
+        )
+    if any(one.stage is Stage.SILENT for one in open_ones):
+        remedies.append("`confcom disable` again when these kubelets report again")
+    if not remedies:
+        remedies.append("`confcom disable` again; if a kubelet never forgets them, see its log")
+    return NotReadyError(
+        "resources of the add-on are left in the nodes' status", why="; ".join(told), remedy="; ".join(remedies)
+    )

@@ -1,0 +1,88 @@
+"""Whether a release matches what the user asked for, and whether the cluster matches the release."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from confcom.addon.cluster.installed_release import read_live
+from confcom.addon.cluster.preflight_reader import PreflightContext
+from confcom.addon.cluster.programs import ForbiddenError
+from confcom.addon.model.chart_objects import is_hook
+from confcom.addon.operations.add_on import AddOn
+from confcom.addon.release.drift import SECRET, Drift, drift
+from confcom.addon.release.drift_report import described
+from confcom.addon.release.secret_values import without_secrets
+from confcom.kubernetes.objects import KubernetesObject, name_of, text
+from confcom.simulated_root.record import RECORD_NAME, SECRET_NAME, RootRecord
+
+_ROOT = (
+    {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET_NAME}},
+    {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": RECORD_NAME}},
+)
+"""No manifest contains them: the hook's Job creates them, and only helm runs the hook."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """How much of what the user asked for is already in the cluster.
+
+    Args:
+        recorded: whether the release that helm stores matches what the user asked for.
+        complete: whether all objects exist that only an upgrade creates.
+        drifts: objects in the cluster that differ from the release.
+    """
+
+    recorded: bool
+    complete: bool = False
+    drifts: tuple[Drift, ...] = ()
+    gone: tuple[tuple[str, str], ...] = ()
+    """Kinds and names of the missing objects that only an upgrade creates again."""
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether nothing needs to be changed."""
+        return self.recorded and self.complete and not self.drifts
+
+
+def compare_with_cluster(add_on: AddOn, seen: PreflightContext) -> Applied:
+    """Compare the release and the cluster with what the user asked for; tell the user what is missing or changed."""
+    if not seen.history or seen.history[-1].status != "deployed" or seen.rendering is None:
+        return Applied(recorded=False)
+    manifests, here = add_on.helm.installed(), add_on.cluster.namespace
+    recorded = seen.values.stored == seen.rendering.config and sorted(map(repr, manifests)) == sorted(
+        map(repr, seen.rendering.manifests)
+    )
+    try:
+        live = read_live(add_on.api, manifests)
+        secrets = [one for one in manifests if text(one, "kind") == SECRET]
+        of_hooks = objects_of_hooks(seen.rendering.hooks)
+        gone = add_on.api.missing([*secrets, *of_hooks])
+        record = add_on.api.find_config_map(RECORD_NAME) if of_hooks else None
+    except ForbiddenError as error:
+        # An upgrade would fail for the same user: helm reads each of these objects too.
+        add_on.reporter.say(f"Whether all of the release is there cannot be seen: {error.why}")
+        return Applied(recorded, complete=True)
+    drifts = without_secrets(
+        drift([one for one in manifests if one not in live.refused], live.objects, here), manifests
+    )
+    missing = [f"{one.kind} {one.name}" for one in drifts if one.gone]
+    missing += [f"{text(one, 'kind')} {name_of(one)}" for one in gone]
+    if missing:
+        add_on.reporter.say(f"Gone from the cluster, to be made again: {', '.join(missing)}.")
+    damaged = record is not None and RootRecord.read(record) is None
+    if damaged:
+        add_on.reporter.say(
+            f"The ConfigMap {RECORD_NAME} holds no fingerprint of the simulated root: it is made again."
+        )
+    for one in drifts:
+        if not one.gone:
+            add_on.reporter.say(f"Not as the release has it, to be set back: {described(one)}.")
+    lost = [*gone, *([_ROOT[1]] if damaged else [])]
+    named = tuple((text(one, "kind"), name_of(one)) for one in lost)
+    return Applied(recorded, complete=not lost, drifts=drifts, gone=named)
+
+
+def objects_of_hooks(hooks: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
+    """Return the objects that a release's hooks create: they are in no manifest."""
+    return _ROOT if any(map(is_hook, hooks)) else ()

@@ -1,0 +1,310 @@
+"""Preflight checks of nodes: presence, taints, simulation, and other providers of their EPC. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from confcom.addon.model.chart_objects import Plan, pod_spec_of, simulates
+from confcom.addon.model.node_selection import selects, tolerating, untolerated
+from confcom.addon.model.resources import INTEL_EPC, OURS, REAL, SETS, allocatable, offered
+from confcom.addon.model.sgx_nodes import SIMULATED_LABEL, SgxKind, sgx_kind
+from confcom.addon.preflight.findings import Check, Finding, Outcome
+from confcom.kubernetes.objects import (
+    KubernetesObject,
+    condition,
+    labels_of,
+    listing,
+    mapping,
+    name_of,
+    namespace_of,
+    text,
+)
+
+NFD_RESOURCES = "nfd.node.kubernetes.io/extended-resources"
+"""The annotation in which Node Feature Discovery lists the extended resources that it maintains on a node."""
+_OTHER_PLUGINS = ("sgx-device-plugin", "sgx-plugin", "sgx_device_plugin")
+"""Substrings of the image names of the SGX device plugins of AKS, Alibaba and Intel."""
+BESIDE_HARDWARE = "--beside-hardware"
+"""The option of `confcom enable` that allows simulated nodes in a cluster with SGX hardware."""
+_SHOWN = 5
+"""Maximum number of names in one message: a cluster may have a thousand nodes."""
+
+
+def check_owners(
+    plan: Plan, nodes: Sequence[KubernetesObject], others: Sequence[KubernetesObject], *, installed: bool
+) -> Iterator[Finding]:
+    """Check whether another provider offers these resources on the nodes of the plan.
+
+    Args:
+        plan: what is to be installed.
+        nodes: all nodes of the cluster.
+        others: DaemonSets that do not belong to this installation.
+        installed: whether the add-on is already installed, and therefore owns the resource names.
+    """
+    chosen = _chosen(plan, nodes)
+    found = [*_other_plugins(chosen, others), *_nfd(chosen)]
+    if not installed and not found:
+        found += _unknown_owner(chosen)
+    yield from found
+    if not found:
+        yield Finding(Check.OWNERS, Outcome.OK, "nobody else offers them")
+
+
+def _chosen(plan: Plan, nodes: Sequence[KubernetesObject]) -> list[KubernetesObject]:
+    names = set(plan.nodes(nodes))
+    return [node for node in nodes if name_of(node) in names]
+
+
+def _other_plugins(nodes: Sequence[KubernetesObject], others: Sequence[KubernetesObject]) -> Iterator[Finding]:
+    for daemon in others:
+        images = [text(one, "image") for one in listing(pod_spec_of(daemon), "containers")]
+        is_plugin = any(word in image.rpartition("/")[2] for image in images for word in _OTHER_PLUGINS)
+        where = [name_of(node) for node in nodes if selects(pod_spec_of(daemon), node)]
+        if is_plugin and where:
+            name = f"{namespace_of(daemon)}/{name_of(daemon)}"
+            yield Finding(
+                Check.OWNERS,
+                Outcome.FAILED,
+                f"another SGX device plugin runs on {shown(where)}: the DaemonSet {name}",
+                why="both would offer the same EPC, and it would be handed out twice",
+                remedy=f"remove it (kubectl delete daemonset -n {namespace_of(daemon)} {name_of(daemon)}; on AKS: "
+                "az aks disable-addons -a confcom), or keep it off these nodes",
+            )
+
+
+def _nfd(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
+    listed = {
+        name_of(node): {one.strip() for one in text(node, "metadata", "annotations", NFD_RESOURCES).split(",")}
+        for node in nodes
+    }
+    ours = {node: names & OURS for node, names in listed.items() if names & OURS}
+    if ours:
+        names = sorted({name for found in ours.values() for name in found})
+        yield Finding(
+            Check.OWNERS,
+            Outcome.FAILED,
+            f"Node Feature Discovery offers {', '.join(names)} on {shown(list(ours))}",
+            why="it would write its own number over the device plugin's, again and again",
+            remedy="remove them from extendedResources of your NodeFeatureRules (kubectl get nodefeaturerules)",
+        )
+    counted = [node for node, names in listed.items() if INTEL_EPC in names]
+    if counted:
+        yield Finding(
+            Check.OWNERS,
+            Outcome.WARNING,
+            f"Node Feature Discovery offers {INTEL_EPC} on {shown(counted)}",
+            why="that is the same memory under another name: what is asked for by both names is handed out twice",
+            remedy=f"remove {INTEL_EPC} from extendedResources of your NodeFeatureRules, or ask for one name only",
+        )
+
+
+def _unknown_owner(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
+    # Less than five minutes after a plugin ended, its resources are still in capacity, but allocatable is 0.
+    held = {name_of(node): sorted(name for name in offered(node) if allocatable(node, name)) for node in nodes}
+    held = {node: names for node, names in held.items() if names}
+    if held:
+        names = sorted({name for found in held.values() for name in found})
+        yield Finding(
+            Check.OWNERS,
+            Outcome.FAILED,
+            f"{shown(list(held))} offers {', '.join(names)} already",
+            why="another device plugin has registered these names",
+            remedy="if an earlier installation was removed just now, wait 10 seconds; else find the plugin there: "
+            f"kubectl get pods -A --field-selector spec.nodeName={next(iter(held))}",
+        )
+
+
+def check_simulation(
+    plan: Plan,
+    nodes: Sequence[KubernetesObject],
+    installed: Sequence[KubernetesObject],
+    *,
+    consent: str = f"add {BESIDE_HARDWARE}",
+) -> Iterator[Finding]:
+    """Check that the cluster does not mix simulated and hardware nodes without consent, and that no node is both.
+
+    Args:
+        plan: what is to be installed.
+        nodes: all nodes of the cluster.
+        installed: the DaemonSets that are already installed.
+        consent: how to allow both, as an imperative.
+    """
+    simulated = plan.plugins(simulated=True)
+    if not simulated:
+        yield Finding(Check.SIMULATION, Outcome.OK, "not wanted")
+        return
+    simulating = [*simulated, *(daemon for daemon in installed if simulates(daemon))]
+    hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE or _is_served(node, simulating)]
+    both = _selected(simulated, hardware)
+    twice = _selected(simulated, [node for node in nodes if _selected(plan.plugins(simulated=False), [node])])
+    if twice and not both:
+        yield Finding(
+            Check.SIMULATION,
+            Outcome.FAILED,
+            f"{shown(twice)} is chosen for hardware, and to simulate it",
+            why="it has the labels of both, and two plugins would offer EPC on it",
+            remedy=f"take one off, as in: kubectl label node {twice[0]} {SIMULATED_LABEL}-",
+        )
+    elif both:
+        yield Finding(
+            Check.SIMULATION,
+            Outcome.FAILED,
+            f"{shown(both)} has SGX hardware, and is to simulate it",
+            why="a node with an SGX driver refuses to simulate",
+            remedy=f"take the label off: kubectl label node {both[0]} {SIMULATED_LABEL}-",
+        )
+    elif hardware and not plan.plugins(simulated=False):
+        yield Finding(
+            Check.SIMULATION,
+            Outcome.FAILED,
+            f"this cluster has SGX hardware too: {shown([name_of(node) for node in hardware])}",
+            why="a workload could land on a simulated node unawares",
+            remedy=f"{consent}: simulated nodes then offer simulated.confcom.internal/... instead",
+        )
+    else:
+        yield Finding(Check.SIMULATION, Outcome.OK, "beside hardware" if hardware else "no node has SGX hardware")
+
+
+def _selected(daemons: Sequence[KubernetesObject], nodes: Sequence[KubernetesObject]) -> list[str]:
+    return [name_of(node) for node in nodes if any(selects(pod_spec_of(one), node) for one in daemons)]
+
+
+def check_losses(
+    plan: Plan, nodes: Sequence[KubernetesObject], installed: Sequence[KubernetesObject], *, anyway: str
+) -> Iterator[Finding]:
+    """Check whether nodes that offer EPC would lose the daemons because they lack the labels that the plan selects.
+
+    A platform that the plan lacks entirely is not reported: it was added since, and this change removes it. Affinity
+    terms are not checked: as in the chart, they are taken to select exactly the nodes that their author meant.
+
+    Args:
+        plan: what is to be installed again.
+        nodes: all nodes of the cluster.
+        installed: the DaemonSets that are installed.
+        anyway: the command that makes the change without this check.
+    """
+    present = Plan(tuple(installed))
+    serving = [node for node in nodes if any(allocatable(node, names.epc) for names in SETS)]
+    kept = set(plan.nodes(nodes))
+    for simulated in (False, True):
+        wanted = plan.plugins(simulated=simulated)
+        lost = [one for one in _selected(present.plugins(simulated=simulated), serving) if one not in kept]
+        selector = mapping(pod_spec_of(wanted[0]), "nodeSelector") if wanted else {}
+        if selector and lost:
+            labels = " ".join(sorted(f"{key}={value}" for key, value in selector.items()))
+            yield Finding(
+                Check.NODES,
+                Outcome.FAILED,
+                f"{shown(lost)} would lose the daemons, and the workloads there their EPC and quotes",
+                why=f"not labelled {labels}",
+                remedy=f"label what is to keep them, then again: kubectl label node {lost[0]} {labels}; or have them "
+                f"lose it: {anyway}",
+            )
+
+
+def _is_served(node: KubernetesObject, simulating: Sequence[KubernetesObject]) -> bool:
+    """Return whether a hardware plugin (ours or another vendor's) serves the node.
+
+    That is the case if the node offers resources of the real set and no simulating DaemonSet selects it.
+    """
+    offers = any(allocatable(node, name) for name in REAL.names)
+    return offers and not any(selects(pod_spec_of(daemon), node) for daemon in simulating)
+
+
+def check_nodes(
+    plan: Plan,
+    nodes: Sequence[KubernetesObject],
+    installed: Sequence[KubernetesObject],
+    *,
+    unknown: Sequence[str],
+    allow_none: bool,
+) -> Iterator[Finding]:
+    """Check that there are nodes for the daemons, and that these can run them.
+
+    Args:
+        plan: what is to be installed.
+        nodes: all nodes of the cluster.
+        installed: the DaemonSets that are already installed.
+        unknown: nodes that are to be labelled and do not exist.
+        allow_none: whether nodes may be added later.
+    """
+    if unknown:
+        yield Finding(
+            Check.NODES,
+            Outcome.FAILED,
+            f"there is no node {shown(unknown)}",
+            remedy="kubectl get nodes shows their names",
+        )
+        return
+    chosen = _chosen(plan, nodes)
+    if not chosen:
+        yield _no_nodes(plan, allowed=allow_none)
+        return
+    for node in chosen:
+        there = any(selects(pod_spec_of(daemon), node) for daemon in installed)
+        yield from _node_findings(plan, node, installed=there)
+    yield Finding(Check.NODES, Outcome.OK, shown([name_of(node) for node in chosen]))
+
+
+def _no_nodes(plan: Plan, *, allowed: bool) -> Finding:
+    wanted = {
+        f"{key}={value}"
+        for daemon in plan.daemon_sets
+        for key, value in mapping(pod_spec_of(daemon), "nodeSelector").items()
+    }
+    labels = ", ".join(sorted(wanted)) or "what the values' affinity asks for"
+    if allowed:
+        return Finding(Check.NODES, Outcome.WARNING, "no node has SGX yet", why=f"none is labelled {labels}")
+    if plan.plugins(simulated=True):
+        remedy = f"kubectl label node NODE {' '.join(sorted(wanted))}"
+        if f"{SIMULATED_LABEL}=true" in wanted:
+            remedy += "; or have it done: --simulated-node NODE"
+    else:
+        remedy = (
+            "let Node Feature Discovery label the nodes with SGX, or name your own label with --set nodeSelector...; "
+            "without SGX hardware: --simulated"
+        )
+    return Finding(
+        Check.NODES,
+        Outcome.FAILED,
+        "no node for the daemons",
+        why=f"none is labelled {labels}",
+        remedy=f"{remedy}; for nodes that come later: --allow-no-nodes",
+    )
+
+
+def _node_findings(plan: Plan, node: KubernetesObject, *, installed: bool) -> Iterator[Finding]:
+    name = name_of(node)
+    if condition(node, "Ready").get("status") != "True":
+        yield Finding(
+            Check.NODES,
+            Outcome.WARNING,
+            f"{name} is not Ready",
+            why=text(condition(node, "Ready"), "message"),
+            remedy="its daemons are changed when it is, and waited for until then; the other nodes' are changed now"
+            if installed
+            else "its daemons start when it is",
+        )
+    specs = [pod_spec_of(one) for one in plan.daemon_sets if selects(pod_spec_of(one), node)]
+    taints = sorted({taint for spec in specs for taint in untolerated(spec, node)})
+    if taints:
+        tolerate = tolerating(specs, taints)
+        yield Finding(
+            Check.NODES,
+            # With the daemons installed, the taint may be newer: nodes are tainted to be drained, and that must not
+            # block a change of the other nodes.
+            Outcome.WARNING if installed else Outcome.FAILED,
+            f"{name} is tainted {', '.join(taints)}",
+            why="the daemons do not tolerate that: none starts there, and a change ends those that run"
+            if installed
+            else "the daemons do not tolerate that, and would not run there",
+            remedy=f"they start when the taint has gone; if it is to stay: {tolerate}" if installed else tolerate,
+        )
+    if (system := labels_of(node).get("kubernetes.io/os", "linux")) != "linux":
+        yield Finding(Check.NODES, Outcome.FAILED, f"{name} runs {system}", why="SGX is offered on Linux only")
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return the first names for a message, and the number of the others."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

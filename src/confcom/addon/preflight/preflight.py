@@ -1,0 +1,207 @@
+"""Preflight: checks for everything that could make a change fail. Pure: surroundings in, findings out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from confcom.addon.model.chart_objects import INSTANCE_LABEL, Plan, component_of
+from confcom.addon.preflight.admission import ProbeAnswer
+from confcom.addon.preflight.findings import Check, Finding, Outcome
+from confcom.addon.preflight.node_checks import check_nodes, check_owners, check_simulation
+from confcom.addon.preflight.permissions import CLEANING, Permission, asking_helpers, probing
+from confcom.addon.preflight.versions import check_helm, check_kubernetes
+from confcom.errors import ConfcomError
+from confcom.kubernetes.objects import KubernetesObject, labels_of, namespace_of
+
+ENFORCE_LABEL = "pod-security.kubernetes.io/enforce"
+PRIVILEGED = "privileged"
+"""The only Pod Security level that allows the daemons host directories and the node's PID namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What was read from helm and the cluster. A value that could not be read is the error, which becomes a finding."""
+
+    namespace_name: str
+    release: str
+    helm: str | ConfcomError
+    """Helm's version."""
+    server: str | ConfcomError
+    """The API server's version."""
+    plan: Plan | ConfcomError | None = None
+    """None if the chart was not rendered because helm or the API server is missing; so for the fields that follow."""
+    denied: Sequence[Permission] | ConfcomError | None = None
+    namespace: KubernetesObject | ConfcomError | None = None
+    nodes: Sequence[KubernetesObject] | ConfcomError | None = None
+    """The nodes with the labels that are to be added."""
+    daemon_sets: Sequence[KubernetesObject] | ConfcomError | None = None
+    """Of all namespaces."""
+    answers: Mapping[str, ProbeAnswer] | None = None
+    """By the DaemonSet's name: admission's answer to a pod of it; absent where no answer is needed."""
+    unknown_nodes: Sequence[str] = ()
+    """Nodes that are to be labelled and do not exist."""
+    unlabelled_nodes: Sequence[str] = ()
+    """Nodes that are to be labelled and lack the label."""
+    allow_no_nodes: bool = False
+
+
+def judge(seen: Surroundings) -> tuple[Finding, ...]:
+    """Return all findings, at least one for each check, in the order of the checks."""
+    found = [check_helm(seen.helm), check_kubernetes_reached(seen)]
+    if not isinstance(seen.server, ConfcomError):
+        found.append(check_kubernetes(seen.server))
+    found += [_values(seen), _permissions(seen)]
+    if isinstance(seen.daemon_sets, ConfcomError):
+        found.append(Finding.of(Check.INSTALLATION, seen.daemon_sets))
+    elif seen.daemon_sets is not None:
+        found += _installations(seen, seen.daemon_sets)
+    found += _pod_security(seen)
+    if isinstance(seen.nodes, ConfcomError):
+        found.append(Finding.of(Check.NODES, seen.nodes))
+    elif seen.nodes is not None and isinstance(seen.plan, Plan):
+        theirs = seen.daemon_sets if isinstance(seen.daemon_sets, Sequence) else ()
+        ours = [one for one in theirs if _is_this(seen, one)]
+        found += check_owners(seen.plan, seen.nodes, [one for one in theirs if one not in ours], installed=bool(ours))
+        found += check_simulation(seen.plan, seen.nodes, ours)
+        found += check_nodes(seen.plan, seen.nodes, ours, unknown=seen.unknown_nodes, allow_none=seen.allow_no_nodes)
+    done = {one.check for one in found}
+    found += [
+        Finding(check, Outcome.SKIPPED, "not looked at, because of what is told above")
+        for check in Check
+        if check not in done
+    ]
+    order = list(Check)
+    return tuple(sorted(found, key=lambda one: order.index(one.check)))
+
+
+def check_kubernetes_reached(seen: Surroundings) -> Finding:
+    """Check whether the API server answers."""
+    if isinstance(seen.server, ConfcomError):
+        return Finding.of(Check.API_SERVER, seen.server)
+    return Finding(Check.API_SERVER, Outcome.OK, "it answers")
+
+
+def _values(seen: Surroundings) -> Finding:
+    if isinstance(seen.plan, ConfcomError):
+        return Finding.of(Check.VALUES, seen.plan)
+    if seen.plan is None:
+        return Finding(Check.VALUES, Outcome.SKIPPED, "the chart was not rendered")
+    return Finding(Check.VALUES, Outcome.OK, f"{len(seen.plan.manifests)} objects")
+
+
+def _permissions(seen: Surroundings) -> Finding:
+    if isinstance(seen.denied, ConfcomError):
+        return Finding.of(Check.PERMISSIONS, seen.denied)
+    if seen.denied is None:
+        return Finding(Check.PERMISSIONS, Outcome.SKIPPED, "not asked for")
+    asking = asking_helpers(seen.namespace_name)
+    needless = (CLEANING, asking, probing(seen.namespace_name))
+    missing = [one for one in seen.denied if one not in needless]
+    if missing:
+        return Finding(
+            Check.PERMISSIONS,
+            Outcome.FAILED,
+            "this user may not do everything that is needed",
+            why=f"not allowed: {'; '.join(map(str, missing))}",
+            remedy="ask a cluster administrator for these permissions, or to run this command",
+        )
+    if CLEANING in seen.denied:
+        return Finding(
+            Check.PERMISSIONS,
+            Outcome.WARNING,
+            "this user could not disable the add-on without leftovers",
+            why=f"not allowed: {CLEANING}, which takes the resources' names from the nodes in the end",
+            remedy="somebody who may has to run `confcom disable` then",
+        )
+    if asking in seen.denied:
+        return Finding(
+            Check.PERMISSIONS,
+            Outcome.WARNING,
+            "this user could not see by which simulated root the quote helpers quote",
+            why=f"not allowed: {asking}, which asks them after the root was made anew",
+            remedy="if the root's Secret is deleted or changed, somebody who may has to run `confcom status`",
+        )
+    return Finding(Check.PERMISSIONS, Outcome.OK, "everything needed is allowed")
+
+
+def _is_this(seen: Surroundings, daemon: KubernetesObject) -> bool:
+    return (
+        component_of(daemon) is not None
+        and namespace_of(daemon) == seen.namespace_name
+        and labels_of(daemon).get(INSTANCE_LABEL) == seen.release
+    )
+
+
+def _installations(seen: Surroundings, daemon_sets: Sequence[KubernetesObject]) -> Iterator[Finding]:
+    other = [one for one in daemon_sets if component_of(one) is not None and not _is_this(seen, one)]
+    for namespace in sorted({namespace_of(one) for one in other}):
+        release = next(labels_of(one).get(INSTANCE_LABEL, "") for one in other if namespace_of(one) == namespace)
+        yield Finding(
+            Check.INSTALLATION,
+            Outcome.FAILED,
+            f"the add-on is installed in the namespace {namespace} already, as the release {release}",
+            why="two of them would offer the same EPC twice, and take it from the nodes when either ends",
+            remedy=f"use that one (--namespace {namespace}), or remove it first: "
+            f"helm uninstall {release} --namespace {namespace}",
+        )
+    if not other:
+        there = any(_is_this(seen, one) for one in daemon_sets)
+        yield Finding(Check.INSTALLATION, Outcome.OK, "it is there already" if there else "there is none yet")
+
+
+def _pod_security(seen: Surroundings) -> Iterator[Finding]:
+    if isinstance(seen.namespace, ConfcomError):
+        yield Finding.of(Check.POD_SECURITY, seen.namespace)
+        return
+    if seen.answers is None:
+        return
+    name = seen.namespace_name
+    if seen.namespace is None:
+        yield Finding(Check.POD_SECURITY, Outcome.OK, f"the namespace {name} will be made, with the level {PRIVILEGED}")
+        return
+    level = labels_of(seen.namespace).get(ENFORCE_LABEL, PRIVILEGED)
+    if level != PRIVILEGED:
+        yield Finding(
+            Check.POD_SECURITY,
+            Outcome.FAILED,
+            f"the namespace {name} enforces the Pod Security level {level}",
+            why="the daemons need host directories, and the quote helper the node's process IDs: only the level "
+            f"{PRIVILEGED} allows that",
+            remedy=f"kubectl label namespace {name} {ENFORCE_LABEL}={PRIVILEGED} --overwrite; or name another one "
+            "with --namespace",
+        )
+    else:
+        yield from _answered(seen.answers, name)
+
+
+def _answered(answers: Mapping[str, ProbeAnswer], name: str) -> Iterator[Finding]:
+    for daemon, answer in answers.items():
+        if answer.invalid:
+            yield Finding(
+                Check.VALUES,
+                Outcome.FAILED,
+                f"the API server calls the Pods of {daemon} invalid",
+                why=answer.refusal,
+                remedy="correct the values that it names, such as a request that is larger than its limit",
+            )
+        elif answer.refusal:
+            yield Finding(
+                Check.POD_SECURITY,
+                Outcome.FAILED,
+                f"the API server refuses the Pods of {daemon} in the namespace {name}",
+                why=answer.refusal,
+                remedy="let the policy that refuses them allow this namespace; if it is Pod Security: "
+                f"kubectl label namespace {name} {ENFORCE_LABEL}={PRIVILEGED} --overwrite",
+            )
+    doubts = list(dict.fromkeys(answer.doubt for answer in answers.values() if answer.doubt))
+    if doubts:
+        yield Finding(
+            Check.POD_SECURITY,
+            Outcome.WARNING,
+            f"it is not known whether the namespace {name} takes the daemons' Pods",
+            why="; ".join(doubts),
+            remedy="if it does not, `confcom enable` and `confcom status` say what refuses them",
+        )
+    if not any(answer.refusal or answer.doubt for answer in answers.values()):
+        yield Finding(Check.POD_SECURITY, Outcome.OK, f"the namespace {name} takes the daemons' Pods")

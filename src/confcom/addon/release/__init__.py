@@ -1,0 +1,1 @@
+"""The Helm release of the add-on: its history, its manifests, and how the cluster's objects differ from them. Pure."""

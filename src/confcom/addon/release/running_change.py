@@ -1,0 +1,74 @@
+"""Errors about another change of the release that is running or was interrupted. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from confcom.addon.release.drift_report import undoing
+from confcom.addon.release.history import LONGEST_CHANGE_SECONDS, Revision, can_roll_back
+from confcom.errors import ConfcomError, ExitCode
+
+
+class RunningChangeError(ConfcomError):
+    """Another change blocks this one; helm has changed nothing."""
+
+    exit_code = ExitCode.REFUSED
+
+
+def running_change(history: Sequence[Revision], now: datetime) -> RunningChangeError | None:
+    """Return the error if another change may still be running.
+
+    Args:
+        history: the release's revisions, oldest first.
+        now: the time by this machine's clock.
+
+    Returns:
+        None if no revision is pending, or if the last one is so old that helm may not be running any more.
+    """
+    if not history or not history[-1].pending:
+        return None
+    age = history[-1].age(now)
+    return busy(history, now) if age is not None and age <= LONGEST_CHANGE_SECONDS else None
+
+
+def busy(history: Sequence[Revision], now: datetime, *, made: str = "") -> RunningChangeError:
+    """Return the error that names the blocking change, for when helm refuses to start another one.
+
+    Args:
+        history: the release's revisions, oldest first, read after helm's refusal.
+        now: the time by this machine's clock.
+        made: what this command has already changed without helm.
+    """
+    what, why, remedy = _explanation(history, now)
+    if made:
+        return RunningChangeError(
+            f"helm has changed nothing: {what}", why=f"{why}; without helm: {made}", remedy=remedy
+        )
+    return RunningChangeError(f"nothing was changed: {what}", why=why, remedy=remedy)
+
+
+def _explanation(history: Sequence[Revision], now: datetime) -> tuple[str, str, str]:
+    """Return what blocks the change, why, and the remedy."""
+    look = "look at `confcom status`, then the same command again"
+    running = "another change of the release is running"
+    if not history:
+        return running, "helm says so, and the other one has recorded no revision yet", look
+    last = history[-1]
+    since = last.since
+    if not last.pending:
+        at_once = "another change of the release was made at the same time"
+        return at_once, f"it is revision {last.number}, which is {last.status}{since}", look
+    undo = undoing(can_roll_back=can_roll_back(history))
+    age = last.age(now)
+    state = f"revision {last.number} is {last.status}{since}"
+    if age is None or age > LONGEST_CHANGE_SECONDS:
+        longer = (
+            f", longer than the {LONGEST_CHANGE_SECONDS:.0f} s that a change takes at most" if age is not None else ""
+        )
+        remedy = f"if no helm is at work on it, it was interrupted, and {undo}; then the same command again"
+        return "an earlier change of the release has not ended", state + longer, remedy
+    remedy = (
+        f"wait until it has ended, as `confcom status` shows, then the same command again; if it was killed, {undo}"
+    )
+    return running, f"{state} ({age:.0f} s ago), and may take {LONGEST_CHANGE_SECONDS:.0f} s", remedy

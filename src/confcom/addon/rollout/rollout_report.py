@@ -1,0 +1,50 @@
+"""Progress rows of a rollout, and the error of a stalled one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from confcom.addon.preflight.node_checks import shown
+from confcom.addon.rollout.progress import Mark, Row
+from confcom.addon.rollout.rollout import NodeStep, Rollout, Step
+from confcom.errors import ConfcomError, ExitCode
+
+
+class NotReadyError(ConfcomError):
+    """The daemons are not ready as requested."""
+
+    exit_code = ExitCode.NOT_READY
+
+
+def _independent(steps: Sequence[NodeStep]) -> list[NodeStep]:
+    """Return the steps without those that wait for another step on their node."""
+    daemons = {step.node for step in steps if step.step is not Step.EPC}
+    return [step for step in steps if step.step is not Step.EPC or step.node not in daemons]
+
+
+def rows_of(state: Rollout) -> list[Row]:
+    """Return a rollout as rows of a progress table."""
+    problems = (problem.partition(": ") for problem in state.problems)
+    rows = [Row(f"DaemonSet {name}", why, Mark.BAD) for name, _, why in problems]
+    for step in state.steps:
+        mark = Mark.DONE if step.done else Mark.BAD if step.failing else Mark.WAITING
+        rows.append(Row(f"{step.node}  {step.step}", step.text, mark))
+    return rows
+
+
+def stalled(state: Rollout, remedy: str) -> NotReadyError:
+    """Return the error for a stalled rollout: the nodes and the reasons."""
+    blocked = _independent(state.open)
+    reasons = [*state.problems, *(f"{step.node}: {step.step} {step.text}" for step in blocked)]
+    nodes = sorted({step.node for step in blocked})
+    what = f"the add-on is not ready on {', '.join(nodes)}" if nodes else "the daemons' Pods cannot be made"
+    serving = sorted({step.node for step in blocked if step.serving})
+    if serving:
+        what += f" ({', '.join(serving)}: the old one goes on serving)"
+    down = sorted({step.node for step in blocked if not step.node_ready})
+    if down:
+        remedy = (
+            f"bring {shown(down)} back, which goes on by itself then, or take it out of the cluster "
+            f"(kubectl delete node {down[0]}); else {remedy}"
+        )
+    return NotReadyError(what, why="; ".join(reasons) or "the DaemonSet controller does not act", remedy=remedy)

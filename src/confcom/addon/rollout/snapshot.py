@@ -1,0 +1,35 @@
+"""The snapshot of the cluster by which status and rollouts are evaluated. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from confcom.addon.daemons.simulated_root import RootObservation
+from confcom.addon.release.drift import ReleaseSeen
+from confcom.addon.workloads.refused_pods import RefusalObservation
+from confcom.kubernetes.objects import KubernetesObject
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The objects of the cluster, as read at about the same time."""
+
+    namespace: str
+    nodes: tuple[KubernetesObject, ...] = ()
+    pods: tuple[KubernetesObject, ...] = ()
+    daemon_sets: tuple[KubernetesObject, ...] = ()
+    jobs: tuple[KubernetesObject, ...] = ()
+    revisions: tuple[KubernetesObject, ...] = ()
+    events: tuple[KubernetesObject, ...] = ()
+    """Events of the add-on's namespace."""
+    policies: tuple[KubernetesObject, ...] | None = None
+    """The add-on's admission policies and their bindings; None if they were not read."""
+    release: ReleaseSeen | None = None
+    """None if it was not read."""
+    said: Mapping[str, str] = field(default_factory=dict)
+    """By pod name: the reason from its log, for daemons that run and are not ready."""
+    refusals: RefusalObservation | None = None
+    """The controllers of workloads that cannot create Pods; None if they were not read."""
+    root: RootObservation | None = None
+    """The published simulated root, and the helpers that use another one; None if it was not read."""

@@ -1,0 +1,1 @@
+"""The status of the add-on: of each node, of the whole, and the problems. Pure: a snapshot in, a status out."""

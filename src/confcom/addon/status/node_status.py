@@ -1,0 +1,236 @@
+"""The status of one node and its problems. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from confcom.addon.daemons.daemon_pods import DaemonPod, PodState
+from confcom.addon.model.chart_objects import Component, component_of, pod_spec_of, simulates
+from confcom.addon.model.node_selection import selects, tolerating, untolerated
+from confcom.addon.model.resources import SETS, allocatable, set_of
+from confcom.addon.model.sgx_nodes import SgxKind, sgx_kind
+from confcom.addon.status.socket_holders import suspects_of
+from confcom.addon.workloads.workloads import used
+from confcom.kubernetes.objects import KubernetesObject, amount, condition, listing, mapping, name_of, number, text
+
+_PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
+"""Node conditions under which the kubelet evicts pods, including our daemons."""
+_GONE = frozenset({PodState.ENDING, PodState.REJECTED})
+
+
+class Provision(StrEnum):
+    """Whether the provision device was allocated to a node's quote helper."""
+
+    GRANTED = "yes"
+    NOT_REQUESTED = "not requested"
+    WAITING = "waiting"
+    NO_HELPER = "no helper"
+
+
+@dataclass(frozen=True, slots=True)
+class EpcStatus:
+    """A node's EPC in MiB, and the resource name under which it is offered."""
+
+    resource: str
+    capacity: int
+    allocatable: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """The status of one node."""
+
+    name: str
+    sgx: SgxKind
+    ready: bool
+    """Whether its Ready condition is True."""
+    epc: EpcStatus
+    plugins: tuple[DaemonPod, ...]
+    """More than one during an update."""
+    helpers: tuple[DaemonPod, ...]
+    provision: Provision
+    """Of the newest helper; rejected pods count only if there is no other."""
+    problems: tuple[str, ...]
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """The problems without consequential ones: if the kubelet is not Ready, all others follow from that."""
+        return self.problems if self.ready else self.problems[:1]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the node is Ready and has no problems."""
+        return self.ready and not self.problems
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object for `--output json`."""
+        return {
+            "name": self.name,
+            "sgx": self.sgx,
+            "ready": self.ready,
+            "epc": {
+                "resource": self.epc.resource,
+                "capacity_mib": self.epc.capacity,
+                "allocatable_mib": self.epc.allocatable,
+                "used_mib": self.epc.used,
+            },
+            "device_plugin": [pod.to_json() for pod in self.plugins],
+            "quote_helper": [pod.to_json() for pod in self.helpers],
+            "provision_device": self.provision,
+            "problems": list(self.problems),
+        }
+
+
+def node_status(
+    node: KubernetesObject,
+    ours: Sequence[DaemonPod],
+    pods: Sequence[KubernetesObject],
+    daemons: Sequence[KubernetesObject],
+) -> NodeStatus:
+    """Return the status of one node.
+
+    Args:
+        node: the node.
+        ours: the daemons' pods on it, oldest first.
+        pods: all pods that are bound to it or that a DaemonSet made for it.
+        daemons: our DaemonSets.
+    """
+    name, names = name_of(node), set_of(node)
+    plugins = [pod for pod in ours if pod.component is Component.DEVICE_PLUGIN]
+    helpers = [pod for pod in ours if pod.component is Component.QUOTE_HELPER]
+    capacity = amount(text(node, "status", "capacity", names.epc))
+    epc = EpcStatus(names.epc, capacity, allocatable(node, names.epc), used(pods, name, names.epc))
+    provision = _provision(helpers, pods)
+    ready = condition(node, "Ready")
+    problems: list[str] = []
+    if ready.get("status") != "True":
+        problems.append(f"the kubelet is not well: {text(ready, 'message') or 'it has never reported'}")
+    problems += _pressures(node)
+    wanted = [daemon for daemon in daemons if selects(pod_spec_of(daemon), node)]
+    kept_off = [one for one in wanted if untolerated(pod_spec_of(one), node) and not _alive(ours, component_of(one))]
+    if kept_off:
+        problems.append(_tainted(node, kept_off, wanted))
+    for component, found in ((Component.DEVICE_PLUGIN, plugins), (Component.QUOTE_HELPER, helpers)):
+        is_wanted = component in map(component_of, wanted)
+        if component not in map(component_of, kept_off) and (found or is_wanted):
+            problems += _daemon_problems(component, found, daemons, pods)
+    problems += _epc_problems(epc, plugins)
+    if helpers and provision is Provision.NOT_REQUESTED and not _is_simulated(helpers, daemons):
+        problems.append("the quote helper does not ask for the provision device, without which it cannot quote")
+    return NodeStatus(
+        name=name,
+        sgx=_kind(node, daemons),
+        ready=ready.get("status") == "True",
+        epc=epc,
+        plugins=tuple(plugins),
+        helpers=tuple(helpers),
+        provision=provision,
+        problems=tuple(problems),
+    )
+
+
+def _kind(node: KubernetesObject, daemons: Sequence[KubernetesObject]) -> SgxKind:
+    """Return the kind by the device plugin DaemonSet that selects the node; if none does, by the node's labels."""
+    for daemon in daemons:
+        if component_of(daemon) is Component.DEVICE_PLUGIN and selects(pod_spec_of(daemon), node):
+            return SgxKind.SIMULATED if simulates(daemon) else SgxKind.HARDWARE
+    return sgx_kind(node)
+
+
+def _is_simulated(pods: Sequence[DaemonPod], daemons: Sequence[KubernetesObject]) -> bool:
+    owners = {pod.owner for pod in pods}
+    return any(simulates(daemon) for daemon in daemons if name_of(daemon) in owners)
+
+
+def _pressures(node: KubernetesObject) -> Iterator[str]:
+    for kind in _PRESSURES:
+        if condition(node, kind).get("status") == "True":
+            yield f"the kubelet reports {kind}: it may evict Pods and reject new ones until that has gone"
+
+
+def _tainted(node: KubernetesObject, kept_off: Sequence[KubernetesObject], wanted: Sequence[KubernetesObject]) -> str:
+    """Return the problem text for daemons that the node's taints keep off.
+
+    It counts as a problem, and so in the exit code, because the node's label asks for the daemons.
+    """
+    taints = list(dict.fromkeys(taint for one in kept_off for taint in untolerated(pod_spec_of(one), node)))
+    some = component_of(kept_off[0])
+    who = f"the {some.words} does" if some and len(kept_off) < len(wanted) else "the daemons do"
+    options = tolerating(list(map(pod_spec_of, wanted)), taints)
+    return (
+        f"it is tainted {', '.join(taints)}, which {who} not tolerate: wait until that has gone; if it is to stay: "
+        f"`confcom update {options}`"
+    )
+
+
+def _alive(pods: Iterable[DaemonPod], component: Component | None) -> list[DaemonPod]:
+    return [pod for pod in pods if pod.component is component and pod.state not in _GONE]
+
+
+def _daemon_problems(
+    component: Component,
+    pods: Sequence[DaemonPod],
+    daemons: Sequence[KubernetesObject],
+    neighbours: Sequence[KubernetesObject],
+) -> Iterator[str]:
+    alive = _alive(pods, component)
+    if not alive:
+        rejected = [pod for pod in pods if pod.state is PodState.REJECTED]
+        yield ": ".join([f"no {component.words}", *map(_state_text, rejected[-1:])])
+    elif pods[-1].state is PodState.REJECTED and any(
+        _is_updating(one) for one in daemons if name_of(one) == pods[-1].owner
+    ):
+        # During an update, a rejected newest pod is the update's. Otherwise it was replaced or rolled back, and is only
+        # not removed yet.
+        alive.append(pods[-1])
+    for pod in alive:
+        if pod.state is not PodState.READY:
+            serving = any(one.state is PodState.READY for one in pods)
+            rest = "; another one serves meanwhile" if serving else ""
+            suspects = suspects_of(pod.reason, neighbours) if component is Component.QUOTE_HELPER else ""
+            yield f"the {component.words} {_state_text(pod)}{f': {suspects}' if suspects else ''}{rest}"
+
+
+def _is_updating(daemon: KubernetesObject) -> bool:
+    status = mapping(daemon, "status")
+    return number(status, "updatedNumberScheduled") < number(status, "currentNumberScheduled")
+
+
+def _state_text(pod: DaemonPod) -> str:
+    return f"{pod.name} is {pod.state}: {pod.reason}".removesuffix(": ")
+
+
+def _epc_problems(epc: EpcStatus, plugins: Iterable[DaemonPod]) -> Iterator[str]:
+    if epc.allocatable:
+        return
+    if any(pod.state is PodState.READY for pod in plugins):
+        yield "the device plugin is ready, and the kubelet offers no EPC; it reports every 10 seconds"
+    elif epc.capacity:
+        yield f"none of its {epc.capacity} MiB of EPC can be had, since no device plugin offers them"
+
+
+def _provision(helpers: Sequence[DaemonPod], pods: Sequence[KubernetesObject]) -> Provision:
+    """Return the provision state of the newest helper.
+
+    A helper that requests the device and has started has the device: the kubelet starts no container before its devices
+    are allocated. Pods that the kubelet rejected can be newer than the running one, and stay for minutes.
+    """
+    if not helpers:
+        return Provision.NO_HELPER
+    newest = [one for one in helpers if one.state is not PodState.REJECTED][-1:] or helpers[-1:]
+    pod = next(one for one in pods if text(one, "metadata", "uid") == newest[0].uid)
+    asks = any(
+        amount(text(container, "resources", "limits", names.provision))
+        for container in listing(pod, "spec", "containers")
+        for names in SETS
+    )
+    if not asks:
+        return Provision.NOT_REQUESTED
+    started = any(
+        mapping(one, "state", "running") or mapping(one, "lastState", "terminated")
+        for one in listing(pod, "status", "containerStatuses")
+    )
+    return Provision.GRANTED if started else Provision.WAITING

@@ -1,0 +1,1 @@
+"""Workloads that use the add-on's resources: which there are, and why their Pods do not start. Pure."""

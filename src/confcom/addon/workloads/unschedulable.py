@@ -1,0 +1,297 @@
+"""Why a Pod that requests the add-on's resources is unschedulable, by what the nodes offer and allow. Pure.
+
+The scheduler's message counts nodes by the first reason that excludes each. This module finds the reason that the Pod's
+owner can act on, by the nodes that offer what the Pod requests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from confcom.addon.model.node_selection import selects, taints_against, with_label
+from confcom.addon.model.resources import INTEL_EPC, OURS, REAL, SETS, SIMULATED, allocatable, set_of
+from confcom.addon.preflight.node_checks import shown
+from confcom.kubernetes.objects import (
+    TERMINAL,
+    KubernetesObject,
+    amount,
+    condition,
+    labels_of,
+    listing,
+    mapping,
+    name_of,
+    requests_of,
+    resource_names,
+    text,
+)
+
+_MIB = 1024 * 1024
+_MISTAKEN_MIB = 1024 * 1024
+"""No node has a TiB of EPC: such a request is a mistake for MiB, as `10Mi` means 10,485,760 MiB."""
+KINDS_EXAMINED = 50
+"""Maximum number of kinds of Pods that are examined. Each takes 0.1 s on 5,000 nodes, and a tenant can create any
+number of kinds."""
+_GATED = "SchedulingGated"
+"""The PodScheduled reason of a Pod with scheduling gates, which its owner holds back."""
+_CORDONED = "node.kubernetes.io/unschedulable"
+_AWAY = frozenset({"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"})
+_UNWELL = _AWAY | {
+    "node.cloudprovider.kubernetes.io/uninitialized",
+    "node.kubernetes.io/disk-pressure",
+    "node.kubernetes.io/memory-pressure",
+    "node.kubernetes.io/network-unavailable",
+    "node.kubernetes.io/pid-pressure",
+}
+"""Taints that Kubernetes removes when the node's condition ends. A toleration does not help: Pods on such a node are
+evicted."""
+_COUNTERPARTS = {
+    other: name
+    for here, there in ((REAL, SIMULATED), (SIMULATED, REAL))
+    for other, name in zip(here.names, there.names, strict=True)
+}
+"""By resource: its name on the other kind of node (`simulated.besideHardware`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a Pod is pending, and the remedy."""
+
+    what: str
+    remedy: str
+
+
+_NOT_EXAMINED = Cause(
+    f"its cause was not looked for, since Pods of {KINDS_EXAMINED} other kinds wait as well",
+    "see what the scheduler says: kubectl describe pod",
+)
+_Filter = Callable[[KubernetesObject], bool]
+_CauseOf = Callable[[Sequence[KubernetesObject]], Cause]
+"""Returns the cause, given the nodes of which a filter kept none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduling:
+    """The nodes as the scheduler sees them.
+
+    Args:
+        nodes: all nodes.
+        offers: allocatable amounts by node and resource; read once, because each kind of Pod is compared with them.
+        taken: by node and resource, the amount that bound pods take.
+    """
+
+    nodes: Sequence[KubernetesObject]
+    offers: Mapping[tuple[str, str], int]
+    taken: Mapping[tuple[str, str], int]
+
+    @classmethod
+    def of(cls, nodes: Sequence[KubernetesObject], pods: Iterable[KubernetesObject]) -> Scheduling:
+        """Compute the amounts from all nodes and pods of the cluster."""
+        taken = Counter[tuple[str, str]]()
+        for pod in pods:
+            node = text(pod, "spec", "nodeName")
+            if node and text(pod, "status", "phase") not in TERMINAL:
+                for name in set(resource_names(pod)) & OURS:
+                    taken[node, name] += requests_of(pod, name)
+        offers = {(name_of(node), name): size for node in nodes for name in OURS if (size := allocatable(node, name))}
+        return cls(nodes, offers, taken)
+
+    def causes(self, pods: Iterable[KubernetesObject]) -> Iterator[tuple[KubernetesObject, Cause]]:
+        """Yield the pods that wait for our resources, or for EPC by Intel's name, each with the cause."""
+        # A Deployment's pods have the same cause, and finding it takes a comparison with every node.
+        known: dict[str, Cause | None] = {}
+        for pod in pods:
+            scheduled = condition(pod, "PodScheduled")
+            if text(pod, "status", "phase") != "Pending" or scheduled.get("status") != "False":
+                continue
+            wanted = {name: requests_of(pod, name) for name in sorted({*resource_names(pod)} & {*OURS, INTEL_EPC})}
+            if not wanted or text(scheduled, "reason") == _GATED:
+                continue
+            named = any(name in text(scheduled, "message") for name in OURS)
+            spec = mapping(pod, "spec")
+            key = _cause_key(spec, wanted, named=named)
+            if key not in known:
+                if len(known) >= KINDS_EXAMINED:
+                    yield pod, _NOT_EXAMINED
+                    continue
+                known[key] = (
+                    self._intel_cause(spec)
+                    if INTEL_EPC in wanted
+                    else self._first_empty_filter(spec, wanted, named=named)
+                )
+            if cause := known[key]:
+                yield pod, cause
+
+    def _intel_cause(self, spec: KubernetesObject) -> Cause | None:
+        """Return what to write instead of Intel's name, which counts bytes; None if another plugin offers it."""
+        if any(allocatable(node, INTEL_EPC) for node in self.nodes):
+            return None
+        name = next((set_of(node).epc for node in self.nodes if allocatable(node, set_of(node).epc)), REAL.epc)
+        written = ", ".join(
+            f"{name}: {-(-size // _MIB)} in the container {container}"
+            for container, size in _intel_requests(spec).items()
+        )
+        return Cause(
+            f"it asks for {INTEL_EPC}, in bytes, which is the name of Intel's device plugin and is offered by no node",
+            f"write {written} (in MiB), in place of {INTEL_EPC}",
+        )
+
+    def _first_empty_filter(self, spec: KubernetesObject, wanted: Mapping[str, int], *, named: bool) -> Cause | None:
+        """Filter the nodes as the scheduler does, and return the cause of the first filter that leaves none."""
+        if mistaken := next(_unit_mistakes(wanted), None):
+            return mistaken
+        asked = _amounts(wanted)
+        room = Cause(
+            f"no node that it may be on has {asked} left",
+            "it runs when there is room: see EPC MiB and USED of the nodes",
+        )
+        filters: tuple[tuple[_Filter, _CauseOf], ...] = (
+            (lambda node: all(self._offer(node, name) for name in wanted), lambda _: self._not_offered(wanted)),
+            (
+                lambda node: all(self._offer(node, name) >= size for name, size in wanted.items()),
+                lambda nodes: self._too_large(nodes, wanted),
+            ),
+            (lambda node: selects(spec, node), lambda nodes: _unselected(spec, nodes)),
+            (lambda node: not taints_against(spec, node), lambda nodes: _tainted(spec, nodes)),
+            (lambda node: all(self._free(node, name) >= size for name, size in wanted.items()), lambda _: room),
+        )
+        left = self.nodes
+        for keeps, why in filters:
+            passing = [node for node in left if keeps(node)]
+            if not passing:
+                return why(left)
+            left = passing
+        if not named:
+            return None
+        return Cause(
+            f"{asked} is left on {shown([name_of(node) for node in left])}, and something else keeps it off there",
+            "see what the scheduler says of CPU, memory, volumes and other Pods",
+        )
+
+    def _free(self, node: KubernetesObject, name: str) -> int:
+        return self._offer(node, name) - self.taken.get((name_of(node), name), 0)
+
+    def _offer(self, node: KubernetesObject, name: str) -> int:
+        return self.offers.get((name_of(node), name), 0)
+
+    def _not_offered(self, wanted: Mapping[str, int]) -> Cause:
+        offered = {name for _, name in self.offers}
+        missing = [name for name in wanted if name not in offered]
+        others = [f"{_COUNTERPARTS[name]} in place of {name}" for name in missing if _COUNTERPARTS[name] in offered]
+        if others:
+            return Cause(f"no node offers {', '.join(missing)}", f"write {', and '.join(others)}")
+        if missing:
+            remedy = "it runs when a node offers it: see which nodes have SGX, and what is wrong with them"
+            return Cause(f"no node offers {', '.join(missing)}", remedy)
+        return Cause(
+            f"no node offers all of {', '.join(wanted)}",
+            "ask for the names of one kind of node: confcom.internal/simulated-sgx=true, or hardware",
+        )
+
+    def _too_large(self, having: Sequence[KubernetesObject], wanted: Mapping[str, int]) -> Cause:
+        largest = {name: max(self._offer(node, name) for node in having) for name in wanted}
+        short = {name: largest[name] for name, size in wanted.items() if size > largest[name]}
+        if not short:
+            return Cause(f"no node offers {_amounts(wanted)} together", "ask for less, or add a larger node")
+        return Cause(
+            f"it asks for {_amounts({name: wanted[name] for name in short})}, and no node offers more than "
+            f"{', '.join(map(str, short.values()))}",
+            f"ask for {', '.join(map(str, short.values()))} at most, or add a larger node",
+        )
+
+
+def _cause_key(spec: KubernetesObject, wanted: Mapping[str, int], *, named: bool) -> str:
+    """Return a key that is equal for Pods with the same cause.
+
+    It does not contain whole containers: each Pod's mount a token volume with a unique name.
+    """
+    affinity = mapping(spec, "affinity", "nodeAffinity")
+    parts = (named, wanted, _intel_requests(spec), spec.get("nodeSelector"), affinity, spec.get("tolerations"))
+    return json.dumps(parts, sort_keys=True)
+
+
+def _intel_requests(spec: KubernetesObject) -> Mapping[str, int]:
+    """Return the requested bytes of EPC by Intel's name, by container."""
+    asked = {
+        text(one, "name"): amount(
+            text(one, "resources", "limits", INTEL_EPC) or text(one, "resources", "requests", INTEL_EPC)
+        )
+        for one in [*listing(spec, "initContainers"), *listing(spec, "containers")]
+    }
+    return {container: size for container, size in asked.items() if size}
+
+
+def _amounts(wanted: Mapping[str, int]) -> str:
+    return " and ".join(f"{size} of {name}" for name, size in wanted.items())
+
+
+def _unit_mistakes(wanted: Mapping[str, int]) -> Iterator[Cause]:
+    for names in SETS:
+        if (size := wanted.get(names.epc, 0)) >= _MISTAKEN_MIB:
+            yield Cause(
+                f"no node offers {size} MiB of EPC",
+                f"it asks for {size} MiB: {names.epc} counts MiB, so 10 MiB are written 10, not 10Mi",
+            )
+
+
+def _unselected(spec: KubernetesObject, large: Sequence[KubernetesObject]) -> Cause:
+    selector = mapping(spec, "nodeSelector")
+    lacking = [
+        f"{key}={value}"
+        for key, value in selector.items()
+        if not any(labels_of(node).get(key) == value for node in large)
+    ]
+    by = f"nodeSelector ({', '.join(lacking)})" if lacking else "nodeSelector or node affinity"
+    label = next(filter(None, (_label_command(spec, node) for node in large)), "")
+    return Cause(
+        f"its {by} allows no node that offers what it asks for ({shown(list(map(name_of, large)))})",
+        "change it in the Pod's template" + (f", or label such a node: {label}" if label else ""),
+    )
+
+
+def _label_command(spec: KubernetesObject, node: KubernetesObject) -> str:
+    """Return the command that labels a node for a Pod; empty if existing labels or affinity would still exclude it."""
+    labels = labels_of(node)
+    lacking = {key: value for key, value in mapping(spec, "nodeSelector").items() if labels.get(key) != value}
+    labelled = node
+    for key, value in lacking.items():
+        labelled = with_label(labelled, key, value)
+    if not lacking or lacking.keys() & labels.keys() or not selects(spec, labelled):
+        return ""
+    return f"kubectl label node {name_of(node)} {' '.join(f'{key}={value}' for key, value in lacking.items())}"
+
+
+def _tainted(spec: KubernetesObject, chosen: Sequence[KubernetesObject]) -> Cause:
+    """Return the cause for nodes with taints; it names the nodes that can be used soonest.
+
+    For example, a cordon is undone faster than a toleration is written.
+    """
+    keys = {name_of(node): {one.partition("=")[0] for one in taints_against(spec, node)} for node in chosen}
+    if cordoned := [node for node, found in keys.items() if found == {_CORDONED}]:
+        return Cause(
+            f"the nodes that offer what it asks for are cordoned ({shown(cordoned)})",
+            f"it runs after kubectl uncordon {cordoned[0]}",
+        )
+    away = [node for node, found in keys.items() if found & _AWAY]
+    if len(away) == len(keys):
+        return Cause(
+            f"the nodes that offer what it asks for are not Ready ({shown(away)})", f"bring {shown(away)} back"
+        )
+    unwell = [node for node, found in keys.items() if found & _UNWELL]
+    if len(unwell) == len(keys):
+        conditions = sorted({key for found in keys.values() for key in found & _UNWELL})
+        return Cause(
+            f"the nodes that offer what it asks for are not well, by their taints {', '.join(conditions)} "
+            f"({shown(unwell)})",
+            f"it runs when a node is well again: see kubectl describe node {unwell[0]}",
+        )
+    own = {node: found - {_CORDONED} for node, found in keys.items() if node not in unwell}
+    names = sorted({key for found in own.values() for key in found})
+    tolerations = ", ".join(f"{{key: {key}, operator: Exists}}" for key in names)
+    return Cause(
+        f"it does not tolerate the taints {', '.join(names)} of the nodes that offer what it asks for "
+        f"({shown(list(own))})",
+        f"write into the Pod's template: tolerations: [{tolerations}]",
+    )

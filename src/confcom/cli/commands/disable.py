@@ -1,0 +1,82 @@
+"""The command `confcom disable`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from confcom.cli.add_on_options import add_on, cluster_options, interrupted_option, show_result
+from confcom.cli.interruption import reports_interruption
+from confcom.errors import printable
+
+if TYPE_CHECKING:
+    from confcom.addon.workloads.workloads import RunningWorkload
+
+_SHOWN = 10
+"""The most workloads that are named; nobody reads a list of hundreds."""
+
+
+@click.command()
+@click.option("-y", "--yes", is_flag=True, help="Also if workloads use it.")
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    help="Wait until the kubelets have forgotten the resources, and clean the nodes.  [default: wait]",
+)
+@interrupted_option
+@cluster_options
+@reports_interruption
+def disable(*, yes: bool, wait: bool, interrupted: bool, namespace: str, context: str, output: str) -> None:
+    """Disable the add-on, so that nothing of it stays but the simulated root.
+
+    First the policies go, then the daemons. Kubelets keep the resources for five more minutes; after that, this takes
+    their names from the nodes. The Secret with the simulated root stays: enabled again, the add-on is the same
+    platform to relying parties. If workloads use the add-on, it says what will happen to them, and asks.
+
+    \b
+    Examples:
+      confcom disable
+      confcom disable --no-wait         leave the nodes' status; `confcom disable` again cleans it later
+      confcom disable --yes --output json
+
+    Exit codes: 8 something is left that can only be removed later, 7 nobody agreed, a permission is missing or another
+    change is running, and nothing was changed, 6 and 130 as for enable, 1 helm failed.
+    """
+    from confcom.addon.operations import disable as disabling
+
+    addon = add_on(namespace, context)
+
+    def consent(workloads: Sequence[RunningWorkload]) -> bool:
+        for line in consequences(workloads):
+            addon.reporter.say(line)
+        return yes or (sys.stdin.isatty() and click.confirm("Disable it all the same?", err=True))
+
+    done = disabling.disable(addon, consent=consent, wait=wait, interrupted=interrupted)
+    lines = ["The add-on is disabled."]
+    lines += [f"Kept: {one}" for one in done.kept]
+    for node, names in done.leftovers:
+        lines.append(f"Left on the node {node}, at 0 once its kubelet has forgotten them: {', '.join(names)}")
+    if done.leftovers:
+        lines.append("`confcom disable` in five minutes, or later, removes these names.")
+    show_result(done.to_json(), "\n".join(printable(line) for line in lines), output)
+
+
+def consequences(workloads: Sequence[RunningWorkload]) -> list[str]:
+    """Return the lines that tell people, before they agree, what happens to their workloads."""
+    from confcom.addon.workloads.workloads import in_use
+
+    lines = [f"{in_use(workloads)}:"]
+    for one in workloads[:_SHOWN]:
+        where = f"on {one.node}" if one.node else "not scheduled yet"
+        owner = f", of {one.owner}" if one.owner else ""
+        lines.append(f"  {one.namespace}/{one.name} {where}{owner}")
+    if len(workloads) > _SHOWN:
+        lines.append(f"  ... and {len(workloads) - _SHOWN} more")
+    return [
+        *lines,
+        "Those that run go on running, with the EPC and the devices that they have, but get no quote out of process.",
+        "No other Pod that asks for EPC will start, nor will these once they end: they stay Pending.",
+    ]

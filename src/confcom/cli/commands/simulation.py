@@ -1,0 +1,183 @@
+"""The commands `confcom simulation ...`: create, show and export a simulated platform."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from confcom.cli.output_option import JSON, output_option
+from confcom.cli.path_type import NamedPath
+from confcom.errors import printable
+
+if TYPE_CHECKING:
+    from confcom.simulation.platform import SimulatedPlatform
+
+_STATE_DIR = click.option(
+    "--state-dir",
+    type=NamedPath(),
+    required=True,
+    metavar="STATE_DIR",
+    help="Where the platform is kept.",
+)
+
+
+@click.group()
+def simulation() -> None:
+    """The simulated platform's root and collateral.
+
+    A simulated platform is an SGX platform in software: its own root, its own quoting enclave. Its quotes pass real
+    verifiers that are told to trust its root, and prove nothing about hardware.
+
+    \b
+    Examples:
+      confcom simulation create ./platform
+      confcom simulation export --state-dir ./platform ./trust    of this machine
+      confcom simulation export ./trust                           of a cluster, with kubectl
+      confcom verify q.bin --root trust/root.pem --collateral trust/collateral --allow-simulated \\
+          --mrenclave HEX --report-data HEX                       which enclave, and your challenge
+    """
+
+
+@simulation.command(short_help="Make a platform, unless it is there already.")
+@click.argument("state_dir", type=NamedPath())
+@output_option
+def create(state_dir: Path, output: str) -> None:
+    """Make a platform in STATE_DIR, unless it is there already.
+
+    Prints the root's fingerprint (SHA-256 of the certificate's DER), which relying parties compare. An existing
+    platform is never changed. Keep STATE_DIR secret: whoever can read it can forge this platform's quotes.
+
+    \b
+    Example:
+      confcom simulation create ~/.local/state/confcom/simulation
+    """
+    from confcom.quote_provider.state_directory import open_or_create_platform
+
+    stored = open_or_create_platform(state_dir)
+    _warn_if_exposed(state_dir)
+    fingerprint = stored.platform.root_fingerprint
+    _show(
+        {"state_dir": str(state_dir), "created": stored.created, "root_sha256": fingerprint},
+        (
+            f"{'Created' if stored.created else 'Found'} the simulated platform in {state_dir}",
+            f"Root certificate's SHA-256: {fingerprint}",
+        ),
+        output,
+    )
+
+
+@simulation.command(short_help="Show who the platform is. No secrets.")
+@_STATE_DIR
+@output_option
+def show(state_dir: Path, output: str) -> None:
+    """Show who the platform is: root, quoting enclave, collateral's dates. No secrets.
+
+    \b
+    Example:
+      confcom simulation show --state-dir ./platform --output json
+    """
+    from confcom.quote_provider.state_directory import open_platform
+
+    summary = _summary(open_platform(state_dir))
+    _warn_if_exposed(state_dir)
+    width = max(map(len, summary))
+    _show(summary, (f"{name.replace('_', ' '):<{width}}  {value}" for name, value in summary.items()), output)
+
+
+@simulation.command(short_help="Write root, fingerprint and collateral to files.")
+@click.option(
+    "--state-dir",
+    type=NamedPath(),
+    metavar="STATE_DIR",
+    help="A platform on this machine. Without it, the cluster's is exported.",
+)
+@click.option("--namespace", "-n", metavar="NAMESPACE", help="Where the chart is installed.  [default: confcom-system]")
+@click.option("--context", metavar="CONTEXT", help="Which cluster of the kubeconfig.  [default: the current one]")
+@click.argument("out_dir", type=NamedPath())
+@output_option
+def export(state_dir: Path | None, namespace: str | None, context: str | None, out_dir: Path, output: str) -> None:
+    """Write what relying parties need to OUT_DIR: root, fingerprint, collateral.
+
+    \b
+    OUT_DIR/root.pem      the root certificate
+    OUT_DIR/root.sha256   SHA-256 of its DER, in hex
+    OUT_DIR/collateral/   TCB info, QE identity, revocation lists, their issuers' certificates
+
+    Of a cluster, kubectl reads the Secret confcom-simulated-platform with your own permissions. What is written is
+    public; the Secret stays in memory.
+
+    Collateral is good for at least two weeks from now; write it again to renew it. The root stays the same.
+
+    \b
+    Examples:
+      confcom simulation export ./trust
+      confcom simulation export --namespace sgx --context my-cluster ./trust
+      confcom simulation export --state-dir ./platform ./trust
+    """
+    from confcom.quote_provider.export import export_platform
+    from confcom.quote_provider.state_directory import utc_now
+
+    platform = _platform_to_export(state_dir, namespace, context)
+    files = [str(path) for path in export_platform(platform, out_dir, utc_now())]
+    _show(
+        {"root_sha256": platform.root_fingerprint, "files": files},
+        (*(f"Wrote {file}" for file in files), f"Root certificate's SHA-256: {platform.root_fingerprint}"),
+        output,
+    )
+
+
+def _platform_to_export(state_dir: Path | None, namespace: str | None, context: str | None) -> SimulatedPlatform:
+    if state_dir is None:
+        from confcom.addon.cluster.kubectl import DEFAULT_NAMESPACE, Cluster
+        from confcom.addon.cluster.simulated_platform import read_platform
+
+        return read_platform(Cluster(namespace or DEFAULT_NAMESPACE, context or ""))
+    if namespace is not None or context is not None:
+        raise click.UsageError(
+            "--namespace and --context say which cluster; --state-dir is a platform of this machine."
+        )
+    from confcom.quote_provider.state_directory import open_platform
+
+    platform = open_platform(state_dir)
+    _warn_if_exposed(state_dir)
+    return platform
+
+
+def _summary(platform: SimulatedPlatform) -> Mapping[str, object]:
+    from confcom.quote_provider.state_directory import utc_now
+
+    root = platform.pki.root.certificate
+    quoting_enclave = platform.quoting_enclave()
+    tcb_info = platform.collateral(utc_now()).read_tcb_info()
+    return {
+        "root_sha256": platform.root_fingerprint,
+        "root_subject": root.subject.rfc4514_string(),
+        "root_not_before": root.not_valid_before_utc.isoformat(),
+        "root_not_after": root.not_valid_after_utc.isoformat(),
+        "pck_issuer": platform.pki.pck.certificate.issuer.rfc4514_string(),
+        "fmspc": tcb_info.fmspc.hex(),
+        "qe_mr_enclave": quoting_enclave.enclave.mr_enclave.hex(),
+        "qe_mr_signer": quoting_enclave.enclave.mr_signer.hex(),
+        "qe_isv_svn": quoting_enclave.enclave.isv_svn,
+        "pub_key_id": quoting_enclave.pub_key_id.hex(),
+        "quote_size": quoting_enclave.quote_size,
+        "collateral_issue_date": tcb_info.issue_date.isoformat(),
+        "collateral_next_update": tcb_info.next_update.isoformat(),
+    }
+
+
+def _show(data: Mapping[str, object], text: Iterable[str], output: str) -> None:
+    lines = [json.dumps(data, indent=2)] if output == JSON else map(printable, text)
+    click.echo("\n".join(lines))
+
+
+def _warn_if_exposed(state_dir: Path) -> None:
+    from confcom.quote_provider.state_directory import exposure
+
+    warning = exposure(state_dir)
+    if warning is not None:
+        click.echo(printable(f"Warning: {warning}"), err=True)

@@ -1,0 +1,102 @@
+"""Authenticity checks beside dcap-qvl's: cases that dcap-qvl accepts, and checks that need no collateral."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cryptography import x509
+
+from confcom.sgx.quote import Quote
+from confcom.verify.checks.marks import UNDECLARED_MARKS, missing_marks, present_marks
+from confcom.verify.checks.pck_chain import PckChain, attestation_key_is_bound, body_is_signed, qe_report_is_certified
+from confcom.verify.instant import utc_text
+from confcom.verify.trust import Platform, TrustedRoot, key_id, name_text
+from confcom.verify.verdict import Check, VerdictKind, failed, passed
+
+MAX_QUOTE_SIZE = 64 * 1024
+"""Bytes. Real quotes are under 5 KiB; with the most certification data that Intel's library allows, under 14 KiB."""
+
+SHOWN_KEY_ID_DIGITS = 16
+"""Hexadecimal digits of a root key id in a message: as in short fingerprints, enough to compare by eye."""
+
+
+def trailing_bytes_check(quote: Quote) -> Check:
+    """Check that the input ends where the quote ends: no signature covers what follows, and dcap-qvl ignores it."""
+    required = f"a quote of {quote.size} bytes and nothing after it"
+    if not quote.trailing:
+        return passed("trailing_bytes", required, "nothing after it")
+    return failed(
+        "trailing_bytes",
+        required,
+        f"{len(quote.trailing)} bytes after it",
+        f"nothing signs them; pass the first {quote.size} bytes alone (AESM clients may keep a longer buffer)",
+        VerdictKind.UNUSABLE,
+    )
+
+
+def root_check(chain: PckChain, root: TrustedRoot) -> Check:
+    """Check that the quote's chain ends in the trusted root's key. dcap-qvl also accepts a chain without a root."""
+    required = f"a chain that ends in the trusted root {_describe(root.key_id, root.certificate.subject)}"
+    if chain.root is None:
+        why = "a complete chain is leaf, intermediate and root; without the root it is not what a platform makes"
+        return failed("root", required, "a chain without a root certificate", why, VerdictKind.NOT_AUTHENTIC)
+    found_id = key_id(chain.root)
+    found = _describe(found_id, chain.root.subject)
+    if found_id == root.key_id:
+        return passed("root", required, found)
+    return failed("root", required, found, "another authority vouches for this quote", VerdictKind.NOT_AUTHENTIC)
+
+
+def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
+    """Check that the trusted root is valid at `now`. dcap-qvl does not check the dates of a trust anchor."""
+    begin, end = root.certificate.not_valid_before_utc, root.certificate.not_valid_after_utc
+    required = f"the root is valid at {utc_text(now)}"
+    found = f"valid from {utc_text(begin)} to {utc_text(end)}"
+    if begin <= now <= end:
+        return passed("root_validity", required, found)
+    why = "an expired or not yet valid root vouches for nothing"
+    return failed("root_validity", required, found, why, VerdictKind.NOT_AUTHENTIC)
+
+
+def marks_check(quote: Quote, chain: PckChain, platform: Platform) -> Check:
+    """Check that the marks of simulation agree with the root.
+
+    Under a simulated root every required mark must be present. Under any other root none may be, except those that a
+    third party's quoting enclave has too (`UNDECLARED_MARKS`).
+    """
+    present = present_marks(quote, chain)
+    found = "; ".join(sorted(mark.value for mark in present)) or "none"
+    if platform is Platform.SIMULATED:
+        required = "the marks that a simulated platform always sets"
+        missing = missing_marks(quote, chain)
+        if not missing:
+            return passed("marks", required, found)
+        why = "missing: " + "; ".join(sorted(mark.value for mark in missing)) + ": made to look genuine"
+        return failed("marks", required, found, why, VerdictKind.NOT_AUTHENTIC)
+    if not present - UNDECLARED_MARKS:
+        return passed("marks", "no mark of simulation", found)
+    return failed(
+        "marks",
+        "no mark of simulation",
+        found,
+        "a quote that says it is simulated does not become genuine by its root",
+        VerdictKind.NOT_AUTHENTIC,
+    )
+
+
+def signatures_check(quote: Quote, chain: PckChain, root: TrustedRoot, now: datetime) -> Check:
+    """Check the signatures from the enclave's report up to the root with our own code; no collateral is needed."""
+    required = "report signed by the attestation key, which the QE's report names, which the PCK's chain certifies"
+    broken = (
+        chain.broken_link(root.certificate, now)
+        or (None if qe_report_is_certified(quote, chain.leaf) else "the PCK did not sign the quoting enclave's report")
+        or (None if attestation_key_is_bound(quote) else "the quoting enclave's report names another attestation key")
+        or (None if body_is_signed(quote) else "the attestation key did not sign the header and report body")
+    )
+    if broken is None:
+        return passed("signatures", required, "all signatures hold")
+    return failed("signatures", required, "a signature does not hold", broken, VerdictKind.NOT_AUTHENTIC)
+
+
+def _describe(root_key_id: bytes, name: x509.Name) -> str:
+    return f"{root_key_id.hex()[:SHOWN_KEY_ID_DIGITS]} ({name_text(name)})"

@@ -1,0 +1,123 @@
+"""Collateral checks beside dcap-qvl's: dates, platform, signing certificate and marks of simulation. Pure.
+
+dcap-qvl compares neither the PCE id nor the names of certificates. With dcap-qvl alone, a PCK, which belongs to one
+platform, could sign TCB info for all platforms.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cryptography import x509
+
+from confcom.errors import MalformedError
+from confcom.sgx.certification import split_pem_chain
+from confcom.sgx.collateral import Collateral
+from confcom.sgx.pck_extension import PckExtension
+from confcom.sgx.x509_errors import UNREADABLE_X509
+from confcom.verify.checks.marks import missing_collateral_marks, present_collateral_marks
+from confcom.verify.checks.pck_chain import common_name, is_issued_by
+from confcom.verify.instant import utc_text
+from confcom.verify.trust import Platform, load_certificate, name_text
+from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, passed
+
+SIGNER_CHAIN_LENGTH = 2
+"""The signing certificate and the root (PCS API v4, TCB-Info-Issuer-Chain)."""
+
+TCB_SIGNER_NAME = "SGX TCB Signing"
+"""Part of the common name of the certificate that signs TCB info and QE identity (Intel's QVL requires it too)."""
+
+
+def currency_check(collateral: Collateral | None, now: datetime) -> Check:
+    """Check that there is collateral, and that each part of it has been issued and has not expired at `now`."""
+    required = f"TCB info, QE identity and revocation lists that are current at {utc_text(now)}"
+    if collateral is None:
+        why = "without it nobody can say whether the platform is revoked or out of date"
+        return failed("collateral", required, "none given", why, VerdictKind.UNUSABLE)
+    try:
+        periods = _periods(collateral)
+    except MalformedError as error:
+        return failed_by("collateral", required, error)
+    for name, begin, end in periods:
+        if not begin <= now <= end:
+            found = f"{name} is good from {utc_text(begin)} to {utc_text(end)}"
+            why = "fetch or export it again; some caches serve old collateral on purpose: then ask Intel's own service"
+            return failed("collateral", required, found, why, VerdictKind.UNUSABLE)
+    return passed("collateral", required, f"current until {utc_text(min(end for _, _, end in periods))}")
+
+
+def platform_match_check(collateral: Collateral, leaf: x509.Certificate) -> Check:
+    """Check that the TCB info is for the FMSPC and PCE id in the PCK certificate."""
+    try:
+        tcb_info, extension = collateral.read_tcb_info(), PckExtension.from_certificate(leaf)
+    except MalformedError as error:
+        required = "a PCK certificate and TCB info that name their platform"
+        return failed_by("collateral_platform", required, error)
+    required = f"TCB info for FMSPC {extension.fmspc.hex()}, PCE id {extension.pce_id.hex()}"
+    found = f"for FMSPC {tcb_info.fmspc.hex()}, PCE id {tcb_info.pce_id.hex()}"
+    if (tcb_info.fmspc, tcb_info.pce_id) == (extension.fmspc, extension.pce_id):
+        return passed("collateral_platform", required, found)
+    why = "this collateral says nothing about the platform of this quote; get the one for its FMSPC"
+    return failed("collateral_platform", required, found, why, VerdictKind.UNUSABLE)
+
+
+def signer_check(collateral: Collateral, trusted_root: x509.Certificate) -> Check:
+    """Check that both issuer chains consist of the root's TCB signing certificate and the trusted root itself."""
+    required = f"TCB info and QE identity signed by {TCB_SIGNER_NAME}, which the trusted root issued"
+    try:
+        for chain in (collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain):
+            certificates = [load_certificate(pem, "the signer's certificate") for pem in split_pem_chain(chain)]
+            names = [name_text(certificate.subject) for certificate in certificates]
+            if (
+                len(certificates) != SIGNER_CHAIN_LENGTH
+                or TCB_SIGNER_NAME not in common_name(certificates[0].subject)
+                or not all(is_issued_by(certificate, trusted_root) for certificate in certificates)
+            ):
+                why = "a certificate for something else, or of another root, vouches for the collateral"
+                return failed("collateral_signer", required, " < ".join(names), why, VerdictKind.NOT_AUTHENTIC)
+    except MalformedError as error:
+        return failed_by("collateral_signer", required, error)
+    return passed("collateral_signer", required, names[0])
+
+
+def marks_check(collateral: Collateral, platform: Platform) -> Check:
+    """Check that the collateral's marks of simulation agree with the root: all if it is simulated, otherwise none.
+
+    Raises:
+        MalformedError: TCB info or QE identity cannot be read (`currency_check` finds that first).
+    """
+    present = present_collateral_marks(collateral)
+    found = "; ".join(sorted(mark.value for mark in present)) or "none"
+    if platform is Platform.SIMULATED:
+        required = "the marks that a simulated platform always sets in its collateral"
+        missing = missing_collateral_marks(collateral)
+        if not missing:
+            return passed("collateral_marks", required, found)
+        why = "missing in TCB info or QE identity: " + "; ".join(sorted(mark.value for mark in missing))
+        return failed("collateral_marks", required, found, why, VerdictKind.NOT_AUTHENTIC)
+    required = "no mark of simulation in the collateral"
+    if not present:
+        return passed("collateral_marks", required, found)
+    why = "collateral that says it is simulated says nothing about other platforms"
+    return failed("collateral_marks", required, found, why, VerdictKind.NOT_AUTHENTIC)
+
+
+def _periods(collateral: Collateral) -> tuple[tuple[str, datetime, datetime], ...]:
+    tcb_info, qe_identity = collateral.read_tcb_info(), collateral.read_qe_identity()
+    return (
+        ("TCB info", tcb_info.issue_date, tcb_info.next_update),
+        ("QE identity", qe_identity.issue_date, qe_identity.next_update),
+        _crl_period("the PCK revocation list", collateral.pck_crl),
+        _crl_period("the root's revocation list", collateral.root_ca_crl),
+    )
+
+
+def _crl_period(name: str, der: bytes) -> tuple[str, datetime, datetime]:
+    try:
+        crl = x509.load_der_x509_crl(der)
+        begin, end = crl.last_update_utc, crl.next_update_utc
+    except UNREADABLE_X509 as error:
+        raise MalformedError(f"{name} is not a certificate revocation list in DER", why=str(error)) from error
+    if end is None:
+        raise MalformedError(f"{name} has no next update", why="it would be good forever")
+    return name, begin, end

@@ -1,0 +1,124 @@
+"""Detection of the marks of simulation in quotes and collateral: those present, and required ones that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from cryptography import x509
+
+from confcom.errors import MalformedError
+from confcom.sgx import marks
+from confcom.sgx.collateral import Collateral
+from confcom.sgx.key_id import INTEL_QE_MRSIGNER
+from confcom.sgx.marks import Mark
+from confcom.sgx.pck_extension import PckExtension
+from confcom.sgx.quote import Quote
+from confcom.sgx.tcb import TcbStatus
+from confcom.verify.checks.pck_chain import PckChain
+
+REQUIRED_MARKS = frozenset(
+    {
+        Mark.HEADER_USER_DATA,
+        Mark.QE_AUTH_DATA,
+        Mark.CERTIFICATE_NAMES,
+        Mark.CERTIFICATE_COMMENTS,
+        Mark.FMSPC,
+    }
+)
+"""Marks that a quote under a simulated root must have. With these the quote alone, each certificate alone and a look-up
+by FMSPC show that they are simulated. The other marks depend on the application's enclave or on the kind of CA."""
+
+COLLATERAL_MARKS = frozenset({Mark.ADVISORY, Mark.COLLATERAL_MEMBER})
+"""Marks that TCB info and QE identity under a simulated root must both have. Other collateral must have none."""
+
+UNDECLARED_MARKS = frozenset({Mark.QE_MRSIGNER})
+"""Marks that a third party's quoting enclave has too; they do not declare that it is simulated."""
+
+
+def root_is_marked(root: x509.Certificate) -> bool:
+    """Return whether a root certificate is marked as a simulated platform's, by its subject and its comment."""
+    return marks.has_simulated_name(root.subject) and _has_comment(root)
+
+
+def present_marks(quote: Quote, chain: PckChain | None) -> frozenset[Mark]:
+    """Return every mark that is anywhere in a quote; one marked certificate in the chain is enough."""
+    return frozenset(_quote_marks(quote)) | frozenset(_chain_marks(chain, any) if chain else ())
+
+
+def missing_marks(quote: Quote, chain: PckChain) -> frozenset[Mark]:
+    """Return the required marks that a quote lacks; every certificate of the chain must have its own."""
+    return REQUIRED_MARKS - frozenset(_quote_marks(quote)) - frozenset(_chain_marks(chain, all))
+
+
+def present_collateral_marks(collateral: Collateral) -> frozenset[Mark]:
+    """Return every mark that is anywhere in collateral; one marked document, or one TCB level, is enough.
+
+    Raises:
+        MalformedError: TCB info or QE identity cannot be read.
+    """
+    documents = (collateral.read_tcb_info(), collateral.read_qe_identity())
+    advised = any(marks.ADVISORY_ID in level.advisory_ids for document in documents for level in document.levels)
+    member = any(document.simulation is not None for document in documents)
+    return _collateral_marks(advised=advised, member=member)
+
+
+def missing_collateral_marks(collateral: Collateral) -> frozenset[Mark]:
+    """Return the required marks that collateral lacks; each document, and each UpToDate TCB level, must have its own.
+
+    Raises:
+        MalformedError: TCB info or QE identity cannot be read.
+    """
+    documents = (collateral.read_tcb_info(), collateral.read_qe_identity())
+    current = [level for document in documents for level in document.levels if level.status is TcbStatus.UP_TO_DATE]
+    advised = all(marks.ADVISORY_ID in level.advisory_ids for level in current)
+    member = all(document.simulation is not None for document in documents)
+    return COLLATERAL_MARKS - _collateral_marks(advised=advised, member=member)
+
+
+def _quote_marks(quote: Quote) -> Iterable[Mark]:
+    if quote.body.cpu_svn in marks.SIMULATION_CPU_SVNS:
+        yield Mark.CPU_SVN
+    if quote.header.user_data == marks.HEADER_USER_DATA:
+        yield Mark.HEADER_USER_DATA
+    if quote.signature.auth_data == marks.QE_AUTH_DATA:
+        yield Mark.QE_AUTH_DATA
+    if quote.signature.qe_report_body.mr_signer != INTEL_QE_MRSIGNER:
+        yield Mark.QE_MRSIGNER
+
+
+def _chain_marks(chain: PckChain, quantifier: Callable[[Iterable[bool]], bool]) -> Iterable[Mark]:
+    certificates = chain.certificates
+    names = [name for certificate in certificates for name in (certificate.subject, certificate.issuer)]
+    if quantifier(marks.has_simulated_name(name) for name in names):
+        yield Mark.CERTIFICATE_NAMES
+    if quantifier(_has_comment(certificate) for certificate in certificates):
+        yield Mark.CERTIFICATE_COMMENTS
+    extension = _readable_extension(chain.leaf)
+    if extension is None:
+        return
+    if extension.fmspc == marks.FMSPC:
+        yield Mark.FMSPC
+    if extension.ppid == marks.PPID:
+        yield Mark.PPID
+    if extension.platform_instance_id == marks.PLATFORM_INSTANCE_ID:
+        yield Mark.PLATFORM_INSTANCE_ID
+
+
+def _collateral_marks(*, advised: bool, member: bool) -> frozenset[Mark]:
+    marked = {Mark.ADVISORY: advised, Mark.COLLATERAL_MEMBER: member}
+    return frozenset(mark for mark, present in marked.items() if present)
+
+
+def _readable_extension(leaf: x509.Certificate) -> PckExtension | None:
+    try:
+        return PckExtension.from_certificate(leaf)
+    except MalformedError:
+        return None
+
+
+def _has_comment(certificate: x509.Certificate) -> bool:
+    try:
+        certificate.extensions.get_extension_for_oid(marks.NS_COMMENT_OID)
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+    return True
