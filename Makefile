@@ -49,22 +49,22 @@ e2e-slow: $(VENV)/.dev ## the cases on real Kubernetes that wait for minutes
 	$(BIN)/python -m pytest e2e/full/slow $(ARGS)
 
 fuzz: $(VENV)/.dev ## a million inputs to the AESM session, 50,000 to a live helper; three minutes
-	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
+	$(BIN)/python -m fuzz $(ARGS)
 
 chaos: $(VENV)/.dev ## 100 kill -9 of device plugins and much else on the kubelet stand-in, for each of its versions; two minutes
-	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
+	@$(BIN)/python -m chaos $(ARGS)
 
 bench: $(VENV)/.dev ## how fast the daemons are, as a table and JSON; ARGS="--only plugin" for one of them
-	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m bench $(ARGS)
 
 bench-e2e: $(VENV)/.dev ## what the add-on costs on real Kubernetes; ten minutes (needs root and Go)
-	@PYTHONPATH=tests $(BIN)/python -m bench.cluster $(ARGS)
+	@$(BIN)/python -m bench.cluster $(ARGS)
 
 idle: $(VENV)/.dev ## what an idle device plugin uses in 20 minutes; ARGS="--minutes 3" for less
-	@PYTHONPATH=tests $(BIN)/python -m bench.device_plugin.idle $(ARGS)
+	@$(BIN)/python -m bench.device_plugin.idle $(ARGS)
 
 soak: $(VENV)/.dev ## ten minutes of abuse and updates beside well-behaved clients (needs root)
-	@PYTHONPATH=tests $(BIN)/python -m bench.soak $(ARGS)
+	@$(BIN)/python -m bench.soak $(ARGS)
 
 lock: $(VENV)/.dev ## renew the hashed locks (needs uv)
 	$(BIN)/python scripts/lock.py

@@ -10,14 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay import wire
-from replay.steps import KEY
-
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
 from confcom.client import AesmClient
 from confcom.sgx.report import REPORT_BODY_SIZE, REPORT_DATA_SIZE, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.replay import wire
+from testkit.replay.steps import KEY
 
 RECEIVE_BYTES = 65_536
 """More than an answer has: one recv(2) takes it."""

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay.verification import QuoteVerifier
-
 from bench.idle import idle_connections
 from bench.load import ENCLAVE, WrongAnswerError
 from bench.machine import Cores, describe_machine, load_average, on_core, resident_bytes
@@ -19,6 +17,7 @@ from bench.serving import DEFAULT, FEATURES, VARIANTS, Bench, beside_key, helper
 from bench.signature import seconds_per_signature
 from bench.startup import seconds_to_ready
 from bench.summary import Latency, Spread
+from testkit.replay.verification import QuoteVerifier
 
 IDLE = "idle"
 """The key of the default configuration, but for a higher cap and longer deadlines, with idle connections."""

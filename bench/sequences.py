@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from replay.model import ClientSequence
-from replay.sequences import FORTANIX, GRAMINE, INTEL_QUOTE_EX, OPEN_ENCLAVE, ReplayedClient
-
 from bench.load import WrongAnswerError
 from bench.summary import Latency
+from testkit.replay.model import ClientSequence
+from testkit.replay.sequences import FORTANIX, GRAMINE, INTEL_QUOTE_EX, OPEN_ENCLAVE, ReplayedClient
 
 WHOLE: Sequence[ClientSequence] = (OPEN_ENCLAVE, GRAMINE, FORTANIX)
 

@@ -12,11 +12,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay.helper import running_helper
-
 from bench.machine import on_core
 from confcom.quote_helper.telemetry.quote_log import MAX_QUOTE_LINES
 from confcom.quote_provider.state_directory import open_or_create_platform
+from testkit.replay.helper import running_helper
 
 START_SECONDS = 30.0
 """After which a server that does not listen has failed."""

@@ -8,9 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from replay.helper import http_get
-
 from bench.machine import on_core, with_byte_code
+from testkit.replay.helper import http_get
 
 START_SECONDS = 30.0
 POLL_SECONDS = 0.001

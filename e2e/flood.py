@@ -1,4 +1,4 @@
-"""Load on a node's quote helper from a Pod, by the replayed clients of tests/replay and the soak of bench/soak.
+"""Load on a node's quote helper from a Pod, by the replayed clients of testkit.replay and the soak of bench/soak.
 
 Runs in the sample workload's image with the checkout mounted and on PYTHONPATH. Prints JSON when it ends.
 

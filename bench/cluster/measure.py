@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay.verification import QuoteVerifier
-
 from bench.cluster.changes import REPORT_SECONDS, Restart, Update, restarts, updates
 from bench.cluster.daemons import Idle, daemons, watch_idle
 from bench.cluster.pods import Held, Starts, held_by, start_pairs
@@ -22,6 +20,7 @@ from e2e import add_on
 from e2e.add_on import EPC, SIMULATED_LABEL, SYSTEM
 from e2e.cluster import Cluster, Node
 from e2e.waiting import until
+from testkit.replay.verification import QuoteVerifier
 
 SGX_NODES = 2
 """Of the cluster's nodes, the first ones."""

@@ -190,7 +190,7 @@ def in_pods(cluster: Cluster, node: Node, namespace: str, load: Load, directory:
 def pod(folder: Path, node: str, load: Load) -> dict[str, object]:
     """A pod of the load. What it runs is mounted, read-only: an image has no benchmark in it."""
     mounts = {
-        "replay": (ROOT / "tests" / "replay", f"{CODE}/replay", True),
+        "testkit": (ROOT / "testkit", f"{CODE}/testkit", True),
         "bench": (ROOT / "bench", f"{CODE}/bench", True),
         "aesmd": (SOCKET.parent, str(SOCKET.parent), True),
         "results": (folder, RESULTS, False),
@@ -222,7 +222,7 @@ def pod(folder: Path, node: str, load: Load) -> dict[str, object]:
 def on_node(node: Node, load: Load, directory: Path) -> Iterator[list[Turns]]:
     """Have as many processes on the node, which end when they have done all rounds, or with the block."""
     places = [_place(directory, f"process-{number}") for number in range(load.processes)]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT}"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     running: list[subprocess.Popen[bytes]] = []
     try:
         for place in places:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay.helper import http_get
-
 from bench.device_plugin.kubelet import MeasuringKubelet, MissingError
 from bench.load import WrongAnswerError
 from bench.machine import on_core, with_byte_code
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import device_id
+from testkit.replay.helper import http_get
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 BUDGET = "CONFCOM_SGX_EPC_MIB"

@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from types import MappingProxyType
 
-from replay import wire
-from replay.steps import KEY
-
 from bench.other_user import Work, stopped
 from confcom.sgx.report import REPORT_SIZE
+from testkit.replay import wire
+from testkit.replay.steps import KEY
 
 UID = 65_533
 """A peer of their own, no user that a distribution has."""

@@ -13,9 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from replay.helper import RunningHelper, running_helper
-from replay.verification import QuoteVerifier
-
 from bench.memory import MemoryGroup, limited_memory
 from bench.other_user import Child, require_root, running_as
 from bench.soak import attacks, misbehaving, well_behaved
@@ -24,6 +21,8 @@ from bench.soak.watch import Watched, watching
 from bench.soak.well_behaved import ENCLAVE, FORTANIX_PROGRAM, Tally
 from confcom.sgx.quote import Quote
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from testkit.replay.helper import RunningHelper, running_helper
+from testkit.replay.verification import QuoteVerifier
 
 NEW_QE = dataclasses.replace(DEFAULT_QE_IDENTITY, mr_enclave=secrets.token_bytes(32), isv_svn=2)
 NEW_FLAGS = ("--simulated-qe-mrenclave", NEW_QE.mr_enclave.hex(), "--simulated-qe-isvsvn", str(NEW_QE.isv_svn))

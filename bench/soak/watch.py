@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
-from replay.helper import RunningHelper, http_get
-
 from bench.machine import SchedulerTimes, resident_bytes
 from bench.memory import MemoryGroup
 from confcom.quote_helper.limits import DROP_REASONS
+from testkit.replay.helper import RunningHelper, http_get
 
 PROBE_SECONDS = 0.02
 """Between probes of the event loop: no stall of 50 ms can hide between two."""

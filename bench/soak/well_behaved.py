@@ -12,14 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from replay.sequences import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE, ReplayedClient
-
 from bench.other_user import Work, stopped
 from bench.soak.attacks import BACKLOG_FULL, OUT_OF_PATIENCE
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import ConfcomError
 from confcom.simulation.enclave import SimulatedEnclave
 from e2e.fortanix import quote_once
+from testkit.replay.sequences import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE, ReplayedClient
 
 UID = 65_532
 """A peer of their own, no user that a distribution has."""

@@ -14,8 +14,9 @@ PROGRAMS = (
     "e2e/attacks/held.py",
     "e2e/attacks/kinds.py",
     "e2e/attacks/requests.py",
-    "tests/replay/__init__.py",
-    "tests/replay/wire.py",
+    "testkit/__init__.py",
+    "testkit/replay/__init__.py",
+    "testkit/replay/wire.py",
 )
 """What an attacker runs. It comes by a ConfigMap, because Pod Security admits no host path at an attacker's level."""
 CONFIG_MAP = "attacks"
@@ -59,7 +60,7 @@ class Attacker:
             volumeMounts=[{"name": "code", "mountPath": CODE, "readOnly": True}],
         )
         main["command"] = ["python", "-m", "e2e.attacks", self.kind, str(seconds), *places]
-        items = [{"key": key_of(path), "path": path.removeprefix("tests/")} for path in PROGRAMS]
+        items = [{"key": key_of(path), "path": path} for path in PROGRAMS]
         code = {"name": "code", "configMap": {"name": CONFIG_MAP, "items": items}}
         return pod(self.kind, main, node=node, volumes=[code])
 

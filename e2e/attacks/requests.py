@@ -6,11 +6,10 @@ import socket
 import time
 from collections.abc import Callable
 
-from replay import wire
-
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import TARGET_INFO_SIZE, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.replay import wire
 
 LONGEST = 65_536
 """Of a request, and of the buffer that a client may ask to have filled."""

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from kubelet_contract.kubelet import Bench, PodSeen
-from kubelet_contract.plugin import Plugin
 
 from confcom.playground.layout import DEVICE_PLUGIN_DIR
 from e2e import add_on, leftovers
@@ -19,6 +17,8 @@ from e2e.kubelet_log import KubeletLog
 from e2e.plugins import Plugins
 from e2e.tenants import Tenant
 from e2e.waiting import until
+from testkit.kubelet_contract.kubelet import Bench, PodSeen
+from testkit.kubelet_contract.plugin import Plugin
 
 GENEROUS_SECONDS = 40.0
 """The kubelet reports to the API every 10 s at the latest, and a container that failed waits as long."""

@@ -28,7 +28,7 @@ def load(name: str, node: Node, *arguments: str) -> Manifest:
     main = container(
         "main",
         limits={EPC: 1},
-        environment={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        environment={"PYTHONPATH": str(ROOT)},
         securityContext={"runAsUser": 0},
         volumeMounts=[mounted],
     )

@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from replay.helper import running_helper
-from replay.steps import KEY
-from replay.verification import QuoteVerifier
 
 from confcom.errors import ConfcomError
 from confcom.sgx.report import Report, TargetInfo
@@ -19,6 +16,9 @@ from confcom.simulation.enclave import SimulatedEnclave
 from e2e.fortanix import build, quote_once
 from e2e.fortanix.client import find_cargo
 from e2e.progress import say
+from testkit.replay.helper import running_helper
+from testkit.replay.steps import KEY
+from testkit.replay.verification import QuoteVerifier
 
 pytestmark = pytest.mark.skipif(find_cargo() is None, reason="there is no cargo here to build Fortanix' crate with")
 

@@ -4,8 +4,9 @@ By default that is 1.36.3; `--kubelet 1.37.2` runs it on one of the next rules.
 """
 
 import pytest
-from kubelet_contract.cases import AllocateContract, ListContract, RegistrationContract, RestartContract
-from kubelet_contract.version_cases import From137Contract, UpTo136Contract
+
+from testkit.kubelet_contract.cases import AllocateContract, ListContract, RegistrationContract, RestartContract
+from testkit.kubelet_contract.version_cases import From137Contract, UpTo136Contract
 
 
 class TestRegistration(RegistrationContract):

@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from kubelet_contract.plugin import Plugin
 
 from confcom.playground.layout import DEVICE_PLUGIN_DIR
 from e2e import images
@@ -14,6 +13,7 @@ from e2e.cluster import Cluster, Shape
 from e2e.kubelet_log import LIST_PROCESSED, KubeletLog
 from e2e.plugins import waiting_container
 from e2e.waiting import until
+from testkit.kubelet_contract.plugin import Plugin
 
 RESOURCE = "example.com/withdrawn"
 

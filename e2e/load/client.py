@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from replay.sequences import CLIENTS, ClientSequence, ReplayedClient
-
 from confcom.simulation.enclave import SimulatedEnclave
 from e2e.load.attestation import Attestation
+from testkit.replay.sequences import CLIENTS, ClientSequence, ReplayedClient
 
 SOCKET = Path("/var/run/aesmd/aesm.socket")
 RESULTS, STOP = "attestations", "stop"

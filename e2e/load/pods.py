@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay.sequences import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE
-
 from e2e.add_on import EPC, ROOT
 from e2e.cluster import Cluster, Node
 from e2e.images_workshop import references
 from e2e.load.attestation import Attestation
 from e2e.load.client import RESULTS, STOP
 from e2e.waiting import until
+from testkit.replay.sequences import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QUOTE_EX, OPEN_ENCLAVE
 
 CLIENTS_PER_NODE = (
     (INTEL_QUOTE_EX, INTEL_QL_WRAPPER, OPEN_ENCLAVE, GRAMINE),
@@ -70,7 +69,7 @@ class LoadPod:
     def manifest(self, rate: float) -> dict[str, object]:
         """The pod. What it runs is mounted, read-only: an image has no tests in it."""
         mounts = {
-            "replay": (ROOT / "tests" / "replay", f"{CODE}/replay", True),
+            "testkit": (ROOT / "testkit", f"{CODE}/testkit", True),
             "e2e": (ROOT / "e2e", f"{CODE}/e2e", True),
             "aesmd": (Path("/var/run/aesmd"), "/var/run/aesmd", True),
             "results": (self.folder, DATA, False),

@@ -5,7 +5,6 @@ import os
 import subprocess
 from pathlib import Path
 
-import cluster_programs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from confcom.addon.cluster.kubectl import Cluster, KubeApi, resolve_context
 from confcom.addon.cluster.programs import ClusterAccessError
 from confcom.addon.cluster.simulated_platform import read_platform
 from confcom.errors import ConfcomError
+from testkit import cluster_programs
 
 NAMES = ["--cluster=prod", "--all", "-n", "--", "-", "-f-", "--kubeconfig", "a b", "$(reboot)", "\x1b[2J", "é/..%2f"]
 names = st.sampled_from(NAMES) | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)

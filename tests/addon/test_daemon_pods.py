@@ -1,11 +1,11 @@
 """Why a daemon's pod is not ready, in the words of whoever knows best."""
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.objects import SYSTEM
 
 from confcom.addon.daemons.daemon_pods import PodState, daemon_pods, pod_reason, pods_needing_logs, version_of
 from confcom.addon.model.chart_objects import Component
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import SYSTEM
 
 LOG_TAIL = """{"level": "info", "message": "started"}
 {"level": "warning", "message": "not ready", "about": "readiness", "reason": "no room left"}

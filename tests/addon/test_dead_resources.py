@@ -1,6 +1,4 @@
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.objects import EPC
 
 from confcom.addon.status.stale_resources import (
     FOREIGN_AFTER_SECONDS,
@@ -11,6 +9,8 @@ from confcom.addon.status.stale_resources import (
     removal,
     stale_resources,
 )
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import EPC
 
 
 def node(capacity, allocatable, **more):

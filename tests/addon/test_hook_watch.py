@@ -1,11 +1,11 @@
 """What is made of looks at helm's Job, which tries three times."""
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.objects import SYSTEM
 
 from confcom.addon.rollout.hook_job import HookWatch
 from confcom.addon.rollout.rollout import STUCK_SECONDS
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import SYSTEM
 
 JOB = "confcom-simulated-root-1"
 NO_IMAGE = make.waiting("ErrImagePull", "no such image")

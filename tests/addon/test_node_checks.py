@@ -1,11 +1,11 @@
 """Preflight's checks of the nodes, by themselves."""
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.objects import SIMULATED, Counted
 
 from confcom.addon.model.chart_objects import Plan
 from confcom.addon.preflight.node_checks import check_nodes, check_owners
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import SIMULATED, Counted
 
 PLAN = Plan((make.daemon_set("device-plugin"), make.daemon_set("quote-helper")))
 

@@ -1,7 +1,7 @@
 import pytest
-from fake_cluster import objects as make
 
 from confcom.addon.model.node_selection import selects, untolerated
+from testkit.fake_cluster import objects as make
 
 UNAVAILABLE = "node.kubernetes.io/network-unavailable"
 NODE = make.node("n1", {"zone": "a", "cores": "8", "sgx": "true"})

@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.objects import EPC, SYSTEM, Counted
 
 from confcom.addon.rollout.snapshot import Snapshot
 from confcom.addon.status.status import add_on_status
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import EPC, SYSTEM, Counted
 
 
 def reads_of_a_pod(nodes):

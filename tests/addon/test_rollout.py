@@ -1,12 +1,12 @@
 """When waiting for the daemons is given up."""
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.objects import SYSTEM
 
 from confcom.addon.daemons.daemon_pods import REVISION_LABEL, daemon_pods
 from confcom.addon.rollout.rollout import STUCK_SECONDS, NodeStep, Rollout, Step, Verdict, evaluate, rollout, updating
 from confcom.addon.rollout.snapshot import Snapshot
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import SYSTEM
 
 DEADLINE = 100.0
 

@@ -3,12 +3,12 @@
 from datetime import UTC, datetime
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.objects import HARDWARE, SYSTEM
 
 from confcom.addon.rollout.snapshot import Snapshot
 from confcom.addon.status.status import add_on_status
 from confcom.quote_helper.takeover.takeover_policy import Foreign, Instance, decide
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import HARDWARE, SYSTEM
 
 ME = Instance(started_ms=1, token=1)
 NOBODY = "no Pod of this node mounts its directory to write there"

@@ -4,13 +4,13 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.objects import SYSTEM
 
 from confcom.addon.daemons.daemon_pods import REVISION_LABEL
 from confcom.addon.rollout.rollout import rollout
 from confcom.addon.rollout.snapshot import Snapshot
 from confcom.addon.rollout.stalled_update import QUIET_SECONDS, RECONCILE_ANNOTATION, StabilityTracker, stall_problems
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import SYSTEM
 
 OLD, NEW = "1", "2"
 MIN_READY = 5

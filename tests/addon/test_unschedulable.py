@@ -1,11 +1,11 @@
 """Why a workload waits, by what the nodes offer and allow."""
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.objects import ENCLAVE, EPC, PROVISION, Counted
 
 from confcom.addon.workloads.unschedulable import KINDS_EXAMINED
 from confcom.addon.workloads.workloads import troubled_workloads
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import ENCLAVE, EPC, PROVISION, Counted
 
 INTEL = "sgx.intel.com/epc"
 SIMULATED_EPC = "simulated.confcom.internal/sgx_epc_mem_in_MiB"

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from replay import wire
 
 from bench.load import WrongAnswerError, prepare, quote_in
 from bench.rounds import Tally as ServerTally
@@ -21,6 +20,7 @@ from bench.summary import Latency, Spread, percentile
 from confcom.aesm.session import ProtocolViolation, ServerSession
 from confcom.errors import ConfcomError
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from testkit.replay import wire
 
 ROOT = Path(__file__).parent.parent.parent
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="peers of their own take root")
@@ -180,7 +180,6 @@ def run_program(module, *arguments):
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "tests")},
         capture_output=True,
         text=True,
         check=False,

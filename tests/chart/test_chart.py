@@ -3,7 +3,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chart_manifests import (
+
+from confcom.daemon.supervision import STOP_DEADLINE_SECONDS as HELPER_STOP_SECONDS
+from confcom.device_plugin.main import STOP_SECONDS as PLUGIN_STOP_SECONDS
+from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, DEFAULT_NAMES, HELPERS, ResourceKind, ResourceSettings
+from confcom.device_plugin.settings import DEFAULT_SIMULATED_EPC_MIB
+from confcom.device_plugin.settings import parse_settings as plugin_settings
+from confcom.quote_helper.settings import parse_settings as helper_settings
+from confcom.quote_provider.state_directory import STATE_FILE
+from confcom.simulated_root.record import FINGERPRINT_KEY, RECORD_NAME, SECRET_NAME
+from testkit.chart_manifests import (
     HELPER,
     JOB_ACCOUNT,
     PLUGIN,
@@ -16,15 +25,6 @@ from chart_manifests import (
     pod_of,
     pods,
 )
-
-from confcom.daemon.supervision import STOP_DEADLINE_SECONDS as HELPER_STOP_SECONDS
-from confcom.device_plugin.main import STOP_SECONDS as PLUGIN_STOP_SECONDS
-from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, DEFAULT_NAMES, HELPERS, ResourceKind, ResourceSettings
-from confcom.device_plugin.settings import DEFAULT_SIMULATED_EPC_MIB
-from confcom.device_plugin.settings import parse_settings as plugin_settings
-from confcom.quote_helper.settings import parse_settings as helper_settings
-from confcom.quote_provider.state_directory import STATE_FILE
-from confcom.simulated_root.record import FINGERPRINT_KEY, RECORD_NAME, SECRET_NAME
 
 ROOT = Path(__file__).parent.parent.parent
 

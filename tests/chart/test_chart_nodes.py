@@ -4,11 +4,11 @@ import json
 
 import pytest
 import yaml
-from chart_manifests import HELPER, NFD_LABEL, PLUGIN, SIMULATED_LABEL, daemon, only_container, pods
 
 from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind
 from confcom.device_plugin.settings import DEFAULT_DEVICE_PLUGIN_DIRECTORY
 from confcom.device_plugin.settings import parse_settings as plugin_settings
+from testkit.chart_manifests import HELPER, NFD_LABEL, PLUGIN, SIMULATED_LABEL, daemon, only_container, pods
 
 HARDWARE = "quoteHelper.enabled=false"
 BESIDE = "simulated.besideHardware=true"

@@ -4,7 +4,10 @@ import re
 
 import pytest
 import yaml
-from chart_manifests import (
+
+from confcom.addon.model.chart_objects import POLICY_ANNOTATION
+from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind
+from testkit.chart_manifests import (
     HELPER,
     JOB_ACCOUNT,
     PLUGIN,
@@ -14,9 +17,6 @@ from chart_manifests import (
     daemon,
     only_container,
 )
-
-from confcom.addon.model.chart_objects import POLICY_ANNOTATION
-from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind
 
 BESIDE = "simulated.besideHardware=true"
 PROVISION, HELPER_EPC = DEFAULT_NAMES[ResourceKind.PROVISION], DEFAULT_NAMES[ResourceKind.HELPER]

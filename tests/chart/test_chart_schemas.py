@@ -6,7 +6,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from chart_manifests import HELPER
+
+from testkit.chart_manifests import HELPER
 
 SCHEMAS = Path(__file__).parent / "schemas"
 KUBERNETES = ("1.34", "1.35", "1.36", "1.37")

@@ -6,7 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import yaml
-from chart_manifests import NFD_LABEL, PLUGIN, SIMULATED_LABEL
+
+from testkit.chart_manifests import NFD_LABEL, PLUGIN, SIMULATED_LABEL
 
 SYSTEM = "sgx"
 SIMULATED = ("simulated.enabled=true",)

@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from chart_manifests import HELPER, NFD_LABEL, PLUGIN, SIMULATED_LABEL, daemon, only_container, pods
 
 from confcom.addon.cluster.kubectl import DEFAULT_NAMESPACE
 from confcom.quote_helper.settings import MIN_MEMORY_LIMIT_MIB
 from confcom.simulated_root.record import SECRET_NAME
+from testkit.chart_manifests import HELPER, NFD_LABEL, PLUGIN, SIMULATED_LABEL, daemon, only_container, pods
 
 ROOT = Path(__file__).parent.parent.parent
 DIGEST = "sha256:" + "0123456789abcdef" * 4

@@ -4,7 +4,8 @@ import re
 
 import pytest
 import yaml
-from fake_cluster.chart import HOOK, default_chart
+
+from testkit.fake_cluster.chart import HOOK, default_chart
 
 REGISTRY = "image.registry=registry.test"
 HELPERLESS = ("quoteHelper.enabled=false",)

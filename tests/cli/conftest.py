@@ -1,12 +1,12 @@
 import pytest
 from click.testing import CliRunner
-from fake_cluster import objects as make
-from fake_cluster.cluster import FakeCluster
-from fake_cluster.objects import SYSTEM
 
 from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
 from confcom.errors import ExitCode
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.cluster import FakeCluster
+from testkit.fake_cluster.objects import SYSTEM
 
 REGISTRY = "registry.test"
 

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from confcom_process import Case, Server, execute
 
 from confcom.errors import ExitCode
+from testkit.confcom_process import Case, Server, execute
 
 pytestmark = pytest.mark.slow
 

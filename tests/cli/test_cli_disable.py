@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.cluster import words_and_flags
-from fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
 from confcom.addon.status.stale_resources import FOREIGN_AFTER_SECONDS
 from confcom.errors import ExitCode
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.cluster import words_and_flags
+from testkit.fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
 OURS = {EPC, ENCLAVE, HELPER_EPC, PROVISION}
 SECRET = {"kind": "Secret", "metadata": {"name": "confcom-simulated-platform", "namespace": SYSTEM}}

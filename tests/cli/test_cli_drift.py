@@ -5,12 +5,12 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from fake_cluster import fields
-from fake_cluster import objects as make
-from fake_cluster.fields import EDITED, edit
-from fake_cluster.objects import SYSTEM
 
 from confcom.errors import ExitCode
+from testkit.fake_cluster import fields
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.fields import EDITED, edit
+from testkit.fake_cluster.objects import SYSTEM
 
 POD = ("spec", "template", "spec")
 HELPER = (*POD, "containers", ("name", "quote-helper"))

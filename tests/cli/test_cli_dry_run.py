@@ -4,9 +4,9 @@ import copy
 import json
 
 import pytest
-from fake_cluster.fields import edit
 
 from confcom.errors import ExitCode
+from testkit.fake_cluster.fields import edit
 
 IMAGE = ("spec", "template", "spec", "containers", ("name", "quote-helper"), "image")
 NOTHING = "Nothing was changed, and nothing would change without --dry-run.\n"

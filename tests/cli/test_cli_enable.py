@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.cluster import words_and_flags
-from fake_cluster.objects import EPC, SYSTEM
 
 from confcom.addon.rollout.stalled_update import QUIET_SECONDS, RECONCILE_ANNOTATION
 from confcom.errors import ExitCode
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.cluster import words_and_flags
+from testkit.fake_cluster.objects import EPC, SYSTEM
 
 IMAGES = "registry.test/confcom/"
 

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import click
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.objects import EPC, SYSTEM
 
 from confcom.errors import ExitCode
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import EPC, SYSTEM
 
 
 @pytest.fixture

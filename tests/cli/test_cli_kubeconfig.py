@@ -6,10 +6,10 @@ import subprocess
 
 import pytest
 from click.testing import CliRunner
-from tool_programs import newest
 
 from confcom.cli.group import cli
 from confcom.errors import ExitCode
+from testkit.tool_programs import newest
 
 COMMANDS = [["status"], ["enable"], ["update"], ["rollback"], ["disable"], ["simulation", "export", "trust"]]
 KUBECTL = "The connection to the server localhost:8080 was refused - did you specify the right host or port?"

@@ -1,10 +1,10 @@
 """What a person sees when a check before `confcom enable` fails: nothing is changed, and it says why and what to do."""
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.cluster import default_chart
 
 from confcom.errors import ExitCode
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.cluster import default_chart
 
 NO_CONSENT = "simulated.enabled is false, and quoteHelper.enabled is true"
 SIMULATED_ONLY = "why: this version makes quotes by a simulated platform only, and simulation is never on by itself"

@@ -2,11 +2,11 @@
 
 import pytest
 import yaml
-from fake_cluster import objects as make
-from fake_cluster.objects import EPC
 
 from confcom.addon.cluster.helm import chart_folder
 from confcom.errors import ExitCode
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import EPC
 
 TOLERATE_IT = "--set tolerations[0].key=ToBeDeletedByClusterAutoscaler --set tolerations[0].operator=Exists"
 LABEL_A_NODE = (

@@ -1,9 +1,9 @@
 """Preflight: would the namespace take the daemons' Pods, and is there one."""
 
 import pytest
-from fake_cluster.objects import SYSTEM
 
 from confcom.errors import ExitCode
+from testkit.fake_cluster.objects import SYSTEM
 
 ONLY_PRIVILEGED = (
     "why: the daemons need host directories, and the quote helper the node's process IDs: only the level privileged "

@@ -1,10 +1,10 @@
 """`confcom rollback` to what the nodes are not any more, on a cluster in memory."""
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.objects import SYSTEM
 
 from confcom.errors import ExitCode
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import SYSTEM
 
 OTHER = {"example.com/sgx": "yes"}
 

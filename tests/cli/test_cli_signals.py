@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.cluster import FakeCluster
 
 from confcom.addon.cluster.detached_process import StopRequest
 from confcom.errors import ExitCode
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.cluster import FakeCluster
 
 PROGRAM = f"""#!{sys.executable}
 import json, os, socket, sys

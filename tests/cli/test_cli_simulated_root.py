@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.hook import RECORD, SECRET
-from fake_cluster.objects import SYSTEM
 
 from confcom.addon.cluster.root_reader import MOST_ASKED
 from confcom.errors import ExitCode
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.hook import RECORD, SECRET
+from testkit.fake_cluster.objects import SYSTEM
 
 OLD, NEW = RECORD["data"]["sha256"], "cd" * 32
 BEFORE, MADE, AFTER = "2026-11-24T12:00:00Z", "2026-11-24T12:30:15Z", "2026-11-24T12:30:16Z"

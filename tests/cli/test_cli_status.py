@@ -6,14 +6,14 @@ import subprocess
 from itertools import product
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.chart import POLICY
-from fake_cluster.cluster import FakeCluster, default_chart, name_of, words_and_flags
-from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
 
 from confcom.addon.cluster.kubectl import LOG_SECONDS
 from confcom.addon.cluster.snapshot_reader import MOST_LOGS
 from confcom.errors import ExitCode
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.chart import POLICY
+from testkit.fake_cluster.cluster import FakeCluster, default_chart, name_of, words_and_flags
+from testkit.fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
 
 
 @pytest.fixture

@@ -3,14 +3,14 @@
 import json
 
 import pytest
-from fake_cluster import large
-from fake_cluster import objects as make
-from fake_cluster.objects import EPC, HARDWARE, SYSTEM
 
 from confcom.addon.preflight.node_checks import shown
 from confcom.addon.status.socket_holders import FOREIGN_SOCKET
 from confcom.cli.status_lines import MAX_GROUPS, MAX_ROWS
 from confcom.errors import ExitCode
+from testkit.fake_cluster import large
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import EPC, HARDWARE, SYSTEM
 
 A_SCREEN = 24 + MAX_ROWS
 """Lines: the rows of some nodes, and as much around them as a terminal shows at once."""

@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from fake_cluster import objects as make
-from fake_cluster.chart import POLICY
-from fake_cluster.cluster import default_chart
-from fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
 
 from confcom.addon.cluster.refused_pods_reader import MOST_CONTROLLERS
 from confcom.errors import ExitCode
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.chart import POLICY
+from testkit.fake_cluster.cluster import default_chart
+from testkit.fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
 
 LATER, NOW, BEFORE = "2026-11-25T00:09:00Z", "2026-11-25T00:00:00Z", "2026-11-24T23:00:00Z"
 PROVISION_RULE = (

@@ -1,6 +1,6 @@
 """The commands in docs/how-to/enable-the-add-on.md, run in their order on a cluster in memory.
 
-As a program (PYTHONPATH=tests python tests/cli/test_docs_enable.py) it writes into the page what they print.
+As a program (python tests/cli/test_docs_enable.py) it writes into the page what they print.
 """
 
 import json
@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 from click.testing import CliRunner
-from fake_cluster import objects as make
-from fake_cluster.cluster import FakeCluster
-from fake_cluster.objects import EPC
 
 from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.cluster import FakeCluster
+from testkit.fake_cluster.objects import EPC
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "enable-the-add-on.md"
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)

@@ -9,7 +9,6 @@ import sys
 import threading
 
 import pytest
-from full_pipe import fill, full_pipe, lines_of
 from prometheus_client import CollectorRegistry
 
 from confcom.daemon.log_stream import (
@@ -22,6 +21,7 @@ from confcom.daemon.log_stream import (
     LogStream,
 )
 from confcom.daemon.logs import LogFormat, configure_logging
+from testkit.full_pipe import fill, full_pipe, lines_of
 
 DROPPED = "confcom_log_records_dropped_total"
 

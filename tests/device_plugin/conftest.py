@@ -12,10 +12,10 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
-from fresh_metrics import FreshPage
 
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
+from testkit.fresh_metrics import FreshPage
 
 
 class Kubelet:

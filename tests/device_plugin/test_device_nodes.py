@@ -1,7 +1,12 @@
 """Owner, mode and mount of the SGX device nodes: what is wrong, and what to do."""
 
 import pytest
-from hosts.fake import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.device_plugin.discovery.device_nodes import Device, inspect_devices, mounted_noexec
+from confcom.device_plugin.discovery.host import FileStatus
+from testkit.hosts.fake import (
     BY_INTELS_RULES,
     DRIVER,
     ENCLAVE,
@@ -13,11 +18,6 @@ from hosts.fake import (
     device,
     hardware,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
-from confcom.device_plugin.discovery.device_nodes import Device, inspect_devices, mounted_noexec
-from confcom.device_plugin.discovery.host import FileStatus
 
 ROOT_MOUNT = "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw"
 

@@ -3,7 +3,6 @@
 import logging
 
 import pytest
-from hosts.fake import BY_INTELS_RULES, DRIVER, ENCLAVE, MIB, PROVISION, FakeHost, device, hardware, processor, sysfs
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -12,6 +11,18 @@ from confcom.device_plugin.discovery.device_nodes import Device
 from confcom.device_plugin.discovery.device_watch import DEBOUNCE_POLLS, Debounce, DeviceWatch, SgxSearch
 from confcom.device_plugin.discovery.epc_discovery import SimulatedOnHardwareError, discover
 from confcom.device_plugin.metrics import PluginMetrics
+from testkit.hosts.fake import (
+    BY_INTELS_RULES,
+    DRIVER,
+    ENCLAVE,
+    MIB,
+    PROVISION,
+    FakeHost,
+    device,
+    hardware,
+    processor,
+    sysfs,
+)
 
 
 class Tried:

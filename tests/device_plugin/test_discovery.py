@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-from hosts.fake import DRIVER, MIB, FakeHost, device, hardware, processor, sysfs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from confcom.device_plugin.discovery.epc_discovery import (
 from confcom.device_plugin.discovery.epc_sources import EpcSource
 from confcom.device_plugin.discovery.host import FileStatus, HostFiles
 from confcom.errors import ExitCode
+from testkit.hosts.fake import DRIVER, MIB, FakeHost, device, hardware, processor, sysfs
 
 FILE = FileStatus(character_device=False, mode=0o666, uid=0, gid=0)
 

@@ -1,10 +1,10 @@
 """Where the EPC's size comes from: by sysfs, by CPUID, by nobody; and why not by the one before."""
 
 import pytest
-from hosts.fake import GIB, MIB, FakeHost, processor, sysfs
 
 from confcom.device_plugin.discovery.epc_sources import EpcSource, find_epc
 from confcom.sgx.epc import AZURE_DCSV2_EPC_MIB, CpuidRegisters
+from testkit.hosts.fake import GIB, MIB, FakeHost, processor, sysfs
 
 NOT_THERE = "/sys/devices/system/node/node*/x86/sgx_total_bytes is not there (it needs kernel 5.17)"
 SYSFS_SAYS_0 = "/sys/devices/system/node/node*/x86/sgx_total_bytes says 0 bytes"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+
 from chaos.instance import Instance
 from chaos.watched_node import PATIENCE_SECONDS, WatchedNode
-
 from confcom.device_plugin.resources import EPC_RESOURCE
 from confcom.playground.api.views import JobStatus, Phase
 from confcom.playground.kubelet.plugin_registry import KubeletRules

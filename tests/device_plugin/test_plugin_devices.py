@@ -4,13 +4,13 @@ import subprocess
 import sys
 
 import pytest
-from hosts.tree import MIB, HostTree
 from prometheus_client.parser import text_string_to_metric_families
 
 from confcom.device_plugin.resources import ENCLAVE_RESOURCE as ENCLAVE
 from confcom.device_plugin.resources import EPC_RESOURCE as EPC
 from confcom.device_plugin.resources import HELPER_RESOURCE as HELPER
 from confcom.device_plugin.resources import PROVISION_RESOURCE as PROVISION
+from testkit.hosts.tree import MIB, HostTree
 
 ALL = (EPC, ENCLAVE, PROVISION, HELPER)
 LATE = 60

@@ -8,13 +8,13 @@ import sys
 import threading
 
 import pytest
-from fresh_metrics import FreshPage
-from full_pipe import full_pipe, lines_of
 
 from confcom.daemon.log_stream import MAX_WAITING_RECORDS
 from confcom.device_plugin.resources import ENCLAVE_RESOURCE as ENCLAVE
 from confcom.device_plugin.resources import EPC_RESOURCE as EPC
 from confcom.errors import ExitCode
+from testkit.fresh_metrics import FreshPage
+from testkit.full_pipe import full_pipe, lines_of
 
 # The plugin as it is, beside a library in its process that logs a great deal.
 TALKATIVE = """

@@ -14,15 +14,15 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner
-from cluster_programs import find_helm, find_kubectl
-from documentation import PAGES, ROOT, blocks, commands
-from fake_cluster import objects as make
-from fake_cluster.cluster import FakeCluster
 
 from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
 from confcom.device_plugin import settings as plugin
 from confcom.quote_helper import settings as helper
+from testkit.cluster_programs import find_helm, find_kubectl
+from testkit.documentation import PAGES, ROOT, blocks, commands
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.cluster import FakeCluster
 
 RUN_BY = {
     "docs/how-to/enable-the-add-on.md": "tests/cli/test_docs_enable.py",

@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from documentation import PAGES, ROOT, blocks, commands
+
+from testkit.documentation import PAGES, ROOT, blocks, commands
 
 OURS = re.compile(r"(?P<registry>[\w.:/-]+/)?confcom/(?:device-plugin|quote-helper|sample-workload)\b")
 """In a command or a manifest."""

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import pytest
 import yaml
 from click.testing import CliRunner
-from documentation import blocks
-from fake_cluster import objects as make
-from fake_cluster.cluster import FakeCluster
-from fake_cluster.objects import SYSTEM
 
 from confcom.addon.preflight.permissions import is_cluster_wide, plural
 from confcom.addon.workloads.refused_pods import API_VERSIONS
 from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
 from confcom.errors import ExitCode
+from testkit.documentation import blocks
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.cluster import FakeCluster
+from testkit.fake_cluster.objects import SYSTEM
 
 PAGE = "docs/how-to/let-people-look.md"
 TENANT = "team-a"

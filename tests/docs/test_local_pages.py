@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from documentation import ROOT, blocks, commands, text_of
+
+from testkit.documentation import ROOT, blocks, commands, text_of
 
 PLAYGROUND = "docs/reference/playground.md"
 PLATFORM = "docs/explanation/simulated-platform.md"

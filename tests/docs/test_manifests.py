@@ -5,9 +5,9 @@ import json
 import jsonschema
 import pytest
 import yaml
-from documentation import PAGES, ROOT, blocks
 
 from confcom.device_plugin.resources import DEFAULT_NAMES
+from testkit.documentation import PAGES, ROOT, blocks
 
 KUBERNETES = ("1.34", "1.35", "1.36", "1.37")
 POD_SPEC = "io.k8s.api.core.v1.PodSpec"

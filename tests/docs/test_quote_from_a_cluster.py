@@ -5,7 +5,8 @@ import re
 import sys
 
 import pytest
-from documentation import ROOT, commands
+
+from testkit.documentation import ROOT, commands
 
 HELPER = "confcom quote-helper --simulated --state-dir STATE --socket {folder}/aesm.socket"
 PAGES = {"docs/tutorial/first-quote.md": "## On a cluster", "docs/how-to/install-on-a-cluster.md": "## Verify"}

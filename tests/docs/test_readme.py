@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from documentation import PAGES, ROOT
-from fake_cluster import objects as make
-from fake_cluster.cluster import FakeCluster
 
 from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
+from testkit.documentation import PAGES, ROOT
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.cluster import FakeCluster
 
 README = (ROOT / "README.md").read_text()
 

@@ -6,10 +6,10 @@ import socket
 from pathlib import Path
 
 import pytest
-from documentation import PAGES, ROOT, text_of
 
 from confcom.client.errors import connect_error
 from confcom.quote_helper.takeover.takeover_policy import Foreign, Instance, decide
+from testkit.documentation import PAGES, ROOT, text_of
 
 PAGE = "docs/how-to/troubleshoot.md"
 PATH = "/var/run/aesmd/aesm.socket"

@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from documentation import commands, text_of
+
+from testkit.documentation import commands, text_of
 
 PAGE = "docs/tutorial/first-quote.md"
 FOLDER = "/tmp/first-quote"

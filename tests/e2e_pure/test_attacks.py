@@ -8,8 +8,6 @@ import subprocess
 import sys
 
 import pytest
-from replay import wire
-from replay.helper import running_helper
 
 from bench.summary import Latency
 from confcom.aesm.session import ProtocolViolation, ServerSession
@@ -21,6 +19,8 @@ from e2e.attacks.kinds import KINDS
 from e2e.attacks.outcome import MIB, DaemonSeen, Period, table
 from e2e.attacks.pods import PROGRAMS, Attacker, config_map
 from e2e.load.attestation import Attestation
+from testkit.replay import wire
+from testkit.replay.helper import running_helper
 
 AS_ROOT = {"gone-peers-held", "gone-peers", "effective-users", "unread-by-users", "incomplete-by-users", "complaints"}
 SECONDS = "0.3"

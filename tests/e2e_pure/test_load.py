@@ -3,8 +3,6 @@
 import itertools
 
 import pytest
-from replay.helper import running_helper
-from replay.sequences import GRAMINE, INTEL_QUOTE_EX
 
 from confcom.quote_provider.export import export_platform
 from confcom.quote_provider.state_directory import open_platform, utc_now
@@ -13,6 +11,8 @@ from e2e.load.attestation import Attestation
 from e2e.load.client import Client
 from e2e.load.outcome import Outcome, Trust
 from e2e.load.pods import LoadPod
+from testkit.replay.helper import running_helper
+from testkit.replay.sequences import GRAMINE, INTEL_QUOTE_EX
 
 
 @pytest.fixture(scope="module")

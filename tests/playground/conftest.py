@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from kubelet_contract.plugin import Plugin
 
 from confcom.playground.api.client import NodeClient
 from confcom.playground.kubelet.plugin_registry import KubeletRules
@@ -24,6 +23,7 @@ from confcom.playground.node import Node, Timing
 from confcom.playground.runtime.images import Image
 from confcom.playground.runtime.machine import Programs
 from confcom.playground.runtime.modes import Mode, choose_mode, obstacle_to, prefix
+from testkit.kubelet_contract.plugin import Plugin
 
 
 @pytest.fixture

@@ -5,21 +5,21 @@ import json
 import secrets
 
 import pytest
-from kubelet_contract.cases import (
-    AllocateContract,
-    ListContract,
-    RegistrationContract,
-    RemovalContract,
-    RestartContract,
-)
-from kubelet_contract.kubelet import Bench, PodSeen
-from kubelet_contract.version_cases import From137Contract, UpTo136Contract
 
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
 from confcom.playground.api.errors import NotFoundError
 from confcom.playground.kubelet.plugin_registry import KubeletRules
 from confcom.playground.kubelet.rules import BackOff
 from confcom.playground.node import NAME, Timing
+from testkit.kubelet_contract.cases import (
+    AllocateContract,
+    ListContract,
+    RegistrationContract,
+    RemovalContract,
+    RestartContract,
+)
+from testkit.kubelet_contract.kubelet import Bench, PodSeen
+from testkit.kubelet_contract.version_cases import From137Contract, UpTo136Contract
 
 QUICK = Timing(BackOff(0.05, 0.05), BackOff(0.05, 0.05), dial_seconds=1, stop_grace_seconds=300)
 

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from aesm_server_harness import Harness
-from fresh_metrics import FreshPage
 from prometheus_client import CollectorRegistry, generate_latest
 
 from confcom.aesm.error_code import AesmErrorCode
@@ -28,6 +26,8 @@ from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.aesm_server_harness import Harness
+from testkit.fresh_metrics import FreshPage
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "aesm"
 WAIT_SECONDS = 30

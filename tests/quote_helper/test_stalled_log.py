@@ -6,14 +6,13 @@ import signal
 import socket
 import threading
 
-from full_pipe import full_pipe, lines_of
-
 from confcom.aesm.framing import encode_frame
 from confcom.aesm.message_codec import encode_request
 from confcom.aesm.messages import GetQuoteExRequest
 from confcom.client import AesmClient
 from confcom.daemon.log_stream import MAX_WAITING_RECORDS
 from confcom.errors import ExitCode
+from testkit.full_pipe import full_pipe, lines_of
 
 DROPPED = "confcom_log_records_dropped_total"
 LINES = 60_000

@@ -2,7 +2,7 @@ import secrets
 
 import pytest
 
-from replay.helper import running_helper
+from testkit.replay.helper import running_helper
 
 
 @pytest.fixture(scope="session")

@@ -15,12 +15,12 @@ import pytest
 
 from confcom.sgx.report import TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
-from replay import wire
-from replay.helper import START_SECONDS, running_helper
-from replay.legacy import LEGACY_CALLS
-from replay.rows import ids, init, num, quote, select, size
-from replay.sequences import GRAMINE, OPEN_ENCLAVE, ReplayedClient
-from replay.steps import KEY, KEY_LIST
+from testkit.replay import wire
+from testkit.replay.helper import START_SECONDS, running_helper
+from testkit.replay.legacy import LEGACY_CALLS
+from testkit.replay.rows import ids, init, num, quote, select, size
+from testkit.replay.sequences import GRAMINE, OPEN_ENCLAVE, ReplayedClient
+from testkit.replay.steps import KEY, KEY_LIST
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "aesm-deviations.md"
 DROPPED = 'confcom_quote_helper_connections_dropped_total{{reason="{}"}}'.format

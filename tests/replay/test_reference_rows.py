@@ -7,10 +7,10 @@ import pytest
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.report import Report, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
-from replay import wire
-from replay.legacy import LEGACY_CALLS
-from replay.rows import ROWS, Made, OfSize, ids, init, num, quote, size
-from replay.steps import KEY, QE_REPORT_DATA
+from testkit.replay import wire
+from testkit.replay.legacy import LEGACY_CALLS
+from testkit.replay.rows import ROWS, Made, OfSize, ids, init, num, quote, size
+from testkit.replay.steps import KEY, QE_REPORT_DATA
 
 ENCLAVE = SimulatedEnclave.from_name("rows")
 REPORT_DATA = bytes(range(64))

@@ -3,9 +3,9 @@
 import socket
 
 from confcom.aesm.messages import MessageKind
-from replay.proxy import spoiling
-from replay.runner import ABSTRACT_NAME
-from replay.sequences import FORTANIX, GRAMINE, OPEN_ENCLAVE, ReplayedClient
+from testkit.replay.proxy import spoiling
+from testkit.replay.runner import ABSTRACT_NAME
+from testkit.replay.sequences import FORTANIX, GRAMINE, OPEN_ENCLAVE, ReplayedClient
 
 
 def test_the_abstract_name_fills_the_whole_address():

@@ -7,9 +7,9 @@ import pytest
 from confcom.aesm.messages import MessageKind
 from confcom.sgx.report import Report
 from confcom.simulation.enclave import SimulatedEnclave
-from replay import wire
-from replay.proxy import spoiling
-from replay.sequences import (
+from testkit.replay import wire
+from testkit.replay.proxy import spoiling
+from testkit.replay.sequences import (
     FORTANIX,
     GRAMINE,
     INCLAVARE,

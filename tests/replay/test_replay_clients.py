@@ -8,9 +8,9 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
 from confcom.sgx.report import Report
 from confcom.simulation.enclave import SimulatedEnclave
-from replay import wire
-from replay.model import State
-from replay.sequences import (
+from testkit.replay import wire
+from testkit.replay.model import State
+from testkit.replay.sequences import (
     CLIENTS,
     ENARX,
     FORTANIX,
@@ -24,7 +24,7 @@ from replay.sequences import (
     ReplayedClient,
     ql_wrapper,
 )
-from replay.verification import QuoteVerifier
+from testkit.replay.verification import QuoteVerifier
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "aesm"
 SERVED = [client for client in CLIENTS if client.served]

@@ -6,9 +6,9 @@ import signal
 import pytest
 
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
-from replay.helper import START_SECONDS, running_helper
-from replay.sequences import FORTANIX, GRAMINE, INCLAVARE, OPEN_ENCLAVE, ReplayedClient
-from replay.verification import QuoteVerifier
+from testkit.replay.helper import START_SECONDS, running_helper
+from testkit.replay.sequences import FORTANIX, GRAMINE, INCLAVARE, OPEN_ENCLAVE, ReplayedClient
+from testkit.replay.verification import QuoteVerifier
 
 NEW = dataclasses.replace(DEFAULT_QE_IDENTITY, mr_enclave=bytes(range(32)), isv_svn=2)
 NEW_FLAGS = ("--simulated-qe-mrenclave", NEW.mr_enclave.hex(), "--simulated-qe-isvsvn", str(NEW.isv_svn))

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
-from replay.sequences import INTEL_QUOTE_EX
 
 from e2e import add_on
 from e2e.attacks.daemons import daemons_on, watching
@@ -16,6 +15,7 @@ from e2e.attacks.pods import ENFORCE, Attacker, config_map
 from e2e.load.pods import Load, LoadPod
 from e2e.tenants import Tenant
 from e2e.waiting import until
+from testkit.replay.sequences import INTEL_QUOTE_EX
 
 CASE_SECONDS = 900
 """For one case: a minute of attack, half a minute before it, and a change of the chart on a busy machine."""

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from replay.sequences import CLIENTS, ReplayedClient
 
 from confcom.errors import ExitCode
 from e2e import images
@@ -23,6 +22,7 @@ from e2e.load.outcome import Outcome, Trust
 from e2e.load.pods import Load
 from e2e.plugins import waiting_container
 from e2e.waiting import until
+from testkit.replay.sequences import CLIENTS, ReplayedClient
 
 CASE_SECONDS = 600
 """On a busy machine; a quiet one takes under two minutes for each."""

@@ -1,7 +1,8 @@
 """What a real kubelet does 5 minutes after a plugin has gone."""
 
 import pytest
-from kubelet_contract.cases import RemovalContract
+
+from testkit.kubelet_contract.cases import RemovalContract
 
 SLOW_SECONDS = 500
 """For the 5 minutes and what comes before and after."""

@@ -3,11 +3,11 @@
 import re
 
 import pytest
-from documentation import commands, text_of
 
 from e2e.add_on import ROOT
 from e2e.cluster.addresses import NODE_NAME
 from e2e.images_workshop import REGISTRY
+from testkit.documentation import commands, text_of
 
 SLOW_SECONDS = 900
 """It ends with `confcom disable`, which waits for the kubelet to forget the resources: 5 minutes."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from replay.sequences import CLIENTS, ReplayedClient
 
 from confcom.errors import ExitCode
 from e2e import images
@@ -20,6 +19,7 @@ from e2e.load.outcome import Outcome, Trust
 from e2e.load.pods import Load
 from e2e.other_image import derive
 from e2e.waiting import until
+from testkit.replay.sequences import CLIENTS, ReplayedClient
 
 CASE_SECONDS = 1200
 """For one of these cases: most of it is load."""

@@ -1,7 +1,8 @@
 """The kubelet's device manager: accepts registrations, receives device lists, allocates.
 
-It follows the rules of Kubernetes (pkg/kubelet/cm/devicemanager), including the unexpected ones; tests/kubelet_contract
-runs against both. The rules up to 1.36 and from 1.37 on differ in which plugin is disconnected when (plugin_registry).
+It follows the rules of Kubernetes (pkg/kubelet/cm/devicemanager), including the unexpected ones;
+testkit/kubelet_contract runs against both. The rules up to 1.36 and from 1.37 on differ in which plugin is disconnected
+when (plugin_registry).
 """
 
 from __future__ import annotations

@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from fresh_metrics import FreshPage
-
-from replay import wire
+from testkit.fresh_metrics import FreshPage
+from testkit.replay import wire
 
 START_SECONDS = 30
 ALTERED = Path(__file__).with_name("altered.py")

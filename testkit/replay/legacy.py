@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from confcom.aesm.messages import MessageKind
-from replay import wire
+from testkit.replay import wire
 
 INTEL_MS = 15_000
 PLATFORM_INFO_SIZE = 101

@@ -5,9 +5,9 @@ For a test, a benchmark or a soak: `ReplayedClient(GRAMINE, path).run()`, see `r
 
 from __future__ import annotations
 
-from replay.model import Address, ClientSequence, Read, Timers, Write
-from replay.runner import Exchange, ReplayedClient, Run
-from replay.steps import (
+from testkit.replay.model import Address, ClientSequence, Read, Timers, Write
+from testkit.replay.runner import Exchange, ReplayedClient, Run
+from testkit.replay.steps import (
     KEY_LIST,
     PUB_KEY_ID_SIZE,
     attested,

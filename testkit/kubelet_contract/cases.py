@@ -8,8 +8,8 @@ import pytest
 
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.services import HEALTHY, RECEIVE_LIMIT
-from kubelet_contract.kubelet import Bench, PodSeen
-from kubelet_contract.plugin import Plugin
+from testkit.kubelet_contract.kubelet import Bench, PodSeen
+from testkit.kubelet_contract.plugin import Plugin
 
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
 SLEEP = "while :; do sleep 0.1; done"

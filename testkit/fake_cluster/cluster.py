@@ -6,11 +6,11 @@ import subprocess
 import threading
 from dataclasses import dataclass, field
 
-from fake_cluster import fields
-from fake_cluster import objects as make
-from fake_cluster.chart import HOOK, default_chart
-from fake_cluster.hook import CANCELLED, HookRun
-from fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
+from testkit.fake_cluster import fields
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.chart import HOOK, default_chart
+from testkit.fake_cluster.hook import CANCELLED, HookRun
+from testkit.fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
 CLUSTER_WIDE = {"Node", "Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 KUBELET_KEEPS = 300.0

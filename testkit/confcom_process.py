@@ -13,7 +13,6 @@ import subprocess
 import sys
 import traceback
 from dataclasses import dataclass, field
-from pathlib import Path
 
 PR_CAPBSET_DROP = 24
 DAC_CAPABILITIES = (1, 2)
@@ -152,5 +151,4 @@ def work(asked):
 
 
 if __name__ == "__main__":
-    sys.path.append(str(Path(__file__).parent))
     serve()

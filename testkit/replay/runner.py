@@ -15,9 +15,9 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
 from confcom.sgx.report import NONCE_SIZE, REPORT_DATA_SIZE, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
-from replay import wire
-from replay.model import Address, ClientGivesUpError, ClientSequence, Fields, Read, State, Step, Write
-from replay.steps import integer
+from testkit.replay import wire
+from testkit.replay.model import Address, ClientGivesUpError, ClientSequence, Fields, Read, State, Step, Write
+from testkit.replay.steps import integer
 
 ABSTRACT_NAME = b"\0sgx_aesm_socket_base".ljust(108, b"\0")
 """The name of PSW 1.6 and 1.7, padded to the whole of sun_path as Gramine and Fortanix connect to it."""

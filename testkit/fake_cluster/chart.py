@@ -6,8 +6,8 @@ tests/chart/test_fake_chart.py holds it against the real one.
 import hashlib
 import json
 
-from fake_cluster import objects as make
-from fake_cluster.objects import HELPER_EPC, PROVISION, SYSTEM
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import HELPER_EPC, PROVISION, SYSTEM
 
 HOOK = "helm.sh/hook"
 ROOT_MAKER = "confcom-simulated-root"

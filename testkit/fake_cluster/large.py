@@ -1,6 +1,6 @@
 """A cluster of a thousand nodes and four thousand pods, and what the real command makes of it.
 
-As a program (PYTHONPATH=tests python -m fake_cluster.large) it runs `confcom status` as a process, with a kubectl and a
+As a program (python -m testkit.fake_cluster.large) it runs `confcom status` as a process, with a kubectl and a
 helm that print these objects, and tells lines, seconds of CPU and peak memory.
 """
 
@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fake_cluster import objects as make
-from fake_cluster.objects import ENCLAVE, EPC, HARDWARE, HELPER_EPC, PROVISION, SYSTEM
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import ENCLAVE, EPC, HARDWARE, HELPER_EPC, PROVISION, SYSTEM
 
 NODES, TENANTS = 1000, 2000
 OFFERED = {EPC: 162, ENCLAVE: 1024, HELPER_EPC: 6, PROVISION: 1024}

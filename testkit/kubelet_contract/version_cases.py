@@ -5,8 +5,8 @@ The real kubelets 1.36.3 and 1.37.2 pass what is theirs: `make e2e` and `make e2
 
 import re
 
-from kubelet_contract.cases import SLEEP, refused
-from kubelet_contract.kubelet import Bench
+from testkit.kubelet_contract.cases import SLEEP, refused
+from testkit.kubelet_contract.kubelet import Bench
 
 
 class UpTo136Contract:

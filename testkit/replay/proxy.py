@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from confcom.aesm.messages import MessageKind
-from replay import wire
-from replay.helper import RunningHelper
+from testkit.replay import wire
+from testkit.replay.helper import RunningHelper
 
 Spoil = Callable[[MessageKind, int, bytes], tuple[bytes, ...]]
 """The call, how many of its kind came before, and the helper's answer with its header; returns what to send, by one

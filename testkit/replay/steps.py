@@ -10,8 +10,8 @@ from confcom.aesm.messages import MessageKind
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import REPORT_BODY_SIZE, REPORT_SIZE, Report, TargetInfo
 from confcom.simulation.enclave import ReportRejectedError
-from replay import wire
-from replay.model import ClientGivesUpError, Fields, State, Step
+from testkit.replay import wire
+from testkit.replay.model import ClientGivesUpError, Fields, State, Step
 
 KEY = ECDSA_P256_KEY_ID.encode()
 """The key id that Intel's ql wrapper and Gramine have compiled in, and that the others are told: 256 bytes."""

@@ -6,8 +6,8 @@ Its Pod starts, or does not, once somebody has looked at it: what people are sho
 import copy
 import threading
 
-from fake_cluster import objects as make
-from fake_cluster.objects import SYSTEM
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import SYSTEM
 
 CANNOT_START = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"}
 """What keeps the Job from starting as well: it has the quote helper's image, and runs another program of it."""

@@ -18,8 +18,6 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from hosts.tree import MIB, HostTree
-
 from chaos.books import wrong_allocatable, wrong_streams
 from chaos.disturbance import Disturbance
 from chaos.instance import LOOKS_OFTEN, Instance
@@ -29,6 +27,7 @@ from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
 from confcom.playground.api.views import Phase
 from confcom.playground.layout import Layout
 from confcom.playground.node import NAME
+from testkit.hosts.tree import MIB, HostTree
 
 EPC_MIB = 8
 """Small, so that pods compete."""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from replay import wire
-from replay.steps import KEY, KEY_LIST
+from testkit.replay import wire
+from testkit.replay.steps import KEY, KEY_LIST
 
 OTHER_SIGNER = KEY[:6] + bytes([KEY[6] ^ 1]) + KEY[7:]
 OTHER_ALGORITHM = KEY[:154] + (3).to_bytes(4, "little") + KEY[158:]
