@@ -34,14 +34,17 @@ class ConfcomError(Exception):
 
     Args:
         what: what happened, in one sentence without a full stop.
+        error_code: the stable code, for programs; by default that of the class. `docs/reference/codes.md` lists all.
         why: the cause, as far as it is known.
         remedy: what the reader can do next.
     """
 
+    error_code: str = "failed"
     exit_code: ExitCode = ExitCode.FAILED
 
-    def __init__(self, what: str, *, why: str = "", remedy: str = "") -> None:
+    def __init__(self, what: str, *, error_code: str = "", why: str = "", remedy: str = "") -> None:
         super().__init__(what)
+        self.error_code = error_code or self.error_code
         self.what = what
         self.why = why
         self.remedy = remedy
@@ -58,23 +61,28 @@ class ConfcomError(Exception):
 class MalformedError(ConfcomError):
     """Bytes or text do not follow their format; they were not used."""
 
+    error_code = "malformed"
     exit_code = ExitCode.UNUSABLE
 
 
 class SettingsError(ConfcomError):
     """A flag, an environment variable or a manifest asks for something impossible."""
 
+    error_code = "settings"
     exit_code = ExitCode.USAGE
 
 
 class UnavailableError(ConfcomError):
     """A required service, file or device is not there (yet)."""
 
+    error_code = "unavailable"
     exit_code = ExitCode.UNAVAILABLE
 
 
 class OutputError(ConfcomError):
     """A result exists, but cannot be written to its destination."""
+
+    error_code = "output"
 
 
 def explain(error: ConfcomError) -> str:
@@ -89,7 +97,13 @@ def explain(error: ConfcomError) -> str:
 
 def as_data(error: ConfcomError) -> dict[str, str | int]:
     """Return the members that describe `error` in every command's JSON."""
-    return {"what": error.what, "why": error.why, "do": error.remedy, "exit_code": int(error.exit_code)}
+    return {
+        "code": error.error_code,
+        "what": error.what,
+        "why": error.why,
+        "do": error.remedy,
+        "exit_code": int(error.exit_code),
+    }
 
 
 def printable(text: str) -> str:

@@ -1,0 +1,114 @@
+"""Write the list of codes into docs/reference/codes.md; --check fails if what is there differs.
+
+Codes and messages are read from the source: each call that has a literal code, and each error class that has one.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from generated_part import ROOT, table, write_or_check
+
+SOURCE = ROOT / "src" / "confcom"
+KEYWORDS = ("error_code", "code")
+"""Of errors; of findings, problems and checks."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Coded:
+    """One place in the source that gives a code.
+
+    Args:
+        package: the package of confcom.
+        code: the code.
+        text: the message, with `…` for what is filled in; of a class, the first line of its docstring.
+        kind: the name of what is called, or of the class.
+        place: file and line.
+    """
+
+    package: str
+    code: str
+    text: str
+    kind: str
+    place: str
+
+
+def main() -> int:
+    """Write the page's part, or compare it."""
+    return write_or_check({"codes.md": {"codes": codes_table()}})
+
+
+def codes_table() -> str:
+    """A line for each code and message, by package."""
+    rows = dict.fromkeys((one.package, f"`{one.code}`", one.text.replace("|", "\\|")) for one in sorted(codes()))
+    return table(["package", "code", "message"], rows)
+
+
+def codes(source: Path = SOURCE) -> Iterator[Coded]:
+    """Find all codes.
+
+    Args:
+        source: the folder of packages.
+    """
+    for path in sorted(source.rglob("*.py")):
+        package = path.relative_to(source).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            place = f"{path.relative_to(source)}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.Call) and (code := literal_code(node)):
+                yield Coded(package, code, message_of(node), name_of(node.func), place)
+            elif isinstance(node, ast.ClassDef) and (code := class_code(node)):
+                first = (ast.get_docstring(node) or "").partition("\n")[0]
+                yield Coded(package, code, first, node.name, place)
+
+
+def literal_code(call: ast.Call) -> str:
+    """The literal code of a call; empty if it has none."""
+    for keyword in call.keywords:
+        if keyword.arg in KEYWORDS and isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str):
+            return keyword.value.value
+    return ""
+
+
+def class_code(node: ast.ClassDef) -> str:
+    """The code that a class of errors has for all its instances; empty if it has none."""
+    for statement in node.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id="error_code")], value=ast.Constant(value=str(code))):
+                return code
+            case ast.AnnAssign(target=ast.Name(id="error_code"), value=ast.Constant(value=str(code))):
+                return code
+    return ""
+
+
+def message_of(call: ast.Call) -> str:
+    """The message of a call: its `what` or `text`, else its first positional argument that is text."""
+    named = [one.value for one in call.keywords if one.arg in {"what", "text", "required"}]
+    for argument in [*named, *call.args]:
+        if shown := text_of(argument):
+            return shown
+    return ""
+
+
+def text_of(node: ast.expr) -> str:
+    """A literal text, with `…` for each value that is filled in; empty if the node is no text."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in parts)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return text_of(left) + (text_of(right) or "…")
+        case ast.IfExp(body=body, orelse=other):
+            return f"{text_of(body)} / {text_of(other)}"
+    return ""
+
+
+def name_of(function: ast.expr) -> str:
+    """The name that is called, without what it belongs to."""
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""Codes: each place that can fail gives one, and the page of all codes is made from the source."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from confcom.errors import ConfcomError, SettingsError, as_data
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "confcom"
+SCRIPT = ROOT / "scripts" / "codes_reference.py"
+WELL_FORMED = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+
+
+def calls():
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                yield path.relative_to(SOURCE), node
+
+
+def test_the_page_of_codes_is_made_from_the_source():
+    done = subprocess.run([sys.executable, str(SCRIPT), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_codes_are_words_with_hyphens():
+    given = {
+        keyword.value.value
+        for _, call in calls()
+        for keyword in call.keywords
+        if keyword.arg == "error_code" and isinstance(keyword.value, ast.Constant)
+    }
+    assert [one for one in given if not WELL_FORMED.fullmatch(one)] == []
+
+
+def test_an_error_has_the_code_that_it_was_given_else_that_of_its_class():
+    assert SettingsError("both", error_code="both-given").error_code == "both-given"
+    assert SettingsError("both").error_code == SettingsError.error_code != ConfcomError.error_code
+    assert as_data(SettingsError("both", error_code="both-given"))["code"] == "both-given"
