@@ -19,8 +19,6 @@ RECOVERY_SECONDS = 2.0
 """After an attack that took all memory, for its processes to end and the helper to see it."""
 BACKLOG_FULL = "the backlog is full"
 """In the complaint of a client whose connect() failed with EAGAIN."""
-OUT_OF_PATIENCE = "no answer within the second that the program waits"
-"""In that of Fortanix' program, where its connection was in the backlog, and then waited for a place, for so long."""
 NONE = "none"
 """A phase without any, by which the others are judged."""
 
@@ -35,9 +33,8 @@ class Attack:
         on_probes: whether it is probes and metrics that are attacked, and not the socket of AESM.
         takes_all: whether it takes all memory that clients share, as thousands of users at once: processes in no Pod
             can be them, and root in a Pod where Pods are not told apart. What it costs is told, and is no failure.
-        fills_backlog: whether it connects faster than any helper can accept, or may. The kernel then makes a connect()
-            wait, and refuses one that may not wait with EAGAIN, before a helper sees it; an answer can take longer than
-            a second. That too is told, and is no failure of a client that does not wait for it.
+        fills_backlog: whether it connects faster than any helper can accept. The kernel then makes a connect() wait,
+            and refuses one that may not wait with EAGAIN, before a helper sees it. That too is told, and is no failure.
     """
 
     kind: str
@@ -52,7 +49,7 @@ ATTACKS: tuple[Attack | None, ...] = (
     Attack("unread"),
     Attack("gone-peers-held", ROOT, fills_backlog=True),
     Attack("probes", ROOT, on_probes=True),
-    Attack("effective-users", ROOT, fills_backlog=True),
+    Attack("effective-users", ROOT),
     Attack("unread-by-users", ROOT, takes_all=True),
     Attack("crowd-of-probes", ROOT, on_probes=True),
     Attack("incomplete"),
@@ -122,7 +119,7 @@ def is_spared(moment: float, complaint: str, all_phases: Sequence[Phase]) -> boo
         complaint: of its client.
         all_phases: of the soak.
     """
-    refused = BACKLOG_FULL in complaint or OUT_OF_PATIENCE in complaint
+    refused = BACKLOG_FULL in complaint
     attacks = [
         phase
         for phase in all_phases

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bench.other_user import Work, stopped
-from bench.soak.attacks import BACKLOG_FULL, OUT_OF_PATIENCE
+from bench.soak.attacks import BACKLOG_FULL
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import ConfcomError
 from confcom.simulation.enclave import SimulatedEnclave
@@ -102,7 +102,7 @@ def program(executable: Path, path: str) -> Attest:
                 complaint = str(error)
                 if f"os error {errno.EAGAIN}" in complaint:
                     at_once = time.monotonic() < began + PROGRAM_PATIENCE_SECONDS
-                    complaint = f"{BACKLOG_FULL if at_once else OUT_OF_PATIENCE}: {complaint}"
+                    complaint = f"{BACKLOG_FULL if at_once else 'no answer in time'}: {complaint}"
                 tally.failures.append((began, complaint))
                 return
             tally.latencies.append(time.monotonic() - began)
