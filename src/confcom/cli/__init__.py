@@ -1,1 +1,4 @@
-"""The command line. Each command parses its options, calls one package, and prints; imports happen when it runs."""
+"""The command line: `commands` has a module for each command, the other modules have what commands share.
+
+It touches the terminal only; each command calls one package, and imports it when it runs.
+"""

@@ -1,1 +1,4 @@
-"""Code shared by the daemons: settings, logs, probes, supervision, unix sockets. Independent of SGX."""
+"""Code that the daemons share: settings, logs, probes, supervision, fair turns, unix sockets.
+
+Touches files, sockets and signals. Independent of SGX and of Kubernetes, and without command-line libraries.
+"""

@@ -1,1 +1,4 @@
-"""Quote providers behind one interface; the quote helper uses only this package to make quotes."""
+"""Quote providers behind one interface (`base`); the quote helper makes quotes by this package only.
+
+Touches the state directory, where the simulated platform is kept.
+"""

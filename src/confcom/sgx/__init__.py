@@ -1,1 +1,4 @@
-"""SGX data structures: parsing and encoding, without I/O. Names follow the SDM and Intel's headers."""
+"""SGX data structures: reports, quotes, certificates, TCB levels, EPC sections.
+
+Pure: parsing and encoding of bytes, and the checks of signatures in them. Names follow the SDM and Intel's headers.
+"""

@@ -1,1 +1,4 @@
-"""What the other packages share: the chart's objects, nodes and resources, and problems with their grouping. Pure."""
+"""What the other packages of the add-on share: the chart's objects, nodes and resources, and grouped problems.
+
+Pure, and imports none of the others.
+"""

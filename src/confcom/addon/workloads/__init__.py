@@ -1,1 +1,4 @@
-"""Workloads that use the add-on's resources: which there are, and why their Pods do not start. Pure."""
+"""Workloads that use the add-on's resources: which there are, and why their Pods do not start.
+
+Pure: Pods, nodes and events in, findings out.
+"""
