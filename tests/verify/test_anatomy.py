@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from verify import tampering
-from verify.verify_lab import CHALLENGE, Evidence, Lab
+from testkit.verify import tampering
+from testkit.verify.verify_lab import CHALLENGE, Evidence, Lab
 
 from confcom.sgx.certification import CertificationData
 from confcom.verify.anatomy import Anatomy, dissect

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from verify.tampering import reissued_intermediate
-from verify.verify_lab import NOW, Lab
+from testkit.verify.tampering import reissued_intermediate
+from testkit.verify.verify_lab import NOW, Lab
 
 from confcom.verify.checks.pck_chain import PckChain, is_issued_by
 

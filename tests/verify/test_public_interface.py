@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
-from verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
+from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
 
 import confcom
 import confcom.client

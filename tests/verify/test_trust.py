@@ -7,7 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from verify.verify_lab import NOW, Lab
+from testkit.verify.verify_lab import NOW, Lab
 
 from confcom.errors import MalformedError
 from confcom.verify.checks.marks import root_is_marked

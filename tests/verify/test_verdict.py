@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from verify import tampering
-from verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
+from testkit.verify import tampering
+from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
 
 from confcom.errors import ExitCode, SettingsError
 from confcom.sgx.marks import ADVISORY_ID, SIMULATION_MEMBER, Mark

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from verify.verify_lab import CHALLENGE, Evidence, Lab
+from testkit.verify.verify_lab import CHALLENGE, Evidence, Lab
 
 from confcom.cli.group import cli
 from confcom.sgx.collateral import COLLATERAL_FILES

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from verify.verify_lab import Evidence, Lab
+from testkit.verify.verify_lab import Evidence, Lab
 
 from confcom.errors import ConfcomError, ExitCode, MalformedError
 from confcom.sgx.collateral import COLLATERAL_FILES

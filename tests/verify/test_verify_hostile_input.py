@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
+from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
 
 from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
 from confcom.sgx.quote import Quote

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.serialization import Encoding
-from verify import tampering
-from verify.verify_lab import Evidence, Lab
+from testkit.verify import tampering
+from testkit.verify.verify_lab import Evidence, Lab
 
 from confcom.cli.group import cli
 from confcom.errors import MalformedError
