@@ -6,6 +6,7 @@ import re
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+
 from testkit.verify.verify_lab import Evidence
 
 try:

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from testkit.verify.verify_lab import NOW, Evidence, Lab
 
 from confcom.sgx.marks import NS_COMMENT_OID
 from confcom.sgx.pck_extension import SGX_EXTENSION_OID, PckExtension
 from confcom.simulation.pki import CertifiedKey
 from confcom.verify.verdict import VerdictKind
+from testkit.verify.verify_lab import NOW, Evidence, Lab
 
 Tamper = Callable[[Lab, Evidence], Evidence]
 

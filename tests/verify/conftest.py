@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from testkit.verify.verify_lab import Evidence, Lab
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from testkit.verify import tampering
-from testkit.verify.verify_lab import CHALLENGE, Evidence, Lab
 
 from confcom.sgx.certification import CertificationData
 from confcom.verify.anatomy import Anatomy, dissect
+from testkit.verify import tampering
+from testkit.verify.verify_lab import CHALLENGE, Evidence, Lab
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from testkit.verify.tampering import reissued_intermediate
-from testkit.verify.verify_lab import NOW, Lab
 
 from confcom.verify.checks.pck_chain import PckChain, is_issued_by
+from testkit.verify.tampering import reissued_intermediate
+from testkit.verify.verify_lab import NOW, Lab
 
 BASIC_CONSTRAINTS = x509.BasicConstraints.oid
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
-from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
 
 import confcom
 import confcom.client
@@ -32,6 +31,7 @@ from confcom.verify import (
     read_root,
     verify,
 )
+from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "python.md"
 PROGRAM = """

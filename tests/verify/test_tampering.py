@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
-from testkit.verify import intel_qvl, tampering
-from testkit.verify.tampering import Case
-from testkit.verify.verify_lab import Evidence, Lab
 
 from confcom.verify.checks import dcap_qvl_adapter
 from confcom.verify.checks.dcap_qvl_adapter import Appraisal, Finding, Rejection
 from confcom.verify.verdict import VerdictKind
+from testkit.verify import intel_qvl, tampering
+from testkit.verify.tampering import Case
+from testkit.verify.verify_lab import Evidence, Lab
 
 CASES = tuple(tampering.cases())
 

@@ -7,13 +7,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from testkit.verify.verify_lab import NOW, Lab
 
 from confcom.errors import MalformedError
 from confcom.verify.checks.marks import root_is_marked
 from confcom.verify.checks.pck_chain import PckChain
 from confcom.verify.files import intel_root
 from confcom.verify.trust import INTEL_ROOT_KEY_ID, MAX_ROOT_SIZE, Platform, TrustedRoot, platform_of
+from testkit.verify.verify_lab import NOW, Lab
 
 
 def test_pem_and_der_are_the_same_root(lab: Lab) -> None:

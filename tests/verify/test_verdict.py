@@ -8,8 +8,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from testkit.verify import tampering
-from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
 
 from confcom.errors import ExitCode, SettingsError
 from confcom.sgx.marks import ADVISORY_ID, SIMULATION_MEMBER, Mark
@@ -24,6 +22,8 @@ from confcom.verify.policy import Policy, pad_report_data
 from confcom.verify.trust import INTEL_ROOT_KEY_ID, Platform, TrustedRoot
 from confcom.verify.verdict import CheckStatus, Claims, Verdict, VerdictKind, failed, kind_of, not_checked, passed
 from confcom.verify.verifier import verify_quote
+from testkit.verify import tampering
+from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 FAR_WEST_IN_9999 = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-9)))

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from testkit.verify.verify_lab import CHALLENGE, Evidence, Lab
 
 from confcom.cli.group import cli
 from confcom.sgx.collateral import COLLATERAL_FILES
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.policy import Policy
+from testkit.verify.verify_lab import CHALLENGE, Evidence, Lab
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 AT = "2026-11-24T12:00:00Z"

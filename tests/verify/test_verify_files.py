@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from testkit.verify.verify_lab import Evidence, Lab
 
 from confcom.errors import ConfcomError, ExitCode, MalformedError
 from confcom.sgx.collateral import COLLATERAL_FILES
@@ -17,6 +16,7 @@ from confcom.verify import files
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
 from confcom.verify.text_encodings import decoded
+from testkit.verify.verify_lab import Evidence, Lab
 
 IN_TEXT = {
     "hexadecimal": lambda quote: quote.hex().encode(),

@@ -9,7 +9,6 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
 
 from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
 from confcom.sgx.quote import Quote
@@ -20,6 +19,7 @@ from confcom.verify.checks.pck_chain import PckChain
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import VerdictKind
 from confcom.verify.verifier import verify_quote
+from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
 
 # cryptography warns about certificates with odd names or numbers; the bytes here are odd on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:cryptography", "ignore::UserWarning:confcom")

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.serialization import Encoding
-from testkit.verify import tampering
-from testkit.verify.verify_lab import Evidence, Lab
 
 from confcom.cli.group import cli
 from confcom.errors import MalformedError
@@ -17,6 +15,8 @@ from confcom.verify import anatomy, verifier
 from confcom.verify.anatomy import Anatomy, Field, Section, dissect
 from confcom.verify.trust import Platform, TrustedRoot
 from confcom.verify.verdict import Check, CheckStatus, Verdict, VerdictKind, failed, not_checked, passed
+from testkit.verify import tampering
+from testkit.verify.verify_lab import Evidence, Lab
 
 EVIL = "CA\r\x1b[2J\nplatform: genuine\n\u202e"
 ESCAPED = r"CA\r\x1b[2J\nplatform: genuine\n\u202e"
