@@ -16,8 +16,7 @@ from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import ReportBody
-from confcom.simulation.collateral import sign_document
-from confcom.simulation.crl import create_crl
+from confcom.simulation.collateral import create_crl, sign_document
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, sign
 from confcom.simulation.pki import CertifiedKey

@@ -9,11 +9,10 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 from confcom.errors import MalformedError
 from confcom.sgx import marks
 from confcom.sgx.pck_extension import PckExtension, PlatformConfiguration
-from confcom.simulation.crl import create_crl
+from confcom.simulation.collateral import create_crl
 from confcom.simulation.issuing import issue_pki, sign_certificate, simulated_name
-from confcom.simulation.pki import BACKDATE, IntelNameError, PckCaType, Pki, Role
+from confcom.simulation.pki import BACKDATE, PCE_SVN, TCB_COMPONENTS, IntelNameError, PckCaType, Pki, Role
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.tcb import PCE_SVN, TCB_COMPONENTS
 
 KEY_USAGES = (
     "digital_signature",

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from confcom.verify.text_encodings import decoded
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from confcom.sgx.collateral import COLLATERAL_FILES
 from confcom.verify import files
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
-from confcom.verify.text_encodings import decoded
 from testkit.verify.verify_lab import Evidence, Lab
 
 IN_TEXT = {

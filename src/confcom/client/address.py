@@ -32,6 +32,7 @@ def checked_socket_path(path: Path) -> Path:
     if "\0" in str(path):
         raise SettingsError(
             "the path of the AESM socket has a zero byte in it",
+            error_code="socket-path-with-zero-byte",
             why="no file can have such a name, and abstract socket names are not used: any program could take them",
             remedy=f"use a path, such as {DEFAULT_SOCKET_PATH}",
         )
@@ -39,6 +40,7 @@ def checked_socket_path(path: Path) -> Path:
     if size > MAX_PATH_BYTES:
         raise SettingsError(
             f"the path of the AESM socket has {size} bytes",
+            error_code="socket-path-too-long",
             why=f"Linux takes at most {MAX_PATH_BYTES} (unix(7))",
             remedy="use a shorter directory, or a symbolic link to it",
         )

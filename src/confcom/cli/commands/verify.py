@@ -156,7 +156,7 @@ def verify(
     except (UnreadableInputError, MalformedError) as error:
         if output == TEXT:
             raise
-        verdict = unusable("input", "a quote, a root certificate and collateral that can be read", error)
+        verdict = unusable("a quote, a root certificate and collateral that can be read", error, code="input")
         input_error = {"error": as_data(error)}
     else:
         verdict = verify_quote(data, trusted, parsed_collateral, policy, at or datetime.now(UTC))
