@@ -16,8 +16,8 @@ TERMS = (
     "AESM|API|CPUSVN|DCAP|DER|ECDSA|EPC|EPID|Intel|JSON|Linux|Open Enclave|P-256|PCCS|PCE|PCK|PEM|QE|SDK|SGX|TDX|X.509"
 )
 """Always written so; other words with a capital letter at a beginning are names of fields."""
-BEGINNING = re.compile(rf"[^A-Z]|$|(?:{TERMS}|TCB|MR)")
-MISSPELT = re.compile(rf"(?<![\w./='-])(?:{TERMS.lower()})(?![\w./=-])")
+BEGINNING = re.compile(rf"[^A-Z]|$|(?:{TERMS}|TCB|MR|CONFCOM_)")
+MISSPELT = re.compile(rf"(?<![\w./=`'-])(?:{TERMS.lower()})(?![\w./=-])")
 
 
 @contextmanager
@@ -41,7 +41,8 @@ def raises(
 
 def require_style(error: ConfcomError, *parts: str) -> None:
     """Require clauses: no capital letter at the beginning, no full stop at the end, terms in their own spelling."""
-    told = [error.what, error.remedy] if error.why == str(error.__cause__) else [error.what, error.why, error.remedy]
+    quoted = error.why in str(error.__cause__)  # of the system or of a library, in its own style
+    told = [error.what, error.remedy] if quoted else [error.what, error.why, error.remedy]
     assert all(getattr(error, part) for part in ("what", *parts))
     for text in told:
         assert BEGINNING.match(text)

@@ -225,10 +225,7 @@ def test_a_level_has_sixteen_components(count):
 )
 def test_a_value_out_of_range_is_refused(name, path, value):
     codec, original = KINDS[name]
-    status = path[-1] == "tcbStatus"
-    with raises(
-        "unknown-tcb-status" if status else "wrong-member", MalformedError, *["why", "remedy"][: 2 * status]
-    ) as caught:
+    with raises("unknown-tcb-status" if path[-1] == "tcbStatus" else "wrong-member", MalformedError) as caught:
         codec.parse(document(name, changed(original, path, value)))
     assert f".{path[-1]} " in caught.value.what
 
