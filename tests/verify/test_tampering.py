@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.verify.checks import dcap_qvl_adapter
 from confcom.verify.checks.dcap_qvl_adapter import Appraisal, Finding, Rejection
@@ -21,8 +20,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def dcap_qvl(evidence: Evidence) -> Appraisal | Rejection:
-    root = evidence.root.public_bytes(Encoding.DER)
-    return dcap_qvl_adapter.appraise(evidence.quote, root, evidence.collateral, evidence.now)
+    return dcap_qvl_adapter.appraise(evidence.quote, evidence.trusted.der, evidence.collateral, evidence.now)
 
 
 needs_qvl = pytest.mark.skipif(not intel_qvl.AVAILABLE, reason=intel_qvl.WHY_NOT)

@@ -117,7 +117,7 @@ def test_ecdsa_signatures_have_a_twin() -> None:
 def test_more_bytes_than_any_quote_has_are_not_read() -> None:
     verdict = verify_quote(EVIDENCE.quote + bytes(MAX_QUOTE_SIZE), ROOT, EVIDENCE.collateral, LAB.policy, NOW)
     assert verdict.kind is VerdictKind.UNUSABLE
-    assert [check.name for check in verdict.checks] == ["format"]
+    assert [check.code for check in verdict.checks] == ["format"]
 
 
 def test_a_replayed_quote_fails_the_challenge(lab: Lab, evidence: Evidence) -> None:

@@ -135,12 +135,15 @@ def _read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a 
     try:
         # Without O_NONBLOCK, opening a FIFO without a writer would block forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise UnreadableInputError(
                     f"{path} is not a regular file", error_code="not-a-regular-file", remedy=advice
                 )
-            data = file.read(limit + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(limit + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise _unreadable(path, error) from error
     return _require_size(path, data, limit)
