@@ -121,10 +121,10 @@ def message_of(call: ast.Call, texts: list[tuple[int, str, str]]) -> str:
 
 
 def text_named(node: ast.expr, line: int, texts: list[tuple[int, str, str]]) -> str:
-    """The text that a name stands for: of its last assignment before the line, else of its first one, as of a constant."""
-    own = [(at, text) for at, name, text in texts if isinstance(node, ast.Name) and name == node.id]
-    before = [text for at, text in own if at <= line]
-    return [*(text for _, text in own[:1]), *before][-1] if own else ""
+    """The text that was last assigned to a name before the line; of a constant, wherever it is."""
+    name = node.id if isinstance(node, ast.Name) else ""
+    own = [text for at, other, text in texts if other == name and (at <= line or name.isupper())]
+    return own[-1] if own else ""
 
 
 def text_of(node: ast.expr) -> str:

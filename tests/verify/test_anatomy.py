@@ -62,6 +62,7 @@ def test_genuine_quote_with_certificates() -> None:
 def test_genuine_quote_without_certificates() -> None:
     anatomy = dissect((GENUINE / "quote_raw_tcb.bin").read_bytes())
     assert section_keys(anatomy) == [*WHOLE[:5], "marks"]
+    assert value(anatomy, "signature", "signature_valid") is True
     assert value(anatomy, "certification", "type") == 3
     assert len(value(anatomy, "certification", "ppid")) == 2 * 384
     assert len(anatomy.warnings) == 2, "it is a debug enclave, and has no certificates"
