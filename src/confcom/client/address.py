@@ -1,7 +1,8 @@
-"""Path of the AESM socket."""
+"""Path of the AESM socket, and the clients' time limit."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,11 @@ SOCKET_VARIABLE: Final = "CONFCOM_AESM_SOCKET"
 
 MAX_PATH_BYTES: Final = 107
 """sun_path holds 108 bytes including the terminating zero (unix(7))."""
+
+
+EXCHANGE_SECONDS: Final = 15.0
+"""Time limit of one request, from connecting to the last byte of the answer. Intel's client waits this long for each
+single step, and services are built to answer within that time."""
 
 
 def aesm_socket_path(environ: Mapping[str, str]) -> Path:
@@ -45,3 +51,20 @@ def checked_socket_path(path: Path) -> Path:
             remedy="use a shorter directory, or a symbolic link to it",
         )
     return path
+
+
+class SocketClient:
+    """The socket and the time limit that both clients take."""
+
+    def __init__(
+        self,
+        socket_path: str | os.PathLike[str] | None = None,
+        *,
+        timeout: float = EXCHANGE_SECONDS,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        path = (
+            aesm_socket_path(os.environ if environ is None else environ) if socket_path is None else Path(socket_path)
+        )
+        self.socket_path = checked_socket_path(path)
+        self.timeout = timeout
