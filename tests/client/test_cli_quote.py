@@ -61,6 +61,8 @@ def test_the_quoting_enclaves_report_is_checked(quote, listen, honest):
     listen(honest)
     result = quote("--report-data", "c0ffee", "--nonce", "00" * 16, "--output", "json")
     assert json.loads(result.stdout)["qe_report_checked"] is True
+    without, with_nonce = (quote("--report-data", "c0ffee", *extra) for extra in ([], ["--nonce", "00" * 16]))
+    assert len(with_nonce.stdout.splitlines()) == len(without.stdout.splitlines()) + 1
 
 
 def test_a_forged_report_of_the_quoting_enclave_is_noticed(quote, listen, quoting_enclave, honest, monkeypatch):
