@@ -18,7 +18,6 @@ SOCKET_VARIABLE: Final = "CONFCOM_AESM_SOCKET"
 MAX_PATH_BYTES: Final = 107
 """sun_path holds 108 bytes including the terminating zero (unix(7))."""
 
-
 EXCHANGE_SECONDS: Final = 15.0
 """Time limit of one request, from connecting to the last byte of the answer. Intel's client waits this long for each
 single step, and services are built to answer within that time."""
