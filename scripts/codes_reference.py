@@ -1,6 +1,7 @@
 """Write the list of codes into docs/reference/codes.md; --check fails if what is there differs.
 
 Codes and messages are read from the source: each call that has a literal code, and each error class that has one.
+AESM's codes are the names of its numbers.
 """
 
 import ast
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from generated_part import ROOT, table, write_or_check
+
+from confcom.aesm.advice import advice_for
+from confcom.aesm.error_code import AesmErrorCode, code_of
 
 SOURCE = ROOT / "src" / "confcom"
 KEYWORDS = ("error_code", "code")
@@ -42,8 +46,16 @@ def main() -> int:
 
 def codes_table() -> str:
     """A line for each code and message, by package."""
-    rows = dict.fromkeys((one.package, f"`{one.code}`", one.text.replace("|", "\\|")) for one in sorted(codes()))
+    found = sorted([*codes(), *aesm_codes()])
+    rows = dict.fromkeys((one.package, f"`{one.code}`", one.text.replace("|", "\\|")) for one in found)
     return table(["package", "code", "message"], rows)
+
+
+def aesm_codes() -> Iterator[Coded]:
+    """The codes of what an AESM service refuses, each with its meaning."""
+    for number in [*AesmErrorCode, -1]:
+        if number != AesmErrorCode.SUCCESS:
+            yield Coded("aesm", code_of(number), advice_for(number).meaning, "AesmError", "aesm/advice.py")
 
 
 def codes(source: Path = SOURCE) -> Iterator[Coded]:
@@ -54,10 +66,12 @@ def codes(source: Path = SOURCE) -> Iterator[Coded]:
     """
     for path in sorted(source.rglob("*.py")):
         package = path.relative_to(source).parts[0].removesuffix(".py")
-        for node in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        texts = assigned_texts(tree)
+        for node in ast.walk(tree):
             place = f"{path.relative_to(source)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Call) and (code := literal_code(node)):
-                yield Coded(package, code, message_of(node), name_of(node.func), place)
+                yield Coded(package, code, message_of(node, texts), name_of(node.func), place)
             elif isinstance(node, ast.ClassDef) and (code := class_code(node)):
                 first = (ast.get_docstring(node) or "").partition("\n")[0]
                 yield Coded(package, code, first, node.name, place)
@@ -82,13 +96,35 @@ def class_code(node: ast.ClassDef) -> str:
     return ""
 
 
-def message_of(call: ast.Call) -> str:
-    """The message of a call: its `what` or `text`, else its first positional argument that is text."""
+def assigned_texts(tree: ast.Module) -> list[tuple[int, str, str]]:
+    """Line, name and text of each assignment of a text to a name, in the file's order."""
+    pairs = [
+        (target, node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    ]
+    for target, value in pairs.copy():
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            pairs += zip(target.elts, value.elts, strict=True)
+    texts = ((one.lineno, one.id, text_of(value)) for one, value in pairs if isinstance(one, ast.Name))
+    return sorted(one for one in texts if one[-1])
+
+
+def message_of(call: ast.Call, texts: list[tuple[int, str, str]]) -> str:
+    """The message of a call: its `what` or `text`, else its first positional argument that is text, or names one."""
     named = [one.value for one in call.keywords if one.arg in {"what", "text", "required"}]
     for argument in [*named, *call.args]:
-        if shown := text_of(argument):
+        if shown := text_of(argument) or text_named(argument, call.lineno, texts):
             return shown
     return ""
+
+
+def text_named(node: ast.expr, line: int, texts: list[tuple[int, str, str]]) -> str:
+    """The text that was last assigned to a name before the line; of a constant, wherever it is."""
+    name = node.id if isinstance(node, ast.Name) else ""
+    own = [text for at, other, text in texts if other == name and (at <= line or name.isupper())]
+    return own[-1] if own else ""
 
 
 def text_of(node: ast.expr) -> str:
@@ -100,6 +136,8 @@ def text_of(node: ast.expr) -> str:
             return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in parts)
         case ast.BinOp(left=left, op=ast.Add(), right=right):
             return text_of(left) + (text_of(right) or "…")
+        case ast.Subscript(value=text):
+            return text_of(text)
         case ast.IfExp(body=body, orelse=other):
             return f"{text_of(body)} / {text_of(other)}"
     return ""

@@ -12,19 +12,18 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from confcom.aesm.answers import NeedIdentity, NeedQuote, NeedQuoteSize, plan
+from confcom.aesm.answers import plan
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.client import AesmClient, AsyncAesmClient
-from confcom.simulation.enclave import ReportRejectedError
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from testkit.simulated_service import answer
 
 
 @pytest.fixture(scope="session")
 def quoting_enclave():
     now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    return SimulatedPlatform.create(bytes(32), now).quoting_enclave(DEFAULT_QE_IDENTITY)
+    return SimulatedPlatform.create(bytes(32), now).quoting_enclave()
 
 
 @pytest.fixture
@@ -93,19 +92,7 @@ def honest(quoting_enclave):
 
     def handle(connection: socket.socket) -> None:
         session, request = receive_request(connection)
-        match plan(request):
-            case NeedIdentity() as need:
-                response = need.answer(quoting_enclave.target_info, quoting_enclave.pub_key_id)
-            case NeedQuoteSize() as need:
-                response = need.answer(quoting_enclave.quote_size)
-            case NeedQuote() as need:
-                try:
-                    response = need.answer(*quoting_enclave.quote(need.report, need.qe_report_info))
-                except ReportRejectedError:
-                    response = need.refuse(AesmErrorCode.INVALID_REPORT)
-            case response:
-                pass
-        connection.sendall(session.respond(response))
+        connection.sendall(session.respond(answer(quoting_enclave, request)))
 
     return handle
 

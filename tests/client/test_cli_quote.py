@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import json
 
 import pytest
@@ -58,52 +59,52 @@ def test_a_quote_as_data(quote, listen, honest, socket_path, tmp_path):
 
 def test_the_quoting_enclaves_report_is_checked(quote, listen, honest):
     listen(honest)
-    result = quote("--report-data", "c0ffee", "--nonce", "00" * 16)
-    assert result.exit_code == 0, result.output
-    assert "report over nonce and quote is genuine" in result.stdout
+    result = quote("--report-data", "c0ffee", "--nonce", "00" * 16, "--output", "json")
+    assert json.loads(result.stdout)["qe_report_checked"] is True
+    without, with_nonce = (quote("--report-data", "c0ffee", *extra) for extra in ([], ["--nonce", "00" * 16]))
+    assert len(with_nonce.stdout.splitlines()) == len(without.stdout.splitlines()) + 1
 
 
 def test_a_forged_report_of_the_quoting_enclave_is_noticed(quote, listen, quoting_enclave, honest, monkeypatch):
     real = type(quoting_enclave).quote
 
     def forge(self, report, info):
-        import dataclasses
-
         made, about = real(self, report, info)
         return made, dataclasses.replace(about, qe_report=about.qe_report[:-1] + bytes([about.qe_report[-1] ^ 1]))
 
     monkeypatch.setattr(type(quoting_enclave), "quote", forge)
     listen(honest)
-    result = quote("--report-data", "c0ffee", "--nonce", "00" * 16)
-    assert result.exit_code == 1
-    assert "not genuine" in result.stderr
-    assert "do not trust this quote" in result.stderr
-    assert "quote: " not in result.stdout
+    require_refused(quote("--report-data", "c0ffee", "--nonce", "00" * 16, "--output", "json"), 1, "qe-report-forged")
+
+
+def require_refused(result, exit_code: int, code: str) -> None:
+    assert result.exit_code == exit_code
+    assert list(json.loads(result.stdout)) == ["error"]
+    assert json.loads(result.stdout)["error"]["code"] == code
 
 
 @pytest.mark.parametrize(
-    ("args", "words"),
+    ("args", "option"),
     [
-        (["--report-data", "xy"], "not hexadecimal"),
-        (["--report-data", "00" * 65], "1 to 64 bytes, not 65"),
-        (["--report-data", ""], "1 to 64 bytes, not 0"),
-        (["--report-data", "00", "--nonce", "00" * 15], "exactly 16"),
-        (["--report-data", "00", "--nonce", "00" * 17], "exactly 16"),
-        (["--report-data", "00", "--enclave", "\udcff"], "not printable"),
+        (["--report-data", "xy"], "--report-data"),
+        (["--report-data", "00" * 65], "--report-data"),
+        (["--report-data", ""], "--report-data"),
+        (["--report-data", "00", "--nonce", "00" * 15], "--nonce"),
+        (["--report-data", "00", "--nonce", "00" * 17], "--nonce"),
+        (["--report-data", "00", "--enclave", "\udcff"], "--enclave"),
         ([], "--report-data"),
     ],
 )
-def test_wrong_arguments_are_usage_errors(quote, args, words):
+def test_wrong_arguments_are_usage_errors(quote, args, option):
     result = quote(*args)
     assert result.exit_code == 2
-    assert words in result.stderr
+    assert f"'{option}'" in result.stderr
 
 
 def test_a_file_that_cannot_be_written(quote, listen, honest, tmp_path):
     listen(honest)
-    result = quote("--report-data", "00", "--out", str(tmp_path / "absent" / "q.bin"))
-    assert result.exit_code == 1
-    assert "could not be written" in result.stderr
+    result = quote("--report-data", "00", "--out", str(tmp_path / "absent" / "q.bin"), "--output", "json")
+    require_refused(result, 1, "quote-not-writable")
 
 
 def test_a_file_name_that_is_no_text_is_shown_escaped(quote, listen, honest, tmp_path):
@@ -112,16 +113,14 @@ def test_a_file_name_that_is_no_text_is_shown_escaped(quote, listen, honest, tmp
     result = quote("--report-data", "00", "--out", str(target))
     assert result.exit_code == 0, result.output
     assert target.exists()
-    assert f"Written to {tmp_path}/\\udcff\\x1b[2Kq.bin;" in result.stdout
+    assert f" {tmp_path}/\\udcff\\x1b[2Kq.bin;" in result.stdout
 
 
 def test_no_service(quote, socket_path):
-    result = quote("--report-data", "00")
-    assert result.exit_code == 6
-    assert f"there is no AESM socket at {socket_path}" in result.stderr
-    assert "why:" in result.stderr
-    assert "do:" in result.stderr
-    assert result.stdout == ""
+    require_refused(quote("--report-data", "00", "--output", "json"), 6, "no-socket")
+    text = quote("--report-data", "00")
+    assert (text.exit_code, text.stdout) == (6, "")
+    assert [line.split(":")[0].strip() for line in text.stderr.splitlines()] == ["Error", "why", "do"]
 
 
 def test_the_quotes_bytes_on_stdout(quote, listen, honest):
@@ -135,6 +134,4 @@ def test_the_quotes_bytes_on_stdout(quote, listen, honest):
 
 def test_two_documents_do_not_go_to_stdout(quote, listen, honest):
     listen(honest)
-    result = quote("--report-data", "c0ffee", "--out", "-", "--output", "json")
-    assert result.exit_code == 2
-    assert "both write to stdout" in json.loads(result.stdout)["error"]["what"]
+    require_refused(quote("--report-data", "c0ffee", "--out", "-", "--output", "json"), 2, "settings")

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.aesm.errors import AesmError, ConnectionClosedError, ProtocolError, StaleTargetError
 from confcom.client import blocking
-from confcom.client.errors import ServiceTimeoutError, ServiceUnreachableError
+from confcom.client.errors import ServiceTimeoutError, ServiceUnreachableError, connect_error
 from confcom.errors import ExitCode, SettingsError
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.raised import raises, require_style
 
 ENCLAVE = SimulatedEnclave.from_name("client test")
 REPORT_DATA = bytes(range(64))
@@ -71,7 +72,7 @@ def test_a_changed_quoting_enclave_is_asked_again_with_a_new_report(ask, listen,
 def test_a_quoting_enclave_that_keeps_changing_is_an_error(ask, listen, honest, refusing):
     stale = refusing(AesmErrorCode.ATT_KEY_NOT_INITIALIZED)
     listener = listen(honest, honest, stale, honest, honest, stale)
-    with pytest.raises(StaleTargetError, match="GetQuoteEx"):
+    with raises("aesm-att-key-not-initialized", StaleTargetError):
         ask("quote_fresh_report", make_report)
     assert listener.connections == 6
 
@@ -85,10 +86,9 @@ def test_get_quote_alone_leaves_the_stale_target_to_its_caller(ask, listen, hone
 @pytest.mark.parametrize("code", [AesmErrorCode.BUSY, AesmErrorCode.SERVICE_UNAVAILABLE, AesmErrorCode.INVALID_REPORT])
 def test_refusals_carry_name_and_advice(ask, listen, refusing, code):
     listen(refusing(code))
-    with pytest.raises(AesmError, match=rf"InitQuoteEx with {code} \({code.name}\)") as caught:
+    with raises(code_of(code), AesmError, "why", "remedy") as caught:
         ask("init_quote")
-    assert caught.value.code == code
-    assert caught.value.remedy
+    assert (caught.value.code, caught.value.call) == (code, "InitQuoteEx")
 
 
 def test_an_exception_of_the_report_maker_comes_through(ask, listen, honest):
@@ -97,7 +97,7 @@ def test_an_exception_of_the_report_maker_comes_through(ask, listen, honest):
     def fail(target_info):
         raise LookupError("no enclave")
 
-    with pytest.raises(LookupError, match="no enclave"):
+    with pytest.raises(LookupError):
         ask("quote_fresh_report", fail)
 
 
@@ -107,26 +107,21 @@ def test_an_answer_in_any_pieces_is_read(ask, listen, sending):
     assert ask("supported_key_ids") == (ECDSA_P256_KEY_ID,)
 
 
-def test_a_service_that_closes_without_a_byte(ask, listen, sending):
-    listen(sending())
-    with pytest.raises(ConnectionClosedError, match="without an answer") as caught:
-        ask("init_quote")
-    assert caught.value.exit_code is ExitCode.UNAVAILABLE
-
-
-def test_a_service_that_closes_in_the_middle(ask, listen, sending):
-    listen(sending(NUM_ANSWER[:6]))
-    with pytest.raises(ConnectionClosedError, match="in the middle"):
+@pytest.mark.parametrize(("data", "code"), [(b"", "closed-unanswered"), (NUM_ANSWER[:6], "closed-mid-answer")])
+def test_a_service_that_closes_too_early(ask, listen, sending, data, code):
+    listen(sending(data))
+    with raises(code, ConnectionClosedError) as caught:
         ask("supported_key_ids")
+    assert caught.value.exit_code is ExitCode.UNAVAILABLE
 
 
 def test_a_service_that_resets_the_connection(ask, listen):
     # Closing with the request unread makes Linux report a reset to the peer, as Intel's server does after junk.
     listen(lambda connection: connection.recv(1))
-    with pytest.raises(ConnectionClosedError, match=r"broke off InitQuoteEx|without an answer") as caught:
+    with pytest.raises(ConnectionClosedError) as caught:
         ask("init_quote")
-    assert caught.value.why
-    assert caught.value.remedy
+    assert caught.value.error_code in {"connection-broken", "closed-unanswered"}
+    require_style(caught.value, "why", "remedy")
 
 
 @pytest.mark.parametrize("data", [bytes(4), b"\xff" * 4, b"HTTP/1.1 400 Bad Request\r\n\r\n", NUM_ANSWER])
@@ -139,8 +134,10 @@ def test_a_service_of_another_kind(ask, listen, sending, data):
 
 def test_a_silent_service_is_given_up(ask, listen):
     listen(hang)
-    with pytest.raises(ServiceTimeoutError, match=r"did not answer InitQuoteEx within 0.05 s"):
+    with raises("answer-timeout", ServiceTimeoutError) as caught:
         ask("init_quote", timeout=0.05)
+    assert "InitQuoteEx" in caught.value.what
+    assert "0.05 s" in caught.value.what
 
 
 def test_a_trickle_does_not_prolong_the_wait(ask, listen):
@@ -206,78 +203,67 @@ def test_a_full_queue_that_empties_is_used(ask, socket_path, sending):
 
 
 def test_no_socket_in_its_directory(ask, socket_path):
-    with pytest.raises(ServiceUnreachableError, match=f"there is no AESM socket at {socket_path}") as caught:
+    with raises("no-socket", ServiceUnreachableError, "why") as caught:
         ask("init_quote")
-    assert "no quote helper" in caught.value.why
+    assert str(socket_path) in caught.value.what
     assert f"--socket {socket_path}" in caught.value.remedy
     assert caught.value.exit_code is ExitCode.UNAVAILABLE
 
 
 def test_no_directory(ask, socket_path):
     path = socket_path.parent / "absent" / "aesm.socket"
-    with pytest.raises(ServiceUnreachableError, match="no AESM socket") as caught:
+    with raises("no-socket-directory", ServiceUnreachableError, "why") as caught:
         ask("init_quote", path=path)
-    assert "does not exist" in caught.value.why
-    assert "mount that directory, never the socket" in caught.value.remedy
     assert str(path) in caught.value.remedy
 
 
 def test_a_path_below_a_file(ask, socket_path):
     socket_path.write_bytes(b"")
-    with pytest.raises(ServiceUnreachableError, match="no AESM socket"):
+    with raises("no-socket-directory", ServiceUnreachableError):
         ask("init_quote", path=socket_path / "aesm.socket")
 
 
-def test_a_stale_socket(ask, socket_path):
-    with socket.socket(socket.AF_UNIX) as gone:
-        gone.bind(str(socket_path))
-    with pytest.raises(ServiceUnreachableError, match="nobody serves") as caught:
-        ask("init_quote")
-    assert "the socket file itself was mounted" in caught.value.why
-
-
-@pytest.mark.parametrize("make", [os.mkdir, lambda path: path.write_bytes(b"")], ids=["directory", "file"])
-def test_something_else_at_the_path(ask, socket_path, make):
-    make(socket_path)
-    with pytest.raises(ServiceUnreachableError, match="is not a socket") as caught:
-        ask("init_quote")
-    assert caught.value.remedy
-
-
-def test_a_datagram_socket(ask, socket_path):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_socket_that_nobody_listens_at(ask, socket_path, kind):
+    with socket.socket(socket.AF_UNIX, kind) as other:
         other.bind(str(socket_path))
-        with pytest.raises(ServiceUnreachableError, match="nobody serves"):
+        with raises("socket-stale", ServiceUnreachableError, "why", "remedy"):
             ask("init_quote")
 
 
-def test_a_link_that_leads_to_itself(ask, socket_path):
-    socket_path.symlink_to(socket_path)
-    with pytest.raises(ServiceUnreachableError, match="cannot be used") as caught:
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (os.mkdir, "not-a-socket"),
+        (lambda path: path.write_bytes(b""), "not-a-socket"),
+        (lambda path: path.symlink_to(path), "socket-unusable"),
+    ],
+    ids=["directory", "file", "link to itself"],
+)
+def test_something_else_at_the_path(ask, socket_path, make, code):
+    make(socket_path)
+    with raises(code, ServiceUnreachableError, "remedy"):
         ask("init_quote")
-    assert "symbolic links" in caught.value.why
 
 
-def test_a_socket_that_this_user_may_not_use(socket_path, listen, honest):
-    from confcom.client.errors import connect_error
-
+def test_a_socket_that_this_user_may_not_use(socket_path):
     error = connect_error(socket_path, PermissionError(13, "Permission denied"))
     assert isinstance(error, ServiceUnreachableError)
-    assert "may not connect" in error.what
-    assert "0666" in error.remedy
+    assert error.error_code == "socket-forbidden"
+    require_style(error, "why", "remedy")
 
 
 def test_a_path_that_no_socket_can_have(ask, socket_path):
     longest = socket_path.parent / ("x" * (107 - len(bytes(socket_path.parent)) - 1))
     with pytest.raises(ServiceUnreachableError):
         ask("init_quote", path=longest)
-    with pytest.raises(SettingsError, match="108 bytes"):
+    with raises("socket-path-too-long", SettingsError):
         ask("init_quote", path=longest.with_name(longest.name + "x"))
 
 
 @pytest.mark.parametrize("path", ["a\0b", "\0sgx_aesm_socket_base"])
 def test_a_path_that_is_none(ask, path):
-    with pytest.raises(SettingsError, match="zero byte"):
+    with raises("socket-path-with-zero-byte", SettingsError):
         ask("init_quote", path=path)
 
 

@@ -211,6 +211,9 @@ class TestProvider:
     def quote(self, report, qe_report_info):
         return self._do(self._inner.quote, report, qe_report_info)
 
+    def expiries(self, now):
+        return {}
+
     def close(self):
         self.closed = True
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from prometheus_client import CollectorRegistry
 
 from confcom.quote_helper.telemetry.observations import ExpiryMetrics
-from confcom.quote_provider.expiry import Expiring
+from confcom.quote_provider.base import Expiring
 
 EXPIRY = "confcom_quote_helper_expiry_timestamp_seconds"
 

@@ -27,7 +27,7 @@ from confcom.quote_helper.telemetry.observations import (
 from confcom.quote_helper.telemetry.peer_windows import WINDOW_SECONDS
 from confcom.quote_helper.telemetry.quote_log import QuoteLog
 from confcom.quote_helper.transport.peers import Peer
-from confcom.quote_provider.expiry import Expiring
+from confcom.quote_provider.base import Expiring
 from confcom.sgx.report import TargetInfo
 
 POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
@@ -249,9 +249,3 @@ def test_a_provider_that_fails_harms_nobody(expiry, registry, clock, caplog):
     expiry.tick()
     assert "does not tell" in caplog.text
     assert registry.get_sample_value(EXPIRY, {"what": "pck_certificate"}) == end.timestamp()
-
-
-def test_a_provider_that_does_not_know_is_not_asked(expiry, registry):
-    expiry.watch(object())
-    expiry.tick()
-    assert registry.get_sample_value(EXPIRY, {"what": "pck_certificate"}) is None

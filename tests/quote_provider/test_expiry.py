@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 
-from confcom.quote_provider.expiry import Expiring, ReportsExpiry
+from confcom.quote_provider.base import Expiring
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_platform
 from confcom.sgx.quote import Quote
@@ -34,8 +34,3 @@ def test_what_of_the_collateral_ends_first(provider, tmp_path, now, later):
         x509.load_der_x509_crl(collateral.root_ca_crl).next_update_utc,
     ]
     assert provider.expiries(now + later)[Expiring.COLLATERAL] == min(ends) > now + later
-
-
-def test_it_is_found_by_its_protocol(provider):
-    assert isinstance(provider, ReportsExpiry)
-    assert not isinstance(object(), ReportsExpiry)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from confcom.errors import ExitCode, UnavailableError
+from confcom.errors import ConfcomError, ExitCode, UnavailableError
 from confcom.quote_provider.state_directory import STATE_FILE, exposure, open_or_create_platform, open_platform
 from confcom.simulation.platform import MAX_STATE_SIZE, PlatformStateError, SimulatedPlatform
+from testkit.raised import raises
 
 
 def mode(path: Path) -> int:
@@ -124,7 +125,7 @@ def test_a_platform_that_others_can_get_at_is_told(tmp_path, clock, bits):
     open_or_create_platform(tmp_path / "state", clock=clock)
     assert exposure(tmp_path / "state") is None
     (tmp_path / "state" / STATE_FILE).chmod(bits)
-    assert f"has mode {bits:04o}" in exposure(tmp_path / "state")
+    assert f" {bits:04o}" in exposure(tmp_path / "state")
     assert f"chmod 600 {tmp_path}/state/{STATE_FILE}" in exposure(tmp_path / "state")
 
 
@@ -135,7 +136,7 @@ def test_a_directory_in_which_others_can_write_is_told(tmp_path, clock, bits, to
     warning = exposure(tmp_path / "state")
     assert (warning is not None) == told
     if told:
-        assert f"has mode {bits:04o}" in warning
+        assert f" {bits:04o}" in warning
         assert f"chmod 700 {tmp_path}/state" in warning
 
 
@@ -154,7 +155,7 @@ def test_nothing_is_told_where_no_platform_is(tmp_path):
 
 
 def test_opening_never_creates(tmp_path):
-    with pytest.raises(UnavailableError, match="there is no simulated platform") as caught:
+    with raises("no-simulated-platform", UnavailableError, "why") as caught:
         open_platform(tmp_path / "state")
     assert "confcom simulation create" in caught.value.remedy
     assert caught.value.exit_code is ExitCode.UNAVAILABLE
@@ -186,42 +187,45 @@ def test_a_mix_of_two_platforms_is_an_error(tmp_path, clock):
 def test_an_endless_file_is_not_read_to_its_end(tmp_path):
     with (tmp_path / STATE_FILE).open("wb") as file:
         file.truncate(100 * MAX_STATE_SIZE)
-    with pytest.raises(PlatformStateError) as caught:
+    with raises("platform-unusable", PlatformStateError) as caught:
         open_platform(tmp_path)
-    assert "larger than" in caught.value.why
+    assert caught.value.__cause__.error_code == "too-long"
 
 
-@pytest.mark.parametrize("what", ["directory", "fifo", "link to nothing"])
-def test_something_else_in_its_place_is_an_error_and_never_a_wait(tmp_path, clock, what):
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (Path.mkdir, "not-a-regular-file"),
+        (os.mkfifo, "not-a-regular-file"),
+        (lambda path: path.symlink_to("nowhere"), "dangling-link"),
+    ],
+    ids=["directory", "fifo", "link to nothing"],
+)
+def test_something_else_in_its_place_is_an_error_and_never_a_wait(tmp_path, make, code):
     path = tmp_path / STATE_FILE
-    if what == "directory":
-        path.mkdir()
-    elif what == "fifo":
-        os.mkfifo(path)
-    else:
-        path.symlink_to("nowhere")
-    for use in (open_platform, lambda state_dir: open_or_create_platform(state_dir, clock=clock)):
-        with pytest.raises((PlatformStateError, UnavailableError)) as caught:
+    make(path)
+    for use in (open_platform, open_or_create_platform):
+        with raises(code, ConfcomError, "why", "remedy") as caught:
             use(tmp_path)
         assert str(path) in caught.value.what
-        assert caught.value.remedy
     assert names(tmp_path) == [STATE_FILE]
 
 
-def test_a_directory_that_cannot_be_made_is_an_error(tmp_path, clock):
+def test_a_directory_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
-    for use in (open_platform, lambda state_dir: open_or_create_platform(state_dir, clock=clock)):
-        with pytest.raises(UnavailableError) as caught:
+    for use in (open_platform, open_or_create_platform):
+        with raises("state-directory-unusable", UnavailableError, "why", "remedy") as caught:
             use(tmp_path / "file" / "state")
-        assert caught.value.why == "Not a directory"
+        assert isinstance(caught.value.__cause__, NotADirectoryError)
 
 
-def test_a_directory_that_cannot_be_written_is_an_error(clock):
+def test_a_directory_that_cannot_be_written_is_an_error():
     """/proc refuses new files to everyone, root included."""
     if not Path("/proc/self").exists():
         pytest.skip("needs /proc, where nobody can make files")
-    with pytest.raises(UnavailableError, match="no simulated platform can be kept in /proc/self"):
-        open_or_create_platform(Path("/proc/self"), clock=clock)
+    with raises("state-directory-unusable", UnavailableError) as caught:
+        open_or_create_platform(Path("/proc/self"))
+    assert "/proc/self" in caught.value.what
 
 
 def test_a_file_that_may_not_be_read_is_an_error(tmp_path, clock):
@@ -234,12 +238,10 @@ def test_a_file_that_may_not_be_read_is_an_error(tmp_path, clock):
         "from confcom.quote_provider.state_directory import open_or_create_platform\n"
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try: open_or_create_platform(Path(sys.argv[1]))\n"
-        "except UnavailableError as error: print(error.what, error.why, sep='|')\n"
+        "except UnavailableError as error: print(error.error_code, type(error.__cause__).__name__)\n"
     )
     result = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
-    what, why = result.stdout.strip().split("|")
-    assert what == f"the simulated platform cannot be read from {tmp_path}"
-    assert why == "Permission denied"
+    assert result.stdout.split() == ["state-directory-unusable", "PermissionError"]
 
 
 def test_what_a_killed_process_left_does_not_disturb(tmp_path, clock):

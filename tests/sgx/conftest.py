@@ -37,23 +37,3 @@ def aesm_vector():
         return bytes.fromhex((VECTORS / "aesm" / f"{name}.hex").read_text())
 
     return read
-
-
-@pytest.fixture(scope="session")
-def check_layout():
-    """Checks each field's place: setting it to ones must change exactly its bytes, as the table says."""
-
-    def check(empty, table: dict[str, tuple[int, int]]) -> None:
-        from dataclasses import replace
-
-        zeros = empty.encode()
-        covered = 0
-        for name, (offset, size) in table.items():
-            full = b"\xff" * size
-            value = full if isinstance(getattr(empty, name), bytes) else int.from_bytes(full, "little")
-            expected = zeros[:offset] + full + zeros[offset + size :]
-            assert replace(empty, **{name: value}).encode() == expected, name
-            covered += size
-        assert covered == len(zeros)
-
-    return check

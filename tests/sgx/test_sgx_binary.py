@@ -4,6 +4,7 @@ import pytest
 
 from confcom.errors import MalformedError
 from confcom.sgx.binary import ByteReader, Layout, require_length
+from testkit.raised import raises
 
 
 @pytest.fixture
@@ -29,27 +30,26 @@ def test_packs_little_endian_without_padding(layout):
 
 @pytest.mark.parametrize("name", [b"abcdefghijk", b"abcdefghijklm", b"a", b""])
 def test_a_byte_string_that_does_not_fit_is_refused_not_cut(layout, name):
-    with pytest.raises(MalformedError, match=f"name of a thing must be 12 bytes, not {len(name)}"):
+    with raises("wrong-size", MalformedError) as caught:
         layout.pack(Thing(name=name))
+    assert caught.value.what.startswith("name of a thing ")
 
 
 @pytest.mark.parametrize("change", [{"small": 256}, {"number": -1}, {"large": 1 << 32}, {"huge": 1 << 64}])
 def test_an_integer_out_of_range_is_refused(layout, change):
-    with pytest.raises(MalformedError, match="a thing cannot be written") as caught:
+    with raises("out-of-range", MalformedError, "why"):
         layout.pack(Thing(**change))
-    assert "format requires" in caught.value.why or "out of range" in caught.value.why
 
 
 @pytest.mark.parametrize("size", [0, 26, 28])
 def test_unpack_takes_exactly_one_structure(layout, size):
-    with pytest.raises(MalformedError, match=f"a thing must be 27 bytes, not {size}") as caught:
+    with raises("wrong-size", MalformedError, "remedy"):
         layout.unpack(bytes(size))
-    assert "neither cut nor followed" in caught.value.remedy
 
 
 def test_require_length_accepts_the_right_length():
     require_length(b"abc", 3, "a word")
-    with pytest.raises(MalformedError, match="a word must be 3 bytes, not 4"):
+    with raises("wrong-size", MalformedError):
         require_length(b"abcd", 3, "a word")
 
 
@@ -59,10 +59,10 @@ def test_reader_takes_in_order_and_never_past_the_end():
     assert reader.integer(2, "the size") == 0x0201
     assert reader.take(2, "the text") == b"ab"
     assert reader.remaining == 1
-    with pytest.raises(MalformedError, match="a thing ends inside the rest") as caught:
+    with raises("truncated", MalformedError, "why", "remedy") as caught:
         reader.take(2, "the rest")
-    assert caught.value.why == "the rest takes 2 bytes and 1 are left"
-    assert "cut" in caught.value.remedy
+    assert "a thing" in caught.value.what
+    assert "the rest" in caught.value.what
     assert reader.take(1, "the rest") == b"c"
     assert reader.rest() == b""
     reader.finish()
@@ -77,14 +77,14 @@ def test_reader_gives_all_the_rest():
 
 
 def test_reader_names_the_integer_that_is_missing():
-    with pytest.raises(MalformedError) as caught:
+    with raises("truncated") as caught:
         ByteReader(b"a", "a thing").integer(2, "the size")
-    assert caught.value.what == "a thing ends inside the size"
+    assert "the size" in caught.value.what
 
 
 def test_reader_refuses_what_is_left_over():
     reader = ByteReader(b"abc", "a thing")
     reader.take(1, "the text")
-    with pytest.raises(MalformedError, match="a thing has 2 bytes too many") as caught:
+    with raises("excess-bytes", MalformedError, "why") as caught:
         reader.finish()
-    assert "add up to less" in caught.value.why
+    assert "a thing" in caught.value.what

@@ -11,6 +11,7 @@ from confcom.sgx.certification import (
     split_pem_chain,
 )
 from confcom.sgx.quote import Quote
+from testkit.raised import raises
 
 PEM = b"-----BEGIN CERTIFICATE-----\nAAECA\nwQ=\n-----END CERTIFICATE-----"
 PPID_SIZES = {1: (16, 36), 2: (256, 276), 3: (384, 404)}
@@ -29,30 +30,20 @@ def test_every_truncation_and_extension_is_refused():
     raw = CertificationData(5, PEM).encode()
     for length in range(len(raw)):
         part = " type" if length < 2 else " size" if length < 6 else ""
-        with pytest.raises(MalformedError) as caught:
+        with raises("truncated") as caught:
             CertificationData.parse(raw[:length])
-        assert caught.value.what == f"certification data ends inside the certification data{part}"
-    with pytest.raises(MalformedError, match="1 bytes too many"):
+        assert caught.value.what.endswith(f"the certification data{part}")
+    with raises("excess-bytes", MalformedError):
         CertificationData.parse(raw + b"\0")
 
 
 @pytest.mark.parametrize("kind", [-1, 0x10000])
 def test_a_type_beyond_16_bits_is_not_written(kind):
-    with pytest.raises(MalformedError, match="16 bits"):
+    with raises("out-of-range", MalformedError):
         CertificationData(kind, b"").encode()
 
 
-def test_types_have_intels_numbers():
-    assert [kind.name for kind in CertificationDataType] == [
-        "PPID_CLEARTEXT",
-        "PPID_RSA2048_ENCRYPTED",
-        "PPID_RSA3072_ENCRYPTED",
-        "PCK_CERTIFICATE",
-        "PCK_CERT_CHAIN",
-        "QE_REPORT_CERTIFICATION_DATA",
-        "PLATFORM_MANIFEST",
-    ]
-    assert [kind.value for kind in CertificationDataType] == [1, 2, 3, 4, 5, 6, 7]
+def test_types_without_a_name():
     assert CertificationData(7, b"").kind is CertificationDataType.PLATFORM_MANIFEST
     assert CertificationData(0, b"").kind is None
     assert CertificationData(8, b"").kind is None
@@ -75,20 +66,22 @@ def test_every_ppid_survives_a_round_trip(kind, sizes, data):
 @pytest.mark.parametrize(("kind", "sizes"), PPID_SIZES.items())
 def test_a_ppid_of_another_size_is_refused(kind, sizes):
     for size in (0, sizes[1] - 1, sizes[1] + 1):
-        with pytest.raises(MalformedError, match=f"certification data of type {kind} must be {sizes[1]} bytes"):
+        with raises("wrong-size", MalformedError) as caught:
             CertificationData(kind, bytes(size)).ppid_data()
+        assert f"type {kind} " in caught.value.what
 
 
 @pytest.mark.parametrize("kind", [0, 4, 5, 6, 7, 8])
 def test_other_types_carry_no_ppid(kind):
-    with pytest.raises(MalformedError, match=f"type {kind}.* carries no PPID"):
+    with raises("no-ppid", MalformedError) as caught:
         CertificationData(kind, bytes(36)).ppid_data()
+    assert f"type {kind} " in caught.value.what
 
 
 def test_a_ppid_of_a_type_without_one_is_not_written():
-    with pytest.raises(MalformedError, match=r"type 5 \(PCK_CERT_CHAIN\) carries no PPID"):
+    with raises("no-ppid", MalformedError):
         PpidData(CertificationDataType.PCK_CERT_CHAIN, bytes(16), bytes(16), 0, 0).encode()
-    with pytest.raises(MalformedError, match="ppid of certification data of type 1 must be 16 bytes, not 256"):
+    with raises("wrong-size", MalformedError):
         PpidData(CertificationDataType.PPID_CLEARTEXT, bytes(256), bytes(16), 0, 0).encode()
 
 
@@ -107,12 +100,11 @@ def test_the_genuine_chain_has_three_certificates(chain_quote):
     assert b"".join(chain).rstrip(b"\n") == certification.data.rstrip(b"\n\0")
 
 
-@pytest.mark.parametrize(("kind", "name"), [(3, r" \(PPID_RSA3072_ENCRYPTED\)"), (9, "")])
+@pytest.mark.parametrize(("kind", "name"), [(3, "3 (PPID_RSA3072_ENCRYPTED) "), (9, "9 ")])
 def test_other_types_carry_no_chain(kind, name):
-    with pytest.raises(MalformedError, match=f"type {kind}{name} carries no PCK certificate chain") as caught:
+    with raises("no-pck-chain", MalformedError, "why", "remedy") as caught:
         CertificationData(kind, PEM).pem_chain()
-    assert caught.value.why
-    assert "type 5" in caught.value.remedy
+    assert f"type {name}" in caught.value.what
 
 
 @pytest.mark.parametrize("start", [b"", b"\n", b" \r\n"])
@@ -126,7 +118,7 @@ def test_no_other_byte_may_stand_around_a_certificate():
     for byte in set(range(256)) - set(b" \t\r\n\0"):
         extra = bytes([byte])
         for data in (extra + PEM, PEM + extra, PEM + extra + PEM):
-            with pytest.raises(MalformedError, match="other than PEM certificates"):
+            with raises("not-pem", MalformedError):
                 split_pem_chain(data)
 
 
@@ -136,21 +128,15 @@ def test_order_is_kept():
     assert split_pem_chain(PEM + b"\n" + other) == (PEM + b"\n", other + b"\n")
 
 
-def test_lines_may_end_anywhere_in_the_base64():
-    pem = PEM.replace(b"AAECA\nwQ=", b"A\nAECAw=\n=")
-    assert split_pem_chain(pem) == (pem + b"\n",)
-
-
-def test_windows_line_ends_inside_a_certificate():
-    pem = PEM.replace(b"\n", b"\r\n")
+@pytest.mark.parametrize("pem", [PEM.replace(b"AAECA\nwQ=", b"A\nAECAw=\n="), PEM.replace(b"\n", b"\r\n")])
+def test_lines_may_end_anywhere_in_the_base64_and_as_on_windows(pem):
     assert split_pem_chain(pem) == (pem + b"\n",)
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"\0", b" \t\r\n\0"])
 def test_an_empty_chain_is_refused(data):
-    with pytest.raises(MalformedError, match="a certificate chain is empty") as caught:
+    with raises("chain-empty", MalformedError, "remedy"):
         split_pem_chain(data)
-    assert caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -169,24 +155,24 @@ def test_an_empty_chain_is_refused(data):
     ],
 )
 def test_anything_but_pem_certificates_is_refused_with_its_place(data, offset):
-    with pytest.raises(MalformedError, match="other than PEM certificates") as caught:
+    with raises("not-pem", MalformedError, "remedy") as caught:
         split_pem_chain(data)
-    assert caught.value.what.endswith(f" at byte {offset}")
-    assert caught.value.remedy
+    assert caught.value.what.endswith(f" {offset}")
 
 
 @pytest.mark.parametrize("body", [b"AAE", b"AA=C", b"A===", b"A", b"AAE=AAAA", b"AA==AAAA"])
 def test_a_body_that_is_not_base64_is_refused(body):
     bad = PEM.replace(b"AAECA\nwQ=", body)
-    with pytest.raises(MalformedError, match="certificate 2 of a chain is not base64") as caught:
+    with raises("not-base64", MalformedError) as caught:
         split_pem_chain(PEM + b"\n" + bad)
+    assert caught.value.what.startswith("certificate 2 ")
     assert caught.value.why == str(caught.value.__cause__)
 
 
 def test_a_chain_has_at_most_eight_certificates():
     assert MAX_CHAIN_CERTIFICATES == 8
     assert len(split_pem_chain(PEM * 8)) == 8
-    with pytest.raises(MalformedError, match="more than 8 certificates"):
+    with raises("chain-too-long", MalformedError):
         split_pem_chain(PEM * 9)
 
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from confcom.errors import MalformedError
 from confcom.sgx.open_enclave import OpenEnclaveReportType, has_open_enclave_header, strip_open_enclave_header
 from confcom.sgx.quote import Quote
+from testkit.raised import raises
 
 
 def report(content: bytes, *, version=1, kind=2, size=None) -> bytes:
@@ -18,26 +19,24 @@ def test_the_quote_of_a_remote_report_is_read_after_stripping(chain_quote):
 
 
 def test_a_quote_with_the_header_is_named_and_the_remedy_works(chain_quote):
-    with pytest.raises(MalformedError, match="Open Enclave report, not a bare quote") as caught:
+    with raises("open-enclave-report", MalformedError, "why") as caught:
         Quote.parse(report(chain_quote))
-    assert "16-byte header" in caught.value.why
     assert "strip_open_enclave_header" in caught.value.remedy
 
 
 def test_a_local_report_is_named_too_and_holds_no_quote():
     local = report(bytes(432), kind=OpenEnclaveReportType.LOCAL)
-    with pytest.raises(MalformedError, match="Open Enclave report"):
+    with raises("open-enclave-report", MalformedError):
         Quote.parse(local)
-    with pytest.raises(MalformedError, match="local report of Open Enclave, which holds no quote") as caught:
+    with raises("open-enclave-local-report", MalformedError, "remedy"):
         strip_open_enclave_header(local)
-    assert caught.value.remedy
 
 
 @pytest.mark.parametrize("size", [0, 3, 5, 1 << 31])
 def test_a_size_that_disagrees_is_refused(size):
-    with pytest.raises(MalformedError, match="cut or added to") as caught:
+    with raises("open-enclave-size-mismatch", MalformedError) as caught:
         strip_open_enclave_header(report(b"abcd", size=size))
-    assert caught.value.why == f"its header declares {size} bytes and 4 follow"
+    assert f" {size} " in caught.value.why
 
 
 @pytest.mark.parametrize(
@@ -54,7 +53,7 @@ def test_a_size_that_disagrees_is_refused(size):
 )
 def test_other_bytes_do_not_name_an_open_enclave_report(data):
     assert not has_open_enclave_header(data)
-    with pytest.raises(MalformedError, match="do not begin with Open Enclave's report header"):
+    with raises("no-open-enclave-header", MalformedError):
         strip_open_enclave_header(data)
 
 

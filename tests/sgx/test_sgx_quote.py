@@ -17,6 +17,7 @@ from confcom.sgx.quote import (
     attestation_pub_key_id,
 )
 from confcom.sgx.report import ReportBody
+from testkit.raised import raises
 
 
 def exactly(size):
@@ -131,9 +132,9 @@ def test_every_truncation_of_a_genuine_quote_is_refused(name, request):
     parts = {2: "the version", 48: "the header", 432: "the report body", 436: "the signature data's size"}
     for length in range(len(data)):
         part = next((part for end, part in parts.items() if length < end), "the signature data")
-        with pytest.raises(MalformedError) as caught:
+        with raises("truncated", MalformedError, "why", "remedy") as caught:
             Quote.parse(data[:length])
-        assert caught.value.what == f"the quote ends inside {part}"
+        assert part in caught.value.what
 
 
 def test_every_truncation_of_signature_data_is_refused(ppid_quote):
@@ -152,9 +153,9 @@ def test_every_truncation_of_signature_data_is_refused(ppid_quote):
     assert EcdsaSignatureData.parse(data).encode() == data
     for length in range(len(data)):
         part = next(part for end, part in parts.items() if length < end)
-        with pytest.raises(MalformedError) as caught:
+        with raises("truncated") as caught:
             EcdsaSignatureData.parse(data[:length])
-        assert caught.value.what == f"the quote's signature data ends inside {part}"
+        assert part in caught.value.what
 
 
 def test_every_changed_byte_of_a_genuine_quote_is_refused_or_shows(ppid_quote):
@@ -179,22 +180,20 @@ def test_trailing_bytes_are_kept_apart(ppid_quote):
     assert Quote(quote.header, quote.body, quote.signature) == Quote.parse(ppid_quote)
 
 
-@pytest.mark.parametrize(
-    ("version", "why"),
-    [
-        (0, "probably not a quote"),
-        (1, "version 1 is an EPID quote"),
-        (2, "version 2 is an EPID quote"),
-        (4, "version 4 is the format of TDX"),
-        (5, "version 5 is the format of TDX"),
-        (0x7B, "probably not a quote"),
-    ],
-)
-def test_other_versions_are_named(ppid_quote, version, why):
-    with pytest.raises(MalformedError, match=f"a quote of version {version} cannot be read") as caught:
-        Quote.parse(version.to_bytes(2, "little") + ppid_quote[2:])
-    assert why in caught.value.why
-    assert "version 3" in caught.value.remedy
+def refusal_of(code: str, data: bytes) -> MalformedError:
+    with raises(code, MalformedError, "why", "remedy") as caught:
+        Quote.parse(data)
+    return caught.value
+
+
+def test_other_versions_are_named(ppid_quote):
+    reasons = {}
+    for version in (0, 1, 2, 4, 5, 0x7B):
+        error = refusal_of("unsupported-quote-version", version.to_bytes(2, "little") + ppid_quote[2:])
+        assert str(version) in error.what
+        reasons[version] = error.why
+    assert reasons[0] == reasons[0x7B]
+    assert all(str(version) in reasons[version] for version in (1, 2, 4, 5))
 
 
 def stub_quote() -> bytes:
@@ -205,55 +204,44 @@ def stub_quote() -> bytes:
 
 @pytest.mark.parametrize("data", [stub_quote(), stub_quote()[:436], bytes(4096)])
 def test_what_the_sdks_stubs_give_is_named(data):
-    with pytest.raises(MalformedError) as caught:
-        Quote.parse(data)
-    assert "_sim" in caught.value.why
-    assert "-lsgx_quote_ex," in caught.value.remedy
+    refusal_of("sdk-stub-quote", data)
 
 
 def test_an_epid_quote_is_none_of_the_stubs():
     data = bytearray(stub_quote())
     data[8] = 0xEE
-    with pytest.raises(MalformedError, match="a quote of version 2 cannot be read"):
-        Quote.parse(bytes(data))
+    refusal_of("unsupported-quote-version", bytes(data))
 
 
 def test_the_version_is_judged_before_the_length():
-    with pytest.raises(MalformedError, match="a quote of version 4 cannot be read"):
-        Quote.parse(b"\x04\x00")
+    refusal_of("unsupported-quote-version", b"\x04\x00")
 
 
-@pytest.mark.parametrize(
-    ("key_type", "why"), [(0, "EPID, unlinkable"), (1, "EPID, linkable"), (3, "ECDSA P-384"), (4, "unknown")]
-)
-def test_other_key_types_are_named(ppid_quote, key_type, why):
-    with pytest.raises(MalformedError, match=f"attestation key type {key_type} cannot be read") as caught:
-        Quote.parse(ppid_quote[:2] + key_type.to_bytes(2, "little") + ppid_quote[4:])
-    assert why in caught.value.why
-    assert "ECDSA P-256" in caught.value.remedy
+def test_other_key_types_are_named(ppid_quote):
+    reasons = {}
+    for key_type in (0, 1, 3, 4, 5):
+        error = refusal_of("unsupported-key-type", ppid_quote[:2] + key_type.to_bytes(2, "little") + ppid_quote[4:])
+        assert str(key_type) in error.what
+        reasons[key_type] = error.why
+    assert reasons[4] == reasons[5]
+    assert all(str(key_type) in reasons[key_type] for key_type in (0, 1, 3))
 
 
 def test_an_unsigned_quote_of_the_sdks_simulation_library_is_named(ppid_quote):
-    with pytest.raises(MalformedError, match="the quote has no signature") as caught:
-        Quote.parse(ppid_quote[:432] + bytes(4))
-    assert "libsgx_quote_ex_sim" in caught.value.why
-    assert "quoting service" in caught.value.remedy
+    refusal_of("quote-unsigned", ppid_quote[:432] + bytes(4))
 
 
-@pytest.mark.parametrize("change", [-1, 1])
-def test_a_signature_size_that_disagrees_is_refused(ppid_quote, change):
+@pytest.mark.parametrize(("change", "code"), [(-1, "truncated"), (1, "excess-bytes")])
+def test_a_signature_size_that_disagrees_is_refused(ppid_quote, change, code):
     size = int.from_bytes(ppid_quote[432:436], "little") + change
-    damaged = ppid_quote[:432] + size.to_bytes(4, "little") + ppid_quote[436:] + b"\0"
-    with pytest.raises(MalformedError) as caught:
-        Quote.parse(damaged)
-    expected = "ends inside the certification data" if change < 0 else "has 1 bytes too many"
-    assert expected in caught.value.what
+    with raises(code, MalformedError, "why"):
+        Quote.parse(ppid_quote[:432] + size.to_bytes(4, "little") + ppid_quote[436:] + b"\0")
 
 
 def test_a_declared_size_of_4_gib_costs_nothing(ppid_quote):
-    with pytest.raises(MalformedError, match="ends inside the signature data") as caught:
-        Quote.parse(ppid_quote[:432] + b"\xff" * 4 + ppid_quote[436:])
-    assert "takes 4294967295 bytes and 1020 are left" in caught.value.why
+    error = refusal_of("truncated", ppid_quote[:432] + b"\xff" * 4 + ppid_quote[436:])
+    assert "4294967295" in error.why
+    assert "1020" in error.why
 
 
 def test_auth_data_of_any_size_is_carried(ppid_quote):
@@ -261,39 +249,15 @@ def test_auth_data_of_any_size_is_carried(ppid_quote):
     for size in (0, 0xFFFF):
         longer = replace(quote, signature=replace(quote.signature, auth_data=bytes(size)))
         assert Quote.parse(longer.encode()) == longer
-    with pytest.raises(MalformedError, match="65536 bytes does not fit"):
+    with raises("out-of-range", MalformedError):
         replace(quote.signature, auth_data=bytes(0x10000)).encode()
 
 
-@pytest.mark.parametrize(
-    ("field", "name"),
-    [
-        ("isv_signature", "an enclave report's signature"),
-        ("attestation_key", "an attestation key"),
-        ("qe_report_signature", "a QE report's signature"),
-    ],
-)
+@pytest.mark.parametrize("field", ["isv_signature", "attestation_key", "qe_report_signature"])
 @pytest.mark.parametrize("size", [63, 65])
-def test_a_signature_or_key_of_another_size_is_not_written(ppid_quote, field, name, size):
-    signature = Quote.parse(ppid_quote).signature
-    with pytest.raises(MalformedError) as caught:
-        replace(signature, **{field: bytes(size)}).encode()
-    assert caught.value.what == f"{name} must be 64 bytes, not {size}"
-
-
-def test_header_layout(check_layout):
-    check_layout(
-        QuoteHeader.parse(bytes(48)),
-        {
-            "version": (0, 2),
-            "att_key_type": (2, 2),
-            "att_key_data_0": (4, 4),
-            "qe_svn": (8, 2),
-            "pce_svn": (10, 2),
-            "vendor_id": (12, 16),
-            "user_data": (28, 20),
-        },
-    )
+def test_a_signature_or_key_of_another_size_is_not_written(ppid_quote, field, size):
+    with raises("wrong-size", MalformedError, "remedy"):
+        replace(Quote.parse(ppid_quote).signature, **{field: bytes(size)}).encode()
 
 
 def test_a_header_says_intels_vendor_version_3_and_p256_by_default():

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
 from confcom.sgx.report import (
-    AttributeFlag,
     QeReportInfo,
     Report,
     ReportBody,
@@ -15,6 +14,7 @@ from confcom.sgx.report import (
     mr_enclave_of,
     report_data_from,
 )
+from testkit.raised import raises
 
 CODECS = [
     (ReportBody, 384, "an SGX report body"),
@@ -34,51 +34,9 @@ def test_any_bytes_of_the_right_size_survive_a_round_trip(codec, size, name, dat
 @pytest.mark.parametrize(("codec", "size", "name"), CODECS)
 def test_every_other_length_is_refused(codec, size, name):
     for length in {*range(size), size + 1, 2 * size}:
-        with pytest.raises(MalformedError) as caught:
+        with raises("wrong-size") as caught:
             codec.parse(bytes(length))
-        assert caught.value.what == f"{name} must be {size} bytes, not {length}"
-
-
-def test_report_body_layout(check_layout):
-    check_layout(
-        ReportBody.parse(bytes(384)),
-        {
-            "cpu_svn": (0, 16),
-            "misc_select": (16, 4),
-            "reserved1": (20, 12),
-            "isv_ext_prod_id": (32, 16),
-            "flags": (48, 8),
-            "xfrm": (56, 8),
-            "mr_enclave": (64, 32),
-            "reserved2": (96, 32),
-            "mr_signer": (128, 32),
-            "reserved3": (160, 32),
-            "config_id": (192, 64),
-            "isv_prod_id": (256, 2),
-            "isv_svn": (258, 2),
-            "config_svn": (260, 2),
-            "reserved4": (262, 42),
-            "isv_family_id": (304, 16),
-            "report_data": (320, 64),
-        },
-    )
-
-
-def test_target_info_layout(check_layout):
-    check_layout(
-        TargetInfo.parse(bytes(512)),
-        {
-            "mr_enclave": (0, 32),
-            "flags": (32, 8),
-            "xfrm": (40, 8),
-            "reserved1": (48, 2),
-            "config_svn": (50, 2),
-            "misc_select": (52, 4),
-            "reserved2": (56, 8),
-            "config_id": (64, 64),
-            "reserved3": (128, 384),
-        },
-    )
+        assert caught.value.what.startswith(f"{name} ")
 
 
 def test_target_info_of_an_identity_alone_has_zeros_elsewhere():
@@ -96,8 +54,9 @@ def test_report_layout():
 def test_mr_enclave_is_taken_out_of_a_report_without_reading_the_rest():
     report = bytes(range(256)) + bytes(176)
     assert mr_enclave_of(report) == Report.parse(report).body.mr_enclave == bytes(range(64, 96))
-    with pytest.raises(MalformedError):
+    with raises("wrong-size") as caught:
         mr_enclave_of(report[:-1])
+    assert "an SGX report " in caught.value.what
 
 
 def test_qe_report_info_layout():
@@ -108,30 +67,19 @@ def test_qe_report_info_layout():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("codec", "size", "change", "name"),
     [
-        ({"encoded_body": bytes(383)}, "body of an SGX report must be 384 bytes, not 383"),
-        ({"key_id": bytes(31)}, "key_id of an SGX report must be 32 bytes, not 31"),
-        ({"mac": bytes(17)}, "mac of an SGX report must be 16 bytes, not 17"),
+        (Report, 432, {"encoded_body": bytes(383)}, "body of an SGX report "),
+        (Report, 432, {"key_id": bytes(31)}, "key_id of an SGX report "),
+        (Report, 432, {"mac": bytes(17)}, "mac of an SGX report "),
+        (QeReportInfo, 960, {"nonce": bytes(15)}, "nonce of qe_report_info "),
+        (QeReportInfo, 960, {"qe_report": b""}, "qe_report of qe_report_info "),
     ],
 )
-def test_a_report_with_a_field_of_another_size_is_not_written(change, message):
-    with pytest.raises(MalformedError) as caught:
-        replace(Report.parse(bytes(432)), **change).encode()
-    assert caught.value.what == message
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"nonce": bytes(15)}, "nonce of qe_report_info must be 16 bytes, not 15"),
-        ({"qe_report": b""}, "qe_report of qe_report_info must be 432 bytes, not 0"),
-    ],
-)
-def test_a_qe_report_info_with_a_field_of_another_size_is_not_written(change, message):
-    with pytest.raises(MalformedError) as caught:
-        replace(QeReportInfo.parse(bytes(960)), **change).encode()
-    assert caught.value.what == message
+def test_a_structure_with_a_field_of_another_size_is_not_written(codec, size, change, name):
+    with raises("wrong-size") as caught:
+        replace(codec.parse(bytes(size)), **change).encode()
+    assert caught.value.what.startswith(name)
 
 
 def test_reports_of_the_sdk_are_read_field_by_field(simulation_reports):
@@ -188,19 +136,6 @@ def test_debug_is_the_second_bit():
     assert replace(body, flags=2).debug
 
 
-def test_attribute_flags_have_intels_values():
-    assert {flag.name: flag.value for flag in AttributeFlag} == {
-        "INITTED": 1,
-        "DEBUG": 2,
-        "MODE64BIT": 4,
-        "PROVISION_KEY": 0x10,
-        "EINITTOKEN_KEY": 0x20,
-        "CET": 0x40,
-        "KSS": 0x80,
-        "AEX_NOTIFY": 0x400,
-    }
-
-
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
@@ -223,6 +158,6 @@ def test_report_data_is_the_challenge_and_zeros():
 
 @pytest.mark.parametrize("size", [0, 65])
 def test_a_challenge_that_cannot_be_report_data_is_refused(size):
-    with pytest.raises(MalformedError, match=f"1 to 64 bytes, not {size}") as caught:
+    with raises("report-data-size", MalformedError, "why", "remedy") as caught:
         report_data_from(bytes(size))
-    assert caught.value.remedy
+    assert caught.value.what.endswith(f" {size}")

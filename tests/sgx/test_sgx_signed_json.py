@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
 from confcom.sgx.signed_json import MAX_DOCUMENT_SIZE, JsonObject, SignedJson
+from testkit.raised import raises
 
 SIGNATURE = bytes(range(64))
 SIGNATURE_HEX = SIGNATURE.hex()
@@ -52,47 +53,46 @@ def test_upper_case_signatures_and_white_space_at_the_end_are_read():
     ],
 )
 def test_other_forms_are_refused(data):
-    with pytest.raises(MalformedError, match="not a signed thing document") as caught:
+    with raises("not-signed-json", MalformedError, "remedy") as caught:
         SignedJson.parse(data, "thing")
-    assert caught.value.why.startswith('it does not have the form {"thing":{...},"signature":')
-    assert "byte for byte" in caught.value.remedy
+    assert '{"thing":{...},"signature":' in caught.value.why
 
 
 def test_a_very_long_document_is_not_taken_apart():
     padding = b" " * (MAX_DOCUMENT_SIZE - len(document(b"{}")))
     assert SignedJson.parse(document(b"{" + padding + b"}"), "thing").read().members == {}
-    with pytest.raises(MalformedError, match="thing of 1048577 bytes is too long") as caught:
+    with raises("too-long", MalformedError, "why"):
         SignedJson.parse(document(b"{ " + padding + b"}"), "thing")
-    assert caught.value.why == "1048576 is most"
 
 
 @pytest.mark.parametrize(
-    ("body", "why"),
+    ("body", "beginning"),
     [
-        (b"", "Expecting value"),
-        (b"{", "Expecting property name"),
-        (b"{}{}", "Extra data"),
-        (b'{"a":1},"b":{"c":2}', "Extra data"),
-        (b'{"a":1,"a":1}', "the same key twice"),
-        (b'{"x":{"a":1,"a":1}}', "the same key twice"),
-        (b'{"a":NaN}', "NaN is not JSON"),
-        (b'{"a":1.5}', "1.5 is not an integer"),
-        (b'{"a":1e9}', "1e9 is not an integer"),
-        (b'{"a":0.' + b"1" * 30 + b"}", "0." + "1" * 18 + " is not an integer"),
-        (b'{"a":"\xff"}', "utf-8"),
-        (b'{"a":' + b"1" * 5000 + b"}", "digits"),
-        (b'{"a":' + b"[" * 100_000 + b"}", "recursion"),
+        (b"", ""),
+        (b"{", ""),
+        (b"{}{}", ""),
+        (b'{"a":1},"b":{"c":2}', ""),
+        (b'{"a":1,"a":1}', "an object "),
+        (b'{"x":{"a":1,"a":1}}', "an object "),
+        (b'{"a":NaN}', "NaN "),
+        (b'{"a":1.5}', "1.5 "),
+        (b'{"a":1e9}', "1e9 "),
+        (b'{"a":0.' + b"1" * 30 + b"}", "0." + "1" * 18 + " "),
+        (b'{"a":"\xff"}', ""),
+        (b'{"a":' + b"1" * 5000 + b"}", ""),
+        (b'{"a":' + b"[" * 100_000 + b"}", ""),
     ],
 )
-def test_a_body_that_is_not_plain_json_is_refused(body, why):
-    with pytest.raises(MalformedError, match="thing is not JSON") as caught:
+def test_a_body_that_is_not_plain_json_is_refused(body, beginning):
+    with raises("not-json", MalformedError) as caught:
         read(body)
-    assert why in caught.value.why
+    assert caught.value.why.startswith(beginning)
+    assert caught.value.why == str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b'"text"', b"null"])
 def test_a_body_that_is_no_object_is_refused(body):
-    with pytest.raises(MalformedError, match="thing is not a JSON object"):
+    with raises("not-a-json-object", MalformedError):
         read(body)
 
 
@@ -122,47 +122,56 @@ BAD = read(
 
 
 @pytest.mark.parametrize(
-    ("method", "key", "arguments", "message"),
+    ("method", "key", "arguments", "expected"),
     [
-        ("text", "number", (), "thing.number is not a string"),
-        ("text", "null", (), "thing.null is not a string"),
-        ("integer", "odd", (), "thing.odd is not an integer between 0 and 2147483647"),
-        ("integer", "bool", (), "thing.bool is not an integer"),
-        ("integer", "big", (), "thing.big is not an integer"),
-        ("integer", "negative", (), "thing.negative is not an integer"),
-        ("integer", "number", (0,), "thing.number is not an integer between 0 and 0"),
-        ("hexadecimal", "odd", (1,), "thing.odd is not 2 hex digits"),
-        ("hexadecimal", "long", (2,), "thing.long is not 4 hex digits"),
-        ("hexadecimal", "long", (4,), "thing.long is not 8 hex digits"),
-        ("hexadecimal", "nothex", (1,), "thing.nothex is not 2 hex digits"),
-        ("hexadecimal", "number", (1,), "thing.number is not a string"),
-        ("date", "day", (), "thing.day is not a date of the form"),
-        ("date", "short", (), "thing.short is not a date"),
-        ("date", "offset", (), "thing.offset is not a date"),
-        ("date", "wide", (), "thing.wide is not a date"),
-        ("date", "number", (), "thing.number is not a string"),
-        ("child", "number", (), "thing.number is not a JSON object"),
-        ("children", "object", (), "thing.object is not an array"),
-        ("children", "numbers", (), r"thing.numbers\[0\] is not a JSON object"),
-        ("texts", "mixed", (), "thing.mixed is not an array of strings"),
-        ("texts", "object", (), "thing.object is not an array"),
+        ("text", "number", (), "string"),
+        ("text", "null", (), "string"),
+        ("integer", "odd", (), "2147483647"),
+        ("integer", "bool", (), "integer"),
+        ("integer", "big", (), "integer"),
+        ("integer", "negative", (), "integer"),
+        ("integer", "number", (0,), "0 and 0"),
+        ("hexadecimal", "odd", (1,), "2"),
+        ("hexadecimal", "long", (2,), "4"),
+        ("hexadecimal", "long", (4,), "8"),
+        ("hexadecimal", "nothex", (1,), "2"),
+        ("hexadecimal", "number", (1,), "string"),
+        ("date", "day", (), "YYYY-MM-DDTHH:MM:SSZ"),
+        ("date", "short", (), "date"),
+        ("date", "offset", (), "date"),
+        ("date", "wide", (), "date"),
+        ("date", "number", (), "string"),
+        ("children", "object", (), "array"),
+        ("texts", "mixed", (), "array of strings"),
+        ("texts", "object", (), "array"),
     ],
 )
-def test_a_member_of_another_type_is_refused_by_its_path(method, key, arguments, message):
-    with pytest.raises(MalformedError, match=message):
+def test_a_member_of_another_type_is_refused_by_its_path(method, key, arguments, expected):
+    with raises("wrong-member", MalformedError) as caught:
         getattr(BAD, method)(key, *arguments)
+    assert caught.value.what.startswith(f"thing.{key} ")
+    assert expected in caught.value.what
+
+
+@pytest.mark.parametrize(("method", "key", "path"), [("child", "mixed", "mixed"), ("children", "mixed", "mixed[0]")])
+def test_a_member_that_is_no_object_is_refused_by_its_path(method, key, path):
+    with raises("not-a-json-object", MalformedError) as caught:
+        getattr(BAD, method)(key)
+    assert caught.value.what.startswith(f"thing.{path} ")
 
 
 @pytest.mark.parametrize("method", ["text", "integer", "date", "child", "children", "texts"])
 def test_a_missing_member_is_named(method):
-    with pytest.raises(MalformedError, match="thing has no other"):
+    with raises("member-missing", MalformedError) as caught:
         getattr(BAD, method)("other")
+    assert caught.value.what.endswith(" other")
 
 
 def test_paths_reach_into_arrays():
     value = read(b'{"a":[{},{"b":{}}]}')
-    with pytest.raises(MalformedError, match=r"thing\.a\[1\]\.b has no c"):
+    with raises("member-missing", MalformedError) as caught:
         value.children("a")[1].child("b").text("c")
+    assert caught.value.what.startswith("thing.a[1].b ")
 
 
 @given(st.binary(max_size=100))

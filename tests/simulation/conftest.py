@@ -4,12 +4,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import dcap_qvl
 import pytest
 
-from confcom.sgx.collateral import Collateral
 from confcom.sgx.report import REPORT_DATA_SIZE
-from confcom.sgx.signed_json import SignedJson
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
@@ -76,26 +73,6 @@ def make_quote(application: SimulatedEnclave) -> Callable[[SimulatedPlatform], b
         return quoting_enclave.quote(report, None)[0]
 
     return make
-
-
-@pytest.fixture(scope="session")
-def dcap_qvl_collateral() -> Callable[[Collateral], dcap_qvl.QuoteCollateralV3]:
-    def convert(collateral: Collateral) -> dcap_qvl.QuoteCollateralV3:
-        tcb_info = SignedJson.parse(collateral.tcb_info, "tcbInfo")
-        qe_identity = SignedJson.parse(collateral.qe_identity, "enclaveIdentity")
-        return dcap_qvl.QuoteCollateralV3(
-            pck_crl_issuer_chain=collateral.pck_crl_issuer_chain.decode(),
-            root_ca_crl=collateral.root_ca_crl,
-            pck_crl=collateral.pck_crl,
-            tcb_info_issuer_chain=collateral.tcb_info_issuer_chain.decode(),
-            tcb_info=tcb_info.body.decode(),
-            tcb_info_signature=tcb_info.signature,
-            qe_identity_issuer_chain=collateral.qe_identity_issuer_chain.decode(),
-            qe_identity=qe_identity.body.decode(),
-            qe_identity_signature=qe_identity.signature,
-        )
-
-    return convert
 
 
 def _vectors() -> Iterator[Vector]:

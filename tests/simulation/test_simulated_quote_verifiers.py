@@ -1,11 +1,7 @@
 """Real verifiers, told to trust the simulated root, accept its quotes; told to trust Intel's, they do not."""
 
-import json
-import platform as machine
-import sys
 from datetime import timedelta
 
-import dcap_qvl
 import pytest
 from cryptography import x509
 
@@ -14,109 +10,38 @@ from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.pck_extension import PckExtension
 from confcom.sgx.quote import Quote
-from confcom.simulation.enclave import SimulatedEnclave
+from confcom.sgx.tcb import TcbStatus
 from confcom.simulation.validity import RENEWAL_INTERVAL
-
-QVL_RUNS_HERE = sys.version_info[:2] == (3, 11) and sys.platform == "linux" and machine.machine() == "x86_64"
-
-INTEL_ROOT_KEY_ID_START = "46e403bd34f05a3f"
-"""First bytes of SHA-384 over the point of Intel's root key."""
-
-
-def test_dcap_qvl_accepts_under_the_simulated_root(any_platform, now, make_quote, dcap_qvl_collateral):
-    seconds = int(now.timestamp())
-    collateral = dcap_qvl_collateral(any_platform.collateral(now))
-    verifier = dcap_qvl.QuoteVerifier(any_platform.pki.root.der)
-    claims = verifier.verify_with_policy(
-        make_quote(any_platform), collateral, seconds, dcap_qvl.QuotePolicy.strict(seconds)
-    )
-    claims = json.loads(claims.to_json())
-    assert claims["tcb"] == {
-        "status": "UpToDate",
-        "advisory_ids": ["SIMULATED-NOT-GENUINE-INTEL"],
-        "eval_data_number": 1,
-    }
-    assert not bytes(claims["platform"]["root_key_id"]).hex().startswith(INTEL_ROOT_KEY_ID_START)
+from confcom.verify.checks.dcap_qvl_adapter import Appraisal, Rejection, appraise
+from confcom.verify.files import intel_root
+from confcom.verify.trust import INTEL_ROOT_KEY_ID
+from testkit.verify import intel_qvl
+from testkit.verify.verify_lab import Evidence
 
 
-def test_a_relying_party_can_block_simulation_by_its_advisory(platform, now, make_quote, dcap_qvl_collateral):
-    seconds = int(now.timestamp())
-    policy = dcap_qvl.QuotePolicy.strict(seconds).reject_advisory(marks.ADVISORY_ID)
-    verifier = dcap_qvl.QuoteVerifier(platform.pki.root.der)
-    with pytest.raises(ValueError, match="SIMULATED-NOT-GENUINE-INTEL"):
-        verifier.verify_with_policy(
-            make_quote(platform), dcap_qvl_collateral(platform.collateral(now)), seconds, policy
-        )
-
-
-def test_dcap_qvl_rejects_under_intels_root(any_platform, now, make_quote, dcap_qvl_collateral):
-    collateral = dcap_qvl_collateral(any_platform.collateral(now))
-    with pytest.raises(ValueError, match="root CA CRL"):
-        dcap_qvl.verify(make_quote(any_platform), collateral, int(now.timestamp()))
-
-
-def test_dcap_qvl_rejects_under_another_simulated_root(platform, now, make_quote, dcap_qvl_collateral):
-    other = type(platform).create(bytes(32), now)
-    for root, collateral in (
-        (other.pki.root.der, platform.collateral(now)),
-        (platform.pki.root.der, other.collateral(now)),
-    ):
-        with pytest.raises(ValueError, match="InvalidCrlSignatureForPublicKey"):
-            dcap_qvl.verify_with_root_ca(
-                make_quote(platform), dcap_qvl_collateral(collateral), root, int(now.timestamp())
-            )
-
-
-def test_dcap_qvl_rejects_debug_enclaves(platform, now, make_quote, dcap_qvl_collateral):
-    quote = make_quote(platform, SimulatedEnclave.from_name("application", debug=True))
-    with pytest.raises(ValueError, match=r"(?i)debug"):
-        dcap_qvl.verify_with_root_ca(
-            quote, dcap_qvl_collateral(platform.collateral(now)), platform.pki.root.der, int(now.timestamp())
-        )
+def test_dcap_qvl_accepts_under_the_simulated_root_alone(any_platform, now, make_quote):
+    quote, collateral = make_quote(any_platform), any_platform.collateral(now)
+    appraisal = appraise(quote, any_platform.pki.root.der, collateral, now)
+    assert isinstance(appraisal, Appraisal)
+    assert appraisal.tcb_status is TcbStatus.UP_TO_DATE
+    assert appraisal.advisory_ids == ("SIMULATED-NOT-GENUINE-INTEL",)
+    assert appraisal.root_key_id != INTEL_ROOT_KEY_ID
+    assert isinstance(appraise(quote, intel_root().der, collateral, now), Rejection)
 
 
 @pytest.mark.parametrize("age", [timedelta(hours=-23), timedelta(0), timedelta(days=13), RENEWAL_INTERVAL * 40])
-def test_collateral_of_any_period_is_accepted_for_two_weeks(platform, now, make_quote, dcap_qvl_collateral, age):
+def test_collateral_of_any_period_is_accepted_for_two_weeks(platform, now, make_quote, age):
     taken = now + age
-    collateral = dcap_qvl_collateral(platform.collateral(taken))
     for at in (taken, taken + timedelta(days=14)):
-        report = dcap_qvl.verify_with_root_ca(
-            make_quote(platform), collateral, platform.pki.root.der, int(at.timestamp())
-        )
-        assert report.status == "UpToDate"
+        appraisal = appraise(make_quote(platform), platform.pki.root.der, platform.collateral(taken), at)
+        assert isinstance(appraisal, Appraisal)
+        assert appraisal.tcb_status is TcbStatus.UP_TO_DATE
 
 
-@pytest.mark.skipif(not QVL_RUNS_HERE, reason="Intel's QVL has wheels for CPython up to 3.11 on x86-64 Linux only")
+@pytest.mark.skipif(not intel_qvl.AVAILABLE, reason=intel_qvl.WHY_NOT)
 def test_intels_own_library_accepts_under_the_simulated_root(any_platform, now, make_quote):
-    import sgx_dcap_quote_verify as qvl
-
-    pki, collateral = any_platform.pki, any_platform.collateral(now)
-
-    def verify(root: bytes) -> qvl.VerificationResult:
-        return qvl.verify(
-            trusted_root_ca_certificate=root.decode(),
-            pck_certificate=pki.pck.pem.decode(),
-            pck_signing_chain=collateral.pck_crl_issuer_chain.decode(),
-            root_ca_crl=collateral.root_ca_crl.hex(),
-            intermediate_ca_crl=collateral.pck_crl.hex(),
-            tcb_info=collateral.tcb_info.decode(),
-            tcb_signing_chain=collateral.tcb_info_issuer_chain.decode(),
-            quote=make_quote(any_platform),
-            qe_identity=collateral.qe_identity.decode(),
-            expiration_date=now.astimezone().replace(tzinfo=None),
-        )
-
-    result = verify(pki.root.pem)
-    statuses = (
-        result.pck_certificate_status,
-        result.tcb_info_status,
-        result.qe_identity_status,
-        result.quote_status,
-    )
-    assert result.ok
-    assert {status.name for status in statuses} == {"STATUS_OK"}
-    other = type(any_platform).create(bytes(32), now)
-    assert not verify(other.pki.root.pem).ok
+    evidence = Evidence(make_quote(any_platform), any_platform.pki.root.certificate, any_platform.collateral(now), now)
+    assert intel_qvl.rejections(evidence, evidence) == []
 
 
 def test_all_marks_are_there_together(platform, now, make_quote):

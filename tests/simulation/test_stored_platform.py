@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confcom.errors import MalformedError
 from confcom.simulation.pki import Role
 from confcom.simulation.platform import MAX_STATE_SIZE, PlatformStateError, SimulatedPlatform
+from testkit.raised import raises, require_style
 
 
 def test_round_trip(any_platform):
@@ -69,33 +71,41 @@ def test_other_json_is_never_a_platform(platform, value):
             SimulatedPlatform.parse(json.dumps({**fields, name: value}).encode())
 
 
+def reason(data: bytes) -> MalformedError:
+    """Why it is refused."""
+    with raises("platform-unusable", PlatformStateError, "why", "remedy") as caught:
+        SimulatedPlatform.parse(data)
+    cause = caught.value.__cause__
+    require_style(cause)
+    assert caught.value.why == str(cause)
+    return cause
+
+
 @pytest.mark.parametrize(
-    ("change", "why"),
+    ("change", "code", "named"),
     [
-        ({"format": "confcom-simulated-platform-2"}, "this version reads 'confcom-simulated-platform-1'"),
-        ({"seed": "00" * 31}, "its seed is 31 bytes instead of 32"),
-        ({"seed": "not hex"}, "its seed is not hex"),
-        ({"seed": "00" * 32}, "root certificate is not for the key"),
-        ({"root": "-----BEGIN"}, "its root certificate cannot be read"),
-        ({"extra": "member"}, "members are missing or unknown: extra"),
-        ({"pck": None}, "not one JSON object of strings"),
+        ({"format": "confcom-simulated-platform-2"}, "unsupported-platform-format", "'confcom-simulated-platform-1'"),
+        ({"seed": "00" * 31}, "wrong-size", "seed"),
+        ({"seed": "not hex"}, "not-hexadecimal", "seed"),
+        ({"seed": "00" * 32}, "wrong-key", "root"),
+        ({"root": "-----BEGIN"}, "not-a-certificate", "root"),
+        ({"extra": "member"}, "wrong-members", "extra"),
+        ({"pck": None}, "wrong-member", ""),
     ],
 )
-def test_the_reason_is_told(platform, change, why):
-    fields = {**json.loads(platform.encode()), **change}
-    with pytest.raises(PlatformStateError) as caught:
-        SimulatedPlatform.parse(json.dumps(fields).encode())
-    assert why in caught.value.why
-    assert "restore it from a copy" in caught.value.remedy
+def test_the_reason_is_told(platform, change, code, named):
+    cause = reason(json.dumps({**json.loads(platform.encode()), **change}).encode())
+    assert cause.error_code == code
+    assert named in cause.what
 
 
 @pytest.mark.parametrize("role", Role)
 def test_a_missing_certificate_is_told(platform, role):
     fields = json.loads(platform.encode())
     del fields[role.value]
-    with pytest.raises(PlatformStateError) as caught:
-        SimulatedPlatform.parse(json.dumps(fields).encode())
-    assert role.value in caught.value.why
+    cause = reason(json.dumps(fields).encode())
+    assert cause.error_code == "wrong-members"
+    assert cause.what.endswith(f" {role.value}")
 
 
 @pytest.mark.parametrize("role", Role)
@@ -104,23 +114,21 @@ def test_a_certificate_of_a_version_that_does_not_exist_is_told(platform, role):
     der = ssl.PEM_cert_to_DER_cert(fields[role.value])
     assert der.count(b"\xa0\x03\x02\x01\x02") == 1
     fields[role.value] = ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"))
-    with pytest.raises(PlatformStateError) as caught:
-        SimulatedPlatform.parse(json.dumps(fields).encode())
-    assert caught.value.why == f"its {role.value} certificate cannot be read"
+    cause = reason(json.dumps(fields).encode())
+    assert cause.error_code == "not-a-certificate"
+    assert f" {role.value} " in cause.what
 
 
 @pytest.mark.parametrize(
-    ("data", "why"),
+    ("data", "code"),
     [
-        (b"", "it is empty"),
-        (b" " * (MAX_STATE_SIZE + 1), "larger than"),
-        (b"[" * MAX_STATE_SIZE, "not JSON"),
-        (b"[]", "not one JSON object"),
-        (b'"text"', "not one JSON object"),
-        (b"\xff\xfe", "not JSON"),
+        (b"", "empty"),
+        (b" " * (MAX_STATE_SIZE + 1), "too-long"),
+        (b"[" * MAX_STATE_SIZE, "not-json"),
+        (b"[]", "wrong-member"),
+        (b'"text"', "wrong-member"),
+        (b"\xff\xfe", "not-json"),
     ],
 )
-def test_files_of_another_kind(data, why):
-    with pytest.raises(PlatformStateError) as caught:
-        SimulatedPlatform.parse(data)
-    assert why in caught.value.why
+def test_files_of_another_kind(data, code):
+    assert reason(data).error_code == code

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from verify.verify_lab import Evidence, Lab
+
+from testkit.verify.verify_lab import Evidence, Lab
 
 
 @pytest.fixture(scope="session")

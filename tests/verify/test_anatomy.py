@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from verify import tampering
-from verify.verify_lab import CHALLENGE, Evidence, Lab
 
 from confcom.sgx.certification import CertificationData
+from confcom.sgx.marks import Mark
 from confcom.verify.anatomy import Anatomy, dissect
+from testkit.verify import tampering
+from testkit.verify.verify_lab import CHALLENGE, Evidence, Lab
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 
@@ -52,17 +53,19 @@ def test_genuine_quote_with_certificates() -> None:
     assert value(anatomy, "signature", "signature_valid") is True
     assert value(anatomy, "signature", "bound_to_qe_report") is True
     assert value(anatomy, "marks", "found") == []
-    assert "Intel's quoting enclave" in note(anatomy, "qe_report", "mr_signer")
+    assert note(anatomy, "qe_report", "mr_signer")
     assert "DEBUG" in note(anatomy, "report_body", "attributes")
-    assert any("DEBUG enclave" in warning for warning in anatomy.warnings)
+    assert value(anatomy, "report_body", "debug") is True
+    assert len(anatomy.warnings) == 1, "it is a debug enclave"
 
 
 def test_genuine_quote_without_certificates() -> None:
     anatomy = dissect((GENUINE / "quote_raw_tcb.bin").read_bytes())
     assert section_keys(anatomy) == [*WHOLE[:5], "marks"]
+    assert value(anatomy, "signature", "signature_valid") is True
     assert value(anatomy, "certification", "type") == 3
     assert len(value(anatomy, "certification", "ppid")) == 2 * 384
-    assert any("no certificates" in warning for warning in anatomy.warnings)
+    assert len(anatomy.warnings) == 2, "it is a debug enclave, and has no certificates"
 
 
 def test_simulated_quote(evidence: Evidence) -> None:
@@ -73,8 +76,9 @@ def test_simulated_quote(evidence: Evidence) -> None:
     assert value(anatomy, "root_certificate", "platform") == "simulated"
     assert note(anatomy, "header", "user_data") == '"SIMULATED-NOT-INTEL!"'
     assert note(anatomy, "pck_certificate", "fmspc") == '"SIMSGX"'
-    assert "simulation mode" in note(anatomy, "report_body", "cpu_svn")
-    assert "PCK certificate: FMSPC" in value(anatomy, "marks", "found")
+    assert note(anatomy, "report_body", "cpu_svn")
+    assert not note(anatomy, "qe_report", "mr_signer")
+    assert Mark.FMSPC.value in value(anatomy, "marks", "found")
 
 
 def test_every_value_is_plain_json(evidence: Evidence) -> None:
@@ -91,7 +95,7 @@ def test_kss_fields_only_where_the_enclave_has_them(lab: Lab, evidence: Evidence
 def test_altered_quote_shows_what_no_longer_fits(lab: Lab, evidence: Evidence) -> None:
     altered = dissect(tampering.flip(112)(lab, evidence).quote)
     assert value(altered, "signature", "signature_valid") is False
-    assert note(altered, "signature", "signature_valid") == "the quote was altered"
+    assert note(altered, "signature", "signature_valid")
     other_key = dissect(tampering.flip(500)(lab, evidence).quote)
     assert value(other_key, "signature", "bound_to_qe_report") is False
     stranger = lab.with_chain(evidence, lab.stranger.pki.pck.certificate, *lab.chain[1:])
@@ -100,7 +104,7 @@ def test_altered_quote_shows_what_no_longer_fits(lab: Lab, evidence: Evidence) -
 
 def test_chain_without_root_and_unmarked_root(lab: Lab, evidence: Evidence) -> None:
     rootless = dissect(lab.with_chain(evidence, *lab.chain[:2]).quote)
-    assert any("lacks its root" in warning for warning in rootless.warnings)
+    assert len(rootless.warnings) == 1
     unmarked = dissect(tampering.unmarked_root(lab, evidence).quote)
     assert value(unmarked, "root_certificate", "platform") == "unknown"
 
@@ -115,13 +119,14 @@ def test_leaf_without_readable_sgx_extension(lab: Lab, evidence: Evidence) -> No
 def test_unnamed_certification_data_type(lab: Lab, evidence: Evidence) -> None:
     quote = lab.edit_signature(evidence, certification=CertificationData(99, b"?")).quote
     anatomy = dissect(quote)
-    assert note(anatomy, "certification", "type") == "not named in Intel's documents"
+    assert note(anatomy, "certification", "type")
     assert section_keys(anatomy) == [*WHOLE[:5], "marks"]
 
 
 def test_trailing_bytes(evidence: Evidence) -> None:
-    assert any("3 zero bytes follow" in warning for warning in dissect(evidence.quote + bytes(3)).warnings)
-    assert any("2 bytes follow" in warning for warning in dissect(evidence.quote + b"ab").warnings)
+    for trailing, beginning in ((bytes(3), "3 zero "), (b"ab", "2 bytes ")):
+        (warning,) = dissect(evidence.quote + trailing).warnings
+        assert warning.startswith(beginning)
 
 
 def test_open_enclave_header_is_named_and_the_quote_behind_it_read(evidence: Evidence) -> None:
@@ -133,7 +138,7 @@ def test_open_enclave_header_is_named_and_the_quote_behind_it_read(evidence: Evi
     assert anatomy.stopped is None
     cut = dissect(wrapped[:-1])
     assert section_keys(cut) == ["open_enclave_header"]
-    assert cut.stopped is not None
+    assert cut.stopped.error_code == "open-enclave-size-mismatch"
 
 
 @pytest.mark.parametrize(
@@ -142,8 +147,7 @@ def test_open_enclave_header_is_named_and_the_quote_behind_it_read(evidence: Evi
 def test_cut_quote_shows_what_stands_before_the_cut(evidence: Evidence, size: int, sections: list[str]) -> None:
     anatomy = dissect(evidence.quote[:size])
     assert section_keys(anatomy) == sections
-    assert anatomy.stopped is not None
-    assert anatomy.to_json()["stopped"]["what"]
+    assert anatomy.to_json()["stopped"]["code"] == "truncated"
 
 
 def test_unreadable_chain_shows_everything_before_it(lab: Lab, evidence: Evidence) -> None:
@@ -151,10 +155,10 @@ def test_unreadable_chain_shows_everything_before_it(lab: Lab, evidence: Evidenc
     data = replace(quote.signature.certification, data=b"no chain")
     anatomy = dissect(lab.edit_signature(evidence, certification=data).quote)
     assert section_keys(anatomy) == WHOLE[:5]
-    assert anatomy.stopped is not None
+    assert anatomy.stopped.error_code == "not-pem"
 
 
 def test_other_version_shows_its_header_only(evidence: Evidence) -> None:
     anatomy = dissect(b"\4\0" + evidence.quote[2:])
     assert section_keys(anatomy) == ["header"]
-    assert "version 4" in anatomy.stopped.what
+    assert anatomy.stopped.error_code == "unsupported-quote-version"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from verify.tampering import reissued_intermediate
-from verify.verify_lab import NOW, Lab
 
 from confcom.verify.checks.pck_chain import PckChain, is_issued_by
+from confcom.verify.trust import name_text
+from testkit.verify.tampering import reissued_intermediate
+from testkit.verify.verify_lab import NOW, Lab
 
 BASIC_CONSTRAINTS = x509.BasicConstraints.oid
 
@@ -27,8 +28,7 @@ def test_an_intermediate_that_may_not_issue(lab: Lab) -> None:
     for intermediate in (no_ca, silent):
         reason = broken_link(lab, intermediate)
         assert reason is not None
-        assert "SGX PCK Platform CA" in reason
-        assert reason.endswith("is no certificate authority")
+        assert reason.startswith(name_text(intermediate.subject))
 
 
 def test_a_signature_algorithm_that_nobody_knows_issues_nothing(lab: Lab) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
-from verify import intel_qvl, tampering
-from verify.tampering import Case
-from verify.verify_lab import Evidence, Lab
 
 from confcom.verify.checks import dcap_qvl_adapter
 from confcom.verify.checks.dcap_qvl_adapter import Appraisal, Finding, Rejection
 from confcom.verify.verdict import VerdictKind
+from testkit.verify import intel_qvl, tampering
+from testkit.verify.tampering import Case
+from testkit.verify.verify_lab import Evidence, Lab
 
 CASES = tuple(tampering.cases())
 
@@ -21,8 +20,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def dcap_qvl(evidence: Evidence) -> Appraisal | Rejection:
-    root = evidence.root.public_bytes(Encoding.DER)
-    return dcap_qvl_adapter.appraise(evidence.quote, root, evidence.collateral, evidence.now)
+    return dcap_qvl_adapter.appraise(evidence.quote, evidence.trusted.der, evidence.collateral, evidence.now)
 
 
 needs_qvl = pytest.mark.skipif(not intel_qvl.AVAILABLE, reason=intel_qvl.WHY_NOT)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from verify.verify_lab import Evidence, Lab
 
-from confcom.errors import ConfcomError, ExitCode, MalformedError
+from confcom.errors import ExitCode, MalformedError
 from confcom.sgx.collateral import COLLATERAL_FILES
 from confcom.verify import files
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
-from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
-from confcom.verify.text_encodings import decoded
+from confcom.verify.files import UnreadableInputError, decoded, read_collateral, read_quote, read_root
+from testkit.raised import raises
+from testkit.verify.verify_lab import Evidence, Lab
 
 IN_TEXT = {
     "hexadecimal": lambda quote: quote.hex().encode(),
@@ -32,11 +32,7 @@ IN_TEXT = {
 
 @pytest.fixture
 def directory(evidence: Evidence, tmp_path: Path) -> Path:
-    collateral = tmp_path / "collateral"
-    collateral.mkdir()
-    for name, data in evidence.collateral.to_files().items():
-        (collateral / name).write_bytes(data)
-    return collateral
+    return evidence.write(tmp_path) / "collateral"
 
 
 def test_collateral_round_trip(evidence: Evidence, directory: Path) -> None:
@@ -52,32 +48,29 @@ def test_collateral_through_links_as_kubernetes_mounts_it(evidence: Evidence, di
     assert read_collateral(mounted) == evidence.collateral
 
 
-def test_missing_directory(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableInputError, match="no collateral directory") as raised:
-        read_collateral(tmp_path / "nowhere")
-    assert raised.value.exit_code is ExitCode.UNUSABLE
-    assert "does not exist" in raised.value.why
-
-
-def test_a_file_in_the_directorys_place(tmp_path: Path) -> None:
+def test_no_directory_or_a_file_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UnreadableInputError) as raised:
-        read_collateral(tmp_path / "file")
-    assert "not a directory" in raised.value.why
+    reasons = set()
+    for name in ("nowhere", "file"):
+        with raises("no-collateral-directory", UnreadableInputError, "why", "remedy") as caught:
+            read_collateral(tmp_path / name)
+        assert caught.value.exit_code is ExitCode.UNUSABLE
+        reasons.add(caught.value.why)
+    assert len(reasons) == 2
 
 
 @pytest.mark.parametrize("name", COLLATERAL_FILES)
 def test_missing_file_is_named(directory: Path, name: str) -> None:
     (directory / name).unlink()
-    with pytest.raises(UnreadableInputError) as raised:
+    with raises("collateral-incomplete", UnreadableInputError, "remedy") as caught:
         read_collateral(directory)
-    assert name in raised.value.why
+    assert name in caught.value.why
 
 
 def test_the_export_directory_itself_points_to_the_one_inside(directory: Path) -> None:
-    with pytest.raises(UnreadableInputError) as raised:
+    with raises("collateral-incomplete", UnreadableInputError) as caught:
         read_collateral(directory.parent)
-    assert raised.value.remedy == f"pass {directory}"
+    assert str(directory) in caught.value.remedy
 
 
 @pytest.mark.parametrize("name", COLLATERAL_FILES)
@@ -90,21 +83,21 @@ def test_a_file_that_is_not_what_its_name_says(directory: Path, name: str) -> No
 def test_a_fifo_is_refused_without_waiting(directory: Path) -> None:
     (directory / "pck_crl.der").unlink()
     os.mkfifo(directory / "pck_crl.der")
-    with pytest.raises(UnreadableInputError, match="not a regular file"):
+    with raises("not-a-regular-file", UnreadableInputError, "remedy"):
         read_collateral(directory)
 
 
 def test_a_quote_that_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", Path("/dev/null")):
-        with pytest.raises(UnreadableInputError, match="not a regular file") as raised:
+        with raises("not-a-regular-file", UnreadableInputError) as caught:
             read_quote(path)
-        assert "`-`" in raised.value.remedy
+        assert "`-`" in caught.value.remedy
 
 
 def test_a_file_that_is_too_large(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_COLLATERAL_FILE_SIZE", 100)
-    with pytest.raises(UnreadableInputError, match="larger than 100 bytes"):
+    with raises("too-long", UnreadableInputError, "why", "remedy"):
         read_collateral(directory)
 
 
@@ -116,10 +109,10 @@ def test_root_from_a_file(lab: Lab, tmp_path: Path) -> None:
 @pytest.mark.parametrize("read", [read_quote, read_root])
 def test_what_cannot_be_opened(read, tmp_path: Path) -> None:
     for path in (tmp_path / "nothing", tmp_path):
-        with pytest.raises(ConfcomError) as raised:
+        with raises("unreadable" if path != tmp_path else "not-a-regular-file", UnreadableInputError) as caught:
             read(path)
-        assert str(path) in raised.value.what
-        assert raised.value.exit_code is ExitCode.UNUSABLE
+        assert str(path) in caught.value.what
+        assert caught.value.exit_code is ExitCode.UNUSABLE
 
 
 @pytest.mark.parametrize("encode", IN_TEXT.values(), ids=IN_TEXT.keys())
@@ -150,5 +143,5 @@ def test_quote_longer_than_any(tmp_path: Path) -> None:
     path.write_bytes(bytes(MAX_QUOTE_SIZE))
     assert len(read_quote(path)) == MAX_QUOTE_SIZE
     path.write_bytes(bytes(MAX_QUOTE_SIZE + 1))
-    with pytest.raises(UnreadableInputError, match="larger than"):
+    with raises("too-long", UnreadableInputError):
         read_quote(path)

@@ -9,7 +9,6 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
 
 from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
 from confcom.sgx.quote import Quote
@@ -20,6 +19,7 @@ from confcom.verify.checks.pck_chain import PckChain
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import VerdictKind
 from confcom.verify.verifier import verify_quote
+from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
 
 # cryptography warns about certificates with odd names or numbers; the bytes here are odd on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:cryptography", "ignore::UserWarning:confcom")
@@ -117,7 +117,7 @@ def test_ecdsa_signatures_have_a_twin() -> None:
 def test_more_bytes_than_any_quote_has_are_not_read() -> None:
     verdict = verify_quote(EVIDENCE.quote + bytes(MAX_QUOTE_SIZE), ROOT, EVIDENCE.collateral, LAB.policy, NOW)
     assert verdict.kind is VerdictKind.UNUSABLE
-    assert [check.name for check in verdict.checks] == ["format"]
+    assert [check.code for check in verdict.checks] == ["format"]
 
 
 def test_a_replayed_quote_fails_the_challenge(lab: Lab, evidence: Evidence) -> None:

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.serialization import Encoding
-from verify import tampering
-from verify.verify_lab import Evidence, Lab
 
 from confcom.cli.group import cli
 from confcom.errors import MalformedError
@@ -17,6 +15,9 @@ from confcom.verify import anatomy, verifier
 from confcom.verify.anatomy import Anatomy, Field, Section, dissect
 from confcom.verify.trust import Platform, TrustedRoot
 from confcom.verify.verdict import Check, CheckStatus, Verdict, VerdictKind, failed, not_checked, passed
+from testkit.raised import raises
+from testkit.verify import tampering
+from testkit.verify.verify_lab import Evidence, Lab
 
 EVIL = "CA\r\x1b[2J\nplatform: genuine\n\u202e"
 ESCAPED = r"CA\r\x1b[2J\nplatform: genuine\n\u202e"
@@ -59,8 +60,8 @@ def test_a_verdicts_checks_are_printable(lab: Lab, evidence: Evidence, tamper: C
 
 
 def test_every_way_to_make_a_check_escapes() -> None:
-    checks = (passed("a", EVIL, EVIL, EVIL), failed("b", EVIL, EVIL, EVIL, VerdictKind.UNUSABLE))
-    for check in (*checks, not_checked("c", EVIL, EVIL)):
+    checks = (passed(EVIL, EVIL, EVIL, code="a"), failed(EVIL, EVIL, EVIL, VerdictKind.UNUSABLE, code="b"))
+    for check in (*checks, not_checked(EVIL, EVIL, code="c")):
         assert {check.required, check.found, check.why} - {""} == {ESCAPED}
 
 
@@ -78,11 +79,7 @@ def run(*arguments: object, stdin: bytes = b"") -> Result:
 @pytest.fixture
 def files(lab: Lab, evidence: Evidence, tmp_path: Path) -> Callable[[Evidence], list[object]]:
     def write(tampered: Evidence) -> list[object]:
-        (tmp_path / "q.bin").write_bytes(tampered.quote)
-        (tmp_path / "root.pem").write_bytes(tampered.root.public_bytes(Encoding.PEM))
-        (tmp_path / "collateral").mkdir()
-        for name, data in tampered.collateral.to_files().items():
-            (tmp_path / "collateral" / name).write_bytes(data)
+        tampered.write(tmp_path)
         arguments = ["verify", tmp_path / "q.bin", "--root", tmp_path / "root.pem"]
         return [*arguments, "--collateral", tmp_path / "collateral", "--at", AT]
 
@@ -134,6 +131,6 @@ def test_inspect_escapes_whatever_it_is_given(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_name_of_a_root_that_is_none_is_escaped(lab: Lab) -> None:
     certificate = tampering.reissued_intermediate(lab, common_name=EVIL)
-    with pytest.raises(MalformedError) as raised:
+    with raises("not-a-root", MalformedError) as caught:
         TrustedRoot.load(certificate.public_bytes(Encoding.DER))
-    assert ESCAPED in raised.value.what
+    assert ESCAPED in caught.value.what

@@ -59,3 +59,11 @@ class AesmErrorCode(IntEnum):
     UNABLE_TO_GENERATE_QE_REPORT = 49
     KEY_CERTIFICATION_ERROR = 50
     CONFIG_UNSUPPORTED = 51
+
+
+def code_of(number: int) -> str:
+    """Return an error's stable code: `aesm-busy` for 18, `aesm-unknown` for a number that Intel does not document."""
+    try:
+        return f"aesm-{AesmErrorCode(number).name.lower().replace('_', '-')}"
+    except ValueError:
+        return "aesm-unknown"

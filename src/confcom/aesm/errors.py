@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from confcom.aesm.advice import advice_for, describe
-from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.errors import ConfcomError, ExitCode, MalformedError, UnavailableError
 
 _TRANSIENT = frozenset(
@@ -33,6 +33,8 @@ class MalformedMessageError(ProtocolError):
 class UnknownRequestError(ProtocolError):
     """A well-formed request of an unknown kind."""
 
+    error_code = "unknown-request"
+
 
 class SessionMisuseError(ConfcomError):
     """The calling program used a session in the wrong order: a bug in that program, not in the peer."""
@@ -53,7 +55,10 @@ class AesmError(ConfcomError):
     def __init__(self, code: int, call: str) -> None:
         advice = advice_for(code)
         super().__init__(
-            f"the AESM service refused {call} with {describe(code)}", why=advice.meaning, remedy=advice.remedy
+            f"the AESM service refused {call} with {describe(code)}",
+            error_code=code_of(code),
+            why=advice.meaning,
+            remedy=advice.remedy,
         )
         self.code = code
         self.call = call

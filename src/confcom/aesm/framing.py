@@ -91,6 +91,7 @@ class FrameDecoder:
         self._finish()
         raise FrameError(
             f"an AESM frame announces a body of {length} bytes",
+            error_code="frame-length",
             why=f"a body has 1 to {self._max_body_size} bytes",
             remedy="check what connects to the AESM socket: this is not an AESM peer",
         )

@@ -7,8 +7,9 @@ if there are several, and which fields of a request are required.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -16,17 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from confcom.aesm import messages_pb2
 from confcom.aesm.errors import MalformedMessageError, UnknownRequestError
 from confcom.aesm.messages import (
-    GetQuoteExRequest,
-    GetQuoteExResponse,
-    GetQuoteSizeExRequest,
-    GetQuoteSizeExResponse,
-    GetSupportedAttKeyIdNumRequest,
-    GetSupportedAttKeyIdNumResponse,
-    GetSupportedAttKeyIdsRequest,
-    GetSupportedAttKeyIdsResponse,
     IncompleteRequest,
-    InitQuoteExRequest,
-    InitQuoteExResponse,
     LegacyRequest,
     LegacyResponse,
     MessageKind,
@@ -34,8 +25,6 @@ from confcom.aesm.messages import (
     QuotingResponse,
     Request,
     Response,
-    SelectAttKeyIdRequest,
-    SelectAttKeyIdResponse,
 )
 
 SERVING_ORDER: Final = tuple(
@@ -51,30 +40,14 @@ _SERVING_RANKS: Final[Mapping[int, int]] = MappingProxyType(
 _KINDS: Final[Mapping[int, MessageKind]] = MappingProxyType({kind.value: kind for kind in MessageKind})
 _FIELDS: Final[Mapping[MessageKind, str]] = MappingProxyType({kind: kind.name.lower() for kind in MessageKind})
 _REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = MappingProxyType(
-    {
-        message.kind: message
-        for message in (
-            InitQuoteExRequest,
-            GetQuoteSizeExRequest,
-            GetQuoteExRequest,
-            SelectAttKeyIdRequest,
-            GetSupportedAttKeyIdNumRequest,
-            GetSupportedAttKeyIdsRequest,
-        )
-    }
+    {message.kind: message for message in get_args(QuotingRequest)}
 )
+_REQUIRED: Final[Mapping[MessageKind, tuple[str, ...]]] = MappingProxyType(
+    {kind: tuple(one.name for one in fields(message) if one.default is MISSING) for kind, message in _REQUESTS.items()}
+)
+"""The first fields of each request: those without a default."""
 _RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = MappingProxyType(
-    {
-        message.kind: message
-        for message in (
-            InitQuoteExResponse,
-            GetQuoteSizeExResponse,
-            GetQuoteExResponse,
-            SelectAttKeyIdResponse,
-            GetSupportedAttKeyIdNumResponse,
-            GetSupportedAttKeyIdsResponse,
-        )
-    }
+    {message.kind: message for message in get_args(QuotingResponse)}
 )
 
 
@@ -109,9 +82,9 @@ def decode_request(body: bytes) -> Request:
     if message is None:
         return LegacyRequest(kind)
     values = _read(message, sub)
-    # Required fields come first: they are the dataclass' fields without a default.
-    if None in values[: len(message.REQUIRED)]:
-        return IncompleteRequest(kind, tuple(name for name in message.REQUIRED if not sub.HasField(name)))
+    required = _REQUIRED[kind]
+    if None in values[: len(required)]:
+        return IncompleteRequest(kind, tuple(name for name in required if not sub.HasField(name)))
     return message(*values)
 
 
@@ -138,12 +111,14 @@ def decode_response(body: bytes, kind: MessageKind) -> QuotingResponse:
     if not wire.HasField(_FIELDS[kind]):
         raise MalformedMessageError(
             f"the answer is not one to {kind.call}",
+            error_code="answer-to-another-request",
             remedy="check which program serves the AESM socket: it is not an AESM service",
         )
     sub = _sub_message(wire, kind)
     if not sub.HasField("error_code"):
         raise MalformedMessageError(
             f"the answer to {kind.call} has no error code",
+            error_code="answer-without-error-code",
             why="protobuf leaves out fields of value 0 unless told to write them",
             remedy="report this to whoever wrote the AESM service",
         )
@@ -162,6 +137,7 @@ def _parse(wire: Message, body: bytes) -> None:
     except DecodeError as error:
         raise MalformedMessageError(
             f"{len(body)} bytes are no AESM message",
+            error_code="not-an-aesm-message",
             why="they are not protobuf, or cut",
             remedy="check what is at the other end of the AESM socket",
         ) from error

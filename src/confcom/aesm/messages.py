@@ -45,7 +45,6 @@ class InitQuoteExRequest:
     """
 
     kind: ClassVar = MessageKind.INIT_QUOTE_EX
-    REQUIRED: ClassVar = ("b_pub_key_id",)
 
     b_pub_key_id: bool
     att_key_id: bytes | None = None
@@ -58,7 +57,6 @@ class GetQuoteSizeExRequest:
     """Ask for the exact size of a quote in bytes."""
 
     kind: ClassVar = MessageKind.GET_QUOTE_SIZE_EX
-    REQUIRED: ClassVar[tuple[str, ...]] = ()
 
     att_key_id: bytes | None = None
     timeout: int | None = None
@@ -69,7 +67,6 @@ class GetQuoteExRequest:
     """Ask for a quote of a report; with qe_report_info, also for the QE's own report about the quote."""
 
     kind: ClassVar = MessageKind.GET_QUOTE_EX
-    REQUIRED: ClassVar = ("report", "buf_size")
 
     report: bytes
     buf_size: int
@@ -83,7 +80,6 @@ class SelectAttKeyIdRequest:
     """Ask which of the listed attestation keys the service supports; without a list, which one it prefers."""
 
     kind: ClassVar = MessageKind.SELECT_ATT_KEY_ID
-    REQUIRED: ClassVar[tuple[str, ...]] = ()
 
     att_key_id_list: bytes | None = None
     timeout: int | None = None
@@ -94,7 +90,6 @@ class GetSupportedAttKeyIdNumRequest:
     """Ask for the number of supported attestation keys. Open Enclave asks once and keeps a failure for its lifetime."""
 
     kind: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM
-    REQUIRED: ClassVar[tuple[str, ...]] = ()
 
     timeout: int | None = None
 
@@ -104,7 +99,6 @@ class GetSupportedAttKeyIdsRequest:
     """Ask for the supported attestation key ids; `buf_size` must be exactly their total size."""
 
     kind: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_IDS
-    REQUIRED: ClassVar = ("buf_size",)
 
     buf_size: int
     timeout: int | None = None

@@ -104,6 +104,7 @@ class ServerSession:
         return ProtocolViolation(
             FrameError(
                 "an AESM request was cut",
+                error_code="truncated",
                 why="the peer closed before it had sent as much as it announced",
                 remedy="check whether the client crashed or gave up",
             )
@@ -116,10 +117,14 @@ class ServerSession:
             SessionMisuseError: no request is waiting, or the answer belongs to another kind of request.
         """
         if self._state is not _State.AWAITING_RESPONSE:
-            raise SessionMisuseError("an AESM session was asked to answer while no request waits for an answer")
+            raise SessionMisuseError(
+                "an AESM session was asked to answer while no request waits for an answer",
+                error_code="no-request-waiting",
+            )
         if response.kind is not self._kind:
             raise SessionMisuseError(
                 f"an answer to {response.kind.call} was given for another request",
+                error_code="answer-to-another-request",
                 why="Intel's client library crashes on an answer in the wrong field",
             )
         self._state = _State.CLOSED
@@ -160,11 +165,13 @@ class ClientSession:
         if self._decoder.started:
             return ConnectionClosedError(
                 f"the AESM service closed the connection in the middle of its answer to {self._kind.call}",
+                error_code="closed-mid-answer",
                 why="it was stopped or crashed",
                 remedy="try again; if it happens again, read the log of the quote helper (or aesmd) on this node",
             )
         return ConnectionClosedError(
             f"the AESM service closed the connection without an answer to {self._kind.call}",
+            error_code="closed-unanswered",
             why="it is stopping, it does not know this request, or the socket belongs to another program",
             remedy="try again; if it happens again, read the log of the quote helper (or aesmd) on this node",
         )

@@ -1,7 +1,8 @@
-"""Path of the AESM socket."""
+"""Path of the AESM socket, and the clients' time limit."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,10 @@ SOCKET_VARIABLE: Final = "CONFCOM_AESM_SOCKET"
 
 MAX_PATH_BYTES: Final = 107
 """sun_path holds 108 bytes including the terminating zero (unix(7))."""
+
+EXCHANGE_SECONDS: Final = 15.0
+"""Time limit of one request, from connecting to the last byte of the answer. Intel's client waits this long for each
+single step, and services are built to answer within that time."""
 
 
 def aesm_socket_path(environ: Mapping[str, str]) -> Path:
@@ -32,6 +37,7 @@ def checked_socket_path(path: Path) -> Path:
     if "\0" in str(path):
         raise SettingsError(
             "the path of the AESM socket has a zero byte in it",
+            error_code="socket-path-with-zero-byte",
             why="no file can have such a name, and abstract socket names are not used: any program could take them",
             remedy=f"use a path, such as {DEFAULT_SOCKET_PATH}",
         )
@@ -39,7 +45,25 @@ def checked_socket_path(path: Path) -> Path:
     if size > MAX_PATH_BYTES:
         raise SettingsError(
             f"the path of the AESM socket has {size} bytes",
+            error_code="socket-path-too-long",
             why=f"Linux takes at most {MAX_PATH_BYTES} (unix(7))",
             remedy="use a shorter directory, or a symbolic link to it",
         )
     return path
+
+
+class SocketClient:
+    """The socket and the time limit that both clients take."""
+
+    def __init__(
+        self,
+        socket_path: str | os.PathLike[str] | None = None,
+        *,
+        timeout: float = EXCHANGE_SECONDS,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        path = (
+            aesm_socket_path(os.environ if environ is None else environ) if socket_path is None else Path(socket_path)
+        )
+        self.socket_path = checked_socket_path(path)
+        self.timeout = timeout

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import TypeVar
 
 from confcom.aesm.messages import QuotingRequest, QuotingResponse
 from confcom.aesm.session import ClientSession
 from confcom.client import conversation
-from confcom.client.address import aesm_socket_path, checked_socket_path
-from confcom.client.blocking import EXCHANGE_SECONDS, FULL_QUEUE_PAUSE_SECONDS, RECEIVE_SIZE
+from confcom.client.address import SocketClient
+from confcom.client.blocking import FULL_QUEUE_PAUSE_SECONDS, RECEIVE_SIZE
 from confcom.client.conversation import AesmQuote, Conversation, QuotingTarget
 from confcom.client.errors import closed_error, connect_error, timeout_error
 from confcom.sgx.key_id import AttKeyId
@@ -22,21 +20,8 @@ from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 T = TypeVar("T")
 
 
-class AsyncAesmClient:
+class AsyncAesmClient(SocketClient):
     """`AesmClient` with coroutine methods; parameters and errors are the same."""
-
-    def __init__(
-        self,
-        socket_path: str | os.PathLike[str] | None = None,
-        *,
-        timeout: float = EXCHANGE_SECONDS,
-        environ: Mapping[str, str] | None = None,
-    ) -> None:
-        path = (
-            aesm_socket_path(os.environ if environ is None else environ) if socket_path is None else Path(socket_path)
-        )
-        self.socket_path = checked_socket_path(path)
-        self.timeout = timeout
 
     async def init_quote(self) -> QuotingTarget:
         """Get the quoting enclave's target info and public key id."""

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 from confcom.aesm.messages import QuotingRequest, QuotingResponse
 from confcom.aesm.session import ClientSession
 from confcom.client import conversation
-from confcom.client.address import aesm_socket_path, checked_socket_path
+from confcom.client.address import SocketClient
 from confcom.client.conversation import AesmQuote, Conversation, QuotingTarget
 from confcom.client.errors import closed_error, connect_error, timeout_error
 from confcom.sgx.key_id import AttKeyId
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 
 T = TypeVar("T")
-
-EXCHANGE_SECONDS: Final = 15.0
-"""Time limit of one request, from connecting to the last byte of the answer. Intel's client waits this long for each
-single step, and services are built to answer within that time."""
 
 RECEIVE_SIZE: Final = 16 * 1024
 """Maximum size of one recv call: more than any usual answer, so that most answers take one call."""
@@ -32,7 +26,7 @@ FULL_QUEUE_PAUSE_SECONDS: Final = 0.02
 attempt."""
 
 
-class AesmClient:
+class AesmClient(SocketClient):
     """A client of an AESM service, with one connection per request. It keeps no connection, and threads may share it.
 
     Args:
@@ -43,19 +37,6 @@ class AesmClient:
     Raises:
         SettingsError: no unix socket can have this path (too long, or with a zero byte).
     """
-
-    def __init__(
-        self,
-        socket_path: str | os.PathLike[str] | None = None,
-        *,
-        timeout: float = EXCHANGE_SECONDS,
-        environ: Mapping[str, str] | None = None,
-    ) -> None:
-        path = (
-            aesm_socket_path(os.environ if environ is None else environ) if socket_path is None else Path(socket_path)
-        )
-        self.socket_path = checked_socket_path(path)
-        self.timeout = timeout
 
     def init_quote(self) -> QuotingTarget:
         """Get the quoting enclave's target info and public key id.

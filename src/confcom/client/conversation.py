@@ -65,7 +65,9 @@ def init_quote() -> Conversation[QuotingTarget]:
     )
     pub_key_id = response.pub_key_id or b""
     if len(pub_key_id) != PUB_KEY_ID_SIZE:
-        raise _unusable(f"a public key id of {len(pub_key_id)} bytes instead of {PUB_KEY_ID_SIZE}")
+        raise _unusable(
+            f"a public key id of {len(pub_key_id)} bytes instead of {PUB_KEY_ID_SIZE}", error_code="wrong-size"
+        )
     return QuotingTarget(TargetInfo.parse(response.target_info or b""), pub_key_id)
 
 
@@ -76,7 +78,7 @@ def quote_size() -> Conversation[int]:
     )
     size = response.quote_size or 0
     if not 0 < size <= MAX_QUOTE_BUFFER_SIZE:
-        raise _unusable(f"a quote size of {size} bytes")
+        raise _unusable(f"a quote size of {size} bytes", error_code="wrong-quote-size")
     return size
 
 
@@ -101,9 +103,9 @@ def get_quote(report: Report, qe_report_info: QeReportInfo | None = None) -> Con
     padded = response.quote or b""
     parsed = Quote.parse(padded)
     if parsed.trailing.strip(b"\0"):
-        raise _unusable("a quote followed by other data")
+        raise _unusable("a quote followed by other data", error_code="excess-bytes")
     if parsed.body != report.body:
-        raise _unusable("a quote over another report than ours")
+        raise _unusable("a quote over another report than ours", error_code="quote-of-another-report")
     quote = padded[: parsed.size]
     if qe_report_info is None:
         return AesmQuote(quote)
@@ -117,14 +119,14 @@ def supported_key_ids() -> Conversation[tuple[AttKeyId, ...]]:
     counted = yield from _ask(GetSupportedAttKeyIdNumRequest(timeout=TIMEOUT_FIELD_MS), GetSupportedAttKeyIdNumResponse)
     count = counted.att_key_id_num or 0
     if not 0 < count <= MAX_LISTED_KEY_IDS:
-        raise _unusable(f"{count} attestation keys")
+        raise _unusable(f"{count} attestation keys", error_code="wrong-key-count")
     size = count * ATT_KEY_ID_SIZE
     listed = yield from _ask(
         GetSupportedAttKeyIdsRequest(buf_size=size, timeout=TIMEOUT_FIELD_MS), GetSupportedAttKeyIdsResponse
     )
     data = listed.att_key_ids or b""
     if len(data) != size:
-        raise _unusable(f"{len(data)} bytes of attestation key ids instead of {size}")
+        raise _unusable(f"{len(data)} bytes of attestation key ids instead of {size}", error_code="wrong-size")
     return tuple(AttKeyId.parse(data[at : at + ATT_KEY_ID_SIZE]) for at in range(0, size, ATT_KEY_ID_SIZE))
 
 
@@ -148,7 +150,10 @@ def quote_fresh_report(
 def _ask(request: QuotingRequest, answer: type[ResponseT]) -> Conversation[ResponseT]:
     response = yield request
     if not isinstance(response, answer):
-        raise SessionMisuseError(f"a conversation was sent something else than the answer to {request.kind.call}")
+        raise SessionMisuseError(
+            f"a conversation was sent something else than the answer to {request.kind.call}",
+            error_code="answer-to-another-request",
+        )
     if response.error_code:
         raise service_error(response.error_code, request.kind.call)
     return response
@@ -157,15 +162,16 @@ def _ask(request: QuotingRequest, answer: type[ResponseT]) -> Conversation[Respo
 def _require_matching_qe_report(returned: QeReportInfo, requested: QeReportInfo, quote: bytes) -> None:
     """Check nonce, target info and quote hash of a QE report; only the enclave can verify its MAC."""
     if (returned.nonce, returned.app_enclave_target_info) != (requested.nonce, requested.app_enclave_target_info):
-        raise _unusable("a QE report for another nonce or enclave than ours")
+        raise _unusable("a QE report for another nonce or enclave than ours", error_code="qe-report-of-another-request")
     body = ReportBody.parse(returned.qe_report[:REPORT_BODY_SIZE])
     if body.report_data != hashlib.sha256(requested.nonce + quote).digest() + bytes(32):
-        raise _unusable("a QE report over another quote")
+        raise _unusable("a QE report over another quote", error_code="qe-report-of-another-quote")
 
 
-def _unusable(what: str) -> MalformedMessageError:
+def _unusable(what: str, *, error_code: str) -> MalformedMessageError:
     return MalformedMessageError(
         f"the AESM service answered with {what}",
+        error_code=error_code,
         why="it is faulty, or it is not an AESM service",
         remedy="check which program serves the AESM socket",
     )

@@ -9,7 +9,6 @@ from typing import Final
 from confcom.aesm.errors import ConnectionClosedError
 from confcom.errors import ConfcomError, UnavailableError
 
-_START: Final = "start one (confcom quote-helper --simulated --socket {path})"
 _MOUNT: Final = (
     "in a pod, ask for enclave memory in resources.limits, which brings the directory /var/run/aesmd with it, or mount "
     "that directory, never the socket file itself"
@@ -22,6 +21,8 @@ class ServiceUnreachableError(UnavailableError):
 
 class ServiceTimeoutError(UnavailableError):
     """The service did not answer before the client's deadline."""
+
+    error_code = "answer-timeout"
 
 
 def timeout_error(path: Path, call: str, seconds: float) -> ServiceTimeoutError:
@@ -37,6 +38,7 @@ def closed_error(path: Path, call: str, error: OSError) -> ConnectionClosedError
     """Return the error for a connection that broke after it was established."""
     return ConnectionClosedError(
         f"the AESM service at {path} broke off {call}",
+        error_code="connection-broken",
         why=error.strerror or str(error),
         remedy="try again; if it happens again, read the log of the quote helper (or aesmd) on this node",
     )
@@ -57,6 +59,7 @@ def connect_error(path: Path, error: OSError) -> ConfcomError:
         case errno.EACCES | errno.EPERM:
             return ServiceUnreachableError(
                 f"this user may not connect to the AESM socket {path}",
+                error_code="socket-forbidden",
                 why="connecting needs write permission on the socket and search permission on its directories",
                 remedy="check modes and owners (the quote helper makes the socket 0666 and its directory 0755), and "
                 "the node's security module (SELinux, AppArmor)",
@@ -64,30 +67,41 @@ def connect_error(path: Path, error: OSError) -> ConfcomError:
         case _:
             return ServiceUnreachableError(
                 f"the AESM socket {path} cannot be used",
+                error_code="socket-unusable",
                 why=error.strerror or str(error),
                 remedy="check what is at that path",
             )
 
 
 def _missing(path: Path) -> ConfcomError:
+    start = f"start one (confcom quote-helper --simulated --socket {path})"
     if path.parent.is_dir():
-        why = f"{path.parent} is there, but no quote helper (or aesmd) has made its socket in it"
-        remedy = f"check that one runs on this node (Kubernetes: that the SGX quote helper is Ready there), or {_START}"
-    else:
-        why = f"the directory {path.parent} does not exist here"
-        remedy = f"{_MOUNT}; on a machine of your own, {_START}"
-    return ServiceUnreachableError(f"there is no AESM socket at {path}", why=why, remedy=remedy.format(path=path))
+        return ServiceUnreachableError(
+            f"there is no AESM socket at {path}",
+            error_code="no-socket",
+            why=f"{path.parent} is there, but no quote helper (or aesmd) has made its socket in it",
+            remedy="check that one runs on this node (Kubernetes: that the SGX quote helper is Ready there), or "
+            + start,
+        )
+    return ServiceUnreachableError(
+        f"there is no AESM socket at {path}",
+        error_code="no-socket-directory",
+        why=f"the directory {path.parent} does not exist here",
+        remedy=f"{_MOUNT}; on a machine of your own, {start}",
+    )
 
 
 def _not_listening(path: Path) -> ConfcomError:
     if not path.is_socket():
         return ServiceUnreachableError(
             f"{path} is not a socket",
+            error_code="not-a-socket",
             why="something else was created or mounted there",
             remedy=f"remove it; {_MOUNT}",
         )
     return ServiceUnreachableError(
         f"nobody serves the AESM socket {path}",
+        error_code="socket-stale",
         why="the quote helper (or aesmd) that made it is gone, or the socket file itself was mounted into this "
         "container: a mounted file keeps pointing at the old socket when the service restarts",
         remedy=f"check that it runs on this node; {_MOUNT}",

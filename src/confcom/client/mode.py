@@ -24,9 +24,13 @@ class QuotingMode(Enum):
 class MixedModeError(ConfcomError):
     """A process requested quotes both in process and out of process."""
 
+    error_code = "mixed-quoting-modes"
+
 
 class InProcessQuotingError(UnavailableError):
     """Quoting in process was chosen, but is not supported."""
+
+    error_code = "in-process-unsupported"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
-from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.errors import ConfcomError
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 
@@ -14,7 +17,7 @@ class QuoteProviderError(ConfcomError):
     """A quote could not be made; `code` is the AESM error code sent to the client."""
 
     def __init__(self, code: AesmErrorCode, what: str, *, why: str = "", remedy: str = "") -> None:
-        super().__init__(what, why=why, remedy=remedy)
+        super().__init__(what, error_code=code_of(code), why=why, remedy=remedy)
         self.code = code
 
 
@@ -33,6 +36,15 @@ class QuoteResult:
 
     quote: bytes
     qe_report_info: QeReportInfo | None
+
+
+class Expiring(StrEnum):
+    """Kinds of data after whose end verifiers no longer accept a provider's quotes."""
+
+    PCK_CERTIFICATE = "pck_certificate"
+    """The leaf of the certificate chain in every quote."""
+    COLLATERAL = "collateral"
+    """TCB info, QE identity and revocation lists, as a verifier would get them now: the earliest expiry of these."""
 
 
 class QuoteProvider(Protocol):
@@ -65,6 +77,13 @@ class QuoteProvider(Protocol):
 
         Raises:
             QuoteProviderError: INVALID_REPORT if the report was not made for this QE.
+        """
+
+    def expiries(self, now: datetime) -> Mapping[Expiring, datetime]:
+        """Return the expiry dates that the provider knows. The call must not block, and may come from any thread.
+
+        Args:
+            now: the current time (aware).
         """
 
     def close(self) -> None:

@@ -48,6 +48,7 @@ def export_platform(platform: SimulatedPlatform, out_dir: Path, now: datetime) -
     except OSError as error:
         raise OutputError(
             f"the simulated platform cannot be exported to {out_dir}",
+            error_code="export-not-writable",
             why=error.strerror or str(error),
             remedy="choose a directory that this user may write",
         ) from error
@@ -58,6 +59,7 @@ def _check_out_dir(out_dir: Path, root: bytes) -> None:
     if (out_dir / STATE_FILE).exists():
         raise SettingsError(
             f"{out_dir} is a state directory",
+            error_code="export-into-state-directory",
             why="it holds a platform's secret, and what is exported is meant to be published",
             remedy="export to another directory",
         )
@@ -65,6 +67,7 @@ def _check_out_dir(out_dir: Path, root: bytes) -> None:
     if existing.exists() and not (existing.is_file() and _has_content(existing, root)):
         raise SettingsError(
             f"{existing} is the root of another platform",
+            error_code="export-over-another-root",
             why="whoever trusts it would lose it",
             remedy="export to another directory, or remove that one first",
         )

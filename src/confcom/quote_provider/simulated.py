@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.quote_provider.base import QuoteProviderError, QuoteResult, QuotingIdentity
-from confcom.quote_provider.expiry import Expiring
+from confcom.quote_provider.base import Expiring, QuoteProviderError, QuoteResult, QuotingIdentity
 from confcom.quote_provider.state_directory import open_or_create_platform, open_platform, utc_now
 from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import ReportRejectedError

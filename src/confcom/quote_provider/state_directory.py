@@ -56,6 +56,7 @@ def open_platform(state_dir: Path) -> SimulatedPlatform:
     if platform is None:
         raise UnavailableError(
             f"there is no simulated platform in {state_dir}",
+            error_code="no-simulated-platform",
             why=f"it has no file {STATE_FILE}",
             remedy=f"create one with: confcom simulation create {state_dir}",
         )
@@ -89,10 +90,8 @@ def open_or_create_platform(
         state_dir.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
         created = _link_new(state_dir, platform.encode())
     except OSError as error:
-        raise _unusable(state_dir, "no simulated platform can be kept in", error) from error
-    return (
-        StoredPlatform(platform, created=True) if created else StoredPlatform(open_platform(state_dir), created=False)
-    )
+        raise _unusable(state_dir, "kept in", error) from error
+    return StoredPlatform(platform if created else open_platform(state_dir), created)
 
 
 def exposure(state_dir: Path) -> str | None:
@@ -137,7 +136,7 @@ def _read(state_dir: Path) -> SimulatedPlatform | None:
         _refuse_dangling_link(path)
         return None
     except OSError as error:
-        raise _unusable(state_dir, "the simulated platform cannot be read from", error) from error
+        raise _unusable(state_dir, "read from", error) from error
     return SimulatedPlatform.parse(data)
 
 
@@ -148,6 +147,7 @@ def _read_file(path: Path) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise PlatformStateError(
                 f"{path} is not a file",
+                error_code="not-a-regular-file",
                 why="something else stands where the simulated platform is kept",
                 remedy="choose another state directory, or take away what stands there",
             )
@@ -161,6 +161,7 @@ def _refuse_dangling_link(path: Path) -> None:
     if path.is_symlink():
         raise UnavailableError(
             f"{path} is a symbolic link to nothing",
+            error_code="dangling-link",
             why="a mounted Secret that is not complete, or whose source is gone",
             remedy="check the volume; a platform is not made in its place",
         )
@@ -198,9 +199,10 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _unusable(state_dir: Path, what: str, error: OSError) -> UnavailableError:
+def _unusable(state_dir: Path, use: str, error: OSError) -> UnavailableError:
     return UnavailableError(
-        f"{what} {state_dir}",
+        f"the simulated platform cannot be {use} {state_dir}",
+        error_code="state-directory-unusable",
         why=error.strerror or str(error),
         remedy="choose a state directory that this user may read and write, on a file system with hard links; or mount "
         "a complete one read-only",

@@ -27,6 +27,7 @@ def open_enclave_device(candidates: Sequence[Path]) -> Iterator[Path]:
         if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
             raise NoEnclaveDeviceError(
                 f"{path} is not a device",
+                error_code="not-a-device",
                 why="something else was created or mounted there",
                 remedy="let the device plugin provide it; do not mount it as a volume",
             )
@@ -44,11 +45,13 @@ def _open_first(candidates: Sequence[Path]) -> tuple[Path, int]:
         except OSError as error:
             raise NoEnclaveDeviceError(
                 f"the SGX device {path} cannot be opened",
+                error_code="sgx-device-unusable",
                 why=error.strerror or str(error),
                 remedy="check its mode (0666 on most systems) and the container's device permissions",
             ) from error
     raise NoEnclaveDeviceError(
         f"there is no SGX device here ({', '.join(map(str, candidates))})",
+        error_code="no-sgx-device",
         why="a container has it only if it asks for enclave memory and a device plugin on its node gives it",
         remedy="put kubernetes.azure.com/sgx_epc_mem_in_MiB into resources.limits, and check that the SGX device "
         "plugin runs on the node",

@@ -24,6 +24,7 @@ def require_length(data: bytes, size: int, structure: str) -> None:
     if len(data) != size:
         raise MalformedError(
             f"{structure} must be {size} bytes, not {len(data)}",
+            error_code="wrong-size",
             remedy="pass the structure itself, neither cut nor followed by other data",
         )
 
@@ -79,13 +80,17 @@ class Layout:
         try:
             return self._struct.pack(*self._values(value))
         except struct.error as error:
-            raise MalformedError(f"{self.structure} cannot be written", why=str(error)) from error
+            raise MalformedError(
+                f"{self.structure} cannot be written", error_code="out-of-range", why=str(error)
+            ) from error
 
     def _length_error(self, lengths: tuple[int, ...]) -> MalformedError:
         name, width, length = next(
             found for found in zip(self._strings, self._widths, lengths, strict=True) if found[1] != found[2]
         )
-        return MalformedError(f"{name} of {self.structure} must be {width} bytes, not {length}")
+        return MalformedError(
+            f"{name} of {self.structure} must be {width} bytes, not {length}", error_code="wrong-size"
+        )
 
 
 class ByteReader:
@@ -117,6 +122,7 @@ class ByteReader:
         if size > self.remaining:
             raise MalformedError(
                 f"{self._structure} ends inside {field}",
+                error_code="truncated",
                 why=f"{field} takes {size} bytes and {self.remaining} are left",
                 remedy="pass all of it; it may have been cut on its way here",
             )
@@ -147,5 +153,6 @@ class ByteReader:
         if self.remaining:
             raise MalformedError(
                 f"{self._structure} has {self.remaining} bytes too many",
+                error_code="excess-bytes",
                 why="the sizes declared in it add up to less than its own size",
             )

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from confcom.errors import MalformedError
 from confcom.sgx.binary import ByteReader, Layout
 
@@ -19,6 +22,17 @@ CERTIFICATION_HEADER_SIZE = 6
 MAX_CHAIN_CERTIFICATES = 8
 """A PCK chain has three certificates and an issuer chain two. A longer chain is not an SGX chain, and parsing each
 certificate takes time."""
+
+UNREADABLE_X509 = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the cryptography library raises for malformed or unsupported X.509 data: on loading, and on access to its parts,
+which are decoded only then. Only the first one is a ValueError."""
 
 _PEM_CERTIFICATE = re.compile(
     rb"-----BEGIN CERTIFICATE-----[ \t]*\r?\n([A-Za-z0-9+/][A-Za-z0-9+/= \t\r\n]*)-----END CERTIFICATE-----[ \t\r\n\0]*"
@@ -85,7 +99,9 @@ class PpidData:
 def _ppid_layout(kind: CertificationDataType) -> Layout:
     layout = _PPID_LAYOUTS.get(kind)
     if layout is None:
-        raise MalformedError(f"certification data of type {kind.value} ({kind.name}) carries no PPID")
+        raise MalformedError(
+            f"certification data of type {kind.value} ({kind.name}) carries no PPID", error_code="no-ppid"
+        )
     return layout
 
 
@@ -126,7 +142,9 @@ class CertificationData:
             MalformedError: the type does not fit into 16 bits.
         """
         if not 0 <= self.type <= 0xFFFF:
-            raise MalformedError(f"certification data type {self.type} does not fit into 16 bits")
+            raise MalformedError(
+                f"certification data type {self.type} does not fit into 16 bits", error_code="out-of-range"
+            )
         return self.type.to_bytes(2, "little") + len(self.data).to_bytes(4, "little") + self.data
 
     @property
@@ -150,7 +168,7 @@ class CertificationData:
         """
         kind = self.kind
         if kind is None:
-            raise MalformedError(f"certification data of type {self.type} carries no PPID")
+            raise MalformedError(f"certification data of type {self.type} carries no PPID", error_code="no-ppid")
         return PpidData.parse(kind, self.data)
 
     def pem_chain(self) -> tuple[bytes, ...]:
@@ -163,6 +181,7 @@ class CertificationData:
             name = f" ({self.kind.name})" if self.kind else ""
             raise MalformedError(
                 f"certification data of type {self.type}{name} carries no PCK certificate chain",
+                error_code="no-pck-chain",
                 why="the quote was made without a library that provides the PCK certificate",
                 remedy="fetch the chain for its PPID, or configure the platform to put the chain (type 5) in",
             )
@@ -191,15 +210,20 @@ def split_pem_chain(data: bytes) -> tuple[bytes, ...]:
         if match is None:
             raise MalformedError(
                 f"a certificate chain holds something other than PEM certificates at byte {offset}",
+                error_code="not-pem",
                 remedy="pass certificates as PEM, one after the other, without other text",
             )
         if len(certificates) == MAX_CHAIN_CERTIFICATES:
-            raise MalformedError(f"a certificate chain has more than {MAX_CHAIN_CERTIFICATES} certificates")
+            raise MalformedError(
+                f"a certificate chain has more than {MAX_CHAIN_CERTIFICATES} certificates", error_code="chain-too-long"
+            )
         _require_base64(match[1], len(certificates))
         certificates.append(match[0].rstrip(_SEPARATORS) + b"\n")
         offset = match.end()
     if not certificates:
-        raise MalformedError("a certificate chain is empty", remedy="pass at least one PEM certificate")
+        raise MalformedError(
+            "a certificate chain is empty", error_code="chain-empty", remedy="pass at least one PEM certificate"
+        )
     return tuple(certificates)
 
 
@@ -207,4 +231,6 @@ def _require_base64(body: bytes, index: int) -> None:
     try:
         binascii.a2b_base64(b"".join(body.split()), strict_mode=True)
     except binascii.Error as error:
-        raise MalformedError(f"certificate {index + 1} of a chain is not base64", why=str(error)) from error
+        raise MalformedError(
+            f"certificate {index + 1} of a chain is not base64", error_code="not-base64", why=str(error)
+        ) from error

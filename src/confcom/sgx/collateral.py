@@ -13,9 +13,8 @@ from typing import Self
 from cryptography import x509
 
 from confcom.errors import MalformedError
-from confcom.sgx.certification import split_pem_chain
+from confcom.sgx.certification import UNREADABLE_X509, split_pem_chain
 from confcom.sgx.tcb import QeIdentity, TcbInfo
-from confcom.sgx.x509_errors import UNREADABLE_X509
 
 _FILES = {
     "tcb_info": "tcb_info.json",
@@ -58,6 +57,7 @@ class Collateral:
         if missing:
             raise MalformedError(
                 "the collateral is incomplete",
+                error_code="collateral-incomplete",
                 why=f"these files are missing: {', '.join(missing)}",
                 remedy="fetch or export the collateral again",
             )
@@ -104,7 +104,9 @@ def _require_certificate(pem: bytes, name: str) -> None:
     try:
         x509.load_pem_x509_certificate(pem)
     except UNREADABLE_X509 as error:
-        raise MalformedError(f"{name} holds something that is not an X.509 certificate", why=str(error)) from error
+        raise MalformedError(
+            f"{name} holds something that is not an X.509 certificate", error_code="not-a-certificate", why=str(error)
+        ) from error
 
 
 def _require_crl(der: bytes, name: str) -> None:
@@ -113,6 +115,7 @@ def _require_crl(der: bytes, name: str) -> None:
     except UNREADABLE_X509 as error:
         raise MalformedError(
             f"{name} is not a certificate revocation list in DER",
+            error_code="not-a-crl",
             why=str(error),
             remedy="ask the service for DER (encoding=der); PEM and hex text are not read",
         ) from error

@@ -66,7 +66,7 @@ class Mark(Enum):
     FMSPC = "PCK certificate: FMSPC"
     PPID = "PCK certificate: PPID"
     PLATFORM_INSTANCE_ID = "PCK certificate: platform instance id"
-    ADVISORY = "collateral: advisory on the levels that are up to date"
+    ADVISORY = f"collateral: advisory {ADVISORY_ID}"
     COLLATERAL_MEMBER = "collateral: signed simulation object"
     QE_MRSIGNER = "QE report: MRSIGNER is not Intel's"
 

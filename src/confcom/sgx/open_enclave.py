@@ -23,11 +23,7 @@ class OpenEnclaveReportType(IntEnum):
 
 
 def has_open_enclave_header(data: bytes) -> bool:
-    """Return whether these bytes begin with Open Enclave's report header.
-
-    An EPID quote of version 1 can begin with the same bytes; the upper half of the size, which Open Enclave never uses,
-    distinguishes them.
-    """
+    """Return whether these bytes begin with Open Enclave's report header; no report has a size of 4 GiB or more."""
     return (
         len(data) >= OPEN_ENCLAVE_HEADER_SIZE
         and data[:4] == _VERSION
@@ -46,11 +42,14 @@ def strip_open_enclave_header(data: bytes) -> bytes:
         MalformedError: no such header, a local report, or a size that differs from the declared one.
     """
     if not has_open_enclave_header(data):
-        raise MalformedError("these bytes do not begin with Open Enclave's report header")
+        raise MalformedError(
+            "these bytes do not begin with Open Enclave's report header", error_code="no-open-enclave-header"
+        )
     kind = int.from_bytes(data[4:8], "little")
     if kind != OpenEnclaveReportType.REMOTE:
         raise MalformedError(
             "this is a local report of Open Enclave, which holds no quote",
+            error_code="open-enclave-local-report",
             remedy="ask the enclave for evidence for remote attestation",
         )
     declared = int.from_bytes(data[8:16], "little")
@@ -58,6 +57,7 @@ def strip_open_enclave_header(data: bytes) -> bytes:
     if declared != len(quote):
         raise MalformedError(
             "an Open Enclave report was cut or added to",
+            error_code="open-enclave-size-mismatch",
             why=f"its header declares {declared} bytes and {len(quote)} follow",
         )
     return quote

@@ -15,8 +15,8 @@ from cryptography import x509
 from confcom.errors import MalformedError
 from confcom.sgx import pck_extension_der as der_codec
 from confcom.sgx.binary import require_length
+from confcom.sgx.certification import UNREADABLE_X509
 from confcom.sgx.report import CPU_SVN_SIZE
-from confcom.sgx.x509_errors import UNREADABLE_X509
 
 SGX_EXTENSION_OID = der_codec.SGX_EXTENSION_OID
 TCB_COMPONENT_COUNT = 16
@@ -107,6 +107,7 @@ class PckExtension:
         except (x509.ExtensionNotFound, *UNREADABLE_X509) as error:
             raise MalformedError(
                 "a certificate has no SGX extension that could be read",
+                error_code="no-sgx-extension",
                 why=str(error),
                 remedy="pass a PCK certificate: only these carry it, not their issuers",
             ) from error
@@ -137,13 +138,17 @@ class PckExtension:
         require_length(self.fmspc, FMSPC_SIZE, "an FMSPC")
         require_length(self.tcb.cpu_svn, CPU_SVN_SIZE, "a CPUSVN")
         if len(self.tcb.components) != TCB_COMPONENT_COUNT:
-            raise MalformedError(f"a TCB has {TCB_COMPONENT_COUNT} components, not {len(self.tcb.components)}")
+            raise MalformedError(
+                f"a TCB has {TCB_COMPONENT_COUNT} components, not {len(self.tcb.components)}",
+                error_code="wrong-component-count",
+            )
         for number, svn in enumerate(self.tcb.components, 1):
             _require_range(svn, MAX_COMPONENT_SVN, f"the SVN of TCB component {number}")
         _require_range(self.tcb.pce_svn, MAX_PCE_SVN, "the PCESVN")
         if (self.platform_instance_id is None) != (self.configuration is None):
             raise MalformedError(
                 "an SGX extension has a platform instance id or a configuration without the other",
+                error_code="platform-members-incomplete",
                 why="certificates of the Platform CA carry both, those of the Processor CA neither",
             )
         if self.platform_instance_id is not None:
@@ -152,7 +157,7 @@ class PckExtension:
 
 def _require_range(value: int, maximum: int, name: str) -> None:
     if not 0 <= value <= maximum:
-        raise MalformedError(f"{name} is not between 0 and {maximum}")
+        raise MalformedError(f"{name} is not between 0 and {maximum}", error_code="out-of-range")
 
 
 def _tcb(members: der_codec.TcbMembers) -> PckTcb:
@@ -185,4 +190,6 @@ def _sgx_type(content: bytes) -> SgxType:
     try:
         return SgxType(int.from_bytes(content) if len(content) == 1 else -1)
     except ValueError as error:
-        raise MalformedError(f"SGX type 0x{content.hex()} of a PCK certificate is unknown") from error
+        raise MalformedError(
+            f"SGX type 0x{content.hex()} of a PCK certificate is unknown", error_code="unknown-sgx-type"
+        ) from error

@@ -140,14 +140,22 @@ def decode(der: bytes) -> Extension:
         MalformedError: too long, not DER, or not this structure.
     """
     if len(der) > MAX_EXTENSION_SIZE:
-        raise MalformedError(f"an SGX extension of {len(der)} bytes is too long", why=f"{MAX_EXTENSION_SIZE} is most")
+        raise MalformedError(
+            f"an SGX extension of {len(der)} bytes is too long",
+            error_code="too-long",
+            why=f"{MAX_EXTENSION_SIZE} is most",
+        )
     try:
         extension = asn1.decode_der(Extension, der)
     except ValueError as error:
-        raise MalformedError("this is not the SGX extension of a PCK certificate", why=str(error)) from error
+        raise MalformedError(
+            "this is not the SGX extension of a PCK certificate", error_code="not-an-sgx-extension", why=str(error)
+        ) from error
     _require_oids(extension)
     if extension.sgx_type.value.tag_bytes != ENUMERATED_TAG:
-        raise MalformedError("the SGX type of a PCK certificate is not ENUMERATED")
+        raise MalformedError(
+            "the SGX type of a PCK certificate is not ENUMERATED", error_code="sgx-type-not-enumerated"
+        )
     return extension
 
 
@@ -215,5 +223,6 @@ def _require_oids(extension: Extension) -> None:
         if actual != wanted:
             raise MalformedError(
                 "the SGX extension's members are not the expected ones",
+                error_code="unexpected-oid",
                 why=f"{actual.dotted_string} stands where {wanted.dotted_string} belongs",
             )

@@ -134,7 +134,10 @@ class EcdsaSignatureData:
         require_length(self.attestation_key, PUBLIC_KEY_SIZE, "an attestation key")
         require_length(self.qe_report_signature, SIGNATURE_SIZE, "a QE report's signature")
         if len(self.auth_data) > MAX_AUTH_DATA_SIZE:
-            raise MalformedError(f"QE authentication data of {len(self.auth_data)} bytes does not fit its 16-bit size")
+            raise MalformedError(
+                f"QE authentication data of {len(self.auth_data)} bytes does not fit its 16-bit size",
+                error_code="out-of-range",
+            )
         return b"".join(
             (
                 self.isv_signature,
@@ -195,6 +198,7 @@ class Quote:
         if header.att_key_type != ATT_KEY_TYPE_ECDSA_P256:
             raise MalformedError(
                 f"a quote with attestation key type {header.att_key_type} cannot be read",
+                error_code="unsupported-key-type",
                 why=_OTHER_KEY_TYPES.get(header.att_key_type, "this type is unknown"),
                 remedy=f"ask for type {ATT_KEY_TYPE_ECDSA_P256}, ECDSA P-256",
             )
@@ -203,6 +207,7 @@ class Quote:
         if signature_size == 0:
             raise MalformedError(
                 "the quote has no signature",
+                error_code="quote-unsigned",
                 why="its signature data is declared empty, as Intel's libsgx_quote_ex_sim leaves it",
                 remedy="get the quote from a quoting service, not from the SDK's simulation library",
             )
@@ -238,6 +243,7 @@ def _require_version(data: bytes) -> None:
     if has_open_enclave_header(data):
         raise MalformedError(
             "this is an Open Enclave report, not a bare quote",
+            error_code="open-enclave-report",
             why="it begins with Open Enclave's 16-byte header",
             remedy="take the 16 bytes off (confcom.sgx.open_enclave.strip_open_enclave_header)",
         )
@@ -245,12 +251,14 @@ def _require_version(data: bytes) -> None:
     if why := _sdk_stub_reason(data, version):
         raise MalformedError(
             "this is no quote: a simulation library of Intel's SDK stood in for the service that makes quotes",
+            error_code="sdk-stub-quote",
             why=why,
             remedy="link -lsgx_quote_ex, also in simulation mode, and run the quote helper",
         )
     if version != QUOTE_VERSION:
         raise MalformedError(
             f"a quote of version {version} cannot be read",
+            error_code="unsupported-quote-version",
             why=_OTHER_VERSIONS.get(version, "no SGX quote has this version: these bytes are probably not a quote"),
             remedy=f"pass an SGX quote of version {QUOTE_VERSION}",
         )

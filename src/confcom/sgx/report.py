@@ -95,6 +95,7 @@ def report_data_from(challenge: bytes) -> bytes:
     if not 0 < len(challenge) <= REPORT_DATA_SIZE:
         raise MalformedError(
             f"report data takes 1 to {REPORT_DATA_SIZE} bytes, not {len(challenge)}",
+            error_code="report-data-size",
             why="an enclave's report has that much room, and without a challenge any old quote would do",
             remedy=f"pass up to {REPORT_DATA_SIZE} bytes; of anything longer, its hash",
         )

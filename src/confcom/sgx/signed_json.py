@@ -43,13 +43,18 @@ class SignedJson:
             MalformedError: too large, or not exactly in the form that PCS serves.
         """
         if len(document) > MAX_DOCUMENT_SIZE:
-            raise MalformedError(f"{name} of {len(document)} bytes is too long", why=f"{MAX_DOCUMENT_SIZE} is most")
+            raise MalformedError(
+                f"{name} of {len(document)} bytes is too long",
+                error_code="too-long",
+                why=f"{MAX_DOCUMENT_SIZE} is most",
+            )
         head = f'{{"{name}":'.encode()
         stripped = document.rstrip()
         tail = _SIGNATURE_TAIL.fullmatch(stripped[-_TAIL_SIZE:])
         if not stripped.startswith(head) or tail is None:
             raise MalformedError(
                 f"this is not a signed {name} document",
+                error_code="not-signed-json",
                 why=f'it does not have the form {{"{name}":{{...}},"signature":"128 hex digits"}}',
                 remedy="keep the body byte for byte as the service sent it: reformatting breaks the signature",
             )
@@ -73,7 +78,7 @@ class SignedJson:
                 parse_float=_refuse_float,
             )
         except (ValueError, RecursionError) as error:
-            raise MalformedError(f"{self.name} is not JSON", why=str(error)) from error
+            raise MalformedError(f"{self.name} is not JSON", error_code="not-json", why=str(error)) from error
         return JsonObject.of(value, self.name)
 
 
@@ -107,7 +112,7 @@ class JsonObject:
             MalformedError: `value` is not an object.
         """
         if not isinstance(value, dict):
-            raise MalformedError(f"{path} is not a JSON object")
+            raise MalformedError(f"{path} is not a JSON object", error_code="not-a-json-object")
         return cls(value, path)
 
     def has(self, key: str) -> bool:
@@ -173,8 +178,8 @@ class JsonObject:
 
     def _member(self, key: str) -> object:
         if key not in self.members:
-            raise MalformedError(f"{self.path} has no {key}")
+            raise MalformedError(f"{self.path} has no {key}", error_code="member-missing")
         return self.members[key]
 
     def _error(self, key: str, expected: str) -> MalformedError:
-        return MalformedError(f"{self.path}.{key} is not {expected}")
+        return MalformedError(f"{self.path}.{key} is not {expected}", error_code="wrong-member")

@@ -149,11 +149,13 @@ def _require(document: JsonObject, kind: str, version: int) -> None:
     if document.text("id") != kind:
         raise MalformedError(
             f"this {document.path} is for {document.text('id')}, not for {kind}",
+            error_code="document-for-tdx",
             remedy="fetch it from the service's paths for SGX, not from those for TDX",
         )
     if document.integer("version") != version:
         raise MalformedError(
             f"{document.path} of version {document.integer('version')} cannot be read",
+            error_code="unsupported-document-version",
             remedy=f"fetch version {version}, which API v4 serves",
         )
 
@@ -162,7 +164,10 @@ def _tcb_level(level: JsonObject) -> TcbLevel:
     tcb = level.child("tcb")
     components = tuple(c.integer("svn", MAX_COMPONENT_SVN) for c in tcb.children("sgxtcbcomponents"))
     if len(components) != TCB_COMPONENT_COUNT:
-        raise MalformedError(f"{tcb.path} has {len(components)} components, not {TCB_COMPONENT_COUNT}")
+        raise MalformedError(
+            f"{tcb.path} has {len(components)} components, not {TCB_COMPONENT_COUNT}",
+            error_code="wrong-component-count",
+        )
     return TcbLevel(components, tcb.integer("pcesvn", MAX_PCE_SVN), *_rating(level, frozenset(TcbStatus)))
 
 
@@ -176,6 +181,7 @@ def _rating(level: JsonObject, statuses: frozenset[TcbStatus]) -> tuple[datetime
     if status is None:
         raise MalformedError(
             f"{level.path}.tcbStatus is not a status that Intel documents: {text[:40]!r}",
+            error_code="unknown-tcb-status",
             why="verifiers would not agree on what it means",
             remedy="fetch the collateral again, from Intel's own service or a cache of it",
         )

@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -17,11 +19,9 @@ from confcom.sgx import marks
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.signed_json import SignedJson
 from confcom.sgx.tcb import QE_IDENTITY_NAME, QE_IDENTITY_VERSION, TCB_INFO_NAME, TCB_INFO_VERSION, TcbStatus
-from confcom.simulation.crl import create_crl
 from confcom.simulation.keys import sign
-from confcom.simulation.pki import Pki
+from confcom.simulation.pki import PCE_ID, PCE_SVN, TCB_COMPONENTS, CertifiedKey, Pki
 from confcom.simulation.quoting_enclave import QE_ISV_PROD_ID, QuotingEnclaveIdentity
-from confcom.simulation.tcb import PCE_ID, PCE_SVN, TCB_COMPONENTS
 from confcom.simulation.validity import Validity
 
 TCB_EVALUATION_DATA_NUMBER = 1
@@ -59,6 +59,33 @@ def create_collateral(pki: Pki, identity: QuotingEnclaveIdentity, now: datetime)
         pck_crl_issuer_chain=pki.pck_ca.pem + pki.root.pem,
         root_ca_crl=root_crl.public_bytes(Encoding.DER),
     )
+
+
+def create_crl(
+    issuer: CertifiedKey, *, last_update: datetime, next_update: datetime, revoked: tuple[int, ...] = ()
+) -> x509.CertificateRevocationList:
+    """Create the CRL of one CA.
+
+    Args:
+        issuer: the CA.
+        last_update: time of issue; also used as the CRL number, which therefore never decreases.
+        next_update: end of its validity.
+        revoked: serial numbers of revoked certificates.
+    """
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(last_update)
+        .next_update(next_update)
+        .add_extension(x509.CRLNumber(int(last_update.timestamp())), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.private_key.public_key()), critical=False
+        )
+    )
+    for serial_number in revoked:
+        entry = x509.RevokedCertificateBuilder(serial_number, last_update)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign(issuer.private_key, hashes.SHA256(), ecdsa_deterministic=True)
 
 
 def tcb_info(validity: Validity, tcb_date: datetime) -> Document:

@@ -18,7 +18,6 @@ from confcom.simulation.report_key import (
     ReportKeyFormat,
     ReportMac,
     report_key,
-    report_mac,
 )
 
 XFRM_X87_SSE_AVX = 0x07
@@ -167,6 +166,7 @@ class ReportChecker:
         if cpu_svn not in SIMULATION_CPU_SVNS:
             raise ReportRejectedError(
                 f"the report comes from a platform with CPUSVN {cpu_svn.hex()}",
+                error_code="foreign-cpu-svn",
                 why="a simulated enclave only checks reports of Intel's SDK simulation mode, which has three CPUSVNs",
                 remedy="quote enclaves on SGX hardware with a hardware provider; build with SGX_MODE=SIM to simulate",
             )
@@ -179,6 +179,7 @@ class ReportChecker:
                 return key_format
         raise ReportRejectedError(
             "the report's MAC does not fit",
+            error_code="report-mac-mismatch",
             why="it was changed, or made for another enclave's target info",
             remedy="ask for the target info again and make a new report for it",
         )
@@ -194,4 +195,4 @@ def sign_report(
     """Append KEYID and MAC to any report body, as the SDK's simulated EREPORT does."""
     key = report_key(key_format, target_info, body.cpu_svn, key_id)
     encoded = body.encode()
-    return Report(encoded, key_id, report_mac(key, encoded))
+    return Report(encoded, key_id, ReportMac(key)(encoded))

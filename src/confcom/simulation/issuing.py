@@ -16,8 +16,17 @@ from cryptography.x509.oid import NameOID
 from confcom.sgx import marks
 from confcom.sgx.pck_extension import SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
 from confcom.simulation.keys import derive_bytes, derive_private_key
-from confcom.simulation.pki import BACKDATE, CertifiedKey, PckCaType, Pki, Role, require_simulated_names
-from confcom.simulation.tcb import PCE_ID, PCE_SVN, TCB_COMPONENTS
+from confcom.simulation.pki import (
+    BACKDATE,
+    PCE_ID,
+    PCE_SVN,
+    TCB_COMPONENTS,
+    CertifiedKey,
+    PckCaType,
+    Pki,
+    Role,
+    require_simulated_names,
+)
 
 CERTIFICATE_VALIDITY = timedelta(days=20 * 365)
 """Relying parties pin a simulated root, so it is never replaced and must outlive any installation. It ends before 2050

@@ -33,6 +33,7 @@ def derive_bytes(seed: bytes, label: str, size: int) -> bytes:
     if len(seed) != SEED_SIZE:
         raise MalformedError(
             f"a simulated platform's seed must be {SEED_SIZE} bytes, not {len(seed)}",
+            error_code="wrong-size",
             remedy="draw 32 bytes from the operating system's random generator",
         )
     return HKDF(hashes.SHA256(), size, salt=None, info=_DOMAIN + label.encode()).derive(seed)

@@ -20,8 +20,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.errors import MalformedError
 from confcom.sgx import marks
-from confcom.sgx.x509_errors import UNREADABLE_X509
+from confcom.sgx.certification import UNREADABLE_X509
 from confcom.simulation.keys import derive_private_key
+
+TCB_COMPONENTS = (2,) * 16
+"""SVN of each of the 16 components. Not the minimum, so that collateral can have a lower level that is out of date. PCK
+certificate, quote and collateral must agree on these numbers."""
+
+PCE_SVN = 2
+PCE_ID = bytes(2)
+"""Id of the only PCE (Intel's PCK certificates all say 0000)."""
 
 BACKDATE = timedelta(hours=24)
 """Certificates and collateral are valid from this long before they are made: dcap-qvl rejects an issue date in the
@@ -30,6 +38,8 @@ future, and clocks of test machines, and times whose time zone was ignored, diff
 
 class IntelNameError(MalformedError):
     """A certificate of a simulated platform has a name that does not say that it is simulated."""
+
+    error_code = "not-named-simulated"
 
 
 @unique
@@ -94,7 +104,9 @@ class Pki:
                 _require_certified(role, keys[role], issuer)
             except UNREADABLE_X509 as error:
                 # cryptography decodes a certificate's parts only on access.
-                raise MalformedError(f"the {role.value} certificate cannot be read", why=str(error)) from error
+                raise MalformedError(
+                    f"the {role.value} certificate cannot be read", error_code="not-a-certificate", why=str(error)
+                ) from error
         return pki
 
     @property
@@ -131,8 +143,12 @@ def require_simulated_names(certificate: x509.Certificate) -> None:
 def _require_certified(role: Role, key: CertifiedKey, issuer: CertifiedKey) -> None:
     require_simulated_names(key.certificate)
     if key.private_key.public_key() != key.certificate.public_key():
-        raise MalformedError(f"the {role.value} certificate is not for the key that the seed gives")
+        raise MalformedError(
+            f"the {role.value} certificate is not for the key that the seed gives", error_code="wrong-key"
+        )
     try:
         key.certificate.verify_directly_issued_by(issuer.certificate)
     except InvalidSignature as error:
-        raise MalformedError(f"the {role.value} certificate was not signed by its issuer") from error
+        raise MalformedError(
+            f"the {role.value} certificate was not signed by its issuer", error_code="wrong-issuer"
+        ) from error

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.errors import MalformedError
-from confcom.sgx.x509_errors import UNREADABLE_X509
+from confcom.sgx.certification import UNREADABLE_X509
 from confcom.simulation.keys import SEED_SIZE
 from confcom.simulation.pki import PckCaType, Pki, Role
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclave, QuotingEnclaveIdentity
@@ -68,6 +68,7 @@ class SimulatedPlatform:
         except MalformedError as error:
             raise PlatformStateError(
                 "the stored simulated platform cannot be used",
+                error_code="platform-unusable",
                 why=str(error),
                 remedy="restore it from a copy; or, if nobody relies on its root any more, choose a new, empty state "
                 "directory",
@@ -77,13 +78,16 @@ class SimulatedPlatform:
     def _parse(cls, data: bytes) -> Self:
         fields = _fields(data)
         if fields["format"] != STATE_FORMAT:
-            raise MalformedError(f"its format is {fields['format'][:64]!r} and this version reads {STATE_FORMAT!r}")
+            raise MalformedError(
+                f"its format is {fields['format'][:64]!r} and this version reads {STATE_FORMAT!r}",
+                error_code="unsupported-platform-format",
+            )
         try:
             seed = binascii.unhexlify(fields["seed"])
         except (binascii.Error, ValueError) as error:
-            raise MalformedError("its seed is not hex") from error
+            raise MalformedError("its seed is not hex", error_code="not-hexadecimal") from error
         if len(seed) != SEED_SIZE:
-            raise MalformedError(f"its seed is {len(seed)} bytes instead of {SEED_SIZE}")
+            raise MalformedError(f"its seed is {len(seed)} bytes instead of {SEED_SIZE}", error_code="wrong-size")
         certificates = {role: _certificate(role, fields[role.value]) for role in Role}
         return cls(seed, Pki.load(seed, certificates))
 
@@ -117,19 +121,19 @@ class SimulatedPlatform:
 
 def _fields(data: bytes) -> dict[str, str]:
     if len(data) > MAX_STATE_SIZE:
-        raise MalformedError(f"it is larger than {MAX_STATE_SIZE} bytes")
+        raise MalformedError(f"it is larger than {MAX_STATE_SIZE} bytes", error_code="too-long")
     if not data:
-        raise MalformedError("it is empty")
+        raise MalformedError("it is empty", error_code="empty")
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise MalformedError("it is not JSON") from error
+        raise MalformedError("it is not JSON", error_code="not-json") from error
     expected = {"format", "seed", *(role.value for role in Role)}
     if not isinstance(fields, dict) or not all(isinstance(value, str) for value in fields.values()):
-        raise MalformedError("it is not one JSON object of strings")
+        raise MalformedError("it is not one JSON object of strings", error_code="wrong-member")
     if fields.keys() != expected:
         differing = ", ".join(sorted(str(name)[:64] for name in fields.keys() ^ expected))
-        raise MalformedError(f"members are missing or unknown: {differing}"[:500])
+        raise MalformedError(f"members are missing or unknown: {differing}"[:500], error_code="wrong-members")
     return fields
 
 
@@ -137,4 +141,4 @@ def _certificate(role: Role, pem: str) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(pem.encode())
     except UNREADABLE_X509 as error:
-        raise MalformedError(f"its {role.value} certificate cannot be read") from error
+        raise MalformedError(f"its {role.value} certificate cannot be read", error_code="not-a-certificate") from error

@@ -16,8 +16,7 @@ from confcom.sgx.quote import SIGNATURE_SIZE, SIGNED_PART_SIZE, EcdsaSignatureDa
 from confcom.sgx.report import AttributeFlag, QeReportInfo, Report, TargetInfo
 from confcom.simulation.enclave import ReportChecker, SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, public_point, sign
-from confcom.simulation.pki import Pki
-from confcom.simulation.tcb import PCE_SVN
+from confcom.simulation.pki import PCE_SVN, Pki
 
 QE_ISV_PROD_ID = 1
 """ISVPRODID of Intel's QE, as in the QE identity and in the attestation key id that clients ask for."""
@@ -66,6 +65,7 @@ class QuotingEnclaveIdentity:
             if taken:
                 raise SettingsError(
                     f"a simulated quoting enclave cannot have the {name} of Intel's",
+                    error_code="intel-identity",
                     why="its quotes would claim more than they are",
                     remedy="choose any other 32 bytes",
                 )

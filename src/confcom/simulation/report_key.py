@@ -77,20 +77,11 @@ def derivation_data(key_format: ReportKeyFormat, target: TargetInfo, cpu_svn: by
 
 def report_key(key_format: ReportKeyFormat, target: TargetInfo, cpu_svn: bytes, key_id: bytes) -> bytes:
     """Derive the 16-byte key that authenticates a report for `target`."""
-    return _cmac(BASE_REPORT_KEY, derivation_data(key_format, target, cpu_svn, key_id))
-
-
-def report_mac(key: bytes, body: bytes) -> bytes:
-    """Return the MAC (16 bytes) over a report's 384-byte body."""
-    return _cmac(key, body)
+    return ReportMac(BASE_REPORT_KEY)(derivation_data(key_format, target, cpu_svn, key_id))
 
 
 class ReportMac:
-    """Computes the MACs of many reports with one key: setting up the cipher takes twice as long as one MAC.
-
-    Args:
-        key: a report key (16 bytes).
-    """
+    """Computes MACs (AES-128-CMAC) with one key of 16 bytes: setting up the cipher takes twice as long as one MAC."""
 
     __slots__ = ("_cmac",)
 
@@ -98,11 +89,7 @@ class ReportMac:
         self._cmac = CMAC(AES(key))
 
     def __call__(self, body: bytes) -> bytes:
-        """Return the MAC (16 bytes) over a report's 384-byte body."""
+        """Return the MAC, 16 bytes."""
         cmac = self._cmac.copy()
         cmac.update(body)
         return cmac.finalize()
-
-
-def _cmac(key: bytes, message: bytes) -> bytes:
-    return ReportMac(key)(message)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
-from confcom.errors import MalformedError, printable
+from confcom.errors import MalformedError, as_data, printable
 from confcom.sgx.certification import PPID_SIZES, CertificationDataType
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER, AttKeyAlgorithm
 from confcom.sgx.marks import SIMULATION_CPU_SVNS
@@ -66,14 +66,13 @@ class Anatomy:
 
     def to_json(self) -> dict[str, object]:
         """Return plain values for `json.dumps`, in the format of `confcom inspect --output json`."""
-        stopped = self.stopped
         return {
             "size": self.size,
             "sections": {
                 section.key: {field.key: field.value for field in section.fields} for section in self.sections
             },
             "warnings": list(self.warnings),
-            "stopped": {"what": stopped.what, "why": stopped.why, "do": stopped.remedy} if stopped else None,
+            "stopped": as_data(self.stopped) if self.stopped else None,
         }
 
 

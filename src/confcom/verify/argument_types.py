@@ -17,6 +17,8 @@ class WrongTypeError(SettingsError, TypeError):
         value: the value that was passed.
     """
 
+    error_code = "wrong-type"
+
     def __init__(self, name: str, expected: str, value: object) -> None:
         super().__init__(f"{name} must be {expected}, not {type(value).__name__}", remedy=f"pass {expected}")
 
@@ -38,6 +40,7 @@ def binary(name: str, value: object, size: int) -> bytes | None:
         except ValueError as error:
             raise SettingsError(
                 f"{name} is text that is not hexadecimal",
+                error_code="not-hexadecimal",
                 why=str(error),
                 remedy=f"pass {size} bytes, or {size * 2} hexadecimal digits",
             ) from error
@@ -46,6 +49,7 @@ def binary(name: str, value: object, size: int) -> bytes | None:
     if len(value) != size:
         raise SettingsError(
             f"{name} must be {size} bytes, not {len(value)}",
+            error_code="wrong-size",
             remedy=f"pass {size} bytes, or {size * 2} hexadecimal digits; `confcom inspect` shows what a quote carries",
         )
     return value
@@ -65,6 +69,7 @@ def number(name: str, value: object, most: int) -> int | None:
     if not 0 <= value <= most:
         raise SettingsError(
             f"{name} must be between 0 and {most}, not {value}",
+            error_code="out-of-range",
             why=f"the field has {most.bit_length()} bits",
             remedy="pass the number that the enclave was built with",
         )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import importlib.resources
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -12,20 +15,23 @@ from confcom.errors import ConfcomError, ExitCode
 from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
 from confcom.verify.argument_types import path_argument
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
-from confcom.verify.text_encodings import TEXT_BYTES_PER_BYTE, decoded
 from confcom.verify.trust import MAX_ROOT_SIZE, TrustedRoot
 
 STDIN = Path("-")
 """The conventional file name for standard input."""
 
-MAX_QUOTE_TEXT_SIZE = TEXT_BYTES_PER_BYTE * MAX_QUOTE_SIZE
-"""Bytes of a quote's file, which may be hexadecimal or base64 text."""
+MAX_QUOTE_TEXT_SIZE = 3 * MAX_QUOTE_SIZE
+"""Bytes of a quote's file. The longest text that is read has two hexadecimal digits and a space for each byte."""
 
 MAX_COLLATERAL_FILE_SIZE = 4 * 1024 * 1024
 """Bytes per file. TCB info has about 20 KiB; a revocation list grows with every revoked PCK."""
 
 INTEL_ROOT_FILE = "intel_sgx_root_ca.pem"
 """Intel's SGX Root CA, valid until 2049; its key is the one that `trust.INTEL_ROOT_KEY_ID` pins."""
+
+
+_HEXADECIMAL = re.compile(rb"(?:0[xX])?(?:[0-9a-fA-F]{2})+")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}|[A-Za-z0-9_-]+={0,2}")
 
 
 class UnreadableInputError(ConfcomError):
@@ -51,6 +57,24 @@ def read_quote(path: str | os.PathLike[str]) -> bytes:
     except OSError as error:
         raise _unreadable(path, error) from error
     return _require_size(path, decoded(data), MAX_QUOTE_SIZE)
+
+
+def decoded(data: bytes) -> bytes:
+    """Decode hexadecimal or base64 text (RFC 4648, both alphabets, with or without padding).
+
+    White space between characters is ignored. Other data is returned unchanged. A binary quote is never taken for
+    text, because its second byte, the upper byte of its version, is zero.
+    """
+    text = b"".join(data.split())
+    if _HEXADECIMAL.fullmatch(text):
+        return bytes.fromhex(text.decode("ascii").lower().removeprefix("0x"))
+    if _BASE64.fullmatch(text):
+        padded = text.rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
+        try:
+            return base64.b64decode(padded + b"=" * (-len(padded) % 4), validate=True)
+        except binascii.Error:
+            return data
+    return data
 
 
 def read_root(path: str | os.PathLike[str]) -> TrustedRoot:
@@ -89,6 +113,7 @@ def _read_collateral(directory: Path) -> Collateral:
     if not directory.is_dir():
         raise UnreadableInputError(
             f"there is no collateral directory {directory}",
+            error_code="no-collateral-directory",
             why="it is not a directory" if directory.exists() else "the path does not exist",
             remedy="`confcom simulation export --state-dir STATE DIR` writes one to DIR/collateral",
         )
@@ -97,6 +122,7 @@ def _read_collateral(directory: Path) -> Collateral:
         nested = directory / "collateral"
         raise UnreadableInputError(
             f"the collateral in {directory} is incomplete",
+            error_code="collateral-incomplete",
             why="these files are missing: " + ", ".join(missing),
             remedy=f"pass {nested}" if nested.is_dir() else "export or fetch the collateral again",
         )
@@ -109,10 +135,15 @@ def _read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a 
     try:
         # Without O_NONBLOCK, opening a FIFO without a writer would block forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UnreadableInputError(f"{path} is not a regular file", remedy=advice)
-            data = file.read(limit + 1)
+                raise UnreadableInputError(
+                    f"{path} is not a regular file", error_code="not-a-regular-file", remedy=advice
+                )
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(limit + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise _unreadable(path, error) from error
     return _require_size(path, data, limit)
@@ -122,6 +153,7 @@ def _require_size(path: Path, data: bytes, limit: int) -> bytes:
     if len(data) > limit:
         raise UnreadableInputError(
             f"{_name(path)} is larger than {limit} bytes",
+            error_code="too-long",
             why="nothing of this kind is",
             remedy="check that it is the right file",
         )
@@ -129,8 +161,12 @@ def _require_size(path: Path, data: bytes, limit: int) -> bytes:
 
 
 def _unreadable(path: Path, error: OSError) -> UnreadableInputError:
-    why = error.strerror or str(error)
-    return UnreadableInputError(f"{_name(path)} cannot be read", why=why, remedy="check the path and its permissions")
+    return UnreadableInputError(
+        f"{_name(path)} cannot be read",
+        error_code="unreadable",
+        why=error.strerror or str(error),
+        remedy="check the path and its permissions",
+    )
 
 
 def _name(path: Path) -> str:

@@ -26,6 +26,7 @@ def require_instant(time: datetime) -> datetime:
         pass
     raise SettingsError(
         f"{time.isoformat()} is not an instant since 1970",
+        error_code="not-an-instant",
         why="certificates are valid between instants, not between wall-clock times",
         remedy="pass a time with its offset from UTC, such as 2026-11-24T12:00:00Z; in Python, datetime.now(UTC)",
     )

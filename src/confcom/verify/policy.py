@@ -35,7 +35,9 @@ def pad_report_data(data: bytes) -> bytes:
     try:
         return report_data_from(data)
     except MalformedError as error:
-        raise SettingsError(f"expected {error.what}", why=error.why, remedy=error.remedy) from error
+        raise SettingsError(
+            f"expected {error.what}", error_code=error.error_code, why=error.why, remedy=error.remedy
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -140,6 +142,7 @@ def advisory_id(text: object) -> str:
         return normal
     raise SettingsError(
         f"{text!r} is not the name of an advisory",
+        error_code="unknown-advisory",
         why=f"Intel's are INTEL-SA- and five digits, and simulated platforms have {SIMULATED_ADVISORY_ID}; another "
         "text would reject nothing",
         remedy="pass one name, such as INTEL-SA-00334; for several, each by itself",
@@ -153,17 +156,20 @@ def _collection(name: str, values: Iterable[object]) -> tuple[object, ...]:
 
 
 def _tcb_status(value: object) -> TcbStatus:
-    names = [status.value for status in TcbStatus if status is not TcbStatus.REVOKED]
     if isinstance(value, str) and value in {status.value for status in TcbStatus}:
         value = TcbStatus(value)
     if value is TcbStatus.REVOKED:
         raise SettingsError(
             "a revoked TCB cannot be accepted",
+            error_code="revoked-tcb-accepted",
             why="keys of a revoked TCB are known to be compromised",
             remedy="remove Revoked from the accepted statuses",
         )
     if isinstance(value, TcbStatus):
         return value
     if isinstance(value, str):
-        raise SettingsError(f"{value!r} is not a TCB status", remedy="pass one of " + ", ".join(names))
+        names = ", ".join(status.value for status in TcbStatus if status is not TcbStatus.REVOKED)
+        raise SettingsError(
+            f"{value!r} is not a TCB status", error_code="unknown-tcb-status", remedy=f"pass one of {names}"
+        )
     raise WrongTypeError("a TCB status", "a TcbStatus or its name, such as OutOfDate", value)

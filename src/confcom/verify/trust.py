@@ -16,8 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confcom.errors import MalformedError, printable
-from confcom.sgx.certification import split_pem_chain
-from confcom.sgx.x509_errors import UNREADABLE_X509
+from confcom.sgx.certification import UNREADABLE_X509, split_pem_chain
 
 INTEL_ROOT_KEY_ID = bytes.fromhex(
     "46e403bd34f05a3f2817ab9badcaacc7ffc98e0f261008cd30dae936cace18d5dcf58eef31463613de1570d516200993"
@@ -60,18 +59,21 @@ class TrustedRoot:
         if len(data) > MAX_ROOT_SIZE:
             raise MalformedError(
                 f"the root certificate has {len(data)} bytes, more than {MAX_ROOT_SIZE}",
+                error_code="too-long",
                 remedy="pass the root certificate alone",
             )
         certificates = split_pem_chain(data) if PEM_BEGIN in data else (data,)
         if len(certificates) != 1:
             raise MalformedError(
                 f"the root file holds {len(certificates)} certificates instead of one",
+                error_code="several-certificates",
                 remedy="pass the root alone, neither a chain nor a bundle: every certificate in it would be trusted",
             )
         certificate = load_certificate(certificates[0], "the root certificate")
         if not is_self_issued(certificate):
             raise MalformedError(
                 f"the certificate of {name_text(certificate.subject)} is not a root",
+                error_code="not-a-root",
                 why=f"it names {name_text(certificate.issuer)} as its issuer, and a root names itself",
                 remedy="pass the certificate that the chain ends in",
             )
@@ -96,12 +98,14 @@ def load_certificate(data: bytes, what: str) -> x509.Certificate:
     except UNREADABLE_X509 as error:
         raise MalformedError(
             f"{what} is not a readable X.509 certificate",
+            error_code="not-a-certificate",
             why=str(error),
             remedy="pass a certificate in PEM or DER form",
         ) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise MalformedError(
             f"{what} has a key that is not on the curve P-256",
+            error_code="wrong-curve",
             why="all keys of SGX's certificate chains are",
             remedy="check that it is an SGX certificate",
         )

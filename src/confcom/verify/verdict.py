@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import NoReturn, Self
 
@@ -52,22 +52,28 @@ class CheckStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check; `required`, `found` and `why` are for people and are never parsed.
+    """One check; `code` is for programs, and `required`, `found` and `why` are for people and are never parsed.
 
     They may contain text from a hostile quote; `passed`, `failed` and `not_checked` escape it with `printable`.
     `consequence` is the kind of verdict that a failed check leads to; it is None for other checks.
     """
 
-    name: str
+    code: str
     status: CheckStatus
     required: str
     found: str
     why: str = ""
     consequence: VerdictKind | None = None
 
+    @property
+    def name(self) -> str:
+        """The code with `_` for `-`, as the policy's arguments are written."""
+        return self.code.replace("-", "_")
+
     def to_json(self) -> dict[str, str]:
         """Return plain values for `json.dumps`."""
         return {
+            "code": self.code,
             "name": self.name,
             "status": self.status.value,
             "required": self.required,
@@ -76,25 +82,30 @@ class Check:
         }
 
 
-def passed(name: str, required: str, found: str, why: str = "") -> Check:
+def passed(required: str, found: str, why: str = "", *, code: str) -> Check:
     """Return a check that passed."""
-    return Check(name, CheckStatus.PASSED, printable(required), printable(found), printable(why))
+    return Check(code, CheckStatus.PASSED, printable(required), printable(found), printable(why))
 
 
-def failed(name: str, required: str, found: str, why: str, consequence: VerdictKind) -> Check:
+def failed(required: str, found: str, why: str, consequence: VerdictKind, *, code: str) -> Check:
     """Return a check that failed, with its consequence for the verdict."""
-    return Check(name, CheckStatus.FAILED, printable(required), printable(found), printable(why), consequence)
+    return Check(code, CheckStatus.FAILED, printable(required), printable(found), printable(why), consequence)
 
 
-def not_checked(name: str, required: str, why: str) -> Check:
+def judged(required: str, found: str, why: str, consequence: VerdictKind, *, holds: bool, code: str) -> Check:
+    """Return a check that passed if `holds`, else one that failed because of `why`."""
+    return passed(required, found, code=code) if holds else failed(required, found, why, consequence, code=code)
+
+
+def not_checked(required: str, why: str, *, code: str) -> Check:
     """Return a check that was skipped, with the reason; a check that is left out could be taken for a pass."""
-    return Check(name, CheckStatus.NOT_CHECKED, printable(required), "", printable(why))
+    return Check(code, CheckStatus.NOT_CHECKED, printable(required), "", printable(why))
 
 
-def failed_by(name: str, required: str, error: ConfcomError) -> Check:
+def failed_by(required: str, error: ConfcomError, *, code: str) -> Check:
     """Return a check that failed with an error, so the quote is unusable; `why` includes the error's remedy."""
     why = ". ".join(part for part in (error.why, error.remedy) if part)
-    return failed(name, required, error.what, why, VerdictKind.UNUSABLE)
+    return failed(required, error.what, why, VerdictKind.UNUSABLE, code=code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,7 @@ class Claims:
     """A quote's claims about its enclave. They mean something only if the verdict's kind says that it is authentic.
 
     mr_enclave and mr_signer are 32 bytes, report_data and config_id 64, isv_ext_prod_id and isv_family_id 16. The last
-    four fields are zero in enclaves without Key Separation and Sharing.
+    four fields are zero in enclaves without Key Separation and Sharing. The names are those of ReportBody.
     """
 
     mr_enclave: bytes
@@ -119,33 +130,12 @@ class Claims:
     @classmethod
     def of(cls, body: ReportBody) -> Self:
         """Read the claims from a quote's report body."""
-        return cls(
-            mr_enclave=body.mr_enclave,
-            mr_signer=body.mr_signer,
-            isv_prod_id=body.isv_prod_id,
-            isv_svn=body.isv_svn,
-            report_data=body.report_data,
-            debug=body.debug,
-            config_id=body.config_id,
-            config_svn=body.config_svn,
-            isv_ext_prod_id=body.isv_ext_prod_id,
-            isv_family_id=body.isv_family_id,
-        )
+        return cls(*(getattr(body, field.name) for field in fields(cls)))
 
     def to_json(self) -> dict[str, object]:
         """Return plain values for `json.dumps`, with bytes as hex."""
-        return {
-            "mr_enclave": self.mr_enclave.hex(),
-            "mr_signer": self.mr_signer.hex(),
-            "isv_prod_id": self.isv_prod_id,
-            "isv_svn": self.isv_svn,
-            "report_data": self.report_data.hex(),
-            "debug": self.debug,
-            "config_id": self.config_id.hex(),
-            "config_svn": self.config_svn,
-            "isv_ext_prod_id": self.isv_ext_prod_id.hex(),
-            "isv_family_id": self.isv_family_id.hex(),
-        }
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +199,8 @@ class Verdict:
 class AmbiguousVerdictError(ConfcomError, TypeError):
     """A verdict was used as a condition."""
 
+    error_code = "ambiguous-verdict"
+
     def __init__(self) -> None:
         super().__init__(
             "a verdict is neither true nor false",
@@ -223,6 +215,8 @@ class NotVerifiedError(ConfcomError):
     Args:
         verdict: the verdict, which has the failed checks.
     """
+
+    error_code = "not-verified"
 
     def __init__(self, verdict: Verdict) -> None:
         failures = verdict.failures
@@ -241,6 +235,6 @@ def kind_of(checks: Iterable[Check]) -> VerdictKind:
     return next((kind for kind in _SEVERITY if kind in consequences), VerdictKind.VERIFIED)
 
 
-def unusable(name: str, required: str, error: ConfcomError) -> Verdict:
+def unusable(required: str, error: ConfcomError, *, code: str) -> Verdict:
     """Return the verdict for input that could not be read, with one failed check."""
-    return Verdict(VerdictKind.UNUSABLE, Platform.UNKNOWN, (failed_by(name, required, error),))
+    return Verdict(VerdictKind.UNUSABLE, Platform.UNKNOWN, (failed_by(required, error, code=code),))

@@ -63,7 +63,7 @@ def verify_quote(
     try:
         parsed, chain = _read(quote)
     except MalformedError as error:
-        return unusable("format", _FORMAT, error)
+        return unusable(_FORMAT, error, code="format")
 
     root_result = authenticity.root_check(chain, root)
     signatures = authenticity.signatures_check(parsed, chain, root, now)
@@ -72,7 +72,7 @@ def verify_quote(
         platform = platform_of(root.key_id, root_is_marked=root_is_marked(root.certificate))
     claims = Claims.of(parsed.body)
     checks = [
-        passed("format", _FORMAT, f"version {parsed.header.version}, {parsed.size} bytes"),
+        passed(_FORMAT, f"version {parsed.header.version}, {parsed.size} bytes", code="format"),
         authenticity.trailing_bytes_check(parsed),
         root_result,
         authenticity.root_validity_check(root, now),
@@ -84,7 +84,7 @@ def verify_quote(
     marks = present_marks(parsed, chain)
     appraisal = None
     if collateral is None or checks[-1].status is CheckStatus.FAILED:
-        checks.append(not_checked("appraisal", _APPRAISAL, "it needs collateral that is current"))
+        checks.append(not_checked(_APPRAISAL, "it needs collateral that is current", code="appraisal"))
     else:
         marks |= present_collateral_marks(collateral)
         checks += [
@@ -94,14 +94,15 @@ def verify_quote(
         ]
         # Some forged input makes dcap-qvl end the whole process: it gets no quote that our checks found not authentic.
         if kind_of(checks) is VerdictKind.NOT_AUTHENTIC:
-            checks.append(not_checked("appraisal", _APPRAISAL, "confcom's own checks show that this is not authentic"))
+            why = "confcom's own checks show that this is not authentic"
+            checks.append(not_checked(_APPRAISAL, why, code="appraisal"))
         else:
             result = dcap_qvl_adapter.appraise(quote, root.der, collateral, now)
             checks.append(_appraisal_check(result, claims, root))
             appraisal = result if isinstance(result, Appraisal) else None
     if kind_of(checks) in {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}:
         why = "what a quote says is worth nothing as long as it is not known to be authentic"
-        checks.append(not_checked("policy", "platform, TCB status, advisories, identity, report data", why))
+        checks.append(not_checked("platform, TCB status, advisories, identity, report data", why, code="policy"))
         return _verdict(platform, checks, marks=marks)
     checks += _policy_checks(platform, claims, appraisal, policy)
     return _verdict(platform, checks, claims=claims, appraisal=appraisal, marks=marks)
@@ -111,6 +112,7 @@ def _read(data: bytes) -> tuple[Quote, PckChain]:
     if len(data) > MAX_QUOTE_SIZE:
         raise MalformedError(
             f"the input has {len(data)} bytes, more than the {MAX_QUOTE_SIZE} that are looked at",
+            error_code="too-long",
             why="no SGX quote is as long",
             remedy="pass the quote alone",
         )
@@ -121,12 +123,12 @@ def _read(data: bytes) -> tuple[Quote, PckChain]:
 def _appraisal_check(result: Appraisal | Rejection, claims: Claims, root: TrustedRoot) -> Check:
     if isinstance(result, Rejection):
         if result.finding is Finding.DEBUG and claims.debug:
-            return not_checked("appraisal", _APPRAISAL, authorisation.DEBUG_CAVEAT)
-        return failed("appraisal", _APPRAISAL, result.text, result.finding.value, result.finding.consequence)
+            return not_checked(_APPRAISAL, authorisation.DEBUG_CAVEAT, code="appraisal")
+        return failed(_APPRAISAL, result.text, result.finding.value, result.finding.consequence, code="appraisal")
     if (result.claims, result.root_key_id) != (claims, root.key_id):
         why = "dcap-qvl and confcom read different things in the same bytes"
-        return failed("appraisal", _APPRAISAL, "two readings of one quote", why, VerdictKind.NOT_AUTHENTIC)
-    return passed("appraisal", _APPRAISAL, "accepted")
+        return failed(_APPRAISAL, "two readings of one quote", why, VerdictKind.NOT_AUTHENTIC, code="appraisal")
+    return passed(_APPRAISAL, "accepted", code="appraisal")
 
 
 def _policy_checks(platform: Platform, claims: Claims, appraisal: Appraisal | None, policy: Policy) -> Iterator[Check]:
@@ -137,7 +139,7 @@ def _policy_checks(platform: Platform, claims: Claims, appraisal: Appraisal | No
         yield authorisation.tcb_check(appraisal.tcb_status, policy)
         yield authorisation.advisories_check(appraisal.advisory_ids, policy)
     yield from authorisation.identity_checks(claims, policy)
-    yield authorisation.report_data_check(claims, policy)
+    yield from authorisation.report_data_checks(claims, policy)
 
 
 def _verdict(

@@ -169,6 +169,7 @@ def _require_genuine(info: QeReportInfo, enclave: SimulatedEnclave) -> None:
     except ReportRejectedError as error:
         raise ConfcomError(
             "the quoting enclave's report is not genuine",
+            error_code="qe-report-forged",
             why="it was not made for our enclave on this platform",
             remedy="do not trust this quote; check which program serves the AESM socket",
         ) from error
@@ -183,6 +184,7 @@ def _write(path: Path, quote: bytes) -> None:
     except OSError as error:
         raise OutputError(
             f"the quote could not be written to {path}",
+            error_code="quote-not-writable",
             why=error.strerror or str(error),
             remedy="name a file in a directory that you may write to",
         ) from error

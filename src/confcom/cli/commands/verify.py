@@ -72,10 +72,10 @@ Examples:
 
 
 class Demands(TypedDict):
-    """The options that make up the policy."""
+    """The options that make up the policy: its arguments."""
 
-    mrenclave: bytes | None
-    mrsigner: bytes | None
+    mr_enclave: bytes | None
+    mr_signer: bytes | None
     isv_prod_id: int | None
     min_isv_svn: int | None
     report_data: bytes | None
@@ -83,8 +83,8 @@ class Demands(TypedDict):
     min_config_svn: int | None
     isv_ext_prod_id: bytes | None
     isv_family_id: bytes | None
-    accept_tcb: tuple[str, ...]
-    reject_advisory: tuple[str, ...]
+    accepted_tcb_statuses: tuple[str, ...]
+    rejected_advisories: tuple[str, ...]
     allow_simulated: bool
     allow_debug: bool
 
@@ -98,8 +98,12 @@ class Demands(TypedDict):
     metavar="DIR",
     help="TCB info, QE identity, revocation lists.",
 )
-@click.option("--mrenclave", type=_hexadecimal, metavar="HEX", help="The enclave that is expected, by measurement.")
-@click.option("--mrsigner", type=_hexadecimal, metavar="HEX", help="The enclave that is expected, by signer.")
+@click.option(
+    "--mrenclave", "mr_enclave", type=_hexadecimal, metavar="HEX", help="The enclave that is expected, by measurement."
+)
+@click.option(
+    "--mrsigner", "mr_signer", type=_hexadecimal, metavar="HEX", help="The enclave that is expected, by signer."
+)
 @click.option("--isv-prod-id", type=int, help="The product of that signer.")
 @click.option("--min-isv-svn", type=int, help="The lowest security version to accept.")
 @click.option(
@@ -114,12 +118,19 @@ class Demands(TypedDict):
 @click.option("--isv-family-id", type=_hexadecimal, metavar="HEX", help="The ISVFAMILYID that is expected (KSS).")
 @click.option(
     "--accept-tcb",
+    "accepted_tcb_statuses",
     type=click.Choice(_TCB_STATUSES),
     metavar="STATUS",
     multiple=True,
     help="TCB status to accept: " + ", ".join(_TCB_STATUSES) + " [default: UpToDate].",
 )
-@click.option("--reject-advisory", metavar="ID", multiple=True, help="Reject platforms that this advisory applies to.")
+@click.option(
+    "--reject-advisory",
+    "rejected_advisories",
+    metavar="ID",
+    multiple=True,
+    help="Reject platforms that this advisory applies to.",
+)
 @click.option("--allow-simulated", is_flag=True, help="Accept a simulated platform, which protects nothing.")
 @click.option("--allow-debug", is_flag=True, help="Accept debug enclaves of simulated platforms.")
 @click.option(
@@ -156,7 +167,7 @@ def verify(
     except (UnreadableInputError, MalformedError) as error:
         if output == TEXT:
             raise
-        verdict = unusable("input", "a quote, a root certificate and collateral that can be read", error)
+        verdict = unusable("a quote, a root certificate and collateral that can be read", error, code="input")
         input_error = {"error": as_data(error)}
     else:
         verdict = verify_quote(data, trusted, parsed_collateral, policy, at or datetime.now(UTC))
@@ -176,21 +187,9 @@ def _policy(demands: Demands) -> Policy:
     if report_data is not None and len(report_data) < REPORT_DATA_SIZE:
         note = f"Note: {len(report_data)} bytes of report data are filled up with zeros to {REPORT_DATA_SIZE}."
         click.echo(note, err=True)
-    return Policy(
-        mr_enclave=demands["mrenclave"],
-        mr_signer=demands["mrsigner"],
-        isv_prod_id=demands["isv_prod_id"],
-        min_isv_svn=demands["min_isv_svn"],
-        report_data=None if report_data is None else pad_report_data(report_data),
-        config_id=demands["config_id"],
-        min_config_svn=demands["min_config_svn"],
-        isv_ext_prod_id=demands["isv_ext_prod_id"],
-        isv_family_id=demands["isv_family_id"],
-        allow_simulated=demands["allow_simulated"],
-        allow_debug=demands["allow_debug"],
-        accepted_tcb_statuses=demands["accept_tcb"] or (TcbStatus.UP_TO_DATE,),
-        rejected_advisories=demands["reject_advisory"],
-    )
+    demands["report_data"] = None if report_data is None else pad_report_data(report_data)
+    demands["accepted_tcb_statuses"] = demands["accepted_tcb_statuses"] or (TcbStatus.UP_TO_DATE.value,)
+    return Policy(**demands)
 
 
 def _root(root: str) -> TrustedRoot:

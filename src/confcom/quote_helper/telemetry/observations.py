@@ -20,7 +20,7 @@ from confcom.quote_helper.telemetry.audit import AuditLog
 from confcom.quote_helper.telemetry.metrics import HelperMetrics
 from confcom.quote_helper.telemetry.quote_log import QuoteLog
 from confcom.quote_helper.transport.peers import Peer
-from confcom.quote_provider.expiry import ReportsExpiry
+from confcom.quote_provider.base import QuoteProvider
 
 _logger = logging.getLogger(__name__)
 
@@ -193,13 +193,13 @@ class ExpiryMetrics:
             registry=registry,
         )
         self._wall_clock = wall_clock
-        self._provider: ReportsExpiry | None = None
+        self._provider: QuoteProvider | None = None
         self._due = 0.0
 
-    def watch(self, provider: object) -> None:
-        """Show the dates of this provider from now on, if it has any."""
+    def watch(self, provider: QuoteProvider) -> None:
+        """Show the dates of this provider from now on, if it knows any."""
         self._due = 0.0
-        self._provider = provider if isinstance(provider, ReportsExpiry) else None
+        self._provider = provider
 
     def tick(self) -> None:
         """Ask the provider, if it is time; after a failure it is asked again later, and the last dates stay."""

@@ -11,7 +11,7 @@ from confcom.verify.checks.marks import UNDECLARED_MARKS, missing_marks, present
 from confcom.verify.checks.pck_chain import PckChain, attestation_key_is_bound, body_is_signed, qe_report_is_certified
 from confcom.verify.instant import utc_text
 from confcom.verify.trust import Platform, TrustedRoot, key_id, name_text
-from confcom.verify.verdict import Check, VerdictKind, failed, passed
+from confcom.verify.verdict import Check, VerdictKind, failed, judged, passed
 
 MAX_QUOTE_SIZE = 64 * 1024
 """Bytes. Real quotes are under 5 KiB; with the most certification data that Intel's library allows, under 14 KiB."""
@@ -23,15 +23,9 @@ SHOWN_KEY_ID_DIGITS = 16
 def trailing_bytes_check(quote: Quote) -> Check:
     """Check that the input ends where the quote ends: no signature covers what follows, and dcap-qvl ignores it."""
     required = f"a quote of {quote.size} bytes and nothing after it"
-    if not quote.trailing:
-        return passed("trailing_bytes", required, "nothing after it")
-    return failed(
-        "trailing_bytes",
-        required,
-        f"{len(quote.trailing)} bytes after it",
-        f"nothing signs them; pass the first {quote.size} bytes alone (AESM clients may keep a longer buffer)",
-        VerdictKind.UNUSABLE,
-    )
+    found = f"{len(quote.trailing) or 'no'} bytes after it"
+    why = f"nothing signs them; pass the first {quote.size} bytes alone (AESM clients may keep a longer buffer)"
+    return judged(required, found, why, VerdictKind.UNUSABLE, code="trailing-bytes", holds=not quote.trailing)
 
 
 def root_check(chain: PckChain, root: TrustedRoot) -> Check:
@@ -39,12 +33,11 @@ def root_check(chain: PckChain, root: TrustedRoot) -> Check:
     required = f"a chain that ends in the trusted root {_describe(root.key_id, root.certificate.subject)}"
     if chain.root is None:
         why = "a complete chain is leaf, intermediate and root; without the root it is not what a platform makes"
-        return failed("root", required, "a chain without a root certificate", why, VerdictKind.NOT_AUTHENTIC)
+        return failed(required, "a chain without a root certificate", why, VerdictKind.NOT_AUTHENTIC, code="root")
     found_id = key_id(chain.root)
     found = _describe(found_id, chain.root.subject)
-    if found_id == root.key_id:
-        return passed("root", required, found)
-    return failed("root", required, found, "another authority vouches for this quote", VerdictKind.NOT_AUTHENTIC)
+    why = "another authority vouches for this quote"
+    return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="root", holds=found_id == root.key_id)
 
 
 def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
@@ -52,10 +45,8 @@ def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
     begin, end = root.certificate.not_valid_before_utc, root.certificate.not_valid_after_utc
     required = f"the root is valid at {utc_text(now)}"
     found = f"valid from {utc_text(begin)} to {utc_text(end)}"
-    if begin <= now <= end:
-        return passed("root_validity", required, found)
     why = "an expired or not yet valid root vouches for nothing"
-    return failed("root_validity", required, found, why, VerdictKind.NOT_AUTHENTIC)
+    return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="root-validity", holds=begin <= now <= end)
 
 
 def marks_check(quote: Quote, chain: PckChain, platform: Platform) -> Check:
@@ -69,19 +60,11 @@ def marks_check(quote: Quote, chain: PckChain, platform: Platform) -> Check:
     if platform is Platform.SIMULATED:
         required = "the marks that a simulated platform always sets"
         missing = missing_marks(quote, chain)
-        if not missing:
-            return passed("marks", required, found)
         why = "missing: " + "; ".join(sorted(mark.value for mark in missing)) + ": made to look genuine"
-        return failed("marks", required, found, why, VerdictKind.NOT_AUTHENTIC)
-    if not present - UNDECLARED_MARKS:
-        return passed("marks", "no mark of simulation", found)
-    return failed(
-        "marks",
-        "no mark of simulation",
-        found,
-        "a quote that says it is simulated does not become genuine by its root",
-        VerdictKind.NOT_AUTHENTIC,
-    )
+        return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="marks", holds=not missing)
+    why = "a quote that says it is simulated does not become genuine by its root"
+    unmarked = not present - UNDECLARED_MARKS
+    return judged("no mark of simulation", found, why, VerdictKind.NOT_AUTHENTIC, code="marks", holds=unmarked)
 
 
 def signatures_check(quote: Quote, chain: PckChain, root: TrustedRoot, now: datetime) -> Check:
@@ -94,8 +77,8 @@ def signatures_check(quote: Quote, chain: PckChain, root: TrustedRoot, now: date
         or (None if body_is_signed(quote) else "the attestation key did not sign the header and report body")
     )
     if broken is None:
-        return passed("signatures", required, "all signatures hold")
-    return failed("signatures", required, "a signature does not hold", broken, VerdictKind.NOT_AUTHENTIC)
+        return passed(required, "all signatures hold", code="signatures")
+    return failed(required, "a signature does not hold", broken, VerdictKind.NOT_AUTHENTIC, code="signatures")
 
 
 def _describe(root_key_id: bytes, name: x509.Name) -> str:

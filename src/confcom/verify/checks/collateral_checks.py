@@ -11,15 +11,14 @@ from datetime import datetime
 from cryptography import x509
 
 from confcom.errors import MalformedError
-from confcom.sgx.certification import split_pem_chain
+from confcom.sgx.certification import UNREADABLE_X509, split_pem_chain
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.pck_extension import PckExtension
-from confcom.sgx.x509_errors import UNREADABLE_X509
 from confcom.verify.checks.marks import missing_collateral_marks, present_collateral_marks
 from confcom.verify.checks.pck_chain import common_name, is_issued_by
 from confcom.verify.instant import utc_text
 from confcom.verify.trust import Platform, load_certificate, name_text
-from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, passed
+from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, judged, passed
 
 SIGNER_CHAIN_LENGTH = 2
 """The signing certificate and the root (PCS API v4, TCB-Info-Issuer-Chain)."""
@@ -33,17 +32,17 @@ def currency_check(collateral: Collateral | None, now: datetime) -> Check:
     required = f"TCB info, QE identity and revocation lists that are current at {utc_text(now)}"
     if collateral is None:
         why = "without it nobody can say whether the platform is revoked or out of date"
-        return failed("collateral", required, "none given", why, VerdictKind.UNUSABLE)
+        return failed(required, "none given", why, VerdictKind.UNUSABLE, code="collateral")
     try:
         periods = _periods(collateral)
     except MalformedError as error:
-        return failed_by("collateral", required, error)
+        return failed_by(required, error, code="collateral")
     for name, begin, end in periods:
         if not begin <= now <= end:
             found = f"{name} is good from {utc_text(begin)} to {utc_text(end)}"
             why = "fetch or export it again; some caches serve old collateral on purpose: then ask Intel's own service"
-            return failed("collateral", required, found, why, VerdictKind.UNUSABLE)
-    return passed("collateral", required, f"current until {utc_text(min(end for _, _, end in periods))}")
+            return failed(required, found, why, VerdictKind.UNUSABLE, code="collateral")
+    return passed(required, f"current until {utc_text(min(end for _, _, end in periods))}", code="collateral")
 
 
 def platform_match_check(collateral: Collateral, leaf: x509.Certificate) -> Check:
@@ -52,13 +51,12 @@ def platform_match_check(collateral: Collateral, leaf: x509.Certificate) -> Chec
         tcb_info, extension = collateral.read_tcb_info(), PckExtension.from_certificate(leaf)
     except MalformedError as error:
         required = "a PCK certificate and TCB info that name their platform"
-        return failed_by("collateral_platform", required, error)
+        return failed_by(required, error, code="collateral-platform")
     required = f"TCB info for FMSPC {extension.fmspc.hex()}, PCE id {extension.pce_id.hex()}"
     found = f"for FMSPC {tcb_info.fmspc.hex()}, PCE id {tcb_info.pce_id.hex()}"
-    if (tcb_info.fmspc, tcb_info.pce_id) == (extension.fmspc, extension.pce_id):
-        return passed("collateral_platform", required, found)
+    same = (tcb_info.fmspc, tcb_info.pce_id) == (extension.fmspc, extension.pce_id)
     why = "this collateral says nothing about the platform of this quote; get the one for its FMSPC"
-    return failed("collateral_platform", required, found, why, VerdictKind.UNUSABLE)
+    return judged(required, found, why, VerdictKind.UNUSABLE, code="collateral-platform", holds=same)
 
 
 def signer_check(collateral: Collateral, trusted_root: x509.Certificate) -> Check:
@@ -74,10 +72,10 @@ def signer_check(collateral: Collateral, trusted_root: x509.Certificate) -> Chec
                 or not all(is_issued_by(certificate, trusted_root) for certificate in certificates)
             ):
                 why = "a certificate for something else, or of another root, vouches for the collateral"
-                return failed("collateral_signer", required, " < ".join(names), why, VerdictKind.NOT_AUTHENTIC)
+                return failed(required, " < ".join(names), why, VerdictKind.NOT_AUTHENTIC, code="collateral-signer")
     except MalformedError as error:
-        return failed_by("collateral_signer", required, error)
-    return passed("collateral_signer", required, names[0])
+        return failed_by(required, error, code="collateral-signer")
+    return passed(required, names[0], code="collateral-signer")
 
 
 def marks_check(collateral: Collateral, platform: Platform) -> Check:
@@ -91,15 +89,13 @@ def marks_check(collateral: Collateral, platform: Platform) -> Check:
     if platform is Platform.SIMULATED:
         required = "the marks that a simulated platform always sets in its collateral"
         missing = missing_collateral_marks(collateral)
-        if not missing:
-            return passed("collateral_marks", required, found)
-        why = "missing in TCB info or QE identity: " + "; ".join(sorted(mark.value for mark in missing))
-        return failed("collateral_marks", required, found, why, VerdictKind.NOT_AUTHENTIC)
+        why = "missing in TCB info or QE identity: " + "; ".join(
+            sorted(one.value.removeprefix("collateral: ") for one in missing)
+        )
+        return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="collateral-marks", holds=not missing)
     required = "no mark of simulation in the collateral"
-    if not present:
-        return passed("collateral_marks", required, found)
     why = "collateral that says it is simulated says nothing about other platforms"
-    return failed("collateral_marks", required, found, why, VerdictKind.NOT_AUTHENTIC)
+    return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="collateral-marks", holds=not present)
 
 
 def _periods(collateral: Collateral) -> tuple[tuple[str, datetime, datetime], ...]:
@@ -117,7 +113,11 @@ def _crl_period(name: str, der: bytes) -> tuple[str, datetime, datetime]:
         crl = x509.load_der_x509_crl(der)
         begin, end = crl.last_update_utc, crl.next_update_utc
     except UNREADABLE_X509 as error:
-        raise MalformedError(f"{name} is not a certificate revocation list in DER", why=str(error)) from error
+        raise MalformedError(
+            f"{name} is not a certificate revocation list in DER", error_code="not-a-crl", why=str(error)
+        ) from error
     if end is None:
-        raise MalformedError(f"{name} has no next update", why="it would be good forever")
+        raise MalformedError(
+            f"{name} has no next update", error_code="crl-without-next-update", why="it would be good forever"
+        )
     return name, begin, end

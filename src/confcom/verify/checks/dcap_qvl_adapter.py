@@ -18,6 +18,7 @@ try:
 except ModuleNotFoundError as missing:
     raise UnavailableError(
         "quotes cannot be verified",
+        error_code="dcap-qvl-missing",
         why="the package dcap-qvl is not installed",
         remedy="install it with: pip install 'confcom[verify]'",
     ) from missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import compress
 
 from cryptography import x509
 
@@ -28,7 +29,7 @@ REQUIRED_MARKS = frozenset(
 """Marks that a quote under a simulated root must have. With these the quote alone, each certificate alone and a look-up
 by FMSPC show that they are simulated. The other marks depend on the application's enclave or on the kind of CA."""
 
-COLLATERAL_MARKS = frozenset({Mark.ADVISORY, Mark.COLLATERAL_MEMBER})
+_COLLATERAL_MARKS = (Mark.ADVISORY, Mark.COLLATERAL_MEMBER)
 """Marks that TCB info and QE identity under a simulated root must both have. Other collateral must have none."""
 
 UNDECLARED_MARKS = frozenset({Mark.QE_MRSIGNER})
@@ -59,7 +60,7 @@ def present_collateral_marks(collateral: Collateral) -> frozenset[Mark]:
     documents = (collateral.read_tcb_info(), collateral.read_qe_identity())
     advised = any(marks.ADVISORY_ID in level.advisory_ids for document in documents for level in document.levels)
     member = any(document.simulation is not None for document in documents)
-    return _collateral_marks(advised=advised, member=member)
+    return frozenset(compress(_COLLATERAL_MARKS, (advised, member)))
 
 
 def missing_collateral_marks(collateral: Collateral) -> frozenset[Mark]:
@@ -72,7 +73,7 @@ def missing_collateral_marks(collateral: Collateral) -> frozenset[Mark]:
     current = [level for document in documents for level in document.levels if level.status is TcbStatus.UP_TO_DATE]
     advised = all(marks.ADVISORY_ID in level.advisory_ids for level in current)
     member = all(document.simulation is not None for document in documents)
-    return COLLATERAL_MARKS - _collateral_marks(advised=advised, member=member)
+    return frozenset(compress(_COLLATERAL_MARKS, (not advised, not member)))
 
 
 def _quote_marks(quote: Quote) -> Iterable[Mark]:
@@ -102,11 +103,6 @@ def _chain_marks(chain: PckChain, quantifier: Callable[[Iterable[bool]], bool]) 
         yield Mark.PPID
     if extension.platform_instance_id == marks.PLATFORM_INSTANCE_ID:
         yield Mark.PLATFORM_INSTANCE_ID
-
-
-def _collateral_marks(*, advised: bool, member: bool) -> frozenset[Mark]:
-    marked = {Mark.ADVISORY: advised, Mark.COLLATERAL_MEMBER: member}
-    return frozenset(mark for mark, present in marked.items() if present)
 
 
 def _readable_extension(leaf: x509.Certificate) -> PckExtension | None:

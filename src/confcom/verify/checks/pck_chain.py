@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from confcom.errors import MalformedError
+from confcom.sgx.certification import UNREADABLE_X509
 from confcom.sgx.quote import Quote
-from confcom.sgx.x509_errors import UNREADABLE_X509
 from confcom.verify.instant import utc_text
 from confcom.verify.trust import is_self_issued, load_certificate, name_text
 
@@ -59,6 +59,7 @@ class PckChain:
         if len(roots) > 1:
             raise MalformedError(
                 f"the quote's chain has {len(roots)} root certificates instead of one",
+                error_code="several-roots",
                 remedy="check that the quote was not altered",
             )
         intermediates = tuple(certificate for certificate in others if certificate not in roots)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -16,8 +17,7 @@ from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import ReportBody
-from confcom.simulation.collateral import sign_document
-from confcom.simulation.crl import create_crl
+from confcom.simulation.collateral import create_crl, sign_document
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, sign
 from confcom.simulation.pki import CertifiedKey
@@ -48,8 +48,20 @@ class Evidence:
         return Quote.parse(self.quote)
 
     def verdict(self, policy: Policy) -> Verdict:
-        root = TrustedRoot.load(self.root.public_bytes(Encoding.DER))
-        return verify_quote(self.quote, root, self.collateral, policy, self.now)
+        return verify_quote(self.quote, self.trusted, self.collateral, policy, self.now)
+
+    @property
+    def trusted(self) -> TrustedRoot:
+        return TrustedRoot.load(self.root.public_bytes(Encoding.DER))
+
+    def write(self, directory: Path) -> Path:
+        """Write quote, root and collateral as a relying party has them: `q.bin`, `root.pem`, `collateral/`."""
+        (directory / "q.bin").write_bytes(self.quote)
+        (directory / "root.pem").write_bytes(self.root.public_bytes(Encoding.PEM))
+        (directory / "collateral").mkdir()
+        for name, data in self.collateral.to_files().items():
+            (directory / "collateral" / name).write_bytes(data)
+        return directory
 
     def with_collateral(self, **changes: bytes) -> Evidence:
         return replace(self, collateral=replace(self.collateral, **changes))

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from verify.verify_lab import NOW, Evidence, Lab
 
 from confcom.sgx.marks import NS_COMMENT_OID
 from confcom.sgx.pck_extension import SGX_EXTENSION_OID, PckExtension
 from confcom.simulation.pki import CertifiedKey
 from confcom.verify.verdict import VerdictKind
+from testkit.verify.verify_lab import NOW, Evidence, Lab
 
 Tamper = Callable[[Lab, Evidence], Evidence]
 
@@ -226,52 +226,29 @@ def below_every_level(lab: Lab, evidence: Evidence) -> Evidence:
 def collateral_cases() -> Iterator[Case]:
     unusable = VerdictKind.UNUSABLE
     for part in ("tcb_info", "qe_identity"):
-        yield Case(f"{part} changed", lambda lab, ev, part=part: lab.edit_json(ev, part, touch, sign_again=False))
+        yield Case(f"{part} changed", edit(part, touch, sign_again=False))
         yield Case(
             f"{part} signed by a stranger", lambda lab, ev, part=part: lab.edit_json(ev, part, touch, key=lab.other_key)
         )
-        yield Case(f"{part} expired", lambda lab, ev, part=part: lab.edit_json(ev, part, expire), kind=unusable)
-        yield Case(
-            f"{part} of a stranger",
-            lambda lab, ev, part=part: ev.with_collateral(
-                **{part: getattr(lab.evidence(platform=lab.stranger).collateral, part)}
-            ),
-        )
-    yield Case(
-        "tcb_info for another FMSPC", edit("tcb_info", lambda info: info.update(fmspc="53494D585858")), kind=unusable
-    )
-    yield Case(
-        "tcb_info for another PCE id",
-        edit("tcb_info", lambda info: info.update(pceId="0100")),
-        kind=unusable,
-        dcap_qvl=True,
-    )
+        yield Case(f"{part} expired", edit(part, expire), kind=unusable)
+        yield Case(f"{part} of a stranger", strangers(part))
+    other_family = edit("tcb_info", lambda info: info.update(fmspc="53494D585858"))
+    yield Case("tcb_info for another FMSPC", other_family, kind=unusable)
+    other_pce = edit("tcb_info", lambda info: info.update(pceId="0100"))
+    yield Case("tcb_info for another PCE id", other_pce, kind=unusable, dcap_qvl=True)
     yield Case("qe_identity for another MRSIGNER", edit("qe_identity", lambda info: info.update(mrsigner="00" * 32)))
-    yield Case("TCB revoked", edit("tcb_info", lambda info: info["tcbLevels"][0].update(tcbStatus="Revoked")))
-    yield Case("QE revoked", edit("qe_identity", lambda info: info["tcbLevels"][0].update(tcbStatus="Revoked")))
-    yield Case(
-        "leaf revoked", lambda lab, ev: ev.with_collateral(pck_crl=lab.crl(lab.platform.pki.pck_ca, lab.chain[0]))
-    )
-    yield Case(
-        "intermediate revoked",
-        lambda lab, ev: ev.with_collateral(root_ca_crl=lab.crl(lab.platform.pki.root, lab.chain[1])),
-    )
-    yield Case(
-        "TCB signer revoked",
-        lambda lab, ev: ev.with_collateral(
-            root_ca_crl=lab.crl(lab.platform.pki.root, lab.platform.pki.tcb_signer.certificate)
-        ),
-    )
-    for part, issuer in (("pck_crl", "pck_ca"), ("root_ca_crl", "root")):
-        yield Case(f"{part} expired", expired_crl(part, issuer), kind=unusable)
-        yield Case(f"{part} of a stranger", strangers_crl(part, issuer))
-        yield Case(f"{part} signed by a stranger's key", forged_crl(part, issuer))
-    yield Case(
-        "TCB signer's chain of a stranger",
-        lambda lab, ev: ev.with_collateral(
-            tcb_info_issuer_chain=lab.evidence(platform=lab.stranger).collateral.tcb_info_issuer_chain
-        ),
-    )
+    yield Case("TCB revoked", status("tcb_info", "Revoked"))
+    yield Case("QE revoked", status("qe_identity", "Revoked"))
+    yield Case("leaf revoked", replaced("pck_crl", lambda lab: lab.crl(lab.platform.pki.pck_ca, lab.chain[0])))
+    for name, revoked in (
+        ("intermediate", lambda lab: lab.chain[1]),
+        ("TCB signer", lambda lab: lab.platform.pki.tcb_signer.certificate),
+    ):
+        crl = replaced("root_ca_crl", lambda lab, revoked=revoked: lab.crl(lab.platform.pki.root, revoked(lab)))
+        yield Case(f"{name} revoked", crl)
+    yield from crl_cases("pck_crl", "pck_ca")
+    yield from crl_cases("root_ca_crl", "root")
+    yield Case("TCB signer's chain of a stranger", strangers("tcb_info_issuer_chain"))
     yield Case(
         "TCB signer with another common name", tcb_signer(common_name="SIMULATED SGX Thing - NOT INTEL"), dcap_qvl=True
     )
@@ -279,9 +256,7 @@ def collateral_cases() -> Iterator[Case]:
     yield Case("qe_identity signed by a PCK", signed_by_pck("qe_identity"), dcap_qvl=True)
     yield Case(
         "PCK revocation list's chain of a stranger",
-        lambda lab, ev: ev.with_collateral(
-            pck_crl_issuer_chain=lab.evidence(platform=lab.stranger).collateral.pck_crl_issuer_chain
-        ),
+        strangers("pck_crl_issuer_chain"),
         dcap_qvl=True,
         qvl=True,
         kind=VerdictKind.VERIFIED,
@@ -289,8 +264,20 @@ def collateral_cases() -> Iterator[Case]:
     yield Case("TCB signer expired", tcb_signer(not_after=LONG_AGO, not_before=LONG_AGO - timedelta(1)))
 
 
-def edit(part: str, change: Callable[[dict], object]) -> Tamper:
-    return lambda lab, evidence: lab.edit_json(evidence, part, change)
+def edit(part: str, change: Callable[[dict], object], **signing: object) -> Tamper:
+    return lambda lab, evidence: lab.edit_json(evidence, part, change, **signing)
+
+
+def status(part: str, value: str) -> Tamper:
+    return edit(part, lambda document: document["tcbLevels"][0].update(tcbStatus=value))
+
+
+def replaced(part: str, make: Callable[[Lab], bytes]) -> Tamper:
+    return lambda lab, evidence: evidence.with_collateral(**{part: make(lab)})
+
+
+def strangers(part: str) -> Tamper:
+    return replaced(part, lambda lab: getattr(lab.evidence(platform=lab.stranger).collateral, part))
 
 
 def unmark(document: dict) -> None:
@@ -315,20 +302,15 @@ def issue_tomorrow(document: dict) -> None:
     document["issueDate"] = "2026-11-25T12:00:00Z"
 
 
-def expired_crl(part: str, issuer: str) -> Tamper:
-    return lambda lab, ev: ev.with_collateral(
-        **{part: lab.crl(getattr(lab.platform.pki, issuer), next_update=NOW - timedelta(hours=1))}
-    )
+def crl_cases(part: str, issuer: str) -> Iterator[Case]:
+    def own(lab: Lab) -> CertifiedKey:
+        return getattr(lab.platform.pki, issuer)
 
-
-def strangers_crl(part: str, issuer: str) -> Tamper:
-    return lambda lab, ev: ev.with_collateral(**{part: lab.crl(getattr(lab.stranger.pki, issuer))})
-
-
-def forged_crl(part: str, issuer: str) -> Tamper:
-    return lambda lab, ev: ev.with_collateral(
-        **{part: lab.crl(CertifiedKey(getattr(lab.platform.pki, issuer).certificate, lab.other_key))}
-    )
+    expired = replaced(part, lambda lab: lab.crl(own(lab), next_update=NOW - timedelta(hours=1)))
+    yield Case(f"{part} expired", expired, kind=VerdictKind.UNUSABLE)
+    yield Case(f"{part} of a stranger", replaced(part, lambda lab: lab.crl(getattr(lab.stranger.pki, issuer))))
+    forged = replaced(part, lambda lab: lab.crl(CertifiedKey(own(lab).certificate, lab.other_key)))
+    yield Case(f"{part} signed by a stranger's key", forged)
 
 
 def tcb_signer(**changes: object) -> Tamper:
@@ -353,27 +335,16 @@ def signed_by_pck(part: str) -> Tamper:
 def difference_cases() -> Iterator[Case]:
     """Where the two verifiers differ, or both let something through."""
     yield Case("root not marked as simulated", unmarked_root, dcap_qvl=True, qvl=True)
-    yield Case(
-        "mark removed: header user data, signed",
-        lambda lab, ev: lab.edit_signed(ev, header={"user_data": bytes(20)}),
-        dcap_qvl=True,
-        qvl=True,
-    )
-    yield Case(
-        "mark removed: auth data, bound and signed",
-        lambda lab, ev: lab.edit_qe_report(ev, bytes(range(32))),
-        dcap_qvl=True,
-        qvl=True,
-    )
-    yield Case("mark removed: leaf's comment", leaf(without=NS_COMMENT_OID), dcap_qvl=True, qvl=True)
+    unmarked = {
+        "header user data, signed": lambda lab, ev: lab.edit_signed(ev, header={"user_data": bytes(20)}),
+        "auth data, bound and signed": lambda lab, ev: lab.edit_qe_report(ev, bytes(range(32))),
+        "leaf's comment": leaf(without=NS_COMMENT_OID),
+    }
     for part in ("tcb_info", "qe_identity"):
-        yield Case(f"mark removed: advisory in {part}, signed", edit(part, forget_advisory), dcap_qvl=True, qvl=True)
-        yield Case(
-            f"mark removed: simulation object in {part}, signed",
-            edit(part, lambda document: document.pop("simulation")),
-            dcap_qvl=True,
-            qvl=True,
-        )
+        unmarked[f"advisory in {part}, signed"] = edit(part, forget_advisory)
+        unmarked[f"simulation object in {part}, signed"] = edit(part, lambda document: document.pop("simulation"))
+    for name, tamper in unmarked.items():
+        yield Case(f"mark removed: {name}", tamper, dcap_qvl=True, qvl=True)
     yield Case("root expired", expired_root, dcap_qvl=True)
     yield Case("chain without root", chain(lambda lab: lab.chain[:2]), dcap_qvl=True)
     yield Case(
@@ -387,27 +358,13 @@ def difference_cases() -> Iterator[Case]:
         leaf(adding=x509.UnrecognizedExtension(UNKNOWN_OID, b"\5\0"), critical=True),
         qvl=True,
     )
-    yield Case("tcb_info issued in the future", edit("tcb_info", issue_tomorrow), qvl=True, kind=VerdictKind.UNUSABLE)
-    yield Case(
-        "qe_identity issued in the future", edit("qe_identity", issue_tomorrow), qvl=True, kind=VerdictKind.UNUSABLE
-    )
-    yield Case(
-        "root revoked in its own list",
-        lambda lab, ev: ev.with_collateral(root_ca_crl=lab.crl(lab.platform.pki.root, lab.chain[2])),
-        qvl=True,
-    )
-    yield Case(
-        "TCB out of date",
-        edit("tcb_info", lambda info: info["tcbLevels"][0].update(tcbStatus="OutOfDate")),
-        dcap_qvl=True,
-        kind=VerdictKind.AUTHENTIC_NOT_AUTHORISED,
-    )
-    yield Case(
-        "QE out of date",
-        edit("qe_identity", lambda info: info["tcbLevels"][0].update(tcbStatus="OutOfDate")),
-        dcap_qvl=True,
-        kind=VerdictKind.AUTHENTIC_NOT_AUTHORISED,
-    )
+    for part in ("tcb_info", "qe_identity"):
+        yield Case(f"{part} issued in the future", edit(part, issue_tomorrow), qvl=True, kind=VerdictKind.UNUSABLE)
+    itself = replaced("root_ca_crl", lambda lab: lab.crl(lab.platform.pki.root, lab.chain[2]))
+    yield Case("root revoked in its own list", itself, qvl=True)
+    for name, part in (("TCB", "tcb_info"), ("QE", "qe_identity")):
+        refused = VerdictKind.AUTHENTIC_NOT_AUTHORISED
+        yield Case(f"{name} out of date", status(part, "OutOfDate"), dcap_qvl=True, kind=refused)
     yield Case(
         "trailing bytes",
         lambda _lab, ev: replace(ev, quote=ev.quote + b"\0"),

@@ -6,7 +6,8 @@ import re
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from verify.verify_lab import Evidence
+
+from testkit.verify.verify_lab import Evidence
 
 try:
     import sgx_dcap_quote_verify
