@@ -7,6 +7,7 @@ import socket
 import grpc
 import grpc.aio
 import pytest
+from confcom.device_plugin.kubelet.backoff import Backoff
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -15,7 +16,6 @@ from confcom.device_plugin.discovery.device_watch import DeviceAvailability
 from confcom.device_plugin.discovery.epc_discovery import Platform
 from confcom.device_plugin.kubelet import endpoint, registration_attempt
 from confcom.device_plugin.kubelet.allocation import Allocator
-from confcom.device_plugin.kubelet.backoff import Backoff
 from confcom.device_plugin.kubelet.endpoint import Endpoint
 from confcom.device_plugin.kubelet.registration import Registrar, RegistrationCause
 from confcom.device_plugin.kubelet.servicer import ResourceServicer, StreamWatch

@@ -97,6 +97,7 @@ def bind_unix_socket(path: Path, *, mode: int, backlog: int, directory_mode: int
         if state is PathState.LIVE:
             raise UnavailableError(
                 f"{path} is already served by another program",
+                error_code="socket-in-use",
                 why="a connection to it was accepted, and a live socket is never replaced",
                 remedy="end that program (`ss -xlp` names it), or give another path",
             )
@@ -114,6 +115,7 @@ def bind_unix_socket(path: Path, *, mode: int, backlog: int, directory_mode: int
             raise unusable(path, error) from error
     raise UnavailableError(
         f"{path} could not be bound",
+        error_code="socket-contended",
         why="another program keeps making a socket there at the same time",
         remedy="start one program per path",
     )
