@@ -105,7 +105,7 @@ def test_whatever_happens_the_node_settles(rules):
 
 
 class FoundError(BaseException):
-    """Ends a search with the first finding: hypothesis would run a failing example twice more, and wait as often."""
+    """Ends a search with the first finding's codes: hypothesis would run the example twice more, and wait as often."""
 
 
 class Search(Chaos):
@@ -115,7 +115,7 @@ class Search(Chaos):
         try:
             super()._run(work)
         except BrokenInvariantError as error:
-            raise FoundError(str(error)) from error
+            raise FoundError(error.codes) from error
 
 
 @pytest.mark.slow
@@ -125,8 +125,9 @@ def test_a_plugin_with_a_bug_is_found(bug, found):
     def buggy():
         return World(KubeletRules.UP_TO_1_36, program=(PLANTED, bug.__name__), patience=PLANTED_PATIENCE_SECONDS)
 
-    with pytest.raises(FoundError, match=found):
+    with pytest.raises(FoundError) as caught:
         run_state_machine_as_test(lambda: Search(buggy), settings=settings(RUN, max_examples=SEARCHED))
+    assert found in caught.value.args[0]
 
 
 @pytest.mark.slow
@@ -134,10 +135,10 @@ def test_a_plugin_with_a_bug_is_found(bug, found):
 @pytest.mark.parametrize(
     ("bug", "happenings", "found"),
     [
-        ("never_looks_for_its_socket", [REMOVE_SOCKET], "is registered with .*, which is gone"),
-        ("forgets_other_instances", [START, KILL_THE_SECOND], "nobody that lives would be asked"),
-        ("never_looks_at_the_device", [LOSE_DEVICE], "is registered without the device"),
-        ("one_name_for_all", [START], "not settled after"),
+        ("never_looks_for_its_socket", [REMOVE_SOCKET], "socket-gone"),
+        ("forgets_other_instances", [START, KILL_THE_SECOND], "nobody-asked"),
+        ("never_looks_at_the_device", [LOSE_DEVICE], "registered-without-device"),
+        ("one_name_for_all", [START], "not-settled"),
     ],
 )
 async def test_a_bug_that_takes_the_right_disturbances_is_found(bug, happenings, found):
@@ -146,7 +147,8 @@ async def test_a_bug_that_takes_the_right_disturbances_is_found(bug, happenings,
         await world.open()
         for happening in happenings[:-1]:
             await world.disturb(happening)
-        with pytest.raises(BrokenInvariantError, match=found):
+        with pytest.raises(BrokenInvariantError) as caught:
             await world.disturb(happenings[-1])
+        assert found in caught.value.codes
     finally:
         await world.close()
