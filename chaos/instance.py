@@ -81,9 +81,13 @@ class Instance:
         """Its inventory's resources by name."""
         return {one["name"]: one for one in (await self.inventory())["resources"]}
 
+    async def until_inventory(self, holds):
+        """Wait until this holds for its inventory."""
+        await self._until(self.inventory, holds)
+
     async def until(self, holds):
         """Wait until this holds for its resources, of which there are some."""
-        await self._until(self.resources, lambda found: found and holds(found.values()))
+        await self.until_inventory(lambda found: found["resources"] and holds(found["resources"]))
 
     async def until_code(self, code):
         """Wait until this is the code of every resource's problem."""

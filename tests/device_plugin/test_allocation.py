@@ -88,23 +88,24 @@ def test_the_same_request_has_the_same_answer():
 
 
 @pytest.mark.parametrize(
-    ("containers", "words"),
+    ("containers", "code", "named"),
     [
-        ([[]], "names no device"),
-        ([["AAA", "AAA"]], "twice"),
-        ([["AAA"], ["AAA"]], "twice"),
-        ([[device_id(256)]], "'AEA'"),
-        ([["---"]], "'---'"),
-        ([["AA"]], "'AA'"),
-        ([["AAAA"]], "'AAAA'"),
-        ([["nonsense and more of it" * 1000]], "'nonsense and mor'"),
-        ([["ÄÖÜ"]], "'ÄÖÜ'"),
+        ([[]], "no-device-named", ""),
+        ([["AAA", "AAA"]], "device-named-twice", ""),
+        ([["AAA"], ["AAA"]], "device-named-twice", ""),
+        ([[device_id(256)]], "device-unknown", "'AEA'"),
+        ([["---"]], "device-unknown", "'---'"),
+        ([["AA"]], "device-unknown", "'AA'"),
+        ([["AAAA"]], "device-unknown", "'AAAA'"),
+        ([["nonsense and more of it" * 1000]], "device-unknown", "'nonsense and mor'"),
+        ([["ÄÖÜ"]], "device-unknown", "'ÄÖÜ'"),
     ],
 )
-def test_what_cannot_be_allocated_is_refused_and_named(containers, words):
+def test_what_cannot_be_allocated_is_refused_and_named(containers, code, named):
     with pytest.raises(AllocationError) as caught:
         EPC.allocate(request(*containers))
-    assert words in str(caught.value)
+    assert caught.value.error_code == code
+    assert named in str(caught.value)
     assert "sgx_epc_mem_in_MiB" in str(caught.value)
     assert len(str(caught.value)) < 300
 

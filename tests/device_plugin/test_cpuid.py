@@ -80,9 +80,9 @@ def test_nothing_executable_stays():
 
 @pytest.mark.parametrize("machine", ["aarch64", "riscv64", "i686", ""])
 def test_another_processor_is_told(machine):
-    with pytest.raises(UnavailableError, match="CPUID cannot be read") as caught:
+    with pytest.raises(UnavailableError) as caught:
         read_cpuid(0, 0, machine=machine)
-    assert (machine or "unknown machine") in caught.value.why
+    assert caught.value.error_code == "not-x86-64"
 
 
 @on_x86_64
@@ -96,9 +96,9 @@ def test_a_system_that_lets_no_page_become_executable_is_told():
         "from confcom.device_plugin.discovery.epc_sources import find_epc\n"
         "from confcom.device_plugin.discovery.host import HostFiles\n"
         "from pathlib import Path\n"
-        "print(find_epc(HostFiles(Path('/nonexistent'))).reason)\n"
+        "print(find_epc(HostFiles(Path('/nonexistent'))).codes[-1])\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     if ended.stdout == "no MDWE\n":
         pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")
-    assert "CPUID cannot be read: the system lets no page become executable: Permission denied" in ended.stdout
+    assert ended.stdout == "page-not-executable\n"
