@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import signal
@@ -28,6 +29,13 @@ def names(directory):
     return [entry.name for entry in directory.iterdir()]
 
 
+@contextlib.contextmanager
+def refused(error, code):
+    with pytest.raises(error) as caught:
+        yield caught
+    assert caught.value.error_code == code
+
+
 def can_connect(path):
     with socket.socket(socket.AF_UNIX) as client:
         return client.connect_ex(str(path)) == 0
@@ -50,9 +58,9 @@ def test_binds_with_mode_and_makes_the_directory(short_dir):
 
 
 def test_a_missing_directory_is_an_error_when_none_is_to_be_made(short_dir):
-    with pytest.raises(UnavailableError, match="cannot be bound") as caught:
+    with refused(UnavailableError, "socket-path-unusable") as caught:
         bind(short_dir / "a" / "s")
-    assert "No such file or directory" in caught.value.why
+    assert os.strerror(errno.ENOENT) in caught.value.why
     assert not (short_dir / "a").exists()
 
 
@@ -68,7 +76,7 @@ def test_a_stale_socket_is_replaced(short_dir):
 def test_a_live_socket_is_never_replaced(short_dir):
     path = short_dir / "s"
     first = bind(path)
-    with pytest.raises(UnavailableError, match="already served by another program"):
+    with refused(UnavailableError, "socket-in-use"):
         bind(path)
     assert first.owns_path()
     assert can_connect(path)
@@ -106,9 +114,8 @@ def test_what_is_no_stream_socket_stays(short_dir, kind):
         else:
             datagram.bind(str(path))
         assert inspect_path(path) is PathState.OTHER
-        with pytest.raises(SettingsError, match="cannot be replaced") as caught:
+        with refused(SettingsError, "not-a-socket"):
             bind(path)
-        assert ("directory" in caught.value.why) is (kind == "directory")
         assert os.path.lexists(path)
 
 
@@ -200,7 +207,7 @@ def test_linking_never_replaces_not_even_a_stale_socket(short_dir):
 def test_a_directory_is_not_replaced(short_dir):
     path = short_dir / "s"
     path.mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(IsADirectoryError):
         replace_socket(path, tag="t", mode=0o666, backlog=1)
     assert names(short_dir) == ["s"]
 
@@ -273,18 +280,15 @@ def test_path_length_limit(short_dir):
     room = MAX_PATH_BYTES - len(os.fsencode(short_dir)) - 1
     bound = bind(short_dir / ("x" * room))
     bound.close()
-    with pytest.raises(SettingsError, match=f"{MAX_PATH_BYTES + 1} bytes long"):
+    with refused(SettingsError, "socket-path-too-long"):
         bind(short_dir / ("x" * (room + 1)))
-
-
-def test_a_path_without_a_name(short_dir):
-    with pytest.raises(SettingsError, match="does not name"):
+    with refused(SettingsError, "socket-path-without-name"):
         bind(short_dir / "/")
 
 
 def test_the_directory_is_a_file(short_dir):
     (short_dir / "f").write_text("")
-    with pytest.raises(UnavailableError, match="cannot be bound"):
+    with refused(UnavailableError, "socket-path-unusable"):
         bind(short_dir / "f" / "s", directory_mode=0o755)
 
 
@@ -333,7 +337,7 @@ def test_many_starters_one_winner(short_dir):
 def test_endless_competition_ends_in_an_error(short_dir, monkeypatch):
     monkeypatch.setattr(unix_socket, "inspect_path", lambda _: PathState.FREE)
     leave_stale_socket(short_dir / "s")
-    with pytest.raises(UnavailableError, match="could not be bound"):
+    with refused(UnavailableError, "socket-contended"):
         bind(short_dir / "s")
     assert names(short_dir) == ["s"]
 
@@ -347,15 +351,10 @@ def test_another_user_is_told_why(short_dir):
     hidden = bind(short_dir / "closed" / "s")
     os.seteuid(1000)
     try:
-        with pytest.raises(UnavailableError) as caught:
-            bind(short_dir / "d" / "s")
-        assert "Permission denied" in caught.value.why
-        with pytest.raises(UnavailableError) as caught:
-            bind(short_dir / "d" / "new")
-        assert "Permission denied" in caught.value.why
-        with pytest.raises(UnavailableError) as caught:
-            bind(short_dir / "closed" / "s", directory_mode=0o755)
-        assert "Permission denied" in caught.value.why
+        for path in ("d/s", "d/new", "closed/s"):
+            with refused(UnavailableError, "socket-path-unusable") as caught:
+                bind(short_dir / path, directory_mode=0o755)
+            assert os.strerror(errno.EACCES) in caught.value.why
         assert not hidden.owns_path()
     finally:
         os.seteuid(0)
