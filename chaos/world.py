@@ -69,10 +69,9 @@ class World:
     Args:
         rules: the kubelet's.
         program: how an instance is started: arguments of python.
-        patience: seconds until what is disturbed has settled.
     """
 
-    def __init__(self, rules, *, program=LOOKS_OFTEN, patience=PATIENCE_SECONDS):
+    def __init__(self, rules, *, program=LOOKS_OFTEN):
         self.done = Counter()
         """Disturbances so far."""
         self.started = 0
@@ -81,7 +80,8 @@ class World:
         """Pods so far."""
         self._rules = rules
         self._program = program
-        self._patience = patience
+        self.patience = PATIENCE_SECONDS
+        """Seconds until what is disturbed has settled."""
         self._layout = Layout(Path(tempfile.mkdtemp(prefix="ch-", dir="/tmp")))
         self._layout.create()
         self._host = HostTree(self._layout.directory / "host")
@@ -203,7 +203,7 @@ class World:
         self._pods[name] = None
 
     async def _settle(self, limit, before):
-        deadline = asyncio.get_running_loop().time() + self._patience
+        deadline = asyncio.get_running_loop().time() + self.patience
         while True:
             revision = self._node.state().revision
             self._see_that_nothing_is_wrong(limit, before)
@@ -218,7 +218,7 @@ class World:
                 told = "; ".join(text for _, text in missing) or "no rest"
                 raise BrokenInvariantError(
                     {"not-settled", *(code for code, _ in missing)},
-                    f"not settled after {self._patience} s: {told}{self._logs()}",
+                    f"not settled after {self.patience} s: {told}{self._logs()}",
                 )
 
     def _logs(self):
