@@ -140,11 +140,7 @@ def link_socket(path: Path, *, tag: str, mode: int, backlog: int) -> BoundUnixSo
 def replace_socket(path: Path, *, tag: str, mode: int, backlog: int) -> BoundUnixSocket:
     """Listen at a path and atomically replace what is there: each client connects to the old or to the new socket.
 
-    Args:
-        path: the socket's path.
-        tag: makes the temporary name, `.NAME.TAG`, unique.
-        mode: permission bits of the socket.
-        backlog: limited by net.core.somaxconn.
+    The arguments are those of `link_socket`.
 
     Raises:
         OSError: the socket cannot be bound.

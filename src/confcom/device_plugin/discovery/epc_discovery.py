@@ -45,8 +45,6 @@ class SimulatedOnHardwareError(ConfcomError):
 class NoSgxError(UnavailableError):
     """The node has no SGX that can be offered; the error has the reason."""
 
-    error_code = "no-sgx"
-
 
 @dataclass(frozen=True, slots=True)
 class Discovery:

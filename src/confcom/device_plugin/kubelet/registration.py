@@ -64,9 +64,9 @@ class RegistrationStatus:
     """Number of registrations since start that led to a stream."""
     cause: RegistrationCause = RegistrationCause.START
     """Why the last registration was needed."""
-    problem: str = "not tried yet"
+    problem: str = ""
     """Why the last attempt failed; empty if it succeeded."""
-    code: str = "not-tried"
+    code: str = ""
     """The code of the problem; empty if there is none."""
 
 
@@ -126,7 +126,7 @@ class Registrar:
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.status = RegistrationStatus()
+        self.status = RegistrationStatus(problem="not tried yet", code="not-tried")
         self.resource_name = resource_name
         self._kubelet_socket = kubelet_socket
         self._serving = Serving(new_endpoint)
