@@ -20,6 +20,7 @@ from confcom.daemon.log_stream import (
     LogStream,
 )
 from confcom.daemon.logs import LogFormat, configure_logging
+from confcom.errors import UnavailableError, explain
 from testkit.full_pipe import fill, full_pipe, lines_of
 
 DROPPED = "confcom_log_records_dropped_total"
@@ -189,13 +190,14 @@ def body(log):
 
 sys.exit(exit_status(body, stderr=sys.stderr))
 """
+EXPLAINED = explain(UnavailableError("what", why="why", remedy="do")).splitlines()
 
 
 @pytest.mark.parametrize(
     ("ending", "code", "last"),
     [
         ("returns", 7, "Arguments: ('x',)"),
-        ("explained", 6, "  do:  do"),
+        ("explained", 6, EXPLAINED[-1]),
         ("bug", 1, "ZeroDivisionError: division by zero"),
     ],
 )

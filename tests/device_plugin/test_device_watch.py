@@ -61,6 +61,16 @@ def tried(caplog):
     return Tried(caplog)
 
 
+@pytest.fixture
+def host():
+    return hardware(28 * MIB)
+
+
+@pytest.fixture
+def watch(tried, host):
+    return tried.watch(host)
+
+
 def polls(watch, number):
     for _ in range(number):
         watch.poll()
@@ -82,18 +92,14 @@ def test_gone_at_the_first_look_and_back_after_three_in_a_row(found):
         assert now or not state.present
 
 
-def test_all_is_well(tried):
-    host = hardware(28 * MIB)
-    watch = tried.watch(host)
+def test_all_is_well(tried, watch):
     polls(watch, 10)
     assert there(watch) == {"enclave", "provision"}
     assert tried.events() == []
     assert (tried.healthy("enclave"), tried.healthy("provision")) == (1, 1)
 
 
-def test_an_unloaded_driver_is_told_once_and_its_return_once(tried):
-    host = hardware(28 * MIB)
-    watch = tried.watch(host)
+def test_an_unloaded_driver_is_told_once_and_its_return_once(tried, host, watch):
     polls(watch, 1)
     nodes, host.nodes, host.entries = host.nodes, {}, set()
     polls(watch, 5)
@@ -112,9 +118,7 @@ def test_an_unloaded_driver_is_told_once_and_its_return_once(tried):
     assert tried.healthy("enclave") == 1
 
 
-def test_a_device_that_comes_and_goes_is_lost_once(tried):
-    host = hardware(28 * MIB)
-    watch = tried.watch(host)
+def test_a_device_that_comes_and_goes_is_lost_once(tried, host, watch):
     for number in range(40):
         host.entries = {DRIVER} if number % DEBOUNCE_POLLS else set()
         watch.poll()
@@ -122,9 +126,7 @@ def test_a_device_that_comes_and_goes_is_lost_once(tried):
     assert tried.events() == ["device-lost"] * 2
 
 
-def test_the_provision_device_alone_takes_only_its_own_resource(tried):
-    host = hardware(28 * MIB)
-    watch = tried.watch(host)
+def test_the_provision_device_alone_takes_only_its_own_resource(tried, host, watch):
     del host.nodes[PROVISION]
     polls(watch, 2)
     assert there(watch) == {"enclave"}
@@ -132,9 +134,7 @@ def test_the_provision_device_alone_takes_only_its_own_resource(tried):
     assert (tried.healthy("enclave"), tried.healthy("provision")) == (1, 0)
 
 
-def test_another_driver_with_another_path_is_not_the_device_that_containers_are_given(tried):
-    host = hardware(28 * MIB)
-    watch = tried.watch(host)
+def test_another_driver_with_another_path_is_not_the_device_that_containers_are_given(tried, host, watch):
     host.nodes = {"/dev/sgx/enclave": device(), PROVISION: device(0o660, gid=107)}
     polls(watch, 10)
     assert there(watch) == {"provision"}
@@ -142,9 +142,7 @@ def test_another_driver_with_another_path_is_not_the_device_that_containers_are_
     assert watch.availability[Device.ENCLAVE].code == "device-moved"
 
 
-def test_an_epc_of_another_size_is_told_once_and_changes_nothing(tried):
-    host = hardware(28 * MIB)
-    watch = tried.watch(host)
+def test_an_epc_of_another_size_is_told_once_and_changes_nothing(tried, host, watch):
     host.entries = set()
     polls(watch, 1)
     host.entries, host.files = {DRIVER}, sysfs(56 * MIB)
@@ -155,9 +153,7 @@ def test_an_epc_of_another_size_is_told_once_and_changes_nothing(tried):
 
 
 @pytest.mark.parametrize("at_start", [False, True])
-def test_changed_permissions_are_told_once_each_and_take_nothing_away(tried, at_start):
-    host = hardware(28 * MIB)
-    watch = tried.watch(host)
+def test_changed_permissions_are_told_once_each_and_take_nothing_away(tried, host, watch, at_start):
     polls(watch, 0 if at_start else 2)
     host.nodes[ENCLAVE] = device(0o600)
     polls(watch, 3)

