@@ -12,22 +12,11 @@ from confcom.playground.kubelet.plugin_registry import KubeletRules
 
 KILLS = 100
 ONE_BY_ONE = (
-    Disturbance.SUBMIT,
-    Disturbance.START,
-    Disturbance.KUBELET_RESTART,
-    Disturbance.START,
-    Disturbance.TERMINATE,
-    Disturbance.KILL,
-    Disturbance.REMOVE_PLUGIN_SOCKET,
-    Disturbance.LOSE_DEVICE,
-    Disturbance.RETURN_DEVICE,
-    Disturbance.SUBMIT_PAST_SCHEDULER,
-    Disturbance.DELETE,
-    Disturbance.REMOVE_KUBELET_SOCKET,
-    Disturbance.KUBELET_RESTART,
-    Disturbance.REMOVE_EVERY_SOCKET,
-    Disturbance.KUBELET_RESTART,
-)
+    Disturbance.SUBMIT, Disturbance.START, Disturbance.KUBELET_RESTART, Disturbance.START, Disturbance.TERMINATE,
+    Disturbance.KILL, Disturbance.REMOVE_PLUGIN_SOCKET, Disturbance.LOSE_DEVICE, Disturbance.RETURN_DEVICE,
+    Disturbance.SUBMIT_PAST_SCHEDULER, Disturbance.DELETE, Disturbance.REMOVE_KUBELET_SOCKET,
+    Disturbance.KUBELET_RESTART, Disturbance.REMOVE_EVERY_SOCKET, Disturbance.KUBELET_RESTART,
+)  # fmt: skip
 """Every disturbance alone, in an order in which each can happen."""
 COMMON = (
     Disturbance.SUBMIT,

@@ -150,18 +150,6 @@ async def test_sigterm_removes_its_sockets_and_exits_0_whatever_the_kubelet_does
     assert [path.name for path in directory.iterdir()] == ["kubelet.sock"] * (state != "is absent")
 
 
-async def test_killed_and_started_again(kubelet, start_plugin):
-    await kubelet.start()
-    first = await start_plugin()
-    await kubelet.until_list(*ALL)
-    identifiers = kubelet.lists[EPC]
-    await first.end(signal.SIGKILL)
-    await kubelet.until(lambda: not kubelet.lists[EPC])
-    await start_plugin()
-    await kubelet.until_list(*ALL, registrations=2)
-    assert kubelet.lists[EPC] == identifiers
-
-
 async def test_what_killed_plugins_left_is_removed_and_nothing_else(start_plugin, directory):
     for name in ("kubelet.sock", "other-vendor.sock", "sgx-epc-notours.sock"):
         with socket.socket(socket.AF_UNIX) as stale:

@@ -207,15 +207,19 @@ async def test_what_listens_and_speaks_no_grpc_is_named(sleeps, registrar, devic
     assert not registrar.status.registered
 
 
-async def test_a_directory_that_vanishes_and_comes_back(kubelet, sleeps, registrar, device, directory):
+@pytest.mark.parametrize("loses_device", [False, True])
+async def test_a_directory_that_vanishes_and_comes_back(kubelet, sleeps, device, directory, loses_device):
     device.run()
     await kubelet.start()
     await kubelet.until_list(EPC_RESOURCE)
+    if loses_device:
+        await device.take()
     await kubelet.stop()
     shutil.rmtree(directory)
-    gone = asyncio.Event()
-    sleeps.then = lambda _number: gone.set()
-    await asyncio.wait_for(gone.wait(), 20)
+    missed = asyncio.Event()
+    sleeps.then = lambda _number: missed.set()
+    device.mark_available()
+    await asyncio.wait_for(missed.wait(), 20)
     directory.mkdir()
     await kubelet.start()
     await kubelet.until_list(EPC_RESOURCE, registrations=2)
@@ -268,24 +272,6 @@ async def test_a_device_lost_before_the_first_registration_is_not_served(kubelet
     await until(lambda: registrar.status.registered)
     assert registrar.status.cause is RegistrationCause.DEVICE_BACK
     assert (registrar.status.registrations, registrar.status.problem) == (1, "")
-
-
-async def test_a_device_that_is_back_while_the_directory_is_gone_waits_for_it(
-    kubelet, sleeps, registrar, device, directory
-):
-    await kubelet.start()
-    device.run()
-    await kubelet.until_list(EPC_RESOURCE)
-    await device.take()
-    await kubelet.stop()
-    shutil.rmtree(directory)
-    missed = asyncio.Event()
-    sleeps.then = lambda _number: missed.set()
-    device.mark_available()
-    await asyncio.wait_for(missed.wait(), 20)
-    directory.mkdir()
-    await kubelet.start()
-    await kubelet.until_list(EPC_RESOURCE, registrations=2)
 
 
 async def test_each_loss_and_return_is_one_registration_at_a_new_socket(kubelet, registrar, device):
