@@ -11,6 +11,13 @@ from chaos.world import World
 from confcom.playground.kubelet.plugin_registry import KubeletRules
 
 KILLS = 100
+ONE_BY_ONE = (
+    Disturbance.SUBMIT, Disturbance.START, Disturbance.KUBELET_RESTART, Disturbance.START, Disturbance.TERMINATE,
+    Disturbance.KILL, Disturbance.REMOVE_PLUGIN_SOCKET, Disturbance.LOSE_DEVICE, Disturbance.RETURN_DEVICE,
+    Disturbance.SUBMIT_PAST_SCHEDULER, Disturbance.DELETE, Disturbance.REMOVE_KUBELET_SOCKET,
+    Disturbance.KUBELET_RESTART, Disturbance.REMOVE_EVERY_SOCKET, Disturbance.KUBELET_RESTART,
+)  # fmt: skip
+"""Every disturbance alone, in an order in which each can happen."""
 COMMON = (
     Disturbance.SUBMIT,
     Disturbance.SUBMIT_PAST_SCHEDULER,
@@ -22,24 +29,29 @@ COMMON = (
 
 
 async def campaign(rules, kills, seed):
-    """Disturb a node until so many instances were killed; returns what happened, as lines."""
+    """Disturb a node by everything alone, and then at random until so many instances were killed; returns its world."""
     choose = random.Random(seed)
     world = World(rules)
-    rounds = 0
     try:
         await world.open()
+        for disturbance in ONE_BY_ONE:
+            await world.disturb((disturbance, choose.randrange(12)))
         while world.done[Disturbance.KILL] < kills:
             some = choose.choices([*Disturbance, *COMMON], k=choose.randint(1, 3))
             picked = [Disturbance.KILL, *some, *[Disturbance.START] * 2]
             choose.shuffle(picked)
             await world.disturb(*((disturbance, choose.randrange(12)) for disturbance in picked))
-            rounds += 1
     finally:
         await world.close()
+    return world
+
+
+def report(world, rules, seed):
+    """What happened in a campaign, as lines."""
     counts = ", ".join(f"{world.done[kind]} {kind.name.lower()}" for kind in Disturbance)
     rejected = "; ".join(f"{count} {reason}" for reason, count in world.rejected.items()) or "none"
     return [
-        f"kubelet {rules}, seed {seed}: {rounds} rounds, each settled, no pod lost, no device held twice",
+        f"kubelet {rules}, seed {seed}: each round settled, no pod lost, no device held twice",
         f"  {counts}",
         f"  {world.started} instances, {world.register_calls} registrations",
         f"  {world.submitted} pods; rejected: {rejected}",
@@ -56,7 +68,8 @@ def main():
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     for rules in KubeletRules:
-        for line in asyncio.run(campaign(rules, arguments.kills, arguments.seed)):
+        world = asyncio.run(campaign(rules, arguments.kills, arguments.seed))
+        for line in report(world, rules, arguments.seed):
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
 

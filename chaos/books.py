@@ -1,4 +1,7 @@
-"""What is wrong with the kubelet's books, given the sockets of all that are registered by their own word."""
+"""What is wrong with the kubelet's books, given the sockets of all that are registered by their own word.
+
+Everything wrong is a pair of a code and a text.
+"""
 
 from collections import Counter
 
@@ -10,9 +13,9 @@ def wrong_streams(node, current):
     followed, books = +node.followed, node.registered_sockets()
     kept = _kept(followed.keys() | books, current)
     if followed - Counter(kept) != Counter(current):
-        yield f"streams {_names(followed.elements())} instead of {_names(current)}"
+        yield "streams", f"streams {_names(followed.elements())} instead of {_names(current)}"
     if not books <= current | kept:
-        yield f"the kubelet still knows {_names(books - current - kept)}"
+        yield "books", f"the kubelet still knows {_names(books - current - kept)}"
 
 
 def wrong_allocatable(node, current, *, epc_mib, served):
@@ -22,9 +25,9 @@ def wrong_allocatable(node, current, *, epc_mib, served):
         asked = node.asked(resource)
         due = (epc_mib if resource == EPC_RESOURCE else state.capacity[resource]) if asked else 0
         if offered != due:
-            yield f"allocatable of {resource} is {offered}, not {due}"
+            yield "allocatable", f"allocatable of {resource} is {offered}, not {due}"
         if served and asked not in current | kept:
-            yield f"nobody that lives would be asked for {resource}"
+            yield "nobody-asked", f"nobody that lives would be asked for {resource}"
 
 
 def _kept(known, current):

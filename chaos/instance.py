@@ -13,6 +13,7 @@ REAL = ("-m", "confcom.device_plugin")
 PLANTED = str(Path(__file__).with_name("planted.py"))
 LOOKS_OFTEN = (PLANTED, "no_bug")
 """The real one, but that it looks at the host every few milliseconds."""
+LOOK_SECONDS = 0.01
 
 
 class Instance:
@@ -21,30 +22,35 @@ class Instance:
     Args:
         process: its process.
         probe: the socket of its probes.
-        log: where its log goes.
+        log: where its log goes, unless its stderr was given.
     """
 
     def __init__(self, process, probe, log):
         self.process = process
         self.log = log
-        self._probe = probe
+        self.probe = probe
 
     @classmethod
-    async def start(cls, layout, name, simulated_epc_mib=None, program=REAL):
-        """Start one beside a node, for hardware if it is to simulate nothing; it is not waited for."""
-        probe, log = layout.directory / f"{name}.probe", layout.directory / f"{name}.log"
+    async def start(cls, directory, name, *arguments, program=REAL, stderr=None):
+        """Start one with a probe and a log in a directory, under a name; it is not waited for."""
+        probe, log = directory / f"{name}.probe", directory / f"{name}.log"
         environ = {key: value for key, value in os.environ.items() if not key.startswith("CONFCOM_")}
-        simulated = ("--simulated", "--simulated-epc-mib", str(simulated_epc_mib)) if simulated_epc_mib else ()
-        with log.open("wb") as errors:
+        with log.open("wb") as written:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, *program,
-                *simulated, "--helper-epc-mib", "0",
-                "--host-root", str(layout.directory / "host"),
-                "--device-plugin-dir", str(layout.device_plugin_dir), "--probe-address", f"unix:{probe}",
-                "--log-format", "json",
-                stderr=errors, env=environ,
-            )  # fmt: skip
+                *(sys.executable, *program, "--probe-address", f"unix:{probe}", "--log-format", "json", *arguments),
+                stderr=written if stderr is None else stderr,
+                env=environ,
+            )
         return cls(process, probe, log)
+
+    @classmethod
+    async def start_on(cls, layout, name, *arguments, program=REAL):
+        """Start one beside a node, for its host's hardware if it is to simulate nothing."""
+        return await cls.start(
+            layout.directory, name,
+            "--host-root", str(layout.directory / "host"), "--device-plugin-dir", str(layout.device_plugin_dir),
+            "--helper-epc-mib", "0", *arguments, program=program,
+        )  # fmt: skip
 
     @property
     def alive(self):
@@ -53,7 +59,7 @@ class Instance:
     async def get(self, path):
         """Status and body, or None while nobody answers."""
         try:
-            reader, writer = await asyncio.open_unix_connection(str(self._probe))
+            reader, writer = await asyncio.open_unix_connection(str(self.probe))
         except OSError:
             return None
         try:
@@ -66,17 +72,39 @@ class Instance:
             writer.close()
         return (int(head.split()[1]), body) if body else None
 
-    async def resources(self):
-        """Its inventory's resources by name; empty while it does not answer."""
+    async def inventory(self):
+        """Its inventory; one without resources while it does not answer."""
         answer = await self.get("/inventory")
-        return {} if answer is None else {one["name"]: one for one in json.loads(answer[1])["resources"]}
+        return {"resources": []} if answer is None else json.loads(answer[1])
+
+    async def resources(self):
+        """Its inventory's resources by name."""
+        return {one["name"]: one for one in (await self.inventory())["resources"]}
+
+    async def until_inventory(self, holds):
+        """Wait until this holds for its inventory."""
+        await self._until(self.inventory, holds)
+
+    async def until(self, holds):
+        """Wait until this holds for its resources, of which there are some."""
+        await self.until_inventory(lambda found: found["resources"] and holds(found["resources"]))
+
+    async def until_code(self, code):
+        """Wait until this is the code of every resource's problem."""
+        await self.until(lambda all_: all(one["code"] == code for one in all_))
+
+    async def until_registered(self, times=1):
+        """Wait until it is registered for every resource, and has been so often."""
+        await self.until(lambda all_: all(one["registered"] and one["registrations"] >= times for one in all_))
 
     async def ready(self):
         """Wait until it says that it is ready."""
+        await self._until(lambda: self.get("/readyz"), lambda answer: answer is not None and answer[0] == 200)
+
+    async def _until(self, look, holds):
         async with asyncio.timeout(PATIENCE_SECONDS):
-            # A socket that is not there yet tells nobody when it comes.
-            while (answer := await self.get("/readyz")) is None or answer[0] != 200:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            while not holds(await look()):  # noqa: ASYNC110 # a plugin does not tell when its state changes
+                await asyncio.sleep(LOOK_SECONDS)
 
     async def end(self, number=signal.SIGKILL):
         """Send a signal and wait for the end; returns the exit code."""

@@ -51,7 +51,16 @@ REJECTIONS = (
 
 
 class BrokenInvariantError(AssertionError):
-    """What must hold does not."""
+    """What must hold does not.
+
+    Args:
+        codes: one for each thing that does not hold.
+        text: all of them, for people.
+    """
+
+    def __init__(self, codes, text):
+        super().__init__(text)
+        self.codes = set(codes)
 
 
 class World:
@@ -60,10 +69,9 @@ class World:
     Args:
         rules: the kubelet's.
         program: how an instance is started: arguments of python.
-        patience: seconds until what is disturbed has settled.
     """
 
-    def __init__(self, rules, *, program=LOOKS_OFTEN, patience=PATIENCE_SECONDS):
+    def __init__(self, rules, *, program=LOOKS_OFTEN):
         self.done = Counter()
         """Disturbances so far."""
         self.started = 0
@@ -72,7 +80,8 @@ class World:
         """Pods so far."""
         self._rules = rules
         self._program = program
-        self._patience = patience
+        self.patience = PATIENCE_SECONDS
+        """Seconds until what is disturbed has settled."""
         self._layout = Layout(Path(tempfile.mkdtemp(prefix="ch-", dir="/tmp")))
         self._layout.create()
         self._host = HostTree(self._layout.directory / "host")
@@ -135,7 +144,7 @@ class World:
     async def _start_instance(self):
         self.started += 1
         name = f"p{self.started}"
-        self._instances = [*self._living, await Instance.start(self._layout, name, program=self._program)]
+        self._instances = [*self._living, await Instance.start_on(self._layout, name, program=self._program)]
 
     async def _do(self, disturbance, number):
         """Returns whether anything was done."""
@@ -194,7 +203,7 @@ class World:
         self._pods[name] = None
 
     async def _settle(self, limit, before):
-        deadline = asyncio.get_running_loop().time() + self._patience
+        deadline = asyncio.get_running_loop().time() + self.patience
         while True:
             revision = self._node.state().revision
             self._see_that_nothing_is_wrong(limit, before)
@@ -206,8 +215,10 @@ class World:
             if not missing and not changed:
                 return
             if asyncio.get_running_loop().time() > deadline:
+                told = "; ".join(text for _, text in missing) or "no rest"
                 raise BrokenInvariantError(
-                    f"not settled after {self._patience} s: {'; '.join(missing) or 'no rest'}{self._logs()}"
+                    {"not-settled", *(code for code, _ in missing)},
+                    f"not settled after {self.patience} s: {told}{self._logs()}",
                 )
 
     def _logs(self):
@@ -217,26 +228,26 @@ class World:
     def _see_that_nothing_is_wrong(self, limit, before):
         """What holds at every moment."""
         if self._node.clashes:
-            raise BrokenInvariantError(f"held by two containers at once: {self._node.clashes}")
+            raise BrokenInvariantError({"held-twice"}, f"held by two containers at once: {self._node.clashes}")
         for resource, calls in self._node.register_calls.items():
             if calls - before[resource] > limit:
-                raise BrokenInvariantError(
-                    f"{resource} was registered {calls - before[resource]} times, at most {limit} are due{self._logs()}"
-                )
+                told = f"{resource} was registered {calls - before[resource]} times, at most {limit} are due"
+                raise BrokenInvariantError({"registered-too-often"}, told + self._logs())
         state = self._node.state()
         for name in self._pods:
             pod, held = state.pod(name), self._node.held(name)
             if pod is None:
-                raise BrokenInvariantError(f"{name} is lost")
+                raise BrokenInvariantError({"pod-lost"}, f"{name} is lost")
             if pod.phase is Phase.RUNNING and self._pods[name] is None:
                 self._pods[name] = held
             devices = self._pods[name]
             if devices is not None and (pod.phase is not Phase.RUNNING or held != devices):
-                raise BrokenInvariantError(f"{name} ran with {devices}; it is {pod.phase} with {held}: {pod.message}")
+                told = f"{name} ran with {devices}; it is {pod.phase} with {held}: {pod.message}"
+                raise BrokenInvariantError({"pod-changed"}, told)
             if pod.phase is Phase.FAILED:
                 reasons = [reason for reason in REJECTIONS if reason in pod.message]
                 if pod.reason != "UnexpectedAdmissionError" or not reasons:
-                    raise BrokenInvariantError(f"{name} has failed: {pod.reason}, {pod.message}")
+                    raise BrokenInvariantError({"pod-failed"}, f"{name} has failed: {pod.reason}, {pod.message}")
                 self._reasons[name] = reasons[0]
 
     def _missing_pods(self):
@@ -247,7 +258,7 @@ class World:
             pod.requested[EPC_RESOURCE] for pod in pods.values() if pod.phase is Phase.RUNNING
         )
         return [
-            f"{name} is {pod.phase} {pod.reason}, and {free} are free"
+            ("pod-waits", f"{name} is {pod.phase} {pod.reason}, and {free} are free")
             for name, pod in pods.items()
             if pod.phase is Phase.PENDING and not (pod.reason == "Unschedulable" and pod.requested[EPC_RESOURCE] > free)
         ]
@@ -258,7 +269,7 @@ class World:
             resources = await instance.resources()
             # One that has begun without the device knows of no resource yet.
             if len(resources) != RESOURCES and (resources or self._has_device):
-                missing.append(f"{instance.log.name} does not answer")
+                missing.append(("silent", f"{instance.log.name} does not answer"))
             for one in resources.values():
                 if one["registered"]:
                     current.add(self._layout.device_plugin_dir / one["socket"])
@@ -273,13 +284,13 @@ class World:
         name, problem = resource["name"], resource["problem"]
         if resource["registered"]:
             if not self._has_device:
-                yield f"{name} is registered without the device"
+                yield "registered-without-device", f"{name} is registered without the device"
             if not (self._layout.device_plugin_dir / resource["socket"]).is_socket():
-                yield f"{name} is registered with {resource['socket']}, which is gone"
+                yield "socket-gone", f"{name} is registered with {resource['socket']}, which is gone"
         elif not self._has_device:
-            if "is not loaded any more" not in problem:
-                yield f"{name} does not say that the device is lost: {problem}"
+            if resource["code"] != "driver-unloaded":
+                yield "loss-not-told", f"{name} does not say that the device is lost: {problem}"
         elif self._reachable:
-            yield f"{name} is not registered: {problem}"
-        elif "kubelet.sock" not in problem:
-            yield f"{name} does not say that kubelet.sock is missing: {problem}"
+            yield "not-registered", f"{name} is not registered: {problem}"
+        elif resource["code"] != "kubelet-absent":
+            yield "absence-not-told", f"{name} does not say that kubelet.sock is missing: {problem}"

@@ -4,10 +4,9 @@ from dataclasses import dataclass, field
 
 from confcom.device_plugin.discovery.host import FileStatus
 from confcom.errors import UnavailableError
-from confcom.sgx.epc import CpuidRegisters
+from confcom.sgx.epc import MIB, CpuidRegisters
 
-MIB = 1 << 20
-GIB = 1 << 30
+GIB = 1024 * MIB
 DRIVER = "/sys/class/misc/sgx_enclave"
 ENCLAVE, PROVISION = "/dev/sgx_enclave", "/dev/sgx_provision"
 SGX_GID, SGX_PRV_GID = 106, 107
@@ -47,7 +46,7 @@ class FakeHost:
     def cpuid(self, leaf, subleaf):
         self.asked.append((leaf, subleaf))
         if self.leaves is None:
-            raise UnavailableError("CPUID cannot be read", why="this test forbids it", remedy="none")
+            raise UnavailableError("CPUID cannot be read", error_code="not-x86-64")
         return self.leaves[leaf, subleaf]
 
 

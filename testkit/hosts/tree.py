@@ -4,7 +4,7 @@ import os
 import shutil
 import stat
 
-MIB = 1 << 20
+from confcom.sgx.epc import MIB
 
 
 class HostTree:

@@ -42,7 +42,8 @@ class Plugin:
 
     async def start(self):
         self._server = grpc.aio.server()
-        self._server.add_generic_rpc_handlers((services.device_plugin_handler(self),))
+        handler = services.device_plugin_handler(self.get_device_plugin_options, self.list_and_watch, self.allocate)
+        self._server.add_generic_rpc_handlers((handler,))
         self._server.add_insecure_port(services.unix_target(str(self.socket)))
         await self._server.start()
 

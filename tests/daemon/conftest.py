@@ -1,4 +1,5 @@
 import asyncio
+import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,3 +19,12 @@ def short_dir():
     directory = Path(tempfile.mkdtemp(dir="/tmp"))
     yield directory
     shutil.rmtree(directory)
+
+
+@pytest.fixture
+def root_logger():
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield root
+    root.handlers[:], _ = before
+    root.setLevel(before[1])

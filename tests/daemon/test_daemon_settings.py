@@ -15,6 +15,8 @@ from confcom.daemon.settings import (
 )
 from confcom.errors import ExitCode, SettingsError
 
+NO_ADDRESSES = ("", "80", "8080", "h:", "h:x", "h:-1", "h:65536", "::1:80", "unix:", "h:²", "h:" + "9" * 5000)
+
 
 def make_parser(environ):
     parser = SettingsParser("prog", description="What it does.", environ=environ, epilog="Examples:\n  prog --count 3")
@@ -55,29 +57,30 @@ def test_a_flag_wins_over_its_variable_and_that_over_the_default(arguments, envi
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environ", "fragments"),
+    ("arguments", "environ", "named"),
     [
-        (["--count", "10"], {}, ["--count", "from 1 to 9"]),
-        (["--count", "x"], {}, ["--count", "whole number"]),
-        ([], {"CONFCOM_COUNT": "0"}, ["CONFCOM_COUNT is '0'", "from 1 to 9", "--count"]),
-        ([], {"CONFCOM_SIMULATED": "maybe"}, ["CONFCOM_SIMULATED is 'maybe'", "true or false"]),
+        (["--count", "10"], {}, ["--count", "10"]),
+        (["--count", "x"], {}, ["--count", "'x'"]),
+        ([], {"CONFCOM_COUNT": "0"}, ["CONFCOM_COUNT", "'0'", "--count"]),
+        ([], {"CONFCOM_SIMULATED": "maybe"}, ["CONFCOM_SIMULATED", "'maybe'"]),
         (["--unknown"], {}, ["--unknown"]),
         (["--cou", "3"], {}, ["--cou"]),
         (["--count"], {}, ["--count"]),
         (["stray"], {}, ["stray"]),
-        (["--state-dir", ""], {}, ["--state-dir", "empty"]),
-        (["--state-dir", "a\0b"], {}, ["zero byte"]),
+        (["--state-dir", ""], {}, ["--state-dir"]),
+        (["--state-dir", "a\0b"], {}, ["--state-dir"]),
         (["--log-level", "loud"], {}, ["--log-level", "debug, info"]),
         ([], {"CONFCOM_LOG_FORMAT": "xml"}, ["CONFCOM_LOG_FORMAT", "auto, text, json"]),
-        (["--probe-address", "8080"], {}, ["--probe-address", "HOST:PORT or unix:PATH"]),
-        ([], {"CONFCOM_PROBE_ADDRESS": "h:99999"}, ["CONFCOM_PROBE_ADDRESS", "HOST:PORT"]),
+        *[(["--probe-address", address], {}, ["--probe-address"]) for address in NO_ADDRESSES],
+        ([], {"CONFCOM_PROBE_ADDRESS": "h:99999"}, ["CONFCOM_PROBE_ADDRESS", "h:99999"]),
     ],
 )
-def test_a_bad_value_is_one_clear_error_wherever_it_came_from(arguments, environ, fragments):
+def test_a_bad_value_is_one_clear_error_wherever_it_came_from(arguments, environ, named):
     with pytest.raises(SettingsError) as caught:
         make_parser(environ).parse(arguments)
+    assert caught.value.error_code == ("variable-refused" if environ else "command-line-refused")
     assert caught.value.exit_code is ExitCode.USAGE
-    assert all(fragment in str(caught.value) for fragment in fragments), str(caught.value)
+    assert all(name in str(caught.value) for name in named), str(caught.value)
 
 
 def test_help_is_the_reference(capsys):
@@ -91,15 +94,13 @@ def test_help_is_the_reference(capsys):
     assert text.endswith("Examples: prog --count 3")
 
 
-def test_converters():
-    assert one_of("a", "b")(" A ") == "a"
-    assert member_of(LogFormat)("Text") is LogFormat.TEXT
-    assert parse_switch(" On ") is True
-    for convert, bad in [
-        (one_of("a"), "c"),
-        (member_of(LogFormat), ""),
-        (parse_switch, ""),
-        (integer_between(0, 1), "2"),
-    ]:
-        with pytest.raises(ValueError, match="must be"):
-            convert(bad)
+@pytest.mark.parametrize(
+    ("convert", "text", "value"),
+    [
+        (one_of("a", "b"), " A ", "a"),
+        (member_of(LogFormat), "Text", LogFormat.TEXT),
+        (parse_switch, " On ", True),
+    ],
+)
+def test_converters_take_words_in_any_case(convert, text, value):
+    assert convert(text) == value

@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -21,18 +20,10 @@ from confcom.daemon.log_stream import (
     LogStream,
 )
 from confcom.daemon.logs import LogFormat, configure_logging
+from confcom.errors import UnavailableError, explain
 from testkit.full_pipe import fill, full_pipe, lines_of
 
 DROPPED = "confcom_log_records_dropped_total"
-
-
-@pytest.fixture
-def root_logger():
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield root
-    root.handlers[:], _ = before
-    root.setLevel(before[1])
 
 
 class Pipe:
@@ -101,6 +92,7 @@ def test_records_that_come_fast_are_written_together():
     stream.finish(30)
     assert lines_of(memory.getvalue().encode()) == [str(number) for number in range(1000)]
     assert memory.writes < 500
+    assert not stream.isatty()
 
 
 def test_what_cannot_be_encoded_is_escaped(pipe):
@@ -125,7 +117,7 @@ def test_a_reader_that_stalls_stops_nobody_and_is_told_what_it_missed(pipe, root
     *lines, last = pipe.read_all()
     assert [int(line) for line in lines] == list(range(kept))
     told = json.loads(last)
-    assert (told["message"], told["level"], told["count"]) == ("log records were dropped", "warning", dropped)
+    assert (told["event"], told["level"], told["count"]) == ("log-records-dropped", "warning", dropped)
 
 
 @pytest.mark.parametrize("letter", ["x", "\N{EURO SIGN}"])
@@ -180,15 +172,6 @@ def test_a_line_that_a_pipe_takes_whole_is_never_divided(pipe):
     assert sorted(received) == sorted(500 * lines)
 
 
-def test_a_stream_in_memory_is_written_too():
-    memory = io.StringIO()
-    stream = LogStream(memory)
-    stream.write("text\n")
-    stream.finish()
-    assert memory.getvalue() == "text\n"
-    assert not stream.isatty()
-
-
 PROGRAM = """
 import os, sys, logging
 from confcom.daemon.logs import LogFormat, configure_logging
@@ -207,28 +190,33 @@ def body(log):
 
 sys.exit(exit_status(body, stderr=sys.stderr))
 """
+EXPLAINED = explain(UnavailableError("what", why="why", remedy="do")).splitlines()
 
 
-@pytest.mark.parametrize(("ending", "code"), [("returns", 7), ("explained", 6), ("bug", 1)])
-def test_a_process_ends_with_its_code_whoever_reads(ending, code):
+@pytest.mark.parametrize(
+    ("ending", "code", "last"),
+    [
+        ("returns", 7, "Arguments: ('x',)"),
+        ("explained", 6, EXPLAINED[-1]),
+        ("bug", 1, "ZeroDivisionError: division by zero"),
+    ],
+)
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_process_ends_with_its_code_whoever_reads_and_its_last_lines_arrive(ending, code, last, reads):
     """The interpreter flushes sys.stderr at its end, and must find neither text in it nor its lock taken."""
     reader, writer = full_pipe()
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, ending], stderr=writer)
+    command = [sys.executable, "-c", PROGRAM, ending]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE if reads else writer, text=True)
     try:
-        assert process.wait(30) == code
+        _, text = process.communicate(timeout=30)
+        assert process.returncode == code
     finally:
         process.kill()
         process.wait()
         for descriptor in (reader, writer):
             os.close(descriptor)
-
-
-@pytest.mark.parametrize(
-    ("ending", "last"), [("returns", ""), ("explained", "  do:  do"), ("bug", "ZeroDivisionError: division by zero")]
-)
-def test_the_last_lines_of_a_process_arrive(ending, last):
-    ended = subprocess.run([sys.executable, "-c", PROGRAM, ending], stderr=subprocess.PIPE, text=True, check=False)
-    lines = ended.stderr.splitlines()
-    assert json.loads(lines[0])["message"] == "a line"
-    assert "--- Logging error ---" in lines
-    assert not last or lines[-1] == last
+    if reads:
+        lines = text.splitlines()
+        assert json.loads(lines[0])["message"] == "a line"
+        assert "--- Logging error ---" in lines
+        assert lines[-1] == last

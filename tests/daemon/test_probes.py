@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import http.client
 import json
 import select
@@ -32,6 +33,7 @@ from confcom.daemon.probes import (
 from confcom.errors import SettingsError, UnavailableError
 
 LOCAL = ProbeAddress("127.0.0.1", 0)
+LIVE = {"/livez": lambda: ProbeResponse(b"ok\n")}
 
 
 @pytest.fixture
@@ -52,14 +54,25 @@ async def served(readiness):
         "/inventory": lambda: ProbeResponse(json.dumps({"epc": 1}).encode(), content_type=JSON),
         "/broken": broken,
     }
-    server = ProbeServer(routes, deadline=20, max_connections=4)
-    address = await server.start(LOCAL)
-    yield server, address
-    await server.close()
+    async with serving(routes, deadline=20, max_connections=4) as one:
+        yield one
+
+
+@contextlib.asynccontextmanager
+async def serving(routes=LIVE, address=LOCAL, **bounds):
+    """A probe server: (server, address)."""
+    server = ProbeServer(routes, **bounds)
+    try:
+        yield server, await server.start(address)
+    finally:
+        await server.close()
 
 
 async def talk(address, request):
-    reader, writer = await asyncio.open_connection(address.host, address.port)
+    if address.path is None:
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+    else:
+        reader, writer = await asyncio.open_unix_connection(address.path)
     writer.write(request)
     answer = await reader.read()
     writer.close()
@@ -78,7 +91,6 @@ async def test_liveness_readiness_metrics_and_extra_routes(served, readiness):
     readiness.set_unready("no quoting enclave yet")
     assert await get(address, "/readyz") == (503, b"not ready: no quoting enclave yet\n")
     readiness.set_ready()
-    assert readiness.ready
     assert await get(address, "/readyz?verbose=1") == (200, b"ok\n")
     status, body = await get(address, "/metrics")
     assert status == 200
@@ -214,49 +226,44 @@ async def test_who_asks_in_a_loop_gets_a_bounded_share_and_others_their_turn():
     def route(name):
         return lambda: asked.append(name) or ProbeResponse(b"ok\n")
 
-    server = ProbeServer({"/loop": route("loop"), "/probe": route("probe")})
-    address = await server.start(LOCAL)
-    slices = HeldSlices(server)
-    clients = ask_at_once(address, "/loop", MAX_CONNECTIONS - 1)
-    await slices.settle()
-    assert len(asked) == EXCHANGES_PER_SLICE
-    clients += ask_at_once(address, "/probe", 1, source="127.0.0.2")
-    slices.end()
-    await slices.settle()
-    slices.end()
-    await slices.settle()
-    assert "probe" in asked
-    assert len(asked) == 3 * EXCHANGES_PER_SLICE
-    while len(asked) < MAX_CONNECTIONS:
-        slices.end()
+    async with serving({"/loop": route("loop"), "/probe": route("probe")}) as (server, address):
+        slices = HeldSlices(server)
+        clients = ask_at_once(address, "/loop", MAX_CONNECTIONS - 1)
         await slices.settle()
-    for client in clients:
-        assert client.recv(1000).endswith(b"ok\n")
-        client.close()
-    await server.close()
+        assert len(asked) == EXCHANGES_PER_SLICE
+        clients += ask_at_once(address, "/probe", 1, source="127.0.0.2")
+        for _ in range(2):
+            slices.end()
+            await slices.settle()
+        assert "probe" in asked
+        assert len(asked) == 3 * EXCHANGES_PER_SLICE
+        while len(asked) < MAX_CONNECTIONS:
+            slices.end()
+            await slices.settle()
+        for client in clients:
+            assert client.recv(1000).endswith(b"ok\n")
+            client.close()
 
 
 async def test_a_flood_of_connections_is_accepted_in_bounded_steps():
-    server = ProbeServer({"/livez": lambda: ProbeResponse(b"ok\n")}, max_connections=2)
-    address = await server.start(LOCAL)
-    slices = HeldSlices(server)
-    clients = ask_at_once(address, "/livez", 3 * ACCEPTS_PER_SLICE)
-    for step in range(1, 4):
-        await slices.settle()
-        untouched = [client for client in clients if not select.select([client], [], [], 0)[0]]
-        # Two are held and not served yet at most; the others were accepted and closed for those that came later.
-        assert step * ACCEPTS_PER_SLICE - 2 <= len(clients) - len(untouched) <= step * ACCEPTS_PER_SLICE
-        slices.end()
-    for client in clients:
-        client.close()
-    await server.close()
+    async with serving(max_connections=2) as (server, address):
+        slices = HeldSlices(server)
+        clients = ask_at_once(address, "/livez", 3 * ACCEPTS_PER_SLICE)
+        for step in range(1, 4):
+            await slices.settle()
+            untouched = [client for client in clients if not select.select([client], [], [], 0)[0]]
+            # Two are held and not served yet at most; the others were accepted and closed for those that came later.
+            assert step * ACCEPTS_PER_SLICE - 2 <= len(clients) - len(untouched) <= step * ACCEPTS_PER_SLICE
+            slices.end()
+        for client in clients:
+            client.close()
 
 
 async def test_a_route_that_fails_is_logged_once_however_often_it_is_asked(served, caplog):
     _, address = served
     for _ in range(5):
         assert (await get(address, "/broken"))[0] == 500
-    assert [record.getMessage() for record in caplog.records] == ["a probe route failed"]
+    assert [record.route for record in caplog.records] == ["/broken"]
 
 
 class CountingCollector(Collector):
@@ -280,85 +287,66 @@ async def test_all_who_ask_within_a_second_get_the_same_rendering(readiness):
     counting = CountingCollector()
     registry = CollectorRegistry()
     registry.register(counting)
-    server = ProbeServer(standard_routes(readiness, registry, lambda: now))
-    address = await server.start(LOCAL)
-    pages = await asyncio.gather(*(get(address, "/metrics") for _ in range(30)))
-    assert counting.renderings == 1
-    assert len(set(pages)) == 1
-    now += RENDERING_SECONDS - 0.001
-    assert await get(address, "/metrics") == pages[0]
-    now += 0.001
-    status, page = await get(address, "/metrics")
+    async with serving(standard_routes(readiness, registry, lambda: now)) as (_, address):
+        pages = await asyncio.gather(*(get(address, "/metrics") for _ in range(30)))
+        assert counting.renderings == 1
+        assert len(set(pages)) == 1
+        now += RENDERING_SECONDS - 0.001
+        assert await get(address, "/metrics") == pages[0]
+        now += 0.001
+        status, page = await get(address, "/metrics")
     assert status == 200
     assert b"renderings_total 2.0" in page
-    await server.close()
 
 
 async def test_a_large_page_arrives_whole_whoever_reads_slowly(short_dir):
     text = bytes(range(256)) * 20_000
-    server = ProbeServer({"/large": lambda: ProbeResponse(text)})
-    address = await server.start(ProbeAddress(path=short_dir / "probe"))
-    reader, writer = await asyncio.open_unix_connection(address.path)
-    writer.write(b"GET /large HTTP/1.1\r\n\r\n")
-    head = await reader.readuntil(b"\r\n\r\n")
-    assert f"Content-Length: {len(text)}".encode() in head
-    await asyncio.sleep(0)
-    assert await reader.read() == text
-    writer.close()
-    await server.close()
+    async with serving({"/large": lambda: ProbeResponse(text)}, ProbeAddress(path=short_dir / "probe")) as (_, address):
+        reader, writer = await asyncio.open_unix_connection(address.path)
+        writer.write(b"GET /large HTTP/1.1\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert f"Content-Length: {len(text)}".encode() in head
+        await asyncio.sleep(0)
+        assert await reader.read() == text
+        writer.close()
 
 
 async def test_without_a_host_all_addresses_are_served():
-    server = ProbeServer({"/livez": lambda: ProbeResponse(b"ok\n")})
-    address = await server.start(ProbeAddress("", 0))
-    assert await get(ProbeAddress("127.0.0.1", address.port), "/livez") == (200, b"ok\n")
-    await server.close()
+    async with serving(address=ProbeAddress("", 0)) as (_, address):
+        assert await get(ProbeAddress("127.0.0.1", address.port), "/livez") == (200, b"ok\n")
 
 
 async def test_a_silent_peer_is_closed_at_its_deadline():
-    server = ProbeServer({}, deadline=0.01)
-    address = await server.start(LOCAL)
-    reader, writer = await asyncio.open_connection(address.host, address.port)
-    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-        await reader.readexactly(1)
-    writer.close()
-    await server.close()
+    async with serving(deadline=0.01) as (_, address):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1)
+        writer.close()
 
 
-async def test_unix_address(short_dir, readiness):
-    server = ProbeServer(standard_routes(readiness, CollectorRegistry(), time.monotonic))
-    address = ProbeAddress.parse(f"unix:{short_dir}/probe.sock")
-    assert await server.start(address) == address
-    reader, writer = await asyncio.open_unix_connection(address.path)
-    writer.write(b"GET /livez HTTP/1.1\r\n\r\n")
-    assert (await reader.read()).endswith(b"ok\n")
-    writer.close()
-    await server.close()
+async def test_unix_address(short_dir):
+    asked = ProbeAddress.parse(f"unix:{short_dir}/probe.sock")
+    async with serving(address=asked) as (_, address):
+        assert address == asked
+        assert await get(address, "/livez") == (200, b"ok\n")
     assert not address.path.exists()
 
 
 async def test_a_taken_port_and_an_unknown_host_are_explained():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(UnavailableError, match=f"127.0.0.1:{port}") as caught:
+        with pytest.raises(UnavailableError) as caught:
             await ProbeServer({}).start(ProbeAddress("127.0.0.1", port))
-        assert "in use" in caught.value.why
-    with pytest.raises(SettingsError, match="probes cannot be answered at") as caught:
+    assert caught.value.error_code == "probe-address-not-available"
+    assert f"127.0.0.1:{port}" in caught.value.what
+    with pytest.raises(SettingsError) as caught:
         await ProbeServer({}).start(ProbeAddress("a host", 0))
-    assert "not an address" in caught.value.why
+    assert caught.value.error_code == "probe-host-unknown"
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:80", "[::1]:80", ":0", "localhost:65535", "unix:/run/x"])
 def test_addresses_read_and_show_the_same(text):
     assert str(ProbeAddress.parse(text)) == text
-
-
-@pytest.mark.parametrize(
-    "text", ["", "80", "h:", "h:x", "h:-1", "h:65536", "::1:80", "unix:", "h:²", "h:" + "9" * 5000]
-)
-def test_what_is_no_address(text):
-    with pytest.raises(ValueError, match=r"must be|needs"):
-        ProbeAddress.parse(text)
 
 
 @given(st.text())
@@ -372,5 +360,5 @@ def test_any_text_is_an_address_or_explained(text):
 
 @given(st.binary())
 def test_any_request_head_gets_an_answer(head):
-    response, _ = ProbeServer({"/livez": lambda: ProbeResponse(b"ok\n")}).answer(head)
+    response, _ = ProbeServer(LIVE).answer(head)
     assert 200 <= response.status < 500

@@ -3,16 +3,16 @@
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import signal
-import sys
 import tempfile
 from pathlib import Path
 
 import grpc.aio
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from chaos.instance import Instance
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
 from testkit.fresh_metrics import FreshPage
@@ -45,7 +45,7 @@ class Kubelet:
             if path.is_socket() and path.name.endswith(".sock"):
                 path.unlink()
         self._server = grpc.aio.server()
-        self._server.add_generic_rpc_handlers((services.registration_handler(self),))
+        self._server.add_generic_rpc_handlers((services.registration_handler(self.register),))
         self._server.add_insecure_port(services.unix_target(str(self.directory / "kubelet.sock")))
         await self._server.start()
 
@@ -134,65 +134,46 @@ class Kubelet:
         return self.directory / self.registrations(resource)[-1].endpoint
 
 
-class PluginProcess:
-    """`python -m confcom.device_plugin`: its log as a list of objects, its probes, its end."""
+class PluginProcess(Instance):
+    """`python -m confcom.device_plugin`, with its metrics and its log."""
 
-    def __init__(self, process, probe: Path) -> None:
-        self.process = process
-        self.probe = probe
-        self.page = FreshPage()
-        self.log = []
-        self._logged = asyncio.Condition()
-        self._reading = asyncio.create_task(self._read())
+    def __init__(self, *parts):
+        super().__init__(*parts)
+        self._page = FreshPage()
 
-    async def _read(self):
-        async for line in self.process.stderr:
-            async with self._logged:
-                self.log.append(json.loads(line) if line.startswith(b"{") else {"message": line.decode()})
-                self._logged.notify_all()
-
-    def messages(self, text):
-        return [entry for entry in self.log if entry["message"] == text]
-
-    async def until_log(self, text, times=1):
-        async with self._logged:
-            await asyncio.wait_for(self._logged.wait_for(lambda: len(self.messages(text)) >= times), 20)
-
-    async def get(self, path):
-        reader, writer = await asyncio.open_unix_connection(str(self.probe))
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        answer = await reader.read()
-        writer.close()
-        await writer.wait_closed()
-        head, _, body = answer.partition(b"\r\n\r\n")
-        return int(head.split()[1]), body
-
-    async def metrics(self):
-        """The page of metrics as they are now; a second call waits for the next rendering."""
-        await self.page.wait_async()
+    async def metrics(self, name):
+        """The samples of a metric as they are now; a second call waits for the next rendering."""
+        await self._page.wait_async()
         status, body = await self.get("/metrics")
-        self.page.received()
+        self._page.received()
         assert status == 200
-        return body.decode()
+        families = text_string_to_metric_families(body.decode())
+        return [sample for family in families for sample in family.samples if sample.name == name]
 
-    async def inventory(self):
-        status, body = await self.get("/inventory")
-        assert status == 200
-        return json.loads(body)
+    async def metric(self, name, **labels):
+        """The sum of a metric's samples with these labels."""
+        return sum(one.value for one in await self.metrics(name) if labels.items() <= one.labels.items())
 
-    async def end(self, number=signal.SIGTERM):
-        if self.process.returncode is None:
-            self.process.send_signal(number)
-        code = await asyncio.wait_for(self.process.wait(), 20)
-        await self._reading
-        return code
+    def logged(self, **members):
+        """The lines of its log that have these members, of which each is a JSON object."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [line for line in lines if all(name in line and line[name] == value for name, value in members.items())]
 
 
 @pytest.fixture
-def directory():
+def place():
+    """A directory of the test's own, with a short path."""
     path = Path(tempfile.mkdtemp(prefix="dp-", dir="/tmp"))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def directory(place):
+    """The device plugin directory."""
+    made = place / "plugins"
+    made.mkdir()
+    return made
 
 
 @pytest.fixture
@@ -203,24 +184,17 @@ async def kubelet(directory):
 
 
 @pytest.fixture
-async def start_plugin(directory):
-    """Start a plugin process; all are ended, with nothing of theirs left in the directory."""
+async def start_plugin(place, directory):
+    """Start a plugin process; all are ended, and no line of their logs is anything but JSON."""
     started = []
 
-    async def start(*arguments, simulated=True):
-        probe = directory / f"probe{len(started)}"
-        command = [sys.executable, "-m", "confcom.device_plugin", "--device-plugin-dir", str(directory)]
-        command += ["--probe-address", f"unix:{probe}", "--log-format", "json"]
-        command += ["--simulated", "--host-root", str(directory / "host")] if simulated else []
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("CONFCOM_")}
-        process = await asyncio.create_subprocess_exec(
-            *command, *arguments, stderr=asyncio.subprocess.PIPE, env=environ
-        )
-        started.append(PluginProcess(process, probe))
+    async def start(*arguments, simulated=True, **how):
+        own = ("--simulated", "--host-root", str(place / "host")) if simulated else ()
+        arguments = ("--device-plugin-dir", str(directory), *own, *arguments)
+        started.append(await PluginProcess.start(place, f"p{len(started)}", *arguments, **how))
         return started[-1]
 
     yield start
     for plugin in started:
-        await plugin.end()
-        stray = "".join(entry["message"] for entry in plugin.log if "level" not in entry)
-        assert stray == "", f"lines that are no JSON: {stray}"
+        await plugin.end(signal.SIGTERM)
+        plugin.logged()

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
 from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
 from confcom.device_plugin.kubelet.allocation import AllocationError, Allocator
-from confcom.device_plugin.resources import plan_resources
+from confcom.device_plugin.resources import ResourceKind, plan_resources
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import device_id
 from confcom.sgx.epc import MIB
@@ -15,11 +15,12 @@ HARDWARE = Discovery(
 )
 
 
-def allocator(index):
-    return Allocator.of(plan_resources(HARDWARE).resources[index], HARDWARE, aesmd_directory="/run/aesmd")
-
-
-EPC, ENCLAVE, PROVISION, HELPER = (allocator(index) for index in range(4))
+ALLOCATORS = {
+    resource.kind: Allocator.of(resource, HARDWARE, aesmd_directory="/run/aesmd")
+    for resource in plan_resources(HARDWARE).resources
+}
+EPC = ALLOCATORS[ResourceKind.EPC]
+PLATFORM = {"CONFCOM_SGX_PLATFORM": "hardware"}
 
 
 def request(*containers):
@@ -36,43 +37,28 @@ def devices(answer):
 def test_epc_tells_the_budget_and_never_the_ids(indexes):
     identifiers = [device_id(index) for index in indexes]
     (answer,) = EPC.allocate(request(identifiers)).container_responses
-    assert dict(answer.envs) == {"CONFCOM_SGX_EPC_MIB": str(len(indexes)), "CONFCOM_SGX_PLATFORM": "hardware"}
-    assert devices(answer) == [
-        ("/dev/sgx_enclave", "/dev/sgx/enclave", "rw"),
-        ("/dev/sgx/enclave", "/dev/sgx/enclave", "rw"),
-    ]
-    assert list(answer.mounts) == [pb.Mount(container_path="/var/run/aesmd", host_path="/run/aesmd", read_only=True)]
+    assert dict(answer.envs) == PLATFORM | {"CONFCOM_SGX_EPC_MIB": str(len(indexes))}
     assert not answer.annotations
     assert not answer.cdi_devices
 
 
-def test_enclave_brings_the_device_and_no_budget():
-    (answer,) = ENCLAVE.allocate(request(["AAA"])).container_responses
-    assert dict(answer.envs) == {"CONFCOM_SGX_PLATFORM": "hardware"}
-    assert [name for name, _, _ in devices(answer)] == ["/dev/sgx_enclave", "/dev/sgx/enclave"]
-    assert len(answer.mounts) == 1
-
-
-def test_provision_brings_its_own_device_alone():
-    (answer,) = PROVISION.allocate(request(["AAA"])).container_responses
-    assert devices(answer) == [
-        ("/dev/sgx_provision", "/dev/sgx/provision", "rw"),
-        ("/dev/sgx/provision", "/dev/sgx/provision", "rw"),
-    ]
-    assert not answer.mounts
-
-
-@pytest.mark.parametrize("other", [EPC, ENCLAVE, HELPER])
-def test_only_the_provision_resource_brings_the_provision_device(other):
-    (answer,) = other.allocate(request(["AAA"])).container_responses
-    assert "provision" not in str(answer)
-
-
-def test_the_quote_helpers_epc_brings_the_device_and_its_budget_and_no_aesm_directory():
-    (answer,) = HELPER.allocate(request(["AAA", "AAB", "AAC"])).container_responses
-    assert dict(answer.envs) == {"CONFCOM_SGX_EPC_MIB": "3", "CONFCOM_SGX_PLATFORM": "hardware"}
-    assert [name for name, _, _ in devices(answer)] == ["/dev/sgx_enclave", "/dev/sgx/enclave"]
-    assert not answer.mounts
+@pytest.mark.parametrize(
+    ("kind", "budget", "device", "aesm"),
+    [
+        (ResourceKind.EPC, {"CONFCOM_SGX_EPC_MIB": "2"}, "enclave", True),
+        (ResourceKind.ENCLAVE, {}, "enclave", True),
+        (ResourceKind.PROVISION, {}, "provision", False),
+        (ResourceKind.HELPER, {"CONFCOM_SGX_EPC_MIB": "2"}, "enclave", False),
+    ],
+)
+def test_each_resource_brings_one_device_under_both_names_and_some_a_budget_and_the_aesm_directory(
+    kind, budget, device, aesm
+):
+    (answer,) = ALLOCATORS[kind].allocate(request(["AAA", "AAB"])).container_responses
+    assert dict(answer.envs) == PLATFORM | budget
+    assert devices(answer) == [(f"/dev/sgx{mark}{device}", f"/dev/sgx/{device}", "rw") for mark in "_/"]
+    mount = pb.Mount(container_path="/var/run/aesmd", host_path="/run/aesmd", read_only=True)
+    assert list(answer.mounts) == [mount] * aesm
 
 
 def test_each_container_has_its_own_answer():
@@ -88,23 +74,24 @@ def test_the_same_request_has_the_same_answer():
 
 
 @pytest.mark.parametrize(
-    ("containers", "words"),
+    ("containers", "code", "named"),
     [
-        ([[]], "names no device"),
-        ([["AAA", "AAA"]], "twice"),
-        ([["AAA"], ["AAA"]], "twice"),
-        ([[device_id(256)]], "'AEA'"),
-        ([["---"]], "'---'"),
-        ([["AA"]], "'AA'"),
-        ([["AAAA"]], "'AAAA'"),
-        ([["nonsense and more of it" * 1000]], "'nonsense and mor'"),
-        ([["ÄÖÜ"]], "'ÄÖÜ'"),
+        ([[]], "no-device-named", ""),
+        ([["AAA", "AAA"]], "device-named-twice", ""),
+        ([["AAA"], ["AAA"]], "device-named-twice", ""),
+        ([[device_id(256)]], "device-unknown", "'AEA'"),
+        ([["---"]], "device-unknown", "'---'"),
+        ([["AA"]], "device-unknown", "'AA'"),
+        ([["AAAA"]], "device-unknown", "'AAAA'"),
+        ([["nonsense and more of it" * 1000]], "device-unknown", "'nonsense and mor'"),
+        ([["ÄÖÜ"]], "device-unknown", "'ÄÖÜ'"),
     ],
 )
-def test_what_cannot_be_allocated_is_refused_and_named(containers, words):
+def test_what_cannot_be_allocated_is_refused_and_named(containers, code, named):
     with pytest.raises(AllocationError) as caught:
         EPC.allocate(request(*containers))
-    assert words in str(caught.value)
+    assert caught.value.error_code == code
+    assert named in str(caught.value)
     assert "sgx_epc_mem_in_MiB" in str(caught.value)
     assert len(str(caught.value)) < 300
 

@@ -19,28 +19,19 @@ def kernel_says(name):
     return re.search(rf"^{name}\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1]
 
 
-@on_x86_64
-def test_vendor_and_last_leaf_are_the_kernels():
-    registers = read_cpuid(0, 0)
-    vendor = struct.pack("<III", registers.ebx, registers.edx, registers.ecx).decode()
-    assert vendor == kernel_says("vendor_id")
-    assert registers.eax == int(kernel_says("cpuid level"))
+def packed(leaf, *registers):
+    return struct.pack(f"<{len(registers)}I", *(getattr(read_cpuid(leaf, 0), name) for name in registers))
 
 
 @on_x86_64
-def test_the_brand_string_of_three_leaves_is_the_kernels():
-    brand = b""
-    for leaf in (0x80000002, 0x80000003, 0x80000004):
-        registers = read_cpuid(leaf, 0)
-        brand += struct.pack("<IIII", registers.eax, registers.ebx, registers.ecx, registers.edx)
+def test_vendor_last_leaf_brand_and_features_are_the_kernels():
+    assert packed(0, "ebx", "edx", "ecx").decode() == kernel_says("vendor_id")
+    assert read_cpuid(0, 0).eax == int(kernel_says("cpuid level"))
+    brand = b"".join(packed(leaf, "eax", "ebx", "ecx", "edx") for leaf in (0x80000002, 0x80000003, 0x80000004))
     assert brand.rstrip(b"\0").decode().strip() == kernel_says("model name").strip()
-
-
-@on_x86_64
-def test_feature_bits_of_leaf_7_are_the_kernels():
     flags = kernel_says("flags").split()
-    ebx = read_cpuid(7, 0).ebx
     bits = {"bmi1": 3, "avx2": 5, "bmi2": 8, "adx": 19}
+    ebx = read_cpuid(7, 0).ebx
     assert {name: bool(ebx >> bit & 1) for name, bit in bits.items()} == {name: name in flags for name in bits}
 
 
@@ -80,9 +71,9 @@ def test_nothing_executable_stays():
 
 @pytest.mark.parametrize("machine", ["aarch64", "riscv64", "i686", ""])
 def test_another_processor_is_told(machine):
-    with pytest.raises(UnavailableError, match="CPUID cannot be read") as caught:
+    with pytest.raises(UnavailableError) as caught:
         read_cpuid(0, 0, machine=machine)
-    assert (machine or "unknown machine") in caught.value.why
+    assert caught.value.error_code == "not-x86-64"
 
 
 @on_x86_64
@@ -96,9 +87,9 @@ def test_a_system_that_lets_no_page_become_executable_is_told():
         "from confcom.device_plugin.discovery.epc_sources import find_epc\n"
         "from confcom.device_plugin.discovery.host import HostFiles\n"
         "from pathlib import Path\n"
-        "print(find_epc(HostFiles(Path('/nonexistent'))).reason)\n"
+        "print(find_epc(HostFiles(Path('/nonexistent'))).codes[-1])\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     if ended.stdout == "no MDWE\n":
         pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")
-    assert "CPUID cannot be read: the system lets no page become executable: Permission denied" in ended.stdout
+    assert ended.stdout == "page-not-executable\n"

@@ -34,8 +34,9 @@ class Tried:
         self.metrics = PluginMetrics(self.registry)
         self.caplog = caplog
 
-    def said(self):
-        records, self.caplog.records[:] = [record.getMessage() for record in self.caplog.records], []
+    def events(self):
+        """What was logged since the last call."""
+        records, self.caplog.records[:] = [record.event for record in self.caplog.records], []
         return records
 
     def healthy(self, device):
@@ -52,14 +53,22 @@ class Tried:
             self.sleeps += 1
             next(steps, lambda: None)()
 
-        search = SgxSearch(host, simulated_epc_mib=simulated_epc_mib, metrics=self.metrics, sleep=sleep)
-        self.searching = search
-        return await search.find()
+        return await SgxSearch(host, simulated_epc_mib=simulated_epc_mib, metrics=self.metrics, sleep=sleep).find()
 
 
 @pytest.fixture
 def tried(caplog):
     return Tried(caplog)
+
+
+@pytest.fixture
+def host():
+    return hardware(28 * MIB)
+
+
+@pytest.fixture
+def watch(tried, host):
+    return tried.watch(host)
 
 
 def polls(watch, number):
@@ -83,104 +92,81 @@ def test_gone_at_the_first_look_and_back_after_three_in_a_row(found):
         assert now or not state.present
 
 
-def test_all_is_well(tried):
-    host = hardware(28 * MIB)
-    watch = tried.watch(host)
+def test_all_is_well(tried, watch):
     polls(watch, 10)
     assert there(watch) == {"enclave", "provision"}
-    assert tried.said() == []
+    assert tried.events() == []
     assert (tried.healthy("enclave"), tried.healthy("provision")) == (1, 1)
 
 
-def test_an_unloaded_driver_is_told_once_and_its_return_once(tried):
-    host = hardware(28 * MIB)
-    watch = tried.watch(host)
+def test_an_unloaded_driver_is_told_once_and_its_return_once(tried, host, watch):
     polls(watch, 1)
     nodes, host.nodes, host.entries = host.nodes, {}, set()
     polls(watch, 5)
     assert there(watch) == set()
-    assert tried.said() == ["SGX device lost"] * 2
-    assert "driver of /dev/sgx_enclave is not loaded any more" in watch.availability[Device.ENCLAVE].reason
+    assert tried.events() == ["device-lost"] * 2
+    assert watch.availability[Device.ENCLAVE].code == "driver-unloaded"
     assert tried.healthy("enclave") == 0
     host.nodes, host.entries = nodes, {DRIVER}
     polls(watch, DEBOUNCE_POLLS - 1)
     assert there(watch) == set()
-    assert tried.said() == []
+    assert tried.events() == []
     polls(watch, 3)
     assert there(watch) == {"enclave", "provision"}
-    assert tried.said() == ["SGX device back"] * 2
-    assert watch.availability[Device.ENCLAVE].reason == ""
+    assert tried.events() == ["device-back"] * 2
+    assert (watch.availability[Device.ENCLAVE].code, watch.availability[Device.ENCLAVE].reason) == ("", "")
     assert tried.healthy("enclave") == 1
 
 
-def test_a_device_that_comes_and_goes_is_lost_once(tried):
-    host = hardware(28 * MIB)
-    watch = tried.watch(host)
+def test_a_device_that_comes_and_goes_is_lost_once(tried, host, watch):
     for number in range(40):
         host.entries = {DRIVER} if number % DEBOUNCE_POLLS else set()
         watch.poll()
     assert there(watch) == set()
-    assert tried.said() == ["SGX device lost"] * 2
+    assert tried.events() == ["device-lost"] * 2
 
 
-def test_the_provision_device_alone_takes_only_its_own_resource(tried):
-    host = hardware(28 * MIB)
-    watch = tried.watch(host)
+def test_the_provision_device_alone_takes_only_its_own_resource(tried, host, watch):
     del host.nodes[PROVISION]
     polls(watch, 2)
     assert there(watch) == {"enclave"}
-    assert watch.availability[Device.PROVISION].reason.startswith("/dev/sgx_provision is no character device any more")
+    assert watch.availability[Device.PROVISION].code == "device-removed"
     assert (tried.healthy("enclave"), tried.healthy("provision")) == (1, 0)
 
 
-def test_another_driver_with_another_path_is_not_the_device_that_containers_are_given(tried):
-    host = hardware(28 * MIB)
-    watch = tried.watch(host)
+def test_another_driver_with_another_path_is_not_the_device_that_containers_are_given(tried, host, watch):
     host.nodes = {"/dev/sgx/enclave": device(), PROVISION: device(0o660, gid=107)}
     polls(watch, 10)
     assert there(watch) == {"provision"}
     assert tried.healthy("enclave") == 0
-    assert (
-        "/dev/sgx/enclave now and was /dev/sgx_enclave at start; restart" in watch.availability[Device.ENCLAVE].reason
-    )
+    assert watch.availability[Device.ENCLAVE].code == "device-moved"
 
 
-def test_an_epc_of_another_size_is_told_once_and_changes_nothing(tried):
-    host = hardware(28 * MIB)
-    watch = tried.watch(host)
+def test_an_epc_of_another_size_is_told_once_and_changes_nothing(tried, host, watch):
     host.entries = set()
     polls(watch, 1)
     host.entries, host.files = {DRIVER}, sysfs(56 * MIB)
-    tried.said()
+    tried.events()
     polls(watch, 10)
-    assert [text for text in tried.said() if "EPC" in text] == [
-        "the EPC has another size than at start; what is offered stays until the plugin restarts"
-    ]
+    assert sorted(tried.events()) == ["device-back"] * 2 + ["epc-size-changed"]
     assert there(watch) == {"enclave", "provision"}
 
 
-def test_changed_permissions_are_told_once_each_and_take_nothing_away(tried):
-    host = hardware(28 * MIB)
-    watch = tried.watch(host)
-    polls(watch, 2)
+@pytest.mark.parametrize("at_start", [False, True])
+def test_changed_permissions_are_told_once_each_and_take_nothing_away(tried, host, watch, at_start):
+    polls(watch, 0 if at_start else 2)
     host.nodes[ENCLAVE] = device(0o600)
     polls(watch, 3)
-    assert tried.said() == ["an SGX device cannot be used as it should be"]
+    assert tried.events() == ["device-problem"]
     host.nodes[ENCLAVE] = device(0o660, gid=106)
     polls(watch, 3)
-    assert tried.said() == ["an SGX device cannot be used as it should be"]
+    assert tried.events() == ["device-problem"]
     assert there(watch) == {"enclave", "provision"}
     assert tried.healthy("enclave") == 0
     host.nodes[ENCLAVE] = device()
     polls(watch, 3)
-    assert tried.said() == ["an SGX device can be used again"]
+    assert tried.events() == ["device-usable"]
     assert tried.healthy("enclave") == 1
-
-
-def test_a_problem_that_was_there_at_start_is_told(tried):
-    watch = tried.watch(hardware(28 * MIB, nodes=BY_INTELS_RULES | {ENCLAVE: device(0o600)}))
-    polls(watch, 5)
-    assert tried.said() == ["an SGX device cannot be used as it should be"]
 
 
 def test_a_provision_device_that_was_not_there_at_start_is_told_once_and_not_offered(tried):
@@ -190,7 +176,7 @@ def test_a_provision_device_that_was_not_there_at_start_is_told_once_and_not_off
     assert tried.healthy("provision") is None
     host.nodes = dict(BY_INTELS_RULES)
     polls(watch, 5)
-    assert tried.said() == ["an SGX device has appeared that was not there at start; restart the plugin to offer it"]
+    assert tried.events() == ["device-appeared"]
     assert there(watch) == {"enclave"}
 
 
@@ -207,44 +193,44 @@ def test_a_driver_beside_a_simulated_plugin_ends_it_for_good(tried):
     host.entries = set()
     polls(watch, 10)
     assert there(watch) == set()
-    assert tried.said() == ["a simulated plugin on SGX hardware offers nothing any more"]
-    assert DRIVER in watch.availability[Device.ENCLAVE].reason
+    assert tried.events() == ["simulated-on-hardware"]
+    assert watch.availability[Device.ENCLAVE].code == "simulated-on-hardware"
 
 
 async def test_a_complete_node_is_found_at_the_first_look(tried):
     found = await tried.search(hardware(28 * MIB))
     assert (found.epc_mib, tried.sleeps) == (28, 0)
-    assert tried.said() == []
+    assert tried.events() == []
 
 
 async def test_simulated_is_found_at_the_first_look_or_refused(tried):
     assert (await tried.search(FakeHost(), simulated_epc_mib=5)).epc_mib == 5
     assert tried.sleeps == 0
-    assert tried.said() == []
+    assert tried.events() == []
     with pytest.raises(SimulatedOnHardwareError):
         await tried.search(hardware(28 * MIB), simulated_epc_mib=5)
 
 
 async def test_a_driver_that_is_loaded_late(tried):
     host = FakeHost(leaves=processor(28 * MIB))
-    reasons = []
+    healthy = []
 
     def load():
-        reasons.append((tried.searching.reason, tried.healthy("enclave")))
+        healthy.append(tried.healthy("enclave"))
         host.entries = {DRIVER}
 
     def make_nodes():
-        reasons.append((tried.searching.reason, tried.healthy("enclave")))
+        healthy.append(tried.healthy("enclave"))
         host.nodes = dict(BY_INTELS_RULES)
 
     found = await tried.search(host, lambda: None, load, make_nodes)
     assert found.epc_mib == 28
     assert found.provision_node == PROVISION
     assert tried.sleeps == 3 + DEBOUNCE_POLLS - 1
-    assert "although there is EPC, by CPUID" in reasons[0][0]
-    assert "is a character device" in reasons[1][0]
-    assert [healthy for _, healthy in reasons] == [0, 0]
-    assert tried.said() == ["no SGX to offer yet"] * 2, "once for each reason"
+    assert healthy == [0, 0]
+    assert [record.code for record in tried.caplog.records] == ["epc-without-driver", "no-enclave-device"], (
+        "once for each reason"
+    )
 
 
 async def test_an_enclave_device_is_waited_for_to_get_its_provision_device(tried):

@@ -43,7 +43,7 @@ def test_sysfs_of_real_sizes(sizes, mib):
 def test_an_older_kernels_epc_is_the_processors():
     found = discover(hardware(leaves=processor(56 * MIB)), simulated_epc_mib=None)
     assert (found.platform, found.source, found.epc_mib) == (Platform.HARDWARE, EpcSource.CPUID, 56)
-    assert found.reason.startswith(f"{DRIVER}, and EPC by CPUID leaf 0x12 has 1 EPC section; ")
+    assert DRIVER in found.reason
 
 
 @pytest.mark.parametrize(
@@ -60,19 +60,19 @@ def test_device_nodes_in_both_spellings(devices, enclave, provision):
 
 
 @pytest.mark.parametrize(
-    ("host", "words"),
+    ("host", "code"),
     [
-        (FakeHost(), "no SGX driver"),
-        (FakeHost(leaves=processor(sgx=False)), "the firmware has switched it off"),
-        (FakeHost(leaves=processor(28 * MIB)), "although there is EPC, by CPUID"),
-        (FakeHost(sysfs(64 * MIB)), "although there is EPC, by /sys/devices"),
-        (FakeHost(sysfs(64 * MIB), {"/dev/sgx_enclave": device()}), "no SGX driver"),
-        (hardware(64 * MIB, nodes={"/dev/sgx_enclave": FILE}), "is a character device"),
-        (FakeHost(sysfs(64 * MIB), {}, {"/sys/class/misc/isgx"}), "legacy driver (isgx) cannot"),
-        (FakeHost(sysfs(64 * MIB), {"/dev/isgx": device()}, {"/sys/class/misc/isgx"}), "(isgx, /dev/isgx) cannot"),
-        (hardware(), "sgx_total_bytes is not there"),
-        (hardware(0), "says 0 bytes"),
-        (hardware(0, MIB - 1, leaves=processor()), "gives it no EPC"),
+        (FakeHost(), "no-sgx-driver"),
+        (FakeHost(leaves=processor(sgx=False)), "no-sgx-driver"),
+        (FakeHost(leaves=processor(28 * MIB)), "epc-without-driver"),
+        (FakeHost(sysfs(64 * MIB)), "epc-without-driver"),
+        (FakeHost(sysfs(64 * MIB), {"/dev/sgx_enclave": device()}), "epc-without-driver"),
+        (hardware(64 * MIB, nodes={"/dev/sgx_enclave": FILE}), "no-enclave-device"),
+        (FakeHost(sysfs(64 * MIB), {}, {"/sys/class/misc/isgx"}), "legacy-sgx-driver"),
+        (FakeHost(sysfs(64 * MIB), {"/dev/isgx": device()}, {"/sys/class/misc/isgx"}), "legacy-sgx-driver"),
+        (hardware(), "epc-not-found"),
+        (hardware(0), "epc-not-found"),
+        (hardware(0, MIB - 1, leaves=processor()), "epc-not-found"),
     ],
     ids=[
         "nothing",
@@ -88,11 +88,12 @@ def test_device_nodes_in_both_spellings(devices, enclave, provision):
         "less than one MiB, and no section",
     ],
 )
-def test_a_node_without_usable_sgx_says_why(host, words):
+def test_a_node_without_usable_sgx_says_why(host, code):
     with pytest.raises(NoSgxError) as caught:
         discover(host, simulated_epc_mib=None)
-    assert words in str(caught.value)
+    assert caught.value.error_code == code
     assert caught.value.remedy
+    assert ("/dev/isgx" in caught.value.why) == ("/dev/isgx" in host.nodes)
     assert caught.value.exit_code is ExitCode.UNAVAILABLE
 
 

@@ -7,7 +7,7 @@ from confcom.device_plugin.discovery.device_nodes import Device, HostDevices, No
 from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
 from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
 from confcom.device_plugin.discovery.host import FileStatus
-from confcom.device_plugin.inventory import ResourceState, encode_inventory, encode_waiting
+from confcom.device_plugin.inventory import encode_inventory, encode_waiting
 from confcom.device_plugin.kubelet.registration import RegistrationCause, RegistrationStatus
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.resources import plan_resources
@@ -24,7 +24,7 @@ DISCOVERY = Discovery(
 DEVICES = HostDevices(
     "/sys/class/misc/sgx_enclave",
     (
-        NodeState(Device.ENCLAVE, "/dev/sgx_enclave", FileStatus(True, 0o600, 0, 7), (Problem("closed", "open it"),)),
+        NodeState(Device.ENCLAVE, "/dev/sgx_enclave", FileStatus(True, 0o600, 0, 7), (Problem("p", "do", "c"),)),
         NodeState(Device.PROVISION, None),
     ),
 )
@@ -33,7 +33,7 @@ DEVICES = HostDevices(
 def inventory(*registered):
     plan = plan_resources(DISCOVERY)
     states = [
-        ResourceState(resource, "x.sock", RegistrationStatus(up, 3, RegistrationCause.STREAM_LOST, ""))
+        (resource, "x.sock", RegistrationStatus(up, 3, RegistrationCause.STREAM_LOST, "lost", "stream-lost"))
         for resource, up in zip(plan.resources, registered, strict=True)
     ]
     return json.loads(encode_inventory(DISCOVERY, plan, states, DEVICES))
@@ -58,8 +58,7 @@ def test_the_whole_document():
             "reserved_mib": 0,
             "held_back_mib": 52,
             "kubelet_stall_seconds": 0.5,
-            "reason": "2048 of 2106 MiB are advertised, a device per MiB; 6 are set aside for 2 quote helpers; "
-            "52 are held back: at most 2048 devices are advertised",
+            "reason": plan_resources(DISCOVERY).reason,
         },
         "devices": {
             "enclave": "/dev/sgx_enclave",
@@ -73,42 +72,28 @@ def test_the_whole_document():
                     "mode": "0600",
                     "uid": 0,
                     "gid": 7,
-                    "problems": [{"problem": "closed", "remedy": "open it"}],
+                    "problems": [{"code": "c", "problem": "p", "remedy": "do"}],
                 },
                 {"device": "provision", "path": None, "healthy": False, "problems": []},
             ],
         },
         "resources": [
             {
-                "name": "kubernetes.azure.com/sgx_epc_mem_in_MiB",
-                "kind": "epc",
-                "count": 2048,
+                "name": name,
+                "kind": kind,
+                "count": count,
                 "socket": "x.sock",
                 "registered": True,
                 "registrations": 3,
                 "cause": "stream_lost",
-                "problem": "",
-            },
-            {
-                "name": "sgx.intel.com/enclave",
-                "kind": "enclave",
-                "count": 1024,
-                "socket": "x.sock",
-                "registered": True,
-                "registrations": 3,
-                "cause": "stream_lost",
-                "problem": "",
-            },
-            {
-                "name": "confcom.internal/quote_helper_epc_mem_in_MiB",
-                "kind": "helper",
-                "count": 6,
-                "socket": "x.sock",
-                "registered": True,
-                "registrations": 3,
-                "cause": "stream_lost",
-                "problem": "",
-            },
+                "problem": "lost",
+                "code": "stream-lost",
+            }
+            for name, kind, count in [
+                ("kubernetes.azure.com/sgx_epc_mem_in_MiB", "epc", 2048),
+                ("sgx.intel.com/enclave", "enclave", 1024),
+                ("confcom.internal/quote_helper_epc_mem_in_MiB", "helper", 6),
+            ]
         ],
     }
 

@@ -74,30 +74,27 @@ def test_simulated_alone_is_a_dc8_v2():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "code"),
     [
-        (("--simulated-epc-mib", "168"), "without --simulated"),
-        (("--simulated", "--simulated-epc-mib", "0"), "from 1 to"),
-        (("--simulated", "--simulated-epc-mib", "1048577"), "from 1 to"),
-        (("--simulated", "--simulated-epc-mib", "10Mi"), "whole number"),
-        (("--max-epc-mib", "0"), "from 1 to 262144"),
-        (("--aesmd-dir", "var/run/aesmd"), "absolute"),
-        (("--aesmd-dir", ""), "empty"),
-        (("--epc-resource", "sgx.intel.com/enclave"), "same name"),
-        (("--epc-resource", "epc"), "example.com/name"),
-        (("--epc-resource", "kubernetes.io/epc"), "example.com/name"),
-        (("--helper-epc-mib", "131073"), "from 0 to 131072"),
-        (("--enclave-users", "0"), "from 1 to"),
-        (("--installation", ""), "1 to 253 characters"),
-        (("--nonsense",), "--nonsense"),
+        (("--simulated-epc-mib", "168"), "simulated-not-given"),
+        (("--simulated", "--simulated-epc-mib", "0"), "command-line-refused"),
+        (("--simulated", "--simulated-epc-mib", "1048577"), "command-line-refused"),
+        (("--simulated", "--simulated-epc-mib", "10Mi"), "command-line-refused"),
+        (("--max-epc-mib", "0"), "command-line-refused"),
+        (("--aesmd-dir", "var/run/aesmd"), "command-line-refused"),
+        (("--aesmd-dir", ""), "command-line-refused"),
+        (("--epc-resource", "sgx.intel.com/enclave"), "resource-name-repeated"),
+        (("--epc-resource", "epc"), "command-line-refused"),
+        (("--epc-resource", "kubernetes.io/epc"), "command-line-refused"),
+        (("--helper-epc-mib", "131073"), "command-line-refused"),
+        (("--enclave-users", "0"), "command-line-refused"),
+        (("--installation", ""), "command-line-refused"),
+        (("--nonsense",), "command-line-refused"),
     ],
 )
-def test_what_cannot_be_is_refused(arguments, words):
+def test_what_cannot_be_is_refused(arguments, code):
     with pytest.raises(SettingsError) as caught:
         parse(*arguments)
-    assert words in str(caught.value)
+    assert caught.value.error_code == code
     assert caught.value.exit_code is ExitCode.USAGE
-
-
-def test_the_help_says_that_flags_have_variables():
-    assert "environment variable named beside it; a flag wins" in settings_parser("plugin", {}).format_help()
+    assert code != "command-line-refused" or arguments[-2:][0] in caught.value.what

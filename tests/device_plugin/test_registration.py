@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from confcom.device_plugin.discovery.device_nodes import Problem
 from confcom.device_plugin.discovery.device_watch import DeviceAvailability
 from confcom.device_plugin.discovery.epc_discovery import Platform
 from confcom.device_plugin.kubelet import endpoint, registration_attempt
 from confcom.device_plugin.kubelet.allocation import Allocator
-from confcom.device_plugin.kubelet.backoff import Backoff
 from confcom.device_plugin.kubelet.endpoint import Endpoint
-from confcom.device_plugin.kubelet.registration import Registrar, RegistrationCause
+from confcom.device_plugin.kubelet.registration import Backoff, Registrar, RegistrationCause
 from confcom.device_plugin.kubelet.servicer import ResourceServicer, StreamWatch
 from confcom.device_plugin.kubelet.socket_names import SocketNames
 from confcom.device_plugin.metrics import PluginMetrics
@@ -72,64 +72,80 @@ async def registrar(directory, sleeps):
     await made.close()
 
 
+class Device(DeviceAvailability):
+    """A device, and the registrar that runs with it as in the daemon."""
+
+    def __init__(self, registrar):
+        super().__init__()
+        self.registrar = registrar
+        self.tasks = []
+
+    def run(self):
+        self.tasks.append(asyncio.create_task(self.registrar.run_while(self)))
+        return self.tasks[-1]
+
+    async def take(self):
+        """Until the registrar serves nothing any more."""
+        self.mark_unavailable(Problem("it was taken", "give it back", code="taken"))
+        await until(lambda: self.registrar.socket_path is None and self.registrar.status.code == "taken")
+
+
 @pytest.fixture
-async def run(registrar):
-    """Start the registrar; it is ended before the kubelet is."""
-    tasks = []
-
-    def start():
-        tasks.append(asyncio.create_task(registrar.run()))
-        return tasks[-1]
-
-    yield start
-    for task in tasks:
+async def device(registrar):
+    """It is ended before the kubelet is."""
+    made = Device(registrar)
+    yield made
+    for task in made.tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*made.tasks, return_exceptions=True)
 
 
-async def test_a_kubelet_that_refuses_is_asked_less_and_less_often(kubelet, sleeps, registrar, run):
-    problems = set()
+async def until(predicate):
+    async with asyncio.timeout(20):
+        while not predicate():  # noqa: ASYNC110 # nothing tells of it
+            await asyncio.sleep(0.01)
+
+
+TROUBLE = {"refuse": ("register-refused", RegistrationCause.START), "end_streams": ("", RegistrationCause.STREAM_LOST)}
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+async def test_a_kubelet_that_refuses_or_ends_every_stream_is_asked_less_and_less_often(
+    kubelet, sleeps, registrar, device, trouble
+):
+    code, cause = TROUBLE[trouble]
+    codes = set()
 
     def relent(number):
-        problems.add(registrar.status.problem)
+        codes.add(registrar.status.code)
         if number == 12:
-            kubelet.refuse = ""
+            setattr(kubelet, trouble, False)
 
-    kubelet.refuse, sleeps.then = "not now", relent
+    setattr(kubelet, trouble, "not now")
+    sleeps.then = relent
     await kubelet.start()
-    run()
-    await kubelet.until_list(EPC_RESOURCE)
-    assert problems == {"the kubelet answers UNKNOWN: not now"}
+    device.run()
+    await kubelet.until_list(EPC_RESOURCE, registrations=13)
+    await until(lambda: registrar.status.registered)
+    assert codes == {code}
     assert sleeps.delays == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5, 5, 5, 5]
     assert len(kubelet.requests) == 13
-    assert registrar.status.problem == ""
+    assert (registrar.status.cause, registrar.status.problem, registrar.status.code) == (cause, "", "")
 
 
-async def test_a_kubelet_that_is_absent_is_looked_for_often(kubelet, sleeps, registrar, run):
+async def test_a_kubelet_that_is_absent_is_looked_for_often(kubelet, sleeps, registrar, device):
     async def appear(number):
         if number == 5:
             await kubelet.start()
 
     sleeps.then = appear
-    run()
+    device.run()
     await kubelet.until_list(EPC_RESOURCE)
     assert sleeps.delays == [0.05, 0.1, 0.2, 0.25, 0.25]
     assert kubelet.failed_dial_backs == 0
 
 
-async def test_a_kubelet_that_ends_every_stream_at_once_is_no_loop(kubelet, sleeps, registrar, run):
-    def keep(number):
-        kubelet.end_streams = number < 10
-
-    kubelet.end_streams, sleeps.then = True, keep
-    await kubelet.start()
-    run()
-    await kubelet.until_list(EPC_RESOURCE, registrations=11)
-    assert sleeps.delays == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5, 5]
-    assert registrar.status.cause is RegistrationCause.STREAM_LOST
-
-
-async def test_a_new_kubelet_does_not_pay_for_what_its_predecessor_did(kubelet, sleeps, registrar, run):
+async def test_a_new_kubelet_does_not_pay_for_what_its_predecessor_did(kubelet, sleeps, registrar, device):
     async def restart(number):
         if number == 6:
             await kubelet.stop()
@@ -139,7 +155,7 @@ async def test_a_new_kubelet_does_not_pay_for_what_its_predecessor_did(kubelet, 
 
     kubelet.end_streams, sleeps.then = True, restart
     await kubelet.start()
-    run()
+    device.run()
     await kubelet.until(lambda: not kubelet.end_streams and kubelet.lists.get(EPC_RESOURCE))
     await kubelet.drop(EPC_RESOURCE)
     await kubelet.until_list(EPC_RESOURCE)
@@ -147,27 +163,29 @@ async def test_a_new_kubelet_does_not_pay_for_what_its_predecessor_did(kubelet, 
 
 
 async def test_a_kubelet_that_never_asks_for_the_list_is_registered_with_again(
-    kubelet, sleeps, registrar, run, monkeypatch
+    kubelet, sleeps, registrar, device, monkeypatch
 ):
-    problems = set()
+    codes = set()
 
     def ask(_number):
-        problems.add(registrar.status.problem)
+        codes.add(registrar.status.code)
         kubelet.ignore_stream = False
 
     monkeypatch.setattr(registration_attempt, "FIRST_STREAM_SECONDS", 0.05)
     kubelet.ignore_stream, sleeps.then = True, ask
     await kubelet.start()
-    run()
+    device.run()
     await kubelet.until_list(EPC_RESOURCE, registrations=2)
-    assert problems == {"the kubelet accepted Register and did not ask for the list"}
+    assert codes == {"list-not-requested"}
 
 
-async def test_a_kubelet_that_goes_before_it_asks_for_the_list_is_not_waited_for(kubelet, registrar, run, monkeypatch):
+async def test_a_kubelet_that_goes_before_it_asks_for_the_list_is_not_waited_for(
+    kubelet, registrar, device, monkeypatch
+):
     monkeypatch.setattr(registration_attempt, "FIRST_STREAM_SECONDS", 1000)
     kubelet.ignore_stream = True
     await kubelet.start()
-    run()
+    device.run()
     await kubelet.until(lambda: kubelet.accepted)
     await kubelet.stop()
     kubelet.ignore_stream = False
@@ -176,28 +194,32 @@ async def test_a_kubelet_that_goes_before_it_asks_for_the_list_is_not_waited_for
     assert kubelet.failed_dial_backs == 0
 
 
-async def test_what_listens_and_speaks_no_grpc_is_named(sleeps, registrar, run, directory, monkeypatch):
+async def test_what_listens_and_speaks_no_grpc_is_named(sleeps, registrar, device, directory, monkeypatch):
     monkeypatch.setattr(registration_attempt, "CONNECT_SECONDS", 0.05)
     tried = asyncio.Event()
     sleeps.then = lambda _number: tried.set()
     with socket.socket(socket.AF_UNIX) as mute:
         mute.bind(str(directory / "kubelet.sock"))
         mute.listen()
-        run()
+        device.run()
         await asyncio.wait_for(tried.wait(), 20)
-        assert registrar.status.problem.endswith("kubelet.sock speaks no gRPC")
+        assert registrar.status.code == "kubelet-without-grpc"
     assert not registrar.status.registered
 
 
-async def test_a_directory_that_vanishes_and_comes_back(kubelet, sleeps, registrar, run, directory):
-    run()
+@pytest.mark.parametrize("loses_device", [False, True])
+async def test_a_directory_that_vanishes_and_comes_back(kubelet, sleeps, device, directory, loses_device):
+    device.run()
     await kubelet.start()
     await kubelet.until_list(EPC_RESOURCE)
+    if loses_device:
+        await device.take()
     await kubelet.stop()
     shutil.rmtree(directory)
-    gone = asyncio.Event()
-    sleeps.then = lambda _number: gone.set()
-    await asyncio.wait_for(gone.wait(), 20)
+    missed = asyncio.Event()
+    sleeps.then = lambda _number: missed.set()
+    device.mark_available()
+    await asyncio.wait_for(missed.wait(), 20)
     directory.mkdir()
     await kubelet.start()
     await kubelet.until_list(EPC_RESOURCE, registrations=2)
@@ -205,10 +227,10 @@ async def test_a_directory_that_vanishes_and_comes_back(kubelet, sleeps, registr
 
 
 async def test_closing_ends_streams_and_server_without_waiting_and_removes_the_socket(
-    kubelet, registrar, run, monkeypatch
+    kubelet, registrar, device, monkeypatch
 ):
     monkeypatch.setattr(endpoint, "STOP_SECONDS", 1000)
-    running = run()
+    running = device.run()
     await kubelet.start()
     await kubelet.until_list(EPC_RESOURCE)
     path = registrar.socket_path
@@ -226,40 +248,12 @@ async def test_closing_ends_streams_and_server_without_waiting_and_removes_the_s
     assert registrar.socket_path is None
 
 
-@pytest.fixture
-async def device(registrar):
-    """Start the registrar with a device, as the daemon does; it is ended before the kubelet is."""
-    availability = DeviceAvailability()
-    availability.tasks = []
-
-    def run():
-        availability.tasks.append(asyncio.create_task(registrar.run_while(availability)))
-        return availability.tasks[-1]
-
-    availability.run = run
-    yield availability
-    for task in availability.tasks:
-        task.cancel()
-    await asyncio.gather(*availability.tasks, return_exceptions=True)
-
-
-async def until(predicate):
-    async with asyncio.timeout(20):
-        while not predicate():  # noqa: ASYNC110 # nothing tells of it
-            await asyncio.sleep(0.01)
-
-
-async def until_unserved(registrar):
-    await until(lambda: registrar.socket_path is None and registrar.status.problem == "taken")
-
-
 async def test_a_device_lost_while_the_kubelet_does_not_answer_ends_the_attempt(kubelet, registrar, device, directory):
     kubelet.hang = True
     await kubelet.start()
     device.run()
     await kubelet.until(lambda: kubelet.requests)
-    device.mark_unavailable("taken")
-    await until_unserved(registrar)
+    await device.take()
     assert [path.name for path in directory.iterdir()] == ["kubelet.sock"]
     kubelet.hang = False
     device.mark_available()
@@ -268,11 +262,10 @@ async def test_a_device_lost_while_the_kubelet_does_not_answer_ends_the_attempt(
     assert kubelet.failed_dial_backs == 0
 
 
-async def test_a_device_lost_before_the_first_registration_is_not_served(kubelet, sleeps, registrar, device):
+async def test_a_device_lost_before_the_first_registration_is_not_served(kubelet, registrar, device):
     await kubelet.start()
-    device.mark_unavailable("taken")
     device.run()
-    await until_unserved(registrar)
+    await device.take()
     assert kubelet.requests == []
     device.mark_available()
     await kubelet.until_list(EPC_RESOURCE)
@@ -281,32 +274,12 @@ async def test_a_device_lost_before_the_first_registration_is_not_served(kubelet
     assert (registrar.status.registrations, registrar.status.problem) == (1, "")
 
 
-async def test_a_device_that_is_back_while_the_directory_is_gone_waits_for_it(
-    kubelet, sleeps, registrar, device, directory
-):
-    await kubelet.start()
-    device.run()
-    await kubelet.until_list(EPC_RESOURCE)
-    device.mark_unavailable("taken")
-    await until_unserved(registrar)
-    await kubelet.stop()
-    shutil.rmtree(directory)
-    missed = asyncio.Event()
-    sleeps.then = lambda _number: missed.set()
-    device.mark_available()
-    await asyncio.wait_for(missed.wait(), 20)
-    directory.mkdir()
-    await kubelet.start()
-    await kubelet.until_list(EPC_RESOURCE, registrations=2)
-
-
 async def test_each_loss_and_return_is_one_registration_at_a_new_socket(kubelet, registrar, device):
     await kubelet.start()
     device.run()
     for number in range(1, 6):
         await kubelet.until_list(EPC_RESOURCE, registrations=number)
-        device.mark_unavailable("taken")
-        await until_unserved(registrar)
+        await device.take()
         await kubelet.until(lambda: not kubelet.lists[EPC_RESOURCE])
         device.mark_available()
     await kubelet.until_list(EPC_RESOURCE, registrations=6)
@@ -317,7 +290,7 @@ async def test_a_failure_inside_is_not_swallowed(registrar, device, monkeypatch)
     def broken(_socket):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(registration_attempt, "kubelet_absence_reason", broken)
+    monkeypatch.setattr(registration_attempt, "kubelet_absence", broken)
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(device.run(), 20)
 

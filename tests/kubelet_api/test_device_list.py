@@ -50,15 +50,11 @@ def test_the_largest_list_is_exactly_what_the_kubelet_receives():
 def test_a_list_over_the_limit_is_refused_with_the_way_out():
     with pytest.raises(DeviceListTooLongError) as caught:
         encode_device_list(MAX_DEVICES + 1)
+    assert caught.value.error_code == "device-list-too-long"
     assert "262,145" in caught.value.what
-    assert "4,194,304" in caught.value.why
-    assert "lower" in caught.value.remedy
-
-
-@pytest.mark.parametrize("index", [-1, MAX_DEVICES])
-def test_there_is_no_id_outside_of_the_range(index):
-    with pytest.raises(DeviceListTooLongError):
-        device_id(index)
+    for index in (-1, MAX_DEVICES):
+        with pytest.raises(DeviceListTooLongError):
+            device_id(index)
 
 
 @given(st.text(max_size=6).filter(lambda text: len(text) != 3 or not set(text) <= set(ALPHABET)))

@@ -28,11 +28,10 @@ class Plugin:
         )
 
 
-class Kubelet:
-    async def register(self, request, context):
-        if request.version != "v1beta1":
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no version {request.version}")
-        return pb.Empty()
+async def register(request, context):
+    if request.version != "v1beta1":
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no version {request.version}")
+    return pb.Empty()
 
 
 @pytest.fixture
@@ -40,6 +39,10 @@ def folder():
     path = tempfile.mkdtemp(prefix="a b%20c#", dir="/tmp")  # a path that is no clean URI
     yield Path(path)
     shutil.rmtree(path)
+
+
+def plugin_handler(plugin):
+    return services.device_plugin_handler(plugin.get_device_plugin_options, plugin.list_and_watch, plugin.allocate)
 
 
 @contextlib.asynccontextmanager
@@ -56,7 +59,7 @@ async def serving(handler, path):
 
 async def test_device_plugin_over_a_real_socket(folder):
     path = folder / "p.sock"
-    async with serving(services.device_plugin_handler(Plugin()), path), services.unix_channel(str(path)) as channel:
+    async with serving(plugin_handler(Plugin()), path), services.unix_channel(str(path)) as channel:
         assert path.is_socket()
         plugin = services.DevicePluginStub(channel)
         assert (await plugin.get_device_plugin_options(pb.Empty())).pre_start_required
@@ -68,7 +71,7 @@ async def test_device_plugin_over_a_real_socket(folder):
 
 async def test_registration_over_a_real_socket(folder):
     path = folder / services.KUBELET_SOCKET_NAME
-    async with serving(services.registration_handler(Kubelet()), path), services.unix_channel(str(path)) as channel:
+    async with serving(services.registration_handler(register), path), services.unix_channel(str(path)) as channel:
         kubelet = services.RegistrationStub(channel)
         assert await kubelet.register(pb.RegisterRequest(version=services.API_VERSION)) == pb.Empty()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -82,7 +85,7 @@ async def test_what_is_larger_than_the_kubelets_limit_does_not_arrive(folder):
             yield encode_device_list(MAX_DEVICES) + encode_device_list(1)
 
     path = folder / "p.sock"
-    async with serving(services.device_plugin_handler(TooLong()), path), services.unix_channel(str(path)) as channel:
+    async with serving(plugin_handler(TooLong()), path), services.unix_channel(str(path)) as channel:
         stream = services.DevicePluginStub(channel).list_and_watch(pb.Empty())
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stream.read()

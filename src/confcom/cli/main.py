@@ -25,10 +25,9 @@ def _run() -> None:
     import os
 
     from confcom.cli.standard_streams import open_closed_streams
-    from confcom.daemon.grpc_log import silence_grpc
 
     open_closed_streams()
-    silence_grpc(os.environ)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # why: confcom.device_plugin.__main__
     try:
         from confcom.cli.failures import explain_unexpected_failures
         from confcom.cli.group import cli

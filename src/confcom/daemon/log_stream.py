@@ -127,7 +127,7 @@ class LogStream(io.TextIOBase):
             written = self._write_whole(b"".join(chunk))
             lost = self._remove(chunk, written=written)
             if lost:
-                _logger.warning("log records were dropped", extra={"count": lost})
+                _logger.warning("log records were dropped", extra={"event": "log-records-dropped", "count": lost})
             self._wait_for_more()
 
     def _next_chunk(self) -> list[bytes]:

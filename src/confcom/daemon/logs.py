@@ -17,6 +17,8 @@ from confcom.daemon.log_stream import LogStream
 from confcom.errors import printable
 
 LEVELS = ("debug", "info", "warning", "error")
+EVENT = "event"
+"""The extra field that tells programs which event a line is about; its message is for people and may be reworded."""
 
 _TO_JSON = json.JSONEncoder(default=str, ensure_ascii=False).encode
 """As json.dumps with these arguments, which would make a new encoder for each line."""
@@ -50,11 +52,11 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """One line of text for a terminal: time, level, message, extra fields as key=value."""
+    """One line of text for a terminal: time, level, message, extra fields but EVENT as key=value."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one printable line, followed by the traceback if there is one."""
-        fields = "".join(f"  {key}={value}" for key, value in _extra(record).items())
+        fields = "".join(f"  {key}={value}" for key, value in _extra(record).items() if key != EVENT)
         clock = _time(record)[11:19]
         text = f"{clock} {record.levelname.lower():7} {record.getMessage()}{fields}"
         text = printable(text)

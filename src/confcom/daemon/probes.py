@@ -49,11 +49,6 @@ class Readiness:
         self.reason = reason
         """Why the daemon is not ready; None if it is."""
 
-    @property
-    def ready(self) -> bool:
-        """Whether the daemon can serve."""
-        return self.reason is None
-
     def set_ready(self) -> None:
         """Record that the daemon can serve."""
         self.reason = None
@@ -126,6 +121,7 @@ async def listen(address: ProbeAddress, *, backlog: int) -> list[socket.socket]:
     except socket.gaierror as error:
         raise SettingsError(
             f"probes cannot be answered at {address}",
+            error_code="probe-host-unknown",
             why=f"{address.host!r} is not an address: {error.strerror}",
             remedy="give --probe-address an address of this machine, such as 127.0.0.1:8080",
         ) from error
@@ -134,33 +130,11 @@ async def listen(address: ProbeAddress, *, backlog: int) -> list[socket.socket]:
             listener.close()
         raise UnavailableError(
             f"probes cannot be answered at {address}",
+            error_code="probe-address-not-available",
             why=os.strerror(error.errno) if error.errno else str(error),
             remedy="give --probe-address another port, or end what listens there",
         ) from error
     return listeners
-
-
-class MetricsPage:
-    """The metrics as text, rendered at most once in RENDERING_SECONDS for all clients together.
-
-    Args:
-        registry: the metrics to render.
-        clock: monotonic seconds.
-    """
-
-    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
-        self._registry = registry
-        self._clock = clock
-        self._due = float("-inf")
-        self._text = b""
-
-    def text(self) -> bytes:
-        """Return the latest rendering, which is at most RENDERING_SECONDS old."""
-        now = self._clock()
-        if now >= self._due:
-            self._text = generate_latest(self._registry)
-            self._due = now + RENDERING_SECONDS
-        return self._text
 
 
 def standard_routes(readiness: Readiness, registry: CollectorRegistry, clock: Callable[[], float]) -> dict[str, Route]:
@@ -171,7 +145,7 @@ def standard_routes(readiness: Readiness, registry: CollectorRegistry, clock: Ca
         registry: the metrics that `/metrics` shows.
         clock: monotonic seconds.
     """
-    page = MetricsPage(registry, clock)
+    page, rendered_at = b"", float("-inf")
 
     def live() -> ProbeResponse:
         return ProbeResponse(b"ok\n")
@@ -182,6 +156,9 @@ def standard_routes(readiness: Readiness, registry: CollectorRegistry, clock: Ca
         return ProbeResponse(f"not ready: {readiness.reason}\n".encode(), HTTPStatus.SERVICE_UNAVAILABLE)
 
     def metrics() -> ProbeResponse:
-        return ProbeResponse(page.text(), content_type=CONTENT_TYPE_LATEST)
+        nonlocal page, rendered_at
+        if (now := clock()) - rendered_at >= RENDERING_SECONDS:
+            page, rendered_at = generate_latest(registry), now
+        return ProbeResponse(page, content_type=CONTENT_TYPE_LATEST)
 
     return {"/livez": live, "/readyz": ready, "/metrics": metrics}

@@ -53,7 +53,9 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser that raises SettingsError where argparse would exit the process."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{self.prog}: {message}", remedy=f"see {self.prog} --help")
+        raise SettingsError(
+            f"{self.prog}: {message}", error_code="command-line-refused", remedy=f"see {self.prog} --help"
+        )
 
 
 class SettingsParser:
@@ -151,6 +153,7 @@ class SettingsParser:
         except ValueError as error:
             raise SettingsError(
                 f"{self._parser.prog}: the environment variable {flag.variable} is {text!r}",
+                error_code="variable-refused",
                 why=str(error),
                 remedy=f"correct or unset {flag.variable}, or give {flag.name}",
             ) from error

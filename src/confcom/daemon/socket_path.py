@@ -22,6 +22,7 @@ _TIMEVAL = struct.Struct("@qq")
 """struct timeval of 64-bit Linux, for SO_SNDTIMEO."""
 _UCRED = struct.Struct("@iII")
 """struct ucred (unix(7)): pid, uid, gid."""
+_FREE_THE_PATH = "remove it if it is not needed, or give another path"
 
 
 class PathState(Enum):
@@ -117,38 +118,46 @@ def require_usable_path(path: Path, most: int) -> None:
     if size > most:
         raise SettingsError(
             f"the socket path is {size} bytes long: {path}",
+            error_code="socket-path-too-long",
             why=f"the kernel holds 108 bytes for it, and at most {most} are used here",
             remedy="give a shorter path",
         )
     if not path.name:
-        raise SettingsError(f"{path} does not name a socket", remedy="give a path that ends in a file name")
+        raise SettingsError(
+            f"{path} does not name a socket",
+            error_code="socket-path-without-name",
+            remedy="give a path that ends in a file name",
+        )
 
 
 def not_a_socket(path: Path) -> SettingsError:
     """Return the error for a path at which there is something other than a stream socket."""
     found = "a directory" if path.is_dir() else "a file that is no stream socket"
-    return _not_replaced(path, f"there is {found}, and only stale sockets are replaced")
+    return SettingsError(
+        f"{path} cannot be replaced by a socket",
+        error_code="not-a-socket",
+        why=f"there is {found}, and only stale sockets are replaced",
+        remedy=_FREE_THE_PATH,
+    )
 
 
 def not_an_empty_directory(path: Path) -> SettingsError:
     """Return the error for a path at which there is a directory that is not empty."""
-    return _not_replaced(path, "there is a directory that is not empty, and only an empty one is removed")
+    return SettingsError(
+        f"{path} cannot be replaced by a socket",
+        error_code="directory-not-empty",
+        why="there is a directory that is not empty, and only an empty one is removed",
+        remedy=_FREE_THE_PATH,
+    )
 
 
 def unusable(path: Path, error: OSError) -> UnavailableError:
     """Return the error for a path that the operating system refuses."""
     return UnavailableError(
         f"{path} cannot be bound",
+        error_code="socket-path-unusable",
         why=f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else ""),
         remedy="make its directory exist and writable for this user, or give another path",
-    )
-
-
-def _not_replaced(path: Path, why: str) -> SettingsError:
-    return SettingsError(
-        f"{path} cannot be replaced by a socket",
-        why=why,
-        remedy="remove it if it is not needed, or give another path",
     )
 
 

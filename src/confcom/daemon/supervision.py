@@ -9,7 +9,7 @@ import logging
 import signal
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from confcom.daemon.log_stream import LogStream
 from confcom.errors import ConfcomError, ExitCode, explain
@@ -23,6 +23,7 @@ LIBRARY_SECONDS = 1.0
 (grpcio 1.85, seen)."""
 
 Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+T = TypeVar("T")
 
 
 def run_daemon(
@@ -65,7 +66,11 @@ async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, 
         await service
         if not stop.is_set():
             name = getattr(service, "__qualname__", "a service")
-            raise ConfcomError(f"{name} ended by itself", remedy="report this: it should run until it is stopped")
+            raise ConfcomError(
+                f"{name} ended by itself",
+                error_code="service-ended",
+                remedy="report this: it should run until it is stopped",
+            )
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -75,6 +80,27 @@ async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, 
                 task.cancel()
     except BaseExceptionGroup as failures:
         raise first_failure(failures) from failures
+
+
+async def run_unless(
+    interruption: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T], *, seconds: float | None = None
+) -> T | None:
+    """Run `work` to its end, unless `interruption` ends before or `seconds` pass; then `work` is cancelled.
+
+    Returns:
+        What `work` returns, or None if it was cancelled. Both have ended.
+
+    Raises:
+        Exception: what `work` raises.
+    """
+    interrupting, working = asyncio.create_task(interruption), asyncio.create_task(work)
+    try:
+        await asyncio.wait({interrupting, working}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        interrupting.cancel()
+        working.cancel()
+        await asyncio.gather(interrupting, working, return_exceptions=True)
+    return None if working.cancelled() else working.result()
 
 
 def first_failure(failure: BaseException) -> BaseException:

@@ -97,6 +97,7 @@ def bind_unix_socket(path: Path, *, mode: int, backlog: int, directory_mode: int
         if state is PathState.LIVE:
             raise UnavailableError(
                 f"{path} is already served by another program",
+                error_code="socket-in-use",
                 why="a connection to it was accepted, and a live socket is never replaced",
                 remedy="end that program (`ss -xlp` names it), or give another path",
             )
@@ -114,6 +115,7 @@ def bind_unix_socket(path: Path, *, mode: int, backlog: int, directory_mode: int
             raise unusable(path, error) from error
     raise UnavailableError(
         f"{path} could not be bound",
+        error_code="socket-contended",
         why="another program keeps making a socket there at the same time",
         remedy="start one program per path",
     )
@@ -138,11 +140,7 @@ def link_socket(path: Path, *, tag: str, mode: int, backlog: int) -> BoundUnixSo
 def replace_socket(path: Path, *, tag: str, mode: int, backlog: int) -> BoundUnixSocket:
     """Listen at a path and atomically replace what is there: each client connects to the old or to the new socket.
 
-    Args:
-        path: the socket's path.
-        tag: makes the temporary name, `.NAME.TAG`, unique.
-        mode: permission bits of the socket.
-        backlog: limited by net.core.somaxconn.
+    The arguments are those of `link_socket`.
 
     Raises:
         OSError: the socket cannot be bound.

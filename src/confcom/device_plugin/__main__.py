@@ -4,10 +4,10 @@ import gc
 import os
 import sys
 
-from confcom.daemon.grpc_log import silence_grpc
-
 if __name__ == "__main__":
-    silence_grpc(os.environ)
+    # gRPC's C core reads this once, when it is imported (grpcio 1.85, tried). Otherwise it writes lines to stderr that
+    # are not JSON, such as "Got goaway" when a peer ends. It returns errors to its callers too, and they log them.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # As in the quote helper: imported objects live until the process exits, and collecting garbage while importing
     # takes a fifteenth of the startup time.
     gc.disable()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from confcom.device_plugin.discovery.device_nodes import HostDevices, NodeState
 from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
@@ -16,38 +15,33 @@ INVENTORY_VERSION = 1
 """Increased when a field is removed or changes its meaning, not when fields are added."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceState:
-    """One resource and the state of its registration."""
-
-    resource: Resource
-    socket: str
-    status: RegistrationStatus
-
-
 def encode_inventory(
-    discovery: Discovery, plan: ResourcePlan, states: Iterable[ResourceState], devices: HostDevices
+    discovery: Discovery,
+    plan: ResourcePlan,
+    states: Iterable[tuple[Resource, str, RegistrationStatus]],
+    devices: HostDevices,
 ) -> bytes:
     """Return the document, in UTF-8. Its top-level `registered` is true while the kubelet watches every list.
 
     Args:
         discovery: what was decided at start.
         plan: what is advertised of it.
-        states: each resource and the state of its registration.
+        states: each resource, the name of its socket, and the state of its registration.
         devices: driver and device nodes as of the last inspection.
     """
     resources = [
         {
-            "name": state.resource.name,
-            "kind": state.resource.kind,
-            "count": state.resource.count,
-            "socket": state.socket,
-            "registered": state.status.registered,
-            "registrations": state.status.registrations,
-            "cause": state.status.cause,
-            "problem": state.status.problem,
+            "name": resource.name,
+            "kind": resource.kind,
+            "count": resource.count,
+            "socket": socket,
+            "registered": status.registered,
+            "registrations": status.registrations,
+            "cause": status.cause,
+            "problem": status.problem,
+            "code": status.code,
         }
-        for state in states
+        for resource, socket, status in states
     ]
     document = {
         "version": INVENTORY_VERSION,
@@ -92,5 +86,5 @@ def _node(node: NodeState, *, healthy: bool) -> dict[str, object]:
         if node.status is None
         else {"mode": f"{node.status.mode:04o}", "uid": node.status.uid, "gid": node.status.gid}
     )
-    problems = [{"problem": problem.what, "remedy": problem.remedy} for problem in node.problems]
+    problems = [{"code": one.code, "problem": one.what, "remedy": one.remedy} for one in node.problems]
     return {"device": node.device, "path": node.path, "healthy": healthy, **access, "problems": problems}

@@ -8,9 +8,9 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TextIO
+from typing import TextIO
 
 from prometheus_client import CollectorRegistry
 
@@ -19,12 +19,12 @@ from confcom.daemon.logs import configure_logging
 from confcom.daemon.probe_server import ProbeServer
 from confcom.daemon.probes import JSON, ProbeResponse, Readiness, Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
-from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
+from confcom.daemon.supervision import exit_status, run_daemon, run_unless, run_until_stopped
 from confcom.device_plugin.discovery.device_nodes import Device
 from confcom.device_plugin.discovery.device_watch import DeviceWatch, SgxSearch
 from confcom.device_plugin.discovery.epc_discovery import Discovery
 from confcom.device_plugin.discovery.host import HostFiles
-from confcom.device_plugin.inventory import ResourceState, encode_inventory, encode_waiting
+from confcom.device_plugin.inventory import encode_inventory, encode_waiting
 from confcom.device_plugin.kubelet.allocation import Allocator
 from confcom.device_plugin.kubelet.endpoint import Endpoint, require_directory
 from confcom.device_plugin.kubelet.registration import Registrar
@@ -100,20 +100,10 @@ class DevicePlugin:
     def inventory(self) -> bytes:
         """Return the document of `/inventory`."""
         states = [
-            ResourceState(resource, registrar.socket_path.name if registrar.socket_path else "", registrar.status)
+            (resource, registrar.socket_path.name if registrar.socket_path else "", registrar.status)
             for resource, registrar in zip(self.plan.resources, self.registrars, strict=True)
         ]
         return encode_inventory(self.discovery, self.plan, states, self.watch.devices)
-
-
-class ProbeTarget(Protocol):
-    """What the probes report on: the plugin, or the wait for SGX before there is one."""
-
-    def not_ready_reason(self) -> str | None:
-        """Return why the plugin is not ready, or None if it is."""
-
-    def inventory(self) -> bytes:
-        """Return the document of `/inventory`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +173,7 @@ def compose(
 
 
 def probe_routes(
-    target: Callable[[], ProbeTarget], registry: CollectorRegistry, clock: Callable[[], float]
+    target: Callable[[], DevicePlugin | WaitingPlugin], registry: CollectorRegistry, clock: Callable[[], float]
 ) -> dict[str, Route]:
     """Return the probe routes.
 
@@ -219,13 +209,13 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
     require_directory(settings.device_plugin_dir)
     metrics = PluginMetrics(registry)
     search = SgxSearch(HostFiles(settings.host_root), simulated_epc_mib=settings.simulated_epc_mib, metrics=metrics)
-    target: ProbeTarget = WaitingPlugin(search)
+    target: DevicePlugin | WaitingPlugin = WaitingPlugin(search)
     probes = ProbeServer(probe_routes(lambda: target, registry, time.monotonic))
     try:
         if settings.probe_address is not None:
             address = await probes.start(settings.probe_address)
-            _logger.info("answering probes on %s", address)
-        discovery = await _unless_stopped(stop, search.find())
+            _logger.info("answering probes", extra={"address": address})
+        discovery = await run_unless(stop.wait(), search.find())
         if discovery is None:
             return
         plugin = compose(
@@ -265,18 +255,6 @@ def _log_discovery(settings: PluginSettings, plugin: DevicePlugin) -> None:
             "so many devices stall the kubelet after its restart",
             extra={"devices": plugin.plan.advertised_mib, "seconds_when_all_are_allocated": plugin.plan.stall_seconds},
         )
-
-
-async def _unless_stopped(stop: asyncio.Event, search: Coroutine[Any, Any, Discovery]) -> Discovery | None:
-    """Return the search's result, or None if `stop` is set first."""
-    finding, stopping = asyncio.create_task(search), asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({finding, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        return finding.result() if finding.done() else None
-    finally:
-        finding.cancel()
-        stopping.cancel()
-        await asyncio.gather(finding, stopping, return_exceptions=True)
 
 
 def _device_of(resource: Resource) -> Device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -19,51 +20,39 @@ class PluginMetrics:
     """The metrics of one plugin process, registered in `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.epc = Gauge(
-            "confcom_sgx_epc_bytes",
-            "EPC found, by NUMA node; unknown if only CPUID tells of it",
-            ["numa_node"],
-            registry=registry,
+        gauge, counter = partial(Gauge, registry=registry), partial(Counter, registry=registry)
+        self.epc = gauge(
+            "confcom_sgx_epc_bytes", "EPC found, by NUMA node; unknown if only CPUID tells of it", ["numa_node"]
         )
-        self.advertised = Gauge("confcom_sgx_epc_advertised_bytes", "EPC offered as devices", registry=registry)
-        self.held_back = Gauge(
-            "confcom_sgx_epc_held_back_bytes",
-            "EPC found but not offered: more devices than the maximum",
-            registry=registry,
+        self.advertised = gauge("confcom_sgx_epc_advertised_bytes", "EPC offered as devices")
+        self.held_back = gauge(
+            "confcom_sgx_epc_held_back_bytes", "EPC found but not offered: more devices than the maximum"
         )
-        self.set_aside = Gauge("confcom_sgx_epc_set_aside_bytes", "EPC set aside for quote helpers", registry=registry)
-        self.reserved = Gauge(
-            "confcom_sgx_epc_reserved_bytes", "EPC kept for enclaves outside of Kubernetes", registry=registry
-        )
-        self.platform = Gauge(
+        self.set_aside = gauge("confcom_sgx_epc_set_aside_bytes", "EPC set aside for quote helpers")
+        self.reserved = gauge("confcom_sgx_epc_reserved_bytes", "EPC kept for enclaves outside of Kubernetes")
+        self.platform = gauge(
             "confcom_sgx_platform_info",
             "1 for the platform that containers are told: hardware or simulated",
             ["platform"],
-            registry=registry,
         )
-        self.device_healthy = Gauge(
+        self.device_healthy = gauge(
             "confcom_device_plugin_device_healthy",
             "1 while driver and device are there and those who should can use it; none on a simulated platform",
             ["device"],
-            registry=registry,
         )
-        self.list_bytes = Gauge(
-            "confcom_device_plugin_list_bytes", "Size of the device list", ["resource"], registry=registry
+        self.list_bytes = gauge("confcom_device_plugin_list_bytes", "Size of the device list", ["resource"])
+        self.registered = gauge(
+            "confcom_device_plugin_registered", "1 while the kubelet watches the list", ["resource"]
         )
-        self.registered = Gauge(
-            "confcom_device_plugin_registered", "1 while the kubelet watches the list", ["resource"], registry=registry
-        )
-        self.registrations = Counter(
+        self.registrations = counter(
             "confcom_device_plugin_registrations",
             "Registrations accepted; cause: start, stream_lost, socket_lost, sibling_ended or device_back",
             ["resource", "cause"],
-            registry=registry,
         )
-        self.registration_failures = Counter(
+        self.registration_failures = counter(
             "confcom_device_plugin_registration_failures",
             "Attempts to register that failed while a kubelet was listening",
             ["resource"],
-            registry=registry,
         )
         self.allocate_seconds = Histogram(
             "confcom_device_plugin_allocate_seconds",
@@ -72,8 +61,8 @@ class PluginMetrics:
             buckets=ALLOCATE_BUCKETS,
             registry=registry,
         )
-        self.allocate_failures = Counter(
-            "confcom_device_plugin_allocate_failures", "Allocate requests refused", ["resource"], registry=registry
+        self.allocate_failures = counter(
+            "confcom_device_plugin_allocate_failures", "Allocate requests refused", ["resource"]
         )
 
     def record_discovery(self, discovery: Discovery, plan: ResourcePlan) -> None:

@@ -82,6 +82,7 @@ class ResourceSettings:
         if len(set(self.names.values())) != len(self.names):
             raise SettingsError(
                 "two resources have the same name",
+                error_code="resource-name-repeated",
                 why=", ".join(f"{kind}: {name}" for kind, name in self.names.items()),
                 remedy="give each resource a name of its own",
             )
@@ -123,6 +124,7 @@ def plan_resources(discovery: Discovery, settings: ResourceSettings | None = Non
     if for_tenants < 1:
         raise SettingsError(
             f"no EPC is left to offer: the node has {total} MiB",
+            error_code="no-epc-left",
             why=f"{settings.reserve_mib} MiB are reserved, and {set_aside} set aside for {HELPERS} quote helpers",
             remedy="lower --reserve-epc-mib or --helper-epc-mib",
         )

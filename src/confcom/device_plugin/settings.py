@@ -169,6 +169,7 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
     if epc_mib is not None and not simulated:
         raise SettingsError(
             f"{prog}: --simulated-epc-mib is given without --simulated",
+            error_code="simulated-not-given",
             why="simulation is never on by itself",
             remedy="add --simulated, or leave --simulated-epc-mib out",
         )

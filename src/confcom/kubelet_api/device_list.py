@@ -33,6 +33,7 @@ _VALUES = bytes(_DIGITS.get(chr(byte), _NO_DIGIT) for byte in range(256))
 class DeviceListTooLongError(ConfcomError):
     """A device list is so long that the kubelet would reject it, and the resource would never appear on the node."""
 
+    error_code = "device-list-too-long"
     exit_code = ExitCode.USAGE
 
 

@@ -7,8 +7,8 @@ without a serializer. At 262,144 devices this costs 5 ms of CPU per stream; mess
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from typing import Protocol, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
 from urllib.parse import quote
 
 import grpc
@@ -40,55 +40,49 @@ ListContext: TypeAlias = "grpc.aio.ServicerContext[pb.Empty, bytes]"
 AllocateContext: TypeAlias = "grpc.aio.ServicerContext[bytes, pb.AllocateResponse]"
 
 
-class RegistrationServicer(Protocol):
-    """The kubelet's side of Registration."""
+def registration_handler(
+    register: Callable[[pb.RegisterRequest, RegisterContext], Awaitable[pb.Empty]],
+) -> grpc.GenericRpcHandler:
+    """Return the handler of Registration, the kubelet's side, for grpc.aio.Server.add_generic_rpc_handlers.
 
-    async def register(self, request: pb.RegisterRequest, context: RegisterContext) -> pb.Empty:
-        """Register a plugin; abort the context if the request is refused."""
-
-
-class DevicePluginServicer(Protocol):
-    """The plugin's side of DevicePlugin.
-
-    GetPreferredAllocation and PreStartContainer are not implemented: the kubelet calls them only if the options request
-    it, and it would send every free ID with each call of GetPreferredAllocation.
+    Args:
+        register: registers a plugin, or aborts the context.
     """
-
-    async def get_device_plugin_options(self, request: pb.Empty, context: OptionsContext) -> pb.DevicePluginOptions:
-        """Return which other calls the kubelet has to make around Allocate; it asks during Register."""
-
-    def list_and_watch(self, request: pb.Empty, context: ListContext) -> AsyncIterator[bytes]:
-        """Yield encoded ListAndWatchResponse messages, each with the whole list, until the stream ends."""
-
-    async def allocate(self, request: pb.AllocateRequest, context: AllocateContext) -> pb.AllocateResponse:
-        """Return what containers get for the device IDs that the kubelet chose."""
-
-
-def registration_handler(servicer: RegistrationServicer) -> grpc.GenericRpcHandler:
-    """Return the handler of Registration, for grpc.aio.Server.add_generic_rpc_handlers."""
     return grpc.method_handlers_generic_handler(
         REGISTRATION_SERVICE,
         {
             "Register": grpc.unary_unary_rpc_method_handler(
-                servicer.register, pb.RegisterRequest.FromString, pb.Empty.SerializeToString
+                register, pb.RegisterRequest.FromString, pb.Empty.SerializeToString
             )
         },
     )
 
 
-def device_plugin_handler(servicer: DevicePluginServicer) -> grpc.GenericRpcHandler:
-    """Return the handler of DevicePlugin, for grpc.aio.Server.add_generic_rpc_handlers; it sends lists as given bytes.
+def device_plugin_handler(
+    options: Callable[[pb.Empty, OptionsContext], Awaitable[pb.DevicePluginOptions]],
+    list_and_watch: Callable[[pb.Empty, ListContext], AsyncIterator[bytes]],
+    allocate: Callable[[pb.AllocateRequest, AllocateContext], Awaitable[pb.AllocateResponse]],
+) -> grpc.GenericRpcHandler:
+    """Return the handler of DevicePlugin, the plugin's side, for grpc.aio.Server.add_generic_rpc_handlers.
+
+    GetPreferredAllocation and PreStartContainer are not implemented: the kubelet calls them only if the options request
+    it, and it would send every free ID with each call of GetPreferredAllocation.
 
     Allocate requests are decoded here, one at a time: gRPC would hold each decoded request until its answer is sent,
     and a decoded request takes several times as many bytes.
+
+    Args:
+        options: returns which other calls the kubelet has to make around Allocate; it asks during Register.
+        list_and_watch: yields encoded ListAndWatchResponse messages, each with the whole list, until the stream ends.
+        allocate: returns what containers get for the device IDs that the kubelet chose.
     """
 
-    async def allocate(request: bytes, context: AllocateContext) -> pb.AllocateResponse:
+    async def decode_and_allocate(request: bytes, context: AllocateContext) -> pb.AllocateResponse:
         try:
             decoded = pb.AllocateRequest.FromString(request)
         except DecodeError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is no AllocateRequest")
-        calling = servicer.allocate(decoded, context)
+        calling = allocate(decoded, context)
         del decoded
         return await calling
 
@@ -96,11 +90,11 @@ def device_plugin_handler(servicer: DevicePluginServicer) -> grpc.GenericRpcHand
         DEVICE_PLUGIN_SERVICE,
         {
             "GetDevicePluginOptions": grpc.unary_unary_rpc_method_handler(
-                servicer.get_device_plugin_options, pb.Empty.FromString, pb.DevicePluginOptions.SerializeToString
+                options, pb.Empty.FromString, pb.DevicePluginOptions.SerializeToString
             ),
-            "ListAndWatch": grpc.unary_stream_rpc_method_handler(servicer.list_and_watch, pb.Empty.FromString),
+            "ListAndWatch": grpc.unary_stream_rpc_method_handler(list_and_watch, pb.Empty.FromString),
             "Allocate": grpc.unary_unary_rpc_method_handler(
-                allocate, response_serializer=pb.AllocateResponse.SerializeToString
+                decode_and_allocate, response_serializer=pb.AllocateResponse.SerializeToString
             ),
         },
     )

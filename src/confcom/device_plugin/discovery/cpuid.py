@@ -52,6 +52,7 @@ def read_cpuid(leaf: int, subleaf: int, *, machine: str | None = None) -> CpuidR
     if machine not in MACHINES or struct.calcsize("P") != 8:
         raise UnavailableError(
             "CPUID cannot be read",
+            error_code="not-x86-64",
             why=f"this is a {8 * struct.calcsize('P')}-bit program on {machine or 'an unknown machine'}",
             remedy="SGX exists on x86-64 only",
         )
@@ -82,6 +83,7 @@ def _make_executable(address: int) -> None:
     if mprotect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
         raise UnavailableError(
             "CPUID cannot be read",
+            error_code="page-not-executable",
             why=f"the system lets no page become executable: {os.strerror(ctypes.get_errno())}",
             remedy="allow it (SELinux: execmem), or use kernel 5.17 or newer, whose sysfs tells the size of the EPC",
         )

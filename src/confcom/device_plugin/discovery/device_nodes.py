@@ -1,4 +1,4 @@
-"""The state of the host's SGX device nodes: each problem, with its remedy. Reads the host only by a HostReader.
+"""The state of the host's SGX device nodes: each problem, with its remedy. Reads the host only by HostFiles.
 
 A container gets a device node with the host's owner, group and mode: if a user cannot open it on the host, a container
 that runs as the same user cannot open it either.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.device_plugin.discovery.epc_discovery import ENCLAVE_NODES, PROVISION_NODES, find_driver, find_node
-from confcom.device_plugin.discovery.host import FileStatus, HostReader
+from confcom.device_plugin.discovery.host import FileStatus, HostFiles
 
 MOUNTINFO = "/proc/1/mountinfo"
 """The mounts of process 1, which are the host's if the host's /proc is below the host root. A container's own mount of
@@ -42,10 +42,14 @@ _RULES = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A reason why programs cannot use a device, or why too many can."""
+    """A reason why programs cannot use a device, or why too many can, and its code."""
 
     what: str
     remedy: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class HostDevices:
         return next(node for node in self.nodes if node.device is device)
 
 
-def inspect_devices(host: HostReader, *, expected: Iterable[str] = ()) -> HostDevices:
+def inspect_devices(host: HostFiles, *, expected: Iterable[str] = ()) -> HostDevices:
     """Inspect the driver and all devices once.
 
     Args:
@@ -114,7 +118,7 @@ def mounted_noexec(mountinfo: str, path: str) -> bool:
     return noexec
 
 
-def _inspect_device(host: HostReader, device: Device, preferred: tuple[str, ...], mountinfo: str) -> NodeState:
+def _inspect_device(host: HostFiles, device: Device, preferred: tuple[str, ...], mountinfo: str) -> NodeState:
     candidates = NODE_PATHS[device]
     path = find_node(host, (*(path for path in candidates if path in preferred), *candidates))
     status = host.status(path) if path else None
@@ -122,41 +126,57 @@ def _inspect_device(host: HostReader, device: Device, preferred: tuple[str, ...]
         return NodeState(device, None)
     problems = [*_access_problems(host, device, path, status)]
     if given := [wanted for wanted in candidates if wanted in preferred and wanted != path]:
-        problems.append(Problem(f"{path} is there, and containers are given {given[0]}", "restart the plugin"))
+        problems.append(
+            Problem(
+                f"{path} is there, and containers are given {given[0]}", "restart the plugin", code="other-device-path"
+            )
+        )
     if device is Device.ENCLAVE and mounted_noexec(mountinfo, path):
         problems.append(
             Problem(
                 f"{path} is on a mount with the option noexec: mapping an enclave's code fails with EPERM, on the host "
                 "and in containers that mount the host's /dev",
                 "mount -o remount,exec /dev, and take noexec out of what mounts it",
+                code="device-mounted-noexec",
             )
         )
     return NodeState(device, path, status, tuple(problems))
 
 
-def _access_problems(host: HostReader, device: Device, path: str, status: FileStatus) -> Iterable[Problem]:
+def _access_problems(host: HostFiles, device: Device, path: str, status: FileStatus) -> Iterable[Problem]:
     """Yield the problems of owner and mode, by who can open the device for reading and writing."""
     rule = f'a udev rule: SUBSYSTEM=="misc", KERNEL=="{path.rpartition("/")[2]}", {_RULES[device]}'
     if status.uid:
-        yield Problem(f"{path} belongs to user {status.uid}, who may change who opens it", f"chown root {path}")
+        yield Problem(
+            f"{path} belongs to user {status.uid}, who may change who opens it",
+            f"chown root {path}",
+            code="device-owner-not-root",
+        )
     everyone, members, owner = (status.mode >> shift & READ_WRITE == READ_WRITE for shift in (0, 3, 6))
     if everyone:
         if device is Device.PROVISION:
             yield Problem(
-                f"{path} has mode {status.mode:04o}: any user of the host may ask for the provisioning key", rule
+                f"{path} has mode {status.mode:04o}: any user of the host may ask for the provisioning key",
+                rule,
+                code="device-open-to-all",
             )
     elif not members or not status.gid:
         whose = "only root" if owner else "nobody without CAP_DAC_OVERRIDE"
-        yield Problem(f"{path} has mode {status.mode:04o}: {whose} can open it, and no container of another user", rule)
+        yield Problem(
+            f"{path} has mode {status.mode:04o}: {whose} can open it, and no container of another user",
+            rule,
+            code="device-closed",
+        )
     elif device is Device.ENCLAVE:
         group = _group_name(host, status.gid)
         yield Problem(
             f"{path} has mode {status.mode:04o}: only root and members of group {group} can open it",
             f"{rule}; or give pods supplementalGroups: [{status.gid}]",
+            code="device-for-group-only",
         )
 
 
-def _group_name(host: HostReader, gid: int) -> str:
+def _group_name(host: HostFiles, gid: int) -> str:
     for line in (host.read_text(GROUP_FILE) or "").splitlines():
         name, _, rest = line.partition(":")
         if rest.split(":")[1:2] == [str(gid)]:

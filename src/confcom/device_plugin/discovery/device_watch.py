@@ -11,10 +11,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from confcom.device_plugin.discovery.device_nodes import Device, HostDevices, NodeState, inspect_devices
+from confcom.device_plugin.discovery.device_nodes import Device, HostDevices, NodeState, Problem, inspect_devices
 from confcom.device_plugin.discovery.epc_discovery import Discovery, NoSgxError, Platform, discover, find_driver
 from confcom.device_plugin.discovery.epc_sources import find_epc
-from confcom.device_plugin.discovery.host import HostReader
+from confcom.device_plugin.discovery.host import HostFiles
 from confcom.device_plugin.metrics import PluginMetrics
 
 _logger = logging.getLogger(__name__)
@@ -52,21 +52,21 @@ class DeviceAvailability:
     """Whether a resource's device is available, as two events that others can wait for."""
 
     def __init__(self) -> None:
-        self.reason = ""
-        """Why the device is unavailable; empty if it is available."""
+        self.reason = self.code = ""
+        """Why the device is unavailable, and the code of it; empty if it is available."""
         self.available = asyncio.Event()
         self.unavailable = asyncio.Event()
         self.available.set()
 
-    def mark_unavailable(self, reason: str) -> None:
+    def mark_unavailable(self, problem: Problem) -> None:
         """Record that the device is lost, and why."""
-        self.reason = reason
+        self.reason, self.code = str(problem), problem.code
         self.available.clear()
         self.unavailable.set()
 
     def mark_available(self) -> None:
         """Record that the device is available again."""
-        self.reason = ""
+        self.reason = self.code = ""
         self.unavailable.clear()
         self.available.set()
 
@@ -83,7 +83,7 @@ class SgxSearch:
 
     def __init__(
         self,
-        host: HostReader,
+        host: HostFiles,
         *,
         simulated_epc_mib: int | None,
         metrics: PluginMetrics,
@@ -119,14 +119,14 @@ class SgxSearch:
         try:
             found = discover(self._host, simulated_epc_mib=self._simulated_epc_mib)
         except NoSgxError as error:
-            found, reason = None, str(error)
+            found, reason, code = None, str(error), error.error_code
         else:
-            reason = "SGX has just appeared; it is offered once it is seen steadily"
+            reason, code = "SGX has just appeared; it is offered once it is seen steadily", ""
         if found is None or found.platform is Platform.HARDWARE:
             self.devices = inspect_devices(self._host)
             self._metrics.record_devices(self.devices, offered=(Device.ENCLAVE,))
         if found is None and reason != self.reason:
-            _logger.warning("no SGX to offer yet", extra={"reason": reason})
+            _logger.warning("no SGX to offer yet", extra={"event": "no-sgx", "reason": reason, "code": code})
         self.reason = reason
         return found
 
@@ -142,7 +142,7 @@ class DeviceWatch:
     """
 
     def __init__(
-        self, host: HostReader, discovery: Discovery, *, metrics: PluginMetrics, sleep: Sleep = asyncio.sleep
+        self, host: HostFiles, discovery: Discovery, *, metrics: PluginMetrics, sleep: Sleep = asyncio.sleep
     ) -> None:
         self.devices = HostDevices(None, ())
         self._host = host
@@ -182,34 +182,44 @@ class DeviceWatch:
         self.devices = HostDevices(find_driver(self._host), ())
         if self.devices.driver is None or self.availability[Device.ENCLAVE].unavailable.is_set():
             return
-        why = (
-            f"{self.devices.driver} shows that an SGX driver was loaded since this simulated plugin started; take the "
-            "simulation label off this node, and restart the plugin without --simulated"
+        problem = Problem(
+            f"{self.devices.driver} shows that an SGX driver was loaded since this simulated plugin started",
+            "take the simulation label off this node, and restart the plugin without --simulated",
+            code="simulated-on-hardware",
         )
-        _logger.error("a simulated plugin on SGX hardware offers nothing any more", extra={"reason": why})
+        _logger.error(
+            "a simulated plugin on SGX hardware offers nothing any more",
+            extra={"event": problem.code, "reason": str(problem)},
+        )
         for availability in self.availability.values():
-            availability.mark_unavailable(why)
+            availability.mark_unavailable(problem)
 
     def _update_availability(self, device: Device, path: str) -> None:
         before, after = self._debounce[device], self._debounce[device].update(found=self.devices.has(path))
         self._debounce[device] = after
         availability = self.availability[device]
         if before.present and not after.present:
-            availability.mark_unavailable(self._loss_reason(device, path))
-            _logger.error("SGX device lost", extra={"device": device, "reason": availability.reason})
+            availability.mark_unavailable(self._loss(device, path))
+            _logger.error(
+                "SGX device lost", extra={"event": "device-lost", "device": device, "reason": availability.reason}
+            )
         elif after.present and not before.present:
-            _logger.info("SGX device back", extra={"device": device, "path": path})
+            _logger.info("SGX device back", extra={"event": "device-back", "device": device, "path": path})
             if device is Device.ENCLAVE:
                 self._compare_epc()
             availability.mark_available()
 
-    def _loss_reason(self, device: Device, path: str) -> str:
+    def _loss(self, device: Device, path: str) -> Problem:
         if self.devices.driver is None:
-            return f"the SGX driver of {path} is not loaded any more; load it again"
+            return Problem(f"the SGX driver of {path} is not loaded any more", "load it again", code="driver-unloaded")
         other = self.devices.node(device).path
         if other is not None:
-            return f"the driver's device is {other} now and was {path} at start; restart the plugin"
-        return f"{path} is no character device any more; check udev and who removed it"
+            return Problem(
+                f"the driver's device is {other} now and was {path} at start", "restart the plugin", code="device-moved"
+            )
+        return Problem(
+            f"{path} is no character device any more", "check udev and who removed it", code="device-removed"
+        )
 
     def _compare_epc(self) -> None:
         epc = find_epc(self._host)
@@ -217,7 +227,13 @@ class DeviceWatch:
         if now != then:
             _logger.warning(
                 "the EPC has another size than at start; what is offered stays until the plugin restarts",
-                extra={"bytes_at_start": then, "bytes_now": now, "source": epc.source, "reason": epc.reason},
+                extra={
+                    "event": "epc-size-changed",
+                    "bytes_at_start": then,
+                    "bytes_now": now,
+                    "source": epc.source,
+                    "reason": epc.reason,
+                },
             )
 
     def _log_problems(self, node: NodeState) -> None:
@@ -230,15 +246,22 @@ class DeviceWatch:
             if problem.what not in logged:
                 _logger.warning(
                     "an SGX device cannot be used as it should be",
-                    extra={"device": node.device, "problem": problem.what, "remedy": problem.remedy},
+                    extra={
+                        "event": "device-problem",
+                        "device": node.device,
+                        "code": problem.code,
+                        "problem": problem.what,
+                        "remedy": problem.remedy,
+                    },
                 )
         if logged and not now:
-            _logger.info("an SGX device can be used again", extra={"device": node.device, "path": node.path})
+            extra = {"event": "device-usable", "device": node.device, "path": node.path}
+            _logger.info("an SGX device can be used again", extra=extra)
 
     def _log_late_device(self, node: NodeState) -> None:
         if node.path is not None and node.device not in self._logged_late:
             self._logged_late.add(node.device)
             _logger.warning(
                 "an SGX device has appeared that was not there at start; restart the plugin to offer it",
-                extra={"device": node.device, "path": node.path},
+                extra={"event": "device-appeared", "device": node.device, "path": node.path},
             )

@@ -1,4 +1,4 @@
-"""Discovery of the node's SGX: platform, EPC and device nodes, with the reason. Reads the host only by a HostReader.
+"""Discovery of the node's SGX: platform, EPC and device nodes, with the reason. Reads the host only by HostFiles.
 
 Hardware or simulated is decided here, once, and Allocate tells every container. The decision depends on the driver's
 entry in sysfs, never on a path in /dev: any program can create a file there, and on a simulated node there is one.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.device_plugin.discovery.epc_sources import EpcFinding, EpcSection, EpcSource, find_epc
-from confcom.device_plugin.discovery.host import HostReader
+from confcom.device_plugin.discovery.host import HostFiles
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
 from confcom.sgx.epc import MIB, whole_mib
 
@@ -38,6 +38,7 @@ class Platform(StrEnum):
 class SimulatedOnHardwareError(ConfcomError):
     """A simulated plugin on a node with an SGX driver: containers would get simulated devices instead of real ones."""
 
+    error_code = "simulated-on-hardware"
     exit_code = ExitCode.USAGE
 
 
@@ -67,17 +68,17 @@ class Discovery:
         return whole_mib(section.size for section in self.sections)
 
 
-def find_driver(host: HostReader) -> str | None:
+def find_driver(host: HostFiles) -> str | None:
     """Return the loaded SGX driver's entry in sysfs; None if no driver is loaded."""
     return next((entry for entry in DRIVER_ENTRIES if host.exists(entry)), None)
 
 
-def find_node(host: HostReader, candidates: tuple[str, ...]) -> str | None:
+def find_node(host: HostFiles, candidates: tuple[str, ...]) -> str | None:
     """Return the first candidate that is a character device; None if none is."""
     return next((node for node in candidates if (found := host.status(node)) and found.character_device), None)
 
 
-def discover(host: HostReader, *, simulated_epc_mib: int | None) -> Discovery:
+def discover(host: HostFiles, *, simulated_epc_mib: int | None) -> Discovery:
     """Decide what this node offers.
 
     Args:
@@ -107,7 +108,7 @@ def discover(host: HostReader, *, simulated_epc_mib: int | None) -> Discovery:
     )
 
 
-def _discover_hardware(host: HostReader, driver: str | None) -> Discovery:
+def _discover_hardware(host: HostFiles, driver: str | None) -> Discovery:
     epc = find_epc(host)
     if driver is None:
         raise _no_driver(epc)
@@ -117,6 +118,7 @@ def _discover_hardware(host: HostReader, driver: str | None) -> Discovery:
     if epc.source is EpcSource.NONE:
         raise NoSgxError(
             "this node's EPC is unknown or less than 1 MiB",
+            error_code="epc-not-found",
             why=epc.reason,
             remedy="give the EPC (PRMRR) a size in the firmware, or use kernel 5.17 or newer",
         )
@@ -135,26 +137,30 @@ def _no_driver(epc: EpcFinding) -> NoSgxError:
     if epc.source is EpcSource.NONE:
         return NoSgxError(
             "this node has no SGX driver",
+            error_code="no-sgx-driver",
             why=f"{none}; {epc.reason}",
             remedy="enable SGX in the firmware and use kernel 5.11 or newer; --simulated needs no hardware",
         )
     return NoSgxError(
         "this node has no SGX driver",
+        error_code="epc-without-driver",
         why=f"{none}, although there is EPC, by {epc.reason}",
         remedy="use kernel 5.11 or newer with CONFIG_X86_SGX, and let the firmware enable flexible launch control",
     )
 
 
-def _no_enclave_node(host: HostReader, driver: str) -> NoSgxError:
+def _no_enclave_node(host: HostFiles, driver: str) -> NoSgxError:
     if driver == LEGACY_DRIVER_ENTRY:
         legacy = host.status(LEGACY_ENCLAVE_NODE) is not None
         return NoSgxError(
             "this node has an SGX driver without a usable enclave device",
+            error_code="legacy-sgx-driver",
             why=f"the legacy driver (isgx{f', {LEGACY_ENCLAVE_NODE}' if legacy else ''}) cannot serve DCAP attestation",
             remedy="use kernel 5.11 or newer",
         )
     return NoSgxError(
         "this node has an SGX driver without a usable enclave device",
+        error_code="no-enclave-device",
         why=f"none of {', '.join(ENCLAVE_NODES)} is a character device",
         remedy="mount the host's /dev and check its udev rules",
     )

@@ -1,4 +1,4 @@
-"""The size of the node's EPC, from sysfs or else from CPUID, and why a source failed. Reads only by a HostReader."""
+"""The size of the node's EPC, from sysfs or else from CPUID, and why a source failed. Reads only by HostFiles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from confcom.device_plugin.discovery.host import HostReader
+from confcom.device_plugin.discovery.host import HostFiles
 from confcom.errors import UnavailableError
 from confcom.sgx.epc import FEATURES_LEAF, MIB, SGX_LEAF, enumerate_epc, sgx_supported
 
@@ -45,24 +45,29 @@ class EpcFinding:
     source: EpcSource
     reason: str
     sections: tuple[EpcSection, ...] = ()
+    codes: tuple[str, ...] = ()
+    """For each source that was tried in vain, the code of its error."""
 
 
-def find_epc(host: HostReader) -> EpcFinding:
+def find_epc(host: HostFiles) -> EpcFinding:
     """Return the EPC according to sysfs, which has NUMA nodes and what the kernel uses; else according to CPUID.
 
     Less than 1 MiB counts as none, since a device is 1 MiB.
     """
-    sections, sysfs_problem = _read_sysfs(host)
-    if not sysfs_problem:
-        return EpcFinding(EpcSource.SYSFS, SYSFS_ATTRIBUTE, sections)
-    sections, cpuid_problem = _read_cpuid(host)
-    if not cpuid_problem:
-        reason = f"CPUID leaf 0x12 has {len(sections)} EPC section{'s'[: len(sections) > 1]}; {sysfs_problem}"
-        return EpcFinding(EpcSource.CPUID, reason, sections)
-    return EpcFinding(EpcSource.NONE, f"{sysfs_problem}; {cpuid_problem}")
+    try:
+        return EpcFinding(EpcSource.SYSFS, SYSFS_ATTRIBUTE, _read_sysfs(host))
+    except UnavailableError as error:
+        no_sysfs = error
+    try:
+        sections = _read_cpuid(host)
+    except UnavailableError as error:
+        why = ": ".join(filter(None, (error.what, error.why)))
+        return EpcFinding(EpcSource.NONE, f"{no_sysfs.what}; {why}", codes=(no_sysfs.error_code, error.error_code))
+    reason = f"CPUID leaf 0x12 has {len(sections)} EPC section{'s'[: len(sections) > 1]}; {no_sysfs.what}"
+    return EpcFinding(EpcSource.CPUID, reason, sections, (no_sysfs.error_code,))
 
 
-def _read_sysfs(host: HostReader) -> tuple[tuple[EpcSection, ...], str]:
+def _read_sysfs(host: HostFiles) -> tuple[EpcSection, ...]:
     found = []
     for name in host.children(NODE_DIRECTORY):
         match = _NUMA_NODE.fullmatch(name)
@@ -71,29 +76,40 @@ def _read_sysfs(host: HostReader) -> tuple[tuple[EpcSection, ...], str]:
         if match is None or text is None:
             continue
         if not _NUMBER.fullmatch(text.strip()):
-            return (), f"{path} holds {text[:32]!r}, where the kernel writes a number of bytes"
+            raise UnavailableError(
+                f"{path} holds {text[:32]!r}, where the kernel writes a number of bytes",
+                error_code="epc-size-malformed",
+            )
         found.append(EpcSection(numa_node=int(match[1]), size=int(text)))
     if not found:
-        return (), f"{SYSFS_ATTRIBUTE} is not there (it needs kernel 5.17)"
-    return tuple(sorted(found, key=lambda section: section.numa_node or 0)), _too_small(SYSFS_ATTRIBUTE, found)
+        raise UnavailableError(f"{SYSFS_ATTRIBUTE} is not there (it needs kernel 5.17)", error_code="epc-size-missing")
+    return _at_least_a_device(SYSFS_ATTRIBUTE, sorted(found, key=lambda section: section.numa_node or 0))
 
 
-def _read_cpuid(host: HostReader) -> tuple[tuple[EpcSection, ...], str]:
-    try:
-        max_leaf = host.cpuid(0, 0).eax
-        if max_leaf < SGX_LEAF:
-            return (), f"the processor has no SGX: CPUID ends with leaf {max_leaf:#x}, before {SGX_LEAF:#x}"
-        if not sgx_supported(max_leaf, host.cpuid(FEATURES_LEAF, 0).ebx):
-            return (), "the processor has no SGX, or the firmware has switched it off: CPUID leaf 7, EBX bit 2, is 0"
-        declared = enumerate_epc(host.cpuid)
-    except UnavailableError as error:
-        return (), f"{error.what}: {error.why}"
+def _read_cpuid(host: HostFiles) -> tuple[EpcSection, ...]:
+    max_leaf = host.cpuid(0, 0).eax
+    if max_leaf < SGX_LEAF:
+        raise UnavailableError(
+            f"the processor has no SGX: CPUID ends with leaf {max_leaf:#x}, before {SGX_LEAF:#x}",
+            error_code="processor-without-sgx",
+        )
+    if not sgx_supported(max_leaf, host.cpuid(FEATURES_LEAF, 0).ebx):
+        raise UnavailableError(
+            "the processor has no SGX, or the firmware has switched it off: CPUID leaf 7, EBX bit 2, is 0",
+            error_code="sgx-switched-off",
+        )
+    declared = enumerate_epc(host.cpuid)
     if not declared:
-        return (), "the processor has SGX, and the firmware gives it no EPC: CPUID leaf 0x12 has no EPC section"
-    sections = tuple(EpcSection(numa_node=None, size=section.size) for section in declared if section.size)
-    return sections, _too_small("CPUID leaf 0x12", sections)
+        raise UnavailableError(
+            "the processor has SGX, and the firmware gives it no EPC: CPUID leaf 0x12 has no EPC section",
+            error_code="no-epc-section",
+        )
+    sections = [EpcSection(numa_node=None, size=section.size) for section in declared if section.size]
+    return _at_least_a_device("CPUID leaf 0x12", sections)
 
 
-def _too_small(source: str, sections: tuple[EpcSection, ...] | list[EpcSection]) -> str:
+def _at_least_a_device(source: str, sections: list[EpcSection]) -> tuple[EpcSection, ...]:
     total = sum(section.size for section in sections)
-    return f"{source} says {total} bytes" if total < MIB else ""
+    if total < MIB:
+        raise UnavailableError(f"{source} says {total} bytes", error_code="epc-too-small")
+    return tuple(sections)

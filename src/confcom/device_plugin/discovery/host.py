@@ -1,11 +1,10 @@
-"""Discovery's interface to the host: five read-only methods, so that tests can use any fixture as the host."""
+"""Read-only access to the host, for discovery."""
 
 from __future__ import annotations
 
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from confcom.device_plugin.discovery.cpuid import read_cpuid
 from confcom.sgx.epc import CpuidRegisters
@@ -22,34 +21,11 @@ class FileStatus:
     gid: int
 
 
-class HostReader(Protocol):
-    """Read-only access to the host; paths are absolute, as on the host."""
-
-    def read_text(self, path: str) -> str | None:
-        """Return the text of a small file, or None if it cannot be read."""
-
-    def children(self, path: str) -> tuple[str, ...]:
-        """Return the names in a directory, sorted; none if it cannot be read."""
-
-    def exists(self, path: str) -> bool:
-        """Return whether something is at the path."""
-
-    def status(self, path: str) -> FileStatus | None:
-        """Return the status of the file at the path, or None if there is none or it cannot be read."""
-
-    def cpuid(self, leaf: int, subleaf: int) -> CpuidRegisters:
-        """Return the registers of CPUID.
-
-        Raises:
-            UnavailableError: CPUID cannot be read; the error has the reason.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class HostFiles:
     """The host's files below a root: `/`, or the host's file system as mounted in a container or a playground.
 
-    CPUID is independent of the root.
+    Paths are absolute, as on the host. CPUID is independent of the root.
     """
 
     root: Path
@@ -81,7 +57,11 @@ class HostFiles:
         return FileStatus(stat.S_ISCHR(found.st_mode), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
     def cpuid(self, leaf: int, subleaf: int) -> CpuidRegisters:
-        """Return the registers of CPUID."""
+        """Return the registers of CPUID.
+
+        Raises:
+            UnavailableError: CPUID cannot be read; the error has the reason.
+        """
         return read_cpuid(leaf, subleaf)
 
     def _at(self, path: str) -> Path:

@@ -79,7 +79,7 @@ class Allocator:
 
     def _container(self, count: int) -> pb.ContainerAllocateResponse:
         if not count:
-            raise AllocationError(f"Allocate for {self.resource.name} names no device")
+            raise AllocationError(f"Allocate for {self.resource.name} names no device", error_code="no-device-named")
         envs = {PLATFORM_VARIABLE: str(self.platform)}
         if self.resource.kind in {ResourceKind.EPC, ResourceKind.HELPER}:
             envs[EPC_VARIABLE] = str(count)
@@ -96,11 +96,14 @@ class Allocator:
 
     def _check(self, identifiers: Sequence[str]) -> None:
         if len(set(identifiers)) != len(identifiers):
-            raise AllocationError(f"Allocate for {self.resource.name} names a device twice")
+            raise AllocationError(
+                f"Allocate for {self.resource.name} names a device twice", error_code="device-named-twice"
+            )
         if not all_below(identifiers, self.resource.count):
             unknown = next(one for one in identifiers if not all_below([one], self.resource.count))
             raise AllocationError(
                 f"{self.resource.name} has no device {unknown[:16]!r}",
+                error_code="device-unknown",
                 why=f"this node has {self.resource.count} of them",
                 remedy="the kubelet reads the current list anew when it is restarted",
             )

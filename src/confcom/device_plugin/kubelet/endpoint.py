@@ -17,7 +17,7 @@ from confcom.daemon.unix_socket import MAX_PATH_BYTES
 from confcom.device_plugin.kubelet.servicer import MAX_STREAMS, ResourceServicer
 from confcom.device_plugin.kubelet.socket_names import NAME_BYTES
 from confcom.errors import SettingsError, UnavailableError
-from confcom.kubelet_api.services import device_plugin_handler, unix_target
+from confcom.kubelet_api.services import unix_target
 
 _logger = logging.getLogger(__name__)
 
@@ -56,12 +56,13 @@ class Endpoint:
                 ("grpc.http2.bdp_probe", 0),
             ),
         )
-        server.add_generic_rpc_handlers((device_plugin_handler(self.servicer),))
+        server.add_generic_rpc_handlers((self.servicer.handler(),))
         try:
             server.add_insecure_port(unix_target(str(self.path)))
         except RuntimeError as error:
             raise UnavailableError(
                 f"the device plugin's socket {self.path} cannot be bound",
+                error_code="socket-path-unusable",
                 why=str(error),
                 remedy="check the directory; GRPC_VERBOSITY=debug makes gRPC say more",
             ) from error
@@ -177,6 +178,7 @@ def require_directory(directory: Path) -> None:
     if size > MAX_PATH_BYTES:
         raise SettingsError(
             f"the device plugin's socket paths would be {size} bytes long in {directory}",
+            error_code="socket-path-too-long",
             why=f"a unix socket's path has at most {MAX_PATH_BYTES} bytes here",
             remedy="give a --device-plugin-dir with a shorter path",
         )
@@ -187,6 +189,7 @@ def require_directory(directory: Path) -> None:
     if not is_directory:
         raise UnavailableError(
             f"the device plugin directory {directory} is not there",
+            error_code="device-plugin-dir-missing",
             why="a kubelet makes it when it starts",
             remedy="start the kubelet first, or give --device-plugin-dir (the kubelet's --root-dir does not move it)",
         )
@@ -197,6 +200,7 @@ def require_directory(directory: Path) -> None:
 def _unusable(directory: Path, why: str) -> UnavailableError:
     return UnavailableError(
         f"the device plugin directory {directory} cannot be used",
+        error_code="device-plugin-dir-unusable",
         why=why,
         remedy="run the plugin as a user that may write there; a kubelet's directory is root's",
     )

@@ -6,19 +6,18 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
+from confcom.daemon.supervision import run_unless
 from confcom.device_plugin.discovery.device_watch import DeviceAvailability
-from confcom.device_plugin.kubelet.backoff import Backoff
 from confcom.device_plugin.kubelet.endpoint import Endpoint, Serving
 from confcom.device_plugin.kubelet.registration_attempt import (
     REGISTER_SECONDS,
     AttemptFailedError,
-    kubelet_absence_reason,
+    kubelet_absence,
     register_once,
 )
 from confcom.device_plugin.kubelet.socket_names import PeerInstances
@@ -65,8 +64,40 @@ class RegistrationStatus:
     """Number of registrations since start that led to a stream."""
     cause: RegistrationCause = RegistrationCause.START
     """Why the last registration was needed."""
-    problem: str = "not tried yet"
+    problem: str = ""
     """Why the last attempt failed; empty if it succeeded."""
+    code: str = ""
+    """The code of the problem; empty if there is none."""
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Delays that double, each reduced at random by up to half, so that nodes do not retry in step.
+
+    Args:
+        first: the first delay, in seconds.
+        limit: the maximum delay, in seconds.
+        jitter: random numbers in [0, 1).
+    """
+
+    first: float
+    limit: float
+    jitter: Callable[[], float]
+    _next: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with the first delay."""
+        self.reset()
+
+    def next_delay(self) -> float:
+        """Return the seconds to wait before the next attempt."""
+        delay = self._next
+        self._next = min(delay * 2, self.limit)
+        return delay * (1 - self.jitter() / 2)
+
+    def reset(self) -> None:
+        """Start again with the first delay, after a lasting success."""
+        self._next = self.first
 
 
 class Registrar:
@@ -95,7 +126,7 @@ class Registrar:
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.status = RegistrationStatus()
+        self.status = RegistrationStatus(problem="not tried yet", code="not-tried")
         self.resource_name = resource_name
         self._kubelet_socket = kubelet_socket
         self._serving = Serving(new_endpoint)
@@ -131,11 +162,11 @@ class Registrar:
             if device.unavailable.is_set():
                 await self._wait_unregistered(device)
                 cause = RegistrationCause.DEVICE_BACK
-            await _first_done(self.run(cause), device.unavailable.wait())
+            await run_unless(device.unavailable.wait(), self.run(cause))
 
     async def _wait_unregistered(self, device: DeviceAvailability) -> None:
         await self.close()
-        self.status.problem = device.reason
+        self.status.problem, self.status.code = device.reason, device.code
         _logger.warning("not offered any more", extra={"resource": self.resource_name, "reason": device.reason})
         await device.available.wait()
         with contextlib.suppress(ConfcomError):  # each attempt to register tries it again, and reports the failure
@@ -152,7 +183,7 @@ class Registrar:
             _logger.warning("no longer registered", extra={"resource": self.resource_name, "cause": cause})
             if self._clock() - self._registered_at >= STABLE_SECONDS:
                 self._retry_backoff.reset()
-            elif not kubelet_absence_reason(self._kubelet_socket):
+            elif not kubelet_absence(self._kubelet_socket):
                 await self._sleep(self._retry_backoff.next_delay())
 
     async def end(self) -> None:
@@ -184,7 +215,7 @@ class Registrar:
         self._registered_at = self._clock()
         self._peers.record_registration(endpoint.path, within=REGISTER_SECONDS)
         self.status.cause = cause
-        self.status.problem = ""
+        self.status.problem = self.status.code = ""
         self.status.registrations += 1
         self._metrics.registrations.labels(self.resource_name, cause).inc()
         self._set_registered(registered=True)
@@ -196,9 +227,9 @@ class Registrar:
         return await self._serving.ensure_served()
 
     def _record_failure(self, failure: AttemptFailedError) -> None:
-        if failure.problem != self.status.problem:
-            _logger.warning("not registered yet", extra={"resource": self.resource_name, "reason": failure.problem})
-        self.status.problem = failure.problem
+        if failure.what != self.status.problem:
+            _logger.warning("not registered yet", extra={"resource": self.resource_name, "reason": failure.what})
+        self.status.problem, self.status.code = failure.what, failure.error_code
         if failure.path_is_used:
             self._serving.mark_path_used()
         if failure.kubelet_listens:
@@ -207,20 +238,6 @@ class Registrar:
     def _set_registered(self, *, registered: bool) -> None:
         self.status.registered = registered
         self._metrics.registered.labels(self.resource_name).set(registered)
-
-
-async def _first_done(*parts: Coroutine[Any, Any, Any]) -> None:
-    """Run coroutines concurrently until one is done, cancel the others, and raise the failure of any."""
-    tasks = [asyncio.create_task(part) for part in parts]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in tasks:
-        if not task.cancelled():
-            task.result()
 
 
 async def _until_lost(endpoint: Endpoint, peers: PeerInstances) -> RegistrationCause:

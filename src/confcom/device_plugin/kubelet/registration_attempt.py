@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 
 from confcom.daemon.socket_path import PathState, inspect_path
+from confcom.daemon.supervision import run_unless
 from confcom.device_plugin.kubelet.endpoint import Endpoint
 from confcom.errors import ConfcomError, UnavailableError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
@@ -29,19 +30,19 @@ FIRST_STREAM_SECONDS = 10.0
 """From a successful Register to the kubelet's ListAndWatch, which normally comes within milliseconds."""
 
 
-class AttemptFailedError(Exception):
+class AttemptFailedError(ConfcomError):
     """An attempt to register failed; a later one may succeed.
 
     Args:
-        problem: the reason, for people.
+        what: the reason, for people.
+        error_code: its code.
         kubelet_listens: whether a kubelet listens at all.
         path_is_used: whether the kubelet may know our path although Register failed; from 1.37 on it refuses a path
             that it knows.
     """
 
-    def __init__(self, problem: str, *, kubelet_listens: bool = True, path_is_used: bool = False) -> None:
-        super().__init__(problem)
-        self.problem = problem
+    def __init__(self, what: str, *, error_code: str, kubelet_listens: bool = True, path_is_used: bool = False) -> None:
+        super().__init__(what, error_code=error_code)
         self.kubelet_listens = kubelet_listens
         self.path_is_used = path_is_used
 
@@ -62,8 +63,8 @@ async def register_once(
     Raises:
         AttemptFailedError: the resource is not registered.
     """
-    if absence := kubelet_absence_reason(kubelet_socket):
-        raise AttemptFailedError(absence, kubelet_listens=False)
+    if absence := kubelet_absence(kubelet_socket):
+        raise absence
     async with unix_channel(str(kubelet_socket)) as channel:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -73,35 +74,38 @@ async def register_once(
             request = pb.RegisterRequest(version=API_VERSION, endpoint=endpoint.path.name, resource_name=resource_name)
             await RegistrationStub(channel).register(request, timeout=REGISTER_SECONDS)
         except TimeoutError:
-            raise AttemptFailedError(f"{kubelet_socket} speaks no gRPC") from None
+            raise AttemptFailedError(f"{kubelet_socket} speaks no gRPC", error_code="kubelet-without-grpc") from None
         except grpc.aio.AioRpcError as error:
-            answer = f"the kubelet answers {error.code().name}: {error.details()}"
-            raise AttemptFailedError(answer, path_is_used=True) from error
+            raise AttemptFailedError(
+                f"the kubelet answers {error.code().name}: {error.details()}",
+                error_code="register-refused",
+                path_is_used=True,
+            ) from error
         except ConfcomError as error:
-            raise AttemptFailedError(str(error)) from error
-        if not await _first_stream(endpoint, channel):
-            raise AttemptFailedError("the kubelet accepted Register and did not ask for the list")
+            raise AttemptFailedError(str(error), error_code=error.error_code) from error
+        # Do not wait longer once the registration connection is closed.
+        closed = channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+        opened = endpoint.servicer.streams.opened
+        await run_unless(closed, opened.wait(), seconds=FIRST_STREAM_SECONDS)
+        if not opened.is_set():
+            raise AttemptFailedError(
+                "the kubelet accepted Register and did not ask for the list", error_code="list-not-requested"
+            )
     return endpoint
 
 
-def kubelet_absence_reason(kubelet_socket: Path) -> str:
-    """Return why no kubelet listens at its registration socket; empty if one does."""
+def kubelet_absence(kubelet_socket: Path) -> AttemptFailedError | None:
+    """Return why no kubelet listens at its registration socket; None if one does."""
     try:
         state = inspect_path(kubelet_socket)
     except UnavailableError as error:
-        return f"{kubelet_socket} may not be connected to: {error.why}"
-    return "" if state is PathState.LIVE else f"there is {state.value} at {kubelet_socket}"
-
-
-async def _first_stream(endpoint: Endpoint, channel: grpc.aio.Channel) -> bool:
-    """Return whether the kubelet opens its stream; do not wait longer once the registration connection is closed."""
-    opened = endpoint.servicer.streams.opened
-    asked = asyncio.create_task(opened.wait())
-    gone = asyncio.create_task(channel.wait_for_state_change(grpc.ChannelConnectivity.READY))
-    try:
-        await asyncio.wait({asked, gone}, timeout=FIRST_STREAM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        asked.cancel()
-        gone.cancel()
-        await asyncio.gather(asked, gone, return_exceptions=True)
-    return opened.is_set()
+        return AttemptFailedError(
+            f"{kubelet_socket} may not be connected to: {error.why}",
+            error_code="kubelet-forbidden",
+            kubelet_listens=False,
+        )
+    if state is PathState.LIVE:
+        return None
+    return AttemptFailedError(
+        f"there is {state.value} at {kubelet_socket}", error_code="kubelet-absent", kubelet_listens=False
+    )

@@ -11,7 +11,7 @@ from confcom.device_plugin.kubelet.allocation import AllocationError, Allocator
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import max_allocate_bytes
-from confcom.kubelet_api.services import AllocateContext, ListContext, OptionsContext
+from confcom.kubelet_api.services import AllocateContext, ListContext, OptionsContext, device_plugin_handler
 
 MAX_STREAMS = 8
 """Open ListAndWatch streams. A kubelet has one, or two after two registrations; the rest is for other clients."""
@@ -78,12 +78,15 @@ class ResourceServicer:
         """End every ListAndWatch stream; a gRPC server that stops would otherwise wait for them."""
         self._closing.set()
 
-    async def get_device_plugin_options(self, request: pb.Empty, context: OptionsContext) -> pb.DevicePluginOptions:
-        """Return the default options: the kubelet calls nothing but Allocate."""
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return the handler that serves this resource, for grpc.aio.Server.add_generic_rpc_handlers."""
+        return device_plugin_handler(self._options, self._list_and_watch, self._allocate)
+
+    async def _options(self, request: pb.Empty, context: OptionsContext) -> pb.DevicePluginOptions:
         del request, context
         return pb.DevicePluginOptions()
 
-    async def list_and_watch(self, request: pb.Empty, context: ListContext) -> AsyncIterator[bytes]:
+    async def _list_and_watch(self, request: pb.Empty, context: ListContext) -> AsyncIterator[bytes]:
         """Send the whole list once, then keep the stream open: devices are never withdrawn while the plugin runs."""
         del request
         if self.streams.open_streams >= MAX_STREAMS:
@@ -96,7 +99,7 @@ class ResourceServicer:
         finally:
             self.streams.leave(stream)
 
-    async def allocate(self, request: pb.AllocateRequest, context: AllocateContext) -> pb.AllocateResponse:
+    async def _allocate(self, request: pb.AllocateRequest, context: AllocateContext) -> pb.AllocateResponse:
         """Answer Allocate; a refusal has an explanation, because the kubelet copies it to the pod's status."""
         name = self._allocator.resource.name
         started = self._clock()

@@ -149,6 +149,7 @@ def refuse_second_plugin(directory: Path, resources: Iterable[Resource], install
         if foreign and _state(path) is PathState.LIVE:
             raise UnavailableError(
                 f"another device plugin offers {mine[found['resource']]} on this node",
+                error_code="resource-served-by-another",
                 why=f"{path} answers, and belongs to another installation than {installation!r}",
                 remedy="remove one of the two; the next instance of that one has the same --installation",
             )

@@ -89,7 +89,7 @@ class DeviceManager:
                 entry.unlink(missing_ok=True)
         socket = self._directory / KUBELET_SOCKET_NAME
         server = grpc.aio.server()
-        server.add_generic_rpc_handlers((registration_handler(self),))
+        server.add_generic_rpc_handlers((registration_handler(self.register),))
         try:
             server.add_insecure_port(unix_target(str(socket)))
         except RuntimeError as error:
