@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from confcom.addon.model.chart_objects import Plan, pod_spec_of, simulates
 from confcom.addon.model.node_selection import selects, tolerating, untolerated
+from confcom.addon.model.problems import shown
 from confcom.addon.model.resources import INTEL_EPC, OURS, REAL, SETS, allocatable, offered
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL, SgxKind, sgx_kind
 from confcom.addon.preflight.findings import Check, Finding, Outcome
@@ -26,8 +27,6 @@ _OTHER_PLUGINS = ("sgx-device-plugin", "sgx-plugin", "sgx_device_plugin")
 """Substrings of the image names of the SGX device plugins of AKS, Alibaba and Intel."""
 BESIDE_HARDWARE = "--beside-hardware"
 """The option of `confcom enable` that allows simulated nodes in a cluster with SGX hardware."""
-_SHOWN = 5
-"""Maximum number of names in one message: a cluster may have a thousand nodes."""
 
 
 def check_owners(
@@ -47,7 +46,7 @@ def check_owners(
         found += _unknown_owner(chosen)
     yield from found
     if not found:
-        yield Finding(Check.OWNERS, Outcome.OK, "nobody else offers them")
+        yield Finding(Check.OWNERS, Outcome.OK, "nobody else offers them", code="resources-free")
 
 
 def _chosen(plan: Plan, nodes: Sequence[KubernetesObject]) -> list[KubernetesObject]:
@@ -69,6 +68,7 @@ def _other_plugins(nodes: Sequence[KubernetesObject], others: Sequence[Kubernete
                 why="both would offer the same EPC, and it would be handed out twice",
                 remedy=f"remove it (kubectl delete daemonset -n {namespace_of(daemon)} {name_of(daemon)}; on AKS: "
                 "az aks disable-addons -a confcom), or keep it off these nodes",
+                code="other-device-plugin",
             )
 
 
@@ -86,6 +86,7 @@ def _nfd(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
             f"Node Feature Discovery offers {', '.join(names)} on {shown(list(ours))}",
             why="it would write its own number over the device plugin's, again and again",
             remedy="remove them from extendedResources of your NodeFeatureRules (kubectl get nodefeaturerules)",
+            code="nfd-offers-resource",
         )
     counted = [node for node, names in listed.items() if INTEL_EPC in names]
     if counted:
@@ -95,6 +96,7 @@ def _nfd(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
             f"Node Feature Discovery offers {INTEL_EPC} on {shown(counted)}",
             why="that is the same memory under another name: what is asked for by both names is handed out twice",
             remedy=f"remove {INTEL_EPC} from extendedResources of your NodeFeatureRules, or ask for one name only",
+            code="nfd-offers-epc",
         )
 
 
@@ -111,6 +113,7 @@ def _unknown_owner(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
             why="another device plugin has registered these names",
             remedy="if an earlier installation was removed just now, wait 10 seconds; else find the plugin there: "
             f"kubectl get pods -A --field-selector spec.nodeName={next(iter(held))}",
+            code="resource-offered-already",
         )
 
 
@@ -131,7 +134,7 @@ def check_simulation(
     """
     simulated = plan.plugins(simulated=True)
     if not simulated:
-        yield Finding(Check.SIMULATION, Outcome.OK, "not wanted")
+        yield Finding(Check.SIMULATION, Outcome.OK, "not wanted", code="simulation-not-wanted")
         return
     simulating = [*simulated, *(daemon for daemon in installed if simulates(daemon))]
     hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE or _is_served(node, simulating)]
@@ -144,6 +147,7 @@ def check_simulation(
             f"{shown(twice)} is chosen for hardware, and to simulate it",
             why="it has the labels of both, and two plugins would offer EPC on it",
             remedy=f"take one off, as in: kubectl label node {twice[0]} {SIMULATED_LABEL}-",
+            code="node-chosen-twice",
         )
     elif both:
         yield Finding(
@@ -152,6 +156,7 @@ def check_simulation(
             f"{shown(both)} has SGX hardware, and is to simulate it",
             why="a node with an SGX driver refuses to simulate",
             remedy=f"take the label off: kubectl label node {both[0]} {SIMULATED_LABEL}-",
+            code="hardware-node-simulated",
         )
     elif hardware and not plan.plugins(simulated=False):
         yield Finding(
@@ -160,9 +165,12 @@ def check_simulation(
             f"this cluster has SGX hardware too: {shown([name_of(node) for node in hardware])}",
             why="a workload could land on a simulated node unawares",
             remedy=f"{consent}: simulated nodes then offer simulated.confcom.internal/... instead",
+            code="hardware-in-cluster",
         )
+    elif hardware:
+        yield Finding(Check.SIMULATION, Outcome.OK, "beside hardware", code="simulation-beside-hardware")
     else:
-        yield Finding(Check.SIMULATION, Outcome.OK, "beside hardware" if hardware else "no node has SGX hardware")
+        yield Finding(Check.SIMULATION, Outcome.OK, "no node has SGX hardware", code="no-hardware-in-cluster")
 
 
 def _selected(daemons: Sequence[KubernetesObject], nodes: Sequence[KubernetesObject]) -> list[str]:
@@ -199,6 +207,7 @@ def check_losses(
                 why=f"not labelled {labels}",
                 remedy=f"label what is to keep them, then again: kubectl label node {lost[0]} {labels}; or have them "
                 f"lose it: {anyway}",
+                code="nodes-lose-daemons",
             )
 
 
@@ -234,6 +243,7 @@ def check_nodes(
             Outcome.FAILED,
             f"there is no node {shown(unknown)}",
             remedy="kubectl get nodes shows their names",
+            code="node-not-found",
         )
         return
     chosen = _chosen(plan, nodes)
@@ -243,7 +253,7 @@ def check_nodes(
     for node in chosen:
         there = any(selects(pod_spec_of(daemon), node) for daemon in installed)
         yield from _node_findings(plan, node, installed=there)
-    yield Finding(Check.NODES, Outcome.OK, shown([name_of(node) for node in chosen]))
+    yield Finding(Check.NODES, Outcome.OK, shown([name_of(node) for node in chosen]), code="nodes-found")
 
 
 def _no_nodes(plan: Plan, *, allowed: bool) -> Finding:
@@ -254,7 +264,9 @@ def _no_nodes(plan: Plan, *, allowed: bool) -> Finding:
     }
     labels = ", ".join(sorted(wanted)) or "what the values' affinity asks for"
     if allowed:
-        return Finding(Check.NODES, Outcome.WARNING, "no node has SGX yet", why=f"none is labelled {labels}")
+        return Finding(
+            Check.NODES, Outcome.WARNING, "no node has SGX yet", why=f"none is labelled {labels}", code="no-nodes"
+        )
     if plan.plugins(simulated=True):
         remedy = f"kubectl label node NODE {' '.join(sorted(wanted))}"
         if f"{SIMULATED_LABEL}=true" in wanted:
@@ -270,6 +282,7 @@ def _no_nodes(plan: Plan, *, allowed: bool) -> Finding:
         "no node for the daemons",
         why=f"none is labelled {labels}",
         remedy=f"{remedy}; for nodes that come later: --allow-no-nodes",
+        code="no-nodes",
     )
 
 
@@ -284,6 +297,7 @@ def _node_findings(plan: Plan, node: KubernetesObject, *, installed: bool) -> It
             remedy="its daemons are changed when it is, and waited for until then; the other nodes' are changed now"
             if installed
             else "its daemons start when it is",
+            code="node-not-ready",
         )
     specs = [pod_spec_of(one) for one in plan.daemon_sets if selects(pod_spec_of(one), node)]
     taints = sorted({taint for spec in specs for taint in untolerated(spec, node)})
@@ -299,12 +313,13 @@ def _node_findings(plan: Plan, node: KubernetesObject, *, installed: bool) -> It
             if installed
             else "the daemons do not tolerate that, and would not run there",
             remedy=f"they start when the taint has gone; if it is to stay: {tolerate}" if installed else tolerate,
+            code="node-tainted",
         )
     if (system := labels_of(node).get("kubernetes.io/os", "linux")) != "linux":
-        yield Finding(Check.NODES, Outcome.FAILED, f"{name} runs {system}", why="SGX is offered on Linux only")
-
-
-def shown(names: Sequence[str]) -> str:
-    """Return the first names for a message, and the number of the others."""
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        yield Finding(
+            Check.NODES,
+            Outcome.FAILED,
+            f"{name} runs {system}",
+            why="SGX is offered on Linux only",
+            code="node-not-linux",
+        )

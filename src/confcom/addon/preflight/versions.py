@@ -44,6 +44,7 @@ def check_helm(version: str | ConfcomError) -> Finding:
             f"helm {version or 'of no version'} is not supported",
             why="the chart is tried with helm 4 and 3",
             remedy="install helm 4",
+            code="helm-not-supported",
         )
     if found < OLDEST_HELM:
         oldest = ".".join(map(str, OLDEST_HELM))
@@ -53,8 +54,9 @@ def check_helm(version: str | ConfcomError) -> Finding:
             f"helm {version} is too old",
             why=f"--dry-run=server, by which the chart is checked before anything is changed, came with helm {oldest}",
             remedy=f"install helm 4, or {oldest} or newer of helm 3",
+            code="helm-too-old",
         )
-    return Finding(Check.HELM, Outcome.OK, version)
+    return Finding(Check.HELM, Outcome.OK, version, code="helm-supported")
 
 
 def check_kubernetes(version: str) -> Finding:
@@ -69,9 +71,14 @@ def check_kubernetes(version: str) -> Finding:
             f"Kubernetes {version or 'of no version'} is too old",
             why=f"ValidatingAdmissionPolicy is served from {needed} on",
             remedy=f"upgrade the cluster; {oldest} to {newest} are tried",
+            code="kubernetes-too-old",
         )
     if not TESTED_KUBERNETES[0] <= found <= TESTED_KUBERNETES[1]:
         return Finding(
-            Check.KUBERNETES, Outcome.WARNING, f"{version} is not tried", why=f"{oldest} to {newest} are tried"
+            Check.KUBERNETES,
+            Outcome.WARNING,
+            f"{version} is not tried",
+            why=f"{oldest} to {newest} are tried",
+            code="kubernetes-not-tested",
         )
-    return Finding(Check.KUBERNETES, Outcome.OK, version)
+    return Finding(Check.KUBERNETES, Outcome.OK, version, code="kubernetes-supported")

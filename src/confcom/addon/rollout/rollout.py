@@ -10,6 +10,7 @@ from confcom.addon.daemons.daemon_pods import REVISION_LABEL, DaemonPod, PodStat
 from confcom.addon.daemons.pod_creation import creation_refusal
 from confcom.addon.model.chart_objects import Component, component_of, pod_spec_of
 from confcom.addon.model.node_selection import selects, untolerated
+from confcom.addon.model.problems import Problem
 from confcom.addon.model.resources import SETS, allocatable
 from confcom.addon.rollout.snapshot import Snapshot
 from confcom.kubernetes.objects import (
@@ -60,7 +61,7 @@ class Rollout:
     """The steps on all nodes, and the problems of the DaemonSets themselves."""
 
     steps: tuple[NodeStep, ...]
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
     observed: bool
     """Whether the DaemonSet controller has observed the newest templates, and all their pods are available."""
 
@@ -232,7 +233,7 @@ def _epc(node: KubernetesObject) -> NodeStep:
     )
 
 
-def _problems(daemons: Sequence[KubernetesObject], pods: Sequence[DaemonPod], seen: Snapshot) -> Iterator[str]:
+def _problems(daemons: Sequence[KubernetesObject], pods: Sequence[DaemonPod], seen: Snapshot) -> Iterator[Problem]:
     """Yield the DaemonSets that cannot create their pods, which only events report."""
     away = nodes_away(seen.nodes)
     for daemon in daemons:
@@ -243,7 +244,9 @@ def _problems(daemons: Sequence[KubernetesObject], pods: Sequence[DaemonPod], se
         elif is_updating(daemon, mine, away):
             why = creation_refusal(daemon, seen.pods, seen.events)
         if why:
-            yield f"{namespace_of(daemon)}/{name_of(daemon)}: cannot make its Pods: {why}"
+            yield Problem(
+                f"{namespace_of(daemon)}/{name_of(daemon)}: cannot make its Pods: {why}", code="pods-not-created"
+            )
 
 
 class Verdict(StrEnum):

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from confcom.addon.daemons.daemon_pods import event_time
+from confcom.addon.model.problems import Cause
 from confcom.addon.model.resources import OURS, SETS
 from confcom.addon.workloads.workloads import Trouble, TroubledWorkload
 from confcom.kubernetes.objects import (
@@ -64,10 +65,9 @@ class RefusalObservation:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the API server refuses a controller's Pods, and the remedy."""
+    """Why the API server refuses a controller's Pods, and its message."""
 
-    cause: str
-    remedy: str
+    cause: Cause
     message: str
 
 
@@ -118,21 +118,27 @@ def refused_workloads(
         if workload not in yielded:
             yielded.add(workload)
             yield TroubledWorkload(
-                namespace, workload[2], workload[1], "", Trouble.REFUSED, refusal.cause, refusal.remedy, refusal.message
+                namespace, workload[2], workload[1], "", Trouble.REFUSED, refusal.cause, refusal.message
             )
 
 
 def _refusal(message: str, namespace: str, policies: Collection[str]) -> Refusal | None:
     if (found := _POLICY.search(message)) and found[1] in policies:
         reason = " ".join(found[2].split())
-        return Refusal(f"the admission policy {found[1]} refuses its Pods", _template_fix(reason, namespace), reason)
+        what = Cause(
+            f"the admission policy {found[1]} refuses its Pods",
+            _template_fix(reason, namespace),
+            code="refused-by-policy",
+        )
+        return Refusal(what, reason)
     if (found := _QUOTA.search(message)) and any(name in found[2] for name in OURS):
         quota = found[1]
-        return Refusal(
+        what = Cause(
             f"the ResourceQuota {quota} refuses its Pods",
             f"ask for less, or raise it: kubectl edit resourcequota -n {namespace} {quota}",
-            " ".join(found[0].split()),
+            code="refused-by-quota",
         )
+        return Refusal(what, " ".join(found[0].split()))
     return None
 
 
