@@ -48,6 +48,21 @@ class Finding:
     """Names the cause, for programs; also of an outcome that is ok or skipped."""
 
     @classmethod
+    def ok(cls, check: Check, what: str, *, code: str) -> Finding:
+        """Create the finding of a check that found nothing wrong."""
+        return cls(check, Outcome.OK, what, code=code)
+
+    @classmethod
+    def warning(cls, check: Check, what: str, *, code: str, why: str, remedy: str = "") -> Finding:
+        """Create a finding that does not forbid the change."""
+        return cls(check, Outcome.WARNING, what, why, remedy, code=code)
+
+    @classmethod
+    def failed(cls, check: Check, what: str, *, code: str, why: str = "", remedy: str = "") -> Finding:
+        """Create a finding that forbids the change."""
+        return cls(check, Outcome.FAILED, what, why, remedy, code=code)
+
+    @classmethod
     def of(cls, check: Check, error: ConfcomError) -> Finding:
         """Create the finding of a check that ended in an error; it has the error's code."""
         code = error.error_code

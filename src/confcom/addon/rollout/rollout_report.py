@@ -37,15 +37,21 @@ def stalled(state: Rollout, remedy: str) -> NotReadyError:
     """Return the error for a stalled rollout: the nodes and the reasons."""
     blocked = _independent(state.open)
     reasons = [*map(str, state.problems), *(f"{step.node}: {step.step} {step.text}" for step in blocked)]
+    why = "; ".join(reasons) or "the DaemonSet controller does not act"
     nodes = sorted({step.node for step in blocked})
-    what = f"the add-on is not ready on {', '.join(nodes)}" if nodes else "the daemons' Pods cannot be made"
+    if not nodes:
+        return NotReadyError("the daemons' Pods cannot be made", error_code="pods-not-created", why=why, remedy=remedy)
     serving = sorted({step.node for step in blocked if step.serving})
-    if serving:
-        what += f" ({', '.join(serving)}: the old one goes on serving)"
+    still = f" ({', '.join(serving)}: the old one goes on serving)" if serving else ""
     down = sorted({step.node for step in blocked if not step.node_ready})
     if down:
         remedy = (
             f"bring {shown(down)} back, which goes on by itself then, or take it out of the cluster "
             f"(kubectl delete node {down[0]}); else {remedy}"
         )
-    return NotReadyError(what, why="; ".join(reasons) or "the DaemonSet controller does not act", remedy=remedy)
+    return NotReadyError(
+        f"the add-on is not ready on {', '.join(nodes)}{still}",
+        error_code="daemons-not-ready",
+        why=why,
+        remedy=remedy,
+    )

@@ -13,8 +13,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from confcom.addon.daemons.daemon_pods import DaemonPod, PodState, daemon_pods, last_warning
-from confcom.addon.daemons.pod_creation import creation_refusal
+from confcom.addon.daemons.daemon_pods import (
+    DaemonPod,
+    PodState,
+    creation_refusal,
+    daemon_pods,
+    last_warning,
+    pods_not_created,
+)
 from confcom.addon.model.chart_objects import component_of
 from confcom.addon.model.problems import Problem
 from confcom.addon.rollout.rollout import is_updating, nodes_away, pods_of
@@ -138,7 +144,7 @@ def stall_problems(seen: Snapshot, now: datetime) -> Iterator[Problem]:
     """
     for daemon, _ in _waiting_daemon_sets(seen):
         if refused := creation_refusal(daemon, seen.pods, seen.events):
-            yield Problem(f"the DaemonSet {name_of(daemon)} cannot make its Pods: {refused}", code="pods-not-created")
+            yield pods_not_created(daemon, refused)
             continue
         own = [pod for pod in seen.pods if text(owner_of(pod), "name") == name_of(daemon)]
         last = _last_change([pod for pod in own if namespace_of(pod) == seen.namespace])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from confcom.addon.daemons.daemon_pods import DaemonPod, PodState
@@ -109,7 +109,7 @@ def node_status(
     problems: list[Problem] = []
     if ready.get("status") != "True":
         why = text(ready, "message") or "it has never reported"
-        problems.append(Problem(f"the kubelet is not well: {why}", name, code="node-not-ready"))
+        problems.append(Problem(f"the kubelet is not well: {why}", code="node-not-ready"))
     problems += _pressures(node)
     wanted = [daemon for daemon in daemons if selects(pod_spec_of(daemon), node)]
     kept_off = [one for one in wanted if untolerated(pod_spec_of(one), node) and not _alive(ours, component_of(one))]
@@ -118,13 +118,12 @@ def node_status(
     for component, found in ((Component.DEVICE_PLUGIN, plugins), (Component.QUOTE_HELPER, helpers)):
         is_wanted = component in map(component_of, wanted)
         if component not in map(component_of, kept_off) and (found or is_wanted):
-            problems += _daemon_problems(name, component, found, daemons, pods)
-    problems += _epc_problems(name, epc, plugins)
+            problems += _daemon_problems(component, found, daemons, pods)
+    problems += _epc_problems(epc, plugins)
     if helpers and provision is Provision.NOT_REQUESTED and not _is_simulated(helpers, daemons):
         problems.append(
             Problem(
                 "the quote helper does not ask for the provision device, without which it cannot quote",
-                name,
                 code="provision-not-requested",
             )
         )
@@ -136,7 +135,7 @@ def node_status(
         plugins=tuple(plugins),
         helpers=tuple(helpers),
         provision=provision,
-        problems=tuple(problems),
+        problems=tuple(replace(one, node=name) for one in problems),
     )
 
 
@@ -158,7 +157,6 @@ def _pressures(node: KubernetesObject) -> Iterator[Problem]:
         if condition(node, kind).get("status") == "True":
             yield Problem(
                 f"the kubelet reports {kind}: it may evict Pods and reject new ones until that has gone",
-                name_of(node),
                 code="node-pressure",
             )
 
@@ -177,7 +175,6 @@ def _tainted(
     return Problem(
         f"it is tainted {', '.join(taints)}, which {who} not tolerate: wait until that has gone; if it is to stay: "
         f"`confcom update {options}`",
-        name_of(node),
         code="node-tainted",
     )
 
@@ -187,7 +184,6 @@ def _alive(pods: Iterable[DaemonPod], component: Component | None) -> list[Daemo
 
 
 def _daemon_problems(
-    node: str,
     component: Component,
     pods: Sequence[DaemonPod],
     daemons: Sequence[KubernetesObject],
@@ -197,7 +193,7 @@ def _daemon_problems(
     if not alive:
         rejected = [pod for pod in pods if pod.state is PodState.REJECTED]
         why = "".join(f": {_state_text(pod)}" for pod in rejected[-1:])
-        yield Problem(f"no {component.words}{why}", node, code="daemon-missing")
+        yield Problem(f"no {component.words}{why}", code="daemon-missing")
     elif pods[-1].state is PodState.REJECTED and any(
         _is_updating(one) for one in daemons if name_of(one) == pods[-1].owner
     ):
@@ -209,11 +205,10 @@ def _daemon_problems(
             serving = any(one.state is PodState.READY for one in pods)
             rest = "; another one serves meanwhile" if serving else ""
             suspects = suspects_of(pod.reason, neighbours) if component is Component.QUOTE_HELPER else ""
-            what = f"the {component.words} {_state_text(pod)}"
             if suspects:
-                yield Problem(f"{what}: {suspects}{rest}", node, code="foreign-socket")
+                yield Problem(f"the {component.words} {_state_text(pod)}: {suspects}{rest}", code="foreign-socket")
             else:
-                yield Problem(f"{what}{rest}", node, code="daemon-not-ready")
+                yield Problem(f"the {component.words} {_state_text(pod)}{rest}", code="daemon-not-ready")
 
 
 def _is_updating(daemon: KubernetesObject) -> bool:
@@ -225,19 +220,17 @@ def _state_text(pod: DaemonPod) -> str:
     return f"{pod.name} is {pod.state}: {pod.reason}".removesuffix(": ")
 
 
-def _epc_problems(node: str, epc: EpcStatus, plugins: Iterable[DaemonPod]) -> Iterator[Problem]:
+def _epc_problems(epc: EpcStatus, plugins: Iterable[DaemonPod]) -> Iterator[Problem]:
     if epc.allocatable:
         return
     if any(pod.state is PodState.READY for pod in plugins):
         yield Problem(
             "the device plugin is ready, and the kubelet offers no EPC; it reports every 10 seconds",
-            node,
             code="epc-not-reported",
         )
     elif epc.capacity:
         yield Problem(
             f"none of its {epc.capacity} MiB of EPC can be had, since no device plugin offers them",
-            node,
             code="epc-not-offered",
         )
 

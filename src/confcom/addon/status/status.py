@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from confcom.addon.daemons.daemon_pods import daemon_pods, last_warning
+from confcom.addon.daemons.daemon_pods import daemon_pods, last_warning, pods_not_created
 from confcom.addon.daemons.simulated_root import root_doubts, root_problems
 from confcom.addon.model.chart_objects import (
     ADD_ON,
@@ -214,7 +214,7 @@ def _add_on_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: d
             daemon, "status", "currentNumberScheduled"
         )
         if missing > 0 and (why := last_warning(name_of(daemon), seen.events)):
-            yield Problem(f"the DaemonSet {name_of(daemon)} cannot make its Pods: {why}", code="pods-not-created")
+            yield pods_not_created(daemon, why)
     yield from _policy_problems(seen, daemons)
 
 
