@@ -49,6 +49,11 @@ class ConfcomError(Exception):
         self.why = why
         self.remedy = remedy
 
+    @property
+    def details(self) -> dict[str, object]:
+        """Members beside `error` in the JSON that a command prints instead of its result."""
+        return {}
+
     def __str__(self) -> str:
         """Join the three parts into one line, for logs."""
         parts = [self.what]

@@ -24,6 +24,8 @@ confcom: nothing was changed, because simulated.enabled is false, and quoteHelpe
          --set simulated.enabled=true
        if the device plugin alone, on nodes with SGX hardware, is what you want, add
          --set quoteHelper.enabled=false
+
+  code: simulation-not-consented
 """
 """As the chart words it."""
 FROM_ANYWHERE = """Error: execution error at (confcom/templates/checks.yaml:1:1):
@@ -34,6 +36,8 @@ confcom: nothing was changed, because neither a registry nor a digest is given f
          --set image.registry=REGISTRY
        or their content, which is the same wherever it comes from:
          {digests}
+
+  code: images-from-anywhere
 """
 REPOSITORIES = {"devicePlugin": "confcom/device-plugin", "quoteHelper": "confcom/quote-helper"}
 

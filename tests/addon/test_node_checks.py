@@ -3,9 +3,11 @@
 import pytest
 
 from confcom.addon.model.chart_objects import Plan
-from confcom.addon.preflight.node_checks import check_nodes, check_owners
+from confcom.addon.preflight.findings import Check, Finding, PreflightError
+from confcom.addon.preflight.node_checks import check_losses, check_nodes, check_owners, check_simulation
+from confcom.errors import ExitCode, UnavailableError, as_data
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.objects import SIMULATED, Counted
+from testkit.fake_cluster.objects import EPC, HARDWARE, SIMULATED, Counted
 
 PLAN = Plan((make.daemon_set("device-plugin"), make.daemon_set("quote-helper")))
 
@@ -25,3 +27,65 @@ def test_each_node_is_looked_at_as_often_in_a_large_cluster_as_in_a_small_one(ch
         return max(node.reads for node in nodes)
 
     assert reads(40) == reads(20)
+
+
+HARDWARE_PLAN = Plan((make.daemon_set("device-plugin", HARDWARE, args=()),))
+BOTH_PLAN = Plan((*HARDWARE_PLAN.manifests, make.daemon_set("device-plugin-simulated")))
+NODE, METAL, BOTH = (
+    make.node(name, labels) for name, labels in (("n", SIMULATED), ("metal", HARDWARE), ("both", HARDWARE | SIMULATED))
+)
+SIMULATED_BY_NAME = make.node("metal", {"own": "yes"} | SIMULATED)
+OWN_HARDWARE = make.daemon_set("device-plugin", {"own": "yes"}, args=())
+
+
+@pytest.mark.parametrize(
+    ("plan", "nodes", "code"),
+    [
+        (HARDWARE_PLAN, [NODE, METAL], "simulation-not-wanted"),
+        (PLAN, [NODE], "no-hardware-in-cluster"),
+        (BOTH_PLAN, [NODE, METAL], "simulation-beside-hardware"),
+        (PLAN, [NODE, METAL], "hardware-in-cluster"),
+        (PLAN, [NODE, make.node("vendor", resources={EPC: 100})], "hardware-in-cluster"),
+        (PLAN, [make.node("n", SIMULATED, resources={EPC: 100})], "no-hardware-in-cluster"),
+        (PLAN, [NODE, BOTH], "hardware-node-simulated"),
+        (Plan((*PLAN.manifests, OWN_HARDWARE)), [SIMULATED_BY_NAME], "node-chosen-twice"),
+    ],
+)
+def test_simulation_and_hardware(plan, nodes, code):
+    assert [one.code for one in check_simulation(plan, nodes, [])] == [code]
+
+
+def test_nodes_that_would_lose_their_daemons():
+    nodes = [make.node(name, SIMULATED, resources={EPC: epc}) for name, epc in (("serving", 100), ("idle", 0))]
+    other = Plan((make.daemon_set("device-plugin", {"own": "yes"}),))
+    (finding,) = check_losses(other, nodes, PLAN.daemon_sets, anyway="helm rollback confcom 1")
+    assert finding.code == "nodes-lose-daemons"
+    assert "serving" in finding.what
+    assert "idle" not in finding.what
+    assert "own=yes" in finding.remedy
+    assert "helm rollback confcom 1" in finding.remedy
+    assert list(check_losses(PLAN, nodes, PLAN.daemon_sets, anyway="")) == []
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_taint_does_not_forbid_the_change_of_daemons_that_are_there(installed):
+    node = make.node("n", SIMULATED, taints=[{"key": "sgx", "value": "only", "effect": "NoSchedule"}])
+    there = PLAN.daemon_sets if installed else ()
+    found = list(check_nodes(PLAN, [node], there, unknown=[], allow_none=False))
+    assert [one.code for one in found] == ["node-tainted", "nodes-found"]
+    assert found[0].outcome == ("warning" if installed else "FAILED")
+
+
+def test_an_error_is_a_finding_with_its_code_and_findings_are_data_beside_the_error():
+    away = UnavailableError("x", error_code="away", why="y", remedy="z")
+    error = PreflightError([Finding.ok(Check.HELM, "v4", code="helm-supported"), Finding.of(Check.API_SERVER, away)])
+    assert (error.exit_code, as_data(error)["code"]) == (ExitCode.UNAVAILABLE, "preflight-failed")
+    assert error.details["findings"][1] == {
+        "check": "API server",
+        "outcome": "failed",
+        "code": "away",
+        "what": "x",
+        "why": "y",
+        "do": "z",
+    }
+    assert [one["code"] for one in error.details["findings"]] == ["helm-supported", "away"]

@@ -7,7 +7,7 @@ import pytest
 from confcom.addon.rollout.snapshot import Snapshot
 from confcom.addon.status.status import add_on_status
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.objects import EPC, SYSTEM, Counted
+from testkit.fake_cluster.objects import EPC, PROVISION, SYSTEM, Counted
 
 
 def reads_of_a_pod(nodes):
@@ -32,3 +32,49 @@ def test_a_label_that_is_no_text_ends_in_no_bug(label, value):
     odd["metadata"]["labels"][f"app.kubernetes.io/{label}"] = value
     found = add_on_status(Snapshot(SYSTEM, daemon_sets=(make.daemon_set("device-plugin"), odd)), datetime.now(UTC))
     assert found.enabled
+
+
+TAINT = {"key": "sgx", "value": "only", "effect": "NoSchedule"}
+PLUGIN, HELPER = make.daemon_set("device-plugin"), make.daemon_set("quote-helper", limits={PROVISION: 1})
+EVERY_DAEMON = (PLUGIN, HELPER)
+
+
+def sgx(*, epc=162, pressure=False, allocatable=None, **more):
+    node = make.node("n1", make.SIMULATED, resources={EPC: epc} if epc else {}, **more)
+    node["status"]["allocatable"] |= {} if allocatable is None else {EPC: str(allocatable)}
+    node["status"]["conditions"] += [{"type": "DiskPressure", "status": "True"}] if pressure else []
+    return node
+
+
+def pods(*, plugin=True, helper=True, ready=True, limits=((PROVISION, 1),)):
+    wanted = (("device-plugin", plugin, ()), ("quote-helper", helper, limits))
+    status = make.running() if ready else make.not_ready()
+    return [
+        make.pod(name, namespace=SYSTEM, on="n1", labels=make.labels(name), limits=dict(limits), status=status)
+        for name, is_there, limits in wanted
+        if is_there
+    ]
+
+
+@pytest.mark.parametrize(
+    ("node", "there", "daemons", "codes"),
+    [
+        (sgx(), pods(), EVERY_DAEMON, []),
+        (sgx(ready=False), pods(), EVERY_DAEMON, ["node-not-ready"]),
+        (sgx(pressure=True), pods(), EVERY_DAEMON, ["node-pressure"]),
+        (sgx(taints=[TAINT]), [], EVERY_DAEMON, ["node-tainted"]),
+        (sgx(), pods(helper=False), EVERY_DAEMON, ["daemon-missing"]),
+        (sgx(), pods(ready=False), EVERY_DAEMON, ["daemon-not-ready", "daemon-not-ready"]),
+        (sgx(epc=0), pods(), EVERY_DAEMON, ["epc-not-reported"]),
+        (sgx(epc=0, allocatable=0), [], (), []),
+        (sgx(allocatable=0), [], (), ["resources-left", "epc-not-offered"]),
+        (sgx(), pods(limits=()), (), ["provision-not-requested"]),
+    ],
+)
+def test_a_nodes_problems_have_codes_in_every_list(node, there, daemons, codes):
+    status = add_on_status(Snapshot(SYSTEM, nodes=(node,), pods=tuple(there), daemon_sets=daemons), datetime.now(UTC))
+    document = status.to_json()
+    of_node = [one for one in document["problem_details"] if one["node"] == "n1"]
+    assert [one["code"] for one in of_node] == codes
+    assert {group["code"] for group in document["problem_groups"] if group["nodes"]} == set(codes)
+    assert [f"n1: {one['problem']}" for one in of_node] == [one for one in document["problems"] if one.startswith("n1")]

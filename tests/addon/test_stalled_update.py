@@ -104,12 +104,18 @@ def test_progress_begins_the_patience_anew(what):
 def test_status_names_it_by_the_pods_own_times_with_the_command_that_has_it_reconciled():
     quiet = NOON + timedelta(seconds=11)  # when the newest pod became ready
     assert list(stall_problems(seen(*SURGED), quiet + timedelta(seconds=PATIENCE - 1))) == []
-    (said,) = stall_problems(seen(*SURGED), quiet + timedelta(seconds=PATIENCE))
-    assert said == (
-        "the update of the DaemonSet confcom-device-plugin has stood still for 35 s, and all of its Pods are ready: "
-        "the DaemonSet controller does not act. This has it reconcile again: kubectl annotate daemonset "
-        "confcom-device-plugin -n confcom-system --overwrite confcom.internal/reconcile-at-resource-version=77"
+    (problem,) = stall_problems(seen(*SURGED), quiet + timedelta(seconds=PATIENCE))
+    assert problem.code == "update-stalled"
+    assert problem.text.endswith(
+        "kubectl annotate daemonset confcom-device-plugin -n confcom-system --overwrite "
+        "confcom.internal/reconcile-at-resource-version=77"
     )
+
+
+def assert_stalled(what, warning):
+    (problem,) = stall_problems(what, NOON + timedelta(hours=1))
+    assert problem.code == "update-stalled"
+    assert warning in problem.text
 
 
 def refused_at(seconds, reason="FailedCreate"):
@@ -120,16 +126,16 @@ def refused_at(seconds, reason="FailedCreate"):
 def test_a_controller_whose_pods_are_refused_acts_and_its_reason_is_told(when):
     what = seen(*SURGED, events=[refused_at(when), refused_at(when + 1, "FailedDaemonPod")])
     assert reconciled((0.0, what), (1000.0, what)) == []
-    said = ["the DaemonSet confcom-device-plugin cannot make its Pods: FailedCreate: exceeded quota"]
-    assert list(stall_problems(what, NOON + timedelta(hours=1))) == said
-    assert [one for one in rollout(what).problems if "cannot make its Pods: FailedCreate: exceeded quota" in one]
+    for problems in (stall_problems(what, NOON + timedelta(hours=1)), rollout(what).problems):
+        (problem,) = problems
+        assert problem.code == "pods-not-created"
+        assert problem.text.endswith("FailedCreate: exceeded quota")
 
 
 def test_a_pod_that_was_made_since_ends_a_refusal():
     what = seen(*SURGED, events=[refused_at(9)])
     assert [when for when, *_ in reconciled((0.0, what), (PATIENCE, what))] == [PATIENCE]
-    (said,) = stall_problems(what, NOON + timedelta(hours=1))
-    assert "(its last warning: FailedCreate: exceeded quota)" in said
+    assert_stalled(what, "FailedCreate: exceeded quota")
     assert rollout(what).problems == ()
 
 
@@ -137,8 +143,7 @@ def test_other_warnings_and_those_of_others_are_no_refusal():
     events = [refused_at(99, "FailedDaemonPod"), make.event("other", "FailedCreate", "x", at=stamp(99))]
     what = seen(*SURGED, events=events)
     assert [when for when, *_ in reconciled((0.0, what), (PATIENCE, what))] == [PATIENCE]
-    (said,) = stall_problems(what, NOON + timedelta(hours=1))
-    assert "(its last warning: FailedDaemonPod: exceeded quota)" in said
+    assert_stalled(what, "FailedDaemonPod: exceeded quota")
 
 
 def test_a_refusal_in_a_finished_update_is_past():

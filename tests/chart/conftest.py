@@ -1,6 +1,7 @@
 """Renders the chart with the real helm; where there is none, these tests are skipped and say so."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -94,6 +95,20 @@ def render(plain_render):
         return plain_render(SIMULATED, *settings, **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def refused():
+    """The code of the chart's refusal in what helm has said; nothing was rendered."""
+
+    def code(done):
+        assert done.returncode != 0
+        assert "DaemonSet" not in done.stdout
+        parts = re.search(r"\nconfcom: .+\.\n  why: .+\.\n  do:  (?s:.+)\n\n  code: ([a-z-]+)\n", done.stderr)
+        assert parts, done.stderr
+        return parts[1]
+
+    return code
 
 
 @pytest.fixture

@@ -294,7 +294,7 @@ def test_a_mistake_is_told_as_json_if_that_is_asked_for(command, option, run):
     done = run(Case((*command.split(), *RESULT[command], *option, b"--bogus" + ESCAPES)))
     assert done.returncode == ExitCode.USAGE
     (error,) = json.loads(done.stdout).values()
-    assert set(error) == {"what", "why", "do", "exit_code"}
+    assert set(error) == {"code", "what", "why", "do", "exit_code"}
     assert error["exit_code"] == ExitCode.USAGE
     assert "--bogus" in error["what"]
     assert error["do"] == f"see confcom {command} --help"
@@ -325,7 +325,7 @@ def test_an_error_is_told_as_json_if_that_is_asked_for(command, run):
     case = FAILING[command]
     done = run(Case((*case.arguments, "--output", "json")))
     error = json.loads(done.stdout)["error"]
-    assert set(error) == {"what", "why", "do", "exit_code"}
+    assert set(error) == {"code", "what", "why", "do", "exit_code"}
     assert error["exit_code"] == done.returncode != 0
     assert error["what"] in done.stderr.decode() or command == "verify"
 

@@ -57,6 +57,7 @@ def test_before_helm_nothing_was_changed(confcom, enabled, command, at):
     done = confcom(*command, "--output", "json")
     assert done.exit_code == ExitCode.INTERRUPTED
     error = json.loads(done.stdout)["error"]
+    assert error.pop("code")
     assert error == {
         "what": "interrupted before anything was changed",
         "why": "",
@@ -242,7 +243,7 @@ def test_ctrl_c_at_the_question_changes_nothing(confcom, enabled, monkeypatch):
 def test_while_the_result_is_written_the_change_is_made(confcom, enabled, monkeypatch, command, expected):
     del enabled
     for module in ("enable", "disable"):
-        monkeypatch.setattr(f"confcom.cli.{module}.show_result", interrupt)
+        monkeypatch.setattr(f"confcom.cli.commands.{module}.show_result", interrupt)
     assert f"Error: {expected}" in told(confcom(*command))
 
 

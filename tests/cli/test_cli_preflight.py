@@ -1,5 +1,7 @@
 """What a person sees when a check before `confcom enable` fails: nothing is changed, and it says why and what to do."""
 
+import json
+
 import pytest
 
 from confcom.errors import ExitCode
@@ -24,6 +26,19 @@ def test_all_is_well(confcom):
     assert done.exit_code == ExitCode.OK
     checked = [line.split()[0] for line in done.stderr.splitlines()[1:11]]
     assert checked == ["ok"] * 10
+
+
+def test_findings_are_data_beside_the_result_and_beside_the_error(confcom, cluster):
+    done = confcom("enable", "--simulated", "--dry-run", "-o", "json")
+    found = {one["check"]: (one["outcome"], one["code"]) for one in json.loads(done.stdout)["findings"]}
+    assert len(found) == 10
+    assert found["SGX nodes"] == ("ok", "nodes-found")
+    cluster.helm_version = "v2.17.0"
+    document = json.loads(confcom("enable", "--simulated", "-o", "json").stdout)
+    assert document["error"]["code"] == "preflight-failed"
+    found = {one["check"]: (one["outcome"], one["code"]) for one in document["findings"]}
+    assert found["helm"] == ("failed", "helm-not-supported")
+    assert found["SGX nodes"] == ("skipped", "not-checked")
 
 
 def test_no_helm(refused, cluster):

@@ -105,9 +105,11 @@ def test_json(confcom, enabled):
         ],
         "workloads": [],
         "problems": [],
+        "problem_details": [],
         "problem_groups": [],
         "drift": [],
         "not_compared": [],
+        "not_compared_details": [],
     }
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from confcom.addon.preflight.node_checks import shown
+from confcom.addon.model.problems import shown
 from confcom.addon.status.socket_holders import FOREIGN_SOCKET
 from confcom.cli.status_lines import MAX_GROUPS, MAX_ROWS
 from confcom.errors import ExitCode

@@ -40,7 +40,7 @@ def test_whoever_reads_the_log_no_more_ends_no_change(monkeypatch):
         monkeypatch.setattr(sys, "stderr", stderr)
         reporter = LineReporter()
         reporter.say("Labelled the node a.")
-        reporter.findings([Finding(Check.HELM, Outcome.OK, "v4")])
+        reporter.findings([Finding(Check.HELM, Outcome.OK, "v4", code="helm-supported")])
         with reporter.busy("Checking"), reporter.waiting("Waiting") as table:
             table.show([WAITS])
         with pytest.raises(BrokenPipeError):
@@ -89,8 +89,8 @@ def test_findings_say_why_and_what_to_do():
     lines = list(
         finding_lines(
             [
-                Finding(Check.HELM, Outcome.OK, "v4"),
-                Finding(Check.API_SERVER, Outcome.FAILED, "away\n", why="refused", remedy="wait"),
+                Finding(Check.HELM, Outcome.OK, "v4", code="helm-supported"),
+                Finding(Check.API_SERVER, Outcome.FAILED, "away\n", why="refused", remedy="wait", code="x"),
             ]
         )
     )

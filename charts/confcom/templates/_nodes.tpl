@@ -1,3 +1,5 @@
+{{/* The rules about nodes, for those who use helm alone. They compare labels, and nothing else: docs/adr, "Two rules about nodes". */}}
+
 {{/* Which platform an installed device plugin is of. Early charts did not label it. */}}
 {{- define "confcom.platformOf" -}}
 {{- $args := list }}
@@ -7,61 +9,140 @@
 {{- has "--simulated" $args | ternary "simulated" "hardware" }}
 {{- end }}
 
-{{/* The nodes that the values choose for a platform; called with (dict "root" $ "nodes" NODES "platform" NAME). A dict by name,
-for fromJson. */}}
-{{- define "confcom.chosen" -}}
-{{- $spec := include "confcom.placement" (dict "root" .root "platform" .platform "values" (dict "affinity" dict "tolerations" list)) }}
-{{- include "confcom.allowed" (list (fromYaml $spec) .nodes) }}
-{{- end }}
-
-{{/* The nodes that nodeSelector and required nodeAffinity of a Pod allow, decided as the scheduler decides it; called with
-(list POD_SPEC NODES). A dict by name, for fromJson. */}}
-{{- define "confcom.allowed" -}}
-{{- $spec := index . 0 }}
-{{- $affinity := dig "affinity" "nodeAffinity" "requiredDuringSchedulingIgnoredDuringExecution" dict $spec }}
-{{- $found := dict }}
+{{/* The names of the nodes with all of these labels, less some names; called with (list LABELS NODES NAMES). A JSON list. */}}
+{{- define "confcom.labelled" -}}
+{{- $wanted := index . 0 }}
+{{- $names := index . 2 }}
+{{- $found := list }}
 {{- range index . 1 }}
 {{- $labels := .metadata.labels | default dict }}
-{{- $fields := dict "metadata.name" .metadata.name }}
-{{- $allowed := true }}
-{{- range $key, $value := $spec.nodeSelector }}
-{{- $allowed = and $allowed (hasKey $labels $key) (eq (get $labels $key) $value) }}
+{{- $chosen := has .metadata.name $names | not }}
+{{- range $key, $value := $wanted }}
+{{- $chosen = and $chosen (hasKey $labels $key) (eq (get $labels $key) $value) }}
 {{- end }}
-{{- $matches := empty $affinity }}
-{{- range $affinity.nodeSelectorTerms }}
-{{- $holds := or .matchExpressions .matchFields | empty | not }}
-{{- range .matchExpressions }}
-{{- $holds = and $holds (include "confcom.holds" (list . $labels)) }}
-{{- end }}
-{{- range .matchFields }}
-{{- $holds = and $holds (include "confcom.holds" (list . $fields)) }}
-{{- end }}
-{{- $matches = or $matches $holds }}
-{{- end }}
-{{- if and $allowed $matches }}
-{{- $_ := set $found .metadata.name true }}
-{{- end }}
+{{- if $chosen }}{{ $found = append $found .metadata.name }}{{ end }}
 {{- end }}
 {{- toJson $found }}
 {{- end }}
 
-{{/* Called with (list EXPRESSION LABELS); not empty if it holds. */}}
-{{- define "confcom.holds" -}}
-{{- $labels := index . 1 }}
-{{- with index . 0 }}
-{{- $label := get $labels .key }}
-{{- $there := hasKey $labels .key }}
-{{- $listed := and $there (has $label .values) }}
-{{- $number := regexMatch "^[+-]?[0-9]+$" $label }}
-{{- $limit := .values | default list | first | int64 }}
-{{- $results := dict
-  "In" $listed
-  "NotIn" (not $listed)
-  "Exists" $there
-  "DoesNotExist" (not $there)
-  "Gt" (and $number (gt (int64 $label) $limit))
-  "Lt" (and $number (lt (int64 $label) $limit))
-}}
-{{- if get $results .operator }}true{{ end }}
+{{/* The nodes of an installed DaemonSet: by its labels, or how many nodeSelectorTerms chose; called with (list DAEMONSET NODES).
+A JSON list, of names or of one text. */}}
+{{- define "confcom.served" -}}
+{{- $daemon := index . 0 }}
+{{- $count := dig "status" "desiredNumberScheduled" 0 $daemon | int }}
+{{- if $daemon.spec.template.spec.nodeSelector }}
+{{- include "confcom.labelled" (list $daemon.spec.template.spec.nodeSelector (index . 1) list) }}
+{{- else }}
+{{- empty $count | ternary list (list (printf "%v nodes that nodeSelectorTerms chose" $count)) | toJson }}
+{{- end }}
+{{- end }}
+
+{{/* An upgrade must not take the daemons from nodes whose workloads use them, without a word. Hardware that simulation is to
+replace is confcom.checkConsent's. Terms of hardware nodes are taken at their word: who writes them means those nodes. */}}
+{{- define "confcom.checkNodes" }}
+{{- $platforms := include "confcom.platforms" . | fromYamlArray }}
+{{- $nodes := (lookup "v1" "Node" "" "").items }}
+{{- range $name := list "confcom-device-plugin" "confcom-device-plugin-simulated" }}
+{{- with lookup "apps/v1" "DaemonSet" $.Release.Namespace $name }}
+{{- $simulated := include "confcom.platformOf" . | eq "simulated" }}
+{{- $served := include "confcom.served" (list . $nodes) | fromJsonArray }}
+{{- $delete := printf "  kubectl -n %s delete daemonset %s" $.Release.Namespace $name }}
+{{- if and $simulated $served (has "simulated" $platforms | not) }}
+{{- include "confcom.refuse" (list "nodes-lose-daemons"
+  (printf "%s would lose the daemons, and the workloads there their EPC and quotes" (join ", " $served))
+  "what is installed simulates there, and simulated.enabled is false"
+  "to go on simulating, add"
+  (print "  --set simulated.enabled=true" (hasSuffix "-simulated" $name | ternary " --set simulated.besideHardware=true" ""))
+  "or, if nothing is to simulate any more, delete the simulated device plugin first:"
+  $delete
+) }}
+{{- else if and $simulated (has "simulated" $platforms) }}
+{{- $hardware := list }}
+{{- if and $.Values.simulated.besideHardware (not $.Values.nodeSelectorTerms) }}
+{{- $hardware = include "confcom.labelled" (list $.Values.nodeSelector $nodes list) | fromJsonArray }}
+{{- end }}
+{{- include "confcom.checkLabels" (dict "daemon" . "nodes" $nodes "served" $served "labels" $.Values.simulated.nodeSelector "hardware" $hardware "lose" "EPC and quotes" "delete" $delete) }}
+{{- else if and (not $simulated) (has "hardware" $platforms) (not $.Values.nodeSelectorTerms) }}
+{{- include "confcom.checkLabels" (dict "daemon" . "nodes" $nodes "served" $served "labels" $.Values.nodeSelector "hardware" list "lose" "EPC") }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Of a platform that stays, every node must have the labels that choose it from now on; called with (dict "daemon" DAEMONSET
+"nodes" NODES "served" ITS_NODES "labels" LABELS "hardware" HARDWARE_NODES "lose" TEXT "delete" COMMAND). */}}
+{{- define "confcom.checkLabels" }}
+{{- $selector := .daemon.spec.template.spec.nodeSelector }}
+{{- $kept := include "confcom.labelled" (list .labels .nodes list) | fromJsonArray }}
+{{- $hardware := .hardware }}
+{{- $lost := list }}
+{{- $changed := list }}
+{{- range .served }}
+{{- if has . $kept | not }}
+{{- if has . $hardware }}{{ $changed = append $changed . }}{{ else }}{{ $lost = append $lost . }}{{ end }}
+{{- end }}
+{{- end }}
+{{- if $changed }}
+{{- include "confcom.refuse" (list "nodes-change-platform"
+  (printf "%s would change from simulated to hardware, and the workloads there lose their EPC and quotes" (join ", " $changed))
+  "these are nodes that nodeSelector chooses, and simulated.nodeSelector does not"
+  "if they are to go on simulating, choose hardware nodes by a label that these do not have"
+  "or, if they have SGX hardware, delete the simulated device plugin first:"
+  .delete
+) }}
+{{- end }}
+{{- if $lost }}
+{{- $labels := list }}
+{{- range $key, $value := .labels }}
+{{- $labels = append $labels (printf "%s=%s" $key $value) }}
+{{- end }}
+{{- $what := printf "%s would lose the daemons, and the workloads there their %s" (join ", " $lost) .lose }}
+{{- if not $selector }}
+{{- include "confcom.refuse" (list "nodes-lose-daemons" $what
+  "these were chosen by nodeSelectorTerms, and none are given"
+  "give the nodeSelectorTerms of what is installed again (on AKS: values-aks.yaml), or others: they are taken at their word"
+) }}
+{{- end }}
+{{- include "confcom.refuse" (list "nodes-lose-daemons" $what
+  (printf "nodes are now chosen by the labels %s, and these have only the labels of what is installed" (join " " $labels))
+  "label them, and upgrade again; the old label does no harm, and a rollback needs it:"
+  (printf "  kubectl label node %s %s" (join " " $lost) (join " " $labels))
+  "or, if they are to have no SGX any more, take the old label off them first:"
+  (printf "  kubectl label node %s %s-" (join " " $lost) ($selector | keys | sortAlpha | join "- "))
+) }}
+{{- end }}
+{{- end }}
+
+{{/* Consent to simulation is consent to a cluster that has nothing else; beside hardware it takes another value. Hardware is
+what the hardware plugin runs on, and what the values choose for it and nobody labelled to simulate. */}}
+{{- define "confcom.checkConsent" }}
+{{- if and .Values.simulated.enabled (not .Values.simulated.besideHardware) }}
+{{- $nodes := (lookup "v1" "Node" "" "").items }}
+{{- $served := list }}
+{{- $stays := false }}
+{{- with lookup "apps/v1" "DaemonSet" .Release.Namespace "confcom-device-plugin" }}
+{{- if include "confcom.platformOf" . | eq "hardware" }}
+{{- $served = include "confcom.served" (list . $nodes) | fromJsonArray }}
+{{- $stays = ne (toJson .spec.template.spec.nodeSelector) (toJson $.Values.nodeSelector) }}
+{{- end }}
+{{- end }}
+{{- $simulated := include "confcom.labelled" (list .Values.simulated.nodeSelector $nodes $served) | fromJsonArray }}
+{{- $labelled := include "confcom.labelled" (list .Values.nodeSelector $nodes $simulated) | fromJsonArray }}
+{{- $do := list }}
+{{- if $labelled }}
+{{- $do = list "take the label off them:" (printf "  kubectl label node %s %s-" (join " " $labelled) (.Values.nodeSelector | keys | sortAlpha | join "- ")) }}
+{{- end }}
+{{- if and $served $stays }}
+{{- $do = concat $do (list (print ($labelled | empty | ternary "" "and ") "delete the device plugin that runs there:") (printf "  kubectl -n %s delete daemonset confcom-device-plugin" .Release.Namespace)) }}
+{{- end }}
+{{- if $do }}
+{{- include "confcom.refuse" (concat (list "hardware-in-cluster"
+  (printf "this cluster has nodes with SGX hardware (%s), and simulated.enabled is true" (concat $served $labelled | uniq | join ", "))
+  (print ($served | empty | ternary "" "they would lose their device plugin; ") "simulated nodes would offer the same resources as they do, and a workload could land on either without knowing")
+  "to have both, with other resource names on simulated nodes, add"
+  "  --set simulated.besideHardware=true"
+  (print "or, if these nodes are not to be used for SGX, " (first $do))
+) (rest $do)) }}
+{{- end }}
 {{- end }}
 {{- end }}

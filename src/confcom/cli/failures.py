@@ -28,7 +28,7 @@ def show_error(error: ConfcomError, *, as_json: bool) -> None:
     # A stream that cannot be written to is ignored: the exit code still reports the error.
     if as_json:
         with contextlib.suppress(OSError):
-            click.echo(json.dumps({"error": as_data(error)}, indent=2))
+            click.echo(json.dumps({"error": as_data(error), **error.details}, indent=2))
     with contextlib.suppress(OSError):
         click.echo(explain(error), err=True, nl=False)
 

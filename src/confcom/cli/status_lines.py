@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from confcom.addon.daemons.daemon_pods import DaemonPod
-from confcom.addon.model.problems import ProblemGroup
-from confcom.addon.preflight.node_checks import shown
+from confcom.addon.model.problems import ProblemGroup, shown
 from confcom.addon.status.node_status import NodeStatus
 from confcom.addon.status.node_summary import NodeSummary, summarised
 from confcom.addon.status.status import AddOnStatus
@@ -77,12 +76,12 @@ def _problem_line(group: ProblemGroup) -> str:
 def _workload_lines(group: WorkloadGroup) -> tuple[str, str]:
     first = group.first
     names = [f"{one.namespace}/{one.name}" for one in group.workloads]
-    trouble = f"{first.trouble}: {': '.join(filter(None, (first.cause, first.message)))}"
+    trouble = f"{first.trouble}: {': '.join(filter(None, (first.cause.what, first.message)))}"
     if len(names) == 1:
-        return f"{first.kind} {names[0]} is {trouble}", f"  do: {first.remedy}"
-    same = all(one.remedy == first.remedy for one in group.workloads)
+        return f"{first.kind} {names[0]} is {trouble}", f"  do: {first.cause.remedy}"
+    same = all(one.cause.remedy == first.cause.remedy for one in group.workloads)
     do = "do" if same else f"do, as for {names[0]}"
-    return f"{len(names)} {first.kind}s ({shown(names)}) are {trouble}", f"  {do}: {first.remedy}"
+    return f"{len(names)} {first.kind}s ({shown(names)}) are {trouble}", f"  {do}: {first.cause.remedy}"
 
 
 def _summarised_nodes(nodes: Sequence[NodeStatus]) -> Iterator[str]:

@@ -102,7 +102,8 @@ def root_problems(
     if observation.damaged:
         yield Problem(
             f"the ConfigMap {RECORD_NAME} holds no fingerprint of the simulated root: somebody has changed it: "
-            "`confcom enable` makes it again"
+            "`confcom enable` makes it again",
+            code="root-record-damaged",
         )
         return
     if observation.record is None:
@@ -110,11 +111,16 @@ def root_problems(
             f"the ConfigMap {RECORD_NAME} is missing, which Kubernetes removes when the simulated root's Secret "
             f"{SECRET_NAME} is deleted: helpers that run keep the root that they have, and none can start without the "
             "Secret: `confcom enable` makes what is missing; if that is the Secret, whoever verifies quotes needs "
-            "`confcom simulation export` again"
+            "`confcom simulation export` again",
+            code="root-record-missing",
         )
         return
     for pod in observation.behind:
-        yield Problem(f"{behind_text(observation, pod)}: {_remedy(pod, namespace)}", observation.nodes[pod])
+        yield Problem(
+            f"{behind_text(observation, pod)}: {_remedy(pod, namespace)}",
+            observation.nodes[pod],
+            code="helper-root-outdated",
+        )
 
 
 def root_doubts(observation: RootObservation | None, namespace: str) -> Iterator[Problem]:
@@ -129,13 +135,15 @@ def root_doubts(observation: RootObservation | None, namespace: str) -> Iterator
     if observation.refusal:
         yield Problem(
             f"whether the quote helpers quote by the cluster's simulated root: the ConfigMap {RECORD_NAME} cannot be "
-            f"read: {observation.refusal}"
+            f"read: {observation.refusal}",
+            code="root-record-unreadable",
         )
     for pod, why in observation.unreachable.items():
         yield Problem(
             f"the quote helper {pod} is older than the cluster's simulated root, and cannot be asked by which one it "
             f"quotes ({why}): if its quotes do not verify, kubectl delete pod -n {namespace} {pod}",
             observation.nodes[pod],
+            code="helper-not-asked",
         )
 
 

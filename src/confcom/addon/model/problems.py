@@ -1,10 +1,10 @@
-"""Problems, and the grouping of similar ones on many nodes. Pure."""
+"""Problems and their causes, and how many of them are shown as few. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 """A possible name of a node or a pod (RFC 1123)."""
@@ -16,6 +16,8 @@ _PASSING = re.compile(
 )
 """Parts of a text that vary between nodes with the same problem. Other numbers distinguish problems, such as exit codes
 and HTTP statuses."""
+_SHOWN = 5
+"""Maximum number of names in one message: a cluster may have a thousand nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +27,33 @@ class Problem:
     text: str
     node: str = ""
     """Empty for the whole cluster."""
+    code: str = field(kw_only=True)
+    """Names the cause, for programs."""
 
     def __str__(self) -> str:
         """Return the text as in `problems` of `--output json`."""
         return f"{self.node}: {self.text}" if self.node else self.text
+
+    def to_json(self) -> dict[str, str]:
+        """Return the object for `--output json`."""
+        return {"code": self.code, "problem": self.text, "node": self.node}
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a workload does not run, and the remedy."""
+
+    what: str
+    remedy: str
+    code: str = field(kw_only=True)
+    """Names the cause, for programs."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemGroup:
     """A group of similar problems."""
 
+    code: str
     text: str
     """The text of the first one."""
     nodes: tuple[str, ...]
@@ -46,7 +65,13 @@ class ProblemGroup:
 
     def to_json(self) -> dict[str, object]:
         """Return the object for `--output json`."""
-        return {"problem": self.text, "count": self.count, "nodes": list(self.nodes)}
+        return {"code": self.code, "problem": self.text, "count": self.count, "nodes": list(self.nodes)}
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return the first names for a message, and the number of the others."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def masked_text(text: str, names: Collection[str]) -> str:
@@ -68,9 +93,10 @@ def grouped(problems: Iterable[Problem], names: Collection[str]) -> tuple[Proble
     """
     found: dict[object, list[Problem]] = {}
     for one in dict.fromkeys(problems):
-        found.setdefault(masked_text(one.text, names) if one.node else one, []).append(one)
+        found.setdefault((one.code, masked_text(one.text, names)) if one.node else one, []).append(one)
     groups = [
         ProblemGroup(
+            code=alike[0].code,
             text=alike[0].text,
             nodes=tuple(dict.fromkeys(one.node for one in alike if one.node)),
             count=len(alike),

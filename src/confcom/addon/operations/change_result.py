@@ -35,6 +35,7 @@ class Changed:
             "changed": self.changed,
             "revision": self.revision,
             "warnings": [one.what for one in self.findings if one.outcome is Outcome.WARNING],
+            "findings": [one.to_json() for one in self.findings],
             "nodes": [{"node": step.node, "step": step.step, "state": step.text} for step in self.steps],
             **would,
         }

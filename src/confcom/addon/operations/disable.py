@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from confcom.addon.cluster.helm import RELEASE, HelmError
 from confcom.addon.cluster.snapshot_reader import fetch_cluster_snapshot, fetch_daemon_snapshot
 from confcom.addon.model.chart_objects import component_of, group_of
+from confcom.addon.model.problems import shown
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.operations.add_on import POLL_SECONDS, AddOn
 from confcom.addon.operations.enable import NotEnabledError, namespaces_of_others
 from confcom.addon.operations.journal import Phase
 from confcom.addon.operations.stale_resource_cleanup import clean_nodes
 from confcom.addon.preflight.findings import Check, Finding, Outcome, PreflightError
-from confcom.addon.preflight.node_checks import shown
 from confcom.addon.preflight.permissions import CLEANING, READING, STORING, Permission, denied, is_cluster_wide, plural
 from confcom.addon.release.running_change import running_change
 from confcom.addon.rollout.progress import Mark, Row
@@ -153,6 +153,7 @@ def _check_permissions(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> 
             "this user may not do everything that is needed",
             why=f"not allowed: {'; '.join(map(str, missing))}",
             remedy="ask a cluster administrator for these permissions, or to run this command",
+            code="permissions-missing",
         )
         add_on.reporter.findings([finding])
         raise PreflightError([finding])

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from confcom.addon.cluster.helm import RELEASE
 from confcom.addon.cluster.preflight_reader import PreflightContext
 from confcom.addon.model.chart_objects import Plan
+from confcom.addon.model.problems import shown
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.operations.add_on import AddOn
 from confcom.addon.operations.change_result import Changed
 from confcom.addon.operations.up_to_date import Applied, compare_with_cluster
 from confcom.addon.preflight.findings import Finding
-from confcom.addon.preflight.node_checks import shown
 from confcom.addon.release.changes_report import change_lines
 from confcom.addon.release.drift import ReleaseSeen
 from confcom.addon.release.drift_report import unfinished

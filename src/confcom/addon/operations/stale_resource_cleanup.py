@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 
 from confcom.addon.cluster.programs import ClusterAccessError
+from confcom.addon.model.problems import shown
 from confcom.addon.operations.add_on import POLL_SECONDS, AddOn
-from confcom.addon.preflight.node_checks import shown
 from confcom.addon.rollout.progress import Mark, Row
 from confcom.addon.rollout.rollout_report import NotReadyError
 from confcom.addon.status.stale_resources import (

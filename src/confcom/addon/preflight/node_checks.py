@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from confcom.addon.model.chart_objects import Plan, pod_spec_of, simulates
 from confcom.addon.model.node_selection import selects, tolerating, untolerated
+from confcom.addon.model.problems import shown
 from confcom.addon.model.resources import INTEL_EPC, OURS, REAL, SETS, allocatable, offered
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL, SgxKind, sgx_kind
-from confcom.addon.preflight.findings import Check, Finding, Outcome
+from confcom.addon.preflight.findings import Check, Finding
 from confcom.kubernetes.objects import (
     KubernetesObject,
     condition,
@@ -26,8 +27,6 @@ _OTHER_PLUGINS = ("sgx-device-plugin", "sgx-plugin", "sgx_device_plugin")
 """Substrings of the image names of the SGX device plugins of AKS, Alibaba and Intel."""
 BESIDE_HARDWARE = "--beside-hardware"
 """The option of `confcom enable` that allows simulated nodes in a cluster with SGX hardware."""
-_SHOWN = 5
-"""Maximum number of names in one message: a cluster may have a thousand nodes."""
 
 
 def check_owners(
@@ -47,7 +46,7 @@ def check_owners(
         found += _unknown_owner(chosen)
     yield from found
     if not found:
-        yield Finding(Check.OWNERS, Outcome.OK, "nobody else offers them")
+        yield Finding.ok(Check.OWNERS, "nobody else offers them", code="resources-free")
 
 
 def _chosen(plan: Plan, nodes: Sequence[KubernetesObject]) -> list[KubernetesObject]:
@@ -62,13 +61,13 @@ def _other_plugins(nodes: Sequence[KubernetesObject], others: Sequence[Kubernete
         where = [name_of(node) for node in nodes if selects(pod_spec_of(daemon), node)]
         if is_plugin and where:
             name = f"{namespace_of(daemon)}/{name_of(daemon)}"
-            yield Finding(
+            yield Finding.failed(
                 Check.OWNERS,
-                Outcome.FAILED,
                 f"another SGX device plugin runs on {shown(where)}: the DaemonSet {name}",
                 why="both would offer the same EPC, and it would be handed out twice",
                 remedy=f"remove it (kubectl delete daemonset -n {namespace_of(daemon)} {name_of(daemon)}; on AKS: "
                 "az aks disable-addons -a confcom), or keep it off these nodes",
+                code="other-device-plugin",
             )
 
 
@@ -79,38 +78,37 @@ def _nfd(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
     }
     ours = {node: names & OURS for node, names in listed.items() if names & OURS}
     if ours:
-        names = sorted({name for found in ours.values() for name in found})
-        yield Finding(
+        names = sorted(set().union(*ours.values()))
+        yield Finding.failed(
             Check.OWNERS,
-            Outcome.FAILED,
             f"Node Feature Discovery offers {', '.join(names)} on {shown(list(ours))}",
             why="it would write its own number over the device plugin's, again and again",
             remedy="remove them from extendedResources of your NodeFeatureRules (kubectl get nodefeaturerules)",
+            code="nfd-offers-resource",
         )
     counted = [node for node, names in listed.items() if INTEL_EPC in names]
     if counted:
-        yield Finding(
+        yield Finding.warning(
             Check.OWNERS,
-            Outcome.WARNING,
             f"Node Feature Discovery offers {INTEL_EPC} on {shown(counted)}",
             why="that is the same memory under another name: what is asked for by both names is handed out twice",
             remedy=f"remove {INTEL_EPC} from extendedResources of your NodeFeatureRules, or ask for one name only",
+            code="nfd-offers-epc",
         )
 
 
 def _unknown_owner(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
     # Less than five minutes after a plugin ended, its resources are still in capacity, but allocatable is 0.
-    held = {name_of(node): sorted(name for name in offered(node) if allocatable(node, name)) for node in nodes}
-    held = {node: names for node, names in held.items() if names}
+    held = {name_of(node): own for node in nodes if (own := {one for one in offered(node) if allocatable(node, one)})}
     if held:
-        names = sorted({name for found in held.values() for name in found})
-        yield Finding(
+        names = sorted(set().union(*held.values()))
+        yield Finding.failed(
             Check.OWNERS,
-            Outcome.FAILED,
             f"{shown(list(held))} offers {', '.join(names)} already",
             why="another device plugin has registered these names",
             remedy="if an earlier installation was removed just now, wait 10 seconds; else find the plugin there: "
             f"kubectl get pods -A --field-selector spec.nodeName={next(iter(held))}",
+            code="resource-offered-already",
         )
 
 
@@ -131,38 +129,43 @@ def check_simulation(
     """
     simulated = plan.plugins(simulated=True)
     if not simulated:
-        yield Finding(Check.SIMULATION, Outcome.OK, "not wanted")
+        yield Finding.ok(Check.SIMULATION, "not wanted", code="simulation-not-wanted")
         return
     simulating = [*simulated, *(daemon for daemon in installed if simulates(daemon))]
-    hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE or _is_served(node, simulating)]
+    # Where no DaemonSet of ours simulates, the plugin that offers the real names is one for hardware, whoever's it is.
+    offering = [node for node in nodes if any(allocatable(node, name) for name in REAL.names)]
+    served = {name_of(node) for node in offering} - set(_selected(simulating, offering))
+    hardware = [node for node in nodes if sgx_kind(node) is SgxKind.HARDWARE or name_of(node) in served]
     both = _selected(simulated, hardware)
     twice = _selected(simulated, [node for node in nodes if _selected(plan.plugins(simulated=False), [node])])
     if twice and not both:
-        yield Finding(
+        yield Finding.failed(
             Check.SIMULATION,
-            Outcome.FAILED,
             f"{shown(twice)} is chosen for hardware, and to simulate it",
             why="it has the labels of both, and two plugins would offer EPC on it",
             remedy=f"take one off, as in: kubectl label node {twice[0]} {SIMULATED_LABEL}-",
+            code="node-chosen-twice",
         )
     elif both:
-        yield Finding(
+        yield Finding.failed(
             Check.SIMULATION,
-            Outcome.FAILED,
             f"{shown(both)} has SGX hardware, and is to simulate it",
             why="a node with an SGX driver refuses to simulate",
             remedy=f"take the label off: kubectl label node {both[0]} {SIMULATED_LABEL}-",
+            code="hardware-node-simulated",
         )
     elif hardware and not plan.plugins(simulated=False):
-        yield Finding(
+        yield Finding.failed(
             Check.SIMULATION,
-            Outcome.FAILED,
             f"this cluster has SGX hardware too: {shown([name_of(node) for node in hardware])}",
             why="a workload could land on a simulated node unawares",
             remedy=f"{consent}: simulated nodes then offer simulated.confcom.internal/... instead",
+            code="hardware-in-cluster",
         )
+    elif hardware:
+        yield Finding.ok(Check.SIMULATION, "beside hardware", code="simulation-beside-hardware")
     else:
-        yield Finding(Check.SIMULATION, Outcome.OK, "beside hardware" if hardware else "no node has SGX hardware")
+        yield Finding.ok(Check.SIMULATION, "no node has SGX hardware", code="no-hardware-in-cluster")
 
 
 def _selected(daemons: Sequence[KubernetesObject], nodes: Sequence[KubernetesObject]) -> list[str]:
@@ -192,23 +195,14 @@ def check_losses(
         selector = mapping(pod_spec_of(wanted[0]), "nodeSelector") if wanted else {}
         if selector and lost:
             labels = " ".join(sorted(f"{key}={value}" for key, value in selector.items()))
-            yield Finding(
+            yield Finding.failed(
                 Check.NODES,
-                Outcome.FAILED,
                 f"{shown(lost)} would lose the daemons, and the workloads there their EPC and quotes",
                 why=f"not labelled {labels}",
                 remedy=f"label what is to keep them, then again: kubectl label node {lost[0]} {labels}; or have them "
                 f"lose it: {anyway}",
+                code="nodes-lose-daemons",
             )
-
-
-def _is_served(node: KubernetesObject, simulating: Sequence[KubernetesObject]) -> bool:
-    """Return whether a hardware plugin (ours or another vendor's) serves the node.
-
-    That is the case if the node offers resources of the real set and no simulating DaemonSet selects it.
-    """
-    offers = any(allocatable(node, name) for name in REAL.names)
-    return offers and not any(selects(pod_spec_of(daemon), node) for daemon in simulating)
 
 
 def check_nodes(
@@ -229,12 +223,8 @@ def check_nodes(
         allow_none: whether nodes may be added later.
     """
     if unknown:
-        yield Finding(
-            Check.NODES,
-            Outcome.FAILED,
-            f"there is no node {shown(unknown)}",
-            remedy="kubectl get nodes shows their names",
-        )
+        remedy = "kubectl get nodes shows their names"
+        yield Finding.failed(Check.NODES, f"there is no node {shown(unknown)}", remedy=remedy, code="node-not-found")
         return
     chosen = _chosen(plan, nodes)
     if not chosen:
@@ -243,7 +233,7 @@ def check_nodes(
     for node in chosen:
         there = any(selects(pod_spec_of(daemon), node) for daemon in installed)
         yield from _node_findings(plan, node, installed=there)
-    yield Finding(Check.NODES, Outcome.OK, shown([name_of(node) for node in chosen]))
+    yield Finding.ok(Check.NODES, shown([name_of(node) for node in chosen]), code="nodes-found")
 
 
 def _no_nodes(plan: Plan, *, allowed: bool) -> Finding:
@@ -254,7 +244,7 @@ def _no_nodes(plan: Plan, *, allowed: bool) -> Finding:
     }
     labels = ", ".join(sorted(wanted)) or "what the values' affinity asks for"
     if allowed:
-        return Finding(Check.NODES, Outcome.WARNING, "no node has SGX yet", why=f"none is labelled {labels}")
+        return Finding.warning(Check.NODES, "no node has SGX yet", why=f"none is labelled {labels}", code="no-nodes")
     if plan.plugins(simulated=True):
         remedy = f"kubectl label node NODE {' '.join(sorted(wanted))}"
         if f"{SIMULATED_LABEL}=true" in wanted:
@@ -264,47 +254,46 @@ def _no_nodes(plan: Plan, *, allowed: bool) -> Finding:
             "let Node Feature Discovery label the nodes with SGX, or name your own label with --set nodeSelector...; "
             "without SGX hardware: --simulated"
         )
-    return Finding(
+    return Finding.failed(
         Check.NODES,
-        Outcome.FAILED,
         "no node for the daemons",
         why=f"none is labelled {labels}",
         remedy=f"{remedy}; for nodes that come later: --allow-no-nodes",
+        code="no-nodes",
     )
 
 
 def _node_findings(plan: Plan, node: KubernetesObject, *, installed: bool) -> Iterator[Finding]:
     name = name_of(node)
     if condition(node, "Ready").get("status") != "True":
-        yield Finding(
+        yield Finding.warning(
             Check.NODES,
-            Outcome.WARNING,
             f"{name} is not Ready",
             why=text(condition(node, "Ready"), "message"),
             remedy="its daemons are changed when it is, and waited for until then; the other nodes' are changed now"
             if installed
             else "its daemons start when it is",
+            code="node-not-ready",
         )
     specs = [pod_spec_of(one) for one in plan.daemon_sets if selects(pod_spec_of(one), node)]
     taints = sorted({taint for spec in specs for taint in untolerated(spec, node)})
-    if taints:
-        tolerate = tolerating(specs, taints)
-        yield Finding(
+    if taints and installed:
+        # The taint may be newer: nodes are tainted to be drained, and that must not block a change of the other nodes.
+        yield Finding.warning(
             Check.NODES,
-            # With the daemons installed, the taint may be newer: nodes are tainted to be drained, and that must not
-            # block a change of the other nodes.
-            Outcome.WARNING if installed else Outcome.FAILED,
             f"{name} is tainted {', '.join(taints)}",
-            why="the daemons do not tolerate that: none starts there, and a change ends those that run"
-            if installed
-            else "the daemons do not tolerate that, and would not run there",
-            remedy=f"they start when the taint has gone; if it is to stay: {tolerate}" if installed else tolerate,
+            why="the daemons do not tolerate that: none starts there, and a change ends those that run",
+            remedy=f"they start when the taint has gone; if it is to stay: {tolerating(specs, taints)}",
+            code="node-tainted",
+        )
+    elif taints:
+        yield Finding.failed(
+            Check.NODES,
+            f"{name} is tainted {', '.join(taints)}",
+            why="the daemons do not tolerate that, and would not run there",
+            remedy=tolerating(specs, taints),
+            code="node-tainted",
         )
     if (system := labels_of(node).get("kubernetes.io/os", "linux")) != "linux":
-        yield Finding(Check.NODES, Outcome.FAILED, f"{name} runs {system}", why="SGX is offered on Linux only")
-
-
-def shown(names: Sequence[str]) -> str:
-    """Return the first names for a message, and the number of the others."""
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        why = "SGX is offered on Linux only"
+        yield Finding.failed(Check.NODES, f"{name} runs {system}", why=why, code="node-not-linux")

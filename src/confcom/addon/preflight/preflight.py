@@ -67,7 +67,7 @@ def judge(seen: Surroundings) -> tuple[Finding, ...]:
         found += check_nodes(seen.plan, seen.nodes, ours, unknown=seen.unknown_nodes, allow_none=seen.allow_no_nodes)
     done = {one.check for one in found}
     found += [
-        Finding(check, Outcome.SKIPPED, "not looked at, because of what is told above")
+        Finding(check, Outcome.SKIPPED, "not looked at, because of what is told above", code="not-checked")
         for check in Check
         if check not in done
     ]
@@ -79,50 +79,50 @@ def check_kubernetes_reached(seen: Surroundings) -> Finding:
     """Check whether the API server answers."""
     if isinstance(seen.server, ConfcomError):
         return Finding.of(Check.API_SERVER, seen.server)
-    return Finding(Check.API_SERVER, Outcome.OK, "it answers")
+    return Finding.ok(Check.API_SERVER, "it answers", code="api-server-answers")
 
 
 def _values(seen: Surroundings) -> Finding:
     if isinstance(seen.plan, ConfcomError):
         return Finding.of(Check.VALUES, seen.plan)
     if seen.plan is None:
-        return Finding(Check.VALUES, Outcome.SKIPPED, "the chart was not rendered")
-    return Finding(Check.VALUES, Outcome.OK, f"{len(seen.plan.manifests)} objects")
+        return Finding(Check.VALUES, Outcome.SKIPPED, "the chart was not rendered", code="chart-not-rendered")
+    return Finding.ok(Check.VALUES, f"{len(seen.plan.manifests)} objects", code="values-accepted")
 
 
 def _permissions(seen: Surroundings) -> Finding:
     if isinstance(seen.denied, ConfcomError):
         return Finding.of(Check.PERMISSIONS, seen.denied)
     if seen.denied is None:
-        return Finding(Check.PERMISSIONS, Outcome.SKIPPED, "not asked for")
+        return Finding(Check.PERMISSIONS, Outcome.SKIPPED, "not asked for", code="permissions-not-checked")
     asking = asking_helpers(seen.namespace_name)
     needless = (CLEANING, asking, probing(seen.namespace_name))
     missing = [one for one in seen.denied if one not in needless]
     if missing:
-        return Finding(
+        return Finding.failed(
             Check.PERMISSIONS,
-            Outcome.FAILED,
             "this user may not do everything that is needed",
             why=f"not allowed: {'; '.join(map(str, missing))}",
             remedy="ask a cluster administrator for these permissions, or to run this command",
+            code="permissions-missing",
         )
     if CLEANING in seen.denied:
-        return Finding(
+        return Finding.warning(
             Check.PERMISSIONS,
-            Outcome.WARNING,
             "this user could not disable the add-on without leftovers",
             why=f"not allowed: {CLEANING}, which takes the resources' names from the nodes in the end",
             remedy="somebody who may has to run `confcom disable` then",
+            code="cleaning-not-permitted",
         )
     if asking in seen.denied:
-        return Finding(
+        return Finding.warning(
             Check.PERMISSIONS,
-            Outcome.WARNING,
             "this user could not see by which simulated root the quote helpers quote",
             why=f"not allowed: {asking}, which asks them after the root was made anew",
             remedy="if the root's Secret is deleted or changed, somebody who may has to run `confcom status`",
+            code="asking-helpers-not-permitted",
         )
-    return Finding(Check.PERMISSIONS, Outcome.OK, "everything needed is allowed")
+    return Finding.ok(Check.PERMISSIONS, "everything needed is allowed", code="permissions-granted")
 
 
 def _is_this(seen: Surroundings, daemon: KubernetesObject) -> bool:
@@ -137,17 +137,20 @@ def _installations(seen: Surroundings, daemon_sets: Sequence[KubernetesObject]) 
     other = [one for one in daemon_sets if component_of(one) is not None and not _is_this(seen, one)]
     for namespace in sorted({namespace_of(one) for one in other}):
         release = next(labels_of(one).get(INSTANCE_LABEL, "") for one in other if namespace_of(one) == namespace)
-        yield Finding(
+        yield Finding.failed(
             Check.INSTALLATION,
-            Outcome.FAILED,
             f"the add-on is installed in the namespace {namespace} already, as the release {release}",
             why="two of them would offer the same EPC twice, and take it from the nodes when either ends",
             remedy=f"use that one (--namespace {namespace}), or remove it first: "
             f"helm uninstall {release} --namespace {namespace}",
+            code="installed-elsewhere",
         )
     if not other:
         there = any(_is_this(seen, one) for one in daemon_sets)
-        yield Finding(Check.INSTALLATION, Outcome.OK, "it is there already" if there else "there is none yet")
+        if there:
+            yield Finding.ok(Check.INSTALLATION, "it is there already", code="installed")
+        else:
+            yield Finding.ok(Check.INSTALLATION, "there is none yet", code="not-installed")
 
 
 def _pod_security(seen: Surroundings) -> Iterator[Finding]:
@@ -158,18 +161,22 @@ def _pod_security(seen: Surroundings) -> Iterator[Finding]:
         return
     name = seen.namespace_name
     if seen.namespace is None:
-        yield Finding(Check.POD_SECURITY, Outcome.OK, f"the namespace {name} will be made, with the level {PRIVILEGED}")
+        yield Finding.ok(
+            Check.POD_SECURITY,
+            f"the namespace {name} will be made, with the level {PRIVILEGED}",
+            code="namespace-will-be-created",
+        )
         return
     level = labels_of(seen.namespace).get(ENFORCE_LABEL, PRIVILEGED)
     if level != PRIVILEGED:
-        yield Finding(
+        yield Finding.failed(
             Check.POD_SECURITY,
-            Outcome.FAILED,
             f"the namespace {name} enforces the Pod Security level {level}",
             why="the daemons need host directories, and the quote helper the node's process IDs: only the level "
             f"{PRIVILEGED} allows that",
             remedy=f"kubectl label namespace {name} {ENFORCE_LABEL}={PRIVILEGED} --overwrite; or name another one "
             "with --namespace",
+            code="pod-security-too-strict",
         )
     else:
         yield from _answered(seen.answers, name)
@@ -178,30 +185,30 @@ def _pod_security(seen: Surroundings) -> Iterator[Finding]:
 def _answered(answers: Mapping[str, ProbeAnswer], name: str) -> Iterator[Finding]:
     for daemon, answer in answers.items():
         if answer.invalid:
-            yield Finding(
+            yield Finding.failed(
                 Check.VALUES,
-                Outcome.FAILED,
                 f"the API server calls the Pods of {daemon} invalid",
                 why=answer.refusal,
                 remedy="correct the values that it names, such as a request that is larger than its limit",
+                code="pods-invalid",
             )
         elif answer.refusal:
-            yield Finding(
+            yield Finding.failed(
                 Check.POD_SECURITY,
-                Outcome.FAILED,
                 f"the API server refuses the Pods of {daemon} in the namespace {name}",
                 why=answer.refusal,
                 remedy="let the policy that refuses them allow this namespace; if it is Pod Security: "
                 f"kubectl label namespace {name} {ENFORCE_LABEL}={PRIVILEGED} --overwrite",
+                code="pods-refused",
             )
     doubts = list(dict.fromkeys(answer.doubt for answer in answers.values() if answer.doubt))
     if doubts:
-        yield Finding(
+        yield Finding.warning(
             Check.POD_SECURITY,
-            Outcome.WARNING,
             f"it is not known whether the namespace {name} takes the daemons' Pods",
             why="; ".join(doubts),
             remedy="if it does not, `confcom enable` and `confcom status` say what refuses them",
+            code="admission-unknown",
         )
     if not any(answer.refusal or answer.doubt for answer in answers.values()):
-        yield Finding(Check.POD_SECURITY, Outcome.OK, f"the namespace {name} takes the daemons' Pods")
+        yield Finding.ok(Check.POD_SECURITY, f"the namespace {name} takes the daemons' Pods", code="pods-accepted")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from confcom.addon.preflight.findings import Check, Finding, Outcome
+from confcom.addon.preflight.findings import Check, Finding
 from confcom.errors import ConfcomError
 
 HELM_MAJORS = (3, 4)
@@ -38,23 +38,23 @@ def check_helm(version: str | ConfcomError) -> Finding:
         return Finding.of(Check.HELM, version)
     found = major_minor(version)
     if found is None or found[0] not in HELM_MAJORS:
-        return Finding(
+        return Finding.failed(
             Check.HELM,
-            Outcome.FAILED,
             f"helm {version or 'of no version'} is not supported",
             why="the chart is tried with helm 4 and 3",
             remedy="install helm 4",
+            code="helm-not-supported",
         )
     if found < OLDEST_HELM:
         oldest = ".".join(map(str, OLDEST_HELM))
-        return Finding(
+        return Finding.failed(
             Check.HELM,
-            Outcome.FAILED,
             f"helm {version} is too old",
             why=f"--dry-run=server, by which the chart is checked before anything is changed, came with helm {oldest}",
             remedy=f"install helm 4, or {oldest} or newer of helm 3",
+            code="helm-too-old",
         )
-    return Finding(Check.HELM, Outcome.OK, version)
+    return Finding.ok(Check.HELM, version, code="helm-supported")
 
 
 def check_kubernetes(version: str) -> Finding:
@@ -63,15 +63,18 @@ def check_kubernetes(version: str) -> Finding:
     oldest, newest = (".".join(map(str, one)) for one in TESTED_KUBERNETES)
     if found is None or found < OLDEST_KUBERNETES:
         needed = ".".join(map(str, OLDEST_KUBERNETES))
-        return Finding(
+        return Finding.failed(
             Check.KUBERNETES,
-            Outcome.FAILED,
             f"Kubernetes {version or 'of no version'} is too old",
             why=f"ValidatingAdmissionPolicy is served from {needed} on",
             remedy=f"upgrade the cluster; {oldest} to {newest} are tried",
+            code="kubernetes-too-old",
         )
     if not TESTED_KUBERNETES[0] <= found <= TESTED_KUBERNETES[1]:
-        return Finding(
-            Check.KUBERNETES, Outcome.WARNING, f"{version} is not tried", why=f"{oldest} to {newest} are tried"
+        return Finding.warning(
+            Check.KUBERNETES,
+            f"{version} is not tried",
+            why=f"{oldest} to {newest} are tried",
+            code="kubernetes-not-tested",
         )
-    return Finding(Check.KUBERNETES, Outcome.OK, version)
+    return Finding.ok(Check.KUBERNETES, version, code="kubernetes-supported")

@@ -6,10 +6,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from confcom.addon.daemons.daemon_pods import REVISION_LABEL, DaemonPod, PodState, daemon_pods, last_warning
-from confcom.addon.daemons.pod_creation import creation_refusal
+from confcom.addon.daemons.daemon_pods import (
+    REVISION_LABEL,
+    DaemonPod,
+    PodState,
+    creation_refusal,
+    daemon_pods,
+    last_warning,
+)
 from confcom.addon.model.chart_objects import Component, component_of, pod_spec_of
 from confcom.addon.model.node_selection import selects, untolerated
+from confcom.addon.model.problems import Problem
 from confcom.addon.model.resources import SETS, allocatable
 from confcom.addon.rollout.snapshot import Snapshot
 from confcom.kubernetes.objects import (
@@ -60,7 +67,7 @@ class Rollout:
     """The steps on all nodes, and the problems of the DaemonSets themselves."""
 
     steps: tuple[NodeStep, ...]
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
     observed: bool
     """Whether the DaemonSet controller has observed the newest templates, and all their pods are available."""
 
@@ -167,7 +174,6 @@ def _newest_revisions(revisions: Sequence[KubernetesObject]) -> Mapping[str, str
 
 
 def _steps(daemon: KubernetesObject, pods: Sequence[DaemonPod], newest: Mapping[str, str]) -> Iterator[NodeStep]:
-    step = _step_of(daemon)
     mine = pods_of(daemon, pods)
     revision = newest.get(name_of(daemon), "")
     for node in sorted({pod.node for pod in mine}):
@@ -180,7 +186,7 @@ def _steps(daemon: KubernetesObject, pods: Sequence[DaemonPod], newest: Mapping[
         rejected = [pod for pod in all_here if pod.state is PodState.REJECTED and (not old or pod.revision == revision)]
         yield NodeStep(
             node=node,
-            step=step,
+            step=_step_of(daemon),
             done=looked_at and ready and not old,
             text=_text(new or rejected, old, ready=ready) if looked_at else "waits for the DaemonSet controller",
             failing=any(pod.state is PodState.FAILING for pod in new),
@@ -232,18 +238,18 @@ def _epc(node: KubernetesObject) -> NodeStep:
     )
 
 
-def _problems(daemons: Sequence[KubernetesObject], pods: Sequence[DaemonPod], seen: Snapshot) -> Iterator[str]:
+def _problems(daemons: Sequence[KubernetesObject], pods: Sequence[DaemonPod], seen: Snapshot) -> Iterator[Problem]:
     """Yield the DaemonSets that cannot create their pods, which only events report."""
     away = nodes_away(seen.nodes)
     for daemon in daemons:
         mine = pods_of(daemon, pods)
-        why = ""
         if len(mine) < number(daemon, "status", "desiredNumberScheduled"):
             why = last_warning(name_of(daemon), seen.events)
-        elif is_updating(daemon, mine, away):
-            why = creation_refusal(daemon, seen.pods, seen.events)
+        else:
+            why = creation_refusal(daemon, seen.pods, seen.events) if is_updating(daemon, mine, away) else ""
         if why:
-            yield f"{namespace_of(daemon)}/{name_of(daemon)}: cannot make its Pods: {why}"
+            name = f"{namespace_of(daemon)}/{name_of(daemon)}"
+            yield Problem(f"{name}: cannot make its Pods: {why}", code="pods-not-created")
 
 
 class Verdict(StrEnum):
@@ -281,13 +287,12 @@ def evaluate(
         deadline: seconds without progress after which the rollout counts as stalled.
     """
     reached = frozenset((step.node, step.step, step.pod) for step in state.steps if step.done)
-    failing = any(step.failing for step in state.steps)
-    if tracker is None or reached - tracker.reached:
-        tracker = ProgressTracker(
-            reached | (tracker.reached if tracker else frozenset()), now, now if failing else None
-        )
-    elif failing != (tracker.failing_since is not None):
-        tracker = ProgressTracker(tracker.reached, tracker.since, now if failing else None)
+    before = tracker.reached if tracker else frozenset()
+    failing_since = now if any(step.failing for step in state.steps) else None
+    if tracker is None or reached - before:
+        tracker = ProgressTracker(reached | before, now, failing_since)
+    elif (failing_since is None) != (tracker.failing_since is None):
+        tracker = replace(tracker, failing_since=failing_since)
     if state.done:
         return tracker, Verdict.DONE
     late = now - tracker.since >= deadline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from confcom.addon.preflight.node_checks import shown
+from confcom.addon.model.problems import shown
 from confcom.addon.rollout.progress import Mark, Row
 from confcom.addon.rollout.rollout import NodeStep, Rollout, Step
 from confcom.errors import ConfcomError, ExitCode
@@ -13,6 +13,7 @@ from confcom.errors import ConfcomError, ExitCode
 class NotReadyError(ConfcomError):
     """The daemons are not ready as requested."""
 
+    error_code = "daemons-not-ready"
     exit_code = ExitCode.NOT_READY
 
 
@@ -24,7 +25,7 @@ def _independent(steps: Sequence[NodeStep]) -> list[NodeStep]:
 
 def rows_of(state: Rollout) -> list[Row]:
     """Return a rollout as rows of a progress table."""
-    problems = (problem.partition(": ") for problem in state.problems)
+    problems = (problem.text.partition(": ") for problem in state.problems)
     rows = [Row(f"DaemonSet {name}", why, Mark.BAD) for name, _, why in problems]
     for step in state.steps:
         mark = Mark.DONE if step.done else Mark.BAD if step.failing else Mark.WAITING
@@ -35,16 +36,22 @@ def rows_of(state: Rollout) -> list[Row]:
 def stalled(state: Rollout, remedy: str) -> NotReadyError:
     """Return the error for a stalled rollout: the nodes and the reasons."""
     blocked = _independent(state.open)
-    reasons = [*state.problems, *(f"{step.node}: {step.step} {step.text}" for step in blocked)]
+    reasons = [*map(str, state.problems), *(f"{step.node}: {step.step} {step.text}" for step in blocked)]
+    why = "; ".join(reasons) or "the DaemonSet controller does not act"
     nodes = sorted({step.node for step in blocked})
-    what = f"the add-on is not ready on {', '.join(nodes)}" if nodes else "the daemons' Pods cannot be made"
+    if not nodes:
+        return NotReadyError("the daemons' Pods cannot be made", error_code="pods-not-created", why=why, remedy=remedy)
     serving = sorted({step.node for step in blocked if step.serving})
-    if serving:
-        what += f" ({', '.join(serving)}: the old one goes on serving)"
+    still = f" ({', '.join(serving)}: the old one goes on serving)" if serving else ""
     down = sorted({step.node for step in blocked if not step.node_ready})
     if down:
         remedy = (
             f"bring {shown(down)} back, which goes on by itself then, or take it out of the cluster "
             f"(kubectl delete node {down[0]}); else {remedy}"
         )
-    return NotReadyError(what, why="; ".join(reasons) or "the DaemonSet controller does not act", remedy=remedy)
+    return NotReadyError(
+        f"the add-on is not ready on {', '.join(nodes)}{still}",
+        error_code="daemons-not-ready",
+        why=why,
+        remedy=remedy,
+    )

@@ -13,9 +13,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from confcom.addon.daemons.daemon_pods import DaemonPod, PodState, daemon_pods, last_warning
-from confcom.addon.daemons.pod_creation import creation_refusal
+from confcom.addon.daemons.daemon_pods import (
+    DaemonPod,
+    PodState,
+    creation_refusal,
+    daemon_pods,
+    last_warning,
+    pods_not_created,
+)
 from confcom.addon.model.chart_objects import component_of
+from confcom.addon.model.problems import Problem
 from confcom.addon.rollout.rollout import is_updating, nodes_away, pods_of
 from confcom.addon.rollout.snapshot import Snapshot
 from confcom.kubernetes.objects import (
@@ -126,7 +133,7 @@ class StabilityTracker:
         return StabilityTracker(quiet_periods), tuple(stalled)
 
 
-def stall_problems(seen: Snapshot, now: datetime) -> Iterator[str]:
+def stall_problems(seen: Snapshot, now: datetime) -> Iterator[Problem]:
     """Yield the problems with stalled updates, for `status`.
 
     Since `status` takes only one snapshot, the times in the pods' objects decide.
@@ -137,7 +144,7 @@ def stall_problems(seen: Snapshot, now: datetime) -> Iterator[str]:
     """
     for daemon, _ in _waiting_daemon_sets(seen):
         if refused := creation_refusal(daemon, seen.pods, seen.events):
-            yield f"the DaemonSet {name_of(daemon)} cannot make its Pods: {refused}"
+            yield pods_not_created(daemon, refused)
             continue
         own = [pod for pod in seen.pods if text(owner_of(pod), "name") == name_of(daemon)]
         last = _last_change([pod for pod in own if namespace_of(pod) == seen.namespace])
@@ -145,9 +152,11 @@ def stall_problems(seen: Snapshot, now: datetime) -> Iterator[str]:
             continue
         warning = last_warning(name_of(daemon), seen.events)
         why = f" (its last warning: {warning})" if warning else ""
-        yield (
+        yield Problem(
             f"the update of the DaemonSet {name_of(daemon)} has stood still for {quiet:.0f} s, and all of its Pods are "
-            f"ready: the DaemonSet controller does not act{why}. This has it reconcile again: {_stalled(daemon).remedy}"
+            f"ready: the DaemonSet controller does not act{why}. This has it reconcile again: "
+            f"{_stalled(daemon).remedy}",
+            code="update-stalled",
         )
 
 

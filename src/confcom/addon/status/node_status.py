@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from confcom.addon.daemons.daemon_pods import DaemonPod, PodState
 from confcom.addon.model.chart_objects import Component, component_of, pod_spec_of, simulates
 from confcom.addon.model.node_selection import selects, tolerating, untolerated
+from confcom.addon.model.problems import Problem
 from confcom.addon.model.resources import SETS, allocatable, set_of
 from confcom.addon.model.sgx_nodes import SgxKind, sgx_kind
 from confcom.addon.status.socket_holders import suspects_of
@@ -53,10 +54,10 @@ class NodeStatus:
     helpers: tuple[DaemonPod, ...]
     provision: Provision
     """Of the newest helper; rejected pods count only if there is no other."""
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
 
     @property
-    def causes(self) -> tuple[str, ...]:
+    def causes(self) -> tuple[Problem, ...]:
         """The problems without consequential ones: if the kubelet is not Ready, all others follow from that."""
         return self.problems if self.ready else self.problems[:1]
 
@@ -80,7 +81,7 @@ class NodeStatus:
             "device_plugin": [pod.to_json() for pod in self.plugins],
             "quote_helper": [pod.to_json() for pod in self.helpers],
             "provision_device": self.provision,
-            "problems": list(self.problems),
+            "problems": [one.text for one in self.problems],
         }
 
 
@@ -105,9 +106,10 @@ def node_status(
     epc = EpcStatus(names.epc, capacity, allocatable(node, names.epc), used(pods, name, names.epc))
     provision = _provision(helpers, pods)
     ready = condition(node, "Ready")
-    problems: list[str] = []
+    problems: list[Problem] = []
     if ready.get("status") != "True":
-        problems.append(f"the kubelet is not well: {text(ready, 'message') or 'it has never reported'}")
+        why = text(ready, "message") or "it has never reported"
+        problems.append(Problem(f"the kubelet is not well: {why}", code="node-not-ready"))
     problems += _pressures(node)
     wanted = [daemon for daemon in daemons if selects(pod_spec_of(daemon), node)]
     kept_off = [one for one in wanted if untolerated(pod_spec_of(one), node) and not _alive(ours, component_of(one))]
@@ -119,7 +121,12 @@ def node_status(
             problems += _daemon_problems(component, found, daemons, pods)
     problems += _epc_problems(epc, plugins)
     if helpers and provision is Provision.NOT_REQUESTED and not _is_simulated(helpers, daemons):
-        problems.append("the quote helper does not ask for the provision device, without which it cannot quote")
+        problems.append(
+            Problem(
+                "the quote helper does not ask for the provision device, without which it cannot quote",
+                code="provision-not-requested",
+            )
+        )
     return NodeStatus(
         name=name,
         sgx=_kind(node, daemons),
@@ -128,7 +135,7 @@ def node_status(
         plugins=tuple(plugins),
         helpers=tuple(helpers),
         provision=provision,
-        problems=tuple(problems),
+        problems=tuple(replace(one, node=name) for one in problems),
     )
 
 
@@ -145,14 +152,19 @@ def _is_simulated(pods: Sequence[DaemonPod], daemons: Sequence[KubernetesObject]
     return any(simulates(daemon) for daemon in daemons if name_of(daemon) in owners)
 
 
-def _pressures(node: KubernetesObject) -> Iterator[str]:
+def _pressures(node: KubernetesObject) -> Iterator[Problem]:
     for kind in _PRESSURES:
         if condition(node, kind).get("status") == "True":
-            yield f"the kubelet reports {kind}: it may evict Pods and reject new ones until that has gone"
+            yield Problem(
+                f"the kubelet reports {kind}: it may evict Pods and reject new ones until that has gone",
+                code="node-pressure",
+            )
 
 
-def _tainted(node: KubernetesObject, kept_off: Sequence[KubernetesObject], wanted: Sequence[KubernetesObject]) -> str:
-    """Return the problem text for daemons that the node's taints keep off.
+def _tainted(
+    node: KubernetesObject, kept_off: Sequence[KubernetesObject], wanted: Sequence[KubernetesObject]
+) -> Problem:
+    """Return the problem of daemons that the node's taints keep off.
 
     It counts as a problem, and so in the exit code, because the node's label asks for the daemons.
     """
@@ -160,9 +172,10 @@ def _tainted(node: KubernetesObject, kept_off: Sequence[KubernetesObject], wante
     some = component_of(kept_off[0])
     who = f"the {some.words} does" if some and len(kept_off) < len(wanted) else "the daemons do"
     options = tolerating(list(map(pod_spec_of, wanted)), taints)
-    return (
+    return Problem(
         f"it is tainted {', '.join(taints)}, which {who} not tolerate: wait until that has gone; if it is to stay: "
-        f"`confcom update {options}`"
+        f"`confcom update {options}`",
+        code="node-tainted",
     )
 
 
@@ -175,11 +188,12 @@ def _daemon_problems(
     pods: Sequence[DaemonPod],
     daemons: Sequence[KubernetesObject],
     neighbours: Sequence[KubernetesObject],
-) -> Iterator[str]:
+) -> Iterator[Problem]:
     alive = _alive(pods, component)
     if not alive:
         rejected = [pod for pod in pods if pod.state is PodState.REJECTED]
-        yield ": ".join([f"no {component.words}", *map(_state_text, rejected[-1:])])
+        why = "".join(f": {_state_text(pod)}" for pod in rejected[-1:])
+        yield Problem(f"no {component.words}{why}", code="daemon-missing")
     elif pods[-1].state is PodState.REJECTED and any(
         _is_updating(one) for one in daemons if name_of(one) == pods[-1].owner
     ):
@@ -191,7 +205,10 @@ def _daemon_problems(
             serving = any(one.state is PodState.READY for one in pods)
             rest = "; another one serves meanwhile" if serving else ""
             suspects = suspects_of(pod.reason, neighbours) if component is Component.QUOTE_HELPER else ""
-            yield f"the {component.words} {_state_text(pod)}{f': {suspects}' if suspects else ''}{rest}"
+            if suspects:
+                yield Problem(f"the {component.words} {_state_text(pod)}: {suspects}{rest}", code="foreign-socket")
+            else:
+                yield Problem(f"the {component.words} {_state_text(pod)}{rest}", code="daemon-not-ready")
 
 
 def _is_updating(daemon: KubernetesObject) -> bool:
@@ -203,13 +220,19 @@ def _state_text(pod: DaemonPod) -> str:
     return f"{pod.name} is {pod.state}: {pod.reason}".removesuffix(": ")
 
 
-def _epc_problems(epc: EpcStatus, plugins: Iterable[DaemonPod]) -> Iterator[str]:
+def _epc_problems(epc: EpcStatus, plugins: Iterable[DaemonPod]) -> Iterator[Problem]:
     if epc.allocatable:
         return
     if any(pod.state is PodState.READY for pod in plugins):
-        yield "the device plugin is ready, and the kubelet offers no EPC; it reports every 10 seconds"
+        yield Problem(
+            "the device plugin is ready, and the kubelet offers no EPC; it reports every 10 seconds",
+            code="epc-not-reported",
+        )
     elif epc.capacity:
-        yield f"none of its {epc.capacity} MiB of EPC can be had, since no device plugin offers them"
+        yield Problem(
+            f"none of its {epc.capacity} MiB of EPC can be had, since no device plugin offers them",
+            code="epc-not-offered",
+        )
 
 
 def _provision(helpers: Sequence[DaemonPod], pods: Sequence[KubernetesObject]) -> Provision:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from confcom.addon.model.chart_objects import component_of
-from confcom.addon.preflight.node_checks import shown
+from confcom.addon.model.problems import shown
 from confcom.kubernetes.objects import TERMINAL, KubernetesObject, listing, name_of, namespace_of, text
 
 FOREIGN_SOCKET = ("without --replace-foreign-socket it stays", "no quote was made here yet")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from confcom.addon.daemons.daemon_pods import daemon_pods, last_warning
+from confcom.addon.daemons.daemon_pods import daemon_pods, last_warning, pods_not_created
 from confcom.addon.daemons.simulated_root import root_doubts, root_problems
 from confcom.addon.model.chart_objects import (
     ADD_ON,
@@ -82,8 +82,7 @@ class AddOnStatus:
     @property
     def problem_groups(self) -> tuple[ProblemGroup, ...]:
         """Similar problems, grouped; consequences of a node that is not Ready are left out."""
-        causes = {Problem(text, node.name) for node in self.nodes for text in node.causes}
-        follows = {Problem(text, node.name) for node in self.nodes for text in node.problems} - causes
+        follows = {one for node in self.nodes for one in set(node.problems).difference(node.causes)}
         return grouped((one for one in self.problems if one not in follows), self._names)
 
     @property
@@ -109,9 +108,11 @@ class AddOnStatus:
             "nodes_well": [summary.to_json() for summary in summarised(self.nodes)],
             "workloads": [workload.to_json() for workload in self.workloads],
             "problems": list(map(str, self.problems)),
+            "problem_details": [one.to_json() for one in self.problems],
             "problem_groups": [group.to_json() for group in self.problem_groups],
             "drift": [to_json(one) for one in self.drifts],
             "not_compared": list(map(str, self.doubts)),
+            "not_compared_details": [one.to_json() for one in self.doubts],
         }
 
 
@@ -128,12 +129,12 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
     ours_on, all_on = _by_node(pods, lambda pod: pod.node), _by_node(seen.pods, node_of)
     nodes = [(node, node_status(node, ours_on[name_of(node)], all_on[name_of(node)], daemons)) for node in seen.nodes]
     listed = [one for node, one in nodes if _is_listed(one, node)]
-    problems = [*_cluster_problems(seen, daemons, now), *map(Problem, stall_problems(seen, now))]
-    problems += [Problem(problem, node.name) for node in listed for problem in node.problems]
+    problems = [*_cluster_problems(seen, daemons, now), *stall_problems(seen, now)]
+    problems += [problem for node in listed for problem in node.problems]
     going_on = updating(daemons, pods, {one.name for _, one in nodes if not one.ready})
     if not problems and not going_on:
         waiting = unsettled(daemons, pods)
-        problems += [Problem(_unavailable(one)) for one in daemons if name_of(one) in waiting]
+        problems += [_unavailable(one) for one in daemons if name_of(one) in waiting]
     return AddOnStatus(
         namespace=seen.namespace,
         enabled=bool(daemons),
@@ -166,9 +167,9 @@ def _workloads(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> tuple[Tro
 
 def _doubts(seen: Snapshot, release: ReleaseSeen) -> Iterator[Problem]:
     if release.doubt:
-        yield Problem(release.doubt)
+        yield Problem(release.doubt, code="release-not-compared")
     if seen.refusals is not None and seen.refusals.doubt:
-        yield Problem(seen.refusals.doubt)
+        yield Problem(seen.refusals.doubt, code="refused-pods-not-read")
     yield from root_doubts(seen.root, seen.namespace)
 
 
@@ -185,14 +186,16 @@ def _is_listed(status: NodeStatus, node: KubernetesObject) -> bool:
 
 
 def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[Problem]:
-    yield from map(Problem, _add_on_problems(seen, daemons, now))
+    yield from _add_on_problems(seen, daemons, now)
     yield from root_problems(seen.root, daemons, seen.namespace) if daemons else _leftovers(seen.nodes)
 
 
-def _add_on_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[str]:
+def _add_on_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[Problem]:
     for job, why in failed_hooks([job for job in seen.jobs if namespace_of(job) == seen.namespace]).items():
         do = "the daemons go on as they were, and `confcom rollback` undoes it" if daemons else "`confcom enable` again"
-        yield f"the last change was not made, since helm's Job {job} failed ({why}): {do}"
+        yield Problem(
+            f"the last change was not made, since helm's Job {job} failed ({why}): {do}", code="hook-job-failed"
+        )
     elsewhere = {
         namespace_of(one)
         for one in seen.daemon_sets
@@ -201,45 +204,56 @@ def _add_on_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: d
     yield from _release_problems(seen, daemons, now)
     if not daemons:
         there = f"; it is in {', '.join(sorted(elsewhere))}, which --namespace names" if elsewhere else ""
-        yield f"the add-on is not enabled in the namespace {seen.namespace}{there}"
+        yield Problem(f"the add-on is not enabled in the namespace {seen.namespace}{there}", code="not-enabled")
         return
     if not any(selects(pod_spec_of(daemon), node) for daemon in daemons for node in seen.nodes):
         wanted = sorted({f"{key}={value}" for one in daemons for key, value in _selector(one)})
-        yield f"no node runs the daemons; they are for nodes labelled {', '.join(wanted)}"
+        yield Problem(f"no node runs the daemons; they are for nodes labelled {', '.join(wanted)}", code="no-nodes")
     for daemon in daemons:
         missing = number(daemon, "status", "desiredNumberScheduled") - number(
             daemon, "status", "currentNumberScheduled"
         )
         if missing > 0 and (why := last_warning(name_of(daemon), seen.events)):
-            yield f"the DaemonSet {name_of(daemon)} cannot make its Pods: {why}"
+            yield pods_not_created(daemon, why)
     yield from _policy_problems(seen, daemons)
 
 
-def _unavailable(daemon: KubernetesObject) -> str:
-    """Return the problem text for a DaemonSet whose pods are not all available, if no other problem explains that."""
+def _unavailable(daemon: KubernetesObject) -> Problem:
+    """Return the problem of a DaemonSet whose pods are not all available, if no other problem explains that."""
     if seconds := number(daemon, "spec", "minReadySeconds"):
         why = f"Kubernetes waits until they have been ready for {seconds} s"
     else:
         why = "the DaemonSet controller has not counted them yet"
-    return f"not all Pods of the DaemonSet {name_of(daemon)} count as available yet: {why}"
+    return Problem(
+        f"not all Pods of the DaemonSet {name_of(daemon)} count as available yet: {why}", code="pods-not-available"
+    )
 
 
-def _release_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[str]:
+def _release_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[Problem]:
     """Yield problems of helm's release record, and drifts; problems that other checks report are left out."""
     if seen.release is None:
         return
     hook_failed = any(failed_hooks([job for job in seen.jobs if namespace_of(job) == seen.namespace]))
     if not hook_failed and (problem := change_problem(seen.release, now)):
-        yield problem
+        yield Problem(problem, code="change-unfinished")
     policies = {(kind, name) for name, kinds in _missing_policies(seen, daemons) for kind in kinds}
-    yield from (drift_problem(one) for one in seen.release.drifts if (one.kind, one.name) not in policies)
+    for drift in seen.release.drifts:
+        if (drift.kind, drift.name) in policies:
+            continue
+        if drift.gone:
+            yield Problem(drift_problem(drift), code="object-missing")
+        else:
+            yield Problem(drift_problem(drift), code="object-changed")
 
 
-def _policy_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[str]:
+def _policy_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[Problem]:
     """Yield a problem for each installed policy that is missing or not bound, which makes no Pod fail."""
     for name, gone in _missing_policies(seen, daemons):
-        what = f"the {' and the '.join(gone)} {name} {'is' if len(gone) == 1 else 'are'} missing"
-        yield f"{what}, and so the rule who may ask for the provision device: `confcom enable` installs it again"
+        yield Problem(
+            f"the {' and the '.join(gone)} {name} {'is' if len(gone) == 1 else 'are'} missing, and so the rule who may "
+            "ask for the provision device: `confcom enable` installs it again",
+            code="policy-missing",
+        )
 
 
 def _missing_policies(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Iterator[tuple[str, Sequence[str]]]:
@@ -257,10 +271,13 @@ def _missing_policies(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> It
 
 
 def _leftovers(nodes: Sequence[KubernetesObject]) -> Iterator[Problem]:
-    message = "resources of an earlier installation are left here: `confcom disable` removes them"
     for node in nodes:
         if stale_resources(node).stage not in {Stage.CLEAN, Stage.OFFERED}:
-            yield Problem(message, name_of(node))
+            yield Problem(
+                "resources of an earlier installation are left here: `confcom disable` removes them",
+                name_of(node),
+                code="resources-left",
+            )
 
 
 def _selector(daemon: KubernetesObject) -> Iterable[tuple[str, object]]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from confcom.addon.daemons.daemon_pods import event_time
+from confcom.addon.model.problems import Cause
 from confcom.addon.model.resources import OURS, SETS
 from confcom.addon.workloads.workloads import Trouble, TroubledWorkload
 from confcom.kubernetes.objects import (
@@ -62,19 +63,10 @@ class RefusalObservation:
     doubt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why the API server refuses a controller's Pods, and the remedy."""
-
-    cause: str
-    remedy: str
-    message: str
-
-
 def refusals(
     events: Iterable[KubernetesObject], policies: Collection[str]
-) -> dict[Controller, tuple[KubernetesObject, Refusal]]:
-    """Return each controller's latest refusal by the add-on's policies or by a quota on its resources.
+) -> dict[Controller, tuple[KubernetesObject, Cause, str]]:
+    """Return each controller's latest refusal by the add-on's policies or a quota: the event, the cause, the message.
 
     Args:
         events: events about Pods that cannot be created.
@@ -88,7 +80,7 @@ def refusals(
         if not (_KIND.fullmatch(kind) and _NAME.fullmatch(name) and _NAME.fullmatch(where)):
             continue
         if refusal := _refusal(text(event, "message"), where, policies):
-            found[where, kind, name] = (event, refusal)
+            found[where, kind, name] = (event, *refusal)
     return found
 
 
@@ -106,7 +98,7 @@ def refused_workloads(
     there = {(namespace_of(one), text(one, "kind"), name_of(one)): one for one in observation.controllers}
     newest = _newest_pods(pods)
     yielded = set()
-    for controller, (event, refusal) in found.items():
+    for controller, (event, cause, message) in found.items():
         live = there.get(controller)
         if (live is None and controller not in observation.unread) or (live is not None and _has_its_pods(live)):
             continue
@@ -117,22 +109,18 @@ def refused_workloads(
         workload = (namespace, text(maker, "kind") or kind, text(maker, "name") or name)
         if workload not in yielded:
             yielded.add(workload)
-            yield TroubledWorkload(
-                namespace, workload[2], workload[1], "", Trouble.REFUSED, refusal.cause, refusal.remedy, refusal.message
-            )
+            yield TroubledWorkload(namespace, workload[2], workload[1], "", Trouble.REFUSED, cause, message)
 
 
-def _refusal(message: str, namespace: str, policies: Collection[str]) -> Refusal | None:
+def _refusal(message: str, namespace: str, policies: Collection[str]) -> tuple[Cause, str] | None:
     if (found := _POLICY.search(message)) and found[1] in policies:
         reason = " ".join(found[2].split())
-        return Refusal(f"the admission policy {found[1]} refuses its Pods", _template_fix(reason, namespace), reason)
+        fix = _template_fix(reason, namespace)
+        return Cause(f"the admission policy {found[1]} refuses its Pods", fix, code="refused-by-policy"), reason
     if (found := _QUOTA.search(message)) and any(name in found[2] for name in OURS):
-        quota = found[1]
-        return Refusal(
-            f"the ResourceQuota {quota} refuses its Pods",
-            f"ask for less, or raise it: kubectl edit resourcequota -n {namespace} {quota}",
-            " ".join(found[0].split()),
-        )
+        fix = f"ask for less, or raise it: kubectl edit resourcequota -n {namespace} {found[1]}"
+        cause = Cause(f"the ResourceQuota {found[1]} refuses its Pods", fix, code="refused-by-quota")
+        return cause, " ".join(found[0].split())
     return None
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from confcom.addon.model.node_selection import selects, taints_against, with_label
+from confcom.addon.model.problems import Cause, shown
 from confcom.addon.model.resources import INTEL_EPC, OURS, REAL, SETS, SIMULATED, allocatable, set_of
-from confcom.addon.preflight.node_checks import shown
 from confcom.kubernetes.objects import (
     TERMINAL,
     KubernetesObject,
@@ -54,18 +54,10 @@ _COUNTERPARTS = {
 }
 """By resource: its name on the other kind of node (`simulated.besideHardware`)."""
 
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Why a Pod is pending, and the remedy."""
-
-    what: str
-    remedy: str
-
-
 _NOT_EXAMINED = Cause(
     f"its cause was not looked for, since Pods of {KINDS_EXAMINED} other kinds wait as well",
     "see what the scheduler says: kubectl describe pod",
+    code="cause-not-examined",
 )
 _Filter = Callable[[KubernetesObject], bool]
 _CauseOf = Callable[[Sequence[KubernetesObject]], Cause]
@@ -116,11 +108,7 @@ class Scheduling:
                 if len(known) >= KINDS_EXAMINED:
                     yield pod, _NOT_EXAMINED
                     continue
-                known[key] = (
-                    self._intel_cause(spec)
-                    if INTEL_EPC in wanted
-                    else self._first_empty_filter(spec, wanted, named=named)
-                )
+                known[key] = self._cause(spec, wanted, named=named)
             if cause := known[key]:
                 yield pod, cause
 
@@ -136,16 +124,20 @@ class Scheduling:
         return Cause(
             f"it asks for {INTEL_EPC}, in bytes, which is the name of Intel's device plugin and is offered by no node",
             f"write {written} (in MiB), in place of {INTEL_EPC}",
+            code="intel-resource-name",
         )
 
-    def _first_empty_filter(self, spec: KubernetesObject, wanted: Mapping[str, int], *, named: bool) -> Cause | None:
+    def _cause(self, spec: KubernetesObject, wanted: Mapping[str, int], *, named: bool) -> Cause | None:
         """Filter the nodes as the scheduler does, and return the cause of the first filter that leaves none."""
+        if INTEL_EPC in wanted:
+            return self._intel_cause(spec)
         if mistaken := next(_unit_mistakes(wanted), None):
             return mistaken
         asked = _amounts(wanted)
         room = Cause(
             f"no node that it may be on has {asked} left",
             "it runs when there is room: see EPC MiB and USED of the nodes",
+            code="no-room",
         )
         filters: tuple[tuple[_Filter, _CauseOf], ...] = (
             (lambda node: all(self._offer(node, name) for name in wanted), lambda _: self._not_offered(wanted)),
@@ -168,6 +160,7 @@ class Scheduling:
         return Cause(
             f"{asked} is left on {shown([name_of(node) for node in left])}, and something else keeps it off there",
             "see what the scheduler says of CPU, memory, volumes and other Pods",
+            code="other-constraint",
         )
 
     def _free(self, node: KubernetesObject, name: str) -> int:
@@ -181,24 +174,28 @@ class Scheduling:
         missing = [name for name in wanted if name not in offered]
         others = [f"{_COUNTERPARTS[name]} in place of {name}" for name in missing if _COUNTERPARTS[name] in offered]
         if others:
-            return Cause(f"no node offers {', '.join(missing)}", f"write {', and '.join(others)}")
+            remedy = f"write {', and '.join(others)}"
+            return Cause(f"no node offers {', '.join(missing)}", remedy, code="other-resource-name")
         if missing:
             remedy = "it runs when a node offers it: see which nodes have SGX, and what is wrong with them"
-            return Cause(f"no node offers {', '.join(missing)}", remedy)
+            return Cause(f"no node offers {', '.join(missing)}", remedy, code="resource-not-offered")
         return Cause(
             f"no node offers all of {', '.join(wanted)}",
             "ask for the names of one kind of node: confcom.internal/simulated-sgx=true, or hardware",
+            code="resources-not-offered-together",
         )
 
     def _too_large(self, having: Sequence[KubernetesObject], wanted: Mapping[str, int]) -> Cause:
         largest = {name: max(self._offer(node, name) for node in having) for name in wanted}
         short = {name: largest[name] for name, size in wanted.items() if size > largest[name]}
         if not short:
-            return Cause(f"no node offers {_amounts(wanted)} together", "ask for less, or add a larger node")
+            remedy = "ask for less, or add a larger node"
+            return Cause(f"no node offers {_amounts(wanted)} together", remedy, code="request-too-large")
+        most, asked = ", ".join(map(str, short.values())), _amounts({name: wanted[name] for name in short})
         return Cause(
-            f"it asks for {_amounts({name: wanted[name] for name in short})}, and no node offers more than "
-            f"{', '.join(map(str, short.values()))}",
-            f"ask for {', '.join(map(str, short.values()))} at most, or add a larger node",
+            f"it asks for {asked}, and no node offers more than {most}",
+            f"ask for {most} at most, or add a larger node",
+            code="request-too-large",
         )
 
 
@@ -233,14 +230,14 @@ def _unit_mistakes(wanted: Mapping[str, int]) -> Iterator[Cause]:
             yield Cause(
                 f"no node offers {size} MiB of EPC",
                 f"it asks for {size} MiB: {names.epc} counts MiB, so 10 MiB are written 10, not 10Mi",
+                code="unit-mistaken",
             )
 
 
 def _unselected(spec: KubernetesObject, large: Sequence[KubernetesObject]) -> Cause:
-    selector = mapping(spec, "nodeSelector")
     lacking = [
         f"{key}={value}"
-        for key, value in selector.items()
+        for key, value in mapping(spec, "nodeSelector").items()
         if not any(labels_of(node).get(key) == value for node in large)
     ]
     by = f"nodeSelector ({', '.join(lacking)})" if lacking else "nodeSelector or node affinity"
@@ -248,6 +245,7 @@ def _unselected(spec: KubernetesObject, large: Sequence[KubernetesObject]) -> Ca
     return Cause(
         f"its {by} allows no node that offers what it asks for ({shown(list(map(name_of, large)))})",
         "change it in the Pod's template" + (f", or label such a node: {label}" if label else ""),
+        code="nodes-not-selected",
     )
 
 
@@ -273,11 +271,14 @@ def _tainted(spec: KubernetesObject, chosen: Sequence[KubernetesObject]) -> Caus
         return Cause(
             f"the nodes that offer what it asks for are cordoned ({shown(cordoned)})",
             f"it runs after kubectl uncordon {cordoned[0]}",
+            code="nodes-cordoned",
         )
     away = [node for node, found in keys.items() if found & _AWAY]
     if len(away) == len(keys):
         return Cause(
-            f"the nodes that offer what it asks for are not Ready ({shown(away)})", f"bring {shown(away)} back"
+            f"the nodes that offer what it asks for are not Ready ({shown(away)})",
+            f"bring {shown(away)} back",
+            code="nodes-not-ready",
         )
     unwell = [node for node, found in keys.items() if found & _UNWELL]
     if len(unwell) == len(keys):
@@ -286,6 +287,7 @@ def _tainted(spec: KubernetesObject, chosen: Sequence[KubernetesObject]) -> Caus
             f"the nodes that offer what it asks for are not well, by their taints {', '.join(conditions)} "
             f"({shown(unwell)})",
             f"it runs when a node is well again: see kubectl describe node {unwell[0]}",
+            code="nodes-not-well",
         )
     own = {node: found - {_CORDONED} for node, found in keys.items() if node not in unwell}
     names = sorted({key for found in own.values() for key in found})
@@ -294,4 +296,5 @@ def _tainted(spec: KubernetesObject, chosen: Sequence[KubernetesObject]) -> Caus
         f"it does not tolerate the taints {', '.join(names)} of the nodes that offer what it asks for "
         f"({shown(list(own))})",
         f"write into the Pod's template: tolerations: [{tolerations}]",
+        code="taints-not-tolerated",
     )

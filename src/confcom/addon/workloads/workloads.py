@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.addon.model.chart_objects import component_of
-from confcom.addon.model.problems import masked_text
+from confcom.addon.model.problems import Cause, masked_text
 from confcom.addon.model.resources import OURS, uses_ours
-from confcom.addon.workloads.unschedulable import Cause, Scheduling
+from confcom.addon.workloads.unschedulable import Scheduling
 from confcom.kubernetes.objects import (
     TERMINAL,
     KubernetesObject,
@@ -56,8 +56,7 @@ class TroubledWorkload:
     """`Pod`, or the controller's kind, such as `Job`."""
     node: str
     trouble: Trouble
-    cause: str
-    remedy: str
+    cause: Cause
     message: str = ""
     """The message of Kubernetes, which may differ between workloads with the same cause."""
 
@@ -69,8 +68,9 @@ class TroubledWorkload:
             "kind": self.kind,
             "node": self.node,
             "trouble": self.trouble,
-            "cause": ": ".join(filter(None, (self.cause, self.message))),
-            "remedy": self.remedy,
+            "code": self.cause.code,
+            "cause": ": ".join(filter(None, (self.cause.what, self.message))),
+            "remedy": self.cause.remedy,
         }
 
 
@@ -131,8 +131,8 @@ def group_workloads(workloads: Sequence[TroubledWorkload]) -> tuple[WorkloadGrou
     names = {name for one in workloads for name in (one.namespace, one.name)}
     found: dict[tuple[str, ...], list[TroubledWorkload]] = {}
     for one in workloads:
-        masked = (masked_text(words, names) for words in (one.cause, one.remedy))
-        found.setdefault((one.kind, one.trouble, *masked), []).append(one)
+        masked = (masked_text(words, names) for words in (one.cause.what, one.cause.remedy))
+        found.setdefault((one.kind, one.trouble, one.cause.code, *masked), []).append(one)
     return tuple(sorted(map(WorkloadGroup, map(tuple, found.values())), key=lambda group: -len(group.workloads)))
 
 
@@ -154,8 +154,11 @@ def _rejected(
                 "Pod",
                 node_of(pod),
                 Trouble.REJECTED,
-                reason,
-                f"nothing makes it again: kubectl delete pod -n {where} {name_of(pod)}, and create it once more",
+                Cause(
+                    reason,
+                    f"nothing makes it again: kubectl delete pod -n {where} {name_of(pod)}, and create it once more",
+                    code="pod-rejected",
+                ),
                 message,
             )
         elif text(owner, "kind") == "Job" and (where, text(owner, "name")) in failed_jobs:
@@ -170,9 +173,12 @@ def _rejected(
                 "Job",
                 node_of(pod),
                 Trouble.REJECTED,
-                reason,
-                f"it has no retries left: kubectl delete job -n {where} {name}, and create it once more with a higher "
-                "backoffLimit (a rejected Pod has no condition that a podFailurePolicy could name)",
+                Cause(
+                    reason,
+                    f"it has no retries left: kubectl delete job -n {where} {name}, and create it once more with a "
+                    "higher backoffLimit (a rejected Pod has no condition that a podFailurePolicy could name)",
+                    code="job-out-of-retries",
+                ),
                 f"{message} ({text(failure, 'reason') or 'it failed'})",
             )
 
@@ -184,8 +190,7 @@ def _stuck(pod: KubernetesObject, cause: Cause) -> TroubledWorkload:
         "Pod",
         "",
         Trouble.STUCK,
-        cause.what,
-        cause.remedy,
+        cause,
         text(condition(pod, "PodScheduled"), "message"),
     )
 
