@@ -1,4 +1,7 @@
-"""What is counted as plain numbers is shown as prometheus_client's own metrics would show it."""
+"""What is counted as plain numbers is shown as prometheus_client's own metrics would show it; stalls are noticed."""
+
+import asyncio
+import time
 
 import pytest
 from hypothesis import given
@@ -7,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
+from confcom.quote_helper.telemetry.metrics import watch_loop
 from confcom.quote_helper.telemetry.traffic_metrics import BUCKETS, TrafficMetrics
 
 KINDS = st.sampled_from([MessageKind.GET_QUOTE_EX, MessageKind.INIT_QUOTE_EX, MessageKind.INIT_QUOTE])
@@ -59,3 +63,12 @@ def test_the_registry_knows_its_names():
     registry.register(TrafficMetrics())
     with pytest.raises(ValueError, match="Duplicated"):
         Counter("confcom_quote_helper_requests", "again", registry=registry)
+
+
+async def test_a_blocked_loop_is_told():
+    stalls = asyncio.Queue()
+    watch = asyncio.create_task(watch_loop(time.perf_counter, stalls.put_nowait))
+    await stalls.get()
+    time.sleep(0.3)  # noqa: ASYNC251 # this is what is to be noticed
+    assert await stalls.get() >= 0.2
+    watch.cancel()
