@@ -77,16 +77,12 @@ class QuoteService(Generic[A]):
         self._call_deadlines: Deadlines[Ticket[A]] = Deadlines(limits.call_seconds, clock, self._on_call_timeout)
         self._calls: dict[Ticket[A], None] = {}
         self._active_calls = 0
+        """Of a blocking provider, including those whose request was refused or abandoned."""
 
     @property
     def waiting(self) -> int:
         """Number of requests that wait for their turn."""
         return len(self._waiting)
-
-    @property
-    def calls(self) -> int:
-        """Number of running calls of a blocking provider, including those whose request was refused or abandoned."""
-        return self._active_calls
 
     @property
     def prompt(self) -> bool:
