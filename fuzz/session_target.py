@@ -67,7 +67,7 @@ class _Connection:
     sent: Input
     session: Session
     events: list[RequestReceived | ProtocolViolation | PeerClosed] = field(default_factory=list)
-    ticket: Ticket | None = None
+    ticket: Ticket[_Connection] | None = None
     answer: bytes = b""
     left: bool = False
     error: Exception | None = None
@@ -120,15 +120,16 @@ class SessionTarget:
         """Run inputs, and judge each."""
         return self._runner.run(self._run(inputs))
 
-    async def _make_service(self) -> QuoteService:
+    async def _make_service(self) -> QuoteService[_Connection]:
         limits = HelperLimits()
-        service = QuoteService(
+        service: QuoteService[_Connection] = QuoteService(
             workers=WorkerPool("fuzz"),
             stale=self._stale,
             failure_log=LogLimiter(limits.repeated_log_seconds, time.monotonic),
             limits=limits,
             clock=time.monotonic,
         )
+        service.deliver = _Connection.deliver
         service.provide(self._provider)
         return service
 

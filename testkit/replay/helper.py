@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from testkit.fresh_metrics import FreshPage
 from testkit.replay import wire
@@ -25,15 +27,15 @@ ALTERED = Path(__file__).with_name("altered.py")
 
 @dataclass(frozen=True, slots=True)
 class RunningHelper:
-    """A helper that is ready.
+    """A helper process.
 
     Args:
         process: the process.
         socket: where it answers.
         state_dir: its simulated platform's.
         log: what it wrote to stderr.
-        probes: the unix socket where it answers /metrics.
-        page: when they were asked for last.
+        probes: the unix socket where it answers probes.
+        page: when the metrics were asked for last.
     """
 
     process: subprocess.Popen[bytes]
@@ -55,13 +57,40 @@ class RunningHelper:
         """One metric's value; 0 if it is not there yet."""
         return self.metrics().get(name, 0.0)
 
-    @property
-    def readiness(self) -> tuple[int, str]:
-        """What /readyz says: 200, or 503 and why; 0 as long as nobody answers."""
+    def get(self, target: str) -> tuple[int, str]:
+        """Status and body of a probe's answer; 0 as long as nobody answers."""
         try:
-            return http_get(self.probes, "/readyz")
+            return http_get(self.probes, target)
         except (FileNotFoundError, ConnectionError):
             return 0, ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether /readyz says so."""
+        return self.get("/readyz")[0] == 200
+
+    def unready_for(self, code: str) -> bool:
+        """Whether it is not ready for the reason that has this code. A second call waits for the next rendering."""
+        return self.metric(f'confcom_quote_helper_not_ready_info{{code="{code}"}}') == 1
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What it has logged, if its log is JSON."""
+        whole, _, _ = self.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The lines that it has logged about one kind of event."""
+        return [line for line in self.lines() if line.get("event") == name]
+
+    def wait_ready(self) -> RunningHelper:
+        """Wait until it is ready."""
+        self.wait_until(lambda: self.ready)
+        return self
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and wait for the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(START_SECONDS)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Look again and again, as a kubelet does, while the process lives."""
@@ -109,41 +138,28 @@ def http_get(path: Path, target: str) -> tuple[int, str]:
     return int(head.split()[1]), body
 
 
-@contextlib.contextmanager
-def running_helper(
+def start_helper(
     *arguments: str,
-    directory: Path | None = None,
+    directory: Path,
+    path: Path | None = None,
     alterations: Mapping[str, object] | None = None,
-    ready: bool = True,
     inside: Callable[[tuple[str, ...]], tuple[str, ...]] = lambda command: command,
     environ: Mapping[str, str] = MappingProxyType({}),
-) -> Iterator[RunningHelper]:
-    """Start one, wait until it can quote, and end it; nothing stays.
+    stderr: int | None = None,
+) -> RunningHelper:
+    """Start `python -m confcom.quote_helper` on a simulated platform; whoever calls this ends it.
 
     Args:
-        arguments: flags besides those that say where everything is.
-        directory: where socket and state are; another helper may be there. None: one of its own.
+        arguments: further flags.
+        directory: where state, log and probes are, and the socket; another helper may be there.
+        path: of the socket, if it is elsewhere.
         alterations: for `replay.altered`; None: the program as it is.
-        ready: False for one that cannot get ready.
         inside: makes the command that becomes the helper's, as in a control group of its own.
         environ: variables besides those of this process.
+        stderr: where it logs; None: to a file.
     """
-    if directory is None:
-        with (
-            tempfile.TemporaryDirectory(dir="/tmp", prefix="replay-") as name,
-            running_helper(
-                *arguments,
-                directory=Path(name),
-                alterations=alterations,
-                ready=ready,
-                inside=inside,
-                environ=environ,
-            ) as helper,
-        ):
-            yield helper
-        return
     unique = secrets.token_hex(4)
-    path, probes, log = directory / "aesm.socket", directory / f"{unique}.probes", directory / f"{unique}.log"
+    path, probes, log = path or directory / "aesm.socket", directory / f"{unique}.probes", directory / f"{unique}.log"
     state_dir = directory / "state"
     program = ["-m", "confcom.quote_helper"] if alterations is None else [str(ALTERED), json.dumps(alterations)]
     command = (
@@ -152,12 +168,33 @@ def running_helper(
     )
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            inside(command), stdin=subprocess.DEVNULL, stderr=stream, env={**os.environ, **environ}
+            inside(command),
+            stdin=subprocess.DEVNULL,
+            stderr=stream if stderr is None else stderr,
+            env={**os.environ, **environ},
         )
-    helper = RunningHelper(process, path, state_dir, log, probes)
-    try:
-        helper.wait_until(lambda: helper.readiness[0] == (200 if ready else 503) and path.exists())
-        yield helper
-    finally:
-        process.kill()  # how one stops in order is not what is tested here, and it takes its time
-        process.wait(START_SECONDS)
+    return RunningHelper(process, path, state_dir, log, probes)
+
+
+@contextlib.contextmanager
+def running_helper(
+    *arguments: str, directory: Path | None = None, ready: bool = True, **options: Any
+) -> Iterator[RunningHelper]:
+    """Run a helper as long as the block runs.
+
+    Args:
+        arguments: further flags.
+        directory: where socket and state are; another helper may be there. None: one of its own.
+        ready: False for one that cannot get ready.
+        options: as for `start_helper`.
+    """
+    with contextlib.ExitStack() as stack:
+        if directory is None:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp", prefix="replay-")))
+        helper = start_helper(*arguments, directory=directory, **options)
+        try:
+            helper.wait_until(lambda: helper.get("/readyz")[0] == (200 if ready else 503) and helper.socket.exists())
+            yield helper
+        finally:
+            helper.process.kill()  # how one stops in order is not what is tested here, and it takes its time
+            helper.process.wait(START_SECONDS)

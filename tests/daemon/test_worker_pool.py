@@ -80,6 +80,15 @@ def test_a_result_that_comes_after_the_loop_has_ended_is_thrown_away():
     worker.close()
 
 
+async def test_a_closed_pool_runs_what_was_queued_and_takes_nothing_more():
+    worker = WorkerPool("w")
+    queued = worker.submit(lambda: 7)
+    worker.close()
+    with pytest.raises(RuntimeError):
+        worker.submit(lambda: 8)
+    assert await queued == 7
+
+
 def test_a_call_that_hangs_does_not_keep_the_process():
     program = """
 import asyncio, threading

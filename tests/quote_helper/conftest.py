@@ -2,10 +2,7 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,20 +14,32 @@ from prometheus_client import CollectorRegistry, generate_latest
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
 from confcom.aesm.message_codec import decode_response, encode_request
+from confcom.aesm.messages import InitQuoteExResponse
+from confcom.aesm.session import RequestReceived, ServerSession
+from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits import HelperLimits
 from confcom.quote_helper.quoting.provider_state import Backend
+from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import parse_settings
+from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.aesm_server_harness import Harness
-from testkit.fresh_metrics import FreshPage
+from testkit.replay import helper as helper_process
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "aesm"
 WAIT_SECONDS = 30
+KEEPER_LIMITS = HelperLimits(
+    socket_tick_seconds=0.005,
+    holder_target_seconds=0.5,
+    holder_examination_seconds=0.01,
+    holder_answer_seconds=0.1,
+    accept_drain_seconds=0.5,
+)
 QUICK_LIMITS = {"accept_drain_seconds": 0.01, "hand_back_seconds": 0.01, "self_test_retry_seconds": (0.005,)}
 
 
@@ -54,35 +63,9 @@ def vector():
 
 
 @pytest.fixture(scope="session")
-def exchange():
-    """Send one frame to a socket, in the given pieces, and read the whole answer."""
-
-    def run(path, *pieces, half_close=False):
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(WAIT_SECONDS)
-            client.connect(str(path))
-            for piece in pieces:
-                client.sendall(piece)
-            if half_close:
-                client.shutdown(socket.SHUT_WR)
-            answer = b""
-            with contextlib.suppress(ConnectionResetError):
-                while chunk := client.recv(65536):
-                    answer += chunk
-            return answer
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def ask(exchange):
-    """Send one typed request, read the typed answer."""
-
-    def run(path, request):
-        answer = exchange(path, encode_frame(encode_request(request)))
-        return decode_response(answer[4:], request.kind)
-
-    return run
+def ask():
+    """Ask a helper process one typed request, and read the typed answer."""
+    return lambda helper, request: decode_response(helper.ask(encode_request(request)), request.kind)
 
 
 @pytest.fixture(scope="session")
@@ -90,72 +73,16 @@ def enclave():
     return SimulatedEnclave.from_name("test")
 
 
-class HelperProcess:
-    """A real `python -m confcom.quote_helper`."""
-
-    def __init__(self, directory, *, arguments=(), environ=None, name="helper", wrapper=(), stderr=None):
-        self.directory = directory
-        self.socket = directory / "aesm" / "aesm.socket"
-        self.probe = directory / f"{name}.probe"
-        self.log = directory / f"{name}.log"
-        self.page = FreshPage()
-        command = [
-            *wrapper,
-            *(sys.executable, "-m", "confcom.quote_helper"),
-            *("--simulated", "--state-dir", str(directory / "state"), "--socket", str(self.socket)),
-            *("--probe-address", f"unix:{self.probe}", *arguments),
-        ]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, stderr=log if stderr is None else stderr, env=os.environ | (environ or {})
-            )
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-    def wait_ready(self):
-        wait_until(lambda: self.process.poll() is not None or self.get("/readyz")[0] == 200)
-        assert self.process.poll() is None, self.log.read_text()
-        return self
-
-    def get(self, path):
-        try:
-            with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(WAIT_SECONDS)
-                client.connect(str(self.probe))
-                client.sendall(f"GET {path} HTTP/1.1\r\n\r\n".encode())
-                answer = b""
-                while chunk := client.recv(65536):
-                    answer += chunk
-        except (FileNotFoundError, ConnectionError):
-            return 0, ""
-        head, _, body = answer.partition(b"\r\n\r\n")
-        return int(head.split()[1]), body.decode()
-
-    def metric(self, line):
-        """Its value now; None if it is not there. A second call waits for the next rendering."""
-        self.page.wait()
-        body = self.get("/metrics")[1]
-        self.page.received()
-        found = [float(text.rpartition(" ")[2]) for text in body.splitlines() if text.startswith(line + " ")]
-        return found[0] if found else None
-
-    def stop(self, number=signal.SIGTERM):
-        self.process.send_signal(number)
-        return self.process.wait(WAIT_SECONDS)
+@pytest.fixture(scope="session")
+def wait_until():
+    return _wait_until
 
 
-def wait_until(condition):
+def _wait_until(condition):
     deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
-
-
-@pytest.fixture(name="wait_until", scope="session")
-def wait_until_fixture():
-    return wait_until
 
 
 @pytest.fixture
@@ -163,29 +90,22 @@ def start_helper(short_dir):
     """Start helper processes in one directory; all are ended afterwards."""
     started = []
 
-    def start(**options):
-        helper = HelperProcess(short_dir, **options)
-        started.append(helper)
+    def start(*arguments, wrapper=(), environ=None, stderr=None):
+        helper = helper_process.start_helper(
+            *arguments,
+            directory=short_dir,
+            path=short_dir / "aesm" / "aesm.socket",
+            inside=lambda command: (*wrapper, *command),
+            environ=environ or {},
+            stderr=stderr,
+        )
+        started.append(helper.process)
         return helper
 
     yield start
-    for helper in started:
-        if helper.process.poll() is None:
-            helper.process.kill()
-        helper.process.wait(WAIT_SECONDS)
-
-
-@pytest.fixture(scope="module")
-def helper():
-    """One ready helper process for tests that leave it as it was."""
-    directory = Path(tempfile.mkdtemp(dir="/tmp"))
-    process = HelperProcess(directory)
-    try:
-        yield process.wait_ready()
-    finally:
-        process.process.kill()
-        process.process.wait(WAIT_SECONDS)
-        shutil.rmtree(directory)
+    for process in started:
+        process.kill()
+        process.wait(WAIT_SECONDS)
 
 
 class TestProvider:
@@ -312,6 +232,10 @@ class RunningHelper:
         found = [float(text.rpartition(" ")[2]) for text in body.splitlines() if text.startswith(line + " ")]
         return found[0] if found else None
 
+    async def unready_for(self, code):
+        """Whether it is not ready for the reason that has this code."""
+        return await self.metric(f'confcom_quote_helper_not_ready_info{{code="{code}"}}') == 1
+
     async def metric_reaches(self, line, value):
         async def reached():
             return await self.metric(line) == value
@@ -319,8 +243,11 @@ class RunningHelper:
         await self.eventually(reached)
 
     async def ask(self, request):
-        reader, writer = await asyncio.open_unix_connection(self.socket)
-        writer.write(encode_frame(encode_request(request)))
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(self.socket))
+        # The loop does not run before, so that no deadline for requests begins.
+        client.sendall(encode_frame(encode_request(request)))
+        reader, writer = await asyncio.open_unix_connection(sock=client)
         async with asyncio.timeout(WAIT_SECONDS):
             answer = await reader.read()
         writer.close()
@@ -339,3 +266,142 @@ async def serve(short_dir):
     yield start
     for harness in started:
         harness.close()
+
+
+class ListenerHost:
+    """In an AesmServer's place, serves listeners: InitQuoteEx only, with a target info or a refusal, or not at all."""
+
+    def __init__(self, target_info):
+        self.target_info = target_info
+        self.hangs = False
+        self.listeners = []
+        self.served = set()
+
+    def add_listener(self, listener):
+        self.listeners.append(listener)
+        asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
+
+    def remove_listener(self, listener):
+        if listener in self.listeners:
+            self.listeners.remove(listener)
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+
+    def _accept(self, listener):
+        with contextlib.suppress(BlockingIOError):
+            client, _ = listener.accept()
+            task = asyncio.get_running_loop().create_task(self._serve(client))
+            self.served.add(task)
+            task.add_done_callback(self.served.discard)
+            # Also if it is ended before it began.
+            task.add_done_callback(lambda _: client.close())
+
+    async def _serve(self, client):
+        client.setblocking(False)
+        loop, session = asyncio.get_running_loop(), ServerSession()
+        while data := await loop.sock_recv(client, 4096):
+            match session.receive(data):
+                case RequestReceived() if not self.hangs:
+                    await loop.sock_sendall(client, session.respond(self._answer()))
+                    return
+
+    def _answer(self):
+        if self.target_info is None:
+            return InitQuoteExResponse(AesmErrorCode.SERVICE_UNAVAILABLE, pub_key_id_size=32)
+        return InitQuoteExResponse(
+            AesmErrorCode.SUCCESS, target_info=self.target_info, pub_key_id_size=32, pub_key_id=bytes(32)
+        )
+
+
+class RunningKeeper:
+    """A SocketKeeper with what it needs around it."""
+
+    def __init__(self, path, started, *, target_info=b"T" * 512, replace_foreign=False, open_to_all=False):
+        self.host = ListenerHost(None)
+        self.can_quote_for = target_info
+        self.policy = StaleTargetPolicy(1000, lambda: 0.0)
+        self.workers = WorkerPool("look")
+        self.changed = asyncio.Event()
+        self.keeper = SocketKeeper(
+            path,
+            me=Instance(started, started),
+            server=self.host,
+            workers=self.workers,
+            stale=self.policy,
+            limits=KEEPER_LIMITS,
+            replace_foreign=replace_foreign,
+            open_to_all=open_to_all,
+            on_change=self.changed.set,
+        )
+        self.task = None
+
+    async def start(self):
+        await self.keeper.start()
+        self.task = asyncio.create_task(self.keeper.run())
+        return self
+
+    def quote(self):
+        self.host.target_info = self.can_quote_for
+        self.policy.quotes_for(self.can_quote_for)
+        self.keeper.set_can_quote(can_quote=True)
+
+    @property
+    def code(self):
+        """Why it does not serve; None if it does."""
+        return self.keeper.problem and self.keeper.problem.code
+
+    async def until(self, condition):
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not condition(self.code):
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def serves(self):
+        await self.until(lambda code: code is None)
+
+    async def waits(self, why):
+        await self.until(lambda code: code == why)
+
+    async def tick(self):
+        """Have it look once more."""
+        self.keeper._wake.set()
+        async with asyncio.timeout(WAIT_SECONDS):
+            while self.keeper._wake.is_set():  # noqa: ASYNC110 # of this nothing is told
+                await asyncio.sleep(0.001)
+        await self.workers.submit(lambda: None)
+
+    async def end(self):
+        """Without leaving: as a killed process, whose sockets the kernel closes."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
+        for listener in list(self.host.listeners):
+            self.host.remove_listener(listener)
+            listener.close()
+        for task in self.host.served:
+            task.cancel()
+        if self.host.served:
+            await asyncio.wait(self.host.served)
+        self.workers.close()
+
+
+@pytest.fixture
+def path(short_dir):
+    """Where keepers bind; every user may get there."""
+    short_dir.chmod(0o755)
+    return short_dir / "aesm" / "aesm.socket"
+
+
+@pytest.fixture
+async def keeper(path):
+    """Make keepers of one path; the number says who started later."""
+    made = []
+
+    def make(started, path=path, **options):
+        running = RunningKeeper(path, started, **options)
+        made.append(running)
+        return running
+
+    yield make
+    for running in made:
+        await running.end()
+        running.keeper.close()

@@ -3,18 +3,17 @@
 import asyncio
 import contextlib
 import errno
-import select
 import socket
 from pathlib import Path
 
 from confcom.aesm.framing import encode_frame
 from confcom.aesm.message_codec import encode_request
 from confcom.aesm.messages import InitQuoteExRequest
-from confcom.quote_helper.limits import HelperLimits
-from confcom.quote_helper.transport.acceptor import Acceptor
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
+from testkit.aesm_server_harness import Harness
 
 INIT = InitQuoteExRequest(b_pub_key_id=True, att_key_id=ECDSA_P256_KEY_ID.encode(), buf_size=32)
+RETRY_SECONDS = 0.01
 
 
 async def test_pauses_of_accepting_that_clients_can_cause_do_not_fill_the_log(in_process, provider, not_yet, caplog):
@@ -33,8 +32,7 @@ async def test_pauses_of_accepting_that_clients_can_cause_do_not_fill_the_log(in
             waiting.append(_send(helper.socket, INIT))
         for client in waiting:
             client.close()
-    lines = [record for record in caplog.records if "no connection is accepted" in record.message]
-    assert len(lines) == 1
+    assert [getattr(record, "event", "") for record in caplog.records].count("accepting-paused") == 1
 
 
 async def test_nothing_stays_open_of_a_helper_that_ends_with_clients_connected(in_process, provider, short_dir):
@@ -75,40 +73,23 @@ class Destitute:
 
     def __init__(self, sock):
         self._sock = sock
-        self.asked = 0
 
     def __getattr__(self, name):
         return getattr(self._sock, name)
 
     def _accept(self):
-        self.asked += 1
         raise OSError(errno.EMFILE, "Too many open files")
 
 
-async def test_without_descriptors_one_timer_tries_again_and_none_outlives_the_acceptor(tmp_path):
-    loop = asyncio.get_running_loop()
-    with select.epoll() as epoll, socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(str(tmp_path / "s"))
-        sock.listen()
-        listener = Destitute(sock)
-        limits = HelperLimits(accept_retry_seconds=0.01)
-        acceptor = Acceptor(
-            epoll=epoll,
-            room=lambda: 1,
-            shed=lambda: False,
-            admit=lambda _: None,
-            paused=lambda _: None,
-            limits=limits,
-            clock=loop.time,
-        )
-        acceptor.add(listener)
-        for _ in range(5):
-            acceptor.accept_from(sock.fileno())
-            acceptor.resume()
-        assert listener.asked >= 5
-        acceptor.close()
+async def test_without_descriptors_one_timer_tries_again_and_none_outlives_the_server(short_dir, provider):
+    harness = Harness(short_dir / "s", provider, accept_retry_seconds=RETRY_SECONDS)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(short_dir / "destitute"))
+        listener.listen()
+        harness.server.add_listener(Destitute(listener))
+        harness.connect("client", path=short_dir / "destitute")
+        await harness.observer.until(lambda: harness.observer.count("paused") >= 5)
+        harness.close()
         before = open_descriptors()
-        over = asyncio.Event()
-        loop.call_later(2 * limits.accept_retry_seconds, over.set)
-        await over.wait()
+        await asyncio.sleep(5 * RETRY_SECONDS)
         assert open_descriptors() == before

@@ -60,19 +60,16 @@ def count(registry):
 
 
 class HungFile:
-    """A file on a disk that hangs until it is released, then fails or not."""
+    """A file on a disk that hangs until it is released."""
 
-    def __init__(self, *, failing=False):
+    def __init__(self):
         self.asked = threading.Event()
         self.released = threading.Event()
         self.lines = []
-        self.failing = failing
 
     def append(self, lines):
         self.asked.set()
         assert self.released.wait(WAIT_SECONDS)
-        if self.failing:
-            raise OutputError("the audit file cannot be written", why="No space left on device")
         self.lines += lines
         return len(lines)
 
@@ -149,7 +146,7 @@ async def test_a_disk_that_hangs_at_the_end_too_keeps_nobody(start, count, caplo
     log.add(REFUSED)
     assert file.asked.wait(WAIT_SECONDS)
     await log.close()
-    assert "audit records were lost at the end" in caplog.text
+    assert [(record.event, record.count) for record in caplog.records] == [("audit-records-lost", 1)]
     assert (count("written"), count("dropped")) == (0, 1)
     file.released.set()
 
@@ -157,21 +154,18 @@ async def test_a_disk_that_hangs_at_the_end_too_keeps_nobody(start, count, caplo
 async def test_a_file_that_cannot_be_written_is_told_once_and_written_when_it_can_be(  # noqa: PLR0917 # fixtures
     start, path, count, caplog, monkeypatch, wait_until
 ):
-    caplog.set_level("INFO")
     monkeypatch.setattr(audit, "RETRY_SECONDS", 0.001)
     path = path.parent / "later" / "audit.jsonl"
     log = start(AuditFile(path, MIB))
     log.add(ACCEPTED)
-    wait_until(lambda: "audit records wait" in caplog.text)
+    wait_until(lambda: caplog.records)
     log.add(REFUSED)
     path.parent.mkdir()
     wait_until(lambda: count("written") == 2)
     await log.close()
     assert len(path.read_bytes().splitlines()) == 2
-    told = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert len(told) == 1
-    assert "No such file or directory" in told[0].error
-    assert "the audit file is written again" in caplog.text
+    (told,) = caplog.records
+    assert (told.event, told.count) == ("audit-records-wait", 1)
     assert count("dropped") == 0
 
 
@@ -180,7 +174,7 @@ async def test_a_file_that_can_never_be_written_ends_with_the_helper(start, tmp_
     log.add(ACCEPTED)
     await log.close()
     assert (count("written"), count("dropped")) == (0, 1)
-    assert "Is a directory" in caplog.records[0].error
+    assert [record.event for record in caplog.records] == ["audit-records-wait", "audit-records-lost"]
 
 
 # The file.
@@ -268,7 +262,7 @@ written = [file.append(lines)]
 try:
     file.append(lines[3:])
 except OutputError as error:
-    written.append(str(error))
+    written.append(error.error_code)
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 written.append(file.append(lines[3:]))
 print(json.dumps(written))
@@ -281,9 +275,7 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(path):
         [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, check=False, timeout=30
     )
     assert done.returncode == 0, done.stderr
-    first, reason, last = json.loads(done.stdout)
-    assert (first, last) == (3, 3)
-    assert "File too large" in reason
+    assert json.loads(done.stdout) == [3, "audit-file-not-writable", 3]
     cut = [text for text in path.read_bytes().splitlines(keepends=True) if not text.endswith(b"}\n")]
     assert cut == [b'{"num\n']
     assert path.read_bytes().replace(cut[0], b"") == b"".join(line(number) for number in range(1000, 1006))
@@ -291,18 +283,15 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(path):
 
 def test_a_symbolic_link_is_not_followed(path, tmp_path):
     path.symlink_to(tmp_path / "precious")
-    with pytest.raises(OutputError, match="symbolic links"):
+    with pytest.raises(OutputError):
         AuditFile(path, MIB).append([line(1)])
     assert not (tmp_path / "precious").exists()
 
 
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [(os.mkfifo, "not a regular file"), (Path.mkdir, "Is a directory")],
-)
-def test_what_is_no_file_is_refused_and_no_descriptor_stays(path, make, reason):
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_what_is_no_file_is_refused_and_no_descriptor_stays(path, make):
     make(path)
     before = {entry.name for entry in Path("/proc/self/fd").iterdir()}
-    with pytest.raises(OutputError, match=reason):
+    with pytest.raises(OutputError):
         AuditFile(path, MIB).append([line(1)])
     assert {entry.name for entry in Path("/proc/self/fd").iterdir()} == before

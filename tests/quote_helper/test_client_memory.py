@@ -334,9 +334,10 @@ async def test_many_that_may_go_on_at_once_do_so_in_bounded_turns(serve, provide
     go_on = PausedConnections._try
 
     def counted(paused):
-        before = sum(map(len, paused.by_peer.values()))
+        waiting = paused._table.paused
+        before = sum(map(len, waiting.values()))
         go_on(paused)
-        turns.append(before - sum(map(len, paused.by_peer.values())))
+        turns.append(before - sum(map(len, waiting.values())))
 
     monkeypatch.setattr(PausedConnections, "_try", counted)
     for client in filling:

@@ -192,9 +192,8 @@ def test_a_flood_from_one_pod_is_not_noticed_in_another(start_helper, make_pod, 
     The other one also takes its time between connecting and asking, a quarter of a second. Were the two one peer, its
     connection would then be among the oldest of those that wait, which have to go.
     """
-    helper = start_helper(
-        arguments=["--identify-pods"], wrapper=["sh", "-c", f'ulimit -n {64 + BUSY + IDLE // 2} && exec "$@"', "sh"]
-    ).wait_ready()
+    few = ["sh", "-c", f'ulimit -n {64 + BUSY + IDLE // 2} && exec "$@"', "sh"]
+    helper = start_helper("--identify-pods", wrapper=few).wait_ready()
     (flooding, flood_procs), (quiet, quiet_procs) = make_pod(), make_pod()
     flood = start_client(flood_procs, FLOOD, helper.socket, BUSY, IDLE)
     assert flood.stdout.readline() == "flooding\n"
@@ -225,7 +224,7 @@ def test_a_helper_without_privileges_sees_the_pods_of_root(start_helper, make_po
     if tried.returncode != 0:
         pytest.skip(f"another user cannot run this Python: {tried.stderr.strip()}")
     short_dir.chmod(0o777)
-    helper = start_helper(arguments=["--identify-pods"], wrapper=unprivileged).wait_ready()
+    helper = start_helper("--identify-pods", wrapper=unprivileged).wait_ready()
     pod, procs = make_pod()
     result, _ = start_client(procs, WELL_BEHAVED, helper.socket, 3, 0).communicate(timeout=WAIT_SECONDS)
     assert json.loads(result)["failures"] == []
@@ -235,11 +234,11 @@ def test_a_helper_without_privileges_sees_the_pods_of_root(start_helper, make_po
 
 def test_whose_process_is_not_seen_is_in_no_pod(start_helper, make_pod, start_client):
     """As for a helper without hostPID: the kernel gives it the process ID 0."""
-    helper = start_helper(arguments=["--identify-pods"], wrapper=["unshare", "--pid", "--fork", "--kill-child"])
+    helper = start_helper("--identify-pods", wrapper=["unshare", "--pid", "--fork", "--kill-child"])
     helper.wait_ready()
     pod, procs = make_pod()
     result, _ = start_client(procs, WELL_BEHAVED, helper.socket, 3, 0).communicate(timeout=WAIT_SECONDS)
     assert json.loads(result)["failures"] == []
     assert helper.metric(f'{PODS}{{outcome="success",pod=""}}') == CALLS * 3
-    assert helper.metric(f'{PODS}{{outcome="success",pod="{pod}"}}') is None
-    assert [line["pid"] for line in map(json.loads, helper.log.read_text().splitlines()) if "pod" in line] == [0] * 3
+    assert f'{PODS}{{outcome="success",pod="{pod}"}}' not in helper.metrics()
+    assert [line["pid"] for line in helper.events("quote")] == [0] * 3

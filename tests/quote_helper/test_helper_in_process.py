@@ -1,7 +1,6 @@
 """Providers that block, fail, hang and start late; deadlines and caps. Same code and loop as the real process."""
 
 import asyncio
-import logging
 import os
 import socket
 import threading
@@ -34,6 +33,11 @@ async def connect(running):
     return await asyncio.open_unix_connection(running.socket)
 
 
+def failures(caplog):
+    """The exceptions that were logged."""
+    return [record.exc_info[0] for record in caplog.records if record.exc_info]
+
+
 async def end_of(reader):
     """What comes until the connection ends, however it ends."""
     try:
@@ -50,8 +54,8 @@ async def test_while_the_provider_is_prepared_num_ids_and_select_answer_and_init
         await running.metric_reaches("confcom_quote_helper_connections_accepted_total", 1)
         for request in AT_ONCE:
             assert (await running.ask(request)).error_code == 0
-        status, body = await running.get("/readyz")
-        assert (status, "being prepared" in body) == (503, True)
+        assert (await running.get("/readyz"))[0] == 503
+        assert await running.unready_for("provider-preparing")
         assert not init.done()
         opened.set()
         assert (await init).error_code == 0
@@ -70,7 +74,7 @@ async def test_init_that_waits_in_vain_is_answered_30(in_process, provider):
         assert (await running.ask(INIT)).error_code == 0
 
 
-async def test_a_provider_that_cannot_quote_yet_is_tried_again(in_process, provider, not_yet, caplog):
+async def test_a_provider_that_cannot_quote_yet_is_tried_again(in_process, provider, not_yet):
     failures = 3
 
     def before():
@@ -83,7 +87,6 @@ async def test_a_provider_that_cannot_quote_yet_is_tried_again(in_process, provi
         assert await running.metric("confcom_quote_helper_self_tests_failed_total") == failures
         assert await running.metric("confcom_quote_helper_ready") == 1
         assert (await running.ask(INIT)).error_code == 0
-    assert "no quote can be made" in caplog.text
 
 
 async def test_a_provider_that_crashes_in_its_self_test_is_tried_again_too(in_process, provider, caplog):
@@ -95,7 +98,7 @@ async def test_a_provider_that_crashes_in_its_self_test_is_tried_again_too(in_pr
     async with in_process(provider) as running:
         await running.ready()
         assert await running.metric("confcom_quote_helper_self_tests_failed_total") == 1
-    assert "the self-test failed in an unexpected way" in caplog.text
+    assert failures(caplog) == [ZeroDivisionError]
 
 
 async def test_a_provider_that_cannot_be_closed_keeps_nobody(in_process, provider, caplog):
@@ -107,7 +110,7 @@ async def test_a_provider_that_cannot_be_closed_keeps_nobody(in_process, provide
         await running.ready()
         running.stopping.set()
         await running.task
-    assert "could not be closed" in caplog.text
+    assert failures(caplog) == [ZeroDivisionError]
 
 
 async def test_the_reason_for_not_being_ready_is_told(in_process, provider, not_yet):
@@ -117,37 +120,38 @@ async def test_the_reason_for_not_being_ready_is_told(in_process, provider, not_
     provider.before = before
     async with in_process(provider, self_test_retry_seconds=(60,)) as running:
         await running.metric_reaches("confcom_quote_helper_self_tests_failed_total", 1)
-        assert "the quoting enclave is not loaded" in (await running.get("/readyz"))[1]
+        assert await running.unready_for("self-test-failed")
+        assert await running.get("/readyz") == (503, f"not ready: {not_yet}\n")
         assert (await running.get("/livez"))[0] == 200
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    "change",
     [
-        (lambda quote: quote + b"\0", "bytes"),
-        (lambda quote: quote[:-1], "read"),
-        (lambda quote: quote[:48] + bytes([quote[48] ^ 1]) + quote[49:], "another report"),
-        (lambda quote: quote[:500] + bytes([quote[500] ^ 1]) + quote[501:], "key"),
+        lambda quote: quote + b"\0",
+        lambda quote: quote[:-1],
+        lambda quote: quote[:48] + bytes([quote[48] ^ 1]) + quote[49:],
+        lambda quote: quote[:500] + bytes([quote[500] ^ 1]) + quote[501:],
     ],
+    ids=["too long", "cut", "another report", "another key"],
 )
-async def test_a_wrong_self_test_quote_is_no_readiness(in_process, provider, change, reason):
+async def test_a_wrong_self_test_quote_is_no_readiness(in_process, provider, change):
     make = provider.quote
     provider.quote = lambda report, info: QuoteResult(change(make(report, info).quote), None)
     async with in_process(provider, self_test_retry_seconds=(60,)) as running:
         await running.metric_reaches("confcom_quote_helper_self_tests_failed_total", 1)
-        status, body = await running.get("/readyz")
-        assert status == 503
-        assert "the quote of the self-test is wrong" in body
-        assert reason in body
+        assert (await running.get("/readyz"))[0] == 503
+        assert await running.unready_for("self-test-failed")
 
 
 async def test_a_backend_that_cannot_be_opened_ends_the_helper(in_process, provider):
     def open_backend():
-        raise UnavailableError("no such platform")
+        raise UnavailableError("no such platform", error_code="no-such-platform")
 
     async with in_process(provider, open_backend=open_backend) as running:
-        with pytest.raises(UnavailableError, match="no such platform"):
+        with pytest.raises(UnavailableError) as caught:
             await running.task
+        assert caught.value.error_code == "no-such-platform"
         assert not running.socket.exists()
         assert not running.probe.exists()
 
@@ -171,7 +175,7 @@ async def test_a_provider_that_raises_harms_only_its_request(in_process, provide
             assert (await running.ask(SIZE)).error_code == AesmErrorCode.UNEXPECTED_ERROR
         provider.before = lambda: None
         assert (await running.ask(SIZE)).error_code == 0
-    assert [record.message for record in caplog.records].count("the quote provider failed") == 1
+    assert failures(caplog) == [ZeroDivisionError]
 
 
 async def test_a_blocking_provider_never_delays_the_others(in_process, blocking_provider):
@@ -220,7 +224,11 @@ async def test_a_hung_provider_means_busy_for_others_and_30_for_whom_it_hangs(in
         assert (await running.ask(SIZE)).error_code == AesmErrorCode.BUSY
         assert (await running.ask(NUM)).error_code == 0
         release.set()
-        assert (await running.ask(SIZE)).error_code == 0
+
+        async def is_served():
+            return (await running.ask(SIZE)).error_code == 0
+
+        await running.eventually(is_served)
 
 
 async def test_a_hung_provider_does_not_keep_the_helper_from_stopping(in_process, blocking_provider, caplog):
@@ -234,8 +242,7 @@ async def test_a_hung_provider_does_not_keep_the_helper_from_stopping(in_process
         await running.task
         assert await hanging == b""
     release.set()
-    assert "requests were left unanswered" in caplog.text
-    assert "it is left behind" in caplog.text
+    assert [record.connections for record in caplog.records if hasattr(record, "connections")] == [1]
 
 
 async def end_of_request(running, request):
@@ -255,7 +262,8 @@ async def test_a_stop_answers_requests_in_flight(in_process, blocking_provider):
         await running.metric_reaches("confcom_quote_helper_connections", 1)
         running.stopping.set()
         await running.eventually(lambda: asyncio.to_thread(lambda: not running.socket.exists()))
-        assert (await running.get("/readyz")) == (503, "not ready: stopping\n")
+        assert (await running.get("/readyz"))[0] == 503
+        assert await running.unready_for("stopping")
         release.set()
         assert (await waiting).error_code == 0
         await running.task
@@ -399,7 +407,6 @@ async def test_a_client_that_waits_and_goes_on_sending_is_not_read(in_process, p
 
 
 async def test_malformed_input_is_logged_once_for_its_peer_and_then_counted(in_process, provider, caplog):
-    caplog.set_level(logging.INFO)
     async with in_process(provider) as running:
         for _ in range(3):
             reader, writer = await connect(running)
@@ -407,7 +414,6 @@ async def test_malformed_input_is_logged_once_for_its_peer_and_then_counted(in_p
             assert await end_of(reader) == b""
             writer.close()
         await running.metric_reaches(DROPPED.format("malformed"), 3)
-    line, count = [record for record in caplog.records if "malformed request" in record.message]
-    assert "AESM frame" in line.error
-    assert (line.uid, line.pid) == (os.getuid(), os.getpid())
-    assert (count.message, count.uid, count.count) == ("more malformed requests", os.getuid(), 2)
+    line, count = [record for record in caplog.records if hasattr(record, "event")]
+    assert (line.event, line.uid, line.pid) == ("malformed-request", os.getuid(), os.getpid())
+    assert (count.event, count.uid, count.count) == ("more-malformed-requests", os.getuid(), 2)

@@ -25,24 +25,19 @@ def run(*arguments, environ=None, timeout=30):
     )
 
 
-def log_of(helper):
-    return [json.loads(line) for line in helper.log.read_text().splitlines()]
-
-
 def test_start_stop_and_what_is_logged(start_helper):
     helper = start_helper().wait_ready()
     assert helper.get("/livez") == (200, "ok\n")
     assert helper.metric("confcom_quote_helper_ready") == 1
     assert helper.stop() == ExitCode.OK
     assert not helper.socket.exists()
-    assert not helper.probe.exists()
-    lines = log_of(helper)
+    assert not helper.probes.exists()
+    lines = helper.lines()
     assert all(line["level"] == "info" for line in lines)
-    messages = [line["message"] for line in lines]
-    assert messages[:2] == [f"answering probes on unix:{helper.probe}", f"answering AESM's protocol on {helper.socket}"]
-    (platform,) = [message for message in messages if message.startswith("the platform is simulated: root sha256 ")]
-    assert f"confcom simulation export --state-dir {helper.directory / 'state'}" in platform
-    assert messages[-1] == "stopping"
+    export = f"confcom simulation export --state-dir {helper.state_dir}"
+    for told in (f"unix:{helper.probes}", str(helper.socket), export):
+        assert [told in line["message"] for line in lines].count(True) == 1
+    assert lines[-1]["signal"] == "SIGTERM"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=str)
@@ -55,14 +50,14 @@ def test_ctrl_c_and_a_closed_terminal_are_an_orderly_stop_too(start_helper, numb
 def test_a_sighup_that_is_ignored_as_by_nohup_stays_so(start_helper):
     helper = start_helper(wrapper=("sh", "-c", "trap '' HUP; exec \"$@\"", "sh")).wait_ready()
     helper.process.send_signal(signal.SIGHUP)
-    assert helper.get("/readyz")[0] == 200
+    assert helper.ready
     assert helper.stop() == ExitCode.OK
-    assert [line["signal"] for line in log_of(helper) if line["message"] == "stopping"] == ["SIGTERM"]
+    assert [line["signal"] for line in helper.lines() if "signal" in line] == ["SIGTERM"]
 
 
-def test_a_stop_before_readiness_leaves_nothing(start_helper, wait_until):
+def test_a_stop_before_readiness_leaves_nothing(start_helper):
     helper = start_helper()
-    wait_until(lambda: helper.socket.exists() or helper.process.poll() is not None)
+    helper.wait_until(helper.socket.exists)
     assert helper.stop() == ExitCode.OK
     assert not helper.socket.exists()
 
@@ -73,7 +68,7 @@ def test_killed_and_restarted_it_takes_over_the_stale_socket_and_the_same_platfo
     report = enclave.create_report(before.target_info, bytes(64))
     assert first.stop(signal.SIGKILL) == -signal.SIGKILL
     assert first.socket.exists()
-    second = start_helper(name="second").wait_ready()
+    second = start_helper().wait_ready()
     client = AesmClient(second.socket)
     assert client.init_quote() == before
     assert client.get_quote(report).quote[48 : 48 + 384] == report.body.encode()
@@ -81,7 +76,7 @@ def test_killed_and_restarted_it_takes_over_the_stale_socket_and_the_same_platfo
     assert not second.socket.exists()
 
 
-def test_few_file_descriptors_mean_fewer_connections_not_a_dead_helper(start_helper, exchange, vector):
+def test_few_file_descriptors_mean_fewer_connections_not_a_dead_helper(start_helper, vector):
     """Intel's server stops answering for good when its descriptors are used up."""
     helper = start_helper(wrapper=["sh", "-c", 'ulimit -n 100 && exec "$@"', "sh"]).wait_ready()
     waiting = []
@@ -89,7 +84,7 @@ def test_few_file_descriptors_mean_fewer_connections_not_a_dead_helper(start_hel
         client = socket.socket(socket.AF_UNIX)
         client.connect(str(helper.socket))
         waiting.append(client)
-    assert exchange(helper.socket, vector("intel229_num")) == vector("resp_intel229_num")
+    assert helper.send(vector("intel229_num")) == vector("resp_intel229_num")
     assert helper.metric("confcom_quote_helper_connections") <= 36
     for client in waiting:
         client.close()
@@ -98,24 +93,32 @@ def test_few_file_descriptors_mean_fewer_connections_not_a_dead_helper(start_hel
 
 def test_a_probe_address_that_is_taken_ends_it_and_leaves_no_socket(start_helper, short_dir):
     with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(short_dir / "helper.probe"))
+        other.bind(str(short_dir / "other.probe"))
         other.listen()
-        helper = start_helper()
+        helper = start_helper("--probe-address", f"unix:{short_dir}/other.probe")
         assert helper.process.wait(30) == ExitCode.UNAVAILABLE
-    assert "helper.probe is already served by another program" in helper.log.read_text()
-    assert "answering" not in helper.log.read_text()
+    assert "other.probe" in helper.log.read_text()
     assert not helper.socket.exists()
 
 
-def test_sigterm_answers_what_has_arrived(start_helper, exchange, vector, wait_until):
+def test_a_client_that_dies_before_its_answer_harms_nobody(start_helper, vector):
+    helper = start_helper().wait_ready()
+    for _ in range(50):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(helper.socket))
+            client.sendall(vector("intel229_init2"))
+    assert helper.send(vector("intel229_num")) == vector("resp_intel229_num")
+
+
+def test_sigterm_answers_what_has_arrived(start_helper, vector):
     helper = start_helper().wait_ready()
     with socket.socket(socket.AF_UNIX) as half, socket.socket(socket.AF_UNIX) as idle:
         half.connect(str(helper.socket))
         idle.connect(str(helper.socket))
         half.sendall(vector("intel229_num")[:4])
-        wait_until(lambda: helper.metric("confcom_quote_helper_connections") == 2)
+        helper.wait_until(lambda: helper.metric("confcom_quote_helper_connections") == 2)
         helper.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not helper.socket.exists())
+        helper.wait_until(lambda: not helper.socket.exists())
         half.sendall(vector("intel229_num")[4:])
         assert half.recv(1000) == vector("resp_intel229_num")
         assert idle.recv(1000) == b""
@@ -123,39 +126,37 @@ def test_sigterm_answers_what_has_arrived(start_helper, exchange, vector, wait_u
 
 
 def test_what_is_no_socket_stays(start_helper, short_dir):
-    (short_dir / "aesm").mkdir()
-    (short_dir / "aesm" / "aesm.socket").mkdir()
-    (short_dir / "aesm" / "aesm.socket" / "precious").write_text("")
+    precious = short_dir / "aesm" / "aesm.socket" / "precious"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("")
     helper = start_helper()
     assert helper.process.wait(30) == ExitCode.USAGE
-    assert "there is a directory that is not empty" in helper.log.read_text()
-    assert (short_dir / "aesm" / "aesm.socket").is_dir()
+    assert precious.exists()
 
 
-def test_a_damaged_platform_ends_it_with_the_reason_and_no_socket(start_helper, short_dir):
+def test_a_damaged_platform_ends_it_and_is_left_as_it_is(start_helper, short_dir):
     (short_dir / "state").mkdir()
     (short_dir / "state" / "platform.json").write_text("{}")
     helper = start_helper()
     assert helper.process.wait(30) == ExitCode.UNUSABLE
-    assert str(short_dir / "state") in helper.log.read_text() or "platform" in helper.log.read_text()
     assert not helper.socket.exists()
     assert (short_dir / "state" / "platform.json").read_text() == "{}"
 
 
 def test_secrets_stay_out_of_the_log(start_helper):
-    helper = start_helper(arguments=["--log-level", "debug"]).wait_ready()
+    helper = start_helper("--log-level", "debug").wait_ready()
     AesmClient(helper.socket).init_quote()
     helper.stop()
     log = helper.log.read_text()
-    secrets = json.loads((helper.directory / "state" / "platform.json").read_text())
+    secrets = json.loads((helper.state_dir / "platform.json").read_text())
     hidden = [value for value in secrets.values() if isinstance(value, str) and "CERTIFICATE" not in value]
     assert any(len(value) >= 32 for value in hidden)
     assert not [value for value in hidden if len(value) >= 32 and value in log]
-    assert stat.S_IMODE((helper.directory / "state" / "platform.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((helper.state_dir / "platform.json").stat().st_mode) == 0o600
 
 
 def test_what_it_has_imported_when_it_is_ready(start_helper):
-    start_helper(name="maker").wait_ready().stop()
+    start_helper().wait_ready().stop()
     helper = start_helper(environ={"PYTHONPROFILEIMPORTTIME": "1"}).wait_ready()
     helper.stop()
     lines = [line for line in helper.log.read_text().splitlines() if line.startswith("import time:")]
@@ -191,20 +192,13 @@ def test_the_platform_is_never_chosen_silently():
     result = run()
     assert result.returncode == ExitCode.USAGE
     assert "--simulated" in result.stderr
-    assert "SGX hardware come in a later version" in result.stderr
 
 
 def test_bad_settings_are_explained_without_a_traceback():
     result = run("--simulated", environ=os.environ | {"CONFCOM_PROBE_ADDRESS": "nowhere"})
     assert result.returncode == ExitCode.USAGE
-    assert "CONFCOM_PROBE_ADDRESS is 'nowhere'" in result.stderr
+    assert "CONFCOM_PROBE_ADDRESS" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-def test_a_socket_path_that_is_too_long(short_dir):
-    result = run("--simulated", "--state-dir", str(short_dir / "state"), "--socket", f"/tmp/{'x' * 100}/aesm.socket")
-    assert result.returncode == ExitCode.USAGE
-    assert "bytes long" in result.stderr
 
 
 @pytest.mark.parametrize("daemon", ["quote-helper", "device-plugin"])

@@ -15,6 +15,7 @@ from confcom.aesm.session import ServerSession
 from confcom.quote_helper.telemetry import observations
 from confcom.quote_helper.telemetry.audit import AuditLog
 from confcom.quote_helper.telemetry.audit_file import MIB, AuditFile
+from confcom.quote_helper.telemetry.metrics import HelperMetrics
 from confcom.quote_helper.telemetry.observations import (
     EXPIRY_SECONDS,
     MAX_PODS,
@@ -35,6 +36,7 @@ CONTAINER = "3f7a" * 16
 PEER = Peer((POD, CONTAINER), 1000, 17, POD, CONTAINER)
 SUCCESS = GetQuoteExResponse(0, quote=b"q")
 REFUSED = GetQuoteExResponse(AesmErrorCode.INVALID_REPORT)
+REQUESTS = "confcom_quote_helper_requests_total"
 PODS = "confcom_quote_helper_pod_requests_total"
 EXPIRY = "confcom_quote_helper_expiry_timestamp_seconds"
 
@@ -45,16 +47,6 @@ class Clock:
 
     def __call__(self):
         return self.now
-
-
-class Recorder:
-    """An observer that remembers what it was told."""
-
-    def __init__(self):
-        self.told = []
-
-    def __getattr__(self, name):
-        return lambda *arguments: self.told.append((name, *arguments))
 
 
 @pytest.fixture
@@ -78,8 +70,8 @@ def expiry(registry, clock):
 
 
 @pytest.fixture
-def metrics():
-    return Recorder()
+def metrics(registry):
+    return HelperMetrics(registry)
 
 
 @pytest.fixture
@@ -107,18 +99,16 @@ def series(registry):
 # What goes where.
 
 
-def test_what_ends_without_an_answer_is_counted(observe, metrics):
+def test_what_ends_without_an_answer_is_counted(observe, registry):
     observer = observe()
     observer.dropped(PEER, "timeout")
     observer.accepting_paused("no descriptor is left")
-    assert metrics.told == [
-        ("dropped", PEER, "timeout"),
-        ("accepting_paused", "no descriptor is left"),
-    ]
+    assert registry.get_sample_value("confcom_quote_helper_connections_dropped_total", {"reason": "timeout"}) == 1
+    assert registry.get_sample_value("confcom_quote_helper_accepting_paused_total") == 1
 
 
 async def test_an_answer_is_counted_logged_and_kept(  # noqa: PLR0917 # fixtures
-    observe, metrics, count, registry, clock, request_, tmp_path, caplog
+    observe, count, registry, clock, request_, tmp_path, caplog
 ):
     caplog.set_level(logging.INFO)
     file = AuditFile(tmp_path / "audit", MIB)
@@ -126,12 +116,10 @@ async def test_an_answer_is_counted_logged_and_kept(  # noqa: PLR0917 # fixtures
     observer.answered(PEER, request_, SUCCESS, 0.5)
     observer.answered(PEER, request_, REFUSED, 0.5)
     await observer.close()
-    assert metrics.told == [
-        ("answered", PEER, request_, SUCCESS, 0.5),
-        ("answered", PEER, request_, REFUSED, 0.5),
-    ]
+    for result in ("success", "invalid_report"):
+        assert registry.get_sample_value(REQUESTS, {"request": "GetQuoteEx", "result": result}) == 1
     assert (count(POD, "success"), count(POD, "failure")) == (1, 1)
-    assert [record.getMessage() for record in caplog.records] == ["quote", "more quotes"]
+    assert [record.event for record in caplog.records] == ["quote", "more-quotes"]
     kept = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
     assert [(line["pod"], line["result"], "mrenclave" in line) for line in kept] == [
         (POD, "success", True),
@@ -144,7 +132,7 @@ def test_malformed_input_is_logged_with_its_peer(observe, caplog):
     for _ in range(3):
         observer.malformed(PEER, ServerSession().receive(encode_frame(b"\xff")))
     (record,) = caplog.records
-    assert (record.getMessage(), record.pod) == ("malformed request", POD)
+    assert (record.event, record.pod) == ("malformed-request", POD)
 
 
 def test_no_metric_names_an_enclave_or_a_container(observe, registry, request_):
@@ -164,10 +152,10 @@ async def test_what_is_due_is_done_while_it_runs(observe, request_, clock, caplo
     clock.now += WINDOW_SECONDS
     running = asyncio.create_task(observer.run())
     async with asyncio.timeout(30):
-        while "more quotes" not in caplog.text:  # noqa: ASYNC110 # what is awaited is a log line
+        while caplog.records[-1].event != "more-quotes":  # noqa: ASYNC110 # what is awaited is a log line
             await asyncio.sleep(0.001)
     running.cancel()
-    assert [record.count for record in caplog.records if record.getMessage() == "more quotes"] == [2]
+    assert caplog.records[-1].count == 2
 
 
 # Pods.
@@ -247,5 +235,5 @@ def test_a_provider_that_fails_harms_nobody(expiry, registry, clock, caplog):
     end, provider.end = provider.end, None
     clock.now += EXPIRY_SECONDS
     expiry.tick()
-    assert "does not tell" in caplog.text
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
     assert registry.get_sample_value(EXPIRY, {"what": "pck_certificate"}) == end.timestamp()

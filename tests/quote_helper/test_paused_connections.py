@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from confcom.quote_helper.limits import EVENTS_PER_TURN
-from confcom.quote_helper.transport.connection_table import Holding
+from confcom.quote_helper.limits import EVENTS_PER_TURN, HelperLimits
+from confcom.quote_helper.transport.connection import Holding
+from confcom.quote_helper.transport.connection_table import ConnectionTable
 from confcom.quote_helper.transport.paused_connections import PEERS_PER_TURN, PausedConnections
 
 PEERS = 10 * PEERS_PER_TURN
@@ -23,16 +24,20 @@ class Paused:
         self.holding = holding
 
 
+class Table(ConnectionTable):
+    """A table whose `may_resume` is the test's."""
+
+
 @pytest.fixture
 async def make():
     made = []
 
     def make(may_resume, resume):
-        paused = PausedConnections(
-            may_resume=may_resume, resume=resume, refuse=lambda _: None, wait_seconds=3600.0, clock=lambda: 0.0
-        )
+        table = Table(HelperLimits())
+        table.may_resume = may_resume
+        paused = PausedConnections(table, resume=resume, refuse=lambda _: None, wait_seconds=3600.0, clock=lambda: 0.0)
         made.append(paused)
-        return paused
+        return paused, table
 
     yield make
     for paused in made:
@@ -50,10 +55,10 @@ async def most_in_a_turn(handled):
 
 async def test_peers_that_may_not_go_on_are_looked_at_once_and_in_turns(make):
     looked_at = []
-    paused = make(looked_at.append, lambda _: None)
+    paused, table = make(looked_at.append, lambda _: None)
     for number in range(PEERS):
         paused.add(Paused(Holding(number)))
-    paused.try_soon()
+    table.freed()
     assert 0 < await most_in_a_turn(looked_at) <= PEERS_PER_TURN
     assert len(looked_at) == len(set(looked_at)) == PEERS
 
@@ -61,12 +66,12 @@ async def test_peers_that_may_not_go_on_are_looked_at_once_and_in_turns(make):
 async def test_all_that_may_go_on_do_wherever_they_stand(make):
     """Every third peer has two connections, and may go on; those before and behind it may not."""
     went_on = []
-    paused = make(lambda connection: connection.holding.peer % 3 == 0, went_on.append)
+    paused, table = make(lambda connection: connection.holding.peer % 3 == 0, went_on.append)
     connections = [Paused(Holding(number)) for number in range(PEERS)]
     connections += [Paused(connection.holding) for connection in connections[::3]]
     for connection in connections:
         paused.add(connection)
-    paused.try_soon()
+    table.freed()
     assert 0 < await most_in_a_turn(went_on) <= EVENTS_PER_TURN
     assert len(went_on) == len(set(went_on)) == 2 * len(connections[:PEERS:3])
-    assert paused.by_peer
+    assert len(table.paused) == PEERS - len(connections[:PEERS:3])

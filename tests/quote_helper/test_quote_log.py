@@ -56,9 +56,9 @@ def lines(caplog):
     caplog.set_level(logging.INFO)
     formatter = JsonFormatter()
 
-    def read(message=None):
+    def read(event=None):
         found = [json.loads(formatter.format(record)) for record in caplog.records]
-        return [line for line in found if message in {None, line["message"]}]
+        return [line for line in found if event in {None, line["event"]}]
 
     return read
 
@@ -80,6 +80,7 @@ def test_a_quote_is_one_line_that_says_whose_it_is(clock, lines, request_, encla
     assert {key: line[key] for key in line.keys() - {"time", "logger"}} == {
         "level": "info",
         "message": "quote",
+        "event": "quote",
         "uid": 1000,
         "pid": 17,
         "pod": POD,
@@ -122,10 +123,10 @@ def test_beyond_the_rate_quotes_are_counted_by_result_for_each_peer(clock, lines
     assert [line["uid"] for line in lines("quote")] == [1000, 1000, 1000, 1001]
     clock.now += WINDOW_SECONDS - 0.1
     log.tick()
-    assert lines("more quotes") == []
+    assert lines("more-quotes") == []
     clock.now += 0.2
     log.tick()
-    (line,) = lines("more quotes")
+    (line,) = lines("more-quotes")
     assert (line["uid"], line["pod"], line["container"]) == (1000, POD, CONTAINER)
     assert (line["count"], line["within_seconds"]) == (7, 60.1)
     assert line["results"] == {"success": 3, "invalid_report": 4}
@@ -142,7 +143,7 @@ def test_no_minute_has_more_lines_than_allowed_or_the_one_with_the_count(clock, 
         before = len(lines())
         clock.now += WINDOW_SECONDS
         log.tick()
-    counted = sum(line["count"] for line in lines("more quotes"))
+    counted = sum(line["count"] for line in lines("more-quotes"))
     assert len(lines("quote")) + counted == 400
 
 
@@ -156,7 +157,7 @@ def test_after_a_quiet_minute_all_lines_are_there_again(clock, lines, request_):
     for _ in range(2):
         log.answered(PEER, request_, SUCCESS, 0)
     assert len(lines("quote")) == 4
-    assert len(lines("more quotes")) == 1
+    assert len(lines("more-quotes")) == 1
 
 
 def test_at_the_end_everything_is_said(clock, lines, request_, violation):
@@ -167,9 +168,9 @@ def test_at_the_end_everything_is_said(clock, lines, request_, violation):
     clock.now += 1
     log.close()
     log.close()
-    assert [(line["message"], line["count"]) for line in lines() if "count" in line] == [
-        ("more quotes", 3),
-        ("more malformed requests", 3),
+    assert [(line["event"], line["count"]) for line in lines() if "count" in line] == [
+        ("more-quotes", 3),
+        ("more-malformed-requests", 3),
     ]
 
 
@@ -199,7 +200,7 @@ def peers(count):
 
 def told(lines):
     """How many quotes the lines tell of, one by one or counted."""
-    return len(lines("quote")) + sum(line["count"] for line in lines("more quotes"))
+    return len(lines("quote")) + sum(line["count"] for line in lines("more-quotes"))
 
 
 def test_a_flood_of_peers_is_bounded_and_still_counted(clock, lines, request_):
@@ -216,7 +217,7 @@ def test_a_flood_of_peers_is_bounded_and_still_counted(clock, lines, request_):
         assert told(lines) >= (minute - 1) * 6 * MAX_PEERS
     log.close()
     assert told(lines) == 5 * 6 * MAX_PEERS
-    assert {line["peers"] for line in lines("more quotes") if "uid" not in line} == {"others"}
+    assert {line["peers"] for line in lines("more-quotes") if "uid" not in line} == {"others"}
 
 
 @pytest.mark.parametrize("each", [1, 5, 70])
@@ -246,18 +247,18 @@ def test_peers_with_many_lines_leave_the_others_theirs(clock, lines, request_):
     assert lines("quote")[-1]["uid"] == quiet.uid
     clock.now += WINDOW_SECONDS
     log.tick()
-    assert [line["uid"] for line in lines("more quotes")] == [peer.uid for peer in noisy]
+    assert [line["uid"] for line in lines("more-quotes")] == [peer.uid for peer in noisy]
 
 
 def test_malformed_requests_cost_no_quote_its_line(clock, lines, request_, violation):
     log = QuoteLog(60, clock)
     for peer in peers(500):
         log.malformed(peer, violation)
-    assert len(lines("malformed request")) == MALFORMED_LINES_IN_ALL
+    assert len(lines("malformed-request")) == MALFORMED_LINES_IN_ALL
     log.answered(PEER, request_, SUCCESS, 0)
     assert len(lines("quote")) == 1
     log.close()
-    (others,) = lines("more malformed requests")
+    (others,) = lines("more-malformed-requests")
     assert (others["peers"], others["count"]) == ("others", 500 - MALFORMED_LINES_IN_ALL)
 
 
@@ -269,10 +270,10 @@ def test_what_has_no_line_is_told_of_the_time_in_which_it_was(clock, lines, viol
     clock.now += WINDOW_SECONDS
     log.tick()
     # As many counts have lines as there may be; the others are put together.
-    assert len(lines("more malformed requests")) == MALFORMED_LINES_IN_ALL
+    assert len(lines("more-malformed-requests")) == MALFORMED_LINES_IN_ALL
     clock.now += WINDOW_SECONDS
     log.tick()
-    others = lines("more malformed requests")[-1]
+    others = lines("more-malformed-requests")[-1]
     assert (others["peers"], others["count"], others["within_seconds"]) == ("others", 80, 120.0)
 
 
@@ -284,16 +285,16 @@ def test_one_peer_may_have_more_lines_if_the_operator_says_so(clock, lines, requ
 
 
 STALE = GetQuoteExResponse(AesmErrorCode.ATT_KEY_NOT_INITIALIZED)
-REPEATED_LINE = "reports are made for another quoting enclave"
+STALE_REPORTS = "stale-reports"
 
 
 def test_the_third_stale_report_of_a_peer_in_a_minute_is_explained_once(clock, lines, request_):
     log = QuoteLog(0, clock)
     for count in range(5):
-        assert len(lines(REPEATED_LINE)) == int(count >= 3)
+        assert len(lines(STALE_REPORTS)) == int(count >= 3)
         log.answered(PEER, request_, STALE, 0)
         log.answered(OTHER, request_, REFUSED, 0)
-    (line,) = lines(REPEATED_LINE)
+    (line,) = lines(STALE_REPORTS)
     assert (line["level"], line["pod"], line["code"]) == ("warning", POD, 42)
     assert line["why"]
     assert line["remedy"]
@@ -301,7 +302,7 @@ def test_the_third_stale_report_of_a_peer_in_a_minute_is_explained_once(clock, l
     log.tick()
     for _ in range(3):
         log.answered(PEER, request_, STALE, 0)
-    assert len(lines(REPEATED_LINE)) == 2
+    assert len(lines(STALE_REPORTS)) == 2
 
 
 def test_a_client_that_follows_an_update_is_not_explained(clock, lines, request_):
@@ -311,7 +312,7 @@ def test_a_client_that_follows_an_update_is_not_explained(clock, lines, request_
         log.answered(PEER, request_, SUCCESS, 0)
         clock.now += WINDOW_SECONDS / 2
         log.tick()
-    assert lines(REPEATED_LINE) == []
+    assert lines(STALE_REPORTS) == []
 
 
 def test_explanations_are_bounded_in_all(clock, lines, request_):
@@ -319,4 +320,4 @@ def test_explanations_are_bounded_in_all(clock, lines, request_):
     for peer in peers(2 * MAX_PEERS):
         for _ in range(4):
             log.answered(peer, request_, STALE, 0)
-    assert len(lines(REPEATED_LINE)) == LINES_IN_ALL
+    assert len(lines(STALE_REPORTS)) == LINES_IN_ALL

@@ -1,11 +1,18 @@
 """42 or 47: for how long a client's target info may be the one of the quoting enclave before."""
 
+import signal
+
 import pytest
 
 from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.messages import GetQuoteExRequest
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
+from confcom.sgx.key_id import ECDSA_P256_KEY_ID
+from confcom.sgx.report import REPORT_DATA_SIZE, TargetInfo
 
 ASK_AGAIN, FINAL = AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.INVALID_REPORT
+WINDOW = 60.0
+QE_2 = ("--simulated-qe-mrenclave", "ab" * 32)
 
 
 class Clock:
@@ -20,42 +27,77 @@ def clock():
     return Clock()
 
 
-def test_from_its_first_quote_on_it_asks_clients_to_init_again_until_the_window_ends(clock):
-    policy = StaleTargetPolicy(60, clock)
+@pytest.fixture
+def policy(clock):
+    return StaleTargetPolicy(WINDOW, clock)
+
+
+def test_from_its_first_quote_on_it_asks_clients_to_init_again_until_the_window_ends(policy, clock):
     clock.now += 500
     policy.quotes_for(b"one")
     assert policy.code_for_rejected_report() is ASK_AGAIN
-    clock.now += 59
+    clock.now += WINDOW - 1
     policy.quotes_for(b"one")
     assert policy.code_for_rejected_report() is ASK_AGAIN
     clock.now += 1
     assert policy.code_for_rejected_report() is FINAL
 
 
-def test_a_changed_quoting_enclave_opens_the_window_again(clock):
-    policy = StaleTargetPolicy(60, clock)
+def test_a_changed_quoting_enclave_opens_the_window_again(policy, clock):
     policy.quotes_for(b"one")
-    clock.now += 100
+    clock.now += 2 * WINDOW
     assert policy.code_for_rejected_report() is FINAL
     policy.quotes_for(b"two")
     assert policy.code_for_rejected_report() is ASK_AGAIN
 
 
-def test_whoever_takes_over_without_a_change_is_final_at_once(clock):
-    policy = StaleTargetPolicy(60, clock)
+def test_whoever_takes_over_without_a_change_is_final_at_once(policy):
     policy.quotes_for(b"one")
     policy.took_over_from(b"one")
     assert policy.code_for_rejected_report() is FINAL
 
 
-def test_whoever_takes_over_with_a_change_is_not(clock):
-    policy = StaleTargetPolicy(60, clock)
-    policy.quotes_for(b"two")
-    policy.took_over_from(b"one")
+@pytest.mark.parametrize("before", [b"two", b""], ids=["another", "not known"])
+def test_taking_the_path_from_another_quoting_enclave_opens_the_window_again(policy, clock, before):
+    policy.quotes_for(b"one")
+    clock.now += 2 * WINDOW
+    policy.took_over_from(before)
     assert policy.code_for_rejected_report() is ASK_AGAIN
+    clock.now += WINDOW
+    assert policy.code_for_rejected_report() is FINAL
 
 
 def test_no_window_means_final(clock):
     policy = StaleTargetPolicy(0, clock)
     policy.quotes_for(b"one")
     assert policy.code_for_rejected_report() is FINAL
+
+
+# In real processes.
+
+
+@pytest.fixture
+def stale_quote(enclave):
+    """A request whose report was made for another quoting enclave."""
+    report = enclave.create_report(TargetInfo.parse(bytes(512)), bytes(REPORT_DATA_SIZE)).encode()
+    return GetQuoteExRequest(report=report, buf_size=8192, att_key_id=ECDSA_P256_KEY_ID.encode())
+
+
+@pytest.mark.parametrize(("arguments", "code"), [((), FINAL), (QE_2, ASK_AGAIN)], ids=["same", "another"])
+def test_after_an_update_it_depends_on_the_quoting_enclave(start_helper, ask, stale_quote, arguments, code):
+    start_helper().wait_ready()
+    new = start_helper(*arguments).wait_ready()
+    assert ask(new, stale_quote).error_code == code
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_clients_of_a_newer_version_that_died_or_was_stopped_ask_again(end, start_helper, ask, stale_quote):
+    first = start_helper().wait_ready()
+    old = start_helper().wait_ready()
+    first.stop()
+    assert ask(old, stale_quote).error_code == FINAL
+    new = start_helper(*QE_2).wait_ready()
+    old.wait_until(lambda: not old.ready)
+    new.stop(end)
+    old.wait_ready()
+    assert ask(old, stale_quote).error_code == ASK_AGAIN

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import threading
 
 from confcom.aesm.framing import encode_frame
@@ -15,13 +14,15 @@ from confcom.errors import ExitCode
 from testkit.full_pipe import full_pipe, lines_of
 
 DROPPED = "confcom_log_records_dropped_total"
+COUNT = b'"count": '
+"""The field of the line that says how many were dropped."""
 LINES = 60_000
 """More than are made here: the log's bound for one peer is not what is tried."""
 
 
 def test_a_log_reader_that_stalls_stops_neither_quotes_nor_probes_nor_the_end(start_helper, enclave):
     reader, writer = full_pipe()
-    helper = start_helper(arguments=("--log-quotes-per-peer", str(LINES)), stderr=writer).wait_ready()
+    helper = start_helper("--log-quotes-per-peer", str(LINES), stderr=writer).wait_ready()
     os.close(writer)
     client = AesmClient(helper.socket)
     report = enclave.create_report(client.init_quote().target_info, bytes(64))
@@ -36,16 +37,13 @@ def test_a_log_reader_that_stalls_stops_neither_quotes_nor_probes_nor_the_end(st
 
 def test_when_the_reader_goes_on_it_is_told_how_much_it_missed(start_helper, wait_until):
     reader, writer = full_pipe()
-    helper = start_helper(arguments=("--log-quotes-per-peer", str(LINES)), stderr=writer).wait_ready()
+    helper = start_helper("--log-quotes-per-peer", str(LINES), stderr=writer).wait_ready()
     os.close(writer)
     # A report of one byte is refused without the provider, and gets a line as a quote does.
     request = encode_frame(encode_request(GetQuoteExRequest(bytes(1), 8192)))
     asked = MAX_WAITING_RECORDS + 100
     for _ in range(asked):
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(helper.socket))
-            client.sendall(request)
-            assert client.recv(65536)
+        assert helper.send(request)
     assert helper.metric(DROPPED) > 0
     text = []
 
@@ -56,11 +54,11 @@ def test_when_the_reader_goes_on_it_is_told_how_much_it_missed(start_helper, wai
 
     thread = threading.Thread(target=read)
     thread.start()
-    wait_until(lambda: b"log records were dropped" in b"".join(text))
+    wait_until(lambda: COUNT in b"".join(text))
     assert helper.stop(signal.SIGTERM) == ExitCode.OK
     thread.join()
     lines = [json.loads(line) for line in lines_of(b"".join(text))]
-    (told,) = [line for line in lines if line["message"] == "log records were dropped"]
+    (told,) = [line for line in lines if "count" in line]
     assert told["count"] > 0
-    assert len([line for line in lines if line["message"] == "quote"]) + told["count"] >= asked
-    assert lines[-1]["message"] == "stopping"
+    assert [line.get("event") for line in lines].count("quote") + told["count"] >= asked
+    assert lines[-1]["signal"] == "SIGTERM"

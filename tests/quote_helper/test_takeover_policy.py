@@ -23,7 +23,7 @@ from confcom.quote_helper.takeover.takeover_policy import (
 OLDER, ME, NEWER = Instance(1, 9), Instance(2, 5), Instance(2, 6)
 STALE = Stale(FileIdentity(1, 1))
 FOREIGN = Foreign("a program that is no quote helper serves it")
-BLOCKED = Blocked(UnavailableError("it may not be looked at"))
+BLOCKED = Blocked(UnavailableError("it may not be looked at", error_code="not-to-be-looked-at"))
 
 
 @pytest.mark.parametrize(
@@ -58,15 +58,18 @@ def test_the_rules(state, can_quote, replace_foreign, step):
     assert bool(decision.reason) is (step is Step.WAIT)
 
 
-def test_the_reason_for_waiting_says_what_would_help():
-    def reason(state, **changes):
-        return decide(state, **({"me": ME, "can_quote": True, "replace_foreign": False} | changes)).reason
-
-    assert reason(FOREIGN) == f"{FOREIGN.reason}, and without --replace-foreign-socket it stays"
-    assert reason(FOREIGN, can_quote=False, replace_foreign=True).endswith("no quote was made here yet")
-    assert reason(LiveHelper(NEWER)) == "a newer quote helper serves"
-    assert "older" in reason(LiveHelper(OLDER), can_quote=False)
-    assert reason(BLOCKED) == "it may not be looked at"
+@pytest.mark.parametrize(
+    ("state", "can_quote", "code", "expected"),
+    [
+        (FOREIGN, True, FOREIGN.code, False),
+        (LiveHelper(NEWER), True, "newer-helper-serves", True),
+        (LiveHelper(OLDER), False, "no-quote-made", True),
+        (BLOCKED, True, "not-to-be-looked-at", False),
+    ],
+)
+def test_a_wait_has_the_code_of_its_reason(state, can_quote, code, expected):
+    decision = decide(state, me=ME, can_quote=can_quote, replace_foreign=False)
+    assert (decision.code, decision.expected) == (code, expected)
 
 
 def test_marks():

@@ -1,4 +1,7 @@
-"""What is counted as plain numbers is shown as prometheus_client's own metrics would show it."""
+"""What is counted as plain numbers is shown as prometheus_client's own metrics would show it; stalls are noticed."""
+
+import asyncio
+import time
 
 import pytest
 from hypothesis import given
@@ -7,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
+from confcom.quote_helper.telemetry.metrics import watch_loop
 from confcom.quote_helper.telemetry.traffic_metrics import BUCKETS, TrafficMetrics
 
 KINDS = st.sampled_from([MessageKind.GET_QUOTE_EX, MessageKind.INIT_QUOTE_EX, MessageKind.INIT_QUOTE])
@@ -17,20 +21,9 @@ ANSWERS = st.lists(st.tuples(KINDS, st.sampled_from(AesmErrorCode), SECONDS))
 def usual(answers, connections):
     """The same counted by prometheus_client."""
     registry = CollectorRegistry()
-    requests = Counter(
-        "confcom_quote_helper_requests",
-        "Requests answered, by kind and result (AESM's code in lower case)",
-        ["request", "result"],
-        registry=registry,
-    )
-    seconds = Histogram(
-        "confcom_quote_helper_request_seconds",
-        "From the whole request to its answer",
-        ["request"],
-        buckets=BUCKETS,
-        registry=registry,
-    )
-    accepted = Counter("confcom_quote_helper_connections_accepted", "Connections made", registry=registry)
+    requests = Counter("confcom_quote_helper_requests", "", ["request", "result"], registry=registry)
+    seconds = Histogram("confcom_quote_helper_request_seconds", "", ["request"], buckets=BUCKETS, registry=registry)
+    accepted = Counter("confcom_quote_helper_connections_accepted", "", registry=registry)
     for kind, code, duration in answers:
         requests.labels(kind.call, code.name.lower()).inc()
         seconds.labels(kind.call).observe(duration)
@@ -39,8 +32,9 @@ def usual(answers, connections):
 
 
 def shown(registry):
-    """Everything but the times at which series were made, in any order."""
-    return {line for line in generate_latest(registry).decode().splitlines() if "_created" not in line}
+    """Everything but texts, and the times at which series were made, in any order."""
+    lines = generate_latest(registry).decode().splitlines()
+    return {line for line in lines if "_created" not in line and not line.startswith("# HELP")}
 
 
 @given(answers=ANSWERS, connections=st.integers(0, 9))
@@ -59,3 +53,12 @@ def test_the_registry_knows_its_names():
     registry.register(TrafficMetrics())
     with pytest.raises(ValueError, match="Duplicated"):
         Counter("confcom_quote_helper_requests", "again", registry=registry)
+
+
+async def test_a_blocked_loop_is_told():
+    stalls = asyncio.Queue()
+    watch = asyncio.create_task(watch_loop(time.perf_counter, stalls.put_nowait))
+    await stalls.get()
+    time.sleep(0.3)  # noqa: ASYNC251 # this is what is to be noticed
+    assert await stalls.get() >= 0.2
+    watch.cancel()

@@ -105,7 +105,8 @@ def test_header_only_client(helper):
 
 
 def test_idle_connections(helper):
-    with connected(helper, count=400):
+    frame = wire.frame(num())
+    with connected(helper, count=200), connected(helper, 100, frame[:1]), connected(helper, 100, frame[:-1]):
         assert is_served(helper)
     assert is_served(helper)
 
@@ -123,7 +124,7 @@ def test_connection_cap():
 def test_unread_answers():
     unread = "confcom_quote_helper_unread_answers"
     with (
-        running_helper() as helper,
+        running_helper(alterations={"limits": {"share_seconds": 60.0}}) as helper,
         connected(helper, count=300, data=wire.frame(num())) as clients,
     ):
         helper.wait_until(lambda: helper.metric("confcom_quote_helper_client_memory_bytes") > 2**20)
@@ -195,7 +196,6 @@ def test_silent_probe():
         for _ in range(5):
             assert helper.send(half_close=True) == b""
         assert helper.metric(DROPPED("malformed")) == 0
-        assert "malformed" not in helper.log.read_text()
 
 
 def test_malformed_log():
@@ -203,8 +203,8 @@ def test_malformed_log():
         for _ in range(20):
             assert helper.send(wire.frame(b"\xff" * 8)) == b""
         assert helper.metric(DROPPED("malformed")) == 20
-        helper.wait_until(lambda: "malformed request" in helper.log.read_text())
-        assert helper.log.read_text().count("malformed request") == 1
+        assert helper.stop() == 0
+        assert len(helper.events("malformed-request")) == 1
 
 
 def test_one_write(helper):
@@ -238,8 +238,7 @@ def test_update_without_gap():
         inode = first.socket.stat().st_ino
         with running_helper(directory=first.socket.parent) as second:
             second.wait_until(lambda: second.socket.stat().st_ino != inode)
-            first.process.send_signal(signal.SIGTERM)
-            assert first.process.wait(START_SECONDS) == 0
+            assert first.stop() == 0
             assert gramine.quote().failure == ""
 
 
@@ -249,13 +248,12 @@ def test_foreign_socket(tmp_path):
         other.bind(str(tmp_path / "aesm.socket"))
         other.listen()
         with running_helper(directory=tmp_path, ready=False) as helper:
-            helper.wait_until(lambda: "--replace-foreign-socket" in helper.readiness[1])
+            helper.wait_until(lambda: helper.unready_for("foreign-socket"))
             with connected(helper):
                 other.accept()[0].close()
 
 
 def test_sighup():
     with running_helper() as helper:
-        helper.process.send_signal(signal.SIGHUP)
-        assert helper.process.wait(START_SECONDS) == 0
+        assert helper.stop(signal.SIGHUP) == 0
         assert not helper.socket.exists()

@@ -48,8 +48,9 @@ def test_legacy_request_as_2_26_sends_it_is_answered_as_2_26_answers_it_without_
         ((b"\x06\x00",), True),
         ((wire.frame(num())[:-2],), True),
         ((wire.frame(b"\x00\x01\x02"),), False),
+        ((b"GET / HTTP/1.1\r\n\r\n",), False),
     ],
-    ids=["length 0", "16 x 0xFF", "2 bytes, then the end", "a short body, then the end", "no protobuf"],
+    ids=["length 0", "16 x 0xFF", "2 bytes, then the end", "a short body, then the end", "no protobuf", "HTTP"],
 )
 def test_malformed_input_is_closed_without_a_byte(helper, pieces, half_close):
     before = helper.metric('confcom_quote_helper_connections_dropped_total{reason="malformed"}')
@@ -68,7 +69,7 @@ ANSWERED = bytes.fromhex("07000000 aa0104 0800 1001")
         (tuple(ASKED[at : at + 1] for at in range(len(ASKED))), False),
         ((ASKED[:2], ASKED[2:7], ASKED[7:]), False),
         ((ASKED,), True),
-        ((ASKED + b"trailing junk",), False),
+        ((ASKED + b"junk" * 10_000,), False),
         ((ASKED + wire.frame(ids(256)),), False),
         ((ASKED + wire.frame(ids(256)),), True),
     ],

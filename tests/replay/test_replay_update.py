@@ -1,12 +1,11 @@
 """An update of the quoting enclave under clients that know the old one: two real helper processes on one path."""
 
 import dataclasses
-import signal
 
 import pytest
 
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
-from testkit.replay.helper import START_SECONDS, running_helper
+from testkit.replay.helper import running_helper
 from testkit.replay.sequences import FORTANIX, GRAMINE, INCLAVARE, OPEN_ENCLAVE, ReplayedClient
 from testkit.replay.verification import QuoteVerifier
 
@@ -26,8 +25,7 @@ def updated():
         inode = old.socket.stat().st_ino
         with running_helper(*NEW_FLAGS, directory=old.socket.parent) as new:
             new.wait_until(lambda: new.socket.stat().st_ino != inode)
-            old.process.send_signal(signal.SIGTERM)
-            assert old.process.wait(START_SECONDS) == 0
+            assert old.stop() == 0
             yield clients, new
 
 

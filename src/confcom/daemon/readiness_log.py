@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 _logger = logging.getLogger(__name__)
 
@@ -17,6 +18,17 @@ ABOUT, READINESS = "about", "readiness"
 REPEAT_SECONDS = 30.0
 """Interval at which the reason is logged again while a daemon is not ready, so that the end of its log has the reason
 even if clients have caused many lines since."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotReady:
+    """Why a daemon is not ready."""
+
+    reason: str
+    code: str
+    """Stable, for programs; `docs/reference/codes.md` lists all."""
+    expected: bool = False
+    """Whether this occurs in every update, so that it is no warning."""
 
 
 class ReadinessLog:
@@ -29,29 +41,33 @@ class ReadinessLog:
 
     def __init__(self, first: str | None, clock: Callable[[], float]) -> None:
         self._reason = first
+        self._code = ""
         self._expected = False
         self._clock = clock
         self._logged_at = clock()
 
-    def tell(self, reason: str | None, *, expected: bool = False) -> None:
+    def tell(self, reason: str | None, *, code: str = "", expected: bool = False) -> None:
         """Log that the daemon is ready, or why it is not, if that is new or due again.
 
         Args:
             reason: why it is not ready; None if it is.
+            code: the stable code of the reason.
             expected: whether the reason occurs in every update, so that the line is no warning.
         """
         now = self._clock()
         if reason == self._reason and (reason is None or now - self._logged_at < REPEAT_SECONDS):
             return
-        self._reason, self._expected, self._logged_at = reason, expected, now
+        self._reason, self._code, self._expected, self._logged_at = reason, code, expected, now
         if reason is None:
             _logger.info("ready", extra={ABOUT: READINESS})
         else:
             level = logging.INFO if expected else logging.WARNING
-            _logger.log(level, "not ready", extra={ABOUT: READINESS, "reason": reason})
+            fields = {ABOUT: READINESS, "reason": reason} | ({"code": code} if code else {})
+            _logger.log(level, "not ready", extra=fields)
 
     async def repeat(self) -> None:
         """Log the last reason again whenever it is due, until cancelled."""
         while True:
-            await asyncio.sleep(REPEAT_SECONDS)
-            self.tell(self._reason, expected=self._expected)
+            left = self._logged_at + REPEAT_SECONDS - self._clock()
+            await asyncio.sleep(left if left > 0 else REPEAT_SECONDS)
+            self.tell(self._reason, code=self._code, expected=self._expected)

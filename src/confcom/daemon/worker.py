@@ -30,6 +30,7 @@ class WorkerPool:
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads = 0
         self._unfinished = 0
+        self._closed = False
 
     def grow_to(self, size: int) -> None:
         """Raise the maximum number of concurrent calls to `size`; a pool never shrinks."""
@@ -40,7 +41,12 @@ class WorkerPool:
 
         The call itself cannot be cancelled: if the future is cancelled, the call still runs and its result is
         discarded.
+
+        Raises:
+            RuntimeError: the pool is closed.
         """
+        if self._closed:
+            raise RuntimeError("the pool is closed, so that no thread would run the call")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -60,7 +66,8 @@ class WorkerPool:
         return future
 
     def close(self) -> None:
-        """Stop the threads after the queued calls; running calls are not waited for."""
+        """Stop the threads after the queued calls; running calls are not waited for. Nothing can be submitted then."""
+        self._closed = True
         for _ in range(self._threads):
             self._calls.put(None)
 

@@ -6,17 +6,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.probe_server import ProbeServer
 from confcom.daemon.probes import Readiness, standard_routes
-from confcom.daemon.readiness_log import ReadinessLog
+from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import run_until_stopped
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits import HelperLimits
-from confcom.quote_helper.quoting.provider_state import Backend, ProviderStatus, ProviderSupervisor
+from confcom.quote_helper.quoting.provider_state import PREPARING, Backend, ProviderStatus, ProviderSupervisor
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import HelperSettings
@@ -24,14 +25,16 @@ from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import Instance
 from confcom.quote_helper.telemetry.audit import AuditLog
 from confcom.quote_helper.telemetry.audit_file import MIB, AuditFile
-from confcom.quote_helper.telemetry.loop_watch import watch_loop
-from confcom.quote_helper.telemetry.metrics import HelperMetrics
+from confcom.quote_helper.telemetry.metrics import HelperMetrics, watch_loop
 from confcom.quote_helper.telemetry.observations import ExpiryMetrics, Observations, PodMetrics
 from confcom.quote_helper.telemetry.quote_log import QuoteLog
+from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.peers import ByPod, ByUid
 from confcom.quote_helper.transport.server import AesmServer
 
 _logger = logging.getLogger(__name__)
+
+STOPPING: Final = NotReady("stopping", code="stopping")
 
 
 class QuoteHelper:
@@ -63,7 +66,8 @@ class QuoteHelper:
         self._instance = instance
         self._limits = limits
         self._metrics = HelperMetrics(registry)
-        self._readiness = Readiness("the quote provider is being prepared")
+        self._metrics.readiness_changed(PREPARING)
+        self._readiness = Readiness(PREPARING.reason)
         self._readiness_log = ReadinessLog(self._readiness.reason, clock)
         self._probes = ProbeServer(standard_routes(self._readiness, registry, clock))
         self._clock = clock
@@ -80,7 +84,7 @@ class QuoteHelper:
         limits, settings = self._limits, self._settings
         workers, socket_workers = WorkerPool("quote-provider"), WorkerPool("aesm-socket")
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
-        service = QuoteService(
+        service: QuoteService[Connection] = QuoteService(
             workers=workers,
             stale=stale,
             failure_log=LogLimiter(limits.repeated_log_seconds, self._clock),
@@ -95,14 +99,14 @@ class QuoteHelper:
             limits=limits,
             clock=self._clock,
         )
-        self._metrics.show_accepted(lambda: server.accepted)
+        self._metrics.traffic.accepted = lambda: server.accepted
         self._metrics.connections.set_function(lambda: server.connections)
         self._metrics.unread.set_function(lambda: server.unread)
         self._metrics.client_memory.set_function(lambda: server.client_memory)
         sockets = SocketKeeper(
             settings.socket,
             me=self._instance,
-            host=server,
+            server=server,
             workers=socket_workers,
             stale=stale,
             limits=limits,
@@ -139,8 +143,8 @@ class QuoteHelper:
                 self._readiness_log.repeat(),
                 watch_loop(self._clock, self._metrics.loop_stall.observe),
             )
-            self._readiness.set_unready("stopping")
-            self._metrics.ready.set(0)
+            self._readiness.set_unready(STOPPING.reason)
+            self._metrics.readiness_changed(STOPPING)
             await sockets.hand_back()
             sockets.leave()
             service.stop()
@@ -161,14 +165,14 @@ class QuoteHelper:
 
     def _show_readiness(self, status: ProviderStatus, sockets: SocketKeeper) -> None:
         """Set ready if quotes are made without a problem and this instance serves the path; else set the reason."""
-        waits_for_path = status.ready and not status.reason
-        reason = sockets.reason if waits_for_path else status.reason
-        self._metrics.ready.set(reason is None)
-        self._readiness_log.tell(reason, expected=waits_for_path and sockets.expected)
-        if reason is None:
+        problem = status.problem or sockets.problem
+        self._metrics.readiness_changed(problem)
+        if problem is None:
+            self._readiness_log.tell(None)
             self._readiness.set_ready()
         else:
-            self._readiness.set_unready(reason)
+            self._readiness_log.tell(problem.reason, code=problem.code, expected=problem.expected)
+            self._readiness.set_unready(problem.reason)
 
 
 def make_observations(

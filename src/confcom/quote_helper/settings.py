@@ -191,6 +191,7 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
     if not values.simulated:
         raise SettingsError(
             "the quote helper was not told what makes its quotes",
+            error_code="provider-not-chosen",
             why="this version has one provider, the simulated platform, and it is never chosen silently; providers "
             "for SGX hardware come in a later version",
             remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware",
@@ -227,6 +228,7 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
         if not home.is_absolute():
             raise SettingsError(
                 "there is no place for the simulated platform's state",
+                error_code="no-home-directory",
                 why="neither HOME nor XDG_STATE_HOME is set",
                 remedy="give --state-dir",
             )

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, Final
 
+from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits import HelperLimits
 from confcom.quote_helper.quoting.self_test import ReportMaker, run_self_test
@@ -17,15 +19,22 @@ from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, Quoti
 _logger = logging.getLogger(__name__)
 
 
+PREPARING: Final = NotReady("the quote provider is being prepared", code="provider-preparing")
+
+
 class BackendNotReadyError(Exception):
-    """The backend cannot be opened yet; the message says why."""
+    """The backend cannot be opened yet."""
+
+    def __init__(self, problem: NotReady) -> None:
+        super().__init__(problem.reason)
+        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True)
 class BackendCheck:
     """The result of a backend's check of itself."""
 
-    problem: str = ""
+    problem: NotReady | None = None
     """Why the backend is not the intended one, although it makes quotes."""
     successor: Backend | None = None
     """The backend that replaces this one from now on."""
@@ -59,7 +68,7 @@ class ProviderStatus:
     """The provider's phase, and why it is not ready, or not the intended one."""
 
     phase: ProviderPhase
-    reason: str = ""
+    problem: NotReady | None = None
 
     @property
     def ready(self) -> bool:
@@ -78,7 +87,7 @@ class ProviderSupervisor:
         service: gets the provider.
         workers: runs calls that may block.
         tested: called with the identity after every self-test that made a quote, before `changed`.
-        changed: called with every new status, also when only the reason differs.
+        changed: called with every new status, also when only the problem differs.
         self_test_failed: called after every self-test that made no quote.
         limits: intervals and deadlines.
     """
@@ -88,7 +97,7 @@ class ProviderSupervisor:
         *,
         open_backend: Callable[[], Backend],
         opened: Callable[[Backend], None],
-        service: QuoteService,
+        service: QuoteService[Any],
         workers: WorkerPool,
         tested: Callable[[QuotingIdentity], None],
         changed: Callable[[ProviderStatus], None],
@@ -105,8 +114,8 @@ class ProviderSupervisor:
         self._limits = limits
         self._backend: Backend | None = None
         self._provided: QuoteProvider | None = None
-        self._problem = ""
-        self.status = ProviderStatus(ProviderPhase.PREPARING, "the quote provider is being prepared")
+        self._problem: NotReady | None = None
+        self.status = ProviderStatus(ProviderPhase.PREPARING, PREPARING)
         self.ready = asyncio.Event()
         """Set while the status is READY."""
 
@@ -121,14 +130,14 @@ class ProviderSupervisor:
         failures = 0
         while True:
             backend = await self._check(backend)
-            reason = await self._self_test(backend)
-            if reason is None:
+            problem = await self._self_test(backend)
+            if problem is None:
                 failures = 0
                 self._on_success(backend)
                 await asyncio.sleep(self._limits.self_test_interval_seconds)
             else:
                 self._self_test_failed()
-                self._on_failure(reason)
+                self._on_failure(problem)
                 waits = self._limits.self_test_retry_seconds
                 await asyncio.sleep(waits[min(failures, len(waits) - 1)])
                 failures += 1
@@ -152,7 +161,7 @@ class ProviderSupervisor:
                 return await self._workers.submit(self._open_backend)
             except BackendNotReadyError as error:
                 _logger.warning("no quotes can be made yet: %s", error)
-                self._on_failure(str(error))
+                self._on_failure(error.problem)
                 await asyncio.sleep(self._limits.reopen_seconds)
 
     async def _check(self, backend: Backend) -> Backend:
@@ -161,14 +170,14 @@ class ProviderSupervisor:
             return backend
         result = await self._workers.submit(backend.check)
         self._problem = result.problem
-        if result.problem:
-            _logger.warning("%s", result.problem)  # each time: `confcom status` shows the end of the log
+        if result.problem is not None:
+            _logger.warning("%s", result.problem.reason)  # each time: `confcom status` shows the end of the log
         if result.successor is None:
             return backend
         self._backend = result.successor
         return result.successor
 
-    async def _self_test(self, backend: Backend) -> str | None:
+    async def _self_test(self, backend: Backend) -> NotReady | None:
         """Run the self-test; return why no quote can be made, or None."""
         try:
             if self.status.ready and not backend.provider.blocking:
@@ -178,12 +187,12 @@ class ProviderSupervisor:
                 identity = await self._self_test_in_worker(backend)
         except QuoteProviderError as error:
             _logger.warning("no quote can be made", extra={"error": str(error), "code": error.code.name})
-            return str(error)
+            return NotReady(str(error), code="self-test-failed")
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a panic in Rust is not an Exception (pyo3)
             _logger.exception("the self-test failed in an unexpected way")
-            return f"the self-test failed: {type(error).__name__}"
+            return NotReady(f"the self-test failed: {type(error).__name__}", code="self-test-failed")
         self._tested(identity)
         return None
 
@@ -193,7 +202,9 @@ class ProviderSupervisor:
         call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         done, _ = await asyncio.wait({call}, timeout=self._limits.self_test_seconds)
         if not done:
-            self._on_failure(f"the quote provider hangs: no quote within {self._limits.self_test_seconds:g} s")
+            seconds = self._limits.self_test_seconds
+            hangs = NotReady(f"the quote provider hangs: no quote within {seconds:g} s", code="provider-hangs")
+            self._on_failure(hangs)
             # Wait for it: a second call would hang too, and take another thread.
             await asyncio.wait({call})
         return call.result()
@@ -217,14 +228,14 @@ class ProviderSupervisor:
         message = "the quote provider is back" if before is ProviderPhase.LOST else "ready: a whole quote was made"
         _logger.info(message, extra={"provider": provider.name})
 
-    def _on_failure(self, reason: str) -> None:
+    def _on_failure(self, problem: NotReady) -> None:
         was_ready = self.status.ready
         phase = ProviderPhase.LOST if was_ready else self.status.phase
-        self._set(ProviderStatus(phase, reason))
+        self._set(ProviderStatus(phase, problem))
         if was_ready:
             self.ready.clear()
             self._service.withdraw()
-            _logger.error("the quote provider was lost", extra={"reason": reason})
+            _logger.error("the quote provider was lost", extra={"reason": problem.reason})
 
     def _set(self, status: ProviderStatus) -> None:
         self.status = status

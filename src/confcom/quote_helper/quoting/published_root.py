@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from confcom.daemon.readiness_log import NotReady
+
 MAX_PUBLISHED_BYTES: Final = 128
 """Bytes read of the file, which has 64 digits and a line break."""
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
@@ -23,11 +25,11 @@ class Decision:
 
     Args:
         take: whether to use the platform that is in the state directory now.
-        problem: why the helper's platform is not the intended one; empty if it is.
+        problem: why the helper's platform is not the intended one; None if it is.
     """
 
     take: bool = False
-    problem: str = ""
+    problem: NotReady | None = None
 
 
 def decide(in_use: str, kept: str, published: str) -> Decision:
@@ -41,25 +43,30 @@ def decide(in_use: str, kept: str, published: str) -> Decision:
     if kept == (published or in_use or kept):
         return Decision(take=kept != in_use)
     if not published:
-        return Decision(
-            problem=f"the simulated platform that is mounted has another root ({_short(kept)}) than this helper quotes "
+        problem = NotReady(
+            f"the simulated platform that is mounted has another root ({_short(kept)}) than this helper quotes "
             f"by ({_short(in_use)}), and none is published for the cluster: `confcom enable` (or `helm upgrade`) "
-            "publishes it"
+            "publishes it",
+            code="mounted-root-unpublished",
         )
-    if published == in_use:
-        return Decision(
-            problem=f"the simulated platform that is mounted has another root ({_short(kept)}) than the one published "
+    elif published == in_use:
+        problem = NotReady(
+            f"the simulated platform that is mounted has another root ({_short(kept)}) than the one published "
             f"for the cluster, by which this helper goes on ({_short(published)}): if somebody changed the Secret on "
             "purpose, delete the ConfigMap confcom-simulated-root, and `confcom enable` (or `helm upgrade`) publishes "
-            "its root; else delete the Secret, and the same makes a new root"
+            "its root; else delete the Secret, and the same makes a new root",
+            code="mounted-root-changed",
         )
-    doing = f"this helper quotes by {_short(in_use)}" if in_use else "this helper does not quote"
-    return Decision(
-        problem=f"the cluster's simulated root is {_short(published)}, and {doing}: the mounted platform is that of "
-        f"{_short(kept)} until the kubelet renews it; if that takes longer than five minutes, delete "
-        "this Pod; if somebody edited the ConfigMap confcom-simulated-root, delete that, and `confcom enable` (or "
-        "`helm upgrade`) publishes the root again"
-    )
+    else:
+        doing = f"this helper quotes by {_short(in_use)}" if in_use else "this helper does not quote"
+        problem = NotReady(
+            f"the cluster's simulated root is {_short(published)}, and {doing}: the mounted platform is that of "
+            f"{_short(kept)} until the kubelet renews it; if that takes longer than five minutes, delete "
+            "this Pod; if somebody edited the ConfigMap confcom-simulated-root, delete that, and `confcom enable` (or "
+            "`helm upgrade`) publishes the root again",
+            code="published-root-not-mounted",
+        )
+    return Decision(problem=problem)
 
 
 def read_published(path: Path) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, TypeVar
 
 from confcom.aesm.answers import Need, NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.aesm.error_code import AesmErrorCode
@@ -22,24 +22,21 @@ from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
 _logger = logging.getLogger(__name__)
 
 
-class Asker(Protocol):
-    """The receiver of an answer."""
-
-    def deliver(self, response: Response) -> None:
-        """Take the answer, which is never an exception. Called at most once."""
+A = TypeVar("A")
 
 
 @dataclass(slots=True, eq=False)
-class Ticket:
+class Ticket(Generic[A]):
     """A request that waits for the provider, or for its call to return."""
 
     owner: Hashable
     """The peer in whose turns it is served."""
     need: Need
-    asker: Asker
+    asker: A
+    """Gets the answer."""
 
 
-class QuoteService:
+class QuoteService(Generic[A]):
     """Answers requests. Num, IDs and Select never wait, whatever state the provider is in.
 
     The others wait for their peer's turn, and for a provider while there is none (it is being prepared, or was lost).
@@ -70,23 +67,22 @@ class QuoteService:
         self._limits = limits
         self._clock = clock
         self._provider: QuoteProvider | None = None
+        self.deliver: Callable[[A, Response], None]
+        """Gives an asker the answer that `respond` did not return, at most once; it must not raise. Set by the caller
+        of `respond`."""
         self._stopping = False
         self._scheduled = False
-        self._waiting: FairQueue[Ticket] = FairQueue()
-        self._queue_deadlines: Deadlines[Ticket] = Deadlines(limits.place_seconds, clock, self._on_queue_timeout)
-        self._call_deadlines: Deadlines[Ticket] = Deadlines(limits.call_seconds, clock, self._on_call_timeout)
-        self._calls: dict[Ticket, None] = {}
+        self._waiting: FairQueue[Ticket[A]] = FairQueue()
+        self._queue_deadlines: Deadlines[Ticket[A]] = Deadlines(limits.place_seconds, clock, self._on_queue_timeout)
+        self._call_deadlines: Deadlines[Ticket[A]] = Deadlines(limits.call_seconds, clock, self._on_call_timeout)
+        self._calls: dict[Ticket[A], None] = {}
         self._active_calls = 0
+        """Of a blocking provider, including those whose request was refused or abandoned."""
 
     @property
     def waiting(self) -> int:
         """Number of requests that wait for their turn."""
         return len(self._waiting)
-
-    @property
-    def calls(self) -> int:
-        """Number of running calls of a blocking provider, including those whose request was refused or abandoned."""
-        return self._active_calls
 
     @property
     def prompt(self) -> bool:
@@ -118,7 +114,7 @@ class QuoteService:
         while self._waiting.take() is not None:
             pass
 
-    def respond(self, request: Request, owner: Hashable, asker: Asker) -> Response | Ticket:
+    def respond(self, request: Request, owner: Hashable, asker: A) -> Response | Ticket[A]:
         """Return the answer, or a ticket if the request has to wait; the asker then gets the answer later.
 
         Args:
@@ -142,7 +138,7 @@ class QuoteService:
         planned = plan(request)
         return planned.refuse(AesmErrorCode.BUSY) if isinstance(planned, Need) else planned
 
-    def abandon(self, ticket: Ticket) -> None:
+    def abandon(self, ticket: Ticket[A]) -> None:
         """Forget a ticket whose client disconnected; a running call still counts against the limit."""
         self._waiting.discard(ticket.owner, ticket)
         self._queue_deadlines.discard(ticket)
@@ -169,12 +165,12 @@ class QuoteService:
 
     def _quote_batch(self, provider: QuoteProvider) -> None:
         # Make a batch of quotes, then send them: each phase keeps its code in the CPU's caches.
-        answers: list[tuple[Asker, Response]] = []
+        answers: list[tuple[A, Response]] = []
         while len(answers) < QUOTE_BATCH and (ticket := self._waiting.take()) is not None:
             self._queue_deadlines.discard(ticket)
             answers.append((ticket.asker, self._complete(ticket.need, provider)))
         for asker, answer in answers:
-            asker.deliver(answer)
+            self.deliver(asker, answer)
 
     def _start_calls(self, provider: QuoteProvider) -> None:
         most = min(provider.max_concurrent_calls, self._limits.provider_threads)
@@ -186,29 +182,29 @@ class QuoteService:
             self._active_calls += 1
             self._start_call(ticket, provider)
 
-    def _start_call(self, ticket: Ticket, provider: QuoteProvider) -> None:
+    def _start_call(self, ticket: Ticket[A], provider: QuoteProvider) -> None:
         def on_done(call: asyncio.Future[Response]) -> None:
             self._active_calls -= 1
             if ticket in self._calls:
                 self.abandon(ticket)
-                ticket.asker.deliver(call.result())
+                self.deliver(ticket.asker, call.result())
             self._schedule()
 
         self._workers.submit(lambda: self._complete(ticket.need, provider)).add_done_callback(on_done)
 
-    def _on_queue_timeout(self, ticket: Ticket) -> None:
+    def _on_queue_timeout(self, ticket: Ticket[A]) -> None:
         self._waiting.discard(ticket.owner, ticket)
         code = AesmErrorCode.SERVICE_UNAVAILABLE if self._provider is None else AesmErrorCode.BUSY
-        ticket.asker.deliver(ticket.need.refuse(code))
+        self.deliver(ticket.asker, ticket.need.refuse(code))
 
-    def _on_call_timeout(self, ticket: Ticket) -> None:
+    def _on_call_timeout(self, ticket: Ticket[A]) -> None:
         self._calls.pop(ticket, None)
-        ticket.asker.deliver(ticket.need.refuse(AesmErrorCode.SERVICE_UNAVAILABLE))
+        self.deliver(ticket.asker, ticket.need.refuse(AesmErrorCode.SERVICE_UNAVAILABLE))
 
     def _refuse_all_waiting(self) -> None:
         while (ticket := self._waiting.take()) is not None:
             self._queue_deadlines.discard(ticket)
-            ticket.asker.deliver(ticket.need.refuse(AesmErrorCode.SERVICE_UNAVAILABLE))
+            self.deliver(ticket.asker, ticket.need.refuse(AesmErrorCode.SERVICE_UNAVAILABLE))
 
     def _complete(self, need: Need, provider: QuoteProvider) -> Response:
         try:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from confcom.daemon.readiness_log import NotReady
 from confcom.errors import ConfcomError
 from confcom.quote_helper.quoting.provider_state import Backend, BackendCheck, BackendNotReadyError
 from confcom.quote_helper.quoting.published_root import decide, read_published
@@ -50,7 +51,7 @@ def open_simulated(
     provider = SimulatedQuoteProvider.open_or_create(state_dir, qe_identity=identity)
     if published_root is not None:
         decision = decide("", provider.root_fingerprint, read_published(published_root))
-        if not decision.take:
+        if decision.problem is not None:
             raise BackendNotReadyError(decision.problem)
     # A mounted Secret is exported through Kubernetes: its path does not exist outside the Pod.
     origin = "" if is_read_only(state_dir) else f"--state-dir {shlex.quote(str(state_dir))} "
@@ -110,10 +111,12 @@ class PublishedPlatform:
         try:
             platform = self._load()
         except (ConfcomError, OSError) as error:
-            return BackendCheck(problem=f"this helper goes on by the platform that it has: {error}")
+            return BackendCheck(
+                NotReady(f"this helper goes on by the platform that it has: {error}", code="mounted-platform-unusable")
+            )
         decision = decide(in_use, platform.root_fingerprint, read_published(self._published_root))
         if not decision.take:
-            return BackendCheck(problem=decision.problem)
+            return BackendCheck(decision.problem)
         return BackendCheck(successor=self.backend(SimulatedQuoteProvider(platform, self._identity)))
 
     def _load(self) -> SimulatedPlatform:

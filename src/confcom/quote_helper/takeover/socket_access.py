@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from confcom.daemon.logs import LogLimiter
+from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.socket_path import FileIdentity, not_an_empty_directory
 from confcom.daemon.unix_socket import BoundUnixSocket, open_path, set_mode
 from confcom.quote_helper.limits import DIRECTORY_MODE, SOCKET_MODE, HelperLimits
@@ -58,21 +59,14 @@ def who_else_can_replace(directory: FileAccess, *, me: int) -> str | None:
     return None
 
 
-def cannot_enter(directory: FileAccess) -> str | None:
-    """Return why clients of some users cannot enter a directory; None: all can.
-
-    Access control lists are not checked.
-    """
-    if directory.mode & stat.S_IXOTH:
-        return None
-    return f"clients of other users cannot enter the socket's directory ({directory})"
+def all_can_enter(directory: FileAccess) -> bool:
+    """Return whether clients of every user can enter a directory; access control lists are not checked."""
+    return bool(directory.mode & stat.S_IXOTH)
 
 
-def cannot_connect(socket: FileAccess) -> str | None:
-    """Return why clients of some users cannot connect to a socket whose directory they can enter; None: all can."""
-    if socket.mode & SOCKET_MODE == SOCKET_MODE:
-        return None
-    return f"clients of other users cannot connect to the socket ({socket})"
+def all_can_connect(socket: FileAccess) -> bool:
+    """Return whether clients of every user can connect to a socket whose directory they can enter."""
+    return socket.mode & SOCKET_MODE == SOCKET_MODE
 
 
 def repaired_mode(directory: FileAccess) -> int:
@@ -94,7 +88,7 @@ def repaired_mode(directory: FileAccess) -> int:
 class Reachability:
     """Whether clients of every user can connect to the socket."""
 
-    reason: str | None = None
+    problem: NotReady | None = None
     """Why not; None if they can, if that is not known, or if it is not required."""
     needs_new_socket: bool = False
     """Whether the socket itself is the reason: it now belongs to another user, so that its mode cannot be set."""
@@ -116,7 +110,7 @@ class SocketAccess:
         self._repair_log = LogLimiter(limits.repeated_log_seconds, clock)
         self._warned: str | None = None
 
-    def check_directory(self) -> str | None:
+    def check_directory(self) -> NotReady | None:
         """Repair the directory's mode, warn if others can replace the socket, and return why some users cannot enter.
 
         The mode is not changed through a symbolic link, which can lead to a directory that is not the helper's. This
@@ -132,15 +126,21 @@ class SocketAccess:
             _logger.debug("the socket's directory cannot be looked at", extra={"error": str(error)})
             return None
         self._warn(found)
-        reason = cannot_enter(found) if self._open_to_all else None
-        if reason is not None and linked:
-            reason += f", and its mode is not changed, because {directory} is a symbolic link"
-        elif reason is not None and found.mode & stat.S_ISVTX:
-            return (
-                f"{reason}, and its mode is not changed, because it has the sticky bit; give the socket a "
-                f"directory of its own, or run on the node: chmod a+rx {directory}"
+        if all_can_enter(found) or not self._open_to_all:
+            return None
+        reason = f"clients of other users cannot enter the socket's directory ({found})"
+        if linked:
+            return NotReady(
+                f"{reason}, and its mode is not changed, because {directory} is a symbolic link; {self._remedy}",
+                code="socket-directory-linked",
             )
-        return self._with_remedy(reason)
+        if found.mode & stat.S_ISVTX:
+            return NotReady(
+                f"{reason}, and its mode is not changed, because it has the sticky bit; give the socket a "
+                f"directory of its own, or run on the node: chmod a+rx {directory}",
+                code="socket-directory-shared",
+            )
+        return NotReady(f"{reason}; {self._remedy}", code="socket-directory-closed")
 
     def check_socket(self, bound: BoundUnixSocket) -> Reachability:
         """Repair the socket's mode, and return whether clients of every user can connect to it."""
@@ -154,8 +154,12 @@ class SocketAccess:
         except OSError as error:
             _logger.debug("the socket cannot be looked at", extra={"error": str(error)})
             return Reachability()
-        reason = self._with_remedy(cannot_connect(found))
-        return Reachability(reason, needs_new_socket=reason is not None and found.uid != os.geteuid())
+        if all_can_connect(found) or not self._open_to_all:
+            return Reachability()
+        problem = NotReady(
+            f"clients of other users cannot connect to the socket ({found}); {self._remedy}", code="socket-closed"
+        )
+        return Reachability(problem, needs_new_socket=found.uid != os.geteuid())
 
     def _repair_mode(self, descriptor: int, path: Path, wanted: Callable[[FileAccess], int]) -> None:
         found = FileAccess.of(os.fstat(descriptor))
@@ -187,12 +191,11 @@ class SocketAccess:
                 },
             )
 
-    def _with_remedy(self, reason: str | None) -> str | None:
-        if reason is None or not self._open_to_all:
-            return None
+    @property
+    def _remedy(self) -> str:
         directory, mode = self._path.parent, f"{DIRECTORY_MODE:04o}"
         return (
-            f"{reason}; start the helper's Pod again, whose init container mends the directory, or on the node: "
+            "start the helper's Pod again, whose init container mends the directory, or on the node: "
             f"chown {os.geteuid()} {directory} && chmod {mode} {directory}"
         )
 

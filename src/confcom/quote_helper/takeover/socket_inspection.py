@@ -34,7 +34,8 @@ def read_socket_state(path: Path, unable_holder: Instance | None) -> SocketState
     try:
         found = inspect_socket(path, patience=LOOK_PATIENCE_SECONDS)
     except UnavailableError as error:
-        return Blocked(error) if identity is None else Foreign("this user may not connect to the socket that is there")
+        denied = Foreign("this user may not connect to the socket that is there", code="socket-not-connectable")
+        return Blocked(error) if identity is None else denied
     except OSError as error:
         return Blocked(unusable(path, error))
     match found.state:
@@ -51,10 +52,15 @@ def read_socket_state(path: Path, unable_holder: Instance | None) -> SocketState
 
 def _identify(holder: SocketHolder | None, unable_holder: Instance | None) -> SocketState:
     if holder is None:
-        return Foreign("a live socket is there whose backlog is full, so that its program cannot be told")
+        return Foreign(
+            "a live socket is there whose backlog is full, so that its program cannot be told",
+            code="socket-backlog-full",
+        )
     instance = Instance.parse(holder.bound_name)
     if instance is None:
-        return Foreign("another program serves there")
+        return Foreign("another program serves there", code="foreign-socket")
     if holder.uid not in (0, os.geteuid()):
-        return Foreign(f"a program of uid {holder.uid} serves there under a quote helper's name")
+        return Foreign(
+            f"a program of uid {holder.uid} serves there under a quote helper's name", code="foreign-user-socket"
+        )
     return LiveHelper(instance, can_quote=instance != unable_holder)

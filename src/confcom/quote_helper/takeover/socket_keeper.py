@@ -11,11 +11,11 @@ import asyncio
 import contextlib
 import errno
 import logging
-import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
+from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.socket_path import FileIdentity, require_usable_path, unusable
 from confcom.daemon.unix_socket import BoundUnixSocket, link_socket, make_directory, replace_socket
 from confcom.daemon.worker import WorkerPool
@@ -38,6 +38,7 @@ from confcom.quote_helper.takeover.takeover_policy import (
     Step,
     decide,
 )
+from confcom.quote_helper.transport.server import AesmServer
 
 _logger = logging.getLogger(__name__)
 
@@ -46,29 +47,19 @@ _PERMANENT_ERRORS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, er
 disk, no descriptors) are retried, and once the helper runs, all errors are."""
 
 
-class ListenerHost(Protocol):
-    """Accepts connections from listening sockets."""
-
-    def add_listener(self, listener: socket.socket) -> None:
-        """Start accepting from a listening socket."""
-
-    def remove_listener(self, listener: socket.socket) -> None:
-        """Stop accepting from a listening socket, if it was added."""
-
-
 class SocketKeeper:
     """Binds the path for one instance, and watches over it.
 
     Args:
         path: the socket's path.
         me: this instance.
-        host: accepts from the listening sockets.
+        server: serves the listening sockets.
         workers: runs inspections of the path, which may block.
         stale: gets the TargetInfo of the instance that this one replaces.
         limits: intervals and deadlines.
         replace_foreign: whether another program's live socket may be replaced.
         open_to_all: whether modes of the socket and its directory are kept so that every user can connect.
-        on_change: called whenever `reason` changes.
+        on_change: called whenever `problem` changes.
     """
 
     def __init__(
@@ -76,7 +67,7 @@ class SocketKeeper:
         path: Path,
         *,
         me: Instance,
-        host: ListenerHost,
+        server: AesmServer,
         workers: WorkerPool,
         stale: StaleTargetPolicy,
         limits: HelperLimits,
@@ -86,7 +77,7 @@ class SocketKeeper:
     ) -> None:
         self._path = path
         self._me = me
-        self._host = host
+        self._server = server
         self._workers = workers
         self._stale = stale
         self._limits = limits
@@ -94,8 +85,8 @@ class SocketKeeper:
         self._on_change = on_change
         clock = asyncio.get_running_loop().time
         self._access = SocketAccess(path, open_to_all=open_to_all, limits=limits, clock=clock)
-        self._reason: str | None = "the socket is not bound yet"
-        self._expected = True
+        self.problem: NotReady | None = NotReady("the socket is not bound yet", code="socket-not-bound", expected=True)
+        """Why this instance does not serve the path, or why some clients cannot reach it; else None."""
         self._bound: BoundUnixSocket | None = None
         self._retired: set[BoundUnixSocket] = set()
         self._can_quote = False
@@ -103,16 +94,6 @@ class SocketKeeper:
         self._unable_holder: Instance | None = None
         self._probe_task: asyncio.Task[None] | None = None
         self._next_probe = float("-inf")
-
-    @property
-    def reason(self) -> str | None:
-        """Why this instance does not serve the path, or why some clients cannot reach it; else None."""
-        return self._reason
-
-    @property
-    def expected(self) -> bool:
-        """Whether `reason` is normal during an update: this instance waits for another one."""
-        return self._expected
 
     async def start(self) -> None:
         """Bind the path if no instance serves it; else `run` waits for it.
@@ -160,7 +141,7 @@ class SocketKeeper:
             return
         self._retire(self._bound)
         self._bound = oldest
-        self._host.add_listener(oldest.socket)
+        self._server.add_listener(oldest.socket)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.hand_back_seconds):
                 while oldest.owns_path():  # noqa: ASYNC110 # another process takes the path, so there is no event to wait for
@@ -182,7 +163,7 @@ class SocketKeeper:
     async def _reconcile(self) -> ConfcomError | None:
         """Inspect the path, decide and act; return the error that prevents binding, if any."""
         if (barrier := self._access.check_directory()) is not None:
-            self._set_reason(barrier)
+            self._set_problem(barrier)
             return None
         if self._bound is not None:
             if self._bound.owns_path():
@@ -190,7 +171,7 @@ class SocketKeeper:
                 return None
             self._retire(self._bound)
             self._bound = None
-            self._reason, self._expected = "the path does not lead here any more", True
+            self.problem = NotReady("the path does not lead here any more", code="path-lost", expected=True)
             self._on_change()
         state = await self._inspect()
         decision = self._decide(state)
@@ -207,14 +188,14 @@ class SocketKeeper:
         if isinstance(state, LiveHelper) and decision.step is Step.WAIT and self._can_quote:
             self._start_probe(state.instance)
         if decision.step is Step.WAIT:
-            self._set_reason(decision.reason, expected=decision.expected)
+            self._set_problem(NotReady(decision.reason, decision.code, decision.expected))
             return state.error if isinstance(state, Blocked) else None
         return self._bind(state, replace=decision.step is Step.REPLACE)
 
     def _keep_reachable(self, bound: BoundUnixSocket) -> None:
         reachability = self._access.check_socket(bound)
         if not reachability.needs_new_socket:
-            self._set_reason(reachability.reason)
+            self._set_problem(reachability.problem)
         elif self._bind(OwnSocket(), replace=True) is None:
             self._retire(bound)
 
@@ -235,20 +216,21 @@ class SocketKeeper:
                 remove_directory(self._path)
             self._bound = make(self._path, tag=self._me.mark, mode=SOCKET_MODE, backlog=BACKLOG)
         except FileExistsError:
-            self._set_reason("another instance was faster", expected=True)
+            self._set_problem(NotReady("another instance was faster", code="path-taken", expected=True))
             self._wake.set()
             return None
         except ConfcomError as error:
-            self._set_reason(str(error))
-            return error
+            return self._not_bound(error)
         except OSError as error:
-            unavailable = _bind_error(self._path, error)
-            self._set_reason(str(unavailable))
-            return unavailable
-        self._host.add_listener(self._bound.socket)
+            return self._not_bound(_bind_error(self._path, error))
+        self._server.add_listener(self._bound.socket)
         self._unable_holder = None
-        self._set_reason(None)
+        self._set_problem(None)
         return None
+
+    def _not_bound(self, error: ConfcomError) -> ConfcomError:
+        self._set_problem(NotReady(str(error), error.error_code))
+        return error
 
     def _retire(self, bound: BoundUnixSocket) -> None:
         """Close a socket that lost the path after `accept_drain_seconds`: its backlog is still accepted."""
@@ -258,7 +240,7 @@ class SocketKeeper:
     def _remove(self, bound: BoundUnixSocket) -> None:
         if bound in self._retired:
             self._retired.discard(bound)
-            self._host.remove_listener(bound.socket)
+            self._server.remove_listener(bound.socket)
             bound.close()
 
     def _start_probe(self, holder: Instance) -> None:
@@ -276,15 +258,15 @@ class SocketKeeper:
 
         self._probe_task = loop.create_task(probe())
 
-    def _set_reason(self, reason: str | None, *, expected: bool = False) -> None:
-        if reason == self._reason:
+    def _set_problem(self, problem: NotReady | None) -> None:
+        if problem == self.problem:
             return
-        self._reason, self._expected = reason, expected
-        if reason is None:
+        self.problem = problem
+        if problem is None:
             _logger.info("answering AESM's protocol on %s", self._path)
         else:
-            level = logging.INFO if expected else logging.WARNING
-            _logger.log(level, "not answering on %s: %s", self._path, reason)
+            level = logging.INFO if problem.expected else logging.WARNING
+            _logger.log(level, "not answering on %s: %s", self._path, problem.reason, extra={"code": problem.code})
         self._on_change()
 
 
@@ -297,6 +279,7 @@ def _bind_error(path: Path, error: OSError) -> UnavailableError:
     if error.errno == errno.ENOENT and path.parent.is_dir():
         unavailable = UnavailableError(
             f"{path} cannot be bound",
+            error_code="mounted-directory-removed",
             why="its directory was removed where it had been mounted from",
             remedy="restart the helper's container, so that the new directory is mounted",
         )

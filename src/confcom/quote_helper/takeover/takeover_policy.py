@@ -103,6 +103,8 @@ class Foreign:
 
     reason: str
     """What is known about it."""
+    code: str = "foreign-socket"
+    """Tells the reasons apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +128,11 @@ class Step(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A step, and for WAIT the reason, which `/readyz` shows."""
+    """A step, and for WAIT the reason, which `/readyz` shows, and its code."""
 
     step: Step
     reason: str = ""
+    code: str = ""
     expected: bool = False
     """Whether the wait is normal during an update: another quote helper serves."""
 
@@ -155,13 +158,13 @@ def decide(state: SocketState, *, me: Instance, can_quote: bool, replace_foreign
             return _BIND
         case LiveHelper(instance, holder_can_quote):
             return _decide_against(instance, me=me, can_quote=can_quote, holder_can_quote=holder_can_quote)
-        case Foreign(reason):
+        case Foreign(reason, code):
             if replace_foreign and can_quote:
                 return _REPLACE
             rule = "no quote was made here yet" if replace_foreign else "without --replace-foreign-socket it stays"
-            return Decision(Step.WAIT, f"{reason}, and {rule}")
+            return Decision(Step.WAIT, f"{reason}, and {rule}", code)
         case Blocked(error):
-            return Decision(Step.WAIT, str(error))
+            return Decision(Step.WAIT, str(error), error.error_code)
 
 
 def _decide_against(holder: Instance, *, me: Instance, can_quote: bool, holder_can_quote: bool) -> Decision:
@@ -169,8 +172,12 @@ def _decide_against(holder: Instance, *, me: Instance, can_quote: bool, holder_c
         return _REPLACE
     if not can_quote:
         age = "newer" if holder > me else "older"
-        reason = f"the quote helper that serves is {age}, and no quote can be made here"
-        return Decision(Step.WAIT, reason, expected=True)
+        return Decision(
+            Step.WAIT,
+            f"the quote helper that serves is {age}, and no quote can be made here",
+            code="no-quote-made",
+            expected=True,
+        )
     if holder < me or not holder_can_quote:
         return _REPLACE
-    return Decision(Step.WAIT, "a newer quote helper serves", expected=True)
+    return Decision(Step.WAIT, "a newer quote helper serves", code="newer-helper-serves", expected=True)

@@ -90,7 +90,7 @@ class AuditLog:
         lost = len(self._waiting)
         if lost:
             self._dropped.inc(lost)
-            _logger.error("audit records were lost at the end", extra={"count": lost})
+            _logger.error("audit records were lost at the end", extra={"event": "audit-records-lost", "count": lost})
 
     def _work(self) -> None:
         while not self._ending.is_set():
@@ -112,7 +112,8 @@ class AuditLog:
             self._failing = True
             suppressed = self._failure_log.admit()
             if suppressed is not None:
-                _logger.error("audit records wait", extra={"error": str(error), "count": len(self._waiting)})  # noqa: TRY400 # a full disk is not a bug
+                fields = {"event": "audit-records-wait", "error": str(error), "count": len(self._waiting)}
+                _logger.error("audit records wait", extra=fields)  # noqa: TRY400 # a full disk is not a bug
             return False
         for _ in range(written):
             self._waiting.popleft()

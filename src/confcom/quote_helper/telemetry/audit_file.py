@@ -63,6 +63,7 @@ class AuditFile:
         except OSError as error:
             raise OutputError(
                 f"the audit file {self._path} cannot be written",
+                error_code="audit-file-not-writable",
                 why=error.strerror or str(error),
                 remedy="make room, or give the helper a regular file, in a directory, that it may write",
             ) from error

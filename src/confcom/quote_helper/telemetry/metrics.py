@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from confcom.aesm.messages import Request, Response
+from confcom.daemon.readiness_log import NotReady
 from confcom.quote_helper.limits import DROP_REASONS
 from confcom.quote_helper.quoting.provider_state import ProviderPhase, ProviderStatus
 from confcom.quote_helper.telemetry.traffic_metrics import TrafficMetrics
-from confcom.quote_helper.transport.peers import Peer
 
-_STALL_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+LOOP_LOOK_SECONDS: Final = 0.05
+"""Between measurements of the event loop: a stall of 50 ms, which nothing may cause, meets at least one. Twenty
+measurements a second cost under a thousandth of a CPU."""
+_STALL_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 """Seconds: around the 10 ms of a full turn, and the 50 ms that is the most for which the loop may be blocked."""
 
 
@@ -20,8 +24,8 @@ class HelperMetrics:
     """The helper's metrics, registered in `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._traffic = TrafficMetrics()
-        registry.register(self._traffic)
+        self.traffic = TrafficMetrics()
+        registry.register(self.traffic)
         self._dropped = Counter(
             "confcom_quote_helper_connections_dropped",
             f"Connections closed without an answer, by reason: {', '.join(DROP_REASONS)}",
@@ -39,7 +43,7 @@ class HelperMetrics:
             "Memory that is counted for clients: received requests, and answers that are not read",
             registry=registry,
         )
-        self._paused = Counter(
+        self.accepting_paused = Counter(
             "confcom_quote_helper_accepting_paused", "Times that no connection could be accepted", registry=registry
         )
         self.waiting = Gauge(
@@ -47,9 +51,15 @@ class HelperMetrics:
             "Requests that wait for the quote provider, or for their turn",
             registry=registry,
         )
-        self.ready = Gauge(
+        self._ready = Gauge(
             "confcom_quote_helper_ready",
             "1 when a whole quote has been made and the socket is this helper's",
+            registry=registry,
+        )
+        self._not_ready = Gauge(
+            "confcom_quote_helper_not_ready_info",
+            "1 for the code of the reason why the helper is not ready",
+            ["code"],
             registry=registry,
         )
         self._provider = Gauge(
@@ -82,24 +92,16 @@ class HelperMetrics:
         for reason in DROP_REASONS:
             self._dropped.labels(reason)
 
-    def show_accepted(self, accepted: Callable[[], int]) -> None:
-        """Set the function that returns the number of connections accepted since the start."""
-        self._traffic.accepted = accepted
-
-    def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
-        """Count an answer."""
-        del peer
-        self._traffic.answered(request.kind, response.error_code, seconds)
-
-    def dropped(self, peer: Peer, reason: str) -> None:
+    def dropped(self, reason: str) -> None:
         """Count a connection that was closed without an answer."""
-        del peer
         self._dropped.labels(reason).inc()
 
-    def accepting_paused(self, reason: str) -> None:
-        """Count a pause in accepting."""
-        del reason
-        self._paused.inc()
+    def readiness_changed(self, problem: NotReady | None) -> None:
+        """Set why the helper is not ready; None: it is."""
+        self._ready.set(problem is None)
+        self._not_ready.clear()
+        if problem is not None:
+            self._not_ready.labels(problem.code).set(1)
 
     def quotes_by(self, root: str) -> None:
         """Set the simulated root by which quotes are made from now on; empty: none."""
@@ -114,3 +116,16 @@ class HelperMetrics:
         self._provider_phase = status.phase
         for phase in ProviderPhase:
             self._provider.labels(phase.value).set(phase is status.phase)
+
+
+async def watch_loop(clock: Callable[[], float], late: Callable[[float], None]) -> None:
+    """Sleep repeatedly, and report how many seconds late each wake-up was, until cancelled.
+
+    Args:
+        clock: monotonic seconds.
+        late: called with the delay of every wake-up. It includes time in which the kernel ran other processes.
+    """
+    while True:
+        due = clock() + LOOP_LOOK_SECONDS
+        await asyncio.sleep(LOOP_LOOK_SECONDS)
+        late(max(0.0, clock() - due))

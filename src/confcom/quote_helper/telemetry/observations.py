@@ -59,6 +59,7 @@ class Observations:
         expiry: ExpiryMetrics,
     ) -> None:
         self._metrics = metrics
+        self._traffic = metrics.traffic
         self._pods = pods
         self._log = log
         self._audit = audit
@@ -80,7 +81,7 @@ class Observations:
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         """Record an answer."""
-        self._metrics.answered(peer, request, response, seconds)
+        self._traffic.answered(request.kind, response.error_code, seconds)
         self._pods.answered(peer.pod, succeeded=response.error_code == _SUCCESS)
         self._log.answered(peer, request, response, seconds)
         if self._audit is not None:
@@ -88,7 +89,8 @@ class Observations:
 
     def dropped(self, peer: Peer, reason: str) -> None:
         """Record a connection that was closed without an answer."""
-        self._metrics.dropped(peer, reason)
+        del peer  # no label names one
+        self._metrics.dropped(reason)
 
     def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
         """Record input that is not an AESM request."""
@@ -96,7 +98,7 @@ class Observations:
 
     def accepting_paused(self, reason: str) -> None:
         """Record a pause in accepting."""
-        self._metrics.accepting_paused(reason)
+        self._metrics.accepting_paused.inc()
         self._log.accepting_paused(reason)
 
 

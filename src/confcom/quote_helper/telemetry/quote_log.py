@@ -66,20 +66,20 @@ class QuoteLog:
             self._rejected.rejected(peer)
         if self._quotes.admit(peer, response.error_code):
             record = AnswerRecord.of(peer, request, response)
-            _logger.info("quote", extra=record.fields() | {"seconds": round(seconds, 6)})
+            _logger.info("quote", extra=record.fields() | {"event": "quote", "seconds": round(seconds, 6)})
 
     def malformed(self, peer: Peer, violation: ProtocolViolation) -> None:
         """Log or count input that is not an AESM request."""
         if self._malformed.admit(peer, 0):
-            _logger.warning(
-                "malformed request", extra=peer_fields(peer) | {"pid": peer.pid, "error": str(violation.error)}
-            )
+            fields = {"event": "malformed-request", "pid": peer.pid, "error": str(violation.error)}
+            _logger.warning("malformed request", extra=peer_fields(peer) | fields)
 
     def accepting_paused(self, reason: str) -> None:
         """Log a pause in accepting, once per WINDOW_SECONDS: at the connection limit each new client may cause one."""
         suppressed = self._pauses.admit()
         if suppressed is not None:
-            _logger.warning("no connection is accepted for a while", extra={"reason": reason, "suppressed": suppressed})
+            fields = {"event": "accepting-paused", "reason": reason, "suppressed": suppressed}
+            _logger.warning("no connection is accepted for a while", extra=fields)
 
     def tick(self) -> None:
         """Log the counts of peers whose minute is over."""
@@ -95,14 +95,13 @@ class QuoteLog:
 
 def _summarise_quotes(peer: Peer, counted: Mapping[int, int], seconds: float) -> None:
     results = {AesmErrorCode(code).name.lower(): count for code, count in sorted(counted.items())}
-    fields = {"count": sum(counted.values()), "within_seconds": round(seconds, 1), "results": results}
-    _logger.info("more quotes", extra=_summary_fields(peer) | fields)
+    _logger.info("more quotes", extra=_summary("more-quotes", peer, counted, seconds) | {"results": results})
 
 
 def _summarise_malformed(peer: Peer, counted: Mapping[int, int], seconds: float) -> None:
-    fields = {"count": sum(counted.values()), "within_seconds": round(seconds, 1)}
-    _logger.warning("more malformed requests", extra=_summary_fields(peer) | fields)
+    _logger.warning("more malformed requests", extra=_summary("more-malformed-requests", peer, counted, seconds))
 
 
-def _summary_fields(peer: Peer) -> dict[str, object]:
-    return {"peers": "others"} if peer is OTHERS else peer_fields(peer)
+def _summary(event: str, peer: Peer, counted: Mapping[int, int], seconds: float) -> dict[str, object]:
+    whose = {"peers": "others"} if peer is OTHERS else peer_fields(peer)
+    return {"event": event} | whose | {"count": sum(counted.values()), "within_seconds": round(seconds, 1)}

@@ -48,10 +48,10 @@ class RejectedReports:
             since = self._clock()
         self._counts[peer.key] = (since, count + 1)
         if count + 1 == REPEATED and self._take_line():
+            fields = {"event": "stale-reports", "pid": peer.pid, "code": 42, "count": REPEATED}
             _logger.warning(
                 "reports are made for another quoting enclave",
-                extra=peer_fields(peer)
-                | {"pid": peer.pid, "code": 42, "count": REPEATED, "why": _WHY, "remedy": _REMEDY},
+                extra=peer_fields(peer) | fields | {"why": _WHY, "remedy": _REMEDY},
             )
 
     def tick(self) -> None:

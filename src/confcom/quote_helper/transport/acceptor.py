@@ -11,6 +11,11 @@ from collections.abc import Callable
 from typing import Final
 
 from confcom.quote_helper.limits import ACCEPT_BATCH, HelperLimits
+from confcom.quote_helper.transport.connection import Connection
+from confcom.quote_helper.transport.connection_handler import ConnectionHandler
+from confcom.quote_helper.transport.connection_table import ConnectionTable
+from confcom.quote_helper.transport.observer import Observer
+from confcom.quote_helper.transport.peers import PeerIdentifier
 
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """accept() lacks a descriptor or memory (accept(2)); the connection stays in the backlog."""
@@ -24,11 +29,11 @@ class Acceptor:
 
     Args:
         epoll: watches the listeners; its poller calls `accept_from`.
-        room: returns how many more connections are allowed; negative if there are too many.
-        shed: closes one connection that may be closed; returns whether there was one.
-        admit: takes an accepted socket.
-        paused: called with the reason when accepting pauses.
-        limits: how long one turn may last, and when to retry.
+        table: says how many more connections are allowed, and which one to shed.
+        handler: serves connections.
+        identify: identifies the peer of each connection.
+        observer: is told of pauses.
+        limits: how long one turn may last, when connections may be shed, and when to retry.
         clock: monotonic seconds.
     """
 
@@ -36,18 +41,18 @@ class Acceptor:
         self,
         *,
         epoll: select.epoll,
-        room: Callable[[], int],
-        shed: Callable[[], bool],
-        admit: Callable[[socket.SocketType], None],
-        paused: Callable[[str], None],
+        table: ConnectionTable,
+        handler: ConnectionHandler,
+        identify: PeerIdentifier,
+        observer: Observer,
         limits: HelperLimits,
         clock: Callable[[], float],
     ) -> None:
         self._epoll = epoll
-        self._room = room
-        self._shed = shed
-        self._admit = admit
-        self._on_pause = paused
+        self._table = table
+        self._handler = handler
+        self._identify = identify
+        self._observer = observer
         self._limits = limits
         self._clock = clock
         self._listeners: dict[int, socket.socket] = {}
@@ -109,7 +114,7 @@ class Acceptor:
 
     def _accept_batch(self, listener: socket.socket) -> bool:
         """Accept one batch; return whether there may be more to accept."""
-        room = self._room()
+        room = self._table.free_places
         # At the limit (room is 0) one more is accepted before another is shed for it, since the backlog may be empty.
         # If nothing can be shed, the new connection stays.
         if room < 0 and not self._shed():
@@ -124,7 +129,7 @@ class Acceptor:
         for sock in accepted:
             if room <= 0:
                 self._shed()
-            self._admit(sock)
+            self._handler.admit(Connection(sock, self._identify(sock)))
         return more
 
     def _accept(self, listener: socket.socket, accepted: list[socket.SocketType], most: int) -> bool:
@@ -151,12 +156,20 @@ class Acceptor:
         self._pause(error.strerror or str(error), self._limits.accept_retry_seconds)
         return False
 
+    def _shed(self) -> bool:
+        """Close one connection to make room for another; return whether there was one that may be closed."""
+        connection = self._table.to_shed(self._clock() - self._limits.crowded_seconds)
+        if connection is None:
+            return False
+        self._handler.drop(connection, "shed")
+        return True
+
     def _pause(self, reason: str, seconds: float) -> None:
         """Stop watching listeners until `resume` is called, at the latest after `seconds`."""
         if not self._paused:
             self._paused = True
             self._watch_listeners(0)
-            self._on_pause(reason)
+            self._observer.accepting_paused(reason)
         if self._retry is not None:
             self._retry.cancel()
         self._retry = asyncio.get_running_loop().call_later(seconds, self.resume)

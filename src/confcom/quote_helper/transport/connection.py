@@ -6,15 +6,16 @@ import fcntl
 import socket
 import sys
 import termios
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final, Protocol
+from typing import Final
 
 from confcom.aesm.answers import MAX_QUOTE_BUFFER_SIZE
 from confcom.aesm.messages import GetQuoteExRequest, Request, Response
 from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived, ServerSession
 from confcom.quote_helper.limits import CONNECTION_MEMORY, LARGEST_FRAME
 from confcom.quote_helper.quoting.service import Ticket
-from confcom.quote_helper.transport.connection_table import Holding
 from confcom.quote_helper.transport.peers import Peer
 
 RECEIVE_BYTES: Final = LARGEST_FRAME
@@ -40,11 +41,6 @@ def request_memory(request: Request, received: int) -> int:
     return CONNECTION_MEMORY + received + quote
 
 
-def unread_memory(answer_size: int) -> int:
-    """Return how many bytes the helper holds at most for an unread answer of this size."""
-    return CONNECTION_MEMORY + answer_size
-
-
 class Stage(Enum):
     """What a connection waits for."""
 
@@ -62,11 +58,19 @@ class Stage(Enum):
     """Nothing: the connection is closed."""
 
 
-class Owner(Protocol):
-    """The handler of a connection."""
+@dataclass(slots=True, eq=False)
+class Holding:
+    """Connections, waiting requests and memory of one peer."""
 
-    def send(self, connection: Connection, response: Response) -> None:
-        """Send the answer of this connection."""
+    peer: Hashable
+    open: int = 0
+    """Number of connections."""
+    waiting: int = 0
+    """Complete requests that are not answered."""
+    memory: int = 0
+    """Bytes: of requests that were received, and of answers that were not read in time."""
+    sheddable: dict[Connection, float] = field(default_factory=dict)
+    """Connections that may be shed, the oldest first, and since when."""
 
 
 class Connection:
@@ -76,7 +80,6 @@ class Connection:
     """
 
     __slots__ = (
-        "_owner",
         "_session",
         "_unsent",
         "answer_size",
@@ -97,11 +100,10 @@ class Connection:
         "watched",
     )
 
-    def __init__(self, owner: Owner, sock: socket.SocketType, peer: Peer) -> None:
-        self._owner = owner
+    def __init__(self, sock: socket.SocketType, peer: Peer) -> None:
         self.sock = sock
         self.peer = peer
-        self.holding: Holding[Connection]
+        self.holding: Holding
         """Its peer's entry in the connection table."""
         self.charged = 0
         """Bytes counted for this connection in the connection table."""
@@ -122,7 +124,7 @@ class Connection:
         """Bytes of the encoded answer."""
         self.answered_at = 0.0
         """When the kernel had taken the whole answer."""
-        self.ticket: Ticket | None = None
+        self.ticket: Ticket[Connection] | None = None
         """Set while its request waits for the provider."""
         self.watched = False
         """Whether it is registered in the server's epoll, because it had to wait."""
@@ -198,8 +200,3 @@ class Connection:
         There are none once the client has closed its end.
         """
         return fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, _ZERO) not in _READ
-
-    def deliver(self, response: Response) -> None:
-        """Send the answer that the service has made."""
-        self.ticket = None
-        self._owner.send(self, response)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import select
-import socket
 from collections.abc import Callable, Iterator
 
 from confcom.aesm.messages import Response
@@ -13,12 +12,10 @@ from confcom.daemon.deadlines import Deadlines
 from confcom.daemon.logs import LogLimiter
 from confcom.quote_helper.limits import CONNECTION_MEMORY, EVENTS_PER_TURN, HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService, Ticket
-from confcom.quote_helper.transport.connection import RECEIVE_BYTES, Connection, Stage, request_memory, unread_memory
+from confcom.quote_helper.transport.connection import RECEIVE_BYTES, Connection, Stage, request_memory
 from confcom.quote_helper.transport.connection_table import ConnectionTable
 from confcom.quote_helper.transport.observer import Observer
 from confcom.quote_helper.transport.paused_connections import PausedConnections
-from confcom.quote_helper.transport.peers import Peer
-from confcom.quote_helper.transport.request_deadlines import RequestDeadlines
 from confcom.quote_helper.transport.unread_answers import READ_EVENTS, UnreadAnswers
 
 _logger = logging.getLogger(__name__)
@@ -32,6 +29,7 @@ class ConnectionHandler:
 
     Args:
         epoll: watches the connections that have to wait.
+        table: counts the connections and what they hold.
         service: makes the answers.
         observer: receives all events.
         changed: called when a connection has ended, or its request is complete.
@@ -43,29 +41,26 @@ class ConnectionHandler:
         self,
         *,
         epoll: select.epoll,
-        service: QuoteService,
+        table: ConnectionTable,
+        service: QuoteService[Connection],
         observer: Observer,
         changed: Callable[[], None],
         limits: HelperLimits,
         clock: Callable[[], float],
     ) -> None:
         self._epoll = epoll
+        self._table = table
         self._service = service
         self._observer = observer
         self._changed = changed
         self._clock = clock
-        self.admitted = 0
-        """Number of connections admitted since the start."""
-        self._table: ConnectionTable[Connection] = ConnectionTable(
-            places=limits.max_connections,
-            waiting=limits.max_waiting,
-            memory=limits.client_memory,
-            memory_per_peer=limits.memory_per_peer,
-        )
+        service.deliver = self.send
         self._watched: dict[int, Connection] = {}
-        self._request_deadlines = RequestDeadlines(limits, clock, self._on_request_timeout)
+        self._first_byte = Deadlines(limits.first_byte_seconds, clock, self._on_first_byte_timeout)
+        rest = max(0.0, limits.whole_request_seconds - limits.first_byte_seconds)
+        self._whole_request = Deadlines(rest, clock, self._on_request_timeout)
         self._paused = PausedConnections(
-            may_resume=self._may_resume,
+            table,
             resume=self._resume,
             refuse=lambda connection: self._run(self._refuse_paused, connection),
             wait_seconds=limits.share_seconds,
@@ -75,36 +70,9 @@ class ConnectionHandler:
         self._unread = UnreadAnswers(watch=self._watch_unread, read=self._end, fail=self._fail, clock=clock)
         self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
 
-    @property
-    def open(self) -> int:
-        """Number of open connections."""
-        return len(self._table)
-
-    @property
-    def unread(self) -> int:
-        """Number of open connections whose answer was sent, and not read by the client."""
-        return len(self._unread)
-
-    @property
-    def unanswered(self) -> int:
-        """Number of open connections without an answer yet."""
-        return len(self._table) - len(self._unread)
-
-    @property
-    def unserved(self) -> int:
-        """Number of open connections whose request is incomplete or paused."""
-        return self._table.sheddable
-
-    @property
-    def memory(self) -> int:
-        """Bytes held for clients."""
-        return self._table.memory
-
-    def admit(self, sock: socket.SocketType, peer: Peer) -> None:
-        """Serve an accepted connection, and close it at the end."""
-        self.admitted += 1
-        connection = Connection(self, sock, peer)
-        connection.holding = self._table.add(peer.share_key, connection)
+    def admit(self, connection: Connection) -> None:
+        """Serve a connection that was accepted, and close it at the end."""
+        self._table.add(connection)
         try:
             self._receive(connection)
         except Exception as error:  # noqa: BLE001 # a failure must not keep others from being accepted
@@ -120,13 +88,12 @@ class ConnectionHandler:
             else:
                 self._run(self._handle_event, connection)
 
-    def shed(self, began_before: float) -> bool:
-        """Close one connection to make room for another; return whether there was one that may be closed."""
-        connection = self._table.to_shed(began_before)
-        if connection is None:
-            return False
-        self._drop(connection, "shed")
-        return True
+    def drop(self, connection: Connection, reason: str) -> None:
+        """Close a connection without an answer, and report the reason."""
+        try:
+            self._observer.dropped(connection.peer, reason)
+        finally:
+            self._end(connection)
 
     def drop_unserved(self) -> None:
         """Close connections with an incomplete request and refuse paused ones, as many as one turn handles."""
@@ -134,7 +101,7 @@ class ConnectionHandler:
             if connection.complete:
                 self._run(self._refuse_paused, connection)
             else:
-                self._drop(connection, "stopping")
+                self.drop(connection, "stopping")
 
     def close(self) -> None:
         """Close all connections."""
@@ -143,20 +110,20 @@ class ConnectionHandler:
             if connection.stage is _UNREAD:
                 self._end(connection)
             else:
-                self._drop(connection, "stopping")
-        self._request_deadlines.close()
-        self._paused.close()
-        self._write_deadlines.close()
+                self.drop(connection, "stopping")
+        for waiting in (self._first_byte, self._whole_request, self._paused, self._write_deadlines):
+            waiting.close()
 
     def send(self, connection: Connection, response: Response) -> None:
         """Send the answer, and close the connection when the client has read it."""
+        connection.ticket = None
         try:
             if connection.send(response):
                 self._answered(connection)
             else:
                 connection.stage = _SENDING
                 # The kernel holds a part of the answer, and the helper still holds all of it.
-                self._charge(connection, connection.charged + connection.answer_size)
+                self._table.charge(connection, connection.charged + connection.answer_size)
                 self._watch(connection, select.EPOLLOUT)
                 self._write_deadlines.add(connection)
         except Exception as error:  # noqa: BLE001 # the caller has other connections to answer
@@ -172,7 +139,7 @@ class ConnectionHandler:
     def _fail(self, connection: Connection, error: Exception) -> None:
         gone = isinstance(error, ConnectionError)
         if connection.stage is not _ENDED:
-            self._drop(connection, "gone" if gone else "failed")
+            self.drop(connection, "gone" if gone else "failed")
         if not gone and (suppressed := self._failure_log.admit()) is not None:
             _logger.error("a connection failed", exc_info=error, extra={"suppressed": suppressed})
 
@@ -181,15 +148,16 @@ class ConnectionHandler:
         if stage is _RECEIVING:
             self._receive(connection)
         elif stage is _UNREAD:
-            self._unread.check_one(connection)
+            if not connection.has_unread():
+                self._end(connection)
         elif stage is not _SENDING:
             # In the other stages only a hang-up is watched for.
-            self._drop(connection, "gone")
+            self.drop(connection, "gone")
         elif connection.send_rest():
             self._answered(connection)
 
     def _receive(self, connection: Connection) -> None:
-        room = self._table.room(connection.holding)
+        room = self._table.room(connection)
         if room <= 0:
             self._pause(connection)
             return
@@ -204,11 +172,11 @@ class ConnectionHandler:
                 connection.since = self._clock()
                 self._take_request(connection)
             case None:
-                self._charge(connection, connection.buffered_memory)
+                self._table.charge(connection, connection.buffered_memory)
                 self._wait_sheddable(connection, select.EPOLLIN)
             case ProtocolViolation():
                 self._observer.malformed(connection.peer, event)
-                self._drop(connection, "malformed")
+                self.drop(connection, "malformed")
             case PeerClosed():
                 # Probes connect and disconnect; that is no error.
                 self._end(connection)
@@ -218,16 +186,18 @@ class ConnectionHandler:
         first = not connection.watched
         self._watch(connection, events)
         if first:
-            self._request_deadlines.add(connection)
-            self._table.allow_shedding(connection, connection.holding, self._clock())
+            self._first_byte.add(connection)
+            self._table.allow_shedding(connection, self._clock())
 
     def _take_request(self, connection: Connection) -> None:
         """Pass a complete request to the service, or pause it if its peer's limits do not allow one more."""
         size = request_memory(connection.request, connection.received)
-        if not self._table.may_wait(connection.holding, size - connection.charged):
+        if not self._table.may_wait(connection, size):
             self._pause(connection)
             return
-        self._start_waiting(connection, size)
+        self._table.start_waiting(connection, size)
+        if connection.watched:
+            self._stop_receiving(connection)
         connection.stage = _ANSWERING
         answer = self._service.respond(connection.request, connection.holding.peer, connection)
         if not isinstance(answer, Ticket):
@@ -242,14 +212,10 @@ class ConnectionHandler:
         connection.stage = _PAUSED
         self._wait_sheddable(connection, 0)
         if connection.complete:
-            self._charge(connection, connection.received)
-            self._request_deadlines.discard(connection)
+            self._table.charge(connection, connection.received)
+            self._first_byte.discard(connection)
+            self._whole_request.discard(connection)
         self._paused.add(connection)
-
-    def _may_resume(self, connection: Connection) -> bool:
-        if connection.complete:
-            return self._may_wait(connection, request_memory(connection.request, connection.received))
-        return self._table.room(connection.holding) > 0
 
     def _resume(self, connection: Connection) -> None:
         connection.stage = _RECEIVING
@@ -264,29 +230,36 @@ class ConnectionHandler:
     def _await_read(self, connection: Connection) -> None:
         """Wait, without a limit, until the client has read the answer: closing would not free the kernel's buffers."""
         connection.finish()
-        self._stop_waiting(connection)
         connection.stage = _UNREAD
-        connection.in_time = True
-        connection.holding.memory -= connection.charged
-        self._unread.add(connection)
+        self._table.await_read(connection)
+        if connection.watched:
+            self._watch_unread(connection)
+        else:
+            self._unread.add(connection)
 
     def _watch_unread(self, connection: Connection) -> None:
         self._write_deadlines.discard(connection)
-        self._count_for_peer(connection)
-        self._charge(connection, unread_memory(connection.answer_size))
+        self._table.count_late(connection)
         connection.end_answer()
         self._watch(connection, READ_EVENTS)
 
+    def _on_first_byte_timeout(self, connection: Connection) -> None:
+        if connection.started:
+            self._whole_request.add(connection)
+        else:
+            self._on_request_timeout(connection)
+
     def _on_request_timeout(self, connection: Connection) -> None:
-        self._drop(connection, "over_share" if connection.stage is _PAUSED else "timeout")
+        self.drop(connection, "over_share" if connection.stage is _PAUSED else "timeout")
 
     def _refuse_paused(self, connection: Connection) -> None:
         """Refuse a request whose peer was at its limits for too long; close it without an answer if memory is short."""
         size = CONNECTION_MEMORY + connection.received
-        if size - connection.charged > self._table.room(connection.holding):
-            self._drop(connection, "over_share")
+        if size - connection.charged > self._table.room(connection):
+            self.drop(connection, "over_share")
             return
-        self._start_waiting(connection, size)
+        self._table.start_waiting(connection, size)
+        self._stop_receiving(connection)
         self.send(connection, self._service.refuse_as_busy(connection.request))
 
     def _on_write_timeout(self, connection: Connection) -> None:
@@ -301,47 +274,12 @@ class ConnectionHandler:
             connection.watched = True
             self._epoll.register(connection.sock, events)
 
-    def _charge(self, connection: Connection, size: int) -> None:
-        """Set the bytes that are counted for a connection."""
-        more = size - connection.charged
-        connection.charged = size
-        self._table.charge(connection.holding, more)
-        if more < 0 and self._paused.by_peer:
-            self._paused.try_soon()
-
-    def _may_wait(self, connection: Connection, size: int) -> bool:
-        return self._table.may_wait(connection.holding, size - connection.charged)
-
-    def _start_waiting(self, connection: Connection, size: int) -> None:
-        self._table.start_waiting(connection.holding, size - connection.charged)
-        connection.charged = size
-        connection.waiting = True
-        if connection.watched:
-            self._stop_receiving(connection)
-
-    def _stop_waiting(self, connection: Connection) -> None:
-        self._table.stop_waiting(connection.holding)
-        connection.waiting = False
-        if self._paused.by_peer:
-            self._paused.try_soon()
-
-    def _count_for_peer(self, connection: Connection) -> None:
-        if connection.in_time:
-            connection.in_time = False
-            connection.holding.memory += connection.charged
-
     def _stop_receiving(self, connection: Connection) -> None:
-        self._request_deadlines.discard(connection)
+        self._first_byte.discard(connection)
+        self._whole_request.discard(connection)
         self._paused.discard(connection)
-        self._table.forbid_shedding(connection, connection.holding)
+        self._table.forbid_shedding(connection)
         self._changed()
-
-    def _drop(self, connection: Connection, reason: str) -> None:
-        """Close a connection without an answer, and report the reason."""
-        try:
-            self._observer.dropped(connection.peer, reason)
-        finally:
-            self._end(connection)
 
     def _end(self, connection: Connection) -> None:
         if connection.stage is _ENDED:
@@ -354,16 +292,8 @@ class ConnectionHandler:
             self._service.abandon(connection.ticket)
             connection.ticket = None
         if connection.stage is _UNREAD:
-            self._unread.discard()
+            self._table.unread -= 1
         connection.stage = _ENDED
         connection.sock.close()
-        if connection.waiting:
-            self._stop_waiting(connection)
-        if connection.in_time:
-            self._table.return_memory(connection.charged)
-            if self._paused.by_peer:
-                self._paused.try_soon()
-        elif connection.charged:
-            self._charge(connection, 0)
-        self._table.remove(connection, connection.holding)
+        self._table.remove(connection)
         self._changed()

@@ -9,8 +9,8 @@ from typing import Final
 
 from confcom.daemon.deadlines import Deadlines
 from confcom.quote_helper.limits import EVENTS_PER_TURN
-from confcom.quote_helper.transport.connection import Connection
-from confcom.quote_helper.transport.connection_table import Holding
+from confcom.quote_helper.transport.connection import Connection, Holding
+from confcom.quote_helper.transport.connection_table import ConnectionTable
 
 PEERS_PER_TURN: Final = 256
 """Peers checked in one turn of the event loop, a microsecond each. Where peers are identified by uid, one container can
@@ -23,7 +23,7 @@ class PausedConnections:
     A connection whose request is complete is refused after `wait_seconds`.
 
     Args:
-        may_resume: returns whether the peer's limits allow the connection's next step.
+        table: says whether the peer's limits allow the next step of a connection.
         resume: takes this step.
         refuse: called for a complete request that has waited too long; it is no longer paused then.
         wait_seconds: how long a complete request may wait.
@@ -33,41 +33,39 @@ class PausedConnections:
     __slots__ = (
         "_again",
         "_blocked",
-        "_may_resume",
         "_next",
         "_refuse",
         "_resume",
         "_scheduled",
+        "_table",
         "_wait_deadlines",
-        "by_peer",
     )
 
     def __init__(
         self,
+        table: ConnectionTable,
         *,
-        may_resume: Callable[[Connection], bool],
         resume: Callable[[Connection], None],
         refuse: Callable[[Connection], None],
         wait_seconds: float,
         clock: Callable[[], float],
     ) -> None:
-        self._may_resume = may_resume
+        self._table = table
+        table.freed = self._try_soon
         self._resume = resume
         self._refuse = refuse
-        self.by_peer: dict[Holding[Connection], dict[Connection, None]] = {}
-        """Empty while none is paused, so that the check after each answer is cheap."""
         # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
-        self._next: OrderedDict[Holding[Connection], None] = OrderedDict()
-        self._blocked: OrderedDict[Holding[Connection], None] = OrderedDict()
+        self._next: OrderedDict[Holding, None] = OrderedDict()
+        self._blocked: OrderedDict[Holding, None] = OrderedDict()
         self._again = False
         self._scheduled = False
         self._wait_deadlines: Deadlines[Connection] = Deadlines(wait_seconds, clock, self._on_wait_timeout)
 
     def add(self, connection: Connection) -> None:
         """Pause a connection."""
-        connections = self.by_peer.get(connection.holding)
+        connections = self._table.paused.get(connection.holding)
         if connections is None:
-            connections = self.by_peer[connection.holding] = {}
+            connections = self._table.paused[connection.holding] = {}
             self._blocked[connection.holding] = None
         connections[connection] = None
         if connection.complete:
@@ -76,26 +74,26 @@ class PausedConnections:
     def discard(self, connection: Connection) -> None:
         """Remove a connection, if it is paused."""
         holding = connection.holding
-        connections = self.by_peer.get(holding)
+        connections = self._table.paused.get(holding)
         if connections is None or connection not in connections:
             return
         del connections[connection]
         if not connections:
-            del self.by_peer[holding]
+            del self._table.paused[holding]
             self._next.pop(holding, None)
             self._blocked.pop(holding, None)
         self._wait_deadlines.discard(connection)
 
-    def try_soon(self) -> None:
+    def close(self) -> None:
+        """Remove all connections without closing them; the caller closes them."""
+        for peers in (self._table.paused, self._next, self._blocked):
+            peers.clear()
+        self._wait_deadlines.close()
+
+    def _try_soon(self) -> None:
         """Schedule a check of all peers for the loop's next turns: some peer holds less now."""
         self._again = True
         self._schedule()
-
-    def close(self) -> None:
-        """Remove all connections without closing them; the caller closes them."""
-        for peers in (self.by_peer, self._next, self._blocked):
-            peers.clear()
-        self._wait_deadlines.close()
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -113,8 +111,8 @@ class PausedConnections:
         while connections_left and peers_left and self._next:
             peers_left -= 1
             holding = next(iter(self._next))
-            connection = next(iter(self.by_peer[holding]))
-            if self._may_resume(connection):
+            connection = next(iter(self._table.paused[holding]))
+            if self._table.may_resume(connection):
                 connections_left -= 1
                 self._next.move_to_end(holding)
                 self.discard(connection)

@@ -15,7 +15,9 @@ from collections.abc import Callable
 from confcom.quote_helper.limits import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.transport.acceptor import Acceptor
+from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.connection_handler import ConnectionHandler
+from confcom.quote_helper.transport.connection_table import ConnectionTable
 from confcom.quote_helper.transport.observer import Observer
 from confcom.quote_helper.transport.peers import PeerIdentifier
 
@@ -38,20 +40,20 @@ class AesmServer:
     def __init__(
         self,
         *,
-        service: QuoteService,
+        service: QuoteService[Connection],
         observer: Observer,
         identify: PeerIdentifier,
         limits: HelperLimits,
         clock: Callable[[], float],
     ) -> None:
-        self._identify = identify
         self._limits = limits
-        self._clock = clock
         self._changed = asyncio.Event()
         self._awaited = False
         self._epoll = select.epoll()
+        self._table = ConnectionTable(limits)
         self._handler = ConnectionHandler(
             epoll=self._epoll,
+            table=self._table,
             service=service,
             observer=observer,
             changed=self._connections_changed,
@@ -60,10 +62,10 @@ class AesmServer:
         )
         self._acceptor = Acceptor(
             epoll=self._epoll,
-            room=self._room,
-            shed=lambda: self._handler.shed(clock() - limits.crowded_seconds),
-            admit=self._admit,
-            paused=observer.accepting_paused,
+            table=self._table,
+            handler=self._handler,
+            identify=identify,
+            observer=observer,
             limits=limits,
             clock=clock,
         )
@@ -73,22 +75,22 @@ class AesmServer:
     @property
     def accepted(self) -> int:
         """Number of connections accepted since the start."""
-        return self._handler.admitted
+        return self._table.admitted
 
     @property
     def connections(self) -> int:
         """Number of open connections."""
-        return self._handler.open
+        return len(self._table)
 
     @property
     def unread(self) -> int:
         """Number of open connections whose answer was sent, and not read by the client."""
-        return self._handler.unread
+        return self._table.unread
 
     @property
     def client_memory(self) -> int:
         """Bytes held for clients: received, and sent but not read."""
-        return self._handler.memory
+        return self._table.memory
 
     def add_listener(self, listener: socket.socket) -> None:
         """Start serving a listening socket; the caller closes it after `remove_listener`."""
@@ -106,13 +108,13 @@ class AesmServer:
 
     async def drain(self) -> None:
         """Wait until complete requests are answered; incomplete ones get `receive_drain_seconds` to complete."""
-        await self._until(lambda: not self._handler.unserved, self._limits.receive_drain_seconds)
-        while self._handler.unserved:
+        await self._until(lambda: not self._table.sheddable, self._limits.receive_drain_seconds)
+        while self._table.sheddable:
             self._handler.drop_unserved()
             # Yield to the loop: closing thousands takes a tenth of a second.
             await asyncio.sleep(0)
-        if not await self._until(lambda: not self._handler.unanswered, self._limits.drain_seconds):
-            _logger.warning("requests were left unanswered", extra={"connections": self._handler.unanswered})
+        if not await self._until(lambda: not self._table.unanswered, self._limits.drain_seconds):
+            _logger.warning("requests were left unanswered", extra={"connections": self._table.unanswered})
 
     def close(self) -> None:
         """Close every connection at once and stop serving listeners, without closing those."""
@@ -126,13 +128,6 @@ class AesmServer:
         # Connections before listeners: an accepted socket may reuse the descriptor of a connection that ends here.
         for descriptor in list(self._handler.poll()):
             self._acceptor.accept_from(descriptor)
-
-    def _room(self) -> int:
-        # Unread answers do not count: only their clients could end those connections. Their memory is bounded.
-        return self._limits.max_connections - self._handler.unanswered
-
-    def _admit(self, sock: socket.SocketType) -> None:
-        self._handler.admit(sock, self._identify(sock))
 
     def _connections_changed(self) -> None:
         if self._awaited:

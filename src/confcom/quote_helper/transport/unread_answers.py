@@ -27,13 +27,13 @@ class UnreadAnswers:
     its client may be waiting for a processor. If the answer is still unread then, the connection is watched.
 
     Args:
-        watch: makes the event loop call `check_one` when READ_EVENTS occur on a connection.
+        watch: watches a connection from now on instead.
         read: ends a connection whose answer was read.
         fail: ends a connection after an error.
         clock: monotonic seconds.
     """
 
-    __slots__ = ("_checked", "_clock", "_count", "_fail", "_read", "_sent", "_timer", "_watch")
+    __slots__ = ("_checked", "_clock", "_fail", "_read", "_sent", "_timer", "_watch")
 
     def __init__(
         self,
@@ -50,24 +50,12 @@ class UnreadAnswers:
         self._sent: deque[Connection] = deque()
         self._checked: deque[Connection] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
 
     def add(self, connection: Connection) -> None:
-        """Add a connection whose answer was sent at its `answered_at`."""
-        self._count += 1
-        if connection.watched:
-            self._watch(connection)
-            return
+        """Add a connection that is not watched, whose answer was sent at its `answered_at`."""
         self._sent.append(connection)
         if self._timer is None:
             self._start_timer()
-
-    def discard(self) -> None:
-        """Count one connection less: one that was added has ended."""
-        self._count -= 1
 
     def check(self) -> None:
         """Make the first check of the connections whose clients have had READING_SECONDS to read."""
@@ -75,11 +63,6 @@ class UnreadAnswers:
         sent_before = self._clock() - READING_SECONDS
         while sent and sent[0].answered_at <= sent_before:
             self._check(sent.popleft(), self._checked.append)
-
-    def check_one(self, connection: Connection) -> None:
-        """Check a watched connection."""
-        if not connection.has_unread():
-            self._read(connection)
 
     def close(self) -> None:
         """Stop all checks without closing the connections; the caller closes them."""
