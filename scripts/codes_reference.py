@@ -1,9 +1,11 @@
 """Write the list of codes into docs/reference/codes.md; --check fails if what is there differs.
 
-Codes and messages are read from the source: each call that has a literal code, and each error class that has one.
+Codes and messages are read from the source: each call that has a literal code, each error class that has one, and each
+refusal of the chart's templates.
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +14,9 @@ from pathlib import Path
 from generated_part import ROOT, table, write_or_check
 
 SOURCE = ROOT / "src" / "confcom"
+TEMPLATES = ROOT / "charts" / "confcom" / "templates"
+REFUSAL = re.compile(r'include "confcom[.]refuse" \((?:concat \()?\(?list "([a-z-]+)"\s+(?:\(printf\s+)?(?:"([^"]+)")?')
+"""A refusal's code and message, unless the message is a variable."""
 KEYWORDS = ("error_code", "code")
 """Of errors; of findings, problems and checks."""
 
@@ -42,7 +47,9 @@ def main() -> int:
 
 def codes_table() -> str:
     """A line for each code and message, by package."""
-    rows = dict.fromkeys((one.package, f"`{one.code}`", one.text.replace("|", "\\|")) for one in sorted(codes()))
+    rows = dict.fromkeys(
+        (one.package, f"`{one.code}`", one.text.replace("|", "\\|")) for one in sorted([*codes(), *chart_codes()])
+    )
     return table(["package", "code", "message"], rows)
 
 
@@ -61,6 +68,13 @@ def codes(source: Path = SOURCE) -> Iterator[Coded]:
             elif isinstance(node, ast.ClassDef) and (code := class_code(node)):
                 first = (ast.get_docstring(node) or "").partition("\n")[0]
                 yield Coded(package, code, first, node.name, place)
+
+
+def chart_codes() -> Iterator[Coded]:
+    """Find the codes of the chart's refusals."""
+    for path in sorted(TEMPLATES.iterdir()):
+        for code, text in REFUSAL.findall(path.read_text()):
+            yield Coded("chart", code, re.sub("%[a-z]", "…", text), "refuse", path.name)
 
 
 def literal_code(call: ast.Call) -> str:
