@@ -1,10 +1,11 @@
 """Write the list of codes into docs/reference/codes.md; --check fails if what is there differs.
 
-Codes and messages are read from the source: each call that has a literal code, and each error class that has one.
-AESM's codes are the names of its numbers.
+Codes and messages are read from the source: each call that has a literal code, each error class that has one, and each
+refusal of the chart's templates. AESM's codes are the names of its numbers.
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from confcom.aesm.advice import advice_for
 from confcom.aesm.error_code import AesmErrorCode, code_of
 
 SOURCE = ROOT / "src" / "confcom"
+TEMPLATES = ROOT / "charts" / "confcom" / "templates"
+REFUSAL = re.compile(r'include "confcom[.]refuse" \((?:concat \()?\(?list "([a-z-]+)"\s+(?:\(printf\s+)?(?:"([^"]+)")?')
+"""A refusal's code and message, unless the message is a variable."""
 KEYWORDS = ("error_code", "code")
 """Of errors; of findings, problems and checks."""
 
@@ -46,7 +50,7 @@ def main() -> int:
 
 def codes_table() -> str:
     """A line for each code and message, by package."""
-    found = sorted([*codes(), *aesm_codes()])
+    found = sorted([*codes(), *aesm_codes(), *chart_codes()])
     rows = dict.fromkeys((one.package, f"`{one.code}`", one.text.replace("|", "\\|")) for one in found)
     return table(["package", "code", "message"], rows)
 
@@ -75,6 +79,13 @@ def codes(source: Path = SOURCE) -> Iterator[Coded]:
             elif isinstance(node, ast.ClassDef) and (code := class_code(node)):
                 first = (ast.get_docstring(node) or "").partition("\n")[0]
                 yield Coded(package, code, first, node.name, place)
+
+
+def chart_codes() -> Iterator[Coded]:
+    """Find the codes of the chart's refusals."""
+    for path in sorted(TEMPLATES.iterdir()):
+        for code, text in REFUSAL.findall(path.read_text()):
+            yield Coded("chart", code, re.sub("%[a-z]", "…", text), "refuse", path.name)
 
 
 def literal_code(call: ast.Call) -> str:
