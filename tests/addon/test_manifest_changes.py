@@ -5,11 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.addon.release.changes_report import MOST_LINES, change_lines, changes_json
 from confcom.addon.release.drift import Deviation, Drift, FieldDrift, drift
 from confcom.addon.release.drift_report import described
 from confcom.addon.release.field_managers import Item
-from confcom.addon.release.manifest_changes import manifest_changes, value_changes, with_drift
+from confcom.addon.release.manifest_changes import (
+    MOST_LINES,
+    change_lines,
+    changes_json,
+    manifest_changes,
+    value_changes,
+    with_drift,
+)
 from confcom.addon.release.secret_values import without_secrets
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from confcom.addon.cluster.helm import RELEASE, HelmError
+from confcom.addon.cluster.helm import RELEASE, Helm, HelmError
+from confcom.addon.cluster.processes import Watch
 from confcom.addon.cluster.snapshot_reader import fetch_cluster_snapshot, fetch_daemon_snapshot
 from confcom.addon.model.chart_objects import component_of, group_of
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
@@ -68,7 +69,7 @@ class Disabled:
         }
 
 
-def disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) -> Disabled:
+def disable_add_on(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) -> Disabled:
     """Remove the policies, then the daemons, then what is left of their resources on the nodes.
 
     It is idempotent: a repeated call finishes what an earlier one left, and otherwise changes nothing.
@@ -167,10 +168,11 @@ def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject], hooks: Sequenc
             add_on.reporter.say(f"Removed {kind} {', '.join(names)}.")
     with add_on.reporter.busy("helm removes the daemons"):
         try:
-            add_on.run_helm(lambda helm: helm.uninstall(), stoppable=False)
+            add_on.run_helm(Helm.uninstall, Watch())
         except HelmError as error:
-            remedy = "`confcom disable` again removes the rest; `confcom enable` puts back what is gone"
-            raise type(error)(error.what, why=error.why, remedy=f"{remedy}; {error.remedy}") from error
+            rest = "`confcom disable` again removes the rest; `confcom enable` puts back what is gone"
+            error.remedy = f"{rest}; {error.remedy}"
+            raise
     add_on.retry_while_unreachable(lambda: _remove_hooks(add_on, hooks), deadline=POD_TERMINATION_SECONDS)
     _wait_for_the_end(add_on)
 

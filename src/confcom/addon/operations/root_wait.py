@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Sequence
 
-from confcom.addon.cluster.root_reader import look_at_root
+from confcom.addon.cluster.snapshot_reader import look_at_root
 from confcom.addon.daemons.simulated_root import (
     EDITED_REMEDY,
     FOLLOW_MINUTES,

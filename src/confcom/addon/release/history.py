@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from confcom.errors import ConfcomError, ExitCode
-from confcom.kubernetes.objects import time_of
+from confcom.kubernetes.objects import KubernetesObject, number, text, time_of
 
 _ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
 """The description of a revision that copies an older one; helm older than 4.3.0 writes its number nowhere else."""
@@ -52,18 +52,18 @@ class Revision:
     """The number of the revision that it is a copy of; 0 if it is not a copy."""
 
     @classmethod
-    def parse(cls, found: Mapping[str, object]) -> Revision:
-        """Parse one entry of `helm history -o json`.
-
-        Raises:
-            ValueError: a number is not an integer.
-        """
-        number, updated = int(str(found.get("revision", ""))), time_of(str(found.get("updated", "")))
-        status, description = str(found.get("status", "")), str(found.get("description", ""))
-        copied = _ROLLED_BACK.fullmatch(description)
-        target = int(str(found.get("rollback_revision") or (copied[1] if copied else 0)))
-        at = updated.astimezone(UTC) if updated else None
-        return cls(number, status, description, at, target if target < number else 0)
+    def parse(cls, found: KubernetesObject) -> Revision:
+        """Parse one entry of `helm history -o json`."""
+        updated, copied = time_of(text(found, "updated")), _ROLLED_BACK.fullmatch(text(found, "description"))
+        revision, target = number(found, "revision"), number(found, "rollback_revision")
+        target = target or (int(copied[1]) if copied else 0)
+        return cls(
+            number=revision,
+            status=text(found, "status"),
+            description=text(found, "description"),
+            updated=updated.astimezone(UTC) if updated else None,
+            target=target if target < revision else 0,
+        )
 
     @property
     def pending(self) -> bool:
