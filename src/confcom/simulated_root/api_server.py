@@ -37,6 +37,8 @@ _MAX_MESSAGE_CHARACTERS = 500
 class ApiRefusedError(ConfcomError):
     """The API server refused the request for good: a retry would not help."""
 
+    error_code = "api-server-refused"
+
 
 class Creation(Enum):
     """Whether an object was created, or existed already."""
@@ -183,6 +185,7 @@ def _repeat(
         except ssl.SSLCertVerificationError as error:
             raise UnavailableError(
                 f"{what} {failure}",
+                error_code="api-server-not-trusted",
                 why=f"what answers as the API server has a certificate that the pod's CA did not issue: "
                 f"{error.verify_message}",
                 remedy="check that nothing stands between pods and the API server",
@@ -197,6 +200,7 @@ def _repeat(
         if wait is None:
             raise UnavailableError(
                 f"{what} {failure} after {len(delays) + 1} attempts",
+                error_code="api-server-unavailable",
                 why=problem,
                 remedy="check the API server, and that this pod's ServiceAccount has the rights of the chart's Role",
             )
@@ -252,6 +256,7 @@ def _read(path: Path) -> str:
 def _no_pod(why: str) -> SettingsError:
     return SettingsError(
         "this process has no access to a Kubernetes API",
+        error_code="no-service-account",
         why=why,
         remedy="run it in a pod whose ServiceAccount's token is mounted, as the chart's Job does",
     )

@@ -104,6 +104,7 @@ def _publish(api: InClusterApi, sleep: Callable[[float], None]) -> str:
             return fingerprint
     raise UnavailableError(
         f"{record_name} cannot be made",
+        error_code="root-changed-meanwhile",
         why=f"somebody deletes or makes {secret_name} or it at the same time",
         remedy="run `confcom enable` or `helm upgrade` again",
     )

@@ -34,7 +34,10 @@ _CHART_AT_FAULT = re.compile(
 """Matches helm's message if the values or the chart are the cause; otherwise the cluster is."""
 _BUSY = re.compile("another operation|release: already exists|cannot re-?use a name that is still in use")
 """Matches helm's message if another change has begun: it is pending, or was recorded after this helm's check."""
-_CHART_REFUSAL = re.compile(r"confcom: (?P<what>.+?)\n\s+why: (?P<why>.+?)\n\s+do: +(?P<do>.+?)(\n\n|\Z)", re.DOTALL)
+_CHART_REFUSAL = re.compile(
+    r"confcom: (?P<what>.+?)\n\s+why: (?P<why>.+?)\n\s+do: +(?P<do>.+?)(\n\n|\Z)(\s*code: (?P<code>[a-z-]+))?",
+    re.DOTALL,
+)
 """Matches the chart's own error messages."""
 _CONTINUATION = re.compile(r"\n {8,}")
 """The indent of a command, which continues the line before it; a line with less indent is another piece of advice."""
@@ -284,7 +287,8 @@ class Helm:
             what, why = (" ".join(explained[part].split()).rstrip(".") for part in ("what", "why"))
             what = what.removeprefix("nothing was changed, because ").removeprefix("nothing was installed, because ")
             remedy = "; ".join(map(str.strip, _CONTINUATION.sub(" ", explained["do"]).splitlines()))
-            return ChartError(f"the chart refuses these values: {what}", why=why, remedy=remedy)
+            what = f"the chart refuses these values: {what}"
+            return ChartError(what, error_code=explained["code"] or "", why=why, remedy=remedy)
         why = failure_reason(done)
         unfinished = self._error("helm cannot change the release", why)
         if isinstance(unfinished, UnfinishedError):

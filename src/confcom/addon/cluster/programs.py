@@ -157,14 +157,12 @@ def call(
         ) from error
     except OutputLimitError as error:
         too_much = f"more than {error.limit // MIB} MiB on {error.stream}"
-        raise ClusterAccessError(
-            failure,
-            error_code="output-too-large",
-            why=f"{program} was ended, because it printed {too_much}"
-            if error.killed
-            else f"{program} printed {too_much}; it ran to its end, and may have made the change",
-            remedy=f"see whether a wrapper of {program} answers in its place; {manual_command(by_hand)}",
-        ) from error
+        remedy = f"see whether a wrapper of {program} answers in its place; {manual_command(by_hand)}"
+        if error.killed:
+            why = f"{program} was ended, because it printed {too_much}"
+            raise ClusterAccessError(failure, error_code="output-too-large", why=why, remedy=remedy) from error
+        why = f"{program} printed {too_much}; it ran to its end, and may have made the change"
+        raise ClusterAccessError(failure, error_code="output-lost", why=why, remedy=remedy) from error
     except subprocess.TimeoutExpired as error:
         raise ClusterAccessError(
             f"{program} did not end within {timeout:.0f} s",

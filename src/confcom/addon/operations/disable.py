@@ -43,6 +43,7 @@ Consent = Callable[[Sequence[RunningWorkload]], bool]
 class NoConsentError(ConfcomError):
     """The user did not consent."""
 
+    error_code = "no-consent"
     exit_code = ExitCode.REFUSED
 
 
@@ -134,6 +135,7 @@ def _refuse_foreign(seen: Snapshot, add_on: AddOn, *, released: bool) -> None:
     if daemons and not released:
         raise NotEnabledError(
             f"the DaemonSets {', '.join(daemons)} are not from helm's release {RELEASE}",
+            error_code="not-installed-by-helm",
             why=f"there is no such release in {add_on.cluster.described}: somebody applied manifests",
             remedy="remove them as they were applied (kubectl delete -f), then `confcom disable` again",
         )
@@ -200,6 +202,7 @@ def _wait_for_the_end(add_on: AddOn) -> None:
             if add_on.clock() > deadline:
                 raise NotReadyError(
                     f"{shown([name_of(pod) for pod in pods])} did not end within {POD_TERMINATION_SECONDS:.0f} s",
+                    error_code="pods-not-terminated",
                     why="their kubelet does not answer, or something holds them with a finalizer",
                     remedy="see kubectl describe pod; `confcom disable` again when they are gone",
                 )

@@ -27,6 +27,7 @@ from confcom.kubernetes.objects import KubernetesObject, namespace_of
 class NotEnabledError(ConfcomError):
     """The add-on is not enabled in this namespace, or was not installed by helm."""
 
+    error_code = "not-enabled"
     exit_code = ExitCode.REFUSED
 
     @classmethod
@@ -134,7 +135,10 @@ def roll_back(add_on: AddOn, revision: int | None, *, interrupted: bool, wait: b
         if target not in {one.number for one in history}:
             known = ", ".join(str(one.number) for one in history)
             raise NoRevisionError(
-                f"there is no revision {target}", why=f"there are {known or 'none'}", remedy="name one of them"
+                f"there is no revision {target}",
+                error_code="revision-not-found",
+                why=f"there are {known}",
+                remedy="name one of them",
             )
         _check_target(add_on, target)
         add_on.restore_revision(target, f"helm rolls back to revision {target}", last=history[-1].number)

@@ -93,7 +93,12 @@ def previous(history: Sequence[Revision]) -> int:
         NoRevisionError: there is none, or none that was applied.
     """
     if not history:
-        raise NoRevisionError("there is nothing to roll back", why="the add-on is not enabled", remedy="confcom enable")
+        raise NoRevisionError(
+            "there is nothing to roll back",
+            error_code="not-enabled",
+            why="the add-on is not enabled",
+            remedy="confcom enable",
+        )
     # A failed or interrupted rollback marks the revision before it as superseded, whether it was applied or not;
     # "deployed" is reliable.
     deployed = max((one.number for one in history if one.status == DEPLOYED), default=history[-1].number)
@@ -116,6 +121,7 @@ def previous(history: Sequence[Revision]) -> int:
     if not wanted:
         raise NoRevisionError(
             "there is nothing to roll back to",
+            error_code="no-earlier-revision",
             why=f"no revision before {content} was applied to its end, or none is kept",
             remedy="helm history confcom shows the revisions; `confcom update --set ...` changes the present one",
         )
