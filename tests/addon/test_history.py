@@ -41,8 +41,9 @@ def test_each_rollback_goes_further_back(texts, expected):
     "texts", [[], ["ok"], ["failed"], ["failed", "failed"], ["ok", "ok", 1], ["ok", "ok", 1, "ok", 3]]
 )
 def test_there_is_nothing_to_go_back_to(texts):
-    with pytest.raises(NoRevisionError):
+    with pytest.raises(NoRevisionError) as caught:
         previous(history(*texts))
+    assert caught.value.error_code == ("no-earlier-revision" if texts else "not-enabled")
 
 
 def told(*lines, first=1):
@@ -97,8 +98,9 @@ def test_of_a_content_whose_first_revision_is_gone_a_copy_is_named():
 
 
 def test_what_was_before_a_revision_that_is_gone_is_gone_too():
-    with pytest.raises(NoRevisionError, match="there is nothing to roll back to"):
+    with pytest.raises(NoRevisionError) as caught:
         previous(told(*[UPGRADE] * 9, "deployed: Rollback to 2", first=3))
+    assert caught.value.error_code == "no-earlier-revision"
 
 
 @pytest.mark.parametrize("description", ["Rollback to 2", "Rollback to 9", "Rollback to 1 as the ticket says"])

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,8 +37,7 @@ def run(program, **more):
 
 
 def interrupt_when_reached():
-    with open("reached", "rb") as fifo:
-        fifo.read()
+    Path("reached").read_bytes()
     raise KeyboardInterrupt
 
 
@@ -70,7 +70,7 @@ def test_what_cannot_be_stopped_is_given_time_and_goes_on_after_it(here, monkeyp
 def test_what_ends_in_the_time_that_it_is_given_does_not_go_on():
     watch = Watch(lambda: signal.default_int_handler(signal.SIGINT, None))
     with pytest.raises(KeyboardInterrupt):
-        run("import time; time.sleep(1)", watch=watch)
+        run("import time; time.sleep(0.3)", watch=watch)
     assert not watch.running
 
 
