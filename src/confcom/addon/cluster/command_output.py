@@ -64,14 +64,16 @@ def read_objects(done: CompletedProcess[bytes], failure: str, form: Form) -> tup
             if not all(isinstance(one.get(key), kind) for one in found):
                 raise ValueError(f"without {key}")
     except (ValueError, RecursionError) as error:
-        program = done.args[0]
-        why = f"{program} printed nothing instead of {expected}"
-        if done.stdout and not done.stdout.isspace():
-            told = f"{expected} ({_beginning(str(error))})" if str(error) else expected
-            shown = _beginning(done.stdout[:_HEAD_BYTES].decode(errors="replace"))
-            why = f"{program} printed this instead of {told}: {shown}"
-        remedy = f"see whether a wrapper of {program}, or a proxy, answers in its place; {manual_command(done.args)}"
-        raise ClusterAccessError(failure, error_code="output-not-readable", why=why, remedy=remedy) from error
+        program, shown = done.args[0], _beginning(done.stdout[:_HEAD_BYTES].decode(errors="replace"))
+        fault = f" ({_beginning(str(error))})" if str(error) else ""
+        raise ClusterAccessError.of(
+            failure,
+            f"{program} printed this instead of {expected}{fault}: {shown}"
+            if shown
+            else f"{program} printed nothing instead of {expected}",
+            f"see whether a wrapper of {program}, or a proxy, answers in its place; {manual_command(done.args)}",
+            error_code="output-not-readable",
+        ) from error
     return found
 
 

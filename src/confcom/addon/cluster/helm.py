@@ -56,6 +56,12 @@ class HelmError(ConfcomError):
     error_code = "helm-failed"
 
 
+class HookError(HelmError):
+    """A hook of the release failed, which helm runs before it changes anything else."""
+
+    error_code = "hook-failed"
+
+
 class UnfinishedError(HelmError):
     """An earlier change of the release was interrupted, and helm makes no other change before it is undone."""
 
@@ -90,11 +96,6 @@ class Values:
         """Helm's flags; helm reads the stored values from its standard input."""
         sets = [*(f"--set={one}" for one in self.settings), *(f"--set-string={one}" for one in self.texts)]
         return ["--values=-", *(f"--values={_one_of_a_list(str(path))}" for path in self.files), *sets]
-
-    @property
-    def stdin(self) -> bytes:
-        """The stored values as JSON, which is valid YAML."""
-        return json.dumps(self.stored).encode()
 
 
 def _one_of_a_list(path: str) -> str:
@@ -178,23 +179,16 @@ class Helm:
 
         Raises:
             HelmError: they cannot be read.
-            ClusterAccessError: the output is not helm's; `installed` raises it too.
+            ClusterAccessError: the output is not helm's.
         """
         return self._get("values", "--output=json", form=Form.OBJECT_OR_NULL)[0]
 
     def installed(self, revision: int | None = None) -> tuple[KubernetesObject, ...]:
-        """Return the release's manifests without hooks.
-
-        Args:
-            revision: the number of the revision; None: the current one.
-
-        Raises:
-            HelmError: they cannot be read.
-        """
+        """Return the manifests of a revision, or of the current one, without hooks; errors are those of `values`."""
         return self._get("manifest", *([] if revision is None else [f"--revision={revision}"]))
 
     def hooks(self) -> tuple[KubernetesObject, ...]:
-        """Return the release's hooks, with the errors of `installed`; those that failed may still be in the cluster."""
+        """Return the hooks, of which those that failed may be in the cluster; errors are those of `values`."""
         return self._get("hooks")
 
     def render(self, chart: Path, values: Values) -> Rendering:
@@ -252,7 +246,8 @@ class Helm:
 
     def _upgrade(self, failure: str, chart: Path, values: Values, *flags: str) -> CompletedProcess[bytes]:
         every = ["--install", "--reset-values", _TIMEOUT, *values.flags, *flags]
-        return self._call(failure, "upgrade", *every, operands=(RELEASE, str(chart)), stdin=values.stdin)
+        stored = json.dumps(values.stored).encode()  # JSON is valid YAML
+        return self._call(failure, "upgrade", *every, operands=(RELEASE, str(chart)), stdin=stored)
 
     def _call(
         self, failure: str, *arguments: str, operands: Sequence[str] = (RELEASE,), stdin: bytes | None = None
@@ -276,10 +271,10 @@ class Helm:
             return UnfinishedError(failure, why=why, remedy=remedy)
         if "pre-upgrade" in why or "pre-rollback" in why:
             remedy = "the daemons go on as they were; `confcom rollback` puts the release back to what it was"
-            return HelmError(failure, error_code="hook-failed", why=why, remedy=remedy)
+            return HookError(failure, why=why, remedy=remedy)
         if "simulated-root" in why or "pre-install" in why:
             remedy = f"see why the Job failed: kubectl describe jobs,pods {where} -l app.kubernetes.io/name={ADD_ON}"
-            return HelmError(failure, error_code="installation-hook-failed", why=why, remedy=remedy)
+            return HookError(failure, why=why, remedy=remedy)
         return HelmError(failure, why=why, remedy=f"see helm history {RELEASE} {where}")
 
     def _rendering_error(self, done: CompletedProcess[bytes]) -> ConfcomError:
@@ -287,12 +282,12 @@ class Helm:
             what, why = (" ".join(explained[part].split()).rstrip(".") for part in ("what", "why"))
             what = what.removeprefix("nothing was changed, because ").removeprefix("nothing was installed, because ")
             remedy = "; ".join(map(str.strip, _CONTINUATION.sub(" ", explained["do"]).splitlines()))
-            what = f"the chart refuses these values: {what}"
-            return ChartError(what, error_code=explained["code"] or "", why=why, remedy=remedy)
+            code = explained["code"] or ""
+            return ChartError(f"the chart refuses these values: {what}", error_code=code, why=why, remedy=remedy)
         why = failure_reason(done)
-        unfinished = self._error("helm cannot change the release", why)
-        if isinstance(unfinished, UnfinishedError):
-            return unfinished
+        error = self._error("helm cannot change the release", why)
+        if isinstance(error, UnfinishedError):
+            return error
         if "forbidden" in why or not _CHART_AT_FAULT.search(why):
             return ClusterAccessError("helm cannot look up the release", why=why)
         remedy = "see the values and their reasons: helm show values CHART"

@@ -43,6 +43,11 @@ class ClusterAccessError(UnavailableError):
 
     error_code = "cluster-request-failed"
 
+    @classmethod
+    def of(cls, failure: str, why: str, remedy: str = "", *, error_code: str) -> ClusterAccessError:
+        """Create the error of one cause, with its code."""
+        return cls(failure, error_code=error_code, why=why, remedy=remedy)
+
 
 class ForbiddenError(ClusterAccessError):
     """The API server answered and denied the request; a retry does not help."""
@@ -136,39 +141,45 @@ def call(
     try:
         return run(arguments, stdin=stdin, timeout=timeout, most=most)
     except FileNotFoundError as error:
-        raise ClusterAccessError(
+        raise ClusterAccessError.of(
             failure,
+            f"there is no {program} on PATH",
+            "; ".join([f"install {program}", *([without_program] if without_program else [])]),
             error_code="program-not-found",
-            why=f"there is no {program} on PATH",
-            remedy="; ".join([f"install {program}", *([without_program] if without_program else [])]),
         ) from error
     except ValueError as error:  # a NUL byte, or half of a surrogate pair: JSON strings may contain both
-        raise ClusterAccessError(
-            failure,
-            error_code="argument-not-possible",
-            why=f"no program can be given this as an argument: {error}",
+        raise ClusterAccessError.of(
+            failure, f"no program can be given this as an argument: {error}", error_code="argument-not-possible"
         ) from error
     except OSError as error:
-        raise ClusterAccessError(
+        raise ClusterAccessError.of(
             f"{program} cannot be run",
+            error.strerror or str(error),
+            f"check the {program} on PATH",
             error_code="program-not-executable",
-            why=error.strerror or str(error),
-            remedy=f"check the {program} on PATH",
         ) from error
     except OutputLimitError as error:
         too_much = f"more than {error.limit // MIB} MiB on {error.stream}"
         remedy = f"see whether a wrapper of {program} answers in its place; {manual_command(by_hand)}"
         if error.killed:
-            why = f"{program} was ended, because it printed {too_much}"
-            raise ClusterAccessError(failure, error_code="output-too-large", why=why, remedy=remedy) from error
-        why = f"{program} printed {too_much}; it ran to its end, and may have made the change"
-        raise ClusterAccessError(failure, error_code="output-lost", why=why, remedy=remedy) from error
+            raise ClusterAccessError.of(
+                failure,
+                f"{program} was ended, because it printed {too_much}",
+                remedy,
+                error_code="output-too-large",
+            ) from error
+        raise ClusterAccessError.of(
+            failure,
+            f"{program} printed {too_much}; it ran to its end, and may have made the change",
+            remedy,
+            error_code="output-lost",
+        ) from error
     except subprocess.TimeoutExpired as error:
-        raise ClusterAccessError(
+        raise ClusterAccessError.of(
             f"{program} did not end within {timeout:.0f} s",
+            stderr_summary(error.stderr) or "the cluster does not answer, or a login waits for somebody",
+            manual_command(by_hand),
             error_code="program-timeout",
-            why=stderr_summary(error.stderr) or "the cluster does not answer, or a login waits for somebody",
-            remedy=manual_command(by_hand),
         ) from error
 
 
@@ -184,21 +195,21 @@ def access_error(
     """
     why = failure_reason(done)
     if _DEFAULT_SERVER in why:
-        return ClusterAccessError(
+        return ClusterAccessError.of(
             failure,
+            "there is no current context, neither in a file that KUBECONFIG names nor in ~/.kube/config; kubectl and "
+            f"helm then ask {_DEFAULT_SERVER}, where nothing answers",
+            "put the cluster's kubeconfig at ~/.kube/config, or name it: export KUBECONFIG=FILE; `kubectl config "
+            "get-contexts` lists its contexts, and `kubectl config use-context` or --context chooses one",
             error_code="no-current-context",
-            why="there is no current context, neither in a file that KUBECONFIG names nor in ~/.kube/config; kubectl "
-            f"and helm then ask {_DEFAULT_SERVER}, where nothing answers",
-            remedy="put the cluster's kubeconfig at ~/.kube/config, or name it: export KUBECONFIG=FILE; `kubectl "
-            "config get-contexts` lists its contexts, and `kubectl config use-context` or --context chooses one",
         )
     if _NO_SUCH_CONTEXT.search(why):
-        return ClusterAccessError(
+        return ClusterAccessError.of(
             failure,
+            why,
+            "`kubectl config get-contexts` lists those that there are, of the file that KUBECONFIG names or else of "
+            "~/.kube/config",
             error_code="context-not-found",
-            why=why,
-            remedy="`kubectl config get-contexts` lists those that there are, of the file that KUBECONFIG names or "
-            "else of ~/.kube/config",
         )
     kind = ForbiddenError if _FORBIDDEN.search(why) else ClusterAccessError
     return kind(failure, why=why, remedy=manual_command(by_hand or done.args))
