@@ -38,7 +38,7 @@ ASKED = {
     "values": lambda stdout: helm(stdout).values(),
     "manifest": lambda stdout: helm(stdout).installed(),
     "hooks": lambda stdout: helm(stdout).hooks(),
-    "render": lambda stdout: helm(stdout).render(Path("chart"), Values({})),
+    "render": lambda stdout: helm(stdout).render(Path("chart"), Values()),
 }
 KUBECTL = {"version", "list", "namespace", "review"}
 

@@ -73,7 +73,7 @@ def named(name):
 
 
 def chosen(name):
-    return Values({"a": name}, (Path(name),), (name,), (name,))
+    return Values((Path(name),), (name,), (name,), {"a": name})
 
 
 def vector(call, name, namespace="here", context=""):

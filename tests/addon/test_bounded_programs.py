@@ -102,7 +102,7 @@ def test_a_value_that_was_set_is_not_repeated_in_what_to_try_by_hand(tmp_path):
     def run(arguments, /, *, timeout, **_):
         raise subprocess.TimeoutExpired(arguments, timeout)
 
-    values = Values({}, settings=("a.key=s3cret",), texts=("b=s3cret\ns3cret=1",))
+    values = Values(settings=("a.key=s3cret",), texts=("b=s3cret\ns3cret=1",))
     with pytest.raises(ClusterAccessError) as caught:
         Helm(Cluster(), run).upgrade(tmp_path, values)
     assert caught.value.error_code == "program-timeout"

@@ -36,7 +36,7 @@ def release(helm):
 
 
 def test_values_are_given_in_the_order_in_which_they_win(helm, release, tmp_path):
-    values = Values({"a": 1}, (tmp_path / "v.yaml",), ("b=2",), ("c=3",))
+    values = Values((tmp_path / "v.yaml",), ("b=2",), ("c=3",), {"a": 1})
     release.upgrade(tmp_path / "chart", values)
     ((line, stdin),) = helm.asked
     flags = [word for word in line if word.startswith(("--values", "--set"))]
@@ -47,7 +47,7 @@ def test_values_are_given_in_the_order_in_which_they_win(helm, release, tmp_path
 
 @pytest.mark.parametrize("name", ["a, b.yaml", 'a"b.yaml', '"a",b.yaml', "plain.yaml"])
 def test_a_file_of_values_is_one_file_whatever_its_name(helm, release, tmp_path, name):
-    release.upgrade(tmp_path, Values({}, (tmp_path / name,)))
+    release.upgrade(tmp_path, Values((tmp_path / name,)))
     given = [word.partition("=")[2] for word in helm.asked[0][0] if word.startswith("--values=")]
     assert [next(csv.reader([one], strict=True)) for one in given] == [["-"], [str(tmp_path / name)]]
 
@@ -57,7 +57,7 @@ def test_rendering_changes_nothing_and_tells_hooks_apart(helm, release, tmp_path
     manifest = "apiVersion: v1\nkind: A\n---\n# nothing\n---\napiVersion: v1\nkind: B\n"
     document = {"manifest": manifest, "hooks": [hook], "config": {"x": 1}}
     helm.answer = (0, json.dumps(document), "")
-    rendering = release.render(tmp_path, Values({}))
+    rendering = release.render(tmp_path, Values())
     assert "--dry-run=server" in helm.asked[0][0]
     assert [one["kind"] for one in rendering.manifests] == ["A", "B"]
     assert [one["kind"] for one in rendering.hooks] == ["Job"]
@@ -95,7 +95,7 @@ Use --debug flag to render out invalid YAML
 def test_who_is_to_blame_when_it_cannot_be_rendered(helm, release, said, kind, code):
     helm.answer = (1, "", said)
     with pytest.raises(kind) as caught:
-        release.render(Path("chart"), Values({}))
+        release.render(Path("chart"), Values())
     assert caught.value.error_code == code
     assert caught.value.why
 
@@ -103,7 +103,7 @@ def test_who_is_to_blame_when_it_cannot_be_rendered(helm, release, said, kind, c
 def test_what_the_chart_says_is_told_without_what_helm_says_around_it(helm, release):
     helm.answer = (1, "", CHART_REFUSAL.format(code=""))
     with pytest.raises(ChartError) as caught:
-        release.render(Path("chart"), Values({}))
+        release.render(Path("chart"), Values())
     assert caught.value.what.endswith(": a is not b")
     assert (caught.value.why, caught.value.remedy) == ("of c", "set d: --set d=1; or e")
 
@@ -121,7 +121,7 @@ def test_what_the_chart_says_is_told_without_what_helm_says_around_it(helm, rele
 def test_what_to_do_when_helm_fails(helm, release, tmp_path, said, code):
     helm.answer = (1, "", f"Error: {said}")
     with pytest.raises(HelmError) as caught:
-        release.upgrade(tmp_path, Values({}))
+        release.upgrade(tmp_path, Values())
     assert (caught.value.error_code, caught.value.why) == (code, said)
     assert ("--namespace=sgx" in caught.value.remedy) is ("pre-install" in said or code == "helm-failed")
 

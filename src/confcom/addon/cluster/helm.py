@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from itertools import chain
 from pathlib import Path
@@ -80,16 +80,16 @@ class Values:
     """The chart's values that the user sets.
 
     Args:
-        stored: the values of the release so far.
         files: values files; later ones override earlier ones and the stored values.
         settings: `KEY=VALUE` as for helm's --set; they override the files.
-        texts: the same for --set-string.
+        texts: the same for --set-string, whose values are always strings.
+        stored: the values of the release so far.
     """
 
-    stored: KubernetesObject
     files: tuple[Path, ...] = ()
     settings: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
+    stored: KubernetesObject = field(default_factory=dict)
 
     @property
     def flags(self) -> list[str]:

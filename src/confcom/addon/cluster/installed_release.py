@@ -11,7 +11,7 @@ from confcom.addon.cluster.kubectl import KubeApi
 from confcom.addon.cluster.programs import ClusterAccessError, access_error, call
 from confcom.addon.model.chart_objects import group_of
 from confcom.addon.preflight.permissions import plural
-from confcom.addon.release.drift import SECRET, ReleaseSeen, drift
+from confcom.addon.release.drift import SECRET, Drift, ReleaseSeen, drift
 from confcom.addon.release.history import DEPLOYED, can_roll_back
 from confcom.addon.release.secret_values import without_secrets
 from confcom.errors import ConfcomError
@@ -53,6 +53,17 @@ def read_live(api: KubeApi, manifests: Sequence[KubernetesObject]) -> LiveObject
     return LiveObjects((), tuple(refused))
 
 
+def read_drift(api: KubeApi, manifests: Sequence[KubernetesObject]) -> tuple[tuple[Drift, ...], LiveObjects]:
+    """Compare manifests with their live objects as far as this user may read them.
+
+    Raises:
+        ClusterAccessError: none of them can be read.
+    """
+    live = read_live(api, manifests)
+    readable = [one for one in manifests if one not in live.refused]
+    return without_secrets(drift(readable, live.objects, api.cluster.namespace), manifests), live
+
+
 def look_at_release(helm: Helm, api: KubeApi) -> ReleaseSeen:
     """Compare the release that helm stores with the cluster; a failed look-up is described in the result's `doubt`."""
     try:
@@ -62,15 +73,11 @@ def look_at_release(helm: Helm, api: KubeApi) -> ReleaseSeen:
         last = history[-1]
         if last.status != DEPLOYED:
             return ReleaseSeen(last, can_roll_back=can_roll_back(history))
-        manifests = helm.installed()
-        live = read_live(api, manifests)
+        drifts, live = read_drift(api, helm.installed())
     except (ClusterAccessError, HelmError) as error:
         return ReleaseSeen(doubt=_told(error))
-    readable = [one for one in manifests if one not in live.refused]
     hidden = [f"{text(one, 'kind')} {name_of(one)}" for one in live.refused if text(one, "kind") != SECRET]
-    doubt = f"this user may not read {', '.join(hidden)}" if hidden else ""
-    drifts = without_secrets(drift(readable, live.objects, api.cluster.namespace), manifests)
-    return ReleaseSeen(last, drifts, doubt)
+    return ReleaseSeen(last, drifts, f"this user may not read {', '.join(hidden)}" if hidden else "")
 
 
 def _told(error: ConfcomError) -> str:
