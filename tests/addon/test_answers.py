@@ -63,10 +63,9 @@ UNREADABLE = {
     "list": [
         *NO_OBJECT,
         b'{"error": "log in"}',
-        b'{"items": []}',
-        b'{"kind": "List", "items": {}}',
-        b'{"kind": "List", "items": "x"}',
-        b'{"kind": "List", "items": [1]}',
+        b'{"items": {}}',
+        b'{"items": "x"}',
+        b'{"items": [1]}',
         b'{"kind": "List", "items": [{}]}',
     ],
     "namespace": [*NO_OBJECT, b'{"error": "log in"}', b'{"kind": "A"} {"kind": "A"}'],

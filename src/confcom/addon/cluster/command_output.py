@@ -37,7 +37,7 @@ class Form(Enum):
     RESOURCE = "a Kubernetes object", (("kind", str),)
     """Nothing is printed with --ignore-not-found if it does not exist."""
     RESOURCES = "a list of Kubernetes objects", (("kind", str),)
-    """JSON documents, one after the other; of a `List`, its items. Nothing may be printed if none exists."""
+    """JSON documents, one after the other; of a list, its items. Nothing may be printed if none exists."""
     MANIFESTS = "manifests", (("kind", str), ("apiVersion", str))
     """YAML documents."""
     NAMES = "names of Kubernetes objects", (("kind", str),)
@@ -93,7 +93,7 @@ def _objects(stdout: bytes, form: Form) -> Iterator[Any]:
     match form, list(_json_documents(text)):
         case Form.RESOURCES, documents:
             for one in documents:
-                yield from _items(one) if isinstance(one, dict) and one.get("kind") == "List" else [one]
+                yield from _items(one) if isinstance(one, dict) and "items" in one else [one]
         case Form.REVISIONS, [found]:
             yield from _items({"items": found})
         case Form.OBJECT_OR_NULL, [None]:
@@ -108,7 +108,7 @@ def _objects(stdout: bytes, form: Form) -> Iterator[Any]:
 
 def _items(thing: Mapping[str, object]) -> list[object]:
     """Return the items of a list. Go writes a nil slice as null."""
-    found = thing.get("items")
+    found = thing["items"]
     if isinstance(found, list | None):
         return found or []
     raise ValueError
