@@ -59,8 +59,10 @@ class HookRun:
         try:
             while not self._over:
                 cluster.watch.meanwhile()
-        except KeyboardInterrupt:  # it gets a SIGINT, and leaves what it has made
-            self._interrupted = True
+        except KeyboardInterrupt:
+            if not cluster.watch.stoppable:
+                raise
+            self._interrupted = True  # it gets a SIGINT, and leaves what it has made
             return CANCELLED
         failed = "status" in self._job
         gone = [one for one in made if not failed or one is not self._job]  # a failed one stays

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from confcom.addon.cluster import processes
+from confcom.addon.cluster.helm import Helm
+from confcom.addon.cluster.kubectl import Cluster
 from confcom.addon.cluster.processes import OutputLimitError, Watch
 from confcom.addon.cluster.programs import run_program
+from confcom.addon.operations.add_on import AddOn
+from confcom.addon.operations.journal import interrupted
 
 OBEDIENT = """
 import os, signal, sys
@@ -87,6 +91,20 @@ def test_an_interruption_while_it_is_started_ends_it_as_well(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(ENDLESS, watch=watch)
     assert not watch.running
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_whether_helm_goes_on_is_known_after_an_interruption(running):
+    def run(_, /, *, watch, **more):
+        del more
+        watch.running = running
+        raise KeyboardInterrupt
+
+    add_on = AddOn(Cluster(), run, reporter=None, clock=None, sleep=None, now=None)
+    with pytest.raises(KeyboardInterrupt):
+        add_on.run_helm(Helm.uninstall, Watch())
+    assert add_on.journal.helm_goes_on is running
+    assert interrupted(add_on.journal, None).error_code == "interrupted-during-helm"
 
 
 def test_meanwhile_something_else_is_done_until_it_has_ended(here):

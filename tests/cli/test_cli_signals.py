@@ -71,10 +71,9 @@ def served(cluster, path):
                     raise KeyboardInterrupt
 
             given = asked["stdin"].encode() if asked["stdin"] else None
+            watch = Watch(wait, stoppable=True) if asked["argv"][0] == "helm" else None
             try:
-                done = cluster.run(
-                    asked["argv"], stdin=given, watch=Watch(wait) if asked["argv"][0] == "helm" else None
-                )
+                done = cluster.run(asked["argv"], stdin=given, watch=watch)
                 told = [done.returncode, done.stdout.decode(), done.stderr.decode()]
             except KeyboardInterrupt:
                 told = [1, "", "Error: context canceled"]
