@@ -75,7 +75,9 @@ class FakeCluster:
     plugin_ended: dict = field(default_factory=dict)
     on_tick: object = None
     lock: object = field(default_factory=threading.RLock)
-    """Helm works in a thread of its own, while its Job is watched."""
+    """Its programs may be processes, which run at the same time."""
+    watch: object = None
+    """What is done while helm makes a change."""
 
     def __post_init__(self):
         self.objects.append({"kind": "Namespace", "metadata": {"name": "default"}})
@@ -114,9 +116,8 @@ class FakeCluster:
             self.tick()
             self.hook.tick()
 
-    def run(self, arguments, /, *, stdin=None, timeout=60.0, stop=None, most=0):
-        if stop is not None:
-            stop.when_asked(self.hook.cancel)
+    def run(self, arguments, /, *, stdin=None, timeout=60.0, watch=None, most=0):
+        self.watch = watch or self.watch
         self.calls.append(list(arguments))
         program, *rest = arguments
         if stdin is not None and program == "kubectl":
@@ -124,7 +125,13 @@ class FakeCluster:
         if program in self.missing:
             raise FileNotFoundError(program)
         words, flags = words_and_flags(rest)
-        code, out, err = getattr(self, f"_{program}")(words, flags, rest, stdin)
+        try:
+            code, out, err = getattr(self, f"_{program}")(words, flags, rest, stdin)
+        finally:
+            if watch is not None:
+                watch.running = False
+        if watch is not None and self.hook.interrupted():
+            raise KeyboardInterrupt
         return subprocess.CompletedProcess(arguments, code, out.encode(), err.encode())
 
     # The control plane and the kubelets.
@@ -438,8 +445,8 @@ class FakeCluster:
             shown = [{"manifest": json.dumps(one)} for one in hooks]
             return 0, json.dumps({"manifest": text, "hooks": shown, "config": values}), ""
         new = {"values": copy.deepcopy(values), "manifests": manifests, "hooks": hooks}
+        failure = self.hook.play(hooks)
         with self.lock:
-            failure = self.hook.play(hooks)
             if failure == CANCELLED:
                 failure = f"UPGRADE FAILED: {failure}"
                 self._record(new, f'Upgrade "confcom" failed: {CANCELLED}', "failed")

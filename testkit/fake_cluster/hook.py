@@ -1,10 +1,9 @@
 """The Job that helm waits for before it changes anything else.
 
-Its Pod starts, or does not, once somebody has looked at it: what people are shown depends on no thread's speed.
+Its Pod starts, or does not, once somebody has looked at it.
 """
 
 import copy
-import threading
 
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import SYSTEM
@@ -14,8 +13,6 @@ CANNOT_START = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "Invali
 TOO_LATE = ("DeadlineExceeded", "Job was active longer than specified deadline")
 CANCELLED = "context canceled"
 """What helm says when it gets a SIGINT while it waits."""
-SECONDS = 30.0
-"""Of real time without a look, after which nobody watches."""
 SECRET = {"kind": "Secret", "metadata": {"name": "confcom-simulated-platform", "namespace": SYSTEM}}
 RECORD = {
     "kind": "ConfigMap",
@@ -31,83 +28,78 @@ RECORD = {
 
 
 class HookRun:
-    """Helm's hooks in one cluster: what its thread and the watching one tell each other."""
+    """Helm's hooks in one cluster."""
 
     def __init__(self, cluster):
         self._cluster = cluster
-        self._news = threading.Condition(cluster.lock)
         self._job = self._pod = None
-        self._looks, self._over, self._cancelled = 0, False, False
+        self._looked = self._over = self._interrupted = False
 
     def play(self, hooks):
         """Make them and wait for the Job; if helm cannot go on, why."""
         if not hooks:
             return ""
         cluster = self._cluster
-        with self._news:
-            cluster.remove({(one["kind"], one["metadata"]["name"]) for one in hooks})  # of a run that failed
-            made = copy.deepcopy(hooks)
-            (self._job,) = (one for one in made if one["kind"] == "Job")
-            name, template = self._job["metadata"]["name"], self._job["spec"]["template"]
-            image = template["spec"]["containers"][0]["image"]
-            broken = cluster.broken_images.get(image)
-            self._pod = make.pod(
-                f"{name}-6ftrb",
-                namespace=SYSTEM,
-                owner=("Job", name),
-                labels=template["metadata"]["labels"],
-                image=image,
-                status=copy.deepcopy(broken) if cannot_start(broken) else make.waiting("ContainerCreating"),
-            )
-            cluster.objects += [*made, self._pod]
-            self._looks, self._over = 0, False
-            while not (self._over or self._cancelled):
-                before = self._looks
-                if not self._news.wait(SECONDS) and before == self._looks:
-                    raise TimeoutError("nobody watches helm's Job")
-            if self._cancelled:  # helm leaves what it has made
-                self._cancelled = False
-                return CANCELLED
-            failed = "status" in self._job
-            gone = [one for one in made if not failed or one is not self._job]  # a failed one stays
-            cluster.objects = [one for one in cluster.objects if one is not self._pod and one not in gone]
-            if failed:
-                return f"resource Job/{SYSTEM}/{name} not ready. status: Failed, message: Job Failed. failed: 1/1"
-            if not cluster.find("Secret", SECRET["metadata"]["name"], SYSTEM):
-                cluster.objects.append(copy.deepcopy(SECRET))
-            wanted = copy.deepcopy(RECORD | {"data": {"sha256": cluster.new_root}})
-            there = cluster.find("ConfigMap", RECORD["metadata"]["name"], SYSTEM)
-            if [one["data"] for one in there] != [wanted["data"]]:
-                cluster.remove({("ConfigMap", RECORD["metadata"]["name"])})
-                cluster.objects.append(wanted)
-            return ""
+        cluster.remove({(one["kind"], one["metadata"]["name"]) for one in hooks})  # of a run that failed
+        made = copy.deepcopy(hooks)
+        (self._job,) = (one for one in made if one["kind"] == "Job")
+        name, template = self._job["metadata"]["name"], self._job["spec"]["template"]
+        image = template["spec"]["containers"][0]["image"]
+        broken = cluster.broken_images.get(image)
+        self._pod = make.pod(
+            f"{name}-6ftrb",
+            namespace=SYSTEM,
+            owner=("Job", name),
+            labels=template["metadata"]["labels"],
+            image=image,
+            status=copy.deepcopy(broken) if cannot_start(broken) else make.waiting("ContainerCreating"),
+        )
+        cluster.objects += [*made, self._pod]
+        self._looked = self._over = False
+        try:
+            while not self._over:
+                cluster.watch.meanwhile()
+        except KeyboardInterrupt:
+            if not cluster.watch.stoppable:
+                raise
+            self._interrupted = True  # it gets a SIGINT, and leaves what it has made
+            return CANCELLED
+        failed = "status" in self._job
+        gone = [one for one in made if not failed or one is not self._job]  # a failed one stays
+        cluster.objects = [one for one in cluster.objects if one is not self._pod and one not in gone]
+        if failed:
+            return f"resource Job/{SYSTEM}/{name} not ready. status: Failed, message: Job Failed. failed: 1/1"
+        if not cluster.find("Secret", SECRET["metadata"]["name"], SYSTEM):
+            cluster.objects.append(copy.deepcopy(SECRET))
+        wanted = copy.deepcopy(RECORD | {"data": {"sha256": cluster.new_root}})
+        there = cluster.find("ConfigMap", RECORD["metadata"]["name"], SYSTEM)
+        if [one["data"] for one in there] != [wanted["data"]]:
+            cluster.remove({("ConfigMap", RECORD["metadata"]["name"])})
+            cluster.objects.append(wanted)
+        return ""
 
-    def cancel(self):
-        """Helm gets a SIGINT."""
-        with self._news:
-            self._cancelled = True
-            self._news.notify_all()
+    def interrupted(self):
+        """Whether helm was ended by a SIGINT; told once."""
+        told, self._interrupted = self._interrupted, False
+        return told
 
     def look(self):
         """Somebody lists Pods."""
-        self._looks += 1
+        self._looked = True
 
     def tick(self):
         """A moment later the Job is over, unless its Pod does not start; then it is when somebody has ended it."""
-        if self._job is None or not self._looks:
+        if self._job is None or not self._looked:
             return
         if cannot_start(self._pod["status"]):
             if "activeDeadlineSeconds" not in self._job["spec"]:
                 return
             self._job["status"] = make.failed_hook("", *TOO_LATE)["status"]
         self._over = True
-        self._news.notify_all()
-        self._news.wait_for(lambda: self._job is None, SECONDS)
 
     def close(self):
         """Helm has done what comes after them."""
         self._job = None
-        self._news.notify_all()
 
 
 def cannot_start(status):

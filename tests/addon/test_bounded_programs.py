@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 from confcom.addon.cluster import programs
-from confcom.addon.cluster.bounded_process import OutputLimitError, run_bounded
 from confcom.addon.cluster.helm import MAX_HELM_BYTES, Helm, Values
 from confcom.addon.cluster.kubectl import MAX_LOG_BYTES, Cluster, KubeApi
+from confcom.addon.cluster.processes import OutputLimitError, run_bounded
 from confcom.addon.cluster.programs import (
     MAX_STDERR_BYTES,
     MAX_STDOUT_BYTES,
     ClusterAccessError,
-    ErrorContext,
     call,
     run_program,
 )
@@ -57,15 +56,15 @@ def test_a_program_that_writes_for_ever_is_killed_and_takes_no_more_memory_than_
     tracemalloc.start()
     try:
         with pytest.raises(ClusterAccessError) as caught:
-            call(run_program, ["kubectl", "get", "nodes"], ErrorContext("nodes cannot be listed"), most=4 * MIB)
+            call(run_program, ["kubectl", "get", "nodes"], "nodes cannot be listed", most=4 * MIB)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     bound = {"stdout": 4 * MIB, "stderr": MAX_STDERR_BYTES}[stream]
     assert peak < 2 * bound + 4 * MIB
     assert not is_there()
-    assert caught.value.what == "nodes cannot be listed"
-    assert f"it printed more than {bound // MIB} MiB on {stream}" in caught.value.why
+    assert (caught.value.what, caught.value.error_code) == ("nodes cannot be listed", "output-too-large")
+    assert f"{bound // MIB} MiB on {stream}" in caught.value.why
     assert "kubectl get nodes" in caught.value.remedy
 
 
@@ -89,23 +88,24 @@ def test_each_kind_of_answer_has_its_bound():
     assert asked == [MAX_LOG_BYTES]
 
 
-@pytest.mark.parametrize(("killed", "told"), [(True, "was ended"), (False, "may have made the change")])
-def test_whether_a_program_was_ended_for_what_it_printed_is_told(killed, told):
+@pytest.mark.parametrize(("killed", "code"), [(True, "output-too-large"), (False, "output-lost")])
+def test_whether_a_program_was_ended_for_what_it_printed_is_told(killed, code):
     def run(*_, most, **__):
         raise OutputLimitError("stderr", most, killed=killed)
 
     with pytest.raises(ClusterAccessError) as caught:
         Helm(Cluster(), run).uninstall()
-    assert told in caught.value.why
+    assert caught.value.error_code == code
 
 
 def test_a_value_that_was_set_is_not_repeated_in_what_to_try_by_hand(tmp_path):
     def run(arguments, /, *, timeout, **_):
         raise subprocess.TimeoutExpired(arguments, timeout)
 
-    values = Values({}, settings=("a.key=s3cret",), texts=("b=s3cret\ns3cret=1",))
+    values = Values(settings=("a.key=s3cret",), texts=("b=s3cret\ns3cret=1",))
     with pytest.raises(ClusterAccessError) as caught:
         Helm(Cluster(), run).upgrade(tmp_path, values)
+    assert caught.value.error_code == "program-timeout"
     assert "--set=a.key=... --set-string=b=..." in caught.value.remedy
     assert "s3cret" not in str(caught.value)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.addon.cluster.helm import BusyError, ChartError, Helm, HelmError, UnfinishedError, Values
+from confcom.addon.cluster.helm import HELM_SECONDS, BusyError, ChartError, Helm, HelmError, UnfinishedError, Values
 from confcom.addon.cluster.kubectl import Cluster, KubeApi
 from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError, run_program, stderr_summary
 
@@ -23,6 +23,7 @@ def helm():
 
         def __call__(self, arguments, /, *, stdin=None, timeout=60.0, most=0):
             self.asked.append((list(arguments), stdin))
+            self.timeout = timeout
             code, out, err = self.answer
             return subprocess.CompletedProcess(arguments, code, out.encode(), err.encode())
 
@@ -35,7 +36,7 @@ def release(helm):
 
 
 def test_values_are_given_in_the_order_in_which_they_win(helm, release, tmp_path):
-    values = Values({"a": 1}, (tmp_path / "v.yaml",), ("b=2",), ("c=3",))
+    values = Values((tmp_path / "v.yaml",), ("b=2",), ("c=3",), {"a": 1})
     release.upgrade(tmp_path / "chart", values)
     ((line, stdin),) = helm.asked
     flags = [word for word in line if word.startswith(("--values", "--set"))]
@@ -46,7 +47,7 @@ def test_values_are_given_in_the_order_in_which_they_win(helm, release, tmp_path
 
 @pytest.mark.parametrize("name", ["a, b.yaml", 'a"b.yaml', '"a",b.yaml', "plain.yaml"])
 def test_a_file_of_values_is_one_file_whatever_its_name(helm, release, tmp_path, name):
-    release.upgrade(tmp_path, Values({}, (tmp_path / name,)))
+    release.upgrade(tmp_path, Values((tmp_path / name,)))
     given = [word.partition("=")[2] for word in helm.asked[0][0] if word.startswith("--values=")]
     assert [next(csv.reader([one], strict=True)) for one in given] == [["-"], [str(tmp_path / name)]]
 
@@ -56,50 +57,81 @@ def test_rendering_changes_nothing_and_tells_hooks_apart(helm, release, tmp_path
     manifest = "apiVersion: v1\nkind: A\n---\n# nothing\n---\napiVersion: v1\nkind: B\n"
     document = {"manifest": manifest, "hooks": [hook], "config": {"x": 1}}
     helm.answer = (0, json.dumps(document), "")
-    rendering = release.render(tmp_path, Values({}))
+    rendering = release.render(tmp_path, Values())
     assert "--dry-run=server" in helm.asked[0][0]
     assert [one["kind"] for one in rendering.manifests] == ["A", "B"]
     assert [one["kind"] for one in rendering.hooks] == ["Job"]
     assert rendering.config == {"x": 1}
 
 
+CHART_REFUSAL = """Error: execution error at (confcom/templates/checks.yaml:1:1):
+
+confcom: nothing was changed, because a is not b.
+  why: of c.
+  do:  set d:
+         --set d=1
+       or e
+{code}
+Use --debug flag to render out invalid YAML
+"""
+
+
 @pytest.mark.parametrize(
-    ("said", "kind", "why"),
+    ("said", "kind", "code"),
     [
-        ("Error: values don't meet the specifications: - at '/x': got boolean", ChartError, "got boolean"),
-        ('Error: failed to query: secrets is forbidden: User "eve" cannot list', ClusterAccessError, "forbidden"),
-        ("Error: connection refused", ClusterAccessError, "connection refused"),
-        ('Error: UPGRADE FAILED: "confcom" has no deployed releases', UnfinishedError, "no deployed releases"),
-        ("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in", BusyError, "another op"),
-        ("Error: INSTALLATION FAILED: release: already exists", BusyError, "already exists"),
-        ("Error: INSTALLATION FAILED: cannot reuse a name that is still in use", BusyError, "still in use"),
-        ("Error: cannot re-use a name that is still in use", BusyError, "still in use"),
-        ("", ClusterAccessError, "helm said nothing"),
+        (CHART_REFUSAL.format(code=""), ChartError, "chart-values-refused"),
+        (CHART_REFUSAL.format(code="\n  code: a-is-not-b\n"), ChartError, "a-is-not-b"),
+        ("Error: values don't meet the specifications: - at '/x': got boolean", ChartError, "chart-values-refused"),
+        ('Error: failed to query: secrets is forbidden: User "eve"', ClusterAccessError, "cluster-request-failed"),
+        ("Error: connection refused", ClusterAccessError, "cluster-request-failed"),
+        ('Error: UPGRADE FAILED: "confcom" has no deployed releases', UnfinishedError, "removal-interrupted"),
+        ("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in", BusyError, "other-change"),
+        ("Error: INSTALLATION FAILED: release: already exists", BusyError, "other-change"),
+        ("Error: INSTALLATION FAILED: cannot reuse a name that is still in use", BusyError, "other-change"),
+        ("Error: cannot re-use a name that is still in use", BusyError, "other-change"),
+        ("", ClusterAccessError, "cluster-request-failed"),
     ],
 )
-def test_who_is_to_blame_when_it_cannot_be_rendered(helm, release, said, kind, why):
+def test_who_is_to_blame_when_it_cannot_be_rendered(helm, release, said, kind, code):
     helm.answer = (1, "", said)
     with pytest.raises(kind) as caught:
-        release.render(Path("chart"), Values({}))
-    assert why in caught.value.why
+        release.render(Path("chart"), Values())
+    assert caught.value.error_code == code
+    assert caught.value.why
+
+
+def test_what_the_chart_says_is_told_without_what_helm_says_around_it(helm, release):
+    helm.answer = (1, "", CHART_REFUSAL.format(code=""))
+    with pytest.raises(ChartError) as caught:
+        release.render(Path("chart"), Values())
+    assert caught.value.what.endswith(": a is not b")
+    assert (caught.value.why, caught.value.remedy) == ("of c", "set d: --set d=1; or e")
 
 
 @pytest.mark.parametrize(
-    ("said", "remedy"),
+    ("said", "code"),
     [
-        ("another operation (install/upgrade/rollback) is in progress", "see `confcom status`"),
-        ("UPGRADE FAILED: pre-upgrade hooks failed", "the daemons go on as they were"),
-        ("INSTALLATION FAILED: failed pre-install", "kubectl describe jobs,pods --namespace=sgx"),
-        ('"confcom" has no deployed releases', "`confcom disable`, which was interrupted, finishes its work"),
-        ("timed out", "helm history confcom --namespace=sgx"),
+        ("another operation (install/upgrade/rollback) is in progress", "other-change"),
+        ("UPGRADE FAILED: pre-upgrade hooks failed", "hook-failed"),
+        ("INSTALLATION FAILED: failed pre-install", "hook-failed"),
+        ('"confcom" has no deployed releases', "removal-interrupted"),
+        ("timed out", "helm-failed"),
     ],
 )
-def test_what_to_do_when_helm_fails(helm, release, tmp_path, said, remedy):
+def test_what_to_do_when_helm_fails(helm, release, tmp_path, said, code):
     helm.answer = (1, "", f"Error: {said}")
     with pytest.raises(HelmError) as caught:
-        release.upgrade(tmp_path, Values({}))
-    assert caught.value.why == said
-    assert remedy in caught.value.remedy
+        release.upgrade(tmp_path, Values())
+    assert (caught.value.error_code, caught.value.why) == (code, said)
+    assert ("--namespace=sgx" in caught.value.remedy) is ("pre-install" in said or code == "helm-failed")
+
+
+def test_helm_has_longer_than_its_own_timeout_or_as_long_as_is_said(helm, release):
+    helm.answer = (0, "[]", "")
+    release.history()
+    assert helm.timeout > HELM_SECONDS
+    Helm(Cluster(), helm, seconds=3.0).history()
+    assert helm.timeout == 3.0
 
 
 def test_no_release_has_no_history(helm, release):

@@ -1,4 +1,4 @@
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -7,13 +7,17 @@ from hypothesis import strategies as st
 from confcom.addon.release.history import NoRevisionError, Revision, previous
 
 
+def revision(number, status, description, **more):
+    return Revision.parse({"revision": number, "status": status, "description": description} | more)
+
+
 def history(*texts):
     """`ok`, `failed`, or the number that a revision is a rollback to."""
     made = []
     for number, text in enumerate(texts, 1):
         description = f"Rollback to {text}" if isinstance(text, int) else "Upgrade complete"
         status = "failed" if text == "failed" else "superseded"
-        made.append(Revision.parse({"revision": number, "status": status, "description": description}))
+        made.append(revision(number, status, description))
     return made
 
 
@@ -37,15 +41,15 @@ def test_each_rollback_goes_further_back(texts, expected):
     "texts", [[], ["ok"], ["failed"], ["failed", "failed"], ["ok", "ok", 1], ["ok", "ok", 1, "ok", 3]]
 )
 def test_there_is_nothing_to_go_back_to(texts):
-    with pytest.raises(NoRevisionError):
+    with pytest.raises(NoRevisionError) as caught:
         previous(history(*texts))
+    assert caught.value.error_code == ("no-earlier-revision" if texts else "not-enabled")
 
 
 def told(*lines, first=1):
     """As `helm history` tells them: status and description."""
-    return [
-        Revision(number, *(part.strip() for part in line.split(":", 1))) for number, line in enumerate(lines, first)
-    ]
+    parts = [(number, *line.split(": ", 1)) for number, line in enumerate(lines, first)]
+    return [revision(*one) for one in parts]
 
 
 UPGRADE = "superseded: Upgrade complete"
@@ -57,6 +61,13 @@ def test_an_interrupted_rollback_is_gone_on_with():
 
 
 FAILED_ROLLBACK = 'failed: Rollback "confcom" failed: cannot patch'
+
+
+def test_helm_names_the_revision_that_is_copied_whatever_the_description_says():
+    copy = revision(4, "deployed", "as the ticket says", rollback_revision=2)
+    assert previous([*told(UPGRADE, UPGRADE, UPGRADE), copy]) == 1
+    failed = revision(4, "failed", 'Rollback "confcom" failed: cannot patch', rollback_revision=1)
+    assert previous([*told(UPGRADE, UPGRADE, UPGRADE), failed]) == 1
 
 
 def test_a_failed_rollback_does_not_tell_what_it_was_to_so_the_last_that_was_applied_is_undone():
@@ -87,8 +98,9 @@ def test_of_a_content_whose_first_revision_is_gone_a_copy_is_named():
 
 
 def test_what_was_before_a_revision_that_is_gone_is_gone_too():
-    with pytest.raises(NoRevisionError, match="there is nothing to roll back to"):
+    with pytest.raises(NoRevisionError) as caught:
         previous(told(*[UPGRADE] * 9, "deployed: Rollback to 2", first=3))
+    assert caught.value.error_code == "no-earlier-revision"
 
 
 @pytest.mark.parametrize("description", ["Rollback to 2", "Rollback to 9", "Rollback to 1 as the ticket says"])
@@ -101,27 +113,30 @@ class Model:
     """A release whose contents are known, with helm's own rules for the status and description of each revision."""
 
     keep: int
+    names_target: bool
+    """Whether it is helm 4.3.0 or newer."""
     revisions: list = field(default_factory=list)
     contents: dict = field(default_factory=dict)
     parents: dict = field(default_factory=dict)
     """By content: what was applied when it was made."""
     at: int | None = None
     lost: set = field(default_factory=set)
-    """Failed rollbacks: nothing tells their content."""
+    """Failed rollbacks of which nothing tells the content."""
+    failed: set = field(default_factory=set)
+    """The others."""
 
-    def _add(self, status, description, content=None):
+    def _add(self, status, description, content=None, *, target=0):
         numbers = [one.number for one in self.revisions]
         while len(self.revisions) >= self.keep:
             self.revisions.remove(next(one for one in self.revisions if one.status != "deployed"))
         number = max(numbers, default=0) + 1
-        self.revisions.append(Revision(number, status, description))
+        named = {"rollback_revision": target} if target and self.names_target else {}
+        self.revisions.append(revision(number, status, description, **named))
         self.contents[number] = content or number
         return number
 
     def _supersede(self, which):
-        self.revisions = [
-            Revision(one.number, "superseded", one.description) if one in which else one for one in self.revisions
-        ]
+        self.revisions = [replace(one, status="superseded") if one in which else one for one in self.revisions]
 
     @property
     def _deployed(self):
@@ -152,15 +167,18 @@ class Model:
         content = self.contents[target]
         if how == "ok":
             before = self._deployed
-            self._add("deployed", f"Rollback to {target}", content)
+            self._add("deployed", f"Rollback to {target}", content, target=target)
             self._supersede(before)
             self.at = content
         elif how == "interrupted":
-            self._add("pending-rollback", f"Rollback to {target}", content)
-        elif last.status != "pending-rollback":  # else nothing tells which one of both was meant
-            number = self._add("failed", 'Rollback "confcom" failed: no', content)
+            self._add("pending-rollback", f"Rollback to {target}", content, target=target)
+        elif last.status != "pending-rollback":  # else nothing tells that this one was interrupted
+            number = self._add("failed", 'Rollback "confcom" failed: no', content, target=target)
             self._supersede([one for one in self.revisions if one.number == last.number])
-            self.lost.add(number)
+            if self.names_target:
+                self.failed.add(number)
+            else:
+                self.lost.add(number)
 
     @property
     def expected(self):
@@ -168,15 +186,16 @@ class Model:
         if last.number in self.lost:
             return self.parents.get(self.at) or self.at
         content = self.contents[last.number]
-        return content if last.status == "pending-rollback" else self.parents[content]
+        goes_on = last.status == "pending-rollback" or last.number in self.failed
+        return content if goes_on else self.parents[content]
 
 
 HOW = st.sampled_from(["ok", "failed", "interrupted"])
 CHANGES = st.lists(st.tuples(HOW, st.none() | st.integers(0, 30)), min_size=1, max_size=14)
 
 
-def changed(changes, keep):
-    model = Model(keep)
+def changed(changes, keep, names_target):
+    model = Model(keep, names_target)
     for how, chosen in changes:
         if chosen is None:
             model.update(how)
@@ -185,9 +204,9 @@ def changed(changes, keep):
     return model
 
 
-@given(CHANGES)
-def test_whatever_was_done_the_last_change_is_undone(changes):
-    model = changed(changes, keep=100)
+@given(CHANGES, st.booleans())
+def test_whatever_was_done_the_last_change_is_undone(changes, names_target):
+    model = changed(changes, 100, names_target)
     if not model.revisions:
         return
     if model.expected is None:
@@ -197,9 +216,9 @@ def test_whatever_was_done_the_last_change_is_undone(changes):
         assert model.contents[previous(model.revisions)] == model.expected
 
 
-@given(CHANGES, st.integers(2, 5))
-def test_with_old_revisions_gone_it_is_the_same_or_nothing(changes, keep):
-    model = changed(changes, keep)
+@given(CHANGES, st.integers(2, 5), st.booleans())
+def test_with_old_revisions_gone_it_is_the_same_or_nothing(changes, keep, names_target):
+    model = changed(changes, keep, names_target)
     try:
         found = previous(model.revisions)
     except NoRevisionError:

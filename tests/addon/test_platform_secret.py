@@ -36,22 +36,23 @@ def test_mounted_it_is_a_state_directory(platform, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("document", "why"),
+    ("document", "code"),
     [
-        (b"", "not JSON"),
-        (b"[" * 100_000, "not JSON"),
-        (b"[]", "no data under the key"),
-        (b"{}", "no data under the key"),
-        (b'{"data": null}', "no data under the key"),
-        (b'{"data": {"platform.json": 7}}', "no data under the key"),
-        (b'{"data": {"platform.json": "&"}}', "not base64"),
-        (b" " * (MAX_SECRET_BYTES + 1), "larger than"),
+        (b"", "secret-not-json"),
+        (b"[" * 100_000, "secret-not-json"),
+        (b"[]", "secret-without-platform"),
+        (b"{}", "secret-without-platform"),
+        (b'{"data": null}', "secret-without-platform"),
+        (b'{"data": {"platform.json": 7}}', "secret-without-platform"),
+        (b'{"data": {"platform.json": "&"}}', "secret-not-base64"),
+        (b" " * (MAX_SECRET_BYTES + 1), "secret-too-large"),
     ],
 )
-def test_something_else_is_explained(document, why):
+def test_something_else_is_explained(document, code):
     with pytest.raises(MalformedError) as caught:
         decode_secret(document)
-    assert why in caught.value.why
+    assert caught.value.error_code == code
+    assert caught.value.why
     assert caught.value.remedy
 
 

@@ -132,21 +132,11 @@ def test_helm_that_ended_in_time_has_made_the_change(confcom, enabled):
     confcom("update", "--set", "logLevel=debug")
     rollback = enabled._helm_rollback
 
-    def slow(words, flags, rest, stdin):
-        with enabled.lock:
-            while not interrupted:
-                enabled.hook._news.wait(30)
-        return rollback(words, flags, rest, stdin)
+    def interrupted(*arguments):
+        rollback(*arguments)
+        raise KeyboardInterrupt
 
-    interrupted = []
-
-    def once(fake):
-        if not interrupted:
-            interrupted.append(True)
-            fake.hook._news.notify_all()
-            interrupt()
-
-    enabled._helm_rollback, enabled.on_tick = slow, once
+    enabled._helm_rollback = interrupted
     what, why, do = told(confcom("rollback"))
     assert what == "Error: interrupted while helm was at work"
     assert why == "why: helm has recorded revision 3 as deployed: the change is made, and the cluster goes on"
@@ -245,17 +235,3 @@ def test_while_the_result_is_written_the_change_is_made(confcom, enabled, monkey
     for module in ("enable", "disable"):
         monkeypatch.setattr(f"confcom.cli.commands.{module}.show_result", interrupt)
     assert f"Error: {expected}" in told(confcom(*command))
-
-
-def test_helm_that_has_just_been_started_is_asked_to_end_as_well(confcom, enabled, monkeypatch):
-    from confcom.addon.cluster import detached_process as detached
-
-    def run_in_background(work, done):
-        detached.run_in_background(work, done)
-        interrupt()
-
-    monkeypatch.setattr("confcom.addon.operations.add_on.run_in_background", run_in_background)
-    what, why, _ = told(confcom("update", "--set", "logLevel=debug"))
-    assert what == "Error: interrupted while helm was at work"
-    assert why.startswith("why: the last change (revision 2) failed and may be half made")
-    assert [one["status"] for one in enabled.revisions] == ["deployed", "failed"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.addon.cluster.detached_process import StopRequest
+from confcom.addon.cluster.processes import Watch
 from confcom.errors import ExitCode
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.cluster import FakeCluster
@@ -61,13 +61,23 @@ def served(cluster, path):
         with connection, connection.makefile("rw") as stream:
             asked = json.loads(stream.readline())
             if "stop" in asked:
-                stops[asked["stop"]].ask()
+                stops[asked["stop"]].set()
                 return
             seen.append(asked)
-            stop = stops[asked["pid"]] = StopRequest()
+            stop = stops[asked["pid"]] = threading.Event()
+
+            def wait():
+                if stop.wait(0.05):
+                    raise KeyboardInterrupt
+
             given = asked["stdin"].encode() if asked["stdin"] else None
-            done = cluster.run(asked["argv"], stdin=given, stop=stop)
-            stream.write(json.dumps([done.returncode, done.stdout.decode(), done.stderr.decode()]) + "\n")
+            watch = Watch(wait, stoppable=True) if asked["argv"][0] == "helm" else None
+            try:
+                done = cluster.run(asked["argv"], stdin=given, watch=watch)
+                told = [done.returncode, done.stdout.decode(), done.stderr.decode()]
+            except KeyboardInterrupt:
+                told = [1, "", "Error: context canceled"]
+            stream.write(json.dumps(told) + "\n")
             stream.flush()
 
     with socket.socket(socket.AF_UNIX) as listener:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from confcom.addon.cluster.root_reader import MOST_ASKED
+from confcom.addon.cluster.snapshot_reader import MOST_ASKED
 from confcom.errors import ExitCode
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.hook import RECORD, SECRET

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from confcom.addon.cluster.refused_pods_reader import MOST_CONTROLLERS
+from confcom.addon.cluster.snapshot_reader import MOST_CONTROLLERS
 from confcom.errors import ExitCode
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.chart import POLICY

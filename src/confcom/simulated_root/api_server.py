@@ -9,16 +9,12 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from http import HTTPStatus
 from pathlib import Path
-from typing import TypeVar
 
 from confcom.errors import ConfcomError, SettingsError, UnavailableError
-
-T = TypeVar("T")
 
 SERVICE_ACCOUNT_DIRECTORY = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where the kubelet mounts a pod's token, the API server's CA and the namespace (Kubernetes: "Accessing the API from a
@@ -30,6 +26,9 @@ RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
 after the Job; after that the Job's own retries continue."""
 MAX_ANSWER_BYTES = 64 * 1024
 """Read limit of an answer: a Status takes less than 1 KiB, a simulated platform's Secret about 10 KiB."""
+_MANAGER = "confcom"
+"""The field manager of what is created."""
+_PARTICIPLES = {"POST": "created", "GET": "read", "DELETE": "deleted"}
 _MAX_MESSAGE_CHARACTERS = 500
 """Limit of the API server's message within an error; the API server's own messages are one or two sentences."""
 
@@ -37,12 +36,16 @@ _MAX_MESSAGE_CHARACTERS = 500
 class ApiRefusedError(ConfcomError):
     """The API server refused the request for good: a retry would not help."""
 
+    error_code = "api-server-refused"
 
-class Creation(Enum):
-    """Whether an object was created, or existed already."""
 
-    CREATED = "created"
-    EXISTS = "exists"
+@dataclass(frozen=True, slots=True)
+class ApiObject:
+    """An object of the pod's namespace: its kind, the kind's plural in paths, and its name."""
+
+    kind: str
+    plural: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +58,33 @@ class ApiAnswer:
 
 @dataclass(frozen=True, slots=True)
 class InClusterApi:
-    """A client for the API server inside a pod, with the pod's ServiceAccount."""
+    """A client for the API server inside a pod, with the pod's ServiceAccount. Each method repeats its request.
+
+    They raise ApiRefusedError if the API server refuses for good, UnavailableError if no attempt got a usable answer,
+    and SettingsError if the pod's token or CA cannot be read.
+
+    Args:
+        host: the API server's address.
+        port: its port.
+        directory: contains `token`, `ca.crt` and `namespace`.
+        namespace: the pod's namespace.
+        sleep: waits for a number of seconds.
+    """
 
     host: str
     port: int
     directory: Path
     namespace: str
+    sleep: Callable[[float], None]
 
     @classmethod
-    def find(cls, environ: Mapping[str, str], directory: Path = SERVICE_ACCOUNT_DIRECTORY) -> InClusterApi:
+    def find(cls, environ: Mapping[str, str], directory: Path, sleep: Callable[[float], None]) -> InClusterApi:
         """Create the client from the environment and the files that the kubelet gives a pod.
 
         Args:
             environ: contains KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT.
-            directory: contains `token`, `ca.crt` and `namespace`.
+            directory: as above.
+            sleep: as above.
 
         Raises:
             SettingsError: this is not a pod, or a pod without a ServiceAccount's token.
@@ -76,13 +92,68 @@ class InClusterApi:
         host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "")
         if not host or not port.isdecimal():
             raise _no_pod("the variables KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set")
-        return cls(host, int(port), directory, _read(directory / "namespace"))
+        return cls(host, int(port), directory, _read(directory / "namespace"), sleep)
 
-    def post(self, path: str, body: bytes) -> ApiAnswer:
-        """Send one POST request with a JSON body; raises the errors of `request`."""
-        return self.request("POST", path, body)
+    def described(self, wanted: ApiObject) -> str:
+        """Return an object's name for messages."""
+        return f"the {wanted.kind} {self.namespace}/{wanted.name}"
 
-    def request(self, method: str, path: str, body: bytes | None = None) -> ApiAnswer:
+    def create(self, wanted: ApiObject, body: bytes) -> bool:
+        """Create an object, and return whether it was created: one of that name is neither replaced nor read."""
+
+        def usable(answer: ApiAnswer) -> bool:
+            exists = answer.status == HTTPStatus.CONFLICT and _status_of(answer)[0] == "AlreadyExists"
+            return exists or answer.status == HTTPStatus.CREATED
+
+        return self._ask("POST", wanted, usable, body).status == HTTPStatus.CREATED
+
+    def read(self, wanted: ApiObject) -> bytes | None:
+        """Return an object's JSON; None if it does not exist."""
+        answer = self._ask("GET", wanted, lambda answer: answer.status in {HTTPStatus.OK, HTTPStatus.NOT_FOUND})
+        return answer.body if answer.status == HTTPStatus.OK else None
+
+    def delete(self, wanted: ApiObject) -> None:
+        """Delete an object; a missing one is no error."""
+        done = {HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.NOT_FOUND}
+        self._ask("DELETE", wanted, lambda answer: answer.status in done)
+
+    def _ask(
+        self, method: str, wanted: ApiObject, usable: Callable[[ApiAnswer], bool], body: bytes | None = None
+    ) -> ApiAnswer:
+        """Repeat a request until its answer is usable, the API server refuses for good, or RETRY_DELAYS are over."""
+        what = f"{self.described(wanted)} cannot be {_PARTICIPLES[method]}"
+        home = f"/api/v1/namespaces/{self.namespace}/{wanted.plural}"
+        path = f"{home}/{wanted.name}" if body is None else f"{home}?fieldManager={_MANAGER}"
+        waits = iter(RETRY_DELAYS)
+        while True:
+            try:
+                answer = self._request(method, path, body)
+            except ssl.SSLCertVerificationError as error:
+                raise UnavailableError(
+                    what,
+                    error_code="api-server-not-trusted",
+                    why=f"what answers as the API server has a certificate that the pod's CA did not issue: "
+                    f"{error.verify_message}",
+                    remedy="check that nothing stands between pods and the API server",
+                ) from error
+            except (OSError, http.client.HTTPException) as error:
+                problem = f"the API server did not answer: {error or type(error).__name__}"
+            else:
+                if usable(answer):
+                    return answer
+                problem = _passing_problem(answer, self.described(wanted))
+            wait = next(waits, None)
+            if wait is None:
+                raise UnavailableError(
+                    f"{what} after {len(RETRY_DELAYS) + 1} attempts",
+                    error_code="api-server-unavailable",
+                    why=problem,
+                    remedy="check the API server, and that this pod's ServiceAccount has the rights of the chart's "
+                    "Role",
+                )
+            self.sleep(wait)
+
+    def _request(self, method: str, path: str, body: bytes | None) -> ApiAnswer:
         """Send one request, with JSON if there is a body.
 
         Raises:
@@ -103,104 +174,6 @@ class InClusterApi:
             return ApiAnswer(response.status, response.read(MAX_ANSWER_BYTES))
         finally:
             connection.close()
-
-
-def create_object(
-    post: Callable[[], ApiAnswer],
-    *,
-    what: str,
-    sleep: Callable[[float], None],
-    delays: tuple[float, ...] = RETRY_DELAYS,
-) -> Creation:
-    """Create an object unless one of that name exists; never replace or read the existing one.
-
-    Args:
-        post: sends one request.
-        what: the object's name in errors.
-        sleep: waits for a number of seconds.
-        delays: seconds between attempts; there is one attempt more than delays.
-
-    Raises:
-        ApiRefusedError: the API server refused it for good.
-        UnavailableError: no attempt got a usable answer.
-    """
-
-    def outcome(answer: ApiAnswer) -> Creation | None:
-        if answer.status == HTTPStatus.CREATED:
-            return Creation.CREATED
-        exists = answer.status == HTTPStatus.CONFLICT and _status_of(answer)[0] == "AlreadyExists"
-        return Creation.EXISTS if exists else None
-
-    return _repeat(post, outcome, what=what, failure="cannot be created", sleep=sleep, delays=delays)
-
-
-def read_object(
-    get: Callable[[], ApiAnswer],
-    *,
-    what: str,
-    sleep: Callable[[float], None],
-    delays: tuple[float, ...] = RETRY_DELAYS,
-) -> bytes | None:
-    """Read an object's JSON; None if it does not exist. Arguments and errors are those of `create_object`."""
-
-    def outcome(answer: ApiAnswer) -> tuple[bytes | None] | None:
-        if answer.status == HTTPStatus.OK:
-            return (answer.body,)
-        return (None,) if answer.status == HTTPStatus.NOT_FOUND else None
-
-    return _repeat(get, outcome, what=what, failure="cannot be read", sleep=sleep, delays=delays)[0]
-
-
-def delete_object(
-    delete: Callable[[], ApiAnswer],
-    *,
-    what: str,
-    sleep: Callable[[float], None],
-    delays: tuple[float, ...] = RETRY_DELAYS,
-) -> None:
-    """Delete an object; a missing object is no error. Arguments and errors are those of `create_object`."""
-
-    def outcome(answer: ApiAnswer) -> bool | None:
-        return answer.status in {HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.NOT_FOUND} or None
-
-    _repeat(delete, outcome, what=what, failure="cannot be deleted", sleep=sleep, delays=delays)
-
-
-def _repeat(
-    attempt: Callable[[], ApiAnswer],
-    outcome: Callable[[ApiAnswer], T | None],
-    *,
-    what: str,
-    failure: str,
-    sleep: Callable[[float], None],
-    delays: tuple[float, ...],
-) -> T:
-    """Repeat a request until there is an outcome; raise at a permanent refusal, or when the attempts are used up."""
-    waits: Iterator[float] = iter(delays)
-    while True:
-        try:
-            answer = attempt()
-        except ssl.SSLCertVerificationError as error:
-            raise UnavailableError(
-                f"{what} {failure}",
-                why=f"what answers as the API server has a certificate that the pod's CA did not issue: "
-                f"{error.verify_message}",
-                remedy="check that nothing stands between pods and the API server",
-            ) from error
-        except (OSError, http.client.HTTPException) as error:
-            problem = f"the API server did not answer: {error or type(error).__name__}"
-        else:
-            if (found := outcome(answer)) is not None:
-                return found
-            problem = _passing_problem(answer, what)
-        wait = next(waits, None)
-        if wait is None:
-            raise UnavailableError(
-                f"{what} {failure} after {len(delays) + 1} attempts",
-                why=problem,
-                remedy="check the API server, and that this pod's ServiceAccount has the rights of the chart's Role",
-            )
-        sleep(wait)
 
 
 def _passing_problem(answer: ApiAnswer, what: str) -> str:
@@ -252,6 +225,7 @@ def _read(path: Path) -> str:
 def _no_pod(why: str) -> SettingsError:
     return SettingsError(
         "this process has no access to a Kubernetes API",
+        error_code="no-service-account",
         why=why,
         remedy="run it in a pod whose ServiceAccount's token is mounted, as the chart's Job does",
     )

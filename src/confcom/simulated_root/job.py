@@ -16,20 +16,14 @@ from typing import TextIO
 
 from confcom.errors import ConfcomError, ExitCode, UnavailableError, explain
 from confcom.quote_provider.state_directory import utc_now
-from confcom.simulated_root.api_server import (
-    SERVICE_ACCOUNT_DIRECTORY,
-    Creation,
-    InClusterApi,
-    create_object,
-    delete_object,
-    read_object,
-)
+from confcom.simulated_root.api_server import SERVICE_ACCOUNT_DIRECTORY, ApiObject, InClusterApi
 from confcom.simulated_root.record import RECORD_NAME, SECRET_NAME, encode_record, is_recorded
 from confcom.simulated_root.secret import decode_secret, encode_secret
 from confcom.simulation.keys import SEED_SIZE
 from confcom.simulation.platform import SimulatedPlatform
 
-_MANAGER = "fieldManager=confcom"
+_SECRET = ApiObject("Secret", "secrets", SECRET_NAME)
+_RECORD = ApiObject("ConfigMap", "configmaps", RECORD_NAME)
 _ATTEMPTS = 3
 """Attempts to publish: the garbage collector may remove the record of a deleted Secret between two requests."""
 
@@ -59,51 +53,40 @@ def main(
         The exit code (confcom.errors.ExitCode).
     """
     try:
-        api = InClusterApi.find(environ, directory)
+        api = InClusterApi.find(environ, directory, sleep)
         platform = SimulatedPlatform.create(random_bytes(SEED_SIZE), clock())
-        body = encode_secret(platform, api.namespace)
-        path = f"/api/v1/namespaces/{api.namespace}/secrets?{_MANAGER}"
-        name = f"the Secret {api.namespace}/{SECRET_NAME}"
-        creation = create_object(lambda: api.post(path, body), what=name, sleep=sleep)
-        there = "created" if creation is Creation.CREATED else "kept, since it is there already,"
-        stdout.write(f"{there} {name}\n")
-        stdout.write(f"published: its root certificate's SHA-256 is {_publish(api, sleep)}\n")
+        created = api.create(_SECRET, encode_secret(platform, api.namespace))
+        there = "created" if created else "kept, since it is there already,"
+        stdout.write(f"{there} {api.described(_SECRET)}\n")
+        stdout.write(f"published: its root certificate's SHA-256 is {_publish(api)}\n")
     except ConfcomError as error:
         stderr.write(explain(error))
         return error.exit_code
     return ExitCode.OK
 
 
-def _publish(api: InClusterApi, sleep: Callable[[float], None]) -> str:
+def _publish(api: InClusterApi) -> str:
     """Publish the fingerprint of the Secret's root in the ConfigMap, and return it.
 
     The Secret is read through the API, not mounted: a kubelet may mount one that was deleted.
     """
-    home = f"/api/v1/namespaces/{api.namespace}"
-    secret_path, record_path = f"{home}/secrets/{SECRET_NAME}", f"{home}/configmaps/{RECORD_NAME}"
-    secret_name = f"the Secret {api.namespace}/{SECRET_NAME}"
-    record_name = f"the ConfigMap {api.namespace}/{RECORD_NAME}"
     for _ in range(_ATTEMPTS):
-        document = read_object(lambda: api.request("GET", secret_path), what=secret_name, sleep=sleep)
+        document = api.read(_SECRET)
         if document is None:
             break
         fingerprint = decode_secret(document).root_fingerprint
         record = encode_record(json.loads(document), fingerprint, api.namespace)
-        found = read_object(lambda: api.request("GET", record_path), what=record_name, sleep=sleep)
+        found = api.read(_RECORD)
         if found is not None:
             if is_recorded(found, record):
                 return fingerprint
             # Not updated: the garbage collector may be about to delete a ConfigMap that belongs to a deleted Secret.
-            delete_object(lambda: api.request("DELETE", record_path), what=record_name, sleep=sleep)
-        created = create_object(
-            lambda body=record: api.post(f"{home}/configmaps?{_MANAGER}", body),  # type: ignore[misc]
-            what=record_name,
-            sleep=sleep,
-        )
-        if created is Creation.CREATED:
+            api.delete(_RECORD)
+        if api.create(_RECORD, record):
             return fingerprint
     raise UnavailableError(
-        f"{record_name} cannot be made",
-        why=f"somebody deletes or makes {secret_name} or it at the same time",
+        f"{api.described(_RECORD)} cannot be made",
+        error_code="root-changed-meanwhile",
+        why=f"somebody deletes or makes {api.described(_SECRET)} or it at the same time",
         remedy="run `confcom enable` or `helm upgrade` again",
     )

@@ -56,25 +56,26 @@ def decode_secret(document: bytes) -> SimulatedPlatform:
 
 def _state(document: bytes) -> bytes:
     if len(document) > MAX_SECRET_BYTES:
-        raise _not_a_platform(f"it is larger than {MAX_SECRET_BYTES} bytes")
+        raise _not_a_platform(f"it is larger than {MAX_SECRET_BYTES} bytes", error_code="secret-too-large")
     try:
         secret = json.loads(document)
     except (ValueError, RecursionError):
         # Not chained: a JSON error's text may quote the document.
-        raise _not_a_platform("it is not JSON") from None
+        raise _not_a_platform("it is not JSON", error_code="secret-not-json") from None
     data = secret.get("data") if isinstance(secret, dict) else None
     encoded = data.get(STATE_FILE) if isinstance(data, dict) else None
     if not isinstance(encoded, str):
-        raise _not_a_platform(f"it has no data under the key {STATE_FILE}")
+        raise _not_a_platform(f"it has no data under the key {STATE_FILE}", error_code="secret-without-platform")
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        raise _not_a_platform(f"its {STATE_FILE} is not base64") from None
+        raise _not_a_platform(f"its {STATE_FILE} is not base64", error_code="secret-not-base64") from None
 
 
-def _not_a_platform(why: str) -> MalformedError:
+def _not_a_platform(why: str, *, error_code: str) -> MalformedError:
     return MalformedError(
         f"the Secret {SECRET_NAME} does not hold a simulated platform",
+        error_code=error_code,
         why=why,
         remedy="find out who wrote it; if nobody relies on its root, delete it and run `confcom enable` (or "
         "`helm upgrade`), which makes a new one",

@@ -6,12 +6,12 @@ output is shown in the error; it is not reported as an internal error, and not r
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from enum import Enum
 from subprocess import CompletedProcess
+from typing import Any
 
 from confcom.addon.cluster.programs import ClusterAccessError, manual_command
 from confcom.errors import printable
@@ -21,151 +21,122 @@ MAX_SHOWN_CHARACTERS = 120
 """Limit for the output and for the parse error in a message: enough for a page's title or a wrapper's first line."""
 _HEAD_BYTES = 100 * MAX_SHOWN_CHARACTERS
 """How much of the output is searched for them: enough if it is indented or begins with empty lines."""
-_RESOURCE_NAME = re.compile("[a-z0-9.-]+/[^/]+")
+_RESOURCE_NAME = re.compile("([a-z0-9.-]+)/([^/]+)")
 """A line of kubectl's with --output=name."""
 _SPACE = re.compile(r"\s*")
 
 
-@dataclass(frozen=True, slots=True)
-class CommandOutput:
-    """What a program printed. Each method parses it in one way, and raises ClusterAccessError if that fails.
+class Form(Enum):
+    """What a program is to print: its name in errors, and the members that each object has."""
+
+    OBJECT = "a JSON object", ()
+    OBJECT_OR_NULL = "a JSON object or null", ()
+    """Go writes a nil map as null: it is read as an empty object."""
+    REVISIONS = "a list of revisions", (("revision", int), ("status", str))
+    """Go writes a nil slice as null: it is read as an empty list."""
+    RESOURCE = "a Kubernetes object", (("kind", str),)
+    """Nothing is printed with --ignore-not-found if it does not exist."""
+    RESOURCES = "a list of Kubernetes objects", (("kind", str),)
+    """JSON documents, one after the other; of a list, its items. Nothing may be printed if none exists."""
+    MANIFESTS = "manifests", (("kind", str), ("apiVersion", str))
+    """YAML documents."""
+    NAMES = "names of Kubernetes objects", (("kind", str),)
+    """Lines of kubectl's with --output=name."""
+
+
+def read_objects(done: CompletedProcess[bytes], failure: str, form: Form) -> tuple[KubernetesObject, ...]:
+    """Parse the output of a program that ended with exit code 0.
 
     Args:
-        command: the command that was run.
-        failure: the error's text if parsing fails, as in "nodes cannot be listed".
-        stdout: all of the output.
+        done: the program.
+        failure: the error's text if it printed something else, as in "nodes cannot be listed".
+        form: what it is to print.
+
+    Raises:
+        ClusterAccessError: it printed something else, which the error shows.
     """
+    expected, members = form.value
+    try:
+        found = tuple(_objects(done.stdout, form))
+        if not all(isinstance(one, dict) for one in found):
+            raise ValueError
+        for key, kind in members:
+            if not all(isinstance(one.get(key), kind) for one in found):
+                raise ValueError(f"without {key}")
+    except (ValueError, RecursionError) as error:
+        program, shown = done.args[0], _beginning(done.stdout[:_HEAD_BYTES].decode(errors="replace"))
+        fault = f" ({_beginning(str(error))})" if str(error) else ""
+        raise ClusterAccessError.of(
+            failure,
+            f"{program} printed this instead of {expected}{fault}: {shown}"
+            if shown
+            else f"{program} printed nothing instead of {expected}",
+            f"see whether a wrapper of {program}, or a proxy, answers in its place; {manual_command(done.args)}",
+            error_code="output-not-readable",
+        ) from error
+    return found
 
-    command: Sequence[str]
-    failure: str
-    stdout: bytes
 
-    @classmethod
-    def of(cls, done: CompletedProcess[bytes], failure: str) -> CommandOutput:
-        """Create it from a completed process with exit code 0."""
-        return cls(done.args, failure, done.stdout)
+def _objects(stdout: bytes, form: Form) -> Iterator[Any]:
+    """Yield the objects; whether they are objects, and have the members, is left to the caller.
 
-    def within(self, part: str) -> CommandOutput:
-        """Return an output that consists of this part only, to parse it in another way."""
-        return dataclasses.replace(self, stdout=part.encode("utf-8", errors="surrogatepass"))
+    Raises:
+        ValueError, RecursionError: the output has another form.
+    """
+    if form is Form.MANIFESTS:
+        yield from _yaml_documents(stdout)
+        return
+    text = stdout.decode("utf-8-sig")
+    if form is Form.NAMES:
+        yield from map(_named, filter(None, map(str.strip, text.split("\n"))))
+        return
+    match form, list(_json_documents(text)):
+        case Form.RESOURCES, documents:
+            for one in documents:
+                yield from _items(one) if isinstance(one, dict) and "items" in one else [one]
+        case Form.REVISIONS, [found]:
+            yield from _items({"items": found})
+        case Form.OBJECT_OR_NULL, [None]:
+            yield {}
+        case Form.RESOURCE, []:
+            return
+        case _, [found]:
+            yield found
+        case _, documents:
+            raise ValueError(f"{len(documents)} documents")
 
-    def mapping(self) -> KubernetesObject:
-        """Parse one JSON object."""
-        expected = "a JSON object"
-        found = self._json(expected)
-        if not isinstance(found, Mapping):
-            raise self.unreadable(expected)
-        return found
 
-    def mapping_or_null(self) -> KubernetesObject:
-        """Parse one JSON object; null is an empty one, since Go writes a nil map as null."""
-        return {} if self.stdout.strip() == b"null" else self.mapping()
+def _items(thing: Mapping[str, object]) -> list[object]:
+    """Return the items of a list. Go writes a nil slice as null."""
+    found = thing["items"]
+    if isinstance(found, list | None):
+        return found or []
+    raise ValueError
 
-    def mappings(self) -> tuple[KubernetesObject, ...]:
-        """Parse a JSON list of objects."""
-        expected = "a list of JSON objects"
-        return self._mappings(self._json(expected), expected)
 
-    def resource(self) -> KubernetesObject | None:
-        """Parse at most one Kubernetes object; with --ignore-not-found, kubectl prints nothing if it does not exist."""
-        found = self.resources()
-        if len(found) > 1:
-            raise self.unreadable("a Kubernetes object", f"{len(found)} documents")
-        return found[0] if found else None
+def _named(line: str) -> KubernetesObject:
+    match = _RESOURCE_NAME.fullmatch(line)
+    if match is None:
+        raise ValueError
+    return {"kind": match[1], "metadata": {"name": match[2]}}
 
-    def resources(self) -> tuple[KubernetesObject, ...]:
-        """Parse Kubernetes objects: JSON documents, one after the other."""
-        expected = "Kubernetes objects"
-        return self._resources(self._documents(expected), expected)
 
-    def items(self) -> tuple[KubernetesObject, ...]:
-        """Parse a Kubernetes list; when several kinds are asked for and none exists, kubectl prints nothing."""
-        if self._empty:
-            return ()
-        expected = "a list of Kubernetes objects"
-        found = self._json(expected)
-        if not isinstance(found, Mapping) or "items" not in found:
-            raise self.unreadable(expected)
-        return self._resources(found["items"], expected)
+def _json_documents(text: str) -> Iterator[object]:
+    decoder, at = json.JSONDecoder(), _behind_space(text, 0)
+    while at < len(text):  # by index: a copy of a large cluster's objects would take another 300 MB
+        document, end = decoder.raw_decode(text, at)
+        yield document
+        at = _behind_space(text, end)
 
-    def manifests(self) -> tuple[KubernetesObject, ...]:
-        """Parse Kubernetes objects from a stream of YAML documents."""
-        import yaml  # noqa: PLC0415 # takes 20 ms, and most commands do not need it
 
-        expected = "manifests"
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        try:
-            documents = [one for one in yaml.load_all(self.stdout, Loader=loader) if one is not None]
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise self.unreadable(expected, str(error)) from error
-        return self._resources(documents, expected, keys=("kind", "apiVersion"))
+def _yaml_documents(stdout: bytes) -> Iterator[object]:
+    import yaml  # noqa: PLC0415 # takes 20 ms, and most commands do not need it
 
-    def names(self) -> frozenset[str]:
-        """Parse the output of kubectl --output=name."""
-        lines = self.stdout.decode("utf-8", errors="replace").split("\n")
-        found = frozenset(line.strip() for line in lines if line.strip())
-        if not all(map(_RESOURCE_NAME.fullmatch, found)):
-            raise self.unreadable("names of Kubernetes objects")
-        return found
-
-    def unreadable(self, expected: str, fault: str = "") -> ClusterAccessError:
-        """Return the error that shows what was printed.
-
-        Args:
-            expected: the kind of output that was expected.
-            fault: the parse error, if known.
-        """
-        program = self.command[0]
-        why = f"{program} printed nothing instead of {expected}"
-        if not self._empty:
-            told = f"{expected} ({_beginning(fault)})" if fault else expected
-            why = f"{program} printed this instead of {told}: {_beginning(self._head)}"
-        remedy = f"see whether a wrapper of {program}, or a proxy, answers in its place; {manual_command(self.command)}"
-        return ClusterAccessError(self.failure, why=why, remedy=remedy)
-
-    @property
-    def _head(self) -> str:
-        return self.stdout[:_HEAD_BYTES].decode(errors="replace")
-
-    @property
-    def _empty(self) -> bool:
-        return not self.stdout or self.stdout.isspace()
-
-    def _json(self, expected: str) -> object:
-        documents = self._documents(expected)
-        if len(documents) != 1:
-            raise self.unreadable(expected, f"{len(documents)} documents")
-        return documents[0]
-
-    def _documents(self, expected: str) -> list[object]:
-        decoder = json.JSONDecoder()
-        found: list[object] = []
-        try:
-            text = self.stdout.decode("utf-8-sig")
-            at = _behind_space(text, 0)
-            while at < len(text):  # by index: a copy of a large cluster's objects would take another 300 MB
-                document, end = decoder.raw_decode(text, at)
-                found.append(document)
-                at = _behind_space(text, end)
-        except (ValueError, RecursionError) as error:
-            raise self.unreadable(expected, str(error)) from error
-        return found
-
-    def _mappings(self, found: object, expected: str) -> tuple[KubernetesObject, ...]:
-        if found is None:
-            return ()  # Go writes a nil slice as null
-        if not isinstance(found, list) or not all(isinstance(one, Mapping) for one in found):
-            raise self.unreadable(expected)
-        return tuple(found)
-
-    def _resources(
-        self, found: object, expected: str, *, keys: Sequence[str] = ("kind",)
-    ) -> tuple[KubernetesObject, ...]:
-        resources = self._mappings(found, expected)
-        for key in keys:
-            if not all(isinstance(one.get(key), str) for one in resources):
-                raise self.unreadable(expected, f"without {key}")
-        return resources
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        yield from (one for one in yaml.load_all(stdout, Loader=loader) if one is not None)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
 
 
 def _behind_space(text: str, start: int) -> int:

@@ -5,24 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from confcom.addon.cluster.command_output import CommandOutput
+from confcom.addon.cluster.command_output import Form, read_objects
 from confcom.addon.cluster.helm import RELEASE, Helm, HelmError
-from confcom.addon.cluster.kubectl import KubeApi, list_of
-from confcom.addon.cluster.programs import (
-    ClusterAccessError,
-    ErrorContext,
-    access_error,
-    call,
-    manual_command,
-    stderr_summary,
-)
+from confcom.addon.cluster.kubectl import KubeApi
+from confcom.addon.cluster.programs import ClusterAccessError, access_error, call
 from confcom.addon.model.chart_objects import group_of
 from confcom.addon.preflight.permissions import plural
-from confcom.addon.release.drift import SECRET, ReleaseSeen, drift
+from confcom.addon.release.drift import SECRET, Drift, ReleaseSeen, drift
 from confcom.addon.release.history import DEPLOYED, can_roll_back
 from confcom.addon.release.secret_values import without_secrets
 from confcom.errors import ConfcomError
-from confcom.kubernetes.objects import KubernetesObject, listing, name_of, text
+from confcom.kubernetes.objects import KubernetesObject, name_of, text
 
 _FAILURE = "what is installed cannot be read"
 
@@ -49,18 +42,26 @@ def read_live(api: KubeApi, manifests: Sequence[KubernetesObject]) -> LiveObject
     command = api.cluster.kubectl("get", "--filename=-", "--output=json", "--show-managed-fields", "--ignore-not-found")
     refused = [one for one in manifests if text(one, "kind") == SECRET]
     while asked := [one for one in manifests if one not in refused]:
-        done = call(api.run, command, ErrorContext(_FAILURE), stdin=list_of([api.named(one) for one in asked]))
+        done = call(api.run, command, _FAILURE, stdin=api.named(asked))
         if not done.returncode:
-            found = CommandOutput.of(done, _FAILURE).resources()
-            items = [one for each in found for one in ([each] if each["kind"] != "List" else listing(each, "items"))]
-            return LiveObjects(tuple(items), tuple(refused))
+            return LiveObjects(read_objects(done, _FAILURE, Form.RESOURCES), tuple(refused))
         # kubectl prints no object at all if the API server refuses one of them.
         denied = [one for one in asked if _is_denied(one, done.stderr)]
         refused += denied
         if not denied or len(refused) == len(manifests):
-            why = stderr_summary(done.stderr) or "kubectl said nothing"
-            raise access_error(_FAILURE, why, remedy=manual_command(command))
+            raise access_error(done, _FAILURE)
     return LiveObjects((), tuple(refused))
+
+
+def read_drift(api: KubeApi, manifests: Sequence[KubernetesObject]) -> tuple[tuple[Drift, ...], LiveObjects]:
+    """Compare manifests with their live objects as far as this user may read them.
+
+    Raises:
+        ClusterAccessError: none of them can be read.
+    """
+    live = read_live(api, manifests)
+    readable = [one for one in manifests if one not in live.refused]
+    return without_secrets(drift(readable, live.objects, api.cluster.namespace), manifests), live
 
 
 def look_at_release(helm: Helm, api: KubeApi) -> ReleaseSeen:
@@ -72,15 +73,11 @@ def look_at_release(helm: Helm, api: KubeApi) -> ReleaseSeen:
         last = history[-1]
         if last.status != DEPLOYED:
             return ReleaseSeen(last, can_roll_back=can_roll_back(history))
-        manifests = helm.installed()
-        live = read_live(api, manifests)
+        drifts, live = read_drift(api, helm.installed())
     except (ClusterAccessError, HelmError) as error:
         return ReleaseSeen(doubt=_told(error))
-    readable = [one for one in manifests if one not in live.refused]
     hidden = [f"{text(one, 'kind')} {name_of(one)}" for one in live.refused if text(one, "kind") != SECRET]
-    doubt = f"this user may not read {', '.join(hidden)}" if hidden else ""
-    drifts = without_secrets(drift(readable, live.objects, api.cluster.namespace), manifests)
-    return ReleaseSeen(last, drifts, doubt)
+    return ReleaseSeen(last, drifts, f"this user may not read {', '.join(hidden)}" if hidden else "")
 
 
 def _told(error: ConfcomError) -> str:

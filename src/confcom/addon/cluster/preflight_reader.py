@@ -43,17 +43,13 @@ class InstallRequest:
 
     Args:
         chart: the chart's folder or archive.
-        files: values files.
-        settings: `KEY=VALUE` of --set.
-        texts: `KEY=VALUE` of --set-string; the values are always strings.
+        values: the values that the user sets, on top of those that the release has.
         simulated_nodes: nodes that are to be labelled for simulation.
         allow_no_nodes: whether nodes may be added later.
     """
 
     chart: Path
-    files: tuple[Path, ...] = ()
-    settings: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
+    values: Values
     simulated_nodes: tuple[str, ...] = ()
     allow_no_nodes: bool = False
 
@@ -80,10 +76,10 @@ def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], 
     version, server = _try(helm.version), _try(api.server_version)
     base = Surroundings(api.cluster.namespace, RELEASE, version, server, allow_no_nodes=request.allow_no_nodes)
     if check_helm(version).outcome is Outcome.FAILED or isinstance(server, ConfcomError):
-        return PreflightContext(base, (), Values({}, request.files, request.settings, request.texts), None)
+        return PreflightContext(base, (), request.values, None)
     history = _try(helm.history)
     stored = {} if isinstance(history, ConfcomError) or not history else _try(helm.values)
-    values = Values({} if isinstance(stored, ConfcomError) else stored, request.files, request.settings, request.texts)
+    values = dataclasses.replace(request.values, stored={} if isinstance(stored, ConfcomError) else stored)
     unreadable = [one for one in (history, stored) if isinstance(one, ConfcomError)]
     rendering = unreadable[0] if unreadable else _try(lambda: helm.render(request.chart, values))
     if isinstance(rendering, BusyError):

@@ -12,11 +12,9 @@ import re
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from confcom.addon.cluster.bounded_process import OutputLimitError, run_bounded
-from confcom.addon.cluster.detached_process import StopRequest, run_detached
+from confcom.addon.cluster.processes import OutputLimitError, Watch, run_bounded, run_watched
 from confcom.errors import UnavailableError
 
 PROGRAM_SECONDS = 60.0
@@ -43,9 +41,18 @@ _NO_SUCH_CONTEXT = re.compile('context was not found for specified context|conte
 class ClusterAccessError(UnavailableError):
     """The cluster, or an object in it, cannot be reached with the user's kubectl or helm."""
 
+    error_code = "cluster-request-failed"
+
+    @classmethod
+    def of(cls, failure: str, why: str, remedy: str = "", *, error_code: str) -> ClusterAccessError:
+        """Create the error of one cause, with its code."""
+        return cls(failure, error_code=error_code, why=why, remedy=remedy)
+
 
 class ForbiddenError(ClusterAccessError):
     """The API server answered and denied the request; a retry does not help."""
+
+    error_code = "forbidden"
 
 
 class Run(Protocol):
@@ -58,10 +65,10 @@ class Run(Protocol):
         *,
         stdin: bytes | None = None,
         timeout: float = PROGRAM_SECONDS,
-        stop: StopRequest | None = None,
+        watch: Watch | None = None,
         most: int = MAX_STDOUT_BYTES,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Return the exit code and the whole output. With a stop request, only that forwards Ctrl-C to the program.
+        """Return the exit code and the whole output. A watched program outlives this process, and Ctrl-C there.
 
         Raises:
             OSError, subprocess.TimeoutExpired: it could not be run, or did not end.
@@ -75,20 +82,13 @@ def run_program(
     *,
     stdin: bytes | None = None,
     timeout: float = PROGRAM_SECONDS,
-    stop: StopRequest | None = None,
+    watch: Watch | None = None,
     most: int = MAX_STDOUT_BYTES,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program with this process's environment; without `stdin` and `stop`, it inherits standard input too."""
+    """Run a program with this process's environment; without `stdin` and `watch`, it inherits standard input too."""
     environment = without_helm_overrides(os.environ)
-    if stop is not None:
-        return run_detached(
-            arguments,
-            stdin=stdin,
-            timeout=timeout,
-            environment=environment,
-            stop=stop,
-            most=most,
-        )
+    if watch is not None:
+        return run_watched(arguments, stdin=stdin, timeout=timeout, environment=environment, watch=watch, most=most)
     return run_bounded(
         arguments,
         stdin=stdin,
@@ -97,23 +97,6 @@ def run_program(
         most_stdout=most,
         most_stderr=MAX_STDERR_BYTES,
     )
-
-
-def within(run: Run, seconds: float) -> Run:
-    """Return `run` with a timeout of at most `seconds` for each program."""
-
-    def run_soon(
-        arguments: Sequence[str],
-        /,
-        *,
-        stdin: bytes | None = None,
-        timeout: float = PROGRAM_SECONDS,
-        stop: StopRequest | None = None,
-        most: int = MAX_STDOUT_BYTES,
-    ) -> subprocess.CompletedProcess[bytes]:
-        return run(arguments, stdin=stdin, timeout=min(timeout, seconds), stop=stop, most=most)
-
-    return run_soon
 
 
 def without_helm_overrides(environment: Mapping[str, str]) -> dict[str, str]:
@@ -128,97 +111,119 @@ def without_helm_overrides(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorContext:
-    """The texts of a call's errors.
-
-    Args:
-        failure: what the error says has failed, as in "the nodes cannot be listed".
-        manual_command: a command line that shows the same failure; if empty, the one that was run.
-        without_program: the alternative for a user who does not have the program.
-    """
-
-    failure: str
-    manual_command: Sequence[str] = ()
-    without_program: str = ""
-
-
 def call(
     run: Run,
     arguments: Sequence[str],
-    error_context: ErrorContext,
+    failure: str,
     *,
     stdin: bytes | None = None,
     timeout: float = PROGRAM_SECONDS,
     most: int = MAX_STDOUT_BYTES,
+    by_hand: Sequence[str] = (),
+    without_program: str = "",
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program; the caller checks the exit code.
+
+    Args:
+        run: runs it.
+        arguments: the command line.
+        failure: what an error says has failed, as in "the nodes cannot be listed".
+        stdin: its standard input.
+        timeout: seconds for the whole run.
+        most: limit in bytes for its standard output.
+        by_hand: a command line that shows the same failure; if empty, the one that was run.
+        without_program: the alternative for a user who does not have the program.
 
     Raises:
         ClusterAccessError: it is missing, cannot be run, does not end, or prints more than `most` bytes.
     """
-    program = arguments[0]
+    program, by_hand = arguments[0], by_hand or arguments
     try:
         return run(arguments, stdin=stdin, timeout=timeout, most=most)
     except FileNotFoundError as error:
-        raise ClusterAccessError(
-            error_context.failure,
-            why=f"there is no {program} on PATH",
-            remedy=f"install {program}"
-            + (f"; {error_context.without_program}" if error_context.without_program else ""),
+        raise ClusterAccessError.of(
+            failure,
+            f"there is no {program} on PATH",
+            "; ".join([f"install {program}", *([without_program] if without_program else [])]),
+            error_code="program-not-found",
         ) from error
     except ValueError as error:  # a NUL byte, or half of a surrogate pair: JSON strings may contain both
-        raise ClusterAccessError(
-            error_context.failure, why=f"no program can be given this as an argument: {error}"
+        raise ClusterAccessError.of(
+            failure, f"no program can be given this as an argument: {error}", error_code="argument-not-possible"
         ) from error
     except OSError as error:
-        raise ClusterAccessError(
-            f"{program} cannot be run", why=error.strerror or str(error), remedy=f"check the {program} on PATH"
+        raise ClusterAccessError.of(
+            f"{program} cannot be run",
+            error.strerror or str(error),
+            f"check the {program} on PATH",
+            error_code="program-not-executable",
         ) from error
     except OutputLimitError as error:
         too_much = f"more than {error.limit // MIB} MiB on {error.stream}"
-        raise ClusterAccessError(
-            error_context.failure,
-            why=f"{program} was ended, because it printed {too_much}"
-            if error.killed
-            else f"{program} printed {too_much}; it ran to its end, and may have made the change",
-            remedy=f"see whether a wrapper of {program} answers in its place; "
-            f"{manual_command(error_context.manual_command or arguments)}",
+        remedy = f"see whether a wrapper of {program} answers in its place; {manual_command(by_hand)}"
+        if error.killed:
+            raise ClusterAccessError.of(
+                failure,
+                f"{program} was ended, because it printed {too_much}",
+                remedy,
+                error_code="output-too-large",
+            ) from error
+        raise ClusterAccessError.of(
+            failure,
+            f"{program} printed {too_much}; it ran to its end, and may have made the change",
+            remedy,
+            error_code="output-lost",
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise ClusterAccessError(
+        raise ClusterAccessError.of(
             f"{program} did not end within {timeout:.0f} s",
-            why=stderr_summary(error.stderr) or "the cluster does not answer, or a login waits for somebody",
-            remedy=manual_command(error_context.manual_command or arguments),
+            stderr_summary(error.stderr) or "the cluster does not answer, or a login waits for somebody",
+            manual_command(by_hand),
+            error_code="program-timeout",
         ) from error
 
 
-def access_error(failure: str, why: str, *, remedy: str = "") -> ClusterAccessError:
-    """Return the error for a failed program's message."""
+def access_error(
+    done: subprocess.CompletedProcess[bytes], failure: str, *, by_hand: Sequence[str] = ()
+) -> ClusterAccessError:
+    """Return the error for a program that failed.
+
+    Args:
+        done: the program, which has ended.
+        failure: as for `call`.
+        by_hand: as for `call`.
+    """
+    why = failure_reason(done)
     if _DEFAULT_SERVER in why:
-        why = (
+        return ClusterAccessError.of(
+            failure,
             "there is no current context, neither in a file that KUBECONFIG names nor in ~/.kube/config; kubectl and "
-            f"helm then ask {_DEFAULT_SERVER}, where nothing answers"
-        )
-        remedy = (
+            f"helm then ask {_DEFAULT_SERVER}, where nothing answers",
             "put the cluster's kubeconfig at ~/.kube/config, or name it: export KUBECONFIG=FILE; `kubectl config "
-            "get-contexts` lists its contexts, and `kubectl config use-context` or --context chooses one"
+            "get-contexts` lists its contexts, and `kubectl config use-context` or --context chooses one",
+            error_code="no-current-context",
         )
-        return ClusterAccessError(failure, why=why, remedy=remedy)
     if _NO_SUCH_CONTEXT.search(why):
-        remedy = (
+        return ClusterAccessError.of(
+            failure,
+            why,
             "`kubectl config get-contexts` lists those that there are, of the file that KUBECONFIG names or else of "
-            "~/.kube/config"
+            "~/.kube/config",
+            error_code="context-not-found",
         )
-        return ClusterAccessError(failure, why=why, remedy=remedy)
     kind = ForbiddenError if _FORBIDDEN.search(why) else ClusterAccessError
-    return kind(failure, why=why, remedy=remedy)
+    return kind(failure, why=why, remedy=manual_command(by_hand or done.args))
 
 
 def manual_command(arguments: Sequence[str]) -> str:
     """Return a remedy with the command to run by hand; values of helm's --set are left out: they may be secret."""
     shown = [_SET_VALUE.sub(r"\1...", one) for one in arguments]
     return f"try by hand: {shlex.join(shown)}"
+
+
+def failure_reason(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Return why a program failed, as it says itself."""
+    return stderr_summary(done.stderr) or f"{done.args[0]} said nothing"
 
 
 def stderr_summary(stderr: bytes | None) -> str:

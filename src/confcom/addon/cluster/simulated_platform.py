@@ -5,13 +5,12 @@ from __future__ import annotations
 from confcom.addon.cluster.kubectl import Cluster
 from confcom.addon.cluster.programs import (
     ClusterAccessError,
-    ErrorContext,
+    ForbiddenError,
     Run,
     access_error,
     call,
-    manual_command,
+    failure_reason,
     run_program,
-    stderr_summary,
 )
 from confcom.simulated_root.record import SECRET_NAME
 from confcom.simulated_root.secret import decode_secret
@@ -32,33 +31,26 @@ def read_platform(cluster: Cluster, *, run: Run = run_program) -> SimulatedPlatf
         MalformedError: the Secret is not from the add-on, or damaged.
     """
     # The command that the error advises prints only the Secret's name, in case it succeeds.
-    error_context = ErrorContext(
-        _FAILURE, _get(cluster, "name"), "or, for a platform on this machine, give --state-dir"
-    )
-    done = call(run, _get(cluster, "json"), error_context)
-    if done.returncode != 0:
-        raise _explained(cluster, done.stderr)
+    by_hand, without_program = _get(cluster, "name"), "or, for a platform on this machine, give --state-dir"
+    done = call(run, _get(cluster, "json"), _FAILURE, by_hand=by_hand, without_program=without_program)
+    if b"(NotFound)" in done.stderr:
+        raise ClusterAccessError(
+            f"there is no Secret {SECRET_NAME} in {cluster.described}",
+            error_code="simulated-root-not-found",
+            why="the chart is not installed there with simulated.enabled=true, or its Job has not succeeded yet",
+            remedy="name the installation's namespace with --namespace (`helm list -A` shows it) and the cluster with "
+            "--context",
+        )
+    if b"(Forbidden)" in done.stderr:
+        raise ForbiddenError(
+            f"this user may not read the Secret {SECRET_NAME} in {cluster.described}",
+            why=failure_reason(done),
+            remedy="ask someone who may to export; the files written are public",
+        )
+    if done.returncode:
+        raise access_error(done, _FAILURE, by_hand=by_hand)
     return decode_secret(done.stdout)
 
 
 def _get(cluster: Cluster, output: str) -> list[str]:
     return cluster.kubectl("get", cluster.namespace_flag, f"--output={output}", operands=["secret", SECRET_NAME])
-
-
-def _explained(cluster: Cluster, stderr: bytes) -> ClusterAccessError:
-    if b"(NotFound)" in stderr:
-        return ClusterAccessError(
-            f"there is no Secret {SECRET_NAME} in {cluster.described}",
-            why="the chart is not installed there with simulated.enabled=true, or its Job has not succeeded yet",
-            remedy="name the installation's namespace with --namespace (`helm list -A` shows it) and the cluster with "
-            "--context",
-        )
-    if b"(Forbidden)" in stderr:
-        return ClusterAccessError(
-            f"this user may not read the Secret {SECRET_NAME} in {cluster.described}",
-            why=stderr_summary(stderr),
-            remedy="ask someone who may to export; the files written are public",
-        )
-    return access_error(
-        _FAILURE, stderr_summary(stderr) or "kubectl said nothing", remedy=manual_command(_get(cluster, "name"))
-    )

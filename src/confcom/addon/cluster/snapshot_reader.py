@@ -1,23 +1,37 @@
-"""Fetching a snapshot of the cluster."""
+"""Reading what `status` and the waits need: a snapshot of the cluster, refused workloads, and which root is in use."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Sequence
+from concurrent import futures
 
+from confcom.addon.cluster.installed_release import read_live
 from confcom.addon.cluster.kubectl import KubeApi
-from confcom.addon.cluster.programs import ClusterAccessError
+from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError
 from confcom.addon.daemons.daemon_log import own_reason
 from confcom.addon.daemons.daemon_pods import pods_needing_logs
+from confcom.addon.daemons.simulated_root import RootObservation, follows_root, nodes_by_pod, older_helpers, root_of
 from confcom.addon.model.chart_objects import ADD_ON, NAME_LABEL
 from confcom.addon.rollout.snapshot import Snapshot
-from confcom.kubernetes.objects import KubernetesObject, condition, name_of, namespace_of, node_of, of_kind
+from confcom.addon.workloads.refused_pods import API_VERSIONS, FAILED_CREATE, RefusalObservation, refusals
+from confcom.kubernetes.objects import KubernetesObject, condition, name_of, namespace_of, node_of, of_kind, text
+from confcom.simulated_root.record import RECORD_NAME, RootRecord
 
 LOG_LINES = 2_000
 """How many lines are read of the log of a pod that is not ready. The pod logs the reason every 30 s
 (confcom.daemon.readiness_log), and the lines that its clients cause in between are bounded."""
 MOST_LOGS = 8
 """How many logs are read for one snapshot, each by its own kubectl: many failing pods fail for the same reason."""
-
+MOST_CONTROLLERS = 50
+"""Maximum number of controllers in one call: kubectl sends one request to the API server for each."""
+MOST_ASKED = 100
+"""Maximum number of helpers in one read, each with its own kubectl. Only helpers that are older than the published root
+are asked."""
+ASKED_AT_ONCE = 8
+"""Concurrent kubectls: each takes a tenth of a second of CPU, and otherwise waits for the API server."""
+METRICS_PORT = 8080
+"""The port of the helpers' probes and metrics, as in the chart."""
 POLICIES = ",".join(
     f"{kind}.admissionregistration.k8s.io" for kind in ("validatingadmissionpolicy", "validatingadmissionpolicybinding")
 )
@@ -64,3 +78,80 @@ def _snapshot(api: KubeApi, *lists: tuple[KubernetesObject, ...]) -> Snapshot:
         events=of_kind(objects, "Event"),
         said={name: own_reason(api.log_tail(name, LOG_LINES)) for name in pods_needing_logs(asked)[:MOST_LOGS]},
     )
+
+
+def look_at_refusals(api: KubeApi, policies: Collection[str]) -> RefusalObservation:
+    """Return which controllers of all namespaces cannot create Pods; failed reads are stored in the result.
+
+    Args:
+        api: the cluster.
+        policies: the names of the add-on's admission policies.
+    """
+    try:
+        events = api.list_objects("events", "--all-namespaces", f"--field-selector=reason={FAILED_CREATE}")
+    except ClusterAccessError as error:
+        why = f"{error.what}: {error.why}" if error.why else error.what
+        return RefusalObservation(doubt=f"whether Pods of workloads are refused: events of all namespaces: {why}")
+    found = tuple(refusals(events, policies))
+    known = [one for one in found if one[1] in API_VERSIONS][:MOST_CONTROLLERS]
+    unread = frozenset(found) - frozenset(known)
+    asked = [
+        {"apiVersion": API_VERSIONS[kind], "kind": kind, "metadata": {"name": name, "namespace": namespace}}
+        for namespace, kind, name in known
+    ]
+    if not asked:
+        return RefusalObservation(events, (), unread)
+    try:
+        live = read_live(api, asked)
+    except ClusterAccessError:
+        return RefusalObservation(events, (), frozenset(found))
+    refused = ((namespace_of(one), text(one, "kind"), name_of(one)) for one in live.refused)
+    return RefusalObservation(events, live.objects, unread | frozenset(refused))
+
+
+def look_at_root(
+    api: KubeApi, daemons: Sequence[KubernetesObject], pods: Sequence[KubernetesObject]
+) -> RootObservation | None:
+    """Read which root is published, and which root the helpers use that may have an older one.
+
+    Args:
+        api: the cluster.
+        daemons: the add-on's DaemonSets.
+        pods: pods of any kind, including the add-on's.
+
+    Returns:
+        The observation; None if no helper follows a published root.
+
+    Raises:
+        ClusterAccessError: the API server does not answer.
+    """
+    if not any(map(follows_root, daemons)):
+        return None
+    try:
+        found = api.find_config_map(RECORD_NAME)
+    except ForbiddenError as error:
+        return RootObservation(None, refusal=error.why or error.what)
+    record = RootRecord.read(found) if found is not None else None
+    if record is None:
+        return RootObservation(None, damaged=found is not None)
+    older = older_helpers(pods, record, api.cluster.namespace)
+    names = [name_of(pod) for pod in older]
+    fingerprints: dict[str, str] = {}
+    unreachable = dict.fromkeys(names[MOST_ASKED:], f"more than {MOST_ASKED} would have to be asked")
+    with futures.ThreadPoolExecutor(max_workers=ASKED_AT_ONCE) as pool:
+        asked = names[:MOST_ASKED]
+        for name, (fingerprint, why) in zip(asked, pool.map(lambda one: _ask(api, one), asked), strict=True):
+            if fingerprint:
+                fingerprints[name] = fingerprint
+            else:
+                unreachable[name] = why
+    return RootObservation(record, fingerprints=fingerprints, unreachable=unreachable, nodes=nodes_by_pod(older))
+
+
+def _ask(api: KubeApi, pod: str) -> tuple[str, str]:
+    """Return the fingerprint of the root that a helper uses, and why it is unknown; one of the two is empty."""
+    try:
+        fingerprint = root_of(api.pod_metrics(pod, METRICS_PORT))
+    except ClusterAccessError as error:
+        return "", error.why or error.what
+    return fingerprint, "" if fingerprint else "its metrics name no root"

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from confcom.addon.cluster.detached_process import StopRequest, run_in_background
 from confcom.addon.cluster.helm import BusyError, Helm, HelmError
 from confcom.addon.cluster.kubectl import Cluster, KubeApi
 from confcom.addon.cluster.preflight_reader import InstallRequest, PreflightContext, survey
-from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError, Run, within
+from confcom.addon.cluster.processes import Watch
+from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError, Run
 from confcom.addon.cluster.snapshot_reader import fetch_daemon_snapshot
 from confcom.addon.model.chart_objects import is_hook
 from confcom.addon.operations.journal import Journal, Phase, interrupted
@@ -35,13 +34,6 @@ T = TypeVar("T")
 
 POLL_SECONDS = 1.5
 """Interval between two polls of the cluster. A poll runs kubectl twice, at a tenth of a second of CPU each."""
-
-JOB_POLL_DELAY_SECONDS = 0.05
-"""Delay before helm's Job is looked for: a helm that ends at once has no Job."""
-
-HELM_EXIT_SECONDS = 5.0
-"""How long helm may take to exit after an interruption. `helm upgrade` records its failure within a second; a rollback
-or an uninstall waits for nothing, and takes a second or two. A SIGTERM is usually followed by SIGKILL after 10 s."""
 
 HISTORY_SECONDS = 3.0
 """Timeout for reading helm's history after an interruption: a lookup takes a fifth of a second."""
@@ -141,68 +133,52 @@ class AddOn:
             HelmError: helm failed; the error includes why the Job's pods failed.
             RunningChangeError: another change is in progress.
         """
-        watch = HookWatch()
+        hook = HookWatch()
         with self.reporter.waiting(title) as table:
 
             def look() -> None:
-                nonlocal watch
+                nonlocal hook
                 with contextlib.suppress(ClusterAccessError):  # helm itself fails if the API server stays unreachable
                     seen = self.api.list_objects("pods,jobs.batch,events", self.cluster.namespace_flag)
-                    watch = watch.after(seen, self.clock())
-                    table.show(watch.rows)
-                    for job in watch.stuck_jobs(self.clock()):
+                    hook = hook.after(seen, self.clock())
+                    table.show(hook.rows)
+                    for job in hook.stuck_jobs(self.clock()):
                         self.api.end_job(job)
                 self.sleep(POLL_SECONDS)
 
             try:
-                self.run_helm(change, stoppable=stoppable, meanwhile=look)
+                self.run_helm(change, Watch(look, stoppable))
             except BusyError as error:
                 raise busy(self.helm.history(), self.now(), made=self.journal.changes_without_helm) from error
             except HelmError as error:
-                before = (
-                    [f"done without helm: {self.journal.changes_without_helm}"]
-                    if self.journal.changes_without_helm
-                    else []
-                )
-                why = "; ".join([*watch.failure_reasons, error.why, *before])
-                raise type(error)(error.what, why=why, remedy=error.remedy) from error
+                made = self.journal.changes_without_helm
+                before = [f"done without helm: {made}"] if made else []
+                error.why = "; ".join([*hook.failure_reasons, error.why, *before])
+                raise
         # Helm has removed its own Job. Jobs of failed or interrupted changes are left, and `status` would report them.
         with contextlib.suppress(ClusterAccessError):  # the change is made; the next change cleans up too
             if running_change(self.helm.history(), self.now()):
                 return  # a running change still needs its Job
-            if left := [
-                name_of(job) for job in self.api.list_objects("jobs", self.cluster.namespace_flag) if is_hook(job)
-            ]:
+            jobs = self.api.list_objects("jobs", self.cluster.namespace_flag)
+            if left := [name_of(job) for job in jobs if is_hook(job)]:
                 self.api.delete("Job.batch", left, namespace=self.cluster.namespace)
 
-    def run_helm(
-        self, change: Callable[[Helm], None], *, stoppable: bool, meanwhile: Callable[[], None] | None = None
-    ) -> None:
+    def run_helm(self, change: Callable[[Helm], None], watch: Watch) -> None:
         """Run helm in a session of its own: after an interruption, helm's record of the release is still correct.
 
         Args:
             change: runs helm.
-            stoppable: as for `run_watched`.
-            meanwhile: called repeatedly until helm has ended.
+            watch: what to do meanwhile, and at an interruption.
 
         Raises:
             HelmError: helm failed.
-            KeyboardInterrupt: the user interrupted. A stoppable helm got a SIGINT; helm was given HELM_EXIT_SECONDS.
+            KeyboardInterrupt: the user interrupted; helm may go on.
         """
-        stop, made = StopRequest(), futures.Future[None]()
         self.journal.phase, self.journal.helm_goes_on = Phase.HELM, True
         try:
-            run_in_background(lambda: change(Helm(self.cluster, functools.partial(self.run, stop=stop))), made)
-            while not futures.wait([made], JOB_POLL_DELAY_SECONDS).done:
-                if meanwhile is not None:
-                    meanwhile()
-            self.journal.helm_goes_on = False
-        except KeyboardInterrupt:
-            if stoppable:
-                stop.ask()
-            self.journal.helm_goes_on = not futures.wait([made], HELM_EXIT_SECONDS).done
-            raise
-        made.result()
+            change(Helm(self.cluster, functools.partial(self.run, watch=watch)))
+        finally:
+            self.journal.helm_goes_on = watch.running
         self.journal.phase = Phase.MADE
 
     @contextlib.contextmanager
@@ -222,7 +198,7 @@ class AddOn:
         if self.journal.phase is Phase.BEFORE:
             return ()
         try:
-            return Helm(self.cluster, within(self.run, HISTORY_SECONDS)).history()
+            return Helm(self.cluster, self.run, HISTORY_SECONDS).history()
         except (ClusterAccessError, KeyboardInterrupt):  # a second interruption means: do not wait
             return None
 

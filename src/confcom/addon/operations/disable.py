@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from confcom.addon.cluster.helm import RELEASE, HelmError
+from confcom.addon.cluster.helm import RELEASE, Helm, HelmError
+from confcom.addon.cluster.processes import Watch
 from confcom.addon.cluster.snapshot_reader import fetch_cluster_snapshot, fetch_daemon_snapshot
 from confcom.addon.model.chart_objects import component_of, group_of
 from confcom.addon.model.problems import shown
@@ -42,6 +43,7 @@ Consent = Callable[[Sequence[RunningWorkload]], bool]
 class NoConsentError(ConfcomError):
     """The user did not consent."""
 
+    error_code = "no-consent"
     exit_code = ExitCode.REFUSED
 
 
@@ -68,7 +70,7 @@ class Disabled:
         }
 
 
-def disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) -> Disabled:
+def disable_add_on(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) -> Disabled:
     """Remove the policies, then the daemons, then what is left of their resources on the nodes.
 
     It is idempotent: a repeated call finishes what an earlier one left, and otherwise changes nothing.
@@ -133,6 +135,7 @@ def _refuse_foreign(seen: Snapshot, add_on: AddOn, *, released: bool) -> None:
     if daemons and not released:
         raise NotEnabledError(
             f"the DaemonSets {', '.join(daemons)} are not from helm's release {RELEASE}",
+            error_code="not-installed-by-helm",
             why=f"there is no such release in {add_on.cluster.described}: somebody applied manifests",
             remedy="remove them as they were applied (kubectl delete -f), then `confcom disable` again",
         )
@@ -168,10 +171,11 @@ def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject], hooks: Sequenc
             add_on.reporter.say(f"Removed {kind} {', '.join(names)}.")
     with add_on.reporter.busy("helm removes the daemons"):
         try:
-            add_on.run_helm(lambda helm: helm.uninstall(), stoppable=False)
+            add_on.run_helm(Helm.uninstall, Watch())
         except HelmError as error:
-            remedy = "`confcom disable` again removes the rest; `confcom enable` puts back what is gone"
-            raise type(error)(error.what, why=error.why, remedy=f"{remedy}; {error.remedy}") from error
+            rest = "`confcom disable` again removes the rest; `confcom enable` puts back what is gone"
+            error.remedy = f"{rest}; {error.remedy}"
+            raise
     add_on.retry_while_unreachable(lambda: _remove_hooks(add_on, hooks), deadline=POD_TERMINATION_SECONDS)
     _wait_for_the_end(add_on)
 
@@ -199,6 +203,7 @@ def _wait_for_the_end(add_on: AddOn) -> None:
             if add_on.clock() > deadline:
                 raise NotReadyError(
                     f"{shown([name_of(pod) for pod in pods])} did not end within {POD_TERMINATION_SECONDS:.0f} s",
+                    error_code="pods-not-terminated",
                     why="their kubelet does not answer, or something holds them with a finalizer",
                     remedy="see kubectl describe pod; `confcom disable` again when they are gone",
                 )

@@ -1,8 +1,9 @@
-"""The dry run of enabling and updating: what they would change."""
+"""The result of a change, and the dry run of enabling and updating: what they would change."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from confcom.addon.cluster.helm import RELEASE
 from confcom.addon.cluster.preflight_reader import PreflightContext
@@ -10,10 +11,8 @@ from confcom.addon.model.chart_objects import Plan
 from confcom.addon.model.problems import shown
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.operations.add_on import AddOn
-from confcom.addon.operations.change_result import Changed
 from confcom.addon.operations.up_to_date import Applied, compare_with_cluster
-from confcom.addon.preflight.findings import Finding
-from confcom.addon.release.changes_report import change_lines
+from confcom.addon.preflight.findings import Finding, Outcome
 from confcom.addon.release.drift import ReleaseSeen
 from confcom.addon.release.drift_report import unfinished
 from confcom.addon.release.history import DEPLOYED
@@ -21,12 +20,46 @@ from confcom.addon.release.manifest_changes import (
     Effect,
     FieldChange,
     ObjectChange,
+    change_lines,
+    changes_json,
     manifest_changes,
     value_changes,
     with_drift,
 )
+from confcom.addon.rollout.rollout import NodeStep
 from confcom.errors import ConfcomError
 from confcom.kubernetes.objects import KubernetesObject
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The result of a change.
+
+    Args:
+        changed: whether the release was changed.
+        revision: the release's revision number; 0: there is no release.
+        findings: preflight's findings.
+        steps: the final state of each daemon on each node; empty if the command did not wait.
+        would_change: with --dry-run, what would be changed; None without it.
+    """
+
+    changed: bool
+    revision: int
+    findings: tuple[Finding, ...] = ()
+    steps: tuple[NodeStep, ...] = ()
+    would_change: tuple[ObjectChange, ...] | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return it for `--output json`."""
+        would = {} if self.would_change is None else {"would_change": changes_json(self.would_change)}
+        return {
+            "changed": self.changed,
+            "revision": self.revision,
+            "warnings": [one.what for one in self.findings if one.outcome is Outcome.WARNING],
+            "findings": [one.to_json() for one in self.findings],
+            "nodes": [{"node": step.node, "step": step.step, "state": step.text} for step in self.steps],
+            **would,
+        }
 
 
 def planned(add_on: AddOn, seen: PreflightContext, findings: Sequence[Finding]) -> Changed:

@@ -11,8 +11,7 @@ from confcom.addon.cluster.programs import ClusterAccessError
 from confcom.addon.model.chart_objects import ADD_ON, NAME_LABEL, Plan, component_of
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.operations.add_on import AddOn
-from confcom.addon.operations.change_result import Changed
-from confcom.addon.operations.dry_run import planned
+from confcom.addon.operations.dry_run import Changed, planned
 from confcom.addon.operations.root_wait import await_root
 from confcom.addon.operations.up_to_date import compare_with_cluster
 from confcom.addon.preflight.findings import Outcome, PreflightError
@@ -28,6 +27,7 @@ from confcom.kubernetes.objects import KubernetesObject, namespace_of
 class NotEnabledError(ConfcomError):
     """The add-on is not enabled in this namespace, or was not installed by helm."""
 
+    error_code = "not-enabled"
     exit_code = ExitCode.REFUSED
 
     @classmethod
@@ -44,7 +44,7 @@ class NotEnabledError(ConfcomError):
         return cls(what, why=why, remedy=f"the same with --namespace {elsewhere[0]}")
 
 
-def enable(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
+def enable_add_on(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
     """Install the add-on, or change it to what the user asked for; it is idempotent.
 
     Args:
@@ -76,7 +76,7 @@ def enable(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         return Changed(changed, add_on.revision(deadline=deadline), findings, steps)
 
 
-def update(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
+def update_add_on(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
     """Update an enabled add-on, node by node: on each node, the old daemon serves until the new one is ready.
 
     Args:
@@ -135,7 +135,10 @@ def roll_back(add_on: AddOn, revision: int | None, *, interrupted: bool, wait: b
         if target not in {one.number for one in history}:
             known = ", ".join(str(one.number) for one in history)
             raise NoRevisionError(
-                f"there is no revision {target}", why=f"there are {known or 'none'}", remedy="name one of them"
+                f"there is no revision {target}",
+                error_code="revision-not-found",
+                why=f"there are {known}",
+                remedy="name one of them",
             )
         _check_target(add_on, target)
         add_on.restore_revision(target, f"helm rolls back to revision {target}", last=history[-1].number)

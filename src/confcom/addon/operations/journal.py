@@ -71,7 +71,7 @@ class ChangeInterruptedError(ConfcomError):
     @classmethod
     def before_anything(cls) -> ChangeInterruptedError:
         """Create the error for an interruption before anything was changed."""
-        return cls("interrupted before anything was changed", remedy=_AGAIN)
+        return cls("interrupted before anything was changed", error_code="interrupted-before-change", remedy=_AGAIN)
 
 
 def interrupted(journal: Journal, history: Sequence[Revision] | None) -> ChangeInterruptedError:
@@ -86,20 +86,27 @@ def interrupted(journal: Journal, history: Sequence[Revision] | None) -> ChangeI
             return ChangeInterruptedError.before_anything()
         remedy = _REST if journal.removes else "the same command again makes the rest of the change"
         why = f"helm has changed nothing; without helm: {journal.changes_without_helm}"
-        return ChangeInterruptedError("interrupted before helm was started", why=why, remedy=remedy)
+        return ChangeInterruptedError(
+            "interrupted before helm was started", error_code="interrupted-before-helm", why=why, remedy=remedy
+        )
     if journal.phase is Phase.HELM:
         why, remedy = (_removing if journal.removes else _changing)(journal, history)
         why = f"{why}; without helm: {journal.changes_without_helm}" if journal.changes_without_helm else why
-        return ChangeInterruptedError("interrupted while helm was at work", why=why, remedy=remedy)
+        return ChangeInterruptedError(
+            "interrupted while helm was at work", error_code="interrupted-during-helm", why=why, remedy=remedy
+        )
     if journal.removes:
         release = (
             "the release is removed; the daemons may be ending still" if journal.before else "there was no release"
         )
         why = f"{release}, and the nodes keep the names of the resources"
-        return ChangeInterruptedError("interrupted while the rest was removed", why=why, remedy=_REST)
+        return ChangeInterruptedError(
+            "interrupted while the rest was removed", error_code="interrupted-during-removal", why=why, remedy=_REST
+        )
     which = f" (revision {history[-1].number})" if history else ""
     return ChangeInterruptedError(
         "interrupted while the add-on was waited for",
+        error_code="interrupted-during-wait",
         why=f"the change is made{which}, and the cluster goes on with it by itself",
         remedy=_after(journal),
     )

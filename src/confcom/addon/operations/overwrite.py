@@ -17,11 +17,11 @@ import contextlib
 from collections.abc import Sequence
 
 from confcom.addon.cluster.helm import Helm
-from confcom.addon.cluster.installed_release import read_live
+from confcom.addon.cluster.installed_release import read_drift, read_live
 from confcom.addon.cluster.kubectl import KubeApi
 from confcom.addon.cluster.programs import ForbiddenError
 from confcom.addon.preflight.versions import is_helm_3
-from confcom.addon.release.drift import drift, identity
+from confcom.addon.release.drift import Drift, drift, identity
 from confcom.addon.release.field_managers import handover_patch
 from confcom.kubernetes.objects import KubernetesObject
 
@@ -44,20 +44,13 @@ def prepare(helm: Helm, api: KubeApi, manifests: Sequence[KubernetesObject]) -> 
         HelmError: helm cannot show what is installed.
     """
     if is_helm_3(helm.version()):
-        return FORCE_OF_HELM_3 if _drifted(helm, api) else ()
+        drifts: Sequence[Drift] = ()
+        with contextlib.suppress(ForbiddenError):
+            drifts, _ = read_drift(api, helm.installed())
+        return () if all(one.gone for one in drifts) else FORCE_OF_HELM_3
     with contextlib.suppress(ForbiddenError):  # helm accesses each object too, and reports what is forbidden
         _hand_over(api, manifests)
     return FORCE_OF_HELM_4
-
-
-def _drifted(helm: Helm, api: KubeApi) -> bool:
-    installed = helm.installed()
-    try:
-        live = read_live(api, installed)
-    except ForbiddenError:
-        return False
-    readable = [one for one in installed if one not in live.refused]
-    return any(not one.gone for one in drift(readable, live.objects, api.cluster.namespace))
 
 
 def _hand_over(api: KubeApi, manifests: Sequence[KubernetesObject]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Sequence
 
-from confcom.addon.cluster.root_reader import look_at_root
+from confcom.addon.cluster.snapshot_reader import look_at_root
 from confcom.addon.daemons.simulated_root import (
     EDITED_REMEDY,
     FOLLOW_MINUTES,
@@ -91,6 +91,7 @@ def _timeout_error(add_on: AddOn, observation: RootObservation, pods: Sequence[s
     commands = "; ".join(f"kubectl delete pod {add_on.cluster.namespace_flag} {pod}" for pod in pods)
     return NotReadyError(
         "not every quote helper quotes by the cluster's simulated root",
+        error_code="root-not-in-use",
         why="; ".join(f"{observation.nodes[pod]}: {_text(observation, pod)}" for pod in pods),
         remedy=f"if this lasts, {EDITED_REMEDY}; else have them start anew, each once the one before is ready again: "
         f"{commands}",

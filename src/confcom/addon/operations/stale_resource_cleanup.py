@@ -105,5 +105,8 @@ def _too_late(left: Sequence[StaleResources], failures: Mapping[str, str]) -> No
     if not remedies:
         remedies.append("`confcom disable` again; if a kubelet never forgets them, see its log")
     return NotReadyError(
-        "resources of the add-on are left in the nodes' status", why="; ".join(told), remedy="; ".join(remedies)
+        "resources of the add-on are left in the nodes' status",
+        error_code="resources-left-on-nodes",
+        why="; ".join(told),
+        remedy="; ".join(remedies),
     )

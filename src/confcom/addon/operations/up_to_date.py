@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from confcom.addon.cluster.installed_release import read_live
+from confcom.addon.cluster.installed_release import read_drift
 from confcom.addon.cluster.preflight_reader import PreflightContext
 from confcom.addon.cluster.programs import ForbiddenError
 from confcom.addon.model.chart_objects import is_hook
 from confcom.addon.operations.add_on import AddOn
-from confcom.addon.release.drift import SECRET, Drift, drift
+from confcom.addon.release.drift import SECRET, Drift
 from confcom.addon.release.drift_report import described
-from confcom.addon.release.secret_values import without_secrets
 from confcom.kubernetes.objects import KubernetesObject, name_of, text
 from confcom.simulated_root.record import RECORD_NAME, SECRET_NAME, RootRecord
 
@@ -49,12 +48,12 @@ def compare_with_cluster(add_on: AddOn, seen: PreflightContext) -> Applied:
     """Compare the release and the cluster with what the user asked for; tell the user what is missing or changed."""
     if not seen.history or seen.history[-1].status != "deployed" or seen.rendering is None:
         return Applied(recorded=False)
-    manifests, here = add_on.helm.installed(), add_on.cluster.namespace
+    manifests = add_on.helm.installed()
     recorded = seen.values.stored == seen.rendering.config and sorted(map(repr, manifests)) == sorted(
         map(repr, seen.rendering.manifests)
     )
     try:
-        live = read_live(add_on.api, manifests)
+        drifts, _ = read_drift(add_on.api, manifests)
         secrets = [one for one in manifests if text(one, "kind") == SECRET]
         of_hooks = objects_of_hooks(seen.rendering.hooks)
         gone = add_on.api.missing([*secrets, *of_hooks])
@@ -63,9 +62,6 @@ def compare_with_cluster(add_on: AddOn, seen: PreflightContext) -> Applied:
         # An upgrade would fail for the same user: helm reads each of these objects too.
         add_on.reporter.say(f"Whether all of the release is there cannot be seen: {error.why}")
         return Applied(recorded, complete=True)
-    drifts = without_secrets(
-        drift([one for one in manifests if one not in live.refused], live.objects, here), manifests
-    )
     missing = [f"{one.kind} {one.name}" for one in drifts if one.gone]
     missing += [f"{text(one, 'kind')} {name_of(one)}" for one in gone]
     if missing:

@@ -40,35 +40,39 @@ def busy(history: Sequence[Revision], now: datetime, *, made: str = "") -> Runni
         now: the time by this machine's clock.
         made: what this command has already changed without helm.
     """
-    what, why, remedy = _explanation(history, now)
-    if made:
-        return RunningChangeError(
-            f"helm has changed nothing: {what}", why=f"{why}; without helm: {made}", remedy=remedy
-        )
-    return RunningChangeError(f"nothing was changed: {what}", why=why, remedy=remedy)
-
-
-def _explanation(history: Sequence[Revision], now: datetime) -> tuple[str, str, str]:
-    """Return what blocks the change, why, and the remedy."""
+    unchanged = "helm has changed nothing" if made else "nothing was changed"
+    also = f"; without helm: {made}" if made else ""
     look = "look at `confcom status`, then the same command again"
-    running = "another change of the release is running"
     if not history:
-        return running, "helm says so, and the other one has recorded no revision yet", look
+        return RunningChangeError(
+            f"{unchanged}: another change of the release is running",
+            error_code="change-running",
+            why=f"helm says so, and the other one has recorded no revision yet{also}",
+            remedy=look,
+        )
     last = history[-1]
-    since = last.since
+    state = f"revision {last.number} is {last.status}{last.since}"
     if not last.pending:
-        at_once = "another change of the release was made at the same time"
-        return at_once, f"it is revision {last.number}, which is {last.status}{since}", look
+        return RunningChangeError(
+            f"{unchanged}: another change of the release was made at the same time",
+            error_code="change-concurrent",
+            why=f"it is revision {last.number}, which is {last.status}{last.since}{also}",
+            remedy=look,
+        )
     undo = undoing(can_roll_back=can_roll_back(history))
     age = last.age(now)
-    state = f"revision {last.number} is {last.status}{since}"
     if age is None or age > LONGEST_CHANGE_SECONDS:
-        longer = (
-            f", longer than the {LONGEST_CHANGE_SECONDS:.0f} s that a change takes at most" if age is not None else ""
+        longer = "" if age is None else f", longer than the {LONGEST_CHANGE_SECONDS:.0f} s that a change takes at most"
+        return RunningChangeError(
+            f"{unchanged}: an earlier change of the release has not ended",
+            error_code="change-interrupted",
+            why=f"{state}{longer}{also}",
+            remedy=f"if no helm is at work on it, it was interrupted, and {undo}; then the same command again",
         )
-        remedy = f"if no helm is at work on it, it was interrupted, and {undo}; then the same command again"
-        return "an earlier change of the release has not ended", state + longer, remedy
-    remedy = (
-        f"wait until it has ended, as `confcom status` shows, then the same command again; if it was killed, {undo}"
+    return RunningChangeError(
+        f"{unchanged}: another change of the release is running",
+        error_code="change-running",
+        why=f"{state} ({age:.0f} s ago), and may take {LONGEST_CHANGE_SECONDS:.0f} s{also}",
+        remedy="wait until it has ended, as `confcom status` shows, then the same command again; if it was killed, "
+        f"{undo}",
     )
-    return running, f"{state} ({age:.0f} s ago), and may take {LONGEST_CHANGE_SECONDS:.0f} s", remedy

@@ -45,7 +45,7 @@ def disable(*, yes: bool, wait: bool, interrupted: bool, namespace: str, context
     Exit codes: 8 something is left that can only be removed later, 7 nobody agreed, a permission is missing or another
     change is running, and nothing was changed, 6 and 130 as for enable, 1 helm failed.
     """
-    from confcom.addon.operations import disable as disabling
+    from confcom.addon.operations.disable import disable_add_on
 
     addon = add_on(namespace, context)
 
@@ -54,7 +54,7 @@ def disable(*, yes: bool, wait: bool, interrupted: bool, namespace: str, context
             addon.reporter.say(line)
         return yes or (sys.stdin.isatty() and click.confirm("Disable it all the same?", err=True))
 
-    done = disabling.disable(addon, consent=consent, wait=wait, interrupted=interrupted)
+    done = disable_add_on(addon, consent=consent, wait=wait, interrupted=interrupted)
     lines = ["The add-on is disabled."]
     lines += [f"Kept: {one}" for one in done.kept]
     for node, names in done.leftovers:

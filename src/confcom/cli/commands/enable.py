@@ -88,8 +88,9 @@ def enable(
     answer, 2 the chart refuses the values, 1 helm failed: mostly its Job, which comes before any daemon and has the
     quote helper's image, 130 Ctrl-C or SIGTERM: its last lines say what was changed, and what to do.
     """
+    from confcom.addon.cluster.helm import Values
     from confcom.addon.cluster.preflight_reader import InstallRequest
-    from confcom.addon.operations import enable as enabling
+    from confcom.addon.operations.enable import enable_add_on
 
     chosen = []
     if simulated or simulated_nodes:
@@ -98,9 +99,10 @@ def enable(
         chosen.append("simulated.besideHardware=true")
     if quote_helper is not None:
         chosen.append(f"quoteHelper.enabled={str(quote_helper).lower()}")
-    request = InstallRequest(chart_of(chart), files, (*chosen, *settings), texts, simulated_nodes, allow_no_nodes)
+    values = Values(files, (*chosen, *settings), texts)
+    request = InstallRequest(chart_of(chart), values, simulated_nodes, allow_no_nodes)
     addon = add_on(namespace, context)
-    done = enabling.enable(addon, request, dry_run=dry_run, wait=wait, deadline=timeout)
+    done = enable_add_on(addon, request, dry_run=dry_run, wait=wait, deadline=timeout)
     if not dry_run:
         how = "enabled" if done.changed else "enabled already"
         show_result(done.to_json(), f"The add-on is {how} (revision {done.revision}).{_start_note(wait)}", output)
@@ -160,15 +162,16 @@ def update(
     or another change is running, and nothing was changed, 1 helm failed: mostly its Job, and then no daemon was
     changed, 130, 6 and 2 as for enable.
     """
+    from confcom.addon.cluster.helm import Values
     from confcom.addon.cluster.preflight_reader import InstallRequest
-    from confcom.addon.operations import enable as enabling
+    from confcom.addon.operations.enable import update_add_on
 
     wanted = image_texts(version, digests, others=bool(settings or texts or files))
     # In helm --set-string overrides --set, so a key that the user set is left out here and keeps the user's value.
     named = {one.partition("=")[0] for one in ",".join(settings).split(",")}
     wanted = tuple(one for one in wanted if one.partition("=")[0] not in named)
-    request = InstallRequest(chart_of(chart), files, settings, (*wanted, *texts), allow_no_nodes=True)
-    done = enabling.update(add_on(namespace, context), request, dry_run=dry_run, wait=wait, deadline=timeout)
+    request = InstallRequest(chart_of(chart), Values(files, settings, (*wanted, *texts)), allow_no_nodes=True)
+    done = update_add_on(add_on(namespace, context), request, dry_run=dry_run, wait=wait, deadline=timeout)
     if not dry_run:
         how = "updated" if done.changed else "up to date already"
         show_result(done.to_json(), f"The add-on is {how} (revision {done.revision}).{_start_note(wait)}", output)
@@ -207,10 +210,10 @@ def rollback(
     Exit codes: 8 some node is not ready, 7 there is nothing to go back to or another change is running, 130 as for
     enable, 6 as for enable, 1 helm failed.
     """
-    from confcom.addon.operations import enable as enabling
+    from confcom.addon.operations.enable import roll_back
 
     addon = add_on(namespace, context)
-    done = enabling.roll_back(addon, revision, interrupted=interrupted, wait=wait, deadline=timeout)
+    done = roll_back(addon, revision, interrupted=interrupted, wait=wait, deadline=timeout)
     show_result(done.to_json(), f"Rolled back (revision {done.revision}).{_start_note(wait)}", output)
 
 

@@ -42,9 +42,7 @@ def status(*, namespace: str, context: str, output: str, all_nodes: bool) -> Non
     Exit codes: 0 all is well, 8 something is not (or the add-on is not enabled), 6 the API server does not answer.
     """
     from confcom.addon.cluster.installed_release import look_at_release
-    from confcom.addon.cluster.refused_pods_reader import look_at_refusals
-    from confcom.addon.cluster.root_reader import look_at_root
-    from confcom.addon.cluster.snapshot_reader import fetch_cluster_snapshot
+    from confcom.addon.cluster.snapshot_reader import fetch_cluster_snapshot, look_at_refusals, look_at_root
     from confcom.addon.status.status import add_on_status, admission_policies
     from confcom.cli.status_lines import status_lines
     from confcom.kubernetes.objects import namespace_of

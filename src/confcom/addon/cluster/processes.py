@@ -1,17 +1,29 @@
-"""Running one program with limits: it is killed if it prints too much, or takes too long."""
+"""Running one program: with limits on its time and output, or so that it outlives this process."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
+import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import IO
 
 READ_BYTES = 1 << 20
 """Size of one read: the most that a pipe can hold without privileges (fs.pipe-max-size); the default is 64 KiB."""
+
+POLL_SECONDS = 0.05
+"""How long a watched program may take to end before something else is done meanwhile."""
+INTERRUPTED_SECONDS = 5.0
+"""How long a watched program may take to end after an interruption. `helm upgrade` records its failure within a second;
+a rollback or an uninstall waits for nothing, and takes a second or two. A SIGTERM is usually followed by SIGKILL after
+10 s."""
 
 
 class OutputLimitError(Exception):
@@ -130,3 +142,94 @@ def _write(descriptor: int, data: memoryview) -> int:
         return os.write(descriptor, data)
     except BrokenPipeError:
         return len(data)
+
+
+@dataclass(slots=True)
+class Watch:
+    """What to do while a program runs that Ctrl-C does not reach. It is mutable, to tell after an interruption.
+
+    Args:
+        meanwhile: called again and again until the program has ended.
+        stoppable: whether the program gets a SIGINT if this process is interrupted.
+        running: whether the program may be running.
+    """
+
+    meanwhile: Callable[[], None] = lambda: None
+    stoppable: bool = False
+    running: bool = True
+
+
+def run_watched(
+    arguments: Sequence[str],
+    *,
+    stdin: bytes | None,
+    timeout: float,
+    environment: Mapping[str, str],
+    watch: Watch,
+    most: int,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program in a session of its own, with files as its standard input and outputs.
+
+    A session of its own, since a terminal's Ctrl-C reaches the programs of the terminal's session. Files, since a pipe
+    without a reader would end the program by SIGPIPE if this process is killed.
+
+    Args:
+        arguments: the command line.
+        stdin: its standard input; None: empty.
+        timeout: seconds after which it is killed.
+        environment: its environment variables.
+        watch: what to do meanwhile, and at an interruption.
+        most: limit in bytes for each of its outputs.
+
+    Raises:
+        KeyboardInterrupt: this process was interrupted; the program was given INTERRUPTED_SECONDS to end.
+        OutputLimitError: it printed more, and may have done all of its work.
+        OSError, subprocess.TimeoutExpired: it could not be run, or did not end.
+    """
+    deadline = time.monotonic() + timeout
+    with contextlib.ExitStack() as stack:
+        given, out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+        given.write(stdin or b"")
+        given.seek(0)
+        # Started by another thread, since an interruption in the middle of the start would lose the process.
+        starter = stack.enter_context(futures.ThreadPoolExecutor(max_workers=1))
+        started = starter.submit(
+            lambda: subprocess.Popen(
+                arguments, stdin=given, stdout=out, stderr=err, env=environment, start_new_session=True
+            )
+        )
+        try:
+            process = started.result()
+            while not _ends(process, POLL_SECONDS):
+                if time.monotonic() >= deadline:
+                    process.kill()
+                    process.wait()
+                    watch.running = False
+                    raise subprocess.TimeoutExpired(arguments, timeout, stderr=_printed(err, most)[:most])
+                watch.meanwhile()
+        except KeyboardInterrupt:
+            if watch.stoppable:
+                started.result().send_signal(signal.SIGINT)
+            watch.running = not _ends(started.result(), INTERRUPTED_SECONDS)
+            raise
+        watch.running = False
+        outputs = {"stdout": _printed(out, most), "stderr": _printed(err, most)}
+        for stream, found in outputs.items():
+            if len(found) > most:
+                raise OutputLimitError(stream, most, killed=False)
+        return subprocess.CompletedProcess(arguments, process.returncode, outputs["stdout"], outputs["stderr"])
+
+
+def _ends(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait, and return whether the process has ended."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _printed(file: IO[bytes], most: int) -> bytes:
+    """Return what was printed, and at most one byte more than the limit."""
+    file.seek(0)
+    return file.read(most + 1)
