@@ -107,6 +107,7 @@ def _require_simulated(platform: str) -> None:
     if platform not in {"", "simulated"}:
         raise SettingsError(
             f"this workload cannot run on the SGX platform {platform!r}",
+            error_code="platform-not-simulated",
             why="its enclave is simulated, and only a simulated platform quotes the reports of one",
             remedy="run a real enclave program here; this one is for nodes without SGX",
         )
@@ -118,6 +119,7 @@ def _write(path: Path, quote: bytes) -> None:
     except OSError as error:
         raise OutputError(
             f"the quote could not be written to {path}",
+            error_code="quote-not-written",
             why=error.strerror or str(error),
             remedy="name a file in a directory that this container may write to",
         ) from error

@@ -215,8 +215,8 @@ class NodeClient:
             raise self._unavailable(error) from None
         answer: dict[str, Json] = json.loads(body)
         if "error" in answer:
-            kind = BY_NAME.get(answer["error"]["kind"], ConfcomError)
-            raise kind(answer["error"]["what"], why=answer["error"]["why"], remedy=answer["error"]["remedy"])
+            kind = BY_NAME.get(answer["error"].pop("kind"), ConfcomError)
+            raise kind(**answer["error"])
         return answer["result"]
 
     def _unavailable(self, error: grpc.RpcError) -> NodeUnavailableError:

@@ -61,7 +61,9 @@ class ControlServer:
         try:
             server.add_insecure_port(unix_target(str(self._socket)))
         except RuntimeError as error:
-            raise UnavailableError(f"cannot listen at {self._socket}", why=str(error)) from None
+            raise UnavailableError(
+                f"cannot listen at {self._socket}", error_code="cannot-listen", why=str(error)
+            ) from None
         # Containers run as the node's user, so only that user may start them.
         self._socket.chmod(0o600)
         await server.start()
@@ -108,7 +110,9 @@ def _json_handler(handler: _Handler) -> Callable[[bytes, Any], Awaitable[bytes]]
         except ConfcomError as error:
             answer = _error(error)
         except (KeyError, TypeError, ValueError) as error:
-            answer = _error(MalformedError("the request cannot be read", why=repr(error)))
+            answer = _error(
+                MalformedError("the request cannot be read", error_code="request-malformed", why=repr(error))
+            )
         return json.dumps(answer).encode()
 
     return handle
@@ -122,5 +126,5 @@ def _decode(body: bytes) -> Json:
 
 
 def _error(error: ConfcomError) -> Json:
-    parts = {"kind": type(error).__name__, "what": error.what, "why": error.why, "remedy": error.remedy}
-    return {"error": parts}
+    parts = {"what": error.what, "error_code": error.error_code, "why": error.why, "remedy": error.remedy}
+    return {"error": {"kind": type(error).__name__, **parts}}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from confcom.playground.api.views import ContainerView, DeviceView, JobStatus, JobView, MountView, Phase, PodView
 from confcom.playground.kubelet.rules import ContainerState, backoff_limit_exceeded
-from confcom.playground.manifests.manifest import ContainerSpec, JobManifest, PodSpec, RestartPolicy
+from confcom.playground.manifests import v1
 from confcom.playground.runtime.container import ContainerProcess
 
 
@@ -16,7 +16,7 @@ from confcom.playground.runtime.container import ContainerProcess
 class Container:
     """A container's spec and status."""
 
-    spec: ContainerSpec
+    spec: v1.Container
     state: ContainerState = ContainerState.WAITING
     reason: str = "ContainerCreating"
     message: str = ""
@@ -53,7 +53,7 @@ class Pod:
     """A pod's spec and status."""
 
     name: str
-    spec: PodSpec
+    spec: v1.PodSpec
     owner: Job | None = None
     phase: Phase = Phase.PENDING
     reason: str = ""
@@ -103,7 +103,7 @@ class Pod:
 class Job:
     """A Job's manifest and status."""
 
-    manifest: JobManifest
+    manifest: v1.Job
     status: JobStatus = JobStatus.RUNNING
     reason: str = ""
     message: str = ""
@@ -124,9 +124,10 @@ class Job:
 
     def fail_if_limit_exceeded(self, restart_count: int) -> bool:
         """Set the status Failed if the backoff limit is exceeded, and return whether it is."""
-        policy: RestartPolicy = self.manifest.spec.restart_policy
+        spec = self.manifest.spec
+        policy = spec.template.spec.restart_policy
         if not backoff_limit_exceeded(
-            policy, failed_pods=self.failed, restart_count=restart_count, limit=self.manifest.backoff_limit
+            policy, failed_pods=self.failed, restart_count=restart_count, limit=spec.backoff_limit
         ):
             return False
         self.status, self.reason = JobStatus.FAILED, "BackoffLimitExceeded"

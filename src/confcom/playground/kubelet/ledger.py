@@ -16,6 +16,8 @@ MAX_EVENTS = 200
 class AdmissionError(ConfcomError):
     """The kubelet rejects a pod that is bound to the node; `what` is the kubelet's text."""
 
+    error_code = "pod-rejected"
+
     @property
     def pod_reason(self) -> str:
         """The reason in the pod's status."""
@@ -29,6 +31,8 @@ class AdmissionError(ConfcomError):
 
 class OutOfResourceError(AdmissionError):
     """The node's status has too little of the resource (the kubelet's predicate admission)."""
+
+    error_code = "out-of-resource"
 
     def __init__(self, resource: str, count: int) -> None:
         super().__init__(
@@ -161,12 +165,14 @@ class DeviceLedger:
         if known is None:
             raise AdmissionError(
                 f"cannot allocate unregistered device {resource}",
+                error_code="resource-not-registered",
                 why="its device plugin has been gone for long, and a pod held its devices until a while ago",
                 remedy="start the device plugin",
             )
         if not known.healthy:
             raise AdmissionError(
                 f"no healthy devices present; cannot allocate unhealthy devices {resource}",
+                error_code="no-healthy-device",
                 why="its device plugin is gone or has not sent its list",
                 remedy="start the device plugin again",
             )
@@ -174,7 +180,8 @@ class DeviceLedger:
         free = [device for device in known.healthy if device not in held]
         if len(free) < count:
             raise AdmissionError(
-                f"requested number of devices unavailable for {resource}. Requested: {count}, Available: {len(free)}"
+                f"requested number of devices unavailable for {resource}. Requested: {count}, Available: {len(free)}",
+                error_code="too-few-devices",
             )
         chosen = tuple(free[:count])
         holding = _Holding(pod, container, resource, chosen)

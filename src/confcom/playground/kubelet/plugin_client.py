@@ -57,6 +57,7 @@ class PluginClient:
             reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else "context deadline exceeded"
             raise UnavailableError(
                 f"failed to dial device plugin: {reason}",
+                error_code="plugin-not-dialled",
                 why=f"nothing answers at {self.socket}" if self.socket.exists() else f"there is no {self.socket}",
                 remedy="a plugin must serve before it registers",
             ) from None
@@ -72,7 +73,9 @@ class PluginClient:
                 yield {device.ID: device.health == HEALTHY for device in response.devices}
         except grpc.aio.AioRpcError as error:
             raise UnavailableError(
-                "ListAndWatch ended unexpectedly", why=f"{error.code().name}: {error.details()}"
+                "ListAndWatch ended unexpectedly",
+                error_code="list-ended",
+                why=f"{error.code().name}: {error.details()}",
             ) from None
 
     async def allocate(self, ids: Sequence[str]) -> pb.ContainerAllocateResponse:
@@ -87,6 +90,7 @@ class PluginClient:
         except grpc.aio.AioRpcError as error:
             raise AdmissionError(
                 f"rpc error: code = {_go_name(error.code())} desc = {error.details()}",
+                error_code="allocate-failed",
                 why="the device plugin answered so to Allocate",
             ) from None
         except asyncio.CancelledError:
@@ -94,10 +98,12 @@ class PluginClient:
             if not self._closed or (task is not None and task.cancelling()):
                 raise
             raise AdmissionError(
-                _CLOSING, why="the device plugin was disconnected before it had answered Allocate"
+                _CLOSING,
+                error_code="plugin-disconnected",
+                why="the device plugin was disconnected before it had answered Allocate",
             ) from None
         if not response.container_responses:
-            raise AdmissionError("no containers return in allocation response ")
+            raise AdmissionError("no containers return in allocation response ", error_code="allocation-empty")
         return response.container_responses[0]
 
     async def close(self) -> None:

@@ -26,6 +26,8 @@ _logger = logging.getLogger(__name__)
 class ImageMissingError(ContainerError):
     """The image table lacks an image; the reason in the pod's status is ErrImageNeverPull."""
 
+    error_code = "image-missing"
+
 
 @dataclass(frozen=True, slots=True)
 class PodWorker:
@@ -64,7 +66,7 @@ class PodWorker:
     async def _admit(self, pod: Pod) -> list[Allocation] | None:
         try:
             return [
-                await self.devices.allocate(pod.name, container.spec.name, container.spec.resources)
+                await self.devices.allocate(pod.name, container.spec.name, container.spec.devices)
                 for container in pod.containers
             ]
         except AdmissionError as error:

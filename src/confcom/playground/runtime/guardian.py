@@ -47,14 +47,14 @@ def sweep(mark: str) -> None:
         time.sleep(PAUSE_SECONDS)
 
 
-def main(mark: str) -> None:
-    """Wait for the end of standard input, then kill the marked processes."""
+def wait_for_end() -> None:
+    """Wait for the end of standard input, whatever signals come."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while os.read(0, 4096):
         pass
-    sweep(mark)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    wait_for_end()
+    sweep(sys.argv[1])

@@ -108,8 +108,8 @@ def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch):
     from click.testing import CliRunner
 
     from confcom.cli.group import cli
-    from confcom.playground.story import story
-    from confcom.playground.story.report import StepError
+    from confcom.playground.demo import story
+    from confcom.playground.demo.report import StepError
 
     def broken(context, notes):
         raise StepError("the machine is on fire", why="a test said so", remedy="call somebody")
@@ -199,7 +199,7 @@ def test_a_step_that_takes_long_says_so(monkeypatch):
 
     from confcom.cli.commands import demo
     from confcom.cli.group import cli
-    from confcom.playground.story import story
+    from confcom.playground.demo import story
 
     monkeypatch.setattr(demo, "PROGRESS_SECONDS", 0.05)
     monkeypatch.setattr(story, "STEPS", (story.Step("A slow step", lambda *_: time.sleep(0.5)),))

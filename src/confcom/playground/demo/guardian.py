@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from confcom.playground.runtime.guardian import marked, sweep
+from confcom.playground.runtime.guardian import marked, sweep, wait_for_end
 
 MARK_VARIABLE = "CONFCOM_DEMO"
 """The variable in the processes' environment whose value is the demo's folder."""
@@ -40,10 +40,7 @@ def clear(folder: Path, *, remove_folder: bool) -> None:
 
 def main(folder: Path, *, remove_folder: bool) -> None:
     """Wait for the end of standard input, then end the remaining processes with SIGTERM, then SIGKILL."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    while os.read(0, 4096):
-        pass
+    wait_for_end()
     mark = f"{MARK_VARIABLE}={folder}"
     deadline = time.monotonic() + TERMINATE_SECONDS
     for pid in marked(mark.encode()):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from confcom.playground.api.errors import WaitTimeoutError
 from confcom.playground.api.views import Event, NodeState, Phase, PodView
-from confcom.playground.story.report import StepError
-from confcom.playground.story.scene import EPC_RESOURCE, DemoContext, Notes
+from confcom.playground.demo.commands import StepError
+from confcom.playground.demo.context import EPC_RESOURCE, DemoContext, Notes
 
 
 def submit(context: DemoContext, notes: Notes, manifest: Path) -> tuple[str, ...]:
@@ -51,18 +51,25 @@ def require_phase(context: DemoContext, job: str, phase: Phase) -> PodView:
     try:
         pod = pod_of(context.node.wait(settled, context.job_seconds, what=f"Job {job} being {phase}"), job)
     except WaitTimeoutError as error:
-        pod = pod_of(error.state, job)
-        why = f"its pod is {pod.phase}: {pod.reason} {pod.message}" if pod else "it has no pod"
         raise StepError(
-            f"Job {job} was not {phase} within {context.job_seconds:g} s", why=why, remedy=error.remedy
+            f"Job {job} was not {phase} within {context.job_seconds:g} s",
+            error_code="job-too-slow",
+            why=_pod_status(error.state, job),
+            remedy=error.remedy,
         ) from error
     if pod is None or pod.phase is not phase:
         raise StepError(
             f"Job {job} ended {pod.phase if pod else 'without a pod'} where {phase} was due",
+            error_code="job-ended-otherwise",
             why=_failure_reason(context, pod),
             remedy="`confcom demo --keep` leaves the node up; `confcom playground logs` shows the whole log",
         )
     return pod
+
+
+def _pod_status(state: NodeState, job: str) -> str:
+    pod = pod_of(state, job)
+    return f"its pod is {pod.phase}: {pod.reason} {pod.message}" if pod else "it has no pod"
 
 
 def _failure_reason(context: DemoContext, pod: PodView | None) -> str:
@@ -78,21 +85,18 @@ def epc_event(context: DemoContext, job: str, reason: str) -> Event:
     Raises:
         StepError: no such event in time.
     """
+    found: list[Event] = []
 
-    def found(state: NodeState) -> Event | None:
+    def happened(state: NodeState) -> bool:
         pods = {pod.name for pod in state.pods_of(job)}
-        wanted = (e for e in state.events if e.reason == reason and e.resource == EPC_RESOURCE)
-        return next((e for e in wanted if e.pod in pods or e.pod.startswith(f"{job}-")), None)
+        of_epc = (event for event in state.events if event.reason == reason and event.resource == EPC_RESOURCE)
+        found[:] = [event for event in of_epc if event.pod in pods or event.pod.startswith(f"{job}-")]
+        return bool(found)
 
     try:
-        state = context.node.wait(
-            lambda state: found(state) is not None, context.job_seconds, what=f"EPC {reason} for {job}"
-        )
+        context.node.wait(happened, context.job_seconds, what=f"EPC {reason} for {job}")
     except WaitTimeoutError as error:
-        pod = pod_of(error.state, job)
-        why = f"its pod is {pod.phase}: {pod.reason} {pod.message}" if pod else "it has no pod"
-        raise StepError(f"no EPC was {reason.lower()} for Job {job}", why=why) from error
-    event = found(state)
-    if event is None:
-        raise StepError(f"the ledger's event for Job {job} is gone")
-    return event
+        raise StepError(
+            f"no EPC was {reason.lower()} for Job {job}", error_code="no-epc-event", why=_pod_status(error.state, job)
+        ) from error
+    return found[0]

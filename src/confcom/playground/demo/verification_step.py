@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from confcom.errors import ExitCode
-from confcom.playground.story.report import StepError
-from confcom.playground.story.scene import DemoContext, Notes
+from confcom.playground.demo.commands import StepError
+from confcom.playground.demo.context import DemoContext, Notes
 
 REPORT_DATA_OFFSET = 48 + 320
 """The offset of the report data in a quote: after the header (48 bytes) and 320 bytes of the report body."""
@@ -25,7 +25,10 @@ def verification(context: DemoContext, notes: Notes) -> None:
 
     verdict = _verify(context, notes, context.quote.name, ExitCode.OK, *policy, "--allow-simulated")
     if verdict.get("platform") != "simulated":
-        raise StepError(f"the quote was taken for {verdict.get('platform')}: simulated must never pass for genuine")
+        raise StepError(
+            f"the quote was taken for {verdict.get('platform')}: simulated must never pass for genuine",
+            error_code="simulated-taken-for-genuine",
+        )
     notes.say("verified by dcap-qvl under the simulated root; marked as SIMULATED")
     notes.data["verified"] = verdict
 
@@ -75,6 +78,7 @@ def _verify(
     if result.exit_code != expected:
         raise StepError(
             f"`confcom verify {quote}` said {verdict.get('kind')} where {_VERDICTS[expected]} was due",
+            error_code="verdict-differs",
             why=_failed_checks(verdict),
             remedy=f"run it by hand: {context.commands.shown('verify', quote_path, *arguments)}",
         )

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import pytest
 
-from confcom.playground.story.commands import Commands
-from confcom.playground.story.interrupts import SIGNALS, Interrupts
-from confcom.playground.story.stage import ProcessGroup
+from confcom.playground.demo.commands import Commands
+from confcom.playground.demo.interrupts import SIGNALS, Interrupts
+from confcom.playground.demo.processes import ProcessGroup
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 
 from confcom.playground.api.client import NodeClient
 from confcom.playground.manifests.examples_folder import examples_folder
-from confcom.playground.story.commands import Commands
-from confcom.playground.story.scene import DemoContext
-from confcom.playground.story.stage import ProcessGroup
-from confcom.playground.story.story import run as run_story
+from confcom.playground.demo.commands import Commands
+from confcom.playground.demo.context import DemoContext
+from confcom.playground.demo.processes import ProcessGroup
+from confcom.playground.demo.sequence import run as run_demo
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_", "COV_"))}
 
@@ -44,7 +44,7 @@ def play(tmp_path):
             NodeClient(folder) as node,
         ):
             context = DemoContext(processes, node, mode, os.urandom, examples_folder(), job_seconds=patience)
-            report = run_story(context, Silent(), after_step=after_step)
+            report = run_demo(context, Silent(), after_step=after_step)
         assert not folder.exists()
         return report
 
