@@ -1,4 +1,4 @@
-"""Whatever is broken, the story ends at the step that broke, and says so."""
+"""Whatever is broken, the demo ends at the step that broke, and says so."""
 
 import signal
 import sys
@@ -56,25 +56,42 @@ main()
 """
 
 
-def fails_at(report, number):
+def failure(report):
+    """The number of the step that failed, after all others held, and its error."""
     assert not report.ok
-    assert [step.ok for step in report.steps] == [True] * (number - 1) + [False]
-    error = report.steps[-1].error
-    assert error["what"]
-    return f"{error['what']} {error['why']}"
+    assert [step.ok for step in report.steps] == [True] * (len(report.steps) - 1) + [False]
+    return report.steps[-1].number, report.steps[-1].error
 
 
-def kill(name):
-    def act(context):
-        process = context.processes.running[name].process
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-
-    return act
+def fails_at(report):
+    """The number of the step that failed, and the code of its error."""
+    number, error = failure(report)
+    return number, error["code"]
 
 
-def after(number, act):
-    return lambda reached, context: act(context) if reached == number else None
+def be_impatient(context):
+    """From here on nothing comes that is waited for."""
+    context.job_seconds = 2.0
+
+
+@pytest.fixture
+def with_image(script):
+    """Replaces the sample image by a program, in the arguments of `play`."""
+
+    def instead(command):
+        return {"playground": script(WITH_IMAGE.format(image=f"{SAMPLE}={command}"))}
+
+    return instead
+
+
+@pytest.fixture
+def patched(script):
+    """A command with something changed in it before it runs."""
+
+    def instead(name, patch):
+        return {name: script(PATCHED_COMMAND.format(patch=patch, name=name))}
+
+    return instead
 
 
 def test_undisturbed_it_holds(play):
@@ -83,102 +100,105 @@ def test_undisturbed_it_holds(play):
     assert len(report.steps) == 6
 
 
-def test_helper_killed_before_the_job(play):
-    report = play(after_step=after(2, kill("quote-helper")))
-    assert "exit code" in fails_at(report, 4)
+@pytest.mark.parametrize(
+    ("name", "after", "step", "code"),
+    [
+        ("quote-helper", 2, 4, "job-ended-otherwise"),
+        ("device-plugin", 2, 3, "no-epc-event"),
+        ("node", 4, 6, "command-failed"),
+    ],
+)
+def test_a_daemon_is_killed(play, name, after, step, code):
+    def act(context):
+        process = context.processes.running[name].process
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if code == "no-epc-event":
+            be_impatient(context)
+
+    assert fails_at(play(after=(after, act))) == (step, code)
 
 
-def test_plugin_killed_before_the_job(play):
-    report = play(after_step=after(2, kill("device-plugin")), patience=3)
-    assert "sgx-test" in fails_at(report, 3)
-
-
-def test_plugin_that_never_registers(play, script, short_folder):
+def test_plugin_that_never_registers(play, patched, short_folder):
     short_folder.mkdir()
     lost = f'position = sys.argv.index("--device-plugin-dir") + 1\nsys.argv[position] = {str(short_folder)!r}'
-    plugin = script(PATCHED_COMMAND.format(patch=lost, name="device-plugin"))
-    report = play(instead={"device-plugin": plugin}, patience=3)
-    assert "device plugin" in fails_at(report, 2)
+    assert fails_at(play(instead=patched("device-plugin", lost), patience=3)) == (2, "not-ready-in-time")
 
 
 def test_plugin_that_ends_at_once(play, script):
-    report = play(instead={"device-plugin": script("raise SystemExit('no EPC here')")})
-    message = fails_at(report, 2)
-    assert "device-plugin ended with exit code 1" in message
-    assert "no EPC here" in message
+    number, error = failure(play(instead={"device-plugin": script("raise SystemExit('no EPC here')")}))
+    assert (number, error["code"]) == (2, "process-ended")
+    assert "device-plugin" in error["what"]
+    assert "no EPC here" in error["why"]
 
 
 def test_helper_that_is_never_ready(play, script):
-    report = play(instead={"quote-helper": script("import time; time.sleep(60)")}, patience=2)
-    assert "quote helper" in fails_at(report, 2)
+    instead = {"quote-helper": script("import time; time.sleep(60)")}
+    assert fails_at(play(instead=instead, patience=2)) == (2, "not-ready-in-time")
 
 
 def test_platform_that_cannot_be_made(play, script):
-    report = play(instead={"simulation": script("raise SystemExit('disk full')")})
-    assert "disk full" in fails_at(report, 1)
+    number, error = failure(play(instead={"simulation": script("raise SystemExit('disk full')")}))
+    assert (number, error["code"]) == (1, "command-failed")
+    assert "disk full" in error["why"]
 
 
 @pytest.mark.parametrize("offset", [20, 48 + 64, 48 + 320, 500, 700], ids=["header", "mrenclave", "data", "key", "qe"])
-def test_quote_with_a_flipped_byte(play, script, offset):
-    image = f"{SAMPLE}={' '.join(script(FLIPPED.format(offset=offset), 'flip'))}"
-    report = play(instead={"playground": script(WITH_IMAGE.format(image=image))})
-    assert "not-authentic where verified was due" in fails_at(report, 5)
+def test_quote_with_a_flipped_byte(play, script, with_image, offset):
+    program = " ".join(script(FLIPPED.format(offset=offset), "flip"))
+    number, error = failure(play(instead=with_image(program)))
+    assert (number, error["code"]) == (5, "verdict-differs")
+    assert " not-authentic " in error["what"]
 
 
 def test_wrong_root_trusted(play, script):
-    report = play(instead={"simulation": script(WRONG_ROOT)})
-    assert "where verified was due" in fails_at(report, 5)
+    assert fails_at(play(instead={"simulation": script(WRONG_ROOT)})) == (5, "verdict-differs")
 
 
 @pytest.mark.parametrize(
-    ("answer", "complaint"),
+    ("answer", "code"),
     [
-        ('{"kind": "verified", "platform": "simulated"}', "verified where authentic-not-authorised was due"),
-        ('{"kind": "verified", "platform": "genuine"}', "simulated must never pass for genuine"),
-        ("everything is fine", "printed no JSON"),
+        ('{"kind": "verified", "platform": "simulated"}', "verdict-differs"),
+        ('{"kind": "verified", "platform": "genuine"}', "simulated-taken-for-genuine"),
+        ("everything is fine", "output-not-json"),
+        ("[]", "output-not-json"),
     ],
 )
-def test_verifier_that_accepts_everything(play, script, answer, complaint):
-    report = play(instead={"verify": script(f"print({answer!r})")})
-    assert complaint in fails_at(report, 5)
+def test_verifier_that_accepts_everything(play, script, answer, code):
+    assert fails_at(play(instead={"verify": script(f"print({answer!r})")})) == (5, code)
 
 
-def test_epc_that_is_not_freed(play, script):
-    patch = "from confcom.playground.kubelet import ledger; ledger.DeviceLedger.release = lambda *arguments: None"
-    report = play(instead={"playground": script(PATCHED_COMMAND.format(patch=patch, name="playground"))}, patience=3)
-    assert "sgx-holding" in fails_at(report, 6)
+@pytest.mark.parametrize(
+    ("patch", "code"),
+    [
+        (
+            "from confcom.playground.kubelet import ledger; ledger.DeviceLedger.release = lambda *arguments: None",
+            "no-epc-event",
+        ),
+        ("from confcom.playground import node; node.unschedulable = lambda *arguments: ''", "job-not-pending"),
+    ],
+    ids=["EPC is not released", "the scheduler lets everything in"],
+)
+def test_node_that_counts_wrongly(play, patched, patch, code):
+    impatience = be_impatient if code == "no-epc-event" else lambda _: None
+    assert fails_at(play(instead=patched("playground", patch), after=(5, impatience))) == (6, code)
 
 
-def test_scheduler_that_lets_everything_in(play, script):
-    patch = "from confcom.playground import node; node.unschedulable = lambda *arguments: ''"
-    report = play(instead={"playground": script(PATCHED_COMMAND.format(patch=patch, name="playground"))}, patience=3)
-    assert "sgx-large" in fails_at(report, 6)
+def test_job_that_exits_1(play, script, with_image):
+    number, error = failure(play(instead=with_image(" ".join(script("raise SystemExit(1)", "failing")))))
+    assert (number, error["code"]) == (4, "job-ended-otherwise")
+    assert "exit code 1" in error["why"]
 
 
-def test_job_that_exits_1(play, script):
-    image = f"{SAMPLE}={' '.join(script('raise SystemExit(1)', 'failing'))}"
-    report = play(instead={"playground": script(WITH_IMAGE.format(image=image))})
-    message = fails_at(report, 4)
-    assert "ended Failed where Succeeded was due" in message
-    assert "exit code 1" in message
+def test_job_that_prints_no_quote(play, with_image):
+    assert fails_at(play(instead=with_image(f"{sys.executable} -c pass"))) == (4, "no-quote")
 
 
-def test_job_that_prints_no_quote(play, script):
-    image = f"{SAMPLE}={sys.executable} -c pass"
-    report = play(instead={"playground": script(WITH_IMAGE.format(image=image))})
-    assert "printed no quote" in fails_at(report, 4)
-
-
-def test_quote_of_another_enclave(play, script):
-    image = f"{SAMPLE}={sys.executable} -m confcom.sample_workload --enclave impostor"
-    report = play(instead={"playground": script(WITH_IMAGE.format(image=image))})
-    assert "authentic-not-authorised where verified was due" in fails_at(report, 5)
-
-
-def test_node_that_dies_in_the_middle(play):
-    report = play(after_step=after(4, kill("node")))
-    message = fails_at(report, 6)
-    assert "playground" in message or "node" in message
+def test_quote_of_another_enclave(play, with_image):
+    program = f"{sys.executable} -m confcom.sample_workload --enclave impostor"
+    number, error = failure(play(instead=with_image(program)))
+    assert (number, error["code"]) == (5, "verdict-differs")
+    assert " authentic-not-authorised " in error["what"]
 
 
 def test_nothing_of_the_machine_is_touched(play):

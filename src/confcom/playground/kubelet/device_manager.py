@@ -175,7 +175,6 @@ class DeviceManager:
             if client is None:
                 raise AdmissionError(
                     f"endpoint of {resource} has been stopped",
-                    error_code="endpoint-stopped",
                     why="its device plugin is gone",
                 )
             responses.append(await client.allocate(ids))

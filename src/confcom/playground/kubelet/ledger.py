@@ -165,14 +165,12 @@ class DeviceLedger:
         if known is None:
             raise AdmissionError(
                 f"cannot allocate unregistered device {resource}",
-                error_code="resource-not-registered",
                 why="its device plugin has been gone for long, and a pod held its devices until a while ago",
                 remedy="start the device plugin",
             )
         if not known.healthy:
             raise AdmissionError(
                 f"no healthy devices present; cannot allocate unhealthy devices {resource}",
-                error_code="no-healthy-device",
                 why="its device plugin is gone or has not sent its list",
                 remedy="start the device plugin again",
             )
@@ -181,7 +179,6 @@ class DeviceLedger:
         if len(free) < count:
             raise AdmissionError(
                 f"requested number of devices unavailable for {resource}. Requested: {count}, Available: {len(free)}",
-                error_code="too-few-devices",
             )
         chosen = tuple(free[:count])
         holding = _Holding(pod, container, resource, chosen)

@@ -90,7 +90,6 @@ class PluginClient:
         except grpc.aio.AioRpcError as error:
             raise AdmissionError(
                 f"rpc error: code = {_go_name(error.code())} desc = {error.details()}",
-                error_code="allocate-failed",
                 why="the device plugin answered so to Allocate",
             ) from None
         except asyncio.CancelledError:
@@ -99,11 +98,10 @@ class PluginClient:
                 raise
             raise AdmissionError(
                 _CLOSING,
-                error_code="plugin-disconnected",
                 why="the device plugin was disconnected before it had answered Allocate",
             ) from None
         if not response.container_responses:
-            raise AdmissionError("no containers return in allocation response ", error_code="allocation-empty")
+            raise AdmissionError("no containers return in allocation response ")
         return response.container_responses[0]
 
     async def close(self) -> None:

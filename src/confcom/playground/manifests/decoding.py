@@ -21,10 +21,10 @@ MAX_SHOWN = 64
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """What is wrong with a value: the field's path, and the API server's text."""
+    """What is wrong with a value: the API server's text, and the field's path."""
 
-    path: str
     text: str
+    path: str
     code: str
 
 
@@ -55,7 +55,7 @@ def rule(text: str, broken: Callable[[Any], object], *, code: str) -> Rule:
 
     def check(value: object, path: str) -> Iterator[FieldError]:
         if broken(value):
-            yield FieldError(path, text.format(value), code)
+            yield FieldError(text.format(value), path, code)
 
     return check
 
@@ -132,8 +132,9 @@ class Decoder:
         if value in set(enum):
             return enum(value)
         listed = ", ".join(f'"{one}"' for one in enum)
-        text = f'Unsupported value: "{value}": supported values: {listed}'
-        self.errors.append(FieldError(path, text, code="value-not-supported"))
+        self.errors.append(
+            FieldError(f'Unsupported value: "{value}": supported values: {listed}', path, code="value-not-supported")
+        )
         return value
 
     def _quantity(self, text: str, path: str) -> Quantity:
@@ -141,7 +142,7 @@ class Decoder:
             return Quantity.parse(text)
         except ValueError as error:
             raise ManifestError(
-                self._cannot_handle(str(error)),
+                f'{self.kind} in version "v1" cannot be handled as a {self.kind}: {error}',
                 error_code="not-a-quantity",
                 why=f"{path} is {text[:MAX_SHOWN]!r}",
                 remedy="write a number, with a unit such as Mi if the resource counts bytes",
@@ -156,14 +157,12 @@ class Decoder:
             shown += f" {str(value)[:MAX_SHOWN]}"
         go_field = struct + "." + re.sub(r"\[.*?\]", "", path)
         return ManifestError(
-            self._cannot_handle(f"json: cannot unmarshal {shown} into Go struct field {go_field} of type {wanted}"),
+            f'{self.kind} in version "v1" cannot be handled as a {self.kind}: json: cannot unmarshal {shown} into Go '
+            f"struct field {go_field} of type {wanted}",
             error_code="wrong-type",
             why="the API server decodes manifests strictly and refuses this before anything else sees it",
             remedy=remedy,
         )
-
-    def _cannot_handle(self, reason: str) -> str:
-        return f'{self.kind} in version "v1" cannot be handled as a {self.kind}: {reason}'
 
 
 _JSON_KINDS = {bool: "bool", int: "number", float: "number", str: "string", list: "array"}

@@ -16,19 +16,19 @@ from confcom.playground.manifests.quantity import Quantity
 _NATIVE_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 
 
-def _unique(key: str, text: str, *, code: str) -> Rule:
+def _unique(text: str, key: str, *, code: str) -> Rule:
     def check(items: Sequence[object], path: str) -> Iterator[FieldError]:
         seen = set()
         for index, item in enumerate(items):
             if (value := getattr(item, key)) in seen:
-                yield FieldError(f"{path}[{index}].{camel_case(key)}", text.format(value), code)
+                yield FieldError(text.format(value), f"{path}[{index}].{camel_case(key)}", code)
             seen.add(value)
 
     return check
 
 
-_UNIQUE_NAMES = _unique("name", 'Duplicate value: "{}"', code="duplicate-name")
-_UNIQUE_MOUNT_PATHS = _unique("mount_path", 'Invalid value: "{}": must be unique', code="duplicate-mount-path")
+_UNIQUE_NAMES = _unique('Duplicate value: "{}"', "name", code="duplicate-name")
+_UNIQUE_MOUNT_PATHS = _unique('Invalid value: "{}": must be unique', "mount_path", code="duplicate-mount-path")
 _REQUIRED = rule("Required value", lambda value: not value, code="field-required")
 _NAME_REQUIRED = rule(
     "Required value: name or generateName is required", lambda name: not name, code="object-name-required"
@@ -72,13 +72,17 @@ def _amounts(amounts: Mapping[str, Quantity], path: str) -> Iterator[FieldError]
     for name, amount in amounts.items():
         where = f"{path}[{name}]"
         if not (name in _NATIVE_RESOURCES or name.startswith("hugepages-") or extended_resource(name)):
-            text = f'Invalid value: "{name}": must be a standard resource type or fully qualified'
-            yield FieldError(where, text, code="resource-name-invalid")
+            yield FieldError(
+                f'Invalid value: "{name}": must be a standard resource type or fully qualified',
+                where,
+                code="resource-name-invalid",
+            )
         if amount.value < 0:
-            text = f'Invalid value: "{amount}": must be greater than or equal to 0'
-            yield FieldError(where, text, code="negative-quantity")
+            yield FieldError(
+                f'Invalid value: "{amount}": must be greater than or equal to 0', where, code="negative-quantity"
+            )
         elif extended_resource(name) and amount.value.denominator != 1:
-            yield FieldError(where, f'Invalid value: "{amount}": must be an integer', code="quantity-not-an-integer")
+            yield FieldError(f'Invalid value: "{amount}": must be an integer', where, code="quantity-not-an-integer")
 
 
 class PullPolicy(StrEnum):
@@ -161,8 +165,9 @@ class Volume(Struct):
     def errors(self, path: str) -> Iterator[FieldError]:
         """Yield the error of a volume with two types."""
         if self.host_path and self.empty_dir:
-            text = "Forbidden: may not specify more than 1 volume type"
-            yield FieldError(f"{path}hostPath", text, code="several-volume-types")
+            yield FieldError(
+                "Forbidden: may not specify more than 1 volume type", f"{path}hostPath", code="several-volume-types"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +182,23 @@ class ResourceRequirements(Struct):
         for name, request in self.requests.items():
             limit, extended = self.limits.get(name), extended_resource(name)
             if limit is None and extended:
-                text = "Required value: Limit must be set for non overcommitable resources"
-                yield FieldError(f"{path}limits", text, code="limit-missing")
+                yield FieldError(
+                    "Required value: Limit must be set for non overcommitable resources",
+                    f"{path}limits",
+                    code="limit-missing",
+                )
             elif limit is not None and extended and request.value != limit.value:
-                text = f'Invalid value: "{request}": must be equal to {name} limit of {limit}'
-                yield FieldError(f"{path}requests", text, code="request-differs-from-limit")
+                yield FieldError(
+                    f'Invalid value: "{request}": must be equal to {name} limit of {limit}',
+                    f"{path}requests",
+                    code="request-differs-from-limit",
+                )
             elif limit is not None and request.value > limit.value:
-                text = f'Invalid value: "{request}": must be less than or equal to {name} limit of {limit}'
-                yield FieldError(f"{path}requests", text, code="request-above-limit")
+                yield FieldError(
+                    f'Invalid value: "{request}": must be less than or equal to {name} limit of {limit}',
+                    f"{path}requests",
+                    code="request-above-limit",
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +239,7 @@ class PodSpec(Struct):
             for index, mount in enumerate(container.volume_mounts):
                 if mount.name not in names:
                     where = f"{path}containers[{number}].volumeMounts[{index}].name"
-                    yield FieldError(where, f'Not found: "{mount.name}"', code="volume-not-found")
+                    yield FieldError(f'Not found: "{mount.name}"', where, code="volume-not-found")
 
     @property
     def requests(self) -> dict[str, int]:
@@ -253,8 +267,11 @@ class JobSpec(Struct):
     def errors(self, path: str) -> Iterator[FieldError]:
         """Yield the error of a Job whose pod never ends."""
         if self.template.spec.restart_policy is RestartPolicy.ALWAYS:
-            text = 'Required value: valid values: "OnFailure", "Never"'
-            yield FieldError(f"{path}template.spec.restartPolicy", text, code="job-restarts-always")
+            yield FieldError(
+                'Required value: valid values: "OnFailure", "Never"',
+                f"{path}template.spec.restartPolicy",
+                code="job-restarts-always",
+            )
 
 
 @dataclass(frozen=True, slots=True)
