@@ -39,7 +39,7 @@ async def start_stalled(directory):
 
     async def start(*program):
         reader, writer = full_pipe()
-        probe = directory / "probe"
+        probe = directory.parent / "probe"
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, *program, "--device-plugin-dir", str(directory), "--probe-address", f"unix:{probe}"),
             *("--simulated", "--host-root", str(directory / "host"), "--log-format", "json"),

@@ -3,7 +3,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from confcom.playground.api.views import DeviceView, MountView
-from confcom.playground.kubelet.allocation import AllocateMount, Allocation
+from confcom.playground.kubelet.allocation import Allocation
 from confcom.playground.manifests.v1 import Container, EnvVar, HostPathVolumeSource, Volume, VolumeMount
 from confcom.playground.runtime.container_plan import Bind, ContainerError, ContainerPlan, plan_container
 from confcom.playground.runtime.images import Image
@@ -185,7 +185,7 @@ def test_the_users_mount_lies_on_top_of_the_plugins_and_parents_come_first():
         Volume("v", HostPathVolumeSource("/var/run/aesmd")),
         Volume("e"),
     )
-    allocation = Allocation(mounts=(AllocateMount("/var/run/aesmd", "/var/run/aesmd", read_only=True),))
+    allocation = Allocation(mounts=(MountView("/var/run/aesmd", "/var/run/aesmd", True, "Allocate"),))
     plan = planned(spec, volumes=volumes, allocation=allocation)
     assert plan.mounts == (
         MountView("/e", "", False, "volume e"),
@@ -209,7 +209,7 @@ def test_no_device_of_the_machine_but_null_is_given_out(host_path):
 @pytest.mark.parametrize("path", ["/", "", ".", "/a/../b", "/a\0b"])
 def test_places_where_nothing_can_be_mounted(path):
     with pytest.raises(ContainerError) as caught:
-        planned(Container(), allocation=Allocation(mounts=(AllocateMount(path, "/x", read_only=True),)))
+        planned(Container(), allocation=Allocation(mounts=(MountView(path, "/x", True, "Allocate"),)))
     assert caught.value.error_code == "mount-path-invalid"
 
 

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from confcom.errors import SettingsError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.resource_names import extended_resource
-from confcom.playground.api.views import DeviceView, Phase
-from confcom.playground.kubelet.allocation import AllocateMount, merge
+from confcom.playground.api.views import DeviceView, MountView, Phase
+from confcom.playground.kubelet.allocation import merge
 from confcom.playground.kubelet.rules import BackOff, ContainerState, backoff_limit_exceeded, pod_phase, restarts
 from confcom.playground.kubelet.scheduler import total, unschedulable
 from confcom.playground.layout import MAX_DIR_BYTES, Layout
@@ -175,7 +175,7 @@ def test_allocations_merge_and_the_first_wins():
     merged = merge([first, second])
     assert merged.envs == {"A": "1", "B": "3"}
     assert merged.devices == (DeviceView("/dev/x", "/dev/null", "rw"),)
-    assert merged.mounts == (AllocateMount("/m", "/h", read_only=True), AllocateMount("/n", "/h", read_only=False))
+    assert merged.mounts == (MountView("/m", "/h", True, "Allocate"), MountView("/n", "/h", False, "Allocate"))
 
 
 def test_the_nodes_paths_stay_below_its_root(short_dir):

@@ -103,9 +103,8 @@ def _open_context(
     stack: ExitStack, folder: Path | None, mode: str, environment: Mapping[str, str], interrupts: Interrupts
 ) -> DemoContext:
     from confcom.playground.api.client import NodeClient
-    from confcom.playground.demo.commands import Commands
+    from confcom.playground.demo.commands import MARK_VARIABLE, Commands
     from confcom.playground.demo.context import DemoContext, examples_folder
-    from confcom.playground.demo.guardian import MARK_VARIABLE
     from confcom.playground.demo.processes import ProcessGroup
 
     demo_folder, owned = _demo_folder(folder)

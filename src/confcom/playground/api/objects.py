@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from confcom.playground.api.views import ContainerView, DeviceView, JobStatus, JobView, MountView, Phase, PodView
 from confcom.playground.kubelet.rules import ContainerState, backoff_limit_exceeded
@@ -27,25 +27,10 @@ class Container:
     devices: tuple[DeviceView, ...] = ()
     mounts: tuple[MountView, ...] = ()
 
-    def set_state(self, state: ContainerState, reason: str = "", message: str = "") -> None:
-        """Set state, reason and message."""
-        self.state, self.reason, self.message = state, reason, message
-
     def view(self) -> ContainerView:
         """Return the container's view."""
-        return ContainerView(
-            name=self.spec.name,
-            image=self.spec.image,
-            state=self.state,
-            reason=self.reason,
-            message=self.message,
-            exit_code=self.exit_code,
-            restarts=self.restarts,
-            argv=self.argv,
-            env=dict(self.env),
-            devices=self.devices,
-            mounts=self.mounts,
-        )
+        status = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "spec"}
+        return ContainerView(name=self.spec.name, image=self.spec.image, **status)
 
 
 @dataclass(slots=True)

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import IO
 
 from confcom.errors import ConfcomError
-from confcom.playground.demo.guardian import MARK_VARIABLE
 from confcom.playground.demo.interrupts import Interrupts
+
+MARK_VARIABLE = "CONFCOM_DEMO"
+"""The variable in the processes' environment whose value is the demo's folder."""
 
 COMMAND_SECONDS = 30
 """Deadline for a command: it normally takes less than a second."""
@@ -94,7 +96,8 @@ class Commands:
 
     def start_guardian(self, folder: Path, *, remove_folder: bool) -> subprocess.Popen[bytes]:
         """Start the guardian, which ends the demo's processes if the demo is killed; it waits on its stdin."""
-        argv = [*self._module("confcom.playground.demo.guardian"), str(folder), "remove" if remove_folder else "empty"]
+        arguments = [f"{MARK_VARIABLE}={folder}", str(folder), "remove" if remove_folder else "empty"]
+        argv = [*self._module("confcom.playground.runtime.guardian"), *arguments]
         inherited = {name: value for name, value in self.environment.items() if name != MARK_VARIABLE}
         quiet = subprocess.DEVNULL
         return subprocess.Popen(

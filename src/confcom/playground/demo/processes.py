@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Self
 
 from confcom.playground.demo.commands import Commands, StepError, read_tail
-from confcom.playground.demo.guardian import clear
 from confcom.playground.demo.interrupts import SIGNALS
+from confcom.playground.runtime.guardian import clear
 
 READY_SECONDS = 20
 """Deadline for a daemon's readiness, which takes a fraction of a second; a loaded machine may need several seconds."""

@@ -116,7 +116,7 @@ class PodWorker:
         prepare_mounts(plan)
         directory = pod_directory / "containers" / spec.name
         container.argv, container.devices, container.mounts = plan.argv, plan.devices, plan.mounts
-        container.env = self.runner.environment(plan, directory)
+        container.env = dict(self.runner.environment(plan, directory))
         return await self.runner.start(plan, directory, log_path(self.layout, pod, spec.name))
 
     async def _wait(self, pod: Pod, container: Container, process: ContainerProcess) -> None:
@@ -144,7 +144,7 @@ class PodWorker:
     ) -> None:
         if (container.state, container.reason, container.message) == (state, reason, message):
             return
-        container.set_state(state, reason, message)
+        container.state, container.reason, container.message = state, reason, message
         pod.phase = pod_phase(((one.state, one.exit_code) for one in pod.containers), pod.spec.restart_policy)
         if pod.phase.terminal:
             self.ledger.release(pod.name)

@@ -91,10 +91,7 @@ def plan_container(
             remedy="start it by another name",
         )
 
-    mounts: list[tuple[MountView, Bind]] = []
-    for wanted in allocation.mounts:
-        view = MountView(wanted.container_path, wanted.host_path, wanted.read_only, "Allocate")
-        mounts.append((view, _bind(view, host_path(wanted.host_path))))
+    mounts = [(view, _bind(view, host_path(view.host_path))) for view in allocation.mounts]
     for mount in spec.volume_mounts:
         volume = volumes[mount.name]
         path = volume.host_path.path if volume.host_path else ""
