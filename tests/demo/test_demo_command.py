@@ -113,7 +113,7 @@ def test_a_kept_demo_is_up_until_ctrl_c(demo_process, short_folder, traces_of):
     process = demo_process("--keep", "--dir", str(short_folder), "--output", "json")
     assert kept(process)["ok"]
     with NodeClient(short_folder) as node:
-        assert node.jobs()
+        assert node.state().jobs
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 130

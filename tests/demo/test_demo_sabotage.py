@@ -104,7 +104,7 @@ def test_undisturbed_it_holds(play):
     ("name", "after", "step", "code"),
     [
         ("quote-helper", 2, 4, "job-ended-otherwise"),
-        ("device-plugin", 2, 3, "no-epc-event"),
+        ("device-plugin", 2, 3, "job-too-slow"),
         ("node", 4, 6, "command-failed"),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_daemon_is_killed(play, name, after, step, code):
         process = context.processes.running[name].process
         process.send_signal(signal.SIGKILL)
         process.wait()
-        if code == "no-epc-event":
+        if code == "job-too-slow":
             be_impatient(context)
 
     assert fails_at(play(after=(after, act))) == (step, code)
@@ -173,14 +173,14 @@ def test_verifier_that_accepts_everything(play, script, answer, code):
     [
         (
             "from confcom.playground.kubelet import ledger; ledger.DeviceLedger.release = lambda *arguments: None",
-            "no-epc-event",
+            "job-too-slow",
         ),
         ("from confcom.playground import node; node.unschedulable = lambda *arguments: ''", "job-not-pending"),
     ],
     ids=["EPC is not released", "the scheduler lets everything in"],
 )
 def test_node_that_counts_wrongly(play, patched, patch, code):
-    impatience = be_impatient if code == "no-epc-event" else lambda _: None
+    impatience = be_impatient if code == "job-too-slow" else lambda _: None
     assert fails_at(play(instead=patched("playground", patch), after=(5, impatience))) == (6, code)
 
 

@@ -65,7 +65,7 @@ async def test_a_job_gets_its_devices_runs_and_gives_them_back(node, manifest):
     assert (pod.allocated, state.node.allocated, state.node.ledger) == ({}, {}, ())
     assert [(event.reason, event.count) for event in state.events] == [("Allocated", 3), ("Released", 3)]
     assert node.node.logs(pod.name, None) == "yes x\n"
-    assert pod.env["GIVEN"] == "yes"
+    assert pod.containers[0].env["GIVEN"] == "yes"
     assert (state.job("one").succeeded, state.job("one").failed, state.job("one").pods) == (1, 0, (pod.name,))
 
 
@@ -244,12 +244,10 @@ async def test_a_deletion_goes_on_when_who_asked_for_it_goes_away(node, manifest
 async def test_volumes_are_the_nodes_directories_and_empty_ones(node, manifest):
     text = "ls -A $ROOT/empty; echo new > $ROOT/host/file"
     root = node.layout.pods / "one/containers/main/root"
-    document = json.loads(manifest("Pod", container=sh(text), env=[("ROOT", str(root))]))
-    document["spec"]["containers"][0]["volumeMounts"] = [
-        {"name": "host", "mountPath": "/host"}, {"name": "empty", "mountPath": "/empty"},
-    ]  # fmt: skip
-    document["spec"]["volumes"] = [{"name": "host", "hostPath": {"path": "/srv/x"}}, {"name": "empty", "emptyDir": {}}]
-    node.node.apply(json.dumps(document))
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("host", "empty")]
+    volumes = [{"name": "host", "hostPath": {"path": "/srv/x"}}, {"name": "empty", "emptyDir": {}}]
+    container = {**sh(text), "volumeMounts": mounts}
+    node.node.apply(manifest("Pod", container=container, env=[("ROOT", str(root))], pod={"volumes": volumes}))
     await node.until(phase_of("one", Phase.SUCCEEDED))
     assert (node.layout.directory / "node/srv/x/file").read_text() == "new\n"
     assert node.node.logs("one", None) == ""
@@ -257,9 +255,8 @@ async def test_volumes_are_the_nodes_directories_and_empty_ones(node, manifest):
 
 @pytest.mark.parametrize("kind", ["Directory", "File", "Socket", "CharDevice"])
 async def test_a_host_path_of_another_type_keeps_the_container_waiting(node, manifest, kind):
-    document = json.loads(manifest("Pod"))
-    document["spec"]["volumes"] = [{"name": "v", "hostPath": {"path": "/srv/x", "type": kind}}]
-    node.node.apply(json.dumps(document))
+    volume = {"name": "v", "hostPath": {"path": "/srv/x", "type": kind}}
+    node.node.apply(manifest("Pod", pod={"volumes": [volume]}))
     state = await node.until(lambda state: state.pod("one").reason == "CreateContainerError")
     assert "/srv/x" in state.pod("one").message
     place = node.layout.host_path("/srv/x")
@@ -270,12 +267,11 @@ async def test_a_host_path_of_another_type_keeps_the_container_waiting(node, man
 
 
 async def test_host_paths_that_may_be_created(node, manifest):
-    document = json.loads(manifest("Pod"))
-    document["spec"]["volumes"] = [
+    volumes = [
         {"name": "a", "hostPath": {"path": "/srv/d", "type": "DirectoryOrCreate"}},
         {"name": "b", "hostPath": {"path": "/srv/f", "type": "FileOrCreate"}},
     ]
-    node.node.apply(json.dumps(document))
+    node.node.apply(manifest("Pod", pod={"volumes": volumes}))
     await node.until(phase_of("one", Phase.SUCCEEDED))
     assert node.layout.host_path("/srv/d").is_dir()
     assert node.layout.host_path("/srv/f").is_file()
@@ -283,9 +279,7 @@ async def test_host_paths_that_may_be_created(node, manifest):
 
 async def test_a_link_on_the_node_does_not_lead_to_the_machine(node, manifest):
     node.layout.host_path("/out").symlink_to("/etc")
-    document = json.loads(manifest("Pod"))
-    document["spec"]["volumes"] = [{"name": "v", "hostPath": {"path": "/out/new"}}]
-    node.node.apply(json.dumps(document))
+    node.node.apply(manifest("Pod", pod={"volumes": [{"name": "v", "hostPath": {"path": "/out/new"}}]}))
     state = await node.until(lambda state: state.pod("one").reason == "CreateContainerError")
     assert "/out/new" in state.pod("one").message
 
@@ -301,7 +295,7 @@ async def test_without_namespaces_our_client_is_told_where_its_paths_are(node, m
         node.node.apply(manifest("Pod", container=sh(text), resources={RESOURCE: 1}))
         state = await node.until(phase_of("one", Phase.SUCCEEDED))
     assert node.node.logs("one", None) == "found\n"
-    assert state.pod("one").env["CONFCOM_AESM_SOCKET"] == str(node.layout.aesm_socket)
+    assert state.pod("one").containers[0].env["CONFCOM_AESM_SOCKET"] == str(node.layout.aesm_socket)
 
 
 async def test_only_the_end_of_a_long_log_is_shown(node, manifest):
@@ -371,12 +365,9 @@ async def test_paths_devices_and_isolation_in_each_mode(start_node, plugins, man
         mkdir /data/sub && echo data
         env
     """
-    document = json.loads(manifest("Pod", image="sh", resources={RESOURCE: 1}, container={"workingDir": "/usr"}))
-    (container,) = document["spec"]["containers"]
-    container["args"] = [checks]
-    container["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
-    document["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}]
-    one.node.apply(json.dumps(document))
+    container = {"workingDir": "/usr", "args": [checks], "volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    volumes = [{"name": "data", "emptyDir": {}}]
+    one.node.apply(manifest("Pod", image="sh", resources={RESOURCE: 1}, container=container, pod={"volumes": volumes}))
     state = await one.until(phase_of("one", Phase.SUCCEEDED, Phase.FAILED))
     log = one.node.logs("one", None).splitlines()
     assert state.pod("one").phase is Phase.SUCCEEDED, log
@@ -401,10 +392,9 @@ async def test_a_container_whose_mounts_fail_never_started_and_says_what_mount_s
     one = await start_node(mode=Mode.USER_NAMESPACE)
     one.layout.host_path("/srv").mkdir()
     one.layout.host_path("/srv/file").touch()
-    document = json.loads(manifest("Pod"))
-    document["spec"]["containers"][0]["volumeMounts"] = [{"name": "v", "mountPath": "/usr"}]
-    document["spec"]["volumes"] = [{"name": "v", "hostPath": {"path": "/srv/file"}}]
-    one.node.apply(json.dumps(document))
+    container = {"volumeMounts": [{"name": "v", "mountPath": "/usr"}]}
+    volumes = [{"name": "v", "hostPath": {"path": "/srv/file"}}]
+    one.node.apply(manifest("Pod", container=container, pod={"volumes": volumes}))
     state = await one.until(phase_of("one", Phase.FAILED))
     pod = state.pod("one")
     assert (pod.reason, pod.exit_code) == ("StartError", 128)

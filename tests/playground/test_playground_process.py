@@ -37,145 +37,112 @@ def code_of(result):
     return json.loads(result.stdout)["error"]["code"]
 
 
-def gone(pids, seconds=10):
-    """Wait until no process of these ids is left; say which are."""
+def until(condition, seconds=20):
     deadline = time.monotonic() + seconds
-    while left := [pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists() and not is_zombie(pid)]:
-        if time.monotonic() > deadline:
-            return left
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    return []
 
 
-def is_zombie(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-def sleepers(token):
+def processes(token):
     """Processes whose arguments hold the token: containers of this test, and nothing else."""
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
                 if token in (entry / "cmdline").read_bytes().decode(errors="replace"):
                     found.append(int(entry.name))
-            except OSError:
-                continue
-    return [pid for pid in found if pid != os.getpid()]
-
-
-def holding(manifest, token, name="hold"):
-    """A container that ends when it is told to, with a child that left its process group and session."""
-    text = f"trap 'exit 0' TERM; setsid sleep 1000 {token} & sleep 1000 {token} & wait"
-    return manifest("Pod", name=name, container={"command": ["/bin/sh", "-c", text]})
+    return found
 
 
 @pytest.fixture
 def token():
-    """Makes sleep(1) fail if it were an argument: it is added as one more duration, unique to this test."""
+    """An argument that is unique to this test; sleep(1) takes it for one more duration."""
     return f"1000.{time.time_ns()}"
 
 
-def running(client, name="hold"):
-    return client.wait(lambda state: (pod := state.pod(name)) is not None and pod.phase is Phase.RUNNING, 20)
+@pytest.fixture
+def hold(manifest, token):
+    """Run a pod of three processes, one of which left its process group and session."""
+
+    def start(node, handler="exit 0"):
+        text = f"trap '{handler}' TERM; setsid sleep 1000 {token} & sleep 1000 {token} & while :; do wait; done"
+        with node.client() as client:
+            client.apply(manifest("Pod", name="hold", container={"command": ["/bin/sh", "-c", text]}))
+        until(lambda: len(processes(token)) >= 3)
+
+    return start
 
 
-def wait_for_sleepers(token, count=3, seconds=10):
-    deadline = time.monotonic() + seconds
-    while len(sleepers(token)) < count:
-        assert time.monotonic() < deadline, "the container did not start"
-        time.sleep(0.02)
-    return sleepers(token)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=str)
-def test_nothing_is_left_however_the_node_ends(node_process, manifest, mode, number, token):
-    node = node_process("--mode", mode)
-    assert f"mode {mode}" in node.ready_line
-    with node.client() as client:
-        client.apply(holding(manifest, token))
-        running(client)
-    pids = wait_for_sleepers(token)
-    node.process.send_signal(number)
-    code = node.process.wait(20)
-    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
-    assert gone(pids) == []
-    assert sleepers(token) == []
+def nothing_is_left(node, token, *, killed=False):
+    until(lambda: not processes(token))
     assert f" {node.directory}" not in Path("/proc/self/mountinfo").read_text()
-    if number != signal.SIGKILL:
+    if not killed:
         layout = Layout(node.directory)
         assert not layout.control_socket.exists()
         assert not layout.kubelet_socket.exists()
         assert list(layout.pods.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
-def test_nothing_is_left_when_a_second_signal_comes(node_process, manifest, mode, number, token):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=str)
+def test_nothing_is_left_however_the_node_ends(node_process, hold, mode, number, token):
     node = node_process("--mode", mode)
-    text = f"trap '' TERM; setsid sleep 1000 {token} & sleep 1000 {token} & while :; do sleep 1000 {token}; done"
-    with node.client() as client:
-        client.apply(manifest("Pod", name="hold", container={"command": ["/bin/sh", "-c", text]}))
-        running(client)
-        pids = wait_for_sleepers(token)
+    assert f"mode {mode}" in node.ready_line
+    hold(node)
+    killed = number == signal.SIGKILL
+    assert node.stop(number) == (-number if killed else 0)
+    nothing_is_left(node, token, killed=killed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+def test_nothing_is_left_when_a_second_signal_comes(node_process, hold, mode, number, token):
+    node = node_process("--mode", mode)
+    hold(node, handler="")
     node.process.send_signal(number)
     time.sleep(0.3)
-    node.process.send_signal(number)
-    assert node.process.wait(20) == ExitCode.FAILED
+    assert node.stop(number) == ExitCode.FAILED
     assert "Traceback" not in node.errors.read_text()
-    assert gone(pids) == []
-    assert sleepers(token) == []
-    layout = Layout(node.directory)
-    assert not layout.control_socket.exists()
-    assert not layout.kubelet_socket.exists()
-    assert list(layout.pods.iterdir()) == []
+    nothing_is_left(node, token)
 
 
-def test_nothing_of_the_working_directory_is_imported(node_process, manifest, tmp_path, token):
+def test_nothing_of_the_working_directory_is_imported(node_process, hold, manifest, tmp_path, token):
     for name in ("secrets", "contextlib", "signal", "confcom"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write(__name__)\n")
     launcher = (sys.executable, "-P", "-m", "confcom", "playground")
     node = node_process("--mode", "no-namespace", command=launcher, cwd=tmp_path)
+    hold(node)
     with node.client() as client:
-        client.apply(holding(manifest, token))
-        client.apply(
-            manifest("Pod", image=SAMPLE_WORKLOAD, container={"args": ["--help"], "workingDir": str(tmp_path)})
-        )
-        running(client)
-        assert client.wait(lambda state: state.pod("one").phase.terminal, 20).pod("one").phase is Phase.SUCCEEDED
-    pids = wait_for_sleepers(token)
+        container = {"args": ["--help"], "workingDir": str(tmp_path)}
+        client.apply(manifest("Pod", image=SAMPLE_WORKLOAD, container=container))
+        assert ended(client) is Phase.SUCCEEDED
     assert node.stop(signal.SIGKILL) == -signal.SIGKILL
-    assert gone(pids) == []
+    until(lambda: not processes(token))
     assert not (tmp_path / "imported").exists()
 
 
-def test_a_node_starts_again_where_one_was_killed(node_process, manifest, token):
+def ended(client, name="one"):
+    """How a pod ends."""
+    return client.wait(lambda state: state.pod(name).phase.terminal, 20).pod(name).phase
+
+
+def test_a_node_starts_again_where_one_was_killed(node_process, hold, manifest, token):
     first = node_process("--mode", "no-namespace")
-    with first.client() as client:
-        client.apply(holding(manifest, token))
-        running(client)
-    pids = wait_for_sleepers(token)
-    first.process.kill()
-    first.process.wait(20)
-    assert gone(pids) == []
+    hold(first)
+    first.stop(signal.SIGKILL)
+    until(lambda: not processes(token))
     second = node_process("--mode", "no-namespace")
     with second.client() as client:
-        assert client.pods() == ()
+        assert client.state().pods == ()
         client.apply(manifest("Pod"))
-        state = client.wait(lambda state: state.pod("one").phase.terminal, 20)
-        assert state.pod("one").phase is Phase.SUCCEEDED
+        assert ended(client) is Phase.SUCCEEDED
 
 
-def test_a_deletion_ends_every_process_of_the_pod(node_process, manifest, mode, token):
+def test_a_deletion_ends_every_process_of_the_pod(node_process, hold, mode, token):
     node = node_process("--mode", mode)
+    hold(node)
     with node.client() as client:
-        client.apply(holding(manifest, token))
-        running(client)
-        pids = wait_for_sleepers(token)
         client.delete("pod", "hold", grace_period=0)
-        assert gone(pids) == []
+    until(lambda: not processes(token))
 
 
 def test_a_deletion_that_takes_its_time_says_what_it_waits_for(node_process, manifest):
@@ -184,11 +151,7 @@ def test_a_deletion_that_takes_its_time_says_what_it_waits_for(node_process, man
     stubborn = {"command": ["/bin/sh", "-c", f"trap '' TERM; : > {trapped}; while :; do sleep 1; done"]}
     with node.client() as client:
         client.apply(manifest("Pod", name="stubborn", container=stubborn))
-        running(client, "stubborn")
-        deadline = time.monotonic() + 10
-        while not trapped.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+    until(trapped.exists)
     deleted = cli("delete", "--dir", node.directory, "--grace-period", "3", "pod", "stubborn")
     assert (deleted.exit_code, deleted.stdout) == (0, 'pod "stubborn" deleted\n')
     (notice,) = deleted.stderr.splitlines()
@@ -338,7 +301,7 @@ def test_a_name_with_spaces_and_percent_signs_works(node_process, short_dir, man
     node = node_process("--image", "true=/bin/true", directory=odd)
     with node.client() as client:
         client.apply(manifest("Pod"))
-        assert client.wait(lambda state: state.pod("one").phase.terminal, 20).pod("one").phase is Phase.SUCCEEDED
+        assert ended(client) is Phase.SUCCEEDED
 
 
 def test_the_guardian_kills_what_carries_the_mark_and_nothing_else():

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from confcom.errors import ConfcomError
 from confcom.playground.demo.interrupts import Interrupts
@@ -36,7 +36,7 @@ class CommandResult:
     stdout: str
     stderr: str
 
-    def json(self) -> dict[str, object]:
+    def json(self) -> dict[str, Any]:
         """Parse its output as a JSON object.
 
         Raises:

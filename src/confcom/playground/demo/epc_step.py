@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from confcom.playground.api.errors import WaitTimeoutError
-from confcom.playground.api.views import NodeState, Phase
+from confcom.playground.api.views import NodeState, Phase, PodView
 from confcom.playground.demo.commands import StepError
 from confcom.playground.demo.context import EPC_RESOURCE, QUOTE_PREFIX, DemoContext, Notes
-from confcom.playground.demo.jobs import epc_event, pod_of, require_phase, submit_example
+from confcom.playground.demo.jobs import epc_event, pod_of, require_phase, submit_example, wait_for
 
 HOLDING_JOB = "sgx-holding"
 LARGE_JOB = "sgx-large"
@@ -55,19 +54,11 @@ def _has_quoted(context: DemoContext, pod: str) -> tuple[bool, str]:
 
 
 def _pending_reason(context: DemoContext) -> str:
-    def scheduling_attempted(state: NodeState) -> bool:
+    def scheduling_attempted(state: NodeState) -> PodView | None:
         pod = pod_of(state, LARGE_JOB)
-        return pod is not None and (pod.phase is not Phase.PENDING or bool(pod.message))
+        return pod if pod is not None and (pod.phase is not Phase.PENDING or pod.message) else None
 
-    try:
-        pod = pod_of(context.node.wait(scheduling_attempted, context.job_seconds), LARGE_JOB)
-    except WaitTimeoutError as error:
-        raise StepError(
-            f"Job {LARGE_JOB} was never looked at", error_code="job-not-scheduled", why=str(error)
-        ) from error
-    if pod is None or pod.phase is not Phase.PENDING:
-        raise StepError(
-            f"Job {LARGE_JOB} is {pod.phase if pod else 'gone'} although its EPC does not fit",
-            error_code="job-not-pending",
-        )
+    pod = wait_for(context, LARGE_JOB, scheduling_attempted, f"Job {LARGE_JOB} was not looked at")
+    if pod.phase is not Phase.PENDING:
+        raise StepError(f"Job {LARGE_JOB} is {pod.phase} although its EPC does not fit", error_code="job-not-pending")
     return pod.message

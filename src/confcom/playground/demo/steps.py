@@ -16,11 +16,7 @@ from confcom.playground.demo.context import (
     DemoContext,
     Notes,
 )
-from confcom.playground.demo.jobs import (
-    epc_event,
-    require_phase,
-    submit,
-)
+from confcom.playground.demo.jobs import epc_event, require_phase, submit
 from confcom.playground.demo.processes import probe
 from confcom.playground.runtime.modes import Mode
 
@@ -52,26 +48,11 @@ def daemons(context: DemoContext, notes: Notes) -> None:
         "the node's start", lambda: (context.layout.control_socket.exists(), "it has no control socket yet")
     )
     plugin_probe, helper_probe = folder / "plugin.probe", folder / "helper.probe"
-    plugin = [
-        "--simulated",
-        "--simulated-epc-mib",
-        str(EPC_MIB),
-        "--host-root",
-        str(context.layout.node_root),
-        "--device-plugin-dir",
-        str(context.layout.device_plugin_dir),
-        "--probe-address",
-        f"unix:{plugin_probe}",
-    ]
-    helper = [
-        "--simulated",
-        "--state-dir",
-        str(context.platform),
-        "--socket",
-        str(context.layout.aesm_socket),
-        "--probe-address",
-        f"unix:{helper_probe}",
-    ]
+    layout = context.layout
+    plugin = ["--simulated", "--simulated-epc-mib", str(EPC_MIB), "--host-root", str(layout.node_root)]
+    plugin += ["--device-plugin-dir", str(layout.device_plugin_dir), "--probe-address", f"unix:{plugin_probe}"]
+    helper = ["--simulated", "--state-dir", str(layout.platform), "--socket", str(layout.aesm_socket)]
+    helper += ["--probe-address", f"unix:{helper_probe}"]
     notes.add_command(processes.start("device-plugin", "device-plugin", *plugin))
     notes.add_command(processes.start("quote-helper", "quote-helper", *helper))
     processes.wait_until("readiness of the device plugin", lambda: probe(plugin_probe))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from confcom.errors import ExitCode
 from confcom.playground.demo.commands import StepError
 from confcom.playground.demo.context import DemoContext, Notes
@@ -68,7 +70,7 @@ def _expected_mrenclave(context: DemoContext, notes: Notes) -> str:
 
 def _verify(
     context: DemoContext, notes: Notes, quote: str, expected: ExitCode, *policy: str, root: str | None = None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     trusted = root or str(context.trust / "root.pem")
     arguments = ("--root", trusted, "--collateral", str(context.trust / "collateral"), *policy)
     quote_path = str(context.folder / quote)
@@ -93,8 +95,6 @@ _VERDICTS = {
 }
 
 
-def _failed_checks(verdict: dict[str, object]) -> str:
-    checks = verdict.get("checks")
-    if not isinstance(checks, list):
-        return ""
-    return "; ".join(f"{check['name']}: {check['why']}" for check in checks if check.get("status") == "failed")
+def _failed_checks(verdict: dict[str, Any]) -> str:
+    failed = (check for check in verdict.get("checks", ()) if check.get("status") == "failed")
+    return "; ".join(f"{check['name']}: {check['why']}" for check in failed)

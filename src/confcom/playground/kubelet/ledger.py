@@ -17,11 +17,8 @@ class AdmissionError(ConfcomError):
     """The kubelet rejects a pod that is bound to the node; `what` is the kubelet's text."""
 
     error_code = "pod-rejected"
-
-    @property
-    def pod_reason(self) -> str:
-        """The reason in the pod's status."""
-        return "UnexpectedAdmissionError"
+    pod_reason = "UnexpectedAdmissionError"
+    """The reason in the pod's status."""
 
     @property
     def pod_message(self) -> str:
@@ -40,12 +37,7 @@ class OutOfResourceError(AdmissionError):
             why="its device plugin has been gone for long",
             remedy="start the device plugin",
         )
-        self._resource = resource
-
-    @property
-    def pod_reason(self) -> str:
-        """`OutOf` and the resource's name."""
-        return f"OutOf{self._resource}"
+        self.pod_reason = f"OutOf{resource}"
 
     @property
     def pod_message(self) -> str:
