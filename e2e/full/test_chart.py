@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.playground.manifests.examples_folder import examples_folder
+from confcom.playground.demo.context import examples_folder
 from e2e.add_on import EPC, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, allocatable, names, uninstall
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from confcom.errors import UnavailableError
-from confcom.playground.manifests.examples_folder import examples_folder
+from confcom.playground.demo.context import examples_folder
 from e2e.add_on import EPC, EPC_MIB, SYSTEM, allocatable, install, names, uninstall
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import NODE_NAME

@@ -8,7 +8,7 @@ import pytest
 
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.services import HEALTHY, RECEIVE_LIMIT
-from testkit.kubelet_contract.kubelet import Bench, PodSeen
+from testkit.kubelet_contract.kubelet import Bench
 from testkit.kubelet_contract.plugin import Plugin
 
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
@@ -37,25 +37,33 @@ async def refused(plugin: Plugin, **change) -> str:
     return caught.value.details()
 
 
-def rejected(why: str) -> PodSeen:
-    """A pod that the kubelet did not admit."""
-    return PodSeen("Failed", "UnexpectedAdmissionError", f"Pod was rejected: {why}")
+async def rejected(bench: Bench, pod: str, why: str = "") -> None:
+    """See that the kubelet does not admit a pod, for this reason."""
+    seen = await bench.ended(pod)
+    assert (seen.phase, seen.reason) == ("Failed", "UnexpectedAdmissionError")
+    bench.says(seen.message, why)
 
 
-def insufficient(bench: Bench, here: str) -> str:
-    """The scheduler's words for a pod whose resource is offered by the kubelet's node, if by any.
+async def pending(bench: Bench, pod: str, preemption: str = "") -> None:
+    """See that a pod waits since no node has enough of the resource, if any; only the kubelet's node may have it.
 
     Args:
         bench: the case's.
-        here: why preemption does not help on that node.
+        pod: its name.
+        preemption: what the scheduler says of preemption on the kubelet's node.
     """
+    seen = await bench.until(lambda: bench.kubelet.pod(pod), lambda seen: seen.message)
+    assert (seen.phase, seen.reason) == ("Pending", "Unschedulable")
+    if not preemption:
+        return
     nodes = bench.kubelet.nodes
     reasons = Counter({NOT_HELPFUL: nodes - 1})
-    reasons[here] += 1
-    preemption = ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items() if count))
-    return (
+    reasons[preemption] += 1
+    listed = ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items() if count))
+    bench.says(
+        seen.message,
         f"0/{nodes} nodes are available: {nodes} Insufficient {bench.resource}. no new claims to deallocate, "
-        f"preemption: 0/{nodes} nodes are available: {preemption}."
+        f"preemption: 0/{nodes} nodes are available: {listed}.",
     )
 
 
@@ -64,26 +72,26 @@ class RegistrationContract:
         plugin = await bench.plugin()
         assert plugin.options_asked == 1
 
-    async def test_a_wrong_version_is_refused(self, bench: Bench):
+    async def test_what_is_said_of_a_wrong_version_and_a_wrong_resource(self, bench: Bench):
         plugin = await bench.plugin(register=False)
-        assert await refused(plugin, version="v1beta2") == (
-            'requested API version "v1beta2" is not supported by kubelet. Supported version is ["v1beta1"]'
-        )
+        version = 'requested API version "v1beta2" is not supported by kubelet. Supported version is ["v1beta1"]'
+        bench.says(await refused(plugin, version="v1beta2"), version)
+        bench.says(await refused(plugin, resource="cpu"), 'the ResourceName "cpu" is invalid')
         assert plugin.options_asked == 0
 
     @pytest.mark.parametrize(
-        "name", ["cpu", "kubernetes.io/x", "requests.example.com/x", "example.com/" + "x" * 64, "example.com/a b", ""]
+        "name", ["kubernetes.io/x", "requests.example.com/x", "example.com/" + "x" * 64, "example.com/a b", ""]
     )
     async def test_what_is_no_extended_resource_is_refused(self, bench: Bench, name):
         plugin = await bench.plugin(register=False)
-        assert await refused(plugin, resource=name) == f'the ResourceName "{name}" is invalid'
+        await refused(plugin, resource=name)
         assert plugin.options_asked == 0
 
     async def test_a_plugin_that_does_not_serve_is_refused_and_may_come_back(self, bench: Bench):
         plugin = await bench.plugin(register=False)
         await plugin.stop()
         plugin.socket.unlink(missing_ok=True)
-        assert (await refused(plugin)).startswith("failed to dial device plugin")
+        await refused(plugin)
         await plugin.start()
         await plugin.register()
         await bench.counted(4, 4)
@@ -94,12 +102,12 @@ class RegistrationContract:
         with socket.socket(socket.AF_UNIX) as silent:
             silent.bind(str(bench.kubelet.directory / name))
             silent.listen()
-            assert "context deadline exceeded" in await refused(plugin, endpoint=name)
+            bench.says(await refused(plugin, endpoint=name), "context deadline exceeded")
 
     @pytest.mark.parametrize("endpoint", ["", "../{name}", "sub/{name}"])
     async def test_an_endpoint_that_is_no_file_name(self, bench: Bench, endpoint):
         plugin = await bench.plugin(register=False)
-        assert await refused(plugin, endpoint=endpoint.format(name=plugin.name))
+        await refused(plugin, endpoint=endpoint.format(name=plugin.name))
 
 
 class ListContract:
@@ -195,48 +203,34 @@ class AllocateContract:
     async def test_a_refused_allocation_rejects_the_pod(self, bench: Bench):
         plugin = await bench.plugin()
         plugin.refuse = True
-        seen = await bench.ended(await bench.run("refused"))
-        assert seen == rejected(
-            "Allocate failed due to rpc error: code = Internal desc = no such device today, which is unexpected"
-        )
+        await rejected(bench, await bench.run("refused"), "rpc error: code = Internal desc = no such device today")
 
     async def test_an_answer_for_no_container_rejects_the_pod(self, bench: Bench):
         plugin = await bench.plugin()
         plugin.no_container_responses = True
-        seen = await bench.ended(await bench.run("refused"))
-        assert seen == rejected(
-            "Allocate failed due to no containers return in allocation response , which is unexpected"
-        )
+        await rejected(bench, await bench.run("refused"), "no containers return in allocation response ")
 
-    async def test_what_does_not_fit_now_is_pending_with_the_schedulers_reason_and_runs_later(self, bench: Bench):
+    async def test_what_does_not_fit_is_pending_with_the_schedulers_reason_and_runs_if_it_can(self, bench: Bench):
         await bench.plugin()
         holding = await bench.run("holds", SLEEP, 3)
         await bench.phase(holding, "Running")
-        pod = await bench.run("waits", count=2)
-        assert await self.pending(bench, pod) == insufficient(bench, "No preemption victims found for incoming pod")
+        later, never = await bench.run("later", count=2), await bench.run("never", count=5)
+        await pending(bench, later, "No preemption victims found for incoming pod")
+        await pending(bench, never, NOT_HELPFUL)
         await bench.kubelet.delete(holding)
-        assert (await bench.ended(pod)).phase == "Succeeded"
-
-    async def test_what_never_fits_is_pending_with_the_schedulers_reason(self, bench: Bench):
-        await bench.plugin()
-        assert await self.pending(bench, await bench.run("waits", count=5)) == insufficient(bench, NOT_HELPFUL)
+        assert (await bench.ended(later)).phase == "Succeeded"
 
     async def test_a_resource_that_nobody_offers_is_insufficient(self, bench: Bench):
-        assert await self.pending(bench, await bench.run("waits")) == insufficient(bench, NOT_HELPFUL)
-
-    async def pending(self, bench: Bench, pod: str) -> str:
-        """The scheduler's words."""
-        seen = await bench.until(lambda: bench.kubelet.pod(pod), lambda seen: seen.message)
-        assert (seen.phase, seen.reason) == ("Pending", "Unschedulable")
-        return seen.message
+        await pending(bench, await bench.run("waits"))
 
     async def test_past_the_scheduler_what_does_not_fit_is_rejected(self, bench: Bench):
         await bench.plugin()
         await bench.phase(await bench.run("holds", SLEEP, 3), "Running")
-        seen = await bench.ended(await bench.run("too-much", count=2, nodeName=bench.kubelet.node_name))
-        assert seen == rejected(
-            f"Allocate failed due to requested number of devices unavailable for {bench.resource}. "
-            "Requested: 2, Available: 1, which is unexpected"
+        await rejected(
+            bench,
+            await bench.run("too-much", count=2, nodeName=bench.kubelet.node_name),
+            "Pod was rejected: Allocate failed due to requested number of devices unavailable for "
+            f"{bench.resource}. Requested: 2, Available: 1, which is unexpected",
         )
 
     async def test_past_the_scheduler_an_unknown_resource_is_nobodys_business(self, bench: Bench):
@@ -249,11 +243,8 @@ class AllocateContract:
         plugin = await bench.plugin()
         plugin.end_streams()
         await bench.counted(4, 0)
-        seen = await bench.ended(await bench.run("late", nodeName=bench.kubelet.node_name))
-        assert seen == rejected(
-            "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices "
-            f"{bench.resource}, which is unexpected"
-        )
+        pod = await bench.run("late", nodeName=bench.kubelet.node_name)
+        await rejected(bench, pod, f"no healthy devices present; cannot allocate unhealthy devices {bench.resource}")
 
 
 class RestartContract:
@@ -288,11 +279,7 @@ class RestartContract:
         await plugin.start()
         await plugin.register()
         await bench.counted(4, 4)
-        seen = await bench.ended(await bench.run("too-much", count=2, nodeName=bench.kubelet.node_name))
-        assert seen == rejected(
-            f"Allocate failed due to requested number of devices unavailable for {bench.resource}. "
-            "Requested: 2, Available: 1, which is unexpected"
-        )
+        await rejected(bench, await bench.run("too-much", count=2, nodeName=bench.kubelet.node_name))
         assert (await bench.ended(await bench.run("fits", count=1))).phase == "Succeeded"
         held, given = plugin.allocations
         assert not set(held) & set(given)
@@ -317,11 +304,7 @@ class RestartContract:
     async def test_a_pod_that_comes_before_its_plugin_is_rejected(self, bench: Bench):
         await bench.plugin()
         await bench.restart()
-        seen = await bench.ended(await bench.run("early", nodeName=bench.kubelet.node_name))
-        assert seen == rejected(
-            "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices "
-            f"{bench.resource}, which is unexpected"
-        )
+        await rejected(bench, await bench.run("early", nodeName=bench.kubelet.node_name))
 
 
 class RemovalContract:
@@ -332,18 +315,15 @@ class RemovalContract:
         plugin.end_streams()
         await bench.counted(4, 0)
         await bench.until(lambda: bench.kubelet.counts(bench.resource), (0, 0), bench.kubelet.removal_patience)
-        seen = await bench.ended(await bench.run("late", nodeName=bench.kubelet.node_name))
-        assert seen == rejected(
-            f"Allocate failed due to cannot allocate unregistered device {bench.resource}, which is unexpected"
-        )
+        late = await bench.run("late", nodeName=bench.kubelet.node_name)
+        await rejected(bench, late, f"cannot allocate unregistered device {bench.resource}")
         await bench.kubelet.delete(held)
         # What is held is looked up only when a pod asks for a device: the first to ask is rejected once more.
-        later = await bench.ended(await bench.run("later", nodeName=bench.kubelet.node_name))
-        assert later == seen
+        await rejected(bench, await bench.run("later", nodeName=bench.kubelet.node_name))
         latest = await bench.ended(await bench.run("latest", nodeName=bench.kubelet.node_name))
-        assert latest == PodSeen(
-            "Failed",
-            f"OutOf{bench.resource}",
+        assert (latest.phase, latest.reason) == ("Failed", f"OutOf{bench.resource}")
+        bench.says(
+            latest.message,
             f"Pod was rejected: Node didn't have enough resource: {bench.resource}, requested: 1, used: 0, capacity: 0",
         )
         await plugin.register()

@@ -64,10 +64,14 @@ class Bench:
         kubelet: the one under test.
         make_plugin: starts a plugin in a directory.
         unique: part of every name, so that cases do not meet.
+        words: whether messages are compared, and not only what they are about.
     """
 
-    def __init__(self, kubelet: Kubelet, make_plugin: Callable[..., Awaitable[Any]], unique: str) -> None:
+    def __init__(
+        self, kubelet: Kubelet, make_plugin: Callable[..., Awaitable[Any]], unique: str, *, words: bool = True
+    ) -> None:
         self.kubelet = kubelet
+        self._words = words
         self.unique = unique
         self.resource = f"example.com/{unique}"
         self._make_plugin = make_plugin
@@ -86,6 +90,10 @@ class Bench:
     async def counted(self, capacity: int | None, allocatable: int | None) -> None:
         """Wait until the node has these counts of the case's resource."""
         await self.until(lambda: self.kubelet.counts(self.resource), (capacity, allocatable))
+
+    def says(self, message: str, wanted: str) -> None:
+        """See that a message of Kubernetes has these words; one case for each message does."""
+        assert not self._words or wanted in message, message
 
     async def stays(self, capacity: int, allocatable: int) -> None:
         """See the counts unchanged for as long as the kubelet takes to report a change."""

@@ -1,7 +1,6 @@
-"""A small kubelet over real gRPC, and the plugin as a process of its own."""
+"""A kubelet in this process, and the plugin as a process of its own."""
 
 import asyncio
-import contextlib
 import json
 import shutil
 import signal
@@ -14,104 +13,81 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chaos.instance import Instance
 from confcom.kubelet_api import deviceplugin_pb2 as pb
-from confcom.kubelet_api import services
+from confcom.playground.kubelet.device_manager import DeviceManager
+from confcom.playground.kubelet.ledger import DeviceLedger
 from testkit.fresh_metrics import FreshPage
 
 
-class Kubelet:
-    """The device manager's manners, to 1.36: a small model over real gRPC, that neither sleeps nor polls.
-
-    It wipes sockets before it listens, dials back during Register, and keeps its clients by resource name: when a
-    client's stream ends, whichever client has that name by then is disconnected.
-    """
+class Kubelet(DeviceManager):
+    """The playground's device manager, with the rules to 1.36: it notes what plugins do, and can misbehave."""
 
     def __init__(self, directory: Path) -> None:
+        super().__init__(directory, DeviceLedger(), self._notify)
         self.directory = directory
         self.requests = []
-        self.lists = {}
         self.refuse = ""  # what Register answers instead
         self.ignore_stream = False  # accept Register, never ask for the list
         self.end_streams = False  # end every stream once its list is here
         self.hang = False  # never answer Register
         self.accepted = 0
         self.failed_dial_backs = 0
-        self._clients = {}
-        self._watchers = set()
-        self._changed = asyncio.Condition()
-        self._server = None
+        self._change = asyncio.Event()
 
-    async def start(self):
-        for path in self.directory.iterdir():
-            if path.is_socket() and path.name.endswith(".sock"):
-                path.unlink()
-        self._server = grpc.aio.server()
-        self._server.add_generic_rpc_handlers((services.registration_handler(self.register),))
-        self._server.add_insecure_port(services.unix_target(str(self.directory / "kubelet.sock")))
-        await self._server.start()
+    @property
+    def lists(self):
+        """The healthy devices of each resource."""
+        return {name: list(known.healthy) for name, known in self._ledger._resources.items()}
 
     async def stop(self):
-        """As its process would end: every connection closes."""
-        self._clients.clear()
-        self.lists.clear()
-        for watcher in list(self._watchers):
-            watcher.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
-        if self._server is not None:
-            await self._server.stop(None)
-            self._server = None
+        await super().stop()
+        self._ledger.forget_devices()
 
     async def register(self, request, context):
         self.requests.append(request)
-        async with self._changed:
-            self._changed.notify_all()
+        self._notify()
         if self.hang:
             await asyncio.Event().wait()
         if self.refuse:
             await context.abort(grpc.StatusCode.UNKNOWN, self.refuse)
-        path = self.directory / request.endpoint
-        if not path.is_socket():
-            self.failed_dial_backs += 1
-            await context.abort(grpc.StatusCode.UNKNOWN, "failed to dial device plugin")
-        channel = services.unix_channel(str(path))
-        stub = services.DevicePluginStub(channel)
-        await stub.get_device_plugin_options(pb.Empty(), timeout=10)
-        self._clients[request.resource_name] = channel
-        watcher = asyncio.create_task(self._watch(request.resource_name, stub, channel))
-        self._watchers.add(watcher)
-        watcher.add_done_callback(self._watchers.discard)
-        async with self._changed:
-            self.accepted += 1
-            self._changed.notify_all()
-        return pb.Empty()
-
-    async def _watch(self, resource, stub, channel):
         try:
-            if self.ignore_stream:
-                return
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                async for response in stub.list_and_watch(pb.Empty()):
-                    await self._note(resource, [device.ID for device in response.devices])
-                    if self.end_streams:
-                        break
-            await self.drop(resource)
-        finally:
-            await channel.close()
+            answer = await super().register(request, context)
+        except grpc.aio.AbortError:
+            self.failed_dial_backs += 1
+            raise
+        self.accepted += 1
+        self._notify()
+        return answer
+
+    async def _follow(self, client):
+        if self.ignore_stream:
+            return await client.close()
+        follow = client.list_and_watch
+
+        async def list_and_watch():
+            async for devices in follow():
+                yield devices
+                if self.end_streams:
+                    break
+
+        client.list_and_watch = list_and_watch
+        return await super()._follow(client)
+
+    def _notify(self):
+        self._change.set()
+        self._change = asyncio.Event()
 
     async def drop(self, resource):
         """Disconnect whichever plugin has this name, as the real one does when any stream for it ends."""
-        client = self._clients.pop(resource, None)
-        if client is not None:
-            await client.close()
-        await self._note(resource, None)
-
-    async def _note(self, resource, identifiers):
-        async with self._changed:
-            self.lists[resource] = identifiers
-            self._changed.notify_all()
+        client = self._registry.endpoint(resource)
+        self._registry.ended(client)
+        self._ledger.mark_unhealthy(resource)
+        self._notify()
+        await client.close()
 
     async def until(self, predicate):
-        async with self._changed:
-            await asyncio.wait_for(self._changed.wait_for(predicate), 20)
+        async with asyncio.timeout(20):
+            while not predicate():
+                await self._change.wait()
 
     async def until_list(self, *resources, registrations=1):
         """Until each resource has been registered so often and its list is here."""
@@ -120,11 +96,10 @@ class Kubelet:
         )
 
     async def allocate(self, resource, *containers):
-        stub = services.DevicePluginStub(self._clients[resource])
         request = pb.AllocateRequest(
             container_requests=[pb.ContainerAllocateRequest(devices_ids=identifiers) for identifiers in containers]
         )
-        return list((await stub.allocate(request)).container_responses)
+        return list((await self._registry.endpoint(resource)._stub.allocate(request)).container_responses)
 
     def registrations(self, resource):
         return [request for request in self.requests if request.resource_name == resource]
@@ -164,7 +139,8 @@ class PluginProcess(Instance):
 def place():
     """A directory of the test's own, with a short path."""
     path = Path(tempfile.mkdtemp(prefix="dp-", dir="/tmp"))
-    yield path
+    (path / "dp").mkdir()
+    yield path / "dp"
     shutil.rmtree(path)
 
 
@@ -188,10 +164,16 @@ async def start_plugin(place, directory):
     """Start a plugin process; all are ended, and no line of their logs is anything but JSON."""
     started = []
 
-    async def start(*arguments, simulated=True, **how):
-        own = ("--simulated", "--host-root", str(place / "host")) if simulated else ()
-        arguments = ("--device-plugin-dir", str(directory), *own, *arguments)
-        started.append(await PluginProcess.start(place, f"p{len(started)}", *arguments, **how))
+    async def start(*arguments, simulated=True):
+        probe = directory.parent / f"probe{len(started)}"
+        command = [sys.executable, "-m", "confcom.device_plugin", "--device-plugin-dir", str(directory)]
+        command += ["--probe-address", f"unix:{probe}", "--log-format", "json"]
+        command += ["--simulated", "--host-root", str(directory / "host")] if simulated else []
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("CONFCOM_")}
+        process = await asyncio.create_subprocess_exec(
+            *command, *arguments, stderr=asyncio.subprocess.PIPE, env=environ
+        )
+        started.append(PluginProcess(process, probe))
         return started[-1]
 
     yield start

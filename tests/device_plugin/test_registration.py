@@ -243,7 +243,7 @@ async def test_closing_ends_streams_and_server_without_waiting_and_removes_the_s
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await plugin.get_device_plugin_options(pb.Empty())
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    await kubelet.until(lambda: kubelet.lists[EPC_RESOURCE] is None)
+    await kubelet.until(lambda: not kubelet.lists[EPC_RESOURCE])
     assert not path.exists()
     assert registrar.socket_path is None
 

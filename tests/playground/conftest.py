@@ -1,10 +1,8 @@
 """A short directory for sockets, a device plugin over real gRPC, a node in this process and one as a process."""
 
 import asyncio
-import contextlib
 import itertools
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -187,10 +185,3 @@ def manifest(kind="Job", name="one", *, image="true", resources=None, env=(), po
 @pytest.fixture(name="manifest")
 def manifest_fixture():
     return manifest
-
-
-def alive(pid: int) -> bool:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False

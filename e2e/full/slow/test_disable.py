@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from confcom.playground.manifests.examples_folder import examples_folder
+from confcom.playground.demo.context import examples_folder
 from e2e.add_on import EPC, EPC_MIB, SIMULATED_LABEL, SYSTEM, allocatable, install, uninstall
 from e2e.images_workshop import CHART_REGISTRY
 

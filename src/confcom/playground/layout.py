@@ -88,6 +88,7 @@ class Layout:
         if length > MAX_DIR_BYTES:
             raise SettingsError(
                 f"the directory's name {self.directory} is too long",
+                error_code="directory-name-too-long",
                 why=f"it has {length} bytes, and unix sockets below it leave room for {MAX_DIR_BYTES}",
                 remedy="choose a shorter one, such as /tmp/node",
             )
@@ -105,6 +106,7 @@ class Layout:
         except OSError as error:
             raise UnavailableError(
                 f"no node can be kept in {self.directory}",
+                error_code="directory-not-usable",
                 why=error.strerror or str(error),
                 remedy="choose a directory that this user may create or write to, such as /tmp/node",
             ) from error

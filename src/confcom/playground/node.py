@@ -174,10 +174,7 @@ class Node:
             pods = self._objects.pods_of(found)
         else:
             pods = (found,)
-        removals = [
-            self._spawn(self._remove(pod, pod.spec.grace_period if grace_period is None else grace_period))
-            for pod in pods
-        ]
+        removals = [self._spawn(self._remove(pod, grace_period)) for pod in pods]
         # wait(), not gather(): the deletion continues if the client disconnects and this call is cancelled.
         if removals:
             await asyncio.wait(removals)
@@ -224,7 +221,7 @@ class Node:
             own = self._objects.pods_of(job)
             if job.status is JobStatus.RUNNING and job.fail_if_limit_exceeded(sum(pod.restarts for pod in own)):
                 for pod in own:
-                    self._spawn(self._remove(pod, pod.spec.grace_period))
+                    self._spawn(self._remove(pod))
                 self._changed()
 
     def _schedule(self, pod: Pod, used: Mapping[str, int]) -> bool:
@@ -270,10 +267,11 @@ class Node:
             job.retry = asyncio.get_running_loop().call_later(delay, self._next_pod, job)
         self._changed()
 
-    async def _remove(self, pod: Pod, grace_period: float) -> None:
-        """Stop a pod's containers and delete the pod."""
+    async def _remove(self, pod: Pod, grace_period: float | None = None) -> None:
+        """Stop a pod's containers and delete the pod; None stands for the grace period of its manifest."""
         if not pod.deleting:
-            pod.deleting, pod.stop_grace = True, grace_period
+            own = pod.spec.termination_grace_period_seconds
+            pod.deleting, pod.stop_grace = True, own if grace_period is None else grace_period
             self._changed()
             if pod.task is not None:
                 pod.task.cancel()

@@ -104,6 +104,7 @@ def _lock(layout: Layout) -> Iterator[None]:
         except BlockingIOError:
             raise UnavailableError(
                 f"a node runs in {layout.directory} already",
+                error_code="node-runs-already",
                 why="its lock is held",
                 remedy="use that one, stop it, or choose another directory with --dir",
             ) from None

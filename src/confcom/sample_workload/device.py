@@ -14,6 +14,8 @@ from confcom.errors import UnavailableError
 class NoEnclaveDeviceError(UnavailableError):
     """The container has no usable SGX device node, which is needed to load enclaves."""
 
+    error_code = "no-enclave-device"
+
 
 @contextmanager
 def open_enclave_device(candidates: Sequence[Path]) -> Iterator[Path]:
@@ -45,7 +47,7 @@ def _open_first(candidates: Sequence[Path]) -> tuple[Path, int]:
         except OSError as error:
             raise NoEnclaveDeviceError(
                 f"the SGX device {path} cannot be opened",
-                error_code="sgx-device-unusable",
+                error_code="device-not-opened",
                 why=error.strerror or str(error),
                 remedy="check its mode (0666 on most systems) and the container's device permissions",
             ) from error

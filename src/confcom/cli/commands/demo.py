@@ -21,9 +21,9 @@ from confcom.cli.path_type import NamedPath
 from confcom.errors import ExitCode, SettingsError, printable
 
 if TYPE_CHECKING:
-    from confcom.playground.story.interrupts import Interrupts
-    from confcom.playground.story.report import StepReport, StoryReport
-    from confcom.playground.story.scene import DemoContext
+    from confcom.playground.demo.context import DemoContext
+    from confcom.playground.demo.interrupts import Interrupts
+    from confcom.playground.demo.sequence import DemoReport, StepReport
 
 PROGRESS_SECONDS = 2.0
 """A step that takes longer prints a progress line, and another after each such interval."""
@@ -60,8 +60,8 @@ def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
       confcom demo --output json | jq .ok
       confcom demo --mode no-namespace    containers as plain processes
     """
+    from confcom.playground.demo.interrupts import SIGNALLED, SIGNALS, Interrupts
     from confcom.playground.runtime.modes import choose_mode
-    from confcom.playground.story.interrupts import SIGNALLED, SIGNALS, Interrupts
 
     interrupts = Interrupts()
     interrupts.install()
@@ -69,13 +69,14 @@ def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
     text = output == TEXT
     if text:
         click.echo(f"confcom demo: one node without Kubernetes and without SGX. Mode: {chosen.mode} ({chosen.reason})")
-    from confcom.playground.story.story import run
+    from confcom.playground.demo.sequence import run
 
     try:
         with ExitStack() as stack:
             with interrupts.held():
                 context = _open_context(stack, folder, str(chosen.mode), dict(os.environ), interrupts)
-            report = run(context, StepPrinter(interrupts, enabled=text))
+            printer = StepPrinter(interrupts, enabled=text)
+            report = run(context, begin=printer.begin, end=printer.end)
             _print_result(report, keep=keep, text=text)
             if keep:
                 _keep_running(context, ok=report.ok, enabled=text)
@@ -87,7 +88,7 @@ def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
         sys.exit(ExitCode.FAILED)
 
 
-def _print_result(report: StoryReport, *, keep: bool, text: bool) -> None:
+def _print_result(report: DemoReport, *, keep: bool, text: bool) -> None:
     if not text:
         click.echo(json.dumps(report.as_data(), indent=2))
     elif report.ok:
@@ -102,11 +103,9 @@ def _open_context(
     stack: ExitStack, folder: Path | None, mode: str, environment: Mapping[str, str], interrupts: Interrupts
 ) -> DemoContext:
     from confcom.playground.api.client import NodeClient
-    from confcom.playground.manifests.examples_folder import examples_folder
-    from confcom.playground.story.commands import Commands
-    from confcom.playground.story.guardian import MARK_VARIABLE
-    from confcom.playground.story.scene import DemoContext
-    from confcom.playground.story.stage import ProcessGroup
+    from confcom.playground.demo.commands import MARK_VARIABLE, Commands
+    from confcom.playground.demo.context import DemoContext, examples_folder
+    from confcom.playground.demo.processes import ProcessGroup
 
     demo_folder, owned = _demo_folder(folder)
     inherited = {name: value for name, value in environment.items() if not name.startswith(("CONFCOM_", "SGX_"))}
@@ -131,6 +130,7 @@ def _demo_folder(folder: Path | None) -> tuple[Path, bool]:
             if any(path.iterdir()):
                 raise SettingsError(
                     f"{folder} is not empty",
+                    error_code="folder-not-empty",
                     why="the demo makes a platform and a node in it, and empties it at the end",
                     remedy="name a new folder, or leave --dir out",
                 )
@@ -138,7 +138,10 @@ def _demo_folder(folder: Path | None) -> tuple[Path, bool]:
         path.mkdir(parents=True, mode=0o755)
     except OSError as error:
         raise SettingsError(
-            f"{folder} cannot be the demo's folder", why=error.strerror or str(error), remedy="name another with --dir"
+            f"{folder} cannot be the demo's folder",
+            error_code="folder-not-usable",
+            why=error.strerror or str(error),
+            remedy="name another with --dir",
         ) from error
     return path, True
 

@@ -185,14 +185,14 @@ def delete(
       confcom playground delete --dir /tmp/node job sgx-test
       confcom playground delete --dir /tmp/node -f examples/job.yaml
     """
-    from confcom.playground.manifests.manifest import JobManifest, parse_manifests
+    from confcom.playground.manifests.manifest import parse_manifests
 
     if (file is None) == (kind is None or name is None):
         raise click.UsageError("give either KIND NAME or -f FILE")
     targets = [(kind or "", name or "")]
     if file is not None:
         manifests, _ = parse_manifests(_read_manifest(file))
-        targets = [("job" if isinstance(each, JobManifest) else "pod", each.name) for each in manifests]
+        targets = [(each.kind.lower(), each.name) for each in manifests]
     with _client(directory) as client:
         for each_kind, each_name in targets:
             waiting = functools.partial(_print_waiting, each_kind, each_name)
@@ -245,9 +245,11 @@ def _read_manifest(file: TextIO) -> str:
     try:
         return file.read(MAX_MANIFEST_BYTES + 1)
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{file.name} is not a text file", why=str(error)) from None
+        raise ManifestError(f"{file.name} is not a text file", error_code="not-a-text-file", why=str(error)) from None
     except OSError as error:
-        raise ManifestError(f"{file.name} cannot be read", why=error.strerror or str(error)) from None
+        raise ManifestError(
+            f"{file.name} cannot be read", error_code="file-not-readable", why=error.strerror or str(error)
+        ) from None
 
 
 def _print_state(state: NodeState) -> None:

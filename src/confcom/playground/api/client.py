@@ -17,7 +17,7 @@ from confcom.errors import ConfcomError
 from confcom.kubelet_api.services import unix_target
 from confcom.playground.api.control import CHANNEL_OPTIONS, Json, Method, method_path
 from confcom.playground.api.errors import BY_NAME, NodeUnavailableError, WaitTimeoutError
-from confcom.playground.api.views import ApplyResult, JobView, NodeState, NodeView, PodView
+from confcom.playground.api.views import ApplyResult, NodeState, NodeView
 from confcom.playground.layout import Layout
 
 CALL_TIMEOUT = 10.0
@@ -108,14 +108,6 @@ class NodeClient:
     def node(self) -> NodeView:
         """Return the node: mode, capacity, allocatable, allocated, the ledger."""
         return self.state().node
-
-    def pods(self) -> tuple[PodView, ...]:
-        """Return all pods, oldest first."""
-        return self.state().pods
-
-    def jobs(self) -> tuple[JobView, ...]:
-        """Return all Jobs, oldest first."""
-        return self.state().jobs
 
     def wait(self, predicate: Callable[[NodeState], bool], timeout: float, *, what: str = "") -> NodeState:
         """Wait until a condition holds, without polling.
@@ -215,8 +207,8 @@ class NodeClient:
             raise self._unavailable(error) from None
         answer: dict[str, Json] = json.loads(body)
         if "error" in answer:
-            kind = BY_NAME.get(answer["error"]["kind"], ConfcomError)
-            raise kind(answer["error"]["what"], why=answer["error"]["why"], remedy=answer["error"]["remedy"])
+            kind = BY_NAME.get(answer["error"].pop("kind"), ConfcomError)
+            raise kind(**answer["error"])
         return answer["result"]
 
     def _unavailable(self, error: grpc.RpcError) -> NodeUnavailableError:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -18,10 +17,6 @@ from confcom.playground.node import Node
 
 MAX_WATCH_SECONDS = 60.0
 """Limit for one watch call; a client that waits longer calls again. The call of a lost client ends after this time."""
-
-_logger = logging.getLogger(__name__)
-
-_Handler = Callable[[Json], Awaitable[Json]]
 
 
 class ControlServer:
@@ -44,24 +39,17 @@ class ControlServer:
             UnavailableError: the socket cannot be created.
         """
         server = grpc.aio.server(options=CHANNEL_OPTIONS)
-        handlers: dict[Method, _Handler] = {
-            Method.STATE: self._state,
-            Method.APPLY: self._apply,
-            Method.LOGS: self._logs,
-            Method.DELETE: self._delete,
-            Method.IMAGES: self._images,
-            Method.RESTART_KUBELET: self._restart_kubelet,
-        }
         rpcs: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            str(method): grpc.unary_unary_rpc_method_handler(_json_handler(handler))
-            for method, handler in handlers.items()
+            str(method): grpc.unary_unary_rpc_method_handler(self._handler(method)) for method in Method
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, rpcs),))
         self._socket.unlink(missing_ok=True)
         try:
             server.add_insecure_port(unix_target(str(self._socket)))
         except RuntimeError as error:
-            raise UnavailableError(f"cannot listen at {self._socket}", why=str(error)) from None
+            raise UnavailableError(
+                f"cannot listen at {self._socket}", error_code="cannot-listen", why=str(error)
+            ) from None
         # Containers run as the node's user, so only that user may start them.
         self._socket.chmod(0o600)
         await server.start()
@@ -74,44 +62,40 @@ class ControlServer:
             self._server = None
         self._socket.unlink(missing_ok=True)
 
-    async def _state(self, request: Json) -> Json:
-        seconds = min(max(float(request["seconds"]), 0.0), MAX_WATCH_SECONDS)
-        return (await self._node.changed_since(int(request["after_revision"]), seconds)).to_json()
+    def _handler(self, method: Method) -> Callable[[bytes, object], Awaitable[bytes]]:
+        async def handle(body: bytes, context: object) -> bytes:
+            del context
+            try:
+                answer: Json = {"result": await self._result(method, _decode(body))}
+            except ConfcomError as error:
+                answer = _error(error)
+            except (KeyError, TypeError, ValueError) as error:
+                malformed = MalformedError(
+                    "the request cannot be read", error_code="request-malformed", why=repr(error)
+                )
+                answer = _error(malformed)
+            return json.dumps(answer).encode()
 
-    async def _apply(self, request: Json) -> Json:
-        result = self._node.apply(str(request["text"]))
-        return {"objects": result.objects, "warnings": result.warnings}
+        return handle
 
-    async def _logs(self, request: Json) -> Json:
-        return {"text": self._node.logs(str(request["pod"]), request["container"])}
-
-    async def _delete(self, request: Json) -> Json:
-        grace = request["grace_period"]
-        await self._node.delete(str(request["kind"]), str(request["name"]), None if grace is None else float(grace))
-        return {}
-
-    async def _images(self, request: Json) -> Json:
-        del request
-        return dict(self._node.images())
-
-    async def _restart_kubelet(self, request: Json) -> Json:
-        del request
-        await self._node.restart_kubelet()
-        return {}
-
-
-def _json_handler(handler: _Handler) -> Callable[[bytes, Any], Awaitable[bytes]]:
-    async def handle(body: bytes, context: object) -> bytes:
-        del context
-        try:
-            answer: Json = {"result": await handler(_decode(body))}
-        except ConfcomError as error:
-            answer = _error(error)
-        except (KeyError, TypeError, ValueError) as error:
-            answer = _error(MalformedError("the request cannot be read", why=repr(error)))
-        return json.dumps(answer).encode()
-
-    return handle
+    async def _result(self, method: Method, request: Json) -> Json:
+        node, result = self._node, {}
+        match method:
+            case Method.STATE:
+                seconds = min(max(float(request["seconds"]), 0.0), MAX_WATCH_SECONDS)
+                result = (await node.changed_since(int(request["after_revision"]), seconds)).to_json()
+            case Method.APPLY:
+                result = asdict(node.apply(str(request["text"])))
+            case Method.LOGS:
+                result = {"text": node.logs(str(request["pod"]), request["container"])}
+            case Method.DELETE:
+                grace = request["grace_period"]
+                await node.delete(str(request["kind"]), str(request["name"]), None if grace is None else float(grace))
+            case Method.IMAGES:
+                result = dict(node.images())
+            case Method.RESTART_KUBELET:
+                await node.restart_kubelet()
+        return result
 
 
 def _decode(body: bytes) -> Json:
@@ -122,5 +106,5 @@ def _decode(body: bytes) -> Json:
 
 
 def _error(error: ConfcomError) -> Json:
-    parts = {"kind": type(error).__name__, "what": error.what, "why": error.why, "remedy": error.remedy}
-    return {"error": parts}
+    parts = {"what": error.what, "error_code": error.error_code, "why": error.why, "remedy": error.remedy}
+    return {"error": {"kind": type(error).__name__, **parts}}

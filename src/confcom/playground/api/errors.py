@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from confcom.errors import ConfcomError, ExitCode, MalformedError, SettingsError, UnavailableError
+from confcom.errors import ConfcomError, MalformedError, SettingsError, UnavailableError
 from confcom.playground.api.views import NodeState
 
 
 class ManifestError(MalformedError):
     """The API server would refuse this manifest; `what` is the API server's text."""
 
+    error_code = "manifest-refused"
+
 
 class AlreadyExistsError(ConfcomError):
     """An object of that kind and name exists already."""
+
+    error_code = "already-exists"
 
 
 class NotFoundError(ConfcomError):
     """No object of that kind and name exists."""
 
+    error_code = "not-found"
+
 
 class NodeUnavailableError(UnavailableError):
     """No node answers on the control socket."""
+
+    error_code = "node-unavailable"
 
 
 class WaitTimeoutError(ConfcomError):
     """A condition did not hold in time; `state` is the last state that the client received."""
 
-    exit_code = ExitCode.FAILED
+    error_code = "wait-timeout"
 
-    def __init__(self, what: str, *, state: NodeState, why: str = "", remedy: str = "") -> None:
-        super().__init__(what, why=why, remedy=remedy)
+    def __init__(self, what: str, *, state: NodeState, remedy: str = "") -> None:
+        super().__init__(what, remedy=remedy)
         self.state = state
 
 

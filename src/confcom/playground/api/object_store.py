@@ -8,7 +8,8 @@ from confcom.errors import ConfcomError
 from confcom.playground.api.errors import AlreadyExistsError, NotFoundError
 from confcom.playground.api.objects import Job, Pod
 from confcom.playground.api.views import ApplyResult
-from confcom.playground.manifests.manifest import JobManifest, Manifest, parse_manifests
+from confcom.playground.manifests import v1
+from confcom.playground.manifests.manifest import parse_manifests
 
 MAX_OBJECTS = 1000
 """Limit for Jobs and pods together. A kubelet runs 110 pods; here ended pods count until they are deleted."""
@@ -46,11 +47,13 @@ class ObjectStore:
         manifests, warnings = parse_manifests(text)
         if len(self.pods) + len(self.jobs) + len(manifests) > MAX_OBJECTS:
             raise ConfcomError(
-                f"this node holds at most {MAX_OBJECTS} Jobs and Pods", remedy="delete some that have ended"
+                f"this node holds at most {MAX_OBJECTS} Jobs and Pods",
+                error_code="too-many-objects",
+                remedy="delete some that have ended",
             )
         taken = {("job", name) for name in self.jobs} | {("pod", name) for name in self.pods}
         for manifest in manifests:
-            kind = "job" if isinstance(manifest, JobManifest) else "pod"
+            kind = "job" if isinstance(manifest, v1.Job) else "pod"
             if (kind, manifest.name) in taken:
                 raise AlreadyExistsError(
                     f'{_plural(kind)} "{manifest.name}" already exists',
@@ -69,7 +72,9 @@ class ObjectStore:
             return self.pod(name)
         if kind.lower() not in _JOB_NAMES:
             raise NotFoundError(
-                f'the server doesn\'t have a resource type "{kind}"', remedy="the playground has job and pod"
+                f'the server doesn\'t have a resource type "{kind}"',
+                error_code="kind-unknown",
+                remedy="the playground has job and pod",
             )
         if (job := self.jobs.get(name)) is None:
             raise _not_found("job", name)
@@ -94,10 +99,10 @@ class ObjectStore:
         base = f"{job.name}-"[:_MAX_GENERATED_BASE]
         while (name := base + self._suffix()) in self.pods:
             pass
-        self.pods[name] = Pod(name, job.manifest.spec, owner=job)
+        self.pods[name] = Pod(name, job.manifest.spec.template.spec, owner=job)
 
-    def _add(self, manifest: Manifest) -> str:
-        if isinstance(manifest, JobManifest):
+    def _add(self, manifest: v1.Job | v1.Pod) -> str:
+        if isinstance(manifest, v1.Job):
             job = self.jobs[manifest.name] = Job(manifest)
             self.add_pod_of(job)
             return f"job.batch/{manifest.name}"

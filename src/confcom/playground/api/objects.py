@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from confcom.playground.api.views import ContainerView, DeviceView, JobStatus, JobView, MountView, Phase, PodView
 from confcom.playground.kubelet.rules import ContainerState, backoff_limit_exceeded
-from confcom.playground.manifests.manifest import ContainerSpec, JobManifest, PodSpec, RestartPolicy
+from confcom.playground.manifests import v1
 from confcom.playground.runtime.container import ContainerProcess
 
 
@@ -16,7 +16,7 @@ from confcom.playground.runtime.container import ContainerProcess
 class Container:
     """A container's spec and status."""
 
-    spec: ContainerSpec
+    spec: v1.Container
     state: ContainerState = ContainerState.WAITING
     reason: str = "ContainerCreating"
     message: str = ""
@@ -27,25 +27,10 @@ class Container:
     devices: tuple[DeviceView, ...] = ()
     mounts: tuple[MountView, ...] = ()
 
-    def set_state(self, state: ContainerState, reason: str = "", message: str = "") -> None:
-        """Set state, reason and message."""
-        self.state, self.reason, self.message = state, reason, message
-
     def view(self) -> ContainerView:
         """Return the container's view."""
-        return ContainerView(
-            name=self.spec.name,
-            image=self.spec.image,
-            state=self.state,
-            reason=self.reason,
-            message=self.message,
-            exit_code=self.exit_code,
-            restarts=self.restarts,
-            argv=self.argv,
-            env=dict(self.env),
-            devices=self.devices,
-            mounts=self.mounts,
-        )
+        status = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "spec"}
+        return ContainerView(name=self.spec.name, image=self.spec.image, **status)
 
 
 @dataclass(slots=True)
@@ -53,7 +38,7 @@ class Pod:
     """A pod's spec and status."""
 
     name: str
-    spec: PodSpec
+    spec: v1.PodSpec
     owner: Job | None = None
     phase: Phase = Phase.PENDING
     reason: str = ""
@@ -103,7 +88,7 @@ class Pod:
 class Job:
     """A Job's manifest and status."""
 
-    manifest: JobManifest
+    manifest: v1.Job
     status: JobStatus = JobStatus.RUNNING
     reason: str = ""
     message: str = ""
@@ -124,9 +109,10 @@ class Job:
 
     def fail_if_limit_exceeded(self, restart_count: int) -> bool:
         """Set the status Failed if the backoff limit is exceeded, and return whether it is."""
-        policy: RestartPolicy = self.manifest.spec.restart_policy
+        spec = self.manifest.spec
+        policy = spec.template.spec.restart_policy
         if not backoff_limit_exceeded(
-            policy, failed_pods=self.failed, restart_count=restart_count, limit=self.manifest.backoff_limit
+            policy, failed_pods=self.failed, restart_count=restart_count, limit=spec.backoff_limit
         ):
             return False
         self.status, self.reason = JobStatus.FAILED, "BackoffLimitExceeded"

@@ -95,21 +95,6 @@ class PodView:
         codes = [code for container in self.containers if (code := container.exit_code) is not None]
         return next((code for code in codes if code), 0) if codes else None
 
-    @property
-    def devices(self) -> tuple[DeviceView, ...]:
-        """Device nodes of all its containers."""
-        return tuple(device for container in self.containers for device in container.devices)
-
-    @property
-    def mounts(self) -> tuple[MountView, ...]:
-        """Mounts of all its containers."""
-        return tuple(mount for container in self.containers for mount in container.mounts)
-
-    @property
-    def env(self) -> dict[str, str]:
-        """Environment of its first container."""
-        return dict(self.containers[0].env) if self.containers else {}
-
 
 @dataclass(frozen=True, slots=True)
 class JobView:

@@ -6,16 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from confcom.kubelet_api import deviceplugin_pb2 as pb
-from confcom.playground.api.views import DeviceView
-
-
-@dataclass(frozen=True, slots=True)
-class AllocateMount:
-    """A path of the node that a plugin mounts into the container."""
-
-    container_path: str
-    host_path: str
-    read_only: bool
+from confcom.playground.api.views import DeviceView, MountView
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +15,7 @@ class Allocation:
 
     envs: Mapping[str, str] = field(default_factory=dict)
     devices: tuple[DeviceView, ...] = ()
-    mounts: tuple[AllocateMount, ...] = ()
+    mounts: tuple[MountView, ...] = ()
 
 
 def merge(responses: Iterable[pb.ContainerAllocateResponse]) -> Allocation:
@@ -34,7 +25,7 @@ def merge(responses: Iterable[pb.ContainerAllocateResponse]) -> Allocation:
     """
     envs: dict[str, str] = {}
     devices: dict[str, DeviceView] = {}
-    mounts: dict[str, AllocateMount] = {}
+    mounts: dict[str, MountView] = {}
     for response in responses:
         for name, value in response.envs.items():
             envs.setdefault(name, value)
@@ -43,7 +34,6 @@ def merge(responses: Iterable[pb.ContainerAllocateResponse]) -> Allocation:
                 device.container_path, DeviceView(device.container_path, device.host_path, device.permissions)
             )
         for mount in response.mounts:
-            mounts.setdefault(
-                mount.container_path, AllocateMount(mount.container_path, mount.host_path, mount.read_only)
-            )
+            view = MountView(mount.container_path, mount.host_path, mount.read_only, source="Allocate")
+            mounts.setdefault(mount.container_path, view)
     return Allocation(envs, tuple(devices.values()), tuple(mounts.values()))

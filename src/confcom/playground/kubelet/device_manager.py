@@ -93,7 +93,7 @@ class DeviceManager:
         try:
             server.add_insecure_port(unix_target(str(socket)))
         except RuntimeError as error:
-            raise UnavailableError(f"cannot listen at {socket}", why=str(error)) from None
+            raise UnavailableError(f"cannot listen at {socket}", error_code="cannot-listen", why=str(error)) from None
         await server.start()
         self._server = server
 
@@ -173,7 +173,10 @@ class DeviceManager:
                 continue
             client = self._registry.endpoint(resource)
             if client is None:
-                raise AdmissionError(f"endpoint of {resource} has been stopped", why="its device plugin is gone")
+                raise AdmissionError(
+                    f"endpoint of {resource} has been stopped",
+                    why="its device plugin is gone",
+                )
             responses.append(await client.allocate(ids))
         return merge(responses)
 

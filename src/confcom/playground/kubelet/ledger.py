@@ -16,10 +16,9 @@ MAX_EVENTS = 200
 class AdmissionError(ConfcomError):
     """The kubelet rejects a pod that is bound to the node; `what` is the kubelet's text."""
 
-    @property
-    def pod_reason(self) -> str:
-        """The reason in the pod's status."""
-        return "UnexpectedAdmissionError"
+    error_code = "pod-rejected"
+    pod_reason = "UnexpectedAdmissionError"
+    """The reason in the pod's status."""
 
     @property
     def pod_message(self) -> str:
@@ -30,18 +29,15 @@ class AdmissionError(ConfcomError):
 class OutOfResourceError(AdmissionError):
     """The node's status has too little of the resource (the kubelet's predicate admission)."""
 
+    error_code = "out-of-resource"
+
     def __init__(self, resource: str, count: int) -> None:
         super().__init__(
             f"Node didn't have enough resource: {resource}, requested: {count}, used: 0, capacity: 0",
             why="its device plugin has been gone for long",
             remedy="start the device plugin",
         )
-        self._resource = resource
-
-    @property
-    def pod_reason(self) -> str:
-        """`OutOf` and the resource's name."""
-        return f"OutOf{self._resource}"
+        self.pod_reason = f"OutOf{resource}"
 
     @property
     def pod_message(self) -> str:
@@ -174,7 +170,7 @@ class DeviceLedger:
         free = [device for device in known.healthy if device not in held]
         if len(free) < count:
             raise AdmissionError(
-                f"requested number of devices unavailable for {resource}. Requested: {count}, Available: {len(free)}"
+                f"requested number of devices unavailable for {resource}. Requested: {count}, Available: {len(free)}",
             )
         chosen = tuple(free[:count])
         holding = _Holding(pod, container, resource, chosen)

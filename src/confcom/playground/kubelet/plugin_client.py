@@ -57,6 +57,7 @@ class PluginClient:
             reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else "context deadline exceeded"
             raise UnavailableError(
                 f"failed to dial device plugin: {reason}",
+                error_code="plugin-not-dialled",
                 why=f"nothing answers at {self.socket}" if self.socket.exists() else f"there is no {self.socket}",
                 remedy="a plugin must serve before it registers",
             ) from None
@@ -72,7 +73,9 @@ class PluginClient:
                 yield {device.ID: device.health == HEALTHY for device in response.devices}
         except grpc.aio.AioRpcError as error:
             raise UnavailableError(
-                "ListAndWatch ended unexpectedly", why=f"{error.code().name}: {error.details()}"
+                "ListAndWatch ended unexpectedly",
+                error_code="list-ended",
+                why=f"{error.code().name}: {error.details()}",
             ) from None
 
     async def allocate(self, ids: Sequence[str]) -> pb.ContainerAllocateResponse:
@@ -94,7 +97,8 @@ class PluginClient:
             if not self._closed or (task is not None and task.cancelling()):
                 raise
             raise AdmissionError(
-                _CLOSING, why="the device plugin was disconnected before it had answered Allocate"
+                _CLOSING,
+                why="the device plugin was disconnected before it had answered Allocate",
             ) from None
         if not response.container_responses:
             raise AdmissionError("no containers return in allocation response ")

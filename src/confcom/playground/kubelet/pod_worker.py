@@ -26,6 +26,8 @@ _logger = logging.getLogger(__name__)
 class ImageMissingError(ContainerError):
     """The image table lacks an image; the reason in the pod's status is ErrImageNeverPull."""
 
+    error_code = "image-missing"
+
 
 @dataclass(frozen=True, slots=True)
 class PodWorker:
@@ -64,7 +66,7 @@ class PodWorker:
     async def _admit(self, pod: Pod) -> list[Allocation] | None:
         try:
             return [
-                await self.devices.allocate(pod.name, container.spec.name, container.spec.resources)
+                await self.devices.allocate(pod.name, container.spec.name, container.spec.devices)
                 for container in pod.containers
             ]
         except AdmissionError as error:
@@ -114,7 +116,7 @@ class PodWorker:
         prepare_mounts(plan)
         directory = pod_directory / "containers" / spec.name
         container.argv, container.devices, container.mounts = plan.argv, plan.devices, plan.mounts
-        container.env = self.runner.environment(plan, directory)
+        container.env = dict(self.runner.environment(plan, directory))
         return await self.runner.start(plan, directory, log_path(self.layout, pod, spec.name))
 
     async def _wait(self, pod: Pod, container: Container, process: ContainerProcess) -> None:
@@ -142,7 +144,7 @@ class PodWorker:
     ) -> None:
         if (container.state, container.reason, container.message) == (state, reason, message):
             return
-        container.set_state(state, reason, message)
+        container.state, container.reason, container.message = state, reason, message
         pod.phase = pod_phase(((one.state, one.exit_code) for one in pod.containers), pod.spec.restart_policy)
         if pod.phase.terminal:
             self.ledger.release(pod.name)

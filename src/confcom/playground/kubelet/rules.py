@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.playground.api.views import Phase
-from confcom.playground.manifests.manifest import RestartPolicy
+from confcom.playground.manifests.v1 import RestartPolicy
 
 
 class ContainerState(StrEnum):

@@ -6,17 +6,17 @@ import stat
 from pathlib import Path
 
 from confcom.playground.layout import Layout
-from confcom.playground.manifests.manifest import Volume
+from confcom.playground.manifests.v1 import HostPathType, Volume
 from confcom.playground.runtime.container_plan import ContainerError, ContainerPlan
 
 _CHECKS = {
-    "Directory": stat.S_ISDIR,
-    "DirectoryOrCreate": stat.S_ISDIR,
-    "File": stat.S_ISREG,
-    "FileOrCreate": stat.S_ISREG,
-    "Socket": stat.S_ISSOCK,
-    "CharDevice": stat.S_ISCHR,
-    "BlockDevice": stat.S_ISBLK,
+    HostPathType.DIRECTORY: stat.S_ISDIR,
+    HostPathType.DIRECTORY_OR_CREATE: stat.S_ISDIR,
+    HostPathType.FILE: stat.S_ISREG,
+    HostPathType.FILE_OR_CREATE: stat.S_ISREG,
+    HostPathType.SOCKET: stat.S_ISSOCK,
+    HostPathType.CHAR_DEVICE: stat.S_ISCHR,
+    HostPathType.BLOCK_DEVICE: stat.S_ISBLK,
 }
 """The check of an existing path for each hostPath type; the empty type has none."""
 
@@ -29,15 +29,16 @@ def prepare_host_path(layout: Layout, volume: Volume) -> None:
     """
     if volume.host_path is None:
         return
-    path = resolve_host_path(layout, volume.host_path)
+    wanted = volume.host_path.type
+    path = resolve_host_path(layout, volume.host_path.path)
     try:
         if not path.exists():
-            if volume.host_path_type == "FileOrCreate":
+            if wanted is HostPathType.FILE_OR_CREATE:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
-            elif volume.host_path_type in {"", "DirectoryOrCreate"}:
+            elif wanted in {HostPathType.UNSET, HostPathType.DIRECTORY_OR_CREATE}:
                 path.mkdir(parents=True)
-        check = _CHECKS.get(volume.host_path_type)
+        check = _CHECKS.get(wanted)
         if check is None or check(path.stat().st_mode):
             return
     except OSError as error:
@@ -45,8 +46,9 @@ def prepare_host_path(layout: Layout, volume: Volume) -> None:
     else:
         why = "it is something else"
     raise ContainerError(
-        f'MountVolume.SetUp failed for volume "{volume.name}" : hostPath type check failed: {volume.host_path} is not '
-        f"a {volume.host_path_type or 'Directory'}",
+        f'MountVolume.SetUp failed for volume "{volume.name}" : hostPath type check failed: {volume.host_path.path} is '
+        f"not a {wanted or 'Directory'}",
+        error_code="host-path-type-differs",
         why=why,
         remedy=f"create it on the simulated node, that is at {path}, or leave the volume's type out",
     )
@@ -63,7 +65,11 @@ def prepare_mounts(plan: ContainerPlan) -> None:
             if not bind.source.exists():
                 bind.source.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ContainerError(f"the source of {bind.container_path} cannot be created", why=str(error)) from None
+            raise ContainerError(
+                f"the source of {bind.container_path} cannot be created",
+                error_code="mount-source-not-created",
+                why=str(error),
+            ) from None
 
 
 def resolve_host_path(layout: Layout, host_path: str) -> Path:
@@ -77,6 +83,7 @@ def resolve_host_path(layout: Layout, host_path: str) -> Path:
     if not path.resolve().is_relative_to(root):
         raise ContainerError(
             f"the node's path {host_path} leads out of the node",
+            error_code="path-leads-out",
             why=f"a symbolic link below {layout.node_root} points to the machine",
             remedy="remove that link",
         )

@@ -1,172 +1,189 @@
-"""Manifest decoding as in the API server: Go's JSON rules, and Go's error texts for values of a wrong type."""
+"""Decoding of manifests as in the API server: Go's JSON rules and error texts first, then the rules of each value.
+
+The types are the dataclasses of `v1`: their annotations say what is decoded, and what else must hold of a value.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from enum import StrEnum
+from types import NoneType
+from typing import Annotated, Any, TypeAlias, TypeGuard, TypeVar, get_args, get_origin, get_type_hints
 
 from confcom.playground.api.errors import ManifestError
-from confcom.playground.manifests.quantity import parse_quantity
-
-
-@dataclass(frozen=True, slots=True)
-class Scalar:
-    """A string, an integer or a boolean; `go` is the type's name in error texts."""
-
-    go: str
-    python: type
-
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """A resource.Quantity: a string or a number, decoded to text."""
-
-    go: str = "resource.Quantity"
-
-
-@dataclass(frozen=True, slots=True)
-class ListOf:
-    """A list."""
-
-    element: Type
-
-    @property
-    def go(self) -> str:
-        """The type's name in error texts."""
-        return f"[]{self.element.go}"
-
-
-@dataclass(frozen=True, slots=True)
-class MapOf:
-    """A map with string keys."""
-
-    element: Type
-    go: str = "map[string]string"
-
-
-@dataclass(frozen=True, slots=True)
-class Struct:
-    """An object with known fields; every other field causes a warning.
-
-    Args:
-        name: the Go struct's name.
-        fields: the fields that the playground supports.
-    """
-
-    name: str
-    fields: Mapping[str, Type]
-
-    @property
-    def go(self) -> str:
-        """The type's name in error texts: all of these structs are in packages called v1."""
-        return f"v1.{self.name}"
-
-
-Type: TypeAlias = Scalar | Quantity | ListOf | MapOf | Struct
-
-STRING = Scalar("string", str)
-INT32 = Scalar("int32", int)
-INT64 = Scalar("int64", int)
-BOOL = Scalar("bool", bool)
+from confcom.playground.manifests.quantity import Quantity
 
 MAX_SHOWN = 64
-"""Characters of an invalid value that an error repeats."""
-
-_BITS = {"int32": 31, "int64": 63}
+"""Characters of a value of a wrong type that an error repeats."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with a value: the API server's text, and the field's path."""
+
+    text: str
+    path: str
+    code: str
+
+
+Rule: TypeAlias = Callable[[Any, str], Iterable[FieldError]]
+"""Yields what is wrong with the value at a path. An annotation `Annotated[type, rule, ...]` has any number of them."""
+
+Int32: TypeAlias = Annotated[int, 32]
+Int64: TypeAlias = Annotated[int, 64]
+
+
+class Struct:
+    """A struct of the Kubernetes API with the fields that are supported; the class has the name of Go's."""
+
+    __slots__ = ()
+
+    def errors(self, path: str) -> Iterable[FieldError]:
+        """Return what is wrong with its fields together; `path` ends with a dot, for names to follow."""
+        del path
+        return ()
+
+
+_Struct = TypeVar("_Struct", bound=Struct)
+_T = TypeVar("_T")
+
+
+def rule(text: str, broken: Callable[[Any], object], *, code: str) -> Rule:
+    """Return a rule for one value; the text has `{}` for the value."""
+
+    def check(value: object, path: str) -> Iterator[FieldError]:
+        if broken(value):
+            yield FieldError(text.format(value), path, code)
+
+    return check
+
+
+def camel_case(name: str) -> str:
+    """Return the name in JSON of an attribute."""
+    return re.sub("_(.)", lambda match: match[1].upper(), name)
+
+
+@dataclass(frozen=True, slots=True)
 class Decoder:
-    """Decodes one document of one kind, and collects a warning for each field that has no effect.
+    """Decodes one document of one kind.
 
     Args:
         kind: `Job` or `Pod`.
-        version: the API version without its group.
+        warnings: one for each field that has no effect.
+        errors: what is wrong with the values.
     """
 
     kind: str
-    version: str
     warnings: list[str] = field(default_factory=list)
+    errors: list[FieldError] = field(default_factory=list)
 
-    def decode(self, document: Mapping[str, Any], schema: Struct) -> dict[str, Any]:
-        """Return the document's known fields, checked for their types; absent and null fields are left out.
+    def decode(self, document: Mapping[Any, Any], struct: type[_Struct], path: str = "") -> _Struct:
+        """Return an object as a struct, in which absent and null fields have their defaults.
 
         Raises:
             ManifestError: a value has a type that Go's decoder would refuse.
         """
-        return self._struct(document, schema, "", "")
-
-    def _value(self, value: object, wanted: Type, struct: str, go_path: str, path: str) -> object:
-        if isinstance(wanted, Struct) and isinstance(value, dict):
-            return self._struct(value, wanted, go_path, path)
-        if isinstance(wanted, ListOf) and isinstance(value, list):
-            return [
-                self._value(item, wanted.element, struct, go_path, f"{path}[{index}]")
-                for index, item in enumerate(value)
-                if item is not None
-            ]
-        if isinstance(wanted, MapOf) and isinstance(value, dict):
-            return {
-                str(key): self._value(item, wanted.element, struct, go_path, f"{path}[{key}]")
-                for key, item in value.items()
-                if item is not None
-            }
-        if isinstance(wanted, Quantity) and isinstance(value, str | int | float) and not isinstance(value, bool):
-            return self._quantity(value, path)
-        if isinstance(wanted, Scalar) and type(value) is wanted.python:
-            bits = _BITS.get(wanted.go)
-            if not isinstance(value, int) or bits is None or -(1 << bits) <= value < 1 << bits:
-                return value
-        shown = _json_kind(value)
-        if shown == "number" and wanted.go in _BITS:
-            shown = f"number {str(value)[:MAX_SHOWN]}"
-        raise self._type_error(shown, wanted, struct, go_path, path)
-
-    def _struct(self, value: Mapping[Any, Any], wanted: Struct, go_path: str, path: str) -> dict[str, Any]:
+        start = f"{path}." if path else ""
+        hints = {camel_case(name): (name, hint) for name, hint in get_type_hints(struct, include_extras=True).items()}
+        unknown = (key for key in document if key not in hints)
+        self.warnings.extend(f"{start}{key} is not supported here and has no effect" for key in unknown)
         decoded = {}
-        for key, item in value.items():
-            below = f"{path}.{key}" if path else str(key)
-            if key not in wanted.fields:
-                self.warnings.append(f"{below} is not supported here and has no effect")
-            elif item is not None:
-                go_below = f"{go_path}.{key}" if go_path else str(key)
-                decoded[key] = self._value(item, wanted.fields[key], wanted.name, go_below, below)
-        return decoded
+        for key, (name, hint) in hints.items():
+            item = document.get(key)
+            if item is None and _is(hint, Struct):
+                item = {}
+            if item is not None:
+                decoded[name] = self._value(item, hint, struct.__name__, start + key)
+        made = struct(**decoded)
+        for key, (name, hint) in hints.items():
+            rules: list[Rule] = [extra for extra in _unwrap(hint)[1] if callable(extra)]
+            self.errors.extend(error for rule in rules for error in rule(getattr(made, name), start + key))
+        self.errors.extend(made.errors(start))
+        return made
 
-    def _quantity(self, value: str | float, path: str) -> str:
-        text = str(value).strip()
+    def _value(self, value: object, hint: object, struct: str, path: str) -> object:
+        hint, extras = _unwrap(hint)
+        inner = get_args(hint)
+        size = next((extra for extra in extras if isinstance(extra, int)), 0)
+        match value:
+            case dict() if _is(hint, Struct):
+                return self.decode(value, hint, path)
+            case dict() if get_origin(hint) is Mapping:
+                items = ((str(key), item) for key, item in value.items() if item is not None)
+                return {key: self._value(item, inner[1], struct, f"{path}[{key}]") for key, item in items}
+            case list() if get_origin(hint) is tuple:
+                elements = ((index, item) for index, item in enumerate(value) if item is not None)
+                return tuple(self._value(item, inner[0], struct, f"{path}[{index}]") for index, item in elements)
+            case str() | int() | float() if hint is Quantity and not isinstance(value, bool):
+                return self._quantity(str(value).strip(), path)
+            case str() if _is(hint, StrEnum):
+                return self._member(value, hint, path)
+            case str() | bool() if type(value) is hint:
+                pass
+            case int() if size and not isinstance(value, bool) and -(1 << size - 1) <= value < 1 << size - 1:
+                pass
+            case _:
+                raise self._wrong_type(value, f"int{size}" if size else _go_name(hint), struct, path)
+        return value
+
+    def _member(self, value: str, enum: type[StrEnum], path: str) -> str:
+        if value in set(enum):
+            return enum(value)
+        listed = ", ".join(f'"{one}"' for one in enum)
+        self.errors.append(
+            FieldError(f'Unsupported value: "{value}": supported values: {listed}', path, code="value-not-supported")
+        )
+        return value
+
+    def _quantity(self, text: str, path: str) -> Quantity:
         try:
-            parse_quantity(text)
+            return Quantity.parse(text)
         except ValueError as error:
             raise ManifestError(
-                self._cannot_handle(str(error)),
+                f'{self.kind} in version "v1" cannot be handled as a {self.kind}: {error}',
+                error_code="not-a-quantity",
                 why=f"{path} is {text[:MAX_SHOWN]!r}",
                 remedy="write a number, with a unit such as Mi if the resource counts bytes",
             ) from None
-        return text
 
-    def _type_error(self, shown: str, wanted: Type, struct: str, go_path: str, path: str) -> ManifestError:
-        remedy = f"{path} must be of type {wanted.go}"
-        if wanted == STRING and shown.partition(" ")[0] in {"number", "bool"}:
+    def _wrong_type(self, value: object, wanted: str, struct: str, path: str) -> ManifestError:
+        shown = _JSON_KINDS.get(type(value), "object")
+        remedy = f"{path} must be of type {wanted}"
+        if wanted == "string" and shown in {"number", "bool"}:
             remedy = f'write the value of {path} in quotes, as in value: "1"'
+        if wanted.startswith("int") and shown == "number":
+            shown += f" {str(value)[:MAX_SHOWN]}"
+        go_field = struct + "." + re.sub(r"\[.*?\]", "", path)
         return ManifestError(
-            self._cannot_handle(
-                f"json: cannot unmarshal {shown} into Go struct field {struct}.{go_path} of type {wanted.go}"
-            ),
+            f'{self.kind} in version "v1" cannot be handled as a {self.kind}: json: cannot unmarshal {shown} into Go '
+            f"struct field {go_field} of type {wanted}",
+            error_code="wrong-type",
             why="the API server decodes manifests strictly and refuses this before anything else sees it",
             remedy=remedy,
         )
 
-    def _cannot_handle(self, reason: str) -> str:
-        return f'{self.kind} in version "{self.version}" cannot be handled as a {self.kind}: {reason}'
+
+_JSON_KINDS = {bool: "bool", int: "number", float: "number", str: "string", list: "array"}
 
 
-def _json_kind(value: object) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int | float):
-        return "number"
-    if isinstance(value, str):
-        return "string"
-    return "array" if isinstance(value, list) else "object"
+def _unwrap(hint: object) -> tuple[object, tuple[object, ...]]:
+    """Return a type without `Annotated` and `| None`, and what the annotation adds to it."""
+    if get_origin(hint) is Annotated:
+        hint, *extras = get_args(hint)
+        return hint, tuple(extras)
+    return get_args(hint)[0] if NoneType in get_args(hint) else hint, ()
+
+
+def _is(hint: object, base: type[_T]) -> TypeGuard[type[_T]]:
+    return isinstance(hint, type) and issubclass(hint, base)
+
+
+def _go_name(hint: object) -> str:
+    if get_origin(hint) is tuple:
+        return f"[]{_go_name(get_args(hint)[0])}"
+    if get_origin(hint) is Mapping:
+        return "v1.ResourceList" if Quantity in get_args(hint) else "map[string]string"
+    names: dict[object, str] = {str: "string", bool: "bool", Quantity: "resource.Quantity"}
+    return names.get(hint) or f"v1.{getattr(hint, '__name__', '')}"

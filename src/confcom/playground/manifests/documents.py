@@ -65,22 +65,27 @@ def load_documents(text: str) -> list[dict[str, Any]]:
     if size > MAX_MANIFEST_BYTES:
         raise ManifestError(
             f"the manifest has {size:,} bytes",
+            error_code="manifest-too-long",
             why=f"at most {MAX_MANIFEST_BYTES:,} are read: no API server could store more",
             remedy="split it",
         )
     try:
         documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
     except RecursionError:
-        raise ManifestError("the manifest is nested too deeply", remedy="check its indentation") from None
+        raise ManifestError(
+            "the manifest is nested too deeply", error_code="manifest-too-deep", remedy="check its indentation"
+        ) from None
     except (yaml.YAMLError, ValueError) as error:
         raise ManifestError(
             f"error converting YAML to JSON: yaml: {_in_one_line(error)}",
+            error_code="manifest-not-yaml",
             remedy="check indentation, quotes and colons at that place",
         ) from None
     for document in documents:
         if not isinstance(document, dict):
             raise ManifestError(
                 "the manifest is not an object",
+                error_code="manifest-not-an-object",
                 why=f"a document of it is a {type(document).__name__}",
                 remedy="start with apiVersion:, kind: and metadata:",
             )

@@ -63,7 +63,9 @@ class ContainerProcess:
         code = await self._process.wait()
         await self._end()
         if self._ready is not None and not self._ready.exists():
-            raise ContainerError("the container could not be started", why=self._setup_error(code))
+            raise ContainerError(
+                "the container could not be started", error_code="start-failed", why=self._setup_error(code)
+            )
         return code if code >= 0 else SIGNAL_EXIT_BASE - code
 
     async def stop(self, grace_period: float) -> None:
@@ -153,7 +155,9 @@ class Runner:
                     start_new_session=True,
                 )
         except (OSError, ValueError) as error:
-            raise ContainerError("the container could not be started", why=str(error)) from None
+            raise ContainerError(
+                "the container could not be started", error_code="start-failed", why=str(error)
+            ) from None
         mark = f"{MARK_VARIABLE}={self._mark(directory)}"
         return ContainerProcess(process, ready=ready, setup_log=setup_log, mark=mark)
 

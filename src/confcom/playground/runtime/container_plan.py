@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from confcom.errors import ConfcomError
 from confcom.playground.api.views import DeviceView, MountView
 from confcom.playground.kubelet.allocation import Allocation
-from confcom.playground.manifests.expansion import environment, expand
-from confcom.playground.manifests.manifest import ContainerSpec, Volume
+from confcom.playground.manifests import v1
 from confcom.playground.runtime.images import Image
+
+_REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))")
 
 HOST_DEVICE = "/dev/null"
 """The only device of the machine that containers get; a simulated enclave device is this one at SGX's paths."""
@@ -19,6 +21,8 @@ HOST_DEVICE = "/dev/null"
 
 class ContainerError(ConfcomError):
     """A container cannot be created; the reason in the pod's status is CreateContainerError."""
+
+    error_code = "container-not-created"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,8 @@ class ContainerPlan:
 
 
 def plan_container(
-    spec: ContainerSpec,
-    volumes: Mapping[str, Volume],
+    spec: v1.Container,
+    volumes: Mapping[str, v1.Volume],
     image: Image,
     allocation: Allocation,
     *,
@@ -72,24 +76,27 @@ def plan_container(
         if device.host_path != HOST_DEVICE:
             raise ContainerError(
                 f"the device {device.host_path} is not given out",
+                error_code="device-not-given-out",
                 why=f"the playground hands out no device of the machine but {HOST_DEVICE}",
                 remedy="start the device plugin with --simulated",
             )
     base = {"HOSTNAME": hostname, "HOME": "/root", **image.env, **allocation.envs}
-    env = environment(base, ((variable.name, variable.value) for variable in spec.env))
+    env = environment(base, spec.env)
     command = spec.command or image.argv
     argv = tuple(expand(part, env) for part in (*command, *spec.args))
     if "=" in argv[0]:
-        raise ContainerError(f"the program's name {argv[0]!r} contains '='", remedy="start it by another name")
+        raise ContainerError(
+            f"the program's name {argv[0]!r} contains '='",
+            error_code="program-name-invalid",
+            remedy="start it by another name",
+        )
 
-    mounts: list[tuple[MountView, Bind]] = []
-    for wanted in allocation.mounts:
-        view = MountView(wanted.container_path, wanted.host_path, wanted.read_only, "Allocate")
-        mounts.append((view, _bind(view, host_path(wanted.host_path))))
+    mounts = [(view, _bind(view, host_path(view.host_path))) for view in allocation.mounts]
     for mount in spec.volume_mounts:
         volume = volumes[mount.name]
-        view = MountView(mount.mount_path, volume.host_path or "", mount.read_only, f"volume {mount.name}")
-        source = empty_dir(volume.name) if volume.host_path is None else host_path(volume.host_path)
+        path = volume.host_path.path if volume.host_path else ""
+        view = MountView(mount.mount_path, path, mount.read_only, f"volume {mount.name}")
+        source = host_path(path) if path else empty_dir(volume.name)
         mounts.append((view, _bind(view, source)))
     # The order of containerd: parents first; at the same path the user's mount covers a plugin's mount.
     mounts.sort(key=lambda mount: len(mount[1].container_path.parts))
@@ -103,11 +110,30 @@ def plan_container(
     )
 
 
+def expand(text: str, variables: Mapping[str, str]) -> str:
+    """Replace `$(NAME)` by the variable's value and `$$` by `$`; leave unknown names unchanged."""
+    return _REFERENCE.sub(lambda match: "$" if match[1] is None else variables.get(match[1], match[0]), text)
+
+
+def environment(base: Mapping[str, str], manifest: Iterable[v1.EnvVar]) -> dict[str, str]:
+    """Return a container's environment. A manifest's variable may refer to earlier ones, and replaces one of its name.
+
+    Args:
+        base: the variables of the image and the device plugins.
+        manifest: the manifest's variables in their order.
+    """
+    variables = dict(base)
+    for variable in manifest:
+        variables[variable.name] = expand(variable.value, variables)
+    return variables
+
+
 def _bind(view: MountView, source: Path) -> Bind:
     path = PurePosixPath("/", view.container_path)
     if path == PurePosixPath("/") or ".." in path.parts or "\0" in view.container_path:
         raise ContainerError(
             f"nothing can be mounted at {view.container_path!r}",
+            error_code="mount-path-invalid",
             why="a mount path names a place below / without going up",
             remedy="choose another mountPath",
         )

@@ -79,6 +79,7 @@ def _python_path() -> str:
 def _malformed(addition: str, why: str) -> SettingsError:
     return SettingsError(
         f"--image {addition!r} cannot be used",
+        error_code="image-malformed",
         why=why,
         remedy="write it as in --image 'my/app:1=python3 /home/me/app.py --verbose'",
     )

@@ -30,12 +30,15 @@ def read_log(layout: Layout, pod: Pod, container: str | None) -> str:
     if container is None and len(names) > 1:
         raise NotFoundError(
             f"a container name must be specified for pod {pod.name}, choose one of: [{' '.join(names)}]",
+            error_code="container-not-named",
             remedy="name it with -c",
         )
     container = container or names[0]
     if container not in names:
         raise NotFoundError(
-            f"container {container} is not valid for pod {pod.name}", remedy=f"choose one of: {' '.join(names)}"
+            f"container {container} is not valid for pod {pod.name}",
+            error_code="container-not-found",
+            remedy=f"choose one of: {' '.join(names)}",
         )
     with contextlib.suppress(FileNotFoundError), log_path(layout, pod, container).open("rb") as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - MAX_LOG_BYTES))

@@ -6,15 +6,35 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path, PurePosixPath
-
-from confcom.playground.runtime.root_file_system import Kind, Tools
 
 _FLAGS = {os.ST_NOSUID: "nosuid", os.ST_NODEV: "nodev", os.ST_NOEXEC: "noexec"}
 
 
+class Kind(Enum):
+    """The kind of a path; everything that is neither a directory nor a link is mounted like a file."""
+
+    DIRECTORY = "directory"
+    FILE = "file"
+    LINK = "link"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Absolute paths of the script's programs, since the script cannot rely on PATH, also inside the container."""
+
+    mount: str
+    chroot: str
+    env: str
+    sh: str
+    mkdir: str
+    ln: str
+
+
 class Machine:
-    """The FileTree of the real file system."""
+    """Read access to the file system."""
 
     def kind(self, path: PurePosixPath) -> Kind:
         """Return the kind of a path, without following links."""

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from confcom.errors import SettingsError, UnavailableError
 from confcom.playground.api.views import DeviceView
 from confcom.playground.runtime.container_plan import HOST_DEVICE, Bind, ContainerPlan
-from confcom.playground.runtime.machine import Machine, Programs
-from confcom.playground.runtime.root_file_system import Tools, root_script
+from confcom.playground.runtime.machine import Machine, Programs, Tools
+from confcom.playground.runtime.root_file_system import root_script
 
 PROBE_SECONDS = 10.0
 """Deadline of a probe container, which takes about 0.1 s; a machine that needs this long could run nothing else."""
@@ -65,18 +65,19 @@ def choose_mode(wanted: str = AUTO, programs: Programs | None = None, *, scratch
 
     Raises:
         UnavailableError: the machine lacks a program that every mode needs.
-        SettingsError: the wanted mode does not exist, or does not work here.
+        SettingsError: the wanted mode does not work here.
     """
     programs = programs or Programs.find()
     tools = programs.tools
     if tools is None:
         raise UnavailableError(
             "containers cannot be started on this machine",
+            error_code="programs-missing",
             why="mount(8), chroot(8), env(1), sh(1), mkdir(1) or ln(1) is missing",
             remedy="install coreutils and util-linux",
         )
     reasons: list[str] = []
-    for mode in _candidates(wanted):
+    for mode in Mode if wanted == AUTO else (Mode(wanted),):
         command = prefix(mode, programs)
         obstacle = obstacle_to(mode, command, tools, scratch)
         if not obstacle:
@@ -85,19 +86,10 @@ def choose_mode(wanted: str = AUTO, programs: Programs | None = None, *, scratch
         reasons.append(f"not {mode}: {obstacle}")
     raise SettingsError(
         f"the mode {wanted} does not work on this machine",
+        error_code="mode-not-usable",
         why="; ".join(reasons),
         remedy="leave --mode out, and the best that works is taken",
     )
-
-
-def _candidates(name: str) -> tuple[Mode, ...]:
-    if name == AUTO:
-        return tuple(Mode)
-    try:
-        return (Mode(name),)
-    except ValueError:
-        known = ", ".join([AUTO, *Mode])
-        raise SettingsError(f"there is no mode {name!r}", remedy=f"choose one of {known}") from None
 
 
 def prefix(mode: Mode, programs: Programs) -> tuple[str, ...]:

@@ -1,20 +1,18 @@
 """A shell script that builds a container's root file system: the machine's files, with a new /dev and more mounts.
 
 The script runs in a new mount namespace and builds the root on a tmpfs. It therefore creates nothing on the machine,
-not even mount points. This module does no I/O: it reads the machine through `FileTree` and returns text.
+not even mount points. This module reads the machine through `Machine`, and returns text.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 from confcom.playground.layout import AESMD_DIR
 from confcom.playground.runtime.container_plan import Bind, ContainerError, ContainerPlan
+from confcom.playground.runtime.machine import Kind, Machine, Tools
 
 MAX_SHADOWED_ENTRIES = 512
 """Limit for the entries of a machine's directory that are bound one by one; more would take too long to mount."""
@@ -31,49 +29,12 @@ _HIDDEN = (PurePosixPath(AESMD_DIR), PurePosixPath("/run/aesmd"))
 """Paths of the machine's aesmd, which are hidden: a container must get its quotes from the simulated node's."""
 
 
-class Kind(Enum):
-    """The kind of a path; everything that is neither a directory nor a link is mounted like a file."""
-
-    DIRECTORY = "directory"
-    FILE = "file"
-    LINK = "link"
-    MISSING = "missing"
-
-
-class FileTree(Protocol):
-    """Read access to the machine's file system."""
-
-    def kind(self, path: PurePosixPath) -> Kind:
-        """Return the kind of a path, without following links."""
-
-    def entries(self, path: PurePosixPath) -> Sequence[str]:
-        """Return the names in a directory; none if it cannot be read."""
-
-    def link_target(self, path: PurePosixPath) -> str:
-        """Return the target of a symbolic link."""
-
-    def mount_flags(self, path: Path) -> Sequence[str]:
-        """Return those options of the path's mount that a read-only remount must repeat: nosuid, nodev, noexec."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """Absolute paths of the script's programs, since the script cannot rely on PATH, also inside the container."""
-
-    mount: str
-    chroot: str
-    env: str
-    sh: str
-    mkdir: str
-    ln: str
-
-
-def root_script(plan: ContainerPlan, tree: FileTree, tools: Tools, *, root: Path, ready: Path) -> str:
+def root_script(plan: ContainerPlan, machine: Machine, tools: Tools, *, root: Path, ready: Path) -> str:
     """Return the script that builds the root and executes the container's program.
 
     Args:
         plan: the container.
-        tree: the machine.
+        machine: the machine.
         tools: the script's programs.
         root: an empty directory, over which the new root is mounted.
         ready: a file that the script creates when everything is mounted.
@@ -81,7 +42,7 @@ def root_script(plan: ContainerPlan, tree: FileTree, tools: Tools, *, root: Path
     Raises:
         ContainerError: a mount point cannot be created.
     """
-    builder = _Builder(tree, tools, root)
+    builder = _Builder(machine, tools, root)
     builder.machine()
     builder.devices(device.container_path for device in plan.devices)
     for bind in plan.binds:
@@ -103,9 +64,9 @@ def program(plan: ContainerPlan, tools: Tools) -> str:
 
 
 class _Builder:
-    def __init__(self, tree: FileTree, tools: Tools, root: Path) -> None:
+    def __init__(self, machine: Machine, tools: Tools, root: Path) -> None:
         self.lines: list[str] = []
-        self._tree = tree
+        self._machine = machine
         self._tools = tools
         self._root = root
         self._shadowed = {_ROOT}
@@ -118,11 +79,11 @@ class _Builder:
         self._mount("-t", "tmpfs", "-o", "mode=755", "playground", str(self._root))
         # The directory that contains the new root is bound first, so that it does not show the later mounts again.
         root_entry = self._root.parts[1] if len(self._root.parts) > 1 else ""
-        for name in sorted(self._tree.entries(_ROOT), key=lambda name: (name != root_entry, name)):
+        for name in sorted(self._machine.entries(_ROOT), key=lambda name: (name != root_entry, name)):
             if _ROOT / name not in _OWN:
                 self._copy(_ROOT / name)
         for hidden in self._hidden:
-            if self._tree.kind(hidden) is not Kind.MISSING:
+            if self._machine.kind(hidden) is not Kind.MISSING:
                 self._shadow(hidden.parent)
         self._directory(PurePosixPath("/proc"))
         proc = _quote(self._at(PurePosixPath("/proc")))
@@ -134,7 +95,7 @@ class _Builder:
         self._mount("-t", "tmpfs", "-o", "mode=755", "playground", str(self._at(_DEV)))
         self._shadowed.add(_DEV)
         for name in DEVICE_NODES:
-            if self._tree.kind(_DEV / name) is not Kind.MISSING:
+            if self._machine.kind(_DEV / name) is not Kind.MISSING:
                 self._copy(_DEV / name)
         for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
             self._link(_DEV / name, target)
@@ -152,11 +113,11 @@ class _Builder:
     def bind(self, bind: Bind) -> None:
         """Add one mount."""
         target = self._resolve(bind.container_path)
-        source_kind = self._tree.kind(PurePosixPath(bind.source))
+        source_kind = self._machine.kind(PurePosixPath(bind.source))
         self._place(target, Kind.DIRECTORY if source_kind is Kind.DIRECTORY else Kind.FILE)
         self._mount("--bind", str(bind.source), str(self._at(target)))
         if bind.read_only:
-            flags = ",".join(["remount", "bind", "ro", *self._tree.mount_flags(bind.source)])
+            flags = ",".join(["remount", "bind", "ro", *self._machine.mount_flags(bind.source)])
             self._mount("-o", flags, str(self._at(target)))
         self._bound.append(target)
 
@@ -173,7 +134,7 @@ class _Builder:
             self.lines.append(f": >> {_quote(self._at(target))}")
 
     def _kind(self, path: PurePosixPath) -> Kind:
-        return Kind.MISSING if not self._hidden.isdisjoint({path, *path.parents}) else self._tree.kind(path)
+        return Kind.MISSING if not self._hidden.isdisjoint({path, *path.parents}) else self._machine.kind(path)
 
     def _is_own(self, path: PurePosixPath) -> bool:
         return path == _DEV or _DEV in path.parents
@@ -187,10 +148,11 @@ class _Builder:
         """Mount a tmpfs with the same entries over a directory, so that entries can be added."""
         if directory in self._shadowed:
             return
-        names = self._tree.entries(directory)
+        names = self._machine.entries(directory)
         if len(names) > MAX_SHADOWED_ENTRIES:
             raise ContainerError(
                 f"a mount path below {directory} cannot be made",
+                error_code="too-many-entries",
                 why=f"that directory of the machine has {len(names)} entries, and {MAX_SHADOWED_ENTRIES} is the most "
                 "that can be carried over one by one",
                 remedy="mount at a directory that exists, or below / itself",
@@ -204,7 +166,7 @@ class _Builder:
         """Add the machine's entry at the same path of the new root; if its mount fails, it stays empty."""
         match self._kind(path):
             case Kind.LINK:
-                self._link(path, self._tree.link_target(path))
+                self._link(path, self._machine.link_target(path))
             case Kind.DIRECTORY:
                 self._directory(path)
                 self._mount("--rbind", str(path), str(self._at(path)), on_failure=" || :")
@@ -223,13 +185,17 @@ class _Builder:
                 resolved = resolved.parent
                 continue
             step = resolved / part
-            if self._is_own(step) or self._tree.kind(step) is not Kind.LINK:
+            if self._is_own(step) or self._machine.kind(step) is not Kind.LINK:
                 resolved = step
                 continue
             links += 1
             if links > MAX_LINKS:
-                raise ContainerError(f"nothing can be mounted at {path}", why="too many symbolic links lead there")
-            target = PurePosixPath(self._tree.link_target(step))
+                raise ContainerError(
+                    f"nothing can be mounted at {path}",
+                    error_code="too-many-links",
+                    why="too many symbolic links lead there",
+                )
+            target = PurePosixPath(self._machine.link_target(step))
             if target.is_absolute():
                 resolved = _ROOT
             pending[:0] = [part for part in target.parts if part != "/"]

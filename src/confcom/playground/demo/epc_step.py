@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from confcom.playground.api.errors import WaitTimeoutError
-from confcom.playground.api.views import NodeState, Phase
-from confcom.playground.story.jobs import epc_event, pod_of, require_phase, submit_example
-from confcom.playground.story.report import StepError
-from confcom.playground.story.scene import EPC_RESOURCE, QUOTE_PREFIX, DemoContext, Notes
+from confcom.playground.api.views import NodeState, Phase, PodView
+from confcom.playground.demo.commands import StepError
+from confcom.playground.demo.context import EPC_RESOURCE, QUOTE_PREFIX, DemoContext, Notes
+from confcom.playground.demo.jobs import epc_event, pod_of, require_phase, submit_example, wait_for
 
 HOLDING_JOB = "sgx-holding"
 LARGE_JOB = "sgx-large"
@@ -26,7 +25,9 @@ def pending_then_runs(context: DemoContext, notes: Notes) -> None:
     submit_example(context, notes, "job-large.yaml")
     message = _pending_reason(context)
     if not message.startswith(UNSCHEDULABLE):
-        raise StepError(f"Job {LARGE_JOB} waits for another reason than EPC", why=message)
+        raise StepError(
+            f"Job {LARGE_JOB} waits for another reason than EPC", error_code="pending-for-other-reason", why=message
+        )
     notes.say(f"Job {LARGE_JOB} stays Pending: {UNSCHEDULABLE}")
 
     context.run(notes, "playground", "delete", "--dir", str(context.folder), "job", HOLDING_JOB)
@@ -40,7 +41,7 @@ def pending_then_runs(context: DemoContext, notes: Notes) -> None:
     epc_event(context, LARGE_JOB, "Released")
     left = context.node.node().allocated.get(EPC_RESOURCE, 0)
     if left:
-        raise StepError(f"{left} MiB of EPC are still held although every pod has ended")
+        raise StepError(f"{left} MiB of EPC are still held although every pod has ended", error_code="epc-not-released")
     notes.say("all EPC is free again")
     notes.data.update(
         held_mib=held.count, pending_reason=message, released_mib=released.count, large_mib=allocated.count
@@ -53,14 +54,11 @@ def _has_quoted(context: DemoContext, pod: str) -> tuple[bool, str]:
 
 
 def _pending_reason(context: DemoContext) -> str:
-    def scheduling_attempted(state: NodeState) -> bool:
+    def scheduling_attempted(state: NodeState) -> PodView | None:
         pod = pod_of(state, LARGE_JOB)
-        return pod is not None and (pod.phase is not Phase.PENDING or bool(pod.message))
+        return pod if pod is not None and (pod.phase is not Phase.PENDING or pod.message) else None
 
-    try:
-        pod = pod_of(context.node.wait(scheduling_attempted, context.job_seconds), LARGE_JOB)
-    except WaitTimeoutError as error:
-        raise StepError(f"Job {LARGE_JOB} was never looked at", why=str(error)) from error
-    if pod is None or pod.phase is not Phase.PENDING:
-        raise StepError(f"Job {LARGE_JOB} is {pod.phase if pod else 'gone'} although its EPC does not fit")
+    pod = wait_for(context, LARGE_JOB, scheduling_attempted, f"Job {LARGE_JOB} was not looked at")
+    if pod.phase is not Phase.PENDING:
+        raise StepError(f"Job {LARGE_JOB} is {pod.phase} although its EPC does not fit", error_code="job-not-pending")
     return pod.message

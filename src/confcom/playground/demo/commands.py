@@ -9,14 +9,22 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from confcom.playground.story.guardian import MARK_VARIABLE
-from confcom.playground.story.interrupts import Interrupts
-from confcom.playground.story.report import StepError
+from confcom.errors import ConfcomError
+from confcom.playground.demo.interrupts import Interrupts
+
+MARK_VARIABLE = "CONFCOM_DEMO"
+"""The variable in the processes' environment whose value is the demo's folder."""
 
 COMMAND_SECONDS = 30
 """Deadline for a command: it normally takes less than a second."""
+
+
+class StepError(ConfcomError):
+    """A step of the demo failed."""
+
+    error_code = "step-failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,7 @@ class CommandResult:
     stdout: str
     stderr: str
 
-    def json(self) -> dict[str, object]:
+    def json(self) -> dict[str, Any]:
         """Parse its output as a JSON object.
 
         Raises:
@@ -38,10 +46,15 @@ class CommandResult:
             value = json.loads(self.stdout)
         except ValueError as error:
             raise StepError(
-                f"`{self.shown}` printed no JSON", why=self.last_output, remedy="run it by hand to see more"
+                f"`{self.shown}` printed no JSON",
+                error_code="output-not-json",
+                why=self.last_output,
+                remedy="run it by hand to see more",
             ) from error
         if not isinstance(value, dict):
-            raise StepError(f"`{self.shown}` printed JSON that is no object", why=self.stdout[:200])
+            raise StepError(
+                f"`{self.shown}` printed JSON that is no object", error_code="output-not-json", why=self.stdout[:200]
+            )
         return value
 
     @property
@@ -83,7 +96,8 @@ class Commands:
 
     def start_guardian(self, folder: Path, *, remove_folder: bool) -> subprocess.Popen[bytes]:
         """Start the guardian, which ends the demo's processes if the demo is killed; it waits on its stdin."""
-        argv = [*self._module("confcom.playground.story.guardian"), str(folder), "remove" if remove_folder else "empty"]
+        arguments = [f"{MARK_VARIABLE}={folder}", str(folder), "remove" if remove_folder else "empty"]
+        argv = [*self._module("confcom.playground.runtime.guardian"), *arguments]
         inherited = {name: value for name, value in self.environment.items() if name != MARK_VARIABLE}
         quiet = subprocess.DEVNULL
         return subprocess.Popen(
@@ -126,7 +140,7 @@ class Commands:
             out, err = process.communicate(timeout=COMMAND_SECONDS)
         except subprocess.TimeoutExpired as error:
             why = f"{COMMAND_SECONDS} s are more than it ever needs"
-            raise StepError(f"`{shown}` did not end", why=why) from error
+            raise StepError(f"`{shown}` did not end", error_code="command-too-slow", why=why) from error
         finally:
             if process is not None:
                 _end(process)
@@ -135,6 +149,7 @@ class Commands:
             wanted = " or ".join(map(str, accept))
             raise StepError(
                 f"`{shown}` exited {result.exit_code} where {wanted} was due",
+                error_code="command-failed",
                 why=result.last_output,
                 remedy="run the command by hand; `confcom demo --keep` keeps its folder",
             )

@@ -15,10 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from confcom.playground.story.commands import Commands, read_tail
-from confcom.playground.story.guardian import clear
-from confcom.playground.story.interrupts import SIGNALS
-from confcom.playground.story.report import StepError
+from confcom.playground.demo.commands import Commands, StepError, read_tail
+from confcom.playground.demo.interrupts import SIGNALS
+from confcom.playground.runtime.guardian import clear
 
 READY_SECONDS = 20
 """Deadline for a daemon's readiness, which takes a fraction of a second; a loaded machine may need several seconds."""
@@ -68,7 +67,9 @@ class RunningProcess:
         """Raise StepError if the process has ended."""
         code = self.process.poll()
         if code is not None:
-            raise StepError(f"the {self.name} ended with exit code {code}", why=read_tail(self.log))
+            raise StepError(
+                f"the {self.name} ended with exit code {code}", error_code="process-ended", why=read_tail(self.log)
+            )
 
 
 class ProcessGroup:
@@ -139,7 +140,9 @@ class ProcessGroup:
             for running in self.running.values():
                 running.require_alive()
             if time.monotonic() > deadline:
-                raise StepError(f"{what} did not happen within {self.ready_seconds:g} s", why=said)
+                raise StepError(
+                    f"{what} did not happen within {self.ready_seconds:g} s", error_code="not-ready-in-time", why=said
+                )
             time.sleep(POLL_SECONDS)
 
     def close(self) -> None:

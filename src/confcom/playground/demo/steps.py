@@ -6,14 +6,8 @@ import base64
 import binascii
 
 from confcom.playground.api.views import Phase
-from confcom.playground.runtime.modes import Mode
-from confcom.playground.story.jobs import (
-    epc_event,
-    require_phase,
-    submit,
-)
-from confcom.playground.story.report import StepError
-from confcom.playground.story.scene import (
+from confcom.playground.demo.commands import StepError
+from confcom.playground.demo.context import (
     EPC_MIB,
     EPC_RESOURCE,
     HELPER_EPC_RESOURCE,
@@ -22,7 +16,9 @@ from confcom.playground.story.scene import (
     DemoContext,
     Notes,
 )
-from confcom.playground.story.stage import probe
+from confcom.playground.demo.jobs import epc_event, require_phase, submit
+from confcom.playground.demo.processes import probe
+from confcom.playground.runtime.modes import Mode
 
 EXAMPLE_JOB = "sgx-test"
 EXAMPLE_JOB_MIB = 10
@@ -52,26 +48,11 @@ def daemons(context: DemoContext, notes: Notes) -> None:
         "the node's start", lambda: (context.layout.control_socket.exists(), "it has no control socket yet")
     )
     plugin_probe, helper_probe = folder / "plugin.probe", folder / "helper.probe"
-    plugin = [
-        "--simulated",
-        "--simulated-epc-mib",
-        str(EPC_MIB),
-        "--host-root",
-        str(context.layout.node_root),
-        "--device-plugin-dir",
-        str(context.layout.device_plugin_dir),
-        "--probe-address",
-        f"unix:{plugin_probe}",
-    ]
-    helper = [
-        "--simulated",
-        "--state-dir",
-        str(context.platform),
-        "--socket",
-        str(context.layout.aesm_socket),
-        "--probe-address",
-        f"unix:{helper_probe}",
-    ]
+    layout = context.layout
+    plugin = ["--simulated", "--simulated-epc-mib", str(EPC_MIB), "--host-root", str(layout.node_root)]
+    plugin += ["--device-plugin-dir", str(layout.device_plugin_dir), "--probe-address", f"unix:{plugin_probe}"]
+    helper = ["--simulated", "--state-dir", str(layout.platform), "--socket", str(layout.aesm_socket)]
+    helper += ["--probe-address", f"unix:{helper_probe}"]
     notes.add_command(processes.start("device-plugin", "device-plugin", *plugin))
     notes.add_command(processes.start("quote-helper", "quote-helper", *helper))
     processes.wait_until("readiness of the device plugin", lambda: probe(plugin_probe))
@@ -99,7 +80,9 @@ def _allocatable(context: DemoContext) -> tuple[bool, str]:
     allocatable = context.node.node().allocatable
     offered = [allocatable.get(name, 0) for name in (EPC_RESOURCE, HELPER_EPC_RESOURCE)]
     if all(offered) and sum(offered) != EPC_MIB:
-        raise StepError(f"the node offers {sum(offered)} MiB of EPC where the platform has {EPC_MIB}")
+        raise StepError(
+            f"the node offers {sum(offered)} MiB of EPC where the platform has {EPC_MIB}", error_code="epc-differs"
+        )
     return all(offered), f"the node does not offer both {EPC_RESOURCE} and {HELPER_EPC_RESOURCE} yet"
 
 
@@ -108,7 +91,9 @@ def submit_job(context: DemoContext, notes: Notes) -> None:
     context.challenge = context.random(CHALLENGE_SIZE)
     text = (context.manifests / "job.yaml").read_text()
     if CHALLENGE_PLACEHOLDER not in text:
-        raise StepError("examples/job.yaml has no place for the relying party's challenge")
+        raise StepError(
+            "examples/job.yaml has no place for the relying party's challenge", error_code="no-place-for-challenge"
+        )
     notes.define(context.commands, "CHALLENGE", context.challenge.hex())
     manifest = context.folder / "job.yaml"
     manifest.write_text(text.replace(CHALLENGE_PLACEHOLDER, context.challenge.hex()))
@@ -116,7 +101,9 @@ def submit_job(context: DemoContext, notes: Notes) -> None:
         notes.say(f"warning: {warning}")
     held = epc_event(context, EXAMPLE_JOB, "Allocated")
     if held.count != EXAMPLE_JOB_MIB:
-        raise StepError(f"the Job asked for {EXAMPLE_JOB_MIB} MiB of EPC and got {held.count}")
+        raise StepError(
+            f"the Job asked for {EXAMPLE_JOB_MIB} MiB of EPC and got {held.count}", error_code="epc-differs"
+        )
     notes.say("the relying party's challenge, 32 random bytes, is in the manifest")
     notes.say(f"ledger: {held.message}")
     notes.add_command(context.commands.shown("playground", "get", "--dir", str(context.folder)))
@@ -142,7 +129,7 @@ def quote_out_of_process(context: DemoContext, notes: Notes) -> None:
     try:
         quote = base64.b64decode(encoded[-1], validate=True)
     except (IndexError, binascii.Error) as error:
-        raise StepError("the container printed no quote", why=log[-300:]) from error
+        raise StepError("the container printed no quote", error_code="no-quote", why=log[-300:]) from error
     context.quote.write_bytes(quote)
     notes.say(f"its quote, {len(quote)} bytes, left the container through its log")
     if context.node.node().mode == Mode.NO_NAMESPACE:

@@ -7,19 +7,16 @@ from typing import ClassVar
 
 import pytest
 
-from confcom.playground.story.commands import Commands
-from confcom.playground.story.interrupts import SIGNALS, Interrupts
-from confcom.playground.story.stage import ProcessGroup
+from confcom.playground.demo.commands import Commands
+from confcom.playground.demo.interrupts import SIGNALS, Interrupts
+from confcom.playground.demo.processes import ProcessGroup
 
 
 @pytest.fixture
-def interrupts():
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+def interrupts(signal_handlers):
     made = Interrupts()
     made.install()
-    yield made
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return made
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -88,12 +85,7 @@ def test_only_the_first_signal_counts(interrupts):
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_what_was_ignored_stays_ignored():
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+def test_what_was_ignored_stays_ignored(signal_handlers):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        Interrupts().install()
-        os.kill(os.getpid(), signal.SIGHUP)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    Interrupts().install()
+    os.kill(os.getpid(), signal.SIGHUP)

@@ -2,40 +2,29 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from confcom.playground.api.client import NodeClient
-from confcom.playground.manifests.examples_folder import examples_folder
-from confcom.playground.story.commands import Commands
-from confcom.playground.story.scene import DemoContext
-from confcom.playground.story.stage import ProcessGroup
-from confcom.playground.story.story import run as run_story
+from confcom.playground.demo.commands import Commands
+from confcom.playground.demo.context import DemoContext, examples_folder
+from confcom.playground.demo.interrupts import SIGNALS
+from confcom.playground.demo.processes import ProcessGroup
+from confcom.playground.demo.sequence import run as run_demo
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_", "COV_"))}
 
 
-@dataclass
-class Silent:
-    begun: list[int] = field(default_factory=list)
-
-    def begin(self, number, title):
-        self.begun.append(number)
-
-    def end(self, report):
-        pass
-
-
 @pytest.fixture
 def play(tmp_path):
-    """Plays the story; `instead` replaces commands, `after_step` breaks things in between."""
+    """Runs the demo; `instead` replaces commands, `after` a step something is done to it."""
 
-    def run(*, mode="auto", instead=None, after_step=None, patience=20.0):
+    def run(*, mode="auto", instead=None, after=(0, None), patience=20.0):
         folder = Path(tempfile.mkdtemp(prefix="cst-", dir="/tmp"))
         folder.chmod(0o755)
         commands = Commands(ENVIRONMENT, instead or {})
@@ -44,11 +33,25 @@ def play(tmp_path):
             NodeClient(folder) as node,
         ):
             context = DemoContext(processes, node, mode, os.urandom, examples_folder(), job_seconds=patience)
-            report = run_story(context, Silent(), after_step=after_step)
+            number, act = after
+            report = run_demo(
+                context,
+                begin=lambda _number, _title: None,
+                end=lambda step: act(context) if step.ok and step.number == number else None,
+            )
         assert not folder.exists()
         return report
 
     return run
+
+
+@pytest.fixture
+def signal_handlers():
+    """Whatever handles signals is put back."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 
+from confcom.errors import UnavailableError
 from confcom.playground.api.client import NodeClient
+from confcom.playground.demo.commands import CommandResult, Commands
+from confcom.playground.demo.processes import ProcessGroup
 from confcom.playground.layout import Layout
-from confcom.playground.story.commands import CommandResult, Commands
-from confcom.playground.story.stage import ProcessGroup
 from confcom.sgx.epc import AZURE_DCSV2_EPC_MIB
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
@@ -23,6 +25,23 @@ QUOTE_PREFIX = "quote: "
 
 JOB_SECONDS = 20.0
 """Deadline for what a Job does: the sample workload takes half a second; a loaded machine may need several."""
+
+
+def examples_folder() -> Path:
+    """Return the directory of job.yaml and the other examples.
+
+    Raises:
+        UnavailableError: they are missing from this installation.
+    """
+    folder = Path(str(resources.files("confcom.playground") / "examples"))
+    if not (folder / "job.yaml").is_file():
+        raise UnavailableError(
+            "the example manifests are missing",
+            error_code="examples-missing",
+            why=f"there is no {folder / 'job.yaml'}",
+            remedy="install confcom from a wheel or a complete checkout",
+        )
+    return folder
 
 
 @dataclass(slots=True)

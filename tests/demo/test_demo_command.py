@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -11,22 +10,49 @@ from pathlib import Path
 
 import pytest
 
+from confcom.cli.commands.demo import _advice
 from confcom.playground.api.client import NodeClient
 from confcom.playground.api.views import Phase
-from confcom.playground.manifests.examples_folder import examples_folder
+from confcom.playground.demo.context import examples_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 NOTHING = {"folder": False, "processes": [], "mounts": []}
 
 
-def read_until(process, pattern):
+MADE_IN_STEP = {
+    1: "logs",
+    2: "logs/node.log",
+    3: "job.yaml",
+    4: "logs/sgx-test-*.log",
+    5: "q.bin",
+    6: "job-holding.yaml",
+}
+"""What is in the demo's folder once a step is under way."""
+
+
+def until(there, process=None, seconds=30):
+    """Wait until something is there, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (found := there()):
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
+
+
+def reach(process, folder, step):
+    until(lambda: list(folder.glob(MADE_IN_STEP[step])), process)
+
+
+def kept(process):
+    """The report of a demo that stays up."""
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if re.search(pattern, line):
-            return lines
-    raise AssertionError(f"{pattern!r} never came: {''.join(lines)} {process.stderr.read()}")
+        if line == "}\n":
+            return json.loads("".join(lines))
+    raise AssertionError("".join(lines) + process.stderr.read())
 
 
 def test_json_has_every_step(demo_process):
@@ -57,7 +83,7 @@ def test_two_at_once(demo_process):
 )
 def test_ended_in_a_step_it_leaves_nothing(demo_in_short_folder, short_folder, tmp_path, traces_of, moment):
     (step, number), process = moment, demo_in_short_folder
-    read_until(process, rf"^{step}\. ")
+    reach(process, short_folder, step)
     os.killpg(process.pid, number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 128 + number, out + err
@@ -66,91 +92,77 @@ def test_ended_in_a_step_it_leaves_nothing(demo_in_short_folder, short_folder, t
     assert traces_of(short_folder) == NOTHING
 
 
-def test_keep_leaves_everything_up_and_its_advice_works(demo_process, short_folder, tmp_path, traces_of):
-    process = demo_process("--keep", "--dir", str(short_folder))
-    told = "".join(read_until(process, r"confcom verify mine\.bin"))
-    lines = told.splitlines()
-    first = next(number for number, line in enumerate(lines) if "six lines of Python" in line)
-    program = "\n".join(line.strip() for line in lines[first + 1 : first + 7])
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
-    verify = lines[-1].split()[1:]
-    done = subprocess.run(
-        [sys.executable, "-m", "confcom", *verify, "--output", "json"],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert json.loads(done.stdout)["kind"] == "authentic-not-authorised", done
+def test_what_keep_advises_works(play, tmp_path):
+    verdicts = []
+
+    def follow(context):
+        advice = _advice(context).splitlines()
+        first = next(number for number, line in enumerate(advice) if "AesmClient" in line)
+        program = "\n".join(line.strip() for line in advice[first : first + 6])
+        subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
+        (verify,) = (line.split()[1:] for line in advice if line.strip().startswith("confcom verify"))
+        command = [sys.executable, "-m", "confcom", *verify, "--output", "json"]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
+        verdicts.append(json.loads(done.stdout)["kind"])
+
+    assert play(after=(6, follow)).ok
+    assert verdicts == ["authentic-not-authorised"]
+
+
+def test_a_kept_demo_is_up_until_ctrl_c(demo_process, short_folder, traces_of):
+    process = demo_process("--keep", "--dir", str(short_folder), "--output", "json")
+    assert kept(process)["ok"]
+    with NodeClient(short_folder) as node:
+        assert node.state().jobs
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
+    assert process.returncode == 130
     assert traces_of(short_folder) == NOTHING
-
-
-def test_first_line_names_the_mode(demo_process):
-    process = demo_process("--mode", "no-namespace")
-    first = process.stdout.readline()
-    process.send_signal(signal.SIGTERM)
-    assert "Mode: no-namespace" in first
 
 
 def test_a_folder_in_use_is_refused(demo_process, short_folder):
     short_folder.mkdir()
     (short_folder / "precious").write_text("mine")
-    process = demo_process("--dir", str(short_folder))
-    _, err = process.communicate()
-    assert process.returncode == 2
-    assert "is not empty" in err
+    process = demo_process("--dir", str(short_folder), "--output", "json")
+    out, _ = process.communicate()
+    assert (process.returncode, json.loads(out)["error"]["code"]) == (2, "folder-not-empty")
     assert (short_folder / "precious").read_text() == "mine"
 
 
-def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch):
+def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch, signal_handlers):
     from click.testing import CliRunner
 
     from confcom.cli.group import cli
-    from confcom.playground.story import story
-    from confcom.playground.story.report import StepError
+    from confcom.playground.demo import sequence
+    from confcom.playground.demo.commands import StepError
 
     def broken(context, notes):
         raise StepError("the machine is on fire", why="a test said so", remedy="call somebody")
 
-    monkeypatch.setattr(story, "STEPS", (story.Step("A broken step", broken),))
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        result = CliRunner().invoke(cli, ["demo"])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    monkeypatch.setattr(sequence, "STEPS", (sequence.Step("A broken step", broken),))
+    result = CliRunner().invoke(cli, ["demo"])
     assert result.exit_code == 1
-    assert "Error in step 1 (A broken step): the machine is on fire" in result.output
-    assert "call somebody" in result.output
-
-
-def gone(folder, traces_of):
-    """Waits until a demo that could not clean up has been cleaned up after."""
-    deadline = time.monotonic() + 30
-    while traces_of(folder) != NOTHING and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return traces_of(folder) == NOTHING
+    for part in ("1 (A broken step)", "the machine is on fire", "a test said so", "call somebody"):
+        assert part in result.output
 
 
 def test_killed_outright_it_leaves_nothing_either(demo_process, short_folder, traces_of):
-    process = demo_process("--keep", "--dir", str(short_folder))
-    read_until(process, r"^Everything stays up")
+    process = demo_process("--keep", "--dir", str(short_folder), "--output", "json")
+    assert kept(process)["ok"]
     with NodeClient(short_folder) as node:
         node.apply((examples_folder() / "job-holding.yaml").read_text().replace("sgx-holding", "left-alone"))
         node.wait(lambda state: any(pod.phase is Phase.RUNNING for pod in state.pods_of("left-alone")), 20)
     process.kill()
     process.wait()
-    assert gone(short_folder, traces_of)
+    until(lambda: traces_of(short_folder) == NOTHING)
 
 
 def test_killed_outright_in_a_step(demo_process, short_folder, traces_of):
     process = demo_process("--dir", str(short_folder))
-    read_until(process, r"^4\. ")
+    reach(process, short_folder, 4)
     process.kill()
     process.wait()
-    assert gone(short_folder, traces_of)
+    until(lambda: traces_of(short_folder) == NOTHING)
 
 
 def test_a_folder_of_the_users_is_emptied_and_kept(demo_process, short_folder):
@@ -163,26 +175,29 @@ def test_a_folder_of_the_users_is_emptied_and_kept(demo_process, short_folder):
 
 
 @pytest.mark.parametrize(
-    ("folder", "words"),
-    [("/dev/null", "cannot be the demo's folder"), ("/proc/x", "cannot be"), ("/tmp/" + "x" * 60, "is too long")],
+    ("folder", "code"),
+    [
+        ("/dev/null", "folder-not-usable"),
+        ("/proc/x", "folder-not-usable"),
+        ("/tmp/" + "x" * 60, "directory-name-too-long"),
+    ],
 )
-def test_a_folder_that_cannot_be(demo_process, folder, words):
-    process = demo_process("--dir", folder)
+def test_a_folder_that_cannot_be(demo_process, folder, code):
+    process = demo_process("--dir", folder, "--output", "json")
     out, err = process.communicate()
-    assert process.returncode == 2
-    assert words in err
-    assert "1. A simulated SGX platform" not in out
+    assert (process.returncode, json.loads(out)["error"]["code"]) == (2, code)
     assert "Traceback" not in err
 
 
 def test_keep_notices_that_a_daemon_died(demo_process, short_folder, traces_of):
-    process = demo_process("--keep", "--dir", str(short_folder))
-    read_until(process, r"confcom verify mine\.bin")
+    process = demo_process("--keep", "--dir", str(short_folder), "--output", "json")
+    assert kept(process)["ok"]
     (helper,) = [pid for pid, command in traces_of(short_folder)["processes"] if b"quote-helper" in command]
     os.kill(helper, signal.SIGKILL)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 1
-    assert "quote-helper ended" in err
+    out, _ = process.communicate(timeout=30)
+    error = json.loads(out)["error"]
+    assert (process.returncode, error["code"]) == (1, "process-ended")
+    assert "quote-helper" in error["what"]
     assert traces_of(short_folder) == NOTHING
 
 
@@ -194,19 +209,14 @@ def test_nothing_is_imported_from_the_current_directory(demo_process, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_step_that_takes_long_says_so(monkeypatch):
+def test_a_step_that_takes_long_says_so(monkeypatch, signal_handlers):
     from click.testing import CliRunner
 
     from confcom.cli.commands import demo
     from confcom.cli.group import cli
-    from confcom.playground.story import story
+    from confcom.playground.demo import sequence
 
     monkeypatch.setattr(demo, "PROGRESS_SECONDS", 0.05)
-    monkeypatch.setattr(story, "STEPS", (story.Step("A slow step", lambda *_: time.sleep(0.5)),))
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        result = CliRunner().invoke(cli, ["demo"])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    assert "still at it after" in result.output
+    monkeypatch.setattr(sequence, "STEPS", (sequence.Step("A slow step", lambda *_: time.sleep(0.5)),))
+    result = CliRunner().invoke(cli, ["demo"])
+    assert result.output.count("0 s\n") > 1

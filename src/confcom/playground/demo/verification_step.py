@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from confcom.errors import ExitCode
-from confcom.playground.story.report import StepError
-from confcom.playground.story.scene import DemoContext, Notes
+from confcom.playground.demo.commands import StepError
+from confcom.playground.demo.context import DemoContext, Notes
 
 REPORT_DATA_OFFSET = 48 + 320
 """The offset of the report data in a quote: after the header (48 bytes) and 320 bytes of the report body."""
@@ -25,7 +27,10 @@ def verification(context: DemoContext, notes: Notes) -> None:
 
     verdict = _verify(context, notes, context.quote.name, ExitCode.OK, *policy, "--allow-simulated")
     if verdict.get("platform") != "simulated":
-        raise StepError(f"the quote was taken for {verdict.get('platform')}: simulated must never pass for genuine")
+        raise StepError(
+            f"the quote was taken for {verdict.get('platform')}: simulated must never pass for genuine",
+            error_code="simulated-taken-for-genuine",
+        )
     notes.say("verified by dcap-qvl under the simulated root; marked as SIMULATED")
     notes.data["verified"] = verdict
 
@@ -65,7 +70,7 @@ def _expected_mrenclave(context: DemoContext, notes: Notes) -> str:
 
 def _verify(
     context: DemoContext, notes: Notes, quote: str, expected: ExitCode, *policy: str, root: str | None = None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     trusted = root or str(context.trust / "root.pem")
     arguments = ("--root", trusted, "--collateral", str(context.trust / "collateral"), *policy)
     quote_path = str(context.folder / quote)
@@ -75,6 +80,7 @@ def _verify(
     if result.exit_code != expected:
         raise StepError(
             f"`confcom verify {quote}` said {verdict.get('kind')} where {_VERDICTS[expected]} was due",
+            error_code="verdict-differs",
             why=_failed_checks(verdict),
             remedy=f"run it by hand: {context.commands.shown('verify', quote_path, *arguments)}",
         )
@@ -89,8 +95,6 @@ _VERDICTS = {
 }
 
 
-def _failed_checks(verdict: dict[str, object]) -> str:
-    checks = verdict.get("checks")
-    if not isinstance(checks, list):
-        return ""
-    return "; ".join(f"{check['name']}: {check['why']}" for check in checks if check.get("status") == "failed")
+def _failed_checks(verdict: dict[str, Any]) -> str:
+    failed = (check for check in verdict.get("checks", ()) if check.get("status") == "failed")
+    return "; ".join(f"{check['name']}: {check['why']}" for check in failed)
