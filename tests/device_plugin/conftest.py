@@ -139,8 +139,7 @@ class PluginProcess(Instance):
 def place():
     """A directory of the test's own, with a short path."""
     path = Path(tempfile.mkdtemp(prefix="dp-", dir="/tmp"))
-    (path / "dp").mkdir()
-    yield path / "dp"
+    yield path
     shutil.rmtree(path)
 
 
@@ -164,16 +163,10 @@ async def start_plugin(place, directory):
     """Start a plugin process; all are ended, and no line of their logs is anything but JSON."""
     started = []
 
-    async def start(*arguments, simulated=True):
-        probe = directory.parent / f"probe{len(started)}"
-        command = [sys.executable, "-m", "confcom.device_plugin", "--device-plugin-dir", str(directory)]
-        command += ["--probe-address", f"unix:{probe}", "--log-format", "json"]
-        command += ["--simulated", "--host-root", str(directory / "host")] if simulated else []
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("CONFCOM_")}
-        process = await asyncio.create_subprocess_exec(
-            *command, *arguments, stderr=asyncio.subprocess.PIPE, env=environ
-        )
-        started.append(PluginProcess(process, probe))
+    async def start(*arguments, simulated=True, **how):
+        own = ("--simulated", "--host-root", str(place / "host")) if simulated else ()
+        arguments = ("--device-plugin-dir", str(directory), *own, *arguments)
+        started.append(await PluginProcess.start(place, f"p{len(started)}", *arguments, **how))
         return started[-1]
 
     yield start
