@@ -11,7 +11,8 @@ import grpc.aio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from chaos.instance import Instance
+from chaos.instance import LOOK_SECONDS, Instance
+from chaos.watched_node import PATIENCE_SECONDS
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.playground.kubelet.device_manager import DeviceManager
 from confcom.playground.kubelet.ledger import DeviceLedger
@@ -129,10 +130,17 @@ class PluginProcess(Instance):
         """The sum of a metric's samples with these labels."""
         return sum(one.value for one in await self.metrics(name) if labels.items() <= one.labels.items())
 
-    def logged(self, **members):
-        """The lines of its log that have these members, of which each is a JSON object."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+    def lines(self, **members):
+        """The lines of its log that have these members, of which each is a JSON object; it is written in a thread."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
         return [line for line in lines if all(name in line and line[name] == value for name, value in members.items())]
+
+    async def logged(self, count=1, **members):
+        """Wait until so many lines have these members; returns them."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(found := self.lines(**members)) < count:  # noqa: ASYNC110 # nothing tells when a file grows
+                await asyncio.sleep(LOOK_SECONDS)
+        return found
 
 
 @pytest.fixture
@@ -172,4 +180,4 @@ async def start_plugin(place, directory):
     yield start
     for plugin in started:
         await plugin.end(signal.SIGTERM)
-        plugin.logged()
+        plugin.lines()

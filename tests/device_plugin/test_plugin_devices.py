@@ -35,7 +35,7 @@ async def registered(plugin, kubelet, registrations=1):
 async def waits_for_driver(plugin):
     """Until it has looked at the node, and says that it waits."""
     await plugin.until_inventory(lambda found: found.get("devices", {}).get("nodes"))
-    assert [line["code"] for line in plugin.logged(event="no-sgx")] == ["epc-without-driver"]
+    assert [line["code"] for line in await plugin.logged(event="no-sgx")] == ["epc-without-driver"]
     assert await probes(plugin) == [200, 503]
 
 
@@ -95,8 +95,8 @@ async def test_a_device_that_is_lost_and_comes_back_leads_to_one_registration_mo
     node.load()
     await registered(plugin, kubelet, registrations=2)
     assert kubelet.lists[EPC] == identifiers, "decided at start"
-    assert len(plugin.logged(event="device-back")) == 2
-    (said,) = plugin.logged(event="epc-size-changed")
+    assert len(await plugin.logged(2, event="device-back")) == 2
+    (said,) = await plugin.logged(event="epc-size-changed")
     assert (said["bytes_at_start"], said["bytes_now"]) == (28 * MIB, 56 * MIB)
     assert [len(kubelet.registrations(name)) for name in ALL] == [2, 2, 2, 2]
     assert {resource["cause"] for resource in (await plugin.inventory())["resources"]} == {"device_back"}
@@ -152,7 +152,7 @@ async def test_changed_permissions_are_shown_with_the_remedy_and_take_nothing_aw
     (problem,) = enclave["problems"]
     assert problem["code"] == "device-closed"
     assert 'MODE="0666"' in problem["remedy"]
-    assert len(plugin.logged(event="device-problem", device="enclave", **problem)) == 1
+    assert len(await plugin.logged(event="device-problem", device="enclave", **problem)) == 1
     assert await probes(plugin) == [200, 200]
     (node.root / "dev/sgx_enclave").chmod(0o666)
     await plugin.until_inventory(lambda found: found["devices"]["nodes"][0]["healthy"])
@@ -179,5 +179,5 @@ async def test_a_driver_beside_a_simulated_plugin_ends_its_streams_for_good(kube
     await kubelet.until(lambda: not any(kubelet.lists[name] for name in ALL))
     await plugin.until_code("simulated-on-hardware")
     assert await probes(plugin) == [200, 503]
-    assert [line["level"] for line in plugin.logged(event="simulated-on-hardware")] == ["error"]
+    assert [line["level"] for line in await plugin.logged(event="simulated-on-hardware")] == ["error"]
     assert [len(kubelet.registrations(name)) for name in ALL] == [1, 1, 1, 1]

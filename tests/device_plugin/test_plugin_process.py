@@ -167,7 +167,7 @@ async def test_what_killed_plugins_left_is_removed_and_nothing_else(start_plugin
         await plugin.end(signal.SIGKILL)
     last = await start_plugin()
     await last.until_code("kubelet-absent")
-    (removal,) = last.logged(sockets=ANY)
+    (removal,) = await last.logged(sockets=ANY)
     assert len(removal["sockets"]) == len(ALL)
     living = await start_plugin()
     await living.until_code("kubelet-absent")
@@ -196,7 +196,7 @@ async def test_a_larger_node_says_how_much_it_holds_back(kubelet, start_plugin):
     accounting = (await plugin.inventory())["accounting"]
     assert (accounting["advertised_mib"], accounting["held_back_mib"]) == (2048, 6138)
     assert (accounting["set_aside_mib"], accounting["reserved_mib"]) == (6, 0)
-    (found,) = plugin.logged(accounting=accounting["reason"])
+    (found,) = await plugin.logged(accounting=accounting["reason"])
     assert (found["platform"], found["epc_mib"]) == ("simulated", 8192)
     assert await plugin.metric("confcom_sgx_epc_held_back_bytes") == 6138 * 1024 * 1024
     assert await plugin.metric("confcom_sgx_epc_set_aside_bytes") == 6 * 1024 * 1024
@@ -208,7 +208,7 @@ async def test_the_largest_list_arrives_and_what_it_costs_is_told(kubelet, start
     plugin = await start_plugin("--simulated-epc-mib", "300000", "--max-epc-mib", "262144")
     await kubelet.until_list(EPC)
     assert len(set(kubelet.lists[EPC])) == 262_144
-    (warning,) = plugin.logged(seconds_when_all_are_allocated=pytest.approx(8246, abs=1))
+    (warning,) = await plugin.logged(seconds_when_all_are_allocated=pytest.approx(8246, abs=1))
     assert warning["level"] == "warning"
 
 

@@ -1,6 +1,7 @@
 """What clients of the plugin's sockets can make it hold in memory."""
 
 import asyncio
+import signal
 from pathlib import Path
 
 import grpc
@@ -80,4 +81,5 @@ async def test_what_is_no_request_is_refused_without_a_word_in_the_log(kubelet, 
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary(services.ALLOCATE)(b"\xff")
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert [line for line in plugin.logged() if line["level"] in {"error", "warning"}] == []
+    await plugin.end(signal.SIGTERM)
+    assert [line for line in plugin.lines() if line["level"] in {"error", "warning"}] == []
