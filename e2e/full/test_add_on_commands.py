@@ -9,6 +9,7 @@ import pytest
 from confcom.errors import ExitCode
 from e2e.add_on import DAEMONS, EPC, EPC_MIB, ROOT, SIMULATED_LABEL, SYSTEM, names
 from e2e.cluster.addresses import NODE_NAME
+from e2e.command_results import JSON, changes, codes_of, document_of
 from e2e.images_workshop import CHART_REGISTRY
 from e2e.waiting import until
 
@@ -36,9 +37,8 @@ def enabled(bare):
 
 @pytest.mark.timeout(300, func_only=True)
 def test_without_a_registry_nothing_is_changed(bare):
-    done = confcom(bare, "enable", "--simulated-node", NODE_NAME, code=ExitCode.USAGE)
-    told = "neither a registry nor a digest is given for confcom/device-plugin and confcom/quote-helper"
-    assert f"FAILED   chart and values    the chart refuses these values: {told}" in done.stderr
+    done = confcom(bare, "enable", "--simulated-node", NODE_NAME, JSON, code=ExitCode.USAGE)
+    assert "images-from-anywhere" in codes_of(done)
     assert "--set image.registry=REGISTRY" in done.stderr
     assert SIMULATED_LABEL not in bare.kubectl_json("get", "node", NODE_NAME)["metadata"]["labels"]
     assert not names(bare, "daemonsets", SYSTEM)
@@ -48,9 +48,11 @@ def test_without_a_registry_nothing_is_changed(bare):
 @pytest.mark.timeout(300, func_only=True)
 def test_too_little_memory_is_told_before_anything_is_changed(bare):
     little = ("--set", "quoteHelper.resources.limits.memory=16Mi")
-    done = confcom(bare, "enable", "--simulated-node", NODE_NAME, "--set", CHART_REGISTRY, *little, code=ExitCode.USAGE)
-    assert "quoteHelper.resources.limits.memory is 16Mi, which is too small" in done.stderr
-    assert "the smallest limit with which the daemon works is 128Mi" in done.stderr
+    asked = ("enable", "--simulated-node", NODE_NAME, "--set", CHART_REGISTRY, *little, JSON)
+    done = confcom(bare, *asked, code=ExitCode.USAGE)
+    assert "memory-limit-too-small" in codes_of(done)
+    assert "quoteHelper.resources.limits.memory" in done.stderr
+    assert "128Mi" in done.stderr
     assert SIMULATED_LABEL not in bare.kubectl_json("get", "node", NODE_NAME)["metadata"]["labels"]
     assert not bare.helm("list", "--short", f"--namespace={SYSTEM}").stdout
 
@@ -58,8 +60,9 @@ def test_too_little_memory_is_told_before_anything_is_changed(bare):
 @pytest.mark.timeout(300, func_only=True)
 def test_enable_twice_and_status(bare):
     registry = ("--set", CHART_REGISTRY)
-    done = confcom(bare, "enable", "--simulated", *registry, code=ExitCode.REFUSED)
-    assert f"none is labelled {SIMULATED_LABEL}=true" in done.stderr
+    done = confcom(bare, "enable", "--simulated", *registry, JSON, code=ExitCode.REFUSED)
+    assert "no-nodes" in codes_of(done)
+    assert f"{SIMULATED_LABEL}=true" in done.stderr
     assert not names(bare, "daemonsets", SYSTEM)
 
     first = json.loads(confcom(bare, "enable", "--simulated-node", NODE_NAME, *registry, "--output=json").stdout)
@@ -76,7 +79,6 @@ def test_enable_twice_and_status(bare):
     assert {pod["metadata"]["uid"] for pod in after} == {pod["metadata"]["uid"] for pod in before}
 
     table = confcom(bare, "status").stdout
-    assert "All is well." in table
     (row,) = [line.split() for line in table.splitlines() if line.startswith(NODE_NAME)]
     assert row == [NODE_NAME, "simulated", EPC_MIB, "0", "ready", "0.1.0", "ready", "0.1.0", "yes"]
 
@@ -107,26 +109,26 @@ def test_an_update_that_cannot_start_is_told_and_rolled_back(enabled):
         "update",
         *("--set", "devicePlugin.image.tag=not-there"),
         *("--set", "devicePlugin.image.pullPolicy=Never"),
+        JSON,
         code=ExitCode.NOT_READY,
     )
-    assert f"({NODE_NAME}: the old one goes on serving)" in done.stderr
-    assert "device plugin failing: ErrImageNeverPull" in done.stderr
+    assert codes_of(done) >= {"daemons-not-ready"}
+    assert "ErrImageNeverPull" in done.stderr
     assert serving["metadata"]["uid"] in {pod["metadata"]["uid"] for pod in pods(enabled, "device-plugin")}
-    done = confcom(enabled, "status", code=ExitCode.NOT_READY)
-    assert "An update is in progress." in done.stdout
-    assert "another one serves meanwhile" in done.stdout
-    assert f"{EPC_MIB} " in done.stdout
+    seen = document_of(confcom(enabled, "status", JSON, code=ExitCode.NOT_READY))
+    assert seen["update_in_progress"] is True
+    assert [node["epc"]["allocatable_mib"] for node in seen["nodes"]] == [int(EPC_MIB)]
 
-    assert "Rolled back" in confcom(enabled, "rollback").stdout
+    assert changes(confcom(enabled, "rollback", JSON))
     (left,) = pods(enabled, "device-plugin")
     assert left["metadata"]["uid"] == serving["metadata"]["uid"]
-    assert "All is well." in confcom(enabled, "status").stdout
+    confcom(enabled, "status")
 
 
 @pytest.mark.timeout(300, func_only=True)
 def test_an_update_replaces_the_daemons_and_rollback_brings_back_what_was(enabled):
     (before,) = pods(enabled, "quote-helper")
-    assert "updated" in confcom(enabled, "update", "--set", "logLevel=debug").stdout
+    assert changes(confcom(enabled, "update", "--set", "logLevel=debug", JSON))
     (after,) = pods(enabled, "quote-helper")
     assert "--log-level=debug" in after["spec"]["containers"][0]["args"]
     assert after["metadata"]["uid"] != before["metadata"]["uid"]
@@ -148,14 +150,14 @@ def test_a_rollback_that_would_take_the_daemons_away_is_refused(enabled):
         )
         enabled.kubectl("label", "node", NODE_NAME, f"{SIMULATED_LABEL}-")
         serving = {pod["metadata"]["uid"] for one in DAEMONS for pod in pods(enabled, one)}
-        done = confcom(enabled, "rollback", code=ExitCode.REFUSED)
-        assert f"{NODE_NAME} would lose the daemons" in done.stderr
+        done = confcom(enabled, "rollback", JSON, code=ExitCode.REFUSED)
+        assert "nodes-lose-daemons" in codes_of(done)
         label = f"kubectl label node {NODE_NAME} {SIMULATED_LABEL}=true"
         assert label in done.stderr
         assert serving == {pod["metadata"]["uid"] for one in DAEMONS for pod in pods(enabled, one)}
         enabled.run(label.split())
-        assert "Rolled back" in confcom(enabled, "rollback").stdout
-        assert "All is well." in confcom(enabled, "status").stdout
+        assert changes(confcom(enabled, "rollback", JSON))
+        confcom(enabled, "status")
     finally:
         enabled.kubectl("label", "node", NODE_NAME, f"{new}-")
 
@@ -164,18 +166,18 @@ def test_a_rollback_that_would_take_the_daemons_away_is_refused(enabled):
 def test_status_says_what_is_wrong_while_the_api_server_is_away_and_when_a_daemon_is_gone(enabled):
     enabled.stop("apiserver")
     try:
-        done = confcom(enabled, "status", code=ExitCode.UNAVAILABLE)
+        done = confcom(enabled, "status", JSON, code=ExitCode.UNAVAILABLE)
     finally:
         enabled.start("apiserver")
-    assert "refused" in done.stderr
+    assert codes_of(done) == {"cluster-request-failed"}
     until(enabled.ready, "the API server is back")
 
     enabled.kubectl("delete", "daemonset", "confcom-quote-helper", f"--namespace={SYSTEM}", "--cascade=foreground")
     selector = "--selector=app.kubernetes.io/component=quote-helper"
     enabled.kubectl("wait", "--for=delete", "pods", selector, f"--namespace={SYSTEM}", "--timeout=60s")
-    document = json.loads(confcom(enabled, "status", "--output=json", code=ExitCode.NOT_READY).stdout)
-    assert document["problems"] == ["the DaemonSet confcom-quote-helper is missing: `confcom enable` makes it again"]
-    (node,) = document["nodes"]
+    done = confcom(enabled, "status", JSON, code=ExitCode.NOT_READY)
+    assert codes_of(done) == {"object-missing"}
+    (node,) = document_of(done)["nodes"]
     assert (node["quote_helper"], node["provision_device"]) == ([], "no helper")
     confcom(enabled, "update", "--set", "logLevel=info")
 
@@ -187,9 +189,9 @@ def test_a_namespace_that_refuses_the_daemons_is_told_before_anything_is_changed
     try:
         level = "pod-security.kubernetes.io/enforce=baseline"
         bare.kubectl("label", "namespace", namespace, level)
-        arguments = ["enable", "--simulated-node", NODE_NAME, "--set", CHART_REGISTRY, f"--namespace={namespace}"]
+        arguments = ["enable", "--simulated-node", NODE_NAME, "--set", CHART_REGISTRY, f"--namespace={namespace}", JSON]
         done = confcom(bare, *arguments, code=ExitCode.REFUSED)
-        assert f"the namespace {namespace} enforces the Pod Security level baseline" in done.stderr
+        assert "pod-security-too-strict" in codes_of(done)
         assert SIMULATED_LABEL not in bare.kubectl_json("get", "node", NODE_NAME)["metadata"]["labels"]
         assert not bare.helm("list", "--short", f"--namespace={namespace}").stdout
     finally:

@@ -59,11 +59,11 @@ def test_enable_update_rollback_status_and_disable(cluster, run, tell):
     writers = cluster.kubectl_json("get", *plugin)["metadata"]["managedFields"]
     assert ("helm", "Update") in {(one["manager"], one["operation"]) for one in writers}  # helm 4 would Apply
     before = level()
-    assert "updated" in confcom("update", "--set", "logLevel=debug")
+    assert json.loads(confcom("update", "--set", "logLevel=debug", "--output=json"))["changed"]
     assert level() == ["--log-level=debug"] != before
-    assert "Rolled back" in confcom("rollback")
+    assert json.loads(confcom("rollback", "--output=json"))["changed"]
     assert level() == before
-    assert "All is well." in confcom("status")
+    confcom("status")
     assert allocatable(cluster) == EPC_MIB
     document = json.loads(confcom("disable", "--no-wait", "--output=json"))
     assert document["removed"] is True
@@ -90,7 +90,7 @@ def test_what_somebody_edited_is_named_and_set_back(cluster, run, tell):
         told = confcom("status", code=ExitCode.NOT_READY)
         assert all(part in told for part in edit.told), told
         confcom("enable")
-        assert "All is well." in confcom("status")
+        confcom("status")
         assert json.loads(confcom("enable", "--output=json"))["changed"] is False
         tell(edit.name)
 
@@ -100,9 +100,9 @@ def test_what_somebody_edited_is_named_and_set_back(cluster, run, tell):
         assert edited(cluster) != installed
         confcom(*command)
         assert edited(cluster) == installed
-        assert "All is well." in confcom("status")
+        confcom("status")
 
     undo_rollout(cluster)
     assert "(by kubectl at " in confcom("status", code=ExitCode.NOT_READY)
     confcom("enable")
-    assert "All is well." in confcom("status")
+    confcom("status")

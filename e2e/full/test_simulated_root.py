@@ -57,8 +57,8 @@ def test_a_deleted_root_is_told_and_made_again_and_every_helper_takes_the_new_on
         assert add_on.status()["ok"] is True
 
         cluster.kubectl("delete", "secret", SECRET, IN_SYSTEM)
-        told = until(lambda: add_on.status()["problems"], "status says that the root is gone")
-        assert f"the ConfigMap {RECORD} is missing" in told[0]
+        told = until(lambda: add_on.status()["problem_details"], "status says that the root is gone")
+        assert "root-record-missing" in {one["code"] for one in told}
         assert is_trusted(before, *quote_on(tenant, first))  # nothing has happened to the helpers
 
         # A kubelet that is away renews no volume, so that its helper stays behind for as long as the case wants.
@@ -71,8 +71,7 @@ def test_a_deleted_root_is_told_and_made_again_and_every_helper_takes_the_new_on
         assert after.root != before.root
 
         def behind():
-            another = "quotes by another simulated root"
-            return [one.partition(":")[0] for one in add_on.status()["problems"] if another in one]
+            return [one["node"] for one in add_on.status()["problem_details"] if one["code"] == "helper-root-outdated"]
 
         until(
             lambda: behind() == [second.name], "only the helper whose kubelet is away is behind", seconds=FOLLOW_SECONDS

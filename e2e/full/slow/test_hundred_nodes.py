@@ -81,7 +81,7 @@ def test_a_hundred_nodes_are_updated_three_times(cluster, faked, confcom, tell):
         level, began = ("debug", "info")[number % 2], time.monotonic()
         told = confcom("update", "--set", f"logLevel={level}")
         tell(f"update {number + 1} of {NODES} nodes: {time.monotonic() - began:.0f} s")
-        assert "stood still" not in told
+        assert STOOD_STILL not in told
         pods = plugins(cluster)
         assert sorted(pod["spec"]["nodeName"] for pod in pods) == sorted(names)
         assert {level_of(pod) for pod in pods} == {f"--log-level={level}"}
@@ -118,4 +118,4 @@ def test_an_update_that_the_controller_leaves_is_reconciled_again(cluster, faked
     tell(f"3 nodes: {time.monotonic() - began:.0f} s")
     assert STOOD_STILL in told
     assert {level_of(pod) for pod in plugins(cluster)} == {"--log-level=debug"}
-    assert "All is well." in cluster.run([sys.executable, "-m", "confcom", "status"]).stdout
+    cluster.run([sys.executable, "-m", "confcom", "status"])  # fails if anything is wrong
