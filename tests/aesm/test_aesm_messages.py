@@ -139,7 +139,7 @@ def test_a_body_without_any_request_is_not_answered(body):
 def test_garbage_is_refused(body):
     with raises("not-an-aesm-message", MalformedMessageError, "why", "remedy") as caught:
         decode_request(body)
-    assert caught.value.what.startswith(f"{len(body)} ")
+    assert f"{len(body)} " in caught.value.what
 
 
 def test_deep_nesting_is_refused_not_followed():

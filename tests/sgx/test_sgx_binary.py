@@ -32,7 +32,7 @@ def test_packs_little_endian_without_padding(layout):
 def test_a_byte_string_that_does_not_fit_is_refused_not_cut(layout, name):
     with raises("wrong-size", MalformedError) as caught:
         layout.pack(Thing(name=name))
-    assert caught.value.what.startswith("name of a thing ")
+    assert "name of a thing " in caught.value.what
 
 
 @pytest.mark.parametrize("change", [{"small": 256}, {"number": -1}, {"large": 1 << 32}, {"huge": 1 << 64}])

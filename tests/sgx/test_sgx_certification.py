@@ -29,10 +29,10 @@ def test_every_certification_data_survives_a_round_trip(kind, data):
 def test_every_truncation_and_extension_is_refused():
     raw = CertificationData(5, PEM).encode()
     for length in range(len(raw)):
-        part = " type" if length < 2 else " size" if length < 6 else ""
+        cut = ["type"] if length < 2 else ["size"] if length < 6 else []
         with raises("truncated") as caught:
             CertificationData.parse(raw[:length])
-        assert caught.value.what.endswith(f"the certification data{part}")
+        assert [part for part in ("type", "size") if part in caught.value.what] == cut
     with raises("excess-bytes", MalformedError):
         CertificationData.parse(raw + b"\0")
 
@@ -157,7 +157,7 @@ def test_an_empty_chain_is_refused(data):
 def test_anything_but_pem_certificates_is_refused_with_its_place(data, offset):
     with raises("not-pem", MalformedError, "remedy") as caught:
         split_pem_chain(data)
-    assert caught.value.what.endswith(f" {offset}")
+    assert f" {offset}" in caught.value.what
 
 
 @pytest.mark.parametrize("body", [b"AAE", b"AA=C", b"A===", b"A", b"AAE=AAAA", b"AA==AAAA"])
@@ -165,7 +165,7 @@ def test_a_body_that_is_not_base64_is_refused(body):
     bad = PEM.replace(b"AAECA\nwQ=", body)
     with raises("not-base64", MalformedError) as caught:
         split_pem_chain(PEM + b"\n" + bad)
-    assert caught.value.what.startswith("certificate 2 ")
+    assert "certificate 2 " in caught.value.what
     assert caught.value.why == str(caught.value.__cause__)
 
 

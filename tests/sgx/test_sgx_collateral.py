@@ -88,13 +88,13 @@ def test_a_missing_file_is_named(collateral, name):
     del files[name]
     with raises("collateral-incomplete", MalformedError, "remedy") as caught:
         Collateral.from_files(files)
-    assert caught.value.why.endswith(f" {name}")
+    assert f" {name}" in caught.value.why
 
 
 def test_all_missing_files_are_named():
     with raises("collateral-incomplete") as caught:
         Collateral.from_files({})
-    assert caught.value.why.endswith(", ".join(COLLATERAL_FILES))
+    assert ", ".join(COLLATERAL_FILES) in caught.value.why
 
 
 CHAINS = ["tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"]
@@ -115,7 +115,7 @@ def test_a_file_with_other_content_is_refused(collateral, field, code):
 def require_refused(collateral: Collateral, code: str, field: str, content: bytes) -> None:
     with raises(code, MalformedError, "why", *["remedy"] * (code == "not-a-crl")) as caught:
         Collateral.from_files(replace(collateral, **{field: content}).to_files())
-    assert caught.value.what.startswith(f"{field} ")
+    assert f"{field} " in caught.value.what
     assert caught.value.why == str(caught.value.__cause__)
 
 

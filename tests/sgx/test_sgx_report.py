@@ -36,7 +36,7 @@ def test_every_other_length_is_refused(codec, size, name):
     for length in {*range(size), size + 1, 2 * size}:
         with raises("wrong-size") as caught:
             codec.parse(bytes(length))
-        assert caught.value.what.startswith(f"{name} ")
+        assert f"{name} " in caught.value.what
 
 
 def test_target_info_of_an_identity_alone_has_zeros_elsewhere():
@@ -79,7 +79,7 @@ def test_qe_report_info_layout():
 def test_a_structure_with_a_field_of_another_size_is_not_written(codec, size, change, name):
     with raises("wrong-size") as caught:
         replace(codec.parse(bytes(size)), **change).encode()
-    assert caught.value.what.startswith(name)
+    assert name in caught.value.what
 
 
 def test_reports_of_the_sdk_are_read_field_by_field(simulation_reports):
@@ -160,4 +160,4 @@ def test_report_data_is_the_challenge_and_zeros():
 def test_a_challenge_that_cannot_be_report_data_is_refused(size):
     with raises("report-data-size", MalformedError, "why", "remedy") as caught:
         report_data_from(bytes(size))
-    assert caught.value.what.endswith(f" {size}")
+    assert f" {size}" in caught.value.what

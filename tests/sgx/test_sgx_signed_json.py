@@ -86,7 +86,7 @@ def test_a_very_long_document_is_not_taken_apart():
 def test_a_body_that_is_not_plain_json_is_refused(body, beginning):
     with raises("not-json", MalformedError) as caught:
         read(body)
-    assert caught.value.why.startswith(beginning)
+    assert beginning in caught.value.why
     assert caught.value.why == str(caught.value.__cause__)
 
 
@@ -149,7 +149,7 @@ BAD = read(
 def test_a_member_of_another_type_is_refused_by_its_path(method, key, arguments, expected):
     with raises("wrong-member", MalformedError) as caught:
         getattr(BAD, method)(key, *arguments)
-    assert caught.value.what.startswith(f"thing.{key} ")
+    assert f"thing.{key} " in caught.value.what
     assert expected in caught.value.what
 
 
@@ -157,21 +157,21 @@ def test_a_member_of_another_type_is_refused_by_its_path(method, key, arguments,
 def test_a_member_that_is_no_object_is_refused_by_its_path(method, key, path):
     with raises("not-a-json-object", MalformedError) as caught:
         getattr(BAD, method)(key)
-    assert caught.value.what.startswith(f"thing.{path} ")
+    assert f"thing.{path} " in caught.value.what
 
 
 @pytest.mark.parametrize("method", ["text", "integer", "date", "child", "children", "texts"])
 def test_a_missing_member_is_named(method):
     with raises("member-missing", MalformedError) as caught:
         getattr(BAD, method)("other")
-    assert caught.value.what.endswith(" other")
+    assert " other" in caught.value.what
 
 
 def test_paths_reach_into_arrays():
     value = read(b'{"a":[{},{"b":{}}]}')
     with raises("member-missing", MalformedError) as caught:
         value.children("a")[1].child("b").text("c")
-    assert caught.value.what.startswith("thing.a[1].b ")
+    assert "thing.a[1].b " in caught.value.what
 
 
 @given(st.binary(max_size=100))

@@ -150,8 +150,8 @@ def test_every_member_is_required(name):
         with raises("member-missing", MalformedError) as caught:
             codec.parse(document(name, changed(original, path, ...)))
         parent = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path[:-1])
-        assert caught.value.what.startswith(f"{name}{parent} ")
-        assert caught.value.what.endswith(f" {path[-1]}")
+        assert f"{name}{parent} " in caught.value.what
+        assert path[-1] in caught.value.what.split()
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -240,7 +240,7 @@ def test_the_largest_values_are_read():
 def test_a_status_without_end_is_cut_in_the_message():
     with raises("unknown-tcb-status", MalformedError, "why", "remedy") as caught:
         tcb_info(changed(TCB_INFO, ("tcbLevels", 0, "tcbStatus"), "x" * 1000))
-    assert caught.value.what.endswith(f" '{'x' * 40}'")
+    assert f" '{'x' * 40}'" in caught.value.what
 
 
 def test_statuses_are_intels():
