@@ -8,9 +8,9 @@ import selectors
 import signal
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent import futures
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import IO
@@ -187,19 +187,16 @@ def run_watched(
         OSError, subprocess.TimeoutExpired: it could not be run, or did not end.
     """
     deadline = time.monotonic() + timeout
+    process = None
     with contextlib.ExitStack() as stack:
         given, out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
         given.write(stdin or b"")
         given.seek(0)
-        # Started by another thread, since an interruption in the middle of the start would lose the process.
-        starter = stack.enter_context(futures.ThreadPoolExecutor(max_workers=1))
-        started = starter.submit(
-            lambda: subprocess.Popen(
-                arguments, stdin=given, stdout=out, stderr=err, env=environment, start_new_session=True
-            )
-        )
         try:
-            process = started.result()
+            with _signals_held():  # an interruption in the middle of the start would lose the process
+                process = subprocess.Popen(
+                    arguments, stdin=given, stdout=out, stderr=err, env=environment, start_new_session=True
+                )
             while not _ends(process, POLL_SECONDS):
                 if time.monotonic() >= deadline:
                     process.kill()
@@ -208,9 +205,9 @@ def run_watched(
                     raise subprocess.TimeoutExpired(arguments, timeout, stderr=_printed(err, most)[:most])
                 watch.meanwhile()
         except KeyboardInterrupt:
-            if watch.stoppable:
-                started.result().send_signal(signal.SIGINT)
-            watch.running = not _ends(started.result(), INTERRUPTED_SECONDS)
+            if process is not None and watch.stoppable:
+                process.send_signal(signal.SIGINT)
+            watch.running = process is not None and not _ends(process, INTERRUPTED_SECONDS)
             raise
         watch.running = False
         outputs = {"stdout": _printed(out, most), "stderr": _printed(err, most)}
@@ -218,6 +215,24 @@ def run_watched(
             if len(found) > most:
                 raise OutputLimitError(stream, most, killed=False)
         return subprocess.CompletedProcess(arguments, process.returncode, outputs["stdout"], outputs["stderr"])
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Delay SIGINT and SIGTERM until the body has ended, if Python handles them here."""
+    came: list[int] = []
+    here = threading.current_thread() is threading.main_thread()
+    handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM) if here}
+    handlers = {one: handler for one, handler in handlers.items() if callable(handler)}
+    for one in handlers:
+        signal.signal(one, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _ends(process: subprocess.Popen[bytes], seconds: float) -> bool:
