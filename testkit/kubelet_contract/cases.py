@@ -93,8 +93,7 @@ class RegistrationContract:
         plugin.socket.unlink(missing_ok=True)
         await refused(plugin)
         await plugin.start()
-        await plugin.register()
-        await bench.counted(4, 4)
+        await bench.registers(plugin)
 
     async def test_a_plugin_that_never_answers_is_given_up(self, bench: Bench):
         plugin = await bench.plugin(register=False)
@@ -147,16 +146,14 @@ class ListContract:
         plugin.end_streams()
         await bench.counted(4, 0)
         assert (await bench.kubelet.pod(pod)).phase == "Running"
-        await plugin.register()
-        await bench.counted(4, 4)
+        await bench.registers(plugin)
 
     async def test_a_plugin_that_stops_and_comes_back_has_its_resource_again(self, bench: Bench):
         plugin = await bench.plugin()
         await plugin.stop()
         await bench.counted(4, 0)
         await plugin.start()
-        await plugin.register()
-        await bench.counted(4, 4)
+        await bench.registers(plugin)
 
 
 class AllocateContract:
@@ -264,10 +261,7 @@ class RestartContract:
         await bench.phase(pod, "Running")
         await bench.restart()
         await bench.counted(0, 0)
-        await plugin.stop()
-        await plugin.start()
-        await plugin.register()
-        await bench.counted(4, 4)
+        await bench.comes_back(plugin)
         seen = await bench.kubelet.pod(pod)
         assert (seen.phase, seen.restarts) == ("Running", 0)
 
@@ -275,10 +269,7 @@ class RestartContract:
         plugin = await bench.plugin()
         await bench.phase(await bench.run("holds", SLEEP, 3), "Running")
         await bench.restart()
-        await plugin.stop()
-        await plugin.start()
-        await plugin.register()
-        await bench.counted(4, 4)
+        await bench.comes_back(plugin)
         await rejected(bench, await bench.run("too-much", count=2, nodeName=bench.kubelet.node_name))
         assert (await bench.ended(await bench.run("fits", count=1))).phase == "Succeeded"
         held, given = plugin.allocations
@@ -291,10 +282,7 @@ class RestartContract:
         await bench.phase(pod, "Running")
         for _ in range(2):
             await bench.restart()
-            await plugin.stop()
-            await plugin.start()
-            await plugin.register()
-            await bench.counted(len(ids), len(ids))
+            await bench.comes_back(plugin)
         seen = await bench.kubelet.pod(pod)
         assert (seen.phase, seen.restarts) == ("Running", 0)
         assert len(plugin.allocations) == 1
@@ -326,5 +314,4 @@ class RemovalContract:
             latest.message,
             f"Pod was rejected: Node didn't have enough resource: {bench.resource}, requested: 1, used: 0, capacity: 0",
         )
-        await plugin.register()
-        await bench.counted(4, 4)
+        await bench.registers(plugin)

@@ -83,9 +83,19 @@ class Bench:
             self.kubelet.directory, name=f"{self.unique}-{name}.sock", resource=self.resource, ids=ids
         )
         if register:
-            await made.register()
-            await self.counted(len(ids), len(ids))
+            await self.registers(made)
         return made
+
+    async def registers(self, plugin) -> None:
+        """Register a plugin, and wait until its list counts."""
+        await plugin.register()
+        await self.counted(len(plugin.ids), len(plugin.ids))
+
+    async def comes_back(self, plugin) -> None:
+        """Stop a plugin and start it again, and wait until its list counts."""
+        await plugin.stop()
+        await plugin.start()
+        await self.registers(plugin)
 
     async def counted(self, capacity: int | None, allocatable: int | None) -> None:
         """Wait until the node has these counts of the case's resource."""

@@ -28,8 +28,7 @@ class UpTo136Contract:
         await bench.counted(2, 0)
         await bench.stays(2, 0)
         assert await old.count_streams() == 1
-        await old.register()
-        await bench.counted(4, 4)
+        await bench.registers(old)
 
     async def test_registering_twice_makes_two_streams(self, bench: Bench):
         plugin = await bench.plugin()
@@ -93,8 +92,7 @@ class From137Contract:
         new.end_streams()
         await bench.counted(4, 0)
         assert (await bench.kubelet.pod(pod)).phase == "Running"
-        await old.register()
-        await bench.counted(4, 4)
+        await bench.registers(old)
 
     async def test_a_path_that_is_connected_is_refused_and_its_loss_is_missed_from_then_on(self, bench: Bench):
         plugin = await bench.plugin()
@@ -116,8 +114,7 @@ class From137Contract:
         plugin = await bench.plugin()
         plugin.end_streams()
         await bench.counted(4, 0)
-        await plugin.register()
-        await bench.counted(4, 4)
+        await bench.registers(plugin)
         plugin.end_streams()
         await bench.counted(4, 0)
 
@@ -130,14 +127,10 @@ class From137Contract:
         assert (await bench.ended(await bench.run("asks"))).phase == "Succeeded"
         works.end_streams()
         await bench.counted(4, 0)
-        await works.register()
-        await bench.counted(4, 4)
+        await bench.registers(works)
 
     async def test_after_a_restart_a_path_is_nobodys(self, bench: Bench):
         plugin = await bench.plugin()
         await refused(plugin)
         await bench.restart()
-        await plugin.stop()
-        await plugin.start()
-        await plugin.register()
-        await bench.counted(4, 4)
+        await bench.comes_back(plugin)

@@ -12,7 +12,7 @@ import pytest
 
 from confcom.playground.api.client import NodeClient
 from confcom.playground.demo.commands import Commands
-from confcom.playground.demo.context import DemoContext, examples_folder
+from confcom.playground.demo.context import DemoContext
 from confcom.playground.demo.interrupts import SIGNALS
 from confcom.playground.demo.processes import ProcessGroup
 from confcom.playground.demo.sequence import run as run_demo
@@ -32,7 +32,7 @@ def play(tmp_path):
             ProcessGroup(folder, commands, owns_folder=True, ready_seconds=patience) as processes,
             NodeClient(folder) as node,
         ):
-            context = DemoContext(processes, node, mode, os.urandom, examples_folder(), job_seconds=patience)
+            context = DemoContext(processes, node, mode, os.urandom, job_seconds=patience)
             number, act = after
             report = run_demo(
                 context,

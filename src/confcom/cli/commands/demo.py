@@ -104,7 +104,7 @@ def _open_context(
 ) -> DemoContext:
     from confcom.playground.api.client import NodeClient
     from confcom.playground.demo.commands import MARK_VARIABLE, Commands
-    from confcom.playground.demo.context import DemoContext, examples_folder
+    from confcom.playground.demo.context import DemoContext
     from confcom.playground.demo.processes import ProcessGroup
 
     demo_folder, owned = _demo_folder(folder)
@@ -112,7 +112,7 @@ def _open_context(
     commands = Commands(inherited | {MARK_VARIABLE: str(demo_folder)}, interrupts=interrupts)
     processes = stack.enter_context(ProcessGroup(demo_folder, commands, owns_folder=owned))
     node = stack.enter_context(NodeClient(demo_folder))
-    return DemoContext(processes=processes, node=node, mode_flag=mode, random=os.urandom, manifests=examples_folder())
+    return DemoContext(processes=processes, node=node, mode_flag=mode, random=os.urandom)
 
 
 def _demo_folder(folder: Path | None) -> tuple[Path, bool]:

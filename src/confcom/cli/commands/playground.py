@@ -259,36 +259,30 @@ def _print_state(state: NodeState) -> None:
         (name, str(count), str(node.allocatable.get(name, 0)), str(node.allocated.get(name, 0)))
         for name, count in sorted(node.capacity.items())
     ]
+    holdings = [(line.pod, line.container, str(line.count), line.resource) for line in node.ledger]
+    jobs = [
+        (job.name, str(job.status), str(job.succeeded), str(job.failed), job.message or job.reason)
+        for job in state.jobs
+    ]
+    pods = [
+        (
+            pod.name,
+            "Terminating" if pod.deleting else str(pod.phase),
+            "" if pod.exit_code is None else str(pod.exit_code),
+            ": ".join(part for part in (pod.reason, pod.message) if part),
+        )
+        for pod in state.pods
+    ]
     _table(("RESOURCE", "CAPACITY", "ALLOCATABLE", "ALLOCATED"), resources)
-    if node.ledger:
+    _section(("POD", "CONTAINER", "HOLDS", "OF"), holdings)
+    _section(("JOB", "STATUS", "SUCCEEDED", "FAILED", "WHY"), jobs)
+    _section(("POD", "PHASE", "EXIT", "WHY"), pods)
+
+
+def _section(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if rows:
         click.echo()
-        _table(
-            ("POD", "CONTAINER", "HOLDS", "OF"),
-            [(line.pod, line.container, str(line.count), line.resource) for line in node.ledger],
-        )
-    if state.jobs:
-        click.echo()
-        _table(
-            ("JOB", "STATUS", "SUCCEEDED", "FAILED", "WHY"),
-            [
-                (job.name, str(job.status), str(job.succeeded), str(job.failed), job.message or job.reason)
-                for job in state.jobs
-            ],
-        )
-    if state.pods:
-        click.echo()
-        _table(
-            ("POD", "PHASE", "EXIT", "WHY"),
-            [
-                (
-                    pod.name,
-                    "Terminating" if pod.deleting else str(pod.phase),
-                    "" if pod.exit_code is None else str(pod.exit_code),
-                    ": ".join(part for part in (pod.reason, pod.message) if part),
-                )
-                for pod in state.pods
-            ],
-        )
+        _table(header, rows)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

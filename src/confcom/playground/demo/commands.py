@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import subprocess
@@ -42,18 +43,15 @@ class CommandResult:
         Raises:
             StepError: the output is something else.
         """
-        try:
+        value = None
+        with contextlib.suppress(ValueError):
             value = json.loads(self.stdout)
-        except ValueError as error:
+        if not isinstance(value, dict):
             raise StepError(
-                f"`{self.shown}` printed no JSON",
+                f"`{self.shown}` printed no JSON object",
                 error_code="output-not-json",
                 why=self.last_output,
                 remedy="run it by hand to see more",
-            ) from error
-        if not isinstance(value, dict):
-            raise StepError(
-                f"`{self.shown}` printed JSON that is no object", error_code="output-not-json", why=self.stdout[:200]
             )
         return value
 

@@ -75,7 +75,6 @@ class DemoContext:
         node: the playground's control API.
         mode_flag: the playground's mode, as a value of its `--mode`.
         random: returns random bytes, for the relying party's challenge.
-        manifests: the directory of the example manifests.
         job_seconds: how long to wait for a Job's phase or event.
     """
 
@@ -83,9 +82,7 @@ class DemoContext:
     node: NodeClient
     mode_flag: str
     random: Callable[[int], bytes]
-    manifests: Path
     job_seconds: float = JOB_SECONDS
-    fingerprint: str = ""
     challenge: bytes = b""
 
     @property
@@ -104,11 +101,6 @@ class DemoContext:
         return Layout(self.folder)
 
     @property
-    def platform(self) -> Path:
-        """The simulated platform's state directory."""
-        return self.layout.platform
-
-    @property
     def trust(self) -> Path:
         """The relying party's files: root and collateral."""
         return self.folder / "trust"
@@ -118,8 +110,8 @@ class DemoContext:
         """The file of the container's quote."""
         return self.folder / "q.bin"
 
-    def run(self, notes: Notes, name: str, *arguments: str, accept: tuple[int, ...] = (0,)) -> CommandResult:
+    def run(self, notes: Notes, name: str, *arguments: str) -> CommandResult:
         """Run a command, and add it to the notes."""
-        result = self.commands.run(name, *arguments, accept=accept)
+        result = self.commands.run(name, *arguments)
         notes.add_command(result.shown)
         return result

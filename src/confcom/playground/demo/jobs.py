@@ -10,7 +10,7 @@ from typing import TypeVar
 from confcom.playground.api.errors import WaitTimeoutError
 from confcom.playground.api.views import Event, NodeState, Phase, PodView
 from confcom.playground.demo.commands import StepError
-from confcom.playground.demo.context import EPC_RESOURCE, DemoContext, Notes
+from confcom.playground.demo.context import EPC_RESOURCE, DemoContext, Notes, examples_folder
 
 _Found = TypeVar("_Found")
 
@@ -26,7 +26,7 @@ def submit(context: DemoContext, notes: Notes, manifest: Path) -> tuple[str, ...
 def submit_example(context: DemoContext, notes: Notes, name: str) -> tuple[str, ...]:
     """Submit an unchanged example manifest, from a copy in the demo's folder."""
     manifest = context.folder / name
-    shutil.copyfile(context.manifests / name, manifest)
+    shutil.copyfile(examples_folder() / name, manifest)
     return submit(context, notes, manifest)
 
 

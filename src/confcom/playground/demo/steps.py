@@ -15,6 +15,7 @@ from confcom.playground.demo.context import (
     VM_SIZE,
     DemoContext,
     Notes,
+    examples_folder,
 )
 from confcom.playground.demo.jobs import epc_event, require_phase, submit
 from confcom.playground.demo.processes import probe
@@ -32,12 +33,12 @@ CHALLENGE_PLACEHOLDER = "0" * 64
 def simulated_platform(context: DemoContext, notes: Notes) -> None:
     """Step 1: create a simulated platform with its own root."""
     notes.define(context.commands, "DEMO", str(context.folder))
-    created = context.run(notes, "simulation", "create", str(context.platform), "--output", "json").json()
-    context.fingerprint = str(created["root_sha256"])
+    platform = str(context.layout.platform)
+    fingerprint = context.run(notes, "simulation", "create", platform, "--output", "json").json()["root_sha256"]
     notes.say(f"{EPC_MIB} MiB of EPC, as Azure's {VM_SIZE} has")
-    notes.say(f"its own root of trust, SHA-256 {context.fingerprint}")
+    notes.say(f"its own root of trust, SHA-256 {fingerprint}")
     notes.say("SIMULATED: it proves nothing about hardware, and says so in every certificate and quote")
-    notes.data.update(epc_mib=EPC_MIB, vm_size=VM_SIZE, root_sha256=context.fingerprint)
+    notes.data.update(epc_mib=EPC_MIB, vm_size=VM_SIZE, root_sha256=fingerprint)
 
 
 def daemons(context: DemoContext, notes: Notes) -> None:
@@ -89,7 +90,7 @@ def _allocatable(context: DemoContext) -> tuple[bool, str]:
 def submit_job(context: DemoContext, notes: Notes) -> None:
     """Step 3: submit the Job, and check that EPC is allocated to it."""
     context.challenge = context.random(CHALLENGE_SIZE)
-    text = (context.manifests / "job.yaml").read_text()
+    text = (examples_folder() / "job.yaml").read_text()
     if CHALLENGE_PLACEHOLDER not in text:
         raise StepError(
             "examples/job.yaml has no place for the relying party's challenge", error_code="no-place-for-challenge"

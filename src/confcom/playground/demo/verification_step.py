@@ -21,7 +21,7 @@ CHANGE_COMMAND = (
 
 def verification(context: DemoContext, notes: Notes) -> None:
     """Step 5: verify the quote; check that a changed byte, Intel's root and a replay are refused."""
-    exported = ("simulation", "export", "--state-dir", str(context.platform), str(context.trust))
+    exported = ("simulation", "export", "--state-dir", str(context.layout.platform), str(context.trust))
     context.run(notes, *exported)
     policy = ("--mrenclave", _expected_mrenclave(context, notes), "--report-data", context.challenge.hex())
 
