@@ -11,8 +11,8 @@ from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import REPORT_DATA_SIZE, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.report_key import ReportKeyFormat
-from fuzz.model import GET_QUOTE, IDS, INIT, LEGACY_KINDS, NUM, QUOTE_SIZE, SELECT
-from fuzz.wire import HEADER_SIZE, Field, NotProtobufError, Tree, parse
+from fuzz.model import GET_QUOTE, IDS, INIT, LEGACY_KINDS, MAX_LISTED, NUM, QUOTE_SIZE, SELECT
+from fuzz.wire import HEADER_SIZE, Field, Tree, parse
 
 VECTORS: Final = Path(__file__).resolve().parent.parent / "tests" / "vectors" / "aesm"
 """Frames recorded from Intel's client."""
@@ -61,23 +61,17 @@ def make_corpus(target_info: TargetInfo, vectors: Path = VECTORS) -> Corpus:
     return Corpus(recorded + tuple(_requests(reports, target_info)), reports)
 
 
-def body_tree(body: bytes) -> Tree | None:
-    """A body that is a message, for mutation and shrinking; else None."""
-    try:
-        return parse(body)
-    except NotProtobufError:
-        return None
-
-
 def _requests(reports: tuple[bytes, ...], target_info: TargetInfo) -> list[Tree]:
     key = ECDSA_P256_KEY_ID.encode()
-    listed = bytes(4) + (2).to_bytes(4, "little") + bytes(len(key)) + key
     info = bytes(range(16)) + target_info.encode() + bytes(432)
     requests: list[Tree] = [
         (Field(NUM, ()),),
         (Field(IDS, (Field(1, 256),)),),
         (Field(SELECT, ()),),
-        (Field(SELECT, (Field(1, listed), Field(2, 15_000_000))),),
+        *(
+            (Field(SELECT, (Field(1, _listed(count, key)), Field(2, 15_000_000))),)
+            for count in (2, MAX_LISTED, MAX_LISTED + 1)
+        ),
         (Field(INIT, (Field(1, key), Field(3, 0), Field(4, 0xDEADBEEF))),),
         (Field(INIT, (Field(1, key), Field(3, 1), Field(4, 32))),),
         (Field(QUOTE_SIZE, (Field(1, key),)),),
@@ -88,3 +82,8 @@ def _requests(reports: tuple[bytes, ...], target_info: TargetInfo) -> list[Tree]
         requests.append((Field(GET_QUOTE, (Field(1, report), Field(2, key), Field(3, info), size, Field(9, 1))),))
     requests += [(Field(kind, b"\x0a\x04abcd"),) for kind in LEGACY_KINDS]
     return requests
+
+
+def _listed(count: int, key: bytes) -> bytes:
+    """A list for SelectAttKeyID: the supported key is its last entry."""
+    return bytes(4) + count.to_bytes(4, "little") + bytes(len(key)) * (count - 1) + key

@@ -34,7 +34,14 @@ DEPTHS: Final = (1, 2, 50, 98, 99, 100, 101, 102, 1_000, 10_000)
 
 FRAME_LENGTHS: Final = (0, 1, MAX_REQUEST_SIZE, MAX_REQUEST_SIZE + 1, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 
-STRANGE_FIELDS: Final = (5, 9, 20, 23, 100, 2**15, 2**29 - 1)
+STRANGE_FIELDS: Final = (0, 5, 9, 20, 23, 100, 2**15, 2**29 - 1, 2**29)
+"""The first and the last are no numbers of a field."""
+
+FILLER: Final = 100
+"""A field that no request has."""
+
+FILLER_LENGTH_SIZE: Final = 3
+"""Bytes of its length, which may be up to 2^21."""
 
 MAX_SINGLE_BYTES: Final = 300
 """Longer inputs are not sent byte by byte: a write for each would be all that a campaign on a socket does."""
@@ -80,7 +87,15 @@ class Generator:
             tree.insert(random.randint(0, len(tree)), Field(random.choice(SERVING_ORDER), ()))
         elif chance < 0.18:
             tree *= random.randint(2, 20)
+        elif chance < 0.185:
+            tree.append(self._filler(encode(tuple(tree))))
         return tuple(tree)
+
+    def _filler(self, body: bytes) -> Node:
+        """A field that makes a body as large as a request may be, or larger by one byte."""
+        start = tag(FILLER, WireType.BYTES)
+        size = MAX_REQUEST_SIZE + self._random.randrange(2) - len(body) - len(start) - FILLER_LENGTH_SIZE
+        return Raw(start + varint(max(size, 0), FILLER_LENGTH_SIZE) + bytes(max(size, 0)))
 
     def _changed_request(self, request: Node) -> Node:
         if not isinstance(request, Field):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from fuzz.corpus import body_tree
 from fuzz.inputs import Ending, Input
-from fuzz.wire import HEADER_SIZE, Node, Raw, Tree, encode, frame
+from fuzz.wire import HEADER_SIZE, Node, NotProtobufError, Raw, Tree, encode, frame, parse
 
 MAX_TRIES: Final = 2_000
 """Smaller inputs that are tried for one finding: a second or so, and enough for a request of ten fields."""
@@ -45,11 +45,11 @@ def _smaller(sent: Input) -> Iterator[Input]:
         yield replace(sent, ending=Ending.WAIT)
     if len(sent.pieces) > 1:
         return
-    length = int.from_bytes(data[:HEADER_SIZE], "little")
-    tree = body_tree(data[HEADER_SIZE : HEADER_SIZE + length])
-    if tree is not None and len(data) == HEADER_SIZE + length:
-        for simpler in _simpler_trees(tree):
-            yield replace(sent, pieces=(frame(encode(simpler)),))
+    body = data[HEADER_SIZE:]
+    if data == frame(body):
+        with contextlib.suppress(NotProtobufError):
+            for simpler in _simpler_trees(parse(body)):
+                yield replace(sent, pieces=(frame(encode(simpler)),))
     for shorter in _shorter(data):
         yield replace(sent, pieces=(shorter,) if shorter else ())
 

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from confcom.errors import ExitCode
 from fuzz.__main__ import main
@@ -16,7 +14,6 @@ from fuzz.model import GET_QUOTE, IDS, INIT, LEGACY_KINDS, NUM, QUOTE_SIZE, SELE
 from fuzz.mutations import Generator
 from fuzz.oracle import Outcome
 from fuzz.report import passed, table
-from fuzz.strategies import inputs
 
 SEEDS = Path(__file__).with_name("seeds")
 
@@ -54,12 +51,6 @@ def test_an_input_follows_from_its_number_alone(target):
 def test_inputs_that_were_of_interest_once(target, sent):
     (result,) = target.run([sent])
     assert isinstance(result, Outcome), result
-
-
-@given(st.data())
-def test_whatever_hypothesis_makes_of_the_protocol(target, data):
-    sent = data.draw(st.lists(inputs(target.corpus), min_size=1, max_size=3))
-    assert [result for result in target.run(sent) if not isinstance(result, Outcome)] == []
 
 
 def test_processes_share_the_inputs(tmp_path):

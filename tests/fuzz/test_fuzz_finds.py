@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from confcom.aesm import answers
 from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.quote_provider.base import QuoteResult
 from fuzz.campaign import Plan, run_campaign
 from fuzz.inputs import Ending, Input
 from fuzz.live_target import Bystander, LiveTarget
+from fuzz.model import MAX_REQUEST_SIZE
 from fuzz.oracle import Finding
 from fuzz.report import json_line, passed, table
 from fuzz.session_target import SessionTarget
-from fuzz.wire import Field, encode, frame, parse
+from fuzz.wire import HEADER_SIZE, Field, encode, frame, parse
 
 PLAN = Plan(seed=1, first=0, count=4_000)
 
@@ -119,6 +121,24 @@ def test_a_session_with_a_bug_is_found_with_a_small_input(session, rule, size):
         (again,) = target.run([Input.parse(str(found.sent))])
     assert isinstance(again, Finding)
     assert again.rule == rule
+
+
+def test_a_limit_of_the_frame_that_is_too_low_by_one_is_found():
+    found = bug(campaign(make_session=lambda: ServerSession(MAX_REQUEST_SIZE - 1)), "another event")
+    assert len(found.sent.data) == HEADER_SIZE + MAX_REQUEST_SIZE
+
+
+@pytest.mark.parametrize(
+    ("bound", "wrong"),
+    [
+        ("MAX_QUOTE_BUFFER_SIZE", answers.MAX_QUOTE_BUFFER_SIZE + 1),
+        ("MAX_LISTED_KEY_IDS", answers.MAX_LISTED_KEY_IDS + 1),
+        ("MAX_LISTED_KEY_IDS", answers.MAX_LISTED_KEY_IDS - 1),
+    ],
+)
+def test_a_bound_of_a_value_that_is_off_by_one_is_found(monkeypatch, bound, wrong):
+    monkeypatch.setattr(answers, bound, wrong)
+    assert bug(campaign(), "an answer has another code").alone
 
 
 def test_quotes_that_go_to_another_client_are_found():
