@@ -152,7 +152,7 @@ def test_attribute_names(flags, names):
 
 
 def test_report_data_is_the_challenge_and_zeros():
-    assert report_data_from(b"ab") == b"ab" + bytes(62)
+    assert report_data_from(b"a") == b"a" + bytes(63)
     assert report_data_from(b"\xab" * 64) == b"\xab" * 64
 
 
