@@ -82,28 +82,28 @@ def run_bounded(
     """
     stdout, stderr = _Output("stdout", most_stdout), _Output("stderr", most_stderr)
     deadline = time.monotonic() + timeout
-    with subprocess.Popen(
-        arguments,
-        bufsize=0,
-        stdin=None if stdin is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-    ) as process:
-        try:
-            _communicate(process, stdin or b"", (stdout, stderr), deadline)
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except (TimeoutError, subprocess.TimeoutExpired):
-            process.kill()
-            raise subprocess.TimeoutExpired(
-                arguments, timeout, stdout.content.getvalue(), stderr.content.getvalue()
-            ) from None
-        except BaseException:
-            process.kill()
-            raise
-    return subprocess.CompletedProcess(
-        arguments, process.returncode, stdout.content.getvalue(), stderr.content.getvalue()
-    )
+    process = None
+    try:
+        with _signals_held():
+            process = subprocess.Popen(
+                arguments,
+                bufsize=0,
+                stdin=None if stdin is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+            )
+        _communicate(process, stdin or b"", (stdout, stderr), deadline)
+        code = process.wait(max(0.0, deadline - time.monotonic()))
+        return subprocess.CompletedProcess(arguments, code, stdout.content.getvalue(), stderr.content.getvalue())
+    except (TimeoutError, subprocess.TimeoutExpired):
+        raise subprocess.TimeoutExpired(
+            arguments, timeout, stdout.content.getvalue(), stderr.content.getvalue()
+        ) from None
+    finally:
+        if process is not None:
+            with process:
+                process.kill()  # without effect if it has ended
 
 
 def _communicate(process: subprocess.Popen[bytes], stdin: bytes, outputs: Sequence[_Output], deadline: float) -> None:
@@ -193,7 +193,7 @@ def run_watched(
         given.write(stdin or b"")
         given.seek(0)
         try:
-            with _signals_held():  # an interruption in the middle of the start would lose the process
+            with _signals_held():
                 process = subprocess.Popen(
                     arguments, stdin=given, stdout=out, stderr=err, env=environment, start_new_session=True
                 )
@@ -219,7 +219,7 @@ def run_watched(
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Delay SIGINT and SIGTERM until the body has ended, if Python handles them here."""
+    """Delay SIGINT and SIGTERM, if Python handles them here: in the middle of its start, a process would be lost."""
     came: list[int] = []
     here = threading.current_thread() is threading.main_thread()
     handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM) if here}
