@@ -63,6 +63,13 @@ async def test_the_kubelets_own_socket_is_no_plugins(kubelet, plugins):
     assert plugin.options_asked == 0
 
 
+async def test_nothing_asked_for_is_nothing_allocated(registered):
+    one, plugin = registered
+    await one.manager.allocate("p", "c", {RESOURCE: 0})
+    assert plugin.allocations == []
+    assert one.ledger.lines() == ()
+
+
 async def test_a_plugin_that_is_disconnected_before_it_answers_fails_the_admission(registered):
     one, plugin = registered
     plugin.answers.clear()
