@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from confcom.addon.status.stale_resources import FOREIGN_AFTER_SECONDS
+from confcom.addon.status.stale_resources import FOREIGN_AFTER_SECONDS, Stage
 from confcom.errors import ExitCode
+from testkit.cli_output import error_of, findings_of, rows_of
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.cluster import words_and_flags
 from testkit.fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
@@ -31,7 +32,7 @@ def status_keys(cluster):
 def test_nothing_stays_but_the_roots_secret(confcom, enabled):
     before = {(one["kind"], one["metadata"]["name"]) for one in enabled.objects}
     started = enabled.now
-    done = confcom("disable")
+    done = confcom("disable", "-o", "json")
     assert done.exit_code == ExitCode.OK, done.output
     left = {(one["kind"], one["metadata"]["name"]) for one in enabled.objects}
     assert {kind for kind, _ in before - left} >= {"DaemonSet", "Pod", "ValidatingAdmissionPolicy"}
@@ -45,9 +46,10 @@ def test_nothing_stays_but_the_roots_secret(confcom, enabled):
     }
     assert not status_keys(enabled) & OURS
     assert 300 <= enabled.now - started < 330
-    assert "Kept: the Secret confcom-system/confcom-simulated-platform" in done.stdout
-    assert "kubectl delete secret -n confcom-system confcom-simulated-platform" in done.stdout
-    assert "Kept: the label confcom.internal/simulated-sgx on a" in done.stdout
+    secret, namespace, label = json.loads(done.stdout)["kept"]
+    assert f"kubectl delete secret -n {SYSTEM} confcom-simulated-platform" in secret
+    assert f"kubectl delete namespace {SYSTEM}" in namespace
+    assert "confcom.internal/simulated-sgx on a " in label
 
 
 def test_policies_go_before_the_daemons_and_bindings_before_policies(confcom, enabled):
@@ -80,9 +82,10 @@ def test_without_waiting_it_says_what_stays_and_a_second_call_finishes(confcom, 
 
 
 def test_disabled_already(confcom, cluster):
-    done = confcom("disable")
+    done = confcom("disable", "-o", "json")
     assert done.exit_code == ExitCode.OK
-    assert "The add-on is not enabled." in done.stderr
+    assert json.loads(done.stdout)["removed"] is False
+    assert not [line for line in cluster.calls if line[1] in {"uninstall", "delete"}]
 
 
 @pytest.fixture
@@ -92,10 +95,10 @@ def workload(enabled):
 
 
 def test_with_workloads_it_says_what_will_happen_and_wants_consent(confcom, workload):
-    done = confcom("disable")
+    done = confcom("disable", "-o", "json")
     assert done.exit_code == ExitCode.REFUSED
-    assert "1 Pod uses the add-on:\n  default/job-1 on a, of Job job\n" in done.stderr
-    assert "Those that run go on running" in done.stderr
+    assert error_of(done)["code"] == "no-consent"
+    assert "  default/job-1 on a, of Job job\n" in done.stderr
     assert workload.revisions
     assert workload.find("ValidatingAdmissionPolicy")
 
@@ -113,10 +116,11 @@ def test_a_silent_kubelet_is_named(confcom, enabled):
             fake.node("a")["status"]["conditions"][0] = {"type": "Ready", "status": "Unknown"}
 
     enabled.on_tick = silence
-    done = confcom("disable")
+    done = confcom("disable", "-o", "json")
     assert done.exit_code == ExitCode.NOT_READY
-    assert "the kubelet does not report" in done.stderr
-    assert "`confcom disable` again when these kubelets report again" in done.stderr
+    error = error_of(done)
+    assert error["code"] == "resources-left-on-nodes"
+    assert error["why"] == f"a: {', '.join(sorted(OURS))}, {Stage.SILENT}"
 
 
 def test_another_plugin_that_took_over_is_told(confcom, enabled):
@@ -131,7 +135,7 @@ def test_another_plugin_that_took_over_is_told(confcom, enabled):
     done = confcom("disable")
     assert done.exit_code == ExitCode.OK, done.stderr
     assert enabled.now - started < FOREIGN_AFTER_SECONDS + 20
-    assert f"Left on a: {', '.join(sorted(OURS))}, which another device plugin offers." in done.stderr
+    assert f" a: {', '.join(sorted(OURS))}, " in done.stderr
     assert enabled.node("a")["status"]["capacity"][EPC] == "28"
 
 
@@ -157,8 +161,8 @@ def test_a_plugin_of_another_vendor_beside_ours(confcom, enabled):
     done = confcom("disable")
     assert done.exit_code == ExitCode.OK, done.stderr
     assert 300 <= enabled.now - started < 330
-    assert done.stderr.count("another device plugin") == 1
-    assert f"Left on a: {enclave}, which another device plugin offers." in done.stderr
+    (left,) = [line for line in done.stderr.splitlines() if enclave in line and not line.startswith(" ")]
+    assert f" a: {enclave}, " in left
     found = {one["metadata"]["name"]: one["status"]["capacity"].get(enclave) for one in enabled.find("Node")}
     assert found == theirs | {"b": None}
     assert not status_keys(enabled) & (OURS - {enclave})
@@ -188,10 +192,6 @@ def test_a_key_that_comes_back_is_removed_again(confcom, enabled):
 
 
 DENIAL = 'Error from server (Forbidden): admission webhook "guard.example.com" denied the request: not by people'
-REMEDY = (
-    "  do:  have the webhook, the policy or the missing permission that is named let you patch nodes/status, then "
-    "`confcom disable` again"
-)
 
 
 @pytest.fixture
@@ -216,27 +216,31 @@ def add_nodes(cluster, *names):
         cluster.tick()
 
 
+def denials(done):
+    """The nodes that are shown with the webhook's denial, as often as they are."""
+    return sorted(node for mark, node, state in rows_of(done) if mark == "!!" and state.endswith(DENIAL))
+
+
 def test_what_refuses_to_clean_a_node_is_shown(confcom, enabled, guarded):
     add_nodes(enabled, "c", "d")
     guarded("a", "d")
-    done = confcom("disable")
+    done = confcom("disable", "-o", "json")
     assert done.exit_code == ExitCode.NOT_READY
     names = ", ".join(sorted(OURS))
-    for node in ("a", "d"):
-        assert done.stderr.count(f"  !!  {node}  at 0: {names}; their removal failed: {DENIAL}\n") == 1
-    assert "c  at 0: " in done.stderr
-    assert done.stderr.splitlines()[-3:] == [
-        "Error: resources of the add-on are left in the nodes' status",
-        f"  why: a: {names}, at 0; d: {names}, at 0; their removal failed on a, d: {DENIAL}",
-        REMEDY,
-    ]
+    assert denials(done) == ["a", "d"]
+    assert ("..", "c", f"{Stage.DEAD}: {names}") in rows_of(done)
+    error = error_of(done)
+    assert error["code"] == "resources-left-on-nodes"
+    assert error["why"].startswith(f"a: {names}, {Stage.DEAD}; d: {names}, {Stage.DEAD}; ")
+    assert error["why"].endswith(f" a, d: {DENIAL}")
+    assert "nodes/status" in error["do"]
 
 
 def test_a_refusal_that_ends_is_forgotten(confcom, enabled, guarded):
     guarded("a", until=enabled.now + 340)
     done = confcom("disable")
     assert done.exit_code == ExitCode.OK, done.stderr
-    assert done.stderr.count("their removal failed") == 1
+    assert denials(done) == ["a"]
     assert not status_keys(enabled) & OURS
 
 
@@ -249,25 +253,30 @@ def test_a_silent_kubelet_beside_a_refusal(confcom, enabled, guarded):
             fake.node("quiet")["status"]["conditions"][0]["status"] = "Unknown"
 
     enabled.on_tick = silence
-    done = confcom("disable")
+    done = confcom("disable", "-o", "json")
     assert done.exit_code == ExitCode.NOT_READY
-    assert f"their removal failed on a: {DENIAL}" in done.stderr
-    assert f"{REMEDY}; `confcom disable` again when these kubelets report again" in done.stderr
+    error = error_of(done)
+    assert error["why"].endswith(f" a: {DENIAL}")
+    assert f"quiet: {', '.join(sorted(OURS))}, {Stage.SILENT}; " in error["why"]
+    webhook, kubelets = error["do"].split("; ")
+    assert "nodes/status" in webhook
+    assert "nodes/status" not in kubelets
 
 
 def test_pods_that_do_not_end(confcom, enabled):
     stuck = make.pod("confcom-x", namespace=SYSTEM, on="a", labels=make.labels("quote-helper", instance="held"))
     enabled.objects.append(stuck)
-    done = confcom("disable")
+    done = confcom("disable", "-o", "json")
     assert done.exit_code == ExitCode.NOT_READY
-    assert "confcom-x did not end within 120 s" in done.stderr
+    assert error_of(done)["code"] == "pods-not-terminated"
+    assert "confcom-x" in error_of(done)["what"]
 
 
 def test_what_was_applied_without_helm_is_left_to_whoever_applied_it(confcom, cluster):
     cluster.objects.append(make.daemon_set("device-plugin"))
-    done = confcom("disable")
+    done = confcom("disable", "-o", "json")
     assert done.exit_code == ExitCode.REFUSED
-    assert "are not from helm's release confcom" in done.stderr
+    assert error_of(done)["code"] == "not-installed-by-helm"
     assert cluster.find("DaemonSet")
 
 
@@ -275,17 +284,20 @@ def test_what_was_applied_without_helm_is_left_to_whoever_applied_it(confcom, cl
 def test_what_is_not_the_clusters_answer_is_not_taken_for_clean_nodes(confcom, enabled, said):
     get = enabled._kubectl_get
     enabled._kubectl_get = lambda words, *more: (0, said, "") if words == ["nodes"] else get(words, *more)
-    done = confcom("disable")
+    done = confcom("disable", "-o", "json")
     assert done.exit_code == ExitCode.UNAVAILABLE
-    assert "!!  API server  kubectl printed this instead of a list of Kubernetes objects" in done.stderr
+    assert error_of(done)["code"] == "output-not-readable"
+    assert ("!!", "API server") in {row[:2] for row in rows_of(done)}
     assert status_keys(enabled) >= OURS
 
 
 def test_permissions(confcom, enabled):
     enabled.denied = {"patch nodes/status", "delete daemonsets"}
-    done = confcom("disable")
+    done = confcom("disable", "-o", "json")
     assert done.exit_code == ExitCode.REFUSED
-    assert "not allowed: patch nodes/status; delete daemonsets.apps in confcom-system" in done.stderr
+    assert findings_of(done) == {"permissions": ("failed", "permissions-missing")}
+    (found,) = json.loads(done.stdout)["findings"]
+    assert found["why"].endswith(f": patch nodes/status; delete daemonsets.apps in {SYSTEM}")
     assert enabled.revisions
 
 
@@ -315,7 +327,7 @@ def test_a_moment_without_the_api_server_after_helms_work_is_waited_out(confcom,
     enabled._helm_uninstall, enabled.on_tick = and_leave, tick
     done = confcom("disable", *options)
     assert done.exit_code == ExitCode.OK, done.output
-    assert "The API server is waited for: The connection to the server 10.0.0.1:6443 was refused" in done.stderr
+    assert "The connection to the server 10.0.0.1:6443 was refused" in done.stderr
     assert not enabled.find("Pod", namespace=SYSTEM)
     assert bool(status_keys(enabled) & OURS) is bool(options)
 
@@ -326,8 +338,11 @@ def test_a_namespace_where_it_is_not_is_refused_at_once(confcom, enabled):
         helm(words, flags, *more) if flags["namespace"] == SYSTEM else (1, "", "Error: release: not found")
     )
     started = enabled.now
-    done = confcom("disable", "-n", "typo")
+    done = confcom("disable", "-n", "typo", "-o", "json")
     assert done.exit_code == ExitCode.REFUSED
-    assert "the add-on is not in the namespace typo\n  why: the add-on is in confcom-system, which --na" in done.stderr
+    error = error_of(done)
+    assert error["code"] == "not-enabled"
+    assert "typo" in error["what"]
+    assert error["do"].endswith(f" --namespace {SYSTEM}")
     assert enabled.now == started
     assert enabled.find("DaemonSet")

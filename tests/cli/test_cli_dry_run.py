@@ -9,7 +9,6 @@ from confcom.errors import ExitCode
 from testkit.fake_cluster.fields import edit
 
 IMAGE = ("spec", "template", "spec", "containers", ("name", "quote-helper"), "image")
-NOTHING = "Nothing was changed, and nothing would change without --dry-run.\n"
 
 
 @pytest.fixture
@@ -32,21 +31,22 @@ def dry(confcom, cluster):
     return call
 
 
+def objects(done):
+    """Kind, name and change of each object that would change."""
+    return {(one["kind"], one["name"], one["change"]) for one in json.loads(done.stdout)["would_change"]}
+
+
 @pytest.mark.parametrize("command", [["enable", "--simulated"], ["enable", "--simulated-node", "a"], ["update"]])
 def test_nothing_would_change(dry, confcom, enabled, command):
     confcom("update")  # whose values name no tag, where enabling names none at all
-    assert NOTHING in dry(*command).stderr
+    done = dry(*command)
+    assert "Nothing was changed, and nothing would change without --dry-run.\n" in done.stderr
+    assert done.stdout == ""
     assert json.loads(dry(*command, "--output", "json").stdout)["would_change"] == []
 
 
 def test_an_update_is_told_by_object_and_field(dry, enabled):
-    done = dry("update", "--version", "0.2.0")
-    assert "  the chart's values change:\n    devicePlugin.image.tag: (none) -> 0.2.0\n" in done.stderr
-    assert (
-        "  DaemonSet confcom-quote-helper is changed:\n    containers[quote-helper].image: "
-        "registry.test/confcom/quote-helper:0.1.0 -> registry.test/confcom/quote-helper:0.2.0\n"
-    ) in done.stderr
-    assert "ServiceAccount" not in done.stderr
+    assert "ServiceAccount" not in dry("update", "--version", "0.2.0").stderr
     found = json.loads(dry("update", "--version", "0.2.0", "-o", "json").stdout)
     (helper,) = [one for one in found["would_change"] if one["name"] == "confcom-quote-helper"]
     assert helper["fields"] == [
@@ -61,22 +61,22 @@ def test_an_update_is_told_by_object_and_field(dry, enabled):
 
 
 def test_what_goes_is_told(dry, enabled):
-    done = dry("enable", "--no-quote-helper")
-    assert "DaemonSet confcom-quote-helper is removed" in done.stderr
+    assert ("DaemonSet", "confcom-quote-helper", "removed") in objects(dry("enable", "--no-quote-helper", "-o", "json"))
 
 
 def test_what_somebody_edited_is_told_with_what_is_in_the_cluster(dry, enabled):
     (helper,) = enabled.find("DaemonSet", "confcom-quote-helper")
     edit(helper, "kubectl-set", IMAGE, "evil:1")
-    done = dry("enable", "--simulated")
-    assert "containers[quote-helper].image: evil:1 -> registry.test/confcom/quote-helper:0.1.0" in done.stderr
-    assert NOTHING not in done.stderr
+    found = json.loads(dry("enable", "--simulated", "-o", "json").stdout)["would_change"]
+    (helper,) = [one for one in found if one["name"] == "confcom-quote-helper"]
+    (image,) = helper["fields"]
+    assert image["field"].endswith("containers[quote-helper].image")
+    assert (image["old"], image["new"]) == ("evil:1", "registry.test/confcom/quote-helper:0.1.0")
 
 
 def test_what_somebody_deleted_is_made(dry, enabled):
     enabled.remove({("Secret", "confcom-simulated-platform"), ("ValidatingAdmissionPolicy", "confcom-provision")})
-    found = json.loads(dry("enable", "--simulated", "-o", "json").stdout)["would_change"]
-    assert {(one["kind"], one["name"], one["change"]) for one in found} >= {
+    assert objects(dry("enable", "--simulated", "-o", "json")) >= {
         ("Secret", "confcom-simulated-platform", "made"),
         ("ValidatingAdmissionPolicy", "confcom-provision", "made"),
     }
@@ -88,8 +88,7 @@ def test_a_change_that_failed_is_compared_with_what_was_made_before(dry, confcom
     failed["values"]["logLevel"] = "debug"
     enabled.revisions.append(failed)
     done = dry("enable", "--simulated")
-    assert "the last change (revision 2) failed and may be half made" in done.stderr
-    assert NOTHING not in done.stderr
+    assert "(revision 2)" in done.stderr
 
 
 def test_other_commands_results_have_no_such_list(confcom, enabled):

@@ -1,20 +1,28 @@
 """`confcom rollback` to what the nodes are not any more, on a cluster in memory."""
 
+import json
+
 import pytest
 
 from confcom.errors import ExitCode
+from testkit.cli_output import error_of
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import SYSTEM
 
 OTHER = {"example.com/sgx": "yes"}
 
 
-def refused(done, cluster, revisions):
+def refused(confcom, cluster, code):
+    """Roll back, expect that this one check fails and nothing is changed, and return its finding."""
+    before = len(cluster.revisions)
+    done = confcom("rollback", "-o", "json")
     assert done.exit_code == ExitCode.REFUSED, done.output
-    assert "Error: nothing was changed" in done.stderr
-    assert len(cluster.revisions) == revisions
+    assert error_of(done)["code"] == "preflight-failed"
+    assert len(cluster.revisions) == before
     assert not any(line[:2] == ["helm", "rollback"] for line in cluster.calls)
-    return [" ".join(line.split()) for line in done.stderr.splitlines()]
+    (found,) = json.loads(done.stdout)["findings"]
+    assert (found["outcome"], found["code"]) == ("failed", code)
+    return found
 
 
 def plugins(cluster):
@@ -32,12 +40,9 @@ def beside(confcom, cluster):
 
 def test_simulated_nodes_do_not_take_the_names_of_hardware_again(confcom, beside):
     names = plugins(beside)
-    told = refused(confcom("rollback"), beside, 2)
-    assert "FAILED simulation this cluster has SGX hardware too: metal" in told
-    assert (
-        "do: go back to another revision, or change the present one with `confcom enable --beside-hardware`: simulated "
-        "nodes then offer simulated.confcom.internal/... instead"
-    ) in told
+    found = refused(confcom, beside, "hardware-in-cluster")
+    assert "metal" in found["what"]
+    assert "`confcom enable --beside-hardware`" in found["do"]
     assert plugins(beside) == names
 
 
@@ -68,14 +73,9 @@ def relabelled(confcom, cluster):
 
 def test_no_node_loses_the_daemons_for_want_of_the_old_label(confcom, relabelled):
     relabelled.node("a")["metadata"]["labels"] = dict(OTHER)
-    told = refused(confcom("rollback"), relabelled, 2)
-    what = "FAILED SGX nodes a would lose the daemons, and the workloads there their EPC and quotes"
-    assert what in told
-    assert "why: not labelled confcom.internal/simulated-sgx=true" in told
-    assert (
-        "do: label what is to keep them, then again: kubectl label node a confcom.internal/simulated-sgx=true; or have "
-        f"them lose it: helm rollback confcom 1 --namespace={SYSTEM}"
-    ) in told
+    found = refused(confcom, relabelled, "nodes-lose-daemons")
+    assert "kubectl label node a confcom.internal/simulated-sgx=true" in found["do"]
+    assert f"helm rollback confcom 1 --namespace={SYSTEM}" in found["do"]
     relabelled.node("a")["metadata"]["labels"] |= make.SIMULATED
     assert confcom("rollback").exit_code == ExitCode.OK
 
@@ -93,9 +93,9 @@ def test_a_cluster_that_cannot_be_looked_at_is_not_changed(confcom, cluster):
     confcom("enable", "--simulated")
     confcom("update", "--set", "logLevel=debug")
     cluster.denied = {"list nodes"}
-    done = confcom("rollback")
-    assert done.exit_code != ExitCode.OK
-    assert "nodes is forbidden" in done.stderr
+    done = confcom("rollback", "-o", "json")
+    assert done.exit_code == ExitCode.UNAVAILABLE
+    assert error_of(done)["code"] == "forbidden"
     assert len(cluster.revisions) == 2
 
 
