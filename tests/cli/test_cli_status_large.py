@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from confcom.addon.cluster.snapshot_reader import MOST_LOGS
 from confcom.addon.model.problems import shown
-from confcom.addon.status.socket_holders import FOREIGN_SOCKET
 from confcom.cli.status_lines import MAX_GROUPS, MAX_ROWS
 from confcom.errors import ExitCode
 from testkit.fake_cluster import large
@@ -194,18 +194,19 @@ def test_nodes_that_have_no_daemon_and_want_none_are_counted_as_such(enabled, to
     assert "device plugin 0.1.0 (995), none (5); quote helper 0.1.0 (995), none (5)" in line
 
 
-def test_nodes_whose_socket_a_daemon_set_of_somebody_serves_have_one_problem(enabled, document):
-    objects = large.cluster(50, 0)
-    for number in range(50):
+def test_nodes_whose_socket_a_daemon_set_of_somebody_serves_have_one_problem(cluster, enabled, document):
+    objects = large.cluster(MOST_LOGS, 0)
+    for number in range(MOST_LOGS):
         pod = make.pod(f"aesmd-{number:05}", namespace="intel", on=large.name(number))
         pod["spec"]["volumes"] = [{"name": "socket", "hostPath": {"path": "/var/run/aesmd"}}]
         pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "socket"}]
         objects.append(pod)
+    line = {"message": "not ready", "about": "readiness", "reason": "in use", "code": "foreign-socket"}
     for one in objects:
         if one["metadata"]["name"].startswith("confcom-quote-helper-"):
             one["status"] = make.not_ready()
-            one["status"]["conditions"][0]["message"] = f"in use; {FOREIGN_SOCKET[0]}"
+            cluster.logs[one["metadata"]["name"]] = json.dumps(line)
     enabled(objects)
     (group,) = document()["problem_groups"]
     assert "intel/aesmd-00000" in group["problem"]
-    assert group["count"] == 50
+    assert (group["code"], group["count"]) == ("foreign-socket", MOST_LOGS)
