@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from click.testing import CliRunner
 
@@ -35,16 +37,18 @@ def confcom(cluster):
 
 @pytest.fixture
 def refused(confcom, cluster):
-    """Enables, and gives what was told about the check that failed."""
+    """Enables, expects that exactly one check fails and nothing is changed, and gives the check's finding."""
 
-    def call(*arguments, code=ExitCode.REFUSED, registry=REGISTRY):
-        done = confcom("enable", *arguments, registry=registry)
-        assert done.exit_code == code, done.output
-        assert "Error: nothing was changed" in done.stderr
+    def call(*arguments, check, code, exit_code=ExitCode.REFUSED, registry=REGISTRY):
+        done = confcom("enable", *arguments, "-o", "json", registry=registry)
+        assert done.exit_code == exit_code, done.output
+        document = json.loads(done.stdout)
+        assert document["error"]["code"] == "preflight-failed"
         assert not cluster.revisions
         assert not cluster.find("DaemonSet", namespace=SYSTEM)
-        lines = done.stderr.splitlines()
-        at = next(index for index, line in enumerate(lines) if line.startswith("  FAILED"))
-        return [line.strip() for line in lines[at : at + 3]]
+        failed = [one for one in document["findings"] if one["outcome"] == "failed"]
+        assert [(one["check"], one["code"]) for one in failed] == [(check, code)]
+        assert failed[0]["why"] or failed[0]["do"]
+        return failed[0]
 
     return call

@@ -1,72 +1,57 @@
-"""What a person sees when a check before `confcom enable` fails: nothing is changed, and it says why and what to do."""
+"""A check before `confcom enable` fails: nothing is changed, and its finding has a code, a reason and a remedy."""
 
 import json
 
 import pytest
 
 from confcom.errors import ExitCode
+from testkit.cli_output import error_of, findings_of
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.cluster import default_chart
-
-NO_CONSENT = "simulated.enabled is false, and quoteHelper.enabled is true"
-SIMULATED_ONLY = "why: this version makes quotes by a simulated platform only, and simulation is never on by itself"
-DECIDE = (
-    "do:  if quotes that prove nothing about hardware are what you want (development, CI), add "
-    "--set simulated.enabled=true; if the device plugin alone, on nodes with SGX hardware, is what you want, add "
-    "--set quoteHelper.enabled=false"
-)
-DENIED = (
-    "why: not allowed: create validatingadmissionpolicies.admissionregistration.k8s.io; "
-    "create daemonsets.apps in confcom-system"
-)
+from testkit.fake_cluster.objects import SYSTEM
 
 
 def test_all_is_well(confcom):
-    done = confcom("enable", "--simulated", "--dry-run")
-    assert done.exit_code == ExitCode.OK
-    checked = [line.split()[0] for line in done.stderr.splitlines()[1:11]]
-    assert checked == ["ok"] * 10
-
-
-def test_findings_are_data_beside_the_result_and_beside_the_error(confcom, cluster):
     done = confcom("enable", "--simulated", "--dry-run", "-o", "json")
-    found = {one["check"]: (one["outcome"], one["code"]) for one in json.loads(done.stdout)["findings"]}
-    assert len(found) == 10
-    assert found["SGX nodes"] == ("ok", "nodes-found")
+    assert done.exit_code == ExitCode.OK
+    assert findings_of(done) == {
+        "helm": ("ok", "helm-supported"),
+        "API server": ("ok", "api-server-answers"),
+        "Kubernetes version": ("ok", "kubernetes-supported"),
+        "chart and values": ("ok", "values-accepted"),
+        "permissions": ("ok", "permissions-granted"),
+        "installation": ("ok", "not-installed"),
+        "Pod Security": ("ok", "namespace-will-be-created"),
+        "resource names": ("ok", "resources-free"),
+        "simulation": ("ok", "no-hardware-in-cluster"),
+        "SGX nodes": ("ok", "nodes-found"),
+    }
+
+
+def test_what_depends_on_a_check_that_failed_is_skipped(confcom, cluster):
     cluster.helm_version = "v2.17.0"
-    document = json.loads(confcom("enable", "--simulated", "-o", "json").stdout)
-    assert document["error"]["code"] == "preflight-failed"
-    found = {one["check"]: (one["outcome"], one["code"]) for one in document["findings"]}
+    done = confcom("enable", "--simulated", "-o", "json")
+    assert error_of(done)["code"] == "preflight-failed"
+    found = findings_of(done)
+    assert len(found) == 10
     assert found["helm"] == ("failed", "helm-not-supported")
     assert found["SGX nodes"] == ("skipped", "not-checked")
 
 
 def test_no_helm(refused, cluster):
     cluster.missing = {"helm"}
-    assert refused("--simulated", code=ExitCode.UNAVAILABLE) == [
-        "FAILED   helm                the chart cannot be installed",
-        "why: there is no helm on PATH",
-        "do:  install helm; https://helm.sh/docs/intro/install/",
-    ]
+    refused("--simulated", check="helm", code="program-not-found", exit_code=ExitCode.UNAVAILABLE)
 
 
 def test_an_old_helm(refused, cluster):
     cluster.helm_version = "v2.17.0"
-    assert refused("--simulated") == [
-        "FAILED   helm                helm v2.17.0 is not supported",
-        "why: the chart is tried with helm 4 and 3",
-        "do:  install helm 4",
-    ]
+    assert "v2.17.0" in refused("--simulated", check="helm", code="helm-not-supported")["what"]
 
 
 @pytest.mark.parametrize("version", ["v3.12.3+g3a31588", "v3.2.4"])
 def test_a_helm_3_without_dry_runs_on_the_server(refused, cluster, version):
     cluster.helm_version = version
-    assert refused("--simulated") == [
-        f"FAILED   helm                helm {version} is too old",
-        "why: --dry-run=server, by which the chart is checked before anything is changed, came with helm 3.13",
-        "do:  install helm 4, or 3.13 or newer of helm 3",
-    ]
+    assert version in refused("--simulated", check="helm", code="helm-too-old")["what"]
     assert [line for line in cluster.calls if line[0] == "helm"] == [["helm", "version", "--short"]]
 
 
@@ -78,77 +63,75 @@ def test_helm_3_is_accepted(confcom, cluster, version):
 
 def test_no_kubectl(refused, cluster):
     cluster.missing = {"kubectl"}
-    assert refused("--simulated", code=ExitCode.UNAVAILABLE)[1] == "why: there is no kubectl on PATH"
+    refused("--simulated", check="API server", code="program-not-found", exit_code=ExitCode.UNAVAILABLE)
 
 
 def test_the_api_server_does_not_answer(refused, cluster):
     cluster.away = True
-    assert refused("--simulated", code=ExitCode.UNAVAILABLE) == [
-        "FAILED   API server          the API server cannot be reached",
-        "why: The connection to the server 10.0.0.1:6443 was refused",
-        "do:  try by hand: kubectl version --output=json --request-timeout=20s",
-    ]
+    found = refused("--simulated", check="API server", code="cluster-request-failed", exit_code=ExitCode.UNAVAILABLE)
+    assert found["why"] == "The connection to the server 10.0.0.1:6443 was refused"
+    assert "kubectl version --output=json --request-timeout=20s" in found["do"]
 
 
 def test_an_old_kubernetes(refused, cluster):
     cluster.kubernetes = "v1.29.4"
-    assert refused("--simulated") == [
-        "FAILED   Kubernetes version  Kubernetes v1.29.4 is too old",
-        "why: ValidatingAdmissionPolicy is served from 1.30 on",
-        "do:  upgrade the cluster; 1.34 to 1.37 are tried",
-    ]
+    assert "v1.29.4" in refused("--simulated", check="Kubernetes version", code="kubernetes-too-old")["what"]
 
 
 @pytest.mark.parametrize("version", ["v1.30.0", "v1.38.0-rc.1"])
 def test_a_kubernetes_that_is_not_tried_is_a_warning(confcom, cluster, version):
     cluster.kubernetes = version
-    done = confcom("enable", "--simulated")
+    done = confcom("enable", "--simulated", "-o", "json")
     assert done.exit_code == ExitCode.OK
-    assert f"warning  Kubernetes version  {version} is not tried" in done.stderr
+    assert findings_of(done)["Kubernetes version"] == ("warning", "kubernetes-not-tested")
+    assert any(version in warning for warning in json.loads(done.stdout)["warnings"])
 
 
 def test_the_chart_refuses_the_values(refused):
-    assert refused(code=ExitCode.USAGE) == [
-        f"FAILED   chart and values    the chart refuses these values: {NO_CONSENT}",
-        SIMULATED_ONLY,
-        DECIDE,
-    ]
+    found = refused(check="chart and values", code="simulation-not-consented", exit_code=ExitCode.USAGE)
+    for setting in ("simulated.enabled=true", "quoteHelper.enabled=false"):
+        assert f"--set {setting}" in found["do"]
 
 
 def test_permissions(refused, cluster):
     cluster.denied = {"create daemonsets", "create validatingadmissionpolicies"}
-    assert refused("--simulated") == [
-        "FAILED   permissions         this user may not do everything that is needed",
-        DENIED,
-        "do:  ask a cluster administrator for these permissions, or to run this command",
-    ]
+    found = refused("--simulated", check="permissions", code="permissions-missing")
+    policies = "create validatingadmissionpolicies.admissionregistration.k8s.io"
+    assert f"{policies}; create daemonsets.apps in {SYSTEM}" in found["why"]
 
 
-def test_who_may_not_read_is_told_what_the_api_server_says(refused, cluster):
+def test_who_may_not_read_is_told_what_the_api_server_says(confcom, cluster):
     cluster.denied = {"list secrets", "list nodes", "create daemonsets"}
-    assert "secrets is forbidden" in refused("--simulated", code=ExitCode.UNAVAILABLE)[1]
+    done = confcom("enable", "--simulated", "-o", "json")
+    assert done.exit_code == ExitCode.UNAVAILABLE
+    found = json.loads(done.stdout)["findings"]
+    assert findings_of(done)["permissions"] == ("failed", "permissions-missing")
+    for check, kind in (("chart and values", "secrets"), ("SGX nodes", "nodes")):
+        (one,) = [one for one in found if one["check"] == check]
+        assert one["outcome"] == "failed"
+        assert f"{kind} is forbidden" in one["why"]
 
 
 def test_who_may_not_look_up_the_release_is_told_of_all_permissions_at_once(confcom, cluster):
     cluster.denied = {"list secrets", "create daemonsets"}
-    missing = "list secrets in confcom-system; create daemonsets.apps in confcom-system"
-    assert missing in confcom("enable", "--simulated").stderr
+    done = confcom("enable", "--simulated", "-o", "json")
+    (found,) = [one for one in json.loads(done.stdout)["findings"] if one["check"] == "permissions"]
+    assert found["code"] == "permissions-missing"
+    assert f"list secrets in {SYSTEM}; create daemonsets.apps in {SYSTEM}" in found["why"]
 
 
 def test_who_may_not_clean_nodes_is_warned(confcom, cluster):
     cluster.denied = {"patch nodes/status"}
-    done = confcom("enable", "--simulated")
+    done = confcom("enable", "--simulated", "-o", "json")
     assert done.exit_code == ExitCode.OK
-    assert "warning  permissions         this user could not disable the add-on without leftovers" in done.stderr
+    assert findings_of(done)["permissions"] == ("warning", "cleaning-not-permitted")
 
 
 def test_another_installation(refused, cluster):
     cluster.objects.append(make.daemon_set("device-plugin", namespace="sgx"))
-    assert refused("--simulated") == [
-        "FAILED   installation        the add-on is installed in the namespace sgx already, as the release confcom",
-        "why: two of them would offer the same EPC twice, and take it from the nodes when either ends",
-        "do:  use that one (--namespace sgx), or remove it first: helm uninstall confcom --namespace sgx",
-    ]
+    found = refused("--simulated", check="installation", code="installed-elsewhere")
+    assert "namespace sgx" in found["what"]
+    assert "helm uninstall confcom --namespace sgx" in found["do"]
 
 
 @pytest.mark.parametrize(
@@ -164,13 +147,14 @@ def test_what_the_wait_and_helm_need_is_asked_too(refused, cluster, needed):
     role = hook | {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role"}
     cluster.chart = lambda values: [*default_chart(values), hook, role]
     cluster.denied = {needed}
-    assert f"not allowed: {needed}" in refused("--simulated")[1]
+    assert f": {needed}" in refused("--simulated", check="permissions", code="permissions-missing")["why"]
 
 
 def test_an_update_is_checked_too(confcom, cluster):
     assert confcom("enable", "--simulated").exit_code == ExitCode.OK
     cluster.denied = {"patch daemonsets"}
-    done = confcom("update", "--set", "logLevel=debug")
+    done = confcom("update", "--set", "logLevel=debug", "-o", "json")
     assert done.exit_code == ExitCode.REFUSED
-    assert "not allowed: patch daemonsets.apps" in done.stderr
+    assert findings_of(done)["permissions"] == ("failed", "permissions-missing")
+    assert "patch daemonsets.apps" in done.stdout
     assert len(cluster.revisions) == 1

@@ -1,18 +1,18 @@
 """Preflight: who offers EPC on the nodes already, which have hardware, and can they run the daemons."""
 
+import json
+
 import pytest
 import yaml
 
 from confcom.addon.cluster.helm import chart_folder
 from confcom.errors import ExitCode
+from testkit.cli_output import error_of, findings_of
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC
 
-TOLERATE_IT = "--set tolerations[0].key=ToBeDeletedByClusterAutoscaler --set tolerations[0].operator=Exists"
-LABEL_A_NODE = (
-    "do:  kubectl label node NODE confcom.internal/simulated-sgx=true; or have it done: --simulated-node NODE; for "
-    "nodes that come later: --allow-no-nodes"
-)
+OWNERS, SIMULATION, NODES = "resource names", "simulation", "SGX nodes"
+HARDWARE_TOO = {"check": SIMULATION, "code": "hardware-in-cluster"}
 (AKS_TERM,) = yaml.safe_load((chart_folder() / "values-aks.yaml").read_text())["nodeSelectorTerms"]
 ((AKS_LABEL, AKS_SIZES),) = [(one["key"], one["values"]) for one in AKS_TERM["matchExpressions"]]
 
@@ -21,11 +21,9 @@ def test_another_device_plugin(refused, cluster):
     other = make.daemon_set("x", namespace="kube-system", image="docker.io/intel/intel-sgx-plugin:0.32.0")
     other["metadata"] |= {"name": "intel-sgx-plugin", "labels": {}}
     cluster.objects.append(other)
-    told = refused("--simulated")
-    assert told[0] == (
-        "FAILED   resource names      another SGX device plugin runs on a: the DaemonSet kube-system/intel-sgx-plugin"
-    )
-    assert "kubectl delete daemonset -n kube-system intel-sgx-plugin" in told[2]
+    found = refused("--simulated", check=OWNERS, code="other-device-plugin")
+    assert "kube-system/intel-sgx-plugin" in found["what"]
+    assert "kubectl delete daemonset -n kube-system intel-sgx-plugin" in found["do"]
 
 
 def test_another_device_plugin_elsewhere_is_no_obstacle(confcom, cluster):
@@ -38,9 +36,9 @@ def test_another_device_plugin_elsewhere_is_no_obstacle(confcom, cluster):
 def test_resources_that_somebody_offers_already(refused, cluster):
     for part in ("capacity", "allocatable"):
         cluster.node("a")["status"][part][EPC] = "28"
-    told = refused("--simulated")
-    assert told[0] == f"FAILED   resource names      a offers {EPC} already"
-    assert "spec.nodeName=a" in told[2]
+    found = refused("--simulated", check=OWNERS, code="resource-offered-already")
+    assert EPC in found["what"]
+    assert "spec.nodeName=a" in found["do"]
 
 
 @pytest.mark.parametrize("capacity", ["0", "162"])
@@ -53,42 +51,38 @@ def test_what_no_pod_can_have_is_what_an_earlier_installation_left(confcom, clus
 def test_extended_resources_of_node_feature_discovery(refused, cluster):
     annotation = {"nfd.node.kubernetes.io/extended-resources": "sgx.intel.com/enclave, example.com/x"}
     cluster.node("a")["metadata"]["annotations"] = annotation
-    told = refused("--simulated")
-    assert told[0] == "FAILED   resource names      Node Feature Discovery offers sgx.intel.com/enclave on a"
-    assert "extendedResources" in told[2]
+    assert "sgx.intel.com/enclave" in refused("--simulated", check=OWNERS, code="nfd-offers-resource")["what"]
 
 
 def test_todays_name_for_the_same_memory_is_a_warning(confcom, cluster):
     annotation = {"nfd.node.kubernetes.io/extended-resources": "sgx.intel.com/epc"}
     cluster.node("a")["metadata"]["annotations"] = annotation
-    done = confcom("enable", "--simulated")
+    done = confcom("enable", "--simulated", "-o", "json")
     assert done.exit_code == ExitCode.OK
-    assert "warning  resource names      Node Feature Discovery offers sgx.intel.com/epc on a" in done.stderr
+    assert findings_of(done)[OWNERS] == ("warning", "nfd-offers-epc")
 
 
 def test_hardware_beside_simulated_nodes_needs_consent(refused, confcom, cluster):
     cluster.objects.append(make.node("metal", make.HARDWARE))
-    assert refused("--simulated") == [
-        "FAILED   simulation          this cluster has SGX hardware too: metal",
-        "why: a workload could land on a simulated node unawares",
-        "do:  add --beside-hardware: simulated nodes then offer simulated.confcom.internal/... instead",
-    ]
+    found = refused("--simulated", **HARDWARE_TOO)
+    assert "metal" in found["what"]
+    assert "--beside-hardware" in found["do"]
     assert confcom("enable", "--simulated", "--beside-hardware", "--dry-run").exit_code == ExitCode.OK
 
 
 @pytest.mark.parametrize("size", AKS_SIZES)
 def test_azures_sizes_with_sgx_are_hardware_too(refused, cluster, size):
     cluster.objects.append(make.node("aks", {AKS_LABEL: size}))
-    assert refused("--simulated")[0].endswith("this cluster has SGX hardware too: aks")
+    assert "aks" in refused("--simulated", **HARDWARE_TOO)["what"]
 
 
 def test_a_node_that_another_vendors_plugin_serves_is_hardware_too(refused, confcom, cluster):
     vendors = {"sgx.intel.com/enclave": "110", "sgx.intel.com/provision": "110"}
     cluster.objects.append(make.node("vendor", resources=vendors))
-    assert refused("--simulated")[0].endswith("this cluster has SGX hardware too: vendor")
-    done = confcom("enable", "--simulated", "--beside-hardware", "--dry-run")
+    assert "vendor" in refused("--simulated", **HARDWARE_TOO)["what"]
+    done = confcom("enable", "--simulated", "--beside-hardware", "--dry-run", "-o", "json")
     assert done.exit_code == ExitCode.OK
-    assert "ok       simulation          beside hardware" in done.stderr
+    assert findings_of(done)[SIMULATION] == ("ok", "simulation-beside-hardware")
 
 
 def test_a_node_that_pretended_until_now_is_no_hardware(confcom, cluster):
@@ -96,93 +90,91 @@ def test_a_node_that_pretended_until_now_is_no_hardware(confcom, cluster):
     elsewhere = {"example.com/sgx": "yes"}
     cluster.node("b")["metadata"]["labels"].update(elsewhere)
     cluster.chart = lambda _: [make.daemon_set("device-plugin", elsewhere)]
-    done = confcom("update", "--dry-run")
+    done = confcom("update", "--dry-run", "-o", "json")
     assert done.exit_code == ExitCode.OK, done.stderr
-    assert "ok       simulation          no node has SGX hardware" in done.stderr
+    assert findings_of(done)[SIMULATION] == ("ok", "no-hardware-in-cluster")
 
 
 def test_a_node_cannot_be_both(refused, cluster):
     cluster.objects.append(make.node("metal", make.HARDWARE | make.SIMULATED))
-    told = refused("--simulated", "--beside-hardware")
-    assert told[0] == "FAILED   simulation          metal has SGX hardware, and is to simulate it"
-    assert told[2] == "do:  take the label off: kubectl label node metal confcom.internal/simulated-sgx-"
+    found = refused("--simulated", "--beside-hardware", check=SIMULATION, code="hardware-node-simulated")
+    assert "kubectl label node metal confcom.internal/simulated-sgx-" in found["do"]
 
 
 def test_no_node_is_labelled(refused, cluster):
     cluster.node("a")["metadata"]["labels"] = {}
-    assert refused("--simulated") == [
-        "FAILED   SGX nodes           no node for the daemons",
-        "why: none is labelled confcom.internal/simulated-sgx=true",
-        LABEL_A_NODE,
-    ]
+    found = refused("--simulated", check=NODES, code="no-nodes")
+    assert "confcom.internal/simulated-sgx=true" in found["why"]
+    for remedy in (
+        "kubectl label node NODE confcom.internal/simulated-sgx=true",
+        "--simulated-node",
+        "--allow-no-nodes",
+    ):
+        assert remedy in found["do"]
 
 
 def test_no_node_has_hardware(refused):
-    told = refused("--no-quote-helper")
-    assert told[1] == "why: none is labelled feature.node.kubernetes.io/cpu-security.sgx.enabled=true"
-    assert "without SGX hardware: --simulated" in told[2]
+    found = refused("--no-quote-helper", check=NODES, code="no-nodes")
+    assert "feature.node.kubernetes.io/cpu-security.sgx.enabled=true" in found["why"]
+    assert "--simulated" in found["do"]
 
 
 def test_nodes_may_come_later(confcom, cluster):
     cluster.node("a")["metadata"]["labels"] = {}
-    done = confcom("enable", "--simulated", "--allow-no-nodes")
+    done = confcom("enable", "--simulated", "--allow-no-nodes", "-o", "json")
     assert done.exit_code == ExitCode.OK
-    assert "warning  SGX nodes           no node has SGX yet" in done.stderr
+    assert findings_of(done)[NODES] == ("warning", "no-nodes")
 
 
 def test_a_node_that_is_not_there(refused):
-    assert refused("--simulated-node", "c")[0] == "FAILED   SGX nodes           there is no node c"
+    found = refused("--simulated-node", "missing", check=NODES, code="node-not-found")
+    assert found["what"].endswith(" missing")
 
 
 def test_a_tainted_node(refused, cluster):
     cluster.node("a")["spec"]["taints"] = [{"key": "sgx", "value": "only", "effect": "NoSchedule"}]
-    assert refused("--simulated") == [
-        "FAILED   SGX nodes           a is tainted sgx=only:NoSchedule",
-        "why: the daemons do not tolerate that, and would not run there",
-        "do:  --set tolerations[0].key=sgx --set tolerations[0].operator=Exists",
-    ]
+    found = refused("--simulated", check=NODES, code="node-tainted")
+    assert "sgx=only:NoSchedule" in found["what"]
+    assert found["do"] == "--set tolerations[0].key=sgx --set tolerations[0].operator=Exists"
 
 
 def test_a_node_that_is_tainted_later_is_a_warning_to_an_update(confcom, cluster):
     assert confcom("enable", "--simulated").exit_code == ExitCode.OK
     cluster.node("a")["spec"]["taints"] = [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]
-    done = confcom("update", "--set", "logLevel=debug", "--dry-run")
+    done = confcom("update", "--set", "logLevel=debug", "--dry-run", "-o", "json")
     assert done.exit_code == ExitCode.OK, done.stderr
-    told = [line.strip() for line in done.stderr.splitlines()]
-    at = told.index("warning  SGX nodes           a is tainted ToBeDeletedByClusterAutoscaler=:NoSchedule")
-    assert told[at + 1 : at + 3] == [
-        "why: the daemons do not tolerate that: none starts there, and a change ends those that run",
-        f"do:  they start when the taint has gone; if it is to stay: {TOLERATE_IT}",
-    ]
+    (found,) = [one for one in json.loads(done.stdout)["findings"] if one["outcome"] == "warning"]
+    assert (found["check"], found["code"]) == (NODES, "node-tainted")
+    assert "ToBeDeletedByClusterAutoscaler=:NoSchedule" in found["what"]
+    assert "--set tolerations[0].key=ToBeDeletedByClusterAutoscaler" in found["do"]
     cluster.objects.append(make.node("c", make.SIMULATED, taints=[{"key": "new", "effect": "NoSchedule"}]))
     assert confcom("update", "--dry-run").exit_code == ExitCode.OK
 
 
 def test_a_node_that_is_not_ready_is_a_warning(confcom, cluster):
     cluster.objects.append(make.node("c", make.SIMULATED, ready=False))
-    done = confcom("enable", "--simulated", "--dry-run")
+    done = confcom("enable", "--simulated", "--dry-run", "-o", "json")
     assert done.exit_code == ExitCode.OK
-    assert "warning  SGX nodes           c is not Ready" in done.stderr
-    assert "do:  its daemons start when it is\n" in done.stderr
+    assert [(one["check"], one["code"]) for one in json.loads(done.stdout)["findings"] if one["outcome"] != "ok"] == [
+        (NODES, "node-not-ready")
+    ]
 
 
-def test_an_update_is_told_which_node_it_will_wait_for(confcom, cluster):
+def test_an_update_is_told_which_node_it_waits_for(confcom, cluster):
     assert confcom("enable", "--simulated").exit_code == ExitCode.OK
     cluster.node("a")["status"]["conditions"][0]["status"] = "Unknown"
     cluster.lasting = True
-    done = confcom("update", "--version", "0.2.0", "--timeout", "30")
+    warned = confcom("update", "--version", "0.2.0", "--dry-run", "-o", "json")
+    assert ("node-not-ready", "warning") in [
+        (one["code"], one["outcome"]) for one in json.loads(warned.stdout)["findings"]
+    ]
+    done = confcom("update", "--version", "0.2.0", "--timeout", "30", "-o", "json")
     assert done.exit_code == ExitCode.NOT_READY
-    warning, _, error = done.stderr.partition("Error: ")
-    assert "a is not Ready" in warning
-    assert (
-        "do:  its daemons are changed when it is, and waited for until then; the other nodes' are changed now"
-        in warning
-    )
-    assert "why: a: device plugin waits: its node is not Ready; a: quote helper waits: its node is not Ready" in error
-    assert (
-        "do:  bring a back, which goes on by itself then, or take it out of the cluster (kubectl delete node a)"
-        in error
-    )
+    error = error_of(done)
+    assert error["code"] == "daemons-not-ready"
+    assert error["why"].startswith("a: device plugin ")
+    assert "; a: quote helper " in error["why"]
+    assert "kubectl delete node a" in error["do"]
 
 
 def test_a_node_that_both_platforms_choose(refused, cluster):
@@ -198,13 +190,10 @@ def test_a_node_that_both_platforms_choose(refused, cluster):
 
     cluster.chart = with_own_label
     cluster.objects.append(make.node("c", make.SIMULATED | own))
-    assert refused("--simulated", "--beside-hardware") == [
-        "FAILED   simulation          c is chosen for hardware, and to simulate it",
-        "why: it has the labels of both, and two plugins would offer EPC on it",
-        "do:  take one off, as in: kubectl label node c confcom.internal/simulated-sgx-",
-    ]
+    found = refused("--simulated", "--beside-hardware", check=SIMULATION, code="node-chosen-twice")
+    assert "kubectl label node c confcom.internal/simulated-sgx-" in found["do"]
 
 
 def test_a_windows_node(refused, cluster):
     cluster.objects.append(make.node("w", make.SIMULATED | {"kubernetes.io/os": "windows"}))
-    assert refused("--simulated")[0] == "FAILED   SGX nodes           w runs windows"
+    assert "windows" in refused("--simulated", check=NODES, code="node-not-linux")["what"]

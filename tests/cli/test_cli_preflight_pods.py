@@ -1,56 +1,58 @@
 """Preflight: would the namespace take the daemons' Pods, and is there one."""
 
+import json
+
 import pytest
 
 from confcom.errors import ExitCode
+from testkit.cli_output import findings_of
 from testkit.fake_cluster.objects import SYSTEM
 
-ONLY_PRIVILEGED = (
-    "why: the daemons need host directories, and the quote helper the node's process IDs: only the level privileged "
-    "allows that"
-)
-RELABEL = (
-    "do:  kubectl label namespace confcom-system pod-security.kubernetes.io/enforce=privileged --overwrite; or name "
-    "another one with --namespace"
-)
-UNKNOWN_PODS = "it is not known whether the namespace confcom-system takes the daemons' Pods"
 CREATING = 'Error from server (Forbidden): error when creating "STDIN":'
+UNKNOWN = ("warning", "admission-unknown")
+
+
+@pytest.fixture
+def namespace(cluster):
+    cluster.objects.append({"kind": "Namespace", "metadata": {"name": SYSTEM}})
+    return cluster
 
 
 @pytest.mark.parametrize("level", ["baseline", "restricted"])
-def test_the_namespaces_pod_security_level(refused, cluster, level):
-    labels = {"pod-security.kubernetes.io/enforce": level}
-    cluster.objects.append({"kind": "Namespace", "metadata": {"name": SYSTEM, "labels": labels}})
-    assert refused("--simulated") == [
-        f"FAILED   Pod Security        the namespace confcom-system enforces the Pod Security level {level}",
-        ONLY_PRIVILEGED,
-        RELABEL,
-    ]
+def test_the_namespaces_pod_security_level(refused, namespace, level):
+    namespace.objects[-1]["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": level}
+    found = refused("--simulated", check="Pod Security", code="pod-security-too-strict")
+    assert level in found["what"]
+    assert f"namespace {SYSTEM} pod-security.kubernetes.io/enforce=privileged" in found["do"]
 
 
-def test_another_policy_refuses_the_daemons_pods(refused, cluster):
-    cluster.objects.append({"kind": "Namespace", "metadata": {"name": SYSTEM}})
-    cluster.pod_refusal = f'{CREATING} admission webhook "x" denied the request: no hostPath'
-    told = refused("--simulated")
-    assert told[0].endswith("the API server refuses the Pods of confcom-device-plugin in the namespace confcom-system")
-    assert told[1].endswith('admission webhook "x" denied the request: no hostPath')
+def test_another_policy_refuses_the_daemons_pods(confcom, namespace):
+    namespace.pod_refusal = f'{CREATING} admission webhook "x" denied the request: no hostPath'
+    done = confcom("enable", "--simulated", "-o", "json")
+    assert done.exit_code == ExitCode.REFUSED
+    failed = [one for one in json.loads(done.stdout)["findings"] if one["outcome"] == "failed"]
+    assert {(one["check"], one["code"]) for one in failed} == {("Pod Security", "pods-refused")}
+    for one, daemon in zip(failed, ("confcom-device-plugin", "confcom-quote-helper"), strict=True):
+        assert daemon in one["what"]
+        assert one["why"].endswith('admission webhook "x" denied the request: no hostPath')
+    assert not namespace.revisions
 
 
-def test_pods_that_are_invalid_are_no_matter_of_pod_security(refused, cluster):
-    cluster.objects.append({"kind": "Namespace", "metadata": {"name": SYSTEM}})
+def test_pods_that_are_invalid_are_no_matter_of_pod_security(confcom, namespace):
     said = 'spec.containers[0].resources.requests: Invalid value: "64Mi": must be less than or equal to memory limit'
-    cluster.pod_refusal = f'The Pod "confcom-quote-helper-preflight" is invalid: {said}'
-    told = refused("--simulated")
-    assert told[0] == "FAILED   chart and values    the API server calls the Pods of confcom-device-plugin invalid"
-    assert told[1].endswith(said)
-    assert "Pod Security" not in told[2]
+    namespace.pod_refusal = f'The Pod "confcom-quote-helper-preflight" is invalid: {said}'
+    done = confcom("enable", "--simulated", "-o", "json")
+    assert done.exit_code == ExitCode.REFUSED
+    failed = [one for one in json.loads(done.stdout)["findings"] if one["outcome"] == "failed"]
+    assert {(one["check"], one["code"]) for one in failed} == {("chart and values", "pods-invalid")}
+    assert all(one["why"].endswith(said) for one in failed)
+    assert not namespace.revisions
 
 
 def pod_security(done):
-    """What is told of that check."""
-    lines = done.stderr.splitlines()
-    at = next(index for index, line in enumerate(lines) if " Pod Security " in line)
-    return [line.strip() for line in lines[at : at + 3]]
+    """The finding of that check."""
+    (found,) = [one for one in json.loads(done.stdout)["findings"] if one["check"] == "Pod Security"]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -62,42 +64,32 @@ def pod_security(done):
         f'{CREATING} Internal error occurred: failed calling webhook "x": no endpoints available',
     ],
 )
-def test_no_answer_about_the_daemons_pods_is_no_refusal(confcom, cluster, said):
-    cluster.objects.append({"kind": "Namespace", "metadata": {"name": SYSTEM}})
-    cluster.pod_refusal = said
-    done = confcom("enable", "--simulated")
+def test_no_answer_about_the_daemons_pods_is_no_refusal(confcom, namespace, said):
+    namespace.pod_refusal = said
+    done = confcom("enable", "--simulated", "-o", "json")
     assert done.exit_code == ExitCode.OK, done.stderr
-    assert pod_security(done) == [
-        f"warning  Pod Security        {UNKNOWN_PODS}",
-        f"why: {said}",
-        "do:  if it does not, `confcom enable` and `confcom status` say what refuses them",
-    ]
+    assert findings_of(done)["Pod Security"] == UNKNOWN
+    assert pod_security(done)["why"] == said
 
 
-def test_who_may_not_create_pods_cannot_try_one(confcom, cluster):
-    cluster.objects.append({"kind": "Namespace", "metadata": {"name": SYSTEM}})
-    cluster.denied = {"create pods"}
-    done = confcom("enable", "--simulated")
+def test_who_may_not_create_pods_cannot_try_one(confcom, namespace):
+    namespace.denied = {"create pods"}
+    done = confcom("enable", "--simulated", "-o", "json")
     assert done.exit_code == ExitCode.OK, done.stderr
-    assert "ok       permissions         everything needed is allowed" in done.stderr
-    assert pod_security(done)[:2] == [
-        f"warning  Pod Security        {UNKNOWN_PODS}",
-        "why: not allowed: create pods in confcom-system, by which it is tried; none would be created",
-    ]
-    assert not [line for line in cluster.calls if "--dry-run=server" in line and line[0] == "kubectl"]
+    found = findings_of(done)
+    assert (found["permissions"], found["Pod Security"]) == (("ok", "permissions-granted"), UNKNOWN)
+    assert f"create pods in {SYSTEM}" in pod_security(done)["why"]
+    assert not [line for line in namespace.calls if "--dry-run=server" in line and line[0] == "kubectl"]
 
 
-def test_a_namespace_that_cannot_be_read_is_not_one_that_is_not_there(refused, cluster):
-    cluster.objects.append({"kind": "Namespace", "metadata": {"name": SYSTEM}})
-    cluster.denied = {"get namespaces"}
-    assert refused("--simulated-node", "b", code=ExitCode.REFUSED)[1] == (
-        "why: not allowed: get namespaces in confcom-system"
+def test_a_namespace_that_cannot_be_read_is_not_one_that_is_not_there(confcom, namespace):
+    namespace.denied = {"get namespaces"}
+    done = confcom("enable", "--simulated-node", "b", "-o", "json")
+    assert done.exit_code == ExitCode.REFUSED
+    found = findings_of(done)
+    assert (found["permissions"], found["Pod Security"]) == (
+        ("failed", "permissions-missing"),
+        ("failed", "forbidden"),
     )
-    assert "confcom.internal/simulated-sgx" not in cluster.node("b")["metadata"]["labels"]
-
-
-def test_what_the_api_server_says_of_a_namespace_is_told(confcom, cluster):
-    cluster.denied = {"get namespaces"}
-    told = pod_security(confcom("enable", "--simulated"))
-    assert told[0] == "FAILED   Pod Security        the namespace confcom-system cannot be read"
-    assert "namespaces is forbidden" in told[1]
+    assert "namespaces is forbidden" in pod_security(done)["why"]
+    assert "confcom.internal/simulated-sgx" not in namespace.node("b")["metadata"]["labels"]

@@ -38,7 +38,8 @@ def show_usage_error(exception: click.ClickException, *, as_json: bool) -> Setti
     context = exception.ctx if isinstance(exception, click.UsageError) else None
     # Joined to one line, because click lists an argument's choices on several lines.
     what = " ".join(exception.format_message().split()).rstrip(".")
-    error = SettingsError(what, remedy=f"see {context.command_path} --help" if context else "see confcom --help")
+    remedy = f"see {context.command_path} --help" if context else "see confcom --help"
+    error = SettingsError(what, error_code="command-line-refused", remedy=remedy)
     if context:
         with contextlib.suppress(OSError):
             click.echo(context.get_usage(), err=True)
@@ -76,24 +77,29 @@ def _system_failure(error: OSError) -> ConfcomError:
     why = error.strerror or str(error)
     if error.filename is not None:
         return UnavailableError(
-            f"{os.fsdecode(error.filename)} cannot be used", why=why, remedy="check the path and its permissions"
+            f"{os.fsdecode(error.filename)} cannot be used",
+            error_code="path-unusable",
+            why=why,
+            remedy="check the path and its permissions",
         )
     if error.errno in OUTPUT_ERRNOS:
         return OutputError(
             "the output could not be written",
+            error_code="output-not-writable",
             why=why,
             remedy="check the disk, the quota and the terminal that stdout goes to",
         )
-    return UnavailableError("the system refused something", why=why, remedy=_REPORT)
+    return UnavailableError("the system refused something", error_code="system-call-failed", why=why, remedy=_REPORT)
 
 
 def _bug(error: Exception) -> ConfcomError:
     place = traceback.extract_tb(error.__traceback__)[-1]
     return ConfcomError(
         "confcom has failed by a bug of its own",
+        error_code="internal-error",
         why=f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})",
         remedy=_REPORT,
     )
 
 
-_REPORT = f"report it, with what the same command prints with {TRACEBACK_VARIABLE}=1"
+_REPORT = f"report it, with the output of the same command with {TRACEBACK_VARIABLE}=1"

@@ -31,7 +31,7 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     if kind is None:
-        raise SettingsError(f"click has no completion for {shell}")
+        raise SettingsError(f"click has no completion for {shell}", error_code="shell-not-supported")
     click.echo(kind(cli, {}, "confcom", "_CONFCOM_COMPLETE").source())
 
 

@@ -239,9 +239,10 @@ def image_texts(version: str | None, digests: tuple[str, ...], *, others: bool) 
         component = _COMPONENTS.get(match["component"] or "quote-helper") if match else None
         if match is None or component is None:
             raise SettingsError(
-                f"{text} is no image's digest",
-                why=f"it is [COMPONENT=]sha256: and 64 hexadecimal digits, of {' or '.join(_COMPONENTS)}",
-                remedy="the registry tells it, and `confcom status -o json` that of the present image",
+                f"{text} is not the digest of an image",
+                error_code="digest-malformed",
+                why=f"it is [COMPONENT=]sha256: and 64 hexadecimal digits; COMPONENT is {' or '.join(_COMPONENTS)}",
+                remedy="take it from the registry, or that of the current image from `confcom status -o json`",
             )
         found.append(f"{component}.image.digest={match['digest']}")
     return tuple(found)

@@ -1,0 +1,36 @@
+"""What the commands for a cluster print, read by code, state and name. Their words are held by the documentation."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+ROW = re.compile(r"  (ok|\.\.|!!)  (\S.*)")
+"""A row of the progress display without a terminal: mark and subject, then the state."""
+
+
+def error_of(done: Result) -> dict[str, Any]:
+    """Return the error that a command with `-o json` ended with."""
+    error: dict[str, Any] = json.loads(done.stdout)["error"]
+    assert error["exit_code"] == done.exit_code
+    return error
+
+
+def findings_of(done: Result) -> dict[str, tuple[str, str]]:
+    """Return outcome and code of each check, with `-o json`; of several findings of a check, those of the last."""
+    return {one["check"]: (one["outcome"], one["code"]) for one in json.loads(done.stdout)["findings"]}
+
+
+def rows_of(done: Result) -> list[tuple[str, ...]]:
+    """Return the rows that were shown while the command waited: mark, the parts of the subject, and the state."""
+    shown = filter(None, map(ROW.fullmatch, done.stderr.splitlines()))
+    return [(row[1], *row[2].split("  ")) for row in shown]
+
+
+def problems_of(done: Result) -> set[str]:
+    """Return the codes of the problems that `confcom status -o json` reports."""
+    return {one["code"] for one in json.loads(done.stdout)["problem_details"]}
