@@ -52,7 +52,7 @@ def test_the_second_one_is_told_of_the_first(confcom, enabled, command):
     before = state(enabled)
     error = refused(confcom(*command, "-o", "json"), enabled, before)
     assert error["code"] == "change-running"
-    assert f"revision 2 is pending-upgrade since {since} UTC (2" in error["why"]
+    assert re.search(rf" 2 .*pending-upgrade.* {since} UTC \(2[0-9]* s", error["why"])
     assert commands_in(error["do"]) == ["confcom status", "confcom rollback --interrupted"]
 
 
@@ -110,7 +110,7 @@ def test_one_that_records_at_the_same_moment_is_told_as_well(confcom, enabled, s
     assert enabled.objects == objects
     error = error_of(done)
     assert error["code"] == ("change-concurrent" if status == "deployed" else "change-running")
-    assert re.search(rf"\brevision 2\b.* {status} since ", error["why"])
+    assert re.search(rf" 2\b.* {status} .*UTC", error["why"])
 
 
 def test_one_that_has_not_recorded_yet_is_told_without_its_revision(confcom, cluster):
@@ -126,8 +126,8 @@ def test_one_that_has_not_recorded_yet_is_told_without_its_revision(confcom, clu
     assert done.exit_code == ExitCode.REFUSED
     error = error_of(done)
     assert error["code"] == "change-running"
-    assert "revision 1" not in error["why"]
-    assert SYSTEM in error["why"].partition("without helm: ")[2]
+    assert not re.search(r"\d", error["why"])
+    assert SYSTEM in error["why"]
 
 
 def test_helm_by_itself_that_has_no_date_is_not_taken_for_running(confcom, enabled):
