@@ -20,6 +20,11 @@ def error_of(done: Result) -> dict[str, Any]:
     return error
 
 
+def commands_in(text: str) -> list[str]:
+    """Return the commands of `confcom` that a remedy names, in their order."""
+    return re.findall(r"`(confcom [^`]+)`", text)
+
+
 def findings_of(done: Result) -> dict[str, tuple[str, str]]:
     """Return outcome and code of each check, with `-o json`; of several findings of a check, those of the last."""
     return {one["check"]: (one["outcome"], one["code"]) for one in json.loads(done.stdout)["findings"]}

@@ -63,7 +63,8 @@ def test_a_program_that_writes_for_ever_is_killed_and_takes_no_more_memory_than_
     bound = {"stdout": 4 * MIB, "stderr": MAX_STDERR_BYTES}[stream]
     assert peak < 2 * bound + 4 * MIB
     assert not is_there()
-    assert (caught.value.what, caught.value.error_code) == ("nodes cannot be listed", "output-too-large")
+    assert caught.value.error_code == "output-too-large"
+    assert "nodes" in caught.value.what
     assert f"{bound // MIB} MiB on {stream}" in caught.value.why
     assert "kubectl get nodes" in caught.value.remedy
 

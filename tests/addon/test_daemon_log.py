@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from confcom.addon.daemons import daemon_log
-from confcom.addon.daemons.daemon_log import last_complaint, own_reason
+from confcom.addon.daemons.daemon_log import Reason, last_complaint, own_reason
 from confcom.daemon import readiness_log
 from confcom.daemon.logs import JsonFormatter
 from confcom.daemon.readiness_log import REPEAT_SECONDS, ReadinessLog
@@ -44,7 +44,7 @@ QUOTE = record('{"about": "readiness"}', peer='"about": "readiness", "reason": "
     ids=range(14),
 )
 def test_why_a_daemon_is_not_ready(lines, reason):
-    assert own_reason("\n".join(lines)) == reason.strip()
+    assert own_reason("\n".join(lines)).text == reason.strip()
 
 
 def test_what_a_daemon_writes_about_its_readiness_is_found():
@@ -59,8 +59,8 @@ def test_what_a_daemon_writes_about_its_readiness_is_found():
         log.tell("starting")
         assert written.getvalue() == ""
         for reason in ("the state is damaged", "the state is damaged"):
-            log.tell(reason)
-        assert own_reason(written.getvalue()) == "the state is damaged"
+            log.tell(reason, code="state-damaged")
+        assert own_reason(written.getvalue()) == Reason("the state is damaged", "state-damaged")
         assert written.getvalue().count("\n") == 1
         now[0] += REPEAT_SECONDS
         log.tell("the state is damaged")
@@ -68,7 +68,7 @@ def test_what_a_daemon_writes_about_its_readiness_is_found():
         now[0] += REPEAT_SECONDS
         log.tell(None)
         log.tell(None)
-        assert own_reason(written.getvalue()) == ""
+        assert own_reason(written.getvalue()) == Reason()
         assert written.getvalue().count("\n") == 3
         log.tell("a newer one serves", expected=True)
         log.tell("no quote can be made")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from confcom.addon.daemons.daemon_log import Reason
 from confcom.addon.daemons.daemon_pods import PodState, daemon_pods, pod_reason, pods_needing_logs, version_of
 from confcom.addon.model.chart_objects import Component
 from testkit.fake_cluster import objects as make
@@ -86,7 +87,7 @@ def test_events_are_not_looked_through_for_each_pod():
 
 def test_what_it_says_itself_comes_before_events():
     events = [make.event("p", "Unhealthy", "Readiness probe failed: 503")]
-    assert one(make.not_ready(), events=events, said={"p": "no quote"}).reason.endswith("no quote")
+    assert one(make.not_ready(), events=events, said={"p": Reason("no quote")}).reason.endswith("no quote")
     assert one(make.not_ready(), events=events).reason == "Unhealthy: Readiness probe failed: 503"
 
 
@@ -97,7 +98,7 @@ def test_reasons_are_short_and_on_one_line():
 
 
 def test_reasons_are_printable():
-    assert one(make.not_ready(), said={"p": "a\x1b[2Jb\u202ec"}).reason.endswith("a\\x1b[2Jb\\u202ec")
+    assert one(make.not_ready(), said={"p": Reason("a\x1b[2Jb\u202ec")}).reason.endswith("a\\x1b[2Jb\\u202ec")
 
 
 def test_what_clients_had_logged_is_no_reason_why_a_container_ended():
@@ -157,7 +158,7 @@ def test_one_that_runs_again_and_is_not_ready_tells_what_it_says_itself():
     status = make.not_ready()
     status["containerStatuses"][0] |= {"lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
     pod = killed("quote-helper", status=status)
-    assert "OOMKilled" not in daemon_pods([pod], said={"p": "no quote"})[0].reason
+    assert "OOMKilled" not in daemon_pods([pod], said={"p": Reason("no quote")})[0].reason
     assert daemon_pods([pod])[0].reason.startswith("OOMKilled: ")
 
 

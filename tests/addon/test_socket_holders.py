@@ -1,22 +1,33 @@
 """Who perhaps serves the AESM socket in the quote helper's place, as `status` names it."""
 
+import ast
+import inspect
+import json
 import re
 from datetime import UTC, datetime
 
 import pytest
 
+from confcom.addon.daemons.daemon_log import Reason, own_reason
 from confcom.addon.rollout.snapshot import Snapshot
+from confcom.addon.status.socket_holders import FOREIGN_SOCKET_CODES
 from confcom.addon.status.status import add_on_status
-from confcom.quote_helper.takeover.takeover_policy import Foreign, Instance, decide
+from confcom.daemon.readiness_log import ABOUT, READINESS
+from confcom.quote_helper.takeover import socket_inspection
+from confcom.quote_helper.takeover.takeover_policy import Foreign, Instance, LiveHelper, decide
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import HARDWARE, SYSTEM
 
 ME = Instance(started_ms=1, token=1)
+FOREIGN = Foreign("another program serves there")
 
 
-def reason(*, replace_foreign=False, sight="another program serves there"):
-    """As the helper says it."""
-    return decide(Foreign(sight), me=ME, can_quote=False, replace_foreign=replace_foreign).reason
+def logged(state=FOREIGN, *, replace_foreign=False, older=False):
+    """What is taken from the log of a helper that sees this at the path; an older one logs no code."""
+    decision = decide(state, me=ME, can_quote=False, replace_foreign=replace_foreign)
+    code = {} if older else {"code": decision.code}
+    line = {"message": "not ready", ABOUT: READINESS, "reason": decision.reason} | code
+    return own_reason(json.dumps(line))
 
 
 def mounting(name, path="/var/run/aesmd", *, on="a", read_only=False, status=None, labels=()):
@@ -34,7 +45,7 @@ def told(*pods, said=None):
         SYSTEM,
         nodes=(make.node("a", HARDWARE), make.node("b", HARDWARE)),
         pods=(helper, plugin, *pods),
-        said={"h": said or reason()},
+        said={"h": said or logged()},
     )
     found = add_on_status(seen, datetime.now(UTC))
     (problem,) = [
@@ -54,11 +65,26 @@ def test_a_pod_that_may_make_a_socket_there_is_named(path):
     assert named(told(mounting("aesmd-x7", path))) == ["sgx/aesmd-x7"]
 
 
-@pytest.mark.parametrize(
-    "said",
-    [reason(sight="a program of uid 7 serves there under a quote helper's name"), reason(replace_foreign=True)],
-)
-def test_whatever_the_helper_knows_of_the_foreign_socket(said):
+def codes_of_foreign_sockets():
+    """The codes that the helper's source gives to another program's socket."""
+    calls = [one for one in ast.walk(ast.parse(inspect.getsource(socket_inspection))) if isinstance(one, ast.Call)]
+    foreign = [one for one in calls if getattr(one.func, "id", "") == "Foreign"]
+    return {keyword.value.value for one in foreign for keyword in one.keywords if keyword.arg == "code"}
+
+
+def test_the_helpers_codes_of_a_foreign_socket_are_known():
+    assert codes_of_foreign_sockets() == FOREIGN_SOCKET_CODES
+
+
+@pytest.mark.parametrize("code", sorted(FOREIGN_SOCKET_CODES))
+def test_a_foreign_socket_is_known_by_its_code_whatever_the_words_are(code):
+    assert named(told(mounting("aesmd-x7"), said=Reason("other words", code))) == ["sgx/aesmd-x7"]
+
+
+@pytest.mark.parametrize("replace_foreign", [False, True])
+@pytest.mark.parametrize("older", [False, True])
+def test_a_helper_of_an_older_image_is_understood_without_a_code(older, replace_foreign):
+    said = logged(replace_foreign=replace_foreign, older=older)
     assert named(told(mounting("aesmd-x7"), said=said)) == ["sgx/aesmd-x7"]
 
 
@@ -93,7 +119,9 @@ def test_who_is_named_after_the_service_comes_first():
     assert named(told(*pods)) == ["sgx/aesmd-x7", "sgx/x", "sgx/client"]
 
 
-def test_a_helper_that_waits_for_something_else_accuses_nobody():
-    problem = told(mounting("aesmd-x7"), said="a newer quote helper serves")
+@pytest.mark.parametrize("older", [False, True])
+def test_a_helper_that_waits_for_something_else_accuses_nobody(older):
+    said = logged(LiveHelper(Instance(started_ms=2, token=2)), older=older)
+    problem = told(mounting("aesmd-x7"), said=said)
     assert problem.code == "daemon-not-ready"
     assert "aesmd-x7" not in problem.text

@@ -2,11 +2,13 @@
 
 import copy
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from confcom.errors import ExitCode
+from testkit.cli_output import commands_in
 from testkit.fake_cluster import fields
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.fields import EDITED, edit
@@ -34,9 +36,19 @@ def problems(confcom):
     def call():
         done = confcom("status", "-o", "json")
         assert done.exit_code == ExitCode.NOT_READY
-        return json.loads(done.stdout)["problems"]
+        return json.loads(done.stdout)["problem_details"]
 
     return call
+
+
+def changed_fields(document):
+    """Of the one object that was changed: each field without the path of the Pod's spec, how, by whom and when."""
+    (drift,) = document["drift"]
+    assert (drift["kind"], drift["name"], drift["missing"]) == ("DaemonSet", "confcom-quote-helper", False)
+    return {
+        (one["field"].removeprefix("spec.template.spec."), one["deviation"], one["manager"], one["time"])
+        for one in drift["fields"]
+    }
 
 
 def set_image(daemon):
@@ -60,12 +72,11 @@ def take_limit(daemon):
 
 
 EDITS = {
-    set_image: "containers[quote-helper].image is confcom/quote-helper:evil instead of "
-    f"registry.test/confcom/quote-helper:0.1.0 (by kubectl-set at {EDITED})",
-    replace_args: f"containers[quote-helper].args has --other (by kubectl-patch at {EDITED})",
-    add_container: f"containers[debug] was added (by kubectl-edit at {EDITED})",
-    add_field: f"hostNetwork was added (by kubectl-patch at {EDITED})",
-    take_limit: f"containers[quote-helper].resources.limits.{make.PROVISION} is missing",
+    set_image: ("containers[quote-helper].image", "changed", "kubectl-set", EDITED),
+    replace_args: ("containers[quote-helper].args", "changed", "kubectl-patch", EDITED),
+    add_container: ("containers[debug]", "added", "kubectl-edit", EDITED),
+    add_field: ("hostNetwork", "added", "kubectl-patch", EDITED),
+    take_limit: (f"containers[quote-helper].resources.limits.{make.PROVISION}", "missing", "", ""),
 }
 
 
@@ -85,13 +96,15 @@ def test_it_is_named_and_set_back(confcom, cluster_of_each_helm, problems, by_ha
     by_hand(daemon)
     cluster.sleep(1)
     cluster.sleep(1)
-    told = f"the DaemonSet confcom-quote-helper was changed: {EDITS[by_hand]}"
-    assert problems() == [f"{told}: `confcom enable` sets it back"]
+    (problem,) = problems()
+    assert problem["code"] == "object-changed"
+    assert commands_in(problem["problem"]) == ["confcom enable"]
+    assert changed_fields(json.loads(confcom("status", "-o", "json").stdout)) == {EDITS[by_hand]}
 
     done = confcom(command, "--output", "json")
     assert done.exit_code == ExitCode.OK, done.output
     assert json.loads(done.stdout)["changed"] is True
-    assert f"Not as the release has it, to be set back: {told}.\n" in done.stderr
+    assert f" confcom-quote-helper was changed: {EDITS[by_hand][0]} " in done.stderr
     assert cluster.find("DaemonSet", "confcom-quote-helper")[0]["spec"] == installed
     assert confcom("status").exit_code == ExitCode.OK
     assert json.loads(confcom("enable", "--output", "json").stdout)["changed"] is False
@@ -101,23 +114,16 @@ def test_json_has_all_of_it(confcom, enabled, helper):
     for by_hand in EDITS:
         by_hand(helper())
     document = json.loads(confcom("status", "-o", "json").stdout)
-    (drift,) = document["drift"]
-    assert (drift["kind"], drift["name"], drift["missing"]) == ("DaemonSet", "confcom-quote-helper", False)
-    assert {
-        "field": "spec.template.spec.containers[quote-helper].image",
-        "deviation": "changed",
-        "manager": "kubectl-set",
-        "time": EDITED,
-    } in drift["fields"]
-    assert len(drift["fields"]) == len(EDITS)
-    assert any("; 2 more: `confcom enable`" in problem for problem in document["problems"])
+    assert changed_fields(document) == set(EDITS.values())
+    (problem,) = document["problem_details"]
+    assert "; 2 more: " in problem["problem"]
     assert document["ok"] is False
 
 
 def test_setting_back_is_no_change_that_a_rollback_would_undo(confcom, enabled, helper):
     assert confcom("update", "--version", "0.2.0").exit_code == ExitCode.OK
     set_image(helper())
-    assert confcom("enable").stdout == "The add-on is enabled (revision 3).\n"
+    assert json.loads(confcom("enable", "-o", "json").stdout)["revision"] == 3
     assert fields.get(helper(), IMAGE) == "registry.test/confcom/quote-helper:0.2.0"
     assert confcom("rollback").exit_code == ExitCode.OK
     assert fields.get(helper(), IMAGE) == "registry.test/confcom/quote-helper:0.1.0"
@@ -152,8 +158,9 @@ def test_an_update_by_helm_alone_that_is_half_made_is_seen_and_mended(confcom, e
     )
     assert done.returncode == 1, "helm takes no field from others without being told to"
     assert "device-plugin:0.2.0" in json.dumps(enabled.find("DaemonSet"))
-    told = "the last change (revision 2) failed and may be half made (Upgrade"
-    assert [one for one in problems() if one.startswith(told) and "`confcom enable` makes it again" in one]
+    (unfinished,) = [one["problem"] for one in problems() if one["code"] == "change-unfinished"]
+    assert "(revision 2)" in unfinished
+    assert commands_in(unfinished)[0] == "confcom enable"
     done = confcom(*command)
     assert done.exit_code == ExitCode.OK, done.output
     assert "evil" not in json.dumps(enabled.find("DaemonSet"))
@@ -163,7 +170,8 @@ def test_an_update_by_helm_alone_that_is_half_made_is_seen_and_mended(confcom, e
 def test_an_interrupted_change_is_told(problems, enabled):
     enabled.revisions.append(enabled.revisions[0] | {"revision": 2, "status": "pending-upgrade"})
     (problem,) = problems()
-    assert problem.startswith("the release is pending-upgrade (revision 2): if no helm is at work on it")
+    assert problem["code"] == "change-unfinished"
+    assert "pending-upgrade (revision 2)" in problem["problem"]
 
 
 PENDING = ["pending-install", "pending-upgrade", "pending-rollback"]
@@ -175,24 +183,26 @@ def test_with_an_unfinished_change_nothing_is_called_well(confcom, enabled, stat
     enabled.revisions.append(enabled.revisions[0] | {"revision": 2, "status": status})
     if ago is not None:
         enabled.revisions[-1]["updated"] = (datetime.now(UTC) - timedelta(seconds=ago)).isoformat()
-    done = confcom("status")
+    done = confcom("status", "-o", "json")
     assert done.exit_code == ExitCode.NOT_READY
-    assert "All is well" not in done.stdout
-    assert "`confcom rollback --interrupted` undoes what it did" in done.stdout
+    document = json.loads(done.stdout)
+    assert document["ok"] is False
+    (problem,) = document["problem_details"]
+    assert problem["code"] == "change-unfinished"
+    assert commands_in(problem["problem"]) == ["confcom rollback --interrupted"]
 
 
-ENABLE_AGAIN = "; then `confcom enable`"
 REMEDIES = {
-    ("failed",): "`confcom enable` makes it again, `confcom disable` removes it",
-    ("pending-install",): f"`confcom disable --interrupted` removes what it made{ENABLE_AGAIN}",
-    ("failed", "pending-upgrade"): f"`confcom disable --interrupted` removes what it made{ENABLE_AGAIN}",
-    ("uninstalling",): f"`confcom disable` finishes the removal{ENABLE_AGAIN}",
-    ("deployed", "uninstalling"): f"`confcom disable` finishes the removal{ENABLE_AGAIN}",
-    ("deployed", "failed"): "`confcom enable` makes it again, `confcom rollback` undoes it",
-    ("deployed", "pending-upgrade"): "`confcom rollback --interrupted` undoes what it did",
-    ("deployed", "pending-rollback"): "`confcom rollback --interrupted` undoes what it did",
+    ("failed",): ["confcom enable", "confcom disable"],
+    ("pending-install",): ["confcom disable --interrupted", "confcom enable"],
+    ("failed", "pending-upgrade"): ["confcom disable --interrupted", "confcom enable"],
+    ("uninstalling",): ["confcom disable", "confcom enable"],
+    ("deployed", "uninstalling"): ["confcom disable", "confcom enable"],
+    ("deployed", "failed"): ["confcom enable", "confcom rollback"],
+    ("deployed", "pending-upgrade"): ["confcom rollback --interrupted"],
+    ("deployed", "pending-rollback"): ["confcom rollback --interrupted"],
 }
-"""By the revisions' statuses: how the problem ends."""
+"""By the revisions' statuses: the commands that the problem names."""
 
 
 @pytest.mark.parametrize("statuses", REMEDIES, ids=" ".join)
@@ -203,31 +213,33 @@ def test_the_remedy_for_a_change_that_was_not_finished_is_one_that_helm_takes(en
         for number, status in enumerate(statuses, 1)
     ]
     (problem,) = problems()
-    assert problem.endswith(f", and {REMEDIES[statuses]}" if statuses[-1] != "failed" else f": {REMEDIES[statuses]}")
+    assert problem["code"] == "change-unfinished"
+    assert commands_in(problem["problem"]) == REMEDIES[statuses]
 
 
 def test_a_release_that_was_removed_and_whose_history_helm_keeps_was_not_interrupted(enabled, problems):
     enabled.remove({("DaemonSet", f"confcom-{one}") for one in ("quote-helper", "device-plugin")})
     enabled.revisions[0] |= {"status": "uninstalled"}
-    assert not [one for one in problems() if "interrupted" in one]
+    assert "change-unfinished" not in {one["code"] for one in problems()}
 
 
 @pytest.mark.parametrize("kind", ["ServiceAccount", "DaemonSet"])
 def test_what_somebody_deleted_is_named(confcom, enabled, problems, kind):
     gone = enabled.find(kind, "confcom-quote-helper")[0]
     enabled.remove({(kind, "confcom-quote-helper")})
-    assert f"the {kind} confcom-quote-helper is missing: `confcom enable` makes it again" in problems()
+    (problem,) = [one["problem"] for one in problems() if one["code"] == "object-missing"]
+    assert f"{kind} confcom-quote-helper " in problem
+    assert commands_in(problem) == ["confcom enable"]
     done = confcom("enable")
-    assert f"Gone from the cluster, to be made again: {kind} confcom-quote-helper.\n" in done.stderr
+    assert f"{kind} confcom-quote-helper" in done.stderr
     assert enabled.find(kind, "confcom-quote-helper")[0]["metadata"]["labels"] == gone["metadata"]["labels"]
     assert confcom("status").exit_code == ExitCode.OK
 
 
 def test_all_daemons_are_deleted(enabled, problems):
     enabled.remove({("DaemonSet", f"confcom-{one}") for one in ("quote-helper", "device-plugin")})
-    told = problems()
-    assert "the DaemonSet confcom-device-plugin is missing: `confcom enable` makes it again" in told
-    assert "the DaemonSet confcom-quote-helper is missing: `confcom enable` makes it again" in told
+    told = " ".join(one["problem"] for one in problems() if one["code"] == "object-missing")
+    assert re.findall(r"DaemonSet (\S+)", told) == ["confcom-device-plugin", "confcom-quote-helper"]
 
 
 def test_a_restart_is_no_drift(confcom, enabled, helper):
@@ -236,7 +248,7 @@ def test_a_restart_is_no_drift(confcom, enabled, helper):
     enabled.sleep(1)
     enabled.sleep(1)
     assert confcom("status").exit_code == ExitCode.OK
-    assert "as it was asked to be already" in confcom("enable").stderr
+    assert json.loads(confcom("enable", "-o", "json").stdout)["changed"] is False
     assert confcom("update", "--set", "logLevel=debug").exit_code == ExitCode.OK
     assert helper()["spec"]["template"]["metadata"]["annotations"] == {"restartedAt": "now"}
 
@@ -245,7 +257,7 @@ def test_a_dry_run_says_what_would_be_set_back(confcom, enabled, helper):
     set_image(helper())
     before = copy.deepcopy(helper())
     done = confcom("enable", "--dry-run")
-    assert "Not as the release has it, to be set back: the DaemonSet confcom-quote-helper was changed" in done.stderr
+    assert f"{EDITS[set_image][0]} is confcom/quote-helper:evil" in done.stderr
     assert helper() == before
 
 
@@ -253,10 +265,11 @@ def test_who_may_not_read_the_release_gets_the_rest_and_is_told(confcom, enabled
     set_image(helper())
     enabled.denied = {"list secrets"}
     document = json.loads(confcom("status", "-o", "json").stdout)
-    assert document["problems"] == []
-    (doubt,) = document["not_compared"]
-    assert doubt.startswith("the release cannot be looked up: query: failed to query with labels: secrets is forbidden")
-    assert "Not compared:\n  the release cannot be" in confcom("status").stdout
+    assert document["problem_details"] == []
+    (doubt,) = document["not_compared_details"]
+    assert doubt["code"] == "release-not-compared"
+    assert "secrets is forbidden" in doubt["problem"]
+    assert f"Not compared:\n  {doubt['problem']}\n" in confcom("status").stdout
 
 
 def test_who_may_read_a_part_is_told_of_the_rest(confcom, enabled, helper, problems):
@@ -266,24 +279,32 @@ def test_who_may_read_a_part_is_told_of_the_rest(confcom, enabled, helper, probl
     enabled.remove({("ServiceAccount", "confcom-quote-helper")})
     enabled.denied = {"get serviceaccounts"}
     (problem,) = problems()
-    assert "quote-helper:evil instead of" in problem
-    assert json.loads(confcom("status", "-o", "json").stdout)["not_compared"] == [
-        "this user may not read ServiceAccount confcom-device-plugin, ServiceAccount confcom-quote-helper"
+    assert problem["code"] == "object-changed"
+    assert "quote-helper:evil" in problem["problem"]
+    (doubt,) = json.loads(confcom("status", "-o", "json").stdout)["not_compared_details"]
+    assert doubt["code"] == "release-not-compared"
+    assert re.findall(r"ServiceAccount (confcom-[a-z-]+)", doubt["problem"]) == [
+        "confcom-device-plugin",
+        "confcom-quote-helper",
     ]
 
 
 def test_without_helm_nothing_is_compared(confcom, enabled):
     enabled.missing = {"helm"}
-    done = confcom("status")
+    done = confcom("status", "-o", "json")
     assert done.exit_code == ExitCode.OK
-    assert "  the release cannot be looked up: there is no helm on PATH" in done.stdout
+    (doubt,) = json.loads(done.stdout)["not_compared_details"]
+    assert doubt["code"] == "release-not-compared"
+    assert " helm " in doubt["problem"]
 
 
 def test_manifests_without_a_release_are_not_compared(confcom, enabled):
     enabled.revisions.clear()
-    done = confcom("status")
+    done = confcom("status", "-o", "json")
     assert done.exit_code == ExitCode.OK
-    assert f"  helm has no release confcom in {SYSTEM}" in done.stdout
+    (doubt,) = json.loads(done.stdout)["not_compared_details"]
+    assert doubt["code"] == "release-not-compared"
+    assert f" {SYSTEM}" in doubt["problem"]
 
 
 @pytest.mark.parametrize(
@@ -311,9 +332,11 @@ def test_helm_3_replaces_objects_which_needs_a_permission_of_its_own(confcom, cl
     cluster.helm_version = "v3.22.0"
     assert confcom("enable", "--simulated").exit_code == ExitCode.OK
     cluster.denied = {"update daemonsets"}
-    done = confcom("update", "--set", "logLevel=debug")
+    done = confcom("update", "--set", "logLevel=debug", "-o", "json")
     assert done.exit_code == ExitCode.REFUSED
-    assert f"why: not allowed: update daemonsets.apps in {SYSTEM}\n" in done.stderr
+    (finding,) = [one for one in json.loads(done.stdout)["findings"] if one["outcome"] == "failed"]
+    assert finding["code"] == "permissions-missing"
+    assert finding["why"].endswith(f": update daemonsets.apps in {SYSTEM}")
     set_image(cluster.find("DaemonSet", "confcom-quote-helper")[0])
     done = confcom("rollback", "1")
     assert done.exit_code == ExitCode.FAILED

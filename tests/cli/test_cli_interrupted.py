@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import click
 import pytest
 
 from confcom.errors import ExitCode
+from testkit.cli_output import commands_in, error_of
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC, SYSTEM
 
@@ -37,8 +39,17 @@ def when_called(cluster, *words):
 
 
 def told(done):
+    """The error of a command that was given `-o json`, which is its last words on stderr too."""
     assert done.exit_code == ExitCode.INTERRUPTED, done.output
-    return [line.strip() for line in done.stderr.splitlines()[-3:]]
+    error = error_of(done)
+    assert [line.strip() for line in done.stderr.splitlines()][-1] == f"do:  {error['do']}"
+    return error
+
+
+def facts(error):
+    """The release's revision that an error names, the namespace if it was made, and the commands that it proposes."""
+    revisions = [int(number) for number in re.findall(r"(?<![\w.-])\d+(?![\w.-])", error["why"])]
+    return revisions, re.findall(SYSTEM, error["why"]), commands_in(error["do"])
 
 
 @pytest.mark.parametrize("command", [["enable", "--simulated"], ["update"], ["disable"], ["rollback"]])
@@ -55,15 +66,8 @@ def test_before_helm_nothing_was_changed(confcom, enabled, command, at):
 
     enabled.run = watched
     done = confcom(*command, "--output", "json")
-    assert done.exit_code == ExitCode.INTERRUPTED
-    error = json.loads(done.stdout)["error"]
-    assert error.pop("code")
-    assert error == {
-        "what": "interrupted before anything was changed",
-        "why": "",
-        "do": "the same command again, if the change is still wanted",
-        "exit_code": 130,
-    }
+    error = told(done)
+    assert (error["code"], error["why"], error["exit_code"]) == ("interrupted-before-change", "", 130)
     assert done.stderr.splitlines()[-2:] == [f"Error: {error['what']}", f"  do:  {error['do']}"]
     assert json.dumps(enabled.revisions) == before
 
@@ -81,13 +85,13 @@ def test_what_was_done_before_helm_is_told(confcom, cluster):
         return run(arguments, **more)
 
     cluster.run = watched
-    what, why, do = told(confcom("enable", "--simulated-node", "b"))
-    assert what == "Error: interrupted before helm was started"
-    assert why == (
-        "why: helm has changed nothing; without helm: the node b was labelled confcom.internal/simulated-sgx=true; "
-        "perhaps the namespace confcom-system was made"
-    )
-    assert do == "do:  the same command again makes the rest of the change"
+    error = told(confcom("enable", "--simulated-node", "b", "-o", "json"))
+    assert error["code"] == "interrupted-before-helm"
+    node, namespace = error["why"].split("; ")[-2:]
+    assert " b " in node
+    assert "confcom.internal/simulated-sgx=true" in node
+    assert namespace.startswith("perhaps ")
+    assert SYSTEM in namespace
     assert not cluster.revisions
 
 
@@ -95,14 +99,12 @@ def test_what_was_done_before_helm_is_told(confcom, cluster):
 def test_while_helm_upgrades_it_is_told_what_helm_has_recorded(confcom, enabled, number):
     enabled.on_tick = lambda _: os.kill(os.getpid(), number)
     before = signal.getsignal(signal.SIGTERM)
-    what, why, do = told(confcom("update", "--set", "logLevel=debug"))
+    error = told(confcom("update", "--set", "logLevel=debug", "-o", "json"))
     assert signal.getsignal(signal.SIGTERM) is before
     assert [one["status"] for one in enabled.revisions] == ["deployed", "failed"]
-    assert what == "Error: interrupted while helm was at work"
-    assert why == (
-        'why: the last change (revision 2) failed and may be half made (Upgrade "confcom" failed: context canceled)'
-    )
-    assert do == "do:  `confcom enable` makes it again, `confcom rollback` undoes it"
+    assert error["code"] == "interrupted-during-helm"
+    assert facts(error) == ([2], [], ["confcom enable", "confcom rollback"])
+    assert 'Upgrade "confcom" failed: context canceled' in error["why"]
     enabled.on_tick = None
     assert enabled.find("Job")
     assert confcom("rollback").exit_code == ExitCode.OK
@@ -111,10 +113,9 @@ def test_while_helm_upgrades_it_is_told_what_helm_has_recorded(confcom, enabled,
 
 def test_while_helm_installs_it_is_told_with_what_was_done_before(confcom, cluster):
     cluster.on_tick = interrupt
-    _, why, do = told(confcom("enable", "--simulated"))
-    assert "(revision 1) failed and may be half made" in why
-    assert why.endswith("without helm: the namespace confcom-system was made")
-    assert do == "do:  `confcom enable` makes it again, `confcom disable` removes it"
+    error = told(confcom("enable", "--simulated", "-o", "json"))
+    assert error["code"] == "interrupted-during-helm"
+    assert facts(error) == ([1], [SYSTEM], ["confcom enable", "confcom disable"])
     cluster.on_tick = None
     assert confcom("enable", "--simulated").exit_code == ExitCode.OK
 
@@ -122,10 +123,9 @@ def test_while_helm_installs_it_is_told_with_what_was_done_before(confcom, clust
 def test_helm_that_had_not_begun_has_recorded_nothing(confcom, enabled):
     enabled._record = lambda *_: None  # it ends before it has recorded that it has begun
     enabled.on_tick = interrupt
-    what, why, do = told(confcom("update", "--set", "logLevel=debug"))
-    assert what == "Error: interrupted while helm was at work"
-    assert why == "why: helm has recorded no new revision: the release is as it was (revision 1)"
-    assert do == "do:  the same command again, if the change is still wanted"
+    error = told(confcom("update", "--set", "logLevel=debug", "-o", "json"))
+    assert error["code"] == "interrupted-during-helm"
+    assert facts(error) == ([1], [], [])
 
 
 def test_helm_that_ended_in_time_has_made_the_change(confcom, enabled):
@@ -137,10 +137,10 @@ def test_helm_that_ended_in_time_has_made_the_change(confcom, enabled):
         raise KeyboardInterrupt
 
     enabled._helm_rollback = interrupted
-    what, why, do = told(confcom("rollback"))
-    assert what == "Error: interrupted while helm was at work"
-    assert why == "why: helm has recorded revision 3 as deployed: the change is made, and the cluster goes on"
-    assert do == "do:  `confcom status` shows how far it is"  # another rollback would go further back
+    error = told(confcom("rollback", "-o", "json"))
+    assert error["code"] == "interrupted-during-helm"
+    assert "deployed" in error["why"]
+    assert facts(error) == ([3], [], ["confcom status"])  # another rollback would go further back
 
 
 def test_what_cannot_be_looked_up_is_said_not_to_be_known(confcom, enabled):
@@ -149,9 +149,9 @@ def test_what_cannot_be_looked_up_is_said_not_to_be_known(confcom, enabled):
         interrupt()
 
     enabled.on_tick = leave
-    _, why, do = told(confcom("update", "--set", "logLevel=debug"))
-    assert why == "why: what helm has recorded could not be looked up"
-    assert do == "do:  `confcom status` says what came of it"
+    error = told(confcom("update", "--set", "logLevel=debug", "-o", "json"))
+    assert error["code"] == "interrupted-during-helm"
+    assert facts(error) == ([], [], ["confcom status"])
 
 
 def wait_for_daemons(cluster):
@@ -161,19 +161,15 @@ def wait_for_daemons(cluster):
 
 def test_while_the_daemons_are_waited_for_the_change_is_made(confcom, enabled):
     wait_for_daemons(enabled)
-    done = confcom("update", "--set", "logLevel=debug", "--output", "json")
-    what, why, do = told(done)
-    assert what == "Error: interrupted while the add-on was waited for"
-    assert why == "why: the change is made (revision 2), and the cluster goes on with it by itself"
-    assert do == "do:  `confcom status` shows how far it is; `confcom rollback` undoes it"
-    assert json.loads(done.stdout)["error"]["exit_code"] == 130
+    error = told(confcom("update", "--set", "logLevel=debug", "--output", "json"))
+    assert error["code"] == "interrupted-during-wait"
+    assert facts(error) == ([2], [], ["confcom status", "confcom rollback"])
     assert enabled.revisions[-1]["values"]["logLevel"] == "debug"
 
 
 def test_who_only_waited_has_changed_nothing(confcom, enabled):
     wait_for_daemons(enabled)
-    what, _ = told(confcom("enable", "--simulated"))[-2:]
-    assert what == "Error: interrupted before anything was changed"
+    assert told(confcom("enable", "--simulated", "-o", "json"))["code"] == "interrupted-before-change"
 
 
 def test_disabling_that_is_interrupted_goes_on_with_the_same_command(confcom, enabled):
@@ -184,27 +180,30 @@ def test_disabling_that_is_interrupted_goes_on_with_the_same_command(confcom, en
         return 1, "", "Error: it was away"
 
     enabled._helm_uninstall = interrupted
-    what, why, do = told(confcom("disable"))
-    assert what == "Error: interrupted while helm was at work"
-    assert why.startswith("why: the release is not removed, and is deployed (revision 1); without helm: ")
-    assert "ValidatingAdmissionPolicyBinding confcom-provision, confcom-simulated-root." in why
-    assert do == "do:  `confcom disable` again removes the rest; `confcom enable` puts back what is gone"
+    error = told(confcom("disable", "-o", "json"))
+    assert error["code"] == "interrupted-during-helm"
+    assert facts(error)[::2] == ([1], ["confcom disable", "confcom enable"])
+    assert "ValidatingAdmissionPolicyBinding confcom-provision, confcom-simulated-root." in error["why"]
 
     enabled._helm_uninstall = uninstall
     wait_for_daemons(enabled)
-    what, why, do = told(confcom("disable"))
-    assert what == "Error: interrupted while the rest was removed"
-    assert why.startswith("why: the release is removed; ")
-    assert do == "do:  `confcom disable` again removes the rest"
+    error = told(confcom("disable", "-o", "json"))
+    assert error["code"] == "interrupted-during-removal"
+    assert error["why"]
+    assert facts(error) == ([], [], ["confcom disable"])
     assert confcom("disable").exit_code == ExitCode.OK
 
 
 def test_of_what_was_never_enabled_nothing_is_said_to_be_removed(confcom, cluster):
     when_called(cluster, "nodes", "--output=json")
-    what, why, do = told(confcom("disable"))
-    assert what == "Error: interrupted while the rest was removed"
-    assert why == "why: there was no release, and the nodes keep the names of the resources"
-    assert do == "do:  `confcom disable` again removes the rest"
+    never = told(confcom("disable", "-o", "json"))
+    assert never["code"] == "interrupted-during-removal"
+    assert facts(never) == ([], [], ["confcom disable"])
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    when_called(cluster, "daemonsets.apps,pods,controllerrevisions.apps,events")
+    removed = told(confcom("disable", "-o", "json"))
+    assert removed["code"] == never["code"]
+    assert removed["why"] != never["why"]
 
 
 def abort(*_, **__):
@@ -216,17 +215,16 @@ def test_ctrl_c_at_the_question_changes_nothing(confcom, enabled, monkeypatch):
     terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr("confcom.cli.commands.disable.sys", terminal)
     monkeypatch.setattr(click, "confirm", abort)
-    done = confcom("disable")
-    assert told(done)[-2] == "Error: interrupted before anything was changed"
+    assert told(confcom("disable", "-o", "json"))["code"] == "interrupted-before-change"
     assert enabled.find("DaemonSet", namespace=SYSTEM)
 
 
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (["update", "--set", "logLevel=debug"], "interrupted while the add-on was waited for"),
-        (["disable"], "interrupted while the rest was removed"),
-        (["enable", "--simulated"], "interrupted before anything was changed"),
+        (["update", "--set", "logLevel=debug"], "interrupted-during-wait"),
+        (["disable"], "interrupted-during-removal"),
+        (["enable", "--simulated"], "interrupted-before-change"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -234,4 +232,4 @@ def test_while_the_result_is_written_the_change_is_made(confcom, enabled, monkey
     del enabled
     for module in ("enable", "disable"):
         monkeypatch.setattr(f"confcom.cli.commands.{module}.show_result", interrupt)
-    assert f"Error: {expected}" in told(confcom(*command))
+    assert told(confcom(*command, "-o", "json"))["code"] == expected

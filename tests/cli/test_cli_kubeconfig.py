@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from confcom.cli.group import cli
 from confcom.errors import ExitCode
+from testkit.cli_output import error_of
 from testkit.tool_programs import newest
 
 COMMANDS = [["status"], ["enable"], ["update"], ["rollback"], ["disable"], ["simulation", "export", "trust"]]
@@ -16,12 +17,17 @@ KUBECTL = "The connection to the server localhost:8080 was refused - did you spe
 HELM = 'Error: kubernetes cluster unreachable: Get "http://localhost:8080/version": dial tcp: connection refused'
 
 
-def explained(done):
+def explained(done, code="no-current-context"):
+    """The error of a command that was given `-o json`, or the finding that caused it."""
     assert done.exit_code == ExitCode.UNAVAILABLE, done.output
-    assert "KUBECONFIG" in done.stderr
-    assert "~/.kube/config" in done.stderr
-    assert "did you specify" not in done.stderr
-    return done
+    error = error_of(done)
+    if error["code"] == "preflight-failed":
+        (error,) = [one for one in json.loads(done.stdout)["findings"] if one["outcome"] == "failed"]
+    assert error["code"] == code
+    assert "KUBECONFIG" in error["why"] + error["do"]
+    assert "~/.kube/config" in error["why"] + error["do"]
+    assert KUBECTL not in done.stderr
+    return error
 
 
 @pytest.mark.parametrize("command", COMMANDS[:-1], ids=" ".join)
@@ -35,20 +41,17 @@ def test_it_is_said_where_a_kubeconfig_is_looked_for(confcom, cluster, command):
         return subprocess.CompletedProcess(arguments, 1, b"", said.encode())
 
     cluster.run = nowhere
-    explained(confcom(*command))
-    if command == ["status"]:
-        error = json.loads(confcom(*command, "-o", "json").stdout)["error"]
-        assert "KUBECONFIG" in error["why"]
-        assert "export KUBECONFIG=FILE" in error["do"]
+    error = explained(confcom(*command, "-o", "json"))
+    assert "KUBECONFIG" in error["why"]
+    assert "export KUBECONFIG=FILE" in error["do"]
 
 
 def test_a_context_that_is_not_there(confcom, cluster):
     said = b"Error in configuration: context was not found for specified context: foo"
     cluster.run = lambda arguments, /, **_: subprocess.CompletedProcess(arguments, 1, b"", said)
-    done = confcom("status", "--context", "foo")
-    assert done.exit_code == ExitCode.UNAVAILABLE
-    assert "specified context: foo" in done.stderr
-    assert "`kubectl config get-contexts` lists those" in done.stderr
+    error = explained(confcom("status", "--context", "foo", "-o", "json"), "context-not-found")
+    assert "specified context: foo" in error["why"]
+    assert "kubectl config get-contexts" in error["do"]
 
 
 @pytest.fixture
@@ -67,13 +70,13 @@ def nobodys_machine(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("nobodys_machine")
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_with_the_real_programs(command):
-    explained(CliRunner().invoke(cli, command, catch_exceptions=False))
+    explained(CliRunner().invoke(cli, [*command, "-o", "json"], catch_exceptions=False))
 
 
 @pytest.mark.usefixtures("nobodys_machine")
 def test_a_kubeconfig_without_a_context(tmp_path, monkeypatch):
     (tmp_path / "config").write_text("apiVersion: v1\nkind: Config\n")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-    explained(CliRunner().invoke(cli, ["status"], catch_exceptions=False))
-    done = CliRunner().invoke(cli, ["status", "--context", "foo"], catch_exceptions=False)
-    assert "kubectl config get-contexts" in done.stderr
+    explained(CliRunner().invoke(cli, ["status", "-o", "json"], catch_exceptions=False))
+    done = CliRunner().invoke(cli, ["status", "--context", "foo", "-o", "json"], catch_exceptions=False)
+    explained(done, "context-not-found")

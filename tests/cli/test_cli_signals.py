@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import pytest
 
 from confcom.addon.cluster.processes import Watch
 from confcom.errors import ExitCode
+from testkit.cli_output import commands_in
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.cluster import FakeCluster
 
@@ -150,10 +152,11 @@ def test_the_last_lines_and_the_document_say_what_helm_has_recorded(command, sen
     out, err = process.communicate(timeout=30)
     assert process.returncode == ExitCode.INTERRUPTED, err
     assert [one["status"] for one in cluster.revisions] == ["failed"]
-    assert err.splitlines()[-3] == "Error: interrupted while helm was at work"
-    assert "(revision 1) failed and may be half made" in err.splitlines()[-2]
-    assert "`confcom enable` makes it again" in err.splitlines()[-1]
-    assert json.loads(out)["error"]["exit_code"] == ExitCode.INTERRUPTED
+    error = json.loads(out)["error"]
+    assert (error["code"], error["exit_code"]) == ("interrupted-during-helm", ExitCode.INTERRUPTED)
+    assert err.splitlines()[-3:] == [f"Error: {error['what']}", f"  why: {error['why']}", f"  do:  {error['do']}"]
+    assert re.search(r"\b1\b", error["why"])
+    assert commands_in(error["do"]) == ["confcom enable", "confcom disable"]
     (helm,) = [one for one in seen if one["argv"][:2] == ["helm", "upgrade"] and "--dry-run=server" not in one["argv"]]
     assert helm["sid"] != process.pid
     assert {one["sid"] for one in seen if one["argv"][0] == "kubectl"} == {process.pid}

@@ -1,11 +1,13 @@
 """The simulated root's Secret is deleted while the add-on runs: what `status` and `enable` say, and wait for."""
 
 import json
+import re
 
 import pytest
 
 from confcom.addon.cluster.snapshot_reader import MOST_ASKED
 from confcom.errors import ExitCode
+from testkit.cli_output import commands_in, error_of
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.hook import RECORD, SECRET
 from testkit.fake_cluster.objects import SYSTEM
@@ -59,6 +61,36 @@ def behind(followed):
     return followed
 
 
+@pytest.fixture
+def status(confcom):
+    """The document that status prints, and its exit code."""
+
+    def call():
+        done = confcom("status", "-o", "json")
+        return json.loads(done.stdout), done.exit_code
+
+    return call
+
+
+def is_well(found):
+    """Whether nothing is wrong, and everything was compared."""
+    document, code = found
+    return document["ok"] and document["not_compared"] == [] and code == ExitCode.OK
+
+
+def one_problem(found):
+    document, code = found
+    assert code == ExitCode.NOT_READY
+    (problem,) = document["problem_details"]
+    return problem
+
+
+def doubts(found):
+    document, code = found
+    assert code == ExitCode.OK
+    return document["not_compared_details"]
+
+
 def asked(cluster):
     return [word for line in cluster.calls for word in line if word.startswith("--raw=")]
 
@@ -70,76 +102,68 @@ def test_only_helpers_that_are_not_younger_than_the_published_root_are_asked(con
     assert len(asked(followed)) == times
 
 
-def test_status_asks_an_older_helper_and_reads_no_secret(confcom, followed):
-    done = confcom("status")
-    assert (done.exit_code, done.stdout.splitlines()[-1]) == (ExitCode.OK, "All is well.")
+def test_status_asks_an_older_helper_and_reads_no_secret(status, followed):
+    assert is_well(status())
     name = helper(followed)["metadata"]["name"]
     assert asked(followed) == [f"--raw=/api/v1/namespaces/{SYSTEM}/pods/{name}:8080/proxy/metrics"]
     assert not [line for line in followed.calls if any("secret" in word.lower() for word in line)]
 
 
-def test_status_says_that_the_root_is_gone(confcom, enabled):
+def test_status_says_that_the_root_is_gone(status, enabled):
     enabled.remove({("Secret", SECRET["metadata"]["name"])})
-    done = confcom("status")
-    assert done.exit_code == ExitCode.NOT_READY
-    assert "the ConfigMap confcom-simulated-root is missing, which Kubernetes removes when" in done.stdout
-    assert "`confcom enable` makes what is missing" in done.stdout
+    problem = one_problem(status())
+    assert problem["code"] == "root-record-missing"
+    assert RECORD["metadata"]["name"] in problem["problem"]
+    assert "confcom enable" in commands_in(problem["problem"])
 
 
-def test_status_names_the_helper_that_quotes_by_another_root(confcom, behind):
-    done = confcom("status", "-o", "json")
-    (problem,) = json.loads(done.stdout)["problems"]
+def test_status_names_the_helper_that_quotes_by_another_root(status, behind):
+    problem = one_problem(status())
     name = helper(behind)["metadata"]["name"]
-    assert problem.startswith(
-        f"a: the quote helper {name} quotes by another simulated root (SHA-256 {OLD[:16]}...) than the cluster's "
-        f"({NEW[:16]}...)"
-    )
-    assert problem.endswith(f"kubectl delete pod -n {SYSTEM} {name}")
+    assert (problem["code"], problem["node"]) == ("helper-root-outdated", "a")
+    assert f" {name} " in problem["problem"]
+    assert re.findall(r"\b([0-9a-f]{16})[.]{3}", problem["problem"]) == [OLD[:16], NEW[:16]]
+    assert problem["problem"].endswith(f"kubectl delete pod -n {SYSTEM} {name}")
 
 
 @pytest.mark.parametrize("denied", [False, True])
-def test_a_helper_that_cannot_be_asked_is_told(confcom, behind, denied):
+def test_a_helper_that_cannot_be_asked_is_told(status, behind, denied):
     if denied:
         behind.denied.add("get pods/proxy")
     behind.roots.clear()
-    done = confcom("status", "-o", "json")
-    assert done.exit_code == ExitCode.OK
-    (doubt,) = json.loads(done.stdout)["not_compared"]
-    assert "cannot be asked by which one it quotes" in doubt
-    assert ("cannot get resource" in doubt) is denied
+    (doubt,) = doubts(status())
+    assert (doubt["code"], doubt["node"]) == ("helper-not-asked", "a")
+    assert ("cannot get resource" in doubt["problem"]) is denied
 
 
-def test_who_may_not_read_what_is_published_is_told_so(confcom, behind):
+def test_who_may_not_read_what_is_published_is_told_so(status, behind):
     behind.denied.add("get configmaps")
-    done = confcom("status")
-    assert done.exit_code == ExitCode.OK
-    assert "Not compared:" in done.stdout
-    assert "the ConfigMap confcom-simulated-root cannot be read: " in done.stdout
+    (doubt,) = doubts(status())
+    assert doubt["code"] == "root-record-unreadable"
+    assert RECORD["metadata"]["name"] in doubt["problem"]
 
 
 @pytest.mark.parametrize("data", [{"sha256": "my root"}, {}])
-def test_enable_mends_a_record_that_somebody_damaged(confcom, followed, data):
+def test_enable_mends_a_record_that_somebody_damaged(confcom, status, followed, data):
     record(followed)["data"] = data
-    told = confcom("status")
-    assert told.exit_code == ExitCode.NOT_READY
-    assert "the ConfigMap confcom-simulated-root holds no fingerprint" in told.stdout
-    assert "is missing" not in told.stdout
+    assert one_problem(status())["code"] == "root-record-damaged"
     done = confcom("enable", "--simulated")
     assert done.exit_code == ExitCode.OK, done.output
-    assert "The ConfigMap confcom-simulated-root holds no fingerprint of the simulated root" in done.stderr
+    assert RECORD["metadata"]["name"] in done.stderr
     assert record(followed)["data"] == {"sha256": NEW}
-    assert confcom("status").stdout.splitlines()[-1] == "All is well."
+    assert is_well(status())
 
 
-def test_a_wrong_fingerprint_is_mended_by_deleting_the_record_and_enabling(confcom, followed):
+def test_a_wrong_fingerprint_is_mended_by_deleting_the_record_and_enabling(confcom, status, followed):
     record(followed)["data"] = {"sha256": "ef" * 32}
-    told = confcom("status").stdout
-    assert "quotes by another simulated root" in told
-    assert "somebody edited the ConfigMap confcom-simulated-root, delete it, and `confcom enable` publishes" in told
+    problem = one_problem(status())
+    assert problem["code"] == "helper-root-outdated"
+    assert "ConfigMap confcom-simulated-root" in problem["problem"]
+    assert "confcom enable" in commands_in(problem["problem"])
     followed.remove({("ConfigMap", RECORD["metadata"]["name"])})
     assert confcom("enable", "--simulated").exit_code == ExitCode.OK
     assert record(followed)["data"] == {"sha256": NEW}
-    assert confcom("status").stdout.splitlines()[-1] == "All is well."
+    assert is_well(status())
 
 
 def test_disable_asks_no_helper_and_reads_no_record(confcom, behind):
@@ -150,14 +174,15 @@ def test_disable_asks_no_helper_and_reads_no_record(confcom, behind):
     assert done.exit_code == ExitCode.OK, done.output
 
 
-def test_not_more_helpers_are_asked_than_that(confcom, behind):
+def test_not_more_helpers_are_asked_than_that(status, behind):
     for number in range(MOST_ASKED + 3):
         pod = make.pod(f"more-{number:03}", namespace=SYSTEM, on="a", labels=make.labels("quote-helper"))
         start_at(pod, BEFORE)
         behind.objects.append(pod)
-    told = json.loads(confcom("status", "-o", "json").stdout)["not_compared"]
+    document, _ = status()
     assert len(asked(behind)) == MOST_ASKED
-    assert len([one for one in told if f"more than {MOST_ASKED} would have to be asked" in one]) == 4
+    told = [one for one in document["not_compared_details"] if str(MOST_ASKED) in one["problem"]]
+    assert [one["code"] for one in told] == ["helper-not-asked"] * 4
 
 
 @pytest.fixture
@@ -178,22 +203,22 @@ def deleted(enabled):
     return enabled
 
 
-def test_enable_makes_another_root_tells_it_and_waits_for_the_helpers(confcom, deleted):
+def test_enable_makes_another_root_tells_it_and_waits_for_the_helpers(confcom, status, deleted):
     started = deleted.now
     done = confcom("enable", "--simulated")
     assert done.exit_code == ExitCode.OK, done.output
     assert "Secret confcom-simulated-platform, ConfigMap confcom-simulated-root" in done.stderr
-    assert f"The cluster has another simulated root now, SHA-256 {NEW}" in done.stderr
-    assert "`confcom simulation export` again" in done.stderr
+    assert NEW in done.stderr
+    assert "confcom simulation export" in commands_in(done.stderr)
     assert deleted.now - started >= 60
-    assert "All is well." in confcom("status").stdout
+    assert is_well(status())
 
 
-def test_enable_that_does_not_wait_leaves_it_to_status(confcom, deleted):
+def test_enable_that_does_not_wait_leaves_it_to_status(confcom, status, deleted):
     started = deleted.now
     assert confcom("enable", "--simulated", "--no-wait").exit_code == ExitCode.OK
     assert deleted.now - started < 60
-    assert "quotes by another simulated root" in confcom("status").stdout
+    assert one_problem(status())["code"] == "helper-root-outdated"
 
 
 def test_enable_again_waits_for_helpers_that_are_behind_though_nothing_is_changed(confcom, behind):
@@ -216,10 +241,11 @@ def test_a_helper_that_does_not_follow_ends_the_wait_with_what_to_do(confcom, be
         later = behind.now + 10
         behind.on_tick = lambda cluster: cluster.now >= later and cluster.roots.clear()
     started = behind.now
-    done = confcom("enable", "--simulated")
+    done = confcom("enable", "--simulated", "-o", "json")
     assert done.exit_code == ExitCode.NOT_READY
-    assert "not every quote helper quotes by the cluster's simulated root" in done.stderr
-    assert f"kubectl delete pod --namespace={SYSTEM} {name}" in done.stderr
+    error = error_of(done)
+    assert error["code"] == "root-not-in-use"
+    assert error["do"].endswith(f"kubectl delete pod --namespace={SYSTEM} {name}")
     assert behind.now - started >= 300
 
 
@@ -245,6 +271,6 @@ def test_helpers_that_cannot_be_asked_are_told_and_not_waited_for(confcom, behin
     done = confcom(command, *(["--simulated"] if command == "enable" else []))
     assert done.exit_code == ExitCode.OK, done.output
     assert behind.now - started < 60
-    assert "cannot be asked by which one it quotes" in done.stderr
-    assert "The cluster has another simulated root now" not in done.stderr
-    assert ("not allowed: get pods/proxy" in done.stderr) is denied
+    assert helper(behind)["metadata"]["name"] in done.stderr
+    assert NEW not in done.stderr
+    assert ("get pods/proxy" in done.stderr) is denied

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import subprocess
 from itertools import product
 
@@ -10,6 +11,7 @@ import pytest
 from confcom.addon.cluster.kubectl import LOG_SECONDS
 from confcom.addon.cluster.snapshot_reader import MOST_LOGS
 from confcom.errors import ExitCode
+from testkit.cli_output import commands_in, error_of
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.chart import POLICY
 from testkit.fake_cluster.cluster import FakeCluster, default_chart, name_of, words_and_flags
@@ -24,14 +26,25 @@ def enabled(confcom, cluster):
 
 @pytest.fixture
 def wrong(confcom):
-    """What is wrong, as status says it."""
+    """The problems that status reports; each is told as text too."""
 
     def call():
         done = confcom("status", "-o", "json")
         assert done.exit_code == ExitCode.NOT_READY
-        return json.loads(done.stdout)["problems"]
+        document = json.loads(done.stdout)
+        assert len(document["problems"]) == len(document["problem_details"])
+        return document["problem_details"]
 
     return call
+
+
+WELL = "All is well."
+"""The last line, if it is so."""
+
+
+def codes(problems):
+    """With the node of each; it is empty for the whole cluster."""
+    return [(one["node"], one["code"]) for one in problems]
 
 
 def daemon(cluster, component):
@@ -50,7 +63,7 @@ def test_the_table(confcom, enabled):
         "a     simulated  162      10    ready 0.1.0    ready 0.1.0   yes",
         "1 more without SGX",
         "",
-        "All is well.",
+        WELL,
     ]
 
 
@@ -114,32 +127,37 @@ def test_json(confcom, enabled):
 
 
 def test_not_enabled(confcom, wrong, cluster):
-    assert wrong() == ["the add-on is not enabled in the namespace confcom-system"]
+    (here,) = wrong()
+    assert (here["node"], here["code"]) == ("", "not-enabled")
+    assert SYSTEM in here["problem"]
     cluster.objects.append(make.daemon_set("device-plugin", namespace="sgx"))
-    assert wrong() == [
-        "the add-on is not enabled in the namespace confcom-system; it is in sgx, which --namespace names"
-    ]
+    (elsewhere,) = wrong()
+    assert (elsewhere["node"], elsewhere["code"]) == ("", "not-enabled")
+    assert " sgx, " in elsewhere["problem"]
+    assert "--namespace" in elsewhere["problem"]
 
 
 def test_a_change_that_was_not_made(wrong, cluster, confcom):
     cluster.objects.append(make.failed_hook("confcom-simulated-root-1", "DeadlineExceeded", "it was too slow"))
-    told = "the last change was not made, since helm's Job confcom-simulated-root-1 failed (DeadlineExceeded: it was"
-    assert wrong() == [
-        f"{told} too slow): `confcom enable` again",
-        "the add-on is not enabled in the namespace confcom-system",
-    ]
+    job, enabled = wrong()
+    assert (job["code"], enabled["code"]) == ("hook-job-failed", "not-enabled")
+    assert " confcom-simulated-root-1 " in job["problem"]
+    assert "(DeadlineExceeded: it was too slow)" in job["problem"]
+    assert commands_in(job["problem"]) == ["confcom enable"]
     others = make.failed_hook("confcom-simulated-root-2", "DeadlineExceeded", "", namespace="default")
     cluster.objects += [others, make.failed_hook("mine", "BackoffLimitExceeded", "", labels={})]
     confcom("enable", "--simulated")
     cluster.objects.append(make.failed_hook("confcom-simulated-root-1", "BackoffLimitExceeded", ""))
-    (problem,) = wrong()
-    assert "(BackoffLimitExceeded): the daemons go on as they were, and `confcom rollback` undoes it" in problem
+    (job,) = wrong()
+    assert job["code"] == "hook-job-failed"
+    assert "(BackoffLimitExceeded)" in job["problem"]
+    assert commands_in(job["problem"]) == ["confcom rollback"]
 
 
 def test_what_another_vendor_offers_is_no_leftover(wrong, cluster):
     cluster.objects.append(make.node("vendor", resources={PROVISION: 110}))
     cluster.objects.append(make.node("aks", resources={EPC: 28}))
-    assert wrong() == ["the add-on is not enabled in the namespace confcom-system"]
+    assert codes(wrong()) == [("", "not-enabled")]
 
 
 @pytest.fixture
@@ -157,26 +175,26 @@ def with_policy(confcom, cluster):
 
 
 @pytest.mark.parametrize(
-    ("kinds", "told"),
+    "kinds",
     [
-        (("ValidatingAdmissionPolicyBinding",), "the ValidatingAdmissionPolicyBinding confcom-provision is missing"),
-        (
-            ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
-            "the ValidatingAdmissionPolicy and the ValidatingAdmissionPolicyBinding confcom-provision are missing",
-        ),
+        {"ValidatingAdmissionPolicyBinding"},
+        {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"},
     ],
+    ids=len,
 )
-def test_an_admission_policy_that_somebody_removed(confcom, wrong, with_policy, kinds, told):
+def test_an_admission_policy_that_somebody_removed(confcom, wrong, with_policy, kinds):
     assert confcom("status").exit_code == ExitCode.OK
     with_policy.objects = [
         one for one in with_policy.objects if (one["kind"], one["metadata"]["name"]) not in product(kinds, [POLICY])
     ]
     (problem,) = wrong()
-    assert problem.startswith(told)
+    assert problem["code"] == "policy-missing"
+    assert set(re.findall(r"\bValidatingAdmissionPolicy\w*", problem["problem"])) == kinds
+    assert POLICY in problem["problem"]
     with_policy.denied = {"list validatingadmissionpolicy", "list secrets"}
     assert confcom("status").exit_code == ExitCode.OK
     with_policy.denied = set()
-    assert "`confcom enable` installs it again" in problem
+    assert commands_in(problem["problem"]) == ["confcom enable"]
     assert confcom("enable").exit_code == ExitCode.OK
     assert confcom("status").exit_code == ExitCode.OK
 
@@ -197,7 +215,7 @@ def test_dead_names_of_simulation_beside_hardware_do_no_harm(confcom, enabled):
 
 def test_what_an_earlier_installation_left(wrong, cluster):
     cluster.node("a")["status"]["capacity"][EPC] = "0"
-    assert wrong()[1] == "a: resources of an earlier installation are left here: `confcom disable` removes them"
+    assert codes(wrong()) == [("", "not-enabled"), ("a", "resources-left")]
 
 
 def test_a_selector_of_ones_own(confcom, cluster):
@@ -210,45 +228,39 @@ def test_a_selector_of_ones_own(confcom, cluster):
 
 def test_the_api_server_is_away(confcom, enabled):
     enabled.away = True
-    done = confcom("status")
+    done = confcom("status", "-o", "json")
     assert done.exit_code == ExitCode.UNAVAILABLE
-    assert "was refused" in done.stderr
+    assert error_of(done)["code"] == "cluster-request-failed"
 
 
 def test_a_login_page_in_the_api_servers_place(confcom, enabled):
     enabled._kubectl_get = lambda *_: (0, "<html>\n<title>Sign in</title>\n", "")
-    done = confcom("status")
+    done = confcom("status", "-o", "json")
     assert done.exit_code == ExitCode.UNAVAILABLE
-    what, why, do = done.stderr.splitlines()
-    assert what == "Error: nodes,daemonsets.apps,pods,jobs.batch cannot be listed"
-    assert why.startswith(
-        "  why: kubectl printed this instead of a list of Kubernetes objects (Expecting value: line 1"
-    )
-    assert why.endswith(": <html> <title>Sign in</title>")
-    assert do.startswith(
-        "  do:  see whether a wrapper of kubectl, or a proxy, answers in its place; try by hand: kubectl"
-    )
+    error = error_of(done)
+    assert error["code"] == "output-not-readable"
+    assert error["why"].endswith(": <html> <title>Sign in</title>")
+    assert ": kubectl " in error["do"]
 
 
-def test_lists_that_are_null_are_empty(confcom, enabled):
+def test_lists_that_are_null_are_empty(wrong, enabled):
     enabled._kubectl_get = lambda *_: (0, '{"kind": "List", "items": null}', "")
-    done = confcom("status")
-    assert done.exit_code == ExitCode.NOT_READY
-    assert "not enabled" in done.output
+    assert ("", "not-enabled") in codes(wrong())
 
 
 def test_a_kubelet_is_down(wrong, enabled):
     enabled.node("a")["status"]["conditions"][0] |= {"status": "Unknown", "message": "Kubelet stopped posting"}
-    assert wrong() == ["a: the kubelet is not well: Kubelet stopped posting"]
+    (problem,) = wrong()
+    assert (problem["node"], problem["code"]) == ("a", "node-not-ready")
+    assert problem["problem"].endswith(": Kubelet stopped posting")
 
 
 def test_the_plugin_is_down(wrong, enabled):
     enabled.objects.remove(daemon(enabled, "device-plugin"))
     enabled._kubelet(enabled.node("a"))
-    assert wrong() == [
-        "a: no device plugin",
-        "a: none of its 162 MiB of EPC can be had, since no device plugin offers them",
-    ]
+    problems = wrong()
+    assert codes(problems) == [("a", "daemon-missing"), ("a", "epc-not-offered")]
+    assert "162 MiB" in problems[1]["problem"]
 
 
 def test_the_helper_is_down(confcom, wrong, enabled):
@@ -256,11 +268,12 @@ def test_the_helper_is_down(confcom, wrong, enabled):
     ended = {"exitCode": 6, "message": "Error: the socket cannot be made why: No space left on device"}
     helper["status"] = make.waiting("CrashLoopBackOff", "back-off 20s", ended=ended, restarts=3)
     (problem,) = wrong()
-    assert problem == (
-        f"a: the quote helper {helper['metadata']['name']} is failing: CrashLoopBackOff: exit code 6, 3 restarts: "
-        "Error: the socket cannot be made why: No space left on device"
-    )
-    assert "yes" in confcom("status").stdout.splitlines()[3]
+    assert (problem["node"], problem["code"]) == ("a", "daemon-not-ready")
+    (node,) = json.loads(confcom("status", "-o", "json").stdout)["nodes"]
+    assert (node["provision_device"], node["quote_helper"][0]["state"]) == ("yes", "failing")
+    reason = "CrashLoopBackOff: exit code 6, 3 restarts: Error: the socket cannot be made why: No space left on device"
+    assert node["quote_helper"][0]["reason"] == reason
+    assert problem["problem"].endswith(reason)
 
 
 def test_a_helper_that_cannot_quote_says_why(wrong, enabled):
@@ -272,7 +285,8 @@ def test_a_helper_that_cannot_quote_says_why(wrong, enabled):
         '{"level": "warning", "message": "malformed request", "reason": "what a tenant sent"}\n'
     )
     (problem,) = wrong()
-    assert problem.endswith("is not ready: it says: the state is damaged")
+    assert (problem["node"], problem["code"]) == ("a", "daemon-not-ready")
+    assert problem["problem"].endswith(": the state is damaged")
 
 
 def asked_for_logs(cluster):
@@ -287,7 +301,7 @@ def test_a_dead_nodes_pods_are_not_asked_for_their_logs(wrong, enabled):
     assert asked_for_logs(enabled) == [helper["metadata"]["name"]]
     enabled.node("a")["status"]["conditions"][0] |= {"status": "Unknown", "message": "Kubelet stopped posting"}
     enabled.calls.clear()
-    assert wrong()[0] == "a: the kubelet is not well: Kubelet stopped posting"
+    assert codes(wrong())[0] == ("a", "node-not-ready")
     assert not asked_for_logs(enabled)
 
 
@@ -318,7 +332,8 @@ def test_a_log_that_does_not_come_is_done_without(wrong, enabled, monkeypatch):
     monkeypatch.setattr(enabled, "_kubectl_logs", silent, raising=False)
     monkeypatch.setattr(enabled, "run", timed, raising=False)
     (problem,) = wrong()
-    assert problem.endswith("is not ready: containers with unready status: [main]")
+    assert problem["code"] == "daemon-not-ready"
+    assert problem["problem"].endswith("containers with unready status: [main]")
     assert min(given) == LOG_SECONDS
 
 
@@ -336,12 +351,16 @@ def test_the_provision_device(confcom, enabled):
     assert told() == "no helper"
 
 
+UPDATE = "An update is in progress."
+
+
 def test_an_update_in_progress(confcom, enabled):
     enabled.lasting = True
     confcom("update", "--version", "0.2.0", "--no-wait")
-    done = confcom("status")
+    done = confcom("status", "-o", "json")
     assert done.exit_code == ExitCode.NOT_READY
-    assert "An update is in progress." in done.stdout
+    assert json.loads(done.stdout)["update_in_progress"] is True
+    assert UPDATE in confcom("status").stdout.splitlines()
 
 
 def killed(cluster):
@@ -356,32 +375,27 @@ def switched_off(cluster):
 
 
 @pytest.mark.parametrize("fault", [killed, switched_off])
-def test_what_fails_is_no_update(confcom, enabled, fault):
+def test_what_fails_is_no_update(confcom, wrong, enabled, fault):
     fault(enabled)
     for one in enabled.find("DaemonSet"):
         one["status"]["numberAvailable"] = 0
-    done = confcom("status")
-    assert done.exit_code == ExitCode.NOT_READY
-    assert "Wrong:" in done.stdout
-    assert "An update is in progress." not in done.stdout
+    assert wrong()
+    assert UPDATE not in confcom("status").stdout
     assert json.loads(confcom("status", "-o", "json").stdout)["update_in_progress"] is False
 
 
-@pytest.mark.parametrize(
-    ("seconds", "why"),
-    [
-        (None, "the DaemonSet controller has not counted them yet"),
-        (5, "Kubernetes waits until they have been ready for 5 s"),
-    ],
-)
-def test_what_is_ready_and_not_yet_available_is_named(wrong, enabled, seconds, why):
+@pytest.mark.parametrize("seconds", [None, 5])
+def test_what_is_ready_and_not_yet_available_is_named(wrong, enabled, seconds):
     (plugins,) = enabled.find("DaemonSet", "confcom-device-plugin")
     plugins["status"]["numberAvailable"] = 0
     if seconds:  # as in a revision of a chart that has it
         manifests = enabled.revisions[-1]["manifests"]
         (manifest,) = [one for one in manifests if (one["kind"], one["metadata"]["name"]) == name_of(plugins)]
         plugins["spec"]["minReadySeconds"] = manifest["spec"]["minReadySeconds"] = seconds
-    assert wrong() == [f"not all Pods of the DaemonSet confcom-device-plugin count as available yet: {why}"]
+    (problem,) = wrong()
+    assert (problem["node"], problem["code"]) == ("", "pods-not-available")
+    assert "confcom-device-plugin" in problem["problem"]
+    assert (f" {seconds} s" in problem["problem"]) is (seconds is not None)
 
 
 def test_a_daemon_set_that_cannot_make_pods(confcom, wrong, enabled):
@@ -390,17 +404,17 @@ def test_a_daemon_set_that_cannot_make_pods(confcom, wrong, enabled):
     daemons["status"] |= {"currentNumberScheduled": 0, "updatedNumberScheduled": 0, "numberAvailable": 0}
     message = 'pods "confcom-quote-helper-" is forbidden: violates PodSecurity "baseline:latest"'
     enabled.objects.append(make.event("confcom-quote-helper", "FailedCreate", message))
-    assert wrong() == [
-        f"the DaemonSet confcom-quote-helper cannot make its Pods: FailedCreate: {message}",
-        "a: no quote helper",
-    ]
-    assert "An update is in progress." not in confcom("status").stdout
+    problems = wrong()
+    assert codes(problems) == [("", "pods-not-created"), ("a", "daemon-missing")]
+    assert "confcom-quote-helper" in problems[0]["problem"]
+    assert problems[0]["problem"].endswith(f"FailedCreate: {message}")
+    assert json.loads(confcom("status", "-o", "json").stdout)["update_in_progress"] is False
 
 
 LOW = "The node was low on resource: ephemeral-storage"
 
 
-def test_pods_that_the_kubelet_evicted_say_why(confcom, wrong, enabled):
+def test_pods_that_the_kubelet_evicted_say_why(wrong, enabled):
     names = {}
     for component in ("device-plugin", "quote-helper"):
         pod = daemon(enabled, component)
@@ -409,12 +423,16 @@ def test_pods_that_the_kubelet_evicted_say_why(confcom, wrong, enabled):
     pressed = {"type": "DiskPressure", "status": "True", "message": "kubelet has disk pressure"}
     for node in ("a", "b"):
         enabled.node(node)["status"]["conditions"].append(pressed)
-    assert wrong()[:3] == [
-        "a: the kubelet reports DiskPressure: it may evict Pods and reject new ones until that has gone",
-        f"a: no device plugin: {names['device-plugin']} is rejected: Evicted: {LOW}",
-        f"a: no quote helper: {names['quote-helper']} is rejected: Evicted: {LOW}",
+    pressure, plugin, helper, *others = wrong()
+    assert codes([pressure, plugin, helper]) == [
+        ("a", "node-pressure"),
+        ("a", "daemon-missing"),
+        ("a", "daemon-missing"),
     ]
-    assert "b: " not in confcom("status").stdout
+    for problem, component in ((plugin, "device-plugin"), (helper, "quote-helper")):
+        assert names[component] in problem["problem"]
+        assert problem["problem"].endswith(f"rejected: Evicted: {LOW}")
+    assert {one["node"] for one in others} <= {"a"}
 
 
 @pytest.mark.parametrize("pressure", ["DiskPressure", "MemoryPressure", "PIDPressure"])
@@ -422,7 +440,8 @@ def test_a_nodes_pressure_is_named_while_it_lasts(confcom, wrong, enabled, press
     condition = {"type": pressure, "status": "True"}
     enabled.node("a")["status"]["conditions"].append(condition)
     (problem,) = wrong()
-    assert problem.startswith(f"a: the kubelet reports {pressure}: ")
+    assert (problem["node"], problem["code"]) == ("a", "node-pressure")
+    assert pressure in problem["problem"]
     for other in ("False", "Unknown"):  # which it is once the kubelet has stopped reporting
         condition["status"] = other
         assert confcom("status").exit_code == ExitCode.OK
@@ -445,9 +464,12 @@ def test_of_several_rejected_pods_the_newest_says_why(wrong, enabled):
     ]
     enabled.objects += rejected
     enabled.objects.remove(helper)
-    assert wrong() == ["a: no quote helper: h2 is rejected: UnexpectedAdmissionError: newest"]
+    (problem,) = wrong()
+    assert (problem["node"], problem["code"]) == ("a", "daemon-missing")
+    assert problem["problem"].endswith("h2 is rejected: UnexpectedAdmissionError: newest")
     rejected[0]["status"] = {"phase": "Failed"}
-    assert wrong() == ["a: no quote helper: h2 is rejected"]
+    (problem,) = wrong()
+    assert problem["problem"].endswith("h2 is rejected")
 
 
 def test_a_helper_that_the_kubelet_rejected_has_no_provision_device(confcom, enabled):
@@ -459,10 +481,11 @@ def test_a_helper_that_the_kubelet_rejected_has_no_provision_device(confcom, ena
 def test_a_rejected_pod_that_was_replaced_is_nothing_wrong(confcom, enabled):
     daemon(enabled, "quote-helper")["metadata"]["creationTimestamp"] = "2026-11-25T00:00:30Z"
     enabled.objects += [another(enabled, "quote-helper", f"x{age}", age=age) for age in (9, 29, 40)]
-    done = confcom("status")
+    done = confcom("status", "-o", "json")
     assert done.exit_code == ExitCode.OK
-    row = "a     simulated  162      0     ready 0.1.0    rejected 0.1.0 (3), ready 0.1.0  yes"
-    assert row in done.stdout.splitlines()
+    (node,) = json.loads(done.stdout)["nodes"]
+    assert sorted(one["state"] for one in node["quote_helper"]) == ["ready", *["rejected"] * 3]
+    assert "rejected 0.1.0 (3), ready 0.1.0  yes" in confcom("status").stdout
 
 
 def test_the_new_pod_of_an_update_that_is_rejected_says_why(wrong, enabled):
@@ -470,8 +493,8 @@ def test_the_new_pod_of_an_update_that_is_rejected_says_why(wrong, enabled):
     (daemon,) = enabled.find("DaemonSet", "confcom-quote-helper")
     daemon["status"]["updatedNumberScheduled"] = 0
     (problem,) = wrong()
-    assert problem.startswith("a: the quote helper new is rejected: UnexpectedAdmissionError: no healthy devices")
-    assert problem.endswith("; another one serves meanwhile")
+    assert (problem["node"], problem["code"]) == ("a", "daemon-not-ready")
+    assert "new is rejected: UnexpectedAdmissionError: no healthy devices" in problem["problem"]
 
 
 def test_what_is_left_of_an_update_that_was_undone_is_nothing_wrong(confcom, enabled):
@@ -483,20 +506,23 @@ def only(effect="NoSchedule", key="sgx"):
     return {"key": key, "value": "only", "effect": effect}
 
 
-NOT_TOLERATED = "c: it is tainted sgx=only:NoSchedule, which the daemons do not tolerate"
 TOLERATE = "--set tolerations[{0}].key={1} --set tolerations[{0}].operator=Exists"
 
 
-def test_a_chosen_node_whose_taint_keeps_the_daemons_off_is_named_with_it(confcom, wrong, enabled):
+def test_a_chosen_node_whose_taint_keeps_the_daemons_off_is_named_with_it(wrong, enabled):
     enabled.objects.append(make.node("c", make.SIMULATED, taints=[only()]))
-    expected = f"{NOT_TOLERATED}: wait until that has gone; if it is to stay: `confcom update "
-    assert wrong() == [f"{expected}{TOLERATE.format(0, 'sgx')}`"]
+    (problem,) = wrong()
+    assert (problem["node"], problem["code"]) == ("c", "node-tainted")
+    assert "sgx=only:NoSchedule" in problem["problem"]
+    assert "the daemons" in problem["problem"]
+    assert commands_in(problem["problem"]) == [f"confcom update {TOLERATE.format(0, 'sgx')}"]
     enabled.node("c")["spec"]["taints"] += [only("NoExecute"), only(key="gpu"), only("PreferNoSchedule", "soft")]
     (problem,) = wrong()
-    assert "tainted sgx=only:NoSchedule, sgx=only:NoExecute, gpu=only:NoSchedule, which" in problem
-    assert problem.endswith(f"`confcom update {TOLERATE.format(0, 'sgx')} {TOLERATE.format(1, 'gpu')}`")
+    assert "sgx=only:NoSchedule, sgx=only:NoExecute, gpu=only:NoSchedule, " in problem["problem"]
+    both = f"confcom update {TOLERATE.format(0, 'sgx')} {TOLERATE.format(1, 'gpu')}"
+    assert commands_in(problem["problem"]) == [both]
     enabled.node("c")["spec"]["taints"] = [only(key="node.kubernetes.io/disk-pressure")]
-    assert wrong() == ["c: no device plugin", "c: no quote helper"]
+    assert codes(wrong()) == [("c", "daemon-missing")] * 2
 
 
 def test_what_is_tolerated_already_stays_so(wrong, enabled):
@@ -504,7 +530,7 @@ def test_what_is_tolerated_already_stays_so(wrong, enabled):
     for one in enabled.find("DaemonSet"):
         one["spec"]["template"]["spec"]["tolerations"] = [{"key": "gpu", "operator": "Exists"}]
     (problem,) = wrong()
-    assert problem.endswith(f"`confcom update {TOLERATE.format(1, 'sgx')}`")
+    assert commands_in(problem["problem"]) == [f"confcom update {TOLERATE.format(1, 'sgx')}"]
 
 
 def test_a_taint_that_one_of_the_daemons_tolerates(wrong, enabled):
@@ -512,8 +538,9 @@ def test_a_taint_that_one_of_the_daemons_tolerates(wrong, enabled):
     (plugins,) = enabled.find("DaemonSet", "confcom-device-plugin")
     plugins["spec"]["template"]["spec"]["tolerations"] = [{"operator": "Exists"}]
     taint, plugin = wrong()
-    assert taint.startswith(NOT_TOLERATED.replace("the daemons do", "the quote helper does"))
-    assert plugin == "c: no device plugin"
+    assert codes([taint, plugin]) == [("c", "node-tainted"), ("c", "daemon-missing")]
+    assert "the quote helper" in taint["problem"]
+    assert "device plugin" in plugin["problem"]
 
 
 def test_daemons_that_run_on_a_node_that_is_tainted_later_are_nothing_wrong(confcom, enabled):
@@ -541,22 +568,23 @@ def test_workloads_that_need_help(confcom, enabled):
     assert done.exit_code == ExitCode.OK
     told = {(one["kind"], one["name"]): one for one in json.loads(done.stdout)["workloads"]}
     assert set(told) == {("Pod", "bare"), ("Job", "job"), ("Pod", "large"), ("Pod", "mistaken")}
+    assert told["Pod", "bare"]["code"] == "pod-rejected"
     assert told["Pod", "bare"]["cause"] == "UnexpectedAdmissionError: no healthy devices present"
+    assert told["Job", "job"]["code"] == "job-out-of-retries"
     assert told["Job", "job"]["cause"].endswith("(BackoffLimitExceeded)")
-    assert "no retries left" in told["Job", "job"]["remedy"]
-    assert told["Pod", "large"]["trouble"] == "stuck"
-    assert "asks for 10485760 MiB" in told["Pod", "mistaken"]["remedy"]
-    text = confcom("status").stdout
-    assert "All is well" not in text
-    assert text.splitlines()[-1].startswith("The add-on is well")
-    assert "Pod default/bare is rejected: UnexpectedAdmissionError: no healthy devices present" in text
+    assert (told["Pod", "large"]["trouble"], told["Pod", "large"]["code"]) == ("stuck", "request-too-large")
+    assert told["Pod", "mistaken"]["code"] == "unit-mistaken"
+    assert "10485760 MiB" in told["Pod", "mistaken"]["remedy"]
+    lines = confcom("status").stdout.splitlines()
+    assert WELL not in lines
+    assert [line for line in lines if "default/bare" in line and line.endswith("no healthy devices present")]
 
 
 def test_what_a_cluster_says_cannot_forge_a_terminals_lines(confcom, enabled):
     enabled.node("a")["status"]["conditions"][0] |= {"status": "Unknown", "message": "\x1b[2Jgone\nAll is well."}
     done = confcom("status")
     assert "\x1b" not in done.stdout
-    assert "All is well." not in done.stdout.splitlines()
+    assert WELL not in done.stdout.splitlines()
 
 
 def test_it_reads_no_secret_but_helms_record(confcom, cluster):
@@ -582,7 +610,9 @@ def test_an_update_that_stands_still_is_named_and_not_touched(confcom, enabled, 
     for pod in enabled.find("Pod", namespace=SYSTEM):
         pod["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
     enabled.calls.clear()
-    told = [one for one in wrong() if "has stood still for" in one]
-    assert sorted(one.split()[5] for one in told) == ["confcom-device-plugin", "confcom-quote-helper"]
-    assert all("This has it reconcile again: kubectl annotate daemonset " in one for one in told)
+    told = [one["problem"] for one in wrong() if one["code"] == "update-stalled"]
+    assert sorted(re.findall(r"kubectl annotate daemonset .*?(confcom-[a-z-]+)", one)[-1] for one in told) == [
+        "confcom-device-plugin",
+        "confcom-quote-helper",
+    ]
     assert {line[1] for line in enabled.calls if line[0] == "kubectl"} <= {"get", "config", "logs"}

@@ -1,6 +1,7 @@
 """Workloads whose Pods the API server refuses because of the add-on: `confcom status` lists them with what to write."""
 
 import json
+import re
 
 import pytest
 
@@ -58,24 +59,28 @@ def test_a_deployment_that_may_not_ask_for_the_provision_device(confcom, enabled
     enabled.objects += [replica_set(), make.failed_create("ReplicaSet", "web-5f", denied(PROVISION_RULE))]
     (one,) = listed()
     assert (one["kind"], one["namespace"], one["name"], one["trouble"]) == ("Deployment", "default", "web", "refused")
-    assert one["cause"] == f"the admission policy {POLICY} refuses its Pods: {PROVISION_RULE}"
-    assert one["remedy"].startswith(f"take {PROVISION} out of its Pod template")
-    assert one["remedy"].endswith("adds default to the chart's value provision.namespaces")
-    assert "  Deployment default/web is refused: the admission policy" in confcom("status").stdout
+    assert one["code"] == "refused-by-policy"
+    assert POLICY in one["cause"]
+    assert one["cause"].endswith(f": {PROVISION_RULE}")
+    assert PROVISION in one["remedy"]
+    assert "provision.namespaces" in one["remedy"]
+    assert [line for line in confcom("status").stdout.splitlines() if line.startswith("  Deployment default/web ")]
 
 
 def test_the_quote_helpers_memory_is_answered_with_the_name_for_applications(enabled, listed):
     enabled.objects += [replica_set(), make.failed_create("ReplicaSet", "web-5f", denied(HELPER_RULE))]
     (one,) = listed()
-    assert one["remedy"] == f"write {EPC} in place of {HELPER_EPC} in its Pod template"
+    assert one["code"] == "refused-by-policy"
+    assert re.findall(r"\S+epc_mem_in_MiB", one["remedy"]) == [EPC, HELPER_EPC]
 
 
 def test_a_quota_of_the_add_ons_resources(enabled, listed):
     message = f'pods "web-x7" is forbidden: {QUOTA}'
     enabled.objects += [replica_set(), make.failed_create("ReplicaSet", "web-5f", message)]
     (one,) = listed()
-    assert one["cause"].startswith("the ResourceQuota sgx refuses its Pods: exceeded quota: sgx")
-    assert one["remedy"] == "ask for less, or raise it: kubectl edit resourcequota -n default sgx"
+    assert one["code"] == "refused-by-quota"
+    assert one["cause"].endswith(f": {QUOTA}")
+    assert one["remedy"].endswith("kubectl edit resourcequota -n default sgx")
 
 
 WANTING = {
@@ -152,8 +157,7 @@ def test_who_may_not_read_events_everywhere_is_told_so(confcom, enabled):
     assert done.exit_code == ExitCode.OK
     document = json.loads(done.stdout)
     assert document["workloads"] == []
-    (doubt,) = document["not_compared"]
-    assert doubt.startswith("whether Pods of workloads are refused: events of all namespaces: events cannot be listed")
+    assert [one["code"] for one in document["not_compared_details"]] == ["refused-pods-not-read"]
 
 
 def test_only_these_events_are_asked_for_everywhere(confcom, enabled):
@@ -181,7 +185,8 @@ def test_the_daemons_own_refusal_is_told_among_the_problems_only(confcom, enable
     enabled.objects.append(make.failed_create("DaemonSet", "confcom-quote-helper", message, namespace=SYSTEM))
     document = json.loads(confcom("status", "-o", "json").stdout)
     assert document["workloads"] == []
-    assert any("cannot make its Pods: FailedCreate" in one for one in document["problems"])
+    (refused,) = [one for one in document["problem_details"] if one["code"] == "pods-not-created"]
+    assert refused["problem"].endswith(f": {message}")
 
 
 @pytest.mark.parametrize(

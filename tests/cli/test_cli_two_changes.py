@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 
 from confcom.addon.release.history import LONGEST_CHANGE_SECONDS
 from confcom.errors import ExitCode
+from testkit.cli_output import commands_in, error_of
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC, SYSTEM
 
@@ -30,10 +32,11 @@ def begin(cluster, status="pending-upgrade", *, ago=20.0, revision=2):
 
 
 def refused(done, cluster, before):
+    """The error of a command that was given `-o json`, and has changed nothing."""
     assert done.exit_code == ExitCode.REFUSED, done.output
     assert cluster.revisions == before[0]
     assert cluster.objects == before[1]
-    return [line.strip() for line in done.stderr.splitlines()[-3:]]
+    return error_of(done)
 
 
 def state(cluster):
@@ -47,42 +50,43 @@ CHANGES = [["enable", "--simulated"], ["update", "--version", "0.2.0"], ["rollba
 def test_the_second_one_is_told_of_the_first(confcom, enabled, command):
     since = begin(enabled)
     before = state(enabled)
-    what, why, do = refused(confcom(*command), enabled, before)
-    assert what == "Error: nothing was changed: another change of the release is running"
-    assert why.startswith(f"why: revision 2 is pending-upgrade since {since} UTC (2")
-    assert do == (
-        "do:  wait until it has ended, as `confcom status` shows, then the same command again; if it was killed, "
-        "`confcom rollback --interrupted` undoes what it did"
-    )
-    error = json.loads(confcom(*command, "-o", "json").stdout)["error"]
-    assert error["exit_code"] == ExitCode.REFUSED
-    assert since in error["why"]
-    assert state(enabled) == before
+    error = refused(confcom(*command, "-o", "json"), enabled, before)
+    assert error["code"] == "change-running"
+    assert re.search(rf" 2 .*pending-upgrade.* {since} UTC \(2[0-9]* s", error["why"])
+    assert commands_in(error["do"]) == ["confcom status", "confcom rollback --interrupted"]
 
 
 @pytest.mark.parametrize("status", ["pending-upgrade", "pending-rollback"])
 @pytest.mark.parametrize("ago", [5.0, LONGEST_CHANGE_SECONDS + 5])
 def test_of_one_that_died_the_remedy_that_is_named_works(confcom, enabled, status, ago):
     begin(enabled, status, ago=ago)
-    done = confcom("update", "--version", "0.2.0")
+    done = confcom("update", "--version", "0.2.0", "-o", "json")
     assert done.exit_code == ExitCode.REFUSED
-    assert "`confcom rollback --interrupted` undoes what it did" in done.stderr.splitlines()[-1]
-    assert "`confcom rollback --interrupted` undoes what it did" in confcom("status").stdout
+    error = error_of(done)
+    assert error["code"] == ("change-running" if ago < LONGEST_CHANGE_SECONDS else "change-interrupted")
+    assert commands_in(error["do"])[-1] == "confcom rollback --interrupted"
+    (problem,) = json.loads(confcom("status", "-o", "json").stdout)["problem_details"]
+    assert problem["code"] == "change-unfinished"
+    assert commands_in(problem["problem"])[-1] == "confcom rollback --interrupted"
     assert confcom("rollback", "--interrupted").exit_code == ExitCode.OK
     assert confcom("update", "--version", "0.2.0").exit_code == ExitCode.OK
 
 
 def test_an_old_one_needs_no_word_that_it_died(confcom, enabled):
     begin(enabled, ago=LONGEST_CHANGE_SECONDS + 5)
-    assert "longer than the 360 s" in confcom("update").stderr
+    error = error_of(confcom("update", "-o", "json"))
+    assert error["code"] == "change-interrupted"
+    assert f" {LONGEST_CHANGE_SECONDS:.0f} s " in error["why"]
     assert confcom("rollback").exit_code == ExitCode.OK
 
 
 def test_a_first_installation_that_died_is_removed(confcom, cluster):
     begin(cluster, "pending-install", revision=1)
-    done = confcom("enable", "--simulated")
+    done = confcom("enable", "--simulated", "-o", "json")
     assert done.exit_code == ExitCode.REFUSED
-    assert "`confcom disable --interrupted` removes what it made; then `confcom enable`" in done.stderr
+    error = error_of(done)
+    assert error["code"] == "change-running"
+    assert commands_in(error["do"])[-2:] == ["confcom disable --interrupted", "confcom enable"]
     assert confcom("disable").exit_code == ExitCode.REFUSED
     assert confcom("disable", "--interrupted").exit_code == ExitCode.OK
     assert confcom("enable", "--simulated").exit_code == ExitCode.OK
@@ -101,12 +105,12 @@ def test_one_that_records_at_the_same_moment_is_told_as_well(confcom, enabled, s
 
     enabled._helm_upgrade = late
     objects = copy.deepcopy(enabled.objects)
-    done = confcom("update", "--version", "0.2.0")
+    done = confcom("update", "--version", "0.2.0", "-o", "json")
     assert done.exit_code == ExitCode.REFUSED
     assert enabled.objects == objects
-    what, why, _ = (line.strip() for line in done.stderr.splitlines()[-3:])
-    assert what.startswith("Error: nothing was changed: another change of the release ")
-    assert f"revision 2, which is {status} since " in why or f"revision 2 is {status} since " in why
+    error = error_of(done)
+    assert error["code"] == ("change-concurrent" if status == "deployed" else "change-running")
+    assert re.search(rf" 2\b.* {status} .*UTC", error["why"])
 
 
 def test_one_that_has_not_recorded_yet_is_told_without_its_revision(confcom, cluster):
@@ -118,12 +122,12 @@ def test_one_that_has_not_recorded_yet_is_told_without_its_revision(confcom, clu
         return 1, "", "Error: INSTALLATION FAILED: release: already exists"
 
     cluster._helm_upgrade = late
-    done = confcom("enable", "--simulated")
+    done = confcom("enable", "--simulated", "-o", "json")
     assert done.exit_code == ExitCode.REFUSED
-    what, why, _ = (line.strip() for line in done.stderr.splitlines()[-3:])
-    assert what == "Error: helm has changed nothing: another change of the release is running"
-    assert "the other one has recorded no revision yet" in why
-    assert why.endswith("without helm: the namespace confcom-system was made")
+    error = error_of(done)
+    assert error["code"] == "change-running"
+    assert not re.search(r"\d", error["why"])
+    assert SYSTEM in error["why"]
 
 
 def test_helm_by_itself_that_has_no_date_is_not_taken_for_running(confcom, enabled):
@@ -149,8 +153,7 @@ def test_one_that_begins_while_somebody_is_asked_is_not_disturbed(confcom, enabl
 
     monkeypatch.setattr("confcom.cli.commands.disable.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
     monkeypatch.setattr(click, "confirm", agree)
-    what, _, _ = refused(confcom("disable"), enabled, seen)
-    assert what == "Error: nothing was changed: another change of the release is running"
+    assert refused(confcom("disable", "-o", "json"), enabled, seen)["code"] == "change-running"
 
 
 @pytest.mark.parametrize("follows", [True, False])

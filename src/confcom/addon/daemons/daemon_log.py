@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from confcom.kubernetes.objects import KubernetesObject
 
@@ -22,7 +23,16 @@ _TEXT_RECORD = re.compile(r"\d\d:\d\d:\d\d (debug|info|warning|error|critical)\b
 """The beginning of a log line in the terminal format, which does not contain the ABOUT key."""
 
 
-def own_reason(log: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a Pod is not ready, as far as it is known."""
+
+    text: str = ""
+    code: str = ""
+    """The code that the daemon logged with it; images of older versions log none."""
+
+
+def own_reason(log: str) -> Reason:
     """Return why a daemon is not ready, or how it ended; empty if its log says neither.
 
     The reason is the last of these: a line about its readiness; the error that it ended with; a line that is not a log
@@ -34,12 +44,12 @@ def own_reason(log: str) -> str:
         record = _record(line)
         if record is not None:
             if record.get(ABOUT) == READINESS:
-                return str(record.get("reason") or "")
+                return Reason(str(record.get("reason") or ""), str(record.get("code") or ""))
         elif line.startswith(_ERROR):
-            return _ending(lines, index)
+            return Reason(_ending(lines, index))
         elif line and not _is_cut_record(line) and not _is_of_an_error(lines, index):
-            return line
-    return ""
+            return Reason(line)
+    return Reason()
 
 
 def last_complaint(log: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from confcom.addon.daemons.daemon_log import own_reason
+from confcom.addon.daemons.daemon_log import Reason, own_reason
 from confcom.addon.daemons.oom_kill import memory_kill
 from confcom.addon.model.chart_objects import Component, component_of
 from confcom.addon.model.problems import Problem
@@ -85,6 +85,8 @@ class DaemonPod:
     state: PodState
     reason: str
     """Why it is not ready; empty if it is."""
+    reason_code: str
+    """The code that the daemon logged with the reason; empty if the reason is not from its log."""
     version: str
     """Its image's tag, or the first digits of its digest."""
     image: str
@@ -105,7 +107,7 @@ class DaemonPod:
 
 
 def daemon_pods(
-    pods: Sequence[KubernetesObject], events: Sequence[KubernetesObject] = (), said: Mapping[str, str] | None = None
+    pods: Sequence[KubernetesObject], events: Sequence[KubernetesObject] = (), said: Mapping[str, Reason] | None = None
 ) -> tuple[DaemonPod, ...]:
     """Return all pods of the two daemons, oldest first.
 
@@ -139,20 +141,27 @@ def version_of(image: str) -> str:
     return tag or "latest"
 
 
-def pod_reason(
-    pod: KubernetesObject, events: Sequence[KubernetesObject] = (), said: Mapping[str, str] | None = None
-) -> tuple[PodState, str]:
+def pod_reason(pod: KubernetesObject, events: Sequence[KubernetesObject] = ()) -> tuple[PodState, str]:
     """Return a pod's state, and on one line why it is not ready; the pod need not be a daemon's."""
     state = _state(pod)
-    reason = "" if state is PodState.READY else next(_reasons(pod, state, events, said or {}), "")
-    words = printable(" ".join(reason[:_MAX_RAW_CHARACTERS].split()))
-    return state, words if len(words) <= MAX_REASON_CHARACTERS else f"{words[:MAX_REASON_CHARACTERS]} ..."
+    return state, _reason(pod, state, events, {}).text
+
+
+def _reason(
+    pod: KubernetesObject, state: PodState, events: Sequence[KubernetesObject], said: Mapping[str, Reason]
+) -> Reason:
+    """Return why a pod is not ready, on one line."""
+    reason = Reason() if state is PodState.READY else next(_reasons(pod, state, events, said))
+    words = printable(" ".join(reason.text[:_MAX_RAW_CHARACTERS].split()))
+    cut = words if len(words) <= MAX_REASON_CHARACTERS else f"{words[:MAX_REASON_CHARACTERS]} ..."
+    return Reason(cut, reason.code)
 
 
 def _daemon_pod(
-    pod: KubernetesObject, component: Component, events: Sequence[KubernetesObject], said: Mapping[str, str]
+    pod: KubernetesObject, component: Component, events: Sequence[KubernetesObject], said: Mapping[str, Reason]
 ) -> DaemonPod:
-    state, reason = pod_reason(pod, events, said)
+    state = _state(pod)
+    reason = _reason(pod, state, events, said)
     image = next((text(one, "image") for one in listing(pod, "spec", "containers")), "")
     return DaemonPod(
         name=name_of(pod),
@@ -160,7 +169,8 @@ def _daemon_pod(
         node=node_of(pod),
         component=component,
         state=state,
-        reason=reason,
+        reason=reason.text,
+        reason_code=reason.code,
         version=version_of(image),
         image=image,
         owner=text(owner_of(pod), "name"),
@@ -198,42 +208,44 @@ def _containers(pod: KubernetesObject) -> list[KubernetesObject]:
 
 
 def _reasons(
-    pod: KubernetesObject, state: PodState, events: Sequence[KubernetesObject], said: Mapping[str, str]
-) -> Iterator[str]:
+    pod: KubernetesObject, state: PodState, events: Sequence[KubernetesObject], said: Mapping[str, Reason]
+) -> Iterator[Reason]:
     """Yield the reasons why a pod is not ready, the most specific first."""
     if state is PodState.ENDING:
-        yield "it was told to end"
+        yield Reason("it was told to end")
     if state is PodState.REJECTED:
-        yield _joined(text(pod, "status", "reason"), text(pod, "status", "message"))
+        yield Reason(_joined(text(pod, "status", "reason"), text(pod, "status", "message")))
     if state is PodState.WAITING:
         scheduled = condition(pod, "PodScheduled")
-        yield _joined(text(scheduled, "reason"), text(scheduled, "message"))
-    yield from _container_reasons(pod, said)
-    if complaint := said.get(name_of(pod)):
-        yield f"it says: {complaint}"
-    yield from filter(None, (memory_kill(pod, one) for one in _containers(pod)))
+        yield Reason(_joined(text(scheduled, "reason"), text(scheduled, "message")))
+    logged = said.get(name_of(pod), Reason())
+    yield from _container_reasons(pod, logged)
+    if logged.text:
+        yield Reason(f"it says: {logged.text}", logged.code)
+    yield from map(Reason, filter(None, (memory_kill(pod, one) for one in _containers(pod))))
     warning = last_warning(name_of(pod), events)
     if warning:
-        yield warning
+        yield Reason(warning)
     if state is PodState.NOT_READY:
-        yield text(condition(pod, "Ready"), "message")
-    yield "its containers are being started"
+        yield Reason(text(condition(pod, "Ready"), "message"))
+    yield Reason("its containers are being started")
 
 
-def _container_reasons(pod: KubernetesObject, said: Mapping[str, str]) -> Iterator[str]:
+def _container_reasons(pod: KubernetesObject, logged: Reason) -> Iterator[Reason]:
     """Yield why containers that do not run have ended or are waiting."""
     for one in _containers(pod):
         waiting = text(one, "state", "waiting", "reason")
         if not mapping(one, "state", "running") and (killed := memory_kill(pod, one)):
-            yield killed
+            yield Reason(killed)
         if waiting in _UNINFORMATIVE_REASONS:
             continue
         ended = mapping(one, "lastState", "terminated")
         if waiting == "CrashLoopBackOff" and ended:
-            code = f"exit code {number(ended, 'exitCode')}, {number(one, 'restartCount')} restarts"
-            told = text(ended, "message")  # the end of its log: the chart sets FallbackToLogsOnError
-            yield _joined(waiting, _joined(code, own_reason(told) or said.get(name_of(pod), "")))
-        yield _joined(waiting, text(one, "state", "waiting", "message"))
+            ending = f"exit code {number(ended, 'exitCode')}, {number(one, 'restartCount')} restarts"
+            told = own_reason(text(ended, "message"))  # the end of its log: the chart sets FallbackToLogsOnError
+            last = told if told.text else logged
+            yield Reason(_joined(waiting, _joined(ending, last.text)), last.code)
+        yield Reason(_joined(waiting, text(one, "state", "waiting", "message")))
 
 
 def last_warning(name: str, events: Sequence[KubernetesObject]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from confcom.addon.daemons.daemon_log import Reason
 from confcom.addon.daemons.simulated_root import RootObservation
 from confcom.addon.release.drift import ReleaseSeen
 from confcom.addon.workloads.refused_pods import RefusalObservation
@@ -27,7 +28,7 @@ class Snapshot:
     """The add-on's admission policies and their bindings; None if they were not read."""
     release: ReleaseSeen | None = None
     """None if it was not read."""
-    said: Mapping[str, str] = field(default_factory=dict)
+    said: Mapping[str, Reason] = field(default_factory=dict)
     """By pod name: the reason from its log, for daemons that run and are not ready."""
     refusals: RefusalObservation | None = None
     """The controllers of workloads that cannot create Pods; None if they were not read."""

@@ -204,7 +204,7 @@ def _daemon_problems(
         if pod.state is not PodState.READY:
             serving = any(one.state is PodState.READY for one in pods)
             rest = "; another one serves meanwhile" if serving else ""
-            suspects = suspects_of(pod.reason, neighbours) if component is Component.QUOTE_HELPER else ""
+            suspects = suspects_of(pod, neighbours) if component is Component.QUOTE_HELPER else ""
             if suspects:
                 yield Problem(f"the {component.words} {_state_text(pod)}: {suspects}{rest}", code="foreign-socket")
             else:

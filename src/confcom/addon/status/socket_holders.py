@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from confcom.addon.daemons.daemon_pods import DaemonPod
 from confcom.addon.model.chart_objects import component_of
 from confcom.addon.model.problems import shown
 from confcom.kubernetes.objects import TERMINAL, KubernetesObject, listing, name_of, namespace_of, text
 
-FOREIGN_SOCKET = ("without --replace-foreign-socket it stays", "no quote was made here yet")
-"""Texts in the reason of a quote helper that waits for another program's live socket
-(confcom.quote_helper.takeover.takeover_policy)."""
+FOREIGN_SOCKET_CODES = frozenset(
+    {"foreign-socket", "foreign-user-socket", "socket-backlog-full", "socket-not-connectable"}
+)
+"""The codes that a quote helper logs while it waits for another program's live socket
+(confcom.quote_helper.takeover.socket_inspection)."""
+_TEXTS_WITHOUT_CODE = ("without --replace-foreign-socket it stays", "no quote was made here yet")
+"""Parts of the reason by which older images of the quote helper, which log no code, are understood."""
 _ABOVE_THE_SOCKET = frozenset({"/", "/run", "/run/aesmd", "/var", "/var/run", "/var/run/aesmd"})
 """The socket's directory and its parents; /var/run is a symbolic link to /run on most nodes."""
 
@@ -22,14 +27,14 @@ _SERVICE = "aesm"
 """A part of the usual names of images and Pods with Intel's service."""
 
 
-def suspects_of(reason: str, neighbours: Sequence[KubernetesObject]) -> str:
+def suspects_of(helper: DaemonPod, neighbours: Sequence[KubernetesObject]) -> str:
     """Return who may serve the socket, for a helper that waits for a foreign one; empty if it waits for something else.
 
     Args:
-        reason: why the helper is not ready.
+        helper: a quote helper that is not ready.
         neighbours: the Pods of its node.
     """
-    if not any(words in reason for words in FOREIGN_SOCKET):
+    if not _waits_for_foreign_socket(helper):
         return ""
     pods = sorted(filter(may_serve, neighbours), key=_lacks_aesm_name)
     found = [f"{namespace_of(pod)}/{name_of(pod)}" for pod in pods]
@@ -37,6 +42,12 @@ def suspects_of(reason: str, neighbours: Sequence[KubernetesObject]) -> str:
         return "no Pod of this node mounts its directory to write there: perhaps a program of the node itself serves it"
     who, mount = ("Pods", "mount") if len(found) > 1 else ("Pod", "mounts")
     return f"perhaps the {who} {shown(found)}, which {mount} its directory to write there"
+
+
+def _waits_for_foreign_socket(helper: DaemonPod) -> bool:
+    if helper.reason_code:
+        return helper.reason_code in FOREIGN_SOCKET_CODES
+    return any(words in helper.reason for words in _TEXTS_WITHOUT_CODE)
 
 
 def _lacks_aesm_name(pod: KubernetesObject) -> bool:
