@@ -65,7 +65,12 @@ def cluster_options(command: Callable[P, R]) -> Callable[P, R]:
     """Add --namespace, --context and --output to a command."""
     for option in (
         output_option,
-        click.option("--context", metavar="CONTEXT", default="", help="Which cluster of the kubeconfig."),
+        click.option(
+            "--context",
+            metavar="CONTEXT",
+            default="",
+            help="The context of the kubeconfig.  [default: the current one]",
+        ),
         click.option(
             "-n",
             "--namespace",
@@ -73,7 +78,7 @@ def cluster_options(command: Callable[P, R]) -> Callable[P, R]:
             default=DEFAULT_NAMESPACE,
             show_default=True,
             callback=_namespace,
-            help="Where the add-on is.",
+            help="The add-on's namespace.",
         ),
     ):
         command = option(command)
@@ -81,7 +86,9 @@ def cluster_options(command: Callable[P, R]) -> Callable[P, R]:
 
 
 interrupted_option = click.option(
-    "--interrupted", is_flag=True, help="The last change was interrupted: no helm is at work on it any more."
+    "--interrupted",
+    is_flag=True,
+    help="State that the last change was interrupted, and that no helm process works on it any more.",
 )
 """Without it, a change that helm may still be working on is not touched."""
 
@@ -95,7 +102,7 @@ def waiting_options(command: Callable[P, R]) -> Callable[P, R]:
             metavar="SECONDS",
             default=DEADLINE,
             show_default=True,
-            help="Give up when nothing has gone on for so long.",
+            help="Fail after this time without progress.",
         ),
         click.option("--wait/--no-wait", default=True, help="Wait until every node is ready.  [default: wait]"),
     ):
@@ -106,12 +113,12 @@ def waiting_options(command: Callable[P, R]) -> Callable[P, R]:
 def chart_options(command: Callable[P, R]) -> Callable[P, R]:
     """Add --set, --set-string, --values, --chart and --dry-run to a command."""
     for option in (
-        click.option("--dry-run", is_flag=True, help="Check everything, say what would be done, and change nothing."),
+        click.option("--dry-run", is_flag=True, help="Run all checks, print what would change, and change nothing."),
         click.option(
             "--chart",
             type=click.Path(exists=True, path_type=Path),
             metavar="CHART",
-            help="Another chart than the one that comes with this program: a folder or an archive.",
+            help="A chart to use instead of the one in this program: a directory or an archive.",
         ),
         click.option(
             "-f",
@@ -120,21 +127,21 @@ def chart_options(command: Callable[P, R]) -> Callable[P, R]:
             multiple=True,
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             metavar="FILE",
-            help="A YAML file of the chart's values.",
+            help="A YAML file with values for the chart; may be repeated.",
         ),
         click.option(
             "--set-string",
             "texts",
             multiple=True,
             metavar="KEY=VALUE",
-            help="The same for a value that is text though it looks like a number or a truth.",
+            help="The same for a value that is text, but looks like a number or a boolean.",
         ),
         click.option(
             "--set",
             "settings",
             multiple=True,
             metavar="KEY=VALUE",
-            help="One of the chart's values, as for helm; may be repeated.",
+            help="A value for the chart, as for helm; may be repeated.",
         ),
     ):
         command = option(command)

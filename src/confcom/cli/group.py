@@ -15,19 +15,22 @@ from confcom.cli.terminals import is_plain
 from confcom.errors import ConfcomError, ExitCode
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "demo": ("confcom.cli.commands.demo:demo", "The whole story on this machine, without SGX hardware."),
+    "demo": ("confcom.cli.commands.demo:demo", "Run the whole sequence on this machine, without SGX hardware."),
     "enable": ("confcom.cli.commands.enable:enable", "Enable the SGX add-on on a cluster."),
-    "status": ("confcom.cli.commands.status:status", "Show the add-on node by node, and what is wrong."),
-    "update": ("confcom.cli.commands.enable:update", "Update it node by node while applications go on attesting."),
+    "status": ("confcom.cli.commands.status:status", "Show the add-on's state on each node, and its problems."),
+    "update": (
+        "confcom.cli.commands.enable:update",
+        "Update the add-on node by node while applications continue to attest.",
+    ),
     "rollback": ("confcom.cli.commands.enable:rollback", "Undo the last update."),
-    "disable": ("confcom.cli.commands.disable:disable", "Disable it, so that nothing of it stays."),
+    "disable": ("confcom.cli.commands.disable:disable", "Disable the add-on, and remove what it installed."),
     "quote": (
         "confcom.cli.commands.quote:quote",
         "Get a quote through the AESM socket, for a simulated enclave's report.",
     ),
-    "inspect": ("confcom.cli.commands.inspect:inspect", "Show what a quote says, in words."),
-    "verify": ("confcom.cli.commands.verify:verify", "Check a quote against a root, collateral and your policy."),
-    "simulation": ("confcom.cli.commands.simulation:simulation", "The simulated platform's root and collateral."),
+    "inspect": ("confcom.cli.commands.inspect:inspect", "Show the fields of a quote."),
+    "verify": ("confcom.cli.commands.verify:verify", "Verify a quote against a root, collateral and your policy."),
+    "simulation": ("confcom.cli.commands.simulation:simulation", "Create, show and export a simulated platform."),
     "quote-helper": (
         "confcom.cli.commands.daemons:quote_helper",
         "Run the SGX quote helper (AESM) in the foreground.",
@@ -35,7 +38,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "device-plugin": ("confcom.cli.commands.daemons:device_plugin", "Run the SGX device plugin in the foreground."),
     "playground": (
         "confcom.cli.commands.playground:playground",
-        "One node without Kubernetes: run Job and Pod manifests.",
+        "Run Job and Pod manifests on one node without Kubernetes.",
     ),
     "completion": ("confcom.cli.commands.completion:completion", "Print the shell completion script."),
 }
@@ -104,11 +107,11 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="confcom", prog_name="confcom")
 def cli() -> None:
-    """The SGX add-on for any Kubernetes, which also runs end to end without SGX hardware.
+    """The SGX add-on for any Kubernetes cluster. It also runs end to end without SGX hardware.
 
     \b
     Start here:
-      confcom demo                            the whole story, on this machine
-      confcom demo --keep                     ... and leave it up, to point your own program at it
-      confcom enable                          the add-on, on your cluster
+      confcom demo                            run the whole sequence on this machine
+      confcom demo --keep                     the same, and keep it running for your own program
+      confcom enable                          enable the add-on on your cluster
     """

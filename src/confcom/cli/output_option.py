@@ -29,7 +29,7 @@ output_option = click.option(
     show_default=True,
     is_eager=True,  # so that mistakes in the other options are reported in this format
     callback=_store_format,
-    help="For people, or for programs.",
+    help="Output format: text for people, json for programs.",
 )
 
 

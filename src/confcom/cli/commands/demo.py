@@ -35,7 +35,9 @@ MODES = ("auto", "root", "user-namespace", "no-namespace")
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Leave everything up afterwards, and say what to try; Ctrl-C ends it.")
+@click.option(
+    "--keep", is_flag=True, help="Keep everything running at the end, and print commands to try; Ctrl-C stops it."
+)
 @click.option(
     "--mode", type=click.Choice(MODES), default="auto", show_default=True, help="How containers are isolated."
 )
@@ -43,20 +45,20 @@ MODES = ("auto", "root", "user-namespace", "no-namespace")
     "--dir",
     "folder",
     type=NamedPath(),
-    help="A short, new folder for it (default: a temporary one); emptied at the end, whatever is in it.",
+    help="A new or empty directory with a short path; it is emptied at the end.  [default: a temporary one]",
 )
 @output_option
 def demo(*, keep: bool, mode: str, folder: Path | None, output: str) -> None:
-    """The whole story on this machine, without SGX hardware.
+    """Run the whole sequence on this machine, without SGX hardware.
 
-    A simulated SGX platform, a node with its device plugin and quote helper, a Job that gets EPC and a quote, and a
-    relying party that verifies it. Each step says what happened, how long it took and which command repeats it.
-    Exits 0 only if every step held. Nothing of the machine is changed.
+    The demo creates a simulated SGX platform, starts a node with its device plugin and quote helper, and runs a Job
+    that gets EPC and a quote. A relying party then verifies the quote. Each step prints what happened, how long it took
+    and which command repeats it. The exit code is 0 only if every step succeeded. The machine itself is not changed.
 
     \b
     Examples:
       confcom demo
-      confcom demo --keep                 leave it up, to point your own program at it
+      confcom demo --keep                 keep it running for your own program
       confcom demo --output json | jq .ok
       confcom demo --mode no-namespace    containers as plain processes
     """

@@ -20,30 +20,35 @@ _SHOWN = 10
 
 
 @click.command()
-@click.option("-y", "--yes", is_flag=True, help="Also if workloads use it.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, also if workloads use the add-on.")
 @click.option(
     "--wait/--no-wait",
     default=True,
-    help="Wait until the kubelets have forgotten the resources, and clean the nodes.  [default: wait]",
+    help="Wait until the kubelets have dropped the resources, and remove them from the nodes.  [default: wait]",
 )
 @interrupted_option
 @cluster_options
 @reports_interruption
 def disable(*, yes: bool, wait: bool, interrupted: bool, namespace: str, context: str, output: str) -> None:
-    """Disable the add-on, so that nothing of it stays but the simulated root.
+    """Disable the add-on, and remove everything that it installed except the simulated root.
 
-    First the policies go, then the daemons. Kubelets keep the resources for five more minutes; after that, this takes
-    their names from the nodes. The Secret with the simulated root stays: enabled again, the add-on is the same
-    platform to relying parties. If workloads use the add-on, it says what will happen to them, and asks.
+    The command removes the policies first, then the daemons. Kubelets keep the resources for five more minutes; then
+    the command removes the resources' names from the nodes. It keeps the Secret with the simulated root, so that the
+    add-on is the same platform to relying parties when it is enabled again. If workloads use the add-on, the command
+    prints what will happen to them, and asks for confirmation.
 
     \b
     Examples:
       confcom disable
-      confcom disable --no-wait         leave the nodes' status; `confcom disable` again cleans it later
+      confcom disable --no-wait         keep the names on the nodes; a later `confcom disable` removes them
       confcom disable --yes --output json
 
-    Exit codes: 8 something is left that can only be removed later, 7 nobody agreed, a permission is missing or another
-    change is running, and nothing was changed, 6 and 130 as for enable, 1 helm failed.
+    \b
+    Exit codes:
+      1    helm failed
+      7    not confirmed, a permission is missing, or another change is running; nothing was changed
+      8    something is left that can only be removed later
+      6 and 130 as for enable
     """
     from confcom.addon.operations.disable import disable_add_on
 

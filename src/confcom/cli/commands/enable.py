@@ -25,25 +25,32 @@ _DIGEST = re.compile(r"(?:(?P<component>[a-z-]+)=)?(?P<digest>sha256:[0-9a-f]{64
 
 
 @click.command()
-@click.option("--simulated", is_flag=True, help="On nodes without SGX that are labelled for it. Proves nothing.")
+@click.option(
+    "--simulated",
+    is_flag=True,
+    help="Simulate SGX on nodes with the label for it. Quotes then prove nothing about hardware.",
+)
 @click.option(
     "--simulated-node",
     "simulated_nodes",
     multiple=True,
     metavar="NODE",
-    help="Label a node confcom.internal/simulated-sgx=true first; implies --simulated, may be repeated.",
+    help="Label a node confcom.internal/simulated-sgx=true first; implies --simulated; may be repeated.",
 )
 @click.option(
     "--beside-hardware",
     is_flag=True,
-    help="Simulate in a cluster that has SGX hardware too, under resource names of its own.",
+    help="Allow simulation in a cluster that also has SGX hardware; simulated nodes offer other resource names.",
 )
 @click.option(
     "--quote-helper/--no-quote-helper",
     default=None,
-    help="Quotes out of process, by one Pod per node.  [default: as before; at first, with]",
+    help="Install the quote helper, which makes quotes out of process, as one Pod per node.  [default: keep the "
+    "previous choice; with it if there is none]",
 )
-@click.option("--allow-no-nodes", is_flag=True, help="Also if no node has SGX yet: those that come later get it.")
+@click.option(
+    "--allow-no-nodes", is_flag=True, help="Succeed if no node has SGX yet; nodes that are added later get the daemons."
+)
 @chart_options
 @waiting_options
 @cluster_options
@@ -68,11 +75,11 @@ def enable(
 ) -> None:
     """Enable the SGX add-on on a cluster: EPC as a resource, quotes out of process.
 
-    Checks first what could make it fail, and changes nothing if something would. Then helm installs the chart, and
-    this waits until both daemons are ready on every node with SGX. To enable again changes nothing; with other options
-    it changes just these.
+    The command first checks the cluster; if a check fails, nothing is changed. Then helm installs the chart, and the
+    command waits until both daemons are ready on every node with SGX. A second run without new options changes
+    nothing; with other options, it changes only what they set.
 
-    The first time needs the registry that has the images, or a digest for each of them. Both are kept.
+    The first run needs the registry that has the images, or a digest for each image. Later runs keep them.
 
     \b
     Examples:
@@ -81,12 +88,16 @@ def enable(
       confcom enable --simulated-node worker-1 --set image.registry=registry.example.com/mirror
                                                         no SGX hardware anywhere
       confcom enable --simulated --dry-run --set image.registry=registry.example.com/mirror
-                                                        what would be done?
+                                                        print what would change
 
-    Exit codes: 7 a check failed or another change is running, and nothing was changed, 8 it is installed, and some node
-    is not ready or some quote helper does not quote by the cluster's root, 6 the cluster, kubectl or helm does not
-    answer, 2 the chart refuses the values, 1 helm failed: mostly its Job, which comes before any daemon and has the
-    quote helper's image, 130 Ctrl-C or SIGTERM: its last lines say what was changed, and what to do.
+    \b
+    Exit codes:
+      1    helm failed; in most cases its Job, which has the quote helper's image and runs before any daemon
+      2    the chart refuses the values
+      6    the cluster, kubectl or helm does not answer
+      7    a check failed or another change is running; nothing was changed
+      8    the add-on is installed, but a node is not ready, or a quote helper does not use the cluster's root
+      130  Ctrl-C or SIGTERM; the last lines say what was changed, and what to do
     """
     from confcom.addon.cluster.helm import Values
     from confcom.addon.cluster.preflight_reader import InstallRequest
@@ -112,14 +123,16 @@ def enable(
 
 @click.command()
 @click.option(
-    "--version", metavar="VERSION", help="The images' tag.  [default: this program's version, if nothing else is named]"
+    "--version",
+    metavar="VERSION",
+    help="The tag of both images.  [default: this program's version, if no other values are given]",
 )
 @click.option(
     "--image-digest",
     "digests",
     multiple=True,
     metavar="[COMPONENT=]DIGEST",
-    help="sha256:... of the quote helper's image, or of device-plugin=sha256:...; may be repeated.",
+    help="An image by digest, sha256:...; COMPONENT is quote-helper (the default) or device-plugin; may be repeated.",
 )
 @chart_options
 @waiting_options
@@ -140,27 +153,31 @@ def update(
     context: str,
     output: str,
 ) -> None:
-    """Update the add-on node by node while applications go on attesting.
+    """Update the add-on node by node while applications continue to attest.
 
-    On each node the new daemon starts beside the old one, which serves until the new one is ready. An update that
-    cannot start, or cannot quote, stops there by itself: the old one goes on serving, the reason is told, and
-    `confcom rollback` undoes it. If the quote helper's image cannot be had, no daemon is changed.
+    On each node, the new daemon starts beside the old one, which serves until the new one is ready. If a new daemon
+    cannot start or cannot make a quote, the update stops at that node: the old daemon continues to serve, the command
+    reports the reason, and `confcom rollback` undoes the update. If the quote helper's image is not available, no
+    daemon is changed.
 
-    Without options it goes to this program's version, also from a version or digest that was named before. With
-    options, only what they set is changed.
+    Without options, the command updates to this program's version, and drops a version or digest that was set before.
+    With options, it changes only what they set.
 
     \b
     Examples:
       confcom update
       confcom update --version 0.2.0
-      confcom update --version 0.2.0 --dry-run          what would change, object by object?
+      confcom update --version 0.2.0 --dry-run          print what would change, object by object
       confcom update --image-digest sha256:0123...
       confcom update --image-digest device-plugin=sha256:4567... --image-digest quote-helper=sha256:89ab...
       confcom update --set logLevel=debug
 
-    Exit codes: 8 it stopped at some node, or some quote helper does not quote by the cluster's root, 7 a check failed
-    or another change is running, and nothing was changed, 1 helm failed: mostly its Job, and then no daemon was
-    changed, 130, 6 and 2 as for enable.
+    \b
+    Exit codes:
+      1    helm failed; in most cases its Job, and then no daemon was changed
+      7    a check failed or another change is running; nothing was changed
+      8    the update stopped at a node, or a quote helper does not use the cluster's root
+      2, 6 and 130 as for enable
     """
     from confcom.addon.cluster.helm import Values
     from confcom.addon.cluster.preflight_reader import InstallRequest
@@ -195,20 +212,25 @@ def rollback(
     context: str,
     output: str,
 ) -> None:
-    """Undo the last update: the add-on is what it was before.
+    """Undo the last update: restore the previous revision of the add-on.
 
-    Another rollback undoes the update before that. REVISION, as `helm history` numbers them, names one.
+    A second rollback undoes the update before that. REVISION is the number of a revision in `helm history`; the
+    command restores that one.
 
-    It does not begin beside another change: what helm has begun and not ended is left alone for six minutes, longer
-    than helm takes. --interrupted says that it was killed, and undoes it at once.
+    The command refuses to start while another change is running. A change that helm has not ended counts as running
+    for six minutes, which is longer than helm takes. --interrupted states that it was killed, and undoes it at once.
 
     \b
     Examples:
       confcom rollback
       confcom rollback 3
 
-    Exit codes: 8 some node is not ready, 7 there is nothing to go back to or another change is running, 130 as for
-    enable, 6 as for enable, 1 helm failed.
+    \b
+    Exit codes:
+      1    helm failed
+      7    there is no revision to restore, a check failed, or another change is running; nothing was changed
+      8    a node is not ready
+      6 and 130 as for enable
     """
     from confcom.addon.operations.enable import roll_back
 

@@ -31,9 +31,9 @@ Examples:
 @output_option
 @click.pass_context
 def inspect(ctx: click.Context, quote: Path, output: str) -> None:
-    """Show the anatomy of QUOTE (a file, or - for standard input; binary, hex or base64), and decide nothing.
+    """Show the fields of QUOTE (a file, or - for standard input; binary, hex or base64) without verifying it.
 
-    Exit code 5 if it is not, or only in part, a quote that can be read; what could be read is shown all the same.
+    The exit code is 5 if the input cannot be read as a quote, or only in part; the readable part is printed anyway.
     """
     from confcom.verify.anatomy import dissect
     from confcom.verify.files import read_quote

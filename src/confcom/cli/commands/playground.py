@@ -36,14 +36,14 @@ def _complete_kind(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 @click.group()
 def playground() -> None:
-    """One node without Kubernetes: run Job and Pod manifests.
+    """Run Job and Pod manifests on one node without Kubernetes.
 
     \b
-    A whole node by hand, in four terminals. In each of them, first:
+    To start a whole node by hand, open four terminals, and run this first in each:
       export CONFCOM_PLAYGROUND_DIR=/tmp/node
 
     \b
-    Then one of these in each:
+    Then run one of these in each:
       confcom playground node
       confcom device-plugin --simulated --simulated-epc-mib 168 \\
           --device-plugin-dir $CONFCOM_PLAYGROUND_DIR/node/var/lib/kubelet/device-plugins
@@ -59,25 +59,31 @@ def playground() -> None:
     "--mode",
     type=click.Choice(["auto", "root", "user-namespace", "no-namespace"]),
     default="auto",
-    help="How containers are kept apart; auto takes the first that works here.",
+    help="How containers are isolated; auto uses the first mode that works on this machine.",
 )
 @click.option(
     "--kubelet",
     type=click.Choice(["1.36", "1.37"]),
     default="1.36",
     show_default=True,
-    help="Whose rules towards device plugins: Kubernetes up to 1.36, or from 1.37 on.",
+    help="The kubelet's rules for device plugins: those of Kubernetes up to 1.36, or from 1.37 on.",
 )
-@click.option("--image", "images", multiple=True, metavar="NAME=ARGV", help="Add an image: a name and its program.")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="NAME=ARGV",
+    help="Add an image: its name and its program; may be repeated.",
+)
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 @click.option(
     "--log-format",
     type=click.Choice(["auto", "text", "json"]),
     default="auto",
-    help="auto is text on a terminal, else json.",
+    help="The format of the logs; auto is text on a terminal, otherwise json.",
 )
 def node(*, directory: Path, mode: str, kubelet: str, images: Sequence[str], log_level: str, log_format: str) -> None:
-    """Run a node in the foreground until Ctrl-C. Prints one line when it is ready; logs go to stderr.
+    """Run a node in the foreground until Ctrl-C. It prints one line when it is ready; logs go to stderr.
 
     \b
     Example:
@@ -131,7 +137,7 @@ def apply(directory: Path, output: str, files: Sequence[TextIO]) -> None:
 @directory_option
 @output_option
 def get(directory: Path, output: str) -> None:
-    """Show the node's ledger, its Jobs and its pods.
+    """Show the node's resources, its Jobs and its pods.
 
     \b
     Examples:
@@ -148,7 +154,7 @@ def get(directory: Path, output: str) -> None:
 
 @playground.command()
 @directory_option
-@click.option("-c", "--container", help="Which container, if the pod has several.")
+@click.option("-c", "--container", help="The container, if the pod has several.")
 @click.argument("pod")
 def logs(directory: Path, container: str | None, pod: str) -> None:
     """Print a pod's log (the last mebibyte).
@@ -165,7 +171,7 @@ def logs(directory: Path, container: str | None, pod: str) -> None:
 @playground.command()
 @directory_option
 @output_option
-@click.option("-f", "--file", "file", type=click.File(encoding="utf-8"), help="Delete what a manifest names.")
+@click.option("-f", "--file", "file", type=click.File(encoding="utf-8"), help="Delete the objects of this manifest.")
 @click.option("--grace-period", type=click.FloatRange(min=0), help="Seconds between SIGTERM and SIGKILL.")
 @click.argument("kind", required=False, shell_complete=_complete_kind)
 @click.argument("name", required=False)
@@ -207,7 +213,7 @@ def delete(
 @directory_option
 @output_option
 def images(directory: Path, output: str) -> None:
-    """List the image names that the node knows, and what each runs.
+    """List the images that the node has, and the program of each.
 
     \b
     Example:

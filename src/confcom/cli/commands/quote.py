@@ -63,14 +63,14 @@ def _printable(ctx: click.Context, param: click.Parameter, value: str) -> str:
     callback=_report_data,
     required=True,
     metavar="HEX",
-    help="What the quote is to be about: a relying party's challenge, or a hash of a public key. 1 to 64 bytes; "
-    "filled up with zeros.",
+    help="The quote's report data: a relying party's challenge, or a hash of a public key. 1 to 64 bytes; padded with "
+    "zeros.",
 )
 @click.option(
     "--out",
     type=NamedPath(dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="Write the quote's bytes to FILE; - is stdout, and all else goes to stderr then.",
+    help="Write the quote's bytes to FILE; with -, to stdout, and everything else to stderr.",
 )
 @click.option(
     "--socket",
@@ -85,14 +85,14 @@ def _printable(ctx: click.Context, param: click.Parameter, value: str) -> str:
     default="confcom quote",
     metavar="NAME",
     show_default=True,
-    help="Decides MRENCLAVE.",
+    help="The simulated enclave's name, which determines its MRENCLAVE.",
 )
-@click.option("--debug-enclave", is_flag=True, help="Launch the simulated enclave with DEBUG.")
+@click.option("--debug-enclave", is_flag=True, help="Launch the simulated enclave with the attribute DEBUG.")
 @click.option(
     "--nonce",
     callback=_nonce,
     metavar="HEX",
-    help="Ask for the quoting enclave's report too, over these 16 bytes and the quote, and check it.",
+    help="Also request the quoting enclave's report over these 16 bytes and the quote, and check it.",
 )
 @output_option
 def quote(

@@ -21,35 +21,36 @@ _STATE_DIR = click.option(
     type=NamedPath(),
     required=True,
     metavar="STATE_DIR",
-    help="Where the platform is kept.",
+    help="The platform's state directory.",
 )
 
 
 @click.group()
 def simulation() -> None:
-    """The simulated platform's root and collateral.
+    """Create, show and export a simulated platform.
 
-    A simulated platform is an SGX platform in software: its own root, its own quoting enclave. Its quotes pass real
-    verifiers that are told to trust its root, and prove nothing about hardware.
+    A simulated platform is an SGX platform in software, with its own root and its own quoting enclave. Real verifiers
+    accept its quotes if they are told to trust its root. The quotes prove nothing about hardware.
 
     \b
     Examples:
       confcom simulation create ./platform
-      confcom simulation export --state-dir ./platform ./trust    of this machine
-      confcom simulation export ./trust                           of a cluster, with kubectl
+      confcom simulation export --state-dir ./platform ./trust    a platform on this machine
+      confcom simulation export ./trust                           a cluster's platform, with kubectl
       confcom verify q.bin --root trust/root.pem --collateral trust/collateral --allow-simulated \\
-          --mrenclave HEX --report-data HEX                       which enclave, and your challenge
+          --mrenclave HEX --report-data HEX                       the expected enclave, and your challenge
     """
 
 
-@simulation.command(short_help="Make a platform, unless it is there already.")
+@simulation.command(short_help="Create a platform if there is none.")
 @click.argument("state_dir", type=NamedPath())
 @output_option
 def create(state_dir: Path, output: str) -> None:
-    """Make a platform in STATE_DIR, unless it is there already.
+    """Create a platform in STATE_DIR if there is none.
 
-    Prints the root's fingerprint (SHA-256 of the certificate's DER), which relying parties compare. An existing
-    platform is never changed. Keep STATE_DIR secret: whoever can read it can forge this platform's quotes.
+    The command prints the root's fingerprint (SHA-256 of the certificate's DER), which relying parties compare. It
+    never changes an existing platform. Keep STATE_DIR secret: everyone who can read it can forge this platform's
+    quotes.
 
     \b
     Example:
@@ -70,11 +71,11 @@ def create(state_dir: Path, output: str) -> None:
     )
 
 
-@simulation.command(short_help="Show who the platform is. No secrets.")
+@simulation.command(short_help="Show the platform's public data.")
 @_STATE_DIR
 @output_option
 def show(state_dir: Path, output: str) -> None:
-    """Show who the platform is: root, quoting enclave, collateral's dates. No secrets.
+    """Show the platform's public data: root, quoting enclave and the collateral's dates.
 
     \b
     Example:
@@ -88,29 +89,31 @@ def show(state_dir: Path, output: str) -> None:
     _show(summary, (f"{name.replace('_', ' '):<{width}}  {value}" for name, value in summary.items()), output)
 
 
-@simulation.command(short_help="Write root, fingerprint and collateral to files.")
+@simulation.command(short_help="Write the root, its fingerprint and the collateral to files.")
 @click.option(
     "--state-dir",
     type=NamedPath(),
     metavar="STATE_DIR",
-    help="A platform on this machine. Without it, the cluster's is exported.",
+    help="A platform on this machine.  [default: export the platform of the cluster]",
 )
-@click.option("--namespace", "-n", metavar="NAMESPACE", help="Where the chart is installed.  [default: confcom-system]")
-@click.option("--context", metavar="CONTEXT", help="Which cluster of the kubeconfig.  [default: the current one]")
+@click.option(
+    "--namespace", "-n", metavar="NAMESPACE", help="The namespace of the chart's release.  [default: confcom-system]"
+)
+@click.option("--context", metavar="CONTEXT", help="The context of the kubeconfig.  [default: the current one]")
 @click.argument("out_dir", type=NamedPath())
 @output_option
 def export(state_dir: Path | None, namespace: str | None, context: str | None, out_dir: Path, output: str) -> None:
-    """Write what relying parties need to OUT_DIR: root, fingerprint, collateral.
+    """Write the files that relying parties need to OUT_DIR: root, fingerprint and collateral.
 
     \b
     OUT_DIR/root.pem      the root certificate
     OUT_DIR/root.sha256   SHA-256 of its DER, in hex
     OUT_DIR/collateral/   TCB info, QE identity, revocation lists, their issuers' certificates
 
-    Of a cluster, kubectl reads the Secret confcom-simulated-platform with your own permissions. What is written is
-    public; the Secret stays in memory.
+    For a cluster's platform, kubectl reads the Secret confcom-simulated-platform with your own permissions. The Secret
+    stays in memory; the files have public data only.
 
-    Collateral is good for at least two weeks from now; write it again to renew it. The root stays the same.
+    The collateral is valid for at least two weeks; export it again to renew it. The root stays the same.
 
     \b
     Examples:

@@ -16,20 +16,22 @@ from confcom.errors import ExitCode, printable
 @click.option(
     "--all-nodes",
     is_flag=True,
-    help="A row for each node, and each problem by itself, however many there are.",
+    help="Print a row for each node and a line for each problem, however many there are.",
 )
 def status(*, namespace: str, context: str, output: str, all_nodes: bool) -> None:
-    """Show the add-on node by node: EPC, both daemons, and what is wrong.
+    """Show the add-on's state on each node: EPC, both daemons, and problems.
 
-    Of many nodes, those that are well are summed up, and problems that are alike are told once, with how many nodes
-    have them. `--output json` has everything, however many nodes there are.
+    In a large cluster, the output has one line for all healthy nodes, and reports similar problems once, with the
+    number of nodes. `--output json` always has everything.
 
-    PROVISION says whether the quote helper got the provision device. Workloads that the add-on kept from running, or
-    whose Pods its admission policy refuses, are listed with the cause. What is in the cluster is compared with what
-    helm keeps of the installation, also what somebody edited by hand. It reads nodes, Pods, DaemonSets, Jobs and the
-    events of the add-on's namespace; if it may, events of all namespaces about Pods that cannot be created and their
-    controllers, the admission policy, which simulated root is published, helm's record and the objects in it. It reads
-    no other Secret than that record. Quote helpers that are older than the root are asked for their metrics.
+    The column PROVISION shows whether the quote helper has the provision device. The output lists workloads that the
+    add-on keeps from running, or whose Pods its admission policy refuses, with the cause. It also reports differences
+    between the objects in the cluster and helm's record of the release, such as manual edits.
+
+    The command reads nodes, Pods, DaemonSets, Jobs and the events of the add-on's namespace. If the user has the
+    permission, it also reads events of all namespaces about Pods that cannot be created and their controllers, the
+    admission policy, the fingerprint of the published simulated root, and helm's record with the objects in it. It
+    reads no other Secret than that record. It asks quote helpers that are older than the root for their metrics.
 
     \b
     Examples:
@@ -39,7 +41,11 @@ def status(*, namespace: str, context: str, output: str, all_nodes: bool) -> Non
       confcom status -o json | jq '.problem_groups[] | {problem, count}'
       until confcom status >/dev/null; do sleep 5; done
 
-    Exit codes: 0 all is well, 8 something is not (or the add-on is not enabled), 6 the API server does not answer.
+    \b
+    Exit codes:
+      0    the add-on has no problem
+      6    the API server does not answer
+      8    the add-on has a problem, is being updated, or is not enabled
     """
     from confcom.addon.cluster.installed_release import look_at_release
     from confcom.addon.cluster.snapshot_reader import fetch_cluster_snapshot, look_at_refusals, look_at_root

@@ -56,11 +56,11 @@ _COLOURS = {"passed": "green", "failed": "red", "not-checked": "yellow"}
 _STATUS_WIDTH = max(map(len, _COLOURS))
 
 EPILOG = """\b
-The last line is the verdict; if a file cannot be read there is none. Exit codes:
+The last line is the verdict; there is none if a file cannot be read. Exit codes:
   0  verified
-  3  authentic, but not what you ask for, or you ask for nothing
+  3  authentic, but the quote does not meet the policy, or the policy demands nothing
   4  not authentic
-  5  unusable: not a quote, or collateral missing, malformed, expired, for another platform
+  5  unusable: not a quote, or collateral is missing, malformed, expired, or for another platform
 
 \b
 Examples:
@@ -99,23 +99,21 @@ class Demands(TypedDict):
     help="TCB info, QE identity, revocation lists.",
 )
 @click.option(
-    "--mrenclave", "mr_enclave", type=_hexadecimal, metavar="HEX", help="The enclave that is expected, by measurement."
+    "--mrenclave", "mr_enclave", type=_hexadecimal, metavar="HEX", help="The expected measurement of the enclave."
 )
-@click.option(
-    "--mrsigner", "mr_signer", type=_hexadecimal, metavar="HEX", help="The enclave that is expected, by signer."
-)
-@click.option("--isv-prod-id", type=int, help="The product of that signer.")
-@click.option("--min-isv-svn", type=int, help="The lowest security version to accept.")
+@click.option("--mrsigner", "mr_signer", type=_hexadecimal, metavar="HEX", help="The expected signer of the enclave.")
+@click.option("--isv-prod-id", type=int, help="The expected product ID (ISVPRODID) of that signer.")
+@click.option("--min-isv-svn", type=int, help="The lowest security version (ISVSVN) to accept.")
 @click.option(
     "--report-data",
     type=_hexadecimal,
     metavar="HEX",
-    help="What the enclave was asked to report; under 64 bytes, zeros follow.",
+    help="The expected report data; fewer than 64 bytes are padded with zeros.",
 )
-@click.option("--config-id", type=_hexadecimal, metavar="HEX", help="The CONFIGID that is expected (KSS), 64 bytes.")
+@click.option("--config-id", type=_hexadecimal, metavar="HEX", help="The expected CONFIGID (KSS), 64 bytes.")
 @click.option("--min-config-svn", type=int, help="The lowest CONFIGSVN to accept (KSS).")
-@click.option("--isv-ext-prod-id", type=_hexadecimal, metavar="HEX", help="The ISVEXTPRODID that is expected (KSS).")
-@click.option("--isv-family-id", type=_hexadecimal, metavar="HEX", help="The ISVFAMILYID that is expected (KSS).")
+@click.option("--isv-ext-prod-id", type=_hexadecimal, metavar="HEX", help="The expected ISVEXTPRODID (KSS).")
+@click.option("--isv-family-id", type=_hexadecimal, metavar="HEX", help="The expected ISVFAMILYID (KSS).")
 @click.option(
     "--accept-tcb",
     "accepted_tcb_statuses",
@@ -129,12 +127,12 @@ class Demands(TypedDict):
     "rejected_advisories",
     metavar="ID",
     multiple=True,
-    help="Reject platforms that this advisory applies to.",
+    help="Reject platforms that this advisory applies to; may be repeated.",
 )
 @click.option("--allow-simulated", is_flag=True, help="Accept a simulated platform, which protects nothing.")
 @click.option("--allow-debug", is_flag=True, help="Accept debug enclaves of simulated platforms.")
 @click.option(
-    "--at", type=_instant, metavar="TIME", help="Verify for this time, UTC unless it says otherwise [default: now]."
+    "--at", type=_instant, metavar="TIME", help="Verify as of this time; UTC without an offset [default: now]."
 )
 @output_option
 @click.pass_context
@@ -151,8 +149,8 @@ def verify(
 ) -> None:
     """Check QUOTE (a file, or - for standard input; binary, hex or base64) against a root, collateral and your policy.
 
-    Nothing is fetched from anywhere. A quote is verified only if you say which enclave you expect (--mrenclave or
-    --mrsigner) and what it was asked to report (--report-data).
+    The command fetches nothing from the network. A quote is verified only if the policy names the expected enclave
+    (--mrenclave or --mrsigner) and the expected report data (--report-data).
     """
     from confcom.verify.files import UnreadableInputError, read_collateral, read_quote
     from confcom.verify.verdict import unusable
