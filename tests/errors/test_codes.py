@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "confcom"
 SCRIPT = ROOT / "scripts" / "codes_reference.py"
 WELL_FORMED = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+GENERIC = {"ConfcomError", "MalformedError", "SettingsError", "UnavailableError", "OutputError"}
+"""Classes that say only which exit code an error has: whoever raises one gives its code."""
 
 
 def calls():
@@ -24,6 +26,17 @@ def calls():
 def test_the_page_of_codes_is_made_from_the_source():
     done = subprocess.run([sys.executable, str(SCRIPT), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_error_of_a_general_class_has_a_code_of_its_own():
+    without = [
+        f"{path}:{call.lineno}"
+        for path, call in calls()
+        if isinstance(call.func, ast.Name)
+        and call.func.id in GENERIC
+        and "error_code" not in {keyword.arg for keyword in call.keywords}
+    ]
+    assert without == []
 
 
 def test_codes_are_words_with_hyphens():
