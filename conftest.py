@@ -5,7 +5,7 @@ import signal
 import pytest
 from hypothesis import settings
 
-pytest.register_assert_rewrite("kubelet_contract")
+pytest.register_assert_rewrite("testkit.kubelet_contract")
 
 
 def pytest_configure() -> None:

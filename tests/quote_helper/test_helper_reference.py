@@ -48,6 +48,7 @@ def test_limits():
     assert f"| {limits.max_waiting:,}; of one peer" in PAGE
     assert f"one part in {PEERS} of it" in PAGE
     assert f"the oldest after {limits.crowded_seconds:g} s" in PAGE
+    assert f"if no peer has, the oldest after {limits.many_peers_seconds:g} s" in PAGE
     assert f"more than {limits.max_connections // FEW_CONNECTIONS} connections" in PAGE
     assert f"{limits.turn_seconds * 1000:g} ms for accepting" in PAGE
     assert f"at most {limits.provider_threads} |" in PAGE

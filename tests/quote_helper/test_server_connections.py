@@ -13,6 +13,9 @@ from confcom.aesm.message_codec import decode_response, encode_request
 from confcom.aesm.messages import GetQuoteExRequest, GetQuoteSizeExRequest, GetSupportedAttKeyIdNumRequest
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 
+NEVER = {"crowded_seconds": 3600.0, "many_peers_seconds": 3600.0}
+"""No connection is shed for its age."""
+
 KEY_ID = ECDSA_P256_KEY_ID.encode()
 NUM = encode_frame(encode_request(GetSupportedAttKeyIdNumRequest()))
 SIZE = encode_frame(encode_request(GetQuoteSizeExRequest(att_key_id=KEY_ID)))
@@ -38,7 +41,7 @@ async def test_the_peer_that_holds_most_loses_its_oldest_and_nobody_else_anythin
 
 
 async def test_without_one_that_may_go_yet_accepting_pauses_until_one_has_ended(serve, provider):
-    harness = serve(provider, max_connections=3, crowded_seconds=3600.0, crowded_retry_seconds=3600.0)
+    harness = serve(provider, max_connections=3, crowded_retry_seconds=3600.0, **NEVER)
     held = [harness.connect(f"peer{number}") for number in range(4)]
     await harness.observer.until(lambda: harness.observer.open == 4)
     late = harness.connect("late", NUM)
@@ -62,8 +65,9 @@ async def test_without_one_that_may_go_yet_accepting_pauses_until_one_has_ended(
     assert await harness.read(late) != b""
 
 
-async def test_without_places_an_incomplete_request_has_a_moment_also_as_its_peers_only_one(serve, provider):
-    harness = serve(provider, max_connections=50, crowded_seconds=0.05, crowded_retry_seconds=0.01)
+@pytest.mark.parametrize("shorter", ["crowded_seconds", "many_peers_seconds"])
+async def test_without_places_an_incomplete_request_has_a_moment_also_as_its_peers_only_one(serve, provider, shorter):
+    harness = serve(provider, max_connections=50, crowded_retry_seconds=0.01, **NEVER | {shorter: 0.05})
     for number in range(300):
         harness.connect(f"peer{number}", NUM[:1])
     assert (await harness.ask("late", NUM, GetSupportedAttKeyIdNumRequest.kind)).error_code == 0
@@ -73,7 +77,7 @@ async def test_without_places_an_incomplete_request_has_a_moment_also_as_its_pee
 
 async def test_without_places_a_peer_with_few_connections_loses_none_at_once(serve, provider):
     """A peer with two connections is no cause of a shortage that two hundred with one each make."""
-    harness = serve(provider, max_connections=200, crowded_seconds=3600.0, crowded_retry_seconds=0.01)
+    harness = serve(provider, max_connections=200, crowded_retry_seconds=0.01, **NEVER)
     harness.connect("two", NUM[:1])
     second = harness.connect("two", NUM[:1])
     for number in range(194):

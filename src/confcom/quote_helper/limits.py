@@ -71,11 +71,14 @@ class HelperLimits:
     and incomplete ones can. A lone peer may have half of these."""
     client_memory: int = DEFAULT_MEMORY_LIMIT // CLIENT_MEMORY_PART
     """Bytes that the helper may hold for all clients together."""
-    crowded_seconds: float = 0.25
+    crowded_seconds: float = 1.0
     """How long a connection may take for its request when the connection limit is reached. Every known client sends its
-    request right after connecting. A container that has used up its CPU quota is stopped for less than the quota's
-    period of 0.1 s. The limit divided by this time is how many clients a second a crowd lets in: 16,384 are more than
-    the helper can accept, so that clients do not wait in the backlog for a place (with 1 s they did, for a second)."""
+    request right after connecting; on a node that is out of CPU this may take a second."""
+    many_peers_seconds: float = 0.25
+    """The same while no peer holds more than a few connections, so that thousands of peers share the places. The limit
+    divided by this time is how many clients are admitted in a second: 16,384 are more than the helper can accept, so
+    that clients do not wait in the backlog for a place (with 1 s they did, for a second). A container that has used up
+    its CPU quota is stopped for less than the quota's period of 0.1 s."""
     crowded_retry_seconds: float = 0.05
     """Until accepting is retried when the connection limit is reached and no connection may be shed yet."""
     turn_seconds: float = 0.005

@@ -47,7 +47,7 @@ def _open_first(candidates: Sequence[Path]) -> tuple[Path, int]:
         except OSError as error:
             raise NoEnclaveDeviceError(
                 f"the SGX device {path} cannot be opened",
-                error_code="device-not-opened",
+                error_code="sgx-device-unusable",
                 why=error.strerror or str(error),
                 remedy="check its mode (0666 on most systems) and the container's device permissions",
             ) from error

@@ -119,7 +119,7 @@ def _write(path: Path, quote: bytes) -> None:
     except OSError as error:
         raise OutputError(
             f"the quote could not be written to {path}",
-            error_code="quote-not-written",
+            error_code="quote-not-writable",
             why=error.strerror or str(error),
             remedy="name a file in a directory that this container may write to",
         ) from error

@@ -118,7 +118,7 @@ def _mebibytes(text: str) -> str:
     if text and not (text.isascii() and text.isdecimal()):
         raise SettingsError(
             f"{EPC_VARIABLE} is {text!r}",
-            error_code="epc-not-a-number",
+            error_code="not-a-number",
             why="it is a whole number of MiB",
             remedy="leave it to the device plugin: it sets it in every container that has enclave memory",
         )
@@ -133,14 +133,14 @@ def _challenge(text: str) -> tuple[bytes, bytes]:
     except ValueError as error:
         raise SettingsError(
             f"{CHALLENGE_VARIABLE} is not hexadecimal",
-            error_code="challenge-not-hex",
+            error_code="not-hexadecimal",
             why=str(error),
             remedy="use two of 0-9 and a-f per byte",
         ) from error
     except MalformedError as error:
         raise SettingsError(
             f"{CHALLENGE_VARIABLE}: {error.what}",
-            error_code="challenge-too-long",
+            error_code=error.error_code,
             why=error.why,
             remedy=error.remedy,
         ) from error

@@ -158,7 +158,8 @@ class Acceptor:
 
     def _shed(self) -> bool:
         """Close one connection to make room for another; return whether there was one that may be closed."""
-        connection = self._table.to_shed(self._clock() - self._limits.crowded_seconds)
+        now, limits = self._clock(), self._limits
+        connection = self._table.to_shed(now - limits.crowded_seconds, now - limits.many_peers_seconds)
         if connection is None:
             return False
         self._handler.drop(connection, "shed")

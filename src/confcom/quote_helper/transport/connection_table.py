@@ -198,11 +198,12 @@ class ConnectionTable:
         if connection.holding.sheddable.pop(connection, None) is not None:
             del self._sheddable[connection]
 
-    def to_shed(self, began_before: float) -> Connection | None:
+    def to_shed(self, began_before: float, began_before_if_many: float) -> Connection | None:
         """Return the connection to shed, or None if none may be shed yet.
 
         It is the oldest sheddable one, if it has been sheddable since `began_before`. Else it is the oldest sheddable
-        one of the peer with the most connections, among the peers that have more than a few.
+        one of the peer with the most connections, among the peers that have more than a few. If no peer has, it is the
+        oldest sheddable one, if it has been sheddable since `began_before_if_many`.
         """
         oldest = next(iter(self._sheddable.items()), None)
         if oldest is None:
@@ -210,4 +211,6 @@ class ConnectionTable:
         if oldest[1] <= began_before:
             return oldest[0]
         most = max((one for one in self._large if one.sheddable), key=lambda one: one.open, default=None)
-        return None if most is None else next(iter(most.sheddable))
+        if most is not None:
+            return next(iter(most.sheddable))
+        return oldest[0] if oldest[1] <= began_before_if_many else None
