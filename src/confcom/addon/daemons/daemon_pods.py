@@ -202,7 +202,7 @@ def _reasons(
 ) -> Iterator[str]:
     """Yield the reasons why a pod is not ready, the most specific first."""
     if state is PodState.ENDING:
-        yield "it was told to end"
+        yield "it is terminating"
     if state is PodState.REJECTED:
         yield _joined(text(pod, "status", "reason"), text(pod, "status", "message"))
     if state is PodState.WAITING:
@@ -210,14 +210,14 @@ def _reasons(
         yield _joined(text(scheduled, "reason"), text(scheduled, "message"))
     yield from _container_reasons(pod, said)
     if complaint := said.get(name_of(pod)):
-        yield f"it says: {complaint}"
+        yield f"its log: {complaint}"
     yield from filter(None, (memory_kill(pod, one) for one in _containers(pod)))
     warning = last_warning(name_of(pod), events)
     if warning:
         yield warning
     if state is PodState.NOT_READY:
         yield text(condition(pod, "Ready"), "message")
-    yield "its containers are being started"
+    yield "its containers are starting"
 
 
 def _container_reasons(pod: KubernetesObject, said: Mapping[str, str]) -> Iterator[str]:
@@ -275,7 +275,7 @@ def creation_refusal(
 
 def pods_not_created(daemon: KubernetesObject, why: str) -> Problem:
     """Return the problem of a DaemonSet whose pods cannot be created."""
-    return Problem(f"the DaemonSet {name_of(daemon)} cannot make its Pods: {why}", code="pods-not-created")
+    return Problem(f"the DaemonSet {name_of(daemon)} cannot create its Pods: {why}", code="pods-not-created")
 
 
 def event_time(event: KubernetesObject) -> str:
