@@ -81,7 +81,7 @@ def cluster_options(command: Callable[P, R]) -> Callable[P, R]:
 
 
 interrupted_option = click.option(
-    "--interrupted", is_flag=True, help="The last change was interrupted: no helm is at work on it any more."
+    "--interrupted", is_flag=True, help="The last change was interrupted: no helm process is running any more."
 )
 """Without it, a change that helm may still be working on is not touched."""
 
@@ -95,7 +95,7 @@ def waiting_options(command: Callable[P, R]) -> Callable[P, R]:
             metavar="SECONDS",
             default=DEADLINE,
             show_default=True,
-            help="Give up when nothing has gone on for so long.",
+            help="Give up after this time without progress.",
         ),
         click.option("--wait/--no-wait", default=True, help="Wait until every node is ready.  [default: wait]"),
     ):
@@ -106,12 +106,12 @@ def waiting_options(command: Callable[P, R]) -> Callable[P, R]:
 def chart_options(command: Callable[P, R]) -> Callable[P, R]:
     """Add --set, --set-string, --values, --chart and --dry-run to a command."""
     for option in (
-        click.option("--dry-run", is_flag=True, help="Check everything, say what would be done, and change nothing."),
+        click.option("--dry-run", is_flag=True, help="Check everything and show the changes without making them."),
         click.option(
             "--chart",
             type=click.Path(exists=True, path_type=Path),
             metavar="CHART",
-            help="Another chart than the one that comes with this program: a folder or an archive.",
+            help="Another chart than the built-in one: a folder or an archive.",
         ),
         click.option(
             "-f",

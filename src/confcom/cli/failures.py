@@ -84,16 +84,16 @@ def _system_failure(error: OSError) -> ConfcomError:
             why=why,
             remedy="check the disk, the quota and the terminal that stdout goes to",
         )
-    return UnavailableError("the system refused something", why=why, remedy=_REPORT)
+    return UnavailableError("the operating system refused an operation", why=why, remedy=_REPORT)
 
 
 def _bug(error: Exception) -> ConfcomError:
     place = traceback.extract_tb(error.__traceback__)[-1]
     return ConfcomError(
-        "confcom has failed by a bug of its own",
+        "confcom failed because of a bug in confcom",
         why=f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})",
         remedy=_REPORT,
     )
 
 
-_REPORT = f"report it, with what the same command prints with {TRACEBACK_VARIABLE}=1"
+_REPORT = f"report it with the output of the same command with {TRACEBACK_VARIABLE}=1"

@@ -15,17 +15,20 @@ from confcom.cli.terminals import is_plain
 from confcom.errors import ConfcomError, ExitCode
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "demo": ("confcom.cli.commands.demo:demo", "The whole story on this machine, without SGX hardware."),
+    "demo": ("confcom.cli.commands.demo:demo", "Run the whole attestation flow on this machine, without SGX hardware."),
     "enable": ("confcom.cli.commands.enable:enable", "Enable the SGX add-on on a cluster."),
-    "status": ("confcom.cli.commands.status:status", "Show the add-on node by node, and what is wrong."),
-    "update": ("confcom.cli.commands.enable:update", "Update it node by node while applications go on attesting."),
+    "status": ("confcom.cli.commands.status:status", "Show the add-on's state and problems, node by node."),
+    "update": (
+        "confcom.cli.commands.enable:update",
+        "Update the add-on node by node while applications continue to attest.",
+    ),
     "rollback": ("confcom.cli.commands.enable:rollback", "Undo the last update."),
-    "disable": ("confcom.cli.commands.disable:disable", "Disable it, so that nothing of it stays."),
+    "disable": ("confcom.cli.commands.disable:disable", "Disable the add-on and remove its resources."),
     "quote": (
         "confcom.cli.commands.quote:quote",
         "Get a quote through the AESM socket, for a simulated enclave's report.",
     ),
-    "inspect": ("confcom.cli.commands.inspect:inspect", "Show what a quote says, in words."),
+    "inspect": ("confcom.cli.commands.inspect:inspect", "Show the content of a quote in words."),
     "verify": ("confcom.cli.commands.verify:verify", "Check a quote against a root, collateral and your policy."),
     "simulation": ("confcom.cli.commands.simulation:simulation", "The simulated platform's root and collateral."),
     "quote-helper": (

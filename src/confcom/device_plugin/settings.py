@@ -145,7 +145,9 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         text=f"the host's directory with the AESM socket, mounted read-only into containers at {AESMD_DIRECTORY}",
     )
     parser.add_switch(
-        "--aesmd-mount", text="mount that directory into containers; otherwise containers have to mount it themselves", default=True
+        "--aesmd-mount",
+        text="mount that directory into containers; otherwise containers have to mount it themselves",
+        default=True,
     )
     parser.add(
         "--host-root",

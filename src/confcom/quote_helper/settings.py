@@ -108,8 +108,7 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
     )
     parser.add_switch(
         "--replace-foreign-socket",
-        text="replace the socket of another program after the first quote; otherwise wait until that program is "
-        "for",
+        text="replace the socket of another program after the first quote; otherwise wait until that program ends",
     )
     parser.add_switch(
         "--open-to-all-users",
@@ -146,8 +145,7 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         convert=integer_between(MIN_MEMORY_LIMIT_MIB, MAX_MEMORY_LIMIT_MIB),
         default=DEFAULT_MEMORY_LIMIT_MIB,
         metavar="MIB",
-        text="memory limit of the helper; half of it is for clients' requests and for answers that they do "
-        "not read",
+        text="memory limit of the helper; half of it is for clients' requests and for answers that they do not read",
     )
     add_common_flags(parser)
     return parser

@@ -197,7 +197,7 @@ class Quote:
         header = QuoteHeader.parse(reader.take(QUOTE_HEADER_SIZE, "the header"))
         if header.att_key_type != ATT_KEY_TYPE_ECDSA_P256:
             raise MalformedError(
-                f"a quote with attestation key type {header.att_key_type} cannot be read",
+                f"a quote with attestation key type {header.att_key_type} is not supported",
                 error_code="unsupported-key-type",
                 why=_OTHER_KEY_TYPES.get(header.att_key_type, "this type is unknown"),
                 remedy=f"ask for type {ATT_KEY_TYPE_ECDSA_P256}, ECDSA P-256",

@@ -207,8 +207,7 @@ def access_error(
         return ClusterAccessError.of(
             failure,
             why,
-            "`kubectl config get-contexts` lists the contexts of the file that KUBECONFIG names, or of "
-            "~/.kube/config",
+            "`kubectl config get-contexts` lists the contexts of the file that KUBECONFIG names, or of ~/.kube/config",
             error_code="context-not-found",
         )
     kind = ForbiddenError if _FORBIDDEN.search(why) else ClusterAccessError

@@ -91,7 +91,9 @@ def look_at_refusals(api: KubeApi, policies: Collection[str]) -> RefusalObservat
         events = api.list_objects("events", "--all-namespaces", f"--field-selector=reason={FAILED_CREATE}")
     except ClusterAccessError as error:
         why = f"{error.what}: {error.why}" if error.why else error.what
-        return RefusalObservation(doubt=f"refusals of workloads' Pods: the events of all namespaces cannot be read: {why}")
+        return RefusalObservation(
+            doubt=f"refusals of workloads' Pods: the events of all namespaces cannot be read: {why}"
+        )
     found = tuple(refusals(events, policies))
     known = [one for one in found if one[1] in API_VERSIONS][:MOST_CONTROLLERS]
     unread = frozenset(found) - frozenset(known)

@@ -158,7 +158,8 @@ def behind_text(observation: RootObservation, pod: str) -> str:
 
 def _remedy(pod: str, namespace: str) -> str:
     return (
-        f"it loads the cluster's root when its kubelet updates the volumes, within {FOLLOW_MINUTES} minutes; if it does not, "
+        f"it loads the cluster's root when its kubelet updates the volumes, within {FOLLOW_MINUTES} minutes; if it "
+        "does not, "
         f"{EDITED_REMEDY}; otherwise kubectl delete pod -n {namespace} {pod}"
     )
 

@@ -215,7 +215,8 @@ def _kept(add_on: AddOn, seen: Snapshot) -> tuple[str, ...]:
     kept = []
     if add_on.api.exists("secret", SECRET_NAME):
         kept.append(
-            f"the Secret {here}/{SECRET_NAME}, the cluster's simulated root: if the add-on is enabled again, it is the same "
+            f"the Secret {here}/{SECRET_NAME}, the cluster's simulated root: if the add-on is enabled again, it is "
+            "the same "
             f"platform to relying parties (to delete it: kubectl delete secret -n {here} {SECRET_NAME}, with "
             f"which Kubernetes deletes the ConfigMap {RECORD_NAME})"
         )

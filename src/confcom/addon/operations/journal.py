@@ -101,7 +101,10 @@ def interrupted(journal: Journal, history: Sequence[Revision] | None) -> ChangeI
         )
         why = f"{release}, and the nodes keep the names of the resources"
         return ChangeInterruptedError(
-            "interrupted while the remaining resources were removed", error_code="interrupted-during-removal", why=why, remedy=_REST
+            "interrupted while the remaining resources were removed",
+            error_code="interrupted-during-removal",
+            why=why,
+            remedy=_REST,
         )
     which = f" (revision {history[-1].number})" if history else ""
     return ChangeInterruptedError(

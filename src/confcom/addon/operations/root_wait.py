@@ -93,6 +93,5 @@ def _timeout_error(add_on: AddOn, observation: RootObservation, pods: Sequence[s
         "not every quote helper uses the cluster's simulated root",
         error_code="root-not-in-use",
         why="; ".join(f"{observation.nodes[pod]}: {_text(observation, pod)}" for pod in pods),
-        remedy=f"if this lasts, {EDITED_REMEDY}; otherwise restart them one at a time: "
-        f"{commands}",
+        remedy=f"if this lasts, {EDITED_REMEDY}; otherwise restart them one at a time: {commands}",
     )

@@ -97,7 +97,8 @@ def _too_late(left: Sequence[StaleResources], failures: Mapping[str, str]) -> No
     remedies = []
     if failures:
         remedies.append(
-            "get permission to patch nodes/status (the refusal names the webhook, the policy or the permission), then run "
+            "get permission to patch nodes/status (the refusal names the webhook, the policy or the permission), then "
+            "run "
             "`confcom disable` again"
         )
     if any(one.stage is Stage.SILENT for one in open_ones):

@@ -65,7 +65,8 @@ def _other_plugins(nodes: Sequence[KubernetesObject], others: Sequence[Kubernete
                 Check.OWNERS,
                 f"another SGX device plugin runs on {shown(where)}: the DaemonSet {name}",
                 why="both would offer the same EPC, and Kubernetes would allocate it twice",
-                remedy=f"remove that DaemonSet (kubectl delete daemonset -n {namespace_of(daemon)} {name_of(daemon)}; on AKS: "
+                remedy=f"remove that DaemonSet (kubectl delete daemonset -n {namespace_of(daemon)} {name_of(daemon)}; "
+                "on AKS: "
                 "az aks disable-addons -a confcom), or keep it off these nodes",
                 code="other-device-plugin",
             )
@@ -199,8 +200,9 @@ def check_losses(
                 Check.NODES,
                 f"{shown(lost)} would lose the daemons, and the workloads there their EPC and quotes",
                 why=f"not labelled {labels}",
-                remedy=f"label the nodes that should keep them, then run the command again: kubectl label node {lost[0]} {labels}; or have them "
-                f"lose it: {anyway}",
+                remedy="label the nodes that should keep them, then run the command again: kubectl label node "
+                f"{lost[0]} {labels}; or accept "
+                f"the loss: {anyway}",
                 code="nodes-lose-daemons",
             )
 
@@ -224,7 +226,9 @@ def check_nodes(
     """
     if unknown:
         remedy = "kubectl get nodes shows their names"
-        yield Finding.failed(Check.NODES, f"the cluster has no node {shown(unknown)}", remedy=remedy, code="node-not-found")
+        yield Finding.failed(
+            Check.NODES, f"the cluster has no node {shown(unknown)}", remedy=remedy, code="node-not-found"
+        )
         return
     chosen = _chosen(plan, nodes)
     if not chosen:
@@ -270,7 +274,8 @@ def _node_findings(plan: Plan, node: KubernetesObject, *, installed: bool) -> It
             Check.NODES,
             f"{name} is not Ready",
             why=text(condition(node, "Ready"), "message"),
-            remedy="its daemons are updated when it is Ready, and the command waits for that; the daemons of other nodes are updated now"
+            remedy="its daemons are updated when it is Ready, and the command waits for that; the daemons of other "
+            "nodes are updated now"
             if installed
             else "its daemons start when the node is Ready",
             code="node-not-ready",

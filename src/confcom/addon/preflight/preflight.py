@@ -94,7 +94,9 @@ def _permissions(seen: Surroundings) -> Finding:
     if isinstance(seen.denied, ConfcomError):
         return Finding.of(Check.PERMISSIONS, seen.denied)
     if seen.denied is None:
-        return Finding(Check.PERMISSIONS, Outcome.SKIPPED, "the permissions were not checked", code="permissions-not-checked")
+        return Finding(
+            Check.PERMISSIONS, Outcome.SKIPPED, "the permissions were not checked", code="permissions-not-checked"
+        )
     asking = asking_helpers(seen.namespace_name)
     needless = (CLEANING, asking, probing(seen.namespace_name))
     missing = [one for one in seen.denied if one not in needless]
@@ -119,7 +121,8 @@ def _permissions(seen: Surroundings) -> Finding:
             Check.PERMISSIONS,
             "this user cannot see which simulated root the quote helpers use",
             why=f"not allowed: {asking}, which reads the root from their metrics after it was replaced",
-            remedy="if the root's Secret is deleted or changed, a user with this permission has to run `confcom status`",
+            remedy="if the root's Secret is deleted or changed, a user with this permission has to run `confcom "
+            "status`",
             code="asking-helpers-not-permitted",
         )
     return Finding.ok(Check.PERMISSIONS, "this user has all required permissions", code="permissions-granted")

@@ -67,12 +67,14 @@ def busy(history: Sequence[Revision], now: datetime, *, made: str = "") -> Runni
             f"{unchanged}: an earlier change of the release is incomplete",
             error_code="change-interrupted",
             why=f"{state}{longer}{also}",
-            remedy=f"if no helm process is running, the change was interrupted, and {undo}; then run the same command again",
+            remedy=f"if no helm process is running, the change was interrupted, and {undo}; then run the same command "
+            "again",
         )
     return RunningChangeError(
         f"{unchanged}: another change of the release is running",
         error_code="change-running",
         why=f"{state} ({age:.0f} s ago), and may take {LONGEST_CHANGE_SECONDS:.0f} s{also}",
-        remedy="wait until `confcom status` shows that it has ended, then run the same command again; if it was killed, "
+        remedy="wait until `confcom status` shows that it has ended, then run the same command again; if it was "
+        "killed, "
         f"{undo}",
     )

@@ -40,7 +40,9 @@ def stalled(state: Rollout, remedy: str) -> NotReadyError:
     why = "; ".join(reasons) or "the DaemonSet controller does not reconcile"
     nodes = sorted({step.node for step in blocked})
     if not nodes:
-        return NotReadyError("the daemons' Pods cannot be created", error_code="pods-not-created", why=why, remedy=remedy)
+        return NotReadyError(
+            "the daemons' Pods cannot be created", error_code="pods-not-created", why=why, remedy=remedy
+        )
     serving = sorted({step.node for step in blocked if step.serving})
     still = f" ({', '.join(serving)}: the old one keeps serving)" if serving else ""
     down = sorted({step.node for step in blocked if not step.node_ready})

@@ -34,7 +34,9 @@ def suspects_of(reason: str, neighbours: Sequence[KubernetesObject]) -> str:
     pods = sorted(filter(may_serve, neighbours), key=_lacks_aesm_name)
     found = [f"{namespace_of(pod)}/{name_of(pod)}" for pod in pods]
     if not found:
-        return "no Pod of this node mounts its directory to write there: a program of the node itself may serve the socket"
+        return (
+            "no Pod of this node mounts its directory to write there: a program of the node itself may serve the socket"
+        )
     who, mount = ("Pods", "mount") if len(found) > 1 else ("Pod", "mounts")
     return f"perhaps the {who} {shown(found)}, which {mount} its directory to write there"
 

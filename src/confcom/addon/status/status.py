@@ -192,7 +192,11 @@ def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: 
 
 def _add_on_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[Problem]:
     for job, why in failed_hooks([job for job in seen.jobs if namespace_of(job) == seen.namespace]).items():
-        do = "the daemons run unchanged; `confcom rollback` undoes the change" if daemons else "run `confcom enable` again"
+        do = (
+            "the daemons run unchanged; `confcom rollback` undoes the change"
+            if daemons
+            else "run `confcom enable` again"
+        )
         yield Problem(
             f"helm's Job {job} failed, and the last change was not applied ({why}): {do}", code="hook-job-failed"
         )

@@ -158,7 +158,8 @@ class Scheduling:
         if not named:
             return None
         return Cause(
-            f"{asked} is free on {shown([name_of(node) for node in left])}, but another constraint keeps the Pod off these nodes",
+            f"{asked} is free on {shown([name_of(node) for node in left])}, but another constraint keeps the Pod off "
+            "these nodes",
             "see the scheduler's message about CPU, memory, volumes and other Pods",
             code="other-constraint",
         )

@@ -127,9 +127,7 @@ def _inspect_device(host: HostFiles, device: Device, preferred: tuple[str, ...],
     problems = [*_access_problems(host, device, path, status)]
     if given := [wanted for wanted in candidates if wanted in preferred and wanted != path]:
         problems.append(
-            Problem(
-                f"{path} exists, but containers get {given[0]}", "restart the plugin", code="other-device-path"
-            )
+            Problem(f"{path} exists, but containers get {given[0]}", "restart the plugin", code="other-device-path")
         )
     if device is Device.ENCLAVE and mounted_noexec(mountinfo, path):
         problems.append(

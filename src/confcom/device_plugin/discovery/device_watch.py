@@ -211,14 +211,18 @@ class DeviceWatch:
 
     def _loss(self, device: Device, path: str) -> Problem:
         if self.devices.driver is None:
-            return Problem(f"the SGX driver of {path} is no longer loaded", "load the driver again", code="driver-unloaded")
+            return Problem(
+                f"the SGX driver of {path} is no longer loaded", "load the driver again", code="driver-unloaded"
+            )
         other = self.devices.node(device).path
         if other is not None:
             return Problem(
                 f"the driver's device is {other}, but was {path} at start", "restart the plugin", code="device-moved"
             )
         return Problem(
-            f"{path} is no longer a character device", "check udev, and which program removed the device", code="device-removed"
+            f"{path} is no longer a character device",
+            "check udev, and which program removed the device",
+            code="device-removed",
         )
 
     def _compare_epc(self) -> None:

@@ -82,7 +82,9 @@ def _read_sysfs(host: HostFiles) -> tuple[EpcSection, ...]:
             )
         found.append(EpcSection(numa_node=int(match[1]), size=int(text)))
     if not found:
-        raise UnavailableError(f"{SYSFS_ATTRIBUTE} does not exist (it needs kernel 5.17)", error_code="epc-size-missing")
+        raise UnavailableError(
+            f"{SYSFS_ATTRIBUTE} does not exist (it needs kernel 5.17)", error_code="epc-size-missing"
+        )
     return _at_least_a_device(SYSFS_ATTRIBUTE, sorted(found, key=lambda section: section.numa_node or 0))
 
 

@@ -74,7 +74,9 @@ async def register_once(
             request = pb.RegisterRequest(version=API_VERSION, endpoint=endpoint.path.name, resource_name=resource_name)
             await RegistrationStub(channel).register(request, timeout=REGISTER_SECONDS)
         except TimeoutError:
-            raise AttemptFailedError(f"the program at {kubelet_socket} does not speak gRPC", error_code="kubelet-without-grpc") from None
+            raise AttemptFailedError(
+                f"the program at {kubelet_socket} does not speak gRPC", error_code="kubelet-without-grpc"
+            ) from None
         except grpc.aio.AioRpcError as error:
             raise AttemptFailedError(
                 f"the kubelet answers {error.code().name}: {error.details()}",
@@ -106,6 +108,4 @@ def kubelet_absence(kubelet_socket: Path) -> AttemptFailedError | None:
         )
     if state is PathState.LIVE:
         return None
-    return AttemptFailedError(
-        f"{kubelet_socket} is {state.value}", error_code="kubelet-absent", kubelet_listens=False
-    )
+    return AttemptFailedError(f"no kubelet listens at {kubelet_socket}: found {state.value}", error_code="kubelet-absent", kubelet_listens=False)

@@ -219,7 +219,8 @@ def remove_directory(path: Path) -> None:
         "the helper removed an empty directory at the socket's path",
         extra={
             "path": str(path),
-            "why": "a container runtime creates it for a hostPath volume of the socket's path while the socket is missing",
+            "why": "a container runtime creates it for a hostPath volume of the socket's path while the socket is "
+            "missing",
             "remedy": f"the Pod with that volume gets no socket: have it mount {path.parent}, and start it again",
         },
     )
