@@ -109,7 +109,7 @@ def test_an_update_that_cannot_start_is_told_and_rolled_back(enabled):
         *("--set", "devicePlugin.image.pullPolicy=Never"),
         code=ExitCode.NOT_READY,
     )
-    assert f"({NODE_NAME}: the old one goes on serving)" in done.stderr
+    assert f"({NODE_NAME}: the old one keeps serving)" in done.stderr
     assert "device plugin failing: ErrImageNeverPull" in done.stderr
     assert serving["metadata"]["uid"] in {pod["metadata"]["uid"] for pod in pods(enabled, "device-plugin")}
     done = confcom(enabled, "status", code=ExitCode.NOT_READY)
@@ -174,7 +174,7 @@ def test_status_says_what_is_wrong_while_the_api_server_is_away_and_when_a_daemo
     selector = "--selector=app.kubernetes.io/component=quote-helper"
     enabled.kubectl("wait", "--for=delete", "pods", selector, f"--namespace={SYSTEM}", "--timeout=60s")
     document = json.loads(confcom(enabled, "status", "--output=json", code=ExitCode.NOT_READY).stdout)
-    assert document["problems"] == ["the DaemonSet confcom-quote-helper is missing: `confcom enable` makes it again"]
+    assert document["problems"] == ["the DaemonSet confcom-quote-helper is missing: `confcom enable` restores it"]
     (node,) = document["nodes"]
     assert (node["quote_helper"], node["provision_device"]) == ([], "no helper")
     confcom(enabled, "update", "--set", "logLevel=info")

@@ -102,7 +102,7 @@ def test_enable_sets_back_what_somebody_edited(enabled, confcom, named, tell):
         edit.make(enabled)
         named(*edit.told)
         done = confcom("enable")
-        assert "as it was asked to be already" not in done.stderr
+        assert "already has the requested state" not in done.stderr
         assert "All is well." in confcom("status").stdout
         again = json.loads(confcom("enable", "--output=json").stdout)
         assert again["changed"] is False
@@ -141,7 +141,7 @@ def test_an_update_by_helm_that_is_half_made(enabled, confcom, mend):
     done = enabled.helm(*upgrade, check=False, timeout=COMMAND_SECONDS)
     assert 'conflict with "kubectl-set"' in done.stderr
     told = confcom("status", code=ExitCode.NOT_READY).stdout
-    assert "the last change (revision 2) failed and may be half made (Upgrade" in told
+    assert "the last change (revision 2) failed and may be incomplete (Upgrade" in told
     confcom(*mend)
     assert image(enabled) != LATEST
     assert "All is well." in confcom("status").stdout
@@ -154,7 +154,7 @@ def test_a_restart_and_labels_of_others_are_no_drift(enabled, confcom):
     enabled.kubectl("label", HERE, f"daemonset/{PLUGIN}", "example.com/mine=x")
     restarted = generation(enabled, HELPER)
     done = confcom("enable")
-    assert "as it was asked to be already" in done.stderr
+    assert "already has the requested state" in done.stderr
     assert "All is well." in confcom("status").stdout
     confcom("update", "--set", "devicePlugin.resources.limits.memory=200Mi")
     assert generation(enabled, HELPER) == restarted, "the helper is not replaced once more"
@@ -166,7 +166,7 @@ def test_a_copy_is_drift_only_if_it_differs(enabled, confcom, named):
         export = enabled.kubectl("get", "daemonset", daemon, HERE, "--output=json").stdout
         enabled.kubectl("replace", "--force", "--filename=-", input=export)
     done = confcom("enable")
-    assert "as it was asked to be already" in done.stderr
+    assert "already has the requested state" in done.stderr
     assert "All is well." in confcom("status").stdout
 
     export = enabled.kubectl("get", "daemonset", HELPER, HERE, "--output=json").stdout
@@ -219,7 +219,7 @@ def test_who_may_read_less_is_told_what_was_not_compared(enabled, confcom, tmp_p
         set_image(enabled)
         enabled.kubectl("rollout", "status", HERE, f"daemonset/{HELPER}")
         done = confcom("status", before=as_eve)
-        assert "Not compared:\n  the release cannot be looked up: " in done.stdout
+        assert "Not compared:\n  the release cannot be read: " in done.stdout
         enabled.kubectl("create", "clusterrolebinding", "case-records", "--clusterrole=case-records", "--user=eve")
         done = confcom("status", before=as_eve, code=ExitCode.NOT_READY)
         assert f"image is {LATEST} instead of" in done.stdout

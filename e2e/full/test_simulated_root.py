@@ -71,7 +71,7 @@ def test_a_deleted_root_is_told_and_made_again_and_every_helper_takes_the_new_on
         assert after.root != before.root
 
         def behind():
-            another = "quotes by another simulated root"
+            another = "uses another simulated root"
             return [one.partition(":")[0] for one in add_on.status()["problems"] if another in one]
 
         until(

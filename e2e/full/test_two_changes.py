@@ -65,13 +65,13 @@ def test_an_update_that_is_interrupted_says_what_helm_has_recorded(enabled, tmp_
         done = result.result()
     assert done.returncode == ExitCode.INTERRUPTED, done.stderr
     *_, what, why, do = done.stderr.splitlines()
-    assert what == "Error: interrupted while helm was at work", done.stderr
+    assert what == "Error: interrupted while helm was running", done.stderr
     # On a machine that is short of CPU helm needs more than the seconds that the command gives it.
-    if "could not be looked up" in why or "helm goes on by itself" in why:
+    if "helm's record could not be read" in why or "helm is still running" in why:
         assert "`confcom status`" in do, done.stderr
         until(lambda: last_status(enabled) == "failed", "helm has recorded that it was interrupted")
     else:
-        assert "the last change (revision 2) failed and may be half made" in why, done.stderr
+        assert "the last change (revision 2) failed and may be incomplete" in why, done.stderr
         assert "`confcom rollback` undoes it" in do, done.stderr
     assert last_status(enabled) == "failed"
     assert "Rolled back" in confcom(enabled, "rollback").stdout
@@ -112,7 +112,7 @@ def test_of_a_change_that_died_with_its_helm_the_remedy_that_is_named_works(enab
         result.result()
     assert last_status(enabled) == "pending-upgrade"
     told = confcom(enabled, "update", "--set", "logLevel=debug", code=ExitCode.REFUSED).stderr
-    assert "`confcom rollback --interrupted` undoes what it did" in told
+    assert "`confcom rollback --interrupted` undoes it" in told
     assert "`confcom rollback --interrupted`" in confcom(enabled, "status", code=ExitCode.NOT_READY).stdout
     confcom(enabled, "rollback", "--interrupted")
     assert serving(enabled) == before

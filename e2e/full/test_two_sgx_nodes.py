@@ -215,7 +215,7 @@ def test_an_update_beside_a_node_that_is_off_names_it_and_reaches_it_when_it_is_
         assert f"{off.name} is not Ready" in told
         error = told[told.rindex("Error: ") :]
         assert f"the add-on is not ready on {off.name}\n" in error
-        assert f"do:  bring {off.name} back, which goes on by itself then" in error
+        assert f"do:  bring {off.name} back, and the rollout continues" in error
         tell(error.strip())
         assert f"{off.name}: the kubelet is not well" in confcom("status", code=ExitCode.NOT_READY)
         off.start("kubelet")

@@ -14,7 +14,7 @@ from testkit.fake_cluster.objects import HARDWARE, SYSTEM
 ME = Instance(started_ms=1, token=1)
 
 
-def reason(*, replace_foreign=False, sight="another program serves there"):
+def reason(*, replace_foreign=False, sight="another program serves the socket"):
     """As the helper says it."""
     return decide(Foreign(sight), me=ME, can_quote=False, replace_foreign=replace_foreign).reason
 
@@ -56,7 +56,7 @@ def test_a_pod_that_may_make_a_socket_there_is_named(path):
 
 @pytest.mark.parametrize(
     "said",
-    [reason(sight="a program of uid 7 serves there under a quote helper's name"), reason(replace_foreign=True)],
+    [reason(sight="a program of uid 7 serves the socket under a quote helper's name"), reason(replace_foreign=True)],
 )
 def test_whatever_the_helper_knows_of_the_foreign_socket(said):
     assert named(told(mounting("aesmd-x7"), said=said)) == ["sgx/aesmd-x7"]

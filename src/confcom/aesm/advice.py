@@ -35,7 +35,7 @@ _ADVICE: Final[Mapping[int, Advice]] = MappingProxyType(
         Code.SUCCESS: Advice("the call succeeded", "nothing is to be done"),
         Code.UNEXPECTED_ERROR: Advice(
             "the service failed without a specific number (often its provisioning service refused, or a "
-            "field that the request needs was missing)",
+            "required field was missing)",
             _READ_LOG,
         ),
         Code.NO_DEVICE_ERROR: Advice(

@@ -268,8 +268,8 @@ def _sdk_stub_reason(data: bytes, version: int) -> str:
     """Return why the bytes come from a stub of Intel's SDK; empty if they do not."""
     if version == _STUB_VERSION and data[8:16] == _STUB_SVNS_AND_GROUP:
         return (
-            "the program is linked with -lsgx_quote_ex_sim or -lsgx_uae_service_sim, which ask no service and report "
-            "success; nothing signs what they give"
+            "the program is linked with -lsgx_quote_ex_sim or -lsgx_uae_service_sim, which report success without "
+            "calling a quoting service; their output is unsigned"
         )
     if data and not any(data):
         return "these are zeros, as a buffer has after -lsgx_quote_ex_sim reported success without writing to it"

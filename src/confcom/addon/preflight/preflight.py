@@ -79,7 +79,7 @@ def check_kubernetes_reached(seen: Surroundings) -> Finding:
     """Check whether the API server answers."""
     if isinstance(seen.server, ConfcomError):
         return Finding.of(Check.API_SERVER, seen.server)
-    return Finding.ok(Check.API_SERVER, "the API server answers", code="api-server-answers")
+    return Finding.ok(Check.API_SERVER, "reachable", code="api-server-answers")
 
 
 def _values(seen: Surroundings) -> Finding:

@@ -108,4 +108,8 @@ def kubelet_absence(kubelet_socket: Path) -> AttemptFailedError | None:
         )
     if state is PathState.LIVE:
         return None
-    return AttemptFailedError(f"no kubelet listens at {kubelet_socket}: found {state.value}", error_code="kubelet-absent", kubelet_listens=False)
+    return AttemptFailedError(
+        f"no kubelet listens at {kubelet_socket}: found {state.value}",
+        error_code="kubelet-absent",
+        kubelet_listens=False,
+    )
