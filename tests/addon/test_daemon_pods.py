@@ -24,7 +24,7 @@ def one(status, *, events=(), said=(), component="quote-helper", **more):
     ("status", "state", "reason"),
     [
         (make.running(), PodState.READY, ""),
-        (make.waiting("ContainerCreating"), PodState.STARTING, "its containers are being started"),
+        (make.waiting("ContainerCreating"), PodState.STARTING, "its containers are starting"),
         (make.waiting("ImagePullBackOff", "no such image"), PodState.FAILING, "ImagePullBackOff: no such image"),
         (
             make.waiting("CrashLoopBackOff", "back-off", ended={"exitCode": 2, "message": "Error: x"}, restarts=4),

@@ -44,7 +44,7 @@ def test_the_reason_names_every_part():
     settings = ResourceSettings(max_epc_devices=100, reserve_mib=20, helper_mib=5)
     assert plan_resources(found(200), settings).reason == (
         "100 of 200 MiB are advertised, a device per MiB; 10 are set aside for 2 quote helpers; 20 are reserved; "
-        "70 are held back: at most 100 devices are advertised"
+        "70 are held back: the plugin advertises at most 100 devices"
     )
 
 

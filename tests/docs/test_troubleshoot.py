@@ -14,23 +14,23 @@ from testkit.documentation import PAGES, ROOT, text_of
 PAGE = "docs/how-to/troubleshoot.md"
 PATH = "/var/run/aesmd/aesm.socket"
 WORDED = (
-    "another program serves there",
-    "there is no SGX device here",
+    "another program serves the socket",
+    "no SGX device exists here",
     "another SGX device plugin runs on",
     "another device plugin offers",
     "the kubelet offers no EPC",
-    "the kubelet has not taken ",
+    "the kubelet has not registered ",
     "the kubelet reports ",
     "it is tainted ",
-    "it runs when there is room",
+    "it starts when EPC becomes free",
     "its memory limit is ",
     "a change of the release is in progress, ",
     "a change of the release was interrupted",
     "not registered yet",
     "another change of the release is running",
-    "an earlier change of the release has not ended",
+    "an earlier change of the release is incomplete",
     "there is no current context, neither in a file that KUBECONFIG names nor in ~/.kube/config",
-    "may not be connected to",
+    "this user may not connect to",
     "this user may not connect to the AESM socket",
     "asks for sgx.intel.com/provision, which namespace",
 )
@@ -71,7 +71,7 @@ def test_a_stale_socket_is_told_so(tmp_path):
 
 def test_another_service_is_told_so():
     me = Instance(started_ms=1, token=1)
-    decision = decide(Foreign("another program serves there"), me=me, can_quote=True, replace_foreign=False)
+    decision = decide(Foreign("another program serves the socket"), me=me, can_quote=True, replace_foreign=False)
     assert f"`{decision.reason}`" in text_of(PAGE)
 
 

@@ -50,10 +50,10 @@ replace is confcom.checkConsent's. Terms of hardware nodes are taken at their wo
 {{- if and $simulated $served (has "simulated" $platforms | not) }}
 {{- include "confcom.refuse" (list "nodes-lose-daemons"
   (printf "%s would lose the daemons, and the workloads there their EPC and quotes" (join ", " $served))
-  "what is installed simulates there, and simulated.enabled is false"
-  "to go on simulating, add"
+  "the installed release simulates SGX there, and simulated.enabled is false"
+  "to keep the simulation, add"
   (print "  --set simulated.enabled=true" (hasSuffix "-simulated" $name | ternary " --set simulated.besideHardware=true" ""))
-  "or, if nothing is to simulate any more, delete the simulated device plugin first:"
+  "or, to end the simulation, delete the simulated device plugin first:"
   $delete
 ) }}
 {{- else if and $simulated (has "simulated" $platforms) }}
@@ -85,8 +85,8 @@ replace is confcom.checkConsent's. Terms of hardware nodes are taken at their wo
 {{- if $changed }}
 {{- include "confcom.refuse" (list "nodes-change-platform"
   (printf "%s would change from simulated to hardware, and the workloads there lose their EPC and quotes" (join ", " $changed))
-  "these are nodes that nodeSelector chooses, and simulated.nodeSelector does not"
-  "if they are to go on simulating, choose hardware nodes by a label that these do not have"
+  "nodeSelector selects these nodes, and simulated.nodeSelector does not"
+  "to keep them simulated, select hardware nodes by a label that these nodes do not have"
   "or, if they have SGX hardware, delete the simulated device plugin first:"
   .delete
 ) }}
@@ -99,15 +99,15 @@ replace is confcom.checkConsent's. Terms of hardware nodes are taken at their wo
 {{- $what := printf "%s would lose the daemons, and the workloads there their %s" (join ", " $lost) .lose }}
 {{- if not $selector }}
 {{- include "confcom.refuse" (list "nodes-lose-daemons" $what
-  "these were chosen by nodeSelectorTerms, and none are given"
-  "give the nodeSelectorTerms of what is installed again (on AKS: values-aks.yaml), or others: they are taken at their word"
+  "nodeSelectorTerms selected these nodes, and the new values have no nodeSelectorTerms"
+  "give the installed release's nodeSelectorTerms again (on AKS: values-aks.yaml), or others, which the chart does not check"
 ) }}
 {{- end }}
 {{- include "confcom.refuse" (list "nodes-lose-daemons" $what
-  (printf "nodes are now chosen by the labels %s, and these have only the labels of what is installed" (join " " $labels))
-  "label them, and upgrade again; the old label does no harm, and a rollback needs it:"
+  (printf "the new values select nodes by the labels %s, and these nodes have only the installed release's labels" (join " " $labels))
+  "label them, and upgrade again; keep the old label, which a rollback needs:"
   (printf "  kubectl label node %s %s" (join " " $lost) (join " " $labels))
-  "or, if they are to have no SGX any more, take the old label off them first:"
+  "or, to remove SGX from them, remove the old label first:"
   (printf "  kubectl label node %s %s-" (join " " $lost) ($selector | keys | sortAlpha | join "- "))
 ) }}
 {{- end }}
@@ -130,7 +130,7 @@ what the hardware plugin runs on, and what the values choose for it and nobody l
 {{- $labelled := include "confcom.labelled" (list .Values.nodeSelector $nodes $simulated) | fromJsonArray }}
 {{- $do := list }}
 {{- if $labelled }}
-{{- $do = list "take the label off them:" (printf "  kubectl label node %s %s-" (join " " $labelled) (.Values.nodeSelector | keys | sortAlpha | join "- ")) }}
+{{- $do = list "remove their label:" (printf "  kubectl label node %s %s-" (join " " $labelled) (.Values.nodeSelector | keys | sortAlpha | join "- ")) }}
 {{- end }}
 {{- if and $served $stays }}
 {{- $do = concat $do (list (print ($labelled | empty | ternary "" "and ") "delete the device plugin that runs there:") (printf "  kubectl -n %s delete daemonset confcom-device-plugin" .Release.Namespace)) }}
@@ -138,10 +138,10 @@ what the hardware plugin runs on, and what the values choose for it and nobody l
 {{- if $do }}
 {{- include "confcom.refuse" (concat (list "hardware-in-cluster"
   (printf "this cluster has nodes with SGX hardware (%s), and simulated.enabled is true" (concat $served $labelled | uniq | join ", "))
-  (print ($served | empty | ternary "" "they would lose their device plugin; ") "simulated nodes would offer the same resources as they do, and a workload could land on either without knowing")
+  (print ($served | empty | ternary "" "they would lose their device plugin; ") "simulated nodes would offer the same resources, and the scheduler could place a workload on either kind of node")
   "to have both, with other resource names on simulated nodes, add"
   "  --set simulated.besideHardware=true"
-  (print "or, if these nodes are not to be used for SGX, " (first $do))
+  (print "or, to exclude these nodes from SGX, " (first $do))
 ) (rest $do)) }}
 {{- end }}
 {{- end }}

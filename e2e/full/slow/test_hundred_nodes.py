@@ -19,8 +19,8 @@ COMMAND_SECONDS = 1500.0
 WAIT_SECONDS = 30
 """minReadySeconds of a chart that has it: long enough to begin an update within it."""
 STOOD_STILL = (
-    "The update of the DaemonSet confcom-device-plugin stood still with every Pod ready: "
-    "the controller was made to reconcile it again"
+    "The update of the DaemonSet confcom-device-plugin stalled with every Pod ready: "
+    "confcom triggered its reconciliation"
 )
 
 

@@ -34,8 +34,8 @@ _ADVICE: Final[Mapping[int, Advice]] = MappingProxyType(
     {
         Code.SUCCESS: Advice("the call succeeded", "nothing is to be done"),
         Code.UNEXPECTED_ERROR: Advice(
-            "something failed that the service has no number for (often its provisioning service refused, or a "
-            "field that the request needs was missing)",
+            "the service failed without a specific number (often its provisioning service refused, or a "
+            "required field was missing)",
             _READ_LOG,
         ),
         Code.NO_DEVICE_ERROR: Advice(
@@ -50,16 +50,18 @@ _ADVICE: Final[Mapping[int, Advice]] = MappingProxyType(
         Code.EPIDBLOB_ERROR: Advice("the platform's EPID blob is broken; EPID is retired", _DCAP),
         Code.EPID_REVOKED_ERROR: Advice("the platform's EPID group was revoked; EPID is retired", _DCAP),
         Code.GET_LICENSETOKEN_ERROR: Advice(
-            "no launch token could be made", "launch without one: processors with flexible launch control need none"
+            "no launch token could be made", "launch without a token: processors with flexible launch control need none"
         ),
-        Code.SESSION_INVALID: Advice("the platform services session does not exist", "start again with a new session"),
+        Code.SESSION_INVALID: Advice("the platform services session does not exist", "start a new session"),
         Code.MAX_NUM_SESSION_REACHED: Advice("all platform services sessions are in use", "close sessions, or wait"),
-        Code.PSDA_UNAVAILABLE: Advice("Intel's platform services applet is not there", "do without: it is retired"),
+        Code.PSDA_UNAVAILABLE: Advice(
+            "Intel's platform services applet is not available", "do not use it: it is retired"
+        ),
         Code.EPH_SESSION_FAILED: Advice(
-            "no session with Intel's platform services applet", "do without: it is retired"
+            "no session with Intel's platform services applet", "do not use it: it is retired"
         ),
         Code.LONG_TERM_PAIRING_FAILED: Advice(
-            "pairing with Intel's platform services failed", "do without: it is retired"
+            "pairing with Intel's platform services failed", "do not use it: it is retired"
         ),
         Code.NETWORK_ERROR: Advice("the service could not reach its provisioning service (PCCS)", _COLLATERAL),
         Code.NETWORK_BUSY_ERROR: Advice("the provisioning service (PCCS) is busy", _WAIT),
@@ -93,7 +95,7 @@ _ADVICE: Final[Mapping[int, Advice]] = MappingProxyType(
         Code.KDF_MISMATCH: Advice("client and service derive keys in different ways; EPID is retired", _DCAP),
         Code.OUT_OF_EPC: Advice(
             "there is not enough enclave memory (EPC) for the quoting enclave",
-            "free some: stop enclaves on this node, or set aside EPC for the quote helper",
+            "free EPC: stop enclaves on this node, or set aside EPC for the quote helper",
         ),
         Code.SERVICE_UNAVAILABLE: Advice(
             "the service cannot do this now: it is still starting, or this kind of quoting is not installed (EPID "
@@ -124,7 +126,9 @@ _ADVICE: Final[Mapping[int, Advice]] = MappingProxyType(
         Code.UNSUPPORTED_LOADING_POLICY: Advice(
             "the quoting enclave's loading policy is not supported", "use the default policy"
         ),
-        Code.INTERFACE_UNAVAILABLE: Advice("this interface is not there", "update the platform software on this node"),
+        Code.INTERFACE_UNAVAILABLE: Advice(
+            "this interface is not available", "update the platform software on this node"
+        ),
         Code.PLATFORM_LIB_UNAVAILABLE: Advice(
             "no provider library for quotes is installed where the service runs",
             "install libsgx-dcap-default-qpl (or the cloud's own) beside the service",
@@ -140,7 +144,7 @@ _ADVICE: Final[Mapping[int, Advice]] = MappingProxyType(
         Code.ERROR_REPORT: Advice("the quoting enclave could not use the report", _READ_LOG),
         Code.ENCLAVE_LOST: Advice(
             "the quoting enclave was lost (after sleep, or when a virtual machine moved)",
-            "try again: it is loaded anew",
+            "try again: the service loads it again",
         ),
         Code.INVALID_REPORT: Advice(
             "the report was not made on this platform for this quoting enclave: its MAC is wrong",

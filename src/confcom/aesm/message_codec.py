@@ -72,7 +72,7 @@ def decode_request(body: bytes) -> Request:
     present = wire.ListFields()
     if not present:
         raise UnknownRequestError(
-            "a request holds nothing that AESM knows",
+            "a request contains no known AESM message",
             why="its field number is none of Intel's",
             remedy="check the client: DCAP quoting uses fields 15, 16, 17, 19, 21 and 22",
         )
@@ -110,7 +110,7 @@ def decode_response(body: bytes, kind: MessageKind) -> QuotingResponse:
     _parse(wire, body)
     if not wire.HasField(_FIELDS[kind]):
         raise MalformedMessageError(
-            f"the answer is not one to {kind.call}",
+            f"the answer does not match {kind.call}",
             error_code="answer-to-another-request",
             remedy="check which program serves the AESM socket: it is not an AESM service",
         )
@@ -120,7 +120,7 @@ def decode_response(body: bytes, kind: MessageKind) -> QuotingResponse:
             f"the answer to {kind.call} has no error code",
             error_code="answer-without-error-code",
             why="protobuf leaves out fields of value 0 unless told to write them",
-            remedy="report this to whoever wrote the AESM service",
+            remedy="report this to the author of the AESM service",
         )
     message = _RESPONSES[kind]
     return message(*_read(message, sub))
@@ -136,9 +136,9 @@ def _parse(wire: Message, body: bytes) -> None:
         wire.ParseFromString(body)
     except DecodeError as error:
         raise MalformedMessageError(
-            f"{len(body)} bytes are no AESM message",
+            f"{len(body)} bytes are not an AESM message",
             error_code="not-an-aesm-message",
-            why="they are not protobuf, or cut",
+            why="they are not protobuf, or are truncated",
             remedy="check what is at the other end of the AESM socket",
         ) from error
 

@@ -105,7 +105,7 @@ class ServerSession:
             FrameError(
                 "an AESM request was cut",
                 error_code="truncated",
-                why="the peer closed before it had sent as much as it announced",
+                why="the peer closed the connection before the announced length",
                 remedy="check whether the client crashed or gave up",
             )
         )

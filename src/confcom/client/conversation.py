@@ -151,7 +151,7 @@ def _ask(request: QuotingRequest, answer: type[ResponseT]) -> Conversation[Respo
     response = yield request
     if not isinstance(response, answer):
         raise SessionMisuseError(
-            f"a conversation was sent something else than the answer to {request.kind.call}",
+            f"a conversation received something other than the answer to {request.kind.call}",
             error_code="answer-to-another-request",
         )
     if response.error_code:

@@ -79,7 +79,7 @@ def _missing(path: Path) -> ConfcomError:
         return ServiceUnreachableError(
             f"there is no AESM socket at {path}",
             error_code="no-socket",
-            why=f"{path.parent} is there, but no quote helper (or aesmd) has made its socket in it",
+            why=f"{path.parent} exists, but no quote helper (or aesmd) has created its socket there",
             remedy="check that one runs on this node (Kubernetes: that the SGX quote helper is Ready there), or "
             + start,
         )
@@ -100,7 +100,7 @@ def _not_listening(path: Path) -> ConfcomError:
             remedy=f"remove it; {_MOUNT}",
         )
     return ServiceUnreachableError(
-        f"nobody serves the AESM socket {path}",
+        f"no program serves the AESM socket {path}",
         error_code="socket-stale",
         why="the quote helper (or aesmd) that made it is gone, or the socket file itself was mounted into this "
         "container: a mounted file keeps pointing at the old socket when the service restarts",

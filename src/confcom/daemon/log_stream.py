@@ -204,7 +204,7 @@ class LogMetrics(Collector):
     @staticmethod
     def _family() -> CounterMetricFamily:
         return CounterMetricFamily(
-            "confcom_log_records_dropped", "Log records that were dropped because stderr was not read, or not writable"
+            "confcom_log_records_dropped", "Log records dropped because stderr was blocked or not writable"
         )
 
 

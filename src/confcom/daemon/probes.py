@@ -120,7 +120,7 @@ async def listen(address: ProbeAddress, *, backlog: int) -> list[socket.socket]:
             listeners.append(listener)
     except socket.gaierror as error:
         raise SettingsError(
-            f"probes cannot be answered at {address}",
+            f"the probe server cannot listen at {address}",
             error_code="probe-host-unknown",
             why=f"{address.host!r} is not an address: {error.strerror}",
             remedy="give --probe-address an address of this machine, such as 127.0.0.1:8080",
@@ -129,7 +129,7 @@ async def listen(address: ProbeAddress, *, backlog: int) -> list[socket.socket]:
         for listener in listeners:
             listener.close()
         raise UnavailableError(
-            f"probes cannot be answered at {address}",
+            f"the probe server cannot listen at {address}",
             error_code="probe-address-not-available",
             why=os.strerror(error.errno) if error.errno else str(error),
             remedy="give --probe-address another port, or end what listens there",

@@ -220,7 +220,7 @@ def add_common_flags(parser: SettingsParser) -> None:
         convert=ProbeAddress.parse,
         default=None,
         metavar="ADDR",
-        text="answer /livez, /readyz and /metrics at HOST:PORT or unix:PATH",
+        text="address of /livez, /readyz and /metrics: HOST:PORT or unix:PATH",
     )
     parser.add(
         "--log-level",

@@ -22,16 +22,16 @@ _TIMEVAL = struct.Struct("@qq")
 """struct timeval of 64-bit Linux, for SO_SNDTIMEO."""
 _UCRED = struct.Struct("@iII")
 """struct ucred (unix(7)): pid, uid, gid."""
-_FREE_THE_PATH = "remove it if it is not needed, or give another path"
+_FREE_THE_PATH = "remove it if nothing uses it, or give another path"
 
 
 class PathState(Enum):
     """What is at the path of a socket."""
 
     FREE = "nothing"
-    STALE = "a socket on which nobody listens"
+    STALE = "a socket without a listening program"
     LIVE = "a socket on which a program listens"
-    OTHER = "something that is not a stream socket"
+    OTHER = "a file that is not a stream socket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def require_usable_path(path: Path, most: int) -> None:
         raise SettingsError(
             f"the socket path is {size} bytes long: {path}",
             error_code="socket-path-too-long",
-            why=f"the kernel holds 108 bytes for it, and at most {most} are used here",
+            why=f"the kernel limits it to 108 bytes, and confcom to {most}",
             remedy="give a shorter path",
         )
     if not path.name:
@@ -132,11 +132,11 @@ def require_usable_path(path: Path, most: int) -> None:
 
 def not_a_socket(path: Path) -> SettingsError:
     """Return the error for a path at which there is something other than a stream socket."""
-    found = "a directory" if path.is_dir() else "a file that is no stream socket"
+    found = "a directory" if path.is_dir() else "a file that is not a stream socket"
     return SettingsError(
         f"{path} cannot be replaced by a socket",
         error_code="not-a-socket",
-        why=f"there is {found}, and only stale sockets are replaced",
+        why=f"the path is {found}, and confcom replaces stale sockets only",
         remedy=_FREE_THE_PATH,
     )
 
@@ -146,7 +146,7 @@ def not_an_empty_directory(path: Path) -> SettingsError:
     return SettingsError(
         f"{path} cannot be replaced by a socket",
         error_code="directory-not-empty",
-        why="there is a directory that is not empty, and only an empty one is removed",
+        why="the path is a directory with entries, and confcom removes empty directories only",
         remedy=_FREE_THE_PATH,
     )
 

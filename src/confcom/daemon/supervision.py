@@ -67,9 +67,9 @@ async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, 
         if not stop.is_set():
             name = getattr(service, "__qualname__", "a service")
             raise ConfcomError(
-                f"{name} ended by itself",
+                f"{name} ended unexpectedly",
                 error_code="service-ended",
-                remedy="report this: it should run until it is stopped",
+                remedy="report this bug: the service should run until it is stopped",
             )
 
     try:
@@ -147,7 +147,7 @@ async def _supervise(main: Main, stop_deadline: float, library_seconds: float) -
         nonlocal forced
         if not task.done():
             forced = True
-            _logger.error("the orderly stop was cut short", extra={"reason": reason})
+            _logger.error("the orderly stop was aborted", extra={"reason": reason})
             task.cancel()
 
     def on_signal(number: signal.Signals) -> None:

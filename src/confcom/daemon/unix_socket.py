@@ -96,7 +96,7 @@ def bind_unix_socket(path: Path, *, mode: int, backlog: int, directory_mode: int
         state = inspect_path(path)
         if state is PathState.LIVE:
             raise UnavailableError(
-                f"{path} is already served by another program",
+                f"{path} is already in use by another program",
                 error_code="socket-in-use",
                 why="a connection to it was accepted, and a live socket is never replaced",
                 remedy="end that program (`ss -xlp` names it), or give another path",
@@ -116,7 +116,7 @@ def bind_unix_socket(path: Path, *, mode: int, backlog: int, directory_mode: int
     raise UnavailableError(
         f"{path} could not be bound",
         error_code="socket-contended",
-        why="another program keeps making a socket there at the same time",
+        why="another program repeatedly creates a socket there",
         remedy="start one program per path",
     )
 

@@ -94,7 +94,7 @@ class DevicePlugin:
         if unknown:
             names = ", ".join(registrar.resource_name for registrar in unknown)
             problems = sorted({registrar.status.problem for registrar in unknown})
-            return ": ".join([f"the kubelet has not taken {names} yet", *problems])
+            return ": ".join([f"the kubelet has not registered {names} yet", *problems])
         return None
 
     def inventory(self) -> bytes:
@@ -229,7 +229,7 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
         _log_discovery(settings, plugin)
         refuse_second_plugin(settings.device_plugin_dir, plugin.plan.resources, settings.installation)
         if removed := remove_stale_sockets(settings.device_plugin_dir):
-            _logger.info("removed sockets that earlier instances left", extra={"sockets": removed})
+            _logger.info("removed the sockets of earlier instances", extra={"sockets": removed})
         target = plugin
         try:
             await plugin.start()
@@ -252,7 +252,7 @@ def _log_discovery(settings: PluginSettings, plugin: DevicePlugin) -> None:
     )
     if settings.resources.max_epc_devices > DEFAULT_MAX_EPC_DEVICES < plugin.plan.advertised_mib:
         _logger.warning(
-            "so many devices stall the kubelet after its restart",
+            "this number of devices stalls the kubelet after its restart",
             extra={"devices": plugin.plan.advertised_mib, "seconds_when_all_are_allocated": plugin.plan.stall_seconds},
         )
 

@@ -22,22 +22,22 @@ class PluginMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         gauge, counter = partial(Gauge, registry=registry), partial(Counter, registry=registry)
         self.epc = gauge(
-            "confcom_sgx_epc_bytes", "EPC found, by NUMA node; unknown if only CPUID tells of it", ["numa_node"]
+            "confcom_sgx_epc_bytes", "EPC found, by NUMA node; unknown if only CPUID reports it", ["numa_node"]
         )
         self.advertised = gauge("confcom_sgx_epc_advertised_bytes", "EPC offered as devices")
         self.held_back = gauge(
-            "confcom_sgx_epc_held_back_bytes", "EPC found but not offered: more devices than the maximum"
+            "confcom_sgx_epc_held_back_bytes", "EPC found but not offered, because of the maximum number of devices"
         )
         self.set_aside = gauge("confcom_sgx_epc_set_aside_bytes", "EPC set aside for quote helpers")
         self.reserved = gauge("confcom_sgx_epc_reserved_bytes", "EPC kept for enclaves outside of Kubernetes")
         self.platform = gauge(
             "confcom_sgx_platform_info",
-            "1 for the platform that containers are told: hardware or simulated",
+            "1 for the platform reported to containers: hardware or simulated",
             ["platform"],
         )
         self.device_healthy = gauge(
             "confcom_device_plugin_device_healthy",
-            "1 while driver and device are there and those who should can use it; none on a simulated platform",
+            "1 while the driver is loaded and the device is usable by its users; absent on a simulated platform",
             ["device"],
         )
         self.list_bytes = gauge("confcom_device_plugin_list_bytes", "Size of the device list", ["resource"])

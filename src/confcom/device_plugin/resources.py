@@ -154,5 +154,5 @@ def _reason(total: int, advertised: int, set_aside: int, settings: ResourceSetti
     if settings.reserve_mib:
         parts.append(f"{settings.reserve_mib} are reserved")
     if held_back:
-        parts.append(f"{held_back} are held back: at most {settings.max_epc_devices} devices are advertised")
+        parts.append(f"{held_back} are held back: the plugin advertises at most {settings.max_epc_devices} devices")
     return "; ".join(parts)

@@ -43,7 +43,7 @@ Each flag can also be given by the environment variable named beside it; a flag 
 _EPILOG = """\
 examples:
   confcom device-plugin                                     on a node with SGX
-  confcom device-plugin --simulated                         on a node without, 168 MiB of pretended EPC
+  confcom device-plugin --simulated                         on a node without SGX, 168 MiB of simulated EPC
   confcom device-plugin --simulated --simulated-epc-mib 28  ... of a smaller node
 """
 
@@ -77,13 +77,13 @@ class PluginSettings:
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
     """Return the declared flags, for parsing, `--help` and shell completion."""
     parser = SettingsParser(prog, description=_DESCRIPTION, environ=environ, epilog=_EPILOG)
-    parser.add_switch("--simulated", text="offer simulated EPC; refused on a node with an SGX driver")
+    parser.add_switch("--simulated", text="offer simulated EPC; fails on a node with an SGX driver")
     parser.add(
         "--simulated-epc-mib",
         convert=integer_between(1, LARGEST_SIMULATED_EPC_MIB),
         default=None,
         metavar="MIB",
-        text="how much EPC to simulate",
+        text="size of the simulated EPC",
         shown_default=str(DEFAULT_SIMULATED_EPC_MIB),
     )
     parser.add(
@@ -91,21 +91,21 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         convert=integer_between(1, MAX_DEVICES),
         default=DEFAULT_MAX_EPC_DEVICES,
         metavar="MIB",
-        text="advertise at most this much; a kubelet stalls after its restart, 0.4 s at 2048 and 1.75 s at 4096",
+        text="maximum of the advertised EPC; it stalls a restarted kubelet for 0.4 s at 2048 and 1.75 s at 4096",
     )
     parser.add(
         "--reserve-epc-mib",
         convert=integer_between(0, LARGEST_SIMULATED_EPC_MIB),
         default=0,
         metavar="MIB",
-        text="keep this much for enclaves outside of Kubernetes",
+        text="EPC reserved for enclaves outside of Kubernetes",
     )
     parser.add(
         "--helper-epc-mib",
         convert=integer_between(0, MAX_DEVICES // HELPERS),
         default=DEFAULT_HELPER_MIB,
         metavar="MIB",
-        text=f"set aside this much for each of {HELPERS} quote helpers; 0 if they ask for none",
+        text=f"EPC set aside for each of {HELPERS} quote helpers; 0 if they request none",
     )
     for kind, what in (("enclave", "the enclave device"), ("provision", "the provision device")):
         parser.add(
@@ -113,7 +113,7 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
             convert=integer_between(1, MAX_DEVICES),
             default=DEFAULT_NODE_USERS,
             metavar="N",
-            text=f"how many containers may use {what} at once",
+            text=f"maximum number of containers that use {what} at the same time",
         )
     for kind, name in DEFAULT_NAMES.items():
         parser.add(
@@ -121,14 +121,14 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
             convert=_resource_name,
             default=name,
             metavar="NAME",
-            text=f"the name under which {_WHAT[kind]} is offered",
+            text=f"resource name of {_WHAT[kind]}",
         )
     parser.add(
         "--installation",
         convert=_installation,
         default=DEFAULT_INSTALLATION,
         metavar="NAME",
-        text="whose plugin this is: a second one for the same resource starts only as the next instance of the same",
+        text="name of this installation; a plugin of another installation cannot offer the same resource on the node",
     )
     parser.add(
         "--device-plugin-dir",
@@ -142,17 +142,19 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         convert=_absolute_path,
         default=AESMD_DIRECTORY,
         metavar="DIR",
-        text=f"the host's directory with the AESM socket, given to containers read-only at {AESMD_DIRECTORY}",
+        text=f"the host's directory with the AESM socket, mounted read-only into containers at {AESMD_DIRECTORY}",
     )
     parser.add_switch(
-        "--aesmd-mount", text="give containers that directory; else they mount it themselves", default=True
+        "--aesmd-mount",
+        text="mount that directory into containers; otherwise containers have to mount it themselves",
+        default=True,
     )
     parser.add(
         "--host-root",
         convert=parse_path,
         default=Path("/"),
         metavar="DIR",
-        text="where the host's /sys, /dev, /proc and /etc/group are looked at",
+        text="directory that contains the host's /sys, /dev, /proc and /etc/group",
     )
     add_common_flags(parser)
     return parser
@@ -170,7 +172,7 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
         raise SettingsError(
             f"{prog}: --simulated-epc-mib is given without --simulated",
             error_code="simulated-not-given",
-            why="simulation is never on by itself",
+            why="simulation is never enabled by default",
             remedy="add --simulated, or leave --simulated-epc-mib out",
         )
     if not values.pop("aesmd_mount"):

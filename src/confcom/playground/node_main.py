@@ -103,7 +103,7 @@ def _lock(layout: Layout) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UnavailableError(
-                f"a node runs in {layout.directory} already",
+                f"a node already runs in {layout.directory}",
                 error_code="node-runs-already",
                 why="its lock is held",
                 remedy="use that one, stop it, or choose another directory with --dir",

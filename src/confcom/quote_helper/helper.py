@@ -133,7 +133,7 @@ class QuoteHelper:
         try:
             if settings.probe_address is not None:
                 address = await self._probes.start(settings.probe_address)
-                _logger.info("answering probes on %s", address)
+                _logger.info("serving probes on %s", address)
             await sockets.start()
             await run_until_stopped(
                 stop,

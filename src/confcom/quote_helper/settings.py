@@ -34,7 +34,7 @@ _MAX_ISV_SVN: Final = 0xFFFF
 """ISVSVN has 16 bits (SDM, "SIGSTRUCT")."""
 
 _DESCRIPTION: Final = """\
-The SGX quote helper: answers AESM's protocol on a unix socket and makes quotes for the enclaves of this node.
+The SGX quote helper: it serves AESM's protocol on a unix socket and makes quotes for the enclaves of this node.
 
 Each flag can also be given by the environment variable named beside it; a flag wins."""
 
@@ -81,13 +81,13 @@ class HelperSettings:
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
     """Return the flags, for parsing, for `--help` and for shell completion."""
     parser = SettingsParser(prog, description=_DESCRIPTION, environ=environ, epilog=_EPILOG.format(prog=prog))
-    parser.add_switch("--simulated", text="make quotes by a simulated platform, which proves nothing about hardware")
+    parser.add_switch("--simulated", text="make quotes with a simulated platform; they prove nothing about hardware")
     parser.add(
         "--state-dir",
         convert=parse_path,
         default=None,
         metavar="DIR",
-        text="where the simulated platform is kept; made if it is missing",
+        text="directory of the simulated platform; created if it is missing",
         shown_default="confcom/simulation in $XDG_STATE_HOME or ~/.local/state",
     )
     parser.add(
@@ -95,41 +95,40 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         convert=parse_path,
         default=None,
         metavar="FILE",
-        text="quote by the platform in --state-dir while the SHA-256 of its root is in FILE, and by another one that "
-        "is put there once its root is in FILE",
+        text="use the platform in --state-dir only while FILE contains the SHA-256 of its root; a replaced platform is "
+        "used as soon as FILE contains its root",
     )
     parser.add(
         "--socket",
         convert=parse_path,
         default=DEFAULT_SOCKET,
         metavar="PATH",
-        text="where to answer AESM's protocol; its directory is made if it is missing",
+        text="path of the AESM socket; its directory is created if it is missing",
         variable="CONFCOM_AESM_SOCKET",
     )
     parser.add_switch(
         "--replace-foreign-socket",
-        text="take the socket's path from another program that serves there, once a quote was made; else it is waited "
-        "for",
+        text="replace the socket of another program after the first quote; otherwise wait until that program ends",
     )
     parser.add_switch(
         "--open-to-all-users",
-        text="keep the socket's directory at mode 0755 and the socket at 0666, and be not ready while clients of some "
-        "users cannot connect; for a directory of the helper's own",
+        text="keep the socket's directory at mode 0755 and the socket at 0666, and report not ready while some "
+        "users cannot connect; for a directory that only the helper uses",
     )
     parser.add(
         "--stale-report-window-seconds",
         convert=integer_between(0, MAX_STALE_REPORT_WINDOW_SECONDS),
         default=DEFAULT_STALE_REPORT_WINDOW_SECONDS,
         metavar="N",
-        text="for how long after the start clients are told to ask for the target info again (42) when their report "
-        "does not fit the quoting enclave; then the answer is final (47)",
+        text="seconds after the start in which a report that does not fit the quoting enclave is answered with 42 (get "
+        "the target info again); later the answer is 47 (final)",
     )
     parser.add(
         "--simulated-qe-mrenclave",
         convert=_mr_enclave,
         default=None,
         metavar="HEX",
-        text="MRENCLAVE of the simulated quoting enclave, to try an update of it",
+        text="MRENCLAVE of the simulated quoting enclave, to test an update of it",
         shown_default="that of version 1",
     )
     parser.add(
@@ -137,7 +136,7 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         convert=integer_between(0, _MAX_ISV_SVN),
         default=None,
         metavar="N",
-        text="ISVSVN of the simulated quoting enclave; verifiers call 0 out of date",
+        text="ISVSVN of the simulated quoting enclave; verifiers report 0 as out of date",
         shown_default="1",
     )
     _add_peer_flags(parser)
@@ -146,8 +145,7 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         convert=integer_between(MIN_MEMORY_LIMIT_MIB, MAX_MEMORY_LIMIT_MIB),
         default=DEFAULT_MEMORY_LIMIT_MIB,
         metavar="MIB",
-        text="how much memory the helper may use; half of it is for what clients send and for answers that they do "
-        "not read",
+        text="memory limit of the helper; half of it is for clients' requests and for answers that they do not read",
     )
     add_common_flags(parser)
     return parser
@@ -156,28 +154,28 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
 def _add_peer_flags(parser: SettingsParser) -> None:
     parser.add_switch(
         "--identify-pods",
-        text="tell clients apart by pod and container, not by uid; needs the node's process IDs (hostPID)",
+        text="identify clients by pod and container, not by uid; needs the node's process IDs (hostPID)",
     )
     parser.add(
         "--log-quotes-per-peer",
         convert=integer_between(0, MAX_QUOTE_LINES),
         default=DEFAULT_QUOTE_LINES,
         metavar="N",
-        text="quotes of one peer that are logged one by one in a minute; the others are counted",
+        text="quotes per peer and minute that are logged individually; further quotes are counted",
     )
     parser.add(
         "--audit-file",
         convert=parse_path,
         default=None,
         metavar="FILE",
-        text="append a JSON line for every answer to FILE",
+        text="append a JSON line to FILE for every answer",
     )
     parser.add(
         "--audit-max-mib",
         convert=integer_between(1, MAX_MAX_MIB),
         default=DEFAULT_MAX_MIB,
         metavar="MIB",
-        text="how large FILE may become before it is put aside as FILE.1",
+        text="maximum size of FILE; the helper then renames it to FILE.1",
     )
 
 
@@ -190,9 +188,9 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
     values = settings_parser(prog, environ).parse(arguments)
     if not values.simulated:
         raise SettingsError(
-            "the quote helper was not told what makes its quotes",
+            "no quote provider was chosen",
             error_code="provider-not-chosen",
-            why="this version has one provider, the simulated platform, and it is never chosen silently; providers "
+            why="the simulated platform is the only provider of this version and never the default; providers "
             "for SGX hardware come in a later version",
             remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware",
         )
@@ -227,7 +225,7 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
         home = Path(environ.get("HOME", ""))
         if not home.is_absolute():
             raise SettingsError(
-                "there is no place for the simulated platform's state",
+                "the simulated platform has no state directory",
                 error_code="no-home-directory",
                 why="neither HOME nor XDG_STATE_HOME is set",
                 remedy="give --state-dir",

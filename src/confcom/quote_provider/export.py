@@ -60,7 +60,7 @@ def _check_out_dir(out_dir: Path, root: bytes) -> None:
         raise SettingsError(
             f"{out_dir} is a state directory",
             error_code="export-into-state-directory",
-            why="it holds a platform's secret, and what is exported is meant to be published",
+            why="it contains a platform's secret, and exported files are meant to be published",
             remedy="export to another directory",
         )
     existing = out_dir / ROOT_FILE
@@ -68,7 +68,7 @@ def _check_out_dir(out_dir: Path, root: bytes) -> None:
         raise SettingsError(
             f"{existing} is the root of another platform",
             error_code="export-over-another-root",
-            why="whoever trusts it would lose it",
+            why="relying parties that trust it would lose it",
             remedy="export to another directory, or remove that one first",
         )
 

@@ -148,8 +148,8 @@ def _read_file(path: Path) -> bytes:
             raise PlatformStateError(
                 f"{path} is not a file",
                 error_code="not-a-regular-file",
-                why="something else stands where the simulated platform is kept",
-                remedy="choose another state directory, or take away what stands there",
+                why="another object has the name of the simulated platform's file",
+                remedy="choose another state directory, or remove that object",
             )
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(MAX_STATE_SIZE + 1)
@@ -162,8 +162,8 @@ def _refuse_dangling_link(path: Path) -> None:
         raise UnavailableError(
             f"{path} is a symbolic link to nothing",
             error_code="dangling-link",
-            why="a mounted Secret that is not complete, or whose source is gone",
-            remedy="check the volume; a platform is not made in its place",
+            why="the mounted Secret is incomplete, or its source is gone",
+            remedy="check the volume; confcom does not create a platform instead",
         )
 
 

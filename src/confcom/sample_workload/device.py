@@ -52,9 +52,9 @@ def _open_first(candidates: Sequence[Path]) -> tuple[Path, int]:
                 remedy="check its mode (0666 on most systems) and the container's device permissions",
             ) from error
     raise NoEnclaveDeviceError(
-        f"there is no SGX device here ({', '.join(map(str, candidates))})",
+        f"no SGX device exists here ({', '.join(map(str, candidates))})",
         error_code="no-sgx-device",
-        why="a container has it only if it asks for enclave memory and a device plugin on its node gives it",
+        why="a container gets one only if it requests enclave memory and its node runs a device plugin",
         remedy="put kubernetes.azure.com/sgx_epc_mem_in_MiB into resources.limits, and check that the SGX device "
         "plugin runs on the node",
     )

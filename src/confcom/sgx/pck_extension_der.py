@@ -224,5 +224,5 @@ def _require_oids(extension: Extension) -> None:
             raise MalformedError(
                 "the SGX extension's members are not the expected ones",
                 error_code="unexpected-oid",
-                why=f"{actual.dotted_string} stands where {wanted.dotted_string} belongs",
+                why=f"{actual.dotted_string} was found instead of {wanted.dotted_string}",
             )

@@ -197,7 +197,7 @@ class Quote:
         header = QuoteHeader.parse(reader.take(QUOTE_HEADER_SIZE, "the header"))
         if header.att_key_type != ATT_KEY_TYPE_ECDSA_P256:
             raise MalformedError(
-                f"a quote with attestation key type {header.att_key_type} cannot be read",
+                f"a quote with attestation key type {header.att_key_type} is not supported",
                 error_code="unsupported-key-type",
                 why=_OTHER_KEY_TYPES.get(header.att_key_type, "this type is unknown"),
                 remedy=f"ask for type {ATT_KEY_TYPE_ECDSA_P256}, ECDSA P-256",
@@ -268,8 +268,8 @@ def _sdk_stub_reason(data: bytes, version: int) -> str:
     """Return why the bytes come from a stub of Intel's SDK; empty if they do not."""
     if version == _STUB_VERSION and data[8:16] == _STUB_SVNS_AND_GROUP:
         return (
-            "the program is linked with -lsgx_quote_ex_sim or -lsgx_uae_service_sim, which ask no service and report "
-            "success; nothing signs what they give"
+            "the program is linked with -lsgx_quote_ex_sim or -lsgx_uae_service_sim, which report success without "
+            "calling a quoting service; their output is unsigned"
         )
     if data and not any(data):
         return "these are zeros, as a buffer has after -lsgx_quote_ex_sim reported success without writing to it"

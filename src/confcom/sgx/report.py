@@ -96,7 +96,7 @@ def report_data_from(challenge: bytes) -> bytes:
         raise MalformedError(
             f"report data takes 1 to {REPORT_DATA_SIZE} bytes, not {len(challenge)}",
             error_code="report-data-size",
-            why="an enclave's report has that much room, and without a challenge any old quote would do",
+            why="an enclave's report has this size, and without a challenge any old quote would be accepted",
             remedy=f"pass up to {REPORT_DATA_SIZE} bytes; of anything longer, its hash",
         )
     return challenge.ljust(REPORT_DATA_SIZE, b"\0")

@@ -132,9 +132,8 @@ class InClusterApi:
                 raise UnavailableError(
                     what,
                     error_code="api-server-not-trusted",
-                    why=f"what answers as the API server has a certificate that the pod's CA did not issue: "
-                    f"{error.verify_message}",
-                    remedy="check that nothing stands between pods and the API server",
+                    why=f"the API server's certificate was not issued by the pod's CA:  {error.verify_message}",
+                    remedy="check that no proxy intercepts the connection to the API server",
                 ) from error
             except (OSError, http.client.HTTPException) as error:
                 problem = f"the API server did not answer: {error or type(error).__name__}"

@@ -56,7 +56,7 @@ def main(
         api = InClusterApi.find(environ, directory, sleep)
         platform = SimulatedPlatform.create(random_bytes(SEED_SIZE), clock())
         created = api.create(_SECRET, encode_secret(platform, api.namespace))
-        there = "created" if created else "kept, since it is there already,"
+        there = "created" if created else "kept (it already exists),"
         stdout.write(f"{there} {api.described(_SECRET)}\n")
         stdout.write(f"published: its root certificate's SHA-256 is {_publish(api)}\n")
     except ConfcomError as error:
@@ -87,6 +87,6 @@ def _publish(api: InClusterApi) -> str:
     raise UnavailableError(
         f"{api.described(_RECORD)} cannot be made",
         error_code="root-changed-meanwhile",
-        why=f"somebody deletes or makes {api.described(_SECRET)} or it at the same time",
+        why=f"another client deletes or creates {api.described(_SECRET)} or the ConfigMap at the same time",
         remedy="run `confcom enable` or `helm upgrade` again",
     )

@@ -77,6 +77,7 @@ def _not_a_platform(why: str, *, error_code: str) -> MalformedError:
         f"the Secret {SECRET_NAME} does not hold a simulated platform",
         error_code=error_code,
         why=why,
-        remedy="find out who wrote it; if nobody relies on its root, delete it and run `confcom enable` (or "
+        remedy="find out which client wrote it; if no relying party uses its root, delete it and run `confcom enable` "
+        "(or "
         "`helm upgrade`), which makes a new one",
     )

@@ -70,7 +70,8 @@ class SimulatedPlatform:
                 "the stored simulated platform cannot be used",
                 error_code="platform-unusable",
                 why=str(error),
-                remedy="restore it from a copy; or, if nobody relies on its root any more, choose a new, empty state "
+                remedy="restore it from a copy; or, if no relying party uses its root any more, choose a new, empty "
+                "state "
                 "directory",
             ) from error
 

@@ -30,8 +30,8 @@ Value = str | int | bool | list[str]
 _ATT_KEY_TYPES = {algorithm.value: algorithm.name for algorithm in AttKeyAlgorithm}
 
 _PLATFORM_NOTES = {
-    Platform.GENUINE: "Intel's SGX root, by its key; whether it issued this chain is for `confcom verify` to say",
-    Platform.SIMULATED: "a simulated platform's root, as it says itself",
+    Platform.GENUINE: "Intel's SGX root, by its key; `confcom verify` checks whether it issued this chain",
+    Platform.SIMULATED: "a simulated platform's root, by its own marks",
     Platform.UNKNOWN: "neither Intel's nor marked as simulated",
 }
 

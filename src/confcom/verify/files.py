@@ -154,7 +154,7 @@ def _require_size(path: Path, data: bytes, limit: int) -> bytes:
         raise UnreadableInputError(
             f"{_name(path)} is larger than {limit} bytes",
             error_code="too-long",
-            why="nothing of this kind is",
+            why="no such file is that large",
             remedy="check that it is the right file",
         )
     return data

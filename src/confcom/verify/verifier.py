@@ -101,7 +101,7 @@ def verify_quote(
             checks.append(_appraisal_check(result, claims, root))
             appraisal = result if isinstance(result, Appraisal) else None
     if kind_of(checks) in {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}:
-        why = "what a quote says is worth nothing as long as it is not known to be authentic"
+        why = "the content of a quote means nothing before its authenticity is proven"
         checks.append(not_checked("platform, TCB status, advisories, identity, report data", why, code="policy"))
         return _verdict(platform, checks, marks=marks)
     checks += _policy_checks(platform, claims, appraisal, policy)
@@ -111,9 +111,9 @@ def verify_quote(
 def _read(data: bytes) -> tuple[Quote, PckChain]:
     if len(data) > MAX_QUOTE_SIZE:
         raise MalformedError(
-            f"the input has {len(data)} bytes, more than the {MAX_QUOTE_SIZE} that are looked at",
+            f"the input has {len(data)} bytes, more than the limit of {MAX_QUOTE_SIZE}",
             error_code="too-long",
-            why="no SGX quote is as long",
+            why="no SGX quote is that long",
             remedy="pass the quote alone",
         )
     quote = Quote.parse(data)
@@ -126,8 +126,8 @@ def _appraisal_check(result: Appraisal | Rejection, claims: Claims, root: Truste
             return not_checked(_APPRAISAL, authorisation.DEBUG_CAVEAT, code="appraisal")
         return failed(_APPRAISAL, result.text, result.finding.value, result.finding.consequence, code="appraisal")
     if (result.claims, result.root_key_id) != (claims, root.key_id):
-        why = "dcap-qvl and confcom read different things in the same bytes"
-        return failed(_APPRAISAL, "two readings of one quote", why, VerdictKind.NOT_AUTHENTIC, code="appraisal")
+        why = "dcap-qvl and confcom interpret the same bytes differently"
+        return failed(_APPRAISAL, "two interpretations of one quote", why, VerdictKind.NOT_AUTHENTIC, code="appraisal")
     return passed(_APPRAISAL, "accepted", code="appraisal")
 
 

@@ -166,7 +166,7 @@ class Helm:
         Raises:
             ClusterAccessError: they cannot be read.
         """
-        failure = "the release cannot be looked up"
+        failure = "the release cannot be read"
         done = self._call(failure, "history", "--output=json")
         if done.returncode and b"release: not found" in done.stderr:
             return ()
@@ -267,10 +267,10 @@ class Helm:
         if _BUSY.search(why):
             return BusyError(failure, why=why, remedy="see `confcom status`")
         if "has no deployed releases" in why:
-            remedy = "`confcom disable`, which was interrupted, finishes its work; then `confcom enable`"
+            remedy = "run `confcom disable` again to complete the interrupted removal, then `confcom enable`"
             return UnfinishedError(failure, why=why, remedy=remedy)
         if "pre-upgrade" in why or "pre-rollback" in why:
-            remedy = "the daemons go on as they were; `confcom rollback` puts the release back to what it was"
+            remedy = "the daemons run unchanged; `confcom rollback` restores the previous release"
             return HookError(failure, why=why, remedy=remedy)
         if "simulated-root" in why or "pre-install" in why:
             remedy = f"see why the Job failed: kubectl describe jobs,pods {where} -l app.kubernetes.io/name={ADD_ON}"
@@ -289,6 +289,6 @@ class Helm:
         if isinstance(error, UnfinishedError):
             return error
         if "forbidden" in why or not _CHART_AT_FAULT.search(why):
-            return ClusterAccessError("helm cannot look up the release", why=why)
+            return ClusterAccessError("helm cannot read the release", why=why)
         remedy = "see the values and their reasons: helm show values CHART"
         return ChartError("the chart refuses these values", why=why, remedy=remedy)

@@ -17,7 +17,7 @@ from confcom.addon.release.secret_values import without_secrets
 from confcom.errors import ConfcomError
 from confcom.kubernetes.objects import KubernetesObject, name_of, text
 
-_FAILURE = "what is installed cannot be read"
+_FAILURE = "the installed objects cannot be read"
 
 
 @dataclass(frozen=True, slots=True)

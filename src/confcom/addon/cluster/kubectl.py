@@ -135,7 +135,7 @@ class KubeApi:
 
     def review(self, objects: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
         """Create several reviews in one call, such as SelfSubjectAccessReviews; return the answers in that order."""
-        failure = "permissions cannot be asked for"
+        failure = "the user's permissions cannot be checked"
         done = self._run(failure, "create", "--filename=-", "--output=json", stdin=list_of(objects))
         return read_objects(done, failure, Form.RESOURCES)
 
@@ -147,7 +147,7 @@ class KubeApi:
     def refusal(self, thing: KubernetesObject) -> ProbeAnswer:
         """Return whether admission would refuse an object, and why. Nothing is created."""
         arguments = self.cluster.kubectl("create", "--filename=-", "--dry-run=server", "--output=name")
-        failure = "the API server cannot be asked about a Pod"
+        failure = "the API server could not check a Pod"
         try:
             done = call(self.run, arguments, failure, stdin=json.dumps(thing).encode())
         except ClusterAccessError as error:
@@ -189,7 +189,7 @@ class KubeApi:
 
     def exists(self, kind: str, name: str) -> bool:
         """Return whether an object exists in the add-on's namespace; its content is not read."""
-        failure, where = f"{kind} {name} cannot be looked up", self.cluster.namespace_flag
+        failure, where = f"{kind} {name} cannot be read", self.cluster.namespace_flag
         done = self._run(failure, "get", where, "--output=name", "--ignore-not-found", operands=[kind, name])
         return bool(read_objects(done, failure, Form.NAMES))
 
@@ -201,7 +201,7 @@ class KubeApi:
         """
         if not things:
             return ()
-        failure, named = "what is installed cannot be looked up", self.named(things)
+        failure, named = "the installed objects cannot be read", self.named(things)
         done = self._run(failure, "get", "--filename=-", "--output=name", "--ignore-not-found", stdin=named)
         found = {(one["kind"], name_of(one)) for one in read_objects(done, failure, Form.NAMES)}
         return tuple(one for one in things if (_with_group(one).lower(), name_of(one)) not in found)

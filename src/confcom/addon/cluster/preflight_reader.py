@@ -153,7 +153,7 @@ def _answers(
         return {}  # a new namespace gets the right level; otherwise the check reads the level from its label
     permission = probing(api.cluster.namespace)
     if not isinstance(lacking, ConfcomError) and permission in lacking:
-        doubt = ProbeAnswer(doubt=f"not allowed: {permission}, by which it is tried; none would be created")
+        doubt = ProbeAnswer(doubt=f"not allowed: {permission}, which the trial needs (it creates no object)")
         return {name_of(one): doubt for one in plan.daemon_sets}
     return {name_of(one): api.refusal(pod_probe(one, api.cluster.namespace)) for one in plan.daemon_sets}
 

@@ -149,7 +149,7 @@ def call(
         ) from error
     except ValueError as error:  # a NUL byte, or half of a surrogate pair: JSON strings may contain both
         raise ClusterAccessError.of(
-            failure, f"no program can be given this as an argument: {error}", error_code="argument-not-possible"
+            failure, f"the operating system does not accept this argument: {error}", error_code="argument-not-possible"
         ) from error
     except OSError as error:
         raise ClusterAccessError.of(
@@ -170,14 +170,14 @@ def call(
             ) from error
         raise ClusterAccessError.of(
             failure,
-            f"{program} printed {too_much}; it ran to its end, and may have made the change",
+            f"{program} printed {too_much}; it ran to completion and may have changed the cluster",
             remedy,
             error_code="output-lost",
         ) from error
     except subprocess.TimeoutExpired as error:
         raise ClusterAccessError.of(
             f"{program} did not end within {timeout:.0f} s",
-            stderr_summary(error.stderr) or "the cluster does not answer, or a login waits for somebody",
+            stderr_summary(error.stderr) or "the cluster does not respond, or a login prompt waits for input",
             manual_command(by_hand),
             error_code="program-timeout",
         ) from error
@@ -207,8 +207,7 @@ def access_error(
         return ClusterAccessError.of(
             failure,
             why,
-            "`kubectl config get-contexts` lists those that there are, of the file that KUBECONFIG names or else of "
-            "~/.kube/config",
+            "`kubectl config get-contexts` lists the contexts of the file that KUBECONFIG names, or of ~/.kube/config",
             error_code="context-not-found",
         )
     kind = ForbiddenError if _FORBIDDEN.search(why) else ClusterAccessError
@@ -223,7 +222,7 @@ def manual_command(arguments: Sequence[str]) -> str:
 
 def failure_reason(done: subprocess.CompletedProcess[bytes]) -> str:
     """Return why a program failed, as it says itself."""
-    return stderr_summary(done.stderr) or f"{done.args[0]} said nothing"
+    return stderr_summary(done.stderr) or f"{done.args[0]} printed nothing"
 
 
 def stderr_summary(stderr: bytes | None) -> str:

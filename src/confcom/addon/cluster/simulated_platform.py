@@ -16,7 +16,7 @@ from confcom.simulated_root.record import SECRET_NAME
 from confcom.simulated_root.secret import decode_secret
 from confcom.simulation.platform import SimulatedPlatform
 
-_FAILURE = "the cluster cannot be asked for its simulated root"
+_FAILURE = "the cluster's simulated root cannot be read"
 
 
 def read_platform(cluster: Cluster, *, run: Run = run_program) -> SimulatedPlatform:
@@ -35,7 +35,7 @@ def read_platform(cluster: Cluster, *, run: Run = run_program) -> SimulatedPlatf
     done = call(run, _get(cluster, "json"), _FAILURE, by_hand=by_hand, without_program=without_program)
     if b"(NotFound)" in done.stderr:
         raise ClusterAccessError(
-            f"there is no Secret {SECRET_NAME} in {cluster.described}",
+            f"{cluster.described} has no Secret {SECRET_NAME}",
             error_code="simulated-root-not-found",
             why="the chart is not installed there with simulated.enabled=true, or its Job has not succeeded yet",
             remedy="name the installation's namespace with --namespace (`helm list -A` shows it) and the cluster with "
@@ -45,7 +45,7 @@ def read_platform(cluster: Cluster, *, run: Run = run_program) -> SimulatedPlatf
         raise ForbiddenError(
             f"this user may not read the Secret {SECRET_NAME} in {cluster.described}",
             why=failure_reason(done),
-            remedy="ask someone who may to export; the files written are public",
+            remedy="ask a user with this permission to export; the files are public",
         )
     if done.returncode:
         raise access_error(done, _FAILURE, by_hand=by_hand)

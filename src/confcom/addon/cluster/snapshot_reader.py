@@ -91,7 +91,9 @@ def look_at_refusals(api: KubeApi, policies: Collection[str]) -> RefusalObservat
         events = api.list_objects("events", "--all-namespaces", f"--field-selector=reason={FAILED_CREATE}")
     except ClusterAccessError as error:
         why = f"{error.what}: {error.why}" if error.why else error.what
-        return RefusalObservation(doubt=f"whether Pods of workloads are refused: events of all namespaces: {why}")
+        return RefusalObservation(
+            doubt=f"refusals of workloads' Pods: the events of all namespaces cannot be read: {why}"
+        )
     found = tuple(refusals(events, policies))
     known = [one for one in found if one[1] in API_VERSIONS][:MOST_CONTROLLERS]
     unread = frozenset(found) - frozenset(known)
@@ -137,7 +139,7 @@ def look_at_root(
     older = older_helpers(pods, record, api.cluster.namespace)
     names = [name_of(pod) for pod in older]
     fingerprints: dict[str, str] = {}
-    unreachable = dict.fromkeys(names[MOST_ASKED:], f"more than {MOST_ASKED} would have to be asked")
+    unreachable = dict.fromkeys(names[MOST_ASKED:], f"more than {MOST_ASKED} helpers would have to be queried")
     with futures.ThreadPoolExecutor(max_workers=ASKED_AT_ONCE) as pool:
         asked = names[:MOST_ASKED]
         for name, (fingerprint, why) in zip(asked, pool.map(lambda one: _ask(api, one), asked), strict=True):
@@ -154,4 +156,4 @@ def _ask(api: KubeApi, pod: str) -> tuple[str, str]:
         fingerprint = root_of(api.pod_metrics(pod, METRICS_PORT))
     except ClusterAccessError as error:
         return "", error.why or error.what
-    return fingerprint, "" if fingerprint else "its metrics name no root"
+    return fingerprint, "" if fingerprint else "its metrics contain no root"

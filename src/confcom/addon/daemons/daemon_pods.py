@@ -212,7 +212,7 @@ def _reasons(
 ) -> Iterator[Reason]:
     """Yield the reasons why a pod is not ready, the most specific first."""
     if state is PodState.ENDING:
-        yield Reason("it was told to end")
+        yield Reason("it is terminating")
     if state is PodState.REJECTED:
         yield Reason(_joined(text(pod, "status", "reason"), text(pod, "status", "message")))
     if state is PodState.WAITING:
@@ -221,14 +221,14 @@ def _reasons(
     logged = said.get(name_of(pod), Reason())
     yield from _container_reasons(pod, logged)
     if logged.text:
-        yield Reason(f"it says: {logged.text}", logged.code)
+        yield Reason(f"its log: {logged.text}", logged.code)
     yield from map(Reason, filter(None, (memory_kill(pod, one) for one in _containers(pod))))
     warning = last_warning(name_of(pod), events)
     if warning:
         yield Reason(warning)
     if state is PodState.NOT_READY:
         yield Reason(text(condition(pod, "Ready"), "message"))
-    yield Reason("its containers are being started")
+    yield Reason("its containers are starting")
 
 
 def _container_reasons(pod: KubernetesObject, logged: Reason) -> Iterator[Reason]:
@@ -287,7 +287,7 @@ def creation_refusal(
 
 def pods_not_created(daemon: KubernetesObject, why: str) -> Problem:
     """Return the problem of a DaemonSet whose pods cannot be created."""
-    return Problem(f"the DaemonSet {name_of(daemon)} cannot make its Pods: {why}", code="pods-not-created")
+    return Problem(f"the DaemonSet {name_of(daemon)} cannot create its Pods: {why}", code="pods-not-created")
 
 
 def event_time(event: KubernetesObject) -> str:

@@ -30,7 +30,7 @@ def memory_kill(pod: KubernetesObject, container: KubernetesObject) -> str:
     if ended is None:
         return ""
     limit = _limit(pod, text(container, "name"))
-    allowed = f"its memory limit is {limit}" if limit else "it has no memory limit, so the node itself ran out"
+    allowed = f"its memory limit is {limit}" if limit else "it has no memory limit; the node ran out of memory"
     told = (
         f"{OOM_KILLED}: {allowed} (exit code {number(ended, 'exitCode')}, {number(container, 'restartCount')} restarts)"
     )
@@ -38,7 +38,7 @@ def memory_kill(pod: KubernetesObject, container: KubernetesObject) -> str:
     if not limit or component is None:
         return told
     value = f"{_VALUES[component]}.resources.limits.memory"
-    return f"{told}: `confcom update --set {value}={_doubled(limit)}` allows twice as much"
+    return f"{told}: `confcom update --set {value}={_doubled(limit)}` doubles the limit"
 
 
 def _limit(pod: KubernetesObject, container: str) -> str:

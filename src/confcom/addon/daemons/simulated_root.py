@@ -18,7 +18,7 @@ FOLLOW_MINUTES = 5
 """Time for a helper to take a new root. A kubelet updates mounted volumes about every minute, and after failures (as
 while there was no Secret) up to two minutes later; the helper checks every 10 s."""
 EDITED_REMEDY = (
-    f"and somebody edited the ConfigMap {RECORD_NAME}, delete it, and `confcom enable` publishes the root that is there"
+    f"and the ConfigMap {RECORD_NAME} was edited, delete it and run `confcom enable`, which publishes the Secret's root"
 )
 """The first remedy to try: a helper that starts while the published root differs from the Secret's makes no quotes."""
 
@@ -101,16 +101,16 @@ def root_problems(
         return
     if observation.damaged:
         yield Problem(
-            f"the ConfigMap {RECORD_NAME} holds no fingerprint of the simulated root: somebody has changed it: "
-            "`confcom enable` makes it again",
+            f"the ConfigMap {RECORD_NAME} was changed and contains no fingerprint of the simulated root: "
+            "`confcom enable` restores it",
             code="root-record-damaged",
         )
         return
     if observation.record is None:
         yield Problem(
-            f"the ConfigMap {RECORD_NAME} is missing, which Kubernetes removes when the simulated root's Secret "
-            f"{SECRET_NAME} is deleted: helpers that run keep the root that they have, and none can start without the "
-            "Secret: `confcom enable` makes what is missing; if that is the Secret, whoever verifies quotes needs "
+            f"the ConfigMap {RECORD_NAME} is missing; Kubernetes removes it when the simulated root's Secret "
+            f"{SECRET_NAME} is deleted. Running helpers keep their root; no helper can start without the "
+            "Secret. `confcom enable` creates what is missing; for a new Secret, relying parties need the output of "
             "`confcom simulation export` again",
             code="root-record-missing",
         )
@@ -134,14 +134,14 @@ def root_doubts(observation: RootObservation | None, namespace: str) -> Iterator
         return
     if observation.refusal:
         yield Problem(
-            f"whether the quote helpers quote by the cluster's simulated root: the ConfigMap {RECORD_NAME} cannot be "
+            f"which simulated root the quote helpers should use: the ConfigMap {RECORD_NAME} cannot be "
             f"read: {observation.refusal}",
             code="root-record-unreadable",
         )
     for pod, why in observation.unreachable.items():
         yield Problem(
-            f"the quote helper {pod} is older than the cluster's simulated root, and cannot be asked by which one it "
-            f"quotes ({why}): if its quotes do not verify, kubectl delete pod -n {namespace} {pod}",
+            f"the quote helper {pod} is older than the cluster's simulated root, and does not report the root that "
+            f"it uses ({why}): if its quotes do not verify, kubectl delete pod -n {namespace} {pod}",
             observation.nodes[pod],
             code="helper-not-asked",
         )
@@ -151,15 +151,16 @@ def behind_text(observation: RootObservation, pod: str) -> str:
     """Return a text with the root that a helper uses and the one that it should use."""
     wanted = observation.record.fingerprint if observation.record else ""
     return (
-        f"the quote helper {pod} quotes by another simulated root (SHA-256 {observation.fingerprints[pod][:16]}...) "
-        f"than the cluster's ({wanted[:16]}...), so its quotes do not verify by that one"
+        f"the quote helper {pod} uses another simulated root (SHA-256 {observation.fingerprints[pod][:16]}...) "
+        f"than the cluster's ({wanted[:16]}...), so its quotes do not verify against the cluster's root"
     )
 
 
 def _remedy(pod: str, namespace: str) -> str:
     return (
-        f"it takes the cluster's when its kubelet renews its volumes, within {FOLLOW_MINUTES} minutes; if it does not, "
-        f"{EDITED_REMEDY}; else kubectl delete pod -n {namespace} {pod}"
+        f"it loads the cluster's root when its kubelet updates the volumes, within {FOLLOW_MINUTES} minutes; if it "
+        "does not, "
+        f"{EDITED_REMEDY}; otherwise kubectl delete pod -n {namespace} {pod}"
     )
 
 

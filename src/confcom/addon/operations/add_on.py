@@ -236,7 +236,7 @@ class AddOn:
                 if table is not None:
                     table.show([Row("API server", error.why or error.what, Mark.BAD)])
                 elif not away:
-                    self.reporter.say(f"The API server is waited for: {error.why or error.what}")
+                    self.reporter.say(f"Waiting for the API server: {error.why or error.what}")
                 away = True
             self.sleep(POLL_SECONDS)
 
@@ -273,12 +273,12 @@ class AddOn:
 
     def _reconcile(self, update: StalledUpdate) -> None:
         """Make the DaemonSet controller reconcile a stalled update."""
-        what = f"The update of the DaemonSet {update.daemon_set} stood still with every Pod ready"
+        what = f"The update of the DaemonSet {update.daemon_set} stalled with every Pod ready"
         try:
             self.api.annotate("daemonset.apps", update.daemon_set, update.annotation)
         except ClusterAccessError as error:  # the wait continues, and reports the state at its end
-            why = f"the controller could not be made to reconcile it again ({error.why})"
+            why = f"an attempt to trigger its reconciliation failed ({error.why})"
             self.reporter.say(f"{what}, and {why}: {update.remedy}")
         else:
-            how = f"by the annotation {update.annotation}"
-            self.reporter.say(f"{what}: the controller was made to reconcile it again, {how}.")
+            how = f"with the annotation {update.annotation}"
+            self.reporter.say(f"{what}: confcom triggered its reconciliation {how}.")

@@ -108,8 +108,8 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool, interrupted: bool) 
         if not consent(workloads):
             raise NoConsentError(
                 "nothing was changed",
-                why=f"{in_use(workloads)}, and nobody agreed to take it from them",
-                remedy="end them first, or say --yes",
+                why=f"{in_use(workloads)}, and the removal was not confirmed",
+                remedy="delete them first, or confirm with --yes",
             )
         # The user may take minutes to answer, and helm uninstalls a release even while another helm changes it.
         if not interrupted and (other := running_change(add_on.helm.history(), add_on.now())):
@@ -136,8 +136,8 @@ def _refuse_foreign(seen: Snapshot, add_on: AddOn, *, released: bool) -> None:
         raise NotEnabledError(
             f"the DaemonSets {', '.join(daemons)} are not from helm's release {RELEASE}",
             error_code="not-installed-by-helm",
-            why=f"there is no such release in {add_on.cluster.described}: somebody applied manifests",
-            remedy="remove them as they were applied (kubectl delete -f), then `confcom disable` again",
+            why=f"{add_on.cluster.described} has no such release: the manifests were applied without helm",
+            remedy="delete the manifests (kubectl delete -f), then run `confcom disable` again",
         )
     if not released and (elsewhere := namespaces_of_others(seen.daemon_sets, seen.namespace)):
         raise NotEnabledError.of(f"the add-on is not in the namespace {seen.namespace}", elsewhere)
@@ -153,9 +153,9 @@ def _check_permissions(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> 
         finding = Finding(
             Check.PERMISSIONS,
             Outcome.FAILED,
-            "this user may not do everything that is needed",
+            "this user lacks permissions",
             why=f"not allowed: {'; '.join(map(str, missing))}",
-            remedy="ask a cluster administrator for these permissions, or to run this command",
+            remedy="ask a cluster administrator to grant these permissions, or to run this command",
             code="permissions-missing",
         )
         add_on.reporter.findings([finding])
@@ -173,7 +173,7 @@ def _remove(add_on: AddOn, manifests: Sequence[KubernetesObject], hooks: Sequenc
         try:
             add_on.run_helm(Helm.uninstall, Watch())
         except HelmError as error:
-            rest = "`confcom disable` again removes the rest; `confcom enable` puts back what is gone"
+            rest = "run `confcom disable` again to remove the rest, or `confcom enable` to restore what was removed"
             error.remedy = f"{rest}; {error.remedy}"
             raise
     add_on.retry_while_unreachable(lambda: _remove_hooks(add_on, hooks), deadline=POD_TERMINATION_SECONDS)
@@ -204,8 +204,8 @@ def _wait_for_the_end(add_on: AddOn) -> None:
                 raise NotReadyError(
                     f"{shown([name_of(pod) for pod in pods])} did not end within {POD_TERMINATION_SECONDS:.0f} s",
                     error_code="pods-not-terminated",
-                    why="their kubelet does not answer, or something holds them with a finalizer",
-                    remedy="see kubectl describe pod; `confcom disable` again when they are gone",
+                    why="their kubelet does not respond, or a finalizer blocks their deletion",
+                    remedy="see kubectl describe pod; run `confcom disable` again when they are gone",
                 )
             add_on.sleep(POLL_SECONDS)
 
@@ -215,12 +215,13 @@ def _kept(add_on: AddOn, seen: Snapshot) -> tuple[str, ...]:
     kept = []
     if add_on.api.exists("secret", SECRET_NAME):
         kept.append(
-            f"the Secret {here}/{SECRET_NAME}, the cluster's simulated root: enabled again, the add-on is the same "
-            f"platform to relying parties (to have done with it: kubectl delete secret -n {here} {SECRET_NAME}, with "
+            f"the Secret {here}/{SECRET_NAME}, the cluster's simulated root: if the add-on is enabled again, it is "
+            "the same "
+            f"platform to relying parties (to delete it: kubectl delete secret -n {here} {SECRET_NAME}, with "
             f"which Kubernetes deletes the ConfigMap {RECORD_NAME})"
         )
     if add_on.api.find_namespace() is not None:
-        kept.append(f"the namespace {here} (when nothing in it is needed: kubectl delete namespace {here})")
+        kept.append(f"the namespace {here} (if it is no longer needed: kubectl delete namespace {here})")
     labelled = _labelled(seen.nodes)
     if labelled:
         kept.append(f"the label {SIMULATED_LABEL} on {shown(labelled)} (kubectl label node NODE {SIMULATED_LABEL}-)")

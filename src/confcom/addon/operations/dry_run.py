@@ -77,11 +77,11 @@ def planned(add_on: AddOn, seen: PreflightContext, findings: Sequence[Finding]) 
     if changes or not there.is_up_to_date:
         say("Nothing was changed. Without --dry-run:")
         if last is not None and last.status != DEPLOYED:
-            say(f"  {unfinished(ReleaseSeen(last))[0]}: it is made again")
+            say(f"  {unfinished(ReleaseSeen(last))[0]}: it is repeated")
         for line in change_lines(changes):
             say(f"  {line}")
         if not changes and last is not None and last.status == DEPLOYED:
-            say("  helm records the same objects once more")
+            say("  helm records a new revision with the same objects")
     else:
         say("Nothing was changed, and nothing would change without --dry-run.")
     if isinstance(found.plan, Plan) and found.nodes and not isinstance(found.nodes, ConfcomError):

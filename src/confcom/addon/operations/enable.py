@@ -40,8 +40,8 @@ class NotEnabledError(ConfcomError):
         """
         if not elsewhere:
             return cls(what, why="the add-on is not enabled", remedy="confcom enable")
-        why = f"the add-on is in {', '.join(elsewhere)}, which --namespace names"
-        return cls(what, why=why, remedy=f"the same with --namespace {elsewhere[0]}")
+        why = f"the add-on is installed in {', '.join(elsewhere)}"
+        return cls(what, why=why, remedy=f"run the same command with --namespace {elsewhere[0]}")
 
 
 def enable_add_on(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
@@ -68,7 +68,7 @@ def enable_add_on(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait
                 add_on.api.label_node(node, f"{SIMULATED_LABEL}=true")
             add_on.reporter.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")
         if seen.surroundings.namespace is None:
-            with add_on.journal.change(f"the namespace {add_on.cluster.namespace} was made"):
+            with add_on.journal.change(f"the namespace {add_on.cluster.namespace} was created"):
                 add_on.api.create(_namespace(add_on.cluster.namespace))
         changed = _apply(add_on, request, seen)
         remedy = "see `confcom status`; `confcom enable` again waits on"
@@ -97,7 +97,7 @@ def update_add_on(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait
         # refuse them.
         with contextlib.suppress(ClusterAccessError):  # preflight reports it, together with its other findings
             if not add_on.helm.history():
-                raise NotEnabledError.of("there is nothing to update", _elsewhere(add_on))
+                raise NotEnabledError.of("no release can be updated", _elsewhere(add_on))
         seen, findings = add_on.preflight(request)
         if dry_run:
             return planned(add_on, seen, findings)
@@ -128,7 +128,7 @@ def roll_back(add_on: AddOn, revision: int | None, *, interrupted: bool, wait: b
     with add_on.interruptible():
         history = add_on.helm.history()
         if not history:
-            raise NotEnabledError.of("there is nothing to roll back", _elsewhere(add_on))
+            raise NotEnabledError.of("no release can be rolled back", _elsewhere(add_on))
         if not interrupted and (other := running_change(history, add_on.now())):
             raise other
         target = previous(history) if revision is None else revision
@@ -137,8 +137,8 @@ def roll_back(add_on: AddOn, revision: int | None, *, interrupted: bool, wait: b
             raise NoRevisionError(
                 f"there is no revision {target}",
                 error_code="revision-not-found",
-                why=f"there are {known}",
-                remedy="name one of them",
+                why=f"the revisions are {known}",
+                remedy="give one of these numbers",
             )
         _check_target(add_on, target)
         add_on.restore_revision(target, f"helm rolls back to revision {target}", last=history[-1].number)
@@ -190,9 +190,9 @@ def _apply(add_on: AddOn, request: InstallRequest, seen: PreflightContext) -> bo
     elif found.drifts:
         # Not an upgrade: it would be one more change for `confcom rollback` to undo.
         last = seen.history[-1].number
-        add_on.restore_revision(last, "helm sets back what was changed", last=last)
+        add_on.restore_revision(last, "helm restores the changed objects", last=last)
     else:
-        add_on.reporter.say("The release is as it was asked to be already.")
+        add_on.reporter.say("The release already has the requested state.")
         return False
     return True
 

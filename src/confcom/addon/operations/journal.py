@@ -12,8 +12,8 @@ from confcom.addon.release.drift_report import unfinished
 from confcom.addon.release.history import DEPLOYED, UNINSTALLED, Revision, can_roll_back
 from confcom.errors import ConfcomError, ExitCode
 
-_AGAIN = "the same command again, if the change is still wanted"
-_REST = "`confcom disable` again removes the rest"
+_AGAIN = "run the same command again if you still want the change"
+_REST = "run `confcom disable` again to remove the rest"
 
 
 class Phase(Enum):
@@ -84,7 +84,7 @@ def interrupted(journal: Journal, history: Sequence[Revision] | None) -> ChangeI
     if journal.phase is Phase.BEFORE:
         if not journal.changes_without_helm:
             return ChangeInterruptedError.before_anything()
-        remedy = _REST if journal.removes else "the same command again makes the rest of the change"
+        remedy = _REST if journal.removes else "run the same command again to complete the change"
         why = f"helm has changed nothing; without helm: {journal.changes_without_helm}"
         return ChangeInterruptedError(
             "interrupted before helm was started", error_code="interrupted-before-helm", why=why, remedy=remedy
@@ -93,54 +93,57 @@ def interrupted(journal: Journal, history: Sequence[Revision] | None) -> ChangeI
         why, remedy = (_removing if journal.removes else _changing)(journal, history)
         why = f"{why}; without helm: {journal.changes_without_helm}" if journal.changes_without_helm else why
         return ChangeInterruptedError(
-            "interrupted while helm was at work", error_code="interrupted-during-helm", why=why, remedy=remedy
+            "interrupted while helm was running", error_code="interrupted-during-helm", why=why, remedy=remedy
         )
     if journal.removes:
         release = (
-            "the release is removed; the daemons may be ending still" if journal.before else "there was no release"
+            "the release is removed; daemons may still be terminating" if journal.before else "there was no release"
         )
         why = f"{release}, and the nodes keep the names of the resources"
         return ChangeInterruptedError(
-            "interrupted while the rest was removed", error_code="interrupted-during-removal", why=why, remedy=_REST
+            "interrupted while the remaining resources were removed",
+            error_code="interrupted-during-removal",
+            why=why,
+            remedy=_REST,
         )
     which = f" (revision {history[-1].number})" if history else ""
     return ChangeInterruptedError(
-        "interrupted while the add-on was waited for",
+        "interrupted while waiting for the add-on",
         error_code="interrupted-during-wait",
-        why=f"the change is made{which}, and the cluster goes on with it by itself",
+        why=f"the change was applied{which}, and the cluster continues the rollout",
         remedy=_after(journal),
     )
 
 
 def _after(journal: Journal) -> str:
     """Return what the user can do after the change was made."""
-    look = "`confcom status` shows how far it is"
-    return look if journal.restores else f"{look}; `confcom rollback` undoes it"
+    look = "`confcom status` shows the progress"
+    return look if journal.restores else f"{look}; `confcom rollback` undoes the change"
 
 
 def _changing(journal: Journal, history: Sequence[Revision] | None) -> tuple[str, str]:
-    status = "`confcom status` says what came of it"
+    status = "`confcom status` shows the result"
     if history is None:
-        return "what helm has recorded could not be looked up", status
+        return "helm's record could not be read", status
     last = history[-1] if history else None
     if last is None or last.number <= journal.before:
-        was = f"the release is as it was (revision {last.number})" if last else "there is no release"
+        was = f"the release is unchanged (revision {last.number})" if last else "there is no release"
         if journal.helm_goes_on:
-            return f"helm goes on by itself, and has recorded no new revision yet: {was}", status
+            return f"helm is still running and has recorded no new revision yet: {was}", status
         return f"helm has recorded no new revision: {was}", _AGAIN
     if journal.helm_goes_on:
-        return f"helm goes on by itself: it has recorded revision {last.number} as {last.status}", status
+        return f"helm is still running: it has recorded revision {last.number} as {last.status}", status
     if last.status == DEPLOYED:
-        made = f"helm has recorded revision {last.number} as {DEPLOYED}: the change is made, and the cluster goes on"
+        made = f"helm has recorded revision {last.number} as {DEPLOYED}: the cluster continues the rollout"
         return made, _after(journal)
     return unfinished(ReleaseSeen(last, can_roll_back=can_roll_back(history)))
 
 
 def _removing(journal: Journal, history: Sequence[Revision] | None) -> tuple[str, str]:
-    remedy = f"{_REST}; `confcom enable` puts back what is gone"
+    remedy = f"{_REST}, or `confcom enable` to restore what was removed"
     if history is None:
-        return "whether helm has removed the release could not be looked up", remedy
+        return "helm's record could not be read, so the release may still exist", remedy
     if not history or history[-1].status == UNINSTALLED:
         return "helm has removed the release", _REST
-    goes_on = "helm goes on by itself: " if journal.helm_goes_on else ""
+    goes_on = "helm is still running: " if journal.helm_goes_on else ""
     return f"{goes_on}the release is not removed, and is {history[-1].status} (revision {history[-1].number})", remedy

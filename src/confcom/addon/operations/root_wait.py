@@ -19,7 +19,7 @@ from confcom.addon.rollout.rollout_report import NotReadyError
 from confcom.kubernetes.objects import of_kind
 
 FOLLOW_SECONDS = 60.0 * FOLLOW_MINUTES
-_TITLE = "The quote helpers take it when their kubelets renew their volumes"
+_TITLE = "The quote helpers load the root when their kubelets update the volumes"
 
 
 def await_root(add_on: AddOn, *, deadline: float) -> None:
@@ -39,8 +39,8 @@ def await_root(add_on: AddOn, *, deadline: float) -> None:
     waited_for = _still_behind(observation, ())
     if observation is not None and observation.record is not None and waited_for:
         add_on.reporter.say(
-            f"The cluster has another simulated root now, SHA-256 {observation.record.fingerprint}: whoever verifies "
-            "quotes needs `confcom simulation export` again."
+            f"The cluster has a new simulated root, SHA-256 {observation.record.fingerprint}: relying parties need "
+            "the output of `confcom simulation export` again."
         )
     progress, fewest = add_on.clock(), len(waited_for)
     with contextlib.ExitStack() as stack:
@@ -83,16 +83,15 @@ def _rows(observation: RootObservation, pods: Sequence[str]) -> list[Row]:
 
 def _text(observation: RootObservation, pod: str) -> str:
     if pod in observation.unreachable:
-        return f"the quote helper {pod} cannot be asked any more: {observation.unreachable[pod]}"
+        return f"the quote helper {pod} no longer responds: {observation.unreachable[pod]}"
     return behind_text(observation, pod)
 
 
 def _timeout_error(add_on: AddOn, observation: RootObservation, pods: Sequence[str]) -> NotReadyError:
     commands = "; ".join(f"kubectl delete pod {add_on.cluster.namespace_flag} {pod}" for pod in pods)
     return NotReadyError(
-        "not every quote helper quotes by the cluster's simulated root",
+        "not every quote helper uses the cluster's simulated root",
         error_code="root-not-in-use",
         why="; ".join(f"{observation.nodes[pod]}: {_text(observation, pod)}" for pod in pods),
-        remedy=f"if this lasts, {EDITED_REMEDY}; else have them start anew, each once the one before is ready again: "
-        f"{commands}",
+        remedy=f"if this lasts, {EDITED_REMEDY}; otherwise restart them one at a time: {commands}",
     )

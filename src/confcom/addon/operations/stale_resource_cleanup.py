@@ -37,7 +37,7 @@ def clean_nodes(add_on: AddOn) -> None:
     """
     started = add_on.clock()
     settling = Settling()
-    title = f"Kubelets keep a resource for {KUBELET_KEEPS_SECONDS / 60:.0f} minutes after its plugin has gone"
+    title = f"Kubelets keep a resource for {KUBELET_KEEPS_SECONDS / 60:.0f} minutes after its plugin stops"
     with add_on.reporter.waiting(title) as table:
         while True:
             passed = add_on.clock() - started
@@ -97,15 +97,16 @@ def _too_late(left: Sequence[StaleResources], failures: Mapping[str, str]) -> No
     remedies = []
     if failures:
         remedies.append(
-            "have the webhook, the policy or the missing permission that is named let you patch nodes/status, then "
+            "get permission to patch nodes/status (the refusal names the webhook, the policy or the permission), then "
+            "run "
             "`confcom disable` again"
         )
     if any(one.stage is Stage.SILENT for one in open_ones):
-        remedies.append("`confcom disable` again when these kubelets report again")
+        remedies.append("run `confcom disable` again when these kubelets report again")
     if not remedies:
-        remedies.append("`confcom disable` again; if a kubelet never forgets them, see its log")
+        remedies.append("run `confcom disable` again; if a kubelet keeps the resources, see its log")
     return NotReadyError(
-        "resources of the add-on are left in the nodes' status",
+        "the nodes' status still contains resources of the add-on",
         error_code="resources-left-on-nodes",
         why="; ".join(told),
         remedy="; ".join(remedies),

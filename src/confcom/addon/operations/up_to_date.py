@@ -60,20 +60,20 @@ def compare_with_cluster(add_on: AddOn, seen: PreflightContext) -> Applied:
         record = add_on.api.find_config_map(RECORD_NAME) if of_hooks else None
     except ForbiddenError as error:
         # An upgrade would fail for the same user: helm reads each of these objects too.
-        add_on.reporter.say(f"Whether all of the release is there cannot be seen: {error.why}")
+        add_on.reporter.say(f"The release's objects could not be compared: {error.why}")
         return Applied(recorded, complete=True)
     missing = [f"{one.kind} {one.name}" for one in drifts if one.gone]
     missing += [f"{text(one, 'kind')} {name_of(one)}" for one in gone]
     if missing:
-        add_on.reporter.say(f"Gone from the cluster, to be made again: {', '.join(missing)}.")
+        add_on.reporter.say(f"Missing from the cluster, will be created again: {', '.join(missing)}.")
     damaged = record is not None and RootRecord.read(record) is None
     if damaged:
         add_on.reporter.say(
-            f"The ConfigMap {RECORD_NAME} holds no fingerprint of the simulated root: it is made again."
+            f"The ConfigMap {RECORD_NAME} contains no fingerprint of the simulated root and will be restored."
         )
     for one in drifts:
         if not one.gone:
-            add_on.reporter.say(f"Not as the release has it, to be set back: {described(one)}.")
+            add_on.reporter.say(f"Differs from the release, will be restored: {described(one)}.")
     lost = [*gone, *([_ROOT[1]] if damaged else [])]
     named = tuple((text(one, "kind"), name_of(one)) for one in lost)
     return Applied(recorded, complete=not lost, drifts=drifts, gone=named)

@@ -46,7 +46,7 @@ def check_owners(
         found += _unknown_owner(chosen)
     yield from found
     if not found:
-        yield Finding.ok(Check.OWNERS, "nobody else offers them", code="resources-free")
+        yield Finding.ok(Check.OWNERS, "no other plugin offers them", code="resources-free")
 
 
 def _chosen(plan: Plan, nodes: Sequence[KubernetesObject]) -> list[KubernetesObject]:
@@ -64,8 +64,9 @@ def _other_plugins(nodes: Sequence[KubernetesObject], others: Sequence[Kubernete
             yield Finding.failed(
                 Check.OWNERS,
                 f"another SGX device plugin runs on {shown(where)}: the DaemonSet {name}",
-                why="both would offer the same EPC, and it would be handed out twice",
-                remedy=f"remove it (kubectl delete daemonset -n {namespace_of(daemon)} {name_of(daemon)}; on AKS: "
+                why="both would offer the same EPC, and Kubernetes would allocate it twice",
+                remedy=f"remove that DaemonSet (kubectl delete daemonset -n {namespace_of(daemon)} {name_of(daemon)}; "
+                "on AKS: "
                 "az aks disable-addons -a confcom), or keep it off these nodes",
                 code="other-device-plugin",
             )
@@ -82,8 +83,8 @@ def _nfd(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
         yield Finding.failed(
             Check.OWNERS,
             f"Node Feature Discovery offers {', '.join(names)} on {shown(list(ours))}",
-            why="it would write its own number over the device plugin's, again and again",
-            remedy="remove them from extendedResources of your NodeFeatureRules (kubectl get nodefeaturerules)",
+            why="it would repeatedly overwrite the device plugin's count",
+            remedy="remove these names from extendedResources of your NodeFeatureRules (kubectl get nodefeaturerules)",
             code="nfd-offers-resource",
         )
     counted = [node for node, names in listed.items() if INTEL_EPC in names]
@@ -91,7 +92,7 @@ def _nfd(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
         yield Finding.warning(
             Check.OWNERS,
             f"Node Feature Discovery offers {INTEL_EPC} on {shown(counted)}",
-            why="that is the same memory under another name: what is asked for by both names is handed out twice",
+            why="both names stand for the same memory: Kubernetes would allocate it twice",
             remedy=f"remove {INTEL_EPC} from extendedResources of your NodeFeatureRules, or ask for one name only",
             code="nfd-offers-epc",
         )
@@ -105,8 +106,8 @@ def _unknown_owner(nodes: Sequence[KubernetesObject]) -> Iterator[Finding]:
         yield Finding.failed(
             Check.OWNERS,
             f"{shown(list(held))} offers {', '.join(names)} already",
-            why="another device plugin has registered these names",
-            remedy="if an earlier installation was removed just now, wait 10 seconds; else find the plugin there: "
+            why="another device plugin registered these names",
+            remedy="if an earlier installation was just removed, wait 10 seconds; otherwise find that plugin:  "
             f"kubectl get pods -A --field-selector spec.nodeName={next(iter(held))}",
             code="resource-offered-already",
         )
@@ -141,24 +142,24 @@ def check_simulation(
     if twice and not both:
         yield Finding.failed(
             Check.SIMULATION,
-            f"{shown(twice)} is chosen for hardware, and to simulate it",
-            why="it has the labels of both, and two plugins would offer EPC on it",
-            remedy=f"take one off, as in: kubectl label node {twice[0]} {SIMULATED_LABEL}-",
+            f"{shown(twice)} is selected for hardware and for simulation",
+            why="it has the labels of both, and two device plugins would offer EPC there",
+            remedy=f"remove one label:  kubectl label node {twice[0]} {SIMULATED_LABEL}-",
             code="node-chosen-twice",
         )
     elif both:
         yield Finding.failed(
             Check.SIMULATION,
-            f"{shown(both)} has SGX hardware, and is to simulate it",
-            why="a node with an SGX driver refuses to simulate",
-            remedy=f"take the label off: kubectl label node {both[0]} {SIMULATED_LABEL}-",
+            f"{shown(both)} has SGX hardware and the label for simulation",
+            why="the simulated device plugin does not start on a node with an SGX driver",
+            remedy=f"remove the label:  kubectl label node {both[0]} {SIMULATED_LABEL}-",
             code="hardware-node-simulated",
         )
     elif hardware and not plan.plugins(simulated=False):
         yield Finding.failed(
             Check.SIMULATION,
             f"this cluster has SGX hardware too: {shown([name_of(node) for node in hardware])}",
-            why="a workload could land on a simulated node unawares",
+            why="the scheduler could place a workload on a simulated node unnoticed",
             remedy=f"{consent}: simulated nodes then offer simulated.confcom.internal/... instead",
             code="hardware-in-cluster",
         )
@@ -199,8 +200,9 @@ def check_losses(
                 Check.NODES,
                 f"{shown(lost)} would lose the daemons, and the workloads there their EPC and quotes",
                 why=f"not labelled {labels}",
-                remedy=f"label what is to keep them, then again: kubectl label node {lost[0]} {labels}; or have them "
-                f"lose it: {anyway}",
+                remedy="label the nodes that should keep them, then run the command again: kubectl label node "
+                f"{lost[0]} {labels}; or accept "
+                f"the loss: {anyway}",
                 code="nodes-lose-daemons",
             )
 
@@ -224,7 +226,9 @@ def check_nodes(
     """
     if unknown:
         remedy = "kubectl get nodes shows their names"
-        yield Finding.failed(Check.NODES, f"there is no node {shown(unknown)}", remedy=remedy, code="node-not-found")
+        yield Finding.failed(
+            Check.NODES, f"the cluster has no node {shown(unknown)}", remedy=remedy, code="node-not-found"
+        )
         return
     chosen = _chosen(plan, nodes)
     if not chosen:
@@ -242,13 +246,13 @@ def _no_nodes(plan: Plan, *, allowed: bool) -> Finding:
         for daemon in plan.daemon_sets
         for key, value in mapping(pod_spec_of(daemon), "nodeSelector").items()
     }
-    labels = ", ".join(sorted(wanted)) or "what the values' affinity asks for"
+    labels = ", ".join(sorted(wanted)) or "the nodes that the values' affinity requires"
     if allowed:
         return Finding.warning(Check.NODES, "no node has SGX yet", why=f"none is labelled {labels}", code="no-nodes")
     if plan.plugins(simulated=True):
         remedy = f"kubectl label node NODE {' '.join(sorted(wanted))}"
         if f"{SIMULATED_LABEL}=true" in wanted:
-            remedy += "; or have it done: --simulated-node NODE"
+            remedy += "; or let confcom label it: --simulated-node NODE"
     else:
         remedy = (
             "let Node Feature Discovery label the nodes with SGX, or name your own label with --set nodeSelector...; "
@@ -258,7 +262,7 @@ def _no_nodes(plan: Plan, *, allowed: bool) -> Finding:
         Check.NODES,
         "no node for the daemons",
         why=f"none is labelled {labels}",
-        remedy=f"{remedy}; for nodes that come later: --allow-no-nodes",
+        remedy=f"{remedy}; for nodes that join later: --allow-no-nodes",
         code="no-nodes",
     )
 
@@ -270,9 +274,10 @@ def _node_findings(plan: Plan, node: KubernetesObject, *, installed: bool) -> It
             Check.NODES,
             f"{name} is not Ready",
             why=text(condition(node, "Ready"), "message"),
-            remedy="its daemons are changed when it is, and waited for until then; the other nodes' are changed now"
+            remedy="its daemons are updated when it is Ready, and the command waits for that; the daemons of other "
+            "nodes are updated now"
             if installed
-            else "its daemons start when it is",
+            else "its daemons start when the node is Ready",
             code="node-not-ready",
         )
     specs = [pod_spec_of(one) for one in plan.daemon_sets if selects(pod_spec_of(one), node)]
@@ -282,18 +287,18 @@ def _node_findings(plan: Plan, node: KubernetesObject, *, installed: bool) -> It
         yield Finding.warning(
             Check.NODES,
             f"{name} is tainted {', '.join(taints)}",
-            why="the daemons do not tolerate that: none starts there, and a change ends those that run",
-            remedy=f"they start when the taint has gone; if it is to stay: {tolerating(specs, taints)}",
+            why="the daemons do not tolerate this taint: none starts there, and a change stops those that run",
+            remedy=f"remove the taint; to keep it:  {tolerating(specs, taints)}",
             code="node-tainted",
         )
     elif taints:
         yield Finding.failed(
             Check.NODES,
             f"{name} is tainted {', '.join(taints)}",
-            why="the daemons do not tolerate that, and would not run there",
+            why="the daemons do not tolerate this taint and would not run there",
             remedy=tolerating(specs, taints),
             code="node-tainted",
         )
     if (system := labels_of(node).get("kubernetes.io/os", "linux")) != "linux":
-        why = "SGX is offered on Linux only"
+        why = "the add-on supports Linux nodes only"
         yield Finding.failed(Check.NODES, f"{name} runs {system}", why=why, code="node-not-linux")

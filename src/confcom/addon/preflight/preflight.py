@@ -67,7 +67,7 @@ def judge(seen: Surroundings) -> tuple[Finding, ...]:
         found += check_nodes(seen.plan, seen.nodes, ours, unknown=seen.unknown_nodes, allow_none=seen.allow_no_nodes)
     done = {one.check for one in found}
     found += [
-        Finding(check, Outcome.SKIPPED, "not looked at, because of what is told above", code="not-checked")
+        Finding(check, Outcome.SKIPPED, "skipped: an earlier check failed", code="not-checked")
         for check in Check
         if check not in done
     ]
@@ -79,7 +79,7 @@ def check_kubernetes_reached(seen: Surroundings) -> Finding:
     """Check whether the API server answers."""
     if isinstance(seen.server, ConfcomError):
         return Finding.of(Check.API_SERVER, seen.server)
-    return Finding.ok(Check.API_SERVER, "it answers", code="api-server-answers")
+    return Finding.ok(Check.API_SERVER, "reachable", code="api-server-answers")
 
 
 def _values(seen: Surroundings) -> Finding:
@@ -94,35 +94,38 @@ def _permissions(seen: Surroundings) -> Finding:
     if isinstance(seen.denied, ConfcomError):
         return Finding.of(Check.PERMISSIONS, seen.denied)
     if seen.denied is None:
-        return Finding(Check.PERMISSIONS, Outcome.SKIPPED, "not asked for", code="permissions-not-checked")
+        return Finding(
+            Check.PERMISSIONS, Outcome.SKIPPED, "the permissions were not checked", code="permissions-not-checked"
+        )
     asking = asking_helpers(seen.namespace_name)
     needless = (CLEANING, asking, probing(seen.namespace_name))
     missing = [one for one in seen.denied if one not in needless]
     if missing:
         return Finding.failed(
             Check.PERMISSIONS,
-            "this user may not do everything that is needed",
+            "this user lacks permissions",
             why=f"not allowed: {'; '.join(map(str, missing))}",
-            remedy="ask a cluster administrator for these permissions, or to run this command",
+            remedy="ask a cluster administrator to grant these permissions, or to run this command",
             code="permissions-missing",
         )
     if CLEANING in seen.denied:
         return Finding.warning(
             Check.PERMISSIONS,
-            "this user could not disable the add-on without leftovers",
-            why=f"not allowed: {CLEANING}, which takes the resources' names from the nodes in the end",
-            remedy="somebody who may has to run `confcom disable` then",
+            "this user cannot disable the add-on completely",
+            why=f"not allowed: {CLEANING}, which removes the resources' names from the nodes",
+            remedy="a user with this permission has to run `confcom disable`",
             code="cleaning-not-permitted",
         )
     if asking in seen.denied:
         return Finding.warning(
             Check.PERMISSIONS,
-            "this user could not see by which simulated root the quote helpers quote",
-            why=f"not allowed: {asking}, which asks them after the root was made anew",
-            remedy="if the root's Secret is deleted or changed, somebody who may has to run `confcom status`",
+            "this user cannot see which simulated root the quote helpers use",
+            why=f"not allowed: {asking}, which reads the root from their metrics after it was replaced",
+            remedy="if the root's Secret is deleted or changed, a user with this permission has to run `confcom "
+            "status`",
             code="asking-helpers-not-permitted",
         )
-    return Finding.ok(Check.PERMISSIONS, "everything needed is allowed", code="permissions-granted")
+    return Finding.ok(Check.PERMISSIONS, "this user has all required permissions", code="permissions-granted")
 
 
 def _is_this(seen: Surroundings, daemon: KubernetesObject) -> bool:
@@ -139,18 +142,18 @@ def _installations(seen: Surroundings, daemon_sets: Sequence[KubernetesObject]) 
         release = next(labels_of(one).get(INSTANCE_LABEL, "") for one in other if namespace_of(one) == namespace)
         yield Finding.failed(
             Check.INSTALLATION,
-            f"the add-on is installed in the namespace {namespace} already, as the release {release}",
-            why="two of them would offer the same EPC twice, and take it from the nodes when either ends",
-            remedy=f"use that one (--namespace {namespace}), or remove it first: "
+            f"the namespace {namespace} already contains the add-on, as the release {release}",
+            why="two installations would offer the same EPC twice, and removing either would take it from the nodes",
+            remedy=f"use that installation (--namespace {namespace}), or remove it first: "
             f"helm uninstall {release} --namespace {namespace}",
             code="installed-elsewhere",
         )
     if not other:
         there = any(_is_this(seen, one) for one in daemon_sets)
         if there:
-            yield Finding.ok(Check.INSTALLATION, "it is there already", code="installed")
+            yield Finding.ok(Check.INSTALLATION, "the add-on is already installed", code="installed")
         else:
-            yield Finding.ok(Check.INSTALLATION, "there is none yet", code="not-installed")
+            yield Finding.ok(Check.INSTALLATION, "the add-on is not installed yet", code="not-installed")
 
 
 def _pod_security(seen: Surroundings) -> Iterator[Finding]:
@@ -163,7 +166,7 @@ def _pod_security(seen: Surroundings) -> Iterator[Finding]:
     if seen.namespace is None:
         yield Finding.ok(
             Check.POD_SECURITY,
-            f"the namespace {name} will be made, with the level {PRIVILEGED}",
+            f"the namespace {name} will be created with the level {PRIVILEGED}",
             code="namespace-will-be-created",
         )
         return
@@ -187,9 +190,9 @@ def _answered(answers: Mapping[str, ProbeAnswer], name: str) -> Iterator[Finding
         if answer.invalid:
             yield Finding.failed(
                 Check.VALUES,
-                f"the API server calls the Pods of {daemon} invalid",
+                f"the API server rejects the Pods of {daemon} as invalid",
                 why=answer.refusal,
-                remedy="correct the values that it names, such as a request that is larger than its limit",
+                remedy="correct the values that the API server names, such as a request above its limit",
                 code="pods-invalid",
             )
         elif answer.refusal:
@@ -205,10 +208,10 @@ def _answered(answers: Mapping[str, ProbeAnswer], name: str) -> Iterator[Finding
     if doubts:
         yield Finding.warning(
             Check.POD_SECURITY,
-            f"it is not known whether the namespace {name} takes the daemons' Pods",
+            f"the check could not determine whether the namespace {name} admits the daemons' Pods",
             why="; ".join(doubts),
-            remedy="if it does not, `confcom enable` and `confcom status` say what refuses them",
+            remedy="if it does not, `confcom enable` and `confcom status` show what refuses them",
             code="admission-unknown",
         )
     if not any(answer.refusal or answer.doubt for answer in answers.values()):
-        yield Finding.ok(Check.POD_SECURITY, f"the namespace {name} takes the daemons' Pods", code="pods-accepted")
+        yield Finding.ok(Check.POD_SECURITY, f"the namespace {name} admits the daemons' Pods", code="pods-accepted")

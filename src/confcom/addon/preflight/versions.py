@@ -41,7 +41,7 @@ def check_helm(version: str | ConfcomError) -> Finding:
         return Finding.failed(
             Check.HELM,
             f"helm {version or 'of no version'} is not supported",
-            why="the chart is tried with helm 4 and 3",
+            why="the chart is tested with helm 4 and 3",
             remedy="install helm 4",
             code="helm-not-supported",
         )
@@ -50,7 +50,7 @@ def check_helm(version: str | ConfcomError) -> Finding:
         return Finding.failed(
             Check.HELM,
             f"helm {version} is too old",
-            why=f"--dry-run=server, by which the chart is checked before anything is changed, came with helm {oldest}",
+            why=f"--dry-run=server, which checks the chart before a change, needs helm {oldest}",
             remedy=f"install helm 4, or {oldest} or newer of helm 3",
             code="helm-too-old",
         )
@@ -66,15 +66,15 @@ def check_kubernetes(version: str) -> Finding:
         return Finding.failed(
             Check.KUBERNETES,
             f"Kubernetes {version or 'of no version'} is too old",
-            why=f"ValidatingAdmissionPolicy is served from {needed} on",
-            remedy=f"upgrade the cluster; {oldest} to {newest} are tried",
+            why=f"ValidatingAdmissionPolicy needs Kubernetes {needed}",
+            remedy=f"upgrade the cluster; {oldest} to {newest} are tested",
             code="kubernetes-too-old",
         )
     if not TESTED_KUBERNETES[0] <= found <= TESTED_KUBERNETES[1]:
         return Finding.warning(
             Check.KUBERNETES,
-            f"{version} is not tried",
-            why=f"{oldest} to {newest} are tried",
+            f"{version} is not tested",
+            why=f"{oldest} to {newest} are tested",
             code="kubernetes-not-tested",
         )
     return Finding.ok(Check.KUBERNETES, version, code="kubernetes-supported")

@@ -32,7 +32,7 @@ def change_problem(seen: ReleaseSeen, now: datetime) -> str:
         which = f"{seen.last.status}{seen.last.since} (revision {seen.last.number})"
         if age <= LONGEST_CHANGE_SECONDS:
             return f"a change of the release is in progress, {which}, {age:.0f} s ago: wait for it; {remedy}"
-        what = f"a change of the release was interrupted: {which}, longer ago than helm takes"
+        what = f"a change of the release was interrupted: {which}, longer ago than helm's timeout"
         remedy = undoing(can_roll_back=seen.can_roll_back)
     return f"{what}: {remedy}"
 
@@ -44,21 +44,21 @@ def unfinished(seen: ReleaseSeen) -> tuple[str, str]:
     number, status, said = seen.last.number, seen.last.status, seen.last.description
     if status == FAILED:
         undo = "`confcom rollback` undoes it" if seen.can_roll_back else "`confcom disable` removes it"
-        what = f"the last change (revision {number}) failed and may be half made ({said})"
-        return what, f"`confcom enable` makes it again, {undo}"
+        what = f"the last change (revision {number}) failed and may be incomplete ({said})"
+        return what, f"`confcom enable` repeats it, {undo}"
     if status == UNINSTALLING:
         remedy = "`confcom disable` finishes the removal; then `confcom enable`"
     else:
         remedy = undoing(can_roll_back=seen.can_roll_back)
     what = f"the release is {status}{seen.last.since} (revision {number})"
-    return what, f"if no helm is at work on it, it was interrupted, and {remedy}"
+    return what, f"if no helm process is running, the change was interrupted, and {remedy}"
 
 
 def undoing(*, can_roll_back: bool) -> str:
     """Return the advice that undoes an interrupted change. With the flag, no check for a running change is made."""
     if can_roll_back:
-        return f"`confcom rollback {INTERRUPTED_FLAG}` undoes what it did"
-    return f"`confcom disable {INTERRUPTED_FLAG}` removes what it made; then `confcom enable`"
+        return f"`confcom rollback {INTERRUPTED_FLAG}` undoes it"
+    return f"`confcom disable {INTERRUPTED_FLAG}` removes its objects; then run `confcom enable`"
 
 
 def drift_problem(drift: Drift) -> str:

@@ -120,9 +120,9 @@ def previous(history: Sequence[Revision]) -> int:
         wanted = earlier[-1] if earlier else undone if unnamed else 0
     if not wanted:
         raise NoRevisionError(
-            "there is nothing to roll back to",
+            "the release has no earlier revision to roll back to",
             error_code="no-earlier-revision",
-            why=f"no revision before {content} was applied to its end, or none is kept",
+            why=f"helm keeps no completely applied revision before {content}",
             remedy="helm history confcom shows the revisions; `confcom update --set ...` changes the present one",
         )
     return next(number for number in contents if contents[number] == wanted)

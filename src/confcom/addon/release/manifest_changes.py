@@ -175,7 +175,7 @@ def _lines(one: ObjectChange) -> Iterator[str]:
 
 def _change(field: FieldChange) -> str:
     if field.hidden:
-        return "another value, which is not shown"
+        return "a different value (hidden)"
     old, new = field.old, field.new
     if isinstance(old, list) and isinstance(new, list):
         less, more = ([one for one in some if one not in others] for some, others in ((old, new), (new, old)))

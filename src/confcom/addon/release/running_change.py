@@ -42,12 +42,12 @@ def busy(history: Sequence[Revision], now: datetime, *, made: str = "") -> Runni
     """
     unchanged = "helm has changed nothing" if made else "nothing was changed"
     also = f"; without helm: {made}" if made else ""
-    look = "look at `confcom status`, then the same command again"
+    look = "check `confcom status`, then run the same command again"
     if not history:
         return RunningChangeError(
             f"{unchanged}: another change of the release is running",
             error_code="change-running",
-            why=f"helm says so, and the other one has recorded no revision yet{also}",
+            why=f"helm reports it, and the other change has recorded no revision yet{also}",
             remedy=look,
         )
     last = history[-1]
@@ -62,17 +62,19 @@ def busy(history: Sequence[Revision], now: datetime, *, made: str = "") -> Runni
     undo = undoing(can_roll_back=can_roll_back(history))
     age = last.age(now)
     if age is None or age > LONGEST_CHANGE_SECONDS:
-        longer = "" if age is None else f", longer than the {LONGEST_CHANGE_SECONDS:.0f} s that a change takes at most"
+        longer = "" if age is None else f", longer than the maximum of {LONGEST_CHANGE_SECONDS:.0f} s for a change"
         return RunningChangeError(
-            f"{unchanged}: an earlier change of the release has not ended",
+            f"{unchanged}: an earlier change of the release is incomplete",
             error_code="change-interrupted",
             why=f"{state}{longer}{also}",
-            remedy=f"if no helm is at work on it, it was interrupted, and {undo}; then the same command again",
+            remedy=f"if no helm process is running, the change was interrupted, and {undo}; then run the same command "
+            "again",
         )
     return RunningChangeError(
         f"{unchanged}: another change of the release is running",
         error_code="change-running",
         why=f"{state} ({age:.0f} s ago), and may take {LONGEST_CHANGE_SECONDS:.0f} s{also}",
-        remedy="wait until it has ended, as `confcom status` shows, then the same command again; if it was killed, "
+        remedy="wait until `confcom status` shows that it has ended, then run the same command again; if it was "
+        "killed, "
         f"{undo}",
     )

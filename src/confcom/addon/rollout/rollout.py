@@ -188,7 +188,7 @@ def _steps(daemon: KubernetesObject, pods: Sequence[DaemonPod], newest: Mapping[
             node=node,
             step=_step_of(daemon),
             done=looked_at and ready and not old,
-            text=_text(new or rejected, old, ready=ready) if looked_at else "waits for the DaemonSet controller",
+            text=_text(new or rejected, old, ready=ready) if looked_at else "waiting for the DaemonSet controller",
             failing=any(pod.state is PodState.FAILING for pod in new),
             serving=any(pod.state is PodState.READY for pod in old),
             pod=new[-1].uid if new else "",
@@ -211,11 +211,11 @@ def _missing_pods(
         spec, step = pod_spec_of(daemon), _step_of(daemon)
         for node in nodes:
             if selects(spec, node) and not untolerated(spec, node) and (name_of(node), step) not in there:
-                yield NodeStep(name_of(node), step, done=False, text="waits for the DaemonSet controller")
+                yield NodeStep(name_of(node), step, done=False, text="waiting for the DaemonSet controller")
 
 
 def _node_not_ready(step: NodeStep) -> NodeStep:
-    return replace(step, text="waits: its node is not Ready", node_ready=False)
+    return replace(step, text="waiting: its node is not Ready", node_ready=False)
 
 
 def _text(new: Sequence[DaemonPod], old: Sequence[DaemonPod], *, ready: bool) -> str:
@@ -223,9 +223,9 @@ def _text(new: Sequence[DaemonPod], old: Sequence[DaemonPod], *, ready: bool) ->
     if ready and not old:
         return f"ready ({new[-1].version})"
     if ready:
-        return f"ready ({new[-1].version}); the old one ends"
+        return f"ready ({new[-1].version}); the old one is terminating"
     if not new:
-        return "waits for its turn; the old one serves" if old else "no Pod yet"
+        return "waiting for its turn; the old one serves" if old else "no Pod yet"
     last = new[-1]
     return f"{last.state}: {last.reason}" if last.reason else str(last.state)
 
@@ -234,7 +234,7 @@ def _epc(node: KubernetesObject) -> NodeStep:
     found = [(names.epc, count) for names in SETS if (count := allocatable(node, names.epc))]
     amounts = ", ".join(f"{count} MiB as {name}" for name, count in found)
     return NodeStep(
-        name_of(node), Step.EPC, bool(found), amounts or "not reported yet; the kubelet does so every 10 seconds"
+        name_of(node), Step.EPC, bool(found), amounts or "not reported yet; the kubelet reports every 10 seconds"
     )
 
 
@@ -249,7 +249,7 @@ def _problems(daemons: Sequence[KubernetesObject], pods: Sequence[DaemonPod], se
             why = creation_refusal(daemon, seen.pods, seen.events) if is_updating(daemon, mine, away) else ""
         if why:
             name = f"{namespace_of(daemon)}/{name_of(daemon)}"
-            yield Problem(f"{name}: cannot make its Pods: {why}", code="pods-not-created")
+            yield Problem(f"{name}: cannot create its Pods: {why}", code="pods-not-created")
 
 
 class Verdict(StrEnum):

@@ -37,17 +37,19 @@ def stalled(state: Rollout, remedy: str) -> NotReadyError:
     """Return the error for a stalled rollout: the nodes and the reasons."""
     blocked = _independent(state.open)
     reasons = [*map(str, state.problems), *(f"{step.node}: {step.step} {step.text}" for step in blocked)]
-    why = "; ".join(reasons) or "the DaemonSet controller does not act"
+    why = "; ".join(reasons) or "the DaemonSet controller does not reconcile"
     nodes = sorted({step.node for step in blocked})
     if not nodes:
-        return NotReadyError("the daemons' Pods cannot be made", error_code="pods-not-created", why=why, remedy=remedy)
+        return NotReadyError(
+            "the daemons' Pods cannot be created", error_code="pods-not-created", why=why, remedy=remedy
+        )
     serving = sorted({step.node for step in blocked if step.serving})
-    still = f" ({', '.join(serving)}: the old one goes on serving)" if serving else ""
+    still = f" ({', '.join(serving)}: the old one keeps serving)" if serving else ""
     down = sorted({step.node for step in blocked if not step.node_ready})
     if down:
         remedy = (
-            f"bring {shown(down)} back, which goes on by itself then, or take it out of the cluster "
-            f"(kubectl delete node {down[0]}); else {remedy}"
+            f"bring {shown(down)} back, and the rollout continues, or remove it from the cluster "
+            f"(kubectl delete node {down[0]}); otherwise {remedy}"
         )
     return NotReadyError(
         f"the add-on is not ready on {', '.join(nodes)}{still}",

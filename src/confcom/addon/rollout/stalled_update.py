@@ -153,7 +153,7 @@ def stall_problems(seen: Snapshot, now: datetime) -> Iterator[Problem]:
         warning = last_warning(name_of(daemon), seen.events)
         why = f" (its last warning: {warning})" if warning else ""
         yield Problem(
-            f"the update of the DaemonSet {name_of(daemon)} has stood still for {quiet:.0f} s, and all of its Pods are "
+            f"the update of the DaemonSet {name_of(daemon)} has stalled for {quiet:.0f} s, and all of its Pods are "
             f"ready: the DaemonSet controller does not act{why}. This has it reconcile again: "
             f"{_stalled(daemon).remedy}",
             code="update-stalled",

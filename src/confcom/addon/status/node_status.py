@@ -108,8 +108,8 @@ def node_status(
     ready = condition(node, "Ready")
     problems: list[Problem] = []
     if ready.get("status") != "True":
-        why = text(ready, "message") or "it has never reported"
-        problems.append(Problem(f"the kubelet is not well: {why}", code="node-not-ready"))
+        why = text(ready, "message") or "the kubelet has never reported"
+        problems.append(Problem(f"the node is not Ready: {why}", code="node-not-ready"))
     problems += _pressures(node)
     wanted = [daemon for daemon in daemons if selects(pod_spec_of(daemon), node)]
     kept_off = [one for one in wanted if untolerated(pod_spec_of(one), node) and not _alive(ours, component_of(one))]
@@ -123,7 +123,7 @@ def node_status(
     if helpers and provision is Provision.NOT_REQUESTED and not _is_simulated(helpers, daemons):
         problems.append(
             Problem(
-                "the quote helper does not ask for the provision device, without which it cannot quote",
+                "the quote helper does not request the provision device and cannot make quotes without it",
                 code="provision-not-requested",
             )
         )
@@ -156,7 +156,7 @@ def _pressures(node: KubernetesObject) -> Iterator[Problem]:
     for kind in _PRESSURES:
         if condition(node, kind).get("status") == "True":
             yield Problem(
-                f"the kubelet reports {kind}: it may evict Pods and reject new ones until that has gone",
+                f"the kubelet reports {kind}: it may evict Pods and reject new ones while this lasts",
                 code="node-pressure",
             )
 
@@ -173,7 +173,7 @@ def _tainted(
     who = f"the {some.words} does" if some and len(kept_off) < len(wanted) else "the daemons do"
     options = tolerating(list(map(pod_spec_of, wanted)), taints)
     return Problem(
-        f"it is tainted {', '.join(taints)}, which {who} not tolerate: wait until that has gone; if it is to stay: "
+        f"it is tainted {', '.join(taints)}, which {who} not tolerate: remove the taint; to keep it: "
         f"`confcom update {options}`",
         code="node-tainted",
     )
@@ -225,12 +225,12 @@ def _epc_problems(epc: EpcStatus, plugins: Iterable[DaemonPod]) -> Iterator[Prob
         return
     if any(pod.state is PodState.READY for pod in plugins):
         yield Problem(
-            "the device plugin is ready, and the kubelet offers no EPC; it reports every 10 seconds",
+            "the device plugin is ready, but the kubelet offers no EPC yet; it reports every 10 seconds",
             code="epc-not-reported",
         )
     elif epc.capacity:
         yield Problem(
-            f"none of its {epc.capacity} MiB of EPC can be had, since no device plugin offers them",
+            f"its {epc.capacity} MiB of EPC are unavailable, since no device plugin offers them",
             code="epc-not-offered",
         )
 

@@ -39,7 +39,9 @@ def suspects_of(helper: DaemonPod, neighbours: Sequence[KubernetesObject]) -> st
     pods = sorted(filter(may_serve, neighbours), key=_lacks_aesm_name)
     found = [f"{namespace_of(pod)}/{name_of(pod)}" for pod in pods]
     if not found:
-        return "no Pod of this node mounts its directory to write there: perhaps a program of the node itself serves it"
+        return (
+            "no Pod of this node mounts its directory to write there: a program of the node itself may serve the socket"
+        )
     who, mount = ("Pods", "mount") if len(found) > 1 else ("Pod", "mounts")
     return f"perhaps the {who} {shown(found)}, which {mount} its directory to write there"
 

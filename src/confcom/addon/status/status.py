@@ -192,9 +192,13 @@ def _cluster_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: 
 
 def _add_on_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: datetime) -> Iterator[Problem]:
     for job, why in failed_hooks([job for job in seen.jobs if namespace_of(job) == seen.namespace]).items():
-        do = "the daemons go on as they were, and `confcom rollback` undoes it" if daemons else "`confcom enable` again"
+        do = (
+            "the daemons run unchanged; `confcom rollback` undoes the change"
+            if daemons
+            else "run `confcom enable` again"
+        )
         yield Problem(
-            f"the last change was not made, since helm's Job {job} failed ({why}): {do}", code="hook-job-failed"
+            f"helm's Job {job} failed, and the last change was not applied ({why}): {do}", code="hook-job-failed"
         )
     elsewhere = {
         namespace_of(one)
@@ -203,12 +207,12 @@ def _add_on_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: d
     }
     yield from _release_problems(seen, daemons, now)
     if not daemons:
-        there = f"; it is in {', '.join(sorted(elsewhere))}, which --namespace names" if elsewhere else ""
+        there = f"; it is installed in {', '.join(sorted(elsewhere))} (--namespace)" if elsewhere else ""
         yield Problem(f"the add-on is not enabled in the namespace {seen.namespace}{there}", code="not-enabled")
         return
     if not any(selects(pod_spec_of(daemon), node) for daemon in daemons for node in seen.nodes):
         wanted = sorted({f"{key}={value}" for one in daemons for key, value in _selector(one)})
-        yield Problem(f"no node runs the daemons; they are for nodes labelled {', '.join(wanted)}", code="no-nodes")
+        yield Problem(f"no node runs the daemons; they need nodes labelled {', '.join(wanted)}", code="no-nodes")
     for daemon in daemons:
         missing = number(daemon, "status", "desiredNumberScheduled") - number(
             daemon, "status", "currentNumberScheduled"
@@ -250,8 +254,8 @@ def _policy_problems(seen: Snapshot, daemons: Sequence[KubernetesObject]) -> Ite
     """Yield a problem for each installed policy that is missing or not bound, which makes no Pod fail."""
     for name, gone in _missing_policies(seen, daemons):
         yield Problem(
-            f"the {' and the '.join(gone)} {name} {'is' if len(gone) == 1 else 'are'} missing, and so the rule who may "
-            "ask for the provision device: `confcom enable` installs it again",
+            f"the {' and the '.join(gone)} {name} {'is' if len(gone) == 1 else 'are'} missing, which restrict who may "
+            "request the provision device: `confcom enable` restores it",
             code="policy-missing",
         )
 
@@ -274,7 +278,7 @@ def _leftovers(nodes: Sequence[KubernetesObject]) -> Iterator[Problem]:
     for node in nodes:
         if stale_resources(node).stage not in {Stage.CLEAN, Stage.OFFERED}:
             yield Problem(
-                "resources of an earlier installation are left here: `confcom disable` removes them",
+                "the node still has resources of an earlier installation: `confcom disable` removes them",
                 name_of(node),
                 code="resources-left",
             )

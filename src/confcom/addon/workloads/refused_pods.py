@@ -118,7 +118,7 @@ def _refusal(message: str, namespace: str, policies: Collection[str]) -> tuple[C
         fix = _template_fix(reason, namespace)
         return Cause(f"the admission policy {found[1]} refuses its Pods", fix, code="refused-by-policy"), reason
     if (found := _QUOTA.search(message)) and any(name in found[2] for name in OURS):
-        fix = f"ask for less, or raise it: kubectl edit resourcequota -n {namespace} {found[1]}"
+        fix = f"request less, or raise the quota: kubectl edit resourcequota -n {namespace} {found[1]}"
         cause = Cause(f"the ResourceQuota {found[1]} refuses its Pods", fix, code="refused-by-quota")
         return cause, " ".join(found[0].split())
     return None

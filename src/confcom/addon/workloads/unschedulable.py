@@ -55,8 +55,8 @@ _COUNTERPARTS = {
 """By resource: its name on the other kind of node (`simulated.besideHardware`)."""
 
 _NOT_EXAMINED = Cause(
-    f"its cause was not looked for, since Pods of {KINDS_EXAMINED} other kinds wait as well",
-    "see what the scheduler says: kubectl describe pod",
+    f"its cause was not examined, since Pods of {KINDS_EXAMINED} other kinds are waiting too",
+    "see the scheduler's message:  kubectl describe pod",
     code="cause-not-examined",
 )
 _Filter = Callable[[KubernetesObject], bool]
@@ -122,7 +122,7 @@ class Scheduling:
             for container, size in _intel_requests(spec).items()
         )
         return Cause(
-            f"it asks for {INTEL_EPC}, in bytes, which is the name of Intel's device plugin and is offered by no node",
+            f"it requests {INTEL_EPC} (in bytes), the name that Intel's device plugin uses; no node offers it",
             f"write {written} (in MiB), in place of {INTEL_EPC}",
             code="intel-resource-name",
         )
@@ -135,8 +135,8 @@ class Scheduling:
             return mistaken
         asked = _amounts(wanted)
         room = Cause(
-            f"no node that it may be on has {asked} left",
-            "it runs when there is room: see EPC MiB and USED of the nodes",
+            f"no node where it may run has {asked} left",
+            "it starts when EPC becomes free: compare EPC MiB and USED of the nodes",
             code="no-room",
         )
         filters: tuple[tuple[_Filter, _CauseOf], ...] = (
@@ -158,8 +158,9 @@ class Scheduling:
         if not named:
             return None
         return Cause(
-            f"{asked} is left on {shown([name_of(node) for node in left])}, and something else keeps it off there",
-            "see what the scheduler says of CPU, memory, volumes and other Pods",
+            f"{asked} is free on {shown([name_of(node) for node in left])}, but another constraint keeps the Pod off "
+            "these nodes",
+            "see the scheduler's message about CPU, memory, volumes and other Pods",
             code="other-constraint",
         )
 
@@ -177,11 +178,11 @@ class Scheduling:
             remedy = f"write {', and '.join(others)}"
             return Cause(f"no node offers {', '.join(missing)}", remedy, code="other-resource-name")
         if missing:
-            remedy = "it runs when a node offers it: see which nodes have SGX, and what is wrong with them"
+            remedy = "it starts when a node offers this resource: check the nodes and their problems"
             return Cause(f"no node offers {', '.join(missing)}", remedy, code="resource-not-offered")
         return Cause(
             f"no node offers all of {', '.join(wanted)}",
-            "ask for the names of one kind of node: confcom.internal/simulated-sgx=true, or hardware",
+            "request the names of one kind of node:  confcom.internal/simulated-sgx=true, or hardware",
             code="resources-not-offered-together",
         )
 
@@ -189,12 +190,12 @@ class Scheduling:
         largest = {name: max(self._offer(node, name) for node in having) for name in wanted}
         short = {name: largest[name] for name, size in wanted.items() if size > largest[name]}
         if not short:
-            remedy = "ask for less, or add a larger node"
+            remedy = "request less, or add a larger node"
             return Cause(f"no node offers {_amounts(wanted)} together", remedy, code="request-too-large")
         most, asked = ", ".join(map(str, short.values())), _amounts({name: wanted[name] for name in short})
         return Cause(
-            f"it asks for {asked}, and no node offers more than {most}",
-            f"ask for {most} at most, or add a larger node",
+            f"it requests {asked}, and no node offers more than {most}",
+            f"request {most} at most, or add a larger node",
             code="request-too-large",
         )
 
@@ -229,7 +230,7 @@ def _unit_mistakes(wanted: Mapping[str, int]) -> Iterator[Cause]:
         if (size := wanted.get(names.epc, 0)) >= _MISTAKEN_MIB:
             yield Cause(
                 f"no node offers {size} MiB of EPC",
-                f"it asks for {size} MiB: {names.epc} counts MiB, so 10 MiB are written 10, not 10Mi",
+                f"it requests {size} MiB: {names.epc} counts MiB, so write 10 for 10 MiB, not 10Mi",
                 code="unit-mistaken",
             )
 
@@ -243,7 +244,7 @@ def _unselected(spec: KubernetesObject, large: Sequence[KubernetesObject]) -> Ca
     by = f"nodeSelector ({', '.join(lacking)})" if lacking else "nodeSelector or node affinity"
     label = next(filter(None, (_label_command(spec, node) for node in large)), "")
     return Cause(
-        f"its {by} allows no node that offers what it asks for ({shown(list(map(name_of, large)))})",
+        f"its {by} allows no node that offers the requested resource ({shown(list(map(name_of, large)))})",
         "change it in the Pod's template" + (f", or label such a node: {label}" if label else ""),
         code="nodes-not-selected",
     )
@@ -269,14 +270,14 @@ def _tainted(spec: KubernetesObject, chosen: Sequence[KubernetesObject]) -> Caus
     keys = {name_of(node): {one.partition("=")[0] for one in taints_against(spec, node)} for node in chosen}
     if cordoned := [node for node, found in keys.items() if found == {_CORDONED}]:
         return Cause(
-            f"the nodes that offer what it asks for are cordoned ({shown(cordoned)})",
-            f"it runs after kubectl uncordon {cordoned[0]}",
+            f"the nodes that offer the requested resource are cordoned ({shown(cordoned)})",
+            f"it starts after kubectl uncordon {cordoned[0]}",
             code="nodes-cordoned",
         )
     away = [node for node, found in keys.items() if found & _AWAY]
     if len(away) == len(keys):
         return Cause(
-            f"the nodes that offer what it asks for are not Ready ({shown(away)})",
+            f"the nodes that offer the requested resource are not Ready ({shown(away)})",
             f"bring {shown(away)} back",
             code="nodes-not-ready",
         )
@@ -284,16 +285,16 @@ def _tainted(spec: KubernetesObject, chosen: Sequence[KubernetesObject]) -> Caus
     if len(unwell) == len(keys):
         conditions = sorted({key for found in keys.values() for key in found & _UNWELL})
         return Cause(
-            f"the nodes that offer what it asks for are not well, by their taints {', '.join(conditions)} "
+            f"the nodes that offer the requested resource have condition taints {', '.join(conditions)} "
             f"({shown(unwell)})",
-            f"it runs when a node is well again: see kubectl describe node {unwell[0]}",
+            f"it starts when a node has recovered: see kubectl describe node {unwell[0]}",
             code="nodes-not-well",
         )
     own = {node: found - {_CORDONED} for node, found in keys.items() if node not in unwell}
     names = sorted({key for found in own.values() for key in found})
     tolerations = ", ".join(f"{{key: {key}, operator: Exists}}" for key in names)
     return Cause(
-        f"it does not tolerate the taints {', '.join(names)} of the nodes that offer what it asks for "
+        f"it does not tolerate the taints {', '.join(names)} of the nodes that offer the requested resource "
         f"({shown(list(own))})",
         f"write into the Pod's template: tolerations: [{tolerations}]",
         code="taints-not-tolerated",

@@ -156,7 +156,7 @@ def _rejected(
                 Trouble.REJECTED,
                 Cause(
                     reason,
-                    f"nothing makes it again: kubectl delete pod -n {where} {name_of(pod)}, and create it once more",
+                    f"no controller replaces it: kubectl delete pod -n {where} {name_of(pod)}, and create it again",
                     code="pod-rejected",
                 ),
                 message,
@@ -175,7 +175,7 @@ def _rejected(
                 Trouble.REJECTED,
                 Cause(
                     reason,
-                    f"it has no retries left: kubectl delete job -n {where} {name}, and create it once more with a "
+                    f"it has no retries left: kubectl delete job -n {where} {name}, and create it again with a "
                     "higher backoffLimit (a rejected Pod has no condition that a podFailurePolicy could name)",
                     code="job-out-of-retries",
                 ),

@@ -84,6 +84,6 @@ def _make_executable(address: int) -> None:
         raise UnavailableError(
             "CPUID cannot be read",
             error_code="page-not-executable",
-            why=f"the system lets no page become executable: {os.strerror(ctypes.get_errno())}",
-            remedy="allow it (SELinux: execmem), or use kernel 5.17 or newer, whose sysfs tells the size of the EPC",
+            why=f"the operating system refuses executable memory pages: {os.strerror(ctypes.get_errno())}",
+            remedy="allow it (SELinux: execmem), or use kernel 5.17 or newer, whose sysfs has the size of the EPC",
         )

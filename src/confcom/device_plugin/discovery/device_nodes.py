@@ -127,16 +127,14 @@ def _inspect_device(host: HostFiles, device: Device, preferred: tuple[str, ...],
     problems = [*_access_problems(host, device, path, status)]
     if given := [wanted for wanted in candidates if wanted in preferred and wanted != path]:
         problems.append(
-            Problem(
-                f"{path} is there, and containers are given {given[0]}", "restart the plugin", code="other-device-path"
-            )
+            Problem(f"{path} exists, but containers get {given[0]}", "restart the plugin", code="other-device-path")
         )
     if device is Device.ENCLAVE and mounted_noexec(mountinfo, path):
         problems.append(
             Problem(
                 f"{path} is on a mount with the option noexec: mapping an enclave's code fails with EPERM, on the host "
                 "and in containers that mount the host's /dev",
-                "mount -o remount,exec /dev, and take noexec out of what mounts it",
+                "mount -o remount,exec /dev, and remove noexec from its mount configuration",
                 code="device-mounted-noexec",
             )
         )

@@ -89,7 +89,7 @@ class SgxSearch:
         metrics: PluginMetrics,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        self.reason = "the node has not been looked at yet"
+        self.reason = "the node has not been examined yet"
         self.devices = HostDevices(None, ())
         self._host = host
         self._simulated_epc_mib = simulated_epc_mib
@@ -121,7 +121,7 @@ class SgxSearch:
         except NoSgxError as error:
             found, reason, code = None, str(error), error.error_code
         else:
-            reason, code = "SGX has just appeared; it is offered once it is seen steadily", ""
+            reason, code = "SGX has just appeared; the plugin offers it after several successful checks", ""
         if found is None or found.platform is Platform.HARDWARE:
             self.devices = inspect_devices(self._host)
             self._metrics.record_devices(self.devices, offered=(Device.ENCLAVE,))
@@ -183,12 +183,12 @@ class DeviceWatch:
         if self.devices.driver is None or self.availability[Device.ENCLAVE].unavailable.is_set():
             return
         problem = Problem(
-            f"{self.devices.driver} shows that an SGX driver was loaded since this simulated plugin started",
-            "take the simulation label off this node, and restart the plugin without --simulated",
+            f"{self.devices.driver} shows that an SGX driver was loaded after this simulated plugin started",
+            "remove the simulation label from this node, and restart the plugin without --simulated",
             code="simulated-on-hardware",
         )
         _logger.error(
-            "a simulated plugin on SGX hardware offers nothing any more",
+            "the simulated plugin stopped offering resources, because this node has SGX hardware",
             extra={"event": problem.code, "reason": str(problem)},
         )
         for availability in self.availability.values():
@@ -211,14 +211,18 @@ class DeviceWatch:
 
     def _loss(self, device: Device, path: str) -> Problem:
         if self.devices.driver is None:
-            return Problem(f"the SGX driver of {path} is not loaded any more", "load it again", code="driver-unloaded")
+            return Problem(
+                f"the SGX driver of {path} is no longer loaded", "load the driver again", code="driver-unloaded"
+            )
         other = self.devices.node(device).path
         if other is not None:
             return Problem(
-                f"the driver's device is {other} now and was {path} at start", "restart the plugin", code="device-moved"
+                f"the driver's device is {other}, but was {path} at start", "restart the plugin", code="device-moved"
             )
         return Problem(
-            f"{path} is no character device any more", "check udev and who removed it", code="device-removed"
+            f"{path} is no longer a character device",
+            "check udev, and which program removed the device",
+            code="device-removed",
         )
 
     def _compare_epc(self) -> None:
@@ -226,7 +230,7 @@ class DeviceWatch:
         now, then = sum(section.size for section in epc.sections), self._discovery.epc_bytes
         if now != then:
             _logger.warning(
-                "the EPC has another size than at start; what is offered stays until the plugin restarts",
+                "the EPC size differs from the size at start; the plugin offers the old size until it restarts",
                 extra={
                     "event": "epc-size-changed",
                     "bytes_at_start": then,
@@ -245,7 +249,7 @@ class DeviceWatch:
         for problem in node.problems:
             if problem.what not in logged:
                 _logger.warning(
-                    "an SGX device cannot be used as it should be",
+                    "an SGX device is not usable",
                     extra={
                         "event": "device-problem",
                         "device": node.device,
@@ -256,12 +260,12 @@ class DeviceWatch:
                 )
         if logged and not now:
             extra = {"event": "device-usable", "device": node.device, "path": node.path}
-            _logger.info("an SGX device can be used again", extra=extra)
+            _logger.info("an SGX device is usable again", extra=extra)
 
     def _log_late_device(self, node: NodeState) -> None:
         if node.path is not None and node.device not in self._logged_late:
             self._logged_late.add(node.device)
             _logger.warning(
-                "an SGX device has appeared that was not there at start; restart the plugin to offer it",
+                "a new SGX device has appeared since the start; restart the plugin to offer it",
                 extra={"event": "device-appeared", "device": node.device, "path": node.path},
             )

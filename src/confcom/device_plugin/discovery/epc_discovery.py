@@ -96,12 +96,12 @@ def discover(host: HostFiles, *, simulated_epc_mib: int | None) -> Discovery:
         raise SimulatedOnHardwareError(
             "a simulated device plugin does not start on a node with SGX hardware",
             why=f"{driver} shows that an SGX driver is loaded",
-            remedy="run it without --simulated, or take the simulation label off this node",
+            remedy="run it without --simulated, or remove the simulation label from this node",
         )
     return Discovery(
         platform=Platform.SIMULATED,
         source=EpcSource.SIMULATED,
-        reason="simulated EPC was asked for, and no SGX driver is loaded",
+        reason="simulated EPC was requested, and no SGX driver is loaded",
         sections=(EpcSection(numa_node=0, size=simulated_epc_mib * MIB),),
         enclave_node=SIMULATED_NODE,
         provision_node=SIMULATED_NODE,
@@ -120,12 +120,12 @@ def _discover_hardware(host: HostFiles, driver: str | None) -> Discovery:
             "this node's EPC is unknown or less than 1 MiB",
             error_code="epc-not-found",
             why=epc.reason,
-            remedy="give the EPC (PRMRR) a size in the firmware, or use kernel 5.17 or newer",
+            remedy="set the size of the EPC (PRMRR) in the firmware, or use kernel 5.17 or newer",
         )
     return Discovery(
         platform=Platform.HARDWARE,
         source=epc.source,
-        reason=f"{driver}, and EPC by {epc.reason}",
+        reason=f"{driver}; EPC: {epc.reason}",
         sections=epc.sections,
         enclave_node=enclave_node,
         provision_node=find_node(host, PROVISION_NODES),
@@ -133,7 +133,7 @@ def _discover_hardware(host: HostFiles, driver: str | None) -> Discovery:
 
 
 def _no_driver(epc: EpcFinding) -> NoSgxError:
-    none = f"none of {', '.join(DRIVER_ENTRIES)} is there"
+    none = f"none of {', '.join(DRIVER_ENTRIES)} exists"
     if epc.source is EpcSource.NONE:
         return NoSgxError(
             "this node has no SGX driver",
@@ -144,7 +144,7 @@ def _no_driver(epc: EpcFinding) -> NoSgxError:
     return NoSgxError(
         "this node has no SGX driver",
         error_code="epc-without-driver",
-        why=f"{none}, although there is EPC, by {epc.reason}",
+        why=f"{none}, although the node has EPC ({epc.reason})",
         remedy="use kernel 5.11 or newer with CONFIG_X86_SGX, and let the firmware enable flexible launch control",
     )
 

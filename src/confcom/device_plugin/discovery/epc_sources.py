@@ -77,12 +77,14 @@ def _read_sysfs(host: HostFiles) -> tuple[EpcSection, ...]:
             continue
         if not _NUMBER.fullmatch(text.strip()):
             raise UnavailableError(
-                f"{path} holds {text[:32]!r}, where the kernel writes a number of bytes",
+                f"{path} contains {text[:32]!r} instead of a number of bytes",
                 error_code="epc-size-malformed",
             )
         found.append(EpcSection(numa_node=int(match[1]), size=int(text)))
     if not found:
-        raise UnavailableError(f"{SYSFS_ATTRIBUTE} is not there (it needs kernel 5.17)", error_code="epc-size-missing")
+        raise UnavailableError(
+            f"{SYSFS_ATTRIBUTE} does not exist (it needs kernel 5.17)", error_code="epc-size-missing"
+        )
     return _at_least_a_device(SYSFS_ATTRIBUTE, sorted(found, key=lambda section: section.numa_node or 0))
 
 
@@ -101,7 +103,7 @@ def _read_cpuid(host: HostFiles) -> tuple[EpcSection, ...]:
     declared = enumerate_epc(host.cpuid)
     if not declared:
         raise UnavailableError(
-            "the processor has SGX, and the firmware gives it no EPC: CPUID leaf 0x12 has no EPC section",
+            "the processor has SGX, but the firmware assigns no EPC:  CPUID leaf 0x12 has no EPC section",
             error_code="no-epc-section",
         )
     sections = [EpcSection(numa_node=None, size=section.size) for section in declared if section.size]

@@ -105,5 +105,5 @@ class Allocator:
                 f"{self.resource.name} has no device {unknown[:16]!r}",
                 error_code="device-unknown",
                 why=f"this node has {self.resource.count} of them",
-                remedy="the kubelet reads the current list anew when it is restarted",
+                remedy="restart the kubelet, which then reads the current list",
             )

@@ -64,7 +64,7 @@ class Endpoint:
                 f"the device plugin's socket {self.path} cannot be bound",
                 error_code="socket-path-unusable",
                 why=str(error),
-                remedy="check the directory; GRPC_VERBOSITY=debug makes gRPC say more",
+                remedy="check the directory; GRPC_VERBOSITY=debug shows gRPC's messages",
             ) from error
         self._server = server
         await server.start()
@@ -111,7 +111,7 @@ class Serving:
 
         From 1.37 on the kubelet refuses a path that it knows.
         """
-        self._restart_reason = self._restart_reason or "the kubelet may know the old one"
+        self._restart_reason = self._restart_reason or "the kubelet may know the old socket"
 
     def retain(self) -> None:
         """Have the next endpoint use a new path, and serve the latest one beside it.
@@ -132,9 +132,9 @@ class Serving:
         if self._endpoint is not None and not self._restart_reason:
             if self._endpoint.is_live():
                 return self._endpoint
-            self._restart_reason = "the old one is gone"
+            self._restart_reason = "the old socket is gone"
         _logger.info(
-            "serving at a new socket", extra={"reason": self._restart_reason or "the old one could not be served"}
+            "serving on a new socket", extra={"reason": self._restart_reason or "the old socket could not be served"}
         )
         return await self.restart()
 
@@ -188,9 +188,9 @@ def require_directory(directory: Path) -> None:
         raise _unusable(directory, error.strerror or str(error)) from error
     if not is_directory:
         raise UnavailableError(
-            f"the device plugin directory {directory} is not there",
+            f"the device plugin directory {directory} does not exist",
             error_code="device-plugin-dir-missing",
-            why="a kubelet makes it when it starts",
+            why="a kubelet creates it when it starts",
             remedy="start the kubelet first, or give --device-plugin-dir (the kubelet's --root-dir does not move it)",
         )
     if not os.access(directory, os.W_OK | os.X_OK):

@@ -167,7 +167,7 @@ class Registrar:
     async def _wait_unregistered(self, device: DeviceAvailability) -> None:
         await self.close()
         self.status.problem, self.status.code = device.reason, device.code
-        _logger.warning("not offered any more", extra={"resource": self.resource_name, "reason": device.reason})
+        _logger.warning("no longer offered", extra={"resource": self.resource_name, "reason": device.reason})
         await device.available.wait()
         with contextlib.suppress(ConfcomError):  # each attempt to register tries it again, and reports the failure
             await self.start()

@@ -74,7 +74,9 @@ async def register_once(
             request = pb.RegisterRequest(version=API_VERSION, endpoint=endpoint.path.name, resource_name=resource_name)
             await RegistrationStub(channel).register(request, timeout=REGISTER_SECONDS)
         except TimeoutError:
-            raise AttemptFailedError(f"{kubelet_socket} speaks no gRPC", error_code="kubelet-without-grpc") from None
+            raise AttemptFailedError(
+                f"the program at {kubelet_socket} does not speak gRPC", error_code="kubelet-without-grpc"
+            ) from None
         except grpc.aio.AioRpcError as error:
             raise AttemptFailedError(
                 f"the kubelet answers {error.code().name}: {error.details()}",
@@ -89,7 +91,7 @@ async def register_once(
         await run_unless(closed, opened.wait(), seconds=FIRST_STREAM_SECONDS)
         if not opened.is_set():
             raise AttemptFailedError(
-                "the kubelet accepted Register and did not ask for the list", error_code="list-not-requested"
+                "the kubelet accepted Register but did not call ListAndWatch", error_code="list-not-requested"
             )
     return endpoint
 
@@ -100,12 +102,14 @@ def kubelet_absence(kubelet_socket: Path) -> AttemptFailedError | None:
         state = inspect_path(kubelet_socket)
     except UnavailableError as error:
         return AttemptFailedError(
-            f"{kubelet_socket} may not be connected to: {error.why}",
+            f"this user may not connect to {kubelet_socket}: {error.why}",
             error_code="kubelet-forbidden",
             kubelet_listens=False,
         )
     if state is PathState.LIVE:
         return None
     return AttemptFailedError(
-        f"there is {state.value} at {kubelet_socket}", error_code="kubelet-absent", kubelet_listens=False
+        f"no kubelet listens at {kubelet_socket}: found {state.value}",
+        error_code="kubelet-absent",
+        kubelet_listens=False,
     )

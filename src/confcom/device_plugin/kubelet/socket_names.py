@@ -150,8 +150,8 @@ def refuse_second_plugin(directory: Path, resources: Iterable[Resource], install
             raise UnavailableError(
                 f"another device plugin offers {mine[found['resource']]} on this node",
                 error_code="resource-served-by-another",
-                why=f"{path} answers, and belongs to another installation than {installation!r}",
-                remedy="remove one of the two; the next instance of that one has the same --installation",
+                why=f"{path} belongs to another installation than {installation!r}",
+                remedy="remove one of the two plugins; a new instance of the same plugin needs the same --installation",
             )
 
 

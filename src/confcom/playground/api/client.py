@@ -129,7 +129,7 @@ class NodeClient:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise WaitTimeoutError(
-                    f"{what or 'what was waited for'} did not happen within {timeout:g} s",
+                    f"{what or 'the awaited condition'} did not happen within {timeout:g} s",
                     state=state,
                     remedy="`confcom playground get` shows the node's state, `... logs POD` a pod's log",
                 )

@@ -150,7 +150,7 @@ class ProviderSupervisor:
                 async with asyncio.timeout(self._limits.close_seconds):
                     await closing
             except TimeoutError:
-                _logger.warning("the quote provider does not end; it is left behind")
+                _logger.warning("the quote provider does not stop; the helper abandons it")
             except Exception:
                 _logger.exception("the quote provider could not be closed")
         self._workers.close()
@@ -160,7 +160,7 @@ class ProviderSupervisor:
             try:
                 return await self._workers.submit(self._open_backend)
             except BackendNotReadyError as error:
-                _logger.warning("no quotes can be made yet: %s", error)
+                _logger.warning("the helper cannot make quotes yet: %s", error)
                 self._on_failure(error.problem)
                 await asyncio.sleep(self._limits.reopen_seconds)
 
@@ -191,7 +191,7 @@ class ProviderSupervisor:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a panic in Rust is not an Exception (pyo3)
-            _logger.exception("the self-test failed in an unexpected way")
+            _logger.exception("the self-test failed unexpectedly")
             return NotReady(f"the self-test failed: {type(error).__name__}", code="self-test-failed")
         self._tested(identity)
         return None
@@ -221,11 +221,15 @@ class ProviderSupervisor:
         self._service.provide(provider)
         if self._provided not in {None, provider}:
             self._opened(backend)
-            _logger.info("quotes are made by another platform from now on", extra={"root": backend.root})
+            _logger.info("the helper now uses another platform", extra={"root": backend.root})
         self._provided = provider
         if before is ProviderPhase.READY:
             return
-        message = "the quote provider is back" if before is ProviderPhase.LOST else "ready: a whole quote was made"
+        message = (
+            "the quote provider is back"
+            if before is ProviderPhase.LOST
+            else "ready: the self-test made a complete quote"
+        )
         _logger.info(message, extra={"provider": provider.name})
 
     def _on_failure(self, problem: NotReady) -> None:

@@ -44,25 +44,25 @@ def decide(in_use: str, kept: str, published: str) -> Decision:
         return Decision(take=kept != in_use)
     if not published:
         problem = NotReady(
-            f"the simulated platform that is mounted has another root ({_short(kept)}) than this helper quotes "
-            f"by ({_short(in_use)}), and none is published for the cluster: `confcom enable` (or `helm upgrade`) "
-            "publishes it",
+            f"the mounted simulated platform has another root ({_short(kept)}) than the platform that this helper "
+            f"uses ({_short(in_use)}), and the cluster has no published root: `confcom enable` (or `helm upgrade`) "
+            "publishes one",
             code="mounted-root-unpublished",
         )
     elif published == in_use:
         problem = NotReady(
-            f"the simulated platform that is mounted has another root ({_short(kept)}) than the one published "
-            f"for the cluster, by which this helper goes on ({_short(published)}): if somebody changed the Secret on "
+            f"the mounted simulated platform has another root ({_short(kept)}) than the one published "
+            f"for the cluster, which this helper keeps using ({_short(published)}): if the Secret was changed on "
             "purpose, delete the ConfigMap confcom-simulated-root, and `confcom enable` (or `helm upgrade`) publishes "
-            "its root; else delete the Secret, and the same makes a new root",
+            "its root; otherwise delete the Secret, and the same command creates a new root",
             code="mounted-root-changed",
         )
     else:
-        doing = f"this helper quotes by {_short(in_use)}" if in_use else "this helper does not quote"
+        doing = f"this helper uses {_short(in_use)}" if in_use else "this helper makes no quotes"
         problem = NotReady(
-            f"the cluster's simulated root is {_short(published)}, and {doing}: the mounted platform is that of "
-            f"{_short(kept)} until the kubelet renews it; if that takes longer than five minutes, delete "
-            "this Pod; if somebody edited the ConfigMap confcom-simulated-root, delete that, and `confcom enable` (or "
+            f"the cluster's simulated root is {_short(published)}, and {doing}: the mounted platform has the root "
+            f"{_short(kept)} until the kubelet updates it; if that takes longer than five minutes, delete "
+            "this Pod; if the ConfigMap confcom-simulated-root was edited, delete it, and `confcom enable` (or "
             "`helm upgrade`) publishes the root again",
             code="published-root-not-mounted",
         )

@@ -32,11 +32,11 @@ def run_self_test(provider: QuoteProvider, make_report: ReportMaker) -> QuotingI
     except MalformedError as error:
         raise _wrong(f"it cannot be read: {error}") from error
     if quote.trailing or len(result.quote) != size:
-        raise _wrong(f"it has {len(result.quote)} bytes, and GetQuoteSizeEx says {size}")
+        raise _wrong(f"it has {len(result.quote)} bytes, but GetQuoteSizeEx returned {size}")
     if quote.body != report.body:
-        raise _wrong("it carries another report")
+        raise _wrong("it contains another report")
     if quote.signature.pub_key_id != identity.pub_key_id:
-        raise _wrong("its key is not the one that InitQuoteEx names")
+        raise _wrong("its key differs from the one that InitQuoteEx returned")
     return identity
 
 
@@ -45,5 +45,5 @@ def _wrong(why: str) -> QuoteProviderError:
         AesmErrorCode.UNEXPECTED_ERROR,
         "the quote of the self-test is wrong",
         why=why,
-        remedy="report this with the log",
+        remedy="report this bug with the log",
     )

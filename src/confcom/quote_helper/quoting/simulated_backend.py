@@ -66,7 +66,7 @@ def open_simulated(
     )
     if identity != DEFAULT_QE_IDENTITY:
         _logger.info(
-            "the simulated quoting enclave is not the usual one",
+            "the simulated quoting enclave is not the default one",
             extra={"qe_mrenclave": identity.mr_enclave.hex(), "qe_isvsvn": identity.isv_svn},
         )
     warning = exposure(state_dir)
@@ -112,7 +112,7 @@ class PublishedPlatform:
             platform = self._load()
         except (ConfcomError, OSError) as error:
             return BackendCheck(
-                NotReady(f"this helper goes on by the platform that it has: {error}", code="mounted-platform-unusable")
+                NotReady(f"this helper keeps using its current platform: {error}", code="mounted-platform-unusable")
             )
         decision = decide(in_use, platform.root_fingerprint, read_published(self._published_root))
         if not decision.take:

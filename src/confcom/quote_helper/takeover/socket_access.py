@@ -123,7 +123,7 @@ class SocketAccess:
                     self._repair_mode(opened, directory, repaired_mode)
                 found = FileAccess.of(os.fstat(opened))
         except OSError as error:
-            _logger.debug("the socket's directory cannot be looked at", extra={"error": str(error)})
+            _logger.debug("the socket's directory cannot be examined", extra={"error": str(error)})
             return None
         self._warn(found)
         if all_can_enter(found) or not self._open_to_all:
@@ -152,7 +152,7 @@ class SocketAccess:
                 self._repair_mode(opened, self._path, lambda _: SOCKET_MODE)
                 found = FileAccess.of(os.fstat(opened))
         except OSError as error:
-            _logger.debug("the socket cannot be looked at", extra={"error": str(error)})
+            _logger.debug("the socket cannot be examined", extra={"error": str(error)})
             return Reachability()
         if all_can_connect(found) or not self._open_to_all:
             return Reachability()
@@ -169,7 +169,7 @@ class SocketAccess:
         set_mode(descriptor, mode)
         if (suppressed := self._repair_log.admit()) is not None:
             _logger.warning(
-                "somebody changed the mode of %s; it was set back to %04o",
+                "the mode of %s was changed; the helper restored %04o",
                 path,
                 mode,
                 extra={"was": f"{found.mode:04o}", "not_logged_since": suppressed},
@@ -195,7 +195,7 @@ class SocketAccess:
     def _remedy(self) -> str:
         directory, mode = self._path.parent, f"{DIRECTORY_MODE:04o}"
         return (
-            "start the helper's Pod again, whose init container mends the directory, or on the node: "
+            "start the helper's Pod again, whose init container repairs the directory, or on the node: "
             f"chown {os.geteuid()} {directory} && chmod {mode} {directory}"
         )
 
@@ -216,10 +216,11 @@ def remove_directory(path: Path) -> None:
             raise not_an_empty_directory(path) from error
         raise
     _logger.warning(
-        "an empty directory was in the socket's place; it was removed",
+        "the helper removed an empty directory at the socket's path",
         extra={
             "path": str(path),
-            "why": "a container runtime makes one for a hostPath volume that names the socket while it is not there",
+            "why": "a container runtime creates it for a hostPath volume of the socket's path while the socket is "
+            "missing",
             "remedy": f"the Pod with that volume gets no socket: have it mount {path.parent}, and start it again",
         },
     )

@@ -34,7 +34,7 @@ def read_socket_state(path: Path, unable_holder: Instance | None) -> SocketState
     try:
         found = inspect_socket(path, patience=LOOK_PATIENCE_SECONDS)
     except UnavailableError as error:
-        denied = Foreign("this user may not connect to the socket that is there", code="socket-not-connectable")
+        denied = Foreign("this user may not connect to the existing socket", code="socket-not-connectable")
         return Blocked(error) if identity is None else denied
     except OSError as error:
         return Blocked(unusable(path, error))
@@ -53,14 +53,14 @@ def read_socket_state(path: Path, unable_holder: Instance | None) -> SocketState
 def _identify(holder: SocketHolder | None, unable_holder: Instance | None) -> SocketState:
     if holder is None:
         return Foreign(
-            "a live socket is there whose backlog is full, so that its program cannot be told",
+            "the backlog of the live socket is full, so its program cannot be identified",
             code="socket-backlog-full",
         )
     instance = Instance.parse(holder.bound_name)
     if instance is None:
-        return Foreign("another program serves there", code="foreign-socket")
+        return Foreign("another program serves the socket", code="foreign-socket")
     if holder.uid not in (0, os.geteuid()):
         return Foreign(
-            f"a program of uid {holder.uid} serves there under a quote helper's name", code="foreign-user-socket"
+            f"a program of uid {holder.uid} serves the socket under a quote helper's name", code="foreign-user-socket"
         )
     return LiveHelper(instance, can_quote=instance != unable_holder)

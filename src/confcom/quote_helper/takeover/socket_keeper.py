@@ -137,7 +137,7 @@ class SocketKeeper:
         try:
             oldest = replace_socket(self._path, tag=self._me.as_oldest.mark, mode=SOCKET_MODE, backlog=BACKLOG)
         except OSError as error:
-            _logger.warning("the path cannot be handed back", extra={"error": str(error)})
+            _logger.warning("the path cannot be restored", extra={"error": str(error)})
             return
         self._retire(self._bound)
         self._bound = oldest
@@ -171,7 +171,7 @@ class SocketKeeper:
                 return None
             self._retire(self._bound)
             self._bound = None
-            self.problem = NotReady("the path does not lead here any more", code="path-lost", expected=True)
+            self.problem = NotReady("the path no longer leads to this helper's socket", code="path-lost", expected=True)
             self._on_change()
         state = await self._inspect()
         decision = self._decide(state)
@@ -216,7 +216,7 @@ class SocketKeeper:
                 remove_directory(self._path)
             self._bound = make(self._path, tag=self._me.mark, mode=SOCKET_MODE, backlog=BACKLOG)
         except FileExistsError:
-            self._set_problem(NotReady("another instance was faster", code="path-taken", expected=True))
+            self._set_problem(NotReady("another instance took the path first", code="path-taken", expected=True))
             self._wake.set()
             return None
         except ConfcomError as error:
@@ -263,10 +263,10 @@ class SocketKeeper:
             return
         self.problem = problem
         if problem is None:
-            _logger.info("answering AESM's protocol on %s", self._path)
+            _logger.info("serving AESM's protocol on %s", self._path)
         else:
             level = logging.INFO if problem.expected else logging.WARNING
-            _logger.log(level, "not answering on %s: %s", self._path, problem.reason, extra={"code": problem.code})
+            _logger.log(level, "not serving on %s: %s", self._path, problem.reason, extra={"code": problem.code})
         self._on_change()
 
 
@@ -280,7 +280,7 @@ def _bind_error(path: Path, error: OSError) -> UnavailableError:
         unavailable = UnavailableError(
             f"{path} cannot be bound",
             error_code="mounted-directory-removed",
-            why="its directory was removed where it had been mounted from",
+            why="the mounted source of its directory was removed",
             remedy="restart the helper's container, so that the new directory is mounted",
         )
     else:

@@ -174,7 +174,7 @@ def _decide_against(holder: Instance, *, me: Instance, can_quote: bool, holder_c
         age = "newer" if holder > me else "older"
         return Decision(
             Step.WAIT,
-            f"the quote helper that serves is {age}, and no quote can be made here",
+            f"the serving quote helper is {age}, and this helper cannot make quotes",
             code="no-quote-made",
             expected=True,
         )

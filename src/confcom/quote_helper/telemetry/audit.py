@@ -56,7 +56,7 @@ class AuditLog:
     ) -> None:
         records = Counter(
             "confcom_quote_helper_audit_records",
-            "Records for the audit file, written, or dropped because too many waited",
+            "Records for the audit file: written, or dropped because too many were waiting",
             ["outcome"],
             registry=registry,
         )
@@ -113,14 +113,14 @@ class AuditLog:
             suppressed = self._failure_log.admit()
             if suppressed is not None:
                 fields = {"event": "audit-records-wait", "error": str(error), "count": len(self._waiting)}
-                _logger.error("audit records wait", extra=fields)  # noqa: TRY400 # a full disk is not a bug
+                _logger.error("the audit file cannot be written; records are waiting", extra=fields)  # noqa: TRY400 # a full disk is not a bug
             return False
         for _ in range(written):
             self._waiting.popleft()
         self._written.inc(written)
         if self._failing:
             self._failing = False
-            _logger.info("the audit file is written again")
+            _logger.info("the audit file can be written again")
         return True
 
 

@@ -65,7 +65,7 @@ class AuditFile:
                 f"the audit file {self._path} cannot be written",
                 error_code="audit-file-not-writable",
                 why=error.strerror or str(error),
-                remedy="make room, or give the helper a regular file, in a directory, that it may write",
+                remedy="free disk space, or give the helper a regular file and a directory that it may write to",
             ) from error
 
     def close(self) -> None:

@@ -35,42 +35,42 @@ class HelperMetrics:
         self.connections = Gauge("confcom_quote_helper_connections", "Open connections", registry=registry)
         self.unread = Gauge(
             "confcom_quote_helper_unread_answers",
-            "Open connections whose answer was sent and is not read by the client",
+            "Open connections with an answer that the client has not read",
             registry=registry,
         )
         self.client_memory = Gauge(
             "confcom_quote_helper_client_memory_bytes",
-            "Memory that is counted for clients: received requests, and answers that are not read",
+            "Memory used by clients: received requests and unread answers",
             registry=registry,
         )
         self.accepting_paused = Counter(
-            "confcom_quote_helper_accepting_paused", "Times that no connection could be accepted", registry=registry
+            "confcom_quote_helper_accepting_paused", "Times that accepting connections was paused", registry=registry
         )
         self.waiting = Gauge(
             "confcom_quote_helper_waiting",
-            "Requests that wait for the quote provider, or for their turn",
+            "Requests waiting for the quote provider or in the queue",
             registry=registry,
         )
         self._ready = Gauge(
             "confcom_quote_helper_ready",
-            "1 when a whole quote has been made and the socket is this helper's",
+            "1 if the self-test made a complete quote and the helper owns the socket",
             registry=registry,
         )
         self._not_ready = Gauge(
             "confcom_quote_helper_not_ready_info",
-            "1 for the code of the reason why the helper is not ready",
+            "1 for the code of the problem that keeps the helper from being ready",
             ["code"],
             registry=registry,
         )
         self._provider = Gauge(
             "confcom_quote_helper_provider_state",
-            f"1 for the state that the quote provider is in, 0 for the others: {', '.join(ProviderPhase)}",
+            f"1 for the quote provider's state, 0 for the other states: {', '.join(ProviderPhase)}",
             ["state"],
             registry=registry,
         )
         self._losses = Counter(
             "confcom_quote_helper_provider_losses",
-            "Times that a quote provider that worked was lost",
+            "Times that a working quote provider was lost",
             registry=registry,
         )
         self.self_tests_failed = Counter(
@@ -78,13 +78,13 @@ class HelperMetrics:
         )
         self._root = Gauge(
             "confcom_quote_helper_simulated_root_info",
-            "1 for the simulated root by which quotes are made: SHA-256 of its certificate; the same on all nodes",
+            "1 for the simulated root in use: SHA-256 of its certificate; the same on all nodes",
             ["sha256"],
             registry=registry,
         )
         self.loop_stall = Histogram(
             "confcom_quote_helper_loop_stall_seconds",
-            "How late the event loop was, looked at twenty times a second",
+            "Delay of the event loop, sampled twenty times a second",
             buckets=_STALL_BUCKETS,
             registry=registry,
         )

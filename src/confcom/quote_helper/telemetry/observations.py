@@ -174,7 +174,7 @@ class PodMetrics(Collector):
     def _family() -> CounterMetricFamily:
         return CounterMetricFamily(
             "confcom_quote_helper_pod_requests",
-            "Answers, by the pod's UID (empty: not known; other: beyond those told apart), and success or failure",
+            "Answers, by the pod's UID (empty: unknown; other: pods beyond the limit), and success or failure",
             labels=["pod", "outcome"],
         )
 
@@ -190,7 +190,7 @@ class ExpiryMetrics:
     def __init__(self, registry: CollectorRegistry, wall_clock: Callable[[], float]) -> None:
         self._expiry = Gauge(
             "confcom_quote_helper_expiry_timestamp_seconds",
-            "When the pck_certificate, or the collateral given to verifiers now, ends; seconds since the epoch",
+            "Expiry of the pck_certificate, or of the current collateral for verifiers, in seconds since the epoch",
             ["what"],
             registry=registry,
         )
@@ -213,7 +213,7 @@ class ExpiryMetrics:
         try:
             expiries = self._provider.expiries(datetime.fromtimestamp(seconds, UTC))
         except Exception:
-            _logger.exception("the quote provider does not tell when its certificates end")
+            _logger.exception("the quote provider does not report the expiry of its certificates")
             return
         for what, end in expiries.items():
             self._expiry.labels(what.value).set(end.timestamp())

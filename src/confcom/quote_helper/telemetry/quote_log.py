@@ -79,7 +79,7 @@ class QuoteLog:
         suppressed = self._pauses.admit()
         if suppressed is not None:
             fields = {"event": "accepting-paused", "reason": reason, "suppressed": suppressed}
-            _logger.warning("no connection is accepted for a while", extra=fields)
+            _logger.warning("accepting connections is paused", extra=fields)
 
     def tick(self) -> None:
         """Log the counts of peers whose minute is over."""

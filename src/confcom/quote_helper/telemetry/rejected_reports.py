@@ -50,7 +50,7 @@ class RejectedReports:
         if count + 1 == REPEATED and self._take_line():
             fields = {"event": "stale-reports", "pid": peer.pid, "code": 42, "count": REPEATED}
             _logger.warning(
-                "reports are made for another quoting enclave",
+                "clients send reports for another quoting enclave",
                 extra=peer_fields(peer) | fields | {"why": _WHY, "remedy": _REMEDY},
             )
 

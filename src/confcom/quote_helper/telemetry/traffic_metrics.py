@@ -80,7 +80,9 @@ class TrafficMetrics(Collector):
                 labels=["request", "result"],
             ),
             HistogramMetricFamily(
-                "confcom_quote_helper_request_seconds", "From the whole request to its answer", labels=["request"]
+                "confcom_quote_helper_request_seconds",
+                "Time from the complete request to its answer",
+                labels=["request"],
             ),
             CounterMetricFamily("confcom_quote_helper_connections_accepted", "Connections made"),
         )

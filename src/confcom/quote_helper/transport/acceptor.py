@@ -119,7 +119,7 @@ class Acceptor:
         # If nothing can be shed, the new connection stays.
         if room < 0 and not self._shed():
             self._pause(
-                "all places for connections are taken, and none of them may be freed yet",
+                "all connection slots are in use, and none can be freed yet",
                 self._limits.crowded_retry_seconds,
             )
             return False

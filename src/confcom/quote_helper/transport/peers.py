@@ -123,7 +123,7 @@ class ByPod:
             except (FileNotFoundError, PermissionError):
                 cgroup = UNKNOWN  # the process need not have ended: a /proc with hidepid gives these errors too
             if _has_event(pidfd, select.POLLIN) or (not certain and _has_event(sock.fileno(), 0)):
-                raise ProcessLookupError(errno.ESRCH, "the process that connected is gone")
+                raise ProcessLookupError(errno.ESRCH, "the process that connected has exited")
         finally:
             os.close(pidfd)
         return cgroup

@@ -36,7 +36,7 @@ def root_check(chain: PckChain, root: TrustedRoot) -> Check:
         return failed(required, "a chain without a root certificate", why, VerdictKind.NOT_AUTHENTIC, code="root")
     found_id = key_id(chain.root)
     found = _describe(found_id, chain.root.subject)
-    why = "another authority vouches for this quote"
+    why = "another authority issued this quote's certificates"
     return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="root", holds=found_id == root.key_id)
 
 

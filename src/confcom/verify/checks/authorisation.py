@@ -16,7 +16,7 @@ def identity_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
         yield _refused(
             "an expected mr_enclave or mr_signer",
             f"none in the policy; the quote's mr_enclave is {claims.mr_enclave.hex()}",
-            "without an expected identity any enclave would do, also an attacker's",
+            "without an expected identity, any enclave would be accepted, even an attacker's",
             code="identity",
         )
     other = "another enclave made this quote"
@@ -41,7 +41,7 @@ def report_data_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
         yield _refused(
             "the 64 bytes that the enclave was asked to put into its report",
             f"none in the policy; the quote's are {claims.report_data.hex()}",
-            "without an expected value a quote can be replayed by whoever has seen it",
+            "without an expected value, anyone who has seen a quote can replay it",
             code="report-data",
         )
     why = "the quote answers another challenge, or is replayed"
@@ -59,7 +59,7 @@ def platform_check(platform: Platform, policy: Policy) -> Check:
         why = "the policy does not allow simulated platforms, which protect nothing (--allow-simulated)"
         return _refused("genuine", platform.value, why, code="platform")
     required = "genuine or simulated" if policy.allow_simulated else "genuine"
-    why = "the root is neither Intel's nor marked as a simulated platform's, so nobody knows what stands behind it"
+    why = "the root is neither Intel's nor marked as a simulated platform's, so its issuer is unknown"
     return _refused(required, platform.value, why, code="platform")
 
 
@@ -112,7 +112,7 @@ def debug_check(claims: Claims, platform: Platform, policy: Policy) -> Check:
         return passed("not a debug enclave", "not a debug enclave", code="debug")
     found = "a debug enclave: its host can read and change its memory"
     if platform is not Platform.SIMULATED:
-        why = "whatever a debug enclave says, its host may have put there; no policy accepts that"
+        why = "the host can forge everything that a debug enclave reports; no policy accepts that"
         return _refused("not a debug enclave", found, why, code="debug")
     if policy.allow_debug:
         return passed("a debug enclave is allowed", "debug, not checked by dcap-qvl", DEBUG_CAVEAT, code="debug")

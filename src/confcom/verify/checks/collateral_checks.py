@@ -31,7 +31,7 @@ def currency_check(collateral: Collateral | None, now: datetime) -> Check:
     """Check that there is collateral, and that each part of it has been issued and has not expired at `now`."""
     required = f"TCB info, QE identity and revocation lists that are current at {utc_text(now)}"
     if collateral is None:
-        why = "without it nobody can say whether the platform is revoked or out of date"
+        why = "without it, a verifier cannot tell whether the platform is revoked or out of date"
         return failed(required, "none given", why, VerdictKind.UNUSABLE, code="collateral")
     try:
         periods = _periods(collateral)
@@ -39,7 +39,7 @@ def currency_check(collateral: Collateral | None, now: datetime) -> Check:
         return failed_by(required, error, code="collateral")
     for name, begin, end in periods:
         if not begin <= now <= end:
-            found = f"{name} is good from {utc_text(begin)} to {utc_text(end)}"
+            found = f"{name} is valid from {utc_text(begin)} to {utc_text(end)}"
             why = "fetch or export it again; some caches serve old collateral on purpose: then ask Intel's own service"
             return failed(required, found, why, VerdictKind.UNUSABLE, code="collateral")
     return passed(required, f"current until {utc_text(min(end for _, _, end in periods))}", code="collateral")
@@ -71,7 +71,7 @@ def signer_check(collateral: Collateral, trusted_root: x509.Certificate) -> Chec
                 or TCB_SIGNER_NAME not in common_name(certificates[0].subject)
                 or not all(is_issued_by(certificate, trusted_root) for certificate in certificates)
             ):
-                why = "a certificate for something else, or of another root, vouches for the collateral"
+                why = "the collateral's signer has a certificate of another kind or of another root"
                 return failed(required, " < ".join(names), why, VerdictKind.NOT_AUTHENTIC, code="collateral-signer")
     except MalformedError as error:
         return failed_by(required, error, code="collateral-signer")
@@ -118,6 +118,6 @@ def _crl_period(name: str, der: bytes) -> tuple[str, datetime, datetime]:
         ) from error
     if end is None:
         raise MalformedError(
-            f"{name} has no next update", error_code="crl-without-next-update", why="it would be good forever"
+            f"{name} has no next update", error_code="crl-without-next-update", why="it would be valid forever"
         )
     return name, begin, end

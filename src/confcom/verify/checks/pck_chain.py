@@ -81,13 +81,13 @@ class PckChain:
         for certificate, issuer, expected in zip(path, (*path[1:], trusted_root), CHAIN_NAMES, strict=True):
             name = name_text(certificate.subject)
             if expected not in common_name(certificate.subject):
-                return f"{name} stands where {expected} belongs"
+                return f"{name} was found instead of {expected}"
             if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
                 return f"{name} is not valid at {utc_text(now)}"
             if not is_issued_by(certificate, issuer):
                 return f"{name} was not issued by {name_text(issuer.subject)}"
             if not _is_certificate_authority(issuer):
-                return f"{name_text(issuer.subject)} is no certificate authority"
+                return f"{name_text(issuer.subject)} is not a certificate authority"
         return None
 
 
