@@ -31,7 +31,7 @@ confcom: nothing was changed, because simulated.enabled is false, and quoteHelpe
 FROM_ANYWHERE = """Error: execution error at (confcom/templates/checks.yaml:1:1):
 
 confcom: nothing was changed, because neither a registry nor a digest is given for {names}.
-  why: nodes take images without a registry from docker.io, where the name is not ours, and give them host directories.
+  why: nodes pull images without a registry from docker.io, where another party may own the name, and mount host directories into them.
   do:  name the registry that has the images:
          --set image.registry=REGISTRY
        or their content, which is the same wherever it comes from:
