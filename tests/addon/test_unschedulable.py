@@ -43,7 +43,7 @@ def test_what_ended_takes_no_room():
     ended = make.pod("other", on="a", limits={EPC: 160}, status={"phase": "Succeeded"})
     cause = explained([sgx()], waiting(), ended)
     assert cause.code == "other-constraint"
-    assert "left on a," in cause.what
+    assert "free on a," in cause.what
 
 
 @pytest.mark.parametrize(
