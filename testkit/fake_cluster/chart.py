@@ -19,10 +19,10 @@ ADMISSION = "admissionregistration.k8s.io/v1"
 REFUSAL = """Error: execution error at (confcom/templates/checks.yaml:1:1):
 
 confcom: nothing was changed, because simulated.enabled is false, and quoteHelper.enabled is true.
-  why: this version makes quotes by a simulated platform only, and simulation is never on by itself.
-  do:  if quotes that prove nothing about hardware are what you want (development, CI), add
+  why: this version makes quotes with a simulated platform only, and simulation is never enabled by default.
+  do:  for quotes that prove nothing about hardware (development, CI), add
          --set simulated.enabled=true
-       if the device plugin alone, on nodes with SGX hardware, is what you want, add
+       for the device plugin alone, on nodes with SGX hardware, add
          --set quoteHelper.enabled=false
 
   code: simulation-not-consented
@@ -31,7 +31,7 @@ confcom: nothing was changed, because simulated.enabled is false, and quoteHelpe
 FROM_ANYWHERE = """Error: execution error at (confcom/templates/checks.yaml:1:1):
 
 confcom: nothing was changed, because neither a registry nor a digest is given for {names}.
-  why: nodes take images without a registry from docker.io, where the name is not ours, and give them host directories.
+  why: nodes pull such images from docker.io, where others may own the name, and mount host directories into them.
   do:  name the registry that has the images:
          --set image.registry=REGISTRY
        or their content, which is the same wherever it comes from:
