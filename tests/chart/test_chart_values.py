@@ -323,7 +323,7 @@ def test_notes_of_hardware_say_nothing_of_simulation(notes):
 
 def test_notes_beside_hardware_name_the_other_resource(notes):
     text = notes("simulated.enabled=true", "simulated.besideHardware=true", "provision.namespaces[0]=trusted")
-    assert "asks for\nsimulated.confcom.internal/sgx_epc_mem_in_MiB" in text
+    assert "simulated.confcom.internal/sgx_epc_mem_in_MiB" in text
     assert f"in {DEFAULT_NAMESPACE}, trusted only" in text
     assert "daemonset/confcom-quote-helper-simulated" in text
 

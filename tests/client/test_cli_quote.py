@@ -134,4 +134,4 @@ def test_the_quotes_bytes_on_stdout(quote, listen, honest):
 
 def test_two_documents_do_not_go_to_stdout(quote, listen, honest):
     listen(honest)
-    require_refused(quote("--report-data", "c0ffee", "--out", "-", "--output", "json"), 2, "settings")
+    require_refused(quote("--report-data", "c0ffee", "--out", "-", "--output", "json"), 2, "command-line-refused")

@@ -6,9 +6,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
+
+LOOK_SECONDS, LOOKS = 0.05, 1000
+"""A helper serves its path within a second, on a busy machine within half a minute."""
 
 
 @pytest.fixture
@@ -82,3 +86,18 @@ def wait_for_words(process, words):
 @pytest.fixture
 def until():
     return wait_for_words
+
+
+def wait_for_socket(process, path):
+    """Waits until a background process serves this path."""
+    for _ in range(LOOKS):
+        if path.is_socket():
+            return
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(LOOK_SECONDS)
+    pytest.fail(f"{path} is not there")
+
+
+@pytest.fixture
+def until_served():
+    return wait_for_socket

@@ -1,6 +1,7 @@
 """Pages whose commands need nothing but this machine, run in their order as they stand."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,6 @@ PLATFORM = "docs/explanation/simulated-platform.md"
 GET = "docs/how-to/get-a-quote.md"
 VERIFY = "docs/how-to/verify-a-quote.md"
 HELPER = "confcom quote-helper --simulated --state-dir STATE --socket {folder}/aesm/aesm.socket"
-ANSWERS = "answering AESM's protocol"
 
 
 def lines_of(page):
@@ -19,20 +19,21 @@ def lines_of(page):
 
 
 @pytest.fixture
-def socket(folder, start, until):
+def socket(folder, start, until_served):
     """Where a quote helper answers, whose platform is in STATE."""
-    until(start(HELPER.format(folder=folder)), ANSWERS)
-    return folder / "aesm" / "aesm.socket"
+    path = folder / "aesm" / "aesm.socket"
+    until_served(start(HELPER.format(folder=folder)), path)
+    return path
 
 
 @pytest.mark.slow
-def test_playground(folder, start, typed, until):
+def test_playground(folder, start, typed, until, until_served):
     (folder / "examples").symlink_to(ROOT / "examples")
     export, node, plugin, helper, *rest = [line.replace("/tmp/node", f"{folder}/n") for line in lines_of(PLAYGROUND)]
     directory = export.partition("=")[2].partition("#")[0].strip()
     until(start(f"env CONFCOM_PLAYGROUND_DIR={directory} {node.partition('#')[0]}"), "node")
     start(plugin)
-    until(start(helper), ANSWERS)
+    until_served(start(helper), Path(helper.partition("--socket ")[2].split()[0]))
     said = []
     for line in rest:
         pod = wait_for_pod(typed, directory) if line.startswith("confcom playground logs") else ""

@@ -49,8 +49,8 @@ def run_the_job(folder, typed, manifest):
 @pytest.mark.slow
 @pytest.mark.usefixtures("kubectl")
 @pytest.mark.parametrize("page", PAGES)
-def test_the_quote_of_the_clusters_job_is_verified(folder, start, typed, until, page):
-    until(start(HELPER.format(folder=folder)), "answering AESM's protocol")
+def test_the_quote_of_the_clusters_job_is_verified(folder, start, typed, until_served, page):
+    until_served(start(HELPER.format(folder=folder)), folder / "aesm.socket")
     (folder / "examples").symlink_to(ROOT / "examples")
     lines = [line.replace("export ", "export --state-dir STATE ") for line in lines_after(page, PAGES[page])]
     applying = [line for line in lines if line.startswith(("CHALLENGE=", "sed "))]
