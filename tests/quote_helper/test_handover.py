@@ -90,7 +90,7 @@ def test_a_second_helper_takes_the_path_over_and_the_first_one_stands_by(start_h
     first = start_helper().wait_ready()
     second = start_helper().wait_ready()
     first.wait_until(lambda: not first.ready)
-    assert first.unready_for("newer-helper-serves")
+    first.wait_until(lambda: first.unready_for("newer-helper-serves"))
     assert first.metric("confcom_quote_helper_ready") == 0
     assert second.metric("confcom_quote_helper_ready") == 1
     assert second.stop(signal.SIGKILL) == -signal.SIGKILL
