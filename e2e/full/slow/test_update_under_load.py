@@ -269,9 +269,11 @@ def test_an_update_to_an_image_that_cannot_quote_stops_by_itself_and_is_undone(
     if broken.code is ExitCode.NOT_READY:
         (new,) = set(seen) - uids(old)  # it stopped at its first node
         assert seen[new]["spec"]["containers"][0]["image"].endswith(broken.digest)
-    problems = add_on.status()["problems"]
-    told = broken.reason if broken.code is ExitCode.NOT_READY else "the last change was not made"
-    assert any(told in problem for problem in problems), problems
+    problems = add_on.status()["problem_details"]
+    if broken.code is ExitCode.NOT_READY:
+        assert any(broken.reason in one["problem"] for one in problems), problems
+    else:
+        assert "hook-job-failed" in {one["code"] for one in problems}, problems
     load.wait_past(time.monotonic())
     meanwhile = {node: add_on.quotes_by(pod) for node, pod in old.items()}
     assert all(meanwhile[node] > before[node] for node in old)

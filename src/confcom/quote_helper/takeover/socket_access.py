@@ -172,7 +172,7 @@ class SocketAccess:
                 "the mode of %s was changed; the helper restored %04o",
                 path,
                 mode,
-                extra={"was": f"{found.mode:04o}", "not_logged_since": suppressed},
+                extra={"event": "mode-restored", "was": f"{found.mode:04o}", "not_logged_since": suppressed},
             )
 
     def _warn(self, directory: FileAccess) -> None:
@@ -218,6 +218,7 @@ def remove_directory(path: Path) -> None:
     _logger.warning(
         "the helper removed an empty directory at the socket's path",
         extra={
+            "event": "empty-directory-removed",
             "path": str(path),
             "why": "a container runtime creates it for a hostPath volume of the socket's path while the socket is "
             "missing",
