@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from confcom.aesm.answers import NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
+from confcom.aesm.request_checks import NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.simulation.enclave import ReportRejectedError
 from confcom.simulation.quoting_enclave import QuotingEnclave
 

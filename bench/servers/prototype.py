@@ -12,8 +12,8 @@ from typing import cast
 
 import uvloop
 
-from confcom.aesm.answers import Need, NeedIdentity, NeedQuoteSize, plan
 from confcom.aesm.messages import Response
+from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuoteSize, plan
 from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.aesm.answers import NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import ConnectionClosedError, MalformedMessageError, ProtocolError, SessionMisuseError
 from confcom.aesm.framing import MAX_REQUEST_SIZE, encode_frame
@@ -14,6 +13,7 @@ from confcom.aesm.messages import (
     GetSupportedAttKeyIdNumRequest,
     GetSupportedAttKeyIdNumResponse,
 )
+from confcom.aesm.request_checks import NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.aesm.session import (
     MAX_RESPONSE_SIZE,
     ClientSession,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from confcom.aesm.answers import NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.aesm.message_codec import decode_response
+from confcom.aesm.request_checks import NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.aesm.session import ClientSession, RequestReceived, ServerSession
 from confcom.sgx.report import QeReportInfo, TargetInfo
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from confcom.aesm.answers import plan
 from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.request_checks import plan
 from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.client import AesmClient, AsyncAesmClient
 from confcom.simulation.platform import SimulatedPlatform

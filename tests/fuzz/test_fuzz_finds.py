@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.aesm import answers
+from confcom.aesm import request_checks
 from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.quote_provider.base import QuoteResult
 from fuzz.campaign import Plan, run_campaign
@@ -131,13 +131,13 @@ def test_a_limit_of_the_frame_that_is_too_low_by_one_is_found():
 @pytest.mark.parametrize(
     ("bound", "wrong"),
     [
-        ("MAX_QUOTE_BUFFER_SIZE", answers.MAX_QUOTE_BUFFER_SIZE + 1),
-        ("MAX_LISTED_KEY_IDS", answers.MAX_LISTED_KEY_IDS + 1),
-        ("MAX_LISTED_KEY_IDS", answers.MAX_LISTED_KEY_IDS - 1),
+        ("MAX_QUOTE_BUFFER_SIZE", request_checks.MAX_QUOTE_BUFFER_SIZE + 1),
+        ("MAX_LISTED_KEY_IDS", request_checks.MAX_LISTED_KEY_IDS + 1),
+        ("MAX_LISTED_KEY_IDS", request_checks.MAX_LISTED_KEY_IDS - 1),
     ],
 )
 def test_a_bound_of_a_value_that_is_off_by_one_is_found(monkeypatch, bound, wrong):
-    monkeypatch.setattr(answers, bound, wrong)
+    monkeypatch.setattr(request_checks, bound, wrong)
     assert bug(campaign(), "an answer has another code").alone
 
 

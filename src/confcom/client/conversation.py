@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from confcom.aesm.answers import MAX_LISTED_KEY_IDS, MAX_QUOTE_BUFFER_SIZE, PUB_KEY_ID_SIZE
 from confcom.aesm.errors import MalformedMessageError, SessionMisuseError, StaleTargetError, service_error
 from confcom.aesm.messages import (
     GetQuoteExRequest,
@@ -26,6 +25,7 @@ from confcom.aesm.messages import (
     QuotingRequest,
     QuotingResponse,
 )
+from confcom.aesm.request_checks import MAX_LISTED_KEY_IDS, MAX_QUOTE_BUFFER_SIZE, PUB_KEY_ID_SIZE
 from confcom.sgx.key_id import ATT_KEY_ID_SIZE, ECDSA_P256_KEY_ID, AttKeyId
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import REPORT_BODY_SIZE, QeReportInfo, Report, ReportBody, TargetInfo

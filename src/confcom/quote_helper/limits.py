@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
-from confcom.aesm.answers import MAX_QUOTE_BUFFER_SIZE
 from confcom.aesm.framing import HEADER_SIZE, MAX_REQUEST_SIZE
+from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE
 
 SOCKET_MODE: Final = 0o666
 """Connecting needs write permission (unix(7)), and enclave programs run as any user. Intel's aesmd uses 0777."""

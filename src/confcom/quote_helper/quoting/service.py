@@ -8,9 +8,9 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from confcom.aesm.answers import Need, NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
+from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.daemon.deadlines import Deadlines
 from confcom.daemon.fair_queue import FairQueue
 from confcom.daemon.logs import LogLimiter

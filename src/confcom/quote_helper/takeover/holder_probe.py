@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from confcom.aesm.answers import PUB_KEY_ID_SIZE
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import InitQuoteExRequest, InitQuoteExResponse, QuotingResponse
+from confcom.aesm.request_checks import PUB_KEY_ID_SIZE
 from confcom.aesm.session import ClientSession
 from confcom.errors import ConfcomError
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID

@@ -1,4 +1,4 @@
-"""The service's answers to requests: Intel's rules for every parameter, as pure functions.
+"""The checks of every request's parameters, in the order of Intel's service, and its answers. Pure functions.
 
 `plan` returns the answer if no quote provider is needed, else what the provider must supply. The caller then calls the
 provider and completes the answer:
