@@ -6,7 +6,7 @@ import pytest
 
 from confcom.addon.cluster.snapshot_reader import MOST_LOGS
 from confcom.addon.model.problems import shown
-from confcom.cli.status_lines import MAX_GROUPS, MAX_ROWS
+from confcom.cli.status_table import MAX_GROUPS, MAX_ROWS
 from confcom.errors import ExitCode
 from testkit.cli_output import commands_in
 from testkit.fake_cluster import large

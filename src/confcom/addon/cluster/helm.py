@@ -11,8 +11,8 @@ from itertools import chain
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from confcom.addon.cluster.command_output import Form, read_objects
 from confcom.addon.cluster.kubectl import Cluster
+from confcom.addon.cluster.output_parsing import Form, read_objects
 from confcom.addon.cluster.programs import MIB, ClusterAccessError, Run, access_error, call, failure_reason, run_program
 from confcom.addon.model.chart_objects import ADD_ON
 from confcom.addon.release.history import Revision

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from confcom.addon.cluster.command_output import Form, read_objects
 from confcom.addon.cluster.helm import RELEASE, Helm, HelmError
 from confcom.addon.cluster.kubectl import KubeApi
+from confcom.addon.cluster.output_parsing import Form, read_objects
 from confcom.addon.cluster.programs import ClusterAccessError, access_error, call
 from confcom.addon.model.chart_objects import group_of
 from confcom.addon.preflight.permissions import plural

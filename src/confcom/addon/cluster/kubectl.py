@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from subprocess import CompletedProcess
 from urllib.parse import quote
 
-from confcom.addon.cluster.command_output import Form, read_objects
+from confcom.addon.cluster.output_parsing import Form, read_objects
 from confcom.addon.cluster.programs import (
     MAX_STDOUT_BYTES,
     MIB,

@@ -50,7 +50,7 @@ def status(*, namespace: str, context: str, output: str, all_nodes: bool) -> Non
     from confcom.addon.cluster.installed_release import look_at_release
     from confcom.addon.cluster.snapshot_reader import fetch_cluster_snapshot, look_at_refusals, look_at_root
     from confcom.addon.status.status import add_on_status, admission_policies
-    from confcom.cli.status_lines import status_lines
+    from confcom.cli.status_table import status_lines
     from confcom.kubernetes.objects import namespace_of
 
     addon = add_on(namespace, context)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from confcom.addon.cluster.command_output import MAX_SHOWN_CHARACTERS
 from confcom.addon.cluster.helm import Helm, Values
 from confcom.addon.cluster.kubectl import Cluster, KubeApi
+from confcom.addon.cluster.output_parsing import MAX_SHOWN_CHARACTERS
 from confcom.addon.cluster.programs import ClusterAccessError
 from confcom.addon.release.history import Revision
 

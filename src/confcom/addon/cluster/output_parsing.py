@@ -1,4 +1,4 @@
-"""Parsing what kubectl and helm print when they exit with 0.
+"""Parsing the output of kubectl and helm that exited with 0: JSON, YAML manifests, and names.
 
 The output need not be theirs: a wrapper of the same name, or a proxy with a login page, exits with 0 too. Unexpected
 output is shown in the error; it is not reported as an internal error, and not read as an empty cluster.

@@ -1,4 +1,7 @@
-"""The text output of `confcom status`, limited to a readable length for large clusters."""
+"""The text output of `confcom status`: the table of nodes and its columns, problems, and workloads.
+
+Large clusters get summaries, so that the output stays readable.
+"""
 
 from __future__ import annotations
 
