@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from confcom.addon.cluster.helm import Helm, Values
 from confcom.addon.cluster.kubectl import Cluster, KubeApi, resolve_context
+from confcom.addon.cluster.platform_secret_reader import read_platform
 from confcom.addon.cluster.programs import ClusterAccessError
-from confcom.addon.cluster.simulated_platform import read_platform
 from confcom.errors import ConfcomError
 from testkit import cluster_programs
 

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from confcom.addon.cluster.kubectl import Cluster
+from confcom.addon.cluster.platform_secret_reader import read_platform
 from confcom.addon.cluster.programs import ClusterAccessError
-from confcom.addon.cluster.simulated_platform import read_platform
 from confcom.cli.group import cli
 from confcom.errors import ExitCode
 from confcom.quote_provider.export import export_platform

@@ -1,4 +1,4 @@
-"""The entry point of the Job that makes the simulated root, for charts that know it by this name.
+"""Only an entry point: charts call the Job that makes the simulated root by this name.
 
 A chart may meet images of another version, so the name stays; the Job's program is `confcom.simulated_root`.
 """

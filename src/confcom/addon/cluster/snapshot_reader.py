@@ -11,7 +11,7 @@ from confcom.addon.cluster.kubectl import KubeApi
 from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError
 from confcom.addon.daemons.daemon_log import own_reason
 from confcom.addon.daemons.daemon_pods import pods_needing_logs
-from confcom.addon.daemons.simulated_root import RootObservation, follows_root, nodes_by_pod, older_helpers, root_of
+from confcom.addon.daemons.root_comparison import RootObservation, follows_root, nodes_by_pod, older_helpers, root_of
 from confcom.addon.model.chart_objects import ADD_ON, NAME_LABEL
 from confcom.addon.rollout.snapshot import Snapshot
 from confcom.addon.workloads.refused_pods import API_VERSIONS, FAILED_CREATE, RefusalObservation, refusals

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Collection, Sequence
 
 from confcom.addon.cluster.snapshot_reader import look_at_root
-from confcom.addon.daemons.simulated_root import (
+from confcom.addon.daemons.root_comparison import (
     EDITED_REMEDY,
     FOLLOW_MINUTES,
     RootObservation,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from confcom.addon.daemons.daemon_log import Reason
-from confcom.addon.daemons.simulated_root import RootObservation
+from confcom.addon.daemons.root_comparison import RootObservation
 from confcom.addon.release.drift import ReleaseSeen
 from confcom.addon.workloads.refused_pods import RefusalObservation
 from confcom.kubernetes.objects import KubernetesObject

@@ -136,7 +136,7 @@ def export(state_dir: Path | None, namespace: str | None, context: str | None, o
 def _platform_to_export(state_dir: Path | None, namespace: str | None, context: str | None) -> SimulatedPlatform:
     if state_dir is None:
         from confcom.addon.cluster.kubectl import DEFAULT_NAMESPACE, Cluster
-        from confcom.addon.cluster.simulated_platform import read_platform
+        from confcom.addon.cluster.platform_secret_reader import read_platform
 
         return read_platform(Cluster(namespace or DEFAULT_NAMESPACE, context or ""))
     if namespace is not None or context is not None:

@@ -1,4 +1,4 @@
-"""Reading a cluster's simulated platform with kubectl, with the user's own credentials."""
+"""Reading the Secret with the simulated platform of a cluster, by kubectl with the user's own credentials."""
 
 from __future__ import annotations
 
