@@ -173,3 +173,8 @@ def chart_of(chart: Path | None) -> Path:
 def show_result(data: Mapping[str, object], text: str, output: str) -> None:
     """Print the result on stdout, as JSON or text."""
     click.echo(json.dumps(data, indent=2) if output == JSON else text)
+
+
+def start_note(*, wait: bool) -> str:
+    """Return what the result's text adds if the command did not wait for the daemons."""
+    return "" if wait else " Its daemons start by and by: see `confcom status`."

@@ -19,10 +19,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "enable": ("confcom.cli.commands.enable:enable", "Enable the SGX add-on on a cluster."),
     "status": ("confcom.cli.commands.status:status", "Show the add-on's state on each node, and its problems."),
     "update": (
-        "confcom.cli.commands.enable:update",
+        "confcom.cli.commands.update:update",
         "Update the add-on node by node while applications continue to attest.",
     ),
-    "rollback": ("confcom.cli.commands.enable:rollback", "Undo the last update."),
+    "rollback": ("confcom.cli.commands.rollback:rollback", "Undo the last update."),
     "disable": ("confcom.cli.commands.disable:disable", "Disable the add-on, and remove what it installed."),
     "quote": (
         "confcom.cli.commands.quote:quote",

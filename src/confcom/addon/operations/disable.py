@@ -12,8 +12,8 @@ from confcom.addon.model.chart_objects import component_of, group_of
 from confcom.addon.model.problems import shown
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.operations.add_on import POLL_SECONDS, AddOn
-from confcom.addon.operations.enable import NotEnabledError, namespaces_of_others
 from confcom.addon.operations.journal import Phase
+from confcom.addon.operations.not_enabled import NotEnabledError, namespaces_of_others
 from confcom.addon.operations.stale_resource_cleanup import clean_nodes
 from confcom.addon.preflight.findings import Check, Finding, Outcome, PreflightError
 from confcom.addon.preflight.permissions import CLEANING, READING, STORING, Permission, denied, is_cluster_wide, plural

@@ -1,4 +1,4 @@
-"""Waits until the quote helpers use the cluster's simulated root."""
+"""Waits until the daemons are ready and the quote helpers use the cluster's simulated root."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from confcom.addon.daemons.root_comparison import (
 )
 from confcom.addon.operations.add_on import POLL_SECONDS, AddOn
 from confcom.addon.rollout.progress import Mark, Row
+from confcom.addon.rollout.rollout import NodeStep
 from confcom.addon.rollout.rollout_report import NotReadyError
 from confcom.kubernetes.objects import of_kind
 
@@ -22,7 +23,25 @@ FOLLOW_SECONDS = 60.0 * FOLLOW_MINUTES
 _TITLE = "The quote helpers load the root when their kubelets update the volumes"
 
 
-def await_root(add_on: AddOn, *, deadline: float) -> None:
+def await_daemons(add_on: AddOn, title: str, *, deadline: float, remedy: str) -> tuple[NodeStep, ...]:
+    """Wait for the daemons, and until their quotes are made under the cluster's simulated root.
+
+    Args:
+        add_on: the add-on of the cluster.
+        title: the progress title.
+        deadline: seconds without progress.
+        remedy: the error's advice if the rollout stalls.
+
+    Raises:
+        NotReadyError: the rollout stalled, or a helper still uses another root.
+        ClusterAccessError: the API server did not answer within the deadline, or denies access.
+    """
+    steps = add_on.wait(title, deadline=deadline, remedy=remedy)
+    _await_root(add_on, deadline=deadline)
+    return steps
+
+
+def _await_root(add_on: AddOn, *, deadline: float) -> None:
     """Wait until every quote helper uses the cluster's simulated root, which takes minutes after a new one was made.
 
     Helpers that cannot be asked from the start are reported, and not waited for.

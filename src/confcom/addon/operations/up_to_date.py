@@ -1,4 +1,4 @@
-"""Whether a release matches what the user asked for, and whether the cluster matches the release."""
+"""Applying what the user asked for, unless the release matches it and the cluster matches the release."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from confcom.addon.cluster.installed_release import read_drift
-from confcom.addon.cluster.preflight_reader import PreflightContext
+from confcom.addon.cluster.preflight_reader import InstallRequest, PreflightContext
 from confcom.addon.cluster.programs import ForbiddenError
 from confcom.addon.model.chart_objects import is_hook
 from confcom.addon.operations.add_on import AddOn
@@ -82,3 +82,18 @@ def compare_with_cluster(add_on: AddOn, seen: PreflightContext) -> Applied:
 def objects_of_hooks(hooks: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
     """Return the objects that a release's hooks create: they are in no manifest."""
     return _ROOT if any(map(is_hook, hooks)) else ()
+
+
+def apply_if_needed(add_on: AddOn, request: InstallRequest, seen: PreflightContext) -> bool:
+    """Apply what the user asked for unless nothing needs to be changed; return whether it was applied."""
+    found = compare_with_cluster(add_on, seen)
+    if not (found.recorded and found.complete):
+        add_on.apply(request.chart, seen)
+    elif found.drifts:
+        # Not an upgrade: it would be one more change for `confcom rollback` to undo.
+        last = seen.history[-1].number
+        add_on.restore_revision(last, "helm restores the changed objects", last=last)
+    else:
+        add_on.reporter.say("The release already has the requested state.")
+        return False
+    return True
