@@ -1,4 +1,4 @@
-"""`confcom rollback` to what the nodes are not any more, on a cluster in memory."""
+"""`confcom rollback` on a cluster in memory, also to what the nodes are not any more."""
 
 import json
 
@@ -135,3 +135,16 @@ def test_terms_are_taken_at_their_word(confcom, cluster):
     done = confcom("rollback", "--no-wait")
     assert done.exit_code == ExitCode.OK, done.output
     assert cluster.revisions[-1]["description"] == "Rollback to 1"
+
+
+def test_there_is_nothing_to_roll_back(confcom, cluster):
+    done = confcom("rollback", "-o", "json")
+    assert done.exit_code == ExitCode.REFUSED
+    assert (error_of(done)["code"], error_of(done)["do"]) == ("not-enabled", "confcom enable")
+
+
+def test_a_revision_that_is_not_there(confcom, cluster):
+    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    done = confcom("rollback", "7", "-o", "json")
+    assert done.exit_code == ExitCode.REFUSED
+    assert error_of(done)["code"] == "revision-not-found"
