@@ -4,7 +4,8 @@ import pytest
 
 from confcom.addon.model.chart_objects import Plan
 from confcom.addon.preflight.findings import Check, Finding, PreflightError
-from confcom.addon.preflight.node_checks import check_losses, check_nodes, check_owners, check_simulation
+from confcom.addon.preflight.node_checks import check_losses, check_nodes, check_simulation
+from confcom.addon.preflight.other_device_plugins import check_owners
 from confcom.errors import ExitCode, UnavailableError, as_data
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC, HARDWARE, SIMULATED, Counted

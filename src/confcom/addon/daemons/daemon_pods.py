@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from confcom.addon.daemons.daemon_events import joined, last_warning
 from confcom.addon.daemons.daemon_log import Reason, own_reason
 from confcom.addon.daemons.oom_kill import memory_kill
 from confcom.addon.model.chart_objects import Component, component_of
-from confcom.addon.model.problems import Problem
 from confcom.errors import printable
 from confcom.kubernetes.objects import (
     KubernetesObject,
@@ -19,12 +19,10 @@ from confcom.kubernetes.objects import (
     listing,
     mapping,
     name_of,
-    namespace_of,
     node_of,
     number,
     owner_of,
     text,
-    time_of,
 )
 
 REVISION_LABEL = "controller-revision-hash"
@@ -42,10 +40,6 @@ _FAILURE_REASONS = frozenset(
     }
 )
 """The kubelet's waiting reasons that seldom go away without intervention."""
-_HARMLESS_WARNINGS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedScheduling"})
-"""Warnings that do not keep a pod from starting. A current scheduler warning is also in the pod's own conditions."""
-_FAILED_CREATE = "FailedCreate"
-"""The reason of the DaemonSet controller's event about a pod that it cannot create."""
 MAX_REASON_CHARACTERS = 300
 """Container runtimes repeat themselves; the first sentences say what failed."""
 _MAX_RAW_CHARACTERS = 10 * MAX_REASON_CHARACTERS
@@ -214,10 +208,10 @@ def _reasons(
     if state is PodState.ENDING:
         yield Reason("it is terminating")
     if state is PodState.REJECTED:
-        yield Reason(_joined(text(pod, "status", "reason"), text(pod, "status", "message")))
+        yield Reason(joined(text(pod, "status", "reason"), text(pod, "status", "message")))
     if state is PodState.WAITING:
         scheduled = condition(pod, "PodScheduled")
-        yield Reason(_joined(text(scheduled, "reason"), text(scheduled, "message")))
+        yield Reason(joined(text(scheduled, "reason"), text(scheduled, "message")))
     logged = said.get(name_of(pod), Reason())
     yield from _container_reasons(pod, logged)
     if logged.text:
@@ -244,61 +238,5 @@ def _container_reasons(pod: KubernetesObject, logged: Reason) -> Iterator[Reason
             ending = f"exit code {number(ended, 'exitCode')}, {number(one, 'restartCount')} restarts"
             told = own_reason(text(ended, "message"))  # the end of its log: the chart sets FallbackToLogsOnError
             last = told if told.text else logged
-            yield Reason(_joined(waiting, _joined(ending, last.text)), last.code)
-        yield Reason(_joined(waiting, text(one, "state", "waiting", "message")))
-
-
-def last_warning(name: str, events: Sequence[KubernetesObject]) -> str:
-    """Return the latest warning event about an object; empty if there is none."""
-    about = [
-        event
-        for event in events
-        if text(event, "involvedObject", "name") == name
-        and text(event, "type") == "Warning"
-        and text(event, "reason") not in _HARMLESS_WARNINGS
-    ]
-    latest = max(about, key=event_time, default=None)
-    return _joined(text(latest, "reason"), text(latest, "message")) if latest else ""
-
-
-def creation_refusal(
-    daemon: KubernetesObject, pods: Iterable[KubernetesObject], events: Sequence[KubernetesObject]
-) -> str:
-    """Return why the API server refuses pods of a DaemonSet; empty if the controller has created one since.
-
-    The controller retries by itself, with a backoff of up to 17 minutes, and updates its event each time.
-
-    Args:
-        daemon: the DaemonSet.
-        pods: pods of its namespace, or of all.
-        events: events of its namespace.
-    """
-    name = name_of(daemon)
-    failures = [
-        one for one in events if text(one, "reason") == _FAILED_CREATE and text(one, "involvedObject", "name") == name
-    ]
-    mine = [pod for pod in pods if text(owner_of(pod), "name") == name and namespace_of(pod) == namespace_of(daemon)]
-    failed = max(filter(None, map(time_of, map(event_time, failures))), default=None)
-    created = max(filter(None, (time_of(text(pod, "metadata", "creationTimestamp")) for pod in mine)), default=None)
-    if failed and created and failed < created:
-        return ""
-    return last_warning(name, failures)
-
-
-def pods_not_created(daemon: KubernetesObject, why: str) -> Problem:
-    """Return the problem of a DaemonSet whose pods cannot be created."""
-    return Problem(f"the DaemonSet {name_of(daemon)} cannot create its Pods: {why}", code="pods-not-created")
-
-
-def event_time(event: KubernetesObject) -> str:
-    """Return when an event was last seen, as the API server writes it."""
-    return (
-        text(event, "series", "lastObservedTime")
-        or text(event, "lastTimestamp")
-        or text(event, "eventTime")
-        or text(event, "metadata", "creationTimestamp")
-    )
-
-
-def _joined(first: str, second: str) -> str:
-    return f"{first}: {second}" if first and second else first or second
+            yield Reason(joined(waiting, joined(ending, last.text)), last.code)
+        yield Reason(joined(waiting, text(one, "state", "waiting", "message")))

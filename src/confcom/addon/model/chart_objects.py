@@ -47,11 +47,13 @@ class Plan:
         found = (one for one in self.daemon_sets if component_of(one) is Component.DEVICE_PLUGIN)
         return tuple(one for one in found if simulates(one) is simulated)
 
+    def selected(self, nodes: Iterable[KubernetesObject]) -> list[KubernetesObject]:
+        """Return the nodes that any of our daemons selects."""
+        return [node for node in nodes if any(selects(pod_spec_of(daemon), node) for daemon in self.daemon_sets)]
+
     def nodes(self, nodes: Iterable[KubernetesObject]) -> tuple[str, ...]:
         """Return the names of the nodes that any of our daemons selects."""
-        return tuple(
-            name_of(node) for node in nodes if any(selects(pod_spec_of(daemon), node) for daemon in self.daemon_sets)
-        )
+        return tuple(map(name_of, self.selected(nodes)))
 
     @property
     def kinds(self) -> tuple[tuple[str, str], ...]:

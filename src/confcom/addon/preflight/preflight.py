@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from confcom.addon.model.chart_objects import INSTANCE_LABEL, Plan, component_of
 from confcom.addon.preflight.admission import ProbeAnswer
 from confcom.addon.preflight.findings import Check, Finding, Outcome
-from confcom.addon.preflight.node_checks import check_nodes, check_owners, check_simulation
+from confcom.addon.preflight.node_checks import check_nodes, check_simulation
+from confcom.addon.preflight.other_device_plugins import check_owners
 from confcom.addon.preflight.permissions import CLEANING, Permission, asking_helpers, probing
 from confcom.addon.preflight.versions import check_helm, check_kubernetes
 from confcom.errors import ConfcomError

@@ -6,14 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from confcom.addon.daemons.daemon_pods import (
-    REVISION_LABEL,
-    DaemonPod,
-    PodState,
-    creation_refusal,
-    daemon_pods,
-    last_warning,
-)
+from confcom.addon.daemons.daemon_events import creation_refusal, last_warning
+from confcom.addon.daemons.daemon_pods import REVISION_LABEL, DaemonPod, PodState, daemon_pods
 from confcom.addon.model.chart_objects import Component, component_of, pod_spec_of
 from confcom.addon.model.node_selection import selects, untolerated
 from confcom.addon.model.problems import Problem

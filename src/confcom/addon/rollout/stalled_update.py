@@ -13,14 +13,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from confcom.addon.daemons.daemon_pods import (
-    DaemonPod,
-    PodState,
-    creation_refusal,
-    daemon_pods,
-    last_warning,
-    pods_not_created,
-)
+from confcom.addon.daemons.daemon_events import creation_refusal, last_warning, pods_not_created
+from confcom.addon.daemons.daemon_pods import DaemonPod, PodState, daemon_pods
 from confcom.addon.model.chart_objects import component_of
 from confcom.addon.model.problems import Problem
 from confcom.addon.rollout.rollout import is_updating, nodes_away, pods_of

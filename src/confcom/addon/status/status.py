@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from confcom.addon.daemons.daemon_pods import daemon_pods, last_warning, pods_not_created
+from confcom.addon.daemons.daemon_events import last_warning, pods_not_created
+from confcom.addon.daemons.daemon_pods import daemon_pods
 from confcom.addon.daemons.root_comparison import root_doubts, root_problems
 from confcom.addon.model.chart_objects import (
     ADD_ON,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from confcom.addon.daemons.daemon_pods import event_time
+from confcom.addon.daemons.daemon_events import event_time
 from confcom.addon.model.problems import Cause
 from confcom.addon.model.resources import OURS, SETS
 from confcom.addon.workloads.workloads import Trouble, TroubledWorkload

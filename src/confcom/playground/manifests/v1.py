@@ -1,88 +1,30 @@
-"""The parts of Kubernetes' batch/v1 and core/v1 that the playground supports, and the API server's rules for values."""
+"""The parts of Kubernetes' batch/v1 and core/v1 that the playground supports, and what must hold of their fields."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
 
-from confcom.kubelet_api.resource_names import LABEL, MAX_LABEL, SUBDOMAIN, extended_resource
+from confcom.kubelet_api.resource_names import extended_resource
 from confcom.playground.kubelet.scheduler import total
-from confcom.playground.manifests.decoding import FieldError, Int32, Int64, Rule, Struct, camel_case, rule
+from confcom.playground.manifests.decoding import FieldError, Int32, Int64, Struct
 from confcom.playground.manifests.quantity import Quantity
-
-_NATIVE_RESOURCES = ("cpu", "memory", "ephemeral-storage")
-
-
-def _unique(text: str, key: str, *, code: str) -> Rule:
-    def check(items: Sequence[object], path: str) -> Iterator[FieldError]:
-        seen = set()
-        for index, item in enumerate(items):
-            if (value := getattr(item, key)) in seen:
-                yield FieldError(text.format(value), f"{path}[{index}].{camel_case(key)}", code)
-            seen.add(value)
-
-    return check
-
-
-_UNIQUE_NAMES = _unique('Duplicate value: "{}"', "name", code="duplicate-name")
-_UNIQUE_MOUNT_PATHS = _unique('Invalid value: "{}": must be unique', "mount_path", code="duplicate-mount-path")
-_REQUIRED = rule("Required value", lambda value: not value, code="field-required")
-_NAME_REQUIRED = rule(
-    "Required value: name or generateName is required", lambda name: not name, code="object-name-required"
+from confcom.playground.manifests.value_rules import (
+    LABEL_NAME,
+    NAME_REQUIRED,
+    NOT_NEGATIVE,
+    NOT_UPWARDS,
+    REQUIRED,
+    SHORT_NAME,
+    SUBDOMAIN_NAME,
+    UNIQUE_MOUNT_PATHS,
+    UNIQUE_NAMES,
+    VARIABLE_NAME,
+    WITHOUT_NUL,
+    check_amounts,
 )
-# In a cluster an object's name may be longer; here it is also the name of a directory and of files.
-_SHORT = rule(
-    f'Invalid value: "{{}}": must be no more than {MAX_LABEL} characters',
-    lambda name: len(name) > MAX_LABEL,
-    code="name-too-long",
-)
-_LABEL = rule(
-    "Invalid value: \"{}\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and "
-    "must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-    f"'{LABEL}')",
-    lambda name: name and not re.fullmatch(LABEL, name),
-    code="not-a-label",
-)
-_SUBDOMAIN = rule(
-    "Invalid value: \"{}\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
-    "'.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    f"'{SUBDOMAIN}')",
-    lambda name: name and not re.fullmatch(SUBDOMAIN, name),
-    code="not-a-subdomain",
-)
-_VARIABLE_NAME = rule(
-    'Invalid value: "{}": a valid environment variable name must consist only of printable ASCII characters other '
-    "than '='",
-    lambda name: "=" in name or not name.isprintable(),
-    code="variable-name-invalid",
-)
-_WITHOUT_NUL = rule("Invalid value: must not contain NUL", lambda text: "\0" in text, code="nul-in-value")
-_NOT_UPWARDS = rule(
-    "Invalid value: \"{}\": must not contain '..'", lambda path: ".." in path.split("/"), code="path-goes-up"
-)
-_NOT_NEGATIVE = rule(
-    "Invalid value: {}: must be greater than or equal to 0", lambda number: number < 0, code="negative-number"
-)
-
-
-def _amounts(amounts: Mapping[str, Quantity], path: str) -> Iterator[FieldError]:
-    for name, amount in amounts.items():
-        where = f"{path}[{name}]"
-        if not (name in _NATIVE_RESOURCES or name.startswith("hugepages-") or extended_resource(name)):
-            yield FieldError(
-                f'Invalid value: "{name}": must be a standard resource type or fully qualified',
-                where,
-                code="resource-name-invalid",
-            )
-        if amount.value < 0:
-            yield FieldError(
-                f'Invalid value: "{amount}": must be greater than or equal to 0', where, code="negative-quantity"
-            )
-        elif extended_resource(name) and amount.value.denominator != 1:
-            yield FieldError(f'Invalid value: "{amount}": must be an integer', where, code="quantity-not-an-integer")
 
 
 class PullPolicy(StrEnum):
@@ -128,16 +70,16 @@ class ObjectMeta(Struct):
 class EnvVar(Struct):
     """A variable; its value may refer to earlier ones as $(NAME)."""
 
-    name: Annotated[str, _REQUIRED, _VARIABLE_NAME] = ""
-    value: Annotated[str, _WITHOUT_NUL] = ""
+    name: Annotated[str, REQUIRED, VARIABLE_NAME] = ""
+    value: Annotated[str, WITHOUT_NUL] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeMount(Struct):
     """The path at which a container mounts a volume."""
 
-    name: Annotated[str, _REQUIRED] = ""
-    mount_path: Annotated[str, _REQUIRED] = ""
+    name: Annotated[str, REQUIRED] = ""
+    mount_path: Annotated[str, REQUIRED] = ""
     read_only: bool = False
 
 
@@ -145,7 +87,7 @@ class VolumeMount(Struct):
 class HostPathVolumeSource(Struct):
     """A path of the node."""
 
-    path: Annotated[str, _REQUIRED, _NOT_UPWARDS] = ""
+    path: Annotated[str, REQUIRED, NOT_UPWARDS] = ""
     type: HostPathType = HostPathType.UNSET
 
 
@@ -158,7 +100,7 @@ class EmptyDirVolumeSource(Struct):
 class Volume(Struct):
     """A hostPath, else an empty directory."""
 
-    name: Annotated[str, _REQUIRED, _LABEL, _SHORT] = ""
+    name: Annotated[str, REQUIRED, LABEL_NAME, SHORT_NAME] = ""
     host_path: HostPathVolumeSource | None = None
     empty_dir: EmptyDirVolumeSource | None = None
 
@@ -174,8 +116,8 @@ class Volume(Struct):
 class ResourceRequirements(Struct):
     """Limits and requests by resource name."""
 
-    limits: Annotated[Mapping[str, Quantity], _amounts] = field(default_factory=dict)
-    requests: Annotated[Mapping[str, Quantity], _amounts] = field(default_factory=dict)
+    limits: Annotated[Mapping[str, Quantity], check_amounts] = field(default_factory=dict)
+    requests: Annotated[Mapping[str, Quantity], check_amounts] = field(default_factory=dict)
 
     def errors(self, path: str) -> Iterator[FieldError]:
         """Yield the errors of requests that do not go with their limits."""
@@ -205,15 +147,15 @@ class ResourceRequirements(Struct):
 class Container(Struct):
     """One container."""
 
-    name: Annotated[str, _REQUIRED, _LABEL, _SHORT] = ""
-    image: Annotated[str, _REQUIRED] = ""
+    name: Annotated[str, REQUIRED, LABEL_NAME, SHORT_NAME] = ""
+    image: Annotated[str, REQUIRED] = ""
     image_pull_policy: PullPolicy = PullPolicy.NEVER
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
     working_dir: str = ""
     env: tuple[EnvVar, ...] = ()
     resources: ResourceRequirements = field(default_factory=ResourceRequirements)
-    volume_mounts: Annotated[tuple[VolumeMount, ...], _UNIQUE_MOUNT_PATHS] = ()
+    volume_mounts: Annotated[tuple[VolumeMount, ...], UNIQUE_MOUNT_PATHS] = ()
 
     @property
     def devices(self) -> dict[str, int]:
@@ -225,12 +167,12 @@ class Container(Struct):
 class PodSpec(Struct):
     """The spec of a pod."""
 
-    volumes: Annotated[tuple[Volume, ...], _UNIQUE_NAMES] = ()
-    containers: Annotated[tuple[Container, ...], _REQUIRED, _UNIQUE_NAMES] = ()
+    volumes: Annotated[tuple[Volume, ...], UNIQUE_NAMES] = ()
+    containers: Annotated[tuple[Container, ...], REQUIRED, UNIQUE_NAMES] = ()
     restart_policy: RestartPolicy = RestartPolicy.ALWAYS
     node_name: str = ""
     """If it is set, the pod bypasses the scheduler."""
-    termination_grace_period_seconds: Annotated[Int64, _NOT_NEGATIVE] = 30
+    termination_grace_period_seconds: Annotated[Int64, NOT_NEGATIVE] = 30
 
     def errors(self, path: str) -> Iterator[FieldError]:
         """Yield the errors of mounts whose volume is missing."""
@@ -260,7 +202,7 @@ class JobSpec(Struct):
     """The spec of a Job."""
 
     template: PodTemplateSpec = field(default_factory=PodTemplateSpec)
-    backoff_limit: Annotated[Int32, _NOT_NEGATIVE] = 6
+    backoff_limit: Annotated[Int32, NOT_NEGATIVE] = 6
     completions: Int32 = 1
     parallelism: Int32 = 1
 
@@ -282,7 +224,7 @@ class _Object(Struct):
 
     def errors(self, path: str) -> Iterator[FieldError]:
         """Yield what is wrong with its name, which a pod template needs not."""
-        for one in (_NAME_REQUIRED, _SUBDOMAIN, _SHORT):
+        for one in (NAME_REQUIRED, SUBDOMAIN_NAME, SHORT_NAME):
             yield from one(self.name, f"{path}metadata.name")
 
     @property
