@@ -14,7 +14,13 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
 from confcom.aesm.message_codec import decode_response, encode_request
 from confcom.aesm.messages import GetQuoteExRequest, GetQuoteSizeExRequest, GetSupportedAttKeyIdNumRequest
-from confcom.quote_helper.limits import CONNECTION_MEMORY, EVENTS_PER_TURN, PEERS, UNWATCHED_SECONDS, HelperLimits
+from confcom.quote_helper.limits import (
+    CONNECTION_MEMORY,
+    EVENTS_PER_TURN,
+    PEER_MEMORY_PART,
+    UNWATCHED_SECONDS,
+    HelperLimits,
+)
 from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.paused_connections import PausedConnections
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
@@ -87,10 +93,10 @@ async def test_small_answers_that_are_not_read_are_bounded_too(serve, provider):
 async def test_all_pods_of_a_node_together_leave_enough_for_one_more(serve, provider, quote_frame):
     harness = serve(provider, client_memory=MEMORY)
     for _ in range(4):
-        for peer in range(PEERS - 2):
+        for peer in range(PEER_MEMORY_PART - 2):
             harness.connect(f"greedy{peer}", quote_frame(LARGEST))
         await settled(harness)
-    assert harness.server.unread > 2 * (PEERS - 2)
+    assert harness.server.unread > 2 * (PEER_MEMORY_PART - 2)
     await attest(harness, "good", quote_frame(LARGEST))
     assert harness.server.client_memory < MEMORY
 
@@ -106,7 +112,7 @@ async def test_answers_that_are_not_read_take_no_place_of_others(serve, provider
 
 
 async def test_a_peer_that_reads_at_last_gets_every_answer(serve, provider, quote_frame):
-    harness = serve(provider, client_memory=MEMORY, share_seconds=60.0)  # however busy this machine is
+    harness = serve(provider, client_memory=MEMORY, peer_wait_seconds=60.0)  # however busy this machine is
     clients = []
     for _ in range(10):
         clients += [harness.connect("late", quote_frame(LARGEST)) for _ in range(3)]
@@ -121,7 +127,7 @@ async def test_a_peer_that_reads_at_last_gets_every_answer(serve, provider, quot
 
 async def test_a_request_that_waits_too_long_for_its_own_peer_is_refused_as_busy(serve, provider, quote_frame):
     """The refusal is small, so it may be sent where a whole quote may not."""
-    harness = serve(provider, client_memory=MEMORY, share_seconds=0.1)
+    harness = serve(provider, client_memory=MEMORY, peer_wait_seconds=0.1)
     for _ in range(3):
         harness.connect("greedy", quote_frame(LARGEST))
     await settled(harness)
@@ -132,7 +138,7 @@ async def test_a_request_that_waits_too_long_for_its_own_peer_is_refused_as_busy
 
 
 async def test_a_request_is_dropped_where_its_peer_may_not_even_have_a_refusal(serve, provider):
-    harness = serve(provider, client_memory=MEMORY, share_seconds=0.1)
+    harness = serve(provider, client_memory=MEMORY, peer_wait_seconds=0.1)
     for _ in range(SHARE // CONNECTION_MEMORY):
         harness.connect("greedy", NUM)
     await settled(harness)
@@ -142,7 +148,7 @@ async def test_a_request_is_dropped_where_its_peer_may_not_even_have_a_refusal(s
 
 
 async def test_more_waiting_requests_than_there_may_be_are_refused_as_busy_and_another_peer_waits(serve, provider):
-    harness = serve(None, max_waiting=10, share_seconds=0.2)
+    harness = serve(None, max_waiting=10, peer_wait_seconds=0.2)
     for _ in range(20):
         harness.connect("greedy", SIZE)
     await harness.observer.until(lambda: harness.observer.total == 20)

@@ -66,7 +66,7 @@ async def test_while_the_provider_is_prepared_num_ids_and_select_answer_and_init
 async def test_init_that_waits_in_vain_is_answered_30(in_process, provider):
     release = threading.Event()
     provider.before = release.wait
-    async with in_process(provider, place_seconds=0.02) as running:
+    async with in_process(provider, provider_wait_seconds=0.02) as running:
         assert (await running.ask(INIT)).error_code == AesmErrorCode.SERVICE_UNAVAILABLE
         assert (await running.ask(SIZE)).error_code == AesmErrorCode.SERVICE_UNAVAILABLE
         release.set()
@@ -214,7 +214,9 @@ async def test_a_blocking_provider_is_used_from_one_thread_at_a_time(in_process,
 
 async def test_a_hung_provider_means_busy_for_others_and_30_for_whom_it_hangs(in_process, blocking_provider):
     release = threading.Event()
-    async with in_process(blocking_provider, place_seconds=0.02, call_seconds=0.2, drain_seconds=0.05) as running:
+    async with in_process(
+        blocking_provider, provider_wait_seconds=0.02, call_seconds=0.2, drain_seconds=0.05
+    ) as running:
         await running.ready()
         blocking_provider.before = release.wait
         hanging = asyncio.create_task(running.ask(INIT))
@@ -310,7 +312,9 @@ async def test_a_half_close_while_the_answer_is_made(in_process, provider):
 async def test_a_stop_while_the_provider_is_prepared_answers_30(in_process, provider):
     release = threading.Event()
     provider.before = release.wait
-    async with in_process(provider, accept_drain_seconds=0.05, place_seconds=1000, drain_seconds=1000) as running:
+    async with in_process(
+        provider, accept_drain_seconds=0.05, provider_wait_seconds=1000, drain_seconds=1000
+    ) as running:
         init = asyncio.create_task(running.ask(INIT))
         await running.metric_reaches("confcom_quote_helper_connections", 1)
         running.stopping.set()

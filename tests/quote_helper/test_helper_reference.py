@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom.daemon.log_stream import LogMetrics, LogStream
 from confcom.quote_helper.helper import make_observations
-from confcom.quote_helper.limits import BACKLOG, PEERS, HelperLimits
+from confcom.quote_helper.limits import BACKLOG, PEER_MEMORY_PART, HelperLimits
 from confcom.quote_helper.settings import parse_settings
 from confcom.quote_helper.telemetry.metrics import HelperMetrics
 from confcom.quote_helper.transport.connection_table import FEW_CONNECTIONS
@@ -46,7 +46,7 @@ def test_limits():
     assert f"| {limits.max_connections:,}, less" in PAGE
     assert f"| {BACKLOG:,}, cut" in PAGE
     assert f"| {limits.max_waiting:,}; of one peer" in PAGE
-    assert f"one part in {PEERS} of it" in PAGE
+    assert f"one part in {PEER_MEMORY_PART} of it" in PAGE
     assert f"the oldest after {limits.crowded_seconds:g} s" in PAGE
     assert f"if no peer has, the oldest after {limits.many_peers_seconds:g} s" in PAGE
     assert f"more than {limits.max_connections // FEW_CONNECTIONS} connections" in PAGE
@@ -54,11 +54,11 @@ def test_limits():
     assert f"at most {limits.provider_threads} |" in PAGE
     assert f"every {limits.self_test_interval_seconds:g} s" in PAGE
     assert f"after {limits.self_test_seconds:g} s" in PAGE
-    assert f"18 (BUSY) after {limits.share_seconds:g} s" in PAGE
+    assert f"18 (BUSY) after {limits.peer_wait_seconds:g} s" in PAGE
     for seconds in (
         limits.first_byte_seconds,
         limits.whole_request_seconds,
-        limits.place_seconds,
+        limits.provider_wait_seconds,
         limits.call_seconds,
         limits.write_seconds,
     ):

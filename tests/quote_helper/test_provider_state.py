@@ -44,7 +44,7 @@ async def test_a_lost_provider_is_noticed_and_so_is_its_return(in_process, provi
 
 
 async def test_what_waits_for_a_lost_provider_in_vain_is_answered_30(in_process, provider, not_yet):
-    async with in_process(provider, self_test_interval_seconds=0.005, place_seconds=0.02) as running:
+    async with in_process(provider, self_test_interval_seconds=0.005, provider_wait_seconds=0.02) as running:
         await running.ready()
 
         def fail():

@@ -124,7 +124,7 @@ def test_connection_cap():
 def test_unread_answers():
     unread = "confcom_quote_helper_unread_answers"
     with (
-        running_helper(alterations={"limits": {"share_seconds": 60.0}}) as helper,
+        running_helper(alterations={"limits": {"peer_wait_seconds": 60.0}}) as helper,
         connected(helper, count=300, data=wire.frame(num())) as clients,
     ):
         helper.wait_until(lambda: helper.metric("confcom_quote_helper_connections_accepted_total") == len(clients))
@@ -169,7 +169,9 @@ def test_never_behind():
 
 
 def test_not_ready():
-    with running_helper(alterations={"provider": False, "limits": {"place_seconds": 0.1}}, ready=False) as helper:
+    with running_helper(
+        alterations={"provider": False, "limits": {"provider_wait_seconds": 0.1}}, ready=False
+    ) as helper:
         assert fields(helper.ask(init())) == {15: {1: 30, 3: 32}}
         assert fields(helper.ask(size())) == {16: {1: 30, 2: 0}}
         assert fields(helper.ask(quote(bytes(432), info=bytes(960)))) == {17: {1: 30, 3: bytes(960)}}
@@ -178,7 +180,7 @@ def test_not_ready():
 def test_busy():
     with (
         running_helper(
-            alterations={"provider": False, "limits": {"max_waiting": 6, "share_seconds": 1.0}}, ready=False
+            alterations={"provider": False, "limits": {"max_waiting": 6, "peer_wait_seconds": 1.0}}, ready=False
         ) as helper,
         connected(helper, count=3, data=wire.frame(size())),
     ):

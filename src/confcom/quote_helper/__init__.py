@@ -1,4 +1,5 @@
 """The SGX quote helper: AESM's protocol on a unix socket, quotes through a quote provider.
 
-Touches the AESM socket, its state directory, and /proc to identify peers. `main` is the composition root.
+Touches the AESM socket, its state directory, and /proc to identify peers. `main` is the composition root. `limits` has
+the values of all limits: connections, waiting requests, the memory of each peer, and every deadline, as that for BUSY.
 """

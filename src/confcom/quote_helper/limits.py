@@ -1,4 +1,4 @@
-"""Every limit of the quote helper, with its reason. Times are seconds."""
+"""Every limit and deadline of the quote helper, with its reason. Times are seconds."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ group."""
 UNANSWERED_PART: Final = Fraction(2, 3)
 """Of the descriptors, if there are too few for all connections. Those without an answer get the larger part, because
 clients read their answers at once."""
-PEERS: Final = 128
-"""One peer may hold 1/128 of the client memory, so that the Pods of a node cannot use up all of it: a kubelet runs at
-most 110 by default."""
+PEER_MEMORY_PART: Final = 128
+"""One peer may hold one part in 128 of the client memory, unread answers included, so that the Pods of a node cannot
+use up all of it: a kubelet runs at most 110 by default."""
 READING_SECONDS: Final = 0.0002
 """How long after an answer was sent the helper first checks whether the client has read it."""
 UNREAD_LOOK_SECONDS: Final = 0.005
@@ -95,15 +95,16 @@ class HelperLimits:
     """Every known client sends its request right after connecting; Intel's server waits forever."""
     whole_request_seconds: float = 20.0
     """From connecting to the last byte. Intel's client allows itself 15 s for each of the two writes it needs."""
-    place_seconds: float = 12.0
-    """How long a request waits for the provider to be ready and free before it is refused. Intel's client gives up
-    after 15 s, and a refusal explains more than a time-out."""
-    share_seconds: float = 3.0
-    """How long a complete request waits for its peer to fall below its limits, before it is refused. The wait for its
-    turn may follow; both together are no longer than Intel's client waits."""
+    provider_wait_seconds: float = 12.0
+    """How long a request waits for the provider to be ready and free before it is refused: with BUSY, or with
+    SERVICE_UNAVAILABLE while there is no provider. Intel's client gives up after 15 s, and a refusal explains more than
+    a time-out."""
+    peer_wait_seconds: float = 3.0
+    """How long a complete request waits for its peer to fall below its limits, before it is refused with BUSY. The wait
+    for its turn may follow; both together are no longer than Intel's client waits."""
     call_seconds: float = 48.0
-    """For one call of a blocking provider: a minute together with `place_seconds`. Only clients that never give up
-    (Gramine) still wait then; the limit frees what a hung provider would hold."""
+    """For one call of a blocking provider: a minute together with `provider_wait_seconds`. Only clients that never give
+    up (Gramine) still wait then; the limit frees what a hung provider would hold."""
     write_seconds: float = 15.0
     """For the kernel to take the whole answer. It fits the socket's buffer, unless the node has a smaller one
     (net.core.wmem_default); then the client has to read a part of it first."""
@@ -115,7 +116,7 @@ class HelperLimits:
     receive_drain_seconds: float = 1.0
     """After that, for requests that are being sent."""
     drain_seconds: float = 12.0
-    """After SIGTERM, for complete requests: as long as `place_seconds`."""
+    """After SIGTERM, for complete requests: as long as `provider_wait_seconds`."""
 
     close_seconds: float = 2.0
     """For the provider to release its resources; a hung one is left behind, and ends with the process."""
@@ -171,4 +172,4 @@ class HelperLimits:
     @property
     def memory_per_peer(self) -> int:
         """Bytes that the helper may hold for one peer: its part, but at least one request and answer of any size."""
-        return max(self.client_memory // PEERS, CONNECTION_MEMORY + LARGEST_FRAME + MAX_QUOTE_BUFFER_SIZE)
+        return max(self.client_memory // PEER_MEMORY_PART, CONNECTION_MEMORY + LARGEST_FRAME + MAX_QUOTE_BUFFER_SIZE)

@@ -73,7 +73,9 @@ class QuoteService(Generic[A]):
         self._stopping = False
         self._scheduled = False
         self._waiting: FairQueue[Ticket[A]] = FairQueue()
-        self._queue_deadlines: Deadlines[Ticket[A]] = Deadlines(limits.place_seconds, clock, self._on_queue_timeout)
+        self._queue_deadlines: Deadlines[Ticket[A]] = Deadlines(
+            limits.provider_wait_seconds, clock, self._on_queue_timeout
+        )
         self._call_deadlines: Deadlines[Ticket[A]] = Deadlines(limits.call_seconds, clock, self._on_call_timeout)
         self._calls: dict[Ticket[A], None] = {}
         self._active_calls = 0

@@ -63,7 +63,7 @@ class ConnectionHandler:
             table,
             resume=self._resume,
             refuse=lambda connection: self._run(self._refuse_paused, connection),
-            wait_seconds=limits.share_seconds,
+            wait_seconds=limits.peer_wait_seconds,
             clock=clock,
         )
         self._write_deadlines = Deadlines(limits.write_seconds, clock, self._on_write_timeout)
