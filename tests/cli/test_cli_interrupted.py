@@ -230,6 +230,6 @@ def test_ctrl_c_at_the_question_changes_nothing(confcom, enabled, monkeypatch):
 )
 def test_while_the_result_is_written_the_change_is_made(confcom, enabled, monkeypatch, command, expected):
     del enabled
-    for module in ("enable", "disable"):
+    for module in ("enable", "update", "disable"):
         monkeypatch.setattr(f"confcom.cli.commands.{module}.show_result", interrupt)
     assert told(confcom(*command, "-o", "json"))["code"] == expected
