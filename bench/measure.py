@@ -84,11 +84,6 @@ class Results:
 def measure(plan: Plan, directory: Path, *, say: Callable[[str], None]) -> Results:
     """Measure all of it.
 
-    Args:
-        plan: how much.
-        directory: an empty one.
-        say: told what is done now.
-
     Raises:
         WrongAnswerError: a server gave an answer that is none, or a quote that does not verify.
     """

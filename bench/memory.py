@@ -13,11 +13,7 @@ from e2e.cluster.cgroups import Hierarchy, hierarchies, remove
 
 @dataclass(frozen=True, slots=True)
 class MemoryGroup:
-    """A control group, of either version; only version 1 was tried.
-
-    Args:
-        folder: its own.
-    """
+    """A control group, of either version; only version 1 was tried."""
 
     folder: Path
 
@@ -84,10 +80,6 @@ def memory_hierarchy(mountinfo: str) -> Hierarchy:
 @contextlib.contextmanager
 def limited_memory(name: str, size: int) -> Iterator[MemoryGroup]:
     """A group of its own for the block, at the top of the hierarchy; what still runs in it at the end is killed.
-
-    Args:
-        name: the group's.
-        size: its limit in bytes.
 
     Raises:
         UnavailableError: no hierarchy counts memory.

@@ -41,12 +41,7 @@ def stopped(parent: Connection, seconds: float = 0.0) -> bool:
 
 
 class Child:
-    """Work that runs.
-
-    Args:
-        process: where.
-        connection: to it.
-    """
+    """Work that runs."""
 
     def __init__(self, process: multiprocessing.process.BaseProcess, connection: Connection) -> None:
         self._process = process

@@ -35,12 +35,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where servers are started.
-
-    Args:
-        directory: holds a directory for each.
-        core: on which they run.
-    """
+    """Where servers are started."""
 
     directory: Path
     core: int

@@ -18,13 +18,7 @@ MODULES = {"device-plugin": b"confcom.device_plugin", "quote-helper": b"confcom.
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A daemon's process.
-
-    Args:
-        component: as in `MODULES`.
-        node: where.
-        pid: as this machine counts.
-    """
+    """A daemon's process."""
 
     component: str
     node: str

@@ -108,14 +108,6 @@ def run_load(
 ) -> Quoted:
     """Run all rounds.
 
-    Args:
-        cluster: where.
-        node: on which pods and processes are.
-        namespace: for the pods.
-        of: the daemons of that node.
-        load: how much.
-        directory: an empty one, for results.
-
     Raises:
         WrongAnswerError: an answer was none, or not over the report that was sent.
         UnavailableError: a process did not do its part in time.

@@ -43,9 +43,6 @@ class GoPlugin:
     def find(cls, cache: Path | None = None) -> GoPlugin:
         """Whether it is there, `path` shows.
 
-        Args:
-            cache: where it stays; by default beside the cluster's programs.
-
         Raises:
             UnavailableError: there is no Go, or it does not run.
         """
@@ -60,9 +57,6 @@ class GoPlugin:
 
     def build(self, *, say: Callable[[str], None]) -> Path:
         """The program, built if it was not yet.
-
-        Args:
-            say: told what takes time.
 
         Raises:
             UnavailableError: Go could not build it.

@@ -84,11 +84,7 @@ class Registration:
 
 
 class MeasuringKubelet:
-    """Listens on kubelet.sock in a directory for as long as it is entered.
-
-    Args:
-        directory: the device plugin directory.
-    """
+    """Listens on kubelet.sock in a directory for as long as it is entered."""
 
     def __init__(self, directory: Path) -> None:
         self._server = grpc.server(ThreadPoolExecutor(THREADS))

@@ -49,11 +49,7 @@ LIES = (
 
 
 class Crowd:
-    """Open connections of one misbehaving kind, and how many there were.
-
-    Args:
-        path: the socket's.
-    """
+    """Open connections of one misbehaving kind, and how many there were."""
 
     def __init__(self, path: str) -> None:
         self._path = path

@@ -78,11 +78,6 @@ class SoakPlan:
 def soak(plan: SoakPlan, directory: Path, *, say: Callable[[str], None]) -> Soaked:
     """Run it all.
 
-    Args:
-        plan: how long, how much.
-        directory: an empty one.
-        say: told what is done now.
-
     Raises:
         UnavailableError: this is not root.
     """

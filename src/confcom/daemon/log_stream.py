@@ -180,12 +180,7 @@ class LogStream(io.TextIOBase):
 
 
 class LogMetrics(Collector):
-    """The log's metrics.
-
-    Args:
-        stream: whose records are counted.
-        registry: where the metric is registered.
-    """
+    """The log's metrics."""
 
     def __init__(self, stream: LogStream, registry: CollectorRegistry) -> None:
         self._stream = stream

@@ -96,10 +96,6 @@ class ProbeAddress:
 async def listen(address: ProbeAddress, *, backlog: int) -> list[socket.socket]:
     """Listen at every address of a host name, or at all addresses of this machine if the host is empty.
 
-    Args:
-        address: a host and a port.
-        backlog: connections that the kernel holds for each address until they are accepted.
-
     Raises:
         SettingsError: the host is no address of this machine.
         UnavailableError: the address is in use or not permitted.
@@ -138,13 +134,7 @@ async def listen(address: ProbeAddress, *, backlog: int) -> list[socket.socket]:
 
 
 def standard_routes(readiness: Readiness, registry: CollectorRegistry, clock: Callable[[], float]) -> dict[str, Route]:
-    """Return the routes `/livez`, `/readyz` and `/metrics`, to which a daemon adds its own.
-
-    Args:
-        readiness: the state that `/readyz` shows.
-        registry: the metrics that `/metrics` shows.
-        clock: monotonic seconds.
-    """
+    """Return the routes `/livez`, `/readyz` and `/metrics`, to which a daemon adds its own."""
     page, rendered_at = b"", float("-inf")
 
     def live() -> ProbeResponse:

@@ -107,10 +107,6 @@ def inspect_socket(path: Path, *, patience: float) -> PathInspection:
 def require_usable_path(path: Path, most: int) -> None:
     """Raise an error if a path can never be a socket's.
 
-    Args:
-        path: the path to check.
-        most: its maximum length in bytes.
-
     Raises:
         SettingsError: the path is too long, or does not end in a file name.
     """

@@ -46,17 +46,7 @@ class Timing:
 
 
 class Node:
-    """One node.
-
-    Args:
-        layout: its directory; `create` has been called.
-        images: the image table.
-        chosen: the mode of its containers.
-        instance: identifies its processes.
-        suffix: returns a random name suffix for a Job's pods.
-        rules: the Kubernetes version whose rules the device manager follows.
-        timing: delays.
-    """
+    """One node."""
 
     def __init__(
         self,

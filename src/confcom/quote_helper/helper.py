@@ -183,15 +183,7 @@ def make_observations(
     clock: Callable[[], float],
     wall_clock: Callable[[], float],
 ) -> Observations:
-    """Return the observers that the settings ask for; the audit file's thread is started.
-
-    Args:
-        settings: how much is logged, and where the audit file is.
-        metrics: counts by request and result.
-        registry: where all other metrics are registered.
-        clock: monotonic seconds.
-        wall_clock: seconds since the epoch.
-    """
+    """Return the observers that the settings ask for; the audit file's thread is started."""
     audit = None
     if settings.audit_file is not None:
         file = AuditFile(settings.audit_file, settings.audit_max_mib * MIB)

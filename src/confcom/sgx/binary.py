@@ -13,11 +13,6 @@ from confcom.errors import MalformedError
 def require_length(data: bytes, size: int, structure: str) -> None:
     """Reject bytes that are not exactly one structure.
 
-    Args:
-        data: the bytes to check.
-        size: the structure's size in bytes.
-        structure: its name in Intel's documents, for the message.
-
     Raises:
         MalformedError: the length differs.
     """

@@ -137,13 +137,7 @@ class Rendering:
 
 @dataclass(frozen=True, slots=True)
 class Helm:
-    """Helm for one release.
-
-    Args:
-        cluster: where the release is.
-        run: runs one program.
-        seconds: timeout of each command.
-    """
+    """Helm for one release."""
 
     cluster: Cluster
     run: Run = run_program
@@ -193,10 +187,6 @@ class Helm:
 
     def render(self, chart: Path, values: Values) -> Rendering:
         """Return what would be installed; helm asks the API server which APIs it serves. Nothing is changed.
-
-        Args:
-            chart: the chart's folder or archive.
-            values: the values that the user sets.
 
         Raises:
             ChartError: the chart refuses the values, or cannot be read.

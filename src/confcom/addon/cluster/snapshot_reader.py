@@ -81,12 +81,7 @@ def _snapshot(api: KubeApi, *lists: tuple[KubernetesObject, ...]) -> Snapshot:
 
 
 def look_at_refusals(api: KubeApi, policies: Collection[str]) -> RefusalObservation:
-    """Return which controllers of all namespaces cannot create Pods; failed reads are stored in the result.
-
-    Args:
-        api: the cluster.
-        policies: the names of the add-on's admission policies.
-    """
+    """Return which controllers of all namespaces cannot create Pods; failed reads are stored in the result."""
     try:
         events = api.list_objects("events", "--all-namespaces", f"--field-selector=reason={FAILED_CREATE}")
     except ClusterAccessError as error:
@@ -115,11 +110,6 @@ def look_at_root(
     api: KubeApi, daemons: Sequence[KubernetesObject], pods: Sequence[KubernetesObject]
 ) -> RootObservation | None:
     """Read which root is published, and which root the helpers use that may have an older one.
-
-    Args:
-        api: the cluster.
-        daemons: the add-on's DaemonSets.
-        pods: pods of any kind, including the add-on's.
 
     Returns:
         The observation; None if no helper follows a published root.

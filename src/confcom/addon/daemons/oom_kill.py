@@ -13,12 +13,7 @@ _VALUES = {Component.DEVICE_PLUGIN: "devicePlugin", Component.QUOTE_HELPER: "quo
 
 
 def memory_kill(pod: KubernetesObject, container: KubernetesObject) -> str:
-    """Describe that a container was killed for memory, with its limit and what to do; empty if it was not.
-
-    Args:
-        pod: the container's pod.
-        container: the container's status.
-    """
+    """Describe that a container was killed for memory, with its limit and what to do; empty if it was not."""
     ended = next(
         (
             one

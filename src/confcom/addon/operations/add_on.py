@@ -41,17 +41,7 @@ HISTORY_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class AddOn:
-    """The add-on of one cluster.
-
-    Args:
-        cluster: the cluster and the namespace.
-        run: runs kubectl and helm.
-        reporter: reports progress to the user.
-        clock: returns seconds of a monotonic clock.
-        sleep: waits for a number of seconds.
-        now: returns the time by this machine's clock.
-        journal: records what this command has changed.
-    """
+    """The add-on of one cluster."""
 
     cluster: Cluster
     run: Run
@@ -107,11 +97,6 @@ class AddOn:
     def restore_revision(self, revision: int, title: str, *, last: int) -> None:
         """Restore a revision of the release. Restoring the current revision undoes drift.
 
-        Args:
-            revision: the number of the revision to restore.
-            title: the progress title.
-            last: the number of the last revision.
-
         Raises:
             ClusterAccessError: an object cannot be read or patched.
             HelmError: helm failed.
@@ -165,10 +150,6 @@ class AddOn:
 
     def run_helm(self, change: Callable[[Helm], None], watch: Watch) -> None:
         """Run helm in a session of its own: after an interruption, helm's record of the release is still correct.
-
-        Args:
-            change: runs helm.
-            watch: what to do meanwhile, and at an interruption.
 
         Raises:
             HelmError: helm failed.
@@ -242,11 +223,6 @@ class AddOn:
 
     def wait(self, title: str, *, deadline: float, remedy: str) -> tuple[NodeStep, ...]:
         """Wait until every daemon is ready on every node; fail when there is no progress.
-
-        Args:
-            title: the progress title.
-            deadline: seconds without progress.
-            remedy: the error's advice if the rollout stalls.
 
         Raises:
             NotReadyError: the rollout stalled; the error says where and why.

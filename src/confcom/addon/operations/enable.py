@@ -32,12 +32,7 @@ class NotEnabledError(ConfcomError):
 
     @classmethod
     def of(cls, what: str, elsewhere: Sequence[str]) -> NotEnabledError:
-        """Create the error, with advice that names other namespaces of the add-on.
-
-        Args:
-            what: what could not be done.
-            elsewhere: the other namespaces that have the add-on.
-        """
+        """Create the error, with advice that names other namespaces of the add-on."""
         if not elsewhere:
             return cls(what, why="the add-on is not enabled", remedy="confcom enable")
         why = f"the add-on is installed in {', '.join(elsewhere)}"

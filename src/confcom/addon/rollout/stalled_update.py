@@ -113,10 +113,6 @@ class StabilityTracker:
 
     def after(self, seen: Snapshot, now: float) -> tuple[StabilityTracker, tuple[StalledUpdate, ...]]:
         """Return the tracker after one more snapshot, and the updates that have stalled; their quiet periods restart.
-
-        Args:
-            seen: the snapshot of the cluster.
-            now: the current time, in seconds of any clock.
         """
         quiet_periods, stalled = {}, []
         for daemon, pods in _waiting_daemon_sets(seen):

@@ -29,10 +29,6 @@ _SERVICE = "aesm"
 
 def suspects_of(helper: DaemonPod, neighbours: Sequence[KubernetesObject]) -> str:
     """Return who may serve the socket, for a helper that waits for a foreign one; empty if it waits for something else.
-
-    Args:
-        helper: a quote helper that is not ready.
-        neighbours: the Pods of its node.
     """
     if not _waits_for_foreign_socket(helper):
         return ""

@@ -67,10 +67,6 @@ def refusals(
     events: Iterable[KubernetesObject], policies: Collection[str]
 ) -> dict[Controller, tuple[KubernetesObject, Cause, str]]:
     """Return each controller's latest refusal by the add-on's policies or a quota: the event, the cause, the message.
-
-    Args:
-        events: events about Pods that cannot be created.
-        policies: the names of the add-on's admission policies.
     """
     found = {}
     for event in sorted(events, key=event_time):

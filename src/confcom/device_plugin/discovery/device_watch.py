@@ -72,14 +72,7 @@ class DeviceAvailability:
 
 
 class SgxSearch:
-    """A search that waits until the node has SGX to offer, since a driver may be loaded late.
-
-    Args:
-        host: the host to inspect.
-        simulated_epc_mib: MiB of EPC to simulate, or None to look for hardware.
-        metrics: where the health of devices is recorded.
-        sleep: waits that many seconds.
-    """
+    """A search that waits until the node has SGX to offer, since a driver may be loaded late."""
 
     def __init__(
         self,
@@ -132,14 +125,7 @@ class SgxSearch:
 
 
 class DeviceWatch:
-    """A periodic inspection of the driver and the devices found at start, which updates each device's availability.
-
-    Args:
-        host: the host to inspect.
-        discovery: what was decided at start.
-        metrics: where the health of devices is recorded.
-        sleep: waits that many seconds.
-    """
+    """A periodic inspection of the driver and the devices found at start, which updates each device's availability."""
 
     def __init__(
         self, host: HostFiles, discovery: Discovery, *, metrics: PluginMetrics, sleep: Sleep = asyncio.sleep

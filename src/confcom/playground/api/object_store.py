@@ -25,11 +25,7 @@ _POD_NAMES = {"pod", "pods", "po"}
 
 
 class ObjectStore:
-    """The Jobs and pods.
-
-    Args:
-        suffix: returns a random name suffix of SUFFIX_CHARACTERS.
-    """
+    """The Jobs and pods."""
 
     def __init__(self, suffix: Callable[[], str]) -> None:
         self.pods: dict[str, Pod] = {}

@@ -39,12 +39,6 @@ def pod_of(state: NodeState, job: str) -> PodView | None:
 def wait_for(context: DemoContext, job: str, find: Callable[[NodeState], _Found | None], missing: str) -> _Found:
     """Wait until something is found in the node's state, and return it.
 
-    Args:
-        context: the demo's context.
-        job: the Job whose pod is told in the error.
-        find: looks for it.
-        missing: what is the case if it is not found, for the error.
-
     Raises:
         StepError: it was not found in time.
     """

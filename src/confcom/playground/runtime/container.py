@@ -98,12 +98,7 @@ class ContainerProcess:
 
 
 class Runner:
-    """Starts containers in one mode.
-
-    Args:
-        chosen: the mode.
-        instance: distinguishes this node's processes from another node's.
-    """
+    """Starts containers in one mode."""
 
     def __init__(self, chosen: ChosenMode, *, instance: str) -> None:
         self._chosen = chosen

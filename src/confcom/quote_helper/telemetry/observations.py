@@ -39,15 +39,7 @@ OTHER_PODS: Final = "other"
 
 
 class Observations:
-    """An Observer that passes events to metrics, log and audit; `run` must run beside the server.
-
-    Args:
-        metrics: counts by request and result.
-        pods: counts by pod.
-        log: logs which peer got which quote.
-        audit: records every answer; None if not wanted.
-        expiry: shows when certificates and collateral expire.
-    """
+    """An Observer that passes events to metrics, log and audit; `run` must run beside the server."""
 
     def __init__(
         self,
@@ -115,12 +107,7 @@ class _Pod:
 
 
 class PodMetrics(Collector):
-    """Requests by pod, for a bounded number of pods with recent requests. Counted in the event loop.
-
-    Args:
-        registry: where the metric is registered.
-        clock: monotonic seconds.
-    """
+    """Requests by pod, for a bounded number of pods with recent requests. Counted in the event loop."""
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -180,12 +167,7 @@ class PodMetrics(Collector):
 
 
 class ExpiryMetrics:
-    """Expiry dates of certificates and collateral, as far as the provider knows them.
-
-    Args:
-        registry: where the metric is registered.
-        wall_clock: seconds since the epoch.
-    """
+    """Expiry dates of certificates and collateral, as far as the provider knows them."""
 
     def __init__(self, registry: CollectorRegistry, wall_clock: Callable[[], float]) -> None:
         self._expiry = Gauge(

@@ -145,9 +145,6 @@ class Connection:
     def receive(self, most: int) -> RequestReceived | ProtocolViolation | PeerClosed | None:
         """Receive what has arrived; return None if the request needs more bytes.
 
-        Args:
-            most: the most bytes to receive, at least 1.
-
         Raises:
             OSError: BlockingIOError if nothing has arrived; else the connection is broken.
         """
