@@ -91,7 +91,6 @@ class Crowd:
 
 
 def _is_closed(sock: socket.socket, _: float) -> bool:
-    """Whether the helper has closed it, or answered."""
     try:
         sock.recv(65_536, socket.MSG_DONTWAIT)
     except BlockingIOError:

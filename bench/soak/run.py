@@ -125,13 +125,11 @@ def soak(plan: SoakPlan, directory: Path, *, say: Callable[[str], None]) -> Soak
 def _limited_helper(
     stack: contextlib.ExitStack, directory: Path, flags: Sequence[str]
 ) -> tuple[RunningHelper, MemoryGroup]:
-    """A helper with as much memory as the chart lets it have."""
     memory = stack.enter_context(limited_memory(f"confcom-soak-{secrets.token_hex(4)}", MEMORY_LIMIT))
     return stack.enter_context(running_helper(*flags, directory=directory, inside=memory.command)), memory
 
 
 def _attackers(stack: contextlib.ExitStack, phases: Sequence[Phase], directory: Path, path: str) -> dict[str, Child]:
-    """All of them, each of which waits for its time."""
     found = {}
     for phase in phases:
         if phase.attack is None:
@@ -174,7 +172,6 @@ def _update_again_and_again(
 
 
 def _wait_for_other_inode(helper: RunningHelper, inode: int) -> None:
-    """Until the path leads to this helper, and not to the one before."""
     helper.wait_until(lambda: helper.socket.stat().st_ino != inode)
 
 

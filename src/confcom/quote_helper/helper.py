@@ -164,7 +164,6 @@ class QuoteHelper:
         self._metrics.quotes_by(backend.root)
 
     def _show_readiness(self, status: ProviderStatus, sockets: SocketKeeper) -> None:
-        """Set ready if quotes are made without a problem and this instance serves the path; else set the reason."""
         problem = status.problem or sockets.problem
         self._metrics.readiness_changed(problem)
         if problem is None:

@@ -252,7 +252,6 @@ class Helm:
             raise self._error(failure, failure_reason(done))
 
     def _error(self, failure: str, why: str) -> HelmError:
-        """Return the error for a helm that failed."""
         where = self.cluster.namespace_flag
         if _BUSY.search(why):
             return BusyError(failure, why=why, remedy="see `confcom status`")

@@ -85,6 +85,5 @@ def _told(error: ConfcomError) -> str:
 
 
 def _is_denied(thing: KubernetesObject, stderr: bytes) -> bool:
-    """Return whether kubectl reports that the API server refused this object."""
     resource = f"{plural(text(thing, 'kind'))}.{group_of(thing)}".rstrip(".")
     return f'{resource} "{name_of(thing)}" is forbidden'.encode() in stderr

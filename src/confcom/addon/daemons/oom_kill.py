@@ -37,7 +37,6 @@ def memory_kill(pod: KubernetesObject, container: KubernetesObject) -> str:
 
 
 def _limit(pod: KubernetesObject, container: str) -> str:
-    """Return the memory limit of the container with that name; empty if it has none."""
     containers = [*listing(pod, "spec", "initContainers"), *listing(pod, "spec", "containers")]
     found = next((one for one in containers if text(one, "name") == container), {})
     return text(found, "resources", "limits", "memory")

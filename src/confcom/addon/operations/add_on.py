@@ -248,7 +248,6 @@ class AddOn:
                 self.sleep(POLL_SECONDS)
 
     def _reconcile(self, update: StalledUpdate) -> None:
-        """Make the DaemonSet controller reconcile a stalled update."""
         what = f"The update of the DaemonSet {update.daemon_set} stalled with every Pod ready"
         try:
             self.api.annotate("daemonset.apps", update.daemon_set, update.annotation)

@@ -100,6 +100,5 @@ def _ending(pod: KubernetesObject) -> str:
 
 
 def _newest_pods(pods: Sequence[KubernetesObject]) -> dict[_Identity, KubernetesObject]:
-    """Return the newest pod of each hook Job."""
     ours = sorted(filter(is_hook, pods), key=lambda pod: text(pod, "metadata", "creationTimestamp"))
     return {(text(owner_of(pod), "name"), text(owner_of(pod), "uid")): pod for pod in ours}

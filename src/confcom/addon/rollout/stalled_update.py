@@ -157,7 +157,6 @@ def stall_problems(seen: Snapshot, now: datetime) -> Iterator[Problem]:
 
 
 def _last_change(pods: Iterable[KubernetesObject]) -> datetime | None:
-    """Return the last time when a pod was created or its Ready condition changed."""
     stamps = [
         stamp
         for pod in pods

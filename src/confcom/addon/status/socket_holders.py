@@ -69,7 +69,6 @@ def may_serve(pod: KubernetesObject) -> bool:
 
 
 def _writable(pod: KubernetesObject) -> Iterator[str]:
-    """Yield the names of the volumes that a container may write."""
     for container in [*listing(pod, "spec", "containers"), *listing(pod, "spec", "initContainers")]:
         for mount in listing(container, "volumeMounts"):
             if not mount.get("readOnly"):

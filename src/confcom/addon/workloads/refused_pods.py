@@ -133,7 +133,6 @@ def _template_fix(reason: str, namespace: str) -> str:
 
 
 def _newest_pods(pods: Iterable[KubernetesObject]) -> Mapping[Controller, str]:
-    """Return the creation time of the newest pod by controller."""
     found: dict[Controller, str] = {}
     for pod in pods:
         owner = owner_of(pod)
@@ -143,7 +142,6 @@ def _newest_pods(pods: Iterable[KubernetesObject]) -> Mapping[Controller, str]:
 
 
 def _has_its_pods(controller: KubernetesObject) -> bool:
-    """Return whether a controller wants no more Pods than it has."""
     spec, status = mapping(controller, "spec"), mapping(controller, "status")
     match text(controller, "kind"):
         case "Job":

@@ -182,7 +182,6 @@ def _our_sockets(directory: Path) -> list[tuple[Path, re.Match[str]]]:
 
 
 def _state(path: Path) -> PathState | None:
-    """Return what is at the path, or None if it cannot be inspected."""
     try:
         return inspect_path(path)
     except UnavailableError:
@@ -190,7 +189,6 @@ def _state(path: Path) -> PathState | None:
 
 
 def _bound_at(path: Path) -> float:
-    """Return when a socket was bound, by the file system's clock; 0 if it is gone."""
     try:
         return path.lstat().st_mtime
     except OSError:

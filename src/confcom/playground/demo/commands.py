@@ -155,7 +155,6 @@ class Commands:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a command that is still running, wait for its end, and close its pipes."""
     if process.poll() is None:
         process.kill()
         process.wait()

@@ -180,7 +180,6 @@ class Runner:
 
 
 def _inside(directory: Path, container_path: str) -> Path:
-    """Return where a container path is in the mode without namespaces."""
     return directory / "root" / container_path.lstrip("/")
 
 
