@@ -17,7 +17,7 @@ from typing import Final
 
 from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.socket_path import FileIdentity, require_usable_path, unusable
-from confcom.daemon.unix_socket import BoundUnixSocket, link_socket, make_directory, replace_socket
+from confcom.daemon.unix_socket import BoundUnixSocket, listen_at, make_directory
 from confcom.daemon.worker import WorkerPool
 from confcom.errors import ConfcomError, UnavailableError
 from confcom.quote_helper.limits import BACKLOG, DIRECTORY_MODE, SOCKET_MODE, HelperLimits
@@ -135,7 +135,8 @@ class SocketKeeper:
         if self._bound is None or not self._bound.owns_path():
             return
         try:
-            oldest = replace_socket(self._path, tag=self._me.as_oldest.mark, mode=SOCKET_MODE, backlog=BACKLOG)
+            mark = self._me.as_oldest.mark
+            oldest = listen_at(self._path, tag=mark, mode=SOCKET_MODE, backlog=BACKLOG, replace=True)
         except OSError as error:
             _logger.warning("the path cannot be restored", extra={"error": str(error)})
             return
@@ -207,14 +208,13 @@ class SocketKeeper:
 
     def _bind(self, state: SocketState, *, replace: bool) -> ConfcomError | None:
         """Bind the path. It runs in the event loop, so that a stop cannot come before `_bound` holds the socket."""
-        make = replace_socket if replace else link_socket
         try:
             make_directory(self._path.parent, DIRECTORY_MODE)
             if isinstance(state, Stale) and FileIdentity.of(self._path) == state.identity:
                 self._path.unlink(missing_ok=True)
             if isinstance(state, Directory):
                 remove_directory(self._path)
-            self._bound = make(self._path, tag=self._me.mark, mode=SOCKET_MODE, backlog=BACKLOG)
+            self._bound = listen_at(self._path, tag=self._me.mark, mode=SOCKET_MODE, backlog=BACKLOG, replace=replace)
         except FileExistsError:
             self._set_problem(NotReady("another instance took the path first", code="path-taken", expected=True))
             self._wake.set()
