@@ -22,11 +22,7 @@ Work = Callable[[Connection], dict[str, Any]]
 
 
 def require_root(purpose: str) -> None:
-    """Only root can start processes of other users.
-
-    Raises:
-        UnavailableError: this is not root.
-    """
+    """Only root can start processes of other users."""
     if os.geteuid() != 0:
         raise UnavailableError(
             f"{purpose} needs peers of their own",

@@ -23,9 +23,6 @@ def seconds_to_ready(directory: Path, *, core: int) -> float:
     Args:
         directory: where the socket is made; the platform is there.
         core: where the helper runs; whoever asks should be on another.
-
-    Raises:
-        RuntimeError: it does not get ready.
     """
     probes = directory / "probes"
     command = [

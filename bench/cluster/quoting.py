@@ -157,11 +157,7 @@ def _round(
 
 
 def together(answers: Sequence[Answered]) -> tuple[float, list[float]]:
-    """Of all processes of a round: seconds from the first one's begin to the last one's end, and all latencies.
-
-    Raises:
-        WrongAnswerError: one of them got a wrong answer.
-    """
+    """Of all processes of a round: seconds from the first one's begin to the last one's end, and all latencies."""
     for answer in answers:
         if answer.failure:
             raise WrongAnswerError(answer.failure)

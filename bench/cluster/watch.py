@@ -63,11 +63,7 @@ class Watch:
             self._more.notify_all()
 
     def wait(self, found: Callable[[Sequence[Change]], T | None], what: str, *, seconds: float) -> T:
-        """Look at the changes again at each new one, until something is found in them.
-
-        Raises:
-            UnavailableError: nothing was found in time, or the watch ended.
-        """
+        """Look at the changes again at each new one, until something is found in them."""
         deadline = time.monotonic() + seconds
         with self._more:
             while True:

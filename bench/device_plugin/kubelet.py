@@ -117,11 +117,7 @@ class MeasuringKubelet:
             return dict(self._counts)
 
     def registered(self, resources: Collection[str], *, since: float = 0.0) -> dict[str, Registration]:
-        """Wait until each of these was registered after this time, and its list is here.
-
-        Raises:
-            MissingError: one was not.
-        """
+        """Wait until each of these was registered after this time, and its list is here."""
 
         def fresh() -> dict[str, Registration]:
             return {

@@ -76,11 +76,7 @@ class SoakPlan:
 
 
 def soak(plan: SoakPlan, directory: Path, *, say: Callable[[str], None]) -> Soaked:
-    """Run it all.
-
-    Raises:
-        UnavailableError: this is not root.
-    """
+    """Run it all."""
     require_root("the soak")
     directory.chmod(0o755)  # clients are other users
     result = Soaked()

@@ -218,9 +218,6 @@ def open_path(name: str | bytes | Path, *, directory: int | None = None) -> Iter
     Args:
         name: the file's name.
         directory: the descriptor of the directory that a relative name is in.
-
-    Raises:
-        OSError: the file does not exist or cannot be reached.
     """
     descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
@@ -230,11 +227,7 @@ def open_path(name: str | bytes | Path, *, directory: int | None = None) -> Iter
 
 
 def set_mode(descriptor: int, mode: int) -> None:
-    """Set the permission bits of the file of a descriptor from `open_path`.
-
-    Raises:
-        OSError: the mode cannot be set.
-    """
+    """Set the permission bits of the file of a descriptor from `open_path`."""
     # fchmod(2) refuses O_PATH; the entry in /proc leads to the same file even if its name was replaced.
     Path(f"/proc/self/fd/{descriptor}").chmod(mode)
 

@@ -41,9 +41,6 @@ class WorkerPool:
 
         The call itself cannot be cancelled: if the future is cancelled, the call still runs and its result is
         discarded.
-
-        Raises:
-            RuntimeError: the pool is closed.
         """
         if self._closed:
             raise RuntimeError("the pool is closed, so that no thread would run the call")

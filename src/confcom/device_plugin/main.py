@@ -130,11 +130,7 @@ def compose(
     jitter: Callable[[], float],
     clock: Callable[[], float],
 ) -> DevicePlugin:
-    """Plan the resources, and return the plugin that serves them.
-
-    Raises:
-        SettingsError: the node's EPC does not suffice for the settings.
-    """
+    """Plan the resources, and return the plugin that serves them."""
     plan = plan_resources(discovery, settings.resources)
     metrics.record_discovery(discovery, plan)
     names = SocketNames(settings.device_plugin_dir, settings.installation, instance)

@@ -152,11 +152,7 @@ class Node:
         return result
 
     async def delete(self, kind: str, name: str, grace_period: float | None) -> None:
-        """Delete an object, and return when its processes have ended and its devices are free.
-
-        Raises:
-            NotFoundError: no such object.
-        """
+        """Delete an object, and return when its processes have ended and its devices are free."""
         found = self._objects.find(kind, name)
         if isinstance(found, Job):
             found.cancel_retry()

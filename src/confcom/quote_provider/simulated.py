@@ -31,12 +31,7 @@ class SimulatedQuoteProvider:
 
     @classmethod
     def open(cls, state_dir: Path) -> Self:
-        """Load the platform from a state directory.
-
-        Raises:
-            UnavailableError: there is none, or it cannot be read.
-            PlatformStateError: it is damaged, or written by another version.
-        """
+        """Load the platform from a state directory."""
         return cls(open_platform(state_dir))
 
     @classmethod
@@ -91,11 +86,7 @@ class SimulatedQuoteProvider:
         return self._quoting_enclave.quote_size
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> QuoteResult:
-        """Verify the report's MAC and sign its body.
-
-        Raises:
-            QuoteProviderError: INVALID_REPORT if the report was not made for this QE.
-        """
+        """Verify the report's MAC and sign its body."""
         try:
             quote, answer = self._quoting_enclave.quote(report, qe_report_info)
         except ReportRejectedError as error:

@@ -47,9 +47,6 @@ class SimulatedPlatform:
             seed: 32 random bytes.
             now: the current time (aware).
             ca_type: kind of CA that issues the PCK certificate.
-
-        Raises:
-            MalformedError: the seed is not 32 bytes.
         """
         # A platform is created once but loaded at every start, which this import would slow down.
         from confcom.simulation.issuing import issue_pki  # noqa: PLC0415 # see above

@@ -104,11 +104,7 @@ def _one_of_a_list(path: str) -> str:
 
 
 def chart_folder() -> Path:
-    """Return the folder of the chart that is part of this program.
-
-    Raises:
-        UnavailableError: it is missing from this installation.
-    """
+    """Return the folder of the chart that is part of this program."""
     folder = Path(str(resources.files("confcom.addon") / "chart"))
     if not (folder / "Chart.yaml").is_file():
         raise UnavailableError(
@@ -144,22 +140,14 @@ class Helm:
     seconds: float = HELM_SECONDS + GRACE_SECONDS
 
     def version(self) -> str:
-        """Return helm's version, as in `v4.3.1`.
-
-        Raises:
-            ClusterAccessError: there is no helm.
-        """
+        """Return helm's version, as in `v4.3.1`."""
         where = "https://helm.sh/docs/intro/install/"
         command = ["helm", "version", "--short"]
         done = call(self.run, command, "the chart cannot be installed", without_program=where)
         return done.stdout.decode(errors="replace").strip()
 
     def history(self) -> tuple[Revision, ...]:
-        """Return the release's revisions, oldest first; empty if it is not installed.
-
-        Raises:
-            ClusterAccessError: they cannot be read.
-        """
+        """Return the release's revisions, oldest first; empty if it is not installed."""
         failure = "the release cannot be read"
         done = self._call(failure, "history", "--output=json")
         if done.returncode and b"release: not found" in done.stderr:

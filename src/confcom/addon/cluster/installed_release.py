@@ -54,11 +54,7 @@ def read_live(api: KubeApi, manifests: Sequence[KubernetesObject]) -> LiveObject
 
 
 def read_drift(api: KubeApi, manifests: Sequence[KubernetesObject]) -> tuple[tuple[Drift, ...], LiveObjects]:
-    """Compare manifests with their live objects as far as this user may read them.
-
-    Raises:
-        ClusterAccessError: none of them can be read.
-    """
+    """Compare manifests with their live objects as far as this user may read them."""
     live = read_live(api, manifests)
     readable = [one for one in manifests if one not in live.refused]
     return without_secrets(drift(readable, live.objects, api.cluster.namespace), manifests), live

@@ -38,11 +38,7 @@ POLICIES = ",".join(
 
 
 def fetch_cluster_snapshot(api: KubeApi) -> Snapshot:
-    """Fetch everything, including the workloads of all namespaces.
-
-    Raises:
-        ClusterAccessError: the API server does not answer, or forbids it.
-    """
+    """Fetch everything, including the workloads of all namespaces."""
     objects = api.list_objects("nodes,daemonsets.apps,pods,jobs.batch", "--all-namespaces")
     seen = _snapshot(api, objects, api.list_objects("events", api.cluster.namespace_flag))
     try:
@@ -53,11 +49,7 @@ def fetch_cluster_snapshot(api: KubeApi) -> Snapshot:
 
 
 def fetch_daemon_snapshot(api: KubeApi) -> Snapshot:
-    """Fetch what a rollout needs: the nodes, and the objects of the add-on's own namespace.
-
-    Raises:
-        ClusterAccessError: the API server does not answer, or forbids it.
-    """
+    """Fetch what a rollout needs: the nodes, and the objects of the add-on's own namespace."""
     kinds = "daemonsets.apps,pods,controllerrevisions.apps,events"  # in this order: no DaemonSet is newer than its pods
     return _snapshot(api, api.list_objects("nodes"), api.list_objects(kinds, api.cluster.namespace_flag))
 
@@ -113,9 +105,6 @@ def look_at_root(
 
     Returns:
         The observation; None if no helper follows a published root.
-
-    Raises:
-        ClusterAccessError: the API server does not answer.
     """
     if not any(map(follows_root, daemons)):
         return None

@@ -95,13 +95,7 @@ class AddOn:
         self.run_watched(title, lambda helm: helm.upgrade(chart, seen.values, force), stoppable=True)
 
     def restore_revision(self, revision: int, title: str, *, last: int) -> None:
-        """Restore a revision of the release. Restoring the current revision undoes drift.
-
-        Raises:
-            ClusterAccessError: an object cannot be read or patched.
-            HelmError: helm failed.
-            RunningChangeError: another change is in progress.
-        """
+        """Restore a revision of the release. Restoring the current revision undoes drift."""
         self.journal.before, self.journal.restores = last, True
         force = prepare(self.helm, self.api, self.helm.installed(revision))
         self.run_watched(title, lambda helm: helm.rollback(revision, force), stoppable=False)

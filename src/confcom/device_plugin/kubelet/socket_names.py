@@ -139,9 +139,6 @@ def refuse_second_plugin(directory: Path, resources: Iterable[Resource], install
 
     The kubelet would take the later plugin for the successor of the earlier one, allocate the same EPC twice, and lose
     the resource when either ends. An instance of the same installation is its successor in an update.
-
-    Raises:
-        UnavailableError: there is such a plugin.
     """
     mine = {_digest(resource.name): resource.name for resource in resources}
     for path, found in _our_sockets(directory):

@@ -38,11 +38,7 @@ class CommandResult:
     stderr: str
 
     def json(self) -> dict[str, Any]:
-        """Parse its output as a JSON object.
-
-        Raises:
-            StepError: the output is something else.
-        """
+        """Parse its output as a JSON object."""
         value = None
         with contextlib.suppress(ValueError):
             value = json.loads(self.stdout)
@@ -122,11 +118,7 @@ class Commands:
         return self._run(self.shown(name, *arguments), self.argv(name, *arguments), accept)
 
     def run_module(self, module: str, *arguments: str) -> CommandResult:
-        """Run a program of the project that is not a `confcom` command, with the same interpreter.
-
-        Raises:
-            StepError: it failed.
-        """
+        """Run a program of the project that is not a `confcom` command, with the same interpreter."""
         shown = self.abbreviate(shlex.join(["python", "-m", module, *arguments]))
         return self._run(shown, [*self._module(module), *arguments], (0,))
 

@@ -78,11 +78,7 @@ class DeviceManager:
         self._removals: dict[str, asyncio.TimerHandle] = {}
 
     async def start(self) -> None:
-        """Unlink every socket in the directory, as a starting kubelet does, and serve Registration.
-
-        Raises:
-            UnavailableError: the registration socket cannot be created.
-        """
+        """Unlink every socket in the directory, as a starting kubelet does, and serve Registration."""
         self._directory.mkdir(parents=True, exist_ok=True)
         for entry in self._directory.iterdir():
             if stat.S_ISSOCK(entry.lstat().st_mode):
