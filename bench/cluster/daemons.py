@@ -27,16 +27,7 @@ class Daemon:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """What a daemon used while nobody asked anything of it but the kubelet's probes.
-
-    Args:
-        component: which.
-        node: where.
-        seconds: for how long that was.
-        cpu_seconds: on a CPU.
-        wakeups: how often its threads went to sleep by themselves.
-        resident: bytes, at the end.
-    """
+    """What a daemon used while nobody asked anything of it but the kubelet's probes."""
 
     component: str
     node: str

@@ -46,11 +46,7 @@ class _State(Enum):
 
 
 class ServerSession:
-    """The service's side of one connection; buffers at most one request.
-
-    Args:
-        max_request_size: largest request body accepted, in bytes.
-    """
+    """The service's side of one connection; buffers at most one request."""
 
     __slots__ = ("_decoder", "_kind", "_state")
 
@@ -132,12 +128,7 @@ class ServerSession:
 
 
 class ClientSession:
-    """The client's side of one connection.
-
-    Args:
-        request: the request to send.
-        max_response_size: largest response body accepted, in bytes.
-    """
+    """The client's side of one connection."""
 
     __slots__ = ("_decoder", "_kind", "data_to_send")
 

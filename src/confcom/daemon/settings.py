@@ -59,14 +59,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class SettingsParser:
-    """A parser of a daemon's flags, which reads them from a command line, the environment, or their defaults.
-
-    Args:
-        prog: the command's name in help and errors.
-        description: what the daemon does; the beginning of `--help`.
-        environ: the process environment (a parameter, so that tests need not change their own).
-        epilog: examples, shown unchanged at the end of `--help`.
-    """
+    """A parser of a daemon's flags, which reads them from a command line, the environment, or their defaults."""
 
     def __init__(self, prog: str, *, description: str, environ: Mapping[str, str], epilog: str = "") -> None:
         self._parser = _Parser(

@@ -18,10 +18,6 @@ class WorkerPool:
     concurrent.futures joins its threads when the interpreter exits, so one call that hangs would keep the daemon from
     stopping; this class does not. Callers limit how many calls wait. Everything but the calls themselves happens in the
     event loop's thread.
-
-    Args:
-        name: the threads' name.
-        size: the maximum number of concurrent calls; threads are started when they are needed.
     """
 
     def __init__(self, name: str, size: int = 1) -> None:

@@ -43,18 +43,7 @@ class SimulatedQuoteProvider:
         clock: Callable[[], datetime] = utc_now,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> Self:
-        """Load the platform from a state directory, or create one if there is none.
-
-        Args:
-            state_dir: the directory.
-            qe_identity: the quoting enclave; the platform and its root do not depend on it.
-            clock: gives the creation time of a new platform.
-            random_bytes: gives the seed of a new platform.
-
-        Raises:
-            UnavailableError: it can neither be read nor created.
-            PlatformStateError: the stored platform is damaged; it is left unchanged.
-        """
+        """Load the platform from a state directory, or create one if there is none."""
         return cls(open_or_create_platform(state_dir, clock=clock, random_bytes=random_bytes).platform, qe_identity)
 
     @property

@@ -74,13 +74,6 @@ def enable_add_on(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait
 def update_add_on(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, deadline: float) -> Changed:
     """Update an enabled add-on, node by node: on each node, the old daemon serves until the new one is ready.
 
-    Args:
-        add_on: the add-on of the cluster.
-        request: what the user wants to change.
-        dry_run: whether to stop before anything is changed.
-        wait: whether to wait until every node is ready.
-        deadline: seconds without progress after which waiting ends.
-
     Raises:
         NotEnabledError: there is nothing to update.
         PreflightError: a check failed, and nothing was changed.

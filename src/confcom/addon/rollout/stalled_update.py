@@ -112,8 +112,7 @@ class StabilityTracker:
     """By DaemonSet name."""
 
     def after(self, seen: Snapshot, now: float) -> tuple[StabilityTracker, tuple[StalledUpdate, ...]]:
-        """Return the tracker after one more snapshot, and the updates that have stalled; their quiet periods restart.
-        """
+        """Return the tracker after one more snapshot, and the stalled updates, whose quiet periods restart."""
         quiet_periods, stalled = {}, []
         for daemon, pods in _waiting_daemon_sets(seen):
             name = name_of(daemon)

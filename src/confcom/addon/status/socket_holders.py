@@ -28,8 +28,7 @@ _SERVICE = "aesm"
 
 
 def suspects_of(helper: DaemonPod, neighbours: Sequence[KubernetesObject]) -> str:
-    """Return who may serve the socket, for a helper that waits for a foreign one; empty if it waits for something else.
-    """
+    """Return who may serve the socket, for a helper that waits for a foreign one; empty for any other."""
     if not _waits_for_foreign_socket(helper):
         return ""
     pods = sorted(filter(may_serve, neighbours), key=_lacks_aesm_name)

@@ -66,8 +66,7 @@ class RefusalObservation:
 def refusals(
     events: Iterable[KubernetesObject], policies: Collection[str]
 ) -> dict[Controller, tuple[KubernetesObject, Cause, str]]:
-    """Return each controller's latest refusal by the add-on's policies or a quota: the event, the cause, the message.
-    """
+    """Return each controller's latest refusal by the add-on's policies or a quota: event, cause and message."""
     found = {}
     for event in sorted(events, key=event_time):
         about = mapping(event, "involvedObject")

@@ -48,19 +48,7 @@ disk, no descriptors) are retried, and once the helper runs, all errors are."""
 
 
 class SocketKeeper:
-    """Binds the path for one instance, and watches over it.
-
-    Args:
-        path: the socket's path.
-        me: this instance.
-        server: serves the listening sockets.
-        workers: runs inspections of the path, which may block.
-        stale: gets the TargetInfo of the instance that this one replaces.
-        limits: intervals and deadlines.
-        replace_foreign: whether another program's live socket may be replaced.
-        open_to_all: whether modes of the socket and its directory are kept so that every user can connect.
-        on_change: called whenever `problem` changes.
-    """
+    """Binds the path for one instance, and watches over it."""
 
     def __init__(
         self,
