@@ -15,8 +15,7 @@ from bench.cluster.client import SOCKET, Answered, Turns
 from bench.cluster.daemons import Daemon
 from bench.cluster.watch import end_group
 from bench.load import WrongAnswerError
-from bench.machine import SchedulerTimes
-from bench.signature import seconds_per_signature
+from bench.machine import SchedulerTimes, seconds_per_signature
 from bench.summary import Latency
 from e2e.add_on import EPC, ROOT
 from e2e.cluster import Cluster, Node
