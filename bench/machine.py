@@ -1,4 +1,4 @@
-"""The machine that is measured on: what it is, which core does what, what a process has used, what a signature costs."""
+"""The machine that is measured on: what it is, which core does what, what a process uses, what a signature costs."""
 
 from __future__ import annotations
 

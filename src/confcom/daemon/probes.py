@@ -49,14 +49,6 @@ class Readiness:
         self.reason = reason
         """Why the daemon is not ready; None if it is."""
 
-    def set_ready(self) -> None:
-        """Record that the daemon can serve."""
-        self.reason = None
-
-    def set_unready(self, reason: str) -> None:
-        """Record that the daemon cannot serve, and why."""
-        self.reason = reason
-
 
 @dataclass(frozen=True, slots=True)
 class ProbeAddress:

@@ -143,7 +143,7 @@ class QuoteHelper:
                 self._readiness_log.repeat(),
                 watch_loop(self._clock, self._metrics.loop_stall.observe),
             )
-            self._readiness.set_unready(STOPPING.reason)
+            self._readiness.reason = STOPPING.reason
             self._metrics.readiness_changed(STOPPING)
             await sockets.hand_back()
             sockets.leave()
@@ -168,10 +168,10 @@ class QuoteHelper:
         self._metrics.readiness_changed(problem)
         if problem is None:
             self._readiness_log.tell(None)
-            self._readiness.set_ready()
+            self._readiness.reason = None
         else:
             self._readiness_log.tell(problem.reason, code=problem.code, expected=problem.expected)
-            self._readiness.set_unready(problem.reason)
+            self._readiness.reason = problem.reason
 
 
 def make_observations(

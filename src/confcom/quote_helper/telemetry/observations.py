@@ -137,17 +137,20 @@ class PodMetrics(Collector):
             elif now - counts.last_seen >= POD_AWAY_SECONDS:
                 del self._pods[pod]
 
-    def describe(self) -> Iterator[Metric]:
-        """Return the metric without values, so that the registry knows its name."""
-        yield self._family()
-
     def collect(self) -> Iterator[Metric]:
         """Return the current values."""
-        family = self._family()
+        family = CounterMetricFamily(
+            "confcom_quote_helper_pod_requests",
+            "Answers, by the pod's UID (empty: unknown; other: pods beyond the limit), and success or failure",
+            labels=["pod", "outcome"],
+        )
         for pod, counts in (("", self._unknown), (OTHER_PODS, self._others), *self._pods.items()):
             family.add_metric([pod, "success"], counts.successes)
             family.add_metric([pod, "failure"], counts.failures)
         yield family
+
+    describe = collect
+    """The registry learns the name from it."""
 
     def _admit(self, pod: str) -> _Pod:
         if not pod:
@@ -156,14 +159,6 @@ class PodMetrics(Collector):
             return self._others
         counts = self._pods[pod] = _Pod(self._clock())
         return counts
-
-    @staticmethod
-    def _family() -> CounterMetricFamily:
-        return CounterMetricFamily(
-            "confcom_quote_helper_pod_requests",
-            "Answers, by the pod's UID (empty: unknown; other: pods beyond the limit), and success or failure",
-            labels=["pod", "outcome"],
-        )
 
 
 class ExpiryMetrics:
