@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Final, Protocol
 
+from bench.machine import resident_bytes
 from fuzz.corpus import Corpus
 from fuzz.inputs import Input
 from fuzz.mutations import Generator
@@ -114,12 +114,6 @@ class Tally:
         known = {bug.finding.rule for bug in self.bugs}
         self.bugs += [bug for bug in other.bugs if bug.finding.rule not in known]
         self.rss += other.rss
-
-
-def resident_bytes(pid: int) -> int:
-    """A process' memory, in bytes (VmRSS of /proc/PID/status)."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) * 1024
 
 
 def run_campaign(

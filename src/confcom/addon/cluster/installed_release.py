@@ -71,12 +71,13 @@ def look_at_release(helm: Helm, api: KubeApi) -> ReleaseSeen:
             return ReleaseSeen(last, can_roll_back=can_roll_back(history))
         drifts, live = read_drift(api, helm.installed())
     except (ClusterAccessError, HelmError) as error:
-        return ReleaseSeen(doubt=_told(error))
+        return ReleaseSeen(doubt=told(error))
     hidden = [f"{text(one, 'kind')} {name_of(one)}" for one in live.refused if text(one, "kind") != SECRET]
     return ReleaseSeen(last, drifts, f"this user may not read {', '.join(hidden)}" if hidden else "")
 
 
-def _told(error: ConfcomError) -> str:
+def told(error: ConfcomError) -> str:
+    """Return what happened and why, on one line."""
     return f"{error.what}: {error.why}" if error.why else error.what
 
 

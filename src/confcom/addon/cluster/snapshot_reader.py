@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from concurrent import futures
 
-from confcom.addon.cluster.installed_release import read_live
+from confcom.addon.cluster.installed_release import read_live, told
 from confcom.addon.cluster.kubectl import KubeApi
 from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError
 from confcom.addon.daemons.daemon_log import own_reason
@@ -77,10 +77,8 @@ def look_at_refusals(api: KubeApi, policies: Collection[str]) -> RefusalObservat
     try:
         events = api.list_objects("events", "--all-namespaces", f"--field-selector=reason={FAILED_CREATE}")
     except ClusterAccessError as error:
-        why = f"{error.what}: {error.why}" if error.why else error.what
-        return RefusalObservation(
-            doubt=f"refusals of workloads' Pods: the events of all namespaces cannot be read: {why}"
-        )
+        doubt = f"refusals of workloads' Pods: the events of all namespaces cannot be read: {told(error)}"
+        return RefusalObservation(doubt=doubt)
     found = tuple(refusals(events, policies))
     known = [one for one in found if one[1] in API_VERSIONS][:MOST_CONTROLLERS]
     unread = frozenset(found) - frozenset(known)
