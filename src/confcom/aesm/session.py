@@ -132,9 +132,9 @@ class ClientSession:
 
     __slots__ = ("_decoder", "_kind", "data_to_send")
 
-    def __init__(self, request: QuotingRequest, max_response_size: int = MAX_RESPONSE_SIZE) -> None:
+    def __init__(self, request: QuotingRequest) -> None:
         self._kind = request.kind
-        self._decoder = FrameDecoder(max_response_size)
+        self._decoder = FrameDecoder(MAX_RESPONSE_SIZE)
         self.data_to_send: Final = encode_frame(encode_request(request))
 
     def receive(self, data: bytes) -> QuotingResponse | None:

@@ -108,10 +108,10 @@ class SettingsParser:
             help=_help(f"{text} (default: {shown}; {flag.variable})"),
         )
 
-    def add_switch(self, name: str, *, text: str, variable: str = "", default: bool = False) -> None:
+    def add_switch(self, name: str, *, text: str, default: bool = False) -> None:
         """Declare `name` and `--no-name`. The variable accepts true/false, yes/no, on/off, 1/0."""
         shown = "on" if default else "off"
-        flag = Flag(name, text, variable or _variable(name), parse_switch, default, shown)
+        flag = Flag(name, text, _variable(name), parse_switch, default, shown)
         self.flags.append(flag)
         self._parser.add_argument(
             name,

@@ -20,9 +20,9 @@ class WorkerPool:
     event loop's thread.
     """
 
-    def __init__(self, name: str, size: int = 1) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._size = size
+        self._size = 1
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads = 0
         self._unfinished = 0

@@ -47,7 +47,6 @@ class QuoteHelper:
         clock: monotonic seconds.
         limits: deadlines and caps.
         registry: where the metrics are registered.
-        wall_clock: seconds since the epoch, for the audit file.
     """
 
     def __init__(
@@ -59,7 +58,6 @@ class QuoteHelper:
         clock: Callable[[], float],
         limits: HelperLimits,
         registry: CollectorRegistry,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._open_backend = open_backend
@@ -72,7 +70,7 @@ class QuoteHelper:
         self._probes = ProbeServer(standard_routes(self._readiness, registry, clock))
         self._clock = clock
         self._observations = make_observations(
-            settings, metrics=self._metrics, registry=registry, clock=clock, wall_clock=wall_clock
+            settings, metrics=self._metrics, registry=registry, clock=clock, wall_clock=time.time
         )
 
     async def run(self, stop: asyncio.Event) -> None:

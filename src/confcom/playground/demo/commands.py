@@ -155,9 +155,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             stream.close()
 
 
-def read_tail(path: Path, lines: int = 5) -> str:
+def read_tail(path: Path) -> str:
     """Return the last lines of a log, for an error message; "" if the log cannot be read."""
     try:
-        return " / ".join(path.read_text(errors="replace").splitlines()[-lines:])
+        return " / ".join(path.read_text(errors="replace").splitlines()[-5:])
     except OSError:
         return ""
