@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.idle import idle_connections
 from bench.load import ENCLAVE, WrongAnswerError
-from bench.machine import Cores, describe_machine, load_average, on_core, resident_bytes
+from bench.machine import Cores, describe_machine, load_average, on_core, resident_bytes, seconds_per_signature
+from bench.other_user import idle_connections
 from bench.rounds import Rounds, Tally, run_rounds
-from bench.sequences import single_calls, whole_sequences
-from bench.serving import DEFAULT, FEATURES, VARIANTS, Bench, beside_key, helper_of
-from bench.signature import seconds_per_signature
-from bench.startup import seconds_to_ready
+from bench.serving import DEFAULT, FEATURES, VARIANTS, Bench, beside_key, helper_of, seconds_to_ready
 from bench.summary import Latency, Spread
+from testkit.replay.model import ClientSequence
+from testkit.replay.sequences import FORTANIX, GRAMINE, INTEL_QUOTE_EX, OPEN_ENCLAVE, ReplayedClient
 from testkit.replay.verification import QuoteVerifier
 
 IDLE = "idle"
@@ -27,6 +27,7 @@ IDLE_SECONDS = 3600.0
 """Deadlines of the helper that bears the idle ones: longer than it runs."""
 SIGNATURES = 5000
 """Of each kind, for the table: an eighth of a second."""
+WHOLE: Sequence[ClientSequence] = (OPEN_ENCLAVE, GRAMINE, FORTANIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +85,6 @@ class Results:
 def measure(plan: Plan, directory: Path, *, say: Callable[[str], None]) -> Results:
     """Measure all of it.
 
-    Args:
-        plan: how much.
-        directory: an empty one.
-        say: told what is done now.
-
     Raises:
         WrongAnswerError: a server gave an answer that is none, or a quote that does not verify.
     """
@@ -139,7 +135,7 @@ def measure(plan: Plan, directory: Path, *, say: Callable[[str], None]) -> Resul
         resident=resident,
         ready=ready,
         idle=idle,
-        verified=_verify([kept for tally in tallies for kept in tally.sample], bench.state_dir),
+        verified=verify_sample([kept for tally in tallies for kept in tally.sample], bench.state_dir),
     )
 
 
@@ -167,10 +163,45 @@ def _beside_idle(plan: Plan, bench: Bench, cores: Cores) -> IdleResult:
     return IdleResult(rounds.tallies[DEFAULT], rounds.tallies[IDLE], held, reopened, resident)
 
 
-def _verify(sample: list[tuple[bytes, bytes]], state_dir: Path) -> int:
+def verify_sample(sample: Sequence[tuple[bytes, bytes]], state_dir: Path) -> int:
+    """Verify quotes with their report data; return how many there were.
+
+    Raises:
+        WrongAnswerError: one does not verify.
+    """
     verifier = QuoteVerifier(state_dir)
     for quote, report_data in sample:
         verdict = verifier.verify(quote, ENCLAVE, report_data)
         if not verdict.ok:
             raise WrongAnswerError(f"a quote does not verify: {verdict.failures}")
     return len(sample)
+
+
+def single_calls(path: Path, repetitions: int) -> dict[str, Latency]:
+    """Every call of Intel's library, from before connect() to the end of the answer, by its name."""
+    seconds = defaultdict(list)
+    for _ in range(repetitions):
+        # The second call of InitQuoteEx is the one that needs the provider, the second quote has qe_report_info.
+        seen: set[str] = set()
+        for exchange in _run(INTEL_QUOTE_EX, path):
+            name = exchange.call.call
+            seconds[f"{name}, with everything" if name in seen else name].append(exchange.seconds)
+            seen.add(name)
+    return {name: Latency.of(values) for name, values in seconds.items()}
+
+
+def whole_sequences(path: Path, repetitions: int) -> dict[str, Latency]:
+    """A new process' calls up to its quote, without what the client and its enclave do in between."""
+    return {
+        sequence.name: Latency.of(
+            [sum(exchange.seconds for exchange in _run(sequence, path)) for _ in range(repetitions)]
+        )
+        for sequence in WHOLE
+    }
+
+
+def _run(sequence: ClientSequence, path: Path):  # type: ignore[no-untyped-def] # noqa: ANN202 # replay is not typed
+    run = ReplayedClient(sequence, path).run()
+    if run.failure:
+        raise WrongAnswerError(f"{sequence.name}: {run.failure}")
+    return run.exchanges

@@ -13,11 +13,7 @@ from e2e.cluster.cgroups import Hierarchy, hierarchies, remove
 
 @dataclass(frozen=True, slots=True)
 class MemoryGroup:
-    """A control group, of either version; only version 1 was tried.
-
-    Args:
-        folder: its own.
-    """
+    """A control group, of either version; only version 1 was tried."""
 
     folder: Path
 
@@ -62,11 +58,7 @@ class MemoryGroup:
 
 
 def memory_hierarchy(mountinfo: str) -> Hierarchy:
-    """Where memory is counted, from the text of /proc/self/mountinfo.
-
-    Raises:
-        UnavailableError: nowhere.
-    """
+    """Where memory is counted, from the text of /proc/self/mountinfo."""
     found = hierarchies(mountinfo)
     for one in found:
         if one.type == "cgroup" and "memory" in one.options.split(","):
@@ -83,15 +75,7 @@ def memory_hierarchy(mountinfo: str) -> Hierarchy:
 
 @contextlib.contextmanager
 def limited_memory(name: str, size: int) -> Iterator[MemoryGroup]:
-    """A group of its own for the block, at the top of the hierarchy; what still runs in it at the end is killed.
-
-    Args:
-        name: the group's.
-        size: its limit in bytes.
-
-    Raises:
-        UnavailableError: no hierarchy counts memory.
-    """
+    """A group of its own for the block, at the top of the hierarchy; what still runs in it at the end is killed."""
     hierarchy = memory_hierarchy(Path("/proc/self/mountinfo").read_text())
     hierarchy.open_to_groups()
     group = MemoryGroup(hierarchy.create(name))

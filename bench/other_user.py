@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import resource
+import select
+import socket
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from confcom.errors import UnavailableError
@@ -16,17 +20,18 @@ STOP = "stop"
 """What the parent sends when the work is to end."""
 END_SECONDS = 60.0
 """For a child to end after that; Intel's client alone may wait 15 s for an answer."""
+IDLE_UID = 65_531
+"""Who holds the idle connections: a peer of its own, no user that a distribution has."""
+UP_SECONDS = 60.0
+"""For all idle connections to be made."""
+IDLE_POLL_SECONDS = 0.05
 
 Work = Callable[[Connection], dict[str, Any]]
 """Runs until something comes over the connection (`stopped`), may send messages before, and returns its result."""
 
 
 def require_root(purpose: str) -> None:
-    """Only root can start processes of other users.
-
-    Raises:
-        UnavailableError: this is not root.
-    """
+    """Only root can start processes of other users."""
     if os.geteuid() != 0:
         raise UnavailableError(
             f"{purpose} needs peers of their own",
@@ -41,12 +46,7 @@ def stopped(parent: Connection, seconds: float = 0.0) -> bool:
 
 
 class Child:
-    """Work that runs.
-
-    Args:
-        process: where.
-        connection: to it.
-    """
+    """Work that runs."""
 
     def __init__(self, process: multiprocessing.process.BaseProcess, connection: Connection) -> None:
         self._process = process
@@ -121,3 +121,33 @@ def _become(uid: int, work: Work, ends: tuple[Connection, Connection], *, core: 
     os.setgid(uid)
     os.setuid(uid)
     own.send(work(own))
+
+
+@contextlib.contextmanager
+def idle_connections(path: Path, count: int, *, core: int) -> Iterator[Child]:
+    """Hold so many, as another user, and reopen those that are closed; they are all there when the block begins."""
+    with running_as(IDLE_UID, "the idle peer", functools.partial(_hold, str(path), count), core=core) as child:
+        child.receive(UP_SECONDS)
+        yield child
+
+
+def _hold(path: str, count: int, parent: Connection) -> dict[str, int]:
+    held: dict[int, socket.socket] = {}
+    reopened = 0
+    with select.epoll() as epoll:
+
+        def fill() -> None:
+            while len(held) < count:
+                sock = socket.socket(socket.AF_UNIX)
+                sock.connect(path)
+                held[sock.fileno()] = sock
+                epoll.register(sock, select.EPOLLRDHUP)
+
+        fill()
+        parent.send(len(held))
+        while not stopped(parent):
+            for descriptor, _ in epoll.poll(IDLE_POLL_SECONDS):
+                held.pop(descriptor).close()
+                reopened += 1
+            fill()
+    return {"held": len(held), "reopened": reopened}

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bench.load import PreparedQuote, prepare, serve_all, target_of
-from bench.machine import Cores, cpu_when_idle, on_core
+from bench.machine import Cores, cpu_when_idle, on_core, seconds_per_signature
 from bench.serving import Server
-from bench.signature import seconds_per_signature
 from bench.summary import Latency, Spread
 
 SIGNATURES = 1000

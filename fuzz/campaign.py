@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Final, Protocol
 
+from bench.machine import resident_bytes
 from fuzz.corpus import Corpus
 from fuzz.inputs import Input
 from fuzz.mutations import Generator
@@ -116,34 +116,13 @@ class Tally:
         self.rss += other.rss
 
 
-def resident_bytes(pid: int) -> int:
-    """A process' memory, in bytes (VmRSS of /proc/PID/status)."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) * 1024
-
-
-def run_campaign(
-    name: str,
-    plan: Plan,
-    target: Target,
-    *,
-    max_growth: int = MAX_GROWTH,
-    clock: Callable[[], float] = time.monotonic,
-) -> Tally:
-    """Run the inputs of a plan against a target.
-
-    Args:
-        name: the tally's.
-        plan: which inputs.
-        target: what they are run against.
-        max_growth: bytes that its process may grow by after the warm-up.
-        clock: monotonic seconds.
-    """
+def run_campaign(name: str, plan: Plan, target: Target) -> Tally:
+    """Run the inputs of a plan against a target; the name is the tally's."""
     tally, generator = Tally(name), Generator(target.corpus, plan.seed)
-    started = clock()
+    started = time.monotonic()
     warm, before = min(WARM_UP, plan.count // 10), resident_bytes(target.pid)
     for start in range(plan.first, plan.first + plan.count, BATCH):
-        if clock() - started >= plan.seconds:
+        if time.monotonic() - started >= plan.seconds:
             break
         indexes = range(start, min(start + BATCH, plan.first + plan.count))
         inputs = [generator.make(index) for index in indexes]
@@ -152,9 +131,9 @@ def run_campaign(
         if tally.inputs - len(indexes) < warm <= tally.inputs:
             before = resident_bytes(target.pid)
     after = resident_bytes(target.pid)
-    tally.seconds = clock() - started
+    tally.seconds = time.monotonic() - started
     tally.rss.append((before, after))
-    if after - before > max_growth:
+    if after - before > MAX_GROWTH:
         tally.found("memory grows", f"from {before} to {after} bytes within {tally.inputs} inputs")
     return tally
 

@@ -15,7 +15,7 @@ from fuzz.model import GET_QUOTE, IDS, INIT, LEGACY_KINDS, MAX_LISTED, NUM, QUOT
 from fuzz.wire import HEADER_SIZE, Field, Tree, parse
 
 VECTORS: Final = Path(__file__).resolve().parent.parent / "tests" / "vectors" / "aesm"
-"""Frames recorded from Intel's client."""
+"""Recorded frames, one to a .hex file; those of servers begin with `resp_`."""
 
 REPORTS: Final = 8
 """Reports that the quoting enclave accepts, in turn of both layouts; with several, an answer to another one shows."""
@@ -33,23 +33,15 @@ class Corpus:
     """432 bytes each; only these are quoted."""
 
 
-def make_corpus(target_info: TargetInfo, vectors: Path = VECTORS) -> Corpus:
-    """Recorded requests, and requests with reports for a quoting enclave.
-
-    Args:
-        target_info: the quoting enclave's.
-        vectors: a folder of recorded frames, one to a .hex file; those of servers begin with `resp_`.
-
-    Raises:
-        SettingsError: nothing is recorded there.
-    """
+def make_corpus(target_info: TargetInfo) -> Corpus:
+    """Recorded requests, and requests with reports for a quoting enclave."""
     recorded = tuple(
         parse(bytes.fromhex(path.read_text())[HEADER_SIZE:])
-        for path in sorted(vectors.glob("*.hex"))
+        for path in sorted(VECTORS.glob("*.hex"))
         if not path.name.startswith("resp_")
     )
     if not recorded:
-        raise SettingsError(f"no recorded requests are in {vectors}", remedy="run the fuzzer in a whole checkout")
+        raise SettingsError(f"no recorded requests are in {VECTORS}", remedy="run the fuzzer in a whole checkout")
     enclave = SimulatedEnclave.from_name("fuzzed")
     formats = tuple(ReportKeyFormat)
     reports = tuple(

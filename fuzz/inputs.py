@@ -45,11 +45,7 @@ class Input:
 
     @classmethod
     def parse(cls, text: str) -> Input:
-        """Read the text form.
-
-        Raises:
-            MalformedError: it is not one.
-        """
+        """Read the text form."""
         pieces, _, ending = text.strip().partition("/")
         try:
             return cls(tuple(map(bytes.fromhex, pieces.split("+"))) if pieces else (), Ending(ending))
@@ -60,11 +56,7 @@ class Input:
 
 
 def read_inputs(folder: Path) -> Iterator[Input]:
-    """The inputs kept in a folder's .txt files, one a line; lines that begin with # say what they are for.
-
-    Raises:
-        MalformedError: a line is no input.
-    """
+    """The inputs kept in a folder's .txt files, one a line; lines that begin with # say what they are for."""
     for path in sorted(folder.glob("*.txt")):
         for line in path.read_text().splitlines():
             if line and not line.startswith("#"):

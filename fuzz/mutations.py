@@ -48,12 +48,7 @@ MAX_SINGLE_BYTES: Final = 300
 
 
 class Generator:
-    """Makes inputs.
-
-    Args:
-        corpus: what to begin with.
-        seed: another one gives other inputs.
-    """
+    """Makes inputs."""
 
     def __init__(self, corpus: Corpus, seed: int) -> None:
         self._corpus = corpus

@@ -120,7 +120,6 @@ def _fields(data: bytes) -> dict[int, int | bytes]:
 
 
 def _content_is_right(expected: Expected, fields: dict[int, int | bytes], rules: Rules) -> bool:
-    """Whether the fields besides the code are those that this answer must have."""
     rest = {number: value for number, value in fields.items() if number != 1}
     sent = expected.sent
     if sent is None or expected.kind in LEGACY_KINDS:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 import uvloop
 
@@ -47,25 +47,12 @@ EVENTS: Final[Mapping[type, frozenset[End]]] = {
 """What the session must say, for each way to end."""
 
 
-class Session(Protocol):
-    """What is fuzzed first: `ServerSession`, or one with a planted bug."""
-
-    def receive(self, data: bytes) -> RequestReceived | ProtocolViolation | None:
-        """Take what arrived."""
-
-    def receive_eof(self) -> PeerClosed | ProtocolViolation | None:
-        """The peer sends no more."""
-
-    def respond(self, response: Response) -> bytes:
-        """The answer's bytes."""
-
-
 @dataclass(slots=True, eq=False)
 class _Connection:
     """One input on its way; the service delivers to it."""
 
     sent: Input
-    session: Session
+    session: ServerSession
     events: list[RequestReceived | ProtocolViolation | PeerClosed] = field(default_factory=list)
     ticket: Ticket[_Connection] | None = None
     answer: bytes = b""
@@ -85,14 +72,14 @@ class SessionTarget:
     """Runs inputs in this process, many beside each other, as many clients of one peer would.
 
     Args:
-        make_session: makes a connection's session.
+        make_session: makes a connection's session: `ServerSession`, or one with a planted bug.
         wrap_provider: puts something around the simulated provider.
     """
 
     def __init__(
         self,
         *,
-        make_session: Callable[[], Session] = ServerSession,
+        make_session: Callable[[], ServerSession] = ServerSession,
         wrap_provider: Callable[[QuoteProvider], QuoteProvider] = lambda provider: provider,
     ) -> None:
         self._make_session = make_session

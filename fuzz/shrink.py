@@ -14,20 +14,14 @@ MAX_TRIES: Final = 2_000
 """Smaller inputs that are tried for one finding: a second or so, and enough for a request of ten fields."""
 
 
-def shrink(sent: Input, still_fails: Callable[[Input], bool], *, max_tries: int = MAX_TRIES) -> Input:
-    """Make an input smaller as long as it fails.
-
-    Args:
-        sent: one that fails.
-        still_fails: whether another one breaks the same rule.
-        max_tries: how often it is asked at most.
-    """
+def shrink(sent: Input, still_fails: Callable[[Input], bool]) -> Input:
+    """Make an input smaller as long as it breaks the same rule."""
     tries = 0
     smaller = True
     while smaller:
         smaller = False
         for candidate in _smaller(sent):
-            if tries >= max_tries:
+            if tries >= MAX_TRIES:
                 return sent
             tries += 1
             if still_fails(candidate):

@@ -104,11 +104,7 @@ def frame(body: bytes) -> bytes:
 
 
 def parse(body: bytes) -> Tree:
-    """Bytes to a tree that encodes to the same message: what sub-messages hold is opened where it is a message.
-
-    Raises:
-        NotProtobufError: it is no message.
-    """
+    """Bytes to a tree that encodes to the same message: what sub-messages hold is opened where it is a message."""
     return tuple(_node(body, found, deeper=True) for found in scan(body))
 
 

@@ -63,11 +63,7 @@ def aesm_codes() -> Iterator[Coded]:
 
 
 def codes(source: Path = SOURCE) -> Iterator[Coded]:
-    """Find all codes.
-
-    Args:
-        source: the folder of packages.
-    """
+    """Find all codes."""
     for path in sorted(source.rglob("*.py")):
         package = path.relative_to(source).parts[0].removesuffix(".py")
         tree = ast.parse(path.read_text())

@@ -18,13 +18,7 @@ MODULES = {"device-plugin": b"confcom.device_plugin", "quote-helper": b"confcom.
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A daemon's process.
-
-    Args:
-        component: as in `MODULES`.
-        node: where.
-        pid: as this machine counts.
-    """
+    """A daemon's process."""
 
     component: str
     node: str
@@ -33,16 +27,7 @@ class Daemon:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """What a daemon used while nobody asked anything of it but the kubelet's probes.
-
-    Args:
-        component: which.
-        node: where.
-        seconds: for how long that was.
-        cpu_seconds: on a CPU.
-        wakeups: how often its threads went to sleep by themselves.
-        resident: bytes, at the end.
-    """
+    """What a daemon used while nobody asked anything of it but the kubelet's probes."""
 
     component: str
     node: str

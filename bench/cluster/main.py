@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.cluster.measure import Plan, Results, measure, uninstall
 from bench.cluster.table import as_json, as_table
+from bench.command_line import parser_of, say_as, write_results
 from bench.load import WrongAnswerError
-from bench.main import default_output
 from confcom.errors import ConfcomError, ExitCode, explain
 from e2e import images
 from e2e.cluster import Cluster, Shape
 from e2e.cluster.lifecycle import interrupt_on_signals
 from e2e.conftest import NODES, only_session
 
+_say = say_as("bench")
+
 
 def main(arguments: Sequence[str]) -> int:
     """Measure, print the table, write the JSON."""
-    options = _parser().parse_args(arguments)
-    plan = Plan(
-        rounds=options.rounds,
-        quotes=options.quotes,
-        processes=options.processes,
-        clients=options.clients,
-        starts=options.starts,
-        restarts=options.restarts,
-        updates=options.updates,
-        idle_seconds=options.idle_seconds,
-    )
+    numbers = vars(_parser().parse_args(arguments))
+    output = numbers.pop("output")
     try:
-        results = _measure(plan)
+        results = _measure(Plan(**numbers))
     except WrongAnswerError as error:
         _say(f"wrong answer: {error}")
         return ExitCode.FAILED
@@ -46,10 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         _say("interrupted")
         return ExitCode.INTERRUPTED
     sys.stdout.write(as_table(results))
-    output = options.output or default_output("cluster", datetime.now(UTC))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(as_json(results), indent=1) + "\n")
-    sys.stdout.write(f"All of it: {output}\n")
+    write_results("cluster", output, as_json(results))
     return ExitCode.OK
 
 
@@ -73,14 +61,8 @@ def _measure(plan: Plan) -> Results:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.cluster",
-        description="Measure the add-on on a real cluster of this machine: the running one, or a new one for the time.",
-        epilog="examples: --output now.json; --starts 5 --restarts 2 --updates 1 --idle-seconds 10 for a first look",
-    )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
     usual = Plan()
-    for name, default, text in (
+    numbers = (
         ("rounds", usual.rounds, "rounds of quotes from pods, and as many from the node"),
         ("quotes", usual.quotes, "quotes of each pod in each round"),
         ("processes", usual.processes, "pods that quote"),
@@ -88,18 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         ("starts", usual.starts, "starts of pods with EPC, and as many without"),
         ("restarts", usual.restarts, "restarts of a kubelet"),
         ("updates", usual.updates, "updates of each daemon"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: {default})")
-    parser.add_argument(
-        "--idle-seconds",
-        type=float,
-        default=usual.idle_seconds,
-        metavar="N",
-        help=f"how long the idle daemons are watched (default: {usual.idle_seconds:g})",
+        ("idle-seconds", usual.idle_seconds, "how long the idle daemons are watched"),
     )
-    return parser
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"bench: {line}\n")
-    sys.stderr.flush()
+    return parser_of(
+        "bench.cluster",
+        "Measure the add-on on a real cluster of this machine: the running one, or a new one for the time.",
+        numbers,
+        epilog="examples: --output now.json; --starts 5 --restarts 2 --updates 1 --idle-seconds 10 for a first look",
+    )

@@ -13,14 +13,13 @@ from bench.cluster.changes import REPORT_SECONDS, Restart, Update, restarts, upd
 from bench.cluster.daemons import Idle, daemons, watch_idle
 from bench.cluster.pods import Held, Starts, held_by, start_pairs
 from bench.cluster.quoting import Load, Quoted, run_load
-from bench.load import ENCLAVE, WrongAnswerError
 from bench.machine import Cores, describe_machine, load_average, resident_bytes
+from bench.measure import verify_sample
 from confcom.quote_provider.state_directory import STATE_FILE
 from e2e import add_on
 from e2e.add_on import EPC, SIMULATED_LABEL, SYSTEM
 from e2e.cluster import Cluster, Node
 from e2e.waiting import until
-from testkit.replay.verification import QuoteVerifier
 
 SGX_NODES = 2
 """Of the cluster's nodes, the first ones."""
@@ -152,22 +151,13 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 
 def verify(cluster: Cluster, quoted: Quoted, directory: Path) -> int:
-    """Verify the sample against the cluster's simulated root; returns how many there were.
-
-    Raises:
-        WrongAnswerError: one does not verify.
-    """
+    """Verify the sample against the cluster's simulated root; returns how many there were."""
     kept = cluster.kubectl_json("get", "secret", ROOT_SECRET, f"--namespace={SYSTEM}")["data"][STATE_FILE]
     state = directory / "platform"
     state.mkdir(mode=0o700)
     (state / STATE_FILE).touch(mode=0o600)
     (state / STATE_FILE).write_bytes(base64.b64decode(kept))
-    verifier = QuoteVerifier(state)
-    for quote, report_data in quoted.sample:
-        verdict = verifier.verify(quote, ENCLAVE, report_data)
-        if not verdict.ok:
-            raise WrongAnswerError(f"a quote does not verify: {verdict.failures}")
-    return len(quoted.sample)
+    return verify_sample(quoted.sample, state)
 
 
 def describe(cluster: Cluster) -> dict[str, object]:

@@ -15,8 +15,7 @@ from bench.cluster.client import SOCKET, Answered, Turns
 from bench.cluster.daemons import Daemon
 from bench.cluster.watch import end_group
 from bench.load import WrongAnswerError
-from bench.machine import SchedulerTimes
-from bench.signature import seconds_per_signature
+from bench.machine import SchedulerTimes, seconds_per_signature
 from bench.summary import Latency
 from e2e.add_on import EPC, ROOT
 from e2e.cluster import Cluster, Node
@@ -108,14 +107,6 @@ def run_load(
 ) -> Quoted:
     """Run all rounds.
 
-    Args:
-        cluster: where.
-        node: on which pods and processes are.
-        namespace: for the pods.
-        of: the daemons of that node.
-        load: how much.
-        directory: an empty one, for results.
-
     Raises:
         WrongAnswerError: an answer was none, or not over the report that was sent.
         UnavailableError: a process did not do its part in time.
@@ -165,11 +156,7 @@ def _round(
 
 
 def together(answers: Sequence[Answered]) -> tuple[float, list[float]]:
-    """Of all processes of a round: seconds from the first one's begin to the last one's end, and all latencies.
-
-    Raises:
-        WrongAnswerError: one of them got a wrong answer.
-    """
+    """Of all processes of a round: seconds from the first one's begin to the last one's end, and all latencies."""
     for answer in answers:
         if answer.failure:
             raise WrongAnswerError(answer.failure)

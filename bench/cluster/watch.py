@@ -63,11 +63,7 @@ class Watch:
             self._more.notify_all()
 
     def wait(self, found: Callable[[Sequence[Change]], T | None], what: str, *, seconds: float) -> T:
-        """Look at the changes again at each new one, until something is found in them.
-
-        Raises:
-            UnavailableError: nothing was found in time, or the watch ended.
-        """
+        """Look at the changes again at each new one, until something is found in them."""
         deadline = time.monotonic() + seconds
         with self._more:
             while True:
@@ -84,13 +80,7 @@ class Watch:
 
 @contextmanager
 def watching(cluster: Cluster, path: str, query: str = "") -> Iterator[Watch]:
-    """Watch a collection of the API, from what is there now; what is there comes first, as ADDED.
-
-    Args:
-        cluster: where.
-        path: of the collection, as in /api/v1/nodes.
-        query: more parameters, as in fieldSelector=metadata.name%3Dnode.
-    """
+    """Watch a collection of the API, from what is there now; what is there comes first, as ADDED."""
     url = f"{path}?watch=1&timeoutSeconds={WATCH_SECONDS}" + (f"&{query}" if query else "")
     process = subprocess.Popen(
         cluster.entering(["kubectl", "get", "--raw", url]),

@@ -41,14 +41,7 @@ class GoPlugin:
 
     @classmethod
     def find(cls, cache: Path | None = None) -> GoPlugin:
-        """Whether it is there, `path` shows.
-
-        Args:
-            cache: where it stays; by default beside the cluster's programs.
-
-        Raises:
-            UnavailableError: there is no Go, or it does not run.
-        """
+        """Whether it is there, `path` shows."""
         go = packages.find("go") or shutil.which("go", path="/usr/local/go/bin")
         if go is None:
             raise _not_built("there is no Go here")
@@ -59,14 +52,7 @@ class GoPlugin:
         return cls(go, version, (cache or default_cache()) / f"device-plugin-{digest.hexdigest()[:16]}")
 
     def build(self, *, say: Callable[[str], None]) -> Path:
-        """The program, built if it was not yet.
-
-        Args:
-            say: told what takes time.
-
-        Raises:
-            UnavailableError: Go could not build it.
-        """
+        """The program, built if it was not yet."""
         if not self.path.exists():
             cache = self.path.parent
             cache.mkdir(parents=True, exist_ok=True)

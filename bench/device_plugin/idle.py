@@ -50,13 +50,7 @@ class IdleRun:
 
 
 def idle(seconds: float, mib: int, directory: Path) -> IdleRun:
-    """Have a plugin registered and leave it alone; nobody asks its probes.
-
-    Args:
-        seconds: how long.
-        mib: the node's size.
-        directory: an empty one with a short path.
-    """
+    """Have a plugin registered and leave it alone; nobody asks its probes."""
     cores = Cores.choose()
     with on_core(cores.clients):
         offer = offer_of(mib, directory / "offer", core=cores.server)

@@ -84,11 +84,7 @@ class Registration:
 
 
 class MeasuringKubelet:
-    """Listens on kubelet.sock in a directory for as long as it is entered.
-
-    Args:
-        directory: the device plugin directory.
-    """
+    """Listens on kubelet.sock in a directory for as long as it is entered."""
 
     def __init__(self, directory: Path) -> None:
         self._server = grpc.server(ThreadPoolExecutor(THREADS))
@@ -121,11 +117,7 @@ class MeasuringKubelet:
             return dict(self._counts)
 
     def registered(self, resources: Collection[str], *, since: float = 0.0) -> dict[str, Registration]:
-        """Wait until each of these was registered after this time, and its list is here.
-
-        Raises:
-            MissingError: one was not.
-        """
+        """Wait until each of these was registered after this time, and its list is here."""
 
         def fresh() -> dict[str, Registration]:
             return {

@@ -55,11 +55,7 @@ class Offer:
         return _allocate_request(ids)
 
     def check_answer(self, encoded: bytes, size: int) -> None:
-        """See that an encoded answer is the one for so many devices of EPC.
-
-        Raises:
-            WrongAnswerError: it is another one.
-        """
+        """See that an encoded answer is the one for so many devices of EPC."""
         wanted = pb.ContainerAllocateResponse()
         wanted.CopyFrom(self.answers[EPC_RESOURCE])
         wanted.envs[BUDGET] = str(size)
@@ -67,11 +63,7 @@ class Offer:
             raise WrongAnswerError(f"Allocate of {size} devices is answered with something else")
 
     def check_list(self, encoded: bytes, resource: str) -> None:
-        """See that a list holds all devices of a resource, healthy.
-
-        Raises:
-            WrongAnswerError: it does not.
-        """
+        """See that a list holds all devices of a resource, healthy."""
         devices = pb.ListAndWatchResponse.FromString(encoded).devices
         wanted = [device_id(index) for index in range(self.counts[resource])]
         if [device.ID for device in devices] != wanted or any(device.health != "Healthy" for device in devices):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
@@ -70,19 +69,11 @@ def _node_lines(node: NodeResult, *, with_goals: bool) -> Iterator[str]:
     yield row("CPU of it", lambda of: of.start_cpu, "ms", 1e3)
     yield row("Register to first list received whole", lambda of: of.first_list, "ms", 1e3)
     for size in node.plugins[CONFCOM].allocate_p50:
-        yield row(f"Allocate of {size:,}, p50", functools.partial(_allocate_p50, size), "ms", 1e3, GOAL_ALLOCATE)
-        yield row(f"Allocate of {size:,}, p99", functools.partial(_allocate_p99, size), "ms", 1e3)
+        yield row(f"Allocate of {size:,}, p50", lambda of, size=size: of.allocate_p50[size], "ms", 1e3, GOAL_ALLOCATE)
+        yield row(f"Allocate of {size:,}, p99", lambda of, size=size: of.allocate_p99[size], "ms", 1e3)
     yield row("stream lost to registered again", lambda of: of.reregister, "ms", 1e3, GOAL_REREGISTER)
     yield row("plugin's CPU for one more stream and its list", lambda of: of.stream_cpu, "ms", 1e3)
     yield row("resident memory", lambda of: of.resident, "MB", 1e-6, GOAL_RESIDENT)
-
-
-def _allocate_p50(size: int, of: PluginSummary) -> Spread:
-    return of.allocate_p50[size]
-
-
-def _allocate_p99(size: int, of: PluginSummary) -> Spread:
-    return of.allocate_p99[size]
 
 
 def _row(title: str, *cells: str) -> str:

@@ -94,13 +94,7 @@ def newest_probes(directory: Path) -> str:
 
 
 def work(attack: Attack, phase: Phase, where: Callable[[], str]) -> Work:
-    """The attack in its time; its result is what it did.
-
-    Args:
-        attack: which.
-        phase: when.
-        where: asked when it begins.
-    """
+    """The attack in its time; its result is what it did."""
 
     def run(parent: Connection) -> dict[str, int]:
         if stopped(parent, max(0.0, phase.begins - time.monotonic())):
@@ -112,13 +106,7 @@ def work(attack: Attack, phase: Phase, where: Callable[[], str]) -> Work:
 
 
 def is_spared(moment: float, complaint: str, all_phases: Sequence[Phase]) -> bool:
-    """Whether an attestation may fail so that began then, since an attack took all memory or filled the backlog.
-
-    Args:
-        moment: when it began.
-        complaint: of its client.
-        all_phases: of the soak.
-    """
+    """Whether an attestation may fail so that began then, since an attack took all memory or filled the backlog."""
     refused = BACKLOG_FULL in complaint
     attacks = [
         phase

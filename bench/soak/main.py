@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.command_line import parser_of, say_as, write_results
 from bench.machine import Cores, describe_machine
-from bench.main import default_output
 from bench.soak.run import SoakPlan, soak
 from bench.soak.verdict import as_json, as_table, failures_of
 from confcom.errors import ConfcomError, explain
@@ -21,6 +18,7 @@ SECONDS = 600.0
 RATE = 5.0
 """Attestations per second of each replayed client: with all of them some hundred calls, which leaves most of the CPU to
 those who misbehave."""
+_say = say_as("soak")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,7 +27,13 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         0 if nothing failed, 1 if anything did, else what the error says (6: this is not root).
     """
-    options = _parser().parse_args(arguments)
+    numbers = (
+        ("seconds", SECONDS, "how long"),
+        ("rate", RATE, "attestations per second of each replayed client"),
+    )
+    parser = parser_of("bench.soak", "Soak the quote helper on this machine.", numbers)
+    parser.add_argument("--without-program", action="store_true", help="leave out Fortanix' program, built with cargo")
+    options = parser.parse_args(arguments)
     try:
         program = None if options.without_program else _program()
         plan = SoakPlan(options.seconds, options.rate, program)
@@ -39,10 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(explain(error))
         return error.exit_code
     sys.stdout.write(as_table(plan, soaked))
-    output = options.output or default_output("soak", datetime.now(UTC))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(as_json(plan, soaked, describe_machine(Cores.choose())), indent=1) + "\n")
-    sys.stdout.write(f"All of it: {output}\n")
+    write_results("soak", options.output, as_json(plan, soaked, describe_machine(Cores.choose())))
     return 1 if failures_of(soaked) else 0
 
 
@@ -52,23 +53,3 @@ def _program() -> Path | None:
     except ConfcomError as error:
         _say(f"without Fortanix' program: {error}")
         return None
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.soak", description="Soak the quote helper on this machine.")
-    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="N", help=f"how long (default: {SECONDS:g})")
-    parser.add_argument(
-        "--rate",
-        type=float,
-        default=RATE,
-        metavar="N",
-        help=f"attestations per second of each replayed client (default: {RATE:g})",
-    )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
-    parser.add_argument("--without-program", action="store_true", help="leave out Fortanix' program, built with cargo")
-    return parser
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"soak: {line}\n")
-    sys.stderr.flush()

@@ -49,11 +49,7 @@ LIES = (
 
 
 class Crowd:
-    """Open connections of one misbehaving kind, and how many there were.
-
-    Args:
-        path: the socket's.
-    """
+    """Open connections of one misbehaving kind, and how many there were."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -95,7 +91,6 @@ class Crowd:
 
 
 def _is_closed(sock: socket.socket, _: float) -> bool:
-    """Whether the helper has closed it, or answered."""
     try:
         sock.recv(65_536, socket.MSG_DONTWAIT)
     except BlockingIOError:

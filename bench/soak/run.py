@@ -76,16 +76,7 @@ class SoakPlan:
 
 
 def soak(plan: SoakPlan, directory: Path, *, say: Callable[[str], None]) -> Soaked:
-    """Run it all.
-
-    Args:
-        plan: how long, how much.
-        directory: an empty one.
-        say: told what is done now.
-
-    Raises:
-        UnavailableError: this is not root.
-    """
+    """Run it all."""
     require_root("the soak")
     directory.chmod(0o755)  # clients are other users
     result = Soaked()
@@ -130,13 +121,11 @@ def soak(plan: SoakPlan, directory: Path, *, say: Callable[[str], None]) -> Soak
 def _limited_helper(
     stack: contextlib.ExitStack, directory: Path, flags: Sequence[str]
 ) -> tuple[RunningHelper, MemoryGroup]:
-    """A helper with as much memory as the chart lets it have."""
     memory = stack.enter_context(limited_memory(f"confcom-soak-{secrets.token_hex(4)}", MEMORY_LIMIT))
     return stack.enter_context(running_helper(*flags, directory=directory, inside=memory.command)), memory
 
 
 def _attackers(stack: contextlib.ExitStack, phases: Sequence[Phase], directory: Path, path: str) -> dict[str, Child]:
-    """All of them, each of which waits for its time."""
     found = {}
     for phase in phases:
         if phase.attack is None:
@@ -179,7 +168,6 @@ def _update_again_and_again(
 
 
 def _wait_for_other_inode(helper: RunningHelper, inode: int) -> None:
-    """Until the path leads to this helper, and not to the one before."""
     helper.wait_until(lambda: helper.socket.stat().st_ino != inode)
 
 

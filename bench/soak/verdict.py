@@ -48,13 +48,11 @@ def _complaints(soaked: Soaked, tally: Tally) -> Iterator[str]:
 
 
 def _latency_in(soaked: Soaked, phase: Phase) -> Latency:
-    """How long calls took whose attestations began in a phase."""
     tallies = soaked.tallies.values()
     return Latency.of([tally.latencies[number] for tally in tallies for number in in_phase(phase, tally.moments)])
 
 
 def _failed_in(soaked: Soaked, phase: Phase) -> int:
-    """How many attestations failed that began in a phase."""
     began = [moment for tally in soaked.tallies.values() for moment, _ in tally.failures]
     return len([*in_phase(phase, began)])
 

@@ -77,17 +77,8 @@ def watching(helper: RunningHelper, watched: Watched, memory: MemoryGroup) -> It
 
 def _read_metrics(helper: RunningHelper, watched: Watched) -> None:
     metrics = helper.metrics()
-    watched.dropped = _dropped(metrics)
+    watched.dropped = {reason: int(metrics[f'{_DROPPED}{{reason="{reason}"}}']) for reason in DROP_REASONS}
     watched.late_looks = int(metrics[f"{_LATENESS}_count"] - metrics[f'{_LATENESS}_bucket{{le="0.05"}}'])
-
-
-def dropped_by(helper: RunningHelper) -> dict[str, int]:
-    """Connections closed without an answer so far, by reason."""
-    return _dropped(helper.metrics())
-
-
-def _dropped(metrics: dict[str, float]) -> dict[str, int]:
-    return {reason: int(metrics[f'{_DROPPED}{{reason="{reason}"}}']) for reason in DROP_REASONS}
 
 
 def _watch(helper: RunningHelper, watched: Watched, end: threading.Event) -> None:

@@ -88,9 +88,9 @@ async def get(address, path):
 async def test_liveness_readiness_metrics_and_extra_routes(served, readiness):
     _, address = served
     assert await get(address, "/livez") == (200, b"ok\n")
-    readiness.set_unready("no quoting enclave yet")
+    readiness.reason = "no quoting enclave yet"
     assert await get(address, "/readyz") == (503, b"not ready: no quoting enclave yet\n")
-    readiness.set_ready()
+    readiness.reason = None
     assert await get(address, "/readyz?verbose=1") == (200, b"ok\n")
     status, body = await get(address, "/metrics")
     assert status == 200

@@ -11,7 +11,7 @@ import pytest
 
 from confcom.daemon import unix_socket
 from confcom.daemon.socket_path import PathInspection, PathState, inspect_path, inspect_socket
-from confcom.daemon.unix_socket import MAX_PATH_BYTES, bind_unix_socket, link_socket, make_directory, replace_socket
+from confcom.daemon.unix_socket import MAX_PATH_BYTES, bind_unix_socket, listen_at, make_directory
 from confcom.errors import SettingsError, UnavailableError
 
 
@@ -178,7 +178,7 @@ def test_a_socket_takes_a_live_ones_path_without_a_gap(short_dir, path, bind):
 
     knocking = threading.Thread(target=knock)
     knocking.start()
-    taken = [replace_socket(path, tag=str(number), mode=0o666, backlog=4096) for number in range(200)]
+    taken = [listen_at(path, tag=str(number), mode=0o666, backlog=4096, replace=True) for number in range(200)]
     done.set()
     knocking.join()
     assert refused == []
@@ -194,7 +194,7 @@ def test_a_socket_takes_a_live_ones_path_without_a_gap(short_dir, path, bind):
 def test_linking_never_replaces_not_even_a_stale_socket(short_dir, path):
     leave_stale_socket(path)
     with pytest.raises(FileExistsError):
-        link_socket(path, tag="t", mode=0o666, backlog=1)
+        listen_at(path, tag="t", mode=0o666, backlog=1)
     assert inspect_path(path) is PathState.STALE
     assert names(short_dir) == ["s"]
 
@@ -202,16 +202,16 @@ def test_linking_never_replaces_not_even_a_stale_socket(short_dir, path):
 def test_a_directory_is_not_replaced(short_dir, path):
     path.mkdir()
     with pytest.raises(IsADirectoryError):
-        replace_socket(path, tag="t", mode=0o666, backlog=1)
+        listen_at(path, tag="t", mode=0o666, backlog=1, replace=True)
     assert names(short_dir) == ["s"]
 
 
 def test_the_kernel_tells_the_name_that_was_bound_and_whose_it_is(path):
-    bound = link_socket(path, tag="mark-1", mode=0o666, backlog=1)
+    bound = listen_at(path, tag="mark-1", mode=0o666, backlog=1)
     holder = inspect_socket(path, patience=1).holder
     assert holder.bound_name.endswith("/.s.mark-1")
     assert holder.uid == os.geteuid()
-    replaced = replace_socket(path, tag="mark-2", mode=0o666, backlog=1)
+    replaced = listen_at(path, tag="mark-2", mode=0o666, backlog=1, replace=True)
     assert inspect_socket(path, patience=1).holder.bound_name.endswith("/.s.mark-2")
     replaced.close()
     bound.close()

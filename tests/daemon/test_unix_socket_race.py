@@ -13,7 +13,7 @@ import pytest
 ATTACK = """
 import json, os, shutil, stat, sys
 from pathlib import Path
-from confcom.daemon.unix_socket import link_socket, make_directory, replace_socket
+from confcom.daemon.unix_socket import listen_at, make_directory
 from confcom.errors import ConfcomError
 
 root, step, decoy, umask = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4], 8)
@@ -63,7 +63,7 @@ while True:
         if step == "directory":
             make_directory(made, 0o755)
         else:
-            bound = (replace_socket if step == "replace" else link_socket)(made, tag="tag", mode=0o666, backlog=1)
+            bound = listen_at(made, tag="tag", mode=0o666, backlog=1, replace=step == "replace")
         done = True
     except (OSError, ConfcomError):
         done = False

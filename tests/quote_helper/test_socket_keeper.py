@@ -335,7 +335,7 @@ async def test_a_directory_that_cannot_take_a_socket(keeper, path, monkeypatch, 
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(socket_keeper, "link_socket", refuse)
+    monkeypatch.setattr(socket_keeper, "listen_at", refuse)
     running = keeper(1)
     if at_the_start is None:
         await running.start()

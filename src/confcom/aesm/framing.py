@@ -25,11 +25,7 @@ def encode_frame(body: bytes) -> bytes:
 
 
 class FrameDecoder:
-    """Decodes one frame that arrives in pieces of any size. Buffers at most the frame; bytes after it are dropped.
-
-    Args:
-        max_body_size: largest length accepted, in bytes.
-    """
+    """Decodes one frame that arrives in pieces of any size. Buffers at most the frame; bytes after it are dropped."""
 
     __slots__ = ("_buffer", "_done", "_max_body_size", "_wanted")
 

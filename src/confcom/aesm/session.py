@@ -46,11 +46,7 @@ class _State(Enum):
 
 
 class ServerSession:
-    """The service's side of one connection; buffers at most one request.
-
-    Args:
-        max_request_size: largest request body accepted, in bytes.
-    """
+    """The service's side of one connection; buffers at most one request."""
 
     __slots__ = ("_decoder", "_kind", "_state")
 
@@ -132,18 +128,13 @@ class ServerSession:
 
 
 class ClientSession:
-    """The client's side of one connection.
-
-    Args:
-        request: the request to send.
-        max_response_size: largest response body accepted, in bytes.
-    """
+    """The client's side of one connection."""
 
     __slots__ = ("_decoder", "_kind", "data_to_send")
 
-    def __init__(self, request: QuotingRequest, max_response_size: int = MAX_RESPONSE_SIZE) -> None:
+    def __init__(self, request: QuotingRequest) -> None:
         self._kind = request.kind
-        self._decoder = FrameDecoder(max_response_size)
+        self._decoder = FrameDecoder(MAX_RESPONSE_SIZE)
         self.data_to_send: Final = encode_frame(encode_request(request))
 
     def receive(self, data: bytes) -> QuotingResponse | None:

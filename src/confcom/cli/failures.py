@@ -52,12 +52,6 @@ def explain_unexpected_failures(arguments: Sequence[str]) -> Iterator[None]:
     """Turn exceptions that no command handles into a message and an exit code instead of a traceback.
 
     Click handles a reader that closed the pipe (EPIPE, as with `| head`): it ends without a message, with code 1.
-
-    Args:
-        arguments: the command line, which may ask for JSON.
-
-    Raises:
-        SystemExit: with the exit code.
     """
     try:
         yield

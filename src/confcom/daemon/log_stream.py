@@ -180,32 +180,22 @@ class LogStream(io.TextIOBase):
 
 
 class LogMetrics(Collector):
-    """The log's metrics.
-
-    Args:
-        stream: whose records are counted.
-        registry: where the metric is registered.
-    """
+    """The log's metrics."""
 
     def __init__(self, stream: LogStream, registry: CollectorRegistry) -> None:
         self._stream = stream
         registry.register(self)
 
-    def describe(self) -> Iterator[Metric]:
-        """Yield the metric without a value, which tells the registry its name."""
-        yield self._family()
-
     def collect(self) -> Iterator[Metric]:
         """Yield the metric with its current value."""
-        family = self._family()
+        family = CounterMetricFamily(
+            "confcom_log_records_dropped", "Log records dropped because stderr was blocked or not writable"
+        )
         family.add_metric([], self._stream.dropped)
         yield family
 
-    @staticmethod
-    def _family() -> CounterMetricFamily:
-        return CounterMetricFamily(
-            "confcom_log_records_dropped", "Log records dropped because stderr was blocked or not writable"
-        )
+    describe = collect
+    """The registry learns the name from it."""
 
 
 def _writer_to(stream: TextIO, encoding: str) -> Callable[[memoryview], int]:

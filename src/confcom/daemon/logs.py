@@ -89,12 +89,7 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class LogLimiter:
-    """A rate limiter: admits one event per interval and counts the others, so that no peer can fill a disk.
-
-    Args:
-        interval: seconds.
-        clock: a monotonic clock in seconds.
-    """
+    """A rate limiter: admits one event per interval and counts the others, so that no peer can fill a disk."""
 
     def __init__(self, interval: float, clock: Callable[[], float]) -> None:
         self._interval = interval

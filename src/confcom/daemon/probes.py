@@ -49,14 +49,6 @@ class Readiness:
         self.reason = reason
         """Why the daemon is not ready; None if it is."""
 
-    def set_ready(self) -> None:
-        """Record that the daemon can serve."""
-        self.reason = None
-
-    def set_unready(self, reason: str) -> None:
-        """Record that the daemon cannot serve, and why."""
-        self.reason = reason
-
 
 @dataclass(frozen=True, slots=True)
 class ProbeAddress:
@@ -96,10 +88,6 @@ class ProbeAddress:
 async def listen(address: ProbeAddress, *, backlog: int) -> list[socket.socket]:
     """Listen at every address of a host name, or at all addresses of this machine if the host is empty.
 
-    Args:
-        address: a host and a port.
-        backlog: connections that the kernel holds for each address until they are accepted.
-
     Raises:
         SettingsError: the host is no address of this machine.
         UnavailableError: the address is in use or not permitted.
@@ -138,13 +126,7 @@ async def listen(address: ProbeAddress, *, backlog: int) -> list[socket.socket]:
 
 
 def standard_routes(readiness: Readiness, registry: CollectorRegistry, clock: Callable[[], float]) -> dict[str, Route]:
-    """Return the routes `/livez`, `/readyz` and `/metrics`, to which a daemon adds its own.
-
-    Args:
-        readiness: the state that `/readyz` shows.
-        registry: the metrics that `/metrics` shows.
-        clock: monotonic seconds.
-    """
+    """Return the routes `/livez`, `/readyz` and `/metrics`, to which a daemon adds its own."""
     page, rendered_at = b"", float("-inf")
 
     def live() -> ProbeResponse:

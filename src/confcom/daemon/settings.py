@@ -59,14 +59,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class SettingsParser:
-    """A parser of a daemon's flags, which reads them from a command line, the environment, or their defaults.
-
-    Args:
-        prog: the command's name in help and errors.
-        description: what the daemon does; the beginning of `--help`.
-        environ: the process environment (a parameter, so that tests need not change their own).
-        epilog: examples, shown unchanged at the end of `--help`.
-    """
+    """A parser of a daemon's flags, which reads them from a command line, the environment, or their defaults."""
 
     def __init__(self, prog: str, *, description: str, environ: Mapping[str, str], epilog: str = "") -> None:
         self._parser = _Parser(
@@ -115,10 +108,10 @@ class SettingsParser:
             help=_help(f"{text} (default: {shown}; {flag.variable})"),
         )
 
-    def add_switch(self, name: str, *, text: str, variable: str = "", default: bool = False) -> None:
+    def add_switch(self, name: str, *, text: str, default: bool = False) -> None:
         """Declare `name` and `--no-name`. The variable accepts true/false, yes/no, on/off, 1/0."""
         shown = "on" if default else "off"
-        flag = Flag(name, text, variable or _variable(name), parse_switch, default, shown)
+        flag = Flag(name, text, _variable(name), parse_switch, default, shown)
         self.flags.append(flag)
         self._parser.add_argument(
             name,

@@ -89,9 +89,6 @@ def inspect_socket(path: Path, *, patience: float) -> PathInspection:
     Args:
         path: the path to inspect.
         patience: seconds to wait for a place in a full backlog; without a place, the owner remains unknown.
-
-    Raises:
-        UnavailableError: the path cannot be inspected.
     """
     try:
         mode = path.lstat().st_mode
@@ -105,15 +102,7 @@ def inspect_socket(path: Path, *, patience: float) -> PathInspection:
 
 
 def require_usable_path(path: Path, most: int) -> None:
-    """Raise an error if a path can never be a socket's.
-
-    Args:
-        path: the path to check.
-        most: its maximum length in bytes.
-
-    Raises:
-        SettingsError: the path is too long, or does not end in a file name.
-    """
+    """Raise an error if a path can never be a socket's."""
     size = len(os.fsencode(path))
     if size > most:
         raise SettingsError(

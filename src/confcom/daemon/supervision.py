@@ -116,10 +116,6 @@ def exit_status(body: Callable[[LogStream], int], *, stderr: TextIO) -> int:
 
     A ConfcomError is explained; any other exception is a bug and is written with its traceback. While `body` runs,
     sys.stderr is the stream that `body` gets, so that no write to it blocks.
-
-    Args:
-        body: the daemon's main; it logs to the stream.
-        stderr: where the stream's records are written.
     """
     stream = LogStream(stderr)
     try:

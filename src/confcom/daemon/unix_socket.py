@@ -1,8 +1,8 @@
 """Listening unix sockets that do not replace another program's live socket or delete its path.
 
 Intel's AESM unlinks the path by name at start and at stop, so an old instance that ends deletes its successor's socket.
-Here `bind_unix_socket` binds a path only if no live socket is there; only `replace_socket` replaces one. A path appears
-with its final mode when its socket already listens, and only the program that made it removes it.
+Here `bind_unix_socket` binds a path only if no live socket is there; only `listen_at` with `replace` replaces one. A
+path appears with its final mode when its socket already listens, and only the program that made it removes it.
 
 A socket is bound in a private directory beside its path and then gets the path by link(2), which never replaces, or by
 rename(2), which replaces atomically, so that no client finds the path missing. getpeername(2) still reports the bound
@@ -108,7 +108,7 @@ def bind_unix_socket(path: Path, *, mode: int, backlog: int, directory_mode: int
                 make_directory(path.parent, directory_mode)
             if state is PathState.STALE and before == FileIdentity.of(path):
                 path.unlink(missing_ok=True)
-            return link_socket(path, tag=secrets.token_hex(_TEMPORARY_BYTES), mode=mode, backlog=backlog)
+            return listen_at(path, tag=secrets.token_hex(_TEMPORARY_BYTES), mode=mode, backlog=backlog)
         except FileExistsError:
             continue
         except OSError as error:
@@ -121,31 +121,44 @@ def bind_unix_socket(path: Path, *, mode: int, backlog: int, directory_mode: int
     )
 
 
-def link_socket(path: Path, *, tag: str, mode: int, backlog: int) -> BoundUnixSocket:
-    """Listen at a path at which there is nothing.
+def listen_at(path: Path, *, tag: str, mode: int, backlog: int, replace: bool = False) -> BoundUnixSocket:
+    """Listen at a path, where nothing may be unless it is to be replaced.
+
+    A replacement is atomic: each client connects to the old or to the new socket.
 
     Args:
         path: the socket's path.
         tag: makes the temporary name, `.NAME.TAG`, unique.
         mode: permission bits of the socket.
         backlog: limited by net.core.somaxconn.
+        replace: whether to replace what is at the path.
 
     Raises:
-        FileExistsError: something is at the path.
+        FileExistsError: something is at the path, and it is not to be replaced.
         OSError: the socket cannot be bound.
     """
-    return _listen(path, tag, mode, backlog, replace=False)
-
-
-def replace_socket(path: Path, *, tag: str, mode: int, backlog: int) -> BoundUnixSocket:
-    """Listen at a path and atomically replace what is there: each client connects to the old or to the new socket.
-
-    The arguments are those of `link_socket`.
-
-    Raises:
-        OSError: the socket cannot be bound.
-    """
-    return _listen(path, tag, mode, backlog, replace=True)
+    name = os.fsencode(f".{path.name}.{tag}")[-_BOUND_NAME_BYTES:]
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with private_directory(path.parent) as private:
+            listener.bind(os.fsencode(f"/proc/self/fd/{private}/") + name)
+            try:
+                with open_path(name, directory=private) as bound:
+                    set_mode(bound, mode)
+                    status = os.fstat(bound)
+                listener.listen(backlog)
+                listener.setblocking(False)
+                if replace:
+                    os.rename(name, path, src_dir_fd=private)
+                else:
+                    os.link(name, path, src_dir_fd=private, follow_symlinks=False)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=private)
+    except BaseException:
+        listener.close()
+        raise
+    return BoundUnixSocket(listener, path, FileIdentity(status.st_dev, status.st_ino))
 
 
 def make_directory(directory: Path, mode: int) -> None:
@@ -205,9 +218,6 @@ def open_path(name: str | bytes | Path, *, directory: int | None = None) -> Iter
     Args:
         name: the file's name.
         directory: the descriptor of the directory that a relative name is in.
-
-    Raises:
-        OSError: the file does not exist or cannot be reached.
     """
     descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
@@ -217,11 +227,7 @@ def open_path(name: str | bytes | Path, *, directory: int | None = None) -> Iter
 
 
 def set_mode(descriptor: int, mode: int) -> None:
-    """Set the permission bits of the file of a descriptor from `open_path`.
-
-    Raises:
-        OSError: the mode cannot be set.
-    """
+    """Set the permission bits of the file of a descriptor from `open_path`."""
     # fchmod(2) refuses O_PATH; the entry in /proc leads to the same file even if its name was replaced.
     Path(f"/proc/self/fd/{descriptor}").chmod(mode)
 
@@ -241,28 +247,3 @@ def _open_private(name: str, parent: Path) -> int:
 def _with_directory(directory: Path, error: OSError) -> OSError:
     """Return the error with the parent directory in place of a random name, so that equal failures have equal texts."""
     return OSError(error.errno, error.strerror, os.fspath(directory))
-
-
-def _listen(path: Path, tag: str, mode: int, backlog: int, *, replace: bool) -> BoundUnixSocket:
-    name = os.fsencode(f".{path.name}.{tag}")[-_BOUND_NAME_BYTES:]
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with private_directory(path.parent) as private:
-            listener.bind(os.fsencode(f"/proc/self/fd/{private}/") + name)
-            try:
-                with open_path(name, directory=private) as bound:
-                    set_mode(bound, mode)
-                    status = os.fstat(bound)
-                listener.listen(backlog)
-                listener.setblocking(False)
-                if replace:
-                    os.rename(name, path, src_dir_fd=private)
-                else:
-                    os.link(name, path, src_dir_fd=private, follow_symlinks=False)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=private)
-    except BaseException:
-        listener.close()
-        raise
-    return BoundUnixSocket(listener, path, FileIdentity(status.st_dev, status.st_ino))

@@ -18,15 +18,11 @@ class WorkerPool:
     concurrent.futures joins its threads when the interpreter exits, so one call that hangs would keep the daemon from
     stopping; this class does not. Callers limit how many calls wait. Everything but the calls themselves happens in the
     event loop's thread.
-
-    Args:
-        name: the threads' name.
-        size: the maximum number of concurrent calls; threads are started when they are needed.
     """
 
-    def __init__(self, name: str, size: int = 1) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._size = size
+        self._size = 1
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads = 0
         self._unfinished = 0
@@ -41,9 +37,6 @@ class WorkerPool:
 
         The call itself cannot be cancelled: if the future is cancelled, the call still runs and its result is
         discarded.
-
-        Raises:
-            RuntimeError: the pool is closed.
         """
         if self._closed:
             raise RuntimeError("the pool is closed, so that no thread would run the call")

@@ -130,19 +130,7 @@ def compose(
     jitter: Callable[[], float],
     clock: Callable[[], float],
 ) -> DevicePlugin:
-    """Plan the resources, and return the plugin that serves them.
-
-    Args:
-        settings: the operator's settings.
-        discovery: what the node has.
-        metrics: the plugin's metrics.
-        instance: identifies this instance on the node; `unused_instance` returns one.
-        jitter: random numbers in [0, 1).
-        clock: monotonic seconds.
-
-    Raises:
-        SettingsError: the node's EPC does not suffice for the settings.
-    """
+    """Plan the resources, and return the plugin that serves them."""
     plan = plan_resources(discovery, settings.resources)
     metrics.record_discovery(discovery, plan)
     names = SocketNames(settings.device_plugin_dir, settings.installation, instance)
@@ -197,11 +185,6 @@ def probe_routes(
 
 async def serve(settings: PluginSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:
     """Run the plugin until `stop` is set.
-
-    Args:
-        settings: the operator's settings.
-        stop: stops the plugin.
-        registry: where the metrics are registered.
 
     Raises:
         ConfcomError: the plugin cannot start. On a node without SGX it waits instead.
@@ -263,12 +246,6 @@ def _device_of(resource: Resource) -> Device:
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
     """Run the device plugin in the foreground until SIGTERM, SIGINT or SIGHUP.
-
-    Args:
-        arguments: the command line without the program's name.
-        prog: the program's name, for help and errors.
-        environ: the process environment.
-        stderr: where logs and errors go.
 
     Returns:
         The exit code (confcom.errors.ExitCode).

@@ -109,13 +109,6 @@ def plan_resources(discovery: Discovery, settings: ResourceSettings | None = Non
 
     The system's reserve is subtracted first, then the quote helpers' part; the rest is for tenants. So no tenant is
     ever preempted for an update of the helper, even on a full node.
-
-    Args:
-        discovery: what the node has.
-        settings: the operator's choices.
-
-    Raises:
-        SettingsError: no EPC is left for tenants.
     """
     settings = settings or ResourceSettings()
     total = discovery.epc_mib

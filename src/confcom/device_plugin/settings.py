@@ -161,11 +161,7 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
 
 
 def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> PluginSettings:
-    """Parse the settings.
-
-    Raises:
-        SettingsError: a value is invalid, or values contradict each other.
-    """
+    """Parse the settings."""
     values = vars(settings_parser(prog, environ).parse(arguments))
     simulated, epc_mib = values.pop("simulated"), values.pop("simulated_epc_mib")
     if epc_mib is not None and not simulated:

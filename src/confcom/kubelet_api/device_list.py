@@ -38,11 +38,7 @@ class DeviceListTooLongError(ConfcomError):
 
 
 def device_id(index: int) -> str:
-    """Return the ID of the device at an index; it is the same at every start, so a kubelet's allocations stay valid.
-
-    Raises:
-        DeviceListTooLongError: there is no ID for the index.
-    """
+    """Return the ID of the device at an index; it is the same at every start, so a kubelet's allocations stay valid."""
     if not 0 <= index < MAX_DEVICES:
         raise _too_long(index + 1)
     high, rest = divmod(index, len(ALPHABET) ** 2)

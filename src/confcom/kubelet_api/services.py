@@ -43,11 +43,7 @@ AllocateContext: TypeAlias = "grpc.aio.ServicerContext[bytes, pb.AllocateRespons
 def registration_handler(
     register: Callable[[pb.RegisterRequest, RegisterContext], Awaitable[pb.Empty]],
 ) -> grpc.GenericRpcHandler:
-    """Return the handler of Registration, the kubelet's side, for grpc.aio.Server.add_generic_rpc_handlers.
-
-    Args:
-        register: registers a plugin, or aborts the context.
-    """
+    """Return the handler of Registration, the kubelet's side, for grpc.aio.Server.add_generic_rpc_handlers."""
     return grpc.method_handlers_generic_handler(
         REGISTRATION_SERVICE,
         {

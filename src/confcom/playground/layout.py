@@ -79,11 +79,7 @@ class Layout:
         return self.node_root.joinpath(*parts)
 
     def require_short(self) -> None:
-        """Refuse a directory whose name is too long for the paths of the unix sockets below it.
-
-        Raises:
-            SettingsError: its name is longer than MAX_DIR_BYTES.
-        """
+        """Refuse a directory whose name is too long for the paths of the unix sockets below it."""
         length = len(os.fsencode(self.directory))
         if length > MAX_DIR_BYTES:
             raise SettingsError(

@@ -46,17 +46,7 @@ class Timing:
 
 
 class Node:
-    """One node.
-
-    Args:
-        layout: its directory; `create` has been called.
-        images: the image table.
-        chosen: the mode of its containers.
-        instance: identifies its processes.
-        suffix: returns a random name suffix for a Job's pods.
-        rules: the Kubernetes version whose rules the device manager follows.
-        timing: delays.
-    """
+    """One node."""
 
     def __init__(
         self,
@@ -162,11 +152,7 @@ class Node:
         return result
 
     async def delete(self, kind: str, name: str, grace_period: float | None) -> None:
-        """Delete an object, and return when its processes have ended and its devices are free.
-
-        Raises:
-            NotFoundError: no such object.
-        """
+        """Delete an object, and return when its processes have ended and its devices are free."""
         found = self._objects.find(kind, name)
         if isinstance(found, Job):
             found.cancel_retry()

@@ -47,7 +47,6 @@ class QuoteHelper:
         clock: monotonic seconds.
         limits: deadlines and caps.
         registry: where the metrics are registered.
-        wall_clock: seconds since the epoch, for the audit file.
     """
 
     def __init__(
@@ -59,7 +58,6 @@ class QuoteHelper:
         clock: Callable[[], float],
         limits: HelperLimits,
         registry: CollectorRegistry,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._open_backend = open_backend
@@ -72,7 +70,7 @@ class QuoteHelper:
         self._probes = ProbeServer(standard_routes(self._readiness, registry, clock))
         self._clock = clock
         self._observations = make_observations(
-            settings, metrics=self._metrics, registry=registry, clock=clock, wall_clock=wall_clock
+            settings, metrics=self._metrics, registry=registry, clock=clock, wall_clock=time.time
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -143,7 +141,7 @@ class QuoteHelper:
                 self._readiness_log.repeat(),
                 watch_loop(self._clock, self._metrics.loop_stall.observe),
             )
-            self._readiness.set_unready(STOPPING.reason)
+            self._readiness.reason = STOPPING.reason
             self._metrics.readiness_changed(STOPPING)
             await sockets.hand_back()
             sockets.leave()
@@ -164,15 +162,14 @@ class QuoteHelper:
         self._metrics.quotes_by(backend.root)
 
     def _show_readiness(self, status: ProviderStatus, sockets: SocketKeeper) -> None:
-        """Set ready if quotes are made without a problem and this instance serves the path; else set the reason."""
         problem = status.problem or sockets.problem
         self._metrics.readiness_changed(problem)
         if problem is None:
             self._readiness_log.tell(None)
-            self._readiness.set_ready()
+            self._readiness.reason = None
         else:
             self._readiness_log.tell(problem.reason, code=problem.code, expected=problem.expected)
-            self._readiness.set_unready(problem.reason)
+            self._readiness.reason = problem.reason
 
 
 def make_observations(
@@ -183,15 +180,7 @@ def make_observations(
     clock: Callable[[], float],
     wall_clock: Callable[[], float],
 ) -> Observations:
-    """Return the observers that the settings ask for; the audit file's thread is started.
-
-    Args:
-        settings: how much is logged, and where the audit file is.
-        metrics: counts by request and result.
-        registry: where all other metrics are registered.
-        clock: monotonic seconds.
-        wall_clock: seconds since the epoch.
-    """
+    """Return the observers that the settings ask for; the audit file's thread is started."""
     audit = None
     if settings.audit_file is not None:
         file = AuditFile(settings.audit_file, settings.audit_max_mib * MIB)

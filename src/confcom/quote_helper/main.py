@@ -30,12 +30,6 @@ from confcom.quote_helper.telemetry.audit_file import MIB
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
     """Run the quote helper in the foreground until SIGTERM, SIGINT or SIGHUP.
 
-    Args:
-        arguments: the command line without the program's name.
-        prog: the program's name, for help and errors.
-        environ: the process environment.
-        stderr: where logs and errors go.
-
     Returns:
         The exit code (confcom.errors.ExitCode).
     """

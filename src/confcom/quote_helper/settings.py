@@ -180,13 +180,9 @@ def _add_peer_flags(parser: SettingsParser) -> None:
 
 
 def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> HelperSettings:
-    """Return the settings from the command line and the environment.
-
-    Raises:
-        SettingsError: a value is wrong, or no platform was chosen.
-    """
-    values = settings_parser(prog, environ).parse(arguments)
-    if not values.simulated:
+    """Return the settings from the command line and the environment."""
+    values = vars(settings_parser(prog, environ).parse(arguments))
+    if not values.pop("simulated"):
         raise SettingsError(
             "no quote provider was chosen",
             error_code="provider-not-chosen",
@@ -195,31 +191,15 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
             remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware",
         )
     return HelperSettings(
-        state_dir=values.state_dir or default_state_dir(environ),
-        socket=values.socket,
-        identify_pods=values.identify_pods,
-        log_quotes_per_peer=values.log_quotes_per_peer,
-        audit_file=values.audit_file,
-        audit_max_mib=values.audit_max_mib,
-        memory_limit_mib=values.memory_limit_mib,
-        probe_address=values.probe_address,
-        log_level=values.log_level,
-        log_format=values.log_format,
-        replace_foreign_socket=values.replace_foreign_socket,
-        open_to_all_users=values.open_to_all_users,
-        stale_report_window_seconds=values.stale_report_window_seconds,
-        simulated_qe_mr_enclave=values.simulated_qe_mrenclave,
-        simulated_qe_isv_svn=values.simulated_qe_isvsvn,
-        published_root=values.published_root,
+        state_dir=values.pop("state_dir") or default_state_dir(environ),
+        simulated_qe_mr_enclave=values.pop("simulated_qe_mrenclave"),
+        simulated_qe_isv_svn=values.pop("simulated_qe_isvsvn"),
+        **values,
     )
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:
-    """Return the default directory of a user's simulated platform (XDG Base Directory Specification).
-
-    Raises:
-        SettingsError: the user has no home directory.
-    """
+    """Return the default directory of a user's simulated platform (XDG Base Directory Specification)."""
     state_home = Path(environ.get("XDG_STATE_HOME", ""))
     if not state_home.is_absolute():
         home = Path(environ.get("HOME", ""))

@@ -24,11 +24,6 @@ def export_platform(platform: SimulatedPlatform, out_dir: Path, now: datetime) -
     A second export renews the collateral in place and replaces each file atomically; within one renewal period the
     bytes are the same.
 
-    Args:
-        platform: the platform to export.
-        out_dir: created if missing.
-        now: the time (aware) for which the collateral is made.
-
     Returns:
         The files written, the root first.
 

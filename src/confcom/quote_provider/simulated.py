@@ -31,12 +31,7 @@ class SimulatedQuoteProvider:
 
     @classmethod
     def open(cls, state_dir: Path) -> Self:
-        """Load the platform from a state directory.
-
-        Raises:
-            UnavailableError: there is none, or it cannot be read.
-            PlatformStateError: it is damaged, or written by another version.
-        """
+        """Load the platform from a state directory."""
         return cls(open_platform(state_dir))
 
     @classmethod
@@ -48,18 +43,7 @@ class SimulatedQuoteProvider:
         clock: Callable[[], datetime] = utc_now,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> Self:
-        """Load the platform from a state directory, or create one if there is none.
-
-        Args:
-            state_dir: the directory.
-            qe_identity: the quoting enclave; the platform and its root do not depend on it.
-            clock: gives the creation time of a new platform.
-            random_bytes: gives the seed of a new platform.
-
-        Raises:
-            UnavailableError: it can neither be read nor created.
-            PlatformStateError: the stored platform is damaged; it is left unchanged.
-        """
+        """Load the platform from a state directory, or create one if there is none."""
         return cls(open_or_create_platform(state_dir, clock=clock, random_bytes=random_bytes).platform, qe_identity)
 
     @property
@@ -91,11 +75,7 @@ class SimulatedQuoteProvider:
         return self._quoting_enclave.quote_size
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> QuoteResult:
-        """Verify the report's MAC and sign its body.
-
-        Raises:
-            QuoteProviderError: INVALID_REPORT if the report was not made for this QE.
-        """
+        """Verify the report's MAC and sign its body."""
         try:
             quote, answer = self._quoting_enclave.quote(report, qe_report_info)
         except ReportRejectedError as error:

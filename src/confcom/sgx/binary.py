@@ -11,16 +11,7 @@ from confcom.errors import MalformedError
 
 
 def require_length(data: bytes, size: int, structure: str) -> None:
-    """Reject bytes that are not exactly one structure.
-
-    Args:
-        data: the bytes to check.
-        size: the structure's size in bytes.
-        structure: its name in Intel's documents, for the message.
-
-    Raises:
-        MalformedError: the length differs.
-    """
+    """Reject bytes that are not exactly one structure."""
     if len(data) != size:
         raise MalformedError(
             f"{structure} must be {size} bytes, not {len(data)}",
@@ -60,20 +51,12 @@ class Layout:
         self.size = self._struct.size
 
     def unpack(self, data: bytes) -> tuple[Any, ...]:
-        """Return the values of the fields, in order.
-
-        Raises:
-            MalformedError: `data` does not have this structure's size.
-        """
+        """Return the values of the fields, in order."""
         require_length(data, self.size, self.structure)
         return self._struct.unpack(data)
 
     def pack(self, value: object) -> bytes:
-        """Encode an object that has this structure's fields as attributes.
-
-        Raises:
-            MalformedError: a field is too long, too short, or an integer out of range.
-        """
+        """Encode an object that has this structure's fields as attributes."""
         lengths = tuple(map(len, self._string_values(value)))
         if lengths != self._widths:
             raise self._length_error(lengths)
@@ -114,11 +97,7 @@ class ByteReader:
         return len(self._data) - self._offset
 
     def take(self, size: int, field: str) -> bytes:
-        """Read the next `size` bytes.
-
-        Raises:
-            MalformedError: fewer bytes are left.
-        """
+        """Read the next `size` bytes."""
         if size > self.remaining:
             raise MalformedError(
                 f"{self._structure} ends inside {field}",
@@ -131,11 +110,7 @@ class ByteReader:
         return self._data[start : self._offset]
 
     def integer(self, size: int, field: str) -> int:
-        """Read the next little-endian unsigned integer of `size` bytes.
-
-        Raises:
-            MalformedError: fewer bytes are left.
-        """
+        """Read the next little-endian unsigned integer of `size` bytes."""
         return int.from_bytes(self.take(size, field), "little")
 
     def rest(self) -> bytes:
@@ -145,11 +120,7 @@ class ByteReader:
         return self._data[start:]
 
     def finish(self) -> None:
-        """Reject remaining bytes.
-
-        Raises:
-            MalformedError: bytes are left.
-        """
+        """Reject remaining bytes."""
         if self.remaining:
             raise MalformedError(
                 f"{self._structure} has {self.remaining} bytes too many",

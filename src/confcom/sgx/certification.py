@@ -88,11 +88,7 @@ class PpidData:
         return cls(kind, *_ppid_layout(kind).unpack(data))
 
     def encode(self) -> bytes:
-        """Encode to 36, 276 or 404 bytes, depending on the type.
-
-        Raises:
-            MalformedError: a field does not fit.
-        """
+        """Encode to 36, 276 or 404 bytes, depending on the type."""
         return _ppid_layout(self.kind).pack(self)
 
 
@@ -136,11 +132,7 @@ class CertificationData:
         return parsed
 
     def encode(self) -> bytes:
-        """Encode header and data.
-
-        Raises:
-            MalformedError: the type does not fit into 16 bits.
-        """
+        """Encode header and data."""
         if not 0 <= self.type <= 0xFFFF:
             raise MalformedError(
                 f"certification data type {self.type} does not fit into 16 bits", error_code="out-of-range"

@@ -84,19 +84,11 @@ class Collateral:
             _require_crl(getattr(self, name), name)
 
     def read_tcb_info(self) -> TcbInfo:
-        """Parse the TCB info.
-
-        Raises:
-            MalformedError: it cannot be parsed.
-        """
+        """Parse the TCB info."""
         return TcbInfo.parse(self.tcb_info)
 
     def read_qe_identity(self) -> QeIdentity:
-        """Parse the QE identity.
-
-        Raises:
-            MalformedError: it cannot be parsed.
-        """
+        """Parse the QE identity."""
         return QeIdentity.parse(self.qe_identity)
 
 

@@ -64,19 +64,11 @@ class AttKeyId:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one key id.
-
-        Raises:
-            MalformedError: not 256 bytes.
-        """
+        """Parse exactly one key id."""
         return cls(*_KEY_ID.unpack(data))
 
     def encode(self) -> bytes:
-        """Encode to 256 bytes.
-
-        Raises:
-            MalformedError: a field does not fit.
-        """
+        """Encode to 256 bytes."""
         return _KEY_ID.pack(self)
 
 

@@ -35,9 +35,6 @@ def has_open_enclave_header(data: bytes) -> bool:
 def strip_open_enclave_header(data: bytes) -> bytes:
     """Return the quote of an Open Enclave remote report.
 
-    Args:
-        data: header and quote, nothing else.
-
     Raises:
         MalformedError: no such header, a local report, or a size that differs from the declared one.
     """

@@ -114,11 +114,7 @@ class PckExtension:
         return cls.parse(extension.public_bytes())
 
     def encode(self) -> bytes:
-        """Encode the extension's value as DER.
-
-        Raises:
-            MalformedError: a value is out of its range.
-        """
+        """Encode the extension's value as DER."""
         self._require_ranges()
         members = [
             der_codec.member(1, der_codec.octets(self.ppid)),

@@ -191,7 +191,6 @@ def boolean(*, value: bool) -> bytes:
 
 
 def _element(tag: int, content: bytes) -> bytes:
-    """Encode tag, length in its shortest form, and content."""
     size = len(content)
     if size < 0x80:
         return bytes((tag, size)) + content

@@ -74,20 +74,12 @@ class QuoteHeader:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one header of any version.
-
-        Raises:
-            MalformedError: not 48 bytes.
-        """
+        """Parse exactly one header of any version."""
         version, att_key_type, att_key_data_0, qe_svn, pce_svn, vendor_id, user_data = _HEADER.unpack(data)
         return cls(qe_svn, pce_svn, user_data, version, att_key_type, att_key_data_0, vendor_id)
 
     def encode(self) -> bytes:
-        """Encode to 48 bytes.
-
-        Raises:
-            MalformedError: a field does not fit.
-        """
+        """Encode to 48 bytes."""
         return _HEADER.pack(self)
 
 
@@ -125,11 +117,7 @@ class EcdsaSignatureData:
         return parsed
 
     def encode(self) -> bytes:
-        """Encode the structure.
-
-        Raises:
-            MalformedError: a field does not fit.
-        """
+        """Encode the structure."""
         require_length(self.isv_signature, SIGNATURE_SIZE, "an enclave report's signature")
         require_length(self.attestation_key, PUBLIC_KEY_SIZE, "an attestation key")
         require_length(self.qe_report_signature, SIGNATURE_SIZE, "a QE report's signature")
@@ -215,21 +203,13 @@ class Quote:
         return cls(header, body, signature, reader.rest())
 
     def encode(self) -> bytes:
-        """Encode the quote, including the trailing bytes.
-
-        Raises:
-            MalformedError: a field does not fit.
-        """
+        """Encode the quote, including the trailing bytes."""
         signature = self.signature.encode()
         return self.signed_part + len(signature).to_bytes(4, "little") + signature + self.trailing
 
     @property
     def signed_part(self) -> bytes:
-        """Header and report body: the 432 bytes that the attestation key signs.
-
-        Raises:
-            MalformedError: a field does not fit.
-        """
+        """Header and report body: the 432 bytes that the attestation key signs."""
         return self.header.encode() + self.body.encode()
 
     @property

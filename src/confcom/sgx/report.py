@@ -129,19 +129,11 @@ class ReportBody:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one report body.
-
-        Raises:
-            MalformedError: not 384 bytes.
-        """
+        """Parse exactly one report body."""
         return cls(*_BODY.unpack(data))
 
     def encode(self) -> bytes:
-        """Encode to 384 bytes, identical to the parsed ones.
-
-        Raises:
-            MalformedError: a field does not fit.
-        """
+        """Encode to 384 bytes, identical to the parsed ones."""
         return _BODY.pack(self)
 
     @property
@@ -162,21 +154,13 @@ class Report:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one report.
-
-        Raises:
-            MalformedError: not 432 bytes.
-        """
+        """Parse exactly one report."""
         require_length(data, REPORT_SIZE, "an SGX report")
         return cls(data[:REPORT_BODY_SIZE], data[REPORT_BODY_SIZE:-MAC_SIZE], data[-MAC_SIZE:])
 
     @property
     def body(self) -> ReportBody:
-        """The parsed body.
-
-        Raises:
-            MalformedError: the body is not 384 bytes.
-        """
+        """The parsed body."""
         return ReportBody.parse(self.encoded_body)
 
     @property
@@ -185,11 +169,7 @@ class Report:
         return self.encoded_body[:CPU_SVN_SIZE]
 
     def encode(self) -> bytes:
-        """Encode to 432 bytes.
-
-        Raises:
-            MalformedError: a field does not fit.
-        """
+        """Encode to 432 bytes."""
         require_length(self.encoded_body, REPORT_BODY_SIZE, "body of an SGX report")
         require_length(self.key_id, KEY_ID_SIZE, "key_id of an SGX report")
         require_length(self.mac, MAC_SIZE, "mac of an SGX report")
@@ -197,11 +177,7 @@ class Report:
 
 
 def mr_enclave_of(report: bytes) -> bytes:
-    """Return MRENCLAVE (32 bytes) of a report without parsing the rest.
-
-    Raises:
-        MalformedError: not 432 bytes.
-    """
+    """Return MRENCLAVE (32 bytes) of a report without parsing the rest."""
     require_length(report, REPORT_SIZE, "an SGX report")
     return report[_MR_ENCLAVE_START : _MR_ENCLAVE_START + MR_ENCLAVE_SIZE]
 
@@ -222,19 +198,11 @@ class TargetInfo:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one TARGETINFO.
-
-        Raises:
-            MalformedError: not 512 bytes.
-        """
+        """Parse exactly one TARGETINFO."""
         return cls(*_TARGET_INFO.unpack(data))
 
     def encode(self) -> bytes:
-        """Encode to 512 bytes.
-
-        Raises:
-            MalformedError: a field does not fit.
-        """
+        """Encode to 512 bytes."""
         return _TARGET_INFO.pack(self)
 
 
@@ -248,21 +216,13 @@ class QeReportInfo:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one qe_report_info; in a request the report in it may be all zeros.
-
-        Raises:
-            MalformedError: not 960 bytes.
-        """
+        """Parse exactly one qe_report_info; in a request the report in it may be all zeros."""
         require_length(data, QE_REPORT_INFO_SIZE, "qe_report_info")
         target = TargetInfo.parse(data[NONCE_SIZE : NONCE_SIZE + TARGET_INFO_SIZE])
         return cls(data[:NONCE_SIZE], target, data[NONCE_SIZE + TARGET_INFO_SIZE :])
 
     def encode(self) -> bytes:
-        """Encode to 960 bytes.
-
-        Raises:
-            MalformedError: a field does not fit.
-        """
+        """Encode to 960 bytes."""
         require_length(self.nonce, NONCE_SIZE, "nonce of qe_report_info")
         require_length(self.qe_report, REPORT_SIZE, "qe_report of qe_report_info")
         return self.nonce + self.app_enclave_target_info.encode() + self.qe_report

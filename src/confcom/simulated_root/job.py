@@ -40,15 +40,6 @@ def main(
 ) -> int:
     """Create the Secret unless it exists, and publish its root's fingerprint. Both are printed, but no secret value.
 
-    Args:
-        environ: the process environment.
-        stdout: receives the result.
-        stderr: receives an error.
-        directory: the mounted ServiceAccount.
-        sleep: waits for a number of seconds.
-        clock: returns the platform's creation time.
-        random_bytes: returns the platform's seed.
-
     Returns:
         The exit code (confcom.errors.ExitCode).
     """

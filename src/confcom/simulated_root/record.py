@@ -51,13 +51,7 @@ class RootRecord:
 
 
 def encode_record(secret: KubernetesObject, fingerprint: str, namespace: str) -> bytes:
-    """Return the ConfigMap to create, as JSON.
-
-    Args:
-        secret: the Secret as the API server returns it, with its UID.
-        fingerprint: the fingerprint of its root certificate.
-        namespace: the namespace of both.
-    """
+    """Return the ConfigMap to create, as JSON."""
     manifest = {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -25,10 +25,6 @@ def encode_secret(platform: SimulatedPlatform, namespace: str) -> bytes:
     It is not immutable: a kubelet caches an immutable Secret that was deleted, and mounts it into new Pods too, for as
     long as any Pod of its node uses it. Helpers use the root whose fingerprint is published, so editing the Secret
     changes no root.
-
-    Args:
-        platform: the platform to store.
-        namespace: where the Secret is created.
     """
     manifest = {
         "apiVersion": "v1",

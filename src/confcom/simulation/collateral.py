@@ -89,12 +89,7 @@ def create_crl(
 
 
 def tcb_info(validity: Validity, tcb_date: datetime) -> Document:
-    """Return TCB info with two levels: the platform's own (up to date), and everything below (out of date).
-
-    Args:
-        validity: the document's issue date and next update.
-        tcb_date: date of both levels.
-    """
+    """Return TCB info with two levels: the platform's own (up to date), and everything below (out of date)."""
     current = {"sgxtcbcomponents": [{"svn": svn} for svn in TCB_COMPONENTS], "pcesvn": PCE_SVN}
     lowest = {"sgxtcbcomponents": [{"svn": 0} for _ in TCB_COMPONENTS], "pcesvn": 0}
     return {
@@ -115,13 +110,7 @@ def tcb_info(validity: Validity, tcb_date: datetime) -> Document:
 
 
 def qe_identity(identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: datetime) -> Document:
-    """Return the QE identity of the trusted quoting enclave: up to date at its own SVN, out of date below.
-
-    Args:
-        identity: the quoting enclave.
-        validity: the document's issue date and next update.
-        tcb_date: date of the levels.
-    """
+    """Return the QE identity of the trusted quoting enclave: up to date at its own SVN, out of date below."""
     levels = [_level({"isvsvn": identity.isv_svn}, tcb_date, TcbStatus.UP_TO_DATE, marks.ADVISORY_ID)]
     if identity.isv_svn > 0:
         levels.append(_level({"isvsvn": 0}, tcb_date, TcbStatus.OUT_OF_DATE, marks.ADVISORY_ID))

@@ -57,9 +57,6 @@ def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLAT
         seed: 32 random bytes.
         now: the current time (aware); certificates are valid from 24 h before.
         ca_type: the PCK certificate of a Platform CA also has a platform instance id and a configuration.
-
-    Raises:
-        MalformedError: the seed is not 32 bytes.
     """
     factory = _CertificateFactory(seed, now - BACKDATE)
     platform_ca = ca_type is PckCaType.PLATFORM

@@ -40,11 +40,7 @@ def derive_bytes(seed: bytes, label: str, size: int) -> bytes:
 
 
 def derive_private_key(seed: bytes, label: str) -> ec.EllipticCurvePrivateKey:
-    """Derive a P-256 key from the seed and a label (FIPS 186-5, A.2.1: extra random bits).
-
-    Raises:
-        MalformedError: the seed is not 32 bytes.
-    """
+    """Derive a P-256 key from the seed and a label (FIPS 186-5, A.2.1: extra random bits)."""
     candidate = int.from_bytes(derive_bytes(seed, f"private key of {label}", _PRIVATE_KEY_BYTES), "big")
     return ec.derive_private_key(candidate % (P256_ORDER - 1) + 1, ec.SECP256R1())
 

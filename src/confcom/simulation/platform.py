@@ -41,16 +41,7 @@ class SimulatedPlatform:
 
     @classmethod
     def create(cls, seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM) -> Self:
-        """Create a platform; the same arguments give the same platform, byte for byte.
-
-        Args:
-            seed: 32 random bytes.
-            now: the current time (aware).
-            ca_type: kind of CA that issues the PCK certificate.
-
-        Raises:
-            MalformedError: the seed is not 32 bytes.
-        """
+        """Create a platform; the same arguments give the same platform, byte for byte."""
         # A platform is created once but loaded at every start, which this import would slow down.
         from confcom.simulation.issuing import issue_pki  # noqa: PLC0415 # see above
 

@@ -109,9 +109,6 @@ class QuotingEnclave:
 
         As on hardware, the key depends on the platform and on signer and SVN of the QE, so it survives restarts and
         changes with the QE's SVN; a different MRENCLAVE alone does not change it.
-
-        Raises:
-            MalformedError: the seed is not 32 bytes.
         """
         enclave = identity.enclave()
         label = f"attestation key of {identity.mr_signer.hex()} {QE_ISV_PROD_ID} {identity.isv_svn}"

@@ -32,10 +32,6 @@ class Validity:
         Issue dates start at `origin` and are one renewal interval apart. All calls within one interval return the same
         dates and, because signatures are deterministic, lead to the same bytes: several helpers and exports of one
         platform agree without communication.
-
-        Args:
-            origin: start of validity of the platform's certificates.
-            now: the current time.
         """
         start = origin + (now - BACKDATE - origin) // RENEWAL_INTERVAL * RENEWAL_INTERVAL
         return cls(start, start + VALIDITY)

@@ -104,11 +104,7 @@ def _one_of_a_list(path: str) -> str:
 
 
 def chart_folder() -> Path:
-    """Return the folder of the chart that is part of this program.
-
-    Raises:
-        UnavailableError: it is missing from this installation.
-    """
+    """Return the folder of the chart that is part of this program."""
     folder = Path(str(resources.files("confcom.addon") / "chart"))
     if not (folder / "Chart.yaml").is_file():
         raise UnavailableError(
@@ -137,35 +133,21 @@ class Rendering:
 
 @dataclass(frozen=True, slots=True)
 class Helm:
-    """Helm for one release.
-
-    Args:
-        cluster: where the release is.
-        run: runs one program.
-        seconds: timeout of each command.
-    """
+    """Helm for one release."""
 
     cluster: Cluster
     run: Run = run_program
     seconds: float = HELM_SECONDS + GRACE_SECONDS
 
     def version(self) -> str:
-        """Return helm's version, as in `v4.3.1`.
-
-        Raises:
-            ClusterAccessError: there is no helm.
-        """
+        """Return helm's version, as in `v4.3.1`."""
         where = "https://helm.sh/docs/intro/install/"
         command = ["helm", "version", "--short"]
         done = call(self.run, command, "the chart cannot be installed", without_program=where)
         return done.stdout.decode(errors="replace").strip()
 
     def history(self) -> tuple[Revision, ...]:
-        """Return the release's revisions, oldest first; empty if it is not installed.
-
-        Raises:
-            ClusterAccessError: they cannot be read.
-        """
+        """Return the release's revisions, oldest first; empty if it is not installed."""
         failure = "the release cannot be read"
         done = self._call(failure, "history", "--output=json")
         if done.returncode and b"release: not found" in done.stderr:
@@ -193,10 +175,6 @@ class Helm:
 
     def render(self, chart: Path, values: Values) -> Rendering:
         """Return what would be installed; helm asks the API server which APIs it serves. Nothing is changed.
-
-        Args:
-            chart: the chart's folder or archive.
-            values: the values that the user sets.
 
         Raises:
             ChartError: the chart refuses the values, or cannot be read.
@@ -262,7 +240,6 @@ class Helm:
             raise self._error(failure, failure_reason(done))
 
     def _error(self, failure: str, why: str) -> HelmError:
-        """Return the error for a helm that failed."""
         where = self.cluster.namespace_flag
         if _BUSY.search(why):
             return BusyError(failure, why=why, remedy="see `confcom status`")

@@ -54,11 +54,7 @@ def read_live(api: KubeApi, manifests: Sequence[KubernetesObject]) -> LiveObject
 
 
 def read_drift(api: KubeApi, manifests: Sequence[KubernetesObject]) -> tuple[tuple[Drift, ...], LiveObjects]:
-    """Compare manifests with their live objects as far as this user may read them.
-
-    Raises:
-        ClusterAccessError: none of them can be read.
-    """
+    """Compare manifests with their live objects as far as this user may read them."""
     live = read_live(api, manifests)
     readable = [one for one in manifests if one not in live.refused]
     return without_secrets(drift(readable, live.objects, api.cluster.namespace), manifests), live
@@ -75,16 +71,16 @@ def look_at_release(helm: Helm, api: KubeApi) -> ReleaseSeen:
             return ReleaseSeen(last, can_roll_back=can_roll_back(history))
         drifts, live = read_drift(api, helm.installed())
     except (ClusterAccessError, HelmError) as error:
-        return ReleaseSeen(doubt=_told(error))
+        return ReleaseSeen(doubt=told(error))
     hidden = [f"{text(one, 'kind')} {name_of(one)}" for one in live.refused if text(one, "kind") != SECRET]
     return ReleaseSeen(last, drifts, f"this user may not read {', '.join(hidden)}" if hidden else "")
 
 
-def _told(error: ConfcomError) -> str:
+def told(error: ConfcomError) -> str:
+    """Return what happened and why, on one line."""
     return f"{error.what}: {error.why}" if error.why else error.what
 
 
 def _is_denied(thing: KubernetesObject, stderr: bytes) -> bool:
-    """Return whether kubectl reports that the API server refused this object."""
     resource = f"{plural(text(thing, 'kind'))}.{group_of(thing)}".rstrip(".")
     return f'{resource} "{name_of(thing)}" is forbidden'.encode() in stderr

@@ -90,10 +90,6 @@ class KubeApi:
 
     If that fails, methods raise ClusterAccessError, or ForbiddenError if the API server denied it. `refusal` and
     `log_tail` never raise, and `patch_node_status` returns why the API server refused the patch.
-
-    Args:
-        cluster: the cluster and the namespace.
-        run: runs one program.
     """
 
     cluster: Cluster
@@ -106,12 +102,7 @@ class KubeApi:
         return text(found, "serverVersion", "gitVersion")
 
     def list_objects(self, kinds: str, *selection: str) -> tuple[KubernetesObject, ...]:
-        """List the objects of one or more kinds (`nodes,pods`).
-
-        Args:
-            kinds: the kinds, as kubectl spells them.
-            selection: flags, such as `--all-namespaces` or a selector.
-        """
+        """List the objects of one or more kinds (`nodes,pods`)."""
         failure = f"{kinds} cannot be listed"
         return read_objects(self._run(failure, "get", *selection, *_AS_JSON, operands=[kinds]), failure, Form.RESOURCES)
 

@@ -22,10 +22,6 @@ _FAILURE = "the cluster's simulated root cannot be read"
 def read_platform(cluster: Cluster, *, run: Run = run_program) -> SimulatedPlatform:
     """Read the simulated platform of a cluster. It stays in memory; the caller writes only what is exported from it.
 
-    Args:
-        cluster: the cluster and the namespace.
-        run: runs one program.
-
     Raises:
         ClusterAccessError: kubectl is missing, the cluster does not answer or forbids it, or there is no root.
         MalformedError: the Secret is not from the add-on, or damaged.

@@ -109,7 +109,6 @@ def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], 
 def _with_nodes(
     found: Surroundings, nodes: Sequence[KubernetesObject] | ConfcomError, chosen: Sequence[str]
 ) -> Surroundings:
-    """Return the surroundings with the nodes, labelled as they will be."""
     if isinstance(nodes, ConfcomError):
         return dataclasses.replace(found, nodes=nodes)
     known = {name_of(node): labels_of(node) for node in nodes}

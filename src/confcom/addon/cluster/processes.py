@@ -236,7 +236,6 @@ def _signals_held() -> Iterator[None]:
 
 
 def _ends(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Wait, and return whether the process has ended."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from concurrent import futures
 
-from confcom.addon.cluster.installed_release import read_live
+from confcom.addon.cluster.installed_release import read_live, told
 from confcom.addon.cluster.kubectl import KubeApi
 from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError
 from confcom.addon.daemons.daemon_log import own_reason
@@ -38,11 +38,7 @@ POLICIES = ",".join(
 
 
 def fetch_cluster_snapshot(api: KubeApi) -> Snapshot:
-    """Fetch everything, including the workloads of all namespaces.
-
-    Raises:
-        ClusterAccessError: the API server does not answer, or forbids it.
-    """
+    """Fetch everything, including the workloads of all namespaces."""
     objects = api.list_objects("nodes,daemonsets.apps,pods,jobs.batch", "--all-namespaces")
     seen = _snapshot(api, objects, api.list_objects("events", api.cluster.namespace_flag))
     try:
@@ -53,11 +49,7 @@ def fetch_cluster_snapshot(api: KubeApi) -> Snapshot:
 
 
 def fetch_daemon_snapshot(api: KubeApi) -> Snapshot:
-    """Fetch what a rollout needs: the nodes, and the objects of the add-on's own namespace.
-
-    Raises:
-        ClusterAccessError: the API server does not answer, or forbids it.
-    """
+    """Fetch what a rollout needs: the nodes, and the objects of the add-on's own namespace."""
     kinds = "daemonsets.apps,pods,controllerrevisions.apps,events"  # in this order: no DaemonSet is newer than its pods
     return _snapshot(api, api.list_objects("nodes"), api.list_objects(kinds, api.cluster.namespace_flag))
 
@@ -81,19 +73,12 @@ def _snapshot(api: KubeApi, *lists: tuple[KubernetesObject, ...]) -> Snapshot:
 
 
 def look_at_refusals(api: KubeApi, policies: Collection[str]) -> RefusalObservation:
-    """Return which controllers of all namespaces cannot create Pods; failed reads are stored in the result.
-
-    Args:
-        api: the cluster.
-        policies: the names of the add-on's admission policies.
-    """
+    """Return which controllers of all namespaces cannot create Pods; failed reads are stored in the result."""
     try:
         events = api.list_objects("events", "--all-namespaces", f"--field-selector=reason={FAILED_CREATE}")
     except ClusterAccessError as error:
-        why = f"{error.what}: {error.why}" if error.why else error.what
-        return RefusalObservation(
-            doubt=f"refusals of workloads' Pods: the events of all namespaces cannot be read: {why}"
-        )
+        doubt = f"refusals of workloads' Pods: the events of all namespaces cannot be read: {told(error)}"
+        return RefusalObservation(doubt=doubt)
     found = tuple(refusals(events, policies))
     known = [one for one in found if one[1] in API_VERSIONS][:MOST_CONTROLLERS]
     unread = frozenset(found) - frozenset(known)
@@ -116,16 +101,8 @@ def look_at_root(
 ) -> RootObservation | None:
     """Read which root is published, and which root the helpers use that may have an older one.
 
-    Args:
-        api: the cluster.
-        daemons: the add-on's DaemonSets.
-        pods: pods of any kind, including the add-on's.
-
     Returns:
         The observation; None if no helper follows a published root.
-
-    Raises:
-        ClusterAccessError: the API server does not answer.
     """
     if not any(map(follows_root, daemons)):
         return None

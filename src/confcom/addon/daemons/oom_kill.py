@@ -13,12 +13,7 @@ _VALUES = {Component.DEVICE_PLUGIN: "devicePlugin", Component.QUOTE_HELPER: "quo
 
 
 def memory_kill(pod: KubernetesObject, container: KubernetesObject) -> str:
-    """Describe that a container was killed for memory, with its limit and what to do; empty if it was not.
-
-    Args:
-        pod: the container's pod.
-        container: the container's status.
-    """
+    """Describe that a container was killed for memory, with its limit and what to do; empty if it was not."""
     ended = next(
         (
             one
@@ -42,7 +37,6 @@ def memory_kill(pod: KubernetesObject, container: KubernetesObject) -> str:
 
 
 def _limit(pod: KubernetesObject, container: str) -> str:
-    """Return the memory limit of the container with that name; empty if it has none."""
     containers = [*listing(pod, "spec", "initContainers"), *listing(pod, "spec", "containers")]
     found = next((one for one in containers if text(one, "name") == container), {})
     return text(found, "resources", "limits", "memory")

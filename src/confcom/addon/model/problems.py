@@ -75,22 +75,12 @@ def shown(names: Sequence[str]) -> str:
 
 
 def masked_text(text: str, names: Collection[str]) -> str:
-    """Replace the parts of a text that vary between nodes, so that texts of the same problem become equal.
-
-    Args:
-        text: the text of a problem.
-        names: names of nodes and pods.
-    """
+    """Replace the parts of a text that vary between nodes, so that texts of the same problem become equal."""
     return _NAME.sub(lambda found: "*" if found[0] in names else found[0], _PASSING.sub("*", text))
 
 
 def grouped(problems: Iterable[Problem], names: Collection[str]) -> tuple[ProblemGroup, ...]:
-    """Group similar problems; cluster-wide ones come first, then the most frequent ones.
-
-    Args:
-        problems: any problems.
-        names: names of nodes and pods, by which similar problems may differ.
-    """
+    """Group similar problems; cluster-wide ones come first, then the most frequent ones."""
     found: dict[object, list[Problem]] = {}
     for one in dict.fromkeys(problems):
         found.setdefault((one.code, masked_text(one.text, names)) if one.node else one, []).append(one)

@@ -41,17 +41,7 @@ HISTORY_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class AddOn:
-    """The add-on of one cluster.
-
-    Args:
-        cluster: the cluster and the namespace.
-        run: runs kubectl and helm.
-        reporter: reports progress to the user.
-        clock: returns seconds of a monotonic clock.
-        sleep: waits for a number of seconds.
-        now: returns the time by this machine's clock.
-        journal: records what this command has changed.
-    """
+    """The add-on of one cluster."""
 
     cluster: Cluster
     run: Run
@@ -105,18 +95,7 @@ class AddOn:
         self.run_watched(title, lambda helm: helm.upgrade(chart, seen.values, force), stoppable=True)
 
     def restore_revision(self, revision: int, title: str, *, last: int) -> None:
-        """Restore a revision of the release. Restoring the current revision undoes drift.
-
-        Args:
-            revision: the number of the revision to restore.
-            title: the progress title.
-            last: the number of the last revision.
-
-        Raises:
-            ClusterAccessError: an object cannot be read or patched.
-            HelmError: helm failed.
-            RunningChangeError: another change is in progress.
-        """
+        """Restore a revision of the release. Restoring the current revision undoes drift."""
         self.journal.before, self.journal.restores = last, True
         force = prepare(self.helm, self.api, self.helm.installed(revision))
         self.run_watched(title, lambda helm: helm.rollback(revision, force), stoppable=False)
@@ -165,10 +144,6 @@ class AddOn:
 
     def run_helm(self, change: Callable[[Helm], None], watch: Watch) -> None:
         """Run helm in a session of its own: after an interruption, helm's record of the release is still correct.
-
-        Args:
-            change: runs helm.
-            watch: what to do meanwhile, and at an interruption.
 
         Raises:
             HelmError: helm failed.
@@ -243,11 +218,6 @@ class AddOn:
     def wait(self, title: str, *, deadline: float, remedy: str) -> tuple[NodeStep, ...]:
         """Wait until every daemon is ready on every node; fail when there is no progress.
 
-        Args:
-            title: the progress title.
-            deadline: seconds without progress.
-            remedy: the error's advice if the rollout stalls.
-
         Raises:
             NotReadyError: the rollout stalled; the error says where and why.
             ClusterAccessError: the API server was unreachable until the deadline, or refuses.
@@ -272,7 +242,6 @@ class AddOn:
                 self.sleep(POLL_SECONDS)
 
     def _reconcile(self, update: StalledUpdate) -> None:
-        """Make the DaemonSet controller reconcile a stalled update."""
         what = f"The update of the DaemonSet {update.daemon_set} stalled with every Pod ready"
         try:
             self.api.annotate("daemonset.apps", update.daemon_set, update.annotation)

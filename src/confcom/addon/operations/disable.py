@@ -15,8 +15,9 @@ from confcom.addon.operations.add_on import POLL_SECONDS, AddOn
 from confcom.addon.operations.journal import Phase
 from confcom.addon.operations.not_enabled import NotEnabledError, namespaces_of_others
 from confcom.addon.operations.stale_resource_cleanup import clean_nodes
-from confcom.addon.preflight.findings import Check, Finding, Outcome, PreflightError
+from confcom.addon.preflight.findings import PreflightError
 from confcom.addon.preflight.permissions import CLEANING, READING, STORING, Permission, denied, is_cluster_wide, plural
+from confcom.addon.preflight.preflight import permissions_missing
 from confcom.addon.release.running_change import running_change
 from confcom.addon.rollout.progress import Mark, Row
 from confcom.addon.rollout.rollout_report import NotReadyError
@@ -150,14 +151,7 @@ def _check_permissions(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> 
     asked += [Permission("delete", plural(kind), group, "" if is_cluster_wide(kind) else here) for group, kind in kinds]
     missing = denied(asked, add_on.api.review([one.review() for one in asked]))
     if missing:
-        finding = Finding(
-            Check.PERMISSIONS,
-            Outcome.FAILED,
-            "this user lacks permissions",
-            why=f"not allowed: {'; '.join(map(str, missing))}",
-            remedy="ask a cluster administrator to grant these permissions, or to run this command",
-            code="permissions-missing",
-        )
+        finding = permissions_missing(missing)
         add_on.reporter.findings([finding])
         raise PreflightError([finding])
 

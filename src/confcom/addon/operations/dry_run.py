@@ -63,13 +63,7 @@ class Changed:
 
 
 def planned(add_on: AddOn, seen: PreflightContext, findings: Sequence[Finding]) -> Changed:
-    """Report what would be changed, and return it.
-
-    Args:
-        add_on: the add-on of the cluster.
-        seen: what preflight read.
-        findings: the results of preflight's checks.
-    """
+    """Report what would be changed, and return it."""
     say, found = add_on.reporter.say, seen.surroundings
     there = compare_with_cluster(add_on, seen)  # reports what would be created again or reverted
     changes = (*_without_helm(seen), *_by_helm(add_on, seen, there))

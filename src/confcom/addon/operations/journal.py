@@ -116,7 +116,6 @@ def interrupted(journal: Journal, history: Sequence[Revision] | None) -> ChangeI
 
 
 def _after(journal: Journal) -> str:
-    """Return what the user can do after the change was made."""
     look = "`confcom status` shows the progress"
     return look if journal.restores else f"{look}; `confcom rollback` undoes the change"
 

@@ -34,11 +34,6 @@ def prepare(helm: Helm, api: KubeApi, manifests: Sequence[KubernetesObject]) -> 
 
     The transfer does not change the content of the objects.
 
-    Args:
-        helm: makes the change.
-        api: the cluster.
-        manifests: the manifests that helm will apply.
-
     Raises:
         ClusterAccessError: an object cannot be read or patched.
         HelmError: helm cannot show what is installed.

@@ -31,12 +31,7 @@ class ProbeAnswer:
 
     @classmethod
     def read(cls, said: str, message: str) -> ProbeAnswer:
-        """Classify kubectl's error as a refusal or as an unknown result.
-
-        Args:
-            said: all of kubectl's stderr.
-            message: the part of it that is shown to the user.
-        """
+        """Classify kubectl's error as a refusal or as an unknown result."""
         refused = _REFUSES.search(said) and not _UNDECIDED.search(said)
         if not refused:
             return cls(doubt=message or "kubectl said nothing")

@@ -76,35 +76,23 @@ def is_cluster_wide(kind: str) -> bool:
     return kind in _CLUSTER_WIDE
 
 
-USUAL_KINDS = (
+_BOTH = (
     ("", "ServiceAccount"),
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
-    ("apps", "DaemonSet"),
-    ("batch", "Job"),
-    ("rbac.authorization.k8s.io", "Role"),
-    ("rbac.authorization.k8s.io", "RoleBinding"),
 )
-"""Group and kind of the chart's objects, unless values say otherwise. They are checked if the chart cannot be rendered,
-as without permission to read the release, so that all missing permissions are reported at once."""
-
 USUAL_HOOK_KINDS = (
-    ("", "ServiceAccount"),
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
+    *_BOTH,
     ("batch", "Job"),
     ("rbac.authorization.k8s.io", "Role"),
     ("rbac.authorization.k8s.io", "RoleBinding"),
 )
-"""Those of the usual kinds that are hooks: they make the simulated root."""
-
-USUAL_LASTING_KINDS = (
-    ("", "ServiceAccount"),
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
-    ("apps", "DaemonSet"),
-)
-"""Those of the usual kinds that are (also) in the release itself."""
+"""Group and kind of the hooks, which make the simulated root, unless values say otherwise. The usual kinds are checked
+if the chart cannot be rendered, as without permission to read the release, so that all missing permissions are
+reported at once."""
+USUAL_LASTING_KINDS = (*_BOTH, ("apps", "DaemonSet"))
+"""The same of the objects that are in the release itself."""
+USUAL_KINDS = tuple(sorted({*USUAL_LASTING_KINDS, *USUAL_HOOK_KINDS}))
 
 READING = (
     Permission("list", "nodes"),

@@ -102,13 +102,7 @@ def _permissions(seen: Surroundings) -> Finding:
     needless = (CLEANING, asking, probing(seen.namespace_name))
     missing = [one for one in seen.denied if one not in needless]
     if missing:
-        return Finding.failed(
-            Check.PERMISSIONS,
-            "this user lacks permissions",
-            why=f"not allowed: {'; '.join(map(str, missing))}",
-            remedy="ask a cluster administrator to grant these permissions, or to run this command",
-            code="permissions-missing",
-        )
+        return permissions_missing(missing)
     if CLEANING in seen.denied:
         return Finding.warning(
             Check.PERMISSIONS,
@@ -127,6 +121,17 @@ def _permissions(seen: Surroundings) -> Finding:
             code="asking-helpers-not-permitted",
         )
     return Finding.ok(Check.PERMISSIONS, "this user has all required permissions", code="permissions-granted")
+
+
+def permissions_missing(missing: Sequence[Permission]) -> Finding:
+    """Return the finding that this user lacks these permissions."""
+    return Finding.failed(
+        Check.PERMISSIONS,
+        "this user lacks permissions",
+        why=f"not allowed: {'; '.join(map(str, missing))}",
+        remedy="ask a cluster administrator to grant these permissions, or to run this command",
+        code="permissions-missing",
+    )
 
 
 def _is_this(seen: Surroundings, daemon: KubernetesObject) -> bool:

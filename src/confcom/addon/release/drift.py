@@ -136,13 +136,7 @@ class ReleaseSeen:
 
 
 def drift(manifests: Iterable[KubernetesObject], live: Sequence[KubernetesObject], namespace: str) -> tuple[Drift, ...]:
-    """Compare a release's manifests with the live objects.
-
-    Args:
-        manifests: the release's manifests whose objects the user may read.
-        live: the objects that exist, with their managed fields.
-        namespace: the namespace of manifests without one.
-    """
+    """Compare a release's manifests with the live objects."""
     there = {identity(one, namespace): one for one in live}
     found = []
     for wanted in manifests:

@@ -18,12 +18,7 @@ POD_SPEC: Path = ("spec", "template", "spec")
 
 
 def change_problem(seen: ReleaseSeen, now: datetime) -> str:
-    """Return what is wrong with the release's last change, and what to do; empty if it was completed.
-
-    Args:
-        seen: the release.
-        now: the time by this machine's clock.
-    """
+    """Return what is wrong with the release's last change, and what to do; empty if it was completed."""
     if seen.last is None or seen.last.status in {DEPLOYED, UNINSTALLED}:
         return ""
     what, remedy = unfinished(seen)

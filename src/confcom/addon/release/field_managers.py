@@ -189,7 +189,6 @@ def _precedence(key: tuple[str, object]) -> tuple[int, str]:
 
 
 def _key_of(tree: Mapping[str, object], step: Step) -> str | None:
-    """Return the tree's key for a step; None if the tree does not contain it."""
     if isinstance(step, str):
         return f"f:{step}" if f"f:{step}" in tree else None
     for key in tree:
@@ -202,7 +201,6 @@ def _key_of(tree: Mapping[str, object], step: Step) -> str | None:
 
 
 def _move(tree: dict[str, object], to: dict[str, object], path: Path) -> None:
-    """Move a path from one tree to another, and remove the subtrees that are empty then."""
     key = _key_of(tree, path[0])
     below = None if key is None else tree[key]
     if key is None or not isinstance(below, dict):

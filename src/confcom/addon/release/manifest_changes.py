@@ -50,13 +50,7 @@ class ObjectChange:
 def manifest_changes(
     before: Sequence[KubernetesObject], after: Sequence[KubernetesObject], namespace: str
 ) -> tuple[ObjectChange, ...]:
-    """Compare two sets of manifests: which objects are created, removed and changed.
-
-    Args:
-        before: the installed manifests.
-        after: the manifests after the change.
-        namespace: the namespace of manifests without one.
-    """
+    """Compare two sets of manifests: which objects are created, removed and changed."""
     old, new = ({identity(one, namespace): one for one in some} for some in (before, after))
     secrets = secret_values((*before, *after))
     found = []

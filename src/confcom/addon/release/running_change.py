@@ -19,10 +19,6 @@ class RunningChangeError(ConfcomError):
 def running_change(history: Sequence[Revision], now: datetime) -> RunningChangeError | None:
     """Return the error if another change may still be running.
 
-    Args:
-        history: the release's revisions, oldest first.
-        now: the time by this machine's clock.
-
     Returns:
         None if no revision is pending, or if the last one is so old that helm may not be running any more.
     """

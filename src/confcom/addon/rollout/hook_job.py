@@ -28,9 +28,6 @@ def failed_hooks(jobs: Sequence[KubernetesObject]) -> dict[str, str]:
     """Return by the Job's name why each failed hook Job failed: the change of the release was not made.
 
     Kubernetes keeps failed Jobs for an hour.
-
-    Args:
-        jobs: the Jobs of the add-on's namespace.
     """
     failed = {name_of(job): condition(job, "Failed") for job in jobs if is_hook(job) and has_failed(job)}
     return {name: ": ".join(filter(None, (text(one, "reason"), text(one, "message")))) for name, one in failed.items()}
@@ -61,12 +58,7 @@ class HookWatch:
         return tuple(self.reasons.values())
 
     def after(self, objects: Sequence[KubernetesObject], now: float) -> HookWatch:
-        """Return it updated by one more poll.
-
-        Args:
-            objects: the pods, Jobs and events of the add-on's namespace.
-            now: seconds, of the same clock in every call.
-        """
+        """Return it updated by one more poll."""
         events = of_kind(objects, "Event")
         jobs = {(name_of(job), text(job, "metadata", "uid")): job for job in of_kind(objects, "Job")}
         rows, failing = [], {}
@@ -108,6 +100,5 @@ def _ending(pod: KubernetesObject) -> str:
 
 
 def _newest_pods(pods: Sequence[KubernetesObject]) -> dict[_Identity, KubernetesObject]:
-    """Return the newest pod of each hook Job."""
     ours = sorted(filter(is_hook, pods), key=lambda pod: text(pod, "metadata", "creationTimestamp"))
     return {(text(owner_of(pod), "name"), text(owner_of(pod), "uid")): pod for pod in ours}

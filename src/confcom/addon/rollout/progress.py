@@ -48,9 +48,4 @@ class ProgressTable(Protocol):
     """Shows rows, which may change."""
 
     def show(self, rows: Sequence[Row], *, note: str = "") -> None:
-        """Show the current rows.
-
-        Args:
-            rows: all rows.
-            note: one more line, such as the remaining time.
-        """
+        """Show the current rows."""

@@ -106,12 +106,7 @@ class StabilityTracker:
     """By DaemonSet name."""
 
     def after(self, seen: Snapshot, now: float) -> tuple[StabilityTracker, tuple[StalledUpdate, ...]]:
-        """Return the tracker after one more snapshot, and the updates that have stalled; their quiet periods restart.
-
-        Args:
-            seen: the snapshot of the cluster.
-            now: the current time, in seconds of any clock.
-        """
+        """Return the tracker after one more snapshot, and the stalled updates, whose quiet periods restart."""
         quiet_periods, stalled = {}, []
         for daemon, pods in _waiting_daemon_sets(seen):
             name = name_of(daemon)
@@ -155,7 +150,6 @@ def stall_problems(seen: Snapshot, now: datetime) -> Iterator[Problem]:
 
 
 def _last_change(pods: Iterable[KubernetesObject]) -> datetime | None:
-    """Return the last time when a pod was created or its Ready condition changed."""
     stamps = [
         stamp
         for pod in pods

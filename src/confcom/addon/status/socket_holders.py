@@ -28,12 +28,7 @@ _SERVICE = "aesm"
 
 
 def suspects_of(helper: DaemonPod, neighbours: Sequence[KubernetesObject]) -> str:
-    """Return who may serve the socket, for a helper that waits for a foreign one; empty if it waits for something else.
-
-    Args:
-        helper: a quote helper that is not ready.
-        neighbours: the Pods of its node.
-    """
+    """Return who may serve the socket, for a helper that waits for a foreign one; empty for any other."""
     if not _waits_for_foreign_socket(helper):
         return ""
     pods = sorted(filter(may_serve, neighbours), key=_lacks_aesm_name)
@@ -73,7 +68,6 @@ def may_serve(pod: KubernetesObject) -> bool:
 
 
 def _writable(pod: KubernetesObject) -> Iterator[str]:
-    """Yield the names of the volumes that a container may write."""
     for container in [*listing(pod, "spec", "containers"), *listing(pod, "spec", "initContainers")]:
         for mount in listing(container, "volumeMounts"):
             if not mount.get("readOnly"):

@@ -118,12 +118,7 @@ class AddOnStatus:
 
 
 def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
-    """Return the status of the add-on.
-
-    Args:
-        seen: the snapshot of the cluster.
-        now: the time by this machine's clock.
-    """
+    """Return the status of the add-on."""
     daemons = [one for one in seen.daemon_sets if component_of(one) and namespace_of(one) == seen.namespace]
     pods = daemon_pods([pod for pod in seen.pods if namespace_of(pod) == seen.namespace], seen.events, seen.said)
     release = seen.release or ReleaseSeen()

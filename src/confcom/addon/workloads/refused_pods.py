@@ -66,12 +66,7 @@ class RefusalObservation:
 def refusals(
     events: Iterable[KubernetesObject], policies: Collection[str]
 ) -> dict[Controller, tuple[KubernetesObject, Cause, str]]:
-    """Return each controller's latest refusal by the add-on's policies or a quota: the event, the cause, the message.
-
-    Args:
-        events: events about Pods that cannot be created.
-        policies: the names of the add-on's admission policies.
-    """
+    """Return each controller's latest refusal by the add-on's policies or a quota: event, cause and message."""
     found = {}
     for event in sorted(events, key=event_time):
         about = mapping(event, "involvedObject")
@@ -137,7 +132,6 @@ def _template_fix(reason: str, namespace: str) -> str:
 
 
 def _newest_pods(pods: Iterable[KubernetesObject]) -> Mapping[Controller, str]:
-    """Return the creation time of the newest pod by controller."""
     found: dict[Controller, str] = {}
     for pod in pods:
         owner = owner_of(pod)
@@ -147,7 +141,6 @@ def _newest_pods(pods: Iterable[KubernetesObject]) -> Mapping[Controller, str]:
 
 
 def _has_its_pods(controller: KubernetesObject) -> bool:
-    """Return whether a controller wants no more Pods than it has."""
     spec, status = mapping(controller, "spec"), mapping(controller, "status")
     match text(controller, "kind"):
         case "Job":

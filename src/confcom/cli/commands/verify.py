@@ -211,7 +211,6 @@ def _lines(verdict: Verdict) -> Iterator[str]:
 
 
 def _check_lines(check: Check, width: int) -> Iterator[str]:
-    """Return one line for a check that did not fail; otherwise also what was required and found, and why it failed."""
     status = click.style(f"{check.status.value:<{_STATUS_WIDTH}}", fg=_COLOURS[check.status.value])
     if not check.consequence:
         detail = check.found or check.why or check.required

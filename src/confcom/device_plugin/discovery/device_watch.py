@@ -72,14 +72,7 @@ class DeviceAvailability:
 
 
 class SgxSearch:
-    """A search that waits until the node has SGX to offer, since a driver may be loaded late.
-
-    Args:
-        host: the host to inspect.
-        simulated_epc_mib: MiB of EPC to simulate, or None to look for hardware.
-        metrics: where the health of devices is recorded.
-        sleep: waits that many seconds.
-    """
+    """A search that waits until the node has SGX to offer, since a driver may be loaded late."""
 
     def __init__(
         self,
@@ -132,23 +125,13 @@ class SgxSearch:
 
 
 class DeviceWatch:
-    """A periodic inspection of the driver and the devices found at start, which updates each device's availability.
+    """A periodic inspection of the driver and the devices found at start, which updates each device's availability."""
 
-    Args:
-        host: the host to inspect.
-        discovery: what was decided at start.
-        metrics: where the health of devices is recorded.
-        sleep: waits that many seconds.
-    """
-
-    def __init__(
-        self, host: HostFiles, discovery: Discovery, *, metrics: PluginMetrics, sleep: Sleep = asyncio.sleep
-    ) -> None:
+    def __init__(self, host: HostFiles, discovery: Discovery, *, metrics: PluginMetrics) -> None:
         self.devices = HostDevices(None, ())
         self._host = host
         self._discovery = discovery
         self._metrics = metrics
-        self._sleep = sleep
         self._paths = {Device.ENCLAVE: discovery.enclave_node}
         if discovery.provision_node is not None:
             self._paths[Device.PROVISION] = discovery.provision_node
@@ -162,7 +145,7 @@ class DeviceWatch:
         """Inspect the host every POLL_SECONDS, until cancelled."""
         while True:
             self.poll()
-            await self._sleep(POLL_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     def poll(self) -> None:
         """Inspect the host once, log what has changed, and update the availability of devices."""

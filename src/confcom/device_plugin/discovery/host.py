@@ -57,11 +57,7 @@ class HostFiles:
         return FileStatus(stat.S_ISCHR(found.st_mode), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
     def cpuid(self, leaf: int, subleaf: int) -> CpuidRegisters:
-        """Return the registers of CPUID.
-
-        Raises:
-            UnavailableError: CPUID cannot be read; the error has the reason.
-        """
+        """Return the registers of CPUID."""
         return read_cpuid(leaf, subleaf)
 
     def _at(self, path: str) -> Path:

@@ -31,15 +31,7 @@ class AllocationError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Allocator:
-    """Answers Allocate requests for one resource.
-
-    Args:
-        resource: the resource that is allocated.
-        platform: the platform that containers are told.
-        container_nodes: the paths of the device node in a container.
-        host_node: the path of the device node on the host.
-        aesmd_directory: the host's directory with the AESM socket, or None if this resource does not mount it.
-    """
+    """Answers Allocate requests for one resource."""
 
     resource: Resource
     platform: Platform

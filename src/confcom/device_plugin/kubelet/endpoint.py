@@ -42,11 +42,7 @@ class Endpoint:
     _server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
-        """Bind the socket and serve.
-
-        Raises:
-            UnavailableError: the socket cannot be bound.
-        """
+        """Bind the socket and serve."""
         require_directory(self.path.parent)
         server = grpc.aio.server(
             maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
@@ -124,11 +120,7 @@ class Serving:
         self._restart_reason, self._retain_current = "an instance that registered later has ended", True
 
     async def ensure_served(self) -> Endpoint:
-        """Return an endpoint that accepts connections at a path that may be registered; restart if there is none.
-
-        Raises:
-            UnavailableError: no socket can be bound.
-        """
+        """Return an endpoint that accepts connections at a path that may be registered; restart if there is none."""
         if self._endpoint is not None and not self._restart_reason:
             if self._endpoint.is_live():
                 return self._endpoint
@@ -139,11 +131,7 @@ class Serving:
         return await self.restart()
 
     async def restart(self) -> Endpoint:
-        """Serve at a new path, and close the endpoints that are not retained.
-
-        Raises:
-            UnavailableError: the socket cannot be bound.
-        """
+        """Serve at a new path, and close the endpoints that are not retained."""
         ending = None
         if self._retain_current:
             ending, self._retained = self._retained, self._endpoint

@@ -144,11 +144,7 @@ class Registrar:
         return self._serving.path
 
     async def start(self) -> None:
-        """Start serving, so that the kubelet's calls can be answered.
-
-        Raises:
-            UnavailableError: the socket cannot be bound.
-        """
+        """Start serving, so that the kubelet's calls can be answered."""
         await self._serving.restart()
 
     async def run_while(self, device: DeviceAvailability) -> None:

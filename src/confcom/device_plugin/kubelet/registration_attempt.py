@@ -59,9 +59,6 @@ async def register_once(
 
     Returns:
         The registered endpoint.
-
-    Raises:
-        AttemptFailedError: the resource is not registered.
     """
     if absence := kubelet_absence(kubelet_socket):
         raise absence

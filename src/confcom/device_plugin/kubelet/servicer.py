@@ -50,14 +50,7 @@ class StreamWatch:
 
 
 class ResourceServicer:
-    """Serves one resource: its encoded device list, and Allocate.
-
-    Args:
-        allocator: answers Allocate.
-        list_bytes: the whole device list, encoded once.
-        metrics: where requests are counted.
-        clock: monotonic seconds.
-    """
+    """Serves one resource: its encoded device list, and Allocate."""
 
     def __init__(
         self, allocator: Allocator, list_bytes: bytes, *, metrics: PluginMetrics, clock: Callable[[], float]

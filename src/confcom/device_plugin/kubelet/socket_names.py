@@ -139,9 +139,6 @@ def refuse_second_plugin(directory: Path, resources: Iterable[Resource], install
 
     The kubelet would take the later plugin for the successor of the earlier one, allocate the same EPC twice, and lose
     the resource when either ends. An instance of the same installation is its successor in an update.
-
-    Raises:
-        UnavailableError: there is such a plugin.
     """
     mine = {_digest(resource.name): resource.name for resource in resources}
     for path, found in _our_sockets(directory):
@@ -182,7 +179,6 @@ def _our_sockets(directory: Path) -> list[tuple[Path, re.Match[str]]]:
 
 
 def _state(path: Path) -> PathState | None:
-    """Return what is at the path, or None if it cannot be inspected."""
     try:
         return inspect_path(path)
     except UnavailableError:
@@ -190,7 +186,6 @@ def _state(path: Path) -> PathState | None:
 
 
 def _bound_at(path: Path) -> float:
-    """Return when a socket was bound, by the file system's clock; 0 if it is gone."""
     try:
         return path.lstat().st_mtime
     except OSError:

@@ -69,11 +69,7 @@ class _CallThread:
 
 
 class NodeClient:
-    """Client of one node: synchronous, with one channel. Close it, or use it in a `with` statement.
-
-    Args:
-        directory: the node's DIR.
-    """
+    """Client of one node: synchronous, with one channel. Close it, or use it in a `with` statement."""
 
     def __init__(self, directory: Path) -> None:
         self._socket = Layout(directory).control_socket
@@ -138,9 +134,6 @@ class NodeClient:
 
     def apply(self, text: str) -> ApplyResult:
         """Create the objects of a manifest: all of them or, if one is refused, none.
-
-        Args:
-            text: YAML (or JSON), one or more documents.
 
         Raises:
             ManifestError: the API server would refuse the manifest.

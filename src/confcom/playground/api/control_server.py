@@ -33,11 +33,7 @@ class ControlServer:
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
-        """Start serving.
-
-        Raises:
-            UnavailableError: the socket cannot be created.
-        """
+        """Start serving."""
         server = grpc.aio.server(options=CHANNEL_OPTIONS)
         rpcs: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             str(method): grpc.unary_unary_rpc_method_handler(self._handler(method)) for method in Method

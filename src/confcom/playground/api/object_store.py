@@ -25,11 +25,7 @@ _POD_NAMES = {"pod", "pods", "po"}
 
 
 class ObjectStore:
-    """The Jobs and pods.
-
-    Args:
-        suffix: returns a random name suffix of SUFFIX_CHARACTERS.
-    """
+    """The Jobs and pods."""
 
     def __init__(self, suffix: Callable[[], str]) -> None:
         self.pods: dict[str, Pod] = {}
@@ -63,11 +59,7 @@ class ObjectStore:
         return ApplyResult(tuple(self._add(manifest) for manifest in manifests), warnings)
 
     def find(self, kind: str, name: str) -> Job | Pod:
-        """Return an object by kind and name; the kind may have any form that kubectl accepts.
-
-        Raises:
-            NotFoundError: no such object or kind.
-        """
+        """Return an object by kind and name; the kind may have any form that kubectl accepts."""
         if kind.lower() in _POD_NAMES:
             return self.pod(name)
         if kind.lower() not in _JOB_NAMES:
@@ -81,11 +73,7 @@ class ObjectStore:
         return job
 
     def pod(self, name: str) -> Pod:
-        """Return a pod by name.
-
-        Raises:
-            NotFoundError: no pod has that name.
-        """
+        """Return a pod by name."""
         if (pod := self.pods.get(name)) is None:
             raise _not_found("pod", name)
         return pod

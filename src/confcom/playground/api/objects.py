@@ -61,11 +61,7 @@ class Pod:
         return sum(container.restarts for container in self.containers)
 
     def view(self, allocated: Mapping[str, int]) -> PodView:
-        """Return the pod's view.
-
-        Args:
-            allocated: the devices that it holds.
-        """
+        """Return the pod's view."""
         reason, message = self.reason, self.message
         if not reason:
             failed = next((c for c in self.containers if c.exit_code), self.containers[0])
@@ -126,11 +122,7 @@ class Job:
             self.retry = None
 
     def view(self, pods: tuple[Pod, ...]) -> JobView:
-        """Return the Job's view.
-
-        Args:
-            pods: its pods.
-        """
+        """Return the Job's view."""
         return JobView(
             name=self.name,
             status=self.status,

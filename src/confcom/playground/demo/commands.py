@@ -38,11 +38,7 @@ class CommandResult:
     stderr: str
 
     def json(self) -> dict[str, Any]:
-        """Parse its output as a JSON object.
-
-        Raises:
-            StepError: the output is something else.
-        """
+        """Parse its output as a JSON object."""
         value = None
         with contextlib.suppress(ValueError):
             value = json.loads(self.stdout)
@@ -122,11 +118,7 @@ class Commands:
         return self._run(self.shown(name, *arguments), self.argv(name, *arguments), accept)
 
     def run_module(self, module: str, *arguments: str) -> CommandResult:
-        """Run a program of the project that is not a `confcom` command, with the same interpreter.
-
-        Raises:
-            StepError: it failed.
-        """
+        """Run a program of the project that is not a `confcom` command, with the same interpreter."""
         shown = self.abbreviate(shlex.join(["python", "-m", module, *arguments]))
         return self._run(shown, [*self._module(module), *arguments], (0,))
 
@@ -155,7 +147,6 @@ class Commands:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a command that is still running, wait for its end, and close its pipes."""
     if process.poll() is None:
         process.kill()
         process.wait()
@@ -164,9 +155,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             stream.close()
 
 
-def read_tail(path: Path, lines: int = 5) -> str:
+def read_tail(path: Path) -> str:
     """Return the last lines of a log, for an error message; "" if the log cannot be read."""
     try:
-        return " / ".join(path.read_text(errors="replace").splitlines()[-lines:])
+        return " / ".join(path.read_text(errors="replace").splitlines()[-5:])
     except OSError:
         return ""

@@ -28,11 +28,7 @@ JOB_SECONDS = 20.0
 
 
 def examples_folder() -> Path:
-    """Return the directory of job.yaml and the other examples.
-
-    Raises:
-        UnavailableError: they are missing from this installation.
-    """
+    """Return the directory of job.yaml and the other examples."""
     folder = Path(str(resources.files("confcom.playground") / "examples"))
     if not (folder / "job.yaml").is_file():
         raise UnavailableError(

@@ -37,17 +37,7 @@ def pod_of(state: NodeState, job: str) -> PodView | None:
 
 
 def wait_for(context: DemoContext, job: str, find: Callable[[NodeState], _Found | None], missing: str) -> _Found:
-    """Wait until something is found in the node's state, and return it.
-
-    Args:
-        context: the demo's context.
-        job: the Job whose pod is told in the error.
-        find: looks for it.
-        missing: what is the case if it is not found, for the error.
-
-    Raises:
-        StepError: it was not found in time.
-    """
+    """Wait until something is found in the node's state, and return it."""
     found: list[_Found] = []
 
     def there(state: NodeState) -> bool:
@@ -69,11 +59,7 @@ def wait_for(context: DemoContext, job: str, find: Callable[[NodeState], _Found 
 
 
 def require_phase(context: DemoContext, job: str, phase: Phase) -> PodView:
-    """Wait until a Job's pod is in a phase, and return the pod.
-
-    Raises:
-        StepError: the pod ended in another phase, or did not reach the phase in time.
-    """
+    """Wait until a Job's pod is in a phase, and return the pod."""
 
     def settled(state: NodeState) -> PodView | None:
         pod = pod_of(state, job)
@@ -92,11 +78,7 @@ def require_phase(context: DemoContext, job: str, phase: Phase) -> PodView:
 
 
 def epc_event(context: DemoContext, job: str, reason: str) -> Event:
-    """Wait for a ledger event of a Job's pod: EPC `Allocated` to it or `Released` by it.
-
-    Raises:
-        StepError: no such event in time.
-    """
+    """Wait for a ledger event of a Job's pod: EPC `Allocated` to it or `Released` by it."""
 
     def happened(state: NodeState) -> Event | None:
         pods = {pod.name for pod in state.pods_of(job)}

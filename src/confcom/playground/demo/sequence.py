@@ -66,13 +66,7 @@ class DemoReport:
 
 
 def run(context: DemoContext, *, begin: Callable[[int, str], None], end: Callable[[StepReport], None]) -> DemoReport:
-    """Run the steps in order, up to the first that fails.
-
-    Args:
-        context: the demo's context, with open processes and client.
-        begin: called at the start of each step, with its number and title.
-        end: called at the end of each step.
-    """
+    """Run the steps in order, up to the first that fails."""
     began = time.monotonic()
     reports: list[StepReport] = []
     for number, step in enumerate(STEPS, start=1):

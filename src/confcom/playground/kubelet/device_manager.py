@@ -44,16 +44,7 @@ _logger = logging.getLogger(__name__)
 
 
 class DeviceManager:
-    """The device manager of the kubelet stand-in.
-
-    Args:
-        directory: the device plugin directory.
-        ledger: its state.
-        changed: called after every change of the ledger.
-        rules: the Kubernetes version whose rules it follows.
-        dial_seconds: DIAL_SECONDS, or less in tests.
-        stop_grace_seconds: ENDPOINT_STOP_GRACE_SECONDS, or less in tests.
-    """
+    """The device manager of the kubelet stand-in."""
 
     def __init__(
         self,
@@ -78,11 +69,7 @@ class DeviceManager:
         self._removals: dict[str, asyncio.TimerHandle] = {}
 
     async def start(self) -> None:
-        """Unlink every socket in the directory, as a starting kubelet does, and serve Registration.
-
-        Raises:
-            UnavailableError: the registration socket cannot be created.
-        """
+        """Unlink every socket in the directory, as a starting kubelet does, and serve Registration."""
         self._directory.mkdir(parents=True, exist_ok=True)
         for entry in self._directory.iterdir():
             if stat.S_ISSOCK(entry.lstat().st_mode):

@@ -22,12 +22,7 @@ _CLOSING = "rpc error: code = Canceled desc = grpc: the client connection is clo
 
 
 class PluginClient:
-    """The client of one registered plugin: a channel to the socket that `Register` named.
-
-    Args:
-        resource: the resource name.
-        socket: the plugin's socket.
-    """
+    """The client of one registered plugin: a channel to the socket that `Register` named."""
 
     def __init__(self, resource: str, socket: Path) -> None:
         self.resource = resource
@@ -38,9 +33,6 @@ class PluginClient:
 
     async def connect(self, seconds: float) -> pb.DevicePluginOptions:
         """Dial the plugin and call GetDevicePluginOptions; on failure, close the client.
-
-        Args:
-            seconds: the deadline for both together.
 
         Raises:
             UnavailableError: the plugin cannot be reached, or does not answer in time.

@@ -31,17 +31,7 @@ class ImageMissingError(ContainerError):
 
 @dataclass(frozen=True, slots=True)
 class PodWorker:
-    """Runs pods that are bound to the node.
-
-    Args:
-        layout: the node's paths.
-        devices: the device manager.
-        ledger: its state; the worker releases an ended pod's devices there.
-        runner: starts containers.
-        images: the image table.
-        changed: called after every change of a pod.
-        back_off: the delay before a container is restarted.
-    """
+    """Runs pods that are bound to the node."""
 
     layout: Layout
     devices: DeviceManager

@@ -20,12 +20,7 @@ class ContainerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BackOff:
-    """Delays that double with every failure.
-
-    Args:
-        first: seconds before the first retry.
-        most: the longest delay in seconds.
-    """
+    """Delays that double with every failure."""
 
     first: float
     most: float

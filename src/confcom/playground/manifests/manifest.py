@@ -15,9 +15,6 @@ _KINDS: dict[tuple[object, object], type[Job | Pod]] = {("v1", "Pod"): Pod, ("ba
 def parse_manifests(text: str) -> tuple[tuple[Job | Pod, ...], tuple[str, ...]]:
     """Parse a manifest file.
 
-    Args:
-        text: YAML or JSON; one or more documents.
-
     Returns:
         The objects in their order, and a warning for every field that has no effect here.
 

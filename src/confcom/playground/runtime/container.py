@@ -98,12 +98,7 @@ class ContainerProcess:
 
 
 class Runner:
-    """Starts containers in one mode.
-
-    Args:
-        chosen: the mode.
-        instance: distinguishes this node's processes from another node's.
-    """
+    """Starts containers in one mode."""
 
     def __init__(self, chosen: ChosenMode, *, instance: str) -> None:
         self._chosen = chosen
@@ -185,7 +180,6 @@ class Runner:
 
 
 def _inside(directory: Path, container_path: str) -> Path:
-    """Return where a container path is in the mode without namespaces."""
     return directory / "root" / container_path.lstrip("/")
 
 

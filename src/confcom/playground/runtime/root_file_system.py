@@ -122,7 +122,6 @@ class _Builder:
         self._bound.append(target)
 
     def _place(self, target: PurePosixPath, kind: Kind) -> None:
-        """Create a mount point of that kind if the path does not exist."""
         if not any(bound in target.parents for bound in self._bound):
             if not self._is_own(target) and self._kind(target) is not Kind.MISSING:
                 return

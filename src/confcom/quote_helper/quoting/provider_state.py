@@ -120,11 +120,7 @@ class ProviderSupervisor:
         """Set while the status is READY."""
 
     async def run(self) -> None:
-        """Open the backend, then test it periodically until cancelled.
-
-        Raises:
-            ConfcomError: the backend cannot be opened.
-        """
+        """Open the backend, then test it periodically until cancelled."""
         backend = self._backend = await self._open()
         self._opened(backend)
         failures = 0

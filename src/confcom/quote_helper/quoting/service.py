@@ -42,13 +42,6 @@ class QuoteService(Generic[A]):
     The others wait for their peer's turn, and for a provider while there is none (it is being prepared, or was lost).
     An inline provider is called in the event loop, for at most one turn's time before the loop runs other tasks. A
     blocking provider is called in the worker pool, with as many concurrent calls as it supports.
-
-    Args:
-        workers: runs a blocking provider's calls.
-        stale: chooses the code for a report that the provider rejects.
-        failure_log: limits log lines about unexpected failures of the provider.
-        limits: how long requests wait, and how many calls run at once.
-        clock: monotonic seconds.
     """
 
     def __init__(

@@ -23,10 +23,6 @@ class StaleTargetPolicy:
     The window opens when this instance begins to quote, and again when its quoting enclave changes. It also opens when
     this instance takes the path from another one whose TargetInfo was different or is not known: a newer version was
     rolled back, or died. It closes when this instance takes over from a live one with the same TargetInfo.
-
-    Args:
-        window_seconds: how long the window stays open.
-        clock: monotonic seconds.
     """
 
     def __init__(self, window_seconds: float, clock: Callable[[], float]) -> None:
@@ -36,11 +32,7 @@ class StaleTargetPolicy:
         self._ends = clock() + window_seconds
 
     def quotes_for(self, target_info: bytes) -> None:
-        """Set the TargetInfo of the current quoting enclave; open the window if it has changed.
-
-        Args:
-            target_info: 512 bytes, as InitQuoteEx gives them to clients.
-        """
+        """Set the TargetInfo of the current quoting enclave; open the window if it has changed."""
         if target_info != self._target_info:
             self._target_info = target_info
             self._ends = self._clock() + self._window_seconds

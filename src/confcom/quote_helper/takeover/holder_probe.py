@@ -36,12 +36,7 @@ _UNKNOWN: Final = HolderStatus(can_quote=True)
 
 
 async def probe_holder(path: Path, *, deadline_seconds: float) -> HolderStatus:
-    """Send one InitQuoteEx to the instance at `path`. An instance that does not answer cannot quote.
-
-    Args:
-        path: the socket.
-        deadline_seconds: for the whole probe.
-    """
+    """Send one InitQuoteEx to the instance at `path`. An instance that does not answer cannot quote."""
     try:
         async with asyncio.timeout(deadline_seconds):
             response = await _init(path)

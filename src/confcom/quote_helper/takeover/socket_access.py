@@ -229,7 +229,6 @@ def remove_directory(path: Path) -> None:
 
 @contextmanager
 def _open_directory(directory: Path) -> Iterator[tuple[int, bool]]:
-    """Open a directory with O_PATH, which needs no permission on it; yield the descriptor, and whether it is a link."""
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
     linked = False
     try:

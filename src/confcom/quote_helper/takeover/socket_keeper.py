@@ -17,7 +17,7 @@ from typing import Final
 
 from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.socket_path import FileIdentity, require_usable_path, unusable
-from confcom.daemon.unix_socket import BoundUnixSocket, link_socket, make_directory, replace_socket
+from confcom.daemon.unix_socket import BoundUnixSocket, listen_at, make_directory
 from confcom.daemon.worker import WorkerPool
 from confcom.errors import ConfcomError, UnavailableError
 from confcom.quote_helper.limits import BACKLOG, DIRECTORY_MODE, SOCKET_MODE, HelperLimits
@@ -48,19 +48,7 @@ disk, no descriptors) are retried, and once the helper runs, all errors are."""
 
 
 class SocketKeeper:
-    """Binds the path for one instance, and watches over it.
-
-    Args:
-        path: the socket's path.
-        me: this instance.
-        server: serves the listening sockets.
-        workers: runs inspections of the path, which may block.
-        stale: gets the TargetInfo of the instance that this one replaces.
-        limits: intervals and deadlines.
-        replace_foreign: whether another program's live socket may be replaced.
-        open_to_all: whether modes of the socket and its directory are kept so that every user can connect.
-        on_change: called whenever `problem` changes.
-    """
+    """Binds the path for one instance, and watches over it."""
 
     def __init__(
         self,
@@ -135,7 +123,8 @@ class SocketKeeper:
         if self._bound is None or not self._bound.owns_path():
             return
         try:
-            oldest = replace_socket(self._path, tag=self._me.as_oldest.mark, mode=SOCKET_MODE, backlog=BACKLOG)
+            mark = self._me.as_oldest.mark
+            oldest = listen_at(self._path, tag=mark, mode=SOCKET_MODE, backlog=BACKLOG, replace=True)
         except OSError as error:
             _logger.warning("the path cannot be restored", extra={"error": str(error)})
             return
@@ -207,14 +196,13 @@ class SocketKeeper:
 
     def _bind(self, state: SocketState, *, replace: bool) -> ConfcomError | None:
         """Bind the path. It runs in the event loop, so that a stop cannot come before `_bound` holds the socket."""
-        make = replace_socket if replace else link_socket
         try:
             make_directory(self._path.parent, DIRECTORY_MODE)
             if isinstance(state, Stale) and FileIdentity.of(self._path) == state.identity:
                 self._path.unlink(missing_ok=True)
             if isinstance(state, Directory):
                 remove_directory(self._path)
-            self._bound = make(self._path, tag=self._me.mark, mode=SOCKET_MODE, backlog=BACKLOG)
+            self._bound = listen_at(self._path, tag=self._me.mark, mode=SOCKET_MODE, backlog=BACKLOG, replace=replace)
         except FileExistsError:
             self._set_problem(NotReady("another instance took the path first", code="path-taken", expected=True))
             self._wake.set()

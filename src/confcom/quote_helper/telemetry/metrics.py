@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -24,63 +25,44 @@ class HelperMetrics:
     """The helper's metrics, registered in `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        gauge, counter = partial(Gauge, registry=registry), partial(Counter, registry=registry)
         self.traffic = TrafficMetrics()
         registry.register(self.traffic)
-        self._dropped = Counter(
+        self._dropped = counter(
             "confcom_quote_helper_connections_dropped",
             f"Connections closed without an answer, by reason: {', '.join(DROP_REASONS)}",
             ["reason"],
-            registry=registry,
         )
-        self.connections = Gauge("confcom_quote_helper_connections", "Open connections", registry=registry)
-        self.unread = Gauge(
-            "confcom_quote_helper_unread_answers",
-            "Open connections with an answer that the client has not read",
-            registry=registry,
+        self.connections = gauge("confcom_quote_helper_connections", "Open connections")
+        self.unread = gauge(
+            "confcom_quote_helper_unread_answers", "Open connections with an answer that the client has not read"
         )
-        self.client_memory = Gauge(
-            "confcom_quote_helper_client_memory_bytes",
-            "Memory used by clients: received requests and unread answers",
-            registry=registry,
+        self.client_memory = gauge(
+            "confcom_quote_helper_client_memory_bytes", "Memory used by clients: received requests and unread answers"
         )
-        self.accepting_paused = Counter(
-            "confcom_quote_helper_accepting_paused", "Times that accepting connections was paused", registry=registry
+        self.accepting_paused = counter(
+            "confcom_quote_helper_accepting_paused", "Times that accepting connections was paused"
         )
-        self.waiting = Gauge(
-            "confcom_quote_helper_waiting",
-            "Requests waiting for the quote provider or in the queue",
-            registry=registry,
+        self.waiting = gauge("confcom_quote_helper_waiting", "Requests waiting for the quote provider or in the queue")
+        self._ready = gauge(
+            "confcom_quote_helper_ready", "1 if the self-test made a complete quote and the helper owns the socket"
         )
-        self._ready = Gauge(
-            "confcom_quote_helper_ready",
-            "1 if the self-test made a complete quote and the helper owns the socket",
-            registry=registry,
-        )
-        self._not_ready = Gauge(
+        self._not_ready = gauge(
             "confcom_quote_helper_not_ready_info",
             "1 for the code of the problem that keeps the helper from being ready",
             ["code"],
-            registry=registry,
         )
-        self._provider = Gauge(
+        self._provider = gauge(
             "confcom_quote_helper_provider_state",
             f"1 for the quote provider's state, 0 for the other states: {', '.join(ProviderPhase)}",
             ["state"],
-            registry=registry,
         )
-        self._losses = Counter(
-            "confcom_quote_helper_provider_losses",
-            "Times that a working quote provider was lost",
-            registry=registry,
-        )
-        self.self_tests_failed = Counter(
-            "confcom_quote_helper_self_tests_failed", "Self-tests that made no quote", registry=registry
-        )
-        self._root = Gauge(
+        self._losses = counter("confcom_quote_helper_provider_losses", "Times that a working quote provider was lost")
+        self.self_tests_failed = counter("confcom_quote_helper_self_tests_failed", "Self-tests that made no quote")
+        self._root = gauge(
             "confcom_quote_helper_simulated_root_info",
             "1 for the simulated root in use: SHA-256 of its certificate; the same on all nodes",
             ["sha256"],
-            registry=registry,
         )
         self.loop_stall = Histogram(
             "confcom_quote_helper_loop_stall_seconds",

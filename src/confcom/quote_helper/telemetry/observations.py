@@ -39,15 +39,7 @@ OTHER_PODS: Final = "other"
 
 
 class Observations:
-    """An Observer that passes events to metrics, log and audit; `run` must run beside the server.
-
-    Args:
-        metrics: counts by request and result.
-        pods: counts by pod.
-        log: logs which peer got which quote.
-        audit: records every answer; None if not wanted.
-        expiry: shows when certificates and collateral expire.
-    """
+    """An Observer that passes events to metrics, log and audit; `run` must run beside the server."""
 
     def __init__(
         self,
@@ -115,12 +107,7 @@ class _Pod:
 
 
 class PodMetrics(Collector):
-    """Requests by pod, for a bounded number of pods with recent requests. Counted in the event loop.
-
-    Args:
-        registry: where the metric is registered.
-        clock: monotonic seconds.
-    """
+    """Requests by pod, for a bounded number of pods with recent requests. Counted in the event loop."""
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -150,17 +137,20 @@ class PodMetrics(Collector):
             elif now - counts.last_seen >= POD_AWAY_SECONDS:
                 del self._pods[pod]
 
-    def describe(self) -> Iterator[Metric]:
-        """Return the metric without values, so that the registry knows its name."""
-        yield self._family()
-
     def collect(self) -> Iterator[Metric]:
         """Return the current values."""
-        family = self._family()
+        family = CounterMetricFamily(
+            "confcom_quote_helper_pod_requests",
+            "Answers, by the pod's UID (empty: unknown; other: pods beyond the limit), and success or failure",
+            labels=["pod", "outcome"],
+        )
         for pod, counts in (("", self._unknown), (OTHER_PODS, self._others), *self._pods.items()):
             family.add_metric([pod, "success"], counts.successes)
             family.add_metric([pod, "failure"], counts.failures)
         yield family
+
+    describe = collect
+    """The registry learns the name from it."""
 
     def _admit(self, pod: str) -> _Pod:
         if not pod:
@@ -170,22 +160,9 @@ class PodMetrics(Collector):
         counts = self._pods[pod] = _Pod(self._clock())
         return counts
 
-    @staticmethod
-    def _family() -> CounterMetricFamily:
-        return CounterMetricFamily(
-            "confcom_quote_helper_pod_requests",
-            "Answers, by the pod's UID (empty: unknown; other: pods beyond the limit), and success or failure",
-            labels=["pod", "outcome"],
-        )
-
 
 class ExpiryMetrics:
-    """Expiry dates of certificates and collateral, as far as the provider knows them.
-
-    Args:
-        registry: where the metric is registered.
-        wall_clock: seconds since the epoch.
-    """
+    """Expiry dates of certificates and collateral, as far as the provider knows them."""
 
     def __init__(self, registry: CollectorRegistry, wall_clock: Callable[[], float]) -> None:
         self._expiry = Gauge(

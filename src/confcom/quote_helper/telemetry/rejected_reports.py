@@ -27,11 +27,7 @@ _REMEDY: Final = (
 
 
 class RejectedReports:
-    """Counts reports that were answered by 42, by peer and minute, and logs the third one of each peer.
-
-    Args:
-        clock: monotonic seconds.
-    """
+    """Counts reports that were answered by 42, by peer and minute, and logs the third one of each peer."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

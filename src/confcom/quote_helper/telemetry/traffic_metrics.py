@@ -56,13 +56,17 @@ class TrafficMetrics(Collector):
         answers.buckets[bisect_left(BUCKETS, seconds)] += 1
         answers.seconds += seconds
 
-    def describe(self) -> Iterator[Metric]:
-        """Return the families without values, so that the registry knows their names."""
-        yield from self._families()
-
     def collect(self) -> Iterator[Metric]:
         """Return the current values."""
-        requests, seconds, accepted = self._families()
+        requests = CounterMetricFamily(
+            "confcom_quote_helper_requests",
+            "Requests answered, by kind and result (AESM's code in lower case)",
+            labels=["request", "result"],
+        )
+        seconds = HistogramMetricFamily(
+            "confcom_quote_helper_request_seconds", "Time from the complete request to its answer", labels=["request"]
+        )
+        accepted = CounterMetricFamily("confcom_quote_helper_connections_accepted", "Connections made")
         for kind, answers in self._answers.items():
             for code, count in answers.results.items():
                 requests.add_metric([kind.call, AesmErrorCode(code).name.lower()], count)
@@ -71,18 +75,5 @@ class TrafficMetrics(Collector):
         accepted.add_metric([], self.accepted())
         yield from (requests, seconds, accepted)
 
-    @staticmethod
-    def _families() -> tuple[CounterMetricFamily, HistogramMetricFamily, CounterMetricFamily]:
-        return (
-            CounterMetricFamily(
-                "confcom_quote_helper_requests",
-                "Requests answered, by kind and result (AESM's code in lower case)",
-                labels=["request", "result"],
-            ),
-            HistogramMetricFamily(
-                "confcom_quote_helper_request_seconds",
-                "Time from the complete request to its answer",
-                labels=["request"],
-            ),
-            CounterMetricFamily("confcom_quote_helper_connections_accepted", "Connections made"),
-        )
+    describe = collect
+    """The registry learns the names from it."""

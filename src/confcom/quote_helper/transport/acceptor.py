@@ -113,7 +113,6 @@ class Acceptor:
             self._reserve = None
 
     def _accept_batch(self, listener: socket.socket) -> bool:
-        """Accept one batch; return whether there may be more to accept."""
         room = self._table.free_places
         # At the limit (room is 0) one more is accepted before another is shed for it, since the backlog may be empty.
         # If nothing can be shed, the new connection stays.
@@ -157,7 +156,6 @@ class Acceptor:
         return False
 
     def _shed(self) -> bool:
-        """Close one connection to make room for another; return whether there was one that may be closed."""
         now, limits = self._clock(), self._limits
         connection = self._table.to_shed(now - limits.crowded_seconds, now - limits.many_peers_seconds)
         if connection is None:

@@ -145,9 +145,6 @@ class Connection:
     def receive(self, most: int) -> RequestReceived | ProtocolViolation | PeerClosed | None:
         """Receive what has arrived; return None if the request needs more bytes.
 
-        Args:
-            most: the most bytes to receive, at least 1.
-
         Raises:
             OSError: BlockingIOError if nothing has arrived; else the connection is broken.
         """
@@ -156,22 +153,14 @@ class Connection:
         return self._session.receive(data) if data else self._session.receive_eof()
 
     def send(self, response: Response) -> bool:
-        """Send the answer by one call; return whether the kernel took all of it.
-
-        Raises:
-            OSError: the connection is broken.
-        """
+        """Send the answer by one call; return whether the kernel took all of it."""
         self.response = response
         self._unsent = memoryview(self._session.respond(response))
         self.answer_size = len(self._unsent)
         return self.send_rest()
 
     def send_rest(self) -> bool:
-        """Send the rest of the answer; return whether the kernel has taken all of it.
-
-        Raises:
-            OSError: the connection is broken.
-        """
+        """Send the rest of the answer; return whether the kernel has taken all of it."""
         try:
             sent = self.sock.send(self._unsent, socket.MSG_DONTWAIT)
         except BlockingIOError:

@@ -161,7 +161,6 @@ def _main_thread_has_ended(stat_path: str) -> bool:
 
 
 def _has_event(descriptor: int, events: int) -> bool:
-    """Return whether a descriptor has one of `events` now, or has been hung up."""
     poll = select.poll()
     poll.register(descriptor, events)
     return bool(poll.poll(0))

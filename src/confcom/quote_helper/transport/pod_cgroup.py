@@ -91,7 +91,7 @@ def _parse_path(path: str) -> PodCgroup:
     for name in names:
         pod = _POD.fullmatch(name)
         if pod is not None:
-            return PodCgroup(_dashed(pod["uid"]), _container(names))
+            return PodCgroup(pod["uid"].replace("_", "-"), _container(names))
     return UNKNOWN
 
 
@@ -101,7 +101,3 @@ def _container(names: Iterator[str]) -> str:
         if container is not None:
             return container["id"]
     return ""
-
-
-def _dashed(uid: str) -> str:
-    return uid.replace("_", "-")

@@ -132,7 +132,6 @@ _NOT_KNOWN = "not known: a debug enclave"
 
 
 def _equal(expected: bytes | int | None, found: bytes | int, why: str, *, code: str) -> Iterator[Check]:
-    """Check a claim, if the policy demands a value of it."""
     if expected is not None:
         yield _compared(_text(expected), _text(found), why, code=code, holds=expected == found)
 
