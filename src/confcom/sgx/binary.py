@@ -11,7 +11,16 @@ from confcom.errors import MalformedError
 
 
 def require_length(data: bytes, size: int, structure: str) -> None:
-    """Reject bytes that are not exactly one structure."""
+    """Reject bytes that are not exactly one structure.
+
+    Args:
+        data: the bytes to check.
+        size: the structure's size in bytes.
+        structure: its name in Intel's documents, for the message.
+
+    Raises:
+        MalformedError: the length differs.
+    """
     if len(data) != size:
         raise MalformedError(
             f"{structure} must be {size} bytes, not {len(data)}",
@@ -51,12 +60,20 @@ class Layout:
         self.size = self._struct.size
 
     def unpack(self, data: bytes) -> tuple[Any, ...]:
-        """Return the values of the fields, in order."""
+        """Return the values of the fields, in order.
+
+        Raises:
+            MalformedError: `data` does not have this structure's size.
+        """
         require_length(data, self.size, self.structure)
         return self._struct.unpack(data)
 
     def pack(self, value: object) -> bytes:
-        """Encode an object that has this structure's fields as attributes."""
+        """Encode an object that has this structure's fields as attributes.
+
+        Raises:
+            MalformedError: a field is too long, too short, or an integer out of range.
+        """
         lengths = tuple(map(len, self._string_values(value)))
         if lengths != self._widths:
             raise self._length_error(lengths)
@@ -97,7 +114,11 @@ class ByteReader:
         return len(self._data) - self._offset
 
     def take(self, size: int, field: str) -> bytes:
-        """Read the next `size` bytes."""
+        """Read the next `size` bytes.
+
+        Raises:
+            MalformedError: fewer bytes are left.
+        """
         if size > self.remaining:
             raise MalformedError(
                 f"{self._structure} ends inside {field}",
@@ -110,7 +131,11 @@ class ByteReader:
         return self._data[start : self._offset]
 
     def integer(self, size: int, field: str) -> int:
-        """Read the next little-endian unsigned integer of `size` bytes."""
+        """Read the next little-endian unsigned integer of `size` bytes.
+
+        Raises:
+            MalformedError: fewer bytes are left.
+        """
         return int.from_bytes(self.take(size, field), "little")
 
     def rest(self) -> bytes:
@@ -120,7 +145,11 @@ class ByteReader:
         return self._data[start:]
 
     def finish(self) -> None:
-        """Reject remaining bytes."""
+        """Reject remaining bytes.
+
+        Raises:
+            MalformedError: bytes are left.
+        """
         if self.remaining:
             raise MalformedError(
                 f"{self._structure} has {self.remaining} bytes too many",

@@ -66,7 +66,11 @@ class SimulatedEnclave:
         return TargetInfo(mr_enclave=self.mr_enclave, flags=self.flags, xfrm=self.xfrm)
 
     def report_body(self, report_data: bytes, *, cpu_svn: bytes = DEFAULT_CPU_SVN) -> ReportBody:
-        """Return a report body with this enclave's identity and the caller's 64 bytes of report data."""
+        """Return a report body with this enclave's identity and the caller's 64 bytes of report data.
+
+        Raises:
+            MalformedError: `report_data` is not 64 bytes.
+        """
         require_length(report_data, REPORT_DATA_SIZE, "report data")
         return ReportBody(
             cpu_svn=cpu_svn,
@@ -103,6 +107,9 @@ class SimulatedEnclave:
             report_data: 64 bytes that the report binds.
             cpu_svn: one of the three CPUSVNs of the SDK's simulation mode.
             key_format: layout of the report key's derivation data; the quoting enclave accepts both.
+
+        Raises:
+            MalformedError: `report_data` is not 64 bytes.
         """
         return sign_report(self.report_body(report_data, cpu_svn=cpu_svn), target_info, key_format=key_format)
 
@@ -151,6 +158,9 @@ class ReportChecker:
 
         Returns:
             The layout whose key matches, so that a report in reply can use the same one.
+
+        Raises:
+            ReportRejectedError: another platform's CPUSVN, or the MAC matches with neither layout's key.
         """
         cpu_svn = report.cpu_svn
         if cpu_svn not in SIMULATION_CPU_SVNS:

@@ -126,7 +126,11 @@ class Pki:
 
 
 def require_simulated_names(certificate: x509.Certificate) -> None:
-    """Reject a certificate unless subject and issuer both say that they are simulated."""
+    """Reject a certificate unless subject and issuer both say that they are simulated.
+
+    Raises:
+        IntelNameError: one of them does not.
+    """
     for name in (certificate.subject, certificate.issuer):
         if not marks.has_simulated_name(name):
             raise IntelNameError(
