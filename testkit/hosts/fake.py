@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from confcom.device_plugin.discovery.host import FileStatus
 from confcom.errors import UnavailableError
-from confcom.sgx.epc import MIB, CpuidRegisters
+from confcom.sgx.epc_from_cpuid import MIB, CpuidRegisters
 
 GIB = 1024 * MIB
 DRIVER = "/sys/class/misc/sgx_enclave"

@@ -4,7 +4,7 @@ import os
 import shutil
 import stat
 
-from confcom.sgx.epc import MIB
+from confcom.sgx.epc_from_cpuid import MIB
 
 
 class HostTree:

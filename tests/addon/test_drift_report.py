@@ -9,7 +9,7 @@ from confcom.addon.cluster import helm
 from confcom.addon.release.drift import Deviation, Drift, FieldDrift, ReleaseSeen
 from confcom.addon.release.drift_report import INTERRUPTED_FLAG, change_problem, described
 from confcom.addon.release.field_managers import Item
-from confcom.addon.release.history import LONGEST_CHANGE_SECONDS, Revision
+from confcom.addon.release.revision_history import LONGEST_CHANGE_SECONDS, Revision
 
 NOON = datetime(2026, 11, 26, 12, 0, 0, 123456, tzinfo=UTC)
 AS_HELM_WRITES_IT = "2026-11-26T13:00:00.123456789+01:00"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.addon.release.history import NoRevisionError, Revision, previous
+from confcom.addon.release.revision_history import NoRevisionError, Revision, previous
 
 
 def revision(number, status, description, **more):

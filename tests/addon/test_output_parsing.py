@@ -8,9 +8,9 @@ import pytest
 
 from confcom.addon.cluster.helm import Helm, Values
 from confcom.addon.cluster.kubectl import Cluster, KubeApi
-from confcom.addon.cluster.output_parsing import MAX_SHOWN_CHARACTERS
 from confcom.addon.cluster.programs import ClusterAccessError
-from confcom.addon.release.history import Revision
+from confcom.addon.cluster.unexpected_output import MAX_SHOWN_CHARACTERS
+from confcom.addon.release.revision_history import Revision
 
 LOGIN_PAGE = b"<!DOCTYPE html>\n<html><title>Sign in</title> \x1b[2J\n" + b"<p>please</p>\n" * 1000
 POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}

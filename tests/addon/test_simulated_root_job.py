@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from confcom.errors import ExitCode
-from confcom.simulated_root.api_server import RETRY_DELAYS
+from confcom.simulated_root.api_client import RETRY_DELAYS
 from confcom.simulated_root.job import main
 from confcom.simulated_root.record import RECORD_NAME, SECRET_NAME, RootRecord
 from confcom.simulated_root.secret import decode_secret, encode_secret

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import click
 import pytest
 
-from confcom.addon.release.history import LONGEST_CHANGE_SECONDS
+from confcom.addon.release.revision_history import LONGEST_CHANGE_SECONDS
 from confcom.errors import ExitCode
 from testkit.cli_output import commands_in, error_of
 from testkit.fake_cluster import objects as make

@@ -8,7 +8,7 @@ from confcom.device_plugin.kubelet.allocation import AllocationError, Allocator
 from confcom.device_plugin.resources import ResourceKind, plan_resources
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import device_id
-from confcom.sgx.epc import MIB
+from confcom.sgx.epc_from_cpuid import MIB
 
 HARDWARE = Discovery(
     Platform.HARDWARE, EpcSource.SYSFS, "", (EpcSection(0, 262 * MIB),), "/dev/sgx/enclave", "/dev/sgx/provision"

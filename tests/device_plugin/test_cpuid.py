@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.device_plugin.discovery.cpuid import read_cpuid
+from confcom.device_plugin.discovery.cpuid_instruction import read_cpuid
 from confcom.errors import UnavailableError
 
 on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="CPUID is an instruction of x86-64")
@@ -50,7 +50,7 @@ def test_a_process_without_privileges_can():
         "print(read_cpuid(0, 0).eax)\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", "from confcom.device_plugin.discovery.cpuid import read_cpuid\n" + program],
+        [sys.executable, "-c", "from confcom.device_plugin.discovery.cpuid_instruction import read_cpuid\n" + program],
         capture_output=True, text=True, timeout=30, check=True,
     )  # fmt: skip
     assert ended.stdout == f"{kernel_says('cpuid level')}\n"

@@ -3,7 +3,7 @@
 import pytest
 
 from confcom.device_plugin.discovery.epc_sources import EpcSource, find_epc
-from confcom.sgx.epc import AZURE_DCSV2_EPC_MIB, CpuidRegisters
+from confcom.sgx.epc_from_cpuid import AZURE_DCSV2_EPC_MIB, CpuidRegisters
 from testkit.hosts.fake import GIB, MIB, FakeHost, processor, sysfs
 
 SYSFS = "/sys/devices/system/node/node*/x86/sgx_total_bytes"

@@ -11,7 +11,7 @@ from confcom.device_plugin.inventory import encode_inventory, encode_waiting
 from confcom.device_plugin.kubelet.registration import RegistrationCause, RegistrationStatus
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.resources import plan_resources
-from confcom.sgx.epc import MIB
+from confcom.sgx.epc_from_cpuid import MIB
 
 DISCOVERY = Discovery(
     Platform.HARDWARE,

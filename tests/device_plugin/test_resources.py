@@ -6,7 +6,7 @@ from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
 from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
 from confcom.device_plugin.resources import Resource, ResourceKind, ResourceSettings, plan_resources
 from confcom.errors import SettingsError
-from confcom.sgx.epc import MIB
+from confcom.sgx.epc_from_cpuid import MIB
 
 
 def found(mib, *, provision="/dev/null"):

@@ -15,7 +15,7 @@ from confcom.errors import ConfcomError
 from confcom.playground.api.errors import ManifestError
 from confcom.playground.demo.context import examples_folder
 from confcom.playground.manifests.documents import MAX_MANIFEST_BYTES
-from confcom.playground.manifests.manifest import parse_manifests
+from confcom.playground.manifests.manifest_files import parse_manifests
 from confcom.playground.manifests.quantity import Quantity
 from confcom.playground.manifests.v1 import Job, Pod, RestartPolicy
 

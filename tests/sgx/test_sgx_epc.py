@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.sgx.epc import (
+from confcom.sgx.epc_from_cpuid import (
     AZURE_DCSV2_EPC_MIB,
     CpuidRegisters,
     EpcSection,

@@ -10,9 +10,9 @@ from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.pck_extension import PckExtension
 from confcom.sgx.quote import Quote
-from confcom.sgx.tcb import TcbStatus
+from confcom.sgx.tcb_documents import TcbStatus
 from confcom.simulation.validity import RENEWAL_INTERVAL
-from confcom.verify.checks.dcap_qvl_adapter import Appraisal, Rejection, appraise
+from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Rejection, appraise
 from confcom.verify.files import intel_root
 from confcom.verify.trust import INTEL_ROOT_KEY_ID
 from testkit.verify import intel_qvl

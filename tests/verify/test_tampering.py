@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from confcom.verify.checks import dcap_qvl_adapter
-from confcom.verify.checks.dcap_qvl_adapter import Appraisal, Finding, Rejection
+from confcom.verify.checks import dcap_qvl_appraisal
+from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Finding, Rejection
 from confcom.verify.verdict import VerdictKind
 from testkit.verify import intel_qvl, tampering
 from testkit.verify.tampering import Case
@@ -20,7 +20,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def dcap_qvl(evidence: Evidence) -> Appraisal | Rejection:
-    return dcap_qvl_adapter.appraise(evidence.quote, evidence.trusted.der, evidence.collateral, evidence.now)
+    return dcap_qvl_appraisal.appraise(evidence.quote, evidence.trusted.der, evidence.collateral, evidence.now)
 
 
 needs_qvl = pytest.mark.skipif(not intel_qvl.AVAILABLE, reason=intel_qvl.WHY_NOT)

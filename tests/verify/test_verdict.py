@@ -11,12 +11,12 @@ import pytest
 
 from confcom.errors import ExitCode, SettingsError
 from confcom.sgx.marks import ADVISORY_ID, SIMULATION_MEMBER, Mark
-from confcom.sgx.tcb import TcbStatus
+from confcom.sgx.tcb_documents import TcbStatus
 from confcom.simulation.enclave import SimulatedEnclave
-from confcom.verify.checks import dcap_qvl_adapter
+from confcom.verify.checks import dcap_qvl_appraisal
 from confcom.verify.checks.authorisation import debug_check, platform_check
 from confcom.verify.checks.collateral_checks import marks_check
-from confcom.verify.checks.dcap_qvl_adapter import Finding, Rejection
+from confcom.verify.checks.dcap_qvl_appraisal import Finding, Rejection
 from confcom.verify.files import intel_root
 from confcom.verify.policy import Policy, pad_report_data
 from confcom.verify.trust import INTEL_ROOT_KEY_ID, Platform
@@ -295,13 +295,13 @@ def test_what_is_not_authentic_never_reaches_dcap_qvl(
 ) -> None:
     """dcap-qvl 0.7.0 can be made to end the process, which no caller could catch."""
     seen = []
-    honest = dcap_qvl_adapter.appraise
+    honest = dcap_qvl_appraisal.appraise
 
     def appraise(*arguments: object) -> object:
         seen.append(arguments)
         return honest(*arguments)
 
-    monkeypatch.setattr(dcap_qvl_adapter, "appraise", appraise)
+    monkeypatch.setattr(dcap_qvl_appraisal, "appraise", appraise)
     own = {"root", "root-validity", "signatures", "marks", "collateral-signer", "collateral-marks"}
     assert evidence.verdict(lab.policy).ok
     assert len(seen) == 1
@@ -319,14 +319,14 @@ def test_two_readings_of_one_quote_are_not_authentic(
     lab: Lab, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = evidence.trusted
-    honest = dcap_qvl_adapter.appraise(evidence.quote, root.der, evidence.collateral, NOW)
+    honest = dcap_qvl_appraisal.appraise(evidence.quote, root.der, evidence.collateral, NOW)
     for lie in (
         replace(honest, root_key_id=INTEL_ROOT_KEY_ID),
         replace(honest, claims=replace(honest.claims, mr_enclave=bytes(32))),
         Rejection(Finding.DEBUG, "Debug mode is enabled"),
         Rejection(Finding.OTHER, "something new"),
     ):
-        monkeypatch.setattr(dcap_qvl_adapter, "appraise", lambda *_arguments, lie=lie: lie)
+        monkeypatch.setattr(dcap_qvl_appraisal, "appraise", lambda *_arguments, lie=lie: lie)
         verdict = verify_quote(evidence.quote, root, evidence.collateral, lab.policy, NOW)
         assert verdict.kind is FALSE
         assert failed_codes(verdict) == ["appraisal"]

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from confcom.device_plugin.discovery.device_nodes import Device, HostDevices
 from confcom.device_plugin.discovery.epc_discovery import Discovery
 from confcom.device_plugin.resources import ResourcePlan
-from confcom.sgx.epc import MIB
+from confcom.sgx.epc_from_cpuid import MIB
 
 ALLOCATE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
 """Seconds, around the goal of 0.5 ms: the kubelet calls Allocate in its sync loop, without a deadline."""

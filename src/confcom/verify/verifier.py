@@ -13,9 +13,9 @@ from confcom.errors import MalformedError
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.marks import Mark
 from confcom.sgx.quote import Quote
-from confcom.verify.checks import authenticity, authorisation, collateral_checks, dcap_qvl_adapter
+from confcom.verify.checks import authenticity, authorisation, collateral_checks, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
-from confcom.verify.checks.dcap_qvl_adapter import Appraisal, Finding, Rejection
+from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Finding, Rejection
 from confcom.verify.checks.marks import present_collateral_marks, present_marks, root_is_marked
 from confcom.verify.checks.pck_chain import PckChain
 from confcom.verify.instant import require_instant
@@ -97,7 +97,7 @@ def verify_quote(
             why = "confcom's own checks show that this is not authentic"
             checks.append(not_checked(_APPRAISAL, why, code="appraisal"))
         else:
-            result = dcap_qvl_adapter.appraise(quote, root.der, collateral, now)
+            result = dcap_qvl_appraisal.appraise(quote, root.der, collateral, now)
             checks.append(_appraisal_check(result, claims, root))
             appraisal = result if isinstance(result, Appraisal) else None
     if kind_of(checks) in {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}:

@@ -12,10 +12,10 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 from confcom.addon.cluster.kubectl import Cluster
-from confcom.addon.cluster.output_parsing import Form, read_objects
 from confcom.addon.cluster.programs import MIB, ClusterAccessError, Run, access_error, call, failure_reason, run_program
+from confcom.addon.cluster.unexpected_output import Form, read_objects
 from confcom.addon.model.chart_objects import ADD_ON
-from confcom.addon.release.history import Revision
+from confcom.addon.release.revision_history import Revision
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, text
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from confcom.addon.cluster.helm import RELEASE, Helm, HelmError
 from confcom.addon.cluster.kubectl import KubeApi
-from confcom.addon.cluster.output_parsing import Form, read_objects
 from confcom.addon.cluster.programs import ClusterAccessError, access_error, call
+from confcom.addon.cluster.unexpected_output import Form, read_objects
 from confcom.addon.model.chart_objects import group_of
 from confcom.addon.preflight.permissions import plural
 from confcom.addon.release.drift import SECRET, Drift, ReleaseSeen, drift
-from confcom.addon.release.history import DEPLOYED, can_roll_back
+from confcom.addon.release.revision_history import DEPLOYED, can_roll_back
 from confcom.addon.release.secret_values import without_secrets
 from confcom.errors import ConfcomError
 from confcom.kubernetes.objects import KubernetesObject, name_of, text

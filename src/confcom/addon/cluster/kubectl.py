@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from subprocess import CompletedProcess
 from urllib.parse import quote
 
-from confcom.addon.cluster.output_parsing import Form, read_objects
 from confcom.addon.cluster.programs import (
     MAX_STDOUT_BYTES,
     MIB,
@@ -22,6 +21,7 @@ from confcom.addon.cluster.programs import (
     run_program,
     stderr_summary,
 )
+from confcom.addon.cluster.unexpected_output import Form, read_objects
 from confcom.addon.model.chart_objects import group_of
 from confcom.addon.preflight.admission import ProbeAnswer
 from confcom.kubernetes.objects import KubernetesObject, name_of, namespace_of, text

@@ -29,7 +29,7 @@ from confcom.addon.preflight.permissions import (
 )
 from confcom.addon.preflight.preflight import ENFORCE_LABEL, PRIVILEGED, Surroundings
 from confcom.addon.preflight.versions import check_helm, is_helm_3
-from confcom.addon.release.history import Revision
+from confcom.addon.release.revision_history import Revision
 from confcom.addon.release.running_change import busy
 from confcom.errors import ConfcomError
 from confcom.kubernetes.objects import KubernetesObject, labels_of, name_of

@@ -21,7 +21,7 @@ from confcom.addon.operations.journal import Journal, Phase, interrupted
 from confcom.addon.operations.overwrite import prepare
 from confcom.addon.preflight.findings import Finding, PreflightError, failed
 from confcom.addon.preflight.preflight import judge
-from confcom.addon.release.history import Revision
+from confcom.addon.release.revision_history import Revision
 from confcom.addon.release.running_change import RunningChangeError, busy, running_change
 from confcom.addon.rollout.hook_job import HookWatch
 from confcom.addon.rollout.progress import Mark, ProgressReporter, ProgressTable, Row

@@ -15,7 +15,6 @@ from confcom.addon.operations.up_to_date import Applied, compare_with_cluster
 from confcom.addon.preflight.findings import Finding, Outcome
 from confcom.addon.release.drift import ReleaseSeen
 from confcom.addon.release.drift_report import unfinished
-from confcom.addon.release.history import DEPLOYED
 from confcom.addon.release.manifest_changes import (
     Effect,
     FieldChange,
@@ -26,6 +25,7 @@ from confcom.addon.release.manifest_changes import (
     value_changes,
     with_drift,
 )
+from confcom.addon.release.revision_history import DEPLOYED
 from confcom.addon.rollout.rollout import NodeStep
 from confcom.errors import ConfcomError
 from confcom.kubernetes.objects import KubernetesObject

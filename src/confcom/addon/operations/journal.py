@@ -9,7 +9,7 @@ from enum import Enum
 
 from confcom.addon.release.drift import ReleaseSeen
 from confcom.addon.release.drift_report import unfinished
-from confcom.addon.release.history import DEPLOYED, UNINSTALLED, Revision, can_roll_back
+from confcom.addon.release.revision_history import DEPLOYED, UNINSTALLED, Revision, can_roll_back
 from confcom.errors import ConfcomError, ExitCode
 
 _AGAIN = "run the same command again if you still want the change"

@@ -9,7 +9,7 @@ from confcom.addon.operations.dry_run import Changed
 from confcom.addon.operations.not_enabled import NotEnabledError, other_namespaces
 from confcom.addon.preflight.findings import Outcome, PreflightError
 from confcom.addon.preflight.node_checks import BESIDE_HARDWARE, check_losses, check_simulation
-from confcom.addon.release.history import NoRevisionError, previous
+from confcom.addon.release.revision_history import NoRevisionError, previous
 from confcom.addon.release.running_change import running_change
 
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from confcom.addon.model.chart_objects import group_of
 from confcom.addon.release.field_managers import Entry, Item, Path, Step, entries, steps
-from confcom.addon.release.history import Revision
+from confcom.addon.release.revision_history import Revision
 from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, namespace_of, quantity, text
 
 MERGE_KEYS = {

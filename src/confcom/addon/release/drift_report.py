@@ -6,7 +6,7 @@ from datetime import datetime
 
 from confcom.addon.release.drift import UNSHOWN, Deviation, Drift, FieldDrift, ReleaseSeen
 from confcom.addon.release.field_managers import Path
-from confcom.addon.release.history import DEPLOYED, FAILED, LONGEST_CHANGE_SECONDS, UNINSTALLED, UNINSTALLING
+from confcom.addon.release.revision_history import DEPLOYED, FAILED, LONGEST_CHANGE_SECONDS, UNINSTALLED, UNINSTALLING
 
 MOST_FIELDS = 3
 """Limit of the fields that are named of one object, so that it fits on one line; `--output json` shows all."""

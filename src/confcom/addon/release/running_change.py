@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from confcom.addon.release.drift_report import undoing
-from confcom.addon.release.history import LONGEST_CHANGE_SECONDS, Revision, can_roll_back
+from confcom.addon.release.revision_history import LONGEST_CHANGE_SECONDS, Revision, can_roll_back
 from confcom.errors import ConfcomError, ExitCode
 
 

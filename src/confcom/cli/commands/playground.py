@@ -191,7 +191,7 @@ def delete(
       confcom playground delete --dir /tmp/node job sgx-test
       confcom playground delete --dir /tmp/node -f examples/job.yaml
     """
-    from confcom.playground.manifests.manifest import parse_manifests
+    from confcom.playground.manifests.manifest_files import parse_manifests
 
     if (file is None) == (kind is None or name is None):
         raise click.UsageError("give either KIND NAME or -f FILE")

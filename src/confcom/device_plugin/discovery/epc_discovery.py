@@ -12,7 +12,7 @@ from enum import StrEnum
 from confcom.device_plugin.discovery.epc_sources import EpcFinding, EpcSection, EpcSource, find_epc
 from confcom.device_plugin.discovery.host import HostFiles
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
-from confcom.sgx.epc import MIB, whole_mib
+from confcom.sgx.epc_from_cpuid import MIB, whole_mib
 
 DRIVER_ENTRIES = ("/sys/class/misc/sgx_enclave", "/sys/class/misc/enclave", "/sys/class/misc/isgx")
 """The misc devices of the kernel's driver (5.11+), of Intel's out-of-tree driver (its README: in "misc" from V1.32 on;

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from confcom.device_plugin.discovery.host import HostFiles
 from confcom.errors import UnavailableError
-from confcom.sgx.epc import FEATURES_LEAF, MIB, SGX_LEAF, enumerate_epc, sgx_supported
+from confcom.sgx.epc_from_cpuid import FEATURES_LEAF, MIB, SGX_LEAF, enumerate_epc, sgx_supported
 
 NODE_DIRECTORY = "/sys/devices/system/node"
 SYSFS_ATTRIBUTE = f"{NODE_DIRECTORY}/node*/x86/sgx_total_bytes"

@@ -6,8 +6,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from confcom.device_plugin.discovery.cpuid import read_cpuid
-from confcom.sgx.epc import CpuidRegisters
+from confcom.device_plugin.discovery.cpuid_instruction import read_cpuid
+from confcom.sgx.epc_from_cpuid import CpuidRegisters
 
 
 @dataclass(frozen=True, slots=True)

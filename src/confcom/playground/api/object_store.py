@@ -9,7 +9,7 @@ from confcom.playground.api.errors import AlreadyExistsError, NotFoundError
 from confcom.playground.api.objects import Job, Pod
 from confcom.playground.api.views import ApplyResult
 from confcom.playground.manifests import v1
-from confcom.playground.manifests.manifest import parse_manifests
+from confcom.playground.manifests.manifest_files import parse_manifests
 
 MAX_OBJECTS = 1000
 """Limit for Jobs and pods together. A kubelet runs 110 pods; here ended pods count until they are deleted."""

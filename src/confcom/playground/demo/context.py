@@ -12,7 +12,7 @@ from confcom.playground.api.client import NodeClient
 from confcom.playground.demo.commands import CommandResult, Commands
 from confcom.playground.demo.processes import ProcessGroup
 from confcom.playground.layout import Layout
-from confcom.sgx.epc import AZURE_DCSV2_EPC_MIB
+from confcom.sgx.epc_from_cpuid import AZURE_DCSV2_EPC_MIB
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 HELPER_EPC_RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"

@@ -14,7 +14,7 @@ from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.marks import Mark
 from confcom.sgx.pck_extension import PckExtension
 from confcom.sgx.quote import Quote
-from confcom.sgx.tcb import TcbStatus
+from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.checks.pck_chain import PckChain
 
 REQUIRED_MARKS = frozenset(

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from confcom.errors import UnavailableError
-from confcom.sgx.epc import CpuidRegisters
+from confcom.sgx.epc_from_cpuid import CpuidRegisters
 
 MACHINES = ("x86_64", "AMD64")
 """The values of platform.machine() on which the code below can run."""

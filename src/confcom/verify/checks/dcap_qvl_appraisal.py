@@ -10,7 +10,7 @@ from enum import Enum
 from confcom.errors import UnavailableError
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.report import ReportBody
-from confcom.sgx.tcb import TcbStatus
+from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.verdict import Claims, VerdictKind
 
 try:
