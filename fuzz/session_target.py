@@ -21,7 +21,7 @@ from confcom.aesm.messages import Response
 from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived, ServerSession
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import WorkerPool
-from confcom.quote_helper.limits import HelperLimits
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService, Ticket
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_provider.base import QuoteProvider

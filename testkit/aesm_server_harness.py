@@ -9,7 +9,7 @@ import time
 from confcom.aesm.message_codec import decode_response
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import WorkerPool
-from confcom.quote_helper.limits import HelperLimits
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.transport.peers import Peer

@@ -7,7 +7,7 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import InitQuoteExResponse
 from confcom.aesm.session import RequestReceived, ServerSession
 from confcom.daemon.worker import WorkerPool
-from confcom.quote_helper.limits import HelperLimits
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import Instance

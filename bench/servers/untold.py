@@ -17,7 +17,7 @@ from confcom.aesm.messages import Request, Response
 from confcom.aesm.session import ProtocolViolation
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import WorkerPool
-from confcom.quote_helper.limits import BACKLOG, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import BACKLOG, HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.transport.peers import ByUid, Peer

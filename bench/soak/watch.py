@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.machine import SchedulerTimes, resident_bytes
 from bench.memory import MemoryGroup
-from confcom.quote_helper.limits import DROP_REASONS
+from confcom.quote_helper.limits_and_deadlines import DROP_REASONS
 from testkit.replay.helper import RunningHelper, http_get
 
 PROBE_SECONDS = 0.02

@@ -13,7 +13,7 @@ import threading
 from typing import Any
 
 from confcom.quote_helper import main as composition
-from confcom.quote_helper.limits import HelperLimits
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting import simulated_backend
 
 

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from confcom.errors import ExitCode
-from confcom.simulated_root.api_client import RETRY_DELAYS
 from confcom.simulated_root.job import main
 from confcom.simulated_root.record import RECORD_NAME, SECRET_NAME, RootRecord
+from confcom.simulated_root.retrying_api_client import RETRY_DELAYS
 from confcom.simulated_root.secret import decode_secret, encode_secret
 from confcom.simulation.platform import SimulatedPlatform
 

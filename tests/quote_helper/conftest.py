@@ -15,7 +15,7 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
 from confcom.aesm.message_codec import decode_response, encode_request
 from confcom.quote_helper.helper import QuoteHelper
-from confcom.quote_helper.limits import HelperLimits
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.provider_state import Backend
 from confcom.quote_helper.settings import parse_settings
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance

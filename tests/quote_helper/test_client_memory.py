@@ -14,7 +14,7 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
 from confcom.aesm.message_codec import decode_response, encode_request
 from confcom.aesm.messages import GetQuoteExRequest, GetQuoteSizeExRequest, GetSupportedAttKeyIdNumRequest
-from confcom.quote_helper.limits import (
+from confcom.quote_helper.limits_and_deadlines import (
     CONNECTION_MEMORY,
     EVENTS_PER_TURN,
     PEER_MEMORY_PART,

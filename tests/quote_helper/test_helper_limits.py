@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.quote_helper.limits import CONNECTION_MEMORY, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import CONNECTION_MEMORY, HelperLimits
 
 DEFAULTS = HelperLimits()
 UNREAD = DEFAULTS.client_memory // CONNECTION_MEMORY

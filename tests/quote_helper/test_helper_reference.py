@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom.daemon.log_stream import LogMetrics, LogStream
 from confcom.quote_helper.helper import make_observations
-from confcom.quote_helper.limits import BACKLOG, PEER_MEMORY_PART, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import BACKLOG, PEER_MEMORY_PART, HelperLimits
 from confcom.quote_helper.settings import parse_settings
 from confcom.quote_helper.telemetry.metrics import HelperMetrics
 from confcom.quote_helper.transport.connection_table import FEW_CONNECTIONS

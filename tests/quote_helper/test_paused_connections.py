@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from confcom.quote_helper.limits import EVENTS_PER_TURN, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import EVENTS_PER_TURN, HelperLimits
 from confcom.quote_helper.transport.connection import Holding
 from confcom.quote_helper.transport.connection_table import ConnectionTable
 from confcom.quote_helper.transport.paused_connections import PEERS_PER_TURN, PausedConnections

@@ -16,7 +16,7 @@ from confcom.daemon.probes import Readiness, standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import run_until_stopped
 from confcom.daemon.worker import WorkerPool
-from confcom.quote_helper.limits import HelperLimits
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.provider_state import PREPARING, Backend, ProviderStatus, ProviderSupervisor
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy

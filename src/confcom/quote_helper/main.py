@@ -16,7 +16,7 @@ from confcom.daemon.log_stream import LogMetrics, LogStream
 from confcom.daemon.logs import configure_logging
 from confcom.daemon.supervision import exit_status, run_daemon
 from confcom.quote_helper.helper import QuoteHelper
-from confcom.quote_helper.limits import (
+from confcom.quote_helper.limits_and_deadlines import (
     CLIENT_MEMORY_PART,
     RESERVED_FILE_DESCRIPTORS,
     HelperLimits,

@@ -16,8 +16,8 @@ from typing import TextIO
 
 from confcom.errors import ConfcomError, ExitCode, UnavailableError, explain
 from confcom.quote_provider.state_directory import utc_now
-from confcom.simulated_root.api_client import SERVICE_ACCOUNT_DIRECTORY, ApiObject, InClusterApi
 from confcom.simulated_root.record import RECORD_NAME, SECRET_NAME, encode_record, is_recorded
+from confcom.simulated_root.retrying_api_client import SERVICE_ACCOUNT_DIRECTORY, ApiObject, InClusterApi
 from confcom.simulated_root.secret import decode_secret, encode_secret
 from confcom.simulation.keys import SEED_SIZE
 from confcom.simulation.platform import SimulatedPlatform

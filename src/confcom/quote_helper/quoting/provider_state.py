@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.worker import WorkerPool
-from confcom.quote_helper.limits import HelperLimits
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.self_test import ReportMaker, run_self_test
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuotingIdentity

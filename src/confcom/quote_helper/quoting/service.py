@@ -15,7 +15,7 @@ from confcom.daemon.deadlines import Deadlines
 from confcom.daemon.fair_queue import FairQueue
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import WorkerPool
-from confcom.quote_helper.limits import QUOTE_BATCH, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import QUOTE_BATCH, HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
 

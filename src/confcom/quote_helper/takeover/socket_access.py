@@ -16,7 +16,7 @@ from confcom.daemon.logs import LogLimiter
 from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.socket_path import FileIdentity, not_an_empty_directory
 from confcom.daemon.unix_socket import BoundUnixSocket, open_path, set_mode
-from confcom.quote_helper.limits import DIRECTORY_MODE, SOCKET_MODE, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import DIRECTORY_MODE, SOCKET_MODE, HelperLimits
 
 _logger = logging.getLogger(__name__)
 

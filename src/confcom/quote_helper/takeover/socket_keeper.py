@@ -20,7 +20,7 @@ from confcom.daemon.socket_path import FileIdentity, require_usable_path, unusab
 from confcom.daemon.unix_socket import BoundUnixSocket, listen_at, make_directory
 from confcom.daemon.worker import WorkerPool
 from confcom.errors import ConfcomError, UnavailableError
-from confcom.quote_helper.limits import BACKLOG, DIRECTORY_MODE, SOCKET_MODE, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import BACKLOG, DIRECTORY_MODE, SOCKET_MODE, HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.takeover.holder_probe import probe_holder
 from confcom.quote_helper.takeover.socket_access import SocketAccess, remove_directory

@@ -10,7 +10,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from confcom.daemon.readiness_log import NotReady
-from confcom.quote_helper.limits import DROP_REASONS
+from confcom.quote_helper.limits_and_deadlines import DROP_REASONS
 from confcom.quote_helper.quoting.provider_state import ProviderPhase, ProviderStatus
 from confcom.quote_helper.telemetry.traffic_metrics import TrafficMetrics
 

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from confcom.quote_helper.limits import ACCEPT_BATCH, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import ACCEPT_BATCH, HelperLimits
 from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.connection_handler import ConnectionHandler
 from confcom.quote_helper.transport.connection_table import ConnectionTable

@@ -14,7 +14,7 @@ from typing import Final
 from confcom.aesm.messages import GetQuoteExRequest, Request, Response
 from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE
 from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived, ServerSession
-from confcom.quote_helper.limits import CONNECTION_MEMORY, LARGEST_FRAME
+from confcom.quote_helper.limits_and_deadlines import CONNECTION_MEMORY, LARGEST_FRAME
 from confcom.quote_helper.quoting.service import Ticket
 from confcom.quote_helper.transport.peers import Peer
 

@@ -10,13 +10,13 @@ from confcom.aesm.messages import Response
 from confcom.aesm.session import PeerClosed, ProtocolViolation, RequestReceived
 from confcom.daemon.deadlines import Deadlines
 from confcom.daemon.logs import LogLimiter
-from confcom.quote_helper.limits import CONNECTION_MEMORY, EVENTS_PER_TURN, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import CONNECTION_MEMORY, EVENTS_PER_TURN, HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService, Ticket
 from confcom.quote_helper.transport.connection import RECEIVE_BYTES, Connection, Stage, request_memory
 from confcom.quote_helper.transport.connection_table import ConnectionTable
 from confcom.quote_helper.transport.observer import Observer
 from confcom.quote_helper.transport.paused_connections import PausedConnections
-from confcom.quote_helper.transport.unread_answers import READ_EVENTS, UnreadAnswers
+from confcom.quote_helper.transport.unread_answer_watch import READ_EVENTS, UnreadAnswers
 
 _logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from typing import Final
 
-from confcom.quote_helper.limits import CONNECTION_MEMORY, HelperLimits
+from confcom.quote_helper.limits_and_deadlines import CONNECTION_MEMORY, HelperLimits
 from confcom.quote_helper.transport.connection import Connection, Holding, request_memory
 
 FEW_CONNECTIONS: Final = 64

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from confcom.daemon.deadlines import Deadlines
-from confcom.quote_helper.limits import EVENTS_PER_TURN
+from confcom.quote_helper.limits_and_deadlines import EVENTS_PER_TURN
 from confcom.quote_helper.transport.connection import Connection, Holding
 from confcom.quote_helper.transport.connection_table import ConnectionTable
 

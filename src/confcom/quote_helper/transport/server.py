@@ -12,7 +12,7 @@ import select
 import socket
 from collections.abc import Callable
 
-from confcom.quote_helper.limits import HelperLimits
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.transport.acceptor import Acceptor
 from confcom.quote_helper.transport.connection import Connection

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from confcom.quote_helper.limits import READING_SECONDS, UNREAD_LOOK_SECONDS, UNWATCHED_SECONDS
+from confcom.quote_helper.limits_and_deadlines import READING_SECONDS, UNREAD_LOOK_SECONDS, UNWATCHED_SECONDS
 from confcom.quote_helper.transport.connection import Connection
 
 READ_EVENTS: Final = select.EPOLLOUT | select.EPOLLET
