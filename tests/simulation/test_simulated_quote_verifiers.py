@@ -6,6 +6,7 @@ import pytest
 from cryptography import x509
 
 from confcom.sgx import marks
+from confcom.sgx.certificates import INTEL_ROOT_KEY_ID
 from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.pck_extension import PckExtension
@@ -14,7 +15,6 @@ from confcom.sgx.tcb_documents import TcbStatus
 from confcom.simulation.validity import RENEWAL_INTERVAL
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Rejection, appraise
 from confcom.verify.files import intel_root
-from confcom.verify.trust import INTEL_ROOT_KEY_ID
 from testkit.verify import intel_qvl
 from testkit.verify.verify_lab import Evidence
 

@@ -9,10 +9,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.errors import MalformedError
+from confcom.sgx.certificates import INTEL_ROOT_KEY_ID
+from confcom.sgx.pck_chain import PckChain
 from confcom.verify.checks.marks import root_is_marked
-from confcom.verify.checks.pck_chain import PckChain
 from confcom.verify.files import intel_root
-from confcom.verify.trust import INTEL_ROOT_KEY_ID, MAX_ROOT_SIZE, Platform, TrustedRoot, platform_of
+from confcom.verify.trust import MAX_ROOT_SIZE, Platform, TrustedRoot, platform_of
 from testkit.raised import raises
 from testkit.verify.verify_lab import NOW, Lab
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from confcom.errors import ExitCode, SettingsError
+from confcom.sgx.certificates import INTEL_ROOT_KEY_ID
 from confcom.sgx.marks import ADVISORY_ID, SIMULATION_MEMBER, Mark
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.simulation.enclave import SimulatedEnclave
@@ -19,7 +20,7 @@ from confcom.verify.checks.collateral_checks import marks_check
 from confcom.verify.checks.dcap_qvl_appraisal import Finding, Rejection
 from confcom.verify.files import intel_root
 from confcom.verify.policy import Policy, pad_report_data
-from confcom.verify.trust import INTEL_ROOT_KEY_ID, Platform
+from confcom.verify.trust import Platform
 from confcom.verify.verdict import CheckStatus, Claims, Verdict, VerdictKind, failed, kind_of, not_checked, passed
 from confcom.verify.verifier import verify_quote
 from testkit.raised import raises

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
+from confcom.sgx.pck_chain import PckChain
 from confcom.sgx.quote import Quote
 from confcom.simulation.keys import P256_ORDER
 from confcom.verify.anatomy import dissect
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
-from confcom.verify.checks.pck_chain import PckChain
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import VerdictKind
 from confcom.verify.verifier import verify_quote

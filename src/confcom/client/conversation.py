@@ -83,13 +83,18 @@ def quote_size() -> Conversation[int]:
 
 
 def get_quote(report: Report, qe_report_info: QeReportInfo | None = None) -> Conversation[AesmQuote]:
-    """Get a quote of a report, and check that it contains this report's body.
+    """Get the size of a quote, then a quote of a report; check that it contains this report's body.
 
     Args:
         report: made for the target info of `init_quote`.
         qe_report_info: a nonce and the target info of the enclave that will verify the QE's report.
     """
     size = yield from quote_size()
+    return (yield from get_quote_of_size(size, report, qe_report_info))
+
+
+def get_quote_of_size(size: int, report: Report, qe_report_info: QeReportInfo | None = None) -> Conversation[AesmQuote]:
+    """Get a quote of a report into a buffer of `size` bytes, and check that it contains this report's body."""
     response = yield from _ask(
         GetQuoteExRequest(
             report=report.encode(),

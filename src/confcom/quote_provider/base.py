@@ -14,11 +14,27 @@ from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 
 
 class QuoteProviderError(ConfcomError):
-    """A quote could not be made; `code` is the AESM error code sent to the client."""
+    """A quote could not be made.
 
-    def __init__(self, code: AesmErrorCode, what: str, *, why: str = "", remedy: str = "") -> None:
-        super().__init__(what, error_code=code_of(code), why=why, remedy=remedy)
+    Args:
+        code: the AESM error code sent to the client.
+        error_code: the stable code of the cause; by default that of the AESM code.
+        lost: whether no further call can succeed before the provider answers again.
+    """
+
+    def __init__(
+        self,
+        code: AesmErrorCode,
+        what: str,
+        *,
+        error_code: str = "",
+        why: str = "",
+        remedy: str = "",
+        lost: bool = False,
+    ) -> None:
+        super().__init__(what, error_code=error_code or code_of(code), why=why, remedy=remedy)
         self.code = code
+        self.lost = lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +72,7 @@ class QuoteProvider(Protocol):
 
     @property
     def name(self) -> str:
-        """Name for logs and metrics: `simulated`, `upstream`, `dcap`."""
+        """Name for logs and metrics: `simulated`, `aesmd`."""
 
     @property
     def blocking(self) -> bool:

@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from cryptography import x509
 
 from confcom.errors import MalformedError, as_data, printable
+from confcom.sgx.certificates import key_id, name_text
 from confcom.sgx.certification import PPID_SIZES, CertificationDataType
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER, AttKeyAlgorithm
 from confcom.sgx.marks import SIMULATION_CPU_SVNS
 from confcom.sgx.open_enclave import OPEN_ENCLAVE_HEADER_SIZE, has_open_enclave_header, strip_open_enclave_header
-from confcom.sgx.pck_extension import PckExtension
-from confcom.sgx.quote import INTEL_QE_VENDOR_ID, QUOTE_HEADER_SIZE, QUOTE_VERSION, SIGNED_PART_SIZE, Quote, QuoteHeader
-from confcom.sgx.report import AttributeFlag, ReportBody, attribute_names
-from confcom.verify.checks.marks import present_marks, root_is_marked
-from confcom.verify.checks.pck_chain import (
+from confcom.sgx.pck_chain import (
     PckChain,
     attestation_key_is_bound,
     body_is_signed,
     qe_report_is_certified,
 )
+from confcom.sgx.pck_extension import PckExtension
+from confcom.sgx.quote import INTEL_QE_VENDOR_ID, QUOTE_HEADER_SIZE, QUOTE_VERSION, SIGNED_PART_SIZE, Quote, QuoteHeader
+from confcom.sgx.report import AttributeFlag, ReportBody, attribute_names
+from confcom.verify.checks.marks import present_marks, root_is_marked
 from confcom.verify.instant import utc_text
-from confcom.verify.trust import Platform, key_id, name_text, platform_of
+from confcom.verify.trust import Platform, platform_of
 
 Value = str | int | bool | list[str]
 

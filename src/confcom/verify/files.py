@@ -27,7 +27,7 @@ MAX_COLLATERAL_FILE_SIZE = 4 * 1024 * 1024
 """Bytes per file. TCB info has about 20 KiB; a revocation list grows with every revoked PCK."""
 
 INTEL_ROOT_FILE = "intel_sgx_root_ca.pem"
-"""Intel's SGX Root CA, valid until 2049; its key is the one that `trust.INTEL_ROOT_KEY_ID` pins."""
+"""Intel's SGX Root CA, valid until 2049; its key is the one that `confcom.sgx.certificates` pins."""
 
 
 _HEXADECIMAL = re.compile(rb"(?:0[xX])?(?:[0-9a-fA-F]{2})+")

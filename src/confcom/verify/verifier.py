@@ -12,12 +12,12 @@ from datetime import datetime
 from confcom.errors import MalformedError
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.marks import Mark
+from confcom.sgx.pck_chain import PckChain
 from confcom.sgx.quote import Quote
 from confcom.verify.checks import authenticity, authorisation, collateral_checks, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Finding, Rejection
 from confcom.verify.checks.marks import present_collateral_marks, present_marks, root_is_marked
-from confcom.verify.checks.pck_chain import PckChain
 from confcom.verify.instant import require_instant
 from confcom.verify.policy import Policy
 from confcom.verify.trust import Platform, TrustedRoot, platform_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from typing import Any, Final
 from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
-from confcom.quote_helper.quoting.self_test import ReportMaker, run_self_test
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuotingIdentity
 
@@ -42,10 +42,12 @@ class BackendCheck:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A quote provider, with an enclave on its platform that makes the self-test's report."""
+    """A quote provider, and how to test it."""
 
     provider: QuoteProvider
-    make_report: ReportMaker
+    self_test: Callable[[], QuotingIdentity]
+    """Tests whether quotes can be made, and returns the identity that clients get. It raises QuoteProviderError, and
+    may block if the provider does."""
     root: str = ""
     """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
     check: Callable[[], BackendCheck] | None = None
@@ -118,11 +120,14 @@ class ProviderSupervisor:
         self.status = ProviderStatus(ProviderPhase.PREPARING, PREPARING)
         self.ready = asyncio.Event()
         """Set while the status is READY."""
+        self._wake = asyncio.Event()
+        service.on_lost = self._on_lost
 
     async def run(self) -> None:
         """Open the backend, then test it periodically until cancelled."""
         backend = self._backend = await self._open()
         self._opened(backend)
+        self._workers.grow_to(backend.provider.max_concurrent_calls + 1)  # the self-test beside calls that hang
         failures = 0
         while True:
             backend = await self._check(backend)
@@ -130,12 +135,12 @@ class ProviderSupervisor:
             if problem is None:
                 failures = 0
                 self._on_success(backend)
-                await asyncio.sleep(self._limits.self_test_interval_seconds)
+                await self._sleep(self._limits.self_test_interval_seconds)
             else:
                 self._self_test_failed()
                 self._on_failure(problem)
                 waits = self._limits.self_test_retry_seconds
-                await asyncio.sleep(waits[min(failures, len(waits) - 1)])
+                await self._sleep(waits[min(failures, len(waits) - 1)])
                 failures += 1
 
     async def close(self) -> None:
@@ -150,6 +155,19 @@ class ProviderSupervisor:
             except Exception:
                 _logger.exception("the quote provider could not be closed")
         self._workers.close()
+
+    def _on_lost(self, error: QuoteProviderError) -> None:
+        """Withdraw the provider, which a client's call found lost, and test it now."""
+        if self.status.ready:
+            self._on_failure(NotReady(str(error), code=error.error_code))
+            self._wake.set()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep until the next self-test is due."""
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     async def _open(self) -> Backend:
         while True:
@@ -178,12 +196,12 @@ class ProviderSupervisor:
         try:
             if self.status.ready and not backend.provider.blocking:
                 # The event loop uses this provider for clients now, and no other thread may use it at the same time.
-                identity = run_self_test(backend.provider, backend.make_report)
+                identity = backend.self_test()
             else:
                 identity = await self._self_test_in_worker(backend)
         except QuoteProviderError as error:
             _logger.warning("no quote can be made", extra={"error": str(error), "code": error.code.name})
-            return NotReady(str(error), code="self-test-failed")
+            return NotReady(str(error), code=error.error_code)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a panic in Rust is not an Exception (pyo3)
@@ -193,7 +211,7 @@ class ProviderSupervisor:
         return None
 
     async def _self_test_in_worker(self, backend: Backend) -> QuotingIdentity:
-        call = self._workers.submit(lambda: run_self_test(backend.provider, backend.make_report))
+        call = self._workers.submit(backend.self_test)
         # Retrieve the exception even if the helper stops meanwhile: else asyncio logs it with its traceback at the end.
         call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         done, _ = await asyncio.wait({call}, timeout=self._limits.self_test_seconds)

@@ -8,7 +8,7 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import MalformedError
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuotingIdentity
 from confcom.sgx.quote import Quote
-from confcom.sgx.report import Report, TargetInfo
+from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, REPORT_BODY_SIZE, Report, TargetInfo
 
 ReportMaker = Callable[[TargetInfo], Report]
 """Makes a report for a quoting enclave. It comes with the provider, because on hardware it needs an enclave."""
@@ -38,6 +38,36 @@ def run_self_test(provider: QuoteProvider, make_report: ReportMaker) -> QuotingI
     if quote.signature.pub_key_id != identity.pub_key_id:
         raise _wrong("its key differs from the one that InitQuoteEx returned")
     return identity
+
+
+def run_hardware_self_test(provider: QuoteProvider) -> QuotingIdentity:
+    """Get identity and quote size, and check that the quoting enclave refuses a report with a wrong MAC.
+
+    The helper has no enclave, so it cannot make a right report. A refusal shows that the quoting enclave runs: only it
+    can check the MAC.
+
+    Returns:
+        The identity that clients get.
+
+    Raises:
+        QuoteProviderError: the provider failed, or accepted the report.
+    """
+    identity = provider.identity()
+    provider.quote_size()
+    body = bytes(REPORT_BODY_SIZE)
+    try:
+        provider.quote(Report(body, key_id=bytes(KEY_ID_SIZE), mac=bytes(MAC_SIZE)), None)
+    except QuoteProviderError as error:
+        if error.code is not AesmErrorCode.INVALID_REPORT:
+            raise
+        return identity
+    raise QuoteProviderError(
+        AesmErrorCode.UNEXPECTED_ERROR,
+        "the quoting service signs reports that no enclave made",
+        error_code="wrong-report-signed",
+        why="it made a quote of a report whose MAC is zero",
+        remedy="check which program serves the helper's private AESM socket",
+    )
 
 
 def _wrong(why: str) -> QuoteProviderError:

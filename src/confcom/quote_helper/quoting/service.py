@@ -34,6 +34,8 @@ class Ticket(Generic[A]):
     need: Need
     asker: A
     """Gets the answer."""
+    repeated: bool = False
+    """Whether its call was repeated because the provider was lost meanwhile."""
 
 
 class QuoteService(Generic[A]):

@@ -12,6 +12,7 @@ from confcom.daemon.readiness_log import NotReady
 from confcom.errors import ConfcomError
 from confcom.quote_helper.quoting.provider_state import Backend, BackendCheck, BackendNotReadyError
 from confcom.quote_helper.quoting.published_root import decide, read_published
+from confcom.quote_helper.quoting.self_test import run_self_test
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import STATE_FILE, exposure, is_read_only, open_platform
 from confcom.sgx.report import REPORT_DATA_SIZE
@@ -81,7 +82,9 @@ def _backend(provider: SimulatedQuoteProvider, check: Callable[[], BackendCheck]
     enclave = SimulatedEnclave.from_name("confcom quote helper self-test")
     return Backend(
         provider,
-        lambda target_info: enclave.create_report(target_info, bytes(REPORT_DATA_SIZE)),
+        lambda: run_self_test(
+            provider, lambda target_info: enclave.create_report(target_info, bytes(REPORT_DATA_SIZE))
+        ),
         root=provider.root_fingerprint,
         check=check,
     )

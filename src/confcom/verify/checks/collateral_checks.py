@@ -11,13 +11,14 @@ from datetime import datetime
 from cryptography import x509
 
 from confcom.errors import MalformedError
+from confcom.sgx.certificates import load_certificate, name_text
 from confcom.sgx.certification import UNREADABLE_X509, split_pem_chain
 from confcom.sgx.collateral import Collateral
+from confcom.sgx.pck_chain import common_name, is_issued_by
 from confcom.sgx.pck_extension import PckExtension
 from confcom.verify.checks.marks import missing_collateral_marks, present_collateral_marks
-from confcom.verify.checks.pck_chain import common_name, is_issued_by
 from confcom.verify.instant import utc_text
-from confcom.verify.trust import Platform, load_certificate, name_text
+from confcom.verify.trust import Platform
 from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, judged, passed
 
 SIGNER_CHAIN_LENGTH = 2

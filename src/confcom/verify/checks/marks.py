@@ -12,10 +12,10 @@ from confcom.sgx import marks
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.marks import Mark
+from confcom.sgx.pck_chain import PckChain
 from confcom.sgx.pck_extension import PckExtension
 from confcom.sgx.quote import Quote
 from confcom.sgx.tcb_documents import TcbStatus
-from confcom.verify.checks.pck_chain import PckChain
 
 REQUIRED_MARKS = frozenset(
     {

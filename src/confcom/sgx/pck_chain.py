@@ -7,7 +7,7 @@ and it checks the certificates' names.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Self
 
 from cryptography import x509
@@ -17,10 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from confcom.errors import MalformedError
+from confcom.sgx.certificates import is_self_issued, load_certificate, name_text
 from confcom.sgx.certification import UNREADABLE_X509
 from confcom.sgx.quote import Quote
-from confcom.verify.instant import utc_text
-from confcom.verify.trust import is_self_issued, load_certificate, name_text
 
 CHAIN_NAMES = ("SGX PCK Certificate", "CA", "SGX Root CA")
 """Text that the common names of leaf, intermediate and root contain (Intel's "PCK Certificate and CRL Profile"; QVL
@@ -83,7 +82,7 @@ class PckChain:
             if expected not in common_name(certificate.subject):
                 return f"{name} was found instead of {expected}"
             if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-                return f"{name} is not valid at {utc_text(now)}"
+                return f"{name} is not valid at {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
             if not is_issued_by(certificate, issuer):
                 return f"{name} was not issued by {name_text(issuer.subject)}"
             if not _is_certificate_authority(issuer):

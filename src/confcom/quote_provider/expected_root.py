@@ -1,0 +1,56 @@
+"""The root key in which the certificate chain of every hardware quote must end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from confcom.errors import MalformedError, SettingsError
+from confcom.sgx.certificates import INTEL_ROOT_KEY_ID, PEM_BEGIN, key_id, load_certificate
+from confcom.sgx.certification import split_pem_chain
+
+MAX_ROOT_FILE_BYTES: Final = 64 * 1024
+"""A root certificate has under 1 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedRoot:
+    """A root key: Intel's, or one for tests."""
+
+    key_id: bytes
+    """SHA-384 of the public point, 48 bytes."""
+
+    @property
+    def is_intel(self) -> bool:
+        """Whether quotes under it can be genuine."""
+        return self.key_id == INTEL_ROOT_KEY_ID
+
+    def __str__(self) -> str:
+        """Return the name for logs: a test root never passes for Intel's."""
+        return "Intel's root" if self.is_intel else f"TEST ROOT {self.key_id.hex()[:16]}, never genuine"
+
+
+INTEL_ROOT: Final = ExpectedRoot(INTEL_ROOT_KEY_ID)
+
+
+def read_expected_root(path: Path) -> ExpectedRoot:
+    """Read the root for tests from a file with one certificate, PEM or DER.
+
+    Raises:
+        SettingsError: the file cannot be read, or is not one certificate.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_ROOT_FILE_BYTES)
+        certificates = split_pem_chain(data) if PEM_BEGIN in data else (data,)
+        if len(certificates) != 1:
+            raise MalformedError(f"it holds {len(certificates)} certificates", error_code="several-certificates")
+        return ExpectedRoot(key_id(load_certificate(certificates[0], "the root certificate")))
+    except (OSError, MalformedError) as error:
+        raise SettingsError(
+            f"{path} is not a root certificate",
+            error_code="expected-root-unusable",
+            why=str(error),
+            remedy="give --expected-root a file with exactly one certificate, PEM or DER",
+        ) from error

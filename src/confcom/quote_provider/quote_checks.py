@@ -1,0 +1,127 @@
+"""Checks of a hardware quote before a client gets it: what Intel's stack gives with code 0 can still be unusable.
+
+Without a quote provider library, Intel's stack makes quotes of certification type 3 and reports success; no verifier
+accepts them. The check of signatures here keeps a broken or replaced service from being relayed; it does not replace a
+verifier: revocation, TCB and validity of the certificates are not checked.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cryptography import x509
+
+from confcom.aesm.error_code import AesmErrorCode
+from confcom.errors import MalformedError
+from confcom.quote_provider.base import QuoteProviderError
+from confcom.quote_provider.expected_root import ExpectedRoot
+from confcom.sgx.certificates import key_id
+from confcom.sgx.certification import CertificationDataType
+from confcom.sgx.pck_chain import (
+    PckChain,
+    attestation_key_is_bound,
+    body_is_signed,
+    is_issued_by,
+    qe_report_is_certified,
+)
+from confcom.sgx.quote import Quote
+
+ENCRYPTED_PPID_QUOTE_SIZE: Final = 1456
+"""Bytes of a quote with certification data of type 3 (436 + 576 + 2 + 32 + 6 + 404), which Intel's stack
+makes if it has no quote provider library."""
+
+NO_PROVIDER_LIBRARY: Final = (
+    "install the quote provider library (libdcap_quoteprov.so.1) beside aesmd, and check that its configuration, "
+    "sgx_default_qcnl.conf, is valid JSON"
+)
+
+
+class QuoteChecker:
+    """Checks quotes of one platform. What certifies the attestation key is checked once, because it rarely changes."""
+
+    def __init__(self, root: ExpectedRoot) -> None:
+        self._root = root
+        self._certified: tuple[bytes, ...] = ()
+
+    def check_size(self, size: int) -> None:
+        """Reject the size of a quote that no verifier would accept.
+
+        Raises:
+            QuoteProviderError: NO_PLATFORM_CERT_DATA.
+        """
+        if size == ENCRYPTED_PPID_QUOTE_SIZE:
+            raise _no_pck_chain(f"its size is {size} bytes, that of a quote without PCK certificate")
+
+    def check(self, data: bytes, *, size: int, pub_key_id: bytes) -> None:
+        """Reject a quote that does not match what the service said, or whose chain does not end in the expected root.
+
+        Args:
+            data: exactly the quote, over the right report body.
+            size: the size that the service gave, in bytes.
+            pub_key_id: the attestation key's id that the service gave (32 bytes).
+
+        Raises:
+            QuoteProviderError: NO_PLATFORM_CERT_DATA without a PCK chain, ATT_KEY_CERT_DATA_INVALID for everything
+                else.
+        """
+        try:
+            quote = Quote.parse(data)
+            if len(data) != size or quote.trailing:
+                raise _refused(f"it has {len(data)} bytes instead of {size}", error_code="quote-wrong-size")
+            kind = quote.signature.certification.type
+            if kind != CertificationDataType.PCK_CERT_CHAIN:
+                raise _no_pck_chain(f"its certification data has type {kind}")
+            if quote.signature.pub_key_id != pub_key_id:
+                why = "its key differs from the one that InitQuoteEx returned"
+                raise _refused(why, error_code="quote-of-another-key")
+            self._check_certification(quote)
+        except MalformedError as error:
+            raise _refused(str(error), error_code="quote-malformed") from error
+        if not body_is_signed(quote):
+            raise _refused("the attestation key did not sign it", error_code="quote-not-signed")
+
+    def _check_certification(self, quote: Quote) -> None:
+        signature = quote.signature
+        parts = (
+            signature.certification.data,
+            signature.qe_report_body.encode(),
+            signature.qe_report_signature,
+            signature.attestation_key,
+            signature.auth_data,
+        )
+        if self._certified == parts:
+            return
+        chain = PckChain.from_quote(quote)
+        if chain.root is None or key_id(chain.root) != self._root.key_id:
+            found = "has no root" if chain.root is None else f"ends in the key {key_id(chain.root).hex()[:16]}"
+            why = f"its certificate chain {found}, and {self._root} was expected"
+            raise _refused(why, error_code="quote-of-another-root")
+        if not _leads_to_root(chain.certificates):
+            raise _refused("a certificate of its chain was not issued by the next one", error_code="quote-broken-chain")
+        if not (qe_report_is_certified(quote, chain.leaf) and attestation_key_is_bound(quote)):
+            raise _refused("its PCK does not certify its attestation key", error_code="quote-key-not-certified")
+        self._certified = parts
+
+
+def _leads_to_root(path: tuple[x509.Certificate, ...]) -> bool:
+    return all(is_issued_by(one, issuer) for one, issuer in zip(path, (*path[1:], path[-1]), strict=True))
+
+
+def _no_pck_chain(why: str) -> QuoteProviderError:
+    return QuoteProviderError(
+        AesmErrorCode.NO_PLATFORM_CERT_DATA,
+        "the quoting service makes quotes that no verifier accepts",
+        error_code="quote-without-pck-chain",
+        why=why,
+        remedy=NO_PROVIDER_LIBRARY,
+    )
+
+
+def _refused(why: str, *, error_code: str) -> QuoteProviderError:
+    return QuoteProviderError(
+        AesmErrorCode.ATT_KEY_CERT_DATA_INVALID,
+        "the quoting service made a quote that is not relayed",
+        error_code=error_code,
+        why=why,
+        remedy="check which program serves the helper's private AESM socket",
+    )

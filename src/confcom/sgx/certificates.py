@@ -1,0 +1,79 @@
+"""X.509 certificates of SGX's PKI: reading, names, and the id of a key; Intel's root key is pinned here."""
+
+from __future__ import annotations
+
+import hashlib
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from confcom.errors import MalformedError, printable
+from confcom.sgx.certification import UNREADABLE_X509
+
+INTEL_ROOT_KEY_ID = bytes.fromhex(
+    "46e403bd34f05a3f2817ab9badcaacc7ffc98e0f261008cd30dae936cace18d5dcf58eef31463613de1570d516200993"
+)
+"""SHA-384 of the public point of Intel's SGX Root CA, which is the root in genuine quotes; dcap-qvl pins it too."""
+
+PEM_BEGIN = b"-----BEGIN "
+
+
+def load_certificate(data: bytes, what: str) -> x509.Certificate:
+    """Read one certificate, PEM or DER, with a P-256 key; SGX's PKI has no other keys.
+
+    Args:
+        data: the certificate.
+        what: its name in error messages.
+
+    Raises:
+        MalformedError: the data is not such a certificate.
+    """
+    try:
+        load = x509.load_pem_x509_certificate if data.startswith(PEM_BEGIN) else x509.load_der_x509_certificate
+        certificate = load(data)
+        key = certificate.public_key()
+        _decode_all_fields(certificate)
+    except UNREADABLE_X509 as error:
+        raise MalformedError(
+            f"{what} is not a readable X.509 certificate",
+            error_code="not-a-certificate",
+            why=str(error),
+            remedy="pass a certificate in PEM or DER form",
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise MalformedError(
+            f"{what} has a key that is not on the curve P-256",
+            error_code="wrong-curve",
+            why="all keys of SGX's certificate chains are",
+            remedy="check that it is an SGX certificate",
+        )
+    return certificate
+
+
+def _decode_all_fields(certificate: x509.Certificate) -> tuple[object, ...]:
+    """Decode the fields that cryptography decodes at first use, so that malformed ones raise here and not later."""
+    return (
+        certificate.subject.public_bytes(),
+        certificate.issuer.public_bytes(),
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
+        certificate.serial_number,
+        certificate.extensions,
+    )
+
+
+def name_text(name: x509.Name) -> str:
+    """Return a distinguished name for people (RFC 4514), escaped, since the RFC permits control characters."""
+    return printable(name.rfc4514_string())
+
+
+def is_self_issued(certificate: x509.Certificate) -> bool:
+    """Return whether subject and issuer are the same bytes: to verifiers, equal text in two encodings is two names."""
+    return certificate.subject.public_bytes() == certificate.issuer.public_bytes()
+
+
+def key_id(certificate: x509.Certificate) -> bytes:
+    """Return the SHA-384 of the public key as an uncompressed point, 48 bytes; dcap-qvl identifies roots by it."""
+    point = certificate.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return hashlib.sha384(point).digest()
