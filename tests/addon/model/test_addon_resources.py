@@ -19,7 +19,7 @@ from confcom.addon.preflight.permissions import (
 )
 from confcom.device_plugin.resources import DEFAULT_NAMES
 
-CHART = Path(__file__).parents[2] / "charts" / "confcom"
+CHART = Path(__file__).parents[3] / "charts" / "confcom"
 
 
 def test_the_plugins_own_names():
