@@ -9,6 +9,15 @@ HARDWARE = {"feature.node.kubernetes.io/cpu-security.sgx.enabled": "true"}
 SYSTEM = "confcom-system"
 
 
+def name_of(one):
+    return one["kind"], one["metadata"]["name"]
+
+
+def plural_of(one):
+    kind = one["kind"].lower()
+    return f"{kind.removesuffix('y')}ies" if kind.endswith("y") else f"{kind}s"
+
+
 class Counted(dict):
     """An object that counts how often it is read."""
 

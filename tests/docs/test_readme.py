@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
-from confcom.cli.add_on_options import Machine
-from confcom.cli.group import cli
+from testkit.cli_output import run_confcom
 from testkit.documentation import PAGES, ROOT
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.cluster import FakeCluster
@@ -98,8 +96,7 @@ def test_on_a_cluster_as_pasted(home, stubs):
     cluster = FakeCluster(objects=[make.node("worker-1"), make.node("worker-2")])
     ran = [words[1:] for words in calls if words[0] == "confcom" and words[1] != "simulation"]
     for words in ran:
-        machine = Machine(cluster.run, cluster.clock, cluster.sleep, terminal=False)
-        done = CliRunner().invoke(cli, words, obj=machine, catch_exceptions=False)
+        done = run_confcom(cluster, words)
         assert done.exit_code == 0, f"{words}\n{done.output}"
     assert [words[0] for words in ran] == ["enable", "status", "update", "update", "disable"]
     assert "registry.example.com/mirror" in ran[0][-1]

@@ -87,6 +87,16 @@ class LocalNode:
                 state = await self.node.changed_since(state.revision, seconds)
         return state
 
+    async def run(self, text, *phases, reason=""):
+        """Apply the pod `one`, and give the first state in which it is in such a phase, or has this reason."""
+
+        def reached(state):
+            pod = state.pod("one")
+            return pod is not None and (pod.phase in phases or (reason and pod.reason == reason))
+
+        self.node.apply(text)
+        return await self.until(reached)
+
 
 @pytest.fixture
 async def start_node(short_dir):

@@ -25,6 +25,7 @@ from confcom.playground.layout import Layout
 from confcom.playground.node_main import run_node
 from confcom.playground.runtime.guardian import marked
 from confcom.playground.runtime.images import SAMPLE_WORKLOAD
+from testkit.raised import raises
 
 
 def cli(*arguments, text=None, env=None):
@@ -208,9 +209,8 @@ def test_two_nodes_at_once_and_one_per_directory(node_process, short_dir):
     with first.client() as one, second.client() as two:
         assert one.node().pid == first.process.pid
         assert two.node().pid == second.process.pid
-    with pytest.raises(UnavailableError) as caught:
+    with raises("node-runs-already", UnavailableError):
         run_node(short_dir, "no-namespace", {}, announce=print)
-    assert caught.value.error_code == "node-runs-already"
 
 
 def test_the_commands_from_end_to_end(node_process, short_dir, manifest):
@@ -258,9 +258,8 @@ def test_the_examples_wait_for_a_device_plugin(node_process):
 def test_errors_keep_their_kind_across_the_control_socket(node_process, manifest):
     node = node_process("--mode", "no-namespace")
     with node.client() as client:
-        with pytest.raises(ManifestError) as refused:
+        with raises("kind-unknown", ManifestError):
             client.apply("kind: Nothing")
-        assert refused.value.error_code == "kind-unknown"
         with pytest.raises(NotFoundError):
             client.logs("x")
         with pytest.raises(WaitTimeoutError, match="rain") as caught:

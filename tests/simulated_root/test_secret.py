@@ -10,6 +10,7 @@ from confcom.quote_provider.state_directory import STATE_FILE, open_platform
 from confcom.simulated_root.record import SECRET_NAME
 from confcom.simulated_root.secret import MAX_SECRET_BYTES, decode_secret, encode_secret
 from confcom.simulation.platform import PlatformStateError
+from testkit.raised import raises
 
 
 def test_round_trip(platform):
@@ -49,9 +50,8 @@ def test_mounted_it_is_a_state_directory(platform, tmp_path):
     ],
 )
 def test_something_else_is_explained(document, code):
-    with pytest.raises(MalformedError) as caught:
+    with raises(code, MalformedError) as caught:
         decode_secret(document)
-    assert caught.value.error_code == code
     assert caught.value.why
     assert caught.value.remedy
 

@@ -17,6 +17,7 @@ from confcom.errors import ExitCode
 from confcom.quote_provider.export import export_platform
 from confcom.simulated_root.record import SECRET_NAME
 from confcom.simulated_root.secret import encode_secret
+from testkit.raised import raises
 
 
 @pytest.fixture
@@ -144,9 +145,8 @@ def test_a_kubectl_that_does_not_end_is_told_with_its_last_words():
     def run(arguments, **settings):
         raise subprocess.TimeoutExpired(arguments, 60, stderr=b"To sign in, open a browser")
 
-    with pytest.raises(ClusterAccessError) as caught:
+    with raises("program-timeout", ClusterAccessError) as caught:
         read_platform(Cluster(), run=run)
-    assert caught.value.error_code == "program-timeout"
     assert " 60 s" in caught.value.what
     assert "To sign in" in caught.value.why
     assert "--output=name" in caught.value.remedy

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.addon.release.history import NoRevisionError, Revision, previous
+from testkit.raised import raises
 
 
 def revision(number, status, description, **more):
@@ -41,9 +42,8 @@ def test_each_rollback_goes_further_back(texts, expected):
     "texts", [[], ["ok"], ["failed"], ["failed", "failed"], ["ok", "ok", 1], ["ok", "ok", 1, "ok", 3]]
 )
 def test_there_is_nothing_to_go_back_to(texts):
-    with pytest.raises(NoRevisionError) as caught:
+    with raises("no-earlier-revision" if texts else "not-enabled", NoRevisionError):
         previous(history(*texts))
-    assert caught.value.error_code == ("no-earlier-revision" if texts else "not-enabled")
 
 
 def told(*lines, first=1):
@@ -98,9 +98,8 @@ def test_of_a_content_whose_first_revision_is_gone_a_copy_is_named():
 
 
 def test_what_was_before_a_revision_that_is_gone_is_gone_too():
-    with pytest.raises(NoRevisionError) as caught:
+    with raises("no-earlier-revision", NoRevisionError):
         previous(told(*[UPGRADE] * 9, "deployed: Rollback to 2", first=3))
-    assert caught.value.error_code == "no-earlier-revision"
 
 
 @pytest.mark.parametrize("description", ["Rollback to 2", "Rollback to 9", "Rollback to 1 as the ticket says"])

@@ -6,21 +6,13 @@ import pytest
 
 from confcom.addon.status.stale_resources import FOREIGN_AFTER_SECONDS, Stage
 from confcom.errors import ExitCode
-from testkit.cli_output import error_of, findings_of, rows_of
+from testkit.cli_output import error_of, finding_of, findings_of, rows_of
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.cluster import words_and_flags
+from testkit.fake_cluster.hook import SECRET
 from testkit.fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
 
 OURS = {EPC, ENCLAVE, HELPER_EPC, PROVISION}
-SECRET = {"kind": "Secret", "metadata": {"name": "confcom-simulated-platform", "namespace": SYSTEM}}
-
-
-@pytest.fixture
-def enabled(confcom, cluster):
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
-    cluster.objects.append(SECRET)
-    cluster.calls.clear()
-    return cluster
 
 
 def status_keys(cluster):
@@ -29,11 +21,19 @@ def status_keys(cluster):
     }
 
 
+def once_removed(cluster, act):
+    """Do this at every moment at which the release is not there any more."""
+    cluster.on_tick = lambda _: cluster.revisions or act()
+
+
+def silence(cluster, node):
+    cluster.node(node)["status"]["conditions"][0]["status"] = "Unknown"
+
+
 def test_nothing_stays_but_the_roots_secret(confcom, enabled):
     before = {(one["kind"], one["metadata"]["name"]) for one in enabled.objects}
     started = enabled.now
-    done = confcom("disable", "-o", "json")
-    assert done.exit_code == ExitCode.OK, done.output
+    kept = confcom.document("disable")["kept"]
     left = {(one["kind"], one["metadata"]["name"]) for one in enabled.objects}
     assert {kind for kind, _ in before - left} >= {"DaemonSet", "Pod", "ValidatingAdmissionPolicy"}
     assert left == {
@@ -46,7 +46,7 @@ def test_nothing_stays_but_the_roots_secret(confcom, enabled):
     }
     assert not status_keys(enabled) & OURS
     assert 300 <= enabled.now - started < 330
-    secret, namespace, label = json.loads(done.stdout)["kept"]
+    secret, namespace, label = kept
     assert f"kubectl delete secret -n {SYSTEM} confcom-simulated-platform" in secret
     assert f"kubectl delete namespace {SYSTEM}" in namespace
     assert "confcom.internal/simulated-sgx on a " in label
@@ -70,21 +70,16 @@ def test_a_zero_is_never_written(confcom, enabled):
 
 
 def test_without_waiting_it_says_what_stays_and_a_second_call_finishes(confcom, enabled):
-    done = confcom("disable", "--no-wait", "--output", "json")
-    assert done.exit_code == ExitCode.OK
-    assert set(json.loads(done.stdout)["leftovers"]["a"]) == OURS
+    assert set(confcom.document("disable", "--no-wait")["leftovers"]["a"]) == OURS
     assert status_keys(enabled) >= OURS
     enabled.sleep(600)
-    done = confcom("disable", "--output", "json")
-    assert done.exit_code == ExitCode.OK
-    assert json.loads(done.stdout) == {"removed": False, "kept": json.loads(done.stdout)["kept"], "leftovers": {}}
+    document = confcom.document("disable")
+    assert document == {"removed": False, "kept": document["kept"], "leftovers": {}}
     assert not status_keys(enabled) & OURS
 
 
 def test_disabled_already(confcom, cluster):
-    done = confcom("disable", "-o", "json")
-    assert done.exit_code == ExitCode.OK
-    assert json.loads(done.stdout)["removed"] is False
+    assert confcom.document("disable")["removed"] is False
     assert not [line for line in cluster.calls if line[1] in {"uninstall", "delete"}]
 
 
@@ -104,36 +99,26 @@ def test_with_workloads_it_says_what_will_happen_and_wants_consent(confcom, work
 
 
 def test_with_consent_it_goes_on(confcom, workload):
-    done = confcom("disable", "--yes", "--no-wait")
-    assert done.exit_code == ExitCode.OK
+    done = confcom.ok("disable", "--yes", "--no-wait")
     assert "default/job-1" in done.stderr
     assert not workload.revisions
 
 
 def test_a_silent_kubelet_is_named(confcom, enabled):
-    def silence(fake):
-        if not fake.revisions:
-            fake.node("a")["status"]["conditions"][0] = {"type": "Ready", "status": "Unknown"}
-
-    enabled.on_tick = silence
-    done = confcom("disable", "-o", "json")
-    assert done.exit_code == ExitCode.NOT_READY
-    error = error_of(done)
-    assert error["code"] == "resources-left-on-nodes"
+    once_removed(enabled, lambda: silence(enabled, "a"))
+    error = confcom.error(ExitCode.NOT_READY, "resources-left-on-nodes", "disable")
     assert error["why"] == f"a: {', '.join(sorted(OURS))}, {Stage.SILENT}"
 
 
 def test_another_plugin_that_took_over_is_told(confcom, enabled):
-    def take_over(fake):
-        if not fake.revisions:
-            for part in ("capacity", "allocatable"):
-                fake.node("a")["status"][part][EPC] = "28"
+    def take_over():
+        for part in ("capacity", "allocatable"):
+            enabled.node("a")["status"][part][EPC] = "28"
 
     enabled._kubelet = lambda _: None
-    enabled.on_tick = take_over
+    once_removed(enabled, take_over)
     started = enabled.now
-    done = confcom("disable")
-    assert done.exit_code == ExitCode.OK, done.stderr
+    done = confcom.ok("disable")
     assert enabled.now - started < FOREIGN_AFTER_SECONDS + 20
     assert f" a: {', '.join(sorted(OURS))}, " in done.stderr
     assert enabled.node("a")["status"]["capacity"][EPC] == "28"
@@ -158,8 +143,7 @@ def test_a_plugin_of_another_vendor_beside_ours(confcom, enabled):
     enabled._kubelet = with_both
     enabled.tick()
     started = enabled.now
-    done = confcom("disable")
-    assert done.exit_code == ExitCode.OK, done.stderr
+    done = confcom.ok("disable")
     assert 300 <= enabled.now - started < 330
     (left,) = [line for line in done.stderr.splitlines() if enclave in line and not line.startswith(" ")]
     assert f" a: {enclave}, " in left
@@ -167,14 +151,13 @@ def test_a_plugin_of_another_vendor_beside_ours(confcom, enabled):
     assert found == theirs | {"b": None}
     assert not status_keys(enabled) & (OURS - {enclave})
     started = enabled.now
-    assert confcom("disable").exit_code == ExitCode.OK
+    confcom.ok("disable")
     assert enabled.now == started
 
 
 def test_nodes_that_never_were_ours_are_no_leftovers(confcom, enabled):
     enabled.objects.append(make.node("vendor", resources={PROVISION: 110}))
-    done = confcom("disable", "--no-wait", "--output", "json")
-    assert set(json.loads(done.stdout)["leftovers"]) == {"a"}
+    assert set(confcom.document("disable", "--no-wait")["leftovers"]) == {"a"}
 
 
 def test_a_key_that_comes_back_is_removed_again(confcom, enabled):
@@ -186,7 +169,7 @@ def test_a_key_that_comes_back_is_removed_again(confcom, enabled):
             fake.node("a")["status"]["capacity"][EPC] = "0"
 
     enabled.on_tick = report_late
-    assert confcom("disable").exit_code == ExitCode.OK
+    confcom.ok("disable")
     assert back
     assert not status_keys(enabled) & OURS
 
@@ -212,8 +195,7 @@ def guarded(enabled):
 def add_nodes(cluster, *names):
     """Each with a plugin that serves."""
     cluster.objects += [make.node(name, make.SIMULATED) for name in names]
-    for _ in range(2):  # the Pods are made, and then they run
-        cluster.tick()
+    cluster.settle()
 
 
 def denials(done):
@@ -238,8 +220,7 @@ def test_what_refuses_to_clean_a_node_is_shown(confcom, enabled, guarded):
 
 def test_a_refusal_that_ends_is_forgotten(confcom, enabled, guarded):
     guarded("a", until=enabled.now + 340)
-    done = confcom("disable")
-    assert done.exit_code == ExitCode.OK, done.stderr
+    done = confcom.ok("disable")
     assert denials(done) == ["a"]
     assert not status_keys(enabled) & OURS
 
@@ -248,14 +229,8 @@ def test_a_silent_kubelet_beside_a_refusal(confcom, enabled, guarded):
     add_nodes(enabled, "quiet")
     guarded("a")
 
-    def silence(fake):
-        if not fake.revisions:
-            fake.node("quiet")["status"]["conditions"][0]["status"] = "Unknown"
-
-    enabled.on_tick = silence
-    done = confcom("disable", "-o", "json")
-    assert done.exit_code == ExitCode.NOT_READY
-    error = error_of(done)
+    once_removed(enabled, lambda: silence(enabled, "quiet"))
+    error = confcom.error(ExitCode.NOT_READY, "resources-left-on-nodes", "disable")
     assert error["why"].endswith(f" a: {DENIAL}")
     assert f"quiet: {', '.join(sorted(OURS))}, {Stage.SILENT}; " in error["why"]
     webhook, kubelets = error["do"].split("; ")
@@ -266,17 +241,13 @@ def test_a_silent_kubelet_beside_a_refusal(confcom, enabled, guarded):
 def test_pods_that_do_not_end(confcom, enabled):
     stuck = make.pod("confcom-x", namespace=SYSTEM, on="a", labels=make.labels("quote-helper", instance="held"))
     enabled.objects.append(stuck)
-    done = confcom("disable", "-o", "json")
-    assert done.exit_code == ExitCode.NOT_READY
-    assert error_of(done)["code"] == "pods-not-terminated"
-    assert "confcom-x" in error_of(done)["what"]
+    error = confcom.error(ExitCode.NOT_READY, "pods-not-terminated", "disable")
+    assert "confcom-x" in error["what"]
 
 
 def test_what_was_applied_without_helm_is_left_to_whoever_applied_it(confcom, cluster):
     cluster.objects.append(make.daemon_set("device-plugin"))
-    done = confcom("disable", "-o", "json")
-    assert done.exit_code == ExitCode.REFUSED
-    assert error_of(done)["code"] == "not-installed-by-helm"
+    confcom.error(ExitCode.REFUSED, "not-installed-by-helm", "disable")
     assert cluster.find("DaemonSet")
 
 
@@ -293,40 +264,25 @@ def test_what_is_not_the_clusters_answer_is_not_taken_for_clean_nodes(confcom, e
 
 def test_permissions(confcom, enabled):
     enabled.denied = {"patch nodes/status", "delete daemonsets"}
-    done = confcom("disable", "-o", "json")
-    assert done.exit_code == ExitCode.REFUSED
-    assert findings_of(done) == {"permissions": ("failed", "permissions-missing")}
-    (found,) = json.loads(done.stdout)["findings"]
-    assert found["why"].endswith(f": patch nodes/status; delete daemonsets.apps in {SYSTEM}")
+    document = confcom.document("disable", exit_code=ExitCode.REFUSED)
+    assert findings_of(document) == {"permissions": ("failed", "permissions-missing")}
+    assert finding_of(document, "permissions")["why"].endswith(
+        f": patch nodes/status; delete daemonsets.apps in {SYSTEM}"
+    )
     assert enabled.revisions
 
 
 def test_enabled_again_it_is_as_before(confcom, enabled):
     confcom("disable")
-    done = confcom("enable", "--simulated")
-    assert done.exit_code == ExitCode.OK
+    confcom.ok("enable", "--simulated")
     assert enabled.node("a")["status"]["allocatable"][EPC] == "162"
-    assert SECRET in enabled.objects
+    assert enabled.find("Secret") == [SECRET]
 
 
 @pytest.mark.parametrize("options", [[], ["--no-wait"]])
 def test_a_moment_without_the_api_server_after_helms_work_is_waited_out(confcom, enabled, options):
-    uninstall, back = enabled._helm_uninstall, []
-
-    def and_leave(words, flags, rest, stdin):
-        done = uninstall(words, flags, rest, stdin)
-        back.append(enabled.now + 20)
-        enabled.away = True
-        return done
-
-    def tick(fake):
-        fake.away = bool(back) and fake.now < back[0]
-
-    hook = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "confcom-simulated-root-1"}}
-    enabled.revisions[-1]["hooks"] = [hook]
-    enabled._helm_uninstall, enabled.on_tick = and_leave, tick
-    done = confcom("disable", *options)
-    assert done.exit_code == ExitCode.OK, done.output
+    enabled.leave_after("uninstall", 20)
+    done = confcom.ok("disable", *options)
     assert "The connection to the server 10.0.0.1:6443 was refused" in done.stderr
     assert not enabled.find("Pod", namespace=SYSTEM)
     assert bool(status_keys(enabled) & OURS) is bool(options)
@@ -338,10 +294,7 @@ def test_a_namespace_where_it_is_not_is_refused_at_once(confcom, enabled):
         helm(words, flags, *more) if flags["namespace"] == SYSTEM else (1, "", "Error: release: not found")
     )
     started = enabled.now
-    done = confcom("disable", "-n", "typo", "-o", "json")
-    assert done.exit_code == ExitCode.REFUSED
-    error = error_of(done)
-    assert error["code"] == "not-enabled"
+    error = confcom.error(ExitCode.REFUSED, "not-enabled", "disable", "-n", "typo")
     assert "typo" in error["what"]
     assert error["do"].endswith(f" --namespace {SYSTEM}")
     assert enabled.now == started

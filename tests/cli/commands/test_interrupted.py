@@ -15,35 +15,37 @@ from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC, SYSTEM
 
 
-@pytest.fixture
-def enabled(confcom, cluster):
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
-    return cluster
-
-
 def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def when_called(cluster, *words):
-    """Interrupts when the command runs such a program, before that does anything."""
-    run, begun = cluster.run, []
+def when_called(cluster, matches):
+    """Interrupts when the command first runs such a program, before that does anything."""
+    run = cluster.run
 
     def watched(arguments, /, **more):
-        if not begun and all(word in arguments for word in words):
-            begun.append(arguments)
+        if matches(arguments):
+            cluster.run = run
             interrupt()
         return run(arguments, **more)
 
     cluster.run = watched
 
 
-def told(done):
-    """The error of a command that was given `-o json`, which is its last words on stderr too."""
-    assert done.exit_code == ExitCode.INTERRUPTED, done.output
-    error = error_of(done)
-    assert [line.strip() for line in done.stderr.splitlines()][-1] == f"do:  {error['do']}"
-    return error
+@pytest.fixture
+def told(confcom):
+    """The error that a command is interrupted with, which is its last words on stderr too."""
+
+    def call(code, *command):
+        done = confcom(*command, "-o", "json")
+        assert done.exit_code == ExitCode.INTERRUPTED, done.output
+        error = error_of(done)
+        assert error["code"] == code
+        last = [f"Error: {error['what']}", error["why"] and f"  why: {error['why']}", f"  do:  {error['do']}"]
+        assert done.stderr.endswith("".join(f"{line}\n" for line in filter(None, last)))
+        return error
+
+    return call
 
 
 def facts(error):
@@ -54,39 +56,18 @@ def facts(error):
 
 @pytest.mark.parametrize("command", [["enable", "--simulated"], ["update"], ["disable"], ["rollback"]])
 @pytest.mark.parametrize("at", ["nodes", "current-context"])
-def test_before_helm_nothing_was_changed(confcom, enabled, command, at):
+def test_before_helm_nothing_was_changed(confcom, enabled, command, at, told):
     confcom("update", "--set", "logLevel=debug")
     before = json.dumps(enabled.revisions)
-    run = enabled.run
-
-    def watched(arguments, /, **more):
-        if any(at in word for word in arguments):
-            interrupt()
-        return run(arguments, **more)
-
-    enabled.run = watched
-    done = confcom(*command, "--output", "json")
-    error = told(done)
-    assert (error["code"], error["why"], error["exit_code"]) == ("interrupted-before-change", "", 130)
-    assert done.stderr.splitlines()[-2:] == [f"Error: {error['what']}", f"  do:  {error['do']}"]
+    when_called(enabled, lambda arguments: any(at in word for word in arguments))
+    assert told("interrupted-before-change", *command)["why"] == ""
     assert json.dumps(enabled.revisions) == before
 
 
-def test_what_was_done_before_helm_is_told(confcom, cluster):
-    run = cluster.run
-
-    def watched(arguments, /, **more):
-        if (
-            arguments[:2] == ["kubectl", "create"]
-            and "--dry-run=server" not in arguments
-            and "--output=json" not in (arguments)
-        ):
-            interrupt()
-        return run(arguments, **more)
-
-    cluster.run = watched
-    error = told(confcom("enable", "--simulated-node", "b", "-o", "json"))
-    assert error["code"] == "interrupted-before-helm"
+def test_what_was_done_before_helm_is_told(confcom, cluster, told):
+    trying = {"--dry-run=server", "--output=json"}
+    when_called(cluster, lambda arguments: arguments[1] == "create" and not trying & set(arguments))
+    error = told("interrupted-before-helm", "enable", "--simulated-node", "b")
     node, namespace = error["why"].split("; ")[-2:]
     assert " b " in node
     assert "confcom.internal/simulated-sgx=true" in node
@@ -96,83 +77,71 @@ def test_what_was_done_before_helm_is_told(confcom, cluster):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_while_helm_upgrades_it_is_told_what_helm_has_recorded(confcom, enabled, number):
+def test_while_helm_upgrades_it_is_told_what_helm_has_recorded(confcom, enabled, number, told):
     enabled.on_tick = lambda _: os.kill(os.getpid(), number)
     before = signal.getsignal(signal.SIGTERM)
-    error = told(confcom("update", "--set", "logLevel=debug", "-o", "json"))
+    error = told("interrupted-during-helm", "update", "--set", "logLevel=debug")
     assert signal.getsignal(signal.SIGTERM) is before
     assert [one["status"] for one in enabled.revisions] == ["deployed", "failed"]
-    assert error["code"] == "interrupted-during-helm"
     assert facts(error) == ([2], [], ["confcom enable", "confcom rollback"])
     assert 'Upgrade "confcom" failed: context canceled' in error["why"]
     enabled.on_tick = None
     assert enabled.find("Job")
-    assert confcom("rollback").exit_code == ExitCode.OK
+    confcom.ok("rollback")
     assert not enabled.find("Job")  # it would fail later, and `status` would name it
 
 
-def test_while_helm_installs_it_is_told_with_what_was_done_before(confcom, cluster):
+def test_while_helm_installs_it_is_told_with_what_was_done_before(confcom, cluster, told):
     cluster.on_tick = interrupt
-    error = told(confcom("enable", "--simulated", "-o", "json"))
-    assert error["code"] == "interrupted-during-helm"
+    error = told("interrupted-during-helm", "enable", "--simulated")
     assert facts(error) == ([1], [SYSTEM], ["confcom enable", "confcom disable"])
     cluster.on_tick = None
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    confcom.ok("enable", "--simulated")
 
 
-def test_helm_that_had_not_begun_has_recorded_nothing(confcom, enabled):
+def test_helm_that_had_not_begun_has_recorded_nothing(enabled, told):
     enabled._record = lambda *_: None  # it ends before it has recorded that it has begun
     enabled.on_tick = interrupt
-    error = told(confcom("update", "--set", "logLevel=debug", "-o", "json"))
-    assert error["code"] == "interrupted-during-helm"
+    error = told("interrupted-during-helm", "update", "--set", "logLevel=debug")
     assert facts(error) == ([1], [], [])
 
 
-def test_helm_that_ended_in_time_has_made_the_change(confcom, enabled):
+def test_helm_that_ended_in_time_has_made_the_change(confcom, enabled, told):
     confcom("update", "--set", "logLevel=debug")
-    rollback = enabled._helm_rollback
-
-    def interrupted(*arguments):
-        rollback(*arguments)
-        raise KeyboardInterrupt
-
-    enabled._helm_rollback = interrupted
-    error = told(confcom("rollback", "-o", "json"))
-    assert error["code"] == "interrupted-during-helm"
+    enabled.replace("rollback", lambda change: (change(), interrupt()))
+    error = told("interrupted-during-helm", "rollback")
     assert "deployed" in error["why"]
     assert facts(error) == ([3], [], ["confcom status"])  # another rollback would go further back
 
 
-def test_what_cannot_be_looked_up_is_said_not_to_be_known(confcom, enabled):
+def test_what_cannot_be_looked_up_is_said_not_to_be_known(enabled, told):
     def leave(fake):
         fake.away = True
         interrupt()
 
     enabled.on_tick = leave
-    error = told(confcom("update", "--set", "logLevel=debug", "-o", "json"))
-    assert error["code"] == "interrupted-during-helm"
+    error = told("interrupted-during-helm", "update", "--set", "logLevel=debug")
     assert facts(error) == ([], [], ["confcom status"])
 
 
 def wait_for_daemons(cluster):
     """Interrupts at the first look at the rollout."""
-    when_called(cluster, "daemonsets.apps,pods,controllerrevisions.apps,events")
+    when_called(cluster, lambda arguments: "daemonsets.apps,pods,controllerrevisions.apps,events" in arguments)
 
 
-def test_while_the_daemons_are_waited_for_the_change_is_made(confcom, enabled):
+def test_while_the_daemons_are_waited_for_the_change_is_made(enabled, told):
     wait_for_daemons(enabled)
-    error = told(confcom("update", "--set", "logLevel=debug", "--output", "json"))
-    assert error["code"] == "interrupted-during-wait"
+    error = told("interrupted-during-wait", "update", "--set", "logLevel=debug")
     assert facts(error) == ([2], [], ["confcom status", "confcom rollback"])
     assert enabled.revisions[-1]["values"]["logLevel"] == "debug"
 
 
-def test_who_only_waited_has_changed_nothing(confcom, enabled):
+def test_who_only_waited_has_changed_nothing(enabled, told):
     wait_for_daemons(enabled)
-    assert told(confcom("enable", "--simulated", "-o", "json"))["code"] == "interrupted-before-change"
+    told("interrupted-before-change", "enable", "--simulated")
 
 
-def test_disabling_that_is_interrupted_goes_on_with_the_same_command(confcom, enabled):
+def test_disabling_that_is_interrupted_goes_on_with_the_same_command(confcom, enabled, told):
     uninstall = enabled._helm_uninstall
 
     def interrupted(*_):
@@ -180,42 +149,37 @@ def test_disabling_that_is_interrupted_goes_on_with_the_same_command(confcom, en
         return 1, "", "Error: it was away"
 
     enabled._helm_uninstall = interrupted
-    error = told(confcom("disable", "-o", "json"))
-    assert error["code"] == "interrupted-during-helm"
+    error = told("interrupted-during-helm", "disable")
     assert facts(error)[::2] == ([1], ["confcom disable", "confcom enable"])
     assert "ValidatingAdmissionPolicyBinding confcom-provision, confcom-simulated-root." in error["why"]
 
     enabled._helm_uninstall = uninstall
     wait_for_daemons(enabled)
-    error = told(confcom("disable", "-o", "json"))
-    assert error["code"] == "interrupted-during-removal"
+    error = told("interrupted-during-removal", "disable")
     assert error["why"]
     assert facts(error) == ([], [], ["confcom disable"])
-    assert confcom("disable").exit_code == ExitCode.OK
+    confcom.ok("disable")
 
 
-def test_of_what_was_never_enabled_nothing_is_said_to_be_removed(confcom, cluster):
-    when_called(cluster, "nodes", "--output=json")
-    never = told(confcom("disable", "-o", "json"))
-    assert never["code"] == "interrupted-during-removal"
+def test_of_what_was_never_enabled_nothing_is_said_to_be_removed(confcom, cluster, told):
+    when_called(cluster, lambda arguments: {"nodes", "--output=json"} <= set(arguments))
+    never = told("interrupted-during-removal", "disable")
     assert facts(never) == ([], [], ["confcom disable"])
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
-    when_called(cluster, "daemonsets.apps,pods,controllerrevisions.apps,events")
-    removed = told(confcom("disable", "-o", "json"))
-    assert removed["code"] == never["code"]
-    assert removed["why"] != never["why"]
+    confcom.ok("enable", "--simulated")
+    wait_for_daemons(cluster)
+    assert told("interrupted-during-removal", "disable")["why"] != never["why"]
 
 
 def abort(*_, **__):
     raise click.Abort
 
 
-def test_ctrl_c_at_the_question_changes_nothing(confcom, enabled, monkeypatch):
+def test_ctrl_c_at_the_question_changes_nothing(confcom, enabled, monkeypatch, told):
     enabled.objects.append(make.pod("user", on="a", limits={EPC: 10}))
     terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr("confcom.cli.commands.disable.sys", terminal)
     monkeypatch.setattr(click, "confirm", abort)
-    assert told(confcom("disable", "-o", "json"))["code"] == "interrupted-before-change"
+    told("interrupted-before-change", "disable")
     assert enabled.find("DaemonSet", namespace=SYSTEM)
 
 
@@ -228,8 +192,8 @@ def test_ctrl_c_at_the_question_changes_nothing(confcom, enabled, monkeypatch):
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_while_the_result_is_written_the_change_is_made(confcom, enabled, monkeypatch, command, expected):
-    del enabled
+@pytest.mark.usefixtures("enabled")
+def test_while_the_result_is_written_the_change_is_made(monkeypatch, command, expected, told):
     for module in ("enable", "disable"):
         monkeypatch.setattr(f"confcom.cli.commands.{module}.show_result", interrupt)
-    assert told(confcom(*command, "-o", "json"))["code"] == expected
+    told(expected, *command)

@@ -1,7 +1,6 @@
 """No kubeconfig, or no context in it: what kubectl and helm say then is about a server that nobody named."""
 
 import json
-import os
 import subprocess
 
 import pytest
@@ -10,7 +9,7 @@ from click.testing import CliRunner
 from confcom.cli.group import cli
 from confcom.errors import ExitCode
 from testkit.cli_output import error_of
-from testkit.tool_programs import newest
+from testkit.cluster_programs import find_helm, find_kubectl
 
 COMMANDS = [["status"], ["enable"], ["update"], ["rollback"], ["disable"], ["simulation", "export", "trust"]]
 KUBECTL = "The connection to the server localhost:8080 was refused - did you specify the right host or port?"
@@ -57,9 +56,8 @@ def test_a_context_that_is_not_there(confcom, cluster):
 @pytest.fixture
 def nobodys_machine(tmp_path, monkeypatch):
     """With the real programs, and no kubeconfig."""
-    for pattern in ("kubernetes-*/kubectl", f"helm-{'[0-9a-f]' * 16}/helm"):
-        program = newest(pattern) or pytest.skip("no kubectl or helm here: `make e2e-tools` builds them")
-        (tmp_path / os.path.basename(program)).symlink_to(program)  # noqa: PTH119
+    for name, program in (("kubectl", find_kubectl()), ("helm", find_helm())):
+        (tmp_path / name).symlink_to(program or pytest.skip(f"no {name} here: `make e2e-tools` builds it"))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

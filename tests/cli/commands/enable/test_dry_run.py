@@ -12,12 +12,6 @@ IMAGE = ("spec", "template", "spec", "containers", ("name", "quote-helper"), "im
 
 
 @pytest.fixture
-def enabled(confcom, cluster):
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
-    return cluster
-
-
-@pytest.fixture
 def dry(confcom, cluster):
     """Runs it, and sees that nothing is changed."""
 
@@ -42,7 +36,7 @@ def test_nothing_would_change(dry, confcom, enabled, command):
     done = dry(*command)
     assert "Nothing was changed, and nothing would change without --dry-run.\n" in done.stderr
     assert done.stdout == ""
-    assert json.loads(dry(*command, "--output", "json").stdout)["would_change"] == []
+    assert json.loads(dry(*command, "-o", "json").stdout)["would_change"] == []
 
 
 def test_an_update_is_told_by_object_and_field(dry, enabled):
@@ -92,4 +86,4 @@ def test_a_change_that_failed_is_compared_with_what_was_made_before(dry, confcom
 
 
 def test_other_commands_results_have_no_such_list(confcom, enabled):
-    assert "would_change" not in json.loads(confcom("update", "--version", "0.2.0", "-o", "json").stdout)
+    assert "would_change" not in confcom.document("update", "--version", "0.2.0")

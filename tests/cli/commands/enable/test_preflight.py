@@ -1,20 +1,16 @@
 """A check before `confcom enable` fails: nothing is changed, and its finding has a code, a reason and a remedy."""
 
-import json
-
 import pytest
 
 from confcom.errors import ExitCode
-from testkit.cli_output import error_of, findings_of
+from testkit.cli_output import finding_of, findings_of
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.cluster import default_chart
+from testkit.fake_cluster.chart import default_chart
 from testkit.fake_cluster.objects import SYSTEM
 
 
 def test_all_is_well(confcom):
-    done = confcom("enable", "--simulated", "--dry-run", "-o", "json")
-    assert done.exit_code == ExitCode.OK
-    assert findings_of(done) == {
+    assert confcom.findings("enable", "--simulated", "--dry-run") == {
         "helm": ("ok", "helm-supported"),
         "API server": ("ok", "api-server-answers"),
         "Kubernetes version": ("ok", "kubernetes-supported"),
@@ -30,40 +26,32 @@ def test_all_is_well(confcom):
 
 def test_what_depends_on_a_check_that_failed_is_skipped(confcom, cluster):
     cluster.helm_version = "v2.17.0"
-    done = confcom("enable", "--simulated", "-o", "json")
-    assert error_of(done)["code"] == "preflight-failed"
-    found = findings_of(done)
+    found = confcom.findings("enable", "--simulated", exit_code=ExitCode.REFUSED)
     assert len(found) == 10
     assert found["helm"] == ("failed", "helm-not-supported")
     assert found["SGX nodes"] == ("skipped", "not-checked")
 
 
-def test_no_helm(refused, cluster):
-    cluster.missing = {"helm"}
-    refused("--simulated", check="helm", code="program-not-found", exit_code=ExitCode.UNAVAILABLE)
+@pytest.mark.parametrize(("program", "check"), [("helm", "helm"), ("kubectl", "API server")])
+def test_a_program_is_missing(refused, cluster, program, check):
+    cluster.missing = {program}
+    refused("--simulated", check=check, code="program-not-found", exit_code=ExitCode.UNAVAILABLE)
 
 
-def test_an_old_helm(refused, cluster):
-    cluster.helm_version = "v2.17.0"
-    assert "v2.17.0" in refused("--simulated", check="helm", code="helm-not-supported")["what"]
-
-
-@pytest.mark.parametrize("version", ["v3.12.3+g3a31588", "v3.2.4"])
-def test_a_helm_3_without_dry_runs_on_the_server(refused, cluster, version):
+@pytest.mark.parametrize(
+    ("version", "code"),
+    [("v2.17.0", "helm-not-supported"), ("v3.12.3+g3a31588", "helm-too-old"), ("v3.2.4", "helm-too-old")],
+)
+def test_an_old_helm(refused, cluster, version, code):
     cluster.helm_version = version
-    assert version in refused("--simulated", check="helm", code="helm-too-old")["what"]
+    assert version in refused("--simulated", check="helm", code=code)["what"]
     assert [line for line in cluster.calls if line[0] == "helm"] == [["helm", "version", "--short"]]
 
 
 @pytest.mark.parametrize("version", ["v3.13.0+g825e86f", "v3.22.0+g0a3b"])
 def test_helm_3_is_accepted(confcom, cluster, version):
     cluster.helm_version = version
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
-
-
-def test_no_kubectl(refused, cluster):
-    cluster.missing = {"kubectl"}
-    refused("--simulated", check="API server", code="program-not-found", exit_code=ExitCode.UNAVAILABLE)
+    confcom.ok("enable", "--simulated")
 
 
 def test_the_api_server_does_not_answer(refused, cluster):
@@ -81,10 +69,9 @@ def test_an_old_kubernetes(refused, cluster):
 @pytest.mark.parametrize("version", ["v1.30.0", "v1.38.0-rc.1"])
 def test_a_kubernetes_that_is_not_tried_is_a_warning(confcom, cluster, version):
     cluster.kubernetes = version
-    done = confcom("enable", "--simulated", "-o", "json")
-    assert done.exit_code == ExitCode.OK
-    assert findings_of(done)["Kubernetes version"] == ("warning", "kubernetes-not-tested")
-    assert any(version in warning for warning in json.loads(done.stdout)["warnings"])
+    document = confcom.document("enable", "--simulated")
+    assert findings_of(document)["Kubernetes version"] == ("warning", "kubernetes-not-tested")
+    assert any(version in warning for warning in document["warnings"])
 
 
 def test_the_chart_refuses_the_values(refused):
@@ -102,29 +89,24 @@ def test_permissions(refused, cluster):
 
 def test_who_may_not_read_is_told_what_the_api_server_says(confcom, cluster):
     cluster.denied = {"list secrets", "list nodes", "create daemonsets"}
-    done = confcom("enable", "--simulated", "-o", "json")
-    assert done.exit_code == ExitCode.UNAVAILABLE
-    found = json.loads(done.stdout)["findings"]
-    assert findings_of(done)["permissions"] == ("failed", "permissions-missing")
+    document = confcom.document("enable", "--simulated", exit_code=ExitCode.UNAVAILABLE)
+    assert findings_of(document)["permissions"] == ("failed", "permissions-missing")
     for check, kind in (("chart and values", "secrets"), ("SGX nodes", "nodes")):
-        (one,) = [one for one in found if one["check"] == check]
-        assert one["outcome"] == "failed"
-        assert f"{kind} is forbidden" in one["why"]
+        found = finding_of(document, check)
+        assert found["outcome"] == "failed"
+        assert f"{kind} is forbidden" in found["why"]
 
 
 def test_who_may_not_look_up_the_release_is_told_of_all_permissions_at_once(confcom, cluster):
     cluster.denied = {"list secrets", "create daemonsets"}
-    done = confcom("enable", "--simulated", "-o", "json")
-    (found,) = [one for one in json.loads(done.stdout)["findings"] if one["check"] == "permissions"]
+    found = finding_of(confcom.document("enable", "--simulated", exit_code=ExitCode.UNAVAILABLE), "permissions")
     assert found["code"] == "permissions-missing"
     assert f"list secrets in {SYSTEM}; create daemonsets.apps in {SYSTEM}" in found["why"]
 
 
 def test_who_may_not_clean_nodes_is_warned(confcom, cluster):
     cluster.denied = {"patch nodes/status"}
-    done = confcom("enable", "--simulated", "-o", "json")
-    assert done.exit_code == ExitCode.OK
-    assert findings_of(done)["permissions"] == ("warning", "cleaning-not-permitted")
+    assert confcom.findings("enable", "--simulated")["permissions"] == ("warning", "cleaning-not-permitted")
 
 
 def test_another_installation(refused, cluster):
@@ -150,11 +132,10 @@ def test_what_the_wait_and_helm_need_is_asked_too(refused, cluster, needed):
     assert f": {needed}" in refused("--simulated", check="permissions", code="permissions-missing")["why"]
 
 
-def test_an_update_is_checked_too(confcom, cluster):
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
-    cluster.denied = {"patch daemonsets"}
-    done = confcom("update", "--set", "logLevel=debug", "-o", "json")
-    assert done.exit_code == ExitCode.REFUSED
-    assert findings_of(done)["permissions"] == ("failed", "permissions-missing")
-    assert "patch daemonsets.apps" in done.stdout
-    assert len(cluster.revisions) == 1
+def test_an_update_is_checked_too(confcom, enabled):
+    enabled.denied = {"patch daemonsets"}
+    document = confcom.document("update", "--set", "logLevel=debug", exit_code=ExitCode.REFUSED)
+    found = finding_of(document, "permissions")
+    assert (found["outcome"], found["code"]) == ("failed", "permissions-missing")
+    assert "patch daemonsets.apps" in found["why"]
+    assert len(enabled.revisions) == 1

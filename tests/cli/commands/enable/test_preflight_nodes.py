@@ -1,13 +1,10 @@
 """Preflight: who offers EPC on the nodes already, which have hardware, and can they run the daemons."""
 
-import json
-
 import pytest
 import yaml
 
 from confcom.addon.cluster.helm import chart_folder
 from confcom.errors import ExitCode
-from testkit.cli_output import error_of, findings_of
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC
 
@@ -30,7 +27,7 @@ def test_another_device_plugin_elsewhere_is_no_obstacle(confcom, cluster):
     other = make.daemon_set("x", make.HARDWARE, namespace="kube-system", image="intel/intel-sgx-plugin:0.32.0")
     other["metadata"]["labels"] = {}
     cluster.objects.append(other)
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    confcom.ok("enable", "--simulated")
 
 
 def test_resources_that_somebody_offers_already(refused, cluster):
@@ -45,7 +42,7 @@ def test_resources_that_somebody_offers_already(refused, cluster):
 def test_what_no_pod_can_have_is_what_an_earlier_installation_left(confcom, cluster, capacity):
     cluster.node("a")["status"]["capacity"][EPC] = capacity
     cluster.node("a")["status"]["allocatable"][EPC] = "0"
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    confcom.ok("enable", "--simulated")
 
 
 def test_extended_resources_of_node_feature_discovery(refused, cluster):
@@ -57,9 +54,7 @@ def test_extended_resources_of_node_feature_discovery(refused, cluster):
 def test_todays_name_for_the_same_memory_is_a_warning(confcom, cluster):
     annotation = {"nfd.node.kubernetes.io/extended-resources": "sgx.intel.com/epc"}
     cluster.node("a")["metadata"]["annotations"] = annotation
-    done = confcom("enable", "--simulated", "-o", "json")
-    assert done.exit_code == ExitCode.OK
-    assert findings_of(done)[OWNERS] == ("warning", "nfd-offers-epc")
+    assert confcom.findings("enable", "--simulated")[OWNERS] == ("warning", "nfd-offers-epc")
 
 
 def test_hardware_beside_simulated_nodes_needs_consent(refused, confcom, cluster):
@@ -67,7 +62,7 @@ def test_hardware_beside_simulated_nodes_needs_consent(refused, confcom, cluster
     found = refused("--simulated", **HARDWARE_TOO)
     assert "metal" in found["what"]
     assert "--beside-hardware" in found["do"]
-    assert confcom("enable", "--simulated", "--beside-hardware", "--dry-run").exit_code == ExitCode.OK
+    confcom.ok("enable", "--simulated", "--beside-hardware", "--dry-run")
 
 
 @pytest.mark.parametrize("size", AKS_SIZES)
@@ -80,19 +75,17 @@ def test_a_node_that_another_vendors_plugin_serves_is_hardware_too(refused, conf
     vendors = {"sgx.intel.com/enclave": "110", "sgx.intel.com/provision": "110"}
     cluster.objects.append(make.node("vendor", resources=vendors))
     assert "vendor" in refused("--simulated", **HARDWARE_TOO)["what"]
-    done = confcom("enable", "--simulated", "--beside-hardware", "--dry-run", "-o", "json")
-    assert done.exit_code == ExitCode.OK
-    assert findings_of(done)[SIMULATION] == ("ok", "simulation-beside-hardware")
+    assert confcom.findings("enable", "--simulated", "--beside-hardware", "--dry-run")[SIMULATION] == (
+        "ok",
+        "simulation-beside-hardware",
+    )
 
 
-def test_a_node_that_pretended_until_now_is_no_hardware(confcom, cluster):
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+def test_a_node_that_pretended_until_now_is_no_hardware(confcom, enabled):
     elsewhere = {"example.com/sgx": "yes"}
-    cluster.node("b")["metadata"]["labels"].update(elsewhere)
-    cluster.chart = lambda _: [make.daemon_set("device-plugin", elsewhere)]
-    done = confcom("update", "--dry-run", "-o", "json")
-    assert done.exit_code == ExitCode.OK, done.stderr
-    assert findings_of(done)[SIMULATION] == ("ok", "no-hardware-in-cluster")
+    enabled.node("b")["metadata"]["labels"].update(elsewhere)
+    enabled.chart = lambda _: [make.daemon_set("device-plugin", elsewhere)]
+    assert confcom.findings("update", "--dry-run")[SIMULATION] == ("ok", "no-hardware-in-cluster")
 
 
 def test_a_node_cannot_be_both(refused, cluster):
@@ -121,9 +114,7 @@ def test_no_node_has_hardware(refused):
 
 def test_nodes_may_come_later(confcom, cluster):
     cluster.node("a")["metadata"]["labels"] = {}
-    done = confcom("enable", "--simulated", "--allow-no-nodes", "-o", "json")
-    assert done.exit_code == ExitCode.OK
-    assert findings_of(done)[NODES] == ("warning", "no-nodes")
+    assert confcom.findings("enable", "--simulated", "--allow-no-nodes")[NODES] == ("warning", "no-nodes")
 
 
 def test_a_node_that_is_not_there(refused):
@@ -138,40 +129,29 @@ def test_a_tainted_node(refused, cluster):
     assert found["do"] == "--set tolerations[0].key=sgx --set tolerations[0].operator=Exists"
 
 
-def test_a_node_that_is_tainted_later_is_a_warning_to_an_update(confcom, cluster):
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
-    cluster.node("a")["spec"]["taints"] = [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]
-    done = confcom("update", "--set", "logLevel=debug", "--dry-run", "-o", "json")
-    assert done.exit_code == ExitCode.OK, done.stderr
-    (found,) = [one for one in json.loads(done.stdout)["findings"] if one["outcome"] == "warning"]
+def test_a_node_that_is_tainted_later_is_a_warning_to_an_update(confcom, enabled):
+    enabled.node("a")["spec"]["taints"] = [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]
+    document = confcom.document("update", "--set", "logLevel=debug", "--dry-run")
+    (found,) = [one for one in document["findings"] if one["outcome"] == "warning"]
     assert (found["check"], found["code"]) == (NODES, "node-tainted")
     assert "ToBeDeletedByClusterAutoscaler=:NoSchedule" in found["what"]
     assert "--set tolerations[0].key=ToBeDeletedByClusterAutoscaler" in found["do"]
-    cluster.objects.append(make.node("c", make.SIMULATED, taints=[{"key": "new", "effect": "NoSchedule"}]))
-    assert confcom("update", "--dry-run").exit_code == ExitCode.OK
+    enabled.objects.append(make.node("c", make.SIMULATED, taints=[{"key": "new", "effect": "NoSchedule"}]))
+    confcom.ok("update", "--dry-run")
 
 
 def test_a_node_that_is_not_ready_is_a_warning(confcom, cluster):
     cluster.objects.append(make.node("c", make.SIMULATED, ready=False))
-    done = confcom("enable", "--simulated", "--dry-run", "-o", "json")
-    assert done.exit_code == ExitCode.OK
-    assert [(one["check"], one["code"]) for one in json.loads(done.stdout)["findings"] if one["outcome"] != "ok"] == [
-        (NODES, "node-not-ready")
-    ]
+    document = confcom.document("enable", "--simulated", "--dry-run")
+    assert [one["code"] for one in document["findings"] if one["outcome"] != "ok"] == ["node-not-ready"]
 
 
-def test_an_update_is_told_which_node_it_waits_for(confcom, cluster):
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
-    cluster.node("a")["status"]["conditions"][0]["status"] = "Unknown"
-    cluster.lasting = True
-    warned = confcom("update", "--version", "0.2.0", "--dry-run", "-o", "json")
-    assert ("node-not-ready", "warning") in [
-        (one["code"], one["outcome"]) for one in json.loads(warned.stdout)["findings"]
-    ]
-    done = confcom("update", "--version", "0.2.0", "--timeout", "30", "-o", "json")
-    assert done.exit_code == ExitCode.NOT_READY
-    error = error_of(done)
-    assert error["code"] == "daemons-not-ready"
+def test_an_update_is_told_which_node_it_waits_for(confcom, enabled):
+    enabled.node("a")["status"]["conditions"][0]["status"] = "Unknown"
+    enabled.lasting = True
+    warned = confcom.document("update", "--version", "0.2.0", "--dry-run")["findings"]
+    assert ("node-not-ready", "warning") in [(one["code"], one["outcome"]) for one in warned]
+    error = confcom.error(ExitCode.NOT_READY, "daemons-not-ready", "update", "--version", "0.2.0", "--timeout", "30")
     assert error["why"].startswith("a: device plugin ")
     assert "; a: quote helper " in error["why"]
     assert "kubectl delete node a" in error["do"]
@@ -179,16 +159,12 @@ def test_an_update_is_told_which_node_it_waits_for(confcom, cluster):
 
 def test_a_node_that_both_platforms_choose(refused, cluster):
     own = {"example.com/sgx": "yes"}
-    chart = cluster.chart
 
-    def with_own_label(values):
-        made = chart(values)
-        for one in made:
-            if (one["kind"], one["metadata"]["name"]) == ("DaemonSet", "confcom-device-plugin"):
-                one["spec"]["template"]["spec"]["nodeSelector"] = own
-        return made
+    def choose(daemon, _):
+        if daemon["metadata"]["name"] == "confcom-device-plugin":
+            daemon["spec"]["template"]["spec"]["nodeSelector"] = own
 
-    cluster.chart = with_own_label
+    cluster.change_daemon_sets(choose)
     cluster.objects.append(make.node("c", make.SIMULATED | own))
     found = refused("--simulated", "--beside-hardware", check=SIMULATION, code="node-chosen-twice")
     assert "kubectl label node c confcom.internal/simulated-sgx-" in found["do"]

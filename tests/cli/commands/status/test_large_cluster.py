@@ -7,7 +7,6 @@ import pytest
 from confcom.addon.cluster.snapshot_reader import MOST_LOGS
 from confcom.addon.model.problems import shown
 from confcom.cli.status_lines import MAX_GROUPS, MAX_ROWS
-from confcom.errors import ExitCode
 from testkit.cli_output import commands_in
 from testkit.fake_cluster import large
 from testkit.fake_cluster import objects as make
@@ -46,7 +45,7 @@ def document(confcom):
 
 def test_nodes_that_are_well_are_one_line(confcom, enabled, told):
     enabled(large.cluster())
-    assert confcom("status").exit_code == ExitCode.OK
+    confcom.ok("status")
     assert told() == [
         "confcom 0.1.0 in confcom-system, on SGX hardware",
         "",
@@ -163,12 +162,11 @@ def test_versions_are_counted_during_an_update(enabled, told):
 
 
 def test_doubts_that_are_alike_are_one_line(confcom, cluster, told, document):
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
+    confcom.ok("enable", "--simulated")
     names = [f"n{number}" for number in range(9)]
     for name in names:
         cluster.objects.append(make.node(name, make.SIMULATED))
-    cluster.sleep(1)
-    cluster.sleep(1)
+    cluster.settle()
     cluster.denied = {"get pods/proxy"}
     for pod in cluster.find("Pod", namespace=SYSTEM):
         pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = "2020-01-01T00:00:00Z"

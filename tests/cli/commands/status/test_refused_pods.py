@@ -6,10 +6,8 @@ import re
 import pytest
 
 from confcom.addon.cluster.snapshot_reader import MOST_CONTROLLERS
-from confcom.errors import ExitCode
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.chart import POLICY
-from testkit.fake_cluster.cluster import default_chart
 from testkit.fake_cluster.objects import EPC, HELPER_EPC, PROVISION, SYSTEM
 
 LATER, NOW, BEFORE = "2026-11-25T00:09:00Z", "2026-11-25T00:00:00Z", "2026-11-24T23:00:00Z"
@@ -32,27 +30,8 @@ def replica_set(name="web-5f", *, replicas=1, there=0, owner=("Deployment", "web
 
 
 @pytest.fixture
-def enabled(confcom, cluster):
-    def chart(values):
-        rendered = default_chart(values)
-        for one in rendered:
-            if one["kind"] == "DaemonSet":
-                one["metadata"]["annotations"] = {"confcom.internal/admission-policy": POLICY}
-        return rendered
-
-    cluster.chart = chart
-    assert confcom("enable", "--simulated").exit_code == ExitCode.OK
-    return cluster
-
-
-@pytest.fixture
 def listed(confcom):
-    def call():
-        done = confcom("status", "-o", "json")
-        assert done.exit_code == ExitCode.OK, done.stdout
-        return json.loads(done.stdout)["workloads"]
-
-    return call
+    return lambda: confcom.document("status")["workloads"]
 
 
 def test_a_deployment_that_may_not_ask_for_the_provision_device(confcom, enabled, listed):
@@ -153,16 +132,14 @@ def test_who_may_not_read_the_controllers_is_told_of_the_event_alone(enabled, li
 def test_who_may_not_read_events_everywhere_is_told_so(confcom, enabled):
     enabled.objects += [replica_set(), make.failed_create("ReplicaSet", "web-5f", denied(HELPER_RULE))]
     enabled.denied = {"list events everywhere"}
-    done = confcom("status", "-o", "json")
-    assert done.exit_code == ExitCode.OK
-    document = json.loads(done.stdout)
+    document = confcom.document("status")
     assert document["workloads"] == []
     assert [one["code"] for one in document["not_compared_details"]] == ["refused-pods-not-read"]
 
 
 def test_only_these_events_are_asked_for_everywhere(confcom, enabled):
     enabled.calls.clear()
-    assert confcom("status").exit_code == ExitCode.OK
+    confcom.ok("status")
     (asked,) = [line for line in enabled.calls if "events" in line and "--all-namespaces" in line]
     assert "--field-selector=reason=FailedCreate" in asked
 
@@ -183,7 +160,7 @@ def test_the_daemons_own_refusal_is_told_among_the_problems_only(confcom, enable
     daemons["status"]["currentNumberScheduled"] = 0
     message = f'pods "confcom-quote-helper-" is forbidden: exceeded quota: x, requested: requests.{HELPER_EPC}=3'
     enabled.objects.append(make.failed_create("DaemonSet", "confcom-quote-helper", message, namespace=SYSTEM))
-    document = json.loads(confcom("status", "-o", "json").stdout)
+    document = confcom.unwell()
     assert document["workloads"] == []
     (refused,) = [one for one in document["problem_details"] if one["code"] == "pods-not-created"]
     assert refused["problem"].endswith(f": {message}")
