@@ -77,10 +77,7 @@ def test_nothing_else_is_installed(manifests):
         ),
     }
     placed = {kind for (kind, _), manifest in manifests.items() if manifest["metadata"].get("namespace") == "sgx"}
-    assert {kind for kind, _ in manifests} - placed == {
-        "ValidatingAdmissionPolicy",
-        "ValidatingAdmissionPolicyBinding",
-    }
+    assert {kind for kind, _ in manifests} - placed == {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 
 
 def test_versions_are_one():

@@ -95,9 +95,7 @@ def test_what_it_would_refuse_is_seen(checker, plain_render):
         place[path[-1]] = value
         assert len(checker.problems(wrong)) == 1, path
     del manifest["spec"]["selector"]
-    assert checker.problems(manifest) == [
-        "apps/v1/DaemonSet $.spec: 'selector' is a required property",
-    ]
+    assert checker.problems(manifest) == ["apps/v1/DaemonSet $.spec: 'selector' is a required property"]
 
 
 def test_each_file_is_of_its_version():

@@ -192,11 +192,7 @@ def test_no_selector_is_not_every_node(template, values_file, section, label):
     ("settings", "code", "parts"),
     [
         ((), "simulation-not-consented", ["--set simulated.enabled=true", "--set quoteHelper.enabled=false"]),
-        (
-            ("simulated.besideHardware=true",),
-            "beside-hardware-without-simulation",
-            ["--set simulated.enabled=true"],
-        ),
+        (("simulated.besideHardware=true",), "beside-hardware-without-simulation", ["--set simulated.enabled=true"]),
         (
             (
                 "simulated.enabled=true",

@@ -157,8 +157,9 @@ def test_the_sample_image_holds_what_this_python_was_told_to_import_from(short_d
 
 @pytest.mark.parametrize("addition", ["", "name", "=x", "name=", "name=  ", "name='x"])
 def test_additions_that_are_none(addition):
-    with raises("image-malformed", SettingsError):
+    with pytest.raises(SettingsError) as caught:
         image_table([addition])
+    assert caught.value.error_code == "image-malformed"
 
 
 def test_allocations_merge_and_the_first_wins():

@@ -1,7 +1,6 @@
 """What kubectl and helm print need not be what was asked for: a wrapper or a proxy may answer in their place."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,15 +10,10 @@ from confcom.addon.cluster.helm import Helm, Values
 from confcom.addon.cluster.kubectl import Cluster, KubeApi
 from confcom.addon.cluster.programs import ClusterAccessError
 from confcom.addon.release.history import Revision
-from testkit.raised import raises
+from testkit.cluster_programs import saying
 
 LOGIN_PAGE = b"<!DOCTYPE html>\n<html><title>Sign in</title> \x1b[2J\n" + b"<p>please</p>\n" * 1000
 POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}
-
-
-def saying(stdout):
-    """A program that ends well, and says that."""
-    return lambda arguments, **_: subprocess.CompletedProcess(arguments, 0, stdout, b"")
 
 
 def api(stdout):
@@ -93,8 +87,9 @@ UNREADABLE = {
     ("asked", "stdout"), [(asked, one) for asked, several in UNREADABLE.items() for one in several]
 )
 def test_what_has_another_form_is_an_error_of_the_tree(asked, stdout):
-    with raises("output-not-readable", ClusterAccessError) as caught:
+    with pytest.raises(ClusterAccessError) as caught:
         ASKED[asked](stdout)
+    assert caught.value.error_code == "output-not-readable"
     assert caught.value.why.isprintable()
     assert len(caught.value.why) < 2 * MAX_SHOWN_CHARACTERS + 100
 
@@ -106,8 +101,9 @@ def test_what_was_cut_off_says_so_at_its_end():
 
 
 def test_nothing_at_all():
-    with raises("output-not-readable", ClusterAccessError) as caught:
+    with pytest.raises(ClusterAccessError) as caught:
         ASKED["history"](b"\n")
+    assert caught.value.error_code == "output-not-readable"
     assert not caught.value.why.rpartition(": ")[0]  # no empty text is shown
 
 
@@ -139,8 +135,9 @@ def test_what_is_as_it_was_asked_for():
     "ask", [lambda stdout: api(stdout).missing([POD]), lambda stdout: api(stdout).exists("pod", "a")]
 )
 def test_other_words_are_no_names(ask, stdout):
-    with raises("output-not-readable", ClusterAccessError):
+    with pytest.raises(ClusterAccessError) as caught:
         ask(stdout)
+    assert caught.value.error_code == "output-not-readable"
 
 
 def test_names():

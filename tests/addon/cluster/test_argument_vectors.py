@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,7 @@ from confcom.addon.cluster.kubectl import Cluster, KubeApi, resolve_context
 from confcom.addon.cluster.programs import ClusterAccessError
 from confcom.addon.cluster.simulated_platform import read_platform
 from confcom.errors import ConfcomError
-from testkit import cluster_programs
-from testkit.raised import raises
+from testkit.cluster_programs import find_helm, find_kubectl, saying
 
 NAMES = ["--cluster=prod", "--all", "-n", "--", "-", "-f-", "--kubeconfig", "a b", "$(reboot)", "\x1b[2J", "é/..%2f"]
 names = st.sampled_from(NAMES) | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
@@ -80,16 +80,11 @@ def chosen(name):
 def vector(call, name, namespace="here", context=""):
     """What the program was started with."""
     kind, act = CALLS[call]
-    seen = []
-
-    def run(arguments, /, **_):
-        seen.append(list(arguments))
-        return subprocess.CompletedProcess(arguments, 1, b"", b"refused")
-
+    run = mock.Mock(side_effect=saying(stderr=b"refused", code=1))
     with contextlib.suppress(ConfcomError):
         act(kind(Cluster(namespace, context), run), name)
-    (line,) = seen
-    return line
+    (call,) = run.call_args_list
+    return list(call.args[0])
 
 
 def test_every_method_that_runs_a_program_is_looked_at():
@@ -126,7 +121,7 @@ def test_the_programs_themselves_read_none_in_it(call, name, tmp_path):
     if call == "Helm.version":
         pytest.skip("it asks no API server")
     line = vector(call, name, namespace=name)
-    program = cluster_programs.find_kubectl() if line[0] == "kubectl" else cluster_programs.find_helm()
+    program = find_kubectl() if line[0] == "kubectl" else find_helm()
     if program is None:
         pytest.skip(f"no {line[0]}: put it on PATH, or build it with `make e2e-tools`")
     at = line.index("--") if "--" in line else len(line)
@@ -151,11 +146,8 @@ def test_the_path_to_a_pods_metrics_leads_to_no_other_place():
 
 
 def test_a_failure_can_be_typed_as_it_was_run():
-    def run(arguments, /, **_):
-        return subprocess.CompletedProcess(arguments, 1, b"", b"refused")
-
     with pytest.raises(ClusterAccessError) as caught:
-        KubeApi(Cluster("x y"), run).find_config_map("--all")
+        KubeApi(Cluster("x y"), saying(stderr=b"refused", code=1)).find_config_map("--all")
     assert caught.value.remedy.endswith(
         "kubectl get '--namespace=x y' --output=json --ignore-not-found --request-timeout=20s -- configmap --all"
     )
@@ -163,13 +155,11 @@ def test_a_failure_can_be_typed_as_it_was_run():
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
 def test_a_name_that_no_program_can_be_given_is_told(name):
-    with raises("argument-not-possible", ClusterAccessError):
+    with pytest.raises(ClusterAccessError) as caught:
         KubeApi(Cluster()).find_config_map(name)
+    assert caught.value.error_code == "argument-not-possible"
 
 
 @pytest.mark.parametrize("said", ["\0", "\x1b[2J", "a\nb"])
 def test_what_is_no_contexts_name_is_not_taken_for_one(said):
-    def run(arguments, /, **_):
-        return subprocess.CompletedProcess(arguments, 0, said.encode(), b"")
-
-    assert resolve_context(Cluster(), run) == Cluster()
+    assert resolve_context(Cluster(), saying(said.encode())) == Cluster()

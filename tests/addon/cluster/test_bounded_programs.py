@@ -13,14 +13,8 @@ from confcom.addon.cluster import programs
 from confcom.addon.cluster.helm import MAX_HELM_BYTES, Helm, Values
 from confcom.addon.cluster.kubectl import MAX_LOG_BYTES, Cluster, KubeApi
 from confcom.addon.cluster.processes import OutputLimitError, run_bounded
-from confcom.addon.cluster.programs import (
-    MAX_STDERR_BYTES,
-    MAX_STDOUT_BYTES,
-    ClusterAccessError,
-    call,
-    run_program,
-)
-from testkit.raised import raises
+from confcom.addon.cluster.programs import MAX_STDERR_BYTES, MAX_STDOUT_BYTES, ClusterAccessError, call, run_program
+from testkit.cluster_programs import saying
 
 MIB = 1 << 20
 ENDLESS = """#!{python}
@@ -33,7 +27,7 @@ while True:
 
 @pytest.fixture
 def endless(tmp_path, monkeypatch):
-    """Puts a kubectl and a helm on PATH that write for ever; gives whether the last one is still there."""
+    """Puts a kubectl and a helm on PATH that write for ever."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
 
@@ -41,9 +35,13 @@ def endless(tmp_path, monkeypatch):
         for name in ("kubectl", "helm"):
             (tmp_path / name).write_text(ENDLESS.format(python=sys.executable, descriptor=descriptor))
             (tmp_path / name).chmod(0o755)
-        return lambda: Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()  # a zombie is there too
 
     return install
+
+
+def is_there(folder):
+    """Whether the program that wrote its pid there has not ended; a zombie is there too."""
+    return Path(f"/proc/{(folder / 'pid').read_text()}").exists()
 
 
 def run_python(program, **options):
@@ -52,8 +50,10 @@ def run_python(program, **options):
 
 
 @pytest.mark.parametrize(("descriptor", "stream"), [(1, "stdout"), (2, "stderr")])
-def test_a_program_that_writes_for_ever_is_killed_and_takes_no_more_memory_than_the_bound(endless, descriptor, stream):
-    is_there = endless(descriptor)
+def test_a_program_that_writes_for_ever_is_killed_and_takes_no_more_memory_than_the_bound(
+    endless, tmp_path, descriptor, stream
+):
+    endless(descriptor)
     tracemalloc.start()
     try:
         with pytest.raises(ClusterAccessError) as caught:
@@ -63,7 +63,7 @@ def test_a_program_that_writes_for_ever_is_killed_and_takes_no_more_memory_than_
         tracemalloc.stop()
     bound = {"stdout": 4 * MIB, "stderr": MAX_STDERR_BYTES}[stream]
     assert peak < 2 * bound + 4 * MIB
-    assert not is_there()
+    assert not is_there(tmp_path)
     assert caught.value.error_code == "output-too-large"
     assert "nodes" in caught.value.what
     assert f"{bound // MIB} MiB on {stream}" in caught.value.why
@@ -95,8 +95,9 @@ def test_whether_a_program_was_ended_for_what_it_printed_is_told(killed, code):
     def run(*_, most, **__):
         raise OutputLimitError("stderr", most, killed=killed)
 
-    with raises(code, ClusterAccessError):
+    with pytest.raises(ClusterAccessError) as caught:
         Helm(Cluster(), run).uninstall()
+    assert caught.value.error_code == code
 
 
 def test_a_value_that_was_set_is_not_repeated_in_what_to_try_by_hand(tmp_path):
@@ -104,8 +105,9 @@ def test_a_value_that_was_set_is_not_repeated_in_what_to_try_by_hand(tmp_path):
         raise subprocess.TimeoutExpired(arguments, timeout)
 
     values = Values(settings=("a.key=s3cret",), texts=("b=s3cret\ns3cret=1",))
-    with raises("program-timeout", ClusterAccessError) as caught:
+    with pytest.raises(ClusterAccessError) as caught:
         Helm(Cluster(), run).upgrade(tmp_path, values)
+    assert caught.value.error_code == "program-timeout"
     assert "--set=a.key=... --set-string=b=..." in caught.value.remedy
     assert "s3cret" not in str(caught.value)
 
@@ -132,31 +134,27 @@ def test_a_program_that_does_not_read_ends_as_it_ends():
     assert (done.returncode, done.stdout) == (3, b"ended\n")
 
 
+TELL_PID = "import os, signal, time; open('pid', 'w').write(str(os.getpid())); "
+
+
 @pytest.mark.parametrize("end", ["", "os.close(1); os.close(2); "])
 def test_one_that_lasts_too_long_is_killed_and_its_words_are_kept(tmp_path, monkeypatch, end):
     monkeypatch.chdir(tmp_path)
-    program = f"import os, time; open('pid', 'w').write(str(os.getpid())); os.write(2, b'log in'); {end}time.sleep(60)"
     with pytest.raises(subprocess.TimeoutExpired) as caught:
-        run_python(program, timeout=1.0)
-    assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
+        run_python(f"{TELL_PID}os.write(2, b'log in'); {end}time.sleep(60)", timeout=1.0)
+    assert not is_there(tmp_path)
     assert caught.value.stderr == b"log in"
 
 
 def test_an_interrupted_one_is_killed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    program = (
-        "import os, signal, time; open('pid', 'w').write(str(os.getpid())); os.kill(os.getppid(), signal.SIGINT); "
-        "time.sleep(60)"
-    )
     with pytest.raises(KeyboardInterrupt):
-        run_python(program)
-    assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
+        run_python(f"{TELL_PID}os.kill(os.getppid(), signal.SIGINT); time.sleep(60)")
+    assert not is_there(tmp_path)
 
 
 def test_a_large_answer_that_is_no_json_is_shown_by_its_beginning():
-    def run(arguments, /, **_):
-        return subprocess.CompletedProcess(arguments, 0, b"<p>log in</p> " * (4 * MIB // 14), b"")
-
+    run = saying(b"<p>log in</p> " * (4 * MIB // 14))
     tracemalloc.start()
     try:
         with pytest.raises(ClusterAccessError) as caught:

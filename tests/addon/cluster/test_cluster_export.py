@@ -17,7 +17,7 @@ from confcom.errors import ExitCode
 from confcom.quote_provider.export import export_platform
 from confcom.simulated_root.record import SECRET_NAME
 from confcom.simulated_root.secret import encode_secret
-from testkit.raised import raises
+from testkit.cli_output import error_of
 
 
 @pytest.fixture
@@ -48,14 +48,14 @@ def export():
 
 @pytest.fixture
 def refused(export, tmp_path):
-    """Exports, and gives the error and its code; nothing was written."""
+    """Exports, and gives the error; nothing was written."""
 
-    def call(*arguments):
+    def call(exit_code, code, *arguments):
         result = export(*arguments, tmp_path / "out", "--output", "json")
-        error = json.loads(result.stdout)["error"]
-        assert result.exit_code == error["exit_code"]
+        error = error_of(result)
+        assert (error["exit_code"], error["code"]) == (exit_code, code)
         assert not (tmp_path / "out").exists()
-        return error, error["code"]
+        return error
 
     return call
 
@@ -90,29 +90,20 @@ def test_the_secret_itself_is_written_nowhere(kubectl, export, platform, tmp_pat
     assert not any(seed.encode() in path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
 
 
+NOT_FOUND = f'Error from server (NotFound): secrets "{SECRET_NAME}" not found'
+FORBIDDEN = 'Error from server (Forbidden): secrets is forbidden: User "eve" cannot get resource'
+NOISE = 'E1124 19:30:01.1 7 memcache.go:265] "Unhandled Error" err="so long"\n'
+BY_HAND = f"--output=name --request-timeout=20s -- secret {SECRET_NAME}"
+"""What prints no secret."""
+
+
 @pytest.mark.parametrize(
     ("stderr", "code", "shown"),
     [
-        (
-            f'Error from server (NotFound): secrets "{SECRET_NAME}" not found',
-            "simulated-root-not-found",
-            "helm list -A",
-        ),
-        (
-            'Error from server (Forbidden): secrets is forbidden: User "eve" cannot get resource',
-            "forbidden",
-            'User "eve" cannot get',
-        ),
-        (
-            "The connection to the server 127.0.0.1:1 was refused",
-            "cluster-request-failed",
-            f"--output=name --request-timeout=20s -- secret {SECRET_NAME}",  # by hand, what prints no secret
-        ),
-        (
-            'E1124 19:30:01.1 7 memcache.go:265] "Unhandled Error" err="so long"\n' * 20 + "no route to host",
-            "cluster-request-failed",
-            "no route to host",
-        ),
+        (NOT_FOUND, "simulated-root-not-found", "helm list -A"),
+        (FORBIDDEN, "forbidden", 'User "eve" cannot get'),
+        ("The connection to the server 127.0.0.1:1 was refused", "cluster-request-failed", BY_HAND),
+        (f"{NOISE * 20}no route to host", "cluster-request-failed", "no route to host"),
         ("", "cluster-request-failed", "kubectl"),
         ("dial tcp: localhost:8080: refused", "no-current-context", "KUBECONFIG"),
         ('error: context "x" does not exist', "context-not-found", 'context "x" does not exist'),
@@ -120,33 +111,30 @@ def test_the_secret_itself_is_written_nowhere(kubectl, export, platform, tmp_pat
 )
 def test_refusals_are_explained(kubectl, refused, stderr, code, shown):
     kubectl(stderr=stderr, code=1)
-    error, found = refused()
-    assert (found, error["exit_code"]) == (code, ExitCode.UNAVAILABLE)
+    error = refused(ExitCode.UNAVAILABLE, code)
     assert any(shown in error[part] for part in ("why", "do"))
     assert "memcache.go" not in error["why"]
 
 
 def test_no_kubectl(kubectl, refused, monkeypatch):
     monkeypatch.setenv("PATH", str(kubectl.folder))
-    error, code = refused()
-    assert (code, error["exit_code"]) == ("program-not-found", ExitCode.UNAVAILABLE)
-    assert "--state-dir" in error["do"]
+    assert "--state-dir" in refused(ExitCode.UNAVAILABLE, "program-not-found")["do"]
 
 
 def test_a_kubectl_that_cannot_be_run(kubectl, refused, monkeypatch):
     monkeypatch.setenv("PATH", str(kubectl.folder))
     (kubectl.folder / "kubectl").write_bytes(b"\x7fELF")
     (kubectl.folder / "kubectl").chmod(0o755)
-    error, code = refused()
-    assert (code, error["exit_code"]) == ("program-not-executable", ExitCode.UNAVAILABLE)
+    refused(ExitCode.UNAVAILABLE, "program-not-executable")
 
 
 def test_a_kubectl_that_does_not_end_is_told_with_its_last_words():
     def run(arguments, **settings):
         raise subprocess.TimeoutExpired(arguments, 60, stderr=b"To sign in, open a browser")
 
-    with raises("program-timeout", ClusterAccessError) as caught:
+    with pytest.raises(ClusterAccessError) as caught:
         read_platform(Cluster(), run=run)
+    assert caught.value.error_code == "program-timeout"
     assert " 60 s" in caught.value.what
     assert "To sign in" in caught.value.why
     assert "--output=name" in caught.value.remedy
@@ -154,13 +142,10 @@ def test_a_kubectl_that_does_not_end_is_told_with_its_last_words():
 
 def test_a_foreign_secret(kubectl, refused):
     kubectl(b'{"kind": "Secret", "data": {"password": "c2VjcmV0"}}')
-    error, code = refused()
-    assert (code, error["exit_code"]) == ("secret-without-platform", ExitCode.UNUSABLE)
-    assert "c2VjcmV0" not in str(error)
+    assert "c2VjcmV0" not in str(refused(ExitCode.UNUSABLE, "secret-without-platform"))
 
 
 @pytest.mark.parametrize("option", ["--namespace", "--context"])
 def test_a_state_directory_is_in_no_cluster(refused, tmp_path, option):
-    error, _ = refused("--state-dir", tmp_path, option, "x")
-    assert error["exit_code"] == ExitCode.USAGE
+    error = refused(ExitCode.USAGE, "command-line-refused", "--state-dir", tmp_path, option, "x")
     assert "--state-dir" in error["what"] + error["why"]

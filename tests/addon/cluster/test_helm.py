@@ -11,7 +11,6 @@ import pytest
 from confcom.addon.cluster.helm import HELM_SECONDS, BusyError, ChartError, Helm, HelmError, UnfinishedError, Values
 from confcom.addon.cluster.kubectl import Cluster, KubeApi
 from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError, run_program, stderr_summary
-from testkit.raised import raises
 
 
 @pytest.fixture
@@ -95,8 +94,9 @@ Use --debug flag to render out invalid YAML
 )
 def test_who_is_to_blame_when_it_cannot_be_rendered(helm, release, said, kind, code):
     helm.answer = (1, "", said)
-    with raises(code, kind) as caught:
+    with pytest.raises(kind) as caught:
         release.render(Path("chart"), Values())
+    assert caught.value.error_code == code
     assert caught.value.why
 
 

@@ -6,7 +6,7 @@ from confcom.addon.daemons.daemon_log import Reason
 from confcom.addon.daemons.daemon_pods import PodState, daemon_pods, pod_reason, pods_needing_logs, version_of
 from confcom.addon.model.chart_objects import Component
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.objects import SYSTEM
+from testkit.fake_cluster.objects import SYSTEM, Counted
 
 LOG_TAIL = """{"level": "info", "message": "started"}
 {"level": "warning", "message": "not ready", "about": "readiness", "reason": "no room left"}
@@ -64,16 +64,6 @@ def test_events_tell_what_a_starting_pod_does_not():
     assert one(make.waiting("ContainerCreating"), events=events).reason == 'FailedMount: secret "x" not found'
 
 
-class Counted(dict):
-    """An event that counts how often it is read."""
-
-    reads = 0
-
-    def get(self, key, default=None):
-        self.reads += 1
-        return super().get(key, default)
-
-
 def test_events_are_not_looked_through_for_each_pod():
     def reads(pods):
         event = Counted(make.event("p0", "FailedMount", "x"))
@@ -107,17 +97,15 @@ def test_what_clients_had_logged_is_no_reason_why_a_container_ended():
     assert one(status).reason == "CrashLoopBackOff: exit code 137, 3 restarts"
 
 
+KILLED = {"exitCode": 137, "reason": "OOMKilled"}
+
+
 def killed(component, *, limit="256Mi", status=None, labels=None):
     """A daemon that was killed for memory, and waits to be started again."""
-    ended = {"exitCode": 137, "reason": "OOMKilled"}
-    pod = make.pod(
-        "p",
-        labels=labels or make.labels(component),
-        status=status or make.waiting("CrashLoopBackOff", ended=ended, restarts=4),
-    )
+    status = status or make.waiting("CrashLoopBackOff", ended=KILLED, restarts=4)
+    pod = make.pod("p", labels=labels or make.labels(component), status=status)
     pod["status"]["containerStatuses"][0]["name"] = "main"
-    init = {"name": "init", "resources": {"limits": {"memory": "1Mi"}}}
-    pod["spec"]["initContainers"] = [init]
+    pod["spec"]["initContainers"] = [{"name": "init", "resources": {"limits": {"memory": "1Mi"}}}]
     pod["spec"]["containers"][0]["resources"]["limits"] = {"memory": limit} if limit else {}
     return pod
 
@@ -146,17 +134,14 @@ def test_without_a_limit_the_node_ran_out_of_memory():
 
 
 def test_just_killed_is_told_before_the_kubelet_waits():
-    status = {
-        "phase": "Running",
-        "containerStatuses": [{"state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}, "restartCount": 0}],
-    }
+    status = {"phase": "Running", "containerStatuses": [{"state": {"terminated": KILLED}, "restartCount": 0}]}
     (found,) = daemon_pods([killed("quote-helper", status=status)])
     assert found.reason.startswith("OOMKilled: ")
 
 
 def test_one_that_runs_again_and_is_not_ready_tells_what_it_says_itself():
     status = make.not_ready()
-    status["containerStatuses"][0] |= {"lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
+    status["containerStatuses"][0] |= {"lastState": {"terminated": KILLED}}
     pod = killed("quote-helper", status=status)
     assert "OOMKilled" not in daemon_pods([pod], said={"p": Reason("no quote")})[0].reason
     assert daemon_pods([pod])[0].reason.startswith("OOMKilled: ")
@@ -184,18 +169,14 @@ def test_others_are_none_of_ours():
 
 
 def test_only_those_that_have_run_are_asked_for_their_logs():
-    def pod(name, status):
-        return make.pod(name, labels=make.labels("quote-helper"), status=status)
-
-    ended = {"exitCode": 1}
-    pods = [
-        pod("ready", make.running()),
-        pod("mute", make.not_ready()),
-        pod("crashed", make.waiting("CrashLoopBackOff", ended=ended)),
-        pod("pulling", make.waiting("ErrImagePull")),
-        make.pod("foreign", status=make.not_ready()),
-    ]
-    assert pods_needing_logs(pods) == ("mute", "crashed")
+    statuses = {
+        "ready": make.running(),
+        "mute": make.not_ready(),
+        "crashed": make.waiting("CrashLoopBackOff", ended={"exitCode": 1}),
+        "pulling": make.waiting("ErrImagePull"),
+    }
+    pods = [make.pod(name, labels=make.labels("quote-helper"), status=status) for name, status in statuses.items()]
+    assert pods_needing_logs([*pods, make.pod("foreign", status=make.not_ready())]) == ("mute", "crashed")
 
 
 @pytest.mark.parametrize(

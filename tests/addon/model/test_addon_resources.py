@@ -37,28 +37,21 @@ def test_the_chart_comes_with_the_program():
 
 
 def test_plurals():
-    kinds = ("DaemonSet", "NetworkPolicy", "ValidatingAdmissionPolicy", "PriorityClass", "Ingress", "Job")
-    assert [plural(kind) for kind in kinds] == [
-        "daemonsets",
-        "networkpolicies",
-        "validatingadmissionpolicies",
-        "priorityclasses",
-        "ingresses",
-        "jobs",
-    ]
+    kinds = ("DaemonSet", "NetworkPolicy", "PriorityClass", "Ingress", "Job")
+    assert [plural(kind) for kind in kinds] == ["daemonsets", "networkpolicies", "priorityclasses", "ingresses", "jobs"]
+    assert plural("ValidatingAdmissionPolicy") == "validatingadmissionpolicies"
 
 
 def test_the_usual_kinds_are_those_of_the_chart():
     optional = {"NetworkPolicy", "Service", "ServiceMonitor"}
-    templates = (CHART / "templates").glob("*.yaml")
-    kinds = {kind for one in templates for kind in re.findall(r"^kind: (\w+)", one.read_text(), re.MULTILINE)}
-    assert {kind for _, kind in USUAL_KINDS} == kinds - optional
-    hooks = (CHART / "templates" / "simulated-root.yaml").read_text()
-    assert {kind for _, kind in USUAL_HOOK_KINDS} == set(re.findall(r"^kind: (\w+)", hooks, re.MULTILINE))
+    kinds = {
+        template.name: set(re.findall(r"^kind: (\w+)", template.read_text(), re.MULTILINE))
+        for template in (CHART / "templates").glob("*.yaml")
+    }
+    assert {kind for _, kind in USUAL_KINDS} == set().union(*kinds.values()) - optional
+    assert {kind for _, kind in USUAL_HOOK_KINDS} == kinds.pop("simulated-root.yaml")
     assert set(USUAL_HOOK_KINDS) <= set(USUAL_KINDS)
-    others = [one.read_text() for one in (CHART / "templates").glob("*.yaml") if one.name != "simulated-root.yaml"]
-    lasting = {kind for one in others for kind in re.findall(r"^kind: (\w+)", one, re.MULTILINE)}
-    assert {kind for _, kind in USUAL_LASTING_KINDS} == lasting - optional
+    assert {kind for _, kind in USUAL_LASTING_KINDS} == set().union(*kinds.values()) - optional
     assert set(USUAL_LASTING_KINDS) <= set(USUAL_KINDS)
 
 

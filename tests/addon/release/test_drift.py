@@ -144,10 +144,7 @@ def test_what_belongs_to_helm_alone_was_changed_by_admission_in_its_own_request(
 
 def test_who_applies_a_whole_export_is_not_taken_for_helm():
     annotation = {"f:metadata": {"f:annotations": {"f:meta.helm.sh/release-name": {}}}}
-    managed = [
-        HELM | {"fieldsV1": annotation},
-        entry("kubectl", container({"f:image": {}}) | annotation, "Apply"),
-    ]
+    managed = [HELM | {"fieldsV1": annotation}, entry("kubectl", container({"f:image": {}}) | annotation, "Apply")]
     assert found(daemon_set(), daemon_set({"image": "b:1"}, managed=managed)) == {
         "spec.template.spec.containers[main].image": (Deviation.CHANGED, "kubectl")
     }

@@ -9,6 +9,16 @@ from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import SYSTEM
 
 DEADLINE = 100.0
+WAITING, STALLED, DONE = Verdict.WAITING, Verdict.STALLED, Verdict.DONE
+OLD, NEW = "1", "2"
+ENDS = "ends"
+OWNER = ("DaemonSet", "confcom-quote-helper")
+
+
+def helper(number, template=NEW, status=None):
+    """One of several pods on one node."""
+    labels = make.labels("quote-helper") | {REVISION_LABEL: template}
+    return make.pod(f"p{number}", namespace=SYSTEM, on="a", owner=OWNER, labels=labels, status=status)
 
 
 def step(node="a", kind=Step.QUOTE_HELPER, *, done=False, failing=False, pod="1"):
@@ -29,51 +39,42 @@ def verdicts(*looks):
 
 
 def test_done_at_once():
-    assert verdicts((0, state(step(done=True)))) == [Verdict.DONE]
-    assert verdicts((0, state())) == [Verdict.DONE]
+    assert verdicts((0, state(step(done=True)))) == [DONE]
+    assert verdicts((0, state())) == [DONE]
 
 
 def test_not_done_before_the_controller_has_looked_nor_with_a_problem():
-    assert verdicts((0, state(step(done=True), observed=False))) == [Verdict.WAITING]
-    assert verdicts((0, state(step(done=True), problems=("x",)))) == [Verdict.WAITING]
+    assert verdicts((0, state(step(done=True), observed=False))) == [WAITING]
+    assert verdicts((0, state(step(done=True), problems=("x",)))) == [WAITING]
 
 
 def test_without_progress_it_is_given_up():
-    assert verdicts((0, state(step())), (99, state(step())), (100, state(step()))) == [
-        Verdict.WAITING,
-        Verdict.WAITING,
-        Verdict.STALLED,
-    ]
+    assert verdicts((0, state(step())), (99, state(step())), (100, state(step()))) == [WAITING, WAITING, STALLED]
 
 
 def test_every_node_that_is_done_gives_more_time():
     one, both = state(step("a", done=True), step("b")), state(step("a", done=True), step("b", done=True))
     neither = state(step("a"), step("b"))
-    assert verdicts((0, neither), (90, one), (180, one), (189, both)) == [
-        Verdict.WAITING,
-        Verdict.WAITING,
-        Verdict.WAITING,
-        Verdict.DONE,
-    ]
-    assert verdicts((0, neither), (90, one), (190, one))[-1] is Verdict.STALLED
+    assert verdicts((0, neither), (90, one), (180, one), (189, both)) == [WAITING, WAITING, WAITING, DONE]
+    assert verdicts((0, neither), (90, one), (190, one))[-1] is STALLED
 
 
 def test_a_step_that_was_done_by_the_old_pod_counts_again_by_the_new_one():
     old, none, new = (
         state(step(done=done, pod=pod), step("b")) for done, pod in ((True, "1"), (False, "2"), (True, "2"))
     )
-    assert verdicts((0, old), (90, none), (95, new), (190, new))[-1] is Verdict.WAITING
+    assert verdicts((0, old), (90, none), (95, new), (190, new))[-1] is WAITING
 
 
 def test_what_flips_is_no_progress():
     on, off = state(step(done=True), step("b")), state(step(), step("b"))
-    assert verdicts((0, off), (10, on), (60, off), (90, on), (110, on))[-1] is Verdict.STALLED
+    assert verdicts((0, off), (10, on), (60, off), (90, on), (110, on))[-1] is STALLED
 
 
 def test_a_pod_that_fails_is_given_less_time_unless_it_recovers():
     failing, well = state(step(failing=True)), state(step())
-    assert verdicts((0, failing), (STUCK_SECONDS, failing)) == [Verdict.WAITING, Verdict.STALLED]
-    assert verdicts((0, failing), (30, well), (35, failing), (STUCK_SECONDS + 30, failing))[-1] is Verdict.WAITING
+    assert verdicts((0, failing), (STUCK_SECONDS, failing)) == [WAITING, STALLED]
+    assert verdicts((0, failing), (30, well), (35, failing), (STUCK_SECONDS + 30, failing))[-1] is WAITING
 
 
 @pytest.mark.parametrize(
@@ -89,30 +90,13 @@ def test_a_pod_that_fails_is_given_less_time_unless_it_recovers():
 def test_a_rejected_pod_that_is_still_there_does_not_hide_the_ready_one(statuses, observed):
     daemon = make.daemon_set("quote-helper")
     daemon["status"] = {"observedGeneration": 1, "desiredNumberScheduled": 1, "updatedNumberScheduled": 1}
-    owner, labels = ("DaemonSet", "confcom-quote-helper"), make.labels("quote-helper")
-    pods = tuple(
-        make.pod(f"p{index}", namespace=SYSTEM, on="a", owner=owner, labels=labels, status=status)
-        for index, status in enumerate(statuses)
-    )
+    pods = tuple(helper(number, status=status) for number, status in enumerate(statuses))
     assert rollout(Snapshot(SYSTEM, pods=pods, daemon_sets=(daemon,))).observed == observed
-
-
-OLD, NEW = "1", "2"
-ENDS = "ends"
 
 
 def helpers(*pods):
     """On one node, the older ones first, each of one template; one that ends keeps its status."""
-    made = [
-        make.pod(
-            f"p{index}",
-            namespace=SYSTEM,
-            on="a",
-            owner=("DaemonSet", "confcom-quote-helper"),
-            labels=make.labels("quote-helper") | {REVISION_LABEL: template},
-        )
-        for index, (template, *_) in enumerate(pods)
-    ]
+    made = [helper(number, template) for number, (template, *_) in enumerate(pods)]
     for pod, (_, *status) in zip(made, pods, strict=True):
         if status == [ENDS]:
             pod["metadata"]["deletionTimestamp"] = "2026-11-25T00:00:00Z"
@@ -163,19 +147,8 @@ def told(*pods, newest="2"):
     """The step of a helper's pods, the older ones first, each with its template's revision."""
     daemon = make.daemon_set("quote-helper")
     daemon["status"] = {"observedGeneration": 1, "desiredNumberScheduled": 1}
-    owner = ("DaemonSet", "confcom-quote-helper")
-    revision = make.pod("r", owner=owner, labels={REVISION_LABEL: newest}) | {"revision": 2}
-    made = tuple(
-        make.pod(
-            f"p{index}",
-            namespace=SYSTEM,
-            on="a",
-            owner=owner,
-            labels=make.labels("quote-helper") | {REVISION_LABEL: template},
-            status=status,
-        )
-        for index, (template, status) in enumerate(pods)
-    )
+    revision = make.pod("r", owner=OWNER, labels={REVISION_LABEL: newest}) | {"revision": 2}
+    made = tuple(helper(number, *pod) for number, pod in enumerate(pods))
     (step,) = rollout(Snapshot(SYSTEM, pods=made, daemon_sets=(daemon,), revisions=(revision,))).steps
     return step
 

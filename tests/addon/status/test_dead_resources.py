@@ -22,12 +22,7 @@ def node(capacity, allocatable, **more):
 
 @pytest.mark.parametrize(
     ("capacity", "allocatable", "stage"),
-    [
-        (None, None, Stage.CLEAN),
-        ("162", "162", Stage.OFFERED),
-        ("162", "0", Stage.KEPT),
-        ("0", "0", Stage.DEAD),
-    ],
+    [(None, None, Stage.CLEAN), ("162", "162", Stage.OFFERED), ("162", "0", Stage.KEPT), ("0", "0", Stage.DEAD)],
 )
 def test_stages(capacity, allocatable, stage):
     assert stale_resources(node(capacity, allocatable)).stage is stage

@@ -50,12 +50,7 @@ def test_what_ended_takes_no_room():
     ("nodes", "pod", "code", "remedy"),
     [
         ([], waiting(), "resource-not-offered", ""),
-        (
-            [make.node("s", resources={SIMULATED_EPC: 162})],
-            waiting(),
-            "other-resource-name",
-            SIMULATED_EPC,
-        ),
+        ([make.node("s", resources={SIMULATED_EPC: 162})], waiting(), "other-resource-name", SIMULATED_EPC),
         ([sgx(), sgx("b", resources={EPC: 300})], waiting({EPC: 400}), "request-too-large", "300"),
         ([sgx()], waiting({EPC: 10 * 2**20}), "unit-mistaken", "10Mi"),
         (

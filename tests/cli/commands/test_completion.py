@@ -22,13 +22,7 @@ COMMON = ("--simulated", "--probe-address", "--log-level", "--log-format", "--he
 FLAGS = {
     "quote-helper": (
         *COMMON,
-        *(
-            "--state-dir",
-            "--socket",
-            "--replace-foreign-socket",
-            "--stale-report-window-seconds",
-            "--identify-pods",
-        ),
+        *("--state-dir", "--socket", "--replace-foreign-socket", "--stale-report-window-seconds", "--identify-pods"),
         *(
             "--simulated-qe-mrenclave",
             "--simulated-qe-isvsvn",

@@ -81,9 +81,6 @@ def test_a_namespace_that_cannot_be_read_is_not_one_that_is_not_there(confcom, n
     namespace.denied = {"get namespaces"}
     document = confcom.document("enable", "--simulated-node", "b", exit_code=ExitCode.REFUSED)
     found = findings_of(document)
-    assert (found["permissions"], found["Pod Security"]) == (
-        ("failed", "permissions-missing"),
-        ("failed", "forbidden"),
-    )
+    assert (found["permissions"], found["Pod Security"]) == (("failed", "permissions-missing"), ("failed", "forbidden"))
     assert "namespaces is forbidden" in finding_of(document, "Pod Security")["why"]
     assert "confcom.internal/simulated-sgx" not in namespace.node("b")["metadata"]["labels"]

@@ -119,10 +119,7 @@ def test_what_another_vendor_offers_is_no_leftover(confcom, cluster):
 
 @pytest.mark.parametrize(
     "kinds",
-    [
-        {"ValidatingAdmissionPolicyBinding"},
-        {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"},
-    ],
+    [{"ValidatingAdmissionPolicyBinding"}, {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}],
     ids=len,
 )
 def test_an_admission_policy_that_somebody_removed(confcom, enabled, kinds):
