@@ -61,6 +61,7 @@ def test_a_daemons_flags_are_offered(daemon):
         ("confcom quote-helper --state-dir /va", ["dir,/va"]),
         ("confcom quote-helper --socket /va", ["file,/va"]),
         ("confcom device-plugin --simulated-epc-mib ", []),
+        ("confcom ver", ["plain,verify"]),
         ("confcom playground delete ", ["plain,job", "plain,pod"]),
         ("confcom playground delete p", ["plain,pod"]),
     ],
