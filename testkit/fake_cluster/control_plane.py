@@ -29,6 +29,7 @@ class ControlPlane:
 
     def _roll(self, daemon):
         name, template = daemon["metadata"]["name"], daemon["spec"]["template"]
+        owner = ("DaemonSet", name)
         revision = str(abs(hash(json.dumps(template, sort_keys=True))))
         wanted = template["spec"]["nodeSelector"].items()
         nodes = [one for one in self.find("Node") if wanted <= one["metadata"]["labels"].items()]
@@ -39,19 +40,9 @@ class ControlPlane:
         if again and again[0]["revision"] < max(one["revision"] for one in mine):
             again[0]["revision"] = newest + 1  # a rollback makes an old template the newest
         if not again:
-            label = {"controller-revision-hash": revision}
-            self.objects.append(
-                {
-                    "kind": "ControllerRevision",
-                    "revision": newest + 1,
-                    "metadata": {
-                        "name": f"{name}-{revision}",
-                        "namespace": SYSTEM,
-                        "labels": label,
-                        "ownerReferences": [{"kind": "DaemonSet", "name": name, "controller": True}],
-                    },
-                }
-            )
+            made = make.controller("ControllerRevision", f"{name}-{revision}", owner=owner, namespace=SYSTEM)
+            made["metadata"]["labels"] = {"controller-revision-hash": revision}
+            self.objects.append(made | {"revision": newest + 1})
         done, chosen = 0, {node["metadata"]["name"] for node in nodes}
         for pod in self.find("Pod", namespace=SYSTEM):
             owners = [one["name"] for one in pod["metadata"]["ownerReferences"]]
@@ -65,28 +56,24 @@ class ControlPlane:
             new = [p for p in pods if p["metadata"]["labels"]["controller-revision-hash"] == revision]
             container = template["spec"]["containers"][0]
             if not new:
+                status = copy.deepcopy(self.broken_images.get(container["image"]))
                 made = make.pod(
                     f"{name}-{where}-{len(self.revisions)}{len(self.calls)}",
                     namespace=SYSTEM,
                     on=where,
-                    owner=("DaemonSet", name),
+                    owner=owner,
                     labels=template["metadata"]["labels"] | {"controller-revision-hash": revision},
                     image=container["image"],
                     limits=container["resources"]["limits"],
-                    status=copy.deepcopy(self.broken_images.get(container["image"]))
-                    or make.waiting("ContainerCreating"),
+                    status=status or make.waiting("ContainerCreating"),
                 )
                 self.objects.append(made)
             elif container["image"] not in self.broken_images:
                 new[0]["status"] = make.running(new[0]["status"])
                 done += self._replaced(pods, new[0])
-        daemon["status"] = {
-            "observedGeneration": daemon["metadata"]["generation"],
-            "desiredNumberScheduled": len(nodes),
-            "currentNumberScheduled": len(nodes),
-            "updatedNumberScheduled": done,
-            "numberAvailable": done,
-        }
+        daemon["status"] = {"observedGeneration": daemon["metadata"]["generation"]}
+        daemon["status"] |= dict.fromkeys(("desiredNumberScheduled", "currentNumberScheduled"), len(nodes))
+        daemon["status"] |= dict.fromkeys(("updatedNumberScheduled", "numberAvailable"), done)
 
     def _replaced(self, pods, new):
         """End a node's old pods beside its ready one; whether there are none left."""

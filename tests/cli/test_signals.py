@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import signal
-import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
@@ -59,46 +59,37 @@ def served(cluster, path):
 
     cluster.hook.play = played
 
-    def answer(connection):
-        with connection, connection.makefile("rw") as stream:
-            asked = json.loads(stream.readline())
+    def answer(asked):
+        seen.append(asked)
+        stop = stops[asked["pid"]] = threading.Event()
+
+        def wait():
+            if stop.wait(0.05):
+                raise KeyboardInterrupt
+
+        given = asked["stdin"].encode() if asked["stdin"] else None
+        watch = Watch(wait, stoppable=True) if asked["argv"][0] == "helm" else None
+        try:
+            done = cluster.run(asked["argv"], stdin=given, watch=watch)
+        except KeyboardInterrupt:
+            return [1, "", "Error: context canceled"]
+        return [done.returncode, done.stdout.decode(), done.stderr.decode()]
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            asked = json.loads(self.rfile.readline())
             if "stop" in asked:
                 stops[asked["stop"]].set()
-                return
-            seen.append(asked)
-            stop = stops[asked["pid"]] = threading.Event()
+            else:
+                self.wfile.write(json.dumps(answer(asked)).encode() + b"\n")
 
-            def wait():
-                if stop.wait(0.05):
-                    raise KeyboardInterrupt
+    class Server(socketserver.ThreadingUnixStreamServer):
+        daemon_threads, request_queue_size = True, 64
 
-            given = asked["stdin"].encode() if asked["stdin"] else None
-            watch = Watch(wait, stoppable=True) if asked["argv"][0] == "helm" else None
-            try:
-                done = cluster.run(asked["argv"], stdin=given, watch=watch)
-                told = [done.returncode, done.stdout.decode(), done.stderr.decode()]
-            except KeyboardInterrupt:
-                told = [1, "", "Error: context canceled"]
-            stream.write(json.dumps(told) + "\n")
-            stream.flush()
-
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen(64)
-
-        def accept():
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                threading.Thread(target=answer, args=(connection,), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        try:
-            yield seen, begun
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
+    with Server(str(path), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield seen, begun
+        server.shutdown()
 
 
 @pytest.fixture
