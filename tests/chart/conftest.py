@@ -50,6 +50,11 @@ def chart():
 
 
 @pytest.fixture(scope="session")
+def aks():
+    return CHART / "values-aks.yaml"
+
+
+@pytest.fixture(scope="session")
 def plain_template(helm):
     """Renders with these --set arguments, a values file, and more arguments of helm's; images are of this registry."""
 

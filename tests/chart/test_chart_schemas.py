@@ -63,10 +63,10 @@ def checker(version):
 
 
 @pytest.fixture(scope="module", params=[*VALUES, "aks"])
-def manifests(plain_render, chart, version, request):
+def manifests(plain_render, aks, version, request):
     more = ("--kube-version", f"{version}.0")
     if request.param == "aks":
-        return plain_render(*VALUES["hardware"], values=chart / "values-aks.yaml", more=more)
+        return plain_render(*VALUES["hardware"], values=aks, more=more)
     return plain_render(*VALUES[request.param], more=more)
 
 

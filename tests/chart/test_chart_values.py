@@ -258,10 +258,10 @@ def test_the_memory_of_a_helper_that_does_not_run_is_not_looked_at(plain_templat
     assert not plain_template("quoteHelper.enabled=false", "quoteHelper.resources.limits.memory=16Mi").returncode
 
 
-def test_two_conditions_for_nodes_are_refused(plain_template, refused, values_file, chart):
+def test_two_conditions_for_nodes_are_refused(plain_template, refused, values_file, aks):
     required = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
     values = values_file({"devicePlugin": {"affinity": required}, "quoteHelper": {"enabled": False}})
-    done = plain_template(values=values, more=("--values", chart / "values-aks.yaml"))
+    done = plain_template(values=values, more=("--values", aks))
     assert refused(done) == "two-node-conditions"
     assert plain_template(values=values).returncode == 0
 
