@@ -91,9 +91,9 @@ def enabled(confcom, cluster):
 
 @pytest.fixture
 def refused(confcom, cluster):
-    """Enables, expects that exactly one check fails and nothing is changed, and gives the check's finding."""
+    """Enables, expects that exactly one check fails, with these parts, and nothing is changed; gives its finding."""
 
-    def call(*arguments, check, code, exit_code=ExitCode.REFUSED, registry=REGISTRY):
+    def call(*arguments, check, code, exit_code=ExitCode.REFUSED, registry=REGISTRY, **parts):
         document = confcom.document("enable", *arguments, exit_code=exit_code, registry=registry)
         assert document["error"]["code"] == "preflight-failed"
         assert not cluster.revisions
@@ -101,6 +101,7 @@ def refused(confcom, cluster):
         failed = [one for one in document["findings"] if one["outcome"] == "failed"]
         assert [(one["check"], one["code"]) for one in failed] == [(check, code)]
         assert failed[0]["why"] or failed[0]["do"]
+        assert [part for part, text in parts.items() if text not in failed[0][part]] == []
         return failed[0]
 
     return call

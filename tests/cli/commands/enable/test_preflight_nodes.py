@@ -9,7 +9,6 @@ from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC
 
 OWNERS, SIMULATION, NODES = "resource names", "simulation", "SGX nodes"
-HARDWARE_TOO = {"check": SIMULATION, "code": "hardware-in-cluster"}
 (AKS_TERM,) = yaml.safe_load((chart_folder() / "values-aks.yaml").read_text())["nodeSelectorTerms"]
 ((AKS_LABEL, AKS_SIZES),) = [(one["key"], one["values"]) for one in AKS_TERM["matchExpressions"]]
 
@@ -18,9 +17,8 @@ def test_another_device_plugin(refused, cluster):
     other = make.daemon_set("x", namespace="kube-system", image="docker.io/intel/intel-sgx-plugin:0.32.0")
     other["metadata"] |= {"name": "intel-sgx-plugin", "labels": {}}
     cluster.objects.append(other)
-    found = refused("--simulated", check=OWNERS, code="other-device-plugin")
-    assert "kube-system/intel-sgx-plugin" in found["what"]
-    assert "kubectl delete daemonset -n kube-system intel-sgx-plugin" in found["do"]
+    remedy = "kubectl delete daemonset -n kube-system intel-sgx-plugin"
+    refused("--simulated", check=OWNERS, code="other-device-plugin", what="kube-system/intel-sgx-plugin", do=remedy)
 
 
 def test_another_device_plugin_elsewhere_is_no_obstacle(confcom, cluster):
@@ -33,9 +31,7 @@ def test_another_device_plugin_elsewhere_is_no_obstacle(confcom, cluster):
 def test_resources_that_somebody_offers_already(refused, cluster):
     for part in ("capacity", "allocatable"):
         cluster.node("a")["status"][part][EPC] = "28"
-    found = refused("--simulated", check=OWNERS, code="resource-offered-already")
-    assert EPC in found["what"]
-    assert "spec.nodeName=a" in found["do"]
+    refused("--simulated", check=OWNERS, code="resource-offered-already", what=EPC, do="spec.nodeName=a")
 
 
 @pytest.mark.parametrize("capacity", ["0", "162"])
@@ -48,7 +44,7 @@ def test_what_no_pod_can_have_is_what_an_earlier_installation_left(confcom, clus
 def test_extended_resources_of_node_feature_discovery(refused, cluster):
     annotation = {"nfd.node.kubernetes.io/extended-resources": "sgx.intel.com/enclave, example.com/x"}
     cluster.node("a")["metadata"]["annotations"] = annotation
-    assert "sgx.intel.com/enclave" in refused("--simulated", check=OWNERS, code="nfd-offers-resource")["what"]
+    refused("--simulated", check=OWNERS, code="nfd-offers-resource", what="sgx.intel.com/enclave")
 
 
 def test_todays_name_for_the_same_memory_is_a_warning(confcom, cluster):
@@ -57,28 +53,21 @@ def test_todays_name_for_the_same_memory_is_a_warning(confcom, cluster):
     assert confcom.findings("enable", "--simulated")[OWNERS] == ("warning", "nfd-offers-epc")
 
 
-def test_hardware_beside_simulated_nodes_needs_consent(refused, confcom, cluster):
-    cluster.objects.append(make.node("metal", make.HARDWARE))
-    found = refused("--simulated", **HARDWARE_TOO)
-    assert "metal" in found["what"]
-    assert "--beside-hardware" in found["do"]
-    confcom.ok("enable", "--simulated", "--beside-hardware", "--dry-run")
-
-
-@pytest.mark.parametrize("size", AKS_SIZES)
-def test_azures_sizes_with_sgx_are_hardware_too(refused, cluster, size):
-    cluster.objects.append(make.node("aks", {AKS_LABEL: size}))
-    assert "aks" in refused("--simulated", **HARDWARE_TOO)["what"]
-
-
-def test_a_node_that_another_vendors_plugin_serves_is_hardware_too(refused, confcom, cluster):
-    vendors = {"sgx.intel.com/enclave": "110", "sgx.intel.com/provision": "110"}
-    cluster.objects.append(make.node("vendor", resources=vendors))
-    assert "vendor" in refused("--simulated", **HARDWARE_TOO)["what"]
-    assert confcom.findings("enable", "--simulated", "--beside-hardware", "--dry-run")[SIMULATION] == (
-        "ok",
-        "simulation-beside-hardware",
-    )
+@pytest.mark.parametrize(
+    "node",
+    [
+        make.node("metal", make.HARDWARE),
+        make.node("vendor", resources={"sgx.intel.com/enclave": "110", "sgx.intel.com/provision": "110"}),
+        *(make.node(f"aks-{size}", {AKS_LABEL: size}) for size in AKS_SIZES),
+    ],
+    ids=lambda node: node["metadata"]["name"],
+)
+def test_hardware_beside_simulated_nodes_needs_consent(refused, confcom, cluster, node):
+    cluster.objects.append(node)
+    name = node["metadata"]["name"]
+    refused("--simulated", check=SIMULATION, code="hardware-in-cluster", what=name, do="--beside-hardware")
+    found = confcom.findings("enable", "--simulated", "--beside-hardware", "--dry-run")
+    assert found[SIMULATION] == ("ok", "simulation-beside-hardware")
 
 
 def test_a_node_that_pretended_until_now_is_no_hardware(confcom, enabled):
@@ -90,26 +79,20 @@ def test_a_node_that_pretended_until_now_is_no_hardware(confcom, enabled):
 
 def test_a_node_cannot_be_both(refused, cluster):
     cluster.objects.append(make.node("metal", make.HARDWARE | make.SIMULATED))
-    found = refused("--simulated", "--beside-hardware", check=SIMULATION, code="hardware-node-simulated")
-    assert "kubectl label node metal confcom.internal/simulated-sgx-" in found["do"]
+    remedy = "kubectl label node metal confcom.internal/simulated-sgx-"
+    refused("--simulated", "--beside-hardware", check=SIMULATION, code="hardware-node-simulated", do=remedy)
 
 
 def test_no_node_is_labelled(refused, cluster):
     cluster.node("a")["metadata"]["labels"] = {}
-    found = refused("--simulated", check=NODES, code="no-nodes")
-    assert "confcom.internal/simulated-sgx=true" in found["why"]
-    for remedy in (
-        "kubectl label node NODE confcom.internal/simulated-sgx=true",
-        "--simulated-node",
-        "--allow-no-nodes",
-    ):
-        assert remedy in found["do"]
+    label = "confcom.internal/simulated-sgx=true"
+    remedy = refused("--simulated", check=NODES, code="no-nodes", why=label)["do"]
+    assert all(one in remedy for one in (f"kubectl label node NODE {label}", "--simulated-node", "--allow-no-nodes"))
 
 
 def test_no_node_has_hardware(refused):
-    found = refused("--no-quote-helper", check=NODES, code="no-nodes")
-    assert "feature.node.kubernetes.io/cpu-security.sgx.enabled=true" in found["why"]
-    assert "--simulated" in found["do"]
+    label = "feature.node.kubernetes.io/cpu-security.sgx.enabled=true"
+    refused("--no-quote-helper", check=NODES, code="no-nodes", why=label, do="--simulated")
 
 
 def test_nodes_may_come_later(confcom, cluster):
@@ -124,8 +107,7 @@ def test_a_node_that_is_not_there(refused):
 
 def test_a_tainted_node(refused, cluster):
     cluster.node("a")["spec"]["taints"] = [{"key": "sgx", "value": "only", "effect": "NoSchedule"}]
-    found = refused("--simulated", check=NODES, code="node-tainted")
-    assert "sgx=only:NoSchedule" in found["what"]
+    found = refused("--simulated", check=NODES, code="node-tainted", what="sgx=only:NoSchedule")
     assert found["do"] == "--set tolerations[0].key=sgx --set tolerations[0].operator=Exists"
 
 
@@ -166,10 +148,10 @@ def test_a_node_that_both_platforms_choose(refused, cluster):
 
     cluster.change_daemon_sets(choose)
     cluster.objects.append(make.node("c", make.SIMULATED | own))
-    found = refused("--simulated", "--beside-hardware", check=SIMULATION, code="node-chosen-twice")
-    assert "kubectl label node c confcom.internal/simulated-sgx-" in found["do"]
+    remedy = "kubectl label node c confcom.internal/simulated-sgx-"
+    refused("--simulated", "--beside-hardware", check=SIMULATION, code="node-chosen-twice", do=remedy)
 
 
 def test_a_windows_node(refused, cluster):
     cluster.objects.append(make.node("w", make.SIMULATED | {"kubernetes.io/os": "windows"}))
-    assert "windows" in refused("--simulated", check=NODES, code="node-not-linux")["what"]
+    refused("--simulated", check=NODES, code="node-not-linux", what="windows")
