@@ -30,19 +30,16 @@ DOUBTS = [
 ]
 
 
-@pytest.mark.parametrize("said", REFUSALS)
-def test_admission_refuses(said):
-    assert ProbeAnswer.read(said, "m") == ProbeAnswer(refusal="m")
-
-
-@pytest.mark.parametrize("said", INVALID)
-def test_the_pod_itself_is_at_fault(said):
-    assert ProbeAnswer.read(said, "m") == ProbeAnswer(refusal="m", invalid=True)
-
-
-@pytest.mark.parametrize("said", DOUBTS)
-def test_nobody_has_refused(said):
-    assert ProbeAnswer.read(said, "m") == ProbeAnswer(doubt="m")
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        *((said, ProbeAnswer(refusal="m")) for said in REFUSALS),
+        *((said, ProbeAnswer(refusal="m", invalid=True)) for said in INVALID),
+        *((said, ProbeAnswer(doubt="m")) for said in DOUBTS),
+    ],
+)
+def test_admission_refuses_or_the_pod_is_at_fault_or_nobody_has_refused(said, answer):
+    assert ProbeAnswer.read(said, "m") == answer
 
 
 def test_silence_is_no_refusal():

@@ -32,6 +32,7 @@ def entry(manager, fields, operation="Update", **more):
     return {"manager": manager, "operation": operation, "time": f"T-{manager}", "fieldsV1": fields} | more
 
 
+RELEASE = {"f:metadata": {"f:annotations": {"f:meta.helm.sh/release-name": {}}}}
 HELM = entry("helm", container({".": {}, "f:image": {}, "f:name": {}}), "Apply")
 
 
@@ -138,13 +139,12 @@ def test_what_belongs_to_helm_alone_was_changed_by_admission_in_its_own_request(
     assert found(daemon_set(), daemon_set(mirrored, managed=[helm])) == {}
     assert found(daemon_set(), daemon_set(mirrored)) != {}
     flux = helm | {"manager": "helm-controller"}
-    flux["fieldsV1"] = flux["fieldsV1"] | {"f:metadata": {"f:annotations": {"f:meta.helm.sh/release-name": {}}}}
+    flux["fieldsV1"] = flux["fieldsV1"] | RELEASE
     assert found(daemon_set(), daemon_set(mirrored, managed=[flux])) == {}
 
 
 def test_who_applies_a_whole_export_is_not_taken_for_helm():
-    annotation = {"f:metadata": {"f:annotations": {"f:meta.helm.sh/release-name": {}}}}
-    managed = [HELM | {"fieldsV1": annotation}, entry("kubectl", container({"f:image": {}}) | annotation, "Apply")]
+    managed = [HELM | {"fieldsV1": RELEASE}, entry("kubectl", container({"f:image": {}}) | RELEASE, "Apply")]
     assert found(daemon_set(), daemon_set({"image": "b:1"}, managed=managed)) == {
         "spec.template.spec.containers[main].image": (Deviation.CHANGED, "kubectl")
     }
@@ -166,9 +166,8 @@ def test_what_somebody_added_is_named_once_and_at_its_outermost():
 
 
 def test_who_makes_the_object_from_an_export_owns_the_defaults_and_has_added_nothing():
-    annotation = {"f:metadata": {"f:annotations": {"f:meta.helm.sh/release-name": {}}}}
     defaults = {"dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "serviceAccount": "x", "securityContext": {}}
-    managed = [entry("kubectl-replace", pod_spec({f"f:{name}": {} for name in defaults}) | annotation)]
+    managed = [entry("kubectl-replace", pod_spec({f"f:{name}": {} for name in defaults}) | RELEASE)]
     assert found(daemon_set(), daemon_set(managed=managed, **defaults)) == {}
     assert found(daemon_set(), daemon_set({"image": "b:1"}, managed=managed, **defaults | {"dnsPolicy": "None"})) == {
         "spec.template.spec.containers[main].image": (Deviation.CHANGED, ""),

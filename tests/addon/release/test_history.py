@@ -52,14 +52,7 @@ def told(*lines, first=1):
     return [revision(*one) for one in parts]
 
 
-UPGRADE = "superseded: Upgrade complete"
-
-
-def test_an_interrupted_rollback_is_gone_on_with():
-    assert previous(told(UPGRADE, UPGRADE, "deployed: Upgrade complete", "pending-rollback: Rollback to 2")) == 2
-    assert previous(told(UPGRADE, "deployed: Upgrade complete", "pending-rollback: Rollback to 1")) == 1
-
-
+UPGRADE, DEPLOYED = "superseded: Upgrade complete", "deployed: Upgrade complete"
 FAILED_ROLLBACK = 'failed: Rollback "confcom" failed: cannot patch'
 
 
@@ -70,30 +63,32 @@ def test_helm_names_the_revision_that_is_copied_whatever_the_description_says():
     assert previous([*told(UPGRADE, UPGRADE, UPGRADE), failed]) == 1
 
 
-def test_a_failed_rollback_does_not_tell_what_it_was_to_so_the_last_that_was_applied_is_undone():
-    assert previous(told(UPGRADE, UPGRADE, FAILED_ROLLBACK)) == 1
-    assert previous(told(UPGRADE, UPGRADE, UPGRADE, FAILED_ROLLBACK, FAILED_ROLLBACK)) == 2
-    assert previous(told(UPGRADE, UPGRADE, 'failed: Release "confcom" failed: timed out')) == 1
-
-
-def test_a_failed_rollback_from_the_first_goes_back_to_it():
-    assert previous(told(UPGRADE, UPGRADE, "superseded: Rollback to 1", FAILED_ROLLBACK)) == 1
-
-
-def test_what_helm_calls_superseded_need_not_have_been_applied():
-    # The upgrade after a failed rollback does so with the failed one,
-    failed = FAILED_ROLLBACK.replace("failed:", "superseded:", 1)
-    assert previous(told(UPGRADE, UPGRADE, failed, "deployed: Upgrade complete")) == 2
-    # and a rollback that fails with what it was to undo: here an interrupted upgrade,
-    assert previous(told(UPGRADE, UPGRADE, "superseded: Preparing upgrade", FAILED_ROLLBACK)) == 1
-    # and there an interrupted rollback; 3 is what the cluster has.
-    interrupted = "superseded: Rollback to 2"
-    assert previous(told(UPGRADE, UPGRADE, "deployed: Upgrade complete", interrupted, FAILED_ROLLBACK)) == 2
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        # An interrupted rollback is gone on with.
+        ([UPGRADE, UPGRADE, DEPLOYED, "pending-rollback: Rollback to 2"], 2),
+        ([UPGRADE, DEPLOYED, "pending-rollback: Rollback to 1"], 1),
+        # A failed one does not tell what it was to, so that the last that was applied is undone,
+        ([UPGRADE, UPGRADE, FAILED_ROLLBACK], 1),
+        ([UPGRADE, UPGRADE, UPGRADE, FAILED_ROLLBACK, FAILED_ROLLBACK], 2),
+        ([UPGRADE, UPGRADE, 'failed: Release "confcom" failed: timed out'], 1),
+        # and one from the first goes back to it.
+        ([UPGRADE, UPGRADE, "superseded: Rollback to 1", FAILED_ROLLBACK], 1),
+        # Helm calls superseded what need not have been applied: after a failed rollback the failed one,
+        ([UPGRADE, UPGRADE, FAILED_ROLLBACK.replace("failed:", "superseded:", 1), DEPLOYED], 2),
+        # and at one that fails what it was to undo: here an interrupted upgrade,
+        ([UPGRADE, UPGRADE, "superseded: Preparing upgrade", FAILED_ROLLBACK], 1),
+        # and there an interrupted rollback; 3 is what the cluster has.
+        ([UPGRADE, UPGRADE, DEPLOYED, "superseded: Rollback to 2", FAILED_ROLLBACK], 2),
+    ],
+)
+def test_a_rollback_that_was_not_made_to_its_end(lines, expected):
+    assert previous(told(*lines)) == expected
 
 
 def test_of_a_content_whose_first_revision_is_gone_a_copy_is_named():
-    pruned = told(*[UPGRADE] * 8, "superseded: Rollback to 2", "deployed: Upgrade complete", first=3)
-    assert previous(pruned) == 11
+    assert previous(told(*[UPGRADE] * 8, "superseded: Rollback to 2", DEPLOYED, first=3)) == 11
     assert previous(told(*[UPGRADE] * 9, "pending-rollback: Rollback to 2", first=3)) == 12
 
 

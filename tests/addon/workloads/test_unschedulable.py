@@ -32,18 +32,34 @@ def explained(nodes, pod, *others):
     return found[0].cause if found else None
 
 
-def test_room_is_the_cause_where_others_have_it():
-    others = make.pod("other", on="a", limits={EPC: 160})
-    cause = explained([sgx()], waiting(), others)
-    assert cause.code == "no-room"
-    assert f"10 of {EPC}" in cause.what
+SGX_TAINT = {"key": "sgx", "value": "only", "effect": "NoSchedule"}
+CORDON, AWAY, UNREACHABLE, PRESSURE = (
+    {"key": f"node.kubernetes.io/{name}", "effect": "NoSchedule"}
+    for name in ("unschedulable", "not-ready", "unreachable", "disk-pressure")
+)
 
 
-def test_what_ended_takes_no_room():
-    ended = make.pod("other", on="a", limits={EPC: 160}, status={"phase": "Succeeded"})
-    cause = explained([sgx()], waiting(), ended)
-    assert cause.code == "other-constraint"
-    assert " a," in cause.what
+def affinity(key, operator, *values):
+    term = {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "pod", "ended", "code", "told"),
+    [
+        ([sgx()], waiting(), False, "no-room", f"10 of {EPC}"),
+        ([sgx()], waiting(), True, "other-constraint", " a,"),
+        # A taint that is tolerated is not the cause,
+        ([sgx(taints=[SGX_TAINT])], waiting(tolerations=[{"key": "sgx", "operator": "Exists"}]), False, "no-room", ""),
+        # and of two nodes the one that could have it decides.
+        ([sgx(), sgx("b", taints=[CORDON])], waiting(), False, "no-room", ""),
+    ],
+)
+def test_room_is_the_cause_where_others_have_it(nodes, pod, ended, code, told):
+    other = make.pod("other", on="a", limits={EPC: 160}, status={"phase": "Succeeded"} if ended else None)
+    cause = explained(nodes, pod, other)
+    assert cause.code == code
+    assert told in cause.what
 
 
 @pytest.mark.parametrize(
@@ -60,26 +76,17 @@ def test_what_ended_takes_no_room():
             "",
         ),
         ([sgx()], waiting(nodeSelector={"zone": "2"}), "nodes-not-selected", "kubectl label node a zone=2"),
+        ([sgx()], waiting(affinity=affinity("zone", "In", "2")), "nodes-not-selected", ""),
         (
-            [sgx(taints=[{"key": "sgx", "value": "only", "effect": "NoSchedule"}])],
+            [sgx(taints=[SGX_TAINT])],
             waiting(message=TAINTED),
             "taints-not-tolerated",
             "tolerations: [{key: sgx, operator: Exists}]",
         ),
-        (
-            [sgx(taints=[{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}])],
-            waiting(message=TAINTED),
-            "nodes-cordoned",
-            "kubectl uncordon a",
-        ),
-        (
-            [sgx(taints=[{"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}])],
-            waiting(message=TAINTED),
-            "nodes-not-ready",
-            "",
-        ),
+        ([sgx(taints=[CORDON])], waiting(message=TAINTED), "nodes-cordoned", "kubectl uncordon a"),
+        ([sgx(taints=[UNREACHABLE])], waiting(message=TAINTED), "nodes-not-ready", ""),
     ],
-    ids=["nowhere", "other name", "too much", "bytes", "two kinds", "selector", "taint", "cordon", "away"],
+    ids=["nowhere", "other name", "too much", "bytes", "two kinds", "selector", "affinity", "taint", "cordon", "away"],
 )
 def test_what_is_no_want_of_room_has_its_own_code_and_remedy(nodes, pod, code, remedy):
     cause = explained(nodes, pod)
@@ -104,15 +111,9 @@ def test_a_label_is_proposed_for_the_node_where_it_suffices():
 
 
 def test_no_label_is_proposed_where_affinity_forbids_the_node_anyway():
-    term = {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
-    cause = explained([sgx()], waiting(**ZONE_2, affinity={"nodeAffinity": required}))
+    cause = explained([sgx()], waiting(**ZONE_2, affinity=affinity("disk", "Exists")))
     assert cause.code == "nodes-not-selected"
     assert LABEL not in cause.remedy
-
-
-PRESSURE = {"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"}
-AWAY = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
 
 
 @pytest.mark.parametrize("others", [[], [sgx("b", taints=[AWAY])]], ids=["alone", "beside one that is away"])
@@ -123,27 +124,9 @@ def test_nobody_is_told_to_tolerate_a_nodes_condition(others):
 
 
 def test_a_taint_that_somebody_wrote_is_told_beside_a_nodes_condition():
-    tainted = sgx("b", taints=[{"key": "sgx", "value": "only", "effect": "NoSchedule"}])
-    cause = explained([sgx(taints=[PRESSURE]), tainted], waiting(message=TAINTED))
+    cause = explained([sgx(taints=[PRESSURE]), sgx("b", taints=[SGX_TAINT])], waiting(message=TAINTED))
     assert cause.code == "taints-not-tolerated"
     assert "disk-pressure" not in cause.remedy
-
-
-def test_node_affinity_counts_as_the_selector_does():
-    term = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["2"]}]}
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
-    assert explained([sgx()], waiting(affinity={"nodeAffinity": required})).code == "nodes-not-selected"
-
-
-def test_a_taint_that_is_tolerated_is_not_the_cause():
-    node = sgx(taints=[{"key": "sgx", "value": "only", "effect": "NoSchedule"}])
-    pod = waiting(tolerations=[{"key": "sgx", "operator": "Exists"}])
-    assert explained([node], pod, make.pod("other", on="a", limits={EPC: 160})).code == "no-room"
-
-
-def test_of_two_nodes_the_one_that_could_have_it_decides():
-    cordoned = sgx("b", taints=[{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}])
-    assert explained([sgx(), cordoned], waiting(), make.pod("other", on="a", limits={EPC: 160})).code == "no-room"
 
 
 @pytest.mark.parametrize(
