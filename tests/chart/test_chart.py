@@ -89,10 +89,11 @@ def test_versions_are_one():
 # Security.
 
 
-def test_every_container_is_confined_and_its_exceptions_are_these(manifests):
+def test_every_container_is_confined_but_for_these_and_tells_in_its_status_why_it_failed(manifests):
     exceptions = {}
     for pod in pods(manifests).values():
         for name, container in containers(pod).items():
+            assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
             assert context["readOnlyRootFilesystem"] is True
@@ -105,12 +106,6 @@ def test_every_container_is_confined_and_its_exceptions_are_these(manifests):
             if added or not context["runAsNonRoot"]:
                 exceptions[name] = (context["runAsUser"], added)
     assert exceptions == {"device-plugin": (0, []), "aesmd-directory": (0, ["CHOWN", "FOWNER"])}
-
-
-def test_a_container_that_failed_tells_why_in_its_status(manifests):
-    for pod in pods(manifests).values():
-        for container in containers(pod).values():
-            assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
 
 
 def host_paths(pod):
@@ -239,21 +234,18 @@ def test_without_a_helper_nothing_is_set_aside_or_made_for_it(render):
     }
 
 
-@pytest.mark.parametrize("name", [PLUGIN, HELPER])
-def test_the_new_one_serves_before_the_old_one_ends(manifests, name):
-    strategy = manifests["DaemonSet", name]["spec"]["updateStrategy"]
-    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
-
-
 def test_daemons_have_the_time_that_they_take_to_end(manifests):
     assert daemon(manifests, PLUGIN)["terminationGracePeriodSeconds"] > PLUGIN_STOP_SECONDS
     assert daemon(manifests, HELPER)["terminationGracePeriodSeconds"] > HELPER_STOP_SECONDS
 
 
 @pytest.mark.parametrize("name", [PLUGIN, HELPER])
-def test_no_update_waits_for_a_timer_of_the_daemonset_controller(manifests, name):
+def test_the_new_one_serves_before_the_old_one_ends_and_no_timer_of_the_controller_is_needed(manifests, name):
     """With maxSurge it can lose the one that minReadySeconds needs: docs/explanation/updates-and-faults.md."""
-    assert "minReadySeconds" not in manifests["DaemonSet", name]["spec"]
+    spec = manifests["DaemonSet", name]["spec"]
+    rolling = {"maxSurge": 1, "maxUnavailable": 0}
+    assert spec["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
+    assert "minReadySeconds" not in spec
 
 
 def test_the_helper_reads_the_clusters_root(manifests):

@@ -39,13 +39,9 @@ def test_the_policy_denies_and_fails_closed(policy, render):
     assert binding == {"policyName": POLICY, "validationActions": ["Deny"]}
 
 
-def test_init_containers_count(policy):
-    limited = {one["name"]: one["expression"] for one in policy["spec"]["variables"]}["limited"]
-    assert "object.spec.initContainers" in limited
-
-
-def test_a_limit_of_nothing_asks_for_nothing(policy):
+def test_init_containers_count_and_a_limit_of_nothing_asks_for_nothing(policy):
     guarded = {one["name"]: one["expression"] for one in policy["spec"]["variables"]}
+    assert "object.spec.initContainers" in guarded["limited"]
     asked = "name in c.resources.limits && quantity(c.resources.limits[name]).isGreaterThan(quantity('0'))"
     assert all(asked in guarded[name] for name in ("provision", "helperEpc"))
 

@@ -96,10 +96,16 @@ def patched(script):
     return instead
 
 
-def test_undisturbed_it_holds(play):
+def test_undisturbed_it_holds_and_nothing_of_the_machine_is_touched(play):
+    def machine():
+        devices = sorted(entry.name for entry in Path("/dev").iterdir())
+        return devices, Path("/run/aesmd").exists(), Path("/proc/self/mounts").read_text()
+
+    before = machine()
     report = play()
     assert report.ok, report.steps[-1].error
     assert len(report.steps) == 6
+    assert machine() == before
 
 
 @pytest.mark.parametrize(
@@ -194,13 +200,3 @@ def test_job_that_prints_no_quote(fails, with_image):
 def test_quote_of_another_enclave(fails, with_image):
     program = f"{sys.executable} -m confcom.sample_workload --enclave impostor"
     assert " authentic-not-authorised " in fails(5, "verdict-differs", instead=with_image(program))["what"]
-
-
-def test_nothing_of_the_machine_is_touched(play):
-    def machine():
-        devices = sorted(entry.name for entry in Path("/dev").iterdir())
-        return devices, Path("/run/aesmd").exists(), Path("/proc/self/mounts").read_text()
-
-    before = machine()
-    assert play().ok
-    assert machine() == before

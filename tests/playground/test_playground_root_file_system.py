@@ -121,16 +121,17 @@ def test_a_mount_inside_of_a_mount_is_made_in_it():
     ]
 
 
-def test_what_would_take_too_many_mounts_is_refused():
-    tree = Tree({**MACHINE, **{f"/usr/f{n}": "" for n in range(MAX_SHADOWED_ENTRIES)}})
-    with raises("too-many-entries", ContainerError):
-        script(tree, binds=[Bind(Path("/run"), PurePosixPath("/usr/new"), False)])
-
-
-def test_links_that_lead_in_a_circle_are_refused():
-    tree = Tree({**MACHINE, "/a": "b", "/b": "/a"})
-    with raises("too-many-links", ContainerError):
-        script(tree, binds=[Bind(Path("/run"), PurePosixPath("/a/x"), False)])
+@pytest.mark.parametrize(
+    ("more", "place", "code"),
+    [
+        ({f"/usr/f{n}": "" for n in range(MAX_SHADOWED_ENTRIES)}, "/usr/new", "too-many-entries"),
+        ({"/a": "b", "/b": "/a"}, "/a/x", "too-many-links"),
+    ],
+    ids=["too many mounts", "links in a circle"],
+)
+def test_places_where_a_mount_is_refused(more, place, code):
+    with raises(code, ContainerError):
+        script(Tree(MACHINE | more), binds=[Bind(Path("/run"), PurePosixPath(place), False)])
 
 
 def test_every_word_is_quoted():

@@ -168,14 +168,6 @@ def test_a_restart_is_no_drift(confcom, enabled, helper):
     assert helper()["spec"]["template"]["metadata"]["annotations"] == {"restartedAt": "now"}
 
 
-def test_a_dry_run_says_what_would_be_set_back(confcom, enabled, helper):
-    set_image(helper())
-    before = copy.deepcopy(helper())
-    done = confcom("enable", "--dry-run")
-    assert f"{EDITS[set_image][0]} is confcom/quote-helper:evil" in done.stderr
-    assert helper() == before
-
-
 def test_who_may_not_read_the_release_gets_the_rest_and_is_told(confcom, enabled, helper):
     set_image(helper())
     enabled.denied = {"list secrets"}

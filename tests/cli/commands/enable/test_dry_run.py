@@ -61,8 +61,9 @@ def test_what_goes_is_told(dry, enabled):
 def test_what_somebody_edited_is_told_with_what_is_in_the_cluster(dry, enabled):
     (helper,) = enabled.find("DaemonSet", "confcom-quote-helper")
     edit(helper, "kubectl-set", IMAGE, "evil:1")
-    found = json.loads(dry("enable", "--simulated", "-o", "json").stdout)["would_change"]
-    (helper,) = [one for one in found if one["name"] == "confcom-quote-helper"]
+    done = dry("enable", "--simulated", "-o", "json")
+    assert "containers[quote-helper].image is evil:1" in done.stderr
+    (helper,) = [one for one in json.loads(done.stdout)["would_change"] if one["name"] == "confcom-quote-helper"]
     (image,) = helper["fields"]
     assert image["field"].endswith("containers[quote-helper].image")
     assert (image["old"], image["new"]) == ("evil:1", "registry.test/confcom/quote-helper:0.1.0")
