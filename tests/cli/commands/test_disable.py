@@ -99,8 +99,7 @@ def test_with_workloads_it_says_what_will_happen_and_wants_consent(confcom, work
 
 
 def test_with_consent_it_goes_on(confcom, workload):
-    done = confcom.ok("disable", "--yes", "--no-wait")
-    assert "default/job-1" in done.stderr
+    assert "default/job-1" in confcom.ok("disable", "--yes", "--no-wait").stderr
     assert not workload.revisions
 
 
@@ -220,8 +219,7 @@ def test_what_refuses_to_clean_a_node_is_shown(confcom, enabled, guarded):
 
 def test_a_refusal_that_ends_is_forgotten(confcom, enabled, guarded):
     guarded("a", until=enabled.now + 340)
-    done = confcom.ok("disable")
-    assert denials(done) == ["a"]
+    assert denials(confcom.ok("disable")) == ["a"]
     assert not status_keys(enabled) & OURS
 
 
@@ -241,8 +239,7 @@ def test_a_silent_kubelet_beside_a_refusal(confcom, enabled, guarded):
 def test_pods_that_do_not_end(confcom, enabled):
     stuck = make.pod("confcom-x", namespace=SYSTEM, on="a", labels=make.labels("quote-helper", instance="held"))
     enabled.objects.append(stuck)
-    error = confcom.error(ExitCode.NOT_READY, "pods-not-terminated", "disable")
-    assert "confcom-x" in error["what"]
+    assert "confcom-x" in confcom.error(ExitCode.NOT_READY, "pods-not-terminated", "disable")["what"]
 
 
 def test_what_was_applied_without_helm_is_left_to_whoever_applied_it(confcom, cluster):
@@ -282,8 +279,7 @@ def test_enabled_again_it_is_as_before(confcom, enabled):
 @pytest.mark.parametrize("options", [[], ["--no-wait"]])
 def test_a_moment_without_the_api_server_after_helms_work_is_waited_out(confcom, enabled, options):
     enabled.leave_after("uninstall", 20)
-    done = confcom.ok("disable", *options)
-    assert "The connection to the server 10.0.0.1:6443 was refused" in done.stderr
+    assert "The connection to the server 10.0.0.1:6443 was refused" in confcom.ok("disable", *options).stderr
     assert not enabled.find("Pod", namespace=SYSTEM)
     assert bool(status_keys(enabled) & OURS) is bool(options)
 

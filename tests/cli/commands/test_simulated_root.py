@@ -100,22 +100,19 @@ def test_a_helper_that_cannot_be_asked_is_told(confcom, behind, denied):
     if denied:
         behind.denied.add("get pods/proxy")
     behind.roots.clear()
-    doubt = confcom.doubt("helper-not-asked", node="a")
-    assert ("cannot get resource" in doubt) is denied
+    assert ("cannot get resource" in confcom.doubt("helper-not-asked", node="a")) is denied
 
 
 def test_who_may_not_read_what_is_published_is_told_so(confcom, behind):
     behind.denied.add("get configmaps")
-    doubt = confcom.doubt("root-record-unreadable")
-    assert RECORD["metadata"]["name"] in doubt
+    assert RECORD["metadata"]["name"] in confcom.doubt("root-record-unreadable")
 
 
 @pytest.mark.parametrize("data", [{"sha256": "my root"}, {}])
 def test_enable_mends_a_record_that_somebody_damaged(confcom, followed, data):
     record(followed)["data"] = data
     confcom.problem("root-record-damaged")
-    done = confcom.ok("enable", "--simulated")
-    assert RECORD["metadata"]["name"] in done.stderr
+    assert RECORD["metadata"]["name"] in confcom.ok("enable", "--simulated").stderr
     assert record(followed)["data"] == {"sha256": NEW}
     assert is_well(confcom)
 

@@ -61,5 +61,4 @@ def test_an_api_server_that_starts_again_may_refuse_for_a_while(confcom, enabled
 
     enabled.on_tick = start_again
     enabled.replace("upgrade", and_end)
-    done = confcom.ok("update", "--set", "logLevel=debug")
-    assert "pods is forbidden" in done.stderr
+    assert "pods is forbidden" in confcom.ok("update", "--set", "logLevel=debug").stderr

@@ -73,8 +73,7 @@ def test_it_is_named_and_set_back(confcom, cluster, by_hand, command, version):
     installed = copy.deepcopy(daemon["spec"])
     by_hand(daemon)
     cluster.settle()
-    problem = confcom.problem("object-changed")
-    assert commands_in(problem) == ["confcom enable"]
+    assert commands_in(confcom.problem("object-changed")) == ["confcom enable"]
     assert changed_fields(confcom.unwell()) == {EDITS[by_hand]}
 
     done = confcom.ok(command, "-o", "json")
@@ -184,8 +183,7 @@ def test_who_may_read_a_part_is_told_of_the_rest(confcom, enabled, helper):
     enabled.settle()
     enabled.remove({("ServiceAccount", "confcom-quote-helper")})
     enabled.denied = {"get serviceaccounts"}
-    problem = confcom.problem("object-changed")
-    assert "quote-helper:evil" in problem
+    assert "quote-helper:evil" in confcom.problem("object-changed")
     (doubt,) = confcom.unwell()["not_compared_details"]
     assert doubt["code"] == "release-not-compared"
     found = re.findall(r"ServiceAccount (confcom-[a-z-]+)", doubt["problem"])
@@ -194,14 +192,12 @@ def test_who_may_read_a_part_is_told_of_the_rest(confcom, enabled, helper):
 
 def test_without_helm_nothing_is_compared(confcom, enabled):
     enabled.missing = {"helm"}
-    doubt = confcom.doubt("release-not-compared")
-    assert " helm " in doubt
+    assert " helm " in confcom.doubt("release-not-compared")
 
 
 def test_manifests_without_a_release_are_not_compared(confcom, enabled):
     enabled.revisions.clear()
-    doubt = confcom.doubt("release-not-compared")
-    assert f" {SYSTEM}" in doubt
+    assert f" {SYSTEM}" in confcom.doubt("release-not-compared")
 
 
 @pytest.mark.parametrize(

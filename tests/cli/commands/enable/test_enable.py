@@ -66,8 +66,7 @@ def test_who_may_not_look_at_what_is_installed_is_told(confcom, enabled):
     get = enabled._kubectl_get
     refused = (1, "", 'Error from server (Forbidden): serviceaccounts "x" is forbidden: User "eve" cannot get')
     enabled._kubectl_get = lambda words, flags, stdin: refused if "filename" in flags else get(words, flags, stdin)
-    done = confcom.ok("enable", "--simulated")
-    assert 'serviceaccounts "x" is forbidden' in done.stderr
+    assert 'serviceaccounts "x" is forbidden' in confcom.ok("enable", "--simulated").stderr
     assert len(enabled.revisions) == 1
 
 

@@ -101,8 +101,7 @@ def test_nodes_may_come_later(confcom, cluster):
 
 
 def test_a_node_that_is_not_there(refused):
-    found = refused("--simulated-node", "missing", check=NODES, code="node-not-found")
-    assert found["what"].endswith(" missing")
+    assert refused("--simulated-node", "missing", check=NODES, code="node-not-found")["what"].endswith(" missing")
 
 
 def test_a_tainted_node(refused, cluster):

@@ -95,8 +95,7 @@ def test_an_update_that_cannot_quote_is_reported_with_what_the_helper_says(confc
     enabled.on_tick = speak
     started = enabled.now
     update = ("update", "--set", "quoteHelper.image.tag=mute", "--timeout", "30")
-    error = confcom.error(ExitCode.NOT_READY, "daemons-not-ready", *update)
-    assert error["why"].endswith(": the state is damaged")
+    assert confcom.error(ExitCode.NOT_READY, "daemons-not-ready", *update)["why"].endswith(": the state is damaged")
     assert 30 <= enabled.now - started < 40
 
 

@@ -20,8 +20,7 @@ def codes(problems):
 
 def test_a_kubelet_is_down(confcom, enabled):
     enabled.node("a")["status"]["conditions"][0] |= {"status": "Unknown", "message": "Kubelet stopped posting"}
-    problem = confcom.problem("node-not-ready", node="a")
-    assert problem.endswith(": Kubelet stopped posting")
+    assert confcom.problem("node-not-ready", node="a").endswith(": Kubelet stopped posting")
 
 
 def test_the_plugin_is_down(confcom, enabled):
@@ -52,8 +51,7 @@ def test_a_helper_that_cannot_quote_says_why(confcom, enabled):
         '{"level": "warning", "message": "not ready", "about": "readiness", "reason": "the state is damaged"}\n'
         '{"level": "warning", "message": "malformed request", "reason": "what a tenant sent"}\n'
     )
-    problem = confcom.problem("daemon-not-ready", node="a")
-    assert problem.endswith(": the state is damaged")
+    assert confcom.problem("daemon-not-ready", node="a").endswith(": the state is damaged")
 
 
 def asked_for_logs(cluster):
@@ -97,8 +95,7 @@ def test_a_log_that_does_not_come_is_done_without(confcom, enabled, monkeypatch)
 
     monkeypatch.setattr(enabled, "_kubectl_logs", silent, raising=False)
     monkeypatch.setattr(enabled, "run", timed, raising=False)
-    problem = confcom.problem("daemon-not-ready", node="a")
-    assert problem.endswith("containers with unready status: [main]")
+    assert confcom.problem("daemon-not-ready", node="a").endswith("containers with unready status: [main]")
     assert min(given) == LOG_SECONDS
 
 
@@ -199,8 +196,7 @@ def test_pods_that_the_kubelet_evicted_say_why(confcom, enabled):
 def test_a_nodes_pressure_is_named_while_it_lasts(confcom, enabled, pressure):
     condition = {"type": pressure, "status": "True"}
     enabled.node("a")["status"]["conditions"].append(condition)
-    problem = confcom.problem("node-pressure", node="a")
-    assert pressure in problem
+    assert pressure in confcom.problem("node-pressure", node="a")
     for other in ("False", "Unknown"):  # which it is once the kubelet has stopped reporting
         condition["status"] = other
         confcom.ok("status")
@@ -282,8 +278,7 @@ def test_what_is_tolerated_already_stays_so(confcom, enabled):
     enabled.objects.append(make.node("c", make.SIMULATED, taints=[only()]))
     for one in enabled.find("DaemonSet"):
         one["spec"]["template"]["spec"]["tolerations"] = [{"key": "gpu", "operator": "Exists"}]
-    problem = confcom.problem("node-tainted", node="c")
-    assert commands_in(problem) == [f"confcom update {TOLERATE.format(1, 'sgx')}"]
+    assert commands_in(confcom.problem("node-tainted", node="c")) == [f"confcom update {TOLERATE.format(1, 'sgx')}"]
 
 
 def test_a_taint_that_one_of_the_daemons_tolerates(confcom, enabled):

@@ -23,8 +23,7 @@ def codes(problems):
 
 def test_the_table(confcom, enabled):
     enabled.objects.append(make.pod("app", on="a", limits={EPC: "10"}))
-    done = confcom.ok("status")
-    assert done.stdout.splitlines() == [
+    assert confcom.ok("status").stdout.splitlines() == [
         "confcom 0.1.0 in confcom-system, on a SIMULATED platform: its quotes prove nothing about hardware",
         "",
         "NODE  SGX        EPC MiB  USED  DEVICE PLUGIN  QUOTE HELPER  PROVISION",

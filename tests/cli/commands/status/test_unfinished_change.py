@@ -40,8 +40,7 @@ def test_the_remedy_for_a_change_that_was_not_finished_is_one_that_helm_takes(co
         enabled.revisions[0] | {"revision": number, "status": status, "description": described.get(status, "done")}
         for number, status in enumerate(statuses, 1)
     ]
-    problem = confcom.problem("change-unfinished")
-    assert commands_in(problem) == REMEDIES[statuses]
+    assert commands_in(confcom.problem("change-unfinished")) == REMEDIES[statuses]
 
 
 def test_a_release_that_was_removed_and_whose_history_helm_keeps_was_not_interrupted(confcom, enabled):
