@@ -1,5 +1,7 @@
 import json
+from types import SimpleNamespace
 
+import click
 import pytest
 
 from confcom.errors import ExitCode
@@ -87,6 +89,19 @@ def confcom(cluster):
 def enabled(confcom, cluster):
     confcom.ok("enable", "--simulated")
     return cluster
+
+
+@pytest.fixture
+def asked(enabled, monkeypatch):
+    """Has `disable` ask a person, since there is a workload; this answers."""
+
+    def by(answer):
+        enabled.objects.append(make.pod("user", on="a", limits={make.EPC: 10}))
+        terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+        monkeypatch.setattr("confcom.cli.commands.disable.sys", terminal)
+        monkeypatch.setattr(click, "confirm", lambda *_, **__: answer())
+
+    return by
 
 
 @pytest.fixture

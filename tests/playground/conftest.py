@@ -48,15 +48,11 @@ async def plugins():
         await plugin.stop()
 
 
-def usable(mode: Mode) -> str:
-    """Why a mode cannot be tested on this machine; empty if it can."""
-    programs = Programs.find()
-    return obstacle_to(mode, prefix(mode, programs), programs.tools)
-
-
 @pytest.fixture(scope="session")
 def obstacles():
-    return {mode: usable(mode) for mode in Mode}
+    """By mode: why it cannot be tested on this machine; empty if it can."""
+    programs = Programs.find()
+    return {mode: obstacle_to(mode, prefix(mode, programs), programs.tools) for mode in Mode}
 
 
 @pytest.fixture(params=list(Mode), ids=str)

@@ -36,6 +36,13 @@ async def exists(path, seconds=20):
             await asyncio.sleep(0.01)
 
 
+def null_device(path):
+    return pb.DeviceSpec(container_path=path, host_path="/dev/null", permissions="rw")
+
+
+AESMD = pb.Mount(container_path="/var/run/aesmd", host_path="/var/run/aesmd", read_only=True)
+
+
 def phase_of(name, *phases):
     def predicate(state):
         pod = state.pod(name)
@@ -273,10 +280,7 @@ async def test_a_link_on_the_node_does_not_lead_to_the_machine(node, manifest):
 
 
 async def test_without_namespaces_our_client_is_told_where_its_paths_are(node, manifest):
-    node.plugin.response = {
-        "devices": [pb.DeviceSpec(container_path="/dev/sgx_enclave", host_path="/dev/null", permissions="rw")],
-        "mounts": [pb.Mount(container_path="/var/run/aesmd", host_path="/var/run/aesmd", read_only=True)],
-    }
+    node.plugin.response = {"devices": [null_device("/dev/sgx_enclave")], "mounts": [AESMD]}
     with socket.socket(socket.AF_UNIX) as aesm:
         aesm.bind(str(node.layout.aesm_socket))
         text = "test -S $CONFCOM_AESM_SOCKET && test -c $CONFCOM_SGX_ENCLAVE_DEVICE && echo found"
@@ -294,10 +298,7 @@ async def test_only_the_end_of_a_long_log_is_shown(node, manifest):
 
 
 async def test_the_state_survives_json(node, manifest):
-    node.plugin.response = {
-        "devices": [pb.DeviceSpec(container_path="/dev/x", host_path="/dev/null", permissions="rw")],
-        "mounts": [pb.Mount(container_path="/m", host_path="/h", read_only=True)],
-    }
+    node.plugin.response = {"devices": [null_device("/dev/x")], "mounts": [AESMD]}
     node.node.apply(manifest(resources={RESOURCE: 1}, image="sleep"))
     state = await node.until(lambda state: any(pod.phase is Phase.RUNNING for pod in state.pods))
     assert NodeState.from_json(json.loads(json.dumps(state.to_json()))) == state
@@ -333,13 +334,7 @@ async def test_paths_devices_and_isolation_in_each_mode(start_node, plugins, man
         pytest.skip(f"mode {chosen} left out on this machine: {obstacles[chosen]}")
     one = await start_node(mode=chosen)
     plugin = await plugins(one.layout.device_plugin_dir, ids=IDS)
-    plugin.response = {
-        "devices": [
-            pb.DeviceSpec(container_path=path, host_path="/dev/null", permissions="rw")
-            for path in ("/dev/sgx_enclave", "/dev/sgx/enclave")
-        ],
-        "mounts": [pb.Mount(container_path="/var/run/aesmd", host_path="/var/run/aesmd", read_only=True)],
-    }
+    plugin.response = {"devices": [null_device("/dev/sgx_enclave"), null_device("/dev/sgx/enclave")], "mounts": [AESMD]}
     await plugin.register()
     (one.layout.aesm_socket.parent / "marker").write_text("node's aesmd\n")
     checks = """

@@ -66,14 +66,13 @@ def test_a_node_that_has_only_names_of_others_is_clean_unless_it_was_ours(count)
 def test_what_is_offered_long_after_our_plugins_end_is_anothers():
     made = node("0", "0", resources={ENCLAVE: "110"})
     assert stale_resources(made) == StaleResources("a", Stage.OFFERED, (EPC, ENCLAVE))
-    assert stale_resources(made, passed=FOREIGN_AFTER_SECONDS) == StaleResources("a", Stage.DEAD, (EPC,), (ENCLAVE,))
-    assert stale_resources(node("162", "162"), passed=FOREIGN_AFTER_SECONDS) == StaleResources(
-        "a", Stage.CLEAN, (), (EPC,)
-    )
-    kept = node("162", "0", resources={ENCLAVE: "110"})
-    assert stale_resources(kept, passed=FOREIGN_AFTER_SECONDS) == StaleResources("a", Stage.KEPT, (EPC,), (ENCLAVE,))
-    silent = node("162", "162", ready=False)
-    assert stale_resources(silent, passed=FOREIGN_AFTER_SECONDS) == StaleResources("a", Stage.SILENT, (EPC,))
+    for one, found in (
+        (made, StaleResources("a", Stage.DEAD, (EPC,), (ENCLAVE,))),
+        (node("162", "162"), StaleResources("a", Stage.CLEAN, (), (EPC,))),
+        (node("162", "0", resources={ENCLAVE: "110"}), StaleResources("a", Stage.KEPT, (EPC,), (ENCLAVE,))),
+        (node("162", "162", ready=False), StaleResources("a", Stage.SILENT, (EPC,))),
+    ):
+        assert stale_resources(one, passed=FOREIGN_AFTER_SECONDS) == found
 
 
 def test_a_name_whose_devices_are_all_ill_is_not_removed():

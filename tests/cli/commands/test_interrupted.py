@@ -4,15 +4,13 @@ import json
 import os
 import re
 import signal
-from types import SimpleNamespace
 
 import click
 import pytest
 
 from confcom.errors import ExitCode
 from testkit.cli_output import commands_in, error_of
-from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.objects import EPC, SYSTEM
+from testkit.fake_cluster.objects import SYSTEM
 
 
 def interrupt(*_):
@@ -170,15 +168,12 @@ def test_of_what_was_never_enabled_nothing_is_said_to_be_removed(confcom, cluste
     assert told("interrupted-during-removal", "disable")["why"] != never["why"]
 
 
-def abort(*_, **__):
+def abort():
     raise click.Abort
 
 
-def test_ctrl_c_at_the_question_changes_nothing(confcom, enabled, monkeypatch, told):
-    enabled.objects.append(make.pod("user", on="a", limits={EPC: 10}))
-    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
-    monkeypatch.setattr("confcom.cli.commands.disable.sys", terminal)
-    monkeypatch.setattr(click, "confirm", abort)
+def test_ctrl_c_at_the_question_changes_nothing(enabled, asked, told):
+    asked(abort)
     told("interrupted-before-change", "disable")
     assert enabled.find("DaemonSet", namespace=SYSTEM)
 

@@ -3,16 +3,14 @@
 import copy
 import re
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
-import click
 import pytest
 
 from confcom.addon.release.history import LONGEST_CHANGE_SECONDS
 from confcom.errors import ExitCode
 from testkit.cli_output import commands_in
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.objects import EPC, SYSTEM
+from testkit.fake_cluster.objects import SYSTEM
 
 
 def begin(cluster, status="pending-upgrade", *, ago=20.0, revision=2):
@@ -106,17 +104,15 @@ def test_a_node_is_not_labelled_by_the_second_one(confcom, enabled):
     assert enabled.node("b")["metadata"]["labels"] != make.SIMULATED
 
 
-def test_one_that_begins_while_somebody_is_asked_is_not_disturbed(confcom, enabled, monkeypatch):
-    enabled.objects.append(make.pod("user", on="a", limits={EPC: 10}))
+def test_one_that_begins_while_somebody_is_asked_is_not_disturbed(confcom, enabled, asked):
     seen = []
 
-    def agree(*_, **__):
+    def agree():
         begin(enabled)
         seen.extend(state(enabled))
         return True
 
-    monkeypatch.setattr("confcom.cli.commands.disable.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
-    monkeypatch.setattr(click, "confirm", agree)
+    asked(agree)
     confcom.error(ExitCode.REFUSED, "change-running", "disable")
     assert state(enabled) == tuple(seen)
 
