@@ -81,10 +81,13 @@ def test_no_policy(render):
         assert sorted(name for kind, name in render(one) if kind == "ValidatingAdmissionPolicy") == left
 
 
-def test_the_policies_of_the_root_are_one_and_are_about_its_maker(render):
+def test_the_policies_of_the_root_are_one_and_are_about_its_maker_and_one_of_them_stays(render):
     manifests = render()
-    spec = manifests["ValidatingAdmissionPolicy", ROOT_POLICY]["spec"]
-    assert manifests["ValidatingAdmissionPolicy", ROOT_HOOK_POLICY]["spec"] == spec
+    policies = {name: one for (kind, name), one in manifests.items() if kind == "ValidatingAdmissionPolicy"}
+    hooks = [name for name, one in policies.items() if "helm.sh/hook" in one["metadata"].get("annotations", {})]
+    assert hooks == [ROOT_HOOK_POLICY]
+    spec = policies[ROOT_POLICY]["spec"]
+    assert policies[ROOT_HOOK_POLICY]["spec"] == spec
     assert spec["failurePolicy"] == "Fail"
     (condition,) = spec["matchConditions"]
     (subject,) = manifests["RoleBinding", JOB_ACCOUNT]["subjects"]
@@ -97,15 +100,6 @@ def test_the_policies_of_the_root_are_one_and_are_about_its_maker(render):
     for name in (ROOT_POLICY, ROOT_HOOK_POLICY):
         binding = manifests["ValidatingAdmissionPolicyBinding", name]["spec"]
         assert binding == {"policyName": name, "validationActions": ["Deny"]}
-
-
-def test_one_of_the_roots_policies_stays(render):
-    hooks = [
-        name
-        for (kind, name), one in render().items()
-        if kind == "ValidatingAdmissionPolicy" and "helm.sh/hook" in one["metadata"].get("annotations", {})
-    ]
-    assert hooks == [ROOT_HOOK_POLICY]
 
 
 def test_the_network_policy_is_about_the_daemons_and_their_port(render, values_file):
