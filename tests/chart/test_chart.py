@@ -27,6 +27,8 @@ from testkit.chart_manifests import (
 )
 
 ROOT = Path(__file__).parent.parent.parent
+MIXED = "simulated.enabled=true,simulated.besideHardware=true"
+EVERYTHING = f"{MIXED},serviceMonitor.enabled=true,networkPolicy.enabled=true"
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +43,7 @@ def job(manifests):
     return manifest
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        "simulated.enabled=true",
-        "quoteHelper.enabled=false",
-        "simulated.enabled=true,simulated.besideHardware=true,serviceMonitor.enabled=true,networkPolicy.enabled=true",
-    ],
-)
+@pytest.mark.parametrize("settings", ["simulated.enabled=true", "quoteHelper.enabled=false", EVERYTHING])
 def test_lint(helm, chart, settings):
     done = helm("lint", "--strict", chart, "--set", f"image.registry=registry.test,{settings}")
     assert done.returncode == 0, done.stdout
@@ -329,11 +324,7 @@ def scalars(thing):
 
 
 def test_names_that_look_like_numbers_stay_text(helm, chart):
-    beside = "simulated.besideHardware=true"
-    registry = "image.registry=registry.test"
-    more = ("serviceMonitor.enabled=true", "networkPolicy.enabled=true")
-    everything = (registry, "simulated.enabled=true", beside, *more)
-    sets = [word for one in everything for word in ("--set", one)]
+    sets = ["--set", f"image.registry=registry.test,{EVERYTHING}"]
     classes = ["--set-string", "devicePlugin.priorityClassName=1", "--set-string", "quoteHelper.priorityClassName=1"]
     done = helm("template", "1234", chart, "--namespace", "5678", *sets, *classes)
     assert done.returncode == 0, done.stderr

@@ -32,6 +32,7 @@ def entry(manager, fields, operation="Update", **more):
     return {"manager": manager, "operation": operation, "time": f"T-{manager}", "fieldsV1": fields} | more
 
 
+EMPTY = {"name": "a", "emptyDir": {}}
 RELEASE = {"f:metadata": {"f:annotations": {"f:meta.helm.sh/release-name": {}}}}
 HELM = entry("helm", container({".": {}, "f:image": {}, "f:name": {}}), "Apply")
 
@@ -66,13 +67,8 @@ def test_quantities_are_compared_by_value(wanted, live):
         ({}, {"dnsPolicy": "ClusterFirst", "restartPolicy": "Always"}),
         ({"tolerations": [{"key": "a"}]}, {"tolerations": [{"key": "a", "operator": "Equal"}]}),
         (
-            {"volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "secret": {"secretName": "s"}}]},
-            {
-                "volumes": [
-                    {"name": "b", "secret": {"secretName": "s", "defaultMode": 420}},
-                    {"name": "a", "emptyDir": {}},
-                ]
-            },
+            {"volumes": [EMPTY, {"name": "b", "secret": {"secretName": "s"}}]},
+            {"volumes": [{"name": "b", "secret": {"secretName": "s", "defaultMode": 420}}, EMPTY]},
         ),
     ],
 )
@@ -243,29 +239,16 @@ def test_what_was_added_is_handed_over_to_helm():
     status = entry("kube-controller-manager", {"f:status": {}}, subresource="status")
     edited = entry("kubectl-edit", container({"f:image": {}, "f:env": {".": {}, 'k:{"name":"A"}': {".": {}}}}))
     after = handing_over([HELM, status, edited], (*CONTAINER, "env"))
-    assert after == [
-        HELM
-        | {
-            "fieldsV1": container(
-                {".": {}, "f:image": {}, "f:name": {}, "f:env": {".": {}, 'k:{"name":"A"}': {".": {}}}}
-            )
-        },
-        status,
-        entry("kubectl-edit", container({"f:image": {}})),
-    ]
+    env = {".": {}, 'k:{"name":"A"}': {".": {}}}
+    taken = HELM | {"fieldsV1": container({".": {}, "f:image": {}, "f:name": {}, "f:env": env})}
+    assert after == [taken, status, entry("kubectl-edit", container({"f:image": {}}))]
 
 
 def test_who_has_nothing_left_is_taken_out_and_an_entry_for_helm_made_if_there_is_none():
     old = entry("helm", container({"f:image": {}}))
-    after = handing_over(
-        [
-            entry("a", container({"f:env": {}})),
-            old,
-            entry("b", pod_spec({"f:hostPID": {}}), "Apply", apiVersion="apps/v1"),
-        ],
-        (*CONTAINER, "env"),
-        ("spec", "template", "spec", "hostPID"),
-    )
+    applied_by_b = entry("b", pod_spec({"f:hostPID": {}}), "Apply", apiVersion="apps/v1")
+    managed = [entry("a", container({"f:env": {}})), old, applied_by_b]
+    after = handing_over(managed, (*CONTAINER, "env"), ("spec", "template", "spec", "hostPID"))
     assert [(one["manager"], one["operation"]) for one in after] == [("helm", "Update"), ("helm", "Apply")]
     assert after[1]["fieldsV1"] == pod_spec({"f:containers": {KEY: {"f:env": {}}}, "f:hostPID": {}})
 

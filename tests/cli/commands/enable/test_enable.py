@@ -5,7 +5,7 @@ import json
 import pytest
 
 from confcom.errors import ExitCode
-from testkit.cli_output import rows_of
+from testkit.cli_output import error_of, rows_of
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC, SYSTEM
 
@@ -151,8 +151,9 @@ def test_each_daemon_set_that_cannot_make_its_pods_is_told_once(confcom, cluster
             daemon["status"] = {"observedGeneration": 1, "desiredNumberScheduled": 1, "numberAvailable": 0}
 
     cluster.on_tick = refuse
-    done = confcom("enable", "--simulated", "--timeout", "30")
+    done = confcom("enable", "--simulated", "--timeout", "30", "-o", "json")
     assert done.exit_code == ExitCode.NOT_READY
+    assert error_of(done)["code"] == "daemons-not-ready"
     bad = [row for row in rows_of(done) if row[0] == "!!"]
     assert [subject for _, subject, _ in bad] == [f"DaemonSet {SYSTEM}/{name}" for name in names]
     assert all(row[2].endswith(f"FailedCreate: no room for {name}") for row, name in zip(bad, names, strict=True))

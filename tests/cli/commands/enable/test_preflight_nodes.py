@@ -123,8 +123,10 @@ def test_a_node_that_is_tainted_later_is_a_warning_to_an_update(confcom, enabled
 
 def test_a_node_that_is_not_ready_is_a_warning(confcom, cluster):
     cluster.objects.append(make.node("c", make.SIMULATED, ready=False))
-    document = confcom.document("enable", "--simulated", "--dry-run")
-    assert [one["code"] for one in document["findings"] if one["outcome"] != "ok"] == ["node-not-ready"]
+    found = [
+        one for one in confcom.document("enable", "--simulated", "--dry-run")["findings"] if one["outcome"] != "ok"
+    ]
+    assert [(one["check"], one["code"]) for one in found] == [(NODES, "node-not-ready")]
 
 
 def test_an_update_is_told_which_node_it_waits_for(confcom, enabled):

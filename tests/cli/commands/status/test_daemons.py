@@ -138,6 +138,7 @@ def test_what_fails_is_no_update(confcom, enabled, fault):
     fault(enabled)
     for one in enabled.find("DaemonSet"):
         one["status"]["numberAvailable"] = 0
+    assert confcom.problems()
     assert UPDATE not in confcom("status").stdout
     assert confcom.unwell()["update_in_progress"] is False
 
@@ -181,11 +182,7 @@ def test_pods_that_the_kubelet_evicted_say_why(confcom, enabled):
     for node in ("a", "b"):
         enabled.node(node)["status"]["conditions"].append(pressed)
     pressure, plugin, helper, *others = confcom.problems()
-    assert codes([pressure, plugin, helper]) == [
-        ("a", "node-pressure"),
-        ("a", "daemon-missing"),
-        ("a", "daemon-missing"),
-    ]
+    assert codes([pressure, plugin, helper]) == [("a", "node-pressure"), *[("a", "daemon-missing")] * 2]
     for problem, component in ((plugin, "device-plugin"), (helper, "quote-helper")):
         assert names[component] in problem["problem"]
         assert problem["problem"].endswith(f"rejected: Evicted: {LOW}")
@@ -212,16 +209,13 @@ def another(cluster, component, name, *, age, revision="", status=None):
 
 
 def test_of_several_rejected_pods_the_newest_says_why(confcom, enabled):
-    helper = enabled.daemon("quote-helper")
-    rejected = [
-        another(enabled, "quote-helper", name, age=age, status=make.rejected(why))
-        for name, age, why in (("h2", 2, "newest"), ("h1", 9, "older"))
-    ]
-    enabled.objects += rejected
-    enabled.objects.remove(helper)
+    newest = another(enabled, "quote-helper", "h2", age=2, status=make.rejected("newest"))
+    older = another(enabled, "quote-helper", "h1", age=9, status=make.rejected("older"))
+    enabled.objects.remove(enabled.daemon("quote-helper"))
+    enabled.objects += [newest, older]
     problem = confcom.problem("daemon-missing", node="a")
     assert problem.endswith("h2 is rejected: UnexpectedAdmissionError: newest")
-    rejected[0]["status"] = {"phase": "Failed"}
+    newest["status"] = {"phase": "Failed"}
     assert confcom.problem("daemon-missing", node="a").endswith("h2 is rejected")
 
 
