@@ -170,6 +170,7 @@ def test_enable_makes_another_root_tells_it_and_waits_for_the_helpers(confcom, d
     started = deleted.now
     done = confcom.ok("enable", "--simulated", "-o", "json")
     assert json.loads(done.stdout)["changed"] is True
+    assert deleted.find("Secret", SECRET["metadata"]["name"])
     assert "Secret confcom-simulated-platform, ConfigMap confcom-simulated-root" in done.stderr
     assert NEW in done.stderr
     assert "confcom simulation export" in commands_in(done.stderr)
