@@ -6,11 +6,26 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from click.testing import CliRunner
+
+from confcom.cli.add_on_options import Machine
+from confcom.cli.group import cli
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from click.testing import Result
+
+    from testkit.fake_cluster.cluster import FakeCluster
 
 ROW = re.compile(r"  (ok|\.\.|!!)  (\S.*)")
 """A row of the progress display without a terminal: mark and subject, then the state."""
+
+
+def run_confcom(cluster: FakeCluster, arguments: Sequence[object], **more: Any) -> Result:
+    """Run the command on a cluster in memory; the terminal is a pipe."""
+    machine = Machine(cluster.run, cluster.clock, cluster.sleep, terminal=False)
+    return CliRunner().invoke(cli, list(map(str, arguments)), obj=machine, catch_exceptions=False, **more)
 
 
 def error_of(done: Result) -> dict[str, Any]:
@@ -25,17 +40,18 @@ def commands_in(text: str) -> list[str]:
     return re.findall(r"`(confcom [^`]+)`", text)
 
 
-def findings_of(done: Result) -> dict[str, tuple[str, str]]:
-    """Return outcome and code of each check, with `-o json`; of several findings of a check, those of the last."""
-    return {one["check"]: (one["outcome"], one["code"]) for one in json.loads(done.stdout)["findings"]}
+def findings_of(document: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return outcome and code of each check; of several findings of a check, those of the last."""
+    return {one["check"]: (one["outcome"], one["code"]) for one in document["findings"]}
+
+
+def finding_of(document: dict[str, Any], check: str) -> dict[str, str]:
+    """Return the only finding of this check."""
+    (finding,) = [one for one in document["findings"] if one["check"] == check]
+    return finding
 
 
 def rows_of(done: Result) -> list[tuple[str, ...]]:
     """Return the rows that were shown while the command waited: mark, the parts of the subject, and the state."""
     shown = filter(None, map(ROW.fullmatch, done.stderr.splitlines()))
     return [(row[1], *row[2].split("  ")) for row in shown]
-
-
-def problems_of(done: Result) -> set[str]:
-    """Return the codes of the problems that `confcom status -o json` reports."""
-    return {one["code"] for one in json.loads(done.stdout)["problem_details"]}

@@ -1,7 +1,8 @@
-"""kubectl and helm as programs: those of the cluster for tests, if they were built on this machine, or the system's."""
+"""kubectl and helm: those that were built on this machine for the cluster, or the system's; and stand-ins."""
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 
@@ -19,3 +20,8 @@ def find_kubectl():
 def find_helm():
     """None if there is none; the newest major version, so no other one such as helm-3-..."""
     return _newest(f"helm-{'[0-9a-f]' * 16}/helm")
+
+
+def saying(stdout=b"", stderr=b"", code=0):
+    """What runs a program that says this, whatever it is asked."""
+    return lambda arguments, /, **_: subprocess.CompletedProcess(arguments, code, stdout, stderr)

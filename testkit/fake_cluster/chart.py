@@ -6,6 +6,7 @@ tests/chart/test_fake_chart.py holds it against the real one.
 import hashlib
 import json
 
+from confcom.addon.model.chart_objects import POLICY_ANNOTATION
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import HELPER_EPC, PROVISION, SYSTEM
 
@@ -123,8 +124,10 @@ def _image(values, key):
 
 
 def _plugin(values, suffix, selector=make.SIMULATED, args=("--simulated",)):
-    image = _image(values, "devicePlugin")
-    return _installed(make.daemon_set(f"device-plugin{suffix}", selector, args=args, image=image))
+    made = make.daemon_set(f"device-plugin{suffix}", selector, args=args, image=_image(values, "devicePlugin"))
+    if values.get("provision", {}).get("policy", True):
+        made["metadata"]["annotations"] = {POLICY_ANNOTATION: POLICY}
+    return _installed(made)
 
 
 def _helper(values, suffix):

@@ -1,17 +1,6 @@
-"""A cluster of a thousand nodes and four thousand pods, and what the real command makes of it.
-
-As a program (python -m testkit.fake_cluster.large) it runs `confcom status` as a process, with a kubectl and a
-helm that print these objects, and tells lines, seconds of CPU and peak memory.
-"""
+"""A cluster of a thousand nodes and four thousand pods."""
 
 import copy
-import json
-import os
-import resource
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import ENCLAVE, EPC, HARDWARE, HELPER_EPC, PROVISION, SYSTEM
@@ -20,17 +9,6 @@ NODES, TENANTS = 1000, 2000
 OFFERED = {EPC: 162, ENCLAVE: 1024, HELPER_EPC: 6, PROVISION: 1024}
 REVISION = {"controller-revision-hash": "1"}
 SILENT = {"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting node status."}
-WEIGHT = 4000
-"""Bytes that each object has beside what is looked at, as real ones do."""
-PROGRAM = """#!/bin/sh
-case "$0 $*" in
-  *helm*history*) cat {folder}/history;;
-  *helm*manifest*) ;;
-  *nodes,daemonsets*) cat {folder}/everything;;
-  *current-context*) echo large;;
-  *events*|*get*) echo '{{"kind": "List", "items": []}}';;
-esac
-"""
 
 
 def name(number):
@@ -94,40 +72,3 @@ def cluster(nodes=NODES, tenants=TENANTS, *, silent=0, failing=0, waiting=0):
         status = make.unschedulable(message) if pending else None
         found.append(make.pod(f"web-{number:05}", on=where, owner=owner, limits=limits, status=copy.deepcopy(status)))
     return found
-
-
-def measure(objects, *options):
-    """What the command printed, its seconds of CPU, and the peak MiB of it and of those before it."""
-    heavy = [one | {"metadata": one["metadata"] | {"annotations": {"a": "x" * WEIGHT}}} for one in objects]
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "everything").write_text(json.dumps({"kind": "List", "items": heavy}))
-        Path(folder, "history").write_text('[{"revision": 1, "status": "deployed", "description": ""}]')
-        for program in ("kubectl", "helm"):
-            Path(folder, program).write_text(PROGRAM.format(folder=folder))
-            Path(folder, program).chmod(0o755)
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            [sys.executable, "-m", "confcom", "status", *options],
-            env=os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, after.ru_maxrss / 1024
-
-
-if __name__ == "__main__":
-    CASES = {
-        "well": cluster(),
-        "half": cluster(silent=250, failing=250, waiting=1000),
-        "all": cluster(silent=500, failing=500, waiting=1000),
-    }
-    for case, objects in CASES.items():
-        done, seconds, peak = measure(objects, *sys.argv[1:])
-        size = len(done.stdout)
-        sys.stdout.write(
-            f"{case:5} {len(done.stdout.splitlines()):5} lines {size:8} bytes {seconds:5.1f} s {peak:5.0f} MiB\n"
-        )
-        if size < 20_000:
-            sys.stdout.write(done.stdout + done.stderr)

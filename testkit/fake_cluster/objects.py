@@ -9,6 +9,15 @@ HARDWARE = {"feature.node.kubernetes.io/cpu-security.sgx.enabled": "true"}
 SYSTEM = "confcom-system"
 
 
+def name_of(one):
+    return one["kind"], one["metadata"]["name"]
+
+
+def plural_of(one):
+    kind = one["kind"].lower()
+    return f"{kind.removesuffix('y')}ies" if kind.endswith("y") else f"{kind}s"
+
+
 class Counted(dict):
     """An object that counts how often it is read."""
 
@@ -40,48 +49,20 @@ def labels(component, instance="confcom"):
 
 
 def daemon_set(component, selector=SIMULATED, *, args=("--simulated",), namespace=SYSTEM, image="", limits=(), **more):
-    spec = {
-        "nodeSelector": dict(selector),
-        "containers": [
-            {
-                "name": component,
-                "image": image or f"confcom/{component}:0.1.0",
-                "args": list(args),
-                "resources": {"limits": dict(limits)},
-            }
-        ],
-    }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": {
-            "name": f"confcom-{component}",
-            "namespace": namespace,
-            "labels": labels(component),
-            "generation": 1,
-        },
-        "spec": {"template": {"metadata": {"labels": labels(component)}, "spec": spec | more}},
-        "status": {},
-    }
+    container = {"name": component, "image": image or f"confcom/{component}:0.1.0", "args": list(args)}
+    container["resources"] = {"limits": dict(limits)}
+    pod = {"nodeSelector": dict(selector), "containers": [container]} | more
+    metadata = {"name": f"confcom-{component}", "namespace": namespace, "labels": labels(component), "generation": 1}
+    spec = {"template": {"metadata": {"labels": labels(component)}, "spec": pod}}
+    return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec, "status": {}}
 
 
 def pod(name, *, namespace="default", on="", owner=None, limits=(), status=None, labels=(), image="app:1", uid=""):
-    references = [{"kind": owner[0], "name": owner[1], "controller": True}] if owner else []
-    return {
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "uid": uid or f"uid-{name}",
-            "labels": dict(labels),
-            "ownerReferences": references,
-        },
-        "spec": {
-            "nodeName": on,
-            "containers": [{"name": "main", "image": image, "resources": {"limits": dict(limits)}}],
-        },
-        "status": status or running(),
-    }
+    container = {"name": "main", "image": image, "resources": {"limits": dict(limits)}}
+    spec = {"nodeName": on, "containers": [container]}
+    made = controller("Pod", name, owner=owner, spec=spec, status=status or running(), namespace=namespace)
+    made["metadata"] |= {"uid": uid or f"uid-{name}", "labels": dict(labels)}
+    return made
 
 
 STARTED = "2026-11-24T12:31:00Z"

@@ -9,26 +9,26 @@ from pathlib import Path
 import pytest
 import yaml
 
+from testkit.cluster_programs import find_helm
+
 CHART = Path(__file__).parent.parent.parent / "charts" / "confcom"
 SIMULATED = "simulated.enabled=true"
 REGISTRY = "registry.test"
 
 
-def find_helm():
+def chosen_helm():
     named = os.environ.get("HELM")
     if named:
         found = shutil.which(named)
         if not found:
             pytest.fail(f"the environment variable HELM is {named!r}, and that is no program")
         return found
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "confcom" / "tools"
-    built = sorted(cache.glob("helm-*/helm"), key=lambda path: path.stat().st_mtime)
-    return shutil.which("helm") or (str(built[-1]) if built else None)
+    return find_helm()
 
 
 @pytest.fixture(scope="session")
 def helm(tmp_path_factory):
-    program = find_helm()
+    program = chosen_helm()
     if program is None:
         pytest.skip(
             "no helm 4: name one by the environment variable HELM, put it on PATH, or build it with `make e2e-up`"
@@ -47,6 +47,11 @@ def helm(tmp_path_factory):
 @pytest.fixture(scope="session")
 def chart():
     return CHART
+
+
+@pytest.fixture(scope="session")
+def aks():
+    return CHART / "values-aks.yaml"
 
 
 @pytest.fixture(scope="session")

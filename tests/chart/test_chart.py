@@ -27,6 +27,8 @@ from testkit.chart_manifests import (
 )
 
 ROOT = Path(__file__).parent.parent.parent
+MIXED = "simulated.enabled=true,simulated.besideHardware=true"
+EVERYTHING = f"{MIXED},serviceMonitor.enabled=true,networkPolicy.enabled=true"
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +43,7 @@ def job(manifests):
     return manifest
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        "simulated.enabled=true",
-        "quoteHelper.enabled=false",
-        "simulated.enabled=true,simulated.besideHardware=true,serviceMonitor.enabled=true,networkPolicy.enabled=true",
-    ],
-)
+@pytest.mark.parametrize("settings", ["simulated.enabled=true", "quoteHelper.enabled=false", EVERYTHING])
 def test_lint(helm, chart, settings):
     done = helm("lint", "--strict", chart, "--set", f"image.registry=registry.test,{settings}")
     assert done.returncode == 0, done.stdout
@@ -77,10 +72,7 @@ def test_nothing_else_is_installed(manifests):
         ),
     }
     placed = {kind for (kind, _), manifest in manifests.items() if manifest["metadata"].get("namespace") == "sgx"}
-    assert {kind for kind, _ in manifests} - placed == {
-        "ValidatingAdmissionPolicy",
-        "ValidatingAdmissionPolicyBinding",
-    }
+    assert {kind for kind, _ in manifests} - placed == {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 
 
 def test_versions_are_one():
@@ -92,10 +84,11 @@ def test_versions_are_one():
 # Security.
 
 
-def test_every_container_is_confined_and_its_exceptions_are_these(manifests):
+def test_every_container_is_confined_but_for_these_and_tells_in_its_status_why_it_failed(manifests):
     exceptions = {}
     for pod in pods(manifests).values():
         for name, container in containers(pod).items():
+            assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
             assert context["readOnlyRootFilesystem"] is True
@@ -108,12 +101,6 @@ def test_every_container_is_confined_and_its_exceptions_are_these(manifests):
             if added or not context["runAsNonRoot"]:
                 exceptions[name] = (context["runAsUser"], added)
     assert exceptions == {"device-plugin": (0, []), "aesmd-directory": (0, ["CHOWN", "FOWNER"])}
-
-
-def test_a_container_that_failed_tells_why_in_its_status(manifests):
-    for pod in pods(manifests).values():
-        for container in containers(pod).values():
-            assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
 
 
 def host_paths(pod):
@@ -242,21 +229,18 @@ def test_without_a_helper_nothing_is_set_aside_or_made_for_it(render):
     }
 
 
-@pytest.mark.parametrize("name", [PLUGIN, HELPER])
-def test_the_new_one_serves_before_the_old_one_ends(manifests, name):
-    strategy = manifests["DaemonSet", name]["spec"]["updateStrategy"]
-    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
-
-
 def test_daemons_have_the_time_that_they_take_to_end(manifests):
     assert daemon(manifests, PLUGIN)["terminationGracePeriodSeconds"] > PLUGIN_STOP_SECONDS
     assert daemon(manifests, HELPER)["terminationGracePeriodSeconds"] > HELPER_STOP_SECONDS
 
 
 @pytest.mark.parametrize("name", [PLUGIN, HELPER])
-def test_no_update_waits_for_a_timer_of_the_daemonset_controller(manifests, name):
+def test_the_new_one_serves_before_the_old_one_ends_and_no_timer_of_the_controller_is_needed(manifests, name):
     """With maxSurge it can lose the one that minReadySeconds needs: docs/explanation/updates-and-faults.md."""
-    assert "minReadySeconds" not in manifests["DaemonSet", name]["spec"]
+    spec = manifests["DaemonSet", name]["spec"]
+    rolling = {"maxSurge": 1, "maxUnavailable": 0}
+    assert spec["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
+    assert "minReadySeconds" not in spec
 
 
 def test_the_helper_reads_the_clusters_root(manifests):
@@ -340,11 +324,7 @@ def scalars(thing):
 
 
 def test_names_that_look_like_numbers_stay_text(helm, chart):
-    beside = "simulated.besideHardware=true"
-    registry = "image.registry=registry.test"
-    more = ("serviceMonitor.enabled=true", "networkPolicy.enabled=true")
-    everything = (registry, "simulated.enabled=true", beside, *more)
-    sets = [word for one in everything for word in ("--set", one)]
+    sets = ["--set", f"image.registry=registry.test,{EVERYTHING}"]
     classes = ["--set-string", "devicePlugin.priorityClassName=1", "--set-string", "quoteHelper.priorityClassName=1"]
     done = helm("template", "1234", chart, "--namespace", "5678", *sets, *classes)
     assert done.returncode == 0, done.stderr

@@ -81,11 +81,7 @@ def fill_policy(spec):
         fill(rule, scope="*")
 
 
-FILLERS = {
-    "DaemonSet": fill_daemon_set,
-    "Service": fill_service,
-    "ValidatingAdmissionPolicy": fill_policy,
-}
+FILLERS = {"DaemonSet": fill_daemon_set, "Service": fill_service, "ValidatingAdmissionPolicy": fill_policy}
 
 
 def keys_of(name, item):

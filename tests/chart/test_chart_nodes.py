@@ -93,8 +93,8 @@ def test_a_selector_of_ones_own(plain_render, values_file):
     assert daemon(plain_render("simulated.enabled=true", values=values), HELPER)["nodeSelector"] == {"a.b/fake": "yes"}
 
 
-def test_aks(plain_render, chart):
-    pod = daemon(plain_render(HARDWARE, values=chart / "values-aks.yaml"), PLUGIN)
+def test_aks(plain_render, aks):
+    pod = daemon(plain_render(HARDWARE, values=aks), PLUGIN)
     assert "nodeSelector" not in pod
     (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     ((key, sizes),) = [(one["key"], one["values"]) for one in term["matchExpressions"] if one["operator"] == "In"]
@@ -103,8 +103,8 @@ def test_aks(plain_render, chart):
     assert len(set(sizes)) == len(sizes)
 
 
-def test_terms_are_for_hardware_nodes(render, chart):
-    manifests = render(BESIDE, values=chart / "values-aks.yaml")
+def test_terms_are_for_hardware_nodes(render, aks):
+    manifests = render(BESIDE, values=aks)
     assert daemon(manifests, f"{HELPER}-simulated")["nodeSelector"] == {SIMULATED_LABEL: "true"}
     assert "affinity" not in daemon(manifests, f"{HELPER}-simulated")
     assert "nodeSelector" not in daemon(manifests, PLUGIN)
@@ -124,8 +124,8 @@ def test_placement_of_one_component(render, values_file, component, name, other)
     assert all(one["tolerations"] == [TAINT] for pod_name, one in pods(manifests).items() if pod_name != name)
 
 
-def test_terms_and_affinity_are_both_kept(plain_render, values_file, chart):
-    terms = yaml.safe_load((chart / "values-aks.yaml").read_text())
+def test_terms_and_affinity_are_both_kept(plain_render, values_file, aks):
+    terms = yaml.safe_load((aks).read_text())
     spread = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
     pod = daemon(plain_render(HARDWARE, values=values_file({**terms, "devicePlugin": {"affinity": spread}})), PLUGIN)
     assert set(pod["affinity"]) == {"nodeAffinity", "podAntiAffinity"}

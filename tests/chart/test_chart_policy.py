@@ -39,13 +39,9 @@ def test_the_policy_denies_and_fails_closed(policy, render):
     assert binding == {"policyName": POLICY, "validationActions": ["Deny"]}
 
 
-def test_init_containers_count(policy):
-    limited = {one["name"]: one["expression"] for one in policy["spec"]["variables"]}["limited"]
-    assert "object.spec.initContainers" in limited
-
-
-def test_a_limit_of_nothing_asks_for_nothing(policy):
+def test_init_containers_count_and_a_limit_of_nothing_asks_for_nothing(policy):
     guarded = {one["name"]: one["expression"] for one in policy["spec"]["variables"]}
+    assert "object.spec.initContainers" in guarded["limited"]
     asked = "name in c.resources.limits && quantity(c.resources.limits[name]).isGreaterThan(quantity('0'))"
     assert all(asked in guarded[name] for name in ("provision", "helperEpc"))
 
@@ -85,10 +81,13 @@ def test_no_policy(render):
         assert sorted(name for kind, name in render(one) if kind == "ValidatingAdmissionPolicy") == left
 
 
-def test_the_policies_of_the_root_are_one_and_are_about_its_maker(render):
+def test_the_policies_of_the_root_are_one_and_are_about_its_maker_and_one_of_them_stays(render):
     manifests = render()
-    spec = manifests["ValidatingAdmissionPolicy", ROOT_POLICY]["spec"]
-    assert manifests["ValidatingAdmissionPolicy", ROOT_HOOK_POLICY]["spec"] == spec
+    policies = {name: one for (kind, name), one in manifests.items() if kind == "ValidatingAdmissionPolicy"}
+    hooks = [name for name, one in policies.items() if "helm.sh/hook" in one["metadata"].get("annotations", {})]
+    assert hooks == [ROOT_HOOK_POLICY]
+    spec = policies[ROOT_POLICY]["spec"]
+    assert policies[ROOT_HOOK_POLICY]["spec"] == spec
     assert spec["failurePolicy"] == "Fail"
     (condition,) = spec["matchConditions"]
     (subject,) = manifests["RoleBinding", JOB_ACCOUNT]["subjects"]
@@ -101,15 +100,6 @@ def test_the_policies_of_the_root_are_one_and_are_about_its_maker(render):
     for name in (ROOT_POLICY, ROOT_HOOK_POLICY):
         binding = manifests["ValidatingAdmissionPolicyBinding", name]["spec"]
         assert binding == {"policyName": name, "validationActions": ["Deny"]}
-
-
-def test_one_of_the_roots_policies_stays(render):
-    hooks = [
-        name
-        for (kind, name), one in render().items()
-        if kind == "ValidatingAdmissionPolicy" and "helm.sh/hook" in one["metadata"].get("annotations", {})
-    ]
-    assert hooks == [ROOT_HOOK_POLICY]
 
 
 def test_the_network_policy_is_about_the_daemons_and_their_port(render, values_file):

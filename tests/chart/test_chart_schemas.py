@@ -63,10 +63,10 @@ def checker(version):
 
 
 @pytest.fixture(scope="module", params=[*VALUES, "aks"])
-def manifests(plain_render, chart, version, request):
+def manifests(plain_render, aks, version, request):
     more = ("--kube-version", f"{version}.0")
     if request.param == "aks":
-        return plain_render(*VALUES["hardware"], values=chart / "values-aks.yaml", more=more)
+        return plain_render(*VALUES["hardware"], values=aks, more=more)
     return plain_render(*VALUES[request.param], more=more)
 
 
@@ -95,9 +95,7 @@ def test_what_it_would_refuse_is_seen(checker, plain_render):
         place[path[-1]] = value
         assert len(checker.problems(wrong)) == 1, path
     del manifest["spec"]["selector"]
-    assert checker.problems(manifest) == [
-        "apps/v1/DaemonSet $.spec: 'selector' is a required property",
-    ]
+    assert checker.problems(manifest) == ["apps/v1/DaemonSet $.spec: 'selector' is a required property"]
 
 
 def test_each_file_is_of_its_version():

@@ -21,6 +21,8 @@ INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 ON_AKS = {INSTANCE_TYPE: "Standard_DC4s_v3"}
 ON_HARDWARE = {NFD_LABEL: "true"}
 TO_SIMULATE = {SIMULATED_LABEL: "true"}
+BOTH_NODES = {"hw-1": ON_HARDWARE, "sim-1": TO_SIMULATE}
+FAKE_SELECTOR = {"simulated": {"nodeSelector": {SIMULATED_LABEL: None, "example.com/fake": "yes"}}}
 KINDS = {
     "v1": ("Node", "ServiceAccount"),
     "apps/v1": ("DaemonSet",),
@@ -125,6 +127,20 @@ def upgrade(cluster, plain_template, refused, tmp_path):
     return run
 
 
+@pytest.fixture
+def refusal(cluster, installed, upgrade):
+    """What the chart says when it refuses an upgrade by this code, from these settings to those."""
+
+    def run(code, nodes, before, after, *, had=None, **options):
+        cluster.nodes = nodes
+        installed(*before, values=had)
+        found, told = upgrade(*after, **options)
+        assert found == code
+        return told
+
+    return run
+
+
 def test_an_upgrade_that_changes_no_nodes(cluster, installed, upgrade):
     cluster.nodes = {"hw-1": ON_HARDWARE, "sim-1": TO_SIMULATE, "other": {}}
     installed(*BESIDE)
@@ -135,63 +151,46 @@ def test_an_upgrade_that_changes_no_nodes(cluster, installed, upgrade):
     assert upgrade(*BESIDE) == ALLOWED
 
 
-def test_beside_hardware_a_hardware_node_is_told_the_label_of_hardware(cluster, installed, upgrade, values_file):
-    cluster.nodes = {"hw-1": ON_HARDWARE, "sim-1": TO_SIMULATE}
-    installed(*BESIDE)
-    code, told = upgrade(*BESIDE, values=values_file(OWN_SELECTOR))
-    assert code == LOSES
+def test_beside_hardware_a_hardware_node_is_told_the_label_of_hardware(refusal, values_file):
+    told = refusal(LOSES, BOTH_NODES, BESIDE, BESIDE, values=values_file(OWN_SELECTOR))
     assert f"kubectl label node hw-1 {OWN_LABEL}=yes" in told
     assert f"kubectl label node hw-1 {NFD_LABEL}-" in told
     assert SIMULATED_LABEL not in told
     assert "sim-1" not in told
 
 
-def test_the_label_of_the_other_platform_does_not_keep_a_nodes_daemons(cluster, installed, upgrade, values_file):
-    cluster.nodes = {"hw-1": ON_HARDWARE | TO_SIMULATE}
-    installed(*BESIDE)
-    code, told = upgrade(*BESIDE, values=values_file(OWN_SELECTOR))
-    assert code == LOSES
+def test_the_label_of_the_other_platform_does_not_keep_a_nodes_daemons(cluster, refusal, upgrade, values_file):
+    nodes = {"hw-1": ON_HARDWARE | TO_SIMULATE}
+    told = refusal(LOSES, nodes, BESIDE, BESIDE, values=values_file(OWN_SELECTOR))
     assert f"kubectl label node hw-1 {OWN_LABEL}=yes" in told
     cluster.nodes["hw-1"] = ON_HARDWARE | {OWN_LABEL: "yes"}
     assert upgrade(*BESIDE, values=values_file(OWN_SELECTOR)) == ALLOWED
 
 
 @pytest.mark.parametrize("label", [{OWN_LABEL: "no"}, {}], ids=["another value", "none"])
-def test_of_all_labels_each_must_have_its_value(cluster, installed, upgrade, values_file, label):
+def test_of_all_labels_each_must_have_its_value(cluster, refusal, upgrade, values_file, label):
     both = values_file({"nodeSelector": {NFD_LABEL: "true", OWN_LABEL: ""}})
-    cluster.nodes = {"hw-1": ON_HARDWARE | label}
-    installed(*HARDWARE)
-    assert upgrade(*HARDWARE, values=both)[0] == LOSES
+    refusal(LOSES, {"hw-1": ON_HARDWARE | label}, HARDWARE, HARDWARE, values=both)
     cluster.nodes = {"hw-1": ON_HARDWARE | {OWN_LABEL: ""}}
     assert upgrade(*HARDWARE, values=both) == ALLOWED
 
 
-def test_a_simulated_node_is_told_the_label_of_simulation(cluster, installed, upgrade, values_file):
-    cluster.nodes = {"hw-1": ON_HARDWARE, "sim-1": TO_SIMULATE}
-    installed(*BESIDE)
-    fake = values_file({"simulated": {"nodeSelector": {SIMULATED_LABEL: None, "example.com/fake": "yes"}}})
-    code, told = upgrade(*BESIDE, values=fake)
-    assert code == LOSES
+def test_a_simulated_node_is_told_the_label_of_simulation(refusal, values_file):
+    told = refusal(LOSES, BOTH_NODES, BESIDE, BESIDE, values=values_file(FAKE_SELECTOR))
     assert "kubectl label node sim-1 example.com/fake=yes" in told
     assert f"kubectl label node sim-1 {SIMULATED_LABEL}-" in told
     assert "hw-1" not in told
 
 
-def test_terms_for_hardware_say_nothing_of_simulated_nodes(cluster, installed, upgrade, values_file, chart):
-    cluster.nodes = {"aks-1": ON_AKS, "sim-1": TO_SIMULATE}
-    installed(*BESIDE, values=chart / "values-aks.yaml")
-    fake = values_file({"simulated": {"nodeSelector": {SIMULATED_LABEL: None, "example.com/fake": "yes"}}})
-    code, told = upgrade(*BESIDE, values=chart / "values-aks.yaml", more=("--values", fake))
-    assert code == LOSES
+def test_terms_for_hardware_say_nothing_of_simulated_nodes(refusal, values_file, aks):
+    nodes, fake = {"aks-1": ON_AKS, "sim-1": TO_SIMULATE}, values_file(FAKE_SELECTOR)
+    told = refusal(LOSES, nodes, BESIDE, BESIDE, had=aks, values=aks, more=("--values", fake))
     assert "kubectl label node sim-1 example.com/fake=yes" in told
 
 
-def test_a_simulated_node_that_would_become_hardware_is_not_told_to_be_both(cluster, installed, upgrade, values_file):
-    cluster.nodes = {"node-1": ON_HARDWARE}
+def test_a_simulated_node_that_would_become_hardware_is_not_told_to_be_both(cluster, refusal, upgrade, values_file):
     before = values_file({"simulated": {"nodeSelector": {SIMULATED_LABEL: None, NFD_LABEL: "true"}}})
-    installed(*SIMULATED, values=before)
-    code, told = upgrade(*BESIDE)
-    assert code == CHANGES
+    told = refusal(CHANGES, {"node-1": ON_HARDWARE}, SIMULATED, BESIDE, had=before)
     assert "node-1" in told
     assert f"kubectl -n {SYSTEM} delete daemonset {PLUGIN}" in told
     assert "kubectl label" not in told
@@ -202,11 +201,8 @@ def test_a_simulated_node_that_would_become_hardware_is_not_told_to_be_both(clus
 
 
 @pytest.mark.parametrize(("before", "suffix"), [(SIMULATED, ""), (BESIDE, "-simulated")])
-def test_the_end_of_simulation_is_refused_while_nodes_simulate(cluster, installed, upgrade, before, suffix):
-    cluster.nodes = {"sim-1": TO_SIMULATE, "hw-1": ON_HARDWARE}
-    installed(*before)
-    code, told = upgrade(*HARDWARE)
-    assert code == LOSES
+def test_the_end_of_simulation_is_refused_while_nodes_simulate(cluster, refusal, upgrade, before, suffix):
+    told = refusal(LOSES, BOTH_NODES, before, HARDWARE)
     assert "sim-1" in told
     assert "--set simulated.enabled=true" in told
     assert ("--set simulated.besideHardware=true" in told) is (before == BESIDE)
@@ -221,11 +217,8 @@ def test_the_end_of_simulation_is_refused_while_nodes_simulate(cluster, installe
 
 
 @pytest.mark.parametrize("before", [HARDWARE, BESIDE])
-def test_hardware_with_a_label_is_not_replaced_by_simulation(cluster, installed, upgrade, before):
-    cluster.nodes = {"hw-1": ON_HARDWARE, "sim-1": TO_SIMULATE}
-    installed(*before)
-    code, told = upgrade(*SIMULATED)
-    assert code == HARDWARE_TOO
+def test_hardware_with_a_label_is_not_replaced_by_simulation(cluster, refusal, upgrade, before):
+    told = refusal(HARDWARE_TOO, dict(BOTH_NODES), before, SIMULATED)
     assert "(hw-1)" in told
     assert "--set simulated.besideHardware=true" in told
     assert f"kubectl label node hw-1 {NFD_LABEL}-" in told
@@ -236,20 +229,16 @@ def test_hardware_with_a_label_is_not_replaced_by_simulation(cluster, installed,
     assert upgrade(*SIMULATED) == ALLOWED
 
 
-def test_a_node_that_runs_the_hardware_plugin_is_hardware_whatever_else_it_is_labelled(cluster, installed, upgrade):
+def test_a_node_that_runs_the_hardware_plugin_is_hardware_whatever_else_it_is_labelled(cluster, refusal, upgrade):
     cluster.nodes = {"hw-1": ON_HARDWARE | TO_SIMULATE}
     assert upgrade(*SIMULATED) == ALLOWED
-    installed(*HARDWARE)
-    code, told = upgrade(*SIMULATED)
-    assert code == HARDWARE_TOO
+    told = refusal(HARDWARE_TOO, cluster.nodes, HARDWARE, SIMULATED)
     assert f"kubectl label node hw-1 {NFD_LABEL}-" in told
 
 
-def test_a_plugin_that_another_label_chose_is_to_be_deleted(cluster, installed, upgrade, values_file):
-    cluster.nodes = {"own-1": {OWN_LABEL: "yes"}, "hw-1": ON_HARDWARE}
-    installed(*HARDWARE, values=values_file(OWN_SELECTOR))
-    code, told = upgrade(*SIMULATED)
-    assert code == HARDWARE_TOO
+def test_a_plugin_that_another_label_chose_is_to_be_deleted(refusal, values_file):
+    nodes = {"own-1": {OWN_LABEL: "yes"}, "hw-1": ON_HARDWARE}
+    told = refusal(HARDWARE_TOO, nodes, HARDWARE, SIMULATED, had=values_file(OWN_SELECTOR))
     assert "(own-1, hw-1)" in told
     assert f"kubectl label node hw-1 {NFD_LABEL}-" in told
     assert f"kubectl -n {SYSTEM} delete daemonset {PLUGIN}\n" in told
@@ -258,26 +247,23 @@ def test_a_plugin_that_another_label_chose_is_to_be_deleted(cluster, installed, 
 # By terms, whose nodes only the DaemonSet's own count tells.
 
 
-def test_terms_are_not_given_beside_simulation_alone(cluster, upgrade, chart):
+def test_terms_are_not_given_beside_simulation_alone(cluster, upgrade, aks):
     cluster.nodes = {"sim-1": TO_SIMULATE}
-    code, told = upgrade(*SIMULATED, values=chart / "values-aks.yaml")
+    code, told = upgrade(*SIMULATED, values=aks)
     assert code == "hardware-chosen-and-simulated"
     assert "--set simulated.besideHardware=true" in told
     assert "nodeSelectorTerms=[]" in told
-    assert upgrade(*BESIDE, values=chart / "values-aks.yaml") == ALLOWED
+    assert upgrade(*BESIDE, values=aks) == ALLOWED
     none = ("--set-json", "nodeSelectorTerms=[]")
-    assert upgrade(*SIMULATED, values=chart / "values-aks.yaml", more=none) == ALLOWED
+    assert upgrade(*SIMULATED, values=aks, more=none) == ALLOWED
 
 
-def test_hardware_installed_by_terms_is_not_replaced_by_simulation(cluster, installed, upgrade, chart):
-    cluster.nodes = {"aks-1": ON_AKS}
-    installed(*HARDWARE, values=chart / "values-aks.yaml")
-    code, told = upgrade(*SIMULATED)
-    assert code == HARDWARE_TOO
+def test_hardware_installed_by_terms_is_not_replaced_by_simulation(cluster, refusal, upgrade, aks):
+    told = refusal(HARDWARE_TOO, {"aks-1": ON_AKS}, HARDWARE, SIMULATED, had=aks)
     assert "--set simulated.besideHardware=true" in told
     assert f"kubectl -n {SYSTEM} delete daemonset {PLUGIN}\n" in told
     assert "kubectl label" not in told
-    assert upgrade(*BESIDE, values=chart / "values-aks.yaml") == ALLOWED
+    assert upgrade(*BESIDE, values=aks) == ALLOWED
     cluster.daemon_sets[PLUGIN]["status"]["desiredNumberScheduled"] = 0
     assert upgrade(*SIMULATED) == ALLOWED
     cluster.daemon_sets = {}
@@ -285,21 +271,18 @@ def test_hardware_installed_by_terms_is_not_replaced_by_simulation(cluster, inst
 
 
 @pytest.mark.parametrize("settings", [HARDWARE, BESIDE])
-def test_terms_that_are_forgotten(cluster, installed, upgrade, chart, settings):
-    cluster.nodes = {"aks-1": ON_AKS}
-    installed(*HARDWARE, values=chart / "values-aks.yaml")
-    code, told = upgrade(*settings)
-    assert code == LOSES
+def test_terms_that_are_forgotten(cluster, refusal, upgrade, aks, settings):
+    told = refusal(LOSES, {"aks-1": ON_AKS}, HARDWARE, settings, had=aks)
     assert "values-aks.yaml" in told
     assert "kubectl label" not in told
-    assert upgrade(*settings, values=chart / "values-aks.yaml") == ALLOWED
+    assert upgrade(*settings, values=aks) == ALLOWED
     cluster.daemon_sets[PLUGIN]["status"]["desiredNumberScheduled"] = 0
     assert upgrade(*settings) == ALLOWED
 
 
-def test_other_terms_are_taken_at_their_word(cluster, installed, upgrade, chart, values_file):
+def test_other_terms_are_taken_at_their_word(cluster, installed, upgrade, aks, values_file):
     cluster.nodes = {"aks-1": ON_AKS}
-    installed(*HARDWARE, values=chart / "values-aks.yaml")
+    installed(*HARDWARE, values=aks)
     other = values_file({"nodeSelectorTerms": [{"matchExpressions": [{"key": "pool", "operator": "Exists"}]}]})
     assert upgrade(*HARDWARE, values=other) == ALLOWED
     assert upgrade(*BESIDE, values=other) == ALLOWED

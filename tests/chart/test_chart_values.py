@@ -48,6 +48,8 @@ def test_a_digest_decides(render, tag, reference):
 
 FROM_ANYWHERE = "images-from-anywhere"
 PLUGIN_DIGEST, HELPER_DIGEST = (f"{daemon}.image.digest={DIGEST}" for daemon in ("devicePlugin", "quoteHelper"))
+PLUGIN_REGISTRY, HELPER_REGISTRY = "devicePlugin.image.registry=a.example", "quoteHelper.image.registry=b.example"
+PLUGIN_IMAGE, HELPER_IMAGE = "confcom/device-plugin:0.1.0", "confcom/quote-helper:0.1.0"
 HELPERLESS = "quoteHelper.enabled=false"
 
 
@@ -59,8 +61,8 @@ def images_of(manifests):
     ("settings", "lacking"),
     [
         ((), {"devicePlugin": "confcom/device-plugin", "quoteHelper": "confcom/quote-helper"}),
-        (("devicePlugin.image.registry=a.example",), {"quoteHelper": "confcom/quote-helper"}),
-        (("quoteHelper.image.registry=a.example",), {"devicePlugin": "confcom/device-plugin"}),
+        ((PLUGIN_REGISTRY,), {"quoteHelper": "confcom/quote-helper"}),
+        ((HELPER_REGISTRY,), {"devicePlugin": "confcom/device-plugin"}),
         ((PLUGIN_DIGEST,), {"quoteHelper": "confcom/quote-helper"}),
         ((HELPER_DIGEST,), {"devicePlugin": "confcom/device-plugin"}),
         ((HELPERLESS,), {"devicePlugin": "confcom/device-plugin"}),
@@ -83,21 +85,9 @@ def test_an_image_from_anywhere_is_refused_with_what_to_write(template, refused,
 @pytest.mark.parametrize(
     ("settings", "plugin", "helper"),
     [
-        (
-            ("image.registry=docker.io",),
-            "docker.io/confcom/device-plugin:0.1.0",
-            "docker.io/confcom/quote-helper:0.1.0",
-        ),
-        (
-            ("devicePlugin.image.registry=a.example", "quoteHelper.image.registry=b.example"),
-            "a.example/confcom/device-plugin:0.1.0",
-            "b.example/confcom/quote-helper:0.1.0",
-        ),
-        (
-            ("devicePlugin.image.registry=a.example", HELPER_DIGEST),
-            "a.example/confcom/device-plugin:0.1.0",
-            f"confcom/quote-helper@{DIGEST}",
-        ),
+        (("image.registry=docker.io",), f"docker.io/{PLUGIN_IMAGE}", f"docker.io/{HELPER_IMAGE}"),
+        ((PLUGIN_REGISTRY, HELPER_REGISTRY), f"a.example/{PLUGIN_IMAGE}", f"b.example/{HELPER_IMAGE}"),
+        ((PLUGIN_REGISTRY, HELPER_DIGEST), f"a.example/{PLUGIN_IMAGE}", f"confcom/quote-helper@{DIGEST}"),
         ((PLUGIN_DIGEST, HELPER_DIGEST), f"confcom/device-plugin@{DIGEST}", f"confcom/quote-helper@{DIGEST}"),
         (
             ("devicePlugin.image.repository=a.example/b/plugin", "quoteHelper.image.repository=localhost/helper"),
@@ -113,8 +103,8 @@ def test_an_image_whose_registry_or_content_is_named(plain_render, settings, plu
 
 
 def test_the_helpers_image_is_not_asked_for_where_it_does_not_run(plain_render):
-    images = images_of(plain_render(HELPERLESS, "devicePlugin.image.registry=a.example", registry=""))
-    assert images == {PLUGIN: "a.example/confcom/device-plugin:0.1.0"}
+    images = images_of(plain_render(HELPERLESS, PLUGIN_REGISTRY, registry=""))
+    assert images == {PLUGIN: f"a.example/{PLUGIN_IMAGE}"}
 
 
 def test_an_upgrade_of_a_release_without_a_registry_is_refused_the_same(template, refused):
@@ -192,11 +182,7 @@ def test_no_selector_is_not_every_node(template, values_file, section, label):
     ("settings", "code", "parts"),
     [
         ((), "simulation-not-consented", ["--set simulated.enabled=true", "--set quoteHelper.enabled=false"]),
-        (
-            ("simulated.besideHardware=true",),
-            "beside-hardware-without-simulation",
-            ["--set simulated.enabled=true"],
-        ),
+        (("simulated.besideHardware=true",), "beside-hardware-without-simulation", ["--set simulated.enabled=true"]),
         (
             (
                 "simulated.enabled=true",
@@ -262,10 +248,10 @@ def test_the_memory_of_a_helper_that_does_not_run_is_not_looked_at(plain_templat
     assert not plain_template("quoteHelper.enabled=false", "quoteHelper.resources.limits.memory=16Mi").returncode
 
 
-def test_two_conditions_for_nodes_are_refused(plain_template, refused, values_file, chart):
+def test_two_conditions_for_nodes_are_refused(plain_template, refused, values_file, aks):
     required = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
     values = values_file({"devicePlugin": {"affinity": required}, "quoteHelper": {"enabled": False}})
-    done = plain_template(values=values, more=("--values", chart / "values-aks.yaml"))
+    done = plain_template(values=values, more=("--values", aks))
     assert refused(done) == "two-node-conditions"
     assert plain_template(values=values).returncode == 0
 

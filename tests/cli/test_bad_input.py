@@ -144,12 +144,11 @@ def of_files():
             f"enable: values: {kind}": Case(("enable", "--dry-run", "--values", file), programs=ANSWERING),
             f"enable: chart: {kind}": Case(("enable", "--dry-run", "--chart", file), programs=ANSWERING),
         }
-        if kind not in {"missing", "a directory", "escapes"}:
-            found[f"simulation create: {kind}"] = Case(("simulation", "create", file))
         if kind not in {"missing", "a directory"}:
             found[f"playground node: {kind}"] = Case(("playground", "node", "--dir", file))
             found[f"playground get: {kind}"] = Case(("playground", "get", "--dir", file))
         if kind not in {"missing", "a directory", "escapes"}:
+            found[f"simulation create: {kind}"] = Case(("simulation", "create", file))
             found[f"demo: {kind}"] = Case(("demo", "--dir", file))
             found[f"export: {kind}"] = Case(("simulation", "export", "--state-dir", "platform", file))
     return found
@@ -304,40 +303,38 @@ def test_a_mistake_is_told_as_json_if_that_is_asked_for(command, option, run):
 
 
 FAILING = {
-    "enable": Case(("enable", "--simulated")),
-    "status": Case(("status",)),
-    "update": Case(("update",)),
-    "rollback": Case(("rollback",)),
-    "disable": Case(("disable",)),
-    "quote": Case(("quote", "--report-data", "00", "--socket", "missing")),
-    "inspect": Case(("inspect", "missing")),
-    "verify": Case(("verify", "missing", "--root", "intel")),
-    "simulation create": Case(("simulation", "create", "empty.bin")),
-    "simulation show": Case(("simulation", "show", "--state-dir", "missing")),
-    "simulation export": Case(("simulation", "export", "out")),
-    "playground apply": Case(("playground", "apply", "--dir", "missing", "binary.bin")),
-    "playground get": Case(("playground", "get", "--dir", "missing")),
-    "playground delete": Case(("playground", "delete", "--dir", "missing", "pod", "a")),
-    "playground images": Case(("playground", "images", "--dir", "missing")),
-    "demo": Case(("demo", "--dir", "empty.bin")),
+    "enable": ["--simulated"],
+    "quote": ["--socket", "missing"],
+    "inspect": ["missing"],
+    "verify": ["missing"],
+    "simulation create": ["empty.bin"],
+    "simulation export": ["out"],
+    "playground apply": ["binary.bin"],
+    "playground delete": ["pod", "a"],
+    "demo": ["--dir", "empty.bin"],
 }
+"""What makes commands fail that do not fail without it."""
 
 
 @pytest.mark.parametrize("command", RESULT)
 def test_an_error_is_told_as_json_if_that_is_asked_for(command, run):
-    case = FAILING[command]
-    done = run(Case((*case.arguments, "--output", "json")))
+    done = run(Case((*command.split(), *RESULT[command], *FAILING.get(command, ()), "--output", "json")))
     error = json.loads(done.stdout)["error"]
     assert set(error) == {"code", "what", "why", "do", "exit_code"}
     assert error["exit_code"] == done.returncode != 0
     assert error["what"] in done.stderr.decode() or command == "verify"
 
 
-def test_a_bug_is_told_as_an_error_and_its_traceback_only_when_it_is_asked_for(run, tmp_path):
+@pytest.fixture
+def path(tmp_path):
+    """PYTHONPATH with a folder before the others."""
+    return os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+
+
+def test_a_bug_is_told_as_an_error_and_its_traceback_only_when_it_is_asked_for(run, tmp_path, path):
     (tmp_path / "sitecustomize.py").write_text(
         "import confcom.verify.files\nconfcom.verify.files.read_quote = lambda path: {}['a bug']\n"
     )
-    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
     done = run(Case(("inspect", str(QUOTE), "-o", "json"), environ={"PYTHONPATH": path}))
     assert done.returncode == ExitCode.FAILED
     error = json.loads(done.stdout)["error"]
@@ -349,18 +346,14 @@ def test_a_bug_is_told_as_an_error_and_its_traceback_only_when_it_is_asked_for(r
     assert b"Traceback" in run(Case(("inspect", str(QUOTE)), environ=environ)).stderr
 
 
-def test_ctrl_c_while_it_is_imported_ends_it_quietly(run, tmp_path):
+KILLER = f"#!{sys.executable}\nimport os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)\n"
+
+
+@pytest.mark.parametrize("at", ["import", "status", "export"])
+def test_ctrl_c_while_it_is_imported_or_kubectl_works_ends_it_quietly(at, run, tmp_path, path):
     (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
-    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    done = run(Case(("status",), environ={"PYTHONPATH": path}))
-    assert (done.returncode, done.stdout) == (ExitCode.INTERRUPTED, b"")
-    assert len(done.stderr.splitlines()) <= 1
-
-
-@pytest.mark.parametrize("command", ["status", "export"])
-def test_ctrl_c_while_kubectl_works_ends_it_quietly(command, run):
-    kubectl = f"#!{sys.executable}\nimport os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)\n"
-    done = run(Case(tuple(CLUSTER[command]), programs={"kubectl": kubectl.encode()}))
+    importing = Case(("status",), environ={"PYTHONPATH": path})
+    done = run(importing if at == "import" else Case(tuple(CLUSTER[at]), programs={"kubectl": KILLER.encode()}))
     assert (done.returncode, done.stdout) == (ExitCode.INTERRUPTED, b"")
     assert len(done.stderr.splitlines()) <= 1
 

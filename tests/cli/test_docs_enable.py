@@ -11,10 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from click.testing import CliRunner
-
-from confcom.cli.add_on_options import Machine
-from confcom.cli.group import cli
+from testkit.cli_output import run_confcom
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.cluster import FakeCluster
 from testkit.fake_cluster.objects import EPC
@@ -60,16 +57,13 @@ class Story:
             self.cluster.objects.append(
                 make.pod("sgx-test-x7b", on="worker-1", owner=("Job", "sgx-test"), limits={EPC: 10})
             )
+        cluster = self.cluster
         if "worker-3" in arguments:  # of a cluster where nothing is enabled yet
-            return self._run(FakeCluster(objects=[make.node("worker-3")]), arguments)
+            cluster = FakeCluster(objects=[make.node("worker-3")])
         if "strict" in arguments:
             nodes = [make.node("worker-1", make.SIMULATED), make.node("worker-2")]
-            return self._run(FakeCluster(objects=nodes + self.cluster.find("Namespace")), arguments)
-        return self._run(self.cluster, arguments)
-
-    def _run(self, cluster, arguments):
-        machine = Machine(cluster.run, cluster.clock, cluster.sleep, terminal=False)
-        return CliRunner().invoke(cli, arguments, obj=machine, catch_exceptions=False).output
+            cluster = FakeCluster(objects=nodes + self.cluster.find("Namespace"))
+        return run_confcom(cluster, arguments).output
 
     def block(self, text):
         commands = [line for line in text.splitlines() if line.startswith("$ ")]

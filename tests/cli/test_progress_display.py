@@ -86,15 +86,9 @@ def test_on_a_terminal_the_last_state_stays(monkeypatch):
 
 
 def test_findings_say_why_and_what_to_do():
-    lines = list(
-        finding_lines(
-            [
-                Finding(Check.HELM, Outcome.OK, "v4", code="helm-supported"),
-                Finding(Check.API_SERVER, Outcome.FAILED, "away\n", why="refused", remedy="wait", code="x"),
-            ]
-        )
-    )
-    assert lines == [
+    well = Finding(Check.HELM, Outcome.OK, "v4", code="helm-supported")
+    failed = Finding(Check.API_SERVER, Outcome.FAILED, "away\n", why="refused", remedy="wait", code="x")
+    assert list(finding_lines([well, failed])) == [
         "  ok       helm        v4",
         "  FAILED   API server  away\\n",
         "           why: refused",

@@ -9,10 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from confcom.cli.commands.demo import _advice
+from confcom.cli.commands import demo
+from confcom.cli.group import cli
 from confcom.playground.api.client import NodeClient
 from confcom.playground.api.views import Phase
+from confcom.playground.demo import sequence
+from confcom.playground.demo.commands import StepError
 from confcom.playground.demo.context import examples_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -96,7 +100,7 @@ def test_what_keep_advises_works(play, tmp_path):
     verdicts = []
 
     def follow(context):
-        advice = _advice(context).splitlines()
+        advice = demo._advice(context).splitlines()
         first = next(number for number, line in enumerate(advice) if "AesmClient" in line)
         program = "\n".join(line.strip() for line in advice[first : first + 6])
         subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
@@ -130,12 +134,6 @@ def test_a_folder_in_use_is_refused(demo_process, short_folder):
 
 
 def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch, signal_handlers):
-    from click.testing import CliRunner
-
-    from confcom.cli.group import cli
-    from confcom.playground.demo import sequence
-    from confcom.playground.demo.commands import StepError
-
     def broken(context, notes):
         raise StepError("the machine is on fire", why="a test said so", remedy="call somebody")
 
@@ -210,12 +208,6 @@ def test_nothing_is_imported_from_the_current_directory(demo_process, tmp_path):
 
 
 def test_a_step_that_takes_long_says_so(monkeypatch, signal_handlers):
-    from click.testing import CliRunner
-
-    from confcom.cli.commands import demo
-    from confcom.cli.group import cli
-    from confcom.playground.demo import sequence
-
     monkeypatch.setattr(demo, "PROGRESS_SECONDS", 0.05)
     monkeypatch.setattr(sequence, "STEPS", (sequence.Step("A slow step", lambda *_: time.sleep(0.5)),))
     result = CliRunner().invoke(cli, ["demo"])

@@ -61,17 +61,19 @@ class SignalsWhileStarting(Commands):
         return process
 
 
-def test_a_command_interrupted_while_it_starts_is_ended(interrupts):
+@pytest.fixture
+def commands(interrupts):
     sleeper = (sys.executable, "-c", "import time; time.sleep(60)")
-    commands = SignalsWhileStarting({}, replacements={"sleep": sleeper}, interrupts=interrupts)
+    return SignalsWhileStarting({}, replacements={"sleep": sleeper}, interrupts=interrupts)
+
+
+def test_a_command_interrupted_while_it_starts_is_ended(commands):
     with pytest.raises(SystemExit):
         commands.run("sleep")
     assert commands.started.pop().returncode == -signal.SIGKILL
 
 
-def test_a_daemon_interrupted_while_it_starts_is_ended(interrupts, tmp_path):
-    sleeper = (sys.executable, "-c", "import time; time.sleep(60)")
-    commands = SignalsWhileStarting({}, replacements={"sleep": sleeper}, interrupts=interrupts)
+def test_a_daemon_interrupted_while_it_starts_is_ended(commands, tmp_path):
     with pytest.raises(SystemExit), ProcessGroup(tmp_path / "demo", commands, owns_folder=True) as processes:
         processes.start("sleeper", "sleep")
     assert commands.started.pop().returncode == -signal.SIGTERM

@@ -56,17 +56,19 @@ main()
 """
 
 
-def failure(report):
-    """The number of the step that failed, after all others held, and its error."""
-    assert not report.ok
-    assert [step.ok for step in report.steps] == [True] * (len(report.steps) - 1) + [False]
-    return report.steps[-1].number, report.steps[-1].error
+@pytest.fixture
+def fails(play):
+    """Plays, expects that this step fails with this code after all others held, and gives its error."""
 
+    def run(number, code, **options):
+        report = play(**options)
+        assert not report.ok
+        assert [step.ok for step in report.steps] == [True] * (len(report.steps) - 1) + [False]
+        error = report.steps[-1].error
+        assert (report.steps[-1].number, error["code"]) == (number, code)
+        return error
 
-def fails_at(report):
-    """The number of the step that failed, and the code of its error."""
-    number, error = failure(report)
-    return number, error["code"]
+    return run
 
 
 def be_impatient(context):
@@ -94,10 +96,16 @@ def patched(script):
     return instead
 
 
-def test_undisturbed_it_holds(play):
+def test_undisturbed_it_holds_and_nothing_of_the_machine_is_touched(play):
+    def machine():
+        devices = sorted(entry.name for entry in Path("/dev").iterdir())
+        return devices, Path("/run/aesmd").exists(), Path("/proc/self/mounts").read_text()
+
+    before = machine()
     report = play()
     assert report.ok, report.steps[-1].error
     assert len(report.steps) == 6
+    assert machine() == before
 
 
 @pytest.mark.parametrize(
@@ -108,7 +116,7 @@ def test_undisturbed_it_holds(play):
         ("node", 4, 6, "command-failed"),
     ],
 )
-def test_a_daemon_is_killed(play, name, after, step, code):
+def test_a_daemon_is_killed(fails, name, after, step, code):
     def act(context):
         process = context.processes.running[name].process
         process.send_signal(signal.SIGKILL)
@@ -116,43 +124,39 @@ def test_a_daemon_is_killed(play, name, after, step, code):
         if code == "job-too-slow":
             be_impatient(context)
 
-    assert fails_at(play(after=(after, act))) == (step, code)
+    fails(step, code, after=(after, act))
 
 
-def test_plugin_that_never_registers(play, patched, short_folder):
+def test_plugin_that_never_registers(fails, patched, short_folder):
     short_folder.mkdir()
     lost = f'position = sys.argv.index("--device-plugin-dir") + 1\nsys.argv[position] = {str(short_folder)!r}'
-    assert fails_at(play(instead=patched("device-plugin", lost), patience=3)) == (2, "not-ready-in-time")
+    fails(2, "not-ready-in-time", instead=patched("device-plugin", lost), patience=3)
 
 
-def test_plugin_that_ends_at_once(play, script):
-    number, error = failure(play(instead={"device-plugin": script("raise SystemExit('no EPC here')")}))
-    assert (number, error["code"]) == (2, "process-ended")
+def test_plugin_that_ends_at_once(fails, script):
+    error = fails(2, "process-ended", instead={"device-plugin": script("raise SystemExit('no EPC here')")})
     assert "device-plugin" in error["what"]
     assert "no EPC here" in error["why"]
 
 
-def test_helper_that_is_never_ready(play, script):
+def test_helper_that_is_never_ready(fails, script):
     instead = {"quote-helper": script("import time; time.sleep(60)")}
-    assert fails_at(play(instead=instead, patience=2)) == (2, "not-ready-in-time")
+    fails(2, "not-ready-in-time", instead=instead, patience=2)
 
 
-def test_platform_that_cannot_be_made(play, script):
-    number, error = failure(play(instead={"simulation": script("raise SystemExit('disk full')")}))
-    assert (number, error["code"]) == (1, "command-failed")
+def test_platform_that_cannot_be_made(fails, script):
+    error = fails(1, "command-failed", instead={"simulation": script("raise SystemExit('disk full')")})
     assert "disk full" in error["why"]
 
 
 @pytest.mark.parametrize("offset", [20, 48 + 64, 48 + 320, 500, 700], ids=["header", "mrenclave", "data", "key", "qe"])
-def test_quote_with_a_flipped_byte(play, script, with_image, offset):
+def test_quote_with_a_flipped_byte(fails, script, with_image, offset):
     program = " ".join(script(FLIPPED.format(offset=offset), "flip"))
-    number, error = failure(play(instead=with_image(program)))
-    assert (number, error["code"]) == (5, "verdict-differs")
-    assert " not-authentic " in error["what"]
+    assert " not-authentic " in fails(5, "verdict-differs", instead=with_image(program))["what"]
 
 
-def test_wrong_root_trusted(play, script):
-    assert fails_at(play(instead={"simulation": script(WRONG_ROOT)})) == (5, "verdict-differs")
+def test_wrong_root_trusted(fails, script):
+    fails(5, "verdict-differs", instead={"simulation": script(WRONG_ROOT)})
 
 
 @pytest.mark.parametrize(
@@ -164,8 +168,8 @@ def test_wrong_root_trusted(play, script):
         ("[]", "output-not-json"),
     ],
 )
-def test_verifier_that_accepts_everything(play, script, answer, code):
-    assert fails_at(play(instead={"verify": script(f"print({answer!r})")})) == (5, code)
+def test_verifier_that_accepts_everything(fails, script, answer, code):
+    fails(5, code, instead={"verify": script(f"print({answer!r})")})
 
 
 @pytest.mark.parametrize(
@@ -179,33 +183,20 @@ def test_verifier_that_accepts_everything(play, script, answer, code):
     ],
     ids=["EPC is not released", "the scheduler lets everything in"],
 )
-def test_node_that_counts_wrongly(play, patched, patch, code):
+def test_node_that_counts_wrongly(fails, patched, patch, code):
     impatience = be_impatient if code == "job-too-slow" else lambda _: None
-    assert fails_at(play(instead=patched("playground", patch), after=(5, impatience))) == (6, code)
+    fails(6, code, instead=patched("playground", patch), after=(5, impatience))
 
 
-def test_job_that_exits_1(play, script, with_image):
-    number, error = failure(play(instead=with_image(" ".join(script("raise SystemExit(1)", "failing")))))
-    assert (number, error["code"]) == (4, "job-ended-otherwise")
-    assert "exit code 1" in error["why"]
+def test_job_that_exits_1(fails, script, with_image):
+    instead = with_image(" ".join(script("raise SystemExit(1)", "failing")))
+    assert "exit code 1" in fails(4, "job-ended-otherwise", instead=instead)["why"]
 
 
-def test_job_that_prints_no_quote(play, with_image):
-    assert fails_at(play(instead=with_image(f"{sys.executable} -c pass"))) == (4, "no-quote")
+def test_job_that_prints_no_quote(fails, with_image):
+    fails(4, "no-quote", instead=with_image(f"{sys.executable} -c pass"))
 
 
-def test_quote_of_another_enclave(play, with_image):
+def test_quote_of_another_enclave(fails, with_image):
     program = f"{sys.executable} -m confcom.sample_workload --enclave impostor"
-    number, error = failure(play(instead=with_image(program)))
-    assert (number, error["code"]) == (5, "verdict-differs")
-    assert " authentic-not-authorised " in error["what"]
-
-
-def test_nothing_of_the_machine_is_touched(play):
-    def machine():
-        devices = sorted(entry.name for entry in Path("/dev").iterdir())
-        return devices, Path("/run/aesmd").exists(), Path("/proc/self/mounts").read_text()
-
-    before = machine()
-    assert play().ok
-    assert machine() == before
+    assert " authentic-not-authorised " in fails(5, "verdict-differs", instead=with_image(program))["what"]

@@ -31,6 +31,20 @@ def environment(tmp_path):
 
 
 @pytest.fixture
+def install(folder, environment):
+    """Puts programs before those of the machine: scripts, by name."""
+
+    def put(**programs):
+        (folder / "bin").mkdir()
+        for name, script in programs.items():
+            (folder / "bin" / name).write_text(script)
+            (folder / "bin" / name).chmod(0o755)
+        environment["PATH"] = f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"
+
+    return put
+
+
+@pytest.fixture
 def start(environment, folder):
     """Runs a command in a terminal of its own, until the test is over."""
     started = []

@@ -13,12 +13,11 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from click.testing import CliRunner
 
-from confcom.cli.add_on_options import Machine
 from confcom.cli.group import cli
 from confcom.device_plugin import settings as plugin
 from confcom.quote_helper import settings as helper
+from testkit.cli_output import run_confcom
 from testkit.cluster_programs import find_helm, find_kubectl
 from testkit.documentation import PAGES, ROOT, blocks, commands
 from testkit.fake_cluster import objects as make
@@ -100,11 +99,6 @@ def story_cluster(page):
 def mixed_cluster():
     """One that simulates beside hardware is another one."""
     return FakeCluster(objects=[make.node("metal-1", make.HARDWARE), make.node("worker-1", make.SIMULATED)])
-
-
-def run_confcom(cluster, arguments):
-    machine = Machine(cluster.run, cluster.clock, cluster.sleep, terminal=False)
-    return CliRunner().invoke(cli, arguments, obj=machine, catch_exceptions=False)
 
 
 @pytest.mark.parametrize("page", CLUSTER_PAGES)

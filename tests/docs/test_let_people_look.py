@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
 from confcom.addon.preflight.permissions import is_cluster_wide, plural
 from confcom.addon.workloads.refused_pods import API_VERSIONS
-from confcom.cli.add_on_options import Machine
-from confcom.cli.group import cli
 from confcom.errors import ExitCode
+from testkit.cli_output import run_confcom
 from testkit.documentation import blocks
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.cluster import FakeCluster
@@ -96,19 +94,13 @@ def cluster():
     """One where `status` has reason for each look: all kinds of the chart, an older root, a failing daemon, no Pods."""
     found = FakeCluster(objects=[make.node("a", make.SIMULATED)])
     more = ["networkPolicy.enabled=true", "serviceMonitor.enabled=true", "image.registry=registry.test"]
-    done = confcom(found, "enable", "--simulated", *(f"--set={one}" for one in more))
+    done = run_confcom(found, ["enable", "--simulated", *(f"--set={one}" for one in more)])
     assert done.exit_code == ExitCode.OK, done.output
     found.objects += [make.failed_create(kind, "refused", REFUSED, namespace=TENANT) for kind in API_VERSIONS]
-    (helper,) = (one for one in found.find("Pod", namespace=SYSTEM) if "quote-helper" in one["metadata"]["name"])
     found.find("ConfigMap")[0]["metadata"]["creationTimestamp"] = "2027-01-01T00:00:00Z"
-    (plugin,) = (one for one in found.find("Pod", namespace=SYSTEM) if one is not helper)
+    plugin, helper = found.daemon("device-plugin"), found.daemon("quote-helper")
     plugin["status"] = make.not_ready() | {"containerStatuses": helper["status"]["containerStatuses"]}
     return found
-
-
-def confcom(cluster, *arguments):
-    machine = Machine(cluster.run, cluster.clock, cluster.sleep, terminal=False)
-    return CliRunner().invoke(cli, arguments, obj=machine, catch_exceptions=False)
 
 
 def used(cluster):
@@ -119,7 +111,7 @@ def used(cluster):
         return run(arguments, stdin=stdin, **more)
 
     cluster.run = recorded
-    done = confcom(cluster, "status")
+    done = run_confcom(cluster, ["status"])
     cluster.run = run
     assert done.exit_code == ExitCode.NOT_READY
     return found, done

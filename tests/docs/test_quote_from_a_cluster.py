@@ -1,6 +1,5 @@
 """How pages get a Job's quote from a cluster and verify it, as it stands there; kubectl gives the Job's log."""
 
-import os
 import re
 import sys
 
@@ -21,12 +20,8 @@ IMAGE = re.compile(r"image: (\S+)")
 
 
 @pytest.fixture
-def kubectl(folder, environment):
-    programs = folder / "bin"
-    programs.mkdir()
-    (programs / "kubectl").write_text(KUBECTL)
-    (programs / "kubectl").chmod(0o755)
-    environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
+def kubectl(install):
+    install(kubectl=KUBECTL)
 
 
 def lines_after(page, heading):

@@ -1,19 +1,13 @@
 """The README's commands, run as they stand there; links that lead somewhere."""
 
-import os
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
-from confcom.cli.add_on_options import Machine
-from confcom.cli.group import cli
+from testkit.cli_output import run_confcom
 from testkit.documentation import PAGES, ROOT
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.cluster import FakeCluster
@@ -26,40 +20,20 @@ def block(heading, language):
     return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]
 
 
-@pytest.fixture
-def home():
-    folder = Path(tempfile.mkdtemp(prefix="crm-", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def environment(home):
-    """A reader's, in a home and folder of its own, with the checkout's `.venv`."""
-    (home / ".venv").symlink_to(Path(sys.executable).parent.parent)
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_", "XDG_"))}
-    return inherited | {"HOME": str(home)}
-
-
 @pytest.mark.slow
-def test_point_your_program_at_it_as_pasted(home, environment):
+def test_point_your_program_at_it_as_pasted(folder, typed):
     """All lines at once, as one pastes them, and then the Python program beside the same helper."""
-    pasted, program = (block("Point your program at it", language) for language in ("sh", "python"))
-    (home / "program.py").write_text(program.replace("/tmp/aesmd", f"{home}/aesmd") + "\nassert len(quote) > 4000")
-    ending = "code=$?\npython program.py || code=99\nkill $!\nwait\nexit $code\n"
-    done = subprocess.run(
-        ["/bin/sh", "-c", pasted.replace("/tmp/aesmd", f"{home}/aesmd") + ending],
-        cwd=home,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=55,
-        check=False,
+    (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    pasted, program = (
+        block("Point your program at it", language).replace("/tmp/aesmd", f"{folder}/aesmd")
+        for language in ("sh", "python")
     )
+    (folder / "program.py").write_text(f"{program}\nassert len(quote) > 4000")
+    done = typed(f"{pasted}code=$?\npython program.py || code=99\nkill $!\nwait\nexit $code\n")
     assert done.returncode == 3, done.stdout + done.stderr
     assert "exit code 3" in pasted
     assert "SIMULATED-NOT-INTEL!" in done.stdout
-    assert (home / "q.bin").stat().st_size > 4000
+    assert (folder / "q.bin").stat().st_size > 4000
 
 
 STUB = """#!/bin/sh
@@ -71,35 +45,21 @@ esac
 """
 
 
-@pytest.fixture
-def stubs(home, environment):
-    """Programs that note how they are called."""
-    programs = home / "bin"
-    programs.mkdir()
-    for name in ("kubectl", "confcom"):
-        (programs / name).write_text(STUB)
-        (programs / name).chmod(0o755)
-    (home / "examples").symlink_to(ROOT / "examples")
-    return environment | {
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "CALLS": str(home / "calls"),
-        "APPLIED": str(home / "applied.yaml"),
-    }
-
-
-def test_on_a_cluster_as_pasted(home, stubs):
+def test_on_a_cluster_as_pasted(folder, environment, install, typed):
     """By a shell, and then confcom's own commands, as the shell gave them, on a cluster in memory."""
-    pasted = block("On a cluster", "sh")
-    subprocess.run(["/bin/sh", "-eu", "-c", pasted], cwd=home, env=stubs, check=True, timeout=30)
-    calls = [line.split() for line in (home / "calls").read_text().splitlines()]
-    (job,) = yaml.safe_load_all((home / "applied.yaml").read_text())
+    install(kubectl=STUB, confcom=STUB)
+    (folder / "examples").symlink_to(ROOT / "examples")
+    environment |= {"CALLS": str(folder / "calls"), "APPLIED": str(folder / "applied.yaml")}
+    done = typed("set -eu\n" + block("On a cluster", "sh"))
+    assert done.returncode == 0, done.stderr
+    calls = [line.split() for line in (folder / "calls").read_text().splitlines()]
+    (job,) = yaml.safe_load_all((folder / "applied.yaml").read_text())
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "registry.example.com/mirror/confcom/sample-workload:0.1.0"
     cluster = FakeCluster(objects=[make.node("worker-1"), make.node("worker-2")])
     ran = [words[1:] for words in calls if words[0] == "confcom" and words[1] != "simulation"]
     for words in ran:
-        machine = Machine(cluster.run, cluster.clock, cluster.sleep, terminal=False)
-        done = CliRunner().invoke(cli, words, obj=machine, catch_exceptions=False)
+        done = run_confcom(cluster, words)
         assert done.exit_code == 0, f"{words}\n{done.output}"
     assert [words[0] for words in ran] == ["enable", "status", "update", "update", "disable"]
     assert "registry.example.com/mirror" in ran[0][-1]

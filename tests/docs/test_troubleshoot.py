@@ -1,9 +1,9 @@
 """Messages, metrics and values that pages name are those that the programs have."""
 
 import errno
+import os
 import re
 import socket
-from pathlib import Path
 
 import pytest
 
@@ -56,16 +56,13 @@ def test_a_message_is_worded_as_in_the_code(words, sources):
     assert words in sources
 
 
-def test_no_socket_is_told_so():
-    error = connect_error(Path(PATH), OSError(errno.ENOENT, "No such file or directory"))
-    assert f"`{error.what}`" in text_of(PAGE)
-
-
-def test_a_stale_socket_is_told_so(tmp_path):
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ECONNREFUSED], ids=["none", "stale"])
+def test_a_socket_that_nobody_serves_is_told_so(tmp_path, number):
     path = tmp_path / "s"
-    with socket.socket(socket.AF_UNIX) as gone:
-        gone.bind(str(path))
-    error = connect_error(path, OSError(errno.ECONNREFUSED, "Connection refused"))
+    if number == errno.ECONNREFUSED:
+        with socket.socket(socket.AF_UNIX) as gone:
+            gone.bind(str(path))
+    error = connect_error(path, OSError(number, os.strerror(number)))
     assert f"`{error.what.replace(str(path), PATH)}`" in text_of(PAGE)
 
 

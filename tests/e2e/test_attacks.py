@@ -11,7 +11,6 @@ import pytest
 
 from bench.summary import Latency
 from confcom.aesm.session import ProtocolViolation, ServerSession
-from e2e.add_on import ROOT
 from e2e.attacks import held as held_module
 from e2e.attacks import requests
 from e2e.attacks.held import Counts, Held, connect, unread_bytes
@@ -151,11 +150,6 @@ def test_a_daemon_that_was_unharmed_has_nothing_to_complain_about():
         "quote-helper: 2 failed probes",
         "quote-helper: was not ready all the time",
     ]
-
-
-@pytest.mark.parametrize("path", PROGRAMS)
-def test_every_program_of_an_attacker_is_there(path):
-    assert (ROOT / path).is_file()
 
 
 def test_the_attacker_without_privileges_fits_the_strictest_level():

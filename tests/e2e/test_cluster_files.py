@@ -23,13 +23,8 @@ NODES = node_identities(3)
 def programs(tmp_path):
     folder = tmp_path / "programs"
     folder.mkdir()
-    names = [
-        "containerd",
-        "server",
-        "kubelet",
-        *(f"kube-{n}" for n in ("apiserver", "controller-manager", "scheduler", "proxy")),
-    ]
-    for name in names:
+    parts = (f"kube-{part}" for part in ("apiserver", "controller-manager", "scheduler", "proxy"))
+    for name in ("containerd", "server", "kubelet", *parts):
         (folder / name).touch()
     return tools.Tools(folders=(folder,), cni=Path("/usr/lib/cni"))
 
@@ -88,9 +83,8 @@ def test_certificates_are_signed_by_the_authority_and_name_the_user(tmp_path):
         names = its.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == [node.address]
     client = x509.load_pem_x509_certificate((tmp_path / "c" / "kubelet-client.crt").read_bytes())
-    assert [name.value for name in client.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)] == [
-        "system:masters"
-    ]
+    (organisation,) = client.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    assert organisation.value == "system:masters"
     ssl.create_default_context(cafile=tmp_path / "c" / "ca.crt").load_cert_chain(
         tmp_path / "c" / "apiserver.crt", tmp_path / "c" / "apiserver.key"
     )

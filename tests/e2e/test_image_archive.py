@@ -37,29 +37,21 @@ def source(tmp_path):
     return tmp_path / "source.tar"
 
 
-def test_the_environment_is_all_that_differs(source, tmp_path):
+def test_the_environment_is_all_that_differs_and_blobs_have_the_name_and_size_that_they_are_known_by(source, tmp_path):
     with_environment(source, tmp_path / "t.tar", reference="example.com/a:1", variables={"SGX_AESM_ADDR": "1"})
 
     files = files_of(tmp_path / "t.tar")
+    blobs = {name: content for name, content in files.items() if name.startswith("blobs/")}
+    assert {f"blobs/sha256/{hashlib.sha256(content).hexdigest()}" for content in blobs.values()} == set(blobs)
+    assert len(blobs) == 2
     (entry,) = json.loads(files["index.json"])["manifests"]
-    manifest = json.loads(files[f"blobs/{entry['digest'].replace(':', '/')}"])
-    config = json.loads(files[f"blobs/{manifest['config']['digest'].replace(':', '/')}"])
     assert entry["annotations"] == {REFERENCE: "example.com/a:1"}
+    text = blobs[f"blobs/{entry['digest'].replace(':', '/')}"]
+    assert entry["size"] == len(text)
+    manifest = json.loads(text)
     assert manifest["layers"] == LAYERS
+    text = blobs[f"blobs/{manifest['config']['digest'].replace(':', '/')}"]
+    assert manifest["config"]["size"] == len(text)
+    config = json.loads(text)
     assert config.pop("config") == {"Env": ["PATH=/bin", "SGX_AESM_ADDR=1"], "User": "10002"}
     assert config == {"architecture": "amd64", "rootfs": {"type": "layers"}}
-
-
-def test_every_blob_has_the_name_and_size_that_it_is_known_by(source, tmp_path):
-    with_environment(source, tmp_path / "t.tar", reference="example.com/a:1", variables={"A": "b"})
-
-    files = files_of(tmp_path / "t.tar")
-    blobs = {name: content for name, content in files.items() if name.startswith("blobs/")}
-    assert len(blobs) == 2
-    for name, content in blobs.items():
-        assert name == f"blobs/sha256/{hashlib.sha256(content).hexdigest()}"
-    (entry,) = json.loads(files["index.json"])["manifests"]
-    manifest = blobs[f"blobs/{entry['digest'].replace(':', '/')}"]
-    assert entry["size"] == len(manifest)
-    config = json.loads(manifest)["config"]
-    assert config["size"] == len(blobs[f"blobs/{config['digest'].replace(':', '/')}"])

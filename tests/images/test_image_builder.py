@@ -59,9 +59,3 @@ def test_old_results_go_and_the_newest_stay(images, tmp_path):
         os.utime(tmp_path / str(age), (1000 - age, 1000 - age))
     images.keep_newest(tmp_path, 3)
     assert {path.name for path in tmp_path.iterdir()} == {"0", "1", "2"}
-
-
-def test_names_are_of_this_version_and_the_newest(builder):
-    names = builder("images_workshop").references("quote-helper")
-    assert names[1] == "registry.test/confcom/quote-helper:latest"
-    assert names[0].rpartition(":")[2][0].isdigit()

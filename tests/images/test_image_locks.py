@@ -27,10 +27,7 @@ def pins(name):
 
 
 def direct():
-    return {
-        "daemon": PROJECT["project"]["dependencies"],
-        "build": PROJECT["dependency-groups"]["build"],
-    }
+    return {"daemon": PROJECT["project"]["dependencies"], "build": PROJECT["dependency-groups"]["build"]}
 
 
 @pytest.mark.parametrize("name", ["daemon", "build"])

@@ -101,10 +101,3 @@ def test_completion_script(shell):
     command = [sys.executable, "-m", "confcom", "completion", shell]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "_CONFCOM_COMPLETE" in done.stdout
-
-
-def test_completion_knows_the_commands():
-    environment = ENVIRONMENT | {"_CONFCOM_COMPLETE": "bash_complete", "COMP_WORDS": "confcom ver", "COMP_CWORD": "1"}
-    program = "from confcom.cli.main import main; import sys; sys.argv = ['confcom']; main()"
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
-    assert "verify" in done.stdout

@@ -48,15 +48,11 @@ async def plugins():
         await plugin.stop()
 
 
-def usable(mode: Mode) -> str:
-    """Why a mode cannot be tested on this machine; empty if it can."""
-    programs = Programs.find()
-    return obstacle_to(mode, prefix(mode, programs), programs.tools)
-
-
 @pytest.fixture(scope="session")
 def obstacles():
-    return {mode: usable(mode) for mode in Mode}
+    """By mode: why it cannot be tested on this machine; empty if it can."""
+    programs = Programs.find()
+    return {mode: obstacle_to(mode, prefix(mode, programs), programs.tools) for mode in Mode}
 
 
 @pytest.fixture(params=list(Mode), ids=str)
@@ -86,6 +82,16 @@ class LocalNode:
             while not predicate(state):
                 state = await self.node.changed_since(state.revision, seconds)
         return state
+
+    async def run(self, text, *phases, reason=""):
+        """Apply the pod `one`, and give the first state in which it is in such a phase, or has this reason."""
+
+        def reached(state):
+            pod = state.pod("one")
+            return pod is not None and (pod.phase in phases or (reason and pod.reason == reason))
+
+        self.node.apply(text)
+        return await self.until(reached)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import pytest
 from confcom.errors import ExitCode, SettingsError, UnavailableError
 from confcom.playground.runtime.machine import Kind, Machine, Programs
 from confcom.playground.runtime.modes import Mode, choose_mode, prefix
+from testkit.raised import raises
 
 FOUND = Programs.find()
 
@@ -44,9 +45,8 @@ def test_a_mode_that_was_asked_for_is_taken_or_refused_never_replaced(mode):
 
 
 def test_a_machine_without_a_shell():
-    with pytest.raises(UnavailableError) as caught:
+    with raises("programs-missing", UnavailableError):
         choose_mode("no-namespace", dataclasses.replace(FOUND, tools=None))
-    assert caught.value.error_code == "programs-missing"
 
 
 def test_every_mode_explains_itself_and_only_the_user_namespace_maps_users():

@@ -25,11 +25,12 @@ from confcom.playground.layout import Layout
 from confcom.playground.node_main import run_node
 from confcom.playground.runtime.guardian import marked
 from confcom.playground.runtime.images import SAMPLE_WORKLOAD
+from testkit.raised import raises
 
 
-def cli(*arguments, text=None, env=None):
+def cli(*arguments, text=None):
     """One command, inside of this process, as its own would run it."""
-    return CliRunner().invoke(group.cli, ["playground", *map(str, arguments)], input=text, env=env)
+    return CliRunner().invoke(group.cli, ["playground", *map(str, arguments)], input=text)
 
 
 def code_of(result):
@@ -74,6 +75,12 @@ def hold(manifest, token):
     return start
 
 
+def succeeds(client, pod):
+    """Apply the pod `one`, and wait until it has succeeded."""
+    client.apply(pod)
+    assert client.wait(lambda state: state.pod("one").phase.terminal, 20).pod("one").phase is Phase.SUCCEEDED
+
+
 def nothing_is_left(node, token, *, killed=False):
     until(lambda: not processes(token))
     assert f" {node.directory}" not in Path("/proc/self/mountinfo").read_text()
@@ -113,16 +120,10 @@ def test_nothing_of_the_working_directory_is_imported(node_process, hold, manife
     hold(node)
     with node.client() as client:
         container = {"args": ["--help"], "workingDir": str(tmp_path)}
-        client.apply(manifest("Pod", image=SAMPLE_WORKLOAD, container=container))
-        assert ended(client) is Phase.SUCCEEDED
+        succeeds(client, manifest("Pod", image=SAMPLE_WORKLOAD, container=container))
     assert node.stop(signal.SIGKILL) == -signal.SIGKILL
     until(lambda: not processes(token))
     assert not (tmp_path / "imported").exists()
-
-
-def ended(client, name="one"):
-    """How a pod ends."""
-    return client.wait(lambda state: state.pod(name).phase.terminal, 20).pod(name).phase
 
 
 def test_a_node_starts_again_where_one_was_killed(node_process, hold, manifest, token):
@@ -133,8 +134,7 @@ def test_a_node_starts_again_where_one_was_killed(node_process, hold, manifest, 
     second = node_process("--mode", "no-namespace")
     with second.client() as client:
         assert client.state().pods == ()
-        client.apply(manifest("Pod"))
-        assert ended(client) is Phase.SUCCEEDED
+        succeeds(client, manifest("Pod"))
 
 
 def test_a_deletion_ends_every_process_of_the_pod(node_process, hold, mode, token):
@@ -162,13 +162,8 @@ def test_a_deletion_that_takes_its_time_says_what_it_waits_for(node_process, man
 def test_an_interrupted_client_can_be_closed(node_process):
     node = node_process("--mode", "no-namespace")
     program = Path(__file__).with_name("interrupted_client.py")
-    done = subprocess.run(
-        [sys.executable, str(program), str(node.directory), "300"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
+    command = [sys.executable, str(program), str(node.directory), "300"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stdout, done.stderr) == (0, "300 times\n", "")
 
 
@@ -208,42 +203,41 @@ def test_two_nodes_at_once_and_one_per_directory(node_process, short_dir):
     with first.client() as one, second.client() as two:
         assert one.node().pid == first.process.pid
         assert two.node().pid == second.process.pid
-    with pytest.raises(UnavailableError) as caught:
+    with raises("node-runs-already", UnavailableError):
         run_node(short_dir, "no-namespace", {}, announce=print)
-    assert caught.value.error_code == "node-runs-already"
 
 
-def test_the_commands_from_end_to_end(node_process, short_dir, manifest):
+def test_the_commands_from_end_to_end(node_process, short_dir, manifest, monkeypatch):
     node = node_process("--image", "say:1=/bin/echo hello from", "--image", "hold:1=/bin/sleep 1000")
-    where = {"CONFCOM_PLAYGROUND_DIR": str(short_dir)}
-    applied = cli("apply", "-", text=manifest(image="say:1", container={"args": ["here"]}), env=where)
+    monkeypatch.setenv("CONFCOM_PLAYGROUND_DIR", str(short_dir))
+    applied = cli("apply", "-", text=manifest(image="say:1", container={"args": ["here"]}))
     assert (applied.exit_code, applied.stdout) == (0, "job.batch/one created\n")
     with node.client() as client:
         state = client.wait(lambda state: state.job("one").status == "Complete", 20)
     (pod,) = state.pods
-    logs = cli("logs", pod.name, env=where)
+    logs = cli("logs", pod.name)
     assert (logs.exit_code, logs.stdout) == (0, "hello from here\n")
-    shown = cli("get", env=where)
+    shown = cli("get")
     assert f"{pod.name}  Succeeded  0     Completed" in shown.stdout
-    assert json.loads(cli("get", "--output", "json", env=where).stdout)["pods"][0]["name"] == pod.name
-    images = cli("images", env=where)
+    assert json.loads(cli("get", "--output", "json").stdout)["pods"][0]["name"] == pod.name
+    images = cli("images")
     assert "say:1" in images.stdout
     assert "registry.test/confcom/sample-workload:latest" in images.stdout
-    again = cli("apply", "-", "--output", "json", text=manifest(image="say:1"), env=where)
+    again = cli("apply", "-", "--output", "json", text=manifest(image="say:1"))
     assert (again.exit_code, code_of(again)) == (1, "already-exists")
-    assert cli("delete", "job", "one", env=where).stdout == 'job "one" deleted\n'
-    missing = cli("delete", "job", "one", "--output", "json", env=where)
+    assert cli("delete", "job", "one").stdout == 'job "one" deleted\n'
+    missing = cli("delete", "job", "one", "--output", "json")
     assert (missing.exit_code, code_of(missing)) == (1, "not-found")
-    assert cli("delete", env=where).exit_code == ExitCode.USAGE
-    assert cli("apply", "-", text="kind: Nothing", env=where).exit_code == ExitCode.UNUSABLE
-    warned = cli("apply", "--output", "json", "-", text=manifest(name="j", unknown=1), env=where)
+    assert cli("delete").exit_code == ExitCode.USAGE
+    assert cli("apply", "-", text="kind: Nothing").exit_code == ExitCode.UNUSABLE
+    warned = cli("apply", "--output", "json", "-", text=manifest(name="j", unknown=1))
     assert json.loads(warned.stdout)["objects"] == ["job.batch/j"]
     assert [warning.split()[:3] for warning in json.loads(warned.stdout)["warnings"]] == [["Job", "j:", "spec.unknown"]]
     path = short_dir / "hold.json"
     path.write_text(manifest("Pod", name="held", image="hold:1"))
-    assert cli("apply", path, env=where).stdout == "pod/held created\n"
-    assert cli("delete", "--grace-period", "0", "-f", path, env=where).stdout == 'pod "held" deleted\n'
-    assert cli("apply", "-", text=b"\xff\xfe", env=where).exit_code == ExitCode.UNUSABLE
+    assert cli("apply", path).stdout == "pod/held created\n"
+    assert cli("delete", "--grace-period", "0", "-f", path).stdout == 'pod "held" deleted\n'
+    assert cli("apply", "-", text=b"\xff\xfe").exit_code == ExitCode.UNUSABLE
 
 
 def test_the_examples_wait_for_a_device_plugin(node_process):
@@ -258,9 +252,8 @@ def test_the_examples_wait_for_a_device_plugin(node_process):
 def test_errors_keep_their_kind_across_the_control_socket(node_process, manifest):
     node = node_process("--mode", "no-namespace")
     with node.client() as client:
-        with pytest.raises(ManifestError) as refused:
+        with raises("kind-unknown", ManifestError):
             client.apply("kind: Nothing")
-        assert refused.value.error_code == "kind-unknown"
         with pytest.raises(NotFoundError):
             client.logs("x")
         with pytest.raises(WaitTimeoutError, match="rain") as caught:
@@ -300,8 +293,7 @@ def test_a_name_with_spaces_and_percent_signs_works(node_process, short_dir, man
     (odd := short_dir / "a b%20c'").mkdir()
     node = node_process("--image", "true=/bin/true", directory=odd)
     with node.client() as client:
-        client.apply(manifest("Pod"))
-        assert ended(client) is Phase.SUCCEEDED
+        succeeds(client, manifest("Pod"))
 
 
 def test_the_guardian_kills_what_carries_the_mark_and_nothing_else():
@@ -309,11 +301,8 @@ def test_the_guardian_kills_what_carries_the_mark_and_nothing_else():
     mark = f"{name}={value}"
     marked_process = subprocess.Popen(["/bin/sleep", "1000"], env={name: value + "x"}, start_new_session=True)
     other = subprocess.Popen(["/bin/sleep", "1000"], env={name: "1" + value}, start_new_session=True)
-    guardian = subprocess.Popen(
-        [sys.executable, "-m", "confcom.playground.runtime.guardian", mark],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    )
+    command = [sys.executable, "-m", "confcom.playground.runtime.guardian", mark]
+    guardian = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     try:
         assert marked(mark.encode()) == [marked_process.pid]
         assert marked_process.poll() is None

@@ -13,6 +13,7 @@ from confcom.playground.layout import MAX_DIR_BYTES, Layout
 from confcom.playground.manifests.v1 import EnvVar, RestartPolicy
 from confcom.playground.runtime.container_plan import environment, expand
 from confcom.playground.runtime.images import SAMPLE_WORKLOAD, image_table, missing_image
+from testkit.raised import raises
 
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 NEVER, ON_FAILURE, ALWAYS = RestartPolicy.NEVER, RestartPolicy.ON_FAILURE, RestartPolicy.ALWAYS
@@ -191,9 +192,8 @@ def test_the_nodes_paths_stay_below_its_root(short_dir):
 
 def test_a_directory_too_long_for_sockets_is_refused(short_dir):
     long = short_dir / ("x" * (MAX_DIR_BYTES - len(str(short_dir))))
-    with pytest.raises(SettingsError) as caught:
+    with raises("directory-name-too-long", SettingsError):
         Layout(long).create()
-    assert caught.value.error_code == "directory-name-too-long"
     assert not long.exists()
     fitting = short_dir / ("x" * (MAX_DIR_BYTES - len(str(short_dir)) - 1))
     Layout(fitting).create()

@@ -1,0 +1,165 @@
+"""What kubectl and helm are given: nothing that comes from a cluster, a person or a file is read as a flag."""
+
+import contextlib
+import os
+import subprocess
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.addon.cluster.helm import Helm, Values
+from confcom.addon.cluster.kubectl import Cluster, KubeApi, resolve_context
+from confcom.addon.cluster.platform_secret_reader import read_platform
+from confcom.addon.cluster.programs import ClusterAccessError
+from confcom.errors import ConfcomError
+from testkit.cluster_programs import find_helm, find_kubectl, saying
+
+NAMES = ["--cluster=prod", "--all", "-n", "--", "-", "-f-", "--kubeconfig", "a b", "$(reboot)", "\x1b[2J", "é/..%2f"]
+names = st.sampled_from(NAMES) | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
+NOBODY = "http://127.0.0.1:1"
+"""Where no API server is."""
+
+KUBECTL = {
+    "server_version": lambda api, _: api.server_version(),
+    "list_objects": lambda api, _: api.list_objects("nodes,pods", api.cluster.namespace_flag),
+    "find_namespace": lambda api, _: api.find_namespace(),
+    "find_config_map": lambda api, name: api.find_config_map(name),
+    "pod_metrics": lambda api, name: api.pod_metrics(name, 80),
+    "review": lambda api, name: api.review([named(name)]),
+    "create": lambda api, name: api.create(named(name)),
+    "refusal": lambda api, name: api.refusal(named(name)),
+    "label_node": lambda api, name: api.label_node(name, "a=b"),
+    "annotate": lambda api, name: api.annotate("daemonset.apps", name, "a=b"),
+    "patch_node_status": lambda api, name: api.patch_node_status(name, [{"op": name}]),
+    "delete": lambda api, name: api.delete("Job.batch", [name, name], namespace=name),
+    "end_job": lambda api, name: api.end_job(name),
+    "exists": lambda api, name: api.exists("secret", name),
+    "missing": lambda api, name: api.missing([named(name)]),
+    "patch": lambda api, name: api.patch(named(name), [{"op": name}]),
+    "log_tail": lambda api, name: api.log_tail(name, 10),
+}
+HELM = {
+    "version": lambda helm, _: helm.version(),
+    "history": lambda helm, _: helm.history(),
+    "values": lambda helm, _: helm.values(),
+    "installed": lambda helm, _: helm.installed(3),
+    "hooks": lambda helm, _: helm.hooks(),
+    "render": lambda helm, name: helm.render(Path(name), chosen(name)),
+    "upgrade": lambda helm, name: helm.upgrade(Path(name), chosen(name), ("--force-conflicts",)),
+    "rollback": lambda helm, _: helm.rollback(3),
+    "uninstall": lambda helm, _: helm.uninstall(),
+}
+CALLS = {
+    **{f"KubeApi.{one}": (KubeApi, call) for one, call in KUBECTL.items()},
+    **{f"Helm.{one}": (Helm, call) for one, call in HELM.items()},
+    "read_platform": (KubeApi, lambda api, _: read_platform(api.cluster, run=api.run)),
+}
+FLAGS = {
+    *("--all-containers", "--context", "--dry-run", "--filename", "--ignore-not-found", "--namespace", "--output"),
+    *("--overwrite", "--patch", "--raw", "--request-timeout", "--subresource", "--tail", "--type", "--wait"),
+    *("--force-conflicts", "--install", "--kube-context", "--reset-values", "--revision", "--set", "--set-string"),
+    *("--short", "--timeout", "--values"),
+}
+"""All that they are ever given."""
+COMMANDS = {"version", "get", "create", "label", "annotate", "patch", "delete", "logs"} | {
+    *("history", "values", "manifest", "hooks", "upgrade", "rollback", "uninstall")
+}
+
+
+def named(name):
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": name}}
+
+
+def chosen(name):
+    return Values((Path(name),), (name,), (name,), {"a": name})
+
+
+def vector(call, name, namespace="here", context=""):
+    """What the program was started with."""
+    kind, act = CALLS[call]
+    run = mock.Mock(side_effect=saying(stderr=b"refused", code=1))
+    with contextlib.suppress(ConfcomError):
+        act(kind(Cluster(namespace, context), run), name)
+    (call,) = run.call_args_list
+    return list(call.args[0])
+
+
+def test_every_method_that_runs_a_program_is_looked_at():
+    public = {
+        f"{kind.__name__}.{one}"
+        for kind in (KubeApi, Helm)
+        for one, found in vars(kind).items()
+        if callable(found) and not one.startswith("_") and one not in {"named", "run"}
+    }
+    assert set(CALLS) - {"read_platform"} == public
+
+
+@pytest.mark.parametrize("call", CALLS)
+@given(name=names, namespace=names, context=names)
+def test_no_name_is_read_as_a_flag(call, name, namespace, context):
+    _, *line = vector(call, name, namespace, context)
+    at = line.index("--") if "--" in line else len(line)
+    for word in line[:at]:
+        if word not in COMMANDS:
+            flag, _, value = word.partition("=")
+            assert flag in FLAGS, word
+            assert value or flag in {"--overwrite", "--ignore-not-found", "--install", "--reset-values"} | {
+                *("--force-conflicts", "--short")
+            }, word
+    _, *plain = vector(call, "a", "b", "c")
+    assert len(line) == len(plain)  # one word stays one
+    assert [one for one in line[:at] if one in COMMANDS] == [one for one in plain if one in COMMANDS]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("name", ["--cluster=prod", "-n", "--"])
+def test_the_programs_themselves_read_none_in_it(call, name, tmp_path):
+    """They get as far as to ask the API server, which is not there; a flag that they do not know would end them."""
+    if call == "Helm.version":
+        pytest.skip("it asks no API server")
+    line = vector(call, name, namespace=name)
+    program = find_kubectl() if line[0] == "kubectl" else find_helm()
+    if program is None:
+        pytest.skip(f"no {line[0]}: put it on PATH, or build it with `make e2e-tools`")
+    at = line.index("--") if "--" in line else len(line)
+    server = f"--server={NOBODY}" if line[0] == "kubectl" else f"--kube-apiserver={NOBODY}"
+    (tmp_path / name).write_text("{}")
+    done = subprocess.run(
+        [program, *line[1:at], server, *line[at:]],
+        cwd=tmp_path,
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+        input=b'{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}',
+        capture_output=True,
+        check=False,
+    )
+    said = done.stderr.decode()
+    assert "unknown" not in said
+    assert NOBODY.removeprefix("http://") in said, said
+
+
+def test_the_path_to_a_pods_metrics_leads_to_no_other_place():
+    word = next(one for one in vector("KubeApi.pod_metrics", "../../secrets?x=", "a/b#") if one.startswith("--raw"))
+    assert word == "--raw=/api/v1/namespaces/a%2Fb%23/pods/..%2F..%2Fsecrets%3Fx%3D:80/proxy/metrics"
+
+
+def test_a_failure_can_be_typed_as_it_was_run():
+    with pytest.raises(ClusterAccessError) as caught:
+        KubeApi(Cluster("x y"), saying(stderr=b"refused", code=1)).find_config_map("--all")
+    assert caught.value.remedy.endswith(
+        "kubectl get '--namespace=x y' --output=json --ignore-not-found --request-timeout=20s -- configmap --all"
+    )
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_name_that_no_program_can_be_given_is_told(name):
+    with pytest.raises(ClusterAccessError) as caught:
+        KubeApi(Cluster()).find_config_map(name)
+    assert caught.value.error_code == "argument-not-possible"
+
+
+@pytest.mark.parametrize("said", ["\0", "\x1b[2J", "a\nb"])
+def test_what_is_no_contexts_name_is_not_taken_for_one(said):
+    assert resolve_context(Cluster(), saying(said.encode())) == Cluster()

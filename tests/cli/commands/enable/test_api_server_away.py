@@ -1,0 +1,64 @@
+"""The API server goes away while it is enabled or updated, or refuses for a while."""
+
+import pytest
+
+from confcom.errors import ExitCode
+from testkit.cli_output import rows_of
+
+
+def test_the_api_server_may_be_away_for_a_while(confcom, cluster):
+    began = []
+
+    def blink(fake):
+        if any("controllerrevisions" in " ".join(line) for line in fake.calls):  # the daemons are waited for
+            began.append(fake.now)
+            fake.away = fake.now < began[0] + 28
+
+    cluster.on_tick = blink
+    done = confcom.ok("enable", "--simulated")
+    assert ("!!", "API server", "The connection to the server 10.0.0.1:6443 was refused") in rows_of(done)
+
+
+@pytest.mark.parametrize("options", [[], ["--no-wait"]])
+def test_a_moment_without_the_api_server_after_the_change_is_waited_out(confcom, cluster, options):
+    cluster.leave_after("upgrade", 20)
+    started = cluster.now
+    assert confcom.document("enable", "--simulated", *options)["revision"] == 1
+    assert cluster.now - started >= 20
+
+
+def test_an_api_server_that_stays_away_after_the_change_is_given_up_at_the_deadline(confcom, cluster):
+    cluster.leave_after("upgrade", 1e6)
+    started = cluster.now
+    done = confcom("enable", "--simulated", "--no-wait", "--timeout", "60")
+    assert done.exit_code == ExitCode.UNAVAILABLE
+    assert 60 <= cluster.now - started < 70
+
+
+def test_an_api_server_that_refuses_is_not_waited_for(confcom, enabled):
+    def and_lose_the_role(upgrade):
+        done = upgrade()
+        enabled.denied = {"list pods"}
+        return done
+
+    enabled.replace("upgrade", and_lose_the_role)
+    started = enabled.now
+    confcom.error(ExitCode.UNAVAILABLE, "forbidden", "update", "--set", "logLevel=debug")
+    assert enabled.now - started < 10
+
+
+def test_an_api_server_that_starts_again_may_refuse_for_a_while(confcom, enabled):
+    started = enabled.now
+
+    def start_again(fake):
+        fake.away = fake.now < started + 10
+        fake.denied = {"list pods"} if started + 10 <= fake.now < started + 20 else set()
+
+    def and_end(upgrade):
+        done = upgrade()
+        enabled.away = True
+        return done
+
+    enabled.on_tick = start_again
+    enabled.replace("upgrade", and_end)
+    assert "pods is forbidden" in confcom.ok("update", "--set", "logLevel=debug").stderr

@@ -1,0 +1,249 @@
+"""What somebody edited by hand: `confcom status` names it, and the next change sets it back; on a cluster in memory."""
+
+import copy
+import json
+import re
+
+import pytest
+
+from confcom.errors import ExitCode
+from testkit.cli_output import commands_in
+from testkit.fake_cluster import fields
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.fields import EDITED, edit
+from testkit.fake_cluster.objects import SYSTEM
+
+POD = ("spec", "template", "spec")
+HELPER = (*POD, "containers", ("name", "quote-helper"))
+IMAGE, ARGS, DEBUG = (*HELPER, "image"), (*HELPER, "args"), (*POD, "containers", ("name", "debug"))
+
+
+@pytest.fixture
+def helper(enabled):
+    """Gives the quote helper's DaemonSet as it is now."""
+    return lambda: enabled.find("DaemonSet", "confcom-quote-helper")[0]
+
+
+def changed_fields(document):
+    """Of the one object that was changed: each field without the path of the Pod's spec, how, by whom and when."""
+    (drift,) = document["drift"]
+    assert (drift["kind"], drift["name"], drift["missing"]) == ("DaemonSet", "confcom-quote-helper", False)
+    return {
+        (one["field"].removeprefix("spec.template.spec."), one["deviation"], one["manager"], one["time"])
+        for one in drift["fields"]
+    }
+
+
+def set_image(daemon):
+    edit(daemon, "kubectl-set", IMAGE, "confcom/quote-helper:evil")
+
+
+def replace_args(daemon):
+    edit(daemon, "kubectl-patch", ARGS, ["--simulated", "--other"])
+
+
+def add_container(daemon):
+    edit(daemon, "kubectl-edit", DEBUG, {"name": "debug", "image": "busybox", "resources": {"limits": {}}})
+
+
+def add_field(daemon):
+    edit(daemon, "kubectl-patch", (*POD, "hostNetwork"), True)
+
+
+def take_limit(daemon):
+    edit(daemon, "kubectl-edit", (*HELPER, "resources", "limits", make.PROVISION), None)
+
+
+EDITS = {
+    set_image: ("containers[quote-helper].image", "changed", "kubectl-set", EDITED),
+    replace_args: ("containers[quote-helper].args", "changed", "kubectl-patch", EDITED),
+    add_container: ("containers[debug]", "added", "kubectl-edit", EDITED),
+    add_field: ("hostNetwork", "added", "kubectl-patch", EDITED),
+    take_limit: (f"containers[quote-helper].resources.limits.{make.PROVISION}", "missing", "", ""),
+}
+
+
+@pytest.mark.parametrize("command", ["enable", "update"])
+@pytest.mark.parametrize("by_hand", EDITS, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("version", ["v4.3.1", "v3.22.0"])
+def test_it_is_named_and_set_back(confcom, cluster, by_hand, command, version):
+    cluster.helm_version = version
+    confcom.ok("enable", "--simulated")
+    (daemon,) = cluster.find("DaemonSet", "confcom-quote-helper")
+    installed = copy.deepcopy(daemon["spec"])
+    by_hand(daemon)
+    cluster.settle()
+    assert commands_in(confcom.problem("object-changed")) == ["confcom enable"]
+    assert changed_fields(confcom.unwell()) == {EDITS[by_hand]}
+
+    done = confcom.ok(command, "-o", "json")
+    assert json.loads(done.stdout)["changed"] is True
+    assert f" confcom-quote-helper was changed: {EDITS[by_hand][0]} " in done.stderr
+    assert cluster.find("DaemonSet", "confcom-quote-helper")[0]["spec"] == installed
+    confcom.ok("status")
+    assert confcom.document("enable")["changed"] is False
+
+
+def test_json_has_all_of_it(confcom, enabled, helper):
+    for by_hand in EDITS:
+        by_hand(helper())
+    document = confcom.unwell()
+    assert changed_fields(document) == set(EDITS.values())
+    (problem,) = document["problem_details"]
+    assert "; 2 more: " in problem["problem"]
+    assert document["ok"] is False
+
+
+def test_setting_back_is_no_change_that_a_rollback_would_undo(confcom, enabled, helper):
+    confcom.ok("update", "--version", "0.2.0")
+    set_image(helper())
+    assert confcom.document("enable")["revision"] == 3
+    assert fields.get(helper(), IMAGE) == "registry.test/confcom/quote-helper:0.2.0"
+    confcom.ok("rollback")
+    assert fields.get(helper(), IMAGE) == "registry.test/confcom/quote-helper:0.1.0"
+
+
+def test_it_is_not_in_the_way_of_an_update_or_of_a_rollback(confcom, enabled, helper):
+    set_image(helper())
+    add_container(helper())
+    confcom.ok("update", "--version", "0.2.0")
+    assert fields.get(helper(), IMAGE) == "registry.test/confcom/quote-helper:0.2.0"
+    assert fields.get(helper(), DEBUG) is None
+    set_image(helper())
+    add_container(helper())
+    confcom.ok("rollback")
+    assert fields.get(helper(), IMAGE) == "registry.test/confcom/quote-helper:0.1.0"
+    assert fields.get(helper(), DEBUG) is None
+    confcom.ok("status")
+
+
+@pytest.mark.parametrize("command", [["enable"], ["update", "--version", "0.2.0"], ["rollback"]])
+def test_an_update_by_helm_alone_that_is_half_made_is_seen_and_mended(confcom, enabled, helper, command):
+    set_image(helper())
+    chosen = {
+        "simulated": {"enabled": True},
+        "image": {"registry": "registry.test"},
+        "devicePlugin": {"image": {"tag": "0.2.0"}},
+    }
+    done = enabled.run(
+        ["helm", "upgrade", "confcom", "chart", "--install", "--no-hooks"], stdin=json.dumps(chosen).encode()
+    )
+    assert done.returncode == 1, "helm takes no field from others without being told to"
+    assert "device-plugin:0.2.0" in json.dumps(enabled.find("DaemonSet"))
+    (unfinished,) = [one["problem"] for one in confcom.problems() if one["code"] == "change-unfinished"]
+    assert " 2)" in unfinished
+    assert commands_in(unfinished)[0] == "confcom enable"
+    confcom.ok(*command)
+    assert "evil" not in json.dumps(enabled.find("DaemonSet"))
+    confcom.ok("status")
+
+
+@pytest.mark.parametrize("kind", ["ServiceAccount", "DaemonSet"])
+def test_what_somebody_deleted_is_named(confcom, enabled, kind):
+    gone = enabled.find(kind, "confcom-quote-helper")[0]
+    enabled.remove({(kind, "confcom-quote-helper")})
+    (problem,) = [one["problem"] for one in confcom.problems() if one["code"] == "object-missing"]
+    assert f"{kind} confcom-quote-helper " in problem
+    assert commands_in(problem) == ["confcom enable"]
+    done = confcom("enable")
+    assert f"{kind} confcom-quote-helper" in done.stderr
+    assert enabled.find(kind, "confcom-quote-helper")[0]["metadata"]["labels"] == gone["metadata"]["labels"]
+    confcom.ok("status")
+
+
+def test_all_daemons_are_deleted(confcom, enabled):
+    enabled.remove({("DaemonSet", f"confcom-{one}") for one in ("quote-helper", "device-plugin")})
+    told = " ".join(one["problem"] for one in confcom.problems() if one["code"] == "object-missing")
+    assert re.findall(r"DaemonSet (\S+)", told) == ["confcom-device-plugin", "confcom-quote-helper"]
+
+
+def test_a_restart_is_no_drift(confcom, enabled, helper):
+    edit(helper(), "kubectl-rollout", ("spec", "template", "metadata", "annotations", "restartedAt"), "now")
+    edit(helper(), "kubectl-annotate", ("metadata", "annotations", "mine"), "x")
+    enabled.settle()
+    confcom.ok("status")
+    assert confcom.document("enable")["changed"] is False
+    confcom.ok("update", "--set", "logLevel=debug")
+    assert helper()["spec"]["template"]["metadata"]["annotations"] == {"restartedAt": "now"}
+
+
+def test_who_may_not_read_the_release_gets_the_rest_and_is_told(confcom, enabled, helper):
+    set_image(helper())
+    enabled.denied = {"list secrets"}
+    document = confcom.unwell()
+    assert document["problem_details"] == []
+    (doubt,) = document["not_compared_details"]
+    assert doubt["code"] == "release-not-compared"
+    assert "secrets is forbidden" in doubt["problem"]
+    assert f"Not compared:\n  {doubt['problem']}\n" in confcom("status").stdout
+
+
+def test_who_may_read_a_part_is_told_of_the_rest(confcom, enabled, helper):
+    set_image(helper())
+    enabled.settle()
+    enabled.remove({("ServiceAccount", "confcom-quote-helper")})
+    enabled.denied = {"get serviceaccounts"}
+    assert "quote-helper:evil" in confcom.problem("object-changed")
+    (doubt,) = confcom.unwell()["not_compared_details"]
+    assert doubt["code"] == "release-not-compared"
+    found = re.findall(r"ServiceAccount (confcom-[a-z-]+)", doubt["problem"])
+    assert found == ["confcom-device-plugin", "confcom-quote-helper"]
+
+
+def test_without_helm_nothing_is_compared(confcom, enabled):
+    enabled.missing = {"helm"}
+    assert " helm " in confcom.doubt("release-not-compared")
+
+
+def test_manifests_without_a_release_are_not_compared(confcom, enabled):
+    enabled.revisions.clear()
+    assert f" {SYSTEM}" in confcom.doubt("release-not-compared")
+
+
+@pytest.mark.parametrize(
+    ("version", "drifted", "force"),
+    [
+        ("v4.3.1", True, {"--server-side=true", "--force-conflicts"}),
+        ("v4.3.1", False, {"--server-side=true", "--force-conflicts"}),
+        ("v3.22.0", True, {"--force"}),
+        ("v3.22.0", False, set()),
+    ],
+)
+def test_helm_is_told_to_overwrite_by_its_own_flags(confcom, cluster, version, drifted, force):
+    """Helm 3 only where something has drifted."""
+    cluster.helm_version = version
+    confcom.ok("enable", "--simulated")
+    for command in (["update", "--set", "logLevel=debug"], ["rollback"], ["enable"]):
+        if drifted:
+            set_image(cluster.find("DaemonSet", "confcom-quote-helper")[0])
+        confcom.ok(*command)
+    assert flags_of_changes(cluster) == [set(), *[force] * (2 + drifted)]
+
+
+def flags_of_changes(cluster):
+    """By which helm overwrites, of each of its changes."""
+    return [
+        {word for word in line if "force" in word or "server-side" in word}
+        for line in cluster.calls
+        if line[:2] in (["helm", "upgrade"], ["helm", "rollback"]) and "--dry-run=server" not in line
+    ]
+
+
+def test_helm_3_replaces_objects_which_needs_a_permission_of_its_own(confcom, cluster):
+    cluster.helm_version = "v3.22.0"
+    confcom.ok("enable", "--simulated")
+    cluster.denied = {"update daemonsets"}
+    document = confcom.document("update", "--set", "logLevel=debug", exit_code=ExitCode.REFUSED)
+    (finding,) = [one for one in document["findings"] if one["outcome"] == "failed"]
+    assert finding["code"] == "permissions-missing"
+    assert finding["why"].endswith(f": update daemonsets.apps in {SYSTEM}")
+    set_image(cluster.find("DaemonSet", "confcom-quote-helper")[0])
+    done = confcom("rollback", "1")
+    assert done.exit_code == ExitCode.FAILED
+    assert 'cannot update resource "daemonsets"' in done.stderr
+
+
+def test_helm_4_replaces_nothing(confcom, enabled):
+    enabled.denied = {"update daemonsets"}
+    set_image(enabled.find("DaemonSet", "confcom-quote-helper")[0])
+    confcom.ok("update", "--set", "logLevel=debug")

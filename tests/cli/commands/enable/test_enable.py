@@ -1,0 +1,212 @@
+"""`confcom enable` on a cluster in memory."""
+
+import json
+
+import pytest
+
+from confcom.errors import ExitCode
+from testkit.cli_output import error_of, rows_of
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import EPC, SYSTEM
+
+IMAGES = "registry.test/confcom/"
+
+
+def test_enable_waits_until_every_node_is_ready(confcom, cluster):
+    done = confcom.ok("enable", "--simulated", "-o", "json")
+    result = json.loads(done.stdout)
+    assert (result["changed"], result["revision"]) == (True, 1)
+    steps = {(one["node"], one["step"]): one["state"] for one in result["nodes"]}
+    assert steps == {
+        ("a", "device plugin"): "ready (0.1.0)",
+        ("a", "quote helper"): "ready (0.1.0)",
+        ("a", "enclave memory"): f"162 MiB as {EPC}",
+    }
+    rows = [row[:3] for row in rows_of(done)]
+    for _, step in steps:
+        assert rows.index(("..", "a", step)) < rows.index(("ok", "a", step))
+
+
+def test_enable_again_changes_nothing(confcom, enabled):
+    before = enabled.changes
+    assert confcom.document("enable", "--simulated")["changed"] is False
+    assert len(enabled.revisions) == 1
+    assert enabled.changes == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("DaemonSet", "confcom-quote-helper"),
+        ("ValidatingAdmissionPolicy", "confcom-provision"),
+        ("ValidatingAdmissionPolicyBinding", "confcom-provision"),
+    ],
+)
+def test_enable_brings_back_what_somebody_deleted(confcom, enabled, kind, name):
+    for one in enabled.find(kind, name):
+        enabled.objects.remove(one)
+    done = confcom.ok("enable", "--simulated", "-o", "json")
+    assert enabled.find(kind, name)
+    assert f": {kind} {name}.\n" in done.stderr
+    assert ("ok", "a", "quote helper") in [row[:3] for row in rows_of(done)]
+    assert json.loads(done.stdout)["changed"] is True
+
+
+def test_enable_finishes_what_a_disable_that_failed_took_away(confcom, enabled):
+    enabled._helm_uninstall = lambda *_: (1, "", "Error: Kubernetes cluster unreachable")
+    error = confcom.error(ExitCode.FAILED, "helm-failed", "disable")
+    assert [f"`confcom {command}`" in error["do"] for command in ("disable", "enable")] == [True, True]
+    assert not enabled.find("ValidatingAdmissionPolicy")
+    confcom.ok("enable", "--simulated")
+    assert enabled.find("ValidatingAdmissionPolicy")
+    assert enabled.find("ValidatingAdmissionPolicyBinding")
+
+
+def test_who_may_not_look_at_what_is_installed_is_told(confcom, enabled):
+    get = enabled._kubectl_get
+    refused = (1, "", 'Error from server (Forbidden): serviceaccounts "x" is forbidden: User "eve" cannot get')
+    enabled._kubectl_get = lambda words, flags, stdin: refused if "filename" in flags else get(words, flags, stdin)
+    assert 'serviceaccounts "x" is forbidden' in confcom.ok("enable", "--simulated").stderr
+    assert len(enabled.revisions) == 1
+
+
+def test_enable_keeps_what_was_chosen_before_and_changes_what_is_named(confcom, cluster):
+    confcom("enable", "--simulated", "--set", "logLevel=debug")
+    confcom.ok("enable", "--no-quote-helper")
+    assert cluster.revisions[-1]["values"] == {
+        "simulated": {"enabled": True},
+        "image": {"registry": "registry.test"},
+        "logLevel": "debug",
+        "quoteHelper": {"enabled": False},
+    }
+    confcom.ok("enable", "--quote-helper")
+    assert cluster.revisions[-1]["values"]["quoteHelper"] == {"enabled": True}
+
+
+def test_a_namespace_is_made_with_the_level_that_the_daemons_need(confcom, enabled):
+    (namespace,) = enabled.find("Namespace", SYSTEM)
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
+
+
+def test_nodes_are_labelled_on_request(confcom, cluster):
+    done = confcom.ok("enable", "--simulated-node", "b")
+    assert cluster.node("b")["metadata"]["labels"] == make.SIMULATED
+    assert ("ok", "b", "quote helper") in [row[:3] for row in rows_of(done)]
+
+
+def test_a_node_that_the_controller_has_not_noticed_yet_is_waited_for(confcom, enabled):
+    enabled.lasting, began = True, enabled.now
+
+    def notice(fake):
+        fake.lasting = fake.now - began < 20
+
+    enabled.on_tick = notice
+    done = confcom.ok("enable", "--simulated-node", "b")
+    assert enabled.now - began >= 20
+    rows = [row[:3] for row in rows_of(done)]
+    assert rows.index(("..", "b", "quote helper")) < rows.index(("ok", "b", "quote helper"))
+
+
+def test_a_dry_run_says_what_would_be_and_changes_nothing(confcom, cluster):
+    done = confcom.ok("enable", "--simulated-node", "b", "--dry-run", "-o", "json")
+    assert done.stderr.endswith(" a, b\n")
+    would_change = {(one["kind"], one["name"]): one for one in json.loads(done.stdout)["would_change"]}
+    (label,) = would_change["Node", "b"]["fields"]
+    assert (label["field"], label["new"]) == ("metadata.labels.confcom.internal/simulated-sgx", "true")
+    assert would_change["DaemonSet", "confcom-quote-helper"]["change"] == "made"
+    assert not cluster.changes
+    assert not cluster.find("DaemonSet")
+
+
+def test_without_waiting_no_node_is_reported(confcom, cluster):
+    done = confcom.ok("enable", "--simulated", "--no-wait", "-o", "json")
+    assert json.loads(done.stdout)["nodes"] == []
+    assert not [row for row in rows_of(done) if row[1] == "a"]
+    assert confcom("enable", "--simulated", "--no-wait").stdout.endswith("see `confcom status`.\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (make.waiting("ImagePullBackOff", "no such image"), "failing: ImagePullBackOff: no such image"),
+        (
+            make.rejected("The node was low on resource: x", "Evicted"),
+            "rejected: Evicted: The node was low on resource: x",
+        ),
+    ],
+)
+def test_a_node_that_does_not_become_ready_is_named_with_the_reason(confcom, cluster, status, why):
+    cluster.broken_images[f"{IMAGES}device-plugin:0.1.0"] = status
+    error = confcom.error(ExitCode.NOT_READY, "daemons-not-ready", "enable", "--simulated")
+    assert error["why"] == f"a: device plugin {why}"
+
+
+def test_each_daemon_set_that_cannot_make_its_pods_is_told_once(confcom, cluster):
+    names = ("confcom-device-plugin", "confcom-quote-helper")
+    cluster.objects += [make.event(name, "FailedCreate", f"no room for {name}") for name in names]
+    cluster.lasting = True
+
+    def refuse(fake):
+        for daemon in fake.find("DaemonSet"):
+            daemon["status"] = {"observedGeneration": 1, "desiredNumberScheduled": 1, "numberAvailable": 0}
+
+    cluster.on_tick = refuse
+    done = confcom("enable", "--simulated", "--timeout", "30", "-o", "json")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert error_of(done)["code"] == "daemons-not-ready"
+    bad = [row for row in rows_of(done) if row[0] == "!!"]
+    assert [subject for _, subject, _ in bad] == [f"DaemonSet {SYSTEM}/{name}" for name in names]
+    assert all(row[2].endswith(f"FailedCreate: no room for {name}") for row, name in zip(bad, names, strict=True))
+
+
+def test_a_job_that_cannot_start_ends_helms_wait(confcom, cluster):
+    cluster.broken_images[f"{IMAGES}quote-helper:0.1.0"] = make.waiting("ErrImagePull", "no such image")
+    error = confcom.error(ExitCode.FAILED, "hook-failed", "enable", "--simulated")
+    (job,) = cluster.find("Job")
+    assert job["metadata"]["name"] in error["why"]
+    assert "failing: ErrImagePull: no such image; " in error["why"]
+    assert job["spec"]["activeDeadlineSeconds"] == 1
+
+
+def test_if_helm_fails_it_is_told_what_was_done_before(confcom, cluster):
+    cluster.replace("upgrade", lambda _: (1, "", "Error: INSTALLATION FAILED: it was full"))
+    error = confcom.error(ExitCode.FAILED, "helm-failed", "enable", "--simulated-node", "b")
+    helm, label, namespace = error["why"].split("; ")
+    assert helm == "INSTALLATION FAILED: it was full"
+    assert label.endswith(" confcom.internal/simulated-sgx=true")
+    assert SYSTEM in namespace
+
+
+def contexts(cluster):
+    """What kubectl and helm were told, those that reach no cluster excepted."""
+    calls = [line for line in cluster.calls if line[1] not in {"config", "version"} or "--output=json" in line]
+    flags = [[word for word in line if word.startswith(("--context", "--kube-context"))] for line in calls]
+    return {(line[0], *found) for line, found in zip(calls, flags, strict=True)}
+
+
+def test_the_context_is_chosen_once_for_both_programs(confcom, cluster):
+    cluster.context = "work"
+    cluster.on_tick = lambda fake: setattr(fake, "context", "home")
+    confcom.ok("enable", "--simulated")
+    assert cluster.context == "home"
+    assert contexts(cluster) == {("kubectl", "--context=work"), ("helm", "--kube-context=work")}
+
+
+def test_a_context_that_is_named_is_used(confcom, cluster):
+    cluster.context = "work"
+    confcom.ok("enable", "--simulated", "--context", "home")
+    assert contexts(cluster) == {("kubectl", "--context=home"), ("helm", "--kube-context=home")}
+
+
+def test_without_any_context_both_programs_find_the_cluster_by_themselves(confcom, enabled):
+    assert contexts(enabled) == {("kubectl",), ("helm",)}
+
+
+@pytest.mark.parametrize("namespace", ["", "-n", "Upper", "a_b", "a.b", "a-", "a" * 64])
+@pytest.mark.parametrize(
+    "command", [["enable", "--simulated-node", "b"], ["disable"], ["status"]], ids=lambda it: it[0]
+)
+def test_what_is_no_namespace_is_refused_before_anything_is_asked(confcom, cluster, command, namespace):
+    cluster.run = lambda *_, **__: pytest.fail("a program was run")
+    error = confcom.error(ExitCode.USAGE, "command-line-refused", *command, f"--namespace={namespace}")
+    assert "'--namespace'" in error["what"]

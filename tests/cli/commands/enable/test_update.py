@@ -1,0 +1,183 @@
+"""`confcom update` and `rollback` on a cluster in memory."""
+
+import json
+
+import pytest
+
+from confcom.addon.rollout.stalled_update import QUIET_SECONDS, RECONCILE_ANNOTATION
+from confcom.errors import ExitCode
+from testkit.cli_output import rows_of
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.cluster import words_and_flags
+from testkit.fake_cluster.objects import SYSTEM
+
+IMAGES = "registry.test/confcom/"
+
+
+def test_update_goes_to_another_image(confcom, enabled):
+    digest = f"sha256:{'7' * 64}"
+    done = confcom.ok("update", "--image-digest", digest, "-o", "json")
+    assert json.loads(done.stdout)["revision"] == 2
+    (row,) = [row for row in rows_of(done) if row[:3] == ("ok", "a", "quote helper")]
+    assert f"({digest[:19]})" in row[3]
+
+
+def test_update_without_options_goes_back_to_the_programs_own_version(confcom, enabled):
+    confcom.ok("update", "--version", "0.2.0")
+    assert "registry.test/confcom/device-plugin:0.2.0" in json.dumps(enabled.find("Pod"))
+    confcom.ok("update", "--set", "logLevel=debug")
+    assert "registry.test/confcom/device-plugin:0.2.0" in json.dumps(enabled.find("Pod"))
+    confcom.ok("update")
+    assert "0.2.0" not in json.dumps(enabled.find("Pod"))
+
+
+def test_a_version_is_text_also_where_it_looks_like_a_number(confcom, enabled):
+    confcom.ok("update", "--version", "20260115")
+    assert enabled.revisions[-1]["values"]["quoteHelper"]["image"] == {"tag": "20260115", "digest": ""}
+
+
+def test_what_is_set_wins_over_the_version(confcom, enabled):
+    setting = "quoteHelper.image.tag=0.2.1,logLevel=debug"
+    confcom.ok("update", "--version", "0.2.0", "--set", setting.partition(",")[0])
+    values = enabled.revisions[-1]["values"]
+    assert (values["devicePlugin"]["image"]["tag"], values["quoteHelper"]["image"]["tag"]) == ("0.2.0", "0.2.1")
+    confcom("update", "--version", "0.3.0", "--set", setting, "--dry-run")
+    line = next(line for line in reversed(enabled.calls) if line[1] == "upgrade")
+    assert "--set-string=devicePlugin.image.tag=0.3.0" in line
+    assert not any(word.startswith("--set-string=quoteHelper.image.tag") for word in line)
+
+
+@pytest.mark.parametrize("digest", ["7" * 64, "sha256:77", f"aesmd=sha256:{'7' * 64}"])
+def test_a_digest_that_is_none(confcom, enabled, digest):
+    error = confcom.error(ExitCode.USAGE, "digest-malformed", "update", "--image-digest", digest)
+    assert error["what"].startswith(f"{digest} ")
+
+
+def test_an_update_to_a_helper_that_is_not_there_changes_no_daemon(confcom, enabled):
+    enabled.broken_images[f"{IMAGES}quote-helper:bad"] = make.waiting("ImagePullBackOff", "no such image")
+    serving = enabled.find("Pod", namespace=SYSTEM)
+    started = enabled.now
+    error = confcom.error(ExitCode.FAILED, "hook-failed", "update", "--version", "bad")
+    assert 60 <= enabled.now - started < 70
+    assert "failing: ImagePullBackOff: no such image; UPGRADE FAILED: pre-upgrade hooks failed: " in error["why"]
+    assert enabled.find("Pod", namespace=SYSTEM) == serving
+    assert "hook-job-failed" in {one["code"] for one in confcom.problems()}
+
+    assert confcom.document("rollback")["revision"] == 3
+    assert enabled.find("Pod", namespace=SYSTEM) == serving
+    confcom.ok("status")
+
+
+def test_an_update_that_cannot_start_stops_while_the_old_one_serves_and_is_rolled_back(confcom, enabled):
+    enabled.broken_images[f"{IMAGES}quote-helper:bad"] = make.waiting("CrashLoopBackOff", "it ends at once")
+    (serving,) = [pod for pod in enabled.find("Pod", namespace=SYSTEM) if "quote-helper" in pod["metadata"]["name"]]
+    error = confcom.error(ExitCode.NOT_READY, "daemons-not-ready", "update", "--version", "bad")
+    assert " on a (a: " in error["what"]  # where an old one serves
+    assert error["why"] == "a: quote helper failing: CrashLoopBackOff: it ends at once"
+    assert "`confcom rollback`" in error["do"]
+    assert serving in enabled.find("Pod")
+
+    assert confcom.document("rollback")["revision"] == 3
+    assert "bad" not in json.dumps(enabled.find("Pod"))
+    confcom.error(ExitCode.REFUSED, "no-earlier-revision", "rollback")
+
+
+def test_an_update_that_cannot_quote_is_reported_with_what_the_helper_says(confcom, enabled):
+    image = "registry.test/confcom/quote-helper:mute"
+    enabled.broken_images[image] = make.not_ready()
+
+    def speak(fake):
+        for pod in fake.find("Pod", namespace=SYSTEM):
+            if pod["spec"]["containers"][0]["image"] == image:
+                line = {"message": "not ready", "about": "readiness", "reason": "the state is damaged"}
+                fake.logs[pod["metadata"]["name"]] = json.dumps(line)
+
+    enabled.on_tick = speak
+    started = enabled.now
+    update = ("update", "--set", "quoteHelper.image.tag=mute", "--timeout", "30")
+    assert confcom.error(ExitCode.NOT_READY, "daemons-not-ready", *update)["why"].endswith(": the state is damaged")
+    assert 30 <= enabled.now - started < 40
+
+
+def test_an_update_that_goes_nowhere_has_a_deadline(confcom, enabled):
+    enabled.lasting = True
+    started = enabled.now
+    done = confcom("update", "--version", "0.2.0", "--timeout", "90")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert 90 <= enabled.now - started < 100
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["update", "update --version 0.2.0", "update --set simulated.enabled=true", "update --dry-run", "rollback"],
+)
+def test_there_is_nothing_to_update_or_roll_back(confcom, command):
+    assert confcom.error(ExitCode.REFUSED, "not-enabled", *command.split())["do"] == "confcom enable"
+
+
+@pytest.mark.parametrize("command", ["update", "rollback"])
+def test_what_is_in_another_namespace_is_not_changed_but_named(confcom, cluster, command):
+    cluster.objects.append(make.daemon_set("device-plugin"))
+    error = confcom.error(ExitCode.REFUSED, "not-enabled", command, "-n", "typo")
+    assert error["do"].endswith(f" --namespace {SYSTEM}")
+
+
+def test_who_may_not_look_elsewhere_gets_no_hint(confcom, cluster):
+    cluster.denied = {"list daemonsets"}
+    assert confcom.error(ExitCode.REFUSED, "not-enabled", "update")["do"] == "confcom enable"
+
+
+@pytest.mark.parametrize(
+    ("away", "missing", "check"), [(True, set(), "API server"), (False, {"helm"}, "helm")], ids=["cluster", "helm"]
+)
+def test_whether_there_is_anything_to_update_cannot_be_told(confcom, cluster, away, missing, check):
+    cluster.away, cluster.missing = away, missing
+    assert confcom.findings("update", exit_code=ExitCode.UNAVAILABLE)[check][0] == "failed"
+
+
+def test_a_revision_that_is_not_there(confcom, enabled):
+    confcom.error(ExitCode.REFUSED, "revision-not-found", "rollback", "7")
+
+
+def test_the_next_change_forgets_a_job_that_failed(confcom, enabled):
+    confcom("update", "--set", "logLevel=debug")
+    enabled.objects.append(make.failed_hook("confcom-simulated-root-1", "DeadlineExceeded", "it was too slow"))
+    assert confcom("status").exit_code == ExitCode.NOT_READY
+    confcom.ok("rollback")
+    assert enabled.find("Job") == []
+    confcom.ok("status")
+
+
+@pytest.mark.parametrize(
+    "command", [("update", "--version", "0.2.0"), ("rollback",), ("enable", "--set", "quoteHelper.image.tag=9")]
+)
+def test_an_update_that_stands_still_is_reconciled_again(confcom, enabled, command):
+    confcom.ok("update", "--version", "0.3.0")
+    enabled.stalling, started = True, enabled.now
+    done = confcom.ok(*command)
+    assert QUIET_SECONDS <= enabled.now - started < QUIET_SECONDS + 10
+    said = [line for line in done.stderr.splitlines() if f" {RECONCILE_ANNOTATION}=" in line]
+    assert "DaemonSet confcom-quote-helper " in said[-1]
+    annotated = [line for line in enabled.calls if line[:2] == ["kubectl", "annotate"]]
+    assert {words_and_flags(line)[0][2] for line in annotated} == {"daemonset.apps"}
+    (helper,) = enabled.find("DaemonSet", "confcom-quote-helper")
+    assert RECONCILE_ANNOTATION in helper["metadata"]["annotations"]
+    assert RECONCILE_ANNOTATION not in helper["spec"]["template"]["metadata"].get("annotations", {})
+
+
+def test_who_may_not_annotate_is_told_how(confcom, enabled):
+    enabled.stalling = True
+    enabled.on_tick = lambda fake: fake.denied.add("patch daemonsets")
+    done = confcom("update", "--version", "0.2.0", "--timeout", "60")
+    assert done.exit_code == ExitCode.NOT_READY
+    assert ": kubectl annotate daemonset confcom-quote-helper -n confcom-system --overwrite " in done.stderr
+
+
+def test_an_update_whose_pods_are_refused_is_not_annotated_and_says_why(confcom, enabled):
+    enabled.stalling = True
+    names = ("confcom-device-plugin", "confcom-quote-helper")
+    enabled.objects += [make.event(name, "FailedCreate", "exceeded quota") for name in names]
+    error = confcom.error(ExitCode.NOT_READY, "daemons-not-ready", "update", "--version", "0.2.0", "--timeout", "60")
+    assert all(f"{name}: " in error["why"] for name in names)
+    assert error["why"].count(": FailedCreate: exceeded quota") == len(names)
+    assert not [line for line in enabled.calls if line[:2] == ["kubectl", "annotate"]]

@@ -1,0 +1,217 @@
+"""`confcom status` on a cluster of a thousand nodes: what people read is short, what programs read is whole."""
+
+import json
+
+import pytest
+
+from confcom.addon.cluster.snapshot_reader import MOST_LOGS
+from confcom.addon.model.problems import shown
+from confcom.cli.status_table import MAX_GROUPS, MAX_ROWS
+from testkit.cli_output import commands_in
+from testkit.fake_cluster import large
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import EPC, HARDWARE, SYSTEM
+
+A_SCREEN = 24 + MAX_ROWS
+"""Lines: the rows of some nodes, and as much around them as a terminal shows at once."""
+
+ALL = "confcom status --all-nodes"
+WELL = "hardware, 162000 MiB of EPC, 80000 used; device plugin 0.1.0; quote helper 0.1.0; provision device: yes"
+
+
+@pytest.fixture
+def enabled(cluster):
+    """Puts objects into the cluster in place of those that it has, with a release that was made to its end."""
+
+    def put(objects):
+        cluster.objects = list(objects)
+        cluster.revisions = [
+            {"revision": 1, "status": "deployed", "description": "", "manifests": [], "values": {}, "hooks": []}
+        ]
+        return cluster
+
+    return put
+
+
+@pytest.fixture
+def told(confcom):
+    return lambda *options: confcom("status", *options).stdout.splitlines()
+
+
+@pytest.fixture
+def document(confcom):
+    return lambda: json.loads(confcom("status", "-o", "json").stdout)
+
+
+def test_nodes_that_are_well_are_one_line(confcom, enabled, told):
+    enabled(large.cluster())
+    confcom.ok("status")
+    assert told() == [
+        "confcom 0.1.0 in confcom-system, on SGX hardware",
+        "",
+        f"1000 nodes are well: {WELL}",
+        "",
+        "All is well.",
+    ]
+
+
+def test_an_unwell_cluster_is_told_on_a_screen(enabled, told, document):
+    enabled(large.cluster(silent=250, failing=250, waiting=1000))
+    lines = told()
+    assert len(lines) <= A_SCREEN
+    assert [line for line in lines if line.startswith("500 nodes ")]
+    assert [line for line in lines if line.startswith("250 nodes ") and "not Ready" in line]
+    names = [shown(list(map(large.name, some))) for some in (range(250), range(250, 500))]
+    told_of = [line.partition("): ")[0] for line in lines if line.startswith("  250 nodes (")]
+    assert told_of == [f"  250 nodes ({some}" for some in names]
+    assert len([line for line in lines if line.startswith("  1000 Pods (default/web-00000, ")]) == 1
+    whole = document()
+    assert len(whole["nodes"]) == large.NODES
+    assert len(whole["workloads"]) == 1000
+    assert len([one for one in whole["problem_details"] if one["code"] == "node-not-ready"]) == 250
+    silent, failing = whole["problem_groups"]
+    assert (silent["code"], failing["code"]) == ("node-not-ready", "daemon-not-ready")
+    assert silent["nodes"] == [large.name(number) for number in range(250)]
+    assert failing["nodes"] == [large.name(number) for number in range(250, 500)]
+    (well,) = whole["nodes_well"]
+    assert (well["nodes"], well["epc"]["allocatable_mib"], well["device_plugin"]) == (500, 500 * 162, {"0.1.0": 500})
+
+
+def test_all_nodes_are_shown_to_who_asks(enabled, told):
+    enabled(large.cluster(nodes=2 * MAX_ROWS, tenants=0, silent=1, failing=MAX_ROWS + 3))
+    short, whole = told(), told("--all-nodes")
+    rows = [line for line in whole if line.startswith(large.name(0)[:-2])]
+    assert len(rows) == 2 * MAX_ROWS
+    (rest,) = [line for line in short if ALL in commands_in(line)]
+    assert rest.startswith("and 3 more ")
+    assert len([line for line in whole if " CrashLoopBackOff" in line]) == MAX_ROWS + 3
+    assert not [line for line in whole if ALL in commands_in(line)]
+
+
+def test_few_nodes_have_a_row_each(enabled, told):
+    enabled(large.cluster(nodes=MAX_ROWS, tenants=0))
+    assert len([line for line in told() if line.startswith("aks-")]) == MAX_ROWS
+    enabled(large.cluster(nodes=MAX_ROWS + 1, tenants=0))
+    assert not [line for line in told() if line.startswith("aks-")]
+
+
+def test_a_long_name_moves_its_own_row_only(enabled, told):
+    objects = large.cluster(nodes=3, tenants=0)
+    enabled(objects)
+    plain = told()
+    long = "a" * 240
+    enabled([*objects, make.node(long, HARDWARE, taints=[{"key": "x", "effect": "NoSchedule"}])])
+    lines = told()
+    assert [line for line in lines if line.startswith(("NODE", "aks-"))] == plain[2:6]
+    (row,) = [line for line in lines if line.startswith(long) and ":" not in line]
+    assert row.startswith(f"{long}  hardware")
+
+
+def test_where_all_names_are_long_the_columns_stay_straight(enabled, told):
+    names = [f"{number}{'a' * 80}" for number in range(3)]
+    objects = [make.node(name, HARDWARE, taints=[{"key": "x", "effect": "NoSchedule"}]) for name in names]
+    enabled([*large.cluster(nodes=1, tenants=0), *objects])
+    columns = {line.index("hardware") for line in told() if line.startswith(tuple(names)) and ":" not in line}
+    assert len(columns) == 1
+
+
+def test_different_causes_are_told_apart(enabled, told):
+    objects = large.cluster(nodes=30, tenants=0)
+    helpers = [one for one in objects if one["kind"] == "Pod" and "quote-helper" in one["metadata"]["name"]]
+    for number, helper in enumerate(helpers):
+        helper["status"] = make.waiting("CrashLoopBackOff", ended={"exitCode": 5 + number % 2}, restarts=3 + number)
+    enabled(objects)
+    wrong = [line for line in told() if line.startswith("  15 nodes (")]
+    assert [line.partition("exit code ")[2].partition(",")[0] for line in wrong] == ["5", "6"]
+
+
+def test_more_causes_than_anybody_reads_are_cut(enabled, told, document):
+    objects = large.cluster(nodes=100, tenants=0)
+    helpers = [one for one in objects if one["kind"] == "Pod" and "quote-helper" in one["metadata"]["name"]]
+    for number, helper in enumerate(helpers):
+        helper["status"] = make.waiting("ErrImagePull", f"no image of kind {number}")
+    enabled(objects)
+    lines = told()
+    assert len([line for line in lines if "no image of kind" in line]) == MAX_GROUPS
+    (rest,) = [line for line in lines if line.startswith("  ") and ALL in commands_in(line)]
+    assert rest.startswith(f"  and {100 - MAX_GROUPS} more ")
+    assert len([one for one in document()["problems"] if "no image of kind" in one]) == 100
+
+
+def test_two_daemons_of_one_node_that_fail_alike_are_both_counted(enabled, told, document):
+    objects = large.cluster(nodes=1, tenants=0)
+    failing = make.waiting("ErrImagePull", "no such image")
+    (helper,) = [one for one in objects if "quote-helper" in one["metadata"]["name"] and one["kind"] == "Pod"]
+    helper["status"] = failing
+    other = large.daemon("quote-helper", 0, failing)
+    other["metadata"] |= {"name": "confcom-quote-helper-other", "uid": "other"}
+    enabled([*objects, other])
+    (line,) = [line for line in told() if line.startswith("  ") and large.name(0) in line]
+    assert line.startswith("  2 times ")
+    (group,) = document()["problem_groups"]
+    assert (group["code"], group["count"], group["nodes"]) == ("daemon-not-ready", 2, [large.name(0)])
+
+
+def test_versions_are_counted_during_an_update(enabled, told):
+    objects = large.cluster(nodes=30, tenants=0)
+    for one in objects:
+        if one["metadata"]["name"] in {f"confcom-device-plugin-{number:05}" for number in range(10)}:
+            one["spec"]["containers"][0]["image"] = "registry.test/confcom/device-plugin:0.2.0"
+    enabled(objects)
+    assert "device plugin 0.2.0 (10), 0.1.0 (20); quote helper 0.1.0;" in "\n".join(told())
+
+
+def test_doubts_that_are_alike_are_one_line(confcom, cluster, told, document):
+    confcom.ok("enable", "--simulated")
+    names = [f"n{number}" for number in range(9)]
+    for name in names:
+        cluster.objects.append(make.node(name, make.SIMULATED))
+    cluster.settle()
+    cluster.denied = {"get pods/proxy"}
+    for pod in cluster.find("Pod", namespace=SYSTEM):
+        pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = "2020-01-01T00:00:00Z"
+    assert [one["code"] for one in document()["not_compared_details"]] == ["helper-not-asked"] * 10
+    lines = told()
+    at = lines.index("Not compared:")
+    (line,) = [line for line in lines[at + 1 :] if line.startswith("  ")]
+    assert line.startswith("  10 nodes (a, n0, n1, n2, n3 and 5 more): ")
+    assert "All is well." not in lines
+
+
+def test_resources_of_an_earlier_installation_are_told_once(cluster, told, document):
+    cluster.objects = [make.node(f"n{number:03}", resources={EPC: 0}) for number in range(100)]
+    groups = {one["code"]: one["count"] for one in document()["problem_groups"]}
+    assert groups == {"not-enabled": 1, "resources-left": 100}
+    assert len([line for line in told() if line.startswith("  100 nodes (n000, n001, ")]) == 1
+
+
+def test_nodes_that_have_no_daemon_and_want_none_are_counted_as_such(enabled, told):
+    objects = large.cluster()
+    chosen, others = {"pool": "sgx"}, {large.name(number) for number in range(5)}
+    for one in objects:
+        if one["kind"] == "DaemonSet":
+            one["spec"]["template"]["spec"]["nodeSelector"] = chosen
+        if one["kind"] == "Node" and one["metadata"]["name"] not in others:
+            one["metadata"]["labels"] |= chosen
+    ours = [one for one in objects if one["metadata"].get("namespace") == SYSTEM and one["kind"] == "Pod"]
+    enabled([one for one in objects if one not in ours or one["spec"]["nodeName"] not in others])
+    (line,) = (line for line in told() if "well:" in line)
+    assert "device plugin 0.1.0 (995), none (5); quote helper 0.1.0 (995), none (5)" in line
+
+
+def test_nodes_whose_socket_a_daemon_set_of_somebody_serves_have_one_problem(cluster, enabled, document):
+    objects = large.cluster(MOST_LOGS, 0)
+    for number in range(MOST_LOGS):
+        pod = make.pod(f"aesmd-{number:05}", namespace="intel", on=large.name(number))
+        pod["spec"]["volumes"] = [{"name": "socket", "hostPath": {"path": "/var/run/aesmd"}}]
+        pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "socket"}]
+        objects.append(pod)
+    line = {"message": "not ready", "about": "readiness", "reason": "in use", "code": "foreign-socket"}
+    for one in objects:
+        if one["metadata"]["name"].startswith("confcom-quote-helper-"):
+            one["status"] = make.not_ready()
+            cluster.logs[one["metadata"]["name"]] = json.dumps(line)
+    enabled(objects)
+    (group,) = document()["problem_groups"]
+    assert "intel/aesmd-00000" in group["problem"]
+    assert (group["code"], group["count"]) == ("foreign-socket", MOST_LOGS)

@@ -1,0 +1,49 @@
+"""A change of the release that was not finished, in `confcom status` on a cluster in memory."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from testkit.cli_output import commands_in
+
+
+@pytest.mark.parametrize("status", ["pending-install", "pending-upgrade", "pending-rollback"])
+@pytest.mark.parametrize("ago", [None, 30, 86_400])
+def test_with_an_unfinished_change_nothing_is_called_well(confcom, enabled, status, ago):
+    enabled.revisions.append(enabled.revisions[0] | {"revision": 2, "status": status})
+    if ago is not None:
+        enabled.revisions[-1]["updated"] = (datetime.now(UTC) - timedelta(seconds=ago)).isoformat()
+    problem = confcom.problem("change-unfinished")
+    assert re.search(rf"{status} .* 2\)", problem)
+    assert commands_in(problem) == ["confcom rollback --interrupted"]
+    assert confcom.unwell()["ok"] is False
+
+
+REMEDIES = {
+    ("failed",): ["confcom enable", "confcom disable"],
+    ("pending-install",): ["confcom disable --interrupted", "confcom enable"],
+    ("failed", "pending-upgrade"): ["confcom disable --interrupted", "confcom enable"],
+    ("uninstalling",): ["confcom disable", "confcom enable"],
+    ("deployed", "uninstalling"): ["confcom disable", "confcom enable"],
+    ("deployed", "failed"): ["confcom enable", "confcom rollback"],
+    ("deployed", "pending-upgrade"): ["confcom rollback --interrupted"],
+    ("deployed", "pending-rollback"): ["confcom rollback --interrupted"],
+}
+"""By the revisions' statuses: the commands that the problem names."""
+
+
+@pytest.mark.parametrize("statuses", REMEDIES, ids=" ".join)
+def test_the_remedy_for_a_change_that_was_not_finished_is_one_that_helm_takes(confcom, enabled, statuses):
+    described = {"failed": 'Upgrade "confcom" failed: x', "pending-upgrade": "Preparing upgrade"}
+    enabled.revisions[:] = [
+        enabled.revisions[0] | {"revision": number, "status": status, "description": described.get(status, "done")}
+        for number, status in enumerate(statuses, 1)
+    ]
+    assert commands_in(confcom.problem("change-unfinished")) == REMEDIES[statuses]
+
+
+def test_a_release_that_was_removed_and_whose_history_helm_keeps_was_not_interrupted(confcom, enabled):
+    enabled.remove({("DaemonSet", f"confcom-{one}") for one in ("quote-helper", "device-plugin")})
+    enabled.revisions[0] |= {"status": "uninstalled"}
+    assert "change-unfinished" not in {one["code"] for one in confcom.problems()}

@@ -1,0 +1,79 @@
+"""Shell completion as the shell asks for it: the whole command line in variables, the answer line by line."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from testkit.documentation import text_of
+
+
+def completed(line):
+    """What may stand at the end of the line, with its kind, as click's bash script gets it."""
+    environ = {"_CONFCOM_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    program = "import sys; sys.argv = ['confcom']; from confcom.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | environ, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+FLAG = re.compile(r"^\| `(--[\w-]+)", re.MULTILINE)
+"""A flag in the table of a daemon's page, which is made from its parser."""
+
+
+@pytest.mark.parametrize("daemon", ["quote-helper", "device-plugin"])
+def test_a_daemons_flags_are_offered(daemon):
+    flags = FLAG.findall(text_of(f"docs/reference/{daemon}.md"))
+    assert len(flags) > 10
+    every = sorted(f"plain,{flag}" for flag in (*flags, "--help"))
+    assert sorted(completed(f"confcom {daemon} ")) == every
+    assert sorted(completed(f"confcom {daemon} --")) == every
+    assert completed(f"confcom {daemon} --prob") == ["plain,--probe-address"]
+    assert "plain,--simulated" not in completed(f"confcom {daemon} --simulated --")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("confcom quote-helper --log-format ", ["plain,auto", "plain,text", "plain,json"]),
+        ("confcom device-plugin --simulated --log-level d", ["plain,debug"]),
+        ("confcom quote-helper --state-dir /va", ["dir,/va"]),
+        ("confcom quote-helper --socket /va", ["file,/va"]),
+        ("confcom device-plugin --simulated-epc-mib ", []),
+        ("confcom ver", ["plain,verify"]),
+        ("confcom playground delete ", ["plain,job", "plain,pod"]),
+        ("confcom playground delete p", ["plain,pod"]),
+    ],
+)
+def test_values_are_offered(line, expected):
+    assert completed(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["ena"], ["enable"]),
+        (["status", "--outp"], ["--output"]),
+        (["status", "--output", ""], ["text", "json"]),
+        (["update", "--image-d"], ["--image-digest"]),
+    ],
+)
+def test_kubectl_completes_the_plugin(words, expected, monkeypatch, capsys):
+    from confcom.cli.commands.completion import complete_for_kubectl
+
+    monkeypatch.setattr(sys, "argv", ["kubectl_complete-confcom", *words])
+    complete_for_kubectl()
+    *offered, directive = capsys.readouterr().out.splitlines()
+    assert directive == ":4"
+    assert [line.partition("\t")[0] for line in offered] == expected
+
+
+def test_as_a_plugin_of_kubectl_it_calls_itself_so(tmp_path):
+    plugin = tmp_path / "kubectl-confcom"
+    plugin.write_text("from confcom.cli.main import main; main()")
+    done = subprocess.run([sys.executable, str(plugin), "status", "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: kubectl confcom status [OPTIONS]")

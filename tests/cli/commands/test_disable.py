@@ -1,0 +1,297 @@
+"""`confcom disable` on a cluster in memory, whose kubelets keep resources for five minutes as real ones do."""
+
+import json
+
+import pytest
+
+from confcom.addon.status.stale_resources import FOREIGN_AFTER_SECONDS, Stage
+from confcom.errors import ExitCode
+from testkit.cli_output import error_of, finding_of, findings_of, rows_of
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.cluster import words_and_flags
+from testkit.fake_cluster.hook import SECRET
+from testkit.fake_cluster.objects import ENCLAVE, EPC, HELPER_EPC, PROVISION, SYSTEM
+
+OURS = {EPC, ENCLAVE, HELPER_EPC, PROVISION}
+
+
+def status_keys(cluster):
+    return {
+        key for node in cluster.find("Node") for part in ("capacity", "allocatable") for key in node["status"][part]
+    }
+
+
+def once_removed(cluster, act):
+    """Do this at every moment at which the release is not there any more."""
+    cluster.on_tick = lambda _: cluster.revisions or act()
+
+
+def silence(cluster, node):
+    cluster.node(node)["status"]["conditions"][0]["status"] = "Unknown"
+
+
+def test_nothing_stays_but_the_roots_secret(confcom, enabled):
+    before = {(one["kind"], one["metadata"]["name"]) for one in enabled.objects}
+    started = enabled.now
+    kept = confcom.document("disable")["kept"]
+    left = {(one["kind"], one["metadata"]["name"]) for one in enabled.objects}
+    assert {kind for kind, _ in before - left} >= {"DaemonSet", "Pod", "ValidatingAdmissionPolicy"}
+    assert left == {
+        ("Node", "a"),
+        ("Node", "b"),
+        ("Namespace", "default"),
+        ("Namespace", SYSTEM),
+        ("Secret", "confcom-simulated-platform"),
+        ("ConfigMap", "confcom-simulated-root"),
+    }
+    assert not status_keys(enabled) & OURS
+    assert 300 <= enabled.now - started < 330
+    secret, namespace, label = kept
+    assert f"kubectl delete secret -n {SYSTEM} confcom-simulated-platform" in secret
+    assert f"kubectl delete namespace {SYSTEM}" in namespace
+    assert "confcom.internal/simulated-sgx on a " in label
+
+
+def test_policies_go_before_the_daemons_and_bindings_before_policies(confcom, enabled):
+    confcom("disable", "--no-wait")
+    changing = [words_and_flags(line)[0][:3] for line in enabled.calls if line[1] in {"delete", "uninstall"}]
+    assert changing[:3] == [
+        ["kubectl", "delete", "ValidatingAdmissionPolicyBinding"],
+        ["kubectl", "delete", "ValidatingAdmissionPolicy"],
+        ["helm", "uninstall", "confcom"],
+    ]
+
+
+def test_a_zero_is_never_written(confcom, enabled):
+    confcom("disable")
+    patches = [json.loads(word[8:]) for line in enabled.calls for word in line if word.startswith("--patch=")]
+    assert patches
+    assert {step["op"] for patch in patches for step in patch} == {"test", "remove"}
+
+
+def test_without_waiting_it_says_what_stays_and_a_second_call_finishes(confcom, enabled):
+    assert set(confcom.document("disable", "--no-wait")["leftovers"]["a"]) == OURS
+    assert status_keys(enabled) >= OURS
+    enabled.sleep(600)
+    document = confcom.document("disable")
+    assert document == {"removed": False, "kept": document["kept"], "leftovers": {}}
+    assert not status_keys(enabled) & OURS
+
+
+def test_disabled_already(confcom, cluster):
+    assert confcom.document("disable")["removed"] is False
+    assert not [line for line in cluster.calls if line[1] in {"uninstall", "delete"}]
+
+
+@pytest.fixture
+def workload(enabled):
+    enabled.objects.append(make.pod("job-1", on="a", owner=("Job", "job"), limits={EPC: 10}))
+    return enabled
+
+
+def test_with_workloads_it_says_what_will_happen_and_wants_consent(confcom, workload):
+    done = confcom("disable", "-o", "json")
+    assert done.exit_code == ExitCode.REFUSED
+    assert error_of(done)["code"] == "no-consent"
+    assert "  default/job-1 on a, of Job job\n" in done.stderr
+    assert workload.revisions
+    assert workload.find("ValidatingAdmissionPolicy")
+
+
+def test_with_consent_it_goes_on(confcom, workload):
+    assert "default/job-1" in confcom.ok("disable", "--yes", "--no-wait").stderr
+    assert not workload.revisions
+
+
+def test_a_silent_kubelet_is_named(confcom, enabled):
+    once_removed(enabled, lambda: silence(enabled, "a"))
+    error = confcom.error(ExitCode.NOT_READY, "resources-left-on-nodes", "disable")
+    assert error["why"] == f"a: {', '.join(sorted(OURS))}, {Stage.SILENT}"
+
+
+def test_another_plugin_that_took_over_is_told(confcom, enabled):
+    def take_over():
+        for part in ("capacity", "allocatable"):
+            enabled.node("a")["status"][part][EPC] = "28"
+
+    enabled._kubelet = lambda _: None
+    once_removed(enabled, take_over)
+    started = enabled.now
+    done = confcom.ok("disable")
+    assert enabled.now - started < FOREIGN_AFTER_SECONDS + 20
+    assert f" a: {', '.join(sorted(OURS))}, " in done.stderr
+    assert enabled.node("a")["status"]["capacity"][EPC] == "28"
+
+
+def test_a_plugin_of_another_vendor_beside_ours(confcom, enabled):
+    """It has a node of its own, and a name on ours: neither is waited for, and what was ours goes."""
+    enclave = "sgx.intel.com/enclave"
+    theirs = {"a": "110", "vendor": "110", "left": "0"}
+    enabled.objects += [make.node("vendor", resources={"sgx.intel.com/epc": 4096}), make.node("left")]
+    kubelet = enabled._kubelet
+
+    def with_both(node):
+        parts = [node["status"][part] for part in ("capacity", "allocatable")]
+        for part in parts:
+            part.pop(enclave, None)
+        kubelet(node)
+        for part in parts:
+            if (name := node["metadata"]["name"]) in theirs:
+                part[enclave] = theirs[name]
+
+    enabled._kubelet = with_both
+    enabled.tick()
+    started = enabled.now
+    done = confcom.ok("disable")
+    assert 300 <= enabled.now - started < 330
+    (left,) = [line for line in done.stderr.splitlines() if enclave in line and not line.startswith(" ")]
+    assert f" a: {enclave}, " in left
+    found = {one["metadata"]["name"]: one["status"]["capacity"].get(enclave) for one in enabled.find("Node")}
+    assert found == theirs | {"b": None}
+    assert not status_keys(enabled) & (OURS - {enclave})
+    started = enabled.now
+    confcom.ok("disable")
+    assert enabled.now == started
+
+
+def test_nodes_that_never_were_ours_are_no_leftovers(confcom, enabled):
+    enabled.objects.append(make.node("vendor", resources={PROVISION: 110}))
+    assert set(confcom.document("disable", "--no-wait")["leftovers"]) == {"a"}
+
+
+def test_a_key_that_comes_back_is_removed_again(confcom, enabled):
+    back = []
+
+    def report_late(fake):
+        if not fake.revisions and EPC not in fake.node("a")["status"]["capacity"] and not back:
+            back.append(fake.now)
+            fake.node("a")["status"]["capacity"][EPC] = "0"
+
+    enabled.on_tick = report_late
+    confcom.ok("disable")
+    assert back
+    assert not status_keys(enabled) & OURS
+
+
+DENIAL = 'Error from server (Forbidden): admission webhook "guard.example.com" denied the request: not by people'
+
+
+@pytest.fixture
+def guarded(enabled):
+    """A webhook denies changes of the status of some nodes until a time; permissions say nothing of it."""
+    patch = enabled._kubectl_patch
+
+    def guard(*nodes, until=float("inf")):
+        def refuse(words, *more):
+            denies = words[1] in nodes and enabled.now < until
+            return (1, "", DENIAL) if denies else patch(words, *more)
+
+        enabled._kubectl_patch = refuse
+
+    return guard
+
+
+def add_nodes(cluster, *names):
+    """Each with a plugin that serves."""
+    cluster.objects += [make.node(name, make.SIMULATED) for name in names]
+    cluster.settle()
+
+
+def denials(done):
+    """The nodes that are shown with the webhook's denial, as often as they are."""
+    return sorted(node for mark, node, state in rows_of(done) if mark == "!!" and state.endswith(DENIAL))
+
+
+def test_what_refuses_to_clean_a_node_is_shown(confcom, enabled, guarded):
+    add_nodes(enabled, "c", "d")
+    guarded("a", "d")
+    done = confcom("disable", "-o", "json")
+    assert done.exit_code == ExitCode.NOT_READY
+    names = ", ".join(sorted(OURS))
+    assert denials(done) == ["a", "d"]
+    assert ("..", "c", f"{Stage.DEAD}: {names}") in rows_of(done)
+    error = error_of(done)
+    assert error["code"] == "resources-left-on-nodes"
+    assert error["why"].startswith(f"a: {names}, {Stage.DEAD}; d: {names}, {Stage.DEAD}; ")
+    assert error["why"].endswith(f" a, d: {DENIAL}")
+    assert "nodes/status" in error["do"]
+
+
+def test_a_refusal_that_ends_is_forgotten(confcom, enabled, guarded):
+    guarded("a", until=enabled.now + 340)
+    assert denials(confcom.ok("disable")) == ["a"]
+    assert not status_keys(enabled) & OURS
+
+
+def test_a_silent_kubelet_beside_a_refusal(confcom, enabled, guarded):
+    add_nodes(enabled, "quiet")
+    guarded("a")
+
+    once_removed(enabled, lambda: silence(enabled, "quiet"))
+    error = confcom.error(ExitCode.NOT_READY, "resources-left-on-nodes", "disable")
+    assert error["why"].endswith(f" a: {DENIAL}")
+    assert f"quiet: {', '.join(sorted(OURS))}, {Stage.SILENT}; " in error["why"]
+    webhook, kubelets = error["do"].split("; ")
+    assert "nodes/status" in webhook
+    assert "nodes/status" not in kubelets
+
+
+def test_pods_that_do_not_end(confcom, enabled):
+    stuck = make.pod("confcom-x", namespace=SYSTEM, on="a", labels=make.labels("quote-helper", instance="held"))
+    enabled.objects.append(stuck)
+    assert "confcom-x" in confcom.error(ExitCode.NOT_READY, "pods-not-terminated", "disable")["what"]
+
+
+def test_what_was_applied_without_helm_is_left_to_whoever_applied_it(confcom, cluster):
+    cluster.objects.append(make.daemon_set("device-plugin"))
+    confcom.error(ExitCode.REFUSED, "not-installed-by-helm", "disable")
+    assert cluster.find("DaemonSet")
+
+
+@pytest.mark.parametrize("said", ["<p>log in</p>", '{"error": "log in"}', "null"])
+def test_what_is_not_the_clusters_answer_is_not_taken_for_clean_nodes(confcom, enabled, said):
+    get = enabled._kubectl_get
+    enabled._kubectl_get = lambda words, *more: (0, said, "") if words == ["nodes"] else get(words, *more)
+    done = confcom("disable", "-o", "json")
+    assert done.exit_code == ExitCode.UNAVAILABLE
+    assert error_of(done)["code"] == "output-not-readable"
+    assert ("!!", "API server") in {row[:2] for row in rows_of(done)}
+    assert status_keys(enabled) >= OURS
+
+
+def test_permissions(confcom, enabled):
+    enabled.denied = {"patch nodes/status", "delete daemonsets"}
+    document = confcom.document("disable", exit_code=ExitCode.REFUSED)
+    assert findings_of(document) == {"permissions": ("failed", "permissions-missing")}
+    assert finding_of(document, "permissions")["why"].endswith(
+        f": patch nodes/status; delete daemonsets.apps in {SYSTEM}"
+    )
+    assert enabled.revisions
+
+
+def test_enabled_again_it_is_as_before(confcom, enabled):
+    confcom("disable")
+    confcom.ok("enable", "--simulated")
+    assert enabled.node("a")["status"]["allocatable"][EPC] == "162"
+    assert enabled.find("Secret") == [SECRET]
+
+
+@pytest.mark.parametrize("options", [[], ["--no-wait"]])
+def test_a_moment_without_the_api_server_after_helms_work_is_waited_out(confcom, enabled, options):
+    enabled.leave_after("uninstall", 20)
+    assert "The connection to the server 10.0.0.1:6443 was refused" in confcom.ok("disable", *options).stderr
+    assert not enabled.find("Pod", namespace=SYSTEM)
+    assert bool(status_keys(enabled) & OURS) is bool(options)
+
+
+def test_a_namespace_where_it_is_not_is_refused_at_once(confcom, enabled):
+    helm = enabled._helm_history
+    enabled._helm_history = lambda words, flags, *more: (
+        helm(words, flags, *more) if flags["namespace"] == SYSTEM else (1, "", "Error: release: not found")
+    )
+    started = enabled.now
+    error = confcom.error(ExitCode.REFUSED, "not-enabled", "disable", "-n", "typo")
+    assert "typo" in error["what"]
+    assert error["do"].endswith(f" --namespace {SYSTEM}")
+    assert enabled.now == started
+    assert enabled.find("DaemonSet")

@@ -1,0 +1,230 @@
+"""The simulated root's Secret is deleted while the add-on runs: what `status` and `enable` say, and wait for."""
+
+import json
+import re
+
+import pytest
+
+from confcom.addon.cluster.snapshot_reader import MOST_ASKED
+from confcom.errors import ExitCode
+from testkit.cli_output import commands_in
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.hook import RECORD, SECRET
+from testkit.fake_cluster.objects import SYSTEM
+
+OLD, NEW = RECORD["data"]["sha256"], "cd" * 32
+BEFORE, MADE, AFTER = "2026-11-24T12:00:00Z", "2026-11-24T12:30:15Z", "2026-11-24T12:30:16Z"
+
+
+def start_at(pod, time):
+    (container,) = pod["status"]["containerStatuses"]
+    container["state"] = {"running": {"startedAt": time}}
+
+
+def record(cluster):
+    (found,) = cluster.find("ConfigMap", RECORD["metadata"]["name"], SYSTEM)
+    return found
+
+
+def publish(cluster, fingerprint):
+    cluster.new_root = fingerprint  # of the Secret, which the Job publishes
+    record(cluster)["metadata"]["creationTimestamp"] = MADE
+    record(cluster)["data"] = {"sha256": fingerprint}
+
+
+@pytest.fixture
+def enabled(confcom, cluster):
+    confcom.ok("enable", "--simulated")
+    start_at(cluster.daemon("quote-helper"), AFTER)
+    cluster.calls.clear()
+    return cluster
+
+
+@pytest.fixture
+def followed(enabled):
+    """The root is newer than the helper, which quotes by it."""
+    publish(enabled, NEW)
+    start_at(enabled.daemon("quote-helper"), BEFORE)
+    enabled.roots[enabled.daemon("quote-helper")["metadata"]["name"]] = NEW
+    return enabled
+
+
+@pytest.fixture
+def behind(followed):
+    """The root is newer than the helper, which quotes by the one before."""
+    followed.roots[followed.daemon("quote-helper")["metadata"]["name"]] = OLD
+    return followed
+
+
+def is_well(confcom):
+    """Whether nothing is wrong, and everything was compared."""
+    document = confcom.document("status")
+    return document["ok"] and document["not_compared"] == []
+
+
+def asked(cluster):
+    return [word for line in cluster.calls for word in line if word.startswith("--raw=")]
+
+
+@pytest.mark.parametrize(("started", "times"), [(BEFORE, 1), (MADE, 1), (AFTER, 0)])
+def test_only_helpers_that_are_not_younger_than_the_published_root_are_asked(confcom, followed, started, times):
+    start_at(followed.daemon("quote-helper"), started)
+    confcom.ok("status")
+    assert len(asked(followed)) == times
+
+
+def test_status_asks_an_older_helper_and_reads_no_secret(confcom, followed):
+    assert is_well(confcom)
+    name = followed.daemon("quote-helper")["metadata"]["name"]
+    assert asked(followed) == [f"--raw=/api/v1/namespaces/{SYSTEM}/pods/{name}:8080/proxy/metrics"]
+    assert not [line for line in followed.calls if any("secret" in word.lower() for word in line)]
+
+
+def test_status_says_that_the_root_is_gone(confcom, enabled):
+    enabled.remove({("Secret", SECRET["metadata"]["name"])})
+    problem = confcom.problem("root-record-missing")
+    assert RECORD["metadata"]["name"] in problem
+    assert "confcom enable" in commands_in(problem)
+
+
+def test_status_names_the_helper_that_quotes_by_another_root(confcom, behind):
+    problem = confcom.problem("helper-root-outdated", node="a")
+    name = behind.daemon("quote-helper")["metadata"]["name"]
+    assert f" {name} " in problem
+    assert re.findall(r"\b([0-9a-f]{16})[.]{3}", problem) == [OLD[:16], NEW[:16]]
+    assert problem.endswith(f"kubectl delete pod -n {SYSTEM} {name}")
+
+
+@pytest.mark.parametrize("denied", [False, True])
+def test_a_helper_that_cannot_be_asked_is_told(confcom, behind, denied):
+    if denied:
+        behind.denied.add("get pods/proxy")
+    behind.roots.clear()
+    assert ("cannot get resource" in confcom.doubt("helper-not-asked", node="a")) is denied
+
+
+def test_who_may_not_read_what_is_published_is_told_so(confcom, behind):
+    behind.denied.add("get configmaps")
+    assert RECORD["metadata"]["name"] in confcom.doubt("root-record-unreadable")
+
+
+@pytest.mark.parametrize("data", [{"sha256": "my root"}, {}])
+def test_enable_mends_a_record_that_somebody_damaged(confcom, followed, data):
+    record(followed)["data"] = data
+    confcom.problem("root-record-damaged")
+    assert RECORD["metadata"]["name"] in confcom.ok("enable", "--simulated").stderr
+    assert record(followed)["data"] == {"sha256": NEW}
+    assert is_well(confcom)
+
+
+def test_a_wrong_fingerprint_is_mended_by_deleting_the_record_and_enabling(confcom, followed):
+    record(followed)["data"] = {"sha256": "ef" * 32}
+    problem = confcom.problem("helper-root-outdated", node="a")
+    assert "ConfigMap confcom-simulated-root" in problem
+    assert "confcom enable" in commands_in(problem)
+    followed.remove({("ConfigMap", RECORD["metadata"]["name"])})
+    confcom.ok("enable", "--simulated")
+    assert record(followed)["data"] == {"sha256": NEW}
+    assert is_well(confcom)
+
+
+def test_disable_asks_no_helper_and_reads_no_record(confcom, behind):
+    behind.denied |= {"get configmaps", "get pods/proxy"}
+    done = confcom("disable", "--yes", "--no-wait")
+    assert asked(behind) == []
+    assert not [line for line in behind.calls if "configmap" in line]
+    assert done.exit_code == ExitCode.OK, done.output
+
+
+def test_not_more_helpers_are_asked_than_that(confcom, behind):
+    for number in range(MOST_ASKED + 3):
+        pod = make.pod(f"more-{number:03}", namespace=SYSTEM, on="a", labels=make.labels("quote-helper"))
+        start_at(pod, BEFORE)
+        behind.objects.append(pod)
+    document = confcom.unwell()
+    assert len(asked(behind)) == MOST_ASKED
+    told = [one for one in document["not_compared_details"] if str(MOST_ASKED) in one["problem"]]
+    assert [one["code"] for one in told] == ["helper-not-asked"] * 4
+
+
+def follow_at(cluster, helper, time):
+    """From then on the helper quotes by the new root."""
+    cluster.on_tick = lambda fake: fake.now < time or fake.roots.update({helper: NEW})
+
+
+@pytest.fixture
+def deleted(enabled):
+    """Somebody deleted the Secret; the Job makes another root, which the helper takes after a minute."""
+    enabled.remove({("Secret", SECRET["metadata"]["name"])})
+    name, renewed = enabled.daemon("quote-helper")["metadata"]["name"], enabled.now + 60
+    enabled.roots[name] = OLD
+    start_at(enabled.daemon("quote-helper"), BEFORE)
+
+    enabled.new_root = NEW
+
+    follow_at(enabled, name, renewed)
+    return enabled
+
+
+def test_enable_makes_another_root_tells_it_and_waits_for_the_helpers(confcom, deleted):
+    started = deleted.now
+    done = confcom.ok("enable", "--simulated", "-o", "json")
+    assert json.loads(done.stdout)["changed"] is True
+    assert deleted.find("Secret", SECRET["metadata"]["name"])
+    assert "Secret confcom-simulated-platform, ConfigMap confcom-simulated-root" in done.stderr
+    assert NEW in done.stderr
+    assert "confcom simulation export" in commands_in(done.stderr)
+    assert deleted.now - started >= 60
+    assert is_well(confcom)
+
+
+def test_enable_that_does_not_wait_leaves_it_to_status(confcom, deleted):
+    started = deleted.now
+    confcom.ok("enable", "--simulated", "--no-wait")
+    assert deleted.now - started < 60
+    confcom.problem("helper-root-outdated", node="a")
+
+
+def test_enable_again_waits_for_helpers_that_are_behind_though_nothing_is_changed(confcom, behind):
+    name, later = behind.daemon("quote-helper")["metadata"]["name"], behind.now + 30
+    follow_at(behind, name, later)
+    assert confcom.document("enable", "--simulated")["changed"] is False
+    assert behind.now >= later
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_helper_that_does_not_follow_ends_the_wait_with_what_to_do(confcom, behind, silent):
+    name = behind.daemon("quote-helper")["metadata"]["name"]
+    if silent:  # after it was seen to be behind
+        later = behind.now + 10
+        behind.on_tick = lambda cluster: cluster.now >= later and cluster.roots.clear()
+    started = behind.now
+    error = confcom.error(ExitCode.NOT_READY, "root-not-in-use", "enable", "--simulated")
+    assert error["do"].endswith(f"kubectl delete pod --namespace={SYSTEM} {name}")
+    assert behind.now - started >= 300
+
+
+def test_each_helper_that_does_not_follow_has_a_command_of_its_own(confcom, behind):
+    name = behind.daemon("quote-helper")["metadata"]["name"]
+    other = make.pod("another-helper", namespace=SYSTEM, on="a", labels=make.labels("quote-helper"))
+    start_at(other, BEFORE)
+    behind.objects.append(other)
+    behind.roots["another-helper"] = OLD
+    done = confcom("enable", "--simulated")
+    assert done.exit_code == ExitCode.NOT_READY
+    for pod in (name, "another-helper"):
+        assert done.stderr.count(f"kubectl delete pod --namespace={SYSTEM} {pod}") == 1
+
+
+@pytest.mark.parametrize("command", ["enable", "update"])
+@pytest.mark.parametrize("denied", [False, True])
+def test_helpers_that_cannot_be_asked_are_told_and_not_waited_for(confcom, behind, command, denied):
+    behind.roots.clear()
+    if denied:
+        behind.denied.add("get pods/proxy")
+    started = behind.now
+    done = confcom.ok(command, *(["--simulated"] if command == "enable" else []))
+    assert behind.now - started < 60
+    assert behind.daemon("quote-helper")["metadata"]["name"] in done.stderr
+    assert NEW not in done.stderr
+    assert ("get pods/proxy" in done.stderr) is denied
