@@ -65,6 +65,8 @@ class QuoteService(Generic[A]):
         self.deliver: Callable[[A, Response], None]
         """Gives an asker the answer that `respond` did not return, at most once; it must not raise. Set by the caller
         of `respond`."""
+        self.on_lost: Callable[[QuoteProviderError], None] = lambda _: None
+        """Told in the loop when a call found the provider lost. Set by the provider's supervisor."""
         self._stopping = False
         self._scheduled = False
         self._waiting: FairQueue[Ticket[A]] = FairQueue()
@@ -165,7 +167,8 @@ class QuoteService(Generic[A]):
         answers: list[tuple[A, Response]] = []
         while len(answers) < QUOTE_BATCH and (ticket := self._waiting.take()) is not None:
             self._queue_deadlines.discard(ticket)
-            answers.append((ticket.asker, self._complete(ticket.need, provider)))
+            result = self._complete(ticket.need, provider)
+            answers.append((ticket.asker, ticket.need.refuse(result.code) if isinstance(result, QuoteProviderError) else result))
         for asker, answer in answers:
             self.deliver(asker, answer)
 
@@ -180,14 +183,30 @@ class QuoteService(Generic[A]):
             self._start_call(ticket, provider)
 
     def _start_call(self, ticket: Ticket[A], provider: QuoteProvider) -> None:
-        def on_done(call: asyncio.Future[Response]) -> None:
+        started = self._clock()
+
+        def on_done(call: asyncio.Future[Response | QuoteProviderError]) -> None:
             self._active_calls -= 1
+            result = call.result()
+            if isinstance(result, QuoteProviderError):
+                self.on_lost(result)
             if ticket in self._calls:
                 self.abandon(ticket)
-                self.deliver(ticket.asker, call.result())
+                if not isinstance(result, QuoteProviderError):
+                    self.deliver(ticket.asker, result)
+                elif ticket.repeated or self._clock() - started > self._limits.provider_wait_seconds:
+                    self.deliver(ticket.asker, ticket.need.refuse(result.code))
+                else:
+                    self._repeat(ticket)
             self._schedule()
 
         self._workers.submit(lambda: self._complete(ticket.need, provider)).add_done_callback(on_done)
+
+    def _repeat(self, ticket: Ticket[A]) -> None:
+        """Let a request wait for the provider's return: making a quote twice does no harm."""
+        ticket.repeated = True
+        self._waiting.put(ticket.owner, ticket)
+        self._queue_deadlines.add(ticket)
 
     def _on_queue_timeout(self, ticket: Ticket[A]) -> None:
         self._waiting.discard(ticket.owner, ticket)
@@ -203,10 +222,13 @@ class QuoteService(Generic[A]):
             self._queue_deadlines.discard(ticket)
             self.deliver(ticket.asker, ticket.need.refuse(AesmErrorCode.SERVICE_UNAVAILABLE))
 
-    def _complete(self, need: Need, provider: QuoteProvider) -> Response:
+    def _complete(self, need: Need, provider: QuoteProvider) -> Response | QuoteProviderError:
+        """Return the answer, or the error if the provider is lost."""
         try:
             return _call(need, provider)
         except QuoteProviderError as error:
+            if error.lost:
+                return error
             suppressed = self._refusal_log.admit()
             if suppressed is not None:
                 fields = {"code": error.code.name, "error": str(error), "suppressed": suppressed}
