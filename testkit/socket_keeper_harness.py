@@ -93,6 +93,12 @@ class RunningKeeper:
         self.task = asyncio.create_task(self.keeper.run())
         return self
 
+    async def quoting(self):
+        """Start it, and have it make a quote."""
+        await self.start()
+        self.quote()
+        return self
+
     def quote(self):
         self.host.target_info = self.can_quote_for
         self.policy.quotes_for(self.can_quote_for)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from confcom.cli.group import cli
 from confcom.errors import ExitCode
 from testkit.cli_output import error_of
-from testkit.tool_programs import newest
+from testkit.cluster_programs import newest
 
 COMMANDS = [["status"], ["enable"], ["update"], ["rollback"], ["disable"], ["simulation", "export", "trust"]]
 KUBECTL = "The connection to the server localhost:8080 was refused - did you specify the right host or port?"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +26,7 @@ from confcom.verify import (
     read_root,
     verify,
 )
+from testkit.programs import run_python
 from testkit.raised import raises
 from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
 
@@ -71,7 +70,8 @@ def test_help_shows_no_environment(module, monkeypatch) -> None:
     program = "import pydoc, sys; [print(pydoc.render_doc(name, renderer=pydoc.plaintext)) for name in sys.argv[1:]]"
     names = [f"{module.__name__}.{name}" for name in module.__all__]
     monkeypatch.setenv("DATABASE_PASSWORD", "correct horse battery staple")
-    done = subprocess.run([sys.executable, "-c", program, *names], capture_output=True, text=True, check=True)
+    done = run_python("-c", program, *names)
+    done.check_returncode()
     assert all(name in done.stdout for name in names)
     assert "correct horse" not in done.stdout
 
@@ -248,14 +248,8 @@ def test_what_is_no_path_is_told(read, value: object) -> None:
 def test_a_relying_partys_program_is_typed(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(program)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
+    mypy = ("-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", program)
+    checked = run_python(*mypy, cwd=tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     program.write_text(PROGRAM.replace("verdict.ok)", "verdict.okay)"))
-    checked = subprocess.run(checked.args, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert checked.returncode == 1, "an attribute that is not there must be told"
+    assert run_python(*mypy, cwd=tmp_path).returncode == 1, "an attribute that is not there must be told"
