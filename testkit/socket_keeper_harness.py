@@ -11,6 +11,7 @@ from confcom.quote_helper.limits import HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import Instance
+from testkit.waiting import until
 
 WAIT_SECONDS = 30
 LIMITS = HelperLimits(
@@ -124,9 +125,7 @@ class RunningKeeper:
     async def tick(self):
         """Have it look once more."""
         self.keeper._wake.set()
-        async with asyncio.timeout(WAIT_SECONDS):
-            while self.keeper._wake.is_set():  # noqa: ASYNC110 # of this nothing is told
-                await asyncio.sleep(0.001)
+        await until(lambda: not self.keeper._wake.is_set())
         await self.workers.submit(lambda: None)
 
     async def end(self):

@@ -22,14 +22,7 @@ from confcom.daemon.probe_server import (
     ProbeServer,
     _Connection,
 )
-from confcom.daemon.probes import (
-    JSON,
-    RENDERING_SECONDS,
-    ProbeAddress,
-    ProbeResponse,
-    Readiness,
-    standard_routes,
-)
+from confcom.daemon.probes import JSON, RENDERING_SECONDS, ProbeAddress, ProbeResponse, Readiness, standard_routes
 from confcom.errors import SettingsError, UnavailableError
 
 LOCAL = ProbeAddress("127.0.0.1", 0)

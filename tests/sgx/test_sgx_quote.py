@@ -9,13 +9,7 @@ from hypothesis import strategies as st
 from confcom.errors import MalformedError
 from confcom.sgx.certification import CertificationData
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
-from confcom.sgx.quote import (
-    INTEL_QE_VENDOR_ID,
-    EcdsaSignatureData,
-    Quote,
-    QuoteHeader,
-    attestation_pub_key_id,
-)
+from confcom.sgx.quote import INTEL_QE_VENDOR_ID, EcdsaSignatureData, Quote, QuoteHeader, attestation_pub_key_id
 from confcom.sgx.report import ReportBody
 from testkit.raised import raises
 

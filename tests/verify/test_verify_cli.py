@@ -264,7 +264,6 @@ def test_help_has_examples_on_lines_of_their_own(command: str) -> None:
 
 WITHOUT_DCAP_QVL = """
 import sys
-from dataclasses import replace
 sys.modules["dcap_qvl"] = None
 from confcom.cli.main import main
 main()

@@ -1,6 +1,5 @@
 """Who reaches the socket, and who could replace it: what tenants do to the modes and owners of both."""
 
-import asyncio
 import os
 import re
 import stat
@@ -17,8 +16,8 @@ from confcom.quote_helper.takeover.socket_access import (
     who_else_can_replace,
 )
 from testkit.users import as_user
+from testkit.waiting import until as eventually
 
-WAIT_SECONDS = 30
 ME, STRANGER = 10001, 1000
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become other users")
 
@@ -27,12 +26,6 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become 
 def start(keeper):
     """Start a keeper that looks every few milliseconds."""
     return lambda *, open_to_all=True: keeper(1, open_to_all=open_to_all).start()
-
-
-async def eventually(condition):
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():  # noqa: ASYNC110 # it shows in the file system
-            await asyncio.sleep(0.001)
 
 
 def mode(path):

@@ -18,6 +18,7 @@ from confcom.quote_helper.takeover import socket_inspection, socket_keeper
 from confcom.quote_helper.takeover.holder_probe import HolderStatus, probe_holder
 from confcom.quote_helper.takeover.takeover_policy import MAX_SOCKET_PATH_BYTES, Instance
 from testkit.users import as_user
+from testkit.waiting import until as eventually
 
 WAIT_SECONDS = 30
 
@@ -62,12 +63,6 @@ async def ticks(running, count=5):
     """Let a keeper look some more times."""
     for _ in range(count):
         await running.tick()
-
-
-async def eventually(condition):
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():  # noqa: ASYNC110 # it shows in the file system, or a timer brings it about
-            await asyncio.sleep(0.001)
 
 
 async def test_where_nobody_serves_the_path_is_bound_at_once(keeper, path):
@@ -302,12 +297,7 @@ async def test_a_path_that_is_too_long_for_the_mark(keeper, short_dir):
 
 @pytest.mark.parametrize(
     ("number", "at_the_start"),
-    [
-        (errno.ENOSPC, None),
-        (errno.EMFILE, None),
-        (errno.EACCES, UnavailableError),
-        (errno.EROFS, UnavailableError),
-    ],
+    [(errno.ENOSPC, None), (errno.EMFILE, None), (errno.EACCES, UnavailableError), (errno.EROFS, UnavailableError)],
     ids=lambda value: errno.errorcode[value] if isinstance(value, int) else None,
 )
 async def test_a_directory_that_cannot_take_a_socket(keeper, path, monkeypatch, number, at_the_start):
