@@ -14,9 +14,7 @@ from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.transport.peers import Peer
 from confcom.quote_helper.transport.server import AesmServer
-
-LOOK_SECONDS = 0.002
-"""Between looks of whoever waits for something."""
+from testkit.waiting import until
 
 
 class Recorder:
@@ -53,9 +51,7 @@ class Recorder:
         return sum(event[0] == what and key in (None, event[1]) and detail in (None, event[2]) for event in self.events)
 
     async def until(self, condition):
-        async with asyncio.timeout(30):
-            while not condition():  # noqa: ASYNC110 # of the server's counts nothing is told
-                await asyncio.sleep(LOOK_SECONDS)
+        await until(condition)
 
 
 class Harness:

@@ -6,20 +6,20 @@ import subprocess
 from pathlib import Path
 
 
-def _newest(pattern):
+def newest(pattern):
+    """None if there is none."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "confcom" / "tools"
     built = sorted(cache.glob(pattern), key=lambda path: path.stat().st_mtime)
     return str(built[-1]) if built else shutil.which(pattern.rpartition("/")[2])
 
 
 def find_kubectl():
-    """None if there is none."""
-    return _newest("kubernetes-*/kubectl")
+    return newest("kubernetes-*/kubectl")
 
 
 def find_helm():
     """None if there is none; the newest major version, so no other one such as helm-3-..."""
-    return _newest(f"helm-{'[0-9a-f]' * 16}/helm")
+    return newest(f"helm-{'[0-9a-f]' * 16}/helm")
 
 
 def saying(stdout=b"", stderr=b"", code=0):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import threading
 
 FILLING = b"." * (select.PIPE_BUF - 1) + b"\n"
 
@@ -21,6 +22,20 @@ def full_pipe() -> tuple[int, int]:
     reader, writer = os.pipe()
     fill(writer)
     return reader, writer
+
+
+def read_in_thread(reader: int) -> tuple[threading.Thread, list[bytes]]:
+    """Read a pipe until its end: the thread that does so, and what it has read so far."""
+    received: list[bytes] = []
+
+    def read() -> None:
+        with os.fdopen(reader, "rb", buffering=0) as pipe:
+            while data := pipe.read(65536):
+                received.append(data)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    return thread, received
 
 
 def lines_of(received: bytes) -> list[str]:

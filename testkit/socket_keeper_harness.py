@@ -11,6 +11,7 @@ from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import Instance
+from testkit.waiting import until
 
 WAIT_SECONDS = 30
 LIMITS = HelperLimits(
@@ -93,6 +94,12 @@ class RunningKeeper:
         self.task = asyncio.create_task(self.keeper.run())
         return self
 
+    async def quoting(self):
+        """Start it, and have it make a quote."""
+        await self.start()
+        self.quote()
+        return self
+
     def quote(self):
         self.host.target_info = self.can_quote_for
         self.policy.quotes_for(self.can_quote_for)
@@ -118,9 +125,7 @@ class RunningKeeper:
     async def tick(self):
         """Have it look once more."""
         self.keeper._wake.set()
-        async with asyncio.timeout(WAIT_SECONDS):
-            while self.keeper._wake.is_set():  # noqa: ASYNC110 # of this nothing is told
-                await asyncio.sleep(0.001)
+        await until(lambda: not self.keeper._wake.is_set())
         await self.workers.submit(lambda: None)
 
     async def end(self):

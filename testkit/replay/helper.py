@@ -27,16 +27,7 @@ ALTERED = Path(__file__).with_name("altered.py")
 
 @dataclass(frozen=True, slots=True)
 class RunningHelper:
-    """A helper process.
-
-    Args:
-        process: the process.
-        socket: where it answers.
-        state_dir: its simulated platform's.
-        log: what it wrote to stderr.
-        probes: the unix socket where it answers probes.
-        page: when the metrics were asked for last.
-    """
+    """A helper process, with the sockets of AESM and of its probes, its platform's directory, and its log."""
 
     process: subprocess.Popen[bytes]
     socket: Path

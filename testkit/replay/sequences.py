@@ -193,14 +193,4 @@ ENARX = ClientSequence(
 """It takes the zeros that InitQuoteEx(false) returns for the target info, with Intel's service as with ours; later
 versions ask again with true."""
 
-CLIENTS = (
-    INTEL_QUOTE_EX,
-    INTEL_QL_WRAPPER,
-    OPEN_ENCLAVE,
-    INTEL_SDK_RA,
-    GRAMINE,
-    FORTANIX,
-    OASIS,
-    INCLAVARE,
-    ENARX,
-)
+CLIENTS = (INTEL_QUOTE_EX, INTEL_QL_WRAPPER, OPEN_ENCLAVE, INTEL_SDK_RA, GRAMINE, FORTANIX, OASIS, INCLAVARE, ENARX)

@@ -147,10 +147,7 @@ def quote_size(timeout: int) -> Step:
 
 
 def quote(
-    timeout: int | None,
-    *,
-    buf_size: int | None = None,
-    check: Callable[[State, Fields], None] | None = None,
+    timeout: int | None, *, buf_size: int | None = None, check: Callable[[State, Fields], None] | None = None
 ) -> Step:
     """GetQuoteEx.
 

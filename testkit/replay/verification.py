@@ -34,9 +34,6 @@ class QuoteVerifier:
     def verify(self, quote: bytes, enclave: SimulatedEnclave, report_data: bytes) -> Verdict:
         """The verdict on a quote that must be this enclave's, over this report data."""
         policy = Policy(
-            mr_enclave=enclave.mr_enclave,
-            mr_signer=enclave.mr_signer,
-            report_data=report_data,
-            allow_simulated=True,
+            mr_enclave=enclave.mr_enclave, mr_signer=enclave.mr_signer, report_data=report_data, allow_simulated=True
         )
         return verify_quote(quote, self._root, self._collateral, policy, self._now)

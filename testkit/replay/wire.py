@@ -56,6 +56,11 @@ def fields(body: bytes) -> dict[int, int | bytes]:
     return found
 
 
+def nested_fields(body: bytes) -> dict[int, dict[int, int | bytes]]:
+    """The fields of a message whose fields are all messages, and those of each."""
+    return {number: fields(content) for number, content in fields(body).items() if isinstance(content, bytes)}
+
+
 def _varint(body: bytes, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):

@@ -142,12 +142,7 @@ def chain_cases() -> Iterator[Case]:
     yield Case("a stranger's root trusted", lambda lab, ev: replace(ev, root=lab.stranger.pki.root.certificate))
     yield Case("intermediate first", chain(lambda lab: (lab.chain[1], lab.chain[0], lab.chain[2])))
     yield Case("root first", chain(lambda lab: (lab.chain[2], lab.chain[1], lab.chain[0])))
-    yield Case(
-        "root twice",
-        chain(lambda lab: (*lab.chain, lab.chain[2])),
-        dcap_qvl=True,
-        kind=VerdictKind.UNUSABLE,
-    )
+    yield Case("root twice", chain(lambda lab: (*lab.chain, lab.chain[2])), dcap_qvl=True, kind=VerdictKind.UNUSABLE)
     yield Case("leaf alone", chain(lambda lab: lab.chain[:1]))
     yield Case("leaf expired", leaf(not_after=LONG_AGO, not_before=LONG_AGO - timedelta(1)))
     yield Case("leaf not yet valid", leaf(not_before=NOW + timedelta(1)), qvl=True)
@@ -366,10 +361,7 @@ def difference_cases() -> Iterator[Case]:
         refused = VerdictKind.AUTHENTIC_NOT_AUTHORISED
         yield Case(f"{name} out of date", status(part, "OutOfDate"), dcap_qvl=True, kind=refused)
     yield Case(
-        "trailing bytes",
-        lambda _lab, ev: replace(ev, quote=ev.quote + b"\0"),
-        dcap_qvl=True,
-        kind=VerdictKind.UNUSABLE,
+        "trailing bytes", lambda _lab, ev: replace(ev, quote=ev.quote + b"\0"), dcap_qvl=True, kind=VerdictKind.UNUSABLE
     )
     yield Case(
         "leaf, root, intermediate",
@@ -418,8 +410,5 @@ def third_party(lab: Lab) -> Evidence:
         evidence = lab.edit_json(evidence, part, unmark)
     pem = signer.public_bytes(Encoding.PEM) + root.pem
     return replace(evidence, root=root.certificate).with_collateral(
-        tcb_info_issuer_chain=pem,
-        qe_identity_issuer_chain=pem,
-        pck_crl=lab.crl(ca),
-        root_ca_crl=lab.crl(root),
+        tcb_info_issuer_chain=pem, qe_identity_issuer_chain=pem, pck_crl=lab.crl(ca), root_ca_crl=lab.crl(root)
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx.certification import CertificationData, CertificationDataType
@@ -32,6 +33,12 @@ SEED = bytes(range(32))
 CHALLENGE = bytes(range(64))
 
 Key = ec.EllipticCurvePrivateKey
+
+
+def verify_signature(public_key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes) -> None:
+    """Require a signature of r and s, 32 bytes each."""
+    r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
+    public_key.verify(encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,7 @@ from hypothesis import strategies as st
 
 from confcom.aesm import messages as m
 from confcom.aesm.error_code import AesmErrorCode as Code
-from confcom.aesm.request_checks import (
-    MAX_QUOTE_BUFFER_SIZE,
-    NeedIdentity,
-    NeedQuote,
-    NeedQuoteSize,
-    plan,
-    refuse,
-)
+from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE, NeedIdentity, NeedQuote, NeedQuoteSize, plan, refuse
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 

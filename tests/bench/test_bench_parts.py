@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from bench.summary import Latency, Spread, percentile
 from confcom.aesm.session import ProtocolViolation, ServerSession
 from confcom.errors import ConfcomError
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from testkit.programs import run_python
 from testkit.replay import wire
 
 ROOT = Path(__file__).parent.parent.parent
@@ -171,35 +170,11 @@ def test_whether_the_backlog_was_full_is_told_by_the_time_that_the_program_took(
     assert (attacks.BACKLOG_FULL in complaint) is is_refused
 
 
-def run_program(module, *arguments):
-    """Run it as its user does: it forks, which this process, with threads of other tests in it, must not."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.mark.slow
 def test_a_tiny_benchmark(tmp_path):
     output = tmp_path / "bench.json"
-    few = [
-        "--only",
-        "helper",
-        "--rounds",
-        "1",
-        "--quotes",
-        "200",
-        "--repetitions",
-        "2",
-        "--starts",
-        "1",
-        "--idle",
-        "50",
-    ]
-    done = run_program("bench", *few, "--output", str(output))
+    few = ["--only", "helper", "--rounds", 1, "--quotes", 200, "--repetitions", 2, "--starts", 1, "--idle", 50]
+    done = run_python("-m", "bench", *few, "--output", output, cwd=ROOT, timeout=None)
     assert done.returncode == 0, done.stderr
     results = json.loads(output.read_text())
     assert all(tally["ratios"][0] > 1 for tally in results["servers"].values())
@@ -214,7 +189,8 @@ def test_a_tiny_benchmark(tmp_path):
 @NEEDS_ROOT
 def test_a_tiny_soak(tmp_path):
     output = tmp_path / "soak.json"
-    done = run_program("bench.soak", "--seconds", "2", "--without-program", "--output", str(output))
+    few = ["--seconds", 2, "--without-program", "--output", output]
+    done = run_python("-m", "bench.soak", *few, cwd=ROOT, timeout=None)
     assert output.exists(), done.stderr
     results = json.loads(output.read_text())
     # How long the loop was held up is not for a test: the machine is not the test's own.

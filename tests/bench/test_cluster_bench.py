@@ -1,10 +1,8 @@
 """The pure parts of `make bench-e2e`, and its client against a helper that runs here."""
 
 import json
-import tempfile
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -165,12 +163,9 @@ def test_a_round_lasts_from_the_first_begin_to_the_last_end():
         quoting.together([one, replace(one, failure="no quote: error code 18")])
 
 
-def test_the_client_gets_quotes_of_a_real_helper_and_leaves_what_it_was_given(tmp_path, monkeypatch):
+def test_the_client_gets_quotes_of_a_real_helper_and_leaves_what_it_was_given(tmp_path, short_dir, monkeypatch):
     turns = Turns(tmp_path)
-    with (
-        tempfile.TemporaryDirectory(dir="/tmp", prefix="bench-") as short,
-        Bench.create(Path(short), Cores.choose().server).helper("clients") as helper,
-    ):
+    with Bench.create(short_dir, Cores.choose().server).helper("clients") as helper:
         monkeypatch.setattr(client, "SOCKET", helper.socket)
         process = threading.Thread(target=client.main, args=([str(tmp_path), "2", "100", "4"],))
         process.start()

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -35,15 +34,9 @@ from bench.summary import Latency, Spread
 from confcom.errors import UnavailableError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api.device_list import encode_device_list
+from testkit.programs import run_python
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture
-def short_directory():
-    """For sockets, whose paths have a limit."""
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="bench-") as directory:
-        yield Path(directory)
 
 
 def offer(devices=2_000):
@@ -181,12 +174,12 @@ def test_wakeups_and_cpu_of_a_process_are_its_own():
             process.kill()
 
 
-def test_the_kubelet_sees_the_plugin_s_offer_and_every_measure_is_taken(short_directory):
+def test_the_kubelet_sees_the_plugin_s_offer_and_every_measure_is_taken(short_dir):
     core = Cores.choose().server
-    found = offer_of(1_024, short_directory / "offer", core=core)
+    found = offer_of(1_024, short_dir / "offer", core=core)
     assert found.devices >= FEW
     few = PluginPlan(allocations=8, streams=2)
-    taken = sample_of(confcom_command(1_024), found, short_directory / "sample", plan=few, core=core)
+    taken = sample_of(confcom_command(1_024), found, short_dir / "sample", plan=few, core=core)
     assert taken.start > taken.first_list > 0
     assert taken.start_cpu > 0
     assert taken.reregister > 0
@@ -195,20 +188,20 @@ def test_the_kubelet_sees_the_plugin_s_offer_and_every_measure_is_taken(short_di
     assert taken.allocate[FEW].count == 8
 
 
-def test_the_go_plugin_lists_and_answers_the_same(short_directory):
+def test_the_go_plugin_lists_and_answers_the_same(short_dir):
     program = go_program()
     core = Cores.choose().server
-    found = offer_of(1_024, short_directory / "offer", core=core)
+    found = offer_of(1_024, short_dir / "offer", core=core)
     few = PluginPlan(allocations=8, streams=2)
-    taken = sample_of(go_command(program, found), found, short_directory / "go", plan=few, core=core)
+    taken = sample_of(go_command(program, found), found, short_dir / "go", plan=few, core=core)
     assert taken.allocate[FEW].count == 8
 
 
-def test_neither_plugin_gives_devices_that_are_not_there(short_directory):
+def test_neither_plugin_gives_devices_that_are_not_there(short_dir):
     core = Cores.choose().server
-    found = offer_of(168, short_directory / "offer", core=core)
+    found = offer_of(168, short_dir / "offer", core=core)
     for number, command in enumerate([confcom_command(168), go_command(go_program(), found)]):
-        with running(command, short_directory / str(number), core=core) as plugin:
+        with running(command, short_dir / str(number), core=core) as plugin:
             registration = plugin.kubelet.registered([EPC_RESOURCE])[EPC_RESOURCE]
             for ids in [["AAA", "AAA"], ["zzzz"], ["___"], ["A!A"], [""]]:
                 container = pb.ContainerAllocateRequest(devices_ids=ids)
@@ -218,37 +211,26 @@ def test_neither_plugin_gives_devices_that_are_not_there(short_directory):
                 assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_a_lost_stream_is_one_more_registration_of_its_resource(short_directory):
+def test_a_lost_stream_is_one_more_registration_of_its_resource(short_dir):
     core = Cores.choose().server
-    with running(confcom_command(168), short_directory / "lost", core=core) as plugin:
+    with running(confcom_command(168), short_dir / "lost", core=core) as plugin:
         plugin.kubelet.registered([EPC_RESOURCE])
         assert plugin.kubelet.counts[EPC_RESOURCE] == 1
         assert plugin.kubelet.seconds_to_reregister(EPC_RESOURCE) > 0
         assert plugin.kubelet.counts[EPC_RESOURCE] == 2
 
 
-def test_a_kubelet_that_nobody_comes_to_says_so(short_directory, monkeypatch):
+def test_a_kubelet_that_nobody_comes_to_says_so(short_dir, monkeypatch):
     monkeypatch.setattr("bench.device_plugin.kubelet.WAIT_SECONDS", 0.01)
-    with MeasuringKubelet(short_directory) as kubelet, pytest.raises(Exception, match="not registered within"):
+    with MeasuringKubelet(short_dir) as kubelet, pytest.raises(Exception, match="not registered within"):
         kubelet.registered([EPC_RESOURCE])
-
-
-def run_program(module, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.mark.slow
 def test_a_tiny_benchmark_of_plugins(tmp_path):
     output = tmp_path / "bench.json"
-    few = ["--only", "plugin", "--plugin-rounds", "1", "--allocations", "8", "--mib", "168", "--largest-mib", "4096"]
-    few.append("--without-go")
-    done = run_program("bench", *few, "--output", str(output))
+    few = ["--only", "plugin", "--plugin-rounds", 1, "--allocations", 8, "--mib", 168, "--largest-mib", 4096]
+    done = run_python("-m", "bench", *few, "--without-go", "--output", output, cwd=ROOT, timeout=None)
     assert done.returncode == 0, done.stderr
     part = json.loads(output.read_text())["device_plugin"]
     assert [node["mib"] for node in part["nodes"]] == [168, 4096]
@@ -258,6 +240,6 @@ def test_a_tiny_benchmark_of_plugins(tmp_path):
 
 @pytest.mark.slow
 def test_a_tiny_idle_run():
-    done = run_program("bench.device_plugin.idle", "--minutes", "0.01")
+    done = run_python("-m", "bench.device_plugin.idle", "--minutes", 0.01, cwd=ROOT, timeout=None)
     assert done.returncode == 0, done.stderr
     assert f"1 of {EPC_RESOURCE}" in done.stdout

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import datetime as dt
-import shutil
 import socket
-import tempfile
 import threading
 from pathlib import Path
 
@@ -27,10 +25,8 @@ def quoting_enclave():
 
 
 @pytest.fixture
-def socket_path():
-    directory = Path(tempfile.mkdtemp(dir="/tmp", prefix="confcom-client-"))
-    yield directory / "aesm.socket"
-    shutil.rmtree(directory)
+def socket_path(short_dir):
+    return short_dir / "aesm.socket"
 
 
 class Listener:

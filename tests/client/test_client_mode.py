@@ -1,7 +1,5 @@
 import asyncio
 import logging
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,9 +7,10 @@ import pytest
 from confcom.client import AesmClient, AsyncAesmClient, request_quote, request_quote_async
 from confcom.client.address import aesm_socket_path
 from confcom.client.mode import InProcessQuotingError, MixedModeError, ProcessMode, QuotingMode, choose_mode
-from confcom.errors import ExitCode, UnavailableError
+from confcom.errors import ExitCode
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.programs import run_python
 from testkit.raised import raises
 
 OUT = {"SGX_AESM_ADDR": "1"}
@@ -104,7 +103,7 @@ def test_the_process_itself_remembers(socket_path):
         "    except ConfcomError as error: print(type(error).__name__)\n"
     )
     environ = {"SGX_AESM_ADDR": "", "CONFCOM_AESM_SOCKET": str(socket_path)}
-    result = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
+    result = run_python("-c", program, env=environ)
     assert result.stdout.split() == ["ServiceUnreachableError", "MixedModeError"], result.stderr
 
 
@@ -128,8 +127,3 @@ def test_the_real_environment_is_read_when_a_client_is_made(monkeypatch, client)
     monkeypatch.setenv("CONFCOM_AESM_SOCKET", "/made/now")
     assert client().socket_path == Path("/made/now")
     assert client("/given").socket_path == Path("/given")
-
-
-def test_unreachable_services_are_unavailable(request_one, socket_path):
-    with pytest.raises(UnavailableError):
-        request_one(make_report, environ={**OUT, "CONFCOM_AESM_SOCKET": str(socket_path)}, process_mode=ProcessMode())

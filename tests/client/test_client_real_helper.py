@@ -1,48 +1,22 @@
 """Both clients against the real quote helper, in a process of its own."""
 
-import subprocess
-import sys
-import time
-
 import pytest
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import AesmError
-from confcom.client import AesmClient
-from confcom.client.errors import ServiceUnreachableError
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.replay.helper import running_helper
 
 ENCLAVE = SimulatedEnclave.from_name("real helper test")
 
 
 @pytest.fixture
 def helper(socket_path):
-    log = socket_path.parent / "log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "confcom.quote_helper", "--simulated"),
-                *("--state-dir", str(socket_path.parent / "state"), "--socket", str(socket_path)),
-            ],
-            stderr=stream,
-            stdout=stream,
-        )
-    try:
-        while True:
-            try:
-                AesmClient(socket_path).init_quote()
-            except (ServiceUnreachableError, AesmError):
-                assert process.poll() is None, log.read_text()
-                time.sleep(0.05)
-            else:
-                break
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
+    with running_helper(directory=socket_path.parent) as helper:
+        yield helper
 
 
 def test_everything_that_a_client_can_ask(helper, ask):

@@ -16,7 +16,6 @@ from confcom.client.errors import ServiceTimeoutError, ServiceUnreachableError, 
 from confcom.errors import ExitCode, SettingsError
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.quote import Quote
-from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.raised import raises, require_style
 
@@ -46,18 +45,6 @@ def test_the_way_to_a_quote_step_by_step(ask, listen, honest, quoting_enclave):
     assert len(quoted.quote) == size == quoting_enclave.quote_size
     assert Quote.parse(quoted.quote).body.report_data == REPORT_DATA
     assert listener.connections == 4, "one connection per request: Init, Size, and Size and Quote"
-
-
-def test_the_key_ids(ask, listen, honest):
-    listen(honest)
-    assert ask("supported_key_ids") == (ECDSA_P256_KEY_ID,)
-
-
-def test_a_qe_report_over_quote_and_nonce(ask, listen, honest):
-    listen(honest)
-    info = QeReportInfo(b"n" * 16, ENCLAVE.target_info(), bytes(432))
-    quoted = ask("quote_fresh_report", make_report, qe_report_info=info)
-    ENCLAVE.verify_report(Report.parse(quoted.qe_report_info.qe_report))
 
 
 def test_a_changed_quoting_enclave_is_asked_again_with_a_new_report(ask, listen, honest, refusing):

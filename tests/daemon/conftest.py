@@ -1,8 +1,5 @@
 import asyncio
 import logging
-import shutil
-import tempfile
-from pathlib import Path
 
 import pytest
 import uvloop
@@ -11,14 +8,6 @@ import uvloop
 def pytest_asyncio_loop_factories(config, item):
     """Daemons run on either, and their transports differ in detail."""
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-
-
-@pytest.fixture
-def short_dir():
-    """A directory whose path leaves room for a unix socket's name."""
-    directory = Path(tempfile.mkdtemp(dir="/tmp"))
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest.fixture

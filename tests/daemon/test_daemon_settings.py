@@ -96,11 +96,7 @@ def test_help_is_the_reference(capsys):
 
 @pytest.mark.parametrize(
     ("convert", "text", "value"),
-    [
-        (one_of("a", "b"), " A ", "a"),
-        (member_of(LogFormat), "Text", LogFormat.TEXT),
-        (parse_switch, " On ", True),
-    ],
+    [(one_of("a", "b"), " A ", "a"), (member_of(LogFormat), "Text", LogFormat.TEXT), (parse_switch, " On ", True)],
 )
 def test_converters_take_words_in_any_case(convert, text, value):
     assert convert(text) == value

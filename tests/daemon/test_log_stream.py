@@ -21,7 +21,7 @@ from confcom.daemon.log_stream import (
 )
 from confcom.daemon.logs import LogFormat, configure_logging
 from confcom.errors import UnavailableError, explain
-from testkit.full_pipe import fill, full_pipe, lines_of
+from testkit.full_pipe import fill, full_pipe, lines_of, read_in_thread
 
 DROPPED = "confcom_log_records_dropped_total"
 
@@ -39,15 +39,7 @@ class Pipe:
 
     def read_all(self):
         """Everything until the pipe is closed, which happens when the stream has finished; without the filling."""
-        text = []
-
-        def read():
-            with os.fdopen(self.reader, "rb", buffering=0) as reader:
-                while data := reader.read(65536):
-                    text.append(data)
-
-        thread = threading.Thread(target=read)
-        thread.start()
+        thread, text = read_in_thread(self.reader)
         self.stream.finish(30)
         self.file.close()
         thread.join()

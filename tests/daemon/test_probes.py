@@ -22,14 +22,7 @@ from confcom.daemon.probe_server import (
     ProbeServer,
     _Connection,
 )
-from confcom.daemon.probes import (
-    JSON,
-    RENDERING_SECONDS,
-    ProbeAddress,
-    ProbeResponse,
-    Readiness,
-    standard_routes,
-)
+from confcom.daemon.probes import JSON, RENDERING_SECONDS, ProbeAddress, ProbeResponse, Readiness, standard_routes
 from confcom.errors import SettingsError, UnavailableError
 
 LOCAL = ProbeAddress("127.0.0.1", 0)
@@ -56,6 +49,11 @@ async def served(readiness):
     }
     async with serving(routes, deadline=20, max_connections=4) as one:
         yield one
+
+
+@pytest.fixture
+def address(served):
+    return served[1]
 
 
 @contextlib.asynccontextmanager
@@ -85,8 +83,7 @@ async def get(address, path):
     return int(head.split()[1]), body
 
 
-async def test_liveness_readiness_metrics_and_extra_routes(served, readiness):
-    _, address = served
+async def test_liveness_readiness_metrics_and_extra_routes(address, readiness):
     assert await get(address, "/livez") == (200, b"ok\n")
     readiness.reason = "no quoting enclave yet"
     assert await get(address, "/readyz") == (503, b"not ready: no quoting enclave yet\n")
@@ -98,8 +95,7 @@ async def test_liveness_readiness_metrics_and_extra_routes(served, readiness):
     assert await get(address, "/inventory") == (200, b'{"epc": 1}')
 
 
-async def test_a_standard_http_client_understands(served):
-    _, address = served
+async def test_a_standard_http_client_understands(address):
 
     def ask():
         connection = http.client.HTTPConnection(address.host, address.port)
@@ -128,16 +124,14 @@ async def test_a_standard_http_client_understands(served):
         (b"GET /broken HTTP/1.1\r\n\r\n", 500),
     ],
 )
-async def test_bad_requests_get_their_status_and_the_server_lives(served, request_bytes, status):
-    _, address = served
+async def test_bad_requests_get_their_status_and_the_server_lives(address, request_bytes, status):
     answer = await talk(address, request_bytes)
     assert int(answer.split()[1]) == status
     assert (b"Allow: GET" in answer) is (status == 405)
     assert (await get(address, "/livez"))[0] == 200
 
 
-async def test_byte_by_byte_and_pipelined(served):
-    _, address = served
+async def test_byte_by_byte_and_pipelined(address):
     reader, writer = await asyncio.open_connection(address.host, address.port)
     for byte in b"GET /livez HTTP/1.1\r\n\r\n":
         writer.write(bytes([byte]))
@@ -259,8 +253,7 @@ async def test_a_flood_of_connections_is_accepted_in_bounded_steps():
             client.close()
 
 
-async def test_a_route_that_fails_is_logged_once_however_often_it_is_asked(served, caplog):
-    _, address = served
+async def test_a_route_that_fails_is_logged_once_however_often_it_is_asked(address, caplog):
     for _ in range(5):
         assert (await get(address, "/broken"))[0] == 500
     assert [record.route for record in caplog.records] == ["/broken"]

@@ -13,6 +13,7 @@ from confcom.daemon import unix_socket
 from confcom.daemon.socket_path import PathInspection, PathState, inspect_path, inspect_socket
 from confcom.daemon.unix_socket import MAX_PATH_BYTES, bind_unix_socket, listen_at, make_directory
 from confcom.errors import SettingsError, UnavailableError
+from testkit.users import as_user
 
 
 @pytest.fixture
@@ -327,19 +328,15 @@ def test_endless_competition_ends_in_an_error(short_dir, monkeypatch, bind):
     assert names(short_dir) == ["s"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 def test_another_user_is_told_why(short_dir, bind):
     (short_dir / "d").mkdir(mode=0o755)
     short_dir.chmod(0o755)
     bind(short_dir / "d" / "s", mode=0o600)
     (short_dir / "closed").mkdir(mode=0o700)
     hidden = bind(short_dir / "closed" / "s")
-    os.seteuid(1000)
-    try:
+    with as_user():
         for path in ("d/s", "d/new", "closed/s"):
             with refused(UnavailableError, "socket-path-unusable") as caught:
                 bind(short_dir / path, directory_mode=0o755)
             assert os.strerror(errno.EACCES) in caught.value.why
         assert not hidden.owns_path()
-    finally:
-        os.seteuid(0)

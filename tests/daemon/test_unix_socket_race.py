@@ -5,10 +5,10 @@ CPython tells an audit hook of each step before it is taken, so that the attack 
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
+
+from testkit.programs import run_python
 
 ATTACK = """
 import json, os, shutil, stat, sys
@@ -93,9 +93,7 @@ FINAL_MODE = {"link": 0o666, "replace": 0o666, "directory": 0o755}
 def test_no_exchange_of_a_name_changes_the_mode_of_another_file(short_dir, step, decoy, umask):
     if decoy == "another user's private directory" and os.geteuid() != 0:
         pytest.skip("needs root to give a directory to another user")
-    done = subprocess.run(
-        [sys.executable, "-c", ATTACK, str(short_dir), step, decoy, umask], capture_output=True, text=True, check=False
-    )
+    done = run_python("-c", ATTACK, short_dir, step, decoy, umask)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     attacked, undisturbed = report[:-1], report[-1]

@@ -1,16 +1,21 @@
 import asyncio
-import subprocess
-import sys
 import threading
 
 import pytest
 
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import WorkerPool
+from testkit.programs import run_python
 
 
-async def test_calls_run_in_order_in_one_other_thread():
-    worker = WorkerPool("w")
+@pytest.fixture
+def worker():
+    pool = WorkerPool("w")
+    yield pool
+    pool.close()
+
+
+async def test_calls_run_in_order_in_one_other_thread(worker):
     threads, order = set(), []
 
     def call(number):
@@ -26,9 +31,8 @@ async def test_calls_run_in_order_in_one_other_thread():
     threads.pop().join(10)
 
 
-async def test_a_pool_that_has_grown_runs_so_many_calls_at_once_and_no_more():
-    pool = WorkerPool("w")
-    pool.grow_to(2)
+async def test_a_pool_that_has_grown_runs_so_many_calls_at_once_and_no_more(worker):
+    worker.grow_to(2)
     both = threading.Barrier(2, timeout=20)
     release, running = threading.Event(), []
 
@@ -37,34 +41,28 @@ async def test_a_pool_that_has_grown_runs_so_many_calls_at_once_and_no_more():
         both.wait()
         release.wait(20)
 
-    calls = [pool.submit(call) for _ in range(4)]
+    calls = [worker.submit(call) for _ in range(4)]
     release.set()
     await asyncio.gather(*calls)
     assert len(set(running)) == 2
-    pool.close()
 
 
-async def test_what_a_call_raises_reaches_whoever_awaits_it_and_the_worker_lives_on():
-    worker = WorkerPool("w")
+async def test_what_a_call_raises_reaches_whoever_awaits_it_and_the_worker_lives_on(worker):
     with pytest.raises(ZeroDivisionError):
         await worker.submit(lambda: 1 // 0)
     assert await worker.submit(lambda: 7) == 7
-    worker.close()
 
 
-async def test_a_cancelled_wait_only_throws_the_result_away():
-    worker = WorkerPool("w")
+async def test_a_cancelled_wait_only_throws_the_result_away(worker):
     release = threading.Event()
     future = worker.submit(release.wait)
     future.cancel()
     release.set()
     assert await worker.submit(lambda: "next") == "next"
-    worker.close()
 
 
-def test_a_result_that_comes_after_the_loop_has_ended_is_thrown_away():
+def test_a_result_that_comes_after_the_loop_has_ended_is_thrown_away(worker):
     release, done = threading.Event(), threading.Event()
-    worker = WorkerPool("w")
 
     async def main():
         worker.submit(release.wait).cancel()
@@ -77,11 +75,9 @@ def test_a_result_that_comes_after_the_loop_has_ended_is_thrown_away():
         await asyncio.to_thread(done.wait)
 
     asyncio.run(later())
-    worker.close()
 
 
-async def test_a_closed_pool_runs_what_was_queued_and_takes_nothing_more():
-    worker = WorkerPool("w")
+async def test_a_closed_pool_runs_what_was_queued_and_takes_nothing_more(worker):
     queued = worker.submit(lambda: 7)
     worker.close()
     with pytest.raises(RuntimeError):
@@ -97,7 +93,7 @@ async def main():
     WorkerPool("w").submit(threading.Event().wait).cancel()
 asyncio.run(main())
 """
-    assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == 0
+    assert run_python("-c", program).returncode == 0
 
 
 def test_log_limiter_lets_one_through_and_counts_the_rest():

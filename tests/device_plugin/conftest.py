@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import shutil
 import signal
-import tempfile
 from pathlib import Path
 
 import grpc.aio
@@ -13,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chaos.instance import LOOK_SECONDS, Instance
 from chaos.watched_node import PATIENCE_SECONDS
+from confcom.device_plugin.resources import ENCLAVE_RESOURCE, EPC_RESOURCE, HELPER_RESOURCE, PROVISION_RESOURCE
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.playground.kubelet.device_manager import DeviceManager
 from confcom.playground.kubelet.ledger import DeviceLedger
@@ -144,17 +143,9 @@ class PluginProcess(Instance):
 
 
 @pytest.fixture
-def place():
-    """A directory of the test's own, with a short path."""
-    path = Path(tempfile.mkdtemp(prefix="dp-", dir="/tmp"))
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
-def directory(place):
+def directory(short_dir):
     """The device plugin directory."""
-    made = place / "plugins"
+    made = short_dir / "plugins"
     made.mkdir()
     return made
 
@@ -167,17 +158,30 @@ async def kubelet(directory):
 
 
 @pytest.fixture
-async def start_plugin(place, directory):
+async def start_plugin(short_dir, directory):
     """Start a plugin process; all are ended, and no line of their logs is anything but JSON."""
     started = []
 
     async def start(*arguments, simulated=True, **how):
-        own = ("--simulated", "--host-root", str(place / "host")) if simulated else ()
+        own = ("--simulated", "--host-root", str(short_dir / "host")) if simulated else ()
         arguments = ("--device-plugin-dir", str(directory), *own, *arguments)
-        started.append(await PluginProcess.start(place, f"p{len(started)}", *arguments, **how))
+        started.append(await PluginProcess.start(short_dir, f"p{len(started)}", *arguments, **how))
         return started[-1]
 
     yield start
     for plugin in started:
         await plugin.end(signal.SIGTERM)
         plugin.lines()
+
+
+@pytest.fixture
+def start_listed(kubelet, start_plugin):
+    """Start the kubelet and a plugin, and wait until the kubelet has the lists of these resources."""
+
+    async def start(*arguments, lists=(EPC_RESOURCE, ENCLAVE_RESOURCE, PROVISION_RESOURCE, HELPER_RESOURCE), **how):
+        await kubelet.start()
+        plugin = await start_plugin(*arguments, **how)
+        await kubelet.until_list(*lists)
+        return plugin
+
+    return start

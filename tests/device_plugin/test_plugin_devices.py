@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.timeout(240)]
 
 
 @pytest.fixture
-def node(place):
-    return HostTree(place / "host")
+def node(short_dir):
+    return HostTree(short_dir / "host")
 
 
 @pytest.fixture
@@ -30,6 +30,16 @@ async def registered(plugin, kubelet, registrations=1):
     """Until both know: the kubelet has every list, and the plugin has seen that it was asked for."""
     await kubelet.until_list(*ALL, registrations=registrations)
     await plugin.until_registered(registrations)
+
+
+@pytest.fixture
+async def plugin(kubelet, start, node):
+    """One that both know of, on a node with a driver."""
+    await kubelet.start()
+    node.load()
+    plugin = await start()
+    await registered(plugin, kubelet)
+    return plugin
 
 
 async def waits_for_driver(plugin):
@@ -78,11 +88,7 @@ async def test_a_node_that_never_gets_a_driver_is_waited_on_until_sigterm(kubele
     assert list(directory.iterdir()) == []
 
 
-async def test_a_device_that_is_lost_and_comes_back_leads_to_one_registration_more(kubelet, start, node):
-    await kubelet.start()
-    node.load()
-    plugin = await start()
-    await registered(plugin, kubelet)
+async def test_a_device_that_is_lost_and_comes_back_leads_to_one_registration_more(kubelet, plugin, node):
     identifiers = kubelet.lists[EPC]
     node.unload()
     await kubelet.until(lambda: not any(kubelet.lists[name] for name in ALL))
@@ -104,11 +110,7 @@ async def test_a_device_that_is_lost_and_comes_back_leads_to_one_registration_mo
     assert await probes(plugin) == [200, 200]
 
 
-async def test_a_kubelet_that_restarts_while_the_device_is_lost_is_not_registered_with(kubelet, start, node):
-    await kubelet.start()
-    node.load()
-    plugin = await start()
-    await registered(plugin, kubelet)
+async def test_a_kubelet_that_restarts_while_the_device_is_lost_is_not_registered_with(kubelet, plugin, node):
     node.unload()
     await plugin.until_code("driver-unloaded")
     await kubelet.stop()
@@ -121,11 +123,7 @@ async def test_a_kubelet_that_restarts_while_the_device_is_lost_is_not_registere
     assert kubelet.failed_dial_backs == 0
 
 
-async def test_the_provision_device_alone_takes_only_its_own_resource(kubelet, start, node):
-    await kubelet.start()
-    node.load()
-    plugin = await start()
-    await registered(plugin, kubelet)
+async def test_the_provision_device_alone_takes_only_its_own_resource(kubelet, plugin, node):
     (node.root / "dev/sgx_provision").unlink()
     await kubelet.until(lambda: not kubelet.lists[PROVISION])
     await plugin.until(lambda all_: [one["code"] for one in all_] == ["", "", "device-removed", ""])
@@ -136,13 +134,9 @@ async def test_the_provision_device_alone_takes_only_its_own_resource(kubelet, s
     assert [len(kubelet.registrations(name)) for name in ALL] == [1, 1, 2, 1]
 
 
-async def test_changed_permissions_are_shown_with_the_remedy_and_take_nothing_away(kubelet, start, node):
-    await kubelet.start()
-    node.load()
+async def test_changed_permissions_are_shown_with_the_remedy_and_take_nothing_away(kubelet, plugin, node):
     if (node.root / "dev/sgx_enclave").is_symlink():
         pytest.skip("only who may make a device node (CAP_MKNOD) can try one whose permissions change")
-    plugin = await start()
-    await registered(plugin, kubelet)
     assert await health(plugin) == {"enclave": 1, "provision": 1}
     (node.root / "dev/sgx_enclave").chmod(0o600)
     await plugin.until_inventory(lambda found: not found["devices"]["nodes"][0]["healthy"])

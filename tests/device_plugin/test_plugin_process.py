@@ -5,8 +5,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import urllib.request
 from unittest.mock import ANY
 
@@ -21,16 +19,15 @@ from confcom.errors import ExitCode
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
 from confcom.kubelet_api.device_list import device_id
+from testkit.programs import run_python
 
 ALL = (EPC, ENCLAVE, PROVISION, HELPER)
 
 
 async def test_the_whole_list_arrives_and_allocate_gives_devices_budget_platform_and_the_aesm_directory(
-    kubelet, start_plugin
+    kubelet, start_listed
 ):
-    await kubelet.start()
-    await start_plugin("--simulated-epc-mib", "168", "--aesmd-dir", "/host/aesmd")
-    await kubelet.until_list(*ALL)
+    await start_listed("--simulated-epc-mib", "168", "--aesmd-dir", "/host/aesmd")
     assert kubelet.lists[EPC] == [device_id(index) for index in range(168 - 6)]
     assert [len(kubelet.lists[name]) for name in (ENCLAVE, PROVISION, HELPER)] == [1024, 1024, 6]
     (request,) = kubelet.registrations(EPC)
@@ -49,10 +46,8 @@ async def test_the_whole_list_arrives_and_allocate_gives_devices_budget_platform
     assert not of_a_helper.mounts
 
 
-async def test_a_refused_allocation_explains_itself_and_the_next_one_works(kubelet, start_plugin):
-    await kubelet.start()
-    plugin = await start_plugin("--simulated-epc-mib", "28", "--helper-epc-mib", "0")
-    await kubelet.until_list(EPC)
+async def test_a_refused_allocation_explains_itself_and_the_next_one_works(kubelet, start_listed):
+    plugin = await start_listed("--simulated-epc-mib", "28", "--helper-epc-mib", "0", lists=[EPC])
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await kubelet.allocate(EPC, [device_id(28)])
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -62,10 +57,8 @@ async def test_a_refused_allocation_explains_itself_and_the_next_one_works(kubel
     assert await plugin.metric("confcom_device_plugin_allocate_seconds_count", resource=EPC) == 1
 
 
-async def test_a_lost_stream_leads_to_one_new_registration_at_the_same_socket(kubelet, start_plugin):
-    await kubelet.start()
-    plugin = await start_plugin()
-    await kubelet.until_list(*ALL)
+async def test_a_lost_stream_leads_to_one_new_registration_at_the_same_socket(kubelet, start_listed):
+    plugin = await start_listed()
     before = kubelet.endpoint(EPC)
     await kubelet.drop(EPC)
     await kubelet.until_list(EPC, registrations=2)
@@ -77,10 +70,8 @@ async def test_a_lost_stream_leads_to_one_new_registration_at_the_same_socket(ku
     assert await plugin.metric(name, resource=EPC, cause="start") == 1
 
 
-async def test_a_kubelet_restart_is_answered_at_new_sockets_without_a_failed_dial_back(kubelet, start_plugin):
-    await kubelet.start()
-    await start_plugin()
-    await kubelet.until_list(*ALL)
+async def test_a_kubelet_restart_is_answered_at_new_sockets_without_a_failed_dial_back(kubelet, start_listed):
+    await start_listed()
     old = [kubelet.endpoint(name) for name in ALL]
     for restarts in range(1, 4):
         await kubelet.stop()
@@ -118,10 +109,8 @@ async def test_a_kubelet_that_comes_late_is_met_and_one_that_goes_costs_no_readi
     assert await plugin.get("/readyz") == (200, b"ok\n")
 
 
-async def test_its_own_socket_removed_is_noticed_and_replaced(kubelet, start_plugin):
-    await kubelet.start()
-    plugin = await start_plugin()
-    await kubelet.until_list(*ALL)
+async def test_its_own_socket_removed_is_noticed_and_replaced(kubelet, start_listed):
+    plugin = await start_listed()
     removed = kubelet.endpoint(EPC)
     removed.unlink()
     await kubelet.until(lambda: kubelet.endpoint(EPC) != removed and kubelet.lists[EPC])
@@ -188,10 +177,8 @@ async def test_the_port_that_the_kernel_chose_for_probes_is_logged(start_plugin)
     assert await asyncio.to_thread(ask) == 200
 
 
-async def test_a_larger_node_says_how_much_it_holds_back(kubelet, start_plugin):
-    await kubelet.start()
-    plugin = await start_plugin("--simulated-epc-mib", "8192")
-    await kubelet.until_list(EPC)
+async def test_a_larger_node_says_how_much_it_holds_back(kubelet, start_listed):
+    plugin = await start_listed("--simulated-epc-mib", "8192", lists=[EPC])
     assert len(kubelet.lists[EPC]) == 2048
     accounting = (await plugin.inventory())["accounting"]
     assert (accounting["advertised_mib"], accounting["held_back_mib"]) == (2048, 6138)
@@ -203,31 +190,26 @@ async def test_a_larger_node_says_how_much_it_holds_back(kubelet, start_plugin):
     assert await plugin.metric("confcom_sgx_epc_advertised_bytes") == 2048 * 1024 * 1024
 
 
-async def test_the_largest_list_arrives_and_what_it_costs_is_told(kubelet, start_plugin):
-    await kubelet.start()
-    plugin = await start_plugin("--simulated-epc-mib", "300000", "--max-epc-mib", "262144")
-    await kubelet.until_list(EPC)
+async def test_the_largest_list_arrives_and_what_it_costs_is_told(kubelet, start_listed):
+    plugin = await start_listed("--simulated-epc-mib", "300000", "--max-epc-mib", "262144", lists=[EPC])
     assert len(set(kubelet.lists[EPC])) == 262_144
     (warning,) = await plugin.logged(seconds_when_all_are_allocated=pytest.approx(8246, abs=1))
     assert warning["level"] == "warning"
 
 
-async def test_names_counts_reserve_and_mount_are_the_operators_choice(kubelet, start_plugin):
-    await kubelet.start()
-    await start_plugin(
+async def test_names_counts_reserve_and_mount_are_the_operators_choice(kubelet, start_listed):
+    await start_listed(
         *("--simulated-epc-mib", "100", "--reserve-epc-mib", "30", "--helper-epc-mib", "0", "--no-aesmd-mount"),
         *("--epc-resource", "example.com/epc", "--enclave-users", "7", "--provision-users", "9"),
+        lists=("example.com/epc", ENCLAVE, PROVISION),
     )
-    await kubelet.until_list("example.com/epc", ENCLAVE, PROVISION)
     assert {name: len(ids) for name, ids in kubelet.lists.items()} == {"example.com/epc": 70, ENCLAVE: 7, PROVISION: 9}
     (answer,) = await kubelet.allocate("example.com/epc", kubelet.lists["example.com/epc"][:1])
     assert not answer.mounts
 
 
-async def test_a_plugin_of_another_installation_refuses_and_the_first_goes_on(kubelet, start_plugin):
-    await kubelet.start()
-    first = await start_plugin("--installation", "a")
-    await kubelet.until_list(*ALL)
+async def test_a_plugin_of_another_installation_refuses_and_the_first_goes_on(kubelet, start_listed, start_plugin):
+    first = await start_listed("--installation", "a")
     second = await start_plugin("--installation", "b", "--enclave-resource", "example.com/enclave")
     assert await second.process.wait() == ExitCode.UNAVAILABLE
     told = second.log.read_text()
@@ -247,10 +229,8 @@ async def test_a_plugin_of_another_installation_refuses_and_the_first_goes_on(ku
     await fourth.until_registered()
 
 
-async def test_garbage_and_idle_peers_on_its_socket_change_nothing(kubelet, start_plugin):
-    await kubelet.start()
-    await start_plugin()
-    await kubelet.until_list(*ALL)
+async def test_garbage_and_idle_peers_on_its_socket_change_nothing(kubelet, start_listed):
+    await start_listed()
     path = str(kubelet.endpoint(EPC))
     peers = []
     for number in range(50):
@@ -265,10 +245,8 @@ async def test_garbage_and_idle_peers_on_its_socket_change_nothing(kubelet, star
     assert len(kubelet.registrations(EPC)) == 1
 
 
-async def test_streams_are_bounded_and_someone_elses_end_does_not_matter(kubelet, start_plugin):
-    await kubelet.start()
-    plugin = await start_plugin()
-    await kubelet.until_list(*ALL)
+async def test_streams_are_bounded_and_someone_elses_end_does_not_matter(kubelet, start_listed):
+    plugin = await start_listed()
     async with services.unix_channel(str(kubelet.endpoint(EPC))) as channel:
         stub = services.DevicePluginStub(channel)
         others = [stub.list_and_watch(pb.Empty()) for _ in range(7)]
@@ -297,15 +275,14 @@ def test_what_cannot_be_is_refused_at_start(directory, arguments, code, named):
     host = directory / "host"
     if "--simulated" in arguments:
         (host / "sys/class/misc/sgx_enclave").mkdir(parents=True)
-    paths = ("--device-plugin-dir", str(directory), "--host-root", str(host))
-    command = [sys.executable, "-m", "confcom.device_plugin", "--log-format", "json", *paths, *arguments]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    given = ("--log-format", "json", "--device-plugin-dir", directory, "--host-root", host, *arguments)
+    ended = run_python("-m", "confcom.device_plugin", *given)
     assert ended.returncode == code
     assert named in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-async def test_a_started_plugin_carries_no_command_line_libraries(directory):
+def test_a_started_plugin_carries_no_command_line_libraries(directory):
     program = (
         "import sys, os, asyncio\n"
         "from prometheus_client import CollectorRegistry\n"
@@ -320,13 +297,9 @@ async def test_a_started_plugin_carries_no_command_line_libraries(directory):
         "from google.protobuf.internal import api_implementation\n"
         "print(api_implementation.Type())\n"
     )
-    arguments = ["--simulated", "--host-root", str(directory), "--device-plugin-dir", str(directory)]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, *arguments, stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0
-    modules, implementation = output.decode().splitlines()
+    ended = run_python("-c", program, "--simulated", "--host-root", directory, "--device-plugin-dir", directory)
+    assert ended.returncode == 0, ended.stderr
+    modules, implementation = ended.stdout.splitlines()
     loaded = {name.partition(".")[0] for name in modules.split()}
     assert "grpc" in loaded
     assert not loaded & {"click", "rich", "yaml", "dcap_qvl", "uvloop", "lightkube"}
@@ -335,14 +308,10 @@ async def test_a_started_plugin_carries_no_command_line_libraries(directory):
 
 @pytest.mark.parametrize("module", ["confcom", "confcom.device_plugin"])
 @pytest.mark.parametrize(("asked", "seen"), [({}, "NONE"), ({"GRPC_VERBOSITY": "DEBUG"}, "DEBUG")])
-async def test_what_grpc_finds_when_it_is_imported(directory, module, asked, seen):
+def test_what_grpc_finds_when_it_is_imported(directory, module, asked, seen):
     (directory / "grpc").mkdir()
     (directory / "grpc" / "__init__.py").write_text("import os\nraise SystemExit(os.environ['GRPC_VERBOSITY'])\n")
     environ = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
     arguments = ["device-plugin"] if module == "confcom" else []
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", module, *arguments),
-        stderr=asyncio.subprocess.PIPE,
-        env={**environ, "PYTHONPATH": str(directory), **asked},
-    )
-    assert (await process.communicate())[1].decode().strip() == seen
+    ended = run_python("-P", "-m", module, *arguments, env={**environ, "PYTHONPATH": str(directory), **asked})
+    assert ended.stderr.strip() == seen

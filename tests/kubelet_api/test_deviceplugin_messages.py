@@ -24,9 +24,7 @@ def test_the_c_implementation_of_protobuf_is_in_use():
         ),
         (
             pb.ListAndWatchResponse(
-                devices=[
-                    pb.Device(ID="AAA", health="Healthy", topology=pb.TopologyInfo(nodes=[pb.NUMANode(ID=1)])),
-                ]
+                devices=[pb.Device(ID="AAA", health="Healthy", topology=pb.TopologyInfo(nodes=[pb.NUMANode(ID=1)]))]
             ),
             b"\x0a\x14\x0a\x03AAA\x12\x07Healthy\x1a\x04\x0a\x02\x08\x01",
         ),

@@ -1,11 +1,10 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import socket
-import tempfile
+import threading
 import time
-from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import uvloop
@@ -27,7 +26,6 @@ from testkit.aesm_server_harness import Harness
 from testkit.replay import helper as helper_process
 from testkit.socket_keeper_harness import RunningKeeper
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "aesm"
 WAIT_SECONDS = 30
 QUICK_LIMITS = {"accept_drain_seconds": 0.01, "hand_back_seconds": 0.01, "self_test_retry_seconds": (0.005,)}
 
@@ -35,20 +33,6 @@ QUICK_LIMITS = {"accept_drain_seconds": 0.01, "hand_back_seconds": 0.01, "self_t
 def pytest_asyncio_loop_factories(config, item):
     """The helper runs on uvloop, whose transports differ in detail from asyncio's."""
     return {"uvloop": uvloop.new_event_loop}
-
-
-@pytest.fixture
-def short_dir():
-    """A directory whose path leaves room for a unix socket's name."""
-    directory = Path(tempfile.mkdtemp(dir="/tmp"))
-    yield directory
-    shutil.rmtree(directory)
-
-
-@pytest.fixture(scope="session")
-def vector():
-    """Bytes recorded from Intel's client and server, frame header included."""
-    return lambda name: bytes.fromhex((VECTORS / f"{name}.hex").read_text())
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +44,19 @@ def ask():
 @pytest.fixture(scope="session")
 def enclave():
     return SimulatedEnclave.from_name("test")
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    """A clock that stands until its `now` is set."""
+    return Clock()
 
 
 @pytest.fixture(scope="session")
@@ -130,6 +127,18 @@ class TestProvider:
         self.calls += 1
         self.before()
         return call(*arguments)
+
+    def hold(self):
+        """Have calls wait for the event that is returned."""
+        release = threading.Event()
+        self.before = release.wait
+        return release
+
+    def fail(self, error):
+        self.before = Mock(side_effect=error)
+
+    def work(self):
+        self.before = lambda: None
 
 
 @pytest.fixture

@@ -12,17 +12,7 @@ import pytest
 
 from confcom.client import AesmClient
 from confcom.errors import ExitCode
-
-
-def run(*arguments, environ=None, timeout=30):
-    return subprocess.run(
-        [sys.executable, "-m", "confcom.quote_helper", *arguments],
-        capture_output=True,
-        text=True,
-        env=environ,
-        timeout=timeout,
-        check=False,
-    )
+from testkit.programs import run_python
 
 
 def test_start_stop_and_what_is_logged(start_helper):
@@ -125,24 +115,6 @@ def test_sigterm_answers_what_has_arrived(start_helper, vector):
     assert helper.process.wait(30) == ExitCode.OK
 
 
-def test_what_is_no_socket_stays(start_helper, short_dir):
-    precious = short_dir / "aesm" / "aesm.socket" / "precious"
-    precious.parent.mkdir(parents=True)
-    precious.write_text("")
-    helper = start_helper()
-    assert helper.process.wait(30) == ExitCode.USAGE
-    assert precious.exists()
-
-
-def test_a_damaged_platform_ends_it_and_is_left_as_it_is(start_helper, short_dir):
-    (short_dir / "state").mkdir()
-    (short_dir / "state" / "platform.json").write_text("{}")
-    helper = start_helper()
-    assert helper.process.wait(30) == ExitCode.UNUSABLE
-    assert not helper.socket.exists()
-    assert (short_dir / "state" / "platform.json").read_text() == "{}"
-
-
 def test_secrets_stay_out_of_the_log(start_helper):
     helper = start_helper("--log-level", "debug").wait_ready()
     AesmClient(helper.socket).init_quote()
@@ -189,13 +161,14 @@ def test_what_it_has_imported_when_it_is_ready(start_helper):
 
 
 def test_the_platform_is_never_chosen_silently():
-    result = run()
+    result = run_python("-m", "confcom.quote_helper")
     assert result.returncode == ExitCode.USAGE
     assert "--simulated" in result.stderr
 
 
 def test_bad_settings_are_explained_without_a_traceback():
-    result = run("--simulated", environ=os.environ | {"CONFCOM_PROBE_ADDRESS": "nowhere"})
+    environ = os.environ | {"CONFCOM_PROBE_ADDRESS": "nowhere"}
+    result = run_python("-m", "confcom.quote_helper", "--simulated", env=environ)
     assert result.returncode == ExitCode.USAGE
     assert "CONFCOM_PROBE_ADDRESS" in result.stderr
     assert "Traceback" not in result.stderr
@@ -203,13 +176,7 @@ def test_bad_settings_are_explained_without_a_traceback():
 
 @pytest.mark.parametrize("daemon", ["quote-helper", "device-plugin"])
 def test_the_command_line_shows_the_daemons_own_reference(daemon):
-    result = subprocess.run(
-        [sys.executable, "-c", "from confcom.cli.main import main; main()", daemon, "--help"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    result = run_python("-c", "from confcom.cli.main import main; main()", daemon, "--help")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(f"usage: confcom {daemon}")
     assert "CONFCOM_PROBE_ADDRESS" in result.stdout

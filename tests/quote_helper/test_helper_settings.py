@@ -28,7 +28,7 @@ def test_defaults():
     assert (parsed.audit_file, parsed.audit_max_mib) == (None, 64)
 
 
-def test_everything_from_flags():
+def test_everything_from_flags_and_from_the_environment():
     parsed = settings(
         *("--socket", "/s", "--state-dir", "/d", "--probe-address", "[::1]:1", "--log-level", "debug"),
         *("--log-format", "text", "--replace-foreign-socket", "--stale-report-window-seconds", "0"),
@@ -42,36 +42,23 @@ def test_everything_from_flags():
     assert (parsed.simulated_qe_mr_enclave, parsed.simulated_qe_isv_svn) == (b"\xab" * 32, 65535)
     assert (parsed.identify_pods, parsed.log_quotes_per_peer) == (True, 5)
     assert (parsed.audit_file, parsed.audit_max_mib) == (Path("/var/a"), 1)
-
-
-def test_everything_from_the_environment():
-    parsed = parse_settings(
-        [],
-        prog="helper",
-        environ={
-            "CONFCOM_SIMULATED": "true",
-            "CONFCOM_STATE_DIR": "/d",
-            "CONFCOM_AESM_SOCKET": "/s",
-            "CONFCOM_PROBE_ADDRESS": "unix:/p",
-            "CONFCOM_LOG_LEVEL": "error",
-            "CONFCOM_LOG_FORMAT": "json",
-            "CONFCOM_REPLACE_FOREIGN_SOCKET": "yes",
-            "CONFCOM_STALE_REPORT_WINDOW_SECONDS": "60",
-            "CONFCOM_SIMULATED_QE_MRENCLAVE": "cd" * 32,
-            "CONFCOM_SIMULATED_QE_ISVSVN": "2",
-            "CONFCOM_IDENTIFY_PODS": "true",
-            "CONFCOM_LOG_QUOTES_PER_PEER": "5",
-            "CONFCOM_AUDIT_FILE": "/var/a",
-            "CONFCOM_AUDIT_MAX_MIB": "1",
-        },
-    )
-    assert (parsed.socket, parsed.state_dir) == (Path("/s"), Path("/d"))
-    assert parsed.probe_address == ProbeAddress(path=Path("/p"))
-    assert (parsed.log_level, parsed.log_format) == ("error", LogFormat.JSON)
-    assert (parsed.replace_foreign_socket, parsed.stale_report_window_seconds) == (True, 60)
-    assert (parsed.simulated_qe_mr_enclave, parsed.simulated_qe_isv_svn) == (b"\xcd" * 32, 2)
-    assert (parsed.identify_pods, parsed.log_quotes_per_peer) == (True, 5)
-    assert (parsed.audit_file, parsed.audit_max_mib) == (Path("/var/a"), 1)
+    variables = {
+        "CONFCOM_SIMULATED": "true",
+        "CONFCOM_STATE_DIR": "/d",
+        "CONFCOM_AESM_SOCKET": "/s",
+        "CONFCOM_PROBE_ADDRESS": "[::1]:1",
+        "CONFCOM_LOG_LEVEL": "debug",
+        "CONFCOM_LOG_FORMAT": "text",
+        "CONFCOM_REPLACE_FOREIGN_SOCKET": "yes",
+        "CONFCOM_STALE_REPORT_WINDOW_SECONDS": "0",
+        "CONFCOM_SIMULATED_QE_MRENCLAVE": "ab" * 32,
+        "CONFCOM_SIMULATED_QE_ISVSVN": "65535",
+        "CONFCOM_IDENTIFY_PODS": "true",
+        "CONFCOM_LOG_QUOTES_PER_PEER": "5",
+        "CONFCOM_AUDIT_FILE": "/var/a",
+        "CONFCOM_AUDIT_MAX_MIB": "1",
+    }
+    assert parse_settings([], prog="helper", environ=variables) == parsed
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,3 @@
-import json
 import os
 import stat
 import subprocess
@@ -10,6 +9,7 @@ import pytest
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
 from confcom.quote_provider.state_directory import STATE_FILE, exposure, open_or_create_platform, open_platform
 from confcom.simulation.platform import MAX_STATE_SIZE, PlatformStateError, SimulatedPlatform
+from testkit.programs import run_python
 from testkit.raised import raises
 
 
@@ -175,15 +175,6 @@ def test_a_cut_file_is_an_error_and_stays_as_it_is(tmp_path, clock, kept):
     assert file.read_bytes() == cut
 
 
-def test_a_mix_of_two_platforms_is_an_error(tmp_path, clock):
-    for name in ("one", "two"):
-        open_or_create_platform(tmp_path / name, clock=clock)
-    one, two = (json.loads((tmp_path / name / STATE_FILE).read_text()) for name in ("one", "two"))
-    (tmp_path / "one" / STATE_FILE).write_text(json.dumps({**one, "pck": two["pck"]}))
-    with pytest.raises(PlatformStateError):
-        open_or_create_platform(tmp_path / "one", clock=clock)
-
-
 def test_an_endless_file_is_not_read_to_its_end(tmp_path):
     with (tmp_path / STATE_FILE).open("wb") as file:
         file.truncate(100 * MAX_STATE_SIZE)
@@ -240,7 +231,7 @@ def test_a_file_that_may_not_be_read_is_an_error(tmp_path, clock):
         "try: open_or_create_platform(Path(sys.argv[1]))\n"
         "except UnavailableError as error: print(error.error_code, type(error.__cause__).__name__)\n"
     )
-    result = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    result = run_python("-c", program, tmp_path)
     assert result.stdout.split() == ["state-directory-unusable", "PermissionError"]
 
 

@@ -8,18 +8,13 @@ from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.report import Report, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.replay import wire
-from testkit.replay.legacy import LEGACY_CALLS
 from testkit.replay.rows import ROWS, Made, OfSize, ids, init, num, quote, size
 from testkit.replay.steps import KEY, QE_REPORT_DATA
+from testkit.replay.wire import nested_fields as fields
 
 ENCLAVE = SimulatedEnclave.from_name("rows")
 REPORT_DATA = bytes(range(64))
 CERTIFICATION_SIZE = slice(1048, 1052)
-
-
-def fields(body: bytes):
-    """The answer's fields, and those of each."""
-    return {number: wire.fields(content) for number, content in wire.fields(body).items()}
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +28,6 @@ def made(helper):
 def test_row(helper, made, row):
     expected = row.answer(made) if callable(row.answer) else row.answer
     assert fields(helper.ask(row.body(made))) == expected
-
-
-@pytest.mark.parametrize("call", LEGACY_CALLS, ids=lambda call: call.kind.call)
-def test_legacy_request_as_2_26_sends_it_is_answered_as_2_26_answers_it_without_epid_and_launch(helper, call):
-    assert helper.ask(call.body) == call.refusal
 
 
 @pytest.mark.parametrize(

@@ -110,16 +110,8 @@ SPOILT = {
     "half an answer": (GRAMINE, lambda _c, _n, answer: (answer[:100],), "then the end"),
     "no protobuf": (GRAMINE, lambda *_: (wire.frame(b"\xff" * 12),), "not protobuf"),
     "no key": (OASIS, changed(NUM, lambda f: f.update({2: 0})), "no attestation"),
-    "ids of another size": (
-        FORTANIX,
-        changed(IDS, cut_to(255, 2)),
-        "wrong buffer size",
-    ),
-    "an unknown algorithm": (
-        OPEN_ENCLAVE,
-        changed(IDS, flip(154, 2)),
-        "cannot be mapped",
-    ),
+    "ids of another size": (FORTANIX, changed(IDS, cut_to(255, 2)), "wrong buffer size"),
+    "an unknown algorithm": (OPEN_ENCLAVE, changed(IDS, flip(154, 2)), "cannot be mapped"),
     "another size of the public key id": (INTEL_QL_WRAPPER, changed(INIT, lambda f: f.update({3: 33})), "is not 32"),
     "no size of the public key id": (INTEL_QUOTE_EX, changed(INIT, lambda f: f.pop(3), 1), "the size it says"),
     "target info of another size": (GRAMINE, changed(INIT, cut_to(511, 2)), "invalid target info"),
@@ -146,41 +138,30 @@ def test_a_client_notices_an_answer_that_is_wrong(helper, tmp_path, abstract_nam
     assert run.quotes == ()
 
 
-def test_intels_enclave_notices_a_qe_report_by_another_enclave(helper, tmp_path):
+def by_an_impostor(qe, target):
     """The QE's report is right, but its maker is not the one that InitQuoteEx named."""
-    path = tmp_path / "s"
-
-    def another(call, _, answer):
-        if call is not QUOTE:
-            return (answer,)
-        fields = wire.fields(wire.fields(answer[4:])[17])
-        impostor = SimulatedEnclave.from_name("impostor")
-        vouched = Report.parse(fields[3][528:]).body.report_data
-        fields[3] = fields[3][:528] + impostor.create_report(process.enclave.target_info(), vouched).encode()
-        return (wire.frame(wire.data(17, encoded(fields))),)
-
-    process = ReplayedClient(INTEL_SDK_RA, path)
-    with spoiling(helper, path, another):
-        assert "another enclave than the target info named" in process.run().failure
+    return SimulatedEnclave.from_name("impostor").create_report(target, qe.report_data)
 
 
-def test_intels_enclave_notices_a_qe_report_about_another_quote(helper, tmp_path):
-    path = tmp_path / "s"
+def about_another_quote(qe, target):
+    maker = SimulatedEnclave.from_name("same")
+    maker = dataclasses.replace(maker, mr_enclave=qe.mr_enclave, flags=qe.flags, xfrm=qe.xfrm)
+    return maker.create_report(target, bytes(64))
 
-    def another(call, _, answer):
-        if call is not QUOTE:
-            return (answer,)
-        fields = wire.fields(wire.fields(answer[4:])[17])
-        quoting = Report.parse(fields[3][528:]).body
-        maker = dataclasses.replace(
-            SimulatedEnclave.from_name("same"), mr_enclave=quoting.mr_enclave, flags=quoting.flags, xfrm=quoting.xfrm
-        )
-        fields[3] = fields[3][:528] + maker.create_report(process.enclave.target_info(), bytes(64)).encode()
-        return (wire.frame(wire.data(17, encoded(fields))),)
 
-    process = ReplayedClient(INTEL_SDK_RA, path)
-    with spoiling(helper, path, another):
-        assert "another nonce or quote" in process.run().failure
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [(by_an_impostor, "another enclave than the target info named"), (about_another_quote, "another nonce or quote")],
+)
+def test_intels_enclave_notices_another_qe_report(helper, tmp_path, make, complaint):
+    process = ReplayedClient(INTEL_SDK_RA, tmp_path / "s")
+
+    def exchange(fields):
+        qe = Report.parse(fields[3][528:]).body
+        fields[3] = fields[3][:528] + make(qe, process.enclave.target_info()).encode()
+
+    with spoiling(helper, tmp_path / "s", changed(QUOTE, exchange)):
+        assert complaint in process.run().failure
 
 
 def test_a_client_that_reads_on_takes_an_answer_in_pieces(helper, tmp_path):

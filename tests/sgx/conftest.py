@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from confcom.sgx.quote import Quote
+
 VECTORS = Path(__file__).parent.parent / "vectors"
 
 
@@ -20,6 +22,13 @@ def ppid_quote() -> bytes:
     return (VECTORS / "genuine-quotes" / "quote_raw_tcb.bin").read_bytes()
 
 
+@pytest.fixture(scope="session", params=["quote_pck_cert_chain.bin", "quote_raw_tcb.bin"])
+def genuine(request: pytest.FixtureRequest) -> tuple[bytes, Quote]:
+    """Each of the two, and what was parsed of it."""
+    data = (VECTORS / "genuine-quotes" / request.param).read_bytes()
+    return data, Quote.parse(data)
+
+
 @pytest.fixture(scope="session")
 def simulation_reports() -> list[dict]:
     """What the SDK's simulation code made: reports, their fields, target infos, derivation data."""
@@ -27,13 +36,3 @@ def simulation_reports() -> list[dict]:
     for name in ("current", "legacy"):
         lines += (VECTORS / "sdk-simulation" / f"{name}.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
-
-
-@pytest.fixture(scope="session")
-def aesm_vector():
-    """Reads one recorded AESM message, length prefix included."""
-
-    def read(name: str) -> bytes:
-        return bytes.fromhex((VECTORS / "aesm" / f"{name}.hex").read_text())
-
-    return read

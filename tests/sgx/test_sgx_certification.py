@@ -122,12 +122,6 @@ def test_no_other_byte_may_stand_around_a_certificate():
                 split_pem_chain(data)
 
 
-def test_order_is_kept():
-    other = PEM.replace(b"AAEC", b"BBBB")
-    assert split_pem_chain(other + b"\n" + PEM) == (other + b"\n", PEM + b"\n")
-    assert split_pem_chain(PEM + b"\n" + other) == (PEM + b"\n", other + b"\n")
-
-
 @pytest.mark.parametrize("pem", [PEM.replace(b"AAECA\nwQ=", b"A\nAECAw=\n="), PEM.replace(b"\n", b"\r\n")])
 def test_lines_may_end_anywhere_in_the_base64_and_as_on_windows(pem):
     assert split_pem_chain(pem) == (pem + b"\n",)

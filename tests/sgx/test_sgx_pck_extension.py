@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from confcom.errors import MalformedError
 from confcom.sgx import pck_extension_der
 from confcom.sgx.pck_extension import SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
-from confcom.sgx.pck_extension_der import member_oid
 from confcom.sgx.quote import Quote
 from testkit.raised import raises
 
@@ -155,11 +154,6 @@ def test_lengths_are_written_in_their_shortest_form(size, header):
 )
 def test_integers_are_written_in_their_shortest_form(value, der):
     assert pck_extension_der.integer(value).hex() == der
-
-
-def test_member_oids_lie_below_the_extensions_own():
-    assert member_oid(5).dotted_string == "1.2.840.113741.1.13.1.5"
-    assert member_oid(2, 18).dotted_string == "1.2.840.113741.1.13.1.2.18"
 
 
 @pytest.mark.parametrize("index", [1, 2])

@@ -61,11 +61,6 @@ class Vector:
 
 
 @pytest.fixture(scope="session")
-def all_vectors() -> list[Vector]:
-    return list(_vectors())
-
-
-@pytest.fixture(scope="session")
 def make_quote(application: SimulatedEnclave) -> Callable[[SimulatedPlatform], bytes]:
     def make(platform: SimulatedPlatform, enclave: SimulatedEnclave = application) -> bytes:
         quoting_enclave = platform.quoting_enclave()

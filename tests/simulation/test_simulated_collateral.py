@@ -5,28 +5,24 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.sgx import marks
 from confcom.sgx.certification import split_pem_chain
-from confcom.sgx.collateral import Collateral
 from confcom.sgx.signed_json import SignedJson
 from confcom.simulation.collateral import sign_document
 from confcom.simulation.pki import BACKDATE
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from confcom.simulation.validity import RENEWAL_INTERVAL, VALIDITY, Validity
+from testkit.verify.verify_lab import verify_signature
 
 ORIGIN = datetime(2026, 11, 24, tzinfo=UTC)
 times = st.timedeltas(timedelta(days=-9000), timedelta(days=7000)).map(lambda age: ORIGIN + age)
 
 
 def verify_document(signed: SignedJson, certificate: x509.Certificate) -> None:
-    r, s = int.from_bytes(signed.signature[:32]), int.from_bytes(signed.signature[32:])
-    certificate.public_key().verify(encode_dss_signature(r, s), signed.body, ec.ECDSA(hashes.SHA256()))
+    verify_signature(certificate.public_key(), signed.signature, signed.body)
 
 
 @given(times)
@@ -78,11 +74,6 @@ def test_documents_are_signed_by_the_tcb_signer_whose_chain_is_there(any_platfor
     assert ca == any_platform.pki.pck_ca.certificate
     assert x509.load_der_x509_crl(collateral.pck_crl).is_signature_valid(ca.public_key())
     assert x509.load_der_x509_crl(collateral.root_ca_crl).is_signature_valid(root.public_key())
-
-
-def test_files_round_trip(platform, now):
-    collateral = platform.collateral(now)
-    assert Collateral.from_files(collateral.to_files()) == collateral
 
 
 def test_tcb_info_to_the_letter(platform, now):

@@ -37,11 +37,7 @@ def test_any_changed_byte_is_rejected(key_format, offset, difference):
 
 @pytest.mark.parametrize(
     "other",
-    [
-        replace(CHECKER, mr_enclave=bytes(32)),
-        replace(CHECKER, flags=CHECKER.flags ^ 0x02),
-        replace(CHECKER, xfrm=0xE7),
-    ],
+    [replace(CHECKER, mr_enclave=bytes(32)), replace(CHECKER, flags=CHECKER.flags ^ 0x02), replace(CHECKER, xfrm=0xE7)],
     ids=["mr_enclave", "flags", "xfrm"],
 )
 def test_report_for_another_target_is_rejected(other):

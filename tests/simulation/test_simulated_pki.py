@@ -111,12 +111,6 @@ def test_making_is_deterministic_and_the_seed_decides(seed, now):
         assert certificate.public_key() != other[role].public_key()
 
 
-@pytest.mark.parametrize("size", [0, 16, 31, 33])
-def test_seed_of_another_size_is_refused(now, size):
-    with raises("wrong-size", MalformedError):
-        issue_pki(bytes(size), now)
-
-
 def intel_name(common_name: str) -> x509.Name:
     return x509.Name.from_rfc4514_string(
         ",".join([f"{key}={value}" for key, value in INTEL.items()] + [f"CN={common_name}"])

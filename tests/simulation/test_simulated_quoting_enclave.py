@@ -2,10 +2,7 @@ import hashlib
 from dataclasses import replace
 
 import pytest
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,14 +15,10 @@ from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from confcom.simulation.report_key import DEFAULT_CPU_SVN, SIMULATION_KEY_ID, UPGRADED_CPU_SVN, ReportKeyFormat
 from testkit.raised import raises
+from testkit.verify.verify_lab import verify_signature
 
 DATA = bytes(range(64))
 NONCE = b"sixteen bytes!!!"
-
-
-def verify_signature(public_key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes) -> None:
-    r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
-    public_key.verify(encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
 
 
 def point(raw: bytes) -> ec.EllipticCurvePublicKey:
@@ -108,12 +101,6 @@ def test_qe_report_info_binds_nonce_and_whole_quote(quoting_enclave, application
     assert sign_report(qe_report.body, target) == qe_report
 
 
-def test_debug_enclave_is_quoted_and_shows(quoting_enclave):
-    enclave = SimulatedEnclave.from_name("application", debug=True)
-    quote, _ = quoting_enclave.quote(enclave.create_report(quoting_enclave.target_info, DATA), None)
-    assert Quote.parse(quote).body.debug
-
-
 @given(st.integers(0, 431), st.integers(1, 255))
 def test_changed_report_is_not_quoted(quoting_enclave, application, offset, difference):
     report = bytearray(application.create_report(quoting_enclave.target_info, DATA).encode())
@@ -170,15 +157,6 @@ def test_intels_identity_is_refused():
     with raises("intel-identity", SettingsError, "why", "remedy") as caught:
         replace(DEFAULT_QE_IDENTITY, mr_signer=INTEL_QE_MRSIGNER)
     assert "MRSIGNER" in caught.value.what
-
-
-def test_signature_does_not_cover_another_body(quoting_enclave, application):
-    raw, _ = quoting_enclave.quote(application.create_report(quoting_enclave.target_info, DATA), None)
-    quote = Quote.parse(raw)
-    changed = bytearray(raw[:432])
-    changed[400] ^= 1
-    with pytest.raises(InvalidSignature):
-        verify_signature(point(quote.signature.attestation_key), quote.signature.isv_signature, bytes(changed))
 
 
 def test_keys_do_not_show(quoting_enclave, platform, seed):

@@ -26,19 +26,6 @@ def dcap_qvl(evidence: Evidence) -> Appraisal | Rejection:
 needs_qvl = pytest.mark.skipif(not intel_qvl.AVAILABLE, reason=intel_qvl.WHY_NOT)
 
 
-def test_untouched_evidence_passes_dcap_qvl(evidence: Evidence) -> None:
-    assert isinstance(dcap_qvl(evidence), Appraisal)
-
-
-@needs_qvl
-def test_untouched_evidence_passes_qvl(evidence: Evidence) -> None:
-    assert intel_qvl.rejections(evidence, evidence) == []
-
-
-def test_untouched_evidence_is_verified(lab: Lab, evidence: Evidence) -> None:
-    assert evidence.verdict(lab.policy).kind is VerdictKind.VERIFIED
-
-
 def test_dcap_qvl(lab: Lab, evidence: Evidence, case: Case) -> None:
     result = dcap_qvl(case.tamper(lab, evidence))
     assert isinstance(result, Appraisal) == case.dcap_qvl, result

@@ -7,8 +7,6 @@ import errno
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from click.testing import CliRunner, Result
 from confcom.cli.group import cli
 from confcom.sgx.collateral import COLLATERAL_FILES
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
+from testkit.programs import run_python
 from testkit.verify.verify_lab import CHALLENGE, Evidence, Lab
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
@@ -265,7 +264,6 @@ def test_help_has_examples_on_lines_of_their_own(command: str) -> None:
 
 WITHOUT_DCAP_QVL = """
 import sys
-from dataclasses import replace
 sys.modules["dcap_qvl"] = None
 from confcom.cli.main import main
 main()
@@ -273,12 +271,9 @@ main()
 
 
 def test_inspect_needs_no_verifier_and_verify_says_what_to_install(files: Path) -> None:
-    def confcom(*arguments: object) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-c", WITHOUT_DCAP_QVL, *map(str, arguments)]
-        return subprocess.run(argv, capture_output=True, text=True, check=False)
-
-    assert confcom("inspect", files / "q.bin").returncode == 0
-    refused = confcom("verify", files / "q.bin", "--root", files / "root.pem", "--output", "json")
+    assert run_python("-c", WITHOUT_DCAP_QVL, "inspect", files / "q.bin").returncode == 0
+    arguments = ("verify", files / "q.bin", "--root", files / "root.pem", "--output", "json")
+    refused = run_python("-c", WITHOUT_DCAP_QVL, *arguments)
     assert refused.returncode == 6
     assert json.loads(refused.stdout)["error"]["code"] == "dcap-qvl-missing"
     assert "pip install 'confcom[verify]'" in refused.stderr

@@ -19,7 +19,7 @@ from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import VerdictKind
 from confcom.verify.verifier import verify_quote
-from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
+from testkit.verify.verify_lab import NOW, Lab
 
 # cryptography warns about certificates with odd names or numbers; the bytes here are odd on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:cryptography", "ignore::UserWarning:confcom")
@@ -118,8 +118,3 @@ def test_more_bytes_than_any_quote_has_are_not_read() -> None:
     verdict = verify_quote(EVIDENCE.quote + bytes(MAX_QUOTE_SIZE), ROOT, EVIDENCE.collateral, LAB.policy, NOW)
     assert verdict.kind is VerdictKind.UNUSABLE
     assert [check.code for check in verdict.checks] == ["format"]
-
-
-def test_a_replayed_quote_fails_the_challenge(lab: Lab, evidence: Evidence) -> None:
-    policy = replace(lab.policy, report_data=CHALLENGE[::-1])
-    assert evidence.verdict(policy).kind is VerdictKind.AUTHENTIC_NOT_AUTHORISED

@@ -1,6 +1,5 @@
 """Who reaches the socket, and who could replace it: what tenants do to the modes and owners of both."""
 
-import asyncio
 import os
 import re
 import stat
@@ -16,8 +15,9 @@ from confcom.quote_helper.takeover.socket_access import (
     repaired_mode,
     who_else_can_replace,
 )
+from testkit.users import as_user
+from testkit.waiting import until as eventually
 
-WAIT_SECONDS = 30
 ME, STRANGER = 10001, 1000
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become other users")
 
@@ -26,12 +26,6 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become 
 def start(keeper):
     """Start a keeper that looks every few milliseconds."""
     return lambda *, open_to_all=True: keeper(1, open_to_all=open_to_all).start()
-
-
-async def eventually(condition):
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():  # noqa: ASYNC110 # it shows in the file system
-            await asyncio.sleep(0.001)
 
 
 def mode(path):
@@ -150,51 +144,43 @@ async def test_a_directory_of_ones_own_stays_private_unless_it_is_asked_for(star
     assert (mode(path.parent), mode(path)) == (0o700, 0o600)
 
 
-@needs_root
-async def test_a_directory_that_a_tenant_took_makes_it_unready_until_it_is_given_back(start, path):
+async def start_as_owner(start, path):
+    """Start a keeper of a user who owns the directory."""
     path.parent.mkdir(mode=0o755)
     os.chown(path.parent, ME, ME)
-    os.seteuid(ME)
-    try:
+    with as_user(ME):
         keeper = await start()
-        assert keeper.code is None
-        os.seteuid(0)
-        os.chown(path.parent, 0, 0)
-        path.parent.chmod(0o700)
-        os.seteuid(ME)
+    assert keeper.code is None
+    return keeper
+
+
+@needs_root
+async def test_a_directory_that_a_tenant_took_makes_it_unready_until_it_is_given_back(start, path):
+    keeper = await start_as_owner(start, path)
+    os.chown(path.parent, 0, 0)
+    path.parent.chmod(0o700)
+    with as_user(ME):
         await eventually(lambda: keeper.code is not None)
-        assert keeper.code == "socket-directory-closed"
-        assert f"chown {ME} {path.parent} && chmod 0755 {path.parent}" in keeper.keeper.problem.reason
-        os.seteuid(0)
-        assert not can_connect_as(STRANGER, path)
-        os.chown(path.parent, ME, ME)
-        os.seteuid(ME)
+    assert keeper.code == "socket-directory-closed"
+    assert f"chown {ME} {path.parent} && chmod 0755 {path.parent}" in keeper.keeper.problem.reason
+    assert not can_connect_as(STRANGER, path)
+    os.chown(path.parent, ME, ME)
+    with as_user(ME):
         await eventually(lambda: keeper.code is None)
-        os.seteuid(0)
-        assert can_connect_as(STRANGER, path)
-    finally:
-        os.seteuid(0)
+    assert can_connect_as(STRANGER, path)
 
 
 @needs_root
 async def test_a_socket_that_a_tenant_took_is_bound_anew(start, path):
-    path.parent.mkdir(mode=0o755)
-    os.chown(path.parent, ME, ME)
-    os.seteuid(ME)
-    try:
-        keeper = await start()
-        before = path.lstat().st_ino
-        os.seteuid(0)
-        os.chown(path, 0, 0)
-        path.chmod(0o600)
-        os.seteuid(ME)
+    keeper = await start_as_owner(start, path)
+    before = path.lstat().st_ino
+    os.chown(path, 0, 0)
+    path.chmod(0o600)
+    with as_user(ME):
         await eventually(lambda: path.lstat().st_ino != before)
         await eventually(lambda: keeper.code is None)
-        assert mode(path) == 0o666
-        os.seteuid(0)
-        assert can_connect_as(STRANGER, path)
-    finally:
-        os.seteuid(0)
+    assert mode(path) == 0o666
+    assert can_connect_as(STRANGER, path)
 
 
 @pytest.mark.parametrize("open_to_all", [False, True])

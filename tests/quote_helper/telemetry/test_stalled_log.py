@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import threading
 
 from confcom.aesm.framing import encode_frame
 from confcom.aesm.message_codec import encode_request
@@ -11,7 +10,7 @@ from confcom.aesm.messages import GetQuoteExRequest
 from confcom.client import AesmClient
 from confcom.daemon.log_stream import MAX_WAITING_RECORDS
 from confcom.errors import ExitCode
-from testkit.full_pipe import full_pipe, lines_of
+from testkit.full_pipe import full_pipe, lines_of, read_in_thread
 
 DROPPED = "confcom_log_records_dropped_total"
 COUNT = b'"count": '
@@ -45,15 +44,7 @@ def test_when_the_reader_goes_on_it_is_told_how_much_it_missed(start_helper, wai
     for _ in range(asked):
         assert helper.send(request)
     assert helper.metric(DROPPED) > 0
-    text = []
-
-    def read():
-        with os.fdopen(reader, "rb", buffering=0) as pipe:
-            while data := pipe.read(65536):
-                text.append(data)
-
-    thread = threading.Thread(target=read)
-    thread.start()
+    thread, text = read_in_thread(reader)
     wait_until(lambda: COUNT in b"".join(text))
     assert helper.stop(signal.SIGTERM) == ExitCode.OK
     thread.join()

@@ -48,10 +48,8 @@ def test_whatever_can_be_asked_for_fits_and_hardly_more(count, containers):
 
 
 @pytest.mark.parametrize("shape", HUGE)
-async def test_huge_requests_are_refused_before_they_are_held(kubelet, start_plugin, shape):
-    await kubelet.start()
-    plugin = await start_plugin("--simulated-epc-mib", "2054")
-    await kubelet.until_list(EPC)
+async def test_huge_requests_are_refused_before_they_are_held(kubelet, start_listed, shape):
+    plugin = await start_listed("--simulated-epc-mib", "2054", lists=[EPC])
     request = pb.AllocateRequest(container_requests=HUGE[shape])
     assert 3_600_000 < request.ByteSize() < services.RECEIVE_LIMIT
     async with services.unix_channel(str(kubelet.endpoint(EPC))) as channel:
@@ -64,19 +62,16 @@ async def test_huge_requests_are_refused_before_they_are_held(kubelet, start_plu
     assert answer.envs["CONFCOM_SGX_EPC_MIB"] == "2048"
 
 
-async def test_all_that_a_node_can_have_is_allocated_at_once(kubelet, start_plugin):
-    await kubelet.start()
-    plugin = await start_plugin("--simulated-epc-mib", str(MAX_DEVICES + 6), "--max-epc-mib", str(MAX_DEVICES))
-    await kubelet.until_list(EPC)
+async def test_all_that_a_node_can_have_is_allocated_at_once(kubelet, start_listed):
+    arguments = ("--simulated-epc-mib", str(MAX_DEVICES + 6), "--max-epc-mib", str(MAX_DEVICES))
+    plugin = await start_listed(*arguments, lists=[EPC])
     (answer,) = await kubelet.allocate(EPC, kubelet.lists[EPC])
     assert answer.envs["CONFCOM_SGX_EPC_MIB"] == str(MAX_DEVICES)
     assert peak_memory(plugin.process.pid) < LIMIT
 
 
-async def test_what_is_no_request_is_refused_without_a_word_in_the_log(kubelet, start_plugin):
-    await kubelet.start()
-    plugin = await start_plugin()
-    await kubelet.until_list(EPC)
+async def test_what_is_no_request_is_refused_without_a_word_in_the_log(kubelet, start_listed):
+    plugin = await start_listed(lists=[EPC])
     async with services.unix_channel(str(kubelet.endpoint(EPC))) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary(services.ALLOCATE)(b"\xff")

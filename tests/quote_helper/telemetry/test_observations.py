@@ -6,11 +6,11 @@ import logging
 from datetime import UTC, datetime
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.framing import encode_frame
-from confcom.aesm.messages import GetQuoteExRequest, GetQuoteExResponse
+from confcom.aesm.messages import GetQuoteExResponse
 from confcom.aesm.session import ServerSession
 from confcom.quote_helper.telemetry import observations
 from confcom.quote_helper.telemetry.audit import AuditLog
@@ -29,7 +29,6 @@ from confcom.quote_helper.telemetry.peer_windows import WINDOW_SECONDS
 from confcom.quote_helper.telemetry.quote_log import QuoteLog
 from confcom.quote_helper.transport.peers import Peer
 from confcom.quote_provider.base import Expiring
-from confcom.sgx.report import TargetInfo
 
 POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
 CONTAINER = "3f7a" * 16
@@ -39,24 +38,6 @@ REFUSED = GetQuoteExResponse(AesmErrorCode.INVALID_REPORT)
 REQUESTS = "confcom_quote_helper_requests_total"
 PODS = "confcom_quote_helper_pod_requests_total"
 EXPIRY = "confcom_quote_helper_expiry_timestamp_seconds"
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def registry():
-    return CollectorRegistry()
 
 
 @pytest.fixture
@@ -70,12 +51,9 @@ def expiry(registry, clock):
 
 
 @pytest.fixture
-def metrics(registry):
-    return HelperMetrics(registry)
+def observe(registry, pods, expiry, clock):
+    metrics = HelperMetrics(registry)
 
-
-@pytest.fixture
-def observe(metrics, pods, expiry, clock):
     def make(audit=None):
         return Observations(metrics=metrics, pods=pods, log=QuoteLog(1, clock), audit=audit, expiry=expiry)
 
@@ -85,11 +63,6 @@ def observe(metrics, pods, expiry, clock):
 @pytest.fixture
 def count(registry):
     return lambda pod, outcome: registry.get_sample_value(PODS, {"pod": pod, "outcome": outcome})
-
-
-@pytest.fixture
-def request_(enclave):
-    return GetQuoteExRequest(enclave.create_report(TargetInfo.parse(bytes(512)), bytes(64)).encode(), 8192)
 
 
 def series(registry):
@@ -237,3 +210,14 @@ def test_a_provider_that_fails_harms_nobody(expiry, registry, clock, caplog):
     expiry.tick()
     assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
     assert registry.get_sample_value(EXPIRY, {"what": "pck_certificate"}) == end.timestamp()
+
+
+def test_a_date_that_is_set_back_does_not_stop_the_expiry_metrics(expiry, registry, clock):
+    """As when a node first reaches its time server."""
+    provider = Provider()
+    clock.now = datetime(2031, 1, 1, tzinfo=UTC).timestamp()
+    expiry.watch(provider)
+    expiry.tick()
+    clock.now, provider.end = datetime(2026, 1, 1, tzinfo=UTC).timestamp(), datetime(2026, 1, 2, tzinfo=UTC)
+    expiry.tick()
+    assert registry.get_sample_value(EXPIRY, {"what": "pck_certificate"}) == provider.end.timestamp()

@@ -15,18 +15,6 @@ WINDOW = 60.0
 QE_2 = ("--simulated-qe-mrenclave", "ab" * 32)
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def policy(clock):
     return StaleTargetPolicy(WINDOW, clock)
@@ -81,13 +69,6 @@ def stale_quote(enclave):
     """A request whose report was made for another quoting enclave."""
     report = enclave.create_report(TargetInfo.parse(bytes(512)), bytes(REPORT_DATA_SIZE)).encode()
     return GetQuoteExRequest(report=report, buf_size=8192, att_key_id=ECDSA_P256_KEY_ID.encode())
-
-
-@pytest.mark.parametrize(("arguments", "code"), [((), FINAL), (QE_2, ASK_AGAIN)], ids=["same", "another"])
-def test_after_an_update_it_depends_on_the_quoting_enclave(start_helper, ask, stale_quote, arguments, code):
-    start_helper().wait_ready()
-    new = start_helper(*arguments).wait_ready()
-    assert ask(new, stale_quote).error_code == code
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])

@@ -51,11 +51,7 @@ REAL = {
         UID,
         ID,
     ),
-    "systemd, guaranteed": (
-        f"0::/kubepods.slice/kubepods-pod{SLICE_UID}.slice/cri-containerd-{ID}.scope\n",
-        UID,
-        ID,
-    ),
+    "systemd, guaranteed": (f"0::/kubepods.slice/kubepods-pod{SLICE_UID}.slice/cri-containerd-{ID}.scope\n", UID, ID),
     "CRI-O with cgroupfs": (f"0::/kubepods/besteffort/pod{UID}/crio-{ID}\n", UID, ID),
     "containerd left on cgroupfs below a kubelet on systemd": (
         f"0::/system.slice/containerd.service/kubepods-burstable-pod{SLICE_UID}.slice:cri-containerd:{ID}\n",

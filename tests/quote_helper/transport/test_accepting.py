@@ -17,10 +17,7 @@ RETRY_SECONDS = 0.01
 
 
 async def test_pauses_of_accepting_that_clients_can_cause_do_not_fill_the_log(in_process, provider, not_yet, caplog):
-    def not_ready():
-        raise not_yet
-
-    provider.before = not_ready
+    provider.fail(not_yet)
     async with in_process(
         provider, max_connections=2, crowded_retry_seconds=3600.0, self_test_retry_seconds=(3600.0,)
     ) as helper:

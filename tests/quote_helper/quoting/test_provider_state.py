@@ -23,11 +23,7 @@ async def test_a_lost_provider_is_noticed_and_so_is_its_return(in_process, provi
     async with in_process(provider, self_test_interval_seconds=0.005) as running:
         await running.ready()
         assert await running.metric(STATE.format("ready")) == 1
-
-        def fail():
-            raise not_yet
-
-        provider.before = fail
+        provider.fail(not_yet)
         await running.metric_reaches(STATE.format("lost"), 1)
         assert await running.metric(STATE.format("ready")) == 0
         assert (await running.get("/readyz"))[0] == 503
@@ -37,7 +33,7 @@ async def test_a_lost_provider_is_noticed_and_so_is_its_return(in_process, provi
         await running.metric_reaches("confcom_quote_helper_waiting", 1)
         assert (await running.ask(NUM)).error_code == 0
         assert not waiting.done()
-        provider.before = lambda: None
+        provider.work()
         assert (await waiting).error_code == 0
         await running.ready()
         assert await running.metric("confcom_quote_helper_provider_losses_total") == 1
@@ -46,21 +42,16 @@ async def test_a_lost_provider_is_noticed_and_so_is_its_return(in_process, provi
 async def test_what_waits_for_a_lost_provider_in_vain_is_answered_30(in_process, provider, not_yet):
     async with in_process(provider, self_test_interval_seconds=0.005, provider_wait_seconds=0.02) as running:
         await running.ready()
-
-        def fail():
-            raise not_yet
-
-        provider.before = fail
+        provider.fail(not_yet)
         await running.metric_reaches(STATE.format("lost"), 1)
         assert (await running.ask(SIZE)).error_code == AesmErrorCode.SERVICE_UNAVAILABLE
 
 
 async def test_a_provider_that_hangs_is_lost_and_takes_nothing_with_it(in_process, blocking_provider):
-    release = threading.Event()
     limits = {"self_test_interval_seconds": 0.005, "self_test_seconds": 0.05}
     async with in_process(blocking_provider, **limits) as running:
         await running.ready()
-        blocking_provider.before = release.wait
+        release = blocking_provider.hold()
         await running.metric_reaches(STATE.format("lost"), 1)
         assert await running.unready_for("provider-hangs")
         assert (await running.ask(NUM)).error_code == 0
@@ -110,7 +101,7 @@ async def test_a_provider_that_bears_several_calls_gets_them_and_never_more(in_p
         blocking_provider.before = before
         answers = await asyncio.gather(*(running.ask(SIZE) for _ in range(2 * most)))
         assert [answer.error_code for answer in answers] == [0] * 2 * most
-        blocking_provider.before = lambda: None
+        blocking_provider.work()
     # Each barrier opens only when `most` calls are inside at once.
     assert len(seen) == 2
     assert max(seen) <= most

@@ -3,14 +3,13 @@
 import platform
 import re
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from confcom.device_plugin.discovery.cpuid_instruction import read_cpuid
 from confcom.errors import UnavailableError
+from testkit.programs import run_python
 
 on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="CPUID is an instruction of x86-64")
 
@@ -45,15 +44,12 @@ def test_sub_leaves_are_told_apart():
 def test_a_process_without_privileges_can():
     program = (
         "import os\n"
+        "from confcom.device_plugin.discovery.cpuid_instruction import read_cpuid\n"
         "if os.getuid() == 0:\n"
         "    os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "print(read_cpuid(0, 0).eax)\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", "from confcom.device_plugin.discovery.cpuid_instruction import read_cpuid\n" + program],
-        capture_output=True, text=True, timeout=30, check=True,
-    )  # fmt: skip
-    assert ended.stdout == f"{kernel_says('cpuid level')}\n"
+    assert run_python("-c", program).stdout == f"{kernel_says('cpuid level')}\n"
 
 
 @on_x86_64
@@ -89,7 +85,7 @@ def test_a_system_that_lets_no_page_become_executable_is_told():
         "from pathlib import Path\n"
         "print(find_epc(HostFiles(Path('/nonexistent'))).codes[-1])\n"
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    ended = run_python("-c", program)
     if ended.stdout == "no MDWE\n":
         pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")
     assert ended.stdout == "page-not-executable\n"

@@ -17,6 +17,8 @@ from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_helper.takeover import socket_inspection, socket_keeper
 from confcom.quote_helper.takeover.holder_probe import HolderStatus, probe_holder
 from confcom.quote_helper.takeover.takeover_policy import MAX_SOCKET_PATH_BYTES, Instance
+from testkit.users import as_user
+from testkit.waiting import until as eventually
 
 WAIT_SECONDS = 30
 
@@ -30,6 +32,14 @@ def listening(path, name=None):
         name.rename(path)
     listener.listen(8)
     return listener
+
+
+@pytest.fixture
+async def updated(keeper):
+    """A keeper that could quote, and a newer one that has taken the path from it."""
+    old, new = await keeper(1).quoting(), await keeper(2).quoting()
+    await old.waits("newer-helper-serves")
+    return old, new
 
 
 def occupy(path, kind):
@@ -55,12 +65,6 @@ async def ticks(running, count=5):
         await running.tick()
 
 
-async def eventually(condition):
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():  # noqa: ASYNC110 # it shows in the file system, or a timer brings it about
-            await asyncio.sleep(0.001)
-
-
 async def test_where_nobody_serves_the_path_is_bound_at_once(keeper, path):
     running = await keeper(1).start()
     assert running.code is None
@@ -70,9 +74,7 @@ async def test_where_nobody_serves_the_path_is_bound_at_once(keeper, path):
 
 
 async def test_a_live_helper_is_replaced_when_a_quote_was_made_and_not_before(keeper, path):
-    old = await keeper(1).start()
-    old.quote()
-    new = await keeper(2).start()
+    old, new = await keeper(1).quoting(), await keeper(2).start()
     before = inode(path)
     assert new.code == "no-quote-made"
     await ticks(new)
@@ -87,9 +89,7 @@ async def test_a_live_helper_is_replaced_when_a_quote_was_made_and_not_before(ke
 
 async def test_nothing_that_an_update_does_is_a_warning(keeper, caplog):
     caplog.set_level(logging.INFO)
-    old = await keeper(1).start()
-    old.quote()
-    new = await keeper(2).start()
+    old, new = await keeper(1).quoting(), await keeper(2).start()
     assert new.keeper.problem.expected
     new.quote()
     await new.serves()
@@ -109,8 +109,7 @@ async def test_what_is_in_the_way_is_a_warning(keeper, path, caplog):
 
 
 async def test_the_old_one_still_serves_who_had_connected_and_then_lets_its_socket_go(keeper, path):
-    old = await keeper(1).start()
-    old.quote()
+    old = await keeper(1).quoting()
     (listener,) = old.host.listeners
     asyncio.get_running_loop().remove_reader(listener.fileno())
     let_go, remove = [], old.host.remove_listener
@@ -149,26 +148,17 @@ async def test_the_newest_of_three_ends_up_with_the_path_whatever_the_order(keep
     assert [running.code is None for running in (first, second, third)] == [False, False, True]
 
 
-async def test_when_the_newer_one_dies_the_old_one_takes_the_path_back(keeper, path):
-    old = await keeper(1).start()
-    old.quote()
-    new = await keeper(2).start()
-    new.quote()
-    await old.waits("newer-helper-serves")
+async def test_when_the_newer_one_dies_the_old_one_takes_the_path_back(updated, path):
+    old, new = updated
     await new.end()
     await old.serves()
-    assert await probe_holder(path, deadline_seconds=WAIT_SECONDS) == HolderStatus(
-        can_quote=True, target_info=b"T" * 512
-    )
+    holder = await probe_holder(path, deadline_seconds=WAIT_SECONDS)
+    assert holder == HolderStatus(can_quote=True, target_info=b"T" * 512)
 
 
 @pytest.mark.parametrize("trouble", ["hangs", "lost its provider"])
-async def test_a_newer_one_that_cannot_quote_does_not_keep_the_path_from_one_that_can(keeper, trouble):
-    old = await keeper(1).start()
-    old.quote()
-    new = await keeper(2).start()
-    new.quote()
-    await old.waits("newer-helper-serves")
+async def test_a_newer_one_that_cannot_quote_does_not_keep_the_path_from_one_that_can(updated, trouble):
+    old, new = updated
     if trouble == "hangs":
         new.host.hangs = True
         new.task.cancel()
@@ -208,8 +198,7 @@ async def test_a_stale_socket_in_its_place_is_replaced(keeper, path):
 async def test_another_programs_live_socket_stays(keeper, path):
     with listening(path) as other:
         before = inode(path)
-        running = await keeper(1).start()
-        running.quote()
+        running = await keeper(1).quoting()
         await running.waits("foreign-socket")
         await ticks(running)
         assert inode(path) == before
@@ -234,24 +223,17 @@ async def test_a_full_backlog_hides_whose_socket_it_is_so_it_stays(keeper, path,
     with listening(path) as other, contextlib.ExitStack() as waiting:
         other.listen(0)
         waiting.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
-        running = await keeper(1).start()
-        running.quote()
+        running = await keeper(1).quoting()
         await running.waits("socket-backlog-full")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 async def test_a_helpers_mark_of_another_user_is_no_helper(keeper, path):
-    path.parent.mkdir(mode=0o777)
+    path.parent.mkdir()
     path.parent.chmod(0o777)
-    path.parents[1].chmod(0o755)
-    os.seteuid(1000)
-    try:
+    with as_user():
         other = listening(path, path.with_name(f".aesm.socket.{Instance(0, 0).mark}"))
-    finally:
-        os.seteuid(0)
     with other:
-        running = await keeper(1).start()
-        running.quote()
+        running = await keeper(1).quoting()
         await running.waits("foreign-user-socket")
 
 
@@ -298,16 +280,10 @@ async def test_a_link_to_an_empty_directory_is_not_removed(keeper, path):
     assert path.is_dir()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 async def test_an_empty_directory_that_may_not_be_removed_is_told(keeper, path):
     path.mkdir(parents=True)
-    path.parents[1].chmod(0o755)
-    os.seteuid(1000)
-    try:
-        with pytest.raises(UnavailableError):
-            await keeper(1).start()
-    finally:
-        os.seteuid(0)
+    with as_user(), pytest.raises(UnavailableError):
+        await keeper(1).start()
     assert path.is_dir()
 
 
@@ -321,12 +297,7 @@ async def test_a_path_that_is_too_long_for_the_mark(keeper, short_dir):
 
 @pytest.mark.parametrize(
     ("number", "at_the_start"),
-    [
-        (errno.ENOSPC, None),
-        (errno.EMFILE, None),
-        (errno.EACCES, UnavailableError),
-        (errno.EROFS, UnavailableError),
-    ],
+    [(errno.ENOSPC, None), (errno.EMFILE, None), (errno.EACCES, UnavailableError), (errno.EROFS, UnavailableError)],
     ids=lambda value: errno.errorcode[value] if isinstance(value, int) else None,
 )
 async def test_a_directory_that_cannot_take_a_socket(keeper, path, monkeypatch, number, at_the_start):
@@ -373,37 +344,22 @@ async def test_who_could_not_be_asked_is_not_called_unable(keeper, path, monkeyp
     assert await probe_holder(path.with_name("nothing"), deadline_seconds=WAIT_SECONDS) == HolderStatus(can_quote=False)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 async def test_a_directory_of_roots_is_an_error_at_the_start_for_who_is_not_root(keeper, path):
     path.parent.mkdir(mode=0o755)
-    path.parents[1].chmod(0o755)
-    os.seteuid(1000)
-    try:
-        with pytest.raises(UnavailableError):
-            await keeper(1).start()
-    finally:
-        os.seteuid(0)
+    with as_user(), pytest.raises(UnavailableError):
+        await keeper(1).start()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 async def test_a_socket_that_may_not_be_connected_to_is_anothers(keeper, path):
     with listening(path):
         path.chmod(0o600)
-        path.parents[1].chmod(0o755)
-        os.seteuid(1000)
-        try:
+        with as_user():
             running = await keeper(1).start()
-        finally:
-            os.seteuid(0)
         assert running.code == "socket-not-connectable"
 
 
-async def test_leaving_removes_only_ones_own_path(keeper, path):
-    old = await keeper(1).start()
-    old.quote()
-    new = await keeper(2).start()
-    new.quote()
-    await old.waits("newer-helper-serves")
+async def test_leaving_removes_only_ones_own_path(updated, path):
+    old, new = updated
     old.task.cancel()
     old.keeper.leave()
     assert path.exists()
@@ -424,15 +380,13 @@ async def test_leaving_removes_only_ones_own_path(keeper, path):
 async def test_whom_the_old_one_quoted_for_decides_about_rejected_reports(keeper, before, code):
     old = await keeper(1).start()
     old.host.target_info = before
-    new = await keeper(2).start()
-    new.quote()
+    new = await keeper(2).quoting()
     await new.serves()
     assert new.policy.code_for_rejected_report() is code
 
 
 async def test_where_nobody_served_a_rejected_report_may_be_stale(keeper):
-    running = await keeper(1).start()
-    running.quote()
+    running = await keeper(1).quoting()
     assert running.policy.code_for_rejected_report() is AesmErrorCode.ATT_KEY_NOT_INITIALIZED
 
 

@@ -25,6 +25,7 @@ from confcom.device_plugin.resources import EPC_RESOURCE, Resource, ResourceKind
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
 from confcom.kubelet_api.device_list import encode_device_list
+from testkit.waiting import until
 
 
 class Sleeps:
@@ -98,12 +99,6 @@ async def device(registrar):
     for task in made.tasks:
         task.cancel()
     await asyncio.gather(*made.tasks, return_exceptions=True)
-
-
-async def until(predicate):
-    async with asyncio.timeout(20):
-        while not predicate():  # noqa: ASYNC110 # nothing tells of it
-            await asyncio.sleep(0.01)
 
 
 TROUBLE = {"refuse": ("register-refused", RegistrationCause.START), "end_streams": ("", RegistrationCause.STREAM_LOST)}

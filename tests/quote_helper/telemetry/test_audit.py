@@ -3,13 +3,10 @@
 import json
 import os
 import stat
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from confcom.aesm.messages import MessageKind
 from confcom.errors import OutputError
@@ -18,6 +15,7 @@ from confcom.quote_helper.telemetry.answer_record import AnswerRecord
 from confcom.quote_helper.telemetry.audit import MAX_WAITING, AuditLog
 from confcom.quote_helper.telemetry.audit_file import FILE_MODE, MIB, AuditFile
 from confcom.quote_helper.transport.peers import Peer
+from testkit.programs import run_python
 
 POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"
 CONTAINER = "3f7a" * 16
@@ -39,11 +37,6 @@ def numbers(path):
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "audit.jsonl"
-
-
-@pytest.fixture
-def registry():
-    return CollectorRegistry()
 
 
 @pytest.fixture
@@ -271,9 +264,7 @@ print(json.dumps(written))
 
 def test_a_disk_that_is_full_for_a_while_loses_nothing(path):
     """The kernel writes as much as fits, in the middle of a line, and then refuses: here by a limit of the process."""
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, check=False, timeout=30
-    )
+    done = run_python("-c", FULL_DISK, path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [3, "audit-file-not-writable", 3]
     cut = [text for text in path.read_bytes().splitlines(keepends=True) if not text.endswith(b"}\n")]

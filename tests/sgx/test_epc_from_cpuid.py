@@ -57,13 +57,7 @@ def test_other_types_are_unknown(kind):
 
 @pytest.mark.parametrize(
     ("max_leaf", "ebx", "expected"),
-    [
-        (0x12, 0x4, True),
-        (0x20, 0xFFFFFFFF, True),
-        (0x11, 0x4, False),
-        (0x12, 0xFFFFFFFB, False),
-        (0x12, 0, False),
-    ],
+    [(0x12, 0x4, True), (0x20, 0xFFFFFFFF, True), (0x11, 0x4, False), (0x12, 0xFFFFFFFB, False), (0x12, 0, False)],
 )
 def test_support_needs_the_leaf_and_the_feature(max_leaf, ebx, expected):
     assert sgx_supported(max_leaf, ebx) is expected

@@ -35,8 +35,8 @@ REJECTIONS = (
 
 
 @pytest.fixture
-def layout(place):
-    made = Layout(place)
+def layout(short_dir):
+    made = Layout(short_dir)
     made.create()
     return made
 

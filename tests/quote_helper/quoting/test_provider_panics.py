@@ -15,33 +15,25 @@ class Panic(BaseException):
     """As a panic in a library written in Rust arrives: pyo3's PanicException is no Exception."""
 
 
-def panicking():
-    raise Panic
-
-
-@pytest.mark.parametrize("kind", ["inline", "blocking"])
-async def test_a_provider_that_panics_is_answered_for_like_any_other_failure(
-    kind, in_process, provider, blocking_provider
-):
-    chosen = provider if kind == "inline" else blocking_provider
-    async with in_process(chosen, self_test_interval_seconds=3600.0) as helper:
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_a_provider_that_panics_is_answered_for_like_any_other_failure(in_process, provider, blocking):
+    provider.blocking = blocking
+    async with in_process(provider, self_test_interval_seconds=3600.0) as helper:
         await helper.ready()
-        chosen.before = panicking
+        provider.fail(Panic)
         responses = await asyncio.gather(*(helper.ask(INIT) for _ in range(20)))
         assert {response.error_code for response in responses} == {AesmErrorCode.UNEXPECTED_ERROR}
-        chosen.before = lambda: None
+        provider.work()
         assert (await helper.ask(INIT)).error_code == AesmErrorCode.SUCCESS
 
 
-@pytest.mark.parametrize("kind", ["inline", "blocking"])
-async def test_a_self_test_that_panics_loses_the_provider_and_not_the_helper(
-    kind, in_process, provider, blocking_provider
-):
-    chosen = provider if kind == "inline" else blocking_provider
-    async with in_process(chosen, self_test_interval_seconds=0.01) as helper:
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_a_self_test_that_panics_loses_the_provider_and_not_the_helper(in_process, provider, blocking):
+    provider.blocking = blocking
+    async with in_process(provider, self_test_interval_seconds=0.01) as helper:
         await helper.ready()
-        chosen.before = panicking
+        provider.fail(Panic)
         await helper.metric_reaches('confcom_quote_helper_provider_state{state="lost"}', 1.0)
         assert (await helper.ask(GetSupportedAttKeyIdNumRequest())).error_code == AesmErrorCode.SUCCESS
-        chosen.before = lambda: None
+        provider.work()
         await helper.ready()

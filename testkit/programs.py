@@ -1,0 +1,10 @@
+"""Python programs as processes of their own, whose output is text."""
+
+import subprocess
+import sys
+
+
+def run_python(*arguments, timeout=50, **options):
+    """Run `python ARGUMENT ...` to its end, whatever its exit code is."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)

@@ -1,0 +1,18 @@
+"""Other users of the machine, whom only root can become."""
+
+import contextlib
+import os
+
+
+@contextlib.contextmanager
+def as_user(uid=1000):
+    """Be another user as long as the block runs; without root, skip the test."""
+    import pytest
+
+    if os.getuid() != 0:
+        pytest.skip("needs root to become another user")
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

@@ -1,0 +1,19 @@
+import tempfile
+from pathlib import Path
+
+import pytest
+
+AESM_VECTORS = Path(__file__).parent / "vectors" / "aesm"
+
+
+@pytest.fixture
+def short_dir():
+    """A directory whose path leaves room for a unix socket's name."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+def vector():
+    """Bytes recorded from Intel's client and server, frame header included."""
+    return lambda name: bytes.fromhex((AESM_VECTORS / f"{name}.hex").read_text())
