@@ -16,6 +16,7 @@ from confcom.aesm.message_codec import decode_response, encode_request
 from confcom.quote_helper.helper import QuoteHelper
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.provider_state import Backend
+from confcom.quote_helper.quoting.self_test import run_self_test
 from confcom.quote_helper.settings import parse_settings
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
 from confcom.quote_provider.base import QuoteProviderError
@@ -166,7 +167,10 @@ def in_process(short_dir, enclave):
         arguments = ["--simulated", "--state-dir", f"{short_dir}/state", "--socket", f"{short_dir}/aesm.socket"]
         settings = parse_settings([*arguments, "--probe-address", f"unix:{short_dir}/probe"], prog="test", environ={})
         backend = Backend(
-            provider, make_report or (lambda target: enclave.create_report(target, bytes(REPORT_DATA_SIZE)))
+            provider,
+            lambda: run_self_test(
+                provider, make_report or (lambda target: enclave.create_report(target, bytes(REPORT_DATA_SIZE)))
+            ),
         )
         registry = CollectorRegistry()
         helper = QuoteHelper(

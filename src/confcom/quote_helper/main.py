@@ -22,7 +22,7 @@ from confcom.quote_helper.limits_and_deadlines import (
     HelperLimits,
 )
 from confcom.quote_helper.quoting.provider_state import Backend
-from confcom.quote_helper.settings import parse_settings
+from confcom.quote_helper.settings import ProviderKind, parse_settings
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
 from confcom.quote_helper.telemetry.audit_file import MIB
 
@@ -41,6 +41,10 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         LogMetrics(log, registry)
 
         def open_backend() -> Backend:
+            if settings.provider is ProviderKind.AESMD:
+                from confcom.quote_helper.quoting.aesmd_backend import open_aesmd  # noqa: PLC0415 # as below
+
+                return open_aesmd(settings.aesmd_socket, expected_root=settings.expected_root)
             from confcom.quote_helper.quoting.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound
 
             return open_simulated(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
-from confcom.daemon.settings import SettingsParser, add_common_flags, integer_between, parse_path
+from confcom.daemon.settings import SettingsParser, add_common_flags, integer_between, member_of, parse_path
 from confcom.errors import SettingsError
 from confcom.quote_helper.quoting.stale_target import (
     DEFAULT_STALE_REPORT_WINDOW_SECONDS,
@@ -42,8 +43,23 @@ _EPILOG: Final = """\
 examples:
   {prog} --simulated --socket /tmp/aesm/aesm.socket
       serve a simulated platform in the foreground; needs no SGX hardware and no root
+  {prog} --provider aesmd --aesmd-socket /run/aesmd-private/aesm.socket
+      relay to Intel's aesmd on a node with SGX hardware
   CONFCOM_AESM_SOCKET=/tmp/aesm/aesm.socket confcom quote --report-data 00 -o q.bin
       get a quote from it"""
+
+
+class ProviderKind(StrEnum):
+    """What makes the quotes."""
+
+    SIMULATED = "simulated"
+    """A simulated platform."""
+    AESMD = "aesmd"
+    """Intel's aesmd, on a private socket."""
+
+
+DEFAULT_AESMD_SOCKET: Final = Path("/var/run/confcom/aesmd/aesm.socket")
+"""Not the default of Intel's clients, which is the helper's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +90,11 @@ class HelperSettings:
     audit_max_mib: int = DEFAULT_MAX_MIB
     memory_limit_mib: int = DEFAULT_MEMORY_LIMIT_MIB
     """The limit of the helper's memory control group."""
+    provider: ProviderKind = ProviderKind.SIMULATED
+    aesmd_socket: Path = DEFAULT_AESMD_SOCKET
+    """The private socket of Intel's aesmd."""
+    expected_root: Path | None = None
+    """A file with the root certificate of a test platform; None: hardware quotes must end in Intel's root."""
     published_root: Path | None = None
     """A file with the SHA-256 of the simulated root that all helpers of a cluster must use."""
 
@@ -81,7 +102,32 @@ class HelperSettings:
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
     """Return the flags, for parsing, for `--help` and for shell completion."""
     parser = SettingsParser(prog, description=_DESCRIPTION, environ=environ, epilog=_EPILOG.format(prog=prog))
-    parser.add_switch("--simulated", text="make quotes with a simulated platform; they prove nothing about hardware")
+    parser.add_switch(
+        "--simulated",
+        text="make quotes with a simulated platform; they prove nothing about hardware (as --provider simulated)",
+    )
+    parser.add(
+        "--provider",
+        convert=member_of(ProviderKind),
+        default=None,
+        metavar="NAME",
+        text="what makes the quotes: simulated, or aesmd (Intel's, on a private socket; never run on SGX hardware yet)",
+    )
+    parser.add(
+        "--aesmd-socket",
+        convert=parse_path,
+        default=DEFAULT_AESMD_SOCKET,
+        metavar="PATH",
+        text="private socket of Intel's aesmd, to which requests are relayed",
+    )
+    parser.add(
+        "--expected-root",
+        convert=parse_path,
+        default=None,
+        metavar="FILE",
+        text="for tests: relay quotes whose chain ends in this root certificate (PEM or DER); they are never genuine",
+        shown_default="Intel's root",
+    )
     parser.add(
         "--state-dir",
         convert=parse_path,
@@ -182,20 +228,46 @@ def _add_peer_flags(parser: SettingsParser) -> None:
 def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> HelperSettings:
     """Return the settings from the command line and the environment."""
     values = vars(settings_parser(prog, environ).parse(arguments))
-    if not values.pop("simulated"):
+    provider = _provider(simulated=values.pop("simulated"), named=values.pop("provider"))
+    if provider is ProviderKind.AESMD and _same_socket(values["aesmd_socket"], values["socket"]):
         raise SettingsError(
-            "no quote provider was chosen",
-            error_code="provider-not-chosen",
-            why="the simulated platform is the only provider of this version and never the default; providers "
-            "for SGX hardware come in a later version",
-            remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware",
+            "the quote helper would relay to itself",
+            error_code="aesmd-is-this-helper",
+            why=f"--aesmd-socket and --socket are both {values['socket']}",
+            remedy="give --aesmd-socket the private socket of Intel's aesmd",
         )
+    state_dir = values.pop("state_dir")
     return HelperSettings(
-        state_dir=values.pop("state_dir") or default_state_dir(environ),
+        provider=provider,
+        state_dir=state_dir or (default_state_dir(environ) if provider is ProviderKind.SIMULATED else Path()),
         simulated_qe_mr_enclave=values.pop("simulated_qe_mrenclave"),
         simulated_qe_isv_svn=values.pop("simulated_qe_isvsvn"),
         **values,
     )
+
+
+def _provider(*, simulated: bool, named: ProviderKind | None) -> ProviderKind:
+    if simulated and named not in {None, ProviderKind.SIMULATED}:
+        raise SettingsError(
+            "two quote providers were chosen",
+            error_code="two-providers",
+            why=f"--simulated and --provider {named} are given",
+            remedy="give one of them",
+        )
+    if simulated:
+        return ProviderKind.SIMULATED
+    if named is None:
+        raise SettingsError(
+            "no quote provider was chosen",
+            error_code="provider-not-chosen",
+            why="none is the default, so that no node quotes by simulation unawares",
+            remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware, or --provider aesmd",
+        )
+    return named
+
+
+def _same_socket(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:

@@ -1,6 +1,4 @@
-"""Intel's aesmd on a private socket as a backend. Imported on demand, because each kind of backend needs its own
-libraries.
-"""
+"""Intel's aesmd on a private socket as a backend. Imported on demand, as every kind of backend."""
 
 from __future__ import annotations
 
@@ -47,7 +45,8 @@ def open_aesmd(
     if not root.is_intel:
         _logger.warning("TEST ROOT: quotes of this helper are never genuine", extra={"root": str(root)})
     tester = AesmdQuoteProvider(socket_path, root, call_seconds=call_seconds)
-    return Backend(AesmdQuoteProvider(socket_path, root), AesmdSelfTest(tester, socket_path, clock))
+    self_test = AesmdSelfTest(tester, socket_path, clock)
+    return Backend(AesmdQuoteProvider(socket_path, root), self_test, tells_cause=True)
 
 
 class AesmdSelfTest:

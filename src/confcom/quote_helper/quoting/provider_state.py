@@ -50,6 +50,8 @@ class Backend:
     may block if the provider does."""
     root: str = ""
     """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
+    tells_cause: bool = False
+    """Whether errors of the provider have codes of their causes, which then become the reason for not being ready."""
     check: Callable[[], BackendCheck] | None = None
     """Checks whether this is still the backend to use. It may block."""
 
@@ -201,7 +203,7 @@ class ProviderSupervisor:
                 identity = await self._self_test_in_worker(backend)
         except QuoteProviderError as error:
             _logger.warning("no quote can be made", extra={"error": str(error), "code": error.code.name})
-            return NotReady(str(error), code=error.error_code)
+            return NotReady(str(error), code=error.error_code if backend.tells_cause else "self-test-failed")
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a panic in Rust is not an Exception (pyo3)

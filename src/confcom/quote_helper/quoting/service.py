@@ -168,7 +168,9 @@ class QuoteService(Generic[A]):
         while len(answers) < QUOTE_BATCH and (ticket := self._waiting.take()) is not None:
             self._queue_deadlines.discard(ticket)
             result = self._complete(ticket.need, provider)
-            answers.append((ticket.asker, ticket.need.refuse(result.code) if isinstance(result, QuoteProviderError) else result))
+            answers.append(
+                (ticket.asker, ticket.need.refuse(result.code) if isinstance(result, QuoteProviderError) else result)
+            )
         for asker, answer in answers:
             self.deliver(asker, answer)
 
