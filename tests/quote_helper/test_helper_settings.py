@@ -6,7 +6,8 @@ from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
 from confcom.errors import SettingsError
 from confcom.quote_helper.quoting.simulated_backend import open_simulated
-from confcom.quote_helper.settings import DEFAULT_SOCKET, default_state_dir, parse_settings
+from confcom.quote_helper.settings import DEFAULT_SOCKET, ProviderKind, default_state_dir, parse_settings
+from testkit.raised import raises
 
 HOME = {"HOME": "/home/ada"}
 
@@ -86,6 +87,30 @@ def test_without_a_platform_it_says_what_there_is(arguments):
         parse_settings(arguments, prog="helper", environ=HOME)
     assert caught.value.error_code == "provider-not-chosen"
     assert "--simulated" in caught.value.remedy
+
+
+def test_the_provider_is_named():
+    assert settings().provider is ProviderKind.SIMULATED
+    assert settings("--provider", "simulated").provider is ProviderKind.SIMULATED
+    parsed = parse_settings(
+        ["--provider", "aesmd", "--aesmd-socket", "/p/aesm.socket", "--expected-root", "/r.pem"],
+        prog="helper",
+        environ={},
+    )
+    assert (parsed.provider, parsed.aesmd_socket) == (ProviderKind.AESMD, Path("/p/aesm.socket"))
+    assert parsed.expected_root == Path("/r.pem")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--simulated", "--provider", "aesmd"], "two-providers"),
+        (["--provider", "aesmd", "--aesmd-socket", "/s/a", "--socket", "/s/../s/a"], "aesmd-is-this-helper"),
+    ],
+)
+def test_providers_that_cannot_be(arguments, code):
+    with raises(code, SettingsError, "why", "remedy"):
+        parse_settings(arguments, prog="helper", environ=HOME)
 
 
 @pytest.mark.parametrize(
