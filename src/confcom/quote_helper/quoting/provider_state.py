@@ -241,11 +241,7 @@ class ProviderSupervisor:
         self._provided = provider
         if before is ProviderPhase.READY:
             return
-        message = (
-            "the quote provider is back"
-            if before is ProviderPhase.LOST
-            else "ready: the self-test made a complete quote"
-        )
+        message = "the quote provider is back" if before is ProviderPhase.LOST else "ready: the self-test passed"
         _logger.info(message, extra={"provider": provider.name})
 
     def _on_failure(self, problem: NotReady) -> None:

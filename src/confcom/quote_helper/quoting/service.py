@@ -196,7 +196,7 @@ class QuoteService(Generic[A]):
                 self.abandon(ticket)
                 if not isinstance(result, QuoteProviderError):
                     self.deliver(ticket.asker, result)
-                elif ticket.repeated or self._clock() - started > self._limits.provider_wait_seconds:
+                elif ticket.repeated or self._stopping or self._clock() - started > self._limits.provider_wait_seconds:
                     self.deliver(ticket.asker, ticket.need.refuse(result.code))
                 else:
                     self._repeat(ticket)

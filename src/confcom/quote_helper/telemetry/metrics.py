@@ -44,9 +44,7 @@ class HelperMetrics:
             "confcom_quote_helper_accepting_paused", "Times that accepting connections was paused"
         )
         self.waiting = gauge("confcom_quote_helper_waiting", "Requests waiting for the quote provider or in the queue")
-        self._ready = gauge(
-            "confcom_quote_helper_ready", "1 if the self-test made a complete quote and the helper owns the socket"
-        )
+        self._ready = gauge("confcom_quote_helper_ready", "1 if the self-test passed and the helper owns the socket")
         self._not_ready = gauge(
             "confcom_quote_helper_not_ready_info",
             "1 for the code of the problem that keeps the helper from being ready",
