@@ -7,6 +7,7 @@ InitQuoteEx, and leaves its socket behind when it is killed.
 import contextlib
 import socket
 import threading
+import time
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
@@ -26,6 +27,8 @@ class StubAesmd:
         self.hang = threading.Event()
         """Unless set, quoting calls wait."""
         self.hang.set()
+        self.seconds = 0.0
+        """How long each of them takes."""
         self.cut = None
         """How many bytes of each answer are sent."""
         self.altered = lambda quote: quote
@@ -79,6 +82,7 @@ class StubAesmd:
             return planned
         with self._one_at_a_time:
             self.hang.wait()
+            time.sleep(self.seconds)
             try:
                 return self._call(planned)
             except QuoteProviderError as error:

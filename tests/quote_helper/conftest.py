@@ -108,6 +108,8 @@ class TestProvider:
         self.before = lambda: None
         self.closed = False
         self.calls = 0
+        self.last_identity = self._inner.last_identity
+        self.last_quote_size = self._inner.last_quote_size
 
     def identity(self):
         return self._do(self._inner.identity)

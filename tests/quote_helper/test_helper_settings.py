@@ -106,9 +106,12 @@ def test_the_provider_is_named():
     [
         (["--simulated", "--provider", "aesmd"], "two-providers"),
         (["--provider", "aesmd", "--aesmd-socket", "/s/a", "--socket", "/s/../s/a"], "aesmd-is-this-helper"),
+        (["--simulated", "--expected-root", "/r"], "flag-of-another-provider"),
+        (["--provider", "aesmd", "--state-dir", "/d"], "flag-of-another-provider"),
+        (["--provider", "aesmd", "--simulated-qe-isvsvn", "0"], "flag-of-another-provider"),
     ],
 )
-def test_providers_that_cannot_be(arguments, code):
+def test_flags_that_contradict_each_other(arguments, code):
     with raises(code, SettingsError, "why", "remedy"):
         parse_settings(arguments, prog="helper", environ=HOME)
 

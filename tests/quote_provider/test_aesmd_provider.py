@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
 from confcom.quote_provider.expected_root import INTEL_ROOT, ExpectedRoot, read_expected_root
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_platform
-from confcom.sgx.certification import CertificationData
+from confcom.sgx.certification import CertificationData, split_pem_chain
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import SimulatedEnclave
@@ -113,6 +114,56 @@ def test_after_a_change_of_the_quoting_enclave_the_client_makes_another_report(r
     assert relay.quote(report_for(relay), None).quote
 
 
+def test_after_a_change_of_the_key_alone_the_client_makes_another_report(relay, aesmd, tmp_path):
+    """Another client's InitQuoteEx has initialised the new one; this client knows the old key."""
+    report = report_for(relay)
+    other = SimulatedQuoteProvider.open_or_create(tmp_path / "other")
+    changed = replace(relay.identity(), pub_key_id=other.identity().pub_key_id)
+    relay._identity = changed
+    with raises("aesm-att-key-not-initialized", QuoteProviderError, "why", "remedy"):
+        relay.quote(report, None)
+
+
+def test_the_size_after_a_restart_is_known_without_the_client(relay, aesmd, platform):
+    relay.identity()
+    aesmd.kill()
+    aesmd.start()
+    assert relay.quote_size() == relay.last_quote_size == platform.quote_size()
+
+
+def test_all_that_one_call_asks_has_one_deadline(aesmd, root):
+    relay = AesmdQuoteProvider(aesmd.path, root, call_seconds=0.3)
+    report = report_for(relay)
+    aesmd.seconds = 0.2
+    aesmd.kill()
+    aesmd.start()
+    began = time.monotonic()
+    with pytest.raises(QuoteProviderError):
+        relay.quote(report, None)  # it would need four answers
+    assert time.monotonic() - began < 0.6
+
+
+def test_one_that_answers_others_is_slow_and_not_lost(aesmd, root):
+    relay = AesmdQuoteProvider(aesmd.path, root, call_seconds=0.3)
+    relay.identity()
+    aesmd.hang.clear()
+    asked = threading.Timer(0.1, relay.supported_key_count)
+    asked.start()
+    with raises("aesmd-slow", QuoteProviderError) as caught:
+        relay.identity()
+    asked.join()
+    assert (caught.value.code, caught.value.lost, relay.lost) == (Code.BUSY, False, False)
+
+
+def test_target_info_of_another_enclave_than_the_quotes(relay, aesmd):
+    """A wrong one would make clients write reports for it, which nobody can check."""
+    report = report_for(relay)
+    identity = relay.identity()
+    relay._identity = replace(identity, target_info=APPLICATION.target_info())
+    with raises("quote-of-another-enclave", QuoteProviderError):
+        relay.quote(report, None)
+
+
 def test_a_report_for_somebody_else_is_refused_with_47(relay, aesmd):
     relay.identity()
     with raises("aesm-invalid-report", QuoteProviderError) as caught:
@@ -128,16 +179,24 @@ def with_type_3(quote):
     return replace(parsed, signature=replace(parsed.signature, certification=ppid)).encode()
 
 
-def test_quotes_without_a_certificate_chain_are_refused_by_their_size_and_by_their_type(relay, aesmd, platform):
+def padded_type_3(quote):
+    """Of the same size as the one with a chain: only the type tells."""
+    parsed = Quote.parse(quote)
+    chain = CertificationData(3, parsed.signature.certification.data)
+    return replace(parsed, signature=replace(parsed.signature, certification=chain)).encode()
+
+
+def test_quotes_without_a_certificate_chain_are_refused_by_their_size_and_by_their_type(relay, aesmd):
     report = report_for(relay)
     relay.quote_size()
     aesmd.altered = with_type_3
     with raises("quote-without-pck-chain", QuoteProviderError, "why", "remedy") as caught:
         relay.quote_size()
     assert caught.value.code is Code.NO_PLATFORM_CERT_DATA
-    aesmd.altered = lambda quote: with_type_3(quote).ljust(platform.quote_size(), b"\0") if any(quote) else quote
-    with pytest.raises(QuoteProviderError):
+    aesmd.altered = lambda quote: padded_type_3(quote) if any(quote) else quote
+    with raises("quote-without-pck-chain", QuoteProviderError):
         relay.quote(report, None)
+    assert relay.rejected.error_code == "quote-without-pck-chain"
 
 
 def test_a_chain_to_another_root_is_never_relayed(aesmd, tmp_path):
@@ -167,12 +226,37 @@ def flipped(position):
         (1020, "quote-of-another-key"),
         (-10, "quote-malformed"),
     ],
-    ids=["header", "body", "signature", "key", "qe report", "auth data", "chain"],
+    ids=["header", "body", "signature", "key", "qe report", "auth data", "pem"],
 )
 def test_an_altered_quote_is_not_relayed(relay, aesmd, position, error_code):
     report = report_for(relay)
+    relay.quote(report, None)
     aesmd.altered = flipped(position)
     with raises(error_code, QuoteProviderError):
+        relay.quote(report, None)
+    assert relay.rejected.error_code == error_code
+    aesmd.altered = lambda quote: quote
+    relay.quote(report, None)
+    assert relay.rejected is None
+
+
+def test_a_leaf_that_the_chain_did_not_issue(relay, aesmd, tmp_path):
+    """After a good quote: what was checked once is checked again when it changes."""
+    report = report_for(relay)
+    relay.quote(report, None)
+    SimulatedQuoteProvider.open_or_create(tmp_path / "other")
+    leaf, *_ = split_pem_chain(open_platform(tmp_path / "other").pki.pck_chain)
+
+    def with_other_leaf(quote):
+        parsed = Quote.parse(quote if any(quote) else aesmd.provider.quote(report, None).quote)
+        _, *rest = split_pem_chain(parsed.signature.certification.data)
+        chain = CertificationData(5, b"".join((leaf, *rest)))
+        altered = replace(parsed, signature=replace(parsed.signature, certification=chain)).encode()
+        return altered if any(quote) else bytes(len(altered))
+
+    aesmd.altered = with_other_leaf
+    relay.quote_size()
+    with raises("quote-broken-chain", QuoteProviderError):
         relay.quote(report, None)
 
 
@@ -202,7 +286,7 @@ def test_one_that_does_not_answer_is_lost(aesmd, root, trouble, error_code):
             aesmd.path.unlink()
     with raises(error_code, QuoteProviderError, "why", "remedy") as caught:
         relay.identity()
-    assert (caught.value.code, caught.value.lost) == (Code.SERVICE_UNAVAILABLE, True)
+    assert (caught.value.code, caught.value.lost, relay.lost) == (Code.SERVICE_UNAVAILABLE, True, True)
 
 
 def test_garbage_is_no_answer(short_dir, root):

@@ -143,6 +143,7 @@ class QuoteHelper:
             )
             self._readiness.reason = STOPPING.reason
             self._metrics.readiness_changed(STOPPING)
+            provider.stop()
             await sockets.hand_back()
             sockets.leave()
             service.stop()

@@ -103,8 +103,9 @@ class HelperLimits:
     """How long a complete request waits for its peer to fall below its limits, before it is refused with BUSY. The wait
     for its turn may follow; both together are no longer than Intel's client waits."""
     call_seconds: float = 48.0
-    """For one call of a blocking provider: a minute together with `provider_wait_seconds`. Only clients that never give
-    up (Gramine) still wait then; the limit frees what a hung provider would hold."""
+    """For one call of a blocking provider: a minute together with `provider_wait_seconds`, and twelve seconds more if
+    the provider was lost during a first call. Only clients that never give up (Gramine) still wait then; the limit
+    frees what a hung provider would hold."""
     write_seconds: float = 15.0
     """For the kernel to take the whole answer. It fits the socket's buffer, unless the node has a smaller one
     (net.core.wmem_default); then the client has to read a part of it first."""

@@ -21,8 +21,9 @@ from confcom.quote_helper.limits_and_deadlines import (
     RESERVED_FILE_DESCRIPTORS,
     HelperLimits,
 )
+from confcom.quote_helper.provider_choice import ProviderKind
 from confcom.quote_helper.quoting.provider_state import Backend
-from confcom.quote_helper.settings import ProviderKind, parse_settings
+from confcom.quote_helper.settings import parse_settings
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BYTES, Instance
 from confcom.quote_helper.telemetry.audit_file import MIB
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
-from confcom.daemon.settings import SettingsParser, add_common_flags, integer_between, member_of, parse_path
+from confcom.daemon.settings import SettingsParser, add_common_flags, integer_between, parse_path
 from confcom.errors import SettingsError
+from confcom.quote_helper.provider_choice import DEFAULT_AESMD_SOCKET, ProviderKind, add_provider_flags, choose_provider
 from confcom.quote_helper.quoting.stale_target import (
     DEFAULT_STALE_REPORT_WINDOW_SECONDS,
     MAX_STALE_REPORT_WINDOW_SECONDS,
@@ -47,19 +47,6 @@ examples:
       relay to Intel's aesmd on a node with SGX hardware
   CONFCOM_AESM_SOCKET=/tmp/aesm/aesm.socket confcom quote --report-data 00 -o q.bin
       get a quote from it"""
-
-
-class ProviderKind(StrEnum):
-    """What makes the quotes."""
-
-    SIMULATED = "simulated"
-    """A simulated platform."""
-    AESMD = "aesmd"
-    """Intel's aesmd, on a private socket."""
-
-
-DEFAULT_AESMD_SOCKET: Final = Path("/var/run/confcom/aesmd/aesm.socket")
-"""Not the default of Intel's clients, which is the helper's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,32 +89,7 @@ class HelperSettings:
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
     """Return the flags, for parsing, for `--help` and for shell completion."""
     parser = SettingsParser(prog, description=_DESCRIPTION, environ=environ, epilog=_EPILOG.format(prog=prog))
-    parser.add_switch(
-        "--simulated",
-        text="make quotes with a simulated platform; they prove nothing about hardware (as --provider simulated)",
-    )
-    parser.add(
-        "--provider",
-        convert=member_of(ProviderKind),
-        default=None,
-        metavar="NAME",
-        text="what makes the quotes: simulated, or aesmd (Intel's, on a private socket; never run on SGX hardware yet)",
-    )
-    parser.add(
-        "--aesmd-socket",
-        convert=parse_path,
-        default=DEFAULT_AESMD_SOCKET,
-        metavar="PATH",
-        text="private socket of Intel's aesmd, to which requests are relayed",
-    )
-    parser.add(
-        "--expected-root",
-        convert=parse_path,
-        default=None,
-        metavar="FILE",
-        text="for tests: relay quotes whose chain ends in this root certificate (PEM or DER); they are never genuine",
-        shown_default="Intel's root",
-    )
+    add_provider_flags(parser)
     parser.add(
         "--state-dir",
         convert=parse_path,
@@ -228,14 +190,7 @@ def _add_peer_flags(parser: SettingsParser) -> None:
 def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> HelperSettings:
     """Return the settings from the command line and the environment."""
     values = vars(settings_parser(prog, environ).parse(arguments))
-    provider = _provider(simulated=values.pop("simulated"), named=values.pop("provider"))
-    if provider is ProviderKind.AESMD and _same_socket(values["aesmd_socket"], values["socket"]):
-        raise SettingsError(
-            "the quote helper would relay to itself",
-            error_code="aesmd-is-this-helper",
-            why=f"--aesmd-socket and --socket are both {values['socket']}",
-            remedy="give --aesmd-socket the private socket of Intel's aesmd",
-        )
+    provider = choose_provider(values)
     state_dir = values.pop("state_dir")
     return HelperSettings(
         provider=provider,
@@ -244,30 +199,6 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
         simulated_qe_isv_svn=values.pop("simulated_qe_isvsvn"),
         **values,
     )
-
-
-def _provider(*, simulated: bool, named: ProviderKind | None) -> ProviderKind:
-    if simulated and named not in {None, ProviderKind.SIMULATED}:
-        raise SettingsError(
-            "two quote providers were chosen",
-            error_code="two-providers",
-            why=f"--simulated and --provider {named} are given",
-            remedy="give one of them",
-        )
-    if simulated:
-        return ProviderKind.SIMULATED
-    if named is None:
-        raise SettingsError(
-            "no quote provider was chosen",
-            error_code="provider-not-chosen",
-            why="none is the default, so that no node quotes by simulation unawares",
-            remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware, or --provider aesmd",
-        )
-    return named
-
-
-def _same_socket(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -24,19 +25,19 @@ from confcom.client.errors import ServiceTimeoutError
 from confcom.errors import ConfcomError, MalformedError
 from confcom.quote_provider.base import Expiring, QuoteProviderError, QuoteResult, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot
-from confcom.quote_provider.quote_checks import QuoteChecker
+from confcom.quote_provider.quote_checks import OTHER_KEY, WRONG_SIZE, QuoteChecker
 from confcom.sgx.report import QeReportInfo, Report
 
 T = TypeVar("T")
 
 CALL_SECONDS: Final = 30.0
-"""For one call of aesmd. Intel's client gives up after 15 s; aesmd waits for PCCS without a limit, and the chart's
-configuration of it repeats a failed request once, after a second."""
+"""For all that aesmd is asked for one request of a client. Intel's client gives up after 15 s, and another request may
+be before it in aesmd."""
 CONCURRENT_CALLS: Final = 2
 """aesmd makes one quote at a time. A second request waits in its socket, so that it is never idle between two."""
 
 HANGS: Final = "aesmd-hangs"
-"""Code of the error for a call that did not return in time."""
+"""Code of the error for a call that did not return in time while no other one returned either."""
 
 _PEER_CREDENTIALS: Final = struct.Struct("iII")
 """struct ucred (unix(7)): pid, uid, gid."""
@@ -61,19 +62,34 @@ _REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
 
 
 class AesmdQuoteProvider:
-    """A QuoteProvider that relays to an aesmd; it checks every answer.
+    """A QuoteProvider that relays to an aesmd; it checks every answer. Two threads may use it.
 
     Args:
         socket_path: aesmd's private socket.
         root: the root in which the chain of every quote must end.
-        call_seconds: deadline of one call.
+        call_seconds: deadline of one call, with all that it asks aesmd.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, socket_path: Path, root: ExpectedRoot, *, call_seconds: float = CALL_SECONDS) -> None:
-        self._client = AesmClient(socket_path, timeout=call_seconds)
+    def __init__(
+        self,
+        socket_path: Path,
+        root: ExpectedRoot,
+        *,
+        call_seconds: float = CALL_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._socket_path = AesmClient(socket_path).socket_path
+        self._call_seconds = call_seconds
+        self._clock = clock
         self._checker = QuoteChecker(root)
+        self._answered_at = clock()
         self._identity: QuotingIdentity | None = None
         self._size = 0
+        self.rejected: QuoteProviderError | None = None
+        """Why the last quote was not relayed; None if it was."""
+        self.lost = False
+        """Whether a call found aesmd lost. Whoever tests it resets this."""
 
     @property
     def name(self) -> str:
@@ -90,32 +106,52 @@ class AesmdQuoteProvider:
         """Maximum number of concurrent calls."""
         return CONCURRENT_CALLS
 
+    @property
+    def last_identity(self) -> QuotingIdentity | None:
+        """The identity that aesmd gave last."""
+        return self._identity
+
+    @property
+    def last_quote_size(self) -> int:
+        """The size that aesmd gave last; 0 before the first."""
+        return self._size
+
     def identity(self) -> QuotingIdentity:
         """Return the target info and the attestation key's id, as aesmd's InitQuoteEx gives them."""
-        target = self._ask(conversation.init_quote())
-        self._identity = QuotingIdentity(target.target_info, target.pub_key_id)
-        return self._identity
+        return self._init(self._deadline())
 
     def quote_size(self) -> int:
         """Return the size of the next quote in bytes, as aesmd's GetQuoteSizeEx gives it."""
-        size = self._ask(conversation.quote_size())
-        self._checker.check_size(size)
-        self._size = size
-        return size
+        deadline = self._deadline()
+        try:
+            return self._get_size(deadline)
+        except QuoteProviderError as error:
+            if error.code is not AesmErrorCode.ATT_KEY_NOT_INITIALIZED:
+                raise
+            self._init(deadline)
+            return self._get_size(deadline)
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> QuoteResult:
         """Get a quote from aesmd, and check it.
 
         A restarted aesmd, or one whose certificate was renewed, wants InitQuoteEx first. The client need not know as
-        long as target info and key stay the same.
+        long as target info and key stay the same; else the code is 42.
         """
-        identity = self._identity or self.identity()
+        deadline = self._deadline()
+        identity = self._identity or self._init(deadline)
         try:
-            return self._quote(report, qe_report_info, identity, self._size or self.quote_size())
+            return self._quote(report, qe_report_info, identity, self._size or self._get_size(deadline), deadline)
         except QuoteProviderError as error:
-            if error.code not in _RETRIED or self.identity() != identity:
+            if error.code not in _ENDED_BY_INIT and error.error_code not in {OTHER_KEY, WRONG_SIZE}:
                 raise
-            return self._quote(report, qe_report_info, identity, self.quote_size())
+            if self._init(deadline) != identity:
+                raise QuoteProviderError(
+                    AesmErrorCode.ATT_KEY_NOT_INITIALIZED,
+                    "the quoting enclave or its key has changed",
+                    why="aesmd gave another target info or key than before",
+                    remedy="clients call InitQuoteEx again and make another report",
+                ) from error
+            return self._quote(report, qe_report_info, identity, self._get_size(deadline), deadline)
 
     def expiries(self, now: datetime) -> Mapping[Expiring, datetime]:  # noqa: ARG002
         """Return nothing: the provider knows the certificates only from the quotes."""
@@ -130,7 +166,7 @@ class AesmdQuoteProvider:
         Raises:
             QuoteProviderError: aesmd refused or did not answer.
         """
-        return len(self._ask(conversation.supported_key_ids()))
+        return len(self._ask(conversation.supported_key_ids(), self._deadline()))
 
     def require_other_process(self) -> None:
         """Reject this process's own socket as upstream: each call would wait for itself.
@@ -139,53 +175,100 @@ class AesmdQuoteProvider:
             QuoteProviderError: this process serves the socket, or it cannot be connected to.
         """
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(self._client.timeout)
+            connection.settimeout(self._call_seconds)
             try:
-                connection.connect(str(self._client.socket_path))
+                connection.connect(str(self._socket_path))
+            except BlockingIOError:
+                return  # the backlog is full; the call that follows waits for a place
             except OSError as error:
-                raise _lost(error.strerror or str(error), error_code="aesmd-unreachable") from error
+                raise self._lost(error.strerror or str(error), error_code="aesmd-unreachable") from error
             credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
         if _PEER_CREDENTIALS.unpack(credentials)[0] == os.getpid():
             raise QuoteProviderError(
                 AesmErrorCode.SERVICE_UNAVAILABLE,
                 "the quote helper would relay to itself",
                 error_code="aesmd-is-this-helper",
-                why=f"it serves {self._client.socket_path} itself",
+                why=f"it serves {self._socket_path} itself",
                 remedy="give --aesmd-socket the private socket of Intel's aesmd",
             )
 
+    def _deadline(self) -> float:
+        return self._clock() + self._call_seconds
+
+    def _init(self, deadline: float) -> QuotingIdentity:
+        target = self._ask(conversation.init_quote(), deadline)
+        self._identity = QuotingIdentity(target.target_info, target.pub_key_id)
+        return self._identity
+
+    def _get_size(self, deadline: float) -> int:
+        size = self._ask(conversation.quote_size(), deadline)
+        self._checker.check_size(size)
+        self._size = size
+        return size
+
     def _quote(
-        self, report: Report, qe_report_info: QeReportInfo | None, identity: QuotingIdentity, size: int
+        self,
+        report: Report,
+        qe_report_info: QeReportInfo | None,
+        identity: QuotingIdentity,
+        size: int,
+        deadline: float,
     ) -> QuoteResult:
-        answer = self._ask(conversation.get_quote_of_size(size, report, qe_report_info))
-        self._checker.check(answer.quote, size=size, pub_key_id=identity.pub_key_id)
+        answer = self._ask(conversation.get_quote_of_size(size, report, qe_report_info), deadline)
+        try:
+            self._checker.check(answer.quote, size=size, identity=identity)
+        except QuoteProviderError as error:
+            self.rejected = error
+            raise
+        self.rejected = None
         return QuoteResult(answer.quote, answer.qe_report_info)
 
-    def _ask(self, asked: Conversation[T]) -> T:
+    def _ask(self, asked: Conversation[T], deadline: float) -> T:
+        began = self._clock()
         try:
-            return self._client.converse(asked)
+            if began >= deadline:
+                raise ServiceTimeoutError("the call's time is over")
+            result = AesmClient(self._socket_path, timeout=deadline - began).converse(asked)
         except AesmError as error:
+            self._answered_at = self._clock()
             raise _refusal(error) from error
         except ServiceTimeoutError as error:
-            raise _lost(f"it did not answer within {self._client.timeout:g} s", error_code=HANGS) from error
+            why = f"a call did not return within {self._call_seconds:g} s"
+            if self._answered_at > began:
+                raise QuoteProviderError(
+                    AesmErrorCode.BUSY, "aesmd is slow", error_code="aesmd-slow", why=why, remedy=_READ_LOG
+                ) from error
+            raise self._lost(why, error_code=HANGS) from error
         except ConnectionClosedError as error:
-            raise _lost("it closed the connection without an answer", error_code="aesmd-closed") from error
+            raise self._lost("it closed the connection without an answer", error_code="aesmd-closed") from error
         except MalformedError as error:
-            raise QuoteProviderError(
+            self.rejected = QuoteProviderError(
                 AesmErrorCode.UNEXPECTED_ERROR,
                 "aesmd gave an answer that is not relayed",
                 error_code="aesmd-malformed",
                 why=error.what,
                 remedy="check which program serves the helper's private AESM socket",
-            ) from error
+            )
+            raise self.rejected from error
         except ConfcomError as error:
-            raise _lost(f"{error.what} ({error.error_code})", error_code="aesmd-unreachable") from error
+            raise self._lost(f"{error.what} ({error.error_code})", error_code="aesmd-unreachable") from error
+        self._answered_at = self._clock()
+        return result
+
+    def _lost(self, why: str, *, error_code: str) -> QuoteProviderError:
+        self.lost = True
+        return QuoteProviderError(
+            AesmErrorCode.SERVICE_UNAVAILABLE,
+            "aesmd makes no quotes",
+            error_code=error_code,
+            why=why,
+            remedy=_READ_LOG,
+            lost=True,
+        )
 
 
-_RETRIED: Final = frozenset(
-    {AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.PARAMETER_ERROR, AesmErrorCode.ATT_KEY_CERT_DATA_INVALID}
-)
-"""Refusals that InitQuoteEx may end: no attestation key yet, another size of quotes, another key."""
+_ENDED_BY_INIT: Final = frozenset({AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.PARAMETER_ERROR})
+"""Refusals that InitQuoteEx and GetQuoteSizeEx may end: no attestation key yet, another size of quotes."""
 
 
 def _refusal(error: AesmError) -> QuoteProviderError:
@@ -195,14 +278,3 @@ def _refusal(error: AesmError) -> QuoteProviderError:
         code = AesmErrorCode.UNEXPECTED_ERROR
     remedy = _REMEDIES.get(code, _READ_LOG)
     return QuoteProviderError(code, error.what, error_code=error.error_code, why=error.why, remedy=remedy)
-
-
-def _lost(why: str, *, error_code: str) -> QuoteProviderError:
-    return QuoteProviderError(
-        AesmErrorCode.SERVICE_UNAVAILABLE,
-        "aesmd makes no quotes",
-        error_code=error_code,
-        why=why,
-        remedy=_READ_LOG,
-        lost=True,
-    )

@@ -82,6 +82,14 @@ class QuoteProvider(Protocol):
     def max_concurrent_calls(self) -> int:
         """Maximum number of concurrent calls of a blocking provider, each from its own thread; 1 for most libraries."""
 
+    @property
+    def last_identity(self) -> QuotingIdentity | None:
+        """The identity that was given last, without a call; None if none was given yet."""
+
+    @property
+    def last_quote_size(self) -> int:
+        """The quote size that was given last, without a call; 0 if none was given yet."""
+
     def identity(self) -> QuotingIdentity:
         """Return target info and public key id; prepare the attestation key first if necessary."""
 

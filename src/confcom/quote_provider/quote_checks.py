@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from cryptography import x509
-
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import MalformedError
-from confcom.quote_provider.base import QuoteProviderError
+from confcom.quote_provider.base import QuoteProviderError, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.sgx.certificates import key_id
 from confcom.sgx.certification import CertificationDataType
@@ -21,7 +19,6 @@ from confcom.sgx.pck_chain import (
     PckChain,
     attestation_key_is_bound,
     body_is_signed,
-    is_issued_by,
     qe_report_is_certified,
 )
 from confcom.sgx.quote import Quote
@@ -29,6 +26,9 @@ from confcom.sgx.quote import Quote
 ENCRYPTED_PPID_QUOTE_SIZE: Final = 1456
 """Bytes of a quote with certification data of type 3 (436 + 576 + 2 + 32 + 6 + 404), which Intel's stack
 makes if it has no quote provider library."""
+
+WRONG_SIZE: Final = "quote-wrong-size"
+OTHER_KEY: Final = "quote-of-another-key"
 
 NO_PROVIDER_LIBRARY: Final = (
     "install the quote provider library (libdcap_quoteprov.so.1) beside aesmd, and check that its configuration, "
@@ -52,13 +52,13 @@ class QuoteChecker:
         if size == ENCRYPTED_PPID_QUOTE_SIZE:
             raise _no_pck_chain(f"its size is {size} bytes, that of a quote without PCK certificate")
 
-    def check(self, data: bytes, *, size: int, pub_key_id: bytes) -> None:
+    def check(self, data: bytes, *, size: int, identity: QuotingIdentity) -> None:
         """Reject a quote that does not match what the service said, or whose chain does not end in the expected root.
 
         Args:
             data: exactly the quote, over the right report body.
             size: the size that the service gave, in bytes.
-            pub_key_id: the attestation key's id that the service gave (32 bytes).
+            identity: target info and key id that the service gave.
 
         Raises:
             QuoteProviderError: NO_PLATFORM_CERT_DATA without a PCK chain, ATT_KEY_CERT_DATA_INVALID for everything
@@ -67,13 +67,17 @@ class QuoteChecker:
         try:
             quote = Quote.parse(data)
             if len(data) != size or quote.trailing:
-                raise _refused(f"it has {len(data)} bytes instead of {size}", error_code="quote-wrong-size")
+                raise _refused(f"it has {len(data)} bytes instead of {size}", error_code=WRONG_SIZE)
             kind = quote.signature.certification.type
             if kind != CertificationDataType.PCK_CERT_CHAIN:
                 raise _no_pck_chain(f"its certification data has type {kind}")
-            if quote.signature.pub_key_id != pub_key_id:
+            if quote.signature.pub_key_id != identity.pub_key_id:
                 why = "its key differs from the one that InitQuoteEx returned"
-                raise _refused(why, error_code="quote-of-another-key")
+                raise _refused(why, error_code=OTHER_KEY)
+            qe = quote.signature.qe_report_body
+            if qe.mr_enclave != identity.target_info.mr_enclave:
+                why = "its quoting enclave is not the one whose target info InitQuoteEx returned"
+                raise _refused(why, error_code="quote-of-another-enclave")
             self._check_certification(quote)
         except MalformedError as error:
             raise _refused(str(error), error_code="quote-malformed") from error
@@ -96,15 +100,12 @@ class QuoteChecker:
             found = "has no root" if chain.root is None else f"ends in the key {key_id(chain.root).hex()[:16]}"
             why = f"its certificate chain {found}, and {self._root} was expected"
             raise _refused(why, error_code="quote-of-another-root")
-        if not _leads_to_root(chain.certificates):
-            raise _refused("a certificate of its chain was not issued by the next one", error_code="quote-broken-chain")
+        broken = chain.broken_link(chain.root, None)
+        if broken is not None:
+            raise _refused(f"its certificate chain is broken: {broken}", error_code="quote-broken-chain")
         if not (qe_report_is_certified(quote, chain.leaf) and attestation_key_is_bound(quote)):
             raise _refused("its PCK does not certify its attestation key", error_code="quote-key-not-certified")
         self._certified = parts
-
-
-def _leads_to_root(path: tuple[x509.Certificate, ...]) -> bool:
-    return all(is_issued_by(one, issuer) for one, issuer in zip(path, (*path[1:], path[-1]), strict=True))
 
 
 def _no_pck_chain(why: str) -> QuoteProviderError:

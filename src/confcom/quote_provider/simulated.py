@@ -66,6 +66,16 @@ class SimulatedQuoteProvider:
         """SHA-256 of the root certificate's DER, in hex; public, for logs."""
         return self._platform.root_fingerprint
 
+    @property
+    def last_identity(self) -> QuotingIdentity:
+        """The identity, which never changes."""
+        return self.identity()
+
+    @property
+    def last_quote_size(self) -> int:
+        """The size of every quote."""
+        return self.quote_size()
+
     def identity(self) -> QuotingIdentity:
         """Return the quoting enclave's target info and the attestation key's id."""
         return QuotingIdentity(self._quoting_enclave.target_info, self._quoting_enclave.pub_key_id)

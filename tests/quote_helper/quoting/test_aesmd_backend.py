@@ -2,19 +2,24 @@
 
 import asyncio
 import logging
+import subprocess
+from dataclasses import replace
 
 import pytest
 
 from confcom.aesm.error_code import AesmErrorCode as Code
+from confcom.aesm.errors import AesmError
 from confcom.client import AesmClient
-from confcom.quote_helper.quoting.aesmd_backend import AesmdSelfTest, open_aesmd
-from confcom.quote_helper.quoting.provider_state import Backend
+from confcom.quote_helper.quoting.aesmd_backend import FULL_TEST_SECONDS, open_aesmd
 from confcom.quote_helper.quoting.restart_request import (
+    FIRST_PAUSE_SECONDS,
     FIRST_RESTART_SECONDS,
     LONGEST_PAUSE_SECONDS,
     REQUEST_FILE,
+    AesmdInstance,
     RestartPolicy,
     request_restart,
+    withdraw_request,
 )
 from confcom.quote_helper.quoting.self_test import run_hardware_self_test
 from confcom.quote_provider.aesmd import HANGS, AesmdQuoteProvider
@@ -24,7 +29,7 @@ from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_platform
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.raised import raises
-from testkit.stub_aesmd import INIT, QUOTE, SIZE, StubAesmd
+from testkit.stub_aesmd import INIT, NUM, QUOTE, SIZE, StubAesmd
 
 APPLICATION = SimulatedEnclave.from_name("application")
 
@@ -52,14 +57,13 @@ def provider(aesmd, root_file):
 
 
 @pytest.fixture
-def relaying(in_process, provider, root_file, monkeypatch):
+def relaying(in_process, aesmd, root_file, monkeypatch):
     """Run a helper in front of the stand-in, which is a thread of the same process."""
     monkeypatch.setattr(AesmdQuoteProvider, "require_other_process", lambda _: None)
 
     def run(**limits):
-        tester = AesmdQuoteProvider(provider._client.socket_path, read_expected_root(root_file), call_seconds=1)
-        self_test = AesmdSelfTest(tester, provider._client.socket_path, clock=lambda: 0.0)
-        return in_process(provider, open_backend=lambda: Backend(provider, self_test, tells_cause=True), **limits)
+        backend = open_aesmd(aesmd.path, expected_root=root_file, hang_seconds=1)
+        return in_process(None, open_backend=lambda: backend, **limits)
 
     return run
 
@@ -83,31 +87,36 @@ def failure(code, *, error_code="", lost=False):
     return QuoteProviderError(code, "it failed", error_code=error_code, lost=lost)
 
 
+ONE, TWO = AesmdInstance(1, 10**9), AesmdInstance(2, 10**9)
+
+
 class TestRestart:
     def setup_method(self):
         self.now = 0.0
         self.policy = RestartPolicy(lambda: self.now)
 
-    def after(self, seconds, error):
+    def after(self, seconds, error, instance=ONE):
         self.now += seconds
-        return self.policy.must_restart(error)
+        return self.policy.must_restart(instance, error)
 
-    def test_a_hang_ends_at_once(self):
-        assert self.after(0, failure(Code.SERVICE_UNAVAILABLE, error_code=HANGS, lost=True))
+    def test_a_hang_ends_at_once_and_restarts_become_rare(self):
+        hangs, pause = failure(Code.SERVICE_UNAVAILABLE, error_code=HANGS, lost=True), FIRST_PAUSE_SECONDS
+        assert self.after(0, hangs)
+        for _ in range(8):
+            assert not self.after(pause - 1, hangs)
+            assert self.after(1, hangs)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        assert pause == LONGEST_PAUSE_SECONDS
+        self.policy.on_success()
+        assert self.after(LONGEST_PAUSE_SECONDS, hangs)
+        assert self.after(FIRST_PAUSE_SECONDS, hangs)
 
     @pytest.mark.parametrize("code", [1, 29, 30, 38, 40, 42, 46, 48])
-    def test_what_only_a_restart_ends_is_waited_for_and_restarts_become_rare(self, code):
-        error, pause, restarts = failure(Code(code)), FIRST_RESTART_SECONDS, 0
-        for _ in range(8):
-            assert not self.after(0, error)
-            assert not self.after(pause - 1, error)
-            assert self.after(1, error)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            restarts += 1
-        assert (restarts, pause) == (8, LONGEST_PAUSE_SECONDS)
-        self.policy.on_success()
-        assert not self.after(0, error)
-        assert self.after(FIRST_RESTART_SECONDS, error)
+    def test_what_only_a_restart_ends_is_waited_for(self, code):
+        assert not self.after(0, failure(Code(code)))
+        assert not self.after(FIRST_RESTART_SECONDS - 1, failure(Code(code)))
+        assert self.after(1, failure(Code(code)))
+        assert not self.after(FIRST_RESTART_SECONDS, failure(Code(code)))
 
     @pytest.mark.parametrize(
         "error",
@@ -115,9 +124,11 @@ class TestRestart:
             failure(Code.NO_PLATFORM_CERT_DATA),
             failure(Code.NETWORK_ERROR),
             failure(Code.ATT_KEY_CERT_DATA_INVALID, error_code="quote-of-another-root"),
+            failure(Code.UNEXPECTED_ERROR, error_code="aesmd-malformed"),
+            failure(Code.SERVICE_UNAVAILABLE, error_code="aesmd-is-this-helper"),
             failure(Code.SERVICE_UNAVAILABLE, error_code="aesmd-unreachable", lost=True),
         ],
-        ids=str,
+        ids=lambda error: error.error_code,
     )
     def test_what_lies_outside_of_it_is_no_reason(self, error):
         assert not any(self.after(3600, error) for _ in range(10))
@@ -128,22 +139,95 @@ class TestRestart:
         assert not self.after(FIRST_RESTART_SECONDS, failure(Code.NETWORK_ERROR))
         assert not self.after(1, poisoned)
 
+    def test_after_a_failed_load_an_unknown_platform_is_one_that_it_made_up(self):
+        assert not self.after(0, failure(Code.UNEXPECTED_ERROR))
+        assert not self.after(1, failure(Code.NO_PLATFORM_CERT_DATA))
+        assert self.after(FIRST_RESTART_SECONDS, failure(Code.NO_PLATFORM_CERT_DATA))
+
+    def test_what_another_instance_refused_is_not_held_against_this_one(self):
+        assert not self.after(0, failure(Code.UNEXPECTED_ERROR))
+        assert not self.after(FIRST_RESTART_SECONDS, failure(Code.UNEXPECTED_ERROR), TWO)
+        assert self.after(FIRST_RESTART_SECONDS, failure(Code.UNEXPECTED_ERROR), TWO)
+        assert not self.after(3600, failure(Code.UNEXPECTED_ERROR), None)
+
 
 def test_the_request_names_the_socket_of_the_one_that_must_end(aesmd):
-    request_restart(aesmd.path)
-    found = aesmd.path.stat()
+    instance = AesmdInstance.at(aesmd.path)
+    assert request_restart(aesmd.path, instance)
+    shown = subprocess.run(["stat", "-c", "%i %Z", aesmd.path], capture_output=True, text=True, check=True).stdout
     file = aesmd.path.with_name(REQUEST_FILE)
-    assert file.read_text() == f"{found.st_ino} {int(found.st_ctime)}\n"
+    assert file.read_text() == shown
     assert [path.name for path in sorted(aesmd.path.parent.iterdir())] == ["aesm.socket", REQUEST_FILE]
+    withdraw_request(aesmd.path)
+    withdraw_request(aesmd.path)
+    aesmd.kill()
+    aesmd.start()
+    assert not request_restart(aesmd.path, replace(instance, changed_ns=0))
+    assert not file.exists()
+
+
+def test_a_planted_link_is_not_written_through(aesmd, short_dir):
+    victim = short_dir / "victim"
+    victim.write_text("kept")
+    aesmd.path.with_name(f".{REQUEST_FILE}").symlink_to(victim)
+    assert request_restart(aesmd.path, AesmdInstance.at(aesmd.path))
+    assert victim.read_text() == "kept"
+
+
+class Ticking:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_full_self_test_comes_once_a_minute_and_after_a_loss(aesmd, root_file, monkeypatch):
+    checked = []
+    monkeypatch.setattr(AesmdQuoteProvider, "require_other_process", lambda _: checked.append(1))
+    clock = Ticking()
+    backend = open_aesmd(aesmd.path, expected_root=root_file, clock=clock)
+
+    def asked():
+        aesmd.asked.clear()
+        assert backend.self_test() == aesmd.provider.identity()
+        return QUOTE in aesmd.asked
+
+    assert asked()
+    assert not asked()
+    assert NUM in aesmd.asked
+    clock.now += FULL_TEST_SECONDS
+    assert asked()
+    backend.provider.lost = True
+    assert asked()
+    assert not asked()
+    assert len(checked) == 1
+    aesmd.kill()
+    aesmd.start()
+    assert asked()
+    assert len(checked) == 2
+
+
+async def test_a_quote_that_is_not_relayed_is_a_problem_until_one_is(relaying, aesmd, attest):
+    async with relaying(self_test_interval_seconds=0.01) as running:
+        await running.ready()
+        aesmd.altered = lambda quote: quote[:8] + bytes([quote[8] ^ any(quote)]) + quote[9:]
+        with pytest.raises(AesmError):
+            await asyncio.to_thread(attest, running.socket)
+        await running.eventually(lambda: running.unready_for("quote-not-signed"))
+        aesmd.altered = lambda quote: quote
+        await asyncio.to_thread(attest, running.socket)
+        await running.ready()
 
 
 async def test_a_hang_is_told_and_the_restart_is_requested(relaying, aesmd):
     aesmd.hang.clear()
-    async with relaying(self_test_seconds=0.2, self_test_retry_seconds=(0.05,)) as running:
+    async with relaying(self_test_retry_seconds=(0.05,)) as running:
         await running.eventually(lambda: asyncio.sleep(0, aesmd.path.with_name(REQUEST_FILE).exists()))
         await running.eventually(lambda: running.unready_for(HANGS))
         aesmd.hang.set()
         await running.ready()
+        assert not aesmd.path.with_name(REQUEST_FILE).exists()
 
 
 @pytest.mark.parametrize(("code", "reason"), [(44, "aesm-no-platform-cert-data"), (12, "aesm-network-error")])

@@ -8,8 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from confcom.quote_helper.quoting.provider_state import Backend
-from confcom.quote_helper.quoting.restart_request import RestartPolicy, request_restart
+from confcom.daemon.readiness_log import NotReady
+from confcom.quote_helper.quoting.provider_state import Backend, BackendCheck
+from confcom.quote_helper.quoting.restart_request import (
+    AesmdInstance,
+    RestartPolicy,
+    request_restart,
+    withdraw_request,
+)
 from confcom.quote_helper.quoting.self_test import run_hardware_self_test
 from confcom.quote_provider.aesmd import AesmdQuoteProvider
 from confcom.quote_provider.base import QuoteProviderError, QuotingIdentity
@@ -17,16 +23,22 @@ from confcom.quote_provider.expected_root import INTEL_ROOT, read_expected_root
 
 _logger = logging.getLogger(__name__)
 
-SELF_TEST_CALL_SECONDS: Final = 60.0
-"""For one call of the self-test, after which aesmd counts as hung and is restarted. It is twice what a client's call
-gets, since calls are serial in aesmd, and the self-test may wait behind two of them."""
+HANG_SECONDS: Final = 180.0
+"""For one call of the self-test, after which aesmd counts as hung and is restarted. By Intel's own configuration a call
+may wait for PCCS for a minute and more, and it may wait behind two calls of clients."""
+SELF_TEST_SECONDS: Final = 45.0
+"""For one self-test, after which no requests are relayed until it has passed. It asks aesmd five times, and each may
+ask PCCS."""
+FULL_TEST_SECONDS: Final = 60.0
+"""Between self-tests with InitQuoteEx, size and quote, each of which may cost a request to PCCS. Between them aesmd
+only lists its keys."""
 
 
 def open_aesmd(
     socket_path: Path,
     *,
     expected_root: Path | None,
-    call_seconds: float = SELF_TEST_CALL_SECONDS,
+    hang_seconds: float = HANG_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Backend:
     """Return aesmd as a backend; it need not run yet.
@@ -34,7 +46,7 @@ def open_aesmd(
     Args:
         socket_path: aesmd's private socket.
         expected_root: a file with a root certificate for tests; None: Intel's root.
-        call_seconds: deadline of one call of the self-test.
+        hang_seconds: deadline of one call of the self-test.
         clock: monotonic seconds.
 
     Raises:
@@ -44,24 +56,48 @@ def open_aesmd(
     _logger.info("quotes come from aesmd", extra={"socket": str(socket_path), "root": str(root)})
     if not root.is_intel:
         _logger.warning("TEST ROOT: quotes of this helper are never genuine", extra={"root": str(root)})
-    tester = AesmdQuoteProvider(socket_path, root, call_seconds=call_seconds)
-    self_test = AesmdSelfTest(tester, socket_path, clock)
-    return Backend(AesmdQuoteProvider(socket_path, root), self_test, tells_cause=True)
+    provider = AesmdQuoteProvider(socket_path, root)
+    tester = AesmdQuoteProvider(socket_path, root, call_seconds=hang_seconds)
+    self_test = AesmdSelfTest(tester, provider, socket_path, clock)
+    return Backend(
+        provider,
+        self_test,
+        self_test_seconds=SELF_TEST_SECONDS,
+        tells_cause=True,
+        check=lambda: _check_of_quotes(provider),
+    )
+
+
+def _check_of_quotes(provider: AesmdQuoteProvider) -> BackendCheck:
+    """Return a problem while the last quote for a client was not relayed: the self-test makes no whole quote."""
+    rejected = provider.rejected
+    return BackendCheck(None if rejected is None else NotReady(str(rejected), code=rejected.error_code))
 
 
 class AesmdSelfTest:
     """The self-test of aesmd, which asks for its restart where only that helps.
 
     Args:
-        provider: a provider of the self-test's own, with a longer deadline than that of clients.
+        tester: a provider of the self-test's own, with a longer deadline than that of clients.
+        provider: the clients' provider; a loss of it makes the next test a full one.
         socket_path: aesmd's socket; the request for a restart is written beside it.
         clock: monotonic seconds.
     """
 
-    def __init__(self, provider: AesmdQuoteProvider, socket_path: Path, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        tester: AesmdQuoteProvider,
+        provider: AesmdQuoteProvider,
+        socket_path: Path,
+        clock: Callable[[], float],
+    ) -> None:
+        self._tester = tester
         self._provider = provider
         self._socket_path = socket_path
+        self._clock = clock
         self._policy = RestartPolicy(clock)
+        self._tested: AesmdInstance | None = None
+        self._full_test_due = clock()
 
     def __call__(self) -> QuotingIdentity:
         """Run the self-test.
@@ -69,21 +105,39 @@ class AesmdSelfTest:
         Raises:
             QuoteProviderError: aesmd makes no quotes.
         """
+        instance = AesmdInstance.at(self._socket_path)
         try:
-            self._provider.require_other_process()
-            self._provider.supported_key_count()
-            identity = run_hardware_self_test(self._provider)
+            identity = self._test(instance)
         except QuoteProviderError as error:
-            if self._policy.must_restart(error):
-                self._request_restart(error)
+            self._tested = None
+            if instance is not None and self._policy.must_restart(instance, error):
+                self._request_restart(instance, error)
             raise
         self._policy.on_success()
+        try:
+            withdraw_request(self._socket_path)
+        except OSError as failed:
+            _logger.warning("the request for aesmd's restart cannot be withdrawn", extra={"error": str(failed)})
         return identity
 
-    def _request_restart(self, error: QuoteProviderError) -> None:
+    def _test(self, instance: AesmdInstance | None) -> QuotingIdentity:
+        lost, self._provider.lost = self._provider.lost, False
+        known = self._tester.last_identity
+        if instance != self._tested:
+            self._tester.require_other_process()
+        self._tester.supported_key_count()
+        if known is not None and not lost and instance == self._tested and self._clock() < self._full_test_due:
+            return known
+        identity = run_hardware_self_test(self._tester)
+        self._tested = instance
+        self._full_test_due = self._clock() + FULL_TEST_SECONDS
+        return identity
+
+    def _request_restart(self, instance: AesmdInstance, error: QuoteProviderError) -> None:
         try:
-            request_restart(self._socket_path)
+            requested = request_restart(self._socket_path, instance)
         except OSError as failed:
             _logger.warning("aesmd must be restarted, and the request cannot be written", extra={"error": str(failed)})
         else:
-            _logger.error("aesmd must be restarted: only that helps", extra={"error": str(error)})
+            if requested:
+                _logger.error("aesmd must be restarted: only that helps", extra={"error": str(error)})

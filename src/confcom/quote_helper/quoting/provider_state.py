@@ -50,6 +50,8 @@ class Backend:
     may block if the provider does."""
     root: str = ""
     """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
+    self_test_seconds: float | None = None
+    """For one self-test, after which the provider counts as hung; None: the helper's limit."""
     tells_cause: bool = False
     """Whether errors of the provider have codes of their causes, which then become the reason for not being ready."""
     check: Callable[[], BackendCheck] | None = None
@@ -60,11 +62,11 @@ class ProviderPhase(StrEnum):
     """The state of the provider."""
 
     PREPARING = "preparing"
-    """No quote was made yet."""
+    """No self-test has passed yet."""
     READY = "ready"
-    """The last self-test made a quote."""
+    """The last self-test passed."""
     LOST = "lost"
-    """Quotes were made before, and the last self-test failed, or has not returned."""
+    """A self-test passed before, and the last one failed, or has not returned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +92,9 @@ class ProviderSupervisor:
         opened: called with the backend that was opened, and with each that replaces it.
         service: gets the provider.
         workers: runs calls that may block.
-        tested: called with the identity after every self-test that made a quote, before `changed`.
+        tested: called with the identity after every self-test that passed, before `changed`.
         changed: called with every new status, also when only the problem differs.
-        self_test_failed: called after every self-test that made no quote.
+        self_test_failed: called after every self-test that failed.
         limits: intervals and deadlines.
     """
 
@@ -123,6 +125,7 @@ class ProviderSupervisor:
         self.ready = asyncio.Event()
         """Set while the status is READY."""
         self._wake = asyncio.Event()
+        self._losses = 0
         service.on_lost = self._on_lost
 
     async def run(self) -> None:
@@ -133,7 +136,10 @@ class ProviderSupervisor:
         failures = 0
         while True:
             backend = await self._check(backend)
+            losses = self._losses
             problem = await self._self_test(backend)
+            if problem is None and losses != self._losses:
+                continue  # a client's call found the provider lost while the self-test was running
             if problem is None:
                 failures = 0
                 self._on_success(backend)
@@ -144,6 +150,10 @@ class ProviderSupervisor:
                 waits = self._limits.self_test_retry_seconds
                 await self._sleep(waits[min(failures, len(waits) - 1)])
                 failures += 1
+
+    def stop(self) -> None:
+        """Report no loss from now on: the helper ends, and only answers what waits."""
+        self._service.on_lost = lambda _: None
 
     async def close(self) -> None:
         """Close the provider; after `close_seconds` a hanging one is left behind."""
@@ -160,6 +170,7 @@ class ProviderSupervisor:
 
     def _on_lost(self, error: QuoteProviderError) -> None:
         """Withdraw the provider, which a client's call found lost, and test it now."""
+        self._losses += 1
         if self.status.ready:
             self._on_failure(NotReady(str(error), code=error.error_code))
             self._wake.set()
@@ -216,9 +227,9 @@ class ProviderSupervisor:
         call = self._workers.submit(backend.self_test)
         # Retrieve the exception even if the helper stops meanwhile: else asyncio logs it with its traceback at the end.
         call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        done, _ = await asyncio.wait({call}, timeout=self._limits.self_test_seconds)
+        seconds = backend.self_test_seconds or self._limits.self_test_seconds
+        done, _ = await asyncio.wait({call}, timeout=seconds)
         if not done:
-            seconds = self._limits.self_test_seconds
             hangs = NotReady(f"the quote provider hangs: no quote within {seconds:g} s", code="provider-hangs")
             self._on_failure(hangs)
             # Wait for it: a second call would hang too, and take another thread.

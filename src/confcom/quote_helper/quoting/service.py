@@ -34,6 +34,8 @@ class Ticket(Generic[A]):
     need: Need
     asker: A
     """Gets the answer."""
+    arrived: float = 0.0
+    """When it began to wait, by the service's clock."""
     repeated: bool = False
     """Whether its call was repeated because the provider was lost meanwhile."""
 
@@ -126,7 +128,7 @@ class QuoteService(Generic[A]):
             return planned
         if self._stopping and self._provider is None:
             return planned.refuse(AesmErrorCode.SERVICE_UNAVAILABLE)
-        ticket = Ticket(owner, planned, asker)
+        ticket = Ticket(owner, planned, asker, self._clock())
         self._waiting.put(owner, ticket)
         self._queue_deadlines.add(ticket)
         self._schedule()
@@ -185,8 +187,6 @@ class QuoteService(Generic[A]):
             self._start_call(ticket, provider)
 
     def _start_call(self, ticket: Ticket[A], provider: QuoteProvider) -> None:
-        started = self._clock()
-
         def on_done(call: asyncio.Future[Response | QuoteProviderError]) -> None:
             self._active_calls -= 1
             result = call.result()
@@ -196,16 +196,18 @@ class QuoteService(Generic[A]):
                 self.abandon(ticket)
                 if not isinstance(result, QuoteProviderError):
                     self.deliver(ticket.asker, result)
-                elif ticket.repeated or self._stopping or self._clock() - started > self._limits.provider_wait_seconds:
-                    self.deliver(ticket.asker, ticket.need.refuse(result.code))
                 else:
-                    self._repeat(ticket)
+                    self._repeat_or_refuse(ticket, result.code)
             self._schedule()
 
         self._workers.submit(lambda: self._complete(ticket.need, provider)).add_done_callback(on_done)
 
-    def _repeat(self, ticket: Ticket[A]) -> None:
-        """Let a request wait for the provider's return: making a quote twice does no harm."""
+    def _repeat_or_refuse(self, ticket: Ticket[A], code: AesmErrorCode) -> None:
+        """Let a request wait once for the provider's return: making a quote twice does no harm."""
+        late = self._clock() - ticket.arrived > self._limits.provider_wait_seconds
+        if ticket.repeated or late or self._stopping:
+            self.deliver(ticket.asker, ticket.need.refuse(code))
+            return
         ticket.repeated = True
         self._waiting.put(ticket.owner, ticket)
         self._queue_deadlines.add(ticket)
@@ -236,7 +238,9 @@ class QuoteService(Generic[A]):
                 fields = {"code": error.code.name, "error": str(error), "suppressed": suppressed}
                 _logger.debug("the provider refused", extra=fields)
             if error.code is AesmErrorCode.INVALID_REPORT and isinstance(need, NeedQuote):
-                return need.reject_report(self._stale.code_for_rejected_report(), _quote_size(provider))
+                if provider.last_identity is not None:
+                    self._stale.quotes_for(provider.last_identity.target_info.encode())
+                return need.reject_report(self._stale.code_for_rejected_report(), provider.last_quote_size)
             return need.refuse(error.code)
         except BaseException:  # a panic in Rust is not an Exception (pyo3), and it must not fail other requests
             suppressed = self._failure_log.admit()
@@ -245,14 +249,6 @@ class QuoteService(Generic[A]):
                     "the quote provider failed", extra={"provider": provider.name, "suppressed": suppressed}
                 )
             return need.refuse(AesmErrorCode.UNEXPECTED_ERROR)
-
-
-def _quote_size(provider: QuoteProvider) -> int:
-    """Return the size of a quote in bytes; 0 if the provider fails to give it."""
-    try:
-        return provider.quote_size()
-    except QuoteProviderError:
-        return 0
 
 
 def _call(need: Need, provider: QuoteProvider) -> Response:
