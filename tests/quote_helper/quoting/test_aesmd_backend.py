@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import os
 import subprocess
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +34,7 @@ from confcom.simulation.enclave import SimulatedEnclave
 from testkit.raised import raises
 from testkit.stub_aesmd import INIT, NUM, QUOTE, SIZE, StubAesmd
 
+DOCS = Path(__file__).parents[3] / "docs"
 APPLICATION = SimulatedEnclave.from_name("application")
 
 
@@ -172,6 +176,25 @@ def test_a_planted_link_is_not_written_through(aesmd, short_dir):
     aesmd.path.with_name(f".{REQUEST_FILE}").symlink_to(victim)
     assert request_restart(aesmd.path, AesmdInstance.at(aesmd.path))
     assert victim.read_text() == "kept"
+
+
+def test_the_probe_on_the_page_ends_the_one_that_is_named_and_no_other(aesmd):
+    page = (DOCS / "reference" / "quote-helper.md").read_text().partition("    - |\n")[2].partition("```")[0]
+    script = page.replace("/var/run/aesmd", str(aesmd.path.parent))
+    file = aesmd.path.with_name(REQUEST_FILE)
+
+    def healthy():
+        return subprocess.run(["sh", "-c", script], check=False).returncode == 0
+
+    assert healthy()
+    instance = AesmdInstance.at(aesmd.path)
+    request_restart(aesmd.path, instance)
+    assert not healthy()
+    old = time.time() - 121
+    os.utime(file, (old, old))
+    assert healthy()
+    file.write_text(f"{replace(instance, inode=instance.inode + 1)}\n")
+    assert healthy()
 
 
 class Ticking:

@@ -1,4 +1,4 @@
-"""The self-test, which makes a whole quote before the helper is ready: an identity alone does not show that it can."""
+"""The self-tests before the helper is ready: an identity alone does not show that quotes can be made."""
 
 from __future__ import annotations
 

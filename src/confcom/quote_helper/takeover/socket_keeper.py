@@ -110,7 +110,7 @@ class SocketKeeper:
                 self._probe_task.cancel()
 
     def set_can_quote(self, *, can_quote: bool) -> None:
-        """Set whether this instance's last self-test made a whole quote. A change is acted on at once."""
+        """Set whether this instance's last self-test passed. A change is acted on at once."""
         if can_quote is not self._can_quote:
             self._can_quote = can_quote
             self._wake.set()

@@ -148,7 +148,7 @@ def decide(state: SocketState, *, me: Instance, can_quote: bool, replace_foreign
     Args:
         state: what is at the path.
         me: this instance.
-        can_quote: whether this instance's last self-test made a whole quote.
+        can_quote: whether this instance's last self-test passed.
         replace_foreign: whether another program's socket may be replaced too.
     """
     match state:
