@@ -106,7 +106,7 @@ def test_of_a_change_that_died_with_its_helm_the_remedy_that_is_named_works(enab
         result.result()
     assert last_status(enabled) == "pending-upgrade"
     done = confcom(enabled, "update", "--set", "logLevel=debug", JSON, code=ExitCode.REFUSED)
-    assert codes_of(done) >= {"change-interrupted"}
+    assert codes_of(done) >= {"change-running"}  # it is seconds old, so helm might still be at work
     assert "`confcom rollback --interrupted`" in done.stdout
     assert "`confcom rollback --interrupted`" in confcom(enabled, "status", code=ExitCode.NOT_READY).stdout
     confcom(enabled, "rollback", "--interrupted")

@@ -106,7 +106,7 @@ def test_nothing_stays_but_the_roots_secret_and_it_comes_back_the_same(cluster, 
 
     assert f"{namespace}/sgx-holding" in done.stderr
     secret, kept_namespace, label = json.loads(done.stdout)["kept"]
-    assert f"/{SECRET}," in secret
+    assert f" {SECRET}," in secret
     assert f"the namespace {SYSTEM} " in kept_namespace
     assert label.startswith(f"the label {SIMULATED_LABEL} on {', '.join(sgx)} ")
     assert without(api_objects(cluster), namespace) == without(objects, namespace) | STAYS

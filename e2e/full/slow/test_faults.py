@@ -80,13 +80,19 @@ def load(add_on, namespace, tmp_path):
     )
 
 
-def wrong(add_on: AddOn, *words: str) -> str:
-    """What `status` says is wrong, once a line of it has all these words."""
+NO_SPACE = "no space left on device"
+"""Of the kernel (ENOSPC), as containerd passes it on."""
 
-    def found() -> str:
-        return next((line for line in add_on.status()["problems"] if all(word in line for word in words)), "")
 
-    return until(found, f"status names {words}", seconds=NOTICE_SECONDS)
+def problem_of(add_on: AddOn, node: Node, code: str, cause: str) -> str:
+    """The problem of a node that has this code, and the cause in its words; empty if there is none."""
+    found = [one for one in add_on.status()["problem_details"] if (one["node"], one["code"]) == (node.name, code)]
+    return next((one["problem"] for one in found if cause in one["problem"]), "")
+
+
+def wrong(add_on: AddOn, node: Node, code: str, cause: str = "") -> str:
+    """What `status` says is wrong with a node, once it does."""
+    return until(lambda: problem_of(add_on, node, code, cause), f"status has {code}", seconds=NOTICE_SECONDS)
 
 
 def offers_again(add_on: AddOn, since: float, tell) -> None:
@@ -129,10 +135,8 @@ def kill_until_told(add_on: AddOn, node, component: str) -> str:
     for _ in range(SEVERAL):
         until(lambda: node.run(["pgrep", "--full", PROGRAMS[component]], check=False).stdout, f"{component} runs")
         kill(node, component)
-        words = (node.name, component.replace("-", " "))
-        for line in add_on.status()["problems"]:
-            if all(word in line for word in words):
-                return line
+        if told := problem_of(add_on, node, "daemon-not-ready", component.replace("-", " ")):
+            return told
     pytest.fail(f"status did not name the {component}")
 
 
@@ -140,7 +144,7 @@ def test_the_kubelet_killed(add_on, trust, load, tell) -> None:
     node, tenants = add_on.nodes[0], load.states()
     node.kill("kubelet")
     killed = time.monotonic()
-    told = wrong(add_on, node.name, "kubelet")
+    told = wrong(add_on, node, "node-not-ready")
     tell(f"after {time.monotonic() - killed:.0f} s: {told}")
     load.wait_past(time.monotonic())
     started = time.monotonic()
@@ -171,7 +175,7 @@ def test_the_quote_helper_killed(add_on, trust, load, tell) -> None:
 def test_containerd_killed_and_started(add_on, trust, load, tell) -> None:
     node, tenants, before = add_on.nodes[0], load.states(), uids(add_on.pods(HELPER)) | uids(add_on.pods(PLUGIN))
     node.kill("containerd")
-    tell(wrong(add_on, node.name, "kubelet"))
+    tell(wrong(add_on, node, "node-not-ready"))
     load.wait_past(time.monotonic())
     started = time.monotonic()
     node.start("containerd")
@@ -263,10 +267,10 @@ def test_a_helper_killed_while_there_is_never_any_room_in_run(add_on, trust, loa
     load.wait_past(time.monotonic())
     kill(node, HELPER)
     killed = time.monotonic()
-    told = wrong(add_on, node.name, "quote helper", "no space left on device")
+    told = wrong(add_on, node, "daemon-not-ready", NO_SPACE)
     tell(f"after {time.monotonic() - killed:.0f} s: {told}")
     load.wait_past(killed + AWAY_SECONDS)
-    tell(f"after {AWAY_SECONDS:.0f} s: {wrong(add_on, node.name, 'quote helper', 'no space left on device')}")
+    tell(f"after {AWAY_SECONDS:.0f} s: {wrong(add_on, node, 'daemon-not-ready', NO_SPACE)}")
     assert load.states() == tenants
     assert not node.run(["pgrep", "--full", PROGRAMS[HELPER]], check=False).stdout
 
@@ -333,7 +337,7 @@ def test_a_node_rebooted(add_on, trust, namespace, late, tell) -> None:
     if late:
         until(lambda: time.monotonic() > on + AWAY_SECONDS, "30 s have passed")
         assert not log.lists(EPC)
-        tell(f"meanwhile: {wrong(add_on, node.name, 'device plugin')}")
+        tell(f"meanwhile: {wrong(add_on, node, 'daemon-not-ready', 'device plugin')}")
         node.import_image(images.build_all()[PLUGIN])
     until(lambda: log.lists(EPC), "the plugin is registered", seconds=120)
     registered = time.monotonic()
