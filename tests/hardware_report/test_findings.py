@@ -156,6 +156,7 @@ def test_it_is_found_in_what_the_aesm_service_answers(node, monkeypatch, code):
 
 
 def test_a_caller_who_cannot_open_a_device(node):
+    node.nodes["/dev/sgx_vepc"] = Entry("character device", 0o600, 0, 0)
     stranger(node)
     assert node.codes() == ["caller-without-device"]
     node.caller = Caller(1000, frozenset({1000, 107}))
@@ -171,6 +172,11 @@ def test_a_service_that_quotes_a_report_with_a_wrong_mac(node, monkeypatch):
     made_by(monkeypatch, error_code=0)
     assert node.codes() == ["wrong-mac-accepted"]
     assert node.values("aesm")["wrong_mac_code"] == 0
+
+
+def test_our_quote_helpers_answer_to_a_wrong_mac_is_known(node, aesmd):
+    aesmd.codes = {QUOTE: Code.ATT_KEY_NOT_INITIALIZED}
+    assert node.codes() == []
 
 
 def test_a_wrong_mac_that_is_refused_for_another_reason(node, aesmd):

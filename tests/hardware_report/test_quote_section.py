@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from confcom.hardware_report.report import HardwareReport
 from confcom.hardware_report.text import report_lines
 from confcom.sgx.certification import CertificationData, PpidData
 from confcom.sgx.pck_chain import PckChain
-from confcom.sgx.pck_extension import PckExtension
+from confcom.sgx.pck_extension import SGX_EXTENSION_OID, PckExtension, PlatformConfiguration
 from confcom.sgx.quote import Quote
 from confcom.verify.anatomy import dissect
 from confcom.verify.files import intel_root
@@ -26,8 +27,13 @@ unguessable = st.binary(min_size=16, max_size=16).filter(lambda data: len(set(da
 
 
 @pytest.fixture(scope="module")
-def evidence():
-    return Lab().evidence()
+def lab():
+    return Lab()
+
+
+@pytest.fixture(scope="module")
+def evidence(lab):
+    return lab.evidence()
 
 
 def shown(data):
@@ -104,6 +110,25 @@ def test_random_identities_are_in_no_notation(evidence, qe_id, ppid, kind):
     text, report = shown(replace(quote, header=header, signature=signature).encode())
     assert not any(holds(text, secret) for secret in (qe_id, ppid, encrypted))
     assert "quote-without-certificates" in {finding.code for _, finding in report.findings}
+
+
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(ppid=unguessable, instance=unguessable)
+def test_random_identities_of_a_certificate_are_in_no_notation(lab, evidence, ppid, instance):
+    pki = lab.platform.pki
+    extension = replace(
+        PckExtension.from_certificate(pki.pck.certificate),
+        ppid=ppid,
+        platform_instance_id=instance,
+        configuration=PlatformConfiguration(dynamic_platform=True, cached_keys=True, smt_enabled=False),
+    )
+    replacing = x509.UnrecognizedExtension(SGX_EXTENSION_OID, extension.encode())
+    leaf = lab.reissue(pki.pck, pki.pck_ca, replacing=replacing)
+    text, report = shown(lab.with_chain(evidence, leaf, *lab.chain[1:]).quote)
+    assert not any(holds(text, secret) for secret in (ppid, instance))
+    pck = report.sections[0].values["anatomy"]["pck_certificate"]
+    assert pck["platform_instance_id"] == pck["ppid"] == "redacted (16 bytes)"
+    assert pck["smt_enabled"] is False
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -165,7 +165,8 @@ def _missing(loaded: list[str], entries: dict[str, Entry]) -> Iterator[Finding]:
 
 
 def _closed_to(caller: Caller, entries: dict[str, Entry]) -> Iterable[Finding]:
-    closed = [path for path, entry in entries.items() if path.startswith("/dev/sgx") and not _can_open(caller, entry)]
+    needed = (*ENCLAVE_NODES, *PROVISION_NODES)
+    closed = [path for path, entry in entries.items() if path in needed and not _can_open(caller, entry)]
     if closed:
         yield Finding(
             code="caller-without-device",

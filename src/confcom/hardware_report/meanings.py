@@ -113,7 +113,7 @@ SECTIONS: Mapping[str, Described] = MappingProxyType(
                 "pub_key_id": "InitQuoteEx: length of the attestation key's id, which is left out",
                 "quoting_enclave": "InitQuoteEx: the quoting enclave as reports are made for it",
                 "quote_size": "GetQuoteSizeEx: bytes of a quote; 1456: it has no certificates",
-                "wrong_mac_code": "GetQuoteEx of a report with a wrong MAC: 47 is expected; 0 would accept anything",
+                "wrong_mac_code": "GetQuoteEx of a report with a wrong MAC: right is 47 (confcom's helper: or 42)",
             },
         ),
         "quote": Described(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
@@ -31,10 +31,11 @@ class Secrets:
     texts: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, *secrets: bytes, numbers: Iterable[int] = ()) -> Self:
+    def of(cls, *secrets: bytes, numbers: Collection[int] = ()) -> Self:
         """Collect byte strings, and numbers, which are removed in decimal and hexadecimal notation too."""
-        spelt = {spelling for number in numbers for spelling in (str(number), f"{number:x}")}
-        as_bytes = {number.to_bytes((number.bit_length() + 7) // 8 or 1) for number in numbers if number >= 0}
+        positive = {abs(number) for number in numbers}
+        spelt = {spelling for number in positive for spelling in (str(number), f"{number:x}")}
+        as_bytes = {number.to_bytes((number.bit_length() + 7) // 8) for number in positive}
         return cls(frozenset(secrets) | as_bytes, frozenset(spelt))
 
     @classmethod
