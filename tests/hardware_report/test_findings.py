@@ -1,13 +1,18 @@
 """Every finding: what makes it appear, alone; and that none is left without a case."""
 
 import ast
+import contextlib
+import errno
 import os
+import socket
+import threading
 from pathlib import Path
 
 import pytest
 
 from confcom.aesm.error_code import AesmErrorCode as Code
 from confcom.hardware_report import collect as collecting
+from confcom.hardware_report import node_files
 from confcom.hardware_report.devices import Caller
 from confcom.hardware_report.node_files import Entry
 from confcom.sgx.epc_from_cpuid import MIB, CpuidRegisters
@@ -94,8 +99,25 @@ CASES = {
 """What makes each finding appear. Others may appear with it."""
 
 
-def aesm_unsupported_keys(aesmd):
-    aesmd.codes = {NUM: Code.SERVICE_UNAVAILABLE, IDS: Code.INTERFACE_UNAVAILABLE}
+class Denying:
+    """The module os, which is denied a path."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def open(self, path, flags):
+        return os.open(self._permitted(path), flags)
+
+    def listdir(self, path):
+        return os.listdir(self._permitted(path))  # noqa: PTH208 # what is stood in for
+
+    def _permitted(self, path):
+        if str(path) == self._path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return path
 
 
 def made_by(monkeypatch, **parts):
@@ -215,6 +237,46 @@ def test_a_service_that_is_gone(node, aesmd):
     assert len(node.values("aesm")["calls"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("cut", "code"), [(3, "closed-mid-answer"), (0, "closed-unanswered")], ids=["half an answer", "no answer"]
+)
+def test_a_service_that_breaks_off(node, aesmd, cut, code):
+    aesmd.cut = cut
+    assert node.codes() == [code]
+
+
+def test_a_program_that_is_no_aesm_service(node, aesmd, short_dir):
+    """It is asked every time, since it answers."""
+    node.socket = short_dir / "other.socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(node.socket))
+        listener.listen()
+
+        def answer():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(4096)
+                        connection.sendall(b"\x04\0\0\0HTTP")
+
+        threading.Thread(target=answer, daemon=True).start()
+        report = node.report()
+        listener.shutdown(socket.SHUT_RDWR)
+    found = [one.what for key, one in report.findings if key == "aesm"]
+    assert len(found) == 4
+    assert len(next(one for one in report.sections if one.key == "aesm").values["calls"]) == 4
+
+
+@pytest.mark.parametrize("denied", ["/sys/devices/system/node", "/etc/aesmd.conf", "/etc/udev/rules.d"])
+def test_what_may_not_be_read_is_told(node, monkeypatch, denied):
+    """As for a user who is not root."""
+    monkeypatch.setattr(node_files, "os", Denying(str(node.root) + denied))
+    findings = [finding for _, finding in node.report().findings if finding.code == "file-unread"]
+    assert [denied in finding.what for finding in findings] == [True]
+    assert "section-failed" not in node.codes()
+
+
 def test_a_path_that_no_socket_can_have(node, tmp_path):
     node.socket = tmp_path / ("x" * 120)
     assert node.codes() == ["socket-path-too-long"]
@@ -225,12 +287,17 @@ def test_something_else_in_a_files_place_is_told_and_does_not_block(node, kind):
     path = node.root / "etc/aesmd.conf"
     path.unlink()
     {"FIFO": lambda: os.mkfifo(path), "directory": path.mkdir, "loop": lambda: path.symlink_to(path)}[kind]()
-    assert node.codes() == ["aesmd-conf-missing", "file-unread"]
+    assert node.codes() == ["aesmd-conf-missing"] * (kind == "loop") + ["file-unread"]
     (row,) = node.values("files")["unread"]
     assert row["path"] == "/etc/aesmd.conf"
 
 
-@pytest.mark.parametrize("text", ["", "{", "{" * 3000, '{"a": NaN}', "[1]", "\0\xff", '{"retry_times": true}', "=\n=="])
+WRONG = '{"pccs_url": 1, "custom_request_options": [], "use_secure_cert": {}, "retry_times": 1e300}'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "{" * 3000, '{"a": NaN}', "[1]", "\0\xff", '{"retry_times": true}', "=\n==", WRONG]
+)
 def test_no_configuration_ends_the_report(node, text):
     node.write(QCNL, text)
     node.write("etc/aesmd.conf", text)

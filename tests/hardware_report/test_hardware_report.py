@@ -78,6 +78,7 @@ def test_system_packages_and_configuration(node):
     assert system["cgroup_epc_bytes"] == 6 << 30
     assert packages["manager"] == "dpkg"
     assert packages["packages"] == [{"name": "libsgx-urts", "version": "2.25.100.3-noble1"}]
+    assert configuration["files"] == ["/etc/sgx_default_qcnl.conf", "/etc/aesmd.conf"]
     assert configuration["qcnl_syntax"] == "JSON"
     assert configuration["qcnl"] == {
         "custom_request_options": "redacted (1 members)",

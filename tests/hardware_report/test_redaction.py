@@ -96,7 +96,9 @@ def test_values_of_keys_that_are_not_known_or_not_of_their_form_are_not_shown(mo
 
     known = {"use_secure_cert": password, "retry_times": [password], "tcb_update_type": password, "pccs_url": password}
     given_keys = {f"x-{key}": value for key, value in more.items()} | known
-    section = configuration_section(dumps(given_keys), "".join(f"{key} = {password}\n" for key in ("a", "proxy type")))
+    section = configuration_section(
+        dumps(given_keys), "".join(f"{key} = {password}\n" for key in ("a", "proxy type")), []
+    )
     shown = str(section)
     assert password not in shown
     assert not any(value in shown for value in more.values())

@@ -80,10 +80,7 @@ def _sections(node: Node, quote: QuoteReader | None) -> Iterator[Section]:
     yield _guarded("devices", lambda: devices_section(files, node.caller))
     yield _guarded("system", lambda: _system(files, processor))
     yield _guarded("packages", lambda: _packages(node))
-    yield _guarded(
-        "configuration",
-        lambda: configuration_section(files.read_text(configuration.QCNL), files.read_text(configuration.AESMD)),
-    )
+    yield _guarded("configuration", lambda: _configuration(files))
     yield _guarded("aesm", lambda: _aesm(node))
     if quote is not None:
         yield _guarded("quote", quote)
@@ -135,6 +132,11 @@ def _packages(node: Node) -> Section:
     rpm = node.query_rpm() if dpkg is None and node.query_rpm is not None else None
     present = [path for path in packages.LIBRARIES if node.files.exists(path)]
     return packages_section(dpkg=dpkg, rpm=rpm, libraries=present)
+
+
+def _configuration(files: NodeFiles) -> Section:
+    qcnl, aesmd = (files.read_text(path) for path in configuration.FILES)
+    return configuration_section(qcnl, aesmd, [path for path in configuration.FILES if files.exists(path)])
 
 
 def _aesm(node: Node) -> Section:

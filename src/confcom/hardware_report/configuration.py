@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -17,6 +17,7 @@ from confcom.hardware_report.report import Finding, Section
 
 QCNL = "/etc/sgx_default_qcnl.conf"
 AESMD = "/etc/aesmd.conf"
+FILES = (QCNL, AESMD)
 
 Form = Callable[[object], Value]
 """Returns what is shown of a value; raises FormError if it does not have the form of its key."""
@@ -93,16 +94,19 @@ AESMD_KEYS: Mapping[str, Form] = MappingProxyType(
 )
 
 
-def configuration_section(qcnl: str | None, aesmd: str | None) -> Section:
+def configuration_section(qcnl: str | None, aesmd: str | None, present: Collection[str]) -> Section:
     """Return what both files say.
 
     Args:
         qcnl: content of QCNL; None if it is not there or cannot be read.
         aesmd: content of AESMD; None likewise.
+        present: those of the two files that are there.
     """
-    values: dict[str, Value] = {"qcnl_syntax": None, "qcnl": None, "aesmd": None}
-    findings = []
-    if qcnl is None:
+    values: dict[str, Value] = {"files": [*present], "qcnl_syntax": None, "qcnl": None, "aesmd": None}
+    findings: list[Finding] = []
+    if qcnl is not None:
+        values |= _read_qcnl(qcnl, findings)
+    elif QCNL not in present:
         findings.append(
             Finding(
                 code="qcnl-missing",
@@ -110,14 +114,11 @@ def configuration_section(qcnl: str | None, aesmd: str | None) -> Section:
                 do="install libsgx-dcap-default-qpl, and set pccs_url; where aesmd runs in a container, look there",
             )
         )
-    else:
-        values |= _read_qcnl(qcnl, findings)
-    if aesmd is None:
+    if aesmd is not None:
+        values["aesmd"], _, _ = _known({key.lower(): value for key, value in _pairs(aesmd)}, AESMD_KEYS)
+    elif AESMD not in present:
         what = f"{AESMD} is not there; quotes do not need it"
         findings.append(Finding(code="aesmd-conf-missing", what=what, do="nothing is to be done"))
-    else:
-        pairs = [*_pairs(aesmd)]
-        values["aesmd"], _, _ = _known({key.lower(): value for key, value in pairs}, AESMD_KEYS)
     return Section("configuration", values, tuple(findings))
 
 

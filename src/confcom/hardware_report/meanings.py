@@ -83,7 +83,7 @@ SECTIONS: Mapping[str, Described] = MappingProxyType(
                 "microcode": "revision, from /proc/cpuinfo; a part of the platform's TCB",
                 "kernel_flags": "of sgx and sgx_lc, those that the kernel uses (/proc/cpuinfo)",
                 "switched_off_by": "words of the kernel's command line that switch SGX off; no other word is shown",
-                "cgroup_epc_bytes": "EPC that the misc cgroup can limit (misc.capacity); unknown where it cannot",
+                "cgroup_epc_bytes": "EPC that the misc cgroup can limit (misc.capacity); none where it cannot",
             },
         ),
         "packages": Described(
@@ -97,6 +97,7 @@ SECTIONS: Mapping[str, Described] = MappingProxyType(
         "configuration": Described(
             "Intel's configuration files",
             {
+                "files": "which of /etc/sgx_default_qcnl.conf and /etc/aesmd.conf are there",
                 "qcnl_syntax": "of /etc/sgx_default_qcnl.conf: JSON, the older key=value, or invalid JSON",
                 "qcnl": "its known keys; users, passwords and parameters of URLs and requests are left out",
                 "aesmd": "the known keys of /etc/aesmd.conf",

@@ -74,9 +74,9 @@ def hardware_report(
     """Report the SGX hardware and software of this node, to send to the authors of confcom.
 
     confcom has never run on SGX hardware. If you have some, run this command on a node, read the report, and send it.
-    It changes nothing, makes no quote, and uses no network. What identifies a machine or opens something is left out:
-    QE ID, PPID, platform instance id, serial numbers, keys, signatures, users and passwords in URLs. Host names in
-    URLs of Intel's configuration files are shown.
+    It changes nothing, makes no quote, and sends nothing itself. What identifies a machine or opens something is left
+    out: QE ID, PPID, platform instance id, serial numbers, keys, signatures, users and passwords in URLs. Host names
+    in URLs of Intel's configuration files are shown.
 
     What is missing, or cannot be read, is a finding with a code and advice, and the exit code is 0 nevertheless.
 
