@@ -56,3 +56,9 @@ def test_the_help_of_registrations_has_every_cause():
     PluginMetrics(registry)
     (text,) = [one.documentation for one in registry.collect() if one.name == "confcom_device_plugin_registrations"]
     assert set(re.findall(r"\w+", text.partition(": ")[2])) == {*RegistrationCause, "or"}
+
+
+def test_the_hardware_reports_page_has_every_field():
+    command = [sys.executable, str(ROOT / "scripts" / "hardware_report_reference.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -40,6 +40,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "confcom.cli.commands.playground:playground",
         "Run Job and Pod manifests on one node without Kubernetes.",
     ),
+    "hardware-report": (
+        "confcom.cli.commands.hardware_report:hardware_report",
+        "Report this node's SGX hardware and software, to send to the authors.",
+    ),
     "completion": ("confcom.cli.commands.completion:completion", "Print the shell completion script."),
 }
 
