@@ -45,6 +45,8 @@ examples:
       serve a simulated platform in the foreground; needs no SGX hardware and no root
   {prog} --provider aesmd --aesmd-socket /run/aesmd-private/aesm.socket
       relay to Intel's aesmd on a node with SGX hardware
+  {prog} --provider dcap
+      make quotes by Intel's DCAP libraries (experimental)
   CONFCOM_AESM_SOCKET=/tmp/aesm/aesm.socket confcom quote --report-data 00 -o q.bin
       get a quote from it"""
 
@@ -56,6 +58,8 @@ class ProviderKind(StrEnum):
     """A simulated platform."""
     AESMD = "aesmd"
     """Intel's aesmd, on a private socket."""
+    DCAP = "dcap"
+    """Intel's DCAP libraries, in a child process (experimental)."""
 
 
 DEFAULT_AESMD_SOCKET: Final = Path("/var/run/confcom/aesmd/aesm.socket")
@@ -93,6 +97,8 @@ class HelperSettings:
     provider: ProviderKind = ProviderKind.SIMULATED
     aesmd_socket: Path = DEFAULT_AESMD_SOCKET
     """The private socket of Intel's aesmd."""
+    dcap_library_dir: Path | None = None
+    """Where the dynamic linker looks for Intel's DCAP libraries first; None: its usual places."""
     expected_root: Path | None = None
     """A file with the root certificate of a test platform; None: hardware quotes must end in Intel's root."""
     published_root: Path | None = None
@@ -111,7 +117,8 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         convert=member_of(ProviderKind),
         default=None,
         metavar="NAME",
-        text="what makes the quotes: simulated, or aesmd (Intel's, on a private socket; never run on SGX hardware yet)",
+        text="what makes the quotes: simulated, aesmd (Intel's, on a private socket), or dcap (Intel's DCAP libraries "
+        "in a child process; experimental); neither of these two has ever run on SGX hardware",
     )
     parser.add(
         "--aesmd-socket",
@@ -119,6 +126,14 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
         default=DEFAULT_AESMD_SOCKET,
         metavar="PATH",
         text="private socket of Intel's aesmd, to which requests are relayed",
+    )
+    parser.add(
+        "--dcap-library-dir",
+        convert=parse_path,
+        default=None,
+        metavar="DIR",
+        text="directory of Intel's DCAP libraries and enclaves, which the dynamic linker of the child searches first",
+        shown_default="the dynamic linker's places",
     )
     parser.add(
         "--expected-root",

@@ -208,7 +208,7 @@ def _how_it_ended(status: int) -> str:
         name = signal.Signals(-status).name
     except ValueError:
         name = f"signal {-status}"
-    return f"{name} ended it"
+    return f"it was ended by {name}"
 
 
 def _not_started(why: str) -> QuoteProviderError:
