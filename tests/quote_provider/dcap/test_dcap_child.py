@@ -125,6 +125,16 @@ def test_what_the_libraries_print_is_logged_and_disturbs_nothing(dcap, stub, cap
     assert lines[1] == "DCAP libraries: 0"
 
 
+def test_what_is_printed_before_a_crash_is_logged(make, stub, caplog):
+    """A pipe's buffer of C's stdout would be lost."""
+    caplog.set_level(logging.INFO)
+    dcap = make(environ={name: value for name, value in stub.environ.items() if name != "PYTHONUNBUFFERED"})
+    stub.actions = {INIT: Action.SEGFAULT}
+    with raises("dcap-child-crashed", QuoteProviderError):
+        dcap.identity()
+    assert lines_of(caplog)[-1] == "DCAP libraries: stub: crashes now"
+
+
 def test_the_provider_library_stays_loaded(dcap, stub, caplog):
     """Intel's library opens and closes it for each call."""
     caplog.set_level(logging.INFO)

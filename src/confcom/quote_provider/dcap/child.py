@@ -1,8 +1,9 @@
 """The program that loads Intel's DCAP libraries and calls them, one call at a time.
 
-It is started by the quote helper as `python -m confcom.quote_provider.dcap.child DESCRIPTOR`, never forked: a process
+The quote helper starts it as `python -u -m confcom.quote_provider.dcap.child DESCRIPTOR`. It is never forked: a process
 that is forked after the enclaves were loaded has lost them. Frames go over the descriptor; stdout and stderr are the
-libraries'. This is one of the two places where ctypes is allowed.
+libraries'. With -u C's stdout has no buffer either, whose lines a crash would lose. This is one of the two places where
+ctypes is allowed.
 """
 
 from __future__ import annotations
@@ -96,17 +97,10 @@ def end_with_parent(channel: socket.socket) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def print_lines_at_once() -> None:
-    """Let C's stdout pass on each line as it is printed: a pipe's buffer would be lost in a crash."""
-    libc = ctypes.CDLL(None)
-    libc.setlinebuf(ctypes.c_void_p.in_dll(libc, "stdout"))
-
-
 def main(descriptor: int) -> int:
     """Load the libraries, tell the helper, and answer its requests until it closes its end."""
     with socket.socket(fileno=descriptor) as channel, contextlib.suppress(BrokenPipeError, ConnectionResetError):
         end_with_parent(channel)
-        print_lines_at_once()
         try:
             libraries = DcapLibraries()
         except (OSError, AttributeError) as error:

@@ -59,7 +59,7 @@ class ChildProcess:
             descriptor = others.fileno()
             try:
                 process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", PROGRAM, str(descriptor)],
+                    [sys.executable, "-P", "-u", "-m", PROGRAM, str(descriptor)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
