@@ -138,10 +138,10 @@ def start_helper(
     environ: Mapping[str, str] = MappingProxyType({}),
     stderr: int | None = None,
 ) -> RunningHelper:
-    """Start `python -m confcom.quote_helper` on a simulated platform; whoever calls this ends it.
+    """Start `python -m confcom.quote_helper`; whoever calls this ends it.
 
     Args:
-        arguments: further flags.
+        arguments: further flags; without --provider it is on a simulated platform.
         directory: where state, log and probes are, and the socket; another helper may be there.
         path: of the socket, if it is elsewhere.
         alterations: for `replay.altered`; None: the program as it is.
@@ -152,9 +152,10 @@ def start_helper(
     unique = secrets.token_hex(4)
     path, probes, log = path or directory / "aesm.socket", directory / f"{unique}.probes", directory / f"{unique}.log"
     state_dir = directory / "state"
+    platform = () if "--provider" in arguments else ("--simulated", "--state-dir", str(state_dir))
     program = ["-m", "confcom.quote_helper"] if alterations is None else [str(ALTERED), json.dumps(alterations)]
     command = (
-        *(sys.executable, *program, "--simulated", "--state-dir", str(state_dir), "--socket", str(path)),
+        *(sys.executable, *program, *platform, "--socket", str(path)),
         *("--probe-address", f"unix:{probes}", *arguments),
     )
     with log.open("wb") as stream:
@@ -174,7 +175,7 @@ def running_helper(
     """Run a helper as long as the block runs.
 
     Args:
-        arguments: further flags.
+        arguments: further flags; without --provider it is on a simulated platform.
         directory: where socket and state are; another helper may be there. None: one of its own.
         ready: False for one that cannot get ready.
         options: as for `start_helper`.

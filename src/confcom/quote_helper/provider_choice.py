@@ -18,6 +18,8 @@ class ProviderKind(StrEnum):
     """A simulated platform."""
     AESMD = "aesmd"
     """Intel's aesmd, on a private socket."""
+    DCAP = "dcap"
+    """Intel's DCAP libraries, in a child process (experimental)."""
 
 
 DEFAULT_AESMD_SOCKET: Final = Path("/var/run/confcom/aesmd/aesm.socket")
@@ -35,7 +37,8 @@ def add_provider_flags(parser: SettingsParser) -> None:
         convert=member_of(ProviderKind),
         default=None,
         metavar="NAME",
-        text="what makes the quotes: simulated, or aesmd (Intel's, on a private socket; never run on SGX hardware yet)",
+        text="what makes the quotes: simulated, aesmd (Intel's, on a private socket), or dcap (Intel's DCAP libraries "
+        "in a child process; experimental); neither of these two has ever run on SGX hardware",
     )
     parser.add(
         "--aesmd-socket",
@@ -43,6 +46,14 @@ def add_provider_flags(parser: SettingsParser) -> None:
         default=DEFAULT_AESMD_SOCKET,
         metavar="PATH",
         text="private socket of Intel's aesmd, to which requests are relayed",
+    )
+    parser.add(
+        "--dcap-library-dir",
+        convert=parse_path,
+        default=None,
+        metavar="DIR",
+        text="directory of Intel's DCAP libraries and enclaves, which the dynamic linker of the child searches first",
+        shown_default="the dynamic linker's places",
     )
     parser.add(
         "--expected-root",
@@ -87,7 +98,8 @@ def _chosen(*, simulated: bool, named: ProviderKind | None) -> ProviderKind:
             "no quote provider was chosen",
             error_code="provider-not-chosen",
             why="none is the default, so that no node quotes by simulation unawares",
-            remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware, or --provider aesmd",
+            remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware, else --provider aesmd "
+            "or dcap",
         )
     return named
 
@@ -96,7 +108,11 @@ _SIMULATED_ONLY: Final = ("state_dir", "published_root", "simulated_qe_mrenclave
 
 
 def _refuse_useless_flags(provider: ProviderKind, values: Mapping[str, object]) -> None:
-    names = ("expected_root",) if provider is ProviderKind.SIMULATED else _SIMULATED_ONLY
+    names = {
+        ProviderKind.SIMULATED: ("expected_root", "dcap_library_dir"),
+        ProviderKind.AESMD: (*_SIMULATED_ONLY, "dcap_library_dir"),
+        ProviderKind.DCAP: _SIMULATED_ONLY,
+    }[provider]
     for name in names:
         if values[name] is not None:
             flag = "--" + name.replace("_", "-")
@@ -105,7 +121,7 @@ def _refuse_useless_flags(provider: ProviderKind, values: Mapping[str, object]) 
                 error_code="flag-of-another-provider",
                 why="it is a setting of "
                 + ("aesmd" if provider is ProviderKind.SIMULATED else "the simulated platform"),
-                remedy=f"leave {flag} out, or choose the other provider",
+                remedy=f"leave {flag} out, or choose its provider",
             )
 
 

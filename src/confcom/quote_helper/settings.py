@@ -45,6 +45,8 @@ examples:
       serve a simulated platform in the foreground; needs no SGX hardware and no root
   {prog} --provider aesmd --aesmd-socket /run/aesmd-private/aesm.socket
       relay to Intel's aesmd on a node with SGX hardware
+  {prog} --provider dcap
+      make quotes by Intel's DCAP libraries (experimental)
   CONFCOM_AESM_SOCKET=/tmp/aesm/aesm.socket confcom quote --report-data 00 -o q.bin
       get a quote from it"""
 
@@ -80,6 +82,8 @@ class HelperSettings:
     provider: ProviderKind = ProviderKind.SIMULATED
     aesmd_socket: Path = DEFAULT_AESMD_SOCKET
     """The private socket of Intel's aesmd."""
+    dcap_library_dir: Path | None = None
+    """Where the dynamic linker looks for Intel's DCAP libraries first; None: its usual places."""
     expected_root: Path | None = None
     """A file with the root certificate of a test platform; None: hardware quotes must end in Intel's root."""
     published_root: Path | None = None

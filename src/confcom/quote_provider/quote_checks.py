@@ -34,13 +34,28 @@ NO_PROVIDER_LIBRARY: Final = (
     "install the quote provider library (libdcap_quoteprov.so.1) beside aesmd, and check that its configuration, "
     "sgx_default_qcnl.conf, is valid JSON"
 )
+WRONG_SERVICE: Final = "check which program serves the helper's private AESM socket"
 
 
 class QuoteChecker:
-    """Checks quotes of one platform. What certifies the attestation key is checked once, because it rarely changes."""
+    """Checks quotes of one platform. What certifies the attestation key is checked once, because it rarely changes.
 
-    def __init__(self, root: ExpectedRoot) -> None:
+    Args:
+        root: the root in which the chain of every quote must end.
+        library_remedy: what to do about quotes without a PCK chain.
+        service_remedy: what to do about any other quote that is refused.
+    """
+
+    def __init__(
+        self,
+        root: ExpectedRoot,
+        *,
+        library_remedy: str = NO_PROVIDER_LIBRARY,
+        service_remedy: str = WRONG_SERVICE,
+    ) -> None:
         self._root = root
+        self._library_remedy = library_remedy
+        self._service_remedy = service_remedy
         self._certified: tuple[bytes, ...] = ()
 
     def check_size(self, size: int) -> None:
@@ -50,7 +65,7 @@ class QuoteChecker:
             QuoteProviderError: NO_PLATFORM_CERT_DATA.
         """
         if size == ENCRYPTED_PPID_QUOTE_SIZE:
-            raise _no_pck_chain(f"its size is {size} bytes, that of a quote without PCK certificate")
+            raise self._no_pck_chain(f"its size is {size} bytes, that of a quote without PCK certificate")
 
     def check(self, data: bytes, *, size: int, identity: QuotingIdentity) -> None:
         """Reject a quote that does not match what the service said, or whose chain does not end in the expected root.
@@ -67,22 +82,22 @@ class QuoteChecker:
         try:
             quote = Quote.parse(data)
             if len(data) != size or quote.trailing:
-                raise _refused(f"it has {len(data)} bytes instead of {size}", error_code=WRONG_SIZE)
+                raise self._refused(f"it has {len(data)} bytes instead of {size}", error_code=WRONG_SIZE)
             kind = quote.signature.certification.type
             if kind != CertificationDataType.PCK_CERT_CHAIN:
-                raise _no_pck_chain(f"its certification data has type {kind}")
+                raise self._no_pck_chain(f"its certification data has type {kind}")
             if quote.signature.pub_key_id != identity.pub_key_id:
                 why = "its key differs from the one that InitQuoteEx returned"
-                raise _refused(why, error_code=OTHER_KEY)
+                raise self._refused(why, error_code=OTHER_KEY)
             qe = quote.signature.qe_report_body
             if qe.mr_enclave != identity.target_info.mr_enclave:
                 why = "its quoting enclave is not the one whose target info InitQuoteEx returned"
-                raise _refused(why, error_code="quote-of-another-enclave")
+                raise self._refused(why, error_code="quote-of-another-enclave")
             self._check_certification(quote)
         except MalformedError as error:
-            raise _refused(str(error), error_code="quote-malformed") from error
+            raise self._refused(str(error), error_code="quote-malformed") from error
         if not body_is_signed(quote):
-            raise _refused("the attestation key did not sign it", error_code="quote-not-signed")
+            raise self._refused("the attestation key did not sign it", error_code="quote-not-signed")
 
     def _check_certification(self, quote: Quote) -> None:
         signature = quote.signature
@@ -99,30 +114,28 @@ class QuoteChecker:
         if chain.root is None or key_id(chain.root) != self._root.key_id:
             found = "has no root" if chain.root is None else f"ends in the key {key_id(chain.root).hex()[:16]}"
             why = f"its certificate chain {found}, and {self._root} was expected"
-            raise _refused(why, error_code="quote-of-another-root")
+            raise self._refused(why, error_code="quote-of-another-root")
         broken = chain.broken_link(chain.root, None)
         if broken is not None:
-            raise _refused(f"its certificate chain is broken: {broken}", error_code="quote-broken-chain")
+            raise self._refused(f"its certificate chain is broken: {broken}", error_code="quote-broken-chain")
         if not (qe_report_is_certified(quote, chain.leaf) and attestation_key_is_bound(quote)):
-            raise _refused("its PCK does not certify its attestation key", error_code="quote-key-not-certified")
+            raise self._refused("its PCK does not certify its attestation key", error_code="quote-key-not-certified")
         self._certified = parts
 
+    def _no_pck_chain(self, why: str) -> QuoteProviderError:
+        return QuoteProviderError(
+            AesmErrorCode.NO_PLATFORM_CERT_DATA,
+            "the quoting service makes quotes that no verifier accepts",
+            error_code="quote-without-pck-chain",
+            why=why,
+            remedy=self._library_remedy,
+        )
 
-def _no_pck_chain(why: str) -> QuoteProviderError:
-    return QuoteProviderError(
-        AesmErrorCode.NO_PLATFORM_CERT_DATA,
-        "the quoting service makes quotes that no verifier accepts",
-        error_code="quote-without-pck-chain",
-        why=why,
-        remedy=NO_PROVIDER_LIBRARY,
-    )
-
-
-def _refused(why: str, *, error_code: str) -> QuoteProviderError:
-    return QuoteProviderError(
-        AesmErrorCode.ATT_KEY_CERT_DATA_INVALID,
-        "the quoting service made a quote that is not relayed",
-        error_code=error_code,
-        why=why,
-        remedy="check which program serves the helper's private AESM socket",
-    )
+    def _refused(self, why: str, *, error_code: str) -> QuoteProviderError:
+        return QuoteProviderError(
+            AesmErrorCode.ATT_KEY_CERT_DATA_INVALID,
+            "the quoting service made a quote that is not relayed",
+            error_code=error_code,
+            why=why,
+            remedy=self._service_remedy,
+        )

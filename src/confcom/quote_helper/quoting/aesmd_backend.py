@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from confcom.daemon.readiness_log import NotReady
-from confcom.quote_helper.quoting.provider_state import Backend, BackendCheck
+from confcom.quote_helper.quoting.provider_state import Backend, check_of_quotes
 from confcom.quote_helper.quoting.restart_request import (
     AesmdInstance,
     RestartPolicy,
@@ -64,14 +63,8 @@ def open_aesmd(
         self_test,
         self_test_seconds=SELF_TEST_SECONDS,
         tells_cause=True,
-        check=lambda: _check_of_quotes(provider),
+        check=lambda: check_of_quotes(provider.rejected),
     )
-
-
-def _check_of_quotes(provider: AesmdQuoteProvider) -> BackendCheck:
-    """Return a problem while the last quote for a client was not relayed: the self-test makes no whole quote."""
-    rejected = provider.rejected
-    return BackendCheck(None if rejected is None else NotReady(str(rejected), code=rejected.error_code))
 
 
 class AesmdSelfTest:

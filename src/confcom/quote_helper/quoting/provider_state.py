@@ -58,6 +58,11 @@ class Backend:
     """Checks whether this is still the backend to use. It may block."""
 
 
+def check_of_quotes(rejected: QuoteProviderError | None) -> BackendCheck:
+    """Return a problem while the last quote for a client was not relayed: on hardware no self-test makes a quote."""
+    return BackendCheck(None if rejected is None else NotReady(str(rejected), code=rejected.error_code))
+
+
 class ProviderPhase(StrEnum):
     """The state of the provider."""
 

@@ -40,11 +40,17 @@ def run_self_test(provider: QuoteProvider, make_report: ReportMaker) -> QuotingI
     return identity
 
 
-def run_hardware_self_test(provider: QuoteProvider) -> QuotingIdentity:
+def run_hardware_self_test(
+    provider: QuoteProvider, *, remedy: str = "check which program serves the helper's private AESM socket"
+) -> QuotingIdentity:
     """Get identity and quote size, and check that the quoting enclave refuses a report with a wrong MAC.
 
     The helper has no enclave, so it cannot make a right report. A refusal shows that the quoting enclave runs: only it
     can check the MAC.
+
+    Args:
+        provider: the provider.
+        remedy: what to do if the report is accepted.
 
     Returns:
         The identity that clients get.
@@ -66,7 +72,7 @@ def run_hardware_self_test(provider: QuoteProvider) -> QuotingIdentity:
         "the quoting service signs reports that no enclave made",
         error_code="wrong-report-signed",
         why="it made a quote of a report whose MAC is zero",
-        remedy="check which program serves the helper's private AESM socket",
+        remedy=remedy,
     )
 
 
