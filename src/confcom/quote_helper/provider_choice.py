@@ -98,8 +98,8 @@ def _chosen(*, simulated: bool, named: ProviderKind | None) -> ProviderKind:
             "no quote provider was chosen",
             error_code="provider-not-chosen",
             why="none is the default, so that no node quotes by simulation unawares",
-            remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware, else --provider aesmd "
-            "or dcap",
+            remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware, else --provider "
+            "aesmd or dcap",
         )
     return named
 
