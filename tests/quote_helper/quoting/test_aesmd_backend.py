@@ -12,6 +12,7 @@ import pytest
 
 from confcom.aesm.error_code import AesmErrorCode as Code
 from confcom.aesm.errors import AesmError
+from confcom.aesm.messages import InitQuoteExRequest
 from confcom.client import AesmClient
 from confcom.quote_helper.quoting.aesmd_backend import FULL_TEST_SECONDS, open_aesmd
 from confcom.quote_helper.quoting.restart_request import (
@@ -30,11 +31,13 @@ from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.expected_root import read_expected_root
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_platform
+from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.raised import raises
 from testkit.stub_aesmd import INIT, NUM, QUOTE, SIZE, StubAesmd
 
 DOCS = Path(__file__).parents[3] / "docs"
+ASKS_INIT = InitQuoteExRequest(b_pub_key_id=True, att_key_id=ECDSA_P256_KEY_ID.encode(), buf_size=32)
 APPLICATION = SimulatedEnclave.from_name("application")
 
 
@@ -229,6 +232,36 @@ def test_a_full_self_test_comes_once_a_minute_and_after_a_loss(aesmd, root_file,
     aesmd.start()
     assert asked()
     assert len(checked) == 2
+
+
+def test_a_success_ends_the_count_towards_a_restart(aesmd, root_file, monkeypatch):
+    monkeypatch.setattr(AesmdQuoteProvider, "require_other_process", lambda _: None)
+    clock = Ticking()
+    backend = open_aesmd(aesmd.path, expected_root=root_file, clock=clock)
+    for _ in range(2):
+        aesmd.codes = {INIT: Code.UNEXPECTED_ERROR}
+        with pytest.raises(QuoteProviderError):
+            backend.self_test()
+        clock.now += FIRST_RESTART_SECONDS - 1
+        aesmd.codes = {}
+        backend.self_test()
+        clock.now += FULL_TEST_SECONDS
+    aesmd.codes = {INIT: Code.UNEXPECTED_ERROR}
+    with pytest.raises(QuoteProviderError):
+        backend.self_test()
+    assert not aesmd.path.with_name(REQUEST_FILE).exists()
+
+
+async def test_while_one_call_runs_the_next_one_waits_in_aesmd(relaying, aesmd):
+    async with relaying() as running:
+        await running.ready()
+        aesmd.hang.clear()
+        aesmd.asked.clear()
+        clients = [asyncio.create_task(running.ask(ASKS_INIT)) for _ in range(4)]
+        await running.metric_reaches("confcom_quote_helper_connections", 4)
+        await running.eventually(lambda: asyncio.sleep(0, aesmd.asked == [INIT, INIT]))
+        aesmd.hang.set()
+        assert {answer.error_code for answer in await asyncio.gather(*clients)} == {0}
 
 
 async def test_a_quote_that_is_not_relayed_is_a_problem_until_one_is(relaying, aesmd, attest):
