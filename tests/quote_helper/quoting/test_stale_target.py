@@ -1,11 +1,16 @@
 """42 or 47: for how long a client's target info may be the one of the quoting enclave before."""
 
+import asyncio
 import signal
 
 import pytest
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import GetQuoteExRequest
+from confcom.daemon.logs import LogLimiter
+from confcom.daemon.worker import WorkerPool
+from confcom.quote_helper.limits_and_deadlines import HelperLimits
+from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import REPORT_DATA_SIZE, TargetInfo
@@ -59,6 +64,28 @@ def test_no_window_means_final(clock):
     policy = StaleTargetPolicy(0, clock)
     policy.quotes_for(b"one")
     assert policy.code_for_rejected_report() is FINAL
+
+
+async def test_an_identity_that_only_a_clients_call_has_seen_opens_the_window_too(policy, clock, provider, stale_quote):
+    """The provider's quoting enclave has changed since the last self-test."""
+    policy.quotes_for(b"one")
+    clock.now += 2 * WINDOW
+    service = QuoteService(
+        workers=WorkerPool("test"),
+        stale=policy,
+        failure_log=LogLimiter(60, clock),
+        limits=HelperLimits(),
+        clock=clock,
+    )
+    answers = asyncio.Queue()
+    service.deliver = lambda _, answer: answers.put_nowait(answer)
+    service.provide(provider)
+    service.respond(stale_quote, "peer", "asker")
+    assert (await answers.get()).error_code == ASK_AGAIN
+    clock.now += WINDOW
+    service.respond(stale_quote, "peer", "asker")
+    assert (await answers.get()).error_code == FINAL
+    service.close()
 
 
 # In real processes.
