@@ -1,11 +1,14 @@
 """The child process: crashes, hangs, prints, restarts, and its end."""
 
 import contextlib
+import fcntl
 import logging
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -47,6 +50,11 @@ def alive(pid):
     return False
 
 
+def unread_bytes(channel):
+    """Return what the peer of a unix socket has not read."""
+    return struct.unpack("i", fcntl.ioctl(channel, termios.TIOCOUTQ, bytes(4)))[0]
+
+
 @pytest.mark.parametrize("call", [INIT, SIZE, QUOTE])
 @pytest.mark.parametrize(
     ("action", "how"),
@@ -70,6 +78,28 @@ def test_one_that_dies_between_two_calls_is_replaced_unseen(dcap, stub, caplog):
     os.kill(stub.pids[0], signal.SIGKILL)
     wait_until(lambda: not alive(stub.pids[0]))
     assert dcap.quote(report, None).quote
+    assert any(getattr(record, "error", "") == "it was ended by SIGKILL" for record in caplog.records)
+
+
+def test_one_that_is_not_yet_reaped_is_replaced_unseen(dcap, stub, monkeypatch):
+    report = report_for(dcap)
+    monkeypatch.setattr(ChildProcess, "ending", "")
+    os.kill(stub.pids[0], signal.SIGKILL)
+    wait_until(lambda: not alive(stub.pids[0]))
+    assert dcap.quote(report, None).quote
+
+
+def test_one_that_dies_before_it_reads_a_request_is_replaced_unseen(dcap, stub, caplog):
+    """A process is killed thread by thread: for a moment it is neither gone nor able to read."""
+    report = report_for(dcap)
+    os.kill(stub.pids[0], signal.SIGSTOP)
+    made = []
+    thread = threading.Thread(target=lambda: made.append(dcap.quote(report, None)))
+    thread.start()
+    wait_until(lambda: unread_bytes(dcap._keeper._child._channel))
+    os.kill(stub.pids[0], signal.SIGKILL)
+    thread.join(20)
+    assert made[0].quote
     assert any(getattr(record, "error", "") == "it was ended by SIGKILL" for record in caplog.records)
 
 
@@ -285,6 +315,26 @@ class TestPauses:
 
     def no_child(self):
         raise QuoteProviderError(Code.BUSY, "no child", lost=True)
+
+
+def test_two_that_end_before_they_read_a_request_are_told():
+    children = []
+
+    class Ending(Child):
+        def ask(self, request, deadline):
+            return None
+
+        def wait_for_ending(self):
+            return "it was ended by SIGKILL"
+
+    def start():
+        children.append(Ending(0))
+        return children[-1]
+
+    with raises("dcap-child-crashed", QuoteProviderError, "why", "remedy") as caught:
+        ChildKeeper(start, clock=lambda: 0.0).call(Request(Call.SIZE), 0.0)
+    assert caught.value.lost
+    assert [child.killed for child in children] == [True, True]
 
 
 def test_lines_are_cut_and_counted_and_unprintable_bytes_are_shown(caplog):

@@ -57,11 +57,7 @@ class ChildKeeper:
         """
         child = self._child
         if child is not None and child.ending:
-            _logger.error(
-                "the child process with Intel's DCAP libraries ended between calls",
-                extra={"child": child.pid, "error": child.ending},
-            )
-            self._end(child)
+            self._end_unasked(child)
             child = None
         if child is not None:
             return child
@@ -89,14 +85,15 @@ class ChildKeeper:
             QuoteProviderError: the library refused it, or the child is lost. Then the next call has another child.
         """
         child = self.prepare()
-        try:
-            answer = child.ask(request, deadline)
-        except QuoteProviderError as error:
+        answer = self._ask(child, request, deadline)
+        if answer is None:
+            self._end_unasked(child)
+            child = self.prepare()
+            answer = self._ask(child, request, deadline)
+        if answer is None:
+            error = child.crashed("before it read a request")
             self._end(child)
-            if self._closed.is_set():
-                raise _stopping() from error
-            _logger.error("the child process with Intel's DCAP libraries was lost", extra={"error": str(error)})  # noqa: TRY400 # a traceback tells nothing
-            raise
+            raise error
         if answer.status != Quote3Error.SUCCESS:
             refused = refusal(request.call, answer.status)
             if ends_child(request.call, answer.status):
@@ -118,6 +115,23 @@ class ChildKeeper:
         self._closed.set()
         if self._child is not None:
             self._end(self._child)
+
+    def _ask(self, child: ChildProcess, request: Request, deadline: float) -> Answer | None:
+        try:
+            return child.ask(request, deadline)
+        except QuoteProviderError as error:
+            self._end(child)
+            if self._closed.is_set():
+                raise _stopping() from error
+            _logger.error("the child process with Intel's DCAP libraries was lost", extra={"error": str(error)})  # noqa: TRY400 # a traceback tells nothing
+            raise
+
+    def _end_unasked(self, child: ChildProcess) -> None:
+        _logger.error(
+            "the child process with Intel's DCAP libraries ended between calls",
+            extra={"child": child.pid, "error": child.wait_for_ending()},
+        )
+        self._end(child)
 
     def _end(self, child: ChildProcess) -> None:
         self._child = None

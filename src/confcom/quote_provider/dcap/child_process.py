@@ -90,8 +90,10 @@ class ChildProcess:
         status = self._process.poll()
         return "" if status is None else _how_it_ended(status)
 
-    def ask(self, request: Request, deadline: float) -> Answer:
-        """Let the child make one call. After any error it must be killed: its answer may still come.
+    def ask(self, request: Request, deadline: float) -> Answer | None:
+        """Let the child make one call; return None if it ended before it read the request.
+
+        After any error, and after None, it must be killed: its answer may still come.
 
         Args:
             request: the call.
@@ -117,8 +119,12 @@ class ChildProcess:
                 why=error.what,
                 remedy=_READ_LOG,
             ) from error
+        except (BrokenPipeError, ConnectionResetError):
+            # A process is killed thread by thread, so that `ending` may not know of it yet. The kernel resets a unix
+            # socket that is closed with an unread frame; one that is closed after the frame was read just ends.
+            return None
         except OSError as error:
-            raise self._crashed(f"in {function}") from error
+            raise self.crashed(f"in {function}") from error
 
     def kill(self) -> None:
         """End the child at once, and wait for it. The kernel frees its enclaves."""
@@ -142,7 +148,7 @@ class ChildProcess:
         except MalformedError as error:
             raise _not_started(error.what) from error
         except OSError as error:
-            raise self._crashed("while it loaded the libraries") from error
+            raise self.crashed("while it loaded the libraries") from error
         if not loaded.quoting:
             raise QuoteProviderError(
                 AesmErrorCode.SERVICE_UNAVAILABLE,
@@ -169,17 +175,21 @@ class ChildProcess:
         self._channel.settimeout(_remaining(deadline))
         if received := self._channel.recv(MAX_ANSWER_SIZE + 1):
             return received
-        raise BrokenPipeError("the child closed its end")
+        raise ConnectionAbortedError("the child closed its end")
 
-    def _crashed(self, when: str) -> QuoteProviderError:
+    def wait_for_ending(self) -> str:
+        """Return how a child ended whose channel is closed."""
         try:
-            how = _how_it_ended(self._process.wait(KILL_SECONDS))
+            return _how_it_ended(self._process.wait(KILL_SECONDS))
         except subprocess.TimeoutExpired:
-            how = "it closed its end"
+            return "it closed its end"
+
+    def crashed(self, when: str) -> QuoteProviderError:
+        """Return the error for a child whose channel is closed."""
         return _lost(
             "the child process with Intel's DCAP libraries ended",
             error_code="dcap-child-crashed",
-            why=f"{how} {when}",
+            why=f"{self.wait_for_ending()} {when}",
             remedy=_READ_LOG,
         )
 
