@@ -44,10 +44,15 @@ def wait_until(condition, seconds=20):
         time.sleep(0.005)
 
 
-def alive(pid):
+def state(pid):
+    """Return the state of a process' first thread, such as T (stopped) or Z; empty if there is no process."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+def alive(pid):
+    return state(pid) not in {"", "Z"}
 
 
 def unread_bytes(channel):
@@ -93,6 +98,7 @@ def test_one_that_dies_before_it_reads_a_request_is_replaced_unseen(dcap, stub, 
     """A process is killed thread by thread: for a moment it is neither gone nor able to read."""
     report = report_for(dcap)
     os.kill(stub.pids[0], signal.SIGSTOP)
+    wait_until(lambda: state(stub.pids[0]) == "T")
     made = []
     thread = threading.Thread(target=lambda: made.append(dcap.quote(report, None)))
     thread.start()
