@@ -70,6 +70,10 @@ class AddOn:
         assert seen
         return seen
 
+    def pods_now(self, component: str) -> dict[str, dict[str, Any]]:
+        """The component's pods by the node's name, ready or not."""
+        return {pod["spec"].get("nodeName", ""): pod for pod in self.all_pods(component)}
+
     def all_pods(self, component: str) -> list[dict[str, Any]]:
         """Also those that start, end or were rejected."""
         chosen = f"--selector=app.kubernetes.io/component={component}"

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,13 @@ _NAME = "io.containerd.image.name"
 
 
 def derive(
-    archive: Path, result: Path, repository: str, *, revision: str, files: Mapping[str, bytes] | None = None
+    archive: Path,
+    result: Path,
+    repository: str,
+    *,
+    revision: str,
+    files: Mapping[str, bytes] | None = None,
+    entrypoint: Sequence[str] = (),
 ) -> str:
     """Write an archive with another image.
 
@@ -31,6 +37,7 @@ def derive(
         repository: as in registry.test/confcom/quote-helper.
         revision: for the label.
         files: contents by absolute path, for a layer on top.
+        entrypoint: in place of the image's own, if it is given.
 
     Returns:
         The digest, sha256:...
@@ -40,6 +47,8 @@ def derive(
         manifest = _json(old, _blob(entry["digest"]))
         config = _json(old, _blob(manifest["config"]["digest"]))
         config["config"].setdefault("Labels", {})[LABEL] = revision
+        if entrypoint:
+            config["config"]["Entrypoint"] = list(entrypoint)
         replaced = {"index.json", _blob(entry["digest"]), _blob(manifest["config"]["digest"])}
         for member in old.getmembers():
             if member.name not in replaced:

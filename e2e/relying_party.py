@@ -31,6 +31,11 @@ class RelyingParty:
     def of(cls, cluster: Cluster, folder: Path) -> RelyingParty:
         """Trust the cluster's simulated root as it is now, exported to a folder that is made."""
         cluster.run([*CONFCOM, "simulation", "export", f"--namespace={SYSTEM}", str(folder)])
+        return cls.of_folder(folder)
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> RelyingParty:
+        """Trust what was exported to a folder."""
         asked = [sys.executable, "-m", "confcom.sample_workload", "--print-identity"]
         identity = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)
         return cls(folder, identity["mr_enclave"])

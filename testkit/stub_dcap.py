@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 import threading
-from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
 
@@ -18,9 +17,8 @@ import pytest
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.dcap.error_codes import Quote3Error
 from confcom.quote_provider.dcap.frames import Call
-from confcom.sgx.certification import CertificationData
-from confcom.sgx.quote import Quote
 from confcom.sgx.report import QeReportInfo, Report
+from testkit.type_3_quote import with_type_3
 
 SOURCE = Path(__file__).with_name("stub_dcap.c")
 PCE, QE3, PROVIDER = "libsgx_pce_logic.so.1", "libsgx_qe3_logic.so", "libdcap_quoteprov.so.1"
@@ -47,12 +45,6 @@ def build_libraries(directory):
         command = [compiler, "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", f"-D{part}"]
         subprocess.run([*command, f"-Wl,-soname,{library}", "-o", directory / library, SOURCE], check=True)
     return directory
-
-
-def with_type_3(quote):
-    parsed = Quote.parse(quote)
-    ppid = CertificationData(3, bytes(404))
-    return replace(parsed, signature=replace(parsed.signature, certification=ppid)).encode()
 
 
 class StubDcap:

@@ -23,6 +23,7 @@ from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from testkit.raised import raises
 from testkit.stub_aesmd import IDS, INIT, NUM, QUOTE, SIZE, StubAesmd
+from testkit.type_3_quote import with_type_3
 
 APPLICATION = SimulatedEnclave.from_name("application")
 DATA = bytes(range(64))
@@ -169,14 +170,6 @@ def test_a_report_for_somebody_else_is_refused_with_47(relay, aesmd):
     with raises("aesm-invalid-report", QuoteProviderError) as caught:
         relay.quote(APPLICATION.create_report(APPLICATION.target_info(), DATA), None)
     assert caught.value.code is Code.INVALID_REPORT
-
-
-def with_type_3(quote):
-    if not any(quote):
-        return bytes(1456)
-    parsed = Quote.parse(quote)
-    ppid = CertificationData(3, bytes(404))
-    return replace(parsed, signature=replace(parsed.signature, certification=ppid)).encode()
 
 
 def padded_type_3(quote):

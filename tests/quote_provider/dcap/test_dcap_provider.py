@@ -15,7 +15,8 @@ from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from testkit.raised import raises
-from testkit.stub_dcap import PROVIDER, build_libraries, with_type_3
+from testkit.stub_dcap import PROVIDER, build_libraries
+from testkit.type_3_quote import with_type_3
 
 APPLICATION = SimulatedEnclave.from_name("application")
 DATA = bytes(range(64))

@@ -1,0 +1,72 @@
+"""A stand-in for Intel's aesm_service in the add-on's sidecar: the same arguments, socket and signals.
+
+Usage: python -m e2e.hardware.aesm_service helper|stub --no-daemon --no-syslog --supported_attestation_types=ECDSA
+
+Its quotes are those of the simulated platform in its image. With `helper` it is confcom's quote helper; with `stub`,
+`testkit.stub_aesmd`, which fails as the file `fault` beside its socket says. A restart ends a hang, and no other fault.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from testkit.stub_aesmd import StubAesmd
+from testkit.type_3_quote import with_type_3
+
+PLACE = Path("/opt/stand-in")
+"""In the image: this program's modules and the platforms."""
+SOCKET = Path("/var/run/aesmd/aesm.socket")
+FAULT = SOCKET.with_name("fault")
+HANG, HALF, TYPE_3, OTHER_ROOT = "hang", "half", "type-3", "other-root"
+PLATFORM, OTHER_PLATFORM = "platform", "other-platform"
+ARGUMENTS = ("--no-daemon", "--no-syslog", "--supported_attestation_types=ECDSA")
+POLL_SECONDS = 0.05
+
+
+def serve_stub() -> None:
+    """Serve until SIGTERM, which removes the socket, as aesmd does."""
+    platforms = {name: SimulatedQuoteProvider.open(PLACE / name) for name in (PLATFORM, OTHER_PLATFORM)}
+    if fault() == HANG:
+        FAULT.unlink()
+    ended: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
+    stub = StubAesmd(SOCKET, platforms[PLATFORM]).start()
+    while not ended:
+        now = fault()
+        (stub.hang.clear if now == HANG else stub.hang.set)()
+        stub.cut = 20 if now == HALF else None
+        stub.altered = with_type_3 if now == TYPE_3 else lambda quote: quote
+        stub.provider = platforms[OTHER_PLATFORM if now == OTHER_ROOT else PLATFORM]
+        time.sleep(POLL_SECONDS)
+    SOCKET.unlink()
+
+
+def fault() -> str:
+    """Return the fault that is wanted now."""
+    try:
+        return FAULT.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check the arguments and serve."""
+    kind, *given = arguments
+    if tuple(given) != ARGUMENTS:
+        sys.stderr.write(f"aesm_service: the arguments must be {' '.join(ARGUMENTS)}, not {' '.join(given)}\n")
+        return 1
+    if kind == "helper":
+        program = [sys.executable, "-m", "confcom.quote_helper", "--simulated", f"--state-dir={PLACE / PLATFORM}"]
+        os.execv(program[0], [*program, f"--socket={SOCKET}"])  # noqa: S606  (there is nothing of this one left to do)
+    serve_stub()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""Images for nodes that look like hardware: the stand-in for Intel's aesmd, and the sample workload.
+
+They are made of the images that are built, which stay as they are.
+"""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from confcom.quote_provider.state_directory import open_or_create_platform
+from e2e import images
+from e2e.add_on import ROOT
+from e2e.cluster import Cluster
+from e2e.hardware import aesm_service
+from e2e.images_workshop import REGISTRY
+from e2e.other_image import derive
+
+REPOSITORY = "confcom/aesmd"
+_MODULES = (
+    "testkit/__init__.py",
+    "testkit/stub_aesmd.py",
+    "testkit/type_3_quote.py",
+    "e2e/__init__.py",
+    "e2e/hardware/__init__.py",
+    "e2e/hardware/aesm_service.py",
+)
+_ENV, _PYTHON = "/usr/bin/env", "/opt/confcom/bin/python"
+_AESM_SERVICE = (_ENV, f"PYTHONPATH={aesm_service.PLACE}", _PYTHON, "-m", "e2e.hardware.aesm_service")
+_UNTOLD = (_ENV, "--unset=CONFCOM_SGX_PLATFORM", _PYTHON, "-m", "confcom.sample_workload")
+"""The sample workload refuses hardware, on which its simulated enclave could get no quote."""
+
+
+@dataclass(frozen=True, slots=True)
+class AesmdImages:
+    """The stand-ins on all nodes of a cluster, as digests of `REPOSITORY`.
+
+    Args:
+        helper: our quote helper.
+        other_helper: the same, as another image.
+        stub: the one that can be told to fail.
+        root: the root in which the chains of their quotes end, PEM.
+        trust: what `confcom simulation export` wrote for relying parties.
+    """
+
+    helper: str
+    other_helper: str
+    stub: str
+    root: str
+    trust: Path
+
+    @classmethod
+    def import_into(cls, cluster: Cluster, folder: Path) -> AesmdImages:
+        """Make the images and import them on every node."""
+        platform, trust = folder / aesm_service.PLATFORM, folder / "trust"
+        files = {str(aesm_service.PLACE / module): (ROOT / module).read_bytes() for module in _MODULES}
+        for name in (aesm_service.PLATFORM, aesm_service.OTHER_PLATFORM):
+            files[str(aesm_service.PLACE / name / "platform.json")] = open_or_create_platform(
+                folder / name
+            ).platform.encode()
+        export = ["-m", "confcom", "simulation", "export", f"--state-dir={platform}", str(trust)]
+        subprocess.run([sys.executable, *export], check=True, capture_output=True)
+
+        def made(kind: str) -> str:
+            return imported(
+                cluster,
+                folder,
+                built="quote-helper",
+                repository=REPOSITORY,
+                files=files,
+                entrypoint=(*_AESM_SERVICE, kind),
+            )
+
+        root = (trust / "root.pem").read_text()
+        return cls(helper=made("helper"), other_helper=made("helper"), stub=made("stub"), root=root, trust=trust)
+
+
+def import_workload(cluster: Cluster, folder: Path) -> str:
+    """Import a sample workload that is not told the platform; return its image's reference."""
+    repository = "confcom/sample-workload"
+    digest = imported(cluster, folder, built="sample-workload", repository=repository, files={}, entrypoint=_UNTOLD)
+    return f"{REGISTRY}/{repository}@{digest}"
+
+
+def imported(
+    cluster: Cluster, folder: Path, *, built: str, repository: str, files: dict[str, bytes], entrypoint: Sequence[str]
+) -> str:
+    """Derive an image and import it on every node; return its digest."""
+    archive = folder / "image.tar"
+    digest = derive(
+        images.build_all()[built],
+        archive,
+        f"{REGISTRY}/{repository}",
+        revision=secrets.token_hex(4),
+        files=files,
+        entrypoint=entrypoint,
+    )
+    cluster.import_image(archive)
+    archive.unlink()
+    return digest
