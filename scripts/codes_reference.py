@@ -1,7 +1,7 @@
 """Write the list of codes into docs/reference/codes.md; --check fails if what is there differs.
 
-Codes and messages are read from the source: each call that has a literal code or a constant's, each error class that has one, and each
-refusal of the chart's templates. AESM's codes are the names of its numbers.
+Codes and messages are read from the source: each call whose code is literal or a constant of its module, each error
+class that has one, and each refusal of the chart's templates. AESM's codes are the names of its numbers.
 """
 
 import ast

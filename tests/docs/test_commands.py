@@ -40,7 +40,7 @@ NOT_RUN = {
     "ausearch": "it needs a node with SELinux",
     "audit2allow": "it needs a node with SELinux",
     "semodule": "it needs a node with SELinux",
-    "docker": "it needs a container builder and a registry; `make images` builds the same Dockerfile",
+    "docker": "it needs a container builder and a registry; `make images` builds images/Dockerfile",
     "ctr": "it needs containerd and root; the cases on real Kubernetes import images",
     "pip": "tests ask no package index",
     "python3.11": "it is for atheris, which tests do not install",
@@ -187,7 +187,7 @@ def chart_settings(arguments):
 
 
 def kept_settings(command):
-    """What earlier commands of the page named, and the release has kept; of pages with several clusters the registry."""
+    """What earlier commands of the page gave, and the release has kept; of pages with several clusters the registry."""
     kept = []
     for before in commands(command.page):
         if before == command:
