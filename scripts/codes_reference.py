@@ -1,7 +1,7 @@
 """Write the list of codes into docs/reference/codes.md; --check fails if what is there differs.
 
-Codes and messages are read from the source: each call that has a literal code, each error class that has one, and each
-refusal of the chart's templates. AESM's codes are the names of its numbers.
+Codes and messages are read from the source: each call whose code is literal or a constant of its module, each error
+class that has one, and each refusal of the chart's templates. AESM's codes are the names of its numbers.
 """
 
 import ast
@@ -70,7 +70,7 @@ def codes(source: Path = SOURCE) -> Iterator[Coded]:
         texts = assigned_texts(tree)
         for node in ast.walk(tree):
             place = f"{path.relative_to(source)}:{getattr(node, 'lineno', 0)}"
-            if isinstance(node, ast.Call) and (code := literal_code(node)):
+            if isinstance(node, ast.Call) and (code := code_given(node, texts)):
                 yield Coded(package, code, message_of(node, texts), name_of(node.func), place)
             elif isinstance(node, ast.ClassDef) and (code := class_code(node)):
                 first = (ast.get_docstring(node) or "").partition("\n")[0]
@@ -84,11 +84,14 @@ def chart_codes() -> Iterator[Coded]:
             yield Coded("chart", code, re.sub("%[a-z]", "…", text), "refuse", path.name)
 
 
-def literal_code(call: ast.Call) -> str:
-    """The literal code of a call; empty if it has none."""
+def code_given(call: ast.Call, texts: list[tuple[int, str, str]]) -> str:
+    """The code of a call, literal or a constant of its module; empty if it has none."""
     for keyword in call.keywords:
-        if keyword.arg in KEYWORDS and isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str):
-            return keyword.value.value
+        match keyword:
+            case ast.keyword(arg=name, value=ast.Constant(value=str(code))) if name in KEYWORDS:
+                return code
+            case ast.keyword(arg=name, value=ast.Name(id=constant)) if name in KEYWORDS and constant.isupper():
+                return text_named(keyword.value, call.lineno, texts)
     return ""
 
 

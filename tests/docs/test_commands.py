@@ -40,7 +40,7 @@ NOT_RUN = {
     "ausearch": "it needs a node with SELinux",
     "audit2allow": "it needs a node with SELinux",
     "semodule": "it needs a node with SELinux",
-    "docker": "it needs a container builder and a registry; `make images` builds the same Dockerfile",
+    "docker": "it needs a container builder and a registry; `make images` builds images/Dockerfile",
     "ctr": "it needs containerd and root; the cases on real Kubernetes import images",
     "pip": "tests ask no package index",
     "python3.11": "it is for atheris, which tests do not install",
@@ -52,7 +52,7 @@ SHELL = {"cd", "export", "sed", "base64", "cat", "ls", "echo", "case", "until", 
 """What every system has; that they do what they should is seen where the whole block is run."""
 ABBREVIATED = "it is abbreviated for its readers"
 ADD_ON = {"enable", "status", "update", "rollback", "disable"}
-HARDWARE_PAGES = {"docs/how-to/aks.md", "docs/how-to/on-premises.md"}
+HARDWARE_PAGES = {"docs/how-to/aks.md", "docs/how-to/on-premises.md", "docs/how-to/alibaba.md"}
 REGISTRY = ["--set", "image.registry=REGISTRY"]
 """Told with a page's first command, and kept; other clusters have their own."""
 SETTLED = 5
@@ -64,6 +64,7 @@ CLUSTER_PAGES = [
     "docs/how-to/cluster-without-sgx.md",
     "docs/how-to/aks.md",
     "docs/how-to/on-premises.md",
+    "docs/how-to/alibaba.md",
     "docs/how-to/drain-and-replace-a-node.md",
     "docs/how-to/update-and-roll-back.md",
     "docs/how-to/troubleshoot.md",
@@ -156,6 +157,7 @@ def test_kubectl_takes_it(kubectl, command, arguments, tmp_path):
         pytest.skip(f"{command}: {ABBREVIATED}")
     (tmp_path / "quota.yaml").write_text(blocks("docs/how-to/limit-epc-per-namespace.md", "yaml")[0])
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "pccs-ca.pem").write_text("a certificate")
     done = subprocess.run(
         [kubectl, *arguments, "--server", NOBODY, "--request-timeout=2s"],
         cwd=tmp_path,
@@ -179,20 +181,25 @@ def chart_settings(arguments):
             kept += ["--set", "simulated.enabled=true"]
         elif word == "--beside-hardware":
             kept += ["--set", "simulated.besideHardware=true"]
-        elif word == "--no-quote-helper":
-            kept += ["--set", "quoteHelper.enabled=false"]
+        elif word in {"--quote-helper", "--no-quote-helper"}:
+            kept += ["--set", f"quoteHelper.enabled={str(word == '--quote-helper').lower()}"]
     return kept
 
 
-def kept_registry(command):
-    """What an earlier command of the page named, and the release has kept."""
+def kept_settings(command):
+    """What earlier commands of the page gave, and the release has kept; of pages with several clusters the registry."""
+    kept = []
     for before in commands(command.page):
         if before == command:
-            return []
+            return kept
         for program, *arguments in before.programs():
-            named = [one for one in chart_settings(arguments) if one.startswith("image.registry=")]
-            if (program, arguments[:1]) == ("confcom", ["enable"]) and named:
-                return ["--set", named[0]]
+            if (program, arguments[:1]) != ("confcom", ["enable"]):
+                continue
+            settings = chart_settings(arguments)
+            if command.page in HARDWARE_PAGES:
+                kept += settings
+            elif not kept:
+                kept = [word for one in settings if one.startswith("image.registry=") for word in ("--set", one)][:2]
     raise LookupError(command)
 
 
@@ -205,7 +212,7 @@ REFUSED = "docs/how-to/enable-the-add-on.md: confcom enable --simulated-node wor
     ("command", "arguments"), [case for case in INSTALLING if case.values[1][:1] in (["install"], ["enable"])]
 )
 def test_the_chart_takes_its_values(helm, command, arguments, tmp_path):
-    kept = [] if str(command) == REFUSED else kept_registry(command)
+    kept = [] if str(command) == REFUSED else kept_settings(command)
     settings = [word.replace("$REGISTRY", "REGISTRY") for word in (*kept, *chart_settings(arguments))]
     assert settings, command
     done = subprocess.run(

@@ -1,8 +1,10 @@
 """Dockerfiles taken apart."""
 
 import importlib
+import os
 import re
 import shlex
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -49,9 +51,21 @@ def example():
     return stages_of(ROOT / "images" / "example-intel" / "Dockerfile")
 
 
-@pytest.fixture(params=["stages", "example"])
+@pytest.fixture
+def aesmd():
+    """The stages of the image with Intel's aesmd."""
+    return stages_of(ROOT / "images" / "aesmd" / "Dockerfile")
+
+
+@pytest.fixture
+def dcap():
+    """The stages of the helper's image with Intel's DCAP libraries."""
+    return stages_of(ROOT / "images" / "dcap" / "Dockerfile")
+
+
+@pytest.fixture(params=["stages", "example", "aesmd"])
 def any_stages(request):
-    """Each of both."""
+    """Each that has a base from outside; dcap's is an image that its reader has built."""
     return request.getfixturevalue(request.param)
 
 
@@ -69,3 +83,18 @@ def builder(monkeypatch):
     """Imports a module of the end-to-end tests, which are no part of the package."""
     monkeypatch.syspath_prepend(ROOT)
     return lambda name: importlib.import_module(f"e2e.{name}")
+
+
+@pytest.fixture
+def in_namespace():
+    """Runs a script as root with mounts of its own, which nobody else sees."""
+    if os.getuid() != 0:
+        pytest.skip("needs root to mount")
+    unshare = ["unshare", "--mount", "--propagation", "private"]
+    if subprocess.run([*unshare, "mount", "-t", "tmpfs", "none", "/opt"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount")
+
+    def run(script):
+        return subprocess.run([*unshare, "sh", "-c", script], capture_output=True, text=True, check=False, timeout=60)
+
+    return run

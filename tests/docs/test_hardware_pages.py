@@ -1,0 +1,54 @@
+"""The pages about SGX hardware: codes, numbers and values that they name exist, and they ask for a report."""
+
+import re
+
+import pytest
+import yaml
+
+from confcom.aesm.error_code import AesmErrorCode, code_of
+from confcom.quote_provider.dcap.error_codes import Quote3Error
+from testkit.documentation import ROOT, text_of
+
+SYMPTOMS = "docs/how-to/attestation-symptoms.md"
+PAGES = (
+    "docs/how-to/aks.md",
+    "docs/how-to/on-premises.md",
+    "docs/how-to/alibaba.md",
+    "docs/how-to/build-images.md",
+    "docs/explanation/hardware-providers.md",
+    SYMPTOMS,
+)
+NO_CODES = {"az-dcap-client"}
+"""Names like a code's."""
+
+
+def test_codes_of_symptoms_are_in_the_list_of_codes():
+    codes = set(re.findall(r"^\| \w+ \| `([^`]+)` \|", text_of("docs/reference/codes.md"), re.MULTILINE))
+    named = set(re.findall(r"`([a-z0-9]+(?:-[a-z0-9]+)+)`", text_of(SYMPTOMS)))
+    assert len(named & codes) > 6
+    assert named - codes - NO_CODES == set()
+
+
+def test_numbers_of_symptoms_are_intels():
+    page = text_of(SYMPTOMS)
+    numbers = {int(number, 16) for number in re.findall(r"\b(0xe0[0-9a-f]{2})\b", page)}
+    assert len(numbers) > 8
+    assert numbers <= set(Quote3Error)
+    pairs = re.findall(r"\b(\d+), `(aesm-[a-z-]+)`", page)
+    assert {int(number) for number, _ in pairs} >= {1, 12, 38, 44}
+    assert [code for number, code in pairs if code_of(AesmErrorCode(int(number))) != code] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_values_are_the_charts(page):
+    values = yaml.safe_load((ROOT / "charts" / "confcom" / "values.yaml").read_text())
+    for name in re.findall(r"\bquoteHelper(?:\.\w+)+", text_of(page)):
+        found = values
+        for part in name.split("."):
+            assert part in found or name.startswith("quoteHelper.collateral.custom."), f"{page}: {name}"
+            found = found.get(part, {})
+
+
+@pytest.mark.parametrize("page", ["README.md", "SECURITY.md", *(page for page in PAGES if "build-images" not in page)])
+def test_it_asks_for_a_report(page):
+    assert "reference/hardware-report.md" in text_of(page)
