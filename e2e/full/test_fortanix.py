@@ -14,8 +14,8 @@ from confcom.errors import ConfcomError
 from confcom.sgx.report import Report, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from e2e.fortanix import build, quote_once
-from e2e.fortanix.client import find_cargo
 from e2e.progress import say
+from e2e.rust import find_cargo
 from testkit.replay.helper import running_helper
 from testkit.replay.steps import KEY
 from testkit.replay.verification import QuoteVerifier
