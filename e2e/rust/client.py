@@ -51,11 +51,17 @@ class RustClient:
     purpose: str
     needed: Mapping[str, str] = field(default_factory=dict)
 
+    def fetch(self, cache: Path | None = None) -> None:
+        """Download the sources of all that Cargo.toml names, also of what is not built here.
+
+        Raises:
+            UnavailableError: no cargo.
+            ConfcomError: a source cannot be had.
+        """
+        self._run(self._require_cargo(), "fetch", folder=self._copied_to(cache))
+
     def build(self, cache: Path | None = None) -> Path:
         """Build the program, or take it as it was built before.
-
-        Sources are copied to the cache and built there: the lock file that cargo writes, and all it makes, stay out of
-        the checkout.
 
         Args:
             cache: the folder of built programs.
@@ -67,25 +73,33 @@ class RustClient:
             UnavailableError: no cargo, or a program that the build needs is missing and cannot be installed.
             ConfcomError: the build failed.
         """
+        cargo = self._require_cargo()
+        packages.install(self.needed, purpose=self.purpose)
+        folder = self._copied_to(cache)
+        with timed(f"built {self.purpose}"):
+            self._run(cargo, "build", "--target-dir", str(folder / "target"), folder=folder)
+        return folder / "target" / "debug" / self.program
+
+    def _require_cargo(self) -> str:
         cargo = find_cargo()
         if cargo is None:
             raise UnavailableError(
                 f"{self.purpose} cannot be built", why="there is no cargo here", remedy="install a current stable Rust"
             )
-        packages.install(self.needed, purpose=self.purpose)
-        folder = self._copied_to((cache or default_cache()) / "rust-clients")
-        command = [cargo, "build", "--quiet", "--target-dir", str(folder / "target")]
-        with timed(f"built {self.purpose}"):
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        return cargo
+
+    def _run(self, cargo: str, *arguments: str, folder: Path) -> None:
+        done = subprocess.run([cargo, *arguments, "--quiet"], cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ConfcomError(
                 f"building {self.purpose} failed",
                 why="\n".join(["cargo's last lines are:", *done.stderr.splitlines()[-BUILD_LOG_LINES:]]),
-                remedy=f"build it by hand in {folder}",
+                remedy=f"run cargo {arguments[0]} by hand in {folder}",
             )
-        return folder / "target" / "debug" / self.program
 
-    def _copied_to(self, cache: Path) -> Path:
+    def _copied_to(self, cache: Path | None) -> Path:
+        """Copy the sources to the cache: cargo's lock file, and all that it makes, stay out of the checkout."""
+        cache = (cache or default_cache()) / "rust-clients"
         folder = cache / self.source.name
         (folder / "src").mkdir(parents=True, exist_ok=True)
         (cache / SHARED.name).mkdir(exist_ok=True)
