@@ -8,7 +8,7 @@
  * The quoting library asks a unix socket (STUB_DCAP_SOCKET) what each call shall do and answer; behind it is a simulated
  * platform. What belongs to a process is here: crashes, hangs, prints, the key that a fresh process lacks, and the state
  * after an init that failed, in which Intel's library goes on with garbage. With STUB_DCAP_FILES, a directory with
- * target_info.bin, key_id.bin and quote.bin, it asks nobody: for measurements.
+ * target_info.bin, key_id.bin and quote.bin, it asks nobody, and a quote takes STUB_DCAP_MICROSECONDS: for measurements.
  * With STUB_DCAP_PROVIDER_FAILS the provider library loads, and its initialisation fails. */
 
 #include "dcap_interface.h"
@@ -179,7 +179,12 @@ uint32_t sgx_ql_get_quote(report_t *report, sgx_ql_att_key_id_t *id, sgx_ql_qe_r
     static uint8_t whole[sizeof *info + 65536];
     if (!known(id) || !report || !quote) return SGX_QL_ERROR_INVALID_PARAMETER;
     const char *files = getenv("STUB_DCAP_FILES");
-    if (files) { from_file(files, "quote.bin", quote, size); return 0; }
+    if (files) {
+        const char *microseconds = getenv("STUB_DCAP_MICROSECONDS");
+        usleep(microseconds ? atoi(microseconds) : 0);
+        from_file(files, "quote.bin", quote, size);
+        return 0;
+    }
     if (!initialised) return SGX_QL_ATT_KEY_NOT_INITIALIZED;
     asked = (asked_t){.call = QUOTE, .with_info = info != NULL, .size = size, .report = *report};
     if (info) asked.info = *info;

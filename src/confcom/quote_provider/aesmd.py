@@ -55,10 +55,10 @@ _REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
         "group, sgx_prv) and EPC, and that it is started with --supported_attestation_types=ECDSA",
         AesmErrorCode.UNSUPPORTED_ATT_KEY_ID: "check that aesmd's container has /dev/sgx_enclave, /dev/sgx_provision "
         "(its group, sgx_prv) and EPC: without these it does not load the quoting enclave",
-        AesmErrorCode.ENCLAVE_LOST: "restart aesmd: its quoting enclave was lost, as after the machine was suspended, and "
-        "it never loads another one",
-        AesmErrorCode.KEY_CERTIFICATION_ERROR: "update Intel's package libsgx-ae-pce: the TCB of the PCK certificate is "
-        "above that of the PCE",
+        AesmErrorCode.ENCLAVE_LOST: "restart aesmd: its quoting enclave was lost, as after the machine was suspended, "
+        "and it never loads another one",
+        AesmErrorCode.KEY_CERTIFICATION_ERROR: "update Intel's package libsgx-ae-pce: the TCB of the PCK certificate "
+        "is above that of the PCE",
         AesmErrorCode.NO_PLATFORM_CERT_DATA: "register the platform: PCCS has no PCK certificate for it",
     }
 )
