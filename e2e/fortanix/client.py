@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confcom.errors import ConfcomError
-from confcom.sgx.quote import QUOTE_HEADER_SIZE
+from confcom.sgx.quote import REPORT_BODY
 from confcom.sgx.report import NONCE_SIZE, REPORT_BODY_SIZE, REPORT_DATA_SIZE, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from e2e.rust import RustClient
@@ -23,8 +23,6 @@ CLIENT = RustClient(
     needed={"protoc": "protobuf-compiler"},  # which the crate's build script runs
 )
 build = CLIENT.build
-
-REPORT_BODY = slice(QUOTE_HEADER_SIZE, QUOTE_HEADER_SIZE + REPORT_BODY_SIZE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,13 +239,14 @@ def flipped(position):
     [
         (8, "quote-not-signed"),
         (60, "aesmd-malformed"),
+        (433, "aesmd-malformed"),
         (440, "quote-not-signed"),
         (504, "quote-of-another-key"),
         (570, "quote-key-not-certified"),
         (1020, "quote-of-another-key"),
         (-10, "quote-malformed"),
     ],
-    ids=["header", "body", "signature", "key", "qe report", "auth data", "pem"],
+    ids=["header", "body", "size of all signatures", "signature", "key", "qe report", "auth data", "pem"],
 )
 def test_an_altered_quote_is_not_relayed(relay, aesmd, position, error_code):
     report = report_for(relay)
