@@ -84,11 +84,11 @@ class Bench:
             yield Server(running.process.pid, running.socket, running.metric)
 
     @contextlib.contextmanager
-    def script(self, module: str) -> Iterator[Server]:
-        """A server of `bench.servers`."""
+    def script(self, module: str, *, core: int | None = None) -> Iterator[Server]:
+        """A server of `bench.servers`, on the servers' core or another one."""
         place = self.place(module)
         path = place / "aesm.socket"
-        with on_core(self.core):
+        with on_core(self.core if core is None else core):
             process = subprocess.Popen([sys.executable, "-m", f"bench.servers.{module}", path, place / STATE])
         try:
             deadline = time.monotonic() + START_SECONDS

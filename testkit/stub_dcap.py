@@ -22,7 +22,10 @@ from testkit.type_3_quote import with_type_3
 
 SOURCE = Path(__file__).with_name("stub_dcap.c")
 PCE, QE3, PROVIDER = "libsgx_pce_logic.so.1", "libsgx_qe3_logic.so", "libdcap_quoteprov.so.1"
-_PARTS = {PCE: "PCE_LOGIC", QE3: "QE3_LOGIC", PROVIDER: "PROVIDER"}
+DCAP_QL = "libsgx_dcap_ql.so.1"
+_PARTS = {PCE: "PCE_LOGIC", QE3: "QE3_LOGIC", PROVIDER: "PROVIDER", DCAP_QL: "DCAP_QL"}
+_NEEDED = {DCAP_QL: (QE3, PCE)}
+COMPILE = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", f"-I{SOURCE.parent}")
 _ASKED = struct.Struct("<B??xII432s960s")
 _TOLD = struct.Struct("<IIII")
 
@@ -36,14 +39,21 @@ class Action(IntEnum):
     EXIT = 5
 
 
-def build_libraries(directory):
-    """Compile the libraries into a directory; skip the test without a compiler."""
+def find_compiler():
+    """Return a C compiler; skip the test without one."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler (cc) to build the stand-ins for Intel's DCAP libraries")
+    return compiler
+
+
+def build_libraries(directory):
+    """Compile the libraries into a directory; skip the test without a compiler."""
+    compiler = find_compiler()
     for library, part in _PARTS.items():
-        command = [compiler, "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", f"-D{part}"]
-        subprocess.run([*command, f"-Wl,-soname,{library}", "-o", directory / library, SOURCE], check=True)
+        needed = [directory / name for name in _NEEDED.get(library, ())]
+        command = [compiler, *COMPILE, "-shared", "-fPIC", f"-D{part}", f"-Wl,-soname,{library}", "-Wl,--no-as-needed"]
+        subprocess.run([*command, "-o", directory / library, SOURCE, *needed], check=True)
     return directory
 
 

@@ -6,7 +6,6 @@ import hashlib
 import re
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,8 +13,9 @@ from confcom.errors import ConfcomError
 from confcom.sgx.report import Report, TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
 from e2e.fortanix import build, quote_once
-from e2e.fortanix.client import find_cargo
 from e2e.progress import say
+from e2e.rust import find_cargo
+from testkit.misled import MisledEnclave
 from testkit.replay.helper import running_helper
 from testkit.replay.steps import KEY
 from testkit.replay.verification import QuoteVerifier
@@ -45,16 +45,9 @@ def test_the_real_crate_gets_a_quote_that_verifies(program: Path) -> None:
     assert qe_report.body.report_data == hashlib.sha256(got.nonce + got.quote).digest() + bytes(32)
 
 
-class Misled(SimulatedEnclave):
-    """An enclave that makes its reports for itself, whatever target it is given."""
-
-    def create_report(self, target_info: TargetInfo, report_data: bytes, **kwargs: Any) -> Report:
-        return super().create_report(self.target_info(), report_data, **kwargs)
-
-
 def test_a_refusal_reaches_the_program_with_its_number(program: Path) -> None:
     """A report for another enclave than the quoting enclave: 42 for some time after a start, then 47."""
-    misled = Misled.from_name("misled")
+    misled = MisledEnclave.from_name("misled")
     with running_helper() as helper, pytest.raises(ConfcomError) as caught:
         quote_once(program, helper.socket, enclave=misled)
     assert re.fullmatch(r"aesm error code \w+_(42|47)", caught.value.why)

@@ -13,6 +13,7 @@ from confcom.quote_helper.limits_and_deadlines import BACKLOG, PEER_MEMORY_PART,
 from confcom.quote_helper.settings import parse_settings
 from confcom.quote_helper.telemetry.metrics import HelperMetrics
 from confcom.quote_helper.transport.connection_table import FEW_CONNECTIONS
+from testkit.hardware_causes import CAUSES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "quote-helper.md").read_text()
 
@@ -65,3 +66,30 @@ def test_limits():
         assert f"| {seconds:g} s |" in PAGE
     assert f"still served for {limits.accept_drain_seconds:g} s" in PAGE
     assert f"answered within {limits.drain_seconds:g} s" in PAGE
+
+
+def test_what_causes_what():
+    """The tests of both hardware providers go through the same rows."""
+    section = PAGE.partition("## What causes what on hardware")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| ")]
+    assert all(advice for *_, advice in rows)
+    assert [row[:-1] for row in rows[1:]] == [
+        [
+            cause.name,
+            *_by_aesmd(cause.aesmd),
+            _numbers(f"0x{n:04x}" for n in cause.dcap.numbers),
+            _numbers(cause.dcap.clients),
+        ]
+        for cause in CAUSES
+    ]
+
+
+def _by_aesmd(row):
+    if row is None:
+        return ["", "", ""]
+    return [_numbers(row.answers), _numbers(row.clients), "yes" if row.restarts else "no"]
+
+
+def _numbers(three):
+    shown = [str(number) for number in three]
+    return shown[0] if len(set(shown)) == 1 else " / ".join(shown)

@@ -21,6 +21,7 @@ from confcom.sgx.quote import Quote
 from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from testkit.hardware_causes import BY_AESMD
 from testkit.raised import raises
 from testkit.stub_aesmd import IDS, INIT, NUM, QUOTE, SIZE, StubAesmd
 from testkit.type_3_quote import with_type_3
@@ -79,6 +80,24 @@ def test_a_refusal_is_passed_on_with_advice_for_the_node(relay, aesmd, platform,
     with raises(code_of(code), QuoteProviderError, "why", "remedy") as caught:
         relay.quote(report, None) if call == "quote" else getattr(relay, call)()
     assert (caught.value.code, caught.value.lost) == (code, False)
+
+
+@pytest.mark.parametrize("cause", BY_AESMD, ids=lambda cause: cause.name)
+def test_what_causes_what(relay, aesmd, cause):
+    """Where size or quote want an init first (42), the relay makes it, and clients get its error."""
+    report = report_for(relay)
+    relay.quote_size()
+    aesmd.codes = dict(zip((INIT, SIZE, QUOTE), map(Code, cause.aesmd.answers), strict=True))
+    answered = []
+    for call in (lambda: relay.quote(report, None), relay.quote_size, relay.identity):
+        with pytest.raises(QuoteProviderError) as caught:
+            call()
+        assert not caught.value.lost
+        answered.insert(0, caught.value.code)
+    assert tuple(answered) == cause.aesmd.clients
+    assert cause.aesmd.advice in caught.value.remedy
+    aesmd.codes = {}
+    assert relay.quote(report, None).quote
 
 
 def test_a_code_that_nobody_knows_is_1(relay, aesmd):
@@ -213,13 +232,14 @@ def flipped(position):
     [
         (8, "quote-not-signed"),
         (60, "aesmd-malformed"),
+        (433, "aesmd-malformed"),
         (440, "quote-not-signed"),
         (504, "quote-of-another-key"),
         (570, "quote-key-not-certified"),
         (1020, "quote-of-another-key"),
         (-10, "quote-malformed"),
     ],
-    ids=["header", "body", "signature", "key", "qe report", "auth data", "pem"],
+    ids=["header", "body", "size of all signatures", "signature", "key", "qe report", "auth data", "pem"],
 )
 def test_an_altered_quote_is_not_relayed(relay, aesmd, position, error_code):
     report = report_for(relay)

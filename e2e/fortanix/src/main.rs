@@ -7,11 +7,15 @@
 //! and nonce (432 and 16 bytes in hex, a blank between them), and writes one line of JSON with the quote.
 
 use std::error::Error;
-use std::io::{stdin, stdout, Write};
 use std::process::ExitCode;
 
 use aesm_client::unix::AesmClientExt;
 use aesm_client::AesmClient;
+
+use hex_lines::{answer, read};
+
+#[path = "../../rust/hex_lines.rs"]
+mod hex_lines;
 
 fn main() -> ExitCode {
     let Some(socket) = std::env::args().nth(1) else {
@@ -41,37 +45,11 @@ fn attest(client: &AesmClient) -> Result<(), Box<dyn Error>> {
         ("pub_key_id", init.pub_key_id()),
     ])?;
 
-    let mut line = String::new();
-    stdin().read_line(&mut line)?;
-    let (report, nonce) = line
-        .trim()
-        .split_once(' ')
-        .ok_or("expected a report and a nonce")?;
+    let given = read()?;
+    let [report, nonce] = given.as_slice() else {
+        return Err("expected a report and a nonce".into());
+    };
     // Without a target, the crate takes the report's own enclave for the one that checks the QE's report.
-    let result = client.get_quote_ex(key_id.clone(), from_hex(report)?, None, from_hex(nonce)?)?;
+    let result = client.get_quote_ex(key_id.clone(), report.clone(), None, nonce.clone())?;
     answer(&[("quote", result.quote()), ("qe_report", result.qe_report())])
-}
-
-fn answer(members: &[(&str, &[u8])]) -> Result<(), Box<dyn Error>> {
-    let members: Vec<String> = members
-        .iter()
-        .map(|(name, bytes)| format!("\"{name}\":\"{}\"", to_hex(bytes)))
-        .collect();
-    let mut out = stdout().lock();
-    writeln!(out, "{{{}}}", members.join(","))?;
-    Ok(out.flush()?)
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Result<Vec<u8>, Box<dyn Error>> {
-    if !text.is_ascii() || text.len() % 2 == 1 {
-        return Err("expected hex digits in pairs".into());
-    }
-    let pairs = (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16));
-    Ok(pairs.collect::<Result<_, _>>()?)
 }

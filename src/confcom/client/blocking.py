@@ -80,25 +80,31 @@ class AesmClient(SocketClient):
         """
         return self.converse(conversation.quote_fresh_report(make_report, qe_report_info))
 
-    def converse(self, generator: Conversation[T]) -> T:
-        """Send the requests that a conversation yields, and return its result."""
+    def converse(self, generator: Conversation[T], *, timeout: float | None = None) -> T:
+        """Send the requests that a conversation yields, and return its result.
+
+        Args:
+            generator: the conversation.
+            timeout: maximum duration of each request in seconds; None: the client's own.
+        """
+        seconds = self.timeout if timeout is None else timeout
         try:
             request = next(generator)
             while True:
-                request = generator.send(self._exchange(request))
+                request = generator.send(self._exchange(request, seconds))
         except StopIteration as finished:
             result: T = finished.value
             return result
 
-    def _exchange(self, request: QuotingRequest) -> QuotingResponse:
+    def _exchange(self, request: QuotingRequest, seconds: float) -> QuotingResponse:
         session = ClientSession(request)
-        deadline = time.monotonic() + self.timeout
+        deadline = time.monotonic() + seconds
         call = request.kind.call
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             try:
                 self._connect(connection, deadline)
             except TimeoutError as error:
-                raise timeout_error(self.socket_path, call, self.timeout) from error
+                raise timeout_error(self.socket_path, call, seconds) from error
             except OSError as error:
                 raise connect_error(self.socket_path, error) from error
             try:
@@ -109,7 +115,7 @@ class AesmClient(SocketClient):
                     connection.settimeout(_remaining_seconds(deadline))
                     response = session.receive(connection.recv(RECEIVE_SIZE))
             except TimeoutError as error:
-                raise timeout_error(self.socket_path, call, self.timeout) from error
+                raise timeout_error(self.socket_path, call, seconds) from error
             except OSError as error:
                 raise closed_error(self.socket_path, call, error) from error
             return response

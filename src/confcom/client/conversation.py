@@ -95,16 +95,34 @@ def get_quote(report: Report, qe_report_info: QeReportInfo | None = None) -> Con
 
 def get_quote_of_size(size: int, report: Report, qe_report_info: QeReportInfo | None = None) -> Conversation[AesmQuote]:
     """Get a quote of a report into a buffer of `size` bytes, and check that it contains this report's body."""
-    response = yield from _ask(
-        GetQuoteExRequest(
-            report=report.encode(),
-            buf_size=size,
-            att_key_id=_KEY_ID,
-            qe_report_info=None if qe_report_info is None else qe_report_info.encode(),
-            timeout=TIMEOUT_FIELD_MS,
-        ),
-        GetQuoteExResponse,
+    response = yield from request_quote(size, report, qe_report_info)
+    return quote_in(response, report, qe_report_info)
+
+
+def request_quote(
+    size: int, report: Report, qe_report_info: QeReportInfo | None = None
+) -> Conversation[GetQuoteExResponse]:
+    """Ask for a quote of a report into a buffer of `size` bytes, and return the answer unchecked."""
+    return (
+        yield from _ask(
+            GetQuoteExRequest(
+                report=report.encode(),
+                buf_size=size,
+                att_key_id=_KEY_ID,
+                qe_report_info=None if qe_report_info is None else qe_report_info.encode(),
+                timeout=TIMEOUT_FIELD_MS,
+            ),
+            GetQuoteExResponse,
+        )
     )
+
+
+def quote_in(response: GetQuoteExResponse, report: Report, qe_report_info: QeReportInfo | None = None) -> AesmQuote:
+    """Return the quote in an answer, without padding, and check that it contains this report's body.
+
+    Raises:
+        MalformedError: it is no quote, or of another report; or the QE's report is of something else.
+    """
     padded = response.quote or b""
     parsed = Quote.parse(padded)
     if parsed.trailing.strip(b"\0"):
@@ -112,11 +130,20 @@ def get_quote_of_size(size: int, report: Report, qe_report_info: QeReportInfo | 
     if parsed.body != report.body:
         raise _unusable("a quote over another report than ours", error_code="quote-of-another-report")
     quote = padded[: parsed.size]
-    if qe_report_info is None:
-        return AesmQuote(quote)
+    return AesmQuote(quote, qe_report_in(response, qe_report_info, quote))
+
+
+def qe_report_in(response: GetQuoteExResponse, requested: QeReportInfo | None, quote: bytes) -> QeReportInfo | None:
+    """Return the QE's report in an answer if it was requested, and check what it is over; its MAC is the enclave's.
+
+    Raises:
+        MalformedError: it is for another nonce or enclave, or over another quote.
+    """
+    if requested is None:
+        return None
     returned = QeReportInfo.parse(response.qe_report_info or b"")
-    _require_matching_qe_report(returned, qe_report_info, quote)
-    return AesmQuote(quote, returned)
+    _require_matching_qe_report(returned, requested, quote)
+    return returned
 
 
 def supported_key_ids() -> Conversation[tuple[AttKeyId, ...]]:

@@ -13,16 +13,17 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final, TypeVar
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import AesmError, ConnectionClosedError
+from confcom.aesm.messages import GetQuoteExResponse
 from confcom.client import conversation
 from confcom.client.blocking import AesmClient
 from confcom.client.conversation import Conversation
 from confcom.client.errors import ServiceTimeoutError
 from confcom.errors import ConfcomError, MalformedError
+from confcom.quote_provider.aesmd_refusals import READ_LOG, refusal
 from confcom.quote_provider.base import Expiring, QuoteProviderError, QuoteResult, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.quote_checks import OTHER_KEY, WRONG_SIZE, QuoteChecker
@@ -41,24 +42,6 @@ HANGS: Final = "aesmd-hangs"
 
 _PEER_CREDENTIALS: Final = struct.Struct("iII")
 """struct ucred (unix(7)): pid, uid, gid."""
-
-_READ_LOG: Final = "read aesmd's log on this node"
-_REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        AesmErrorCode.UNEXPECTED_ERROR: "read aesmd's log: PCCS may not know the platform (0xe047), have no "
-        "certificate for its TCB (0xe049), or have an untrusted TLS certificate (0xe065); or the PCE or the ID enclave "
-        "cannot be loaded (/dev/sgx_enclave, /dev/sgx_provision, EPC)",
-        AesmErrorCode.NETWORK_ERROR: "check that aesmd reaches PCCS: pccs_url in its sgx_default_qcnl.conf, DNS, proxy "
-        "and egress rules",
-        AesmErrorCode.OUT_OF_EPC: "give aesmd more EPC: its three enclaves need 3 MiB",
-        AesmErrorCode.SERVICE_UNAVAILABLE: "check that aesmd's container has /dev/sgx_enclave, /dev/sgx_provision (its "
-        "group, sgx_prv) and EPC, and that it is started with --supported_attestation_types=ECDSA",
-        AesmErrorCode.UNSUPPORTED_ATT_KEY_ID: "check that aesmd's container has /dev/sgx_enclave, /dev/sgx_provision "
-        "(its group, sgx_prv) and EPC: without these it does not load the quoting enclave",
-        AesmErrorCode.NO_PLATFORM_CERT_DATA: "register the platform: PCCS has no PCK certificate for it",
-    }
-)
-"""What to do about aesmd's errors, by their usual causes."""
 
 
 class AesmdQuoteProvider:
@@ -79,7 +62,7 @@ class AesmdQuoteProvider:
         call_seconds: float = CALL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._socket_path = AesmClient(socket_path).socket_path
+        self._client = AesmClient(socket_path)
         self._call_seconds = call_seconds
         self._clock = clock
         self._checker = QuoteChecker(root)
@@ -177,7 +160,7 @@ class AesmdQuoteProvider:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(self._call_seconds)
             try:
-                connection.connect(str(self._socket_path))
+                connection.connect(str(self._client.socket_path))
             except BlockingIOError:
                 return  # the backlog is full; the call that follows waits for a place
             except OSError as error:
@@ -188,7 +171,7 @@ class AesmdQuoteProvider:
                 AesmErrorCode.SERVICE_UNAVAILABLE,
                 "the quote helper would relay to itself",
                 error_code="aesmd-is-this-helper",
-                why=f"it serves {self._socket_path} itself",
+                why=f"it serves {self._client.socket_path} itself",
                 remedy="give --aesmd-socket the private socket of Intel's aesmd",
             )
 
@@ -214,13 +197,30 @@ class AesmdQuoteProvider:
         size: int,
         deadline: float,
     ) -> QuoteResult:
-        answer = self._ask(conversation.get_quote_of_size(size, report, qe_report_info), deadline)
+        response = self._ask(conversation.request_quote(size, report, qe_report_info), deadline)
         try:
-            self._checker.check(answer.quote, size=size, identity=identity)
+            result = self._checked(response, report, qe_report_info, size, identity)
+        except MalformedError as error:
+            raise self._malformed(error) from error
         except QuoteProviderError as error:
             self.rejected = error
             raise
         self.rejected = None
+        return result
+
+    def _checked(
+        self,
+        response: GetQuoteExResponse,
+        report: Report,
+        qe_report_info: QeReportInfo | None,
+        size: int,
+        identity: QuotingIdentity,
+    ) -> QuoteResult:
+        quote = response.quote or b""
+        if self._checker.passes(quote, report.encoded_body, size=size, identity=identity):
+            return QuoteResult(quote, conversation.qe_report_in(response, qe_report_info, quote))
+        answer = conversation.quote_in(response, report, qe_report_info)
+        self._checker.check(answer.quote, size=size, identity=identity)
         return QuoteResult(answer.quote, answer.qe_report_info)
 
     def _ask(self, asked: Conversation[T], deadline: float) -> T:
@@ -228,32 +228,35 @@ class AesmdQuoteProvider:
         try:
             if began >= deadline:
                 raise ServiceTimeoutError("the call's time is over")
-            result = AesmClient(self._socket_path, timeout=deadline - began).converse(asked)
+            result = self._client.converse(asked, timeout=deadline - began)
         except AesmError as error:
             self._answered_at = self._clock()
-            raise _refusal(error) from error
+            raise refusal(error) from error
         except ServiceTimeoutError as error:
             why = f"a call did not return within {self._call_seconds:g} s"
             if self._answered_at > began:
                 raise QuoteProviderError(
-                    AesmErrorCode.BUSY, "aesmd is slow", error_code="aesmd-slow", why=why, remedy=_READ_LOG
+                    AesmErrorCode.BUSY, "aesmd is slow", error_code="aesmd-slow", why=why, remedy=READ_LOG
                 ) from error
             raise self._lost(why, error_code=HANGS) from error
         except ConnectionClosedError as error:
             raise self._lost("it closed the connection without an answer", error_code="aesmd-closed") from error
         except MalformedError as error:
-            self.rejected = QuoteProviderError(
-                AesmErrorCode.UNEXPECTED_ERROR,
-                "aesmd gave an answer that is not relayed",
-                error_code="aesmd-malformed",
-                why=error.what,
-                remedy="check which program serves the helper's private AESM socket",
-            )
-            raise self.rejected from error
+            raise self._malformed(error) from error
         except ConfcomError as error:
             raise self._lost(f"{error.what} ({error.error_code})", error_code="aesmd-unreachable") from error
         self._answered_at = self._clock()
         return result
+
+    def _malformed(self, error: MalformedError) -> QuoteProviderError:
+        self.rejected = QuoteProviderError(
+            AesmErrorCode.UNEXPECTED_ERROR,
+            "aesmd gave an answer that is not relayed",
+            error_code="aesmd-malformed",
+            why=error.what,
+            remedy="check which program serves the helper's private AESM socket",
+        )
+        return self.rejected
 
     def _lost(self, why: str, *, error_code: str) -> QuoteProviderError:
         self.lost = True
@@ -262,19 +265,10 @@ class AesmdQuoteProvider:
             "aesmd makes no quotes",
             error_code=error_code,
             why=why,
-            remedy=_READ_LOG,
+            remedy=READ_LOG,
             lost=True,
         )
 
 
 _ENDED_BY_INIT: Final = frozenset({AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.PARAMETER_ERROR})
 """Refusals that InitQuoteEx and GetQuoteSizeEx may end: no attestation key yet, another size of quotes."""
-
-
-def _refusal(error: AesmError) -> QuoteProviderError:
-    try:
-        code = AesmErrorCode(error.code)
-    except ValueError:
-        code = AesmErrorCode.UNEXPECTED_ERROR
-    remedy = _REMEDIES.get(code, _READ_LOG)
-    return QuoteProviderError(code, error.what, error_code=error.error_code, why=error.why, remedy=remedy)

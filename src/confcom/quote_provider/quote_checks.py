@@ -7,7 +7,10 @@ verifier: revocation, TCB and validity of the certificates are not checked.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.errors import MalformedError
@@ -17,11 +20,12 @@ from confcom.sgx.certificates import key_id
 from confcom.sgx.certification import CertificationDataType
 from confcom.sgx.pck_chain import (
     PckChain,
+    attestation_key,
     attestation_key_is_bound,
-    body_is_signed,
+    is_signed_by,
     qe_report_is_certified,
 )
-from confcom.sgx.quote import Quote
+from confcom.sgx.quote import QUOTE_HEADER_SIZE, REPORT_BODY, SIGNATURE_SIZE, SIGNED_PART_SIZE, Quote
 
 ENCRYPTED_PPID_QUOTE_SIZE: Final = 1456
 """Bytes of a quote with certification data of type 3 (436 + 576 + 2 + 32 + 6 + 404), which Intel's stack
@@ -35,6 +39,25 @@ NO_PROVIDER_LIBRARY: Final = (
     "sgx_default_qcnl.conf, is valid JSON"
 )
 WRONG_SERVICE: Final = "check which program serves the helper's private AESM socket"
+
+
+_SIGNATURE: Final = slice(SIGNED_PART_SIZE + 4, SIGNED_PART_SIZE + 4 + SIGNATURE_SIZE)
+"""The attestation key's over header and body; the size of all signature data is before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Certified:
+    """A quote that passed all checks: what its successors share with it, and the key that must have signed them."""
+
+    identity: QuotingIdentity
+    size: int
+    frame: tuple[bytes, bytes, bytes]
+    key: ec.EllipticCurvePublicKey
+
+
+def _frame(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return a quote but for its report body and the signature over that."""
+    return data[:QUOTE_HEADER_SIZE], data[SIGNED_PART_SIZE : _SIGNATURE.start], data[_SIGNATURE.stop :]
 
 
 class QuoteChecker:
@@ -56,7 +79,7 @@ class QuoteChecker:
         self._root = root
         self._library_remedy = library_remedy
         self._service_remedy = service_remedy
-        self._certified: tuple[bytes, ...] = ()
+        self._certified: _Certified | None = None
 
     def check_size(self, size: int) -> None:
         """Reject the size of a quote that no verifier would accept.
@@ -66,6 +89,27 @@ class QuoteChecker:
         """
         if size == ENCRYPTED_PPID_QUOTE_SIZE:
             raise self._no_pck_chain(f"its size is {size} bytes, that of a quote without PCK certificate")
+
+    def passes(self, data: bytes, body: bytes, *, size: int, identity: QuotingIdentity) -> bool:
+        """Return whether a quote is over this report body, signed, and else the same as one that passed `check`.
+
+        It costs one verification of a signature. False says nothing: `check` tells what is wrong, if anything.
+
+        Args:
+            data: as for `check`.
+            body: the report body that was asked for, 384 bytes.
+            size: as for `check`.
+            identity: as for `check`.
+        """
+        certified = self._certified
+        return (
+            certified is not None
+            and len(data) == size == certified.size
+            and data[REPORT_BODY] == body
+            and _frame(data) == certified.frame
+            and identity == certified.identity
+            and is_signed_by(certified.key, data[_SIGNATURE], data[:SIGNED_PART_SIZE])
+        )
 
     def check(self, data: bytes, *, size: int, identity: QuotingIdentity) -> None:
         """Reject a quote that does not match what the service said, or whose chain does not end in the expected root.
@@ -96,20 +140,12 @@ class QuoteChecker:
             self._check_certification(quote)
         except MalformedError as error:
             raise self._refused(str(error), error_code="quote-malformed") from error
-        if not body_is_signed(quote):
+        key = attestation_key(quote)
+        if key is None or not is_signed_by(key, quote.signature.isv_signature, quote.signed_part):
             raise self._refused("the attestation key did not sign it", error_code="quote-not-signed")
+        self._certified = _Certified(identity, size, _frame(data), key)
 
     def _check_certification(self, quote: Quote) -> None:
-        signature = quote.signature
-        parts = (
-            signature.certification.data,
-            signature.qe_report_body.encode(),
-            signature.qe_report_signature,
-            signature.attestation_key,
-            signature.auth_data,
-        )
-        if self._certified == parts:
-            return
         chain = PckChain.from_quote(quote)
         if chain.root is None or key_id(chain.root) != self._root.key_id:
             found = "has no root" if chain.root is None else f"ends in the key {key_id(chain.root).hex()[:16]}"
@@ -120,7 +156,6 @@ class QuoteChecker:
             raise self._refused(f"its certificate chain is broken: {broken}", error_code="quote-broken-chain")
         if not (qe_report_is_certified(quote, chain.leaf) and attestation_key_is_bound(quote)):
             raise self._refused("its PCK does not certify its attestation key", error_code="quote-key-not-certified")
-        self._certified = parts
 
     def _no_pck_chain(self, why: str) -> QuoteProviderError:
         return QuoteProviderError(

@@ -24,6 +24,7 @@ from confcom.sgx.quote import Quote
 CHAIN_NAMES = ("SGX PCK Certificate", "CA", "SGX Root CA")
 """Text that the common names of leaf, intermediate and root contain (Intel's "PCK Certificate and CRL Profile"; QVL
 requires the same). The intermediate is named PCK Processor CA or PCK Platform CA."""
+_ECDSA_SHA256 = ec.ECDSA(hashes.SHA256())
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def _is_certificate_authority(certificate: x509.Certificate) -> bool:
 
 def qe_report_is_certified(quote: Quote, leaf: x509.Certificate) -> bool:
     """Return whether the PCK signed the quoting enclave's report body."""
-    return _signed_by(leaf.public_key(), quote.signature.qe_report_signature, quote.signature.qe_report_body.encode())
+    return is_signed_by(leaf.public_key(), quote.signature.qe_report_signature, quote.signature.qe_report_body.encode())
 
 
 def attestation_key_is_bound(quote: Quote) -> bool:
@@ -123,21 +124,26 @@ def attestation_key_is_bound(quote: Quote) -> bool:
     return quote.signature.qe_report_body.report_data == quote.signature.pub_key_id + bytes(32)
 
 
+def attestation_key(quote: Quote) -> ec.EllipticCurvePublicKey | None:
+    """Return the key that signs the header and report body; None if it is no point of P-256."""
+    try:
+        return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\4" + quote.signature.attestation_key)
+    except ValueError:
+        return None
+
+
 def body_is_signed(quote: Quote) -> bool:
     """Return whether the attestation key signed the quote's header and report body."""
-    try:
-        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\4" + quote.signature.attestation_key)
-    except ValueError:
-        return False
-    return _signed_by(key, quote.signature.isv_signature, quote.signed_part)
+    return is_signed_by(attestation_key(quote), quote.signature.isv_signature, quote.signed_part)
 
 
-def _signed_by(key: object, signature: bytes, data: bytes) -> bool:
+def is_signed_by(key: object, signature: bytes, data: bytes) -> bool:
+    """Return whether an ECDSA key made a signature (r and s, of 32 bytes each) over the SHA-256 of `data`."""
     if not isinstance(key, ec.EllipticCurvePublicKey):
         return False
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     try:
-        key.verify(encode_dss_signature(r, s), data, ec.ECDSA(hashes.SHA256()))
+        key.verify(encode_dss_signature(r, s), data, _ECDSA_SHA256)
     except (InvalidSignature, ValueError):
         return False
     return True

@@ -33,6 +33,7 @@ from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_platform
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.simulation.enclave import SimulatedEnclave
+from testkit.hardware_causes import BY_AESMD
 from testkit.raised import raises
 from testkit.stub_aesmd import INIT, NUM, QUOTE, SIZE, StubAesmd
 
@@ -247,6 +248,29 @@ def test_a_success_ends_the_count_towards_a_restart(aesmd, root_file, monkeypatc
         aesmd.codes = {}
         backend.self_test()
         clock.now += FULL_TEST_SECONDS
+
+
+@pytest.mark.parametrize("cause", BY_AESMD, ids=lambda cause: cause.name)
+def test_what_causes_what(aesmd, root_file, monkeypatch, cause):
+    """The self-test fails with advice, and asks for a restart after a minute if only that may help."""
+    monkeypatch.setattr(AesmdQuoteProvider, "require_other_process", lambda _: None)
+    clock = Ticking()
+    backend = open_aesmd(aesmd.path, expected_root=root_file, clock=clock)
+    backend.self_test()
+    clock.now += FULL_TEST_SECONDS
+    row = cause.aesmd
+    aesmd.codes = dict(zip((INIT, SIZE, QUOTE, NUM), map(Code, (*row.answers, row.key_count_code)), strict=True))
+    aesmd.codes = {kind: code for kind, code in aesmd.codes.items() if code}
+    for _ in range(2):
+        with pytest.raises(QuoteProviderError) as caught:
+            backend.self_test()
+        assert caught.value.code == (row.answers[0] if row.loads_enclave else row.key_count_code)
+        assert row.advice in caught.value.remedy
+        clock.now += FIRST_RESTART_SECONDS
+    assert aesmd.path.with_name(REQUEST_FILE).exists() == row.restarts
+    aesmd.codes = {}
+    assert backend.self_test() == aesmd.provider.identity()
+    assert not aesmd.path.with_name(REQUEST_FILE).exists()
 
 
 async def test_while_one_call_runs_the_next_one_waits_in_aesmd(relaying, aesmd):

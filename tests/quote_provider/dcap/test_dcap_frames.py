@@ -1,4 +1,4 @@
-"""Frames between the helper and its child, the layouts of C's structures, and the names of errors."""
+"""Frames between the helper and its child, and the names of errors."""
 
 import pytest
 from hypothesis import given
@@ -17,8 +17,7 @@ from confcom.quote_provider.dcap.frames import (
     Loaded,
     Request,
 )
-from confcom.sgx.key_id import ATT_KEY_ID_COMPARED, ECDSA_P256_KEY_ID
-from confcom.sgx.report import QE_REPORT_INFO_SIZE, REPORT_SIZE, TARGET_INFO_SIZE
+from confcom.sgx.report import QE_REPORT_INFO_SIZE, REPORT_SIZE
 from testkit.raised import raises, require_style
 
 requests = st.builds(
@@ -28,12 +27,6 @@ requests = st.builds(
     st.binary(min_size=REPORT_SIZE, max_size=REPORT_SIZE),
     st.none() | st.binary(min_size=QE_REPORT_INFO_SIZE, max_size=QE_REPORT_INFO_SIZE),
 )
-
-
-def test_the_sizes_of_cs_structures():
-    """stub_dcap.c asserts the same, with the offsets, when it is compiled."""
-    assert (TARGET_INFO_SIZE, REPORT_SIZE, QE_REPORT_INFO_SIZE) == (512, 432, 960)
-    assert (ATT_KEY_ID_COMPARED, len(ECDSA_P256_KEY_ID.encode())) == (158, 256)
 
 
 @given(requests)

@@ -14,6 +14,7 @@ from confcom.sgx.quote import Quote
 from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from testkit.hardware_causes import CAUSES
 from testkit.raised import raises
 from testkit.stub_dcap import PROVIDER, build_libraries
 from testkit.type_3_quote import with_type_3
@@ -45,53 +46,23 @@ def test_a_quote_needs_no_call_before_it(dcap, platform, stub):
     assert stub.asked == [INIT, SIZE, QUOTE]
 
 
-ROWS = {
-    "QE3: no device": ((0xE016, 0xE016, 0xE016), (30, 30, 30)),
-    "QE3: no provision access": ((0xE035, 0xE035, 0xE035), (30, 30, 30)),
-    "QE3: no EPC": ((0xE012, 0xE012, 0xE012), (29, 29, 29)),
-    "QE3: no memory": ((0xE003, 0xE003, 0xE003), (21, 21, 21)),
-    "QE3: lost": ((0xE014, 0xE014, 0xE014), (46, 46, 46)),
-    "QE3: unexpected": ((0xE001, 0xE001, 0xE001), (1, 1, 1)),
-    "QE3: ecall crashed": ((0xE001, 0xE001, 0xE001), (1, 1, 1)),
-    "PCE: not loaded": ((0xE00D, 0xE00D, 0xE00F), (30, 30, 30)),
-    "PCE: no EPC": ((0xE012, 0xE012, 0xE00F), (29, 29, 29)),
-    "ID enclave: no provision access": ((0xE035, 0xE00F, 0xE00F), (30, 30, 30)),
-    "ID enclave: no EPC": ((0xE012, 0xE00F, 0xE00F), (29, 29, 29)),
-    "ID enclave: not loaded": ((0xE016, 0xE00F, 0xE00F), (30, 30, 30)),
-    "ID enclave: lost": ((0xE014, 0xE00F, 0xE00F), (46, 46, 46)),
-    "PCE: ecall failed": ((0xE00D, 0xE00F, 0xE00F), (30, 30, 30)),
-    "no /dev/sgx_enclave": ((0xE00D, 0xE00D, 0xE016), (30, 30, 30)),
-    "no /dev/sgx_provision": ((0xE00D, 0xE00D, 0xE035), (30, 30, 30)),
-    "EPC full (ENOMEM)": ((0xE00D, 0xE00D, 0xE003), (30, 30, 21)),
-    "PCCS: 404": ((0xE011, 0xE011, 0xE011), (44, 44, 44)),
-    "PCCS: not reached, or no qcnl.conf": ((0xE019, 0xE019, 0xE019), (12, 12, 12)),
-    "PCCS: 461": ((0xE047, 0xE047, 0xE047), (44, 44, 44)),
-    "PCCS: 462": ((0xE049, 0xE049, 0xE049), (44, 44, 44)),
-    "PCCS: 400, 401, 500": ((0xE044, 0xE044, 0xE044), (1, 1, 1)),
-    "PCCS: 503": ((0xE040, 0xE040, 0xE040), (12, 12, 12)),
-    "PCCS: untrusted CA": ((0xE065, 0xE065, 0xE065), (1, 1, 1)),
-    "certificate's TCB above the PCE's": ((0xE018, 0xE00F, 0xE00F), (50, 50, 50)),
-}
-"""By cause: what Intel's library was measured to answer to init, size and quote, and what clients get.
-
-Where size or quote want an init first (E00F), the provider makes it, and clients get its error."""
-
-
-@pytest.mark.parametrize(("codes", "expected"), ROWS.values(), ids=ROWS)
-def test_what_causes_what(dcap, stub, codes, expected):
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
+def test_what_causes_what(dcap, stub, cause):
+    """Where size or quote want an init first (E00F), the provider makes it, and clients get its error."""
     report = report_for(dcap)
     dcap.quote_size()
-    stub.codes = dict(zip(Call, codes, strict=True))
+    numbers = cause.dcap.numbers
+    stub.codes = dict(zip(Call, numbers, strict=True))
     answered = []
     for call in (lambda: dcap.quote(report, None), dcap.quote_size, dcap.identity):
         with pytest.raises(QuoteProviderError) as caught:
             call()
         assert not caught.value.lost
-        assert any(f"0x{code:04x} (SGX_QL_{Quote3Error(code).name})" in caught.value.what for code in codes)
+        assert any(f"0x{number:04x} (SGX_QL_{Quote3Error(number).name})" in caught.value.what for number in numbers)
         assert "sgx_ql_" in caught.value.what
-        assert caught.value.remedy
         answered.insert(0, caught.value.code)
-    assert tuple(answered) == expected
+    assert tuple(answered) == cause.dcap.clients
+    assert cause.dcap.advice in caught.value.remedy  # of an init, as the self-test tells it
     stub.codes = {}
     assert dcap.quote(report, None).quote
 
@@ -178,6 +149,29 @@ def test_without_the_provider_library_no_quote_is_given(make, tmp_path, caplog):
         dcap.quote(report_for(dcap), None)
     (warning,) = [record for record in caplog.records if "quote provider library is missing" in record.getMessage()]
     assert PROVIDER in warning.error
+
+
+def test_a_provider_library_that_does_not_initialise_counts_as_missing(make, stub):
+    """The child loads it, so that only the size of quotes and their type tell."""
+    dcap = make(environ=stub.environ | {"STUB_DCAP_PROVIDER_FAILS": "1"})
+    dcap.identity()
+    with raises("quote-without-pck-chain", QuoteProviderError):
+        dcap.quote_size()
+    with raises("quote-without-pck-chain", QuoteProviderError):
+        dcap.quote(report_for(dcap), None)
+
+
+def test_another_key_after_a_microcode_update_wants_another_report(dcap, stub, tmp_path):
+    """The key comes with a higher CPUSVN, in a new process; reports that were made before are refused."""
+    report = report_for(dcap)
+    dcap.quote_size()
+    stub.codes_once = {QUOTE: Quote3Error.ENCLAVE_LOST}
+    ours, changed = stub.provider, replace(stub.provider.identity(), pub_key_id=b"\x17" * 32)
+    ours.identity = lambda: changed
+    with raises("aesm-att-key-not-initialized", QuoteProviderError, "why", "remedy") as caught:
+        dcap.quote(report, None)
+    assert caught.value.code is Code.ATT_KEY_NOT_INITIALIZED
+    assert dcap.identity() == changed
 
 
 def test_a_quote_of_type_3_is_refused_whatever_its_size(dcap, stub, platform):

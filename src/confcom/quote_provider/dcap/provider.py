@@ -22,7 +22,7 @@ from confcom.quote_provider.dcap.child_process import ChildProcess
 from confcom.quote_provider.dcap.frames import MAX_QUOTE_SIZE, Call, Request
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.quote_checks import OTHER_KEY, WRONG_SIZE, QuoteChecker
-from confcom.sgx.quote import Quote
+from confcom.sgx.quote import REPORT_BODY
 from confcom.sgx.report import REPORT_BODY_SIZE, QeReportInfo, Report, ReportBody, TargetInfo
 
 _logger = logging.getLogger(__name__)
@@ -230,9 +230,10 @@ class DcapQuoteProvider:
         encoded = None if requested is None else requested.encode()
         answer = self._keeper.call(Request(Call.QUOTE, size, report.encode(), encoded), deadline)
         try:
-            self._checker.check(answer.quote, size=size, identity=identity)
-            if Quote.parse(answer.quote).body != report.body:
-                raise _malformed("the quote is of another report")
+            if not self._checker.passes(answer.quote, report.encoded_body, size=size, identity=identity):
+                self._checker.check(answer.quote, size=size, identity=identity)
+                if answer.quote[REPORT_BODY] != report.encoded_body:
+                    raise _malformed("the quote is of another report")
         except QuoteProviderError as error:
             self.rejected = error
             raise
