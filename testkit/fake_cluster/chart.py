@@ -6,9 +6,9 @@ tests/chart/test_fake_chart.py holds it against the real one.
 import hashlib
 import json
 
-from confcom.addon.model.chart_objects import POLICY_ANNOTATION
+from confcom.addon.model.chart_objects import HARDWARE_PLATFORM, PLATFORM_LABEL, POLICY_ANNOTATION
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.objects import HELPER_EPC, PROVISION, SYSTEM
+from testkit.fake_cluster.objects import AESMD, HELPER_EPC, PROVISION, SYSTEM
 
 HOOK = "helm.sh/hook"
 ROOT_MAKER = "confcom-simulated-root"
@@ -19,16 +19,18 @@ CORE, APPS, RBAC = "v1", "apps/v1", "rbac.authorization.k8s.io/v1"
 ADMISSION = "admissionregistration.k8s.io/v1"
 REFUSAL = """Error: execution error at (confcom/templates/checks.yaml:1:1):
 
-confcom: nothing was changed, because simulated.enabled is false, and quoteHelper.enabled is true.
-  why: this version makes quotes with a simulated platform only, and simulation is never enabled by default.
-  do:  for quotes that prove nothing about hardware (development, CI), add
-         --set simulated.enabled=true
-       for the device plugin alone, on nodes with SGX hardware, add
+confcom: nothing was changed, because quoteHelper.aesmd.image.repository is empty.
+  why: quotes of SGX hardware are made by Intel's aesmd, of which there is no image that confcom could name.
+  do:  build one (docs/how-to/build-images.md), and add
+         --set quoteHelper.aesmd.image.repository=NAME
+       for the device plugin alone, add
          --set quoteHelper.enabled=false
+       for quotes that prove nothing about hardware (development, CI), add
+         --set simulated.enabled=true
 
-  code: simulation-not-consented
+  code: aesmd-image-missing
 """
-"""As the chart words it."""
+"""About as the chart words it."""
 FROM_ANYWHERE = """Error: execution error at (confcom/templates/checks.yaml:1:1):
 
 confcom: nothing was changed, because neither a registry nor a digest is given for {names}.
@@ -47,20 +49,25 @@ def default_chart(values):
     """All manifests, in helm's order; hooks are the last ones, and annotated so."""
     simulated, helper = values.get("simulated", {}), values.get("quoteHelper", {})
     simulates, quotes = simulated.get("enabled"), helper.get("enabled", True)
-    if quotes and not simulates:
+    beside = simulates and simulated.get("besideHardware")
+    quotes_hardware = quotes and (beside or not simulates)
+    if quotes_hardware and not helper.get("aesmd", {}).get("image", {}).get("repository"):
         raise ValueError(REFUSAL)
     _refuse_images_from_anywhere(values, list(REPOSITORIES) if quotes else ["devicePlugin"])
-    beside = simulates and simulated.get("besideHardware")
     suffix = "-simulated" if beside else ""
     rendered = [_of("NetworkPolicy", "networking.k8s.io/v1")] if _enabled(values, "networkPolicy") else []
     rendered.append(_account("device-plugin"))
     if quotes:
         rendered.append(_account("quote-helper"))
+    if quotes_hardware:
+        rendered += [_of("ConfigMap", CORE, f"confcom-{name}") for name in _config_maps(helper)]
     daemons = [_plugin(values, suffix)] if simulates else []
     if beside or not simulates:
         daemons.append(_plugin(values, "", make.HARDWARE, ()))
-    if quotes:
+    if quotes and simulates:
         daemons.append(_helper(values, suffix))
+    if quotes_hardware:
+        daemons.append(_hardware_helper(values))
     monitored = _enabled(values, "serviceMonitor")
     if monitored:
         by_platform = sorted(daemons, key=lambda one: not one["metadata"]["name"].endswith("-simulated"))
@@ -140,6 +147,26 @@ def _helper(values, suffix):
     return _installed(
         make.daemon_set(f"quote-helper{suffix}", image=image, limits=resources, volumes=volumes, initContainers=first)
     )
+
+
+def _config_maps(helper):
+    return ["collateral", *(["expected-root"] if helper.get("expectedRoot") else [])]
+
+
+def _hardware_helper(values):
+    helper, image = values.get("quoteHelper", {}), _image(values, "quoteHelper")
+    args = [f"--provider={helper.get('provider', 'aesmd')}"]
+    if helper.get("expectedRoot"):
+        args.append("--expected-root=/etc/confcom/expected-root/root.pem")
+    limits = {PROVISION: 1, HELPER_EPC: helper.get("epcMiB", 3)}
+    repository = helper["aesmd"]["image"]["repository"]
+    sidecar = {"name": AESMD, "image": repository, "restartPolicy": "Always", "resources": {"limits": limits}}
+    more = {"initContainers": [{"name": "aesmd-directory", "image": image}, sidecar]}
+    if group := helper.get("sgxPrvGroup"):
+        more["securityContext"] = {"supplementalGroups": [group]}
+    made = make.daemon_set("quote-helper", make.HARDWARE, args=args, image=image, **more)
+    made["spec"]["template"]["metadata"]["labels"][PLATFORM_LABEL] = HARDWARE_PLATFORM
+    return _installed(made)
 
 
 def _installed(daemon):

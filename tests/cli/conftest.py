@@ -91,6 +91,18 @@ def enabled(confcom, cluster):
     return cluster
 
 
+AESMD = ("--set", "quoteHelper.aesmd.image.repository=aesmd")
+"""What names an image with Intel's aesmd, without which hardware nodes have no quote helper."""
+
+
+@pytest.fixture
+def on_hardware(confcom, cluster):
+    """One node with SGX hardware, whose quote helper relays to aesmd."""
+    cluster.objects = [one for one in cluster.objects if one["kind"] != "Node"] + [make.node("m", make.HARDWARE)]
+    confcom.ok("enable", *AESMD)
+    return cluster
+
+
 @pytest.fixture
 def asked(enabled, monkeypatch):
     """Has `disable` ask a person, since there is a workload; this answers."""
