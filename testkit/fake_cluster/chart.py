@@ -42,6 +42,8 @@ confcom: nothing was changed, because neither a registry nor a digest is given f
 
   code: images-from-anywhere
 """
+WITH_AESMD = ("--set", "quoteHelper.aesmd.image.repository=aesmd")
+"""Options of `confcom enable` that name an image with Intel's aesmd, without which hardware has no quote helper."""
 REPOSITORIES = {"devicePlugin": "confcom/device-plugin", "quoteHelper": "confcom/quote-helper"}
 
 
@@ -50,9 +52,10 @@ def default_chart(values):
     simulated, helper = values.get("simulated", {}), values.get("quoteHelper", {})
     simulates, quotes = simulated.get("enabled"), helper.get("enabled", True)
     beside = simulates and simulated.get("besideHardware")
-    quotes_hardware = quotes and (beside or not simulates)
-    if quotes_hardware and not helper.get("aesmd", {}).get("image", {}).get("repository"):
+    has_aesmd = helper.get("aesmd", {}).get("image", {}).get("repository")
+    if quotes and not simulates and not has_aesmd:
         raise ValueError(REFUSAL)
+    quotes_hardware = quotes and has_aesmd and (beside or not simulates)
     _refuse_images_from_anywhere(values, list(REPOSITORIES) if quotes else ["devicePlugin"])
     suffix = "-simulated" if beside else ""
     rendered = [_of("NetworkPolicy", "networking.k8s.io/v1")] if _enabled(values, "networkPolicy") else []
@@ -63,7 +66,8 @@ def default_chart(values):
         rendered += [_of("ConfigMap", CORE, f"confcom-{name}") for name in _config_maps(helper)]
     daemons = [_plugin(values, suffix)] if simulates else []
     if beside or not simulates:
-        daemons.append(_plugin(values, "", make.HARDWARE, ()))
+        aside = helper.get("epcMiB", 3) if quotes_hardware else 0
+        daemons.append(_plugin(values, "", make.HARDWARE, (f"--helper-epc-mib={aside}",)))
     if quotes and simulates:
         daemons.append(_helper(values, suffix))
     if quotes_hardware:

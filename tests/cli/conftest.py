@@ -7,6 +7,7 @@ import pytest
 from confcom.errors import ExitCode
 from testkit.cli_output import findings_of, run_confcom
 from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.chart import WITH_AESMD
 from testkit.fake_cluster.cluster import FakeCluster
 from testkit.fake_cluster.objects import SYSTEM
 
@@ -91,15 +92,11 @@ def enabled(confcom, cluster):
     return cluster
 
 
-AESMD = ("--set", "quoteHelper.aesmd.image.repository=aesmd")
-"""What names an image with Intel's aesmd, without which hardware nodes have no quote helper."""
-
-
 @pytest.fixture
 def on_hardware(confcom, cluster):
     """One node with SGX hardware, whose quote helper relays to aesmd."""
     cluster.objects = [one for one in cluster.objects if one["kind"] != "Node"] + [make.node("m", make.HARDWARE)]
-    confcom.ok("enable", *AESMD)
+    confcom.ok("enable", *WITH_AESMD)
     return cluster
 
 
