@@ -110,6 +110,8 @@ class Kubectl:
             return 0, "\n".join(json.dumps(one) for one in answers), ""
         if flags.get("dry-run") == "server":
             return (1, "", self.pod_refusal) if self.pod_refusal else (0, "x", "")
+        if f"create {plural_of(given)}" in self.denied:
+            return forbidden(f'{plural_of(given)} is forbidden: User "eve" cannot create resource')
         self.objects.append(given)
         return 0, "created", ""
 
@@ -168,6 +170,9 @@ class Kubectl:
 
     def _kubectl_delete(self, words, flags, stdin):
         kind, *names = words
+        plural = f"{kind.partition('.')[0].lower()}s"
+        if f"delete {plural}" in self.denied:
+            return forbidden(f'{plural} is forbidden: User "eve" cannot delete resource')
         self.remove({(kind.partition(".")[0], name) for name in names})
         return 0, "deleted", ""
 
