@@ -51,8 +51,8 @@ def labels(component, instance="confcom"):
 
 
 def daemon_set(component, selector=SIMULATED, *, args=("--simulated",), namespace=SYSTEM, image="", limits=(), **more):
-    container = {"name": component, "image": image or f"confcom/{component}:0.1.0", "args": list(args)}
-    container["resources"] = {"limits": dict(limits)}
+    container = {"name": component.removesuffix("-simulated"), "image": image or f"confcom/{component}:0.1.0"}
+    container |= {"args": list(args), "resources": {"limits": dict(limits)}}
     pod = {"nodeSelector": dict(selector), "containers": [container]} | more
     metadata = {"name": f"confcom-{component}", "namespace": namespace, "labels": labels(component), "generation": 1}
     spec = {"template": {"metadata": {"labels": labels(component)}, "spec": pod}}

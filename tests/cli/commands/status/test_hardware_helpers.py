@@ -39,7 +39,7 @@ def test_a_test_root_is_told(confcom, on_hardware):
 
 
 def test_an_experimental_provider_is_told(confcom, on_hardware):
-    confcom.ok("update", "--set", "quoteHelper.provider=dcap")
+    confcom.ok("update", "--set", "quoteHelper.provider=dcap", "--set", "quoteHelper.dcap.image.repository=dcap")
     document = confcom.document("status")
     assert document["hardware_quote_helpers"][0]["provider"] == "dcap"
     assert "provider-experimental" in [note["code"] for note in document["notes"]]
@@ -145,7 +145,7 @@ def test_a_sidecar_that_fails_before_the_helper_has_started(confcom, on_hardware
 
 def test_the_provision_device_is_the_sidecars(confcom, on_hardware):
     helper = on_hardware.daemon("quote-helper")
-    assert helper["spec"]["initContainers"][1]["resources"]["limits"] == {PROVISION: 1, HELPER_EPC: 3}
+    assert helper["spec"]["initContainers"][1]["resources"]["limits"] == {PROVISION: "1", HELPER_EPC: "3"}
     assert confcom.document("status")["nodes"][0]["provision_device"] == "yes"
     helper["status"] = make.sidecar(make.waiting("PodInitializing"))
     assert confcom.unwell()["nodes"][0]["provision_device"] == "yes"  # the sidecar runs already
