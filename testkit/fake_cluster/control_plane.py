@@ -67,6 +67,7 @@ class ControlPlane:
                     limits=container["resources"]["limits"],
                     status=status or make.waiting("ContainerCreating"),
                 )
+                made["spec"]["initContainers"] = template["spec"].get("initContainers", [])
                 self.objects.append(made)
             elif container["image"] not in self.broken_images:
                 new[0]["status"] = make.running(new[0]["status"])

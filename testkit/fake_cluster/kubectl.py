@@ -70,9 +70,19 @@ class Kubectl:
         if "get pods/proxy" in self.denied:
             return forbidden('pods is forbidden: User "eve" cannot get resource "pods/proxy"')
         pod = path.split("/pods/")[1].partition(":")[0]
+        if path.endswith("/proxy/inventory"):
+            return self._inventory(pod)
         if pod not in self.roots:
             return 1, "", "Error from server (ServiceUnavailable): the server is currently unable to handle the request"
         return 0, f'a 1\nconfcom_quote_helper_simulated_root_info{{sha256="{self.roots[pod]}"}} 1.0\nb 2\n', ""
+
+    def _inventory(self, pod):
+        (found,) = self.find("Pod", pod)
+        device = self.provision_devices.get(found["spec"]["nodeName"])
+        if device is None:
+            return 1, "", "Error from server (ServiceUnavailable): the server is currently unable to handle the request"
+        node = {"device": "provision", "path": "/dev/sgx_provision"} | device
+        return 0, json.dumps({"version": 1, "devices": {"nodes": [{"device": "enclave", "path": None}, node]}}), ""
 
     def _read(self, asked):
         """With managed fields. Of several objects, kubectl prints none if one of them is refused."""
@@ -100,6 +110,8 @@ class Kubectl:
             return 0, "\n".join(json.dumps(one) for one in answers), ""
         if flags.get("dry-run") == "server":
             return (1, "", self.pod_refusal) if self.pod_refusal else (0, "x", "")
+        if f"create {plural_of(given)}" in self.denied:
+            return forbidden(f'{plural_of(given)} is forbidden: User "eve" cannot create resource')
         self.objects.append(given)
         return 0, "created", ""
 
@@ -158,6 +170,9 @@ class Kubectl:
 
     def _kubectl_delete(self, words, flags, stdin):
         kind, *names = words
+        plural = f"{kind.partition('.')[0].lower()}s"
+        if f"delete {plural}" in self.denied:
+            return forbidden(f'{plural} is forbidden: User "eve" cannot delete resource')
         self.remove({(kind.partition(".")[0], name) for name in names})
         return 0, "deleted", ""
 

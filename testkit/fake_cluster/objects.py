@@ -7,6 +7,8 @@ HELPER_EPC = "confcom.internal/quote_helper_epc_mem_in_MiB"
 SIMULATED = {"confcom.internal/simulated-sgx": "true"}
 HARDWARE = {"feature.node.kubernetes.io/cpu-security.sgx.enabled": "true"}
 SYSTEM = "confcom-system"
+AESMD = "aesmd"
+"""The sidecar of hardware quote helpers."""
 
 
 def name_of(one):
@@ -77,6 +79,12 @@ def running(status=None):
         "conditions": [{"type": "Ready", "status": "True"}],
         "containerStatuses": [{"state": {"running": {"startedAt": started}}, "restartCount": 0}],
     }
+
+
+def sidecar(status, **one):
+    """The status of a pod with this status of its sidecar added."""
+    added = {"name": AESMD, "restartCount": 0, "state": {"running": {"startedAt": STARTED}}} | one
+    return status | {"initContainerStatuses": [added]}
 
 
 def not_ready(container="main"):

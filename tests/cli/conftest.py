@@ -7,6 +7,7 @@ import pytest
 from confcom.errors import ExitCode
 from testkit.cli_output import findings_of, run_confcom
 from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.chart import WITH_AESMD
 from testkit.fake_cluster.cluster import FakeCluster
 from testkit.fake_cluster.objects import SYSTEM
 
@@ -88,6 +89,14 @@ def confcom(cluster):
 @pytest.fixture
 def enabled(confcom, cluster):
     confcom.ok("enable", "--simulated")
+    return cluster
+
+
+@pytest.fixture
+def on_hardware(confcom, cluster):
+    """One node with SGX hardware, whose quote helper relays to aesmd."""
+    cluster.objects = [one for one in cluster.objects if one["kind"] != "Node"] + [make.node("m", make.HARDWARE)]
+    confcom.ok("enable", *WITH_AESMD)
     return cluster
 
 

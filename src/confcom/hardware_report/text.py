@@ -5,28 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from confcom.errors import printable
+from confcom.hardware_report.document import Document
 from confcom.hardware_report.meanings import REDACTED, SECTIONS
 from confcom.hardware_report.redaction import Value
 from confcom.hardware_report.report import HardwareReport
 
+HEADER = f"SGX hardware report. Left out of it: {REDACTED}."
+
 
 def report_lines(report: HardwareReport) -> Iterator[str]:
-    """Yield the lines of a report; findings are the last part."""
-    yield f"SGX hardware report. Left out of it: {REDACTED}."
-    for section in report.sections:
-        if not section.values:
+    """Yield the lines of a report."""
+    yield HEADER
+    yield from document_lines(report.to_json())
+
+
+def document_lines(document: Document) -> Iterator[str]:
+    """Yield the lines of a report's JSON, which may be that of another version; findings are the last part."""
+    for key, fields in document["sections"].items():
+        if not fields:
             continue
-        described = SECTIONS[section.key]
         yield ""
-        yield described.title
-        for key, value in section.values.items():
-            yield from _field(key, value, described.fields[key])
+        yield SECTIONS[key].title if key in SECTIONS else printable(key)
+        for name, field in fields.items():
+            yield from _field(printable(name), field["value"], printable(field["meaning"]))
     yield ""
-    yield f"Findings: {len(report.findings) or 'none'}"
-    for key, finding in report.findings:
-        yield f"  {finding.code} ({key}): {printable(finding.what)}"
-        if finding.do:
-            yield f"    do: {printable(finding.do)}"
+    findings = document["findings"]
+    yield f"Findings: {len(findings) or 'none'}"
+    for finding in findings:
+        yield f"  {printable(finding['code'])} ({printable(finding['section'])}): {printable(finding['what'])}"
+        if finding["do"]:
+            yield f"    do: {printable(finding['do'])}"
 
 
 def _field(key: str, value: Value, meaning: str) -> Iterator[str]:

@@ -147,6 +147,11 @@ def resource_names(pod: KubernetesObject) -> Iterator[str]:
             yield from (name for name in asked if amount(text(asked, name)))
 
 
+def container_statuses(pod: KubernetesObject) -> list[KubernetesObject]:
+    """Return the statuses of a pod's init containers, sidecars among them, and of its containers."""
+    return [*listing(pod, "status", "initContainerStatuses"), *listing(pod, "status", "containerStatuses")]
+
+
 def _limit(container: KubernetesObject, resource: str) -> int:
     return amount(
         text(container, "resources", "limits", resource) or text(container, "resources", "requests", resource)

@@ -34,6 +34,13 @@ LOG_SECONDS = 5.0
 """Timeout for a pod's log: it comes through the node's kubelet, and a silent kubelet would delay everything else."""
 MAX_LOG_BYTES = 4 * MIB
 """Limit for a pod's log or metrics. 2,000 lines of a daemon's log are 600 KB; metrics are 1 KB per pod of a node."""
+MOST_ASKED = 100
+"""Maximum number of daemons that are asked in one read, each with its own kubectl: helpers that are older than the
+published root, or device plugins."""
+ASKED_AT_ONCE = 8
+"""Concurrent kubectls: each takes a tenth of a second of CPU, and otherwise waits for the API server."""
+PROBES_PORT = 8080
+"""The port of the daemons' probes, metrics and inventory, as in the chart."""
 _AS_JSON = ("--output=json", "--ignore-not-found")
 
 
@@ -118,11 +125,13 @@ class KubeApi:
 
     def pod_metrics(self, pod: str, port: int) -> str:
         """Return the /metrics of a pod of the add-on's namespace, through the API server's proxy."""
-        namespace, name = (quote(one, safe="") for one in (self.cluster.namespace, pod))
-        path = f"/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics"
-        flags, failure = [f"--raw={path}"], f"the metrics of {pod} cannot be read"
-        done = self._run(failure, "get", *flags, timeout=LOG_SECONDS, most=MAX_LOG_BYTES)
+        done = self._proxied(f"the metrics of {pod} cannot be read", pod, port, "metrics")
         return done.stdout.decode("utf-8", errors="replace")
+
+    def pod_inventory(self, pod: str, port: int) -> KubernetesObject:
+        """Return the /inventory of a device plugin's pod, through the API server's proxy."""
+        failure = f"the inventory of {pod} cannot be read"
+        return read_objects(self._proxied(failure, pod, port, "inventory"), failure, Form.OBJECT)[0]
 
     def review(self, objects: Sequence[KubernetesObject]) -> tuple[KubernetesObject, ...]:
         """Create several reviews in one call, such as SelfSubjectAccessReviews; return the answers in that order."""
@@ -223,6 +232,11 @@ class KubeApi:
         except ClusterAccessError:
             return ""
         return "" if done.returncode else done.stdout.decode("utf-8", errors="replace")
+
+    def _proxied(self, failure: str, pod: str, port: int, page: str) -> CompletedProcess[bytes]:
+        namespace, name = (quote(one, safe="") for one in (self.cluster.namespace, pod))
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/{page}"
+        return self._run(failure, "get", f"--raw={path}", timeout=LOG_SECONDS, most=MAX_LOG_BYTES)
 
     def _find(self, failure: str, *flags: str, operands: Sequence[str]) -> KubernetesObject | None:
         found = read_objects(self._run(failure, "get", *flags, *_AS_JSON, operands=operands), failure, Form.RESOURCE)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from confcom.addon.cluster.helm import RELEASE, BusyError, Helm, Rendering, Values
-from confcom.addon.cluster.kubectl import KubeApi
+from confcom.addon.cluster.kubectl import ASKED_AT_ONCE, MOST_ASKED, PROBES_PORT, KubeApi
 from confcom.addon.model.chart_objects import Plan
 from confcom.addon.model.node_selection import with_label
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.preflight.admission import ProbeAnswer, pod_probe
 from confcom.addon.preflight.findings import Outcome
+from confcom.addon.preflight.hardware_quotes import (
+    DevicesSeen,
+    ProvisionDevice,
+    hardware_helpers,
+    provision_device,
+)
 from confcom.addon.preflight.permissions import (
     CLEANING,
     USUAL_HOOK_KINDS,
@@ -32,7 +39,16 @@ from confcom.addon.preflight.versions import check_helm, is_helm_3
 from confcom.addon.release.revision_history import Revision
 from confcom.addon.release.running_change import busy
 from confcom.errors import ConfcomError
-from confcom.kubernetes.objects import KubernetesObject, labels_of, name_of
+from confcom.kubernetes.objects import (
+    KubernetesObject,
+    condition,
+    labels_of,
+    name_of,
+    namespace_of,
+    node_of,
+    owner_of,
+    text,
+)
 
 T = TypeVar("T")
 
@@ -97,6 +113,7 @@ def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], 
         denied=lacking,
         answers=_answers(api, plan, namespace, lacking) if isinstance(plan, Plan) else None,
     )
+    found = dataclasses.replace(found, devices=_devices(api, plan, found.daemon_sets))
     found = _with_nodes(found, _try(lambda: api.list_objects("nodes")), request.simulated_nodes)
     return PreflightContext(
         found,
@@ -104,6 +121,38 @@ def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], 
         values,
         None if isinstance(rendering, ConfcomError) else rendering,
     )
+
+
+def _devices(
+    api: KubeApi, plan: Plan | ConfcomError, daemon_sets: Sequence[KubernetesObject] | ConfcomError | None
+) -> DevicesSeen | None:
+    """Ask the running device plugins of hardware nodes for the provision device, if quote helpers are to use it."""
+    if not isinstance(plan, Plan) or not isinstance(daemon_sets, Sequence) or not hardware_helpers(plan.daemon_sets):
+        return None
+    here = [one for one in daemon_sets if namespace_of(one) == api.cluster.namespace]
+    owners = {name_of(one) for one in Plan(tuple(here)).plugins(simulated=False)}
+    if not owners:
+        return None
+    pods = _try(lambda: api.list_objects("pods", api.cluster.namespace_flag))
+    if isinstance(pods, ConfcomError):
+        return None  # the check of the permissions tells it
+    ready = [one for one in pods if text(owner_of(one), "name") in owners and _is_ready(one)]
+    by_node = {node_of(one): name_of(one) for one in ready}
+    asked = dict(sorted(by_node.items())[:MOST_ASKED])
+    devices: dict[str, ProvisionDevice] = {}
+    unread = dict.fromkeys(by_node.keys() - asked, f"only {MOST_ASKED} were asked")
+    with futures.ThreadPoolExecutor(max_workers=ASKED_AT_ONCE) as pool:
+        answers = pool.map(lambda pod: _try(lambda: api.pod_inventory(pod, PROBES_PORT)), asked.values())
+        for node, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, ConfcomError):
+                unread[node] = answer.why or answer.what
+            elif device := provision_device(answer):
+                devices[node] = device
+    return DevicesSeen(devices, unread)
+
+
+def _is_ready(pod: KubernetesObject) -> bool:
+    return condition(pod, "Ready").get("status") == "True" and not text(pod, "metadata", "deletionTimestamp")
 
 
 def _with_nodes(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from concurrent import futures
 
 from confcom.addon.cluster.installed_release import read_live, told
-from confcom.addon.cluster.kubectl import KubeApi
+from confcom.addon.cluster.kubectl import ASKED_AT_ONCE, MOST_ASKED, PROBES_PORT, KubeApi
 from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError
 from confcom.addon.daemons.daemon_log import own_reason
 from confcom.addon.daemons.daemon_pods import pods_needing_logs
@@ -25,13 +25,6 @@ MOST_LOGS = 8
 """How many logs are read for one snapshot, each by its own kubectl: many failing pods fail for the same reason."""
 MOST_CONTROLLERS = 50
 """Maximum number of controllers in one call: kubectl sends one request to the API server for each."""
-MOST_ASKED = 100
-"""Maximum number of helpers in one read, each with its own kubectl. Only helpers that are older than the published root
-are asked."""
-ASKED_AT_ONCE = 8
-"""Concurrent kubectls: each takes a tenth of a second of CPU, and otherwise waits for the API server."""
-METRICS_PORT = 8080
-"""The port of the helpers' probes and metrics, as in the chart."""
 POLICIES = ",".join(
     f"{kind}.admissionregistration.k8s.io" for kind in ("validatingadmissionpolicy", "validatingadmissionpolicybinding")
 )
@@ -130,7 +123,7 @@ def look_at_root(
 def _ask(api: KubeApi, pod: str) -> tuple[str, str]:
     """Return the fingerprint of the root that a helper uses, and why it is unknown; one of the two is empty."""
     try:
-        fingerprint = root_of(api.pod_metrics(pod, METRICS_PORT))
+        fingerprint = root_of(api.pod_metrics(pod, PROBES_PORT))
     except ClusterAccessError as error:
         return "", error.why or error.what
     return fingerprint, "" if fingerprint else "its metrics contain no root"

@@ -10,11 +10,13 @@ from enum import StrEnum
 from confcom.addon.daemons.daemon_events import joined, last_warning
 from confcom.addon.daemons.daemon_log import Reason, own_reason
 from confcom.addon.daemons.oom_kill import memory_kill
-from confcom.addon.model.chart_objects import Component, component_of
+from confcom.addon.daemons.sidecar import sidecar_failure
+from confcom.addon.model.chart_objects import AESMD, Component, component_of
 from confcom.errors import printable
 from confcom.kubernetes.objects import (
     KubernetesObject,
     condition,
+    container_statuses,
     labels_of,
     listing,
     mapping,
@@ -80,7 +82,7 @@ class DaemonPod:
     reason: str
     """Why it is not ready; empty if it is."""
     reason_code: str
-    """The code that the daemon logged with the reason; empty if the reason is not from its log."""
+    """The code that the daemon logged with the reason, or that of the sidecar's failure; empty: there is none."""
     version: str
     """Its image's tag, or the first digits of its digest."""
     image: str
@@ -95,6 +97,7 @@ class DaemonPod:
             "pod": self.name,
             "state": self.state,
             "reason": self.reason,
+            "reason_code": self.reason_code,
             "version": self.version,
             "image": self.image,
         }
@@ -183,7 +186,7 @@ def _state(pod: KubernetesObject) -> PodState:
         return PodState.WAITING
     if any(
         text(one, "state", "waiting", "reason") in _FAILURE_REASONS or number(one, "restartCount") >= _MANY_RESTARTS
-        for one in _containers(pod)
+        for one in container_statuses(pod)
     ):
         return PodState.FAILING
     running = [one for one in listing(pod, "status", "containerStatuses") if mapping(one, "state", "running")]
@@ -195,10 +198,6 @@ def _has_run(pod: KubernetesObject) -> bool:
         mapping(one, "state", "running") or mapping(one, "lastState", "terminated")
         for one in listing(pod, "status", "containerStatuses")
     )
-
-
-def _containers(pod: KubernetesObject) -> list[KubernetesObject]:
-    return [*listing(pod, "status", "initContainerStatuses"), *listing(pod, "status", "containerStatuses")]
 
 
 def _reasons(
@@ -213,10 +212,13 @@ def _reasons(
         scheduled = condition(pod, "PodScheduled")
         yield Reason(joined(text(scheduled, "reason"), text(scheduled, "message")))
     logged = said.get(name_of(pod), Reason())
+    sidecar = sidecar_failure(pod)
+    if sidecar.text:
+        yield sidecar
     yield from _container_reasons(pod, logged)
     if logged.text:
         yield Reason(f"its log: {logged.text}", logged.code)
-    yield from map(Reason, filter(None, (memory_kill(pod, one) for one in _containers(pod))))
+    yield from map(Reason, filter(None, (memory_kill(pod, one) for one in container_statuses(pod))))
     warning = last_warning(name_of(pod), events)
     if warning:
         yield Reason(warning)
@@ -227,7 +229,9 @@ def _reasons(
 
 def _container_reasons(pod: KubernetesObject, logged: Reason) -> Iterator[Reason]:
     """Yield why containers that do not run have ended or are waiting."""
-    for one in _containers(pod):
+    for one in container_statuses(pod):
+        if text(one, "name") == AESMD:
+            continue  # its log is not ours: `sidecar_failure` tells what it may say
         waiting = text(one, "state", "waiting", "reason")
         if not mapping(one, "state", "running") and (killed := memory_kill(pod, one)):
             yield Reason(killed)

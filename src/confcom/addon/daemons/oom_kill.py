@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from confcom.addon.model.chart_objects import Component, component_of
+from confcom.addon.model.chart_objects import AESMD, Component, component_of
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, number, quantity, text
 
 OOM_KILLED = "OOMKilled"
@@ -32,7 +32,8 @@ def memory_kill(pod: KubernetesObject, container: KubernetesObject) -> str:
     component = component_of(pod)
     if not limit or component is None:
         return told
-    value = f"{_VALUES[component]}.resources.limits.memory"
+    part = f".{AESMD}" if text(container, "name") == AESMD else ""
+    value = f"{_VALUES[component]}{part}.resources.limits.memory"
     return f"{told}: `confcom update --set {value}={_doubled(limit)}` doubles the limit"
 
 

@@ -9,9 +9,24 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from confcom.addon.model.chart_objects import Component, component_of, pod_spec_of
+from confcom.addon.model.chart_objects import (
+    HARDWARE_PLATFORM,
+    PLATFORM_LABEL,
+    Component,
+    component_of,
+    pod_spec_of,
+)
 from confcom.addon.model.problems import Problem
-from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, namespace_of, node_of, text
+from confcom.kubernetes.objects import (
+    KubernetesObject,
+    labels_of,
+    listing,
+    mapping,
+    name_of,
+    namespace_of,
+    node_of,
+    text,
+)
 from confcom.simulated_root.record import RECORD_NAME, SECRET_NAME, RootRecord
 
 FOLLOW_MINUTES = 5
@@ -60,7 +75,7 @@ def follows_root(daemon: KubernetesObject) -> bool:
 
 
 def older_helpers(pods: Iterable[KubernetesObject], record: RootRecord, namespace: str) -> tuple[KubernetesObject, ...]:
-    """Return the running quote helpers that started before the root was published.
+    """Return the running simulated quote helpers that started before the root was published.
 
     Args:
         pods: pods of any kind.
@@ -71,6 +86,7 @@ def older_helpers(pods: Iterable[KubernetesObject], record: RootRecord, namespac
         pod
         for pod in pods
         if component_of(pod) is Component.QUOTE_HELPER
+        and labels_of(pod).get(PLATFORM_LABEL) != HARDWARE_PLATFORM
         and namespace_of(pod) == namespace
         and not text(pod, "metadata", "deletionTimestamp")
         and any(

@@ -13,6 +13,11 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 NAME_LABEL = "app.kubernetes.io/name"
 HOOK_ANNOTATION = "helm.sh/hook"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
+PLATFORM_LABEL = "confcom.internal/platform"
+"""On the daemons and their pods: `hardware` or `simulated`. Early charts have it only on device plugins."""
+HARDWARE_PLATFORM = "hardware"
+AESMD = "aesmd"
+"""The container with Intel's aesmd in a hardware quote helper's pods: a sidecar, among the init containers."""
 POLICY_ANNOTATION = "confcom.internal/admission-policy"
 """On a device plugin's DaemonSet: the name of the admission policy that is installed with it, and of its binding."""
 ADD_ON = "confcom"
@@ -89,6 +94,16 @@ def pod_spec_of(workload: KubernetesObject) -> KubernetesObject:
 def simulates(daemon: KubernetesObject) -> bool:
     """Return whether a daemon's pods run on a simulated platform."""
     return any("--simulated" in _words(one.get("args")) for one in listing(pod_spec_of(daemon), "containers"))
+
+
+def flag_of(daemon: KubernetesObject, flag: str) -> str:
+    """Return the value of a flag (`--flag=value`) of a daemon's containers; empty if none has it."""
+    for one in listing(pod_spec_of(daemon), "containers"):
+        for word in _words(one.get("args")):
+            name, _, value = str(word).partition("=")
+            if name == flag:
+                return value
+    return ""
 
 
 def component_of(thing: KubernetesObject) -> Component | None:

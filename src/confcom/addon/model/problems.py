@@ -29,6 +29,8 @@ class Problem:
     """Empty for the whole cluster."""
     code: str = field(kw_only=True)
     """Names the cause, for programs."""
+    reason_code: str = field(default="", kw_only=True)
+    """Names why a daemon is not ready, as far as it is known."""
 
     def __str__(self) -> str:
         """Return the text as in `problems` of `--output json`."""
@@ -36,7 +38,7 @@ class Problem:
 
     def to_json(self) -> dict[str, str]:
         """Return the object for `--output json`."""
-        return {"code": self.code, "problem": self.text, "node": self.node}
+        return {"code": self.code, "reason_code": self.reason_code, "problem": self.text, "node": self.node}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class ProblemGroup:
     """A group of similar problems."""
 
     code: str
+    reason_code: str
     text: str
     """The text of the first one."""
     nodes: tuple[str, ...]
@@ -65,7 +68,13 @@ class ProblemGroup:
 
     def to_json(self) -> dict[str, object]:
         """Return the object for `--output json`."""
-        return {"code": self.code, "problem": self.text, "count": self.count, "nodes": list(self.nodes)}
+        return {
+            "code": self.code,
+            "reason_code": self.reason_code,
+            "problem": self.text,
+            "count": self.count,
+            "nodes": list(self.nodes),
+        }
 
 
 def shown(names: Sequence[str]) -> str:
@@ -79,14 +88,19 @@ def masked_text(text: str, names: Collection[str]) -> str:
     return _NAME.sub(lambda found: "*" if found[0] in names else found[0], _PASSING.sub("*", text))
 
 
+def _key(one: Problem, names: Collection[str]) -> tuple[str, str, str]:
+    return one.code, one.reason_code, masked_text(one.text, names)
+
+
 def grouped(problems: Iterable[Problem], names: Collection[str]) -> tuple[ProblemGroup, ...]:
     """Group similar problems; cluster-wide ones come first, then the most frequent ones."""
     found: dict[object, list[Problem]] = {}
     for one in dict.fromkeys(problems):
-        found.setdefault((one.code, masked_text(one.text, names)) if one.node else one, []).append(one)
+        found.setdefault(_key(one, names) if one.node else one, []).append(one)
     groups = [
         ProblemGroup(
             code=alike[0].code,
+            reason_code=alike[0].reason_code,
             text=alike[0].text,
             nodes=tuple(dict.fromkeys(one.node for one in alike if one.node)),
             count=len(alike),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from confcom.addon.model.chart_objects import INSTANCE_LABEL, Plan, component_of
 from confcom.addon.preflight.admission import ProbeAnswer
 from confcom.addon.preflight.findings import Check, Finding, Outcome
+from confcom.addon.preflight.hardware_quotes import DevicesSeen, check_epc_set_aside, check_provision_group
 from confcom.addon.preflight.node_checks import check_nodes, check_simulation
 from confcom.addon.preflight.other_device_plugins import check_owners
 from confcom.addon.preflight.permissions import CLEANING, Permission, asking_helpers, probing
@@ -40,6 +41,8 @@ class Surroundings:
     """Of all namespaces."""
     answers: Mapping[str, ProbeAnswer] | None = None
     """By the DaemonSet's name: admission's answer to a pod of it; absent where no answer is needed."""
+    devices: DevicesSeen | None = None
+    """The provision devices of nodes with SGX hardware; None if nothing needs them, or no device plugin runs yet."""
     unknown_nodes: Sequence[str] = ()
     """Nodes that are to be labelled and do not exist."""
     unlabelled_nodes: Sequence[str] = ()
@@ -65,6 +68,8 @@ def judge(seen: Surroundings) -> tuple[Finding, ...]:
         ours = [one for one in theirs if _is_this(seen, one)]
         found += check_owners(seen.plan, seen.nodes, [one for one in theirs if one not in ours], installed=bool(ours))
         found += check_simulation(seen.plan, seen.nodes, ours)
+        found += check_epc_set_aside(seen.plan, seen.nodes, ours)
+        found += check_provision_group(seen.plan, seen.devices)
         found += check_nodes(seen.plan, seen.nodes, ours, unknown=seen.unknown_nodes, allow_none=seen.allow_no_nodes)
     done = {one.check for one in found}
     found += [

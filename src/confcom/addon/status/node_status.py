@@ -14,7 +14,17 @@ from confcom.addon.model.resources import SETS, allocatable, set_of
 from confcom.addon.model.sgx_nodes import SgxKind, sgx_kind
 from confcom.addon.status.socket_holders import suspects_of
 from confcom.addon.workloads.workloads import used
-from confcom.kubernetes.objects import KubernetesObject, amount, condition, listing, mapping, name_of, number, text
+from confcom.kubernetes.objects import (
+    KubernetesObject,
+    amount,
+    condition,
+    container_statuses,
+    mapping,
+    name_of,
+    number,
+    resource_names,
+    text,
+)
 
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
 """Node conditions under which the kubelet evicts pods, including our daemons."""
@@ -208,7 +218,11 @@ def _daemon_problems(
             if suspects:
                 yield Problem(f"the {component.words} {_state_text(pod)}: {suspects}{rest}", code="foreign-socket")
             else:
-                yield Problem(f"the {component.words} {_state_text(pod)}{rest}", code="daemon-not-ready")
+                yield Problem(
+                    f"the {component.words} {_state_text(pod)}{rest}",
+                    code="daemon-not-ready",
+                    reason_code=pod.reason_code,
+                )
 
 
 def _is_updating(daemon: KubernetesObject) -> bool:
@@ -217,7 +231,8 @@ def _is_updating(daemon: KubernetesObject) -> bool:
 
 
 def _state_text(pod: DaemonPod) -> str:
-    return f"{pod.name} is {pod.state}: {pod.reason}".removesuffix(": ")
+    code = f" (code: {pod.reason_code})" if pod.reason_code else ""
+    return f"{pod.name} is {pod.state}: {pod.reason}".removesuffix(": ") + code
 
 
 def _epc_problems(epc: EpcStatus, plugins: Iterable[DaemonPod]) -> Iterator[Problem]:
@@ -238,22 +253,17 @@ def _epc_problems(epc: EpcStatus, plugins: Iterable[DaemonPod]) -> Iterator[Prob
 def _provision(helpers: Sequence[DaemonPod], pods: Sequence[KubernetesObject]) -> Provision:
     """Return the provision state of the newest helper.
 
-    A helper that requests the device and has started has the device: the kubelet starts no container before its devices
-    are allocated. Pods that the kubelet rejected can be newer than the running one, and stay for minutes.
+    A helper that requests the device, by its own container or by that of aesmd, and has started has the device: the
+    kubelet starts no container before the devices of the pod are allocated. Pods that the kubelet rejected can be newer
+    than the running one, and stay for minutes.
     """
     if not helpers:
         return Provision.NO_HELPER
     newest = [one for one in helpers if one.state is not PodState.REJECTED][-1:] or helpers[-1:]
     pod = next(one for one in pods if text(one, "metadata", "uid") == newest[0].uid)
-    asks = any(
-        amount(text(container, "resources", "limits", names.provision))
-        for container in listing(pod, "spec", "containers")
-        for names in SETS
-    )
-    if not asks:
+    if not {names.provision for names in SETS}.intersection(resource_names(pod)):
         return Provision.NOT_REQUESTED
     started = any(
-        mapping(one, "state", "running") or mapping(one, "lastState", "terminated")
-        for one in listing(pod, "status", "containerStatuses")
+        mapping(one, "state", "running") or mapping(one, "lastState", "terminated") for one in container_statuses(pod)
     )
     return Provision.GRANTED if started else Provision.WAITING

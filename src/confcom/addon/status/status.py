@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from confcom.addon.daemons.daemon_events import last_warning, pods_not_created
 from confcom.addon.daemons.daemon_pods import daemon_pods
+from confcom.addon.daemons.hardware_helpers import HardwareHelpers, Note, hardware_helpers, notes_on
 from confcom.addon.daemons.root_comparison import root_doubts, root_problems
 from confcom.addon.model.chart_objects import (
     ADD_ON,
@@ -72,6 +73,8 @@ class AddOnStatus:
     """Differences between the cluster and the release; they are also among `problems`."""
     doubts: tuple[Problem, ...] = ()
     """What was not compared, and why."""
+    hardware_helpers: tuple[HardwareHelpers, ...] = ()
+    """The quote helpers of hardware nodes, by DaemonSet."""
     pod_names: frozenset[str] = frozenset()
     """Names of Pods that texts of problems may contain; the same problem differs in them between nodes."""
 
@@ -79,6 +82,11 @@ class AddOnStatus:
     def ok(self) -> bool:
         """Whether it is enabled and nothing is wrong with the add-on itself."""
         return self.enabled and not self.problems and not self.updating
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What must be known of the add-on even if nothing is wrong."""
+        return tuple(notes_on(self.hardware_helpers))
 
     @property
     def problem_groups(self) -> tuple[ProblemGroup, ...]:
@@ -103,6 +111,8 @@ class AddOnStatus:
             "namespace": self.namespace,
             "version": self.version,
             "simulated": self.simulated,
+            "hardware_quote_helpers": [one.to_json() for one in self.hardware_helpers],
+            "notes": [one.to_json() for one in self.notes],
             "update_in_progress": self.updating,
             "nodes": [node.to_json() for node in self.nodes],
             "nodes_without_sgx": self.other_nodes,
@@ -143,6 +153,7 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
         problems=tuple(dict.fromkeys(problems)),
         drifts=release.drifts,
         doubts=tuple(_doubts(seen, release)) if daemons else (),
+        hardware_helpers=hardware_helpers(daemons),
         pod_names=frozenset([*(pod.name for pod in pods), *map(name_of, filter(may_serve, seen.pods))]),
     )
 

@@ -39,8 +39,8 @@ from confcom.cli.interruption import reports_interruption
 @click.option(
     "--quote-helper/--no-quote-helper",
     default=None,
-    help="Install the quote helper, which makes quotes out of process, as one Pod per node.  [default: keep the "
-    "previous choice; with it if there is none]",
+    help="Install the quote helper, which makes quotes out of process, as one Pod per node. On nodes with SGX hardware "
+    "it needs an image with Intel's software.  [default: keep the previous choice; with it if there is none]",
 )
 @click.option(
     "--allow-no-nodes", is_flag=True, help="Succeed if no node has SGX yet; nodes that are added later get the daemons."
@@ -73,10 +73,14 @@ def enable(
     command waits until both daemons are ready on every node with SGX. A second run without new options changes
     nothing; with other options, it changes only what they set.
 
-    The first run needs the registry that has the images, or a digest for each image. Later runs keep them.
+    The first run needs the registry that has the images, or a digest for each image. Later runs keep them. On nodes
+    with SGX hardware, quotes are made by Intel's software, which is in no image of confcom: docs/how-to/build-images.md
+    tells how to build one. This was never run on SGX hardware.
 
     \b
     Examples:
+      confcom enable --set image.registry=registry.example.com/mirror --set quoteHelper.aesmd.image.repository=aesmd
+                                                        nodes with SGX hardware, quotes by Intel's aesmd
       confcom enable --no-quote-helper --set image.registry=registry.example.com/mirror
                                                         nodes with SGX hardware, EPC only
       confcom enable --simulated-node worker-1 --set image.registry=registry.example.com/mirror

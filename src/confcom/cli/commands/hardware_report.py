@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from confcom.cli.output_option import JSON, output_option
+from confcom.cli.add_on_options import add_on, cluster_options
+from confcom.cli.interruption import reports_interruption
+from confcom.cli.output_option import JSON
 from confcom.cli.path_type import NamedPath
-from confcom.errors import ConfcomError, OutputError
+from confcom.errors import ConfcomError, OutputError, printable
 
 if TYPE_CHECKING:
+    from confcom.addon.daemons.node_reports import ClusterReport, ReportFinding
     from confcom.hardware_report.report import Section
 
 HOST = Path("/")
 STDOUT = Path("-")
-SOCKET_BELOW_ROOT = "run/aesmd/aesm.socket"
-"""Where /var/run is a link, it is an absolute one, which would lead out of --host-root."""
+_OF_THIS_MACHINE = ("quote_file", "socket_path", "host_root")
+_OF_A_CLUSTER = ("nodes", "image", "namespace", "context")
 
 
 @click.command()
+@click.option(
+    "--cluster",
+    is_flag=True,
+    help="Report the nodes with SGX hardware of a cluster instead of this machine, each by a Job.",
+)
+@click.option("--node", "nodes", multiple=True, metavar="NODE", help="With --cluster: this node only; may be repeated.")
+@click.option(
+    "--image",
+    metavar="IMAGE",
+    default="",
+    help="With --cluster: an image with confcom for the Jobs.  [default: that of the quote helper]",
+)
 @click.option(
     "--quote",
     "quote_file",
@@ -61,14 +77,20 @@ SOCKET_BELOW_ROOT = "run/aesmd/aesm.socket"
     metavar="SECONDS",
     help="Time limit of each of the five calls of the AESM service; after the first without an answer, none is made.",
 )
-@output_option
+@cluster_options
+@reports_interruption
 def hardware_report(
     *,
+    cluster: bool,
+    nodes: tuple[str, ...],
+    image: str,
     quote_file: Path | None,
     out: Path | None,
     socket_path: Path | None,
     host_root: Path,
     timeout: float,
+    namespace: str,
+    context: str,
     output: str,
 ) -> None:
     """Report the SGX hardware and software of this node, to send to the authors of confcom.
@@ -78,6 +100,10 @@ def hardware_report(
     out: QE ID, PPID, platform instance id, serial numbers, keys, signatures, users and passwords in URLs. Host names
     in URLs of Intel's configuration files are shown.
 
+    With --cluster, a Job on each node makes the report, from an image of the add-on and in its namespace. Its Pod has
+    no privileges: a user of its own, the node's root file system read-only, no device. The Jobs are removed at the end.
+    The report numbers the nodes, and stderr says which node has which number.
+
     What is missing, or cannot be read, is a finding with a code and advice, and the exit code is 0 nevertheless.
 
     \b
@@ -86,27 +112,69 @@ def hardware_report(
       confcom hardware-report -o json --out report.json
       confcom hardware-report --quote q.bin
       confcom hardware-report --host-root /host
-    """
-    from confcom.client.address import aesm_socket_path
-    from confcom.hardware_report.collect import Node, collect, query_rpm
-    from confcom.hardware_report.devices import Caller
-    from confcom.hardware_report.node_files import NodeFiles
-    from confcom.hardware_report.text import report_lines
+      confcom hardware-report --cluster -o json --out report.json
+      confcom hardware-report --cluster --node worker-1 --node worker-2
 
-    default = aesm_socket_path(os.environ) if host_root == HOST else host_root / SOCKET_BELOW_ROOT
-    node = Node(
-        NodeFiles(host_root),
-        socket_path or default,
-        Caller(os.getuid(), frozenset({os.getgid(), *os.getgroups()})),
-        query_rpm=query_rpm if host_root == HOST else None,
-        call_seconds=timeout,
-    )
-    report = collect(node, None if quote_file is None else lambda: _quote(quote_file))
-    text = json.dumps(report.to_json(), indent=2) if output == JSON else "\n".join(report_lines(report))
-    if out is None or out == STDOUT:
-        click.echo(text)
+    \b
+    Exit codes:
+      0    the report is made, whatever it says
+      1    it could not be written
+      2    the command line is wrong
+      6    with --cluster: the API server does not answer, or does not let this user list nodes and DaemonSets
+      130  Ctrl-C or SIGTERM; the Jobs were removed, or the last lines say how to
+    """
+    _refuse_options(*(_OF_THIS_MACHINE if cluster else _OF_A_CLUSTER), cluster=cluster)
+    if cluster:
+        from confcom.addon.operations.hardware_reports import ReportRequest, report_cluster
+        from confcom.hardware_report.document import find_document
+
+        addon = add_on(namespace, context)
+        found = report_cluster(addon, ReportRequest(nodes, image, timeout), find_document)
+        _print(found.to_json(), _cluster_lines(found), out, output)
     else:
-        _write(out, text + "\n")
+        from confcom.hardware_report.local import local_report
+        from confcom.hardware_report.text import report_lines
+
+        report = local_report(
+            os.environ,
+            host_root=host_root,
+            socket=socket_path,
+            call_seconds=timeout,
+            quote=None if quote_file is None else lambda: _quote(quote_file),
+        )
+        _print(report.to_json(), report_lines(report), out, output)
+
+
+def _refuse_options(*names: str, cluster: bool) -> None:
+    context = click.get_current_context()
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = next(one.opts[-1] for one in context.command.params if one.name == name)
+            raise click.UsageError(f"{option} means nothing {'with' if cluster else 'without'} --cluster")
+
+
+def _cluster_lines(found: ClusterReport) -> Iterator[str]:
+    from confcom.hardware_report.text import HEADER, document_lines
+
+    yield HEADER
+    for number, one in enumerate(found.nodes, 1):
+        yield ""
+        yield f"===== Node {number} of {len(found.nodes)}"
+        if one.report is not None:
+            yield from document_lines(one.report)
+        yield from _finding_lines(one.findings)
+    if found.findings:
+        yield ""
+        yield "Findings about the cluster:"
+        yield from _finding_lines(found.findings)
+
+
+def _finding_lines(findings: tuple[ReportFinding, ...]) -> Iterator[str]:
+    for finding in findings:
+        yield f"  {finding.code}: {printable(finding.what)}"
+        if finding.do:
+            yield f"    do: {printable(finding.do)}"
 
 
 def _quote(file: Path) -> Section:
@@ -122,6 +190,14 @@ def _quote(file: Path) -> Section:
     except ConfcomError as error:  # unreadable, or the verifier is not installed
         what = f"{error.what}, because {error.why}" if error.why else error.what
         return Section("quote", {}, (Finding(code=error.error_code, what=what, do=error.remedy),))
+
+
+def _print(document: dict[str, object], lines: Iterator[str], out: Path | None, output: str) -> None:
+    text = json.dumps(document, indent=2) if output == JSON else "\n".join(lines)
+    if out is None or out == STDOUT:
+        click.echo(text)
+    else:
+        _write(out, text + "\n")
 
 
 def _write(path: Path, text: str) -> None:

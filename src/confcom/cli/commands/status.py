@@ -28,6 +28,9 @@ def status(*, namespace: str, context: str, output: str, all_nodes: bool) -> Non
     add-on keeps from running, or whose Pods its admission policy refuses, with the cause. It also reports differences
     between the objects in the cluster and helm's record of the release, such as manual edits.
 
+    Of nodes with SGX hardware, it says what makes their quotes, and why it does not: the reason and its code are those
+    that the quote helper logs, or tell how its container with Intel's aesmd ended.
+
     The command reads nodes, Pods, DaemonSets, Jobs and the events of the add-on's namespace. If the user has the
     permission, it also reads events of all namespaces about Pods that cannot be created and their controllers, the
     admission policy, the fingerprint of the published simulated root, and helm's record with the objects in it. It

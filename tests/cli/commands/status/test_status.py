@@ -41,6 +41,7 @@ def test_json(confcom, enabled):
             "pod": enabled.daemon(component)["metadata"]["name"],
             "state": "ready",
             "reason": "",
+            "reason_code": "",
             "version": "0.1.0",
             "image": f"registry.test/confcom/{component}:0.1.0",
         }
@@ -52,6 +53,8 @@ def test_json(confcom, enabled):
         "namespace": SYSTEM,
         "version": "0.1.0",
         "simulated": True,
+        "hardware_quote_helpers": [],
+        "notes": [],
         "update_in_progress": False,
         "nodes": [
             {

