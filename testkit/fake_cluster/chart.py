@@ -8,7 +8,7 @@ import json
 
 from confcom.addon.model.chart_objects import POLICY_ANNOTATION
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.objects import HELPER_EPC, PROVISION, SYSTEM
+from testkit.fake_cluster.objects import AESMD, HELPER_EPC, PROVISION, SYSTEM
 
 HOOK = "helm.sh/hook"
 ROOT_MAKER = "confcom-simulated-root"
@@ -47,6 +47,8 @@ confcom: nothing was changed, because neither a registry nor a digest is given f
 
   code: images-from-anywhere
 """
+WITH_AESMD = ("--set", "quoteHelper.aesmd.image.repository=aesmd")
+"""Options of `confcom enable` that name an image with Intel's aesmd, without which hardware has no quote helper."""
 REPOSITORIES = {"devicePlugin": "confcom/device-plugin", "quoteHelper": "confcom/quote-helper"}
 """By the name of the image's values, as those of a provider (`quoteHelper.aesmd`), which have no default."""
 
@@ -70,7 +72,8 @@ def default_chart(values):
         rendered += _configuration(helper)
     daemons = [_plugin(values, suffix)] if simulates else []
     if beside or not simulates:
-        daemons.append(_plugin(values, "", make.HARDWARE, ()))
+        aside = helper.get("epcMiB", 3) if on_hardware else 0
+        daemons.append(_plugin(values, "", make.HARDWARE, (f"--helper-epc-mib={aside}",)))
     if quotes and simulates:
         daemons.append(_helper(values, suffix))
     if on_hardware:
@@ -208,11 +211,12 @@ def _hardware_helper(values):
     first = [{"name": "aesmd-directory", "image": image}]
     if provider == "aesmd":
         args.append("--aesmd-socket=/var/run/confcom/aesmd/aesm.socket")
-        sidecar = {"name": "aesmd", "image": _image(values, "quoteHelper.aesmd"), "restartPolicy": "Always"}
+        sidecar = {"name": AESMD, "image": _image(values, "quoteHelper.aesmd"), "restartPolicy": "Always"}
         first.append(sidecar | {"resources": devices})
     group = helper.get("sgxPrvGroup")
     context = {"securityContext": {"supplementalGroups": [group]}} if group else {}
     made = make.daemon_set("quote-helper", make.HARDWARE, args=args, image=image, initContainers=first, **context)
+    made["spec"]["template"]["metadata"]["labels"]["confcom.internal/platform"] = "hardware"
     if provider == "dcap":
         made["spec"]["template"]["spec"]["containers"][0]["resources"] = devices
     return _installed(made)

@@ -7,6 +7,8 @@ HELPER_EPC = "confcom.internal/quote_helper_epc_mem_in_MiB"
 SIMULATED = {"confcom.internal/simulated-sgx": "true"}
 HARDWARE = {"feature.node.kubernetes.io/cpu-security.sgx.enabled": "true"}
 SYSTEM = "confcom-system"
+AESMD = "aesmd"
+"""The sidecar of hardware quote helpers."""
 
 
 def name_of(one):
