@@ -14,7 +14,7 @@ AESM_SERVICE = "opt/intel/sgx-aesm-service/aesm/aesm_service"
 
 def packages(libraries, aesm_service):
     """Name, dependency and files of each, as Intel's and Microsoft's have them."""
-    of = {name: {f"{LIBRARIES}/{name}": (libraries / name).read_bytes()} for name in sorted(os.listdir(libraries))}
+    of = {path.name: {f"{LIBRARIES}/{path.name}": path.read_bytes()} for path in libraries.iterdir()}
     azure = {"usr/lib/libdcap_quoteprov.so": (libraries / "libdcap_quoteprov.so.1").read_bytes()}
     enclaves = ("libsgx-ae-qe3", "libsgx-ae-pce", "libsgx-ae-id-enclave", "libsgx-urts", "libsgx-enclave-common")
     return {

@@ -119,14 +119,14 @@ def test_without_an_address_no_image_is_made(build):
 
 
 def test_the_helper_gets_dcaps_libraries(build, kept):
+    from e2e.images_workshop import references
+
     archives = sorted(kept.glob("archives/*/quote-helper.tar"), key=os.path.getmtime)
     if not archives:
         pytest.skip("needs the helper's image that `make images` makes")
-    layout = build.workshop.folder / "oci"
-    layout.mkdir()
-    shutil.unpack_archive(archives[-1], layout, filter="data")
     policy = f"--signature-policy={build.workshop._policy}"
-    pulled = build._output("pull", "--quiet", policy, f"oci:{layout}").strip()
+    archive = f"oci-archive:{archives[-1]}:{references('quote-helper')[0]}"
+    pulled = build._output("pull", "--quiet", policy, archive).strip()
     build.bud(
         "dcap/Dockerfile", "--tag=localhost/dcap:1", HELPER=pulled, INTEL_REPOSITORY=build.address, INTEL_SUITE=SUITE
     )
