@@ -1,11 +1,10 @@
 """The Dockerfiles with Intel's software, built by buildah: from stand-ins for the packages, on a stand-in for the base.
 
-It needs root, buildah and gpg, and what `make images` keeps: the base, and the helper's image.
+No case needs a cluster; they need root, as `make images` does, whose base and helper's image they take.
 """
 
 import functools
 import http.server
-import os
 import shutil
 import subprocess
 import threading
@@ -13,13 +12,19 @@ import threading
 import pytest
 
 from confcom.errors import ConfcomError
+from e2e import images
+from e2e.images_workshop import ROOT, Workshop, references
 from testkit.package_repository import SUITE, make_repository, packages
 from testkit.stub_dcap import build_libraries
 
 AESM_SERVICE = '#!/bin/sh\necho "arguments=$*"; echo "user=$(id -u):$(id -g)"; echo "directory=$(pwd)"\n'
-QUIETLY = type("QuietHandler", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
 LEFT = "find /etc/apt/sources.list.d /etc/apt/keyrings /var/lib/apt/lists -type f; ls -d /context"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900, func_only=True)
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,7 @@ def repository(tmp_path_factory):
     folder = tmp_path_factory.mktemp("repository")
     libraries = build_libraries(tmp_path_factory.mktemp("libraries"))
     key = make_repository(folder, packages(libraries, AESM_SERVICE))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QUIETLY, directory=folder)) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", key
         server.shutdown()
@@ -71,25 +76,17 @@ class Builder:
 
 
 @pytest.fixture(scope="module")
-def kept():
-    """What `make images` keeps."""
-    from e2e.images import default_folder
-
-    if os.geteuid() != 0 or shutil.which("buildah") is None:
-        pytest.skip("needs root and buildah")
-    if not list(default_folder().glob("base/*/base.tar")):
-        pytest.skip("needs the base that `make images` makes")
-    return default_folder()
+def archives():
+    """Our own images."""
+    return images.build_all()
 
 
 @pytest.fixture(scope="module")
-def build(kept, repository, tmp_path_factory):
-    from e2e.images_workshop import ROOT, Workshop
-
+def build(archives, repository, tmp_path_factory):
     folder = tmp_path_factory.mktemp("buildah")
     shutil.copytree(ROOT / "images", folder / "context", ignore=shutil.ignore_patterns("keys"))
     builder = Builder(Workshop(folder=folder, scratch=folder, context=folder / "context"), repository)
-    (base,) = kept.glob("base/*/base.tar")
+    (base,) = images.default_folder().glob("base/*/base.tar")
     (folder / "Dockerfile.base").write_text(f"FROM scratch\nADD {base.name} /\n")
     builder.workshop._bud(
         builder.buildah, "--tag=localhost/base:1", f"--file={folder / 'Dockerfile.base'}", str(base.parent)
@@ -118,14 +115,9 @@ def test_without_an_address_no_image_is_made(build):
         build.bud("aesmd/Dockerfile", "--target=aesmd", BASE="localhost/base:1")
 
 
-def test_the_helper_gets_dcaps_libraries(build, kept):
-    from e2e.images_workshop import references
-
-    archives = sorted(kept.glob("archives/*/quote-helper.tar"), key=os.path.getmtime)
-    if not archives:
-        pytest.skip("needs the helper's image that `make images` makes")
+def test_the_helper_gets_dcaps_libraries(build, archives):
     policy = f"--signature-policy={build.workshop._policy}"
-    archive = f"oci-archive:{archives[-1]}:{references('quote-helper')[0]}"
+    archive = f"oci-archive:{archives['quote-helper']}:{references('quote-helper')[0]}"
     pulled = build._output("pull", "--quiet", policy, archive).strip()
     build.bud(
         "dcap/Dockerfile", "--tag=localhost/dcap:1", HELPER=pulled, INTEL_REPOSITORY=build.address, INTEL_SUITE=SUITE
