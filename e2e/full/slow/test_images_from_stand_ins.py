@@ -1,0 +1,127 @@
+"""The Dockerfiles with Intel's software, built by buildah: from stand-ins for the packages, on a stand-in for the base.
+
+No case needs a cluster; they need root, as `make images` does, whose base and helper's image they take.
+"""
+
+import functools
+import http.server
+import shutil
+import subprocess
+import threading
+
+import pytest
+
+from confcom.errors import ConfcomError
+from e2e import images
+from e2e.images_workshop import ROOT, Workshop, references
+from testkit.package_repository import SUITE, make_repository, packages
+from testkit.stub_dcap import build_libraries
+
+AESM_SERVICE = '#!/bin/sh\necho "arguments=$*"; echo "user=$(id -u):$(id -g)"; echo "directory=$(pwd)"\n'
+LEFT = "find /etc/apt/sources.list.d /etc/apt/keyrings /var/lib/apt/lists -type f; ls -d /context"
+pytestmark = pytest.mark.timeout(900, func_only=True)
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """Its address and its key."""
+    if shutil.which("gpg") is None or shutil.which("dpkg-deb") is None:
+        pytest.skip("needs gpg and dpkg-deb to make a package repository")
+    folder = tmp_path_factory.mktemp("repository")
+    libraries = build_libraries(tmp_path_factory.mktemp("libraries"))
+    key = make_repository(folder, packages(libraries, AESM_SERVICE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", key
+        server.shutdown()
+
+
+class Builder:
+    """buildah with storage of its own, and the folder images as the context."""
+
+    def __init__(self, workshop, repository):
+        self.workshop = workshop
+        self.buildah = workshop._buildah(workshop.folder / "storage")
+        self.address, key = repository
+        keys = workshop.context / "keys"
+        keys.mkdir()
+        for name in ("intel", "microsoft"):
+            (keys / f"{name}.asc").write_bytes(key)
+
+    def bud(self, dockerfile, *options, **arguments):
+        given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+        context = self.workshop.context
+        self.workshop._bud(self.buildah, "--layers", *given, *options, f"--file={context / dockerfile}", str(context))
+
+    def run(self, image, *command):
+        """Run a command in a container of the image, as its user and in its directory."""
+        container = self._output("from", "--pull-never", image).strip()
+        try:
+            return self._output("run", container, "--", *command)
+        finally:
+            self._output("rm", container)
+
+    def _output(self, command, *arguments):
+        policy = [f"--signature-policy={self.workshop._policy}"] if command == "from" else []
+        done = subprocess.run(
+            [*self.buildah, command, *policy, *arguments], capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def archives():
+    """Our own images."""
+    return images.build_all()
+
+
+@pytest.fixture(scope="module")
+def build(archives, repository, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("buildah")
+    shutil.copytree(ROOT / "images", folder / "context", ignore=shutil.ignore_patterns("keys"))
+    builder = Builder(Workshop(folder=folder, scratch=folder, context=folder / "context"), repository)
+    (base,) = images.default_folder().glob("base/*/base.tar")
+    (folder / "Dockerfile.base").write_text(f"FROM scratch\nADD {base.name} /\n")
+    builder.workshop._bud(
+        builder.buildah, "--tag=localhost/base:1", f"--file={folder / 'Dockerfile.base'}", str(base.parent)
+    )
+    yield builder
+    subprocess.run([*builder.buildah, "rmi", "--all", "--force"], capture_output=True, check=False)
+
+
+@pytest.mark.parametrize(("target", "more"), [("aesmd", []), ("aesmd-azure", ["MICROSOFT_REPOSITORY"])])
+def test_aesmds_image_is_built_and_starts_aesmd(build, target, more):
+    addresses = dict.fromkeys(["INTEL_REPOSITORY", *more], build.address)
+    build.bud(
+        "aesmd/Dockerfile", f"--target={target}", f"--tag=localhost/{target}:1", BASE="localhost/base:1", **addresses
+    )
+    started = build.run(f"localhost/{target}:1", "/usr/local/bin/start-aesmd", "--no-daemon")
+    assert started.splitlines() == [
+        "arguments=--no-daemon",
+        "user=10001:10001",
+        "directory=/opt/intel/sgx-aesm-service/aesm",
+    ]
+    assert build.run(f"localhost/{target}:1", "sh", "-c", f"{LEFT}; true") == ""
+
+
+def test_without_an_address_no_image_is_made(build):
+    with pytest.raises(ConfcomError, match="--build-arg INTEL_REPOSITORY="):
+        build.bud("aesmd/Dockerfile", "--target=aesmd", BASE="localhost/base:1")
+
+
+def test_the_helper_gets_dcaps_libraries(build, archives):
+    policy = f"--signature-policy={build.workshop._policy}"
+    archive = f"oci-archive:{archives['quote-helper']}:{references('quote-helper')[0]}"
+    pulled = build._output("pull", "--quiet", policy, archive).strip()
+    build.bud(
+        "dcap/Dockerfile", "--tag=localhost/dcap:1", HELPER=pulled, INTEL_REPOSITORY=build.address, INTEL_SUITE=SUITE
+    )
+    asked = build.run("localhost/dcap:1", "/opt/confcom/bin/python", "-m", "confcom.quote_helper", "--help")
+    assert "--provider" in asked
+    assert build.run("localhost/dcap:1", "id", "-u") == "10001\n"
