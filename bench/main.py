@@ -12,12 +12,15 @@ from bench.command_line import parser_of, say_as, write_results
 from bench.device_plugin.kubelet import MissingError
 from bench.device_plugin.measure import PluginPlan, measure_plugins
 from bench.device_plugin.table import plugins_as_json, plugins_as_table
+from bench.hardware.dcap import DcapPlan, has_compiler, measure_dcap
+from bench.hardware.relay import RelayPlan, measure_relay
+from bench.hardware.table import hardware_as_json, hardware_as_table
 from bench.load import WrongAnswerError
 from bench.measure import Plan, measure
 from bench.table import as_json, as_table
 
-HELPER, PLUGIN = "helper", "plugin"
-"""The parts; the helper's comes first, since it forks, which a process that has used gRPC should not."""
+HELPER, HARDWARE, PLUGIN = "helper", "hardware", "plugin"
+"""The parts; the plugin's comes last, since the others fork, which a process that has used gRPC should not."""
 _say = say_as("bench")
 
 
@@ -30,12 +33,21 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     done: dict[str, object] = {}
     try:
-        if options.only != PLUGIN:
+        if options.only in {None, HELPER}:
             with tempfile.TemporaryDirectory(dir="/tmp", prefix="bench-") as directory:
                 results = measure(_helper_plan(options), Path(directory), say=_say)
             sys.stdout.write(as_table(results))
             done = as_json(results)
-        if options.only != HELPER:
+        if options.only in {None, HARDWARE}:
+            with tempfile.TemporaryDirectory(dir="/tmp", prefix="bench-") as directory:
+                relay = measure_relay(_relay_plan(options), Path(directory), say=_say)
+            dcap = None
+            if has_compiler():
+                with tempfile.TemporaryDirectory(dir="/tmp", prefix="bench-") as directory:
+                    dcap = measure_dcap(_dcap_plan(options), Path(directory), say=_say)
+            sys.stdout.write(("\n" if done else "") + hardware_as_table(relay, dcap))
+            done["hardware"] = hardware_as_json(relay, dcap)
+        if options.only in {None, PLUGIN}:
             with tempfile.TemporaryDirectory(dir="/tmp", prefix="bench-") as directory:
                 plugins = measure_plugins(_plugin_plan(options), Path(directory), say=_say)
             sys.stdout.write(("\n" if done else "") + plugins_as_table(plugins))
@@ -51,19 +63,21 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    usual, plugin = Plan(), PluginPlan()
+    usual, relay, plugin = Plan(), RelayPlan(), PluginPlan()
     numbers = (
         ("rounds", usual.rounds, "rounds over all servers"),
         ("quotes", usual.quotes, "quotes of each server in each round"),
         ("repetitions", usual.repetitions, "of single calls and of whole sequences"),
         ("starts", usual.starts, "starts that are timed"),
         ("idle", usual.idle, "idle connections"),
+        ("hardware-rounds", relay.rounds, "rounds over a hardware provider and what it adds to"),
+        ("hardware-quotes", relay.single, "quotes of each of these in each of those rounds"),
         ("plugin-rounds", plugin.rounds, "rounds over device plugins for each size of node"),
         ("allocations", plugin.allocations, "Allocate calls in each of those rounds"),
         ("largest-mib", plugin.largest_mib, "a last, large node, in one round; 0: none"),
     )
     parser = parser_of("bench", "Measure the daemons on this machine.", numbers)
-    parser.add_argument("--only", choices=(HELPER, PLUGIN), help="one part instead of both")
+    parser.add_argument("--only", choices=(HELPER, HARDWARE, PLUGIN), help="one part instead of all")
     beside = "measure the quote helper of another checkout in the same rounds"
     parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help=beside)
     parser.add_argument("--without-go", action="store_true", help="leave out the device plugin in Go")
@@ -81,6 +95,15 @@ def _helper_plan(options: argparse.Namespace) -> Plan:
         idle=options.idle,
         beside=options.beside and options.beside.resolve(),
     )
+
+
+def _relay_plan(options: argparse.Namespace) -> RelayPlan:
+    quotes = options.hardware_quotes
+    return RelayPlan(rounds=options.hardware_rounds, single=quotes, loaded=2 * quotes)
+
+
+def _dcap_plan(options: argparse.Namespace) -> DcapPlan:
+    return DcapPlan(rounds=options.hardware_rounds, quotes=options.hardware_quotes, kills=options.hardware_rounds)
 
 
 def _plugin_plan(options: argparse.Namespace) -> PluginPlan:

@@ -69,36 +69,36 @@ def _lines(results: Results) -> Iterator[str]:
     yield f"load average {results.load_average[0]:.2f} before, {results.load_average[1]:.2f} after"
     yield ""
     yield "Goals"
-    yield _row(
+    yield row(
         "server CPU per quote, in bare signatures", _ratio(default.ratio), goal(default.ratio.median, GOAL_RATIO, "x")
     )
-    yield _row(
+    yield row(
         "resident memory", f"{results.resident / 1e6:.1f} MB", goal(results.resident / 1e6, GOAL_RESIDENT / 1e6, " MB")
     )
-    yield _row(
+    yield row(
         "exec() to ready", _milliseconds(results.ready), goal(results.ready.median * 1e3, GOAL_READY * 1e3, " ms")
     )
     yield ""
     yield f"CPU per quote: {plan.clients} clients, a connection and a fresh report each"
     yield f"  {plan.rounds} rounds of {plan.quotes} quotes for each server: medians, and the cost beside another row"
-    yield _row("bare P-256 signature, random nonce", f"{results.signature * 1e6:.1f} us", "1x")
-    yield _row(
+    yield row("bare P-256 signature, random nonce", f"{results.signature * 1e6:.1f} us", "1x")
+    yield row(
         "bare P-256 signature, RFC 6979, as quotes have it", f"{results.deterministic_signature * 1e6:.1f} us", ""
     )
     for variant in VARIANTS:
         tally = results.features.tallies[variant.key]
         above = results.features.tallies.get(variant.above or "")
-        yield _row(variant.title, f"{tally.cpu.median * 1e6:.1f} us", _ratio(tally.ratio), _cost(tally, above))
+        yield row(variant.title, f"{tally.cpu.median * 1e6:.1f} us", _ratio(tally.ratio), _cost(tally, above))
     yield from _beside_lines(results)
-    yield _row("default: quotes per second on one core", f"{default.rate.median:.0f}", "")
-    yield _row(f"default: latency with {plan.clients} clients", _latency(default.latency), "")
+    yield row("default: quotes per second on one core", f"{default.rate.median:.0f}", "")
+    yield row(f"default: latency with {plan.clients} clients", latency_text(default.latency), "")
     yield from _idle_lines(results)
     yield ""
     yield "Latency of one client at a time (p50, p99, longest)"
     for name, latency in results.calls.items():
-        yield _row(name, _latency(latency))
+        yield row(name, latency_text(latency))
     for name, latency in results.sequences.items():
-        yield _row(f"whole sequence: {name}", _latency(latency))
+        yield row(f"whole sequence: {name}", latency_text(latency))
     yield ""
     yield f"{results.verified} quotes were verified in full; all carry the report that was sent, and verify."
 
@@ -112,7 +112,7 @@ def _beside_lines(results: Results) -> Iterator[str]:
         other = results.features.tallies.get(beside_key(variant.key))
         if other is not None:
             pairs = [ours / theirs for ours, theirs in zip(tally.cpu_seconds, other.cpu_seconds, strict=True)]
-            yield _row(variant.title, f"{other.cpu.median * 1e6:.1f} us", _ratio(other.ratio), _ratio(Spread.of(pairs)))
+            yield row(variant.title, f"{other.cpu.median * 1e6:.1f} us", _ratio(other.ratio), _ratio(Spread.of(pairs)))
 
 
 def _idle_lines(results: Results) -> Iterator[str]:
@@ -122,18 +122,19 @@ def _idle_lines(results: Results) -> Iterator[str]:
         yield "Beside idle connections: not measured, a peer of its own takes root"
         return
     yield f"Beside {idle.held} idle connections of another peer ({idle.reopened} were closed and reopened)"
-    yield _row("default, without them", f"{idle.without.cpu.median * 1e6:.1f} us", _ratio(idle.without.ratio))
-    yield _row(
+    yield row("default, without them", f"{idle.without.cpu.median * 1e6:.1f} us", _ratio(idle.without.ratio))
+    yield row(
         "with them",
         f"{idle.beside.cpu.median * 1e6:.1f} us",
         _ratio(idle.beside.ratio),
         _cost(idle.beside, idle.without),
     )
-    yield _row("latency without, with", _latency(idle.without.latency), _latency(idle.beside.latency))
-    yield _row("resident memory with them", f"{idle.resident / 1e6:.1f} MB")
+    yield row("latency without, with", latency_text(idle.without.latency), latency_text(idle.beside.latency))
+    yield row("resident memory with them", f"{idle.resident / 1e6:.1f} MB")
 
 
-def _row(title: str, value: str, *more: str) -> str:
+def row(title: str, value: str, *more: str) -> str:
+    """One line of a table."""
     return f"  {title:66}{value:>24}" + "".join(f"  {text:24}" for text in more).rstrip()
 
 
@@ -145,9 +146,17 @@ def _milliseconds(spread: Spread) -> str:
     return f"{spread.median * 1e3:.0f} ms ({spread.lowest * 1e3:.0f} to {spread.highest * 1e3:.0f})"
 
 
-def goal(value: float, most: float, unit: str) -> str:
-    """A goal, and whether a value met it; both in the same unit."""
-    return f"goal {most:g}{unit}: {'met' if value <= most else 'MISSED'}"
+def goal(value: float, bound: float, unit: str, *, least: bool = False) -> str:
+    """A goal, and whether a value met it; both in the same unit.
+
+    Args:
+        value: what was measured.
+        bound: what it may be at most.
+        unit: of both.
+        least: it must be at least `bound` instead.
+    """
+    met = value >= bound if least else value <= bound
+    return f"goal {bound:g}{unit}: {'met' if met else 'MISSED'}"
 
 
 def _cost(tally: Tally, above: Tally | None) -> str:
@@ -158,5 +167,6 @@ def _cost(tally: Tally, above: Tally | None) -> str:
     return f"{extra.median:+.2f}x"
 
 
-def _latency(latency: Latency) -> str:
+def latency_text(latency: Latency) -> str:
+    """The median, the 99th percentile and the longest."""
     return f"{latency.p50 * 1e3:.2f} {latency.p99 * 1e3:.2f} {latency.longest * 1e3:.1f} ms"

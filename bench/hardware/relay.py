@@ -83,11 +83,6 @@ class RelayResults:
         return Spread.of([mine / theirs for mine, theirs in zip(self.relayed.rates, self.direct.rates, strict=True)])
 
 
-ALONE = "alone"
-MISBEHAVIOUR: dict[str, Callable[[Path, Connection], dict[str, int]]] = {}
-"""What a peer does beside the client that is measured, by its name in the results."""
-
-
 def measure_relay(plan: RelayPlan, directory: Path, *, say: Callable[[str], None]) -> RelayResults:
     """Measure it.
 
@@ -120,7 +115,7 @@ def measure_relay(plan: RelayPlan, directory: Path, *, say: Callable[[str], None
         if os.geteuid() == 0:
             say(f"{plan.rounds} rounds beside a peer that misbehaves")
             for _ in range(plan.rounds):
-                for name, misbehave in {ALONE: None, **MISBEHAVIOUR}.items():
+                for name, misbehave in MISBEHAVIOUR.items():
                     with _misbehaving(misbehave, helper.socket, cores.clients):
                         beside.setdefault(name, []).extend(ask(helper, plan.single, 1)[1])
     say("verifying the sample")
@@ -209,5 +204,9 @@ def _flood(path: Path, parent: Connection) -> dict[str, int]:
     return {"asked": asked}
 
 
-MISBEHAVIOUR["beside a peer that sends only headers"] = _send_headers
-MISBEHAVIOUR["beside a peer that floods"] = _flood
+MISBEHAVIOUR = {
+    "alone": None,
+    "beside a peer that sends only headers": _send_headers,
+    "beside a peer that floods": _flood,
+}
+"""What another peer does beside the client that is measured, by its name in the results."""

@@ -32,10 +32,11 @@ def serve(path: Path, provider: SimulatedQuoteProvider) -> None:
         while True:
             connection, _ = listener.accept()
             with connection, contextlib.suppress(ConnectionError):
-                _serve_one(connection, provider)
+                serve_one(connection, provider)
 
 
-def _serve_one(connection: socket.socket, provider: SimulatedQuoteProvider) -> None:
+def serve_one(connection: socket.socket, provider: SimulatedQuoteProvider) -> None:
+    """Wait for one request, however long it takes, and answer it."""
     session = ServerSession()
     while data := connection.recv(RECEIVE_BYTES):
         event = session.receive(data)

@@ -97,7 +97,6 @@ class AesmClient(SocketClient):
             return result
 
     def _exchange(self, request: QuotingRequest, seconds: float) -> QuotingResponse:
-        session = ClientSession(request)
         deadline = time.monotonic() + seconds
         call = request.kind.call
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -107,6 +106,7 @@ class AesmClient(SocketClient):
                 raise timeout_error(self.socket_path, call, seconds) from error
             except OSError as error:
                 raise connect_error(self.socket_path, error) from error
+            session = ClientSession(request)  # only now: the service accepts the connection meanwhile
             try:
                 connection.settimeout(_remaining_seconds(deadline))
                 connection.sendall(session.data_to_send)

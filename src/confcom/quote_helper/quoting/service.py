@@ -147,17 +147,19 @@ class QuoteService(Generic[A]):
         self._calls.pop(ticket, None)
 
     def _schedule(self) -> None:
-        if not self._scheduled and self._provider is not None and len(self._waiting):
+        provider = self._provider
+        if provider is None or not len(self._waiting):
+            return
+        if provider.blocking:
+            self._start_calls(provider)
+        elif not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._take_turns)
 
     def _take_turns(self) -> None:
         self._scheduled = False
         provider = self._provider
-        if provider is None:
-            return
-        if provider.blocking:
-            self._start_calls(provider)
+        if provider is None or provider.blocking:
             return
         ends = self._clock() + self._limits.turn_seconds
         while len(self._waiting) and self._clock() < ends:
@@ -187,9 +189,8 @@ class QuoteService(Generic[A]):
             self._start_call(ticket, provider)
 
     def _start_call(self, ticket: Ticket[A], provider: QuoteProvider) -> None:
-        def on_done(call: asyncio.Future[Response | QuoteProviderError]) -> None:
+        def on_done(result: Response | QuoteProviderError) -> None:
             self._active_calls -= 1
-            result = call.result()
             if isinstance(result, QuoteProviderError):
                 self.on_lost(result)
             if ticket in self._calls:
@@ -200,7 +201,7 @@ class QuoteService(Generic[A]):
                     self._repeat_or_refuse(ticket, result.code)
             self._schedule()
 
-        self._workers.submit(lambda: self._complete(ticket.need, provider)).add_done_callback(on_done)
+        self._workers.start(lambda: self._complete(ticket.need, provider), on_done)
 
     def _repeat_or_refuse(self, ticket: Ticket[A], code: AesmErrorCode) -> None:
         """Let a request wait once for the provider's return: making a quote twice does no harm."""
