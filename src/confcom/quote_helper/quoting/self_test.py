@@ -11,8 +11,8 @@ from confcom.sgx.quote import Quote
 from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, REPORT_BODY_SIZE, Report, TargetInfo
 
 _REFUSALS = frozenset({AesmErrorCode.INVALID_REPORT, AesmErrorCode.ATT_KEY_NOT_INITIALIZED})
-"""Codes for a report with a wrong MAC, from a service whose InitQuoteEx and GetQuoteSizeEx succeeded just before. Intel's
-gives the first. A quote helper gives the second while the report may have been made for an earlier quoting enclave."""
+"""Codes for a report with a wrong MAC, from a service whose InitQuoteEx and GetQuoteSizeEx succeeded just before.
+Intel's gives the first. A quote helper gives the second while the report may be for an earlier quoting enclave."""
 
 ReportMaker = Callable[[TargetInfo], Report]
 """Makes a report for a quoting enclave. It comes with the provider, because on hardware it needs an enclave."""
