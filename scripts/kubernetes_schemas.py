@@ -26,6 +26,7 @@ KINDS = {
         "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
         "io.k8s.api.apps.v1.DaemonSet",
         "io.k8s.api.batch.v1.Job",
+        "io.k8s.api.core.v1.ConfigMap",
         "io.k8s.api.core.v1.Service",
         "io.k8s.api.core.v1.ServiceAccount",
         "io.k8s.api.networking.v1.NetworkPolicy",

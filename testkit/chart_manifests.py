@@ -5,6 +5,9 @@ HELPER = "confcom-quote-helper"
 JOB_ACCOUNT = "confcom-simulated-root"
 POLICY = "confcom-provision"
 ROOT_POLICY, ROOT_HOOK_POLICY = "confcom-simulated-root.sgx", "confcom-simulated-root-hook.sgx"
+AESMD = "quoteHelper.aesmd.image.repository=our/aesmd"
+DCAP = "quoteHelper.provider=dcap,quoteHelper.dcap.image.repository=our/dcap"
+"""What --set takes for a quote helper on hardware nodes."""
 NFD_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 
@@ -28,3 +31,19 @@ def only_container(pod):
 
 def daemon(manifests, name):
     return pod_of(manifests["DaemonSet", name])
+
+
+def mounts_of(container):
+    """By the volume's name."""
+    return {mount["name"]: mount for mount in container.get("volumeMounts", [])}
+
+
+def volumes_of(pod):
+    return {volume["name"]: volume for volume in pod["volumes"]}
+
+
+def sgx_limits(pod):
+    """By container, those of the device plugin's resources."""
+    limits = {name: one.get("resources", {}).get("limits", {}) for name, one in containers(pod).items()}
+    asked = {name: {key: value for key, value in one.items() if "/" in key} for name, one in limits.items()}
+    return {name: one for name, one in asked.items() if one}

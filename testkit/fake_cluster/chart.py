@@ -8,7 +8,7 @@ import json
 
 from confcom.addon.model.chart_objects import POLICY_ANNOTATION
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.objects import HELPER_EPC, PROVISION, SYSTEM
+from testkit.fake_cluster.objects import AESMD, HELPER_EPC, PROVISION, SYSTEM
 
 HOOK = "helm.sh/hook"
 ROOT_MAKER = "confcom-simulated-root"
@@ -17,18 +17,25 @@ ROOT_POLICY, HOOK_POLICY = (f"confcom-simulated-root{part}.{SYSTEM}" for part in
 POLICY_KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 CORE, APPS, RBAC = "v1", "apps/v1", "rbac.authorization.k8s.io/v1"
 ADMISSION = "admissionregistration.k8s.io/v1"
-REFUSAL = """Error: execution error at (confcom/templates/checks.yaml:1:1):
+NO_IMAGE = """Error: execution error at (confcom/templates/checks.yaml:1:1):
 
-confcom: nothing was changed, because simulated.enabled is false, and quoteHelper.enabled is true.
-  why: this version makes quotes with a simulated platform only, and simulation is never enabled by default.
-  do:  for quotes that prove nothing about hardware (development, CI), add
-         --set simulated.enabled=true
+confcom: nothing was changed, because the quote helper on nodes with SGX hardware needs {image}, and {value} is empty.
+  why: this project distributes none of Intel's software.
+  do:  build the image as docs/how-to/build-images.md says, and add
+         --set {value}=REPOSITORY
        for the device plugin alone, on nodes with SGX hardware, add
-         --set quoteHelper.enabled=false
+         --set quoteHelper.enabled=false{simulation}
 
-  code: simulation-not-consented
+  code: {provider}-image-missing
 """
 """As the chart words it."""
+SIMULATION = """
+       for quotes that prove nothing about hardware (development, CI), add
+         --set simulated.enabled=true"""
+PROVIDER_IMAGES = {
+    "aesmd": "an image of Intel's aesmd",
+    "dcap": "an image that has Intel's DCAP libraries",
+}
 FROM_ANYWHERE = """Error: execution error at (confcom/templates/checks.yaml:1:1):
 
 confcom: nothing was changed, because neither a registry nor a digest is given for {names}.
@@ -40,27 +47,37 @@ confcom: nothing was changed, because neither a registry nor a digest is given f
 
   code: images-from-anywhere
 """
+WITH_AESMD = ("--set", "quoteHelper.aesmd.image.repository=aesmd")
+"""Options of `confcom enable` that name an image with Intel's aesmd, without which hardware has no quote helper."""
 REPOSITORIES = {"devicePlugin": "confcom/device-plugin", "quoteHelper": "confcom/quote-helper"}
+"""By the name of the image's values, as those of a provider (`quoteHelper.aesmd`), which have no default."""
 
 
 def default_chart(values):
     """All manifests, in helm's order; hooks are the last ones, and annotated so."""
     simulated, helper = values.get("simulated", {}), values.get("quoteHelper", {})
     simulates, quotes = simulated.get("enabled"), helper.get("enabled", True)
-    if quotes and not simulates:
-        raise ValueError(REFUSAL)
-    _refuse_images_from_anywhere(values, list(REPOSITORIES) if quotes else ["devicePlugin"])
     beside = simulates and simulated.get("besideHardware")
     suffix = "-simulated" if beside else ""
-    rendered = [_of("NetworkPolicy", "networking.k8s.io/v1")] if _enabled(values, "networkPolicy") else []
+    on_hardware = bool(quotes and (not simulates or (beside and _provider_chosen(helper))))
+    if on_hardware:
+        _refuse_no_provider(helper, simulates)
+    _refuse_images_from_anywhere(values, _running(helper, quotes=quotes, simulates=simulates, on_hardware=on_hardware))
+    policies = ["confcom", "confcom-collateral"][: 1 + on_hardware] if _enabled(values, "networkPolicy") else []
+    rendered = [_of("NetworkPolicy", "networking.k8s.io/v1", name) for name in policies]
     rendered.append(_account("device-plugin"))
     if quotes:
         rendered.append(_account("quote-helper"))
+    if on_hardware:
+        rendered += _configuration(helper)
     daemons = [_plugin(values, suffix)] if simulates else []
     if beside or not simulates:
-        daemons.append(_plugin(values, "", make.HARDWARE, ()))
-    if quotes:
+        aside = helper.get("epcMiB", 3) if on_hardware else 0
+        daemons.append(_plugin(values, "", make.HARDWARE, (f"--helper-epc-mib={aside}",)))
+    if quotes and simulates:
         daemons.append(_helper(values, suffix))
+    if on_hardware:
+        daemons.append(_hardware_helper(values))
     monitored = _enabled(values, "serviceMonitor")
     if monitored:
         by_platform = sorted(daemons, key=lambda one: not one["metadata"]["name"].endswith("-simulated"))
@@ -103,12 +120,45 @@ def _refuse_images_from_anywhere(values, keys):
     lacking = [key for key in keys if not (_registry(values, key) or _choice(values, key).get("digest"))]
     if lacking:
         digests = " ".join(f"--set {key}.image.digest=sha256:DIGEST" for key in lacking)
-        names = " and ".join(REPOSITORIES[key] for key in lacking)
+        names = " and ".join(_repository(values, key) for key in lacking)
         raise ValueError(FROM_ANYWHERE.format(names=names, digests=digests))
 
 
+def _provider(helper):
+    return helper.get("provider", "aesmd")
+
+
+def _provider_chosen(helper):
+    return _provider(helper) != "aesmd" or any(helper.get("aesmd", {}).get("image", {}).values())
+
+
+def _refuse_no_provider(helper, simulates):
+    provider = _provider(helper)
+    if not helper.get(provider, {}).get("image", {}).get("repository"):
+        told = {
+            "provider": provider,
+            "image": PROVIDER_IMAGES[provider],
+            "value": f"quoteHelper.{provider}.image.repository",
+        }
+        raise ValueError(NO_IMAGE.format(**told, simulation="" if simulates else SIMULATION))
+
+
+def _running(helper, *, quotes, simulates, on_hardware):
+    """The images that run, by the names of their values."""
+    keys = ["devicePlugin"]
+    if quotes and (simulates or _provider(helper) == "aesmd"):
+        keys.append("quoteHelper")
+    return [*keys, f"quoteHelper.{_provider(helper)}"] if on_hardware else keys
+
+
 def _choice(values, key):
-    return values.get(key, {}).get("image", {})
+    for name in key.split("."):
+        values = values.get(name, {})
+    return values.get("image", {})
+
+
+def _repository(values, key):
+    return _choice(values, key).get("repository") or REPOSITORIES[key]
 
 
 def _registry(values, key):
@@ -119,7 +169,7 @@ def _image(values, key):
     image, registry = _choice(values, key), _registry(values, key)
     digest = image.get("digest")
     tag = image.get("tag") or ("" if digest else "0.1.0")
-    name = f"{registry}/{REPOSITORIES[key]}" if registry else REPOSITORIES[key]
+    name = "/".join(filter(None, (registry, _repository(values, key))))
     return name + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
 
 
@@ -140,6 +190,36 @@ def _helper(values, suffix):
     return _installed(
         make.daemon_set(f"quote-helper{suffix}", image=image, limits=resources, volumes=volumes, initContainers=first)
     )
+
+
+def _configuration(helper):
+    found = [_of("ConfigMap", CORE, "confcom-collateral", component="quote-helper", data={"qcnl.conf": "{}"})]
+    if root := helper.get("expectedRoot"):
+        found.append(_of("ConfigMap", CORE, "confcom-expected-root", component="quote-helper", data={"root.pem": root}))
+    return found
+
+
+def _hardware_helper(values):
+    """The devices are aesmd's, which is a sidecar, or those of the helper itself."""
+    helper = values["quoteHelper"]
+    provider = _provider(helper)
+    devices = {"limits": {PROVISION: "1", HELPER_EPC: str(helper.get("epcMiB", 3))}}
+    args = [f"--provider={provider}"]
+    if helper.get("expectedRoot"):
+        args.append("--expected-root=/etc/confcom/expected-root/root.pem")
+    image = _image(values, "quoteHelper" if provider == "aesmd" else "quoteHelper.dcap")
+    first = [{"name": "aesmd-directory", "image": image}]
+    if provider == "aesmd":
+        args.append("--aesmd-socket=/var/run/confcom/aesmd/aesm.socket")
+        sidecar = {"name": AESMD, "image": _image(values, "quoteHelper.aesmd"), "restartPolicy": "Always"}
+        first.append(sidecar | {"resources": devices})
+    group = helper.get("sgxPrvGroup")
+    context = {"securityContext": {"supplementalGroups": [group]}} if group else {}
+    made = make.daemon_set("quote-helper", make.HARDWARE, args=args, image=image, initContainers=first, **context)
+    made["spec"]["template"]["metadata"]["labels"]["confcom.internal/platform"] = "hardware"
+    if provider == "dcap":
+        made["spec"]["template"]["spec"]["containers"][0]["resources"] = devices
+    return _installed(made)
 
 
 def _installed(daemon):

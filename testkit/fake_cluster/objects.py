@@ -7,6 +7,8 @@ HELPER_EPC = "confcom.internal/quote_helper_epc_mem_in_MiB"
 SIMULATED = {"confcom.internal/simulated-sgx": "true"}
 HARDWARE = {"feature.node.kubernetes.io/cpu-security.sgx.enabled": "true"}
 SYSTEM = "confcom-system"
+AESMD = "aesmd"
+"""The sidecar of hardware quote helpers."""
 
 
 def name_of(one):
@@ -49,8 +51,8 @@ def labels(component, instance="confcom"):
 
 
 def daemon_set(component, selector=SIMULATED, *, args=("--simulated",), namespace=SYSTEM, image="", limits=(), **more):
-    container = {"name": component, "image": image or f"confcom/{component}:0.1.0", "args": list(args)}
-    container["resources"] = {"limits": dict(limits)}
+    container = {"name": component.removesuffix("-simulated"), "image": image or f"confcom/{component}:0.1.0"}
+    container |= {"args": list(args), "resources": {"limits": dict(limits)}}
     pod = {"nodeSelector": dict(selector), "containers": [container]} | more
     metadata = {"name": f"confcom-{component}", "namespace": namespace, "labels": labels(component), "generation": 1}
     spec = {"template": {"metadata": {"labels": labels(component)}, "spec": pod}}

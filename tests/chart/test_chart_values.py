@@ -181,7 +181,16 @@ def test_no_selector_is_not_every_node(template, values_file, section, label):
 @pytest.mark.parametrize(
     ("settings", "code", "parts"),
     [
-        ((), "simulation-not-consented", ["--set simulated.enabled=true", "--set quoteHelper.enabled=false"]),
+        (
+            (),
+            "aesmd-image-missing",
+            [
+                "--set quoteHelper.aesmd.image.repository=REPOSITORY",
+                "--set simulated.enabled=true",
+                "--set quoteHelper.enabled=false",
+                "docs/how-to/build-images.md",
+            ],
+        ),
         (("simulated.besideHardware=true",), "beside-hardware-without-simulation", ["--set simulated.enabled=true"]),
         (
             (

@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 
+from testkit.chart_manifests import containers
 from testkit.fake_cluster.chart import HOOK, default_chart
 
 REGISTRY = "image.registry=registry.test"
@@ -12,7 +13,15 @@ HELPERLESS = ("quoteHelper.enabled=false",)
 SIMULATED = ("simulated.enabled=true",)
 MIXED = (*SIMULATED, "simulated.besideHardware=true")
 EXTRAS = ("networkPolicy.enabled=true", "serviceMonitor.enabled=true")
+AESMD = ("quoteHelper.aesmd.image.repository=our/aesmd",)
+DCAP = ("quoteHelper.provider=dcap", "quoteHelper.dcap.image.repository=our/dcap")
 CHOICES = [
+    AESMD,
+    DCAP,
+    (*AESMD, "quoteHelper.sgxPrvGroup=123", *EXTRAS),
+    (*MIXED, *AESMD, *EXTRAS),
+    (*MIXED, *DCAP),
+    (*AESMD, *HELPERLESS),
     SIMULATED,
     HELPERLESS,
     MIXED,
@@ -30,8 +39,11 @@ def values_of(settings):
     values = {}
     for setting in settings:
         path, _, value = setting.partition("=")
-        first, _, last = path.partition(".")
-        values.setdefault(first, {})[last] = {"true": True, "false": False}.get(value, value)
+        *parents, last = path.split(".")
+        place = values
+        for name in parents:
+            place = place.setdefault(name, {})
+        place[last] = {"true": True, "false": False}.get(value, value)
     return values
 
 
@@ -49,9 +61,9 @@ def shown(manifests):
 
 
 def resources(manifests):
-    """What the daemons ask for of the device plugin's, by the DaemonSet's name."""
+    """What the daemons ask for of the device plugin's, and which container of theirs, by the DaemonSet's name."""
     return {
-        one["metadata"]["name"]: {name for name in limits_of(one) if "/" in name}
+        one["metadata"]["name"]: {name for name in limits_of(one) if "/" in name[1]}
         for one in manifests
         if one["kind"] == "DaemonSet"
     }
@@ -60,14 +72,14 @@ def resources(manifests):
 def images(manifests):
     """Of the daemons and of the Job."""
     specs = [one["spec"]["template"]["spec"] for one in manifests if one["kind"] in {"DaemonSet", "Job"}]
-    return [spec["containers"][0]["image"] for spec in specs]
+    return [[container["image"] for container in containers(spec).values()] for spec in specs]
 
 
 def limits_of(daemon):
     return [
-        name
-        for container in daemon["spec"]["template"]["spec"]["containers"]
-        for name in container["resources"].get("limits", {})
+        (name, limit)
+        for name, container in containers(daemon["spec"]["template"]["spec"]).items()
+        for limit in container.get("resources", {}).get("limits", {})
     ]
 
 
@@ -83,7 +95,8 @@ def test_the_fake_chart_is_like_the_real_one(plain_template, settings):
 
 
 def test_the_fake_chart_refuses_in_the_same_words(plain_template):
-    for settings in ((), SIMULATED, HELPERLESS):
+    no_dcap = ("quoteHelper.provider=dcap",)
+    for settings in ((), SIMULATED, HELPERLESS, AESMD, DCAP, (*MIXED, *DCAP), no_dcap, (*MIXED, *no_dcap)):
         done = plain_template(*settings, registry="")
         with pytest.raises(ValueError, match="code: ") as refused:
             default_chart(values_of(settings))

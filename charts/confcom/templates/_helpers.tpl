@@ -30,9 +30,10 @@ simulated ones have another, so that a hardware cluster's stay as they are when 
 
 {{/* The names of all daemons: a list, for fromYamlArray. */}}
 {{- define "confcom.daemons" -}}
+{{- $quoting := include "confcom.helperPlatforms" . | fromJsonArray }}
 {{- range $platform := include "confcom.platforms" . | fromYamlArray }}
 - {{ include "confcom.daemon" (dict "root" $ "platform" $platform "daemon" "device-plugin") }}
-{{- if and $.Values.quoteHelper.enabled (eq $platform "simulated") }}
+{{- if has $platform $quoting }}
 - {{ include "confcom.daemon" (dict "root" $ "platform" $platform "daemon" "quote-helper") }}
 {{- end }}
 {{- end }}

@@ -9,6 +9,12 @@
 {{- has "--simulated" $args | ternary "simulated" "hardware" }}
 {{- end }}
 
+{{/* "true" if hardware nodes have a quote helper in the installed release. */}}
+{{- define "confcom.hardwareHelperInstalled" -}}
+{{- $labels := lookup "apps/v1" "DaemonSet" .Release.Namespace "confcom-quote-helper" | dig "metadata" "labels" dict }}
+{{- if eq "hardware" (get $labels "confcom.internal/platform") }}true{{ end }}
+{{- end }}
+
 {{/* The names of the nodes with all of these labels, less some names; called with (list LABELS NODES NAMES). A JSON list. */}}
 {{- define "confcom.labelled" -}}
 {{- $wanted := index . 0 }}
@@ -63,7 +69,7 @@ replace is confcom.checkConsent's. Terms of hardware nodes are taken at their wo
 {{- end }}
 {{- include "confcom.checkLabels" (dict "daemon" . "nodes" $nodes "served" $served "labels" $.Values.simulated.nodeSelector "hardware" $hardware "lose" "EPC and quotes" "delete" $delete) }}
 {{- else if and (not $simulated) (has "hardware" $platforms) (not $.Values.nodeSelectorTerms) }}
-{{- include "confcom.checkLabels" (dict "daemon" . "nodes" $nodes "served" $served "labels" $.Values.nodeSelector "hardware" list "lose" "EPC") }}
+{{- include "confcom.checkLabels" (dict "daemon" . "nodes" $nodes "served" $served "labels" $.Values.nodeSelector "hardware" list "lose" (include "confcom.hardwareHelperInstalled" $ | empty | ternary "EPC" "EPC and quotes")) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -75,7 +75,7 @@ def test_a_kubernetes_that_is_not_tried_is_a_warning(confcom, cluster, version):
 
 
 def test_the_chart_refuses_the_values(refused):
-    found = refused(check="chart and values", code="simulation-not-consented", exit_code=ExitCode.USAGE)
+    found = refused(check="chart and values", code="aesmd-image-missing", exit_code=ExitCode.USAGE)
     for setting in ("simulated.enabled=true", "quoteHelper.enabled=false"):
         assert f"--set {setting}" in found["do"]
 

@@ -1,0 +1,103 @@
+{{/* The object of sgx_default_qcnl.conf, as JSON. As an object it always parses: of a file that does not, Intel's libraries say
+nothing, and make quotes that no verifier takes. Retries are short, because every call waits for them, and no deadline of the
+helper's may be below them. */}}
+{{- define "confcom.qcnl" -}}
+{{- $collateral := .Values.quoteHelper.collateral }}
+{{- $intel := "https://api.trustedservices.intel.com/sgx/certification/v4/" }}
+{{- $conf := dict "use_secure_cert" true "retry_times" 1 "retry_delay" 1 "pck_cache_expire_hours" 168 "verify_collateral_cache_expire_hours" 168 }}
+{{- if eq $collateral.preset "azure" }}
+{{- $request := dict "headers" (dict "metadata" "true") "params" (dict "api-version" "2021-07-22-preview") }}
+{{- $conf = mergeOverwrite $conf (dict
+  "local_pck_url" "http://169.254.169.254/metadata/THIM/sgx/certification/v4/"
+  "pccs_url" "https://global.acccache.azure.net/sgx/certification/v4/"
+  "collateral_service" $intel
+  "pccs_api_version" "3.1"
+  "pck_cache_expire_hours" 48
+  "verify_collateral_cache_expire_hours" 48
+  "custom_request_options" (dict "get_cert" $request)
+) }}
+{{- else if eq $collateral.preset "intel" }}
+{{- $conf = mergeOverwrite $conf (dict "pccs_url" $intel "collateral_service" $intel "pccs_api_version" "3.1") }}
+{{- else if eq $collateral.preset "pccs" }}
+{{- $conf = set $conf "pccs_url" (print (trimSuffix "/" $collateral.pccs.url) "/") }}
+{{- else if eq $collateral.preset "alibaba" }}
+{{- $server := $collateral.alibaba.vpc | ternary "sgx-dcap-server-vpc" "sgx-dcap-server" }}
+{{- $conf = set $conf "pccs_url" (printf "https://%s.%s.aliyuncs.com/sgx/certification/v4/" $server $collateral.alibaba.region) }}
+{{- else }}
+{{- $conf = $collateral.custom }}
+{{- end }}
+{{- toPrettyJson $conf }}
+{{- end }}
+
+{{/* Azure's THIM answers on the node itself, and a proxy cannot ask it. */}}
+{{- define "confcom.noProxy" -}}
+{{- $collateral := .Values.quoteHelper.collateral }}
+{{- $thim := eq $collateral.preset "azure" | ternary "169.254.169.254" "" }}
+{{- list $thim $collateral.proxy.no | compact | join "," }}
+{{- end }}
+
+{{/* The next three are of the container that has Intel's quote provider library. */}}
+{{- define "confcom.collateralEnv" -}}
+{{- $proxy := .Values.quoteHelper.collateral.proxy }}
+- {name: HOME, value: /var/cache/collateral}
+- {name: AZDCAP_CACHE, value: /var/cache/collateral}
+{{- with $proxy.https }}
+- {name: https_proxy, value: {{ . | quote }}}
+{{- end }}
+{{- with $proxy.http }}
+- {name: http_proxy, value: {{ . | quote }}}
+{{- end }}
+{{- if or $proxy.https $proxy.http }}
+{{- with include "confcom.noProxy" . }}
+- {name: no_proxy, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "confcom.collateralMounts" -}}
+- {name: collateral-cache, mountPath: /var/cache/collateral}
+- {name: collateral, mountPath: /etc/sgx_default_qcnl.conf, subPath: qcnl.conf, readOnly: true}
+{{- if .Values.quoteHelper.collateral.caBundle.configMap }}
+# Over the system's file: the library reads no other, whatever SSL_CERT_FILE says.
+- {name: ca-bundle, mountPath: /etc/ssl/certs/ca-certificates.crt, subPath: ca-certificates.crt, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "confcom.collateralVolumes" -}}
+- name: collateral-cache
+  emptyDir: {medium: Memory, sizeLimit: 16Mi} # a certificate has 5 KB; the limit of memory of its container has this too
+- name: collateral
+  configMap:
+    name: confcom-collateral
+    items: [{key: qcnl.conf, path: qcnl.conf}]
+{{- with .Values.quoteHelper.collateral.caBundle }}
+{{- if .configMap }}
+- name: ca-bundle
+  configMap:
+    name: {{ .configMap | quote }}
+    items: [{key: {{ .key | quote }}, path: ca-certificates.crt}]
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* How one of the library's URLs is reached: address block or none, port, and host; called with (dict "root" $ "url" URL). */}}
+{{- define "confcom.endpoint" -}}
+{{- $url := urlParse .url }}
+{{- $proxy := .root.Values.quoteHelper.collateral.proxy }}
+{{- $by := get (dict "https" $proxy.https "http" $proxy.http) $url.scheme }}
+{{- range splitList "," (include "confcom.noProxy" .root) }}
+{{- $domain := trimPrefix "." . }}
+{{- if and $domain (or (eq $domain "*" $url.hostname) (hasSuffix (print "." $domain) $url.hostname)) }}
+{{- $by = "" }}
+{{- end }}
+{{- end }}
+{{- if $by }}{{ $url = urlParse $by }}{{ end }}
+{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (eq $url.scheme "https" | ternary 443 80) | int }}
+{{- $block := "" }}
+{{- if regexMatch "^[0-9]+([.][0-9]+){3}$" $url.hostname }}
+{{- $block = print $url.hostname "/32" }}
+{{- else if contains ":" $url.hostname }}
+{{- $block = print $url.hostname "/128" }}
+{{- end }}
+{{- dict "host" $url.hostname "port" $port "block" $block | toJson }}
+{{- end }}

@@ -1,0 +1,124 @@
+{{/* What differs between simulated and hardware nodes in the quote helper's Pod; all called with (dict "root" $ "platform" NAME). */}}
+
+{{/* Which platforms have a quote helper: a JSON list. Beside simulated nodes, hardware nodes have one if there is an image of
+its provider, so that a release without one stays as it is; checks.yaml refuses to take the helper away so. */}}
+{{- define "confcom.helperPlatforms" -}}
+{{- $found := list }}
+{{- if .Values.quoteHelper.enabled }}
+{{- range include "confcom.platforms" . | fromYamlArray }}
+{{- if or (eq . "simulated") (not $.Values.simulated.enabled) (include "confcom.providerChosen" $) }}
+{{- $found = append $found . }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- toJson $found }}
+{{- end }}
+
+{{/* Not empty if the values say something of the provider of hardware nodes. */}}
+{{- define "confcom.providerChosen" -}}
+{{- $helper := .Values.quoteHelper }}
+{{- $image := (get $helper $helper.provider).image }}
+{{- if or (ne $helper.provider "aesmd") $image.registry $image.repository $image.tag $image.digest }}true{{ end }}
+{{- end }}
+
+{{/* The container that the devices go to: "aesmd", "dcap" or "simulated". */}}
+{{- define "confcom.provider" -}}
+{{- eq .platform "simulated" | ternary "simulated" .root.Values.quoteHelper.provider }}
+{{- end }}
+
+{{- define "confcom.helperImage" -}}
+{{- $helper := .root.Values.quoteHelper }}
+{{- $image := eq (include "confcom.provider" .) "dcap" | ternary $helper.dcap.image $helper.image }}
+{{- include "confcom.image" (dict "root" .root "image" $image) }}
+{{- end }}
+
+{{- define "confcom.providerArgs" -}}
+{{- $provider := include "confcom.provider" . }}
+{{- $enclave := .root.Values.simulated.quotingEnclave }}
+{{- if eq $provider "simulated" }}
+- --simulated
+- --state-dir=/etc/confcom/simulated-platform
+- --published-root=/etc/confcom/simulated-root/sha256
+{{- with $enclave.mrEnclave }}
+- --simulated-qe-mrenclave={{ . }}
+{{- end }}
+{{- if hasKey $enclave "isvSvn" }}
+- --simulated-qe-isvsvn={{ $enclave.isvSvn }}
+{{- end }}
+{{- else }}
+- --provider={{ $provider }}
+{{- if eq $provider "aesmd" }}
+- --aesmd-socket=/var/run/confcom/aesmd/aesm.socket
+{{- end }}
+{{- if .root.Values.quoteHelper.expectedRoot }}
+- --expected-root=/etc/confcom/expected-root/root.pem # TEST ROOT
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Limits of the container that quotes. */}}
+{{- define "confcom.quotingLimits" -}}
+# Of the EPC that the device plugin sets aside, and the device that quoting needs. Until the plugin has
+# registered, the scheduler has this Pod wait.
+{{ include "confcom.resource" (dict "root" .root "platform" .platform "kind" "helper") }}: {{ .root.Values.quoteHelper.epcMiB | quote }}
+{{ include "confcom.resource" (dict "root" .root "platform" .platform "kind" "provision") }}: "1"
+{{- end }}
+
+{{- define "confcom.helperMounts" -}}
+{{- $provider := include "confcom.provider" . }}
+- {name: aesmd, mountPath: /var/run/aesmd}
+{{- if eq $provider "simulated" }}
+- {name: simulated-platform, mountPath: /etc/confcom/simulated-platform, readOnly: true}
+- {name: simulated-root, mountPath: /etc/confcom/simulated-root, readOnly: true}
+{{- else if eq $provider "aesmd" }}
+- {name: aesmd-private, mountPath: /var/run/confcom/aesmd} # writable: here the helper asks for aesmd's restart
+{{- else }}
+{{ include "confcom.collateralMounts" .root }}
+{{- end }}
+{{- if and (ne $provider "simulated") .root.Values.quoteHelper.expectedRoot }}
+- {name: expected-root, mountPath: /etc/confcom/expected-root, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "confcom.helperVolumes" -}}
+{{- $provider := include "confcom.provider" . }}
+# Exception: hostPath, because this directory is where the node's containers, by their manifests, look for AESM.
+- name: aesmd
+  hostPath: {path: /var/run/aesmd, type: DirectoryOrCreate}
+{{- if eq $provider "simulated" }}
+- name: simulated-platform
+  secret:
+    secretName: confcom-simulated-platform # made once by the Job in simulated-root.yaml
+    defaultMode: 0400 # and readable for fsGroup, which the kubelet adds
+    items: [{key: platform.json, path: platform.json}]
+- name: simulated-root
+  configMap:
+    name: confcom-simulated-root # by the same Job: by which root the helpers of the cluster are to quote
+    optional: true # the Job may be a moment behind, where manifests are applied without helm
+    items: [{key: sha256, path: sha256}]
+{{- else }}
+{{- if eq $provider "aesmd" }}
+# aesmd's socket is open to everybody, so that only the directory protects it: each Pod has its own. Of memory, since a full
+# disk must not keep aesmd from making its socket.
+- name: aesmd-private
+  emptyDir: {medium: Memory, sizeLimit: 1Mi}
+{{- end }}
+{{ include "confcom.collateralVolumes" .root }}
+{{- if .root.Values.quoteHelper.expectedRoot }}
+- name: expected-root
+  configMap:
+    name: confcom-expected-root
+    items: [{key: root.pem, path: root.pem}]
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Their change replaces the Pods: Intel's library reads its configuration once, and the helper its root. */}}
+{{- define "confcom.helperChecksums" -}}
+{{- if eq .platform "hardware" }}
+checksum/collateral: {{ include "confcom.qcnl" .root | sha256sum }}
+{{- with .root.Values.quoteHelper.expectedRoot }}
+checksum/expected-root: {{ trim . | sha256sum }}
+{{- end }}
+{{- end }}
+{{- end }}
