@@ -238,6 +238,14 @@ def test_a_job_that_may_not_be_made_or_removed(confcom, metal):
     assert PREFIX in found["findings"][0]["do"]
 
 
+def test_who_may_not_follow_the_pods_is_told_at_once(confcom, metal):
+    metal.denied = {"list events"}
+    began = metal.now
+    assert [codes(one["findings"]) for one in document(confcom)["nodes"]] == [["report-pod-not-seen"]] * 2
+    assert metal.now == began
+    assert not jobs(metal)
+
+
 def test_a_log_that_comes_late_is_read_again(confcom, metal):
     run_jobs(metal)
     read = []

@@ -36,18 +36,28 @@ class _KnownLine:
     remedy: str
 
 
+_DEVICE = "check that the container requests quote helper EPC, and the device's mode on the node"
+_GROUP = (
+    "check that the container requests the provision device, and set quoteHelper.sgxPrvGroup to the gid of "
+    "/dev/sgx_provision on the node"
+)
+_NO_ENCLAVE, _NO_PROVISION = "it cannot open /dev/sgx_enclave", "it cannot open /dev/sgx_provision"
+_EPC_FULL = "the node's EPC is full"
+_EPC = "find containers that use more EPC than they requested: nothing limits them"
 _KNOWN_LINES: Sequence[_KnownLine] = (
     _KnownLine(
-        "Failed to open Intel SGX device",
-        "it cannot open /dev/sgx_enclave",
-        "check that the container requests quote helper EPC, and the device's mode on the node",
+        "start-aesmd: there is no quote provider library",
+        "its image has no quote provider library (libdcap_quoteprov.so.1)",
+        "build it as docs/how-to/build-images.md says",
     ),
-    _KnownLine(
-        "Enclave not authorized to run",
-        "it cannot open /dev/sgx_provision",
-        "check that the container requests the provision device, and set quoteHelper.sgxPrvGroup to the gid of "
-        "/dev/sgx_provision on the node",
-    ),
+    _KnownLine("Failed to open Intel SGX device", _NO_ENCLAVE, _DEVICE),
+    _KnownLine("start-aesmd: /dev/sgx_enclave is not there", _NO_ENCLAVE, _DEVICE),
+    _KnownLine("may not open /dev/sgx_enclave", _NO_ENCLAVE, _DEVICE),
+    _KnownLine("Enclave not authorized to run", _NO_PROVISION, _GROUP),
+    _KnownLine("start-aesmd: /dev/sgx_provision is not there", _NO_PROVISION, _GROUP),
+    _KnownLine("may not open /dev/sgx_provision", _NO_PROVISION, _GROUP),
+    _KnownLine("Failed to load QE3: 0x0003", _EPC_FULL, _EPC),
+    _KnownLine("Failed to load QE3: 0x2005", _EPC_FULL, _EPC),
     _KnownLine(
         "Fail to start service.",
         "it cannot load its quoting enclave",
@@ -55,7 +65,8 @@ _KNOWN_LINES: Sequence[_KnownLine] = (
         "(quoteHelper.epcMiB)",
     ),
 )
-"""The most telling first: the last one follows each failure to load the quoting enclave."""
+"""Of Intel's software, and of images/aesmd/start-aesmd. The most telling first: the last one follows each failure to
+load the quoting enclave."""
 
 
 def sidecar_failure(pod: KubernetesObject) -> Reason:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from confcom.addon.cluster.installed_release import told
-from confcom.addon.cluster.programs import ClusterAccessError
+from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError
 from confcom.addon.daemons.node_reports import (
     ClusterReport,
     NodeReport,
@@ -115,8 +115,8 @@ def report_cluster(add_on: AddOn, request: ReportRequest, find_report: FindRepor
     image = report_image(daemons, request.image)
     if image is None:
         return ClusterReport((), (*findings, image_unknown(add_on.cluster.namespace)))
-    stamp = f"{int(add_on.now().timestamp()):x}"
-    runs = [_Run(name, f"{PREFIX}-{stamp}-{number}") for number, name in enumerate(chosen, 1)]
+    mark = secrets.token_hex(4)  # two users may do this at once
+    runs = [_Run(name, f"{PREFIX}-{mark}-{number}") for number, name in enumerate(chosen, 1)]
     for number, run in enumerate(runs, 1):
         add_on.reporter.say(f"Node {number} of the report is {run.node}.")
     away = nodes_away(nodes)
@@ -160,16 +160,30 @@ def _make_reports(
                 _create(add_on, run, image, call_seconds, limit)
         deadline = add_on.clock() + limit
         while open_runs := [one for one in runs if not one.over]:
-            with contextlib.suppress(ClusterAccessError):  # it may be away for a moment, as the deadline is not
-                seen = add_on.api.list_objects("pods,jobs.batch,events", add_on.cluster.namespace_flag)
-                for run in open_runs:
-                    _follow(add_on, run, seen, find_report)
+            _look(add_on, open_runs, find_report)
             if add_on.clock() >= deadline:
                 _give_up(runs, f"within {limit} s")
             table.show([one.row for one in runs])
             if any(not one.over for one in runs):
                 add_on.sleep(POLL_SECONDS)
         table.show([one.row for one in runs])
+
+
+def _look(add_on: AddOn, open_runs: Sequence[_Run], find_report: FindReport) -> None:
+    try:
+        seen = add_on.api.list_objects("pods,jobs.batch,events", add_on.cluster.namespace_flag)
+    except ForbiddenError as error:
+        for run in open_runs:
+            run.finding = ReportFinding(
+                f"the report's Pod cannot be followed: {told(error)}",
+                "this needs the permission to list Pods, Jobs and events; or run `confcom hardware-report` on the node",
+                code="report-pod-not-seen",
+            )
+        return
+    except ClusterAccessError:  # it may be away for a moment
+        return
+    for run in open_runs:
+        _follow(add_on, run, seen, find_report)
 
 
 def _create(add_on: AddOn, run: _Run, image: ReportImage, call_seconds: float, limit: int) -> None:

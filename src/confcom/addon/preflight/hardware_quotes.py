@@ -78,16 +78,20 @@ def check_epc_set_aside(
         return
     plugins = Plan(tuple(installed)).plugins(simulated=False)
     serving = [node for node in nodes if any(selects(pod_spec_of(one), node) for one in plugins)]
-    offering = {name_of(node): count for node in serving if (count := allocatable(node, REAL.epc))}
-    if not offering:
+    if not serving:
         return
     less = wanted - before
-    smallest = min(offering, key=lambda name: offering[name])
+    offering = {name_of(node): count for node in serving if (count := allocatable(node, REAL.epc))}
+    smallest = min(offering, key=lambda name: offering[name], default="")
+    example = (
+        f": on {smallest}, which has the least, {max(0, offering[smallest] - less)} MiB of {offering[smallest]}"
+        if smallest
+        else ""
+    )
     yield Finding.warning(
         Check.NODES,
         f"{wanted} MiB of EPC are set aside for quote helpers on each node with SGX hardware, {less} MiB more than now",
-        why=f"workloads can have {less} MiB less there: on {smallest}, which has the least, "
-        f"{max(0, offering[smallest] - less)} MiB of {offering[smallest]}",
+        why=f"workloads can have {less} MiB less there{example}",
         remedy="to leave nodes with SGX hardware as they are: --set quoteHelper.enabled=false",
         code="epc-set-aside",
     )

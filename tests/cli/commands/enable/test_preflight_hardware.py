@@ -43,6 +43,13 @@ def test_epc_that_will_be_set_aside_is_told_before(confcom, plugin_alone, comman
     assert not plugin_alone.changes
 
 
+def test_it_is_told_of_nodes_that_offer_nothing_now(confcom, plugin_alone):
+    for name in ("m1", "m2"):
+        plugin_alone.node(name)["status"]["allocatable"][EPC] = "0"
+    found = warnings(confcom.document("enable", "--quote-helper", *WITH_AESMD, "--dry-run"))[SET_ASIDE]
+    assert "6 MiB" in found["what"]
+
+
 def test_it_is_told_once_and_for_hardware_alone(confcom, plugin_alone):
     confcom.ok("enable", "--quote-helper", *WITH_AESMD)
     plugin_alone.objects.append(make.node("s", make.SIMULATED))

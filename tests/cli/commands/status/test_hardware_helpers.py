@@ -106,6 +106,13 @@ def crashed(log="", *, code=1, reason="Error"):
         (crashed("x\nFail to start service.\n"), "aesmd-does-not-start", "exit code 1, 4 restarts"),
         (crashed("Enclave not authorized to run\nFail to start service."), "aesmd-does-not-start", "sgxPrvGroup"),
         (crashed("Failed to open Intel SGX device.\nFail to start service."), "aesmd-does-not-start", "/dev/sgx_encl"),
+        (crashed("start-aesmd: there is no quote provider library (x)"), "aesmd-does-not-start", "libdcap_quoteprov"),
+        (
+            crashed("user 10001 may not open /dev/sgx_provision (x)\nFail to start service."),
+            "aesmd-does-not-start",
+            "gid",
+        ),
+        (crashed("Failed to load QE3: 0x0003\nFail to start service."), "aesmd-does-not-start", "EPC is full"),
         (crashed(SECRET, code=139), "aesmd-crashes", "exit code 139, 4 restarts"),
         (
             crashed(code=137, reason="OOMKilled"),
