@@ -8,7 +8,7 @@ import json
 
 from confcom.addon.model.chart_objects import HARDWARE_PLATFORM, PLATFORM_LABEL, POLICY_ANNOTATION
 from testkit.fake_cluster import objects as make
-from testkit.fake_cluster.objects import HELPER_EPC, PROVISION, SYSTEM
+from testkit.fake_cluster.objects import AESMD, HELPER_EPC, PROVISION, SYSTEM
 
 HOOK = "helm.sh/hook"
 ROOT_MAKER = "confcom-simulated-root"
@@ -211,7 +211,7 @@ def _hardware_helper(values):
     first = [{"name": "aesmd-directory", "image": image}]
     if provider == "aesmd":
         args.append("--aesmd-socket=/var/run/confcom/aesmd/aesm.socket")
-        sidecar = {"name": "aesmd", "image": _image(values, "quoteHelper.aesmd"), "restartPolicy": "Always"}
+        sidecar = {"name": AESMD, "image": _image(values, "quoteHelper.aesmd"), "restartPolicy": "Always"}
         first.append(sidecar | {"resources": devices})
     group = helper.get("sgxPrvGroup")
     context = {"securityContext": {"supplementalGroups": [group]}} if group else {}

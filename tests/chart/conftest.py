@@ -4,11 +4,14 @@ import os
 import re
 import shutil
 import subprocess
+import threading
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
+from testkit.chart_lookups import ALLOWED, Handler, Lookups
 from testkit.cluster_programs import find_helm
 
 CHART = Path(__file__).parent.parent.parent / "charts" / "confcom"
@@ -126,3 +129,51 @@ def values_file(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def cluster():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.lookups = Lookups(f"http://127.0.0.1:{server.server_port}")
+    serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    serving.start()
+    yield server.lookups
+    server.shutdown()
+    serving.join()
+    server.server_close()
+
+
+@pytest.fixture
+def installed(cluster, plain_render):
+    """Puts the DaemonSets that the chart renders into the cluster; each counts all nodes for its own."""
+
+    def install(*settings, values=None):
+        manifests = plain_render(*settings, values=values)
+        status = {"status": {"desiredNumberScheduled": len(cluster.nodes)}}
+        cluster.daemon_sets = {name: one | status for (kind, name), one in manifests.items() if kind == "DaemonSet"}
+
+    return install
+
+
+@pytest.fixture
+def kubeconfig(cluster, tmp_path):
+    path = tmp_path / "kubeconfig"
+    contents = {
+        "clusters": [{"name": "any", "cluster": {"server": cluster.address}}],
+        "contexts": [{"name": "any", "context": {"cluster": "any"}}],
+        "current-context": "any",
+    }
+    path.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **contents}))
+    return path
+
+
+@pytest.fixture
+def upgrade(kubeconfig, plain_template, refused):
+    """The code by which the chart refuses an upgrade with these settings alone, and all that it says."""
+    asking = ("--dry-run=server", "--is-upgrade", "--disable-openapi-validation", "--kubeconfig", kubeconfig)
+
+    def run(*settings, values=None, more=()):
+        done = plain_template(*settings, values=values, more=(*asking, *more))
+        return (refused(done), done.stderr) if done.returncode else ALLOWED
+
+    return run

@@ -13,6 +13,8 @@ from confcom.quote_helper.settings import parse_settings as helper_settings
 from confcom.quote_provider.state_directory import STATE_FILE
 from confcom.simulated_root.record import FINGERPRINT_KEY, RECORD_NAME, SECRET_NAME
 from testkit.chart_manifests import (
+    AESMD,
+    DCAP,
     HELPER,
     JOB_ACCOUNT,
     PLUGIN,
@@ -43,7 +45,9 @@ def job(manifests):
     return manifest
 
 
-@pytest.mark.parametrize("settings", ["simulated.enabled=true", "quoteHelper.enabled=false", EVERYTHING])
+@pytest.mark.parametrize(
+    "settings", ["simulated.enabled=true", "quoteHelper.enabled=false", EVERYTHING, AESMD, f"{DCAP},{EVERYTHING}"]
+)
 def test_lint(helm, chart, settings):
     done = helm("lint", "--strict", chart, "--set", f"image.registry=registry.test,{settings}")
     assert done.returncode == 0, done.stdout

@@ -11,12 +11,15 @@ import pytest
 
 from confcom.addon.release.drift import drift
 from confcom.addon.release.drift_report import described
+from testkit.chart_manifests import AESMD, DCAP
 
 NAMESPACE = "sgx"
 SIMULATED = "simulated.enabled=true"
 VALUES = {
     "simulated": (SIMULATED,),
     "hardware": ("quoteHelper.enabled=false",),
+    "hardware with aesmd": (AESMD, "quoteHelper.collateral.caBundle.configMap=ca", "networkPolicy.enabled=true"),
+    "hardware with dcap": (DCAP,),
     "beside hardware": (SIMULATED, "simulated.besideHardware=true"),
     "with all objects": (SIMULATED, "serviceMonitor.enabled=true", "networkPolicy.enabled=true"),
 }
@@ -39,7 +42,8 @@ def fill(thing, **defaults):
 
 def fill_probe(probe):
     fill(probe, timeoutSeconds=1, periodSeconds=10, successThreshold=1, failureThreshold=3)
-    fill(probe["httpGet"], path="/", scheme="HTTP")
+    if "httpGet" in probe:
+        fill(probe["httpGet"], path="/", scheme="HTTP")
 
 
 def fill_container(container):

@@ -8,6 +8,7 @@ import yaml
 from confcom.addon.model.chart_objects import POLICY_ANNOTATION
 from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind
 from testkit.chart_manifests import (
+    AESMD,
     HELPER,
     JOB_ACCOUNT,
     PLUGIN,
@@ -127,7 +128,7 @@ def test_an_open_network_policy_names_nobody(render):
     assert "from" not in rule
 
 
-@pytest.mark.parametrize("settings", [(), (BESIDE,), ("quoteHelper.enabled=false",)])
+@pytest.mark.parametrize("settings", [(), (BESIDE,), (BESIDE, AESMD), ("quoteHelper.enabled=false",)])
 def test_the_service_monitor_finds_every_daemon(render, settings):
     assert not any(kind in {"ServiceMonitor", "Service"} for kind, _ in render(*settings))
     manifests = render(*settings, "serviceMonitor.enabled=true", "serviceMonitor.labels.release=prometheus")

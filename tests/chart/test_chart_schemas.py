@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from testkit.chart_manifests import HELPER
+from testkit.chart_manifests import AESMD, DCAP, HELPER
 
 SCHEMAS = Path(__file__).parent / "schemas"
 KUBERNETES = ("1.34", "1.35", "1.36", "1.37")
@@ -16,7 +16,13 @@ PREFERRED = "quoteHelper.affinity.podAntiAffinity.preferredDuringSchedulingIgnor
 VALUES = {
     "simulated": ("simulated.enabled=true",),
     "hardware": ("quoteHelper.enabled=false",),
+    "hardware with dcap": (DCAP, "quoteHelper.sgxPrvGroup=123"),
     "everything": (
+        AESMD,
+        "quoteHelper.sgxPrvGroup=123",
+        "quoteHelper.collateral.preset=azure",
+        "quoteHelper.collateral.caBundle.configMap=our-ca",
+        "quoteHelper.collateral.proxy.https=http://proxy.example.com:3128",
         "simulated.enabled=true",
         "simulated.besideHardware=true",
         "serviceMonitor.enabled=true",
@@ -66,7 +72,7 @@ def checker(version):
 def manifests(plain_render, aks, version, request):
     more = ("--kube-version", f"{version}.0")
     if request.param == "aks":
-        return plain_render(*VALUES["hardware"], values=aks, more=more)
+        return plain_render(AESMD, values=aks, more=more)
     return plain_render(*VALUES[request.param], more=more)
 
 

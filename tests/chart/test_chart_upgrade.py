@@ -1,19 +1,13 @@
 """What the chart looks up in the cluster, and refuses: an upgrade that takes daemons from nodes, unasked mixtures."""
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
-import yaml
 
+from testkit.chart_lookups import ALLOWED, SYSTEM
 from testkit.chart_manifests import NFD_LABEL, PLUGIN, SIMULATED_LABEL
 
-SYSTEM = "sgx"
 SIMULATED = ("simulated.enabled=true",)
 BESIDE = (*SIMULATED, "simulated.besideHardware=true")
 HARDWARE = ("quoteHelper.enabled=false",)
-ALLOWED = ("", "")
 LOSES, CHANGES, HARDWARE_TOO = "nodes-lose-daemons", "nodes-change-platform", "hardware-in-cluster"
 OWN_LABEL = "example.com/sgx"
 OWN_SELECTOR = {"nodeSelector": {NFD_LABEL: None, OWN_LABEL: "yes"}}
@@ -23,108 +17,6 @@ ON_HARDWARE = {NFD_LABEL: "true"}
 TO_SIMULATE = {SIMULATED_LABEL: "true"}
 BOTH_NODES = {"hw-1": ON_HARDWARE, "sim-1": TO_SIMULATE}
 FAKE_SELECTOR = {"simulated": {"nodeSelector": {SIMULATED_LABEL: None, "example.com/fake": "yes"}}}
-KINDS = {
-    "v1": ("Node", "ServiceAccount"),
-    "apps/v1": ("DaemonSet",),
-    "batch/v1": ("Job",),
-    "rbac.authorization.k8s.io/v1": ("Role", "RoleBinding"),
-    "admissionregistration.k8s.io/v1": ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
-}
-"""Of the API, what the chart has objects of or looks up."""
-
-
-class Lookups:
-    """As much of an API server as helm asks for; there are no objects but nodes and DaemonSets."""
-
-    def __init__(self, address):
-        self.address = address
-        self.nodes = {}
-        self.daemon_sets = {}
-
-    def answer(self, path):
-        if path == "/version":
-            return {"major": "1", "minor": "36", "gitVersion": "v1.36.0"}
-        if path == "/api":
-            return {"kind": "APIVersions", "versions": ["v1"]}
-        if path == "/apis":
-            named = [{"groupVersion": one, "version": "v1"} for one in KINDS if "/" in one]
-            groups = [{"name": one["groupVersion"].partition("/")[0], "versions": [one]} for one in named]
-            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
-        if path == "/api/v1/nodes":
-            items = [{"metadata": {"name": name, "labels": labels}} for name, labels in self.nodes.items()]
-            return {"kind": "NodeList", "apiVersion": "v1", "items": items}
-        version = path.removeprefix("/apis/").removeprefix("/api/")
-        if version in KINDS:
-            return {
-                "kind": "APIResourceList",
-                "groupVersion": version,
-                "resources": [*map(kind_of_api, KINDS[version])],
-            }
-        found, _, name = path.rpartition("/")
-        return self.daemon_sets.get(name) if found == f"/apis/apps/v1/namespaces/{SYSTEM}/daemonsets" else None
-
-
-def kind_of_api(kind):
-    plural = "validatingadmissionpolicies" if kind.endswith("Policy") else f"{kind.lower()}s"
-    namespaced = kind != "Node" and not kind.startswith("Validating")
-    return {"name": plural, "singularName": kind.lower(), "namespaced": namespaced, "kind": kind, "verbs": ["get"]}
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        found = self.server.lookups.answer(self.path.partition("?")[0])
-        body = json.dumps(found or {"kind": "Status", "apiVersion": "v1", "reason": "NotFound", "code": 404}).encode()
-        self.send_response(200 if found else 404)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def cluster():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.lookups = Lookups(f"http://127.0.0.1:{server.server_port}")
-    serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    serving.start()
-    yield server.lookups
-    server.shutdown()
-    serving.join()
-    server.server_close()
-
-
-@pytest.fixture
-def installed(cluster, plain_render):
-    """Puts the DaemonSets that the chart renders into the cluster; each counts all nodes for its own."""
-
-    def install(*settings, values=None):
-        manifests = plain_render(*settings, values=values)
-        status = {"status": {"desiredNumberScheduled": len(cluster.nodes)}}
-        cluster.daemon_sets = {name: one | status for (kind, name), one in manifests.items() if kind == "DaemonSet"}
-
-    return install
-
-
-@pytest.fixture
-def upgrade(cluster, plain_template, refused, tmp_path):
-    """The code by which the chart refuses an upgrade with these settings alone, and all that it says."""
-    config = tmp_path / "kubeconfig"
-    contents = {
-        "clusters": [{"name": "any", "cluster": {"server": cluster.address}}],
-        "contexts": [{"name": "any", "context": {"cluster": "any"}}],
-        "current-context": "any",
-    }
-    config.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **contents}))
-    asking = ("--dry-run=server", "--is-upgrade", "--disable-openapi-validation", "--kubeconfig", config)
-
-    def run(*settings, values=None, more=()):
-        done = plain_template(*settings, values=values, more=(*asking, *more))
-        return (refused(done), done.stderr) if done.returncode else ALLOWED
-
-    return run
 
 
 @pytest.fixture
