@@ -28,6 +28,7 @@ KUBECTL = {
     "find_namespace": lambda api, _: api.find_namespace(),
     "find_config_map": lambda api, name: api.find_config_map(name),
     "pod_metrics": lambda api, name: api.pod_metrics(name, 80),
+    "pod_inventory": lambda api, name: api.pod_inventory(name, 80),
     "review": lambda api, name: api.review([named(name)]),
     "create": lambda api, name: api.create(named(name)),
     "refusal": lambda api, name: api.refusal(named(name)),
@@ -140,9 +141,10 @@ def test_the_programs_themselves_read_none_in_it(call, name, tmp_path):
     assert NOBODY.removeprefix("http://") in said, said
 
 
-def test_the_path_to_a_pods_metrics_leads_to_no_other_place():
-    word = next(one for one in vector("KubeApi.pod_metrics", "../../secrets?x=", "a/b#") if one.startswith("--raw"))
-    assert word == "--raw=/api/v1/namespaces/a%2Fb%23/pods/..%2F..%2Fsecrets%3Fx%3D:80/proxy/metrics"
+@pytest.mark.parametrize("page", ["metrics", "inventory"])
+def test_the_path_to_a_pods_page_leads_to_no_other_place(page):
+    word = next(one for one in vector(f"KubeApi.pod_{page}", "../../secrets?x=", "a/b#") if one.startswith("--raw"))
+    assert word == f"--raw=/api/v1/namespaces/a%2Fb%23/pods/..%2F..%2Fsecrets%3Fx%3D:80/proxy/{page}"
 
 
 def test_a_failure_can_be_typed_as_it_was_run():

@@ -11,7 +11,7 @@ from confcom.addon.daemons.daemon_events import joined, last_warning
 from confcom.addon.daemons.daemon_log import Reason, own_reason
 from confcom.addon.daemons.oom_kill import memory_kill
 from confcom.addon.daemons.sidecar import sidecar_failure
-from confcom.addon.model.chart_objects import AESMD, Component, component_of
+from confcom.addon.model.chart_objects import Component, component_of
 from confcom.errors import printable
 from confcom.kubernetes.objects import (
     KubernetesObject,
@@ -230,8 +230,6 @@ def _reasons(
 def _container_reasons(pod: KubernetesObject, logged: Reason) -> Iterator[Reason]:
     """Yield why containers that do not run have ended or are waiting."""
     for one in container_statuses(pod):
-        if text(one, "name") == AESMD:
-            continue  # its log is not ours: `sidecar_failure` tells what it may say
         waiting = text(one, "state", "waiting", "reason")
         if not mapping(one, "state", "running") and (killed := memory_kill(pod, one)):
             yield Reason(killed)
