@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
@@ -17,7 +17,14 @@ from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits_and_deadlines import QUOTE_BATCH, HelperLimits
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
-from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
+from confcom.quote_provider.base import (
+    LoopQuoteProvider,
+    QuoteProvider,
+    QuoteProviderError,
+    QuoteResult,
+    QuotingIdentity,
+    QuotingInLoop,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -45,7 +52,8 @@ class QuoteService(Generic[A]):
 
     The others wait for their peer's turn, and for a provider while there is none (it is being prepared, or was lost).
     An inline provider is called in the event loop, for at most one turn's time before the loop runs other tasks. A
-    blocking provider is called in the worker pool, with as many concurrent calls as it supports.
+    blocking provider is called with as many concurrent calls as it supports: in the worker pool, or in the loop if it
+    can make its calls there without blocking it.
     """
 
     def __init__(
@@ -69,6 +77,10 @@ class QuoteService(Generic[A]):
         of `respond`."""
         self.on_lost: Callable[[QuoteProviderError], None] = lambda _: None
         """Told in the loop when a call found the provider lost. Set by the provider's supervisor."""
+        self._served: QuoteProvider | None = None
+        """The provider that was set last, also while it is withdrawn."""
+        self._in_loop: QuotingInLoop | None = None
+        """Its calls, if they need no thread."""
         self._stopping = False
         self._scheduled = False
         self._waiting: FairQueue[Ticket[A]] = FairQueue()
@@ -92,6 +104,10 @@ class QuoteService(Generic[A]):
 
     def provide(self, provider: QuoteProvider) -> None:
         """Set the provider, which is ready, and serve the requests that wait for it."""
+        if provider is not self._served:
+            self._close_loop_calls()
+            self._served = provider
+            self._in_loop = provider.in_loop() if isinstance(provider, LoopQuoteProvider) else None
         self._provider = provider
         self._schedule()
 
@@ -112,6 +128,7 @@ class QuoteService(Generic[A]):
         self._queue_deadlines.close()
         self._call_deadlines.close()
         self._calls.clear()
+        self._close_loop_calls()
         while self._waiting.take() is not None:
             pass
 
@@ -156,6 +173,11 @@ class QuoteService(Generic[A]):
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._take_turns)
 
+    def _close_loop_calls(self) -> None:
+        if self._in_loop is not None:
+            self._in_loop.close()
+            self._in_loop = None
+
     def _take_turns(self) -> None:
         self._scheduled = False
         provider = self._provider
@@ -171,7 +193,7 @@ class QuoteService(Generic[A]):
         answers: list[tuple[A, Response]] = []
         while len(answers) < QUOTE_BATCH and (ticket := self._waiting.take()) is not None:
             self._queue_deadlines.discard(ticket)
-            result = self._complete(ticket.need, provider)
+            result = self._complete(ticket.need, provider, _call(ticket.need, provider))
             answers.append(
                 (ticket.asker, ticket.need.refuse(result.code) if isinstance(result, QuoteProviderError) else result)
             )
@@ -201,7 +223,12 @@ class QuoteService(Generic[A]):
                     self._repeat_or_refuse(ticket, result.code)
             self._schedule()
 
-        self._workers.start(lambda: self._complete(ticket.need, provider), on_done)
+        if self._in_loop is None:
+            self._workers.start(lambda: self._complete(ticket.need, provider, _call(ticket.need, provider)), on_done)
+        else:
+            _start_in_loop(
+                ticket.need, self._in_loop, lambda outcome: on_done(self._complete(ticket.need, provider, outcome))
+            )
 
     def _repeat_or_refuse(self, ticket: Ticket[A], code: AesmErrorCode) -> None:
         """Let a request wait once for the provider's return: making a quote twice does no harm."""
@@ -227,10 +254,12 @@ class QuoteService(Generic[A]):
             self._queue_deadlines.discard(ticket)
             self.deliver(ticket.asker, ticket.need.refuse(AesmErrorCode.SERVICE_UNAVAILABLE))
 
-    def _complete(self, need: Need, provider: QuoteProvider) -> Response | QuoteProviderError:
-        """Return the answer, or the error if the provider is lost."""
+    def _complete(
+        self, need: Need, provider: QuoteProvider, outcome: Callable[[], Any]
+    ) -> Response | QuoteProviderError:
+        """Return the answer with a call's outcome, or the error if the provider is lost."""
         try:
-            return _call(need, provider)
+            return _answer(need, outcome())
         except QuoteProviderError as error:
             if error.lost:
                 return error
@@ -252,13 +281,31 @@ class QuoteService(Generic[A]):
             return need.refuse(AesmErrorCode.UNEXPECTED_ERROR)
 
 
-def _call(need: Need, provider: QuoteProvider) -> Response:
+def _call(need: Need, provider: QuoteProvider) -> Callable[[], QuoteResult | QuotingIdentity | int]:
     match need:
         case NeedQuote():
-            result = provider.quote(need.report, need.qe_report_info)
+            return lambda: provider.quote(need.report, need.qe_report_info)
+        case NeedIdentity():
+            return provider.identity
+        case NeedQuoteSize():
+            return provider.quote_size
+
+
+def _start_in_loop(need: Need, in_loop: QuotingInLoop, done: Callable[[Callable[[], object]], None]) -> None:
+    match need:
+        case NeedQuote():
+            in_loop.quote(need.report, need.qe_report_info, done)
+        case NeedIdentity():
+            in_loop.identity(done)
+        case NeedQuoteSize():
+            in_loop.quote_size(done)
+
+
+def _answer(need: Need, result: Any) -> Response:  # noqa: ANN401 # as the need's own call returned it
+    match need:
+        case NeedQuote():
             return need.answer(result.quote, result.qe_report_info)
         case NeedIdentity():
-            identity = provider.identity()
-            return need.answer(identity.target_info, identity.pub_key_id)
+            return need.answer(result.target_info, result.pub_key_id)
         case NeedQuoteSize():
-            return need.answer(provider.quote_size())
+            return need.answer(result)
