@@ -1,6 +1,7 @@
 """The relay's calls in an event loop: the same steps as in a thread, with the same outcomes."""
 
 import asyncio
+import errno
 import gc
 import socket
 import threading
@@ -149,7 +150,26 @@ async def test_a_full_backlog_is_waited_for(make_relay, aesmd):
         listener.shutdown(socket.SHUT_RDWR)
 
 
-async def test_what_the_kernel_does_not_take_at_once_is_sent_later(make_relay, aesmd, monkeypatch):
+@pytest.fixture
+def replace_sockets(monkeypatch):
+    """Give the calls another kind of sockets."""
+    constants = {name: getattr(socket, name) for name in ("AF_UNIX", "SOCK_STREAM", "SOCK_NONBLOCK")}
+    return lambda kind: monkeypatch.setattr(aesmd_calls, "socket", SimpleNamespace(SocketType=kind, **constants))
+
+
+async def test_without_a_descriptor_a_call_ends_and_the_next_one_is_made(make_relay, aesmd, replace_sockets):
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "no descriptor")
+
+    async with Calls(make_relay()) as calls:
+        replace_sockets(refuse)
+        with pytest.raises(OSError, match="no descriptor"):
+            await calls.identity()
+        replace_sockets(socket.SocketType)
+        assert await calls.identity() == aesmd.provider.identity()
+
+
+async def test_what_the_kernel_does_not_take_at_once_is_sent_later(make_relay, aesmd, replace_sockets):
     class Narrow(socket.SocketType):
         full = False
 
@@ -159,8 +179,7 @@ async def test_what_the_kernel_does_not_take_at_once_is_sent_later(make_relay, a
                 raise BlockingIOError
             return super().send(data[:100])
 
-    narrow = SimpleNamespace(**{name: getattr(socket, name) for name in ("AF_UNIX", "SOCK_STREAM", "SOCK_NONBLOCK")})
-    monkeypatch.setattr(aesmd_calls, "socket", SimpleNamespace(SocketType=Narrow, **vars(narrow)))
+    replace_sockets(Narrow)
     async with Calls(make_relay()) as calls:
         report = APPLICATION.create_report((await calls.identity()).target_info, DATA)
         assert (await calls.quote(report)).quote

@@ -137,14 +137,13 @@ class _Call(Generic[T]):
         assert connection is not None
         try:
             if self._unsent:
-                self._send(connection)
-                self._caller.epoll.modify(connection, select.EPOLLIN)
+                self._caller.epoll.modify(connection, self._send(connection))
             response = self._session.receive(connection.recv(RECEIVE_SIZE))
         except BlockingIOError:
             return
         except OSError as error:
             self._throw(closed_error(self._caller.path, self._request.kind.call, error))
-        except ConfcomError as error:
+        except Exception as error:  # noqa: BLE001 # the call ends with it, and no other one
             self._throw(error)
         else:
             if response is not None:
@@ -176,14 +175,18 @@ class _Call(Generic[T]):
         else:
             self._connect()
 
-    def _throw(self, error: ConfcomError) -> None:
+    def _throw(self, error: Exception) -> None:
         self.disconnect()
         self._resume(lambda: self._steps.throw(error))
 
     def _connect(self) -> None:
         self._retry = None
-        # Not socket.socket: its look-ups of enum members cost as much as the system call.
-        connection = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            # Not socket.socket: its look-ups of enum members cost as much as the system call.
+            connection = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:  # no descriptor is left
+            self._throw(error)
+            return
         try:
             connection.connect(self._caller.address)
         except BlockingIOError:  # the backlog is full
@@ -195,26 +198,22 @@ class _Call(Generic[T]):
             self._throw(connect_error(self._caller.path, error))
             return
         self._connection = connection
+        self._caller.exchanges[connection.fileno()] = self
         self._session = ClientSession(self._request)  # only now: the service accepts the connection meanwhile
         self._unsent = memoryview(self._session.data_to_send)
-        self._caller.exchanges[connection.fileno()] = self
         try:
-            self._send(connection)
-        except BlockingIOError:
-            self._caller.epoll.register(connection, select.EPOLLIN | select.EPOLLOUT)
+            self._caller.epoll.register(connection, self._send(connection))
         except OSError as error:
             self._throw(closed_error(self._caller.path, self._request.kind.call, error))
-        else:
-            self._caller.epoll.register(connection, select.EPOLLIN)
 
-    def _send(self, connection: socket.SocketType) -> None:
-        """Send all that is left.
-
-        Raises:
-            BlockingIOError: the kernel took only a part.
-        """
-        while self._unsent:
-            self._unsent = self._unsent[connection.send(self._unsent) :]
+    def _send(self, connection: socket.SocketType) -> int:
+        """Send what the kernel takes; return the events to wait for."""
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[connection.send(self._unsent) :]
+        except BlockingIOError:
+            return select.EPOLLIN | select.EPOLLOUT
+        return select.EPOLLIN
 
 
 def _raise(error: BaseException) -> NoReturn:
