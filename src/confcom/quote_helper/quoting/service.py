@@ -81,6 +81,8 @@ class QuoteService(Generic[A]):
         """The provider that was set last, also while it is withdrawn."""
         self._in_loop: QuotingInLoop | None = None
         """Its calls, if they need no thread."""
+        self._opened: list[QuotingInLoop] = []
+        """To be closed at the end: calls of a provider that was replaced may still complete."""
         self._stopping = False
         self._scheduled = False
         self._waiting: FairQueue[Ticket[A]] = FairQueue()
@@ -105,9 +107,10 @@ class QuoteService(Generic[A]):
     def provide(self, provider: QuoteProvider) -> None:
         """Set the provider, which is ready, and serve the requests that wait for it."""
         if provider is not self._served:
-            self._close_loop_calls()
             self._served = provider
             self._in_loop = provider.in_loop() if isinstance(provider, LoopQuoteProvider) else None
+            if self._in_loop is not None:
+                self._opened.append(self._in_loop)
         self._provider = provider
         self._schedule()
 
@@ -128,7 +131,9 @@ class QuoteService(Generic[A]):
         self._queue_deadlines.close()
         self._call_deadlines.close()
         self._calls.clear()
-        self._close_loop_calls()
+        for in_loop in self._opened:
+            in_loop.close()
+        self._opened.clear()
         while self._waiting.take() is not None:
             pass
 
@@ -172,11 +177,6 @@ class QuoteService(Generic[A]):
         elif not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._take_turns)
-
-    def _close_loop_calls(self) -> None:
-        if self._in_loop is not None:
-            self._in_loop.close()
-            self._in_loop = None
 
     def _take_turns(self) -> None:
         self._scheduled = False
