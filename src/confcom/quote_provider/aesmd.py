@@ -23,7 +23,7 @@ from confcom.client.blocking import AesmClient
 from confcom.client.conversation import Conversation
 from confcom.client.errors import ServiceTimeoutError
 from confcom.errors import ConfcomError, MalformedError
-from confcom.quote_provider.aesmd_calls import LoopCaller, Outcome, Steps, run_blocking, timed
+from confcom.quote_provider.aesmd_calls import AesmdInLoop, LoopCaller, Steps, run_blocking, timed
 from confcom.quote_provider.aesmd_refusals import READ_LOG, refusal
 from confcom.quote_provider.base import Expiring, QuoteProviderError, QuoteResult, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot
@@ -289,44 +289,3 @@ class AesmdQuoteProvider:
 
 _ENDED_BY_INIT: Final = frozenset({AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.PARAMETER_ERROR})
 """Refusals that InitQuoteEx and GetQuoteSizeEx may end: no attestation key yet, another size of quotes."""
-
-
-class AesmdInLoop:
-    """The calls of an AesmdQuoteProvider, for an event loop.
-
-    Args:
-        caller: makes them.
-        identity: steps of the call of this name; so are the others.
-        quote_size: see above.
-        quote: see above.
-    """
-
-    def __init__(
-        self,
-        caller: LoopCaller,
-        identity: Callable[[], Steps[QuotingIdentity]],
-        quote_size: Callable[[], Steps[int]],
-        quote: Callable[[Report, QeReportInfo | None], Steps[QuoteResult]],
-    ) -> None:
-        self._caller = caller
-        self._identity = identity
-        self._quote_size = quote_size
-        self._quote = quote
-
-    def identity(self, done: Callable[[Outcome[QuotingIdentity]], None]) -> None:
-        """Get target info and public key id."""
-        self._caller.start(self._identity(), done)
-
-    def quote_size(self, done: Callable[[Outcome[int]], None]) -> None:
-        """Get the size of the next quote in bytes."""
-        self._caller.start(self._quote_size(), done)
-
-    def quote(
-        self, report: Report, qe_report_info: QeReportInfo | None, done: Callable[[Outcome[QuoteResult]], None]
-    ) -> None:
-        """Get a quote, checked."""
-        self._caller.start(self._quote(report, qe_report_info), done)
-
-    def close(self) -> None:
-        """Break off all calls."""
-        self._caller.close()

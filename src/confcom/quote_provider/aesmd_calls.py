@@ -19,6 +19,8 @@ from confcom.client.conversation import Conversation
 from confcom.client.errors import closed_error, connect_error, timeout_error
 from confcom.daemon.deadlines import Deadlines
 from confcom.errors import ConfcomError
+from confcom.quote_provider.base import QuoteResult, QuotingIdentity
+from confcom.sgx.report import QeReportInfo, Report
 
 T = TypeVar("T")
 
@@ -214,6 +216,47 @@ class _Call(Generic[T]):
         except BlockingIOError:
             return select.EPOLLIN | select.EPOLLOUT
         return select.EPOLLIN
+
+
+class AesmdInLoop:
+    """The calls of an AesmdQuoteProvider, for an event loop.
+
+    Args:
+        caller: makes them.
+        identity: steps of the call of this name; so are the others.
+        quote_size: see above.
+        quote: see above.
+    """
+
+    def __init__(
+        self,
+        caller: LoopCaller,
+        identity: Callable[[], Steps[QuotingIdentity]],
+        quote_size: Callable[[], Steps[int]],
+        quote: Callable[[Report, QeReportInfo | None], Steps[QuoteResult]],
+    ) -> None:
+        self._caller = caller
+        self._identity = identity
+        self._quote_size = quote_size
+        self._quote = quote
+
+    def identity(self, done: Callable[[Outcome[QuotingIdentity]], None]) -> None:
+        """Get target info and public key id."""
+        self._caller.start(self._identity(), done)
+
+    def quote_size(self, done: Callable[[Outcome[int]], None]) -> None:
+        """Get the size of the next quote in bytes."""
+        self._caller.start(self._quote_size(), done)
+
+    def quote(
+        self, report: Report, qe_report_info: QeReportInfo | None, done: Callable[[Outcome[QuoteResult]], None]
+    ) -> None:
+        """Get a quote, checked."""
+        self._caller.start(self._quote(report, qe_report_info), done)
+
+    def close(self) -> None:
+        """Break off all calls."""
+        self._caller.close()
 
 
 def _raise(error: BaseException) -> NoReturn:

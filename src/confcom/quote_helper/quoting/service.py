@@ -10,19 +10,18 @@ from typing import Any, Generic, TypeVar
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
-from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, NeedQuoteSize, plan
+from confcom.aesm.request_checks import Need, NeedQuote, plan
 from confcom.daemon.deadlines import Deadlines
 from confcom.daemon.fair_queue import FairQueue
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits_and_deadlines import QUOTE_BATCH, HelperLimits
+from confcom.quote_helper.quoting.provider_calls import answer_with, call_of, start_in_loop
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_provider.base import (
     LoopQuoteProvider,
     QuoteProvider,
     QuoteProviderError,
-    QuoteResult,
-    QuotingIdentity,
     QuotingInLoop,
 )
 
@@ -193,7 +192,7 @@ class QuoteService(Generic[A]):
         answers: list[tuple[A, Response]] = []
         while len(answers) < QUOTE_BATCH and (ticket := self._waiting.take()) is not None:
             self._queue_deadlines.discard(ticket)
-            result = self._complete(ticket.need, provider, _call(ticket.need, provider))
+            result = self._complete(ticket.need, provider, call_of(ticket.need, provider))
             answers.append(
                 (ticket.asker, ticket.need.refuse(result.code) if isinstance(result, QuoteProviderError) else result)
             )
@@ -224,9 +223,9 @@ class QuoteService(Generic[A]):
             self._schedule()
 
         if self._in_loop is None:
-            self._workers.start(lambda: self._complete(ticket.need, provider, _call(ticket.need, provider)), on_done)
+            self._workers.start(lambda: self._complete(ticket.need, provider, call_of(ticket.need, provider)), on_done)
         else:
-            _start_in_loop(
+            start_in_loop(
                 ticket.need, self._in_loop, lambda outcome: on_done(self._complete(ticket.need, provider, outcome))
             )
 
@@ -259,7 +258,7 @@ class QuoteService(Generic[A]):
     ) -> Response | QuoteProviderError:
         """Return the answer with a call's outcome, or the error if the provider is lost."""
         try:
-            return _answer(need, outcome())
+            return answer_with(need, outcome())
         except QuoteProviderError as error:
             if error.lost:
                 return error
@@ -279,33 +278,3 @@ class QuoteService(Generic[A]):
                     "the quote provider failed", extra={"provider": provider.name, "suppressed": suppressed}
                 )
             return need.refuse(AesmErrorCode.UNEXPECTED_ERROR)
-
-
-def _call(need: Need, provider: QuoteProvider) -> Callable[[], QuoteResult | QuotingIdentity | int]:
-    match need:
-        case NeedQuote():
-            return lambda: provider.quote(need.report, need.qe_report_info)
-        case NeedIdentity():
-            return provider.identity
-        case NeedQuoteSize():
-            return provider.quote_size
-
-
-def _start_in_loop(need: Need, in_loop: QuotingInLoop, done: Callable[[Callable[[], object]], None]) -> None:
-    match need:
-        case NeedQuote():
-            in_loop.quote(need.report, need.qe_report_info, done)
-        case NeedIdentity():
-            in_loop.identity(done)
-        case NeedQuoteSize():
-            in_loop.quote_size(done)
-
-
-def _answer(need: Need, result: Any) -> Response:  # noqa: ANN401 # as the need's own call returned it
-    match need:
-        case NeedQuote():
-            return need.answer(result.quote, result.qe_report_info)
-        case NeedIdentity():
-            return need.answer(result.target_info, result.pub_key_id)
-        case NeedQuoteSize():
-            return need.answer(result)
