@@ -80,23 +80,23 @@ class AesmClient(SocketClient):
         """
         return self.converse(conversation.quote_fresh_report(make_report, qe_report_info))
 
-    def converse(self, generator: Conversation[T], *, timeout: float | None = None) -> T:
-        """Send the requests that a conversation yields, and return its result.
-
-        Args:
-            generator: the conversation.
-            timeout: maximum duration of each request in seconds; None: the client's own.
-        """
-        seconds = self.timeout if timeout is None else timeout
+    def converse(self, generator: Conversation[T]) -> T:
+        """Send the requests that a conversation yields, and return its result."""
         try:
             request = next(generator)
             while True:
-                request = generator.send(self._exchange(request, seconds))
+                request = generator.send(self.exchange(request, self.timeout))
         except StopIteration as finished:
             result: T = finished.value
             return result
 
-    def _exchange(self, request: QuotingRequest, seconds: float) -> QuotingResponse:
+    def exchange(self, request: QuotingRequest, seconds: float) -> QuotingResponse:
+        """Send one request on a connection of its own, and return the answer, whatever its error code is.
+
+        Args:
+            request: the request.
+            seconds: maximum duration.
+        """
         deadline = time.monotonic() + seconds
         call = request.kind.call
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:

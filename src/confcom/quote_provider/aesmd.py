@@ -23,6 +23,7 @@ from confcom.client.blocking import AesmClient
 from confcom.client.conversation import Conversation
 from confcom.client.errors import ServiceTimeoutError
 from confcom.errors import ConfcomError, MalformedError
+from confcom.quote_provider.aesmd_calls import AesmdInLoop, LoopCaller, Steps, run_blocking, timed
 from confcom.quote_provider.aesmd_refusals import READ_LOG, refusal
 from confcom.quote_provider.base import Expiring, QuoteProviderError, QuoteResult, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot
@@ -101,18 +102,11 @@ class AesmdQuoteProvider:
 
     def identity(self) -> QuotingIdentity:
         """Return the target info and the attestation key's id, as aesmd's InitQuoteEx gives them."""
-        return self._init(self._deadline())
+        return run_blocking(self._client, self._identity_steps())
 
     def quote_size(self) -> int:
         """Return the size of the next quote in bytes, as aesmd's GetQuoteSizeEx gives it."""
-        deadline = self._deadline()
-        try:
-            return self._get_size(deadline)
-        except QuoteProviderError as error:
-            if error.code is not AesmErrorCode.ATT_KEY_NOT_INITIALIZED:
-                raise
-            self._init(deadline)
-            return self._get_size(deadline)
+        return run_blocking(self._client, self._size_steps())
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> QuoteResult:
         """Get a quote from aesmd, and check it.
@@ -120,21 +114,12 @@ class AesmdQuoteProvider:
         A restarted aesmd, or one whose certificate was renewed, wants InitQuoteEx first. The client need not know as
         long as target info and key stay the same; else the code is 42.
         """
-        deadline = self._deadline()
-        identity = self._identity or self._init(deadline)
-        try:
-            return self._quote(report, qe_report_info, identity, self._size or self._get_size(deadline), deadline)
-        except QuoteProviderError as error:
-            if error.code not in _ENDED_BY_INIT and error.error_code not in {OTHER_KEY, WRONG_SIZE}:
-                raise
-            if self._init(deadline) != identity:
-                raise QuoteProviderError(
-                    AesmErrorCode.ATT_KEY_NOT_INITIALIZED,
-                    "the quoting enclave or its key has changed",
-                    why="aesmd gave another target info or key than before",
-                    remedy="clients call InitQuoteEx again and make another report",
-                ) from error
-            return self._quote(report, qe_report_info, identity, self._get_size(deadline), deadline)
+        return run_blocking(self._client, self._quote_steps(report, qe_report_info))
+
+    def in_loop(self) -> AesmdInLoop:
+        """Return the same calls for the running event loop; whoever gets them closes them."""
+        caller = LoopCaller(self._client, self._call_seconds, self._clock)
+        return AesmdInLoop(caller, self._identity_steps, self._size_steps, self._quote_steps)
 
     def expiries(self, now: datetime) -> Mapping[Expiring, datetime]:  # noqa: ARG002
         """Return nothing: the provider knows the certificates only from the quotes."""
@@ -149,7 +134,7 @@ class AesmdQuoteProvider:
         Raises:
             QuoteProviderError: aesmd refused or did not answer.
         """
-        return len(self._ask(conversation.supported_key_ids(), self._deadline()))
+        return len(run_blocking(self._client, self._ask(conversation.supported_key_ids(), self._deadline())))
 
     def require_other_process(self) -> None:
         """Reject this process's own socket as upstream: each call would wait for itself.
@@ -178,13 +163,45 @@ class AesmdQuoteProvider:
     def _deadline(self) -> float:
         return self._clock() + self._call_seconds
 
-    def _init(self, deadline: float) -> QuotingIdentity:
-        target = self._ask(conversation.init_quote(), deadline)
+    def _identity_steps(self) -> Steps[QuotingIdentity]:
+        return (yield from self._init(self._deadline()))
+
+    def _size_steps(self) -> Steps[int]:
+        deadline = self._deadline()
+        try:
+            return (yield from self._get_size(deadline))
+        except QuoteProviderError as error:
+            if error.code is not AesmErrorCode.ATT_KEY_NOT_INITIALIZED:
+                raise
+            yield from self._init(deadline)
+            return (yield from self._get_size(deadline))
+
+    def _quote_steps(self, report: Report, qe_report_info: QeReportInfo | None) -> Steps[QuoteResult]:
+        deadline = self._deadline()
+        identity = self._identity or (yield from self._init(deadline))
+        try:
+            size = self._size or (yield from self._get_size(deadline))
+            return (yield from self._quote(report, qe_report_info, identity, size, deadline))
+        except QuoteProviderError as error:
+            if error.code not in _ENDED_BY_INIT and error.error_code not in {OTHER_KEY, WRONG_SIZE}:
+                raise
+            if (yield from self._init(deadline)) != identity:
+                raise QuoteProviderError(
+                    AesmErrorCode.ATT_KEY_NOT_INITIALIZED,
+                    "the quoting enclave or its key has changed",
+                    why="aesmd gave another target info or key than before",
+                    remedy="clients call InitQuoteEx again and make another report",
+                ) from error
+            size = yield from self._get_size(deadline)
+            return (yield from self._quote(report, qe_report_info, identity, size, deadline))
+
+    def _init(self, deadline: float) -> Steps[QuotingIdentity]:
+        target = yield from self._ask(conversation.init_quote(), deadline)
         self._identity = QuotingIdentity(target.target_info, target.pub_key_id)
         return self._identity
 
-    def _get_size(self, deadline: float) -> int:
-        size = self._ask(conversation.quote_size(), deadline)
+    def _get_size(self, deadline: float) -> Steps[int]:
+        size = yield from self._ask(conversation.quote_size(), deadline)
         self._checker.check_size(size)
         self._size = size
         return size
@@ -196,8 +213,8 @@ class AesmdQuoteProvider:
         identity: QuotingIdentity,
         size: int,
         deadline: float,
-    ) -> QuoteResult:
-        response = self._ask(conversation.request_quote(size, report, qe_report_info), deadline)
+    ) -> Steps[QuoteResult]:
+        response = yield from self._ask(conversation.request_quote(size, report, qe_report_info), deadline)
         try:
             result = self._checked(response, report, qe_report_info, size, identity)
         except MalformedError as error:
@@ -223,12 +240,12 @@ class AesmdQuoteProvider:
         self._checker.check(answer.quote, size=size, identity=identity)
         return QuoteResult(answer.quote, answer.qe_report_info)
 
-    def _ask(self, asked: Conversation[T], deadline: float) -> T:
+    def _ask(self, asked: Conversation[T], deadline: float) -> Steps[T]:
         began = self._clock()
         try:
             if began >= deadline:
                 raise ServiceTimeoutError("the call's time is over")
-            result = self._client.converse(asked, timeout=deadline - began)
+            result = yield from timed(asked, deadline - began)
         except AesmError as error:
             self._answered_at = self._clock()
             raise refusal(error) from error

@@ -6,18 +6,24 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
-from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, NeedQuoteSize, plan
+from confcom.aesm.request_checks import Need, NeedQuote, plan
 from confcom.daemon.deadlines import Deadlines
 from confcom.daemon.fair_queue import FairQueue
 from confcom.daemon.logs import LogLimiter
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits_and_deadlines import QUOTE_BATCH, HelperLimits
+from confcom.quote_helper.quoting.provider_calls import answer_with, call_of, start_in_loop
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
-from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
+from confcom.quote_provider.base import (
+    LoopQuoteProvider,
+    QuoteProvider,
+    QuoteProviderError,
+    QuotingInLoop,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -45,7 +51,8 @@ class QuoteService(Generic[A]):
 
     The others wait for their peer's turn, and for a provider while there is none (it is being prepared, or was lost).
     An inline provider is called in the event loop, for at most one turn's time before the loop runs other tasks. A
-    blocking provider is called in the worker pool, with as many concurrent calls as it supports.
+    blocking provider is called with as many concurrent calls as it supports: in the worker pool, or in the loop if it
+    can make its calls there without blocking it.
     """
 
     def __init__(
@@ -69,6 +76,12 @@ class QuoteService(Generic[A]):
         of `respond`."""
         self.on_lost: Callable[[QuoteProviderError], None] = lambda _: None
         """Told in the loop when a call found the provider lost. Set by the provider's supervisor."""
+        self._served: QuoteProvider | None = None
+        """The provider that was set last, also while it is withdrawn."""
+        self._in_loop: QuotingInLoop | None = None
+        """Its calls, if they need no thread."""
+        self._opened: list[QuotingInLoop] = []
+        """To be closed at the end: calls of a provider that was replaced may still complete."""
         self._stopping = False
         self._scheduled = False
         self._waiting: FairQueue[Ticket[A]] = FairQueue()
@@ -92,6 +105,11 @@ class QuoteService(Generic[A]):
 
     def provide(self, provider: QuoteProvider) -> None:
         """Set the provider, which is ready, and serve the requests that wait for it."""
+        if provider is not self._served:
+            self._served = provider
+            self._in_loop = provider.in_loop() if isinstance(provider, LoopQuoteProvider) else None
+            if self._in_loop is not None:
+                self._opened.append(self._in_loop)
         self._provider = provider
         self._schedule()
 
@@ -112,6 +130,9 @@ class QuoteService(Generic[A]):
         self._queue_deadlines.close()
         self._call_deadlines.close()
         self._calls.clear()
+        for in_loop in self._opened:
+            in_loop.close()
+        self._opened.clear()
         while self._waiting.take() is not None:
             pass
 
@@ -171,7 +192,7 @@ class QuoteService(Generic[A]):
         answers: list[tuple[A, Response]] = []
         while len(answers) < QUOTE_BATCH and (ticket := self._waiting.take()) is not None:
             self._queue_deadlines.discard(ticket)
-            result = self._complete(ticket.need, provider)
+            result = self._complete(ticket.need, provider, call_of(ticket.need, provider))
             answers.append(
                 (ticket.asker, ticket.need.refuse(result.code) if isinstance(result, QuoteProviderError) else result)
             )
@@ -201,7 +222,12 @@ class QuoteService(Generic[A]):
                     self._repeat_or_refuse(ticket, result.code)
             self._schedule()
 
-        self._workers.start(lambda: self._complete(ticket.need, provider), on_done)
+        if self._in_loop is None:
+            self._workers.start(lambda: self._complete(ticket.need, provider, call_of(ticket.need, provider)), on_done)
+        else:
+            start_in_loop(
+                ticket.need, self._in_loop, lambda outcome: on_done(self._complete(ticket.need, provider, outcome))
+            )
 
     def _repeat_or_refuse(self, ticket: Ticket[A], code: AesmErrorCode) -> None:
         """Let a request wait once for the provider's return: making a quote twice does no harm."""
@@ -227,10 +253,12 @@ class QuoteService(Generic[A]):
             self._queue_deadlines.discard(ticket)
             self.deliver(ticket.asker, ticket.need.refuse(AesmErrorCode.SERVICE_UNAVAILABLE))
 
-    def _complete(self, need: Need, provider: QuoteProvider) -> Response | QuoteProviderError:
-        """Return the answer, or the error if the provider is lost."""
+    def _complete(
+        self, need: Need, provider: QuoteProvider, outcome: Callable[[], Any]
+    ) -> Response | QuoteProviderError:
+        """Return the answer with a call's outcome, or the error if the provider is lost."""
         try:
-            return _call(need, provider)
+            return answer_with(need, outcome())
         except QuoteProviderError as error:
             if error.lost:
                 return error
@@ -250,15 +278,3 @@ class QuoteService(Generic[A]):
                     "the quote provider failed", extra={"provider": provider.name, "suppressed": suppressed}
                 )
             return need.refuse(AesmErrorCode.UNEXPECTED_ERROR)
-
-
-def _call(need: Need, provider: QuoteProvider) -> Response:
-    match need:
-        case NeedQuote():
-            result = provider.quote(need.report, need.qe_report_info)
-            return need.answer(result.quote, result.qe_report_info)
-        case NeedIdentity():
-            identity = provider.identity()
-            return need.answer(identity.target_info, identity.pub_key_id)
-        case NeedQuoteSize():
-            return need.answer(provider.quote_size())

@@ -1,0 +1,263 @@
+"""Calls of aesmd step by step: which requests to send is decided in generators, which two drivers run.
+
+A blocking driver is for threads. The other one is for an event loop: a relayed quote then costs no change of thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import select
+import socket
+from collections.abc import Callable, Generator
+from typing import Any, Generic, NoReturn, TypeVar
+
+from confcom.aesm.messages import QuotingRequest, QuotingResponse
+from confcom.aesm.session import ClientSession
+from confcom.client.blocking import FULL_QUEUE_PAUSE_SECONDS, RECEIVE_SIZE, AesmClient
+from confcom.client.conversation import Conversation
+from confcom.client.errors import closed_error, connect_error, timeout_error
+from confcom.daemon.deadlines import Deadlines
+from confcom.errors import ConfcomError
+from confcom.quote_provider.base import QuoteResult, QuotingIdentity
+from confcom.sgx.report import QeReportInfo, Report
+
+T = TypeVar("T")
+
+Steps = Generator[tuple[QuotingRequest, float], QuotingResponse, T]
+"""Yields requests, each with the seconds that its answer may take, and is sent the answers. What kept a request from
+being answered is thrown into it."""
+Outcome = Callable[[], T]
+"""Returns the result of a call, or raises its error."""
+
+
+def timed(asked: Conversation[T], seconds: float) -> Steps[T]:
+    """Return a conversation as steps, each of which may take so many seconds."""
+    try:
+        request = next(asked)
+        while True:
+            request = asked.send((yield request, seconds))
+    except StopIteration as finished:
+        result: T = finished.value
+        return result
+
+
+def run_blocking(client: AesmClient, steps: Steps[T]) -> T:
+    """Run steps in this thread, and return their result."""
+    try:
+        request, seconds = next(steps)
+        while True:
+            try:
+                response = client.exchange(request, seconds)
+            except ConfcomError as error:
+                request, seconds = steps.throw(error)
+            else:
+                request, seconds = steps.send(response)
+    except StopIteration as finished:
+        result: T = finished.value
+        return result
+
+
+class LoopCaller:
+    """Runs steps in an event loop. Its sockets are in an epoll of its own, which the loop watches as one descriptor.
+
+    Must be created and closed in the running loop.
+
+    Args:
+        client: says where aesmd is.
+        seconds: deadline of all steps of a call.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, client: AesmClient, seconds: float, clock: Callable[[], float]) -> None:
+        self.path = client.socket_path
+        self.address = str(client.socket_path)
+        self.seconds = seconds
+        self.loop = asyncio.get_running_loop()
+        self.epoll = select.epoll()
+        self.exchanges: dict[int, _Call[Any]] = {}
+        """By the descriptors of their sockets."""
+        self._calls: dict[_Call[Any], None] = {}
+        self._deadlines: Deadlines[_Call[Any]] = Deadlines(seconds, clock, lambda call: call.time_out())
+        self.loop.add_reader(self.epoll.fileno(), self._take_turn)
+
+    def start(self, steps: Steps[T], done: Callable[[Outcome[T]], None]) -> None:
+        """Run steps; `done` is called with their outcome, later, also if they end at once."""
+
+        def on_end(outcome: Outcome[T]) -> None:
+            self._deadlines.discard(call)
+            del self._calls[call]
+            if starting:
+                self.loop.call_soon(done, outcome)
+            else:
+                done(outcome)
+
+        starting = True
+        call = _Call(self, steps, on_end)
+        self._calls[call] = None
+        self._deadlines.add(call)
+        call.begin()
+        starting = False
+
+    def close(self) -> None:
+        """End all calls; nobody is told of their outcome any more."""
+        for call in self._calls:
+            call.disconnect()
+        self._calls.clear()
+        self._deadlines.close()
+        self.loop.remove_reader(self.epoll.fileno())
+        self.epoll.close()
+
+    def _take_turn(self) -> None:
+        for descriptor, _ in self.epoll.poll(0):
+            if (call := self.exchanges.get(descriptor)) is not None:
+                call.on_event()
+
+
+class _Call(Generic[T]):
+    """Steps that are being run: at most one connection to aesmd at a time."""
+
+    __slots__ = ("_caller", "_connection", "_done", "_request", "_retry", "_session", "_steps", "_unsent")
+
+    def __init__(self, caller: LoopCaller, steps: Steps[T], done: Callable[[Outcome[T]], None]) -> None:
+        self._caller = caller
+        self._steps = steps
+        self._done = done
+        self._connection: socket.SocketType | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._request: QuotingRequest
+        self._session: ClientSession
+        self._unsent = memoryview(b"")
+
+    def begin(self) -> None:
+        """Take the first step."""
+        self._resume(lambda: next(self._steps))
+
+    def on_event(self) -> None:
+        """Send or receive what can be."""
+        connection = self._connection
+        assert connection is not None
+        try:
+            if self._unsent:
+                self._caller.epoll.modify(connection, self._send(connection))
+            response = self._session.receive(connection.recv(RECEIVE_SIZE))
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._throw(closed_error(self._caller.path, self._request.kind.call, error))
+        except Exception as error:  # noqa: BLE001 # the call ends with it, and no other one
+            self._throw(error)
+        else:
+            if response is not None:
+                self.disconnect()
+                self._resume(lambda: self._steps.send(response))
+
+    def time_out(self) -> None:
+        """Give up: the call's time is over."""
+        self._throw(timeout_error(self._caller.path, self._request.kind.call, self._caller.seconds))
+
+    def disconnect(self) -> None:
+        """Close the connection, or stop trying to make one."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self._connection is not None:
+            self._caller.exchanges.pop(self._connection.fileno(), None)
+            self._connection.close()
+            self._connection = None
+
+    def _resume(self, step: Callable[[], tuple[QuotingRequest, float]]) -> None:
+        try:
+            self._request, _ = step()
+        except StopIteration as finished:
+            result = finished.value
+            self._done(lambda: result)
+        except BaseException as error:  # noqa: BLE001 # whoever takes the outcome handles it
+            self._done(functools.partial(_raise, error))
+        else:
+            self._connect()
+
+    def _throw(self, error: Exception) -> None:
+        self.disconnect()
+        self._resume(lambda: self._steps.throw(error))
+
+    def _connect(self) -> None:
+        self._retry = None
+        try:
+            # Not socket.socket: its look-ups of enum members cost as much as the system call.
+            connection = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:  # no descriptor is left
+            self._throw(error)
+            return
+        try:
+            connection.connect(self._caller.address)
+        except BlockingIOError:  # the backlog is full
+            connection.close()
+            self._retry = self._caller.loop.call_later(FULL_QUEUE_PAUSE_SECONDS, self._connect)
+            return
+        except OSError as error:
+            connection.close()
+            self._throw(connect_error(self._caller.path, error))
+            return
+        self._connection = connection
+        self._caller.exchanges[connection.fileno()] = self
+        self._session = ClientSession(self._request)  # only now: the service accepts the connection meanwhile
+        self._unsent = memoryview(self._session.data_to_send)
+        try:
+            self._caller.epoll.register(connection, self._send(connection))
+        except OSError as error:
+            self._throw(closed_error(self._caller.path, self._request.kind.call, error))
+
+    def _send(self, connection: socket.SocketType) -> int:
+        """Send what the kernel takes; return the events to wait for."""
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[connection.send(self._unsent) :]
+        except BlockingIOError:
+            return select.EPOLLIN | select.EPOLLOUT
+        return select.EPOLLIN
+
+
+class AesmdInLoop:
+    """The calls of an AesmdQuoteProvider, for an event loop.
+
+    Args:
+        caller: makes them.
+        identity: steps of the call of this name; so are the others.
+        quote_size: see above.
+        quote: see above.
+    """
+
+    def __init__(
+        self,
+        caller: LoopCaller,
+        identity: Callable[[], Steps[QuotingIdentity]],
+        quote_size: Callable[[], Steps[int]],
+        quote: Callable[[Report, QeReportInfo | None], Steps[QuoteResult]],
+    ) -> None:
+        self._caller = caller
+        self._identity = identity
+        self._quote_size = quote_size
+        self._quote = quote
+
+    def identity(self, done: Callable[[Outcome[QuotingIdentity]], None]) -> None:
+        """Get target info and public key id."""
+        self._caller.start(self._identity(), done)
+
+    def quote_size(self, done: Callable[[Outcome[int]], None]) -> None:
+        """Get the size of the next quote in bytes."""
+        self._caller.start(self._quote_size(), done)
+
+    def quote(
+        self, report: Report, qe_report_info: QeReportInfo | None, done: Callable[[Outcome[QuoteResult]], None]
+    ) -> None:
+        """Get a quote, checked."""
+        self._caller.start(self._quote(report, qe_report_info), done)
+
+    def close(self) -> None:
+        """Break off all calls."""
+        self._caller.close()
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
