@@ -5,6 +5,7 @@ import json
 import pytest
 
 from confcom.addon.daemons.node_reports import MAX_NODES
+from confcom.addon.operations.hardware_reports import START_SECONDS
 from confcom.errors import ExitCode
 from confcom.hardware_report.report import FORMAT
 from testkit.cli_output import run_confcom
@@ -200,6 +201,13 @@ def test_why_a_node_has_no_report_is_a_finding_of_it(confcom, metal, status, cod
     assert first["findings"][0]["do"]
     assert second["report"] == REPORT
     assert not jobs(metal)
+
+
+def test_a_pod_that_cannot_start_is_given_up_before_the_jobs_time_is_over(confcom, metal):
+    run_jobs(metal, statuses={"m": PULLING})
+    began = metal.now
+    document(confcom)
+    assert metal.now - began < START_SECONDS
 
 
 @pytest.mark.parametrize("log", ["nothing of a report", {"format": "confcom-hardware-report/9"}])

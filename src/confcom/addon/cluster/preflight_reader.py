@@ -20,7 +20,7 @@ from confcom.addon.preflight.findings import Outcome
 from confcom.addon.preflight.hardware_quotes import (
     DevicesSeen,
     ProvisionDevice,
-    hardware_helpers,
+    hardware_helper_sets,
     provision_device,
 )
 from confcom.addon.preflight.permissions import (
@@ -127,7 +127,11 @@ def _devices(
     api: KubeApi, plan: Plan | ConfcomError, daemon_sets: Sequence[KubernetesObject] | ConfcomError | None
 ) -> DevicesSeen | None:
     """Ask the running device plugins of hardware nodes for the provision device, if quote helpers are to use it."""
-    if not isinstance(plan, Plan) or not isinstance(daemon_sets, Sequence) or not hardware_helpers(plan.daemon_sets):
+    if (
+        not isinstance(plan, Plan)
+        or not isinstance(daemon_sets, Sequence)
+        or not hardware_helper_sets(plan.daemon_sets)
+    ):
         return None
     here = [one for one in daemon_sets if namespace_of(one) == api.cluster.namespace]
     owners = {name_of(one) for one in Plan(tuple(here)).plugins(simulated=False)}

@@ -31,8 +31,17 @@ class ProvisionDevice:
 
     @property
     def by_group(self) -> bool:
-        """Whether only its group opens it for reading and writing, beside root."""
+        """Whether only its group opens it for reading and writing, beside root, if anybody."""
         return self.mode & _READ_WRITE != _READ_WRITE
+
+    @property
+    def usable_group(self) -> bool:
+        """Whether its group opens it, and is not that of root."""
+        return self.gid != 0 and self.mode >> 3 & _READ_WRITE == _READ_WRITE
+
+    def closed_to(self, groups: Sequence[int]) -> bool:
+        """Return whether a user in these groups cannot open it."""
+        return self.by_group and not (self.usable_group and self.gid in groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,7 @@ def provision_device(inventory: KubernetesObject) -> ProvisionDevice | None:
     return None
 
 
-def hardware_helpers(daemons: Sequence[KubernetesObject]) -> list[KubernetesObject]:
+def hardware_helper_sets(daemons: Sequence[KubernetesObject]) -> list[KubernetesObject]:
     """Return the DaemonSets of quote helpers for hardware nodes."""
     return [one for one in daemons if component_of(one) is Component.QUOTE_HELPER and not simulates(one)]
 
@@ -104,13 +113,13 @@ def check_provision_group(plan: Plan, seen: DevicesSeen | None) -> Iterator[Find
         plan: what is to be installed.
         seen: the nodes' devices; None if no device plugin was asked.
     """
-    helpers = hardware_helpers(plan.daemon_sets)
+    helpers = hardware_helper_sets(plan.daemon_sets)
     if not helpers or seen is None:
         return
     groups = _supplemental_groups(helpers)
     closed: dict[int, list[str]] = {}
     for node, device in sorted(seen.devices.items()):
-        if device.by_group and device.gid not in groups:
+        if device.closed_to(groups):
             closed.setdefault(device.gid, []).append(node)
     if closed:
         yield _group_differs(groups, closed, seen.devices)
@@ -134,17 +143,18 @@ def _group_differs(
         Check.NODES,
         f"quoteHelper.sgxPrvGroup {has}, and the group of /dev/sgx_provision is {where}",
         why="Intel's software cannot open the device there, and makes no quotes",
-        remedy=_group_remedy({device.gid for device in devices.values() if device.by_group}),
+        remedy=_group_remedy([device for device in devices.values() if device.by_group]),
         code="sgx-prv-group-differs",
     )
 
 
-def _group_remedy(needed: set[int]) -> str:
-    if needed == {0}:
+def _group_remedy(devices: Sequence[ProvisionDevice]) -> str:
+    if not all(one.usable_group for one in devices):
         return (
             'give the device to a group of its own on each node, by Intel\'s udev rule (GROUP="sgx_prv", '
             'MODE="0660"), and set quoteHelper.sgxPrvGroup to its gid'
         )
+    needed = {one.gid for one in devices}
     if len(needed) == 1:
         return f"--set quoteHelper.sgxPrvGroup={needed.pop()}"
     return "give the group sgx_prv the same gid on all nodes, and set quoteHelper.sgxPrvGroup to it"

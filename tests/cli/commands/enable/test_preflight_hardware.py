@@ -105,11 +105,14 @@ def test_a_device_of_everybody_needs_no_group(confcom, plugin_alone):
     assert DIFFERS not in warnings(confcom.document("enable", "--quote-helper", *WITH_AESMD))
 
 
-def test_the_group_of_root_is_not_proposed(confcom, plugin_alone):
-    plugin_alone.provision_devices = {"m1": device(0), "m2": device(0)}
-    found = warnings(confcom.document("enable", "--quote-helper", *WITH_AESMD, "--dry-run"))[DIFFERS]
-    assert f"{GROUP}=0" not in found["do"]
-    assert "sgx_prv" in found["do"]
+@pytest.mark.parametrize("closed", [device(0), device(106, "0600")], ids=["group of root", "owner alone"])
+def test_a_device_that_no_group_opens_needs_a_rule(confcom, plugin_alone, closed):
+    plugin_alone.provision_devices = {"m1": device(), "m2": closed}
+    options = ("--quote-helper", *WITH_AESMD, "--set", f"{GROUP}=106", "--dry-run")
+    found = warnings(confcom.document("enable", *options))[DIFFERS]
+    assert "on m2" in found["what"]
+    assert "m1" not in found["what"]
+    assert "udev rule" in found["do"]
 
 
 def test_a_plugin_that_does_not_answer_is_told(confcom, plugin_alone):
