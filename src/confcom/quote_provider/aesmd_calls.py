@@ -83,7 +83,6 @@ class LoopCaller:
 
     def start(self, steps: Steps[T], done: Callable[[Outcome[T]], None]) -> None:
         """Run steps; `done` is called with their outcome, later, also if they end at once."""
-
         call = _Call(self, steps, done)
         self._calls[call] = None
         self._deadlines.add(call)
