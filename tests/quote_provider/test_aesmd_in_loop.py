@@ -201,3 +201,24 @@ async def test_closing_breaks_off_calls_and_keeps_no_descriptor(make_relay, aesm
     aesmd.hang.set()
     await until(lambda: open_descriptors() <= before)
     assert not told
+
+
+async def test_closing_tells_nobody_of_a_call_that_ended_at_its_start(make_relay, aesmd):
+    aesmd.kill()
+    calls, told = make_relay().in_loop(), []
+    calls.identity(told.append)
+    calls.close()
+    await asyncio.sleep(0.01)
+    assert not told
+
+
+async def test_a_call_that_ended_leaves_nothing_to_the_garbage_collector(make_relay, aesmd):
+    async with Calls(make_relay()) as calls:
+        gc.collect()
+        gc.disable()
+        try:
+            await calls.identity()
+            await asyncio.sleep(0)
+            assert not [left for left in gc.get_objects() if isinstance(left, aesmd_calls._Call)]
+        finally:
+            gc.enable()

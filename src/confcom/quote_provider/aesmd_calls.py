@@ -83,21 +83,18 @@ class LoopCaller:
 
     def start(self, steps: Steps[T], done: Callable[[Outcome[T]], None]) -> None:
         """Run steps; `done` is called with their outcome, later, also if they end at once."""
-
-        def on_end(outcome: Outcome[T]) -> None:
-            self._deadlines.discard(call)
-            del self._calls[call]
-            if starting:
-                self.loop.call_soon(done, outcome)
-            else:
-                done(outcome)
-
-        starting = True
-        call = _Call(self, steps, on_end)
+        call = _Call(self, steps, done)
         self._calls[call] = None
         self._deadlines.add(call)
         call.begin()
-        starting = False
+
+    def forget(self, call: _Call[Any]) -> bool:
+        """Forget a call that has ended; return False if all calls were broken off before."""
+        if call not in self._calls:
+            return False
+        self._deadlines.discard(call)
+        del self._calls[call]
+        return True
 
     def close(self) -> None:
         """End all calls; nobody is told of their outcome any more."""
@@ -117,7 +114,7 @@ class LoopCaller:
 class _Call(Generic[T]):
     """Steps that are being run: at most one connection to aesmd at a time."""
 
-    __slots__ = ("_caller", "_connection", "_done", "_request", "_retry", "_session", "_steps", "_unsent")
+    __slots__ = ("_caller", "_connection", "_done", "_request", "_retry", "_session", "_starting", "_steps", "_unsent")
 
     def __init__(self, caller: LoopCaller, steps: Steps[T], done: Callable[[Outcome[T]], None]) -> None:
         self._caller = caller
@@ -125,6 +122,7 @@ class _Call(Generic[T]):
         self._done = done
         self._connection: socket.SocketType | None = None
         self._retry: asyncio.TimerHandle | None = None
+        self._starting = True
         self._request: QuotingRequest
         self._session: ClientSession
         self._unsent = memoryview(b"")
@@ -132,6 +130,7 @@ class _Call(Generic[T]):
     def begin(self) -> None:
         """Take the first step."""
         self._resume(lambda: next(self._steps))
+        self._starting = False
 
     def on_event(self) -> None:
         """Send or receive what can be."""
@@ -171,11 +170,21 @@ class _Call(Generic[T]):
             self._request, _ = step()
         except StopIteration as finished:
             result = finished.value
-            self._done(lambda: result)
+            self._end(lambda: result)
         except BaseException as error:  # noqa: BLE001 # whoever takes the outcome handles it
-            self._done(functools.partial(_raise, error))
+            self._end(functools.partial(_raise, error))
         else:
             self._connect()
+
+    def _end(self, outcome: Outcome[T]) -> None:
+        if self._starting:
+            self._caller.loop.call_soon(self._tell, outcome)
+        else:
+            self._tell(outcome)
+
+    def _tell(self, outcome: Outcome[T]) -> None:
+        if self._caller.forget(self):
+            self._done(outcome)
 
     def _throw(self, error: Exception) -> None:
         self.disconnect()
