@@ -90,7 +90,7 @@ USUAL_HOOK_KINDS = (
 """Group and kind of the hooks, which make the simulated root, unless values say otherwise. The usual kinds are checked
 if the chart cannot be rendered, as without permission to read the release, so that all missing permissions are
 reported at once."""
-USUAL_LASTING_KINDS = (*_BOTH, ("apps", "DaemonSet"))
+USUAL_LASTING_KINDS = (*_BOTH, ("", "ConfigMap"), ("apps", "DaemonSet"))
 """The same of the objects that are in the release itself."""
 USUAL_KINDS = tuple(sorted({*USUAL_LASTING_KINDS, *USUAL_HOOK_KINDS}))
 
