@@ -52,6 +52,7 @@ def identifying(data):
     yield signature.qe_report_signature
     yield signature.pub_key_id
     yield quote.body.report_data
+    yield quote.body.mr_enclave
     yield signature.qe_report_body.report_data[:32]
     try:
         chain = PckChain.from_quote(quote)
