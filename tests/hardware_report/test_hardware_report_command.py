@@ -1,7 +1,9 @@
 """`confcom hardware-report`, as one types it."""
 
+import http.server
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from confcom.cli.group import cli
 from confcom.errors import ExitCode
 from confcom.hardware_report import collect as collecting
 from confcom.hardware_report.collect import query_rpm
+from confcom.quote_helper.quoting.last_quote import anatomy_of
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes" / "quote_pck_cert_chain.bin"
 
@@ -52,6 +55,66 @@ def test_a_file_that_cannot_be_written_is_an_error(confcom, tmp_path):
 def test_a_quote(confcom):
     document = json.loads(confcom("-o", "json", "--quote", GENUINE).stdout)
     assert document["sections"]["quote"]["platform"]["value"] == "genuine"
+
+
+def quote_findings(document):
+    return {one["code"] for one in document["findings"] if one["section"] == "quote"}
+
+
+@pytest.fixture
+def helper():
+    """The probes of a quote helper, with what its last quote is."""
+    server = http.server.HTTPServer(("127.0.0.1", 0), Probes)
+    server.page = (200, anatomy_of(GENUINE.read_bytes()))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    server.address = f"127.0.0.1:{server.server_port}"
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class Probes(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        status, body = self.server.page if self.path == "/last-quote" else (404, b"")
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_the_last_quote_of_the_helper_is_as_one_in_a_file(confcom, helper):
+    asked = json.loads(confcom("-o", "json", "--probe-address", helper.address).stdout)
+    named = json.loads(confcom("-o", "json", "--quote", GENUINE).stdout)
+    assert asked["sections"]["quote"] == named["sections"]["quote"]
+    assert asked["sections"]["quote"]["platform"]["value"] == "genuine"
+
+
+@pytest.mark.parametrize(
+    ("page", "code"),
+    [
+        ((404, b"no quote yet"), "quote-none-yet"),
+        ((200, b"{}"), "quote-page-unreadable"),
+        ((200, b"\xff" * 1000), "quote-page-unreadable"),
+    ],
+)
+def test_a_helper_without_a_quote_is_a_finding(confcom, helper, page, code):
+    helper.page = page
+    assert quote_findings(json.loads(confcom("-o", "json", "--probe-address", helper.address).stdout)) == {code}
+
+
+def test_probes_that_do_not_answer_are_a_finding_and_so_is_no_quote_at_all(confcom, tmp_path):
+    asked = json.loads(confcom("-o", "json", "--probe-address", f"unix:{tmp_path}/none").stdout)
+    assert quote_findings(asked) == {"quote-helper-unreachable"}
+    assert quote_findings(json.loads(confcom("-o", "json").stdout)) == {"quote-not-named"}
+
+
+@pytest.mark.parametrize("wrong", [["--probe-address", "nowhere"], ["--quote", "q", "--probe-address", ":1"]])
+def test_mistakes_about_the_quote(confcom, wrong):
+    assert confcom(*wrong).exit_code == ExitCode.USAGE
 
 
 @pytest.mark.parametrize("kind", ["missing", "directory", "long", "device"])

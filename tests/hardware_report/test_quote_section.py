@@ -52,6 +52,7 @@ def identifying(data):
     yield signature.qe_report_signature
     yield signature.pub_key_id
     yield quote.body.report_data
+    yield quote.body.mr_enclave
     yield signature.qe_report_body.report_data[:32]
     try:
         chain = PckChain.from_quote(quote)
@@ -164,6 +165,8 @@ def test_a_field_that_the_report_does_not_know_is_not_shown(evidence):
         "report_body.config_id",
         "report_body.isv_ext_prod_id",
         "report_body.isv_family_id",
+        "report_body.mr_enclave",
+        "report_body.mr_signer",
         "qe_report.report_data",
         "signature.attestation_key",
         "certification.ppid",

@@ -19,7 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from confcom.errors import SettingsError, UnavailableError
 
 RENDERING_SECONDS: Final = 1.0
-"""How long a rendering of the metrics is cached. Rendering takes some milliseconds of the event loop, which a client
+"""How long a rendering of a page is cached. Rendering takes some milliseconds of the event loop, which a client
 that sends requests in a loop would take from all others. Scrapers ask every 15 s or less often."""
 
 _NO_SUCH_FAMILY: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
@@ -127,7 +127,6 @@ async def listen(address: ProbeAddress, *, backlog: int) -> list[socket.socket]:
 
 def standard_routes(readiness: Readiness, registry: CollectorRegistry, clock: Callable[[], float]) -> dict[str, Route]:
     """Return the routes `/livez`, `/readyz` and `/metrics`, to which a daemon adds its own."""
-    page, rendered_at = b"", float("-inf")
 
     def live() -> ProbeResponse:
         return ProbeResponse(b"ok\n")
@@ -138,9 +137,19 @@ def standard_routes(readiness: Readiness, registry: CollectorRegistry, clock: Ca
         return ProbeResponse(f"not ready: {readiness.reason}\n".encode(), HTTPStatus.SERVICE_UNAVAILABLE)
 
     def metrics() -> ProbeResponse:
+        return ProbeResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+    return {"/livez": live, "/readyz": ready, "/metrics": rarely_rendered(metrics, clock)}
+
+
+def rarely_rendered(render: Route, clock: Callable[[], float]) -> Route:
+    """Return a route that renders its page at most once in RENDERING_SECONDS; all requests meanwhile get the same."""
+    page, rendered_at = ProbeResponse(b""), float("-inf")
+
+    def shared() -> ProbeResponse:
         nonlocal page, rendered_at
         if (now := clock()) - rendered_at >= RENDERING_SECONDS:
-            page, rendered_at = generate_latest(registry), now
-        return ProbeResponse(page, content_type=CONTENT_TYPE_LATEST)
+            page, rendered_at = render(), now
+        return page
 
-    return {"/livez": live, "/readyz": ready, "/metrics": metrics}
+    return shared

@@ -17,7 +17,7 @@ class Described:
 
 REDACTED = (
     "QE id, PPID (plain and encrypted), platform instance id, serial numbers of certificates, attestation key, "
-    "signatures and MACs, report data, users and passwords in URLs"
+    "signatures and MACs, report data, MRENCLAVE and MRSIGNER of a quote's enclave, users and passwords in URLs"
 )
 """What is left out of every form."""
 
@@ -118,7 +118,7 @@ SECTIONS: Mapping[str, Described] = MappingProxyType(
             },
         ),
         "quote": Described(
-            "A quote (--quote)",
+            "A quote that a tenant got: the quote helper's last one, or --quote",
             {
                 "size": "bytes",
                 "anatomy": "its fields as in `confcom inspect -o json`; what identifies machine or tenant is left out",

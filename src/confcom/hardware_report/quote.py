@@ -62,7 +62,7 @@ SHOWN: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "open_enclave_header": frozenset({"version", "report_type", "report_size"}),
         "header": frozenset({"version", "att_key_type", "qe_svn", "pce_svn", "vendor_id", "user_data"}),
-        "report_body": _BODY,
+        "report_body": _BODY - {"mr_enclave", "mr_signer"},
         "qe_report": _BODY,
         "signature": frozenset({"signature_valid", "bound_to_qe_report", "auth_data"}),
         "certification": frozenset({"type", "size", "cpu_svn", "pce_svn", "pce_id"}),
@@ -72,7 +72,7 @@ SHOWN: Mapping[str, frozenset[str]] = MappingProxyType(
         "marks": frozenset({"found"}),
     }
 )
-"""By section of the anatomy: the fields that say nothing about which machine it was."""
+"""By section of the anatomy: the fields that say nothing about which machine or tenant it was."""
 
 
 def quote_section(data: bytes, root: TrustedRoot, now: datetime) -> Section:
@@ -140,6 +140,7 @@ def _fixed_secrets(data: bytes) -> Iterator[bytes]:
         body = ReportBody.parse(data[QUOTE_HEADER_SIZE:SIGNED_PART_SIZE])
         half = len(body.report_data) // 2
         yield from (body.report_data, body.report_data[:half], body.report_data[half:], body.config_id)
+        yield from (body.mr_enclave, body.mr_signer)
 
 
 def _leaf_secrets(leaf: x509.Certificate) -> Iterator[bytes]:

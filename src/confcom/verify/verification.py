@@ -60,8 +60,9 @@ def verify(
     ):
         if not isinstance(value, kinds):
             raise WrongTypeError(name, expected, value)
-    # Imported here, so that programs that only read quotes do not need dcap-qvl.
+    from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl  # noqa: PLC0415 # readers of quotes need neither
     from confcom.verify.verifier import verify_quote  # noqa: PLC0415
 
+    load_dcap_qvl()
     trusted = intel_root() if isinstance(root, KnownRoot) else root
     return verify_quote(quote, trusted, collateral, policy, datetime.now(UTC) if now is None else now)

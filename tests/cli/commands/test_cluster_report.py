@@ -71,14 +71,46 @@ def metal(on_hardware, confcom):
     return on_hardware
 
 
+QUOTE = {
+    "format": FORMAT,
+    "sections": {"quote": {"verdict": {"value": "unusable", "meaning": "of verify"}}},
+    "findings": [{"code": "quote-not-genuine", "section": "quote", "what": "a test root", "do": "send it"}],
+}
+
+
+def test_the_last_quote_of_each_nodes_helper_is_in_its_report(confcom, metal):
+    metal.last_quotes = {"m": json.dumps(QUOTE) + "\n"}
+    run_jobs(metal)
+    first, second = document(confcom)["nodes"]
+    assert first["report"]["sections"] == REPORT["sections"] | QUOTE["sections"]
+    assert first["report"]["findings"] == REPORT["findings"] + QUOTE["findings"]
+    assert first["findings"] == []
+    assert second["report"] == REPORT
+    assert codes(second["findings"]) == ["report-quote-none"]
+
+
+def test_why_there_is_no_quote_is_a_finding(confcom, metal):
+    run_jobs(metal)
+    metal.last_quotes = dict.fromkeys(("m", "other"), '{"format": "another"}')
+    assert [codes(one["findings"]) for one in document(confcom)["nodes"]] == [["report-quote-not-readable"]] * 2
+    metal.denied = {"get pods/proxy"}
+    assert [codes(one["findings"]) for one in document(confcom)["nodes"]] == [["report-quote-unread"]] * 2
+    metal.denied = set()
+    found = document(confcom, "--node", "plain")["nodes"][0]
+    assert found["report"] == REPORT
+    assert codes(found["findings"]) == ["report-quote-no-helper"]
+
+
 def test_each_node_with_hardware_reports_and_nothing_is_left(confcom, metal):
     made = run_jobs(metal)
+    metal.last_quotes = dict.fromkeys(("m", "other"), json.dumps(QUOTE))
     found = document(confcom)
     assert found == {
         "format": "confcom-hardware-report-cluster/1",
-        "nodes": [{"node": number, "report": REPORT, "findings": []} for number in (1, 2)],
+        "nodes": [{"node": number, "report": found["nodes"][0]["report"], "findings": []} for number in (1, 2)],
         "findings": [],
     }
+    assert found["nodes"][0]["report"]["sections"]["system"] == REPORT["sections"]["system"]
     assert [node_of(job) for job in made] == ["m", "other"]
     assert not jobs(metal)
     assert not [one for one in metal.find("Pod") if one["metadata"]["name"].startswith(PREFIX)]

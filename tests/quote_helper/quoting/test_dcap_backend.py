@@ -1,12 +1,14 @@
 """The helper with stand-ins for Intel's DCAP libraries, which its child loads."""
 
 import asyncio
+import json
 import os
 
 import pytest
 
 from confcom.client import AesmClient
 from confcom.quote_helper.quoting.dcap_backend import open_dcap
+from confcom.quote_helper.quoting.last_quote import anatomy_of
 from confcom.quote_helper.quoting.provider_state import Backend
 from confcom.quote_helper.quoting.self_test import run_hardware_self_test
 from confcom.quote_provider.dcap.frames import Call
@@ -66,7 +68,12 @@ def quoting(in_process, dcap):
     """Run a helper with the provider in this process."""
 
     def run(**limits):
-        backend = Backend(dcap, lambda: run_hardware_self_test(dcap), tells_cause=True)
+        backend = Backend(
+            dcap,
+            lambda: run_hardware_self_test(dcap),
+            tells_cause=True,
+            last_quote=lambda: anatomy_of(dcap.last_quote),
+        )
         return in_process(dcap, open_backend=lambda: backend, **limits)
 
     return run
@@ -75,6 +82,15 @@ def quoting(in_process, dcap):
 def attest(path):
     client = AesmClient(path, timeout=20)
     return client.quote_fresh_report(lambda target: APPLICATION.create_report(target, DATA)).quote
+
+
+async def test_the_last_quote_of_a_client_is_told(quoting):
+    async with quoting() as running:
+        await running.ready()
+        assert (await running.get("/last-quote"))[0] == 404
+        quote = await asyncio.to_thread(attest, running.socket)
+        page = json.loads(await running.page("/last-quote"))
+        assert page["sections"]["quote"]["size"]["value"] == len(quote)
 
 
 def test_the_self_test_makes_all_three_calls(dcap, stub):

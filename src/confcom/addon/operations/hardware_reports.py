@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from confcom.addon.cluster.installed_release import told
@@ -26,13 +26,12 @@ from confcom.addon.daemons.report_job import (
     running_seconds,
 )
 from confcom.addon.operations.add_on import POLL_SECONDS, AddOn
+from confcom.addon.operations.last_quotes import FindReport, last_quotes, with_quote
 from confcom.addon.rollout.progress import Mark, Row
 from confcom.addon.rollout.rollout import STUCK_SECONDS, nodes_away
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes.objects import KubernetesObject
 
-FindReport = Callable[[str], KubernetesObject | None]
-"""Returns the report in a log; None if there is none."""
 START_SECONDS = 120
 """Until a pod has started, with the pull of its image."""
 LOG_LINES = 100
@@ -138,11 +137,26 @@ def report_cluster(add_on: AddOn, request: ReportRequest, find_report: FindRepor
         raise
     if left := _remove(add_on, runs):
         findings.append(left)
+    _add_quotes(add_on, runs, daemons, find_report)
     reports = (
         NodeReport(run.report, (run.finding.without(run.node, number),) if run.finding else ())
         for number, run in enumerate(runs, 1)
     )
     return ClusterReport(tuple(reports), tuple(findings))
+
+
+def _add_quotes(
+    add_on: AddOn, runs: Sequence[_Run], daemons: Sequence[KubernetesObject], find_report: FindReport
+) -> None:
+    with add_on.reporter.busy("Asking the quote helpers for their last quotes"):
+        reported = [run.node for run in runs if run.report is not None]
+        quotes = last_quotes(add_on.api, reported, daemons, find_report)
+    for run in runs:
+        quote = quotes.get(run.node)
+        if isinstance(quote, ReportFinding):
+            run.finding = quote
+        elif quote is not None and run.report is not None:
+            run.report = with_quote(run.report, quote)
 
 
 def _make_reports(

@@ -18,11 +18,12 @@ from confcom.errors import ConfcomError, OutputError, printable
 
 if TYPE_CHECKING:
     from confcom.addon.daemons.node_reports import ClusterReport, ReportFinding
+    from confcom.hardware_report.collect import QuoteReader
     from confcom.hardware_report.report import Section
 
 HOST = Path("/")
 STDOUT = Path("-")
-_OF_THIS_MACHINE = ("quote_file", "socket_path", "host_root")
+_OF_THIS_MACHINE = ("quote_file", "probe_address", "socket_path", "host_root")
 _OF_A_CLUSTER = ("nodes", "image", "namespace", "context")
 
 
@@ -46,6 +47,13 @@ _OF_A_CLUSTER = ("nodes", "image", "namespace", "context")
     metavar="FILE",
     help="Add the redacted anatomy of a quote that an enclave on this node got (a file, or - for standard input; "
     "binary, hex or base64).",
+)
+@click.option(
+    "--probe-address",
+    metavar="ADDR",
+    default="",
+    help="Add the redacted anatomy of the last quote that this node's quote helper got for a client, asked of its "
+    "probes (HOST:PORT or unix:PATH). It must relay to Intel's aesmd or DCAP libraries.",
 )
 @click.option(
     "--out",
@@ -85,6 +93,7 @@ def hardware_report(
     nodes: tuple[str, ...],
     image: str,
     quote_file: Path | None,
+    probe_address: str,
     out: Path | None,
     socket_path: Path | None,
     host_root: Path,
@@ -102,7 +111,8 @@ def hardware_report(
 
     With --cluster, a Job on each node makes the report, from an image of the add-on and in its namespace. Its Pod has
     no privileges: a user of its own, the node's root file system read-only, no device. The Jobs are removed at the end.
-    The report numbers the nodes, and stderr says which node has which number.
+    The report numbers the nodes, and stderr says which node has which number. The nodes' quote helpers are asked for
+    the redacted anatomy of the last quote that a tenant got.
 
     What is missing, or cannot be read, is a finding with a code and advice, and the exit code is 0 nevertheless.
 
@@ -111,6 +121,7 @@ def hardware_report(
       confcom hardware-report
       confcom hardware-report -o json --out report.json
       confcom hardware-report --quote q.bin
+      confcom hardware-report --probe-address 127.0.0.1:8080
       confcom hardware-report --host-root /host
       confcom hardware-report --cluster -o json --out report.json
       confcom hardware-report --cluster --node worker-1 --node worker-2
@@ -140,7 +151,7 @@ def hardware_report(
             host_root=host_root,
             socket=socket_path,
             call_seconds=timeout,
-            quote=None if quote_file is None else lambda: _quote(quote_file),
+            quote=_quote_reader(quote_file, probe_address),
         )
         _print(report.to_json(), report_lines(report), out, output)
 
@@ -175,6 +186,23 @@ def _finding_lines(findings: tuple[ReportFinding, ...]) -> Iterator[str]:
         yield f"  {finding.code}: {printable(finding.what)}"
         if finding.do:
             yield f"    do: {printable(finding.do)}"
+
+
+def _quote_reader(file: Path | None, probe_address: str) -> QuoteReader:
+    from confcom.daemon.probes import ProbeAddress
+    from confcom.hardware_report.last_quote import last_quote_section, no_quote_section
+
+    if file is not None and probe_address:
+        raise click.UsageError("--quote and --probe-address exclude each other")
+    if file is not None:
+        return lambda: _quote(file)
+    if not probe_address:
+        return no_quote_section
+    try:
+        address = ProbeAddress.parse(probe_address)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--probe-address") from error
+    return lambda: last_quote_section(address)
 
 
 def _quote(file: Path) -> Section:

@@ -152,10 +152,12 @@ def verify(
     The command fetches nothing from the network. A quote is verified only if the policy names the expected enclave
     (--mrenclave or --mrsigner) and the expected report data (--report-data).
     """
+    from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
     from confcom.verify.files import UnreadableInputError, read_collateral, read_quote
     from confcom.verify.verdict import unusable
     from confcom.verify.verifier import verify_quote
 
+    load_dcap_qvl()
     policy = _policy(demands)
     input_error: dict[str, object] = {}
     try:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from confcom.quote_helper.quoting.last_quote import anatomy_of
 from confcom.quote_helper.quoting.provider_state import Backend, check_of_quotes
 from confcom.quote_helper.quoting.restart_request import (
     AesmdInstance,
@@ -64,6 +65,7 @@ def open_aesmd(
         self_test_seconds=SELF_TEST_SECONDS,
         tells_cause=True,
         check=lambda: check_of_quotes(provider.rejected),
+        last_quote=lambda: anatomy_of(provider.last_quote),
     )
 
 

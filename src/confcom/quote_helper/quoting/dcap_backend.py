@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from confcom.quote_helper.quoting.last_quote import anatomy_of
 from confcom.quote_helper.quoting.provider_state import Backend, check_of_quotes
 from confcom.quote_helper.quoting.self_test import run_hardware_self_test
 from confcom.quote_provider.dcap.provider import QUOTE_REMEDY, DcapQuoteProvider
@@ -46,4 +47,5 @@ def open_dcap(library_dir: Path | None, *, expected_root: Path | None, environ: 
         self_test_seconds=SELF_TEST_SECONDS,
         tells_cause=True,
         check=lambda: check_of_quotes(provider.rejected),
+        last_quote=lambda: anatomy_of(provider.last_quote),
     )

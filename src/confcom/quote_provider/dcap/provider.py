@@ -87,6 +87,8 @@ class DcapQuoteProvider:
         self._size = 0
         self.rejected: QuoteProviderError | None = None
         """Why the last quote was not given to a client; None if it was."""
+        self.last_quote = b""
+        """The last quote that the libraries made, of at most MAX_QUOTE_SIZE bytes; empty: none yet."""
 
     @classmethod
     def by_child(
@@ -229,6 +231,7 @@ class DcapQuoteProvider:
         size = self._size or self._get_size(deadline)
         encoded = None if requested is None else requested.encode()
         answer = self._keeper.call(Request(Call.QUOTE, size, report.encode(), encoded), deadline)
+        self.last_quote = answer.quote[:MAX_QUOTE_SIZE]
         try:
             if not self._checker.passes(answer.quote, report.encoded_body, size=size, identity=identity):
                 self._checker.check(answer.quote, size=size, identity=identity)

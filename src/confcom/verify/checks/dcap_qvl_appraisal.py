@@ -6,22 +6,13 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from types import ModuleType
 
 from confcom.errors import UnavailableError
 from confcom.sgx.collateral import Collateral
 from confcom.sgx.report import ReportBody
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.verdict import Claims, VerdictKind
-
-try:
-    import dcap_qvl
-except ModuleNotFoundError as missing:
-    raise UnavailableError(
-        "quotes cannot be verified",
-        error_code="dcap-qvl-missing",
-        why="the package dcap-qvl is not installed",
-        remedy="install it with: pip install 'confcom[verify]'",
-    ) from missing
 
 
 class Finding(Enum):
@@ -99,6 +90,25 @@ class Rejection:
     text: str
 
 
+def load_dcap_qvl() -> ModuleType:
+    """Import dcap-qvl, which only an appraisal needs: the quote helper's image does without.
+
+    Raises:
+        UnavailableError: it is not installed.
+    """
+    try:
+        import dcap_qvl  # noqa: PLC0415 # see above
+    except ModuleNotFoundError as missing:
+        raise UnavailableError(
+            "quotes cannot be verified",
+            error_code="dcap-qvl-missing",
+            why="the package dcap-qvl is not installed",
+            remedy="install it with: pip install 'confcom[verify]'",
+        ) from missing
+    module: ModuleType = dcap_qvl
+    return module
+
+
 def appraise(quote: bytes, root_der: bytes, collateral: Collateral, now: datetime) -> Appraisal | Rejection:
     """Verify a quote with dcap-qvl, under an explicit root and at an explicit time.
 
@@ -110,7 +120,9 @@ def appraise(quote: bytes, root_der: bytes, collateral: Collateral, now: datetim
 
     Raises:
         MalformedError: TCB info or QE identity cannot be read.
+        UnavailableError: dcap-qvl is not installed.
     """
+    dcap_qvl = load_dcap_qvl()
     tcb_info, qe_identity = collateral.read_tcb_info().signed, collateral.read_qe_identity().signed
     seconds = int(now.timestamp())
     try:
