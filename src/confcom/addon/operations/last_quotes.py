@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 
-from confcom.addon.cluster.installed_release import told
 from confcom.addon.cluster.kubectl import ASKED_AT_ONCE, PROBES_PORT, KubeApi
 from confcom.addon.cluster.programs import ClusterAccessError, ForbiddenError
 from confcom.addon.daemons.hardware_helpers import hardware_helpers
@@ -87,7 +86,7 @@ def _ask(api: KubeApi, pod: str | None, find_report: FindReport) -> KubernetesOb
 def _unread(error: ClusterAccessError) -> ReportFinding:
     needed = "this needs the permission to list Pods and to get pods/proxy"
     return ReportFinding(
-        f"the report has no quote: {told(error)}",
+        f"the report has no quote: the page of the node's quote helper cannot be read ({error.error_code})",
         needed if isinstance(error, ForbiddenError) else "make the report again; `confcom status` tells of the helper",
         code="report-quote-unread",
     )
