@@ -25,6 +25,9 @@ BATCH, WORKERS = 200, 2
 OFFERED_SHARE = 0.9
 """Of the attestations that a client's rate makes in its time: fewer, and it was hardly the load that was meant."""
 
+CLIENT_SECONDS = 15.0
+"""For how long a client waits for an answer: an attestation that fails may have begun so long before its cause."""
+
 Quoted = tuple[bytes, bytes]
 """A quote, and the report data that it must be over."""
 
@@ -123,6 +126,19 @@ class Outcome:
             if len(done) < OFFERED_SHARE * wanted:
                 found.append(f"{pod.name} ({pod.client}): {len(done)} attestations of {wanted:.0f}")
         return found
+
+    def failed_only_on(self, node: str, meanwhile: tuple[float, float]) -> bool:
+        """Whether all failures were of this node's clients, and began while it could not quote, or not long before.
+
+        Args:
+            node: its name.
+            meanwhile: between which times the node could not quote.
+        """
+        began, ended = meanwhile
+        there = {pod.name for pod in self.attestations if pod.node == node}
+        return {line.split()[0] for _, line in self.failures} <= there and all(
+            began - CLIENT_SECONDS < moment < ended for moment, _ in self.failures
+        )
 
     def table(self) -> Iterator[str]:
         """A line per client; times of calls in milliseconds."""

@@ -36,8 +36,6 @@ NOTICE_SECONDS = 150.0
 """For `status` to name what is wrong: the API server calls a node lost after 50 s."""
 SOCKET = Path("/run/aesmd/aesm.socket")
 PROGRAMS = {PLUGIN: "confcom.device_plugin", HELPER: "confcom.quote_helper"}
-CLIENT_SECONDS = 15.0
-"""For how long a client waits for an answer: an attestation that fails may have begun so long before its cause."""
 FILLING = """
 import os, time
 
@@ -117,14 +115,6 @@ def judge(load: Load, trust: Trust, tenants: dict, tell) -> Outcome:
     return outcome
 
 
-def only_there(outcome: Outcome, load: Load, node: Node, meanwhile: tuple[float, float]) -> None:
-    """Whatever failed, did so on this node, and began not long before the first of these times, or before the other."""
-    began, ended = meanwhile
-    there = {pod.name for pod in load.pods if pod.node == node.name}
-    assert {line.split()[0] for _, line in outcome.failures} <= there
-    assert all(began - CLIENT_SECONDS < moment < ended for moment, _ in outcome.failures)
-
-
 def kill(node, component: str, number: signal.Signals = signal.SIGKILL) -> None:
     for pid in node.run(["pgrep", "--full", PROGRAMS[component]], check=False).stdout.split():
         node.run(["kill", f"-{number.value}", pid], check=False)
@@ -169,7 +159,7 @@ def test_the_quote_helper_killed(add_on, trust, load, tell) -> None:
     ended = time.monotonic()
     assert uids(add_on.pods(HELPER)) == uids(before)
     load.wait_past(ended)
-    only_there(judge(load, trust, tenants, tell), load, node, (began, ended))
+    assert judge(load, trust, tenants, tell).failed_only_on(node.name, (began, ended))
 
 
 def test_containerd_killed_and_started(add_on, trust, load, tell) -> None:
@@ -248,7 +238,7 @@ def test_no_room_in_run(add_on, trust, load, no_room_in_run, tell) -> None:
     assert uids(add_on.pods(HELPER)) == uids(before)
     ended = time.monotonic()
     load.wait_past(ended)
-    only_there(judge(load, trust, tenants, tell), load, node, (killed, ended))
+    assert judge(load, trust, tenants, tell).failed_only_on(node.name, (killed, ended))
 
 
 @pytest.fixture
@@ -281,7 +271,7 @@ def test_a_helper_killed_while_there_is_never_any_room_in_run(add_on, trust, loa
     assert uids(add_on.pods(HELPER)) == uids(before)
     load.wait_past(ended)
     outcome = judge(load, trust, tenants, tell)
-    only_there(outcome, load, node, (killed, ended))
+    assert outcome.failed_only_on(node.name, (killed, ended))
     assert outcome.failures
 
 

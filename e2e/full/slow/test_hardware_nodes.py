@@ -254,16 +254,9 @@ def test_status_names_the_fault_of_one_nodes_aesmd_and_the_other_node_quotes_on(
     back = time.monotonic()
     load.wait_past(back + AROUND_SECONDS)
     assert restarts == sidecar.restarts == 0 or fault == HALF
-    only_there(judge(load, trust, tell), load, sidecar.node, (began, back))
-
-
-def only_there(outcome: Outcome, load: Load, node: Node, meanwhile: tuple[float, float]) -> None:
-    """Clients failed on this node, on no other, and only as long as its aesmd did."""
-    began, ended = meanwhile
-    there = {pod.name for pod in load.pods if pod.node == node.name}
+    outcome = judge(load, trust, tell)
     assert outcome.failures
-    assert {line.split()[0] for _, line in outcome.failures} <= there
-    assert all(began - 15.0 < moment < ended for moment, _ in outcome.failures)
+    assert outcome.failed_only_on(sidecar.node.name, (began, back))
 
 
 def test_an_aesmd_that_is_killed_is_back_soon(sidecar, load, trust, tell) -> None:
@@ -277,10 +270,7 @@ def test_an_aesmd_that_is_killed_is_back_soon(sidecar, load, trust, tell) -> Non
     load.wait_past(back + AROUND_SECONDS)
     outcome = judge(load, trust, tell)
     tell(f"killed: well again after {back - began:.1f} s; {len(outcome.failures)} attestations failed")
-    assert {line.split()[0] for _, line in outcome.failures} <= {
-        pod.name for pod in load.pods if pod.node == sidecar.node.name
-    }
-    assert all(began - 15.0 < moment < back for moment, _ in outcome.failures)
+    assert outcome.failed_only_on(sidecar.node.name, (began, back))
 
 
 def test_an_aesmd_that_hangs_is_named_and_restarted_by_the_helpers_verdict(sidecar, load, trust, tell) -> None:
@@ -297,7 +287,9 @@ def test_an_aesmd_that_hangs_is_named_and_restarted_by_the_helpers_verdict(sidec
     after = sidecar.pod
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
     assert after["status"]["containerStatuses"][0]["restartCount"] == 0
-    only_there(judge(load, trust, tell, waited=sidecar.node), load, sidecar.node, (began, back))
+    outcome = judge(load, trust, tell, waited=sidecar.node)
+    assert outcome.failures
+    assert outcome.failed_only_on(sidecar.node.name, (began, back))
 
 
 def test_the_hardware_report_of_the_cluster_tells_of_both_nodes_without_their_names(add_on, tell) -> None:
