@@ -292,7 +292,12 @@ def test_an_aesmd_that_hangs_is_named_and_restarted_by_the_helpers_verdict(sidec
     assert outcome.failed_only_on(sidecar.node.name, (began, back))
 
 
-def test_the_hardware_report_of_the_cluster_tells_of_both_nodes_without_their_names(add_on, tell) -> None:
+def test_the_hardware_report_of_the_cluster_tells_of_both_nodes_without_their_names(
+    add_on, tenant, workload, tell
+) -> None:
+    tenant.create(manifest("seed", workload))
+    tenant.wait_for_job("sgx-test")
+    quoted = tenant.pod_of("sgx-test")["spec"]["nodeName"]
     done = add_on.confcom("hardware-report", "--cluster", "--output=json")
     nodes = json.loads(done.stdout)["nodes"]
     assert [one["node"] for one in nodes] == [1, 2]
@@ -301,8 +306,12 @@ def test_the_hardware_report_of_the_cluster_tells_of_both_nodes_without_their_na
         assert epc["sysfs_bytes"]["value"] == SMALLEST_NODE_MIB * MIB
         assert "/dev/sgx_provision" in json.dumps(one["report"]["sections"]["devices"])
         outcomes = {call["call"]: call["outcome"] for call in aesm["calls"]["value"]}
-        tell(f"node {one['node']}: {outcomes}")
+        tell(f"node {one['node']}: {outcomes}; {[finding['code'] for finding in one['findings']]}")
         assert outcomes["InitQuoteEx"] == "ok"
     assert all(node.name in done.stderr and node.name not in done.stdout for node in add_on.nodes)
     left = add_on.cluster.kubectl_json("get", "jobs", f"--namespace={SYSTEM}")["items"]
     assert not [job for job in left if "report" in job["metadata"]["name"]]
+    of_one = add_on.confcom("hardware-report", "--cluster", f"--node={quoted}", "--output=json").stdout
+    (report,) = json.loads(of_one)["nodes"]
+    assert report["report"]["sections"]["quote"]["size"]["value"] > 0
+    tell(add_on.confcom("hardware-report", "--cluster", f"--node={quoted}").stdout)
