@@ -4,7 +4,7 @@ import sys
 
 from generated_part import table, write_or_check
 
-from confcom.hardware_report.meanings import SECTIONS
+from confcom.hardware_report.document.meanings import SECTIONS
 
 
 def main() -> int:

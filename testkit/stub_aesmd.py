@@ -18,6 +18,14 @@ from confcom.quote_provider.base import QuoteProviderError
 INIT, SIZE, QUOTE = MessageKind.INIT_QUOTE_EX, MessageKind.GET_QUOTE_SIZE_EX, MessageKind.GET_QUOTE_EX
 NUM, IDS = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM, MessageKind.GET_SUPPORTED_ATT_KEY_IDS
 
+NO_ANSWER = (
+    ("hang", "aesmd-hangs"),
+    ("half", "aesmd-closed"),
+    ("killed", "aesmd-unreachable"),
+    ("gone", "aesmd-unreachable"),
+)
+"""Troubles in which it does not answer, each with the code of the error that the relay has for it."""
+
 
 class StubAesmd:
     def __init__(self, path, provider):
@@ -46,6 +54,18 @@ class StubAesmd:
         self._listener.listen()
         threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
         return self
+
+    def cause(self, trouble):
+        """Fail as one of NO_ANSWER says; a call then waits for ever, or is broken off."""
+        match trouble:
+            case "hang":
+                self.hang.clear()
+            case "half":
+                self.cut = 7
+            case "killed":
+                self.kill()
+            case "gone":
+                self.path.unlink()
 
     def kill(self):
         with contextlib.suppress(OSError):

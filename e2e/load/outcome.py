@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -82,6 +83,21 @@ class Outcome:
     def of(cls, load: Load) -> Outcome:
         """Read the results."""
         return cls({pod: tuple(pod.attestations()) for pod in load.pods})
+
+    @classmethod
+    def verified(cls, load: Load, trust: Trust, tell: Callable[[str], None]) -> Outcome:
+        """Stop the load, tell what it showed, and verify every quote."""
+        load.stop()
+        outcome = cls.of(load)
+        for line in outcome.table():
+            tell(line)
+        began = time.monotonic()
+        complaints = trust.all_complaints(outcome.quotes)
+        took = time.monotonic() - began
+        tell(f"{len(outcome.quotes)} quotes verified one by one in {took:.0f} s: {len(complaints)} do not")
+        tell(f"{len(outcome.failures)} attestations failed, {len(outcome.renewals)} re-inits after 42")
+        assert complaints == []
+        return outcome
 
     @property
     def quotes(self) -> list[Quoted]:

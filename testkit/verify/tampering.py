@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx.marks import NS_COMMENT_OID
-from confcom.sgx.pck_extension import SGX_EXTENSION_OID, PckExtension
+from confcom.sgx.pck.extension import SGX_EXTENSION_OID, PckExtension
 from confcom.simulation.pki import CertifiedKey
 from confcom.verify.verdict import VerdictKind
 from testkit.verify.verify_lab import NOW, Evidence, Lab

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx.certification import CertificationData, CertificationDataType
-from confcom.sgx.collateral import Collateral
+from confcom.sgx.collateral.bundle import Collateral
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import ReportBody
 from confcom.simulation.collateral import create_crl, sign_document

@@ -145,7 +145,7 @@ AESM_CASES = {
 
 def given_codes():
     """Every code that the package gives."""
-    for path in SOURCE.glob("*.py"):
+    for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 yield from (

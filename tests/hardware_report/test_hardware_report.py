@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from confcom.hardware_report.meanings import SECTIONS
+from confcom.hardware_report.document.meanings import SECTIONS
+from confcom.hardware_report.document.text import report_lines
 from confcom.hardware_report.node_files import NodeFiles
-from confcom.hardware_report.text import report_lines
 from confcom.sgx.epc_from_cpuid import MIB
 from testkit.stub_aesmd import QUOTE
 

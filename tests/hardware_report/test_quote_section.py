@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
-from confcom.hardware_report.quote import SHOWN, quote_section
-from confcom.hardware_report.report import HardwareReport
-from confcom.hardware_report.text import report_lines
+from confcom.hardware_report.document.report import HardwareReport
+from confcom.hardware_report.document.text import report_lines
+from confcom.hardware_report.sections.quote import SHOWN, quote_section
 from confcom.sgx.certification import CertificationData, PpidData
-from confcom.sgx.pck_chain import PckChain
-from confcom.sgx.pck_extension import SGX_EXTENSION_OID, PckExtension, PlatformConfiguration
+from confcom.sgx.pck.chain import PckChain
+from confcom.sgx.pck.extension import SGX_EXTENSION_OID, PckExtension, PlatformConfiguration
 from confcom.sgx.quote import Quote
 from confcom.verify.anatomy import dissect
 from confcom.verify.files import intel_root

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.hardware_report.configuration import configuration_section, without_comments
-from confcom.hardware_report.redaction import Scrubber, Secrets, redacted_url
-from confcom.hardware_report.report import Finding, HardwareReport, Section
+from confcom.hardware_report.document.redaction import Scrubber, Secrets, redacted_url
+from confcom.hardware_report.document.report import Finding, HardwareReport, Section
+from confcom.hardware_report.sections.configuration import configuration_section, without_comments
 from testkit.notations import holds
 
 secrets = st.binary(min_size=8, max_size=48).filter(lambda data: len(set(data)) > 3)

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from confcom.hardware_report.document import find_document
-from confcom.hardware_report.report import FORMAT
-from confcom.hardware_report.text import document_lines
+from confcom.hardware_report.document.report import FORMAT
+from confcom.hardware_report.document.report_json import find_document
+from confcom.hardware_report.document.text import document_lines
 
 FIELD = {"value": [{"a": 1}], "meaning": "what it is"}
 FINDING = {"code": "c", "section": "new", "what": "w", "do": ""}

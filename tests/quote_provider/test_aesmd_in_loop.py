@@ -13,7 +13,7 @@ import pytest
 from confcom.aesm.error_code import AesmErrorCode as Code
 from confcom.quote_provider import aesmd_calls
 from confcom.quote_provider.aesmd import AesmdQuoteProvider
-from confcom.quote_provider.base import LoopQuoteProvider, QuoteProviderError
+from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.expected_root import read_expected_root
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_platform
@@ -21,7 +21,7 @@ from confcom.sgx.quote import Quote
 from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.raised import raises
-from testkit.stub_aesmd import INIT, QUOTE, SIZE, StubAesmd
+from testkit.stub_aesmd import INIT, NO_ANSWER, QUOTE, SIZE, StubAesmd
 from testkit.waiting import until
 
 APPLICATION = SimulatedEnclave.from_name("application")
@@ -48,7 +48,6 @@ class Calls:
     """Calls that are awaited; `close` as the helper does."""
 
     def __init__(self, relay):
-        assert isinstance(relay, LoopQuoteProvider)
         self._in_loop = relay.in_loop()
         self.close = self._in_loop.close
 
@@ -112,20 +111,9 @@ async def test_refusals_and_useless_quotes_are_told(make_relay, aesmd):
             await calls.quote(report)
 
 
-@pytest.mark.parametrize(
-    ("trouble", "error_code"),
-    [("hang", "aesmd-hangs"), ("half", "aesmd-closed"), ("killed", "aesmd-unreachable"), ("gone", "aesmd-unreachable")],
-)
+@pytest.mark.parametrize(("trouble", "error_code"), NO_ANSWER)
 async def test_one_that_does_not_answer_is_lost(make_relay, aesmd, trouble, error_code):
-    match trouble:
-        case "hang":
-            aesmd.hang.clear()
-        case "half":
-            aesmd.cut = 7
-        case "killed":
-            aesmd.kill()
-        case "gone":
-            aesmd.path.unlink()
+    aesmd.cause(trouble)
     relay = make_relay(0.3 if trouble == "hang" else 10)
     async with Calls(relay) as calls:
         with raises(error_code, QuoteProviderError, "why", "remedy") as caught:

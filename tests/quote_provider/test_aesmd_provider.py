@@ -23,7 +23,7 @@ from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from testkit.hardware_causes import BY_AESMD
 from testkit.raised import raises
-from testkit.stub_aesmd import IDS, INIT, NUM, QUOTE, SIZE, StubAesmd
+from testkit.stub_aesmd import IDS, INIT, NO_ANSWER, NUM, QUOTE, SIZE, StubAesmd
 from testkit.type_3_quote import with_type_3
 
 APPLICATION = SimulatedEnclave.from_name("application")
@@ -282,21 +282,10 @@ def test_another_size_than_was_said(relay, aesmd):
         relay.quote(report, None)
 
 
-@pytest.mark.parametrize(
-    ("trouble", "error_code"),
-    [("hang", "aesmd-hangs"), ("half", "aesmd-closed"), ("killed", "aesmd-unreachable"), ("gone", "aesmd-unreachable")],
-)
+@pytest.mark.parametrize(("trouble", "error_code"), NO_ANSWER)
 def test_one_that_does_not_answer_is_lost(aesmd, root, trouble, error_code):
     relay = AesmdQuoteProvider(aesmd.path, root, call_seconds=0.2)
-    match trouble:
-        case "hang":
-            aesmd.hang.clear()
-        case "half":
-            aesmd.cut = 7
-        case "killed":
-            aesmd.kill()
-        case "gone":
-            aesmd.path.unlink()
+    aesmd.cause(trouble)
     with raises(error_code, QuoteProviderError, "why", "remedy") as caught:
         relay.identity()
     assert (caught.value.code, caught.value.lost, relay.lost) == (Code.SERVICE_UNAVAILABLE, True, True)

@@ -14,7 +14,7 @@ from confcom.cli.group import cli
 from confcom.errors import ExitCode, OutputError, SettingsError
 from confcom.quote_provider.export import export_platform
 from confcom.quote_provider.state_directory import STATE_FILE, exposure, open_or_create_platform, open_platform
-from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
+from confcom.sgx.collateral.bundle import COLLATERAL_FILES, Collateral
 from testkit.raised import raises
 
 

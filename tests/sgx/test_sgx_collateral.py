@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
 from confcom.sgx.certification import split_pem_chain
-from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
+from confcom.sgx.collateral.bundle import COLLATERAL_FILES, Collateral
 from testkit.raised import raises
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

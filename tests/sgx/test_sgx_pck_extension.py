@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
-from confcom.sgx import pck_extension_der
-from confcom.sgx.pck_extension import SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
+from confcom.sgx.pck import extension_der as pck_extension_der
+from confcom.sgx.pck.extension import SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
 from confcom.sgx.quote import Quote
 from testkit.raised import raises
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from confcom.sgx.certification import CertificationDataType
-from confcom.sgx.collateral import COLLATERAL_FILES
+from confcom.sgx.collateral.bundle import COLLATERAL_FILES
 from confcom.sgx.key_id import AttKeyId
-from confcom.sgx.pck_extension import PckExtension
+from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import QuoteHeader
 from confcom.sgx.report import AttributeFlag, ReportBody, TargetInfo
 

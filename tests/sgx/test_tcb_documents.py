@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
-from confcom.sgx.tcb_documents import QeIdentity, QeTcbLevel, TcbInfo, TcbLevel, TcbStatus
+from confcom.sgx.collateral.tcb_documents import QeIdentity, QeTcbLevel, TcbInfo, TcbLevel, TcbStatus
 from testkit.raised import raises
 
 SIGNATURE = "ab" * 64

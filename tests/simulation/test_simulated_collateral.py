@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from confcom.sgx import marks
 from confcom.sgx.certification import split_pem_chain
-from confcom.sgx.signed_json import SignedJson
+from confcom.sgx.collateral.signed_json import SignedJson
 from confcom.simulation.collateral import sign_document
 from confcom.simulation.pki import BACKDATE
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY

@@ -8,7 +8,7 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 
 from confcom.errors import MalformedError
 from confcom.sgx import marks
-from confcom.sgx.pck_extension import PckExtension, PlatformConfiguration
+from confcom.sgx.pck.extension import PckExtension, PlatformConfiguration
 from confcom.simulation.collateral import create_crl
 from confcom.simulation.issuing import issue_pki, sign_certificate, simulated_name
 from confcom.simulation.pki import BACKDATE, PCE_SVN, TCB_COMPONENTS, IntelNameError, PckCaType, Pki, Role

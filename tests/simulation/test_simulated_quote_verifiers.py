@@ -8,10 +8,10 @@ from cryptography import x509
 from confcom.sgx import marks
 from confcom.sgx.certificates import INTEL_ROOT_KEY_ID
 from confcom.sgx.certification import split_pem_chain
+from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
-from confcom.sgx.pck_extension import PckExtension
+from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote
-from confcom.sgx.tcb_documents import TcbStatus
 from confcom.simulation.validity import RENEWAL_INTERVAL
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Rejection, appraise
 from confcom.verify.files import intel_root

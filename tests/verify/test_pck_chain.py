@@ -6,7 +6,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx.certificates import name_text
-from confcom.sgx.pck_chain import PckChain, is_issued_by
+from confcom.sgx.pck.chain import PckChain, is_issued_by
 from testkit.verify.tampering import reissued_intermediate
 from testkit.verify.verify_lab import NOW, Lab
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.errors import MalformedError
 from confcom.sgx.certificates import INTEL_ROOT_KEY_ID
-from confcom.sgx.pck_chain import PckChain
+from confcom.sgx.pck.chain import PckChain
 from confcom.verify.checks.marks import root_is_marked
 from confcom.verify.files import intel_root
 from confcom.verify.trust import MAX_ROOT_SIZE, Platform, TrustedRoot, platform_of

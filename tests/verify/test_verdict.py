@@ -11,8 +11,8 @@ import pytest
 
 from confcom.errors import ExitCode, SettingsError
 from confcom.sgx.certificates import INTEL_ROOT_KEY_ID
+from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.sgx.marks import ADVISORY_ID, SIMULATION_MEMBER, Mark
-from confcom.sgx.tcb_documents import TcbStatus
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.verify.checks import dcap_qvl_appraisal
 from confcom.verify.checks.authorisation import debug_check, platform_check

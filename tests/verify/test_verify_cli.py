@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from confcom.cli.group import cli
-from confcom.sgx.collateral import COLLATERAL_FILES
+from confcom.sgx.collateral.bundle import COLLATERAL_FILES
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from testkit.programs import run_python
 from testkit.verify.verify_lab import CHALLENGE, Evidence, Lab

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
-from confcom.sgx.pck_chain import PckChain
+from confcom.sgx.collateral.bundle import COLLATERAL_FILES, Collateral
+from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.quote import Quote
 from confcom.simulation.keys import P256_ORDER
 from confcom.verify.anatomy import dissect

@@ -104,13 +104,7 @@ def judge(load: Load, trust: Trust, tenants: dict, tell) -> Outcome:
     load.wait_past(time.monotonic())
     assert load.states() == tenants
     assert {phase for _, phase, _ in tenants.values()} == {"Running"}
-    load.stop()
-    outcome = Outcome.of(load)
-    for line in outcome.table():
-        tell(line)
-    complaints = trust.all_complaints(outcome.quotes)
-    tell(f"{len(outcome.quotes)} quotes, each verified; {len(outcome.failures)} attestations failed")
-    assert complaints == []
+    outcome = Outcome.verified(load, trust, tell)
     assert outcome.not_offered(load.rate) == []
     return outcome
 

@@ -118,13 +118,7 @@ def in_container(add_on: AddOn, pod: dict, container: str, *command: str) -> str
 
 def judge(load: Load, trust: Trust, tell, *, waited: Node | None = None) -> Outcome:
     """Every quote verifies, and every client tried at its rate, but for those of a node that waited for answers."""
-    load.stop()
-    outcome = Outcome.of(load)
-    for line in outcome.table():
-        tell(line)
-    complaints = trust.all_complaints(outcome.quotes)
-    tell(f"{len(outcome.quotes)} quotes, each verified; {len(outcome.failures)} attestations failed")
-    assert complaints == []
+    outcome = Outcome.verified(load, trust, tell)
     slow = {line.split()[0] for line in outcome.not_offered(load.rate)}
     assert {pod.node for pod in load.pods if pod.name in slow} <= {waited.name if waited else ""}
     return outcome

@@ -26,8 +26,8 @@ from confcom.aesm.request_checks import MAX_LISTED_KEY_IDS, MAX_QUOTE_BUFFER_SIZ
 from confcom.client.blocking import AesmClient
 from confcom.client.conversation import TIMEOUT_FIELD_MS, Conversation
 from confcom.errors import ConfcomError, MalformedError
-from confcom.hardware_report.redaction import Secrets, Value, redacted
-from confcom.hardware_report.report import Finding
+from confcom.hardware_report.document.redaction import Secrets, Value, redacted
+from confcom.hardware_report.document.report import Finding
 from confcom.sgx.key_id import ATT_KEY_ID_COMPARED, ATT_KEY_ID_SIZE, ECDSA_P256_KEY_ID, INTEL_QE_MRSIGNER, AttKeyId
 from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, AttributeFlag, Report, ReportBody, TargetInfo
 

@@ -13,16 +13,16 @@ from pathlib import Path
 from confcom.client.address import EXCHANGE_SECONDS
 from confcom.client.blocking import AesmClient
 from confcom.errors import ConfcomError
-from confcom.hardware_report import configuration, packages, system
 from confcom.hardware_report.aesm_calls import Clock, ask_service
-from confcom.hardware_report.configuration import configuration_section
 from confcom.hardware_report.devices import Caller, devices_section, entry_value, epc_section
+from confcom.hardware_report.document.redaction import Value
+from confcom.hardware_report.document.report import Finding, HardwareReport, Section
 from confcom.hardware_report.node_files import NodeFiles
-from confcom.hardware_report.packages import packages_section
-from confcom.hardware_report.processor import processor_section
-from confcom.hardware_report.redaction import Value
-from confcom.hardware_report.report import Finding, HardwareReport, Section
-from confcom.hardware_report.system import hidden_by_kernel, system_section
+from confcom.hardware_report.sections import configuration, packages, system
+from confcom.hardware_report.sections.configuration import configuration_section
+from confcom.hardware_report.sections.packages import packages_section
+from confcom.hardware_report.sections.processor import processor_section
+from confcom.hardware_report.sections.system import hidden_by_kernel, system_section
 
 CPU_INFO_BYTES = 16 * 1024
 """The first processor's part of /proc/cpuinfo has under 4 KiB."""

@@ -17,9 +17,9 @@ from confcom.device_plugin.discovery.epc_discovery import (
 )
 from confcom.device_plugin.discovery.epc_sources import NODE_DIRECTORY
 from confcom.errors import UnavailableError
+from confcom.hardware_report.document.redaction import Value
+from confcom.hardware_report.document.report import Finding, Section
 from confcom.hardware_report.node_files import Entry, NodeFiles
-from confcom.hardware_report.redaction import Value
-from confcom.hardware_report.report import Finding, Section
 from confcom.sgx.epc_from_cpuid import enumerate_epc
 
 NODES = (*ENCLAVE_NODES, *PROVISION_NODES, "/dev/sgx_vepc", LEGACY_ENCLAVE_NODE)

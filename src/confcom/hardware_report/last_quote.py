@@ -6,9 +6,9 @@ import http.client
 import socket
 
 from confcom.daemon.probes import ProbeAddress
-from confcom.hardware_report.document import find_document
-from confcom.hardware_report.meanings import SECTIONS
-from confcom.hardware_report.report import Finding, Section
+from confcom.hardware_report.document.meanings import SECTIONS
+from confcom.hardware_report.document.report import Finding, Section
+from confcom.hardware_report.document.report_json import find_document
 
 PAGE = "/last-quote"
 SECONDS = 5.0

@@ -9,8 +9,8 @@ from pathlib import Path
 from confcom.client.address import EXCHANGE_SECONDS, aesm_socket_path
 from confcom.hardware_report.collect import Node, QuoteReader, collect, query_rpm
 from confcom.hardware_report.devices import Caller
+from confcom.hardware_report.document.report import HardwareReport
 from confcom.hardware_report.node_files import NodeFiles
-from confcom.hardware_report.report import HardwareReport
 
 HOST = Path("/")
 SOCKET_BELOW_ROOT = "run/aesmd/aesm.socket"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.errors import ConfcomError
@@ -112,32 +112,3 @@ class QuoteProvider(Protocol):
 
     def close(self) -> None:
         """Release all resources; the provider is not used afterwards."""
-
-
-class QuotingInLoop(Protocol):
-    """The calls of a blocking provider, started in an event loop without blocking it.
-
-    `done` is called later, once, in the loop, with a function that returns the result or raises the error.
-    """
-
-    def identity(self, done: Callable[[Callable[[], QuotingIdentity]], None]) -> None:
-        """Start QuoteProvider.identity."""
-
-    def quote_size(self, done: Callable[[Callable[[], int]], None]) -> None:
-        """Start QuoteProvider.quote_size."""
-
-    def quote(
-        self, report: Report, qe_report_info: QeReportInfo | None, done: Callable[[Callable[[], QuoteResult]], None]
-    ) -> None:
-        """Start QuoteProvider.quote."""
-
-    def close(self) -> None:
-        """Break off all calls; nobody is told of their results any more."""
-
-
-@runtime_checkable
-class LoopQuoteProvider(Protocol):
-    """A blocking provider whose calls need no thread."""
-
-    def in_loop(self) -> QuotingInLoop:
-        """Return its calls for the running loop."""

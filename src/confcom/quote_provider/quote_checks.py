@@ -18,7 +18,7 @@ from confcom.quote_provider.base import QuoteProviderError, QuotingIdentity
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.sgx.certificates import key_id
 from confcom.sgx.certification import CertificationDataType
-from confcom.sgx.pck_chain import (
+from confcom.sgx.pck.chain import (
     PckChain,
     attestation_key,
     attestation_key_is_bound,

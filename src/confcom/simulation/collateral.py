@@ -16,9 +16,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx import marks
-from confcom.sgx.collateral import Collateral
-from confcom.sgx.signed_json import SignedJson
-from confcom.sgx.tcb_documents import QE_IDENTITY_NAME, QE_IDENTITY_VERSION, TCB_INFO_NAME, TCB_INFO_VERSION, TcbStatus
+from confcom.sgx.collateral.bundle import Collateral
+from confcom.sgx.collateral.signed_json import SignedJson
+from confcom.sgx.collateral.tcb_documents import (
+    QE_IDENTITY_NAME,
+    QE_IDENTITY_VERSION,
+    TCB_INFO_NAME,
+    TCB_INFO_VERSION,
+    TcbStatus,
+)
 from confcom.simulation.keys import sign
 from confcom.simulation.pki import PCE_ID, PCE_SVN, TCB_COMPONENTS, CertifiedKey, Pki
 from confcom.simulation.quoting_enclave import QE_ISV_PROD_ID, QuotingEnclaveIdentity

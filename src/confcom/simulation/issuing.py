@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from confcom.sgx import marks
-from confcom.sgx.pck_extension import SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
+from confcom.sgx.pck.extension import SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
 from confcom.simulation.keys import derive_bytes, derive_private_key
 from confcom.simulation.pki import (
     BACKDATE,

@@ -19,7 +19,7 @@ from confcom.simulation.pki import PckCaType, Pki, Role
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclave, QuotingEnclaveIdentity
 
 if TYPE_CHECKING:
-    from confcom.sgx.collateral import Collateral
+    from confcom.sgx.collateral.bundle import Collateral
 
 STATE_FORMAT = "confcom-simulated-platform-1"
 """Format and version of a stored platform; another number means that another version of confcom wrote it."""

@@ -7,8 +7,8 @@ claims = verdict.require_ok()
 """
 
 from confcom.errors import ConfcomError, MalformedError, SettingsError
-from confcom.sgx.collateral import Collateral
-from confcom.sgx.tcb_documents import TcbStatus
+from confcom.sgx.collateral.bundle import Collateral
+from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.verify.argument_types import WrongTypeError
 from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
 from confcom.verify.policy import Policy, pad_report_data

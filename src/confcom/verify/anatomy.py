@@ -13,13 +13,13 @@ from confcom.sgx.certification import PPID_SIZES, CertificationDataType
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER, AttKeyAlgorithm
 from confcom.sgx.marks import SIMULATION_CPU_SVNS
 from confcom.sgx.open_enclave import OPEN_ENCLAVE_HEADER_SIZE, has_open_enclave_header, strip_open_enclave_header
-from confcom.sgx.pck_chain import (
+from confcom.sgx.pck.chain import (
     PckChain,
     attestation_key_is_bound,
     body_is_signed,
     qe_report_is_certified,
 )
-from confcom.sgx.pck_extension import PckExtension
+from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import INTEL_QE_VENDOR_ID, QUOTE_HEADER_SIZE, QUOTE_VERSION, SIGNED_PART_SIZE, Quote, QuoteHeader
 from confcom.sgx.report import AttributeFlag, ReportBody, attribute_names
 from confcom.verify.checks.marks import present_marks, root_is_marked

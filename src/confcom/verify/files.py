@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from confcom.errors import ConfcomError, ExitCode
-from confcom.sgx.collateral import COLLATERAL_FILES, Collateral
+from confcom.sgx.collateral.bundle import COLLATERAL_FILES, Collateral
 from confcom.verify.argument_types import path_argument
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
 from confcom.verify.trust import MAX_ROOT_SIZE, TrustedRoot

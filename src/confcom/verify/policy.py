@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from confcom.errors import MalformedError, SettingsError
+from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.sgx.marks import ADVISORY_ID as SIMULATED_ADVISORY_ID
 from confcom.sgx.report import REPORT_DATA_SIZE, report_data_from
-from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.argument_types import WrongTypeError, binary, boolean, number
 
 MEASUREMENT_SIZE = 32

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
-from confcom.sgx.collateral import Collateral
+from confcom.sgx.collateral.bundle import Collateral
 from confcom.verify.argument_types import WrongTypeError
 from confcom.verify.files import intel_root
 from confcom.verify.policy import Policy

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from confcom.errors import MalformedError
-from confcom.sgx.collateral import Collateral
+from confcom.sgx.collateral.bundle import Collateral
 from confcom.sgx.marks import Mark
-from confcom.sgx.pck_chain import PckChain
+from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.quote import Quote
 from confcom.verify.checks import authenticity, authorisation, collateral_checks, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE

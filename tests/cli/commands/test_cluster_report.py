@@ -7,7 +7,7 @@ import pytest
 from confcom.addon.daemons.node_reports import MAX_NODES
 from confcom.addon.operations.hardware_reports import START_SECONDS
 from confcom.errors import ExitCode
-from confcom.hardware_report.report import FORMAT
+from confcom.hardware_report.document.report import FORMAT
 from testkit.cli_output import run_confcom
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.cluster import FakeCluster

@@ -1,6 +1,7 @@
 """The helper in front of a stand-in for Intel's aesmd."""
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -34,8 +35,8 @@ from confcom.quote_provider.expected_root import read_expected_root
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_platform
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
-from confcom.sgx.pck_chain import PckChain
-from confcom.sgx.pck_extension import PckExtension
+from confcom.sgx.pck.chain import PckChain
+from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.hardware_causes import BY_AESMD
@@ -441,3 +442,23 @@ def test_a_test_root_is_told(aesmd, root_file, caplog):
     with caplog.at_level(logging.INFO):
         open_aesmd(aesmd.path, expected_root=None)
     assert not any("TEST ROOT" in record.getMessage() for record in caplog.records)
+
+
+async def test_without_a_descriptor_for_its_calls_the_relay_is_not_ready_until_there_is_one(
+    in_process, aesmd, root_file, monkeypatch
+):
+    monkeypatch.setattr(AesmdQuoteProvider, "require_other_process", lambda _: None)
+    backend = open_aesmd(aesmd.path, expected_root=root_file, hang_seconds=1)
+    full = True
+
+    def in_loop():
+        if full:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return backend.in_loop()
+
+    limited = replace(backend, in_loop=in_loop)
+    async with in_process(None, open_backend=lambda: limited) as running:
+        await running.eventually(lambda: running.unready_for("self-test-failed"))
+        full = False
+        await running.ready()
+        assert (await running.ask(ASKS_INIT)).error_code == 0

@@ -19,7 +19,7 @@ from confcom.errors import ConfcomError, OutputError, printable
 if TYPE_CHECKING:
     from confcom.addon.daemons.node_reports import ClusterReport, ReportFinding
     from confcom.hardware_report.collect import QuoteReader
-    from confcom.hardware_report.report import Section
+    from confcom.hardware_report.document.report import Section
 
 HOST = Path("/")
 STDOUT = Path("-")
@@ -137,14 +137,14 @@ def hardware_report(
     _refuse_options(*(_OF_THIS_MACHINE if cluster else _OF_A_CLUSTER), cluster=cluster)
     if cluster:
         from confcom.addon.operations.hardware_reports import ReportRequest, report_cluster
-        from confcom.hardware_report.document import find_document
+        from confcom.hardware_report.document.report_json import find_document
 
         addon = add_on(namespace, context)
         found = report_cluster(addon, ReportRequest(nodes, image, timeout), find_document)
         _print(found.to_json(), _cluster_lines(found), out, output)
     else:
+        from confcom.hardware_report.document.text import report_lines
         from confcom.hardware_report.local import local_report
-        from confcom.hardware_report.text import report_lines
 
         report = local_report(
             os.environ,
@@ -166,7 +166,7 @@ def _refuse_options(*names: str, cluster: bool) -> None:
 
 
 def _cluster_lines(found: ClusterReport) -> Iterator[str]:
-    from confcom.hardware_report.text import HEADER, document_lines
+    from confcom.hardware_report.document.text import HEADER, document_lines
 
     yield HEADER
     for number, one in enumerate(found.nodes, 1):
@@ -208,10 +208,10 @@ def _quote_reader(file: Path | None, probe_address: str) -> QuoteReader:
 def _quote(file: Path) -> Section:
     from datetime import UTC, datetime
 
-    from confcom.hardware_report.report import Finding, Section
+    from confcom.hardware_report.document.report import Finding, Section
 
     try:
-        from confcom.hardware_report.quote import quote_section
+        from confcom.hardware_report.sections.quote import quote_section
         from confcom.verify.files import intel_root, read_quote
 
         return quote_section(read_quote(file), intel_root(), datetime.now(UTC))

@@ -179,8 +179,8 @@ def verify(
 
 
 def _policy(demands: Demands) -> Policy:
+    from confcom.sgx.collateral.tcb_documents import TcbStatus
     from confcom.sgx.report import REPORT_DATA_SIZE
-    from confcom.sgx.tcb_documents import TcbStatus
     from confcom.verify.policy import Policy, pad_report_data
 
     report_data = demands["report_data"]

@@ -66,6 +66,7 @@ def open_aesmd(
         tells_cause=True,
         check=lambda: check_of_quotes(provider.rejected),
         last_quote=lambda: anatomy_of(provider.last_quote),
+        in_loop=provider.in_loop,
     )
 
 

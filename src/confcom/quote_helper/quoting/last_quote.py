@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from confcom.hardware_report.quote import quote_section
-from confcom.hardware_report.report import HardwareReport
+from confcom.hardware_report.document.report import HardwareReport
+from confcom.hardware_report.sections.quote import quote_section
 from confcom.verify.files import intel_root
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from confcom.aesm.messages import Response
 from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, NeedQuoteSize
-from confcom.quote_provider.base import QuoteProvider, QuoteResult, QuotingIdentity, QuotingInLoop
+from confcom.quote_provider.base import QuoteProvider, QuoteResult, QuotingIdentity
+
+if TYPE_CHECKING:
+    from confcom.quote_provider.aesmd_calls import AesmdInLoop
 
 
 def call_of(need: Need, provider: QuoteProvider) -> Callable[[], QuoteResult | QuotingIdentity | int]:
@@ -21,7 +24,7 @@ def call_of(need: Need, provider: QuoteProvider) -> Callable[[], QuoteResult | Q
             return provider.quote_size
 
 
-def start_in_loop(need: Need, in_loop: QuotingInLoop, done: Callable[[Callable[[], object]], None]) -> None:
+def start_in_loop(need: Need, in_loop: AesmdInLoop, done: Callable[[Callable[[], object]], None]) -> None:
     """Start the call that a need is for."""
     match need:
         case NeedQuote():

@@ -8,13 +8,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError, QuotingIdentity
+
+if TYPE_CHECKING:
+    from confcom.quote_provider.aesmd_calls import AesmdInLoop
 
 _logger = logging.getLogger(__name__)
 
@@ -59,6 +62,8 @@ class Backend:
     last_quote: Callable[[], bytes] | None = None
     """Returns the redacted anatomy of the last quote that was made for a client, as JSON; empty if there is none yet.
     None: quotes are not kept."""
+    in_loop: Callable[[], AesmdInLoop] | None = None
+    """Returns the provider's calls for the running loop. None: they need a thread."""
 
 
 def check_of_quotes(rejected: QuoteProviderError | None) -> BackendCheck:
@@ -149,8 +154,9 @@ class ProviderSupervisor:
             if problem is None and losses != self._losses:
                 continue  # a client's call found the provider lost while the self-test was running
             if problem is None:
+                problem = self._on_success(backend)
+            if problem is None:
                 failures = 0
-                self._on_success(backend)
                 await self._sleep(self._limits.self_test_interval_seconds)
             else:
                 self._self_test_failed()
@@ -244,24 +250,31 @@ class ProviderSupervisor:
             await asyncio.wait({call})
         return call.result()
 
-    def _on_success(self, backend: Backend) -> None:
+    def _on_success(self, backend: Backend) -> NotReady | None:
+        """Give the service the provider that was tested; return why it cannot be used, or None."""
         provider = backend.provider
         before = self.status.phase
+        provided = before is ProviderPhase.READY and provider is self._provided
+        if not provided:
+            try:
+                self._service.provide(provider, backend.in_loop)
+            except OSError as error:  # no descriptor is left
+                return NotReady(f"the quote provider cannot be used: {error}", code="self-test-failed")
         status = ProviderStatus(ProviderPhase.READY, self._problem)
         if self.status != status:
             self._set(status)
-        if before is ProviderPhase.READY and provider is self._provided:
-            return
+        if provided:
+            return None
         self.ready.set()
-        self._service.provide(provider)
         if self._provided not in {None, provider}:
             self._opened(backend)
             _logger.info("the helper now uses another platform", extra={"root": backend.root})
         self._provided = provider
         if before is ProviderPhase.READY:
-            return
+            return None
         message = "the quote provider is back" if before is ProviderPhase.LOST else "ready: the self-test passed"
         _logger.info(message, extra={"provider": provider.name})
+        return None
 
     def _on_failure(self, problem: NotReady) -> None:
         was_ready = self.status.ready

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
@@ -18,12 +18,10 @@ from confcom.daemon.worker import WorkerPool
 from confcom.quote_helper.limits_and_deadlines import QUOTE_BATCH, HelperLimits
 from confcom.quote_helper.quoting.provider_calls import answer_with, call_of, start_in_loop
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
-from confcom.quote_provider.base import (
-    LoopQuoteProvider,
-    QuoteProvider,
-    QuoteProviderError,
-    QuotingInLoop,
-)
+from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
+
+if TYPE_CHECKING:
+    from confcom.quote_provider.aesmd_calls import AesmdInLoop
 
 _logger = logging.getLogger(__name__)
 
@@ -78,9 +76,9 @@ class QuoteService(Generic[A]):
         """Told in the loop when a call found the provider lost. Set by the provider's supervisor."""
         self._served: QuoteProvider | None = None
         """The provider that was set last, also while it is withdrawn."""
-        self._in_loop: QuotingInLoop | None = None
+        self._in_loop: AesmdInLoop | None = None
         """Its calls, if they need no thread."""
-        self._opened: list[QuotingInLoop] = []
+        self._opened: list[AesmdInLoop] = []
         """To be closed at the end: calls of a provider that was replaced may still complete."""
         self._stopping = False
         self._scheduled = False
@@ -103,13 +101,21 @@ class QuoteService(Generic[A]):
         """Whether requests are served within a few turns of the loop, so that their connections need no watching."""
         return self._provider is not None and not self._provider.blocking
 
-    def provide(self, provider: QuoteProvider) -> None:
-        """Set the provider, which is ready, and serve the requests that wait for it."""
+    def provide(self, provider: QuoteProvider, in_loop: Callable[[], AesmdInLoop] | None = None) -> None:
+        """Set the provider, which is ready, and serve the requests that wait for it.
+
+        Args:
+            provider: makes the quotes.
+            in_loop: returns its calls for the running loop, if they need no thread.
+
+        Raises:
+            OSError: no descriptor is left for its calls in the loop; the service has the provider that it had before.
+        """
         if provider is not self._served:
-            self._served = provider
-            self._in_loop = provider.in_loop() if isinstance(provider, LoopQuoteProvider) else None
+            self._in_loop = None if in_loop is None else in_loop()
             if self._in_loop is not None:
                 self._opened.append(self._in_loop)
+            self._served = provider
         self._provider = provider
         self._schedule()
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from cryptography import x509
 
 from confcom.sgx.certificates import key_id, name_text
-from confcom.sgx.pck_chain import PckChain, attestation_key_is_bound, body_is_signed, qe_report_is_certified
+from confcom.sgx.pck.chain import PckChain, attestation_key_is_bound, body_is_signed, qe_report_is_certified
 from confcom.sgx.quote import Quote
 from confcom.verify.checks.marks import UNDECLARED_MARKS, missing_marks, present_marks
 from confcom.verify.instant import utc_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from confcom.sgx.tcb_documents import TcbStatus
+from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.verify.policy import Policy
 from confcom.verify.trust import Platform
 from confcom.verify.verdict import Check, Claims, VerdictKind, judged, not_checked, passed

@@ -13,9 +13,9 @@ from cryptography import x509
 from confcom.errors import MalformedError
 from confcom.sgx.certificates import load_certificate, name_text
 from confcom.sgx.certification import UNREADABLE_X509, split_pem_chain
-from confcom.sgx.collateral import Collateral
-from confcom.sgx.pck_chain import common_name, is_issued_by
-from confcom.sgx.pck_extension import PckExtension
+from confcom.sgx.collateral.bundle import Collateral
+from confcom.sgx.pck.chain import common_name, is_issued_by
+from confcom.sgx.pck.extension import PckExtension
 from confcom.verify.checks.marks import missing_collateral_marks, present_collateral_marks
 from confcom.verify.instant import utc_text
 from confcom.verify.trust import Platform

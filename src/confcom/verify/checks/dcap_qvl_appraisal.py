@@ -9,9 +9,9 @@ from enum import Enum
 from types import ModuleType
 
 from confcom.errors import UnavailableError
-from confcom.sgx.collateral import Collateral
+from confcom.sgx.collateral.bundle import Collateral
+from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.sgx.report import ReportBody
-from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.verdict import Claims, VerdictKind
 
 

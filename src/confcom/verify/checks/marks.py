@@ -9,13 +9,13 @@ from cryptography import x509
 
 from confcom.errors import MalformedError
 from confcom.sgx import marks
-from confcom.sgx.collateral import Collateral
+from confcom.sgx.collateral.bundle import Collateral
+from confcom.sgx.collateral.tcb_documents import TcbStatus
 from confcom.sgx.key_id import INTEL_QE_MRSIGNER
 from confcom.sgx.marks import Mark
-from confcom.sgx.pck_chain import PckChain
-from confcom.sgx.pck_extension import PckExtension
+from confcom.sgx.pck.chain import PckChain
+from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote
-from confcom.sgx.tcb_documents import TcbStatus
 
 REQUIRED_MARKS = frozenset(
     {

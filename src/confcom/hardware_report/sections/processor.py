@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from confcom.errors import UnavailableError
-from confcom.hardware_report.redaction import Value
-from confcom.hardware_report.report import Finding, Section
+from confcom.hardware_report.document.redaction import Value
+from confcom.hardware_report.document.report import Finding, Section
 from confcom.sgx.epc_from_cpuid import (
     FEATURES_LEAF,
     FIRST_EPC_SUBLEAF,

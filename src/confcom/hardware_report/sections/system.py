@@ -6,8 +6,8 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from confcom.hardware_report.redaction import Value
-from confcom.hardware_report.report import Finding, Section
+from confcom.hardware_report.document.redaction import Value
+from confcom.hardware_report.document.report import Finding, Section
 
 KERNEL_RELEASE = "/proc/sys/kernel/osrelease"
 KERNEL_COMMAND_LINE = "/proc/cmdline"

@@ -13,9 +13,9 @@ from typing import Self
 from cryptography import x509
 
 from confcom.errors import MalformedError
-from confcom.sgx import pck_extension_der as der_codec
 from confcom.sgx.binary import require_length
 from confcom.sgx.certification import UNREADABLE_X509
+from confcom.sgx.pck import extension_der as der_codec
 from confcom.sgx.report import CPU_SVN_SIZE
 
 SGX_EXTENSION_OID = der_codec.SGX_EXTENSION_OID

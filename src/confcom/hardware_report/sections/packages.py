@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from confcom.hardware_report.redaction import Value
-from confcom.hardware_report.report import Finding, Section
+from confcom.hardware_report.document.redaction import Value
+from confcom.hardware_report.document.report import Finding, Section
 
 DPKG_STATUS = "/var/lib/dpkg/status"
 QUOTE_PROVIDER_LIBRARIES = (

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from confcom.hardware_report.report import FORMAT
+from confcom.hardware_report.document.report import FORMAT
 
 Document = Mapping[str, Any]
 """What `HardwareReport.to_json` returns."""

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from confcom.hardware_report.redaction import Value, redacted, redacted_url
-from confcom.hardware_report.report import Finding, Section
+from confcom.hardware_report.document.redaction import Value, redacted, redacted_url
+from confcom.hardware_report.document.report import Finding, Section
 
 QCNL = "/etc/sgx_default_qcnl.conf"
 AESMD = "/etc/aesmd.conf"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from confcom.errors import printable
-from confcom.hardware_report.document import Document
-from confcom.hardware_report.meanings import REDACTED, SECTIONS
-from confcom.hardware_report.redaction import Value
-from confcom.hardware_report.report import HardwareReport
+from confcom.hardware_report.document.meanings import REDACTED, SECTIONS
+from confcom.hardware_report.document.redaction import Value
+from confcom.hardware_report.document.report import HardwareReport
+from confcom.hardware_report.document.report_json import Document
 
 HEADER = f"SGX hardware report. Left out of it: {REDACTED}."
 

@@ -13,12 +13,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confcom.errors import MalformedError
-from confcom.hardware_report.redaction import Secrets, Value, redacted
-from confcom.hardware_report.report import Finding, Section
+from confcom.hardware_report.document.redaction import Secrets, Value, redacted
+from confcom.hardware_report.document.report import Finding, Section
 from confcom.sgx.certification import PPID_SIZES, UNREADABLE_X509
 from confcom.sgx.open_enclave import has_open_enclave_header, strip_open_enclave_header
-from confcom.sgx.pck_chain import PckChain
-from confcom.sgx.pck_extension import PckExtension
+from confcom.sgx.pck.chain import PckChain
+from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import QUOTE_HEADER_SIZE, SIGNED_PART_SIZE, Quote, QuoteHeader
 from confcom.sgx.report import ReportBody
 from confcom.verify.anatomy import Anatomy, Field, dissect

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from confcom.hardware_report.meanings import SECTIONS
-from confcom.hardware_report.redaction import Scrubber, Secrets, Value
+from confcom.hardware_report.document.meanings import SECTIONS
+from confcom.hardware_report.document.redaction import Scrubber, Secrets, Value
 
 FORMAT = "confcom-hardware-report/1"
 

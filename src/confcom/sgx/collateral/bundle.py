@@ -1,0 +1,113 @@
+"""Collateral: everything that verification needs besides the quote and the root certificate.
+
+The parts are the responses of Intel's PCS to tcb, qe/identity and pckcrl, and the root's revocation list; each is kept
+byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from cryptography import x509
+
+from confcom.errors import MalformedError
+from confcom.sgx.certification import UNREADABLE_X509, split_pem_chain
+from confcom.sgx.collateral.tcb_documents import QeIdentity, TcbInfo
+
+_FILES = {
+    "tcb_info": "tcb_info.json",
+    "tcb_info_issuer_chain": "tcb_info_issuer_chain.pem",
+    "qe_identity": "qe_identity.json",
+    "qe_identity_issuer_chain": "qe_identity_issuer_chain.pem",
+    "pck_crl": "pck_crl.der",
+    "pck_crl_issuer_chain": "pck_crl_issuer_chain.pem",
+    "root_ca_crl": "root_ca_crl.der",
+}
+
+COLLATERAL_FILES = tuple(_FILES.values())
+"""The files of a collateral directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collateral:
+    """One set of collateral."""
+
+    tcb_info: bytes
+    """`{"tcbInfo":{...},"signature":"..."}`"""
+    tcb_info_issuer_chain: bytes
+    """PEM, like all chains here: the signer first, then the root."""
+    qe_identity: bytes
+    """`{"enclaveIdentity":{...},"signature":"..."}`"""
+    qe_identity_issuer_chain: bytes
+    pck_crl: bytes
+    """DER, like the other revocation list."""
+    pck_crl_issuer_chain: bytes
+    root_ca_crl: bytes
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> Self:
+        """Build collateral from the contents of a directory's files by name; other names are ignored.
+
+        Raises:
+            MalformedError: a file is missing or malformed.
+        """
+        missing = [name for name in COLLATERAL_FILES if name not in files]
+        if missing:
+            raise MalformedError(
+                "the collateral is incomplete",
+                error_code="collateral-incomplete",
+                why=f"these files are missing: {', '.join(missing)}",
+                remedy="fetch or export the collateral again",
+            )
+        collateral = cls(**{field: files[name] for field, name in _FILES.items()})
+        collateral.require_well_formed()
+        return collateral
+
+    def to_files(self) -> dict[str, bytes]:
+        """Return the contents of a collateral directory's files by name."""
+        return {name: getattr(self, field) for field, name in _FILES.items()}
+
+    def require_well_formed(self) -> None:
+        """Reject parts that cannot be parsed. A verifier checks whether they are authentic and current.
+
+        Raises:
+            MalformedError: a part does not have its format.
+        """
+        self.read_tcb_info()
+        self.read_qe_identity()
+        for name in ("tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"):
+            for certificate in split_pem_chain(getattr(self, name)):
+                _require_certificate(certificate, name)
+        for name in ("pck_crl", "root_ca_crl"):
+            _require_crl(getattr(self, name), name)
+
+    def read_tcb_info(self) -> TcbInfo:
+        """Parse the TCB info."""
+        return TcbInfo.parse(self.tcb_info)
+
+    def read_qe_identity(self) -> QeIdentity:
+        """Parse the QE identity."""
+        return QeIdentity.parse(self.qe_identity)
+
+
+def _require_certificate(pem: bytes, name: str) -> None:
+    try:
+        x509.load_pem_x509_certificate(pem)
+    except UNREADABLE_X509 as error:
+        raise MalformedError(
+            f"{name} holds something that is not an X.509 certificate", error_code="not-a-certificate", why=str(error)
+        ) from error
+
+
+def _require_crl(der: bytes, name: str) -> None:
+    try:
+        x509.load_der_x509_crl(der)
+    except UNREADABLE_X509 as error:
+        raise MalformedError(
+            f"{name} is not a certificate revocation list in DER",
+            error_code="not-a-crl",
+            why=str(error),
+            remedy="ask the service for DER (encoding=der); PEM and hex text are not read",
+        ) from error

@@ -1,0 +1,185 @@
+"""Signed JSON as Intel's Provisioning Certification Service (PCS) serves it, and strict parsing of its content.
+
+The document is `{"NAME":{...},"signature":"128 hex digits"}`. The signature (r, s; ECDSA P-256 with SHA-256) covers
+the exact bytes of the inner object, so these bytes are extracted and never serialized again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NoReturn, Self
+
+from confcom.errors import MalformedError
+
+SIGNATURE_SIZE = 64
+MAX_DOCUMENT_SIZE = 1024 * 1024
+"""TCB info, the largest document, takes about 20 KiB. Decoding takes about ten times a document's size in memory."""
+MAX_INTEGER = 0x7FFF_FFFF
+"""No number in these documents needs more than 31 bits; verifiers store them in 32 bits."""
+
+_SIGNATURE_TAIL = re.compile(rb',"signature":"([0-9a-fA-F]{128})"\}')
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_TAIL_SIZE = len(',"signature":""}') + 2 * SIGNATURE_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class SignedJson:
+    """A signed document: name, inner object and signature."""
+
+    name: str
+    body: bytes
+    """The inner object: the exact bytes that were signed."""
+    signature: bytes
+
+    @classmethod
+    def parse(cls, document: bytes, name: str) -> Self:
+        """Parse a document whose inner object is called `name`.
+
+        Raises:
+            MalformedError: too large, or not exactly in the form that PCS serves.
+        """
+        if len(document) > MAX_DOCUMENT_SIZE:
+            raise MalformedError(
+                f"{name} of {len(document)} bytes is too long",
+                error_code="too-long",
+                why=f"{MAX_DOCUMENT_SIZE} is most",
+            )
+        head = f'{{"{name}":'.encode()
+        stripped = document.rstrip()
+        tail = _SIGNATURE_TAIL.fullmatch(stripped[-_TAIL_SIZE:])
+        if not stripped.startswith(head) or tail is None:
+            raise MalformedError(
+                f"this is not a signed {name} document",
+                error_code="not-signed-json",
+                why=f'it does not have the form {{"{name}":{{...}},"signature":"128 hex digits"}}',
+                remedy="keep the body byte for byte as the service sent it: reformatting breaks the signature",
+            )
+        return cls(name, stripped[len(head) : -_TAIL_SIZE], bytes.fromhex(tail[1].decode()))
+
+    def encode(self) -> bytes:
+        """Return the document in the form that PCS serves."""
+        return f'{{"{self.name}":'.encode() + self.body + f',"signature":"{self.signature.hex()}"}}'.encode()
+
+    def read(self) -> JsonObject:
+        """Decode the inner object for typed access.
+
+        Raises:
+            MalformedError: it is not a JSON object, has a duplicate key, or a number that is not an integer.
+        """
+        try:
+            value = json.loads(
+                self.body.decode(),
+                object_pairs_hook=_object,
+                parse_constant=_refuse_constant,
+                parse_float=_refuse_float,
+            )
+        except (ValueError, RecursionError) as error:
+            raise MalformedError(f"{self.name} is not JSON", error_code="not-json", why=str(error)) from error
+        return JsonObject.of(value, self.name)
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return result
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _refuse_float(text: str) -> NoReturn:
+    raise ValueError(f"{text[:20]} is not an integer")
+
+
+@dataclass(frozen=True, slots=True)
+class JsonObject:
+    """A JSON object with typed access to its members; errors name the member by its path."""
+
+    members: Mapping[str, object]
+    path: str
+
+    @classmethod
+    def of(cls, value: object, path: str) -> Self:
+        """Wrap `value`, which must be an object.
+
+        Raises:
+            MalformedError: `value` is not an object.
+        """
+        if not isinstance(value, dict):
+            raise MalformedError(f"{path} is not a JSON object", error_code="not-a-json-object")
+        return cls(value, path)
+
+    def has(self, key: str) -> bool:
+        """Return whether the object has this member."""
+        return key in self.members
+
+    def text(self, key: str) -> str:
+        """Return a string member.
+
+        Raises:
+            MalformedError: the member is missing or of another type; this also applies to the methods below.
+        """
+        value = self._member(key)
+        if not isinstance(value, str):
+            raise self._error(key, "a string")
+        return value
+
+    def integer(self, key: str, maximum: int = MAX_INTEGER) -> int:
+        """Return an integer member between 0 and `maximum`."""
+        value = self._member(key)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= maximum:
+            raise self._error(key, f"an integer between 0 and {maximum}")
+        return value
+
+    def hexadecimal(self, key: str, size: int) -> bytes:
+        """Return a member that is `size` bytes as hex digits."""
+        value = self.text(key)
+        if not re.fullmatch(rf"[0-9a-fA-F]{{{2 * size}}}", value):
+            raise self._error(key, f"{2 * size} hex digits")
+        return bytes.fromhex(value)
+
+    def date(self, key: str) -> datetime:
+        """Return a date member in the only form that all verifiers read, 2026-11-24T00:00:00Z."""
+        value = self.text(key)
+        try:
+            if _DATE.fullmatch(value):
+                return datetime.fromisoformat(value)
+        except ValueError:
+            pass
+        raise self._error(key, "a date of the form YYYY-MM-DDTHH:MM:SSZ")
+
+    def child(self, key: str) -> JsonObject:
+        """Return a member that is an object."""
+        return JsonObject.of(self._member(key), f"{self.path}.{key}")
+
+    def children(self, key: str) -> tuple[JsonObject, ...]:
+        """Return a member that is an array of objects."""
+        return tuple(JsonObject.of(item, f"{self.path}.{key}[{i}]") for i, item in enumerate(self._array(key)))
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return a member that is an array of strings."""
+        items = self._array(key)
+        texts = tuple(item for item in items if isinstance(item, str))
+        if len(texts) != len(items):
+            raise self._error(key, "an array of strings")
+        return texts
+
+    def _array(self, key: str) -> list[object]:
+        value = self._member(key)
+        if not isinstance(value, list):
+            raise self._error(key, "an array")
+        return value
+
+    def _member(self, key: str) -> object:
+        if key not in self.members:
+            raise MalformedError(f"{self.path} has no {key}", error_code="member-missing")
+        return self.members[key]
+
+    def _error(self, key: str, expected: str) -> MalformedError:
+        return MalformedError(f"{self.path}.{key} is not {expected}", error_code="wrong-member")
