@@ -84,12 +84,18 @@ class Bench:
             yield Server(running.process.pid, running.socket, running.metric)
 
     @contextlib.contextmanager
-    def script(self, module: str, *, core: int | None = None) -> Iterator[Server]:
-        """A server of `bench.servers`, on the servers' core or another one."""
+    def script(self, module: str, *, core: int | None = None, reads: Path | None = None) -> Iterator[Server]:
+        """A server of `bench.servers`, on the servers' core or another one.
+
+        Args:
+            module: its name.
+            core: None: the servers' core.
+            reads: its second argument; None: the platform's state.
+        """
         place = self.place(module)
         path = place / "aesm.socket"
         with on_core(self.core if core is None else core):
-            process = subprocess.Popen([sys.executable, "-m", f"bench.servers.{module}", path, place / STATE])
+            process = subprocess.Popen([sys.executable, "-m", f"bench.servers.{module}", path, reads or place / STATE])
         try:
             deadline = time.monotonic() + START_SECONDS
             while not path.exists():

@@ -66,6 +66,8 @@ class RelayResults:
     plan: RelayPlan
     direct: RelayTally
     relayed: RelayTally
+    passed: RelayTally
+    """By a relay that only passes bytes on: one client's medians only."""
     beside: dict[str, Latency]
     """One client's times by what another peer does meanwhile; empty without root."""
     verified: int
@@ -73,9 +75,17 @@ class RelayResults:
     @property
     def added(self) -> Spread:
         """What the relay adds to the median, by round."""
-        return Spread.of(
-            [mine - theirs for mine, theirs in zip(self.relayed.medians, self.direct.medians, strict=True)]
-        )
+        return _differences(self.relayed.medians, self.direct.medians)
+
+    @property
+    def floor(self) -> Spread:
+        """What passing bytes on adds to the median, by round."""
+        return _differences(self.passed.medians, self.direct.medians)
+
+    @property
+    def above_floor(self) -> Spread:
+        """What the relay adds to the median of passing bytes on, by round."""
+        return _differences(self.relayed.medians, self.passed.medians)
 
     @property
     def throughput(self) -> Spread:
@@ -92,10 +102,15 @@ def measure_relay(plan: RelayPlan, directory: Path, *, say: Callable[[str], None
     cores = Cores.choose()
     directory.chmod(0o755)  # the misbehaving peer is another user
     bench = Bench.create(directory, cores.server)
-    direct, relayed = RelayTally(), RelayTally()
+    direct, relayed, passed = RelayTally(), RelayTally(), RelayTally()
     beside: dict[str, list[float]] = {}
     sample: list[tuple[bytes, bytes]] = []
-    with bench.script("aesmd", core=cores.clients) as aesmd, _relay(bench, aesmd) as helper, on_core(cores.clients):
+    with (
+        bench.script("aesmd", core=cores.clients) as aesmd,
+        bench.script("pass_through", reads=aesmd.socket) as pass_through,
+        _relay(bench, aesmd) as helper,
+        on_core(cores.clients),
+    ):
         target, size = target_of(aesmd.socket)
 
         def ask(server: Server, quotes: int, clients: int) -> tuple[float, list[float]]:
@@ -105,13 +120,14 @@ def measure_relay(plan: RelayPlan, directory: Path, *, say: Callable[[str], None
 
         say(f"{plan.rounds} rounds of the relay beside asking directly")
         for number in range(plan.rounds):
-            pairs = [(aesmd, direct), (helper, relayed)]
+            pairs = [(aesmd, direct), (pass_through, passed), (helper, relayed)]
             for server, tally in pairs if number % 2 == 0 else pairs[::-1]:
                 _, latencies = ask(server, plan.single, 1)
                 tally.medians.append(Latency.of(latencies).p50)
                 tally.latencies.extend(latencies)
-                seconds, _ = ask(server, plan.loaded, plan.clients)
-                tally.rates.append(plan.loaded / seconds)
+                if tally is not passed:
+                    seconds, _ = ask(server, plan.loaded, plan.clients)
+                    tally.rates.append(plan.loaded / seconds)
         if os.geteuid() == 0:
             say(f"{plan.rounds} rounds beside a peer that misbehaves")
             for _ in range(plan.rounds):
@@ -123,6 +139,7 @@ def measure_relay(plan: RelayPlan, directory: Path, *, say: Callable[[str], None
         plan=plan,
         direct=direct,
         relayed=relayed,
+        passed=passed,
         beside={name: Latency.of(seconds) for name, seconds in beside.items()},
         verified=verify_sample(sample, bench.state_dir),
     )
@@ -202,6 +219,10 @@ def _flood(path: Path, parent: Connection) -> dict[str, int]:
         pass
     ended.set()
     return {"asked": asked}
+
+
+def _differences(minuends: list[float], subtrahends: list[float]) -> Spread:
+    return Spread.of([mine - theirs for mine, theirs in zip(minuends, subtrahends, strict=True)])
 
 
 MISBEHAVIOUR = {

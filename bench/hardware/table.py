@@ -25,6 +25,9 @@ def hardware_as_json(relay: RelayResults, dcap: DcapResults | None) -> dict[str,
             "direct": asdict(relay.direct),
             "relayed": asdict(relay.relayed),
             "added_seconds": asdict(relay.added),
+            "passed": asdict(relay.passed),
+            "pass_through_added_seconds": asdict(relay.floor),
+            "above_pass_through_seconds": asdict(relay.above_floor),
             "throughput": asdict(relay.throughput),
             "beside": {name: asdict(latency) for name, latency in relay.beside.items()},
             "verified": relay.verified,
@@ -47,6 +50,8 @@ def _relay_lines(relay: RelayResults) -> Iterator[str]:
     yield row(
         "the relay adds to the median", _milliseconds(relay.added), goal(relay.added.median * 1e3, GOAL_ADDED_MS, " ms")
     )
+    yield row("a relay that only passes bytes on adds", _milliseconds(relay.floor))
+    yield row("the relay adds to that one's median", _milliseconds(relay.above_floor))
     share = Spread(*(100 * value for value in asdict(relay.throughput).values()))
     yield row(
         f"throughput with {relay.plan.clients} clients, in that of asking directly",

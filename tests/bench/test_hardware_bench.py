@@ -23,7 +23,10 @@ ROOT = Path(__file__).parent.parent.parent
 def relayed(added, rate):
     direct = RelayTally(medians=[0.0025, 0.003], rates=[400.0, 300.0], latencies=[0.0025])
     ours = RelayTally([median + added for median in direct.medians], [rate * each for each in direct.rates], [0.003])
-    return RelayResults(RelayPlan(), direct, ours, {"beside a peer that floods": Latency(1, 0.1, 0.2, 0.3)}, verified=7)
+    passed = RelayTally([median + 0.0001 for median in direct.medians])
+    return RelayResults(
+        RelayPlan(), direct, ours, passed, {"beside a peer that floods": Latency(1, 0.1, 0.2, 0.3)}, verified=7
+    )
 
 
 def by_child(hop, replaced):
@@ -33,6 +36,8 @@ def by_child(hop, replaced):
 
 def test_what_is_added_is_the_median_of_the_rounds_differences():
     assert relayed(0.0002, 1.0).added.median == pytest.approx(0.0002)
+    assert relayed(0.0002, 1.0).floor.median == pytest.approx(0.0001)
+    assert relayed(0.0003, 1.0).above_floor.median == pytest.approx(0.0002)
     assert relayed(0.0002, 0.5).throughput == Spread(0.5, 0.5, 0.5)
     assert by_child(0.0001, Spread(0, 0, 0)).whole.median == pytest.approx(0.0002)
 
@@ -76,6 +81,7 @@ def test_a_tiny_run(tmp_path):
     results = json.loads(output.read_text())["hardware"]
     assert results["relay"]["direct"]["medians"][0] >= aesmd.CALL_SECONDS
     assert len(results["relay"]["relayed"]["rates"]) == 1
+    assert results["relay"]["passed"]["medians"][0] >= aesmd.CALL_SECONDS
     assert set(results["relay"]["beside"]) == (set(MISBEHAVIOUR) if os.geteuid() == 0 else set())
     assert (results["dcap"] is None) == (shutil.which("cc") is None)
     assert "the relay adds to the median" in done.stdout
