@@ -66,3 +66,62 @@ controller-off
 supported
 {{- end }}
 {{- end }}
+
+{{/* The names by which containers ask, as the plugins of all platforms offer them: a JSON list of {epc, enclave, provision, bytes}.
+"bytes" is the other name of the same memory, or empty: what asks by Intel's name asks for hardware, where there is some. */}}
+{{- define "confcom.epcNames" -}}
+{{- $names := list }}
+{{- $platforms := include "confcom.platforms" . | fromYamlArray }}
+{{- range $platform := $platforms }}
+{{- $one := dict "bytes" (eq $platform (last $platforms) | ternary "sgx.intel.com/epc" "") }}
+{{- range $kind := list "epc" "enclave" "provision" }}
+{{- $one = set $one $kind (include "confcom.resource" (dict "root" $ "platform" $platform "kind" $kind)) }}
+{{- end }}
+{{- $names = append $names $one }}
+{{- end }}
+{{- toJson $names }}
+{{- end }}
+
+{{/* CEL: whether the request's namespace may ask for the provision device. */}}
+{{- define "confcom.mayProvision" -}}
+{{- if .Values.provision.policy -}}
+request.namespace in {{ prepend .Values.provision.namespaces .Release.Namespace | toJson }}
+{{- else -}}
+true
+{{- end }}
+{{- end }}
+
+{{/* More MiB than any node may have: who asks for more meant another unit. */}}
+{{- define "confcom.mostEpcMiB" -}}
+{{ .Values.controller | default dict | dig "maxEpcMiBPerNode" 1048576 | int64 }}
+{{- end }}
+
+{{/* What policies about Pods and their templates look at. What does not change in an update is not looked at again, so that
+nothing of the cluster's own work (scaling, status, deletion) meets them. */}}
+{{- define "confcom.podsAndTemplates" -}}
+namespaceSelector:
+  matchExpressions:
+  - {key: kubernetes.io/metadata.name, operator: NotIn, values: [{{ .Release.Namespace | quote }}]}
+resourceRules:
+- {apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods], scope: Namespaced} # a Pod's limits stay
+- {apiGroups: [batch], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [jobs, cronjobs], scope: Namespaced}
+- apiGroups: [apps]
+  apiVersions: [v1]
+  operations: [CREATE, UPDATE]
+  resources: [deployments, statefulsets, daemonsets, replicasets]
+  scope: Namespaced
+{{- end }}
+
+{{- define "confcom.specChanged" -}}
+- name: spec-changed
+  expression: request.operation == "CREATE" || dyn(object).spec != dyn(oldObject).spec
+{{- end }}
+
+{{/* CEL variables: the Pod or the template, and its containers with limits. */}}
+{{- define "confcom.podVariables" -}}
+- name: pod
+  expression: >-
+    object.kind == "Pod" ? dyn(object) : object.kind == "CronJob" ? dyn(object).spec.jobTemplate.spec.template : dyn(object).spec.template
+- name: limited
+  expression: (variables.pod.spec.containers + variables.pod.spec.?initContainers.orValue([])).filter(c, c.?resources.?limits.orValue({}).size() > 0)
+{{- end }}
