@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -63,7 +64,7 @@ class Pattern:
     trusted: bool = False
 
     def __str__(self) -> str:
-        return self.name.replace(" ", "-")
+        return re.sub("[^A-Za-z0-9]+", "-", self.name)
 
 
 def container(name: str, limits: Mapping[str, object] | None = None, **more: object) -> Manifest:
