@@ -53,7 +53,7 @@ IN_THE_WILD: Final = (
     Pattern("the number in quotes", "Azure's quick starts", same({MIB: "5"}), {"app": epc(5)}, APP),
     Pattern(
         "Intel's name and the host's directory",
-        "Azure's helloworld, attested_tls",
+        "Azure's helloworld and attested_tls",
         pod(
             container("app", resources={"limits": {BYTES: "10Mi"}, "requests": {BYTES: "10Mi"}}, volumeMounts=MOUNT),
             volumes=[DIRECTORY],
@@ -61,10 +61,10 @@ IN_THE_WILD: Final = (
         {"app": epc(10)},
         APP,
     ),
-    Pattern("Intel's name alone", "Gramine's, EGo's", app({BYTES: "10Mi"}), {"app": epc(10)}, APP),
+    Pattern("Intel's name alone", "Intel's demo Job", app({BYTES: "512Ki"}), {"app": epc(1)}, APP),
     Pattern(
         "Intel's three names",
-        "Intel's plugin, MarbleRun's coordinator",
+        "charts for Intel's plugin, as MarbleRun's",
         app({BYTES: "10Mi", ENCLAVE: 1, PROVISION: 1}),
         {"app": Made({MIB: "10", ENCLAVE: "1", PROVISION: "1"}, {BUDGET: "10"})},
         APP,
@@ -72,19 +72,19 @@ IN_THE_WILD: Final = (
     ),
     Pattern(
         "Intel's three names where provision is not allowed",
-        "Intel's plugin, MarbleRun's coordinator",
+        "charts for Intel's plugin, as MarbleRun's",
         app({BYTES: "10Mi", ENCLAVE: 1, PROVISION: 1}),
         refused=f"container app asks for {PROVISION}, which namespace",
     ),
-    Pattern("the device alone", "MarbleRun's, Fortanix'", app({ENCLAVE: 1}), {"app": Made({ENCLAVE: "1"})}),
+    Pattern("the device alone", "Azure's Spark sample", app({ENCLAVE: 1}), {"app": Made({ENCLAVE: "1"})}),
     Pattern(
         "privileged, without a resource",
-        "SCONE's, simulation",
+        "samples in simulation mode",
         app({}, securityContext={"privileged": True}),
         {"app": Made()},
     ),
     Pattern(
-        "another vendor's name", "SCONE's plugin", app({"sgx.k8s.io/sgx": 1}), {"app": Made({"sgx.k8s.io/sgx": "1"})}
+        "another vendor's name", "SCONE's charts", app({"sgx.k8s.io/sgx": 1}), {"app": Made({"sgx.k8s.io/sgx": "1"})}
     ),
     Pattern(
         "a variable that is a number",
@@ -119,21 +119,21 @@ IN_THE_WILD: Final = (
     ),
     Pattern(
         "the annotation aesmd",
-        "Intel's webhook, Gramine's",
+        "Intel's demo, MarbleRun's guide for Gramine",
         pod(container("app", {BYTES: "10Mi"}), annotations={PROVIDER: "aesmd"}),
         {"app": Made({MIB: "10", ENCLAVE: "1"}, {AESM: "1", BUDGET: "10"})},
         APP,
     ),
     Pattern(
         "the annotation aesmd, variable set already",
-        "Intel's webhook, Gramine's",
+        "Intel's demo, MarbleRun's guide for Gramine",
         pod(container("app", {BYTES: "10Mi"}, env={AESM: "0"}), annotations={PROVIDER: "aesmd"}),
         {"app": epc(10, **{AESM: "0"})},
         APP,
     ),
     Pattern(
         "the annotation with a container's name",
-        "Intel's webhook",
+        "Intel's demo of quotes in process",
         pod(container("app", {BYTES: "10Mi"}), container("other", {BYTES: "1Mi"}), annotations={PROVIDER: "app"}),
         {"app": Made({MIB: "10", ENCLAVE: "1", PROVISION: "1"}, {BUDGET: "10"}), "other": epc(1)},
         {BUDGETS: "app,other"},
@@ -141,7 +141,7 @@ IN_THE_WILD: Final = (
     ),
     Pattern(
         "the annotation where provision is not allowed",
-        "Intel's webhook",
+        "Intel's demo of quotes in process",
         pod(container("app", {BYTES: "10Mi"}), annotations={PROVIDER: "app"}),
         {"app": epc(10)},
         APP,
@@ -149,7 +149,7 @@ IN_THE_WILD: Final = (
     ),
     Pattern(
         "the variable and the volume, the resource by an injector",
-        "Gramine's, with MarbleRun's injector",
+        "Pods for MarbleRun's injector",
         pod(container("app", env={AESM: "1"}, volumeMounts=MOUNT), volumes=[DIRECTORY]),
         {"app": Made({}, {AESM: "1"})},
     ),
@@ -166,7 +166,7 @@ AMOUNTS: Final = (
     Pattern("no MiB", "", app({MIB: 0}), {"app": Made({MIB: "0"})}),
     Pattern(
         "both names, more MiB",
-        "Helm charts for either cloud",
+        "",
         app({BYTES: "10Mi", MIB: 70}),
         {"app": epc(70)},
         {**APP, BOTH_NAMES: "app"},
@@ -174,7 +174,7 @@ AMOUNTS: Final = (
     ),
     Pattern(
         "both names, more bytes",
-        "Helm charts for either cloud",
+        "",
         app({BYTES: "70Mi", MIB: 10}),
         {"app": epc(70)},
         {**APP, BOTH_NAMES: "app"},
@@ -267,7 +267,7 @@ CONTAINERS: Final = (
     ),
     Pattern(
         "the socket file",
-        "older Gramine and SCONE charts",
+        "",
         pod(
             container("app", {BYTES: "10Mi"}, volumeMounts=[{"name": "s", "mountPath": "/var/run/aesmd/aesm.socket"}]),
             volumes=[{"name": "s", "hostPath": {"path": "/var/run/aesmd/aesm.socket"}}],

@@ -30,7 +30,7 @@ from e2e.admission.pattern import (
 )
 from e2e.admission.patterns import BESIDE_HARDWARE, PATTERNS
 from e2e.cluster import Cluster
-from e2e.tenants import Tenant
+from e2e.tenants import IMAGE, Tenant, manifest
 from e2e.waiting import until
 
 TEMPLATES = ("Job", "CronJob", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
@@ -282,6 +282,15 @@ def test_a_deployment_does_not_drift(tenant: Tenant) -> None:
     found = tenant.cluster.kubectl_json("get", f"--namespace={tenant.namespace}", "deployment", "probe")
     assert found["metadata"]["generation"] == 1
     tenant.kubectl("scale", "deployment", "probe", "--replicas=0")
+
+
+def test_a_coordinator_runs_where_provision_is_allowed(trusted: Tenant) -> None:
+    trusted.create(manifest("coordinator", IMAGE))
+    query = ("get", f"--namespace={trusted.namespace}", "pods", "--selector=app=coordinator")
+    (made,) = until(lambda: trusted.cluster.kubectl_json(*query)["items"], "it has a Pod")
+    check_containers(made, {"coordinator": Made({MIB: "10", ENCLAVE: "1", PROVISION: "1"}, {BUDGET: "10"})})
+    trusted.wait_for_phase(made["metadata"]["name"], "Running")
+    assert "enclave memory: 10 MiB" in until(lambda: trusted.log("deployment/coordinator"), "it has started")
 
 
 def unchanged(tenant: Tenant) -> None:
