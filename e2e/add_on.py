@@ -60,6 +60,12 @@ def is_installed(cluster: Cluster, nodes: Sequence[str]) -> bool:
     return values == wanted and serves(cluster, nodes)
 
 
+def changes_pods(cluster: Cluster) -> bool:
+    """Whether the API server has the policies by which the chart counts Intel's name of EPC: from 1.36 on."""
+    listed = cluster.kubectl("api-resources", "--api-group=admissionregistration.k8s.io", "--output=name").stdout
+    return "mutatingadmissionpolicies" in listed
+
+
 def serves(cluster: Cluster, nodes: Sequence[str]) -> bool:
     """Whether these nodes have all of their EPC and both daemons, ready, and other nodes have neither.
 

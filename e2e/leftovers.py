@@ -17,17 +17,31 @@ KINDS = (
     "priorityclasses",
     "pods",
 )
+MUTATING = ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings")
+"""Beside KINDS, where the API server has them."""
 OWN_NAMESPACES = ("kube-system", SYSTEM)
 """Whose pods come and go by themselves."""
 OWN_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 """Kubernetes' own, of a node that a case has stopped: it goes with the next report of the kubelet."""
+_POLICIES = {
+    "Mutating": ("confcom-epc-names",),
+    "Validating": (
+        "confcom-epc-amounts",
+        "confcom-epc-quotas",
+        "confcom-epc-warnings",
+        "confcom-provision",
+        f"confcom-simulated-root.{SYSTEM}",
+    ),
+}
 INSTALLED = frozenset(
     {
         f"Namespace {SYSTEM}",
-        "ValidatingAdmissionPolicy confcom-provision",
-        "ValidatingAdmissionPolicyBinding confcom-provision",
-        f"ValidatingAdmissionPolicy confcom-simulated-root.{SYSTEM}",
-        f"ValidatingAdmissionPolicyBinding confcom-simulated-root.{SYSTEM}",
+        *(
+            f"{kind}AdmissionPolicy{part} {name}"
+            for kind, names in _POLICIES.items()
+            for part in ("", "Binding")
+            for name in names
+        ),
     }
 )
 """What `e2e.add_on.install` brings, beside a label on nodes: cases leave the add-on to the next one."""

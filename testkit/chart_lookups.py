@@ -8,11 +8,16 @@ SYSTEM = "sgx"
 ALLOWED = ("", "")
 """No code, and nothing told: the chart renders."""
 KINDS = {
-    "v1": ("Node", "ServiceAccount", "ConfigMap"),
+    "v1": ("Node", "Pod", "ServiceAccount", "ConfigMap"),
     "apps/v1": ("DaemonSet",),
     "batch/v1": ("Job",),
     "rbac.authorization.k8s.io/v1": ("Role", "RoleBinding"),
-    "admissionregistration.k8s.io/v1": ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
+    "admissionregistration.k8s.io/v1": (
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    ),
 }
 """Of the API, what the chart has objects of or looks up."""
 
@@ -55,8 +60,8 @@ class Lookups:
 
 
 def kind_of_api(kind):
-    plural = "validatingadmissionpolicies" if kind.endswith("Policy") else f"{kind.lower()}s"
-    namespaced = kind != "Node" and not kind.startswith("Validating")
+    plural = f"{kind.lower()[:-1]}ies" if kind.endswith("Policy") else f"{kind.lower()}s"
+    namespaced = kind != "Node" and "Admission" not in kind
     return {"name": plural, "singularName": kind.lower(), "namespaced": namespaced, "kind": kind, "verbs": ["get"]}
 
 

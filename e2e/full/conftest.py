@@ -33,9 +33,10 @@ def cluster_left_clean(request: pytest.FixtureRequest):
         yield
         return
     cluster = request.getfixturevalue("cluster")
+    kinds = (*leftovers.KINDS, *(leftovers.MUTATING if add_on.changes_pods(cluster) else ()))
 
     def seen():
-        return cluster.kubectl_json("get", ",".join(leftovers.KINDS), "--all-namespaces")["items"]
+        return cluster.kubectl_json("get", ",".join(kinds), "--all-namespaces")["items"]
 
     before = seen()
     yield

@@ -6,7 +6,7 @@ tests/chart/test_fake_chart.py holds it against the real one.
 import hashlib
 import json
 
-from confcom.addon.model.chart_objects import HARDWARE_PLATFORM, PLATFORM_LABEL, POLICY_ANNOTATION
+from confcom.addon.model.chart_objects import EPC_NAMES_POLICY, HARDWARE_PLATFORM, PLATFORM_LABEL, POLICY_ANNOTATION
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import AESMD, HELPER_EPC, PROVISION, SYSTEM
 
@@ -83,11 +83,13 @@ def default_chart(values):
         by_platform = sorted(daemons, key=lambda one: not one["metadata"]["name"].endswith("-simulated"))
         rendered += [_of("Service", CORE, one["metadata"]["name"]) for one in by_platform]
     rendered += daemons
+    rendered += _rewriting(values)
     if monitored:
         rendered.append(_of("ServiceMonitor", "monitoring.coreos.com/v1"))
     makes_root = simulates and quotes
     limited = makes_root and simulated.get("rootPolicy", True)
-    names = [POLICY] if values.get("provision", {}).get("policy", True) else []
+    names = _about_amounts(values)
+    names += [POLICY] if values.get("provision", {}).get("policy", True) else []
     names += [ROOT_POLICY] if limited else []
     rendered += [_of(kind, ADMISSION, name, namespace="") for kind in POLICY_KINDS for name in names]
     rendered += _root_maker(values) if makes_root else ()
@@ -97,6 +99,23 @@ def default_chart(values):
             for kind in POLICY_KINDS
         ]
     return rendered
+
+
+def _rewriting(values):
+    """As `helm template`, which knows of no API server, has it: what is left to choose is off."""
+    if values.get("admission", {}).get("mutate") != "on":
+        return []
+    kinds = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
+    return [_of(kind, ADMISSION, EPC_NAMES_POLICY, namespace="") for kind in kinds]
+
+
+def _about_amounts(values):
+    admission = values.get("admission", {})
+    names = ["confcom-epc-amounts"] if admission.get("validate", True) else []
+    if admission.get("warn", True):
+        names.append("confcom-epc-warnings")
+        names += ["confcom-epc-quotas"] if admission.get("mutate") == "on" else []
+    return names
 
 
 def _enabled(values, name):

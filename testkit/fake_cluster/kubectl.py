@@ -5,7 +5,14 @@ import json
 
 from testkit.fake_cluster.objects import name_of, plural_of
 
-CLUSTER_WIDE = {"Node", "Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+CLUSTER_WIDE = {
+    "Node",
+    "Namespace",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}
 
 
 def forbidden(message):

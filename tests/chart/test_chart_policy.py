@@ -77,9 +77,10 @@ def test_every_plugins_names_are_guarded(render, settings, platforms):
 
 def test_no_policy(render):
     settings = ("provision.policy=false", "simulated.rootPolicy=false")
-    assert not any("Admission" in kind for kind, _ in render(*settings))
+    others = ("admission.validate=false", "admission.warn=false")
+    assert not any("Admission" in kind for kind, _ in render(*settings, *others))
     for one, left in zip(settings, ([ROOT_HOOK_POLICY, ROOT_POLICY], [POLICY]), strict=True):
-        assert sorted(name for kind, name in render(one) if kind == "ValidatingAdmissionPolicy") == left
+        assert sorted(name for kind, name in render(one, *others) if kind == "ValidatingAdmissionPolicy") == left
 
 
 def test_the_policies_of_the_root_are_one_and_are_about_its_maker_and_one_of_them_stays(render):

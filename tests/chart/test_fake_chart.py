@@ -29,6 +29,8 @@ CHOICES = [
     (*MIXED, *HELPERLESS),
     (*SIMULATED, "provision.policy=false"),
     (*SIMULATED, "simulated.rootPolicy=false"),
+    (*SIMULATED, "admission.mutate=on", *EXTRAS),
+    (*SIMULATED, "admission.validate=false", "admission.warn=false"),
     (*SIMULATED, *EXTRAS),
     (*HELPERLESS, *EXTRAS),
     (*MIXED, *EXTRAS),

@@ -16,6 +16,7 @@ from confcom.addon.model.chart_objects import Plan
 from confcom.addon.model.node_selection import with_label
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
 from confcom.addon.preflight.admission import ProbeAnswer, pod_probe
+from confcom.addon.preflight.epc_names import MUTATE, leaves_names
 from confcom.addon.preflight.findings import Outcome
 from confcom.addon.preflight.hardware_quotes import (
     DevicesSeen,
@@ -97,7 +98,11 @@ def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], 
     stored = {} if isinstance(history, ConfcomError) or not history else _try(helm.values)
     values = dataclasses.replace(request.values, stored={} if isinstance(stored, ConfcomError) else stored)
     unreadable = [one for one in (history, stored) if isinstance(one, ConfcomError)]
+    nodes = _try(lambda: api.list_objects("nodes"))
     rendering = unreadable[0] if unreadable else _try(lambda: helm.render(request.chart, values))
+    if isinstance(rendering, Rendering) and isinstance(nodes, Sequence) and leaves_names(rendering.config, nodes):
+        values = dataclasses.replace(values, settings=(*values.settings, f"{MUTATE}=off"))
+        rendering = _try(lambda: helm.render(request.chart, values))
     if isinstance(rendering, BusyError):
         rendering = _try(lambda: busy(helm.history(), now()))
     plan = rendering if isinstance(rendering, ConfcomError) else Plan((*rendering.manifests, *rendering.hooks))
@@ -114,7 +119,7 @@ def survey(helm: Helm, api: KubeApi, request: InstallRequest, now: Callable[[], 
         answers=_answers(api, plan, namespace, lacking) if isinstance(plan, Plan) else None,
     )
     found = dataclasses.replace(found, devices=_devices(api, plan, found.daemon_sets))
-    found = _with_nodes(found, _try(lambda: api.list_objects("nodes")), request.simulated_nodes)
+    found = _with_nodes(found, nodes, request.simulated_nodes)
     return PreflightContext(
         found,
         () if isinstance(history, ConfcomError) else history,

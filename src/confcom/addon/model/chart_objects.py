@@ -20,6 +20,8 @@ AESMD = "aesmd"
 """The container with Intel's aesmd in a hardware quote helper's pods: a sidecar, among the init containers."""
 POLICY_ANNOTATION = "confcom.internal/admission-policy"
 """On a device plugin's DaemonSet: the name of the admission policy that is installed with it, and of its binding."""
+EPC_NAMES_POLICY = "confcom-epc-names"
+"""The MutatingAdmissionPolicy that counts Intel's name of EPC under ours."""
 ADD_ON = "confcom"
 """The release's name, and the value of the name label on all our objects."""
 
@@ -46,6 +48,11 @@ class Plan:
     def daemon_sets(self) -> tuple[KubernetesObject, ...]:
         """The DaemonSets of the chart."""
         return tuple(thing for thing in self.manifests if thing.get("kind") == "DaemonSet")
+
+    @property
+    def policies(self) -> frozenset[str]:
+        """The names of the chart's mutating admission policies."""
+        return frozenset(name_of(one) for one in self.manifests if one.get("kind") == "MutatingAdmissionPolicy")
 
     def plugins(self, *, simulated: bool) -> tuple[KubernetesObject, ...]:
         """Return the device plugin DaemonSets that simulate EPC, or those that discover it."""

@@ -29,6 +29,8 @@ from confcom.kubernetes.objects import KubernetesObject, labels_of, name_of, nam
 from confcom.simulated_root.record import RECORD_NAME, SECRET_NAME
 
 POLICY_KINDS = (
+    "MutatingAdmissionPolicyBinding",
+    "MutatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
     "ValidatingAdmissionPolicy",
     "ValidatingWebhookConfiguration",

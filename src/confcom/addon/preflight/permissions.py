@@ -27,6 +27,8 @@ _CLUSTER_WIDE = frozenset(
         "PriorityClass",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionPolicyBinding",
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
         "ValidatingWebhookConfiguration",
         "MutatingWebhookConfiguration",
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from confcom.addon.model.chart_objects import INSTANCE_LABEL, Plan, component_of
 from confcom.addon.preflight.admission import ProbeAnswer
+from confcom.addon.preflight.epc_names import check_epc_names
 from confcom.addon.preflight.findings import Check, Finding, Outcome
 from confcom.addon.preflight.hardware_quotes import DevicesSeen, check_epc_set_aside, check_provision_group
 from confcom.addon.preflight.node_checks import check_nodes, check_simulation
@@ -67,6 +68,8 @@ def judge(seen: Surroundings) -> tuple[Finding, ...]:
         theirs = seen.daemon_sets if isinstance(seen.daemon_sets, Sequence) else ()
         ours = [one for one in theirs if _is_this(seen, one)]
         found += check_owners(seen.plan, seen.nodes, [one for one in theirs if one not in ours], installed=bool(ours))
+        kubernetes = "" if isinstance(seen.server, ConfcomError) else seen.server
+        found += check_epc_names(seen.plan, seen.nodes, kubernetes)
         found += check_simulation(seen.plan, seen.nodes, ours)
         found += check_epc_set_aside(seen.plan, seen.nodes, ours)
         found += check_provision_group(seen.plan, seen.devices)

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from confcom.addon.cluster.helm import chart_folder
+from confcom.addon.model.chart_objects import EPC_NAMES_POLICY
 from confcom.errors import ExitCode
 from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC
@@ -50,7 +51,41 @@ def test_extended_resources_of_node_feature_discovery(refused, cluster):
 def test_todays_name_for_the_same_memory_is_a_warning(confcom, cluster):
     annotation = {"nfd.node.kubernetes.io/extended-resources": "sgx.intel.com/epc"}
     cluster.node("a")["metadata"]["annotations"] = annotation
-    assert confcom.findings("enable", "--simulated")[OWNERS] == ("warning", "nfd-offers-epc")
+    document = confcom.document("enable", "--simulated")
+    codes = [one["code"] for one in document["findings"] if one["check"] == OWNERS]
+    assert codes == ["nfd-offers-epc", "epc-names-of-others"]
+
+
+@pytest.fixture
+def with_intels_plugin(cluster):
+    """Another node's device plugin offers EPC by Intel's name."""
+    for part in ("capacity", "allocatable"):
+        cluster.node("b")["status"][part]["sgx.intel.com/epc"] = "8Gi"
+    return cluster
+
+
+def names_are_replaced(cluster):
+    return {one["metadata"]["name"] for one in cluster.find("MutatingAdmissionPolicy")} == {EPC_NAMES_POLICY}
+
+
+def test_pods_for_nodes_of_another_plugin_are_left_as_they_are(confcom, with_intels_plugin):
+    found = confcom.findings("enable", "--simulated")
+    assert found[OWNERS] == ("warning", "epc-names-of-others")
+    assert not names_are_replaced(with_intels_plugin)
+    assert with_intels_plugin.revisions[-1]["values"]["admission"] == {"mutate": "off"}
+    assert confcom.document("enable", "--simulated")["changed"] is False
+
+
+def test_who_says_so_has_pods_changed_beside_another_plugin(confcom, with_intels_plugin):
+    found = confcom.findings("enable", "--simulated", "--set", "admission.mutate=on")
+    assert found[OWNERS] == ("warning", "epc-names-of-others-replaced")
+    assert names_are_replaced(with_intels_plugin)
+
+
+@pytest.mark.parametrize(("kubernetes", "code"), [("v1.35.4", "epc-names-not-replaced"), ("v1.36.3", "resources-free")])
+def test_an_older_api_server_cannot_change_pods_and_enable_says_so(confcom, cluster, kubernetes, code):
+    cluster.kubernetes = kubernetes
+    assert confcom.findings("enable", "--simulated")[OWNERS] == ("ok", code)
 
 
 @pytest.mark.parametrize(

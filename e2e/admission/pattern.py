@@ -1,0 +1,137 @@
+"""How a way to ask for EPC is written down: the Pod, and what becomes of it."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+Manifest = dict[str, Any]
+
+MIB: Final = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
+BYTES: Final = "sgx.intel.com/epc"
+ENCLAVE: Final = "sgx.intel.com/enclave"
+PROVISION: Final = "sgx.intel.com/provision"
+SIMULATED_MIB: Final = "simulated.confcom.internal/sgx_epc_mem_in_MiB"
+SIMULATED_ENCLAVE: Final = "simulated.confcom.internal/enclave"
+BUDGET: Final = "CONFCOM_SGX_EPC_MIB"
+AESM: Final = "SGX_AESM_ADDR"
+PROVIDER: Final = "sgx.intel.com/quote-provider"
+BOTH_NAMES: Final = "confcom.internal/both-epc-names"
+BUDGETS: Final = "confcom.internal/epc-budgets"
+"""An annotation: which containers have a variable that the policy set, and may set again."""
+OURS: Final = (BOTH_NAMES, BUDGETS)
+IMAGE: Final = "registry.example.com/enclave:1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A container as it is admitted.
+
+    Args:
+        limits: all of them; requests are the same.
+        env: the variables, in this order; None for one that has no literal value.
+    """
+
+    limits: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A way to ask for EPC.
+
+    Args:
+        name: for people.
+        used: who has such manifests; empty for what was made up.
+        pod: the Pod, as somebody applies it.
+        made: its containers as they are admitted, by name; empty if it is refused.
+        notes: annotations of ours that it gets.
+        refused: a part of the message.
+        warned: a part of each warning.
+        trusted: whether its namespace may ask for the provision device.
+    """
+
+    name: str
+    used: str
+    pod: Manifest
+    made: Mapping[str, Made] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    refused: str = ""
+    warned: Sequence[str] = ()
+    trusted: bool = False
+
+    def __str__(self) -> str:
+        return re.sub("[^A-Za-z0-9]+", "-", self.name)
+
+
+def container(name: str, limits: Mapping[str, object] | None = None, **more: object) -> Manifest:
+    """A container with these limits and further fields; `env` maps names to values."""
+    made: Manifest = {"name": name, "image": IMAGE}
+    if limits:
+        made["resources"] = {"limits": dict(limits)}
+    env = more.pop("env", None)
+    if isinstance(env, dict):
+        made["env"] = [{"name": key, "value": value} for key, value in env.items()]
+    return {**made, **more}
+
+
+def pod(*containers: Manifest, annotations: Mapping[str, str] | None = None, **more: object) -> Manifest:
+    """A Pod of these containers, with further fields of its spec."""
+    metadata: Manifest = {"name": "probe"}
+    if annotations:
+        metadata["annotations"] = dict(annotations)
+    spec = {"restartPolicy": "Never", **more, "containers": list(containers)}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def app(limits: Mapping[str, object], **more: object) -> Manifest:
+    """A Pod of one container, `app`."""
+    return pod(container("app", limits, **more))
+
+
+def epc(mib: int, **more: str | None) -> Made:
+    """What a container becomes that has so much EPC, the enclave device and the budget; further variables follow."""
+    return Made({MIB: quantity(mib), ENCLAVE: "1"}, {BUDGET: str(mib), **more})
+
+
+def quantity(number: int) -> str:
+    """A number as the API server serves quantities."""
+    return f"{number // 1000}k" if number and number % 1000 == 0 else str(number)
+
+
+def template(kind: str, of: Manifest) -> Manifest:
+    """A Job, CronJob, Deployment, StatefulSet, DaemonSet or ReplicaSet of a Pod's template."""
+    labels = {"app": "probe"}
+    part = copy.deepcopy({"metadata": {**of["metadata"], "labels": labels}, "spec": of["spec"]})
+    part["metadata"].pop("name", None)
+    if kind not in {"Job", "CronJob"}:
+        part["spec"].pop("restartPolicy", None)
+    job = {"template": part}
+    spec: Manifest = {"selector": {"matchLabels": labels}, "template": part}
+    if kind == "Job":
+        spec = job
+    if kind == "CronJob":
+        spec = {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": job}}
+    if kind == "StatefulSet":
+        spec["serviceName"] = "probe"
+    version = "batch/v1" if kind in {"Job", "CronJob"} else "apps/v1"
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": "probe"}, "spec": spec}
+
+
+def admitted(of: Manifest) -> dict[str, Made]:
+    """What a Pod's containers have, as the API server serves it."""
+    spec = of["spec"]
+    return {
+        one["name"]: Made(
+            one.get("resources", {}).get("limits", {}), {e["name"]: e.get("value") for e in one.get("env", [])}
+        )
+        for one in [*spec.get("initContainers", []), *spec["containers"]]
+    }
+
+
+def noted(of: Manifest) -> dict[str, str]:
+    """Its annotations of ours."""
+    return {key: value for key, value in of["metadata"].get("annotations", {}).items() if key in OURS}

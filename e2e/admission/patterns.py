@@ -1,0 +1,316 @@
+"""The table of patterns: manifests of others, in our words, and cases that were made up."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from e2e.admission.pattern import (
+    AESM,
+    BOTH_NAMES,
+    BUDGET,
+    BUDGETS,
+    BYTES,
+    ENCLAVE,
+    MIB,
+    PROVIDER,
+    PROVISION,
+    SIMULATED_ENCLAVE,
+    SIMULATED_MIB,
+    Made,
+    Manifest,
+    Pattern,
+    app,
+    container,
+    epc,
+    pod,
+)
+
+APP: Final = {BUDGETS: "app"}
+DIRECTORY: Final = {"name": "aesmd", "hostPath": {"path": "/var/run/aesmd"}}
+MOUNT: Final = [{"name": "aesmd", "mountPath": "/var/run/aesmd"}]
+POOL: Final = {"key": "agentpool", "operator": "In", "values": ["confidential"]}
+AFFINITY: Final = {
+    "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [POOL]}]}
+    }
+}
+FIELD: Final = {"name": BUDGET, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+
+
+def same(limits: dict[str, object], **more: object) -> Manifest:
+    """A Pod of one container whose requests are written too."""
+    return app(limits, resources={"limits": limits, "requests": limits}, **more)
+
+
+IN_THE_WILD: Final = (
+    Pattern(
+        "the number of MiB",
+        "Azure's AKS samples",
+        pod(container("app", {MIB: 10}), affinity=AFFINITY),
+        {"app": epc(10)},
+        APP,
+    ),
+    Pattern("the number in quotes", "Azure's quick starts", same({MIB: "5"}), {"app": epc(5)}, APP),
+    Pattern(
+        "Intel's name and the host's directory",
+        "Azure's helloworld and attested_tls",
+        pod(
+            container("app", resources={"limits": {BYTES: "10Mi"}, "requests": {BYTES: "10Mi"}}, volumeMounts=MOUNT),
+            volumes=[DIRECTORY],
+        ),
+        {"app": epc(10)},
+        APP,
+    ),
+    Pattern("Intel's name alone", "Intel's demo Job", app({BYTES: "512Ki"}), {"app": epc(1)}, APP),
+    Pattern(
+        "Intel's three names",
+        "charts for Intel's plugin, as MarbleRun's",
+        app({BYTES: "10Mi", ENCLAVE: 1, PROVISION: 1}),
+        {"app": Made({MIB: "10", ENCLAVE: "1", PROVISION: "1"}, {BUDGET: "10"})},
+        APP,
+        trusted=True,
+    ),
+    Pattern(
+        "Intel's three names where provision is not allowed",
+        "charts for Intel's plugin, as MarbleRun's",
+        app({BYTES: "10Mi", ENCLAVE: 1, PROVISION: 1}),
+        refused=f"container app asks for {PROVISION}, which namespace",
+    ),
+    Pattern("the device alone", "Azure's Spark sample", app({ENCLAVE: 1}), {"app": Made({ENCLAVE: "1"})}),
+    Pattern(
+        "privileged, without a resource",
+        "samples in simulation mode",
+        app({}, securityContext={"privileged": True}),
+        {"app": Made()},
+    ),
+    Pattern(
+        "another vendor's name", "SCONE's charts", app({"sgx.k8s.io/sgx": 1}), {"app": Made({"sgx.k8s.io/sgx": "1"})}
+    ),
+    Pattern(
+        "a variable that is a number",
+        "Azure's documentation",
+        app({MIB: 10}, env={AESM: 1}),
+        refused="json: cannot unmarshal number into Go struct field EnvVar.spec.containers.env.value of type string",
+    ),
+    Pattern(
+        "a toleration by the resource's name",
+        "Azure's samples",
+        pod(
+            container("app", {BYTES: "10Mi"}),
+            tolerations=[{"key": BYTES, "operator": "Exists", "effect": "NoSchedule"}],
+        ),
+        {"app": epc(10)},
+        APP,
+    ),
+    Pattern(
+        "the host's /dev/sgx, privileged",
+        "older Azure samples",
+        pod(
+            container(
+                "app",
+                {MIB: 10},
+                securityContext={"privileged": True},
+                volumeMounts=[{"name": "dev", "mountPath": "/dev/sgx"}],
+            ),
+            volumes=[{"name": "dev", "hostPath": {"path": "/dev/sgx"}}],
+        ),
+        {"app": epc(10)},
+        APP,
+    ),
+    Pattern(
+        "the annotation aesmd",
+        "Intel's demo, MarbleRun's guide for Gramine",
+        pod(container("app", {BYTES: "10Mi"}), annotations={PROVIDER: "aesmd"}),
+        {"app": Made({MIB: "10", ENCLAVE: "1"}, {AESM: "1", BUDGET: "10"})},
+        APP,
+    ),
+    Pattern(
+        "the annotation aesmd, variable set already",
+        "Intel's demo, MarbleRun's guide for Gramine",
+        pod(container("app", {BYTES: "10Mi"}, env={AESM: "0"}), annotations={PROVIDER: "aesmd"}),
+        {"app": epc(10, **{AESM: "0"})},
+        APP,
+    ),
+    Pattern(
+        "the annotation with a container's name",
+        "Intel's demo of quotes in process",
+        pod(container("app", {BYTES: "10Mi"}), container("other", {BYTES: "1Mi"}), annotations={PROVIDER: "app"}),
+        {"app": Made({MIB: "10", ENCLAVE: "1", PROVISION: "1"}, {BUDGET: "10"}), "other": epc(1)},
+        {BUDGETS: "app,other"},
+        trusted=True,
+    ),
+    Pattern(
+        "the annotation where provision is not allowed",
+        "Intel's demo of quotes in process",
+        pod(container("app", {BYTES: "10Mi"}), annotations={PROVIDER: "app"}),
+        {"app": epc(10)},
+        APP,
+        warned=[f"container app does not get {PROVISION}"],
+    ),
+    Pattern(
+        "the variable and the volume, the resource by an injector",
+        "Pods for MarbleRun's injector",
+        pod(container("app", env={AESM: "1"}, volumeMounts=MOUNT), volumes=[DIRECTORY]),
+        {"app": Made({}, {AESM: "1"})},
+    ),
+)
+"""What people have. Injectors themselves are other cases."""
+
+AMOUNTS: Final = (
+    Pattern("bytes, rounded up", "", app({BYTES: 5242881}), {"app": epc(6)}, APP),
+    Pattern("one byte", "", app({BYTES: 1}), {"app": epc(1)}, APP),
+    Pattern("a decimal unit", "", app({BYTES: "10M"}), {"app": epc(10)}, APP),
+    Pattern("a round number is a plain literal", "", app({BYTES: "2000Mi"}), {"app": epc(2000)}, APP),
+    Pattern("gigabytes", "", app({BYTES: "900Gi"}), {"app": epc(921600)}, APP),
+    Pattern("no bytes", "", app({BYTES: 0}), {"app": Made()}),
+    Pattern("no MiB", "", app({MIB: 0}), {"app": Made({MIB: "0"})}),
+    Pattern(
+        "both names, more MiB",
+        "",
+        app({BYTES: "10Mi", MIB: 70}),
+        {"app": epc(70)},
+        {**APP, BOTH_NAMES: "app"},
+        warned=["container app asks for EPC by both"],
+    ),
+    Pattern(
+        "both names, more bytes",
+        "",
+        app({BYTES: "70Mi", MIB: 10}),
+        {"app": epc(70)},
+        {**APP, BOTH_NAMES: "app"},
+        warned=["container app asks for EPC by both"],
+    ),
+    Pattern(
+        "more than one device",
+        "",
+        app({BYTES: "1Mi", ENCLAVE: 2}),
+        {"app": Made({MIB: "1", ENCLAVE: "2"}, {BUDGET: "1"})},
+        APP,
+    ),
+    Pattern("a negative amount", "", app({BYTES: "-1Mi"}), refused="must be greater than or equal to 0"),
+    Pattern("half a byte", "", app({BYTES: "1.5"}), refused="must be an integer"),
+    Pattern("more bytes than there are", "", app({BYTES: "2Ei"}), refused="than the 1048576Mi that a node may have"),
+    Pattern(
+        "10Mi where MiB are counted",
+        "",
+        app({MIB: "10Mi"}),
+        refused=f"{MIB} counts MiB already. For 10Mi of memory write 10.",
+    ),
+    Pattern("1Mi where MiB are counted", "", app({MIB: "1Mi"}), refused="For 1Mi of memory write 1."),
+    Pattern("all of a node of 1 TiB", "", app({MIB: 1048576}), {"app": epc(1048576)}, APP),
+    Pattern("more MiB than any node has", "", app({MIB: 1048577}), refused="No node has more than 1048576 MiB"),
+    Pattern(
+        "requests only",
+        "",
+        app({}, resources={"requests": {BYTES: "10Mi"}}),
+        refused="Limit must be set for non overcommitable resources",
+    ),
+)
+
+CONTAINERS: Final = (
+    Pattern(
+        "an init container and a main one",
+        "",
+        pod(container("app", {BYTES: "10Mi"}), initContainers=[container("before", {BYTES: "20Mi"})]),
+        {"before": epc(20), "app": epc(10)},
+        {BUDGETS: "app,before"},
+    ),
+    Pattern(
+        "an init container only",
+        "",
+        pod(container("app"), initContainers=[container("before", {BYTES: "20Mi"})]),
+        {"before": epc(20), "app": Made()},
+        {BUDGETS: "before"},
+    ),
+    Pattern(
+        "a sidecar",
+        "",
+        pod(
+            container("app", {BYTES: "10Mi"}),
+            initContainers=[container("beside", {BYTES: "5Mi"}, restartPolicy="Always")],
+        ),
+        {"beside": epc(5), "app": epc(10)},
+        {BUDGETS: "app,beside"},
+    ),
+    Pattern("variables before", "", app({BYTES: "10Mi"}, env={"OTHER": "x"}), {"app": epc(10, OTHER="x")}, APP),
+    Pattern(
+        "the budget set by hand",
+        "",
+        app({BYTES: "10Mi"}, env={BUDGET: "3"}),
+        {"app": Made({MIB: "10", ENCLAVE: "1"}, {BUDGET: "3"})},
+    ),
+    Pattern(
+        "the budget from elsewhere",
+        "",
+        pod(container("app", {BYTES: "10Mi"}) | {"env": [FIELD]}),
+        {"app": Made({MIB: "10", ENCLAVE: "1"}, {BUDGET: None})},
+    ),
+    Pattern(
+        "admitted before",
+        "exports of running Pods",
+        pod(container("app", {MIB: 10, ENCLAVE: 1}, env={BUDGET: "10"}), annotations={BUDGETS: "app"}),
+        {"app": epc(10)},
+        APP,
+    ),
+    Pattern(
+        "admitted before, then edited",
+        "exports of running Pods",
+        pod(container("app", {MIB: 20, ENCLAVE: 1}, env={"OTHER": "x", BUDGET: "10"}), annotations={BUDGETS: "app"}),
+        {"app": Made({MIB: "20", ENCLAVE: "1"}, {"OTHER": "x", BUDGET: "20"})},
+        APP,
+    ),
+    Pattern(
+        "a mirror Pod",
+        "the kubelet, of its static Pods",
+        pod(container("app", {BYTES: "10Mi"}), annotations={"kubernetes.io/config.mirror": "x"}, nodeName="nowhere"),
+        {"app": Made({BYTES: "10Mi"})},
+    ),
+    Pattern(
+        "the socket file",
+        "",
+        pod(
+            container("app", {BYTES: "10Mi"}, volumeMounts=[{"name": "s", "mountPath": "/var/run/aesmd/aesm.socket"}]),
+            volumes=[{"name": "s", "hostPath": {"path": "/var/run/aesmd/aesm.socket"}}],
+        ),
+        {"app": epc(10)},
+        APP,
+        warned=["volume s is the socket file itself"],
+    ),
+    Pattern(
+        "the socket file by a subPath",
+        "",
+        pod(
+            container(
+                "app", {MIB: 10}, volumeMounts=[{"name": "aesmd", "mountPath": "/run/aesm", "subPath": "aesm.socket"}]
+            ),
+            volumes=[DIRECTORY],
+        ),
+        {"app": epc(10)},
+        APP,
+        warned=["a volume of container app is the socket file itself"],
+    ),
+)
+
+PATTERNS: Final = (*IN_THE_WILD, *AMOUNTS, *CONTAINERS)
+
+BESIDE_HARDWARE: Final = (
+    Pattern(
+        "MiB of a simulated node",
+        "",
+        app({SIMULATED_MIB: 10}),
+        {"app": Made({SIMULATED_MIB: "10", SIMULATED_ENCLAVE: "1"}, {BUDGET: "10"})},
+        APP,
+    ),
+    Pattern(
+        "simulated, the annotation aesmd",
+        "",
+        pod(container("app", {SIMULATED_MIB: 10}), annotations={PROVIDER: "aesmd"}),
+        {"app": Made({SIMULATED_MIB: "10", SIMULATED_ENCLAVE: "1"}, {AESM: "1", BUDGET: "10"})},
+        APP,
+    ),
+    Pattern("Intel's name is hardware's", "", app({BYTES: "10Mi"}), {"app": epc(10)}, APP),
+    Pattern(
+        "10Mi of a simulated node", "", app({SIMULATED_MIB: "10Mi"}), refused=f"{SIMULATED_MIB} counts MiB already"
+    ),
+)
+"""Where simulated nodes have names of their own."""

@@ -1,0 +1,301 @@
+"""Every way to ask for EPC, as the API server takes it with the add-on's policies: one ledger, exact results."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from e2e import add_on
+from e2e.admission import policies
+from e2e.admission.cases import apply, check, check_containers, create, dry_run
+from e2e.admission.pattern import (
+    BOTH_NAMES,
+    BUDGET,
+    BUDGETS,
+    BYTES,
+    ENCLAVE,
+    MIB,
+    PROVISION,
+    Made,
+    Pattern,
+    app,
+    container,
+    epc,
+    noted,
+    pod,
+    template,
+)
+from e2e.admission.patterns import BESIDE_HARDWARE, PATTERNS
+from e2e.cluster import Cluster
+from e2e.tenants import IMAGE, Tenant, manifest
+from e2e.waiting import until
+
+TEMPLATES = ("Job", "CronJob", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
+NOBODY = {"schedulerName": "nobody"}
+"""Of a Pod that is to be stored and not to run."""
+ORDERS = 10
+"""How often the API server draws the order of its mutating policies anew, in a case."""
+LARGE = 100
+"""Containers of a large Pod, and variables of each."""
+
+
+@pytest.fixture(scope="module")
+def trusted_namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace that may ask for the provision device, of a cluster with the add-on and its policies."""
+    if not add_on.changes_pods(cluster):
+        pytest.skip("this API server cannot change Pods by policies")
+    name = f"trusted-{secrets.token_hex(4)}"
+    add_on.install(cluster, settings=[f"provision.namespaces[0]={name}"])
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}")
+    tenant = Tenant(cluster, name)
+    until(lambda: BUDGETS in noted(dry_run(tenant, app({BYTES: "1Mi"})).made), "the policy is in force")
+    until(lambda: dry_run(tenant, app({MIB: "1Mi"})).made == {}, "the other one, too")
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(autouse=True)
+def trusted(cluster: Cluster, trusted_namespace: str) -> Tenant:
+    return Tenant(cluster, trusted_namespace)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+def test_a_pattern(tenant: Tenant, trusted: Tenant, pattern: Pattern) -> None:
+    check(trusted if pattern.trusted else tenant, pattern)
+
+
+@pytest.mark.parametrize("pattern", [one for one in PATTERNS if one.made], ids=str)
+def test_what_is_admitted_is_admitted_again_as_it_is(tenant: Tenant, trusted: Tenant, pattern: Pattern) -> None:
+    asking = trusted if pattern.trusted else tenant
+    made = dry_run(asking, pattern.pod).made
+    again = {**pattern.pod, "metadata": {**made["metadata"], "uid": None}, "spec": made["spec"]}
+    check_containers(dry_run(asking, again).made, pattern.made)
+
+
+def test_names_of_simulated_nodes_beside_hardware(cluster: Cluster, tenant: Tenant) -> None:
+    with policies.rendered(cluster, "simulated.besideHardware=true", "quoteHelper.enabled=false"):
+        until(lambda: noted(dry_run(tenant, BESIDE_HARDWARE[0].pod).made), "the policy is in force")
+        until(lambda: dry_run(tenant, BESIDE_HARDWARE[-1].pod).said, "the other one, too")
+        for pattern in BESIDE_HARDWARE:
+            check(tenant, pattern)
+
+
+def test_without_rewriting_a_warning_tells_what_to_write(cluster: Cluster, tenant: Tenant) -> None:
+    unchanged(tenant)
+    # As on Kubernetes 1.35.
+    with policies.rendered(cluster, "admission.mutate=auto"):
+        until(lambda: dry_run(tenant, app({BYTES: "9M"})).warnings, "the policy is in force")
+        for kind in TEMPLATES:
+            (warning,) = dry_run(tenant, template(kind, app({BYTES: "9M"}))).warnings
+            assert f"Write {MIB}: 9" in warning
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_templates_stay_and_are_warned_of(tenant: Tenant, trusted: Tenant, kind: str) -> None:
+    answer = dry_run(tenant, template(kind, app({BYTES: "10Mi", PROVISION: 1})))
+    (warning,) = answer.warnings
+    assert f"Pods will be refused: container app asks for {PROVISION}" in warning
+    spec = answer.made["spec"]
+    made = (spec["jobTemplate"]["spec"] if kind == "CronJob" else spec)["template"]
+    assert made["spec"]["containers"][0]["resources"]["limits"] == {BYTES: "10Mi", PROVISION: "1"}
+    assert "env" not in made["spec"]["containers"][0]
+    assert dry_run(trusted, template(kind, app({BYTES: "10Mi", PROVISION: 1}))).warnings == []
+    for pattern in (one for one in PATTERNS if one.warned):
+        (warning,) = dry_run(tenant, template(kind, pattern.pod)).warnings
+        assert pattern.warned[0] in warning
+    (warning,) = dry_run(tenant, template(kind, app({"confcom.internal/quote_helper_epc_mem_in_MiB": 1}))).warnings
+    assert "Pods will be refused: container app asks for confcom.internal/quote_helper_epc_mem_in_MiB" in warning
+    for limits, message in (({MIB: "10Mi"}, "write 10."), ({BYTES: "2Ti"}, "than the 1048576Mi")):
+        refused = dry_run(tenant, template(kind, app(limits)))
+        assert (refused.made, message in refused.said) == ({}, True)
+
+
+MORE = [{BYTES: "20Mi"}, {BYTES: "5Mi"}, {MIB: 20}]
+
+
+@pytest.mark.parametrize("how", [(), ("--server-side", "--force-conflicts")], ids=["by the client", "by the server"])
+@pytest.mark.parametrize("limits", [{BYTES: "10Mi"}, {BYTES: 5242881}, {BYTES: "10Mi", MIB: 70}, {MIB: 10}], ids=str)
+def test_a_pod_is_applied_again(tenant: Tenant, limits: dict[str, object], how: tuple[str, ...]) -> None:
+    manifest = pod(container("app", limits, env={BUDGET: "3", "OTHER": "x"}), **NOBODY)
+    assert apply(tenant, manifest, *how).returncode == 0
+    before = tenant.get("probe")["spec"]
+    again = apply(tenant, manifest, *how)
+    assert again.returncode == 0, again.stderr
+    differing = tenant.kubectl("diff", *how[:1], "--filename=-", input=json.dumps(manifest), check=False)
+    assert (differing.returncode, differing.stdout) == (0, "")
+    labelled = {**manifest, "metadata": {**manifest["metadata"], "labels": {"team": "a"}}}
+    assert apply(tenant, labelled, *how).returncode == 0
+    found = tenant.get("probe")
+    assert (found["spec"], found["metadata"]["labels"]) == (before, {"team": "a"})
+
+
+@pytest.mark.parametrize("limits", MORE, ids=str)
+def test_another_amount_of_a_pod_is_refused_and_not_passed_over(tenant: Tenant, limits: dict[str, object]) -> None:
+    name = next(iter(limits))
+    first = {name: "10Mi" if name == BYTES else 10}
+    assert apply(tenant, pod(container("app", first), **NOBODY)).returncode == 0
+    changed = apply(tenant, pod(container("app", limits), **NOBODY))
+    assert changed.returncode != 0
+    assert "pod updates may not change fields" in changed.stderr
+    check_containers(tenant.get("probe"), {"app": epc(10)})
+
+
+def test_pods_from_before_the_policy_can_be_changed(tenant: Tenant) -> None:
+    unchanged(tenant)
+    asking = app({BYTES: "1Mi"}) | {"metadata": {"name": "another"}}
+    until(lambda: noted(dry_run(tenant, asking).made) == {}, "the namespace is left out")
+    manifest = pod(container("app", {BYTES: "10Mi"}), **NOBODY)
+    assert apply(tenant, manifest).returncode == 0
+    check_containers(tenant.get("probe"), {"app": Made({BYTES: "10Mi"})})
+    tenant.cluster.kubectl("label", "namespace", tenant.namespace, f"{policies.OPT_OUT}-")
+    until(lambda: noted(dry_run(tenant, asking).made), "the namespace is not left out")
+    assert apply(tenant, manifest).returncode == 0
+    tenant.kubectl("label", "pod", "probe", "team=a")
+    check_containers(tenant.get("probe"), {"app": Made({BYTES: "10Mi"})})
+
+
+def test_our_own_namespace_is_left_out(cluster: Cluster) -> None:
+    ours = dry_run(Tenant(cluster, add_on.SYSTEM), app({BYTES: "10Mi"}))
+    check_containers(ours.made, {"app": Made({BYTES: "10Mi"})})
+
+
+@pytest.mark.timeout(300)
+def test_every_order_with_policies_that_inject(cluster: Cluster, tenant: Tenant) -> None:
+    """The API server draws the order of mutating policies anew whenever one changes."""
+    with policies.injecting(
+        cluster, tenant.namespace, {"first": {BYTES: "10Mi"}, "second": {BYTES: "5242881"}}
+    ) as draw:
+
+        def injected() -> bool:
+            made = dry_run(tenant, pod(container("first"), container("second"))).made
+            return all(one["resources"].get("limits") for one in made["spec"]["containers"])
+
+        for number in range(ORDERS):
+            draw(number)
+            until(injected, "both policies are in force")
+            made = dry_run(tenant, pod(container("first"), container("second"))).made
+            check_containers(made, {"first": epc(10), "second": epc(6)})
+
+
+@pytest.mark.timeout(300)
+def test_every_order_with_a_policy_that_adds_to_what_is_asked_for(cluster: Cluster, tenant: Tenant) -> None:
+    """The variable follows the amount, whether the other policy comes first or later."""
+    with policies.injecting(cluster, tenant.namespace, {"app": {BYTES: "20Mi"}}) as draw:
+        for number in range(ORDERS):
+            draw(number)
+            until(lambda: BOTH_NAMES in noted(dry_run(tenant, app({MIB: 10})).made), "the policy is in force")
+            check_containers(dry_run(tenant, app({MIB: 10})).made, {"app": epc(20)})
+
+
+def test_a_limit_range(tenant: Tenant) -> None:
+    def limit(kind: str, amounts: dict[str, str]) -> None:
+        item = {"type": "Container", kind: amounts}
+        made = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "sgx"}, "spec": {"limits": [item]}}
+        tenant.kubectl("delete", "limitrange", "--all")
+        tenant.create(made)
+
+    limit("default", {MIB: "16"})
+    both = until(lambda: one if (one := dry_run(tenant, app({BYTES: "8Mi"}))).warnings else None, "the default is used")
+    check_containers(both.made, {"app": epc(16)})
+    assert noted(both.made)[BOTH_NAMES] == "app"
+    check_containers(dry_run(tenant, app({})).made, {"app": epc(16)})
+
+    limit("default", {BYTES: "16Mi"})
+    until(lambda: not dry_run(tenant, app({})).warnings, "the other default is used")
+    check_containers(dry_run(tenant, app({})).made, {"app": epc(16)})
+    # A default is given again to what was rewritten, so that it is the least, whichever name it has.
+    check_containers(dry_run(tenant, app({BYTES: "8Mi"})).made, {"app": epc(16)})
+    check_containers(dry_run(tenant, app({BYTES: "32Mi"})).made, {"app": epc(32)})
+
+    limit("max", {MIB: "16"})
+    refused = until(lambda: dry_run(tenant, app({BYTES: "32Mi"})).said, "the maximum is used")
+    assert f"maximum {MIB} usage per Container is 16, but limit is 32" in refused
+
+
+def test_a_quota_of_the_old_name_is_warned_of(tenant: Tenant) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "sgx"}}
+    (warning,) = dry_run(tenant, quota | {"spec": {"hard": {f"requests.{BYTES}": "20971521"}}}).warnings
+    assert f"Write requests.{MIB}: 21" in warning
+    assert dry_run(tenant, quota | {"spec": {"hard": {f"requests.{MIB}": 20}}}).warnings == []
+
+
+def test_a_quota_counts_what_is_rewritten(tenant: Tenant) -> None:
+    tenant.kubectl("create", "quota", "sgx", f"--hard=requests.{MIB}=20")
+    until(lambda: "exceeded quota" in dry_run(tenant, app({BYTES: "21Mi"})).said, "the quota is enforced")
+    assert dry_run(tenant, app({BYTES: "20Mi"})).made
+
+
+def test_overhead_of_a_runtime_class_stays(cluster: Cluster, tenant: Tenant) -> None:
+    name = f"probe-{secrets.token_hex(4)}"
+    overhead = {"podFixed": {BYTES: "10Mi"}}
+    made = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": "runc"}
+    cluster.kubectl("create", "--filename=-", input=json.dumps({**made, "overhead": overhead}))
+    try:
+        answer = until(lambda: dry_run(tenant, pod(container("app", {BYTES: "1Mi"}), runtimeClassName=name)).made, "it")
+        assert answer["spec"]["overhead"] == {BYTES: "10Mi"}
+        check_containers(answer, {"app": epc(1)})
+    finally:
+        cluster.kubectl("delete", "runtimeclass", name)
+
+
+def test_resources_of_a_whole_pod(tenant: Tenant) -> None:
+    whole = {"resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}}
+    check_containers(dry_run(tenant, pod(container("app", {BYTES: "10Mi"}), **whole)).made, {"app": epc(10)})
+    refused = dry_run(tenant, pod(container("app"), resources={"limits": {BYTES: "10Mi"}}))
+    assert (refused.made, "Unsupported value" in refused.said) == ({}, True)
+
+
+def test_ephemeral_containers_and_resizing(tenant: Tenant) -> None:
+    limits = {"cpu": "100m", "memory": "64Mi"}
+    create(tenant, pod(container("app", {BYTES: "10Mi", **limits}), **NOBODY))
+
+    def patch(subresource: str, spec: object) -> str:
+        words = ("patch", "pod", "probe", f"--subresource={subresource}", "--patch", json.dumps({"spec": spec}))
+        return tenant.kubectl(*words, check=False).stderr
+
+    debug = {"name": "debug", "image": "registry.example.com/debug:1.0"}
+    asking = debug | {"resources": {"limits": {BYTES: "10Mi"}}}
+    assert "cannot be set for an Ephemeral Container" in patch("ephemeralcontainers", {"ephemeralContainers": [asking]})
+    assert patch("ephemeralcontainers", {"ephemeralContainers": [debug]}) == ""
+    larger = {"name": "app", "resources": {"limits": {BYTES: "20Mi"}, "requests": {BYTES: "20Mi"}}}
+    assert "only cpu and memory resources are mutable" in patch("resize", {"containers": [larger]})
+
+
+def test_a_large_pod(tenant: Tenant) -> None:
+    many = [container(f"app-{n}", {BYTES: "1Mi"}, env={f"V{i}": "x" for i in range(LARGE)}) for n in range(LARGE)]
+    made = dry_run(tenant, pod(*many)).made
+    assert all(one["resources"]["limits"] == {MIB: "1", ENCLAVE: "1"} for one in made["spec"]["containers"])
+    assert all(len(one["env"]) == LARGE + 1 for one in made["spec"]["containers"])
+
+
+def test_a_deployment_does_not_drift(tenant: Tenant) -> None:
+    manifest = template("Deployment", app({BYTES: "10Mi"}))
+    assert apply(tenant, manifest).returncode == 0
+    query = ("get", f"--namespace={tenant.namespace}", "pods")
+    (made,) = until(lambda: tenant.cluster.kubectl_json(*query)["items"], "it has a Pod")
+    check_containers(made, {"app": epc(10)})
+    assert "unchanged" in apply(tenant, manifest).stdout
+    differing = tenant.kubectl("diff", "--filename=-", input=json.dumps(manifest), check=False)
+    assert (differing.returncode, differing.stdout) == (0, "")
+    found = tenant.cluster.kubectl_json("get", f"--namespace={tenant.namespace}", "deployment", "probe")
+    assert found["metadata"]["generation"] == 1
+    tenant.kubectl("scale", "deployment", "probe", "--replicas=0")
+
+
+def test_a_coordinator_runs_where_provision_is_allowed(trusted: Tenant) -> None:
+    trusted.create(manifest("coordinator", IMAGE))
+    query = ("get", f"--namespace={trusted.namespace}", "pods", "--selector=app=coordinator")
+    (made,) = until(lambda: trusted.cluster.kubectl_json(*query)["items"], "it has a Pod")
+    check_containers(made, {"coordinator": Made({MIB: "10", ENCLAVE: "1", PROVISION: "1"}, {BUDGET: "10"})})
+    trusted.wait_for_phase(made["metadata"]["name"], "Running")
+    assert "enclave memory: 10 MiB" in until(lambda: trusted.log("deployment/coordinator"), "it has started")
+    trusted.kubectl("delete", "deployment", "coordinator", "--cascade=foreground", "--wait")
+
+
+def unchanged(tenant: Tenant) -> None:
+    """Have the tenant's names left as they are."""
+    tenant.cluster.kubectl("label", "namespace", tenant.namespace, f"{policies.OPT_OUT}=unchanged")
