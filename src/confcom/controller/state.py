@@ -1,0 +1,146 @@
+"""The cluster as the controller knows it, in memory: facts of nodes and Pods, and the plugins' answers. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from confcom.controller.facts import NodeFacts, Offer, PluginPod, PodFacts, PodKey
+from confcom.controller.reconcile import Decision, Plugins, Rules, decide
+
+
+class ClusterState:
+    """What is known of a cluster, and which nodes have to be looked at again.
+
+    Args:
+        rules: what is configured.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, rules: Rules, clock: Callable[[], float]) -> None:
+        self._rules = rules
+        self._clock = clock
+        self._nodes: dict[str, NodeFacts] = {}
+        self._pods: dict[PodKey, PodFacts] = {}
+        self._pods_of: dict[str, set[PodKey]] = {}
+        self._offers: dict[PodKey, tuple[str, Offer]] = {}
+        self._missing_since: dict[tuple[str, str], float] = {}
+        self._changed: set[str] = set()
+
+    @property
+    def nodes(self) -> Mapping[str, NodeFacts]:
+        """All nodes, by name."""
+        return self._nodes
+
+    def node_is(self, node: NodeFacts) -> None:
+        """Take in a node that exists."""
+        if self._nodes.get(node.name) != node:
+            self._nodes[node.name] = node
+            self._changed.add(node.name)
+
+    def node_gone(self, name: str) -> None:
+        """Take in that a node does not exist."""
+        if self._nodes.pop(name, None) is not None:
+            self._changed.discard(name)
+            for resource in self._rules.resources:
+                self._missing_since.pop((name, resource), None)
+
+    def pod_is(self, key: PodKey, pod: PodFacts | None) -> None:
+        """Take in a Pod; None if it does not exist, has ended, or does not matter."""
+        before = self._pods.get(key)
+        if before == pod:
+            return
+        if before is not None:
+            self._changed.add(before.node)
+            if pod is None or pod.node != before.node:
+                self._unlist(before)
+        if pod is None:
+            self._pods.pop(key, None)
+            self._offers.pop(key, None)
+            return
+        self._pods[key] = pod
+        self._pods_of.setdefault(pod.node, set()).add(key)
+        self._changed.add(pod.node)
+
+    def nodes_are(self, names: set[str]) -> None:
+        """Take in that only these nodes exist, after a complete list."""
+        for name in self._nodes.keys() - names:
+            self.node_gone(name)
+
+    def pods_are(self, keys: set[PodKey]) -> None:
+        """Take in that only these Pods matter, after a complete list."""
+        for key in self._pods.keys() - keys:
+            self.pod_is(key, None)
+
+    def plugins(self) -> Iterator[tuple[PodKey, PluginPod]]:
+        """Yield all plugins."""
+        return ((key, pod.plugin) for key, pod in self._pods.items() if pod.plugin is not None)
+
+    def plugin(self, key: PodKey) -> PluginPod | None:
+        """Return one plugin, or None if it is gone."""
+        pod = self._pods.get(key)
+        return pod.plugin if pod is not None else None
+
+    def answered(self, key: PodKey, incarnation: str, offer: Offer) -> None:
+        """Take in a plugin's answer, unless the plugin has changed meanwhile."""
+        plugin = self.plugin(key)
+        if plugin is None or plugin.incarnation != incarnation or self._offers.get(key) == (incarnation, offer):
+            return
+        self._offers[key] = (incarnation, offer)
+        self._changed.add(self._pods[key].node)
+
+    def offers(self) -> Iterator[Offer]:
+        """Yield what all plugins say that answered."""
+        return (offer for _, offer in self._offers.values())
+
+    def requested(self, name: str) -> tuple[int, ...]:
+        """Return how many MiB the bound Pods of a node request, for each resource."""
+        sums = [0] * len(self._rules.resources)
+        for key in self._pods_of.get(name, ()):
+            for index, mib in enumerate(self._pods[key].requests):
+                sums[index] += mib
+        return tuple(sums)
+
+    def look_again(self, name: str) -> None:
+        """Have a node looked at again."""
+        if name in self._nodes:
+            self._changed.add(name)
+
+    def changed(self) -> list[str]:
+        """Return the names of the nodes to look at; each is returned once."""
+        names = [name for name in self._changed if name in self._nodes]
+        self._changed.clear()
+        return names
+
+    def decide(self, name: str, *, node: NodeFacts | None = None, requested: tuple[int, ...] | None = None) -> Decision:
+        """Decide about a node.
+
+        Args:
+            name: the node's name.
+            node: its newest facts, if they were read after the ones known here.
+            requested: the same for what its Pods request.
+        """
+        known = node or self._nodes.get(name)
+        if known is None:
+            return Decision()
+        plugins = self._plugins_of(name)
+        missing = [self._missing_seconds(plugins, name, resource) for resource in self._rules.resources]
+        return decide(known, plugins, self.requested(name) if requested is None else requested, missing, self._rules)
+
+    def _plugins_of(self, name: str) -> Plugins:
+        pods = [(key, pod.plugin) for key in self._pods_of.get(name, ()) if (pod := self._pods[key]).plugin]
+        pods.sort(key=lambda one: (one[1].created, one[0]) if one[1] else ("", one[0]), reverse=True)
+        offers = tuple(self._offers[key][1] for key, _ in pods if key in self._offers)
+        return Plugins(len(pods), offers)
+
+    def _missing_seconds(self, plugins: Plugins, name: str, resource: str) -> float:
+        if not plugins.misses(resource):
+            self._missing_since.pop((name, resource), None)
+            return 0.0
+        now = self._clock()
+        return now - self._missing_since.setdefault((name, resource), now)
+
+    def _unlist(self, pod: PodFacts) -> None:
+        keys = self._pods_of[pod.node]
+        keys.discard(pod.key)
+        if not keys:
+            del self._pods_of[pod.node]
