@@ -104,14 +104,29 @@ def test_a_node_without_a_plugin_loses_its_key_in_time_and_only_if_it_lasts() ->
     assert state.decide("n").changes == (Change(EPC, None, takes=True),)
 
 
-def test_newer_facts_decide_instead_of_the_known_ones() -> None:
-    clock = Clock()
-    state = ClusterState(RULES, clock)
-    state.node_is(node(Amount(64, 64, ours=True)))
-    state.decide("n")
-    clock.now = 300
-    assert state.decide("n", requested=(1,)) == Decision(waits=True)
-    assert state.decide("n", node=node(), requested=(0,)) == Decision()
+def test_a_complete_list_of_a_node_replaces_its_pods_only() -> None:
+    state = ClusterState(RULES, Clock())
+    take_in(state, tenant(3, "a"), tenant(4, "b"), tenant(5, "c", on="m"))
+    new = tenant(6, "d")
+    state.node_pods_are("n", {new.key: new})
+    assert (state.requested("n"), state.requested("m")) == ((6,), (5,))
+
+
+def test_plugins_are_to_be_asked_once_for_each_incarnation() -> None:
+    state = ClusterState(RULES, Clock())
+    take_in(state, plugin(), tenant(3))
+    assert state.unasked() == [("system", "p")]
+    take_in(state, plugin())
+    assert state.unasked() == []
+    take_in(state, plugin(incarnation="restarted"))
+    assert state.unasked() == [("system", "p")]
+
+
+def test_plugins_are_counted_by_their_accounting() -> None:
+    state = ClusterState(RULES, Clock())
+    take_in(state, plugin("a"), plugin("b"), tenant(3))
+    state.answered(("system", "a"), "i", capacity(64))
+    assert state.plugins_by_accounting() == {"capacity": 1, "unknown": 1}
 
 
 def test_a_complete_list_ends_what_is_not_in_it() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 from confcom.controller.facts import NodeFacts, Offer, PluginPod, PodFacts, PodKey
 from confcom.controller.reconcile import Decision, Plugins, Rules, decide
@@ -25,6 +26,7 @@ class ClusterState:
         self._offers: dict[PodKey, tuple[str, Offer]] = {}
         self._missing_since: dict[tuple[str, str], float] = {}
         self._changed: set[str] = set()
+        self._unasked: set[PodKey] = set()
 
     @property
     def nodes(self) -> Mapping[str, NodeFacts]:
@@ -58,6 +60,8 @@ class ClusterState:
             self._offers.pop(key, None)
             return
         self._pods[key] = pod
+        if pod.plugin is not None and (before is None or before.plugin != pod.plugin):
+            self._unasked.add(key)
         self._pods_of.setdefault(pod.node, set()).add(key)
         self._changed.add(pod.node)
 
@@ -71,9 +75,18 @@ class ClusterState:
         for key in self._pods.keys() - keys:
             self.pod_is(key, None)
 
-    def plugins(self) -> Iterator[tuple[PodKey, PluginPod]]:
-        """Yield all plugins."""
-        return ((key, pod.plugin) for key, pod in self._pods.items() if pod.plugin is not None)
+    def node_pods_are(self, name: str, pods: Mapping[PodKey, PodFacts]) -> None:
+        """Take in that only these Pods of a node matter, after a complete list of its Pods."""
+        for key in self._pods_of.get(name, set()) - pods.keys():
+            self.pod_is(key, None)
+        for key, pod in pods.items():
+            self.pod_is(key, pod)
+
+    def unasked(self) -> list[PodKey]:
+        """Return the plugins that are new or have changed; each is returned once."""
+        keys = [key for key in self._unasked if self.plugin(key) is not None]
+        self._unasked.clear()
+        return keys
 
     def plugin(self, key: PodKey) -> PluginPod | None:
         """Return one plugin, or None if it is gone."""
@@ -88,9 +101,11 @@ class ClusterState:
         self._offers[key] = (incarnation, offer)
         self._changed.add(self._pods[key].node)
 
-    def offers(self) -> Iterator[Offer]:
-        """Yield what all plugins say that answered."""
-        return (offer for _, offer in self._offers.values())
+    def plugins_by_accounting(self) -> Counter[str]:
+        """Return how many plugins have EPC counted how; `unknown` are those that have not answered."""
+        found = Counter(offer.accounting.value for _, offer in self._offers.values())
+        found["unknown"] = sum(pod.plugin is not None for pod in self._pods.values()) - found.total()
+        return found
 
     def requested(self, name: str) -> tuple[int, ...]:
         """Return how many MiB the bound Pods of a node request, for each resource."""
@@ -111,20 +126,14 @@ class ClusterState:
         self._changed.clear()
         return names
 
-    def decide(self, name: str, *, node: NodeFacts | None = None, requested: tuple[int, ...] | None = None) -> Decision:
-        """Decide about a node.
-
-        Args:
-            name: the node's name.
-            node: its newest facts, if they were read after the ones known here.
-            requested: the same for what its Pods request.
-        """
-        known = node or self._nodes.get(name)
-        if known is None:
+    def decide(self, name: str) -> Decision:
+        """Decide about a node."""
+        node = self._nodes.get(name)
+        if node is None:
             return Decision()
         plugins = self._plugins_of(name)
         missing = [self._missing_seconds(plugins, name, resource) for resource in self._rules.resources]
-        return decide(known, plugins, self.requested(name) if requested is None else requested, missing, self._rules)
+        return decide(node, plugins, self.requested(name), missing, self._rules)
 
     def _plugins_of(self, name: str) -> Plugins:
         pods = [(key, pod.plugin) for key in self._pods_of.get(name, ()) if (pod := self._pods[key]).plugin]
