@@ -245,8 +245,9 @@ async def test_nothing_is_written_before_all_is_listed(setting: Setting) -> None
         await asyncio.sleep(0)
     assert setting.api.patches == []
     listed[1].set()
-    while not setting.api.patches:
+    for _ in range(20):
         await asyncio.sleep(0)
+    assert len(setting.api.patches) == 1
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -28,8 +28,9 @@ def test_a_plugin_of_before_offers_devices() -> None:
 
 
 def test_a_waiting_plugin_offers_nothing() -> None:
-    waiting = {"version": 1, "accounting": {"kind": "device", "advertised_mib": 0}, "resources": []}
-    assert read_offer(json.dumps(waiting).encode()) == Offer(Accounting.NOTHING)
+    for kind in ("device", None):
+        waiting = {"version": 1, "accounting": {"kind": kind, "advertised_mib": 0}, "resources": []}
+        assert read_offer(json.dumps(waiting).encode()) == Offer(Accounting.NOTHING)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -101,7 +102,7 @@ async def test_a_plugin_that_does_not_answer_is_asked_again_ever_more_rarely(
     asked.has(plugin())
     for second in range(120):
         await asked.until(second)
-    gaps = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert gaps == sorted(gaps)
     assert 6 <= len(moments) <= 12
 

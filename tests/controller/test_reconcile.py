@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confcom.controller.facts import NO_AMOUNT, Accounting, Amount, NodeFacts, Offer
@@ -131,6 +131,7 @@ OFFERS = st.lists(
 )
 
 
+@settings(max_examples=60)
 @given(NODES, OFFERS, st.integers(0, 2), st.integers(0, 3000), st.floats(0, 1000))
 def test_the_promises_hold_for_every_node(
     amount: Amount, offers: list[Offer], silent: int, asked: int, missing: float
@@ -152,6 +153,7 @@ def test_the_promises_hold_for_every_node(
         assert change.takes or (change.mib or 0) >= there
 
 
+@settings(max_examples=60)
 @given(NODES, OFFERS, st.integers(0, 2), st.integers(0, 3000), st.floats(0, 1000))
 def test_what_was_carried_out_is_not_decided_again(
     amount: Amount, offers: list[Offer], silent: int, asked: int, missing: float

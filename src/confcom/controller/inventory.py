@@ -28,12 +28,12 @@ def read_offer(document: bytes) -> Offer:
         raise _malformed(f"its version is not {VERSION}")
     accounting = mapping(found, "accounting")
     kind, mib = text(accounting, "kind"), accounting.get("advertised_mib")
-    if kind not in {Accounting.DEVICE.value, Accounting.CAPACITY.value}:
-        raise _malformed(f"accounting.kind is neither {Accounting.DEVICE} nor {Accounting.CAPACITY}")
     if not isinstance(mib, int) or isinstance(mib, bool) or not 0 <= mib <= LARGEST_MIB:
         raise _malformed(f"accounting.advertised_mib is not a whole number from 0 to {LARGEST_MIB}")
     if mib == 0 and not listing(found, "resources"):
         return Offer(Accounting.NOTHING)
+    if kind not in {Accounting.DEVICE.value, Accounting.CAPACITY.value}:
+        raise _malformed(f"accounting.kind is neither {Accounting.DEVICE} nor {Accounting.CAPACITY}")
     return Offer(Accounting(kind), text(accounting, "resource"), mib)
 
 
