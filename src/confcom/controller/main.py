@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ from confcom.daemon.probe_server import ProbeServer
 from confcom.daemon.probes import ProbeResponse, Readiness, Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
+
+_logger = logging.getLogger(__name__)
 
 
 class Controller:
@@ -120,7 +123,8 @@ async def serve(
     probes = ProbeServer(probe_routes(controller, registry))
     try:
         if settings.probe_address is not None:
-            await probes.start(settings.probe_address)
+            address = await probes.start(settings.probe_address)
+            _logger.info("answering probes", extra={"address": address})
         await controller.run(stop)
     finally:
         await probes.close()
