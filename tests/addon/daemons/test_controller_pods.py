@@ -91,5 +91,5 @@ def test_a_rollout_waits_for_the_controller():
     state = rollout(Snapshot(namespace=HERE, deployments=(deployment(available=0),), pods=(pod(ready=False),)))
     assert not state.done
     assert stalled(state, "").error_code == "controller-not-ready"
-    assert [row.name for row in rows_of(state)] == ["controller"]
+    assert [row.subject for row in rows_of(state)] == ["controller"]
     assert rollout(Snapshot(namespace=HERE, deployments=(deployment(),), pods=(pod(),))).done
