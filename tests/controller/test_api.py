@@ -99,7 +99,7 @@ async def test_a_status_is_changed_by_a_merge_patch_under_the_controllers_name()
         return httpx2.Response(200, json={"metadata": {"name": "n1"}})
 
     patch = {"status": {"capacity": {"example.com/epc": None}}}
-    assert (await api(answer).patch_node_status("n1", patch))["metadata"]["name"] == "n1"
+    await api(answer).patch_node_status("n1", patch)
     assert (asked[0].method, asked[0].url.path) == ("PATCH", "/api/v1/nodes/n1/status")
     assert asked[0].headers["Content-Type"] == "application/merge-patch+json"
     assert asked[0].url.params["fieldManager"] == MANAGER

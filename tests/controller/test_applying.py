@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -68,6 +69,8 @@ class FakeApi:
         self.patches: list[dict] = []
         self.events: list[dict] = []
         self.failure: UnavailableError | None = None
+        self.meanwhile: Callable[[], None] | None = None
+        """What happens after a patch, before its answer arrives."""
 
     async def read_node(self, name: str) -> dict:
         return self.node
@@ -75,7 +78,7 @@ class FakeApi:
     async def read_pods(self, node: str) -> list[dict]:
         return self.pods
 
-    async def patch_node_status(self, name: str, patch: dict) -> dict:
+    async def patch_node_status(self, name: str, patch: dict) -> None:
         if self.failure:
             raise self.failure
         version = patch.get("metadata", {}).get("resourceVersion")
@@ -83,7 +86,8 @@ class FakeApi:
             raise ConflictError("changed")
         self.patches.append(patch)
         self.node = node(patch["status"]["capacity"][EPC], version=f"{self.node['metadata']['resourceVersion']}0")
-        return self.node
+        if self.meanwhile is not None:
+            self.meanwhile()
 
     async def post_event(self, event: dict) -> None:
         self.events.append(event)
@@ -125,8 +129,11 @@ class Setting:
         self.answer(mib)
 
     async def pass_time(self, seconds: float) -> None:
+        self.watch()
         self.now += seconds
         self.applier.tick()
+        await self.applier.apply()
+        self.watch()
         await self.applier.apply()
 
     def sample(self, name: str, **labels: str) -> float | None:
@@ -163,7 +170,22 @@ async def test_a_stale_watch_removes_no_key_of_a_node_with_a_plugin(setting: Set
     await setting.applier.apply()
     await setting.pass_time(301)
     assert setting.api.patches == []
-    assert setting.state.unasked() == [("system", "p")]
+
+
+async def test_a_change_that_is_known_before_the_answer_to_the_own_one_is_not_forgotten(setting: Setting) -> None:
+    setting.has_plugin(64)
+
+    def wipe() -> None:
+        setting.api.node = node("0", ours=False)
+        setting.watch()
+        setting.api.meanwhile = None
+
+    setting.api.meanwhile = wipe
+    await setting.applier.apply()
+    setting.now += 60
+    setting.applier.tick()
+    await setting.applier.apply()
+    assert setting.api.node["status"]["capacity"] == {EPC: "64"}
 
 
 async def test_the_key_is_removed_in_time(setting: Setting) -> None:
@@ -257,6 +279,8 @@ async def test_a_node_that_is_gone_is_forgotten(setting: Setting) -> None:
     setting.watch()
     await setting.applier.apply()
     setting.state.node_gone("n")
-    await setting.pass_time(400)
+    setting.now = 400
+    setting.applier.tick()
+    await setting.applier.apply()
     assert setting.api.patches == []
     assert setting.sample("waiting_nodes") == 0

@@ -104,12 +104,16 @@ def test_a_node_without_a_plugin_loses_its_key_in_time_and_only_if_it_lasts() ->
     assert state.decide("n").changes == (Change(EPC, None, takes=True),)
 
 
-def test_a_complete_list_of_a_node_replaces_its_pods_only() -> None:
-    state = ClusterState(RULES, Clock())
-    take_in(state, tenant(3, "a"), tenant(4, "b"), tenant(5, "c", on="m"))
-    new = tenant(6, "d")
-    state.node_pods_are("n", {new.key: new})
-    assert (state.requested("n"), state.requested("m")) == ((6,), (5,))
+def test_what_was_read_just_now_decides_and_is_not_kept() -> None:
+    clock = Clock()
+    state = ClusterState(RULES, clock)
+    state.node_is(node(Amount(64, 64, ours=True)))
+    state.decide("n")
+    clock.now = 300
+    there = node(Amount(64, 64, ours=True))
+    assert state.decide_for(there, [tenant(1)]) == Decision(waits=True)
+    assert state.decide_for(node(), []) == Decision()
+    assert state.decide("n").changes == (Change(EPC, None, takes=True),)
 
 
 def test_plugins_are_to_be_asked_once_for_each_incarnation() -> None:

@@ -105,13 +105,10 @@ class ClusterApi:
             fields = _BOUND | {"spec.nodeName": node}
             return [pod async for pod in self._client.list(_POD, namespace="*", fields=fields, chunk_size=PAGE)]
 
-    async def patch_node_status(self, name: str, patch: KubernetesObject) -> KubernetesObject:
-        """Change a node's status by a merge patch, and return the node; ConflictError if there is none."""
+    async def patch_node_status(self, name: str, patch: KubernetesObject) -> None:
+        """Change a node's status by a merge patch; ConflictError if there is no such node."""
         with _translated():
-            patched: KubernetesObject = await self._client.patch(
-                _NODE.Status, name, dict(patch), patch_type=PatchType.MERGE
-            )
-            return patched
+            await self._client.patch(_NODE.Status, name, dict(patch), patch_type=PatchType.MERGE)
 
     async def post_event(self, event: KubernetesObject) -> None:
         """Create an Event."""

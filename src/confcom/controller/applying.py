@@ -14,7 +14,7 @@ from confcom.controller.limits_and_deadlines import TICK_SECONDS, WRITES_AT_ONCE
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.pacing import WritePacing
 from confcom.controller.reading import Release, node_facts, pod_facts
-from confcom.controller.reconcile import Change, Rules, Shortfall
+from confcom.controller.reconcile import Change, Decision, Rules, Shortfall
 from confcom.controller.shortfall_events import ShortfallEvents, event_of
 from confcom.controller.state import ClusterState
 from confcom.daemon.logs import LogLimiter
@@ -36,8 +36,8 @@ class NodeWriter(Protocol):
     async def read_pods(self, node: str) -> list[KubernetesObject]:
         """Return the bound Pods of a node as they are now."""
 
-    async def patch_node_status(self, name: str, patch: KubernetesObject) -> KubernetesObject:
-        """Change a node's status, and return the node."""
+    async def patch_node_status(self, name: str, patch: KubernetesObject) -> None:
+        """Change a node's status."""
 
     async def post_event(self, event: KubernetesObject) -> None:
         """Create an Event."""
@@ -152,27 +152,30 @@ class Applier:
             try:
                 version = ""
                 if any(change.takes for change in decision.changes):
-                    version = await self._read_again(name)
-                    decision = self._state.decide(name)
+                    decision, version = await self._decide_again(name)
                 if decision.changes:
                     await self._write(name, decision.changes, version, rewrites=rewrites)
             except UnavailableError as error:
                 self._failed(name, error)
         await self._tell(name, decision.shortfalls)
 
-    async def _read_again(self, name: str) -> str:
-        """Read a node and its Pods before EPC is taken away: what the watches tell may be old. Return its version."""
+    async def _decide_again(self, name: str) -> tuple[Decision, str]:
+        """Read a node and its Pods before EPC is taken away, since what the watches tell may be old.
+
+        Returns:
+            What was decided then, and the node's version.
+        """
         node = await self._api.read_node(name)
         pods = [pod_facts(pod, self._rules.resources, self._release) for pod in await self._api.read_pods(name)]
-        self._state.node_is(node_facts(node, self._rules.resources))
-        self._state.node_pods_are(name, {pod.key: pod for pod in pods if pod is not None})
-        return text(node, "metadata", "resourceVersion")
+        facts = node_facts(node, self._rules.resources)
+        decision = self._state.decide_for(facts, [pod for pod in pods if pod is not None])
+        return decision, text(node, "metadata", "resourceVersion")
 
     async def _write(self, name: str, changes: Sequence[Change], version: str, *, rewrites: bool) -> None:
         started = self._clock()
-        patched = await self._api.patch_node_status(name, patch_of(changes, version))
+        # The answer is not taken into the state: the watch may have told of a later change already.
+        await self._api.patch_node_status(name, patch_of(changes, version))
         self._metrics.write_seconds.observe(self._clock() - started)
-        self._state.node_is(node_facts(patched, self._rules.resources))
         for change in changes:
             kind = "remove" if change.mib is None else "take" if change.takes else "give"
             self._metrics.writes.labels(kind).inc()

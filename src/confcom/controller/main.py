@@ -142,6 +142,8 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
     def body(log: LogStream) -> int:
         settings = parse_settings(arguments, prog=prog, environ=environ)
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
+        # It logs each request, of which there are thousands.
+        logging.getLogger("httpx2").setLevel(logging.WARNING)
         registry = CollectorRegistry()
         LogMetrics(log, registry)
         return run_daemon(lambda stop: serve(settings, stop, registry, environ), stop_deadline=STOP_SECONDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from confcom.controller.facts import NodeFacts, Offer, PluginPod, PodFacts, PodKey
 from confcom.controller.reconcile import Decision, Plugins, Rules, decide
@@ -75,13 +75,6 @@ class ClusterState:
         for key in self._pods.keys() - keys:
             self.pod_is(key, None)
 
-    def node_pods_are(self, name: str, pods: Mapping[PodKey, PodFacts]) -> None:
-        """Take in that only these Pods of a node matter, after a complete list of its Pods."""
-        for key in self._pods_of.get(name, set()) - pods.keys():
-            self.pod_is(key, None)
-        for key, pod in pods.items():
-            self.pod_is(key, pod)
-
     def unasked(self) -> list[PodKey]:
         """Return the plugins that are new or have changed; each is returned once."""
         keys = [key for key in self._unasked if self.plugin(key) is not None]
@@ -107,13 +100,13 @@ class ClusterState:
         found["unknown"] = sum(pod.plugin is not None for pod in self._pods.values()) - found.total()
         return found
 
+    def pods_on(self, name: str) -> list[PodFacts]:
+        """Return the Pods of a node."""
+        return [self._pods[key] for key in self._pods_of.get(name, ())]
+
     def requested(self, name: str) -> tuple[int, ...]:
         """Return how many MiB the bound Pods of a node request, for each resource."""
-        sums = [0] * len(self._rules.resources)
-        for key in self._pods_of.get(name, ()):
-            for index, mib in enumerate(self._pods[key].requests):
-                sums[index] += mib
-        return tuple(sums)
+        return self._sums(self.pods_on(name))
 
     def look_again(self, name: str) -> None:
         """Have a node looked at again."""
@@ -127,19 +120,30 @@ class ClusterState:
         return names
 
     def decide(self, name: str) -> Decision:
-        """Decide about a node."""
+        """Decide about a node, by what is known."""
         node = self._nodes.get(name)
-        if node is None:
-            return Decision()
-        plugins = self._plugins_of(name)
-        missing = [self._missing_seconds(plugins, name, resource) for resource in self._rules.resources]
-        return decide(node, plugins, self.requested(name), missing, self._rules)
+        return Decision() if node is None else self.decide_for(node, self.pods_on(name))
 
-    def _plugins_of(self, name: str) -> Plugins:
-        pods = [(key, pod.plugin) for key in self._pods_of.get(name, ()) if (pod := self._pods[key]).plugin]
-        pods.sort(key=lambda one: (one[1].created, one[0]) if one[1] else ("", one[0]), reverse=True)
-        offers = tuple(self._offers[key][1] for key, _ in pods if key in self._offers)
-        return Plugins(len(pods), offers)
+    def decide_for(self, node: NodeFacts, pods: Sequence[PodFacts]) -> Decision:
+        """Decide about a node as it was read just now, with its Pods.
+
+        Neither is kept: what was read may be older than what the watches tell meanwhile.
+        """
+        plugins = self._plugins_of(pods)
+        missing = [self._missing_seconds(plugins, node.name, resource) for resource in self._rules.resources]
+        return decide(node, plugins, self._sums(pods), missing, self._rules)
+
+    def _sums(self, pods: Sequence[PodFacts]) -> tuple[int, ...]:
+        sums = [0] * len(self._rules.resources)
+        for pod in pods:
+            for index, mib in enumerate(pod.requests):
+                sums[index] += mib
+        return tuple(sums)
+
+    def _plugins_of(self, pods: Sequence[PodFacts]) -> Plugins:
+        found = [(pod.plugin.created, pod.key) for pod in pods if pod.plugin is not None]
+        found.sort(reverse=True)
+        return Plugins(len(found), tuple(self._offers[key][1] for _, key in found if key in self._offers))
 
     def _missing_seconds(self, plugins: Plugins, name: str, resource: str) -> float:
         if not plugins.misses(resource):
