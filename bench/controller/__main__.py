@@ -97,21 +97,20 @@ def make_node(objects: Objects, number: int) -> None:
         {"names": [f"registry.test/path/to/an/image-{image}@sha256:{image:064x}", f"registry.test/image-{image}:1.2.3"]}
         for image in range(IMAGES)
     ]
-    kubelet = [
-        {"type": kind, "status": "True", "reason": "x", "message": "y" * 60} for kind in ("Ready", "A", "B", "C")
-    ]
-    objects.add_node(f"node-{number}", {"images": images, "conditions": kubelet}, LABELS)
+    conditions = [{"type": kind, "status": "True", "reason": "x", "message": "y" * 60} for kind in ("Ready", "A", "B")]
+    amounts = {"cpu": "4", "memory": "8Gi", "pods": "110"}
+    status = {"capacity": amounts, "allocatable": amounts, "images": images, "conditions": conditions}
+    metadata = {"name": f"node-{number}", "labels": LABELS}
+    objects.send("POST", "/api/v1/nodes", {"metadata": metadata, "status": status})
 
 
 def make_pod(objects: Objects, number: int, nodes: int) -> None:
-    """Make a bound, running Pod of a real one's size; every tenth has EPC."""
+    """Make a bound Pod of a real one's size; every tenth has EPC."""
     metadata = {"name": f"pod-{number}", "namespace": "default", "annotations": {"x": "x" * POD_PADDING}}
     resources = {"limits": {EPC: "16"}} if number % 10 == 0 else {}
     container = {"name": "c", "image": "registry.test/none", "resources": resources}
     spec = {"nodeName": f"node-{number % nodes}", "containers": [container]}
     objects.send("POST", "/api/v1/namespaces/default/pods", {"metadata": metadata, "spec": spec})
-    status = {"status": {"phase": "Running"}}
-    objects.send("PATCH", f"/api/v1/namespaces/default/pods/pod-{number}/status", status, MERGE)
 
 
 def add_plugin(objects: Objects, number: int, address: str) -> None:
