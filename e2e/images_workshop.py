@@ -18,10 +18,10 @@ from e2e.progress import timed
 
 ROOT = Path(__file__).resolve().parent.parent
 
-IMAGES = ("device-plugin", "quote-helper", "sample-workload")
+IMAGES = ("device-plugin", "quote-helper", "controller", "sample-workload")
 """Targets of the Dockerfile, and the last part of the images' names."""
 
-LOCKS = ("build.lock", "daemon.lock")
+LOCKS = ("build.lock", "controller.lock", "daemon.lock")
 """In requirements/: what the Dockerfile installs."""
 
 BASE = "localhost/confcom-base"

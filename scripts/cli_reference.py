@@ -9,7 +9,7 @@ from generated_part import write_or_check
 from confcom.cli.group import COMMANDS, cli
 
 WIDTH = 100
-DAEMONS = frozenset({"quote-helper", "device-plugin"})
+DAEMONS = frozenset({"quote-helper", "device-plugin", "controller"})
 """Their flags are on pages of their own."""
 
 

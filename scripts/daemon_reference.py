@@ -14,6 +14,8 @@ from typing import Any
 from generated_part import table, write_or_check
 from prometheus_client import CollectorRegistry
 
+from confcom.controller import settings as controller
+from confcom.controller.metrics import ControllerMetrics
 from confcom.daemon.log_stream import LogMetrics, LogStream
 from confcom.daemon.settings import Flag, SettingsParser
 from confcom.device_plugin import settings as plugin
@@ -24,12 +26,19 @@ from confcom.quote_helper.telemetry.metrics import HelperMetrics
 
 
 def main() -> int:
-    """Write both pages' parts, or compare them."""
+    """Write all pages' parts, or compare them."""
     plugin_registry = CollectorRegistry()
     PluginMetrics(plugin_registry)
     LogMetrics(LogStream(io.StringIO()), plugin_registry)
+    controller_registry = CollectorRegistry()
+    ControllerMetrics(controller_registry)
+    LogMetrics(LogStream(io.StringIO()), controller_registry)
     return write_or_check(
         {
+            "controller.md": {
+                "flags": flags_table(controller.settings_parser("confcom controller", {})),
+                "metrics": metrics_table(controller_registry),
+            },
             "device-plugin.md": {
                 "flags": flags_table(plugin.settings_parser("confcom device-plugin", {})),
                 "metrics": metrics_table(plugin_registry),

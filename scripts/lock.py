@@ -8,10 +8,13 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCKS = {
     "build": ("--group=build",),
     "daemon": ("pyproject.toml",),
+    "controller": ("pyproject.toml", "--extra=controller"),
     "run": ("pyproject.toml", "--extra=all", "--group=build"),
     "dev": ("pyproject.toml", "--extra=all", "--group=build", "--group=dev"),
 }
 """Which requirements of pyproject.toml each lock holds: images build with `build` and ship `daemon`."""
+BEYOND = {"controller": "daemon"}
+"""Locks that hold only what another one does not: the controller's image has these packages in a layer of its own."""
 
 
 def main() -> int:
@@ -27,9 +30,17 @@ def main() -> int:
             "--no-emit-index-url",
         ]
         command += ["--no-header", "--no-annotate", "--python-version", "3.11", *parts]
+        for package in packages_of(BEYOND.get(name)):
+            command += ["--no-emit-package", package]
         command += ["-o", f"requirements/{name}.lock", *sys.argv[1:]]
         subprocess.run(command, cwd=ROOT, check=True)
     return 0
+
+
+def packages_of(name: str | None) -> list[str]:
+    """Return the names of the packages in a lock; none if there is no lock."""
+    lines = (ROOT / "requirements" / f"{name}.lock").read_text().splitlines() if name else []
+    return [line.partition("==")[0] for line in lines if "==" in line and not line.startswith(" ")]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 
 from testkit.documentation import PAGES, ROOT, blocks, commands
 
-OURS = re.compile(r"(?P<registry>[\w.:/-]+/)?confcom/(?:device-plugin|quote-helper|sample-workload)\b")
+OURS = re.compile(r"(?P<registry>[\w.:/-]+/)?confcom/(?:device-plugin|quote-helper|controller|sample-workload)\b")
 """In a command or a manifest."""
 PLACEHOLDERS = ("REGISTRY/", "registry.test/")
 """What readers replace, and a host that nobody can own (RFC 6761)."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-TARGETS = ("device-plugin", "quote-helper", "sample-workload")
+TARGETS = ("device-plugin", "quote-helper", "controller", "sample-workload")
 
 
 def test_bases_are_named_in_full_with_a_release_and_its_digest(any_stages):
@@ -38,7 +38,7 @@ def test_nothing_is_added_from_elsewhere_unseen(any_stages):
 def test_every_installation_of_packages_is_by_hash_or_of_our_own_wheel(stages):
     lines = [line for stage in stages.values() for line in stage.all("RUN")]
     steps = [step for line in lines for step in line.split(" && ") if " install " in step]
-    assert len(steps) == 3
+    assert len(steps) == 4
     for step in steps:
         flags = set(step.split())
         assert "--no-deps" in flags, step
@@ -64,12 +64,16 @@ def test_the_program_of_an_image_exists_and_is_started_without_a_shell(stages, t
 @pytest.mark.parametrize("target", TARGETS)
 def test_only_the_plugin_is_root_and_no_two_share_a_user(stages, target):
     (user,) = stages[target].all("USER")
-    assert user == {"device-plugin": "0:0", "quote-helper": "10001:10001", "sample-workload": "10002:10002"}[target]
+    users = {"device-plugin": "0:0", "quote-helper": "10001:10001", "sample-workload": "10002:10002"}
+    assert user == (users | {"controller": "10003:10003"})[target]
 
 
-def test_all_three_share_their_layers(stages):
+def test_all_share_their_layers_and_the_controller_alone_has_its_client_library(stages):
     assert {stages[target].base for target in TARGETS} == {"runtime"}
-    assert not [line for target in TARGETS for line in stages[target].all("COPY") + stages[target].all("RUN")]
+    assert not [line for target in TARGETS for line in stages[target].all("RUN")]
+    copied = {target: stages[target].all("COPY") for target in TARGETS}
+    assert [target for target in TARGETS if copied[target]] == ["controller"]
+    assert all("/opt/controller/" in line for line in copied["controller"])
 
 
 def test_what_is_sent_to_the_builder_is_what_is_copied(copied):

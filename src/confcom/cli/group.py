@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Run the SGX quote helper (AESM) in the foreground.",
     ),
     "device-plugin": ("confcom.cli.commands.daemons:device_plugin", "Run the SGX device plugin in the foreground."),
+    "controller": ("confcom.cli.commands.daemons:controller", "Run the controller of node capacity in the foreground."),
     "playground": (
         "confcom.cli.commands.playground:playground",
         "Run Job and Pod manifests on one node without Kubernetes.",

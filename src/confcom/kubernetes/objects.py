@@ -126,7 +126,7 @@ def requests_of(pod: KubernetesObject, resource: str) -> int:
     """Return how much of an extended resource a pod takes, as the scheduler counts.
 
     That is the larger of two sums: all containers and sidecars; or the largest init container and the sidecars before
-    it.
+    it. The overhead of the pod's RuntimeClass is added.
     """
     sidecars = largest = 0
     for container in listing(pod, "spec", "initContainers"):
@@ -136,7 +136,8 @@ def requests_of(pod: KubernetesObject, resource: str) -> int:
             largest = max(largest, sidecars)
         else:
             largest = max(largest, sidecars + wanted)
-    return max(largest, sidecars + sum(_limit(one, resource) for one in listing(pod, "spec", "containers")))
+    lasting = sidecars + sum(_limit(one, resource) for one in listing(pod, "spec", "containers"))
+    return max(largest, lasting) + amount(text(pod, "spec", "overhead", resource))
 
 
 def resource_names(pod: KubernetesObject) -> Iterator[str]:

@@ -43,7 +43,7 @@ def test_plurals():
 
 
 def test_the_usual_kinds_are_those_of_the_chart():
-    optional = {"NetworkPolicy", "Service", "ServiceMonitor"}
+    optional = {"NetworkPolicy", "Service", "ServiceMonitor", "Deployment", "ClusterRole", "ClusterRoleBinding"}
     kinds = {
         template.name: set(re.findall(r"^kind: (\w+)", template.read_text(), re.MULTILINE))
         for template in (CHART / "templates").glob("*.yaml")
@@ -51,6 +51,7 @@ def test_the_usual_kinds_are_those_of_the_chart():
     assert {kind for _, kind in USUAL_KINDS} == set().union(*kinds.values()) - optional
     assert {kind for _, kind in USUAL_HOOK_KINDS} == kinds.pop("simulated-root.yaml")
     assert set(USUAL_HOOK_KINDS) <= set(USUAL_KINDS)
+    optional |= {"Role", "RoleBinding"}  # of the controller
     assert {kind for _, kind in USUAL_LASTING_KINDS} == set().union(*kinds.values()) - optional
     assert set(USUAL_LASTING_KINDS) <= set(USUAL_KINDS)
 

@@ -124,7 +124,9 @@ def test_what_cannot_be_looked_up_is_said_not_to_be_known(enabled, told):
 
 def wait_for_daemons(cluster):
     """Interrupts at the first look at the rollout."""
-    when_called(cluster, lambda arguments: "daemonsets.apps,pods,controllerrevisions.apps,events" in arguments)
+    when_called(
+        cluster, lambda arguments: "daemonsets.apps,deployments.apps,pods,controllerrevisions.apps,events" in arguments
+    )
 
 
 def test_while_the_daemons_are_waited_for_the_change_is_made(enabled, told):

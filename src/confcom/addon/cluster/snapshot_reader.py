@@ -43,7 +43,8 @@ def fetch_cluster_snapshot(api: KubeApi) -> Snapshot:
 
 def fetch_daemon_snapshot(api: KubeApi) -> Snapshot:
     """Fetch what a rollout needs: the nodes, and the objects of the add-on's own namespace."""
-    kinds = "daemonsets.apps,pods,controllerrevisions.apps,events"  # in this order: no DaemonSet is newer than its pods
+    # In this order: no DaemonSet is newer than its pods.
+    kinds = "daemonsets.apps,deployments.apps,pods,controllerrevisions.apps,events"
     return _snapshot(api, api.list_objects("nodes"), api.list_objects(kinds, api.cluster.namespace_flag))
 
 
@@ -58,6 +59,7 @@ def _snapshot(api: KubeApi, *lists: tuple[KubernetesObject, ...]) -> Snapshot:
         nodes=nodes,
         pods=pods,
         daemon_sets=of_kind(objects, "DaemonSet"),
+        deployments=of_kind(objects, "Deployment"),
         jobs=of_kind(objects, "Job"),
         revisions=of_kind(objects, "ControllerRevision"),
         events=of_kind(objects, "Event"),

@@ -149,6 +149,7 @@ def needed(
         *(Permission(verb, "secrets", namespace=namespace) for verb in STORING),
         Permission("list", "events", namespace=namespace),
         Permission("list", "controllerrevisions", "apps", namespace),
+        Permission("list", "deployments", "apps", namespace),
     ]
     for verbs, some in ((_CHANGE, kinds), (_WATCH, hooks), ((_REPLACE,), replaced)):
         for group, kind in some:

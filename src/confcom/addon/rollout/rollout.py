@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from confcom.addon.daemons.controller_pods import unfinished
 from confcom.addon.daemons.daemon_events import creation_refusal, last_warning
 from confcom.addon.daemons.daemon_pods import REVISION_LABEL, DaemonPod, PodState, daemon_pods
 from confcom.addon.model.chart_objects import Component, component_of, pod_spec_of
@@ -64,11 +65,13 @@ class Rollout:
     problems: tuple[Problem, ...]
     observed: bool
     """Whether the DaemonSet controller has observed the newest templates, and all their pods are available."""
+    controller: str = ""
+    """Why the controller of node capacity has not reached its newest template; empty if it has, or is not there."""
 
     @property
     def done(self) -> bool:
         """Whether the rollout is complete."""
-        return self.observed and not self.problems and all(step.done for step in self.steps)
+        return self.observed and not self.problems and not self.controller and all(step.done for step in self.steps)
 
     @property
     def open(self) -> tuple[NodeStep, ...]:
@@ -91,6 +94,7 @@ def rollout(seen: Snapshot) -> Rollout:
         steps=tuple(sorted(steps, key=lambda one: (one.node, list(Step).index(one.step)))),
         problems=tuple(_problems(daemons, pods, seen)),
         observed=not unsettled(daemons, pods),
+        controller=unfinished(seen.deployments, seen.pods, seen.events, seen.namespace),
     )
 
 

@@ -30,6 +30,8 @@ def rows_of(state: Rollout) -> list[Row]:
     for step in state.steps:
         mark = Mark.DONE if step.done else Mark.BAD if step.failing else Mark.WAITING
         rows.append(Row(f"{step.node}  {step.step}", step.text, mark))
+    if state.controller:
+        rows.append(Row("controller", state.controller, Mark.WAITING))
     return rows
 
 
@@ -37,8 +39,14 @@ def stalled(state: Rollout, remedy: str) -> NotReadyError:
     """Return the error for a stalled rollout: the nodes and the reasons."""
     blocked = _independent(state.open)
     reasons = [*map(str, state.problems), *(f"{step.node}: {step.step} {step.text}" for step in blocked)]
+    if state.controller:
+        reasons.append(f"controller: {state.controller}")
     why = "; ".join(reasons) or "the DaemonSet controller does not reconcile"
     nodes = sorted({step.node for step in blocked})
+    if state.controller and not nodes and not state.problems:
+        return NotReadyError(
+            "the controller of node capacity is not ready", error_code="controller-not-ready", why=why, remedy=remedy
+        )
     if not nodes:
         return NotReadyError(
             "the daemons' Pods cannot be created", error_code="pods-not-created", why=why, remedy=remedy

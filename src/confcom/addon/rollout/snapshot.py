@@ -20,6 +20,8 @@ class Snapshot:
     nodes: tuple[KubernetesObject, ...] = ()
     pods: tuple[KubernetesObject, ...] = ()
     daemon_sets: tuple[KubernetesObject, ...] = ()
+    deployments: tuple[KubernetesObject, ...] = ()
+    """Those of the add-on's namespace; none if they were not read."""
     jobs: tuple[KubernetesObject, ...] = ()
     revisions: tuple[KubernetesObject, ...] = ()
     events: tuple[KubernetesObject, ...] = ()

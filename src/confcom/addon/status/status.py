@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+from confcom.addon.daemons.controller_pods import controller_problems
 from confcom.addon.daemons.daemon_events import last_warning, pods_not_created
 from confcom.addon.daemons.daemon_pods import daemon_pods
 from confcom.addon.daemons.hardware_helpers import HardwareHelpers, Note, hardware_helpers, notes_on
@@ -227,6 +228,7 @@ def _add_on_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: d
         if missing > 0 and (why := last_warning(name_of(daemon), seen.events)):
             yield pods_not_created(daemon, why)
     yield from _policy_problems(seen, daemons)
+    yield from controller_problems(daemons, seen.pods, seen.events, seen.namespace)
 
 
 def _unavailable(daemon: KubernetesObject) -> Problem:

@@ -1,4 +1,4 @@
-"""Commands that run the node daemons in the foreground; all arguments go to the daemon's own parser."""
+"""Commands that run the daemons in the foreground; all arguments go to the daemon's own parser."""
 
 from __future__ import annotations
 
@@ -69,3 +69,12 @@ def device_plugin(arguments: tuple[str, ...]) -> None:
     from confcom.device_plugin.main import main
 
     sys.exit(main(arguments, prog="confcom device-plugin", environ=os.environ, stderr=sys.stderr))
+
+
+@click.command("controller", cls=_Daemon, context_settings=_PASS_THROUGH)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_flags_of("confcom.controller.settings"))
+def controller(arguments: tuple[str, ...]) -> None:
+    """Run the controller of node capacity in the foreground."""
+    from confcom.controller.main import main
+
+    sys.exit(main(arguments, prog="confcom controller", environ=os.environ, stderr=sys.stderr))

@@ -19,7 +19,7 @@ from confcom.cli.add_on_options import (
 from confcom.cli.interruption import reports_interruption
 from confcom.errors import SettingsError
 
-_COMPONENTS = {"device-plugin": "devicePlugin", "quote-helper": "quoteHelper"}
+_COMPONENTS = {"device-plugin": "devicePlugin", "quote-helper": "quoteHelper", "controller": "controller"}
 """The components' names on the command line, and in the chart's values."""
 _DIGEST = re.compile(r"(?:(?P<component>[a-z-]+)=)?(?P<digest>sha256:[0-9a-f]{64})")
 
@@ -28,14 +28,15 @@ _DIGEST = re.compile(r"(?:(?P<component>[a-z-]+)=)?(?P<digest>sha256:[0-9a-f]{64
 @click.option(
     "--version",
     metavar="VERSION",
-    help="The tag of both images.  [default: this program's version, if no other values are given]",
+    help="The tag of all images.  [default: this program's version, if no other values are given]",
 )
 @click.option(
     "--image-digest",
     "digests",
     multiple=True,
     metavar="[COMPONENT=]DIGEST",
-    help="An image by digest, sha256:...; COMPONENT is quote-helper (the default) or device-plugin; may be repeated.",
+    help="An image by digest, sha256:...; COMPONENT is quote-helper (the default), device-plugin or controller; may "
+    "be repeated.",
 )
 @chart_options
 @waiting_options
@@ -103,7 +104,7 @@ def image_texts(version: str | None, digests: tuple[str, ...], *, others: bool) 
     """Return the chart's values that choose the images, as text, since a tag may look like a number.
 
     Args:
-        version: the tag of both images.
+        version: the tag of all images.
         digests: digests of single images, `[COMPONENT=]sha256:...`.
         others: whether other values are changed; then the images stay as they are unless they are named.
 

@@ -118,7 +118,15 @@ def test_another_installation(refused, cluster):
 @pytest.mark.parametrize(
     "needed",
     [
-        *("list events", "list controllerrevisions", "get daemonsets", "watch jobs", "list roles", "get secrets"),
+        *(
+            "list events",
+            "list controllerrevisions",
+            "list deployments",
+            "get daemonsets",
+            "watch jobs",
+            "list roles",
+            "get secrets",
+        ),
         *("create configmaps", "watch validatingadmissionpolicies"),
     ],
 )

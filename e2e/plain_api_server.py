@@ -1,0 +1,232 @@
+"""An API server without anything else: etcd and kube-apiserver as plain processes, for what needs no node.
+
+Nodes and Pods in it are objects that a test makes: no kubelet and no scheduler looks at them. Users have tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from confcom.errors import UnavailableError
+from e2e.cluster.tools import Tools, built
+
+ADMIN = "admin"
+START_SECONDS = 300.0
+"""For the API server, on a machine that is busy."""
+STOP_SECONDS = 30.0
+REQUEST_SECONDS = 60.0
+NICE = ("nice", "-n", "19")
+
+
+def plain_tools() -> Tools:
+    """Find etcd, kube-apiserver, kubectl and helm, which the cluster's tests build.
+
+    Raises:
+        UnavailableError: they are not built yet.
+    """
+    folders = [built(name) for name in ("etcd", "kubernetes", "helm")]
+    if None in folders:
+        raise UnavailableError("the cluster's programs are not built", remedy="run python -m e2e.cluster first")
+    return Tools(folders=tuple(folder for folder in folders if folder), cni=Path())
+
+
+@dataclass(slots=True)
+class PlainApiServer:
+    """A running API server; `serving` makes one.
+
+    Args:
+        folder: for its data and logs, and its users' kubeconfigs.
+        tools: the programs.
+        port: of the API server.
+        etcd_ports: for clients, and for other members.
+        users: token by user.
+    """
+
+    folder: Path
+    tools: Tools
+    port: int
+    etcd_ports: tuple[int, int]
+    users: dict[str, str] = field(default_factory=dict)
+    _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Where the API server listens."""
+        return f"https://127.0.0.1:{self.port}"
+
+    def kubeconfig(self, user: str = ADMIN) -> Path:
+        """Return a user's kubeconfig."""
+        path = self.folder / f"{user.replace(':', '-')}.kubeconfig"
+        cluster = {"server": self.url, "certificate-authority": str(self.folder / "certificates" / "apiserver.crt")}
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "plain", "cluster": cluster}],
+            "users": [{"name": "user", "user": {"token": self.users[user]}}],
+            "contexts": [{"name": "plain", "context": {"cluster": "plain", "user": "user"}}],
+            "current-context": "plain",
+        }
+        path.write_text(json.dumps(content))
+        return path
+
+    def client(self, user: str = ADMIN) -> httpx2.Client:
+        """Return an HTTP client for the API, as this user."""
+        return httpx2.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {self.users[user]}"},
+            verify=False,  # the certificate is the server's own, made at its start
+            timeout=REQUEST_SECONDS,
+            trust_env=False,
+        )
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl as the administrator, and return its output."""
+        command = [str(self.tools.path("kubectl")), f"--kubeconfig={self.kubeconfig()}", *arguments]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UnavailableError(f"kubectl {' '.join(arguments)} failed", why=done.stderr.strip())
+        return done.stdout
+
+    def start_etcd(self) -> None:
+        """Start etcd."""
+        client, peer = (f"http://127.0.0.1:{port}" for port in self.etcd_ports)
+        self._start(
+            "etcd",
+            [
+                str(self.tools.path("server")),
+                f"--data-dir={self.folder / 'etcd'}",
+                f"--listen-client-urls={client}",
+                f"--advertise-client-urls={client}",
+                f"--listen-peer-urls={peer}",
+                f"--initial-advertise-peer-urls={peer}",
+                f"--initial-cluster=default={peer}",
+                "--unsafe-no-fsync",
+                "--quota-backend-bytes=4294967296",
+            ],
+        )
+
+    def start(self) -> None:
+        """Start the API server, and wait until it is ready."""
+        tokens = "".join(
+            f'{token},{user},{user},"{"system:masters" if user == ADMIN else "system:serviceaccounts"}"\n'
+            for user, token in self.users.items()
+        )
+        (self.folder / "tokens.csv").write_text(tokens)
+        self._start(
+            "apiserver",
+            [
+                str(self.tools.path("kube-apiserver")),
+                f"--etcd-servers=http://127.0.0.1:{self.etcd_ports[0]}",
+                f"--secure-port={self.port}",
+                "--bind-address=127.0.0.1",
+                "--advertise-address=127.0.0.1",
+                f"--cert-dir={self.folder / 'certificates'}",
+                f"--token-auth-file={self.folder / 'tokens.csv'}",
+                "--authorization-mode=RBAC",
+                "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition,DefaultTolerationSeconds",
+                "--service-account-issuer=https://plain.test",
+                f"--service-account-key-file={self.folder / 'accounts.pub'}",
+                f"--service-account-signing-key-file={self.folder / 'accounts.key'}",
+                "--service-cluster-ip-range=10.96.0.0/16",
+                "--endpoint-reconciler-type=none",
+            ],
+        )
+        deadline = time.monotonic() + START_SECONDS
+        with self.client() as client:
+            while True:
+                with contextlib.suppress(httpx2.HTTPError):
+                    if client.get("/readyz").status_code == httpx2.codes.OK:
+                        return
+                if time.monotonic() > deadline or self._running["apiserver"].poll() is not None:
+                    raise UnavailableError("the API server is not ready", remedy=f"read {self.folder}/apiserver.log")
+                time.sleep(0.25)
+
+    def stop(self, name: str = "apiserver") -> None:
+        """Stop the API server, or etcd."""
+        process = self._running.pop(name)
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def pid(self, name: str) -> int:
+        """Return the ID of a process."""
+        return self._running[name].pid
+
+    def close(self) -> None:
+        """Stop everything."""
+        for name in reversed(list(self._running)):
+            self.stop(name)
+
+    def _start(self, name: str, command: Sequence[str]) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._running[name] = subprocess.Popen([*NICE, *command], stdout=log, stderr=log, start_new_session=True)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, users: Sequence[str] = ()) -> Iterator[PlainApiServer]:
+    """Run an API server, with an administrator and these users.
+
+    Args:
+        folder: an empty one.
+        users: their names; they are in the group of all ServiceAccounts.
+    """
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "accounts.key").write_bytes(private)
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (folder / "accounts.pub").write_bytes(public)
+    tokens = {user: secrets.token_hex(16) for user in (ADMIN, *users)}
+    server = PlainApiServer(folder, plain_tools(), _free_port(), (_free_port(), _free_port()), tokens)
+    try:
+        server.start_etcd()
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+def node(name: str, labels: dict[str, str], *, padding: int = 0) -> dict[str, Any]:
+    """Return a node to create, whose status has to be written afterwards."""
+    annotations = {"padding": "x" * padding} if padding else {}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels, "annotations": annotations},
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def memory_kib(pid: int) -> tuple[int, int]:
+    """Return a process' resident memory, and its peak, in KiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    found = {line.partition(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "VmHWM"))}
+    return int(found["VmRSS"]), int(found["VmHWM"])
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,208 @@
+"""The controller as a process beside a plain API server, with plugins that are one HTTP server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from confcom.errors import UnavailableError
+from e2e.plain_api_server import NICE, PlainApiServer
+from e2e.waiting import until
+
+ROOT = Path(__file__).resolve().parent.parent
+SYSTEM, RELEASE = "confcom-system", "confcom"
+USER = f"system:serviceaccount:{SYSTEM}:confcom-controller"
+EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
+LABELS = {"confcom.internal/simulated-sgx": "true"}
+PLUGIN_LABELS = {
+    "app.kubernetes.io/name": "confcom",
+    "app.kubernetes.io/component": "device-plugin",
+    "app.kubernetes.io/instance": RELEASE,
+}
+MERGE = "application/merge-patch+json"
+
+
+def own_address() -> str:
+    """Return an address of this machine that a Pod could have.
+
+    Raises:
+        UnavailableError: it has none but the loopback's.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("198.51.100.1", 9))  # sends nothing
+        return str(probe.getsockname()[0])
+    raise UnavailableError("this machine has no address that a Pod could have")
+
+
+def inventory(mib: int, *, kind: str = "capacity") -> bytes:
+    """Return a plugin's inventory, as far as the controller reads it."""
+    accounting = {"kind": kind, "resource": EPC, "advertised_mib": mib}
+    return json.dumps({"version": 1, "accounting": accounting, "resources": [{"name": EPC}]}).encode()
+
+
+class Plugins:
+    """All plugins, at one address: each answers the same."""
+
+    def __init__(self) -> None:
+        plugins = self
+        self.document = inventory(64)
+        self.asked = 0
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:  # http.server's name
+                plugins.asked += 1
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(plugins.document)))
+                self.end_headers()
+                self.wfile.write(plugins.document)
+
+            def log_message(self, *arguments: object) -> None:
+                """Say nothing."""
+
+        self.address = own_address()
+        self._server = ThreadingHTTPServer((self.address, 0), Handler)
+        self.port = self._server.server_address[1]
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[Plugins]:
+        """Answer meanwhile."""
+        thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            self._server.server_close()
+
+
+class Objects:
+    """Makes nodes and Pods, as the administrator, and reads them."""
+
+    def __init__(self, server: PlainApiServer) -> None:
+        self.client = server.client()
+
+    def send(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> Any:  # noqa: ANN401 # JSON
+        """Send a request, and return the answer's JSON."""
+        content = None if body is None else json.dumps(body)
+        answer = self.client.request(method, path, content=content, headers={"Content-Type": content_type})
+        if answer.status_code >= httpx2.codes.BAD_REQUEST:
+            raise UnavailableError(f"{method} {path}: {answer.status_code}", why=answer.text)
+        return answer.json()
+
+    def add_node(self, name: str, status: dict[str, Any] | None = None, labels: dict[str, str] | None = None) -> None:
+        """Make a node."""
+        metadata = {"name": name, "labels": LABELS if labels is None else labels}
+        self.send("POST", "/api/v1/nodes", {"metadata": metadata})
+        amounts = {"cpu": "4", "memory": "8Gi", "pods": "110"}
+        self.set_status(name, {"capacity": amounts, "allocatable": amounts} | (status or {}))
+
+    def set_status(self, name: str, status: dict[str, Any]) -> None:
+        """Change a node's status, as a kubelet does."""
+        self.send("PATCH", f"/api/v1/nodes/{name}/status?fieldManager=kubelet", {"status": status}, MERGE)
+
+    def amounts(self, name: str) -> tuple[str | None, str | None]:
+        """Return a node's EPC: capacity and allocatable."""
+        status = self.send("GET", f"/api/v1/nodes/{name}")["status"]
+        return status["capacity"].get(EPC), status["allocatable"].get(EPC)
+
+    def add_pod(
+        self, name: str, node: str, *, namespace: str = "default", mib: int = 0, ip: str = "", plugin: bool = False
+    ) -> None:
+        """Make a Pod that runs on a node."""
+        limits = {EPC: str(mib)} if mib else {}
+        metadata: dict[str, Any] = {"name": name, "namespace": namespace}
+        if plugin:
+            owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "p", "uid": "u", "controller": True}
+            metadata |= {"labels": PLUGIN_LABELS, "ownerReferences": [owner]}
+        container = {"name": "c", "image": "registry.test/none", "resources": {"limits": limits}}
+        spec = {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [container]}
+        pods = f"/api/v1/namespaces/{namespace}/pods"
+        self.send("POST", pods, {"metadata": metadata, "spec": spec})
+        status = {"phase": "Running"} | ({"podIP": ip, "podIPs": [{"ip": ip}]} if ip else {})
+        self.send("PATCH", f"{pods}/{name}/status", {"status": status}, MERGE)
+
+    def delete_pod(self, name: str, namespace: str = "default") -> None:
+        """Delete a Pod."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+        self.send("DELETE", path, {"gracePeriodSeconds": 0, "propagationPolicy": "Background"})
+
+
+def install(server: PlainApiServer, *values: str) -> None:
+    """Install what the chart has for the controller: its rights, and the policy that confines it."""
+    chosen = ["image.registry=registry.test", "simulated.enabled=true", "admission.mutate=on", *values]
+    command = [
+        str(server.tools.path("helm")),
+        "template",
+        RELEASE,
+        str(ROOT / "charts/confcom"),
+        f"--namespace={SYSTEM}",
+    ]
+    command += ["--show-only=templates/controller.yaml", *(f"--set={value}" for value in chosen)]
+    rendered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    with contextlib.suppress(UnavailableError):
+        server.kubectl("create", "namespace", SYSTEM)
+    server.kubectl("apply", "--filename=-", stdin=rendered)
+
+
+class Controller:
+    """A running controller."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self.log = log
+        found = until(lambda: re.search(r'"address": "(?:http://)?([0-9.:]+)"', log.read_text()), "it answers probes")
+        self.probes = f"http://{found[1]}" if found else ""
+
+    def is_ready(self) -> bool:
+        """Whether it is ready."""
+        return httpx2.get(f"{self.probes}/readyz", trust_env=False).status_code == httpx2.codes.OK
+
+    def metric(self, name: str) -> float:
+        """Return the sum of a metric's samples."""
+        text = httpx2.get(f"{self.probes}/metrics", trust_env=False).text
+        found = re.findall(rf"^confcom_controller_{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
+        return sum(map(float, found))
+
+    def end(self) -> int:
+        """End it, and return its exit code."""
+        self.process.terminate()
+        return self.process.wait(30)
+
+
+@contextlib.contextmanager
+def controlling(server: PlainApiServer, port: int, *flags: str, name: str = "controller") -> Iterator[Controller]:
+    """Run the controller with the rights of its ServiceAccount."""
+    log = server.folder / f"{name}.log"
+    log.write_bytes(b"")
+    command: Sequence[str] = [
+        *NICE,
+        sys.executable,
+        "-m",
+        "confcom.controller",
+        f"--kubeconfig={server.kubeconfig(USER)}",
+        f"--installation={SYSTEM}/{RELEASE}",
+        f"--plugin-port={port}",
+        "--probe-address=127.0.0.1:0",
+        *flags,
+    ]
+    environ = os.environ | {"PYTHONPATH": str(ROOT / "src"), "HOSTNAME": name}
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environ)
+    try:
+        yield Controller(process, log)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()

@@ -1,0 +1,90 @@
+"""The controller of node capacity: whether it runs, and whether a change of it has come through. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from confcom.addon.daemons.daemon_pods import PodState, pod_reason
+from confcom.addon.model.chart_objects import ADD_ON, COMPONENT_LABEL, NAME_LABEL, flag_of
+from confcom.addon.model.problems import Problem
+from confcom.kubernetes.objects import KubernetesObject, labels_of, name_of, namespace_of, number, text
+
+CONTROLLER = "controller"
+"""The component label of the Deployment and its Pods."""
+SUPPORT_FLAG, SUPPORTED = "--capacity-support", "supported"
+"""The device plugin's flag, and its value where the chart has installed a controller."""
+_GONE = frozenset({PodState.ENDING, PodState.REJECTED})
+
+
+def is_controller(thing: KubernetesObject, namespace: str) -> bool:
+    """Return whether an object is the add-on's controller, its Deployment or a Pod of it."""
+    labels = labels_of(thing)
+    return (
+        labels.get(NAME_LABEL) == ADD_ON
+        and labels.get(COMPONENT_LABEL) == CONTROLLER
+        and namespace_of(thing) == namespace
+    )
+
+
+def controller_problems(
+    daemons: Iterable[KubernetesObject],
+    pods: Sequence[KubernetesObject],
+    events: Sequence[KubernetesObject],
+    namespace: str,
+) -> Iterator[Problem]:
+    """Yield what is wrong with the controller.
+
+    Args:
+        daemons: our DaemonSets, whose flags say whether there has to be a controller.
+        pods: all Pods, or those of the add-on's namespace.
+        events: those of the add-on's namespace.
+        namespace: the add-on's namespace.
+    """
+    found = _states(pods, events, namespace)
+    waits = "nodes that are new or were zeroed get no EPC as capacity until it runs; all others keep theirs"
+    if not found:
+        if any(flag_of(daemon, SUPPORT_FLAG) == SUPPORTED for daemon in daemons):
+            yield Problem(f"there is no Pod of the controller: {waits}", code="controller-missing")
+        return
+    if not any(state is PodState.READY for _, state, _ in found):
+        name, state, why = found[-1]
+        yield Problem(f"the controller is not ready ({name} {state}: {why}): {waits}", code="controller-not-ready")
+
+
+def unfinished(
+    deployments: Iterable[KubernetesObject],
+    pods: Sequence[KubernetesObject],
+    events: Sequence[KubernetesObject],
+    namespace: str,
+) -> str:
+    """Return why the controller's Deployment has not reached its newest template, or an empty text."""
+    for one in deployments:
+        if is_controller(one, namespace) and not _rolled_out(one):
+            failing = [found for found in _states(pods, events, namespace) if found[1] is not PodState.READY]
+            return ": ".join(map(str, failing[-1])) if failing else "waiting for the Deployment controller"
+    return ""
+
+
+def _rolled_out(deployment: KubernetesObject) -> bool:
+    wanted = number(deployment, "spec", "replicas")
+    return (
+        number(deployment, "status", "observedGeneration") >= number(deployment, "metadata", "generation")
+        and number(deployment, "status", "updatedReplicas") >= wanted
+        and number(deployment, "status", "replicas") == wanted
+        and number(deployment, "status", "availableReplicas") >= wanted
+    )
+
+
+def _states(
+    pods: Iterable[KubernetesObject], events: Sequence[KubernetesObject], namespace: str
+) -> list[tuple[str, PodState, str]]:
+    """Return the controller's Pods that are to stay, oldest first: name, state, and why it is not ready."""
+    ours = [pod for pod in pods if is_controller(pod, namespace)]
+    ours.sort(key=lambda pod: text(pod, "metadata", "creationTimestamp"))
+    found = []
+    for pod in ours:
+        about = [event for event in events if text(event, "involvedObject", "name") == name_of(pod)]
+        state, why = pod_reason(pod, about)
+        if state not in _GONE:
+            found.append((name_of(pod), state, why))
+    return found

@@ -1,0 +1,40 @@
+"""Every limit and deadline of the controller, with its reason."""
+
+PAGE = 500
+"""Objects in a page of a list. With a node of 12 kB, a page takes 6 MB; larger ones are not faster."""
+REQUEST_SECONDS = 15.0
+"""Timeout of a request to the API server. A page takes 0.2 s, and the API server's own timeout is 60 s."""
+QUIET_SECONDS = 60.0
+"""A watch without an event for this long is begun again: its connection may be dead without either side knowing."""
+FIRST_RETRY_SECONDS = 1.0
+LONGEST_RETRY_SECONDS = 30.0
+"""Pauses after failures, doubled each time: nothing must wait much longer than the API server or a plugin is away."""
+STALE_SECONDS = 180.0
+"""Without contact with the API server for this long, the controller is not ready: three quiet watches."""
+
+INVENTORY_BYTES = 256 * 1024
+"""Read limit of a plugin's inventory, which takes 3 kB, and 100 bytes for each NUMA node."""
+INVENTORY_SECONDS = 5.0
+"""Timeout for a plugin's answer, all of it. It takes milliseconds."""
+PLUGINS_AT_ONCE = 16
+"""Plugins that are asked at the same time: 1,000 nodes take some seconds then."""
+REFRESH_SECONDS = 600.0
+"""A plugin that answered is asked again after this time. What it says changes only when its Pod does, which is seen."""
+
+WRITES_AT_ONCE = 8
+"""Nodes that are written at the same time. The API server takes some hundred a second."""
+FIRST_REWRITE_SECONDS = 1.0
+LONGEST_REWRITE_SECONDS = 60.0
+"""Pauses between two writes of one node, doubled each time, since somebody else may overwrite what is written: after a
+change from device accounting, a kubelet does so for five minutes."""
+CALM_SECONDS = 150.0
+"""A node that was not written for this long is written at once: longer than the longest pause twice over."""
+TICK_SECONDS = 5.0
+"""How often nodes are looked at whose time will come without an event."""
+
+EVENT_SECONDS = 1800.0
+"""A shortfall that lasts is told again after this time: the API server forgets Events after an hour."""
+EVENT_PAUSE_SECONDS = 60.0
+"""A shortfall that changes is told at most this often, for each node."""
+STOP_SECONDS = 5.0
+"""Timeout of the orderly stop, which takes milliseconds."""

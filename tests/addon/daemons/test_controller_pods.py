@@ -1,0 +1,95 @@
+"""Whether the controller of node capacity runs, and whether a change of it has come through."""
+
+import pytest
+
+from confcom.addon.daemons.controller_pods import controller_problems, unfinished
+from confcom.addon.rollout.rollout import rollout
+from confcom.addon.rollout.rollout_report import rows_of, stalled
+from confcom.addon.rollout.snapshot import Snapshot
+
+HERE = "confcom-system"
+LABELS = {"app.kubernetes.io/name": "confcom", "app.kubernetes.io/component": "controller"}
+
+
+def pod(name="controller-1", *, ready=True, created="1", waiting="", **metadata):
+    state = {"waiting": {"reason": waiting}} if waiting else {"running": {}}
+    return {
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": HERE, "labels": LABELS, "creationTimestamp": created} | metadata,
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": str(ready)}],
+            "containerStatuses": [{"name": "controller", "state": state}],
+        },
+    }
+
+
+def deployment(*, generation=2, observed=2, replicas=1, updated=1, total=1, available=1):
+    return {
+        "metadata": {"name": "confcom-controller", "namespace": HERE, "labels": LABELS, "generation": generation},
+        "spec": {"replicas": replicas},
+        "status": {
+            "observedGeneration": observed,
+            "updatedReplicas": updated,
+            "replicas": total,
+            "availableReplicas": available,
+        },
+    }
+
+
+def plugin(support):
+    args = [f"--capacity-support={support}"]
+    return {"spec": {"template": {"spec": {"containers": [{"name": "device-plugin", "args": args}]}}}}
+
+
+def codes(daemons, pods):
+    return [problem.code for problem in controller_problems(daemons, pods, (), HERE)]
+
+
+def test_a_controller_that_runs_is_no_problem():
+    assert codes([plugin("supported")], [pod()]) == []
+
+
+def test_where_there_is_none_it_is_missed_only_if_the_plugins_count_on_it():
+    assert codes([plugin("supported")], []) == ["controller-missing"]
+    assert codes([plugin("policy-off")], []) == []
+    ending = pod(deletionTimestamp="2026-11-28T10:00:00Z")
+    assert codes([plugin("supported")], [ending]) == ["controller-missing"]
+    elsewhere = pod(namespace="other")
+    assert codes([plugin("supported")], [elsewhere]) == ["controller-missing"]
+
+
+def test_one_that_is_not_ready_is_told_with_the_reason():
+    (problem,) = controller_problems([], [pod(ready=False, waiting="ImagePullBackOff")], (), HERE)
+    assert problem.code == "controller-not-ready"
+    assert "ImagePullBackOff" in problem.text
+
+
+def test_an_older_one_that_serves_is_enough():
+    assert codes([], [pod(), pod("controller-2", ready=False, created="2")]) == []
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{"observed": 1}, {"updated": 0}, {"total": 2}, {"available": 0}],
+)
+def test_a_change_that_has_not_come_through(state):
+    new = pod("controller-2", ready=False, created="2", waiting="CrashLoopBackOff")
+    assert "CrashLoopBackOff" in unfinished([deployment(**state)], [pod(), new], (), HERE)
+    assert unfinished([deployment(**state)], [pod()], (), HERE)
+
+
+def test_a_change_that_has_come_through_and_other_deployments():
+    assert unfinished([deployment()], [pod()], (), HERE) == ""
+    other = deployment(available=0)
+    other["metadata"]["labels"] = {}
+    assert unfinished([other], [], (), HERE) == ""
+    assert unfinished([], [], (), HERE) == ""
+
+
+def test_a_rollout_waits_for_the_controller():
+    state = rollout(Snapshot(namespace=HERE, deployments=(deployment(available=0),), pods=(pod(ready=False),)))
+    assert not state.done
+    assert stalled(state, "").error_code == "controller-not-ready"
+    assert [row.subject for row in rows_of(state)] == ["controller"]
+    assert rollout(Snapshot(namespace=HERE, deployments=(deployment(),), pods=(pod(),))).done

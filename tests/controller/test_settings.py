@@ -1,0 +1,43 @@
+"""The controller's flags."""
+
+from __future__ import annotations
+
+import pytest
+
+from confcom.controller.reading import Release
+from confcom.controller.settings import parse_settings
+from confcom.errors import SettingsError
+
+
+def test_defaults() -> None:
+    settings = parse_settings([], prog="", environ={})
+    assert settings.release == Release("confcom-system", "confcom")
+    assert settings.rules.resources == ("kubernetes.azure.com/sgx_epc_mem_in_MiB",)
+    assert (settings.rules.maximum_mib, settings.rules.gone_seconds) == (1048576, 300)
+
+
+def test_flags_and_variables() -> None:
+    environ = {"CONFCOM_EPC_RESOURCE": "example.com/a,example.com/b", "CONFCOM_GONE_SECONDS": "7"}
+    settings = parse_settings(["--installation", "ns/other", "--gone-seconds", "8"], prog="", environ=environ)
+    assert settings.release == Release("ns", "other")
+    assert settings.rules.resources == ("example.com/a", "example.com/b")
+    assert settings.rules.gone_seconds == 8
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--epc-resource", "cpu"],
+        ["--epc-resource", "example.com/a,"],
+        ["--epc-resource", "example.com/a,example.com/a"],
+        ["--epc-resource", "kubernetes.io/a"],
+        ["--installation", "confcom"],
+        ["--installation", "a/b/c"],
+        ["--max-epc-mib", "0"],
+        ["--gone-seconds", "0"],
+        ["--plugin-port", "70000"],
+    ],
+)
+def test_what_cannot_be(arguments: list[str]) -> None:
+    with pytest.raises(SettingsError):
+        parse_settings(arguments, prog="", environ={})
