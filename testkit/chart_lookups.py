@@ -9,9 +9,9 @@ ALLOWED = ("", "")
 """No code, and nothing told: the chart renders."""
 KINDS = {
     "v1": ("Node", "Pod", "ServiceAccount", "ConfigMap"),
-    "apps/v1": ("DaemonSet",),
+    "apps/v1": ("DaemonSet", "Deployment"),
     "batch/v1": ("Job",),
-    "rbac.authorization.k8s.io/v1": ("Role", "RoleBinding"),
+    "rbac.authorization.k8s.io/v1": ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"),
     "admissionregistration.k8s.io/v1": (
         "MutatingAdmissionPolicy",
         "MutatingAdmissionPolicyBinding",
@@ -61,7 +61,7 @@ class Lookups:
 
 def kind_of_api(kind):
     plural = f"{kind.lower()[:-1]}ies" if kind.endswith("Policy") else f"{kind.lower()}s"
-    namespaced = kind != "Node" and "Admission" not in kind
+    namespaced = kind not in {"Node", "ClusterRole", "ClusterRoleBinding"} and "Admission" not in kind
     return {"name": plural, "singularName": kind.lower(), "namespaced": namespaced, "kind": kind, "verbs": ["get"]}
 
 
