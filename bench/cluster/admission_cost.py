@@ -78,11 +78,11 @@ def _block(row: Row, port: int, pods: int, server: int) -> None:
     client = http.client.HTTPConnection("127.0.0.1", port)
     path = f"/api/v1/namespaces/{row.namespace}/pods"
     before = _processor(server)
-    for number in range(pods):
+    for _ in range(pods):
         limits = LIMITS[row.kind]
         container = {"name": "app", "image": "registry.example.com/app:1.0", "resources": {"limits": limits}}
         spec = {"schedulerName": "nobody", "terminationGracePeriodSeconds": 0, "containers": [container]}
-        body = {"metadata": {"name": f"cost-{number}", "labels": {"bench": "cost"}}, "spec": spec}
+        body = {"metadata": {"generateName": "cost-", "labels": {"bench": "cost"}}, "spec": spec}
         began = time.perf_counter()
         client.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         answer = client.getresponse()

@@ -68,7 +68,7 @@ def check(tenant: Tenant, pattern: Pattern) -> None:
 
 def check_containers(of: Mapping[str, Any], made: Mapping[str, Made]) -> None:
     """Hold limits, requests and variables of a Pod's containers to what is wanted, in their order."""
-    found = admitted(dict(of))
+    found = admitted(of)
     assert found == dict(made)
     assert {name: list(one.env) for name, one in found.items()} == {name: list(one.env) for name, one in made.items()}
     for one in [*of["spec"].get("initContainers", []), *of["spec"]["containers"]]:

@@ -121,7 +121,7 @@ def template(kind: str, of: Manifest) -> Manifest:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": "probe"}, "spec": spec}
 
 
-def admitted(of: Manifest) -> dict[str, Made]:
+def admitted(of: Mapping[str, Any]) -> dict[str, Made]:
     """What a Pod's containers have, as the API server serves it."""
     spec = of["spec"]
     return {
@@ -132,6 +132,6 @@ def admitted(of: Manifest) -> dict[str, Made]:
     }
 
 
-def noted(of: Manifest) -> dict[str, str]:
+def noted(of: Mapping[str, Any]) -> dict[str, str]:
     """Its annotations of ours."""
     return {key: value for key, value in of["metadata"].get("annotations", {}).items() if key in OURS}

@@ -33,6 +33,18 @@ def rendered(cluster: Cluster, *settings: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def unbound(cluster: Cluster, name: str) -> Iterator[None]:
+    """Have a validating policy of the release without its binding, which makes it ineffective."""
+    binding = cluster.kubectl_json("get", "validatingadmissionpolicybinding", name)
+    kept = {key: binding["metadata"][key] for key in ("name", "labels", "annotations") if key in binding["metadata"]}
+    cluster.kubectl("delete", "validatingadmissionpolicybinding", name)
+    try:
+        yield
+    finally:
+        cluster.kubectl("create", "--filename=-", input=json.dumps({**binding, "metadata": kept}))
+
+
+@contextlib.contextmanager
 def injecting(
     cluster: Cluster, namespace: str, limits: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Callable[[int], None]]:

@@ -114,6 +114,23 @@ def test_templates_stay_and_are_warned_of(tenant: Tenant, trusted: Tenant, kind:
         assert (refused.made, message in refused.said) == ({}, True)
 
 
+def test_a_template_from_before_the_policy_can_be_scaled_down_and_deleted(cluster: Cluster, tenant: Tenant) -> None:
+    """As the Deployment controller does with the ReplicaSet that it replaces."""
+    bad = template("ReplicaSet", app({MIB: "10Mi"}))
+    with policies.unbound(cluster, "confcom-epc-amounts"):
+        until(lambda: dry_run(tenant, bad).made, "the policy is not in force")
+        create(tenant, bad)
+    until(lambda: not dry_run(tenant, app({MIB: "10Mi"})).made, "the policy is in force")
+
+    def patch(spec: object) -> str:
+        words = ("patch", "replicaset", "probe", "--patch", json.dumps({"spec": spec}))
+        return tenant.kubectl(*words, check=False).stderr
+
+    assert patch({"replicas": 0}) == ""
+    assert "write 10." in patch({"template": {"metadata": {"labels": {"team": "a"}}}})
+    tenant.kubectl("delete", "replicaset", "probe", "--cascade=foreground", "--wait=false")
+
+
 MORE = [{BYTES: "20Mi"}, {BYTES: "5Mi"}, {MIB: 20}]
 
 

@@ -108,9 +108,9 @@ def test_a_pool_of_nodes_by_affinity(tenant: Tenant, relying_party: RelyingParty
     ],
 )
 def test_other_ways_to_ask(
-    cluster: Cluster, tenant: Tenant, relying_party: RelyingParty, image_with_variable: str, name: str, told: str
+    tenant: Tenant, relying_party: RelyingParty, image_with_variable: str, name: str, told: str
 ) -> None:
-    if name.startswith("intel-") and not add_on.changes_pods(cluster):
+    if name.startswith("intel-") and not add_on.changes_pods(tenant.cluster):
         pytest.skip("this API server cannot change Pods by policies")
     tenant.create(manifest(name, image_with_variable))
     tenant.wait_for_job(name)

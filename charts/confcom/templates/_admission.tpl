@@ -96,8 +96,8 @@ true
 {{ .Values.controller | default dict | dig "maxEpcMiBPerNode" 1048576 | int64 }}
 {{- end }}
 
-{{/* What policies about Pods and their templates look at. What does not change in an update is not looked at again, so that
-nothing of the cluster's own work (scaling, status, deletion) meets them. */}}
+{{/* What policies about Pods and their templates look at. A template that an update does not change is not looked at again:
+otherwise controllers could not scale down, nor the garbage collector remove, what is older than the policies. */}}
 {{- define "confcom.podsAndTemplates" -}}
 namespaceSelector:
   matchExpressions:
@@ -112,9 +112,11 @@ resourceRules:
   scope: Namespaced
 {{- end }}
 
-{{- define "confcom.specChanged" -}}
-- name: spec-changed
-  expression: request.operation == "CREATE" || dyn(object).spec != dyn(oldObject).spec
+{{- define "confcom.templateChanged" -}}
+- name: template-changed
+  expression: >-
+    request.operation == "CREATE" || dyn(object).spec.?template != dyn(oldObject).spec.?template
+    || dyn(object).spec.?jobTemplate != dyn(oldObject).spec.?jobTemplate
 {{- end }}
 
 {{/* CEL variables: the Pod or the template, and its containers with limits. */}}
