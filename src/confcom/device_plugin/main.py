@@ -29,6 +29,7 @@ from confcom.device_plugin.inventory import encode_inventory, encode_waiting
 from confcom.device_plugin.kubelet.allocation import Allocator
 from confcom.device_plugin.kubelet.checkpoint import find_epc_in_use
 from confcom.device_plugin.kubelet.endpoint import Endpoint, require_directory
+from confcom.device_plugin.kubelet.kubelet_watch import KubeletWatch
 from confcom.device_plugin.kubelet.registration import Registrar
 from confcom.device_plugin.kubelet.servicer import ResourceServicer
 from confcom.device_plugin.kubelet.socket_names import (
@@ -142,6 +143,9 @@ def compose(
     plan = plan_resources(discovery, settings.resources, in_use)
     metrics.record_discovery(discovery, plan)
 
+    kubelet_socket = settings.device_plugin_dir / KUBELET_SOCKET_NAME
+    kubelet_watch = KubeletWatch(kubelet_socket)
+
     def registrar_of(resource: Resource) -> Registrar:
         allocator = Allocator.of(resource, discovery, aesmd_directory=settings.aesmd_dir)
         list_bytes = encode_device_list(resource.count)
@@ -155,7 +159,8 @@ def compose(
 
         return Registrar(
             resource_name=resource.name,
-            kubelet_socket=settings.device_plugin_dir / KUBELET_SOCKET_NAME,
+            kubelet_socket=kubelet_socket,
+            kubelet_watch=kubelet_watch,
             new_endpoint=new_endpoint,
             peers=names.peers(resource),
             metrics=metrics,
