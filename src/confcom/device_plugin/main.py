@@ -27,8 +27,8 @@ from confcom.device_plugin.discovery.epc_discovery import Discovery
 from confcom.device_plugin.discovery.host import HostFiles
 from confcom.device_plugin.inventory import encode_inventory, encode_waiting
 from confcom.device_plugin.kubelet.allocation import Allocator
-from confcom.device_plugin.kubelet.checkpoint import find_epc_in_use
 from confcom.device_plugin.kubelet.endpoint import Endpoint, require_directory
+from confcom.device_plugin.kubelet.epc_in_use import find_epc_in_use
 from confcom.device_plugin.kubelet.kubelet_watch import KubeletWatch
 from confcom.device_plugin.kubelet.registration import Registrar
 from confcom.device_plugin.kubelet.servicer import ResourceServicer

@@ -6,32 +6,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.device_plugin.accounting import EpcInUse
-from confcom.device_plugin.kubelet import checkpoint
-from confcom.device_plugin.kubelet.checkpoint import CheckpointError, decode_checkpoint, find_epc_in_use
+from confcom.device_plugin.kubelet import epc_in_use
+from confcom.device_plugin.kubelet.epc_in_use import find_epc_in_use
 from confcom.device_plugin.kubelet.socket_names import SocketNames
 from confcom.device_plugin.resources import ENCLAVE_RESOURCE, EPC_RESOURCE, Resource, ResourceKind
+from confcom.kubelet_api.checkpoint import (
+    CHECKPOINT_NAME,
+    CheckpointError,
+    HeldDevices,
+    decode_checkpoint,
+    encode_checkpoint,
+)
 from confcom.kubelet_api.device_list import MAX_DEVICES, device_id
 
 
 def encoded(registered, *held):
-    """A checkpoint as the kubelet writes it."""
-    entries = [
-        {
-            "PodUID": f"uid-{number}",
-            "ContainerName": "app",
-            "ResourceName": name,
-            "DeviceIDs": {"-1": [device_id(index) for index in indexes]},
-            "AllocResp": "CgA=",
-        }
+    holders = [
+        HeldDevices(f"uid-{number}", "app", name, tuple(device_id(index) for index in indexes))
         for number, (name, indexes) in enumerate(held)
     ]
     devices = {name: [device_id(index) for index in range(count)] for name, count in registered.items()}
-    data = {"PodDeviceEntries": entries or None, "RegisteredDevices": devices}
-    return json.dumps({"Data": data, "Checksum": 1234}).encode()
+    return encode_checkpoint(devices, holders)
 
 
 def in_use(data):
-    return decode_checkpoint(data).epc_in_use(epc_resource=EPC_RESOURCE, enclave_resource=ENCLAVE_RESOURCE)
+    decoded = decode_checkpoint(data)
+    return epc_in_use.epc_in_use(decoded, epc_resource=EPC_RESOURCE, enclave_resource=ENCLAVE_RESOURCE)
 
 
 EPC, ENCLAVE = EPC_RESOURCE, ENCLAVE_RESOURCE
@@ -133,14 +133,14 @@ def test_no_checkpoint_is_no_doubt(names):
 
 def test_the_checkpoint_decides_and_not_the_sockets(names, directory):
     leave_socket(directory, ResourceKind.EPC, EPC_RESOURCE)
-    (directory / "kubelet_internal_checkpoint").write_bytes(encoded({ENCLAVE: 1024}, (ENCLAVE, [1])))
+    (directory / CHECKPOINT_NAME).write_bytes(encoded({ENCLAVE: 1024}, (ENCLAVE, [1])))
     assert found(names) == EpcInUse(capacity_held=True)
 
 
 @pytest.mark.parametrize("content", [None, b"nonsense"])
 def test_without_a_record_earlier_instances_tell_how_epc_is_counted(names, directory, content):
     if content is not None:
-        (directory / "kubelet_internal_checkpoint").write_bytes(content)
+        (directory / CHECKPOINT_NAME).write_bytes(content)
     leave_socket(directory, ResourceKind.EPC, EPC_RESOURCE, installation="another")
     assert found(names).devices is None
     leave_socket(directory, ResourceKind.ENCLAVE, ENCLAVE_RESOURCE)
@@ -153,18 +153,18 @@ def test_without_a_record_earlier_instances_tell_how_epc_is_counted(names, direc
 
 
 def test_what_cannot_be_read_is_in_doubt_and_no_error(names, directory, monkeypatch):
-    path = directory / "kubelet_internal_checkpoint"
+    path = directory / CHECKPOINT_NAME
     path.mkdir()
     assert found(names).doubt
     path.rmdir()
     path.write_bytes(encoded({EPC: 1}))
-    monkeypatch.setattr(checkpoint, "MAX_CHECKPOINT_BYTES", path.stat().st_size)
+    monkeypatch.setattr(epc_in_use, "MAX_CHECKPOINT_BYTES", path.stat().st_size)
     assert found(names) == EpcInUse(1)
-    monkeypatch.setattr(checkpoint, "MAX_CHECKPOINT_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(epc_in_use, "MAX_CHECKPOINT_BYTES", path.stat().st_size - 1)
     assert "longer" in found(names).doubt
 
 
 def test_a_full_node_is_within_the_limit():
     full = encoded({EPC: MAX_DEVICES, ENCLAVE: 1024}, (EPC, range(MAX_DEVICES)))
-    assert len(full.replace(b", ", b",")) < checkpoint.MAX_CHECKPOINT_BYTES - 2 * 1024 * 1024
+    assert len(full) < epc_in_use.MAX_CHECKPOINT_BYTES - 2 * 1024 * 1024
     assert in_use(full) == EpcInUse(MAX_DEVICES, devices_held=True)
