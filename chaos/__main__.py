@@ -2,12 +2,13 @@
 
 import argparse
 import asyncio
+import itertools
 import logging
 import random
 import sys
 
 from chaos.disturbance import Disturbance
-from chaos.world import World
+from chaos.world import AS_CAPACITY, AS_DEVICES, World
 from confcom.playground.kubelet.plugin_registry import KubeletRules
 
 KILLS = 100
@@ -28,10 +29,10 @@ COMMON = (
 """What is chosen more often: pods to lose, and what gives back a kubelet and a device that were taken away."""
 
 
-async def campaign(rules, kills, seed):
+async def campaign(rules, kills, seed, accounting=AS_DEVICES):
     """Disturb a node by everything alone, and then at random until so many instances were killed; returns its world."""
     choose = random.Random(seed)
-    world = World(rules)
+    world = World(rules, accounting=accounting)
     try:
         await world.open()
         for disturbance in ONE_BY_ONE:
@@ -46,12 +47,12 @@ async def campaign(rules, kills, seed):
     return world
 
 
-def report(world, rules, seed):
+def report(world, rules, seed, accounting):
     """What happened in a campaign, as lines."""
     counts = ", ".join(f"{world.done[kind]} {kind.name.lower()}" for kind in Disturbance)
     rejected = "; ".join(f"{count} {reason}" for reason, count in world.rejected.items()) or "none"
     return [
-        f"kubelet {rules}, seed {seed}: each round settled, no pod lost, no device held twice",
+        f"kubelet {rules}, EPC as {accounting}, seed {seed}: each round settled, no pod lost, no device held twice",
         f"  {counts}",
         f"  {world.started} instances, {world.register_calls} registrations",
         f"  {world.submitted} pods; rejected: {rejected}",
@@ -59,7 +60,7 @@ def report(world, rules, seed):
 
 
 def main():
-    """Run it for the rules of both versions."""
+    """Run it for the rules of both versions, and both ways of counting EPC."""
     parser = argparse.ArgumentParser(prog="make chaos", description="Kill device plugins on the kubelet stand-in.")
     parser.add_argument(
         "--kills", type=int, default=KILLS, help="kill -9 for each version's rules (default %(default)s)"
@@ -67,9 +68,9 @@ def main():
     parser.add_argument("--seed", type=int, default=1, help="of what is chosen (default %(default)s)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
-    for rules in KubeletRules:
-        world = asyncio.run(campaign(rules, arguments.kills, arguments.seed))
-        for line in report(world, rules, arguments.seed):
+    for rules, accounting in itertools.product(KubeletRules, (AS_DEVICES, AS_CAPACITY)):
+        world = asyncio.run(campaign(rules, arguments.kills, arguments.seed, accounting))
+        for line in report(world, rules, arguments.seed, accounting):
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
 

@@ -5,8 +5,6 @@ Everything wrong is a pair of a code and a text.
 
 from collections import Counter
 
-from confcom.device_plugin.resources import EPC_RESOURCE
-
 
 def wrong_streams(node, current):
     """Streams that are missing, doubled or of nobody, and sockets in the books that are nobody's."""
@@ -18,12 +16,12 @@ def wrong_streams(node, current):
         yield "books", f"the kubelet still knows {_names(books - current - kept)}"
 
 
-def wrong_allocatable(node, current, *, epc_mib, served):
+def wrong_allocatable(node, current, *, taken, count, served):
     """Resources of which the node offers too many or too few, and those for which nobody is asked although served."""
     state, kept = node.state().node, _kept(node.registered_sockets(), current)
     for resource, offered in state.allocatable.items():
         asked = node.asked(resource)
-        due = (epc_mib if resource == EPC_RESOURCE else state.capacity[resource]) if asked else 0
+        due = (count if resource == taken else state.capacity[resource]) if asked else 0
         if offered != due:
             yield "allocatable", f"allocatable of {resource} is {offered}, not {due}"
         if served and asked not in current | kept:

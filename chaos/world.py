@@ -22,7 +22,7 @@ from chaos.books import wrong_allocatable, wrong_streams
 from chaos.disturbance import Disturbance
 from chaos.instance import LOOKS_OFTEN, Instance
 from chaos.watched_node import PATIENCE_SECONDS, WatchedNode
-from confcom.device_plugin.resources import EPC_RESOURCE
+from confcom.device_plugin.resources import ENCLAVE_RESOURCE, EPC_RESOURCE
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
 from confcom.playground.api.views import Phase
 from confcom.playground.layout import Layout
@@ -31,8 +31,12 @@ from testkit.hosts.tree import MIB, HostTree
 
 EPC_MIB = 8
 """Small, so that pods compete."""
-RESOURCES = 3
-"""EPC, enclave and provision: each is registered by itself."""
+AS_DEVICES, AS_CAPACITY = "devices", "capacity"
+"""How the plugins count EPC. As capacity, EPC is no device, and pods take the enclave device."""
+RESOURCES = {AS_DEVICES: 3, AS_CAPACITY: 2}
+"""EPC, enclave and provision, or the last two: each is registered by itself."""
+TAKEN = {AS_DEVICES: EPC_RESOURCE, AS_CAPACITY: ENCLAVE_RESOURCE}
+"""What pods ask for: EPC_MIB devices of it."""
 MAX_INSTANCES = 3
 MAX_PODS = 6
 POLL_SECONDS = 0.02
@@ -69,9 +73,10 @@ class World:
     Args:
         rules: the kubelet's.
         program: how an instance is started: arguments of python.
+        accounting: how the plugins count EPC.
     """
 
-    def __init__(self, rules, *, program=LOOKS_OFTEN):
+    def __init__(self, rules, *, program=LOOKS_OFTEN, accounting=AS_DEVICES):
         self.done = Counter()
         """Disturbances so far."""
         self.started = 0
@@ -80,6 +85,8 @@ class World:
         """Pods so far."""
         self._rules = rules
         self._program = program
+        self._accounting = accounting
+        self._taken = TAKEN[accounting]
         self.patience = PATIENCE_SECONDS
         """Seconds until what is disturbed has settled."""
         self._layout = Layout(Path(tempfile.mkdtemp(prefix="ch-", dir="/tmp")))
@@ -144,7 +151,13 @@ class World:
     async def _start_instance(self):
         self.started += 1
         name = f"p{self.started}"
-        self._instances = [*self._living, await Instance.start_on(self._layout, name, program=self._program)]
+        self._instances = [*self._living, await self._new_instance(name)]
+
+    def _new_instance(self, name):
+        arguments = ("--accounting", self._accounting)
+        if self._accounting == AS_CAPACITY:
+            arguments += ("--enclave-users", str(EPC_MIB))
+        return Instance.start_on(self._layout, name, *arguments, program=self._program)
 
     async def _do(self, disturbance, number):
         """Returns whether anything was done."""
@@ -195,7 +208,7 @@ class World:
     def _submit(self, mib, *, past_scheduler):
         self.submitted += 1
         name = f"pod{self.submitted}"
-        container = {"name": "main", "image": "sleep", "resources": {"limits": {EPC_RESOURCE: mib}}}
+        container = {"name": "main", "image": "sleep", "resources": {"limits": {self._taken: mib}}}
         spec = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [container]}
         if past_scheduler:
             spec["nodeName"] = NAME
@@ -229,10 +242,7 @@ class World:
         """What holds at every moment."""
         if self._node.clashes:
             raise BrokenInvariantError({"held-twice"}, f"held by two containers at once: {self._node.clashes}")
-        for resource, calls in self._node.register_calls.items():
-            if calls - before[resource] > limit:
-                told = f"{resource} was registered {calls - before[resource]} times, at most {limit} are due"
-                raise BrokenInvariantError({"registered-too-often"}, told + self._logs())
+        self._see_what_is_registered(limit, before)
         state = self._node.state()
         for name in self._pods:
             pod, held = state.pod(name), self._node.held(name)
@@ -250,17 +260,25 @@ class World:
                     raise BrokenInvariantError({"pod-failed"}, f"{name} has failed: {pod.reason}, {pod.message}")
                 self._reasons[name] = reasons[0]
 
+    def _see_what_is_registered(self, limit, before):
+        for resource, calls in self._node.register_calls.items():
+            if calls - before[resource] > limit:
+                told = f"{resource} was registered {calls - before[resource]} times, at most {limit} are due"
+                raise BrokenInvariantError({"registered-too-often"}, told + self._logs())
+        if self._accounting == AS_CAPACITY and self._node.register_calls[EPC_RESOURCE]:
+            raise BrokenInvariantError({"epc-registered"}, "EPC that is counted as capacity was registered as devices")
+
     def _missing_pods(self):
         """Pods that are neither running, nor rejected, nor waiting for a reason that holds."""
         state = self._node.state()
         pods = {name: state.pod(name) for name in self._pods}
-        free = state.node.allocatable.get(EPC_RESOURCE, 0) - sum(
-            pod.requested[EPC_RESOURCE] for pod in pods.values() if pod.phase is Phase.RUNNING
+        free = state.node.allocatable.get(self._taken, 0) - sum(
+            pod.requested[self._taken] for pod in pods.values() if pod.phase is Phase.RUNNING
         )
         return [
             ("pod-waits", f"{name} is {pod.phase} {pod.reason}, and {free} are free")
             for name, pod in pods.items()
-            if pod.phase is Phase.PENDING and not (pod.reason == "Unschedulable" and pod.requested[EPC_RESOURCE] > free)
+            if pod.phase is Phase.PENDING and not (pod.reason == "Unschedulable" and pod.requested[self._taken] > free)
         ]
 
     async def _missing_registrations(self):
@@ -268,7 +286,7 @@ class World:
         for instance in self._living:
             resources = await instance.resources()
             # One that has begun without the device knows of no resource yet.
-            if len(resources) != RESOURCES and (resources or self._has_device):
+            if len(resources) != RESOURCES[self._accounting] and (resources or self._has_device):
                 missing.append(("silent", f"{instance.log.name} does not answer"))
             for one in resources.values():
                 if one["registered"]:
@@ -277,7 +295,7 @@ class World:
         if self._reachable:
             missing += wrong_streams(self._node, current)
         served = self._reachable and self._has_device and bool(self._living)
-        return [*missing, *wrong_allocatable(self._node, current, epc_mib=EPC_MIB, served=served)]
+        return [*missing, *wrong_allocatable(self._node, current, taken=self._taken, count=EPC_MIB, served=served)]
 
     def _wrong_with(self, resource):
         """What an instance must not say of a resource."""

@@ -7,6 +7,7 @@ import grpc.aio
 import pytest
 
 from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.device_list import device_id, highest_index
 from confcom.kubelet_api.services import HEALTHY, RECEIVE_LIMIT
 from testkit.kubelet_contract.kubelet import Bench
 from testkit.kubelet_contract.plugin import Plugin
@@ -288,6 +289,18 @@ class RestartContract:
         assert len(plugin.allocations) == 1
         await bench.kubelet.delete(pod)
         assert (await bench.ended(await bench.run("next", count=len(ids)))).phase == "Succeeded"
+
+    async def test_what_is_registered_and_held_is_in_the_checkpoint_through_restarts(self, bench: Bench):
+        plugin = await bench.plugin([device_id(index) for index in range(8)])
+        assert bench.recorded() == (8, None)
+        pod = await bench.run("holds", SLEEP, 3)
+        await bench.phase(pod, "Running")
+        highest = highest_index(plugin.allocations[0])
+        assert bench.recorded() == (8, highest + 1)
+        await bench.restart()
+        assert bench.recorded()[1] == highest + 1
+        await bench.comes_back(plugin)
+        assert bench.recorded() == (8, highest + 1)
 
     async def test_a_pod_that_comes_before_its_plugin_is_rejected(self, bench: Bench):
         await bench.plugin()

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME, decode_checkpoint
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
 
 
@@ -76,6 +77,11 @@ class Bench:
         self.resource = f"example.com/{unique}"
         self._make_plugin = make_plugin
         self._pods: list[str] = []
+
+    def recorded(self) -> tuple[int | None, int | None]:
+        """Devices of the case's resource in the checkpoint: registered ones, and how many it has, by held ones."""
+        found = decode_checkpoint((self.kubelet.directory / CHECKPOINT_NAME).read_bytes())
+        return found.registered.get(self.resource), found.held.get(self.resource)
 
     async def plugin(self, ids: Sequence[str] = ("a", "b", "c", "d"), *, name: str = "one", register: bool = True):
         """A serving plugin for this case's resource; registered, with its list counted."""

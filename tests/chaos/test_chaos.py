@@ -8,7 +8,7 @@ import pytest
 from chaos.__main__ import campaign
 from chaos.disturbance import Disturbance
 from chaos.instance import PLANTED
-from chaos.world import BrokenInvariantError, World
+from chaos.world import AS_CAPACITY, AS_DEVICES, BrokenInvariantError, World
 from confcom.playground.kubelet.plugin_registry import KubeletRules
 
 KILLS = 7
@@ -19,9 +19,10 @@ PLANTED_PATIENCE_SECONDS = 4.0
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("accounting", [AS_DEVICES, AS_CAPACITY])
 @pytest.mark.parametrize("rules", list(KubeletRules), ids=str)
-async def test_whatever_happens_the_node_settles(rules):
-    world = await campaign(rules, KILLS, seed=1)
+async def test_whatever_happens_the_node_settles(rules, accounting):
+    world = await campaign(rules, KILLS, 1, accounting)
     assert set(+world.done) == set(Disturbance)
 
 

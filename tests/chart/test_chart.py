@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from confcom.daemon.supervision import STOP_DEADLINE_SECONDS as HELPER_STOP_SECONDS
+from confcom.device_plugin.accounting import AccountingSetting, AccountingSettings, ApiVersion, CapacitySupport
 from confcom.device_plugin.main import STOP_SECONDS as PLUGIN_STOP_SECONDS
 from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, DEFAULT_NAMES, HELPERS, ResourceKind, ResourceSettings
 from confcom.device_plugin.settings import DEFAULT_SIMULATED_EPC_MIB
@@ -199,10 +200,31 @@ def test_what_can_be_set_reaches_the_daemons(render):
         "devicePlugin.reserveEpcMiB=1024",
     )
     plugin = plugin_settings(only_container(daemon(manifests, PLUGIN))["args"], prog="plugin", environ={})
-    assert (plugin.resources.max_epc_devices, plugin.resources.reserve_mib, plugin.aesmd_dir) == (4096, 1024, None)
+    assert (plugin.resources.accounting.max_epc_mib, plugin.resources.reserve_mib, plugin.aesmd_dir) == (
+        4096,
+        1024,
+        None,
+    )
     helper = helper_settings(only_container(daemon(manifests, HELPER))["args"], prog="helper", environ={})
     assert (helper.simulated_qe_mr_enclave, helper.simulated_qe_isv_svn) == (bytes.fromhex(enclave), 0)
     assert (helper.stale_report_window_seconds, helper.log_quotes_per_peer) == (31_622_400, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((), AccountingSettings()),
+        (("devicePlugin.accounting=devices",), AccountingSettings(setting=AccountingSetting.DEVICES)),
+        (
+            ("devicePlugin.apiServer=1.35",),
+            AccountingSettings(api_server=ApiVersion(1, 35), support=CapacitySupport.API_SERVER),
+        ),
+        (("devicePlugin.maxEpcMiB=1048576",), AccountingSettings(max_epc_mib=1_048_576)),
+    ],
+)
+def test_the_plugin_is_told_what_decides_how_epc_is_counted(render, values, expected):
+    arguments = only_container(daemon(render(*values), PLUGIN))["args"]
+    assert plugin_settings(arguments, prog="plugin", environ={}).resources.accounting == expected
 
 
 # The helper's share of the node.

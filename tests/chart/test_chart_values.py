@@ -135,7 +135,9 @@ def test_an_upgrade_of_a_release_without_a_registry_is_refused_the_same(template
         ("devicePlugin.image.pullPolicy=Sometimes", "value must be one of 'Always', 'IfNotPresent', 'Never'"),
         ("devicePlugin.image.registry=https://example.com", "at '/devicePlugin/image/registry': 'https://example.com'"),
         ("devicePlugin.image.tag=a b", "at '/devicePlugin/image/tag': 'a b'"),
-        ("devicePlugin.maxEpcMiB=262145", "at '/devicePlugin/maxEpcMiB': maximum: got 262,145, want 262,144"),
+        ("devicePlugin.maxEpcMiB=1048577", "at '/devicePlugin/maxEpcMiB': maximum"),
+        ("devicePlugin.accounting=both", "at '/devicePlugin/accounting': value must be one of"),
+        ("devicePlugin.apiServer=v1.36", "at '/devicePlugin/apiServer': 'v1.36'"),
         ("devicePlugin.reserveEpcMiB=-1", "at '/devicePlugin/reserveEpcMiB': minimum"),
         ("devicePlugin.aesmdMount=no", "at '/devicePlugin/aesmdMount': got string, want boolean"),
         ("devicePlugin.resources.limits.memory=much", "at '/devicePlugin/resources/limits/memory': 'much'"),
@@ -202,6 +204,7 @@ def test_no_selector_is_not_every_node(template, values_file, section, label):
             "same-nodes-twice",
             [],
         ),
+        (("devicePlugin.accounting=capacity",), "capacity-not-supported", ["--set-string admission.mutate=on"]),
         (("simulated.enabled=true", "simulated.epcMiB=6"), "no-epc-left", ["simulated.epcMiB is 6", "6 MiB"]),
         (
             ("simulated.enabled=true", "simulated.epcMiB=28", "devicePlugin.reserveEpcMiB=22"),

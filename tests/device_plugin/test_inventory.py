@@ -3,6 +3,7 @@ import json
 
 from prometheus_client import CollectorRegistry
 
+from confcom.device_plugin.accounting import AccountingSetting, AccountingSettings
 from confcom.device_plugin.discovery.device_nodes import Device, HostDevices, NodeState, Problem
 from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
 from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
@@ -10,7 +11,7 @@ from confcom.device_plugin.discovery.host import FileStatus
 from confcom.device_plugin.inventory import encode_inventory, encode_waiting
 from confcom.device_plugin.kubelet.registration import RegistrationCause, RegistrationStatus
 from confcom.device_plugin.metrics import PluginMetrics
-from confcom.device_plugin.resources import plan_resources
+from confcom.device_plugin.resources import ResourceSettings, plan_resources
 from confcom.sgx.epc_from_cpuid import MIB
 
 DISCOVERY = Discovery(
@@ -53,6 +54,8 @@ def test_the_whole_document():
         },
         "accounting": {
             "kind": "device",
+            "resource": "kubernetes.azure.com/sgx_epc_mem_in_MiB",
+            "choice": "api-server-unknown",
             "advertised_mib": 2048,
             "set_aside_mib": 6,
             "reserved_mib": 0,
@@ -107,9 +110,24 @@ def test_a_plugin_that_waits_offers_nothing_and_says_why():
     assert document.keys() == inventory(True, True, True).keys()
     assert (document["registered"], document["resources"]) == (False, [])
     assert document["epc"] == {"source": "none", "reason": "no driver", "bytes": 0, "mib": 0, "numa_nodes": []}
-    assert document["accounting"]["reason"] == "no driver"
+    accounting = document["accounting"]
+    assert accounting.keys() == inventory(True, True, True)["accounting"].keys()
+    assert (accounting["reason"], accounting["kind"], accounting["choice"]) == ("no driver", None, None)
     assert document["devices"]["enclave"] is None
     assert document["devices"]["nodes"][0]["path"] == "/dev/sgx_enclave"
+
+
+def test_epc_that_is_counted_as_capacity():
+    settings = ResourceSettings(accounting=AccountingSettings(setting=AccountingSetting.CAPACITY))
+    plan = plan_resources(DISCOVERY, settings)
+    accounting = json.loads(encode_inventory(DISCOVERY, plan, [], DEVICES))["accounting"]
+    assert (accounting["kind"], accounting["choice"], accounting["advertised_mib"]) == ("capacity", "set", 2100)
+    assert accounting["resource"] == "kubernetes.azure.com/sgx_epc_mem_in_MiB"
+    registry = CollectorRegistry()
+    PluginMetrics(registry).record_discovery(DISCOVERY, plan)
+    labels = {"kind": "capacity", "choice": "set"}
+    assert registry.get_sample_value("confcom_sgx_epc_accounting_info", labels) == 1
+    assert registry.get_sample_value("confcom_sgx_epc_held_back_bytes") == 0
 
 
 def test_epc_whose_numa_node_nobody_tells():

@@ -136,7 +136,8 @@ async def test_sigterm_removes_its_sockets_and_exits_0_whatever_the_kubelet_does
         await plugin.until_code("kubelet-absent")
     assert await plugin.end(signal.SIGTERM) == 0
     await kubelet.until(lambda: not any(kubelet.lists.get(name) for name in ALL))
-    assert [path.name for path in directory.iterdir()] == ["kubelet.sock"] * (state != "is absent")
+    sockets = [path.name for path in directory.iterdir() if path.is_socket()]
+    assert sockets == ["kubelet.sock"] * (state != "is absent")
 
 
 async def test_what_killed_plugins_left_is_removed_and_nothing_else(start_plugin, directory):
@@ -188,6 +189,50 @@ async def test_a_larger_node_says_how_much_it_holds_back(kubelet, start_listed):
     assert await plugin.metric("confcom_sgx_epc_held_back_bytes") == 6138 * 1024 * 1024
     assert await plugin.metric("confcom_sgx_epc_set_aside_bytes") == 6 * 1024 * 1024
     assert await plugin.metric("confcom_sgx_epc_advertised_bytes") == 2048 * 1024 * 1024
+
+
+async def test_epc_as_capacity_is_registered_by_nobody_and_told_to_who_asks(kubelet, start_listed):
+    plugin = await start_listed(
+        "--simulated-epc-mib", "1048576", "--accounting", "capacity", lists=(ENCLAVE, PROVISION, HELPER)
+    )
+    await plugin.until_registered()
+    await plugin.ready()
+    assert EPC not in kubelet.lists
+    accounting = (await plugin.inventory())["accounting"]
+    told = (accounting["kind"], accounting["choice"], accounting["advertised_mib"], accounting["resource"])
+    assert told == ("capacity", "set", 1_048_570, EPC)
+    (found,) = await plugin.logged(accounting_kind="capacity")
+    assert found["accounting_choice"] == "set"
+    assert await plugin.metric("confcom_sgx_epc_accounting_info", kind="capacity", choice="set") == 1
+    assert await plugin.metric("confcom_sgx_epc_advertised_bytes") == 1_048_570 * 1024 * 1024
+    (answer,) = await kubelet.allocate(ENCLAVE, kubelet.lists[ENCLAVE][:1])
+    assert {device.container_path for device in answer.devices} == {"/dev/sgx_enclave", "/dev/sgx/enclave"}
+    assert "CONFCOM_SGX_EPC_MIB" not in answer.envs
+
+
+async def test_an_update_changes_no_node_over_by_itself(kubelet, start_listed, start_plugin):
+    """From a version that knew devices only, in a cluster that can count capacity."""
+    cluster = ("--simulated-epc-mib", "16384", "--api-server", "1.36", "--capacity-support", "supported")
+    old = await start_listed("--simulated-epc-mib", "16384", "--max-epc-mib", "4096", "--accounting", "devices")
+    new = await start_plugin(*cluster)
+    await new.until_registered()
+    assert len(kubelet.lists[EPC]) == 4096
+    accounting = (await new.inventory())["accounting"]
+    assert (accounting["kind"], accounting["choice"]) == ("device", "kept-devices")
+    await old.end(signal.SIGTERM)
+    await new.until_registered(times=2)
+    changed = await start_plugin(*cluster, "--accounting", "capacity")
+    await changed.until_registered()
+    assert (await changed.inventory())["accounting"]["kind"] == "capacity"
+
+
+async def test_a_checkpoint_that_is_no_checkpoint_is_a_warning(kubelet, directory, start_plugin):
+    await kubelet.start()
+    (directory / "kubelet_internal_checkpoint").write_text("{")
+    plugin = await start_plugin()
+    await plugin.until_registered()
+    (warning,) = await plugin.logged(event="epc-use-unknown")
+    assert warning["level"] == "warning"
 
 
 async def test_the_largest_list_arrives_and_what_it_costs_is_told(kubelet, start_listed):
@@ -266,7 +311,7 @@ async def test_streams_are_bounded_and_someone_elses_end_does_not_matter(kubelet
     [
         (("--device-plugin-dir", "/nonexistent/device-plugins"), 6, "/nonexistent/device-plugins"),
         (("--device-plugin-dir", "/tmp/" + "x" * 90), 2, "/tmp/xxx"),
-        (("--max-epc-mib", "262145"), 2, "--max-epc-mib"),
+        (("--max-epc-mib", "1048577"), 2, "--max-epc-mib"),
         (("--probe-address", "here"), 2, "--probe-address"),
         (("--simulated",), 2, "sys/class/misc/sgx_enclave"),
     ],

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from confcom.daemon.probes import ProbeAddress
+from confcom.device_plugin.accounting import AccountingSetting, AccountingSettings, ApiVersion, CapacitySupport
 from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind, ResourceSettings
 from confcom.device_plugin.settings import parse_settings, settings_parser
 from confcom.errors import ExitCode, SettingsError
@@ -17,7 +18,8 @@ def test_defaults():
     settings = parse()
     assert settings.simulated_epc_mib is None
     assert settings.resources == ResourceSettings()
-    assert settings.resources.max_epc_devices == 2048
+    assert settings.resources.accounting == AccountingSettings()
+    assert settings.resources.accounting.max_epc_mib is None
     assert settings.installation == "confcom"
     assert settings.device_plugin_dir == Path("/var/lib/kubelet/device-plugins")
     assert settings.aesmd_dir == "/var/run/aesmd"
@@ -46,7 +48,17 @@ def test_each_setting_has_a_flag_and_a_variable(flag, value, name, expected):
 @pytest.mark.parametrize(
     ("flag", "value", "name", "expected"),
     [
-        ("--max-epc-mib", "262144", "max_epc_devices", 262144),
+        ("--max-epc-mib", "1048576", "accounting", AccountingSettings(max_epc_mib=1048576)),
+        ("--accounting", "capacity", "accounting", AccountingSettings(setting=AccountingSetting.CAPACITY)),
+        ("--accounting", "devices", "accounting", AccountingSettings(setting=AccountingSetting.DEVICES)),
+        ("--api-server", "1.36", "accounting", AccountingSettings(api_server=ApiVersion(1, 36))),
+        ("--api-server", "", "accounting", AccountingSettings()),
+        (
+            "--capacity-support",
+            "policy-off",
+            "accounting",
+            AccountingSettings(support=CapacitySupport.POLICY_OFF),
+        ),
         ("--reserve-epc-mib", "12", "reserve_mib", 12),
         ("--helper-epc-mib", "0", "helper_mib", 0),
         ("--enclave-users", "5", "enclave_users", 5),
@@ -81,6 +93,10 @@ def test_simulated_alone_is_a_dc8_v2():
         (("--simulated", "--simulated-epc-mib", "1048577"), "command-line-refused"),
         (("--simulated", "--simulated-epc-mib", "10Mi"), "command-line-refused"),
         (("--max-epc-mib", "0"), "command-line-refused"),
+        (("--max-epc-mib", "1048577"), "command-line-refused"),
+        (("--accounting", "both"), "command-line-refused"),
+        (("--api-server", "latest"), "command-line-refused"),
+        (("--capacity-support", "yes"), "command-line-refused"),
         (("--aesmd-dir", "var/run/aesmd"), "command-line-refused"),
         (("--aesmd-dir", ""), "command-line-refused"),
         (("--epc-resource", "sgx.intel.com/enclave"), "resource-name-repeated"),

@@ -2,6 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confcom.device_plugin.accounting import (
+    AccountingKind,
+    AccountingReason,
+    AccountingSetting,
+    AccountingSettings,
+    CapacitySupport,
+    EpcInUse,
+    parse_api_version,
+)
 from confcom.device_plugin.discovery.epc_discovery import Discovery, Platform
 from confcom.device_plugin.discovery.epc_sources import EpcSection, EpcSource
 from confcom.device_plugin.resources import Resource, ResourceKind, ResourceSettings, plan_resources
@@ -41,29 +50,73 @@ def test_the_default_maximum_is_what_a_kubelet_takes_without_stalling(mib, adver
 
 
 def test_the_reason_names_every_part():
-    settings = ResourceSettings(max_epc_devices=100, reserve_mib=20, helper_mib=5)
-    assert plan_resources(found(200), settings).reason == (
-        "100 of 200 MiB are advertised, a device per MiB; 10 are set aside for 2 quote helpers; 20 are reserved; "
-        "70 are held back: the plugin advertises at most 100 devices"
-    )
+    settings = ResourceSettings(accounting=AccountingSettings(max_epc_mib=100), reserve_mib=20, helper_mib=5)
+    reason = plan_resources(found(200), settings).reason
+    for part in ("100 of 200 MiB", "10 are set aside", "20 are reserved", "70 are held back"):
+        assert part in reason
+
+
+CAPACITY = AccountingSettings(setting=AccountingSetting.CAPACITY)
+
+
+def test_capacity_has_no_device_of_epc_and_all_others():
+    plan = plan_resources(found(262_144), ResourceSettings(accounting=CAPACITY))
+    assert [resource.kind for resource in plan.resources] == [
+        ResourceKind.ENCLAVE,
+        ResourceKind.PROVISION,
+        ResourceKind.HELPER,
+    ]
+    assert (plan.accounting.kind, plan.advertised_mib, plan.held_back_mib) == (AccountingKind.CAPACITY, 262_138, 0)
+    assert (plan.stall_seconds, plan.epc_resource) == (0, "kubernetes.azure.com/sgx_epc_mem_in_MiB")
+    assert plan.epc_resource in plan.claimed_names
+
+
+def test_the_operators_maximum_holds_capacity_back():
+    settings = AccountingSettings(setting=AccountingSetting.CAPACITY, max_epc_mib=100_000)
+    plan = plan_resources(found(200_000), ResourceSettings(accounting=settings))
+    assert (plan.advertised_mib, plan.held_back_mib) == (100_000, 99_994)
+
+
+def test_many_devices_stall_no_kubelet_before_1_36():
+    settings = AccountingSettings(api_server=parse_api_version("1.35"))
+    plan = plan_resources(found(300_000), ResourceSettings(accounting=settings))
+    assert (plan.resources[0].count, plan.held_back_mib) == (262_144, 300_000 - 6 - 262_144)
+    assert (plan.stall_seconds, plan.accounting.choice) == (0, AccountingReason.API_SERVER_OLD)
+
+
+def test_what_is_in_use_decides_the_plan():
+    settings = AccountingSettings(api_server=parse_api_version("1.36"), support=CapacitySupport.SUPPORTED)
+    plan = plan_resources(found(10_000), ResourceSettings(accounting=settings), EpcInUse(devices=4_096, doubt="why"))
+    assert (plan.resources[0].count, plan.held_back_mib, plan.doubt) == (4_096, 10_000 - 6 - 4_096, "why")
+    assert plan.stall_seconds > 1
 
 
 @pytest.mark.parametrize(("mib", "reserve"), [(6, 0), (1, 0), (100, 94), (100, 200)])
 def test_a_node_that_would_have_nothing_to_offer_is_refused_with_the_remedy(mib, reserve):
-    with pytest.raises(SettingsError) as caught:
-        plan_resources(found(mib), ResourceSettings(reserve_mib=reserve))
-    assert caught.value.error_code == "no-epc-left"
+    for accounting in (AccountingSettings(), CAPACITY):
+        with pytest.raises(SettingsError) as caught:
+            plan_resources(found(mib), ResourceSettings(accounting=accounting, reserve_mib=reserve))
+        assert caught.value.error_code == "no-epc-left"
 
 
-@given(st.integers(1, 1_000_000), st.integers(1, 262_144), st.integers(0, 1000), st.integers(0, 1000))
-def test_nothing_is_lost_or_invented(mib, maximum, reserve, helper):
-    settings = ResourceSettings(max_epc_devices=maximum, reserve_mib=reserve, helper_mib=helper)
+@given(
+    st.integers(1, 1_000_000),
+    st.integers(1, 262_144),
+    st.integers(0, 1000),
+    st.integers(0, 1000),
+    st.sampled_from(AccountingSetting),
+)
+def test_nothing_is_lost_or_invented(mib, maximum, reserve, helper, setting):
+    accounting = AccountingSettings(setting=setting, max_epc_mib=maximum)
+    settings = ResourceSettings(accounting=accounting, reserve_mib=reserve, helper_mib=helper)
     try:
         plan = plan_resources(found(mib), settings)
     except SettingsError:
         assert mib <= reserve + 2 * helper
         return
     assert plan.advertised_mib + plan.set_aside_mib + plan.reserved_mib + plan.held_back_mib == mib
-    assert 1 <= plan.resources[0].count == plan.advertised_mib <= maximum
+    devices = sum(resource.count for resource in plan.resources if resource.kind is ResourceKind.EPC)
+    assert devices == (0 if setting is AccountingSetting.CAPACITY else plan.advertised_mib)
+    assert 1 <= plan.advertised_mib <= maximum
     assert str(mib) in plan.reason
     assert sum(resource.count for resource in plan.resources if resource.kind is ResourceKind.HELPER) == 2 * helper

@@ -33,7 +33,7 @@ def test_the_daemons_pages_have_their_flags_and_metrics():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("word", ["`--aesmd-dir DIR`", "`confcom_sgx_epc_bytes`", "`CONFCOM_MAX_EPC_MIB` | 2048"])
+@pytest.mark.parametrize("word", ["`--aesmd-dir DIR`", "`confcom_sgx_epc_bytes`", "`CONFCOM_RESERVE_EPC_MIB` | 0"])
 def test_a_page_that_lacks_one_is_noticed(copy, word):
     page = copy / "docs" / "reference" / "device-plugin.md"
     page.write_text(page.read_text().replace(word, "`gone`"))

@@ -29,7 +29,7 @@ def encode_inventory(
         states: each resource, the name of its socket, and the state of its registration.
         devices: driver and device nodes as of the last inspection.
     """
-    resources = [
+    resources: list[dict[str, object]] = [
         {
             "name": resource.name,
             "kind": resource.kind,
@@ -43,6 +43,46 @@ def encode_inventory(
         }
         for resource, socket, status in states
     ]
+    accounting: dict[str, object] = {
+        "kind": plan.accounting.kind,
+        "resource": plan.epc_resource,
+        "choice": plan.accounting.choice,
+        "advertised_mib": plan.advertised_mib,
+        "set_aside_mib": plan.set_aside_mib,
+        "reserved_mib": plan.reserved_mib,
+        "held_back_mib": plan.held_back_mib,
+        "kubelet_stall_seconds": plan.stall_seconds,
+        "reason": plan.reason,
+    }
+    return _encode(discovery, accounting, resources, devices)
+
+
+def encode_waiting(reason: str, devices: HostDevices) -> bytes:
+    """Return the document of a plugin that waits for SGX: the same fields, without resources.
+
+    How EPC will be counted is not decided yet, so what decides is null.
+    """
+    accounting: dict[str, object] = {
+        "kind": None,
+        "resource": None,
+        "choice": None,
+        "advertised_mib": 0,
+        "set_aside_mib": 0,
+        "reserved_mib": 0,
+        "held_back_mib": 0,
+        "kubelet_stall_seconds": 0.0,
+        "reason": reason,
+    }
+    nothing = Discovery(Platform.HARDWARE, EpcSource.NONE, reason, (), "", None)
+    return _encode(nothing, accounting, [], devices)
+
+
+def _encode(
+    discovery: Discovery,
+    accounting: dict[str, object],
+    resources: list[dict[str, object]],
+    devices: HostDevices,
+) -> bytes:
     document = {
         "version": INVENTORY_VERSION,
         "platform": discovery.platform,
@@ -54,15 +94,7 @@ def encode_inventory(
             "mib": discovery.epc_mib,
             "numa_nodes": [{"node": section.numa_node, "bytes": section.size} for section in discovery.sections],
         },
-        "accounting": {
-            "kind": "device",
-            "advertised_mib": plan.advertised_mib,
-            "set_aside_mib": plan.set_aside_mib,
-            "reserved_mib": plan.reserved_mib,
-            "held_back_mib": plan.held_back_mib,
-            "kubelet_stall_seconds": plan.stall_seconds,
-            "reason": plan.reason,
-        },
+        "accounting": accounting,
         "devices": {
             "enclave": discovery.enclave_node or None,
             "provision": discovery.provision_node,
@@ -72,12 +104,6 @@ def encode_inventory(
         "resources": resources,
     }
     return json.dumps(document, indent=2).encode() + b"\n"
-
-
-def encode_waiting(reason: str, devices: HostDevices) -> bytes:
-    """Return the document of a plugin that waits for SGX: the same fields, without resources."""
-    nothing = Discovery(Platform.HARDWARE, EpcSource.NONE, reason, (), "", None)
-    return encode_inventory(nothing, ResourcePlan((), 0, 0, 0, 0, reason, 0.0), (), devices)
 
 
 def _node(node: NodeState, *, healthy: bool) -> dict[str, object]:

@@ -20,6 +20,7 @@ from confcom.daemon.probe_server import ProbeServer
 from confcom.daemon.probes import JSON, ProbeResponse, Readiness, Route, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_unless, run_until_stopped
+from confcom.device_plugin.accounting import DEFAULT_MAX_EPC_DEVICES
 from confcom.device_plugin.discovery.device_nodes import Device
 from confcom.device_plugin.discovery.device_watch import DeviceWatch, SgxSearch
 from confcom.device_plugin.discovery.epc_discovery import Discovery
@@ -27,6 +28,8 @@ from confcom.device_plugin.discovery.host import HostFiles
 from confcom.device_plugin.inventory import encode_inventory, encode_waiting
 from confcom.device_plugin.kubelet.allocation import Allocator
 from confcom.device_plugin.kubelet.endpoint import Endpoint, require_directory
+from confcom.device_plugin.kubelet.epc_in_use import find_epc_in_use
+from confcom.device_plugin.kubelet.kubelet_watch import KubeletWatch
 from confcom.device_plugin.kubelet.registration import Registrar
 from confcom.device_plugin.kubelet.servicer import ResourceServicer
 from confcom.device_plugin.kubelet.socket_names import (
@@ -37,7 +40,6 @@ from confcom.device_plugin.kubelet.socket_names import (
 )
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.resources import (
-    DEFAULT_MAX_EPC_DEVICES,
     Resource,
     ResourceKind,
     ResourcePlan,
@@ -130,10 +132,19 @@ def compose(
     jitter: Callable[[], float],
     clock: Callable[[], float],
 ) -> DevicePlugin:
-    """Plan the resources, and return the plugin that serves them."""
-    plan = plan_resources(discovery, settings.resources)
-    metrics.record_discovery(discovery, plan)
+    """Plan the resources by what is in use of them, and return the plugin that serves them."""
     names = SocketNames(settings.device_plugin_dir, settings.installation, instance)
+    resource_names = settings.resources.names
+    in_use = find_epc_in_use(
+        names,
+        epc_resource=resource_names[ResourceKind.EPC],
+        enclave_resource=resource_names[ResourceKind.ENCLAVE],
+    )
+    plan = plan_resources(discovery, settings.resources, in_use)
+    metrics.record_discovery(discovery, plan)
+
+    kubelet_socket = settings.device_plugin_dir / KUBELET_SOCKET_NAME
+    kubelet_watch = KubeletWatch(kubelet_socket)
 
     def registrar_of(resource: Resource) -> Registrar:
         allocator = Allocator.of(resource, discovery, aesmd_directory=settings.aesmd_dir)
@@ -148,7 +159,8 @@ def compose(
 
         return Registrar(
             resource_name=resource.name,
-            kubelet_socket=settings.device_plugin_dir / KUBELET_SOCKET_NAME,
+            kubelet_socket=kubelet_socket,
+            kubelet_watch=kubelet_watch,
             new_endpoint=new_endpoint,
             peers=names.peers(resource),
             metrics=metrics,
@@ -209,8 +221,8 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
             jitter=random.SystemRandom().random,
             clock=time.monotonic,
         )
-        _log_discovery(settings, plugin)
-        refuse_second_plugin(settings.device_plugin_dir, plugin.plan.resources, settings.installation)
+        _log_discovery(plugin)
+        refuse_second_plugin(settings.device_plugin_dir, plugin.plan.claimed_names, settings.installation)
         if removed := remove_stale_sockets(settings.device_plugin_dir):
             _logger.info("removed the sockets of earlier instances", extra={"sockets": removed})
         target = plugin
@@ -223,20 +235,27 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
         await probes.close()
 
 
-def _log_discovery(settings: PluginSettings, plugin: DevicePlugin) -> None:
+def _log_discovery(plugin: DevicePlugin) -> None:
+    plan = plugin.plan
     _logger.info(
         "SGX found",
         extra={
             "platform": plugin.discovery.platform,
             "epc_mib": plugin.discovery.epc_mib,
             "reason": plugin.discovery.reason,
-            "accounting": plugin.plan.reason,
+            "accounting": plan.reason,
+            "accounting_kind": plan.accounting.kind,
+            "accounting_choice": plan.accounting.choice,
         },
     )
-    if settings.resources.max_epc_devices > DEFAULT_MAX_EPC_DEVICES < plugin.plan.advertised_mib:
+    if plan.doubt:
+        _logger.warning(
+            "what the kubelet has allocated is unknown", extra={"event": "epc-use-unknown", "reason": plan.doubt}
+        )
+    if plan.stall_seconds and plan.advertised_mib > DEFAULT_MAX_EPC_DEVICES:
         _logger.warning(
             "this number of devices stalls the kubelet after its restart",
-            extra={"devices": plugin.plan.advertised_mib, "seconds_when_all_are_allocated": plugin.plan.stall_seconds},
+            extra={"devices": plan.advertised_mib, "seconds_when_all_are_allocated": plan.stall_seconds},
         )
 
 

@@ -24,12 +24,15 @@ class PluginMetrics:
         self.epc = gauge(
             "confcom_sgx_epc_bytes", "EPC found, by NUMA node; unknown if only CPUID reports it", ["numa_node"]
         )
-        self.advertised = gauge("confcom_sgx_epc_advertised_bytes", "EPC offered as devices")
-        self.held_back = gauge(
-            "confcom_sgx_epc_held_back_bytes", "EPC found but not offered, because of the maximum number of devices"
-        )
+        self.advertised = gauge("confcom_sgx_epc_advertised_bytes", "EPC offered, as devices or as node capacity")
+        self.held_back = gauge("confcom_sgx_epc_held_back_bytes", "EPC found but not offered, because of the maximum")
         self.set_aside = gauge("confcom_sgx_epc_set_aside_bytes", "EPC set aside for quote helpers")
         self.reserved = gauge("confcom_sgx_epc_reserved_bytes", "EPC kept for enclaves outside of Kubernetes")
+        self.accounting = gauge(
+            "confcom_sgx_epc_accounting_info",
+            "1 for how EPC is counted, device or capacity, and the code of why",
+            ["kind", "choice"],
+        )
         self.platform = gauge(
             "confcom_sgx_platform_info",
             "1 for the platform reported to containers: hardware or simulated",
@@ -74,6 +77,7 @@ class PluginMetrics:
         self.held_back.set(plan.held_back_mib * MIB)
         self.set_aside.set(plan.set_aside_mib * MIB)
         self.reserved.set(plan.reserved_mib * MIB)
+        self.accounting.labels(plan.accounting.kind, plan.accounting.choice).set(1)
         self.platform.labels(discovery.platform).set(1)
 
     def record_devices(self, devices: HostDevices, *, offered: Iterable[Device]) -> None:

@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from confcom.device_plugin.accounting import (
+    Accounting,
+    AccountingKind,
+    AccountingSettings,
+    EpcInUse,
+    decide_accounting,
+)
 from confcom.device_plugin.discovery.epc_discovery import Discovery
 from confcom.errors import SettingsError
 
@@ -16,9 +23,6 @@ PROVISION_RESOURCE = "sgx.intel.com/provision"
 HELPER_RESOURCE = "confcom.internal/quote_helper_epc_mem_in_MiB"
 """The quote helper's own EPC. `.internal` is reserved for private use (ICANN, 2024), so no one can own the name."""
 
-DEFAULT_MAX_EPC_DEVICES = 2_048
-"""A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices: 0.4 s for 2,048 devices
-that are all allocated, 1.75 s for 4,096 (measured)."""
 STALL_SECONDS_PER_PAIR = 0.12e-6
 """A 1.36 kubelet's stall after its restart, for each pair of a device and an allocated device (measured)."""
 DEFAULT_NODE_USERS = 1_024
@@ -67,8 +71,8 @@ class Resource:
 class ResourceSettings:
     """The operator's choices."""
 
-    max_epc_devices: int = DEFAULT_MAX_EPC_DEVICES
-    """Maximum number of devices, and so of MiB, to advertise."""
+    accounting: AccountingSettings = field(default_factory=AccountingSettings)
+    """How EPC is counted, and the maximum."""
     reserve_mib: int = 0
     """MiB that are not advertised, for enclaves outside of Kubernetes."""
     helper_mib: int = DEFAULT_HELPER_MIB
@@ -98,18 +102,32 @@ class ResourcePlan:
     """For quote helpers, as a resource of its own."""
     reserved_mib: int
     held_back_mib: int
-    """Beyond the maximum number of devices."""
+    """Beyond the maximum."""
     reason: str
     stall_seconds: float
-    """How long a 1.36 kubelet may stall after its restart if all devices are allocated."""
+    """How long the kubelet may stall after its restart if all devices are allocated; 0 before 1.36."""
+    accounting: Accounting
+    epc_resource: str
+    """The name under which tenants' EPC is counted, as devices or as capacity."""
+    doubt: str
+    """Why it is unknown what the kubelet has allocated; empty if it is known."""
+
+    @property
+    def claimed_names(self) -> frozenset[str]:
+        """The names that no other plugin may offer on the node."""
+        return frozenset({self.epc_resource, *(resource.name for resource in self.resources)})
 
 
-def plan_resources(discovery: Discovery, settings: ResourceSettings | None = None) -> ResourcePlan:
-    """Plan one device per MiB of EPC, up to a maximum, and the resources of the two device nodes.
+def plan_resources(
+    discovery: Discovery, settings: ResourceSettings | None = None, in_use: EpcInUse | None = None
+) -> ResourcePlan:
+    """Plan how EPC is counted and how much of it is offered, and the resources of the two device nodes.
 
-    The system's reserve is subtracted first, then the quote helpers' part; the rest is for tenants. So no tenant is
-    ever preempted for an update of the helper, even on a full node.
+    Devices of EPC are one per MiB; EPC that is counted as capacity has none. The system's reserve is subtracted first,
+    then the quote helpers' part; the rest is for tenants. So no tenant is ever preempted for an update of the helper,
+    even on a full node.
     """
+    in_use = in_use or EpcInUse()
     settings = settings or ResourceSettings()
     total = discovery.epc_mib
     set_aside = HELPERS * settings.helper_mib
@@ -121,9 +139,11 @@ def plan_resources(discovery: Discovery, settings: ResourceSettings | None = Non
             why=f"{settings.reserve_mib} MiB are reserved, and {set_aside} set aside for {HELPERS} quote helpers",
             remedy="lower --reserve-epc-mib or --helper-epc-mib",
         )
-    advertised = min(for_tenants, settings.max_epc_devices)
+    accounting = decide_accounting(settings.accounting, in_use, for_tenants)
+    advertised = accounting.offered(for_tenants)
+    devices = advertised if accounting.kind is AccountingKind.DEVICE else 0
     counts = {
-        ResourceKind.EPC: advertised,
+        ResourceKind.EPC: devices,
         ResourceKind.ENCLAVE: settings.enclave_users,
         ResourceKind.PROVISION: 0 if discovery.provision_node is None else settings.provision_users,
         ResourceKind.HELPER: set_aside,
@@ -135,17 +155,23 @@ def plan_resources(discovery: Discovery, settings: ResourceSettings | None = Non
         set_aside_mib=set_aside,
         reserved_mib=settings.reserve_mib,
         held_back_mib=held_back,
-        reason=_reason(total, advertised, set_aside, settings, held_back),
-        stall_seconds=round(STALL_SECONDS_PER_PAIR * advertised**2, 2),
+        reason=_reason(total, settings, accounting, advertised=advertised, set_aside=set_aside, held_back=held_back),
+        stall_seconds=round(STALL_SECONDS_PER_PAIR * devices**2, 2) if settings.accounting.stalls else 0.0,
+        accounting=accounting,
+        epc_resource=settings.names[ResourceKind.EPC],
+        doubt=in_use.doubt,
     )
 
 
-def _reason(total: int, advertised: int, set_aside: int, settings: ResourceSettings, held_back: int) -> str:
-    parts = [f"{advertised} of {total} MiB are advertised, a device per MiB"]
+def _reason(
+    total: int, settings: ResourceSettings, accounting: Accounting, *, advertised: int, set_aside: int, held_back: int
+) -> str:
+    how = "a device per MiB" if accounting.kind is AccountingKind.DEVICE else "as a capacity of the node"
+    parts = [f"{advertised} of {total} MiB are advertised, {how} ({accounting.why})"]
     if set_aside:
         parts.append(f"{set_aside} are set aside for {HELPERS} quote helpers")
     if settings.reserve_mib:
         parts.append(f"{settings.reserve_mib} are reserved")
     if held_back:
-        parts.append(f"{held_back} are held back: the plugin advertises at most {settings.max_epc_devices} devices")
+        parts.append(f"{held_back} are held back: the plugin advertises at most {accounting.max_mib} MiB here")
     return "; ".join(parts)

@@ -8,11 +8,17 @@ from pathlib import Path
 
 from confcom.daemon.logs import LogFormat
 from confcom.daemon.probes import ProbeAddress
-from confcom.daemon.settings import SettingsParser, add_common_flags, integer_between, parse_path
+from confcom.daemon.settings import SettingsParser, add_common_flags, integer_between, member_of, parse_path
+from confcom.device_plugin.accounting import (
+    AccountingSetting,
+    AccountingSettings,
+    ApiVersion,
+    CapacitySupport,
+    parse_api_version,
+)
 from confcom.device_plugin.kubelet.allocation import AESMD_DIRECTORY
 from confcom.device_plugin.resources import (
     DEFAULT_HELPER_MIB,
-    DEFAULT_MAX_EPC_DEVICES,
     DEFAULT_NAMES,
     DEFAULT_NODE_USERS,
     HELPERS,
@@ -27,7 +33,7 @@ DEFAULT_DEVICE_PLUGIN_DIRECTORY = Path("/var/lib/kubelet/device-plugins")
 """A constant of the kubelet, independent of its --root-dir."""
 DEFAULT_SIMULATED_EPC_MIB = 168
 """The EPC of a Standard_DC8_v2, the largest of the sizes that device accounting was made for."""
-LARGEST_SIMULATED_EPC_MIB = 1024 * 1024
+LARGEST_EPC_MIB = 1024 * 1024
 """1 TiB: two sockets with the largest EPC of a processor (512 GiB)."""
 
 DEFAULT_INSTALLATION = "confcom"
@@ -80,22 +86,16 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
     parser.add_switch("--simulated", text="offer simulated EPC; fails on a node with an SGX driver")
     parser.add(
         "--simulated-epc-mib",
-        convert=integer_between(1, LARGEST_SIMULATED_EPC_MIB),
+        convert=integer_between(1, LARGEST_EPC_MIB),
         default=None,
         metavar="MIB",
         text="size of the simulated EPC",
         shown_default=str(DEFAULT_SIMULATED_EPC_MIB),
     )
-    parser.add(
-        "--max-epc-mib",
-        convert=integer_between(1, MAX_DEVICES),
-        default=DEFAULT_MAX_EPC_DEVICES,
-        metavar="MIB",
-        text="maximum of the advertised EPC; it stalls a restarted kubelet for 0.4 s at 2048 and 1.75 s at 4096",
-    )
+    _add_accounting_flags(parser)
     parser.add(
         "--reserve-epc-mib",
-        convert=integer_between(0, LARGEST_SIMULATED_EPC_MIB),
+        convert=integer_between(0, LARGEST_EPC_MIB),
         default=0,
         metavar="MIB",
         text="EPC reserved for enclaves outside of Kubernetes",
@@ -160,6 +160,41 @@ def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser:
     return parser
 
 
+def _add_accounting_flags(parser: SettingsParser) -> None:
+    parser.add(
+        "--accounting",
+        convert=member_of(AccountingSetting),
+        default=AccountingSetting.AUTO,
+        metavar="HOW",
+        text=f"how EPC is counted, one of {', '.join(AccountingSetting)}; a node with EPC in use keeps what it has",
+        words=tuple(AccountingSetting),
+    )
+    parser.add(
+        "--api-server",
+        convert=_api_server,
+        default=None,
+        metavar="VERSION",
+        text="version of the API server, such as 1.36; kubelets before 1.36 do not stall with many devices",
+        shown_default="unknown",
+    )
+    parser.add(
+        "--capacity-support",
+        convert=member_of(CapacitySupport),
+        default=CapacitySupport.OFFLINE,
+        metavar="STATE",
+        text=f"whether the cluster can count EPC as capacity, one of {', '.join(CapacitySupport)}",
+        words=tuple(CapacitySupport),
+    )
+    parser.add(
+        "--max-epc-mib",
+        convert=integer_between(1, LARGEST_EPC_MIB),
+        default=None,
+        metavar="MIB",
+        text="maximum of the advertised EPC; devices stall a restarted kubelet for 0.4 s at 2048 and 1.75 s at 4096",
+        shown_default="decided with the accounting",
+    )
+
+
 def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> PluginSettings:
     """Parse the settings."""
     values = vars(settings_parser(prog, environ).parse(arguments))
@@ -174,7 +209,12 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
     if not values.pop("aesmd_mount"):
         values["aesmd_dir"] = None
     resources = ResourceSettings(
-        max_epc_devices=values.pop("max_epc_mib"),
+        accounting=AccountingSettings(
+            setting=values.pop("accounting"),
+            api_server=values.pop("api_server"),
+            support=values.pop("capacity_support"),
+            max_epc_mib=values.pop("max_epc_mib"),
+        ),
         reserve_mib=values.pop("reserve_epc_mib"),
         helper_mib=values.pop("helper_epc_mib"),
         enclave_users=values.pop("enclave_users"),
@@ -189,6 +229,11 @@ def _resource_name(text: str) -> str:
     if not extended_resource(text):
         raise ValueError(f"the kubelet takes names such as example.com/name, without kubernetes.io/, and not {text!r}")
     return text
+
+
+def _api_server(text: str) -> ApiVersion | None:
+    """Return the version; None for an empty text, which the chart gives if it does not know."""
+    return parse_api_version(text) if text else None
 
 
 def _installation(text: str) -> str:

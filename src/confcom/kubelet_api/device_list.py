@@ -6,7 +6,7 @@ node: decimal IDs allow about 230,000 devices, IDs of three characters 262,144 i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubelet_api import deviceplugin_pb2 as pb
@@ -44,6 +44,15 @@ def device_id(index: int) -> str:
     high, rest = divmod(index, len(ALPHABET) ** 2)
     middle, low = divmod(rest, len(ALPHABET))
     return ALPHABET[high] + ALPHABET[middle] + ALPHABET[low]
+
+
+def highest_index(identifiers: Iterable[str]) -> int | None:
+    """Return the highest index of the devices with these IDs, of those that are IDs; None if none is."""
+    ours = [one for one in identifiers if len(one) == ID_LENGTH and set(one) <= _DIGITS.keys()]
+    if not ours:
+        return None
+    high, middle, low = max(tuple(_DIGITS[character] for character in one) for one in ours)
+    return (high * len(ALPHABET) + middle) * len(ALPHABET) + low
 
 
 def all_below(identifiers: Sequence[str], count: int) -> bool:

@@ -17,6 +17,7 @@ from confcom.device_plugin.discovery.epc_discovery import Platform
 from confcom.device_plugin.kubelet import endpoint, registration_attempt
 from confcom.device_plugin.kubelet.allocation import Allocator
 from confcom.device_plugin.kubelet.endpoint import Endpoint
+from confcom.device_plugin.kubelet.kubelet_watch import POLL_SECONDS, KubeletWatch
 from confcom.device_plugin.kubelet.registration import Backoff, Registrar, RegistrationCause
 from confcom.device_plugin.kubelet.servicer import ResourceServicer, StreamWatch
 from confcom.device_plugin.kubelet.socket_names import SocketNames
@@ -61,6 +62,7 @@ async def registrar(directory, sleeps):
     made = Registrar(
         resource_name=EPC_RESOURCE,
         kubelet_socket=directory / "kubelet.sock",
+        kubelet_watch=KubeletWatch(directory / "kubelet.sock", sleep=sleeps),
         new_endpoint=new_endpoint,
         peers=names.peers(resource),
         metrics=metrics,
@@ -136,8 +138,41 @@ async def test_a_kubelet_that_is_absent_is_looked_for_often(kubelet, sleeps, reg
     sleeps.then = appear
     device.run()
     await kubelet.until_list(EPC_RESOURCE)
-    assert sleeps.delays == [0.05, 0.1, 0.2, 0.25, 0.25]
+    assert sleeps.delays == [POLL_SECONDS] * 5
     assert kubelet.failed_dial_backs == 0
+
+
+async def test_many_who_wait_for_a_kubelet_poll_as_one(kubelet, sleeps, directory):
+    async def appear(number):
+        await asyncio.sleep(0)
+        if number == 5:
+            await kubelet.start()
+
+    sleeps.then = appear
+    watch = KubeletWatch(directory / "kubelet.sock", sleep=sleeps)
+    waiting = [asyncio.create_task(watch.wait()) for _ in range(4)]
+    await asyncio.sleep(0)
+    waiting.pop(0).cancel()  # the one that polls
+    await asyncio.gather(*waiting)
+    assert 5 <= len(sleeps.delays) <= 6
+
+
+async def test_a_connection_that_a_dying_kubelet_closes_is_tried_again_soon(kubelet, sleeps, registrar, device):
+    """gRPC alone would try again after a second."""
+    codes = set()
+    dying = await asyncio.start_unix_server(lambda _reader, writer: writer.close(), kubelet.directory / "kubelet.sock")
+
+    async def die(_number):
+        codes.add(registrar.status.code)
+        if dying.is_serving():
+            dying.close()
+            await kubelet.start()
+
+    sleeps.then = die
+    device.run()
+    await kubelet.until_list(EPC_RESOURCE)
+    assert codes == {"kubelet-disconnected"}
+    assert sleeps.delays == [0.02]
 
 
 async def test_a_new_kubelet_does_not_pay_for_what_its_predecessor_did(kubelet, sleeps, registrar, device):
@@ -154,7 +189,7 @@ async def test_a_new_kubelet_does_not_pay_for_what_its_predecessor_did(kubelet, 
     await kubelet.until(lambda: not kubelet.end_streams and kubelet.lists.get(EPC_RESOURCE))
     await kubelet.drop(EPC_RESOURCE)
     await kubelet.until_list(EPC_RESOURCE)
-    assert sleeps.delays == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 0.05, 0.1, 0.02]
+    assert sleeps.delays == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, POLL_SECONDS, POLL_SECONDS, 0.02]
 
 
 async def test_a_kubelet_that_never_asks_for_the_list_is_registered_with_again(

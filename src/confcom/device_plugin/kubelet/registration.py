@@ -14,6 +14,7 @@ from pathlib import Path
 from confcom.daemon.supervision import run_unless
 from confcom.device_plugin.discovery.device_watch import DeviceAvailability
 from confcom.device_plugin.kubelet.endpoint import Endpoint, Serving
+from confcom.device_plugin.kubelet.kubelet_watch import KubeletWatch
 from confcom.device_plugin.kubelet.registration_attempt import (
     REGISTER_SECONDS,
     AttemptFailedError,
@@ -33,8 +34,8 @@ MIN_VISIBLE_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
 """Minimum time that an instance serves after it may have registered, so that other instances see it; with a margin."""
 STABLE_SECONDS = 1.0
 """A stream that lasted this long counts as a working registration; the next attempt follows without delay."""
-ABSENT_FIRST_SECONDS, ABSENT_LIMIT_SECONDS = 0.05, 0.25
-"""Backoff while no kubelet listens. An attempt costs one connect, and a kubelet is to be found soon after its start."""
+ABSENT_REPORT_SECONDS = 1.0
+"""How often the reason is looked at anew while no kubelet listens: its socket may be missing, stale or forbidden."""
 RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS = 0.02, 5.0
 """Backoff while a kubelet refuses the plugin or drops it at once, so that it is not called in a loop (one known plugin:
 300 times a second). When the kubelet ends, the backoff is reset, because nothing is known about its successor."""
@@ -106,6 +107,7 @@ class Registrar:
     Args:
         resource_name: the resource to register.
         kubelet_socket: the kubelet's registration socket; it may be missing for any length of time.
+        kubelet_watch: waits for that socket.
         new_endpoint: makes an endpoint that has not started, at a path that was never used.
         peers: the other instances that serve the resource.
         metrics: where registrations are counted.
@@ -119,6 +121,7 @@ class Registrar:
         *,
         resource_name: str,
         kubelet_socket: Path,
+        kubelet_watch: KubeletWatch,
         new_endpoint: Callable[[], Endpoint],
         peers: PeerInstances,
         metrics: PluginMetrics,
@@ -129,12 +132,12 @@ class Registrar:
         self.status = RegistrationStatus(problem="not tried yet", code="not-tried")
         self.resource_name = resource_name
         self._kubelet_socket = kubelet_socket
+        self._kubelet_watch = kubelet_watch
         self._serving = Serving(new_endpoint)
         self._peers = peers
         self._metrics = metrics
         self._clock = clock
         self._sleep = sleep
-        self._absent_backoff = Backoff(ABSENT_FIRST_SECONDS, ABSENT_LIMIT_SECONDS, jitter)
         self._retry_backoff = Backoff(RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS, jitter)
         self._registered_at = self._offered_at = -math.inf
 
@@ -202,12 +205,12 @@ class Registrar:
             except AttemptFailedError as failure:
                 self._record_failure(failure)
                 if failure.kubelet_listens:
-                    self._absent_backoff.reset()
                     await self._sleep(self._retry_backoff.next_delay())
                 else:
                     self._retry_backoff.reset()
-                    await self._sleep(self._absent_backoff.next_delay())
-        self._absent_backoff.reset()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(ABSENT_REPORT_SECONDS):
+                            await self._kubelet_watch.wait()
         self._registered_at = self._clock()
         self._peers.record_registration(endpoint.path, within=REGISTER_SECONDS)
         self.status.cause = cause

@@ -65,7 +65,7 @@ async def register_once(
     async with unix_channel(str(kubelet_socket)) as channel:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await channel.channel_ready()
+                await _connect(channel, kubelet_socket)
             endpoint = await served_endpoint()
             endpoint.servicer.streams.expect()
             request = pb.RegisterRequest(version=API_VERSION, endpoint=endpoint.path.name, resource_name=resource_name)
@@ -80,6 +80,8 @@ async def register_once(
                 error_code="register-refused",
                 path_is_used=True,
             ) from error
+        except AttemptFailedError:
+            raise
         except ConfcomError as error:
             raise AttemptFailedError(str(error), error_code=error.error_code) from error
         # Do not wait longer once the registration connection is closed.
@@ -91,6 +93,18 @@ async def register_once(
                 "the kubelet accepted Register but did not call ListAndWatch", error_code="list-not-requested"
             )
     return endpoint
+
+
+async def _connect(channel: grpc.aio.Channel, kubelet_socket: Path) -> None:
+    """Connect, once: gRPC would try again after a second, and a kubelet that ends closes its connections first."""
+    state = channel.get_state(try_to_connect=True)
+    while state is not grpc.ChannelConnectivity.READY:
+        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            raise AttemptFailedError(
+                f"the program at {kubelet_socket} closed the connection", error_code="kubelet-disconnected"
+            )
+        await channel.wait_for_state_change(state)
+        state = channel.get_state(try_to_connect=True)
 
 
 def kubelet_absence(kubelet_socket: Path) -> AttemptFailedError | None:

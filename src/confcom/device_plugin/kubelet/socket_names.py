@@ -55,6 +55,11 @@ class SocketNames:
         identity = f"{_digest(resource.name)}{_digest(self.installation)}{self.instance}"
         return self.directory / f"sgx-{resource.kind[:_KIND_LETTERS]}-{identity}{_digits(number, _NUMBER_LETTERS)}.sock"
 
+    def has_sockets_of(self, resource_name: str) -> bool:
+        """Return whether there is a socket of the installation for a resource, served or left by a killed instance."""
+        mine = (_digest(resource_name), _digest(self.installation))
+        return any((found["resource"], found["installation"]) == mine for _, found in _our_sockets(self.directory))
+
     def peers(self, resource: Resource) -> PeerInstances:
         """Return the other instances of the installation that serve a resource."""
         return PeerInstances(self, _digest(resource.name))
@@ -134,13 +139,13 @@ def unused_instance(directory: Path, random_below: Callable[[int], int]) -> str:
     return instance
 
 
-def refuse_second_plugin(directory: Path, resources: Iterable[Resource], installation: str) -> None:
-    """Raise an error if a plugin of another installation serves one of the same resources.
+def refuse_second_plugin(directory: Path, resources: Iterable[str], installation: str) -> None:
+    """Raise an error if a plugin of another installation serves one of the resources of these names.
 
     The kubelet would take the later plugin for the successor of the earlier one, allocate the same EPC twice, and lose
     the resource when either ends. An instance of the same installation is its successor in an update.
     """
-    mine = {_digest(resource.name): resource.name for resource in resources}
+    mine = {_digest(name): name for name in resources}
     for path, found in _our_sockets(directory):
         foreign = found["resource"] in mine and found["installation"] != _digest(installation)
         if foreign and _state(path) is PathState.LIVE:

@@ -8,6 +8,7 @@ when (plugin_registry).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import stat
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ import grpc.aio
 
 from confcom.errors import UnavailableError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME
 from confcom.kubelet_api.resource_names import extended_resource
 from confcom.kubelet_api.services import (
     API_VERSION,
@@ -158,6 +160,7 @@ class DeviceManager:
             ids = self._ledger.allocate(pod, container, resource, count)
             if not ids:
                 continue
+            self._write_checkpoint()
             client = self._registry.endpoint(resource)
             if client is None:
                 raise AdmissionError(
@@ -188,6 +191,7 @@ class DeviceManager:
         try:
             async for devices in client.list_and_watch():
                 self._ledger.replace(client.resource, devices)
+                self._write_checkpoint()
                 _logger.info("device list received", extra={"resource": client.resource, "devices": len(devices)})
                 self._changed()
         except UnavailableError as error:
@@ -202,10 +206,18 @@ class DeviceManager:
         for gone in {client, end.disconnect or client} - self._registry.clients():
             await gone.close()
 
+    def _write_checkpoint(self) -> None:
+        """Replace the checkpoint, as the kubelet does after each list, allocation and removal."""
+        unfinished = self._directory / f".{CHECKPOINT_NAME}"
+        with contextlib.suppress(FileNotFoundError):  # a directory that was removed costs the kubelet its record only
+            unfinished.write_bytes(self._ledger.checkpoint())
+            unfinished.rename(self._directory / CHECKPOINT_NAME)
+
     def _remove_later(self, resource: str) -> None:
         def remove() -> None:
             del self._removals[resource]
             self._ledger.remove(resource)
+            self._write_checkpoint()
             self._changed()
 
         if (pending := self._removals.pop(resource, None)) is not None:

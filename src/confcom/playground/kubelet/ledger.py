@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from confcom.errors import ConfcomError
+from confcom.kubelet_api.checkpoint import HeldDevices, encode_checkpoint
 from confcom.playground.api.views import Event, LedgerLine
 
 MAX_EVENTS = 200
@@ -52,20 +53,12 @@ class _Resource:
     unhealthy: set[str] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
-class _Holding:
-    pod: str
-    container: str
-    resource: str
-    ids: tuple[str, ...]
-
-
 @dataclass(slots=True)
 class DeviceLedger:
     """The device manager's state, with the rules of Kubernetes 1.36 (pkg/kubelet/cm/devicemanager)."""
 
     _resources: dict[str, _Resource] = field(default_factory=dict)
-    _holdings: list[_Holding] = field(default_factory=list)
+    _holdings: list[HeldDevices] = field(default_factory=list)
     _removed: dict[str, None] = field(default_factory=dict)
     """Resources whose plugin did not return in time; an ordered set."""
     _allocated_names: set[str] = field(default_factory=set)
@@ -130,6 +123,11 @@ class DeviceLedger:
                 total[holding.resource] = total.get(holding.resource, 0) + len(holding.ids)
         return total
 
+    def checkpoint(self) -> bytes:
+        """Return the kubelet's checkpoint."""
+        healthy = {name: known.healthy for name, known in self._resources.items()}
+        return encode_checkpoint(healthy, self._holdings)
+
     def lines(self) -> tuple[LedgerLine, ...]:
         """Return one line per container and resource."""
         return tuple(LedgerLine(held.pod, held.container, held.resource, len(held.ids)) for held in self._holdings)
@@ -173,7 +171,7 @@ class DeviceLedger:
                 f"requested number of devices unavailable for {resource}. Requested: {count}, Available: {len(free)}",
             )
         chosen = tuple(free[:count])
-        holding = _Holding(pod, container, resource, chosen)
+        holding = HeldDevices(pod, container, resource, chosen)
         self._holdings.append(holding)
         self._allocated_names.add(resource)
         self._record("Allocated", holding)
@@ -186,7 +184,7 @@ class DeviceLedger:
         for holding in released:
             self._record("Released", holding)
 
-    def _record(self, reason: str, holding: _Holding) -> None:
+    def _record(self, reason: str, holding: HeldDevices) -> None:
         known = self._resources.get(holding.resource, _Resource())
         held = self.allocated().get(holding.resource, 0)
         done = "allocated to" if reason == "Allocated" else "released by"

@@ -1,0 +1,170 @@
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.device_plugin.accounting import EpcInUse
+from confcom.device_plugin.kubelet import epc_in_use
+from confcom.device_plugin.kubelet.epc_in_use import find_epc_in_use
+from confcom.device_plugin.kubelet.socket_names import SocketNames
+from confcom.device_plugin.resources import ENCLAVE_RESOURCE, EPC_RESOURCE, Resource, ResourceKind
+from confcom.kubelet_api.checkpoint import (
+    CHECKPOINT_NAME,
+    CheckpointError,
+    HeldDevices,
+    decode_checkpoint,
+    encode_checkpoint,
+)
+from confcom.kubelet_api.device_list import MAX_DEVICES, device_id
+
+
+def encoded(registered, *held):
+    holders = [
+        HeldDevices(f"uid-{number}", "app", name, tuple(device_id(index) for index in indexes))
+        for number, (name, indexes) in enumerate(held)
+    ]
+    devices = {name: [device_id(index) for index in range(count)] for name, count in registered.items()}
+    return encode_checkpoint(devices, holders)
+
+
+def in_use(data):
+    decoded = decode_checkpoint(data)
+    return epc_in_use.epc_in_use(decoded, epc_resource=EPC_RESOURCE, enclave_resource=ENCLAVE_RESOURCE)
+
+
+EPC, ENCLAVE = EPC_RESOURCE, ENCLAVE_RESOURCE
+
+
+@pytest.mark.parametrize(
+    ("registered", "held", "expected"),
+    [
+        ({}, [], EpcInUse()),
+        ({"example.com/gpu": 2}, [("example.com/gpu", [1])], EpcInUse()),
+        ({EPC: 28, ENCLAVE: 1024}, [], EpcInUse(28)),
+        ({EPC: 28, ENCLAVE: 1024}, [(ENCLAVE, [3])], EpcInUse(28)),
+        ({EPC: 28}, [(EPC, [3, 27])], EpcInUse(28, devices_held=True)),
+        # After a restart of the kubelet, before the plugin is back.
+        ({EPC: 0, ENCLAVE: 0}, [], EpcInUse(0)),
+        ({EPC: 0, ENCLAVE: 0}, [(EPC, [5]), (EPC, [4095, 7]), (ENCLAVE, [9])], EpcInUse(4096, devices_held=True)),
+        # The plugin has been away for more than five minutes.
+        ({}, [(EPC, [16_383])], EpcInUse(16_384, devices_held=True)),
+        # EPC as capacity.
+        ({ENCLAVE: 1024}, [], EpcInUse()),
+        ({ENCLAVE: 1024}, [(ENCLAVE, [0])], EpcInUse(capacity_held=True)),
+        ({}, [(ENCLAVE, [0])], EpcInUse()),
+    ],
+)
+def test_what_is_in_use(registered, held, expected):
+    assert in_use(encoded(registered, *held)) == expected
+
+
+def test_ids_that_are_not_ours_have_no_index():
+    data = json.loads(encoded({EPC: 4}, (EPC, [1])))
+    data["Data"]["PodDeviceEntries"][0]["DeviceIDs"] = {"0": ["a.b", "longer", ""], "1": None}
+    assert in_use(json.dumps(data).encode()) == EpcInUse(4, devices_held=True)
+
+
+def test_null_is_empty():
+    data = b'{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{"a/b":null}},"Checksum":1}'
+    assert decode_checkpoint(data).registered == {"a/b": 0}
+
+
+MALFORMED = [
+    b"",
+    b"\xff",
+    b"{",
+    b"[]",
+    b"{}",
+    b'{"Data":null}',
+    b'{"Data":{"RegisteredDevices":[]}}',
+    b'{"Data":{"RegisteredDevices":{},"PodDeviceEntries":7}}',
+    b'{"Data":{"RegisteredDevices":{"a":1},"PodDeviceEntries":[]}}',
+    b'{"Data":{"RegisteredDevices":{},"PodDeviceEntries":[{"ResourceName":1,"DeviceIDs":{}}]}}',
+    b'{"Data":{"RegisteredDevices":{},"PodDeviceEntries":[{"ResourceName":"a","DeviceIDs":{"0":[1]}}]}}',
+    b'{"Data":{"RegisteredDevices":{},"PodDeviceEntries":[{}]}}',
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("data", MALFORMED, ids=range(len(MALFORMED)))
+def test_another_format_is_an_error_with_a_code(data):
+    with pytest.raises(CheckpointError) as caught:
+        decode_checkpoint(data)
+    assert caught.value.error_code == "kubelet-checkpoint-unreadable"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["Data", "PodDeviceEntries", "RegisteredDevices", "ResourceName", "DeviceIDs", EPC]),
+            inner,
+            max_size=4,
+        )
+    ),
+)
+
+
+@given(JSON)
+def test_any_json_is_decoded_or_refused(value):
+    with contextlib.suppress(CheckpointError):
+        in_use(json.dumps(value).encode())
+
+
+@pytest.fixture
+def names(directory):
+    return SocketNames(directory, "confcom", "me0")
+
+
+def found(names):
+    return find_epc_in_use(names, epc_resource=EPC_RESOURCE, enclave_resource=ENCLAVE_RESOURCE)
+
+
+def leave_socket(directory, kind, name, installation="confcom"):
+    SocketNames(directory, installation, "old").path(Resource(kind, name, 1), 0).touch()
+
+
+def test_no_checkpoint_is_no_doubt(names):
+    assert found(names) == EpcInUse()
+
+
+def test_the_checkpoint_decides_and_not_the_sockets(names, directory):
+    leave_socket(directory, ResourceKind.EPC, EPC_RESOURCE)
+    (directory / CHECKPOINT_NAME).write_bytes(encoded({ENCLAVE: 1024}, (ENCLAVE, [1])))
+    assert found(names) == EpcInUse(capacity_held=True)
+
+
+@pytest.mark.parametrize("content", [None, b"nonsense"])
+def test_without_a_record_earlier_instances_tell_how_epc_is_counted(names, directory, content):
+    if content is not None:
+        (directory / CHECKPOINT_NAME).write_bytes(content)
+    leave_socket(directory, ResourceKind.EPC, EPC_RESOURCE, installation="another")
+    assert found(names).devices is None
+    leave_socket(directory, ResourceKind.ENCLAVE, ENCLAVE_RESOURCE)
+    only_enclave = found(names)
+    assert (only_enclave.devices, only_enclave.capacity_held) == (None, True)
+    leave_socket(directory, ResourceKind.EPC, EPC_RESOURCE)
+    with_epc = found(names)
+    assert (with_epc.devices, with_epc.devices_held, with_epc.capacity_held) == (0, True, False)
+    assert bool(with_epc.doubt) is (content is not None)
+
+
+def test_what_cannot_be_read_is_in_doubt_and_no_error(names, directory, monkeypatch):
+    path = directory / CHECKPOINT_NAME
+    path.mkdir()
+    assert found(names).doubt
+    path.rmdir()
+    path.write_bytes(encoded({EPC: 1}))
+    monkeypatch.setattr(epc_in_use, "MAX_CHECKPOINT_BYTES", path.stat().st_size)
+    assert found(names) == EpcInUse(1)
+    monkeypatch.setattr(epc_in_use, "MAX_CHECKPOINT_BYTES", path.stat().st_size - 1)
+    assert "longer" in found(names).doubt
+
+
+def test_a_full_node_is_within_the_limit():
+    full = encoded({EPC: MAX_DEVICES, ENCLAVE: 1024}, (EPC, range(MAX_DEVICES)))
+    assert len(full) < epc_in_use.MAX_CHECKPOINT_BYTES - 2 * 1024 * 1024
+    assert in_use(full) == EpcInUse(MAX_DEVICES, devices_held=True)
