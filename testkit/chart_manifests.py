@@ -4,6 +4,7 @@ PLUGIN = "confcom-device-plugin"
 HELPER = "confcom-quote-helper"
 JOB_ACCOUNT = "confcom-simulated-root"
 POLICY = "confcom-provision"
+EPC_POLICIES = ("confcom-epc-amounts", "confcom-epc-warnings")
 ROOT_POLICY, ROOT_HOOK_POLICY = "confcom-simulated-root.sgx", "confcom-simulated-root-hook.sgx"
 AESMD = "quoteHelper.aesmd.image.repository=our/aesmd"
 DCAP = "quoteHelper.provider=dcap,quoteHelper.dcap.image.repository=our/dcap"

@@ -5,6 +5,7 @@ tests/chart/test_fake_chart.py holds it against the real one.
 
 import hashlib
 import json
+from collections import defaultdict
 
 from confcom.addon.model.chart_objects import EPC_NAMES_POLICY, HARDWARE_PLATFORM, PLATFORM_LABEL, POLICY_ANNOTATION
 from testkit.fake_cluster import objects as make
@@ -32,6 +33,7 @@ confcom: nothing was changed, because the quote helper on nodes with SGX hardwar
 SIMULATION = """
        for quotes that prove nothing about hardware (development, CI), add
          --set simulated.enabled=true"""
+CONTROLLER = "confcom-controller"
 PROVIDER_IMAGES = {
     "aesmd": "an image of Intel's aesmd",
     "dcap": "an image that has Intel's DCAP libraries",
@@ -49,7 +51,11 @@ confcom: nothing was changed, because neither a registry nor a digest is given f
 """
 WITH_AESMD = ("--set", "quoteHelper.aesmd.image.repository=aesmd")
 """Options of `confcom enable` that name an image with Intel's aesmd, without which hardware has no quote helper."""
-REPOSITORIES = {"devicePlugin": "confcom/device-plugin", "quoteHelper": "confcom/quote-helper"}
+REPOSITORIES = {
+    "devicePlugin": "confcom/device-plugin",
+    "quoteHelper": "confcom/quote-helper",
+    "controller": "confcom/controller",
+}
 """By the name of the image's values, as those of a provider (`quoteHelper.aesmd`), which have no default."""
 
 
@@ -62,14 +68,19 @@ def default_chart(values):
     on_hardware = bool(quotes and (not simulates or (beside and _provider_chosen(helper))))
     if on_hardware:
         _refuse_no_provider(helper, simulates)
-    _refuse_images_from_anywhere(values, _running(helper, quotes=quotes, simulates=simulates, on_hardware=on_hardware))
-    policies = ["confcom", "confcom-collateral"][: 1 + on_hardware] if _enabled(values, "networkPolicy") else []
+    controlled, controller = _controlled(values), _controller(values)
+    images = _running(helper, quotes=quotes, simulates=simulates, on_hardware=on_hardware, controlled=controlled)
+    _refuse_images_from_anywhere(values, images)
+    chosen = {"confcom": True, CONTROLLER: controlled, "confcom-collateral": on_hardware}
+    policies = [name for name, needed in chosen.items() if needed and _enabled(values, "networkPolicy")]
     rendered = [_of("NetworkPolicy", "networking.k8s.io/v1", name) for name in policies]
+    rendered += controller["accounts"]
     rendered.append(_account("device-plugin"))
     if quotes:
         rendered.append(_account("quote-helper"))
     if on_hardware:
         rendered += _configuration(helper)
+    rendered += controller["permissions"]
     daemons = [_plugin(values, suffix)] if simulates else []
     if beside or not simulates:
         aside = helper.get("epcMiB", 3) if on_hardware else 0
@@ -82,13 +93,15 @@ def default_chart(values):
     if monitored:
         by_platform = sorted(daemons, key=lambda one: not one["metadata"]["name"].endswith("-simulated"))
         rendered += [_of("Service", CORE, one["metadata"]["name"]) for one in by_platform]
+        rendered += controller["services"]
     rendered += daemons
+    rendered += controller["deployments"]
     rendered += _rewriting(values)
     if monitored:
         rendered.append(_of("ServiceMonitor", "monitoring.coreos.com/v1"))
     makes_root = simulates and quotes
     limited = makes_root and simulated.get("rootPolicy", True)
-    names = _about_amounts(values)
+    names = [*controller["policies"], *_about_amounts(values)]
     names += [POLICY] if values.get("provision", {}).get("policy", True) else []
     names += [ROOT_POLICY] if limited else []
     rendered += [_of(kind, ADMISSION, name, namespace="") for kind in POLICY_KINDS for name in names]
@@ -107,6 +120,29 @@ def _rewriting(values):
         return []
     kinds = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
     return [_of(kind, ADMISSION, EPC_NAMES_POLICY, namespace="") for kind in kinds]
+
+
+def _controlled(values):
+    """Whether a controller writes EPC into the nodes' capacity: only where Pods are rewritten."""
+    return bool(_rewriting(values)) and values.get("controller", {}).get("enabled", True)
+
+
+def _controller(values):
+    """What is rendered for the controller, part by part; nothing without one."""
+    if not _controlled(values):
+        return defaultdict(list)
+    container = {"name": "controller", "image": _image(values, "controller")}
+    deployed = {"template": {"spec": {"containers": [container]}}}
+    return {
+        "accounts": [_account("controller")],
+        "permissions": [
+            *(_of(kind, RBAC, CONTROLLER, namespace="") for kind in ("ClusterRole", "ClusterRoleBinding")),
+            *(_of(kind, RBAC, f"{CONTROLLER}-events") for kind in ("Role", "RoleBinding")),
+        ],
+        "services": [_of("Service", CORE, CONTROLLER)],
+        "deployments": [_of("Deployment", "apps/v1", CONTROLLER, spec=deployed)],
+        "policies": [CONTROLLER],
+    }
 
 
 def _about_amounts(values):
@@ -162,12 +198,13 @@ def _refuse_no_provider(helper, simulates):
         raise ValueError(NO_IMAGE.format(**told, simulation="" if simulates else SIMULATION))
 
 
-def _running(helper, *, quotes, simulates, on_hardware):
+def _running(helper, *, quotes, simulates, on_hardware, controlled):
     """The images that run, by the names of their values."""
     keys = ["devicePlugin"]
     if quotes and (simulates or _provider(helper) == "aesmd"):
         keys.append("quoteHelper")
-    return [*keys, f"quoteHelper.{_provider(helper)}"] if on_hardware else keys
+    keys += [f"quoteHelper.{_provider(helper)}"] if on_hardware else []
+    return [*keys, "controller"] if controlled else keys
 
 
 def _choice(values, key):

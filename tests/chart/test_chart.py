@@ -16,6 +16,7 @@ from confcom.simulated_root.record import FINGERPRINT_KEY, RECORD_NAME, SECRET_N
 from testkit.chart_manifests import (
     AESMD,
     DCAP,
+    EPC_POLICIES,
     HELPER,
     JOB_ACCOUNT,
     PLUGIN,
@@ -73,7 +74,7 @@ def test_nothing_else_is_installed(manifests):
         *(
             (f"ValidatingAdmissionPolicy{kind}", name)
             for kind in ("", "Binding")
-            for name in (POLICY, ROOT_POLICY, ROOT_HOOK_POLICY)
+            for name in (POLICY, ROOT_POLICY, ROOT_HOOK_POLICY, *EPC_POLICIES)
         ),
     }
     placed = {kind for (kind, _), manifest in manifests.items() if manifest["metadata"].get("namespace") == "sgx"}
@@ -250,8 +251,7 @@ def test_without_a_helper_nothing_is_set_aside_or_made_for_it(render):
     assert set(manifests) == {
         ("DaemonSet", PLUGIN),
         ("ServiceAccount", PLUGIN),
-        ("ValidatingAdmissionPolicy", POLICY),
-        ("ValidatingAdmissionPolicyBinding", POLICY),
+        *((f"ValidatingAdmissionPolicy{kind}", name) for kind in ("", "Binding") for name in (POLICY, *EPC_POLICIES)),
     }
 
 

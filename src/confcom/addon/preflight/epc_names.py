@@ -1,4 +1,4 @@
-"""Preflight check of the policy that rewrites Intel's name of EPC: where it must be off, and what is said then. Pure."""
+"""Preflight check of the policy that rewrites Intel's name of EPC: where it must be off, and the finding then. Pure."""
 
 from __future__ import annotations
 
