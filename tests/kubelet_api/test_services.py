@@ -69,6 +69,15 @@ async def test_device_plugin_over_a_real_socket(folder):
         assert (await plugin.allocate(request)).container_responses[0].envs["N"] == "2"
 
 
+async def test_what_is_no_allocate_request_is_refused_and_does_not_reach_the_plugin(folder):
+    path = folder / "p.sock"
+    async with serving(plugin_handler(Plugin()), path), services.unix_channel(str(path)) as channel:
+        allocate = channel.unary_unary("/v1beta1.DevicePlugin/Allocate")  # bytes as they are
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await allocate(b"\xff")
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_registration_over_a_real_socket(folder):
     path = folder / services.KUBELET_SOCKET_NAME
     async with serving(services.registration_handler(register), path), services.unix_channel(str(path)) as channel:
