@@ -18,6 +18,7 @@ from confcom.addon.model.chart_objects import (
     NAME_LABEL,
     POLICY_ANNOTATION,
     component_of,
+    node_labels,
     pod_spec_of,
     simulates,
 )
@@ -40,7 +41,6 @@ from confcom.addon.workloads.workloads import TroubledWorkload, troubled_workloa
 from confcom.kubernetes.objects import (
     KubernetesObject,
     labels_of,
-    mapping,
     name_of,
     namespace_of,
     node_of,
@@ -219,8 +219,8 @@ def _add_on_problems(seen: Snapshot, daemons: Sequence[KubernetesObject], now: d
         yield Problem(f"the add-on is not enabled in the namespace {seen.namespace}{there}", code="not-enabled")
         return
     if not any(selects(pod_spec_of(daemon), node) for daemon in daemons for node in seen.nodes):
-        wanted = sorted({f"{key}={value}" for one in daemons for key, value in _selector(one)})
-        yield Problem(f"no node runs the daemons; they need nodes labelled {', '.join(wanted)}", code="no-nodes")
+        wanted = ", ".join(node_labels(daemons))
+        yield Problem(f"no node runs the daemons; they need nodes labelled {wanted}", code="no-nodes")
     for daemon in daemons:
         missing = number(daemon, "status", "desiredNumberScheduled") - number(
             daemon, "status", "currentNumberScheduled"
@@ -291,7 +291,3 @@ def _leftovers(nodes: Sequence[KubernetesObject]) -> Iterator[Problem]:
                 name_of(node),
                 code="resources-left",
             )
-
-
-def _selector(daemon: KubernetesObject) -> Iterable[tuple[str, object]]:
-    return mapping(pod_spec_of(daemon), "nodeSelector").items()
