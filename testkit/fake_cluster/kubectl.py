@@ -90,11 +90,13 @@ class Kubectl:
 
     def _inventory(self, pod):
         (found,) = self.find("Pod", pod)
-        device = self.provision_devices.get(found["spec"]["nodeName"])
-        if device is None:
+        where = found["spec"]["nodeName"]
+        device = self.provision_devices.get(where)
+        if where in self.silent_plugins or (self.provision_devices and device is None):
             return 1, "", "Error from server (ServiceUnavailable): the server is currently unable to handle the request"
-        node = {"device": "provision", "path": "/dev/sgx_provision"} | device
-        return 0, json.dumps({"version": 1, "devices": {"nodes": [{"device": "enclave", "path": None}, node]}}), ""
+        nodes = [{"device": "enclave", "path": None}]
+        nodes += [{"device": "provision", "path": "/dev/sgx_provision"} | device] if device else []
+        return 0, json.dumps(self.accounting(where) | {"version": 1, "devices": {"nodes": nodes}}), ""
 
     def _read(self, asked):
         """With managed fields. Of several objects, kubectl prints none if one of them is refused."""

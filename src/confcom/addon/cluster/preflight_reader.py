@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from concurrent import futures
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from confcom.addon.cluster.helm import RELEASE, BusyError, Helm, Rendering, Values
-from confcom.addon.cluster.kubectl import ASKED_AT_ONCE, MOST_ASKED, PROBES_PORT, KubeApi
+from confcom.addon.cluster.inventory_reader import read_inventories
+from confcom.addon.cluster.kubectl import MOST_ASKED, KubeApi
 from confcom.addon.model.chart_objects import Plan
 from confcom.addon.model.node_selection import with_label
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
@@ -150,13 +150,11 @@ def _devices(
     asked = dict(sorted(by_node.items())[:MOST_ASKED])
     devices: dict[str, ProvisionDevice] = {}
     unread = dict.fromkeys(by_node.keys() - asked, f"only {MOST_ASKED} were asked")
-    with futures.ThreadPoolExecutor(max_workers=ASKED_AT_ONCE) as pool:
-        answers = pool.map(lambda pod: _try(lambda: api.pod_inventory(pod, PROBES_PORT)), asked.values())
-        for node, answer in zip(asked, answers, strict=True):
-            if isinstance(answer, ConfcomError):
-                unread[node] = answer.why or answer.what
-            elif device := provision_device(answer):
-                devices[node] = device
+    for node, answer in read_inventories(api, asked).items():
+        if isinstance(answer, ConfcomError):
+            unread[node] = answer.why or answer.what
+        elif device := provision_device(answer):
+            devices[node] = device
     return DevicesSeen(devices, unread)
 
 

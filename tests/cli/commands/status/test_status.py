@@ -26,8 +26,8 @@ def test_the_table(confcom, enabled):
     assert confcom.ok("status").stdout.splitlines() == [
         "confcom 0.1.0 in confcom-system, on a SIMULATED platform: its quotes prove nothing about hardware",
         "",
-        "NODE  SGX        EPC MiB  USED  DEVICE PLUGIN  QUOTE HELPER  PROVISION",
-        "a     simulated  162      10    ready 0.1.0    ready 0.1.0   yes",
+        "NODE  SGX        EPC MiB FOUND  OFFERED  REQUESTED  FREE  COUNTED AS  DEVICE PLUGIN  QUOTE HELPER  PROVISION",
+        "a     simulated  168            162      10         152   device      ready 0.1.0    ready 0.1.0   yes",
         "1 more without SGX",
         "",
         WELL,
@@ -36,6 +36,7 @@ def test_the_table(confcom, enabled):
 
 def test_json(confcom, enabled):
     epc = {"resource": EPC, "capacity_mib": 162, "allocatable_mib": 162, "used_mib": 0}
+    accounting = {"kind": "device", "choice": "", "reason": "all", "held_back_mib": 0}
     plugin, helper = (
         {
             "pod": enabled.daemon(component)["metadata"]["name"],
@@ -54,6 +55,7 @@ def test_json(confcom, enabled):
         "version": "0.1.0",
         "simulated": True,
         "hardware_quote_helpers": [],
+        "controller": [],
         "notes": [],
         "update_in_progress": False,
         "nodes": [
@@ -61,7 +63,7 @@ def test_json(confcom, enabled):
                 "name": "a",
                 "sgx": "simulated",
                 "ready": True,
-                "epc": epc,
+                "epc": epc | {"found_mib": 168, "offered_mib": 162, "free_mib": 162, "accounting": accounting},
                 "device_plugin": [plugin],
                 "quote_helper": [helper],
                 "provision_device": "yes",
@@ -74,6 +76,7 @@ def test_json(confcom, enabled):
                 "sgx": "simulated",
                 "nodes": 1,
                 "epc": epc,
+                "accounting": {"device": 1},
                 "device_plugin": {"0.1.0": 1},
                 "quote_helper": {"0.1.0": 1},
                 "provision_device": {"yes": 1},
