@@ -24,6 +24,8 @@ _CLUSTER_WIDE = frozenset(
     {
         "ClusterRole",
         "ClusterRoleBinding",
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
         "PriorityClass",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionPolicyBinding",
