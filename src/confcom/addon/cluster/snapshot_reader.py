@@ -41,6 +41,11 @@ def fetch_cluster_snapshot(api: KubeApi) -> Snapshot:
     return dataclasses.replace(seen, policies=policies)
 
 
+def with_managed_fields(api: KubeApi, seen: Snapshot) -> Snapshot:
+    """Return the snapshot with the nodes' managed fields, which tell what a former controller left in their status."""
+    return dataclasses.replace(seen, nodes=api.list_objects("nodes", "--show-managed-fields"))
+
+
 def fetch_daemon_snapshot(api: KubeApi) -> Snapshot:
     """Fetch what a rollout needs: the nodes, and the objects of the add-on's own namespace."""
     # In this order: no DaemonSet is newer than its pods.
