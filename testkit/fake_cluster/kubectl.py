@@ -74,6 +74,8 @@ class Kubectl:
         return 0, "\n".join(f"{kind}.{group}".rstrip(".").lower() + f"/{name}" for group, kind, name in there), ""
 
     def _raw(self, path):
+        if "?limit=" in path:
+            return self._page(path.removeprefix("/api/v1/").partition("?")[0])
         if "get pods/proxy" in self.denied:
             return forbidden('pods is forbidden: User "eve" cannot get resource "pods/proxy"')
         pod = path.split("/pods/")[1].partition(":")[0]
@@ -87,6 +89,21 @@ class Kubectl:
         if pod not in self.roots:
             return 1, "", "Error from server (ServiceUnavailable): the server is currently unable to handle the request"
         return 0, f'a 1\nconfcom_quote_helper_simulated_root_info{{sha256="{self.roots[pod]}"}} 1.0\nb 2\n', ""
+
+    def _page(self, path):
+        """A list in one page; as from the API server, its items have no kind."""
+        *where, plural = path.removeprefix("namespaces/").split("/")
+        everywhere = set() if where else {f"list {plural} everywhere"}
+        if {f"list {plural}", *everywhere} & self.denied:
+            return forbidden(f'{plural} is forbidden: User "eve" cannot list resource')
+        if plural == "pods":
+            self.hook.look()
+        items = [
+            {key: value for key, value in one.items() if key != "kind"}
+            for one in self.objects
+            if plural_of(one) == plural and where in ([], [one["metadata"].get("namespace")])
+        ]
+        return 0, json.dumps({"kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}), ""
 
     def _inventory(self, pod):
         (found,) = self.find("Pod", pod)

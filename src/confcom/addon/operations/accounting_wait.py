@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 from confcom.addon.cluster.inventory_reader import look_at_epc
 from confcom.addon.cluster.kubectl import MOST_ASKED, KubeApi
+from confcom.addon.cluster.large_lists import list_nodes_and_pods
 from confcom.addon.model.chart_objects import Plan, pod_spec_of
 from confcom.addon.model.node_selection import selects
 from confcom.addon.model.problems import shown
@@ -16,16 +17,10 @@ from confcom.addon.rollout.progress import Mark, Row
 from confcom.addon.rollout.rollout_report import NotReadyError
 from confcom.addon.status.accounting_change import NodeAccounting, Setting, node_accounting
 from confcom.addon.workloads.workloads import used
-from confcom.kubernetes.objects import KubernetesObject, name_of, node_of, of_kind
+from confcom.kubernetes.objects import KubernetesObject, name_of, node_of
 
 ASK_SECONDS = 5.0
 """Interval between two looks. The kubelet reports every 10 seconds, and each look reads all nodes and Pods."""
-
-
-def read_nodes_and_pods(api: KubeApi) -> tuple[Sequence[KubernetesObject], Sequence[KubernetesObject]]:
-    """Return all nodes and Pods of the cluster."""
-    objects = api.list_objects("nodes,pods", "--all-namespaces")
-    return of_kind(objects, "Node"), of_kind(objects, "Pod")
 
 
 def await_accounting(add_on: AddOn, setting: Setting, *, deadline: float, least: float) -> tuple[NodeAccounting, ...]:
@@ -70,7 +65,7 @@ def await_accounting(add_on: AddOn, setting: Setting, *, deadline: float, least:
 
 def _look(api: KubeApi, setting: Setting, done: dict[str, NodeAccounting]) -> list[NodeAccounting]:
     """Add the nodes that have changed to `done`, and return the others; at most MOST_ASKED plugins are asked."""
-    nodes, pods = read_nodes_and_pods(api)
+    nodes, pods = list_nodes_and_pods(api)
     plan = Plan(api.list_objects("daemonsets.apps", api.cluster.namespace_flag))
     plugins = [*plan.plugins(simulated=False), *plan.plugins(simulated=True)]
     served = [node for node in nodes if any(selects(pod_spec_of(one), node) for one in plugins)]

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from confcom.addon.cluster.inventory_reader import look_at_epc
 from confcom.addon.cluster.kubectl import MOST_ASKED
+from confcom.addon.cluster.large_lists import list_nodes_and_pods
 from confcom.addon.cluster.preflight_reader import InstallRequest, PreflightContext
 from confcom.addon.model.chart_objects import Plan, flag_of, pod_spec_of
 from confcom.addon.model.epc_accounting import AccountingKind, EpcSeen
 from confcom.addon.model.node_selection import selects
 from confcom.addon.model.problems import shown
-from confcom.addon.operations.accounting_wait import await_accounting, read_nodes_and_pods
+from confcom.addon.operations.accounting_wait import await_accounting
 from confcom.addon.operations.add_on import AddOn
 from confcom.addon.operations.dry_run import Changed, planned
 from confcom.addon.operations.not_enabled import NotEnabledError, other_namespaces
@@ -95,7 +96,7 @@ def change_accounting(
         if not add_on.helm.history():
             raise NotEnabledError.of("the accounting cannot be changed", other_namespaces(add_on))
         seen, findings = add_on.preflight(request)
-        nodes, pods = read_nodes_and_pods(add_on.api)
+        nodes, pods = list_nodes_and_pods(add_on.api)
         _check(add_on, setting, seen, nodes, pods)
         if dry_run:
             return AccountingChanged(planned(add_on, seen, findings), setting)
