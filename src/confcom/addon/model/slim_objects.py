@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from confcom.addon.model.resources import INTEL_EPC, OURS
-from confcom.kubernetes.objects import KubernetesObject, listing, mapping, namespace_of, resource_names
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, namespace_of, resource_names, text
 
 _METADATA = ("name", "namespace", "uid", "labels", "creationTimestamp", "deletionTimestamp")
 _SPEC = ("nodeName", "nodeSelector", "affinity", "tolerations")
@@ -49,8 +49,8 @@ class Slimmer:
     def pod(self, pod: KubernetesObject) -> KubernetesObject:
         """Return what matters of a pod.
 
-        Of the add-on's own, of those that use our resources, and of wanted ones, that is what scheduling, admission and
-        the kubelet say; of all others, who made them and when.
+        Of the add-on's own, of those that use our resources, and of wanted ones, that is what they request and hold, and
+        what the scheduler and the kubelet say; of all others, who made them and when.
         """
         metadata = _some(mapping(pod, "metadata"), _METADATA)
         metadata["ownerReferences"] = list(listing(pod, "metadata", "ownerReferences"))
@@ -58,13 +58,18 @@ class Slimmer:
         if namespace_of(pod) != self._namespace and not of_interest:
             metadata.pop("labels", None)
             return self._shared({"kind": "Pod", "metadata": metadata})
-        spec, status = _some(mapping(pod, "spec"), _SPEC), _some(mapping(pod, "status"), _STATUS)
+        spec, status = mapping(pod, "spec"), mapping(pod, "status")
+        if namespace_of(pod) != self._namespace and text(pod, "spec", "nodeName"):
+            # The scheduler is done with it, and its containers' states are of no interest.
+            spec, status = _some(spec, ("nodeName",)), _some(status, ("phase", "reason", "message"))
+        else:
+            spec, status = _some(spec, _SPEC), _some(status, _STATUS)
+            for part in ("containerStatuses", "initContainerStatuses"):
+                status[part] = [_some(one, _CONTAINER_STATUS) for one in listing(pod, "status", part)]
         volumes = [one for one in listing(pod, "spec", "volumes") if not _VOLUMES.isdisjoint(one)]
         spec["volumes"], names = volumes, {one.get("name") for one in volumes}
         for part in ("containers", "initContainers"):
             spec[part] = [_container(one, names) for one in listing(pod, "spec", part)]
-        for part in ("containerStatuses", "initContainerStatuses"):
-            status[part] = [_some(one, _CONTAINER_STATUS) for one in listing(pod, "status", part)]
         return self._shared({"kind": "Pod", "metadata": metadata, "spec": spec, "status": status})
 
     def _shared(self, thing: Mapping[str, object]) -> dict[str, Any]:
