@@ -49,8 +49,6 @@ def status_lines(found: AddOnStatus, *, everything: bool = False) -> Iterator[st
         kind = "a SIMULATED platform: its quotes prove nothing about hardware" if found.simulated else "SGX hardware"
         yield f"confcom {found.version} in {found.namespace}, on {kind}"
         yield from (f"Quotes of hardware nodes: by {one.provider}" for one in found.hardware_helpers)
-        if found.controllers:
-            yield f"Controller: {_daemon_cell(found.controllers)}"
         yield from (f"Note: {note.text}" for note in found.notes)
         if found.updating:
             yield "An update is in progress."

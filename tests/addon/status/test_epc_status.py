@@ -19,7 +19,6 @@ from testkit.fake_cluster import objects as make
 from testkit.fake_cluster.objects import EPC, SYSTEM
 
 DAEMON = make.daemon_set("device-plugin", args=("--simulated", "--capacity-support=supported"))
-OLD_DAEMON = make.daemon_set("device-plugin")
 LARGE = 131_066
 
 
@@ -33,16 +32,15 @@ def pod_of(component, on="n", **more):
 
 
 CONTROLLER = pod_of("controller", on="other")
-BROKEN = pod_of("controller", on="other", status=make.waiting("ImagePullBackOff", "no such image"))
 
 
-def seen(*, capacity, told, used=0, controller=CONTROLLER, daemon=DAEMON, allocatable=None):
+def seen(*, capacity, told, used=0, allocatable=None):
     node = make.node("n", make.SIMULATED, resources={} if capacity is None else {EPC: capacity})
     node["status"]["allocatable"] |= {} if allocatable is None else {EPC: allocatable}
-    pods = [pod_of("device-plugin"), *([controller] if controller else [])]
+    pods = [pod_of("device-plugin"), CONTROLLER]
     pods += [make.pod("app", on="n", limits={EPC: used})] if used else []
     epc = EpcSeen({"n": told} if told else {})
-    snapshot = Snapshot(SYSTEM, nodes=(node,), pods=tuple(pods), daemon_sets=(daemon,), epc=epc)
+    snapshot = Snapshot(SYSTEM, nodes=(node,), pods=tuple(pods), daemon_sets=(DAEMON,), epc=epc)
     return add_on_status(snapshot, datetime.now(UTC))
 
 
@@ -75,23 +73,6 @@ def test_allocatable_counts_too():
 def test_quantities_are_parsed():
     (node,) = seen(capacity="100k", told=plugin(found=100_006, offered=100_000), used="1k").nodes
     assert (node.epc.capacity, node.epc.allocatable, node.epc.used, node.epc.free) == (100_000, 100_000, 1_000, 99_000)
-
-
-@pytest.mark.parametrize(
-    ("daemon", "controller", "expected"),
-    [
-        (DAEMON, CONTROLLER, []),
-        (DAEMON, BROKEN, ["controller-not-ready"]),
-        (DAEMON, None, ["controller-not-ready"]),
-        (OLD_DAEMON, None, []),
-    ],
-)
-def test_the_controller(daemon, controller, expected):
-    found = seen(capacity=str(LARGE), told=plugin(), daemon=daemon, controller=controller)
-    assert codes(found) == expected
-    assert [pod["state"] for pod in found.to_json()["controller"]] == (
-        [] if controller is None else ["ready" if controller is CONTROLLER else "failing"]
-    )
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,10 @@ ADD_ON = "confcom"
 
 
 class Component(StrEnum):
-    """The programs of the add-on that last, by the value of their component label."""
+    """The two daemons, by the value of their component label."""
 
     DEVICE_PLUGIN = "device-plugin"
     QUOTE_HELPER = "quote-helper"
-    CONTROLLER = "controller"
-    """The Deployment that writes EPC into the nodes' capacity; the other two are DaemonSets."""
 
     @property
     def words(self) -> str:
@@ -126,7 +124,7 @@ def flag_of(daemon: KubernetesObject, flag: str) -> str:
 
 
 def component_of(thing: KubernetesObject) -> Component | None:
-    """Return which of the add-on's programs an object belongs to; None if it is none's."""
+    """Return which of the two daemons an object belongs to; None if it is neither's."""
     labels = labels_of(thing)
     if labels.get(NAME_LABEL) != ADD_ON:
         return None

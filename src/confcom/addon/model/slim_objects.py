@@ -49,8 +49,8 @@ class Slimmer:
     def pod(self, pod: KubernetesObject) -> KubernetesObject:
         """Return what matters of a pod.
 
-        Of the add-on's own, of those that use our resources, and of wanted ones, that is what they request and hold, and
-        what the scheduler and the kubelet say; of all others, who made them and when.
+        Of the add-on's own, of those that use our resources, and of wanted ones, that is what they request and hold,
+        and what the scheduler and the kubelet say; of all others, who made them and when.
         """
         metadata = _some(mapping(pod, "metadata"), _METADATA)
         metadata["ownerReferences"] = list(listing(pod, "metadata", "ownerReferences"))

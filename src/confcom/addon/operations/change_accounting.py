@@ -9,6 +9,7 @@ from confcom.addon.cluster.inventory_reader import look_at_epc
 from confcom.addon.cluster.kubectl import MOST_ASKED
 from confcom.addon.cluster.large_lists import list_nodes_and_pods
 from confcom.addon.cluster.preflight_reader import InstallRequest, PreflightContext
+from confcom.addon.daemons.controller_pods import SUPPORT_FLAG, SUPPORTED
 from confcom.addon.model.chart_objects import Plan, flag_of, pod_spec_of
 from confcom.addon.model.epc_accounting import AccountingKind, EpcSeen
 from confcom.addon.model.node_selection import selects
@@ -27,7 +28,6 @@ from confcom.addon.status.accounting_change import (
     epc_pods,
     in_the_way,
 )
-from confcom.addon.status.controller_status import SUPPORTED
 from confcom.addon.status.stale_resources import BUSY_KUBELET_SECONDS
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes.objects import KubernetesObject, name_of, node_of
@@ -132,7 +132,7 @@ def _check(
     """
     plan = seen.surroundings.plan
     plugins = [*plan.plugins(simulated=False), *plan.plugins(simulated=True)] if isinstance(plan, Plan) else []
-    supports = {flag_of(one, "--capacity-support") for one in plugins}
+    supports = {flag_of(one, SUPPORT_FLAG) for one in plugins}
     if setting is Setting.CAPACITY and supports != {SUPPORTED}:
         why = next(iter(supports - {SUPPORTED}), "")
         raise AccountingRefusedError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from confcom.addon.cluster.helm import RELEASE, Helm, HelmError
 from confcom.addon.cluster.processes import Watch
 from confcom.addon.cluster.snapshot_reader import fetch_cluster_snapshot, fetch_daemon_snapshot
+from confcom.addon.daemons.controller_pods import is_controller
 from confcom.addon.model.chart_objects import component_of, group_of
 from confcom.addon.model.problems import shown
 from confcom.addon.model.sgx_nodes import SIMULATED_LABEL
@@ -191,7 +192,7 @@ def _wait_for_the_end(add_on: AddOn) -> None:
             seen = add_on.retry_while_unreachable(
                 lambda: fetch_daemon_snapshot(add_on.api), deadline=POD_TERMINATION_SECONDS, table=table
             )
-            pods = [pod for pod in seen.pods if component_of(pod)]
+            pods = [pod for pod in seen.pods if component_of(pod) or is_controller(pod, seen.namespace)]
             table.show([Row(name_of(pod), "ends", Mark.WAITING) for pod in pods])
             if not pods:
                 return

@@ -24,8 +24,6 @@ _CLUSTER_WIDE = frozenset(
     {
         "ClusterRole",
         "ClusterRoleBinding",
-        "MutatingAdmissionPolicy",
-        "MutatingAdmissionPolicyBinding",
         "PriorityClass",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionPolicyBinding",

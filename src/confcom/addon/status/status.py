@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from confcom.addon.daemons.controller_pods import controller_problems
 from confcom.addon.daemons.daemon_events import last_warning, pods_not_created
-from confcom.addon.daemons.daemon_pods import DaemonPod, daemon_pods
+from confcom.addon.daemons.daemon_pods import daemon_pods
 from confcom.addon.daemons.hardware_helpers import HardwareHelpers, Note, hardware_helpers, notes_on
 from confcom.addon.daemons.root_comparison import root_doubts, root_problems
 from confcom.addon.model.chart_objects import (
@@ -32,7 +32,6 @@ from confcom.addon.rollout.hook_job import failed_hooks
 from confcom.addon.rollout.rollout import unsettled, updating
 from confcom.addon.rollout.snapshot import Snapshot
 from confcom.addon.rollout.stalled_update import stall_problems
-from confcom.addon.status.controller_status import controller_problems, controllers_of
 from confcom.addon.status.epc_status import accounting_doubts, accounting_notes
 from confcom.addon.status.node_status import NodeStatus, node_status
 from confcom.addon.status.node_summary import summarised
@@ -78,8 +77,6 @@ class AddOnStatus:
     """What was not compared, and why."""
     hardware_helpers: tuple[HardwareHelpers, ...] = ()
     """The quote helpers of hardware nodes, by DaemonSet."""
-    controllers: tuple[DaemonPod, ...] = ()
-    """The pods of the controller that writes EPC into the nodes' capacity."""
     pod_names: frozenset[str] = frozenset()
     """Names of Pods that texts of problems may contain; the same problem differs in them between nodes."""
 
@@ -118,7 +115,6 @@ class AddOnStatus:
             "version": self.version,
             "simulated": self.simulated,
             "hardware_quote_helpers": [one.to_json() for one in self.hardware_helpers],
-            "controller": [pod.to_json() for pod in self.controllers],
             "notes": [one.to_json() for one in self.notes],
             "update_in_progress": self.updating,
             "nodes": [node.to_json() for node in self.nodes],
@@ -145,9 +141,7 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
         for name, node in zip(map(name_of, seen.nodes), seen.nodes, strict=True)
     ]
     listed = [one for node, one in nodes if _is_listed(one, node)]
-    controllers = controllers_of(pods)
     problems = [*_cluster_problems(seen, daemons, now), *stall_problems(seen, now)]
-    problems += controller_problems(daemons, controllers)
     problems += [problem for node in listed for problem in node.problems]
     going_on = updating(daemons, pods, {one.name for _, one in nodes if not one.ready})
     if not problems and not going_on:
@@ -166,7 +160,6 @@ def add_on_status(seen: Snapshot, now: datetime) -> AddOnStatus:
         drifts=release.drifts,
         doubts=tuple(_doubts(seen, release)) if daemons else (),
         hardware_helpers=hardware_helpers(daemons),
-        controllers=controllers,
         pod_names=frozenset([*(pod.name for pod in pods), *map(name_of, filter(may_serve, seen.pods))]),
     )
 

@@ -55,7 +55,6 @@ def test_json(confcom, enabled):
         "version": "0.1.0",
         "simulated": True,
         "hardware_quote_helpers": [],
-        "controller": [],
         "notes": [],
         "update_in_progress": False,
         "nodes": [
