@@ -26,8 +26,10 @@ def test_the_table(confcom, enabled):
     assert confcom.ok("status").stdout.splitlines() == [
         "confcom 0.1.0 in confcom-system, on a SIMULATED platform: its quotes prove nothing about hardware",
         "",
-        "NODE  SGX        EPC MiB FOUND  OFFERED  REQUESTED  FREE  COUNTED AS  DEVICE PLUGIN  QUOTE HELPER  PROVISION",
-        "a     simulated  168            162      10         152   device      ready 0.1.0    ready 0.1.0   yes",
+        "NODE  SGX        EPC MiB FOUND  OFFERED  REQUESTED  FREE  COUNTED AS             "
+        "DEVICE PLUGIN  QUOTE HELPER  PROVISION",
+        "a     simulated  168            162      10         152   device (fits-devices)  "
+        "ready 0.1.0    ready 0.1.0   yes",
         "1 more without SGX",
         "",
         WELL,
@@ -36,7 +38,7 @@ def test_the_table(confcom, enabled):
 
 def test_json(confcom, enabled):
     epc = {"resource": EPC, "capacity_mib": 162, "allocatable_mib": 162, "used_mib": 0}
-    accounting = {"kind": "device", "choice": "", "reason": "all", "held_back_mib": 0}
+    accounting = {"kind": "device", "choice": "fits-devices", "reason": "all", "held_back_mib": 0}
     plugin, helper = (
         {
             "pod": enabled.daemon(component)["metadata"]["name"],
